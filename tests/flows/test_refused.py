@@ -252,16 +252,17 @@ async def test_every_form_refuses_a_mistake_with_its_field_and_no_run_is_red(
             forms[name].append(entered)
         deployments = {one.name: one for one in await running.client.read_deployments()}
         made, said = {}, {}
-        for name, entered in forms.items():
-            for each in entered:  # what Prefect itself checks, on its server
-                validate(each, deployments[name].parameter_openapi_schema, raise_on_error=True)
+        for name, wanted in forms.items():
+            schema = deployments[name].parameter_openapi_schema or {}
+            for each in wanted:  # what Prefect itself checks, on its server
+                validate(each, schema, raise_on_error=True)
             run = await running.client.create_flow_run_from_deployment(
-                deployments[name].id, parameters=entered[0]
+                deployments[name].id, parameters=wanted[0]
             )
             made[name], said[name] = run.id, list[State]()
-            flow = load_flow_from_entrypoint(ENTRYPOINTS[name], use_placeholder_flow=False)
+            flow: Any = load_flow_from_entrypoint(ENTRYPOINTS[name], use_placeholder_flow=False)
             await run_flow_async(
-                entering(flow, entered, said[name]),
+                entering(flow, wanted, said[name]),
                 flow_run=run,
                 parameters=dict(run.parameters),
                 return_type="state",
