@@ -191,7 +191,10 @@ async def confirm(rt: Runtime, run_id: str, *, now: datetime) -> str:
 
 
 async def make_link(rt: Runtime, run_id: str, *, now: datetime) -> ConnectLink:
-    """Make the link; what there is already is kept, unless a new one was asked for."""
+    """Make the link; what there is already is kept, unless a new one was asked for.
+
+    Where two workers have taken the run, the first link counts, and nobody gets the other.
+    """
     standing = await load_standing(rt, run_id, now=now)
     row, subject = standing.row, standing.subject
     if standing.link is not None and not row.send_again:
@@ -203,7 +206,10 @@ async def make_link(rt: Runtime, run_id: str, *, now: datetime) -> ConnectLink:
             rt, subject.customer, subject.system, app=subject.app, by=row.started_by, now=now
         )
     async with rt.store.write() as session:
-        row = await known(session, run_id)
+        before, row = row.link_id, await known(session, run_id)
+        if row.link_id is not None and row.link_id != before:
+            (await session.get_one(ConnectLink, made.link_id)).expires_at = now
+            return await session.get_one(ConnectLink, row.link_id)
         row.link_id, row.links, row.send_again = made.link_id, row.links + 1, False
         row.asked_at, row.reminded = None, 0
         return await session.get_one(ConnectLink, made.link_id)
