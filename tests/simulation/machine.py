@@ -16,6 +16,7 @@ from linekeeper.store import sqlite
 from tests.simulation.loop import HOST, Contended, VirtualLoop
 
 BUSY_SECONDS = 30.0
+WRITES = ("UPDATE", "INSERT", "DELETE")
 STATEMENTS = 2_000
 """Prepared statements that a connection keeps."""
 
@@ -127,15 +128,21 @@ class SimConnection(sqlite3.Connection):
             statement = "PRAGMA synchronous=OFF"
         if DISK.fail is not None and not statement.startswith(("PRAGMA", "BEGIN", "ROLLBACK")):
             DISK.fail(statement)
-        if statement.startswith("BEGIN"):
+        # A statement outside a transaction is one of its own, as the receiver writes.
+        is_alone = not self.in_transaction and self.isolation_level is None
+        wrote = is_alone and statement.startswith(WRITES)
+        if wrote or statement.startswith("BEGIN"):
             self._written = ""
-        wrote = statement == "COMMIT" and self.in_transaction
+        if wrote:
+            self._note(statement)
+        wrote |= statement == "COMMIT" and self.in_transaction
         if wrote:
             DISK.commits_now(self._written)
         cursor = super().execute(statement, parameters)
-        self._note(statement)
         if wrote:
             DISK.committed(self._written)
+        else:
+            self._note(statement)
         return cursor
 
     def executemany(self, statement: str, parameters: Any) -> sqlite3.Cursor:  # type: ignore[override]
@@ -154,7 +161,7 @@ class SimConnection(sqlite3.Connection):
             DISK.committed(self._written)
 
     def _note(self, statement: str) -> None:
-        if DISK.cut_next is not None and statement.startswith(("UPDATE", "INSERT", "DELETE")):
+        if DISK.cut_next is not None and statement.startswith(WRITES):
             self._written += f"{statement[:300]}\n"
 
 
