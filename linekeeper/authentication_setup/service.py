@@ -191,10 +191,7 @@ async def confirm(rt: Runtime, run_id: str, *, now: datetime) -> str:
 
 
 async def make_link(rt: Runtime, run_id: str, *, now: datetime) -> ConnectLink:
-    """Make the link; what there is already is kept, unless a new one was asked for.
-
-    Where two workers have taken the run, the first link counts, and nobody gets the other.
-    """
+    """Make the link, once where two workers take the run; what there is is kept, unless asked."""
     standing = await load_standing(rt, run_id, now=now)
     row, subject = standing.row, standing.subject
     if standing.link is not None and not row.send_again:
@@ -207,7 +204,7 @@ async def make_link(rt: Runtime, run_id: str, *, now: datetime) -> ConnectLink:
         )
     async with rt.store.write() as session:
         before, row = row.link_id, await known(session, run_id)
-        if row.link_id is not None and row.link_id != before:
+        if row.link_id not in (None, before):
             (await session.get_one(ConnectLink, made.link_id)).expires_at = now
             return await session.get_one(ConnectLink, row.link_id)
         row.link_id, row.links, row.send_again = made.link_id, row.links + 1, False
@@ -342,10 +339,8 @@ async def wake(rt: Runtime, run_id: str, *, now: datetime) -> None:
 
 
 async def _row(session: AsyncSession, run_id: str) -> AuthenticationSetup | None:
-    rows = await session.scalars(
-        select(AuthenticationSetup).where(col(AuthenticationSetup.run_id) == run_id)
-    )
-    return rows.first()
+    is_its = col(AuthenticationSetup.run_id) == run_id
+    return (await session.scalars(select(AuthenticationSetup).where(is_its))).first()
 
 
 async def known(session: AsyncSession, run_id: str) -> AuthenticationSetup:
