@@ -29,6 +29,7 @@ from linekeeper.makini import ListedConnection
 from linekeeper.store import Store, new_id
 from linekeeper.store.engine import chunked, insert_ignore
 from linekeeper.store.modes import apply_rules
+from linekeeper.store.session import run_plain
 from linekeeper.store.tables import Connection, Contact, Customer, Transition, Watermark
 from linekeeper.store.types import table_of
 
@@ -310,7 +311,8 @@ async def _change(
     if not changes:
         return
     table = table_of(Connection)
-    await (await session.connection()).execute(
+    await run_plain(
+        session,
         update(table)
         .where(table.c.id == bindparam("row_id"))
         .values({name: bindparam(f"new_{name}", type_=table.c[name].type) for name in _FOLLOWED}),

@@ -18,6 +18,7 @@ from sqlmodel import col, insert
 
 from linekeeper.store import Store, new_id
 from linekeeper.store.engine import insert_ignore
+from linekeeper.store.session import run_plain
 from linekeeper.store.tables import Change, Connection, FeedEnd, FeedRead
 from linekeeper.store.types import table_of
 
@@ -125,8 +126,8 @@ async def _place(store: Store) -> None:
             last = await _lock_end(store, session)
             ids = await _unplaced(session, _PLACED_AT_ONCE)
             if ids:
-                connection = await session.connection()
-                await connection.execute(
+                await run_plain(
+                    session,
                     update(table_of(Change))
                     .where(col(Change.id) == bindparam("placed_id"))
                     .values(position=bindparam("placed_at")),

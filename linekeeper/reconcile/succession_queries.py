@@ -13,6 +13,7 @@ from linekeeper.reconcile.matching import Row
 from linekeeper.reconcile.queries import one_of
 from linekeeper.store import Store, new_id
 from linekeeper.store.engine import chunked
+from linekeeper.store.session import run_plain
 from linekeeper.store.tables import Deletion, Record, Succession, SuccessionStep
 from linekeeper.store.types import table_of
 
@@ -124,7 +125,8 @@ async def add_steps(
 ) -> None:
     """Write `steps`, to be taken in their order."""
     if steps:
-        await (await session.connection()).execute(
+        await run_plain(
+            session,
             insert(table_of(SuccessionStep)),
             [
                 {

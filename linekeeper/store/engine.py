@@ -25,8 +25,9 @@ from linekeeper.redact import without_values
 from linekeeper.settings import Settings
 from linekeeper.store.cipher import Cipher, KeyProblem, read_or_make_keys
 from linekeeper.store.owned import OwnedTasks
-from linekeeper.store.session import Idle, LeanSession
+from linekeeper.store.session import Idle, LeanSession, run_plain
 from linekeeper.store.sqlite import connect
+from linekeeper.store.statements import Statements
 from linekeeper.store.types import table_of
 
 BUSY_SECONDS = 30
@@ -206,6 +207,7 @@ def make_engine(url: str, pool: int = POOL) -> AsyncEngine:
     # Not an event: where there is one, SQLAlchemy asks about events at every step of a statement.
     sync: Any = engine.sync_engine
     sync.dialect.do_begin = _on_sqlite_begin
+    sync.linekeeper_statements = Statements(sync.dialect, sync._compiled_cache)
     sync.linekeeper_idle = Idle(KEPT if pool >= KEPT_FROM else 0)  # for all stores on it
     return engine
 
@@ -277,7 +279,7 @@ async def insert_ignore(
     """Insert `rows`, all with the same columns; what would break a unique index is left out."""
     if rows:
         statement = ignoring(table, is_sqlite=store.is_sqlite)
-        await (await session.connection()).execute(statement, list(rows))
+        await run_plain(session, statement, list(rows))
 
 
 @cache
@@ -298,7 +300,7 @@ async def insert_or_update(
     """Insert `rows`; where `key` exists, set the columns named in `update` instead."""
     if rows:
         statement = _upsert(table, tuple(key), tuple(update), is_sqlite=store.is_sqlite)
-        await (await session.connection()).execute(statement, list(rows))
+        await run_plain(session, statement, list(rows))
 
 
 @cache
