@@ -92,8 +92,8 @@ class RecordEvents:
         try:
             self._hear_answers()
             if self._ready:
-                await self._settle_and_take()
-                return True
+                claimed = await self._settle_and_take()
+                return claimed or bool(self._held)
             claimed = await self._take()
             if self._held and not self._ready:
                 await self._news()
@@ -102,15 +102,18 @@ class RecordEvents:
             await self._abandon()
             raise
 
-    async def _settle_and_take(self) -> None:
-        """Settle what is answered and meanwhile claim what is next: each waits for the database."""
+    async def _settle_and_take(self) -> bool:
+        """Settle what is answered and meanwhile claim what is next: each waits for the database.
+
+        Returns whether anything was claimed.
+        """
         taking = asyncio.create_task(self._take())
         try:
             try:
                 await self._settle()
             finally:
                 await asyncio.wait({taking})  # what it claims is to be held, or given back
-            await taking
+            return await taking
         finally:
             taking.cancel()
             await asyncio.gather(taking, return_exceptions=True)

@@ -80,6 +80,8 @@ class Dispatcher:
         self._pauses: dict[str, _Pause] = {}
         self._rounds: dict[str, asyncio.Task[list[tuple[OutboxRow, Result]]]] = {}
         """The batch under way of each partition."""
+        self._leave_some: set[str] = set()
+        """The partitions whose batch leaves some that are due once it is settled."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -110,14 +112,17 @@ class Dispatcher:
     async def step(self, tick: float = TICK_SECONDS) -> bool:
         """Deliver without waiting for a destination that is slow: the others go on beside it.
 
-        Returns whether there may be more to do.
+        Returns whether there may be more to do; what is written meanwhile is not looked for.
         """
         await self._begin(None)
         if not self._rounds:
             return False
         await asyncio.wait(self._rounds.values(), timeout=tick, return_when=asyncio.FIRST_COMPLETED)
+        leave_some = any(
+            name in self._leave_some for name, task in self._rounds.items() if task.done()
+        )
         self._finished()
-        return True
+        return leave_some or bool(self._rounds)
 
     async def drain(self, most: int) -> int:
         """Deliver until nothing more is due, or `most` messages were: how many were.
@@ -172,13 +177,25 @@ class Dispatcher:
         batch = 1 if name in self._pauses else self.sender.batch
         most = batch if limit is None else min(batch, limit)
         claimed = await claim(self.store, work, self._owner, limit=most, now=now)
+        if self._leaves_some(claimed, most):
+            self._leave_some.add(name)
         return await _Round(self, work, claimed).run() if claimed.rows else []
+
+    def _leaves_some(self, claimed: Claim, most: int) -> bool:
+        """Whether more may be due once `claimed` is settled, without anything being written."""
+        if len(claimed.rows) >= most:
+            return True
+        # Of an ordering key that is shared, the next one is due once the first is settled.
+        return self.sender.only_first and any(
+            row["lane"] != row["dedupe_key"] for row in claimed.rows
+        )
 
     def _finished(self) -> list[tuple[OutboxRow, Result]]:
         """Forget the batches that have ended; what came of their messages."""
         done = {name: task for name, task in self._rounds.items() if task.done()}
         for name in done:
             del self._rounds[name]
+            self._leave_some.discard(name)
         return [result for task in done.values() for result in task.result()]
 
     def pause_of(self, destination: str, now: datetime) -> datetime | None:
