@@ -21,9 +21,9 @@ from sqlmodel import col
 from benchmarks.peers import create_database, postgres
 from linekeeper.clock import utcnow
 from linekeeper.customers.succession import succeed
+from linekeeper.reconcile.known import successions_of
 from linekeeper.reconcile.listing import Sizes
 from linekeeper.reconcile.succession import take_over
-from linekeeper.reconcile.succession_queries import successions_of
 from linekeeper.reconcile.target import load_targets
 from linekeeper.reconcile.writer import Writer
 from linekeeper.runtime import Runtime

@@ -85,6 +85,7 @@ class DatabaseBudget:
             try:
                 async with self._locks[app]:
                     while not self._granted[app]:
+                        await asyncio.sleep(0)  # who asks at the same moment is served with it
                         want = self._waiting[app] - self._granted[app]
                         granted, wait = await self._grant(app, per_minute, want)
                         self._granted[app] += granted

@@ -16,7 +16,7 @@ from linekeeper.clock import utcnow
 from linekeeper.graph import span
 from linekeeper.makini import NO_TOKEN, MakiniError
 from linekeeper.markdown import text
-from linekeeper.reconcile.service import reconcile_window
+from linekeeper.reconcile.backfill import reconcile_window
 from linekeeper.reconnect import process
 from linekeeper.reconnect.case import Case, load_case
 from linekeeper.reconnect.counts import keep_counts

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, and_, case, func, literal, select, update
+from sqlalchemy import ColumnElement, and_, bindparam, case, func, literal, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -84,8 +84,18 @@ _DOWN = (Health.reauthorization_required.value, Health.unreachable.value)
 
 async def is_any_due(session: AsyncSession, connection_id: str, entity: str) -> bool:
     """Whether a change of `entity` is to be counted."""
-    due = select(col(Change.id)).where(*_due(connection_id, entity))
-    return await session.scalar(due.limit(1)) is not None
+    return await session.scalar(_ANY_DUE, {"whose": connection_id, "entity": entity}) is not None
+
+
+_ANY_DUE = (
+    select(col(Change.id))
+    .where(
+        col(Change.connection_id) == bindparam("whose"),
+        col(Change.entity) == bindparam("entity"),
+        col(Change.due).is_not(None),
+    )
+    .limit(1)
+)
 
 
 async def count_due(

@@ -47,6 +47,8 @@ class Concluded:
     counts: Counts = field(default_factory=Counts)
     held_back: int = 0
     """Records that look deleted but are too many to believe it."""
+    live: int | None = None
+    """Live records, where none of them is deleted by it."""
 
 
 @dataclass(slots=True)
@@ -125,14 +127,17 @@ async def conclude_listing(
             ),
         )  # fmt: skip
         await _settle_proposal(store, session, target.id, entity, now=now)
+        is_due = deletion is None and await is_any_due(session, target.id, entity)
         if entity in target.app.bodies:
             # A tombstone keeps the record's body for as long as it can be undone.
             await forget_bodies(session, target.id, entity, before=now - UNDO)
-    if deletion is not None and deletion.status == "proposed":
-        result.held_back = deletion.records
-    await apply_agreed(store, target.app, target.id, target.makini_key, now=now)
-    async with store.read() as session:
-        is_due = await is_any_due(session, target.id, entity)
+    if deletion is None:
+        result.live = missing.live
+    else:
+        result.held_back = deletion.records if deletion.status == "proposed" else 0
+        await apply_agreed(store, target.app, target.id, target.makini_key, now=now)
+        async with store.read() as session:
+            is_due = await is_any_due(session, target.id, entity)
     if is_due:
         async with store.write() as session:
             result.counts = await count_due(store, session, target.id, entity, run_at=run_at)
@@ -308,22 +313,13 @@ def _changes(
     return [
         {
             "id": new_id(),
-            "connection_id": connection_id,
-            "seq": seq,
-            "position": None,
-            "entity": entity,
-            "key": key,
-            "op": op,
-            "updated_at": None,
-            "at": now,
-            "source": "deletion",
-            "recovered": True,
-            "announced_at": now,
-            "old_key": None,
-            "due": due,
+            "connection_id": connection_id, "seq": seq, "position": None,
+            "entity": entity, "key": key, "op": op, "updated_at": None, "at": now,
+            "source": "deletion", "recovered": True, "announced_at": now,
+            "old_key": None, "due": due,
         }
         for seq, key in enumerate(keys, start=last + 1)
-    ]
+    ]  # fmt: skip
 
 
 async def _tell(

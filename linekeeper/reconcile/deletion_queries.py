@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy import ColumnElement, bindparam, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -130,13 +130,17 @@ async def proposed(session: AsyncSession, connection_id: str, entity: str) -> De
 async def agreed_deletions(store: Store, connection_id: str) -> list[str]:
     """The ids of those agreed on whose tombstones are not all written."""
     async with store.read() as session:
-        return list(
-            await session.scalars(
-                select(col(Deletion.id)).where(
-                    col(Deletion.connection_id) == connection_id, col(Deletion.status) == "agreed"
-                )
-            )
-        )
+        return await agreed_of(session, connection_id)
+
+
+async def agreed_of(session: AsyncSession, connection_id: str) -> list[str]:
+    """The same, within a transaction."""
+    return list(await session.scalars(_AGREED, {"whose": connection_id}))
+
+
+_AGREED = select(col(Deletion.id)).where(
+    col(Deletion.connection_id) == bindparam("whose"), col(Deletion.status) == "agreed"
+)
 
 
 async def count_of(session: AsyncSession, deletion_id: str) -> int:

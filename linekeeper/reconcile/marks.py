@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import bindparam, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -30,10 +30,16 @@ WELL: Mapping[str, Any] = {
 async def load_marks(store: Store, connection_id: str) -> dict[str, Watermark]:
     """How far each entity has been read that somebody tried."""
     async with store.read() as session:
-        rows = await session.scalars(
-            select(Watermark).where(col(Watermark.connection_id) == connection_id)
-        )
-        return {row.entity: row for row in rows}
+        return await marks_of(session, connection_id)
+
+
+async def marks_of(session: AsyncSession, connection_id: str) -> dict[str, Watermark]:
+    """The same, within a transaction."""
+    rows = await session.scalars(_MARKS, {"whose": connection_id})
+    return {row.entity: row for row in rows}
+
+
+_MARKS = select(Watermark).where(col(Watermark.connection_id) == bindparam("whose"))
 
 
 async def save_mark(
@@ -84,20 +90,18 @@ async def note_compared(
     *,
     started: datetime,
     total: int | None,
+    indexed: int | None = None,
 ) -> None:
-    """Keep how many records are here, right after the whole listing that `started` then.
+    """Keep how many records are here, right after the whole listing that `started` then: `indexed`,
+    where somebody has just counted them.
 
     Where as many were listed as there are and fewer are here, some have no key to be kept by.
     """
-    # Counted before the transaction that writes, which holds SQLite's one lock.
-    async with store.read() as session:
-        indexed = await session.scalar(
-            select(func.count()).where(
-                col(Record.connection_id) == connection_id,
-                col(Record.entity) == entity,
-                col(Record.deleted_at).is_(None),
-            )
-        )
+    if indexed is None:
+        # Counted before the transaction that writes, which holds SQLite's one lock.
+        place = {"whose": connection_id, "entity": entity}
+        async with store.read() as session:
+            indexed = await session.scalar(_INDEXED, place)
     values: dict[str, Any] = {"indexed": indexed or 0, "compared_at": started}
     if total is not None and values["indexed"] == total:
         values["agreed_at"] = started
@@ -105,6 +109,13 @@ async def note_compared(
     values["lacking"] = ((mark.lacking if mark is not None else 0) + 1) if lacks else 0
     async with store.write() as session:
         await save_mark(store, session, connection_id, entity, **values)
+
+
+_INDEXED = select(func.count()).where(
+    col(Record.connection_id) == bindparam("whose"),
+    col(Record.entity) == bindparam("entity"),
+    col(Record.deleted_at).is_(None),
+)
 
 
 def grain_of(mark: Watermark | None) -> timedelta | None:

@@ -12,6 +12,7 @@ from linekeeper.pipeline import WriteBehind, prefetch
 from linekeeper.reconcile.deleting import conclude_listing
 from linekeeper.reconcile.gathered import Listing, ListingBroken
 from linekeeper.reconcile.identity import record_key
+from linekeeper.reconcile.known import successions_of
 from linekeeper.reconcile.marks import (
     filter_refused_at,
     grain_of,
@@ -24,7 +25,6 @@ from linekeeper.reconcile.marks import (
 from linekeeper.reconcile.policy import POLICY
 from linekeeper.reconcile.reading import Question, Reading
 from linekeeper.reconcile.succession import may_take_over, take_over
-from linekeeper.reconcile.succession_queries import successions_of
 from linekeeper.reconcile.target import Target
 from linekeeper.reconcile.watermark import read_from
 from linekeeper.reconcile.writer import Writer
@@ -277,7 +277,7 @@ class _Reader:
             )
             reading.counts.add(counts)
             reading.compared = True
-        alone = writer.wrote_all and succession is None
+        alone, indexed = writer.wrote_all and succession is None, None
         if whole and not shifted and not inconsistent and not alone:
             concluded = await conclude_listing(
                 self._rt,
@@ -292,7 +292,7 @@ class _Reader:
                 relist_at=writer.relist_at,
             )
             reading.counts.add(concluded.counts)
-            reading.held_back = concluded.held_back
+            reading.held_back, indexed = concluded.held_back, concluded.live
         if whole and not shifted:
             await note_compared(
                 self._rt.store,
@@ -301,6 +301,7 @@ class _Reader:
                 self._mark,
                 started=started,
                 total=listing.sizes.last,
+                indexed=indexed,
             )
 
     async def _again(self, error: MakiniError) -> str | None:

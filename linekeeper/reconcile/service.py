@@ -3,14 +3,12 @@
 import asyncio
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
-from sqlmodel import col
 
-from linekeeper.clock import utcnow
+from linekeeper.clock import monotonic, utcnow
 from linekeeper.config import AppConfig
 from linekeeper.groups import task_group
 from linekeeper.health.scope import DataCaller
@@ -20,16 +18,16 @@ from linekeeper.reconcile.claims import Claims, claiming
 from linekeeper.reconcile.deleting import apply_agreed
 from linekeeper.reconcile.doubt import are_all_refused, doubt_connection, observe_lost_login
 from linekeeper.reconcile.due import Order, Pass, due_in, failing_last, is_entity_due
+from linekeeper.reconcile.known import Known, read_known
 from linekeeper.reconcile.marks import load_marks, note_failure
 from linekeeper.reconcile.policy import POLICY
 from linekeeper.reconcile.poll import Sleep, read_entity
 from linekeeper.reconcile.reading import Question, Reading
 from linekeeper.reconcile.succession import complete
-from linekeeper.reconcile.succession_queries import successions_of
-from linekeeper.reconcile.target import Target, caller_for, load_targets
+from linekeeper.reconcile.target import Target, load_targets
 from linekeeper.runtime import Runtime
 from linekeeper.store import new_id
-from linekeeper.store.tables import Change, Connection, Watermark
+from linekeeper.store.tables import Watermark
 
 log = logging.getLogger(__name__)
 
@@ -121,9 +119,11 @@ async def read_pass(
     owner = f"{rt.owner}:{new_id()}"
     tried: set[str] = set()
     running: dict[asyncio.Task[Run], str] = {}
+    looked = 0.0
     async with claiming(rt.store, owner, which) as claims, task_group() as group:
         while True:
             wanted, run.circuits = await due_in(rt, app, order, which)
+            looked = monotonic()
             queue = _in_shard(
                 [
                     connection_id
@@ -149,6 +149,8 @@ async def read_pass(
                     await _collect(run, running, tried, claims)
             if running:
                 await _collect(run, running, tried, claims)
+                while running and monotonic() - looked < longest:  # a look is at the whole fleet
+                    await _collect(run, running, tried, claims)
             elif not advanced:
                 tried |= await claims.busy(wanted)
                 await sleep(pause)
@@ -206,17 +208,21 @@ async def _read(rt: Runtime, target: Target, order: Order, which: Pass, sleep: S
     the next run.
     """
     run = Run()
-    await apply_agreed(rt.store, target.app, target.id, target.makini_key, now=utcnow())
-    for succession in (await successions_of(rt.store, target.id)).values():
-        if succession.status == "planned":
-            await complete(rt, target, succession.entity, run_at=order.started)
-    caller = await caller_for(rt, target)
-    readings = await _read_entities(rt, target, caller, order, which, sleep=sleep)
+    known = await read_known(rt, target)
+    if known.has_agreed:
+        await apply_agreed(rt.store, target.app, target.id, target.makini_key, now=utcnow())
+    for entity in known.planned:
+        await complete(rt, target, entity, run_at=order.started)
+    if known.has_agreed or known.planned:
+        known = await read_known(rt, target)
+    caller = known.caller
+    readings = await _read_entities(rt, target, known, order, which, sleep=sleep)
     if are_all_refused(readings) and not caller.is_replaced_perhaps:
         # The status says that the login is well, every single read that it isn't: reads are right.
         if await _has_new_token(caller):
+            known = replace(known, marks=await load_marks(rt.store, target.id))
             readings = await _read_entities(
-                rt, target, caller, order, which, sleep=sleep, again=True
+                rt, target, known, order, which, sleep=sleep, again=True
             )
         refusal = readings[0].error if are_all_refused(readings) else None
         if refusal is not None:
@@ -236,7 +242,7 @@ async def _has_new_token(caller: DataCaller) -> bool:
 async def _read_entities(
     rt: Runtime,
     target: Target,
-    caller: DataCaller,
+    known: Known,
     order: Order,
     which: Pass,
     *,
@@ -244,7 +250,7 @@ async def _read_entities(
     again: bool = False,
 ) -> list[Reading]:
     """Read what is due; `again`: at once, though it has just failed."""
-    marks = await load_marks(rt.store, target.id)
+    caller, marks = known.caller, known.marks
     window = order.window if which == "catch-up" else None
     readings = []
     for entity in failing_last(order.of_connection(target), marks):
@@ -300,51 +306,3 @@ async def _strange(
     return Reading(
         entity, outcome="failed", error=strange, is_news=mark is None or mark.error is None
     )
-
-
-async def reconcile_window(
-    rt: Runtime, connection_id: str, since: datetime, until: datetime
-) -> dict[str, int]:
-    """Read what changed at a connection from `since` on, for the backfill after a reconnect.
-
-    Returns counts: `records` read, changes `recovered` and `webhooks_seen`, those `in_window`
-    (by the time the source gives, or found now), entities `compared` with what had been known of
-    them, those read for the first time (`new`), `failed` ones. Raises the first `MakiniError`
-    if no entity could be read. Safe to repeat.
-    """
-    async with rt.store.read() as session:
-        row = await session.get(Connection, connection_id)
-    if row is None:
-        raise LookupError(f"there is no connection {connection_id}")
-    app = await rt.app(row.app)
-    (target,) = await load_targets(rt, app, [connection_id])
-    started, run, caller = utcnow(), Run(), await caller_for(rt, target)
-    marks = await load_marks(rt.store, target.id)
-    first: MakiniError | None = None
-    compared = new = 0
-    for entity in target.app.entities:
-        question = Question(run_at=started, since=since, cause="backfill")
-        mark = marks.get(entity)
-        reading = await read_entity(rt, target, caller, entity, question, mark=mark)
-        run.took(target, reading)
-        compared += reading.outcome == "read" and reading.compared
-        new += reading.outcome == "read" and not reading.compared
-        first = first or reading.error
-    if first is not None and not run.readings:
-        raise first
-    async with rt.store.read() as session:
-        found = await session.execute(
-            select(col(Change.updated_at)).where(
-                col(Change.connection_id) == connection_id, col(Change.at) >= started
-            )
-        )
-        inside = sum(time is None or since <= time <= until for (time,) in found)
-    return {
-        "records": run.records,
-        "recovered": run.counts.recovered,
-        "webhooks_seen": run.counts.webhooks_seen,
-        "in_window": inside,
-        "compared": compared,
-        "new": new,
-        "failed": len(run.failures),
-    }

@@ -13,6 +13,7 @@ from linekeeper.clock import utcnow
 from linekeeper.reconcile import succession_queries as queries
 from linekeeper.reconcile.accounting import Counts, count_due
 from linekeeper.reconcile.identity import identifying_fields
+from linekeeper.reconcile.known import successions_of
 from linekeeper.reconcile.matching import Matching, Row, is_changed, match_records
 from linekeeper.reconcile.queries import lock_feed
 from linekeeper.reconcile.succession_queries import Step
@@ -54,7 +55,7 @@ async def take_over(
 async def complete(rt: Runtime, target: Target, entity: str, *, run_at: datetime) -> Counts:
     """Take the steps that are left of a plan, also one a crash cut short."""
     store = rt.store
-    succession = (await queries.successions_of(store, target.id)).get(entity)
+    succession = (await successions_of(store, target.id)).get(entity)
     if succession is None or succession.status != "planned":
         return Counts()
     while await _take_some(rt, target, succession):

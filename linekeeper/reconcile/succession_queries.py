@@ -32,17 +32,6 @@ _ROW = (
 )
 
 
-async def successions_of(store: Store, connection_id: str) -> dict[str, Succession]:
-    """By entity, those of a connection that aren't done."""
-    async with store.read() as session:
-        rows = await session.scalars(
-            select(Succession).where(
-                col(Succession.connection_id) == connection_id, col(Succession.status) != "done"
-            )
-        )
-        return {row.entity: row for row in rows}
-
-
 async def quiet_keys(
     store: Store, session: AsyncSession, keys: Mapping[tuple[str, str], Sequence[str]]
 ) -> dict[tuple[str, str], set[str] | None]:

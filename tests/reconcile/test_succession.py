@@ -14,11 +14,12 @@ from sqlmodel import col
 from linekeeper.clock import utcnow
 from linekeeper.outbox.senders.reconnect import advance_due_cases
 from linekeeper.reconcile import succession_queries
+from linekeeper.reconcile.backfill import reconcile_window
 from linekeeper.reconcile.decisions import decide_deletions
 from linekeeper.reconcile.match_decisions import Decided, NoMatch, decide_matches, waiting_at
 from linekeeper.reconcile.purge import purge_disconnected
 from linekeeper.reconcile.run import reconcile
-from linekeeper.reconcile.service import Run, reconcile_window
+from linekeeper.reconcile.service import Run
 from linekeeper.reconcile.succession import may_take_over
 from linekeeper.reconnect.case import load_case
 from linekeeper.reconnect.counts import keep_counts

@@ -23,7 +23,7 @@ from linekeeper.consumer.connection_events import process_connection_events
 from linekeeper.outbox.queue import ENDED
 from linekeeper.outbox.senders.reconnect import advance_due_cases
 from linekeeper.outbox.senders.slack import deliver_due
-from linekeeper.reconcile.service import reconcile_window
+from linekeeper.reconcile.backfill import reconcile_window
 from linekeeper.reconnect.counts import keep_counts
 from linekeeper.reconnect.disconnect import disconnect
 from linekeeper.reconnect.process import Answer, close, take_answer
