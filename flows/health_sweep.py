@@ -134,7 +134,7 @@ async def _sweep_app(rt: Runtime, app: AppConfig, started: datetime) -> Sweep:
         await list_failed(rt.store, app, error, now=utcnow())
     policy = (await rt.configuration()).policy
     work = await due(rt, app, policy, now=started)
-    await note_left_out(rt, app.name, work.left_out)
+    await note_left_out(rt, app.name, work)
     if work.left_out:
         sweep.note = (
             f"{len(work.ids)} of {len(work.ids) + work.left_out} due were probed: the budget of "

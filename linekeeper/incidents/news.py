@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Any, Literal
 
-from sqlalchemy import func, literal_column, or_, select
+from sqlalchemy import bindparam, func, literal_column, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -26,6 +26,7 @@ from linekeeper.store.tables import (
     Outbox,
     Transition,
 )
+from linekeeper.store.types import UtcDateTime
 from linekeeper.text import health_name
 
 Reason = Literal["new", "worse", "unacknowledged"]
@@ -177,32 +178,38 @@ class Since:
     """Lanes of the outbox in which something is said of it in Slack."""
 
 
+_STARTED: Any = bindparam("started", type_=UtcDateTime)
+_IS_LISTED = func.coalesce(
+    col(Connection.evidence) == literal_column("'listed'"), literal_column("false")
+)
+_LOOKED = (
+    select(_IS_LISTED, func.count())
+    .where(col(Connection.last_checked_at) >= _STARTED)
+    .group_by(_IS_LISTED)
+)
+_CHANGED = (
+    select(col(Transition.connection_id))
+    .where(
+        col(Transition.at) >= _STARTED,
+        col(Transition.axis) == "health",
+        or_(col(Transition.before) != "unknown", col(Transition.after) != "healthy"),
+    )
+    .distinct()
+)
+_LANES = (
+    select(col(Outbox.lane))
+    .where(col(Outbox.created_at) >= _STARTED, col(Outbox.channel) == "slack")
+    .distinct()
+)
+
+
 async def since(store: Store, started: datetime) -> Since:
     """What was checked, changed and said since `started`, whoever did it."""
     async with store.read() as session:
-        is_listed = func.coalesce(
-            col(Connection.evidence) == literal_column("'listed'"), literal_column("false")
-        )
-        rows = await session.execute(
-            select(is_listed, func.count())
-            .where(col(Connection.last_checked_at) >= started)
-            .group_by(is_listed)
-        )
+        rows = await session.execute(_LOOKED, {"started": started})
         looked = {bool(listed): number for listed, number in rows}
-        changed = await session.scalars(
-            select(col(Transition.connection_id))
-            .where(
-                col(Transition.at) >= started,
-                col(Transition.axis) == "health",
-                or_(col(Transition.before) != "unknown", col(Transition.after) != "healthy"),
-            )
-            .distinct()
-        )
-        lanes = await session.scalars(
-            select(col(Outbox.lane))
-            .where(col(Outbox.created_at) >= started, col(Outbox.channel) == "slack")
-            .distinct()
-        )
+        changed = await session.scalars(_CHANGED, {"started": started})
+        lanes = await session.scalars(_LANES, {"started": started})
         return Since(looked.get(False, 0), looked.get(True, 0), sorted(changed), sorted(lanes))
 
 

@@ -19,6 +19,8 @@ from linekeeper.store.tables import OpenProcess
 
 SIGN_SECONDS = 60.0
 """Between two signs of life of a process."""
+LOOK_SECONDS = 1.0
+"""Between two looks whether those have ended that are waited for."""
 SILENT_AFTER = timedelta(minutes=3)
 FORGOTTEN_AFTER = timedelta(hours=1)
 """A process that is silent for longer has ended without saying so; until then it may go on."""
@@ -91,7 +93,7 @@ async def wait_until_ended(store: Store, *, seconds: float) -> Sequence[Writer]:
         left = deadline - asyncio.get_running_loop().time()
         if left <= 0:
             break
-        await asyncio.sleep(min(left, 1.0))
+        await asyncio.sleep(min(left, LOOK_SECONDS))
     return writers
 
 

@@ -84,9 +84,20 @@ async def list_failed(store: Store, app: AppConfig, error: MakiniError, *, now: 
     await _open(store, opening, f"The connection list failed: {error.brief}.", now=now)
 
 
-async def list_worked(store: Store, app: AppConfig, *, now: datetime) -> None:
-    """Resolve the incident of a list that can be read again."""
-    await _resolve(store, _failed(app.name), "The connection list can be read again", now=now)
+async def list_worked(
+    store: Store, app: AppConfig, *, now: datetime, is_whole: bool = False
+) -> None:
+    """Resolve the incident of a list that can be read again; where it is whole, or was accepted as
+    it is, also that of one that looked truncated."""
+    over = {_failed(app.name): "The connection list can be read again"}
+    if is_whole:
+        over[_truncated(app.name)] = "The connection list is whole again, or was accepted as it is"
+    async with store.read() as session:
+        found = [cause for cause in over if await find_open(session, cause) is not None]
+    if found:
+        async with store.write() as session:
+            for cause in found:
+                await resolve_incident(store, session, cause, over[cause], now=now)
 
 
 async def list_truncated(store: Store, app: AppConfig, absence: Absence, *, now: datetime) -> None:
@@ -105,12 +116,6 @@ async def list_truncated(store: Store, app: AppConfig, absence: Absence, *, now:
             await perform(session, known, "change", now=now, title=opening.title)
             return
     await _open(store, opening, absence.sentence, now=now)
-
-
-async def list_whole(store: Store, app: AppConfig, *, now: datetime) -> None:
-    """Resolve the incident of a list that looked truncated and is whole, or was accepted."""
-    text = "The connection list is whole again, or was accepted as it is"
-    await _resolve(store, _truncated(app.name), text, now=now)
 
 
 async def close_removed(rt: Runtime, *, now: datetime) -> list[str]:
@@ -168,14 +173,6 @@ async def _open(store: Store, opening: Opening, text: str, *, now: datetime) -> 
         incident_id = await open_new(store, session, opening, now=now)
         if incident_id is not None:
             await announce(store, session, [IncidentChange(incident_id, "opened", text)], now=now)
-
-
-async def _resolve(store: Store, cause: str, text: str, *, now: datetime) -> None:
-    async with store.read() as session:
-        if await find_open(session, cause) is None:
-            return
-    async with store.write() as session:
-        await resolve_incident(store, session, cause, text, now=now)
 
 
 async def _read(store: Store, app: str) -> AppCircuit:

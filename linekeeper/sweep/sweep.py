@@ -6,7 +6,7 @@ anywhere is completed by the next (DESIGN "Nothing is lost").
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -49,6 +49,8 @@ class Due:
 
     ids: Sequence[str]
     left_out: int = 0
+    noted: int | None = None
+    """How many were left out by the sweep before, as it is kept."""
 
     @property
     def batches(self) -> list[Sequence[str]]:
@@ -85,12 +87,11 @@ async def take_list(
             await succeed_listed(rt.store, session, app.name, now=now)
         await apply_rules(session)  # also for what came while somebody changed a rule
         await conclude(rt.store, session, policy=policy, now=now)
-    if missing.absence.looks_truncated and not accept_missing:
+    is_whole = accept_missing or not missing.absence.looks_truncated
+    if not is_whole:
         reading.adoption.truncated = missing.absence.sentence
         await app_health.list_truncated(rt.store, app, missing.absence, now=now)
-    else:
-        await app_health.list_whole(rt.store, app, now=now)
-    await app_health.list_worked(rt.store, app, now=now)
+    await app_health.list_worked(rt.store, app, now=now, is_whole=is_whole)
     return reading.adoption
 
 
@@ -250,15 +251,20 @@ async def due(rt: Runtime, app: AppConfig, policy: HealthPolicy, *, now: datetim
         statement = statement.where(or_(urgent, critical, waiting))
     async with rt.store.read() as session:
         rows = [Waiting(*row) for row in await session.execute(statement)]
+        noted = await session.scalar(
+            select(col(AppState.left_out)).where(col(AppState.app) == app.name)
+        )
     probe_budget = (
         int(app.calls_a_minute * SWEEP_MINUTES * BUDGET_SHARE) if app.per_minute else len(rows)
     )
-    return choose(rows, probe_budget)
+    return replace(choose(rows, probe_budget), noted=noted)
 
 
-async def note_left_out(rt: Runtime, app: str, left_out: int) -> None:
-    """Keep how many of `app` this sweep leaves to a later one."""
-    row = {"app": app, "budget": {}, "circuit": {}, "left_out": left_out}
+async def note_left_out(rt: Runtime, app: str, work: Due) -> None:
+    """Keep how many of `app` this sweep leaves to a later one, where that changed."""
+    if work.left_out == work.noted:
+        return
+    row = {"app": app, "budget": {}, "circuit": {}, "left_out": work.left_out}
     async with rt.store.write() as session:
         await insert_or_update(rt.store, session, AppState, [row], key=["app"], update=["left_out"])
 

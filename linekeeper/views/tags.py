@@ -22,6 +22,8 @@ class Tagged:
 
 async def tagged(store: Store, connections: Sequence[str]) -> dict[str, Tagged]:
     """The tags of each of `connections`, by its id."""
+    if not connections:
+        return {}
     async with store.read() as session:
         rows = await session.execute(
             select(

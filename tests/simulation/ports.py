@@ -31,9 +31,10 @@ from linekeeper.consumer import waker as consumer_waker
 from linekeeper.inbox import sqlite_writer
 from linekeeper.makini import wire
 from linekeeper.outbox import dispatcher
+from linekeeper.outbox.senders import slack as slack_sender
 from linekeeper.receiver import beat as receiver_beat
 from linekeeper.settings import Settings
-from linekeeper.store import Store, leases, processes, sqlite
+from linekeeper.store import Store, configuration, leases, processes, sqlite
 from linekeeper.store import engine as store_engine
 from linekeeper.store import session as store_session
 from linekeeper.store.migrate import migrate
@@ -57,7 +58,11 @@ OFTEN_SECONDS = 300.0
 IDLE_SECONDS = 600.0
 SELDOM_SECONDS = 1800.0
 """How often a loop of the consumer looks although nothing changed and nothing is due."""
-BEAT_SECONDS = 240.0
+BEAT_SECONDS = 400.0
+SLOW_SECONDS = 5.0
+"""How long other destinations wait beside one that is slow."""
+WATCH_SECONDS = 900.0
+"""How often the parts watch each other, and say that they have the database open."""
 RECEIVER_BEAT_SECONDS = 180.0
 """What is missing of it is an outage of ours, by minutes."""
 LOOK_SECONDS = 0.5
@@ -122,15 +127,17 @@ def machines(universe: Universe) -> Iterator[None]:
             (service, "OUTAGES_EVERY", IDLE_SECONDS),
         (service, "BLOCKS_EVERY", OFTEN_SECONDS), (service, "LINKS_EVERY", 3600.0),
         (service, "MISSING_LINKS_EVERY", OFTEN_SECONDS),
-        (service, "STREAM_EVERY", SELDOM_SECONDS), (service, "LOGINS_EVERY", BEAT_SECONDS),
+        (service, "STREAM_EVERY", SELDOM_SECONDS), (service, "LOGINS_EVERY", OFTEN_SECONDS),
         (service, "ENDING_EVERY", SELDOM_SECONDS), (service, "INTERRUPTED_EVERY", IDLE_SECONDS),
-        (watching, "FASTEST_BEAT", IDLE_SECONDS), (watching, "SLOWEST_BEAT", IDLE_SECONDS),
+        (watching, "FASTEST_BEAT", WATCH_SECONDS), (watching, "SLOWEST_BEAT", WATCH_SECONDS),
         (consumer_waker, "LOOK_SECONDS", LOOK_SECONDS),
         (service, "SEALING_EVERY", SELDOM_SECONDS),
         (service, "DEAD_AFTER", timedelta(seconds=3.5 * BEAT_SECONDS)),
         (service, "BEAT_SECONDS", BEAT_SECONDS), (service, "SOCKETS_EVERY", SELDOM_SECONDS),
-        (processes, "SIGN_SECONDS", 600.0), (processes, "SILENT_AFTER", timedelta(minutes=30)),
-        (record_events, "TICK_SECONDS", LOOK_SECONDS), (dispatcher, "TICK_SECONDS", LOOK_SECONDS),
+        (processes, "SIGN_SECONDS", WATCH_SECONDS), (processes, "LOOK_SECONDS", 15.0),
+        (processes, "SILENT_AFTER", timedelta(minutes=45)),
+        (record_events, "TICK_SECONDS", LOOK_SECONDS), (dispatcher, "TICK_SECONDS", SLOW_SECONDS),
+        (slack_sender, "LOOK_SECONDS", SLOW_SECONDS), (configuration, "FRESH_SECONDS", 60.0),
         (consumer_alive, "DEAD_AFTER", timedelta(seconds=3.5 * BEAT_SECONDS)),
         (receiver_beat, "BEAT_SECONDS", RECEIVER_BEAT_SECONDS),
         (receiver_beat, "_GAP", timedelta(seconds=3 * RECEIVER_BEAT_SECONDS)),
