@@ -118,9 +118,7 @@ class Dispatcher:
         if not self._rounds:
             return False
         await asyncio.wait(self._rounds.values(), timeout=tick, return_when=asyncio.FIRST_COMPLETED)
-        leave_some = any(
-            name in self._leave_some for name, task in self._rounds.items() if task.done()
-        )
+        leave_some = any(self._rounds[name].done() for name in self._leave_some)
         self._finished()
         return leave_some or bool(self._rounds)
 
@@ -174,21 +172,12 @@ class Dispatcher:
     async def _round(
         self, name: str, work: Work, limit: int | None, now: datetime
     ) -> list[tuple[OutboxRow, Result]]:
-        batch = 1 if name in self._pauses else self.sender.batch
-        most = batch if limit is None else min(batch, limit)
+        most = 1 if name in self._pauses else min(self.sender.batch, limit or self.sender.batch)
         claimed = await claim(self.store, work, self._owner, limit=most, now=now)
-        if self._leaves_some(claimed, most):
+        is_shared = any(row["lane"] != row["dedupe_key"] for row in claimed.rows)
+        if len(claimed.rows) >= most or (is_shared and self.sender.only_first):
             self._leave_some.add(name)
         return await _Round(self, work, claimed).run() if claimed.rows else []
-
-    def _leaves_some(self, claimed: Claim, most: int) -> bool:
-        """Whether more may be due once `claimed` is settled, without anything being written."""
-        if len(claimed.rows) >= most:
-            return True
-        # Of an ordering key that is shared, the next one is due once the first is settled.
-        return self.sender.only_first and any(
-            row["lane"] != row["dedupe_key"] for row in claimed.rows
-        )
 
     def _finished(self) -> list[tuple[OutboxRow, Result]]:
         """Forget the batches that have ended; what came of their messages."""
