@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-FIRSTS, COUNT = (7, 17), 10
+FIRSTS, COUNT = (7, 20), 5
 """Some of those that `make soak` runs all of, in portions; another is replayed."""
 
 
