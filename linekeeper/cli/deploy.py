@@ -201,6 +201,7 @@ class _Seeder:
                 self._client,
                 found,
                 _as_it_was(wanted, self._lost),
+                shipped=wanted,
                 reset=self._reset,
                 schedules_active=schedules_active,
             )

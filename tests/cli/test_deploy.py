@@ -1,6 +1,5 @@
 """`linekeeper deploy` against a real Prefect server: seeds, compares, never tramples."""
 
-import hashlib
 import io
 from datetime import timedelta
 from pathlib import Path
@@ -17,7 +16,7 @@ from rich.console import Console
 
 from linekeeper.cli import checkout, project
 from linekeeper.cli.deploy import deploy
-from linekeeper.cli.deployments import DESCRIBED
+from linekeeper.cli.deployed import RECORD
 from linekeeper.cli.errors import UserError
 from linekeeper.settings import Settings
 from tests.cli.few import few
@@ -224,8 +223,11 @@ async def test_the_code_of_a_deployment_follows_the_checkout_and_its_schedule_st
             DeploymentUpdate(
                 description="an older version's",
                 version="0.0.1",
-                parameter_openapi_schema=(house.parameter_openapi_schema or {})
-                | {DESCRIBED: hashlib.sha256(b"an older version's").hexdigest()[:16]},
+                parameter_openapi_schema={
+                    name: value
+                    for name, value in (house.parameter_openapi_schema or {}).items()
+                    if name != RECORD
+                },
             ),
         )
         lines = await deployed(seeds)

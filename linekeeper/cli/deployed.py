@@ -1,0 +1,202 @@
+"""A deployment on the server beside `prefect.yaml`: what differs, and whose doing that is. Pure.
+
+What was deployed last is noted as digests in the schema of the deployment's form, where nobody
+looks and Prefect keeps it. What is on the server as it was deployed nobody has changed: there a
+new version of the file is followed. What is not is an operator's, and stays.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Any
+
+from prefect.client.schemas.actions import DeploymentScheduleCreate
+from prefect.client.schemas.objects import DeploymentSchedule
+from prefect.client.schemas.responses import DeploymentResponse
+from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule, RRuleSchedule
+
+from linekeeper.cli.project import Wanted
+
+RECORD = "x-linekeeper-deployed"
+"""In the schema: a digest for each name of `of_operator`, of the description and, by their slugs,
+of the schedules."""
+Record = Mapping[str, Any]
+Schedule = DeploymentSchedule | DeploymentScheduleCreate
+
+_TAGS_SINCE = frozenset({"internal", "start-here"})
+_SCHEDULES_SINCE = frozenset({"in-between"})
+"""What 0.1, which noted nothing, did not have yet."""
+
+
+def record_of(wanted: Wanted) -> dict[str, Any]:
+    """What is noted of a deployment that is as `wanted`."""
+    return {
+        "description": _digest(wanted.description),
+        **{name: _digest(value) for name, value in _sorted(of_operator(wanted)).items()},
+        "schedules": {slug_of(one): _digest(describe(one)) for one in wanted.schedules},
+    }
+
+
+def recorded(found: DeploymentResponse, wanted: Wanted) -> Record:
+    """What was noted; where a version before notes deployed it, what that would have noted."""
+    noted = (found.parameter_openapi_schema or {}).get(RECORD)
+    if isinstance(noted, dict):
+        return noted
+    before = replace(
+        wanted,
+        tags=[tag for tag in wanted.tags if tag not in _TAGS_SINCE],
+        schedules=[one for one in wanted.schedules if slug_of(one) not in _SCHEDULES_SINCE],
+    )
+    # Descriptions were the file's then. Those of this very version an operator has edited.
+    theirs = wanted.description if found.version == wanted.version else found.description
+    return record_of(before) | {"description": _digest(theirs)}
+
+
+def of_operator(wanted: Wanted) -> dict[str, Any]:
+    """The fields that are the operator's once the deployment is there; schedules apart."""
+    return {
+        "work_pool_name": wanted.pool,
+        "work_queue_name": wanted.queue,
+        "tags": wanted.tags,
+        "parameters": wanted.parameters,
+        "job_variables": wanted.job_variables,
+        "paused": wanted.paused,
+        "concurrency_limit": wanted.concurrency_limit,
+        "concurrency_options": wanted.concurrency_options,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """What of the file's operator side is new, and unchanged on the server."""
+
+    fields: dict[str, Any]
+    make: list[DeploymentScheduleCreate] = field(default_factory=list)
+    remove: list[DeploymentSchedule] = field(default_factory=list)
+
+
+def followed(found: DeploymentResponse, wanted: Wanted, record: Record) -> Followed:
+    """What a new version of the file brings where no operator changed anything."""
+    there = _sorted(_there(found))
+    here = of_operator(wanted)
+    fields = {
+        name: here[name]
+        for name, value in _sorted(here).items()
+        if value != there[name] and record.get(name) == _digest(there[name])
+    }
+    if found.description != wanted.description and record.get("description") == _digest(
+        found.description
+    ):
+        fields["description"] = wanted.description
+    noted = record.get("schedules") or {}
+    theirs = {slug_of(one): one for one in found.schedules}
+    ours = {slug_of(one): one for one in wanted.schedules}
+    stale = {
+        slug
+        for slug, one in theirs.items()
+        if noted.get(slug) == _digest(describe(one))
+        and (slug not in ours or describe(ours[slug]) != describe(one))
+    }
+    return Followed(
+        fields,
+        [one for slug, one in ours.items() if slug in stale or slug not in {*theirs, *noted}],
+        [theirs[slug] for slug in sorted(stale)],
+    )
+
+
+def operator_differences(found: DeploymentResponse, wanted: Wanted) -> list[str]:
+    """What an operator set differently, one line each: `tags: [a] (prefect.yaml: [b])`."""
+    there = _sorted(_there(found)) | {"description": found.description}
+    here = _sorted(of_operator(wanted)) | {"description": wanted.description}
+    lines = [
+        f"{name}: {_shown(value)} (prefect.yaml: {_shown(here[name])})"
+        for name, value in there.items()
+        if value != here[name]
+    ]
+    return lines + schedule_differences(found.schedules, wanted.schedules)
+
+
+def _there(found: DeploymentResponse) -> dict[str, Any]:
+    limit = found.global_concurrency_limit
+    return {
+        "work_pool_name": found.work_pool_name,
+        "work_queue_name": found.work_queue_name,
+        "tags": found.tags,
+        "parameters": found.parameters,
+        "job_variables": found.job_variables,
+        "paused": found.paused,
+        "concurrency_limit": limit.limit if limit else None,
+        "concurrency_options": _options(found),
+    }
+
+
+def _sorted(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {**fields, "tags": sorted(fields["tags"])}
+
+
+def _digest(value: object) -> str:
+    text = json.dumps(value, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _options(found: DeploymentResponse) -> dict[str, Any] | None:
+    given = found.concurrency_options
+    return given.model_dump(mode="json", exclude_none=True) if given else None
+
+
+def schedule_differences(found: Sequence[Schedule], wanted: Sequence[Schedule]) -> list[str]:
+    """The same for schedules, matched by slug."""
+    there = {slug_of(schedule): schedule for schedule in found}
+    here = {slug_of(schedule): schedule for schedule in wanted}
+    lines = [
+        f"schedule {slug}: {describe(schedule)} (prefect.yaml: {describe(here[slug])})"
+        for slug, schedule in there.items()
+        if slug in here and describe(schedule) != describe(here[slug])
+    ]
+    lines += [
+        f"schedule {slug}: {describe(schedule)} (prefect.yaml: none)"
+        for slug, schedule in there.items()
+        if slug not in here
+    ]
+    lines += [
+        f"schedule {slug}: none (prefect.yaml: {describe(schedule)})"
+        for slug, schedule in here.items()
+        if slug not in there
+    ]
+    return lines
+
+
+def describe(schedule: Schedule) -> str:
+    """`every 5 min`, `cron 17 3 * * * (UTC)`, with `, paused` and its parameters if it has any."""
+    match schedule.schedule:
+        case IntervalSchedule() as interval:
+            text = f"every {_duration(interval.interval)}"
+        case CronSchedule() as cron:
+            text = f"cron {cron.cron} ({cron.timezone or 'UTC'})"
+        case RRuleSchedule() as rule:
+            text = f"rrule {rule.rrule} ({rule.timezone or 'UTC'})"
+        case other:
+            text = repr(other)
+    if schedule.parameters:
+        text += f" with {_shown(schedule.parameters)}"
+    return text if schedule.active else f"{text}, paused"
+
+
+def slug_of(schedule: Schedule) -> str:
+    """The slug a schedule is matched by; one made in the UI has none, and is what it says."""
+    return schedule.slug or f"without a slug, {describe(schedule)}"
+
+
+def _duration(length: timedelta) -> str:
+    seconds = length.total_seconds()
+    for unit, name in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= unit and seconds % unit == 0:
+            return f"{seconds / unit:g} {name}"
+    return f"{seconds:g} s"
+
+
+def _shown(value: object) -> str:
+    text = "none" if value is None else " ".join(str(value).split())
+    return text if len(text) <= 80 else f"{text[:77]}…"
