@@ -1,7 +1,8 @@
 """Runs whose process is gone: they go on, or are marked crashed.
 
 A worker that dies takes its runs with it. One that it had taken and not begun stays `Pending` for
-good, one that was at work stays `Running`. An automation of Prefect's can't look after them: it
+good, one that was at work stays `Running`; of a process that died alone its worker says `Crashed`.
+An automation of Prefect's can't look after them: it
 counts events, a server that is killed loses those it had not written, and then a run that waits
 for people would be marked crashed for having no heartbeat.
 """
@@ -11,7 +12,10 @@ from datetime import datetime, timedelta
 
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.filters import (
+    DeploymentFilter,
+    DeploymentFilterId,
     FlowRunFilter,
+    FlowRunFilterEndTime,
     FlowRunFilterState,
     FlowRunFilterStateType,
     FlowRunFilterTags,
@@ -34,6 +38,10 @@ GOES_ON = frozenset(
     {"implementation", "gate", "reconnect", "authentication-setup", "workflow-configuration"}
 )
 """Flows that wait for people: begun again from the top, the same run goes on where it was."""
+CRASHES = 3
+CRASHES_WITHIN = timedelta(hours=1)
+"""More crashes of one run within this are no accident: it stays as it is."""
+_ALIVE = [StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING, StateType.PAUSED]
 log = logging.getLogger(__name__)
 
 
@@ -56,13 +64,13 @@ class LostRuns:
     async def look(self, client: PrefectClient, *, now: datetime) -> list[str]:
         """Let runs go on whose process is gone, or end them; returns which. Raises as `client`."""
         self._there_since = self._there_since or now
-        states = [StateType.PENDING, StateType.RUNNING]
         runs = await every(
             client.read_flow_runs,
-            flow_run_filter=FlowRunFilter(
-                tags=FlowRunFilterTags(all_=[tag()]),
-                state=FlowRunFilterState(type=FlowRunFilterStateType(any_=states)),
-            ),
+            flow_run_filter=_ours_in([StateType.PENDING, StateType.RUNNING]),
+        )
+        crashed = FlowRunFilterEndTime(after_=now - CRASHES_WITHIN)
+        runs += await every(
+            client.read_flow_runs, flow_run_filter=_ours_in([StateType.CRASHED], ended=crashed)
         )
         flows = await names_of_flows(client, {run.flow_id for run in runs})
         found = []
@@ -80,6 +88,10 @@ class LostRuns:
         """The state of a run whose process is gone; None where it may be there."""
         if run.state is None:
             return None
+        if run.state.is_crashed():
+            goes_on = flow in GOES_ON and await _may_go_on(client, run, now)
+            said = "Its process was lost: it goes on in a new one."
+            return Scheduled(message=said) if goes_on else None
         age = now - run.state.timestamp
         if run.state.is_pending():
             if age < BEGINS_WITHIN or age < await _begins_within(client, run):
@@ -89,6 +101,14 @@ class LostRuns:
                 message=f"A worker took it {minutes:.0f} minutes ago and did not begin: it is due "
                 "again."
             )
+        return await self._ending_silence(client, run, flow, now)
+
+    async def _ending_silence(
+        self, client: PrefectClient, run: FlowRun, flow: str, now: datetime
+    ) -> State[None] | None:
+        """Of one that works."""
+        assert run.state is not None
+        age = now - run.state.timestamp
         silence = silent_after()
         listened = now - (self._there_since or now)
         if (
@@ -101,6 +121,38 @@ class LostRuns:
         if flow in GOES_ON:
             return Scheduled(message=f"{silent}: it goes on in a new process.")
         return Crashed(message=f"{silent}: its process is gone.")
+
+
+def _ours_in(
+    states: list[StateType], *, ended: FlowRunFilterEndTime | None = None
+) -> FlowRunFilter:
+    return FlowRunFilter(
+        tags=FlowRunFilterTags(all_=[tag()]),
+        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=states)),
+        end_time=ended,
+    )
+
+
+async def _may_go_on(client: PrefectClient, run: FlowRun, now: datetime) -> bool:
+    """Whether a crash of this run is an accident, and no other run has taken its place.
+
+    Who answered its form is not asked again. A worker calls a run crashed whose process it ends
+    because somebody cancels it, and cancelled half a minute later.
+    """
+    states = sorted(await client.read_flow_run_states(run.id), key=lambda one: one.timestamp)
+    if any(one.type == StateType.CANCELLING for one in states[-2:]):
+        return False
+    since = now - CRASHES_WITHIN
+    if sum(one.is_crashed() and one.timestamp > since for one in states) > CRASHES:
+        return False
+    if run.deployment_id is None:
+        return False
+    others = await every(
+        client.read_flow_runs,
+        flow_run_filter=_ours_in(_ALIVE),
+        deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[run.deployment_id])),
+    )
+    return all(other.parameters != run.parameters for other in others)
 
 
 async def _begins_within(client: PrefectClient, run: FlowRun) -> timedelta:

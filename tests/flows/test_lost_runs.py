@@ -2,18 +2,25 @@
 
 import asyncio
 from datetime import datetime, timedelta
+from typing import cast
 from uuid import UUID, uuid4
 
 import pytest
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.objects import FlowRun, State
-from prefect.states import Pending, Suspended
+from prefect.states import Cancelling, Crashed, Pending, Suspended
 from prefect.states import Running as AtWork
 from sqlmodel import col, select
 
 from flows.gate import gate as gate_flow
 from flows.implementation_skip import implementation_skip
-from linekeeper.cli.lost_runs import BEGINS_ELSEWHERE, BEGINS_WITHIN, LostRuns, silent_after
+from linekeeper.cli.lost_runs import (
+    BEGINS_ELSEWHERE,
+    BEGINS_WITHIN,
+    CRASHES,
+    LostRuns,
+    silent_after,
+)
 from linekeeper.cli.orchestrator import PrefectOrchestrator
 from linekeeper.clock import utcnow
 from linekeeper.outbox.senders.prefect import deliver_runs
@@ -30,11 +37,11 @@ pytestmark = [on_both, pytest.mark.filterwarnings("ignore:unclosed <socket:Resou
 SECOND = timedelta(seconds=1)
 
 
-async def in_state(running: Running, flow: str, state: State[None]) -> FlowRun:
+async def in_state(running: Running, flow: str, state: State[None], **parameters: str) -> FlowRun:
     """A run of `flow`, one of ours, in that state since now."""
     flow_id = await running.client.create_flow_from_name(flow)
     deployment = await running.client.create_deployment(flow_id, flow, tags=["linekeeper"])
-    run = await running.client.create_flow_run_from_deployment(deployment)
+    run = await running.client.create_flow_run_from_deployment(deployment, parameters=parameters)
     await running.client.set_flow_run_state(run.id, state, force=True)
     return run
 
@@ -67,6 +74,30 @@ async def test_what_a_dead_worker_took_and_never_began_is_due_again_in_the_same_
     assert await name_of_state(running, waits) == "Scheduled"
     assert await name_of_state(running, sweep) == "Scheduled"
     assert await name_of_state(running, people) == "Suspended"
+
+
+async def test_a_crashed_run_that_waits_for_people_goes_on_unless_it_was_cancelled_or_replaced(
+    running: Running,
+) -> None:
+    async def crashed(flow: str, *before: State[None], **parameters: str) -> FlowRun:
+        run = await in_state(running, flow, AtWork(), **parameters)
+        for state in (*before, Crashed(message="Process exited with status code: -9")):
+            await running.client.set_flow_run_state(run.id, state, force=True)
+        return run
+
+    step = await crashed("gate", step="one")
+    sweep = await crashed("health-sweep")
+    ended = await crashed("gate", Cancelling(), step="two")
+    again = await crashed("reconnect", *(Crashed(), AtWork()) * CRASHES)
+    replaced = await crashed("gate", step="three")
+    await running.client.create_flow_run_from_deployment(
+        cast("UUID", replaced.deployment_id), parameters=replaced.parameters
+    )
+    lost, now = LostRuns(), utcnow()
+    mine = (step, sweep, ended, again, replaced)
+    assert await found_of(lost, running, *mine, now=now) == [step]
+    assert await name_of_state(running, step) == "Scheduled"
+    assert await found_of(lost, running, *mine, now=now) == []
 
 
 async def test_where_an_image_is_pulled_first_a_run_may_take_longer_to_begin(
