@@ -313,8 +313,8 @@ def _as_it_was(
     wanted: project.Wanted, lost: prefect_settings.PrefectSettings | None
 ) -> project.Wanted:
     """A deployment with what an operator had set on it in the Prefect that is gone."""
-    settings = lost.settings(deployment_name(wanted.name)) if lost else None
-    schedules = lost.schedules(deployment_name(wanted.name)) if lost else None
+    name = deployment_name(wanted.name)
+    settings, schedules = (lost.settings(name), lost.schedules(name)) if lost else (None, None)
     if not settings or schedules is None:
         return wanted
     return replace(
