@@ -180,8 +180,7 @@ class _Seeder:
         there = await self._patiently(lambda: deployments.there(self._client, wanted))
         for name, found in there.items():
             if deployments.is_gone(found, name):
-                delete = partial(self._client.delete_deployment, found.id)
-                await self._patiently(delete)
+                await self._patiently(partial(self._client.delete_deployment, found.id))
                 self._console.print(f"deployment {name}: gone, as its flow is", markup=False)
         side_by_side = asyncio.Semaphore(AT_ONCE)
 
