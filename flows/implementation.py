@@ -161,6 +161,8 @@ async def _show(rt: Runtime, identifier: str) -> State[None]:
     to_scale = await show(progress, now=now)
     await publish.fn([identifier])  # as a task it would be a node of the graph at every waking
     implementation = progress.standing.implementation
+    ended = implementation.status in ("live", "abandoned")
+    await look_again(rt.store, progress.standing, at=None if ended else to_scale, now=now)
     if implementation.status == "live":
         return Completed(
             name="Live",
@@ -171,8 +173,6 @@ async def _show(rt: Runtime, identifier: str) -> State[None]:
             name="Abandoned",
             message=f"{implementation.title} was abandoned: {implementation.held_because}.",
         )
-    if to_scale is not None:
-        await look_again(rt.store, progress.standing, at=to_scale, now=now)
     await asuspend_flow_run(timeout=WAITS_SECONDS, key=str(uuid4()))
     raise AssertionError("unreachable: a suspended run begins from the top")
 

@@ -14,6 +14,9 @@ from linekeeper.outbox.queue import Message
 from linekeeper.store import Store
 from linekeeper.store.tables import Implementation, Outbox
 
+PLANNED = ":at:"
+"""In the dedupe keys of wakings that are planned for a time."""
+
 
 async def shown_by(store: Store, run_id: str) -> str | None:
     """The id of the implementation that run shows."""
@@ -66,11 +69,30 @@ async def take_stock(store: Store, identifier: str, *, now: datetime) -> Progres
     return await look(store, identifier, now=now)
 
 
-async def look_again(store: Store, standing: Standing, *, at: datetime, now: datetime) -> None:
-    """Have its run woken at `at`, though nothing may have happened by then."""
+async def look_again(
+    store: Store, standing: Standing, *, at: datetime | None, now: datetime
+) -> None:
+    """Have its run woken at `at`, though nothing may have happened by then; None: not for that.
+
+    Whatever look was planned before is no longer wanted.
+    """
+    implementation = standing.implementation
     async with store.write() as session:
-        again = news.wake(standing, f":at:{at:%Y%m%d%H%M}", at=at)
-        await news.send(store, session, [again], now=now)
+        await session.execute(
+            update(Outbox)
+            .where(
+                col(Outbox.dedupe_key).startswith(news.wake_key(implementation), autoescape=True),
+                col(Outbox.dedupe_key).contains(PLANNED, autoescape=True),
+                col(Outbox.status) == "pending",
+                col(Outbox.claimed_by).is_(None),
+            )
+            .values(status="superseded", settled_at=now)
+            .execution_options(synchronize_session=False)
+        )
+        if at is not None:
+            # Made by each look anew: the same moment may have been planned and superseded before.
+            key = f"{PLANNED}{at:%Y%m%d%H%M}:{now:%Y%m%d%H%M%S%f}"
+            await news.send(store, session, [news.wake(standing, key, at=at)], now=now)
 
 
 async def wake(store: Store, identifiers: Collection[str], *, because: str, now: datetime) -> None:
