@@ -25,7 +25,7 @@ COMMANDS = {
     "deploy": (_SETTING_UP, "Seed pool, blocks, deployments and automations; show differences."),
     "backup": (_SETTING_UP, "Write everything into one file."),
     "restore": (_SETTING_UP, "Put a backup into an empty database."),
-    "status": (_LOOKING, "Show the fleet, what is wrong, and what waits to be sent."),
+    "status": (_LOOKING, "Show fleet, incidents, inbox, implementations, and what waits."),
     "first-report": (_LOOKING, "Write what was found first, for a meeting."),
     "availability": (_LOOKING, "Show minutes of a month by what was waited for."),
     "audit": (_LOOKING, "Show who did what."),

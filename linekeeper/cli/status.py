@@ -1,6 +1,7 @@
 """`linekeeper status`: everything at a glance."""
 
 import asyncio
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +12,9 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
+    from linekeeper.implementation.glance import ImplementationsGlance
     from linekeeper.views.glance import Glance
+    from linekeeper.views.inbox_glance import InboxGlance
     from linekeeper.watch.standing import Standing
 
 _STYLES = {
@@ -27,7 +30,7 @@ _STYLES = {
 def status_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON with stable keys.")] = False,
 ) -> None:
-    """Show the fleet, what is wrong, what waits to be told, and each part and since when.
+    """Show the fleet, incidents, inbox, implementations, what waits to be told, and each part.
 
     Examples:
 
@@ -35,34 +38,57 @@ def status_command(
 
       linekeeper status --json | jq .health
     """
-    seen, standing = asyncio.run(_look())
+    looked = asyncio.run(_look())
+    seen, standing = looked.seen, looked.parts
     if as_json:
         import json
 
-        everything = {**seen.as_json(), "parts": [_plain(each) for each in standing]}
+        everything = {
+            **seen.as_json(),
+            "inbox": asdict(looked.inbox),
+            "implementations": looked.implementations.as_json(),
+            "parts": [_plain(each) for each in standing],
+        }
         typer.echo(json.dumps(everything, indent=2, ensure_ascii=False))
         return
     from rich.console import Console
 
     console = Console(highlight=False)
-    console.print(_shown(seen))
+    console.print(_shown(looked))
     console.print(_standing(standing, seen.at))
 
 
-async def _look() -> "tuple[Glance, list[Standing]]":
+@dataclass(frozen=True, slots=True)
+class _Looked:
+    """Everything that is shown."""
+
+    seen: "Glance"
+    inbox: "InboxGlance"
+    implementations: "ImplementationsGlance"
+    parts: "Sequence[Standing]"
+
+
+async def _look() -> _Looked:
     from linekeeper.clock import utcnow
+    from linekeeper.implementation.glance import implementations_at_a_glance
     from linekeeper.runtime import Runtime
     from linekeeper.views.glance import glance
+    from linekeeper.views.inbox_glance import inbox_at_a_glance
+    from linekeeper.views.webhook_figures import read_figures
     from linekeeper.watch.standing import read_standing
 
     async with Runtime.open() as rt:
-        seen = await glance(rt.store, await rt.configuration(), now=utcnow())
-        return seen, await read_standing(rt)
+        now = utcnow()
+        seen = await glance(rt.store, await rt.configuration(), now=now)
+        return _Looked(
+            seen,
+            inbox_at_a_glance(await read_figures(rt.store, list(seen.apps), now=now)),
+            await implementations_at_a_glance(rt.store, now=now),
+            await read_standing(rt),
+        )
 
 
 def _plain(standing: "Standing") -> dict[str, str]:
-    from dataclasses import asdict
-
     return {**asdict(standing), "since": standing.since.isoformat()}
 
 
@@ -87,7 +113,7 @@ def _standing(standing: "Sequence[Standing]", now: datetime) -> "RenderableType"
     return table
 
 
-def _shown(seen: "Glance") -> "RenderableType":
+def _shown(looked: _Looked) -> "RenderableType":
     from rich.console import Group
     from rich.text import Text
 
@@ -95,6 +121,7 @@ def _shown(seen: "Glance") -> "RenderableType":
     from linekeeper.views.evidence import evidence_sentence
     from linekeeper.views.managed import managed_sentence
 
+    seen = looked.seen
     fleet = Text(f"{seen.connections} connections of {seen.customers} customers: ")
     counts = [
         Text(f"{n} {health_name(health)}", _STYLES.get(health, ""))
@@ -118,7 +145,16 @@ def _shown(seen: "Glance") -> "RenderableType":
         parts.append(Text(seen.webhooks.sentence))
     if seen.records.entities:
         parts.append(Text(seen.records.sentence))
-    parts += [_incidents(seen), _apps(seen), *_spent(seen), *_outbox(seen)]
+    inbox, implementations = looked.inbox, looked.implementations
+    slips = implementations.late or implementations.overdue_steps
+    parts += [
+        _incidents(seen),
+        Text(inbox.sentence, "red" if inbox.dead else ""),
+        Text(implementations.sentence, "red" if slips else ""),
+        _apps(seen),
+        *_spent(seen),
+        *_outbox(seen),
+    ]
     if seen.leases:
         held = ", ".join(f"{lease.name} ({lease.owner})" for lease in seen.leases)
         parts.append(Text(f"under way: {held}", "dim"))
