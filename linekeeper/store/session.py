@@ -140,7 +140,7 @@ class LeanSession(AsyncSession):
 
     def _run(self, statement: Any, params: Any) -> CursorResult[Any] | Rows:
         reached = self.reach()
-        if self._statements is not None and _is_bare(reached):
+        if self._statements is not None and reached.in_transaction() and not reached.invalidated:
             ready = self._statements.ready(statement, params)
             if ready is not None:
                 return self._ask(reached, ready)
@@ -215,13 +215,6 @@ class Idle:
         """Give all of them back to the pool."""
         while self._connections:
             await greenlet_spawn(self._connections.pop().close)
-
-
-def _is_bare(connection: Connection) -> bool:
-    """Whether a statement may go to the driver at once: its transaction has begun, and nobody
-    listens to what SQLAlchemy would say of it."""
-    has_events = connection._has_events or connection.engine._has_events
-    return not has_events and connection.in_transaction() and not connection.invalidated
 
 
 def _are_columns(given: Iterable[Any]) -> bool:
