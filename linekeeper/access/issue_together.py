@@ -20,7 +20,6 @@ from linekeeper.access.keys import KeyHolder, digest_of
 from linekeeper.clock import utcnow
 from linekeeper.health.state import Health
 from linekeeper.store import KeyProblem, Store, is_id, new_id
-from linekeeper.store.session import run_plain
 from linekeeper.store.tables import ApiKey, Audit, Connection, Credential
 from linekeeper.store.types import table_of
 
@@ -147,7 +146,7 @@ class TokenIssuer:
                     {"id": new_id(), **issued(connection_id, token, by=by, now=now)}
                     for _, token, connection_id, by in given
                 ]
-                await run_plain(session, _AUDIT, rows)
+                await (await session.connection()).execute(_AUDIT, rows)
         for each, token, _, _ in given:
             if not each.answer.done():
                 each.answer.set_result(token)
@@ -156,21 +155,20 @@ class TokenIssuer:
         self, session: AsyncSession, asked: Sequence[_Asked], now: datetime
     ) -> list[tuple[_Asked, HandedOut, str, str]]:
         """Whoever gets a token: which, of which connection, and how the audit names them."""
+        connection = await session.connection()
         digests = list({each.digest for each in asked})
         holders = {
             digest: KeyHolder(id_, name, frozenset(scopes), last_used_at)
-            for digest, id_, name, scopes, last_used_at in await run_plain(
-                session, _KEYS, {"digests": digests}
+            for digest, id_, name, scopes, last_used_at in await connection.execute(
+                _KEYS, {"digests": digests}
             )
         }
         may = [each for each in asked if _may(holders.get(each.digest), now)]
         if not may:
             return []
         wanted = list({each.wanted for each in may})
-        rows = await run_plain(
-            session,
-            _CONNECTIONS,
-            {"wanted": wanted, "ids": [name for name in wanted if is_id(name)]},
+        rows = await connection.execute(
+            _CONNECTIONS, {"wanted": wanted, "ids": [name for name in wanted if is_id(name)]}
         )
         connections = plain_connections(wanted, [Found(*row) for row in rows])
         tokens = {found.id: self._token(found, now) for found in connections.values()}

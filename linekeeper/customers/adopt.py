@@ -29,7 +29,6 @@ from linekeeper.makini import ListedConnection
 from linekeeper.store import Store, new_id
 from linekeeper.store.engine import chunked, insert_ignore
 from linekeeper.store.modes import apply_rules
-from linekeeper.store.session import run_plain
 from linekeeper.store.tables import Connection, Contact, Customer, Transition, Watermark
 from linekeeper.store.types import table_of
 
@@ -311,8 +310,7 @@ async def _change(
     if not changes:
         return
     table = table_of(Connection)
-    await run_plain(
-        session,
+    await (await session.connection()).execute(
         update(table)
         .where(table.c.id == bindparam("row_id"))
         .values({name: bindparam(f"new_{name}", type_=table.c[name].type) for name in _FOLLOWED}),

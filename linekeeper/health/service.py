@@ -28,7 +28,6 @@ from linekeeper.outbox.events import About, connection_event
 from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.store import Store, new_id, tables
 from linekeeper.store.engine import chunked
-from linekeeper.store.session import run_plain
 from linekeeper.store.tables import Connection, Customer, Transition
 from linekeeper.store.types import table_of
 
@@ -153,8 +152,9 @@ _KNOWN = (
 
 async def _load(session: AsyncSession, ids: list[str], now: datetime) -> dict[str, _Row]:
     rows: dict[str, _Row] = {}
+    connection = await session.connection()
     for chunk in chunked(ids, 10_000):
-        found = await run_plain(session, _KNOWN, {"ids": chunk})
+        found = await connection.execute(_KNOWN, {"ids": chunk})
         for identifier, app, customer_id, customer, provider, name, health, held, *rest in found:
             judged = load(held)
             if judged.observed_at is not None and judged.observed_at > now + CLOCK_SLACK:
@@ -262,7 +262,7 @@ _ADD_TRANSITIONS = insert(table_of(Transition))
 
 async def _write(session: AsyncSession, values: list[dict[str, Any]]) -> None:
     if values:
-        await run_plain(session, _WRITE, values)
+        await (await session.connection()).execute(_WRITE, values)
 
 
 async def _record_changes(
@@ -290,8 +290,7 @@ async def _record_changes(
     await session.execute(_ADD_TRANSITIONS, transitions)
     # `health_since` tells when the present health began, as the observation dates it.
     latest = {change.connection_id: change for change in changes}
-    await run_plain(
-        session,
+    await (await session.connection()).execute(
         _SINCE,
         [{"row_id": row_id, "since": latest[row_id].observation.at} for row_id in sorted(latest)],
     )

@@ -20,7 +20,6 @@ from linekeeper.outbox.queue import Work
 from linekeeper.store import Store
 from linekeeper.store.bodies import open_payload
 from linekeeper.store.cipher import SEALED
-from linekeeper.store.session import run_plain
 from linekeeper.store.tables import Connection, WebhookEvent, WebhookHour
 from linekeeper.store.types import table_of
 
@@ -215,8 +214,7 @@ async def _update(
     if not rows:
         return
     values = {name: bindparam(to, type_=_EVENT.c[name].type) for name, to in columns.items()}
-    await run_plain(
-        session,
+    await (await session.connection()).execute(
         update(_EVENT).where(_EVENT.c.id == bindparam("row_id")).values(**values, **constants),
         list(rows),
     )
@@ -240,9 +238,9 @@ async def leave_traces(
     last: dict[str, datetime] = {}
     for connection_id, at in arrivals:
         last[connection_id] = max(at, last.get(connection_id, at))
+    connection = await session.connection()
     at_type = _CONNECTION.c.last_webhook_at.type
-    await run_plain(
-        session,
+    await connection.execute(
         update(_CONNECTION)
         .where(
             _CONNECTION.c.id == bindparam("row_id"),
@@ -257,8 +255,7 @@ async def leave_traces(
     counts = Counter((connection_id, hour_of(at)) for connection_id, at in arrivals)
     dialect: Any = sqlite if store.is_sqlite else postgresql
     adding = dialect.insert(_HOUR)
-    await run_plain(
-        session,
+    await connection.execute(
         adding.on_conflict_do_update(
             index_elements=["connection_id", "hour"],
             set_={"events": _HOUR.c.events + adding.excluded.events},

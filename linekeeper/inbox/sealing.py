@@ -8,7 +8,6 @@ from linekeeper.clock import monotonic, utcnow
 from linekeeper.inbox.identify import read, record_keys
 from linekeeper.store import Store
 from linekeeper.store.keys import stored_key
-from linekeeper.store.session import run_plain
 from linekeeper.store.tables import WebhookEvent
 from linekeeper.store.types import table_of
 
@@ -71,8 +70,8 @@ async def seal_settled(store: Store, *, now: datetime) -> bool:
         for row in rows
     ]
     async with store.write() as session:
-        await run_plain(
-            session,
+        connection = await session.connection()
+        await connection.execute(
             update(_EVENT)
             .where(
                 _EVENT.c.id == bindparam("row_id"),

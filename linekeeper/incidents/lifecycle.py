@@ -17,7 +17,6 @@ from sqlmodel import col
 from linekeeper.outbox.events import IncidentFacts
 from linekeeper.store import Store, new_id
 from linekeeper.store.engine import chunked, insert_ignore
-from linekeeper.store.session import run_plain
 from linekeeper.store.tables import Incident, IncidentConnection, IncidentEntry
 from linekeeper.store.types import UtcDateTime, table_of
 
@@ -324,7 +323,7 @@ async def add_entries(session: AsyncSession, entries: Sequence[Mapping[str, Any]
     """Write timeline entries: `incident_id`, `at`, `kind`, `text` each."""
     if entries:
         rows = [{"id": new_id(), **entry} for entry in entries]
-        await run_plain(session, _ADD_ENTRIES, rows)
+        await (await session.connection()).execute(_ADD_ENTRIES, rows)
 
 
 _ADD_ENTRIES = insert(IncidentEntry)

@@ -32,7 +32,6 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from linekeeper.store import Store, new_id
 from linekeeper.store.engine import chunked, insert_ignore
-from linekeeper.store.session import run_plain
 from linekeeper.store.tables import Outbox
 from linekeeper.store.types import UtcDateTime, table_of
 
@@ -302,7 +301,7 @@ async def change_claimed(
     if rows:
         statement = _changing(work.table, tuple(columns.items()), is_untried)
         held = [{**row, "token": token} for row in rows]
-        await run_plain(session, statement, held)
+        await (await session.connection()).execute(statement, held)
 
 
 @cache

@@ -18,7 +18,6 @@ from sqlmodel import col, insert
 
 from linekeeper.store import Store, new_id
 from linekeeper.store.engine import insert_ignore
-from linekeeper.store.session import run_plain
 from linekeeper.store.tables import Change, Connection, FeedEnd, FeedRead
 from linekeeper.store.types import table_of
 
@@ -126,8 +125,8 @@ async def _place(store: Store) -> None:
             last = await _lock_end(store, session)
             ids = await _unplaced(session, _PLACED_AT_ONCE)
             if ids:
-                await run_plain(
-                    session,
+                connection = await session.connection()
+                await connection.execute(
                     update(table_of(Change))
                     .where(col(Change.id) == bindparam("placed_id"))
                     .values(position=bindparam("placed_at")),

@@ -29,7 +29,6 @@ from linekeeper.reconcile.places import ANNOUNCED, KEYS, RECORDS, Place
 from linekeeper.store import Store
 from linekeeper.store.bodies import seal_body
 from linekeeper.store.engine import insert_ignore
-from linekeeper.store.session import run_plain
 from linekeeper.store.tables import Change, Feed, Record
 from linekeeper.store.types import Id, UtcDateTime, table_of
 
@@ -207,13 +206,13 @@ async def append_changes(session: AsyncSession, rows: Sequence[dict[str, Any]]) 
     """Add `rows`, numbered on from each connection's last; `lock_feeds` comes first."""
     if not rows:
         return
-    await run_plain(session, insert(Change), list(rows))
+    connection = await session.connection()
+    await connection.execute(insert(Change), list(rows))
     ends: dict[str, int] = {}
     for row in rows:
         ends[row["connection_id"]] = max(row["seq"], ends.get(row["connection_id"], 0))
     table = table_of(Feed)
-    await run_plain(
-        session,
+    await connection.execute(
         update(table)
         .where(table.c.connection_id == bindparam("whose"))
         .values(last_seq=bindparam("end")),

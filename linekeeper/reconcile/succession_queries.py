@@ -13,7 +13,6 @@ from linekeeper.reconcile.matching import Row
 from linekeeper.reconcile.queries import one_of
 from linekeeper.store import Store, new_id
 from linekeeper.store.engine import chunked
-from linekeeper.store.session import run_plain
 from linekeeper.store.tables import Deletion, Record, Succession, SuccessionStep
 from linekeeper.store.types import table_of
 
@@ -114,8 +113,7 @@ async def add_steps(
 ) -> None:
     """Write `steps`, to be taken in their order."""
     if steps:
-        await run_plain(
-            session,
+        await (await session.connection()).execute(
             insert(table_of(SuccessionStep)),
             [
                 {

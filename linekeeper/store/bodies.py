@@ -16,7 +16,6 @@ from sqlmodel import col
 
 from linekeeper.store.cipher import Cipher, KeyProblem
 from linekeeper.store.engine import Store
-from linekeeper.store.session import run_plain
 from linekeeper.store.tables import Record, WebhookEvent
 from linekeeper.store.types import table_of
 
@@ -121,8 +120,8 @@ async def reseal(store: Store, payloads: Sequence[Payload]) -> int:
     if not sealed:
         return 0
     async with store.write() as session:
-        await run_plain(
-            session,
+        connection = await session.connection()
+        await connection.execute(
             update(_EVENT)
             .where(_EVENT.c.id == bindparam("row_id"), _EVENT.c.body == bindparam("before"))
             .values(body=bindparam("after")),

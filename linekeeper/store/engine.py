@@ -25,9 +25,8 @@ from linekeeper.redact import without_values
 from linekeeper.settings import Settings
 from linekeeper.store.cipher import Cipher, KeyProblem, read_or_make_keys
 from linekeeper.store.owned import OwnedTasks
-from linekeeper.store.session import Idle, LeanSession, run_plain
+from linekeeper.store.session import Idle, LeanSession
 from linekeeper.store.sqlite import connect
-from linekeeper.store.statements import Statements
 from linekeeper.store.types import table_of
 
 BUSY_SECONDS = 30
@@ -207,7 +206,6 @@ def make_engine(url: str, pool: int = POOL) -> AsyncEngine:
     # Not an event: where there is one, SQLAlchemy asks about events at every step of a statement.
     sync: Any = engine.sync_engine
     sync.dialect.do_begin = _on_sqlite_begin
-    sync.linekeeper_statements = Statements(sync.dialect, sync._compiled_cache)
     sync.linekeeper_idle = Idle(KEPT if pool >= KEPT_FROM else 0)  # for all stores on it
     return engine
 
@@ -279,7 +277,7 @@ async def insert_ignore(
     """Insert `rows`, all with the same columns; what would break a unique index is left out."""
     if rows:
         statement = ignoring(table, is_sqlite=store.is_sqlite)
-        await run_plain(session, statement, list(rows))
+        await (await session.connection()).execute(statement, list(rows))
 
 
 @cache
@@ -300,7 +298,7 @@ async def insert_or_update(
     """Insert `rows`; where `key` exists, set the columns named in `update` instead."""
     if rows:
         statement = _upsert(table, tuple(key), tuple(update), is_sqlite=store.is_sqlite)
-        await run_plain(session, statement, list(rows))
+        await (await session.connection()).execute(statement, list(rows))
 
 
 @cache

@@ -14,9 +14,7 @@ from sqlalchemy import Connection, CursorResult, Delete, Engine, Select, Update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.elements import ColumnElement
-from sqlalchemy.util.concurrency import await_, greenlet_spawn
-
-from linekeeper.store.statements import Ready, Rows, Statements, refuse
+from sqlalchemy.util.concurrency import greenlet_spawn
 
 _ONLY_HERE: Any = {"synchronize_session": False}
 
@@ -35,9 +33,6 @@ class LeanSession(AsyncSession):
         self._engine = engine
         self._idle = idle if idle is not None else Idle(0)
         self._begun = begun
-        self._statements: Statements | None = getattr(
-            engine.sync_engine, "linekeeper_statements", None
-        )
         self._reached: Connection | None = None
         self._made: Session | None = None
         self._is_over = False
@@ -138,22 +133,8 @@ class LeanSession(AsyncSession):
         self._reached = connection
         return connection
 
-    def _run(self, statement: Any, params: Any) -> CursorResult[Any] | Rows:
-        reached = self.reach()
-        if self._statements is not None and reached.in_transaction() and not reached.invalidated:
-            ready = self._statements.ready(statement, params)
-            if ready is not None:
-                return self._ask(reached, ready)
-        return reached.execute(statement, params)
-
-    def _ask(self, connection: Connection, ready: Ready) -> Rows:
-        driver: Any = connection.connection.driver_connection
-        try:
-            rows, changed = await_(driver.ask(ready.text, ready.values, is_many=ready.is_many))
-        except BaseException as error:
-            refuse(connection, ready, error)
-            raise
-        return Rows(ready.metadata, iter(rows), changed)
+    def _run(self, statement: Any, params: Any) -> CursorResult[Any]:
+        return self.reach().execute(statement, params)
 
     def _is_plain(self, statement: Any, params: Any) -> bool:
         """Whether the ORM has nothing to add to `statement`: it gives no objects, and there are
@@ -169,14 +150,6 @@ class LeanSession(AsyncSession):
         has_objects = self._made is not None and len(self._made.identity_map) > 0
         follow_nothing = options == _ONLY_HERE or not (options or has_objects)
         return follow_nothing and _are_columns(statement._returning)
-
-
-async def run_plain(session: AsyncSession, statement: Any, params: Any = None) -> Any:
-    """Execute `statement` in the transaction of `session` as the SQL that it is, once or with each
-    of the `params`; the ORM would take a list of them for objects."""
-    if isinstance(session, LeanSession):
-        return await greenlet_spawn(session._run, statement, params)
-    return await (await session.connection()).execute(statement, params)
 
 
 class Idle:

@@ -78,25 +78,6 @@ class SqliteConnection(aiosqlite.Connection):
             self.begins_late = False
             self._conn.execute("BEGIN")
 
-    async def ask(
-        self, statement: str, parameters: Sequence[Any], *, is_many: bool = False
-    ) -> tuple[list[Any], int]:
-        """Run `statement`, or once with each of the `parameters`: its rows, all of them, and how
-        many rows it changed."""
-
-        def visit() -> tuple[sqlite3.Cursor, list[Any]]:
-            self.begin_late()
-            if is_many:
-                return self._conn.executemany(statement, parameters), []
-            cursor = self._conn.execute(statement, parameters)
-            return cursor, cursor.fetchmany(_AT_FIRST) if cursor.description else []
-
-        here = self.is_writing and not (is_many and len(parameters) > _FEW)
-        cursor, rows = visit() if here else await self._execute(visit)
-        if len(rows) == _AT_FIRST:
-            rows += await self._execute(cursor.fetchall)
-        return rows, cursor.rowcount
-
     async def _execute(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         self._unsure = True
         result = await super()._execute(fn, *args, **kwargs)  # type: ignore[no-untyped-call]

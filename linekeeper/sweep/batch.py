@@ -21,7 +21,6 @@ from linekeeper.incidents.conclude import conclude
 from linekeeper.makini import CONNECTION_PAUSED, PAUSED, MakiniError
 from linekeeper.runtime import Runtime
 from linekeeper.spending import Purpose, spends_on
-from linekeeper.store.session import run_plain
 from linekeeper.store.tables import Connection, Watermark
 from linekeeper.sweep import app as app_health
 from linekeeper.sweep.unknown_there import UnknownThere
@@ -253,10 +252,11 @@ async def _unfinished(
     rt: Runtime, app: AppConfig, ids: Sequence[str], started: datetime
 ) -> list[_Member]:
     async with rt.store.read() as session:
-        found = await run_plain(session, _UNFINISHED, {"ids": list(ids), "started": started})
+        connection = await session.connection()
+        found = await connection.execute(_UNFINISHED, {"ids": list(ids), "started": started})
         rows = found.all()
         tokens = await load_tokens(rt.store, session, [row[0] for row in rows])
-        polled = await run_plain(session, _POLLED, {"ids": list(ids)})
+        polled = await connection.execute(_POLLED, {"ids": list(ids)})
         read_at = {row[0]: row[1] for row in polled}
     return [
         _Member(

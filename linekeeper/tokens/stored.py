@@ -18,7 +18,6 @@ from linekeeper.makini import TokenPair
 from linekeeper.store import KeyProblem, Store
 from linekeeper.store.engine import chunked, insert_or_update
 from linekeeper.store.modes import is_managed_in
-from linekeeper.store.session import run_plain
 from linekeeper.store.tables import Connection, ConnectLink, Credential, PendingLogin
 
 MINT_MARGIN = timedelta(seconds=60)
@@ -108,8 +107,9 @@ async def load_tokens(
     """
     tokens: dict[str, Token] = {}
     unreadable: list[str] = []
+    connection = await session.connection()
     for ids in chunked(connections, 10_000):
-        rows = await run_plain(session, _HELD, {"ids": ids})
+        rows = await connection.execute(_HELD, {"ids": ids})
         for identifier, access, refreshable, expires_at, minted, custody in rows:
             try:
                 plain = store.cipher.decrypt(access)

@@ -4,7 +4,7 @@ import asyncio
 import sqlite3
 from collections.abc import Callable, Coroutine, Generator
 from datetime import datetime, timedelta
-from functools import cache, partial
+from functools import partial
 from hashlib import sha256
 from random import Random
 from typing import Any
@@ -13,7 +13,6 @@ from sqlalchemy.util.concurrency import await_, greenlet_spawn
 
 from linekeeper import clock
 from linekeeper.store import sqlite
-from linekeeper.store.statements import Statements
 from tests.simulation.loop import HOST, Contended, VirtualLoop
 
 BUSY_SECONDS = 30.0
@@ -279,18 +278,6 @@ def share_compiled(make: Callable[..., Any]) -> Callable[..., Any]:
         return engine
 
     return engine_of
-
-
-@cache
-def _statements() -> list[Statements]:
-    return []
-
-
-def share_statements(dialect: Any, compiled: Any) -> Statements:
-    """`Statements`, one for all engines: as with what is compiled."""
-    if not (shared := _statements()):
-        shared.append(Statements(dialect, compiled))
-    return shared[0]
 
 
 def await_at_once(awaitable: Any) -> Any:

@@ -104,8 +104,6 @@ def machines(universe: Universe) -> Iterator[None]:
     put(aiosqlite.AsyncAdapt_aiosqlite_connection, "cursor", _cursor_of)
     for module in (alchemy_engine, alchemy_session, alchemy_result, store_session):
         put(module, "greenlet_spawn", machine.spawn_at_once)
-    put(store_session, "await_", machine.await_at_once)
-    put(store_engine, "Statements", machine.share_statements)
     for module in (alchemy_engine, alchemy_session):
         put(module, "_run_to_completion", machine.at_once)
     put(answers, "_ask", _ask_receiver(universe))

@@ -37,7 +37,6 @@ from linekeeper.outbox.sender import (
 from linekeeper.redact import origin
 from linekeeper.runtime import Runtime
 from linekeeper.store import new_id
-from linekeeper.store.session import run_plain
 from linekeeper.store.tables import ForwardAttempt
 from linekeeper.store.types import table_of
 
@@ -192,7 +191,7 @@ class ForwardSender(Sender):
                 [str(attempt["message_id"]) for attempt in attempts],
                 answers=[attempt["status"] or attempt["error"] for attempt in attempts],
             )
-            await run_plain(session, insert(table_of(ForwardAttempt)), attempts)
+            await (await session.connection()).execute(insert(table_of(ForwardAttempt)), attempts)
         for row, why in settlement.dead:
             about = {"event": row.payload.get("event"), "app": self.destination(row)}
             log.warning("forward %s is dead: %s", row.id, why, extra=about)
