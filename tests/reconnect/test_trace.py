@@ -31,7 +31,7 @@ ROOT = Path(linekeeper.__file__).parent
 MODULES, WRITES = 50, 10
 """The aim is 30 modules; this bound only ever falls. It is of a test that runs alone: after others
 a cache may be warm, and one module less runs."""
-BESIDE = {"store/sqlite.py", "store/session.py", "store/statements.py"}
+BESIDE = {"store/sqlite.py", "store/session.py"}
 """What stands in the place of a driver's or of SQLAlchemy's own is not read by who follows the
 way."""
 LOOPS = {"receiver beat", "receiver watch"}
