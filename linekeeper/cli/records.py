@@ -5,12 +5,15 @@ import errno
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, BinaryIO
+from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
 from linekeeper.cli.errors import UserError
 from linekeeper.cli.terminal import require_phrase, who
+
+if TYPE_CHECKING:
+    from linekeeper.customers.find import Named
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Export the index of records, or purge it."
@@ -84,6 +87,7 @@ def purge_command(
       linekeeper records purge "Acme · SAP ECC"
     """
     if not yes:
+        asyncio.run(_named(connection))  # one that nobody has is said before the phrase
         require_phrase(
             connection.strip(),
             confirm,
@@ -145,25 +149,30 @@ def _open(output: Path, stack: ExitStack) -> BinaryIO:
         raise UserError(f"{output} can't be written: {(error.strerror or '').lower()}") from None
 
 
+async def _named(wanted: str) -> "Named":
+    from linekeeper.customers.find import NotFound, find_connection
+    from linekeeper.runtime import Runtime
+
+    async with Runtime.open() as rt, rt.store.read() as session:
+        try:
+            return await find_connection(session, wanted)
+        except NotFound as error:
+            raise UserError(str(error)) from None
+
+
 async def _purge(wanted: str) -> str:
     from linekeeper.clock import utcnow
-    from linekeeper.customers.find import NotFound, find_connection
     from linekeeper.reconcile.purge import purge
     from linekeeper.runtime import Runtime
     from linekeeper.store.tables import Audit
 
-    async with Runtime.open() as rt:
-        try:
-            async with rt.store.read() as session:
-                named = await find_connection(session, wanted)
-        except NotFound as error:
-            raise UserError(str(error)) from None
-        async with rt.store.write() as session:
-            gone = await purge(session, named.id)
-            by = who()
-            detail = {"records": gone}
-            session.add(
-                Audit(at=utcnow(), by=by, action="records.purged", subject=named.id, detail=detail)
-            )
-            await session.flush()
+    named = await _named(wanted)
+    async with Runtime.open() as rt, rt.store.write() as session:
+        gone = await purge(session, named.id)
+        by = who()
+        detail = {"records": gone}
+        session.add(
+            Audit(at=utcnow(), by=by, action="records.purged", subject=named.id, detail=detail)
+        )
+        await session.flush()
     return f"{named.label}: {gone:,} records forgotten"

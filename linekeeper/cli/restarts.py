@@ -45,19 +45,29 @@ async def notify_of_restart(
 
 
 async def restart_what_hangs(settings: Settings, supervisor: Supervisor) -> None:
-    """Kill children that are silent for `WATCH_MINUTES`, until cancelled; they are restarted."""
+    """Kill children that are silent for `WATCH_MINUTES`, until cancelled; they are restarted.
+
+    Neither one that was started since, nor one that could say nothing because the machine slept.
+    """
     after = after_of(settings)
+    seconds = after.total_seconds()
+    watched_since = looked_at = None
     async with Store.open(settings) as store:
         while True:
-            await asyncio.sleep(min(after.total_seconds() / 4, SLOWEST_LOOK))
+            await asyncio.sleep(min(seconds / 4, SLOWEST_LOOK))
             with suppress(*_TROUBLE):
                 async with store.read() as session:
                     now = await store.clock(session)
                     parts = await read_parts(session)
+                if looked_at is None or not looked_at <= now < looked_at + after:
+                    watched_since = now  # the machine slept, or its clock was set
+                looked_at = now
+                if watched_since is None or now - watched_since < after:
+                    continue
                 silent = examine(parts, WatchPolicy(after, has_apps=False), now=now).silent
                 for part in silent:
                     kind, *owner = part.split(":")
                     if kind not in WATCHERS:
-                        supervisor.kill(CHILDREN[kind])
+                        supervisor.kill(CHILDREN[kind], older=seconds)
                     elif owner[0] == socket.gethostname():
-                        supervisor.kill(CHILDREN[kind], int(owner[1]))
+                        supervisor.kill(CHILDREN[kind], int(owner[1]), older=seconds)

@@ -193,10 +193,15 @@ class Supervisor:
         running = self._running.get(name)
         return running.process.pid if running else None
 
-    def kill(self, name: str, pid: int | None = None) -> None:
-        """Kill the child `name` that hangs (if it is process `pid`): it is started again."""
+    def kill(self, name: str, pid: int | None = None, *, older: float = 0.0) -> None:
+        """Kill the child `name` that hangs (if it is process `pid`): it is started again.
+
+        One that runs for less than `older` seconds is left: what is silent is the one before it.
+        """
         there = self.pid(name)
         if there is None or (pid is not None and there != pid):
+            return
+        if time.monotonic() - self._running[name].started < older:
             return
         self._tell(f"{name} hangs: it is killed and started again")
         with suppress(ProcessLookupError):

@@ -113,6 +113,9 @@ def test_an_unknown_customer_is_named_before_anything_is_asked(command: CommandL
     done = command("customer", "erase", "Nobody Ltd", "--confirm", "another phrase")
     assert done.code == 1
     assert done.err == "linekeeper: no customer is called exactly 'Nobody Ltd'\n"
+    done = command("records", "purge", "nobody's key", "--confirm", "another phrase")
+    assert done.code == 1
+    assert "no connection" in done.err
 
 
 def test_a_file_that_is_not_there_is_one_line(command: CommandLine) -> None:
