@@ -236,9 +236,11 @@ class Supervisor:
         self._register(running.process.pid)
         if self._running.get(running.child.name) is running:
             del self._running[running.child.name]
-        await asyncio.wait({running.reading}, timeout=0.5)
-        running.reading.cancel()  # a grandchild may hold the pipe open
-        running.output.close()
+        try:
+            await asyncio.wait({running.reading}, timeout=0.5)
+        finally:
+            running.reading.cancel()  # a grandchild may hold the pipe open
+            running.output.close()
 
     def _register(self, group: int) -> None:
         if self._reaper is not None and self._reaper.stdin is not None:
