@@ -26,6 +26,8 @@ _STYLES = {
     "unknown": "dim",
 }
 
+_STATES = {"works": "green", "done": "green", "unknown": "yellow"}
+
 
 def status_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON with stable keys.")] = False,
@@ -88,8 +90,9 @@ async def _look() -> _Looked:
         )
 
 
-def _plain(standing: "Standing") -> dict[str, str]:
-    return {**asdict(standing), "since": standing.since.isoformat()}
+def _plain(standing: "Standing") -> dict[str, str | None]:
+    since = standing.since.isoformat() if standing.since else None
+    return {**asdict(standing), "since": since}
 
 
 def _standing(standing: "Sequence[Standing]", now: datetime) -> "RenderableType":
@@ -103,12 +106,11 @@ def _standing(standing: "Sequence[Standing]", now: datetime) -> "RenderableType"
     for heading in ("part", "where", "state", "since"):
         table.add_column(heading, overflow="fold")
     for each in standing:
-        is_well = each.state in ("works", "done")
         table.add_row(
             Text(each.kind),
             Text(each.host or "-"),
-            Text(each.state, "green" if is_well else "red"),
-            _ago(each.since, now),
+            Text(each.state, _STATES.get(each.state, "red")),
+            _ago(each.since, now) if each.since else "-",
         )
     return table
 

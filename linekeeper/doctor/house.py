@@ -17,9 +17,10 @@ from linekeeper.store import KeyProblem, Store, StoreError
 from linekeeper.store.leases import CONSUMER
 from linekeeper.store.schema import describe, head, require_current
 from linekeeper.store.tables import Audit, Connection, Lease
-from linekeeper.watch.decide import PREFECT, WATCHERS, WORKERS, Part, examine, is_quiet
+from linekeeper.watch.decide import PREFECT, WORK, examine
 from linekeeper.watch.queries import read_parts
 from linekeeper.watch.service import policy_of
+from linekeeper.watch.standing import Standing, stand
 
 _RESTART = {
     "consumer": "start it: linekeeper consumer",
@@ -27,6 +28,11 @@ _RESTART = {
     "worker": "start it: prefect worker start --pool linekeeper",
     "prefect": "restart the Prefect server, or correct PREFECT_API_URL",
 }
+_UNKNOWN = {
+    "worker": ("nothing was heard of Prefect, which tells of it", "mend Prefect first"),
+    "prefect": ("no consumer asks it", "start one: linekeeper consumer"),
+}
+"""Why nobody can say whether a part works, and what lets one."""
 
 
 async def examine_parts(rt: Runtime) -> list[Finding]:
@@ -41,15 +47,11 @@ async def examine_parts(rt: Runtime) -> list[Finding]:
         for trouble in seen.troubles
         if trouble.kind == "work_overdue"
     ]
-    for part in parts:
-        if part.kind not in (*WATCHERS, WORKERS, PREFECT) or part.name in seen.forgotten:
-            continue
-        if part.name in seen.silent:
-            findings.append(wrong(_name(part), _silent(part), _RESTART[part.kind]))
-        elif is_quiet(part, policy, now=now):
-            findings.append(warn(_name(part), _silent(part), _RESTART[part.kind]))
-        else:
-            findings.append(ok(_name(part), f"works since {part.since:%Y-%m-%d %H:%M} UTC"))
+    findings += [
+        _found(each, is_missed=each.name in seen.silent)
+        for each in stand(parts, policy, now=now)
+        if each.kind not in WORK
+    ]
     return [*findings, *await _leases(rt)]
 
 
@@ -68,12 +70,16 @@ async def _leases(rt: Runtime) -> list[Finding]:
         ]
 
 
-def _name(part: Part) -> str:
-    return part.kind if part.kind == PREFECT else f"{part.kind} · {part.host}"
-
-
-def _silent(part: Part) -> str:
-    return f"silent since {part.at:%Y-%m-%d %H:%M} UTC"
+def _found(part: Standing, *, is_missed: bool) -> Finding:
+    """How one part stands; `is_missed`: it has been silent for so long that people are told."""
+    name = part.kind if part.kind == PREFECT else f"{part.kind} · {part.host}"
+    since = f" since {part.since:%Y-%m-%d %H:%M} UTC" if part.since else ""
+    if part.state == "works":
+        return ok(name, f"works{since}")
+    if part.state == "unknown":
+        why, mend = _UNKNOWN[part.kind]
+        return warn(name, f"not known{since}: {why}", mend)
+    return (wrong if is_missed else warn)(name, f"silent{since}", _RESTART[part.kind])
 
 
 MIN_FREE_BYTES = 1 << 30

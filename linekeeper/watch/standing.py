@@ -19,7 +19,9 @@ from linekeeper.watch.decide import (
 from linekeeper.watch.queries import read_parts
 from linekeeper.watch.service import policy_of
 
-State = Literal["works", "silent", "done", "overdue"]
+State = Literal["works", "silent", "unknown", "done", "overdue"]
+_TOLD_BY = {WORKERS: PREFECT, PREFECT: "consumer"}
+"""Of these only others tell: the consumer of Prefect, Prefect of its workers."""
 _ORDER = (*WATCHERS, WORKERS, PREFECT, *WORK)
 
 
@@ -31,8 +33,9 @@ class Standing:
     kind: str
     host: str
     state: State
-    since: datetime
-    """Since when it works or is silent; when the work was last done."""
+    since: datetime | None
+    """Since when it works, is silent, or nobody can say; when the work was last done. None where a
+    worker works: Prefect has its name alone, which another process may have taken meanwhile."""
 
 
 async def read_standing(rt: Runtime) -> list[Standing]:
@@ -49,15 +52,27 @@ def stand(parts: Iterable[Part], policy: WatchPolicy, *, now: datetime) -> list[
     parts = list(parts)
     seen = examine(parts, policy, now=now)
     overdue = {trouble.cause for trouble in seen.troubles if trouble.kind == "work_overdue"}
-    standing = []
-    for part in parts:
-        if part.kind not in _ORDER or part.name in seen.forgotten:
-            continue
+    last = {part.kind: part for part in sorted(parts, key=lambda part: part.at)}
+
+    def at(part: Part, state: State, since: datetime | None) -> Standing:
+        return Standing(part.name, part.kind, part.host, state, since)
+
+    def stands(part: Part) -> Standing:
         if part.kind in WORK:
-            state: State = "overdue" if f"work:{part.kind}" in overdue else "done"
-            standing.append(Standing(part.name, part.kind, part.host, state, part.at))
-        elif part.name in seen.silent or is_quiet(part, policy, now=now):
-            standing.append(Standing(part.name, part.kind, part.host, "silent", part.at))
-        else:
-            standing.append(Standing(part.name, part.kind, part.host, "works", part.since))
+            return at(part, "overdue" if f"work:{part.kind}" in overdue else "done", part.at)
+        if part.name in seen.silent:
+            return at(part, "silent", part.at)
+        heard = now
+        if part.kind in _TOLD_BY:
+            teller = last.get(_TOLD_BY[part.kind], part)
+            if is_quiet(teller, policy, now=now):
+                return at(part, "unknown", teller.at)
+            heard = teller.at
+        if is_quiet(part, policy, now=heard):
+            return at(part, "silent", part.at)
+        return at(part, "works", None if part.kind == WORKERS else part.since)
+
+    standing = [
+        stands(part) for part in parts if part.kind in _ORDER and part.name not in seen.forgotten
+    ]
     return sorted(standing, key=lambda each: (_ORDER.index(each.kind), each.name))

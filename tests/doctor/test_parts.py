@@ -10,7 +10,7 @@ from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store.leases import holding
 from linekeeper.store.tables import PartHeartbeat
-from linekeeper.watch.queries import beat
+from linekeeper.watch.queries import beat, note_prefect
 
 
 async def test_every_part_is_named_with_what_is_wrong(settings: Settings) -> None:
@@ -41,3 +41,30 @@ async def test_every_part_is_named_with_what_is_wrong(settings: Settings) -> Non
             [lease] = [each for each in await examine_parts(rt) if "lease" in each.name]
             assert (lease.name, lease.level) == ("lease · health-sweep", "ok")
             assert lease.text.startswith("held by run-1 until ")
+
+
+async def test_while_prefect_hangs_nothing_is_known_of_its_workers(settings: Settings) -> None:
+    async with Runtime.open(settings) as rt:
+        await beat(rt.store, "consumer:a:1:x", "consumer", "a")
+        await note_prefect(rt.store, {"vm": "first"}, paused=False)
+        assert ("worker · vm", "ok", "works") in [
+            (finding.name, finding.level, finding.text) for finding in await examine_parts(rt)
+        ]
+        async with rt.store.write() as session:
+            now = await rt.store.clock(session)
+            long_ago = now - timedelta(minutes=5)
+            await session.execute(
+                update(PartHeartbeat)
+                .where(col(PartHeartbeat.kind).in_(("prefect", "worker")))
+                .values(at=long_ago)
+            )
+        found = {finding.name: finding for finding in await examine_parts(rt)}
+    assert found["consumer · a"].level == "ok"
+    assert (found["prefect"].level, found["prefect"].text) == (
+        "warn",
+        f"silent since {long_ago:%Y-%m-%d %H:%M} UTC",
+    )
+    worker = found["worker · vm"]
+    assert worker.level == "warn"
+    assert worker.text.startswith(f"not known since {long_ago:%Y-%m-%d %H:%M} UTC: nothing was")
+    assert worker.mend == "mend Prefect first"

@@ -141,3 +141,30 @@ def test_who_was_not_heard_of_for_minutes_is_not_said_to_work() -> None:
     for ago, state in ((1, "works"), (3, "silent")):
         [seen] = stand([part("consumer:c", at=ago)], POLICY, now=NOW)
         assert seen.state == state
+
+
+def test_of_a_worker_is_known_what_prefect_said_and_of_prefect_what_a_consumer_heard() -> None:
+    def states(worker: int, prefect: int, consumer: int) -> dict[str, str]:
+        told = [
+            part("worker:w", at=worker),
+            part("prefect", at=prefect),
+            part("consumer:c", at=consumer),
+        ]
+        return {each.kind: each.state for each in stand(told, POLICY, now=NOW)}
+
+    works = {"consumer": "works", "prefect": "works"}
+    assert states(0, 0, 0) == {**works, "worker": "works"}
+    assert states(3, 0, 0) == {**works, "worker": "silent"}
+    # It was heard of as long as Prefect could be asked.
+    assert states(2, 1, 0) == {**works, "worker": "works"}
+    assert states(5, 5, 0) == {**works, "prefect": "silent", "worker": "unknown"}
+    assert states(20, 20, 0) == {**works, "prefect": "silent", "worker": "unknown"}
+    assert states(5, 5, 5) == {"consumer": "silent", "prefect": "unknown", "worker": "unknown"}
+
+
+def test_since_when_a_worker_works_is_not_known() -> None:
+    """Prefect has its name alone: another process may have taken it meanwhile."""
+    told = [part("worker:w"), part("prefect"), part("consumer:c")]
+    since = {each.kind: each.since for each in stand(told, POLICY, now=NOW)}
+    assert since["worker"] is None
+    assert None not in (since["prefect"], since["consumer"])

@@ -11,7 +11,7 @@ from sqlmodel import col
 from linekeeper.settings import Settings
 from linekeeper.store import Store
 from linekeeper.store.tables import PartHeartbeat
-from linekeeper.watch.queries import beat, done
+from linekeeper.watch.queries import beat, done, note_prefect
 from tests.cli.commands import CommandLine
 from tests.cli.conftest import command
 
@@ -67,3 +67,20 @@ async def test_status_shows_each_part_and_since_when(store: Store, shown: Comman
     assert "3 h ago" in receiver
     assert "silent" in consumer
     assert "1 h ago" in consumer
+
+
+async def test_a_worker_of_the_same_name_is_not_said_to_work_since_another_did(
+    store: Store, shown: CommandLine
+) -> None:
+    await beat(store, "consumer:c", "consumer", "app1")
+    await note_prefect(store, {"work1": "its heartbeat"}, paused=False)
+    await ago(store, "worker:work1", since=timedelta(minutes=51))
+    # It was killed, and another took its name at once: Prefect tells of a heartbeat, as before.
+    await note_prefect(store, {"work1": "another's heartbeat"}, paused=False)
+    said = await asyncio.to_thread(shown, "status", "--json")
+    [worker] = [each for each in json.loads(said.out)["parts"] if each["kind"] == "worker"]
+    assert (worker["state"], worker["since"]) == ("works", None)
+    lines = (await asyncio.to_thread(shown, "status")).out.splitlines()
+    [line] = [line for line in lines if "work1" in line]
+    assert "works" in line
+    assert "ago" not in line
