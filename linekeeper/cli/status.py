@@ -240,10 +240,12 @@ def _outbox(seen: "Glance") -> "list[RenderableType]":
         since = (
             f", the oldest {_ago(waiting.oldest_pending_at, seen.at)}" if waiting.pending else ""
         )
+        later = f", {waiting.planned} planned for later" if waiting.planned else ""
         why = f": {waiting.last_error}" if waiting.last_error else ""
         parts.append(
             Text(
-                f"outbox {channel}: {waiting.pending} pending{since}, {waiting.dead} given up{why}",
+                f"outbox {channel}: {waiting.pending} pending{since}{later}, "
+                f"{waiting.dead} given up{why}",
                 "red" if waiting.dead else "",
             )
         )

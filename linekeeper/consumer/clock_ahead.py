@@ -51,6 +51,8 @@ _PUT_RIGHT = (
     # What was written for later by a right clock, and never tried, stays for then.
     """
     UPDATE outbox SET created_at = min(created_at, :now),
+        due_at = CASE WHEN created_at <= :edge THEN due_at
+            ELSE strftime('%Y-%m-%dT%H:%M:%f', due_at, :earlier) || '000+00:00' END,
         next_attempt_at =
             max(:now, strftime('%Y-%m-%dT%H:%M:%f', next_attempt_at, :earlier) || '000+00:00')
     WHERE status = 'pending' AND next_attempt_at > :edge

@@ -75,7 +75,8 @@ async def enqueue(
             "status": "pending",
             "attempts": 0,
             "created_at": now,
-            "next_attempt_at": message.not_before or now,
+            "next_attempt_at": (due := message.not_before or now),
+            "due_at": due if due > now else None,
         }
         for message in messages
     ]

@@ -14,6 +14,7 @@ from linekeeper import __version__
 from linekeeper.budget import read_bucket
 from linekeeper.config import Configuration
 from linekeeper.makini.budget import grant
+from linekeeper.outbox.backlog import read_backlog
 from linekeeper.spending import read_spent
 from linekeeper.store import Store
 from linekeeper.store.leases import CONSUMER
@@ -23,7 +24,6 @@ from linekeeper.store.tables import (
     Connection,
     Incident,
     Lease,
-    Outbox,
     ReceiverHeartbeat,
     Reconnect,
 )
@@ -202,21 +202,23 @@ async def _webhooks(
 
 
 async def _outbox(session: AsyncSession, now: datetime) -> list[Gauge]:
-    rows = await session.execute(
-        select(Outbox.channel, Outbox.status, func.count(), func.min(col(Outbox.created_at)))
-        .where(col(Outbox.status).in_(("pending", "dead")))
-        .group_by(Outbox.channel, Outbox.status)
-    )
     waiting = Gauge("linekeeper_outbox_pending", "Messages to be delivered.", ("channel",))
-    oldest = Gauge("linekeeper_outbox_oldest_seconds", "Age of the oldest of them.", ("channel",))
+    oldest = Gauge(
+        "linekeeper_outbox_oldest_seconds", "For how long the oldest of them was due.", ("channel",)
+    )
+    planned = Gauge("linekeeper_outbox_planned", "Messages written for later.", ("channel",))
     dead = Gauge("linekeeper_outbox_dead", "Messages given up.", ("channel",))
-    for channel, status, count, since in rows:
-        if status == "dead":
-            dead.set(count, channel)
-        else:
-            waiting.set(count, channel)
-            oldest.set(_age(since, now), channel)
-    return [waiting, oldest, dead]
+    for channel, found in (await read_backlog(session, now=now)).items():
+        for gauge, count in (
+            (waiting, found.pending),
+            (planned, found.planned),
+            (dead, found.dead),
+        ):
+            if count:
+                gauge.set(count, channel)
+        if found.oldest_at is not None:
+            oldest.set(_age(found.oldest_at, now), channel)
+    return [waiting, oldest, planned, dead]
 
 
 async def _apps(session: AsyncSession, configuration: Configuration, now: datetime) -> list[Gauge]:

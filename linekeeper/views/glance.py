@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import case, func
+from sqlalchemy import func
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col, select
 
@@ -14,6 +14,7 @@ from linekeeper.config import Configuration
 from linekeeper.customers.naming import label
 from linekeeper.health.judge import Evidence, Health
 from linekeeper.notify.routing import channels_of
+from linekeeper.outbox.backlog import read_backlog
 from linekeeper.reconcile.entity_incidents import entity_states
 from linekeeper.spending import Spent, read_spent
 from linekeeper.store import Store
@@ -62,7 +63,10 @@ class Waiting:
     pending: int
     dead: int
     oldest_pending_at: datetime | None
+    """Since when the first of those pending was due."""
     last_error: str | None
+    planned: int = 0
+    """Written for a time to come, and not among those pending."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +152,7 @@ async def glance(store: Store, configuration: Configuration, *, now: datetime) -
             or 0,
             incidents=incidents,
             slack_configured=bool(channels_of(configuration)),
-            outbox=await _outbox(session),
+            outbox=await _outbox(session, now),
             unsent=await _unsent(session),
             apps=await _apps(session, configuration, now),
             webhooks=await webhooks_at_a_glance(session),
@@ -244,22 +248,16 @@ async def _incidents(session: AsyncSession) -> tuple[OpenIncident, ...]:
     )
 
 
-async def _outbox(session: AsyncSession) -> dict[str, Waiting]:
-    pending = col(Outbox.status) == "pending"
-    rows = await session.execute(
-        select(
-            Outbox.channel,
-            func.sum(case((pending, 1), else_=0)),
-            func.sum(case((pending, 0), else_=1)),
-            func.min(case((pending, Outbox.created_at))),
-        )
-        .where(col(Outbox.status).in_(("pending", "dead")))
-        .group_by(Outbox.channel)
-        .order_by(Outbox.channel)
-    )
+async def _outbox(session: AsyncSession, now: datetime) -> dict[str, Waiting]:
     return {
-        channel: Waiting(int(waiting), int(dead), oldest, await _last_error(session, channel))
-        for channel, waiting, dead, oldest in rows.all()
+        channel: Waiting(
+            found.pending,
+            found.dead,
+            found.oldest_at,
+            await _last_error(session, channel),
+            found.planned,
+        )
+        for channel, found in (await read_backlog(session, now=now)).items()
     }
 
 

@@ -64,6 +64,38 @@ async def test_what_waits_and_what_was_given_up_is_counted_per_channel(store: St
     assert seen.outbox["slack"].last_error == "channel_not_found"
 
 
+async def test_what_is_planned_for_later_is_no_backlog_and_what_is_tried_again_is(
+    store: Store,
+) -> None:
+    soon = NOW + timedelta(minutes=30)
+    async with store.write() as session:
+        messages = [
+            Message("run", "far", not_before=NOW + timedelta(hours=2)),
+            Message("run", "soon", not_before=soon),
+            Message("email", "monday", not_before=NOW + timedelta(days=2)),
+            Message("slack", "now"),
+        ]
+        await enqueue(store, session, messages, now=NOW)
+    seen = await glance(store, CONFIGURED, now=NOW + timedelta(minutes=27))
+    assert {channel: (each.pending, each.planned) for channel, each in seen.outbox.items()} == {
+        "email": (0, 1),
+        "run": (0, 2),
+        "slack": (1, 0),
+    }
+    assert seen.outbox["run"].oldest_pending_at is None
+    late = soon + timedelta(minutes=5)
+    work = outbox_of("run")
+    held = await claim(store, work, "me", limit=1, now=late)
+    seen = await glance(store, CONFIGURED, now=late)
+    assert (seen.outbox["run"].pending, seen.outbox["run"].oldest_pending_at) == (1, soon)
+    async with store.write() as session:
+        retry = Retry(held.rows[0]["id"], late + timedelta(minutes=10), "Prefect is away")
+        await schedule_retry(session, work, held.token, [retry])
+    seen = await glance(store, CONFIGURED, now=late)
+    assert (seen.outbox["run"].pending, seen.outbox["run"].planned) == (1, 1)
+    assert seen.outbox["run"].oldest_pending_at == soon
+
+
 async def test_without_slack_it_shows_what_would_have_been_sent(store: Store) -> None:
     async with store.write() as session:
         session.add_all(

@@ -58,6 +58,20 @@ async def test_consumer_outbox_budget_and_fleet_are_told_by_app_and_channel(stor
                     channel="slack", dedupe_key="a", lane="l", created_at=NOW - timedelta(minutes=2)
                 ),
                 Outbox(channel="slack", dedupe_key="b", lane="l", status="dead"),
+                Outbox(
+                    channel="run",
+                    dedupe_key="later",
+                    lane="later",
+                    created_at=NOW - timedelta(minutes=27),
+                    due_at=NOW + timedelta(minutes=7),
+                ),
+                Outbox(
+                    channel="email",
+                    dedupe_key="due",
+                    lane="due",
+                    created_at=NOW - timedelta(days=1),
+                    due_at=NOW - timedelta(seconds=3),
+                ),
                 Outbox(channel="slack", dedupe_key="c", lane="l", status="sent"),
                 ReceiverHeartbeat(receiver="one", since=NOW, at=NOW),
                 ReceiverHeartbeat(receiver="old", since=NOW, at=NOW - timedelta(hours=1)),
@@ -88,6 +102,8 @@ async def test_consumer_outbox_budget_and_fleet_are_told_by_app_and_channel(stor
             'linekeeper_incidents_open{kind="unreachable",status="open"}',
             'linekeeper_outbox_pending{channel="slack"}',
             'linekeeper_outbox_oldest_seconds{channel="slack"}',
+            'linekeeper_outbox_oldest_seconds{channel="email"}',
+            'linekeeper_outbox_planned{channel="run"}',
             'linekeeper_outbox_dead{channel="slack"}',
             'linekeeper_events_pending{app="default"}',
             'linekeeper_budget_blocked_seconds{app="default"}',
@@ -101,6 +117,8 @@ async def test_consumer_outbox_budget_and_fleet_are_told_by_app_and_channel(stor
         'linekeeper_incidents_open{kind="unreachable",status="open"}': 1,
         'linekeeper_outbox_pending{channel="slack"}': 1,
         'linekeeper_outbox_oldest_seconds{channel="slack"}': 120,
+        'linekeeper_outbox_oldest_seconds{channel="email"}': 3,
+        'linekeeper_outbox_planned{channel="run"}': 1,
         'linekeeper_outbox_dead{channel="slack"}': 1,
         'linekeeper_events_pending{app="default"}': 1,
         'linekeeper_budget_blocked_seconds{app="default"}': 30,
@@ -109,6 +127,8 @@ async def test_consumer_outbox_budget_and_fleet_are_told_by_app_and_channel(stor
         'linekeeper_check_age_seconds{app="default"}': 300,
         "linekeeper_receivers": 1,
     }
+    assert 'linekeeper_outbox_pending{channel="run"}' not in found
+    assert 'linekeeper_outbox_oldest_seconds{channel="run"}' not in found
 
 
 async def test_every_figure_has_a_help_and_a_unit_in_its_name_where_it_has_one(

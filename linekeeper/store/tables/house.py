@@ -57,6 +57,8 @@ class Outbox(SQLModel, table=True):
     """Of a forward that waits: `refused` by the product, or its address is `gone` (410)."""
     created_at: datetime = time()
     next_attempt_at: datetime = time()
+    due_at: datetime | None = optional_time()
+    """Of one written for later: for when. Until then it waits for nothing, and nothing is late."""
     claimed_by: str | None = None
     claimed_until: datetime | None = optional_time()
     """Not written any more (a claim puts `next_attempt_at` off); the version before reads it."""
