@@ -56,9 +56,10 @@ def import_command(
 ) -> None:
     """Take over customers and their contacts; all of the file, or nothing if a line is wrong.
 
-    The first line names the columns: name, contacts, time zone, locale, owner, critical. Only the
-    name is needed. Contacts are "Jo Doe <jo@acme.com>; ops@acme.com"; critical is yes or no. An
-    empty cell leaves what is there. The same file again changes nothing.
+    The first line names the columns: name, contacts, time zone, locale, owner, critical, hosting,
+    tier, new. Only the name is needed. Contacts are "Jo Doe <jo@acme.com>; ops@acme.com"; critical
+    and new are yes or no; hosting is cloud, on-premises or self-hosted, tier I, II or III. An empty
+    cell leaves what is there. The same file again changes nothing.
 
     Examples:
 

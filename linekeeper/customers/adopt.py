@@ -12,7 +12,7 @@ from sqlalchemy import bindparam, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from linekeeper.customers.csv_file import is_mail_address
+from linekeeper.customers.csv_cells import is_mail_address
 from linekeeper.customers.importing import free_slug
 from linekeeper.customers.matching import read_customer_names
 from linekeeper.customers.naming import (

@@ -7,17 +7,15 @@ first line `sep=;`, quoted cells with line breaks, empty lines and columns at th
 import csv
 import io
 import re
-import zoneinfo
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 
-from linekeeper.customers.naming import hosting, name_key, tier
+from linekeeper.customers.csv_cells import PARSERS, BadCell, Person, shown
+from linekeeper.customers.naming import name_key
 
 MAX_BYTES = 10 * 1024 * 1024
 MAX_ROWS = 20_000
 MAX_PROBLEMS = 50
-MAX_TEXT = 200
 
 COLUMNS = ("name", "contacts", "time zone", "locale", "owner", "critical", "hosting", "tier", "new")
 _ALIASES = {
@@ -32,10 +30,6 @@ _ALIASES = {
     "tz": "time zone",
     "language": "locale",
 } | {column.replace(" ", ""): column for column in COLUMNS}
-_YES = {"yes", "y", "true", "1", "x", "critical", "ja", "oui", "si", "sí"}
-_NO = {"no", "n", "false", "0", "-", "nein", "non"}
-_MAIL = re.compile(r"[^\s@<>,;:\"()\[\]\\]{1,64}@[^\s@<>,;:\"()\[\]\\]{1,190}\.[^\s@.,;<>\"]{2,63}")
-_LOCALE = re.compile(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8})*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +43,6 @@ class Problem:
     def __str__(self) -> str:
         where = f"line {self.line}" + (f", column {self.column}" if self.column else "")
         return f"{where}: {self.text}"
-
-
-@dataclass(frozen=True, slots=True)
-class Person:
-    """A contact; the mail address in lower case."""
-
-    email: str
-    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,20 +62,11 @@ class Row:
     """It is no customer that we have, though one has a similar name."""
 
 
-def is_mail_address(text: str) -> bool:
-    """Whether somebody can be mailed at `text`."""
-    return _MAIL.fullmatch(text) is not None
-
-
-class _Bad(ValueError):
-    """A cell that can't be understood; the message says why."""
-
-
 def read_customers(data: bytes) -> tuple[list[Row], list[Problem]]:
     """The customers of a CSV file, and what is wrong with it (at most `MAX_PROBLEMS`)."""
     try:
         text = _decode(data)
-    except _Bad as error:
+    except BadCell as error:
         return [], [Problem(_line_of(data, error), "", str(error))]
     lines = _Lines(text)
     rows: list[Row] = []
@@ -154,14 +131,14 @@ class _Lines:
 
 def _decode(data: bytes) -> str:
     if len(data) > MAX_BYTES:
-        raise _Bad(f"the file has more than {MAX_BYTES >> 20} MiB: split it")
+        raise BadCell(f"the file has more than {MAX_BYTES >> 20} MiB: split it")
     encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     try:
         text = data.decode(encoding)
     except UnicodeDecodeError as error:
-        raise _Bad("this is not UTF-8: save the file as “CSV UTF-8”") from error
+        raise BadCell("this is not UTF-8: save the file as “CSV UTF-8”") from error
     if "\0" in text:
-        raise _Bad("there is a zero byte: this is not a text file")
+        raise BadCell("there is a zero byte: this is not a text file")
     return text
 
 
@@ -191,14 +168,14 @@ def _header(line: int, cells: list[str]) -> tuple[dict[int, str], list[Problem]]
         if not cell.strip():
             continue
         column = _ALIASES.get(re.sub(r"[\s_\-]+", "", cell.casefold()))
-        shown = _shown(cell)
+        heading = shown(cell)
         if column is None:
             known = ", ".join(COLUMNS)
             problems.append(
-                Problem(line, shown, f"no such column: the first line names the columns: {known}")
+                Problem(line, heading, f"no such column: the first line names the columns: {known}")
             )
         elif column in places.values():
-            problems.append(Problem(line, shown, f"a second column for {column}: remove one"))
+            problems.append(Problem(line, heading, f"a second column for {column}: remove one"))
         else:
             places[place] = column
     if not problems and "name" not in places.values():
@@ -214,132 +191,15 @@ def _row(line: int, cells: list[str], places: dict[int, str]) -> tuple[Row | Non
             values[places[place]] = cell
         elif cell.strip():
             problems.append(
-                Problem(line, str(place + 1), f"{_shown(cell)!r} is in a column without a name")
+                Problem(line, str(place + 1), f"{shown(cell)!r} is in a column without a name")
             )
     read: dict[str, object] = {}
-    for column, parse in _PARSERS.items():
+    for column, parse in PARSERS.items():
         try:
             read[column] = parse(values.get(column, ""))
-        except _Bad as error:
+        except BadCell as error:
             problems.append(Problem(line, column, str(error)))
     if problems:
         return None, problems
     row = Row(line, **{column.replace(" ", "_"): value for column, value in read.items()})  # type: ignore[arg-type]  # each parser gives its field's type
     return row, []
-
-
-def _name(cell: str) -> str:
-    text = _text(cell)
-    if text is None:
-        raise _Bad("it is empty: every customer has a name")
-    return text
-
-
-def _text(cell: str) -> str | None:
-    text = " ".join(cell.split())
-    if len(text) > MAX_TEXT:
-        raise _Bad(f"it has {len(text):,} characters, {MAX_TEXT} are allowed")
-    if not text.isprintable():
-        raise _Bad("it has characters that can't be shown")
-    return text or None
-
-
-def _contacts(cell: str) -> tuple[Person, ...]:
-    people: dict[str, Person] = {}
-    for part in _parts(cell):
-        name, mail = _named(part)
-        if not _MAIL.fullmatch(mail):
-            raise _Bad(
-                f"{_shown(part)!r} is no mail address: write `Name <mail>; Name <mail>` or `mail`"
-            )
-        people[mail] = Person(mail, _text(name) or "")
-    return tuple(people.values())
-
-
-def _named(part: str) -> tuple[str, str]:
-    """Name and address of `Name <mail>` or `mail`; what is neither comes back as an address.
-
-    No pattern: one for both had to try every way to share out a run of spaces.
-    """
-    text = part.strip()
-    name, opened, rest = text.partition("<")
-    if not opened or not rest.endswith(">"):
-        return "", text.lower()
-    name = name.strip()
-    if len(name) > 1 and name[0] == name[-1] == '"':
-        name = name[1:-1]
-    if '"' in name or ">" in name:
-        return "", text.lower()
-    return name, rest[:-1].strip().lower()
-
-
-def _parts(cell: str) -> list[str]:
-    """The contacts of a cell: separated by `;` or line breaks, or by commas between addresses."""
-    parts = re.split(r"[;\r\n]", cell)
-    split = [
-        piece
-        for part in parts
-        for piece in (re.split(r",(?=[^,]*@)", part) if part.count("@") > 1 else [part])
-    ]
-    return [piece for piece in split if piece.strip()]
-
-
-def _time_zone(cell: str) -> str | None:
-    text = _text(cell)
-    if text is None:
-        return None
-    zone = _zones().get(text.casefold().replace(" ", "_"))
-    if zone is None:
-        raise _Bad(f"{_shown(text)!r} is no time zone: write it as Europe/Berlin or UTC")
-    return zone
-
-
-def _locale(cell: str) -> str | None:
-    text = _text(cell)
-    if text is None:
-        return None
-    if len(text) > 35 or not _LOCALE.fullmatch(text):
-        raise _Bad(f"{_shown(text)!r} is no locale: write it as en, de or pt-BR")
-    return text.replace("_", "-")
-
-
-def _yes_or_no(cell: str) -> bool | None:
-    word = cell.strip().casefold()
-    if not word:
-        return None
-    if word in _YES or word in _NO:
-        return word in _YES
-    raise _Bad(f"{_shown(word)!r} is neither yes nor no")
-
-
-def _charged(cell: str) -> str | None:
-    """A hosting or a tier, as Makini's metadata would say it."""
-    word = _text(cell) or ""
-    known = hosting({"hosting": word}) or tier({"tier": word})
-    if word and known is None:
-        raise _Bad(f"{_shown(word)!r} is neither cloud, on-premises, self-hosted nor I, II, III")
-    return known
-
-
-_PARSERS: dict[str, Callable[[str], object]] = {
-    "name": _name,
-    "contacts": _contacts,
-    "time zone": _time_zone,
-    "locale": _locale,
-    "owner": _text,
-    "critical": _yes_or_no,
-    "hosting": _charged,
-    "tier": _charged,
-    "new": _yes_or_no,
-}
-
-
-@cache
-def _zones() -> dict[str, str]:
-    return {name.casefold(): name for name in zoneinfo.available_timezones()}
-
-
-def _shown(text: str) -> str:
-    """A piece of the file fit for one line."""
-    plain = "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
-    return plain if len(plain) <= 40 else f"{plain[:40]}…"

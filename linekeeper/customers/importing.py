@@ -15,7 +15,8 @@ from sqlmodel import select
 
 from linekeeper.credits.tariff import Charge
 from linekeeper.customers.change import charge_customer
-from linekeeper.customers.csv_file import MAX_PROBLEMS, Person, Problem, Row, read_customers
+from linekeeper.customers.csv_cells import Person
+from linekeeper.customers.csv_file import MAX_PROBLEMS, Problem, Row, read_customers
 from linekeeper.customers.matching import CustomerName, customer_names
 from linekeeper.store import Store
 from linekeeper.store.tables import Audit, Contact, Customer

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from sqlmodel import select
 
 from linekeeper.clock import utcnow
-from linekeeper.customers.csv_file import COLUMNS, MAX_BYTES, Person, read_customers
+from linekeeper.customers.csv_cells import Person
+from linekeeper.customers.csv_file import COLUMNS, MAX_BYTES, read_customers
 from linekeeper.customers.importing import ImportPlan, Known, import_customers, plan
 from linekeeper.customers.naming import name_key
 from linekeeper.store import Store
@@ -67,6 +68,36 @@ def test_a_problem_names_line_and_column() -> None:
         "line 4, column contacts: 'nobody' is no mail address: write `Name <mail>; Name <mail>` "
         "or `mail`",
         "line 4, column time zone: 'Mars' is no time zone: write it as Europe/Berlin or UTC",
+    ]
+
+
+def test_every_mistake_of_a_line_is_named() -> None:
+    text = (
+        "name,contacts,time zone,hosting,tier\n"
+        'Acme,"jo@acme.com; nobody; Kim <kim@>",Mars,moon,IV\n'
+    )
+    assert _problems(text) == [
+        "line 2, column contacts: 'nobody', 'Kim <kim@>' are no mail addresses: write "
+        "`Name <mail>; Name <mail>` or `mail`",
+        "line 2, column time zone: 'Mars' is no time zone: write it as Europe/Berlin or UTC",
+        "line 2, column hosting: 'moon' is neither cloud, on-premises nor self-hosted",
+        "line 2, column tier: 'IV' is neither I, II nor III",
+    ]
+
+
+def test_a_cell_of_many_bad_contacts_names_some() -> None:
+    [said] = _problems("name,contacts\nAcme," + ";".join(f"c{n}" for n in range(1000)) + "\n")
+    assert "'c0', 'c1', 'c2', 'c3', 'c4' and 995 more are no mail addresses" in said
+
+
+def test_hosting_and_tier_each_have_a_column() -> None:
+    [row] = read_customers(b"name,hosting,tier\nAcme,On premise,Tier 3\n")[0]
+    assert (row.hosting, row.tier) == ("on-premises", "III")
+    assert [
+        said.partition(" is ")[0] for said in _problems("name,hosting,tier\nAcme,III,cloud\n")
+    ] == [
+        "line 2, column hosting: 'III'",
+        "line 2, column tier: 'cloud'",
     ]
 
 
