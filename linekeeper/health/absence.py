@@ -3,8 +3,10 @@
 Absence is not evidence (DESIGN "True before green"): a list that lacks most of what is known, or
 fewer connections than its own total, looks truncated, and nothing is concluded from it until a
 person accepts it. A connection missing from two whole lists, whose own calls were refused between
-them (the sweep asks each whose token it has), has disappeared at Makini. Linekeeper did not order
-that, so `disappeared_at` makes it an incident (`linekeeper.incidents.conclude`).
+them (the sweep asks each whose token it has), has disappeared at Makini. Two lists of the same
+minutes may have the same flaw: they count as two where they are `APART`, or where Makini refuses to
+renew the token. Linekeeper did not order that, so `disappeared_at` makes it an incident
+(`linekeeper.incidents.conclude`).
 """
 
 from collections.abc import Container, Sequence
@@ -20,13 +22,15 @@ from linekeeper.config import AppConfig
 from linekeeper.health.state import load
 from linekeeper.store import Store, new_id
 from linekeeper.store.engine import chunked, insert_or_update
-from linekeeper.store.tables import AppState, Connection, Transition
+from linekeeper.store.tables import AppState, Connection, Credential, Transition
 
 MISSING_SHARE = 0.5
 """A list that lacks more than this share of the known connections looks truncated."""
 UNASKABLE = timedelta(days=1)
 """A connection that nobody asked for so long can't be asked: it has no token that works. One that
 no list had for so long, and whose answers can't be read, is gone as well."""
+APART = timedelta(minutes=4)
+"""Of two lists, both of a sweep; a run taken twice reads two in the same minutes."""
 _EVIDENCE = {False: "missing from two whole lists", True: "missing, and accepted as gone"}
 _AT_ONCE = 10_000
 
@@ -84,7 +88,7 @@ class Missing:
     absence: Absence
     rows: Sequence[Any]
     """`id`, `name`, `makini_key`, `setup`, `missing_since`, `unlisted_since`, `disappeared_at`,
-    `last_answered_at`, `judged` of those missing."""
+    `last_answered_at`, `judged`, `renewal_refused_at`, `pair_at` of those missing."""
     back: Sequence[str]
     """Ids of those that were missing before and are listed again."""
 
@@ -113,7 +117,10 @@ async def find_missing(
                 col(Connection.disappeared_at),
                 col(Connection.last_answered_at),
                 col(Connection.judged),
+                col(Credential.refused_at).label("renewal_refused_at"),
+                col(Credential.updated_at).label("pair_at"),
             )
+            .join(Credential, col(Credential.connection_id) == col(Connection.id), isouter=True)
             .where(
                 col(Connection.app) == app,
                 or_(
@@ -191,7 +198,7 @@ async def _conclude(
         before = [row.id for row in missing.rows if row.disappeared_at is not None]
         await _set(session, before, disappeared_at=None)
     ended = {row.id for row in gone}
-    waiting = [row.id for row in present if row.id not in ended]
+    waiting = [row.id for row in present if row.id not in ended and not _is_too_soon(row, now)]
     await _set(session, waiting, missing_since=now)
     await _set(session, missing.back, missing_since=None)
     if not gone:
@@ -214,6 +221,21 @@ async def _conclude(
     )
 
 
+def _is_too_soon(row: Any, now: datetime) -> bool:
+    """Whether this list says no more than the one before, of the same minutes."""
+    missing_since: datetime | None = row.missing_since
+    if missing_since is None or row.renewal_refused_at is not None:
+        return False
+    return missing_since <= now < missing_since + APART and not _was_heard_of(row, missing_since)
+
+
+def _was_heard_of(row: Any, missing_since: datetime) -> bool:
+    """Whether it answered since then, or Makini gave a new token for it."""
+    if row.last_answered_at is not None and row.last_answered_at > missing_since:
+        return True
+    return row.pair_at is not None and row.pair_at > missing_since
+
+
 def _stays_away(row: Any, now: datetime) -> bool:
     """Whether it was missing before, and since then was asked in vain and not heard of.
 
@@ -222,9 +244,7 @@ def _stays_away(row: Any, now: datetime) -> bool:
     that was asked in vain, and in no list, all day long can be.
     """
     missing_since: datetime | None = row.missing_since
-    if missing_since is None:
-        return False
-    if row.last_answered_at is not None and row.last_answered_at > missing_since:
+    if missing_since is None or _is_too_soon(row, now) or _was_heard_of(row, missing_since):
         return False
     judged = load(row.judged)
     if judged.asked_at is None or now - judged.asked_at > UNASKABLE:

@@ -1,5 +1,6 @@
 """What follows from connections that Makini's list lacks, and when nothing does."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -12,6 +13,7 @@ import sandbox
 from linekeeper.access.issue import HandedOut, Withheld, issue_access_token
 from linekeeper.clock import utcnow
 from linekeeper.health.absence import Absence
+from linekeeper.health.state import dump, load
 from linekeeper.incidents.news import find_news
 from linekeeper.makini import ErrorKind, MakiniError
 from linekeeper.notify import compose
@@ -20,7 +22,7 @@ from linekeeper.reconcile.doubt import observe_lost_login
 from linekeeper.reconcile.target import load_targets
 from linekeeper.reconnect.disconnect import disconnect
 from linekeeper.runtime import Runtime
-from linekeeper.store.tables import Connection, Incident, Outbox
+from linekeeper.store.tables import Connection, Credential, Incident, Outbox
 from linekeeper.sweep.sweep import preview_list, take_list
 from sandbox.fleet import Connection as Listed
 from tests.health.test_sweep import connections, control, incidents, sweep
@@ -52,6 +54,19 @@ def unlist(fleet: sandbox.Served, *victims: Connection) -> dict[str, Listed]:
         connection.makini_key: fleet.world.connections.pop(connection.makini_key)
         for connection in victims
     }
+
+
+async def minutes_pass(rt: Runtime) -> None:
+    """The list before, and what was answered and minted by then, was five minutes earlier."""
+    passed = timedelta(minutes=5)
+    async with rt.store.write() as session:
+        for row in await session.scalars(select(Connection)):
+            if row.missing_since is not None:
+                row.missing_since -= passed
+            if row.last_answered_at is not None:
+                row.last_answered_at -= passed
+        for pair in await session.scalars(select(Credential)):
+            pair.updated_at -= passed
 
 
 def forget(fleet: sandbox.Served, *victims: Connection) -> dict[str, Listed]:
@@ -338,8 +353,46 @@ async def test_where_nothing_can_be_asked_two_lists_are_enough(
     [hidden, *_] = await connections(rt)
     forget(fleet, hidden)
     await sweep(rt)
+    await minutes_pass(rt)
     await sweep(rt)
     assert (await connections(rt))[0].setup == "disconnected"
+
+
+async def test_two_lists_of_the_same_minutes_are_one(rt: Runtime, fleet: sandbox.Served) -> None:
+    """A cut list is read twice by a run that is taken twice; between them a token had ended."""
+    await control(fleet, "settings", mint_shape="refused")
+    await sweep(rt)
+    [hidden, *_] = await connections(rt)
+    await lists(rt, 1)
+    back = unlist(fleet, hidden)
+    for _ in range(3):
+        await sweep(rt)
+    assert (await connections(rt))[0].setup == "live"
+    await minutes_pass(rt)
+    await sweep(rt)
+    assert (await connections(rt))[0].setup == "disconnected"
+    fleet.world.connections |= back
+    await sweep(rt)
+    assert (await connections(rt))[0].setup == "live"
+
+
+async def test_a_token_that_was_minted_since_says_that_it_is_there(
+    rt: Runtime, fleet: sandbox.Served
+) -> None:
+    """The token in use had ended early; nothing was asked with the new one."""
+    await sweep(rt)
+    [hidden, *_] = await connections(rt)
+    unlist(fleet, hidden)
+    await lists(rt, 1)
+    await minutes_pass(rt)
+    async with rt.store.write() as session:
+        connection = await session.get_one(Connection, hidden.id)
+        judged = replace(load(connection.judged), asked_at=utcnow(), replied_at=utcnow())
+        connection.judged = dump(judged)
+        connection.last_answered_at = None
+        (await session.get_one(Credential, hidden.id)).updated_at = utcnow()
+    await lists(rt, 1)
+    assert (await connections(rt))[0].setup == "live"
 
 
 @pytest.mark.parametrize("answer", ["503", "html"])
@@ -381,5 +434,6 @@ async def test_what_no_list_had_and_nobody_could_read_all_day_is_gone(
             .where(col(Connection.id) == hidden.id)
             .values(unlisted_since=utcnow() - timedelta(hours=25))
         )
+    await minutes_pass(rt)
     await sweep(rt)
     assert (await connections(rt))[0].setup == "disconnected"
