@@ -39,6 +39,7 @@ NO_PROSE = {
         "silence.subject",
         "mode_rule.mode",
         "connection.mode",
+        "implementation.holds",  # times, and days by step
         "notice_message.subject",
         "incident.cause",
         "run_alert.cause",

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from linekeeper.implementation.glance import ImplementationsGlance
+    from linekeeper.runtime import Runtime
     from linekeeper.views.glance import Glance
     from linekeeper.views.inbox_glance import InboxGlance
     from linekeeper.watch.standing import Standing
@@ -71,23 +72,29 @@ class _Looked:
 
 
 async def _look() -> _Looked:
+    from linekeeper.runtime import Runtime
+
+    async with Runtime.open() as rt:
+        return await look_at(rt)
+
+
+async def look_at(rt: "Runtime") -> _Looked:
+    """All of it, as it is now."""
     from linekeeper.clock import utcnow
     from linekeeper.implementation.glance import implementations_at_a_glance
-    from linekeeper.runtime import Runtime
     from linekeeper.views.glance import glance
     from linekeeper.views.inbox_glance import inbox_at_a_glance
     from linekeeper.views.webhook_figures import read_figures
     from linekeeper.watch.standing import read_standing
 
-    async with Runtime.open() as rt:
-        now = utcnow()
-        seen = await glance(rt.store, await rt.configuration(), now=now)
-        return _Looked(
-            seen,
-            inbox_at_a_glance(await read_figures(rt.store, list(seen.apps), now=now)),
-            await implementations_at_a_glance(rt.store, now=now),
-            await read_standing(rt),
-        )
+    now = utcnow()
+    seen = await glance(rt.store, await rt.configuration(), now=now)
+    return _Looked(
+        seen,
+        inbox_at_a_glance(await read_figures(rt.store, list(seen.apps), now=now)),
+        await implementations_at_a_glance(rt.store, now=now),
+        await read_standing(rt),
+    )
 
 
 def _plain(standing: "Standing") -> dict[str, str | None]:

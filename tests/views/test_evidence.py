@@ -8,7 +8,7 @@ from sqlalchemy import select, update
 from sqlmodel import col
 
 import sandbox
-from linekeeper.cli.status import _shown
+from linekeeper.cli.status import _shown, look_at
 from linekeeper.clock import utcnow
 from linekeeper.incidents.news import since
 from linekeeper.runtime import Runtime
@@ -17,7 +17,6 @@ from linekeeper.views.evidence import evidence_sentence
 from linekeeper.views.fleet_page import fleet_headline, fleet_markdown
 from linekeeper.views.fleet_queries import fleet_report
 from linekeeper.views.gauges import exposition, read_gauges
-from linekeeper.views.glance import glance
 from linekeeper.views.parts import ReportLinks
 from tests.health.conftest import fleet, rt
 from tests.health.test_sweep import sweep
@@ -39,10 +38,9 @@ async def page(rt: Runtime) -> tuple[str, str]:
 
 
 async def status(rt: Runtime) -> str:
-    seen = await glance(rt.store, await rt.configuration(), now=utcnow())
     console = Console(width=200, highlight=False)
     with console.capture() as captured:
-        console.print(_shown(seen))
+        console.print(_shown(await look_at(rt)))
     return captured.get()
 
 
