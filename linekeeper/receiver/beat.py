@@ -92,7 +92,9 @@ class Beat:
 
 async def _try(what: str, step: Awaitable[None], seconds: float) -> None:
     try:
-        await asyncio.wait_for(step, seconds)
+        # Not `wait_for`: until Python 3.12 it loses a cancellation that comes as the step is done.
+        async with asyncio.timeout(seconds):
+            await step
     except Exception as error:
         # Whatever it was, receiving goes on with what it has; a driver's message may quote values.
         log.warning("receiver: %s: %s; trying again", what, type(error).__name__)
