@@ -89,6 +89,7 @@ def _ours(
     folder: Path, url: str, load: Load, check: Load, nothing: Address, bare: Address | None = None
 ) -> dict[str, Any]:
     """Ours and the limits by turns, so that all meet the same machine; then the verification."""
+    os.sync()  # what others have written is on the disk, or ours would wait for it
     pushed, rounds = 0, []
     of_bare: list[float] = []
     with serving("ours", url) as address:

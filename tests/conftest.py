@@ -2,6 +2,7 @@
 
 import gc
 import os
+import re
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -54,6 +55,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
         longest_first(items)
 
 
+@pytest.hookimpl(trylast=True)  # once pytest has written it
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Call what failed by its own name: `--last-failed` would not find `…@group` again, and what
+    `.ci/run` does not find it does not repeat."""
+    cache = getattr(session.config, "cache", None)
+    if cache is None or "PYTEST_XDIST_WORKER" in os.environ:
+        return
+    failed = cache.get("cache/lastfailed", {})
+    cache.set("cache/lastfailed", {_GROUP.sub("", name): True for name in failed})
+
+
+_GROUP = re.compile(r"@(house|flows|prefect)$")
+"""pytest-xdist's name of the group at the end of a test's."""
 _STEPPED_BACK: list[bool] = []
 
 

@@ -301,8 +301,8 @@ async def test_records_only_a_person_can_match_are_on_a_page_and_paired_in_the_f
         await reconcile([before], full=True)
         await peer.set(f"connections/{before}/succeed", how="prefix")
         for app in (await rt.configuration()).apps.values():
-            for _ in range(2):  # missing from two lists
-                await take_list(rt, app, now=utcnow())
+            for minutes in (0, 5):  # missing from two lists
+                await take_list(rt, app, now=utcnow() + timedelta(minutes=minutes))
         async with rt.store.read() as session:
             old = await session.get_one(Connection, connection.id)
             assert old.replaced_by is not None
