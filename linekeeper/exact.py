@@ -1,12 +1,16 @@
-"""Reading JSON without losing digits: a key may be a number of more than 64 bits.
+"""Reading the JSON of others without losing digits: a key may be a number of more than 64 bits.
 
 orjson reads such a number as a float, which keeps 17 of its digits: two keys could become one.
+`loads` raises where it is no JSON; `read` and `read_fields` are total.
 """
 
+import codecs
 import json
 import re
+from collections.abc import Set
 from typing import Any
 
+import msgspec
 import orjson
 
 MOST_DIGITS = 19
@@ -17,6 +21,13 @@ _DIGITS = bytes.maketrans(b"123456789", b"0" * 9)
 _RUN = b"0" * (MOST_DIGITS + 1)
 _BARE = re.compile(rb"(?:[\[:,\s]|\A)-?\d{%d}" % (MOST_DIGITS + 1))
 """Such a number where it isn't within quotes, but for some texts."""
+
+DEEPEST = 1_000
+"""Levels of nesting: Python's own reader of JSON gives up there, orjson soon after."""
+_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*(?:"|\Z)|[\[\]{}]', re.DOTALL)
+"""One of them, or a whole string: what is in it opens nothing."""
+_OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
+"""Finds where each value begins and ends, and makes none of it."""
 
 
 def loads(body: bytes) -> Any:
@@ -39,3 +50,56 @@ def whole_number(digits: str) -> int | str:
     if len(digits) <= MOST_DIGITS + 1 and -_ABOVE // 2 <= (number := int(digits)) < _ABOVE:
         return number
     return digits
+
+
+def read(body: bytes) -> Any:
+    """The JSON of `body`; None where it is none (or nested deeper than `DEEPEST`)."""
+    plain = body.removeprefix(codecs.BOM_UTF8)
+    try:
+        return loads(plain)
+    except (ValueError, RecursionError):
+        return None if is_too_deep(plain) else _read_slowly(plain)
+
+
+def read_fields(body: bytes, names: Set[str]) -> Any:
+    """What `read` gives, where of an object only the fields `names` are wanted.
+
+    The others are passed over, which is a tenth of the work. Text that isn't UTF-8 in one of them
+    makes it no worse, although `read` gives None there.
+    """
+    try:
+        found = _OBJECT.decode(body)
+        return {name: _value(found[name]) for name in found.keys() & names}
+    except (ValueError, RecursionError):
+        return read(body)
+
+
+def _value(raw: msgspec.Raw) -> Any:
+    value = msgspec.json.decode(raw)
+    return value if isinstance(value, str) else loads(bytes(raw))
+
+
+def _read_slowly(body: bytes) -> Any:
+    """JSON that orjson doesn't read: of lone surrogates, or of numbers of hundreds of digits.
+
+    Such a number is taken as it is written.
+    """
+    try:
+        return json.loads(body.decode(), parse_int=whole_number, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        return None
+
+
+def is_too_deep(body: bytes) -> bool:
+    """Whether `body` is nested deeper than `DEEPEST`, which is read by nobody here."""
+    depth = 0
+    for part in _BRACKETS.finditer(body):
+        opened = part[0]
+        depth += 1 if opened in b"[{" else -1 if opened in b"]}" else 0
+        if depth > DEEPEST:
+            return True
+    return False
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(constant)

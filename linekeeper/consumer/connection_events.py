@@ -11,12 +11,12 @@ from sqlmodel import col
 from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig, HealthPolicy
 from linekeeper.consumer.events import NotConfigured, apply, failed, giving_back
+from linekeeper.exact import read
 from linekeeper.health.contested import is_older
 from linekeeper.health.judge import Observation, Outcome, load
 from linekeeper.health.scope import doubt
 from linekeeper.health.service import CLOCK_SLACK, observe
 from linekeeper.inbox.claim import Event, Settled, claim_events
-from linekeeper.inbox.identify import read
 from linekeeper.inbox.kinds import CANARY, EventNames
 from linekeeper.inbox.meaning import ABOUT_CONNECTIONS, Statement, statement
 from linekeeper.inbox.routing import connections_of

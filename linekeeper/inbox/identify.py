@@ -5,16 +5,13 @@ sender's and may be anything; what can't be read is left out, and an event of wh
 read still has an identity, made from its content.
 """
 
-import codecs
-import json
-import re
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Any, NamedTuple, TypeAlias
 
 from linekeeper.config import WebhookScheme
-from linekeeper.exact import loads, whole_number
+from linekeeper.exact import read_fields
 from linekeeper.inbox.kinds import EventNames, rank_of
 from linekeeper.inbox.verify import Headers
 
@@ -56,10 +53,8 @@ _TIMES: tuple[_Path, ...] = (
     ("createdAt", None),
     ("time", None),
 )
-DEEPEST = 1_000
-"""Levels of nesting: Python's own reader of JSON gives up there, orjson soon after."""
-_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*(?:"|\Z)|[\[\]{}]', re.DOTALL)
-"""One of them, or a whole string: what is in it opens nothing."""
+_ASKED = frozenset(name for name, _ in (*_BODY_IDS, *_CONNECTIONS, *_NAMES, *_TIMES))
+"""All that a delivery is known by; nothing else of a body is looked at before it is stored."""
 _KEYS = ("body", "data", "keys", "records")
 _EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 _MILLISECONDS_FROM = 100_000_000_000
@@ -99,7 +94,7 @@ def identify(
     scheme: WebhookScheme = "makini",
 ) -> Identity:
     """What the verified delivery `body` to `app` is; `now` is the time of receipt, aware."""
-    payload = read(body)
+    payload = read_fields(body, _ASKED)
     of_url = as_stored(url_connection) if url_connection else None
     delivery_id = _delivery_id(headers, payload, body, scheme)
     event = _text_at(payload, _NAMES)
@@ -114,41 +109,6 @@ def identify(
         entity if entity is None else as_stored(entity),
         _time_at(payload, now),
     )
-
-
-def read(body: bytes) -> Any:
-    """The JSON of `body`; None where it is none (or nested deeper than `DEEPEST`)."""
-    plain = body.removeprefix(codecs.BOM_UTF8)
-    try:
-        return loads(plain)
-    except (ValueError, RecursionError):
-        return None if is_too_deep(plain) else _read_slowly(plain)
-
-
-def _read_slowly(body: bytes) -> Any:
-    """JSON that orjson doesn't read: of lone surrogates, or of numbers of hundreds of digits.
-
-    Such a number is taken as it is written.
-    """
-    try:
-        return json.loads(body.decode(), parse_int=whole_number, parse_constant=_refuse)
-    except (ValueError, RecursionError):
-        return None
-
-
-def is_too_deep(body: bytes) -> bool:
-    """Whether `body` is nested deeper than `DEEPEST`, which is read by nobody here."""
-    depth = 0
-    for part in _BRACKETS.finditer(body):
-        opened = part[0]
-        depth += 1 if opened in b"[{" else -1 if opened in b"]}" else 0
-        if depth > DEEPEST:
-            return True
-    return False
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(constant)
 
 
 def record_keys(payload: Any) -> list[str]:

@@ -4,8 +4,9 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from linekeeper.config import AppConfig
+from linekeeper.exact import DEEPEST, is_too_deep, read
 from linekeeper.inbox.claim import Event, Settled
-from linekeeper.inbox.identify import DEEPEST, is_too_deep, read, record_keys
+from linekeeper.inbox.identify import record_keys
 from linekeeper.inbox.kinds import RECORD_KINDS
 from linekeeper.inbox.routing import MOST_OWNERS, Target
 from linekeeper.makini import may_call_data

@@ -5,7 +5,8 @@ from datetime import datetime, timedelta
 from sqlalchemy import bindparam, literal_column, select, update
 
 from linekeeper.clock import monotonic, utcnow
-from linekeeper.inbox.identify import read, record_keys
+from linekeeper.exact import read
+from linekeeper.inbox.identify import record_keys
 from linekeeper.store import Store
 from linekeeper.store.keys import stored_key
 from linekeeper.store.tables import WebhookEvent

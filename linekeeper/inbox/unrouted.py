@@ -7,8 +7,9 @@ from datetime import datetime, timedelta
 from sqlalchemy import literal_column, select, update
 from sqlmodel import col
 
+from linekeeper.exact import read
 from linekeeper.inbox.claim import Event, opened
-from linekeeper.inbox.identify import read, record_keys
+from linekeeper.inbox.identify import record_keys
 from linekeeper.inbox.routing import connections_of, owners_of
 from linekeeper.store import Store
 from linekeeper.store.engine import chunked

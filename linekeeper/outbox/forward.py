@@ -20,8 +20,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.config import AppConfig
+from linekeeper.exact import read
 from linekeeper.inbox.claim import Event, Settled
-from linekeeper.inbox.identify import read, record_keys
+from linekeeper.inbox.identify import record_keys
 from linekeeper.inbox.kinds import RECORD_KINDS
 from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.store import Store

@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.config import AppConfig
-from linekeeper.inbox.identify import read
+from linekeeper.exact import read
 from linekeeper.inbox.kinds import CANARY
 from linekeeper.runtime import Runtime
 from linekeeper.store import Store

@@ -3,20 +3,15 @@
 import hashlib
 import json
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from linekeeper.config import DEFAULT_ENTITIES
-from linekeeper.inbox.identify import (
-    Identity,
-    as_stored,
-    identify,
-    make_delivery,
-    read,
-    record_keys,
-)
+from linekeeper.exact import read, read_fields
+from linekeeper.inbox.identify import Identity, as_stored, identify, make_delivery, record_keys
 from linekeeper.inbox.kinds import EventNames
 
 NOW = datetime(2027, 3, 1, 12, tzinfo=UTC)
@@ -200,3 +195,45 @@ def test_any_body_has_an_identity_that_can_be_stored(body, url, header) -> None:
             assert len(text) <= 200
             assert text.isprintable()
             text.encode()
+
+
+@given(json_values.map(lambda value: json.dumps(value).encode()))
+def test_reading_only_the_fields_that_are_asked_for_gives_what_reading_all_gives(body) -> None:
+    assert asked(read_fields(body, ASKED)) == asked(read(body))
+
+
+ASKED = {"id", "connection"}
+
+
+def asked(payload: Any) -> Any:
+    """Of an object the fields that are asked for: what is read beside them says nothing."""
+    if isinstance(payload, dict):
+        return {name: value for name, value in payload.items() if name in ASKED}
+    return payload
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"id":1e999,"x":NaN}',
+        b'{"id":90000000000000000001}',
+        b'{"id":"\\ud800","x":"\\ud800"}',
+        b'\xef\xbb\xbf{"id":"a"}',
+        b'{"id":1,"i\\u0064":2}',
+        b'{"id":{"id":90000000000000000001}}',
+        b'{"id":' + b"7" * 5_000 + b"}",
+        b'{"id":"a","x":' + b"[" * 999 + b"]" * 999 + b"}",
+        b'{"id":"a","x":' + b"[" * 2_000 + b"]" * 2_000 + b"}",
+        b'{"id":"a"}x',
+        b'{"id":"a","x":[1,]}',
+        b'{"id":"a","x":01}',
+        b'{"id":"\xff"}',
+    ],
+)
+def test_odd_json_is_read_the_same_whichever_fields_are_asked_for(body) -> None:
+    assert asked(read_fields(body, ASKED)) == asked(read(body))
+
+
+def test_a_text_that_is_not_utf8_hides_nothing_that_stands_beside_it() -> None:
+    found = of(b'{"id":"a","connection_id":"c","event":"assets.updated","x":"\xff"}')
+    assert (found.delivery_id, found.connection_ref) == ("a", "c")

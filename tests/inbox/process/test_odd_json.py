@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from linekeeper.clock import utcnow
-from linekeeper.inbox.identify import read
+from linekeeper.exact import read
 from linekeeper.outbox.forward import event_message
 from tests.inbox.process.stage import Stage
 from tests.inbox.process.test_process_records import changed, nested

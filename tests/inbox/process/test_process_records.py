@@ -6,7 +6,8 @@ from starlette.responses import JSONResponse, Response
 from linekeeper.clock import utcnow
 from linekeeper.consumer.events import MOST_ATTEMPTS
 from linekeeper.consumer.record_events import process_record_events
-from linekeeper.inbox.identify import read, record_keys
+from linekeeper.exact import read
+from linekeeper.inbox.identify import record_keys
 from linekeeper.inbox.plan import keys_left
 from linekeeper.runtime import Runtime
 from linekeeper.store.tables import Change, Connection, Credential, WebhookEvent
