@@ -27,8 +27,8 @@ from linekeeper.config import AppConfig
 from linekeeper.customers.naming import label
 from linekeeper.makini import MakiniError
 from linekeeper.receiver.connection_route import ConnectionRoute
+from linekeeper.receiver.gate import read_body
 from linekeeper.receiver.keys import require_key, runtime_of
-from linekeeper.receiver.raw import read_body
 from linekeeper.reconcile.completeness import completeness_of
 from linekeeper.reconcile.entity_incidents import entity_states
 from linekeeper.reconcile.feed import MOST, BadCursor, FeedReads, read_feed

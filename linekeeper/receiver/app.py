@@ -32,7 +32,7 @@ from linekeeper.receiver import (
 from linekeeper.receiver.beat import Beat
 from linekeeper.receiver.gate import FOR_CUSTOMERS, Gate
 from linekeeper.receiver.html import page
-from linekeeper.receiver.raw import Receive, Scope, Send
+from linekeeper.receiver.protocol import Receive, Scope, Send
 from linekeeper.receiver.standby import Standby
 from linekeeper.receiver.tokens import Tokens
 from linekeeper.receiver.webhooks import PREFIX, Apps, Webhooks, observe_batch

@@ -10,8 +10,8 @@ from starlette.routing import Route
 
 from linekeeper.canary.echo import MOST_CHARACTERS, Canary, note_echo, read_canary
 from linekeeper.clock import utcnow
+from linekeeper.receiver.gate import read_body
 from linekeeper.receiver.keys import require_key, runtime_of
-from linekeeper.receiver.raw import read_body
 
 SCOPE = "canary:write"
 _MAX_ECHO = 4_096

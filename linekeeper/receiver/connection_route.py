@@ -10,7 +10,7 @@ from urllib.parse import quote, unquote
 
 from starlette.routing import Match, Route
 
-from linekeeper.receiver.raw import Scope
+from linekeeper.receiver.protocol import Scope
 
 _BEFORE = ["", "api", "connections"]
 

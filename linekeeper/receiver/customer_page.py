@@ -19,10 +19,10 @@ from linekeeper.clock import utcnow, zone_of
 from linekeeper.customer_page.service import read_page, take_answer
 from linekeeper.customer_page.words import words_of
 from linekeeper.preflight.network import usable_network
+from linekeeper.receiver.gate import read_body
 from linekeeper.receiver.html import fields, rendered
 from linekeeper.receiver.html import page as plain_page
 from linekeeper.receiver.keys import runtime_of
-from linekeeper.receiver.raw import read_body
 from linekeeper.store.tables import Customer, CustomerLink
 
 _MAX_FORM = 32_768

@@ -7,12 +7,16 @@ have their own way (`webhooks`): nothing that goes on here takes their places.
 import asyncio
 import logging
 import traceback
-from collections.abc import Awaitable, MutableMapping
-from typing import Any, TypeAlias
+from collections.abc import Awaitable
+from typing import Any
 
-from linekeeper.receiver import raw
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+
+from linekeeper.receiver import protocol
 from linekeeper.receiver.html import page
-from linekeeper.receiver.raw import Bodies, Disconnected, Message, Receive, Refusal, Send
+from linekeeper.receiver.protocol import Message, Receive, Refusal, Scope, Send
+from linekeeper.receiver.webhooks import Bodies, Disconnected
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +25,6 @@ MAX_BODY_BYTES = 4 * 1024 * 1024
 PLACES = 256
 ANSWER_SECONDS = 60.0
 
-Scope: TypeAlias = MutableMapping[str, Any]
 FOR_CUSTOMERS = ("/connect/", "/customer/", "/oauth/")
 """Routes that always answer with a page for people."""
 
@@ -46,7 +49,7 @@ class Gate:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if self.taken >= self._places and not self._bodies.give_up_longest():
-            await _refuse(raw.BUSY, scope, receive, send)
+            await _refuse(protocol.BUSY, scope, receive, send)
             return
         self.taken += 1
         answering = None
@@ -84,12 +87,12 @@ class Gate:
         except asyncio.CancelledError:  # the server ends; whoever asked comes again
             answering.cancel()
             await asyncio.wait({answering})
-            await exchange.end(raw.STOPPING, scope)
+            await exchange.end(protocol.STOPPING, scope)
             return
         if not answering.done():
-            await exchange.end(raw.BUSY, scope)
+            await exchange.end(protocol.BUSY, scope)
         elif answering.exception() is not None:
-            await exchange.end(raw.FAILED, scope)
+            await exchange.end(protocol.FAILED, scope)
 
 
 class _Exchange:
@@ -137,3 +140,16 @@ async def _refuse(refusal: Refusal, scope: Scope, receive: Receive, send: Any) -
         await shown(scope, receive, send)
     else:
         await refusal(send)
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """The body, at most `limit` bytes. Raises `HTTPException` 413 for a longer one."""
+    body = b""
+    try:
+        async for piece in request.stream():
+            body += piece
+            if len(body) > limit:
+                raise HTTPException(413, f"the body is longer than {limit} bytes")
+    except ClientDisconnect:
+        raise HTTPException(400, "client disconnected while sending the body") from None
+    return body

@@ -20,8 +20,8 @@ from linekeeper.access.modes import (
 from linekeeper.clock import utcnow
 from linekeeper.customers.find import NotFound
 from linekeeper.receiver.connection_route import ConnectionRoute
+from linekeeper.receiver.gate import read_body
 from linekeeper.receiver.keys import require_key, runtime_of
-from linekeeper.receiver.raw import read_body
 from linekeeper.runtime import UnknownApp
 
 _MOST_BYTES = 16_384

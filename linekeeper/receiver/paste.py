@@ -13,9 +13,9 @@ from linekeeper.access.paste import Unusable, paste, understood
 from linekeeper.clock import utcnow
 from linekeeper.customers.find import NotFound
 from linekeeper.makini import ReadOnlyApp
+from linekeeper.receiver.gate import read_body
 from linekeeper.receiver.html import fields, page, rendered
 from linekeeper.receiver.keys import require_key_text, runtime_of
-from linekeeper.receiver.raw import read_body
 from linekeeper.runtime import UnknownApp
 
 _MAX_FORM = 32_768

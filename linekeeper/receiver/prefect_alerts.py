@@ -8,8 +8,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from linekeeper.receiver.gate import read_body
 from linekeeper.receiver.keys import runtime_of
-from linekeeper.receiver.raw import read_body
 from linekeeper.store.engine import encryption_keys
 from linekeeper.watch.alerts import KINDS, Alert, alert_secrets, record_alert
 

@@ -1,18 +1,27 @@
 """uvicorn's HTTP protocol with bounds: for heads, trailers, pipelines, connections, slow readers.
+And the answers that are given past any framework, each made once.
 
 uvicorn (with httptools) bounds neither the size of a request's head and of what follows its body,
 nor the time they take, nor how many requests wait in a pipeline. So a client could hold a
 connection, or fill the memory, without ever making a request. The body's bounds are the app's
-(`bodies`).
+(`webhooks.Bodies`).
 
 It also offers an app shorter ways than ASGI's: to a body that is here whole (`take_body`), and to
-an answer in one write to the socket, where uvicorn makes two (`answer_at_once`).
+an answer in one write to the socket, where uvicorn makes two (`answer_at_once`, `stored`).
 """
 
 import asyncio
-from typing import Any, cast
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, NamedTuple, TypeAlias, cast, get_args
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from linekeeper.inbox.verify import Cause
+
+Message: TypeAlias = dict[str, Any]
+Scope: TypeAlias = MutableMapping[str, Any]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
 
 MAX_HEAD_BYTES = 65_536
 """Of a head; also of trailers, or of what frames chunks, without a byte of body in between."""
@@ -185,3 +194,86 @@ class GuardedProtocol(HttpToolsProtocol):
 def guarded(most: int) -> type[GuardedProtocol]:
     """The protocol for one server that keeps at most `most` connections."""
     return type("Protocol", (GuardedProtocol,), {"most": most, "waiting": {}})
+
+
+RETRY_AFTER_SECONDS = 5
+_ID_LENGTH = 36
+
+
+def _start(status: int, length: int, *extra: tuple[bytes, bytes]) -> Message:
+    return {
+        "type": "http.response.start",
+        "status": status,
+        "headers": [
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % length),
+            *extra,
+        ],
+    }
+
+
+def _own(template: bytes) -> bytes:
+    """The headers of such an answer, and after them the answer with a place for its id."""
+    length = len(template) - 2 + _ID_LENGTH
+    return b"content-type: application/json\r\ncontent-length: %d\r\n\r\n" % length + template
+
+
+_ACCEPTED = b'{"status":"accepted","id":"%b"}'
+_DUPLICATE = b'{"status":"duplicate","id":"%b"}'
+_START = {
+    template: _start(200, len(template) - 2 + _ID_LENGTH) for template in (_ACCEPTED, _DUPLICATE)
+}
+_OWN = {template: _own(template) for template in _START}
+
+
+async def stored(scope: Scope, send: Send, identifier: str, *, is_new: bool) -> None:
+    """200: it is durable, as a new event or as one that was there before."""
+    template = _ACCEPTED if is_new else _DUPLICATE
+    connection: GuardedProtocol | None = scope.get(SCOPE_KEY)
+    if connection is None or not connection.answer_at_once(_OWN[template] % identifier.encode()):
+        await send(_START[template])
+        await send({"type": "http.response.body", "body": template % identifier.encode()})
+
+
+class Refusal(NamedTuple):
+    """An answer that is not 200, with its cause for the sender, the counters and the sample."""
+
+    cause: str
+    status: int
+    start: Message
+    body: Message
+
+    async def __call__(self, send: Send) -> None:
+        await send(self.start)
+        await send(self.body)
+
+
+def refusal(status: int, cause: str, *, close: bool = False) -> Refusal:
+    """`close` where the rest of the request is left unread."""
+    extra: list[tuple[bytes, bytes]] = []
+    if status == 503:
+        extra.append((b"retry-after", b"%d" % RETRY_AFTER_SECONDS))
+    if status == 405:
+        extra.append((b"allow", b"POST"))
+    if close:
+        extra.append((b"connection", b"close"))
+    content = b'{"error":"%b"}' % cause.encode()
+    return Refusal(
+        cause,
+        status,
+        _start(status, len(content), *extra),
+        {"type": "http.response.body", "body": content},
+    )
+
+
+NOT_POST = refusal(405, "method", close=True)
+NO_ROUTE = refusal(404, "unknown_route", close=True)
+UNKNOWN_APP = refusal(404, "unknown_app", close=True)
+TOO_LARGE = refusal(413, "too_large", close=True)
+ENCODED = refusal(415, "content_encoding", close=True)
+TOO_SLOW = refusal(408, "too_slow", close=True)
+BUSY = refusal(503, "busy", close=True)
+FAILED = refusal(500, "internal", close=True)
+STOPPING = refusal(503, "stopping", close=True)
+STORAGE = refusal(503, "storage")
+UNVERIFIED = {cause: refusal(401, cause) for cause in get_args(Cause)}

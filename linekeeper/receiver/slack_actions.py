@@ -16,8 +16,8 @@ from starlette.routing import Route
 
 from linekeeper.interactions import interact
 from linekeeper.notify.routing import channels_of
+from linekeeper.receiver.gate import read_body
 from linekeeper.receiver.keys import runtime_of
-from linekeeper.receiver.raw import read_body
 
 _MAX_BODY = 512 * 1024
 

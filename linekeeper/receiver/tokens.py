@@ -11,8 +11,8 @@ from typing import Any
 import orjson
 
 from linekeeper.access.issue_together import TokenIssuer
-from linekeeper.receiver import raw
-from linekeeper.receiver.raw import Scope, Send
+from linekeeper.receiver import protocol
+from linekeeper.receiver.protocol import Scope, Send
 
 _ROUTE = re.compile(rb"/api/connections/([A-Za-z0-9_.~-]{1,200})/token")
 _MAX_KEY = 200
@@ -37,10 +37,10 @@ class Tokens:
         try:
             given = await self._issuer.issue(key, route[1].decode())
         except TimeoutError:
-            await raw.STORAGE(send)
+            await protocol.STORAGE(send)
             return True
         except asyncio.CancelledError:
-            await raw.STOPPING(send)  # the server ends; the product asks again
+            await protocol.STOPPING(send)  # the server ends; the product asks again
             return True
         if given is None:
             return False

@@ -7,6 +7,7 @@ storage. The answer 200 comes after the commit of the own row and before any pro
 """
 
 import asyncio
+from typing import Any
 from urllib.parse import unquote
 
 from prometheus_client import Counter, Histogram
@@ -18,9 +19,17 @@ from linekeeper.inbox.identify import identify, make_delivery
 from linekeeper.inbox.intake import Intake, StorageDown
 from linekeeper.inbox.kinds import CANARY, EventNames
 from linekeeper.inbox.tally import Tally
-from linekeeper.inbox.verify import Rejected, Verifier
-from linekeeper.receiver import raw
-from linekeeper.receiver.raw import Bodies, Disconnected, Receive, Refusal, Scope, Send
+from linekeeper.inbox.verify import Headers, Rejected, Verifier
+from linekeeper.receiver import protocol
+from linekeeper.receiver.protocol import (
+    SCOPE_KEY,
+    GuardedProtocol,
+    Message,
+    Receive,
+    Refusal,
+    Scope,
+    Send,
+)
 from linekeeper.settings import Settings
 from linekeeper.store import Store
 from linekeeper.store.configuration import load_configuration
@@ -102,6 +111,113 @@ class Apps:
         self._apps = apps
 
 
+BODY_SECONDS = 10.0
+HELD_BYTES = 64 * 1024 * 1024
+"""Of bodies that are still arriving, all together."""
+
+_TOO_SLOW = object()
+
+
+class Disconnected(Exception):
+    """The sender went away before the end of the body."""
+
+
+class Bodies:
+    """Reads bodies of at most `max_bytes`. What arrives in one piece costs nothing extra.
+
+    When those that are still arriving hold `HELD_BYTES`, the one that takes longest gives way.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._held = 0
+        self._reading: dict[asyncio.Task[Any], float] = {}
+        """Until when each may take, the earliest first."""
+        self._look: asyncio.TimerHandle | None = None
+        self.seconds = BODY_SECONDS
+
+    def give_up_longest(self) -> bool:
+        """End the reading that has lasted longest (its sender is too slow); False if there is none.
+
+        Whoever sends the whole of a request at once is never the one.
+        """
+        current = asyncio.current_task()
+        for task in self._reading:
+            if task is not current:
+                del self._reading[task]
+                task.cancel(_TOO_SLOW)
+                return True
+        return False
+
+    def refused(self, headers: Headers) -> Refusal | None:
+        """What can be said before reading. A body that is compressed is not unpacked: 415."""
+        length = headers.get(b"content-length")
+        if length is not None and length.isdigit() and int(length[:18]) > self._max_bytes:
+            return protocol.TOO_LARGE
+        if headers.get(b"content-encoding", b"identity") != b"identity":
+            return protocol.ENCODED
+        return None
+
+    async def read(self, scope: Scope, receive: Receive) -> bytes | Refusal:
+        """The body, or why it was not read to its end. Raises `Disconnected`."""
+        connection: GuardedProtocol | None = scope.get(SCOPE_KEY)
+        whole = None if connection is None else connection.take_body()
+        if whole is not None:
+            return whole if len(whole) <= self._max_bytes else protocol.TOO_LARGE
+        task = asyncio.current_task()
+        assert task is not None
+        # One timer for all: a timer each, most of them for nothing, would cost every request 2 µs.
+        loop = task.get_loop()
+        self._reading[task] = end = loop.time() + self.seconds
+        if self._look is None:
+            self._look = loop.call_at(end, self._give_up_late, loop)
+        try:
+            message = await receive()
+            if message["type"] != "http.request":
+                raise Disconnected
+            if message["more_body"]:
+                return await self._read_on(message, receive)
+            body: bytes = message["body"]
+            return body if len(body) <= self._max_bytes else protocol.TOO_LARGE
+        except asyncio.CancelledError as error:
+            if error.args != (_TOO_SLOW,):
+                raise
+            task.uncancel()
+            return protocol.TOO_SLOW
+        finally:
+            self._reading.pop(task, None)
+
+    def _give_up_late(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._look = None
+        for task, end in list(self._reading.items()):
+            if end > loop.time():
+                self._look = loop.call_at(end, self._give_up_late, loop)
+                return
+            del self._reading[task]
+            task.cancel(_TOO_SLOW)
+
+    async def _read_on(self, message: Message, receive: Receive) -> bytes | Refusal:
+        parts: list[bytes] = []
+        held = 0
+        try:
+            while True:
+                body = message["body"]
+                parts.append(body)
+                held += len(body)
+                self._held += len(body)
+                if held > self._max_bytes:
+                    return protocol.TOO_LARGE
+                if self._held > HELD_BYTES and not self.give_up_longest():
+                    return protocol.BUSY
+                if not message["more_body"]:
+                    return b"".join(parts)
+                message = await receive()
+                if message["type"] != "http.request":
+                    raise Disconnected
+        finally:
+            self._held -= held
+
+
 PREFIX = b"/webhooks/"
 
 
@@ -121,9 +237,9 @@ class Webhooks:
         except Disconnected:
             return
         except StorageDown:
-            refused = raw.STORAGE
+            refused = protocol.STORAGE
         except asyncio.CancelledError:
-            refused = raw.STOPPING  # the server ends; the sender comes again
+            refused = protocol.STOPPING  # the server ends; the sender comes again
         if refused is not None:
             await refused(send)
 
@@ -141,7 +257,7 @@ class Webhooks:
         now = utcnow()
         verdict = app.verifier.verify(headers, body, now=now.timestamp())
         if isinstance(verdict, Rejected):
-            refused = raw.UNVERIFIED[verdict.cause]
+            refused = protocol.UNVERIFIED[verdict.cause]
             return self._refuse(scope, app.name, refused, len(body))
         identity = identify(
             app.name, app.names, headers, connection, body, now=now, scheme=app.scheme
@@ -162,19 +278,19 @@ class Webhooks:
         else:
             app.duplicate.inc()
             self._tally.count(app.name, "duplicate")
-        await raw.stored(scope, send, receipt.id, is_new=receipt.is_new)
+        await protocol.stored(scope, send, receipt.id, is_new=receipt.is_new)
         return None
 
     def _route(self, scope: Scope) -> tuple[InboxApp | None, str | None, Refusal]:
         # Split before unquoting: a connection's key may contain an encoded slash.
         parts = scope["raw_path"].decode("latin-1").split("/")[2:]
         if len(parts) > 2 or not parts[0]:
-            return None, None, raw.NO_ROUTE
+            return None, None, protocol.NO_ROUTE
         if scope["method"] != "POST":
-            return None, None, raw.NOT_POST
+            return None, None, protocol.NOT_POST
         app = self._apps.get(unquote(parts[0]))
         connection = unquote(parts[1]) if len(parts) == 2 else None
-        return app, connection or None, raw.UNKNOWN_APP
+        return app, connection or None, protocol.UNKNOWN_APP
 
     def _refuse(self, scope: Scope, app: str, refused: Refusal, size: int) -> Refusal:
         DELIVERIES.labels(app, refused.cause).inc()

@@ -48,7 +48,7 @@ async def test_an_encoded_slash_makes_no_route(
 async def test_a_body_that_never_ends_is_given_up_on_every_route(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
-    monkeypatch.setattr("linekeeper.receiver.raw.BODY_SECONDS", 0.3)
+    monkeypatch.setattr("linekeeper.receiver.webhooks.BODY_SECONDS", 0.3)
     async with receiving(settings) as here:
         for method, framing, part in (
             ("POST", CHUNKED, b'5\r\n{"a":\r\n'),

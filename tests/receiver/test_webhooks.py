@@ -277,7 +277,7 @@ async def test_a_chunked_body_is_read_to_its_end(here: Here) -> None:
 async def test_a_body_that_never_ends_is_given_up(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("linekeeper.receiver.raw.BODY_SECONDS", 0.3)
+    monkeypatch.setattr("linekeeper.receiver.webhooks.BODY_SECONDS", 0.3)
     async with receiving(settings) as here:
         signed = f"X-Webhook-Signature: {signature(BODY)}"
         for framing, part in (
