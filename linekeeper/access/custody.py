@@ -19,8 +19,8 @@ from linekeeper.access.issue import NoSuchConnection, find_by_id_or_key
 from linekeeper.access.proof import AT_ONCE, Claim, note_ids, prove
 from linekeeper.clock import utcnow
 from linekeeper.groups import task_group
+from linekeeper.health.evidence import Observation
 from linekeeper.health.service import observe
-from linekeeper.health.state import Observation
 from linekeeper.incidents.conclude import conclude
 from linekeeper.makini import TokenPair
 from linekeeper.makini.fields import expiry, instant

@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from linekeeper.access.issue import HandedOut, is_being_renewed, is_ending, issued
 from linekeeper.access.keys import KeyHolder, digest_of
 from linekeeper.clock import utcnow
-from linekeeper.health.state import Health
+from linekeeper.health.evidence import Health
 from linekeeper.store import KeyProblem, Store, is_id, new_id
 from linekeeper.store.tables import ApiKey, Audit, Connection, Credential
 from linekeeper.store.types import table_of

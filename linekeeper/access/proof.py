@@ -13,8 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from linekeeper.access.match import Known, told_by_status
 from linekeeper.access.owner import known_connections, remember_id
 from linekeeper.clock import utcnow
+from linekeeper.health.evidence import Observation
 from linekeeper.health.probe import understand
-from linekeeper.health.state import Observation
 from linekeeper.makini import ConnectionStatus, ErrorKind, MakiniError, TokenPair
 from linekeeper.runtime import Runtime, UnknownApp
 from linekeeper.store.modes import app_of

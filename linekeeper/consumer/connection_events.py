@@ -12,7 +12,7 @@ from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig, HealthPolicy
 from linekeeper.consumer.events import NotConfigured, apply, failed, giving_back
 from linekeeper.exact import read
-from linekeeper.health.contested import is_older
+from linekeeper.health.evidence import is_older
 from linekeeper.health.judge import Observation, Outcome, load
 from linekeeper.health.scope import doubt
 from linekeeper.health.service import CLOCK_SLACK, observe

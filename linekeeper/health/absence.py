@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.config import AppConfig
-from linekeeper.health.state import load
+from linekeeper.health.evidence import load
 from linekeeper.store import Store, new_id
 from linekeeper.store.engine import chunked, insert_or_update
 from linekeeper.store.tables import AppState, Connection, Credential, Transition

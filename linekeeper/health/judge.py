@@ -6,20 +6,25 @@ nobody knows), but an entry in the list never outshines a probe that failed.
 """
 
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from statistics import median
 from typing import Any
 
 from linekeeper.config import HealthPolicy
-from linekeeper.health.contested import CACHED, CALLS, contradicts, is_late, raises_doubt
-from linekeeper.health.state import (
+from linekeeper.health.evidence import (
+    CACHED,
+    CALLS,
+    OURS,
     SEVERITY,
     Evidence,
     Health,
     Judged,
     Observation,
     Outcome,
+    contradicts,
     dump,
+    is_late,
+    is_older,
     load,
 )
 
@@ -58,7 +63,7 @@ def judge(previous: Judged, observation: Observation, policy: HealthPolicy) -> V
     knows.
     """
     if is_late(observation, previous):
-        if not raises_doubt(observation, previous):
+        if not _raises_doubt(observation, previous):
             return Verdict(previous, applied=False)
         doubted = replace(previous, lost_by=observation.source, lost_at=observation.at)
         return Verdict(doubted, applied=True, doubts=True)
@@ -67,6 +72,42 @@ def judge(previous: Judged, observation: Observation, policy: HealthPolicy) -> V
     state = _remembered(_seen(previous, observation, policy), observation, policy)
     dated = observation.outcome is not Outcome.doubted
     return Verdict(_concluded(previous, state, observation, policy, dated=dated), applied=True)
+
+
+def _raises_doubt(observation: Observation, judged: Judged) -> bool:
+    """Whether a late word that the login is lost is outranked by nothing but cached words.
+
+    Makini's status may lag behind its own event, whichever of the two came first.
+    """
+    if observation.outcome is not Outcome.login_lost or observation.source in OURS:
+        return False
+    if judged.own is Health.reauthorization_required or judged.lost_by:
+        return False
+    unit = _unit(observation.at)
+    stronger = (judged.stated_at, judged.read_at, judged.restored_at)
+    return not any(is_older(observation.at, _within(at, unit), ours=False) for at in stronger)
+
+
+def _unit(at: datetime) -> timedelta | None:
+    """The minute, hour or day to which the time of an event may have been cut; None for neither.
+
+    A sender that gives whole days says of every event that it was before whatever we did that day.
+    One in sixty whole minutes, and the rare whole day, is none that was cut: all that costs is a
+    read.
+    """
+    if at.microsecond or at.second:
+        return None
+    if at.minute:
+        return timedelta(minutes=1)
+    return timedelta(hours=1) if at.hour else timedelta(days=1)
+
+
+def _within(at: datetime | None, unit: timedelta | None) -> datetime | None:
+    """`at`, cut to `unit` as the other time may have been."""
+    if at is None or unit is None:
+        return at
+    midnight = at.replace(hour=0, minute=0, second=0, microsecond=0)
+    return midnight + (at - midnight) // unit * unit
 
 
 def _listed(previous: Judged, observation: Observation, policy: HealthPolicy) -> Verdict:

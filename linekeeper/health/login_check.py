@@ -12,7 +12,7 @@ from sqlalchemy import select
 from sqlmodel import col
 
 from linekeeper.config import AppConfig, HealthPolicy
-from linekeeper.health.state import Judged, Observation, Outcome
+from linekeeper.health.evidence import Judged, Observation, Outcome
 from linekeeper.makini import ErrorKind, MakiniError
 from linekeeper.runtime import Runtime
 from linekeeper.store.connection_settings import configured, load_settings

@@ -12,7 +12,7 @@ from sqlmodel import col
 from linekeeper.clock import uniform
 from linekeeper.config import HealthPolicy
 from linekeeper.customers.naming import label
-from linekeeper.health.contested import CALLS, dispute, is_readable, without_proof
+from linekeeper.health.evidence import CALLS, dispute, is_readable, without_proof
 from linekeeper.health.judge import (
     SEVERITY,
     Health,

@@ -8,7 +8,7 @@ from sqlalchemy import func, select
 from sqlmodel import col
 
 from linekeeper.clock import utcnow
-from linekeeper.health.contested import CALLS
+from linekeeper.health.evidence import CALLS
 from linekeeper.makini import MakiniError
 from linekeeper.reconnect.ask import advance_case
 from linekeeper.reconnect.case import KIND, Member, load_case

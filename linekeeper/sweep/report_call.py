@@ -14,9 +14,9 @@ from sqlmodel import col
 
 from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig
+from linekeeper.health.evidence import Observation as Judgeable
+from linekeeper.health.evidence import Outcome, load
 from linekeeper.health.service import observe
-from linekeeper.health.state import Observation as Judgeable
-from linekeeper.health.state import Outcome, load
 from linekeeper.incidents.conclude import conclude
 from linekeeper.runtime import Runtime
 from linekeeper.spending import Purpose, spends_on

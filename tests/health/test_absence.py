@@ -13,7 +13,7 @@ import sandbox
 from linekeeper.access.issue import HandedOut, Withheld, issue_access_token
 from linekeeper.clock import utcnow
 from linekeeper.health.absence import Absence
-from linekeeper.health.state import dump, load
+from linekeeper.health.evidence import dump, load
 from linekeeper.incidents.news import find_news
 from linekeeper.makini import ErrorKind, MakiniError
 from linekeeper.notify import compose

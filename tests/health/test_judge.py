@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from linekeeper.config import HealthPolicy
-from linekeeper.health.contested import OURS, is_older, wants_read
+from linekeeper.health.evidence import OURS, is_older, wants_read
 from linekeeper.health.judge import (
     Health,
     Judged,

@@ -9,7 +9,7 @@ from sqlmodel import col
 
 from linekeeper.access.expiry import renew_ending
 from linekeeper.clock import utcnow
-from linekeeper.health.state import load
+from linekeeper.health.evidence import load
 from linekeeper.makini import TokenPair
 from linekeeper.reconnect.ending import announce_ending
 from linekeeper.store.tables import Connection, ConnectLink, Credential, Outbox

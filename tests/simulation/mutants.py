@@ -54,11 +54,11 @@ MUTANTS = (
     ),
     _mutant(
         "lagging-status-clears", "a cached status undoes a lost login",
-        ("health/contested.py", "    if observation.source not in CACHED:\n        return False\n"
+        ("health/evidence.py", "    if observation.source not in CACHED:\n        return False\n"
          "    if observation.outcome is Outcome.login_lost:\n        return _is_leftover",
          "    if observation.source:\n        return False\n"
          "    if observation.outcome is Outcome.login_lost:\n        return _is_leftover"),
-        ("health/contested.py",  # the second guard: the read before a lost login is taken for found
+        ("health/evidence.py",  # the second guard: the read before a lost login is taken for found
          "    if judged.own is Health.reauthorization_required and observation.outcome in _GOOD:\n",
          "    if False:\n"),
         kinds="logins",

@@ -1,4 +1,4 @@
-"""When evidence about a login contradicts itself, and what people are told then. Pure.
+"""What is observed of a connection, what is remembered of it, and what outweighs what. Pure.
 
 Makini's status and its list are words it had cached: they may lag behind the truth by a
 synchronization (MAKINI "Found since"). So a good one doesn't undo a dated word that the login is
@@ -7,12 +7,170 @@ customer logged in undo the login. A read with the connection's own token settle
 may be read the health is `unknown`.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from pydantic import TypeAdapter
 
 from linekeeper.config import HealthPolicy
-from linekeeper.health.state import Health, Judged, Observation, Outcome
 from linekeeper.makini import OTHER_SHAPE
+
+
+class Health(StrEnum):
+    """The health axis. `unknown` counts as unhealthy once a connection is live."""
+
+    healthy = "healthy"
+    degraded = "degraded"
+    unreachable = "unreachable"
+    reauthorization_required = "reauthorization_required"
+    inactive = "inactive"
+    unknown = "unknown"
+
+
+class Evidence(StrEnum):
+    """How strong the evidence of a health is; each is stronger than the one before."""
+
+    listed = "listed"
+    """Makini's list of connections is all there is to judge by."""
+    probed = "probed"
+    """Makini answered a status call with the connection's own token, from what it had cached."""
+    read = "read"
+    """A record was asked for with the connection's own token, not longer ago than a login check."""
+
+
+class Outcome(StrEnum):
+    """What an observation says."""
+
+    answered = "answered"
+    """The connection answered and its data flows, or is about to."""
+    login_restored = "login_restored"
+    """Makini says that the customer logged in again."""
+    sync_failing = "sync_failing"
+    """It answered, but its last sync ended in an error that is not the login."""
+    login_lost = "login_lost"
+    """`sync_status` fail, an auth-required event, or a 401 that nothing of ours mends."""
+    doubted = "doubted"
+    """A call was refused with a token that may be an old one."""
+    missed = "missed"
+    """No usable answer: time-out, network, 5xx, garbage."""
+    unclear = "unclear"
+    """It answered, but nothing of its state: 404, or JSON of another shape."""
+    refused = "refused"
+    """It answered 403: not enough credits, or not allowed."""
+    strange = "strange"
+    """It answered with a status nobody knows."""
+    listed = "listed"
+    """What Makini's list says of it; the word is in `Observation.lifecycle`."""
+
+
+SEVERITY = {
+    Health.healthy: 0,
+    Health.degraded: 1,
+    Health.unknown: 2,
+    Health.inactive: 3,
+    Health.unreachable: 4,
+    Health.reauthorization_required: 5,
+}
+"""Higher is worse; a rise makes a sweep red again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """Something learned about a connection: what, from whom, when (UTC)."""
+
+    at: datetime
+    source: str
+    """`list`, `probe`, `read`, `webhook`, `product`, `reconnect`, `reconcile`, `operator`."""
+    outcome: Outcome
+    lifecycle: str = ""
+    """With `listed`: pending, synchronizing, in_progress, active, inactive, unknown."""
+    decisive: bool = False
+    """With `listed`: there is no token, so the list is all there is to judge by."""
+    unread: bool = False
+    """Nothing may be read with the connection's token, so no contradiction can be settled."""
+    unknown_there: bool = False
+    """Makini, asked for a new token, said that it doesn't know the connection."""
+    code: str | None = None
+    message: str | None = None
+    request_id: str | None = None
+    latency: float | None = None
+    """Seconds."""
+    sync_status: str | None = None
+    """Makini's word for its last synchronization, of a probe."""
+    sync_updated_at: datetime | None = None
+    connected_at: datetime | None = None
+    """With `listed`: when the customer last connected it, where the list says so."""
+    read_at: datetime | None = None
+    """When a poll last read one of its entities to the end, as far as is known."""
+    called: str = ""
+    """What the connection's own status calls it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What is held of a connection: its health and what later judgements need to remember."""
+
+    health: Health = Health.unknown
+    own: Health = Health.unknown
+    """What the connection itself last showed, before the list caps it."""
+    lifecycle: str = ""
+    misses: int = 0
+    observed_at: datetime | None = None
+    falls: tuple[datetime, ...] = ()
+    """When it fell from healthy, within the flap window."""
+    trouble_at: datetime | None = None
+    """When it was last seen in trouble."""
+    latencies: tuple[float, ...] = ()
+    lost_by: str = ""
+    """Who said that the login is lost, other than Makini's status: the source of an observation.
+    Empty once the status agreed, or something stronger said that the login works."""
+    lost_at: datetime | None = None
+    stated_at: datetime | None = None
+    """When something stronger than a cached word last spoke of it: an event, a read, a login."""
+    restored_at: datetime | None = None
+    """When the customer last logged in, or Makini last said so."""
+    refusals: int = 0
+    """Calls that the product reported as refused, since something stronger said otherwise."""
+    refused_at: datetime | None = None
+    disputed: bool = False
+    """The evidence contradicts itself, and nothing may be read to settle it."""
+    evidence: Evidence | None = None
+    """How strong the evidence of the present health is; None before there is any."""
+    read_at: datetime | None = None
+    """When a record was last read with the connection's own token."""
+    tried_at: datetime | None = None
+    """When a read was last tried to find out about the login."""
+    asked_at: datetime | None = None
+    """When it was last asked itself, or for a token, whatever came of it."""
+    replied_at: datetime | None = None
+    """When something readable last came of that: well or refused, but no time-out, 5xx or HTML."""
+
+    @property
+    def suspect(self) -> bool:
+        """Whether the next sweep should look again, whatever its health."""
+        lost = self.own is Health.reauthorization_required
+        doubted = self.refusals > 0 or (bool(self.lost_by) and not lost)
+        return self.misses > 0 or self.own is Health.unknown or doubted
+
+
+_JUDGED = TypeAdapter(Judged)
+
+
+def dump(judged: Judged) -> dict[str, Any]:
+    """`judged` as JSON for the table `connection`."""
+    dumped: dict[str, Any] = _JUDGED.dump_python(judged, mode="json")
+    return dumped
+
+
+def load(row: dict[str, Any]) -> Judged:
+    """The inverse of `dump`; an empty row is a connection nobody has judged yet.
+
+    A row of an earlier version lacks what was not remembered then.
+    """
+    return _JUDGED.validate_python(row)
+
 
 CACHED = ("list", "probe")
 """Sources that repeat what Makini had cached."""
@@ -65,42 +223,6 @@ def without_proof(observation: Observation) -> Observation:
 def is_readable(observation: Observation) -> bool:
     """Whether Makini's answer says something of the connection, be it that it refuses the call."""
     return observation.outcome is not Outcome.missed and observation.code != OTHER_SHAPE
-
-
-def raises_doubt(observation: Observation, judged: Judged) -> bool:
-    """Whether a late word that the login is lost is outranked by nothing but cached words.
-
-    Makini's status may lag behind its own event, whichever of the two came first.
-    """
-    if observation.outcome is not Outcome.login_lost or observation.source in OURS:
-        return False
-    if judged.own is Health.reauthorization_required or judged.lost_by:
-        return False
-    unit = _unit(observation.at)
-    stronger = (judged.stated_at, judged.read_at, judged.restored_at)
-    return not any(is_older(observation.at, _within(at, unit), ours=False) for at in stronger)
-
-
-def _unit(at: datetime) -> timedelta | None:
-    """The minute, hour or day to which the time of an event may have been cut; None for neither.
-
-    A sender that gives whole days says of every event that it was before whatever we did that day.
-    One in sixty whole minutes, and the rare whole day, is none that was cut: all that costs is a
-    read.
-    """
-    if at.microsecond or at.second:
-        return None
-    if at.minute:
-        return timedelta(minutes=1)
-    return timedelta(hours=1) if at.hour else timedelta(days=1)
-
-
-def _within(at: datetime | None, unit: timedelta | None) -> datetime | None:
-    """`at`, cut to `unit` as the other time may have been."""
-    if at is None or unit is None:
-        return at
-    midnight = at.replace(hour=0, minute=0, second=0, microsecond=0)
-    return midnight + (at - midnight) // unit * unit
 
 
 def is_older(at: datetime, than: datetime | None, *, ours: bool) -> bool:
