@@ -149,7 +149,7 @@ async def deliver(rt: Any, count: int, prefix: str) -> int:
     from linekeeper.clock import utcnow
     from linekeeper.inbox.identify import identify, make_delivery
     from linekeeper.inbox.intake import Intake
-    from linekeeper.inbox.kinds import EventNames
+    from linekeeper.inbox.meaning import EventNames
     from linekeeper.store import new_id
 
     names = EventNames(("eam/assets",), {})

@@ -1,6 +1,6 @@
-"""Text from outside, made safe to show: names of customers, messages of Makini, operators' words.
+"""Text from outside, made safe to show or to store.
 
-Control characters and bidirectional overrides are dropped, right-to-left text is isolated from
+It is names of customers, messages of Makini, operators' words. Control characters and bidirectional overrides are dropped, right-to-left text is isolated from
 what surrounds it, and nothing in it can mention a person, a channel or everybody. Lengths are
 UTF-16 units, the larger of the two ways in which Slack's limits can be read.
 """
@@ -10,11 +10,14 @@ import unicodedata
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from hashlib import sha256
 from typing import Protocol
 
 from linekeeper.people import person
 
 NAME_LIMIT = 150
+MAX_STORED = 200
+"""Characters of a sender's id or reference kept verbatim (INTERFACE "Tables")."""
 
 _JOINERS = "\u200c\u200d"  # without them Persian, Hindi and many emoji fall apart
 _ISOLATE, _END_ISOLATE = "\u2068", "\u2069"
@@ -50,6 +53,16 @@ def shown(
     if text.isascii() or not any(unicodedata.bidirectional(c) in ("R", "AL") for c in text):
         return _cut(text, limit, escape)
     return _ISOLATE + _cut(text, limit - 2, escape) + _END_ISOLATE
+
+
+def as_stored(text: str) -> str:
+    """`text` itself if it is printable and at most `MAX_STORED` long, else `sha256:` and its hash.
+
+    So no NUL, line break, direction mark or lone surrogate gets into a column, a log or a header.
+    """
+    if len(text) <= MAX_STORED and text.isprintable():
+        return text
+    return "sha256:" + sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def escaped(character: str) -> str:

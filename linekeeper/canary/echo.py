@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from linekeeper.inbox.kinds import CANARY
+from linekeeper.inbox.meaning import CANARY
 from linekeeper.outbox.forward import CHANNEL
 from linekeeper.store import Store
 from linekeeper.store.tables import Outbox, WebhookEvent

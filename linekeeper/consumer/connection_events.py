@@ -17,8 +17,7 @@ from linekeeper.health.judge import Observation, Outcome, load
 from linekeeper.health.scope import doubt
 from linekeeper.health.service import CLOCK_SLACK, observe
 from linekeeper.inbox.claim import Event, Settled, claim_events
-from linekeeper.inbox.kinds import CANARY, EventNames
-from linekeeper.inbox.meaning import ABOUT_CONNECTIONS, Statement, statement
+from linekeeper.inbox.meaning import ABOUT_CONNECTIONS, CANARY, EventNames, Statement, statement
 from linekeeper.inbox.routing import connections_of
 from linekeeper.incidents.conclude import conclude
 from linekeeper.reconcile.entity_syncs import EntitySync, note_syncs

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from linekeeper.config import Configuration
 from linekeeper.explain import deliveries, queries
 from linekeeper.explain.facts import ChangeFacts, DeliveryFacts, Way
-from linekeeper.inbox.kinds import RECORD_KINDS
+from linekeeper.inbox.meaning import RECORD_KINDS
 from linekeeper.store import Store
 from linekeeper.store.keys import stored_key
 from linekeeper.store.retention import load_retention

@@ -12,11 +12,9 @@ from typing import Any, NamedTuple, TypeAlias
 
 from linekeeper.config import WebhookScheme
 from linekeeper.exact import read_fields
-from linekeeper.inbox.kinds import EventNames, rank_of
+from linekeeper.inbox.meaning import EventNames, rank_of
 from linekeeper.inbox.verify import Headers
-
-MAX_TEXT = 200
-"""Characters of a sender's id or reference kept verbatim (INTERFACE "Tables")."""
+from linekeeper.text import as_stored
 
 _Path: TypeAlias = tuple[str, str | None]
 """A field of the body, or a field of an object in it."""
@@ -129,16 +127,6 @@ def record_keys(payload: Any) -> list[str]:
             return list(dict.fromkeys(key for key in keys if key))
     lone = (_scalar(payload.get(name)) for name in _KEYS)
     return [key for key in lone if key][:1]
-
-
-def as_stored(text: str) -> str:
-    """`text` itself if it is printable and at most `MAX_TEXT` long, else `sha256:` and its hash.
-
-    So no NUL, line break, direction mark or lone surrogate gets into a column, a log or a header.
-    """
-    if len(text) <= MAX_TEXT and text.isprintable():
-        return text
-    return "sha256:" + sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _delivery_id(headers: Headers, payload: Any, body: bytes, scheme: WebhookScheme) -> str | None:

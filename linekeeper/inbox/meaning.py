@@ -1,27 +1,162 @@
-"""What an event about a connection says of it. Pure and total: the body is the sender's.
+"""What an event means: by its name one of our kinds, and by its body what it says of a connection.
 
-Field names are not public (MAKINI "Webhooks"): what is looked for are words, under the names that
-are likely, at the top or in the details.
+Pure and total, for both are the sender's. One literal name is public, `assets.updated` (Makini
+docs); the others are inferred, so names are read as words, whatever separates them, and an
+operator's own patterns are asked first. Field names are not public either (MAKINI "Webhooks"):
+what is looked for in a body are words, under the names that are likely, at the top or in the
+details.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import Any, Literal, NamedTuple
 
-from linekeeper.inbox.identify import as_stored
+from linekeeper.text import as_stored
+
+RECORD_KINDS = frozenset({"record.inserted", "record.updated", "record.deleted"})
+UNKNOWN = "unknown"
+CANARY = "canary"
+"""Our own synthetic event: it asks for nothing and is about nobody."""
+CANARY_EVENT = "linekeeper.canary"
+MAX_NAME = 200
+_REMEMBERED = 1024
+
+_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
+_OPERATIONS = {
+    **dict.fromkeys(("inserted", "created", "added"), "record.inserted"),
+    **dict.fromkeys(("updated", "changed", "modified"), "record.updated"),
+    **dict.fromkeys(("deleted", "removed"), "record.deleted"),
+}
+_AUTH = r"(re )?(auth|authentication|authori[sz]ation|reauth(entication|ori[sz]ation)?)"
+_GOOD_LOGIN = (
+    r"(authori[sz]ed|authenticated|reauthori[sz]ed|reauthenticated|logged in"
+    r"|(auth|authentication|authori[sz]ation|reauth(entication|ori[sz]ation)?|login)"
+    r" (successful|succeeded|success|completed?|restored|renewed|ok)"
+    r"|credentials? (updated|renewed|restored|replaced|fixed|valid))"
+)
+_NAMES = (
+    (
+        "sync.completed",
+        r"(connection |integration |data |initial |full )?(sync|synchroni[sz]ation) "
+        r"(completed?|completion|succeeded|success|successful|finished|done)",
+    ),
+    (
+        "sync.failed",
+        r"(connection |integration |data |initial |full )?(sync|synchroni[sz]ation) "
+        r"(failed|failure|fail|error|errored)",
+    ),
+    (
+        "connection.auth_required",
+        rf"(connection |integration )?(needs |requires ){_AUTH}"
+        rf"|(connection |integration )?{_AUTH} (is )?(required|needed|failed|failure|expired)"
+        r"|(connection |integration )reauth(entication|ori[sz]ation)?"
+        r"|(connection |integration )?credentials? (expired|invalid|revoked|changed)"
+        r"|(connection |integration )?login required",
+    ),
+    (
+        "connection.status_changed",
+        rf"(connection |integration )?(re )?{_GOOD_LOGIN}"
+        r"|(connection|integration) (status|statuses)( changed?| updated?| inserted)?"
+        r"|(connection|integration) (online|offline|up|down|connected|disconnected|restored|lost)",
+    ),
+    ("system.error", r"(system|platform|makini) (error|failure|down|outage)"),
+)
+_BUILT_IN = tuple((kind, re.compile(pattern)) for kind, pattern in _NAMES)
+ABOUT_CONNECTIONS = frozenset(kind for kind, _ in _NAMES)
+
+
+class Meaning(NamedTuple):
+    """A kind of ours, and the entity (as in `MAKINI_ENTITIES`) where it is about records."""
+
+    kind: str
+    entity: str | None = None
+
+
+def rank_of(kind: str) -> int:
+    """0 for what is about a connection, and for a canary: applied before what is about records."""
+    return 1 if kind in RECORD_KINDS or kind == UNKNOWN else 0
+
+
+class EventNames:
+    """Reads event names as one app spells them.
+
+    `patterns` (`fnmatch`, any case → kind) win over the built-in table. An entity that isn't
+    among `entities` is given without a path, as `materials`.
+    """
+
+    __slots__ = ("_entities", "_known", "_patterns")
+
+    def __init__(self, entities: Sequence[str], patterns: Mapping[str, str]) -> None:
+        self._patterns = tuple((pattern.lower(), kind) for pattern, kind in patterns.items())
+        self._entities: dict[tuple[str, ...], str] = {}
+        for entity in entities:
+            for name in (entity, entity.rpartition("/")[2]):
+                self._entities.setdefault(_singular(words(name)), entity)
+        self._known: dict[str, Meaning] = {}
+
+    def meaning(self, name: str | None) -> Meaning:
+        """What `name` means; `unknown` for what nothing matches."""
+        if not name or len(name) > MAX_NAME:
+            return Meaning(UNKNOWN)
+        known = self._known.get(name)
+        if known is None:
+            known = self._read(name)
+            if len(self._known) >= _REMEMBERED:
+                self._known.clear()
+            self._known[name] = known
+        return known
+
+    def entity(self, name: str) -> str | None:
+        """The entity called `name`, as in `MAKINI_ENTITIES`; without a path if it isn't there."""
+        return self._entity(words(name[:MAX_NAME]))
+
+    def _read(self, name: str) -> Meaning:
+        if name == CANARY_EVENT:
+            return Meaning(CANARY)
+        parts = words(name)
+        lowered = name.lower()
+        for pattern, kind in self._patterns:
+            if fnmatchcase(lowered, pattern):
+                return Meaning(kind, self._entity(parts[:-1]) if kind in RECORD_KINDS else None)
+        text = " ".join(parts)
+        for kind, expression in _BUILT_IN:
+            if expression.fullmatch(text):
+                return Meaning(kind)
+        operation = _OPERATIONS.get(parts[-1]) if len(parts) > 1 else None
+        if operation is None:
+            return Meaning(UNKNOWN)
+        return Meaning(operation, self._entity(parts[:-1]))
+
+    def _entity(self, parts: tuple[str, ...]) -> str | None:
+        singular = _singular(parts)
+        for start in range(len(singular)):
+            found = self._entities.get(singular[start:])
+            if found is not None:
+                return found
+        return "-".join(parts) or None
+
+
+def words(name: str) -> tuple[str, ...]:
+    """The words of a name in hyphen, underscore, dot or camel case, in lower case."""
+    return tuple(word.lower() for word in _WORDS.findall(name))
+
+
+def _singular(parts: tuple[str, ...]) -> tuple[str, ...]:
+    """The same words with the plural of the last one taken off, for comparing only."""
+    if not parts:
+        return parts
+    last = parts[-1]
+    if last.endswith("ies"):
+        last = last[:-3] + "y"
+    elif last.endswith("s"):
+        last = last[:-1]
+    return (*parts[:-1], last)
+
 
 Says = Literal["answered", "login_restored", "sync_failing", "login_lost", "missed", "refused"]
 """Values of `linekeeper.health.judge.Outcome`."""
 
-ABOUT_CONNECTIONS = frozenset(
-    {
-        "sync.completed",
-        "sync.failed",
-        "connection.auth_required",
-        "connection.status_changed",
-        "system.error",
-    }
-)
 MAX_SAID = 300
 _INNER = ("details", "data", "payload", "body", "connection")
 _STATUS = ("to", "status", "new_status", "newStatus", "state", "current_status", "currentStatus")
@@ -51,7 +186,7 @@ _RESTORED = (
     rf"|{_LOGIN} (successful|succeeded|success|completed?|restored|renewed|verified|ok|valid|"
     r"updated|replaced|fixed)"
 )
-_WORDS: tuple[tuple[Says, str], ...] = (
+_SAYINGS: tuple[tuple[Says, str], ...] = (
     ("login_restored", rf"^({_RESTORED})$"),
     ("login_lost", rf"\b({_LOST})\b|^(fail|re ?auth(entication|ori[sz]ation)?)$"),
     ("refused", r"^(inactive|suspended|deactivated|disabled|not enough credits|paused)$"),
@@ -66,7 +201,7 @@ _WORDS: tuple[tuple[Says, str], ...] = (
         r"in ?progress|synchroni[sz]ing|success|succeeded|successful|completed?|finished|true)$",
     ),
 )
-_EXPRESSIONS = tuple((says, re.compile(pattern)) for says, pattern in _WORDS)
+_EXPRESSIONS = tuple((says, re.compile(pattern)) for says, pattern in _SAYINGS)
 _LOST_CODE = re.compile(rf"(^|.* )({_LOST})")
 _IDENTIFIER = re.compile(r"\w[_.]\w")
 """Found in a name such as `USER_LOGIN_HISTORY` or `public.users`: that it is called so says

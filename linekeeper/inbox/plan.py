@@ -7,7 +7,7 @@ from linekeeper.config import AppConfig
 from linekeeper.exact import DEEPEST, is_too_deep, read
 from linekeeper.inbox.claim import Event, Settled
 from linekeeper.inbox.identify import record_keys
-from linekeeper.inbox.kinds import RECORD_KINDS
+from linekeeper.inbox.meaning import RECORD_KINDS
 from linekeeper.inbox.routing import MOST_OWNERS, Target
 from linekeeper.makini import may_call_data
 from linekeeper.text import health_name

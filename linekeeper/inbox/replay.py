@@ -19,11 +19,11 @@ from sqlmodel import col
 
 from linekeeper.config import AppConfig
 from linekeeper.inbox.claim import Status
-from linekeeper.inbox.identify import as_stored
-from linekeeper.inbox.kinds import EventNames, rank_of
+from linekeeper.inbox.meaning import EventNames, rank_of
 from linekeeper.store import Store, new_id
 from linekeeper.store.tables import Connection, WebhookEvent
 from linekeeper.store.types import table_of
+from linekeeper.text import as_stored
 
 SHOWN = 50
 _IN_A_TRANSACTION = 500

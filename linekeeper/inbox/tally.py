@@ -12,9 +12,9 @@ from sqlalchemy import Executable, delete
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import col, insert, select
 
-from linekeeper.inbox.identify import as_stored
 from linekeeper.store import Store, new_id
 from linekeeper.store.tables import DeliveryCount, RejectedDelivery
+from linekeeper.text import as_stored
 
 SAMPLES_KEPT = 50
 """Of each app."""

@@ -23,7 +23,7 @@ from linekeeper.config import AppConfig
 from linekeeper.exact import read
 from linekeeper.inbox.claim import Event, Settled
 from linekeeper.inbox.identify import record_keys
-from linekeeper.inbox.kinds import RECORD_KINDS
+from linekeeper.inbox.meaning import RECORD_KINDS
 from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.store import Store
 from linekeeper.store.tables import ConnectionSetting

@@ -17,7 +17,7 @@ from linekeeper.config import AppConfig, Configuration
 from linekeeper.inbox.headers import keep_headers
 from linekeeper.inbox.identify import identify, make_delivery
 from linekeeper.inbox.intake import Intake, StorageDown
-from linekeeper.inbox.kinds import CANARY, EventNames
+from linekeeper.inbox.meaning import CANARY, EventNames
 from linekeeper.inbox.tally import Tally
 from linekeeper.inbox.verify import Headers, Rejected, Verifier
 from linekeeper.receiver import protocol

@@ -7,7 +7,7 @@ from sqlalchemy import and_, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from linekeeper.inbox.kinds import RECORD_KINDS
+from linekeeper.inbox.meaning import RECORD_KINDS
 from linekeeper.inbox.sealing import kept_keys
 from linekeeper.store.tables import WebhookEvent
 

@@ -7,7 +7,7 @@ from sqlalchemy import literal_column, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from linekeeper.inbox.kinds import CANARY
+from linekeeper.inbox.meaning import CANARY
 from linekeeper.reconcile.causes import (
     CANARIES_LACKING,
     Window,

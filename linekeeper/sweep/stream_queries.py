@@ -25,7 +25,7 @@ from sqlalchemy.orm import aliased
 from sqlmodel import col
 
 from linekeeper.inbox.claim import hour_of
-from linekeeper.inbox.kinds import CANARY
+from linekeeper.inbox.meaning import CANARY
 from linekeeper.inbox.replay import not_replayed
 from linekeeper.inbox.retention import HABIT_DAYS
 from linekeeper.inbox.verify import Cause

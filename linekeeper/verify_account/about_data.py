@@ -3,7 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
-from linekeeper.inbox.kinds import EventNames, rank_of
+from linekeeper.inbox.meaning import EventNames, rank_of
 from linekeeper.makini.fields import instant
 from linekeeper.makini.models import normalise_sync_status
 from linekeeper.verify_account.about_list import grain, page_cap

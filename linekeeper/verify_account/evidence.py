@@ -9,7 +9,7 @@ from sqlmodel import col
 
 from linekeeper.config import AppConfig
 from linekeeper.exact import read
-from linekeeper.inbox.kinds import CANARY
+from linekeeper.inbox.meaning import CANARY
 from linekeeper.runtime import Runtime
 from linekeeper.store import Store
 from linekeeper.store.bodies import open_payload

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, case, func, literal_column, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from linekeeper.inbox.kinds import CANARY
+from linekeeper.inbox.meaning import CANARY
 from linekeeper.inbox.replay import not_replayed
 from linekeeper.outbox.forward import CHANNEL
 from linekeeper.store import Store

@@ -26,7 +26,7 @@ from linekeeper.canary import probe
 from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig
 from linekeeper.consumer.connection_events import process_connection_events
-from linekeeper.inbox.kinds import CANARY_EVENT
+from linekeeper.inbox.meaning import CANARY_EVENT
 from linekeeper.orchestrator import Blocks
 from linekeeper.outbox.senders.forward import forwarding
 from linekeeper.runtime import Runtime

@@ -12,7 +12,7 @@ from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig
 from linekeeper.inbox.identify import identify, make_delivery
 from linekeeper.inbox.intake import Intake
-from linekeeper.inbox.kinds import EventNames
+from linekeeper.inbox.meaning import EventNames
 from linekeeper.inbox.tally import Tally
 from linekeeper.orchestrator import Blocks
 from linekeeper.store import Store, new_id

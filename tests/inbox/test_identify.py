@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from linekeeper.config import DEFAULT_ENTITIES
 from linekeeper.exact import read, read_fields
 from linekeeper.inbox.identify import Identity, as_stored, identify, make_delivery, record_keys
-from linekeeper.inbox.kinds import EventNames
+from linekeeper.inbox.meaning import EventNames
 
 NOW = datetime(2027, 3, 1, 12, tzinfo=UTC)
 NAMES = EventNames(DEFAULT_ENTITIES, {})

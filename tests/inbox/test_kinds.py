@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from linekeeper.config import DEFAULT_ENTITIES
-from linekeeper.inbox.kinds import EventNames, Meaning
+from linekeeper.inbox.meaning import EventNames, Meaning
 
 names = EventNames(DEFAULT_ENTITIES, {})
 

@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from linekeeper.config import DEFAULT_ENTITIES
-from linekeeper.inbox.kinds import EventNames
-from linekeeper.inbox.meaning import statement
+from linekeeper.inbox.meaning import EventNames, statement
 
 names = EventNames(DEFAULT_ENTITIES, {})
 

@@ -8,7 +8,7 @@ import pytest
 from linekeeper.clock import utcnow
 from linekeeper.inbox.identify import identify, make_delivery
 from linekeeper.inbox.intake import Intake
-from linekeeper.inbox.kinds import EventNames
+from linekeeper.inbox.meaning import EventNames
 from linekeeper.store import Store, new_id
 from tests.inbox.process.stage import NO_HEADERS
 

@@ -17,7 +17,7 @@ from linekeeper.clock import utcnow
 from linekeeper.consumer.record_events import process_record_events
 from linekeeper.inbox.identify import identify, make_delivery
 from linekeeper.inbox.intake import Intake
-from linekeeper.inbox.kinds import EventNames
+from linekeeper.inbox.meaning import EventNames
 from linekeeper.reconcile.identity import source_time
 from linekeeper.reconcile.run import reconcile
 from linekeeper.reconcile.service import Run

@@ -12,7 +12,7 @@ from linekeeper.clock import utcnow
 from linekeeper.consumer.connection_events import process_connection_events
 from linekeeper.inbox.identify import identify, make_delivery
 from linekeeper.inbox.intake import Intake
-from linekeeper.inbox.kinds import EventNames
+from linekeeper.inbox.meaning import EventNames
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store import Store, new_id

@@ -10,7 +10,7 @@ from sqlmodel import col, select
 from linekeeper.clock import utcnow
 from linekeeper.inbox.identify import identify, make_delivery
 from linekeeper.inbox.intake import Intake
-from linekeeper.inbox.kinds import EventNames
+from linekeeper.inbox.meaning import EventNames
 from linekeeper.reconcile.measure import measure
 from linekeeper.reconcile.outage import note_outages
 from linekeeper.reconcile.trust import Measured

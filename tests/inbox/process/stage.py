@@ -16,7 +16,7 @@ from linekeeper.consumer.connection_events import process_connection_events
 from linekeeper.consumer.record_events import process_record_events
 from linekeeper.inbox.identify import Receipt, identify, make_delivery
 from linekeeper.inbox.intake import Intake
-from linekeeper.inbox.kinds import EventNames
+from linekeeper.inbox.meaning import EventNames
 from linekeeper.outbox.senders.forward import forwarding
 from linekeeper.runtime import Runtime
 from linekeeper.store import new_id
