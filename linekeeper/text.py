@@ -1,8 +1,9 @@
 """Text from outside, made safe to show or to store.
 
-It is names of customers, messages of Makini, operators' words. Control characters and bidirectional overrides are dropped, right-to-left text is isolated from
-what surrounds it, and nothing in it can mention a person, a channel or everybody. Lengths are
-UTF-16 units, the larger of the two ways in which Slack's limits can be read.
+It is names of customers, messages of Makini, operators' words. Control characters and bidirectional
+overrides are dropped, right-to-left text is isolated from what surrounds it, and nothing in it can
+mention a person, a channel or everybody. Lengths are UTF-16 units, the larger of the two ways in
+which Slack's limits can be read.
 """
 
 import re

@@ -4,25 +4,30 @@ With them goes whom it concerns: the members of incidents, in the order in which
 """
 
 import logging
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Collection, Sequence
+from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import Subquery, bindparam, case, func, select
+from sqlalchemy import Row, Subquery, bindparam, case, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.config.alerts import Quiet
-from linekeeper.incidents.conclude_queries import heads_of
 from linekeeper.incidents.lifecycle import IncidentChange, add_entries, next_revisions
 from linekeeper.outbox.events import RELATED_LIMIT, About, IncidentFacts, incident_event
 from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.store.engine import Store, chunked
-from linekeeper.store.tables import Connection, Customer, IncidentConnection
+from linekeeper.store.tables import Connection, Customer, Incident, IncidentConnection
 from linekeeper.text import shown
 
 log = logging.getLogger(__name__)
 
 _TEXT_LIMIT = 3_000
+LOST = "reauthorization_required"
+ROOT_CAUSE_WAIT = timedelta(seconds=20)
+"""A lost login that follows another of its provider by less is held back for so long."""
+_LONGEST = timedelta(minutes=10)
+"""A row of logins lost within moments of each other is no longer."""
 
 
 async def announce(
@@ -99,6 +104,48 @@ def _too(incident: IncidentFacts, head: str) -> Message:
     text = f"{incident.title} lost its login moments later: perhaps one root cause"
     entry = {"do": "diary", "incident_id": head, "text": text}
     return Message("slack", f"{lane}:alike:{incident.id}", entry, lane)
+
+
+def heads(incidents: Sequence[Incident | Row[Any]]) -> dict[str, str]:
+    """For lost logins, each alone, that follow another of their provider: the first of the row.
+
+    Makini tells of them one by one; whoever doesn't answer is suspected for a while first. Pure.
+    """
+    last: dict[tuple[str, str], tuple[datetime, str]] = {}
+    found: dict[str, str] = {}
+    for incident in sorted(incidents, key=lambda other: (other.opened_at, other.id)):
+        is_lost = (incident.scope, incident.kind) == (
+            "connection",
+            LOST,
+        ) and incident.resolved_at is None
+        if not is_lost or not incident.provider:
+            continue
+        where = (incident.app, incident.provider)
+        before, head = last.get(where, (datetime.min.replace(tzinfo=incident.opened_at.tzinfo), ""))
+        if incident.opened_at - before < ROOT_CAUSE_WAIT:
+            found[incident.id] = head
+        else:
+            head = incident.id
+        last[where] = incident.opened_at, head
+    return found
+
+
+async def heads_of(
+    session: AsyncSession, incident_ids: Collection[str], *, now: datetime
+) -> dict[str, str]:
+    """Of `incident_ids`, just opened, those that follow another; each with the first of the row."""
+    if not incident_ids:
+        return {}
+    rows = await session.scalars(
+        select(Incident).where(
+            col(Incident.scope) == "connection",
+            col(Incident.kind) == LOST,
+            col(Incident.resolved_at).is_(None),
+            col(Incident.opened_at) > now - _LONGEST,
+        )
+    )
+    found = heads(rows.all())
+    return {identifier: found[identifier] for identifier in incident_ids if identifier in found}
 
 
 async def say(

@@ -14,7 +14,6 @@ from sqlmodel import col
 from linekeeper.config import HealthPolicy
 from linekeeper.incidents import kinds as words
 from linekeeper.incidents.announce import announce
-from linekeeper.incidents.causes import Trouble
 from linekeeper.incidents.conclude_queries import (
     TOPIC,
     Who,
@@ -24,7 +23,7 @@ from linekeeper.incidents.conclude_queries import (
     past_incidents,
     totals,
 )
-from linekeeper.incidents.decide import DISCONNECTED, Open, Wanted, decide
+from linekeeper.incidents.decide import DISCONNECTED, Open, Trouble, Wanted, decide
 from linekeeper.incidents.lifecycle import (
     IncidentChange,
     Opening,

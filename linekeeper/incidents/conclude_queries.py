@@ -1,8 +1,8 @@
 """What incidents are concluded from: those that are open, and whoever is or was in trouble."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import cast
 
 from sqlalchemy import and_, bindparam, case, func, or_, select
@@ -12,8 +12,7 @@ from sqlmodel import col
 from linekeeper.customers.naming import label
 from linekeeper.customers.setup import ESTABLISHED
 from linekeeper.health.judge import is_trouble
-from linekeeper.incidents.causes import LOST, Scope, heads
-from linekeeper.incidents.decide import DISCONNECTED, Open, Past
+from linekeeper.incidents.decide import DISCONNECTED, Open, Past, Scope
 from linekeeper.store.engine import chunked
 from linekeeper.store.tables import (
     AppState,
@@ -24,8 +23,6 @@ from linekeeper.store.tables import (
 )
 
 TOPIC = "health"
-_LONGEST = timedelta(minutes=10)
-"""A row of logins lost within moments of each other is no longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,21 +219,3 @@ async def totals(
     rows = (await session.execute(_TOTALS)).all()
     counts = {(app, provider): count for app, provider, count, _ in rows}
     return counts, {(app, provider): suspect for app, provider, _, suspect in rows if suspect}
-
-
-async def heads_of(
-    session: AsyncSession, incident_ids: Collection[str], *, now: datetime
-) -> dict[str, str]:
-    """Of `incident_ids`, just opened, those that follow another; each with the first of the row."""
-    if not incident_ids:
-        return {}
-    rows = await session.scalars(
-        select(Incident).where(
-            col(Incident.scope) == "connection",
-            col(Incident.kind) == LOST,
-            col(Incident.resolved_at).is_(None),
-            col(Incident.opened_at) > now - _LONGEST,
-        )
-    )
-    found = heads(rows.all())
-    return {identifier: found[identifier] for identifier in incident_ids if identifier in found}

@@ -7,17 +7,46 @@ provider, or of one app, that fail alike; it starts as the incident of the first
 so that people see one message that is edited.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Literal
 
 from linekeeper.config import HealthPolicy
-from linekeeper.incidents.causes import Cause, Scope, Trouble, find_causes
 
+Scope = Literal["connection", "provider", "app"]
+
+_MISSED = "unreachable"
+"""The kind that connections are on the way to while they are suspect."""
+_APP_SHARE = 0.02
+"""Of several providers' connections so many at one moment are the app's trouble."""
 DISCONNECTED = "disconnected"
 """The kind of a connection that disappeared at Makini; no health, and it follows from none."""
 _WIDTH: dict[str, int] = {"connection": 0, "provider": 1, "app": 2}
 _NOBODY: Mapping[tuple[str, str], int] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """A connection in trouble: `kind` is its health, `since` when it became that."""
+
+    connection_id: str
+    app: str
+    provider: str
+    kind: str
+    since: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """One root cause of several connections' trouble."""
+
+    scope: Scope
+    app: str
+    provider: str
+    kind: str
+    members: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +122,7 @@ def decide(
     """
     causes = find_causes(troubles, totals, suspects, policy)
     incidents = {
-        incident.id: Wanted(
-            incident.id, incident.scope, incident.kind, incident.app, incident.provider
-        )
-        for incident in opened
+        each.id: Wanted(each.id, each.scope, each.kind, each.app, each.provider) for each in opened
     }
     before = {incident.id: incident for incident in opened}
     in_trouble = {trouble.connection_id: trouble for trouble in troubles}
@@ -116,9 +142,8 @@ def decide(
         since = now - timedelta(minutes=policy.reopen_minutes)
         if last is not None and last.resolved_at < since:
             last = None
-        home = _home(
-            trouble, _wider(trouble, incidents, in_trouble, causes, policy), last, incidents
-        )
+        home = _wider(trouble, incidents, in_trouble, causes, policy)
+        home = home or _reopened(trouble, last, incidents)
         if home is None:
             home = Wanted(None, "connection", trouble.kind, trouble.app, trouble.provider)
             new.append(home)
@@ -182,15 +207,11 @@ def _wider(
     return None
 
 
-def _home(
-    trouble: Trouble, wider: Wanted | None, last: Past | None, incidents: Mapping[str, Wanted]
+def _reopened(
+    trouble: Trouble, last: Past | None, incidents: Mapping[str, Wanted]
 ) -> Wanted | None:
-    """The incident a connection newly in trouble belongs to, if there is one already."""
-    if wider is not None:
-        return wider
-    if last is None or last.incident_id in incidents:
-        return None
-    if last.kind != trouble.kind:
+    """The incident that a connection newly in trouble was in before, if it goes on."""
+    if last is None or last.incident_id in incidents or last.kind != trouble.kind:
         return None  # another trouble is another message
     return Wanted(
         last.incident_id, last.scope, trouble.kind, trouble.app, trouble.provider, reopen=True
@@ -204,7 +225,7 @@ def _group(everything: list[Wanted], causes: Sequence[Cause], before: Mapping[st
             wanted
             for wanted in everything
             if wanted.app == cause.app
-            and _all_alike(wanted, cause.kind)
+            and set(wanted.members.values()) == {cause.kind}
             and (
                 cause.scope == "app"
                 or (wanted.scope != "app" and wanted.provider == cause.provider)
@@ -214,24 +235,15 @@ def _group(everything: list[Wanted], causes: Sequence[Cause], before: Mapping[st
         _merge(group, cause.scope, cause.kind, before)
 
 
-def _all_alike(wanted: Wanted, kind: str) -> bool:
-    return bool(wanted.members) and all(member == kind for member in wanted.members.values())
-
-
 def _merge(group: list[Wanted], scope: Scope, kind: str, before: Mapping[str, Open]) -> None:
     if not group or (len(group) == 1 and group[0].scope == scope):
         return
 
     def preference(incident: Wanted) -> tuple[int, bool, str, bool, str]:
-        known = before.get(incident.id or "")
+        name = incident.id or ""
+        known = before.get(name)
         opened = known.opened_at.isoformat() if known else ""
-        return (
-            -_WIDTH[incident.scope],
-            known is None,
-            opened,
-            not incident.reopen,
-            incident.id or "",
-        )
+        return -_WIDTH[incident.scope], known is None, opened, not incident.reopen, name
 
     keeper = min(group, key=preference)
     if _WIDTH[keeper.scope] > _WIDTH[scope]:
@@ -256,3 +268,83 @@ def _same(wanted: Wanted, before: Mapping[str, Open]) -> bool:
         and (known.scope, known.kind) == (wanted.scope, wanted.kind)
         and dict(known.members) == wanted.members
     )
+
+
+def find_causes(
+    troubles: Collection[Trouble],
+    totals: Mapping[tuple[str, str], int],
+    suspects: Mapping[tuple[str, str], int],
+    policy: HealthPolicy,
+) -> Sequence[Cause]:
+    """The root causes behind `troubles`, the widest first.
+
+    One is seen in at least `root_cause_members` connections of a provider that fail alike, if
+    they are `root_cause_share` of them, those suspect counted in; or if that many fell within
+    `root_cause_minutes`. It is the app's if the same holds beyond the provider that is hit most.
+    """
+    of_app: dict[tuple[str, str], list[Trouble]] = defaultdict(list)
+    of_provider: dict[tuple[str, str, str], list[Trouble]] = defaultdict(list)
+    for trouble in troubles:
+        of_app[trouble.app, trouble.kind].append(trouble)
+        of_provider[trouble.app, trouble.provider, trouble.kind].append(trouble)
+    sizes: Counter[str] = Counter()
+    doubts: Counter[str] = Counter()
+    doubtful: defaultdict[str, set[str]] = defaultdict(set)
+    for (app, _), total in totals.items():
+        sizes[app] += total
+    for (app, provider), count in suspects.items():
+        doubts[app] += count
+        if count:
+            doubtful[app].add(provider)
+    causes = []
+    for (app, kind), some in sorted(of_app.items()):
+        more = doubts[app] if kind == _MISSED else 0
+        providers = {trouble.provider for trouble in some} | (doubtful[app] if more else set())
+        if len(providers) < 2:
+            continue
+        hit = Counter({p: n for (a, p), n in suspects.items() if a == app} if more else {})
+        hit.update(trouble.provider for trouble in some)
+        worst, most = max(hit.items(), key=lambda entry: (entry[1], entry[0]))
+        others = len(some) + more - most
+        elsewhere = sizes[app] - totals.get((app, worst), 0)
+        wide = others >= elsewhere * policy.root_cause_share
+        if wide and _is_share(len(some) + more, sizes[app], policy):
+            causes.append(Cause("app", app, "", kind, _ids(some)))
+            continue
+        least = max(policy.root_cause_members, round(sizes[app] * _APP_SHARE))
+        together = _at_one_moment(some, least, policy)
+        hit = Counter(trouble.provider for trouble in together)
+        if hit and hit.total() - max(hit.values()) >= policy.root_cause_members:
+            causes.append(Cause("app", app, "", kind, _ids(together)))
+    for (app, provider, kind), some in sorted(of_provider.items()):
+        more = suspects.get((app, provider), 0) if kind == _MISSED else 0
+        if _is_share(len(some) + more, totals.get((app, provider), 0), policy):
+            causes.append(Cause("provider", app, provider, kind, _ids(some)))
+        elif together := _at_one_moment(some, policy.root_cause_members, policy):
+            causes.append(Cause("provider", app, provider, kind, _ids(together)))
+    return causes
+
+
+def _is_share(count: int, total: int, policy: HealthPolicy) -> bool:
+    return count >= policy.root_cause_members and count >= total * policy.root_cause_share
+
+
+def _at_one_moment(troubles: Iterable[Trouble], least: int, policy: HealthPolicy) -> list[Trouble]:
+    """Those that fell with at least `least - 1` others within the policy's minutes."""
+    dated = sorted(
+        ((each.since, each.connection_id, each) for each in troubles if each.since is not None),
+        key=lambda entry: entry[:2],
+    )
+    within = timedelta(minutes=policy.root_cause_minutes)
+    found: dict[str, Trouble] = {}
+    start = 0
+    for end, (since, _, _) in enumerate(dated):
+        while since - dated[start][0] > within:
+            start += 1
+        if end - start + 1 >= least:
+            found |= {identifier: trouble for _, identifier, trouble in dated[start : end + 1]}
+    return list(found.values())
+
+
+def _ids(troubles: Iterable[Trouble]) -> frozenset[str]:
+    return frozenset(trouble.connection_id for trouble in troubles)

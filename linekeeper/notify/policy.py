@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 
 from linekeeper.config import AlertPolicy
 from linekeeper.config.alerts import Quiet, quiet_times
-from linekeeper.incidents.causes import ROOT_CAUSE_WAIT
+from linekeeper.incidents.announce import ROOT_CAUSE_WAIT
 from linekeeper.notify.routing import CAP, DEFAULT, OVER
 from linekeeper.notify.situations import Channel, Decision, Held, Reach, Say, Situation, Told
 

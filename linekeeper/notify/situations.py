@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.config import Configuration, Severity
-from linekeeper.incidents.causes import heads
+from linekeeper.incidents.announce import heads
 from linekeeper.incidents.kinds import severity
 from linekeeper.incidents.suppressed import (
     FOREVER,

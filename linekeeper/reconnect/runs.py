@@ -7,8 +7,7 @@ from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from linekeeper.incidents.causes import ROOT_CAUSE_WAIT
-from linekeeper.incidents.conclude_queries import heads_of
+from linekeeper.incidents.announce import ROOT_CAUSE_WAIT, heads_of
 from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.reconnect.case import Case, load_case
 from linekeeper.runtime import Runtime

@@ -5,8 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from linekeeper.config import HealthPolicy
-from linekeeper.incidents.causes import Trouble
-from linekeeper.incidents.decide import Decision, Open, Past, decide
+from linekeeper.incidents.decide import Decision, Open, Past, Trouble, decide
 
 NOW = datetime(2026, 11, 24, 8, 0, tzinfo=UTC)
 POLICY = HealthPolicy()

@@ -11,8 +11,7 @@ from sqlmodel import col
 
 from linekeeper.clock import utcnow
 from linekeeper.config import AlertPolicy
-from linekeeper.incidents.announce import announce
-from linekeeper.incidents.causes import LOST, ROOT_CAUSE_WAIT
+from linekeeper.incidents.announce import LOST, ROOT_CAUSE_WAIT, announce
 from linekeeper.incidents.lifecycle import IncidentChange
 from linekeeper.incidents.operate import acknowledge, mute, snooze
 from linekeeper.incidents.suppressed import FOREVER, whole_until

@@ -11,7 +11,7 @@ from pydantic import SecretStr
 import sandbox
 from linekeeper.clock import utcnow
 from linekeeper.consumer.connection_events import process_connection_events
-from linekeeper.incidents.causes import ROOT_CAUSE_WAIT
+from linekeeper.incidents.announce import ROOT_CAUSE_WAIT
 from linekeeper.outbox.queue import ENDED
 from linekeeper.outbox.senders.mail import deliver_mail
 from linekeeper.outbox.senders.reconnect import advance_due_cases
