@@ -3,7 +3,7 @@
 PostgreSQL's own clock counts for all machines. SQLite goes by the clock of its one machine, and
 when that is set back everything it has written lies in the future: events that just came are due
 in hours, claims and leases of the dead run on. What gives it away: a consumer that says that it
-lives beyond the next beat, rows that were made later than now.
+lives beyond the next beat, rows that were made later than now, a list that was read later than now.
 """
 
 from datetime import datetime, timedelta
@@ -18,7 +18,7 @@ from linekeeper.consumer.waker import CHANNELS
 from linekeeper.reconcile.policy import POLICY
 from linekeeper.store import Store
 from linekeeper.store.leases import CONSUMER
-from linekeeper.store.tables import Lease, Outbox, WebhookEvent
+from linekeeper.store.tables import AppState, Lease, Outbox, WebhookEvent
 from linekeeper.store.types import UtcDateTime
 
 SLACK = timedelta(minutes=1)
@@ -34,10 +34,17 @@ _WAS = {
     "notice": ("at",),
     "reconnect": ("opened_at", "woken_at"),
     "pending_login": ("received_at",),
-    "connection": ("health_since", "missing_since", "unlisted_since"),
+    "connection": (
+        "health_since", "missing_since", "unlisted_since", "last_answered_at", "last_good_at",
+        "last_read_at",
+    ),
+    "credential": ("refused_at", "renewing_since", "updated_at"),
+    "observation": ("at",),
+    "transition": ("at",),
+    "app_state": ("last_list_at", "removed_at"),
     "part_heartbeat": ("at",),
     "open_process": ("at",),
-}
+}  # fmt: skip
 """When something was, where how long ago that is decides what is done next."""
 
 _PUT_RIGHT = (
@@ -76,6 +83,11 @@ _PUT_RIGHT = (
     UPDATE pending_login SET retry_at =
         max(:now, strftime('%Y-%m-%dT%H:%M:%f', retry_at, :earlier) || '000+00:00')
     WHERE received_at > :edge
+    """,
+    """
+    UPDATE call_pause SET refused_at = min(refused_at, :now),
+        until = max(:now, strftime('%Y-%m-%dT%H:%M:%f', until, :earlier) || '000+00:00')
+    WHERE refused_at > :edge
     """,
     # Or nothing is polled, notified or missed until the wrong time has come.
     *(
@@ -149,6 +161,7 @@ _FUTURE = select(
         for rank in (0, 1)
     ),
     *(_newest(Outbox, col(Outbox.created_at), col(Outbox.channel) == name) for name in CHANNELS),
+    select(func.max(col(AppState.last_list_at))).scalar_subquery(),
 )
 """One look for all: the consumer asks it every few seconds."""
 

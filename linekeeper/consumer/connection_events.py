@@ -13,9 +13,9 @@ from linekeeper.config import AppConfig, HealthPolicy
 from linekeeper.consumer.events import NotConfigured, apply, failed, giving_back
 from linekeeper.exact import read
 from linekeeper.health.evidence import is_older
-from linekeeper.health.judge import Observation, Outcome, load
+from linekeeper.health.judge import CLOCK_SLACK, Observation, Outcome, load
 from linekeeper.health.scope import doubt
-from linekeeper.health.service import CLOCK_SLACK, observe
+from linekeeper.health.service import observe
 from linekeeper.inbox.claim import Event, Settled, claim_events
 from linekeeper.inbox.meaning import ABOUT_CONNECTIONS, CANARY, EventNames, Statement, statement
 from linekeeper.inbox.routing import connections_of

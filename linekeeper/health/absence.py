@@ -20,6 +20,7 @@ from sqlmodel import col
 
 from linekeeper.config import AppConfig
 from linekeeper.health.evidence import load
+from linekeeper.health.judge import without_future
 from linekeeper.store import Store, new_id
 from linekeeper.store.engine import chunked, insert_or_update
 from linekeeper.store.tables import AppState, Connection, Credential, Transition
@@ -246,7 +247,7 @@ def _stays_away(row: Any, now: datetime) -> bool:
     missing_since: datetime | None = row.missing_since
     if missing_since is None or _is_too_soon(row, now) or _was_heard_of(row, missing_since):
         return False
-    judged = load(row.judged)
+    judged = without_future(load(row.judged), now)
     if judged.asked_at is None or now - judged.asked_at > UNASKABLE:
         return True
     if judged.replied_at is not None and judged.replied_at > missing_since:

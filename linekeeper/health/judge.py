@@ -305,3 +305,33 @@ def is_trouble(setup: str, health: str, *, answered: bool) -> bool:
     if setup not in ("authorizing", "syncing", "live") or health == Health.healthy:
         return False
     return health != Health.unknown or (setup == "live" and answered)
+
+
+CLOCK_SLACK = timedelta(minutes=1)
+"""Clocks of two processes may differ by so much."""
+_SAID_AT = (
+    "lost_at", "stated_at", "restored_at", "refused_at", "read_at", "tried_at", "asked_at",
+)  # fmt: skip
+_UNSAID = ("observed_at", "trouble_at", "replied_at")
+"""What is not known any more: whether it was before or after something else decides too much."""
+
+
+def without_future(judged: Judged, now: datetime) -> Judged:
+    """`judged` as it may be believed at `now`, where a clock that was ahead has dated it.
+
+    Evidence that is dated later than now was there by now. Else whatever is learned counts as
+    older, and changes nothing until the wrong time has come.
+    """
+    latest = now + CLOCK_SLACK
+
+    def is_future(at: datetime | None) -> bool:
+        return at is not None and at > latest
+
+    put_right: dict[str, Any] = {name: now for name in _SAID_AT if is_future(getattr(judged, name))}
+    for name in _UNSAID:
+        if is_future(getattr(judged, name)):
+            put_right[name] = None
+    falls = tuple(at for at in judged.falls if not is_future(at))
+    if len(falls) < len(judged.falls):
+        put_right["falls"] = falls
+    return replace(judged, **put_right) if put_right else judged

@@ -23,6 +23,7 @@ from linekeeper.health.judge import (
     dump,
     judge,
     load,
+    without_future,
 )
 from linekeeper.outbox.events import About, connection_event
 from linekeeper.outbox.queue import Message, enqueue
@@ -30,9 +31,6 @@ from linekeeper.store import Store, new_id, tables
 from linekeeper.store.engine import chunked
 from linekeeper.store.tables import Connection, Customer, Transition
 from linekeeper.store.types import table_of
-
-CLOCK_SLACK = timedelta(minutes=1)
-"""An observation held from further in the future than this was made by a clock since set back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,16 +154,10 @@ async def _load(session: AsyncSession, ids: list[str], now: datetime) -> dict[st
     for chunk in chunked(ids, 10_000):
         found = await connection.execute(_KNOWN, {"ids": chunk})
         for identifier, app, customer_id, customer, provider, name, health, held, *rest in found:
-            judged = load(held)
-            if judged.observed_at is not None and judged.observed_at > now + CLOCK_SLACK:
-                judged = _without_future(judged)
+            judged = without_future(load(held), now)
             about = (identifier, app, customer_id, customer, provider, name, health)
             rows[identifier] = _Row(*about, judged, *rest)
     return rows
-
-
-def _without_future(judged: Judged) -> Judged:
-    return replace(judged, observed_at=None, falls=(), trouble_at=None)
 
 
 def _next_row(row: _Row, judged: Judged, observation: Observation) -> _Row:

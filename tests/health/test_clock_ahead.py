@@ -1,0 +1,69 @@
+"""A machine's clock that was a day ahead and is set right: what was judged by it is judged anew."""
+
+from datetime import datetime, timedelta
+
+import pytest
+
+from linekeeper.clock import utcnow
+from linekeeper.config import HealthPolicy
+from linekeeper.consumer.alive import DEAD_AFTER
+from linekeeper.consumer.clock_ahead import put_right
+from linekeeper.health.judge import Observation, Outcome
+from linekeeper.health.service import observe
+from linekeeper.runtime import Runtime
+from linekeeper.sweep.sweep import take_list
+from tests.health.test_sweep import connections, sweep
+from tests.reconcile.test_clock_ahead import DAY, off
+
+pytestmark = pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+"""PostgreSQL's own clock counts for all machines."""
+
+
+async def see(
+    rt: Runtime, identifier: str, source: str, outcome: Outcome, *, at: datetime | None = None
+) -> None:
+    now = utcnow()
+    async with rt.store.write() as session:
+        seen = [(identifier, Observation(at=at or now, source=source, outcome=outcome))]
+        await observe(rt.store, session, seen, policy=HealthPolicy(), now=now)
+
+
+async def test_connections_are_probed_although_only_a_list_was_read_by_the_wrong_clock(
+    rt: Runtime,
+) -> None:
+    with off(DAY):
+        await take_list(rt, await rt.app("default"), now=utcnow())
+    assert await put_right(rt.store, beat=DEAD_AFTER) is not None
+    await sweep(rt)
+    for connection in await connections(rt):
+        assert connection.last_answered_at is not None
+        assert connection.last_answered_at <= utcnow()
+        assert connection.next_probe_at is not None
+        assert connection.next_probe_at < utcnow() + timedelta(hours=1)
+    assert await put_right(rt.store, beat=DEAD_AFTER) is None
+
+
+async def test_a_connection_was_heard_of_no_later_than_now(rt: Runtime) -> None:
+    """Else one that is gone at Makini counts as heard of since, until tomorrow."""
+    await sweep(rt)
+    connection = (await connections(rt))[0]
+    with off(DAY):
+        await take_list(rt, await rt.app("default"), now=utcnow())
+        await see(rt, connection.id, "read", Outcome.answered)
+    await put_right(rt.store, beat=DEAD_AFTER)
+    [found] = [each for each in await connections(rt) if each.id == connection.id]
+    assert found.last_answered_at is not None
+    assert found.last_answered_at <= utcnow()
+
+
+async def test_a_late_event_raises_doubt_although_a_read_is_dated_tomorrow(rt: Runtime) -> None:
+    await sweep(rt)
+    connection = (await connections(rt))[0]
+    with off(DAY):
+        await see(rt, connection.id, "read", Outcome.answered)
+    await see(rt, connection.id, "probe", Outcome.answered)
+    happened = utcnow()
+    await see(rt, connection.id, "probe", Outcome.answered)
+    await see(rt, connection.id, "webhook", Outcome.login_lost, at=happened)
+    [found] = [each for each in await connections(rt) if each.id == connection.id]
+    assert found.judged["lost_by"] == "webhook"
