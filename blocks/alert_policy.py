@@ -15,8 +15,8 @@ class AlertPolicy(core.AlertFields, Block):
     _block_type_name: ClassVar[str] = "Alert Policy"
     _block_type_slug: ClassVar[str] = "alert-policy"
     _description: ClassVar[str] = (
-        "When operators hear of incidents: quiet hours, reminders, escalation, the cap, and who "
-        "else hears when Slack doesn't. Save it as `default`."
+        "When operators are notified of incidents: quiet hours, reminders, escalation, the cap, "
+        "and who is notified where Slack can't be reached. Save it as `default`."
     )
 
     elsewhere: SecretStr = Field(

@@ -94,7 +94,7 @@ async def _match(
     started = utcnow()
     done = await decide_matches(rt, connection, decision, pairs=pairs_of(pairs), by=by, now=started)
     sentence = (
-        f"{done.matched:,} records matched, {done.new:,} told as new, {done.left:,} still wait"
+        f"{done.matched:,} records matched, {done.new:,} announced as new, {done.left:,} still wait"
     )
     get_run_logger().info("%s", sentence)
     await report_matches(connection)

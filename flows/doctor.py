@@ -63,7 +63,7 @@ async def doctor(
 
 
 async def _write_first_report() -> None:
-    """What is known of the fleet, and what Linekeeper would tell whom, as an artifact.
+    """What is known of the fleet, and whom Linekeeper would notify, as an artifact.
 
     Tokens, addresses of people and contents of records are not in it.
     """

@@ -64,7 +64,7 @@ async def report_preflight(reports: Sequence[Report]) -> None:
     parts = ["# Preflight"]
     for found in reports:
         parts.append(f"## From {found.vantage}, {found.at:%Y-%m-%d %H:%M} UTC")
-        parts.append(f"It can prove {PROVES[found.vantage]}.")
+        parts.append(f"It can show {PROVES[found.vantage]}.")
         rows = ["| | Target | Check | What was seen |", "|---|---|---|---|"]
         rows += [
             f"| {'**finding**' if verdict.status == 'finding' else verdict.status} | "

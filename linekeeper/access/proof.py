@@ -94,7 +94,7 @@ async def prove(
     for error in ended:
         if isinstance(error, Exception):
             raise error
-    late = Proof(f"Makini did not tell within {within} s whose it is: hand it over again")
+    late = Proof(f"Makini did not say within {within} s whose token it is: send it again")
     return dict.fromkeys(claims, late) | proofs
 
 
@@ -120,7 +120,7 @@ async def _proof(rt: Runtime, claim: Claim, known: Sequence[Known]) -> Proof:
     except MakiniError as error:
         if error.kind is ErrorKind.unauthorized:
             return Proof(f"Makini refuses this token: {error.brief}")
-        return Proof(f"Makini does not tell whose it is, hand it over again: {error.brief}")
+        return Proof(f"Makini does not say whose token it is, send it again: {error.brief}")
     proof = _judged(claim.connection.id, status, known)
     if proof.refused is not None:
         return proof

@@ -15,7 +15,7 @@ def audit_command(
     days: Annotated[float, typer.Option(min=0, help="How far back.")] = 30,
     by: Annotated[str, typer.Option(metavar="TEXT", help="Only of whom, or a part of it.")] = "",
     action: Annotated[str, typer.Option(metavar="TEXT", help="Only what, or a part of it.")] = "",
-    tokens: Annotated[bool, typer.Option("--tokens", help="Show token hand-outs too.")] = False,
+    tokens: Annotated[bool, typer.Option("--tokens", help="Show issued tokens too.")] = False,
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="The newest so many.")] = 100,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON with stable keys.")] = False,
 ) -> None:

@@ -153,11 +153,10 @@ def _show(outlook: "Outlook") -> None:
 
 
 def _summary(outlook: "Outlook") -> list[str]:
-    from linekeeper.implementation.plan import TRADITIONAL_MONTHS, ahead_of_traditional, weeks
+    from linekeeper.implementation.plan import TRADITIONAL_MONTHS, weeks
 
     plan, result, scope = outlook.plan, outlook.forecast, outlook.plan.scope
     low, high = plan.published
-    short, long = ahead_of_traditional(result.p80)
     first, last = TRADITIONAL_MONTHS
     lines = [
         f"Kickoff {scope.kickoff}, live by {outlook.p50} (P50), {outlook.p80} (P80)",
@@ -170,21 +169,14 @@ def _summary(outlook: "Outlook") -> list[str]:
             f"P80 is beyond the published {high} weeks: it counts with a customer, and us, who may "
             "be slower than planned on everything"
         )
-    lines.append(
-        f"A traditional project takes {first} to {last} months: this is {_ahead(short, long)}"
-    )
+    lines.append(f"A traditional project takes {first} to {last} months")
     waiting = result.remaining["customer"]
-    lines.append(f"Of {result.mean:.1f} working days, {waiting:.1f} are the customer's turn")
+    lines.append(f"Of {result.mean:.1f} working days, the customer has to act on {waiting:.1f}")
     if scope.committed is not None:
         chance = 100 * (result.chance or 0)
-        lines.append(f"Committed {scope.committed}: {outlook.commitment}, chance {chance:.0f} %")
+        state = "on track" if outlook.commitment == "kept" else outlook.commitment
+        lines.append(f"Committed {scope.committed}: {state}, chance {chance:.0f} %")
     return lines
-
-
-def _ahead(short: float, long: float) -> str:
-    if short >= 0:
-        return f"{short:g} to {long:g} weeks ahead"
-    return f"{-short:g} weeks behind the shortest, {long:g} weeks ahead of the longest"
 
 
 def _table(outlook: "Outlook", bar_width: int) -> "RenderableType":

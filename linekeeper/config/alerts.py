@@ -132,8 +132,8 @@ class AlertFields(Fields):
         ge=0,
         le=1440,
         title="Alert delay (minutes)",
-        description="What is over sooner is recorded, not told. 0: everything is told at once, "
-        "and what is critical always is.",
+        description="What is over sooner is recorded, not notified. 0: everything is notified at "
+        "once, and what is critical always is.",
     )
     remind_hours: float = Field(
         default=4,
@@ -157,8 +157,8 @@ class AlertFields(Fields):
         default=60,
         ge=0,
         title="Escalate after (minutes)",
-        description="What nobody has acknowledged by then is shown in the channel again, and told "
-        "elsewhere.",
+        description="What nobody has acknowledged by then is shown in the channel again, and sent "
+        "to the fallback channels.",
     )
     escalate_from: Literal["low", "normal", "critical", "never"] = Field(
         default="critical",
@@ -173,11 +173,11 @@ class AlertFields(Fields):
     )
     elsewhere_quiet_hours: str = Field(
         default="",
-        title="Quiet hours elsewhere",
+        title="Quiet hours of fallback channels",
         description="As above; what is critical passes, the rest waits.",
     )
     elsewhere_quiet_days: str = Field(
-        default="", title="Quiet days elsewhere", description="As above."
+        default="", title="Quiet days of fallback channels", description="As above."
     )
 
 

@@ -164,7 +164,7 @@ class AppFields(Fields):
         default=True,
         title="Require state",
         description="Refuse an OAuth callback without the state we sent. Off, for a Makini that "
-        "doesn't give it back: the link is told by a cookie in the customer's browser instead.",
+        "doesn't give it back: a cookie in the customer's browser says which link it was.",
     )
 
 

@@ -89,7 +89,7 @@ class _Judging:
             scopes = SyncScopes(self._apps, await load_settings(session, owners.values()))
         for event in events:
             if event.kind == CANARY:
-                settled[event.id] = Settled("processed", note="a canary: nobody's event")
+                settled[event.id] = Settled("processed", note="a canary: it is about no connection")
                 continue
             said, owner = statements[event.id], owners.get(event.id)
             if owner is None:

@@ -29,7 +29,7 @@ _RESTART = {
     "prefect": "restart the Prefect server, or correct PREFECT_API_URL",
 }
 _UNKNOWN = {
-    "worker": ("nothing was heard of Prefect, which tells of it", "mend Prefect first"),
+    "worker": ("only Prefect knows, and it does not answer", "fix Prefect first"),
     "prefect": ("no consumer asks it", "start one: linekeeper consumer"),
 }
 """Why nobody can say whether a part works, and what lets one."""

@@ -30,7 +30,7 @@ async def examine_mail(
     mail = configuration.mail
     apps = sorted(name for name, app in configuration.apps.items() if app.notify_customers)
     if mail is None:
-        text = f"no account, but customers of {named(apps)} are to be told"
+        text = f"no account, but customers of {named(apps)} are to be notified"
         mend = "fill in a Mail block, or set LINEKEEPER_SMTP_URL and _MAIL_FROM"
         return [wrong("mail", text, mend)] if apps else []
     return [await _account(mail, seconds), *await _untaken(store)]
@@ -124,7 +124,7 @@ def _socket_mode(configuration: Configuration, findings: list[Finding]) -> list[
 
 def _readable(url: str) -> Finding:
     scheme = url.partition("://")[0][:20]
-    name = f"alerts · elsewhere {scheme}"
+    name = f"alerts · fallback channel {scheme}"
     if apprise.Apprise().add(url):
         return ok(name, "Apprise can read the URL")
     return wrong(name, f"Apprise can't read the URL {scheme}://…", _BLOCK)

@@ -216,7 +216,7 @@ def without_proof(observation: Observation) -> Observation:
         observation,
         outcome=Outcome.doubted,
         message="Makini refuses the token, and its list lacks the connection: the connection is "
-        "gone there, or its login is lost. The next whole list tells.",
+        "gone there, or its login is lost. The next whole list decides.",
     )
 
 

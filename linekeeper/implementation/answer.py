@@ -168,7 +168,7 @@ def refuse(row: Gate, given: Answer) -> str | None:
             f"a text is over {MAX_TEXT} characters: put the rest where it belongs and link it",
         ),
         (not given.by.strip(), "by: say who you are"),
-        (given.whose_turn not in OWNERS, f"whose turn: must be one of {', '.join(OWNERS)}"),
+        (given.whose_turn not in OWNERS, f"waiting on: must be one of {', '.join(OWNERS)}"),
         (given.outcome not in OUTCOMES, f"outcome: must be one of {', '.join(OUTCOMES)}"),
         (
             given.outcome == "done" and not given.evidence.strip(),

@@ -61,8 +61,9 @@ def _on_hold(progress: Progress, now: datetime) -> Iterable[str]:
     days = days_of(hold, progress.outlook.start, now, standing.calendar)
     promised = f" The promised {committed} is not moved by it." if committed else ""
     yield (
-        f"On hold since {hold.since:%Y-%m-%d %H:%M} UTC, {days:.1f} working days that are "
-        f"nobody's: the forecast is as if it went on now, nothing is late for them.{promised}"
+        f"On hold since {hold.since:%Y-%m-%d %H:%M} UTC, {days:.1f} working days that "
+        f"count for neither side: the forecast is as if it went on now, nothing is late for "
+        f"them.{promised}"
     )
 
 

@@ -49,7 +49,7 @@ def _headline(key: str, views: Sequence[IncidentView]) -> str:
         return f"Quiet-hours summary: {count}, {state}"
     if key.startswith(OVER):
         were = "was" if len(views) == 1 else "were"
-        return f"{count} that {were} over before they were told here: {state}"
+        return f"{count} that {were} over before anybody could be notified here: {state}"
     return f"{count} in one message, because there were many: {state}"
 
 

@@ -37,7 +37,7 @@ def check(policy: AlertPolicy) -> None:
             f"the first ({policy.remind_hours:g} h)"
         )
     if any("://" not in url.get_secret_value() for url in policy.elsewhere):
-        raise ValueError("elsewhere: an entry is no URL; separate URLs by spaces")
+        raise ValueError("fallback channels: an entry is no URL; separate URLs by spaces")
 
 
 def decide(
@@ -92,7 +92,7 @@ def held(situation: Situation, at: datetime, quiet: Quiet, policy: AlertPolicy) 
         return None
     lasting = situation.opened_at + timedelta(minutes=policy.first_after_minutes)
     if at < lasting:
-        return Held("lasting", f"told if it lasts {policy.first_after_minutes:g} min", lasting)
+        return Held("lasting", f"notified if it lasts {policy.first_after_minutes:g} min", lasting)
     if quiet.holds(at):
         return Held("quiet", "quiet hours", quiet.until(at))
     return None

@@ -130,7 +130,7 @@ class Decision:
             return self.never[incident_id]
         holding = self.held.get(incident_id)
         if holding is None:
-            return "not to be told"
+            return "not to be notified"
         ends = "" if holding.until == FOREVER else f" until {holding.until:%Y-%m-%d %H:%M} UTC"
         return f"{holding.why}{ends}"
 

@@ -1,7 +1,7 @@
 """Evidence that grows old: reports nobody here can renew, certificates that end.
 
 A worker of ours renews what it proved each day. What a customer's IT sent, or another worker
-proved, is asked for anew once it proves nothing any more.
+proved, is asked for anew once it is no evidence any more.
 """
 
 from collections.abc import Iterable
@@ -46,9 +46,9 @@ def judge_age(place: Place, report: PreflightReport, now: datetime) -> Iterable[
             cause=f"preflight-outdated:{report.target}:{report.vantage}",
             app=place.app,
             title=f"{place.label} · {where}: the report is outdated",
-            text=f"{where} was last found in order {age} days ago, by {report.by}; a report proves "
-            f"nothing after {MAX_AGE.days} days. Run preflight there again, or ask the customer's "
-            "IT for a new report.",
+            text=f"{where} was last found in order {age} days ago, by {report.by}; a report is "
+            f"no evidence after {MAX_AGE.days} days. Run preflight there again, or ask the "
+            "customer's IT for a new report.",
             scope="connection",
             members=members,
             resolved=f"{where} was checked again.",

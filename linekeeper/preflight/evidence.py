@@ -76,8 +76,8 @@ async def keep(
         )
     if report.at < now - MAX_AGE:
         raise ReportError(
-            f"at: {report.at:%Y-%m-%d} is {(now - report.at).days} days ago, and a report proves "
-            f"nothing after {MAX_AGE.days}: check again"
+            f"at: {report.at:%Y-%m-%d} is {(now - report.at).days} days ago, and a report is "
+            f"no evidence after {MAX_AGE.days}: check again"
         )
     async with store.write() as session:
         known = {

@@ -250,7 +250,7 @@ def _check(systems: Sequence[Target], hosting: Hosting) -> str:
     return (
         f"## Check it\n\nWith the file `preflight.pyz` that we send you (it needs Python 3.11 and "
         f"installs nothing), run {where}. Then send us the JSON. That Makini reaches the systems "
-        f"is proven only by Makini's own connection status.\n\n"
+        f"is verified only by Makini's own connection status.\n\n"
         f"{_fenced('sh', chr(10).join(lines))}"
     )
 

@@ -271,7 +271,7 @@ async def _propose(
             app=target.app.name,
             title=f"{target.label} · {entity}: {share} records look deleted",
             text=f"Two complete listings lack {share} records of {entity}: too many to delete "
-            "without being told. Accept or refuse in the form `deletions`.",
+            "without being asked. Accept or refuse in the form `deletions`.",
             connections=[target.id],
             detail={"entity": entity, "records": deletion.records, "live": live},
             now=now,

@@ -134,7 +134,7 @@ def audit_markdown(entries: Sequence[Entry], taken: Sequence[HandOuts], *, now: 
     ]
     if taken:
         parts += [
-            "## Tokens handed out in the 24 hours before this was written",
+            "## Tokens issued in the 24 hours before this was written",
             table(
                 ["Key", "Tokens", "Connections", "Last"],
                 (

@@ -164,7 +164,7 @@ def _facts(report: ConnectionReport) -> Iterable[Sequence[str]]:
     yield "Owner", text(person(customer.owner).shown if customer is not None else None)
     yield "Name at Makini", text(connection.name)
     yield "Makini's key", code(connection.makini_key)
-    yield "Makini's id", code(connection.makini_id) if connection.makini_id else "not told yet"
+    yield "Makini's id", code(connection.makini_id) if connection.makini_id else "not known yet"
     yield (
         "App",
         f"{text(connection.app)} ({text(report.mode) if report.mode else 'not configured'})",

@@ -230,7 +230,7 @@ def first_report_markdown(report: FirstReport) -> str:
         ),
         "## Credits",
         f"The connections use {report.credits_used:,} credits, as an estimate by their systems.",
-        "## What Linekeeper would tell whom",
+        "## Whom Linekeeper would notify",
         _whether(report),
         *_shown(
             ["Incident", "Owner", "People at the customer", "Mailed as it is set now"],
@@ -244,7 +244,7 @@ def first_report_markdown(report: FirstReport) -> str:
                 for told in report.told
             ],
             len(report.told),
-            "There is nothing to tell.",
+            "Nobody would be notified.",
         ),
     ]
     return "\n\n".join(parts) + "\n"

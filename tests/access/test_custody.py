@@ -197,7 +197,7 @@ async def test_what_makini_does_not_answer_in_time_says_so_and_may_be_handed_ove
     with monkeypatch.context() as patch:
         patch.setattr("linekeeper.receiver.api.ASKED_FOR_SECONDS", 0.0)
         late = await cut_over.hand_over(*tokens)
-    assert all("hand it over again" in str(result["error"]) for result in late)
+    assert all("send it again" in str(result["error"]) for result in late)
     assert {result["custody"] for result in late} == {None}
     again = await cut_over.hand_over(*tokens)
     assert {result["custody"] for result in again} == {"borrowed"}

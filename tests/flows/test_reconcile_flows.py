@@ -327,7 +327,7 @@ async def test_records_only_a_person_can_match_are_on_a_page_and_paired_in_the_f
         assert ended(wrong)[0] == "Refused"
         paired = "old-twin-a = 01twin-a\nold-twin-b = 01twin-b"
         done = await deletions(after, "pair", "Petra", paired, return_state=True)
-        assert ended(done) == ("Completed", "2 records matched, 0 told as new, 0 still wait")
+        assert ended(done) == ("Completed", "2 records matched, 0 announced as new, 0 still wait")
 
 
 async def _confirm_now(rt: Runtime) -> None:

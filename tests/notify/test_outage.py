@@ -54,7 +54,7 @@ async def test_the_cap_is_not_spent_on_what_was_over_before_slack_was_back(desk:
     await _minutes_pass(desk, 12)
     assert _own(desk) == ["Lost 0", "Lost 1", "Lost 2"]
     [shared] = [message for message in desk.messages() if "incidents" in message["text"]]
-    assert "6 incidents that were over before they were told here" in shared["text"]
+    assert "6 incidents that were over before anybody could be notified here" in shared["text"]
     assert all(f"Over {n}" in str(shared) for n in range(6))
     late = await desk.open(customer="Late")
     await _minutes_pass(desk, 1)

@@ -60,7 +60,7 @@ async def test_it_says_what_was_found_and_what_would_be_told_whom(
     assert "eam/assets" in unreadable
     assert "12 never sent a webhook here" in rest
     assert "UTC" in rest.partition("## Credits")[0].partition("## Tokens")[2]
-    told = rest.partition("## What Linekeeper would tell whom")[2]
+    told = rest.partition("## Whom Linekeeper would notify")[2]
     assert "Petra | 1 | 0 |" in told  # nobody confirmed the other contact
     assert "would be posted, were Slack configured" in told
     assert "`notify_customers` is on for it" in told

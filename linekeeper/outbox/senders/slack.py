@@ -267,7 +267,7 @@ class SlackSender(Sender):
         except EarlierMessageWaits as reason:
             return Failed(str(reason), wait=15.0)
         if not is_said:
-            return Ended("superseded", "another message tells of it")
+            return Ended("superseded", "another message covers it")
         return Ended(covers=self._overtaken(row))
 
     def timed_out(self, row: OutboxRow) -> Failed:
