@@ -66,5 +66,5 @@ async def test_while_prefect_hangs_nothing_is_known_of_its_workers(settings: Set
     )
     worker = found["worker · vm"]
     assert worker.level == "warn"
-    assert worker.text.startswith(f"not known since {long_ago:%Y-%m-%d %H:%M} UTC: nothing was")
+    assert worker.text.startswith(f"not known since {long_ago:%Y-%m-%d %H:%M} UTC: only Prefect")
     assert worker.mend == "fix Prefect first"
