@@ -13,6 +13,7 @@ from sqlalchemy import (
     String,
     Update,
     bindparam,
+    case,
     cast,
     delete,
     exists,
@@ -29,7 +30,7 @@ from sqlmodel import col
 from linekeeper.incidents.announce import incident_lane
 from linekeeper.notify.routing import DEFAULT, fold_lane
 from linekeeper.notify.view import Links
-from linekeeper.outbox.queue import OUTBOX, Message, enqueue
+from linekeeper.outbox.queue import DUE_SINCE, OUTBOX, Message, enqueue
 from linekeeper.outbox.sender import OutboxRow
 from linekeeper.store.engine import Store, chunked, insert_ignore, insert_or_update
 from linekeeper.store.tables import Incident, Notice, NoticeChannel, NoticeMessage
@@ -226,7 +227,7 @@ async def resume(
         await session.execute(
             _waiting(None if is_only else name)
             .where(OUTBOX.c.error.is_not(None), OUTBOX.c.next_attempt_at > now)
-            .values(next_attempt_at=now)
+            .values(next_attempt_at=case((now < DUE_SINCE, DUE_SINCE), else_=now))
         )
     return since
 

@@ -20,7 +20,7 @@ from linekeeper.incidents.announce import incident_lane
 from linekeeper.notify.policy import PATIENCE, decide, reach_of
 from linekeeper.notify.routing import DEFAULT, about_message, channels_of, fold_lane, route
 from linekeeper.notify.situations import Decision, Reach, Say, State, read_state
-from linekeeper.outbox.queue import Message, enqueue
+from linekeeper.outbox.queue import DUE_SINCE, Message, enqueue
 from linekeeper.store.engine import Store, insert_ignore
 from linekeeper.store.tables import Notice, Outbox
 
@@ -172,7 +172,8 @@ async def _unheard(
                 col(Outbox.channel) == "slack",
                 col(Outbox.status) == "pending",
                 col(Outbox.dedupe_key).startswith("slack:say:"),
-                col(Outbox.created_at) > now - timedelta(days=3),
+                now - timedelta(days=3) < DUE_SINCE,
+                now >= DUE_SINCE,
             )
         )
     ).all()

@@ -237,7 +237,7 @@ class Renderer:
         return await self._channel.find(
             key,
             place=thread.place if thread else await place_of(self._store, self._channel.name),
-            since=row.created_at - _SKEW,
+            since=row.due_since - _SKEW,
             thread_ts=thread.ts if thread else None,
         )
 

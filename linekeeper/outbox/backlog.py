@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy import case, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from linekeeper.outbox.queue import OUTBOX
+from linekeeper.outbox.queue import DUE_SINCE, OUTBOX
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +29,11 @@ async def read_backlog(session: AsyncSession, *, now: datetime) -> Mapping[str, 
     dead = table.status == "dead"
     planned = ~dead & table.due_at.is_not(None) & (table.due_at > now)
     waits = ~dead & (table.due_at.is_(None) | (table.due_at <= now))
-    since = func.coalesce(table.due_at, table.created_at, type_=table.created_at.type)
     rows = await session.execute(
         select(
             table.channel,
             func.sum(case((waits, 1), else_=0)),
-            func.min(case((waits, since))),
+            func.min(case((waits, DUE_SINCE))),
             func.sum(case((planned, 1), else_=0)),
             func.sum(case((dead, 1), else_=0)),
         )

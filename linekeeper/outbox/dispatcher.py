@@ -8,7 +8,6 @@ runs out, and the next one repeats, in a form in which a repeat is harmless (DES
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Self
 
@@ -21,6 +20,7 @@ from linekeeper.outbox.sender import (
     OutboxRow,
     Partition,
     Parts,
+    Pause,
     Result,
     Retry,
     Sender,
@@ -40,21 +40,6 @@ LOOK_SECONDS = 0.5
 """The same where the end of the slow one is waited for."""
 LONGEST_WAIT = 600.0
 """Seconds; the back-off of a message ends there."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Pause:
-    """A destination takes nothing: one message at a time finds out when it does."""
-
-    address: str
-    failures: int
-    until: datetime
-    seconds: float
-    """How long it lasts."""
-
-    def lasts(self, now: datetime) -> bool:
-        """Whether it lasts at `now`; not where the clock was ahead when it began."""
-        return timedelta() < self.until - now <= timedelta(seconds=self.seconds)
 
 
 class Dispatcher:
@@ -77,7 +62,7 @@ class Dispatcher:
         self._owner = owner
         self._partitions: Mapping[str, Partition] = {}
         self._parts = Parts()
-        self._pauses: dict[str, _Pause] = {}
+        self._pauses: dict[str, Pause] = {}
         self._rounds: dict[str, asyncio.Task[list[tuple[OutboxRow, Result]]]] = {}
         """The batch under way of each partition."""
         self._leave_some: set[str] = set()
@@ -202,7 +187,7 @@ class Dispatcher:
             seconds = min(2.0 ** min(failures, 10), self.sender.longest_pause or LONGEST_WAIT)
         partition = self._partitions.get(destination, Partition())
         until = now + timedelta(seconds=seconds)
-        self._pauses[destination] = _Pause(partition.address, failures, until, seconds)
+        self._pauses[destination] = Pause(partition.address, failures, until, seconds)
 
     def resume(self, destination: str) -> bool:
         """A destination takes messages; whether it was paused."""
@@ -223,6 +208,8 @@ class _Round:
         """What is not written yet."""
         self._until: dict[str, datetime] = {}
         """When rows that were not sent are due again."""
+        self._put_off: set[str] = set()
+        """Those of them that the sender wants later: until then they wait for nothing."""
         self._begun: dict[str, float] = {}
         """What was perhaps sent, of which nothing is known yet: in how many seconds it is due."""
         self._deadline = monotonic() + ROUND_SECONDS
@@ -270,6 +257,8 @@ class _Round:
                         continue
                     rest = rows[position + 1 :]
                 self._until.update((each.id, until) for each in rest)
+                if self._is_put_off(row):
+                    self._put_off.update(each.id for each in rest)
                 return
 
     def _held_until(self, row: OutboxRow) -> datetime | None:
@@ -279,6 +268,10 @@ class _Round:
         if held is None:
             held = self._dispatcher.pause_of(self._sender.destination(row), now)
         return now if held is None and monotonic() > self._deadline else held
+
+    def _is_put_off(self, row: OutboxRow) -> bool:
+        now = self._dispatcher.clock()
+        return row.id not in self._results and (self._sender.not_before(row, now) or now) > now
 
     async def _send(self, row: OutboxRow) -> Result:
         self._begun[row.id] = 0.0
@@ -308,7 +301,7 @@ class _Round:
             is_own = result.pause is None and self._sender.longest_pause is None
             self._dispatcher.pause(destination, wait if is_own else result.pause, now)
         lasting = self._sender.gives_up_after
-        is_expired = now - row.created_at > lasting and not result.is_kept
+        is_expired = now - row.due_since > lasting and not result.is_kept
         if result.is_final or is_expired:
             why = result.why
             if not result.is_final:
@@ -345,6 +338,6 @@ class _Round:
             async with self._dispatcher.store.write() as session:
                 await end(session, self._work, self._token, ends, now=now)
                 await schedule_retry(session, self._work, self._token, retries)
-                await release_claim(session, self._work, self._token, back)
+                await release_claim(session, self._work, self._token, back, planned=self._put_off)
                 await supersede(session, covered, now=now)
                 await self._sender.settled(session, fresh, now=now)

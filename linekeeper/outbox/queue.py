@@ -11,7 +11,7 @@ costs nobody else anything, however many rows it has. So the cost of a claim fol
 claimed, and not what waits.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cache
@@ -24,6 +24,7 @@ from sqlalchemy import (
     and_,
     bindparam,
     exists,
+    func,
     literal_column,
     select,
     update,
@@ -45,6 +46,8 @@ HELD_SECONDS = 0.2
 has lasted longer by now, after as long again: so rows that wait long are looked at seldom."""
 _KEYS_AT_ONCE = 5_000
 OUTBOX = table_of(Outbox)
+DUE_SINCE: Any = func.coalesce(OUTBOX.c.due_at, OUTBOX.c.created_at, type_=OUTBOX.c.created_at.type)
+"""Since when a message is due, or for when it is planned: its age counts from then."""
 _NOW: Any = bindparam("now", type_=UtcDateTime)
 
 
@@ -159,7 +162,7 @@ class Work:
 @cache
 def outbox_of(channel: str, *, only_first: bool = True) -> Work:
     """The messages of one channel."""
-    names = ("seq", "dedupe_key", "payload", "created_at", "claimed_by")
+    names = ("seq", "dedupe_key", "payload", "created_at", "due_at", "claimed_by")
     return Work(
         table=OUTBOX,
         order=OUTBOX.c.seq,
@@ -279,11 +282,25 @@ def look_again(held_since: datetime, *, now: datetime) -> datetime:
 
 
 async def release_claim(
-    session: AsyncSession, work: Work, token: str, until: Mapping[str, datetime]
+    session: AsyncSession,
+    work: Work,
+    token: str,
+    until: Mapping[str, datetime],
+    *,
+    planned: Collection[str] = (),
 ) -> None:
-    """Let go of claimed rows that nobody tried: as if they had not been claimed, due at `until`."""
-    rows = [{"row_id": row, "until": at} for row, at in until.items()]
-    await change_claimed(session, work, token, {"next_attempt_at": "until"}, rows, is_untried=True)
+    """Let go of claimed rows that nobody tried: as if they had not been claimed, due at `until`.
+
+    Those `planned` are written for then, as if they had been from the start.
+    """
+    for is_planned in (False, True):
+        rows = [
+            {"row_id": row, "until": at}
+            for row, at in until.items()
+            if (row in planned) is is_planned
+        ]
+        columns = {"next_attempt_at": "until"} | ({"due_at": "until"} if is_planned else {})
+        await change_claimed(session, work, token, columns, rows, is_untried=True)
 
 
 async def change_claimed(
@@ -322,17 +339,3 @@ def _changing(table: Any, columns: Sequence[tuple[str, str]], is_untried: bool) 
         )
         .values(claimed_by=None, **values)
     )
-
-
-async def waiting_behind(store: Store, row_id: str, lane: str) -> list[str]:
-    """The dedupe keys of the messages that wait behind a claimed one now."""
-    async with store.read() as session:
-        return list(
-            await session.scalars(
-                select(OUTBOX.c.dedupe_key).where(
-                    OUTBOX.c.lane == lane,
-                    OUTBOX.c.status == literal_column("'pending'"),
-                    OUTBOX.c.id != row_id,
-                )
-            )
-        )

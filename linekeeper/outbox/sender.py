@@ -28,12 +28,19 @@ class OutboxRow:
     attempts: int
     """This one included: with more than one it may have been delivered before."""
     created_at: datetime
+    due_at: datetime | None
+    """Of one that was written for later, or put off since: for when."""
     claimed_by: str
 
     @classmethod
     def of(cls, row: RowMapping) -> Self:
         """The message of a claimed row."""
         return cls(**{name: row[name] for name in cls.__slots__})
+
+    @property
+    def due_since(self) -> datetime:
+        """Since when it is due: from then its age counts, and it is given up by that."""
+        return self.due_at or self.created_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +97,21 @@ class Partition:
     which: ColumnElement[bool] | None = None
     address: str = ""
     """Where it is sent; a pause ends when that changes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """A destination takes nothing: one message at a time finds out when it does."""
+
+    address: str
+    failures: int
+    until: datetime
+    seconds: float
+    """How long it lasts."""
+
+    def lasts(self, now: datetime) -> bool:
+        """Whether it lasts at `now`; not where the clock was ahead when it began."""
+        return timedelta() < self.until - now <= timedelta(seconds=self.seconds)
 
 
 class Parts:

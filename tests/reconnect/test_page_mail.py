@@ -7,8 +7,10 @@ import pytest
 from pydantic import SecretStr
 from sqlmodel import col
 
+from linekeeper.access.page_links import page_link
 from linekeeper.clock import utcnow
 from linekeeper.customer_page.links import NotMailed, give_link, mail_link, revoke_link
+from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.store.tables import Audit, Contact, Customer, Outbox
 
 from .conftest import House
@@ -56,3 +58,23 @@ async def test_why_a_link_is_not_mailed_is_said(open_house: Opened, lacks: str) 
         said = {"mail": "no mail account", "consent": "not written to", "contact": "no contact"}
         with pytest.raises(NotMailed, match=said[lacks]):
             await mail_link(house.rt, customer.name, by="Petra", now=utcnow())
+
+
+async def test_a_mail_planned_four_days_ahead_is_not_given_up_at_its_first_failure(
+    open_house: Opened,
+) -> None:
+    async with listening() as post:
+        house = await asking(open_house, post.url)
+        [customer, *_] = await house.rows(Customer)
+        now = utcnow()
+        async with house.store.write() as session:
+            link = await page_link(session, customer.id, by="Petra", now=now)
+            payload = {"do": "page", "customer_id": customer.id, "link_id": link.id}
+            mail = Message("email", "email:planned", payload, not_before=now)
+            await enqueue(house.store, session, [mail], now=now - timedelta(days=4))
+        post.answer = "451 not now"
+        await work(house)
+        [row] = await house.rows(Outbox, col(Outbox.channel) == "email")
+        assert (row.status, row.attempts) == ("pending", 1), row.error
+        [waits] = await house.rows(Outbox, col(Outbox.dedupe_key).startswith("slack:say:"))
+        assert "tried again for 3 days" in waits.payload["text"]

@@ -24,7 +24,7 @@ from linekeeper.makini.wire import bare_request, open_client
 from linekeeper.outbox.dispatcher import LONGEST_WAIT, Dispatcher
 from linekeeper.outbox.forward import CHANNEL, destination_of, lane_prefix
 from linekeeper.outbox.forward_messages import Outgoing, envelope_of, read_messages
-from linekeeper.outbox.queue import OUTBOX, outbox_of
+from linekeeper.outbox.queue import DUE_SINCE, OUTBOX, outbox_of
 from linekeeper.outbox.sender import (
     Ended,
     Failed,
@@ -199,7 +199,7 @@ class ForwardSender(Sender):
         for app, why in settlement.expired.items():
             await session.execute(
                 update(OUTBOX)
-                .where(waiting, _is_of(app), OUTBOX.c.created_at < now - self.gives_up_after)
+                .where(waiting, _is_of(app), now - self.gives_up_after > DUE_SINCE)
                 .values(status="dead", settled_at=now, error=why)
             )
         for app in settlement.recovered:

@@ -1,11 +1,14 @@
 """Incidents that may need a customer: their cases are brought in line with them."""
 
+from sqlalchemy import select
+
 from linekeeper.outbox.dispatcher import Dispatcher
 from linekeeper.outbox.events import RECONNECT
-from linekeeper.outbox.queue import waiting_behind
+from linekeeper.outbox.queue import OUTBOX
 from linekeeper.outbox.sender import Ended, Failed, OutboxRow, Result, Sender
 from linekeeper.reconnect.check import check_and_advance
 from linekeeper.runtime import Runtime
+from linekeeper.store import Store
 
 
 async def advance_due_cases(rt: Runtime) -> bool:
@@ -26,7 +29,7 @@ class ReconnectSender(Sender):
 
     async def send(self, row: OutboxRow) -> Result:
         """Advance its case; whatever goes wrong is told in the row, and it is tried again."""
-        covered = await waiting_behind(self._rt.store, row.id, row.lane)  # they ask for the same
+        covered = await _waiting_behind(self._rt.store, row.id, row.lane)  # they ask for the same
         incident_id = str(row.payload.get("incident_id"))
         try:
             await check_and_advance(self._rt, incident_id)
@@ -38,3 +41,17 @@ class ReconnectSender(Sender):
     def timed_out(self, row: OutboxRow) -> Failed:
         """Other cases are no worse for it."""
         return Failed(f"not done within {self.deadline_seconds:.0f} s", is_kept=True)
+
+
+async def _waiting_behind(store: Store, row_id: str, lane: str) -> list[str]:
+    """The dedupe keys of the messages that wait behind a claimed one now."""
+    async with store.read() as session:
+        return list(
+            await session.scalars(
+                select(OUTBOX.c.dedupe_key).where(
+                    OUTBOX.c.lane == lane,
+                    OUTBOX.c.status == "pending",
+                    OUTBOX.c.id != row_id,
+                )
+            )
+        )

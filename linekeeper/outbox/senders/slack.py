@@ -173,7 +173,7 @@ class SlackSender(Sender):
         name, now = self._partition_of.get(rows[0].id, DEFAULT), self._clock()
         if name not in self._well and (since := await away_since(self._store, name)):
             await before_a_try(self._store, name, since, now=now)
-            self._later = {row.id for row in rows[1:] if now - row.created_at < self.gives_up_after}
+            self._later = {row.id for row in rows[1:] if now - row.due_since < self.gives_up_after}
         known = await self._withheld(rows)
         for row in rows:
             if row.id not in known:

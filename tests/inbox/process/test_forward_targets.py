@@ -19,7 +19,7 @@ from linekeeper.store.tables import Connection, ConnectionSetting, Incident
 from linekeeper.sweep.webhooks import watch_stream
 from tests.inbox.process.product import listening
 from tests.inbox.process.stage import Stage
-from tests.inbox.process.test_forward import forward, online, states
+from tests.inbox.process.test_forward import forward, later, online, states
 
 
 async def configured_to(stage: Stage, connection: Connection, target: str) -> None:
@@ -93,6 +93,33 @@ async def test_what_is_meant_for_a_target_that_was_removed_waits_and_goes_nowher
     await forward(stage, utcnow)
     assert not stage.product.taken
     assert [status for status, _ in await states(stage)] == ["pending"]
+
+
+async def test_a_target_that_returns_after_four_days_has_three_days_to_take_what_waited(
+    stage: Stage,
+) -> None:
+    [connection, two, *_] = stage.connections
+    for which in (connection, two):
+        await configured_to(stage, which, "crm")
+    await online(stage, connection, connection, two)
+    async with forwarding(stage.rt, later(days=3.999)) as forwarder:
+        await forwarder.deliver()
+    async with listening() as crm:
+        crm.answers = [503] * 100
+        app = await stage.rt.app("default")
+        target = ForwardTarget(url=SecretStr(crm.url))
+        app = app.model_copy(update={"forward_targets": {"crm": target}})
+        await save_blocks(stage.rt.store, Blocks(apps=[app]), now=utcnow())
+        async with Runtime.open(stage.rt.settings) as rt:
+            async with forwarding(rt, later(days=4.01)) as forwarder:
+                await forwarder.deliver()
+            assert len(crm.refused) > 0
+            assert {row.status for row in await stage.forwards()} == {"pending"}
+            crm.answers.clear()
+            async with forwarding(rt, later(days=4.1)) as forwarder:
+                while await forwarder.deliver():
+                    pass
+    assert len(crm.taken) == 3
 
 
 async def test_a_target_that_refuses_is_an_incident_of_its_app(stage: Stage) -> None:
