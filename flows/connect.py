@@ -38,7 +38,8 @@ async def connect(
 ) -> State[None]:
     """Make a link by which a customer logs in. Pass it on; it is good for 7 days, once.
 
-    The link is in the artifact `connect-link`. Nothing is mailed.
+    The link is in the artifact `connect-link`. Nothing is mailed. Asked for again before anybody
+    has logged in by it, it is the same link, good for 7 days from then.
     """
     async with open_runtime() as rt:
         try:
@@ -49,11 +50,23 @@ async def connect(
         await publish(
             "connect-link",
             f"# {text(made.for_whom)}\n\n[{made.url}]({made.url})\n\nFor this customer only. Good "
-            f"until {made.expires_at:%Y-%m-%d %H:%M} UTC, or until the login succeeds.\n",
+            f"until {made.expires_at:%Y-%m-%d %H:%M} UTC, or until the login succeeds."
+            f"{text(_made_before(made))}\n",
             description=made.for_whom,
         )
         await rename(f"connect · {made.for_whom}")
-        return Completed(message=f"The link for {made.for_whom} is in the artifact connect-link")
+        message = f"The link for {made.for_whom} is in the artifact connect-link."
+        return Completed(message=message + _made_before(made))
+
+
+def _made_before(made: Invitation) -> str:
+    """Of a link that is given again, since when there is one."""
+    if made.is_new:
+        return ""
+    return (
+        f" It is the one that {made.made_by} had made on {made.made_at:%Y-%m-%d at %H:%M} UTC: "
+        "nobody has logged in by it yet."
+    )
 
 
 async def _invite(

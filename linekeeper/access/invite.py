@@ -2,21 +2,23 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TypedDict
 
 from slugify import slugify
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from linekeeper.access.links import link_url, make_link
+from linekeeper.access.links import LINK_LIVES, link_url, make_link
 from linekeeper.access.signing import load_signer
 from linekeeper.customers.find import find_connection
 from linekeeper.makini import ReadOnlyApp
 from linekeeper.refusal import Refusal
 from linekeeper.runtime import Runtime
-from linekeeper.store import new_id
+from linekeeper.store import Store, new_id
+from linekeeper.store.engine import insert_ignore
 from linekeeper.store.modes import app_for, app_of
-from linekeeper.store.tables import Audit, Connection, Customer
+from linekeeper.store.tables import Audit, Connection, ConnectLink, Customer
 
 _ACTION = "make a connect link"
 
@@ -33,10 +35,20 @@ class Invitation:
     for_whom: str
     expires_at: datetime
     link_id: str
+    made_at: datetime
+    made_by: str
+    is_new: bool = True
+    """Else it was made before, and nobody has logged in by it yet."""
 
 
-async def invite_again(rt: Runtime, wanted: str, *, by: str, now: datetime) -> Invitation:
-    """A link for the connection called `wanted`. Raises `NotFound`, `ReadOnlyApp`."""
+async def invite_again(
+    rt: Runtime, wanted: str, *, by: str, now: datetime, anew: bool = False
+) -> Invitation:
+    """A link for the connection called `wanted`. Raises `NotFound`, `ReadOnlyApp`.
+
+    One that was made before and still works is given again, for as long as a new one; `anew`: it
+    is another one all the same.
+    """
     async with rt.store.read() as session:
         named = await find_connection(session, wanted)
         connection = await session.get_one(Connection, named.id)
@@ -44,26 +56,33 @@ async def invite_again(rt: Runtime, wanted: str, *, by: str, now: datetime) -> I
         raise ReadOnlyApp(named.app, _ACTION, named.label)
     signer = await load_signer(rt.store)
     async with rt.store.write() as session:
-        link = await make_link(
-            session,
+        asked = _Asked(
             app=named.app,
             connection_id=connection.id,
             customer_id=connection.customer_id,
             system=connection.provider or connection.name,
-            by=by,
-            now=now,
         )
-        session.add(_audit(by, connection.id, link.id, now))
-    url = link_url(signer, rt.settings.resolved_public_url, link.id)
-    return Invitation(url, named.label, link.expires_at, link.id)
+        await session.get_one(Connection, connection.id, with_for_update=True)
+        link = None if anew else await _given_again(session, asked, by, now=now)
+        made = link or await _made(session, asked, by, now=now)
+    url = link_url(signer, rt.settings.resolved_public_url, made.id)
+    return _invitation(made, url, named.label, is_new=link is None)
 
 
 async def invite_new(
-    rt: Runtime, customer: str, system: str, *, app: str, by: str, now: datetime
+    rt: Runtime,
+    customer: str,
+    system: str,
+    *,
+    app: str,
+    by: str,
+    now: datetime,
+    anew: bool = False,
 ) -> Invitation:
     """A link by which `customer` connects `system`; one nobody knows yet is taken into the books.
 
-    Raises `BadInvitation`, `UnknownApp`, `ReadOnlyApp`.
+    One that was made before for a system of that name and still works is given again; `anew` as
+    for `invite_again`. Raises `BadInvitation`, `UnknownApp`, `ReadOnlyApp`.
     """
     name = " ".join(customer.split())
     if not name or not system.strip():
@@ -74,40 +93,81 @@ async def invite_new(
     configured = await rt.app(app)
     signer = await load_signer(rt.store)
     async with rt.store.write() as session:
-        owner = await _customer(session, name)
+        owner = await _customer(rt.store, session, name, now=now)
         held = await app_for(session, configured, connection_id=None, customer_id=owner.id)
         if not held.manages:
             raise ReadOnlyApp(app, _ACTION, f"{owner.name} · {system.strip()}")
-        link = await make_link(
-            session,
-            app=app,
-            connection_id=None,
-            customer_id=owner.id,
-            system=system.strip(),
-            by=by,
-            now=now,
+        asked = _Asked(app=app, connection_id=None, customer_id=owner.id, system=system.strip())
+        link = None if anew else await _given_again(session, asked, by, now=now)
+        made = link or await _made(session, asked, by, now=now)
+    url = link_url(signer, rt.settings.resolved_public_url, made.id)
+    return _invitation(made, url, f"{owner.name} · {system.strip()}", is_new=link is None)
+
+
+class _Asked(TypedDict):
+    """What a link is for."""
+
+    app: str
+    connection_id: str | None
+    customer_id: str | None
+    system: str
+
+
+async def _given_again(
+    session: AsyncSession, asked: _Asked, by: str, *, now: datetime
+) -> ConnectLink | None:
+    """The link without an incident that works for the same; two at once lock what it is for."""
+    links = await session.scalars(
+        select(ConnectLink)
+        .where(
+            col(ConnectLink.app) == asked["app"],
+            col(ConnectLink.connection_id) == asked["connection_id"],
+            col(ConnectLink.customer_id) == asked["customer_id"],
+            col(ConnectLink.incident_id).is_(None),
+            col(ConnectLink.used_at).is_(None),
+            col(ConnectLink.expires_at) > now,
         )
-        session.add(_audit(by, owner.id, link.id, now))
-    url = link_url(signer, rt.settings.resolved_public_url, link.id)
-    return Invitation(url, f"{owner.name} · {system.strip()}", link.expires_at, link.id)
-
-
-async def _customer(session: AsyncSession, name: str) -> Customer:
-    known = await session.scalar(
-        select(Customer).where(func.lower(col(Customer.name)) == name.lower())
+        .order_by(col(ConnectLink.id).desc())
     )
+    wanted = asked["system"].casefold()
+    for link in links:
+        if asked["connection_id"] is not None or link.system.casefold() == wanted:
+            link.expires_at = max(link.expires_at, now + LINK_LIVES)
+            subject = asked["connection_id"] or asked["customer_id"] or ""
+            session.add(_audit(by, "connect.link_given_again", subject, link.id, now))
+            return link
+    return None
+
+
+async def _made(session: AsyncSession, asked: _Asked, by: str, *, now: datetime) -> ConnectLink:
+    link = await make_link(session, **asked, by=by, now=now)
+    subject = asked["connection_id"] or asked["customer_id"] or ""
+    session.add(_audit(by, "connect.link_made", subject, link.id, now))
+    return link
+
+
+def _invitation(link: ConnectLink, url: str, for_whom: str, *, is_new: bool) -> Invitation:
+    return Invitation(
+        url, for_whom, link.expires_at, link.id, link.created_at, link.created_by, is_new
+    )
+
+
+async def _customer(store: Store, session: AsyncSession, name: str, *, now: datetime) -> Customer:
+    """The customer of this name, locked; two who name a new one at once make one."""
+    called = (
+        select(Customer).where(func.lower(col(Customer.name)) == name.lower()).with_for_update()
+    )
+    known = await session.scalar(called)
     if known is not None:
         return known
     base = slugify(name, max_length=60) or "customer"
     taken = await session.scalar(select(col(Customer.id)).where(col(Customer.slug) == base))
     identifier = new_id()
-    made = Customer(id=identifier, name=name, slug=f"{base}-{identifier[-6:]}" if taken else base)
-    session.add(made)
-    await session.flush()
-    return made
+    slug = f"{base}-{identifier[-6:]}" if taken else base
+    made = Customer(id=identifier, name=name, slug=slug, created_at=now)
+    await insert_ignore(store, session, Customer, [made.model_dump()])
+    return (await session.scalars(called)).one()
 
 
-def _audit(by: str, subject: str, link_id: str, now: datetime) -> Audit:
-    return Audit(
-        at=now, by=by, action="connect.link_made", subject=subject, detail={"link": link_id}
-    )
+def _audit(by: str, action: str, subject: str, link_id: str, now: datetime) -> Audit:
+    return Audit(at=now, by=by, action=action, subject=subject, detail={"link": link_id})

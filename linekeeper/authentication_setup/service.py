@@ -197,10 +197,16 @@ async def make_link(rt: Runtime, run_id: str, *, now: datetime) -> ConnectLink:
     if standing.link is not None and not row.send_again:
         return standing.link
     if subject.connection_id is not None:
-        made = await invite_again(rt, subject.connection_id, by=row.started_by, now=now)
+        made = await invite_again(rt, subject.connection_id, by=row.started_by, now=now, anew=True)
     else:
         made = await invite_new(
-            rt, subject.customer, subject.system, app=subject.app, by=row.started_by, now=now
+            rt,
+            subject.customer,
+            subject.system,
+            app=subject.app,
+            by=row.started_by,
+            now=now,
+            anew=True,
         )
     async with rt.store.write() as session:
         before, row = row.link_id, await known(session, run_id)

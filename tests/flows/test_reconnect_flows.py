@@ -152,13 +152,16 @@ async def test_a_link_is_made_without_an_incident_and_nonsense_is_refused(
         assert ended(await connect(connection=one.name, by="Petra", return_state=True))[0] == (
             "Completed"
         )
-        assert re.search(r"/connect/[\w-]{20,}", await running.artifact("connect-link"))
+        [url] = re.findall(r"/connect/[\w-]{20,}(?=\))", await running.artifact("connect-link"))
+        again = await connect(connection=one.name, by="Anna", return_state=True)
+        assert "It is the one that Petra had made on" in (again.message or "")
+        assert url in await running.artifact("connect-link")
         new = await connect(customer="Zeta Steel", system="UpKeep", return_state=True)
         assert new.name == "Completed"
         for wrong in ({}, {"connection": "nobody"}, {"customer": "x", "system": "y", "app": "z"}):
             assert (await connect(**wrong, return_state=True)).name == "Refused"
     assert len(await rows(store, ConnectLink)) == 2
-    assert {row.by for row in await rows(store, Audit)} == {"Petra", "connect form"}
+    assert {row.by for row in await rows(store, Audit)} == {"Petra", "Anna", "connect form"}
 
 
 async def test_disconnecting_is_a_preview_until_the_key_is_typed_by_somebody(
