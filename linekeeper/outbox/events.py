@@ -84,9 +84,18 @@ def incident_event(
 
 
 def request_reconnect_at(incident_id: str, at: datetime) -> Message:
-    """A row that has the case of an incident advanced at `at`, in order with nothing."""
-    key = f"reconnect:{incident_id}:at:{at:%Y%m%d%H%M}"
-    return Message(RECONNECT, key, {"incident_id": incident_id}, not_before=at)
+    """A row that has the case of an incident advanced at `at`, in order with its like alone.
+
+    Its key is the very moment: a look in the minute for which another was planned plans its own.
+    """
+    lane = planned_lane(incident_id)
+    key = f"{lane}:{at:%Y%m%d%H%M%S%f}"
+    return Message(RECONNECT, key, {"incident_id": incident_id}, lane, not_before=at)
+
+
+def planned_lane(incident_id: str) -> str:
+    """The lane of the looks at an incident's case that are planned."""
+    return f"reconnect:{incident_id}:at"
 
 
 def request_reconnects(incident_ids: Iterable[str]) -> list[Message]:

@@ -19,8 +19,9 @@ from linekeeper.incidents.lifecycle import IncidentChange, annotate
 from linekeeper.incidents.operate import NoIncident, audit_id
 from linekeeper.incidents.windows import resting_until
 from linekeeper.makini import ReadOnlyApp
-from linekeeper.outbox.events import request_reconnect_at
+from linekeeper.outbox.events import planned_lane, request_reconnect_at
 from linekeeper.outbox.queue import Message, enqueue
+from linekeeper.outbox.sender import supersede
 from linekeeper.reconnect.case import Case, Member, load_case
 from linekeeper.reconnect.remind import DEADLINE, JOINS_LATE
 from linekeeper.reconnect.runs import start_run, wake, withdraw_run
@@ -158,8 +159,20 @@ class _Asking:
             await announce(self._rt.store, self._session, [change], now=self._now)
 
     async def _look_again(self, at: datetime) -> None:
-        """At the end of a window, or soon: somebody may end it before."""
-        again = request_reconnect_at(self._case.incident.id, min(at, self._now + LOOK_AGAIN))
+        """Once, at the end of a window, or soon: somebody may end it before."""
+        incident_id, at = self._case.incident.id, min(at, self._now + LOOK_AGAIN)
+        planned = await self._session.execute(
+            select(col(Outbox.dedupe_key), col(Outbox.next_attempt_at)).where(
+                col(Outbox.lane) == planned_lane(incident_id),
+                col(Outbox.status) == "pending",
+                col(Outbox.claimed_by).is_(None),
+            )
+        )
+        looks = {row[0]: row[1] for row in planned}
+        if any(first <= at for first in looks.values()):
+            return
+        await supersede(self._session, looks, now=self._now)
+        again = request_reconnect_at(incident_id, at)
         await enqueue(self._rt.store, self._session, [again], now=self._now)
 
     async def _link(self, member: Member) -> str:

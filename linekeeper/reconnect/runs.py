@@ -9,6 +9,7 @@ from sqlmodel import col
 
 from linekeeper.incidents.announce import ROOT_CAUSE_WAIT, heads_of
 from linekeeper.outbox.queue import Message, enqueue
+from linekeeper.outbox.sender import supersede
 from linekeeper.reconnect.case import Case, load_case
 from linekeeper.runtime import Runtime
 from linekeeper.store.tables import Incident, Outbox, Reconnect
@@ -145,13 +146,23 @@ async def wake(
     over_at: datetime,
     now: datetime,
 ) -> None:
-    """Have the waiting run look at the database, unless it was just asked to."""
+    """Have the waiting run look at the database, unless it was just asked to.
+
+    Once, however often it was asked to while Prefect was away.
+    """
     if not needs_waking(reconnect.run_id, reconnect.woken_at, over_at=over_at, now=now):
         return
     reconnect.woken_at = now
     payload = {"resume": reconnect.run_id, "answer": {"by": "linekeeper"}}
-    key = f"run:wake:{reconnect.run_id}:{_turn(now, over_at, now)}"
-    await enqueue(rt.store, session, [Message("run", key, payload)], now=now)
+    woken = f"run:wake:{reconnect.run_id}"
+    key = f"{woken}:{_turn(now, over_at, now)}"
+    before = await session.scalars(
+        select(col(Outbox.dedupe_key)).where(
+            col(Outbox.lane) == woken, col(Outbox.status) == "pending"
+        )
+    )
+    await supersede(session, before.all(), now=now)
+    await enqueue(rt.store, session, [Message("run", key, payload, woken)], now=now)
 
 
 async def end_replaced(rt: Runtime, session: AsyncSession, run_id: str, *, now: datetime) -> None:
