@@ -193,20 +193,14 @@ async def confirm(rt: Runtime, run_id: str, *, now: datetime) -> str:
 async def make_link(rt: Runtime, run_id: str, *, now: datetime) -> ConnectLink:
     """Make the link, once where two workers take the run; what there is is kept, unless asked."""
     standing = await load_standing(rt, run_id, now=now)
-    row, subject = standing.row, standing.subject
+    row, subject, who = standing.row, standing.subject, standing.row.started_by
     if standing.link is not None and not row.send_again:
         return standing.link
     if subject.connection_id is not None:
-        made = await invite_again(rt, subject.connection_id, by=row.started_by, now=now, anew=True)
+        made = await invite_again(rt, subject.connection_id, by=who, now=now, anew=True)
     else:
         made = await invite_new(
-            rt,
-            subject.customer,
-            subject.system,
-            app=subject.app,
-            by=row.started_by,
-            now=now,
-            anew=True,
+            rt, subject.customer, subject.system, app=subject.app, by=who, now=now, anew=True
         )
     async with rt.store.write() as session:
         before, row = row.link_id, await known(session, run_id)
