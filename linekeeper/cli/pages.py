@@ -19,7 +19,7 @@ from linekeeper.cli.names import full_name
 from linekeeper.clock import utcnow
 from linekeeper.notify.channels import artifact_ids, remember_artifact, with_artifacts
 from linekeeper.runtime import Runtime
-from linekeeper.store.leases import holding
+from linekeeper.store.leases import LeaseLost, holding
 from linekeeper.views.audit import (
     MARKDOWN_ROWS,
     audit_headline,
@@ -39,6 +39,8 @@ from linekeeper.views.stamps import (
     kept_stamps,
 )
 
+LEASE = "artifacts"
+TRIES = 3
 PAGES_A_STEP = 20
 SMALL = 2
 """Parts of the page of all connections that are written whenever the fleet's page is; more are
@@ -153,7 +155,21 @@ async def put_artifact(
             await remember_artifact(rt.store, key, identifier, now=utcnow(), stamp=stamp)
         await list_in_run(client, key, identifier, description=description)
         return
-    async with holding(rt.store, "artifacts", rt.owner, wait=True):
+    for tries_left in reversed(range(TRIES)):
+        try:
+            identifier = await _made(rt, client, key, shown, stamp)
+            break
+        except LeaseLost:  # the machine slept; whoever has it now looks for the page as we do
+            if not tries_left:
+                raise
+    await list_in_run(client, key, identifier, description=description)
+
+
+async def _made(
+    rt: Runtime, client: PrefectClient, key: str, shown: Mapping[str, str], stamp: str | None
+) -> str:
+    """The id of the artifact `key`, made if Prefect has none. One at a time, or there were two."""
+    async with holding(rt.store, LEASE, rt.owner, wait=True):
         known = await newest(client, key)
         if known is None:
             new = {"key": key, "type": "markdown", **shown}
@@ -163,7 +179,7 @@ async def put_artifact(
             identifier = str(known.id)
             await _updated(client, identifier, shown)
         await remember_artifact(rt.store, key, identifier, now=utcnow(), stamp=stamp)
-    await list_in_run(client, key, identifier, description=description)
+        return identifier
 
 
 async def _updated(client: PrefectClient, identifier: str | None, shown: Mapping[str, str]) -> bool:

@@ -1,21 +1,28 @@
 """A page says what is so: whatever changed it, and nothing is written that did not change."""
 
+import asyncio
+import functools
 from datetime import timedelta
 from typing import Any
 
+import httpx
+import pytest
 from sqlalchemy import update
 from sqlmodel import col
 
-from linekeeper.cli.pages import keep_pages
+from linekeeper.cli import pages as the_pages
+from linekeeper.cli.pages import keep_pages, put_artifact
 from linekeeper.clock import utcnow
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store import Store
+from linekeeper.store.leases import holding
 from linekeeper.store.tables import (
     Connection,
     Customer,
     Incident,
     IncidentConnection,
+    Lease,
     Transition,
 )
 from tests.flows.conftest import Running, on_both
@@ -102,3 +109,28 @@ async def test_a_page_is_written_again_when_what_it_shows_changes(
             await running.client.request("DELETE", f"/artifacts/{artifact['id']}")
         await change(Customer, acme.id, name="Acme Metals")
         assert "# 🟢 Acme Metals · SAP ECC" in (await kept())["connection-acme-sap"]
+
+
+async def test_a_page_is_written_though_its_lease_was_lost_on_the_way(
+    running: Running, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(the_pages, "holding", functools.partial(holding, seconds=6))
+    stalled: list[str] = []
+
+    async def stall(request: httpx.Request) -> None:
+        """As the page is about to be made, the machine sleeps for longer than leases last."""
+        if request.method == "POST" and request.url.path.endswith("/artifacts/") and not stalled:
+            stalled.append(request.url.path)
+            async with rt.store.write() as session:
+                await session.execute(
+                    update(Lease)
+                    .where(col(Lease.name) == the_pages.LEASE)
+                    .values(owner="another", until=utcnow())
+                )
+            await asyncio.sleep(600)
+
+    async with Runtime.open(settings) as rt:
+        running.client._client.event_hooks["request"].append(stall)
+        await put_artifact(rt, running.client, "a-page", "so it is", description="")
+    assert stalled
+    assert "so it is" in await running.artifact("a-page")
