@@ -155,31 +155,45 @@ async def put_artifact(
             await remember_artifact(rt.store, key, identifier, now=utcnow(), stamp=stamp)
         await list_in_run(client, key, identifier, description=description)
         return
-    for tries_left in reversed(range(TRIES)):
-        try:
-            identifier = await _made(rt, client, key, shown, stamp)
-            break
-        except LeaseLost:  # the machine slept; whoever has it now looks for the page as we do
-            if not tries_left:
-                raise
+    identifier = await _made(rt, client, key, shown, stamp)
     await list_in_run(client, key, identifier, description=description)
 
 
 async def _made(
+    rt: Runtime,
+    client: PrefectClient,
+    key: str,
+    shown: Mapping[str, str],
+    stamp: str | None,
+    *,
+    tries: int = TRIES,
+) -> str:
+    """The id of the artifact `key`, made if Prefect has none. One at a time, or there were two.
+
+    Where the lease is lost, as when the machine slept, it looks again: another may have made it.
+    """
+    try:
+        async with holding(rt.store, LEASE, rt.owner, wait=True):
+            return await _make(rt, client, key, shown, stamp)
+    except LeaseLost:
+        if tries == 1:
+            raise
+    return await _made(rt, client, key, shown, stamp, tries=tries - 1)
+
+
+async def _make(
     rt: Runtime, client: PrefectClient, key: str, shown: Mapping[str, str], stamp: str | None
 ) -> str:
-    """The id of the artifact `key`, made if Prefect has none. One at a time, or there were two."""
-    async with holding(rt.store, LEASE, rt.owner, wait=True):
-        known = await newest(client, key)
-        if known is None:
-            new = {"key": key, "type": "markdown", **shown}
-            answer = await client.request("POST", "/artifacts/", json=new)
-            identifier = str(answer.json()["id"])
-        else:
-            identifier = str(known.id)
-            await _updated(client, identifier, shown)
-        await remember_artifact(rt.store, key, identifier, now=utcnow(), stamp=stamp)
-        return identifier
+    known = await newest(client, key)
+    if known is None:
+        new = {"key": key, "type": "markdown", **shown}
+        answer = await client.request("POST", "/artifacts/", json=new)
+        identifier = str(answer.json()["id"])
+    else:
+        identifier = str(known.id)
+        await _updated(client, identifier, shown)
+    await remember_artifact(rt.store, key, identifier, now=utcnow(), stamp=stamp)
+    return identifier
 
 
 async def _updated(client: PrefectClient, identifier: str | None, shown: Mapping[str, str]) -> bool:

@@ -134,7 +134,7 @@ class _Deciding:
             holding = held(situation, self._now, self._quiet, self._policy)
             if holding is None:
                 again = "reopened" if situation.round else "open"
-                self._firsts.append((situation, f"{situation.severity}, {again}"))
+                self._firsts.append((situation, f"severity {situation.severity}, {again}"))
             else:
                 self.decision.held[situation.id] = holding
             return
@@ -148,7 +148,7 @@ class _Deciding:
             morning = self._quiet.until(self._now)
             self.decision.held[situation.id] = Held("quiet", "quiet hours", morning)
         else:
-            self._firsts.append((situation, f"{situation.severity}, over already"))
+            self._firsts.append((situation, f"severity {situation.severity}, over already"))
 
     def more(
         self, situation: Situation, before: Mapping[tuple[str, str], Told], first: Told

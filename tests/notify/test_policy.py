@@ -47,7 +47,7 @@ class Renderer:
 def test_the_first_notice_comes_at_once_and_once() -> None:
     renderer = Renderer(AlertPolicy())
     [said] = renderer.at(NOW, situation()).say
-    assert (said.step, said.fold, said.why) == ("first", None, "normal, open")
+    assert (said.step, said.fold, said.why) == ("first", None, "severity normal, open")
     assert renderer.at(NOW + MINUTE, situation()).say == []
 
 
@@ -126,7 +126,7 @@ def test_what_opens_and_ends_in_maintenance_is_never_told() -> None:
 def test_what_is_over_before_a_deliverer_came_is_told_all_the_same() -> None:
     over = situation(resolved_at=NOW + MINUTE)
     [said] = Renderer(AlertPolicy()).at(NOW + HOUR, over).say
-    assert said.why == "normal, over already"
+    assert said.why == "severity normal, over already"
 
 
 def test_beyond_the_cap_messages_fold_into_one() -> None:
