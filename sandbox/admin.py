@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from .answers import Refused, bearer, body_of, error, json, spoilt, world_of
+from .answers import Refused, bearer, body_of, json, spoilt, world_of
 from .fleet import PROVIDERS, Connection
 from .paging import page_of
 from .tokens import Pair
@@ -201,10 +201,6 @@ def _listed(world: World, connection: Connection) -> dict[str, Any]:
     if world.settings.listed_ids and connection.id != connection.key:
         shown["id"] = connection.id
     return shown
-
-
-async def not_found(request: Request, _problem: Exception) -> Response:
-    return error(world_of(request), Refused(404, "NOT_FOUND", f"Nothing at {request.url.path}."))
 
 
 ROUTES = [

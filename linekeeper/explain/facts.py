@@ -249,7 +249,6 @@ class NotifyFacts:
     slack_trouble: str = ""
     unasked: tuple[str, ...] = ()
     """Why customers are asked for no login, a sentence each."""
-    timeline: tuple[tuple[datetime, str], ...] = ()
 
     def present(self) -> list[NoticeFacts]:
         """What was decided since it was opened the last time."""

@@ -14,7 +14,6 @@ from linekeeper.config import HealthPolicy
 from linekeeper.customers.naming import label
 from linekeeper.health.evidence import CALLS, dispute, is_readable, without_proof
 from linekeeper.health.judge import (
-    SEVERITY,
     Health,
     Judged,
     Observation,
@@ -42,11 +41,6 @@ class Change:
     before: Health
     after: Health
     observation: Observation
-
-    @property
-    def is_worse(self) -> bool:
-        """Whether it is worse than before."""
-        return SEVERITY[self.after] > SEVERITY[self.before]
 
 
 @dataclass(frozen=True, slots=True)

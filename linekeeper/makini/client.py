@@ -18,14 +18,12 @@ from linekeeper.makini.failures import read_json
 from linekeeper.makini.models import (
     ConnectionPage,
     ConnectionStatus,
-    Platform,
     RecordPage,
     TokenPair,
     WrongShape,
     is_token,
     parse_client,
     parse_connections,
-    parse_platforms,
     parse_record,
     parse_status,
     parse_tokens,
@@ -88,12 +86,6 @@ class MakiniClient:
         answer = await self._as_admin("GET", self._url("/api/system/client"))
         with self._reading(answer, None):
             return parse_client(self._json(answer, None))
-
-    async def platforms(self) -> list[Platform]:
-        """Return the systems Makini can connect to."""
-        answer = await self._as_admin("GET", self._url("/api/system/platforms"))
-        with self._reading(answer, None):
-            return parse_platforms(self._json(answer, None))
 
     async def list_connections(self) -> AsyncIterator[ConnectionPage]:
         """Yield every connection of the app, page by page.

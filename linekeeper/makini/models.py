@@ -91,15 +91,6 @@ class TokenPair:
 
 
 @dataclass(frozen=True, slots=True)
-class Platform:
-    """A system Makini can connect to."""
-
-    slug: str
-    name: str
-    description: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class RecordPage:
     """One page of records as Makini sent them, and what it said about the next.
 
@@ -260,18 +251,6 @@ def parse_tokens(value: object, *, now: datetime, minted: bool) -> TokenPair:
 def is_token(value: str) -> bool:
     """Whether `value` may stand in an Authorization header: printable ASCII without spaces."""
     return bool(value) and value.isascii() and value.isprintable() and " " not in value
-
-
-def parse_platforms(value: object) -> list[Platform]:
-    """Return the platforms in an answer. Raises WrongShape."""
-    return [
-        Platform(
-            slug=text(entry.get("slug")),
-            name=text(entry.get("name")) or text(entry.get("slug")),
-            description=text(entry.get("description")),
-        )
-        for entry in parse_rows(value)
-    ]
 
 
 def parse_rows(value: object) -> list[dict[str, Any]]:

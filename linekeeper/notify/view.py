@@ -15,6 +15,7 @@ from sqlmodel import col
 
 from linekeeper.access.pending import KeptLogin, kept_logins
 from linekeeper.incidents.announce import RANKED
+from linekeeper.outbox.events import IncidentFacts
 from linekeeper.store.engine import Store, chunked
 from linekeeper.store.tables import (
     Connection,
@@ -65,17 +66,9 @@ class MemberView:
 
 
 @dataclass(frozen=True, slots=True)
-class IncidentView:
+class IncidentView(IncidentFacts):
     """An incident as it is at one moment. `members` holds the first `MEMBERS_SHOWN`."""
 
-    id: str
-    kind: str
-    scope: str
-    app: str
-    provider: str
-    title: str
-    status: str
-    revision: int
     opened_at: datetime
     reopened_at: datetime | None = None
     acknowledged_at: datetime | None = None

@@ -10,7 +10,6 @@ from typing import Any
 
 from sqlalchemy import bindparam, or_, update
 from sqlalchemy.exc import SQLAlchemyError
-from sqlmodel import col, select
 
 from linekeeper.clock import monotonic
 from linekeeper.store.engine import Store, insert_ignore
@@ -102,14 +101,6 @@ _HOLD = (
 
 def _of(held: Held, ends: datetime) -> dict[str, Any]:
     return {"called": held.name, "by": held.owner, "fenced": held.fence, "ends": ends}
-
-
-async def holder(store: Store, name: str, *, now: datetime) -> str | None:
-    """Who holds `name` at `now`; None if nobody does."""
-    async with store.read() as session:
-        return await session.scalar(
-            select(Lease.owner).where(col(Lease.name) == name, col(Lease.until) > now)
-        )
 
 
 @asynccontextmanager

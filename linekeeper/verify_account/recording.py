@@ -107,9 +107,6 @@ def _link(value: object) -> str | None:
     return "~link?" + "&".join(names)
 
 
-VERSION = 1
-
-
 @dataclass(frozen=True, slots=True)
 class Exchange:
     """One question put to Makini with its answer, or one webhook that came (`method` WEBHOOK)."""

@@ -25,10 +25,10 @@ from sqlmodel import col
 import sandbox
 from linekeeper.clock import utcnow
 from linekeeper.store import Store
-from linekeeper.store.leases import holder
 from linekeeper.store.tables import Change, Connection, Incident, WebhookEvent
 from tests.e2e.conftest import until
 from tests.e2e.site import Site, missing, site
+from tests.leases import holder
 from tests.newest_runs import newest_runs
 from tests.reconcile.conftest import ENTITIES, index_of, parsed
 

@@ -369,11 +369,6 @@ async def test_a_key_that_would_lead_elsewhere_is_refused(
     assert peer.seen == []
 
 
-async def test_platforms_are_listed(peer: Peer, makini: MakiniClient) -> None:
-    peer.answer("GET", "/api/system/platforms", {"data": [{"slug": "sap-ecc", "name": "SAP ECC"}]})
-    assert [(p.slug, p.name) for p in await makini.platforms()] == [("sap-ecc", "SAP ECC")]
-
-
 # Status and records
 
 

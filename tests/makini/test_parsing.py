@@ -18,7 +18,6 @@ from linekeeper.makini.models import (
     WrongShape,
     parse_connections,
     parse_metadata,
-    parse_platforms,
     parse_rows,
     parse_status,
     parse_tokens,
@@ -50,7 +49,6 @@ PARSERS: list[Callable[[Any], object]] = [
     lambda value: parse_status(value, request_id=None, latency=0.0),
     lambda value: parse_tokens(value, now=NOW, minted=False),
     lambda value: parse_connections(parse_rows(value)),
-    parse_platforms,
     parse_metadata,
 ]
 

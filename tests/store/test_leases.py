@@ -8,7 +8,8 @@ from sqlalchemy.exc import OperationalError
 
 from linekeeper.clock import utcnow
 from linekeeper.store import Store
-from linekeeper.store.leases import LeaseLost, acquire, holder, holding, release, renew
+from linekeeper.store.leases import LeaseLost, acquire, holding, release, renew
+from tests.leases import holder
 
 
 async def test_only_one_of_many_gets_a_lease(store: Store) -> None:
