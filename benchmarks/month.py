@@ -25,7 +25,13 @@ from sqlmodel import col
 
 from linekeeper.config import AlertPolicy, AppConfig, Configuration, HealthPolicy, SlackConfig
 from linekeeper.config.alerts import quiet_times
-from linekeeper.health.judge import Health, Judged, Observation, Outcome, dump
+from linekeeper.health.evidence import (
+    Health,
+    Judged,
+    Observation,
+    Outcome,
+    dump,
+)
 from linekeeper.health.service import observe
 from linekeeper.incidents.conclude import conclude
 from linekeeper.incidents.news import find_news, mark_reported

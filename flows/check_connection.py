@@ -11,7 +11,7 @@ from pydantic import Field
 from flows.form import form
 from linekeeper.clock import utcnow
 from linekeeper.customers.find import NotFound, find_connection
-from linekeeper.health.judge import Health
+from linekeeper.health.evidence import Health
 from linekeeper.incidents.news import since
 from linekeeper.store.tables import Connection
 from linekeeper.text import health_name

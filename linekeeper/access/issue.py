@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.clock import monotonic, utcnow
-from linekeeper.health.judge import Health
+from linekeeper.health.evidence import Health
 from linekeeper.makini import MakiniError
 from linekeeper.runtime import Runtime
 from linekeeper.store import is_id

@@ -12,8 +12,8 @@ from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig, HealthPolicy
 from linekeeper.consumer.events import NotConfigured, apply, failed, giving_back
 from linekeeper.exact import read
-from linekeeper.health.evidence import is_older
-from linekeeper.health.judge import CLOCK_SLACK, Observation, Outcome, load
+from linekeeper.health.evidence import Observation, Outcome, is_older, load
+from linekeeper.health.judge import CLOCK_SLACK
 from linekeeper.health.scope import doubt
 from linekeeper.health.service import observe
 from linekeeper.inbox.claim import Event, Settled, claim_events

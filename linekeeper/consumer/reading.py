@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from linekeeper.clock import monotonic, utcnow
 from linekeeper.config import AppConfig
-from linekeeper.health.judge import Observation
+from linekeeper.health.evidence import Observation
 from linekeeper.health.probe import refused_token, understand_error
 from linekeeper.health.scope import DataCaller
 from linekeeper.inbox.routing import Target

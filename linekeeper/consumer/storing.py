@@ -12,7 +12,7 @@ from linekeeper.config import Configuration
 from linekeeper.consumer.events import give_up
 from linekeeper.consumer.readers import Batch
 from linekeeper.consumer.reading import Records, Refused
-from linekeeper.health.judge import Observation
+from linekeeper.health.evidence import Observation
 from linekeeper.health.service import observe
 from linekeeper.inbox.claim import Event, Settled, remember_keys
 from linekeeper.inbox.plan import Ask, Plan, mark_done

@@ -15,32 +15,15 @@ from linekeeper.health.evidence import (
     CACHED,
     CALLS,
     OURS,
-    SEVERITY,
     Evidence,
     Health,
     Judged,
     Observation,
     Outcome,
     contradicts,
-    dump,
     is_late,
     is_older,
-    load,
 )
-
-__all__ = [
-    "SEVERITY",
-    "Evidence",
-    "Health",
-    "Judged",
-    "Observation",
-    "Outcome",
-    "Verdict",
-    "dump",
-    "is_trouble",
-    "judge",
-    "load",
-]
 
 
 @dataclass(frozen=True, slots=True)

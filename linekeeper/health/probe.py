@@ -3,7 +3,7 @@
 from dataclasses import replace
 from datetime import datetime
 
-from linekeeper.health.judge import Observation, Outcome
+from linekeeper.health.evidence import Observation, Outcome
 from linekeeper.makini import OTHER_SHAPE, ConnectionStatus, ErrorKind, MakiniError
 from linekeeper.tokens.caller import Caller, NoToken
 

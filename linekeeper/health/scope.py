@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.clock import utcnow
-from linekeeper.health.judge import Evidence, Outcome
+from linekeeper.health.evidence import Evidence, Outcome
 from linekeeper.health.probe import understand
 from linekeeper.makini import ErrorKind, ErrorScope, MakiniError, error_scope
 from linekeeper.store import Store

@@ -12,18 +12,19 @@ from sqlmodel import col
 from linekeeper.clock import uniform
 from linekeeper.config import HealthPolicy
 from linekeeper.customers.naming import label
-from linekeeper.health.evidence import CALLS, dispute, is_readable, without_proof
-from linekeeper.health.judge import (
+from linekeeper.health.evidence import (
+    CALLS,
     Health,
     Judged,
     Observation,
     Outcome,
-    Verdict,
+    dispute,
     dump,
-    judge,
+    is_readable,
     load,
-    without_future,
+    without_proof,
 )
+from linekeeper.health.judge import Verdict, judge, without_future
 from linekeeper.outbox.events import About, connection_event
 from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.store import Store, new_id, tables

@@ -155,7 +155,7 @@ def _singular(parts: tuple[str, ...]) -> tuple[str, ...]:
 
 
 Says = Literal["answered", "login_restored", "sync_failing", "login_lost", "missed", "refused"]
-"""Values of `linekeeper.health.judge.Outcome`."""
+"""Values of `linekeeper.health.evidence.Outcome`."""
 
 MAX_SAID = 300
 _INNER = ("details", "data", "payload", "body", "connection")

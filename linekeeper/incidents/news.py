@@ -11,7 +11,7 @@ from sqlmodel import col
 
 from linekeeper.config import HealthPolicy
 from linekeeper.customers.naming import label
-from linekeeper.health.judge import SEVERITY, Health
+from linekeeper.health.evidence import SEVERITY, Health
 from linekeeper.incidents import lifecycle
 from linekeeper.incidents.kinds import severity
 from linekeeper.incidents.operate import is_snoozed

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.clock import utcnow
-from linekeeper.health.judge import Health
+from linekeeper.health.evidence import Health
 from linekeeper.reconcile.causes import (
     AWAY,
     DOWN,

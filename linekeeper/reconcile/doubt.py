@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from linekeeper.clock import utcnow
-from linekeeper.health.judge import Observation, Outcome
+from linekeeper.health.evidence import Observation, Outcome
 from linekeeper.health.probe import refused_token
 from linekeeper.health.scope import DataCaller, make_suspect
 from linekeeper.health.service import observe

@@ -12,7 +12,7 @@ from linekeeper.access.links import links_of_lost_logins
 from linekeeper.access.pending import kept_logins
 from linekeeper.config import AppConfig
 from linekeeper.customers.naming import label
-from linekeeper.health.judge import Health
+from linekeeper.health.evidence import Health
 from linekeeper.incidents.suppressed import implemented
 from linekeeper.store import Store, is_id
 from linekeeper.store.modes import UNSAID, Chosen, app_of

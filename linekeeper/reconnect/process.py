@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.clock import utcnow, zone_of
-from linekeeper.health.judge import Observation, Outcome
+from linekeeper.health.evidence import Observation, Outcome
 from linekeeper.health.login_check import read_surely, readable_entities
 from linekeeper.health.service import observe
 from linekeeper.incidents.announce import announce

@@ -12,8 +12,14 @@ from sqlmodel import col
 from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig
 from linekeeper.groups import task_group
-from linekeeper.health.evidence import wants_read
-from linekeeper.health.judge import Health, Judged, Observation, Outcome, load
+from linekeeper.health.evidence import (
+    Health,
+    Judged,
+    Observation,
+    Outcome,
+    load,
+    wants_read,
+)
 from linekeeper.health.login_check import is_check_due, read_one, readable_entities
 from linekeeper.health.probe import probe, understand_error
 from linekeeper.health.service import Change, observe

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import select
 from sqlmodel import col
 
-from linekeeper.health.judge import Health
+from linekeeper.health.evidence import Health
 from linekeeper.runtime import Runtime, UnknownApp
 from linekeeper.store.tables import Audit, Connection, Credential
 from linekeeper.sweep.batch import probe_batch

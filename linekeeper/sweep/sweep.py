@@ -18,7 +18,7 @@ from linekeeper.config import AppConfig, HealthPolicy
 from linekeeper.customers.adopt import Adoption, adopt
 from linekeeper.customers.succession import succeed_listed
 from linekeeper.health.absence import Missing, conclude_missing, find_missing
-from linekeeper.health.judge import Health, Observation, Outcome
+from linekeeper.health.evidence import Health, Observation, Outcome
 from linekeeper.health.service import observe
 from linekeeper.incidents.conclude import conclude
 from linekeeper.makini import ConnectionPage, ListedConnection

@@ -17,7 +17,12 @@ from sqlmodel import col
 
 from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig
-from linekeeper.health.judge import Health, Judged, Observation, Outcome
+from linekeeper.health.evidence import (
+    Health,
+    Judged,
+    Observation,
+    Outcome,
+)
 from linekeeper.makini import MakiniError
 from linekeeper.runtime import Runtime
 from linekeeper.store.tables import Connection, Credential

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from linekeeper.health.judge import Health
+from linekeeper.health.evidence import Health
 from linekeeper.markdown import MAX_MESSAGE, code, image, table, text, when
 from linekeeper.people import person
 from linekeeper.text import health_name

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from linekeeper.health.judge import Evidence
+from linekeeper.health.evidence import Evidence
 
 
 def evidence_sentence(evidence: Mapping[str, int]) -> str:

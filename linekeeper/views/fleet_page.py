@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from linekeeper.health.judge import Evidence, Health
+from linekeeper.health.evidence import Evidence, Health
 from linekeeper.markdown import image, table, text, when
 from linekeeper.text import letters
 from linekeeper.views.evidence import evidence_sentence, how_to_verify

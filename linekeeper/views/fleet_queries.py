@@ -13,7 +13,8 @@ from linekeeper.access.pending import kept_logins
 from linekeeper.budget import stated_in_words
 from linekeeper.config import Configuration
 from linekeeper.customers.naming import label
-from linekeeper.health.judge import Evidence, Health, is_trouble
+from linekeeper.health.evidence import Evidence, Health
+from linekeeper.health.judge import is_trouble
 from linekeeper.spending import read_spent
 from linekeeper.store import Store
 from linekeeper.store.tables import (

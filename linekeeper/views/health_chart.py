@@ -24,7 +24,7 @@ from linekeeper.charts import (
     small,
     title,
 )
-from linekeeper.health.judge import Health
+from linekeeper.health.evidence import Health
 from linekeeper.text import health_name
 
 _STEPS = (300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200, 86_400)

@@ -26,8 +26,8 @@ from flows.reconnect import reconnect
 from flows.refresh_tokens import refresh_tokens
 from linekeeper.clock import utcnow
 from linekeeper.customer_page.links import give_link
-from linekeeper.health.judge import Observation as Observed
-from linekeeper.health.judge import Outcome
+from linekeeper.health.evidence import Observation as Observed
+from linekeeper.health.evidence import Outcome
 from linekeeper.health.service import observe
 from linekeeper.incidents.conclude import conclude
 from linekeeper.makini import TokenPair

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from linekeeper.health.judge import Health
+from linekeeper.health.evidence import Health
 from linekeeper.views.health_chart import (
     BUCKETS,
     LOOKS,

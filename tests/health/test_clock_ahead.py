@@ -8,7 +8,7 @@ from linekeeper.clock import utcnow
 from linekeeper.config import HealthPolicy
 from linekeeper.consumer.alive import DEAD_AFTER
 from linekeeper.consumer.clock_ahead import put_right
-from linekeeper.health.judge import Observation, Outcome
+from linekeeper.health.evidence import Observation, Outcome
 from linekeeper.health.service import observe
 from linekeeper.runtime import Runtime
 from linekeeper.sweep.sweep import take_list

@@ -10,7 +10,7 @@ from sqlmodel import col
 
 import sandbox
 from linekeeper.clock import utcnow
-from linekeeper.health.judge import Observation, Outcome, load
+from linekeeper.health.evidence import Observation, Outcome, load
 from linekeeper.health.scope import count_reads
 from linekeeper.health.service import observe
 from linekeeper.incidents.conclude import conclude

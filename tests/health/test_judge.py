@@ -6,17 +6,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from linekeeper.config import HealthPolicy
-from linekeeper.health.evidence import OURS, is_older, wants_read
-from linekeeper.health.judge import (
+from linekeeper.health.evidence import (
+    OURS,
     Health,
     Judged,
     Observation,
     Outcome,
     dump,
-    is_trouble,
-    judge,
+    is_older,
     load,
+    wants_read,
 )
+from linekeeper.health.judge import is_trouble, judge
 
 T0 = datetime(2026, 11, 24, 8, 0, tzinfo=UTC)
 POLICY = HealthPolicy()

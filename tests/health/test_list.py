@@ -11,7 +11,7 @@ from sqlmodel import col
 
 import sandbox
 from linekeeper.clock import utcnow
-from linekeeper.health.judge import Observation, Outcome
+from linekeeper.health.evidence import Observation, Outcome
 from linekeeper.health.service import observe
 from linekeeper.makini import ErrorKind, MakiniError
 from linekeeper.runtime import Runtime

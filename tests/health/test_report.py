@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from hypothesis import given
 
-from linekeeper.health.judge import Health
+from linekeeper.health.evidence import Health
 from linekeeper.store import new_id
 from linekeeper.store.tables import (
     Connection,

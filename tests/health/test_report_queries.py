@@ -8,7 +8,8 @@ from sqlalchemy import select
 from sqlmodel import SQLModel, col
 
 from linekeeper.config import AppConfig, Configuration
-from linekeeper.health.judge import Health, is_trouble
+from linekeeper.health.evidence import Health
+from linekeeper.health.judge import is_trouble
 from linekeeper.store import Store, new_id
 from linekeeper.store.tables import (
     AppState,

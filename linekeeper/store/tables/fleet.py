@@ -83,7 +83,7 @@ class Connection(SQLModel, table=True):
     last_webhook_at: datetime | None = optional_time()
     next_probe_at: datetime | None = optional_time()
     judged: dict[str, Any] = Field(default_factory=dict, sa_column=Column(Json, nullable=False))
-    """What `judge` remembers (linekeeper.health.judge.Judged), as JSON."""
+    """What `judge` remembers (linekeeper.health.evidence.Judged), as JSON."""
     missing_since: datetime | None = optional_time()
     """Since when Makini's list lacks it; in the next list without it, it is disconnected."""
     unlisted_since: datetime | None = optional_time()
