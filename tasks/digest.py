@@ -32,7 +32,7 @@ async def write_availability() -> None:
 
 @task(name="write-digest", task_run_name="update digest page", retries=2)
 async def write_digest(*, tell: bool) -> tuple[str, str]:
-    """Write the artifact `digest`, and with `tell` the outbox row; returns headline and lane."""
+    """Write the artifact `digest`, and with `tell` the outbox row; returns headline and order."""
     rt = runtime()
     day = await gather(rt.store, (await rt.configuration()).apps, now=utcnow())
     async with get_client() as client:

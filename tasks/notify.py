@@ -44,9 +44,9 @@ async def _passing(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> b
 async def notify(lanes: Sequence[str]) -> int:
     """Deliver what is due in Slack and return how many messages were sent.
 
-    `lanes` are those of the outbox the flow wrote to. Without Slack the log shows what would have
-    been sent. Raises `NotDelivered` while something in `lanes` is still to be told; suppress
-    it where that must not fail the flow.
+    `lanes` are the ordering keys under which the flow wrote. Without Slack the log shows what would
+    have been sent. Raises `NotDelivered` while something under `lanes` is still to be sent;
+    suppress it where that must not fail the flow.
     """
     rt, log = runtime(), get_run_logger()
     context = FlowRunContext.get()
@@ -73,7 +73,7 @@ async def notify(lanes: Sequence[str]) -> int:
 
 
 def incident_lanes(incident_ids: Sequence[str]) -> list[str]:
-    """The lanes of everything said about `incident_ids`."""
+    """The ordering keys of everything said about `incident_ids`."""
     return [incident_lane(identifier) for identifier in incident_ids]
 
 

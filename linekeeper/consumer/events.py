@@ -110,7 +110,7 @@ async def apply(
 
 
 async def failed(rt: Runtime, claimed: Claimed, troubles: Sequence[Trouble]) -> None:
-    """The first of each lane's events failed: it is put back, or given up as dead.
+    """The first event of each ordering key failed: it is retried later, or given up as dead.
 
     Those behind it wait as long; if it is given up they are free at once.
     """

@@ -67,7 +67,7 @@ FindLinks = Callable[[], Awaitable[Links]]
 """Where the Prefect UI and its forms are, for links in messages."""
 
 
-def lanes(
+def service_loops(
     rt: Runtime,
     orchestrator: Orchestrator,
     find_links: FindLinks,
@@ -248,7 +248,7 @@ async def run_consumer(
             is_started = True
             return False
 
-        parts = lanes(
+        parts = service_loops(
             rt,
             orchestrator,
             find_links,

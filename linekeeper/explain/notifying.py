@@ -144,7 +144,7 @@ async def _facts(
     )
     state = await read_state(session, configuration, now)
     decision = decide(
-        state.situations, state.told, policy=configuration.alerts, reach=state.reach, now=now
+        state.situations, state.notified, policy=configuration.alerts, reach=state.reach, now=now
     )
     held = decision.held.get(incident.id)
     covering = (await silences(session, [incident], now))[incident.id]

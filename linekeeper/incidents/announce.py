@@ -172,7 +172,7 @@ async def say(
 
 
 def incident_lane(incident_id: str) -> str:
-    """The outbox lane of everything said about an incident."""
+    """The ordering key of everything said about an incident."""
     return f"slack:incident:{incident_id}"
 
 

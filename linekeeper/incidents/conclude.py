@@ -111,7 +111,7 @@ async def _bring(
     open_before: Mapping[str, Sequence[tuple[str, datetime]]],
     now: datetime,
 ) -> IncidentChange:
-    """Make the incident's row and members what `wanted` says; returns what people are told."""
+    """Make the incident's row and members what `wanted` says; returns what is to be said."""
     title = _title(wanted, fleet, len(await _ever(session, wanted)))
     before = dict(known.members) if known else {}
     if wanted.id is None:

@@ -25,7 +25,7 @@ What = Literal["opened", "reopened", "changed", "acknowledged", "resolved", "mer
 
 @dataclass(frozen=True, slots=True)
 class IncidentChange:
-    """One change people are told about. `text` is its line in the diary; empty: no line."""
+    """One change people are notified of. `text` is its line in the timeline; empty: no line."""
 
     incident_id: str
     what: What

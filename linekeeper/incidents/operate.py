@@ -266,7 +266,7 @@ async def end(
 ) -> tuple[Subject, int]:
     """End what windows and mutes there are of exactly what is named; returns how many there were.
 
-    What is still wrong then is told. Raises `NotFound`.
+    What is still wrong then is notified. Raises `NotFound`.
     """
     async with store.write() as session:
         subject = await find_subject(session, scope, wanted)

@@ -1,4 +1,4 @@
-"""What is observed and recorded, not told: windows, mutes, what follows from an app's trouble.
+"""What is recorded without notifying anybody: windows, mutes, what an app's trouble explains.
 
 Only an app that was unreachable as a whole explains what else is wrong with it. A list that can't
 be read or looks truncated explains nothing about any connection, and an app's incident of a few
@@ -75,7 +75,7 @@ IncidentRow = Incident | Row[Any]
 
 @dataclass(frozen=True, slots=True)
 class Silence:
-    """A time in which an incident is observed and recorded, not told: maintenance, a mute, …"""
+    """A time in which nobody is notified of an incident that is recorded: maintenance, a mute, …"""
 
     starts_at: datetime
     ends_at: datetime
@@ -87,7 +87,7 @@ PAUSE = "pause"
 _OURS = frozenset({"canary_lost", "webhooks_behind"})
 """Kinds that are about what Linekeeper goes on with in a pause; `house` is the scope of others."""
 FORGOTTEN_AFTER = timedelta(days=7)
-"""What was resolved longer ago and never told will not be."""
+"""What was resolved longer ago and never notified will not be."""
 _COVERED = ("unreachable", "unknown", "degraded", "webhooks_silent", "webhooks_behind")
 """Kinds that follow from an app that is unreachable as a whole."""
 _AT_ONCE = 5_000
@@ -154,7 +154,7 @@ async def silences(
     *,
     back: timedelta = FORGOTTEN_AFTER,
 ) -> dict[str, list[Silence]]:
-    """By incident, the times in which it is not to be told.
+    """By incident, the times in which nobody is to be notified of it.
 
     Those that begin later are left out, and those that ended longer than `back` ago.
     """
@@ -181,7 +181,7 @@ async def silences(
 async def suppressed(
     session: AsyncSession, incidents: Sequence[IncidentRow], now: datetime
 ) -> dict[str, str]:
-    """Those of `incidents` that are not to be told at `now`, each with why."""
+    """Those of `incidents` of which nobody is to be notified at `now`, each with why."""
     found = await silences(session, incidents, now, back=APP_GRACE)
     return {
         identifier: covering[0].why

@@ -1,7 +1,7 @@
 """Where messages are, so that each is posted once and then edited; and which channels take none.
 
-That it takes none is kept, so that it is said once, and others are told instead. Of Slack also the
-rows beside the one that is sent: said together with it, or held with it.
+That it takes none is kept, so that it is said once, and the fallback channels are notified. Of
+Slack also the rows beside the one that is sent: said together with it, or held with it.
 """
 
 from collections.abc import Sequence
@@ -184,7 +184,7 @@ async def troubles(store: Store) -> list[NoticeChannel]:
 
 
 BURST = 10
-"""More diary entries than this that wait behind each other are said as one."""
+"""More timeline entries than this that wait behind each other are said as one."""
 _BURST_LIMIT = 3_000
 _BEHIND = (
     select(OUTBOX.c.id, OUTBOX.c.payload)
@@ -197,7 +197,7 @@ _BEHIND = (
     .order_by(OUTBOX.c.seq)
     .limit(1_000)
 )
-"""What waits in a lane behind a row."""
+"""What waits behind a row under its ordering key."""
 
 
 async def hold_channel(
@@ -205,7 +205,7 @@ async def hold_channel(
 ) -> None:
     """Nothing of channel `slack` is due before `until`; each row says why.
 
-    `only` narrows it to incidents that were told of in the Slack channel of this name.
+    `only` narrows it to incidents that were announced in the Slack channel of this name.
     """
     await session.execute(
         _waiting(only)
@@ -236,14 +236,14 @@ def _waiting(only: str | None) -> Update:
     """Rows of channel `slack` that nobody has in hand, perhaps of one Slack channel only."""
     waiting = update(OUTBOX)
     if only is not None:
-        told = select(Notice).where(
+        notified = select(Notice).where(
             col(Notice.channel) == "slack",
             col(Notice.step) == "first",
             func.coalesce(col(Notice.slack_channel), DEFAULT) == only,
         )
         incident_id = cast(col(Notice.incident_id), String)
-        of_incident = told.with_only_columns(literal("slack:incident:") + incident_id)
-        of_fold = told.with_only_columns(literal(fold_lane("")) + col(Notice.fold))
+        of_incident = notified.with_only_columns(literal("slack:incident:") + incident_id)
+        of_fold = notified.with_only_columns(literal(fold_lane("")) + col(Notice.fold))
         of_fold = of_fold.where(col(Notice.fold).is_not(None))
         waiting = waiting.where(or_(OUTBOX.c.lane.in_(of_incident), OUTBOX.c.lane.in_(of_fold)))
     return waiting.where(
@@ -254,7 +254,7 @@ def _waiting(only: str | None) -> Update:
 
 
 async def gather_burst(store: Store, row: OutboxRow, *, now: datetime) -> OutboxRow:
-    """The diary entry `row`, together with those behind it in its lane if they are a burst.
+    """The timeline entry `row`, together with those that wait behind it if they are a burst.
 
     What it gathers is in its payload and settled in one transaction, before anything is said.
     """
@@ -343,7 +343,7 @@ _SUPPRESS = (
 async def suppress_behind(
     session: AsyncSession, row: OutboxRow, why: str | None, *, now: datetime
 ) -> None:
-    """Suppress what waits behind `row`, which is, unless its incident is told of by now."""
+    """Suppress what waits behind `row`, which is, unless its incident was announced by now."""
     incident_id = row.payload["incident_id"]
     which = {"behind": row.lane, "incident": incident_id, "why": why, "now": now}
     await session.execute(_SUPPRESS, which)

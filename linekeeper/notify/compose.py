@@ -91,7 +91,7 @@ def ours(text: str) -> Rendered:
 
 
 def note(text: str, page: str | None = None) -> Rendered:
-    """A text of its own, or an entry of a diary; `page` is where more of it is."""
+    """A text of its own, or an entry of a timeline; `page` is where more of it is."""
     pen = Mrkdwn()
     written = pen.text(text, SECTION_LIMIT, keep_lines=True) or "(nothing)"
     blocks: list[Block] = [SectionBlock(text=mrkdwn(written))]

@@ -58,7 +58,7 @@ def targets(urls: Iterable[Any]) -> dict[str, str]:
 
 def _decide(state: State, configuration: Configuration, now: datetime) -> Decision:
     return decide(
-        state.situations, state.told, policy=configuration.alerts, reach=state.reach, now=now
+        state.situations, state.notified, policy=configuration.alerts, reach=state.reach, now=now
     )
 
 

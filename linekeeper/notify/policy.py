@@ -1,8 +1,8 @@
-"""Who hears what, where and when. Pure: decided from state and clock only.
+"""Who is notified of what, where and when. Pure: decided from state and clock only.
 
-`decide` compares the incidents there are with what was said of them (`Told`) and returns what is
-to be said now. Whoever asks, and however often: what is in `Told` is never asked for again, and
-what isn't is asked for until it is. Defaults: INTERFACE "Policy defaults".
+`decide` compares the incidents there are with what was said of them (`Notified`) and returns what
+is to be said now. Whoever asks, and however often: what is in `Notified` is never asked for again,
+and what isn't is asked for until it is. Defaults: INTERFACE "Policy defaults".
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -13,11 +13,11 @@ from linekeeper.config import AlertPolicy
 from linekeeper.config.alerts import Quiet, quiet_times
 from linekeeper.incidents.announce import ROOT_CAUSE_WAIT
 from linekeeper.notify.routing import CAP, DEFAULT, OVER
-from linekeeper.notify.situations import Channel, Decision, Held, Reach, Say, Situation, Told
+from linekeeper.notify.situations import Channel, Decision, Held, Notified, Reach, Say, Situation
 
 RANK: Mapping[str, int] = {"low": 0, "normal": 1, "critical": 2, "never": 3}
 PATIENCE = timedelta(minutes=10)
-"""So long Slack may be out of reach until others are told instead."""
+"""So long Slack may be out of reach until others are notified instead."""
 _HOUR = timedelta(hours=1)
 _INSTANT = timedelta(microseconds=1)
 
@@ -42,23 +42,23 @@ def check(policy: AlertPolicy) -> None:
 
 def decide(
     situations: Iterable[Situation],
-    told: Iterable[Told],
+    notified: Iterable[Notified],
     *,
     policy: AlertPolicy,
     reach: Reach,
     now: datetime,
 ) -> Decision:
-    """What is to be said of `situations` now, given what was `told` of them.
+    """What is to be said of `situations` now, given what was said of them.
 
-    `told` holds everything told of `situations`, and whatever was told within the last hour, of
+    `notified` holds everything said of `situations`, and whatever was said within the last hour, of
     whichever incident.
     """
-    past: dict[str, list[Told]] = {}
-    for notice in told:
+    past: dict[str, list[Notified]] = {}
+    for notice in notified:
         past.setdefault(notice.incident_id, []).append(notice)
     deciding = _Deciding(policy, reach, now)
     for situation in sorted(situations, key=_urgency):
-        # What was said of an earlier opening is history: it is notified as the first time.
+        # What was said of an earlier opening is history: it is announced as the first time.
         before = {
             (notice.channel, notice.step): notice
             for notice in past.get(situation.id, ())
@@ -81,7 +81,7 @@ def decide(
 
 
 def held(situation: Situation, at: datetime, quiet: Quiet, policy: AlertPolicy) -> Held | None:
-    """Why `one` would not be told of for the first time at `at`; None if it would."""
+    """Why `one` would not be announced for the first time at `at`; None if it would."""
     for silence in situation.silences:
         if silence.starts_at <= at < silence.ends_at:
             return Held("silence", silence.why, silence.ends_at)
@@ -138,8 +138,8 @@ class _Deciding:
             else:
                 self.decision.held[situation.id] = holding
             return
-        # Over before it was told: what waits for the morning is told then, or at once if nothing
-        # held it back but a deliverer that was away; the rest was not to be told.
+        # Over before anybody was notified: what waits for the morning is said then, or at once if
+        # nothing held it back but a deliverer that was away; the rest is never said.
         last = max(situation.opened_at, situation.resolved_at - _INSTANT)
         then = held(situation, last, self._quiet, self._policy)
         if then is not None and then.cause != "quiet":
@@ -151,7 +151,7 @@ class _Deciding:
             self._firsts.append((situation, f"severity {situation.severity}, over already"))
 
     def more(
-        self, situation: Situation, before: Mapping[tuple[str, str], Told], first: Told
+        self, situation: Situation, before: Mapping[tuple[str, str], Notified], first: Notified
     ) -> None:
         """A reminder and an escalation of an open incident nobody has taken."""
         now, policy = self._now, self._policy
@@ -170,9 +170,9 @@ class _Deciding:
                     self._say(situation, channel, "escalation", why)
         if situation.severity == "low":
             return
-        reminders = [told for (_, step), told in before.items() if step.startswith("reminder:")]
+        reminders = [said for (_, step), said in before.items() if step.startswith("reminder:")]
         count = len(reminders)
-        latest = max([rested, *(told.at for told in reminders)])
+        latest = max([rested, *(said.at for said in reminders)])
         if now >= latest + reminder_gap(count, policy):
             why = f"not acknowledged {_hours(now - first.at)} after the first notice"
             self._say(situation, "slack", f"reminder:{count + 1}", why)
@@ -183,11 +183,11 @@ class _Deciding:
             return True
         return held(situation, self._now, self._quiet, self._policy) is not None
 
-    def elsewhere(self, situation: Situation, before: Mapping[tuple[str, str], Told]) -> None:
-        """Others hear where Slack can't, who joins included, and of the end if they heard of it."""
-        heard = [told for (channel, _), told in before.items() if channel == "elsewhere"]
+    def elsewhere(self, situation: Situation, before: Mapping[tuple[str, str], Notified]) -> None:
+        """Notify fallback channels where Slack can't be reached: also of who joins, and the end."""
+        said = [each for (channel, _), each in before.items() if channel == "elsewhere"]
         if situation.resolved_at is not None:
-            if heard and ("elsewhere", "resolved") not in before:
+            if said and ("elsewhere", "resolved") not in before:
                 self._say(situation, "elsewhere", "resolved", "it is over")
             return
         reach = reach_of(self._reach, situation.slack_channel)
@@ -197,8 +197,8 @@ class _Deciding:
         if not broken and reach.configured:
             return
         why = "Slack can't be reached" if broken else "Slack is not configured"
-        if heard:
-            known = max(told.at for told in heard)
+        if said:
+            known = max(each.at for each in said)
         elif situation.id in self._reach.delivered and not situation.round:
             known = reach.broken_since or self._now
         else:
@@ -207,27 +207,27 @@ class _Deciding:
         if situation.acknowledged_at is not None or self._is_hushed(situation):
             return
         if situation.joined_at is not None and situation.joined_at > known:
-            count = sum(told.step.startswith("joined:") for told in heard)
+            count = sum(each.step.startswith("joined:") for each in said)
             self._say(situation, "elsewhere", f"joined:{count + 1}", why)
 
-    def place_firsts(self, told: Sequence[Told]) -> None:
+    def place_firsts(self, notified: Sequence[Notified]) -> None:
         """Give each first notice a message of its own or, in the morning and over the cap, one.
 
         Each channel has its own morning and its own cap.
         """
         in_slack = [
-            notice for notice in told if notice.channel == "slack" and notice.step == "first"
+            notice for notice in notified if notice.channel == "slack" and notice.step == "first"
         ]
         for name in dict.fromkeys(situation.slack_channel for situation, _ in self._firsts):
             self._place_firsts(
                 name, [notice for notice in in_slack if notice.slack_channel == name]
             )
 
-    def _place_firsts(self, slack_channel: str, told: Sequence[Told]) -> None:
+    def _place_firsts(self, slack_channel: str, notified: Sequence[Notified]) -> None:
         cap = self._policy.cap_per_hour
         firsts = [(one, why) for one, why in self._firsts if one.slack_channel == slack_channel]
         started: dict[str, datetime] = {}
-        for notice in sorted(told, key=lambda notice: notice.at):
+        for notice in sorted(notified, key=lambda notice: notice.at):
             started.setdefault(notice.fold or notice.incident_id, notice.at)
         recent = {key for key, at in started.items() if self._now - at < _HOUR}
         morning, of_morning = self._morning(slack_channel, [one for one, _ in firsts], started)
@@ -262,7 +262,7 @@ class _Deciding:
         found = [(started.get(key, self._now), key) for key in recent if key.startswith(kind)]
         return max(found, default=(self._now, ""))[1]
 
-    def fold_elsewhere(self, told: Sequence[Told]) -> None:
+    def fold_elsewhere(self, notified: Sequence[Notified]) -> None:
         """What goes elsewhere at one moment is one message; over the cap and when quiet it waits.
 
         What was decided for Slack is not touched.
@@ -275,7 +275,7 @@ class _Deciding:
         )
         recent = {
             notice.at
-            for notice in told
+            for notice in notified
             if notice.channel == "elsewhere" and now - notice.at < _HOUR
         }
         if len(recent) >= policy.cap_per_hour:
@@ -288,7 +288,7 @@ class _Deciding:
     def _morning(
         self, slack_channel: str, firsts: Sequence[Situation], started: Collection[str]
     ) -> tuple[str, frozenset[str]]:
-        """The message of this morning, and who is told of in it: at least two who waited."""
+        """The message of this morning, and its incidents: at least two that waited."""
         dawn = self._quiet.ended(self._now)
         where = "" if slack_channel == DEFAULT else f":{slack_channel}"
         if dawn is None or f"morning:{dawn.isoformat()}{where}" in started:

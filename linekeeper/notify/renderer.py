@@ -1,7 +1,7 @@
 """One row of the outbox, said in Slack such that saying it again is harmless.
 
-An incident has one message, edited to what is true now, and a thread as its diary. A row that was
-tried before may have been heard: before anything is posted, its message is looked for by its key.
+An incident has one message, edited to what is true now, and a thread as its timeline. A row that
+was tried before may have reached Slack: before anything is posted, it is looked for by its key.
 """
 
 from collections.abc import Callable
@@ -47,7 +47,7 @@ class Renderer:
     async def say(self, row: OutboxRow, view: IncidentView | None, fold: str | None = None) -> bool:
         """Do what `row` asks; `view` is its incident, if it has one that exists.
 
-        `fold` is the message it was told in, if that is not its own. Returns whether Slack was
+        `fold` is the message it was announced in, if that is not its own. Returns whether Slack was
         asked for anything: there may be nothing to say beside another message.
         """
         match row.payload:
@@ -68,7 +68,7 @@ class Renderer:
             case {"do": "diary", "text": str(text)}:
                 if fold is not None and not await self._known(_needed(row, view)):
                     return False
-                await self._write_diary(row, _needed(row, view), text)
+                await self._write_entry(row, _needed(row, view), text)
             case {"do": "remind", "step": str(step), "why": str(why)}:
                 await self._remind(row, _needed(row, view), step, why, fold)
             case _:
@@ -108,7 +108,7 @@ class Renderer:
         return await self._show_anew(row, view, rendered, key=key)
 
     async def _show_fold(self, row: OutboxRow, key: str) -> bool:
-        """Post or edit the one message about several incidents; False where none is told in it."""
+        """Post or edit the one message about several incidents; False where it is about none."""
         if not await incidents_of_fold(self._store, key):
             return False
         rendered = await self._render_fold(key)
@@ -129,7 +129,7 @@ class Renderer:
         return True
 
     async def _edit_known(self, row: OutboxRow, view: IncidentView, fold: str) -> bool:
-        """Edit what there is of an incident that was told with others; nothing is posted."""
+        """Edit what there is of an incident that was announced with others; nothing is posted."""
         folded = await message_of(self._store, f"fold:{fold}", self._channel.name)
         if folded is not None:
             rendered = await self._render_fold(fold)
@@ -164,7 +164,7 @@ class Renderer:
             await self._reply(row, view, entry, broadcast=loud)
 
     async def _tell_earlier(self, row: OutboxRow, head: Posted) -> None:
-        """What the diary would have said while the incident was not to be told."""
+        """The entries that were suppressed while nobody was to be notified of the incident."""
         texts = await withheld_texts(self._store, row.lane)
         if texts:
             entry = compose.note("\n".join(texts))
@@ -193,7 +193,7 @@ class Renderer:
         await self._remember(_subject(view), posted)
         return posted
 
-    async def _write_diary(self, row: OutboxRow, view: IncidentView, text: str) -> None:
+    async def _write_entry(self, row: OutboxRow, view: IncidentView, text: str) -> None:
         await self._reply(row, view, compose.note(text))
 
     async def _reply(

@@ -1,6 +1,6 @@
 """Which Slack channel takes a message: the first whose rules fit, `default` the rest.
 
-An incident is routed once, when it is first told of, and stays in that channel to its end: its
+An incident is routed once, when it is first announced, and stays in that channel to its end: its
 message and its thread are there. What concerns several connections fits a rule only if each of
 them does, so that an outage of a provider is not hidden in one customer's channel.
 """
@@ -32,7 +32,7 @@ DEFAULT = "default"
 CAP = "cap:"
 """What the key of a message about what was more than the cap begins with."""
 OVER = "over:"
-"""What the key of the one message about what was over before it was told begins with."""
+"""What the key of the one message about what was over before anybody was notified begins with."""
 _SEVERITIES = frozenset({"critical", "normal", "low"})
 
 
@@ -167,7 +167,7 @@ _DUE = (
 
 @dataclass(frozen=True, slots=True)
 class First:
-    """How Slack is told of an incident."""
+    """How an incident is announced in Slack."""
 
     slack_channel: str
     fold: str | None
@@ -192,9 +192,9 @@ def incidents_of(payloads: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 async def first_notices(session: AsyncSession, incident_ids: Collection[str]) -> dict[str, First]:
-    """Those that Slack is to be told of, and how; of several rounds the last.
+    """Those that are to be announced in Slack, and how; of several rounds the last.
 
-    An incident that isn't among them is not to be told, or not yet.
+    An incident that isn't among them is not to be announced, or not yet.
     """
     found: dict[str, First] = {}
     for ids in chunked(sorted(set(incident_ids)), _AT_ONCE):
@@ -224,7 +224,7 @@ async def is_waiting(store: Store, fold: str) -> bool:
 
 
 async def withheld_texts(store: Store, lane: str) -> list[str]:
-    """What an incident's diary would have said while it was not to be told, oldest first."""
+    """The entries for an incident's thread that were suppressed, oldest first."""
     async with store.read() as session:
         rows = await session.scalars(
             select(col(Outbox.payload))
@@ -243,12 +243,12 @@ async def channels_for(
     incidents: Sequence[IncidentRow],
     severities: Mapping[str, str],
 ) -> dict[str, str]:
-    """The name of each incident's channel. One that was told of stays where it was told."""
+    """The name of each incident's channel. One that was announced stays where it was."""
     if not configuration.slack_channels:
         return {}
     channels = channels_of(configuration)
-    told = await first_notices(session, [incident.id for incident in incidents])
-    chosen = {incident_id: first.slack_channel for incident_id, first in told.items()}
+    announced = await first_notices(session, [incident.id for incident in incidents])
+    chosen = {incident_id: first.slack_channel for incident_id, first in announced.items()}
     fresh = [incident for incident in incidents if incident.id not in chosen]
     concerned: dict[str, set[Concerned]] = {}
     for ids in chunked([incident.id for incident in fresh], _AT_ONCE):

@@ -56,7 +56,7 @@ class Situation:
     snoozed_until: datetime | None = None
     silences: Sequence[Silence] = ()
     slack_channel: str = DEFAULT
-    """The Slack channel it is told in (`notify.routing`)."""
+    """The Slack channel it is announced in (`notify.routing`)."""
     follows: bool = False
     """A login lost moments after another of its provider: perhaps they are one root cause."""
     joined_at: datetime | None = None
@@ -64,7 +64,7 @@ class Situation:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Notified:
     """Something that was decided to be said: `first`, `reminder:<n>`, `escalation`, `joined:<n>`,
     `resolved`."""
 
@@ -125,7 +125,7 @@ class Decision:
     held: dict[str, Held] = field(default_factory=dict)
 
     def reason(self, incident_id: str) -> str:
-        """Why an incident is not told of now."""
+        """Why nobody is notified of an incident now."""
         if incident_id in self.never:
             return self.never[incident_id]
         holding = self.held.get(incident_id)
@@ -144,7 +144,7 @@ class State:
     """What there is at one moment."""
 
     situations: Sequence[Situation] = ()
-    told: Sequence[Told] = ()
+    notified: Sequence[Notified] = ()
     reach: Reach = field(default_factory=Reach)
 
 
@@ -189,7 +189,7 @@ async def read_state(session: AsyncSession, configuration: Configuration, now: d
     in_slack = [channel.channel for channel in channels_of(configuration).values()]
     if in_slack and configuration.alerts.elsewhere:
         reach = replace(reach, delivered=await _delivered(session, in_slack, ids))
-    return State(situations, await _told(session, ids, now), reach)
+    return State(situations, await _notified(session, ids, now), reach)
 
 
 async def _reach(session: AsyncSession, configuration: Configuration) -> Reach:
@@ -271,7 +271,7 @@ _FACTS = (
 _TROUBLES = select(
     col(NoticeChannel.channel), col(NoticeChannel.since), col(NoticeChannel.needs_mending)
 )
-_TOLD = select(
+_NOTIFIED = select(
     col(Notice.id),
     col(Notice.incident_id),
     col(Notice.channel),
@@ -303,12 +303,12 @@ async def _facts(session: AsyncSession, ids: Sequence[str]) -> dict[str, _Facts]
     return found
 
 
-async def _told(session: AsyncSession, ids: Collection[str], now: datetime) -> list[Told]:
-    told: dict[str, Told] = {}
+async def _notified(session: AsyncSession, ids: Collection[str], now: datetime) -> list[Notified]:
+    notified: dict[str, Notified] = {}
     for some in chunked(sorted(ids), _AT_ONCE):
-        rows: Any = await session.execute(_TOLD, {"since": now - _HOUR, "ids": some})
-        told |= {identifier: Told(*notice) for identifier, *notice in rows}
-    return list(told.values())
+        rows: Any = await session.execute(_NOTIFIED, {"since": now - _HOUR, "ids": some})
+        notified |= {identifier: Notified(*notice) for identifier, *notice in rows}
+    return list(notified.values())
 
 
 async def _delivered(

@@ -71,7 +71,7 @@ class SlackChannel:
         self.name = config.channel
         self._client = client
         self._pacer = pacer
-        self._lane = f"{config.api_url} {config.channel}"
+        self._paced_as = f"{config.api_url} {config.channel}"
 
     async def post(
         self,
@@ -85,7 +85,7 @@ class SlackChannel:
 
         A reply with `broadcast` is shown in the channel too.
         """
-        await self._pacer.turn(self._lane)
+        await self._pacer.turn(self._paced_as)
         fields: dict[str, Any] = {
             "channel": self.name,
             "text": rendered.text,
@@ -108,7 +108,7 @@ class SlackChannel:
 
     async def edit(self, posted: Posted, rendered: Rendered) -> None:
         """Change the message to `rendered`."""
-        await self._pacer.turn(self._lane)
+        await self._pacer.turn(self._paced_as)
         fields: dict[str, Any] = {
             "channel": posted.place,
             "ts": posted.ts,

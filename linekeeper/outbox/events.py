@@ -94,7 +94,7 @@ def request_reconnect_at(incident_id: str, at: datetime) -> Message:
 
 
 def planned_lane(incident_id: str) -> str:
-    """The lane of the looks at an incident's case that are planned."""
+    """The ordering key of the looks at an incident's case that are planned."""
     return f"reconnect:{incident_id}:at"
 
 

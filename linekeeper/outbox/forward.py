@@ -234,12 +234,12 @@ def stamp(at: datetime) -> str:
 
 
 def lane_prefix(destination: str) -> str:
-    """How the lanes of all that is handed on to `destination`, an app or its target, begin."""
+    """How the ordering keys of all forwards to `destination`, an app or its target, begin."""
     return f"{CHANNEL}:{destination}/"
 
 
 def destination_of(lane: str) -> str:
-    """Where what is in that lane is handed on to."""
+    """Where what has this ordering key is forwarded to."""
     return lane.removeprefix(f"{CHANNEL}:").partition("/")[0]
 
 

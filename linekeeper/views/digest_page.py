@@ -260,7 +260,7 @@ async def gather(store: Store, apps: Mapping[str, AppConfig], *, now: datetime) 
 
 
 async def say_digest(store: Store, day: Day, links: Links) -> str:
-    """Say it in Slack, once a day; returns the lane of the outbox it is in."""
+    """Say it in Slack, once a day; returns its ordering key."""
     lane = f"slack:say:digest:{day.now:%Y-%m-%d}"
     payload: dict[str, Any] = {"do": "say", "text": headline(day), "mrkdwn": slack_text(day, links)}
     payload |= said_about("digest")

@@ -11,7 +11,7 @@ from linekeeper.config.alerts import quiet_times
 from linekeeper.incidents.kinds import severity
 from linekeeper.incidents.suppressed import Silence
 from linekeeper.notify.policy import decide, reminder_gap
-from linekeeper.notify.situations import Decision, Reach, Situation, Told
+from linekeeper.notify.situations import Decision, Notified, Reach, Situation
 
 NOW = datetime(2026, 3, 4, 12, 0, tzinfo=UTC)  # a Wednesday
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
@@ -30,18 +30,18 @@ class Renderer:
     def __init__(self, policy: AlertPolicy, reach: Reach | None = None) -> None:
         self.policy = policy
         self.reach = reach or Reach()
-        self.told: list[Told] = []
+        self.notified: list[Notified] = []
 
     def at(self, now: datetime, *situations: Situation) -> Decision:
         known = [situation for situation in situations if situation.opened_at <= now]
-        decision = decide(known, self.told, policy=self.policy, reach=self.reach, now=now)
-        self.told += [
-            Told(say.incident_id, say.channel, say.step, now, say.fold) for say in decision.say
+        decision = decide(known, self.notified, policy=self.policy, reach=self.reach, now=now)
+        self.notified += [
+            Notified(say.incident_id, say.channel, say.step, now, say.fold) for say in decision.say
         ]
         return decision
 
     def steps(self, channel: str = "slack") -> list[str]:
-        return [told.step for told in self.told if told.channel == channel]
+        return [told.step for told in self.notified if told.channel == channel]
 
 
 def test_the_first_notice_comes_at_once_and_once() -> None:
@@ -55,7 +55,7 @@ def test_reminders_come_with_growing_gaps_until_somebody_takes_it() -> None:
     renderer = Renderer(AlertPolicy(escalate_from="never"))
     for minute in range(0, 5 * 24 * 60, 10):
         renderer.at(NOW + minute * MINUTE, situation())
-    hours = [(told.at - NOW) / HOUR for told in renderer.told]
+    hours = [(told.at - NOW) / HOUR for told in renderer.notified]
     assert hours == [0, 4, 12, 28, 52, 76, 100]
     taken = situation(acknowledged_at=NOW)
     assert renderer.at(NOW + 200 * HOUR, taken).say == []
@@ -279,13 +279,13 @@ def test_whenever_it_is_asked_nothing_is_repeated_forgotten_or_too_loud(
             )
         for situation in as_known(now):
             known = decision.held.get(situation.id) or any(
-                t.incident_id == situation.id for t in renderer.told
+                t.incident_id == situation.id for t in renderer.notified
             )
             assert known or situation.opened_at > now  # nothing is silently unheard
-    steps = [(one.incident_id, one.channel, one.step) for one in renderer.told]
+    steps = [(one.incident_id, one.channel, one.step) for one in renderer.notified]
     assert len(steps) == len(set(steps))
     firsts: dict[str, datetime] = {}
-    for told in renderer.told:
+    for told in renderer.notified:
         if told.channel == "slack" and told.step == "first":
             firsts.setdefault(told.fold or told.incident_id, told.at)
     for at in firsts.values():

@@ -157,7 +157,7 @@ class SlackSender(Sender):
         if len(self._channels) < 2:
             return {name: Partition(None, _address(self._channels, name)) for name in (DEFAULT,)}
         due = await due_messages(self._store, now=self._clock())
-        firsts = await self._told(incidents_of(due.values()))
+        firsts = await self._notified(incidents_of(due.values()))
         ids: dict[str, list[str]] = {name: [] for name in (*self._channels, DEFAULT)}
         for row_id, payload in due.items():
             name = self._partition_of[row_id] = await self._name_of(payload, firsts)
@@ -213,14 +213,14 @@ class SlackSender(Sender):
         """The Slack channel."""
         return self._names.get(row.id, DEFAULT)
 
-    async def _told(self, incident_ids: Collection[str]) -> dict[str, First]:
+    async def _notified(self, incident_ids: Collection[str]) -> dict[str, First]:
         async with self._store.read() as session:
             return await first_notices(session, incident_ids)
 
     async def _withheld(self, rows: Sequence[OutboxRow]) -> dict[str, Result]:
         """What the policy suppresses: the first notice will tell all of it. Reads the incidents."""
         ids = set(incidents_of(row.payload for row in rows))
-        firsts = await self._told(ids)
+        firsts = await self._notified(ids)
         held = self._decided.held.keys() | self._decided.never.keys()
         decided = (ids & held) - firsts.keys()
         views = await load_views(self._store, ids - decided)
@@ -228,7 +228,7 @@ class SlackSender(Sender):
             again = await evaluate_alerts(self._store, self._configuration, now=self._clock())
             again.never = self._decided.never | again.never
             self._decided = again
-            firsts = await self._told(ids)
+            firsts = await self._notified(ids)
         unannounced = decided | (views.keys() - firsts.keys())
         self._views |= views
         self._firsts |= firsts
@@ -296,7 +296,7 @@ class SlackSender(Sender):
     async def settled(
         self, session: AsyncSession, settlement: Settlement, *, now: datetime
     ) -> None:
-        """Keep whether the channel takes messages: then others are told instead."""
+        """Keep whether the channel takes messages: then others are notified instead."""
         for row, ended in settlement.ended:
             if ended.became == "suppressed":
                 await suppress_behind(session, row, ended.note, now=now)

@@ -39,12 +39,12 @@ class Outbox(SQLModel, table=True):
 
     id: str = identifier()
     seq: str = Field(default_factory=new_id, sa_type=Id)
-    """Order of writing, within a lane the order of delivery."""
+    """Order of writing, within an ordering key the order of delivery."""
     channel: str
     """`slack`, `event`, `run`, `email` or `forward`."""
     dedupe_key: str = Field(unique=True)
     lane: str
-    """Rows of one lane go out one after the other; lanes side by side."""
+    """The ordering key: rows of one key go out in order, different keys side by side."""
     payload: dict[str, Any] = Field(default_factory=dict, sa_column=Column(Json, nullable=False))
     status: str = "pending"
     """`pending`, `dead`, or how it ended: `sent`; `suppressed` by the alert policy; `superseded` by

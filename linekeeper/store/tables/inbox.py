@@ -110,7 +110,7 @@ class WebhookEvent(SQLModel, table=True):
     event_at: datetime | None = optional_time()
     """The sender's time, never after `received_at`."""
     lane: str
-    """Events of one lane are applied one after the other; lanes side by side."""
+    """The ordering key: events of one key are applied in order, different keys side by side."""
     rank: int = 1
     """0 for events about a connection, 1 for those about records: 0 is claimed first."""
     received_at: datetime = time()
