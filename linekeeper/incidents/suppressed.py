@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, bindparam, case, func, or_, select
+from sqlalchemy import Row, and_, bindparam, case, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -26,20 +26,18 @@ from linekeeper.store.tables import (
 from linekeeper.store.tables import Silence as SilenceRow
 from linekeeper.store.types import UtcDateTime, table_of
 
+_IS_SYSTEM = col(ImplementationSystem.connection_id) == col(Connection.id)
+_CAME = and_(
+    col(Implementation.id) == col(ImplementationSystem.implementation_id),
+    col(Connection.created_at) >= col(Implementation.started_at),
+    col(Implementation.status) != "abandoned",
+)
+_PROJECT = (col(Implementation.title), col(Implementation.started_at), col(Implementation.live_at))
 _CAME_WITH = (
-    select(
-        col(Connection.id),
-        col(Implementation.title),
-        col(Implementation.started_at),
-        col(Implementation.live_at),
-    )
-    .join(ImplementationSystem, col(ImplementationSystem.connection_id) == col(Connection.id))
-    .join(Implementation, col(Implementation.id) == col(ImplementationSystem.implementation_id))
-    .where(
-        col(Connection.id).in_(bindparam("ids", expanding=True)),
-        col(Connection.created_at) >= col(Implementation.started_at),
-        col(Implementation.status) != "abandoned",
-    )
+    select(col(Connection.id), *_PROJECT)
+    .join(ImplementationSystem, _IS_SYSTEM)
+    .join(Implementation, _CAME)
+    .where(col(Connection.id).in_(bindparam("ids", expanding=True)))
 )
 
 
@@ -133,8 +131,11 @@ _MEMBERS = (
         col(Connection.id),
         col(Connection.customer_id),
         col(Connection.provider),
+        *_PROJECT,
     )
     .join(Connection, col(Connection.id) == col(IncidentConnection.connection_id))
+    .outerjoin(ImplementationSystem, _IS_SYSTEM)
+    .outerjoin(Implementation, _CAME)
     .where(col(IncidentConnection.incident_id).in_(bindparam("ids", expanding=True)))
 )
 _SINCE = bindparam("since", type_=UtcDateTime)
@@ -158,12 +159,12 @@ async def silences(
 
     Those that begin later are left out, and those that ended longer than `back` ago.
     """
-    members = await _members(session, [incident.id for incident in incidents])
+    members, underway = await _members(session, [incident.id for incident in incidents])
     ours = {each.id for each in incidents if each.scope == "house" or each.kind in _OURS}
     windows = await _of_windows(session, members, ours, now, back=back)
-    ahead = await _before_go_live(
-        session,
+    ahead = _before_go_live(
         {incident.id: members[incident.id] for incident in incidents if incident.scope != "app"},
+        underway,
     )
     may_follow = any(incident.kind in _COVERED for incident in incidents)
     covers = await app_outages(session, now=now, back=back) if may_follow else {}
@@ -262,12 +263,10 @@ async def _of_windows(
     }
 
 
-async def _before_go_live(
-    session: AsyncSession, members: Mapping[str, set[_Who]]
+def _before_go_live(
+    members: Mapping[str, set[_Who]], underway: Mapping[str, Underway]
 ) -> dict[str, list[Silence]]:
     """By incident, the time in which all its connections were being implemented."""
-    ids = {identifier for some in members.values() for identifier, *_ in some}
-    underway = await implemented(session, sorted(ids))
     found: dict[str, list[Silence]] = {}
     for incident_id, some in members.items():
         own = [underway.get(identifier) for identifier, *_ in some]
@@ -282,14 +281,19 @@ async def _before_go_live(
     return found
 
 
-async def _members(session: AsyncSession, ids: Sequence[str]) -> dict[str, set[_Who]]:
-    """Who is or was in each of the incidents `ids`."""
+async def _members(
+    session: AsyncSession, ids: Sequence[str]
+) -> tuple[dict[str, set[_Who]], dict[str, Underway]]:
+    """Who is or was in each of the incidents `ids`, and with what those came (`implemented`)."""
     members: dict[str, set[_Who]] = {incident_id: set() for incident_id in ids}
+    underway: dict[str, Underway] = {}
     for some in chunked(ids, _AT_ONCE):
         found = await session.execute(_MEMBERS, {"ids": some})
-        for incident_id, identifier, customer_id, provider in found:
+        for incident_id, identifier, customer_id, provider, title, since, live_at in found:
             members[incident_id].add((identifier, customer_id, provider))
-    return members
+            if since is not None:
+                underway[identifier] = Underway(title, since, live_at)
+    return members, underway
 
 
 async def windows_at(

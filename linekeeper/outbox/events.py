@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from slugify import slugify
@@ -132,7 +133,7 @@ def connection_event(
         occurred=occurred,
         resource={
             "prefect.resource.id": resource,
-            "prefect.resource.name": shown(about.name),
+            "prefect.resource.name": _name(about.name),
             "linekeeper.health": health,
         },
         related=_related([about], [], with_connections=False),
@@ -170,7 +171,7 @@ def _related(
     """Providers and customers first, so that a cut loses connections rather than them."""
     members = list(members)
     rows = [
-        *(_one("provider", slugify(p), p) for p in (*providers, *(m.provider for m in members))),
+        *(_one("provider", _slug(p), p) for p in (*providers, *(m.provider for m in members))),
         *(
             _one("customer", m.customer_id, m.customer or m.customer_id)
             for m in members
@@ -183,11 +184,22 @@ def _related(
     return list(once.values())[:RELATED_LIMIT]
 
 
+@lru_cache(maxsize=4_096)
+def _name(raw: str) -> str:
+    """A fleet's names come again with each of its transitions."""
+    return shown(raw)
+
+
+@lru_cache(maxsize=1_024)
+def _slug(provider: str) -> str:
+    return slugify(provider)
+
+
 def _one(role: str, identifier: str, name: str) -> dict[str, str] | None:
     if not identifier:
         return None
     return {
         "prefect.resource.id": f"linekeeper.{role}.{identifier}",
         "prefect.resource.role": role,
-        "prefect.resource.name": shown(name),
+        "prefect.resource.name": _name(name),
     }

@@ -33,6 +33,12 @@ def is_id(text: str) -> bool:
     return _ID.fullmatch(text) is not None
 
 
+_ID_AS_TEXT, _ID_ITSELF = String(36), Uuid(as_uuid=False)
+_TIME_AS_TEXT, _TIME_ITSELF = String(32), DateTime(timezone=True)
+"""Made once: SQLAlchemy asks for them with each list of parameters, and keeps with a type what it
+finds out about it."""
+
+
 class Id(TypeDecorator[str]):
     """A UUID: native on PostgreSQL, 36 characters of text on SQLite, always `str` in Python."""
 
@@ -40,9 +46,7 @@ class Id(TypeDecorator[str]):
     cache_ok = True
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        if dialect.name == "sqlite":
-            return dialect.type_descriptor(String(36))
-        return dialect.type_descriptor(Uuid(as_uuid=False))
+        return _ID_AS_TEXT if dialect.name == "sqlite" else _ID_ITSELF
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -55,9 +59,7 @@ class UtcDateTime(TypeDecorator[datetime]):
     cache_ok = True
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        if dialect.name == "sqlite":
-            return dialect.type_descriptor(String(32))
-        return dialect.type_descriptor(DateTime(timezone=True))
+        return _TIME_AS_TEXT if dialect.name == "sqlite" else _TIME_ITSELF
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
         if value is None:
