@@ -19,10 +19,11 @@ from linekeeper.implementation.advance import (
 from linekeeper.implementation.find import find_implementation
 from linekeeper.runtime import Runtime
 from tasks.implementation import publish, unfinished_runs
-from tasks.run import is_paused, only_one, open_runtime, paused, refused, rename, skipped
+from tasks.run import is_paused, only_one, open_runtime, paused, refused, rename, skipped, yielding
 
 
 @flow(name="advance-implementations", flow_run_name="advance", retries=0)
+@yielding
 @form
 async def advance_implementations(
     implementation: Annotated[

@@ -37,7 +37,16 @@ from tasks.report import (
     report_connections,
     report_fleet,
 )
-from tasks.run import completed, is_paused, only_one, open_runtime, paused, rename, skipped
+from tasks.run import (
+    completed,
+    is_paused,
+    only_one,
+    open_runtime,
+    paused,
+    rename,
+    skipped,
+    yielding,
+)
 
 MOST_NAMED = 50
 """Failed task runs a sweep makes for connections in trouble; the rest is in the artifact."""
@@ -67,6 +76,7 @@ class Sweep:
 
 
 @flow(name="health-sweep", flow_run_name="sweep", retries=0)
+@yielding
 async def health_sweep() -> State[None]:
     """Look at every connection, open and close incidents, tell who should know.
 

@@ -10,7 +10,7 @@ from linekeeper.views.webhook_figures import mark_reported, newly_dead
 from linekeeper.views.webhooks_page import webhooks_headline, whose
 from tasks.graph import follow, show_in_trouble
 from tasks.report import is_stale
-from tasks.run import by_hand, only_one, open_runtime, rename, skipped
+from tasks.run import by_hand, only_one, open_runtime, rename, skipped, yielding
 from tasks.webhooks import WEBHOOKS, drain, report_webhooks, webhook_figures
 
 MOST_NAMED = 50
@@ -18,6 +18,7 @@ MOST_NAMED = 50
 
 
 @flow(name="process-webhooks", flow_run_name="webhooks", retries=0)
+@yielding
 async def process_webhooks() -> State[None]:
     """Apply what the consumer left, and publish how the stream of webhooks is.
 

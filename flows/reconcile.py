@@ -41,6 +41,7 @@ from tasks.run import (
     refused,
     rename,
     skipped,
+    yielding,
 )
 
 MOST_NAMED = 50
@@ -48,6 +49,7 @@ MOST_NAMED = 50
 
 
 @flow(name="reconcile", flow_run_name="reconcile", retries=0)
+@yielding
 @form
 async def reconcile(
     connections: Annotated[

@@ -1,21 +1,23 @@
 """What every run needs: its runtime, its name, whether it may work at all."""
 
 import asyncio
+import functools
 import logging
 import signal
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
+from typing import Any, TypeVar, cast
 from uuid import UUID
 
 import httpx
 from prefect import get_client, get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
-from prefect.exceptions import PrefectHTTPStatusError
+from prefect.exceptions import PrefectException, PrefectHTTPStatusError
 from prefect.settings import PREFECT_UI_URL
-from prefect.states import Completed
+from prefect.states import Completed, Failed
 from prefect.variables import Variable
 
 from linekeeper import __version__
@@ -24,8 +26,10 @@ from linekeeper.cli.waiting_tags import without_waiting
 from linekeeper.notify.view import CONNECTIONS, Links
 from linekeeper.refusal import Refusal
 from linekeeper.runtime import Runtime
-from linekeeper.store.leases import Held, holding
+from linekeeper.store.leases import Held, LeaseLost, holding, is_held, next_owner
 from linekeeper.watch.queries import done, note_ended
+
+F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
 
 
 def _suspension_is_no_error(record: logging.LogRecord) -> bool:
@@ -177,24 +181,100 @@ def by_hand() -> bool:
     return run is None or not run.auto_scheduled
 
 
+class TakenOver(Exception):
+    """This run stood still for longer than its lease, which ended.
+
+    `by` is the run that took it over; None: nobody has.
+    """
+
+    def __init__(self, by: str | None) -> None:
+        super().__init__(by or "nobody")
+        self.by = by
+
+
+def yielding(flow_function: F) -> F:
+    """A run that stood still for so long that another took over says so, and is not red.
+
+    It ends `Skipped`, as it would have if the other had been first. Where nobody took over it fails
+    and says that the work is still to be done.
+    """
+
+    @functools.wraps(flow_function)
+    async def ended(*given: Any, **more: Any) -> Any:
+        try:
+            return await flow_function(*given, **more)
+        except TakenOver as taken:
+            if taken.by is None:
+                return Failed(
+                    message=f"{_STOOD_STILL} Nobody has taken over: run it again. {_KEPT}"
+                )
+            await rename(f"{_called()} · taken over")
+            return skipped(f"{_STOOD_STILL} {taken.by} took over. {_KEPT}")
+
+    return cast("F", ended)
+
+
+_STOOD_STILL = (
+    "This run stood still for longer than its lease lasts (its process or its machine was "
+    "suspended, or the database could not be reached), and has stopped."
+)
+_KEPT = "Nothing is lost: what it had done by then is kept."
+
+
 @asynccontextmanager
 async def only_one(name: str) -> AsyncIterator[Held | None]:
     """Hold the lease `name`: a run started by hand waits for it, a scheduled one gets None.
 
-    A run that waits says so in its log and its name.
+    A run that waits says so in its log and its name. One that loses the lease raises `TakenOver`.
     """
     opened = runtime()
-    async with holding(opened.store, name, opened.owner, wait=False) as held:
-        if held is not None or not by_hand():
-            yield held
-            return
-    get_run_logger().warning("Another run holds the lease %s: this one waits for it", name)
+    mine: Held | None = None
     context = FlowRunContext.get()
-    called = context.flow_run.name if context and context.flow_run else name
-    await rename(f"{called} · waits for another run")
-    async with holding(opened.store, name, opened.owner, wait=True) as held:
-        await rename(called)
-        yield held
+    run_id = str(context.flow_run.id) if context and context.flow_run else ""
+    owner = f"{opened.owner}{_RUN}{run_id}"
+    try:
+        async with holding(opened.store, name, owner, wait=False) as held:
+            if held is not None or not by_hand():
+                mine = held
+                yield held
+                return
+        get_run_logger().warning("Another run holds the lease %s: this one waits for it", name)
+        called = _called() or name
+        await rename(f"{called} · waits for another run")
+        async with holding(opened.store, name, owner, wait=True) as held:
+            await rename(called)
+            mine = held
+            yield held
+    except LeaseLost:
+        if mine is None or await is_held(opened.store, mine):
+            raise  # it was another lease
+        raise TakenOver(await _taken_by(opened, mine)) from None
+
+
+_RUN = " · run "
+"""Between the process and the run in the owner of a lease."""
+
+
+async def _taken_by(opened: Runtime, mine: Held) -> str | None:
+    """Who has, or had, the lease after us, in words."""
+    owner = await next_owner(opened.store, mine)
+    if owner is None:
+        return None
+    process, _, run_id = owner.partition(_RUN)
+    if not run_id:
+        return f"The process {process}"
+    try:
+        async with get_client() as client:
+            run = await client.read_flow_run(UUID(run_id))
+    except (httpx.HTTPError, PrefectException, ValueError):
+        return f"The run {run_id}"
+    began = f", which began at {run.start_time:%H:%M} UTC," if run.start_time else ""
+    return f"The run {run.name!r} ({run_id}){began}"
+
+
+def _called() -> str:
+    context = FlowRunContext.get()
+    return context.flow_run.name if context and context.flow_run else ""
 
 
 async def completed(work: str) -> None:

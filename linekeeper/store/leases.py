@@ -103,6 +103,29 @@ def _of(held: Held, ends: datetime) -> dict[str, Any]:
     return {"called": held.name, "by": held.owner, "fenced": held.fence, "ends": ends}
 
 
+async def is_held(store: Store, held: Held) -> bool:
+    """Whether nobody has taken it from us, and its time is not over."""
+    async with store.read() as session:
+        until = await session.scalar(_ours(col(Lease.until), held))
+        return until is not None and until > await store.clock(session)
+
+
+async def next_owner(store: Store, held: Held) -> str | None:
+    """Who took it after us, last; None if nobody has."""
+    async with store.read() as session:
+        return await session.scalar(
+            select(Lease.owner).where(col(Lease.name) == held.name, col(Lease.fence) > held.fence)
+        )
+
+
+def _ours(column: Any, held: Held) -> Any:
+    return select(column).where(
+        col(Lease.name) == held.name,
+        col(Lease.owner) == held.owner,
+        col(Lease.fence) == held.fence,
+    )
+
+
 @asynccontextmanager
 async def holding(
     store: Store,

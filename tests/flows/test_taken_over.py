@@ -1,0 +1,119 @@
+"""A run whose process is suspended for longer than its lease, and another run does its work."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Sequence
+
+import pytest
+from prefect.client.schemas.objects import FlowRun
+from sqlalchemy import delete, update
+from sqlmodel import col
+
+from flows.health_sweep import health_sweep
+from linekeeper.clock import utcnow
+from linekeeper.settings import Settings
+from linekeeper.store import Store
+from linekeeper.store.tables import Lease
+from tests.fixtures_prefect import PrefectServer
+from tests.flows.conftest import Running, on
+from tests.flows.test_terminated import environment
+
+RUN = "import asyncio; from flows.health_sweep import health_sweep as f; asyncio.run(f())"
+SWEEP = col(Lease.name) == "health-sweep"
+
+
+class Silent:
+    """A Makini that takes connections and never answers."""
+
+    def __init__(self) -> None:
+        self.is_asked = asyncio.Event()
+        self.url = ""
+
+    async def take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.is_asked.set()
+        await reader.read()
+        writer.close()
+
+
+@pytest.fixture
+async def silent() -> AsyncIterator[Silent]:
+    makini = Silent()
+    server = await asyncio.start_server(makini.take, "127.0.0.1", 0)
+    makini.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    yield makini
+    server.close()
+
+
+async def suspended_sweep(
+    running: Running, settings: Settings, silent: Silent
+) -> asyncio.subprocess.Process:
+    """A sweep in a process of its own that has begun, and stands still."""
+    managed = settings.model_copy(update={"makini_api_url": silent.url})
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", RUN),
+        env={**os.environ, **environment(managed, running.client)},
+    )
+    async with asyncio.timeout(120):
+        await silent.is_asked.wait()
+    process.send_signal(signal.SIGSTOP)
+    return process
+
+
+async def ended(process: asyncio.subprocess.Process) -> None:
+    process.send_signal(signal.SIGCONT)
+    async with asyncio.timeout(180):
+        await process.wait()
+
+
+async def runs(running: Running) -> Sequence[FlowRun]:
+    found = await running.client.read_flow_runs()
+    return sorted(found, key=lambda run: run.created or utcnow())
+
+
+async def test_a_sweep_that_was_suspended_says_which_run_took_over_and_is_not_red(
+    running: Running,
+    clean_prefect: PrefectServer,
+    settings: Settings,
+    store: Store,
+    silent: Silent,
+) -> None:
+    process = await suspended_sweep(running, settings, silent)
+    async with store.write() as session:  # as if its time had passed
+        await session.execute(update(Lease).where(SWEEP).values(until=utcnow()))
+    with on(clean_prefect):
+        await health_sweep(return_state=True)
+    await ended(process)
+    first, second = await runs(running)
+    assert first.state is not None
+    assert (first.state.name, first.name) == ("Skipped", "sweep · taken over")
+    message = first.state.message or ""
+    assert f"The run {second.name!r} ({second.id})" in message
+    assert "Nothing is lost" in message
+
+
+async def test_a_sweep_that_lost_its_lease_to_nobody_is_red_and_says_what_to_do(
+    running: Running, settings: Settings, store: Store, silent: Silent
+) -> None:
+    process = await suspended_sweep(running, settings, silent)
+    async with store.write() as session:
+        await session.execute(delete(Lease).where(SWEEP))
+    await ended(process)
+    [only] = await runs(running)
+    assert only.state is not None
+    assert only.state.name == "Failed"
+    assert "Nobody has taken over: run it again" in (only.state.message or "")
+    assert "LeaseLost" not in (only.state.message or "")
+
+
+async def test_a_sweep_that_was_suspended_for_a_moment_goes_on(
+    running: Running, settings: Settings, store: Store, silent: Silent
+) -> None:
+    process = await suspended_sweep(running, settings, silent)
+    async with store.write() as session:
+        await session.execute(update(Lease).where(SWEEP).values(until=utcnow()))
+    await ended(process)
+    [only] = await runs(running)
+    assert only.state is not None
+    assert "list" in (only.state.message or ""), "it ended by what it found: no list"
