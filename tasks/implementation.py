@@ -255,24 +255,39 @@ def _handover(progress: Progress, network: Network) -> str:
 
 
 async def retag(asked: Asked) -> None:
-    """Tag this run with whom it waits for now, beside what it was tagged with."""
+    """Tag this run with whom it waits for now, beside what it was tagged with.
+
+    So is the run that does the work of its gate.
+    """
     context = FlowRunContext.get()
     if context is None or context.flow_run is None:
         return
     async with get_client() as client:
         await _tag(client, context.flow_run, asked.standing, asked.row)
+        await _tag_those_of(client, asked.standing, asked.row)
 
 
 async def retag_waiting(standing: Standing) -> None:
-    """The same for every run that waits for a gate of `standing`: it was given to somebody else."""
+    """The same for every run that waits for a gate of `standing`, and those that do their work.
+
+    They were given to somebody else, or all was put on hold, or goes on.
+    """
     async with get_client() as client:
         for row in standing.gates.values():
-            if row.run_id is None or row.status not in ("open", "blocked"):
-                continue
-            try:
-                run = await client.read_flow_run(UUID(row.run_id))
-            except ObjectNotFound:
-                continue  # lost: the next advance starts it again, with its tags
+            await _tag_those_of(client, standing, row)
+
+
+async def _tag_those_of(client: PrefectClient, standing: Standing, row: Gate) -> None:
+    if row.status not in ("open", "blocked"):
+        return
+    for run_id in (row.run_id, None if row.is_work_over else row.work_run_id):
+        if run_id is None:
+            continue
+        try:
+            run = await client.read_flow_run(UUID(run_id))
+        except ObjectNotFound:
+            continue  # lost: the next advance starts it again, with its tags
+        if run.state is None or not run.state.is_final():
             await _tag(client, run, standing, row)
 
 

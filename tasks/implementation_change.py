@@ -11,6 +11,9 @@ from linekeeper.implementation.scope import PlanError
 from tasks.implementation import publish, retag_waiting
 from tasks.run import open_runtime, refused, rename
 
+_TURNS = ("reassign", "hold", "resume")
+"""What changes whom the runs of open steps wait for."""
+
 
 async def carry_out(what: str, *wanted: Update) -> State[None]:
     """Do all of it or nothing; the state in which the run of the form ends."""
@@ -26,7 +29,7 @@ async def carry_out(what: str, *wanted: Update) -> State[None]:
             return refused("implementation", refusal, "Enter the title shown in `portfolio`.")
         one = done.progress.standing.implementation
         await publish([one.id])
-        if any(update.action == "reassign" for update in wanted):
+        if any(update.action in _TURNS for update in wanted):
             await retag_waiting(done.progress.standing)
         await rename(f"{what} · {one.title}")
         get_run_logger().info("%s", done.message)

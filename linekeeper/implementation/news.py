@@ -125,12 +125,13 @@ def run_name(standing: Standing, row: Gate) -> str:
 
 
 def tags(standing: Standing, row: Gate) -> list[str]:
-    """What the run is found by on the Runs page."""
+    """What the run is found by on the Runs page; on hold it waits for nobody."""
     whom = person(row.assignee)
+    waiting = [] if standing.held else [f"waiting:{turn_of(row)}"]
     return [
         f"implementation:{standing.implementation.slug}"[:MAX_TAG],
         f"owner:{slugify(whom.name or whom.slack_id)}"[:MAX_TAG],
-        f"waiting:{turn_of(row)}",
+        *waiting,
     ]
 
 

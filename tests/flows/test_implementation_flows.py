@@ -11,6 +11,7 @@ from prefect.client.schemas.actions import VariableCreate
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.states import Cancelled, Crashed
+from sqlalchemy import update
 from sqlmodel import col, select
 
 from flows.advance_implementations import advance_implementations
@@ -258,6 +259,22 @@ async def _given_to_bob(running: Running, store: Store, run: FlowRun) -> None:
     tags = set((await running.client.read_flow_run(run.id)).tags)
     assert {"owner:bob", "waiting:customer", "implementation:acme-sap-ecc"} <= tags
     assert not tags & {"owner:petra", "waiting:us"}
+    await _held_and_resumed(running, store, run)
+
+
+async def _held_and_resumed(running: Running, store: Store, run: FlowRun) -> None:
+    """On hold its run waits for nobody, nor does the one that does its work; then as before."""
+    work = await running.client.create_flow_run(preflight, tags=["waiting:us"])
+    async with store.write() as session:
+        changed = update(Gate).where(col(Gate.status) == "open")
+        await session.execute(changed.values(work_run_id=str(work.id)))
+    for on_hold, waiting in (("put on hold", set()), ("carry on", {"waiting:customer"})):
+        await implementation_change("Acme", by="Olaf", on_hold=on_hold, reason="no budget")
+        for run_id in (run.id, work.id):
+            tags = (await running.client.read_flow_run(run_id)).tags
+            assert {tag for tag in tags if tag.startswith("waiting:")} == waiting, on_hold
+    async with store.write() as session:
+        await session.execute(changed.values(work_run_id=None))
 
 
 async def _run_of_the_gate(running: Running, attempt: int) -> FlowRun:
