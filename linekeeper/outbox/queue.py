@@ -129,10 +129,13 @@ class Work:
         """The statement that claims the first `:most` of them; built once."""
         if is_sqlite not in self._taking:
             table = self.table
-            due = self.due.order_by(table.c.next_attempt_at, self.order)
-            due = due.limit(bindparam("most", type_=Integer))
+            most = bindparam("most", type_=Integer)
+            due = self.due.order_by(table.c.next_attempt_at, self.order).limit(most)
             if not is_sqlite:
-                due = due.with_for_update(skip_locked=True)
+                # Read once: a plan that reads it again for each row finds others than those
+                # locked before, and the limit is none.
+                once = due.with_for_update(skip_locked=True).cte("once")
+                due = select(once.prefix_with("MATERIALIZED").c.id)
             self._taking[is_sqlite] = (
                 update(table)
                 .where(table.c.id.in_(due))

@@ -3,6 +3,9 @@
 import asyncio
 from datetime import datetime, timedelta
 
+import pytest
+from sqlalchemy import text
+
 from linekeeper.clock import utcnow
 from linekeeper.outbox.queue import CLAIM_SECONDS, Claim, Message, Work, claim, enqueue, outbox_of
 from linekeeper.outbox.sender import End, Retry, end, schedule_retry
@@ -92,3 +95,20 @@ async def test_a_dead_letter_does_not_hold_up_what_is_behind_it(store: Store) ->
     await write(store, Message("slack", "a1", lane="a"), Message("slack", "a2", lane="a"))
     await finish(store, await take(store, "w"), dead=True)
     assert keys(await take(store, "w")) == ["a2"]
+
+
+@pytest.mark.parametrize("work", [SLACK, IN_A_ROW], ids=["first of each", "in a row"])
+async def test_no_more_are_claimed_than_asked_for_whatever_the_plan(
+    store: Store, work: Work
+) -> None:
+    """PostgreSQL may join by reading what is due again for each row, and locks others each time."""
+    await write(store, *(Message("slack", f"a{n}") for n in range(6)))
+    now = utcnow()
+    given = {"now": now, "most": 1, "token": "w", "until": now + timedelta(seconds=CLAIM_SECONDS)}
+    async with store.write() as session:
+        if not store.is_sqlite:
+            for way in ("hashjoin", "mergejoin", "hashagg", "sort", "material", "indexscan",
+                        "bitmapscan"):  # fmt: skip
+                await session.execute(text(f"SET LOCAL enable_{way} = off"))
+        taken = (await session.execute(work.taking(store.is_sqlite), given)).all()
+    assert len(taken) == 1
