@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import bindparam, or_, update
 from sqlalchemy.exc import SQLAlchemyError
+from sqlmodel import col, select
 
 from linekeeper.clock import monotonic
 from linekeeper.store.engine import Store, insert_ignore
