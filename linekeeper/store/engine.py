@@ -1,5 +1,6 @@
 """Opening the database: one `Store`, short transactions, the same code on both engines."""
 
+import asyncio
 import json
 import sqlite3
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -17,9 +18,10 @@ from sqlalchemy.engine import Connection as SyncConnection
 from sqlalchemy.engine import ExceptionContext, make_url
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+from sqlalchemy.util import await_only
 from sqlmodel import SQLModel
 
-from linekeeper.clock import utcnow
+from linekeeper.clock import monotonic, utcnow
 from linekeeper.private import close_database, close_folder, make_private_folder
 from linekeeper.redact import without_values
 from linekeeper.settings import Settings
@@ -134,7 +136,8 @@ def _keys_at_home(url: str, home: Path) -> list[str]:
             "Make one: python -c 'from cryptography.fernet import Fernet; "
             "print(Fernet.generate_key().decode())'"
         )
-    if parsed.database and Path(parsed.database).exists():
+    # Looked for again: another process may have made both a moment ago.
+    if parsed.database and Path(parsed.database).exists() and not file.exists():
         raise KeyProblem(
             f"{file} is missing, but the database {parsed.database} exists and its secrets need "
             "it: put the file back, or set LINEKEEPER_ENCRYPTION_KEYS"
@@ -228,14 +231,25 @@ def _on_error(context: ExceptionContext) -> None:
 def _on_sqlite_connect(connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # transactions are begun by us alone
     cursor = connection.cursor()
-    for pragma in (
-        f"busy_timeout={BUSY_SECONDS * 1000}",
-        "journal_mode=WAL",
-        "synchronous=FULL",
-        "foreign_keys=ON",
-    ):
+    cursor.execute(f"PRAGMA busy_timeout={BUSY_SECONDS * 1000}")
+    _write_ahead(cursor)
+    for pragma in ("synchronous=FULL", "foreign_keys=ON"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+
+
+def _write_ahead(cursor: Any) -> None:
+    """Switch a new database to WAL; SQLite waits for nobody there who does the same just now."""
+    gives_up = monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or monotonic() > gives_up:
+                raise
+            await_only(asyncio.sleep(0.02))
+        else:
+            return
 
 
 def _on_sqlite_begin(connection: Any) -> None:

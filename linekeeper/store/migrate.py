@@ -1,14 +1,19 @@
 """Bringing the schema up to date (Alembic), safely from several processes at once."""
 
+import asyncio
+import logging
+import sqlite3
+
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import delete, insert, select, text
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import col
 
-from linekeeper.clock import utcnow
+from linekeeper.clock import monotonic, utcnow
 from linekeeper.store import schema
 from linekeeper.store.cipher import Cipher, KeyProblem
 from linekeeper.store.engine import Store, StoreError, begin_writing
@@ -16,6 +21,9 @@ from linekeeper.store.schema import SERVES, check_key, describe, schema_of
 from linekeeper.store.tables import AppSetting
 
 _LOCK = 4_217_001  # PostgreSQL's advisory lock for migrations
+_PATIENCE = 900.0
+"""For how many seconds SQLite's lock is waited for."""
+_log = logging.getLogger(__name__)
 
 
 def _config() -> Config:
@@ -32,7 +40,7 @@ async def migrate(store: Store) -> tuple[str | None, str]:
     """
     try:
         async with store.engine.connect() as connection, connection.begin():
-            await connection.run_sync(begin_writing)
+            await _begin(connection)
             if not store.is_sqlite:
                 await connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
             before = await connection.run_sync(schema_of)
@@ -42,6 +50,25 @@ async def migrate(store: Store) -> tuple[str | None, str]:
         raise StoreError(describe(error)) from error
     await check_key(store)
     return before, schema.head()
+
+
+async def _begin(connection: AsyncConnection) -> None:
+    """Begin to write, once whoever migrates now is done: that may take longer than any other write.
+
+    PostgreSQL's own lock is waited for without an end; SQLite gives up after half a minute.
+    """
+    started = monotonic()
+    while True:
+        try:
+            await connection.run_sync(begin_writing)
+        except OperationalError as error:
+            is_held = getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY
+            if not is_held or monotonic() - started > _PATIENCE:
+                raise
+            _log.warning("another process writes, or migrates: waiting for it")
+            await asyncio.sleep(0.1)
+        else:
+            return
 
 
 def build_schema(connection: Connection, revision: str) -> bool:

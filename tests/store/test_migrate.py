@@ -1,4 +1,7 @@
 import asyncio
+import sqlite3
+from pathlib import Path
+from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -6,7 +9,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from cryptography.fernet import Fernet
 from pydantic import SecretStr
-from sqlalchemy import text
+from sqlalchemy import event, make_url, text
 from sqlmodel import SQLModel
 
 from linekeeper.settings import Settings
@@ -33,6 +36,35 @@ async def test_two_processes_may_migrate_at_once(empty_settings: Settings) -> No
     async with Store.open(empty_settings) as store, Store.open(empty_settings) as other:
         await asyncio.gather(migrate(store), migrate(other))
         await require_current(store)
+
+
+@pytest.mark.parametrize("mode", ["WAL", "DELETE"])
+async def test_whoever_migrates_waits_for_another_however_long_that_takes(
+    tmp_path: Path, mode: str
+) -> None:
+    """Also for one who has only begun to, and has not switched the new database to WAL yet."""
+    settings = Settings(home=tmp_path / "home")
+    async with Store.open(settings) as store:
+        event.listen(store.engine.sync_engine, "connect", _soon_busy)
+        path = make_url(settings.resolved_database_url).database
+        assert path is not None
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute(f"PRAGMA journal_mode={mode}")
+        other.execute("BEGIN IMMEDIATE")
+        migrating = asyncio.create_task(migrate(store))
+        await asyncio.sleep(1)  # SQLite has given up by then
+        assert not migrating.done()
+        other.execute("COMMIT")
+        other.close()
+        await migrating
+        await require_current(store)
+
+
+def _soon_busy(connection: Any, _record: Any) -> None:
+    """SQLite gives up after a tenth of a second, in place of half a minute."""
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA busy_timeout=100")
+    cursor.close()
 
 
 async def test_an_empty_database_is_refused_with_the_command_to_run(
