@@ -1,4 +1,4 @@
-"""Take Makini's connections into the books."""
+"""Import Makini's connections."""
 
 from typing import Annotated
 

@@ -34,9 +34,9 @@ async def advance_implementations(
         ),
     ] = "",
 ) -> State[None]:
-    """Settle what is proven, open what became possible, forecast anew, say what will slip.
+    """Settle what has its evidence, open what became possible, update forecasts, warn of slips.
 
-    Starts the run of an implementation, of an open gate, of a login's set-up or of a configuration
+    Starts the run of an implementation, of an open step, of a login's set-up or of a configuration
     again if it was lost.
     """
     if await is_paused():

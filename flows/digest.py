@@ -22,7 +22,7 @@ async def digest(
         bool, Field(title="Notify Slack", description="Off: only the artifact is written")
     ] = True,
 ) -> State[None]:
-    """Say what happened since the last digest, how fast it was mended, and what is ahead.
+    """Say what happened since the last digest, how fast it was fixed, and what is ahead.
 
     Said once a day, however often it runs; the artifact is written anew each time.
     """

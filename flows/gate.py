@@ -51,9 +51,9 @@ async def gate(
         Field(title="Gate", description="The id of an open gate; Linekeeper starts these runs"),
     ],
 ) -> State[None]:
-    """Wait, suspended, until somebody says that a gate of an implementation is done.
+    """Wait, suspended, until somebody says that a step of an implementation is done.
 
-    It may say *blocked* and *carry on* as often as need be. A form for a gate that is done already
+    It may say *blocked* and *carry on* as often as need be. A form for a step that is done already
     changes nothing.
     """
     run_id = this_run()

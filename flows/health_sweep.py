@@ -78,7 +78,7 @@ class Sweep:
 @flow(name="health-sweep", flow_run_name="sweep", retries=0)
 @yielding
 async def health_sweep() -> State[None]:
-    """Look at every connection, open and close incidents, tell who should know.
+    """Look at every connection, open and close incidents, notify who should know.
 
     Ends `Failed` when something is new or worse, when an incident was not acknowledged for four
     hours, or when the work could not be done; `Skipped` where another sweep is running.

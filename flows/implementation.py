@@ -111,7 +111,7 @@ async def implementation(
 ) -> State[None]:
     """Show an implementation from its kickoff to its go-live, as the graph of one run.
 
-    It waits suspended, and is woken when a gate moves. It ends `Live` or `Abandoned`. The same
+    It waits suspended, and is woken when a step moves. It ends `Live` or `Abandoned`. The same
     customer and systems again move on the implementation there is. What can't be is refused with
     its field, and nothing is stored.
     """

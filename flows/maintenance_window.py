@@ -51,10 +51,10 @@ async def maintenance_window(
         str, Field(title="Reason", description="What is being done, for the record", max_length=500)
     ] = "",
 ) -> State[None]:
-    """Observe and record trouble of a connection, customer, provider or all, and tell nobody.
+    """Record trouble of a connection, customer, provider or all, and notify nobody.
 
-    What is still wrong when it ends is told then. Sweeps go on; their runs show what they find. One
-    incident can be muted, or its mute ended.
+    What is still wrong when it ends is notified then. Sweeps go on; their runs show what they find.
+    One incident can be muted, or its mute ended.
     """
     now = utcnow()
     async with open_runtime() as rt:

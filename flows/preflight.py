@@ -93,8 +93,8 @@ async def preflight(
 ) -> State[None]:
     """Check DNS, TCP, TLS, HTTP and clock of systems; keep the verdicts as evidence.
 
-    Daily, without a form, it checks again what was proven before: a change opens an incident. Ends
-    `Failed` if something is found that wasn't known.
+    Daily, without a form, it checks again what was in order before: a change opens an incident.
+    Ends `Failed` if something is found that wasn't known.
     """
     if await is_paused():
         return paused()

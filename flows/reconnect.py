@@ -76,7 +76,7 @@ async def reconnect(
         ),
     ] = "",
 ) -> State[None]:
-    """Wait for the customer's login; then prove it, fetch what was missed, and close.
+    """Wait for the customer's login; then verify it, backfill what was missed, and close.
 
     It waits suspended and costs nothing. Ends `Reconnected`, or `Failed` if it was given up or the
     deadline passed; the incident is open then. Where another run takes the case, as one that is

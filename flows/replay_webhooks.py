@@ -49,7 +49,7 @@ async def replay_webhooks(
     """Put settled webhooks in again; each replay keeps its link to the original.
 
     It may be cancelled at any time: a further run goes on where it stopped. They are applied by the
-    consumer, or the next `process-webhooks`, and handed on to the product under their old ids.
+    consumer, or the next `process-webhooks`, and forwarded to the product under their old ids.
     """
     async with open_runtime() as rt:
         connection_id = None

@@ -42,7 +42,7 @@ async def verify_account(
         bool, Field(title="Begin anew", description="Forget what an earlier run recorded")
     ] = False,
 ) -> State[None]:
-    """Test every assumption about Makini that a setting stands for; only reads unless told so."""
+    """Test the assumptions about Makini that settings stand for; only reads unless you say so."""
     wish = Wish(data=data, write_on=write_on, confirm=confirm, calls=calls, again=again)
     async with open_runtime():
         try:
