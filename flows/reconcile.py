@@ -22,7 +22,7 @@ from linekeeper.reconcile.named import (
     why_not_read,
 )
 from linekeeper.reconcile.service import Failure, Run
-from linekeeper.reconcile.together import together
+from linekeeper.reconcile.together import Whose, together
 from linekeeper.runtime import Runtime
 from linekeeper.views.tags import tagged
 from linekeeper.views.trust_page import KEY as TRUST
@@ -219,9 +219,8 @@ async def _conclude(reading: Reading, *, name: str, note: str = "") -> State[Non
         with suppress(NotDelivered):  # it stays in the outbox, and the consumer tries on
             await follow(notify, done.lanes, before=[last])
     # Shards share the work; any other run beside this one has a name of its own for what it finds.
-    work = await together(
-        rt.store, order.started, connections=order.connections, alone=order.shard is None
-    )
+    whose: Whose = "run" if order.shard is None else "shards"
+    work = await together(rt.store, order.started, connections=order.connections, whose=whose)
     known = len({failure.connection_id for failure in run.failures}) - len(new)
     said = [work.summary]
     if new:

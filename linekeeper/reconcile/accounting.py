@@ -107,6 +107,7 @@ async def count_due(
     run_at: datetime,
     cause: str | None = None,
     before: Before | None = None,
+    shard: str | None = None,
 ) -> Counts:
     """Count every change that is due, once, into `drift` rows of the run at `run_at`.
 
@@ -164,7 +165,12 @@ async def count_due(
             late_seconds=sum(due.delay for due in changes),
         )
         row = Drift(
-            connection_id=connection_id, entity=entity, run_at=run_at, cause=of, **asdict(counts)
+            connection_id=connection_id,
+            entity=entity,
+            run_at=run_at,
+            shard=shard,
+            cause=of,
+            **asdict(counts),
         )
         session.add(row)
         await session.flush()
@@ -258,6 +264,7 @@ async def _put_down_to_us(
             connection_id=row.connection_id,
             entity=row.entity,
             run_at=row.run_at,
+            shard=row.shard,
             missed=missed,
             came_late=came_late,
             cause=OUTAGE,

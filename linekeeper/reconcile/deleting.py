@@ -85,6 +85,7 @@ async def conclude_listing(
     oldest: datetime | None,
     mark: Watermark | None,
     run_at: datetime,
+    shard: str | None,
     apart: timedelta,
     relist_at: datetime | None = None,
 ) -> Concluded:
@@ -140,7 +141,9 @@ async def conclude_listing(
             is_due = await is_any_due(session, target.id, entity)
     if is_due:
         async with store.write() as session:
-            result.counts = await count_due(store, session, target.id, entity, run_at=run_at)
+            result.counts = await count_due(
+                store, session, target.id, entity, run_at=run_at, shard=shard
+            )
     return result
 
 

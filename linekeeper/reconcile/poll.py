@@ -171,6 +171,7 @@ class _Reader:
             started=started,
             run_at=self._question.run_at,
             cause=self._question.cause,
+            shard=self._question.shard,
             filter_refused_at=self._filter_refused_at,
             baseline=self._succession is not None or is_first,
             succeeds=self._succession is not None,
@@ -274,6 +275,7 @@ class _Reader:
                 succession,
                 started=started,
                 run_at=self._question.run_at,
+                shard=self._question.shard,
             )
             reading.counts.add(counts)
             reading.compared = True
@@ -288,6 +290,7 @@ class _Reader:
                 oldest=writer.oldest,
                 mark=self._mark,
                 run_at=self._question.run_at,
+                shard=self._question.shard,
                 apart=self._question.apart,
                 relist_at=writer.relist_at,
             )

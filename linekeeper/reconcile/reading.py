@@ -21,6 +21,8 @@ class Question:
     """How long after a listing that lacks a record another one has to lack it, too."""
     cause: str | None = None
     """`backfill`: what it finds is put down to that (see `drift.cause`)."""
+    shard: str | None = None
+    """Of the run that asks, where it shares its work with others (see `drift.shard`)."""
 
 
 @dataclass(slots=True)

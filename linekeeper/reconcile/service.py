@@ -212,7 +212,7 @@ async def _read(rt: Runtime, target: Target, order: Order, which: Pass, sleep: S
     if known.has_agreed:
         await apply_agreed(rt.store, target.app, target.id, target.makini_key, now=utcnow())
     for entity in known.planned:
-        await complete(rt, target, entity, run_at=order.started)
+        await complete(rt, target, entity, run_at=order.started, shard=order.shard)
     if known.has_agreed or known.planned:
         known = await read_known(rt, target)
     caller = known.caller
@@ -263,6 +263,7 @@ async def _read_entities(
             since=window.since if window else None,
             # Who asks for everything twice has waited as long as they think right.
             apart=timedelta(0) if order.full else POLICY.confirm,
+            shard=order.shard,
         )
         try:
             reading = await read_entity(

@@ -41,7 +41,13 @@ def may_take_over(succession: Succession, *, doubtful: bool, now: datetime) -> b
 
 
 async def take_over(
-    rt: Runtime, target: Target, succession: Succession, *, started: datetime, run_at: datetime
+    rt: Runtime,
+    target: Target,
+    succession: Succession,
+    *,
+    started: datetime,
+    run_at: datetime,
+    shard: str | None = None,
 ) -> Counts:
     """Compare the listing of `target` that began at `started` with the predecessor's records.
 
@@ -49,10 +55,12 @@ async def take_over(
     """
     if succession.status == "pending":
         await _plan(rt, target, succession, started)
-    return await complete(rt, target, succession.entity, run_at=run_at)
+    return await complete(rt, target, succession.entity, run_at=run_at, shard=shard)
 
 
-async def complete(rt: Runtime, target: Target, entity: str, *, run_at: datetime) -> Counts:
+async def complete(
+    rt: Runtime, target: Target, entity: str, *, run_at: datetime, shard: str | None = None
+) -> Counts:
     """Take the steps that are left of a plan, also one a crash cut short."""
     store = rt.store
     succession = (await successions_of(store, target.id)).get(entity)
@@ -68,7 +76,9 @@ async def complete(rt: Runtime, target: Target, entity: str, *, run_at: datetime
     async with store.write() as session:
         await lock_feed(store, session, target.id)
         await queries.set_succession(session, target.id, entity, status="done", done_at=utcnow())
-        return await count_due(store, session, target.id, entity, run_at=run_at, cause="backfill")
+        return await count_due(
+            store, session, target.id, entity, run_at=run_at, cause="backfill", shard=shard
+        )
 
 
 async def _plan(rt: Runtime, target: Target, succession: Succession, started: datetime) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 
 from sqlalchemy import and_, func, select
 from sqlmodel import col
@@ -10,6 +11,8 @@ from sqlmodel import col
 from linekeeper.reconcile.accounting import Counts
 from linekeeper.store import Store
 from linekeeper.store.tables import Deletion, Drift, Watermark
+
+Whose = Literal["run", "shards", "everyone"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +43,18 @@ async def together(
     started: datetime,
     *,
     connections: Sequence[str] | None = None,
-    alone: bool = False,
+    whose: Whose = "everyone",
 ) -> Together:
-    """What every worker's runs since `started` did, of all connections or only these.
+    """What was done since `started`, of all connections or only these.
 
-    `alone` counts what the run that began then found, and no other: what is read counts whoever
-    read it, since nobody else has to any more.
+    What is found counts where it was found: by the `run` that began then and no other; by all
+    `shards` together, and not by what runs beside them, such as one of some connections or a
+    back-fill; or by `everyone`. What is read counts whoever read it, since nobody else has to any
+    more.
     """
-    drift = [col(Drift.run_at) == started if alone else col(Drift.run_at) >= started]
+    drift = [col(Drift.run_at) == started if whose == "run" else col(Drift.run_at) >= started]
+    if whose == "shards":
+        drift.append(col(Drift.shard).is_not(None))
     marks = [col(Watermark.polled_at) >= started]
     held = [col(Deletion.status) == "proposed"]
     if connections is not None:

@@ -49,6 +49,7 @@ class Writer:
         started: datetime,
         run_at: datetime,
         cause: str | None,
+        shard: str | None = None,
         filter_refused_at: datetime | None,
         baseline: bool,
         succeeds: bool = False,
@@ -61,6 +62,7 @@ class Writer:
         self._started = started
         self._run_at = run_at
         self._cause = cause
+        self._shard = shard
         self._filter_refused_at = filter_refused_at
         self.is_baseline = baseline
         # Until its records are compared with those of the one before, it is to be listed again.
@@ -145,7 +147,7 @@ class Writer:
             self.relist_at = whole_values.get("confirm_at")
             self.counts = await count_due(
                 self._store, session, self._target.id, self._entity,
-                run_at=self._run_at, cause=self._cause,
+                run_at=self._run_at, cause=self._cause, shard=self._shard,
                 before=Before(self._polled_at, grain),
             )  # fmt: skip
             await save_mark(

@@ -37,7 +37,7 @@ async def test_two_shards_read_each_connection_once_and_add_up(
     assert sum(n for call, n in calls.items() if call.startswith("GET /api/e")) == marks
     assert not first.connections & second.connections
     assert first.counts.missed + second.counts.missed == 40
-    both = await together(rt.store, started)
+    both = await together(rt.store, started, whose="shards")
     assert (both.connections, both.counts.missed) == (4, 40)
 
 
@@ -53,12 +53,32 @@ async def test_what_a_run_of_some_connections_finds_is_no_find_of_the_one_beside
             run(rt, connections=[one.id], started=named_at), run(other, started=began)
         )
     await agree()
-    of_named = await together(rt.store, named_at, connections=[one.id], alone=True)
-    of_whole = await together(rt.store, began, alone=True)
+    of_named = await together(rt.store, named_at, connections=[one.id], whose="run")
+    of_whole = await together(rt.store, began, whose="run")
     assert (of_named.connections, of_whole.connections) == (1, 4)
     found = (of_named.counts.recovered, of_whole.counts.recovered)
     assert found == (named.counts.recovered, whole.counts.recovered)
     assert sum(found) == 40
+
+
+async def test_what_a_run_of_some_connections_finds_is_no_find_of_the_shards_beside_it(
+    rt: Runtime, settings: Settings, peer: Peer, one: Connection, agree: Check
+) -> None:
+    await run(rt)
+    await peer.set("records", change=40, announce=False)
+    began = utcnow()
+    named = await run(rt, connections=[one.id], started=began + timedelta(milliseconds=1))
+    async with Runtime.open(pointed_at(settings, peer.url)) as other:
+        shards = await asyncio.gather(
+            run(rt, shard="a", started=began),
+            run(other, shard="b", started=began + timedelta(milliseconds=2)),
+        )
+    await agree()
+    assert named.counts.missed > 0
+    of_all = await together(rt.store, began, whose="shards")
+    found = sum(shard.counts.recovered for shard in shards)
+    assert (of_all.connections, of_all.counts.recovered) == (4, found)
+    assert found + named.counts.recovered == 40
 
 
 async def test_what_a_dead_worker_had_claimed_is_taken_over(

@@ -283,6 +283,8 @@ class Drift(SQLModel, table=True):
     connection_id: str = reference("connection.id")
     entity: str
     run_at: datetime = time()
+    shard: str | None = None
+    """Of the run, where it shared its work with others: all of theirs is counted together."""
     missed: int = 0
     """Changed at the source; no delivery had come when this run read it."""
     came_late: int = 0
