@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal, TypeVar
 
 from sqlalchemy import or_, select, update
@@ -44,6 +44,8 @@ _TRIES = 3
 LEASE_SECONDS = 90.0
 PATIENCE_SECONDS = 20.0
 """How long a login waits for a renewal of the same connection to end."""
+KEY_MAY_LAG = timedelta(minutes=15)
+"""How long Makini's list may take to show the connection that a login made."""
 CUSTOMER = "customer, by connect link"
 
 Ended = Literal[
@@ -61,6 +63,7 @@ Ended = Literal[
     "refused",
     "system_away",
     "away",
+    "unlisted",
 ]
 
 
@@ -170,6 +173,7 @@ class Attempt:
             status = await _asked(lambda: makini.status(pair.access_token, connection=NEW_LOGIN))
         except (MakiniError, UnknownApp) as error:
             return await self._refused(error, taken=True, kept=kept)
+        may_lag = kept is not None and utcnow() - kept.received_at < KEY_MAY_LAG
         if await self._is_told_by_id(status.id):
             login = Login(pair, status, None)
         else:
@@ -177,9 +181,9 @@ class Attempt:
                 listed = await _asked(
                     lambda: listed_for(self.rt, makini, self.link.app, status.id, since=since)
                 )
-                login = Login(pair, status, listed)
+                login = Login(pair, status, listed, may_lag=may_lag)
             except MakiniError as error:
-                login = Login(pair, status, None, error)
+                login = Login(pair, status, None, error, may_lag)
         return await retrying(
             lambda: self._settle(login, kept), on=STORAGE_TROUBLE, waits=STORE_AGAIN_AFTER
         )
@@ -218,7 +222,7 @@ class Attempt:
                 seen = replace(understand(status, now), source=SOURCE)
                 await observe(rt.store, session, [(owner, seen)], policy=policy, now=now)
             how = _ended(found, owner, login)
-            is_open = how == "away" and kept is not None
+            is_open = how in ("away", "unlisted") and kept is not None
             if not is_open:
                 until = kept.received_at if kept is not None else now
                 await forget_pending(session, link.id, owner, until=until)
@@ -300,6 +304,8 @@ def _ended(found: Match, owner: str | None, login: Login) -> Ended:
     """How an attempt ended whose pair, if we know whose it is, is stored. Pure."""
     if owner is None and login.away is not None:
         return "away"
+    if found.kind == "unlisted":
+        return "unlisted"
     if found.kind == "other":
         return "other_system"
     # It may be left from before the login, until Makini's next sync: the next probe decides.
@@ -315,6 +321,8 @@ def _trouble(how: Ended, login: Login, found: Match) -> str:
         )
     if how == "other_system":
         return f"it was another system, {what(login.status)}"
+    if how == "unlisted":
+        return "Makini has given it a new id, and its list does not show yet whose that is"
     if how == "unproven":
         return "the new login is kept, but Makini still says that the system refuses it"
     return login.away.brief if login.away is not None else ""

@@ -45,13 +45,14 @@ class Asked:
 class Match:
     """`same`: the connection asked for. `replaces`: it, under a new id of Makini's. `new`: a system
     we did not know. `known`: a new-system link led to a connection we know. `other`: not what was
-    asked for.
+    asked for. `unlisted`: it fits the connection asked for, but not its id, and Makini's list may
+    soon show another one that it is.
 
     `known` is the connection in our books that the login belongs to, `listed` its entry in
     Makini's list.
     """
 
-    kind: Literal["same", "replaces", "new", "known", "other"]
+    kind: Literal["same", "replaces", "new", "known", "other", "unlisted"]
     known: Known | None = None
     listed: ListedConnection | None = None
     mail_before: str = ""
@@ -63,10 +64,13 @@ def match(
     status: ConnectionStatus,
     listed: Sequence[ListedConnection] | None,
     known: Sequence[Known],
+    *,
+    may_lag: bool = False,
 ) -> Match:
     """Return whose login it is. `listed` and `known` are of the same app.
 
     `listed` is None where Makini's list could not be had: then nothing is taken for a successor.
+    While it `may_lag` behind the login, one that merely fits is not taken for the connection.
     """
     wanted = asked.connection
     if listed is None:
@@ -75,7 +79,8 @@ def match(
         entry, ours = _recognised(wanted, status, listed, known)
     if wanted is not None:
         if ours is not None and ours.id == wanted.id:
-            return Match("same", ours, entry)
+            is_unsure = may_lag and _is_under_new_id(wanted, status, entry)
+            return Match("unlisted" if is_unsure else "same", ours, entry)
         is_predecessor = ours is not None and ours.replaced_by == wanted.id  # its old id again
         if is_predecessor or (
             listed is not None
@@ -90,6 +95,15 @@ def match(
         return Match("new", None, entry)
     theirs = asked.customer_id is None or ours.customer_id in (None, asked.customer_id)
     return Match("known" if theirs else "other", ours, entry)
+
+
+def _is_under_new_id(
+    wanted: Known, status: ConnectionStatus, entry: ListedConnection | None
+) -> bool:
+    """Whether the status's id is none that `wanted` is known by, nor one that the list says."""
+    if wanted.makini_id is None or status.id in ("", wanted.makini_id, wanted.makini_key):
+        return False
+    return entry is None or not _is_called(entry, status.id)
 
 
 def _recognised(

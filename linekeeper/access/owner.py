@@ -30,6 +30,8 @@ class Login:
     status: ConnectionStatus
     listed: Sequence[ListedConnection] | None
     away: MakiniError | None = None
+    may_lag: bool = False
+    """Whether the list may not show yet what the login made; the pair is kept until it does."""
 
 
 async def place(
@@ -37,7 +39,8 @@ async def place(
 ) -> tuple[Match, str | None]:
     """Whose login it is, and the connection it belongs to, in the caller's transaction.
 
-    None where it is another system, one we don't know. A connection it takes the place of ends.
+    None where it is another system, one we don't know, or where that isn't known yet. A connection
+    it takes the place of ends.
     """
     known = await known_connections(session, link.app)
     asked = Asked(
@@ -47,7 +50,9 @@ async def place(
         customer_id=link.customer_id,
         system=link.system,
     )
-    found = match(asked, login.status, login.listed, known)
+    found = match(asked, login.status, login.listed, known, may_lag=login.may_lag)
+    if found.kind == "unlisted":
+        return found, None
     owner = await _owner(store, session, link, found, login.status)
     unsaid = found.listed is None or not found.listed.id
     if owner is not None and unsaid and login.status.id:

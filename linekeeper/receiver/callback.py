@@ -129,6 +129,12 @@ _WORDS: dict[Ended, _Words] = {
         "try again in a few minutes.",
         502,
     ),
+    "unlisted": _Words(
+        "Your login is kept",
+        "Makini took your login, and does not show yet which connection it belongs to. We look "
+        "again within minutes, and if it works there is nothing more to do. Your link still works.",
+        502,
+    ),
 }
 
 _OTHER_MAIL = _Words(

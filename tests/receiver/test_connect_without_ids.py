@@ -1,10 +1,15 @@
 """A Makini whose list has only keys, while the status says an id that is something else."""
 
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 
 import pytest
+from sqlalchemy import update
 
-from linekeeper.store.tables import Connection
+from linekeeper.access.verify import verify_logins
+from linekeeper.clock import utcnow
+from linekeeper.store.tables import Connection, PendingLogin
+from sandbox import fleet
 from tests.receiver.test_connect import link_for, through, token_of
 from tests.reconnect.conftest import House, open_house
 
@@ -103,3 +108,60 @@ async def test_a_successor_that_the_list_does_not_show_yet_is_not_taken_for_the_
         await house.sweep()
     assert len(await house.connections()) == 7
     assert (await house.connection(made.id)).health == "healthy"
+
+
+async def logged_in_anew(house: House) -> tuple[Connection, fleet.Connection]:
+    """A connection whose status's id is known, and another one that its customer has logged in to
+    since, which fits it and which Makini's list does not show yet."""
+    [connection, *_] = await house.connections()
+    await house.lose_login(connection)
+    _, path = await link_for(house, connection)
+    assert (await through(house, path, connection.makini_key)).status_code == 200
+    assert (await house.connection(connection.id)).makini_id == at_makini(house, connection)
+    await house.lose_login(connection)
+    was = house.fleet.world.find(connection.makini_key)
+    assert was is not None
+    successor = house.fleet.world.create(
+        name=was.name, email=was.email, provider=was.provider.slug, pending=True
+    )
+    successor.hidden = True
+    _, path = await link_for(house, connection)
+    answer = await through(house, path, successor.key)
+    assert answer.status_code == 502
+    assert "Your login is kept" in answer.text
+    assert len(await house.rows(PendingLogin)) == 1
+    return connection, successor
+
+
+async def test_a_successor_whose_key_the_list_does_not_show_yet_is_waited_for(
+    house: House,
+) -> None:
+    """The status's new id says nothing of its key: the pair is kept until a new key fits."""
+    connection, successor = await logged_in_anew(house)
+    await verify_logins(house.rt, now=utcnow() + timedelta(minutes=2))
+    assert (await house.connection(connection.id)).health == "reauthorization_required"
+    successor.hidden = False
+    was = house.fleet.world.find(connection.makini_key)
+    assert was is not None
+    house.fleet.world.remove(was)
+    await verify_logins(house.rt, now=utcnow() + timedelta(minutes=20))
+    for _ in range(2):
+        await house.sweep()
+    old = await house.connection(connection.id)
+    made = await house.connection(str(old.replaced_by))
+    assert (made.makini_key, made.health) == (successor.key, "healthy")
+    assert await works(house, made)
+    assert await house.rows(PendingLogin) == []
+
+
+async def test_a_new_id_for_which_no_new_key_comes_is_the_connections_own_in_the_end(
+    house: House,
+) -> None:
+    connection, successor = await logged_in_anew(house)
+    async with house.store.write() as session:
+        before = utcnow() - timedelta(minutes=16)
+        await session.execute(update(PendingLogin).values(received_at=before))
+    await verify_logins(house.rt, now=utcnow() + timedelta(minutes=2))
+    taken = await house.connection(connection.id)
+    assert (taken.health, taken.makini_id) == ("healthy", successor.id)
+    assert await house.rows(PendingLogin) == []
