@@ -19,7 +19,17 @@ from linekeeper.implementation.advance import (
 from linekeeper.implementation.find import find_implementation
 from linekeeper.runtime import Runtime
 from tasks.implementation import publish, unfinished_runs
-from tasks.run import is_paused, only_one, open_runtime, paused, refused, rename, skipped, yielding
+from tasks.run import (
+    completed,
+    is_paused,
+    only_one,
+    open_runtime,
+    paused,
+    refused,
+    rename,
+    skipped,
+    yielding,
+)
 
 
 @flow(name="advance-implementations", flow_run_name="advance", retries=0)
@@ -81,6 +91,7 @@ async def _all(rt: Runtime) -> State[None]:
     await publish([*done.moved, *done.aged])
     for line in done.slipping:
         get_run_logger().warning("%s", line)
+    await completed("advance-implementations")
     summary = (
         f"{done.looked_at} looked at, {len(done.moved)} moved on, {len(done.slipping)} slipping"
     )

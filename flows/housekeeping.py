@@ -11,7 +11,7 @@ from pydantic import Field
 from flows.form import form
 from linekeeper.clock import utcnow
 from tasks.housekeeping import prune_database, prune_runs, prune_webhooks
-from tasks.run import open_runtime, rename
+from tasks.run import completed, open_runtime, rename
 
 Days = Annotated[int, Field(ge=1, le=3650)]
 
@@ -57,7 +57,9 @@ async def housekeeping(
             now=now,
             dry_run=dry_run,
         )
-    runs = await prune_runs(before=now - timedelta(days=run_days), dry_run=dry_run)
+        runs = await prune_runs(before=now - timedelta(days=run_days), dry_run=dry_run)
+        if not dry_run:
+            await completed("housekeeping")
     what = (
         f"{pruned.outbox} outbox rows, {pruned.observations} observations, {runs} runs, "
         f"{pruned.traces} attempts and feed reads, {pruned.audit} audit entries, "

@@ -29,7 +29,7 @@ from linekeeper.runtime import Runtime
 from tasks.graph import follow
 from tasks.implementation import publish
 from tasks.preflight import check, keep_report, proven_orders, report_preflight, worker_name
-from tasks.run import is_paused, open_runtime, paused, refused, rename, skipped
+from tasks.run import completed, is_paused, open_runtime, paused, refused, rename, skipped
 from tasks.vantages import Sent, send_vantages
 
 _FIELDS = {"target": "targets"}
@@ -117,7 +117,9 @@ async def preflight(
             if isinstance(error, OrderError):
                 field, wrong = _FIELDS.get(error.field, error.field), error.reason
             return refused(field, wrong, "Correct it and send the form again.")
-        return await _check_again(rt, timeout, is_sent=bool(worker))
+        state = await _check_again(rt, timeout, is_sent=bool(worker))
+        await completed("preflight")
+        return state
 
 
 async def _check(

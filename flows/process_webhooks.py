@@ -10,7 +10,7 @@ from linekeeper.views.webhook_figures import mark_reported, newly_dead
 from linekeeper.views.webhooks_page import webhooks_headline, whose
 from tasks.graph import follow, show_in_trouble
 from tasks.report import is_stale
-from tasks.run import by_hand, only_one, open_runtime, rename, skipped, yielding
+from tasks.run import by_hand, completed, only_one, open_runtime, rename, skipped, yielding
 from tasks.webhooks import WEBHOOKS, drain, report_webhooks, webhook_figures
 
 MOST_NAMED = 50
@@ -49,6 +49,7 @@ async def process_webhooks() -> State[None]:
         figures = await webhook_figures()
         if found or count or figures.total("pending") or by_hand() or await is_stale(WEBHOOKS):
             await follow(report_webhooks, figures, before=before)
+        await completed("process-webhooks")
         headline = webhooks_headline(figures)
         if count:
             await rename(f"webhooks · {count:,} newly dead")

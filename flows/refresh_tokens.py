@@ -9,7 +9,7 @@ from prefect.states import Completed, Failed
 from tasks.graph import attempt, follow
 from tasks.notify import NotDelivered, notify
 from tasks.refresh_tokens import announce_ending, renew_tokens, report_expiry
-from tasks.run import only_one, open_runtime, rename, skipped, yielding
+from tasks.run import completed, only_one, open_runtime, rename, skipped, yielding
 from tasks.task import StillFailing
 
 
@@ -35,6 +35,7 @@ async def refresh_tokens() -> State[None]:
         if announced:
             with suppress(NotDelivered):  # it stays in the outbox, and the consumer tries on
                 await follow(notify, [], before=[page])
+        await completed("refresh-tokens")
         summary = f"{renewed} renewed, {announced} need a login soon, {listed} end within 31 days"
         await rename(f"refresh-tokens · {summary}")
         return Failed(message=f"{trouble}; {summary}") if trouble else Completed(message=summary)

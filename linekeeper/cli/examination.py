@@ -22,6 +22,7 @@ from prefect.client.schemas.objects import StateType, WorkPool, WorkQueue
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 
+from linekeeper.cli.deployed import slug_of
 from linekeeper.cli.errors import UserError
 from linekeeper.cli.names import deployment_name, every, flow_of
 from linekeeper.cli.orchestrator import PrefectOrchestrator
@@ -112,12 +113,26 @@ async def examine_late(
 
 
 def paused_deployments(deployments: Sequence[DeploymentResponse]) -> list[Finding]:
-    """Those that an operator paused: no run of theirs is scheduled."""
+    """Those that an operator paused, or a schedule of them: no run of theirs is scheduled.
+
+    The switch on a deployment's page is that of the schedule, and leaves the deployment as it is.
+    """
     paused = sorted(deployment.name for deployment in deployments if deployment.paused)
-    if not paused:
-        return []
-    text = f"paused, so that no run of theirs is scheduled: {named(paused)}"
-    return [warn("prefect · deployments", text, "resume them in the Prefect UI")]
+    schedules = sorted(
+        f"{deployment.name} ({slug_of(schedule)})"
+        for deployment in deployments
+        for schedule in deployment.schedules
+        if not schedule.active and not deployment.paused
+    )
+    findings = []
+    if paused:
+        text = f"paused, so that no run of theirs is scheduled: {named(paused)}"
+        findings.append(warn("prefect · deployments", text, "resume them in the Prefect UI"))
+    if schedules:
+        text = f"schedules that are paused: {named(schedules)}"
+        mend = "switch them on again on the deployment's page"
+        findings.append(warn("prefect · schedules", text, mend))
+    return findings
 
 
 def _counted(held_up: Mapping[str, int]) -> list[str]:

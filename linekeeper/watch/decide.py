@@ -14,19 +14,71 @@ WATCHERS = ("consumer", "receiver")
 WORKERS = "worker"
 PREFECT = "prefect"
 PAUSE = "pause"
-WORK: Mapping[str, timedelta] = {
-    "sweep": timedelta(),
-    "reconcile": timedelta(hours=1),
-    "digest": timedelta(hours=74),
-    "backup": timedelta(days=8),
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Work that must come by."""
+
+    least: timedelta
+    """After so long at the least it is missed: a reconcile may read for long, a digest may rest
+    over a weekend."""
+    effect: str
+    """What it means that nobody does it."""
+    called: str = ""
+    """A word for it where people have one; else it is a run of the deployment."""
+    of_apps: bool = False
+    """It has to be done as soon as there is an app, whether it ever was or not; the rest is missed
+    once it was done."""
+    pauses: bool = False
+    """It stands still while an operator has paused everything: nobody is notified of it then."""
+    next_step: str = "`linekeeper doctor` says why runs are late: a worker, the pool, a schedule."
+
+
+WORK: Mapping[str, Work] = {
+    "sweep": Work(
+        timedelta(),
+        "Connections are not being checked.",
+        called="sweep",
+        of_apps=True,
+        pauses=True,
+    ),
+    "reconcile": Work(
+        timedelta(hours=1),
+        "Changes that webhooks missed are not being found.",
+        called="reconcile",
+        of_apps=True,
+        pauses=True,
+    ),
+    "refresh-tokens": Work(
+        timedelta(hours=26),
+        "Access tokens are not being renewed, and nobody is told of those that end.",
+        of_apps=True,
+    ),
+    "process-webhooks": Work(
+        timedelta(hours=3), "Webhooks that the consumer left are not being applied."
+    ),
+    "advance-implementations": Work(
+        timedelta(hours=6),
+        "Nobody is told of a slip, and implementations whose run was lost stand still.",
+        pauses=True,
+    ),
+    "preflight": Work(
+        timedelta(hours=74), "Changes of a customer's network are not being found.", pauses=True
+    ),
+    "housekeeping": Work(timedelta(hours=74), "Expired data is not being removed."),
+    "digest": Work(
+        timedelta(hours=74), "Nobody gets the daily summary.", called="digest", pauses=True
+    ),
+    "backup": Work(
+        timedelta(days=8),
+        "What would be lost with this database grows every day.",
+        called="backup",
+        next_step="Run `linekeeper backup FILE`, and let a timer do it daily; "
+        "`linekeeper doctor` shows what else is overdue.",
+    ),
 }
-"""Work that must come by, and the least time after which it is missed: a reconcile may read for
-long, a digest may rest over a weekend."""
 QUIET_AFTER = timedelta(minutes=2)
-OF_APPS = frozenset({"sweep", "reconcile"})
-"""What has to be done as soon as there is an app, whether it ever was or not."""
-PAUSED_WORK = OF_APPS | {"digest"}
-"""What stands still while an operator has paused everything; nobody is notified of it then."""
 _EFFECT: Mapping[str, str] = {
     "consumer": "Without one no webhooks are applied and only the receiver delivers notices",
     "receiver": "Without one no webhooks are stored and no customer is answered",
@@ -219,16 +271,16 @@ def _overdue(
         by_kind[part.kind] = max(part.at, by_kind.get(part.kind, part.at))
     paused = by_kind.get(PAUSE)
     troubles = []
-    for kind, least in WORK.items():
+    for kind, work in WORK.items():
         done = by_kind.get(kind)
-        if kind in OF_APPS and not policy.has_apps:
+        if work.of_apps and not policy.has_apps:
             continue
-        if done is None and kind not in OF_APPS:
+        if done is None and not work.of_apps:
             continue  # it was never asked for
         begins = max(done or watching, watching)
-        if kind in PAUSED_WORK and paused is not None:
+        if work.pauses and paused is not None:
             begins = max(begins, paused)
-        if now - begins < max(policy.after, least):
+        if now - begins < max(policy.after, work.least):
             continue
         troubles.append(_missed(kind, done, begins))
     return troubles
@@ -236,23 +288,15 @@ def _overdue(
 
 def _missed(kind: str, done: datetime | None, begins: datetime) -> Trouble:
     last = f"the last one was completed at {_clock(done)}" if done else "none was completed yet"
-    effect = {
-        "sweep": "Connections are not being checked.",
-        "reconcile": "Changes that webhooks missed are not being found.",
-        "digest": "Nobody gets the daily summary.",
-        "backup": "What would be lost with this database grows every day.",
-    }[kind]
-    next_step = {
-        "backup": "Run `linekeeper backup FILE`, and let a timer do it daily; "
-        "`linekeeper doctor` shows what else is overdue.",
-    }.get(kind, "`linekeeper doctor` says why runs are late: a worker, the pool, a schedule.")
+    work = WORK[kind]
+    called = work.called or f"run of {kind}"
     return Trouble(
         "work_overdue",
         f"work:{kind}",
-        f"No {kind} was completed since {_clock(begins)}",
-        f"No {kind} was completed since {_clock(begins)} ({last}; runs that ended Skipped do not "
-        f"count). {effect} {next_step}",
-        f"A {kind} was completed.",
+        f"No {called} was completed since {_clock(begins)}",
+        f"No {called} was completed since {_clock(begins)} ({last}; runs that ended Skipped do "
+        f"not count). {work.effect} {work.next_step}",
+        f"A {called} was completed.",
     )
 
 

@@ -6,8 +6,14 @@ from pathlib import Path
 
 import pytest
 from prefect.client.orchestration import PrefectClient
-from prefect.client.schemas.actions import DeploymentUpdate, WorkPoolCreate, WorkPoolUpdate
+from prefect.client.schemas.actions import (
+    DeploymentScheduleCreate,
+    DeploymentUpdate,
+    WorkPoolCreate,
+    WorkPoolUpdate,
+)
 from prefect.client.schemas.objects import State
+from prefect.client.schemas.schedules import IntervalSchedule
 from prefect.states import Pending, Scheduled
 
 from linekeeper.cli.examination import NAME, examine_prefect
@@ -98,3 +104,16 @@ async def test_each_cause_of_a_late_run_is_named(site: Site) -> None:
     assert await site.said() == "the deployment preflight is paused: preflight"
     paused = [finding.text for finding in await site.findings() if "resume them" in finding.mend]
     assert paused == ["paused, so that no run of theirs is scheduled: preflight"]
+
+
+async def test_a_schedule_that_is_switched_off_on_its_page_is_named(site: Site) -> None:
+    found = await site.client.read_deployment_by_name(PREFLIGHT)
+    off = "switch them on again"
+    daily = DeploymentScheduleCreate(
+        schedule=IntervalSchedule(interval=timedelta(days=1)), active=True, slug="daily"
+    )
+    [schedule] = await site.client.create_deployment_schedules(found.id, [daily])
+    assert not any("preflight" in each.text for each in await site.findings() if off in each.mend)
+    await site.client.update_deployment_schedule(found.id, schedule.id, active=False)
+    [named] = [each.text for each in await site.findings() if off in each.mend]
+    assert "preflight (daily)" in named

@@ -27,6 +27,7 @@ FINE = [
     part("prefect"),
     part("sweep", at=4),
     part("reconcile", at=14),
+    part("refresh-tokens", at=300),
 ]
 
 
@@ -118,6 +119,29 @@ def test_a_pause_is_no_trouble_and_has_a_beginning_and_an_end() -> None:
     for_days += [part("digest", at=75 * 60, since=9999)]
     assert causes(for_days) == {"work:digest"}
     assert causes([*for_days, part("pause", at=1)]) == set()
+
+
+@pytest.mark.parametrize(
+    ("work", "hours"),
+    [
+        ("refresh-tokens", 26),
+        ("process-webhooks", 3),
+        ("advance-implementations", 6),
+        ("preflight", 74),
+        ("housekeeping", 74),
+    ],
+)
+def test_a_schedule_that_was_switched_off_is_missed(work: str, hours: int) -> None:
+    for_long = but(part("consumer:a", since=99_999))
+    parts = {each.name: each for each in for_long}
+    assert causes([*(parts | {work: part(work, at=hours * 60 - 1)}).values()]) == set()
+    parts[work] = part(work, at=hours * 60)
+    assert causes([*parts.values()]) == {f"work:{work}"}
+    [trouble] = examine(parts.values(), POLICY, now=NOW).troubles
+    assert trouble.title.startswith(f"No run of {work} was completed since")
+    paused = causes([*parts.values(), part("pause", at=0)])
+    stands_still = work in ("advance-implementations", "preflight")
+    assert paused == (set() if stands_still else {trouble.cause})
 
 
 def test_what_nobody_ever_did_is_not_missed_but_what_stopped_is() -> None:

@@ -19,7 +19,6 @@ from sqlmodel import col, select
 from linekeeper.settings import Settings
 from linekeeper.store import Store
 from linekeeper.store.tables import Audit, Incident, PartHeartbeat
-from linekeeper.watch.decide import WORK
 from sandbox import Settings as SandboxSettings
 from sandbox import serving
 from tests.fixtures_prefect import PrefectServer
@@ -31,6 +30,7 @@ WATCH_MINUTES = 0.6
 """More than the fifteen seconds between two looks at Prefect, twice."""
 PATIENCE = 900
 FLOWS = {"sweep": "health_sweep", "reconcile": "reconcile", "digest": "digest"}
+WORK = (*FLOWS, "backup")
 pytestmark = [on_both, pytest.mark.timeout(6 * PATIENCE)]
 
 
@@ -94,7 +94,7 @@ class Place(House):
             at = await self.store.clock(session) - timedelta(days=10)
             watching = col(PartHeartbeat.kind).in_(("receiver", "consumer"))
             await session.execute(update(PartHeartbeat).where(watching).values(since=at))
-            done = col(PartHeartbeat.kind).in_(tuple(WORK))
+            done = col(PartHeartbeat.kind).in_(WORK)
             await session.execute(update(PartHeartbeat).where(done).values(at=at))
             taken = col(Audit.action) == "backup.taken"
             await session.execute(update(Audit).where(taken).values(at=at))
