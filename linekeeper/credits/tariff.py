@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.credits import queries
-from linekeeper.credits.decide import CreditError, Tariff, adjust
+from linekeeper.credits.decide import CreditError, Entry, Tariff, adjust
 from linekeeper.store import Store
 from linekeeper.store.tables import Audit, Connection
 from linekeeper.text import letters
@@ -84,6 +84,9 @@ async def set_charge(
     rows = await session.scalars(
         select(Connection).where(col(Connection.id).in_(connections)).with_for_update()
     )
+    posted: dict[str | None, list[Entry]] = {}
+    for entry in await queries.entries_of(session, connections):
+        posted.setdefault(entry.subject, []).append(entry)
     changed = []
     for row in rows.all():
         before = Charge(row.tier, row.hosting)
@@ -94,11 +97,10 @@ async def set_charge(
         if before == after:
             continue
         note = f"{before} → {after}"
-        entries = await queries.entries_of(session, [row.id])
         cost = cost_of(row.tier, row.hosting)
         await queries.post(
             session,
-            adjust(entries, row.id, cost, now),
+            adjust(posted.get(row.id, []), row.id, cost, now),
             app=row.app,
             by=by,
             note=note,

@@ -1,6 +1,6 @@
 """Changing one customer: only what is given changes, and two that are one become one."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -15,6 +15,7 @@ from linekeeper.customers.csv_file import read_customers
 from linekeeper.customers.find import NotFound, find_connection, find_customer
 from linekeeper.refusal import Refusal
 from linekeeper.store import Store
+from linekeeper.store.engine import chunked
 from linekeeper.store.modes import apply_rules, hand_over_rule
 from linekeeper.store.tables import (
     Audit,
@@ -26,6 +27,9 @@ from linekeeper.store.tables import (
 )
 
 _HEADINGS = ("name", "contacts", "time zone", "locale", "owner", "critical")
+
+AT_ONCE = 5_000
+"""Customers or connections in one statement."""
 
 
 class BadChange(Refusal):
@@ -134,7 +138,7 @@ async def _charge(
         if value is not None and getattr(customer, name) != value:
             setattr(customer, name, value)
             changed.append(f"{name} of its systems: {value}")
-    changed += await charge_customer(store, session, customer.id, charge, by=by, now=now)
+    changed += await charge_customers(store, session, [customer.id], charge, by=by, now=now)
     return changed
 
 
@@ -217,21 +221,24 @@ def _shown(value: object) -> str:
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
 
 
-async def charge_customer(
+async def charge_customers(
     store: Store,
     session: AsyncSession,
-    customer_id: str,
+    customers: Sequence[str],
     charge: Charge,
     *,
     by: str,
     now: datetime,
 ) -> list[str]:
-    """All connections of a customer are charged as `charge`; returns what changed."""
-    own = select(col(Connection.id)).where(
-        col(Connection.customer_id) == customer_id, col(Connection.setup) != "disconnected"
-    )
-    connections = list(await session.scalars(own))
-    return await set_charge(store, session, connections, charge, by=by, now=now)
+    """All connections of `customers` (ids) are charged as `charge`; returns what changed."""
+    changed = []
+    for chunk in chunked(customers, AT_ONCE):
+        theirs = select(col(Connection.id)).where(
+            col(Connection.customer_id).in_(chunk), col(Connection.setup) != "disconnected"
+        )
+        for connections in chunked(list(await session.scalars(theirs)), AT_ONCE):
+            changed += await set_charge(store, session, connections, charge, by=by, now=now)
+    return changed
 
 
 async def merge_customer(session: AsyncSession, customer: Customer, heir: Customer) -> None:

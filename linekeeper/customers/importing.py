@@ -7,21 +7,23 @@ are. The same file again changes nothing.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from slugify import slugify
+from sqlalchemy import bindparam, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlmodel import select
 
 from linekeeper.credits.tariff import Charge
-from linekeeper.customers.change import charge_customer
+from linekeeper.customers.change import charge_customers
 from linekeeper.customers.csv_cells import Person
 from linekeeper.customers.csv_file import MAX_PROBLEMS, Problem, Row, read_customers
 from linekeeper.customers.matching import CustomerName, customer_names
 from linekeeper.store import Store
 from linekeeper.store.tables import Audit, Contact, Customer
-from linekeeper.store.types import from_row
+from linekeeper.store.types import from_row, table_of
 
+TRIES = 3
+"""How often it is prepared anew where customers changed meanwhile."""
 _FIELDS = ("time_zone", "locale", "owner", "critical", "hosting", "tier")
 
 
@@ -126,73 +128,129 @@ async def import_customers(
 ) -> ImportPlan:
     """Take over the customers of the CSV file `data` in one transaction; returns what it did.
 
-    Nothing is written with `dry_run`, or if anything in the file is wrong (`problems`).
+    Nothing is written with `dry_run`, or if anything in the file is wrong (`problems`). What takes
+    long is worked out before that transaction: nobody else can write while it lasts.
     """
     rows, problems = read_customers(data)
     if problems:
         return ImportPlan(problems=tuple(problems))
-    if dry_run:
+    tries_left = TRIES
+    while True:
         async with store.read() as session:
-            return plan(rows, await _known(session))
-    async with store.write() as session:
-        planned = plan(rows, await _known(session))
-        if planned.create or planned.change:
-            await _apply(session, planned, by=by, now=now)
-            await _charge(store, session, planned, by=by, now=now)
-    return planned
+            there = await _there(session)
+        prepared = _prepare(rows, there, now)
+        if dry_run or not prepared.changes:
+            return prepared.plan
+        tries_left -= 1
+        async with store.write() as session:
+            is_there_now = await _there(session)
+            if is_there_now != there:
+                if tries_left:
+                    continue
+                prepared = _prepare(rows, is_there_now, now)  # the others wait, this once
+            if prepared.changes:
+                await _apply(session, prepared, by=by, now=now)
+                await _charge(store, session, prepared.plan, by=by, now=now)
+        return prepared.plan
 
 
-async def _known(session: AsyncSession) -> list[Known]:
+class _There(NamedTuple):
+    """What the database has of customers."""
+
+    customers: list[Known]
+    slugs: dict[str, str]
+    contact_ids: dict[tuple[str, str], str]
+    """By customer and mail address in lower case."""
+
+
+async def _there(session: AsyncSession) -> _There:
+    customer, contact = table_of(Customer), table_of(Contact)
     contacts: dict[str, dict[str, str]] = {}
     proposed: dict[str, set[str]] = {}
-    for contact in await session.scalars(select(Contact)):
-        if not contact.confirmed:
-            proposed.setdefault(contact.customer_id, set()).add(contact.email.lower())
-        contacts.setdefault(contact.customer_id, {})[contact.email.lower()] = contact.name
-    return [
+    contact_ids = {}
+    for row in await session.execute(select(*contact.c).order_by(contact.c.id)):
+        email = row.email.lower()
+        contact_ids[row.customer_id, email] = row.id
+        if not row.confirmed:
+            proposed.setdefault(row.customer_id, set()).add(email)
+        contacts.setdefault(row.customer_id, {})[email] = row.name
+    rows = (await session.execute(select(*customer.c).order_by(customer.c.id))).all()
+    customers = [
         from_row(
             Known,
-            customer,
-            contacts=contacts.get(customer.id, {}),
-            proposed=frozenset(proposed.get(customer.id, ())),
-            aliases=tuple(customer.aliases),
+            row,
+            contacts=contacts.get(row.id, {}),
+            proposed=frozenset(proposed.get(row.id, ())),
+            aliases=tuple(row.aliases),
         )
-        for customer in await session.scalars(select(Customer))
+        for row in rows
     ]
+    return _There(customers, {row.id: row.slug for row in rows}, contact_ids)
 
 
-async def _apply(session: AsyncSession, planned: ImportPlan, *, by: str, now: datetime) -> None:
-    customers = {customer.id: customer for customer in await session.scalars(select(Customer))}
-    contacts = {
-        (contact.customer_id, contact.email.lower()): contact
-        for contact in await session.scalars(select(Contact))
-    }
-    taken = {customer.slug for customer in customers.values()}
-    added: list[Contact] = []
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """A plan and its rows."""
+
+    plan: ImportPlan
+    customers: list[dict[str, Any]]
+    contacts: list[dict[str, Any]]
+    changes: int
+    """To customers; where there are none, nothing is to be written."""
+    named: list[dict[str, Any]]
+    """Contacts that are there, with the name they have from now on."""
+
+
+def _prepare(rows: Sequence[Row], there: _There, now: datetime) -> _Prepared:
+    planned = plan(rows, there.customers)
+    names = {customer.id: customer.contacts for customer in there.customers}
+    taken = set(there.slugs.values())
+    customers, contacts, named = [], [], []
     for step in (*planned.create, *planned.change):
-        if step.customer_id is None:
-            customer = Customer(name=step.name, slug=free_slug(step.name, taken), created_at=now)
-            session.add(customer)
-        else:
-            customer = customers[step.customer_id]
-        for name, value in step.values.items():
-            setattr(customer, name, value)
+        identifier = step.customer_id
+        if identifier is None:
+            new = Customer(name=step.name, slug=free_slug(step.name, taken), created_at=now)
+            customers.append(new.model_dump() | dict(step.values))
+            identifier = new.id
         for person in step.contacts:
-            have = contacts.get((customer.id, person.email))
-            if have is None:
-                added.append(Contact(customer_id=customer.id, email=person.email, name=person.name))
+            known = there.contact_ids.get((identifier, person.email))
+            if known is None:
+                contact = Contact(customer_id=identifier, email=person.email, name=person.name)
+                contacts.append(contact.model_dump())
             else:
-                have.name = person.name or have.name
-                have.confirmed = True
-    await session.flush()  # customers first: their contacts refer to them
-    session.add_all(added)
+                name = person.name or names[identifier][person.email]
+                named.append({"contact_id": known, "called": name})
+    return _Prepared(planned, customers, contacts, len(planned.create) + len(planned.change), named)
+
+
+async def _apply(session: AsyncSession, prepared: _Prepared, *, by: str, now: datetime) -> None:
+    customer, contact = table_of(Customer), table_of(Contact)
+    connection = await session.connection()
+    if prepared.customers:
+        await connection.execute(insert(customer), prepared.customers)
+    same_columns: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for step in prepared.plan.change:
+        if step.values:
+            values = {f"new_{name}": value for name, value in step.values.items()}
+            row = {"customer_id": step.customer_id, **values}
+            same_columns.setdefault(tuple(step.values), []).append(row)
+    for columns, changed in same_columns.items():
+        values = {name: bindparam(f"new_{name}") for name in columns}
+        which = customer.c.id == bindparam("customer_id")
+        await connection.execute(update(customer).where(which).values(values), changed)
+    if prepared.contacts:
+        await connection.execute(insert(contact), prepared.contacts)
+    if prepared.named:
+        which = contact.c.id == bindparam("contact_id")
+        values = {"name": bindparam("called"), "confirmed": True}
+        await connection.execute(update(contact).where(which).values(values), prepared.named)
     session.add(
         Audit(
             at=now,
             by=by,
             action="customers imported",
             subject="customers",
-            detail={"created": len(planned.create), "changed": len(planned.change)},
+            detail={"created": len(prepared.plan.create), "changed": len(prepared.plan.change)},
         )
     )
 
@@ -201,10 +259,13 @@ async def _charge(
     store: Store, session: AsyncSession, planned: ImportPlan, *, by: str, now: datetime
 ) -> None:
     """The connections of customers whose hosting or tier the file says are charged by it."""
+    charged: dict[Charge, list[str]] = {}
     for step in planned.change:
         charge = Charge(step.values.get("tier"), step.values.get("hosting"))
         if step.customer_id is not None and charge != Charge():
-            await charge_customer(store, session, step.customer_id, charge, by=by, now=now)
+            charged.setdefault(charge, []).append(step.customer_id)
+    for charge, customers in charged.items():
+        await charge_customers(store, session, customers, charge, by=by, now=now)
 
 
 def free_slug(name: str, taken: set[str]) -> str:

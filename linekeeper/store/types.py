@@ -1,12 +1,14 @@
 """Column types that are the same in Python on both databases, and how columns are declared."""
 
 import re
+from collections.abc import Callable
 from dataclasses import fields
 from datetime import UTC, datetime
+from inspect import Signature
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
-from sqlalchemy import JSON, DateTime, String, Uuid, inspect
+from sqlalchemy import JSON, Column, DateTime, String, Uuid, inspect
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator, TypeEngine
@@ -85,19 +87,45 @@ def table_of(model: type[SQLModel]) -> Any:
     return inspect(model).local_table
 
 
+def _factory(make: Callable[[], Any]) -> Callable[[], Any]:
+    """`make`, as a `default_factory` that says at once how it is called.
+
+    pydantic asks that of each one for every row: a fifth to a half of the time of making one.
+    """
+
+    def made() -> Any:
+        return make()
+
+    vars(made)["__signature__"] = Signature()
+    return made
+
+
+_new_id, _utcnow, _dict, _list = map(_factory, (new_id, utcnow, dict[str, Any], list[Any]))
+
+
 def identifier() -> Any:
     """The primary key: a UUIDv7, made here."""
-    return Field(default_factory=new_id, primary_key=True, sa_type=Id)
+    return Field(default_factory=_new_id, primary_key=True, sa_type=Id)
 
 
 def time(**options: Any) -> Any:
     """An aware UTC time, by default now."""
-    return Field(default_factory=utcnow, sa_type=UtcDateTime, **options)
+    return Field(default_factory=_utcnow, sa_type=UtcDateTime, **options)
 
 
 def optional_time(**options: Any) -> Any:
     """An aware UTC time, or nothing yet."""
     return Field(default=None, sa_type=UtcDateTime, **options)
+
+
+def json_object(**options: Any) -> Any:
+    """Names and values as JSON, none by default. `options` are the column's."""
+    return Field(default_factory=_dict, sa_column=Column(Json, nullable=False, **options))
+
+
+def json_array(**options: Any) -> Any:
+    """A list as JSON, empty by default. `options` are the column's."""
+    return Field(default_factory=_list, sa_column=Column(Json, nullable=False, **options))
 
 
 def reference(target: str, **options: Any) -> Any:

@@ -1,7 +1,10 @@
 """Customers from CSV: what spreadsheets write, what people get wrong, what attackers try."""
 
+import asyncio
 import csv
 import io
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import example, given
@@ -9,10 +12,12 @@ from hypothesis import strategies as st
 from sqlmodel import select
 
 from linekeeper.clock import utcnow
+from linekeeper.customers import importing
 from linekeeper.customers.csv_cells import Person
-from linekeeper.customers.csv_file import COLUMNS, MAX_BYTES, read_customers
+from linekeeper.customers.csv_file import COLUMNS, MAX_BYTES, Row, read_customers
 from linekeeper.customers.importing import ImportPlan, Known, import_customers, plan
 from linekeeper.customers.naming import name_key
+from linekeeper.settings import Settings
 from linekeeper.store import Store
 from linekeeper.store.tables import Audit, Contact, Customer
 
@@ -231,3 +236,33 @@ def test_a_cell_of_spaces_is_read_at_once() -> None:
     rows, problems = read_customers(f"name;contacts\nA;{spaces}Jo{spaces}<jo@x.de>\n".encode())
     assert problems == []
     assert rows[0].contacts == (Person("jo@x.de", "Jo"),)
+
+
+async def test_others_may_write_while_a_file_is_worked_out(
+    store: Store, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever else writes meanwhile is seen: here another adds one of the file's customers."""
+    planned: list[int] = []
+
+    def planning(rows: Sequence[Row], known: Iterable[Known]) -> ImportPlan:
+        if not planned:
+            with ThreadPoolExecutor(1) as thread:  # a connection and a loop of its own
+                thread.submit(lambda: asyncio.run(beside())).result(timeout=60)
+        planned.append(len(rows))
+        return plan(rows, known)
+
+    async def beside() -> None:
+        async with Store.open(settings) as other, other.write() as session:
+            session.add(Customer(name="Acme", slug="acme", owner="Lee"))
+
+    monkeypatch.setattr(importing, "plan", planning)
+    done = await import_customers(store, FULL.encode(), by="me", now=utcnow())
+    assert len(planned) == 2
+    assert [step.name for step in done.create] == ["Zeta"]
+    assert [step.name for step in done.change] == ["Acme"]
+    async with store.read() as session:
+        customers = {row.name: row for row in await session.scalars(select(Customer))}
+        contacts = {row.email for row in await session.scalars(select(Contact))}
+    assert customers.keys() == {"Acme", "Zeta"}
+    assert customers["Acme"].owner == "Kim"
+    assert contacts == {"jo@acme.com", "ops@acme.com"}

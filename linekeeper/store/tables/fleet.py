@@ -3,10 +3,18 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Column, Index
+from sqlalchemy import Index
 from sqlmodel import Field, SQLModel
 
-from linekeeper.store.types import Id, Json, identifier, optional_time, reference, time
+from linekeeper.store.types import (
+    Id,
+    identifier,
+    json_array,
+    json_object,
+    optional_time,
+    reference,
+    time,
+)
 
 
 class Customer(SQLModel, table=True):
@@ -22,7 +30,7 @@ class Customer(SQLModel, table=True):
     hosting: str | None = None
     tier: str | None = None
     """Of its connections that come, where a person said so (also `hosting`)."""
-    aliases: list[str] = Field(default_factory=list, sa_column=Column(Json, nullable=False))
+    aliases: list[str] = json_array()
     """Other names it is known by, such as that of a customer that turned out to be the same."""
     created_at: datetime = time()
 
@@ -63,7 +71,7 @@ class Connection(SQLModel, table=True):
     tier: str | None = None
     tariff_by: str | None = None
     """Who said its hosting and tier; None: Makini's list and the table of providers do."""
-    tags: list[str] = Field(default_factory=list, sa_column=Column(Json, nullable=False))
+    tags: list[str] = json_array()
     setup: str = "pending"
     health: str = "unknown"
     health_since: datetime = time()
@@ -82,7 +90,7 @@ class Connection(SQLModel, table=True):
     last_sync_at: datetime | None = optional_time()
     last_webhook_at: datetime | None = optional_time()
     next_probe_at: datetime | None = optional_time()
-    judged: dict[str, Any] = Field(default_factory=dict, sa_column=Column(Json, nullable=False))
+    judged: dict[str, Any] = json_object()
     """What `judge` remembers (linekeeper.health.evidence.Judged), as JSON."""
     missing_since: datetime | None = optional_time()
     """Since when Makini's list lacks it; in the next list without it, it is disconnected."""

@@ -3,10 +3,10 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Column, Index, text
-from sqlmodel import Field, SQLModel
+from sqlalchemy import Index, text
+from sqlmodel import SQLModel
 
-from linekeeper.store.types import Json, identifier, optional_time, reference, time
+from linekeeper.store.types import identifier, json_object, optional_time, reference, time
 
 
 class Observation(SQLModel, table=True):
@@ -38,7 +38,7 @@ class Transition(SQLModel, table=True):
     before: str
     after: str
     source: str
-    evidence: dict[str, Any] = Field(default_factory=dict, sa_column=Column(Json, nullable=False))
+    evidence: dict[str, Any] = json_object()
 
 
 class Incident(SQLModel, table=True):
@@ -72,7 +72,7 @@ class Incident(SQLModel, table=True):
     figure: float | None = None
     """How bad it was when people were last notified of it."""
     status: str = "open"
-    detail: dict[str, Any] = Field(default_factory=dict, sa_column=Column(Json, nullable=False))
+    detail: dict[str, Any] = json_object()
     opened_at: datetime = time()
     reopened_at: datetime | None = optional_time()
     """When the present trouble began, where it fell again soon after it was resolved."""

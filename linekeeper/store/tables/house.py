@@ -3,11 +3,11 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Column, Index
+from sqlalchemy import Index
 from sqlmodel import Field, SQLModel
 
 from linekeeper.clock import new_id
-from linekeeper.store.types import Id, Json, UtcDateTime, identifier, optional_time, time
+from linekeeper.store.types import Id, UtcDateTime, identifier, json_object, optional_time, time
 
 
 class NoticeMessage(SQLModel, table=True):
@@ -45,7 +45,7 @@ class Outbox(SQLModel, table=True):
     dedupe_key: str = Field(unique=True)
     lane: str
     """The ordering key: rows of one key go out in order, different keys side by side."""
-    payload: dict[str, Any] = Field(default_factory=dict, sa_column=Column(Json, nullable=False))
+    payload: dict[str, Any] = json_object()
     status: str = "pending"
     """`pending`, `dead`, or how it ended: `sent`; `suppressed` by the alert policy; `superseded` by
     a later message that says the same; `skipped`, as there is nothing left to say, or nobody to
@@ -80,8 +80,8 @@ class AppState(SQLModel, table=True):
     __tablename__ = "app_state"
 
     app: str = Field(primary_key=True)
-    budget: dict[str, Any] = Field(default_factory=dict, sa_column=Column(Json, nullable=False))
-    circuit: dict[str, Any] = Field(default_factory=dict, sa_column=Column(Json, nullable=False))
+    budget: dict[str, Any] = json_object()
+    circuit: dict[str, Any] = json_object()
     last_list_at: datetime | None = optional_time()
     listed_from: str | None = None
     """The base URL that gave that list."""
@@ -137,7 +137,7 @@ class Audit(SQLModel, table=True):
     by: str
     action: str
     subject: str
-    detail: dict[str, Any] = Field(default_factory=dict, sa_column=Column(Json, nullable=False))
+    detail: dict[str, Any] = json_object()
 
 
 class PartHeartbeat(SQLModel, table=True):

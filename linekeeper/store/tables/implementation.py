@@ -3,10 +3,17 @@
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import Column, Index
+from sqlalchemy import Index
 from sqlmodel import Field, SQLModel
 
-from linekeeper.store.types import Json, identifier, optional_time, reference, time
+from linekeeper.store.types import (
+    identifier,
+    json_array,
+    json_object,
+    optional_time,
+    reference,
+    time,
+)
 
 
 class Implementation(SQLModel, table=True):
@@ -32,11 +39,9 @@ class Implementation(SQLModel, table=True):
     status: str = "running"
     """`running`, `held`, `live` or `abandoned`."""
     held_because: str | None = None
-    holds: list[dict[str, Any]] = Field(
-        default_factory=list, sa_column=Column(Json, nullable=False)
-    )
+    holds: list[dict[str, Any]] = json_array()
     """Times in which it was on hold (linekeeper.implementation.hold)."""
-    template: dict[str, Any] = Field(default_factory=dict, sa_column=Column(Json, nullable=False))
+    template: dict[str, Any] = json_object()
     """The gates as they were agreed at the start; a later template doesn't change them."""
     started_at: datetime = time()
     started_by: str
@@ -62,7 +67,7 @@ class Implementation(SQLModel, table=True):
     """Its line in the digest while something is late or will be; empty: as planned."""
     told: str = ""
     """The slip people were last told of, so that they are told once."""
-    actual: dict[str, Any] = Field(default_factory=dict, sa_column=Column(Json, nullable=False))
+    actual: dict[str, Any] = json_object()
     """Actual against plan, recorded at the go-live."""
 
 
@@ -120,9 +125,7 @@ class Gate(SQLModel, table=True):
     note: str = ""
     skipped_because: str | None = None
     skipped_at: datetime | None = optional_time()
-    blocks: list[dict[str, Any]] = Field(
-        default_factory=list, sa_column=Column(Json, nullable=False)
-    )
+    blocks: list[dict[str, Any]] = json_array()
     """Times in which it could not be worked on (linekeeper.implementation.evaluate.Block)."""
     earliest: date | None = None
     due: date | None = None
@@ -177,9 +180,7 @@ class PreflightReport(SQLModel, table=True):
     at: datetime = time()
     """By the clock of the machine that checked."""
     passed: bool
-    verdicts: list[dict[str, Any]] = Field(
-        default_factory=list, sa_column=Column(Json, nullable=False)
-    )
+    verdicts: list[dict[str, Any]] = json_array()
     source: str
     """`flow` (a worker of ours stood there: re-run daily) or `import` (a file somebody sent)."""
     worker: str | None = None

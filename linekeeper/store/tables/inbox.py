@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import BigInteger, Column, Index, text
 from sqlmodel import Field, SQLModel
 
-from linekeeper.store.types import Id, Json, identifier, optional_time, reference, time
+from linekeeper.store.types import Id, identifier, json_object, optional_time, reference, time
 
 _PENDING = text("status = 'pending'")
 _DEAD = text("status = 'dead'")
@@ -178,7 +178,7 @@ class RejectedDelivery(SQLModel, table=True):
     path: str
     size: int
     """Bytes of body read before it was turned away."""
-    headers: dict[str, Any] = Field(default_factory=dict, sa_column=Column(Json, nullable=False))
+    headers: dict[str, Any] = json_object()
     """Without signatures, tokens and cookies."""
 
 

@@ -3,10 +3,18 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Column, Index
+from sqlalchemy import Index
 from sqlmodel import Field, SQLModel
 
-from linekeeper.store.types import Id, Json, identifier, optional_time, reference, time
+from linekeeper.store.types import (
+    Id,
+    identifier,
+    json_array,
+    json_object,
+    optional_time,
+    reference,
+    time,
+)
 
 
 class ApiKey(SQLModel, table=True):
@@ -17,7 +25,7 @@ class ApiKey(SQLModel, table=True):
     id: str = identifier()
     name: str = Field(unique=True)
     digest: str = Field(unique=True, repr=False)
-    scopes: list[str] = Field(default_factory=list, sa_column=Column(Json, nullable=False))
+    scopes: list[str] = json_array()
     created_at: datetime = time()
     created_by: str
     last_used_at: datetime | None = optional_time()
@@ -146,9 +154,7 @@ class Reconnect(SQLModel, table=True):
     """Grows when the run is gone (cancelled, crashed, deleted) and another takes over."""
     run_id: str | None = None
     """Prefect's run, once it works."""
-    replaced_runs: list[str] = Field(
-        default_factory=list, sa_column=Column(Json, nullable=False, server_default="[]")
-    )
+    replaced_runs: list[str] = json_array(server_default="[]")
     """Prefect's runs that worked on it before: they don't take it back."""
     woken_at: datetime | None = optional_time()
     """When its run was last asked to look at the database."""
@@ -157,9 +163,9 @@ class Reconnect(SQLModel, table=True):
     answers: int = 0
     """How many answers of its present run's form were taken; each counts once."""
     snoozed_until: datetime | None = optional_time()
-    windows: dict[str, Any] = Field(default_factory=dict, sa_column=Column(Json, nullable=False))
+    windows: dict[str, Any] = json_object()
     """Connection id → since when its data may be missing (ISO time): its last good moment."""
-    counts: dict[str, Any] = Field(default_factory=dict, sa_column=Column(Json, nullable=False))
+    counts: dict[str, Any] = json_object()
     """Connection id → what the back-fill brought."""
     outcome: str | None = None
     """`reconnected`, `given_up`, `not_in_time` or `moved` (to a wider incident)."""

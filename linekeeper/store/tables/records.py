@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import BigInteger, Column, Index, Text, text
 from sqlmodel import Field, SQLModel
 
-from linekeeper.store.types import Id, Json, identifier, optional_time, reference, time
+from linekeeper.store.types import Id, identifier, json_object, optional_time, reference, time
 
 
 class Record(SQLModel, table=True):
@@ -337,5 +337,5 @@ class Outage(SQLModel, table=True):
     canaries nor any other delivery came."""
     covered_at: datetime | None = optional_time()
     """When every connection had been read from `since` on."""
-    detail: dict[str, Any] = Field(default_factory=dict, sa_column=Column(Json, nullable=False))
+    detail: dict[str, Any] = json_object()
     """What the catch-up found, in counts."""
