@@ -181,13 +181,15 @@ class Dispatcher:
         """Send nothing to a destination for so long, or with a back-off of its own."""
         if self.pause_of(destination, now) is not None:
             return
-        before = self._pauses.get(destination)
-        failures = before.failures + 1 if before is not None else 1
-        if seconds is None:
-            seconds = min(2.0 ** min(failures, 10), self.sender.longest_pause or LONGEST_WAIT)
         partition = self._partitions.get(destination, Partition())
-        until = now + timedelta(seconds=seconds)
-        self._pauses[destination] = Pause(partition.address, failures, until, seconds)
+        longest = self.sender.longest_pause or LONGEST_WAIT
+        before = self._pauses.get(destination)
+        self._pauses[destination] = Pause.after(before, partition.address, seconds, longest, now)
+
+    def in_trouble_since(self, destination: str, now: datetime) -> datetime:
+        """Since when a destination takes nothing, as far as is known here."""
+        pause = self._pauses.get(destination)
+        return now if pause is None else pause.since
 
     def resume(self, destination: str) -> bool:
         """A destination takes messages; whether it was paused."""
@@ -212,6 +214,8 @@ class _Round:
         """Those of them that the sender wants later: until then they wait for nothing."""
         self._begun: dict[str, float] = {}
         """What was perhaps sent, of which nothing is known yet: in how many seconds it is due."""
+        self._begins: dict[str, datetime] = {}
+        """From when the age of rows counts that had been due for long before they were tried."""
         self._deadline = monotonic() + ROUND_SECONDS
         self._writing = asyncio.Lock()
 
@@ -293,8 +297,7 @@ class _Round:
             if result.became == "sent" and self._dispatcher.resume(destination):
                 self._fresh.recovered.add(destination)
             return None
-        now = self._dispatcher.clock()
-        wait = result.wait
+        now, wait = self._dispatcher.clock(), result.wait
         if wait is None:
             wait = min(2.0 ** min(row.attempts, 10), LONGEST_WAIT)
         if result.pauses:
@@ -302,6 +305,10 @@ class _Round:
             self._dispatcher.pause(destination, wait if is_own else result.pause, now)
         lasting = self._sender.gives_up_after
         is_expired = now - row.due_since > lasting and not result.is_kept
+        if is_expired and row.attempts == 1 and self._sender.tries_all_its_time:
+            # Nobody was there to try it before: its time begins now, unless others had failed.
+            is_expired = now - self._dispatcher.in_trouble_since(destination, now) > lasting
+            self._begins |= {} if is_expired else {row.id: now}
         if result.is_final or is_expired:
             why = result.why
             if not result.is_final:
@@ -323,7 +330,7 @@ class _Round:
             ends = [End(row.id, ended.became, ended.note) for row, ended in fresh.ended]
             ends += [End(row.id, "dead", why) for row, why in fresh.dead]
             retries = [
-                Retry(row.id, until, failed.why, failed.refusal)
+                Retry(row.id, until, failed.why, failed.refusal, self._begins.get(row.id))
                 for row, failed, until in fresh.retried
             ]
             # It counts as an attempt, so that the next one looks whether it arrived.

@@ -108,6 +108,19 @@ class Pause:
     until: datetime
     seconds: float
     """How long it lasts."""
+    since: datetime
+    """When the first of the messages was not taken."""
+
+    @classmethod
+    def after(
+        cls, before: Self | None, address: str, seconds: float | None, longest: float, now: datetime
+    ) -> Self:
+        """One that begins `now`, for `seconds`, or with a back-off of up to `longest`."""
+        failures = before.failures + 1 if before is not None else 1
+        if seconds is None:
+            seconds = min(2.0 ** min(failures, 10), longest)
+        since = before.since if before is not None else now
+        return cls(address, failures, now + timedelta(seconds=seconds), seconds, since)
 
     def lasts(self, now: datetime) -> bool:
         """Whether it lasts at `now`; not where the clock was ahead when it began."""
@@ -140,6 +153,8 @@ class Sender:
     cut_off_seconds = 0.0
     """What was being sent when its sender was stopped may still arrive: so long it waits."""
     gives_up_after = timedelta(days=3)
+    tries_all_its_time = False
+    """Whether it is tried for so long also where nobody was there to try it when it was due."""
     longest_pause: float | None = None
     """Of the back-off of pauses, in seconds; None: a pause is as long as the message waits."""
     only_first = True
@@ -203,6 +218,8 @@ class Retry(NamedTuple):
     until: datetime
     why: str
     refusal: str | None = None
+    due_at: datetime | None = None
+    """From when its age counts, where that is not as it was."""
 
 
 async def end(
@@ -221,12 +238,20 @@ async def schedule_retry(
     session: AsyncSession, work: Work, token: str, retries: Sequence[Retry]
 ) -> None:
     """Try messages that the claim still holds again, each at its time."""
-    rows = [
-        {"row_id": each.id, "until": each.until, "why": _cut(each.why), "what": each.refusal}
-        for each in retries
-    ]
     columns = {"next_attempt_at": "until", "error": "why", "refusal": "what"}
-    await change_claimed(session, work, token, columns, rows)
+    for is_moved, more in ((False, {}), (True, {"due_at": "due"})):
+        rows = [
+            {
+                "row_id": each.id,
+                "until": each.until,
+                "why": _cut(each.why),
+                "what": each.refusal,
+                **({"due": each.due_at} if is_moved else {}),
+            }
+            for each in retries
+            if (each.due_at is not None) is is_moved
+        ]
+        await change_claimed(session, work, token, columns | more, rows)
 
 
 async def supersede(session: AsyncSession, keys: Collection[str], *, now: datetime) -> None:

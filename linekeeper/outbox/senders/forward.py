@@ -68,6 +68,7 @@ class ForwardSender(Sender):
     at_once = 32
     deadline_seconds = 10.0
     longest_pause = 15.0
+    tries_all_its_time = True
     only_first = False
     settles_each = False
 

@@ -122,6 +122,21 @@ async def test_a_target_that_returns_after_four_days_has_three_days_to_take_what
     assert len(crm.taken) == 3
 
 
+async def test_what_nobody_was_there_to_hand_on_for_four_days_has_three_days_from_its_first_try(
+    stage: Stage,
+) -> None:
+    [connection, two, *_] = stage.connections
+    await online(stage, connection, connection, two)
+    stage.product.answers = [503] * 100
+    async with forwarding(stage.rt, later(days=4)) as forwarder:
+        await forwarder.deliver()
+    assert stage.product.refused
+    assert {row.status for row in await stage.forwards()} == {"pending"}
+    stage.product.answers.clear()
+    await forward(stage, later(days=4.1))
+    assert len(stage.product.taken) == 3
+
+
 async def test_a_target_that_refuses_is_an_incident_of_its_app(stage: Stage) -> None:
     [connection, *_] = stage.connections
     async with listening() as crm:
