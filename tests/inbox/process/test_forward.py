@@ -335,7 +335,7 @@ async def test_what_is_forwarded_in_vain_for_days_is_given_up_together(stage: St
         await session.execute(
             update(Outbox)
             .where(col(Outbox.channel) == "forward")
-            .values(created_at=utcnow() - timedelta(days=4))
+            .values(created_at=utcnow() - timedelta(days=4), attempts=9)
         )
     stage.product.answers = [500] * 40
     await forward(stage, utcnow)
