@@ -106,8 +106,11 @@ class Truth:
     def is_hidden(self, at: datetime) -> bool:
         """Whether Makini says something else of the connection than is so, and nothing else can.
 
-        Nor can its own words say that a login is lost while no call of the connection is answered.
+        Nothing is so of one that is gone there, until it is known here to be gone. Nor can its own words say that a login is lost while no call of the connection is answered.
         """
+        gone_at = self._connection.deleted_at
+        if gone_at is not None and at + MINUTE > gone_at:
+            return True
         so = _last(self._connection.states, at, "healthy")
         if so == "customer_login":
             unheard = any(span.covers(at) for span in self._alone)

@@ -86,7 +86,9 @@ def _mailed_twice(oracle: "Oracle") -> Iterator[str]:
                 if each.email in mail.recipients
             ]  # fmt: skip
             lines = [each for one in theirs for each in line_of(universe.truth, one)]
-            if not any(worked(each, mail.at, later.at) for each in lines if not each.deleted):
+            # Whoever is gone at Makini by then was replaced by a login, or nobody asks for it.
+            lived = [each for each in lines if not each.deleted_at or each.deleted_at > later.at]
+            if not any(worked(each, mail.at, later.at) for each in lived):
                 yield (
                     f"twice: {', '.join(mail.recipients)} was mailed at {mail.at:%H:%M:%S} and at "
                     f"{later.at:%H:%M:%S}: {mail.subject}"
