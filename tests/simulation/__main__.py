@@ -27,7 +27,13 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="replay this universe")
     parser.add_argument("--seeds", type=int, help="run so many universes")
     parser.add_argument("--first", type=int, default=1, help="the first seed of --seeds")
-    parser.add_argument("--days", type=float, help="virtual days (default: one hour)")
+    parser.add_argument("--days", type=float, help="virtual days (default: as the seed draws)")
+    parser.add_argument(
+        "--small", action="store_true", help="4 connections, ¾ hour of trouble, whatever the seed"
+    )
+    parser.add_argument(
+        "--lull", type=float, help="so many hours in the middle without new trouble"
+    )
     parser.add_argument("--connections", type=int, help="how many connections")
     parser.add_argument("--kinds", help="this trouble alone, in place of what the seed draws")
     parser.add_argument("--pace", type=float, help="so much slower, for lives of many days")
@@ -60,6 +66,7 @@ def run(asked: argparse.Namespace, seeds: range) -> int:
     from tests.simulation.recorded import personality_of
     from tests.simulation.run import simulate
     from tests.simulation.shrinking import report, shrink
+    from tests.simulation.sizes import drawn
     from tests.simulation.universe import Plan
 
     logging.disable(logging.CRITICAL)  # what it logs is not what it does
@@ -69,6 +76,8 @@ def run(asked: argparse.Namespace, seeds: range) -> int:
     broken = minutes = agreed = 0
     for seed in seeds:
         plan = Plan(seed)
+        if not (asked.small or asked.days or asked.connections or asked.pace or asked.plant):
+            plan = drawn(plan)
         if planted is not None:
             plan.kinds, plan.personality = planted.kinds, planted.personality
             plan.hours, plan.sick = planted.hours, planted.sick
@@ -79,6 +88,8 @@ def run(asked: argparse.Namespace, seeds: range) -> int:
             plan.kinds = frozenset(asked.kinds.split())
         if asked.pace:
             plan.pace = asked.pace
+        if asked.lull is not None:
+            plan.lull = asked.lull
         if asked.connections:
             plan.connections = asked.connections
         began = time.process_time()

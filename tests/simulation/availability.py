@@ -78,6 +78,7 @@ class Truth:
 
     def __init__(self, universe: Universe, connection: Connection) -> None:
         self._connection = connection
+        self.noticed_within = NOTICED_WITHIN * max(1.0, universe.plan.pace)
         self._announced = bool(universe.personality.auth_event)
         people = universe.people
         self._makini = [Span(each.since, each.until) for each in people.over if each.everywhere]
@@ -85,9 +86,15 @@ class Truth:
             Span(each.since, each.until) for each in people.over if each.key == connection.key
         ]
         sick = people.sick
+        self._is_withheld = False
+        """Whether Makini lets nobody ask for it, for hours: then nothing can be known of it."""
         if sick is not None and sick.connection is connection and not sick.entity:
+            self._is_withheld = sick.fault.status == 429
             self._alone.append(Span(connection.created_at, universe.now()))
         self._product = universe.product.answers
+        self._unwatched = [
+            Span(since, until + self.noticed_within) for since, until in people.unusual.unwatched
+        ]
 
     def at(self, at: datetime) -> Waiting:
         """What was so at `at`, as far as it can be known at all."""
@@ -99,6 +106,8 @@ class Truth:
         if word != "healthy":
             return KNOWABLE.get(word) or Waiting(word)
         if any(span.covers(at) for span in self._alone):
+            if self._is_withheld:
+                return Waiting.unknown
             return Waiting.customer_system  # Makini answers for the others, and not for this one
         taken = _last(self._product, at, True)
         return Waiting.healthy if taken else Waiting.product
@@ -106,10 +115,14 @@ class Truth:
     def is_hidden(self, at: datetime) -> bool:
         """Whether Makini says something else of the connection than is so, and nothing else can.
 
-        Nothing is so of one that is gone there, until it is known here to be gone. Nor can its own words say that a login is lost while no call of the connection is answered.
+        Nothing is so of one that is gone there, until it is known here to be gone. Nothing is swept
+        while Prefect is away. Nor can its own words say that a login is lost while no call of the
+        connection is answered.
         """
         gone_at = self._connection.deleted_at
         if gone_at is not None and at + MINUTE > gone_at:
+            return True
+        if any(span.covers(at) for span in self._unwatched):
             return True
         so = _last(self._connection.states, at, "healthy")
         if so == "customer_login":
@@ -165,8 +178,10 @@ def _each_minute(
         else:
             so = truth.at(at)
             # What was so in this very minute is among what was so lately.
-            agrees = said == so or said in truth.within(at - NOTICED_WITHIN, at + MINUTE)
-            if at - NOTICED_WITHIN < live.since:  # nobody had looked when it came into the books
+            agrees = said == so or said in truth.within(at - truth.noticed_within, at + MINUTE)
+            if (
+                at - truth.noticed_within < live.since
+            ):  # nobody had looked when it came into the books
                 agrees |= said is Waiting.unknown
             found.minutes += 1
             found.exact += said == so

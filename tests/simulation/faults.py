@@ -8,6 +8,7 @@ from random import Random
 from typing import Any
 
 from linekeeper.config import AlertPolicy
+from tests.simulation.caps import Caps
 from tests.simulation.courtesy import Quiet
 from tests.simulation.customers import Customers
 from tests.simulation.deadline import Deadline
@@ -26,6 +27,7 @@ from tests.simulation.sickness import draw as draw_sickness
 from tests.simulation.storage import Failing
 from tests.simulation.twice import Twice
 from tests.simulation.universe import Universe
+from tests.simulation.unusual import UNUSUAL, UNUSUAL_KINDS, Unusual
 
 KINDS = (
     "calls", "episodes", "product", "prefect", "slack", "logins", "systems", "list", "forged",
@@ -76,6 +78,8 @@ class Trouble:
         self.kinds |= {kind for kind in MORE_KINDS if more.random() < MORE}
         rare = Random(seed_of(universe.plan.seed, "rare trouble"))
         self.kinds |= {kind for kind in RARE_KINDS if rare.random() < RARE}
+        unusual = Random(seed_of(universe.plan.seed, "unusual trouble"))
+        self.kinds |= {kind for kind in UNUSUAL_KINDS if unusual.random() < UNUSUAL}
         if universe.plan.kinds:
             self.kinds = set(universe.plan.kinds)
         self.customers = Customers(universe, Random(seed_of(universe.plan.seed, "customers")))
@@ -84,6 +88,8 @@ class Trouble:
         self.shifting = Shifting(universe, Random(seed_of(universe.plan.seed, "shift")))
         self.pairs = LostPairs(universe, Random(seed_of(universe.plan.seed, "pairs")))
         self.rare = Rare(universe, Random(seed_of(universe.plan.seed, "rare")))
+        self.unusual = Unusual(universe, Random(seed_of(universe.plan.seed, "unusual")))
+        self.caps = Caps(universe)
         self.episodes = Episodes(universe, self.rng, self._on)
         self.over = self.episodes.over
         self.patience = Patience(universe)
@@ -160,6 +166,7 @@ class Trouble:
             chance = Random(seed_of(self.universe.plan.seed, "deadline"))
             yield Deadline(self.universe, chance).live()
         yield from self.rare.start(self.kinds)
+        yield from self.unusual.start(self.kinds)
 
     def end(self) -> None:
         """It is to be calm: everything works, except for logins that nobody renewed."""
@@ -192,6 +199,7 @@ class Trouble:
         if self._on("shift"):
             self.shifting.called(request)
         self.patience.called(request, fault)
+        self.caps.called(request)
         return fault
 
     def _drawn(self, request: Request) -> Fault | None:

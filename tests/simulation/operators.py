@@ -48,6 +48,8 @@ class Operators:
         self._rng = rng
         self._presses = 0
         self.pressed: list[Press] = []
+        self.budgets: list[tuple[datetime, datetime, int]] = []
+        """From when until when the settings gave how many calls a minute."""
 
     async def _pause(self, mean: float) -> bool:
         await asyncio.sleep(self._rng.expovariate(1 / mean))
@@ -180,7 +182,10 @@ class Operators:
             name, changed = self._rng.choice(list(_changed(app)))
             universe.say(f"settings: {name}")
             universe.prefect.blocks = replace(universe.prefect.blocks, apps=[changed])
+            since = universe.now()
             await asyncio.sleep(self._rng.choice((400.0, 900.0, 1500.0)))
+            if changed.name == app.name:
+                self.budgets.append((since, universe.now(), changed.calls_a_minute))
             if universe.calm:
                 return
             self.restore()

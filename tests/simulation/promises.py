@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from tests.simulation.caps import exceeded
 from tests.simulation.courtesy import discourtesies
 from tests.simulation.effects import missing_effects
 from tests.simulation.lost import NOTICED_LATE, line_of, was_lost, worked
@@ -26,7 +27,7 @@ def broken_promises(oracle: "Oracle") -> list[str]:
     return [
         *_disconnected(oracle), *_deleted(oracle), *_given_up(oracle), *_run_twice(oracle),
         *_messages(oracle), *_leases(oracle), *_forwarded(oracle), *missing_effects(oracle),
-        *_dated(oracle), *discourtesies(oracle),
+        *_dated(oracle), *discourtesies(oracle), *exceeded(oracle),
     ]  # fmt: skip
 
 
@@ -177,7 +178,8 @@ def _messages(oracle: "Oracle") -> Iterator[str]:
         message = by_incident.get(row["id"])
         if message is None:
             lasts = row["status"] == "open" and row["opened_at"] < edge
-            said = any(row["title"] in other.text for other in universe.slack.channel)
+            muted = any(incident == row["id"] for incident, *_ in universe.people.unusual.muted)
+            said = muted or any(row["title"] in other.text for other in universe.slack.channel)
             if lasts and row["kind"] == "reauthorization_required" and not said:
                 yield f"unsaid: {row['title']} is open since {row['opened_at'][11:19]}"
             continue

@@ -45,6 +45,8 @@ def _smaller(plan: Plan) -> Iterator[Plan]:
         yield replace(plan, kinds=frozenset({"none"}))
     if plan.connections > 1:
         yield replace(plan, connections=plan.connections // 2)
+    if plan.lull:
+        yield replace(plan, lull=0.0)
     if plan.hours > 0.2:
         yield replace(plan, hours=plan.hours / 2)
 

@@ -28,8 +28,20 @@ def test_no_universe_breaks_an_invariant(first: int) -> None:
 
 
 @pytest.mark.soak
-def test_sixty_universes_break_no_invariant() -> None:
-    done = simulate("--seeds", "60")
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("first", range(1, 401, 100))
+def test_four_hundred_universes_break_no_invariant(first: int) -> None:
+    done = simulate("--first", str(first), "--seeds", "100")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_a_day_without_a_peer_breaks_no_invariant() -> None:
+    done = simulate(
+        "--first", "3100", "--seeds", "4", "--lull", "24", "--pace", "12", "--connections", "3",
+        "--kinds", "away logins late webhooks",
+    )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -59,6 +59,7 @@ class Plan:
     kinds: frozenset[str] = frozenset()  # empty: those that the seed draws
     personality: dict[str, Any] = field(default_factory=dict)  # in place of what it draws
     sick: str = ""  # the sickness, where there is one
+    lull: float = 0.0  # hours in the middle in which nothing new goes wrong
     pace: float = 1.0  # schedules, changes and the last calm are so much slower, for long lives
 
 
@@ -117,7 +118,7 @@ class Universe:
         self.delivered: list[Delivered] = []
         self.lost: list[Post] = []
         self.receiver: tuple[Host, Receiver] | None = None
-        self.calm = False
+        self.calm = self.is_lull = False
         self.calm_since = self.begins
         self.found: list[str] = []  # what is broken already
         self.trouble: Any = None  # how trouble is drawn
@@ -213,6 +214,8 @@ class Universe:
                 self._dispatch(post)
 
     def _dispatch(self, post: Post) -> None:
+        if self.people.unusual.holds(post):
+            return
         chance = self.rng.random() if self.faulty("webhooks") else 1.0
         if chance < 0.06 or self._is_deaf(post):
             self.lost.append(post)
@@ -221,9 +224,9 @@ class Universe:
         delay = self.rng.uniform(0.1, 3.0)
         if chance < 0.12:
             delay += self.rng.choice((60.0, 600.0, 7200.0))
-        self._later(delay, self._deliver(post))
+        self._later(delay, self.deliver(post))
         if 0.12 <= chance < 0.2:
-            self._later(delay + self.rng.uniform(0, 30), self._deliver(post))
+            self._later(delay + self.rng.uniform(0, 30), self.deliver(post))
 
     def _is_deaf(self, post: Post) -> bool:
         """Whether this Makini's webhooks about records don't arrive, for the time being."""
@@ -240,7 +243,8 @@ class Universe:
         """Let somebody outside do `work`."""
         self._peers.append(self.loop.create_task(work, context=PEERS.copy()))
 
-    async def _deliver(self, post: Post) -> None:
+    async def deliver(self, post: Post) -> None:
+        """Post it until it is answered with 200."""
         import json
 
         waited, pause = 0.0, RETRY_FIRST
@@ -278,7 +282,8 @@ class Universe:
     def faulty(self, kind: str) -> bool:
         """Whether faults of this kind may happen now."""
         wanted = self.plan.kinds
-        return self.plan.faults and not self.calm and (not wanted or kind in wanted)
+        is_quiet = self.calm or self.is_lull
+        return self.plan.faults and not is_quiet and (not wanted or kind in wanted)
 
     async def _live(self) -> None:
         """Records change in the customers' systems."""
@@ -394,7 +399,14 @@ class Universe:
         if "second" in trouble.kinds:
             peers.append(self._supervise("second consumer", self._consume))
         self._peers += [self.loop.create_task(peer, context=PEERS.copy()) for peer in peers]
-        await asyncio.sleep(self.plan.hours * 3600)
+        await asyncio.sleep(self.plan.hours * 1800)
+        if self.plan.lull:
+            self.say("lull")
+            self.is_lull = True
+            await asyncio.sleep(self.plan.lull * 3600)
+            self.is_lull = False
+            self.say("the lull is over")
+        await asyncio.sleep(self.plan.hours * 1800)
         self.calm, self.calm_since = True, self.now()
         trouble.end()
         self.say("calm")

@@ -264,12 +264,16 @@ class Truth:
             return  # Makini announces no deletes
         record = self._write(connection, entity, number, now)
         self.changes.append((now, connection.key, entity, record.key, how))
+        event = self.event_of(entity, "inserted" if number is None else "updated")
+        self.tell((connection.key, event, [record.key]))
+
+    def event_of(self, entity: str, verb: str) -> str:
+        """What this Makini calls it."""
         plural = entity.rsplit("/", 1)[-1]
         name = plural if self.personality.event_spelling != "camel" else _camel(plural)
         if self.personality.event_spelling == "underscore":
             name = name.replace("-", "_")
-        verb = "inserted" if number is None else "updated"
-        self.tell((connection.key, f"{name}.{verb}", [record.key]))
+        return f"{name}.{verb}"
 
     def _write(
         self, connection: Connection, entity: str, number: int | None, at: datetime
