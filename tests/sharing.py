@@ -3,7 +3,9 @@
 import os
 import ssl
 import sys
+from functools import lru_cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -52,6 +54,10 @@ def share_trust(patch: pytest.MonkeyPatch) -> None:
 
     patch.setattr(httpx, "create_ssl_context", context)
     patch.setattr("httpx._transports.default.create_ssl_context", context)
+    prefect: Any = sys.modules.get("prefect.client.orchestration")
+    if prefect is not None:  # its clients, of which a flow makes a dozen, read theirs themselves
+        made = {**vars(ssl), "create_default_context": lru_cache(ssl.create_default_context)}
+        patch.setattr(prefect, "ssl", SimpleNamespace(**made))
 
 
 def share_flows(patch: pytest.MonkeyPatch) -> None:

@@ -74,15 +74,33 @@ async def state(server: PrefectServer) -> dict[str, Any]:
         }
 
 
-async def test_deploying_makes_everything_and_deploying_again_changes_nothing(
-    seeds: Settings, clean_prefect: PrefectServer
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What Prefect is asked from now on."""
+    asked: list[str] = []
+    send = httpx.AsyncClient.send
+
+    async def counted(self: httpx.AsyncClient, request: httpx.Request, **how: Any) -> Any:
+        asked.append(f"{request.method} {request.url.path}")
+        return await send(self, request, **how)
+
+    monkeypatch.setattr(httpx.AsyncClient, "send", counted)
+    return asked
+
+
+async def test_deploying_makes_everything_and_deploying_again_changes_nothing_and_asks_little(
+    seeds: Settings, clean_prefect: PrefectServer, calls: list[str]
 ) -> None:
     lines = await deployed(seeds)
+    made = len(await project.wanted_deployments())
+    assert len(calls) <= 2 * made + 60, calls  # a flow and a deployment each, and all the rest
     assert "made work pool linekeeper" in lines
     first = await state(clean_prefect)
+    calls.clear()
     assert await deployed(seeds) == [
         f"deployed {len(first['deployments'])} deployments to {clean_prefect.api_url}"
     ]
+    assert len(calls) <= 30, calls
     assert await state(clean_prefect) == first
 
     names = {one["name"] for one in first["deployments"]}
@@ -94,25 +112,6 @@ async def test_deploying_makes_everything_and_deploying_again_changes_nothing(
     assert [(v["name"], v["value"]) for v in first["variables"]] == [("linekeeper_paused", False)]
     assert {d["name"] for d in first["documents"]} == {"default", "linekeeper-alerts"}
     assert len(first["documents"]) == 5
-
-
-async def test_deploying_where_everything_is_there_asks_prefect_little(
-    seeds: Settings, clean_prefect: PrefectServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls: list[str] = []
-    send = httpx.AsyncClient.send
-
-    async def counted(self: httpx.AsyncClient, request: httpx.Request, **how: Any) -> Any:
-        calls.append(f"{request.method} {request.url.path}")
-        return await send(self, request, **how)
-
-    monkeypatch.setattr(httpx.AsyncClient, "send", counted)
-    await deployed(seeds)
-    made = len(await project.wanted_deployments())
-    assert len(calls) <= 2 * made + 60, calls  # a flow and a deployment each, and all the rest
-    calls.clear()
-    await deployed(seeds)
-    assert len(calls) <= 30, calls
 
 
 @pytest.mark.usefixtures("few")

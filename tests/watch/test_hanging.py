@@ -24,12 +24,11 @@ from tests.watch.test_parts import PATIENCE, housed, sweeps_and_reconciles
 
 __all__ = ["sweeps_and_reconciles"]
 pytestmark = pytest.mark.timeout(4 * PATIENCE)
-NAMES = ("consumer", "receiver")
 FEWEST = {"LINEKEEPER_DATABASE_POOL": "4"}
 
 
 @on_both
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ["consumer", pytest.param("receiver", marks=pytest.mark.soak)])
 async def test_a_part_that_loops_is_noticed_by_the_other_and_cleared(
     settings: Settings, store: Store, tmp_path: Path, name: str
 ) -> None:
