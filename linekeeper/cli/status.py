@@ -122,6 +122,17 @@ def _standing(standing: "Sequence[Standing]", now: datetime) -> "RenderableType"
     return table
 
 
+def _unchecked(standing: "Sequence[Standing]") -> "list[RenderableType]":
+    """That the figures are old, where no sweep was completed for so long that people are told."""
+    from rich.text import Text
+
+    return [
+        Text(f"no sweep since {part.since:%Y-%m-%d %H:%M} UTC: this is what was known then", "red")
+        for part in standing
+        if part.kind == "sweep" and part.state == "overdue" and part.since
+    ]
+
+
 def _shown(looked: _Looked) -> "RenderableType":
     from rich.console import Group
     from rich.text import Text
@@ -138,7 +149,8 @@ def _shown(looked: _Looked) -> "RenderableType":
     ]
     fleet.append_text(Text(", ").join(counts or [Text("none known yet")]))
     setup = ", ".join(f"{number} {setup}" for setup, number in seen.setup.items())
-    parts: list[RenderableType] = [fleet, Text(f"setup at Makini: {setup or '-'}", "dim")]
+    parts: list[RenderableType] = [fleet, *_unchecked(looked.parts)]
+    parts += [Text(f"setup at Makini: {setup or '-'}", "dim")]
     if said := managed_sentence((app.managed for app in seen.apps.values()), seen.mode_rules):
         parts.append(Text(f"mode by connection: {said}"))
     if said := evidence_sentence(seen.evidence):

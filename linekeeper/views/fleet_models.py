@@ -82,6 +82,8 @@ class FleetReport:
     history: Sequence[Bucket]
     mode_rules: Sequence[str] = ()
     """What there are rules for the mode of."""
+    unchecked_since: datetime | None = None
+    """No sweep was completed since, and that is an incident: all this is as it was known then."""
 
     @property
     def connections(self) -> int:

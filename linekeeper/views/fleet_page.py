@@ -16,7 +16,18 @@ MAX_TABLE_BYTES = 400_000
 
 
 def fleet_headline(report: FleetReport) -> str:
-    """One line for the artifact's description and the run: how the fleet is."""
+    """One line for the artifact's description and the run: how the fleet is.
+
+    Where nobody has looked for a while it says since when, and what was known then.
+    """
+    known = _known(report)
+    if report.unchecked_since is None:
+        return known
+    since = when(report.unchecked_since)
+    return f"No sweep since {since}. Known then: {known[0].lower()}{known[1:]}"
+
+
+def _known(report: FleetReport) -> str:
     total = report.connections
     if not total:
         return "No connections yet"
@@ -49,6 +60,10 @@ def fleet_markdown(report: FleetReport, links: ReportLinks) -> str:
         _evidence(report),
         image("Connections by health over time", states_over_time(report.history)),
         _bar_length(report),
+        "Whatever happened since that sweep is here only if a webhook said so; `linekeeper doctor` "
+        "says why none was completed."
+        if report.unchecked_since
+        else "",
     ]
     if report.troubles:
         rows = _as_fit(_trouble(trouble_line, links) for trouble_line in report.troubles)

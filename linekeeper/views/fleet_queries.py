@@ -15,6 +15,7 @@ from linekeeper.config import Configuration
 from linekeeper.customers.naming import label
 from linekeeper.health.evidence import Evidence, Health
 from linekeeper.health.judge import is_trouble
+from linekeeper.incidents.kinds import SWEEP_OVERDUE
 from linekeeper.spending import read_spent
 from linekeeper.store import Store
 from linekeeper.store.tables import (
@@ -24,6 +25,7 @@ from linekeeper.store.tables import (
     Incident,
     IncidentConnection,
     Observation,
+    PartHeartbeat,
     Transition,
 )
 from linekeeper.tokens.stored import has_usable_token
@@ -75,6 +77,7 @@ async def fleet_report(store: Store, configuration: Configuration, *, now: datet
             tokenless=await _labels(session, *tokenless),
             tokenless_total=tokenless_total or 0,
             mode_rules=await name_rules(session),
+            unchecked_since=await unchecked_since(session),
             history=await _history(
                 session, by_health, min((count.oldest for count in connected), default=None), now
             ),
@@ -111,6 +114,19 @@ async def connection_reports(
                 login_kept=kept.get(connection.id),
             )
     return [reports[identifier] for identifier in ids if identifier in reports]
+
+
+async def unchecked_since(session: AsyncSession) -> datetime | None:
+    """Since when no sweep was completed, where that is an open incident; else None."""
+    last_sweep = select(func.max(col(PartHeartbeat.at))).where(col(PartHeartbeat.kind) == "sweep")
+    row = (
+        await session.execute(
+            select(last_sweep.scalar_subquery(), col(Incident.opened_at)).where(
+                col(Incident.cause) == SWEEP_OVERDUE, col(Incident.resolved_at).is_(None)
+            )
+        )
+    ).first()
+    return None if row is None else row[0] or row[1]
 
 
 def in_trouble() -> ColumnElement[bool]:

@@ -32,7 +32,7 @@ from linekeeper.store.tables import (
 )
 from linekeeper.tokens.stored import has_usable_token
 from linekeeper.views.audit import HAND_OUT
-from linekeeper.views.fleet_queries import TROUBLES_SHOWN, in_trouble
+from linekeeper.views.fleet_queries import TROUBLES_SHOWN, in_trouble, unchecked_since
 from linekeeper.views.managed import count_managed, name_rules
 from linekeeper.views.parts import FLEET, ReportLinks, artifact_key
 
@@ -229,6 +229,7 @@ async def fleet_stamp(
             *newest,
             done,
             without_token,
+            await unchecked_since(session),
             links.check(""),
         )
 

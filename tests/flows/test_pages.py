@@ -13,6 +13,7 @@ from sqlmodel import col
 from linekeeper.cli import pages as the_pages
 from linekeeper.cli.pages import keep_pages, put_artifact
 from linekeeper.clock import utcnow
+from linekeeper.markdown import when
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store import Store
@@ -23,8 +24,11 @@ from linekeeper.store.tables import (
     Incident,
     IncidentConnection,
     Lease,
+    PartHeartbeat,
     Transition,
 )
+from linekeeper.watch.queries import beat, done
+from linekeeper.watch.service import watch
 from tests.flows.conftest import Running, on_both
 
 pytestmark = on_both
@@ -109,6 +113,39 @@ async def test_a_page_is_written_again_when_what_it_shows_changes(
             await running.client.request("DELETE", f"/artifacts/{artifact['id']}")
         await change(Customer, acme.id, name="Acme Metals")
         assert "# 🟢 Acme Metals · SAP ECC" in (await kept())["connection-acme-sap"]
+
+
+async def test_a_page_that_nobody_has_looked_for_says_so(
+    running: Running, store: Store, settings: Settings
+) -> None:
+    """No sweep is completed any more: the page is not green by what was so before."""
+    now = utcnow()
+    well = Connection(
+        app="default", makini_key="k2", name="UpKeep", slug="acme-upkeep", provider="UpKeep",
+        setup="live", health="healthy", health_since=now, evidence="read",
+    )  # fmt: skip
+    async with store.write() as session:
+        session.add(well)
+    with_app = settings.model_copy(update={"makini_client_id": "us"})
+    async with Runtime.open(with_app) as rt:
+        await beat(store, "receiver:r", "receiver", "here")
+        await done(store, "sweep")
+        await watch(rt)
+        await keep_pages(rt, running.client)
+        assert "# The one connection is healthy" in await running.artifact("fleet")
+        long_ago = now - timedelta(days=2)
+        async with store.write() as session:
+            await session.execute(update(PartHeartbeat).values(since=long_ago))
+            swept = col(PartHeartbeat.kind) == "sweep"
+            await session.execute(update(PartHeartbeat).where(swept).values(at=long_ago))
+        await watch(rt)
+        await keep_pages(rt, running.client)
+        page = await running.artifact("fleet")
+        assert f"# No sweep since {when(long_ago)}. Known then: the one connection is" in page
+        await done(store, "sweep")
+        await watch(rt)
+        await keep_pages(rt, running.client)
+        assert "# The one connection is healthy" in await running.artifact("fleet")
 
 
 async def test_a_page_is_written_though_its_lease_was_lost_on_the_way(

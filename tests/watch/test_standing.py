@@ -84,3 +84,17 @@ async def test_a_worker_of_the_same_name_is_not_said_to_work_since_another_did(
     [line] = [line for line in lines if "work1" in line]
     assert "works" in line
     assert "ago" not in line
+
+
+async def test_status_says_how_old_its_figures_are(
+    store: Store, shown: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LINEKEEPER_MAKINI_CLIENT_ID", "us")
+    await beat(store, "receiver:r", "receiver", "web1")
+    await ago(store, "receiver:r", since=timedelta(hours=3))
+    await done(store, "sweep")
+    assert "no sweep since" not in (await asyncio.to_thread(shown, "status")).out
+    await ago(store, "sweep", since=timedelta(hours=3), at=timedelta(hours=2))
+    said = (await asyncio.to_thread(shown, "status")).out
+    assert "no sweep since" in said
+    assert "this is what was known then" in said
