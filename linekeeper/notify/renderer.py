@@ -18,8 +18,8 @@ from linekeeper.notify.view import IncidentView, Links, load_views
 from linekeeper.outbox.sender import OutboxRow
 from linekeeper.store.engine import Store
 
-_SKEW = timedelta(minutes=5)
-"""How far Slack's clock may be behind ours."""
+_SKEW = timedelta(hours=25)
+"""How far Slack's clock may be behind ours: a machine's may be a day ahead."""
 
 
 class InvalidMessage(Exception):

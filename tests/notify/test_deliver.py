@@ -150,11 +150,14 @@ async def test_a_deliverer_killed_before_its_commit_finds_what_it_had_said(
     assert [len(m["replies"]) for m in after] == [len(m["replies"]) for m in before]
 
 
+@pytest.mark.parametrize("wrong", [timedelta(), timedelta(days=1)], ids=["right", "a day ahead"])
 async def test_an_answer_that_is_lost_does_not_lead_to_a_second_message(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, wrong: timedelta
 ) -> None:
+    """Nor where this machine's clock is a day ahead of Slack's, which dates the messages."""
     async with desk.store.write() as session:
-        await say(desk.store, session, "lost", "Was it heard?", utcnow())
+        await say(desk.store, session, "lost", "Was it heard?", utcnow() + wrong)
+    desk.ahead = wrong
     desk.slack.faults = SlackFaults(mode="lost", method="chat.postMessage", timeout_seconds=0.6)
     monkeypatch.setattr("linekeeper.notify.slack_channel.TIMEOUT_SECONDS", 0.3)
     await desk.deliver()
@@ -163,7 +166,7 @@ async def test_an_answer_that_is_lost_does_not_lead_to_a_second_message(
     assert "does not answer" in (row.error or "")
     # Slack may still be at it, and what isn't there yet would not be found.
     assert row.next_attempt_at > row.created_at + timedelta(seconds=UNANSWERED_WAIT)
-    desk.ahead = timedelta(minutes=1)
+    desk.ahead = wrong + timedelta(minutes=1)
     assert (await desk.deliver()).sent == 1
     assert [m["text"] for m in desk.messages()] == ["Was it heard?"]
 
