@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from linekeeper.settings import Settings
 from tests.cli.commands import CommandLine
 
 
@@ -17,3 +18,14 @@ def command(
     line = CommandLine(tmp_path, monkeypatch, capsys)
     line.set(HOME=str(tmp_path / "home"))
     return line
+
+
+@pytest.fixture
+def shown(command: CommandLine, settings: Settings) -> CommandLine:
+    """`linekeeper …` on each database."""
+    command.set(
+        HOME=str(settings.home),
+        DATABASE_URL=settings.resolved_database_url,
+        ENCRYPTION_KEYS=settings.encryption_keys[0].get_secret_value(),
+    )
+    return command

@@ -4,28 +4,14 @@ import asyncio
 import json
 from datetime import datetime, timedelta
 
-import pytest
-
 from linekeeper.clock import utcnow
-from linekeeper.settings import Settings
 from linekeeper.store import Store
 from linekeeper.store.tables import AppState, WebhookEvent
 from tests.cli.commands import CommandLine
-from tests.cli.conftest import command
+from tests.cli.conftest import command, shown
 from tests.implementation.conftest import Office
 
-__all__ = ["command"]
-
-
-@pytest.fixture
-def shown(command: CommandLine, settings: Settings) -> CommandLine:
-    """`linekeeper …` on each database."""
-    command.set(
-        HOME=str(settings.home),
-        DATABASE_URL=settings.resolved_database_url,
-        ENCRYPTION_KEYS=settings.encryption_keys[0].get_secret_value(),
-    )
-    return command
+__all__ = ["command", "shown"]
 
 
 async def _said(shown: CommandLine) -> tuple[dict, list[str]]:

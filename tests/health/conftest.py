@@ -3,12 +3,12 @@
 from collections.abc import AsyncIterator
 
 import pytest
-from pydantic import SecretStr
 
 import sandbox
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store import Store
+from tests.managed import managed
 
 
 @pytest.fixture
@@ -22,15 +22,5 @@ async def fleet() -> AsyncIterator[sandbox.Served]:
 @pytest.fixture
 async def rt(settings: Settings, store: Store, fleet: sandbox.Served) -> AsyncIterator[Runtime]:
     """A runtime that manages the sandbox's fleet."""
-    managed = settings.model_copy(
-        update={
-            "makini_api_url": fleet.url,
-            "makini_client_id": "sandbox-client",
-            "makini_client_secret": SecretStr("sandbox-secret"),
-            "makini_mode": "manage",
-            "makini_per_minute": 0,
-            "probe_minutes": 0,
-        }
-    )
-    async with Runtime.open(managed) as runtime:
+    async with Runtime.open(managed(settings, fleet.url)) as runtime:
         yield runtime

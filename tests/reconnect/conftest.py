@@ -6,7 +6,6 @@ from typing import Any
 
 import httpx
 import pytest
-from pydantic import SecretStr
 from sqlalchemy import select
 from sqlmodel import col
 
@@ -20,6 +19,7 @@ from linekeeper.store import Store
 from linekeeper.store.tables import Connection, Incident
 from linekeeper.sweep.batch import probe_batch
 from linekeeper.sweep.sweep import due, take_list
+from tests.managed import managed
 
 
 @dataclass(slots=True)
@@ -98,22 +98,11 @@ async def open_house(
                 }
             )
             fleet = await stack.enter_async_context(sandbox.serving(box))
-            managed = settings.model_copy(
-                update={
-                    "makini_api_url": fleet.url,
-                    "makini_link_url": fleet.url,
-                    "makini_client_id": "sandbox-client",
-                    "makini_client_secret": SecretStr("sandbox-secret"),
-                    "makini_mode": "manage",
-                    "makini_per_minute": 0,
-                    "probe_minutes": 0,
-                    "receiver_port": 0,
-                    **more,
-                }
-            )
-            listener = stack.enter_context(serve.listening(managed))
-            managed = managed.model_copy(update={"public_url": serve.address(listener)})
-            rt = await stack.enter_async_context(Runtime.open(managed))
+            ours = {"makini_link_url": fleet.url, "receiver_port": 0, **more}
+            own = managed(settings, fleet.url, **ours)
+            listener = stack.enter_context(serve.listening(own))
+            own = own.model_copy(update={"public_url": serve.address(listener)})
+            rt = await stack.enter_async_context(Runtime.open(own))
             await stack.enter_async_context(serve.serving(rt, listener))
             http = await stack.enter_async_context(
                 httpx.AsyncClient(base_url=serve.address(listener), verify=False, timeout=60)

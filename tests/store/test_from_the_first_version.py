@@ -3,15 +3,14 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import MetaData, Table, insert, inspect, select
-from sqlalchemy.engine import Connection as SyncConnection
+from sqlalchemy import inspect, select
 from sqlmodel import col
 
 from linekeeper.settings import Settings
 from linekeeper.store import Store, new_id
 from linekeeper.store.migrate import build_schema, migrate
 from linekeeper.store.tables import Connection, Incident, IncidentConnection, Outbox, Silence
-from linekeeper.store.types import UtcDateTime
+from tests.store.filling import fill
 
 FIRST = "0001"
 NOW = datetime(2026, 11, 20, 9, 30, tzinfo=UTC)
@@ -28,22 +27,6 @@ OUTCOMES = (
     ("pending", "gone: https://p.example answered 410 Gone"),
 )
 """Status and error of outbox rows as the first version wrote them: some outcomes were prose."""
-
-
-def _as_stored(connection: SyncConnection, value: Any) -> Any:
-    """A value as version 0.1.0 wrote it into this database."""
-    if isinstance(value, datetime):
-        return UtcDateTime().process_bind_param(value, connection.dialect)
-    return value
-
-
-def _fill(connection: SyncConnection, rows: dict[str, list[dict[str, Any]]]) -> None:
-    metadata = MetaData()
-    for name, values in rows.items():
-        table = Table(name, metadata, autoload_with=connection)
-        for value in values:
-            stored = {key: _as_stored(connection, item) for key, item in value.items()}
-            connection.execute(insert(table).values(**stored))
 
 
 def _connection(identifier: str, key: str) -> dict[str, Any]:
@@ -170,7 +153,7 @@ async def test_incidents_members_messages_snoozes_and_mutes_are_all_there(
     async with Store.open(empty_settings) as store:
         async with store.engine.begin() as connection:
             await connection.run_sync(build_schema, FIRST)
-            await connection.run_sync(_fill, rows)
+            await connection.run_sync(fill, rows)
         before, after = await migrate(store)
         assert before == FIRST
         assert after != FIRST

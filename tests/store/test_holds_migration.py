@@ -3,7 +3,6 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import MetaData, Table, insert
 from sqlalchemy.engine import Connection as SyncConnection
 
 from linekeeper.implementation.hold import Hold, holds_of
@@ -11,7 +10,7 @@ from linekeeper.settings import Settings
 from linekeeper.store import Store, new_id
 from linekeeper.store.migrate import build_schema, migrate
 from linekeeper.store.tables import Implementation
-from linekeeper.store.types import UtcDateTime
+from tests.store.filling import fill
 
 BEFORE = "0048"
 NOW = datetime(2026, 11, 30, 9, 30, tzinfo=UTC)
@@ -62,17 +61,7 @@ def _fill(connection: SyncConnection) -> None:
             for identifier, action, days in TOLD
         ],
     }  # fmt: skip
-    metadata = MetaData()
-    for name, values in rows.items():
-        table = Table(name, metadata, autoload_with=connection)
-        for value in values:
-            stored = {
-                key: UtcDateTime().process_bind_param(item, connection.dialect)
-                if isinstance(item, datetime)
-                else item
-                for key, item in value.items()
-            }
-            connection.execute(insert(table).values(**stored))
+    fill(connection, rows)
 
 
 async def test_the_holds_of_before_are_known(empty_settings: Settings) -> None:

@@ -3,8 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import MetaData, Table, insert, select
-from sqlalchemy.engine import Connection as SyncConnection
+from sqlalchemy import select
 
 from linekeeper.config import AppConfig
 from linekeeper.settings import Settings
@@ -19,7 +18,7 @@ from linekeeper.store.modes import (
     load_rules,
 )
 from linekeeper.store.tables import Connection, Contact, Credential, Customer
-from linekeeper.store.types import UtcDateTime
+from tests.store.filling import fill
 
 BEFORE = "0041"
 NOW = datetime(2026, 11, 20, 9, 30, tzinfo=UTC)
@@ -28,20 +27,6 @@ APPS = {
     "quiet": AppConfig(name="quiet", mode="manage", notify_customers=False),
     "observed": AppConfig(name="observed", mode="observe", notify_customers=True),
 }
-
-
-def _fill(connection: SyncConnection, rows: dict[str, list[dict[str, Any]]]) -> None:
-    metadata = MetaData()
-    for name, values in rows.items():
-        table = Table(name, metadata, autoload_with=connection)
-        for value in values:
-            stored = {
-                key: UtcDateTime().process_bind_param(item, connection.dialect)
-                if isinstance(item, datetime)
-                else item
-                for key, item in value.items()
-            }
-            connection.execute(insert(table).values(**stored))
 
 
 async def test_a_database_with_data_is_managed_as_before(empty_settings: Settings) -> None:
@@ -94,7 +79,7 @@ async def test_a_database_with_data_is_managed_as_before(empty_settings: Setting
     async with Store.open(empty_settings) as store:
         async with store.engine.begin() as connection:
             await connection.run_sync(build_schema, BEFORE)
-            await connection.run_sync(_fill, rows)
+            await connection.run_sync(fill, rows)
         assert (await migrate(store))[0] == BEFORE
         everyone = [identifier for some in ids.values() for identifier in some]
         for again in (False, True):  # as it is, and as the next sweep leaves it

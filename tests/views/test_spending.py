@@ -3,7 +3,6 @@
 from datetime import timedelta
 
 import pytest
-from pydantic import SecretStr
 from sqlalchemy import delete, select, update
 from sqlmodel import col
 
@@ -22,6 +21,7 @@ from linekeeper.views.glance import glance
 from linekeeper.views.parts import ReportLinks
 from tests.health.conftest import fleet
 from tests.health.test_sweep import connections, sweep
+from tests.managed import managed
 
 __all__ = ["fleet"]
 
@@ -29,17 +29,7 @@ __all__ = ["fleet"]
 @pytest.fixture
 def limited(settings: Settings, fleet: sandbox.Served) -> Settings:
     """A fleet of twelve, managed, with a limit of 6,000 calls a minute of which half is ours."""
-    return settings.model_copy(
-        update={
-            "makini_api_url": fleet.url,
-            "makini_client_id": "sandbox-client",
-            "makini_client_secret": SecretStr("sandbox-secret"),
-            "makini_mode": "manage",
-            "makini_per_minute": 6_000,
-            "makini_share": 0.5,
-            "probe_minutes": 0,
-        }
-    )
+    return managed(settings, fleet.url, makini_per_minute=6_000, makini_share=0.5)
 
 
 async def spent(rt: Runtime) -> dict[str, Spent]:

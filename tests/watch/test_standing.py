@@ -8,25 +8,13 @@ import pytest
 from sqlalchemy import update
 from sqlmodel import col
 
-from linekeeper.settings import Settings
 from linekeeper.store import Store
 from linekeeper.store.tables import PartHeartbeat
 from linekeeper.watch.queries import beat, done, note_prefect
 from tests.cli.commands import CommandLine
-from tests.cli.conftest import command
+from tests.cli.conftest import command, shown
 
-__all__ = ["command"]
-
-
-@pytest.fixture
-def shown(command: CommandLine, settings: Settings) -> CommandLine:
-    """`linekeeper …` on each database."""
-    command.set(
-        HOME=str(settings.home),
-        DATABASE_URL=settings.resolved_database_url,
-        ENCRYPTION_KEYS=settings.encryption_keys[0].get_secret_value(),
-    )
-    return command
+__all__ = ["command", "shown"]
 
 
 async def ago(store: Store, part: str, **columns: timedelta) -> None:

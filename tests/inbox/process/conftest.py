@@ -14,6 +14,7 @@ from linekeeper.sweep.batch import probe_batch
 from linekeeper.sweep.sweep import due, take_list
 from tests.inbox.process.product import SECRET, Product, listening
 from tests.inbox.process.stage import Stage
+from tests.managed import managed
 
 
 @pytest.fixture
@@ -36,19 +37,8 @@ async def stage(
     settings: Settings, store: Store, fleet: sandbox.Served, product: Product
 ) -> AsyncIterator[Stage]:
     """A fleet that is adopted, probed and well; what is accepted is handed on to `product`."""
-    managed = settings.model_copy(
-        update={
-            "makini_api_url": fleet.url,
-            "makini_client_id": "sandbox-client",
-            "makini_client_secret": SecretStr("sandbox-secret"),
-            "makini_mode": "manage",
-            "makini_per_minute": 0,
-            "probe_minutes": 0,
-            "forward_url": product.url,
-            "forward_secret": SecretStr(SECRET),
-        }
-    )
-    async with Runtime.open(managed) as rt:
+    forwards = {"forward_url": product.url, "forward_secret": SecretStr(SECRET)}
+    async with Runtime.open(managed(settings, fleet.url, **forwards)) as rt:
         app = await rt.app("default")
         now = utcnow()
         await take_list(rt, app, now=now)
