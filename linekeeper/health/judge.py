@@ -192,8 +192,11 @@ def _remembered(state: Judged, observation: Observation, policy: HealthPolicy) -
     known: dict[str, Any] = {"read_at": read_at}
     # The status that a new login is asked for, whatever it says.
     logged_in = source == "reconnect" and observation.sync_status is not None
-    if observation.outcome is Outcome.login_restored or logged_in:
-        known["restored_at"] = at
+    # Makini's own event says that it works again; one of a synchronization comes all the time.
+    is_back = source == "webhook" and observation.outcome is Outcome.answered
+    is_back = is_back and observation.sync_updated_at is None
+    if observation.outcome is Outcome.login_restored or logged_in or is_back:
+        known["restored_at"] = max(state.restored_at or at, at)
     if source not in CACHED and observation.outcome is not Outcome.doubted:
         known["stated_at"] = max(state.stated_at or at, at)
     if source == "read":

@@ -304,6 +304,24 @@ async def test_a_fail_from_before_a_login_does_not_undo_it(
     assert (await first(rt)).health == "reauthorization_required"
 
 
+async def test_a_late_fail_does_not_undo_what_makini_has_said_of_the_connection_since(
+    rt: Runtime, fleet: sandbox.Served
+) -> None:
+    """The login was lost and works again; the status tells of the loss only after the event."""
+    await sweep(rt)
+    connection = await lose(rt, fleet, lagging=False)
+    await control(fleet, f"connections/{connection.makini_key}/lag-status")
+    await control(fleet, f"connections/{connection.makini_key}/restore-credentials")
+    await said(rt, connection, Outcome.answered)
+    await sweep(rt)
+    assert (await first(rt)).health == "healthy"
+    assert await incidents(rt) == []
+    await control(fleet, f"connections/{connection.makini_key}/lag-status", lags=False)
+    await control(fleet, f"connections/{connection.makini_key}/change-credentials")
+    await sweep(rt)
+    assert (await first(rt)).health == "reauthorization_required"
+
+
 async def test_what_a_poll_has_read_counts_as_read_from_the_next_sweep_on(
     rt: Runtime, fleet: sandbox.Served
 ) -> None:
