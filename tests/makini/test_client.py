@@ -227,6 +227,23 @@ async def test_the_admin_token_is_replaced_shortly_before_its_end(
     assert peer.tokens_made == fetched
 
 
+async def test_credentials_that_were_refused_are_not_shown_again_at_once(
+    peer: Peer, connect: Callable[..., MakiniClient]
+) -> None:
+    now = [datetime(2026, 3, 1, tzinfo=UTC)]
+    makini = connect(clock=lambda: now[0])
+    peer.answer("POST", "/link/token", lambda _: JSONResponse({"error": "invalid_client"}, 401))
+    for _ in range(5):
+        with pytest.raises(MakiniError) as refused:
+            await listed(makini)
+        assert refused.value.kind is ErrorKind.unauthorized
+    assert len(peer.asked("/link/token")) == 1
+    now[0] += timedelta(seconds=20)
+    with pytest.raises(MakiniError):
+        await listed(makini)
+    assert len(peer.asked("/link/token")) == 2
+
+
 async def test_a_refused_admin_token_is_fetched_again_once(
     peer: Peer, makini: MakiniClient
 ) -> None:
