@@ -50,23 +50,13 @@ async def connect(
         await publish(
             "connect-link",
             f"# {text(made.for_whom)}\n\n[{made.url}]({made.url})\n\nFor this customer only. Good "
-            f"until {made.expires_at:%Y-%m-%d %H:%M} UTC, or until the login succeeds."
-            f"{text(_made_before(made))}\n",
+            f"until {made.expires_at:%Y-%m-%d %H:%M} UTC, or until the login succeeds. "
+            f"{text(made.made_before)}\n",
             description=made.for_whom,
         )
         await rename(f"connect · {made.for_whom}")
         message = f"The link for {made.for_whom} is in the artifact connect-link."
-        return Completed(message=message + _made_before(made))
-
-
-def _made_before(made: Invitation) -> str:
-    """Of a link that is given again, since when there is one."""
-    if made.is_new:
-        return ""
-    return (
-        f" It is the one that {made.made_by} had made on {made.made_at:%Y-%m-%d at %H:%M} UTC: "
-        "nobody has logged in by it yet."
-    )
+        return Completed(message=f"{message} {made.made_before}".strip())
 
 
 async def _invite(

@@ -40,6 +40,16 @@ class Invitation:
     is_new: bool = True
     """Else it was made before, and nobody has logged in by it yet."""
 
+    @property
+    def made_before(self) -> str:
+        """Of a link that is given again, a sentence that says since when there is one."""
+        if self.is_new:
+            return ""
+        return (
+            f"It is the one that {self.made_by} had made on {self.made_at:%Y-%m-%d at %H:%M} UTC: "
+            "nobody has logged in by it yet."
+        )
+
 
 async def invite_again(
     rt: Runtime, wanted: str, *, by: str, now: datetime, anew: bool = False

@@ -21,14 +21,19 @@ def link_command(
 ) -> None:
     """Make a connect link and print it alone on the last line. Good for 7 days, once.
 
+    Asked for again before anybody has logged in by it, it is the same link, good for 7 days from
+    then.
+
     Examples:
 
       linekeeper connection link "Acme · SAP ECC"
 
       linekeeper connection link --customer Acme --system UpKeep
     """
-    for_whom, url = asyncio.run(_link(connection, customer, system, app_name))
+    for_whom, url, made_before = asyncio.run(_link(connection, customer, system, app_name))
     typer.echo(f"{for_whom}: pass this on to the customer only")
+    if made_before:
+        typer.echo(made_before)
     typer.echo(url)
 
 
@@ -75,7 +80,7 @@ def disconnect_command(
         typer.echo(line)
 
 
-async def _link(connection: str, customer: str, system: str, app_name: str) -> tuple[str, str]:
+async def _link(connection: str, customer: str, system: str, app_name: str) -> tuple[str, str, str]:
     from linekeeper.access.invite import BadInvitation, invite_again, invite_new
     from linekeeper.clock import utcnow
     from linekeeper.runtime import Runtime
@@ -89,7 +94,7 @@ async def _link(connection: str, customer: str, system: str, app_name: str) -> t
             )
         except BadInvitation as error:
             raise UserError(f"{error}; or name a connection") from None
-    return made.for_whom, made.url
+    return made.for_whom, made.url, made.made_before
 
 
 def _given(file: Path | None) -> str:

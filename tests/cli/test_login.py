@@ -23,7 +23,12 @@ async def test_a_connection_is_linked_given_a_login_and_disconnected_by_hand(
     assert added[0] == 0, added
     code, said = await run("connection", "link", connection.key)
     assert code == 0, said
-    assert "/connect/" in said.splitlines()[-1]
+    url = said.splitlines()[-1]
+    assert "/connect/" in url
+    code, said = await run("connection", "link", connection.key)
+    assert code == 0, said
+    assert said.splitlines()[-1] == url
+    assert "nobody has logged in by it yet" in said
 
     theirs = box.world.tokens.pair(other)
     wrong = {"access_token": theirs.access, "refresh_token": theirs.refresh}
