@@ -1,7 +1,7 @@
 """Deciding about records that are gone at the source: deleted, kept, brought back, or renamed."""
 
 from contextlib import suppress
-from typing import Annotated
+from typing import Annotated, Literal
 
 from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
@@ -20,6 +20,9 @@ from tasks.notify import NotDelivered, notify
 from tasks.reconcile import report_matches, report_trust
 from tasks.run import open_runtime, refused, rename
 
+Decisions = Literal["accept", "refuse", "undo", "show", "pair", "same_contents", "distinct"]
+"""Both kinds of decision as one list: of two Prefect's form makes two tabs."""
+
 
 @flow(name="deletions", flow_run_name="deletions · {decision}", retries=0)
 @form
@@ -34,7 +37,7 @@ async def deletions(
         ),
     ],
     decision: Annotated[
-        Decision | match_decisions.Decision,
+        Decisions,
         Field(
             title="Decision",
             description="accept: delete them here too; refuse: keep them; undo: bring back what "

@@ -83,6 +83,8 @@ class _Seeder:
         self._lost: prefect_settings.PrefectSettings | None = None
         """What an operator had set in a Prefect that is gone."""
         self._left = 0
+        self._waits = False
+        """Whether it was said that the server is waited for."""
 
     async def recall(self) -> None:
         """See whether this Prefect is a new one, and what was set in the one before."""
@@ -288,6 +290,11 @@ class _Seeder:
             except httpx.RequestError as error:
                 problem = f"can't be reached ({type(error).__name__})"
                 wait = 0.25  # it is starting: to ask costs nothing
+            if not self._waits:
+                self._waits = True
+                self._say(
+                    f"waiting up to {START_SECONDS / 60:g} min: Prefect at {self._url} {problem}"
+                )
             if time.monotonic() > deadline:
                 raise UserError(
                     f"Prefect at {self._url} {problem}: start it (`linekeeper up`, or `prefect "

@@ -15,6 +15,7 @@ from linekeeper.reconcile.reachability import find_absences
 from linekeeper.store import Store
 from linekeeper.store.engine import insert_ignore
 from linekeeper.store.tables import Outage
+from linekeeper.text import duration
 
 SENDER_GIVES_UP = timedelta(hours=24)
 LOOK_BACK = timedelta(days=30)
@@ -93,15 +94,14 @@ async def covered(
         ).all()
         if not causes:
             return
-        hours = window.length.total_seconds() / 3600
         long = " (longer than senders go on asking)" if window.length > SENDER_GIVES_UP else ""
         what = "Our receiver was away"
         if set(causes) == {"unreachable"}:
             what = "Nothing from outside reached our receiver (no canary, no webhook)"
         text = (
             f"{what} from {window.since:%Y-%m-%d %H:%M} to "
-            f"{window.until:%Y-%m-%d %H:%M} UTC, {hours:.1f} h{long}. That time has been read "
-            f"again at {connections:,} connections: {recovered:,} changes recovered."
+            f"{window.until:%Y-%m-%d %H:%M} UTC, {duration(window.length)}{long}. That time has "
+            f"been read again at {connections:,} connections: {recovered:,} changes recovered."
         )
         if left:
             text += f" {left:,} could not be read and follow as soon as they can."

@@ -318,9 +318,13 @@ async def test_no_server_is_one_line_that_says_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("linekeeper.cli.deploy.START_SECONDS", 0.0)
+    console = Console(file=io.StringIO(), record=True, soft_wrap=True)
     with pytest.raises(UserError, match="can't be reached") as raised:
-        await deployed(Settings(home=tmp_path, prefect_port=1))
+        await deploy(Settings(home=tmp_path, prefect_port=1), reset=False, console=console)
     assert "linekeeper up" in str(raised.value)
+    [said] = console.export_text().splitlines()  # at once, and once
+    assert said.startswith("waiting up to")
+    assert "can't be reached" in said
 
 
 async def test_prefect_deploy_all_works_from_the_root_once_the_pool_is_there(

@@ -122,7 +122,10 @@ async def test_a_run_recovers_what_was_missed_and_says_so_in_name_table_chart_an
     chain = ["plan", "routine default", "measure the webhooks", TRUST_PAGE, "notify"]
     assert lines == set(itertools.pairwise(chain))
     assert await index(rt) == parsed(await peer.truth())
-    assert ended(again) == ("Completed", "4 read, 30 recovered; miss rate 30.0%")
+    assert ended(again) == (
+        "Completed",
+        "4 read, 30 recovered; of 7 days the webhooks missed 30.0%",
+    )
     assert (await running.last()).name == "reconcile · 4 read, 30 recovered"
     table = await running.artifact("webhook-trust")
     assert "| **30.0%** | 30 | 70 | 0 | — |" in table
