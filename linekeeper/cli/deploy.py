@@ -30,6 +30,7 @@ START_SECONDS = 240.0
 """How long a server that is just starting is waited for."""
 AT_ONCE = 3
 """Deployments on their way: with more the server's SQLite keeps each waiting for the others."""
+_SAME = ("tags", "parameters", "job_variables", "paused", "concurrency_limit")
 _Answer = TypeVar("_Answer")
 
 
@@ -83,8 +84,7 @@ class _Seeder:
         self._lost: prefect_settings.PrefectSettings | None = None
         """What an operator had set in a Prefect that is gone."""
         self._left = 0
-        self._waits = False
-        """Whether it was said that the server is waited for."""
+        self._was_said = False
 
     async def recall(self) -> None:
         """See whether this Prefect is a new one, and what was set in the one before."""
@@ -283,18 +283,15 @@ class _Seeder:
                         "or PREFECT_API_AUTH_STRING"
                     ) from None
                 if status < 500 and status not in {408, 429}:
-                    raise UserError(
-                        f"Prefect at {self._url} refused ({status}): {error.response.text[:300]}"
-                    ) from error
+                    text = error.response.text[:300]
+                    raise UserError(f"Prefect at {self._url} refused ({status}): {text}") from error
                 problem = f"answers {status}"
             except httpx.RequestError as error:
                 problem = f"can't be reached ({type(error).__name__})"
                 wait = 0.25  # it is starting: to ask costs nothing
-            if not self._waits:
-                self._waits = True
-                self._say(
-                    f"waiting up to {START_SECONDS / 60:g} min: Prefect at {self._url} {problem}"
-                )
+            if not self._was_said:
+                self._was_said = True
+                self._say(f"waiting up to {START_SECONDS:g} s: Prefect at {self._url} {problem}")
             if time.monotonic() > deadline:
                 raise UserError(
                     f"Prefect at {self._url} {problem}: start it (`linekeeper up`, or `prefect "
@@ -327,12 +324,8 @@ def _as_it_was(
         wanted,
         pool=settings["work_pool_name"],
         queue=settings["work_queue_name"],
-        tags=settings["tags"],
-        parameters=settings["parameters"],
-        job_variables=settings["job_variables"],
-        paused=settings["paused"],
-        concurrency_limit=settings["concurrency_limit"],
         schedules=schedules,
+        **{name: settings[name] for name in _SAME},
     )
 
 
