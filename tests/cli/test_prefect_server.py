@@ -18,7 +18,7 @@ from prefect.server.database.orm_models import AioSqliteORMConfiguration
 
 from linekeeper.cli.prefect_server import is_by_a_person
 from linekeeper.cli.prefect_template import make_template
-from linekeeper.cli.server import PAGE_BYTES, make_database
+from linekeeper.cli.server import PAGE_BYTES, make_database, prefect_template
 from tests.fixtures_prefect import HOME, PrefectServer
 
 FORMS = 20
@@ -127,13 +127,18 @@ def test_what_a_person_sends_is_told_from_what_runs_send(
     assert is_by_a_person(method, path) is is_repeated
 
 
-def test_a_new_home_begins_with_the_database_that_was_made_at_the_install(tmp_path: Path) -> None:
-    template, made = tmp_path / "share" / "prefect.db", tmp_path / "home" / "prefect.db"
-    make_template(template)
+@pytest.mark.parametrize("when", ["before", pytest.param("now", marks=pytest.mark.soak)])
+def test_a_new_home_begins_with_the_database_that_was_made_at_the_install(
+    tmp_path: Path, when: str
+) -> None:
+    template, made = prefect_template(), tmp_path / "home" / "prefect.db"
+    if when == "now" or not template.exists():  # a hundred migrations
+        template = tmp_path / "share" / template.name
+        make_template(template)
+        assert [file.name for file in template.parent.iterdir()] == [template.name]
     made.parent.mkdir()
     make_database(made, template)
     assert stat.S_IMODE(made.stat().st_mode) == 0o600
-    assert [file.name for file in template.parent.iterdir()] == ["prefect.db"]
     with closing(sqlite3.connect(made)) as database:
         [(revision,)] = database.execute("SELECT version_num FROM alembic_version").fetchall()
         [(page,)] = database.execute("PRAGMA page_size").fetchall()
