@@ -65,6 +65,8 @@ class Troubles:
     """By app: it was unreachable as a whole."""
     products: Mapping[str, Sequence[Span]] = field(default_factory=dict)
     """By app: the product took no messages."""
+    unwatched: Sequence[Span] = ()
+    """No sweep was completed, and that was an incident: what was well before is not known then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +116,7 @@ def total_of(lines: Iterable[Line]) -> dict[Waiting, int]:
 def _waiting(history: History, troubles: Troubles, at: datetime) -> Waiting:
     health = _value(history.health, at)
     if health == "healthy":
-        stopped = _covered(troubles.products.get(history.app, ()), at)
-        return Waiting.product if stopped else Waiting.healthy
+        return _while_healthy(history, troubles, at)
     if health == "reauthorization_required":
         return Waiting.customer_login
     if health == "inactive":  # too few credits, which are the operator's
@@ -129,9 +130,16 @@ def _waiting(history: History, troubles: Troubles, at: datetime) -> Waiting:
     return Waiting.customer_system if health == "unreachable" else Waiting.unknown
 
 
+def _while_healthy(history: History, troubles: Troubles, at: datetime) -> Waiting:
+    if _covered(troubles.products.get(history.app, ()), at):
+        return Waiting.product
+    return Waiting.unknown if _covered(troubles.unwatched, at) else Waiting.healthy
+
+
 def _cuts(history: History, troubles: Troubles, month: Span) -> set[datetime]:
     spans = (
         *troubles.ours,
+        *troubles.unwatched,
         *troubles.apps.get(history.app, ()),
         *troubles.products.get(history.app, ()),
     )

@@ -23,6 +23,7 @@ from linekeeper.availability.decide import (
     total_of,
 )
 from linekeeper.customers.naming import label
+from linekeeper.incidents.kinds import SWEEP_OVERDUE
 from linekeeper.markdown import table, text
 from linekeeper.outbox.forward import BEHIND_SECONDS, REFUSED_SECONDS
 from linekeeper.store import Store
@@ -94,7 +95,7 @@ async def read_histories(session: AsyncSession, month: Span) -> list[History]:
 
 
 async def read_troubles(session: AsyncSession, month: Span) -> Troubles:
-    """Our own outages, those of whole apps, and of products."""
+    """Our own outages, those of whole apps, of products, and when nobody looked."""
     outages = await session.scalars(
         select(Outage).where(col(Outage.since) < month.until, col(Outage.until) > month.since)
     )
@@ -103,6 +104,7 @@ async def read_troubles(session: AsyncSession, month: Span) -> Troubles:
             or_(
                 (col(Incident.scope) == "app") & col(Incident.kind).in_(_APP),
                 col(Incident.kind).in_(_PRODUCT),
+                col(Incident.cause) == SWEEP_OVERDUE,
             ),
             col(Incident.opened_at) < month.until + max(_PRODUCT.values()),
             or_(col(Incident.resolved_at).is_(None), col(Incident.resolved_at) > month.since),
@@ -110,13 +112,17 @@ async def read_troubles(session: AsyncSession, month: Span) -> Troubles:
     )
     apps: dict[str, list[Span]] = {}
     products: dict[str, list[Span]] = {}
+    unwatched = []
     for incident in incidents:
+        if incident.cause == SWEEP_OVERDUE:
+            unwatched.append(Span(incident.since, incident.resolved_at or month.until))
+            continue
         kept = products if incident.kind in _PRODUCT else apps
         began = incident.since - _PRODUCT.get(incident.kind, timedelta())
         span = Span(began, incident.resolved_at or month.until)
         kept.setdefault(incident.app, []).append(span)
     ours = [Span(outage.since, outage.until) for outage in outages]
-    return Troubles(ours, apps, products)
+    return Troubles(ours, apps, products, unwatched)
 
 
 async def _at_start(session: AsyncSession, since: datetime) -> dict[tuple[str, str], str]:

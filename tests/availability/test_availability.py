@@ -25,6 +25,7 @@ from linekeeper.availability.service import (
     read_month,
     sentence,
 )
+from linekeeper.incidents.kinds import SWEEP_OVERDUE
 from linekeeper.notify.view import Links
 from linekeeper.store import Store
 from linekeeper.store.tables import Connection, Customer, Incident, Outage, Transition
@@ -160,6 +161,28 @@ async def test_a_month_is_what_happened_in_it(store: Store) -> None:
     assert "| =Acme |" in markdown(month)
     assert sentence(month).startswith("2026-11: 94.68 % healthy; waited for: Customer's login 1.44")
     assert not (await read_month(store, "2026-09", now=now)).lines
+
+
+async def test_while_no_sweep_is_completed_what_was_well_is_not_known(store: Store) -> None:
+    now = await planted(store)
+    async with store.write() as session:
+        session.add(
+            Incident(
+                kind="work_overdue",
+                scope="house",
+                cause=SWEEP_OVERDUE,
+                app="",
+                topic="parts",
+                title="No sweep was completed",
+                status="resolved",
+                opened_at=START + 98 * HOUR,
+                resolved_at=START + 102 * HOUR,  # unreachable from hour 100 on, as was found
+            )
+        )
+    [line] = (await read_month(store, "2026-11", now=now)).lines
+    hours = {waiting: minutes / 60 for waiting, minutes in line.minutes.items()}
+    assert hours[Waiting.unknown] == TRUTH[Waiting.unknown] + 2
+    assert hours[Waiting.customer_system] == TRUTH[Waiting.customer_system]
 
 
 @pytest.mark.parametrize("name", ["2026-13", "november", "2027-11", ""])

@@ -173,7 +173,8 @@ def _each_minute(
     while at + MINUTE <= live.until:
         line = line_of(history, troubles, Span(at, at + MINUTE))
         said = max(line.minutes, key=lambda waiting: line.minutes[waiting])
-        if truth.is_hidden(at):
+        # Where no sweep is completed it says itself that it doesn't know.
+        if truth.is_hidden(at) or any(span.covers(at) for span in troubles.unwatched):
             found.hidden += 1
         else:
             so = truth.at(at)
