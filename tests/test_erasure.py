@@ -43,6 +43,7 @@ NO_PROSE = {
         "notice_message.subject",
         "incident.cause",
         "run_alert.cause",
+        "drift.shard",
         "fold",
         "connect_url",
         "receiver",

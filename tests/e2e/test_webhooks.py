@@ -17,7 +17,7 @@ from sqlmodel import col, select
 
 from linekeeper.clock import utcnow
 from linekeeper.reconcile.run import reconcile
-from linekeeper.store.tables import Connection, Customer, WebhookEvent
+from linekeeper.store.tables import Connection, Customer, DeliveryCount, WebhookEvent
 from tests.e2e.conftest import PRODUCT_SECRET, ROOT, House, until
 
 ENTITY = "eam/assets"
@@ -119,6 +119,13 @@ async def test_spoilt_webhooks_reach_the_product_all_the_same_and_the_story_is_t
         return not truth.json()["webhooks_outstanding"] and not waiting
 
     await until(delivered, what="all webhooks to be delivered and applied")
+
+    async def counted() -> bool:
+        async with house.store() as store, store.read() as session:
+            causes = set(await session.scalars(select(col(DeliveryCount.cause))))
+        return {"bad_signature", "duplicate"} <= causes
+
+    await until(counted, what="what the receiver counts, which it writes every ten seconds")
     await house.control("webhooks", drop=0.0, duplicate=0.0, reorder=0.0, forge=0.0)
     async with house.core() as rt:
         await reconcile(rt, connections=ids, entities=[ENTITY])

@@ -38,7 +38,7 @@ def die_at(rt: Runtime, table: str) -> None:
     """Arrange for the end."""
     after = table.endswith("+")
     name = table.rstrip("+")
-    writes = re.compile(rf"(INSERT|UPDATE|DELETE)\b.*?\b{name}\b", re.I | re.S)
+    writes = re.compile(rf"(WITH\b.*?)?(INSERT|UPDATE|DELETE)\b.*?\b{name}\b", re.I | re.S)
     engine = rt.store.engine.sync_engine
     seen = committed = False
 
