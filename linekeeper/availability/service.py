@@ -23,11 +23,11 @@ from linekeeper.availability.decide import (
     total_of,
 )
 from linekeeper.customers.naming import label
-from linekeeper.incidents.kinds import SWEEP_OVERDUE
 from linekeeper.markdown import table, text
 from linekeeper.outbox.forward import BEHIND_SECONDS, REFUSED_SECONDS
 from linekeeper.store import Store
 from linekeeper.store.tables import Connection, Customer, Incident, Outage, Transition
+from linekeeper.store.tables.health import SWEEP_OVERDUE
 
 _PRODUCT = {
     "forward_refused": timedelta(seconds=REFUSED_SECONDS),

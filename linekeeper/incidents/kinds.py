@@ -5,9 +5,6 @@ from dataclasses import dataclass
 from linekeeper.config import Severity
 from linekeeper.text import health_name
 
-SWEEP_OVERDUE = "parts:work:sweep"
-"""The cause of the incident that no sweep was completed: what is known is as of the last one."""
-
 
 @dataclass(frozen=True, slots=True)
 class Words:

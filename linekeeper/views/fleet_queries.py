@@ -15,7 +15,6 @@ from linekeeper.config import Configuration
 from linekeeper.customers.naming import label
 from linekeeper.health.evidence import Evidence, Health
 from linekeeper.health.judge import is_trouble
-from linekeeper.incidents.kinds import SWEEP_OVERDUE
 from linekeeper.spending import read_spent
 from linekeeper.store import Store
 from linekeeper.store.tables import (
@@ -28,6 +27,7 @@ from linekeeper.store.tables import (
     PartHeartbeat,
     Transition,
 )
+from linekeeper.store.tables.health import SWEEP_OVERDUE
 from linekeeper.tokens.stored import has_usable_token
 from linekeeper.views.connections import with_predecessors
 from linekeeper.views.fleet_models import (

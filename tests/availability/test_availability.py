@@ -25,10 +25,10 @@ from linekeeper.availability.service import (
     read_month,
     sentence,
 )
-from linekeeper.incidents.kinds import SWEEP_OVERDUE
 from linekeeper.notify.view import Links
 from linekeeper.store import Store
 from linekeeper.store.tables import Connection, Customer, Incident, Outage, Transition
+from linekeeper.store.tables.health import SWEEP_OVERDUE
 from linekeeper.views.digest_page import gather, slack_text
 from linekeeper.views.digest_page import markdown as day_page
 from tests.cli.commands import CommandLine

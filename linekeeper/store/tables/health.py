@@ -41,6 +41,10 @@ class Transition(SQLModel, table=True):
     evidence: dict[str, Any] = json_object()
 
 
+SWEEP_OVERDUE = "parts:work:sweep"
+"""The cause of the incident that no sweep was completed: what is known is as of the last one."""
+
+
 class Incident(SQLModel, table=True):
     """An open problem with one root cause and one or more connections."""
 
