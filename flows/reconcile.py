@@ -233,7 +233,7 @@ async def _conclude(reading: Reading, *, name: str, note: str = "") -> State[Non
         await completed("reconcile")
     apps = (await rt.configuration()).apps.values()
     measured_rate = report.measured.miss_rate
-    rate = "" if measured_rate is None else f"; of 7 days the webhooks missed {measured_rate:.1%}"
+    rate = "" if measured_rate is None else f"; in 7 days webhooks missed {measured_rate:.1%}"
     circuits = f"; {run.circuits} left alone, their circuit is open" if run.circuits else ""
     unborne = "".join([f"; {why}" for app in apps if (why := await unbearable(rt, app, order))])
     message = f"{summary}{rate}{circuits}{unborne}{note}"

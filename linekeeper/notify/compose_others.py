@@ -50,7 +50,7 @@ def _headline(key: str, views: Sequence[IncidentView]) -> str:
     if key.startswith(OVER):
         were = "was" if len(views) == 1 else "were"
         return f"{count} that {were} over before anybody could be notified here: {state}"
-    return f"{count} in one message, for the hour's limit of messages is reached: {state}"
+    return f"{count} in one message, because the hour's limit of messages is reached: {state}"
 
 
 def _light(views: Sequence[IncidentView]) -> str:

@@ -124,7 +124,7 @@ async def test_a_run_recovers_what_was_missed_and_says_so_in_name_table_chart_an
     assert await index(rt) == parsed(await peer.truth())
     assert ended(again) == (
         "Completed",
-        "4 read, 30 recovered; of 7 days the webhooks missed 30.0%",
+        "4 read, 30 recovered; in 7 days webhooks missed 30.0%",
     )
     assert (await running.last()).name == "reconcile · 4 read, 30 recovered"
     table = await running.artifact("webhook-trust")

@@ -88,12 +88,7 @@ async def test_a_successor_that_the_list_does_not_show_yet_is_not_taken_for_the_
     await house.sweep()
     assert (await house.connection(connection.id)).makini_id == connection.makini_key
     await house.lose_login(connection)
-    was = house.fleet.world.find(connection.makini_key)
-    assert was is not None
-    successor = house.fleet.world.create(
-        name=was.name, email=was.email, provider=was.provider.slug, pending=True
-    )
-    successor.hidden = True
+    was, successor = unlisted_successor(house, connection)
     _, path = await link_for(house, connection)
     assert (await through(house, path, successor.key)).status_code == 200
     for _ in range(2):
@@ -110,6 +105,19 @@ async def test_a_successor_that_the_list_does_not_show_yet_is_not_taken_for_the_
     assert (await house.connection(made.id)).health == "healthy"
 
 
+def unlisted_successor(
+    house: House, connection: Connection
+) -> tuple[fleet.Connection, fleet.Connection]:
+    """The connection at Makini, and one that takes its place and is not in Makini's list yet."""
+    was = house.fleet.world.find(connection.makini_key)
+    assert was is not None
+    successor = house.fleet.world.create(
+        name=was.name, email=was.email, provider=was.provider.slug, pending=True
+    )
+    successor.hidden = True
+    return was, successor
+
+
 async def logged_in_anew(house: House) -> tuple[Connection, fleet.Connection]:
     """A connection whose status's id is known, and another one that its customer has logged in to
     since, which fits it and which Makini's list does not show yet."""
@@ -119,12 +127,7 @@ async def logged_in_anew(house: House) -> tuple[Connection, fleet.Connection]:
     assert (await through(house, path, connection.makini_key)).status_code == 200
     assert (await house.connection(connection.id)).makini_id == at_makini(house, connection)
     await house.lose_login(connection)
-    was = house.fleet.world.find(connection.makini_key)
-    assert was is not None
-    successor = house.fleet.world.create(
-        name=was.name, email=was.email, provider=was.provider.slug, pending=True
-    )
-    successor.hidden = True
+    _, successor = unlisted_successor(house, connection)
     _, path = await link_for(house, connection)
     answer = await through(house, path, successor.key)
     assert answer.status_code == 502
