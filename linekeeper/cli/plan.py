@@ -45,20 +45,21 @@ def plan_command(
         str | None, typer.Option(metavar="CC", help="Whose public holidays count, such as DE.")
     ] = None,
     committed: Annotated[
-        str | None, typer.Option(metavar="DATE", help="The promised go-live; gives its chance.")
+        str | None,
+        typer.Option(metavar="DATE", help="The promised go-live; shows its probability."),
     ] = None,
     templates: Annotated[
         Path | None,
         typer.Option(
             metavar="DIR",
             envvar="LINEKEEPER_TEMPLATES",
-            help="Your own gate templates, as standard.yaml, custom.yaml, enterprise.yaml.",
+            help="Your own templates of steps, as standard.yaml, custom.yaml, enterprise.yaml.",
         ),
     ] = None,
     svg: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the chart too.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show the gates from kickoff to go-live, how long they take and when it would be live."""
+    """Show the steps from kickoff to go-live, their durations, and the forecast go-live."""
     from linekeeper.implementation.scope import PlanError, parse_scope
 
     try:
@@ -159,15 +160,15 @@ def _summary(outlook: "Outlook") -> list[str]:
     low, high = plan.published
     first, last = TRADITIONAL_MONTHS
     lines = [
-        f"Kickoff {scope.kickoff}, live by {outlook.p50} (P50), {outlook.p80} (P80)",
-        f"{weeks(plan.best)} to {weeks(plan.worst)} weeks, P50 {weeks(result.p50)}, "
-        f"P80 {weeks(result.p80)}; published {low} to {high}",
+        f"Kickoff {scope.kickoff}, forecast go-live {outlook.p50} (P50), {outlook.p80} (P80)",
+        f"It takes {weeks(plan.best)} to {weeks(plan.worst)} weeks (P50 {weeks(result.p50)}, "
+        f"P80 {weeks(result.p80)}); Makini publishes {low} to {high}",
     ]
-    lines += [f"Beyond what is published: {reason}" for reason in plan.beyond]
+    lines += [f"Outside the published weeks: {reason}" for reason in plan.beyond]
     if weeks(result.p80) > high and not plan.beyond:
         lines.append(
-            f"P80 is beyond the published {high} weeks: it counts with a customer, and us, who may "
-            "be slower than planned on everything"
+            f"P80 is beyond the published {high} weeks, because it allows for a customer, or a "
+            "team of yours, that is slower than planned on every step"
         )
     lines.append(f"A traditional project takes {first} to {last} months")
     waiting = result.remaining["customer"]
@@ -175,7 +176,7 @@ def _summary(outlook: "Outlook") -> list[str]:
     if scope.committed is not None:
         chance = 100 * (result.chance or 0)
         state = "on track" if outlook.commitment == "kept" else outlook.commitment
-        lines.append(f"Committed {scope.committed}: {state}, chance {chance:.0f} %")
+        lines.append(f"Committed {scope.committed}: {state}, probability {chance:.0f} %")
     return lines
 
 
@@ -186,7 +187,7 @@ def _table(outlook: "Outlook", bar_width: int) -> "RenderableType":
 
     plan, calendar = outlook.plan, outlook.calendar
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("Gate", "Owner", "Days", "Done"):
+    for heading in ("Step", "Owner", "Days", "Done"):
         table.add_column(heading, overflow="fold")
     table.add_column("Timeline", no_wrap=True, min_width=bar_width)
     scale = bar_width / max(plan.likely, 1)

@@ -1,4 +1,4 @@
-"""The head of an implementation's page: how it stands, its dates, whose the time was. Pure."""
+"""The head of an implementation's page: its status, its dates, and who was waited for. Pure."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -32,24 +32,24 @@ def headline(progress: Progress, now: datetime) -> Iterable[str]:
             chance = round(100 * (outlook.forecast.chance or 0))
             state = "On track" if outlook.commitment == "kept" else outlook.commitment
             promise = (
-                f" Committed {implementation.committed}: **{state}** ({chance} % of the trials)."
+                f" Committed {implementation.committed}: **{state}** (probability {chance} %)."
             )
         yield (
             f"Forecast go-live: **{outlook.p50}** (P50), {outlook.p80} (P80); "
-            f"at the start it was {implementation.planned_p50}.{promise}"
+            f"the first forecast was {implementation.planned_p50}.{promise}"
         )
     yield from _on_hold(progress, now)
-    for reason in outlook.plan.beyond:
-        yield f"Beyond the published {low} to {high} weeks: {escape(reason)}."
+    reasons = escape("; ".join(outlook.plan.beyond))
+    outside = f" This plan is outside them: {reasons}." if reasons else ""
     yield (
-        f"Published are {low} to {high} weeks. A traditional project takes {TRADITIONAL_MONTHS[0]} "
-        f"to {TRADITIONAL_MONTHS[1]} months."
+        f"Makini publishes {low} to {high} weeks for {implementation.complexity}.{outside} "
+        f"A traditional project takes {TRADITIONAL_MONTHS[0]} to {TRADITIONAL_MONTHS[1]} months."
     )
     waited, on_hold = progress.evaluation.waited, progress.evaluation.on_hold
     held = f", {on_hold:.1f} on hold" if on_hold else ""
     yield (
-        f"So far {waited['us']:.1f} working days were ours, {waited['customer']:.1f} went by "
-        f"waiting for the customer, {waited['makini']:.1f} for Makini{held}."
+        f"Working days so far: {waited['us']:.1f} waiting for us, {waited['customer']:.1f} for the "
+        f"customer, {waited['makini']:.1f} for Makini{held}."
     )
 
 
@@ -59,11 +59,11 @@ def _on_hold(progress: Progress, now: datetime) -> Iterable[str]:
         return
     hold, committed = standing.holds[-1], standing.implementation.committed
     days = days_of(hold, progress.outlook.start, now, standing.calendar)
-    promised = f" The promised {committed} is not moved by it." if committed else ""
+    promised = f" The committed date {committed} stays as it is." if committed else ""
     yield (
-        f"On hold since {hold.since:%Y-%m-%d %H:%M} UTC, {days:.1f} working days that "
-        f"count for neither side: the forecast is as if it went on now, nothing is late for "
-        f"them.{promised}"
+        f"On hold since {hold.since:%Y-%m-%d %H:%M} UTC. These {days:.1f} working days count for "
+        f"neither side: the forecast assumes that the work goes on now, and no step is overdue "
+        f"because of them.{promised}"
     )
 
 

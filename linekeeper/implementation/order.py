@@ -119,16 +119,17 @@ def check(form: Form, known: Customer | None, *, now: datetime) -> Order:
 
 
 def words(order: Order) -> str:
-    """What Slack is told of the start."""
+    """Returns the text that announces the start in Slack."""
     scope = order.scope
     weeks = f"{order.outlook.plan.published[0]} to {order.outlook.plan.published[1]} weeks"
-    beyond = "".join(f" Beyond them: {reason}." for reason in order.outlook.plan.beyond)
+    reasons = "; ".join(order.outlook.plan.beyond)
+    beyond = f" This plan is outside them: {reasons}." if reasons else ""
     promised = f", committed {scope.committed}" if scope.committed else ""
     hosting = f"{scope.hosting}{' through a VPN' if scope.vpn else ''}"
     return (
         f"{order.customer} starts with {', '.join(scope.system_names)}: {scope.complexity}, "
         f"{hosting}, kickoff {scope.kickoff}, forecast go-live {order.outlook.p50} "
-        f"(P50), {order.outlook.p80} (P80){promised}. Published are {weeks}.{beyond} "
+        f"(P50), {order.outlook.p80} (P80){promised}. Makini publishes {weeks}.{beyond} "
         f"Owner {person(order.owner).shown}."
     )
 

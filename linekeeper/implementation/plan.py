@@ -293,16 +293,16 @@ def _beyond(scope: Scope, template: Template, best: float, worst: float) -> Iter
         most = published.systems
         covered = "one system" if most == 1 else f"up to {most} systems"
         yield (
-            f"{scope.systems} systems; the published {low}-{high} weeks for "
-            f"{scope.complexity} are for {covered}"
+            f"{scope.systems} systems "
+            f"(the published weeks for {scope.complexity} are for {covered})"
         )
     if scope.custom_workflows > published.custom_workflows:
         covered = f"up to {published.custom_workflows}" if published.custom_workflows else "none"
         yield (
-            f"{scope.custom_workflows} custom workflow{'s'[: scope.custom_workflows != 1]}; "
-            f"the published {low}-{high} weeks for {scope.complexity} are for {covered}"
+            f"{scope.custom_workflows} custom workflow{'s'[: scope.custom_workflows != 1]} "
+            f"(the published weeks for {scope.complexity} are for {covered})"
         )
     if worst > high * DAYS_PER_WEEK:
-        yield f"may take {worst / DAYS_PER_WEEK:.2f} weeks; published are at most {high}"
+        yield f"it may take {worst / DAYS_PER_WEEK:.2f} weeks"
     if best < low * DAYS_PER_WEEK:
-        yield f"may take only {best / DAYS_PER_WEEK:.2f} weeks; published are at least {low}"
+        yield f"it may take only {best / DAYS_PER_WEEK:.2f} weeks"

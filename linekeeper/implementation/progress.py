@@ -57,7 +57,7 @@ def slip_of(
         chance = round(100 * (outlook.forecast.chance or 0))
         parts.append(
             f"committed {outlook.plan.scope.committed} is {outlook.commitment} "
-            f"(forecast go-live {outlook.p50} (P50), chance {chance} %)"
+            f"(forecast go-live {outlook.p50} (P50), probability {chance} %)"
         )
     if not signs:
         return None

@@ -47,7 +47,7 @@ def implementation_markdown(progress: Progress, now: datetime, links: Links) -> 
         image("Gantt: planned, actual, forecast", svg),
         *_in_trouble(progress, links),
         *_open(progress, links),
-        "## Gates",
+        "## Steps",
         _gates(progress, links),
         *_matters(progress),
     ]
@@ -129,7 +129,7 @@ _LATE = {None: "", "soon": " · **late soon**", "overdue": " · **overdue**"}
 
 
 def _gates(progress: Progress, links: Links) -> str:
-    lines = ["| Gate | Turn | When | Evidence |", "|---|---|---|---|"]
+    lines = ["| Step | Waiting on | When | Evidence |", "|---|---|---|---|"]
     outlook = progress.outlook
     goes_on = progress.standing.implementation.status in UNDERWAY
     for gate in outlook.plan.gates:

@@ -182,7 +182,7 @@ async def test_suspended_for_weeks_over_a_killed_prefect_nothing_is_lost_or_doub
         async with house.prefect() as client:
             page = await client.request("GET", f"/artifacts/implementation-{SLUG}/latest")
         said = re.search(
-            r"So far (\d+)\.\d working days were ours, 0\.\d went by", str(page.json())
+            r"Working days so far: (\d+)\.\d waiting for us, 0\.\d for", str(page.json())
         )
         assert said is not None
         assert int(said[1]) >= 4 * WEEKS

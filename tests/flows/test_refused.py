@@ -136,7 +136,7 @@ def mistakes(connection: str, key: str, customer: str, project: str) -> list[Mis
         ("implementation-skip", {**changed, "step": "none", "reason": "r"}, "Step"),
         (
             "implementation-skip",
-            {**changed, "step": "UpKeep · Webhooks proven", "reason": ""},
+            {**changed, "step": "UpKeep · Webhooks verified", "reason": ""},
             "Reason",
         ),
         (

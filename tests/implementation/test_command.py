@@ -38,7 +38,7 @@ def test_a_larger_scope_says_so_and_why():
     assert data["beyond_published"] is True
     assert data["weeks"]["max"] > 10
     assert "20 systems" in data["beyond_because"][0]
-    assert "Beyond what is published: 20 systems" in run(systems="20").stdout
+    assert "Outside the published weeks: 20 systems" in run(systems="20").stdout
 
 
 def test_the_table_shows_gates_dates_and_the_traditional_project():

@@ -47,7 +47,7 @@ async def test_time_on_hold_is_nobodys_and_nothing_is_late_for_it(office: Office
     assert not [text for text in said if "overdue" in text or "late" in text]
     assert "goes on after 7.0 working days on hold" in said[-1]
     page = implementation_markdown(resumed.progress, office.now, Links())
-    assert "So far 0.1 working days were ours" in page
+    assert "Working days so far: 0.1 waiting for us" in page
     assert "7.0 on hold" in page
     await _days_pass(office, 2)  # and then it counts again
     assert (await _seen(office, started.progress)).evaluation.late == {"kickoff": "overdue"}
@@ -64,7 +64,7 @@ async def test_on_hold_the_forecast_moves_with_every_day(office: Office):
     assert forecasts == [first + timedelta(days=days) for days in (1, 2, 3, 6)]
     seen = await _seen(office, started.progress)
     page = implementation_markdown(seen, office.now, Links())
-    assert "On hold since 2027-03-01 09:00 UTC, 4.0 working days" in page
+    assert "On hold since 2027-03-01 09:00 UTC. These 4.0 working days" in page
     assert "as if it went on now" in page
     assert "our turn" not in page
 
