@@ -65,7 +65,7 @@ async def test_on_hold_the_forecast_moves_with_every_day(office: Office):
     seen = await _seen(office, started.progress)
     page = implementation_markdown(seen, office.now, Links())
     assert "On hold since 2027-03-01 09:00 UTC. These 4.0 working days" in page
-    assert "as if it went on now" in page
+    assert "assumes that the work goes on now" in page
     assert "our turn" not in page
 
 
