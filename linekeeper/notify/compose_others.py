@@ -111,7 +111,7 @@ def _calling(view: IncidentView, step: str, why: str, pen: Pen, now: datetime) -
         "escalation": ":rotating_light: Escalated",
         "first": "New",
         "reopened": ":rotating_light: Reopened",
-        "resolved": "Resolved",
+        "resolved": "Resolved" if view.merged_into is None else "Part of a wider incident",
         "joined": "More connections",
     }.get(kind, f"Reminder {number}")
     if not isinstance(pen, Mrkdwn):

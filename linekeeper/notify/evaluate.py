@@ -6,7 +6,7 @@ nothing is forgotten.
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -21,9 +21,10 @@ from linekeeper.notify.policy import PATIENCE, decide, reach_of
 from linekeeper.notify.routing import DEFAULT, about_message, channels_of, fold_lane, route
 from linekeeper.notify.situations import Decision, Reach, Say, State, read_state
 from linekeeper.outbox.queue import DUE_SINCE, Message, enqueue
-from linekeeper.store.engine import Store, insert_ignore
+from linekeeper.store.engine import Store, chunked, insert_ignore
 from linekeeper.store.tables import Notice, Outbox
 
+_AT_ONCE = 5_000
 _LOCK = 4_217_005  # PostgreSQL's advisory lock: one process decides at a time
 
 
@@ -134,9 +135,39 @@ def _in_slack(say: Sequence[Say], now: datetime) -> Iterable[Message]:
             yield Message("slack", f"{lane}:{_step(notice)}", payload, lane)
 
 
-def _step(say: Say) -> str:
+def _step(say: Say | Notice) -> str:
     """A step's name that is another one each time the incident is opened."""
     return f"{say.round}:{say.step}" if say.round else say.step
+
+
+def _key_elsewhere(say: Say | Notice) -> str:
+    """What the key of its message ends with, whichever URL it is for."""
+    return say.fold or f"{say.incident_id}:{_step(say)}"
+
+
+async def heard_elsewhere(
+    session: AsyncSession, incident_ids: Sequence[str], names: Collection[str]
+) -> set[tuple[str, str]]:
+    """Which of these incidents were sent to fallback channels called `names`: pairs of both."""
+    if not incident_ids:
+        return set()
+    notices = await session.scalars(
+        select(Notice).where(
+            col(Notice.channel) == "elsewhere", col(Notice.incident_id).in_(incident_ids[:_AT_ONCE])
+        )
+    )
+    of_key: dict[str, list[tuple[str, str]]] = {}
+    for notice in notices:
+        for name in names if notice.step != "resolved" else ():
+            key = f"elsewhere:{name}:{_key_elsewhere(notice)}"
+            of_key.setdefault(key, []).append((notice.incident_id, name))
+    heard: set[tuple[str, str]] = set()
+    for keys in chunked(sorted(of_key), _AT_ONCE):
+        sent = select(col(Outbox.dedupe_key)).where(
+            col(Outbox.dedupe_key).in_(keys), col(Outbox.status) == "sent"
+        )
+        heard.update(*(of_key[key] for key in await session.scalars(sent)))
+    return heard
 
 
 def _elsewhere(say: Sequence[Say], configuration: Configuration) -> Iterable[Message]:
@@ -144,9 +175,7 @@ def _elsewhere(say: Sequence[Say], configuration: Configuration) -> Iterable[Mes
     batches: dict[str, list[Say]] = {}
     for notice in say:
         if notice.channel == "elsewhere":
-            batches.setdefault(notice.fold or f"{notice.incident_id}:{_step(notice)}", []).append(
-                notice
-            )
+            batches.setdefault(_key_elsewhere(notice), []).append(notice)
     for key, batch in batches.items():
         items = [
             {"incident_id": notice.incident_id, "step": notice.step, "why": notice.why}

@@ -3,6 +3,7 @@
 An outage spends no message of the hour's cap on what was over before anybody could read of it.
 """
 
+from collections.abc import Collection
 from datetime import datetime, timedelta
 
 from sqlalchemy import String, cast, delete, exists, func, literal, select, update
@@ -18,12 +19,33 @@ from linekeeper.store.tables import Incident, Notice, NoticeMessage
 _BEFORE = timedelta(hours=1)
 """So long before the trouble was noticed a message may have been decided that met it."""
 _AT_ONCE = 5_000
+MERGED = "part of a wider incident before anybody was notified"
+"""Why nobody is ever notified of an incident that goes on in another one."""
 
 
 async def before_a_try(store: Store, name: str, since: datetime, *, now: datetime) -> None:
     """One message is to find out whether the channel takes any: what is over is decided anew."""
     async with store.write() as session:
         await decide_anew(session, name, since, only_over=True, now=now)
+
+
+async def forget_merged(store: Store, incident_ids: Collection[str]) -> None:
+    """Nobody is to be notified of incidents that go on in another one before they were posted."""
+    if not incident_ids:
+        return
+    async with store.write() as session:
+        for some in chunked(sorted(incident_ids), _AT_ONCE):
+            await session.execute(
+                update(Notice)
+                .where(
+                    col(Notice.incident_id).in_(some),
+                    col(Notice.channel) == "slack",
+                    col(Notice.step) == "first",
+                    col(Notice.round) == 0,
+                )
+                .values(step="never", fold=None, slack_channel=None, why=MERGED)
+                .execution_options(synchronize_session=False)
+            )
 
 
 async def decide_anew(

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from linekeeper.config import AlertPolicy
 from linekeeper.config.alerts import Quiet, quiet_times
 from linekeeper.incidents.announce import ROOT_CAUSE_WAIT
+from linekeeper.notify.outage import MERGED
 from linekeeper.notify.routing import CAP, DEFAULT, OVER
 from linekeeper.notify.situations import Channel, Decision, Held, Notified, Reach, Say, Situation
 
@@ -126,9 +127,7 @@ class _Deciding:
     def first(self, situation: Situation) -> None:
         """Whether the time for the first notice has come."""
         if situation.merged:
-            self.decision.never[situation.id] = (
-                "part of a wider incident before anybody was notified"
-            )
+            self.decision.never[situation.id] = MERGED
             return
         if situation.resolved_at is None:
             holding = held(situation, self._now, self._quiet, self._policy)

@@ -11,6 +11,7 @@ from linekeeper.notify import compose, compose_others
 from linekeeper.notify.channels import message_of, place_of, remember, with_artifacts
 from linekeeper.notify.compose import Rendered
 from linekeeper.notify.compose_others import fold as compose_fold
+from linekeeper.notify.outage import forget_merged
 from linekeeper.notify.refusals import GONE, UNEDITABLE, SlackTrouble
 from linekeeper.notify.routing import incidents_of_fold, is_waiting, withheld_texts
 from linekeeper.notify.slack_channel import Posted, SlackChannel
@@ -59,6 +60,11 @@ class Renderer:
                 await self._post_once(row, compose.note(text), key=row.dedupe_key)
             case {"do": "fold", "fold": str(key)}:
                 return await self._show_fold(row, key)
+            case {"do": "show" | "diary" | "remind"} if (
+                fold is None and view is not None and await self._is_unheard_of(row, view)
+            ):
+                await forget_merged(self._store, [view.id])
+                return False
             case {"do": "show"} if fold is not None:
                 return await self._edit_known(row, _needed(row, view), fold)
             case {"do": "show"}:
@@ -109,10 +115,14 @@ class Renderer:
 
     async def _show_fold(self, row: OutboxRow, key: str) -> bool:
         """Post or edit the one message about several incidents; False where it is about none."""
+        known = await message_of(self._store, f"fold:{key}", self._channel.name)
+        if known is None and not await self._is_posted(row, key=row.dedupe_key):
+            views = await load_views(self._store, await incidents_of_fold(self._store, key))
+            merged = [each.id for each in views.values() if each.merged_into is not None]
+            await forget_merged(self._store, merged)
         if not await incidents_of_fold(self._store, key):
             return False
         rendered = await self._render_fold(key)
-        known = await message_of(self._store, f"fold:{key}", self._channel.name)
         if known is not None:
             try:
                 await self._channel.edit(Posted(known.ts, known.place), rendered)
@@ -127,6 +137,17 @@ class Renderer:
         if (again := await self._render_fold(key)) != rendered:
             await self._edit_if_possible(posted, again)
         return True
+
+    async def _is_unheard_of(self, row: OutboxRow, view: IncidentView) -> bool:
+        """Whether it goes on in another incident, and there never was a message about this one."""
+        if view.merged_into is None or await self._known(view) is not None:
+            return False
+        keys = (row.dedupe_key, f"{row.dedupe_key}:show")
+        return not any([await self._is_posted(row, key=key) for key in keys])
+
+    async def _is_posted(self, row: OutboxRow, *, key: str) -> bool:
+        """Whether an earlier attempt may be seen in the channel."""
+        return row.attempts > 1 and await self._found(row, key=key) is not None
 
     async def _edit_known(self, row: OutboxRow, view: IncidentView, fold: str) -> bool:
         """Edit what there is of an incident that was announced with others; nothing is posted."""

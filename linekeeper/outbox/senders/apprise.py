@@ -6,7 +6,7 @@ without the others hearing twice. What is said is composed when it goes out, as 
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,7 +18,7 @@ from linekeeper.clock import utcnow
 from linekeeper.config import Configuration
 from linekeeper.notify import compose, compose_others
 from linekeeper.notify.channels import mark_broken, mark_well
-from linekeeper.notify.evaluate import targets
+from linekeeper.notify.evaluate import heard_elsewhere, targets
 from linekeeper.notify.view import IncidentView, Links, load_views
 from linekeeper.outbox.dispatcher import Dispatcher
 from linekeeper.outbox.sender import Ended, Failed, OutboxRow, Result, Sender, Settlement
@@ -78,12 +78,17 @@ class AppriseSender(Sender):
         self._links = links
         self._clock = clock
         self._views: Mapping[str, IncidentView] = {}
+        self._heard: Collection[tuple[str, str]] = ()
+        """Of incidents that go on in another one: each with the URLs that heard of it."""
 
     @asynccontextmanager
     async def prepare(self, rows: Sequence[OutboxRow]) -> AsyncIterator[Mapping[str, Result]]:
         """The incidents that `rows` are about."""
         ids = [item["incident_id"] for row in rows for item in row.payload.get("items", ())]
         self._views = await load_views(self._store, ids)
+        merged = [each.id for each in self._views.values() if each.merged_into is not None]
+        async with self._store.read() as session:
+            self._heard = await heard_elsewhere(session, merged, self._urls)
         yield {}
 
     def destination(self, row: OutboxRow) -> str:
@@ -93,7 +98,13 @@ class AppriseSender(Sender):
     async def send(self, row: OutboxRow) -> Result:
         """Say what is still worth saying; a URL that was removed hears nothing more."""
         url = self._urls.get(self.destination(row))
-        words = words_of(row, self._views, now=self._clock(), links=self._links)
+        unheard = {
+            each.id
+            for each in self._views.values()
+            if each.merged_into is not None and (each.id, self.destination(row)) not in self._heard
+        }
+        views = {name: view for name, view in self._views.items() if name not in unheard}
+        words = words_of(row, views, now=self._clock(), links=self._links)
         if words is None or url is None or _needless(url, words):
             return Ended("skipped")
         return await _send(url, words)
