@@ -24,7 +24,7 @@ from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.outbox.sender import supersede
 from linekeeper.reconnect.case import Case, Member, load_case
 from linekeeper.reconnect.remind import DEADLINE, JOINS_LATE
-from linekeeper.reconnect.runs import start_run, wake, withdraw_run
+from linekeeper.reconnect.runs import reopen, start_run, wake, withdraw_run
 from linekeeper.runtime import Runtime
 from linekeeper.store.engine import chunked
 from linekeeper.store.modes import app_of
@@ -61,7 +61,7 @@ async def advance_case(
         if case.reconnect is not None and case.reconnect.closed_at is not None:
             if case.reconnect.outcome not in _ENDED:
                 return  # people gave it up, or time did; only its end opens it anew
-            await _reopen(session, case.reconnect, now)
+            await reopen(session, case, case.reconnect, now)
         reconnect = await _opened(session, case, now)
         await start_run(rt, session, case, reconnect, now=now)
         app = configuration.apps.get(case.incident.app)
@@ -88,15 +88,6 @@ async def _opened(session: AsyncSession, case: Case, now: datetime) -> Reconnect
             reconnect.deadline_at = now + DEADLINE  # the case waits for who has joined last
     await session.flush()
     return reconnect
-
-
-async def _reopen(session: AsyncSession, reconnect: Reconnect, now: datetime) -> None:
-    reconnect.attempt += 1
-    reconnect.run_generation, reconnect.run_id = 1, None
-    reconnect.opened_at, reconnect.deadline_at = now, now + DEADLINE
-    reconnect.snoozed_until = reconnect.closed_at = reconnect.outcome = None
-    reconnect.answers, reconnect.windows, reconnect.counts = 0, {}, {}
-    await session.flush()
 
 
 class _Asking:

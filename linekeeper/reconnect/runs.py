@@ -3,16 +3,19 @@
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.incidents.announce import ROOT_CAUSE_WAIT, heads_of
+from linekeeper.incidents.lifecycle import mark_reminded
 from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.outbox.sender import supersede
 from linekeeper.reconnect.case import Case, load_case
+from linekeeper.reconnect.remind import DEADLINE
 from linekeeper.runtime import Runtime
-from linekeeper.store.tables import Incident, Outbox, Reconnect
+from linekeeper.store.engine import chunked
+from linekeeper.store.tables import Incident, IncidentConnection, Outbox, Reconnect
 
 WAKE_SECONDS = 10
 WAKE_SOON = timedelta(minutes=2)
@@ -110,6 +113,55 @@ async def start_another(rt: Runtime, incident_id: str, *, now: datetime) -> bool
         reconnect.run_id, reconnect.answers = None, 0  # the next run counts its own
         await start_run(rt, session, case, reconnect, now=now)
         return True
+
+
+async def reopen(session: AsyncSession, case: Case, reconnect: Reconnect, now: datetime) -> None:
+    """Work on it again: as another attempt, unless it is the loss of before that goes on."""
+    if _goes_on(case, reconnect):
+        if reconnect.run_id is not None:
+            reconnect.replaced_runs = [*reconnect.replaced_runs, reconnect.run_id]
+        reconnect.run_generation += 1
+        await _keep_reminded(session, case)
+    else:
+        reconnect.attempt += 1
+        reconnect.run_generation = 1
+        reconnect.opened_at, reconnect.deadline_at = now, now + DEADLINE
+        reconnect.snoozed_until, reconnect.windows, reconnect.counts = None, {}, {}
+    reconnect.run_id = reconnect.closed_at = reconnect.outcome = None
+    reconnect.answers = 0
+    await session.flush()
+
+
+def _goes_on(case: Case, reconnect: Reconnect) -> bool:
+    """Whether who waits now waited when the case was closed: nobody has logged in since.
+
+    Its app was taken out of the settings and put back, or Makini's list lacked it for a while.
+    """
+    closed_at = reconnect.closed_at
+    return (
+        reconnect.outcome == "moved"
+        and closed_at is not None
+        and all(member.health_since <= closed_at for member in case.waiting)
+    )
+
+
+async def _keep_reminded(session: AsyncSession, case: Case) -> None:
+    """Who was reminded before isn't from the first day on again."""
+    ids = [member.connection_id for member in case.waiting]
+    numbers: dict[int, list[str]] = {}
+    for chunk in chunked(ids, 5_000):
+        rows = await session.execute(
+            select(col(IncidentConnection.connection_id), func.max(IncidentConnection.reminded))
+            .where(
+                col(IncidentConnection.incident_id) == case.incident.id,
+                col(IncidentConnection.connection_id).in_(chunk),
+            )
+            .group_by(col(IncidentConnection.connection_id))
+        )
+        for connection_id, number in rows:
+            numbers.setdefault(number, []).append(connection_id)
+    for number, members in numbers.items():
+        await mark_reminded(session, case.incident.id, members, number)
 
 
 def _pause(generation: int) -> timedelta:

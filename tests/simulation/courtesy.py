@@ -70,8 +70,7 @@ def _mails(oracle: "Oracle") -> Iterator[str]:
 def _mailed_twice(oracle: "Oracle") -> Iterator[str]:
     """Nobody is written to twice about one lost login; the same mail may come twice.
 
-    Where people press "send again", they are, and where the app was taken out of the settings and
-    put back between the two mails.
+    Where people press "send again", they are.
     """
     universe = oracle.universe
     if universe.people.kinds & {"buttons", "deadline"}:
@@ -87,8 +86,6 @@ def _mailed_twice(oracle: "Oracle") -> Iterator[str]:
                 if each.email in mail.recipients
             ]  # fmt: skip
             lines = [each for one in theirs for each in line_of(universe.truth, one)]
-            if any(mail.at <= at <= later.at for at in universe.people.operators.taken_out):
-                continue  # the incident was over with the app, and is a new one to everybody
             # Whoever is gone at Makini by then was replaced by a login, or nobody asks for it.
             lived = [each for each in lines if not each.deleted_at or each.deleted_at > later.at]
             if not any(worked(each, mail.at, later.at) for each in lived):

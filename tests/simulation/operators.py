@@ -50,8 +50,6 @@ class Operators:
         self.pressed: list[Press] = []
         self.budgets: list[tuple[datetime, datetime, int]] = []
         """From when until when the settings gave how many calls a minute."""
-        self.taken_out: list[datetime] = []
-        """Until when our app was taken out of the settings, and its incidents resolved with it."""
 
     async def _pause(self, mean: float) -> bool:
         await asyncio.sleep(self._rng.expovariate(1 / mean))
@@ -186,9 +184,7 @@ class Operators:
             universe.prefect.blocks = replace(universe.prefect.blocks, apps=[changed])
             since = universe.now()
             await asyncio.sleep(self._rng.choice((400.0, 900.0, 1500.0)))
-            if changed.name != app.name:
-                self.taken_out.append(universe.now())
-            else:
+            if changed.name == app.name:
                 self.budgets.append((since, universe.now(), changed.calls_a_minute))
             if universe.calm:
                 return

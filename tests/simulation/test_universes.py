@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.simulation.known import REGRESSIONS
+
 ROOT = Path(__file__).parents[2]
 FIRSTS, COUNT = (7, 20), 5
 """Some of those that `make soak` runs all of, in portions; another is replayed."""
@@ -32,6 +34,14 @@ def test_no_universe_breaks_an_invariant(first: int) -> None:
 @pytest.mark.parametrize("first", range(1, 401, 100))
 def test_four_hundred_universes_break_no_invariant(first: int) -> None:
     done = simulate("--first", str(first), "--seeds", "100")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("universe", REGRESSIONS)
+def test_a_universe_that_broke_once_holds(universe: str) -> None:
+    done = simulate(*universe.split())
     assert done.returncode == 0, done.stdout + done.stderr
 
 

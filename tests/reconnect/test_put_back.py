@@ -1,0 +1,89 @@
+"""An app that is taken out of the settings and put back: who was asked is not asked again."""
+
+import re
+
+import pytest
+from sqlmodel import col
+
+from linekeeper.clock import utcnow
+from linekeeper.config import AppConfig
+from linekeeper.incidents.lifecycle import mark_reminded
+from linekeeper.reconnect.case import load_case
+from linekeeper.reconnect.process import close, next_step, take_up
+from linekeeper.runtime import Runtime
+from linekeeper.store.configuration import Blocks, save_blocks
+from linekeeper.store.tables import Connection, ConnectLink, IncidentConnection, Outbox, Reconnect
+from linekeeper.sweep.app import close_removed
+from tests.reconnect.conftest import House
+from tests.reconnect.post import listening, text_of
+from tests.reconnect.test_ask import Opened, asking, work
+
+
+async def configured(house: House, *apps: AppConfig) -> None:
+    """What a sweep does first once the settings name these apps alone."""
+    await save_blocks(house.store, Blocks(apps=list(apps)), now=utcnow())
+    async with Runtime.open(house.rt.settings) as rt:
+        await close_removed(rt, now=utcnow())
+        house.rt = rt
+        await work(house)
+
+
+async def taken_out_and_put_back(house: House, *, is_closed: bool) -> None:
+    """With a run that sees the end meanwhile, or one that is too slow for that."""
+    app = await house.rt.app("default")
+    [incident] = await house.incidents()
+    await take_up(house.rt, incident.id, "a run", now=utcnow())
+    await configured(house, app.model_copy(update={"name": "other"}))
+    case = await load_case(house.store, incident.id, now=utcnow())
+    assert case is not None
+    assert case.incident.resolved_at is not None
+    assert next_step(case, "a run") == "moved"
+    if is_closed:
+        await close(house.rt, incident.id, "moved", now=utcnow())
+    await configured(house, app)
+    [incident] = await house.incidents()
+    assert incident.resolved_at is None
+
+
+@pytest.mark.parametrize("is_closed", [True, False])
+async def test_nobody_is_mailed_again(open_house: Opened, is_closed: bool) -> None:
+    async with listening() as post:
+        house = await asking(open_house, post.url)
+        [connection, *_] = await house.connections()
+        await house.lose_login(connection)
+        await work(house)
+        [incident] = await house.incidents()
+        async with house.store.write() as session:
+            await mark_reminded(session, incident.id, [connection.id], 1)
+        await taken_out_and_put_back(house, is_closed=is_closed)
+        [mail] = post.mails
+        [path] = re.findall(r"/connect/[\w-]+", text_of(mail))
+        assert (await house.http.get(path)).status_code == 200
+        [link] = await house.rows(ConnectLink)
+        assert link.used_at is None
+        [case] = await house.rows(Reconnect)
+        assert (case.closed_at, case.outcome) == (None, None)
+        here = await house.rows(IncidentConnection, col(IncidentConnection.left_at).is_(None))
+        if is_closed:  # a run of its own goes on with it, and the first finds that it is over
+            runs = await house.rows(Outbox, col(Outbox.dedupe_key).like("run:reconnect:%"))
+            assert len({row.payload["idempotency_key"] for row in runs}) == 2
+            assert case.replaced_runs == ["a run"]
+            assert [each.reminded for each in here] == [1]
+
+
+async def test_whose_login_was_lost_anew_is_asked(open_house: Opened) -> None:
+    async with listening() as post:
+        house = await asking(open_house, post.url)
+        [connection, *_] = await house.connections()
+        await house.lose_login(connection)
+        await work(house)
+        await taken_out_and_put_back(house, is_closed=True)
+        app = await house.rt.app("default")
+        [incident] = await house.incidents()
+        await configured(house, app.model_copy(update={"name": "other"}))
+        await close(house.rt, incident.id, "moved", now=utcnow())
+        async with house.store.write() as session:  # it worked meanwhile, and is lost again
+            lost = await session.get_one(Connection, connection.id)
+            lost.health_since = utcnow()
+        await configured(house, app)
+        assert len(post.mails) == 2
