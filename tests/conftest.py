@@ -17,7 +17,12 @@ from tests.ending import end_at_once
 from tests.longest import longest_first
 from tests.places import quick_folder
 from tests.repetitions import leave_to_soak
-from tests.sharing import share_compiled_statements, share_flows, share_trust
+from tests.sharing import (
+    share_compiled_statements,
+    share_default_storage,
+    share_flows,
+    share_trust,
+)
 from tests.together import import_each_its_share, shared_postgres, template_of
 
 pytest_plugins = ["tests.fixtures_prefect"]
@@ -96,6 +101,7 @@ def shared() -> Iterator[None]:
         share_compiled_statements(patch)
         share_trust(patch)
         share_flows(patch)
+        share_default_storage(patch)
         yield
 
 

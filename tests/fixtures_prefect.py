@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -13,7 +14,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,6 +32,7 @@ HOME = Path(tempfile.mkdtemp(prefix="linekeeper-prefect-", dir=quick_folder()))
 atexit.register(shutil.rmtree, HOME, ignore_errors=True)
 os.environ["PREFECT_HOME"] = str(HOME / "client")
 os.environ["PREFECT_LOGGING_LEVEL"] = "WARNING"
+os.environ["PREFECT_CLIENT_CSRF_SUPPORT_ENABLED"] = "false"  # no server here asks for its token
 os.environ["DO_NOT_TRACK"] = "1"
 
 START_SECONDS = 240
@@ -114,9 +116,20 @@ def _wait_until_ready(server: PrefectServer, process: subprocess.Popen[bytes]) -
     raise RuntimeError(f"the Prefect server did not start:\n{(HOME / 'server.log').read_text()}")
 
 
+def is_empty(database: Path = HOME / "server" / "prefect" / "prefect.db") -> bool:
+    """Whether the server has nothing that a test could find there: most leave only runs."""
+    kept = ("deployment", "automation", "block_document", "variable")
+    found = " UNION ALL ".join(f"SELECT 1 FROM {table}" for table in kept)
+    found += " UNION ALL SELECT 1 FROM work_pool WHERE name = 'linekeeper'"
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as opened:
+        return opened.execute(f"{found} LIMIT 1").fetchone() is None
+
+
 async def forget_everything(server: PrefectServer) -> None:
     """Leave nothing of Linekeeper's on the server."""
     DEPLOYED.clear()
+    if is_empty():
+        return
     from prefect.client.orchestration import PrefectClient
     from prefect.exceptions import ObjectNotFound
 

@@ -60,6 +60,25 @@ def share_trust(patch: pytest.MonkeyPatch) -> None:
         patch.setattr(prefect, "ssl", SimpleNamespace(**made))
 
 
+def share_default_storage(patch: pytest.MonkeyPatch) -> None:
+    """Each server is asked once where results go that name no place: each run asks it thrice."""
+    results: Any = sys.modules.get("prefect.results")
+    if results is None:
+        return
+    from prefect.settings import PREFECT_API_URL
+
+    ask = results._read_server_default_result_storage_block_id
+    shared: dict[object, Any] = {}
+
+    def default() -> Any:
+        server = PREFECT_API_URL.value()
+        if server not in shared:
+            shared[server] = ask()
+        return shared[server]
+
+    patch.setattr(results, "_read_server_default_result_storage_block_id", default)
+
+
 def share_flows(patch: pytest.MonkeyPatch) -> None:
     """A flow's file is run once, however often it is deployed; one that changed is run again."""
     project: Any = sys.modules.get("linekeeper.cli.project")

@@ -9,7 +9,7 @@ import pytest
 from tests.simulation.known import REGRESSIONS
 
 ROOT = Path(__file__).parents[2]
-FIRSTS, COUNT = (7, 20), 5
+FIRSTS, COUNT = (7, 20), 2
 """Some of those that `make soak` runs all of, in portions; another is replayed."""
 
 
