@@ -140,7 +140,7 @@ async def _bring(
             title=title,
         )
     joined = {member: kind for member, kind in wanted.members.items() if member not in before}
-    reported = await _reported(session, wanted.id, list(joined))
+    reported = await _reported(session, wanted, list(joined))
     await join(store, session, wanted.id, TOPIC, joined, now=now, reported=reported)
     turned = {
         member: kind for member, kind in wanted.members.items() if before.get(member, kind) != kind
@@ -157,21 +157,25 @@ async def _bring(
 
 
 async def _reported(
-    session: AsyncSession, incident_id: str, members: Sequence[str]
+    session: AsyncSession, wanted: Wanted, members: Sequence[str]
 ) -> dict[str, str | None]:
-    """What runs were red for, of those who were in this incident before: that is no news."""
-    which = {"of": incident_id, "members": list(members[:10_000])}
+    """What runs were red for, of those who were in this incident before: that is no news.
+
+    Neither is what comes with the incidents merged into it. One that begins again is news.
+    """
+    before = [*wanted.merged, *([] if wanted.reopen else [wanted.id])]
+    which = {"incidents": before, "members": list(members[:10_000])}
     return {row[0]: row[1] for row in await session.execute(_REPORTED, which)}
 
 
 _REPORTED = (
     select(col(IncidentConnection.connection_id), col(IncidentConnection.reported_kind))
     .where(
-        col(IncidentConnection.incident_id) == bindparam("of"),
+        col(IncidentConnection.incident_id).in_(bindparam("incidents", expanding=True)),
         col(IncidentConnection.connection_id).in_(bindparam("members", expanding=True)),
         col(IncidentConnection.left_at).is_not(None),
     )
-    .order_by(col(IncidentConnection.left_at))
+    .order_by(col(IncidentConnection.left_at), col(IncidentConnection.id))
 )
 
 

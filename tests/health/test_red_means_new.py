@@ -1,0 +1,55 @@
+"""What a sweep is red for, where an incident begins again or several turn out to be one."""
+
+from sqlalchemy import update
+
+import sandbox
+from linekeeper.clock import utcnow
+from linekeeper.incidents.news import Findings, find_news, mark_reported
+from linekeeper.runtime import Runtime
+from linekeeper.store.tables import Connection
+from tests.health.test_sweep import connections, control, incidents, probe_all, sweep
+
+
+async def reported(rt: Runtime) -> Findings:
+    """What a sweep finds now, and is then red for."""
+    findings = await find_news(rt.store, policy=(await rt.configuration()).policy, now=utcnow())
+    await mark_reported(rt.store, findings.news, now=utcnow())
+    return findings
+
+
+async def change(fleet: sandbox.Served, what: str, *victims: Connection) -> None:
+    for connection in victims:
+        await control(fleet, f"connections/{connection.makini_key}/{what}")
+
+
+async def test_trouble_that_begins_again_within_the_hour_is_new(
+    rt: Runtime, fleet: sandbox.Served
+) -> None:
+    await sweep(rt)
+    [victim, *_] = await connections(rt)
+    for lost in (1, 2):
+        await change(fleet, "change-credentials", victim)
+        await probe_all(rt)
+        assert (await reported(rt)).summary == "1 new problem", lost
+        assert (await reported(rt)).summary == "1 known", lost
+        await change(fleet, "restore-credentials", victim)
+        await probe_all(rt)
+        assert (await reported(rt)).summary == "all healthy", lost
+    assert [incident.round for incident in await incidents(rt)] == [1]
+
+
+async def test_incidents_that_turn_out_to_be_one_are_no_news(
+    rt: Runtime, fleet: sandbox.Served
+) -> None:
+    await sweep(rt)
+    async with rt.store.write() as session:
+        await session.execute(update(Connection).values(provider="SAP ECC"))
+    victims = (await connections(rt))[:6]
+    for number, victim in enumerate(victims):
+        await change(fleet, "change-credentials", victim)
+        await probe_all(rt)
+        findings = await reported(rt)
+        assert findings.summary == "1 new problem" + (f", {number} known" if number else "")
+        assert [news.connection_id for news in findings.news] == [victim.id]
+    scopes = [incident.scope for incident in await incidents(rt) if incident.status == "open"]
+    assert scopes == ["provider"]
