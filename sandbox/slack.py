@@ -90,6 +90,9 @@ class SlackFaults:
     """Only this method, such as `chat.update`; empty: all."""
     channel: str = ""
     """Only what is said in this channel; empty: in all."""
+    replies: str = ""
+    """The error by which replies in threads are refused, such as
+    `restricted_action_thread_locked`; empty: they are taken."""
     timeout_seconds: float = 60.0
     rate_limit: bool = False
     """Hold every channel to one message a second, after a burst."""
@@ -167,6 +170,8 @@ class Slack:
         text, blocks, attachments = _content(fields)
         thread_ts = str(fields["thread_ts"]) if fields.get("thread_ts") else None
         if thread_ts is not None:
+            if self.faults.replies:
+                raise SlackError(self.faults.replies)
             parent = channel.messages.get(thread_ts)
             if parent is None:
                 raise SlackError("thread_not_found")

@@ -8,6 +8,9 @@ Reach = Literal["channel", "message"]
 LONG_WAIT = 600.0
 """Seconds until a refusal that a person has to mend is tried again."""
 DEFAULT_RETRY_AFTER = 30.0
+ENTRY_TRIES = 6
+"""How often an entry that Slack refuses for itself is tried, within about a minute: what comes
+after it waits so long."""
 UNANSWERED_WAIT = 20.0
 """Seconds until a post is tried again that Slack did not answer in time: it may still be at it, and
 a message that isn't there yet is not found."""
@@ -94,6 +97,14 @@ UNEDITABLE = GONE | {
     "cant_broadcast_message",
 }
 """The message can't be edited: it is posted anew."""
+NO_REPLIES = frozenset(
+    {
+        "restricted_action_thread_locked",
+        "restricted_action_non_threadable_channel",
+        "cannot_reply_to_message",
+    }
+)
+"""The message, or its channel, takes no replies."""
 BAD_BLOCKS = frozenset(
     {
         "invalid_blocks",

@@ -12,7 +12,7 @@ from linekeeper.notify.channels import message_of, place_of, remember, with_arti
 from linekeeper.notify.compose import Rendered
 from linekeeper.notify.compose_others import fold as compose_fold
 from linekeeper.notify.outage import forget_merged
-from linekeeper.notify.refusals import GONE, UNEDITABLE, SlackTrouble
+from linekeeper.notify.refusals import GONE, NO_REPLIES, UNEDITABLE, SlackTrouble
 from linekeeper.notify.routing import incidents_of_fold, is_waiting, withheld_texts
 from linekeeper.notify.slack_channel import Posted, SlackChannel
 from linekeeper.notify.view import IncidentView, Links, load_views
@@ -74,7 +74,7 @@ class Renderer:
             case {"do": "diary", "text": str(text)}:
                 if fold is not None and not await self._known(_needed(row, view)):
                     return False
-                await self._write_entry(row, _needed(row, view), text)
+                return await self._write_entry(row, _needed(row, view), text)
             case {"do": "remind", "step": str(step), "why": str(why)}:
                 await self._remind(row, _needed(row, view), step, why, fold)
             case _:
@@ -89,7 +89,7 @@ class Renderer:
             try:
                 await self._post_once(row, entry, key=row.dedupe_key, thread=head, broadcast=True)
             except SlackTrouble as trouble:
-                if trouble.code not in GONE:
+                if trouble.code not in GONE | NO_REPLIES:
                     raise
             else:
                 return
@@ -169,6 +169,16 @@ class Renderer:
         if view.resolved_at is not None or view.acknowledged_at is not None:
             return
         entry = compose_others.reminder(view, step, why, now=self._clock())
+        try:
+            await self._remind_in_thread(row, view, step, entry, fold)
+        except SlackTrouble as trouble:
+            if trouble.code not in NO_REPLIES:
+                raise
+            await self._post_once(row, entry, key=row.dedupe_key)
+
+    async def _remind_in_thread(
+        self, row: OutboxRow, view: IncidentView, step: str, entry: Rendered, fold: str | None
+    ) -> None:
         loud = step in ("escalation", "reopened")
         shared = await message_of(self._store, f"fold:{fold}", self._channel.name) if fold else None
         if shared is None:
@@ -189,7 +199,11 @@ class Renderer:
         texts = await withheld_texts(self._store, row.lane)
         if texts:
             entry = compose.note("\n".join(texts))
-            await self._post_once(row, entry, key=f"{row.dedupe_key}:earlier", thread=head)
+            try:
+                await self._post_once(row, entry, key=f"{row.dedupe_key}:earlier", thread=head)
+            except SlackTrouble as trouble:
+                if trouble.code not in NO_REPLIES:
+                    raise
 
     async def _render_fold(self, key: str) -> Rendered:
         views = await load_views(self._store, await incidents_of_fold(self._store, key))
@@ -214,8 +228,15 @@ class Renderer:
         await self._remember(_subject(view), posted)
         return posted
 
-    async def _write_entry(self, row: OutboxRow, view: IncidentView, text: str) -> None:
-        await self._reply(row, view, compose.note(text))
+    async def _write_entry(self, row: OutboxRow, view: IncidentView, text: str) -> bool:
+        """Where replies are not taken the message itself has to do."""
+        try:
+            await self._reply(row, view, compose.note(text))
+        except SlackTrouble as trouble:
+            if trouble.code not in NO_REPLIES:
+                raise
+            return False
+        return True
 
     async def _reply(
         self, row: OutboxRow, view: IncidentView, entry: Rendered, *, broadcast: bool = False

@@ -23,7 +23,7 @@ from linekeeper.notify.channels import (
 from linekeeper.notify.compose_others import plain_fold
 from linekeeper.notify.evaluate import evaluate_alerts
 from linekeeper.notify.outage import before_a_try, decide_anew
-from linekeeper.notify.refusals import UNANSWERED_WAIT, SlackTrouble, unreachable
+from linekeeper.notify.refusals import ENTRY_TRIES, UNANSWERED_WAIT, SlackTrouble, unreachable
 from linekeeper.notify.renderer import EarlierMessageWaits, InvalidMessage, Renderer, said
 from linekeeper.notify.routing import (
     DEFAULT,
@@ -180,9 +180,8 @@ class SlackSender(Sender):
                 name = self._names[row.id] = await self._name_of(row.payload, self._firsts)
                 if name not in self._channels:
                     known[row.id] = await self._unsent(row)
-        names = {self._names[row.id] for row in rows if self._is_here(row, known)}
         async with AsyncExitStack() as stack:
-            for name in names:
+            for name in {self._names[row.id] for row in rows if self._is_here(row, known)}:
                 slack = self._channels[name]
                 channel = await stack.enter_async_context(open_channel(slack, self._pacer))
                 links = replace(self._links, buttons=slack.has_buttons)
@@ -213,9 +212,9 @@ class SlackSender(Sender):
         """The Slack channel."""
         return self._names.get(row.id, DEFAULT)
 
-    async def _notified(self, incident_ids: Collection[str]) -> dict[str, First]:
+    async def _notified(self, ids: Collection[str]) -> dict[str, First]:
         async with self._store.read() as session:
-            return await first_notices(session, incident_ids)
+            return await first_notices(session, ids)
 
     async def _withheld(self, rows: Sequence[OutboxRow]) -> dict[str, Result]:
         """What the policy suppresses: the first notice will tell all of it. Reads the incidents."""
@@ -271,15 +270,16 @@ class SlackSender(Sender):
         return Ended(covers=self._overtaken(row))
 
     def timed_out(self, row: OutboxRow) -> Failed:
-        """Slack does not answer."""
         return self._failed(row, unreachable(f"not within {self.deadline_seconds:.0f} s"))
 
     def _failed(self, row: OutboxRow, trouble: SlackTrouble) -> Failed:
-        view = self._view(row)
-        shows_open = row.payload.get("do") == "show" and view is not None and not view.resolved_at
-        if is_of_channel := trouble.reach == "channel":
+        view, does = self._view(row), row.payload.get("do")
+        if pauses := trouble.reach == "channel":
             self._trouble[row.id] = trouble
-        return Failed(str(trouble), trouble.wait, is_kept=shows_open, pauses=is_of_channel)
+        elif does not in ("show", "fold"):  # what its message becomes doesn't wait for an entry
+            return Failed(str(trouble), is_final=row.attempts >= ENTRY_TRIES)
+        is_kept = does == "show" and view is not None and not view.resolved_at
+        return Failed(str(trouble), trouble.wait, is_kept=is_kept, pauses=pauses)
 
     def _view(self, row: OutboxRow) -> IncidentView | None:
         return self._views.get(row.payload.get("incident_id", ""))
