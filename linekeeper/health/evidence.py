@@ -3,8 +3,8 @@
 Makini's status and its list are words it had cached: they may lag behind the truth by a
 synchronization (MAKINI "Found since"). So a good one doesn't undo a dated word that the login is
 lost (an event, a refused read, the product's refused calls), nor does a `fail` from before the
-customer logged in undo the login. A read with the connection's own token settles it; where nothing
-may be read the health is `unknown`.
+customer logged in, or before a record was last read, say at once that it is lost. A read with the
+connection's own token settles it; where nothing may be read the health is `unknown`.
 """
 
 from dataclasses import dataclass, replace
@@ -144,6 +144,8 @@ class Judged:
     """When a read was last tried to find out about the login."""
     asked_at: datetime | None = None
     """When it was last asked itself, or for a token, whatever came of it."""
+    failing_since: datetime | None = None
+    """Since when Makini's status says `fail` of a login that is held for good."""
     replied_at: datetime | None = None
     """When something readable last came of that: well or refused, but no time-out, 5xx or HTML."""
 
@@ -151,7 +153,8 @@ class Judged:
     def suspect(self) -> bool:
         """Whether the next sweep should look again, whatever its health."""
         lost = self.own is Health.reauthorization_required
-        doubted = self.refusals > 0 or (bool(self.lost_by) and not lost)
+        doubted = self.refusals > 0 or self.failing_since is not None
+        doubted = doubted or (bool(self.lost_by) and not lost)
         return self.misses > 0 or self.own is Health.unknown or doubted
 
 
@@ -253,7 +256,7 @@ def contradicts(judged: Judged, observation: Observation, policy: HealthPolicy) 
     if observation.source not in CACHED:
         return False
     if observation.outcome is Outcome.login_lost:
-        return _is_leftover(judged, observation)
+        return _is_leftover(judged, observation) or _is_outdated(judged, observation)
     if observation.outcome in _GOOD or _is_listed_active(observation):
         return _is_claimed_lost(judged, observation, policy)
     return False
@@ -267,6 +270,21 @@ def _is_leftover(judged: Judged, observation: Observation) -> bool:
     if observation.sync_updated_at is None:
         return observation.at - back < LAG_AFTER_LOGIN
     return observation.sync_updated_at - back < LAG_AFTER_LOGIN
+
+
+def _is_outdated(judged: Judged, observation: Observation) -> bool:
+    """Whether a status `fail` is from before a record was read with the login.
+
+    One that lasts, or that comes of a later synchronization, is believed: reads may be answered
+    from what Makini had cached.
+    """
+    reads = [at for at in (judged.read_at, observation.read_at) if at is not None]
+    failed, since = observation.sync_updated_at, judged.failing_since
+    if observation.sync_status != "fail" or observation.unread or failed is None or not reads:
+        return False
+    if judged.own is Health.reauthorization_required or failed >= max(reads):
+        return False
+    return since is None or (failed <= since and observation.at - since < LAG_AFTER_LOGIN)
 
 
 def _is_claimed_lost(judged: Judged, observation: Observation, policy: HealthPolicy) -> bool:

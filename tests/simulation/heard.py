@@ -1,14 +1,16 @@
 """What Makini answered to calls with a connection's own token: what Linekeeper could know.
 
 A mail that asks for a login is judged by it. Makini's status `fail` is its one documented word for
-a lost login and counts at once, though it may be late. Whatever else says that a login is lost is
-settled by a read, the strongest test there is, before anybody is written to.
+a lost login and counts, though it may be late, unless a record was read since it was first said:
+then it has to last. Whatever else says that a login is lost is settled by a read, the strongest
+test there is, before anybody is written to.
 """
 
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from tests.simulation.makini.http import Answer
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 STATUS = "/api/integrations/current"
 ACTED_WITHIN = timedelta(minutes=2)
 """From an answer until no mail contradicts it: who is to be written to is looked up by then."""
+LASTS = timedelta(minutes=50)
+"""A `fail` that a read contradicts is believed where it lasts for longer."""
 HINDERS = frozenset({"settings", "statements", "before commit"})
 """Kinds of trouble with which an answer may not be stored, or no read be made."""
 
@@ -64,7 +68,9 @@ class Evidence:
         fails = words and words[-1].word == "fail"  # the documented word, though it may be late
         settled = [each for each in heard if each.at < at - ACTED_WITHIN]
         reads = [each for each in settled if each.word == "read"]
-        if reads and not (fails and words[-1].at > reads[-1].at):
+        said = _trailing(words, "fail")[-1].at if fails else at
+        is_new = fails and reads and reads[-1].at > said and at - said < LASTS
+        if reads and (is_new or not (fails and words[-1].at > reads[-1].at)):
             return f"a record was read at {reads[-1].at:%H:%M:%S}"
         if fails:
             return ""
@@ -73,6 +79,11 @@ class Evidence:
         if not good or is_hindered or any(each.word in ("failed", "refused") for each in heard):
             return ""
         return f"its status said {good[-1].word} at {good[-1].at:%H:%M:%S}, and nothing was read"
+
+
+def _trailing(words: list[Heard], word: str) -> list[Heard]:
+    """The last ones that all say `word`, the newest first."""
+    return list(takewhile(lambda each: each.word == word, reversed(words)))
 
 
 def _word(path: str, answer: Answer, fault: Fault | None) -> str:
