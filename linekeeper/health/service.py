@@ -46,6 +46,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class _Row:
+    judged: Judged
     id: str
     app: str
     customer_id: str | None
@@ -53,7 +54,8 @@ class _Row:
     provider: str
     name: str
     health: str
-    judged: Judged
+    health_since: datetime
+    """When the present health began, as the observation dates it."""
     unlisted_since: datetime | None
     sync_status: str | None
     last_sync_at: datetime | None
@@ -111,7 +113,8 @@ async def observe(
             continue
         rows[identifier] = after
         updates[identifier] = _values(after, policy, now)
-    await _write(session, [updates[key] for key in sorted(updates)])
+    if updates:
+        await session.execute(_WRITE, [updates[key] for key in sorted(updates)])
     if recorded:
         await session.execute(_RECORD, recorded)
     await _record_changes(store, session, changes, rows, now)
@@ -120,6 +123,7 @@ async def observe(
 
 _KNOWN = (
     select(
+        col(Connection.judged),
         col(Connection.id),
         col(Connection.app),
         col(Connection.customer_id),
@@ -127,7 +131,7 @@ _KNOWN = (
         col(Connection.provider),
         col(Connection.name),
         col(Connection.health),
-        col(Connection.judged),
+        col(Connection.health_since),
         col(Connection.unlisted_since),
         col(Connection.sync_status),
         col(Connection.last_sync_at),
@@ -145,13 +149,10 @@ _KNOWN = (
 
 async def _load(session: AsyncSession, ids: list[str], now: datetime) -> dict[str, _Row]:
     rows: dict[str, _Row] = {}
-    connection = await session.connection()
     for chunk in chunked(ids, 10_000):
-        found = await connection.execute(_KNOWN, {"ids": chunk})
-        for identifier, app, customer_id, customer, provider, name, health, held, *rest in found:
-            judged = without_future(load(held), now)
-            about = (identifier, app, customer_id, customer, provider, name, health)
-            rows[identifier] = _Row(*about, judged, *rest)
+        found = await session.execute(_KNOWN, {"ids": chunk})
+        for held, identifier, *about in found:
+            rows[identifier] = _Row(without_future(load(held), now), identifier, *about)
     return rows
 
 
@@ -162,6 +163,7 @@ def _next_row(row: _Row, judged: Judged, observation: Observation) -> _Row:
     answered = looked and not silent
     good = looked and judged.own is Health.healthy and judged.misses == 0
     return _Row(
+        judged,
         row.id,
         row.app,
         row.customer_id,
@@ -169,7 +171,7 @@ def _next_row(row: _Row, judged: Judged, observation: Observation) -> _Row:
         row.provider,
         row.name,
         judged.health.value,
-        judged,
+        row.health_since if judged.health.value == row.health else observation.at,
         row.unlisted_since,
         sync_status=observation.sync_status or row.sync_status,
         last_sync_at=observation.sync_updated_at or row.last_sync_at,
@@ -204,6 +206,7 @@ def _values(row: _Row, policy: HealthPolicy, now: datetime) -> dict[str, Any]:
     return {
         "row_id": row.id,
         "new_health": row.health,
+        "new_health_since": row.health_since,
         "new_judged": dump(row.judged),
         "new_suspect": row.judged.suspect,
         "new_evidence": row.judged.evidence.value if row.judged.evidence else None,
@@ -219,6 +222,7 @@ def _values(row: _Row, policy: HealthPolicy, now: datetime) -> dict[str, Any]:
 
 _WRITTEN = (
     "health",
+    "health_since",
     "judged",
     "suspect",
     "evidence",
@@ -238,18 +242,8 @@ _WRITE = (
     .where(_TABLE.c.id == bindparam("row_id"))
     .values({name: bindparam(f"new_{name}", type_=_TABLE.c[name].type) for name in _WRITTEN})
 )
-_SINCE = (
-    update(_TABLE)
-    .where(_TABLE.c.id == bindparam("row_id"))
-    .values(health_since=bindparam("since", type_=_TABLE.c.health_since.type))
-)
 _RECORD = insert(table_of(tables.Observation))
 _ADD_TRANSITIONS = insert(table_of(Transition))
-
-
-async def _write(session: AsyncSession, values: list[dict[str, Any]]) -> None:
-    if values:
-        await (await session.connection()).execute(_WRITE, values)
 
 
 async def _record_changes(
@@ -275,12 +269,6 @@ async def _record_changes(
         for change in changes
     ]
     await session.execute(_ADD_TRANSITIONS, transitions)
-    # `health_since` tells when the present health began, as the observation dates it.
-    latest = {change.connection_id: change for change in changes}
-    await (await session.connection()).execute(
-        _SINCE,
-        [{"row_id": row_id, "since": latest[row_id].observation.at} for row_id in sorted(latest)],
-    )
     await enqueue(store, session, list(_events(changes, transitions, rows)), now=now)
 
 

@@ -214,7 +214,7 @@ async def _update(
     if not rows:
         return
     values = {name: bindparam(to, type_=_EVENT.c[name].type) for name, to in columns.items()}
-    await (await session.connection()).execute(
+    await session.execute(
         update(_EVENT).where(_EVENT.c.id == bindparam("row_id")).values(**values, **constants),
         list(rows),
     )
@@ -238,9 +238,8 @@ async def leave_traces(
     last: dict[str, datetime] = {}
     for connection_id, at in arrivals:
         last[connection_id] = max(at, last.get(connection_id, at))
-    connection = await session.connection()
     at_type = _CONNECTION.c.last_webhook_at.type
-    await connection.execute(
+    await session.execute(
         update(_CONNECTION)
         .where(
             _CONNECTION.c.id == bindparam("row_id"),
@@ -255,7 +254,7 @@ async def leave_traces(
     counts = Counter((connection_id, hour_of(at)) for connection_id, at in arrivals)
     dialect: Any = sqlite if store.is_sqlite else postgresql
     adding = dialect.insert(_HOUR)
-    await connection.execute(
+    await session.execute(
         adding.on_conflict_do_update(
             index_elements=["connection_id", "hour"],
             set_={"events": _HOUR.c.events + adding.excluded.events},

@@ -323,7 +323,7 @@ async def add_entries(session: AsyncSession, entries: Sequence[Mapping[str, Any]
     """Write timeline entries: `incident_id`, `at`, `kind`, `text` each."""
     if entries:
         rows = [{"id": new_id(), **entry} for entry in entries]
-        await (await session.connection()).execute(_ADD_ENTRIES, rows)
+        await session.execute(_ADD_ENTRIES, rows)
 
 
-_ADD_ENTRIES = insert(IncidentEntry)
+_ADD_ENTRIES = insert(table_of(IncidentEntry))

@@ -322,7 +322,7 @@ async def change_claimed(
     if rows:
         statement = _changing(work.table, tuple(columns.items()), is_untried)
         held = [{**row, "token": token} for row in rows]
-        await (await session.connection()).execute(statement, held)
+        await session.execute(statement, held)
 
 
 @cache

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -28,7 +28,7 @@ from linekeeper.settings import Settings
 from linekeeper.store.cipher import Cipher, KeyProblem, read_or_make_keys
 from linekeeper.store.owned import OwnedTasks
 from linekeeper.store.session import Idle, LeanSession
-from linekeeper.store.sqlite import connect
+from linekeeper.store.sqlite import adapted, connect
 from linekeeper.store.types import table_of
 
 BUSY_SECONDS = 30
@@ -199,7 +199,7 @@ def make_engine(url: str, pool: int = POOL) -> AsyncEngine:
         close_database(Path(parsed.database))
     engine = create_async_engine(
         url,
-        async_creator=partial(connect, parsed, timeout=BUSY_SECONDS),
+        creator=lambda: adapted(engine.dialect, connect(parsed, timeout=BUSY_SECONDS)),
         pool_size=pool,  # all are kept: opening one, with a thread, costs more than many statements
         max_overflow=0,
         **_OPTIONS,
@@ -258,10 +258,13 @@ def _on_sqlite_begin(connection: Any) -> None:
     driver.begins_late = True  # with its first statement
 
 
-def begin_writing(connection: SyncConnection) -> None:
-    """Say that the transaction just begun writes: on SQLite it takes the lock now."""
+def begin_writing(connection: SyncConnection) -> bool:
+    """Say that the transaction just begun writes: on SQLite it takes the lock now.
+
+    Returns whether its statements wait for nothing from now on.
+    """
     if connection.dialect.name != "sqlite":
-        return
+        return False
     driver: Any = connection.connection.driver_connection
     driver.begins_late = False
     statement = "BEGIN IMMEDIATE"
@@ -274,6 +277,7 @@ def begin_writing(connection: SyncConnection) -> None:
     finally:
         cursor.close()
     driver.is_writing = True
+    return True
 
 
 T = TypeVar("T")
@@ -291,7 +295,7 @@ async def insert_ignore(
     """Insert `rows`, all with the same columns; what would break a unique index is left out."""
     if rows:
         statement = ignoring(table, is_sqlite=store.is_sqlite)
-        await (await session.connection()).execute(statement, list(rows))
+        await session.execute(statement, list(rows))
 
 
 @cache
@@ -312,7 +316,7 @@ async def insert_or_update(
     """Insert `rows`; where `key` exists, set the columns named in `update` instead."""
     if rows:
         statement = _upsert(table, tuple(key), tuple(update), is_sqlite=store.is_sqlite)
-        await (await session.connection()).execute(statement, list(rows))
+        await session.execute(statement, list(rows))
 
 
 @cache

@@ -16,6 +16,8 @@ from sqlalchemy.orm import Session
 from sqlalchemy.sql.elements import ColumnElement
 from sqlalchemy.util.concurrency import greenlet_spawn
 
+from linekeeper.store.sqlite import FEW
+
 _ONLY_HERE: Any = {"synchronize_session": False}
 
 
@@ -26,10 +28,10 @@ class LeanSession(AsyncSession):
         self,
         engine: AsyncEngine,
         idle: "Idle | None" = None,
-        begun: Callable[[Connection], None] | None = None,
+        begun: Callable[[Connection], bool] | None = None,
     ) -> None:
         """`idle` are connections to take one from and to leave it at; `begun` is called with it
-        once its transaction has begun."""
+        once its transaction has begun, and says whether its statements wait for nothing."""
         self._engine = engine
         self._idle = idle if idle is not None else Idle(0)
         self._begun = begun
@@ -37,6 +39,8 @@ class LeanSession(AsyncSession):
         self._made: Session | None = None
         self._is_over = False
         """Whether it was committed: then closing it waits for nothing."""
+        self._runs_here = False
+        """Whether statements wait for nothing, and need no way to the event loop and back."""
 
     # What the parent class keeps from its beginning
 
@@ -61,19 +65,19 @@ class LeanSession(AsyncSession):
         """Execute `statement`; past the ORM where it has nothing to add."""
         if options or not self._is_plain(statement, params):
             return await super().execute(statement, params, **options)
-        return await greenlet_spawn(self._run, statement, params)
+        return await self._ran(statement, params)
 
     async def scalars(self, statement: Any, params: Any = None, **options: Any) -> Any:
         """Execute `statement`: the first column of each row."""
         if options or not self._is_plain(statement, params):
             return await super().scalars(statement, params, **options)
-        return (await greenlet_spawn(self._run, statement, params)).scalars()
+        return (await self._ran(statement, params)).scalars()
 
     async def scalar(self, statement: Any, params: Any = None, **options: Any) -> Any:
         """Execute `statement`: the first column of the first row, or None."""
         if options or not self._is_plain(statement, params):
             return await super().scalar(statement, params, **options)
-        return (await greenlet_spawn(self._run, statement, params)).scalar()
+        return (await self._ran(statement, params)).scalar()
 
     async def connection(self, *_: Any, **__: Any) -> AsyncConnection:
         """The connection, its transaction begun."""
@@ -83,6 +87,7 @@ class LeanSession(AsyncSession):
 
     async def commit(self) -> None:
         """Commit what was done, if anything was."""
+        self._runs_here = False
         if self._made is not None:
             await super().commit()
         if self._reached is not None:
@@ -91,6 +96,7 @@ class LeanSession(AsyncSession):
 
     async def rollback(self) -> None:
         """Take back what was done since the last commit."""
+        self._runs_here = False
         if self._made is not None:
             await super().rollback()
         if self._reached is not None:
@@ -109,6 +115,7 @@ class LeanSession(AsyncSession):
             await super().__aexit__(kind, error, trace)
 
     def _close(self) -> None:
+        self._runs_here = False
         reached, made = self._reached, self._made
         self._reached = self._made = None
         try:
@@ -126,12 +133,17 @@ class LeanSession(AsyncSession):
         try:
             connection.begin()
             if self._begun is not None:
-                self._begun(connection)
+                self._runs_here = self._begun(connection)
         except BaseException:
             connection.close()
             raise
         self._reached = connection
         return connection
+
+    async def _ran(self, statement: Any, params: Any) -> CursorResult[Any]:
+        if self._runs_here and not (isinstance(params, list) and len(params) > FEW):
+            return self._run(statement, params)
+        return await greenlet_spawn(self._run, statement, params)
 
     def _run(self, statement: Any, params: Any) -> CursorResult[Any]:
         return self.reach().execute(statement, params)

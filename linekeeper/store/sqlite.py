@@ -4,23 +4,26 @@
 for its rows and to close the cursor. A visit costs more than most of our statements do, and where
 the event loop is busy each way waits for Python's lock, 5 ms at worst: within a transaction that
 writes all other writers wait along. So there, once it has begun, no visit is made at all but for
-what may take long: many rows at once, and the commit.
+what may take long: many rows written at once, and the commit.
 """
 
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import aiosqlite
+from sqlalchemy.dialects.sqlite.aiosqlite import AsyncAdapt_aiosqlite_connection
 from sqlalchemy.engine import URL
+from sqlalchemy.util.concurrency import await_only, in_greenlet
 
 from linekeeper.private import make_private_file
 
-_AT_FIRST = 1_000
-"""Rows that come along with their statement; what is larger is fetched in portions."""
-_FEW = 200
+_PORTION = 1_000
+"""Rows that are fetched at once by who reads a result in portions."""
+FEW = 200
 """Rows that are written without leaving the event loop: a millisecond or two."""
 
 
@@ -43,8 +46,7 @@ async def connect(url: URL, **options: Any) -> "SqliteConnection":
 class SqliteConnection(aiosqlite.Connection):
     """A connection that goes to its thread as seldom as it can.
 
-    It overrides what `aiosqlite` itself passes everything through (`_execute`, without types), and
-    its cursor is not aiosqlite's but what SQLAlchemy asks of one.
+    It overrides what `aiosqlite` itself passes everything through (`_execute`, without types).
     """
 
     is_writing = False
@@ -54,10 +56,6 @@ class SqliteConnection(aiosqlite.Connection):
     _unsure = False
     """Whether something may still be under way in the thread, its caller gone."""
 
-    def cursor(self) -> "SqliteCursor":  # type: ignore[override]
-        """A cursor that isn't made before its first statement."""
-        return SqliteCursor(self)
-
     async def commit(self) -> None:
         """Commit, in the thread: that waits for the storage."""
         self.is_writing = self.begins_late = False
@@ -65,12 +63,16 @@ class SqliteConnection(aiosqlite.Connection):
 
     async def rollback(self) -> None:
         """Roll back, where there is a transaction; after one that only read, at once."""
+        if not self.roll_back_at_once():
+            await super().rollback()
+
+    def roll_back_at_once(self) -> bool:
+        """Roll back what only read; whether nothing is left to be rolled back in the thread."""
         may_wait = self._unsure or self.is_writing
         self.is_writing = self.begins_late = False
-        if may_wait:
-            await super().rollback()
-        elif self._conn.in_transaction:
+        if not may_wait and self._conn.in_transaction:
             self._conn.rollback()
+        return not may_wait
 
     def begin_late(self) -> None:
         """Begin the transaction, if that was put off until now."""
@@ -85,18 +87,44 @@ class SqliteConnection(aiosqlite.Connection):
         return result
 
 
+class AdaptedConnection(AsyncAdapt_aiosqlite_connection):
+    """What SQLAlchemy takes for the driver's connection; its own adapter, with another cursor."""
+
+    _connection: SqliteConnection  # type: ignore[assignment]
+
+    def cursor(self, server_side: bool = False) -> "SqliteCursor":  # type: ignore[override]
+        """A cursor that isn't made before its first statement."""
+        return SqliteCursor(self, server_side)
+
+    def rollback(self) -> None:
+        """Roll back, without a coroutine where nothing is to be waited for."""
+        if not (self._connection._connection and self._connection.roll_back_at_once()):
+            super().rollback()
+
+
+def adapted(dialect: Any, connecting: Awaitable[SqliteConnection]) -> AdaptedConnection:
+    """What SQLAlchemy keeps in its pool; called where it may wait for `connecting`."""
+    driver: Any = await_only(connecting)
+    return AdaptedConnection(dialect.dbapi, driver)
+
+
 class SqliteCursor:
-    """What SQLAlchemy asks of an asynchronous driver's cursor."""
+    """What SQLAlchemy asks of a driver's cursor, in place of its adapter of asynchronous ones.
 
-    def __init__(self, connection: SqliteConnection) -> None:
-        self.arraysize = 1
-        self._connection = connection
+    That makes a coroutine for each step of a statement, takes a lock, and changes over to the
+    event loop for it: together they cost as much as the statement.
+    """
+
+    arraysize = 1
+
+    def __init__(self, adapted: AdaptedConnection, server_side: bool) -> None:
+        self.server_side = server_side
+        """Whether the rows are fetched in portions, when they are asked for."""
+        self._adapted = adapted
+        self._driver = adapted._connection
         self._cursor: sqlite3.Cursor | None = None
-        self._rows: list[Any] = []
+        self._rows: deque[Any] = deque()
         self._is_read = True
-
-    async def __aenter__(self) -> Self:
-        return self
 
     @property
     def description(self) -> Any:
@@ -113,60 +141,81 @@ class SqliteCursor:
         """The row last inserted."""
         return self._cursor.lastrowid if self._cursor else None
 
-    async def execute(self, statement: str, parameters: Sequence[Any] = ()) -> None:
-        """Run `statement` and bring its first rows along."""
+    def execute(self, statement: str, parameters: Sequence[Any] | None = None) -> None:
+        """Run `statement` and bring its rows along, or the first of them."""
 
-        def visit() -> tuple[sqlite3.Cursor, list[Any]]:
-            self._connection.begin_late()
-            cursor = self._connection._conn.execute(statement, parameters)
-            return cursor, cursor.fetchmany(_AT_FIRST) if cursor.description else []
+        def visit() -> sqlite3.Cursor:
+            self._driver.begin_late()
+            cursor = self._driver._conn.execute(statement, parameters or ())
+            if cursor.description is not None:
+                rows = cursor.fetchmany(_PORTION) if self.server_side else cursor.fetchall()
+                self._rows = deque(rows)
+                self._is_read = not self.server_side or len(rows) < _PORTION
+            return cursor
 
-        here = self._connection.is_writing
-        self._cursor, self._rows = visit() if here else await self._connection._execute(visit)
-        self._is_read = len(self._rows) < _AT_FIRST
+        self._cursor = self._do(visit, here=self._driver.is_writing)
 
-    async def executemany(self, statement: str, parameters: Sequence[Sequence[Any]]) -> None:
+    def executemany(self, statement: str, parameters: Sequence[Sequence[Any]]) -> None:
         """Run `statement` once with each of `parameters`."""
 
-        def run() -> sqlite3.Cursor:
-            self._connection.begin_late()
-            return self._connection._conn.executemany(statement, parameters)
+        def visit() -> sqlite3.Cursor:
+            self._driver.begin_late()
+            return self._driver._conn.executemany(statement, parameters)
 
-        here = self._connection.is_writing and len(parameters) <= _FEW
-        self._cursor = run() if here else await self._connection._execute(run)
+        here = self._driver.is_writing and len(parameters) <= FEW
+        self._cursor = self._do(visit, here=here)
 
-    async def fetchone(self) -> Any:
+    def _do(self, visit: Callable[[], Any], *, here: bool) -> Any:
+        try:
+            if here and not in_greenlet():
+                return visit()
+            return await_only(_at_once(visit) if here else self._driver._execute(visit))
+        except Exception as error:
+            self._adapted._handle_exception(error)
+
+    def fetchone(self) -> Any:
         """The next row, or None."""
-        rows = await self.fetchmany(1)
-        return rows[0] if rows else None
+        self._fetch(1)
+        return self._rows.popleft() if self._rows else None
 
-    async def fetchmany(self, size: int | None = None) -> list[Any]:
+    def fetchmany(self, size: int | None = None) -> list[Any]:
         """The next `size` rows, or those that are left."""
         size = self.arraysize if size is None else size
-        if len(self._rows) < size and not self._is_read and self._cursor:
-            wanted = max(size, _AT_FIRST)
-            more = await self._connection._execute(self._cursor.fetchmany, wanted)
-            self._is_read = len(more) < wanted
-            self._rows += more
-        rows, self._rows = self._rows[:size], self._rows[size:]
-        return rows
+        self._fetch(size)
+        return [self._rows.popleft() for _ in range(min(size, len(self._rows)))]
 
-    async def fetchall(self) -> list[Any]:
+    def fetchall(self) -> list[Any]:
         """All rows that are left."""
         if not self._is_read and self._cursor:
-            self._rows += await self._connection._execute(self._cursor.fetchall)
+            self._rows += self._do(self._cursor.fetchall, here=False)
             self._is_read = True
-        rows, self._rows = self._rows, []
+        rows, self._rows = list(self._rows), deque()
         return rows
 
-    async def __aiter__(self) -> AsyncIterator[Any]:
-        while rows := await self.fetchmany(_AT_FIRST):
-            for row in rows:
-                yield row
+    def __iter__(self) -> Iterator[Any]:
+        while (row := self.fetchone()) is not None:
+            yield row
 
-    async def close(self) -> None:
+    def _fetch(self, size: int) -> None:
+        """Have at least `size` rows at hand, if there are so many."""
+        if self._is_read or len(self._rows) >= size or self._cursor is None:
+            return
+        wanted = max(size, _PORTION)
+        more = self._do(partial(self._cursor.fetchmany, wanted), here=False)
+        self._is_read = len(more) < wanted
+        self._rows += more
+
+    def close(self) -> None:
         """Let go of the statement, if it has more to give."""
-        self._rows = []
+        self._rows.clear()
         if not self._is_read and self._cursor:
-            await self._connection._execute(self._cursor.close)
             self._is_read = True
+            self._do(self._cursor.close, here=False)
+
+    async def _async_soft_close(self) -> None:
+        """There is nothing to close once all rows are read."""
+
+
+async def _at_once(visit: Callable[[], Any]) -> Any:
+    """For SQLAlchemy's own asynchronous calls, which demand that something is awaited."""
+    return visit()

@@ -258,11 +258,10 @@ async def _unfinished(
     rt: Runtime, app: AppConfig, ids: Sequence[str], started: datetime
 ) -> list[_Member]:
     async with rt.store.read() as session:
-        connection = await session.connection()
-        found = await connection.execute(_UNFINISHED, {"ids": list(ids), "started": started})
+        found = await session.execute(_UNFINISHED, {"ids": list(ids), "started": started})
         rows = found.all()
         tokens = await load_tokens(rt.store, session, [row[0] for row in rows])
-        polled = await connection.execute(_POLLED, {"ids": list(ids)})
+        polled = await session.execute(_POLLED, {"ids": list(ids)})
         read_at = {row[0]: row[1] for row in polled}
     return [
         _Member(

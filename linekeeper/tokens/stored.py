@@ -107,9 +107,8 @@ async def load_tokens(
     """
     tokens: dict[str, Token] = {}
     unreadable: list[str] = []
-    connection = await session.connection()
     for ids in chunked(connections, 10_000):
-        rows = await connection.execute(_HELD, {"ids": ids})
+        rows = await session.execute(_HELD, {"ids": ids})
         for identifier, access, refreshable, expires_at, minted, custody in rows:
             try:
                 plain = store.cipher.decrypt(access)

@@ -43,7 +43,6 @@ from linekeeper.watch import answers
 from linekeeper.watch import service as watching
 from linekeeper.watch.decide import Part
 from tests.simulation import machine, slack
-from tests.simulation.cursor import DirectCursor
 from tests.simulation.machine import seed_of
 from tests.simulation.makini.http import CLIENT_ID, CLIENT_SECRET
 from tests.simulation.makini.truth import ENTITIES
@@ -101,7 +100,7 @@ def machines(universe: Universe) -> Iterator[None]:
     put(sqlite, "SqliteConnection", machine.InlineConnection)
     put(connectors, "await_", machine.await_at_once)
     put(aiosqlite, "await_", machine.await_at_once)
-    put(aiosqlite.AsyncAdapt_aiosqlite_connection, "cursor", _cursor_of)
+    put(sqlite, "await_only", machine.await_at_once)
     for module in (alchemy_engine, alchemy_session, alchemy_result, store_session):
         put(module, "greenlet_spawn", machine.spawn_at_once)
     for module in (alchemy_engine, alchemy_session):
@@ -151,10 +150,6 @@ def machines(universe: Universe) -> Iterator[None]:
         clock.use(before)
         os.environ.clear()
         os.environ.update(kept)
-
-
-def _cursor_of(connection: Any, server_side: bool = False) -> DirectCursor:
-    return DirectCursor(connection)
 
 
 def _use_keys(universe: Universe, keys: list[str]) -> None:

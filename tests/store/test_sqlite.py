@@ -13,7 +13,7 @@ from sqlalchemy.engine import make_url
 
 from linekeeper.settings import Settings
 from linekeeper.store import Store
-from linekeeper.store.sqlite import connect
+from linekeeper.store.sqlite import SqliteConnection, connect
 
 KEEP = text("INSERT INTO kept (n) VALUES (:n)")
 COUNT = text("SELECT count(*) FROM kept")
@@ -90,7 +90,7 @@ async def test_a_writer_cancelled_amid_a_statement_leaves_no_transaction(
     async def write() -> None:
         async with store.write() as session:
             await session.execute(KEEP, {"n": 1})
-            await session.execute(text(NUMBERS.format(600_000)))
+            await session.execute(KEEP, [{"n": n} for n in range(300_000)])
 
     for _ in range(3):
         task = asyncio.create_task(write())
@@ -109,15 +109,19 @@ async def test_what_the_thread_begins_after_its_caller_left_is_rolled_back(tmp_p
     connection = await connect(make_url(f"sqlite+aiosqlite:///{tmp_path / 'a.db'}"))
     connection.isolation_level = None
     long = f"SELECT count(*) FROM ({NUMBERS.format(300_000)})"
-    busy = asyncio.create_task(connection.cursor().execute(long))
-    begin = asyncio.create_task(connection.cursor().execute("BEGIN IMMEDIATE"))
+    busy = asyncio.create_task(_run(connection, long))
+    begin = asyncio.create_task(_run(connection, "BEGIN IMMEDIATE"))
     await asyncio.sleep(0)
     begin.cancel()
     await connection.rollback()
     await busy
-    await connection.cursor().execute("SELECT 1")  # by now all before it has run
+    await _run(connection, "SELECT 1")  # by now all before it has run
     assert not connection.in_transaction
     await connection.close()
+
+
+async def _run(connection: SqliteConnection, statement: str) -> None:
+    await connection.execute(statement)
 
 
 async def test_options_in_the_address_count_where_we_have_none_of_our_own(tmp_path: Path) -> None:
