@@ -61,8 +61,8 @@ class MakiniApp(AppFields, Block):
     tariffs: str = Field(
         default="",
         title="Tier and hosting by provider",
-        description="What connections cost where nobody says it: provider = tier hosting, such as "
-        " SAP ECC = III on-premises; separated by commas.",
+        description="What connections cost where tier and hosting are not set: provider = tier "
+        "hosting, such as SAP ECC = III on-premises; separated by commas.",
     )
     natural_keys: str = Field(
         default="",

@@ -22,14 +22,21 @@ from tasks.run import open_runtime, refused, rename
 @form
 async def connect(
     customer: Annotated[
-        str, Field(title="Customer", description="Whose new system; a new customer is made")
+        str,
+        Field(
+            title="Customer",
+            description="The customer of the new system; a new name creates the customer",
+        ),
     ] = "",
     system: Annotated[
-        str, Field(title="System", description="What is connected", examples=["UpKeep"])
+        str, Field(title="System", description="The system to connect", examples=["UpKeep"])
     ] = "",
     connection: Annotated[
         str,
-        Field(title="Connection", description="Instead: one we know, to renew its login in time"),
+        Field(
+            title="Connection",
+            description="Instead: a known connection, to renew its login before it ends",
+        ),
     ] = "",
     by: Annotated[
         str, Field(title="Your name", description="Who asks; it is kept in the audit")

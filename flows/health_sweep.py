@@ -88,7 +88,7 @@ async def health_sweep() -> State[None]:
     async with open_runtime() as rt, only_one("health-sweep") as held:
         if held is None:
             await rename("sweep · skipped")
-            return skipped("Another sweep is still running; this one had nothing to add")
+            return skipped("Another sweep is still running; this one had nothing to do")
         return await _sweep(rt)
 
 
@@ -148,7 +148,7 @@ async def _sweep_app(rt: Runtime, app: AppConfig, started: datetime) -> Sweep:
     if work.left_out:
         sweep.note = (
             f"{len(work.ids)} of {len(work.ids) + work.left_out} due were probed: the budget of "
-            f"{app.per_minute} calls a minute bears no more between two sweeps"
+            f"{app.per_minute} calls a minute allows no more between two sweeps"
         )
         logger.warning("%s: %s", app.name, sweep.note)
     side_by_side = asyncio.Semaphore(BATCHES_AT_ONCE)

@@ -55,11 +55,15 @@ class System(BaseModel):
 async def implementation(
     customer: Annotated[
         str,
-        Field(title="Customer", description="By name; one nobody knows yet is made", min_length=1),
+        Field(
+            title="Customer",
+            description="The customer's name; a new name creates the customer",
+            min_length=1,
+        ),
     ],
     systems: Annotated[
         list[System],
-        Field(title="Systems", description="What is to be connected, one entry each"),
+        Field(title="Systems", description="The systems to connect, one entry each"),
     ],
     kickoff: Annotated[Day, Field(title="Kickoff", description="The first day")],
     by: Annotated[
@@ -95,7 +99,10 @@ async def implementation(
         str,
         Field(
             title="Owner",
-            description="Who of us answers for it; empty: the customer's owner, else who starts it",
+            description=(
+                "Who of your team is responsible; empty: the customer's owner, or else whoever "
+                "starts it"
+            ),
         ),
     ] = "",
     app: Annotated[
@@ -105,7 +112,7 @@ async def implementation(
         str,
         Field(
             title="Start without enough credits, because",
-            description="Only then: why it starts although the credits won't do",
+            description="Only where credits are short: the reason to start all the same",
         ),
     ] = "",
 ) -> State[None]:

@@ -36,7 +36,9 @@ async def implementation_change(
         Day | None,
         Field(title="Committed go-live", description="The date promised to the customer"),
     ] = None,
-    owner: Annotated[str, Field(title="Owner", description="Who of us answers for the whole")] = "",
+    owner: Annotated[
+        str, Field(title="Owner", description="Who of your team is responsible for the whole")
+    ] = "",
     step: Annotated[
         str,
         Field(

@@ -22,7 +22,7 @@ from tasks.run import open_runtime, refused, rename
 async def maintenance_window(
     scope: Annotated[
         Literal["connection", "customer", "provider", "all", "incident"],
-        Field(title="Of what", description="How far it reaches"),
+        Field(title="Of what", description="What the window covers"),
     ],
     by: Annotated[str, Field(title="Your name", description="Who says so", min_length=1)],
     subject: Annotated[

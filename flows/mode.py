@@ -40,7 +40,7 @@ async def mode(
     ] = "leave as it is",
     customers: Annotated[
         Literal["notify", "do not notify", "leave as it is"],
-        Field(title="Their customers", description="Whether they are written to"),
+        Field(title="Their customers", description="Whether they are notified"),
     ] = "leave as it is",
     confirm: Annotated[
         str,
@@ -53,7 +53,9 @@ async def mode(
         bool,
         Field(
             title="Stop renewing",
-            description="Observe also what Linekeeper renews tokens of; they end unrenewed",
+            description=(
+                "Also observe connections whose tokens Linekeeper renews; those tokens then expire"
+            ),
         ),
     ] = False,
     by: Annotated[str, Field(title="Your name", description="Who does it; kept in the audit")] = "",

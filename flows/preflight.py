@@ -82,7 +82,9 @@ async def preflight(
             description="Instead: the JSON of `linekeeper preflight --json` that somebody sent",
         ),
     ] = "",
-    by: Annotated[str, Field(title="Your name", description="Who; kept with a report")] = "",
+    by: Annotated[
+        str, Field(title="Your name", description="Who sends it; kept with the report")
+    ] = "",
     worker: Annotated[
         str,
         Field(

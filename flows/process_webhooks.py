@@ -28,7 +28,7 @@ async def process_webhooks() -> State[None]:
     async with open_runtime() as rt, only_one("process-webhooks") as held:
         if held is None:
             await rename("webhooks · skipped")
-            return skipped("Another run is still at it; this one had nothing to add")
+            return skipped("Another run is still at it; this one had nothing to do")
         found, drained = await follow(drain)
         started = utcnow()
         dead = await newly_dead(rt.store)

@@ -56,8 +56,10 @@ async def reconcile(
         list[str] | None,
         Field(
             title="Connections",
-            description="Only these, each by name, `Customer · System`, tag or Makini's key, "
-            "whatever their cadence; empty: every one",
+            description=(
+                "Only these connections, each by name, `Customer · System`, tag or Makini's key, "
+                "whatever their cadence; empty: all"
+            ),
             examples=[["Acme Metals · SAP ECC"]],
         ),
     ] = None,
@@ -79,8 +81,10 @@ async def reconcile(
         str | None,
         Field(
             title="Shard",
-            description="Any word, another for each run that is to share the work; empty: one "
-            "run. Whatever is left by a run that died, the others take over",
+            description=(
+                "The name of a share of the work, a different one for each run that shares it; "
+                "empty: one run does all. If a run dies, the others take over its share"
+            ),
         ),
     ] = None,
 ) -> State[None]:
@@ -108,7 +112,7 @@ async def reconcile(
         async with only_one(f"reconcile:{shard or 'all'}") as held:
             if held is None:
                 await rename("reconcile · skipped")
-                return skipped("Another run is still reading; this one had nothing to add")
+                return skipped("Another run is still reading; this one had nothing to do")
             await reading.read(("catch-up", "routine"))
         async with only_one(f"reconcile-full:{shard or 'all'}") as held:
             note = "" if held else "; another run is still listing everything"

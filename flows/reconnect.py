@@ -128,7 +128,7 @@ async def _wait(rt: Runtime, incident_id: str, run_id: str) -> tuple[Next, State
             unproven += 1
             if unproven > PROOFS:
                 raise RuntimeError(
-                    f"{case.incident.title}: well by its status, yet it can't be read"
+                    f"{case.incident.title}: its status is good, but it can't be read"
                 )
             case = await _case(rt, incident_id)
             step = next_step(case, run_id)

@@ -22,7 +22,7 @@ from tasks.webhooks import plan, run_replay
 @form
 async def replay_webhooks(
     status: Annotated[
-        Status, Field(title="Status", description="Which events: as what they were settled")
+        Status, Field(title="Status", description="Which events, by the status in which they ended")
     ] = "dead",
     since: Annotated[
         Moment | None,
@@ -39,11 +39,14 @@ async def replay_webhooks(
         ),
     ] = None,
     limit: Annotated[
-        int, Field(title="At most", ge=1, le=1_000_000, description="The oldest ones first")
+        int,
+        Field(
+            title="At most", ge=1, le=1_000_000, description="How many at most, the oldest first"
+        ),
     ] = 1_000,
     dry_run: Annotated[
         bool,
-        Field(title="Dry run", description="Only say what would be done again; write nothing"),
+        Field(title="Dry run", description="Only say what would be replayed; write nothing"),
     ] = True,
 ) -> State[None]:
     """Put settled webhooks in again; each replay keeps its link to the original.

@@ -27,7 +27,7 @@ async def accept_preflight(run_id: str) -> None:
     if standing.row.without_preflight:
         get_run_logger().warning("Preflight was not waited for: somebody said so")
     else:
-        get_run_logger().info("Preflight of %s found nothing", standing.subject.target)
+        get_run_logger().info("Preflight of %s found no problem", standing.subject.target)
 
 
 @task(name="make-link")

@@ -1,4 +1,4 @@
-"""Steps of refresh-tokens: renew what ends soon, announce what can't be, show the horizon."""
+"""Steps of refresh-tokens: renew expiring logins, announce what can't be, show the horizon."""
 
 from prefect import get_run_logger
 
@@ -13,7 +13,7 @@ from tasks.task import StillFailing, retry_policy, task
 
 @task(
     name="refresh-tokens",
-    task_run_name="renew what ends soon",
+    task_run_name="renew expiring logins",
     **retry_policy(retries=3, first_wait=20, minutes=60),
 )
 async def renew_tokens() -> Renewed:

@@ -21,7 +21,7 @@ DRAIN_SECONDS = 240.0
 
 @task(
     name="drain",
-    task_run_name="drain the inbox",
+    task_run_name="apply pending webhooks",
     retries=2,
     retry_delay_seconds=exponential_backoff(backoff_factor=5),
     timeout_seconds=900,

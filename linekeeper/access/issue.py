@@ -116,8 +116,8 @@ async def _settled(rt: Runtime, connection_id: str) -> Token | None:
 
 async def _why_none(rt: Runtime, connection: Connection) -> str:
     if not app_of(await rt.app(connection.app), connection).manages:
-        return "it is observed: Linekeeper has no token of it that works, and renews none"
-    return "there is no token for it, and Makini gives none without the customer"
+        return "it is in mode observe: Linekeeper holds no working token for it, and renews none"
+    return "there is no token for it, and Makini issues none until the customer logs in"
 
 
 def issued(connection_id: str, token: HandedOut, *, by: str, now: datetime) -> dict[str, Any]:

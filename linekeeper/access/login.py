@@ -113,7 +113,7 @@ class Attempt:
     async def deny(self) -> Ending:
         """The end of an attempt that came back from Makini without a code."""
         async with self.rt.store.write() as session:
-            why = "Makini gave no code, for consent was denied or the login was given up"
+            why = "Makini sent no code: consent was denied, or the login was abandoned"
             await self._say(session, "login.denied", why, utcnow(), is_kept=False)
         return Ending("denied", self.link.system, connect_url=self.url)
 
@@ -267,7 +267,7 @@ class Attempt:
             if taken and error.kind is ErrorKind.unavailable:
                 how = "system_away"
                 system = self.link.system or "the system"
-                text = f"Makini took it, but {system} does not answer Makini{error.reference}"
+                text = f"Makini accepted it, but {system} does not answer Makini{error.reference}"
             elif error.retryable:
                 how = "away"
         if kept is None or not kept.is_known:
@@ -286,7 +286,7 @@ class Attempt:
             said = f"{system}: somebody tried to log in, and it did not work: {text}"
             if is_kept:
                 said = f"{system}: somebody logged in, and it could not be verified yet: {text}. "
-                said += "The login is kept, and Linekeeper asks again by itself."
+                said += "The login is kept, and Linekeeper tries again automatically."
             change = IncidentChange(self.link.incident_id, "changed", said[:500])
             await announce(self.rt.store, session, [change], now=now)
 
@@ -322,7 +322,9 @@ def _trouble(how: Ended, login: Login, found: Match) -> str:
     if how == "other_system":
         return f"it was another system, {what(login.status)}"
     if how == "unlisted":
-        return "Makini has given it a new id, and its list does not show yet whose that is"
+        return (
+            "Makini has given it a new id, and its list does not show yet which connection has it"
+        )
     if how == "unproven":
         return "the new login is kept, but Makini still says that the system refuses it"
     return login.away.brief if login.away is not None else ""

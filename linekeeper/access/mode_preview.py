@@ -83,13 +83,13 @@ class Preview:
                 "end the product's own",
             ),
             (self.links, f"lost their login: a connect link {'is' if done else 'would be'} made"),
-            (self.silenced, f"{would}have customers who are written to no more"),
+            (self.silenced, f"{would}have customers who are no longer notified"),
             (self.left, f"{would}have tokens that nobody renews"),
         ]
         named = "1 connection is" if self.named == 1 else f"{self.named} connections are"
         lines = [f"{named} named."]
         lines += [f"{len(some)} {what}: {_names(some)}." for some, what in counted if some]
-        write = "are written to" if done else "would be written to"
+        write = "are notified" if done else "would be notified"
         lines.append(f"{len(self.people)} people {write}.")
         return lines
 

@@ -58,12 +58,12 @@ class Pasted:
                 "the next probe decides"
             ),
             "kept": (
-                f"{label}: Makini took the login, but it could not be verified yet; it is kept, "
-                "and Linekeeper asks again by itself"
+                f"{label}: Makini accepted the login, but it could not be verified yet; it is "
+                "kept, and Linekeeper tries again automatically"
             ),
             "system_away": (
-                f"Makini took the login, but {label} does not answer Makini: try again once the "
-                "system can be reached"
+                f"Makini accepted the login, but {label} does not answer Makini: try again once "
+                "the system can be reached"
             ),
             "away": "Makini could not be asked: try again; if it was a code, get a new one",
         }.get(how, f"Makini, or the system, refuses this login for {label}")

@@ -125,7 +125,7 @@ async def _say_that_it_ended(
         return
     said = (
         f"{link.system or 'The system'}: the login of {at:%Y-%m-%d %H:%M} UTC could not be "
-        "verified while it was good for anything. The customer has to log in again."
+        "verified before it expired. The customer has to log in again."
     )
     change = IncidentChange(incident.id, "changed", said)
     await announce(store, session, [change], now=now)

@@ -94,7 +94,9 @@ async def prove(
     for error in ended:
         if isinstance(error, Exception):
             raise error
-    late = Proof(f"Makini did not say within {within} s whose token it is: send it again")
+    late = Proof(
+        f"Makini did not say within {within} s which connection the token belongs to: send it again"
+    )
     return dict.fromkeys(claims, late) | proofs
 
 
@@ -112,7 +114,9 @@ async def _proof(rt: Runtime, claim: Claim, known: Sequence[Known]) -> Proof:
         app = await rt.app(claim.connection.app)
         manages = app_of(app, claim.connection).manages
         if claim.is_pair and not manages:
-            return Proof("it is in observe, where nothing is renewed: lend the access token")
+            return Proof(
+                "it is in mode observe, where nothing is renewed: lend the access token only"
+            )
         ref = app.ref_of(claim.connection.makini_key, claim.connection.makini_id)
         status = await rt.makini(app).status(claim.pair.access_token, connection=ref)
     except UnknownApp as error:
@@ -120,7 +124,10 @@ async def _proof(rt: Runtime, claim: Claim, known: Sequence[Known]) -> Proof:
     except MakiniError as error:
         if error.kind is ErrorKind.unauthorized:
             return Proof(f"Makini refuses this token: {error.brief}")
-        return Proof(f"Makini does not say whose token it is, send it again: {error.brief}")
+        return Proof(
+            "Makini does not say which connection the token belongs to, send it again: "
+            f"{error.brief}"
+        )
     proof = _judged(claim.connection.id, status, known)
     if proof.refused is not None:
         return proof

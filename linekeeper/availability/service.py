@@ -206,7 +206,7 @@ def month_of(name: str | None, *, now: datetime) -> tuple[str, Span]:
     name = name or f"{now:%Y-%m}"
     found = _MONTH.fullmatch(name.strip())
     if found is None or not 1 <= int(found[2]) <= 12 or not 2000 <= int(found[1]) <= 9998:
-        raise InvalidMonth(f"{name!r} is no month: give one such as 2026-11")
+        raise InvalidMonth(f"{name!r} is not a month: write it as 2026-11")
     year, number = int(found[1]), int(found[2])
     since = datetime(year, number, 1, tzinfo=UTC)
     if since > now:
@@ -253,7 +253,8 @@ def markdown(month: Month) -> str:
             f"# Availability in {month.name}",
             sentence(month),
             f"Counted until {month.span.until:%Y-%m-%d %H:%M} UTC.",
-            "Minutes by what was waited for. Internal: this is not sent to customers.",
+            "The minutes are counted by what was waited for. This page is internal and is not "
+            "sent to customers.",
             "## Customers",
             table(
                 header,

@@ -136,7 +136,7 @@ class Reader:
             last = line
         end = _json(last).get("end") if last.startswith(b"{") else None
         if not isinstance(end, dict):
-            raise self._broken("it ends in the middle")
+            raise self._broken("it is truncated")
         found = str(end.get("hmac" if header.is_signed else "sha256")).encode()
         fits = any(hmac.compare_digest(seal.hexdigest().encode(), found) for seal in seals)
         if end.get("rows") != rows or not fits:
@@ -162,7 +162,7 @@ class Reader:
             with gzip.open(self.path, "rb") as lines:
                 yield from lines
         except EOFError:
-            raise self._broken("it ends in the middle") from None
+            raise self._broken("it is truncated") from None
         except (gzip.BadGzipFile, zlib.error) as error:
             with self.path.open("rb") as file:
                 zipped = file.read(2) == b"\x1f\x8b"

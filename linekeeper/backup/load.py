@@ -59,9 +59,9 @@ async def restore(
     reader.verify(store.cipher)
     if not (header.is_signed or accept_unsigned):
         raise BackupError(
-            f"{path} was taken by Linekeeper {header.version}, whose backups anybody can alter "
-            "unseen. If you know where it has been, restore it with --accept-unsigned: its API "
-            "keys then come back revoked. Nothing was restored"
+            f"{path} was taken by Linekeeper {header.version}, whose backups carry no seal that "
+            "would show a change. If you trust where it comes from, restore it with "
+            "--accept-unsigned: its API keys then come back revoked. Nothing was restored"
         )
     try:
         async with store.engine.connect() as connection, connection.begin():
@@ -101,7 +101,7 @@ async def _make_room(connection: AsyncConnection) -> None:
     foreign = metadata.tables.keys() - {*SQLModel.metadata.tables, "alembic_version"}
     if foreign:
         raise BackupError(
-            f"the database has tables of something else ({', '.join(sorted(foreign)[:3])}): "
+            f"the database has tables of another application ({', '.join(sorted(foreign)[:3])}): "
             "restore into an empty one of Linekeeper's own; nothing was changed"
         )
     for table in metadata.sorted_tables:

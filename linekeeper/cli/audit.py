@@ -13,10 +13,19 @@ if TYPE_CHECKING:
 def audit_command(
     *,
     days: Annotated[float, typer.Option(min=0, help="How far back.")] = 30,
-    by: Annotated[str, typer.Option(metavar="TEXT", help="Only of whom, or a part of it.")] = "",
-    action: Annotated[str, typer.Option(metavar="TEXT", help="Only what, or a part of it.")] = "",
+    by: Annotated[
+        str,
+        typer.Option(
+            metavar="TEXT", help="Only entries by this person or key; a part of the name is enough."
+        ),
+    ] = "",
+    action: Annotated[
+        str, typer.Option(metavar="TEXT", help="Only this action; a part of its name is enough.")
+    ] = "",
     tokens: Annotated[bool, typer.Option("--tokens", help="Show issued tokens too.")] = False,
-    limit: Annotated[int, typer.Option(min=1, max=100_000, help="The newest so many.")] = 100,
+    limit: Annotated[
+        int, typer.Option(min=1, max=100_000, help=("How many entries to show, the newest first."))
+    ] = 100,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON with stable keys.")] = False,
 ) -> None:
     """Show who did what: in Slack, in forms, with keys, and on the command line.
@@ -54,7 +63,7 @@ def audit_command(
             Text(entry.action),
             Text("\n".join(filter(None, known))),
         )
-    Console(highlight=False).print(table if entries else "nobody did anything in that time")
+    Console(highlight=False).print(table if entries else "there is no audit entry in that time")
 
 
 async def _read(

@@ -64,7 +64,7 @@ def wanted_automations(pool: str, alerts: UUID) -> list[AutomationCore]:
     return [
         _about_runs(
             "run failed",
-            "A run ended Failed by an error of its own, not by what it found.",
+            "A run failed because of an error, not because of what it found.",
             "prefect.flow-run.Failed",
             _of_run("run_failed", alerts),
         ),
@@ -76,7 +76,7 @@ def wanted_automations(pool: str, alerts: UUID) -> list[AutomationCore]:
         ),
         _about_runs(
             "run late",
-            "A run waits past its time: no worker, or too few.",
+            "A run is late: there is no worker, or there are too few.",
             "prefect.flow-run.Late",
             _of_run("run_late", alerts),
         ),

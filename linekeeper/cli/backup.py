@@ -11,7 +11,9 @@ if TYPE_CHECKING:
 
 
 def backup_command(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to; it is replaced whole.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="The file to write; an existing one is replaced.")
+    ],
 ) -> None:
     """Write one file from which everything comes back: `linekeeper restore FILE`.
 

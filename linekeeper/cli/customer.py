@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
-    help="Import customers, forget one; links to their pages.",
+    help="Import or erase customers, and manage the links to their pages.",
 )
 
 
@@ -29,9 +29,7 @@ def _customer() -> None:
 def link_command(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The customer's name or id.")],
     *,
-    revoke: Annotated[
-        bool, typer.Option("--revoke", help="End the links there are; none works any more.")
-    ] = False,
+    revoke: Annotated[bool, typer.Option("--revoke", help="Revoke every existing link.")] = False,
 ) -> None:
     """Print the link to a customer's own page, and say when it was opened last.
 
@@ -88,9 +86,13 @@ def import_command(
 
 @app.command("erase")
 def erase_command(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Its whole name, as it is written.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="The full name, exactly as it is written.")
+    ],
     *,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count what would go.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only count what would be erased.")
+    ] = False,
     confirm: Annotated[
         str,
         typer.Option(metavar="NAME", help="The name again; at a terminal you are asked."),

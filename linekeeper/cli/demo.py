@@ -11,7 +11,7 @@ def demo_command(
     chapter: Annotated[
         list[str] | None,
         typer.Option(
-            help="Only this one; may be repeated: login, outage, webhook, explain, step, page."
+            help="Only this chapter; may be repeated: login, outage, webhook, explain, step, page."
         ),
     ] = None,
 ) -> None:

@@ -39,7 +39,8 @@ async def login(leading: Tour, count: str) -> None:
         f"It is red in Slack: {leading.sandbox}/slack",
         "Now be the customer. Click [bold]Connect link for the customer[/] under that message, or",
         f"  {incident.connect_url}",
-        "then [bold]Log in[/], pick the system marked “login lost”, any name and any password.",
+        "then [bold]Log in[/], pick the system marked “Reauthorization required”, and enter any "
+        "name and password.",
     )
 
     async def reconnected() -> Reconnect | None:
@@ -65,7 +66,7 @@ async def outage(leading: Tour, count: str) -> None:
     members = [(one, name) for one, name in well if one.provider == provider]
     leading.says("", f"[bold]{count} · An outage[/]")
     if size < OUTAGE_MEMBERS:
-        leading.says("No provider has five connections that are well: left out.")
+        leading.says("No provider has five healthy connections, so this chapter is skipped.")
         return
     leading.says(f"All {size} {provider} systems go away at once. That takes three misses each.")
     now = utcnow()
@@ -79,7 +80,7 @@ async def outage(leading: Tour, count: str) -> None:
     incident = await leading.waits(f"they are one incident: {provider}", one_incident)
     leading.says(
         f"{size} systems, one message: {leading.sandbox}/slack",
-        "Take it: click [bold]Acknowledge[/] under that message. Nobody is reminded from then on.",
+        "Click [bold]Acknowledge[/] under that message. From then on nobody is reminded.",
     )
 
     async def acknowledged() -> str | None:

@@ -92,7 +92,7 @@ class _Seeder:
             return
         self._lost = await self._patiently(lambda: self._memory.lost(self._client))
         if self._lost is not None:
-            self._say("this Prefect is new: what operators had set before comes back")
+            self._say("this Prefect is new: what operators had set before is restored")
             self._lost, problems = await prefect_settings.put_documents_back(
                 self._client, self._lost
             )
@@ -183,7 +183,9 @@ class _Seeder:
         for name, found in there.items():
             if deployments.is_gone(found, name):
                 await self._patiently(partial(self._client.delete_deployment, found.id))
-                self._console.print(f"deployment {name}: gone, as its flow is", markup=False)
+                self._console.print(
+                    (f"deployment {name}: deleted, because its flow no longer exists"), markup=False
+                )
         side_by_side = asyncio.Semaphore(AT_ONCE)
 
         async def bring(deployment: project.Wanted) -> None:
@@ -279,8 +281,8 @@ class _Seeder:
                 status = error.response.status_code
                 if status in {401, 403}:
                     raise UserError(
-                        f"Prefect at {self._url} refuses us ({status}): check PREFECT_API_KEY, "
-                        "or PREFECT_API_AUTH_STRING"
+                        f"Prefect at {self._url} refuses access ({status}): check "
+                        "PREFECT_API_KEY, or PREFECT_API_AUTH_STRING"
                     ) from None
                 if status < 500 and status not in {408, 429}:
                     text = error.response.text[:300]

@@ -20,10 +20,14 @@ def _key() -> None:
 
 @app.command("add")
 def add_command(
-    name: Annotated[str, typer.Argument(help="Who will use it, such as “product”.")],
+    name: Annotated[str, typer.Argument(help="Who will use the key, such as “product”.")],
     scope: Annotated[
         list[str] | None,
-        typer.Option("--scope", metavar="S", help="What it may do; repeat it. Default: all."),
+        typer.Option(
+            "--scope",
+            metavar="S",
+            help="What the key may do; may be repeated. Default: every scope.",
+        ),
     ] = None,
 ) -> None:
     """Make a key and print it alone on the last line. It can't be shown again.
@@ -38,7 +42,7 @@ def add_command(
       linekeeper key add dashboard --scope connections:read
     """
     made = asyncio.run(_add(name, scope or []))
-    typer.echo(f"The key {name!r}. Keep it now: only its hash is stored.")
+    typer.echo(f"The key {name!r}. Copy it now: only its hash is stored.")
     typer.echo(made)
 
 

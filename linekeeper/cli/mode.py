@@ -22,7 +22,7 @@ _Connections = Annotated[
     typer.Option("--connection", help="A name, Customer · System, or key; may be repeated."),
 ]
 _Customers = Annotated[
-    list[str] | None, typer.Option("--customer", help="All systems of a customer; also to come.")
+    list[str] | None, typer.Option("--customer", help="All systems of a customer, future ones too.")
 ]
 _Tags = Annotated[list[str] | None, typer.Option("--tag", help="All connections with this tag.")]
 _Apps = Annotated[list[str] | None, typer.Option("--app", help="All connections of this app.")]
@@ -31,7 +31,7 @@ _Stop = Annotated[
     bool,
     typer.Option(
         "--stop-renewing",
-        help="Observe also what Linekeeper renews tokens of; they end with nobody renewing them.",
+        help="Also observe connections whose tokens Linekeeper renews; those tokens then expire.",
     ),
 ]
 
@@ -54,7 +54,8 @@ def _mode() -> None:
 @app.command("show")
 def show_command(
     connection: Annotated[
-        str | None, typer.Argument(metavar="[CONNECTION]", help="Why this one is as it is.")
+        str | None,
+        typer.Argument(metavar="[CONNECTION]", help="The connection whose mode is explained."),
     ] = None,
 ) -> None:
     """Show every rule, or which mode holds for a connection and why.
@@ -83,7 +84,7 @@ def set_command(
         bool | None,
         typer.Option(
             "--notify-customers/--no-notify-customers",
-            help="Whether their customers are written to.",
+            help="Whether their customers are notified.",
         ),
     ] = None,
     dry_run: _DryRun = False,
@@ -154,7 +155,7 @@ async def _show(connection: str | None) -> list[str]:
             written = "are" if found.notify_customers else "are not"
             return [
                 f"{found.label}: {found.mode}, by {found.mode_by}.",
-                f"Its customers {written} written to, by {found.notify_by}.",
+                f"Its customers {written} notified, by {found.notify_by}.",
             ]
         async with rt.store.read() as session:
             rules = await load_rules(session)

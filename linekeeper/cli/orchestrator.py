@@ -217,8 +217,8 @@ class PrefectOrchestrator:
             status = error.response.status_code
             if status in {401, 403}:
                 raise OrchestratorUnavailable(
-                    f"{where} refuses us ({status}): check PREFECT_API_KEY, "
-                    "or PREFECT_API_AUTH_STRING"
+                    f"{where} refuses access ({status}): check PREFECT_API_KEY, or "
+                    "PREFECT_API_AUTH_STRING"
                 ) from None
             if status >= 500 or status in _AWAY:
                 raise OrchestratorUnavailable(f"{where} answered {status}") from None

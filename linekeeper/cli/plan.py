@@ -120,7 +120,7 @@ def _show_requirements(asked: "Requirements") -> None:
             typer.echo(f"  {system.name}: {port.port} {port.speaks}, {port.use}")
     if asked.network is not None:
         network = asked.network
-        typer.echo(f"Makini comes from {', '.join(network.networks)}")
+        typer.echo(f"Makini's addresses are {', '.join(network.networks)}")
         typer.echo(f"  (of {network.dated}, {network.source}: verify them with Makini)")
 
 

@@ -28,7 +28,10 @@ def preflight_command(
         str,
         typer.Option(
             metavar="HOST:PORT",
-            help="From outside: a place that is open, to see that this machine gets out.",
+            help=(
+                "From outside: an address that is open, to verify that this machine reaches the "
+                "internet."
+            ),
         ),
     ] = "api.makini.io:443",
     bundle: Annotated[

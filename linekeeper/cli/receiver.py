@@ -8,7 +8,7 @@ import typer
 def receiver_command(
     *,
     workers: Annotated[
-        int, typer.Option(min=1, max=64, metavar="N", help="Processes that share the port.")
+        int, typer.Option(min=1, max=64, metavar="N", help="How many processes share the port.")
     ] = 1,
 ) -> None:
     """Take webhooks until Ctrl-C or SIGTERM; each is durable before it is answered."""

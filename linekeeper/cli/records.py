@@ -43,7 +43,7 @@ def export_command(
     ] = Path("-"),
     *,
     deleted: Annotated[
-        bool, typer.Option("--deleted", help="With the records that are deleted.")
+        bool, typer.Option("--deleted", help="Include records that are deleted.")
     ] = False,
 ) -> None:
     """Write the index as NDJSON: one record a line, with Makini's JSON where bodies are kept.
@@ -75,7 +75,10 @@ def purge_command(
     *,
     yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
     confirm: Annotated[
-        str, typer.Option(metavar="CONNECTION", help="The same again. Without it you are asked.")
+        str,
+        typer.Option(
+            metavar="CONNECTION", help="The name again, to confirm. Without it you are asked."
+        ),
     ] = "",
 ) -> None:
     """Forget what the index, with its bodies and feed, holds of one connection.

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 
 def restore_command(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="What `linekeeper backup` wrote.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A file that `linekeeper backup` wrote.")
+    ],
     *,
     accept_unsigned: Annotated[
         bool,

@@ -33,7 +33,7 @@ def sandbox_command(
         int | None,
         typer.Option(min=1, max=65535, help="Default: LINEKEEPER_SANDBOX_PORT, or 8643."),
     ] = None,
-    records: Annotated[int, typer.Option(min=0, help="Records a connection.")] = 200,
+    records: Annotated[int, typer.Option(min=0, help="Records per connection.")] = 200,
     webhook_url: Annotated[
         str | None,
         typer.Option(

@@ -14,12 +14,14 @@ from linekeeper.store.engine import chunked
 if TYPE_CHECKING:
     from linekeeper.access.custody import Handed, Result
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="Tokens in and out, in bulk.")
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help=("Import and export tokens in bulk.")
+)
 
 
 @app.callback()
 def _tokens() -> None:
-    """Tokens in and out, in bulk."""
+    """Import and export tokens in bulk."""
 
 
 @app.command("import")
@@ -39,7 +41,7 @@ def import_command(
     refused = [result for result in results if result.custody is None]
     for result in refused:
         typer.echo(f"{result.connection}: {result.error}", err=True)
-    typer.echo(f"{len(results) - len(refused)} tokens taken, {len(refused)} refused")
+    typer.echo(f"{len(results) - len(refused)} tokens imported, {len(refused)} refused")
     if refused:
         raise typer.Exit(1)
 

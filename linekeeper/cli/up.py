@@ -28,7 +28,10 @@ def up_command(
         bool | None,
         typer.Option(
             "--sandbox/--no-sandbox",
-            help="Start a Makini and a Slack of its own. Default: if no Makini is configured.",
+            help=(
+                "Start a sandbox: a Makini and a Slack on this machine. Default: only if no "
+                "Makini is configured."
+            ),
             show_default=False,
         ),
     ] = None,

@@ -116,13 +116,17 @@ class AlertFields(Fields):
     """What is the same in the core and in the block's form."""
 
     time_zone: str = Field(
-        default="UTC", title="Time zone", description="Of the hours and days below: Europe/Berlin."
+        default="UTC",
+        title="Time zone",
+        description="The time zone of the hours and days below, such as Europe/Berlin.",
     )
     quiet_hours: str = Field(
         default="",
         title="Quiet hours in Slack",
-        description="22:00-07:00, say; empty: none. What is critical passes; the rest is one "
-        "message in the morning.",
+        description=(
+            "Such as 22:00-07:00; empty: none. Critical incidents are notified at any hour; all "
+            "others come as one message in the morning."
+        ),
     )
     quiet_days: str = Field(
         default="", title="Quiet days in Slack", description="sat, sun, say; empty: none."
@@ -132,33 +136,40 @@ class AlertFields(Fields):
         ge=0,
         le=1440,
         title="Alert delay (minutes)",
-        description="What is over sooner is recorded, not notified. 0: everything is notified at "
-        "once, and what is critical always is.",
+        description=(
+            "An incident that is resolved sooner is recorded, not notified. 0: every incident is "
+            "notified at once. Critical ones always are."
+        ),
     )
     remind_hours: float = Field(
         default=4,
         gt=0,
         title="First reminder after (hours)",
-        description="In the thread, calling the owner, unless somebody has acknowledged it.",
+        description=(
+            "The reminder is posted in the thread and mentions the owner, unless somebody has "
+            "acknowledged the incident."
+        ),
     )
     remind_growth: float = Field(
         default=2,
         ge=1,
         title="Backoff multiplier",
-        description="Each gap between reminders is so many times the one before ...",
+        description="Each interval between reminders is this many times the one before ...",
     )
     remind_max_hours: float = Field(
         default=24,
         gt=0,
-        title="Longest gap (hours)",
+        title="Longest interval (hours)",
         description="... and never longer than this.",
     )
     escalate_minutes: float = Field(
         default=60,
         ge=0,
         title="Escalate after (minutes)",
-        description="What nobody has acknowledged by then is shown in the channel again, and sent "
-        "to the fallback channels.",
+        description=(
+            "An incident that nobody has acknowledged by then is shown in the channel again and "
+            "sent to the fallback channels."
+        ),
     )
     escalate_from: Literal["low", "normal", "critical", "never"] = Field(
         default="critical",
@@ -169,12 +180,12 @@ class AlertFields(Fields):
         default=20,
         ge=1,
         title="First messages an hour",
-        description="At most so many in Slack; what is beyond is one message.",
+        description="At most this many in Slack; the incidents beyond them share one message.",
     )
     elsewhere_quiet_hours: str = Field(
         default="",
         title="Quiet hours of fallback channels",
-        description="As above; what is critical passes, the rest waits.",
+        description="As above: critical incidents are sent at any hour, all others wait.",
     )
     elsewhere_quiet_days: str = Field(
         default="", title="Quiet days of fallback channels", description="As above."

@@ -128,22 +128,31 @@ class AppFields(Fields):
         "rest.",
     )
     timeout_seconds: float = Field(
-        default=15.0, gt=0, title="Time-out (seconds)", description="Of one call to Makini."
+        default=15.0,
+        gt=0,
+        title="Time-out (seconds)",
+        description="The deadline of one call to Makini.",
     )
     per_page: int = Field(
-        default=100, ge=1, le=500, title="Page size", description="Entries a page of a listing."
+        default=100,
+        ge=1,
+        le=500,
+        title="Page size",
+        description="How many entries a page of a listing has.",
     )
     paging: Paging = Field(
         default="page",
         title="Paging",
-        description="What is asked for first on every listing. With cursor an answer that says "
-        "nothing of a next page is the last.",
+        description=(
+            "The style that is asked for first on every listing. With cursor, an answer that "
+            "names no next page is the last."
+        ),
     )
     since: SinceFilter = Field(
         default="filter",
         title="Changed-since parameter",
-        description="How a listing is narrowed to what changed: filter[updatedAt:gteq], or "
-        "modified_after.",
+        description="The parameter that narrows a listing to what changed: "
+        "filter[updatedAt:gteq], or modified_after.",
     )
     connection_field: Literal["key", "id"] = Field(
         default="key",

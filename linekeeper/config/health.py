@@ -18,37 +18,49 @@ class HealthFields(Fields):
         default=3,
         ge=1,
         title="Misses until unreachable",
-        description="So many failing probes in a row make a connection unreachable.",
+        description="This many failed probes in a row make a connection unreachable.",
     )
     flap_falls: int = Field(
         default=3,
         ge=2,
         title="Flap threshold",
-        description="So many falls from healthy within the window below are flapping: degraded.",
+        description=(
+            "This many falls from healthy within the window below are flapping: the connection "
+            "is degraded."
+        ),
     )
     flap_window_minutes: float = Field(
-        default=60, gt=0, title="Flapping window (minutes)", description="Falls are counted in it."
+        default=60,
+        gt=0,
+        title="Flapping window (minutes)",
+        description="The time in which falls are counted.",
     )
     flap_quiet_minutes: float = Field(
         default=30,
         gt=0,
         title="Quiet after flapping (minutes)",
-        description="A flapping connection is healthy again after so long without a fall.",
+        description="A flapping connection is healthy again after this long without a fall.",
     )
     reopen_minutes: float = Field(
         default=60,
         ge=0,
         title="Reopen within (minutes)",
-        description="A fall so soon after a resolve reopens the same incident and message.",
+        description=(
+            "A fall this soon after an incident was resolved reopens the same incident and message."
+        ),
     )
     slow_seconds: float = Field(
         default=10,
         gt=0,
         title="Slow above (seconds)",
-        description="Median of the last probes above which a connection is degraded.",
+        description="A connection is degraded while the median of its last probes is above this.",
     )
     slow_samples: int = Field(
-        default=5, ge=1, le=20, title="Probes in the median", description="How many are looked at."
+        default=5,
+        ge=1,
+        le=20,
+        title="Probes in the median",
+        description="How many of the last probes the median is taken of.",
     )
     stale_sync_hours: float = Field(
         default=24,
@@ -60,7 +72,7 @@ class HealthFields(Fields):
         default=5,
         ge=2,
         title="Root cause from (connections)",
-        description="So many connections of one provider failing alike are one incident ...",
+        description="This many connections of one provider that fail alike are one incident ...",
     )
     root_cause_share: float = Field(
         default=0.5,
@@ -73,32 +85,34 @@ class HealthFields(Fields):
         default=10,
         ge=0,
         title="Root cause within (minutes)",
-        description="So many of one provider falling within it are one incident too.",
+        description="This many of one provider that fall within this time are one incident too.",
     )
     remind_hours: float = Field(
         default=4,
         gt=0,
         title="Red again after (hours)",
-        description="A sweep fails again for an incident nobody acknowledged for so long.",
+        description=(
+            "A sweep fails again for an incident that nobody has acknowledged for this long."
+        ),
     )
     login_check_hours: float = Field(
         default=24,
         ge=0,
         title="Login check every (hours)",
-        description="A login that nothing was read with for so long is tested by reading one "
+        description="A login that nothing was read with for this long is tested by reading one "
         "record, in mode manage and where a token is held; 0: never.",
     )
     failing_calls: int = Field(
         default=3,
         ge=1,
         title="Refused calls of the product",
-        description="So many in a row contradict a good word of Makini's.",
+        description="This many in a row contradict a good status of Makini's.",
     )
     failing_minutes: float = Field(
         default=60,
         gt=0,
         title="Refused calls count for (minutes)",
-        description="So long after the last one the product's refused calls count.",
+        description="For how long after the last one the product's refused calls count.",
     )
 
 

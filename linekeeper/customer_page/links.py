@@ -95,7 +95,7 @@ async def mail_link(rt: Runtime, name: str, *, by: str, now: datetime) -> Mailed
             for app in serving or configuration.apps.values()
         ):
             raise NotMailed(
-                "customers are not written to: switch on *Notify customers* in the block Makini "
+                "customers are not notified: switch on *Notify customers* in the block Makini "
                 "App, or pass the link on that `linekeeper customer link` prints"
             )
         addresses = await recipients(session, customer.id)

@@ -139,15 +139,15 @@ def nearest(wanted: str, everything: Sequence[Named]) -> str:
     """What to say of a name that nobody has: those that come near it. Pure."""
     if not everything:
         return (
-            f"no connection answers to {wanted!r}: none is known yet. "
-            "Run the deployment adopt (or wait for the next health-sweep)"
+            f"no connection matches {wanted!r}: none is known yet. Run the deployment adopt (or "
+            "wait for the next health-sweep)"
         )
     names = {fold(text): named.label for named in everything for text in (named.label, named.name)}
     close = difflib.get_close_matches(fold(wanted), list(names), n=5, cutoff=0.3)
     offers = list(dict.fromkeys(names[match] for match in close))
     if not offers:
         offers = sorted(named.label for named in everything)[:5]
-    return f"no connection answers to {wanted!r}. The nearest: {'; '.join(offers)}"
+    return f"no connection matches {wanted!r}. The nearest: {'; '.join(offers)}"
 
 
 async def recipients(session: AsyncSession, customer_id: str) -> list[str]:

@@ -62,7 +62,7 @@ async def connections_without_token(
             False: "lend them (linekeeper tokens import), or set the mode to manage (the next "
             "sweep mints them)",
             True: "the table of the last sweep says why Makini gave none; "
-            "linekeeper connection add takes one by hand",
+            "linekeeper connection add stores one by hand",
         }
         findings.append(
             warn(

@@ -24,14 +24,14 @@ CAUSES: Mapping[Cause, Entry] = {
     Cause.webhook_lost: Entry(
         HopName.webhook,
         Party.makini,
-        "Nothing for this record. If it repeats, show Makini's support the trust figures of this "
-        "connection.",
+        "There is nothing to do for this record. If it repeats, show Makini's support the trust "
+        "figures of this connection.",
     ),
     Cause.webhook_late: Entry(
         HopName.webhook,
         Party.makini,
-        "Nothing for this record. Makini's sync interval, or its retries after we did not answer, "
-        "explain a delay.",
+        "There is nothing to do for this record. Makini's sync interval, or its retries after we "
+        "did not answer, explain a delay.",
     ),
     Cause.webhooks_never: Entry(
         HopName.webhook,
@@ -46,7 +46,7 @@ CAUSES: Mapping[Cause, Entry] = {
     Cause.our_outage: Entry(
         HopName.webhook,
         Party.us,
-        "Nothing for this record. Look why the receiver was away in that time.",
+        "There is nothing to do for this record. Look why the receiver was away in that time.",
     ),
     Cause.unrouted: Entry(
         HopName.read,
@@ -69,7 +69,7 @@ CAUSES: Mapping[Cause, Entry] = {
         Party.us,
         "Wait for the next attempt. If it goes on, look at the connection's page.",
     ),
-    Cause.stale: Entry(None, Party.nobody, "Nothing: a newer state is in effect."),
+    Cause.stale: Entry(None, Party.nobody, "There is nothing to do: a newer state is in effect."),
     Cause.deferred_login: Entry(HopName.read, Party.customer, _LOGIN),
     Cause.deferred_unreachable: Entry(HopName.read, Party.customer, _WHEN_REACHABLE),
     Cause.deferred_without_token: Entry(
@@ -96,7 +96,8 @@ CAUSES: Mapping[Cause, Entry] = {
     Cause.deleted: Entry(
         None,
         Party.nobody,
-        "Nothing, unless the customer did not delete it: the deployment deletions can undo it.",
+        "There is nothing to do, unless the customer did not delete it: the deployment deletions "
+        "can undo it.",
     ),
     Cause.deletion_held: Entry(HopName.poll, Party.us, "Decide in the deployment deletions."),
     Cause.outside_window: Entry(
@@ -182,19 +183,19 @@ CAUSES: Mapping[Cause, Entry] = {
         "Wait for the end of the quiet hours, or change them in the AlertPolicy block.",
     ),
     Cause.held_alike: Entry(
-        HopName.policy, Party.us, "Nothing: it is decided whether it is one root cause."
+        HopName.policy, Party.us, "Wait a moment: Linekeeper decides whether it is one root cause."
     ),
     Cause.held_lasting: Entry(
-        HopName.policy, Party.us, "Nothing: it is notified if the trouble lasts (AlertPolicy)."
+        HopName.policy, Party.us, "Wait: it is notified if the trouble lasts (AlertPolicy)."
     ),
     Cause.held_cap: Entry(
         HopName.policy,
         Party.us,
-        "Nothing: the cap of first messages an hour (AlertPolicy) frees it.",
+        "Wait: it is sent when the hour's cap of first messages (AlertPolicy) allows it.",
     ),
     Cause.merged: Entry(None, Party.nobody, "Ask about the incident in which it goes on."),
     Cause.never_notified: Entry(
-        HopName.policy, Party.us, "Nothing: the incident's timeline has it."
+        HopName.policy, Party.us, "There is nothing to do: the incident's timeline has it."
     ),
     Cause.slack_unconfigured: Entry(
         HopName.delivered, Party.us, "Fill in the SlackChannel block (docs/slack.md)."
@@ -206,7 +207,9 @@ CAUSES: Mapping[Cause, Entry] = {
         HopName.delivered, Party.us, "Look whether the consumer runs and the channel answers."
     ),
     Cause.message_suppressed: Entry(
-        HopName.policy, Party.us, "Nothing: a newer message, or the policy, made it needless."
+        HopName.policy,
+        Party.us,
+        "There is nothing to do: a newer message, or the policy, made it superfluous.",
     ),
 }
 

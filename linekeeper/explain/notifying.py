@@ -218,7 +218,7 @@ async def why_unasked(
             found.append(f"{name}: nobody is asked to log in, for it is in mode observe by {why}")
         elif not held.notify_customers:
             why = _reason(by_notify, app.name)
-            found.append(f"{name}: its customer is not written to, by {why}")
+            found.append(f"{name}: its customer is not notified, by {why}")
     return tuple(found)
 
 

@@ -2,10 +2,10 @@
 
 Absence is not evidence (DESIGN "True before green"): a list that lacks most of what is known, or
 fewer connections than its own total, looks truncated, and nothing is concluded from it until a
-person accepts it. A connection missing from two whole lists, whose own calls were refused between
-them (the sweep asks each whose token it has), has disappeared at Makini. Two lists of the same
-minutes may have the same flaw: they count as two where they are `APART`, or where Makini refuses to
-renew the token. Linekeeper did not order that, so `disappeared_at` makes it an incident
+person accepts it. A connection missing from two complete lists, whose own calls were refused
+between them (the sweep asks each whose token it has), has disappeared at Makini. Two lists of the
+same minutes may have the same flaw: they count as two where they are `APART`, or where Makini
+refuses to renew the token. Linekeeper did not order that, so `disappeared_at` makes it an incident
 (`linekeeper.incidents.conclude`).
 """
 
@@ -32,7 +32,7 @@ UNASKABLE = timedelta(days=1)
 no list had for so long, and whose answers can't be read, is gone as well."""
 APART = timedelta(minutes=4)
 """Of two lists, both of a sweep; a run taken twice reads two in the same minutes."""
-_EVIDENCE = {False: "missing from two whole lists", True: "missing, and accepted as gone"}
+_EVIDENCE = {False: "missing from two complete lists", True: "missing, and accepted as gone"}
 _AT_ONCE = 10_000
 
 

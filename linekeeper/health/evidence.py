@@ -118,6 +118,8 @@ class Judged:
     lifecycle: str = ""
     misses: int = 0
     observed_at: datetime | None = None
+    degraded_by: str = ""
+    """The one cause, while it is degraded: `sync_failing`, `sync_stale`, `slow` or `flapping`."""
     falls: tuple[datetime, ...] = ()
     """When it fell from healthy, within the flap window."""
     trouble_at: datetime | None = None
@@ -219,7 +221,7 @@ def without_proof(observation: Observation) -> Observation:
         observation,
         outcome=Outcome.doubted,
         message="Makini refuses the token, and its list lacks the connection: the connection is "
-        "gone there, or its login is lost. The next whole list decides.",
+        "gone there, or its login is lost. The next complete list decides.",
     )
 
 

@@ -227,7 +227,9 @@ def _answered(previous: Judged, observation: Observation, policy: HealthPolicy) 
     )
     failing = observation.outcome is Outcome.sync_failing
     own = Health.degraded if slow or stale or failing else Health.healthy
-    state = replace(previous, own=own, misses=0, latencies=latencies)
+    causes = {"sync_failing": failing, "sync_stale": stale, "slow": slow}
+    cause = next((cause for cause, holds in causes.items() if holds), "")
+    state = replace(previous, own=own, misses=0, latencies=latencies, degraded_by=cause)
     if observation.source not in CACHED:
         # What is stronger than a cached word answers for the product's refused calls as well.
         state = replace(state, refusals=0, refused_at=None)
@@ -261,12 +263,14 @@ def _concluded(
         quiet_since = trouble_at or at
         if at - quiet_since < timedelta(minutes=policy.flap_quiet_minutes):
             health = Health.degraded
+            state = replace(state, degraded_by="flapping")
             falls = state.falls or falls
         else:
             falls = ()
     return replace(
         state,
         health=health,
+        degraded_by=state.degraded_by if health is Health.degraded else "",
         observed_at=at if dated else previous.observed_at,
         falls=falls,
         trouble_at=trouble_at,

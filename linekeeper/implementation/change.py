@@ -235,7 +235,7 @@ class _Edit:
             raise PlanError("to", "say to whom: a person, or us, customer, makini")
         if not self.wanted.gate.strip():
             if to in OWNERS:
-                raise PlanError("to", "an implementation belongs to a person of ours")
+                raise PlanError("to", "an implementation belongs to a person of your team")
             for row in self.standing.gates.values():
                 if row.assignee == implementation.owner and row.status not in SETTLED:
                     row.assignee = to

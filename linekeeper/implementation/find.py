@@ -44,7 +44,7 @@ async def find_implementation(session: AsyncSession, wanted: str) -> str:
     titles = {_fold(row[2]): row[2] for row in rows}
     near = difflib.get_close_matches(folded, list(titles), n=5, cutoff=0.3) or sorted(titles)[:5]
     offered = "; ".join(titles[key] for key in near)
-    raise NoSuchImplementation(f"no implementation answers to {wanted!r}. The nearest: {offered}")
+    raise NoSuchImplementation(f"no implementation matches {wanted!r}. The nearest: {offered}")
 
 
 def find_gate(standing: Standing, wanted: str) -> Gate:

@@ -71,7 +71,7 @@ def _actual(facts: dict[str, Any]) -> str:
     kept = {None: "", True: ", as committed", False: f", committed was {facts.get('committed')}"}
     on_hold = f", {facts['on_hold']:g} on hold" if facts.get("on_hold") else ""
     return (
-        f"Live since **{facts.get('live')}**{kept[facts.get('kept')]}; planned was "
-        f"{facts.get('planned')}. It took {facts.get('days')} working days of "
-        f"{facts.get('days_planned')} planned{on_hold}."
+        f"Live since **{facts.get('live')}**{kept[facts.get('kept')]}; the plan was "
+        f"{facts.get('planned')}. It took {facts.get('days')} working days; "
+        f"{facts.get('days_planned')} were planned{on_hold}."
     )

@@ -85,7 +85,7 @@ def end_run(row: Gate, at: datetime) -> Message | None:
         return None
     answer = {
         "outcome": "done",
-        "evidence": "Settled elsewhere",  # the form takes no answer without one
+        "evidence": "Already settled",  # the form takes no answer without one
         "note": "",
         "whose_turn": "us",
         "by": "Linekeeper",

@@ -39,7 +39,9 @@ class Trouble:
         """What is wrong, and what ends it."""
         return {
             "reauthorization_required": "The customer has to log in again.",
-            "inactive": "Makini refuses the connection: credits, or not allowed.",
+            "inactive": (
+                "Makini refuses the connection: its credits have run out, or access is not allowed."
+            ),
             "disconnected": "The connection was disconnected: it has to be connected anew.",
         }.get(self.health, f"The connection is {self.health}.")
 
@@ -182,7 +184,7 @@ def _preflight(standing: Standing, _: ImplementationSystem | None, evidence: Evi
         latest.append(last.at)
         through = " through the VPN tunnel" if system.vpn and vantage == "allowlisted" else ""
         said.append(f"{system.target} from {vantage}{through}")
-    return Proof(min(latest), f"Preflight found nothing: {', '.join(dict.fromkeys(said))}.")
+    return Proof(min(latest), f"Preflight found no problem: {', '.join(dict.fromkeys(said))}.")
 
 
 def _instance(standing: Standing, _: ImplementationSystem | None, evidence: Evidence) -> _Found:
@@ -210,7 +212,7 @@ def _token(_: Standing, system: ImplementationSystem | None, evidence: Evidence)
     if isinstance(one, Lack):
         return one
     if not one.has_token:
-        return Lack("It is connected, but there is no token of ours.")
+        return Lack("It is connected, but Linekeeper holds no token for it.")
     if one.health not in _WELL or one.last_good_at is None:
         return Lack(f"The connection is {health_name(one.health)}.")
     set_up = evidence.set_up.get(system.id if system else "")
@@ -252,7 +254,7 @@ def _reconciled(_: Standing, system: ImplementationSystem | None, evidence: Evid
     if one.polled_at is None:
         return Lack(one.poll_trouble or "It was not reconciled yet.")
     if one.drift:
-        return Lack(f"The last reconciliation found {one.drift} that the webhooks did not bring.")
+        return Lack(f"The last reconciliation found {one.drift} that the webhooks missed.")
     return Proof(one.polled_at, "The last reconciliation found no drift.")
 
 

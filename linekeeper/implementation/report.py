@@ -94,7 +94,7 @@ def _in_trouble(progress: Progress, links: Links) -> Iterable[str]:
             f"{escape(trouble.sentence)}" + (f" [{what}]({url})" if url else "")
         )
     yield "\n".join(lines)
-    yield "What came with this implementation raises no alert and no mail before its go-live."
+    yield "Before the go-live these connections cause no alert and no mail."
 
 
 def _open(progress: Progress, links: Links) -> Iterable[str]:

@@ -246,7 +246,10 @@ def _ended(incident: Open, fleet: Mapping[str, Who], now: datetime) -> IncidentC
         return IncidentChange(incident.id, "resolved", text)
     lost = [member for member in incident.members if fleet[member].disappeared_at is not None]
     if lost:
-        text = f"Nothing is known of it any more: {_names(lost, fleet)} disappeared at Makini"
+        text = (
+            f"{_names(lost, fleet)} disappeared at Makini, so nothing more is known about this "
+            "problem"
+        )
         return IncidentChange(incident.id, "merged", text)
     return IncidentChange(
         incident.id, "resolved", f"Resolved after {duration(now - incident.opened_at)}"

@@ -26,149 +26,171 @@ _KINDS = {
     "unreachable": Words(
         health_name("unreachable"),
         "The customer's system, or Makini's way to it, does not answer. The login is not in doubt.",
-        "Probed every sweep; resolves by itself when it answers.",
+        "Linekeeper probes it in every sweep, and resolves this incident when it answers.",
     ),
     "inactive": Words(
         health_name("inactive"),
-        "Makini has switched the connection off: not enough credits.",
+        "Makini has switched the connection off, because there are not enough credits.",
         "Add credits in Makini and activate the connection there; the next sweep resolves this.",
     ),
     "degraded": Words(
         health_name("degraded"),
-        "It answers, but slowly, with an old sync, or it keeps falling over.",
-        "Probed every sweep; resolves by itself after a quiet while.",
+        "It answers, but it is slow, its sync is failing or old, or it is flapping.",
+        "Linekeeper probes it in every sweep, and resolves this incident once the cause is gone.",
     ),
     "unknown": Words(
         health_name("unknown"),
-        "Whether it works is unknown: what Makini answers about its state is nothing that "
-        "Linekeeper knows, or the evidence contradicts itself. It counts as unhealthy.",
-        "Looked at in every sweep; resolves by itself once the evidence is good and agrees.",
+        "Whether it works is unknown: Makini reports a status that Linekeeper does not know, or "
+        "the evidence contradicts itself. It counts as unhealthy.",
+        "Linekeeper checks it in every sweep, and resolves this incident once the evidence is "
+        "good and agrees.",
     ),
     "list_failed": Words(
         "can't be read",
         "Makini's list of connections can't be read: the fleet is not being watched.",
-        "Asked again every sweep; resolves by itself when the list comes back. "
-        "If Makini refuses the login, correct the client id and secret in the MakiniApp block.",
+        "Linekeeper asks again in every sweep, and resolves this incident when the list can be "
+        "read. If Makini refuses the login, correct the client id and secret in the MakiniApp "
+        "block.",
     ),
     "list_truncated": Words(
         "looks truncated",
         "The connection list looks truncated. Nothing was changed: tokens are issued as before.",
-        "Read again every sweep; resolves by itself when the list is whole. If the connections "
-        "are gone for good, run adopt with Accept what is missing.",
+        "Linekeeper reads it again in every sweep, and resolves this incident when the list is "
+        "complete. If the connections are gone for good, run adopt with Accept what is missing.",
     ),
     "certificate_ending": Words(
         "",
         "The certificate of the customer's system ends. After that Makini can't reach it.",
-        "Ask the customer's IT to renew it, then run preflight: that resolves it. This comes 30, "
-        "14 and 3 days ahead.",
+        "Ask the customer's IT to renew it, then run preflight, which resolves this incident. It "
+        "is announced 30, 14 and 3 days ahead.",
     ),
     "preflight_outdated": Words(
         "report outdated",
-        "Nobody has checked for a month whether the system can be reached, as was verified once.",
-        "Run preflight from there, or import the customer's new report; that resolves it.",
+        "The last verified check that the system can be reached is more than a month old.",
+        "Run preflight from there, or import the customer's new report; either resolves this "
+        "incident.",
     ),
     "login_ending": Words(
         "",
         "The stored login ends soon, and Makini refuses to renew it without the customer.",
-        "Resolves by itself once the customer has logged in through a connect link (run connect); "
-        "after the end it becomes Reauthorization required.",
+        "Send the customer a connect link (run connect). The login resolves this incident; "
+        "without one it becomes Reauthorization required at the end.",
     ),
     "disconnected": Words(
         "disappeared at Makini",
-        "Two whole connection lists lack it, and nobody disconnected it here. Every call on this "
-        "connection fails, and the product gets no token for it.",
-        "Resolves by itself when Makini lists it again. If it is gone for good, run disconnect, or "
-        "adopt with Accept what is missing; a new login makes a new connection.",
+        "Two complete connection lists do not contain it, and nobody disconnected it here. Every "
+        "call on this connection fails, and the product gets no token for it.",
+        "Linekeeper resolves this incident when Makini lists the connection again. If it is gone "
+        "for good, run disconnect, or adopt with Accept what is missing; a new login makes a new "
+        "connection.",
     ),
     "entity_forbidden": Words(
         "",
         "Makini or the customer's system refuses to let this entity be read. The login works: "
         "nobody needs to log in.",
-        "Give the connection permission for the entity in Makini's dashboard or in the customer's "
-        "system, or take the entity out of the block's list. Linekeeper tries again by itself.",
+        "Give the connection permission for the entity in Makini's dashboard or in the "
+        "customer's system, or take the entity out of the block's list. Linekeeper tries again "
+        "automatically.",
     ),
     "entity_failing": Words(
         "",
         "This entity can't be read, though its connection answers. The login is not in doubt.",
-        "Linekeeper tries again by itself, with growing gaps of up to 6 hours, and resolves this "
-        "once it is read.",
+        "Linekeeper tries again automatically, at growing intervals of up to 6 hours, and "
+        "resolves this incident once the entity can be read.",
     ),
     "entity_unsynced": Words(
         "",
         "Makini says that its own sync of this entity failed. The connection answers, and the "
         "login is not in doubt; what is read of the entity may be old.",
-        "Resolves by itself once Makini says that it is synced again. If it goes on, start its "
-        "sync in Makini's dashboard, or ask Makini's support with the words above.",
+        "Linekeeper resolves this incident once Makini says that the entity is synced again. If "
+        "it goes on, start its sync in Makini's dashboard, or ask Makini's support with the "
+        "words above.",
     ),
     "entity_inconsistent": Words(
         "",
-        "The source lists more or fewer records than its own total says, or fewer are here.",
-        "Listed again every day, in both orders; resolves by itself once the two agree. Ask "
-        "Makini's support what limits the listing.",
+        "The source lists more or fewer records than its own total says, or the index holds fewer.",
+        "Linekeeper lists them again every day, in both orders, and resolves this incident once "
+        "the two agree. Ask Makini's support what limits the listing.",
     ),
     "records_unmatched": Words(
         "",
         "A new login made a new connection, and some of the records before can't be told from one "
         "another under their new keys. Nothing of them was deleted or announced.",
-        "Run deletions: with show it lists what waits; say which is which, and decide about those "
-        "of which too little is known. Resolves by itself when none waits any more.",
+        "Run deletions with show, which lists what waits. Say which records are the same, and "
+        "decide about those of which too little is known. Linekeeper resolves this incident when "
+        "none waits any more.",
     ),
     "canary_lost": Words(
         "",
         "A signed event that Linekeeper sent itself through the public address did not come "
         "through. Makini's webhooks probably don't either; reconcile finds what they miss.",
-        "Sent again every few minutes; resolves by itself when one comes through.",
+        "Linekeeper sends one again every few minutes, and resolves this incident when one comes "
+        "through.",
     ),
     "part_silent": Words(
         "",
         "A part of Linekeeper was killed, hangs, or does not reach the database.",
-        "Resolves by itself when the part reports again or another takes its place. "
-        "`linekeeper doctor` shows every part.",
+        "This incident resolves automatically when the part reports again or another takes its "
+        "place. `linekeeper doctor` shows every part.",
     ),
     "pool_without_worker": Words(
         "",
         "No worker starts the runs of the work pool.",
-        "Start a worker: `prefect worker start --pool linekeeper`. Resolves by itself when one "
-        "polls again.",
+        "Start a worker: `prefect worker start --pool linekeeper`. This incident resolves "
+        "automatically when one polls again.",
     ),
     "prefect_silent": Words(
         "",
         "The Prefect API does not answer the consumer.",
-        "Restart the server, or correct PREFECT_API_URL. Resolves by itself when it answers.",
+        "Restart the server, or correct PREFECT_API_URL. This incident resolves automatically "
+        "when it answers.",
     ),
     **{
         kind: Words(
             "",
             "Prefect reports that a run of Linekeeper did not do its work.",
-            "`linekeeper doctor` says whether workers and pool are well. Resolves by itself when "
-            "another run does its work.",
+            "`linekeeper doctor` says whether workers and pool are well. This incident resolves "
+            "automatically when another run succeeds.",
         )
         for kind in ("run_failed", "run_crashed", "run_late")
     },
     "pool_not_ready": Words(
         "",
         "No worker starts the runs of the work pool.",
-        "Start a worker, or resume the pool. Resolves by itself when the pool is ready.",
+        "Start a worker, or resume the pool. This incident resolves automatically when the pool "
+        "is ready.",
     ),
     "work_overdue": Words(
         "",
-        "Work that must come by regularly was not completed.",
-        "`linekeeper doctor` says why runs are late. Resolves by itself when it is completed.",
+        "Work that is due regularly was not completed.",
+        "`linekeeper doctor` says why runs are late. This incident resolves automatically when "
+        "it is completed.",
     ),
     "forward_refused": Words(
         "",
         "",
-        "Tried again with growing gaps, for three days; resolves by itself once the product takes "
-        "it.",
+        "Linekeeper tries again at growing intervals, for three days, and resolves this incident "
+        "once the product accepts it.",
     ),
     "forward_behind": Words(
         "",
         "",
-        "Tried again every 15 s, for three days; once the product is back everything follows in "
-        "order, and this resolves.",
+        "Linekeeper tries again every 15 s, for three days. Once the product is back, everything "
+        "follows in order and this incident is resolved.",
     ),
 }
-_OTHER = Words("", "", "Looked at every sweep; resolves by itself when the cause is gone.")
+_DEGRADED = {
+    "sync_failing": "The connection answers, but Makini reports that its sync fails.",
+    "sync_stale": "The connection answers, but its last successful sync is too long ago.",
+    "slow": "The connection answers, but too slowly.",
+    "flapping": "The connection is flapping: it fails and recovers again and again.",
+}
+"""What a degraded connection has, by its one cause."""
+_OTHER = Words(
+    "",
+    "",
+    "Linekeeper checks this in every sweep, and resolves this incident when the cause is gone.",
+)
 _RESOLVED = "Nothing to do."
 _LOSSES = frozenset(
     {
@@ -191,9 +213,13 @@ def headline(kind: str) -> str:
     return _KINDS.get(kind, _OTHER).headline
 
 
-def meaning(kind: str) -> str:
-    """What is wrong; empty for a kind that has only its title."""
-    return _KINDS.get(kind, _OTHER).meaning
+def meaning(kind: str, cause: str = "") -> str:
+    """What is wrong; empty for a kind that has only its title.
+
+    `cause` is the one why a connection is degraded (`Judged.degraded_by`), where it is known.
+    """
+    known = _DEGRADED.get(cause) if kind == "degraded" else None
+    return known or _KINDS.get(kind, _OTHER).meaning
 
 
 def ahead(kind: str, *, resolved: bool) -> str:

@@ -102,7 +102,7 @@ def note(text: str, page: str | None = None) -> Rendered:
 
 def _headline(view: IncidentView) -> str:
     if view.merged_into is not None:
-        return " — goes on in another incident"
+        return " — continued in another incident"
     if view.resolved_at is not None:
         return " — resolved"
     headline = words.headline(view.kind)
@@ -132,7 +132,8 @@ def _taken(view: IncidentView) -> bool:
 
 def _what(view: IncidentView, pen: Pen, now: datetime) -> list[str]:
     lines = []
-    meaning = words.meaning(view.kind)
+    only = _only(view)
+    meaning = words.meaning(view.kind, only.degraded_by if only else "")
     if meaning and view.resolved_at is None:
         lines.append(f"{pen.strong('Problem')} {meaning}")
     elif not meaning and (found := view.summary) and len(view.title) > _TITLE_SHOWN:
@@ -265,7 +266,7 @@ def _evidence(code: str | None, message: str | None, request_id: str | None, pen
 
 def _ahead(view: IncidentView, pen: Pen) -> list[str]:
     if view.merged_into is not None:
-        return [f"{pen.strong('Next step')} Followed in the message of that incident."]
+        return [f"{pen.strong('Next step')} Follow the message of that incident."]
     return [f"{pen.strong('Next step')} {_next_step(view, pen)}"]
 
 
@@ -276,14 +277,14 @@ def _next_step(view: IncidentView, pen: Pen) -> str:
             while_away = " while the system did not answer Makini" if kept.is_system_away else ""
             return (
                 f"Somebody logged in {pen.moment(kept.at)}{while_away}. That login is kept: "
-                "Linekeeper verifies it by itself as soon as it gets an answer, backfills what was "
-                "missed, and resolves this incident."
+                "Linekeeper verifies it automatically as soon as it gets an answer, backfills "
+                "what was missed, and resolves this incident."
             )
         if view.connect_url is None:
             return (
                 "The customer has to log in again. In mode manage the connect link for it "
                 "follows here; in observe Linekeeper makes none. A probe that finds the login "
-                "well resolves this incident."
+                "working resolves this incident."
             )
     return words.ahead(view.kind, resolved=view.resolved_at is not None)
 

@@ -39,7 +39,7 @@ _PAGE = (
 )
 _BUTTON = (
     '<p><a href="{url}" style="display:inline-block;background:#1d4ed8;color:#fff;'
-    'padding:.6em 1.2em;border-radius:.4em;text-decoration:none">{host}</a><br>'
+    'padding:.6em 1.2em;border-radius:.4em;text-decoration:none">{shown}</a><br>'
     '<small style="color:#4b5563;word-break:break-all">{url}</small></p>'
 )
 
@@ -105,7 +105,9 @@ def compose(
     body = _rendered(texts["body"], values, words)
     paragraphs = [part.strip() for part in re.split(r"\n\s*\n", body) if part.strip()]
     page = _PAGE.format(
-        lang=html.escape(lang), title=html.escape(subject), body="".join(map(_marked, paragraphs))
+        lang=html.escape(lang),
+        title=html.escape(subject),
+        body="".join(_marked(paragraph, str(words["button"])) for paragraph in paragraphs),
     )
     return MailText(subject, "\n\n".join(paragraphs) + "\n", page)
 
@@ -151,12 +153,12 @@ def _written(at: datetime, form: str, words: Mapping[str, Any]) -> str:
     )
 
 
-def _marked(paragraph: str) -> str:
-    """A paragraph as HTML; one that is only a link is a button."""
+def _marked(paragraph: str, button: str) -> str:
+    """A paragraph as HTML; one that is only a link becomes a button with the words `button`."""
     if _LINK.fullmatch(paragraph):
         url = html.escape(paragraph, quote=True)
         host = html.escape(paragraph.split("/")[2])
-        return _BUTTON.format(url=url, host=host)
+        return _BUTTON.format(url=url, shown=html.escape(button).format(host=host))
     lines = (html.escape(line, quote=True) for line in paragraph.splitlines())
     return f"<p>{'<br>'.join(lines)}</p>"
 

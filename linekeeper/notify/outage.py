@@ -93,7 +93,7 @@ async def decide_anew(
                 dedupe_key=OUTBOX.c.dedupe_key + literal(":") + cast(OUTBOX.c.id, String),
                 status="superseded",
                 settled_at=now,
-                error="decided anew, since Slack took no messages",
+                error="decided again, because Slack accepted no messages",
             )
         )
     return incidents

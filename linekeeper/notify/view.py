@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import quote
 
-from sqlalchemy import and_, bindparam, func, or_, select
+from sqlalchemy import and_, bindparam, func, or_, select, type_coerce
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 from sqlmodel import col
@@ -24,7 +24,7 @@ from linekeeper.store.tables import (
     IncidentConnection,
     Observation,
 )
-from linekeeper.store.types import from_row, table_of
+from linekeeper.store.types import Json, from_row, table_of
 
 MEMBERS_SHOWN = 20
 CONNECTIONS = "connections"
@@ -54,6 +54,8 @@ class MemberView:
     code: str | None = None
     message: str | None = None
     request_id: str | None = None
+    degraded_by: str = ""
+    """The one cause, while it is degraded."""
     login_kept: KeptLogin | None = None
     """Somebody has logged in, and it could not be verified yet."""
 
@@ -164,6 +166,7 @@ _SHOWN = (
         col(Connection.makini_key),
         col(Connection.provider),
         col(Connection.health),
+        type_coerce(col(Connection.judged), Json)["degraded_by"].as_string().label("degraded_by"),
         col(Connection.customer_id),
         col(Customer.name).label("customer"),
         col(Customer.owner),
@@ -280,6 +283,7 @@ async def _members(
                 provider=row.provider,
                 health=row.health,
                 kind=row.kind,
+                degraded_by=row.degraded_by or "",
                 joined_at=row.joined_at,
                 left_at=row.left_at,
                 customer_id=row.customer_id,

@@ -20,7 +20,10 @@ def main(arguments: list[str] | None = None) -> int:
         "--control",
         default=DEFAULT_CONTROL,
         metavar="HOST:PORT",
-        help="from outside: a place that is open, to see that this machine gets out",
+        help=(
+            "from outside: an address that is open, to verify that this machine reaches the "
+            "internet"
+        ),
     )
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args(arguments)

@@ -186,7 +186,7 @@ async def find_places(session: AsyncSession, wanted: str) -> list[Place]:
         labels = (
             "; ".join(sorted(place.label for place in everything)[:8]) or "none: start one first"
         )
-        raise NoSuchPlace(f"no system of an implementation answers to {wanted!r}: {labels}")
+        raise NoSuchPlace(f"no system of an implementation matches {wanted!r}: {labels}")
     return found
 
 

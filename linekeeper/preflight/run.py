@@ -71,7 +71,7 @@ def as_text(report: Report) -> str:
     elif all(map(report.passed, report.targets)):
         result = f"Proven: {PROVES[report.vantage]}"
     else:
-        result = "Nothing found, but not everything could be judged"
+        result = "No problem found, but not everything could be judged"
     lines += ["", f"{result}. {NOT_PROVEN}"]
     return "\n".join(lines)
 

@@ -118,7 +118,7 @@ _WORDS: dict[Ended, _Words] = {
     ),
     "system_away": _Words(
         "{system} does not answer",
-        "Makini took your login, but {system} does not answer Makini at the moment. It may be "
+        "Makini accepted your login, but {system} does not answer Makini at the moment. It may be "
         "switched off, or not reachable from outside your network. Your link still works: please "
         "try again once {system} is available.",
         502,
@@ -131,8 +131,9 @@ _WORDS: dict[Ended, _Words] = {
     ),
     "unlisted": _Words(
         "Your login is kept",
-        "Makini took your login, and does not show yet which connection it belongs to. We look "
-        "again within minutes, and if it works there is nothing more to do. Your link still works.",
+        "Makini accepted your login, and does not show yet which connection it belongs to. We "
+        "look again within minutes, and if it works there is nothing more to do. Your link still "
+        "works.",
         502,
     ),
 }
@@ -154,13 +155,13 @@ _KEPT: dict[Ended, _Words] = {
     "too_often": _Words(
         "Please wait a little",
         "Several logins were tried with this link within the last hour. The last one that Makini "
-        "took is kept: it is verified without your help, and if it works there is nothing more to "
-        "do. Your link still works: you can try again in an hour.",
+        "accepted is kept: it is verified without your help, and if it works there is nothing "
+        "more to do. Your link still works: you can try again in an hour.",
         429,
     ),
     "system_away": _Words(
         "{system} does not answer",
-        "Makini took your login, but {system} does not answer Makini at the moment. It may be "
+        "Makini accepted your login, but {system} does not answer Makini at the moment. It may be "
         "switched off, or not reachable from outside your network. Your login is kept: we verify "
         "it as soon as {system} is available, and if it works there is nothing more to do. Your "
         "link still works.",
@@ -168,9 +169,9 @@ _KEPT: dict[Ended, _Words] = {
     ),
     "away": _Words(
         "Makini is not available",
-        "Makini took your login, but could not be asked about it, which is not your fault. Your "
-        "login is kept: we ask again within minutes, and if it works there is nothing more to do. "
-        "Your link still works.",
+        "Makini accepted your login, but could not be asked about it, which is not your fault. "
+        "Your login is kept: we ask again within minutes, and if it works there is nothing more "
+        "to do. Your link still works.",
         502,
     ),
 }

@@ -33,7 +33,7 @@ async def echo(request: Request) -> Response:
 
 
 async def show(request: Request) -> Response:
-    """How far a canary came, and when."""
+    """Which hops a canary has passed, and when."""
     await require_key(request, SCOPE)
     rt = runtime_of(request)
     apps = (await rt.configuration()).apps

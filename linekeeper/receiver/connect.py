@@ -60,7 +60,7 @@ async def show(request: Request) -> Response:
     if link.used_at is not None:
         return page("You have logged in already", *_since_used(invitation), status=410)
     if link.expires_at <= now:
-        return page("This link is too old", *_too_old(invitation), status=410)
+        return page("This link has expired", *_too_old(invitation), status=410)
     try:
         app = await rt.app(link.app)
     except UnknownApp:

@@ -87,14 +87,16 @@ DOCUMENT: Json = {
                         **NOT_FOUND,
                         s400="Client disconnected while sending the body",
                         s413="Too long",
-                        s422="It is no report; `error` says why",
+                        s422="It is not a report; `error` says why",
                     ),
                 },
             }
         },
         "/api/connections/{connection}/mode": {
             "post": {
-                "summary": "Observe or manage it, and whether its customers are written to",
+                "summary": (
+                    "Set whether it is observed or managed, and whether its customers are notified"
+                ),
                 "description": "Scope `mode:write`. `mode` and the rest are as the connection "
                 "stands afterwards, in a dry run as it stands.",
                 "security": BEARER,
@@ -104,15 +106,17 @@ DOCUMENT: Json = {
                     "content": {"application/json": {"schema": MODE}},
                 },
                 "responses": {
-                    "200": answer("What it comes to", MODE_RESULT),
+                    "200": answer("What follows from it", MODE_RESULT),
                     **errors_of(
                         **KEY_ERRORS,
                         **NOT_FOUND,
                         s400="Client disconnected while sending the body",
-                        s409="Linekeeper renews its tokens, and nobody would any more; or its app "
-                        "isn't configured",
+                        s409=(
+                            "Linekeeper renews its tokens, and nobody would afterwards; or its "
+                            "app isn't configured"
+                        ),
                         s413="Too long",
-                        s422="It says nothing that could hold; `error` says why",
+                        s422="The request is invalid; `error` says why",
                     ),
                 },
             }
@@ -128,12 +132,12 @@ DOCUMENT: Json = {
                     "content": {"application/json": {"schema": HANDED}},
                 },
                 "responses": {
-                    "200": answer("What became of each, in order", TAKEN),
+                    "200": answer("The result for each, in order", TAKEN),
                     **errors_of(
                         **KEY_ERRORS,
-                        s400="The body broke off",
+                        s400="Client disconnected while sending the body",
                         s413="Too long",
-                        s422="One of them is no token; none was taken",
+                        s422="One of them is not a token; none was stored",
                     ),
                 },
             }
@@ -142,17 +146,23 @@ DOCUMENT: Json = {
             "The change feed",
             "changes:read",
             object_of({"data": {"type": "array", "items": CHANGE}, "next": OPTIONAL}),
-            parameter("after", "query", "`next` of the page before; none: from the beginning"),
-            parameter("limit", "query", "At most so many", {"type": "integer", "minimum": 1}),
-            s400="No cursor of ours",
-            s422="No such limit",
+            parameter(
+                "after",
+                "query",
+                "`next` of the page before; without it the feed starts at the beginning",
+            ),
+            parameter(
+                "limit", "query", "The most changes to return", {"type": "integer", "minimum": 1}
+            ),
+            s400="The cursor is unknown",
+            s422="The limit is out of range",
         ),
         "/api/explain": read_route(
             "The way of a record, delivery, change, incident or message, hop by hop",
             "explain:read",
             EXPLANATION,
             parameter("subject", "query", "`Customer · System RECORD-KEY`, a number, or an id"),
-            s404="Nothing is known by that name; `error` says what comes near it",
+            s404="Nothing matches; `error` names what comes closest",
             s422="No subject, or one that is too long",
         ),
         "/api/canary": {
@@ -168,7 +178,7 @@ DOCUMENT: Json = {
                     "200": answer("Noted; the first echo counts", CANARY),
                     **errors_of(
                         **KEY_ERRORS,
-                        s400="The body broke off",
+                        s400="Client disconnected while sending the body",
                         s404="No canary has this id",
                         s413="Too long",
                         s422="There is no id in it",
@@ -177,7 +187,7 @@ DOCUMENT: Json = {
             }
         },
         "/api/canary/{id}": read_route(
-            "How far a canary came, and when",
+            "Which hops a canary has passed, and when",
             "canary:write",
             CANARY,
             parameter("id", "path", "The id that the webhooks route answered"),

@@ -70,7 +70,7 @@ CONNECTION = object_of(
     records={"type": "array", "items": COMPLETENESS},
     settings={
         "type": "array",
-        "description": "What it was configured to by `workflow-configuration`; empty: as its app",
+        "description": "What `workflow-configuration` set for it; empty: as its app",
         "items": object_of(
             {
                 "entity": TEXT,
@@ -130,15 +130,15 @@ CANARY = object_of(
     }
 )
 KEY_ERRORS = {
-    "s401": "No key, or one that is unknown or revoked",
+    "s401": "The key is missing, unknown or revoked",
     "s403": "The key lacks the scope",
     "s503": "The database can't be used: try again",
 }
 WEBHOOK_ERRORS = {
-    "s400": "No valid HTTP",
+    "s400": "The request is not valid HTTP",
     "s401": "Invalid signature",
     "s404": "No app of that name",
-    "s408": "The body did not come to its end",
+    "s408": "Client disconnected while sending the body",
     "s413": "Too long",
     "s415": "Compressed",
     "s503": "Storage unavailable, retry later",
@@ -236,11 +236,11 @@ MODE = object_of(
     {},
     mode={"enum": ["observe", "manage", None]},
     notify_customers={"type": ["boolean", "null"]},
-    clear={"type": "boolean", "description": "Take the connection's own rule away"},
+    clear={"type": "boolean", "description": "Remove the connection's own rule"},
     dry_run={"type": "boolean", "description": "Only say what would happen"},
     stop_renewing={
         "type": "boolean",
-        "description": "Observe it though nobody would renew its tokens any more",
+        "description": "Observe it although nobody would then renew its tokens",
     },
 )
 MODE_RESULT = object_of(
@@ -260,7 +260,7 @@ MODE_RESULT = object_of(
                 "renewed": TEXTS,
                 "minted": TEXTS,
                 "links": TEXTS,
-                "people": {"type": "integer", "description": "How many are written to"},
+                "people": {"type": "integer", "description": "How many people are notified"},
                 "silenced": TEXTS,
                 "left": TEXTS,
                 "first_end": TIME,

@@ -46,7 +46,7 @@ BATCH_ROWS = Histogram(
 )
 COMMIT_SECONDS = Histogram(
     "linekeeper_intake_commit_seconds",
-    "From the beginning of a transaction to its commit.",
+    "Seconds from the beginning of a transaction to its commit.",
     buckets=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 4),
 )
 

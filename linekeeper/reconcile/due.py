@@ -155,8 +155,8 @@ async def unbearable(rt: Runtime, app: AppConfig, order: Order) -> str:
     if needed <= borne:
         return ""
     return (
-        f"app {app.name}: the call budget bears {borne:,.0f} of the {needed:,.0f} calls a minute "
-        "that the cadences need, so connections are read less often, critical ones first"
+        f"app {app.name}: the call budget allows {borne:,.0f} of the {needed:,.0f} calls a "
+        "minute that the cadences need, so connections are read less often, critical ones first"
     )
 
 

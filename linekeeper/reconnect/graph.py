@@ -16,7 +16,11 @@ from linekeeper.store import Store
 from linekeeper.store.tables import ConnectLink, Outbox, Transition
 
 RENEW, LINK, MAIL, REMIND, LOGIN = "renew", "link", "mail", "remind", "login"
-_ENDED = {"given_up": "Given up", "not_in_time": "Not in time", "moved": "Continued elsewhere"}
+_ENDED = {
+    "given_up": "Given up",
+    "not_in_time": "Not in time",
+    "moved": "Continued in another incident",
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -155,15 +155,16 @@ def _failing(stream: Stream, policy: WatchPolicy) -> tuple[str, float, str] | No
 def _forged(stream: Stream, policy: WatchPolicy, known: bool) -> tuple[str, float, str] | None:
     if stream.refused_in_a_row >= policy.refused_in_a_row:
         text = (
-            f"{stream.refused_in_a_row:,} deliveries were refused as not genuine and none was "
-            "accepted since: the webhook secret here and at Makini differ, or somebody forges them"
+            f"{stream.refused_in_a_row:,} deliveries in a row had an invalid signature, and none "
+            "was accepted since: the webhook secrets here and at Makini differ, or somebody "
+            "forges deliveries"
         )
         return "webhooks_forged", max(stream.forged, stream.refused_in_a_row), text
     if stream.forged < (policy.forged_over if known else policy.forged_least):
         return None
     text = (
-        f"{stream.forged:,} deliveries were refused as not genuine in ten minutes: somebody forges "
-        "them, or the webhook secret changed"
+        f"{stream.forged:,} deliveries had an invalid signature in ten minutes: somebody forges "
+        "deliveries, or the webhook secret changed"
     )
     return "webhooks_forged", stream.forged, text
 
@@ -171,7 +172,10 @@ def _forged(stream: Stream, policy: WatchPolicy, known: bool) -> tuple[str, floa
 def _behind(stream: Stream, policy: WatchPolicy, now: datetime) -> tuple[str, float, str] | None:
     age = (now - stream.oldest_at).total_seconds() if stream.oldest_at else 0.0
     if age >= policy.oldest_seconds:
-        text = f"{stream.pending:,} webhooks wait, the oldest for {_long(age)}: is a consumer up?"
+        text = (
+            f"{stream.pending:,} webhooks wait, the oldest for {_long(age)}: check that a "
+            "consumer runs"
+        )
         return "webhooks_behind", age, text
     if stream.pending >= policy.depth:
         return "webhooks_behind", age, f"{stream.pending:,} webhooks wait"

@@ -64,7 +64,7 @@ async def take_list(
 ) -> Adoption:
     """Read the app's list: adopt what is new, judge by it what has no token.
 
-    A connection missing from two whole lists in a row, and not heard of between them, is
+    A connection missing from two complete lists in a row, and not heard of between them, is
     `disconnected`, and that is an incident.
     From a list that looks truncated nothing is concluded of what is missing in it; that is an
     incident of the app until a list is whole or somebody says that they are gone

@@ -32,7 +32,7 @@ WAIT = timedelta(minutes=10)
 """Two sweeps: after it a connection that is listed still has lost its login."""
 _MESSAGE = (
     "Makini refuses the token, and says that it doesn't know the connection: the connection is "
-    "gone there, or its login is lost. The next whole list decides."
+    "gone there, or its login is lost. The next complete list decides."
 )
 
 

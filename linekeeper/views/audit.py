@@ -1,5 +1,6 @@
 """Who did what: from Slack, forms, keys and the command line, newest first."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,6 +19,8 @@ from linekeeper.store.tables import Audit, Connection, Customer, Incident
 HAND_OUT = "token.handed_out"
 MARKDOWN_ROWS = 200
 _LOOK_UP = 500
+_LONG_ID = re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{4}([0-9a-f]{8})\b")
+"""An id, of which a page shows the end: the command prints all of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,14 +120,14 @@ def audit_markdown(entries: Sequence[Entry], taken: Sequence[HandOuts], *, now: 
         f"written {now:%Y-%m-%d %H:%M:%S} UTC · the newest {MARKDOWN_ROWS}; "
         "everything: `linekeeper audit`",
         table(
-            ["When", "Who", "What", "To what", "More"],
+            ["When", "Who", "Action", "Subject", "Details"],
             (
                 [
                     when(entry.at),
                     text(entry.by),
                     text(entry.action),
                     text(entry.subject, 100),
-                    text(more(entry.detail), 120),
+                    text(_LONG_ID.sub(r"…\1", more(entry.detail)), 120),
                 ]
                 for entry in entries[:MARKDOWN_ROWS]
             ),

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from linekeeper.health.evidence import Health
+from linekeeper.incidents.kinds import meaning
 from linekeeper.markdown import MAX_MESSAGE, code, image, table, text, when
 from linekeeper.people import person
 from linekeeper.text import health_name
@@ -57,11 +58,11 @@ def connection_markdown(report: ConnectionReport, links: ReportLinks) -> str:
         )
         if report.incidents
         else "None.",
-        "## What it is",
+        "## Details",
         table(["Property", "Value"], _facts(report)),
-        "Makini's support asks for the connection and the request ids below. When it was last "
-        "checked, read and synchronized, says `linekeeper connection show` with Makini's key.",
-        "## What changed",
+        "Makini's support asks for the connection and the request ids below. `linekeeper "
+        "connection show` with Makini's key says when it was last checked, read and synchronized.",
+        "## State changes",
         table(
             ["When", "Change", "Source", "Evidence"],
             (
@@ -77,7 +78,7 @@ def connection_markdown(report: ConnectionReport, links: ReportLinks) -> str:
         )
         if report.transitions
         else "Nothing yet.",
-        "## What was seen",
+        "## Observations",
         "Good answers that change nothing are not listed.",
         table(
             ["When", "Source", "Outcome", "Answer"],
@@ -106,24 +107,24 @@ _NEXT = {
     Health.healthy: "Nothing is wrong.",
     Health.degraded: (
         "It answers, but it is slow, keeps falling, or its sync fails or is stale (see below). "
-        "It is healthy again by itself once that is over."
+        "It is healthy again automatically once that is over."
     ),
     Health.unreachable: (
         "The customer's system, or Makini's way to it, does not answer. The login is not the "
         "problem. One good answer brings it back and closes the incident."
     ),
     Health.reauthorization_required: (
-        "Reauthorization required: the customer has to log in again through Makini. "
-        "Waiting does not fix it. Once a probe finds it well the incident is closed."
+        "Reauthorization required: the customer has to log in again through Makini. Waiting does "
+        "not fix it. Once a probe finds that the login works, the incident is closed."
     ),
     Health.inactive: (
         "Makini holds it inactive, which means too few credits: add some or reactivate it in "
         "Makini's dashboard. The next sweep notices."
     ),
     Health.unknown: (
-        "Nobody knows: it was not judged yet, Makini said something Linekeeper does not know, or "
-        "the evidence contradicts itself (see below). Once a connection is live that counts as "
-        "trouble."
+        "Its health is not known: it was not checked yet, Makini reports a status that "
+        "Linekeeper does not know, or the evidence contradicts itself (see below). Once a "
+        "connection is live, that counts as a problem."
     ),
 }
 
@@ -135,6 +136,8 @@ def next_step(report: ConnectionReport) -> str:
         return "It was disconnected: nothing is checked any more."
     health = Health(connection.health) if connection.health in LOOKS else Health.unknown
     words = [_NEXT.get(health, "")]
+    if health is Health.degraded and (cause := str(connection.judged.get("degraded_by") or "")):
+        words = [f"{meaning(health, cause)} It is healthy again automatically once that is over."]
     if health is Health.reauthorization_required and (kept := report.login_kept) is not None:
         while_away = " while the system did not answer Makini" if kept.is_system_away else ""
         words = [
@@ -144,8 +147,8 @@ def next_step(report: ConnectionReport) -> str:
         ]
     if not report.has_token:
         words.append(
-            "Linekeeper has no token for it, so Makini's list is all it is judged by: "
-            "`linekeeper connection add` takes one."
+            "Linekeeper has no token for it, so it is judged by Makini's list alone: `linekeeper "
+            "connection add` stores one."
         )
     return " ".join(words)
 

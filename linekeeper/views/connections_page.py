@@ -9,12 +9,12 @@ from typing import Any
 from sqlalchemy import select
 from sqlmodel import col
 
-from linekeeper.markdown import table, text, when
+from linekeeper.markdown import text, when
 from linekeeper.notify.view import CONNECTIONS, Links
 from linekeeper.store import Store
 from linekeeper.store.tables import Connection, Customer, Incident, IncidentConnection
 from linekeeper.views.health_chart import look
-from linekeeper.views.parts import artifact_key
+from linekeeper.views.parts import artifact_key, joined
 
 A_PART = 500
 """Connections on one page, so that it stays well under half a megabyte."""
@@ -84,7 +84,10 @@ def headline(rows: Sequence[Row]) -> str:
     """One line about all of them. Pure."""
     customers = len({row.customer for row in rows if row.customer is not None})
     in_trouble = sum(row.incident is not None for row in rows)
-    return f"{len(rows):,} connections of {customers:,} customers, {in_trouble:,} in an incident"
+    return (
+        f"{len(rows):,} connections of {customers:,} customers, {in_trouble:,} with an open "
+        "incident"
+    )
 
 
 def pages(rows: Sequence[Row], links: Links, now: datetime) -> list[str]:
@@ -106,45 +109,37 @@ def pages(rows: Sequence[Row], links: Links, now: datetime) -> list[str]:
 def _page(lines: list[str], part: Sequence[Row], links: Links) -> str:
     for customer, members in groupby(part, key=lambda row: row.customer):
         lines.append(f"## {text(customer) if customer else _NOBODY}")
-        lines.append(
-            table(
-                ["Health", "Connection", "Checked", "Incident", "Do"],
-                (_cells(row, links) for row in members),
-            )
-        )
+        lines.append("\n".join(_line(row, links) for row in members))
     if not part:
         lines.append("None is known yet: the next `health-sweep` adopts what Makini lists.")
     return "\n\n".join(lines) + "\n"
 
 
-def _cells(row: Row, links: Links) -> list[str]:
+def _line(row: Row, links: Links) -> str:
+    """An entry of a list: a table for each customer would have columns of different widths."""
     shown = look(row.health)
     key = artifact_key(row.slug)
     name = text(row.name)
     if key in links.artifact_ids:
         name = f"[{name}]({links.artifact(key)})"
+    checked = f"checked {when(row.last_checked_at)}" if row.last_checked_at else "never checked"
     health = f"{shown.sign} {shown.words}" + (f" ({row.setup})" if row.setup != "live" else "")
     forms: list[tuple[str, str, dict[str, Any]]] = [
         ("check", "check-connection", {"connection": row.id}),
         ("read", "reconcile", {"connections": [row.id]}),
     ]
-    return [
-        health,
-        name,
-        when(row.last_checked_at) if row.last_checked_at else "never",
-        _incident(row, links),
-        " · ".join(
-            f"[{word}]({url})"
-            for word, deployment, parameters in forms
-            if (url := links.form(deployment, parameters))
-        )
-        or "—",
+    ways = [
+        f"[{word}]({url})"
+        for word, deployment, parameters in forms
+        if (url := links.form(deployment, parameters))
     ]
+    return f"- {joined(f'{health}: **{name}**', checked, _incident(row, links), *ways)}"
 
 
 def _incident(row: Row, links: Links) -> str:
     if row.incident is None:
-        return "—"
-    title = text(row.incident_title)
+        return ""
+    is_its_own = row.incident_title == row.name
+    title = "incident" if is_its_own else f"incident {text(row.incident_title)}"
     url = links.form("explain", {"subject": row.incident})
     return f"[{title}]({url})" if url else title

@@ -53,7 +53,7 @@ def slack_text(day: Day, links: Links) -> str:
     lines += [f"*{name}* {value}" for name, value in _figures(figures)]
     lines += [f"*{name}* {pen.text(value, 400)}" for name, value in _ahead(day)]
     if url := links.artifact("digest"):
-        lines.append(pen.link(url, "All of it, with charts"))
+        lines.append(pen.link(url, "The whole digest, with charts"))
     return _fitting(lines)
 
 

@@ -22,11 +22,12 @@ def how_to_verify(evidence: Mapping[str, int], *, observed: bool) -> str:
     """What would verify those that are only listed; empty where nothing has to be done."""
     if not evidence.get(Evidence.listed.value):
         return ""
-    hand = "`linekeeper connection add` takes a connection's tokens by hand."
+    hand = "`linekeeper connection add` stores a connection's tokens by hand."
     if observed:
         return (
-            "What is only listed was not asked: Makini's list can call a connection active whose "
-            f"login is lost. {hand} In mode `manage` tokens are minted and logins are tested; "
-            "until then report your product's calls (`POST /api/connections/…/observations`)."
+            "Connections that are only listed were not probed: Makini's list can call a "
+            f"connection active although its login is lost. {hand} In mode `manage` tokens are "
+            "minted and logins are tested; until then report your product's calls (`POST "
+            "/api/connections/…/observations`)."
         )
     return f"Makini mints no token for what is only listed. {hand}"

@@ -11,7 +11,7 @@ from linekeeper.views.health_chart import LOOKS, look, states_over_time
 from linekeeper.views.managed import managed_sentence
 from linekeeper.views.parts import ReportLinks, answer, artifact_key, joined, taken
 
-MAX_TABLE_BYTES = 400_000
+MAX_LIST_BYTES = 400_000
 """The fleet's troubles end there, so that the artifact stays under half a megabyte."""
 
 
@@ -60,8 +60,8 @@ def fleet_markdown(report: FleetReport, links: ReportLinks) -> str:
         _evidence(report),
         image("Connections by health over time", states_over_time(report.history)),
         _bar_length(report),
-        "Whatever happened since that sweep is here only if a webhook said so; `linekeeper doctor` "
-        "says why none was completed."
+        "Changes since that sweep are here only if a webhook reported them; `linekeeper doctor` "
+        "says why no sweep was completed."
         if report.unchecked_since
         else "",
     ]
@@ -71,10 +71,7 @@ def fleet_markdown(report: FleetReport, links: ReportLinks) -> str:
         parts += [
             "## In trouble",
             "Critical customers (❗) first, then the newest.",
-            table(
-                ["Health", "Connection", "Last answer", "Incident"],
-                rows,
-            ),
+            "\n".join(rows),
             f"… and {more:,} more: `linekeeper connection list` shows all." if more > 0 else "",
         ]
     parts += [
@@ -106,8 +103,8 @@ def fleet_markdown(report: FleetReport, links: ReportLinks) -> str:
             f"{report.tokenless_total:,} can be judged by Makini's list alone: "
             + ", ".join(text(name) for name in report.tokenless)
             + (f", and {more:,} more." if more > 0 else "."),
-            "In mode `manage` tokens are fetched where Makini hands them out; "
-            "`linekeeper connection add` takes one by hand.",
+            "In mode `manage` tokens are fetched where Makini hands them out; `linekeeper "
+            "connection add` stores one by hand.",
         ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -134,7 +131,8 @@ def _bar_length(report: FleetReport) -> str:
     return f"Each bar shows the worst moment of its {length}."
 
 
-def _trouble(trouble_line: TroubleLine, links: ReportLinks) -> list[str]:
+def _trouble(trouble_line: TroubleLine, links: ReportLinks) -> str:
+    """An entry of a list: Prefect's pages cut wide tables off."""
     shown = look(trouble_line.health)
     page, check = links.artifact(artifact_key(trouble_line.slug)), links.check(trouble_line.id)
     checked = (
@@ -143,30 +141,32 @@ def _trouble(trouble_line: TroubleLine, links: ReportLinks) -> list[str]:
         else "never checked"
     )
     seen = trouble_line.answer
-    return [
-        f"{shown.sign} {shown.words} since {when(trouble_line.since)}",
-        joined(
-            f"{'❗ ' if trouble_line.critical else ''}[{text(trouble_line.label)}]({page})",
-            text(trouble_line.name)
-            if letters(trouble_line.name) != letters(trouble_line.label)
-            else "",
-            text(trouble_line.hosting),
-            text(trouble_line.app),
-            f"[check]({check})" if check else "",
-        ),
-        joined(answer(seen.code, seen.message, seen.request_id) if seen else "", checked),
-        f"{text(trouble_line.incident.title)}: {taken(trouble_line.incident)}"
-        if trouble_line.incident
-        else "—",
-    ]
+    named = joined(
+        f"{'❗ ' if trouble_line.critical else ''}**[{text(trouble_line.label)}]({page})**",
+        text(trouble_line.name)
+        if letters(trouble_line.name) != letters(trouble_line.label)
+        else "",
+        text(trouble_line.hosting),
+        text(trouble_line.app),
+        f"[check]({check})" if check else "",
+    )
+    last = joined(answer(seen.code, seen.message, seen.request_id) if seen else "", checked)
+    incident = trouble_line.incident
+    is_its_own = incident is not None and incident.title == trouble_line.label
+    of_incident = "" if incident is None or is_its_own else f" {text(incident.title)}:"
+    state = f" Incident{of_incident or ':'} {taken(incident)}." if incident else ""
+    return (
+        f"- {shown.sign} {shown.words} since {when(trouble_line.since)}: {named}. "
+        f"Last answer: {last}.{state}"
+    )
 
 
-def _as_fit(rows: Iterable[list[str]]) -> list[list[str]]:
-    fitting: list[list[str]] = []
+def _as_fit(rows: Iterable[str]) -> list[str]:
+    fitting: list[str] = []
     size = 0
     for row in rows:
-        size += sum(len(cell.encode()) + 3 for cell in row)
-        if size > MAX_TABLE_BYTES:
+        size += len(row.encode()) + 1
+        if size > MAX_LIST_BYTES:
             break
         fitting.append(row)
     return fitting
@@ -199,7 +199,8 @@ def _app(app_line: AppLine) -> list[str]:
         f"{app_line.connections:,}",
         f"{app_line.healthy:,}",
         when(app_line.last_list_at),
-        f"{app_line.left_out:,} that were due wait for a later sweep: the call budget bears no more"
+        f"{app_line.left_out:,} that were due wait for a later sweep, because the call budget is "
+        "used up"
         if app_line.left_out
         else "",
     ]

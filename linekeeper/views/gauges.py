@@ -124,10 +124,12 @@ async def _connections(session: AsyncSession, now: datetime) -> list[Gauge]:
     )
     oldest = Gauge(
         "linekeeper_check_oldest_age_seconds",
-        "Since the live connection longest unchecked was checked.",
+        "Seconds since the check of the live connection that was checked longest ago.",
         ("app",),
     )
-    newest = Gauge("linekeeper_check_age_seconds", "Since any connection was checked.", ("app",))
+    newest = Gauge(
+        "linekeeper_check_age_seconds", "Seconds since any connection was checked.", ("app",)
+    )
     for app, first, last in checked:
         for gauge, at in ((oldest, first), (newest, last)):
             if at is not None:
@@ -172,7 +174,11 @@ async def _incidents(session: AsyncSession) -> list[Gauge]:
             ("kind", "status"),
             [((kind, status), count) for kind, status, count in rows],
         ),
-        _one("linekeeper_reconnects_open", "Logins that are waited for.", waiting or 0),
+        _one(
+            "linekeeper_reconnects_open",
+            "Lost logins whose customer has not logged in yet.",
+            waiting or 0,
+        ),
     ]
 
 
@@ -180,13 +186,23 @@ async def _webhooks(
     session: AsyncSession, configuration: Configuration, now: datetime
 ) -> list[Gauge]:
     pending = Gauge("linekeeper_events_pending", "Webhooks to be applied.", ("app",))
-    oldest = Gauge("linekeeper_events_oldest_seconds", "Age of the oldest of them.", ("app",))
+    oldest = Gauge(
+        "linekeeper_events_oldest_seconds",
+        "Age of the oldest pending webhook, in seconds.",
+        ("app",),
+    )
     dead = Gauge("linekeeper_events_dead", "Webhooks given up.", ("app",))
-    lag = Gauge("linekeeper_events_lag_seconds", "From received to applied, p95.", ("app",))
+    lag = Gauge("linekeeper_events_lag_seconds", "Seconds from received to applied, p95.", ("app",))
     forged = Gauge("linekeeper_deliveries_forged", "Bad signatures in ten minutes.", ("app",))
-    failing = Gauge("linekeeper_events_failing", "Webhooks tried in vain so far.", ("app",))
+    failing = Gauge(
+        "linekeeper_events_failing",
+        "Webhooks that failed at least once and are tried again.",
+        ("app",),
+    )
     unrouted = Gauge(
-        "linekeeper_events_unrouted", "Half an hour old, of no connection known.", ("app",)
+        "linekeeper_events_unrouted",
+        "Webhooks older than half an hour that belong to no known connection.",
+        ("app",),
     )
     hour = Gauge("linekeeper_events_last_hour", "Webhooks received in an hour.", ("app",))
     for stream in await read_streams(session, configuration.apps, now=now):
@@ -204,7 +220,9 @@ async def _webhooks(
 async def _outbox(session: AsyncSession, now: datetime) -> list[Gauge]:
     waiting = Gauge("linekeeper_outbox_pending", "Messages to be delivered.", ("channel",))
     oldest = Gauge(
-        "linekeeper_outbox_oldest_seconds", "For how long the oldest of them was due.", ("channel",)
+        "linekeeper_outbox_oldest_seconds",
+        "Seconds for which the oldest message was due.",
+        ("channel",),
     )
     planned = Gauge("linekeeper_outbox_planned", "Messages written for later.", ("channel",))
     dead = Gauge("linekeeper_outbox_dead", "Messages given up.", ("channel",))
@@ -222,10 +240,14 @@ async def _outbox(session: AsyncSession, now: datetime) -> list[Gauge]:
 
 
 async def _apps(session: AsyncSession, configuration: Configuration, now: datetime) -> list[Gauge]:
-    limit = Gauge("linekeeper_budget_per_minute", "Calls a minute; 0: no limit.", ("app",))
+    limit = Gauge("linekeeper_budget_per_minute", "Calls allowed a minute; 0: no limit.", ("app",))
     left = Gauge("linekeeper_budget_tokens", "Calls that could be made at once.", ("app",))
-    held = Gauge("linekeeper_budget_blocked_seconds", "Makini asked us to wait.", ("app",))
-    listed = Gauge("linekeeper_list_age_seconds", "Since Makini's list was read.", ("app",))
+    held = Gauge(
+        "linekeeper_budget_blocked_seconds",
+        "Seconds that Makini asked Linekeeper to wait.",
+        ("app",),
+    )
+    listed = Gauge("linekeeper_list_age_seconds", "Seconds since Makini's list was read.", ("app",))
     spent = Gauge(
         "linekeeper_makini_calls_hour", "Calls since the full hour, by purpose.", ("app", "purpose")
     )
@@ -266,7 +288,7 @@ async def _modes(session: AsyncSession, configuration: Configuration) -> list[Ga
         ),
         _labelled(
             "linekeeper_connections_written_to",
-            "Connections whose customers are written to.",
+            "Connections whose customers are notified.",
             ("app",),
             [((app,), one.written_to) for app, one in counted],
         ),
@@ -286,7 +308,7 @@ async def _house(session: AsyncSession, now: datetime) -> list[Gauge]:
         _one("linekeeper_receivers", "Receivers that could store lately.", receivers or 0),
         _labelled(
             "linekeeper_lease_held",
-            "What is under way.",
+            "Implementations under way.",
             ("name",),
             [((name,), 1) for name in held if not name.startswith(CONSUMER)],
         ),

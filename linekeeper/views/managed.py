@@ -24,7 +24,7 @@ class Managed:
     connections: int = 0
     managed: int = 0
     written_to: int = 0
-    """Of how many the customers are written to."""
+    """Of how many the customers are notified."""
     by_rules: int = 0
     """For how many a rule says the mode."""
 
@@ -68,7 +68,7 @@ async def name_rules(session: AsyncSession) -> list[str]:
 
 
 def managed_sentence(apps: Iterable[Managed], rules: Iterable[str] = ()) -> str:
-    """`10 of 600 managed (rules: tag pilot), 590 observed; customers of 3 are written to`. Pure.
+    """`10 of 600 managed (rules: tag pilot), 590 observed; customers of 3 are notified`. Pure.
 
     Empty where there is no connection.
     """
@@ -87,5 +87,5 @@ def managed_sentence(apps: Iterable[Managed], rules: Iterable[str] = ()) -> str:
             f"{total.managed:,} of {total.connections:,} managed{by}, {total.observed:,} observed"
         )
     if not total.written_to:
-        return f"{said}; no customer is written to"
-    return f"{said}; customers of {total.written_to:,} are written to"
+        return f"{said}; no customer is notified"
+    return f"{said}; customers of {total.written_to:,} are notified"

@@ -18,7 +18,7 @@ MOST_LINES = 500
 _STATES = {
     "good": "🟢 good",
     "bad": "🔴 bad",
-    "none": "⚫ none come",
+    "none": "⚫ none arrive",
     "unknown": "⚪ too few to tell",
 }
 

@@ -185,10 +185,10 @@ def _finding(row: RunAlert) -> Finding:
     since = f"{row.at:%Y-%m-%d %H:%M} UTC"
     title, text, resolved = {
         "run_failed": (
-            f"A run of {row.subject} broke",
-            f"The run {name} of {row.subject} failed by an error of its own, not by what it "
-            f"found ({message}). Open the run in Prefect for its log, or ask `linekeeper doctor`; "
-            "the next run that works resolves this.",
+            f"A run of {row.subject} failed",
+            f"The run {name} of {row.subject} failed because of an error, not because of what it "
+            f"found ({message}). Open the run in Prefect for its log, or ask `linekeeper "
+            "doctor`; the next run that works resolves this.",
             f"A later run of {row.subject} did its work.",
         ),
         "run_crashed": (

@@ -52,7 +52,7 @@ WORK: Mapping[str, Work] = {
     ),
     "refresh-tokens": Work(
         timedelta(hours=26),
-        "Access tokens are not being renewed, and nobody is told of those that end.",
+        "Access tokens are not being renewed, and nobody is notified of logins that end.",
         of_apps=True,
     ),
     "process-webhooks": Work(
@@ -60,7 +60,8 @@ WORK: Mapping[str, Work] = {
     ),
     "advance-implementations": Work(
         timedelta(hours=6),
-        "Nobody is told of a slip, and implementations whose run was lost stand still.",
+        "Nobody is notified when an implementation is late, and implementations whose run was "
+        "lost stand still.",
         pauses=True,
     ),
     "preflight": Work(
@@ -80,7 +81,7 @@ WORK: Mapping[str, Work] = {
 }
 QUIET_AFTER = timedelta(minutes=2)
 _EFFECT: Mapping[str, str] = {
-    "consumer": "Without one no webhooks are applied and only the receiver delivers notices",
+    "consumer": "Without one no webhooks are applied and only the receiver delivers messages",
     "receiver": "Without one no webhooks are stored and no customer is answered",
     "worker": "Without one no runs start",
 }
@@ -245,8 +246,8 @@ def _no_worker(since: datetime, workers: Sequence[Part]) -> Trouble:
         "pool",
         f"No worker polls the work pool since {_clock(last)}",
         f"No worker has polled the work pool since {_clock(last)}: no sweep, reconcile or form "
-        "runs. Webhooks are still applied and notices delivered. Start a worker; "
-        "`linekeeper doctor` shows why runs are late.",
+        "runs. Webhooks are still applied and messages delivered. Start a worker; `linekeeper "
+        "doctor` shows why runs are late.",
         "A worker polls the work pool again.",
     )
 
@@ -257,7 +258,7 @@ def _prefect(part: Part) -> Trouble:
         "part:prefect",
         f"Prefect does not answer since {_clock(part.at)}",
         f"The Prefect API has not answered the consumer since {_clock(part.at)}: no run starts, "
-        "and changed blocks are not seen. Webhooks are still applied and notices delivered. "
+        "and changed blocks are not seen. Webhooks are still applied and messages delivered. "
         "Restart the server, or correct PREFECT_API_URL; `linekeeper doctor` says which.",
         "Prefect answers again.",
     )

@@ -72,7 +72,7 @@ async def test_the_table_counts_token_hand_outs_by_key_and_escapes_what_people_w
 
 def test_the_command_shows_a_table_or_json(command: CommandLine) -> None:
     command.migrated()
-    assert "nobody did anything" in command("audit").out
+    assert "there is no audit entry" in command("audit").out
     assert command("key", "add", "product").code == 0
     said = command("audit")
     assert (said.code, said.err) == (0, "")

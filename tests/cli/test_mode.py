@@ -32,7 +32,7 @@ async def test_some_are_managed_and_come_back_with_their_tokens(command: Command
         one = ("--connection", first.key)
         would = await run("mode", "set", "manage", *one, "--dry-run")
         assert "1 would go from observe to manage" in would
-        assert "0 people would be written to" in would
+        assert "0 people would be notified" in would
         assert "Nothing was changed" in would
         assert "by the settings of app default" in await run("mode", "show", first.key)
         assert "1 go from observe to manage" in await run("mode", "set", "manage", *one)

@@ -139,7 +139,7 @@ async def test_a_new_prefect_gets_back_what_operators_had_set(
         await restore(other, file, by="me", now=utcnow())
         assert (await load_configuration(other, fresh)).apps.keys() == {"default", "second"}
     lines = await deployed(fresh)
-    assert lines[0] == "this Prefect is new: what operators had set before comes back"
+    assert lines[0] == "this Prefect is new: what operators had set before is restored"
 
     after = await state(clean_prefect)
     assert [shape(one) for one in after["deployments"]] == [

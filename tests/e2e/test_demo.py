@@ -28,7 +28,7 @@ async def living() -> AsyncIterator[House]:
 async def _logs_in(page: Page, address: str) -> None:
     await page.goto(address)
     await page.get_by_role("link", name=re.compile("Log in to")).click()
-    lost = page.get_by_label("System").locator("option", has_text="(login lost)")
+    lost = page.get_by_label("System").locator("option", has_text="(Reauthorization required)")
     await page.get_by_label("System").select_option(await lost.first.get_attribute("value"))
     await page.get_by_label("User name").fill("pat")
     await page.get_by_label("Password").fill("anything")

@@ -28,7 +28,9 @@ async def start_from_its_form(house: House, page: Page, **parameters: Any) -> Fl
     await page.goto(
         f"{house.url('prefect')}/deployments/deployment/{deployment.id}/run?parameters={filled}"
     )
-    await expect(page.get_by_text("By name; one nobody knows yet is made")).to_be_visible()
+    await expect(
+        page.get_by_text("The customer's name; a new name creates the customer")
+    ).to_be_visible()
     await field(page, "Who starts it").fill("Olaf")
     await submit(page)
 

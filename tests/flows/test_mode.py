@@ -60,9 +60,9 @@ async def test_it_is_a_dry_run_until_what_it_says_is_typed_by_somebody(
         )
         assert (done.name, done.message) == (
             "Completed",
-            "2 connections are named. 2 go from observe to manage: System 0, System 1. "
-            "2 will get a token minted by the next sweep, which may end the product's own: "
-            "System 0, System 1. 0 people are written to.",
+            "2 connections are named. 2 go from observe to manage: System 0, System 1. 2 will "
+            "get a token minted by the next sweep, which may end the product's own: System 0, "
+            "System 1. 0 people are notified.",
         )
         assert await rules(store) == [("tag pilot", "manage", None)]
         cleared = await mode(

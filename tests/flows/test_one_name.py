@@ -149,7 +149,7 @@ async def test_every_screen_calls_a_state_by_its_one_name(
         assert "login lost" not in page
         [message] = [one for one in messages if label in one]
         says(message.splitlines()[0], name, of="Slack")
-        [row] = [one for one in fleet.splitlines() if label in one and one.startswith("|")][:1]
+        [row] = [one for one in fleet.splitlines() if label in one and one.startswith("- ")][:1]
         says(row.partition(" since ")[0], name, of="the page fleet")
         assert name in everything
         says(status, name, of="linekeeper status")

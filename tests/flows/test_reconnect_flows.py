@@ -133,7 +133,7 @@ async def test_what_ends_soon_is_renewed_and_in_the_artifact(
         state = await refresh_tokens(return_state=True)
         _, lines = await edges(running, (await running.last()).id, 3)
     assert ended(state) == ("Completed", "1 renewed, 0 need a login soon, 2 end within 31 days")
-    chain = ["renew what ends soon", "announce logins that end", "update expiry page"]
+    chain = ["renew expiring logins", "announce logins that end", "update expiry page"]
     assert lines == set(itertools.pairwise(chain))
     assert (await running.last()).name.startswith("refresh-tokens · 1 renewed")
     table = await running.artifact("expiry")

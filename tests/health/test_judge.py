@@ -115,9 +115,9 @@ def test_the_third_fall_within_an_hour_is_flapping_until_thirty_quiet_minutes() 
         state = after(seen(Outcome.login_lost, fall), seen(Outcome.answered, fall + 5), start=state)
     assert state.health is Health.degraded
     state = after(seen(Outcome.answered, 60), start=state)
-    assert state.health is Health.degraded
+    assert (state.health, state.degraded_by) == (Health.degraded, "flapping")
     state = after(seen(Outcome.answered, 66), start=state)
-    assert state.health is Health.healthy
+    assert (state.health, state.degraded_by) == (Health.healthy, "")
     assert state.falls == ()
 
 
@@ -134,7 +134,7 @@ def test_slow_is_the_median_of_five_probes() -> None:
     state = after(*(seen(Outcome.answered, n, latency=11.0) for n in range(4)))
     assert state.health is Health.healthy
     state = after(seen(Outcome.answered, 5, latency=11.0), start=state)
-    assert state.health is Health.degraded
+    assert (state.health, state.degraded_by) == (Health.degraded, "slow")
     state = after(*(seen(Outcome.answered, 6 + n, latency=0.2) for n in range(3)), start=state)
     assert state.health is Health.healthy
 
@@ -142,7 +142,8 @@ def test_slow_is_the_median_of_five_probes() -> None:
 def test_a_sync_older_than_a_day_is_degraded() -> None:
     fresh, old = T0 - timedelta(hours=23), T0 - timedelta(hours=25)
     assert after(seen(Outcome.answered, 0, sync_updated_at=fresh)).health is Health.healthy
-    assert after(seen(Outcome.answered, 0, sync_updated_at=old)).health is Health.degraded
+    state = after(seen(Outcome.answered, 0, sync_updated_at=old))
+    assert (state.health, state.degraded_by) == (Health.degraded, "sync_stale")
 
 
 def test_without_a_token_the_list_decides() -> None:

@@ -83,14 +83,14 @@ def test_the_connect_link_is_named_once_there_is_one() -> None:
 @pytest.mark.parametrize(
     ("kind", "words"),
     [
-        ("unreachable", "resolves by itself when it answers"),
+        ("unreachable", "resolves this incident when it answers"),
         ("inactive", "credits"),
-        ("list_failed", "when the list comes back"),
-        ("degraded", "quiet"),
+        ("list_failed", "when the list can be read"),
+        ("degraded", "once the cause is gone"),
         ("unknown", "once the evidence is good and agrees"),
-        ("disconnected", "when Makini lists it again"),
-        ("list_truncated", "when the list is whole"),
-        ("never_heard_of", "resolves by itself"),
+        ("disconnected", "when Makini lists the connection again"),
+        ("list_truncated", "when the list is complete"),
+        ("never_heard_of", "resolves this incident"),
     ],
 )
 def test_every_kind_says_what_happens_next_by_itself(kind: str, words: str) -> None:

@@ -79,7 +79,7 @@ async def test_a_kept_login_that_ended_unverified_is_asked_for_again(house: Hous
     assert "The customer has to log in again" in await message(house)
     assert "has to log in again" in await its_next_step(house, connection)
     entries = await house.rows(IncidentEntry)
-    assert any("could not be verified while it was good" in entry.text for entry in entries)
+    assert any("could not be verified before it expired" in entry.text for entry in entries)
 
 
 def test_who_has_logged_in_is_not_reminded_and_not_said_to_be_silent() -> None:

@@ -157,7 +157,7 @@ async def test_a_budget_that_cannot_bear_the_cadences_is_said(
     tight = pointed_at(settings, server.url, makini_per_minute=1, makini_entities=names)
     async with Runtime.open(tight) as other:
         said = await unbearable(other, await other.app("default"), order)
-    assert "the call budget bears 1 of the 4 calls a minute" in said
+    assert "the call budget allows 1 of the 4 calls a minute" in said
 
 
 async def test_where_the_product_met_a_call_limit_our_own_calls_yield(

@@ -92,7 +92,7 @@ async def test_a_pressed_button_breaks_the_connection_and_leads_back(box: Box) -
     )
     assert (answer.status_code, answer.headers["location"]) == (303, "/")
     page = (await box.http.get("/")).text
-    assert "login lost" in page
+    assert "Reauthorization required</span>" in page
     assert f"/_control/connections/{key}/mend" in page
     found = await box.http.get("/", params={"q": "login lost"})
     assert found.text.count('<tr id="c-') == 1

@@ -115,4 +115,4 @@ async def test_the_login_that_was_lost_comes_first_on_the_page(box: Box) -> None
     await box.act(key, "change-credentials")
     shown = await box.http.get("/oauth/authorize", params=_asked(box))
     assert shown.text.index(f'value="{key}"') < shown.text.index("<option value=", 0) + 40
-    assert "(login lost)" in shown.text
+    assert "(Reauthorization required)" in shown.text

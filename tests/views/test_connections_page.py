@@ -40,7 +40,7 @@ async def test_every_connection_is_there_grouped_by_customer_with_its_incident(
         session.add(member)
     rows = await read_rows(store)
     assert [row.name for row in rows] == ["A · SAP", "B · SAP", "stray"]
-    assert headline(rows) == "3 connections of 2 customers, 1 in an incident"
+    assert headline(rows) == "3 connections of 2 customers, 1 with an open incident"
     forms = {name: name for name in ("check-connection", "reconcile", "explain")}
     links = Links(ui_url="../..", deployments=forms, artifact_ids={"connection-a-sap": "7"})
     [page] = pages(rows, links, NOW)
@@ -51,7 +51,7 @@ async def test_every_connection_is_there_grouped_by_customer_with_its_incident(
     assert incident.id in line
     assert "deployment/check-connection/run" in line
     assert "deployment/reconcile/run" in line
-    assert "](../../artifacts" not in next(li for li in page.splitlines() if "| stray" in li)
+    assert "](../../artifacts" not in next(li for li in page.splitlines() if "**stray**" in li)
 
 
 def test_many_are_shown_in_parts_that_lead_to_each_other_and_stay_small() -> None:

@@ -64,7 +64,7 @@ async def test_it_says_what_was_found_and_what_would_be_told_whom(
     assert "Petra | 1 | 0 |" in told  # nobody confirmed the other contact
     assert "would be posted, were Slack configured" in told
     assert "`notify_customers` is on for it" in told
-    assert "all 12 managed; no customer is written to" in found
+    assert "all 12 managed; no customer is notified" in found
     for secret in ("secret-access", "secret-refresh", "acme.example"):
         assert secret not in found
 

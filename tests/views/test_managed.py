@@ -23,14 +23,14 @@ from linekeeper.views.stamps import fleet_stamp
 def test_it_says_what_is_so() -> None:
     assert managed_sentence([]) == ""
     assert managed_sentence([Managed(3)]) == (
-        "0 of 3 managed, all observed; no customer is written to"
+        "0 of 3 managed, all observed; no customer is notified"
     )
     assert managed_sentence([Managed(600, 600, 600)]) == (
-        "all 600 managed; customers of 600 are written to"
+        "all 600 managed; customers of 600 are notified"
     )
     some = [Managed(500, 10, 3, 10), Managed(100, 0, 0, 0)]
     assert managed_sentence(some, ["tag pilot"]) == (
-        "10 of 600 managed (rules: tag pilot), 590 observed; customers of 3 are written to"
+        "10 of 600 managed (rules: tag pilot), 590 observed; customers of 3 are notified"
     )
     assert "rules: a, b, c and 1 more" in managed_sentence(some, "abcd")
 
@@ -64,11 +64,11 @@ async def screens_say_it(rt: Runtime) -> None:
     await change(rt, Wanted(subjects, "manage", True), by="anna", now=now)
     assert await fleet_stamp(rt.store, configuration, links, now=now) != before
 
-    said = "1 of 3 managed (rules: tag pilot), 2 observed; customers of 1 are written to"
+    said = "1 of 3 managed (rules: tag pilot), 2 observed; customers of 1 are notified"
     fleet = await fleet_report(rt.store, configuration, now=now)
     page = fleet_markdown(fleet, links)
     assert f"Mode by connection: {said}." in page
-    assert "observe (1 of 3 managed, 2 observed; customers of 1 are written to)" in page
+    assert "observe (1 of 3 managed, 2 observed; customers of 1 are notified)" in page
     seen = await glance(rt.store, configuration, now=now)
     assert managed_sentence([seen.apps["default"].managed], seen.mode_rules) == said
     assert seen.as_json()["apps"]["default"]["managed"]["written_to"] == 1

@@ -98,7 +98,7 @@ class Connection(SQLModel, table=True):
     """Since when it is in no list of Makini's, whole or truncated. A refused call then doesn't tell
     a lost login from a connection that is gone."""
     disappeared_at: datetime | None = optional_time()
-    """When it was found missing from two whole lists though nobody here had ordered that.
+    """When it was found missing from two complete lists though nobody here had ordered that.
 
     It is an incident until it is listed again, replaced, disconnected here or accepted as gone.
     """
