@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 unexport PYTHONDONTWRITEBYTECODE  # every command would compile all it imports anew
 CHROMIUM := $(firstword $(wildcard /usr/bin/chromium /usr/bin/chromium-browser /usr/bin/google-chrome))
 
-.PHONY: install up wheel test soak simulate bench check lock browser machines clean
+.PHONY: install up wheel test soak simulate pictures bench check lock browser machines clean
 
 install: $(STAMP)
 
@@ -63,6 +63,10 @@ soak: install browser machines
 # The core in a simulated world (docs/reliability.md): ARGS="--seed 7 --days 14 --trace", "--seeds 500".
 simulate: install
 	@$(BIN)/python -m tests.simulation $(ARGS)
+
+# The pictures of docs/images, all or some (docs/development.md): ARGS="desk weeks".
+pictures: install browser
+	@$(BIN)/python -m tests.e2e.pictures $(ARGS)
 
 bench: install
 	@$(BIN)/python -m benchmarks $(ARGS)

@@ -67,7 +67,7 @@ class DatabaseBudget:
         self._waiting: defaultdict[str, int] = defaultdict(int)
         self._granted: defaultdict[str, int] = defaultdict(int)
         self._pauses: dict[str, dict[str, float]] = {}
-        """By app and connection, until when (this process's steady clock) it may not be called;
+        """Until when, by app and connection, (this process's steady clock) it may not be called;
         as of the last grant."""
         self._calls: defaultdict[str, Counter[Purpose]] = defaultdict(Counter)
         self._refused: defaultdict[str, Counter[Purpose]] = defaultdict(Counter)

@@ -20,7 +20,7 @@ _ABOVE = 2**64
 _DIGITS = bytes.maketrans(b"123456789", b"0" * 9)
 _RUN = b"0" * (MOST_DIGITS + 1)
 _BARE = re.compile(rb"(?:[\[:,\s]|\A)-?\d{%d}" % (MOST_DIGITS + 1))
-"""Such a number where it isn't within quotes, but for some texts."""
+"""The pattern of such a number where it isn't within quotes, but for some texts."""
 
 DEEPEST = 1_000
 """Levels of nesting: Python's own reader of JSON gives up there, orjson soon after."""

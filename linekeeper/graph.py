@@ -27,7 +27,7 @@ class Node:
     name: str
     message: str
     start: datetime
-    """Of a step that is not open yet, when it is likely to begin."""
+    """When the step began; where it is not open yet, when it is likely to begin."""
     end: datetime | None
     """None while it is open."""
 

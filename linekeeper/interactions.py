@@ -24,7 +24,7 @@ from linekeeper.store import is_id
 
 log = logging.getLogger(__name__)
 _NOTHING_MORE = (NoIncident, ReadOnlyApp, UnknownApp)
-"""Then the message shows what is true, and is edited when that changes."""
+"""After these nothing is to do: the message shows what is true, and is edited as that changes."""
 
 
 async def interact(rt: Runtime, payload: Mapping[str, Any]) -> Callable[[], Awaitable[None]] | None:
@@ -95,7 +95,7 @@ async def _open(rt: Runtime, incident_id: str, trigger: str) -> None:
 async def _open_somewhere(
     configuration: Configuration, trigger: str, shown: Mapping[str, Any]
 ) -> None:
-    """With the token of the Slack app whose message was pressed: only that one may."""
+    """Open the dialog with the token of the Slack app whose message was pressed: only it may."""
     by_token = {
         channel.bot_token.get_secret_value(): channel
         for channel in channels_of(configuration).values()

@@ -55,7 +55,8 @@ class Settings(BaseSettings):
     work_pool: str = Field(default="linekeeper", min_length=1)
     """The pool all runs go through; `deploy` makes it where it is missing."""
     work_pool_type: str = "process"
-    """Of a pool that is made: `process`, `docker`, `kubernetes`, or another type of worker."""
+    """The type of a pool that is made: `process`, `docker`, `kubernetes`, or another type of
+    worker."""
     work_pool_template: Path | None = None
     """The base job template of a pool that is made; None: the one of its type."""
     prefix: str = Field(default="", pattern=r"^([a-z][a-z0-9]*(-[a-z0-9]+)*)?$", max_length=30)

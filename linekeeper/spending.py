@@ -76,9 +76,9 @@ class Spent:
     this_hour: int
     """Since the full hour."""
     day: int
-    """In the last 24 full hours and the present one."""
+    """The calls in the last 24 full hours and the present one."""
     refused: int
-    """Of those of the day, answered 429."""
+    """The calls of the day that were answered 429."""
 
     @property
     def per_minute(self) -> float:
@@ -117,7 +117,7 @@ async def add_calls(
 
 
 async def read_spent(session: AsyncSession, *, now: datetime) -> dict[str, Sequence[Spent]]:
-    """By app, who spent what, most first."""
+    """Return by app who spent what, most first."""
     hour = now.replace(minute=0, second=0, microsecond=0)
     rows = await session.scalars(
         select(CallCount).where(col(CallCount.hour) >= hour - timedelta(hours=24))

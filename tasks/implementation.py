@@ -222,7 +222,8 @@ def _idempotency_key() -> str | None:
 
 
 async def step_of(run_id: str) -> str:
-    """Of which implementation that run does a step, with a link to its graph; empty: of none."""
+    """Say of which implementation that run does a step, with a link to its graph; empty: of
+    none."""
     standing = await work.standing_of(runtime().store, run_id)
     if standing is None:
         return ""

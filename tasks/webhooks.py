@@ -16,7 +16,7 @@ from tasks.task import task
 
 WEBHOOKS = "webhooks"
 DRAIN_SECONDS = 240.0
-"""Then the consumer, or the next run, goes on."""
+"""How long the run drains the inbox; after that the consumer, or the next run, goes on."""
 
 
 @task(

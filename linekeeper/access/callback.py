@@ -23,7 +23,7 @@ from linekeeper.store.modes import UNSAID, app_of, chosen_for
 from linekeeper.store.tables import ConnectAttempt, Connection, ConnectLink
 
 ATTEMPTS_AN_HOUR = 6
-"""Of one link; whoever is back without a code has tried nothing."""
+"""How many attempts one link has; whoever comes back without a code has tried nothing."""
 RETURNS_AN_HOUR = 20
 """The same, with those who denied their consent: each is a row."""
 

@@ -38,11 +38,11 @@ class Invitation:
     made_at: datetime
     made_by: str
     is_new: bool = True
-    """Else it was made before, and nobody has logged in by it yet."""
+    """False: the link was made before, and nobody has logged in by it yet."""
 
     @property
     def made_before(self) -> str:
-        """Of a link that is given again, a sentence that says since when there is one."""
+        """Return a sentence that says since when there is a link that is given again."""
         if self.is_new:
             return ""
         return (

@@ -115,7 +115,7 @@ def authorize_url(app: AppConfig, public_url: str, state: str) -> str:
 async def links_of_lost_logins(
     session: AsyncSession, connections: Sequence[str], now: datetime
 ) -> dict[str, tuple[str, str | None]]:
-    """By connection, its newest link for a lost login that still works, and in which incident."""
+    """Return by connection its newest link for a lost login that still works, and the incident."""
     links: dict[str, tuple[str, str | None]] = {}
     for chunk in chunked(connections, 5_000):
         rows = await session.execute(

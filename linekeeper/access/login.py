@@ -77,7 +77,7 @@ class Ending:
     came: str = ""
     """What was logged in to, where it is something else."""
     mail: str = ""
-    """With `came`: the e-mail it was logged in to with, where nothing else is different."""
+    """The e-mail that `came` was logged in to with, where nothing else is different."""
     mail_before: str = ""
     connect_url: str | None = None
     """The link, where it still works."""

@@ -56,7 +56,7 @@ class Match:
     known: Known | None = None
     listed: ListedConnection | None = None
     mail_before: str = ""
-    """With `other`: the e-mail of the connection asked for, where nothing else differs."""
+    """The e-mail of the connection asked for, where `other` differs in nothing else."""
 
 
 def match(

@@ -45,7 +45,7 @@ class Preview:
     renewed: list[str] = field(default_factory=list)
     """Whose login ends within a week: renewed by the next `refresh-tokens`."""
     minted: list[str] = field(default_factory=list)
-    """Without a token that works: one is minted by the next sweep."""
+    """Those without a token that works: the next sweep mints one."""
     links: list[str] = field(default_factory=list)
     """Whose login is lost: a connect link is made at once."""
     people: list[str] = field(default_factory=list)
@@ -70,7 +70,7 @@ class Preview:
         )
 
     def lines(self, *, done: bool) -> list[str]:
-        """In sentences; `done`: it was done."""
+        """Return it in sentences; `done`: it was done."""
         would = "" if done else "would "
         counted = [
             (self.to_manage, f"{would}go from observe to manage"),
@@ -94,7 +94,7 @@ class Preview:
         return lines
 
     def as_json(self) -> dict[str, Any]:
-        """For programs: by what happens, the names of those it happens to; people are counted."""
+        """Return for programs, by what happens, the names it happens to; people are counted."""
         return {
             "named": self.named,
             "to_manage": self.to_manage,

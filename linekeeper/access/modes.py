@@ -40,7 +40,7 @@ class Wanted:
     """What is to hold for `subjects`; None: that is left as it is."""
 
     subjects: Sequence[Rule]
-    """As `find_subjects` returns them: rules that say nothing yet."""
+    """Rules that say nothing yet, as `find_subjects` returns them."""
     mode: str | None = None
     notify_customers: bool | None = None
     clears: bool = False

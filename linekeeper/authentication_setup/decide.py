@@ -76,7 +76,7 @@ class Standing:
         return "ask" if self.row.asked_at is None else "login"
 
     def reminders_from(self, now: datetime) -> datetime | None:
-        """From when on reminders count: since the customer was asked, without the time on hold.
+        """Return when reminders begin to count: when the customer was asked, plus the time on hold.
 
         None where nobody is to be reminded now.
         """

@@ -37,7 +37,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """From when on an axis has a value."""
+    """The moment from which on an axis has a value."""
 
     at: datetime
     value: str
@@ -62,9 +62,9 @@ class Troubles:
     ours: Sequence[Span] = ()
     """Nothing of ours could store, or no sweep looked."""
     apps: Mapping[str, Sequence[Span]] = field(default_factory=dict)
-    """By app: it was unreachable as a whole."""
+    """The times in which an app was unreachable as a whole, by app."""
     products: Mapping[str, Sequence[Span]] = field(default_factory=dict)
-    """By app: the product took no messages."""
+    """The times in which the product accepted no messages, by app."""
     unwatched: Sequence[Span] = ()
     """No sweep was completed, and that was an incident: what was well before is not known then."""
 

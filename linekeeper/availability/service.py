@@ -41,7 +41,7 @@ few connections the second is all that shows it: so few are never one incident."
 
 
 class _Edges(NamedTuple):
-    """By connection and axis: the value before the month, and the one before what came later."""
+    """The value before the month, and before what came later, by connection and axis."""
 
     before: Mapping[tuple[str, str], str]
     after: Mapping[tuple[str, str], str]

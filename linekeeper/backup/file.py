@@ -38,7 +38,7 @@ class Header:
     """What is known of a backup before it is read."""
 
     version: str
-    """Of the Linekeeper that took it."""
+    """The version of the Linekeeper that took the backup."""
     schema: str
     engine: str
     taken_at: str

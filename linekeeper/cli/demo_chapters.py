@@ -19,7 +19,7 @@ from linekeeper.store.tables import (
 )
 
 OUTAGE_MEMBERS = 5
-"""As many of one provider's connections that fail alike are one incident."""
+"""This many connections of one provider that fail alike are one incident."""
 LOST = 4
 
 

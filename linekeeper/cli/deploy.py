@@ -183,9 +183,7 @@ class _Seeder:
         for name, found in there.items():
             if deployments.is_gone(found, name):
                 await self._patiently(partial(self._client.delete_deployment, found.id))
-                self._console.print(
-                    (f"deployment {name}: deleted, because its flow no longer exists"), markup=False
-                )
+                self._console.print(f"deployment {name}: deleted, its flow is gone", markup=False)
         side_by_side = asyncio.Semaphore(AT_ONCE)
 
         async def bring(deployment: project.Wanted) -> None:

@@ -20,8 +20,8 @@ from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule, RRu
 from linekeeper.cli.project import Wanted
 
 RECORD = "x-linekeeper-deployed"
-"""In the schema: a digest for each name of `of_operator`, of the description and, by their slugs,
-of the schedules."""
+"""The key in the schema under which there is a digest for each name of `of_operator`, of the
+description and, by their slugs, of the schedules."""
 Record = Mapping[str, Any]
 Schedule = DeploymentSchedule | DeploymentScheduleCreate
 

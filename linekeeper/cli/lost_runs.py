@@ -106,7 +106,7 @@ class LostRuns:
     async def _ending_silence(
         self, client: PrefectClient, run: FlowRun, flow: str, now: datetime
     ) -> State[None] | None:
-        """Of one that works."""
+        """Return how long a run that works may be silent."""
         assert run.state is not None
         age = now - run.state.timestamp
         silence = silent_after()

@@ -94,7 +94,7 @@ async def wanted_deployments(
 
 
 async def _resolved(template: Any, client: PrefectClient | None) -> Any:
-    """With blocks, variables and the environment put in, as `prefect deploy` does; triggers keep
+    """Put blocks, variables and the environment in, as `prefect deploy` does; triggers keep
     the templates that are filled in when they fire."""
     triggers = template.pop("triggers", None) if isinstance(template, dict) else None
     if client is not None:

@@ -135,7 +135,7 @@ _QUIRKS: Mapping[str, str] = {
     "sort": "sort-ignored",
     "one-record": "no-single-record",
 }
-"""By question: the quirk of a Makini of which it was seen otherwise."""
+"""The quirk of a Makini that answered a question otherwise, by question."""
 
 
 def settings_of(file: Path) -> dict[str, Any]:

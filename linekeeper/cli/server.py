@@ -33,8 +33,9 @@ PASSING_EVENTS = (
 and what became of connections stays for `EVENT_DAYS`. Runs keep all their states."""
 RUN_DAYS = 30
 PAGE_BYTES = 8_192
-"""Of the database of the server `up` starts. An entry of Prefect's index of events is a little over
-what SQLite bears on a page of 4 KiB: each would take a second page, a fifth of the database."""
+"""The page size of the database of the server that `up` starts. An entry of Prefect's index of
+events is a little over what SQLite bears on a page of 4 KiB: each would take a second page, a
+fifth of the database."""
 _DAY = 86_400
 
 SERVER_ENVIRONMENT: Mapping[str, str] = {

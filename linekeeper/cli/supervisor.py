@@ -17,10 +17,10 @@ from linekeeper.cli.output import Output
 from linekeeper.private import make_private_folder
 
 MARK = "LINEKEEPER_UP_ID"
-"""In the environment of every child and of whatever it starts, so that the reaper finds all."""
+"""The variable that every child and whatever it starts inherits, so that the reaper finds all."""
 END_SECONDS = 4.0
 LAST_END_SECONDS = 2.5
-"""For those with `ends_last`, once the others have ended; with the reaper's grace under 10 s."""
+"""What those with `ends_last` have once the others have ended; with the reaper under 10 s."""
 STABLE_SECONDS = 60.0
 MAX_DELAY = 60.0
 PROBE_SECONDS = 0.1
@@ -60,7 +60,7 @@ def restart_delay(deaths: int) -> float:
 
 
 def is_worth_saying(deaths: int) -> bool:
-    """Of deaths in a row only the first, the third and every tenth are said to people."""
+    """Whether people are notified of a death: of the first, the third and every tenth in a row."""
     return deaths in (1, 3) or deaths % 10 == 0
 
 

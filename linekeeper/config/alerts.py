@@ -21,7 +21,8 @@ _INSTANT = timedelta(microseconds=1)
 
 @dataclass(frozen=True, slots=True)
 class Quiet:
-    """From `start` to `end` each day (past midnight if `end` is earlier), and all of `days`."""
+    """The time from `start` to `end` each day (past midnight if `end` is earlier), and all
+    `days`."""
 
     start: time | None = None
     end: time | None = None

@@ -196,7 +196,7 @@ class AppConfig(Config, AppFields):
     forward_targets: dict[str, ForwardTarget] = Field(default_factory=dict)
     """Where single connections are forwarded to instead, by the name of the target."""
     forward_to: str | None = None
-    """Of the app as it holds for one connection: the target it was configured to."""
+    """The target that one connection was configured to, in the app as it holds for it."""
 
     @field_validator("name")
     @classmethod

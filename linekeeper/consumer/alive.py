@@ -19,7 +19,7 @@ from linekeeper.store.tables import Lease, Outbox, WebhookEvent
 
 BEAT_SECONDS = 2.0
 DEAD_AFTER = timedelta(seconds=7)
-"""With the beat: another consumer has the work within ten seconds."""
+"""After this silence a consumer is dead: with the beat another one has its work within 10 s."""
 
 
 async def beat(store: Store, owner: str) -> list[str]:

@@ -150,7 +150,7 @@ def _latest_lease(which: Any) -> Any:
 
 
 _PENDING: Any = literal_column("'pending'")
-"""Said in the statement itself, or SQLite doesn't use the index of those pending."""
+"""The status stands in the statement itself, or SQLite doesn't use the index of those pending."""
 _SOON: Any = bindparam("soon", type_=UtcDateTime)
 _ALIVE = col(Lease.name).startswith(CONSUMER, autoescape=True)
 _FUTURE = select(

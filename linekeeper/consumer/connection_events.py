@@ -53,8 +53,8 @@ async def process_connection_events(rt: Runtime) -> bool:
 
 
 def _unconfigured(events: Sequence[Event], apps: Mapping[str, AppConfig]) -> dict[str, list[Event]]:
-    """By ordering key, those whose app is in no settings now: nobody knows whether they are to be
-    handed on, so they wait for it. A canary is nobody's."""
+    """Return by ordering key those whose app is in no settings now: nobody knows whether they
+    are to be handed on, so they wait for it. A canary is nobody's."""
     waiting: dict[str, list[Event]] = {}
     for event in events:
         if event.app not in apps and event.kind != CANARY:

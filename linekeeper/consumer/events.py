@@ -33,12 +33,14 @@ from linekeeper.runtime import Runtime
 from linekeeper.store.trouble import is_of_database
 
 MOST_ATTEMPTS = 5
-"""Of an event whose processing fails for a reason nobody foresaw: half a minute in all."""
+"""How often an event is tried that fails for a reason nobody foresaw: half a minute in all."""
 MOST_CALLS = 12
-"""Of one whose records Makini can't give: 20 to 40 minutes, by how many tries ran out of time and
-were followed at once; before that its connection is judged unreachable, and the event deferred."""
+"""How often an event is tried whose records Makini can't give: 20 to 40 minutes, by how many
+tries ran out of time and were followed at once; before that its connection is judged
+unreachable, and the event deferred."""
 MOST_UNCONFIGURED = 150
-"""Of one whose app is in no settings: a day. Settings that were cleared are restored."""
+"""How often an event is tried whose app is in no settings: a day. Settings that were cleared are
+restored."""
 LONGEST_WAIT = 600.0
 _NO_ATTEMPT = frozenset({ErrorKind.rate_limited, ErrorKind.circuit_open})
 

@@ -35,7 +35,7 @@ MOST_OF_ONE = 500
 SLOW_SECONDS = 1.0
 """Who waits longer for an answer takes nothing more in, and nobody else's room."""
 SETTLE_SECONDS = 30.0
-"""Of a claim's time, what is kept for the settling."""
+"""The part of a claim's time that is kept for the settling."""
 TICK_SECONDS = 0.03
 """Between two looks at what is due and what is answered."""
 PAUSE = timedelta(seconds=2)
@@ -67,7 +67,7 @@ class RecordEvents:
         self._claim = Claimed(new_token(rt.owner), RANK, utcnow(), ())
         self._readers = Readers(rt)
         self._held: dict[str, deque[Held]] = {}
-        """By ordering key, in order."""
+        """What is held, by ordering key and in order."""
         self._waiting: dict[Batch, set[str]] = {}
         """The ordering keys with an event that waits for the batch."""
         self._ready: set[str] = set()

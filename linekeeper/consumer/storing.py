@@ -80,7 +80,7 @@ class _Came:
 
     first: datetime
     by_key: dict[str, datetime] = field(default_factory=dict)
-    """Of those that named a key, as it is stored, the first."""
+    """When the first delivery came that named a key, by the key as it is stored."""
 
     def add(self, at: datetime, keys: Iterable[str]) -> None:
         """One more came `at`, and named `keys`."""
@@ -250,7 +250,7 @@ def halves_of(good: Sequence[Held]) -> tuple[Sequence[Sequence[Held]], Sequence[
 
 
 def portions_of(held: Sequence[Held]) -> Iterator[list[Event]]:
-    """In order, few enough for one transaction to be short."""
+    """Return them in order, few enough for one transaction to be short."""
     portion: list[Event] = []
     asks: set[Ask] = set()
     for each in sorted(

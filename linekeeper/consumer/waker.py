@@ -19,13 +19,13 @@ from linekeeper.store.types import UtcDateTime
 CONNECTION_WEBHOOKS = "connection webhooks"
 RECORD_WEBHOOKS = "record webhooks"
 CHANNELS = ("elsewhere", "email", "event", "forward", "reconnect", "run", "slack")
-"""Of the outbox."""
+"""The channels of the outbox."""
 
 _NOW: Any = bindparam("now", type_=UtcDateTime)
 
 
 async def due(connection: AsyncConnection, *, now: datetime) -> Sequence[str]:
-    """Of the webhooks and the channels, those with something that is due at `now`."""
+    """Return which of the webhooks and channels have something that is due at `now`."""
     rows = await connection.execute(_LOOK, {"now": now})
     return [name for name, waits in rows.mappings().one().items() if waits]
 
@@ -57,7 +57,7 @@ _LOOK = select(
 LOOK_SECONDS = 0.04
 """Between two looks whether the database changed, and the least between two at what is due."""
 PULSE_SECONDS = 0.25
-"""On PostgreSQL, where only the inbox is announced."""
+"""How often PostgreSQL is asked, where only the inbox is announced."""
 
 
 class Waker:

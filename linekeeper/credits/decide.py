@@ -303,5 +303,5 @@ def _leak(kind: LeakKind, listed: Listed, credits: int, what: str) -> Leak:
 
 
 def _plain(text: str) -> str:
-    """As Makini's display names compare: without case, spaces, underscores, hyphens."""
+    """Return it as Makini's display names compare: without case, spaces, underscores, hyphens."""
     return "".join(char for char in text.casefold() if char not in " _-")

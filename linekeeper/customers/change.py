@@ -51,7 +51,7 @@ class Change:
     """The contacts that the adoption proposed are right."""
     hosting: str = ""
     tier: str = ""
-    """Of its connections, or of `system` alone (also `hosting`)."""
+    """The tier of its connections, or of `system` alone (so is `hosting`)."""
     system: str = ""
     same_as: str = ""
     """The customer that this one turned out to be: everything goes over to that one."""

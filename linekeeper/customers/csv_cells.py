@@ -124,7 +124,7 @@ def _yes_or_no(cell: str) -> bool | None:
 
 
 def _hosting(cell: str) -> str | None:
-    """As Makini's metadata would say it; so is the tier."""
+    """Return the hosting as Makini's metadata says it; the tier is as well."""
     word = _text(cell) or ""
     known = hosting({"hosting": word})
     if word and known is None:

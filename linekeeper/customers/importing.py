@@ -160,7 +160,7 @@ class _There(NamedTuple):
     customers: list[Known]
     slugs: dict[str, str]
     contact_ids: dict[tuple[str, str], str]
-    """By customer and mail address in lower case."""
+    """The contacts' ids, by customer and mail address in lower case."""
 
 
 async def _there(session: AsyncSession) -> _There:
@@ -196,7 +196,7 @@ class _Prepared:
     customers: list[dict[str, Any]]
     contacts: list[dict[str, Any]]
     changes: int
-    """To customers; where there are none, nothing is to be written."""
+    """How many changes customers get; where there are none, nothing is to be written."""
     named: list[dict[str, Any]]
     """Contacts that are there, with the name they have from now on."""
 

@@ -96,7 +96,7 @@ def _key_part(key: str) -> str:
 
 
 def metadata_digest(metadata: Mapping[str, str]) -> str | None:
-    """By what equal `user_metadata` is recognised; None where there is none."""
+    """Return the digest by which equal `user_metadata` is recognised; None where there is none."""
     if not metadata:
         return None
     text = json.dumps(sorted(metadata.items()))

@@ -1,7 +1,7 @@
 """The setup axis: how far a connection has come. Pure."""
 
 ESTABLISHED = ("syncing", "live")
-"""From here on a connection counts in a provider's or app's fleet."""
+"""With these a connection counts in a provider's or app's fleet."""
 
 
 def setup_after(current: str, lifecycle: str, *, connected: bool) -> str:

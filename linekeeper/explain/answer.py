@@ -137,7 +137,7 @@ class Explanation:
     limits: tuple[str, ...] = ()
     """Where the records end, and what can't be known."""
     ids: dict[str, str] = field(default_factory=dict)
-    """Of what the explanation names: connection, event, change, incident."""
+    """The ids of what the explanation names: connection, event, change, incident."""
 
     def as_json(self) -> dict[str, Any]:
         """The answer of `GET /api/explain` and of `--json`."""

@@ -122,12 +122,10 @@ def keys_in(row: Any) -> list[str]:
 
 @cache
 def _newest(is_sqlite: bool) -> Select[Any]:
-    """Of the newest deliveries those that have the key: the connection's, and nobody's.
-
-    Built once. One statement, for each costs a visit to the database. Those that nobody owns are
-    found by the partial indexes of their status, which is why that is written into the statement;
-    they are not narrowed to the app, for SQLite would take the index by app, which holds all.
-    """
+    """Select the newest deliveries that have the key: the connection's, and nobody's. Built
+    once. One statement, for each costs a visit to the database. Those that nobody owns are found
+    by the partial indexes of their status, which is why that is written into the statement; they
+    are not narrowed to the app, for SQLite would take the index by app, which holds all."""
     parts = [_EVENT.c.connection_id == bindparam("own", type_=_EVENT.c.connection_id.type)]
     for status in ("pending", "dead", "unrouted"):
         of_status = _EVENT.c.status == literal_column(f"'{status}'")
@@ -154,7 +152,8 @@ def _newest(is_sqlite: bool) -> Select[Any]:
 
 @cache
 def _older(is_sqlite: bool) -> Select[Any]:
-    """Of the connection's deliveries before these, the newest that have the key. Built once."""
+    """Select the newest of the connection's deliveries before these that have the key. Built
+    once."""
     own = _EVENT.c.connection_id == bindparam("own", type_=_EVENT.c.connection_id.type)
     edge = (
         select(_EVENT.c.received_at)

@@ -14,7 +14,7 @@ _SIGNS = {
 
 
 def plain(found: Explanation) -> str:
-    """For the terminal."""
+    """Return the text for the terminal."""
     lines = [found.title, ""]
     for hop in found.hops:
         at = moment(hop.at) if hop.at is not None else ""
@@ -35,7 +35,7 @@ def missing(found: Explanation) -> str:
 
 
 def markdown(found: Explanation) -> str:
-    """For the artifact `explain`."""
+    """Return the Markdown of the artifact `explain`."""
     rows = [
         [
             _SIGNS[hop.state],

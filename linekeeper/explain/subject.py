@@ -134,7 +134,7 @@ def _with_entity(cuts: Sequence[_Cut], entities: Collection[str]) -> Iterator[_C
 def _one_of(
     everything: Sequence[Named], ids: Sequence[str], key: str, entity: str | None
 ) -> RecordSubject:
-    """Of connections that are called alike and all have the key: the one that lives. Pure.
+    """Return the living one of connections that are called alike and all have the key. Pure.
 
     Raises `NotFound` where several do.
     """
@@ -182,7 +182,7 @@ def _without_connection(
 
 
 async def _holders(session: AsyncSession, keys: Sequence[str]) -> dict[str, list[_Holder]]:
-    """By key or number: the connections that have such a record."""
+    """Return the connections that have such a record, by key or number."""
     asked = {stored_key(key): key for key in keys}
     held: Any = union_all(
         select(col(Record.connection_id), col(Record.key).label("found")).where(

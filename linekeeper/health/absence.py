@@ -31,7 +31,7 @@ UNASKABLE = timedelta(days=1)
 """A connection that nobody asked for so long can't be asked: it has no token that works. One that
 no list had for so long, and whose answers can't be read, is gone as well."""
 APART = timedelta(minutes=4)
-"""Of two lists, both of a sweep; a run taken twice reads two in the same minutes."""
+"""How far apart two lists of sweeps are: a run taken twice reads two in the same minutes."""
 _EVIDENCE = {False: "missing from two complete lists", True: "missing, and accepted as gone"}
 _AT_ONCE = 10_000
 
@@ -49,7 +49,7 @@ class Absence:
     total: int | None = None
     """How many the list says there are; None if it doesn't say."""
     accepted_shortfall: int = 0
-    """By how much a person accepted that the total exceeds what is listed."""
+    """The difference between total and list that a person accepted."""
 
     @property
     def shortfall(self) -> int:

@@ -85,9 +85,9 @@ class Observation:
     """`list`, `probe`, `read`, `webhook`, `product`, `reconnect`, `reconcile`, `operator`."""
     outcome: Outcome
     lifecycle: str = ""
-    """With `listed`: pending, synchronizing, in_progress, active, inactive, unknown."""
+    """What `listed` says: pending, synchronizing, in_progress, active, inactive, unknown."""
     decisive: bool = False
-    """With `listed`: there is no token, so the list is all there is to judge by."""
+    """Whether, with `listed`, there is no token, so that the list is all there is to judge by."""
     unread: bool = False
     """Nothing may be read with the connection's token, so no contradiction can be settled."""
     unknown_there: bool = False
@@ -101,7 +101,7 @@ class Observation:
     """Makini's word for its last synchronization, of a probe."""
     sync_updated_at: datetime | None = None
     connected_at: datetime | None = None
-    """With `listed`: when the customer last connected it, where the list says so."""
+    """When the customer last connected it, where `listed` says so."""
     read_at: datetime | None = None
     """When a poll last read one of its entities to the end, as far as is known."""
     called: str = ""

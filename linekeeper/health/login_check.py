@@ -63,8 +63,8 @@ async def read_one(
 async def read_surely(
     caller: Caller, entities: Sequence[str], status: Observation
 ) -> Observation | None:
-    """As `read_one`, but raises `MakiniError` where there was no answer, so that it can be tried
-    again; None only where no entity can be read."""
+    """Read like `read_one`, but raise `MakiniError` where there was no answer, so that it can be
+    tried again; None only where no entity can be read."""
     token = caller.token
     if token is None:
         return None

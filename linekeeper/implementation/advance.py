@@ -239,7 +239,7 @@ def _may_connect(standing: Standing, seen: Evidence, taken: set[str]) -> bool:
 
 
 def _bound(standing: Standing, seen: Evidence, taken: Iterable[str]) -> dict[str, str]:
-    """By system, its connection: of one that has none yet, or whose own is gone."""
+    """Return the connection of each system that has none yet, or whose own is gone."""
     spoken_for = set(taken)
     free = [facts for facts in seen.connections.values() if facts.id not in spoken_for]
     gone = {facts.id: facts.replaced_by for facts in seen.connections.values() if _is_gone(facts)}

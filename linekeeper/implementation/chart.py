@@ -10,7 +10,7 @@ from linekeeper.implementation.outlook import Outlook
 from linekeeper.implementation.plan import Gate
 
 _Interval = tuple[float, float]
-"""From and to, as date ordinals with the part of the day."""
+"""An interval from and to, as date ordinals with the part of the day."""
 
 LABELS, MARGIN = 300, 12
 ROW, HEADER, LEGEND = 22, 64, 34

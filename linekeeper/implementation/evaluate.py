@@ -63,7 +63,7 @@ class Proof:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """To be stored: the gate opens, or is done (by `proof`)."""
+    """A change to store: the gate opens, or is done (by `proof`)."""
 
     gate: str
     to: Literal["open", "done"]
@@ -90,7 +90,7 @@ class Evaluation:
     now: float
     """Working days since the start."""
     so_far: Mapping[str, Progress] = field(repr=False)
-    """For the forecast."""
+    """What the forecast needs to know of each gate so far."""
     holds: tuple[Hold, ...]
     live: bool
     """Everything is settled: the go-live too, which needs all the others."""

@@ -75,12 +75,12 @@ class Evidence:
 
     connections: Mapping[str, ConnectionFacts] = field(default_factory=dict)
     preflights: Mapping[tuple[str, str], Seen] = field(default_factory=dict)
-    """By target and vantage."""
+    """The last preflights, by target and vantage."""
     listed: Mapping[str, Listing] = field(default_factory=dict)
     """When each app last gave its whole list."""
     credited: frozenset[str] = frozenset()
     """Subjects of the ledger that hold credits: connections' ids, planned systems' ids."""
     set_up: Mapping[str, SetUp] = field(default_factory=dict)
-    """By the system's id."""
+    """The set-ups of logins, by the system's id."""
     configured: Mapping[str, Configured] = field(default_factory=dict)
-    """By the connection's id."""
+    """The workflow configurations, by the connection's id."""

@@ -46,7 +46,7 @@ class Progress:
     finished: float | None = None
     earliest: float = 0.0
     blocked: float = 0.0
-    """For how long of that nobody could work on it."""
+    """How many days of that nobody could work on it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class GateForecast:
     finish_p50: float
     finish_p80: float
     on_path: float
-    """In which share of the trials the go-live waited for this gate."""
+    """The share of the trials in which the go-live waited for this gate."""
     days: float
     """Mean working days by which it makes the whole longer, from now on."""
 

@@ -39,7 +39,7 @@ class Form:
     by: str
     hosting: str = "cloud"
     hostings: Sequence[str] = ()
-    """Of each system; empty: as the whole implementation."""
+    """The hosting of each system; empty: as the whole implementation."""
     custom_workflows: int = 0
     committed: date | str | None = None
     country: str | None = None
@@ -47,7 +47,7 @@ class Form:
     targets: Sequence[str] = ()
     tiers: Sequence[str] = ()
     vpns: Sequence[bool] = ()
-    """Of each system, whether Makini reaches it through a VPN tunnel."""
+    """Whether Makini reaches each system through a VPN tunnel."""
     app: str = "default"
     over_credits_because: str = ""
 
@@ -135,7 +135,7 @@ def words(order: Order) -> str:
 
 
 def fold(text: str) -> str:
-    """As names compare: without case and repeated spaces."""
+    """Return it as names compare: without case and repeated spaces."""
     return " ".join(text.casefold().split())
 
 

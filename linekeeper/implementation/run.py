@@ -15,7 +15,7 @@ from linekeeper.store import Store
 from linekeeper.store.tables import Implementation, Outbox
 
 PLANNED = ":at:"
-"""In the dedupe keys of wakings that are planned for a time."""
+"""What marks the dedupe keys of wakings that are planned for a time."""
 
 
 async def shown_by(store: Store, run_id: str) -> str | None:

@@ -30,9 +30,9 @@ class Standing:
     implementation: Implementation
     customer: Customer
     systems: Sequence[ImplementationSystem]
-    """In the order of their numbers."""
+    """The systems, in the order of their numbers."""
     gates: Mapping[str, Gate]
-    """By the gate's id in the plan."""
+    """The gates, by their ids in the plan."""
     plan: Plan
     calendar: WorkingCalendar
     page: CustomerLink | None = None

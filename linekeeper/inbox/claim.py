@@ -76,7 +76,7 @@ class Settled(NamedTuple):
     connection_id: str | None = None
     note: str | None = None
     owners: Mapping[str, Sequence[str]] = {}
-    """For an event that named no connection: by connection id, which of its keys are theirs."""
+    """Which keys belong to which connection, where the event named none: by connection id."""
 
     @property
     def connections(self) -> list[str]:

@@ -250,7 +250,7 @@ class Receipt(NamedTuple):
     id: str
     is_new: bool
     connection_ref: str | None = None
-    """Of a row that was there before: whose it is."""
+    """Whose a row is that was there before."""
 
 
 def make_delivery(

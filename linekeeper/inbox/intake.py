@@ -67,7 +67,7 @@ class Intake:
         self._observe = observe
         self._waiting: deque[_Waiting] = deque()
         self._bytes = 0
-        """Of what waits and what is being stored."""
+        """How many bytes wait or are being stored."""
         self._wake = asyncio.Event()
         self._may_begin = asyncio.Semaphore(writer.at_once)
         self._task: asyncio.Task[None] | None = None

@@ -222,7 +222,7 @@ class Statement(NamedTuple):
     synced: bool = False
     """A sync ended well at the time of the event."""
     entities: tuple[str, ...] = ()
-    """As the sender calls those that a sync's end was of; none: it was of the whole connection."""
+    """The entities that a sync's end was of, as the sender calls them; none: all of them."""
 
 
 def statement(kind: str, event: str | None, payload: Any) -> Statement:

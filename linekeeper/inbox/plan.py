@@ -46,7 +46,7 @@ class Plan(NamedTuple):
     settled: Settled
     reads: Mapping[Ask, Sequence[str]] = {}
     candidates: Mapping[str, Sequence[str]] = {}
-    """For an event that named no connection: the connections each of its keys may be of."""
+    """The connections that each key may be of, where the event named none."""
     entity: str = ""
     keys: Sequence[str] = ()
     """All keys it names, those that are done already among them."""

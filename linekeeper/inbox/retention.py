@@ -20,7 +20,7 @@ from linekeeper.store.tables import (
 from linekeeper.store.types import id_floor, table_of
 
 HABIT_DAYS = 14
-"""For so long what comes by the hour is looked at, to know what is usual."""
+"""How many days of hourly counts are looked at, to know what is usual."""
 IDS_AT_LEAST = timedelta(days=30)
 """A sender's id is known at least so long, so that a repeat is one."""
 PAYLOADS_AT_LEAST = timedelta(days=4)

@@ -61,7 +61,7 @@ def _references(event: Event) -> list[str]:
 async def _known_as(
     session: AsyncSession, refs: Mapping[str, set[str]]
 ) -> dict[tuple[str, str], Target]:
-    """By app and reference: Makini's key, Makini's id or our id, in this order.
+    """Return connections by app and reference: Makini's key, Makini's id or our id, in this order.
 
     Where a login made a new connection, whoever goes on naming the one before means its successor.
     """

@@ -17,7 +17,7 @@ from linekeeper.store.tables import DeliveryCount, RejectedDelivery
 from linekeeper.text import as_stored
 
 SAMPLES_KEPT = 50
-"""Of each app."""
+"""How many samples of each app are kept."""
 _SAMPLES_HELD = 20
 _HEADERS_KEPT = 40
 _SECRET_WORDS = ("signature", "authorization", "cookie", "token", "secret", "key", "password")

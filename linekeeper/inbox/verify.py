@@ -25,7 +25,7 @@ Cause = Literal[
     "stale_timestamp",
 ]
 Headers: TypeAlias = Mapping[bytes, bytes]
-"""By lower-case name."""
+"""Headers, by lower-case name."""
 
 TOLERANCE_SECONDS = 300
 """How far a signed time may be from ours, both ways (Standard Webhooks)."""

@@ -99,7 +99,7 @@ async def announce(
 
 
 def _too(incident: IncidentFacts, head: str) -> Message:
-    """Said at once in the thread of the first of them, for its own message is held back."""
+    """Say it at once in the thread of the first of them, for its own message is held back."""
     lane = incident_lane(head)
     text = f"{incident.title} lost its login moments later: perhaps one root cause"
     entry = {"do": "diary", "incident_id": head, "text": text}
@@ -107,7 +107,7 @@ def _too(incident: IncidentFacts, head: str) -> Message:
 
 
 def heads(incidents: Sequence[Incident | Row[Any]]) -> dict[str, str]:
-    """For lost logins, each alone, that follow another of their provider: the first of the row.
+    """Return the first of the row for lost logins that follow another of their provider.
 
     Makini tells of them one by one; whoever doesn't answer is suspected for a while first. Pure.
     """
@@ -133,7 +133,8 @@ def heads(incidents: Sequence[Incident | Row[Any]]) -> dict[str, str]:
 async def heads_of(
     session: AsyncSession, incident_ids: Collection[str], *, now: datetime
 ) -> dict[str, str]:
-    """Of `incident_ids`, just opened, those that follow another; each with the first of the row."""
+    """Return which of `incident_ids`, just opened, follow another, each with the first of the
+    row."""
     if not incident_ids:
         return {}
     rows = await session.scalars(

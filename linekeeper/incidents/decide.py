@@ -20,7 +20,7 @@ Scope = Literal["connection", "provider", "app"]
 _MISSED = "unreachable"
 """The kind that connections are on the way to while they are suspect."""
 _APP_SHARE = 0.02
-"""Of several providers' connections so many at one moment are the app's trouble."""
+"""This share of several providers' connections at one moment is the app's trouble."""
 DISCONNECTED = "disconnected"
 """The kind of a connection that disappeared at Makini; no health, and it follows from none."""
 _WIDTH: dict[str, int] = {"connection": 0, "provider": 1, "app": 2}

@@ -190,7 +190,7 @@ class Subject:
 
     @property
     def named(self) -> str:
-        """As the audit has it."""
+        """Return the name as the audit has it."""
         return f"{self.scope}:{self.id}" if self.id else self.scope
 
 

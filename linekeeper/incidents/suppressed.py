@@ -43,7 +43,7 @@ _CAME_WITH = (
 
 @dataclass(frozen=True, slots=True)
 class Underway:
-    """From when until when (UTC) a connection was being implemented, and as part of what."""
+    """The time (UTC) in which a connection was being implemented, and as part of what."""
 
     title: str
     since: datetime
@@ -155,7 +155,7 @@ async def silences(
     *,
     back: timedelta = FORGOTTEN_AFTER,
 ) -> dict[str, list[Silence]]:
-    """By incident, the times in which nobody is to be notified of it.
+    """Return by incident the times in which nobody is to be notified of it.
 
     Those that begin later are left out, and those that ended longer than `back` ago.
     """
@@ -194,7 +194,7 @@ async def suppressed(
 async def app_outages(
     session: AsyncSession, *, now: datetime, back: timedelta
 ) -> Mapping[str, list[tuple[str, Silence]]]:
-    """By app, the times in which it was unreachable as a whole, each with its incident.
+    """Return by app the times in which it was unreachable as a whole, each with its incident.
 
     Those that ended longer than `back` ago are left out.
     """
@@ -266,7 +266,7 @@ async def _of_windows(
 def _before_go_live(
     members: Mapping[str, set[_Who]], underway: Mapping[str, Underway]
 ) -> dict[str, list[Silence]]:
-    """By incident, the time in which all its connections were being implemented."""
+    """Return by incident the time in which all its connections were being implemented."""
     found: dict[str, list[Silence]] = {}
     for incident_id, some in members.items():
         own = [underway.get(identifier) for identifier, *_ in some]

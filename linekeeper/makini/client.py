@@ -319,7 +319,8 @@ class MakiniClient:
 
     @contextmanager
     def _reading(self, answer: Answer, connection: str | None) -> Iterator[None]:
-        """For the block, an answer of another shape is an error like any other of Makini's."""
+        """Turn an answer of another shape, for the block, into an error like any other of
+        Makini's."""
         try:
             yield
         except WrongShape as error:

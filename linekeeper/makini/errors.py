@@ -190,7 +190,7 @@ _ABOUT_THE_CALL = frozenset(
         ErrorKind.malformed,
     }
 )
-"""Of a data call these may be about its entity alone."""
+"""The statuses that, of a data call, may be about its entity alone."""
 
 
 def error_scope(error: MakiniError, *, of_entity: bool = False) -> ErrorScope:

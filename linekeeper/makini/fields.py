@@ -8,7 +8,7 @@ from typing import Any
 ABSOLUTE_ABOVE = 10**9
 """An `expires_in` above this is a Unix time, not a duration (Makini docs; see MAKINI "Link")."""
 MILLISECONDS_ABOVE = 10**11
-"""As Unix seconds this would be the year 5138: the number counts milliseconds."""
+"""Above this a number counts milliseconds: as Unix seconds it would be the year 5138."""
 FIELD_LIMIT = 2000
 
 

@@ -39,7 +39,7 @@ _MESSAGE_LIMIT = 300
 _FOUND_LIMIT = 1_000
 _RESPONSE = "Makini's response"
 _TITLE_SHOWN = 110
-"""Of a longer title the header has a part only, so all of it is said below."""
+"""The header has only this many characters of a title; a longer one is repeated below."""
 _OWNERS_SHOWN = 5
 _RED, _YELLOW, _GREEN = ":red_circle:", ":large_yellow_circle:", ":large_green_circle:"
 _WHITE = ":white_circle:"

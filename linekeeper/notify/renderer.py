@@ -165,7 +165,8 @@ class Renderer:
     async def _remind(
         self, row: OutboxRow, view: IncidentView, step: str, why: str, fold: str | None
     ) -> None:
-        """In the thread, calling its owners; what is not a reminder is seen in the channel too."""
+        """Post in the thread and mention the owners; what is no reminder is seen in the channel
+        too."""
         if view.resolved_at is not None or view.acknowledged_at is not None:
             return
         entry = compose_others.reminder(view, step, why, now=self._clock())

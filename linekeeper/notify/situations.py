@@ -75,7 +75,7 @@ class Notified:
     fold: str | None = None
     """The one message that tells of several incidents, if it is part of one."""
     round: int = 0
-    """Of which opening of the incident."""
+    """The number of the incident's opening that it is about."""
     slack_channel: str = DEFAULT
 
 
@@ -90,7 +90,7 @@ class Say:
     fold: str | None = None
     severity: Severity = "normal"
     round: int = 0
-    """Of which opening of the incident."""
+    """The number of the incident's opening that it is about."""
     slack_channel: str = DEFAULT
 
 

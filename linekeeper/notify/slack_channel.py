@@ -46,7 +46,7 @@ class Posted:
 
 
 class Pacer:
-    """At most one message per `seconds` to a channel, in this process.
+    """Paces what this process sends: at most one message per `seconds` to a channel.
 
     Slack allows one a second; what several processes send together is held by its 429.
     """
@@ -238,7 +238,7 @@ def is_near(url: str) -> bool:
 
 
 def _trouble(response: object) -> SlackTrouble:
-    """From slack-sdk's response, or aiohttp's where the body was no JSON."""
+    """Return the trouble in slack-sdk's response, or aiohttp's where the body was no JSON."""
     data = response.data if isinstance(response, AsyncSlackResponse) else None
     status = int(getattr(response, "status_code", None) or getattr(response, "status", None) or 0)
     headers = getattr(response, "headers", None) or {}

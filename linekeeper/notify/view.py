@@ -110,7 +110,7 @@ class Links:
     buttons: bool = False
     """Whether Slack's buttons reach us: that takes a signing secret or Socket Mode."""
     artifact_ids: Mapping[str, str] = field(default_factory=dict)
-    """By key: Prefect's page of a key only lists the versions."""
+    """The newest artifacts' ids, by key: Prefect's page of a key only lists the versions."""
 
     @property
     def has_all_forms(self) -> bool:

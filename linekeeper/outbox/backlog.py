@@ -24,7 +24,7 @@ class Backlog:
 
 
 async def read_backlog(session: AsyncSession, *, now: datetime) -> Mapping[str, Backlog]:
-    """By channel, for those that have any of it."""
+    """Return the backlog of the channels that have any, by channel."""
     table = OUTBOX.c
     dead = table.status == "dead"
     planned = ~dead & table.due_at.is_not(None) & (table.due_at > now)

@@ -215,7 +215,7 @@ class _Round:
         self._begun: dict[str, float] = {}
         """What was perhaps sent, of which nothing is known yet: in how many seconds it is due."""
         self._begins: dict[str, datetime] = {}
-        """From when the age of rows counts that had been due for long before they were tried."""
+        """When the age of rows begins that had been due for long before they were tried."""
         self._deadline = monotonic() + ROUND_SECONDS
         self._writing = asyncio.Lock()
 

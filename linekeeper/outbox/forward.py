@@ -49,7 +49,7 @@ class RecoveredChange:
     at: datetime
     """The source's time, or when it was found; aware, UTC."""
     old_key: str | None = None
-    """Of one `rekeyed`: the key it had in the connection before."""
+    """The key that a `rekeyed` record had in the connection before."""
 
 
 class Accepted(NamedTuple):
@@ -81,7 +81,7 @@ async def forward_events(
 
 
 def _is_known(app: AppConfig, message: Message) -> bool:
-    """Without an address for all, what has no target of its own is not handed on. Pure."""
+    """Whether it has an address: its own target, or the one for all. Pure."""
     return bool(app.forward_url) or not message.lane.startswith(lane_prefix(app.name))
 
 

@@ -31,7 +31,7 @@ RECOVERED = "x-linekeeper-recovered"
 CONNECTION = "x-linekeeper-connection"
 OLD_KEY = "x-linekeeper-old-key"
 PLACE = "{connection}"
-"""In a forward URL it stands for Makini's key of the connection, as in the URLs that Makini has."""
+"""What stands in a forward URL for Makini's key of the connection, as in Makini's own URLs."""
 _HEX = re.compile(r"(sha256=)?[0-9a-fA-F]{64}")
 _OPS = {"inserted": "inserted", "updated": "updated", "deleted": "deleted", "rekeyed": "updated"}
 

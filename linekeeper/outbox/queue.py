@@ -111,7 +111,8 @@ class Work:
     also: dict[str, Any] = field(default_factory=dict)
     """What else a claim sets."""
     only_first: bool = False
-    """Of each ordering key only the first row is claimed, and the next once that is settled."""
+    """Whether only the first row of each ordering key is claimed, and the next once it is
+    settled."""
     due: Any = field(init=False, compare=False)
     """The ids of what may be claimed at `:now`: built once, and asked for all the time."""
     any_due: Any = field(init=False, compare=False)

@@ -29,7 +29,7 @@ class OutboxRow:
     """This one included: with more than one it may have been delivered before."""
     created_at: datetime
     due_at: datetime | None
-    """Of one that was written for later, or put off since: for when."""
+    """When a row is due that was written for later, or put off since."""
     claimed_by: str
 
     @classmethod
@@ -67,7 +67,7 @@ class Failed:
     pauses: bool = False
     """Its destination is in trouble: another message would fare no better."""
     pause: float | None = None
-    """For how many seconds; None: as the sender says."""
+    """How many seconds the pause lasts; None: as long as the sender says."""
     refusal: Refusal | None = None
     error: Exception | None = None
     """Raised once the round is settled."""
@@ -82,7 +82,7 @@ class Settlement:
 
     ended: list[tuple[OutboxRow, Ended]] = field(default_factory=list)
     retried: list[tuple[OutboxRow, Failed, datetime]] = field(default_factory=list)
-    """With the time of the next attempt."""
+    """The rows that are tried again, with the time of the next attempt."""
     dead: list[tuple[OutboxRow, str]] = field(default_factory=list)
     expired: dict[str, str] = field(default_factory=dict)
     """Destinations of which a message was given up for its age, and why it was not taken."""
@@ -156,9 +156,10 @@ class Sender:
     tries_all_its_time = False
     """Whether it is tried for so long also where nobody was there to try it when it was due."""
     longest_pause: float | None = None
-    """Of the back-off of pauses, in seconds; None: a pause is as long as the message waits."""
+    """The longest pause of the back-off, in seconds; None: a pause lasts as the message waits."""
     only_first = True
-    """Of each ordering key one message at a time is claimed; else they are sent in a row."""
+    """Whether one message of each ordering key is claimed at a time; else they are sent in a
+    row."""
     settles_each = True
     """What was sent is settled at once; else when all of the batch was sent."""
 
@@ -219,7 +220,7 @@ class Retry(NamedTuple):
     why: str
     refusal: str | None = None
     due_at: datetime | None = None
-    """From when its age counts, where that is not as it was."""
+    """The time from which its age counts, where that has changed."""
 
 
 async def end(

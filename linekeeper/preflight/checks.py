@@ -252,7 +252,7 @@ def _request(target: Target) -> bytes:
 
 
 async def _close(writer: asyncio.StreamWriter) -> None:
-    """At once: a peer that hangs must not hold up the good-bye."""
+    """Close at once: a peer that hangs must not hold up the end."""
     writer.transport.abort()
     with contextlib.suppress(OSError, EOFError):
         await writer.wait_closed()

@@ -130,7 +130,7 @@ def _judged(verdicts: Iterable[Mapping[str, Any]]) -> dict[str, str]:
 
 
 async def unowned_targets(store: Store, report: Report) -> str:
-    """In a sentence, the targets of `report` that no system of an implementation is reached at;
+    """Return a sentence with the targets of `report` that no system of an implementation has;
     empty if there are none. Such evidence proves no gate."""
     async with store.read() as session:
         known = {place.target for place in await places(session)}

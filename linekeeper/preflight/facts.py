@@ -45,7 +45,7 @@ class HttpFact:
     error: str | None = None
     status: int | None = None
     server_time: datetime | None = None
-    """Of the answer's Date header, aware."""
+    """The time of the answer's Date header, aware."""
     our_time: datetime | None = None
     """When the answer came, by our clock, aware UTC."""
 
@@ -59,4 +59,4 @@ class Facts:
     tls: TlsFact | None = None
     http: HttpFact | None = None
     control: str | None = None
-    """From outside: why the place that is open was not reached either; None: it was."""
+    """Why, from outside, the open place was not reached either; None: it was."""

@@ -118,7 +118,8 @@ def _hang_together(targets: Sequence[str], raw: _Report) -> None:
 
 
 def _utf8(data: bytes) -> bytes:
-    """Without a byte-order mark, and from UTF-16 where one says so; rubbish stays rubbish."""
+    """Decode it without a byte-order mark, or from UTF-16 where one says so; rubbish stays
+    rubbish."""
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return data.decode("utf-16", errors="replace").encode()
     return data.removeprefix(codecs.BOM_UTF8)

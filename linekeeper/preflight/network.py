@@ -48,7 +48,7 @@ class Network:
     addresses: tuple[str, ...]
     products: tuple[Product, ...]
     otherwise: tuple[Port, ...]
-    """Of a product that isn't listed."""
+    """The ports of a product that isn't listed."""
 
     @property
     def networks(self) -> tuple[str, ...]:
@@ -93,8 +93,8 @@ def load_network(own: Path | None = None) -> Network:
 
 
 def usable_network(own: Path | None) -> Network:
-    """As `load_network`; where one's own file can't be used, the log says so and the shipped data
-    counts."""
+    """Load like `load_network`; where one's own file can't be used, the log says so and the
+    shipped data counts."""
     try:
         return load_network(own)
     except NetworkError as error:

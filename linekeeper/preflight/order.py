@@ -32,7 +32,7 @@ class Order:
     timeout: float = TIMEOUT_SECONDS
     ca_file: str | None = None
     control: Target | None = None
-    """From outside: a place that is open, to see that this machine gets out at all."""
+    """A place that is open, to verify from outside that this machine reaches the internet."""
 
 
 def take_order(

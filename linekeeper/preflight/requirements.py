@@ -54,7 +54,7 @@ class Requirements:
         return [OPEN[self.hosting], *(VPN if self.vpn else ()), LOGIN]
 
     def as_json(self) -> dict[str, Any]:
-        """As plain JSON values."""
+        """Return them as plain JSON values."""
         network = self.network
         return {
             "vpn": self.vpn,

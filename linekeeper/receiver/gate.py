@@ -21,7 +21,7 @@ from linekeeper.receiver.webhooks import Bodies, Disconnected
 log = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 4 * 1024 * 1024
-"""For any route; most take less (`read_body`)."""
+"""The limit for any route; most accept less (`read_body`)."""
 PLACES = 256
 ANSWER_SECONDS = 60.0
 

@@ -24,11 +24,12 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
 
 MAX_HEAD_BYTES = 65_536
-"""Of a head; also of trailers, or of what frames chunks, without a byte of body in between."""
+"""The limit for a head; also for trailers, or of what frames chunks, without a byte of body in
+between."""
 HEAD_SECONDS = 10.0
 MAX_PIPELINED = 64
 SCOPE_KEY = "linekeeper.protocol"
-"""Under which a request's scope holds its `GuardedProtocol`; another server's has none."""
+"""The key under which a request's scope holds its `GuardedProtocol`; another server's has none."""
 UNREAD_LOOKS = 3
 """Looks, one each `HEAD_SECONDS`, at which a client has read nothing of what waits for it."""
 
@@ -48,7 +49,7 @@ class GuardedProtocol(HttpToolsProtocol):
     most = 4_096
 
     _head: tuple[list[tuple[bytes, bytes]], bytes] = ([], b"")
-    """Of a 200, with the headers that are the server's own; made anew as those change."""
+    """The head of a 200, with the headers that are the server's own; made anew as those change."""
     waiting: dict["GuardedProtocol", None]
     """Connections we wait for, the longest first: idle, in a head or in a body. Shared by those of
     one server; see `guarded`."""

@@ -20,7 +20,7 @@ from linekeeper.settings import Settings
 BACKLOG = 2048
 MAX_CONNECTIONS = 4096
 STOP_SECONDS = 3
-"""For requests that are being answered; with what comes after it a stop takes under 5 s."""
+"""What requests in progress have; with what comes after it a stop takes under 5 s."""
 KEEP_ALIVE_SECONDS = 15
 SWITCH_SECONDS = 0.0001
 
@@ -116,7 +116,7 @@ def _tune_python() -> None:
 
 
 def _connections() -> int:
-    """As many connections as the system lets us hold open, up to `MAX_CONNECTIONS`.
+    """Return how many connections the system lets us hold open, up to `MAX_CONNECTIONS`.
 
     Pages and the API take `gate.PLACES` of them at most; all others are the webhooks'.
     """

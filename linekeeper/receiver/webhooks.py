@@ -113,7 +113,7 @@ class Apps:
 
 BODY_SECONDS = 10.0
 HELD_BYTES = 64 * 1024 * 1024
-"""Of bodies that are still arriving, all together."""
+"""The limit for all bodies together that are still arriving."""
 
 _TOO_SLOW = object()
 

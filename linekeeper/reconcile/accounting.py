@@ -78,7 +78,7 @@ class _Due(NamedTuple):
 _EXCUSED = frozenset({"missed", "mismatched", "seen", "late"})
 """What changed in an outage of ours is not the sender's doing, however it was found."""
 _UNANNOUNCED = frozenset({"missed", "mismatched", "late"})
-"""Of what changed while the connection was down; what came in time is to the sender's credit."""
+"""What does not count if it changed while the connection was down; what came in time does."""
 _DOWN = (Health.reauthorization_required.value, Health.unreachable.value)
 
 

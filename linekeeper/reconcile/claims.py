@@ -18,7 +18,7 @@ from linekeeper.store.tables import Lease
 
 SECONDS = 60.0
 _UNSAFE_SHARE = 0.1
-"""Of a lease's time: reading has ended before another may begin."""
+"""The last part of a lease's time: reading has ended before another may begin."""
 _PREFIX = "reconcile:"
 _LONG = "full"
 

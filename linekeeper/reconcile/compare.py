@@ -93,7 +93,7 @@ def _read(known: Known, found: Found) -> Decision:
 
 
 def better(first: F, second: F) -> F:
-    """Of two readings of one key in the same listing, the one that is newer (the later, if equal).
+    """Return the newer of two readings of one key in the same listing (the later, if equal).
 
     Pages shift while they are read, so a key may come twice.
     """

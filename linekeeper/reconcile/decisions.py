@@ -44,7 +44,7 @@ class Decided:
 
     @property
     def sentence(self) -> str:
-        """In one line."""
+        """Return it in one line."""
         what = {
             "accept": "deleted here",
             "refuse": "kept, and not proposed again until the source lists them",

@@ -8,9 +8,9 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 CAP_SHARE = 0.2
-"""Of a connection's live records of one entity."""
+"""The share of a connection's live records of one entity that may be deleted unasked."""
 SMALL = 10
-"""With fewer live records than this, `SMALL_CAP` may go."""
+"""Below this number of live records, `SMALL_CAP` may be deleted."""
 SMALL_CAP = 2
 WINDOW_OLDER = 3
 """So many known records, all older than the oldest listed one, don't go by chance."""

@@ -1,4 +1,4 @@
-"""From what two complete listings lack to tombstones: marked, agreed, applied, undone."""
+"""Tombstones for what two complete listings lack: marked, agreed, applied, undone."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -56,7 +56,7 @@ class _Missing:
     """What a complete listing lacks."""
 
     first: dict[str, datetime | None] = field(default_factory=dict)
-    """By key, with the source time in the index."""
+    """The keys, with the source time in the index."""
     again: dict[str, datetime | None] = field(default_factory=dict)
     """Those that another listing lacked a moment ago: two that agree are some time apart."""
     agreed: dict[str, datetime | None] = field(default_factory=dict)
@@ -217,7 +217,7 @@ async def _missing(
 def _leave_out_unknown(
     missing: _Missing, oldest: datetime | None, known: datetime | None, *, now: datetime
 ) -> None:
-    """In a history window what is older than the oldest listed record is not missing but unknown.
+    """Leave out what a history window hides: older than the oldest listed record is unknown.
 
     Pure but for `missing`.
     """
@@ -285,7 +285,7 @@ async def _propose(
 async def _settle_proposal(
     store: Store, session: AsyncSession, connection_id: str, entity: str, *, now: datetime
 ) -> None:
-    """Of what waits for a decision, records that were read again are out; with none left it is
+    """Take records that were read again out of what waits for a decision; with none left it is
     void, and its incident over."""
     held = await proposed(session, connection_id, entity)
     if held is None:

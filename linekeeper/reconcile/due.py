@@ -85,7 +85,7 @@ class Paced:
     """Entities of a connection that have the same cadence."""
 
     minutes: int | None
-    """As it was configured; None: by the state of the connection's webhooks."""
+    """The cadence as it was configured; None: by the state of the connection's webhooks."""
     offered: int
     """Those of them that its system offers."""
     polled_at: datetime | None

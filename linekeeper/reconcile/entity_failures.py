@@ -13,7 +13,7 @@ FAILING = "entity_failing"
 UNSYNCED = "entity_unsynced"
 INCONSISTENT = "entity_inconsistent"
 ALL = "*"
-"""In place of an entity: all that the connection offers."""
+"""What stands in place of an entity for all that the connection offers."""
 WIDESPREAD = 5
 """So many connections of an app, and half of those that offer the entity, are one incident."""
 PASSING_FAILURES = 2
@@ -70,7 +70,7 @@ class EntityState:
 
     @property
     def kind(self) -> str:
-        """Of incident."""
+        """The kind of incident."""
         if self.failure is None:
             return INCONSISTENT if self.unsynced is None else UNSYNCED
         return FORBIDDEN if self.failure in _PERMISSION else FAILING

@@ -17,7 +17,7 @@ from linekeeper.store.tables import Connection, Customer, Watermark
 from linekeeper.store.types import from_row
 
 _SYNCED = ("done", "fulldone")
-"""Of Makini's words for a sync of the whole connection: those of a good end."""
+"""Makini's words for the good end of a sync of the whole connection."""
 
 
 async def entity_states(store: Store, *, connection_id: str | None = None) -> list[EntityState]:

@@ -26,7 +26,7 @@ class Choice:
 
     @property
     def condition(self) -> list[ColumnElement[bool]]:
-        """As a condition of a query."""
+        """Return it as a condition of a query."""
         found: list[ColumnElement[bool]] = []
         if self.connections is not None:
             found.append(col(Record.connection_id).in_(self.connections))

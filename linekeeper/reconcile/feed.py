@@ -38,7 +38,7 @@ class Page:
     """Some of the feed, and the cursor to go on with."""
 
     changes: Sequence[dict[str, Any]]
-    """As `GET /api/changes` gives them (INTERFACE "Bodies")."""
+    """The changes as `GET /api/changes` gives them (INTERFACE "Bodies")."""
     next: str
     after: int
     """The position the cursor it was asked with stands for ..."""

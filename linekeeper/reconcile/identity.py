@@ -89,7 +89,7 @@ class Identity(NamedTuple):
 
 
 NOBODY = Identity()
-"""Of a record of which nothing is known."""
+"""The identity of a record of which nothing is known."""
 
 
 def identifying_fields(settings: Mapping[str, str], entity: str) -> tuple[str, ...]:

@@ -49,7 +49,7 @@ async def successions_of(store: Store, connection_id: str) -> dict[str, Successi
 
 
 async def waiting_of(session: AsyncSession, connection_id: str) -> dict[str, Succession]:
-    """By entity, those of a connection that aren't done."""
+    """Return those of a connection that aren't done, by entity."""
     rows = await session.scalars(_WAITING, {"whose": connection_id})
     return {row.entity: row for row in rows}
 

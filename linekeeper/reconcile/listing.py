@@ -11,7 +11,7 @@ from linekeeper.reconcile.compare import better
 from linekeeper.reconcile.upsert import Read, read_records
 
 CLOCKS = timedelta(minutes=1)
-"""By how much a source's clock may be behind ours without a change being overlooked."""
+"""How far a source's clock may be behind ours without a change being overlooked."""
 _PARTS = 256
 
 

@@ -20,9 +20,9 @@ LEAST_EVIDENCE = 5
 and they agree in whole keys."""
 SHORTEST_SUFFIX = 4
 MOST_CONTRADICTIONS = 0.001
-"""Of the pairs a rule makes; with more it is no rule."""
+"""The most contradictions among the pairs a rule makes; with more it is no rule."""
 MISSING_EVIDENCE = 0.05
-"""Of the pairs known otherwise, at most so many may be none by the rule."""
+"""The most pairs known otherwise that may be none by the rule."""
 INCOMPARABLE = 0.2
 """More pairs than this share with the same time and other contents: they differ by more than
 keys, and only the time tells what changed."""
@@ -226,7 +226,7 @@ class _Natural:
         return mine in self._new_by or theirs in self._old_by
 
     def nearly(self, pairs: Mapping[str, str]) -> dict[str, str]:
-        """Of those not in `pairs`, the ones that differ in one field that people edit.
+        """Return those not in `pairs` that differ in one field that people edit.
 
         Its number and all else must be the same, and nobody else's.
         """

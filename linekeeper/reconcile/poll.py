@@ -46,7 +46,7 @@ _ENDS_LOOP = frozenset({ErrorKind.rejected, ErrorKind.not_found})
 lets go of its cursors when something changes, and asks to begin again."""
 
 _REFUSES_FILTER = frozenset({400, 405, 406, 414, 422})
-"""With these a source doesn't understand the question; anything else says nothing of the filter."""
+"""The statuses of a source that doesn't understand the filter; others say nothing of it."""
 _CONFLICTS = frozenset({409, 423, 425})
 """Somebody else is at it: it passes."""
 

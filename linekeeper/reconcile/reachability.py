@@ -83,7 +83,7 @@ async def find_absences(
 async def _silence(
     session: AsyncSession, gap: Window, now: datetime, *, open_too: bool
 ) -> Window | None:
-    """From the last delivery of any kind before the canary that is missing first to the next."""
+    """Return the time from the last delivery before the first missing canary to the next one."""
     floor = id_floor(gap.since)
     received = select(col(WebhookEvent.received_at)).where(col(WebhookEvent.source) == "webhook")
     last = await session.scalar(

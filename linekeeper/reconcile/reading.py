@@ -22,7 +22,7 @@ class Question:
     cause: str | None = None
     """`backfill`: what it finds is put down to that (see `drift.cause`)."""
     shard: str | None = None
-    """Of the run that asks, where it shares its work with others (see `drift.shard`)."""
+    """The shard of the run that asks, where it shares its work with others (see `drift.shard`)."""
 
 
 @dataclass(slots=True)

@@ -28,7 +28,7 @@ from linekeeper.store.tables import Succession
 PATIENCE = timedelta(days=1)
 """How long a listing that lacks nothing is waited for."""
 CLOCKS = timedelta(minutes=1)
-"""By how much clocks of our machines may differ."""
+"""How far the clocks of our machines may differ."""
 
 
 def may_take_over(succession: Succession, *, doubtful: bool, now: datetime) -> bool:

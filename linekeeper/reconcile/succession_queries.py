@@ -34,7 +34,7 @@ _ROW = (
 async def quiet_keys(
     store: Store, session: AsyncSession, keys: Mapping[tuple[str, str], Sequence[str]]
 ) -> dict[tuple[str, str], set[str] | None]:
-    """Of which records nothing is said in the feed as yet, by place; None: of none of the place.
+    """Return the keys of which the feed says nothing yet, by place; None: of none of the place.
 
     Those of a successor that has not been compared with the one before, and those that wait for a
     person to say which they are.

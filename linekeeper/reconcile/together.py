@@ -20,14 +20,14 @@ class Together:
     """What one run did, or all together since it began."""
 
     connections: int
-    """With an entity read to the end since."""
+    """How many connections had an entity read to the end since."""
     counts: Counts
     held: int
     """Records that look deleted and wait for a decision."""
 
     @property
     def summary(self) -> str:
-        """In a few words, for the name of a run."""
+        """Return a few words for the name of a run."""
         said = [f"{self.connections:,} read"]
         if self.counts.recovered:
             said.append(f"{self.counts.recovered:,} recovered")

@@ -80,7 +80,7 @@ class Arrived:
     received_at: datetime
     """When the first delivery came that named some of them."""
     named_at: Mapping[str, datetime] = field(default_factory=dict)
-    """By key: when the first delivery came that named it."""
+    """When the first delivery came that named a key, by key."""
 
     def came_at(self, key: str) -> datetime:
         """When the first delivery came that named `key`."""

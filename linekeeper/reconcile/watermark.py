@@ -59,7 +59,7 @@ def read_from(
     *,
     grain: timedelta | None = None,
 ) -> datetime:
-    """From which source time on to ask, for a watermark at `position`.
+    """Return the source time from which on to ask, for a watermark at `position`.
 
     That is `OVERLAP` and one `grain` of the source's clock before it. Once a whole run has begun
     more than `OVERLAP` after the run that moved it, what lies behind it has been read again

@@ -28,7 +28,7 @@ GATHERED = 100_000
 neighbours share pages, and a million keys in any order would dirty each page many times over."""
 DELIVERY_DAYS = 3
 COARSE = timedelta(minutes=1)
-"""With a clock like this, other contents at the same source time are an ordinary change."""
+"""From this coarseness of a clock on, other contents at the same time are an ordinary change."""
 DELIVERY_MARGIN = timedelta(hours=1)
 """A delivery may come this long before the change it announces can be read."""
 

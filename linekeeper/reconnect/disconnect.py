@@ -50,7 +50,7 @@ class Preview:
 
     @property
     def lines(self) -> list[str]:
-        """In sentences."""
+        """Return it in sentences."""
         lines = [
             f"Makini's connection {self.named.makini_key} of {self.named.label} is deleted; "
             "reconnecting later makes a new one.",

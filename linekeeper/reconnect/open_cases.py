@@ -34,7 +34,7 @@ class WaitingMember:
     customer_id: str | None
     time_zone: str
     asked_since: datetime
-    """From when on its reminders and its deadline count."""
+    """The time from which its reminders and its deadline count."""
     reminded: int
     """The last step that was taken (`linekeeper.reconnect.remind`)."""
     chosen: Chosen = UNSAID

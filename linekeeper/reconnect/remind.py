@@ -31,7 +31,7 @@ class Due:
 def asked_since(
     opened_at: datetime, joined_at: datetime, live_at: datetime | None = None
 ) -> datetime:
-    """From when on a customer's reminders and deadline count.
+    """Return the time from which a customer's reminders and deadline count.
 
     One that joins a running case later than its opening has days of its own, and so has one whose
     system went live meanwhile.

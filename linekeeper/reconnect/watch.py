@@ -52,7 +52,7 @@ class Step:
 
     case: OpenCase
     number: int
-    """Of the reminder, or `DEADLINE_SAID`."""
+    """The number of the reminder, or `DEADLINE_SAID`."""
     joined: str
     """The day they joined, where that isn't when the case was opened; part of its messages' keys"""
     members: Sequence[WaitingMember]

@@ -178,7 +178,7 @@ def _seed_mail(settings: Settings) -> MailConfig | None:
 
 
 def _given(values: dict[str, Any]) -> dict[str, Any]:
-    """Without those that are not set: their defaults are said once, with their fields."""
+    """Return the values that are set: the defaults of others are said once, with their fields."""
     return {name: value for name, value in values.items() if value}
 
 

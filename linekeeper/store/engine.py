@@ -35,7 +35,7 @@ BUSY_SECONDS = 30
 POOL = 20
 """Connections a process holds at most, where no setting says otherwise."""
 KEPT, KEPT_FROM = 2, 10
-"""Of a pool to SQLite of at least so many connections, those that are not given back to it."""
+"""How many connections are kept out of a pool to SQLite, and from which size of pool on."""
 
 
 class StoreError(Exception):

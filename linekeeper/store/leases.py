@@ -22,7 +22,8 @@ CONSUMER = "consumer:"
 
 
 _SAFE_SHARE = 0.95
-"""Of a lease's time: what is left lets the cancelled block end before another may hold it."""
+"""The safe share of a lease's time: the rest lets the cancelled block end before another holds
+it."""
 _TROUBLE = (SQLAlchemyError, OSError, TimeoutError)
 _log = logging.getLogger(__name__)
 

@@ -22,7 +22,7 @@ from linekeeper.store.tables import AppSetting
 
 _LOCK = 4_217_001  # PostgreSQL's advisory lock for migrations
 _PATIENCE = 900.0
-"""For how many seconds SQLite's lock is waited for."""
+"""How many seconds SQLite's lock is waited for."""
 _log = logging.getLogger(__name__)
 
 

@@ -17,7 +17,7 @@ from linekeeper.store.tables import AppSetting
 
 Kind = Literal["traces", "outbox", "bodies"]
 Retention = Mapping[str, datetime]
-"""By kind: everything from before that time was removed, once it was settled."""
+"""The time, by kind, before which everything was removed once it was settled."""
 _NAME = "retention"
 
 

@@ -128,7 +128,7 @@ class SqliteCursor:
 
     @property
     def description(self) -> Any:
-        """Of each column its name; None where the statement gives no rows."""
+        """The columns' names; None where the statement gives no rows."""
         return self._cursor.description if self._cursor else None
 
     @property

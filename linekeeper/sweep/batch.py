@@ -95,7 +95,7 @@ class _Try:
         self._batch = Batch()
         self._seen: list[tuple[str, Observation]] = []
         self._named: list[str] = []
-        """Of which the status gave the key as the id."""
+        """Those of which the status gave the key as the id."""
         self._app_error: MakiniError | None = None
         self._unknown_there = UnknownThere(rt, app)
 

@@ -13,10 +13,10 @@ from linekeeper.outbox.forward import BEHIND_SECONDS, REFUSED_SECONDS
 
 @dataclass(frozen=True, slots=True)
 class WatchPolicy:
-    """From when on something is wrong. Shares are of 1."""
+    """The thresholds from which on something is wrong. Shares are of 1."""
 
     failing_share: float = 0.05
-    """Of the last hour's events that are dead or failing."""
+    """The share of the last hour's events that are dead or failing."""
     failing_least: int = 5
     forged_least: int = 20
     """Deliveries turned away for their signature in ten minutes."""
@@ -27,7 +27,7 @@ class WatchPolicy:
     oldest_seconds: float = 300.0
     """Age of the oldest event nobody has tried yet."""
     lag_seconds: float = 300.0
-    """From receipt to settled, of the slowest twentieth of the last quarter of an hour."""
+    """The time from receipt to settled, of the slowest twentieth of the last quarter of an hour."""
     depth: int = 100_000
     forward_oldest_seconds: float = BEHIND_SECONDS
     forward_refused_seconds: float = REFUSED_SECONDS
@@ -66,9 +66,9 @@ class Stream:
     """Events received in it."""
     dead_last_hour: int = 0
     dead: int = 0
-    """In all that are kept, and not replayed."""
+    """The dead events among all that are kept and were not replayed."""
     unrouted: int = 0
-    """In the last day, for longer than it takes to look again."""
+    """Events unrouted in the last day for longer than it takes to look again."""
     forged: int = 0
     """Turned away as not genuine in the last ten minutes."""
     refused_in_a_row: int = 0
@@ -78,7 +78,7 @@ class Stream:
     forward_waiting: int = 0
     forward_oldest_at: datetime | None = None
     forward_error: str = ""
-    """Of those that wait; not behind one that is refused."""
+    """The error of the messages that wait; not of those behind one that is refused."""
     refused: int = 0
     """Messages that the product answers with "not this", tried several times."""
     refused_at: datetime | None = None
@@ -97,7 +97,7 @@ class Trouble:
 
     app: str
     kind: str
-    """Also the incident's."""
+    """The kind of trouble, which is the incident's as well."""
     figure: float
     """How bad it is, to compare with later."""
     text: str

@@ -99,7 +99,7 @@ async def _waiting(
 
 
 _CAME: ColumnElement[bool] = col(WebhookEvent.source) == "webhook"
-"""From outside: a replay is an operator's doing."""
+"""Whether it came from outside: a replay is an operator's doing."""
 _UNTRIED = col(WebhookEvent.attempts) == 0
 _WAITING = (
     select(
@@ -210,7 +210,7 @@ async def _refused_in_a_row(session: AsyncSession, now: datetime) -> dict[str, i
 
 
 async def _lag(session: AsyncSession, now: datetime) -> dict[str, float]:
-    """Of the slowest twentieth of what was settled lately, in seconds; first attempts only."""
+    """Return the lag of the slowest twentieth settled lately, in seconds; first attempts only."""
     rows = await session.execute(_SETTLED, {"first": id_floor(now - timedelta(minutes=15))})
     lags: defaultdict[str, list[float]] = defaultdict(list)
     for app, received, processed in rows:

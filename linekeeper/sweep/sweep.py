@@ -35,9 +35,9 @@ BATCH = 2_000
 SWEEP_MINUTES = 5.0
 """How far apart sweeps are scheduled; what falls due before the next one is probed in this one."""
 BUDGET_SHARE = 0.75
-"""Of the calls between two sweeps; the rest is for the list, renewals and the product's work."""
+"""The probes' share of the calls between two sweeps; the rest is for list, renewals and product."""
 OTHERS_SHARE = 0.25
-"""Of the calls for probes: kept for those that are not urgent, if there are such."""
+"""The share of the calls for probes that is kept for those that are not urgent."""
 TRIES_A_LIST = 3
 """A list that gives fewer connections than its total says is read so often."""
 _PORTION = 1_000

@@ -32,7 +32,7 @@ _FAILURES = (httpx.HTTPError, httpx.InvalidURL, aiohttp.ClientError, OSError, Va
 
 
 class OutOfCalls(Exception):
-    """As many calls were made as were allowed; what is recorded stays."""
+    """All the calls that were allowed were made; what is recorded stays."""
 
 
 class Reply(NamedTuple):

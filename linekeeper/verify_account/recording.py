@@ -100,7 +100,7 @@ class Redactor:
 
 
 def _link(value: object) -> str | None:
-    """Of a link only the names of its parameters."""
+    """Return only the names of a link's parameters."""
     if not isinstance(value, str):
         return None
     names = re.findall(r"[?&]([A-Za-z_\[\]:]{1,30})=", value)
@@ -117,7 +117,7 @@ class Exchange:
     """`app`, `nobody` (a token that is none), or `connection 1` and so on."""
     method: str
     path: str
-    """With `{key}` in place of keys."""
+    """The path, with `{key}` in place of keys."""
     query: Mapping[str, str]
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)

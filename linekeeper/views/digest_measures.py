@@ -57,11 +57,11 @@ class Measures:
     per_cause: float | None
     """First messages per root cause."""
     detect: Spread | None
-    """From the first sign to the incident."""
+    """The time from the first sign to the incident."""
     reconnect: Spread | None
-    """From a lost login to a new one that works."""
+    """The time from a lost login to a new one that works."""
     mend: Spread | None
-    """From the incident to its end, of everything else."""
+    """The time from the incident to its end, of everything else."""
     alone: float | None
     """Resolved automatically."""
     acknowledged: float | None

@@ -61,7 +61,7 @@ class FirstReport:
     at: datetime
     fleet: FleetReport
     systems: Mapping[str, tuple[int, int]]
-    """By system: its connections, and their customers."""
+    """The numbers of connections and customers, by system."""
     unreadable: Sequence[EntityState]
     silent: Sequence[str]
     """Live connections of which no webhook ever came."""

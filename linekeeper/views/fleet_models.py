@@ -103,8 +103,8 @@ class ConnectionReport:
     mode: str | None
     incidents: Sequence[OpenIncident]
     transitions: Sequence[Transition]
-    """At most `TRANSITIONS_SHOWN`, of both axes."""
+    """The last transitions of both axes, at most `TRANSITIONS_SHOWN`."""
     observations: Sequence[Observation]
-    """At most `OBSERVATIONS_SHOWN`."""
+    """The last observations, at most `OBSERVATIONS_SHOWN`."""
     login_kept: KeptLogin | None = None
     """Somebody has logged in, and it could not be verified yet."""

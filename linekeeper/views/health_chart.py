@@ -50,7 +50,7 @@ LOOKS: Mapping[str, Look] = {
     Health.inactive: Look("⚪", health_name(Health.inactive), GREY),
     Health.unknown: Look("❔", health_name(Health.unknown), BLUE),
 }
-"""In the order of legends and counts."""
+"""How each health looks, in the order of legends and counts."""
 
 TROUBLES = (
     Health.reauthorization_required,
@@ -59,7 +59,7 @@ TROUBLES = (
     Health.inactive,
     Health.unknown,
 )
-"""As they are stacked, from the ground up."""
+"""The troubles as they are stacked, from the ground up."""
 
 SHORTEST_STRIP = timedelta(minutes=10)
 """What a connection's strip spans at least, also of one that has just become known."""

@@ -24,9 +24,9 @@ class Managed:
     connections: int = 0
     managed: int = 0
     written_to: int = 0
-    """Of how many the customers are notified."""
+    """The number of connections whose customers are notified."""
     by_rules: int = 0
-    """For how many a rule says the mode."""
+    """The number of connections whose mode a rule says."""
 
     def __add__(self, other: "Managed") -> "Managed":
         return Managed(

@@ -51,7 +51,7 @@ class Ended:
     customer: str | None
     provider: str | None
     name: str | None
-    """Of the connection, where it is known."""
+    """The name of the connection, where it is known."""
     ref: str | None
     """What the sender calls the connection."""
     error: str

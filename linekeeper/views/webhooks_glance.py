@@ -18,7 +18,7 @@ class WebhooksGlance:
     days: int
     in_time: int
     late: int
-    """By the sender: found by reading before the delivery came."""
+    """The changes that the sender announced late: found by reading before the delivery came."""
     caught_up: int
     """Changed in an outage of our own."""
     lost: int
@@ -35,7 +35,7 @@ class WebhooksGlance:
 
 
 async def webhooks_at_a_glance(session: AsyncSession) -> WebhooksGlance:
-    """As measured last, of the connections that there are."""
+    """Return the figures as measured last, of the connections that there are."""
     rows = await session.execute(
         select(
             col(WebhookTrust.state),

@@ -91,11 +91,11 @@ FORGET_AFTER = timedelta(hours=24)
 
 @dataclass(frozen=True, slots=True)
 class WatchPolicy:
-    """From when on silence is trouble, and what is expected at all."""
+    """The thresholds from which on silence is trouble, and what is expected at all."""
 
     after: timedelta
     has_apps: bool = True
-    """Without a Makini app there is nothing to sweep or reconcile."""
+    """Whether there is a Makini app: without one there is nothing to sweep or reconcile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ class Part:
     since: datetime
     at: datetime
     mark: str = ""
-    """Of a receiver: the address it answers at."""
+    """The address at which a receiver answers."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,7 +60,7 @@ async def watch(rt: Runtime) -> Seen:
 
 
 def policy_of(rt: Runtime, configuration: Configuration) -> WatchPolicy:
-    """From when on silence is trouble, as it is set."""
+    """Return from when on silence is trouble, as it is set."""
     return WatchPolicy(after_of(rt.settings), has_apps=bool(configuration.apps))
 
 

@@ -21,7 +21,7 @@ from linekeeper.watch.service import policy_of
 
 State = Literal["works", "silent", "unknown", "done", "overdue"]
 _TOLD_BY = {WORKERS: PREFECT, PREFECT: "consumer"}
-"""Of these only others tell: the consumer of Prefect, Prefect of its workers."""
+"""Parts of which only others know: Prefect is known to the consumer, workers to Prefect."""
 _ORDER = (*WATCHERS, WORKERS, PREFECT, *WORK)
 
 

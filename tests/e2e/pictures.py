@@ -1,6 +1,6 @@
-"""The docs' pictures, made anew: `python -m tests.e2e.pictures [desk|kinds|project|weeks|day]`.
+"""The docs' pictures, made anew: `make pictures`, or `make pictures ARGS="desk plan"` for some.
 
-Each starts a sandbox of its own and keeps what a browser shows in docs/images, or where
+Most scenes start a sandbox of their own. What a browser shows is kept in docs/images, or where
 `SCREENSHOTS` says.
 """
 
@@ -8,7 +8,8 @@ import asyncio
 import re
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -24,19 +25,26 @@ from linekeeper.store.tables import (
 )
 from tests.e2e.camera import keep, show, show_artifact, sweep
 from tests.e2e.conftest import CHROMIUM, PARTS, QUIET, House, free_ports, started, until
+from tests.e2e.pictures_still import customer, mail, plan
 from tests.e2e.pictures_weeks import weeks
 
 DAY_SHOWN = (("alerts-slack", 9.5), ("alerts-morning", 15.5))
 """Minutes of the demo after which the Slack page is kept."""
 
 
-async def slack(house: House, page: Page, *, tall: int) -> None:
-    """The sandbox's Slack, high enough for all its messages."""
-    await page.set_viewport_size({"width": 1000, "height": tall})
+async def slack(house: House, page: Page, *, most: int = 4_000) -> None:
+    """The sandbox's Slack, as high as its newest messages, of which none is cut off."""
+    await page.set_viewport_size({"width": 1000, "height": 900})
     await page.goto(f"{house.url('sandbox')}/slack")
     for summary in await page.locator(".thread:not([open]) summary").all():
         await summary.click()
-    await page.locator("#messages").evaluate("part => part.scrollTo(0, 0)")
+    around, *tops = await page.locator("#messages").evaluate(
+        """part => [innerHeight - part.clientHeight, ...[...part.querySelectorAll(":scope > *")]
+            .map(each => part.scrollHeight - each.offsetTop + part.offsetTop)]"""
+    )
+    shown = max((top for top in tops if top <= most), default=most)
+    await page.set_viewport_size({"width": 1000, "height": int(shown + around)})
+    await page.locator("#messages").evaluate("part => part.scrollTo(0, part.scrollHeight)")
 
 
 async def connections(house: House) -> list[tuple[Connection, str]]:
@@ -111,7 +119,7 @@ async def desk(house: House, page: Page) -> None:
         return next((run for run in runs if case and "reconnect" in run.tags), None)
 
     run = await until(reconnecting, seconds=180, what="the run reconnect to wait")
-    await slack(house, page, tall=900)
+    await slack(house, page)
     mine = f".message:has-text('{lost[1]}')"
     await keep(page, "slack", of=mine)
     link = page.locator(mine).get_by_role("link", name="Connect link").first
@@ -135,7 +143,7 @@ async def desk(house: House, page: Page) -> None:
     await show(house, page, f"runs/flow-run/{run.id}")
     await keep(page, "reconnect-graph")
     await page.wait_for_timeout(15_000)
-    await slack(house, page, tall=1_000)
+    await slack(house, page)
     await keep(page, "slack-over", of=mine)
     await page.set_viewport_size({"width": 1440, "height": 900})
     await show_artifact(house, page, "audit")
@@ -157,7 +165,7 @@ async def kinds(house: House, page: Page) -> None:
     await house.control("settings", admin_list="truncated")
     await sweep(house)
     await page.wait_for_timeout(15_000)
-    await slack(house, page, tall=1_500)
+    await slack(house, page)
     await keep(page, "alerts-kinds")
 
 
@@ -199,9 +207,7 @@ async def day(house: House, page: Page) -> None:
     for name, minute in DAY_SHOWN:
         left = began + timedelta(minutes=minute) - datetime.now(UTC)
         await asyncio.sleep(max(left.total_seconds(), 0))
-        await page.set_viewport_size({"width": 1000, "height": 2_200})
-        await page.goto(f"{house.url('sandbox')}/slack")
-        await page.locator("#messages").evaluate("part => part.scrollTo(0, part.scrollHeight)")
+        await slack(house, page, most=2_200)
         await keep(page, name)
 
 
@@ -212,27 +218,35 @@ SCENES: dict[str, tuple[Callable[[House, Page], Awaitable[None]], tuple[str, ...
     "weeks": (weeks, ("--scenario", "quiet", "--no-schedules", "--connections", "6")),
     "day": (day, ("--scenario", "demo")),
 }
+STILL = {"mail": mail, "customer": customer, "plan": plan}
+"""Scenes that need no running Linekeeper."""
 
 
 async def _make(name: str) -> None:
-    scene, options = SCENES[name]
+    async with _page() as page:
+        if name in STILL:
+            await STILL[name](page)
+            return
+        scene, options = SCENES[name]
+        with tempfile.TemporaryDirectory(
+            prefix="linekeeper-pictures-", ignore_cleanup_errors=True
+        ) as at:
+            ports = free_ports(*PARTS)
+            async with started(Path(at) / "home", ports, "--sandbox", *options) as house:
+                await scene(house, page)
+
+
+@asynccontextmanager
+async def _page() -> AsyncIterator[Page]:
     chromium = next(path for path in CHROMIUM if Path(path).exists())
-    with tempfile.TemporaryDirectory(
-        prefix="linekeeper-pictures-", ignore_cleanup_errors=True
-    ) as at:
-        async with (
-            started(Path(at) / "home", free_ports(*PARTS), "--sandbox", *options) as house,
-            async_playwright() as playwright,
-        ):
-            browser = await playwright.chromium.launch(executable_path=chromium, args=list(QUIET))
-            page = await browser.new_page(
-                viewport={"width": 1440, "height": 900}, color_scheme="dark"
-            )
-            page.set_default_timeout(60_000)
-            await scene(house, page)
-            await browser.close()
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=chromium, args=list(QUIET))
+        page = await browser.new_page(viewport={"width": 1440, "height": 900}, color_scheme="dark")
+        page.set_default_timeout(60_000)
+        yield page
+        await browser.close()
 
 
 if __name__ == "__main__":
-    for chosen in sys.argv[1:] or SCENES:
+    for chosen in sys.argv[1:] or (*STILL, *SCENES):
         asyncio.run(_make(chosen))

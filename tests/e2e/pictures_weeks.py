@@ -1,4 +1,4 @@
-"""The pictures of an implementation's six weeks: `python -m tests.e2e.pictures weeks`."""
+"""The pictures of an implementation's six weeks: `make pictures ARGS=weeks`."""
 
 import asyncio
 import sqlite3

@@ -79,7 +79,7 @@ class AppriseSender(Sender):
         self._clock = clock
         self._views: Mapping[str, IncidentView] = {}
         self._heard: Collection[tuple[str, str]] = ()
-        """Of incidents that go on in another one: each with the URLs that heard of it."""
+        """The incidents that go on in another one, each with the URLs that were notified of it."""
 
     @asynccontextmanager
     async def prepare(self, rows: Sequence[OutboxRow]) -> AsyncIterator[Mapping[str, Result]]:

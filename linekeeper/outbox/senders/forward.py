@@ -78,7 +78,7 @@ class ForwardSender(Sender):
         self._clients: dict[str, httpx.AsyncClient] = {}
         self._apps: Mapping[str, AppConfig] = {}
         self._messages: dict[str, Outgoing] = {}
-        """By the row's id, while they are sent."""
+        """The messages that are being sent, by the row's id."""
         self._attempts: list[dict[str, Any]] = []
         """Rows of `forward_attempt` that are not written yet."""
 

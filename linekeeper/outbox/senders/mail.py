@@ -39,7 +39,7 @@ from linekeeper.store.tables import (
 
 CHANNEL = "email"
 PAUSE_SECONDS = 30.0
-"""For the others, when the mail server takes nothing."""
+"""How long the others pause when the mail server accepts nothing."""
 _NONE: Mapping[str, AppConfig] = {}
 _LOST = "reauthorization_required"
 
@@ -204,7 +204,7 @@ async def _letter(
 async def _notify(
     store: Store, session: AsyncSession, row: OutboxRow, text: str, now: datetime
 ) -> None:
-    """In the incident's thread; where there is no incident, in a message of its own."""
+    """Say it in the incident's thread; where there is no incident, in a message of its own."""
     customer = await session.get(Customer, row.payload["customer_id"])
     whose = f"{customer.name}: " if customer else ""
     if "incident_id" in row.payload:

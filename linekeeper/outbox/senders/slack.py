@@ -142,7 +142,7 @@ class SlackSender(Sender):
         self._renderers: dict[str, Renderer] = {}
         self._later: set[str] = set()  # they wait for one that tries a channel that took nothing
         self._trouble: dict[str, SlackTrouble] = {}
-        """Of the whole channel, by the row that met it."""
+        """The trouble of the whole channel, by the row that met it."""
         self._well: set[str] = set()
         self.delivered = Delivered()
 
@@ -238,7 +238,7 @@ class SlackSender(Sender):
         }
 
     async def _unsent(self, row: OutboxRow) -> Result:
-        """Without Slack: what would have been said stays in the row."""
+        """Settle a row without Slack: what would have been said stays in it."""
         try:
             if row.payload.get("do") == "fold":
                 key = str(row.payload["fold"])

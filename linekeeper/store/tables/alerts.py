@@ -23,7 +23,7 @@ class Notice(SQLModel, table=True):
     step: str
     """`first`, `reminder:<n>`, `escalation`, `resolved`; `never`: it will not be told."""
     round: int = 0
-    """Of which opening of the incident (`incident.round`)."""
+    """The number of the incident's opening (`incident.round`)."""
     fold: str | None = None
     """The one message that tells of several incidents, if it is part of one."""
     slack_channel: str | None = None

@@ -29,7 +29,7 @@ class Customer(SQLModel, table=True):
     critical: bool = False
     hosting: str | None = None
     tier: str | None = None
-    """Of its connections that come, where a person said so (also `hosting`)."""
+    """The tier of its future connections, where a person said so (also `hosting`)."""
     aliases: list[str] = json_array()
     """Other names it is known by, such as that of a customer that turned out to be the same."""
     created_at: datetime = time()
@@ -107,9 +107,9 @@ class Connection(SQLModel, table=True):
     mode: str | None = None
     """What the rules say of it (`mode_rule`): `observe` or `manage`; None: the app's mode holds."""
     notify_customers: bool | None = None
-    """Likewise whether its customer is written to."""
+    """Whether the rules say that its customer is notified; None: the app's setting holds."""
     metadata_digest: str | None = None
-    """Of `user_metadata` in Makini's list; None where that is empty."""
+    """The digest of `user_metadata` in Makini's list; None where that is empty."""
     replaced_by: str | None = Field(default=None, sa_type=Id)
     """The connection that a new login of the same customer at the same system became."""
     created_at: datetime = time()
@@ -123,7 +123,7 @@ class Credential(SQLModel, table=True):
     refresh_token: str | None = Field(default=None, repr=False)
     expires_at: datetime | None = optional_time()
     minted: bool = False
-    """From the Admin API's token route: perhaps short-lived, never announced as expiring."""
+    """Whether it is from the Admin API's token route: short-lived, never announced as ending."""
     refused_at: datetime | None = optional_time()
     """When Makini last refused to renew this pair; None while it never did."""
     renewing_since: datetime | None = optional_time()

@@ -63,7 +63,7 @@ class Incident(SQLModel, table=True):
     topic: str = "health"
     """`health` for connections' trouble, `list` for an app whose list fails, and so on."""
     kind: str
-    """For a connection's trouble the health's name; else what is wrong (`list_failed`, …)."""
+    """The health's name for a connection's trouble; else what is wrong (`list_failed`, …)."""
     scope: str
     """`connection`, `provider` or `app`: how far the root cause reaches."""
     cause: str
@@ -152,4 +152,4 @@ class IncidentConnection(SQLModel, table=True):
     reported_kind: str | None = None
     """The kind a run was last red for."""
     reminded: int = 0
-    """Of a lost login: the last reminder its customer was due, or that its deadline was said."""
+    """The last reminder that a lost login's customer was due, or that its deadline was said."""

@@ -22,7 +22,7 @@ class NoticeMessage(SQLModel, table=True):
     place: str
     """The channel's id as Slack answered it."""
     stamp: str | None = None
-    """Of an artifact: what tells what it shows from what it would show now (`views.stamps`).
+    """What tells what an artifact shows from what it would show now (`views.stamps`).
 
     Of a message: which forms it leads to (`notify.view`).
     """
@@ -54,11 +54,12 @@ class Outbox(SQLModel, table=True):
     error: str | None = None
     """Why it waits or has ended; of a `skipped` one in Slack, what would have been said."""
     refusal: str | None = None
-    """Of a forward that waits: `refused` by the product, or its address is `gone` (410)."""
+    """Why a forward waits: `refused` by the product, or its address is `gone` (410)."""
     created_at: datetime = time()
     next_attempt_at: datetime = time()
     due_at: datetime | None = optional_time()
-    """Of one written for later: for when. Until then it waits for nothing, and nothing is late."""
+    """When a row is due that was written for later. Until then it waits for nothing, and nothing
+    is late."""
     claimed_by: str | None = None
     claimed_until: datetime | None = optional_time()
     """Not written any more (a claim puts `next_attempt_at` off); the version before reads it."""
@@ -90,7 +91,7 @@ class AppState(SQLModel, table=True):
     left_out: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
     """How many that were due the last sweep did not probe: the call budget bore no more."""
     accepted_shortfall: int = 0
-    """By how much a person accepted that the list's total exceeds what it lists."""
+    """The difference between the list's total and what it lists that a person accepted."""
 
 
 class CallCount(SQLModel, table=True):

@@ -59,7 +59,7 @@ class Implementation(SQLModel, table=True):
     p50: date
     p80: date
     chance: float | None = None
-    """Of keeping the committed date, 0 to 1."""
+    """The probability of keeping the committed date, 0 to 1."""
     commitment: str = "none"
     progress: float = 0
     forecast_at: datetime = time()
@@ -178,7 +178,7 @@ class PreflightReport(SQLModel, table=True):
     target: str
     vantage: str
     at: datetime = time()
-    """By the clock of the machine that checked."""
+    """The time by the clock of the machine that checked."""
     passed: bool
     verdicts: list[dict[str, Any]] = json_array()
     source: str

@@ -125,12 +125,12 @@ class WebhookEvent(SQLModel, table=True):
     reported_at: datetime | None = optional_time()
     """When a run was red for it being dead."""
     echoed_at: datetime | None = optional_time()
-    """Of a canary: when the product first said that it got it."""
+    """When the product first said that it got a canary."""
     replay_of: str | None = Field(default=None, sa_type=Id)
     """The event this one repeats."""
     body: bytes | None = Field(default=None, repr=False)
-    """As it was received and signed; encrypted once it is settled (`store.payloads`), emptied by
-    housekeeping."""
+    """The body as it was received and signed; encrypted once it is settled (`store.payloads`),
+    emptied by housekeeping."""
     headers: bytes | None = Field(default=None, repr=False)
     """Makini's own, as JSON pairs; only where the product gets webhooks as Makini sends them."""
     keys_done: bytes | None = Field(default=None, repr=False)
@@ -179,7 +179,7 @@ class RejectedDelivery(SQLModel, table=True):
     size: int
     """Bytes of body read before it was turned away."""
     headers: dict[str, Any] = json_object()
-    """Without signatures, tokens and cookies."""
+    """The headers, without signatures, tokens and cookies."""
 
 
 class ReceiverHeartbeat(SQLModel, table=True):

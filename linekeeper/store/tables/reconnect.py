@@ -29,7 +29,7 @@ class ApiKey(SQLModel, table=True):
     created_at: datetime = time()
     created_by: str
     last_used_at: datetime | None = optional_time()
-    """To the hour."""
+    """When it was last used, to the hour."""
     revoked_at: datetime | None = optional_time()
 
 
@@ -187,4 +187,4 @@ class CustomerLink(SQLModel, table=True):
     answered_at: datetime | None = optional_time()
     """When the customer ticked or commented something last."""
     opens: int = Field(default=0)
-    """In how many hours it was opened."""
+    """The number of hours in which it was opened."""

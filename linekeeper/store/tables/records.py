@@ -39,7 +39,7 @@ class Record(SQLModel, table=True):
 
     connection_id: str = Field(primary_key=True, foreign_key="connection.id", sa_type=Id)
     entity: str = Field(primary_key=True)
-    """As in `MAKINI_ENTITIES`."""
+    """The entity as in `MAKINI_ENTITIES`."""
     key: str = Field(primary_key=True)
     """The source's, verbatim; `sha256:…` where a database can't hold it (reconcile.identity)."""
     updated_at: datetime | None = optional_time()
@@ -105,7 +105,7 @@ class Change(SQLModel, table=True):
     op: str
     """`inserted`, `updated`, `deleted` or `rekeyed`."""
     old_key: str | None = None
-    """Of one `rekeyed`: the key the record had in the connection before."""
+    """The key that a `rekeyed` record had in the connection before."""
     updated_at: datetime | None = optional_time()
     """The source's time."""
     at: datetime = time()
@@ -212,7 +212,7 @@ class ConnectionSetting(SQLModel, table=True):
 
     connection_id: str = Field(primary_key=True, foreign_key="connection.id", sa_type=Id)
     entity: str = Field(primary_key=True)
-    """As in `MAKINI_ENTITIES`."""
+    """The entity as in `MAKINI_ENTITIES`."""
     cadence_minutes: int | None = None
     """How long it may go unread; empty: by the state of the connection's webhooks."""
     keep_bodies: bool | None = None
@@ -284,7 +284,7 @@ class Drift(SQLModel, table=True):
     entity: str
     run_at: datetime = time()
     shard: str | None = None
-    """Of the run, where it shared its work with others: all of theirs is counted together."""
+    """The shard of the run, where it shared its work with others: theirs is counted together."""
     missed: int = 0
     """Changed at the source; no delivery had come when this run read it."""
     came_late: int = 0
@@ -297,7 +297,7 @@ class Drift(SQLModel, table=True):
     webhooks_seen: int = 0
     """Changes a delivery did announce, counted once."""
     late_seconds: float = 0
-    """Of all the late ones together, from the source's change to the delivery."""
+    """The delays of all late ones together, from the source's change to the delivery."""
     cause: str | None = None
     """`backfill` or `outage`: what changed when no webhook could have come, or none reach us. The
     sender doesn't answer for it; none for what it does."""
@@ -313,7 +313,7 @@ class WebhookTrust(SQLModel, table=True):
     """`good`, `bad`, `none` (no webhook ever comes) or `unknown` (too few changes to tell)."""
     since: datetime = time()
     missed: int = 0
-    """Without those that came late."""
+    """The missed changes, without those that came late."""
     late: int = 0
     webhooks_seen: int = 0
     """Announced in time."""

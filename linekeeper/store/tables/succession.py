@@ -62,4 +62,4 @@ class SuccessionStep(SQLModel, table=True):
     old_key: str | None = None
     new_key: str | None = None
     group_key: str | None = None
-    """Of `ambiguous` ones: those of one group have the same."""
+    """The group of `ambiguous` ones: those of one group have the same."""
