@@ -249,7 +249,7 @@ async def test_what_an_earlier_version_deployed_goes_and_what_is_an_operators_st
             await client.create_deployment(flow, name, entrypoint=entrypoint)
         said = await deployed(seeds)
         assert [line for line in said if "gone" in line] == [
-            "deployment first-report: deleted, because its flow no longer exists"
+            "deployment first-report: deleted, its flow is gone"
         ]
         left = {deployment.name for deployment in await client.read_deployments()}
     assert "first-report" not in left
