@@ -62,7 +62,7 @@ async def test_some_are_managed_and_come_back_with_their_tokens(command: Command
         assert "1 go from manage to observe" in await run("mode", "clear", *one)
         assert "observe, by the settings" in await run("mode", "show", first.key)
         taken = await run("tokens", "import", "-", stdin=json.dumps({"tokens": [lent]}))
-        assert "1 tokens taken" in taken
+        assert "1 tokens imported" in taken
         assert "mode.set" in await run("audit")
 
 

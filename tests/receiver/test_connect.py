@@ -158,7 +158,7 @@ async def test_a_link_that_expired_or_was_cut_says_so(house: House) -> None:
         await session.execute(update(ConnectLink).values(expires_at=utcnow()))
     shown = await house.http.get(path)
     assert shown.status_code == 410
-    assert "too old" in shown.text
+    assert "has expired" in shown.text
 
 
 async def test_another_system_than_asked_for_is_refused_explained_and_loses_nothing(
