@@ -63,7 +63,7 @@ async def conclude(
         trouble.connection_id for trouble in troubles if trouble.connection_id not in placed
     ]
     since = now - timedelta(minutes=policy.reopen_minutes)
-    counts, suspects = await totals(session)
+    counts, suspects = await totals(session) if troubles else ({}, {})
     decision = decide(
         troubles,
         opened,

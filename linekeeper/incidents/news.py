@@ -14,8 +14,7 @@ from linekeeper.customers.naming import label
 from linekeeper.health.evidence import SEVERITY, Health
 from linekeeper.incidents import lifecycle
 from linekeeper.incidents.kinds import severity
-from linekeeper.incidents.operate import is_snoozed
-from linekeeper.incidents.suppressed import suppressed
+from linekeeper.incidents.suppressed import SINCE, IncidentRow, suppressed
 from linekeeper.store import Store
 from linekeeper.store.engine import chunked
 from linekeeper.store.tables import (
@@ -85,7 +84,24 @@ class Findings:
         return ", ".join(f"{count} {word}" for count, word in counts if count) or "all healthy"
 
 
-_OPEN = select(Incident).where(col(Incident.resolved_at).is_(None)).order_by(col(Incident.id))
+_OPEN = (
+    select(
+        col(Incident.id),
+        col(Incident.status),
+        col(Incident.kind),
+        col(Incident.scope),
+        col(Incident.app),
+        col(Incident.title),
+        col(Incident.message),
+        SINCE,
+        col(Incident.reported_at),
+        col(Incident.snoozed_until),
+        col(Incident.muted_at),
+        col(Incident.muted_until),
+    )
+    .where(col(Incident.resolved_at).is_(None))
+    .order_by(col(Incident.id))
+)
 _IN_TROUBLE = (
     select(
         col(IncidentConnection.id),
@@ -115,7 +131,8 @@ async def find_news(store: Store, *, policy: HealthPolicy, now: datetime) -> Fin
     """
     async with store.read() as session:
         members = (await session.execute(_IN_TROUBLE)).all()
-        incidents = list(await session.scalars(_OPEN))
+        found: Any = await session.execute(_OPEN)
+        incidents: Sequence[IncidentRow] = found.all()
         silent = await suppressed(session, incidents, now)
         news = []
         for member_id, incident_id, kind, reported, joined_at, *connection in members:
@@ -146,7 +163,8 @@ async def find_news(store: Store, *, policy: HealthPolicy, now: datetime) -> Fin
             hours=policy.remind_hours
         )
         waits = incident.status == "open" and _is_worth_reminding(incident)
-        if fresh or (due and waits and not is_snoozed(incident, now)):
+        is_snoozed = incident.snoozed_until is not None and incident.snoozed_until > now
+        if fresh or (due and waits and not is_snoozed):
             news.append(_of_incident(incident, "new" if fresh else "unacknowledged"))
     told = {item.incident_id for item in news if item.membership_id is None}
     fresh_members = {item.membership_id for item in news}
@@ -236,12 +254,12 @@ def _reason(kind: str, reported: str | None) -> Reason | None:
     return "worse" if SEVERITY[Health(kind)] > SEVERITY[Health(reported)] else None
 
 
-def _is_worth_reminding(incident: Incident) -> bool:
+def _is_worth_reminding(incident: IncidentRow) -> bool:
     """Not of what is low whomever it hits: slow, flapping, a status nobody knows."""
     return severity(incident.kind, incident.scope, live=True, critical=False) != "low"
 
 
-def _of_incident(incident: Incident, reason: Reason) -> News:
+def _of_incident(incident: IncidentRow, reason: Reason) -> News:
     return News(
         reason=reason,
         incident_id=incident.id,

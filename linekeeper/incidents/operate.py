@@ -142,11 +142,6 @@ def snooze_until(choice: str, now: datetime, zone: tzinfo) -> datetime:
     raise NoIncident(f"there is no snooze {choice!r}; there are {', '.join(SNOOZES)}")
 
 
-def is_snoozed(incident: Incident, now: datetime) -> bool:
-    """Whether `incident` is snoozed at `now`. Pure."""
-    return incident.snoozed_until is not None and incident.snoozed_until > now
-
-
 def audit_id(press: str | None, action: str) -> str:
     """The id of the audit entry of an action: of the same press the same one. Pure."""
     return new_id() if press is None else str(uuid5(NAMESPACE_OID, f"{press}:{action}"))

@@ -166,8 +166,10 @@ async def silences(
         {incident.id: members[incident.id] for incident in incidents if incident.scope != "app"},
         underway,
     )
-    may_follow = any(incident.kind in _COVERED for incident in incidents)
-    covers = await app_outages(session, now=now, back=back) if may_follow else {}
+    covers: Mapping[str, list[tuple[str, Silence]]] = {}
+    if began := [incident.since for incident in incidents if incident.kind in _COVERED]:
+        # What was over before the first of them began explains none of them.
+        covers = await app_outages(session, now=now, back=min(back, now - min(began) + APP_GRACE))
     return {
         incident.id: [
             *windows.get(incident.id, ()),
