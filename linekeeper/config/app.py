@@ -241,11 +241,6 @@ class AppConfig(Config, AppFields):
         return self.manages and self.notify_customers
 
     @property
-    def forwards(self) -> bool:
-        """Whether anything is handed on to the product."""
-        return bool(self.forward_url or self.forward_targets)
-
-    @property
     def destination(self) -> str:
         """The name of where a connection's webhooks are forwarded to: the app, or its target."""
         return f"{self.name}@{self.forward_to}" if self.forward_to else self.name

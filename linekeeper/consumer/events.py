@@ -25,7 +25,7 @@ from linekeeper.inbox.claim import (
     settle,
     still_ours,
 )
-from linekeeper.logs import ids_of, passed
+from linekeeper.logs import WAY, ids_of, passed
 from linekeeper.makini import ErrorKind, MakiniError
 from linekeeper.outbox.forward import Accepted, forward_events
 from linekeeper.redact import describe_error
@@ -211,13 +211,14 @@ async def in_transaction(
         accepted = [
             Accepted(app, event, settled[event.id])
             for event in done
-            if (app := apps.get(event.app)) and app.forwards
+            if (app := apps.get(event.app)) and (app.forward_url or app.forward_targets)
         ]
         if accepted:
             await forward_events(rt.store, session, accepted, now=now)
         await settle(session, settled, now=now)
-    for status in sorted({each.status for each in settled.values()}):
-        passed(status, [event for event, each in settled.items() if each.status == status])
+    if WAY.isEnabledFor(logging.INFO):
+        for status in sorted({each.status for each in settled.values()}):
+            passed(status, [event for event, each in settled.items() if each.status == status])
 
 
 async def _one_by_one(

@@ -4,6 +4,7 @@ Whoever claims an event may settle it until the claim runs out; whoever settles 
 transaction that holds the effects, that the claim is still its own.
 """
 
+import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -14,7 +15,7 @@ from sqlalchemy import bindparam, literal_column, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from linekeeper.logs import passed
+from linekeeper.logs import WAY, passed
 from linekeeper.outbox import queue
 from linekeeper.outbox.queue import Work
 from linekeeper.store import Store
@@ -107,7 +108,8 @@ async def claim_events(
     events = [
         opened(store, Event(**{name: row[name] for name in Event._fields})) for row in found.rows
     ]
-    passed("claimed", [event.id for event in events])
+    if WAY.isEnabledFor(logging.INFO):
+        passed("claimed", [event.id for event in events])
     return Claimed(found.token, rank, found.until, events)
 
 

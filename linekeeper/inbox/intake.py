@@ -18,7 +18,7 @@ from linekeeper.clock import monotonic
 from linekeeper.inbox.identify import Delivery, Receipt
 from linekeeper.inbox.postgres_writer import PostgresWriter
 from linekeeper.inbox.sqlite_writer import SqliteWriter
-from linekeeper.logs import passed
+from linekeeper.logs import WAY, passed
 from linekeeper.store import Store
 
 log = logging.getLogger(__name__)
@@ -145,11 +145,12 @@ class Intake:
     def _answer(self, batch: "_Batch", receipts: Sequence[Receipt]) -> None:
         if not receipts:
             return
-        passed(
-            "accepted",
-            [receipt.id for receipt in receipts],
-            deliveries=[row.delivery_key for row, _ in batch.waiting],
-        )
+        if WAY.isEnabledFor(logging.INFO):
+            passed(
+                "accepted",
+                [receipt.id for receipt in receipts],
+                deliveries=[row.delivery_key for row, _ in batch.waiting],
+            )
         for (_, future), receipt in zip(batch.waiting, receipts, strict=False):
             if not future.done():
                 future.set_result(receipt)

@@ -18,6 +18,7 @@ from linekeeper.outbox.events import RELATED_LIMIT, About, IncidentFacts, incide
 from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.store.engine import Store, chunked
 from linekeeper.store.tables import Connection, Customer, Incident, IncidentConnection
+from linekeeper.store.types import UtcDateTime
 from linekeeper.text import shown
 
 log = logging.getLogger(__name__)
@@ -130,6 +131,22 @@ def heads(incidents: Sequence[Incident | Row[Any]]) -> dict[str, str]:
     return found
 
 
+_LOST = select(
+    col(Incident.id),
+    col(Incident.app),
+    col(Incident.provider),
+    col(Incident.scope),
+    col(Incident.kind),
+    col(Incident.opened_at),
+    col(Incident.resolved_at),
+).where(
+    col(Incident.scope) == "connection",
+    col(Incident.kind) == LOST,
+    col(Incident.resolved_at).is_(None),
+    col(Incident.opened_at) > bindparam("since", type_=UtcDateTime),
+)
+
+
 async def heads_of(
     session: AsyncSession, incident_ids: Collection[str], *, now: datetime
 ) -> dict[str, str]:
@@ -137,15 +154,8 @@ async def heads_of(
     row."""
     if not incident_ids:
         return {}
-    rows = await session.scalars(
-        select(Incident).where(
-            col(Incident.scope) == "connection",
-            col(Incident.kind) == LOST,
-            col(Incident.resolved_at).is_(None),
-            col(Incident.opened_at) > now - _LONGEST,
-        )
-    )
-    found = heads(rows.all())
+    lost: Any = await session.execute(_LOST, {"since": now - _LONGEST})
+    found = heads(lost.all())
     return {identifier: found[identifier] for identifier in incident_ids if identifier in found}
 
 

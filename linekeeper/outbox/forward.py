@@ -65,7 +65,7 @@ async def forward_events(
 ) -> None:
     """Hand on `events` in the transaction that settles them.
 
-    Their apps forward something (`AppConfig.forwards`). Once for each event, or for each of the
+    Their apps forward something. Once for each event, or for each of the
     connections that one without a connection turned out to be about; a replay is said again, under
     the id of the event it repeats. A connection may have a target of its own.
     """

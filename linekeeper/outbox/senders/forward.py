@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig
 from linekeeper.inbox.headers import RawHeaders
-from linekeeper.logs import passed
+from linekeeper.logs import WAY, passed
 from linekeeper.makini.wire import bare_request, open_client
 from linekeeper.outbox.dispatcher import LONGEST_WAIT, Dispatcher
 from linekeeper.outbox.forward import CHANNEL, destination_of, lane_prefix
@@ -187,12 +187,13 @@ class ForwardSender(Sender):
         """
         attempts, self._attempts = self._attempts, []
         if attempts:
-            passed(
-                "forwarded",
-                [str(attempt["message_id"]) for attempt in attempts],
-                answers=[attempt["status"] or attempt["error"] for attempt in attempts],
-            )
-            await (await session.connection()).execute(insert(table_of(ForwardAttempt)), attempts)
+            if WAY.isEnabledFor(logging.INFO):
+                passed(
+                    "forwarded",
+                    [str(attempt["message_id"]) for attempt in attempts],
+                    answers=[attempt["status"] or attempt["error"] for attempt in attempts],
+                )
+            await session.execute(insert(table_of(ForwardAttempt)), attempts)
         for row, why in settlement.dead:
             about = {"event": row.payload.get("event"), "app": self.destination(row)}
             log.warning("forward %s is dead: %s", row.id, why, extra=about)
