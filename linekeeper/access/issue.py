@@ -17,7 +17,7 @@ from linekeeper.store import is_id
 from linekeeper.store.modes import app_of
 from linekeeper.store.tables import Audit, Connection, Credential, Incident, IncidentConnection
 from linekeeper.tokens.caller import Caller
-from linekeeper.tokens.stored import MINT_MARGIN, Token, load_tokens
+from linekeeper.tokens.stored import MINT_MARGIN, Token, load_pair, load_tokens
 
 RENEWED_WITHIN = timedelta(seconds=60)
 """A renewal that began before was cut off: the next use settles what became of the pair."""
@@ -70,7 +70,8 @@ async def issue_access_token(
 ) -> HandedOut | Withheld:
     """The token `connection` has now; minted or refreshed where that is needed and allowed.
 
-    Raises `MakiniError` if a new one is needed and Makini could not be asked.
+    Raises `MakiniError` if a new one is needed and Makini could not be asked, `UnreadableToken` if
+    there is one that this process's keys don't open.
     """
     if connection.setup == "disconnected":
         return Withheld(
@@ -85,6 +86,8 @@ async def issue_access_token(
     if token is None or is_ending(token.expires_at, now):
         token = await _fresher(rt, connection, token, now)
     if token is None:
+        async with rt.store.read() as session:
+            await load_pair(rt.store, session, connection.id)  # raises where that is why
         return Withheld(
             await open_incident_of(rt, connection.id),
             await _why_none(rt, connection),

@@ -1,32 +1,49 @@
 """`linekeeper rotate-keys`: everything encrypted anew under the first key."""
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from linekeeper.cli.terminal import who
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from linekeeper.store.processes import Writer
     from linekeeper.store.rotate import Rotation
 
 LOOK_AGAIN_SECONDS = 60.0
 """How long processes with an older key are waited for: most flow runs and commands end within."""
 
 
-def rotate_keys_command() -> None:
+def rotate_keys_command(
+    now: Annotated[
+        bool, typer.Option("--now", help="Beside processes that go by another key, too.")
+    ] = False,
+) -> None:
     """Encrypt all tokens and settings anew under the first encryption key.
 
     Put a new key in front of the old one (LINEKEEPER_ENCRYPTION_KEYS, or the file encryption-keys),
     restart every part, run this, then take the old key away. It waits a minute for processes that
-    still encrypt with the old key, and names those that remain. Stopped in between, it goes on
-    where it was when it is run again.
+    still encrypt with the old key; where some remain it names them and changes nothing, because
+    they may not have the new one. Stopped in between, it goes on where it was when it is run again.
 
     Examples:
 
       linekeeper rotate-keys
     """
-    done = asyncio.run(_rotate())
+    from linekeeper.store.rotate import OthersEncrypt
+
+    try:
+        done = asyncio.run(_rotate(now))
+    except OthersEncrypt as others:
+        typer.echo(
+            f"Nothing was changed: {_beside(others.writers)}, and perhaps can't read what is "
+            "encrypted with the new one. Restart them with the new key in front, or let them end, "
+            "and run this again (--now, if they have it behind another)"
+        )
+        raise typer.Exit(1) from None
     did = f"{done.changed} of {done.seen} rows were encrypted anew"
     if done.is_complete:
         typer.echo(
@@ -48,13 +65,20 @@ def rotate_keys_command() -> None:
         )
     if done.writers:
         typer.echo(
-            f"{len(done.writers)} processes have the database open and encrypt with another key: "
-            f"{_some([str(writer) for writer in done.writers])}. Restart them with the new key in "
-            "front, or let them end, and run this again. A process that was killed is forgotten "
-            "an hour after its last sign of life"
+            f"{_beside(done.writers)}. Restart them with the new key in front, or let them end, "
+            "and run this again. A process that was killed is forgotten an hour after its last "
+            "sign of life"
         )
     typer.echo("Keep the other keys")
     raise typer.Exit(1)
+
+
+def _beside(writers: "Sequence[Writer]") -> str:
+    """Who has the database open beside this command."""
+    named = _some([str(writer) for writer in writers])
+    if len(writers) == 1:
+        return f"1 process has the database open and encrypts with another key: {named}"
+    return f"{len(writers)} processes have the database open and encrypt with another key: {named}"
 
 
 def _some(rows: list[str]) -> str:
@@ -67,14 +91,19 @@ def _tell(rotation: "Rotation") -> None:
     )
 
 
-async def _rotate() -> "Rotation":
+async def _rotate(now: bool) -> "Rotation":
     from linekeeper.clock import utcnow
     from linekeeper.runtime import Runtime
     from linekeeper.store.rotate import rotate_keys
     from linekeeper.store.tables import Audit
 
     async with Runtime.open() as rt:
-        done = await rotate_keys(rt.store, tell=_tell, look_again_after=LOOK_AGAIN_SECONDS)
+        done = await rotate_keys(
+            rt.store,
+            alone_within=None if now else LOOK_AGAIN_SECONDS,
+            tell=_tell,
+            look_again_after=LOOK_AGAIN_SECONDS,
+        )
         async with rt.store.write() as session:
             session.add(
                 Audit(

@@ -36,6 +36,7 @@ from linekeeper.runtime import Runtime, UnknownApp
 from linekeeper.store.connection_settings import load_settings
 from linekeeper.store.tables import Connection, Customer
 from linekeeper.sweep.report_call import Call, follow_up, record_call
+from linekeeper.tokens.stored import UnreadableToken
 
 _MAX_REPORT = 16_384
 _MAX_TOKENS = 4 * 1024 * 1024
@@ -90,6 +91,12 @@ async def token(request: Request) -> Response:
             503,
             "Makini could not be asked for a token: try again",
             headers={"Retry-After": wait},
+        ) from None
+    except UnreadableToken:
+        raise HTTPException(
+            503,
+            "the stored token can't be decrypted with Linekeeper's keys: go on with the last one",
+            headers={"Retry-After": "30"},
         ) from None
     except UnknownApp as error:
         raise HTTPException(409, str(error)) from None

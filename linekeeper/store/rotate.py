@@ -52,9 +52,18 @@ class Rotation:
         return not (self.unreadable or self.written_since or self.writers)
 
 
+class OthersEncrypt(Exception):
+    """Processes that are alive would not read what is encrypted anew: nothing was changed."""
+
+    def __init__(self, writers: Sequence[Writer]) -> None:
+        super().__init__(", ".join(map(str, writers)))
+        self.writers = writers
+
+
 async def rotate_keys(
     store: Store,
     *,
+    alone_within: float | None = None,
     tell: Callable[[Rotation], None] = lambda _: None,
     portion: int = _PORTION,
     look_again_after: float = 0.0,
@@ -66,8 +75,13 @@ async def rotate_keys(
     meanwhile is left. Processes that were not restarted still encrypt with an older key: they are
     waited for, `look_again_after` seconds at most, and those that remain are named; then everything
     is looked at once more. A row that none of the keys opens is named and holds up nothing. Raises
-    `KeyProblem` where no row at all can be opened.
+    `KeyProblem` where no row at all can be opened, and with `alone_within` `OthersEncrypt`, before
+    anything is changed, where after so many seconds processes that are alive go by another key.
     """
+    if alone_within is not None:
+        others = await wait_until_ended(store, seconds=alone_within)
+        if alive := [writer for writer in others if not writer.is_silent]:
+            raise OthersEncrypt(alive)
     rotation = Rotation()
     async with store.read() as session:
         for table, _, _ in _TABLES:

@@ -62,6 +62,21 @@ async def test_keys_are_rotated_and_the_old_one_can_go_also_after_a_break(house:
         assert await session.scalar(select(func.count()).select_from(AppSetting))
 
 
+async def test_where_the_receiver_has_not_the_key_the_product_goes_on_with_its_last_token(
+    house: House,
+) -> None:
+    connection, *_ = await house.connections()
+    headers = await house.key()
+    path = f"/api/connections/{connection.id}/token"
+    assert (await house.http.get(path, headers=headers)).status_code == 200
+    keys = (other_key(), house.rt.settings.encryption_keys[0])
+    both = house.rt.settings.model_copy(update={"encryption_keys": keys})
+    async with Store.open(both) as store:
+        await rotate_keys(store)
+    answer = await house.http.get(path, headers=headers)
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "30"), answer.text
+
+
 async def test_a_rotation_that_meets_a_key_nobody_has_stops_and_changes_nothing_of_it(
     house: House,
 ) -> None:

@@ -23,7 +23,7 @@ from linekeeper.settings import Settings
 from linekeeper.store import KeyProblem, Store
 from linekeeper.store.cipher import Cipher
 from linekeeper.store.configuration import load_configuration, save_blocks
-from linekeeper.store.rotate import rotate_keys
+from linekeeper.store.rotate import OthersEncrypt, rotate_keys
 from linekeeper.store.schema import check_key
 from linekeeper.store.tables import AppSetting, Credential, OpenProcess
 from linekeeper.tokens.stored import load_tokens, save_tokens, unreadable_tokens
@@ -211,6 +211,27 @@ async def test_a_rotation_names_a_silent_process_with_the_old_key_until_it_has_e
     async with rotating.read() as session:
         row = await session.get_one(Credential, one)
     assert rotating.cipher.is_first(row.access_token)
+
+
+async def test_nothing_is_encrypted_anew_beside_a_process_that_could_not_read_it(
+    store: Store, settings: Settings
+) -> None:
+    one, *_ = await three_connections(store)
+    old = settings.encryption_keys[0].get_secret_value()
+    rotating = Store(store.engine, Cipher([Fernet.generate_key().decode(), old]))
+    async with process_with(settings, old, one) as process:
+        with pytest.raises(OthersEncrypt, match=f"process {process.pid}"):
+            await rotate_keys(rotating, alone_within=0.0)
+        async with rotating.read() as session:
+            row = await session.get_one(Credential, one)
+        assert store.cipher.is_first(row.access_token)
+        process.kill()
+        await process.wait()
+    async with store.write() as session:
+        at = await store.clock(session) - timedelta(minutes=5)
+        await session.execute(update(OpenProcess).values(at=at))
+    done = await rotate_keys(rotating, alone_within=0.0)  # a dead one reads nothing
+    assert (done.changed, [each.is_silent for each in done.writers]) == (done.seen, [True])
 
 
 async def test_a_process_with_the_old_key_that_was_killed_counts_until_an_hour_later(
