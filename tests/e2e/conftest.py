@@ -22,6 +22,7 @@ from prefect.client.schemas.objects import FlowRun
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store import Store
+from tests.health.test_sweep import sweep
 from tests.places import quick_folder
 
 ROOT = Path(__file__).parents[2]
@@ -36,6 +37,8 @@ QUIET = (
     "--disable-sync",
 )
 """A browser that talks to nobody but us."""
+WITHOUT_GRAPHS = () if "SCREENSHOTS" in os.environ else ("--disable-3d-apis",)
+"""Prefect draws a run's graph sixty times a second, which costs a core, and no test looks at it."""
 PARTS = ("prefect", "receiver", "sandbox", "product", "mail")
 """The ports of a house. At the last two a test may listen: for what is forwarded, and mailed."""
 PRODUCT_TOKENS = (
@@ -82,6 +85,11 @@ class House:
         """What its flows work with, for what a test only needs: without a process for each run."""
         async with Runtime.open(self.settings.model_copy(update={"probe_minutes": 0})) as rt:
             yield rt
+
+    async def is_configured(self) -> bool:
+        """Whether its core knows the app that the blocks name."""
+        async with self.core() as rt:
+            return bool((await rt.configuration()).apps)
 
     def prefect(self) -> PrefectClient:
         """`async with house.prefect() as client`: Prefect's own client."""
@@ -239,7 +247,9 @@ async def house() -> AsyncIterator[House]:
     """One for all browser tests, its fleet swept once; ended after the last of them."""
     # A worker that looks each second, where a run is not waited for five.
     async with living(connections=24, PREFECT_WORKER_QUERY_SECONDS="1") as one:
-        await one.trigger("health-sweep")
+        await until(one.is_configured, what="the consumer to read the blocks")
+        async with one.core() as rt:
+            await sweep(rt)
         yield one
 
 
@@ -258,7 +268,9 @@ async def browser() -> AsyncIterator[Browser]:
     executable = next((path for path in CHROMIUM if Path(path).exists()), None)
     assert executable, "The browser tests need Chromium. Run first: sudo apt-get install chromium"
     async with async_playwright() as playwright:
-        one = await playwright.chromium.launch(executable_path=executable, args=list(QUIET))
+        one = await playwright.chromium.launch(
+            executable_path=executable, args=[*QUIET, *WITHOUT_GRAPHS]
+        )
         yield one
         await one.close()
 

@@ -86,6 +86,7 @@ async def _submit(house: House, page: Page, flow: str, *, path: str | None = Non
         await _keep(page, "form-check-connection")
     await page.get_by_role("button", name="Submit").click()
     [run] = await until(begun, what=f"the run of {flow} to be created")
+    await page.goto("about:blank")  # its page asks and draws all the time
     return await house.ended(run.id)
 
 

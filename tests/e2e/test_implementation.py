@@ -39,6 +39,7 @@ async def start_from_its_form(house: House, page: Page, **parameters: Any) -> Fl
         return [run for run in new if run.deployment_id == deployment.id] or None
 
     [run] = await until(begun, what="the run to be created")
+    await page.goto("about:blank")  # its page asks and draws all the time
     return await house.settled(run.id)
 
 

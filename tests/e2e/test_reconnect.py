@@ -13,7 +13,9 @@ import pytest
 from playwright.async_api import Browser, Page, expect
 from sqlmodel import col, select
 
+from linekeeper.clock import utcnow
 from linekeeper.config import DEFAULT_ENTITIES
+from linekeeper.customers.change import Change, change_customer
 from linekeeper.store.tables import (
     Connection,
     Customer,
@@ -101,15 +103,9 @@ async def waiting_run(house: House, incident_id: str) -> Any:
 async def ask_for_a_login(house: House, post: Post) -> tuple[Connection, Customer, Incident, Any]:
     """Change a system's credentials; returns what there is once its run waits."""
     connection, customer = await chosen(house)
-    told = await house.trigger(
-        "customer-update",
-        customer=customer.name,
-        by="Petra",
-        contacts=f"Ann <ann@{customer.slug}.example>",
-        time_zone="Europe/Berlin",
-    )
-    assert told.state is not None
-    assert told.state.name == "Completed", told.state.message
+    known = Change(contacts=f"Ann <ann@{customer.slug}.example>", time_zone="Europe/Berlin")
+    async with house.store() as store:
+        await change_customer(store, customer.name, known, by="Petra", now=utcnow())
     await house.control(f"connections/{connection.makini_key}/change-credentials")
 
     async def opened() -> Any:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
-from prefect.client.schemas.objects import State
 from sqlalchemy import select
 from sqlmodel import col
 
@@ -110,14 +109,33 @@ def says(screen: str, name: str, *, of: str) -> None:
     assert other is None, f"{of}: called {other[0]}: {plain[:2000]}"
 
 
-async def test_every_screen_calls_a_state_by_its_one_name(
+async def test_every_screen_page_and_run_calls_a_state_by_its_one_name(
     running: Running,
+    clean_prefect: PrefectServer,
     troubled: Mapping[str, Connection],
     settings: Settings,
     box: sandbox.Served,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    tmp_path: Path,
+    line: CommandLine,
+) -> None:
+    """One fleet for all three: it takes half a minute to be found in so many states."""
+    await every_screen_says_it(running, troubled, box, line)
+    await the_customer_reads_one_name_and_programs_another(troubled, settings)
+    await a_run_about_one_connection_is_named_by_it(running, clean_prefect, troubled)
+
+
+@pytest.fixture
+def line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> CommandLine:
+    monkeypatch.setenv("COLUMNS", "200")
+    return CommandLine(tmp_path, monkeypatch, capsys)
+
+
+async def every_screen_says_it(
+    running: Running,
+    troubled: Mapping[str, Connection],
+    box: sandbox.Served,
+    line: CommandLine,
 ) -> None:
     sweep = await running.last()
     assert sweep.name == "sweep · 5 new problems"
@@ -128,8 +146,6 @@ async def test_every_screen_calls_a_state_by_its_one_name(
     assert len(red) == 5
     fleet, everything = await running.artifact("fleet"), await running.artifact("connections")
     messages = [message["text"] for message in box.world.slack.snapshot()]
-    line = CommandLine(tmp_path, monkeypatch, capsys)
-    monkeypatch.setenv("COLUMNS", "200")
     status = (await asyncio.to_thread(line, "status")).out
     counted = json.loads((await asyncio.to_thread(line, "status", "--json")).out)
     listed = (await asyncio.to_thread(line, "connection", "list")).out
@@ -144,7 +160,7 @@ async def test_every_screen_calls_a_state_by_its_one_name(
         says(str(state.message).partition(" since ")[0], f"{label}: {name}", of="Prefect's task")
         page = await running.artifact(f"connection-{connection.slug}")
         says(page.partition("\n\n")[0], name, of="the heading of its page")
-        [changed] = [line for line in page.splitlines() if f"→ {LOOKS[health].sign}" in line]
+        [changed] = [row for row in page.splitlines() if f"→ {LOOKS[health].sign}" in row]
         says(changed.split("|")[2], name, of="the history on its page")
         assert "login lost" not in page
         [message] = [one for one in messages if label in one]
@@ -158,8 +174,8 @@ async def test_every_screen_calls_a_state_by_its_one_name(
         says(shown.partition("history")[0], name, of="linekeeper connection show")
 
 
-async def test_the_customer_reads_one_name_and_programs_another(
-    running: Running, troubled: Mapping[str, Connection], settings: Settings
+async def the_customer_reads_one_name_and_programs_another(
+    troubled: Mapping[str, Connection], settings: Settings
 ) -> None:
     async with receiving(settings) as here:
         metrics = (await here.http.get("/metrics")).text
@@ -176,13 +192,11 @@ async def test_the_customer_reads_one_name_and_programs_another(
             assert (system["state"], system["state_text"]) == (health, FOR_CUSTOMERS[health])
 
 
-async def test_a_run_about_one_connection_is_named_by_the_same_name(
+async def a_run_about_one_connection_is_named_by_it(
     running: Running, clean_prefect: PrefectServer, troubled: Mapping[str, Connection]
 ) -> None:
     for health in ("reauthorization_required", "inactive"):
         with on(clean_prefect):
-            state: State[None] = await check_connection(
-                troubled[health].makini_key, return_state=True
-            )
+            state = await check_connection(troubled[health].makini_key, return_state=True)
         assert (await running.last()).name.endswith(f" · {NAMES[health]}")
         assert f" is {NAMES[health]} since " in str(state.message)

@@ -12,11 +12,13 @@ from prefect.client.schemas.objects import FlowRun
 from sqlalchemy import delete, update
 from sqlmodel import col
 
+from flows.health_sweep import health_sweep
 from linekeeper.clock import utcnow
 from linekeeper.settings import Settings
 from linekeeper.store import Store
 from linekeeper.store.tables import Lease
-from tests.flows.conftest import Running, on_both
+from tests.fixtures_prefect import PrefectServer
+from tests.flows.conftest import Running, on, on_both
 from tests.flows.test_terminated import environment
 from tests.newest_runs import newest_runs
 
@@ -47,22 +49,15 @@ async def silent() -> AsyncIterator[Silent]:
     server.close()
 
 
-async def begun_sweep(
-    running: Running, settings: Settings, makini_url: str
-) -> asyncio.subprocess.Process:
-    """A sweep in a process of its own."""
-    managed = settings.model_copy(update={"makini_api_url": makini_url})
-    return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", RUN),
-        env={**os.environ, **environment(managed, running.client)},
-    )
-
-
 async def suspended_sweep(
     running: Running, settings: Settings, silent: Silent
 ) -> asyncio.subprocess.Process:
-    """A sweep that has begun, and stands still."""
-    process = await begun_sweep(running, settings, silent.url)
+    """A sweep that has begun, in a process of its own, and stands still."""
+    managed = settings.model_copy(update={"makini_api_url": silent.url})
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", RUN),
+        env={**os.environ, **environment(managed, running.client)},
+    )
     async with asyncio.timeout(180):
         await silent.is_asked.wait()
     process.send_signal(signal.SIGSTOP)
@@ -83,14 +78,23 @@ async def runs(running: Running, began: datetime) -> Sequence[FlowRun]:
 
 
 async def test_a_sweep_that_was_suspended_says_which_run_took_over_and_is_not_red(
-    running: Running, settings: Settings, store: Store, silent: Silent
+    running: Running,
+    clean_prefect: PrefectServer,
+    settings: Settings,
+    store: Store,
+    silent: Silent,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     began = utcnow()
     process = await suspended_sweep(running, settings, silent)
     async with store.write() as session:  # as if its time had passed
         await session.execute(update(Lease).where(SWEEP).values(until=utcnow()))
-    other = await begun_sweep(running, settings, "http://127.0.0.1:1")
-    await ended(other)
+    elsewhere = settings.model_copy(update={"makini_api_url": "http://127.0.0.1:1"})
+    with monkeypatch.context() as patch, on(clean_prefect):
+        for name, value in environment(elsewhere, running.client).items():
+            if name.startswith("LINEKEEPER_"):
+                patch.setenv(name, value)
+        await health_sweep(return_state=True)
     await ended(process)
     first, second = await runs(running, began)
     assert first.state is not None
