@@ -69,11 +69,11 @@ async def _one(rt: Runtime, wanted: str) -> State[None]:
     except NoSuchImplementation as error:
         return refused("implementation", error, "Enter the title shown in `portfolio`.")
     await publish([identifier])
-    one = progress.standing.implementation
+    implementation = progress.standing.implementation
     done = round(100 * progress.evaluation.progress)
-    await rename(f"advance · {one.title} · {done} %")
+    await rename(f"advance · {implementation.title} · {done} %")
     return Completed(
-        message=f"{one.title}: {done} %, forecast go-live {progress.outlook.p50} (P50)"
+        message=f"{implementation.title}: {done} %, forecast go-live {progress.outlook.p50} (P50)"
     )
 
 

@@ -51,7 +51,9 @@ async def doctor(
         return await _send(test_message.strip())
     findings = await examine_everything(timeout_seconds)
     await publish_findings(findings)
-    if first_report and ("database", Level.ok) in {(one.name, one.level) for one in findings}:
+    if first_report and ("database", Level.ok) in {
+        (finding.name, finding.level) for finding in findings
+    }:
         await _write_first_report()
     wrong = [finding for finding in findings if finding.level is Level.wrong]
     if worst(findings) is Level.wrong:

@@ -216,12 +216,12 @@ class DatabaseBudget:
     async def _grant(self, app: str, per_minute: int, want: int) -> tuple[int, float]:
         """How many calls may be made now, and the seconds until more may be."""
 
-        def some(bucket: Bucket | None, now: datetime) -> tuple[Bucket, tuple[int, float, bool]]:
+        def take(bucket: Bucket | None, now: datetime) -> tuple[Bucket, tuple[int, float, bool]]:
             bucket = bucket or new_bucket(per_minute, now, self._share)
             after, granted, wait = grant(bucket, per_minute, want, now, self._share)
             return after, (granted, wait, after.blocked_until is not None)
 
-        granted, wait, closed = await self._change(app, some)
+        granted, wait, closed = await self._change(app, take)
         if closed and wait > LONGEST_PAUSE.total_seconds():
             raise Paused(wait)
         return granted, wait

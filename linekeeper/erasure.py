@@ -248,8 +248,8 @@ async def _forget_pages(session: AsyncSession, slugs: Sequence[str]) -> None:
         select(col(NoticeMessage.subject)).where(col(NoticeMessage.channel) == ARTIFACTS)
     )
     named = [subject for subject in written if subject.endswith(ends)]
-    for some in chunked(named, _IDS_AT_ONCE):
-        await session.execute(delete(NoticeMessage).where(col(NoticeMessage.subject).in_(some)))
+    for batch in chunked(named, _IDS_AT_ONCE):
+        await session.execute(delete(NoticeMessage).where(col(NoticeMessage.subject).in_(batch)))
 
 
 async def _keep_from_sending(session: AsyncSession, eraser: Eraser, now: datetime) -> None:
@@ -269,9 +269,9 @@ async def _bodies(
     A delivery that waits is settled without being applied: the next poll reads what it told of.
     """
     count = 0
-    for some in chunked(connections, _IDS_AT_ONCE):
-        ids = [connection.id for connection in some]
-        refs = [ref for each in some for ref in (each.id, each.makini_key, each.makini_id) if ref]
+    for batch in chunked(connections, _IDS_AT_ONCE):
+        ids = [connection.id for connection in batch]
+        refs = [ref for each in batch for ref in (each.id, each.makini_key, each.makini_id) if ref]
         named = or_(_EVENT.c.connection_ref.in_(refs), _EVENT.c.url_connection.in_(refs))
         unowned = [
             # The status is written into the statement: only so are the partial indexes used.

@@ -93,10 +93,10 @@ async def _remove(store: Store, table: type[Any], which: ColumnElement[bool]) ->
     removed, key = 0, col(_KEYS[table])
     while True:
         async with store.write() as session:
-            some = select(key).where(which).limit(BATCH)
+            batch = select(key).where(which).limit(BATCH)
             gone = await session.execute(
                 delete(table)
-                .where(key.in_(some))
+                .where(key.in_(batch))
                 .returning(key)
                 .execution_options(synchronize_session=False)
             )

@@ -27,13 +27,13 @@ async def carry_out(what: str, *wanted: Update) -> State[None]:
         except NoSuchImplementation as refusal:
             await rename(f"{what} · {name} · refused")
             return refused("implementation", refusal, "Enter the title shown in `portfolio`.")
-        one = done.progress.standing.implementation
-        await publish([one.id])
+        implementation = done.progress.standing.implementation
+        await publish([implementation.id])
         if any(update.action in _TURNS for update in wanted):
             await retag_waiting(done.progress.standing)
-        await rename(f"{what} · {one.title}")
+        await rename(f"{what} · {implementation.title}")
         get_run_logger().info("%s", done.message)
-        if one.status == "abandoned":
+        if implementation.status == "abandoned":
             return Completed(message=f"{done.message}.")
         outlook = done.progress.outlook
         said = {"none": "", "kept": ", on track"}

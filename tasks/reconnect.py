@@ -42,7 +42,7 @@ async def verify(members: Mapping[str, str]) -> bool:
     log, rt = get_run_logger(), runtime()
     gate = asyncio.Semaphore(_AT_ONCE)
 
-    async def one(connection_id: str, label: str) -> bool:
+    async def step(connection_id: str, label: str) -> bool:
         async with gate:
             try:
                 seen = await process.prove(rt, connection_id)
@@ -52,7 +52,7 @@ async def verify(members: Mapping[str, str]) -> bool:
         log.info("%s: %s", label, seen)
         return True
 
-    return await _all(one, members)
+    return await _all(step, members)
 
 
 @task(name="backfill", **retry_policy(retries=4, first_wait=5, minutes=120))
@@ -68,7 +68,7 @@ async def backfill(incident_id: str, members: Mapping[str, str], until: datetime
     assert case.reconnect is not None
     windows, done = case.reconnect.windows, case.reconnect.counts
 
-    async def one(connection_id: str, label: str) -> bool:
+    async def step(connection_id: str, label: str) -> bool:
         if connection_id in done or connection_id not in windows:
             return True
         since = datetime.fromisoformat(windows[connection_id])
@@ -85,13 +85,13 @@ async def backfill(incident_id: str, members: Mapping[str, str], until: datetime
         log.info("%s since %s: %s", label, f"{since:%Y-%m-%d %H:%M} UTC", said)
         return True
 
-    await _all(one, members)
+    await _all(step, members)
 
 
-async def _all(one: Callable[[str, str], Awaitable[bool]], members: Mapping[str, str]) -> bool:
+async def _all(step: Callable[[str, str], Awaitable[bool]], members: Mapping[str, str]) -> bool:
     """Whether all came out true; the first error is raised when the others are done."""
     endings = await asyncio.gather(
-        *(one(connection_id, label) for connection_id, label in members.items()),
+        *(step(connection_id, label) for connection_id, label in members.items()),
         return_exceptions=True,
     )
     for ending in endings:

@@ -117,7 +117,7 @@ async def renew_ending(rt: Runtime, *, now: datetime) -> Renewed:
     result = Renewed()
     gate = asyncio.Semaphore(_AT_ONCE)
 
-    async def one(expiry: Expiry) -> None:
+    async def renew_expiring(expiry: Expiry) -> None:
         app = apps.get(expiry.app)
         if app is None or not app_of(app, expiry.chosen).manages:
             result.ending.append(expiry)
@@ -141,7 +141,7 @@ async def renew_ending(rt: Runtime, *, now: datetime) -> Renewed:
     ]
     async with task_group() as group:
         for expiry in due:
-            group.create_task(one(expiry))
+            group.create_task(renew_expiring(expiry))
     return result
 
 

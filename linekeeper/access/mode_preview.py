@@ -88,7 +88,7 @@ class Preview:
         ]
         named = "1 connection is" if self.named == 1 else f"{self.named} connections are"
         lines = [f"{named} named."]
-        lines += [f"{len(some)} {what}: {_names(some)}." for some, what in counted if some]
+        lines += [f"{len(labels)} {what}: {_names(labels)}." for labels, what in counted if labels]
         write = "are notified" if done else "would be notified"
         lines.append(f"{len(self.people)} people {write}.")
         return lines
@@ -190,7 +190,7 @@ async def preview(
 
 async def _labels(session: AsyncSession, ids: Sequence[str]) -> dict[str, str]:
     found: dict[str, str] = {}
-    for some in chunked(ids, _AT_ONCE):
+    for batch in chunked(ids, _AT_ONCE):
         rows = await session.execute(
             select(
                 col(Connection.id),
@@ -199,7 +199,7 @@ async def _labels(session: AsyncSession, ids: Sequence[str]) -> dict[str, str]:
                 col(Connection.name),
             )
             .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
-            .where(col(Connection.id).in_(some))
+            .where(col(Connection.id).in_(batch))
         )
         found |= {row[0]: label(row[1], row[2], row[3]) for row in rows}
     return found
@@ -211,8 +211,8 @@ async def _turns(
     ids = sorted(turned)
     labels = await _labels(session, ids)
     turns: list[Turn] = []
-    for some in chunked(ids, _AT_ONCE):
-        rows = await session.scalars(select(Connection).where(col(Connection.id).in_(some)))
+    for batch in chunked(ids, _AT_ONCE):
+        rows = await session.scalars(select(Connection).where(col(Connection.id).in_(batch)))
         turns += [Turn(row, labels[row.id], *turned[row.id]) for row in rows]
     return sorted(turns, key=lambda turn: turn.label)
 
@@ -221,9 +221,9 @@ async def _count_tokens(
     session: AsyncSession, seen: Preview, turns: Sequence[Turn], now: datetime
 ) -> None:
     credentials: dict[str, Credential] = {}
-    for some in chunked([turn.connection.id for turn in turns], _AT_ONCE):
+    for batch in chunked([turn.connection.id for turn in turns], _AT_ONCE):
         rows = await session.scalars(
-            select(Credential).where(col(Credential.connection_id).in_(some))
+            select(Credential).where(col(Credential.connection_id).in_(batch))
         )
         credentials |= {row.connection_id: row for row in rows}
     ends: list[datetime] = []
@@ -256,10 +256,10 @@ async def _count_people(
     customers: set[str] = set()
     with_link: set[tuple[str, str | None, str]] = set()
     attempts: dict[str, int] = {}
-    for some in chunked(sorted(lost), _AT_ONCE):
-        links = await links_of_lost_logins(session, some, now)
+    for batch in chunked(sorted(lost), _AT_ONCE):
+        links = await links_of_lost_logins(session, batch, now)
         linked = {connection_id: incident for connection_id, (_, incident) in links.items()}
-        underway = await implemented(session, some)
+        underway = await implemented(session, batch)
         rows = await session.execute(
             select(
                 col(IncidentConnection.connection_id),
@@ -271,7 +271,7 @@ async def _count_people(
             .join(Incident, col(Incident.id) == col(IncidentConnection.incident_id))
             .outerjoin(Reconnect, col(Reconnect.incident_id) == col(Incident.id))
             .where(
-                col(IncidentConnection.connection_id).in_(some),
+                col(IncidentConnection.connection_id).in_(batch),
                 col(IncidentConnection.left_at).is_(None),
                 col(Incident.resolved_at).is_(None),
                 col(Incident.kind) == LOST,
@@ -301,10 +301,10 @@ async def _count_people(
         if not {(incident_id, customer), (before, customer)} & asked
     }
     seen.cases = sorted(set(seen.cases))
-    for some in chunked(sorted(customers), _AT_ONCE):
+    for batch in chunked(sorted(customers), _AT_ONCE):
         addresses = await session.scalars(
             select(col(Contact.email)).where(
-                col(Contact.customer_id).in_(some), col(Contact.confirmed)
+                col(Contact.customer_id).in_(batch), col(Contact.confirmed)
             )
         )
         seen.people += sorted(set(addresses))

@@ -170,8 +170,8 @@ async def kept_logins(
     """The newest kept login of each of these connections; those without one are left out."""
     found: dict[str, KeptLogin] = {}
     for ids in chunked(sorted(set(connection_ids)), _AT_ONCE):
-        some = col(ConnectLink.connection_id).in_(ids)
-        for connection_id, at, outcome in await session.execute(_KEPT.where(some)):
+        is_of_these = col(ConnectLink.connection_id).in_(ids)
+        for connection_id, at, outcome in await session.execute(_KEPT.where(is_of_these)):
             found[connection_id] = KeptLogin(at, outcome == "system_away")
     return found
 

@@ -63,7 +63,7 @@ async def outage(leading: Tour, count: str) -> None:
     well = await leading.healthy()
     sizes = Counter(connection.provider for connection, _ in well)
     provider, size = max(sizes.items(), key=lambda item: item[1], default=("", 0))
-    members = [(one, name) for one, name in well if one.provider == provider]
+    members = [(connection, name) for connection, name in well if connection.provider == provider]
     leading.says("", f"[bold]{count} · An outage[/]")
     if size < OUTAGE_MEMBERS:
         leading.says("No provider has five healthy connections, so this chapter is skipped.")

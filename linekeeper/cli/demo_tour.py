@@ -103,10 +103,10 @@ class Tour:
     async def well(self) -> list[tuple[Connection, str]]:
         """The same, waited for until there is one."""
 
-        async def some() -> list[tuple[Connection, str]] | None:
+        async def healthy_ones() -> list[tuple[Connection, str]] | None:
             return await self.healthy() or None
 
-        return await self.waits("a connection that is well", some)
+        return await self.waits("a connection that is well", healthy_ones)
 
     async def incident_of(self, connection_id: str, *, since: datetime) -> Incident | None:
         """The incident that a connection got into since then, if it did."""

@@ -35,7 +35,9 @@ def record_of(wanted: Wanted) -> dict[str, Any]:
     return {
         "description": _digest(wanted.description),
         **{name: _digest(value) for name, value in _sorted(of_operator(wanted)).items()},
-        "schedules": {slug_of(one): _digest(describe(one)) for one in wanted.schedules},
+        "schedules": {
+            slug_of(schedule): _digest(describe(schedule)) for schedule in wanted.schedules
+        },
     }
 
 
@@ -47,7 +49,9 @@ def recorded(found: DeploymentResponse, wanted: Wanted) -> Record:
     before = replace(
         wanted,
         tags=[tag for tag in wanted.tags if tag not in _TAGS_SINCE],
-        schedules=[one for one in wanted.schedules if slug_of(one) not in _SCHEDULES_SINCE],
+        schedules=[
+            schedule for schedule in wanted.schedules if slug_of(schedule) not in _SCHEDULES_SINCE
+        ],
     )
     # Descriptions were the file's then. Those of this very version an operator has edited.
     theirs = wanted.description if found.version == wanted.version else found.description
@@ -91,17 +95,21 @@ def followed(found: DeploymentResponse, wanted: Wanted, record: Record) -> Follo
     ):
         fields["description"] = wanted.description
     noted = record.get("schedules") or {}
-    theirs = {slug_of(one): one for one in found.schedules}
-    ours = {slug_of(one): one for one in wanted.schedules}
+    theirs = {slug_of(schedule): schedule for schedule in found.schedules}
+    ours = {slug_of(schedule): schedule for schedule in wanted.schedules}
     stale = {
         slug
-        for slug, one in theirs.items()
-        if noted.get(slug) == _digest(describe(one))
-        and (slug not in ours or describe(ours[slug]) != describe(one))
+        for slug, schedule in theirs.items()
+        if noted.get(slug) == _digest(describe(schedule))
+        and (slug not in ours or describe(ours[slug]) != describe(schedule))
     }
     return Followed(
         fields,
-        [one for slug, one in ours.items() if slug in stale or slug not in {*theirs, *noted}],
+        [
+            schedule
+            for slug, schedule in ours.items()
+            if slug in stale or slug not in {*theirs, *noted}
+        ],
         [theirs[slug] for slug in sorted(stale)],
     )
 

@@ -139,11 +139,11 @@ async def _may_go_on(client: PrefectClient, run: FlowRun, now: datetime) -> bool
     Who answered its form is not asked again. A worker calls a run crashed whose process it ends
     because somebody cancels it, and cancelled half a minute later.
     """
-    states = sorted(await client.read_flow_run_states(run.id), key=lambda one: one.timestamp)
-    if any(one.type == StateType.CANCELLING for one in states[-2:]):
+    states = sorted(await client.read_flow_run_states(run.id), key=lambda state: state.timestamp)
+    if any(state.type == StateType.CANCELLING for state in states[-2:]):
         return False
     since = now - CRASHES_WITHIN
-    if sum(one.is_crashed() and one.timestamp > since for one in states) > CRASHES:
+    if sum(state.is_crashed() and state.timestamp > since for state in states) > CRASHES:
         return False
     if run.deployment_id is None:
         return False

@@ -161,8 +161,8 @@ async def _show(connection: str | None) -> list[str]:
             rules = await load_rules(session)
         apps = (await rt.configuration()).apps
     lines = [
-        f"app {name}, by its settings: {one.mode}, {_notifies(one.notify_customers)}"
-        for name, one in sorted(apps.items())
+        f"app {name}, by its settings: {app.mode}, {_notifies(app.notify_customers)}"
+        for name, app in sorted(apps.items())
     ]
     for rule in rules:
         said = [rule.mode] if rule.mode else []
@@ -192,7 +192,7 @@ async def _change(
         raise BadRule(
             "mode", "say observe or manage, or --notify-customers or --no-notify-customers"
         )
-    connections, customers, tags, apps = (some or [] for some in named)
+    connections, customers, tags, apps = (named_here or [] for named_here in named)
     async with Runtime.open() as rt:
         subjects = await find_subjects(
             rt, apps=apps, tags=tags, customers=customers, connections=connections

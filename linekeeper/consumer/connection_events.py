@@ -44,10 +44,13 @@ async def process_connection_events(rt: Runtime) -> bool:
         apps = configuration.apps
         judging = _Judging(rt.store, configuration.policy, apps)
         waiting = _unconfigured(claimed.events, apps)
-        late = {event.id for some in waiting.values() for event in some}
+        late = {event.id for events_of_lane in waiting.values() for event in events_of_lane}
         ours = [event for event in claimed.events if event.id not in late]
         troubles = await apply(rt, claimed, [ours], judging)
-        troubles += [(some, NotConfigured(some[0].app)) for some in waiting.values()]
+        troubles += [
+            (events_of_lane, NotConfigured(events_of_lane[0].app))
+            for events_of_lane in waiting.values()
+        ]
         await failed(rt, claimed, troubles)
     return True
 

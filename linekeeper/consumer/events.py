@@ -141,7 +141,7 @@ async def failed(rt: Runtime, claimed: Claimed, troubles: Sequence[Trouble]) -> 
         await release_claim(session, claimed, behind)
         return {event_id: dead[event_id] for event_id in dead if event_id in ours}
 
-    await in_transaction(rt, claimed, [some[0] for some, _ in troubles], effects)
+    await in_transaction(rt, claimed, [group[0] for group, _ in troubles], effects)
 
 
 def give_up(event: Event, error: Exception, connection_id: str | None = None) -> Settled:

@@ -40,8 +40,8 @@ async def plan_events(
     """The plan of each event, and the events that can't be planned, with the reason."""
     apps = (await rt.configuration()).apps
 
-    async def plan_some(some: Sequence[Event]) -> list[Planned]:
-        return await _plan(rt.store, apps, some)
+    async def plan_some(events_to_plan: Sequence[Event]) -> list[Planned]:
+        return await _plan(rt.store, apps, events_to_plan)
 
     known = [event for event in events if event.app in apps]
     planned, failed = await isolate(known, plan_some)

@@ -242,9 +242,9 @@ class RecordEvents:
     async def _settle(self) -> None:
         """Settle whatever is answered, in the order of each connection."""
         good, wrong = self._answered()
-        self._failing.update(some[0].event.lane for some, _ in wrong)
+        self._failing.update(portion[0].event.lane for portion, _ in wrong)
         self._settling = [held.event for held in good]
-        self._settling += [held.event for some, _ in wrong for held in some]
+        self._settling += [held.event for portion, _ in wrong for held in portion]
         troubles = await self._apply(good) if good else []
         troubles += await self._put_off(wrong) if wrong else []
         await failed(self._rt, self._claim, troubles)
@@ -271,11 +271,11 @@ class RecordEvents:
     async def _apply(self, good: Sequence[Held]) -> list[Trouble]:
         configuration = await self._rt.configuration()
 
-        async def store(some: Sequence[Held]) -> list[Trouble]:
-            by_id = {held.event.id: held for held in some}
+        async def store(portion: Sequence[Held]) -> list[Trouble]:
+            by_id = {held.event.id: held for held in portion}
             storing = Storing(self._rt.store, configuration, by_id)
             return await apply(
-                self._rt, self._claim, portions_of(some), storing, committed=storing.committed
+                self._rt, self._claim, portions_of(portion), storing, committed=storing.committed
             )
 
         halves, rest = ((), good) if self._rt.store.is_sqlite else halves_of(good)
@@ -295,7 +295,7 @@ class RecordEvents:
         Returns those that failed, to be tried again or given up. Where time ran out, or our own
         database was away, nothing failed.
         """
-        begun = [held for some, _ in wrong for held in some if held.read()]
+        begun = [held for portion, _ in wrong for held in portion if held.read()]
         by_id = {held.event.id: held for held in begun}
         storing = Storing(self._rt.store, await self._rt.configuration(), by_id)
         for portion in portions_of(begun):

@@ -114,14 +114,16 @@ async def adopt(
                 replaced.add(identifier)
             found[key] = dict(zip(_FOLLOWED, values, strict=True))
     result = Adoption(known=len(found), ids=ids, replaced=replaced)
-    fresh = [one for key, one in by_key.items() if key not in found]
+    fresh = [listed for key, listed in by_key.items() if key not in found]
     owners = await _customers(store, session, fresh, result, now=now, dry_run=dry_run)
     charges = await _charges(session, owners.values())
     rows = [_row(app, entry, owners, charges, now) for entry in fresh]
     result.new = [
         label(customer_name(entry), entry.provider, entry.name or entry.key) for entry in fresh
     ]
-    result.relisted = [key for key, one in by_key.items() if judged_by.get(key) != one.lifecycle]
+    result.relisted = [
+        key for key, listed in by_key.items() if judged_by.get(key) != listed.lifecycle
+    ]
     changes = []
     for key, held in found.items():
         wanted = _followed(by_key[key], held, is_over=ids[key] in replaced)

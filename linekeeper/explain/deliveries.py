@@ -139,14 +139,14 @@ def _newest(is_sqlite: bool) -> Select[Any]:
             .limit(literal_column(str(SEARCHED)))
             .subquery()
         )
-        some = (
+        newest_rows = (
             select(newest)
             .where(newest.c.body.is_not(None), _contains(newest.c, is_sqlite))
             .order_by(newest.c.received_at.desc())
             .limit(literal_column(str(_FOUND)))
             .subquery()
         )
-        found.append(select(some))
+        found.append(select(newest_rows))
     return select(union_all(*found).subquery())
 
 

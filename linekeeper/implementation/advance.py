@@ -140,9 +140,15 @@ async def advance_all(store: Store, *, now: datetime) -> Round:
     seen = {project.standing.implementation.id: _seen(project) for project in still}
     outlooks = await asyncio.to_thread(_forecast_all, still)
     async with store.write() as session:
-        for one, outlook in zip(still, outlooks, strict=True):
+        for standing, outlook in zip(still, outlooks, strict=True):
             await keep(
-                store, session, one.standing, one.evaluation, outlook, lacks=one.lacks, now=now
+                store,
+                session,
+                standing.standing,
+                standing.evaluation,
+                outlook,
+                lacks=standing.lacks,
+                now=now,
             )
     for project in still:
         if _seen(project) != seen[project.standing.implementation.id]:

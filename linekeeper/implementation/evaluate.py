@@ -139,7 +139,7 @@ def evaluate(
 
     course = _Course(calendar.first(plan.scope.kickoff), now, calendar, holds)
     weight = {gate.id: gate.days.expected for gate in plan.gates}
-    settled = sum(weight[one] for one, status in statuses.items() if status in SETTLED)
+    settled = sum(weight[gate_id] for gate_id, status in statuses.items() if status in SETTLED)
     whole = sum(weight.values())
     late = {
         gate.id: lateness
@@ -155,7 +155,7 @@ def evaluate(
         waited=_waited(plan.gates, after, course),
         on_hold=sum(days_of(hold, course.start, now, calendar) for hold in holds),
         now=calendar.elapsed(course.start, now),
-        so_far={one: _progress(state, course) for one, state in after.items()},
+        so_far={gate_id: _progress(state, course) for gate_id, state in after.items()},
         holds=tuple(holds),
         live=all(status in SETTLED for status in statuses.values()),
     )

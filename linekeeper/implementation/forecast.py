@@ -179,9 +179,9 @@ def _pace(
     for number, owner in enumerate(OWNERS):
         if (spread := PACE_SPREAD[owner]) == 0:
             continue
-        said = [one for gate in gates if gate.owner == owner and (one := _said(gate, progress))]
+        said = [pace for gate in gates if gate.owner == owner and (pace := _said(gate, progress))]
         precision = 1 / spread**2 + len(said) / PACE_NOISE**2
-        middle = sum(math.log(one) for one in said) / PACE_NOISE**2 / precision
+        middle = sum(math.log(pace) for pace in said) / PACE_NOISE**2 / precision
         random = np.random.Generator(np.random.SFC64([seed, number]))
         drawn = random.standard_normal(remaining.shape[1])
         factor = np.exp(middle + drawn / math.sqrt(precision))
@@ -193,10 +193,15 @@ def _pace(
 
 def _said(gate: Gate, progress: Mapping[str, Progress]) -> float | None:
     """How many times as long as expected a gate took that was done; None: it says nothing."""
-    one = progress.get(gate.id)
-    if one is None or one.opened is None or one.finished is None or gate.days.expected == 0:
+    course = progress.get(gate.id)
+    if (
+        course is None
+        or course.opened is None
+        or course.finished is None
+        or gate.days.expected == 0
+    ):
         return None
-    took = one.finished - one.opened - one.blocked
+    took = course.finished - course.opened - course.blocked
     if took <= 0:
         return None
     return min(max(took / gate.days.expected, 1 / PACE_LIMIT), PACE_LIMIT)

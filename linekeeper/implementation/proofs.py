@@ -208,13 +208,13 @@ def is_cloud(url: str) -> bool:
 
 
 def _token(_: Standing, system: ImplementationSystem | None, evidence: Evidence) -> _Found:
-    one = _connection(system, evidence)
-    if isinstance(one, Lack):
-        return one
-    if not one.has_token:
+    connection = _connection(system, evidence)
+    if isinstance(connection, Lack):
+        return connection
+    if not connection.has_token:
         return Lack("It is connected, but Linekeeper holds no token for it.")
-    if one.health not in _WELL or one.last_good_at is None:
-        return Lack(f"The connection is {health_name(one.health)}.")
+    if connection.health not in _WELL or connection.last_good_at is None:
+        return Lack(f"The connection is {health_name(connection.health)}.")
     set_up = evidence.set_up.get(system.id if system else "")
     if set_up is not None and set_up.verified_at is not None:
         return Proof(
@@ -224,18 +224,24 @@ def _token(_: Standing, system: ImplementationSystem | None, evidence: Evidence)
         )
     if set_up is not None and set_up.is_open:
         return Lack("The customer has logged in; no record was read with the new token yet.")
-    return Proof(one.last_good_at, "The connection answers with its token.")
+    return Proof(connection.last_good_at, "The connection answers with its token.")
 
 
 def _synced(_: Standing, system: ImplementationSystem | None, evidence: Evidence) -> _Found:
-    one = _connection(system, evidence)
-    if isinstance(one, Lack):
-        return one
-    if one.sync_status is None and one.setup == "live" and one.last_sync_at is not None:
-        return Proof(one.last_sync_at, "Makini lists it as active, and it has synced.")
-    if one.sync_status not in _SYNCED or one.last_good_at is None:
-        return Lack(f"Sync status: {one.sync_status or 'not known yet'}.")
-    return Proof(one.last_sync_at or one.last_good_at, f"Sync status {one.sync_status}.")
+    connection = _connection(system, evidence)
+    if isinstance(connection, Lack):
+        return connection
+    if (
+        connection.sync_status is None
+        and connection.setup == "live"
+        and connection.last_sync_at is not None
+    ):
+        return Proof(connection.last_sync_at, "Makini lists it as active, and it has synced.")
+    if connection.sync_status not in _SYNCED or connection.last_good_at is None:
+        return Lack(f"Sync status: {connection.sync_status or 'not known yet'}.")
+    return Proof(
+        connection.last_sync_at or connection.last_good_at, f"Sync status {connection.sync_status}."
+    )
 
 
 def _delivered(_: Standing, system: ImplementationSystem | None, evidence: Evidence) -> _Found:
@@ -248,14 +254,14 @@ def _delivered(_: Standing, system: ImplementationSystem | None, evidence: Evide
 
 
 def _reconciled(_: Standing, system: ImplementationSystem | None, evidence: Evidence) -> _Found:
-    one = _connection(system, evidence)
-    if isinstance(one, Lack):
-        return one
-    if one.polled_at is None:
-        return Lack(one.poll_trouble or "It was not reconciled yet.")
-    if one.drift:
-        return Lack(f"The last reconciliation found {one.drift} that the webhooks missed.")
-    return Proof(one.polled_at, "The last reconciliation found no drift.")
+    connection = _connection(system, evidence)
+    if isinstance(connection, Lack):
+        return connection
+    if connection.polled_at is None:
+        return Lack(connection.poll_trouble or "It was not reconciled yet.")
+    if connection.drift:
+        return Lack(f"The last reconciliation found {connection.drift} that the webhooks missed.")
+    return Proof(connection.polled_at, "The last reconciliation found no drift.")
 
 
 def _trouble(system: ImplementationSystem | None, evidence: Evidence) -> Trouble | None:

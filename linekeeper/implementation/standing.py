@@ -42,7 +42,11 @@ class Standing:
     def states(self) -> dict[str, GateState]:
         """What `evaluate` needs to know of each gate."""
         owners = {gate.id: gate.owner for gate in self.plan.gates}
-        return {one: state_of(row, owners[one]) for one, row in self.gates.items() if one in owners}
+        return {
+            gate_id: state_of(row, owners[gate_id])
+            for gate_id, row in self.gates.items()
+            if gate_id in owners
+        }
 
     @property
     def held(self) -> bool:

@@ -54,10 +54,10 @@ def start_next(standing: Standing, row: Gate) -> Message:
     row.work_attempt += 1
     row.work_run_id, row.work_at, row.is_work_over = None, None, False
     [gate] = [gate for gate in standing.plan.gates if gate.id == row.gate]
-    system, one, key = standing.system(gate.system), standing.implementation, key_of(row)
+    system, implementation, key = standing.system(gate.system), standing.implementation, key_of(row)
     assert system is not None  # only gates of a system have such a run
     parameters: dict[str, Any] = (
-        {"implementation": one.slug, "system": system.name}
+        {"implementation": implementation.slug, "system": system.name}
         if gate.work == "authentication-setup"
         else {"connection": system.connection_id}
     )

@@ -153,11 +153,11 @@ async def settle(session: AsyncSession, settled: Mapping[str, Settled], *, now: 
         [
             {
                 "row_id": event_id,
-                "new_status": one.status,
-                "new_connection_id": one.connection_id,
-                "new_error": one.note[:MAX_ERROR] if one.note else None,
+                "new_status": settlement.status,
+                "new_connection_id": settlement.connection_id,
+                "new_error": settlement.note[:MAX_ERROR] if settlement.note else None,
             }
-            for event_id, one in settled.items()
+            for event_id, settlement in settled.items()
         ],
         claimed_by=None,
         processed_at=now,

@@ -67,15 +67,15 @@ async def prune_inbox(
         return Pruned(*counted)
     emptied = await _repeat(
         store,
-        lambda some: (
+        lambda batch: (
             update(_EVENT)
-            .where(_EVENT.c.id.in_(some))
+            .where(_EVENT.c.id.in_(batch))
             .values(body=None, headers=None, body_keys=None)
         ),
         with_body,
     )
     await note_removed(store, {"bodies": payloads_before}, now=now)
-    removed = await _repeat(store, lambda some: delete(_EVENT).where(_EVENT.c.id.in_(some)), gone)
+    removed = await _repeat(store, lambda batch: delete(_EVENT).where(_EVENT.c.id.in_(batch)), gone)
     await _prune_counts(store, now)
     return Pruned(emptied, removed)
 
@@ -84,8 +84,8 @@ async def _repeat(store: Store, change: Callable[[Any], Update | Delete], which:
     done = 0
     while True:
         async with store.write() as session:
-            some = select(_EVENT.c.id).where(*which).order_by(_EVENT.c.id).limit(_AT_ONCE)
-            rows = await session.execute(change(some).returning(_EVENT.c.id))
+            batch = select(_EVENT.c.id).where(*which).order_by(_EVENT.c.id).limit(_AT_ONCE)
+            rows = await session.execute(change(batch).returning(_EVENT.c.id))
             count = len(rows.all())
         done += count
         if count < _AT_ONCE:

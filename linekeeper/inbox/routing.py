@@ -68,14 +68,14 @@ async def _known_as(
     found: dict[tuple[str, str], Target] = {}
     for app, wanted in refs.items():
         ordered = sorted(wanted)
-        for some in chunked(ordered, _AT_ONCE):
-            ids = [ref for ref in some if is_id(ref)]
+        for batch in chunked(ordered, _AT_ONCE):
+            ids = [ref for ref in batch if is_id(ref)]
             rows = await session.execute(
                 select(*_COLUMNS).where(
                     col(Connection.app) == app,
                     or_(
-                        col(Connection.makini_key).in_(some),
-                        col(Connection.makini_id).in_(some),
+                        col(Connection.makini_key).in_(batch),
+                        col(Connection.makini_id).in_(batch),
                         col(Connection.id).in_(ids),
                     ),
                 )

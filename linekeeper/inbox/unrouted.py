@@ -44,8 +44,8 @@ async def route_again(store: Store, *, now: datetime) -> int:
         )
         events = [opened(store, Event(*row)) for row in rows]
 
-    async def find(some: Sequence[Event]) -> list[str]:
-        return await _routed(store, some)
+    async def find(events_to_find: Sequence[Event]) -> list[str]:
+        return await _routed(store, events_to_find)
 
     found, failed = await isolate(events, find)
     for event, error in failed:

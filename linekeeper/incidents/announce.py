@@ -55,7 +55,7 @@ async def announce(
     members = await members_of(session, list(by_incident), each=RELATED_LIMIT)
     opened = [change.incident_id for change in changes if change.what == "opened"]
     alike = await heads_of(session, opened, now=now)
-    messages = [_too(incidents[one], head) for one, head in alike.items()]
+    messages = [_too(incidents[incident_id], head) for incident_id, head in alike.items()]
     for incident_id, its_changes in by_incident.items():
         incident = incidents[incident_id]
         lane = incident_lane(incident_id)
@@ -267,8 +267,8 @@ async def members_of(
 ) -> dict[str, list[About]]:
     """Up to `each` connections of every incident, as events name them."""
     found: dict[str, list[About]] = {}
-    for some in chunked(incident_ids, _AT_ONCE):
-        rows = await session.execute(_ABOUT, {"incident_ids": list(some), "each": each})
+    for batch in chunked(incident_ids, _AT_ONCE):
+        rows = await session.execute(_ABOUT, {"incident_ids": list(batch), "each": each})
         for incident_id, *about in rows:
             found.setdefault(incident_id, []).append(About(*about))
     return found

@@ -74,7 +74,7 @@ async def conclude(
         suspects=suspects,
     )
     before = {incident.id: incident for incident in opened}
-    lost = [one for one, who in fleet.items() if who.disappeared_at is not None]
+    lost = [member for member, who in fleet.items() if who.disappeared_at is not None]
     open_before = await open_kinds(session, lost)
     changes: list[IncidentChange] = []
     # First everybody leaves, then everybody joins: a connection is in one incident at a time.
@@ -204,7 +204,7 @@ def _changed_text(wanted: Wanted, before: Mapping[str, str], fleet: Mapping[str,
     gone = [member for member in before if member not in wanted.members]
     well = [member for member in gone if member in fleet and fleet[member].health == "healthy"]
     left = [member for member in gone if member not in well]
-    turned = [one for one, kind in wanted.members.items() if before.get(one, kind) != kind]
+    turned = [member for member, kind in wanted.members.items() if before.get(member, kind) != kind]
     for verb, group in (("Joined", joined), ("Recovered", well), ("Left", left)):
         if group:
             parts.append(f"{verb}: {_names(group, fleet)}")

@@ -199,8 +199,8 @@ async def past_incidents(
 ) -> dict[str, Past]:
     """The last incident of each of `connections` that was resolved since."""
     past: dict[str, Past] = {}
-    for some in chunked(connections, 10_000):
-        rows = await session.execute(_PAST, {"connections": some, "since": since})
+    for batch in chunked(connections, 10_000):
+        rows = await session.execute(_PAST, {"connections": batch, "since": since})
         past |= {
             row[0]: Past(row[1], _scope(row[2]), row[3], row[4])
             for row in rows

@@ -297,30 +297,30 @@ def find_causes(
         if count:
             doubtful[app].add(provider)
     causes = []
-    for (app, kind), some in sorted(of_app.items()):
+    for (app, kind), members in sorted(of_app.items()):
         more = doubts[app] if kind == _MISSED else 0
-        providers = {trouble.provider for trouble in some} | (doubtful[app] if more else set())
+        providers = {trouble.provider for trouble in members} | (doubtful[app] if more else set())
         if len(providers) < 2:
             continue
         hit = Counter({p: n for (a, p), n in suspects.items() if a == app} if more else {})
-        hit.update(trouble.provider for trouble in some)
+        hit.update(trouble.provider for trouble in members)
         worst, most = max(hit.items(), key=lambda entry: (entry[1], entry[0]))
-        others = len(some) + more - most
+        others = len(members) + more - most
         elsewhere = sizes[app] - totals.get((app, worst), 0)
         wide = others >= elsewhere * policy.root_cause_share
-        if wide and _is_share(len(some) + more, sizes[app], policy):
-            causes.append(Cause("app", app, "", kind, _ids(some)))
+        if wide and _is_share(len(members) + more, sizes[app], policy):
+            causes.append(Cause("app", app, "", kind, _ids(members)))
             continue
         least = max(policy.root_cause_members, round(sizes[app] * _APP_SHARE))
-        together = _at_one_moment(some, least, policy)
+        together = _at_one_moment(members, least, policy)
         hit = Counter(trouble.provider for trouble in together)
         if hit and hit.total() - max(hit.values()) >= policy.root_cause_members:
             causes.append(Cause("app", app, "", kind, _ids(together)))
-    for (app, provider, kind), some in sorted(of_provider.items()):
+    for (app, provider, kind), members in sorted(of_provider.items()):
         more = suspects.get((app, provider), 0) if kind == _MISSED else 0
-        if _is_share(len(some) + more, totals.get((app, provider), 0), policy):
-            causes.append(Cause("provider", app, provider, kind, _ids(some)))
-        elif together := _at_one_moment(some, policy.root_cause_members, policy):
+        if _is_share(len(members) + more, totals.get((app, provider), 0), policy):
+            causes.append(Cause("provider", app, provider, kind, _ids(members)))
+        elif together := _at_one_moment(members, policy.root_cause_members, policy):
             causes.append(Cause("provider", app, provider, kind, _ids(together)))
     return causes
 

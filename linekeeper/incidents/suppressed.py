@@ -188,8 +188,10 @@ async def suppressed(
     found = await silences(session, incidents, now, back=APP_GRACE)
     return {
         identifier: covering[0].why
-        for identifier, some in found.items()
-        if (covering := [silence for silence in some if silence.starts_at <= now < silence.ends_at])
+        for identifier, spans in found.items()
+        if (
+            covering := [silence for silence in spans if silence.starts_at <= now < silence.ends_at]
+        )
     }
 
 
@@ -270,8 +272,8 @@ def _before_go_live(
 ) -> dict[str, list[Silence]]:
     """Return by incident the time in which all its connections were being implemented."""
     found: dict[str, list[Silence]] = {}
-    for incident_id, some in members.items():
-        own = [underway.get(identifier) for identifier, *_ in some]
+    for incident_id, connection_ids in members.items():
+        own = [underway.get(identifier) for identifier, *_ in connection_ids]
         came_with = [project for project in own if project is not None]
         if not came_with or len(came_with) < len(own):
             continue
@@ -289,8 +291,8 @@ async def _members(
     """Who is or was in each of the incidents `ids`, and with what those came (`implemented`)."""
     members: dict[str, set[_Who]] = {incident_id: set() for incident_id in ids}
     underway: dict[str, Underway] = {}
-    for some in chunked(ids, _AT_ONCE):
-        found = await session.execute(_MEMBERS, {"ids": some})
+    for batch in chunked(ids, _AT_ONCE):
+        found = await session.execute(_MEMBERS, {"ids": batch})
         for incident_id, identifier, customer_id, provider, title, since, live_at in found:
             members[incident_id].add((identifier, customer_id, provider))
             if since is not None:

@@ -42,10 +42,10 @@ async def _covered_until(
         if now < window.ends_at and row.kind in kinds
     ]
     covered: dict[str, datetime] = {}
-    for some in chunked(connection_ids if windows else (), 5_000):
+    for batch in chunked(connection_ids if windows else (), 5_000):
         rows = await session.execute(
             select(col(Connection.id), col(Connection.customer_id), col(Connection.provider)).where(
-                col(Connection.id).in_(some)
+                col(Connection.id).in_(batch)
             )
         )
         for identifier, customer_id, provider in rows:

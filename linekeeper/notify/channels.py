@@ -119,8 +119,8 @@ async def artifact_ids(store: Store, keys: Sequence[str]) -> dict[str, str]:
     """The ids of those artifacts of `keys` that were written."""
     found: dict[str, str] = {}
     async with store.read() as session:
-        for some in chunked(keys, 5_000):
-            rows = await session.execute(_ARTIFACT_IDS, {"keys": some})
+        for batch in chunked(keys, 5_000):
+            rows = await session.execute(_ARTIFACT_IDS, {"keys": batch})
             found |= {row[0]: row[1] for row in rows}
     return found
 

@@ -34,11 +34,11 @@ async def forget_merged(store: Store, incident_ids: Collection[str]) -> None:
     if not incident_ids:
         return
     async with store.write() as session:
-        for some in chunked(sorted(incident_ids), _AT_ONCE):
+        for batch in chunked(sorted(incident_ids), _AT_ONCE):
             await session.execute(
                 update(Notice)
                 .where(
-                    col(Notice.incident_id).in_(some),
+                    col(Notice.incident_id).in_(batch),
                     col(Notice.channel) == "slack",
                     col(Notice.step) == "first",
                     col(Notice.round) == 0,
@@ -77,14 +77,14 @@ async def decide_anew(
         over = [row for row in rows if row.resolved_at and not (row.fold or "").startswith(OVER)]
         crowded = [row for row in rows if not row.resolved_at and (row.fold or "").startswith(CAP)]
         rows = [*over, *crowded] if over else []
-    for some in chunked([row.id for row in rows], _AT_ONCE):
-        await session.execute(delete(Notice).where(col(Notice.id).in_(some)))
+    for batch in chunked([row.id for row in rows], _AT_ONCE):
+        await session.execute(delete(Notice).where(col(Notice.id).in_(batch)))
     incidents = [row.incident_id for row in rows]
-    for some in chunked([f"{incident_lane(each)}:first" for each in incidents], _AT_ONCE):
+    for batch in chunked([f"{incident_lane(each)}:first" for each in incidents], _AT_ONCE):
         await session.execute(
             update(OUTBOX)
             .where(
-                OUTBOX.c.dedupe_key.in_(some),
+                OUTBOX.c.dedupe_key.in_(batch),
                 OUTBOX.c.status == "pending",
                 OUTBOX.c.claimed_by.is_(None),
             )

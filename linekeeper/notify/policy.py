@@ -75,7 +75,7 @@ def decide(
             deciding.more(situation, before, first)
         if policy.elsewhere:
             deciding.elsewhere(situation, before)
-    everything = [notice for some in past.values() for notice in some]
+    everything = [notice for notices in past.values() for notice in notices]
     deciding.place_firsts(everything)
     deciding.fold_elsewhere(everything)
     return deciding.decision
@@ -224,13 +224,23 @@ class _Deciding:
 
     def _place_firsts(self, slack_channel: str, notified: Sequence[Notified]) -> None:
         cap = self._policy.cap_per_hour
-        firsts = [(one, why) for one, why in self._firsts if one.slack_channel == slack_channel]
+        firsts = [
+            (situation, why)
+            for situation, why in self._firsts
+            if situation.slack_channel == slack_channel
+        ]
         started: dict[str, datetime] = {}
         for notice in sorted(notified, key=lambda notice: notice.at):
             started.setdefault(notice.fold or notice.incident_id, notice.at)
         recent = {key for key, at in started.items() if self._now - at < _HOUR}
-        morning, of_morning = self._morning(slack_channel, [one for one, _ in firsts], started)
-        over = [one.id for one, _ in firsts if one.resolved_at and one.id not in of_morning]
+        morning, of_morning = self._morning(
+            slack_channel, [situation for situation, _ in firsts], started
+        )
+        over = [
+            situation.id
+            for situation, _ in firsts
+            if situation.resolved_at and situation.id not in of_morning
+        ]
         firsts.sort(key=lambda first: first[0].id in over)  # what is open goes first
         for situation, why in firsts:
             if situation.id in of_morning:

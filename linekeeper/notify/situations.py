@@ -297,16 +297,16 @@ async def _incidents(session: AsyncSession, now: datetime) -> Sequence[IncidentR
 
 async def _facts(session: AsyncSession, ids: Sequence[str]) -> dict[str, _Facts]:
     found: dict[str, _Facts] = {}
-    for some in chunked(ids, _AT_ONCE):
-        rows = await session.execute(_FACTS, {"ids": some})
+    for batch in chunked(ids, _AT_ONCE):
+        rows = await session.execute(_FACTS, {"ids": batch})
         found |= {row[0]: _Facts(bool(row[1]), bool(row[2]), row[3]) for row in rows}
     return found
 
 
 async def _notified(session: AsyncSession, ids: Collection[str], now: datetime) -> list[Notified]:
     notified: dict[str, Notified] = {}
-    for some in chunked(sorted(ids), _AT_ONCE):
-        rows: Any = await session.execute(_NOTIFIED, {"since": now - _HOUR, "ids": some})
+    for batch in chunked(sorted(ids), _AT_ONCE):
+        rows: Any = await session.execute(_NOTIFIED, {"since": now - _HOUR, "ids": batch})
         notified |= {identifier: Notified(*notice) for identifier, *notice in rows}
     return list(notified.values())
 

@@ -241,9 +241,9 @@ async def load_views(store: Store, incident_ids: Collection[str]) -> dict[str, I
     """The incidents as they are now; an id without an incident is left out."""
     views: dict[str, IncidentView] = {}
     async with store.read() as session:
-        for some in chunked(sorted(set(incident_ids)), _AT_ONCE):
-            found = (await session.execute(_INCIDENTS, {"ids": some})).all()
-            members, counts = await _members(session, some)
+        for batch in chunked(sorted(set(incident_ids)), _AT_ONCE):
+            found = (await session.execute(_INCIDENTS, {"ids": batch})).all()
+            members, counts = await _members(session, batch)
             wider = await merged_into(
                 session, [incident.id for incident in found if incident.resolved_at]
             )
@@ -315,8 +315,8 @@ async def _last_trouble(
     Where none does, that is the newest of all.
     """
     found: dict[tuple[str, bool], Any] = {}
-    for some in chunked(connection_ids, _AT_ONCE):
-        rows = await session.execute(_LAST_TROUBLE, {"ids": some})
+    for batch in chunked(connection_ids, _AT_ONCE):
+        rows = await session.execute(_LAST_TROUBLE, {"ids": batch})
         for row in rows:  # the newest comes last
             found[row.connection_id, False] = row
             if row.outcome in _OF_LOGIN:

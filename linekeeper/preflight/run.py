@@ -92,12 +92,12 @@ async def preflight(order: Order, clock: Callable[[], datetime] = _utcnow) -> Re
     free = asyncio.Semaphore(AT_ONCE)
     shut_in = await _shut_in(order)
 
-    async def one(target: Target) -> Facts:
+    async def look_at(target: Target) -> Facts:
         async with free:
             facts = await look(target, order.vantage, timeout=order.timeout, ca_file=order.ca_file)
         return replace(facts, control=shut_in)
 
-    facts = await asyncio.gather(*map(one, order.targets))
+    facts = await asyncio.gather(*map(look_at, order.targets))
     now = clock()
     return Report(
         vantage=order.vantage,

@@ -68,11 +68,11 @@ async def mark_absent(
     started: datetime,
 ) -> None:
     """A complete listing begun at `started` lacks `keys`, for the first time."""
-    for some in chunked(keys, AT_ONCE):
+    for batch in chunked(keys, AT_ONCE):
         await _set(
             session,
             *_of(connection_id, entity),
-            one_of(store, Record.key, some),
+            one_of(store, Record.key, batch),
             col(Record.seen_at) < started,
             col(Record.absent_since).is_(None),
             absent_since=started,
@@ -83,11 +83,11 @@ async def forget_absent(
     store: Store, session: AsyncSession, connection_id: str, entity: str, keys: Sequence[str]
 ) -> None:
     """That listings lacked `keys` has turned out to mean nothing."""
-    for some in chunked(keys, AT_ONCE):
+    for batch in chunked(keys, AT_ONCE):
         await _set(
             session,
             *_of(connection_id, entity),
-            one_of(store, Record.key, some),
+            one_of(store, Record.key, batch),
             col(Record.deletion_id).is_(None),
             absent_since=None,
         )
@@ -102,11 +102,11 @@ async def assign(
     started: datetime,
 ) -> None:
     """`keys` belong to `deletion` from now on; one that was read meanwhile is not gone."""
-    for some in chunked(keys, AT_ONCE):
+    for batch in chunked(keys, AT_ONCE):
         await _set(
             session,
             *_of(deletion.connection_id, deletion.entity),
-            one_of(store, Record.key, some),
+            one_of(store, Record.key, batch),
             col(Record.absent_since) < started,
             col(Record.seen_at) < started,
             deletion_id=deletion.id,

@@ -131,8 +131,8 @@ async def _place(store: Store) -> None:
                     .where(col(Change.id) == bindparam("placed_id"))
                     .values(position=bindparam("placed_at")),
                     [
-                        {"placed_id": one, "placed_at": at}
-                        for at, one in enumerate(ids, start=last + 1)
+                        {"placed_id": change_id, "placed_at": at}
+                        for at, change_id in enumerate(ids, start=last + 1)
                     ],
                 )
                 await session.execute(update(FeedEnd).values(position=last + len(ids)))

@@ -75,8 +75,8 @@ async def measure(rt: Runtime, *, now: datetime) -> list[Verdict]:
         kept = ["missed", "late", "webhooks_seen", "caught_up", "late_seconds", "measured_at"]
         changed = {verdict.connection_id for verdict in verdicts if verdict.before != verdict.after}
         for moved in (True, False):
-            some = [row for row in rows if (row["connection_id"] in changed) == moved]
-            for chunk in chunked(some, 1_000):
+            measured_rows = [row for row in rows if (row["connection_id"] in changed) == moved]
+            for chunk in chunked(measured_rows, 1_000):
                 await insert_or_update(
                     store,
                     session,

@@ -68,14 +68,14 @@ def values(
     """The values of `parameters`: of each place its rows, one value for each of `columns`."""
     if store.is_sqlite:
         times = [n for n, (_, kind) in enumerate(columns) if kind is datetime]
-        listed = [[*place, _written(some, times)] for place, some in rows.items()]
+        listed = [[*place, _written(of_place, times)] for place, of_place in rows.items()]
         return {"listed": orjson.dumps(listed).decode()}
-    flat = [row for some in rows.values() for row in some]
+    flat = [row for of_place in rows.values() for row in of_place]
     lists = map(list, zip(*flat, strict=True)) if flat else ([] for _ in columns)
     return {
-        "connection_id_list": [place[0] for place, some in rows.items() for _ in some],
-        "entity_list": [place[1] for place, some in rows.items() for _ in some],
-        **{f"{name}_list": one for (name, _), one in zip(columns, lists, strict=True)},
+        "connection_id_list": [place[0] for place, of_place in rows.items() for _ in of_place],
+        "entity_list": [place[1] for place, of_place in rows.items() for _ in of_place],
+        **{f"{name}_list": values for (name, _), values in zip(columns, lists, strict=True)},
     }
 
 

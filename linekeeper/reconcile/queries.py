@@ -83,7 +83,7 @@ async def known_records(
     store: Store, session: AsyncSession, keys: Mapping[Place, Sequence[str]]
 ) -> dict[Place, dict[str, tuple[Known, bool]]]:
     """What the index holds under `keys`, and whether it is marked as absent or once deleted."""
-    listed = {place: [(key,) for key in some] for place, some in keys.items()}
+    listed = {place: [(key,) for key in keys_of_place] for place, keys_of_place in keys.items()}
     rows = await session.execute(_KNOWN[store.is_sqlite], places.values(store, KEYS, listed))
     found: dict[Place, dict[str, tuple[Known, bool]]] = {place: {} for place in keys}
     for connection_id, entity, key, time, digest, seen_at, deleted_at, *same, marked in rows:
@@ -216,7 +216,7 @@ async def append_changes(session: AsyncSession, rows: Sequence[dict[str, Any]]) 
         update(table)
         .where(table.c.connection_id == bindparam("whose"))
         .values(last_seq=bindparam("end")),
-        [{"whose": one, "end": end} for one, end in ends.items()],
+        [{"whose": connection_id, "end": end} for connection_id, end in ends.items()],
     )
 
 
@@ -231,9 +231,9 @@ async def mark_announced(
     """
     late = timedelta(days=LATE_DAYS)
     listed = {
-        place: [(key, came, came - late) for key, came in some.items()]
-        for place, some in came_at.items()
-        if some
+        place: [(key, came, came - late) for key, came in times.items()]
+        for place, times in came_at.items()
+        if times
     }
     if listed:
         values = places.values(store, ANNOUNCED, listed)

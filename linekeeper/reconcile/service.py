@@ -138,8 +138,8 @@ async def read_pass(
             while queue:
                 free = SIDE_BY_SIDE - len(running)
                 if free:
-                    some, queue = queue[:free], queue[free:]
-                    mine = await claims.take(some)
+                    portion, queue = queue[:free], queue[free:]
+                    mine = await claims.take(portion)
                     for target in await _still_due(rt, app, order, which, mine):
                         task = group.create_task(_read(rt, target, order, which, sleep))
                         running[task] = target.id

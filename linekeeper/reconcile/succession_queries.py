@@ -79,11 +79,11 @@ async def live_rows(store: Store, connection_id: str, entity: str) -> list[Row]:
                 .order_by(col(Record.key))
                 .limit(_SCAN)
             )
-            some = [Row(*row) for row in rows]
-        found += some
-        if len(some) < _SCAN:
+            successions = [Row(*row) for row in rows]
+        found += successions
+        if len(successions) < _SCAN:
             return found
-        after = some[-1].key
+        after = successions[-1].key
 
 
 async def rows_of(

@@ -110,7 +110,9 @@ async def upsert_records(
         )
         for arrival in arrived
     }
-    known = await known_records(store, session, {place: list(some) for place, some in read.items()})
+    known = await known_records(
+        store, session, {place: list(readings) for place, readings in read.items()}
+    )
     quiet = await quiet_keys(
         store, session, {place: list(records) for place, records in read.items()}
     )
@@ -183,21 +185,21 @@ def diff(
 ) -> ChangeSet:
     """Decide about each record. `known` is what `known_records` gave. Nothing is written here."""
     result = ChangeSet()
-    for key, one in read.items():
+    for key, reading in read.items():
         held, marked = known.get(key, (None, False))
-        decision = decide(held, one)
+        decision = decide(held, reading)
         if decision.verdict is Verdict.same:
             result.same.append(key)
-            if one.current and not _is_recognisable(held, one):
-                result.rows.append(record_row(key, one, bodies=bodies))
-            elif marked and one.current:
+            if reading.current and not _is_recognisable(held, reading):
+                result.rows.append(record_row(key, reading, bodies=bodies))
+            elif marked and reading.current:
                 result.marked.append(key)
             continue
         if decision.verdict is Verdict.older:
             continue
-        result.rows.append(record_row(key, one, bodies=bodies))
+        result.rows.append(record_row(key, reading, bodies=bodies))
         result.before[key] = held
-        result.found[key] = one
+        result.found[key] = reading
         result.new.append(
             {
                 "id": new_id(),
@@ -207,7 +209,7 @@ def diff(
                 "entity": entity,
                 "key": key,
                 "op": decision.verdict.value,
-                "updated_at": one.time,
+                "updated_at": reading.time,
                 "at": now,
                 "source": "poll",
                 "recovered": False,
@@ -232,7 +234,7 @@ async def write(
     store: Store, session: AsyncSession, change_sets: Mapping[Place, ChangeSet], *, at: datetime
 ) -> None:
     """Write what was decided `at` that time: the index, then the feed."""
-    rows = {place: one.rows for place, one in change_sets.items() if one.rows}
+    rows = {place: change_set.rows for place, change_set in change_sets.items() if change_set.rows}
     await write_records(store, session, rows, seen_at=at)
     for place, change_set in change_sets.items():
         await clear_marks(store, session, *place, change_set.marked)

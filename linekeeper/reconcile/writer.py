@@ -125,7 +125,7 @@ class Writer:
         An `inconsistent` one has fewer records than the source's own total: it proves nothing gone.
         """
         *before, read = in_order(self._seen(batch))
-        earlier = sum([await self._write(some) for some in before])
+        earlier = sum([await self._write(portion) for portion in before])
         mark = self._mark
         async with self._store.write() as session:
             written = earlier + await self._apply(session, read)
@@ -190,7 +190,7 @@ class Writer:
             return False
         now = utcnow()
         bodies = self._bodies
-        rows = [record_row(key, one, bodies=bodies) for key, one in read.items()]
+        rows = [record_row(key, reading, bodies=bodies) for key, reading in read.items()]
         try:
             async with self._store.write() as session:
                 if not self._store.is_sqlite:  # there a writing transaction is alone anyway

@@ -215,7 +215,9 @@ class _Asking:
         )
         new = {member.customer_id for member in fresh if member.link_id is None}
         lost = sorted(
-            str(name) for one, name in customers.items() if one in new and one not in reachable
+            str(name)
+            for customer_id, name in customers.items()
+            if customer_id in new and customer_id not in reachable
         )
         if not lost:
             return []

@@ -238,11 +238,11 @@ async def _who_logged_in(
 ) -> set[str | None]:
     """The customers who have used a link for a lost login of `connections`."""
     customers: set[str | None] = set()
-    for some in chunked(connections, 5_000):
+    for batch in chunked(connections, 5_000):
         customers |= set(
             await session.scalars(
                 select(col(ConnectLink.customer_id)).where(
-                    col(ConnectLink.connection_id).in_(some),
+                    col(ConnectLink.connection_id).in_(batch),
                     col(ConnectLink.incident_id).is_not(None),
                     col(ConnectLink.used_at) >= since,
                 )

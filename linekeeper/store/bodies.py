@@ -113,9 +113,9 @@ async def sealed_after(store: Store, last: str | None, *, limit: int) -> list[Pa
 async def reseal(store: Store, payloads: Sequence[Payload]) -> int:
     """Encrypt `payloads` anew under the first key; one that changed meanwhile is left."""
     sealed = [
-        {"row_id": one.id, "before": one.kept, "after": store.cipher.seal(opened)}
-        for one in payloads
-        if (opened := open_payload(store.cipher, one.kept)) is not None
+        {"row_id": payload.id, "before": payload.kept, "after": store.cipher.seal(opened)}
+        for payload in payloads
+        if (opened := open_payload(store.cipher, payload.kept)) is not None
     ]
     if not sealed:
         return 0

@@ -126,9 +126,9 @@ async def load_subjects(
     )
     found: dict[str, tuple[Subject, Chosen]] = {}
     portions = [None] if ids is None else chunked(ids, _AT_ONCE)
-    for some in portions:
+    for portion in portions:
         rows = await session.execute(
-            statement if some is None else statement.where(col(Connection.id).in_(some))
+            statement if portion is None else statement.where(col(Connection.id).in_(portion))
         )
         for identifier, app, tags, customer_id, mode, notify in rows:
             subject = Subject(app, tuple(tags or ()), customer_id, identifier)
@@ -155,8 +155,8 @@ async def apply_rules(session: AsyncSession, ids: Sequence[str] | None = None) -
     for identifier, (subject, kept) in (await load_subjects(session, ids)).items():
         if (wanted := decide(rules, subject)) != kept:
             different[wanted].append(identifier)
-    for chosen, some in different.items():
-        for portion in chunked(sorted(some), _AT_ONCE):
+    for chosen, connection_ids in different.items():
+        for portion in chunked(sorted(connection_ids), _AT_ONCE):
             await session.execute(
                 update(Connection)
                 .where(col(Connection.id).in_(portion))
@@ -168,11 +168,11 @@ async def apply_rules(session: AsyncSession, ids: Sequence[str] | None = None) -
 async def load_chosen(session: AsyncSession, ids: Iterable[str]) -> dict[str, Chosen]:
     """What the rules say of those of the connections `ids` of which they say anything."""
     found: dict[str, Chosen] = {}
-    for some in chunked(list(ids), _AT_ONCE):
+    for batch in chunked(list(ids), _AT_ONCE):
         rows = await session.execute(
             select(
                 col(Connection.id), col(Connection.mode), col(Connection.notify_customers)
-            ).where(col(Connection.id).in_(some), _IS_CHOSEN)
+            ).where(col(Connection.id).in_(batch), _IS_CHOSEN)
         )
         found |= {row[0]: Chosen(row[1], row[2]) for row in rows}
     return found

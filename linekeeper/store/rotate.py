@@ -105,8 +105,8 @@ async def rotate_keys(
         rotation.seen += len(kept)
         tell(rotation)
     async for payloads in _payloads(store, portion):
-        shut = [one for one in payloads if open_payload(store.cipher, one.kept) is None]
-        rotation.unreadable += [f"webhook_event {one.id}" for one in shut]
+        shut = [payload for payload in payloads if open_payload(store.cipher, payload.kept) is None]
+        rotation.unreadable += [f"webhook_event {payload.id}" for payload in shut]
         rotation.changed += await reseal(store, _under_older(store, payloads))
         rotation.seen += len(payloads)
         tell(rotation)
@@ -128,7 +128,7 @@ async def rotate_keys(
         ]
     async for payloads in _payloads(store, portion):
         older = _under_older(store, payloads)
-        rotation.written_since += [f"webhook_event {one.id}" for one in older]
+        rotation.written_since += [f"webhook_event {payload.id}" for payload in older]
     return rotation
 
 
@@ -143,10 +143,10 @@ async def _payloads(store: Store, portion: int) -> AsyncIterator[list[Payload]]:
 def _under_older(store: Store, payloads: Sequence[Payload]) -> list[Payload]:
     """Those of `payloads` that one of the keys opens, but not the first."""
     return [
-        one
-        for one in payloads
-        if not store.cipher.is_sealed_by_first(one.kept)
-        and open_payload(store.cipher, one.kept) is not None
+        payload
+        for payload in payloads
+        if not store.cipher.is_sealed_by_first(payload.kept)
+        and open_payload(store.cipher, payload.kept) is not None
     ]
 
 
@@ -208,11 +208,11 @@ async def _renew(
     todo = {connection: values for connection, values in old.items() if values}
     if todo:
         async with store.write() as session:
-            for one, values in todo.items():
+            for row_key, values in todo.items():
                 still = (col(getattr(table, name)) == value for name, value in values.items())
                 await session.execute(
                     update(table)
-                    .where(col(getattr(table, key)) == one, *still)
+                    .where(col(getattr(table, key)) == row_key, *still)
                     .values({name: store.cipher.rotate(value) for name, value in values.items()})
                     .execution_options(synchronize_session=False)
                 )

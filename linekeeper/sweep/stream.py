@@ -140,9 +140,9 @@ def examine(
 def _many(kind: str, count: int, text: str) -> tuple[str, float, str] | None:
     if not count:
         return None
-    one = count == 1
-    words = text.replace("webhook {}", "1 webhook is" if one else f"{count:,} webhooks are")
-    return kind, count, words.replace("message {}", "1 message is" if one else f"{count:,} are")
+    is_one = count == 1
+    words = text.replace("webhook {}", "1 webhook is" if is_one else f"{count:,} webhooks are")
+    return kind, count, words.replace("message {}", "1 message is" if is_one else f"{count:,} are")
 
 
 def _failing(stream: Stream, policy: WatchPolicy) -> tuple[str, float, str] | None:

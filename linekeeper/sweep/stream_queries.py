@@ -217,8 +217,8 @@ async def _lag(session: AsyncSession, now: datetime) -> dict[str, float]:
         if processed is not None:
             lags[app].append((processed - received).total_seconds())
     found: defaultdict[str, float] = defaultdict(float)
-    for app, some in lags.items():
-        found[app] = sorted(some)[int(len(some) * 0.95)]
+    for app, seconds in lags.items():
+        found[app] = sorted(seconds)[int(len(seconds) * 0.95)]
     return found
 
 
@@ -262,7 +262,7 @@ async def _quiet(session: AsyncSession, now: datetime) -> dict[str, Sequence[Hab
     found: defaultdict[str, list[Habit]] = defaultdict(list)
     for app, name, last_at, hours, longest in await session.execute(_quiet_ones(), times):
         found[app].append(Habit(name, last_at, hours, longest or 0))
-    return defaultdict(tuple, {app: tuple(some) for app, some in found.items()})
+    return defaultdict(tuple, {app: tuple(entries) for app, entries in found.items()})
 
 
 @cache

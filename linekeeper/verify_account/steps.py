@@ -145,14 +145,14 @@ def _entity_step(app: AppConfig, sample: Sample, entity: str) -> Step:
         for question in questions:
             found.append((await get(*question))[1])
         if isinstance(key, str) and key not in {"", ".", ".."}:
-            one = await ask.as_connection(
+            answer = await ask.as_connection(
                 name,
                 sample.who,
                 sample.token,
                 f"{path}/{quote(key, safe='')}",
                 shown=f"{path}/{{key}}",
             )
-            found.append(one.exchange)
+            found.append(answer.exchange)
         return found
 
     return Step(name, f"{entity} of {sample.who}", run)

@@ -1,6 +1,5 @@
 """Who did what: from Slack, forms, keys and the command line, newest first."""
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,8 +18,6 @@ from linekeeper.store.tables import Audit, Connection, Customer, Incident
 HAND_OUT = "token.handed_out"
 MARKDOWN_ROWS = 200
 _LOOK_UP = 500
-_LONG_ID = re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{4}([0-9a-f]{8})\b")
-"""An id, of which a page shows the end: the command prints all of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +124,7 @@ def audit_markdown(entries: Sequence[Entry], taken: Sequence[HandOuts], *, now: 
                     text(entry.by),
                     text(entry.action),
                     text(entry.subject, 100),
-                    text(_LONG_ID.sub(r"…\1", more(entry.detail)), 120),
+                    text(_without_ids(entry.detail), 120),
                 ]
                 for entry in entries[:MARKDOWN_ROWS]
             ),
@@ -163,6 +160,12 @@ def more(detail: Mapping[str, Any]) -> str:
     )
 
 
+def _without_ids(detail: Mapping[str, Any]) -> str:
+    """Return what people read of an entry: the command prints the ids as well."""
+    read = {name: value for name, value in detail.items() if not _is_id(str(value))}
+    return more(read)
+
+
 def _short(value: object) -> str:
     if isinstance(value, list | tuple):
         shown = ", ".join(str(connection) for connection in value[:3])
@@ -174,15 +177,18 @@ async def _names(session: AsyncSession, subjects: Iterable[str]) -> dict[str, st
     """What people call the connections and incidents among `subjects`."""
     ids = sorted({subject for subject in subjects if _is_id(subject)})
     names: dict[str, str] = {}
-    for some in chunked(ids, _LOOK_UP):
+    for batch in chunked(ids, _LOOK_UP):
         connections = await session.execute(
             select(Connection.id, Customer.name, Connection.provider, Connection.name)
             .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
-            .where(col(Connection.id).in_(some))
+            .where(col(Connection.id).in_(batch))
         )
-        names |= {one: label(customer, kind, name) for one, customer, kind, name in connections}
+        names |= {
+            connection_id: label(customer, kind, name)
+            for connection_id, customer, kind, name in connections
+        }
         incidents = await session.execute(
-            select(Incident.id, Incident.title).where(col(Incident.id).in_(some))
+            select(Incident.id, Incident.title).where(col(Incident.id).in_(batch))
         )
         names |= {row[0]: row[1] for row in incidents}
     return names

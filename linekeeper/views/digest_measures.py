@@ -125,8 +125,8 @@ def _is_false(life: Life) -> bool:
     return lasted is not None and lasted <= FALSE_ALARM and _is_alone(life)
 
 
-def _share(some: Sequence[Life], of: Sequence[Life]) -> float | None:
-    return len(some) / len(of) if of else None
+def _share(lives: Sequence[Life], of: Sequence[Life]) -> float | None:
+    return len(lives) / len(of) if of else None
 
 
 def _spread(lives: Iterable[Life], length: Callable[[Life], timedelta | None]) -> Spread | None:

@@ -120,11 +120,11 @@ async def read_lives(session: AsyncSession, since: datetime) -> list[Life]:
     signs: dict[str, datetime] = {}
     by_customer: set[str] = set()
     merged: set[str] = set()
-    for some in chunked(ids, _AT_ONCE):
-        merged |= set(await merged_into(session, some))
+    for batch in chunked(ids, _AT_ONCE):
+        merged |= set(await merged_into(session, batch))
         found = await session.scalars(
             select(Notice).where(
-                col(Notice.incident_id).in_(some),
+                col(Notice.incident_id).in_(batch),
                 col(Notice.channel) == "slack",
                 col(Notice.step).in_(("first", "never")),
             )
@@ -140,7 +140,7 @@ async def read_lives(session: AsyncSession, since: datetime) -> list[Life]:
             )
             .join(Incident, col(Incident.id) == col(IncidentConnection.incident_id))
             .where(
-                col(IncidentConnection.incident_id).in_(some),
+                col(IncidentConnection.incident_id).in_(batch),
                 col(Incident.opened_at) > since,
                 col(Observation.outcome).in_(_SIGNS),
                 col(Observation.at) <= col(Incident.opened_at),
@@ -153,7 +153,7 @@ async def read_lives(session: AsyncSession, since: datetime) -> list[Life]:
                 signs.setdefault(incident_id, at)
         links = await session.scalars(
             select(col(ConnectLink.incident_id)).where(
-                col(ConnectLink.incident_id).in_(some), col(ConnectLink.used_at).is_not(None)
+                col(ConnectLink.incident_id).in_(batch), col(ConnectLink.used_at).is_not(None)
             )
         )
         by_customer |= {link for link in links if link is not None}

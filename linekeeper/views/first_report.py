@@ -164,10 +164,10 @@ async def _told(session: AsyncSession, configuration: Configuration) -> list[Tol
             incident.title,
             sorted({owner for owner in customers[incident.id].values() if owner}),
             *(
-                sum(people[customer] for customer in some)
+                sum(people[customer] for customer in names_or_addresses)
                 if incident.kind in ASKS_THE_CUSTOMER
                 else 0
-                for some in (customers[incident.id], written_to[incident.id])
+                for names_or_addresses in (customers[incident.id], written_to[incident.id])
             ),
         )
         for incident in incidents

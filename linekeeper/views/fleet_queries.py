@@ -328,7 +328,9 @@ async def _history(
             col(Connection.created_at) >= since, col(Connection.setup) != "disconnected"
         )
     )
-    newcomers = [Newcomer(at, born_as.get(one, health)) for one, at, health in young]
+    newcomers = [
+        Newcomer(at, born_as.get(connection_id, health)) for connection_id, at, health in young
+    ]
     return replay(by_health, changes, newcomers, step=step, now=now)
 
 

@@ -282,15 +282,15 @@ async def _modes(session: AsyncSession, configuration: Configuration) -> list[Ga
             ("app", "mode"),
             [
                 ((app, mode), number)
-                for app, one in counted
-                for mode, number in (("manage", one.managed), ("observe", one.observed))
+                for app, count in counted
+                for mode, number in (("manage", count.managed), ("observe", count.observed))
             ],
         ),
         _labelled(
             "linekeeper_connections_written_to",
             "Connections whose customers are notified.",
             ("app",),
-            [((app,), one.written_to) for app, one in counted],
+            [((app,), count.written_to) for app, count in counted],
         ),
     ]
 

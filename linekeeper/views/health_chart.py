@@ -221,7 +221,7 @@ def timeline(
         _open(height, "Health of this connection over time"),
         title("Health"),
         _legend(
-            LEFT + 60, 24, [name for name in LOOKS if name in {_known(one) for _, one in spans}]
+            LEFT + 60, 24, [name for name in LOOKS if name in {_known(state) for _, state in spans}]
         ),
     ]
     ends = [*(at for at, _ in spans[1:]), now]

@@ -115,7 +115,7 @@ async def connection_stamps(
         for table in (Transition, Observation)
     }
     async with store.read() as session:
-        for some in chunked(wanted, _AT_ONCE):
+        for batch in chunked(wanted, _AT_ONCE):
             incidents = await session.execute(
                 select(
                     col(IncidentConnection.connection_id),
@@ -128,7 +128,7 @@ async def connection_stamps(
                 )
                 .join(Incident, col(Incident.id) == col(IncidentConnection.incident_id))
                 .where(
-                    col(IncidentConnection.connection_id).in_(some),
+                    col(IncidentConnection.connection_id).in_(batch),
                     col(IncidentConnection.left_at).is_(None),
                     col(Incident.resolved_at).is_(None),
                 )
@@ -147,9 +147,9 @@ async def connection_stamps(
                     *last.values(),
                 )
                 .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
-                .where(col(Connection.id).in_(some))
+                .where(col(Connection.id).in_(batch))
             )
-            kept = await kept_logins(session, some)
+            kept = await kept_logins(session, batch)
             for connection, *others in rows:
                 app = configuration.apps.get(connection.app)
                 stamps[connection.id] = Stamp(

@@ -109,11 +109,11 @@ def _connections(report: TrustReport) -> str:
 
 
 def _row(line: TrustLine) -> str:
-    one = line.measured
-    rate = "—" if one.miss_rate is None else f"{one.miss_rate:.1%}"
-    late = f"{one.late:,}"
-    if one.mean_delay is not None:
-        late += f" (by {_minutes(one.mean_delay)})"
+    measured = line.measured
+    rate = "—" if measured.miss_rate is None else f"{measured.miss_rate:.1%}"
+    late = f"{measured.late:,}"
+    if measured.mean_delay is not None:
+        late += f" (by {_minutes(measured.mean_delay)})"
     read = "never" if line.polled_at is None else when(line.polled_at)
     if line.trouble:
         read += f" ⚠️ {text(line.trouble, 100)}"
@@ -121,8 +121,9 @@ def _row(line: TrustLine) -> str:
     if line.since is not None and line.state in ("bad", "none"):
         state += f", since {line.since:%m-%d %H:%M}"
     return (
-        f"| {text(line.label)} | {state} | {rate} | {one.webhooks_seen:,} | {late} "
-        f"| {one.caught_up:,} | {one.lost:,} | {line.mismatched:,} | {line.deleted:,} | {read} |"
+        f"| {text(line.label)} | {state} | {rate} | {measured.webhooks_seen:,} | {late} "
+        f"| {measured.caught_up:,} | {measured.lost:,} | {line.mismatched:,} | {line.deleted:,} "
+        f"| {read} |"
     )
 
 

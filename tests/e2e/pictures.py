@@ -101,7 +101,8 @@ async def desk(house: House, page: Page) -> None:
     )
     await page.goto(f"{house.url('prefect')}/{str(check).removeprefix('../..').lstrip('/')}")
     await keep(page, "form-check-connection")
-    for key in ("fleet", "connections"):
+    for key, height in (("fleet", 1_000), ("connections", 900)):
+        await page.set_viewport_size({"width": 1440, "height": height})
         await show_artifact(house, page, key)
         await keep(page, key)
     for name in ("deployments", "automations"):
