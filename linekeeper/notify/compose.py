@@ -259,7 +259,7 @@ def _evidence(code: str | None, message: str | None, request_id: str | None, pen
         parts.append(pen.code(code))
     if message and message != code:
         parts.append(pen.text(message, _MESSAGE_LIMIT))
-    if request_id:
+    if request_id and not any(request_id in part for part in parts):
         parts.append(f"(request {pen.code(request_id)})")
     return " ".join(parts)
 

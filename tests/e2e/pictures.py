@@ -43,7 +43,7 @@ async def slack(house: House, page: Page, *, most: int = 4_000) -> None:
             .map(each => part.scrollHeight - each.offsetTop + part.offsetTop)]"""
     )
     shown = max((top for top in tops if top <= most), default=most)
-    await page.set_viewport_size({"width": 1000, "height": int(shown + around)})
+    await page.set_viewport_size({"width": 1000, "height": int(shown + around) + 30})
     await page.locator("#messages").evaluate("part => part.scrollTo(0, part.scrollHeight)")
 
 
