@@ -117,7 +117,7 @@ async def test_a_burst_of_bad_signatures_is_one_incident_and_passes(stage: Stage
     await tally.flush(stage.rt.store, now=now)
     await watch(stage.rt, now)
     forged = (await incidents(stage))["webhooks_forged"]
-    assert "500 deliveries had an invalid signature" in (forged.title or "")
+    assert "500 deliveries in a row had an invalid signature" in (forged.title or "")
     await watch(stage.rt, now + timedelta(minutes=20))
     assert "webhooks_forged" in await incidents(stage), "none was accepted since"
     [connection, *_] = stage.connections
