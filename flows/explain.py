@@ -32,14 +32,14 @@ async def explain(
     The missing hop is named, with its owner and the next step. Result: artifact `explain`.
     """
     async with open_runtime():
-        found = await explain_subject(subject)
-        if isinstance(found, NotFound):
+        explanation = await explain_subject(subject)
+        if isinstance(explanation, NotFound):
             await rename("explain · refused")
             return refused(
                 "subject",
-                found,
+                explanation,
                 "Enter a record, or the id of a delivery, change, incident or message.",
             )
-        await publish_explanation(found)
-        await rename(f"explain · {found.title} · {missing(found)}")
-        return Completed(message=f"{found.verdict.summary} {found.verdict.next_step}")
+        await publish_explanation(explanation)
+        await rename(f"explain · {explanation.title} · {missing(explanation)}")
+        return Completed(message=f"{explanation.verdict.summary} {explanation.verdict.next_step}")

@@ -135,18 +135,18 @@ async def _check(
     order = take_order(wanted, vantage, timeout, control=control)
     if len(places) == 1 and len(order.targets) == 1:
         await name_target(rt.store, places[0], str(order.targets[0]))
-    found, checked = await follow(check, order)
-    await keep_report(found, source="flow", by="preflight")
-    return await _conclude(rt, [found], before=[checked])
+    report, checked = await follow(check, order)
+    await keep_report(report, source="flow", by="preflight")
+    return await _conclude(rt, [report], before=[checked])
 
 
 async def _import(rt: Runtime, text: str, by: str) -> State[None]:
-    found = parse_report(text.encode())
-    new = await keep_report(found, source="import", by=by.strip() or "preflight form")
-    get_run_logger().info("%d of %d targets are new evidence", new, len(found.targets))
-    if unknown := await unowned_targets(rt.store, found):
+    report = parse_report(text.encode())
+    new = await keep_report(report, source="import", by=by.strip() or "preflight form")
+    get_run_logger().info("%d of %d targets are new evidence", new, len(report.targets))
+    if unknown := await unowned_targets(rt.store, report):
         get_run_logger().warning("%s", unknown)
-    return await _conclude(rt, [found], checked_here=False)
+    return await _conclude(rt, [report], checked_here=False)
 
 
 async def _check_again(rt: Runtime, timeout: float, *, is_sent: bool) -> State[None]:

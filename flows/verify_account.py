@@ -46,11 +46,11 @@ async def verify_account(
     wish = Wish(data=data, write_on=write_on, confirm=confirm, calls=calls, again=again)
     async with open_runtime():
         try:
-            found = await ask(app, wish)
+            verification = await ask(app, wish)
         except MakiniError as error:
             return Failed(message=str(error))
-        if isinstance(found, (UnknownApp, NotConfirmed)):
-            return refused("app", found, "Correct it and send the form again.")
-        await publish_answers(found)
-    await rename(f"verify-account · {counts(found)}")
-    return Completed(message=counts(found))
+        if isinstance(verification, (UnknownApp, NotConfirmed)):
+            return refused("app", verification, "Correct it and send the form again.")
+        await publish_answers(verification)
+    await rename(f"verify-account · {counts(verification)}")
+    return Completed(message=counts(verification))

@@ -243,12 +243,12 @@ class DatabaseBudget:
 
     async def _locked(self, session: AsyncSession, app: str) -> dict[str, Any]:
         """The app's bucket as it is kept, its row locked until the transaction ends."""
-        found = (await session.execute(_BUCKET, {"of_app": app})).first()
-        if found is None:
+        bucket_row = (await session.execute(_BUCKET, {"of_app": app})).first()
+        if bucket_row is None:
             row = {"app": app, "budget": {}, "circuit": {}}
             await insert_ignore(self._store, session, AppState, [row])
-            found = (await session.execute(_BUCKET, {"of_app": app})).one()
-        bucket: dict[str, Any] = found[0]
+            bucket_row = (await session.execute(_BUCKET, {"of_app": app})).one()
+        bucket: dict[str, Any] = bucket_row[0]
         return bucket
 
     def _stated_now(self, app: str, now: datetime) -> dict[str, Any]:

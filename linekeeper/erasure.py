@@ -131,8 +131,8 @@ class Eraser:
             }
         return value
 
-    def _replaced(self, found: re.Match[str]) -> str:
-        return found[0] if found[0].casefold() in self._kept else self._pseudonym
+    def _replaced(self, matched: re.Match[str]) -> str:
+        return matched[0] if matched[0].casefold() in self._kept else self._pseudonym
 
 
 async def erase_customer(

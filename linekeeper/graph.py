@@ -32,15 +32,15 @@ class Node:
     """None while it is open."""
 
 
-def span(found: Sequence[Node], *, began: datetime, now: datetime) -> tuple[list[Node], bool]:
+def span(nodes: Sequence[Node], *, began: datetime, now: datetime) -> tuple[list[Node], bool]:
     """The nodes as the graph of a run of this age can show them, and whether they are to scale.
 
     What lies after `now` is drawn closer to it, and what lies before the run's beginning closer to
     that, until the run is old enough. The order stays, and so does what lies between.
     """
     room = max(now - began, YOUNGEST) * AGES_SHOWN
-    last = max((node.end or node.start for node in found), default=now)
-    first = min((node.start for node in found), default=began)
+    last = max((node.end or node.start for node in nodes), default=now)
+    first = min((node.start for node in nodes), default=began)
     ahead = min(room / (last - now), 1.0) if last > now else 1.0
     behind = min(room / (began - first), 1.0) if first < began else 1.0
 
@@ -53,6 +53,6 @@ def span(found: Sequence[Node], *, began: datetime, now: datetime) -> tuple[list
 
     drawn = [
         replace(node, start=place(node.start), end=None if node.end is None else place(node.end))
-        for node in found
+        for node in nodes
     ]
     return drawn, ahead == 1.0 and behind == 1.0

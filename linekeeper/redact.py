@@ -33,7 +33,7 @@ def origin(url: str) -> str:
 
 def without_addresses(text: str) -> str:
     """`text` with every URL in it cut down to its origin."""
-    return _URL.sub(lambda found: origin(found.group()), text)
+    return _URL.sub(lambda matched: origin(matched.group()), text)
 
 
 def describe_error(error: BaseException) -> str:

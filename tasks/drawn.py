@@ -31,7 +31,7 @@ async def draw(
     client: PrefectClient,
     run: FlowRun,
     task_key: str,
-    found: Sequence[Node],
+    nodes: Sequence[Node],
     *,
     now: datetime,
     final: bool = False,
@@ -41,7 +41,7 @@ async def draw(
     With `final` a step that ended stays as it was reported.
     """
     known = await _known(client, run.id)
-    changed = [node for node in found if not _is_shown(known.get(node.key), node, final=final)]
+    changed = [node for node in nodes if not _is_shown(known.get(node.key), node, final=final)]
     events = [
         event
         for node in changed
@@ -53,15 +53,15 @@ async def draw(
 
 
 async def _known(client: PrefectClient, run_id: UUID) -> dict[str, TaskRun]:
-    found: dict[str, TaskRun] = {}
+    runs: dict[str, TaskRun] = {}
     ours = FlowRunFilter(id=FlowRunFilterId(any_=[run_id]))
     offset = 0
     while True:
         page = await client.read_task_runs(flow_run_filter=ours, limit=PAGE, offset=offset)
-        found |= {run.dynamic_key: run for run in page}
+        runs |= {run.dynamic_key: run for run in page}
         offset += PAGE
         if len(page) < PAGE:
-            return found
+            return runs
 
 
 def _is_shown(known: TaskRun | None, node: Node, *, final: bool) -> bool:

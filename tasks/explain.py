@@ -27,8 +27,8 @@ async def explain_subject(subject: str) -> Explanation | NotFound:
         return nothing
 
 
-async def publish_explanation(found: Explanation) -> None:
+async def publish_explanation(explanation: Explanation) -> None:
     """Write the artifact `explain`."""
     async with get_client() as client:
-        description = f"{found.title}: {missing(found)}"
-        await put_artifact(client, EXPLAIN, markdown(found), description=description)
+        description = f"{explanation.title}: {missing(explanation)}"
+        await put_artifact(client, EXPLAIN, markdown(explanation), description=description)

@@ -180,8 +180,8 @@ def this_run() -> str | None:
 
 async def relative_links(client: PrefectClient) -> Links:
     """Links that lead right from an artifact's page, under whatever address it is read."""
-    found = await find_links(client)
-    return Links(ui_url="../..", deployments=found.deployments)
+    links = await find_links(client)
+    return Links(ui_url="../..", deployments=links.deployments)
 
 
 async def graph_of(standing: Standing) -> str | None:

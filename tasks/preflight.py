@@ -25,16 +25,16 @@ PREFLIGHT = "preflight"
 )
 async def check(order: Order) -> Report:
     """Look at every target; a host that hangs costs its time-outs and no more."""
-    found = await preflight(order, utcnow)
-    get_run_logger().info("%s", as_text(found))
-    return found
+    report = await preflight(order, utcnow)
+    get_run_logger().info("%s", as_text(report))
+    return report
 
 
-async def keep_report(found: Report, *, source: Source, by: str) -> int:
+async def keep_report(report: Report, *, source: Source, by: str) -> int:
     """Keep it as evidence; returns how many of its targets were new."""
     worker = worker_name() if source == "flow" else None
     return await evidence.keep(
-        runtime().store, found, source=source, by=by, worker=worker, now=utcnow()
+        runtime().store, report, source=source, by=by, worker=worker, now=utcnow()
     )
 
 
@@ -62,18 +62,18 @@ async def proven_orders(timeout: float) -> list[Order]:
 async def report_preflight(reports: Sequence[Report]) -> None:
     """Write the artifact `preflight`: the verdicts of this run."""
     parts = ["# Preflight"]
-    for found in reports:
-        parts.append(f"## From {found.vantage}, {found.at:%Y-%m-%d %H:%M} UTC")
-        parts.append(f"It can show {PROVES[found.vantage]}.")
+    for report in reports:
+        parts.append(f"## From {report.vantage}, {report.at:%Y-%m-%d %H:%M} UTC")
+        parts.append(f"It can show {PROVES[report.vantage]}.")
         rows = ["| | Target | Check | What was seen |", "|---|---|---|---|"]
         rows += [
             f"| {'**finding**' if verdict.status == 'finding' else verdict.status} | "
             f"{escape(verdict.target)} | {verdict.check} | {escape(verdict.message)} |"
-            for verdict in found.verdicts
+            for verdict in report.verdicts
         ]
         parts.append("\n".join(rows))
     async with runtime().store.read() as session:
-        targets = {target for found in reports for target in found.targets}
+        targets = {target for report in reports for target in report.targets}
         through = await evidence.tunnelled(session, targets)
     if through:
         named = ", ".join(

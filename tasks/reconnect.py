@@ -113,8 +113,10 @@ async def draw_case(client: PrefectClient, run: FlowRun, case: Case) -> None:
     now, rt = utcnow(), runtime()
     # Prefect's times are of a class of its own, whose differences do not divide.
     began = datetime.fromtimestamp(run.start_time.timestamp(), UTC) if run.start_time else now
-    found, _ = span(nodes(case, await load_facts(rt.store, case), now=now), began=began, now=now)
-    await draw(client, run, "reconnect-step", found, now=now, final=True)
+    shown_nodes, _ = span(
+        nodes(case, await load_facts(rt.store, case), now=now), began=began, now=now
+    )
+    await draw(client, run, "reconnect-step", shown_nodes, now=now, final=True)
 
 
 async def report_reconnect(incident_id: str) -> None:

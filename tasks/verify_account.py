@@ -30,8 +30,8 @@ async def ask(app: str, wish: Wish) -> Verification | UnknownApp | NotConfirmed:
         return wrong
 
 
-async def publish_answers(found: Verification) -> None:
+async def publish_answers(verification: Verification) -> None:
     """Write the artifact `verify-account`."""
     await acreate_markdown_artifact(
-        as_markdown(found), key="verify-account", description=counts(found)
+        as_markdown(verification), key="verify-account", description=counts(verification)
     )

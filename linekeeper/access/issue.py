@@ -53,10 +53,12 @@ async def find_by_id_or_key(session: AsyncSession, wanted: str) -> Connection:
     matches = [col(Connection.makini_key) == wanted]
     if is_id(wanted):
         matches.append(col(Connection.id) == wanted)
-    found = list(await session.scalars(select(Connection).where(or_(*matches)).limit(3)))
-    exact = [connection for connection in found if connection.id == wanted]
+    connections = list(await session.scalars(select(Connection).where(or_(*matches)).limit(3)))
+    exact = [connection for connection in connections if connection.id == wanted]
     current = (
-        exact or [connection for connection in found if connection.setup != "disconnected"] or found
+        exact
+        or [connection for connection in connections if connection.setup != "disconnected"]
+        or connections
     )
     if not current:
         raise NoSuchConnection("no connection has this id or key")

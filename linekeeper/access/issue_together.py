@@ -171,7 +171,9 @@ class TokenIssuer:
             _CONNECTIONS, {"wanted": wanted, "ids": [name for name in wanted if is_id(name)]}
         )
         connections = plain_connections(wanted, [Found(*row) for row in rows])
-        tokens = {found.id: self._token(found, now) for found in connections.values()}
+        tokens = {
+            connection.id: self._token(connection, now) for connection in connections.values()
+        }
         given = []
         for each in may:
             found = connections.get(each.wanted)
@@ -180,14 +182,14 @@ class TokenIssuer:
                 given.append((each, token, found.id, holders[each.digest].by))
         return given
 
-    def _token(self, found: Found, now: datetime) -> HandedOut | None:
+    def _token(self, connection: Found, now: datetime) -> HandedOut | None:
         """Its token, if it can be read, doesn't end soon and isn't being replaced just now."""
-        if found.sealed is None or is_ending(found.expires_at, now):
+        if connection.sealed is None or is_ending(connection.expires_at, now):
             return None
-        if is_being_renewed(found.renewing_since, now):
+        if is_being_renewed(connection.renewing_since, now):
             return None
         try:
-            return HandedOut(self._store.cipher.decrypt(found.sealed), found.expires_at)
+            return HandedOut(self._store.cipher.decrypt(connection.sealed), connection.expires_at)
         except KeyProblem:
             return None
 
@@ -207,9 +209,9 @@ def plain_connections(wanted: Sequence[str], rows: Sequence[Found]) -> Mapping[s
     return plain
 
 
-def _is_well(found: Found) -> bool:
+def _is_well(connection: Found) -> bool:
     lost = Health.reauthorization_required.value
-    return found.setup != "disconnected" and found.health != lost
+    return connection.setup != "disconnected" and connection.health != lost
 
 
 def _may(holder: KeyHolder | None, now: datetime) -> bool:

@@ -138,7 +138,7 @@ async def links_of_lost_logins(
 
 async def attempts_of(session: AsyncSession, incidents: Collection[str]) -> dict[str, int]:
     """The present attempt of each of `incidents` that is not over, or goes on in another one."""
-    found: dict[str, int] = {}
+    attempts: dict[str, int] = {}
     for chunk in chunked(sorted(incidents), 5_000):
         rows = await session.execute(
             select(col(Reconnect.incident_id), col(Reconnect.attempt)).where(
@@ -146,8 +146,8 @@ async def attempts_of(session: AsyncSession, incidents: Collection[str]) -> dict
                 or_(col(Reconnect.outcome).is_(None), col(Reconnect.outcome) == "moved"),
             )
         )
-        found |= {row[0]: row[1] for row in rows}
-    return found
+        attempts |= {row[0]: row[1] for row in rows}
+    return attempts
 
 
 async def asked_customers(
@@ -162,7 +162,7 @@ async def asked_customers(
     `attempts` are by the incidents' ids; `has_gone`: only mails that were sent count. A mail is
     known for a week after it went out, which is as long as a case and its links last.
     """
-    found: set[tuple[str, str]] = set()
+    asked: set[tuple[str, str]] = set()
     for chunk in chunked(sorted(set(customers)), 5_000):
         lanes = [f"email:{customer}" for customer in chunk]
         mails = select(col(Outbox.dedupe_key)).where(col(Outbox.lane).in_(lanes))
@@ -171,5 +171,5 @@ async def asked_customers(
         keys = await session.scalars(mails)
         for parts in (key.split(":") for key in keys):  # as `reconnect.ask.mail` makes them
             if len(parts) == 6 and parts[4] == "ask" and parts[2] == str(attempts.get(parts[1])):
-                found.add((parts[1], parts[3]))
-    return found
+                asked.add((parts[1], parts[3]))
+    return asked

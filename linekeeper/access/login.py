@@ -214,25 +214,25 @@ class Attempt:
         policy = (await rt.configuration()).policy
         status, now = login.status, utcnow()
         async with rt.store.write() as session:
-            found, owner = await place(rt.store, session, link, login)
+            match, owner = await place(rt.store, session, link, login)
             if owner is not None:
                 # Also where it isn't what was asked for: the login killed this one's old pair.
                 await save_tokens(rt.store, session, {owner: login.pair}, now=now)
                 await own(session, owner)
                 seen = replace(understand(status, now), source=SOURCE)
                 await observe(rt.store, session, [(owner, seen)], policy=policy, now=now)
-            how = _ended(found, owner, login)
+            how = _ended(match, owner, login)
             is_open = how in ("away", "unlisted") and kept is not None
             if not is_open:
                 until = kept.received_at if kept is not None else now
                 await forget_pending(session, link.id, owner, until=until)
-            if found.kind == "replaces" and link.connection_id is not None:
+            if match.kind == "replaces" and link.connection_id is not None:
                 await destroy_tokens(session, link.connection_id)
             if how == "done":
                 assert owner is not None  # whatever isn't another system has one
                 await self._use_up(session, owner, now)
             elif not (is_open and kept is not None and kept.is_known):
-                await self._say(session, f"login.{how}", _trouble(how, login, found), now, is_open)
+                await self._say(session, f"login.{how}", _trouble(how, login, match), now, is_open)
             await conclude(rt.store, session, policy=policy, now=now)
         if how == "done":
             was_lost = link.incident_id is not None
@@ -241,8 +241,8 @@ class Attempt:
             how,
             link.system,
             came=what(status),
-            mail=status.email if found.mail_before else "",
-            mail_before=found.mail_before,
+            mail=status.email if match.mail_before else "",
+            mail_before=match.mail_before,
             connect_url=self.url,
             is_kept=is_open,
         )
@@ -300,21 +300,21 @@ class Attempt:
         )
 
 
-def _ended(found: Match, owner: str | None, login: Login) -> Ended:
+def _ended(match: Match, owner: str | None, login: Login) -> Ended:
     """How an attempt ended whose pair, if we know whose it is, is stored. Pure."""
     if owner is None and login.away is not None:
         return "away"
-    if found.kind == "unlisted":
+    if match.kind == "unlisted":
         return "unlisted"
-    if found.kind == "other":
+    if match.kind == "other":
         return "other_system"
     # It may be left from before the login, until Makini's next sync: the next probe decides.
     return "unproven" if login.status.sync_status == "fail" else "done"
 
 
-def _trouble(how: Ended, login: Login, found: Match) -> str:
-    if how == "other_system" and found.mail_before:
-        mails = f"with {login.status.email or 'no e-mail'} instead of {found.mail_before}"
+def _trouble(how: Ended, login: Login, match: Match) -> str:
+    if how == "other_system" and match.mail_before:
+        mails = f"with {login.status.email or 'no e-mail'} instead of {match.mail_before}"
         return (
             f"it was {what(login.status)} {mails}, which may be another one; if it took the "
             "place of this one, disconnect this one (the next sweep takes the new one in)"

@@ -192,10 +192,10 @@ def _fitting(
         entry for entry in fitting if entry.key in ids and ids[entry.key] in (None, entry.key)
     ]
     renamed = [entry for entry in fitting if wanted is not None and entry.key == wanted.makini_key]
-    found = fresh or unsaid or renamed
-    if len(found) > 1:
-        found = [entry for entry in found if _same_mail(entry.email, status.email)]
-    return found[0] if len(found) == 1 else None
+    candidates = fresh or unsaid or renamed
+    if len(candidates) > 1:
+        candidates = [entry for entry in candidates if _same_mail(entry.email, status.email)]
+    return candidates[0] if len(candidates) == 1 else None
 
 
 def _fits(listed: ListedConnection, status: ConnectionStatus) -> bool:

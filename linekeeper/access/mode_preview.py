@@ -189,7 +189,7 @@ async def preview(
 
 
 async def _labels(session: AsyncSession, ids: Sequence[str]) -> dict[str, str]:
-    found: dict[str, str] = {}
+    labels: dict[str, str] = {}
     for batch in chunked(ids, _AT_ONCE):
         rows = await session.execute(
             select(
@@ -201,8 +201,8 @@ async def _labels(session: AsyncSession, ids: Sequence[str]) -> dict[str, str]:
             .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
             .where(col(Connection.id).in_(batch))
         )
-        found |= {row[0]: label(row[1], row[2], row[3]) for row in rows}
-    return found
+        labels |= {row[0]: label(row[1], row[2], row[3]) for row in rows}
+    return labels
 
 
 async def _turns(

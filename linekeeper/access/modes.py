@@ -87,13 +87,13 @@ async def find_subjects(
 ) -> list[Rule]:
     """What people name, as the subjects of rules. Raises `BadRule`, or `NotFound`."""
     configured = (await rt.configuration()).apps
-    found: list[Rule] = []
+    rules: list[Rule] = []
     async with rt.store.read() as session:
         for app in apps:
             if app not in configured:
                 known = ", ".join(sorted(configured)) or "none is configured"
                 raise BadRule("names", f"there is no Makini app {app!r} (known: {known})")
-            found.append(Rule("app", app, label=f"app {app}"))
+            rules.append(Rule("app", app, label=f"app {app}"))
         if tags:
             rows = await session.scalars(select(col(Connection.tags)))
             known_tags = {tag for row in rows for tag in row or ()}
@@ -101,18 +101,18 @@ async def find_subjects(
                 if tag not in known_tags:
                     offered = ", ".join(sorted(known_tags)[:10]) or "none has any"
                     raise BadRule("names", f"no connection has the tag {tag!r} (known: {offered})")
-                found.append(Rule("tag", tag, label=f"tag {tag}"))
+                rules.append(Rule("tag", tag, label=f"tag {tag}"))
         for name in customers:
             customer = await find_customer(session, name)
-            found.append(Rule("customer", customer.id, label=f"customer {customer.name}"))
+            rules.append(Rule("customer", customer.id, label=f"customer {customer.name}"))
         for name in connections:
             named = await find_connection(session, name)
             if named.setup == "disconnected":
                 raise NotFound(f"{named.label} was disconnected")
-            found.append(Rule("connection", named.id, label=named.label))
-    if not found:
+            rules.append(Rule("connection", named.id, label=named.label))
+    if not rules:
         raise BadRule("names", "say for what: a connection, a customer, a tag or an app")
-    return found
+    return rules
 
 
 def named_by(subjects: Sequence[Rule], connection: Connection) -> bool:

@@ -50,14 +50,14 @@ async def place(
         customer_id=link.customer_id,
         system=link.system,
     )
-    found = match(asked, login.status, login.listed, known, may_lag=login.may_lag)
-    if found.kind == "unlisted":
-        return found, None
-    owner = await _owner(store, session, link, found, login.status)
-    unsaid = found.listed is None or not found.listed.id
+    matched = match(asked, login.status, login.listed, known, may_lag=login.may_lag)
+    if matched.kind == "unlisted":
+        return matched, None
+    owner = await _owner(store, session, link, matched, login.status)
+    unsaid = matched.listed is None or not matched.listed.id
     if owner is not None and unsaid and login.status.id:
         await remember_id(session, owner, login.status.id)
-    if found.kind == "replaces" and asked.connection is not None and owner is not None:
+    if matched.kind == "replaces" and asked.connection is not None and owner is not None:
         await succeed(
             store,
             session,
@@ -67,7 +67,7 @@ async def place(
             message="Makini gave the new login another id",
             now=utcnow(),
         )
-    return found, owner
+    return matched, owner
 
 
 def what(status: ConnectionStatus) -> str:
@@ -103,21 +103,21 @@ async def _owner(
     store: Store,
     session: AsyncSession,
     link: ConnectLink,
-    found: Match,
+    matched: Match,
     status: ConnectionStatus,
 ) -> str | None:
     """The connection the pair belongs to; one that is new is taken into the books."""
     now = utcnow()
-    if found.known is not None and found.kind != "other":
-        await take_back(session, found.known.id)
-    if found.kind == "other":
-        return found.known.id if found.known else None
-    if found.known is not None and found.kind in ("same", "known"):
-        listed = found.listed
-        if listed is not None and listed.key == found.known.makini_key:
+    if matched.known is not None and matched.kind != "other":
+        await take_back(session, matched.known.id)
+    if matched.kind == "other":
+        return matched.known.id if matched.known else None
+    if matched.known is not None and matched.kind in ("same", "known"):
+        listed = matched.listed
+        if listed is not None and listed.key == matched.known.makini_key:
             await adopt(store, session, link.app, [listed], now=now)  # its setup moves on
-        return found.known.id
-    entry = _entry(found, status)
+        return matched.known.id
+    entry = _entry(matched, status)
     identifier = (await adopt(store, session, link.app, [entry], now=now)).ids[entry.key]
     if link.customer_id is not None:
         await session.execute(
@@ -136,9 +136,9 @@ async def remember_id(session: AsyncSession, owner: str, makini_id: str) -> None
     )
 
 
-def _entry(found: Match, status: ConnectionStatus) -> ListedConnection:
+def _entry(matched: Match, status: ConnectionStatus) -> ListedConnection:
     """What Makini's list says of it, or would once it lists it."""
-    return found.listed or ListedConnection(
+    return matched.listed or ListedConnection(
         key=status.id,
         id=status.id,
         name=" - ".join(filter(None, (status.company_name, status.provider))),

@@ -168,12 +168,12 @@ async def kept_logins(
     session: AsyncSession, connection_ids: Collection[str]
 ) -> dict[str, KeptLogin]:
     """The newest kept login of each of these connections; those without one are left out."""
-    found: dict[str, KeptLogin] = {}
+    logins: dict[str, KeptLogin] = {}
     for ids in chunked(sorted(set(connection_ids)), _AT_ONCE):
         is_of_these = col(ConnectLink.connection_id).in_(ids)
         for connection_id, at, outcome in await session.execute(_KEPT.where(is_of_these)):
-            found[connection_id] = KeptLogin(at, outcome == "system_away")
-    return found
+            logins[connection_id] = KeptLogin(at, outcome == "system_away")
+    return logins
 
 
 async def kept_login(session: AsyncSession, link: ConnectLink) -> KeptLogin | None:

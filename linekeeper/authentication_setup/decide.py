@@ -98,16 +98,16 @@ def choose_system(
     names = ", ".join(system.name for system in systems)
     if wanted.strip():
         folded = wanted.strip().casefold()
-        found = [system for system in systems if system.name.casefold() == folded]
-        if len(found) != 1:
+        matching = [system for system in systems if system.name.casefold() == folded]
+        if len(matching) != 1:
             raise BadSetup("system", f"{title} has no one system {wanted.strip()!r}; enter {names}")
-        return found[0]
-    found = [system for system in systems if system.connection_id is None]
-    if len(found) == 1:
-        return found[0]
-    if not found:
+        return matching[0]
+    matching = [system for system in systems if system.connection_id is None]
+    if len(matching) == 1:
+        return matching[0]
+    if not matching:
         raise BadSetup("system", f"every system of {title} is connected; enter one of {names}")
-    open_names = ", ".join(system.name for system in found)
+    open_names = ", ".join(system.name for system in matching)
     raise BadSetup("system", f"{title} has several without a login; enter one of {open_names}")
 
 
@@ -127,7 +127,7 @@ def lack_of_preflight(
         for vantage in ("inside", "allowlisted")
         if (found := seen.get((subject.target, vantage))) is not None
     ]
-    last = max(inner, key=lambda found: found.at, default=None)
+    last = max(inner, key=lambda report: report.at, default=None)
     if last is None or last.at < now - MAX_AGE:
         return f"{subject.target} was not checked from inside, nor from an allowed address"
     return None if last.passed else f"{subject.target}: {last.finding}"

@@ -15,13 +15,13 @@ from linekeeper.store.tables import AuthenticationSetup
 async def watch(rt: Runtime, *, now: datetime) -> int:
     """Wake the runs that have something to do, remind customers; how many were woken."""
     async with rt.store.read() as session:
-        found = await session.scalars(
+        set_ups = await session.scalars(
             select(col(AuthenticationSetup.run_id)).where(
                 col(AuthenticationSetup.ended_at).is_(None),
                 col(AuthenticationSetup.waits_for).is_not(None),
             )
         )
-        waiting = list(found)
+        waiting = list(set_ups)
     woken = 0
     for run_id in waiting:
         standing = await service.load_standing(rt, run_id, now=now)

@@ -204,10 +204,10 @@ class Month:
 def month_of(name: str | None, *, now: datetime) -> tuple[str, Span]:
     """The month called `2026-11`, until `now` at most; without a name, the present one. Pure."""
     name = name or f"{now:%Y-%m}"
-    found = _MONTH.fullmatch(name.strip())
-    if found is None or not 1 <= int(found[2]) <= 12 or not 2000 <= int(found[1]) <= 9998:
+    matched = _MONTH.fullmatch(name.strip())
+    if matched is None or not 1 <= int(matched[2]) <= 12 or not 2000 <= int(matched[1]) <= 9998:
         raise InvalidMonth(f"{name!r} is not a month: write it as 2026-11")
-    year, number = int(found[1]), int(found[2])
+    year, number = int(matched[1]), int(matched[2])
     since = datetime(year, number, 1, tzinfo=UTC)
     if since > now:
         raise InvalidMonth(f"{name} has not begun yet")

@@ -88,10 +88,10 @@ def _checksum(values: list[int]) -> int:
 
 
 def _bytes_of(values: list[int]) -> bytes:
-    number, bits, found = 0, 0, bytearray()
+    number, bits, decoded = 0, 0, bytearray()
     for value in values:
         number, bits = (number << 5 | value) & 0xFFF, bits + 5
         if bits >= 8:
             bits -= 8
-            found.append(number >> bits & 0xFF)
-    return bytes(found)
+            decoded.append(number >> bits & 0xFF)
+    return bytes(decoded)

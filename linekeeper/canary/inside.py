@@ -60,7 +60,7 @@ async def fly_regularly(
     apps = (await rt.configuration()).apps
     able = [app for app in apps.values() if app.webhook_secrets]
     looks = [_fly(rt, app, wait=wait, again=again) for app in able]
-    findings = [found for found in await asyncio.gather(*looks) if found is not None]
+    findings = [finding for finding in await asyncio.gather(*looks) if finding is not None]
     now = clock()
     async with rt.store.write() as session:
         await apply_findings(rt.store, session, TOPIC, findings, now=now)

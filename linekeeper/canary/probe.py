@@ -462,7 +462,7 @@ def _exchange(
 
 def _connect(place: Place, timeout: float) -> socket.socket:
     try:
-        found = socket.getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM)
+        addresses = socket.getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         raise Fault(
             "dns",
@@ -470,7 +470,7 @@ def _connect(place: Place, timeout: float) -> socket.socket:
             "this machine's resolver.",
         ) from None
     problem: OSError | None = None
-    for family, kind, protocol, _, address in found:
+    for family, kind, protocol, _, address in addresses:
         connected = socket.socket(family, kind, protocol)
         connected.settimeout(timeout)
         try:

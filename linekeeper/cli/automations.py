@@ -186,8 +186,8 @@ async def upsert(
     return done, different
 
 
-def _differences(found: Automation, wanted: AutomationCore) -> list[str]:
-    there, here = found.model_dump(), wanted.model_dump()  # as JSON, sets come in any order
-    words = {"enabled": "enabled" if found.enabled else "disabled"}
+def _differences(automation: Automation, wanted: AutomationCore) -> list[str]:
+    there, here = automation.model_dump(), wanted.model_dump()  # as JSON, sets come in any order
+    words = {"enabled": "enabled" if automation.enabled else "disabled"}
     names = ("enabled", "description", "tags", "trigger", "actions")
     return [words.get(name, name) for name in names if there[name] != here[name]]

@@ -30,26 +30,26 @@ def availability_command(
 
       linekeeper availability --month 2026-11 --csv
     """
-    found = asyncio.run(_read(month))
+    availability = asyncio.run(_read(month))
     from linekeeper.availability import service
 
     if as_csv:
-        typer.echo(service.as_csv(found), nl=False)
+        typer.echo(service.as_csv(availability), nl=False)
         return
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=service.sentence(found), box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table(title=service.sentence(availability), box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("minutes of", overflow="fold")
-    shown = service.columns_shown(found)
+    shown = service.columns_shown(availability)
     for heading in (*(service.HEADINGS[each] for each in shown), "Total"):
         table.add_column(heading, justify="right")
-    for line in found.lines:
+    for line in availability.lines:
         minutes = [f"{line.minutes[each]:,}" for each in shown]
         table.add_row(Text(line.label), *minutes, f"{line.total:,}")
-    Console(highlight=False).print(table if found.lines else service.sentence(found))
+    Console(highlight=False).print(table if availability.lines else service.sentence(availability))
 
 
 async def _read(name: str | None) -> "Month":

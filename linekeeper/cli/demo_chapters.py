@@ -74,8 +74,8 @@ async def outage(leading: Tour, count: str) -> None:
         await leading.breaks(connection, "go-offline")
 
     async def one_incident() -> Incident | None:
-        found = await leading.incident_of(members[0][0].id, since=now)
-        return found if found is not None and found.scope != "connection" else None
+        incident = await leading.incident_of(members[0][0].id, since=now)
+        return incident if incident is not None and incident.scope != "connection" else None
 
     incident = await leading.waits(f"they are one incident: {provider}", one_incident)
     leading.says(
@@ -116,7 +116,7 @@ async def webhook(leading: Tour, count: str) -> None:
         "[bold]Quick run[/].",
     )
 
-    async def found() -> int | None:
+    async def missed_changes() -> int | None:
         async with leading.store.read() as session:
             return (
                 await session.scalar(
@@ -127,7 +127,7 @@ async def webhook(leading: Tour, count: str) -> None:
                 or None
             )
 
-    missed = await leading.waits("reconcile has read what changed", found)
+    missed = await leading.waits("reconcile has read what changed", missed_changes)
     leading.says(
         f"[bold]{missed} changes missed[/] by the webhooks of {name}: counted, repaired, and "
         "handed on to your product.",
@@ -180,7 +180,7 @@ async def done_step(leading: Tour, step_id: str) -> Gate | None:
 async def step_of(leading: Tour, customer: str, name: str) -> Gate | None:
     """A step of the customer's implementation, once it is open and its run waits."""
     async with leading.store.read() as session:
-        found: Gate | None = await session.scalar(
+        gate: Gate | None = await session.scalar(
             select(Gate)
             .join(Implementation, col(Implementation.id) == col(Gate.implementation_id))
             .join(Customer, col(Customer.id) == col(Implementation.customer_id))
@@ -192,4 +192,4 @@ async def step_of(leading: Tour, customer: str, name: str) -> Gate | None:
             )
             .limit(1)
         )
-        return found
+        return gate

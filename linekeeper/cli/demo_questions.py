@@ -41,7 +41,7 @@ async def explain(leading: Tour, count: str) -> None:
 
     async def recovered() -> Change | None:
         async with leading.store.read() as session:
-            found: Change | None = await session.scalar(
+            change: Change | None = await session.scalar(
                 select(Change)
                 .where(
                     col(Change.connection_id) == connection.id,
@@ -51,7 +51,7 @@ async def explain(leading: Tour, count: str) -> None:
                 )
                 .limit(1)
             )
-            return found
+            return change
 
     await leading.waits("a poll has found the change", recovered)
     links = await leading.orchestrator.find_links()
@@ -99,10 +99,10 @@ async def page(leading: Tour, count: str) -> None:
     evidence = {"outcome": "done", "evidence": "minutes of the kickoff", "by": BY}
 
     async def preparing() -> Gate | None:
-        found = await step_of(leading, customer, "network")
-        if found is None:  # its form may not be there yet: resuming is harmless
+        step = await step_of(leading, customer, "network")
+        if step is None:  # its form may not be there yet: resuming is harmless
             await leading.orchestrator.resume_run(first.run_id or "", evidence)
-        return found
+        return step
 
     network = await leading.waits("the kickoff is done, and it is the customer's turn", preparing)
     url = leading.settings.resolved_public_url

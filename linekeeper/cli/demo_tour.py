@@ -111,7 +111,7 @@ class Tour:
     async def incident_of(self, connection_id: str, *, since: datetime) -> Incident | None:
         """The incident that a connection got into since then, if it did."""
         async with self.store.read() as session:
-            found: Incident | None = await session.scalar(
+            incident: Incident | None = await session.scalar(
                 select(Incident)
                 .join(IncidentConnection, col(IncidentConnection.incident_id) == col(Incident.id))
                 .where(
@@ -121,7 +121,7 @@ class Tour:
                 .order_by(col(IncidentConnection.joined_at).desc())
                 .limit(1)
             )
-            return found
+            return incident
 
 
 @asynccontextmanager

@@ -41,9 +41,9 @@ def record_of(wanted: Wanted) -> dict[str, Any]:
     }
 
 
-def recorded(found: DeploymentResponse, wanted: Wanted) -> Record:
+def recorded(deployment: DeploymentResponse, wanted: Wanted) -> Record:
     """What was noted; where a version before notes deployed it, what that would have noted."""
-    noted = (found.parameter_openapi_schema or {}).get(RECORD)
+    noted = (deployment.parameter_openapi_schema or {}).get(RECORD)
     if isinstance(noted, dict):
         return noted
     before = replace(
@@ -54,7 +54,7 @@ def recorded(found: DeploymentResponse, wanted: Wanted) -> Record:
         ],
     )
     # Descriptions were the file's then. Those of this very version an operator has edited.
-    theirs = wanted.description if found.version == wanted.version else found.description
+    theirs = wanted.description if deployment.version == wanted.version else deployment.description
     return record_of(before) | {"description": _digest(theirs)}
 
 
@@ -81,21 +81,21 @@ class Followed:
     remove: list[DeploymentSchedule] = field(default_factory=list)
 
 
-def followed(found: DeploymentResponse, wanted: Wanted, record: Record) -> Followed:
+def followed(deployment: DeploymentResponse, wanted: Wanted, record: Record) -> Followed:
     """What a new version of the file brings where no operator changed anything."""
-    there = _sorted(_there(found))
+    there = _sorted(_there(deployment))
     here = of_operator(wanted)
     fields = {
         name: here[name]
         for name, value in _sorted(here).items()
         if value != there[name] and record.get(name) == _digest(there[name])
     }
-    if found.description != wanted.description and record.get("description") == _digest(
-        found.description
+    if deployment.description != wanted.description and record.get("description") == _digest(
+        deployment.description
     ):
         fields["description"] = wanted.description
     noted = record.get("schedules") or {}
-    theirs = {slug_of(schedule): schedule for schedule in found.schedules}
+    theirs = {slug_of(schedule): schedule for schedule in deployment.schedules}
     ours = {slug_of(schedule): schedule for schedule in wanted.schedules}
     stale = {
         slug
@@ -114,29 +114,29 @@ def followed(found: DeploymentResponse, wanted: Wanted, record: Record) -> Follo
     )
 
 
-def operator_differences(found: DeploymentResponse, wanted: Wanted) -> list[str]:
+def operator_differences(deployment: DeploymentResponse, wanted: Wanted) -> list[str]:
     """What an operator set differently, one line each: `tags: [a] (prefect.yaml: [b])`."""
-    there = _sorted(_there(found)) | {"description": found.description}
+    there = _sorted(_there(deployment)) | {"description": deployment.description}
     here = _sorted(of_operator(wanted)) | {"description": wanted.description}
     lines = [
         f"{name}: {_shown(value)} (prefect.yaml: {_shown(here[name])})"
         for name, value in there.items()
         if value != here[name]
     ]
-    return lines + schedule_differences(found.schedules, wanted.schedules)
+    return lines + schedule_differences(deployment.schedules, wanted.schedules)
 
 
-def _there(found: DeploymentResponse) -> dict[str, Any]:
-    limit = found.global_concurrency_limit
+def _there(deployment: DeploymentResponse) -> dict[str, Any]:
+    limit = deployment.global_concurrency_limit
     return {
-        "work_pool_name": found.work_pool_name,
-        "work_queue_name": found.work_queue_name,
-        "tags": found.tags,
-        "parameters": found.parameters,
-        "job_variables": found.job_variables,
-        "paused": found.paused,
+        "work_pool_name": deployment.work_pool_name,
+        "work_queue_name": deployment.work_queue_name,
+        "tags": deployment.tags,
+        "parameters": deployment.parameters,
+        "job_variables": deployment.job_variables,
+        "paused": deployment.paused,
         "concurrency_limit": limit.limit if limit else None,
-        "concurrency_options": _options(found),
+        "concurrency_options": _options(deployment),
     }
 
 
@@ -149,8 +149,8 @@ def _digest(value: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _options(found: DeploymentResponse) -> dict[str, Any] | None:
-    given = found.concurrency_options
+def _options(deployment: DeploymentResponse) -> dict[str, Any] | None:
+    given = deployment.concurrency_options
     return given.model_dump(mode="json", exclude_none=True) if given else None
 
 

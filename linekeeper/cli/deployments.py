@@ -72,11 +72,11 @@ async def there(client: PrefectClient, wanted: Iterable[Wanted]) -> dict[str, De
     named = {*(deployment.name for deployment in wanted), *GONE}
     names = [deployment_name(name) for name in sorted(named)]
     known = DeploymentFilter(name=DeploymentFilterName(any_=names))
-    found = await every(client.read_deployments, deployment_filter=known)
-    flows = await names_of_flows(client, {deployment.flow_id for deployment in found})
+    deployments = await every(client.read_deployments, deployment_filter=known)
+    flows = await names_of_flows(client, {deployment.flow_id for deployment in deployments})
     return {
         flow: deployment
-        for deployment in found
+        for deployment in deployments
         if (flow := flows.get(deployment.flow_id)) in named
         and deployment.name == deployment_name(flow)
     }
@@ -133,9 +133,9 @@ async def upsert(
     return outcome
 
 
-def is_gone(found: DeploymentResponse, flow: str) -> bool:
+def is_gone(deployment: DeploymentResponse, flow: str) -> bool:
     """Whether this is a deployment of an earlier version, as that made it."""
-    return flow in GONE and (found.entrypoint or "").startswith("flows/")
+    return flow in GONE and (deployment.entrypoint or "").startswith("flows/")
 
 
 async def _create(
@@ -174,7 +174,7 @@ async def _trigger_differences(
 
 async def _bring_schedules(
     client: PrefectClient,
-    found: DeploymentResponse,
+    deployment: DeploymentResponse,
     wanted: Wanted,
     follows: Followed,
     *,
@@ -183,20 +183,20 @@ async def _bring_schedules(
     """Whether any was made or removed."""
     remove, make = follows.remove, follows.make
     if reset:
-        if not schedule_differences(found.schedules, wanted.schedules):
+        if not schedule_differences(deployment.schedules, wanted.schedules):
             return False
-        remove, make = found.schedules, wanted.schedules
+        remove, make = deployment.schedules, wanted.schedules
     for schedule in remove:
-        await client.delete_deployment_schedule(found.id, schedule.id)
+        await client.delete_deployment_schedule(deployment.id, schedule.id)
     if make:
-        await client.create_deployment_schedules(found.id, make)
+        await client.create_deployment_schedules(deployment.id, make)
     return bool(remove or make)
 
 
-async def _pause_schedules(client: PrefectClient, found: DeploymentResponse) -> list[str]:
+async def _pause_schedules(client: PrefectClient, deployment: DeploymentResponse) -> list[str]:
     paused = []
-    for schedule in found.schedules:
+    for schedule in deployment.schedules:
         if schedule.active:
-            await client.update_deployment_schedule(found.id, schedule.id, active=False)
+            await client.update_deployment_schedule(deployment.id, schedule.id, active=False)
             paused.append(f"paused schedule {schedule.slug or schedule.id}")
     return paused

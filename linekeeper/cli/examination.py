@@ -225,8 +225,8 @@ async def examine_prefect(settings: Settings, *, seconds: float) -> list[Finding
 
 def _deployments(deployments: Sequence[DeploymentResponse], wanted: set[str]) -> Finding:
     name = "prefect · deployments"
-    found = {flow_of(deployment.name) for deployment in deployments}
-    if missing := sorted(wanted - found):
+    flows = {flow_of(deployment.name) for deployment in deployments}
+    if missing := sorted(wanted - flows):
         return wrong(name, f"missing: {named(missing)}", _DEPLOY)
     return ok(name, f"all {len(wanted)} are there")
 

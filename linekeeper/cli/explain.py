@@ -32,13 +32,13 @@ def explain_command(
 
       linekeeper explain 019a2f3e-7c1d-7b7e-9d5e-5d7a3e1f0b42
     """
-    found = asyncio.run(_explain(" ".join(subject)))
+    explanation = asyncio.run(_explain(" ".join(subject)))
     if as_json:
-        typer.echo(json.dumps(found.as_json(), indent=2, ensure_ascii=False))
+        typer.echo(json.dumps(explanation.as_json(), indent=2, ensure_ascii=False))
         return
     from linekeeper.explain.render import plain
 
-    typer.echo(plain(found))
+    typer.echo(plain(explanation))
 
 
 async def _explain(subject: str) -> "Explanation":

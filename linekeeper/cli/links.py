@@ -60,5 +60,5 @@ async def list_in_run(
 async def _listed_before(client: PrefectClient, run_id: UUID) -> set[str]:
     """What the run listed before it was suspended."""
     ours = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run_id]))
-    found = await every(client.read_artifacts, artifact_filter=ours)
-    return {str(artifact.data).partition("](")[0].removeprefix("[") for artifact in found}
+    artifacts = await every(client.read_artifacts, artifact_filter=ours)
+    return {str(artifact.data).partition("](")[0].removeprefix("[") for artifact in artifacts}

@@ -73,14 +73,14 @@ class LostRuns:
             client.read_flow_runs, flow_run_filter=_ours_in([StateType.CRASHED], ended=crashed)
         )
         flows = await names_of_flows(client, {run.flow_id for run in runs})
-        found = []
+        lost = []
         for run in runs:
             then = await self._ending(client, run, flows.get(run.flow_id, ""), now)
             if then is not None and await _is_still_so(client, run):
                 await client.set_flow_run_state(run.id, then, force=True)
                 log.warning("run %s (%s): %s", run.name, run.id, then.message)
-                found.append(str(run.id))
-        return found
+                lost.append(str(run.id))
+        return lost
 
     async def _ending(
         self, client: PrefectClient, run: FlowRun, flow: str, now: datetime

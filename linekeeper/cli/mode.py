@@ -151,11 +151,11 @@ async def _show(connection: str | None) -> list[str]:
 
     async with Runtime.open() as rt:
         if connection is not None:
-            found = await standing_of(rt, connection)
-            written = "are" if found.notify_customers else "are not"
+            standing = await standing_of(rt, connection)
+            written = "are" if standing.notify_customers else "are not"
             return [
-                f"{found.label}: {found.mode}, by {found.mode_by}.",
-                f"Its customers {written} notified, by {found.notify_by}.",
+                f"{standing.label}: {standing.mode}, by {standing.mode_by}.",
+                f"Its customers {written} notified, by {standing.notify_by}.",
             ]
         async with rt.store.read() as session:
             rules = await load_rules(session)

@@ -66,12 +66,12 @@ def called(document: str) -> str | None:
 
 async def every(read: Callable[..., Awaitable[list[_Listed]]], **filters: Any) -> list[_Listed]:
     """All that `read`, a method of Prefect's client, lists: page by page."""
-    found: list[_Listed] = []
+    listed: list[_Listed] = []
     while True:
-        page = await read(**filters, limit=PAGE, offset=len(found))
-        found += page
+        page = await read(**filters, limit=PAGE, offset=len(listed))
+        listed += page
         if len(page) < PAGE:
-            return found
+            return listed
 
 
 async def names_of_flows(client: "PrefectClient", ids: Collection[UUID]) -> dict[UUID, str]:

@@ -164,9 +164,9 @@ class PrefectOrchestrator:
         """
         try:
             async with self._call():
-                found = await self._lost_runs.look(self._client, now=utcnow())
+                lost = await self._lost_runs.look(self._client, now=utcnow())
                 await untag_what_is_over(self._client)
-                return found
+                return lost
         except OrchestratorUnavailable:
             self._lost_runs.away()
             raise

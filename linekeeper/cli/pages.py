@@ -216,10 +216,10 @@ async def _updated(client: PrefectClient, identifier: str | None, shown: Mapping
 
 async def newest(client: PrefectClient, key: str) -> Stored | None:
     """The artifact of that key, if there is one."""
-    found = await client.read_artifacts(
+    artifacts = await client.read_artifacts(
         artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=[key])), limit=200
     )
-    return max(found, key=lambda artifact: (artifact.created, artifact.id), default=None)
+    return max(artifacts, key=lambda artifact: (artifact.created, artifact.id), default=None)
 
 
 async def _links(rt: Runtime, client: PrefectClient, keys: Sequence[str]) -> ReportLinks:

@@ -157,16 +157,16 @@ def automation(fields: Mapping[str, Any]) -> AutomationCore:
 async def memory(settings: Settings) -> AsyncIterator["Memory"]:
     """The place to remember in: our database, if it is there. Raises nothing of its own."""
     async with AsyncExitStack() as stack:
-        found = Memory(None, None, None)
+        memory = Memory(None, None, None)
         if _is_there(settings):
             try:
                 store = await stack.enter_async_context(Store.open(settings))
                 await require_current(store)
                 await stack.enter_async_context(registered(store, new_owner(), "command"))
-                found = Memory(store, await _load(store), None)
+                memory = Memory(store, await _load(store), None)
             except (StoreError, KeyProblem, DBAPIError, OSError) as error:
-                found = Memory(None, None, str(error))
-        yield found
+                memory = Memory(None, None, str(error))
+        yield memory
 
 
 def _is_there(settings: Settings) -> bool:

@@ -84,12 +84,12 @@ def _import(files: list[str]) -> None:
     if len(files) != 1:
         raise _refused("import: give one file, or - for standard input")
     try:
-        found = parse_report(_read(files[0]))
-        new, lines = asyncio.run(_keep(found))
+        report = parse_report(_read(files[0]))
+        new, lines = asyncio.run(_keep(report))
     except ReportError as error:
         raise _refused(f"import: {files[0]}: {error}") from None
-    _show(found)
-    typer.echo(f"{new} of {len(found.targets)} targets are new evidence")
+    _show(report)
+    typer.echo(f"{new} of {len(report.targets)} targets are new evidence")
     for line in lines:
         typer.echo(line)
 
@@ -106,7 +106,7 @@ def _read(file: str) -> bytes:
         raise _refused(f"import: {file} can't be read: {error.strerror}") from None
 
 
-async def _keep(found: "Report") -> tuple[int, list[str]]:
+async def _keep(report: "Report") -> tuple[int, list[str]]:
     from linekeeper.cli.terminal import who
     from linekeeper.clock import utcnow
     from linekeeper.implementation.watch import take_report
@@ -114,8 +114,8 @@ async def _keep(found: "Report") -> tuple[int, list[str]]:
     from linekeeper.runtime import Runtime
 
     async with Runtime.open() as rt:
-        new, moved = await take_report(rt.store, found, by=who(), now=utcnow())
-        unknown = await unowned_targets(rt.store, found)
+        new, moved = await take_report(rt.store, report, by=who(), now=utcnow())
+        unknown = await unowned_targets(rt.store, report)
     lines = [
         f"{progress.standing.implementation.title}: forecast go-live {progress.outlook.p50} (P50)"
         for progress in moved

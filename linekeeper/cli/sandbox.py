@@ -154,22 +154,22 @@ def settings_of(file: Path) -> dict[str, Any]:
     quirks |= set(_of_listings(otherwise, exchanges))
     if answers["list-links"].verdict is Verdict.seen_so:
         quirks.add("links-whole")
-    found: dict[str, Any] = {"quirks": frozenset(quirks)}
+    options: dict[str, Any] = {"quirks": frozenset(quirks)}
     if "list-paging" in otherwise and _has_cursors(exchanges):
-        found["paging"] = "cursor"
+        options["paging"] = "cursor"
     since = otherwise.get("changed-since")
     if since and _advised(since, "MAKINI_SINCE") == "modified_after":
-        found["since"] = "modified_after"
+        options["since"] = "modified_after"
     if "id-is-key" in otherwise:
-        found |= {"distinct_ids": True, "listed_ids": False}
+        options |= {"distinct_ids": True, "listed_ids": False}
     if "login-keeps" in otherwise:
-        found["login"] = "new"
+        options["login"] = "new"
     if "mint-keeps" in otherwise:
-        found["mint_shape"] = "pair"
+        options["mint_shape"] = "pair"
     if (limit := _advised(answers["rate-limit"], "MAKINI_PER_MINUTE")).isdigit():
-        found["per_minute"] = int(limit)
-        found["quirks"] |= {"limit-stated"}
-    return found
+        options["per_minute"] = int(limit)
+        options["quirks"] |= {"limit-stated"}
+    return options
 
 
 def _of_listings(otherwise: Mapping[str, Answer], exchanges: "Sequence[Exchange]") -> list[str]:

@@ -40,16 +40,16 @@ def verify_account_command(
 
     wish = Wish(data=data, write_on=write_on, confirm=confirm, calls=calls, again=again)
     try:
-        found = asyncio.run(_verify(app, wish))
+        verification = asyncio.run(_verify(app, wish))
     except KeyboardInterrupt:
         typer.echo("Interrupted. What was asked is recorded; run it again to go on.", err=True)
         raise typer.Exit(130) from None
     if as_json:
         import json
 
-        typer.echo(json.dumps(as_data(found), indent=2, ensure_ascii=False))
+        typer.echo(json.dumps(as_data(verification), indent=2, ensure_ascii=False))
     else:
-        _show(found)
+        _show(verification)
 
 
 async def _verify(app: str, wish: "Wish") -> "Verification":
@@ -67,7 +67,7 @@ async def _verify(app: str, wish: "Wish") -> "Verification":
             raise UserError(str(error)) from error
 
 
-def _show(found: "Verification") -> None:
+def _show(verification: "Verification") -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -78,16 +78,16 @@ def _show(found: "Verification") -> None:
     for _ in range(2):
         table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    for answer in found.answers:
+    for answer in verification.answers:
         style = _STYLES[answer.verdict]
         said = Text(answer.assumption)
         said.append(f"\n→ {answer.evidence}", style)
         table.add_row(Text(answer.verdict.value, style), answer.question, said)
     console = Console(highlight=False)
     console.print(table)
-    console.print(f"{counts(found)}; {found.calls} calls")
-    if found.settings:
+    console.print(f"{counts(verification)}; {verification.calls} calls")
+    if verification.settings:
         console.print("\nSettings to use (or the same fields of the block MakiniApp):")
-        for name, value in found.settings.items():
+        for name, value in verification.settings.items():
             console.print(f"  LINEKEEPER_{name}={value}", soft_wrap=True)
-    console.print(f"\nRecording, redacted: {found.recording}", soft_wrap=True)
+    console.print(f"\nRecording, redacted: {verification.recording}", soft_wrap=True)

@@ -80,12 +80,12 @@ def quiet_times(hours: str, days: str, zone: str) -> Quiet:
         raise ValueError("quiet days: all seven days are quiet, so nobody would ever be notified")
     start = end = None
     if hours.strip():
-        found = _HOURS.fullmatch(hours.strip())
-        if found is None:
+        matched = _HOURS.fullmatch(hours.strip())
+        if matched is None:
             raise ValueError(f"quiet hours: write them as 22:00-07:00, not {hours.strip()[:40]!r}")
         try:
-            start = time(int(found[1]), int(found[2]))
-            end = time(int(found[3]), int(found[4]))
+            start = time(int(matched[1]), int(matched[2]))
+            end = time(int(matched[3]), int(matched[4]))
         except ValueError:
             raise ValueError(f"quiet hours: there is no such time in {hours.strip()!r}") from None
         if start == end:

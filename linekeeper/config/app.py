@@ -26,7 +26,7 @@ def parse_targets(text: str) -> dict[str, ForwardTarget]:
 
     Raises `ValueError` for a line that is none, without showing what may be a secret.
     """
-    found: dict[str, ForwardTarget] = {}
+    targets: dict[str, ForwardTarget] = {}
     for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip():
             continue
@@ -34,16 +34,16 @@ def parse_targets(text: str) -> dict[str, ForwardTarget]:
         url, *more = rest.split() or [""]
         form = next((form for form in _FORMS if more[-1:] == [form]), None)
         secret = more[: -1 if form else None]
-        if not SLUG.fullmatch(name) or name in found:
+        if not SLUG.fullmatch(name) or name in targets:
             raise ValueError(f"line {number}: a target needs a name of its own, such as crm")
         if not url.startswith(("http://", "https://")) or len(secret) > 1:
             raise ValueError(f"line {number}: write {name} = https://… secret")
-        found[name] = ForwardTarget(
+        targets[name] = ForwardTarget(
             url=SecretStr(url),
             secret=SecretStr("".join(secret)),
             form=form or "envelope",
         )
-    return found
+    return targets
 
 
 def targets_text(targets: Mapping[str, ForwardTarget]) -> str:
@@ -247,7 +247,7 @@ class AppConfig(Config, AppFields):
 
     def destinations(self) -> dict[str, "AppConfig"]:
         """The app as it is at each address it forwards to, by the name of the destination."""
-        found = {self.name: self} if self.forward_url else {}
+        targets = {self.name: self} if self.forward_url else {}
         for name, target in self.forward_targets.items():
             to = self.model_copy(
                 update={
@@ -257,8 +257,8 @@ class AppConfig(Config, AppFields):
                     "forward_form": target.form,
                 }
             )
-            found[to.destination] = to
-        return found
+            targets[to.destination] = to
+        return targets
 
     @property
     def keeps_headers(self) -> bool:

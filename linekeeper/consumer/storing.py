@@ -46,14 +46,14 @@ class Held:
 
     def wrong(self) -> list[Exception]:
         """Why some of its keys have no answer. A refused login is an answer."""
-        found = [self.failure] if self.failure is not None else []
+        failures = [self.failure] if self.failure is not None else []
         for ask, keys in self.plan.reads.items():
             answer = self.batches[ask].answer
             if isinstance(answer, Records):
-                found += [answer.unread[key] for key in keys if key in answer.unread]
+                failures += [answer.unread[key] for key in keys if key in answer.unread]
             elif isinstance(answer, Exception) and not isinstance(answer, Refused):
-                found.append(answer)
-        return found
+                failures.append(answer)
+        return failures
 
     def read(self) -> set[str]:
         """Its keys that every connection asked for them has answered."""

@@ -107,9 +107,9 @@ class Waker:
         raise ConnectionError("the database closed the connection")
 
     async def _look(self, connection: AsyncConnection) -> None:
-        found = await due(connection, now=utcnow())
+        due_now = await due(connection, now=utcnow())
         await connection.rollback()
-        for what in found:
+        for what in due_now:
             self.wake(what)
 
     async def wait(self, what: str, seen: int, *, seconds: float) -> None:

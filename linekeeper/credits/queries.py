@@ -25,7 +25,7 @@ async def lock_ledger(store: Store, session: AsyncSession) -> None:
 
 async def entries_of(session: AsyncSession, subjects: Sequence[str]) -> list[Entry]:
     """The entries of `subjects`, in the order they were written."""
-    found: list[Entry] = []
+    entries: list[Entry] = []
     for chunk in chunked(subjects, 10_000):
         rows = await session.execute(
             select(
@@ -37,8 +37,8 @@ async def entries_of(session: AsyncSession, subjects: Sequence[str]) -> list[Ent
             .where(col(CreditEntry.subject).in_(chunk))
             .order_by(col(CreditEntry.id))
         )
-        found += [Entry(row[0], row[1], cast("Reason", row[2]), row[3]) for row in rows]
-    return found
+        entries += [Entry(row[0], row[1], cast("Reason", row[2]), row[3]) for row in rows]
+    return entries
 
 
 async def sums(session: AsyncSession, app: str | None = None) -> list[Entry]:

@@ -40,10 +40,10 @@ async def find_connection(session: AsyncSession, wanted: str) -> Named:
     and lower case and the kind of dash or dot between the parts don't matter.
     """
     everything = await named_connections(session)
-    found = called(everything, wanted)
-    if found is None:
+    matching = called(everything, wanted)
+    if matching is None:
         raise NotFound(nearest(wanted.strip(), everything))
-    return found
+    return matching
 
 
 def called(everything: Sequence[Named], wanted: str) -> Named | None:
@@ -53,9 +53,9 @@ def called(everything: Sequence[Named], wanted: str) -> Named | None:
     """
     wanted = wanted.strip()
     for exact in ("id", "makini_key"):
-        found = [each for each in everything if getattr(each, exact) == wanted]
-        if len(found) == 1:
-            return found[0]
+        matching = [each for each in everything if getattr(each, exact) == wanted]
+        if len(matching) == 1:
+            return matching[0]
     folded = fold(wanted)
     for texts in (
         lambda each: [each.label],
@@ -63,8 +63,8 @@ def called(everything: Sequence[Named], wanted: str) -> Named | None:
         lambda each: each.tags,
         lambda each: [each.makini_key],
     ):
-        found = [each for each in everything if folded in map(fold, texts(each))]
-        current = [each for each in found if each.setup != "disconnected"] or found
+        matching = [each for each in everything if folded in map(fold, texts(each))]
+        current = [each for each in matching if each.setup != "disconnected"] or matching
         if len(current) == 1:
             return current[0]
         if current:

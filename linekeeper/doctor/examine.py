@@ -70,8 +70,8 @@ async def examine(
         examine_mail(rt.store, configuration, seconds=seconds),
         *(look() for look in others),
     ]
-    found = await asyncio.gather(*looks)
-    findings = [finding for look in found for finding in look]
+    findings_by_check = await asyncio.gather(*looks)
+    findings = [finding for look in findings_by_check for finding in look]
     findings += [
         wrong("settings", problem, "correct the block, or put the right encryption key back")
         for problem in configuration.problems

@@ -113,7 +113,7 @@ async def examine_database(settings: Settings, *, seconds: float = 10.0) -> list
         return [wrong(name, text, mend or "check LINEKEEPER_DATABASE_URL")]
     findings = [ok(name, f"{kind} answers, schema {head()}, our keys fit, it can be written")]
     others = (_key_file(settings), _room(settings), clock, backup)
-    return findings + [found for found in others if found]
+    return findings + [finding for finding in others if finding]
 
 
 async def _clock(store: Store) -> Finding:

@@ -49,12 +49,12 @@ async def examine_slack(configuration: Configuration, *, seconds: float) -> list
         *(_examine_channel(config, seconds=seconds) for config in channels.values())
     )
     findings: list[Finding] = []
-    for (name, config), found in zip(channels.items(), looks, strict=True):
+    for (name, config), finding in zip(channels.items(), looks, strict=True):
         if name == DEFAULT:
-            findings += found
+            findings += finding
             continue
         findings += [
-            replace(each, name=each.name.replace("slack", f"slack {name}", 1)) for each in found
+            replace(each, name=each.name.replace("slack", f"slack {name}", 1)) for each in finding
         ]
         if not has_rules(config):
             findings.append(
@@ -152,7 +152,7 @@ def _scopes(granted: frozenset[str]) -> list[Finding]:
 async def _channel(client: AsyncWebClient, wanted: str) -> Finding:
     name = f"slack · channel {wanted}"
     try:
-        found = await _find(client, wanted)
+        channel = await _find(client, wanted)
     except _Refused as error:
         if error.code == "missing_scope":
             return warn(
@@ -161,11 +161,11 @@ async def _channel(client: AsyncWebClient, wanted: str) -> Finding:
                 f"grant it, or {_PROVE}",
             )
         return _wrong(name, error)
-    if found is None:
+    if channel is None:
         return warn(name, "not among the channels the bot can see", f"invite it, then {_PROVE}")
-    if found.get("is_archived"):
+    if channel.get("is_archived"):
         return _wrong(name, _Refused("is_archived", ""))
-    if found.get("is_member") is False:
+    if channel.get("is_member") is False:
         return wrong(name, "the bot is not in it", "in Slack: /invite @<its name>")
     return ok(name, "the bot is in it")
 

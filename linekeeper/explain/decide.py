@@ -28,9 +28,9 @@ def judge(way: Way) -> Verdict:
     else:
         rules = _WITHOUT_BOTH
     for rule in rules:
-        found = rule(way)
-        if found is not None:
-            return found
+        verdict = rule(way)
+        if verdict is not None:
+            return verdict
     return handed_on(way)
 
 

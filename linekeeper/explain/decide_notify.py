@@ -75,7 +75,7 @@ def judge_message(message: MessageFacts, why: str) -> Verdict:
     )
 
 
-def notice_hops(facts: NotifyFacts, found: Verdict) -> tuple[Hop, ...]:
+def notice_hops(facts: NotifyFacts, verdict: Verdict) -> tuple[Hop, ...]:
     """The hops of an incident's notification, in order."""
     hops = [Hop(HopName.opened, HopState.done, facts.title, facts.since)]
     decided = [notice for notice in facts.present() if notice.step != "never"]
@@ -83,7 +83,7 @@ def notice_hops(facts: NotifyFacts, found: Verdict) -> tuple[Hop, ...]:
         said = "; ".join(f"{notice.step} to {notice.channel}: {notice.why}" for notice in decided)
         hops.append(Hop(HopName.policy, HopState.done, said, decided[0].at))
     else:
-        hops.append(Hop(HopName.policy, HopState.missing, found.summary, facts.held_until))
+        hops.append(Hop(HopName.policy, HopState.missing, verdict.summary, facts.held_until))
     hops += [Hop(HopName.policy, HopState.not_needed, why) for why in facts.unasked]
     hops += message_hops(facts.messages)
     if facts.acknowledged_at is not None:

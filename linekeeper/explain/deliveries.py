@@ -68,9 +68,9 @@ async def naming(
     """
     own = _EVENT.c.connection_id == connection.id
     asked = {"own": connection.id, **_spellings(key)}
-    found: list[Any] = list(await session.execute(_newest(store.is_sqlite), asked))
-    if announced_at is not None and not any(row.received_at == announced_at for row in found):
-        found += await session.execute(
+    deliveries: list[Any] = list(await session.execute(_newest(store.is_sqlite), asked))
+    if announced_at is not None and not any(row.received_at == announced_at for row in deliveries):
+        deliveries += await session.execute(
             select(*_COLUMNS)
             .where(
                 *_arrived_about(announced_at),
@@ -80,12 +80,12 @@ async def naming(
             .limit(_FOUND),
             _spellings(key),
         )
-    if not found:
-        found += await session.execute(_older(store.is_sqlite), asked)
+    if not deliveries:
+        deliveries += await session.execute(_older(store.is_sqlite), asked)
     names = {connection.id, connection.makini_key, connection.makini_id}
     rows = {
         row.id: row
-        for row in found
+        for row in deliveries
         if row.app == connection.app and _names(row, key) and _may_be(row, connection.id, names)
     }
     ordered = sorted(rows.values(), key=lambda row: (row.received_at, row.id), reverse=True)

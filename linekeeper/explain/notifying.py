@@ -61,13 +61,13 @@ async def explain_incident(
 ) -> Explanation:
     """Why people were notified of `incident`, or were not."""
     facts = await _facts(session, configuration, incident, now)
-    found = judge_notice(facts)
+    verdict = judge_notice(facts)
     return Explanation(
         kind="incident",
         subject=incident.id,
         title=incident.title,
-        hops=notice_hops(facts, found),
-        verdict=found,
+        hops=notice_hops(facts, verdict),
+        verdict=verdict,
         limits=await _limits(store, session),
         ids={"incident": incident.id},
     )
@@ -208,18 +208,18 @@ async def why_unasked(
         .limit(_MOST)
     )
     rules = await load_rules(session)
-    found = []
+    reasons = []
     for connection, customer in rows:
         held = app_of(app, connection)
         by_mode, by_notify = deciding(rules, subject_of(connection))
         name = label(customer, connection.provider, connection.name)
         if not held.manages:
             why = _reason(by_mode, app.name)
-            found.append(f"{name}: nobody is asked to log in, for it is in mode observe by {why}")
+            reasons.append(f"{name}: nobody is asked to log in, for it is in mode observe by {why}")
         elif not held.notify_customers:
             why = _reason(by_notify, app.name)
-            found.append(f"{name}: its customer is not notified, by {why}")
-    return tuple(found)
+            reasons.append(f"{name}: its customer is not notified, by {why}")
+    return tuple(reasons)
 
 
 def _reason(rule: Rule | None, app: str) -> str:

@@ -127,7 +127,7 @@ async def renamed(
     session: AsyncSession, connection_ids: Sequence[str | None], key: str
 ) -> Change | None:
     """The change that gave the record another key than `key`, in one of these connections."""
-    found: Change | None = await session.scalar(
+    change: Change | None = await session.scalar(
         select(Change)
         .where(
             col(Change.connection_id).in_([each for each in connection_ids if each is not None]),
@@ -137,7 +137,7 @@ async def renamed(
         .order_by(col(Change.at).desc())
         .limit(1)
     )
-    return found
+    return change
 
 
 async def changes_of(
@@ -219,8 +219,8 @@ async def reads_of(session: AsyncSession, change: ChangeFacts) -> tuple[ReadFact
         .order_by(col(FeedRead.upto))
         .limit(_READS)
     )
-    found = [ReadFacts(row.name, row.at) for row in rows]
-    return tuple(sorted(found, key=lambda each: each.at, reverse=True))
+    reads = [ReadFacts(row.name, row.at) for row in rows]
+    return tuple(sorted(reads, key=lambda each: each.at, reverse=True))
 
 
 async def counted_as(session: AsyncSession, change: ChangeFacts) -> str | None:

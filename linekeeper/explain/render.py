@@ -13,28 +13,28 @@ _SIGNS = {
 }
 
 
-def plain(found: Explanation) -> str:
+def plain(explanation: Explanation) -> str:
     """Return the text for the terminal."""
-    lines = [found.title, ""]
-    for hop in found.hops:
+    lines = [explanation.title, ""]
+    for hop in explanation.hops:
         at = moment(hop.at) if hop.at is not None else ""
         evidence = "".join(f" ({name} {value})" for name, value in hop.evidence.items())
         lines.append(f"  {_SIGNS[hop.state]} {hop.name.value:<12} {at:<23} {hop.text}{evidence}")
-    lines += ["", f"Missing    {missing(found)}", f"Problem    {found.verdict.summary}"]
-    lines += [f"Next step  {found.verdict.next_step}"]
-    lines += [f"Note       {limit}" for limit in found.limits]
+    lines += ["", f"Missing    {missing(explanation)}", f"Problem    {explanation.verdict.summary}"]
+    lines += [f"Next step  {explanation.verdict.next_step}"]
+    lines += [f"Note       {limit}" for limit in explanation.limits]
     return "\n".join(lines)
 
 
-def missing(found: Explanation) -> str:
+def missing(explanation: Explanation) -> str:
     """The missing hop and whose it is, or that none is missing."""
-    verdict = found.verdict
+    verdict = explanation.verdict
     if verdict.missing is None:
         return f"no hop ({verdict.cause.value})"
     return f"{verdict.missing.value} (owner: {verdict.owner.value}; {verdict.cause.value})"
 
 
-def markdown(found: Explanation) -> str:
+def markdown(explanation: Explanation) -> str:
     """Return the Markdown of the artifact `explain`."""
     rows = [
         [
@@ -44,20 +44,20 @@ def markdown(found: Explanation) -> str:
             text(hop.text, 300),
             " ".join(code(value) for value in hop.evidence.values()) or "—",
         ]
-        for hop in found.hops
+        for hop in explanation.hops
     ]
     return "\n".join(
         [
-            f"## {text(found.title, 200)}",
+            f"## {text(explanation.title, 200)}",
             "",
-            f"**Missing:** {text(missing(found), 200)}",
+            f"**Missing:** {text(missing(explanation), 200)}",
             "",
-            f"**Problem:** {text(found.verdict.summary, 600)}",
+            f"**Problem:** {text(explanation.verdict.summary, 600)}",
             "",
-            f"**Next step:** {text(found.verdict.next_step, 400)}",
+            f"**Next step:** {text(explanation.verdict.next_step, 400)}",
             "",
             table(["", "Hop", "At", "What happened", "Evidence"], rows),
             "",
-            *(f"- {text(limit, 300)}" for limit in found.limits),
+            *(f"- {text(limit, 300)}" for limit in explanation.limits),
         ]
     )

@@ -150,8 +150,8 @@ _KNOWN = (
 async def _load(session: AsyncSession, ids: list[str], now: datetime) -> dict[str, _Row]:
     rows: dict[str, _Row] = {}
     for chunk in chunked(ids, 10_000):
-        found = await session.execute(_KNOWN, {"ids": chunk})
-        for held, identifier, *about in found:
+        known = await session.execute(_KNOWN, {"ids": chunk})
+        for held, identifier, *about in known:
             rows[identifier] = _Row(without_future(load(held), now), identifier, *about)
     return rows
 

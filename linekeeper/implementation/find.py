@@ -53,13 +53,13 @@ def find_gate(standing: Standing, wanted: str) -> Gate:
     if not folded:
         raise PlanError("gate", f"say which: {_offered(standing)}")
     rows = list(standing.gates.values())
-    found = [row for row in rows if folded in (_fold(row.gate), _fold(row.title))]
-    if not found:
-        found = [row for row in rows if folded in _fold(row.title)]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise PlanError("gate", f"{wanted!r} may be {'; '.join(row.title for row in found)}")
+    matching = [row for row in rows if folded in (_fold(row.gate), _fold(row.title))]
+    if not matching:
+        matching = [row for row in rows if folded in _fold(row.title)]
+    if len(matching) == 1:
+        return matching[0]
+    if matching:
+        raise PlanError("gate", f"{wanted!r} may be {'; '.join(row.title for row in matching)}")
     raise PlanError("gate", f"{wanted!r} is none of {_offered(standing)}")
 
 

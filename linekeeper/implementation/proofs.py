@@ -70,15 +70,15 @@ def prove(standing: Standing, evidence: Evidence) -> tuple[dict[str, Proof], dic
             if (done := _configured(gate, system, evidence)) is not None:
                 proofs[gate.id] = done
             continue
-        found = _CHECKS[gate.check](standing, system, evidence)
-        if gate.check == COMPARED and isinstance(found, Proof):
-            found = _after_opening(found, standing.states.get(gate.id))
-        if gate.check == REACHED and isinstance(found, Proof):
-            found = _recent(found, standing.states.get(gate.id))
-        if isinstance(found, Proof):
-            proofs[gate.id] = found
+        proof = _CHECKS[gate.check](standing, system, evidence)
+        if gate.check == COMPARED and isinstance(proof, Proof):
+            proof = _after_opening(proof, standing.states.get(gate.id))
+        if gate.check == REACHED and isinstance(proof, Proof):
+            proof = _recent(proof, standing.states.get(gate.id))
+        if isinstance(proof, Proof):
+            proofs[gate.id] = proof
         else:
-            lacks.setdefault(gate.id, found)
+            lacks.setdefault(gate.id, proof)
     return proofs, lacks
 
 
@@ -88,8 +88,8 @@ def _configured(
     """What `workflow-configuration` has shown; a person may say it in the gate's form, too."""
     if gate.work != "workflow-configuration" or system is None:
         return None
-    found = evidence.configured.get(system.connection_id or "")
-    return Proof(found.at, found.text, by=found.by) if found else None
+    configured = evidence.configured.get(system.connection_id or "")
+    return Proof(configured.at, configured.text, by=configured.by) if configured else None
 
 
 def _after_opening(proof: Proof, state: GateState | None) -> Proof | Lack:

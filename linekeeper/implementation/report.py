@@ -75,12 +75,12 @@ def implementation_markdown(progress: Progress, now: datetime, links: Links) -> 
 def _in_trouble(progress: Progress, links: Links) -> Iterable[str]:
     """Systems that were connected and don't work; before the go-live it is told here only."""
     implementation = progress.standing.implementation
-    found = troubles(progress.lacks)
-    if not found or implementation.status not in UNDERWAY:
+    found_troubles = troubles(progress.lacks)
+    if not found_troubles or implementation.status not in UNDERWAY:
         return
     yield "## In trouble"
     lines = []
-    for trouble in found:
+    for trouble in found_troubles:
         wanted: dict[str, str] = {"connection": trouble.connection_id}
         if trouble.health == "disconnected":
             wanted = {"customer": progress.standing.customer.name, "system": trouble.system}

@@ -177,8 +177,8 @@ async def _move_on(store: Store, identifier: str, now: datetime) -> Started:
 
 async def _customer(session: AsyncSession, name: str) -> Customer | None:
     """The customer of that name; case, spaces and punctuation don't matter."""
-    found = (await read_customer_names(session)).owner(name)
-    return None if found is None else await session.get(Customer, found)
+    owner = (await read_customer_names(session)).owner(name)
+    return None if owner is None else await session.get(Customer, owner)
 
 
 async def _new_customer(session: AsyncSession, order: Order, now: datetime) -> Customer:

@@ -132,9 +132,9 @@ async def take_by_hand(
 
 
 async def _take(
-    store: Store, session: AsyncSession, found: tuple[Standing, Gate], run_id: str, now: datetime
+    store: Store, session: AsyncSession, gate_of: tuple[Standing, Gate], run_id: str, now: datetime
 ) -> None:
-    standing, row = found
+    standing, row = gate_of
     if row.work_run_id == run_id:
         return
     row.work_run_id, row.work_at, row.is_work_over = run_id, now, False

@@ -104,13 +104,13 @@ async def claim_events(
     async with store.read() as session:
         if not await queue.is_due(session, work, now=now):
             return Claimed("", rank, now, ())
-    found = await queue.claim(store, work, owner, limit=limit, now=now, token=token)
+    claimed = await queue.claim(store, work, owner, limit=limit, now=now, token=token)
     events = [
-        opened(store, Event(**{name: row[name] for name in Event._fields})) for row in found.rows
+        opened(store, Event(**{name: row[name] for name in Event._fields})) for row in claimed.rows
     ]
     if WAY.isEnabledFor(logging.INFO):
         passed("claimed", [event.id for event in events])
-    return Claimed(found.token, rank, found.until, events)
+    return Claimed(claimed.token, rank, claimed.until, events)
 
 
 def opened(store: Store, event: Event) -> Event:

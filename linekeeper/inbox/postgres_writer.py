@@ -79,14 +79,14 @@ class PostgresWriter:
         if self._driver is None or self._driver.is_closed():  # such as by a restart meanwhile
             await self._drop()
             await self._connect()
-        found: dict[str, Receipt] = {}
+        receipts: dict[str, Receipt] = {}
         missing = list(batch)
         for _ in range(_ROUNDS):
             # One order for all processes, so that two of them with the same ids don't deadlock.
             missing.sort(key=lambda row: row.merge_key or row.delivery_key)
             stored = await self._driver.fetch(_INSERT, *map(list, zip(*missing, strict=True)))
-            found |= {row[0]: Receipt(row[0], True) for row in stored}
-            missing = [row for row in missing if row.id not in found]
+            receipts |= {row[0]: Receipt(row[0], True) for row in stored}
+            missing = [row for row in missing if row.id not in receipts]
             if missing:
                 existing = await self._driver.fetch(
                     _FIND,
@@ -95,11 +95,11 @@ class PostgresWriter:
                     [row.delivery_key for row in missing],
                     [row.merge_key for row in missing],
                 )
-                found |= {row[0]: Receipt(row[1], row[0] == row[1], row[2]) for row in existing}
+                receipts |= {row[0]: Receipt(row[1], row[0] == row[1], row[2]) for row in existing}
                 # What it repeated may have been claimed between the two statements: it is new now.
-                missing = [row for row in missing if row.id not in found]
+                missing = [row for row in missing if row.id not in receipts]
             if not missing:
-                return [found[row.id] for row in batch]
+                return [receipts[row.id] for row in batch]
         raise TimeoutError
 
     async def _connect(self) -> None:

@@ -119,7 +119,7 @@ async def owners_of(
     `wanted` are keys by app and entity. Keys are not unique among connections: one may have
     several owners, of which `MOST_OWNERS` and one more are returned.
     """
-    found: defaultdict[tuple[str, str, str], list[Target]] = defaultdict(list)
+    targets: defaultdict[tuple[str, str, str], list[Target]] = defaultdict(list)
     for (app, entity), keys in wanted.items():
         by_stored = {stored_key(key): key for key in keys}
         ordered = sorted(by_stored)
@@ -146,5 +146,5 @@ async def owners_of(
                 .order_by(numbered.c.record_key, numbered.c.place)
             )
             for key, *target, _ in rows:
-                found[app, entity, by_stored[key]].append(Target(*target))
-    return dict(found)
+                targets[app, entity, by_stored[key]].append(Target(*target))
+    return dict(targets)

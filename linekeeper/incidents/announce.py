@@ -266,9 +266,9 @@ async def members_of(
     session: AsyncSession, incident_ids: Sequence[str], *, each: int
 ) -> dict[str, list[About]]:
     """Up to `each` connections of every incident, as events name them."""
-    found: dict[str, list[About]] = {}
+    abouts: dict[str, list[About]] = {}
     for batch in chunked(incident_ids, _AT_ONCE):
         rows = await session.execute(_ABOUT, {"incident_ids": list(batch), "each": each})
         for incident_id, *about in rows:
-            found.setdefault(incident_id, []).append(About(*about))
-    return found
+            abouts.setdefault(incident_id, []).append(About(*about))
+    return abouts

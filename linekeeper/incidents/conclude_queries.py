@@ -187,11 +187,11 @@ async def open_kinds(
     session: AsyncSession, connections: Sequence[str]
 ) -> dict[str, list[tuple[str, datetime]]]:
     """What is open about each of `connections`, of whichever topic: its kind, and since when."""
-    found: dict[str, list[tuple[str, datetime]]] = {}
+    memberships: dict[str, list[tuple[str, datetime]]] = {}
     for portion in chunked(connections, 10_000):
         for row in await session.execute(_ELSEWHERE, {"connections": portion}):
-            found.setdefault(row[0], []).append((row[1], row[2]))
-    return found
+            memberships.setdefault(row[0], []).append((row[1], row[2]))
+    return memberships
 
 
 async def past_incidents(

@@ -336,14 +336,14 @@ def _at_one_moment(troubles: Iterable[Trouble], least: int, policy: HealthPolicy
         key=lambda entry: entry[:2],
     )
     within = timedelta(minutes=policy.root_cause_minutes)
-    found: dict[str, Trouble] = {}
+    at_once: dict[str, Trouble] = {}
     start = 0
     for end, (since, _, _) in enumerate(dated):
         while since - dated[start][0] > within:
             start += 1
         if end - start + 1 >= least:
-            found |= {identifier: trouble for _, identifier, trouble in dated[start : end + 1]}
-    return list(found.values())
+            at_once |= {identifier: trouble for _, identifier, trouble in dated[start : end + 1]}
+    return list(at_once.values())
 
 
 def _ids(troubles: Iterable[Trouble]) -> frozenset[str]:

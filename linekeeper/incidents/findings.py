@@ -67,7 +67,7 @@ async def apply_findings(
     """
     if not store.is_sqlite:
         await session.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
-    found = {finding.cause: finding for finding in findings}
+    by_cause = {finding.cause: finding for finding in findings}
     opened = {
         incident.cause: incident
         for incident in await session.scalars(
@@ -77,14 +77,14 @@ async def apply_findings(
         )
     }
     changes: list[IncidentChange] = []
-    for finding in found.values():
+    for finding in by_cause.values():
         incident = opened.get(finding.cause)
         if incident is None:
             changes += await _open(store, session, topic, finding, now)
         else:
             changes += await _update(store, session, incident, finding, now)
     for cause, incident in opened.items():
-        if cause in found:
+        if cause in by_cause:
             continue
         members = await _members(session, incident.id)
         if members and members <= set(undecided):

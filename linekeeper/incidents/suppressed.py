@@ -57,11 +57,11 @@ async def implemented(session: AsyncSession, connections: Sequence[str]) -> dict
     Alerts of them wait for the go-live. What was in use before it was started stays watched as it
     was, and one that was abandoned counts no more.
     """
-    found: dict[str, Underway] = {}
+    underway: dict[str, Underway] = {}
     for ids in chunked(connections, 5_000):
         rows = await session.execute(_CAME_WITH, {"ids": ids})
-        found |= {row[0]: Underway(row[1], row[2], row[3]) for row in rows}
-    return found
+        underway |= {row[0]: Underway(row[1], row[2], row[3]) for row in rows}
+    return underway
 
 
 FOREVER = datetime.max.replace(tzinfo=UTC)
@@ -185,10 +185,10 @@ async def suppressed(
     session: AsyncSession, incidents: Sequence[IncidentRow], now: datetime
 ) -> dict[str, str]:
     """Those of `incidents` of which nobody is to be notified at `now`, each with why."""
-    found = await silences(session, incidents, now, back=APP_GRACE)
+    silences_of = await silences(session, incidents, now, back=APP_GRACE)
     return {
         identifier: covering[0].why
-        for identifier, spans in found.items()
+        for identifier, spans in silences_of.items()
         if (
             covering := [silence for silence in spans if silence.starts_at <= now < silence.ends_at]
         )
@@ -271,7 +271,7 @@ def _before_go_live(
     members: Mapping[str, set[_Who]], underway: Mapping[str, Underway]
 ) -> dict[str, list[Silence]]:
     """Return by incident the time in which all its connections were being implemented."""
-    found: dict[str, list[Silence]] = {}
+    silences_of: dict[str, list[Silence]] = {}
     for incident_id, connection_ids in members.items():
         own = [underway.get(identifier) for identifier, *_ in connection_ids]
         came_with = [project for project in own if project is not None]
@@ -281,8 +281,8 @@ def _before_go_live(
         until = min(project.live_at or FOREVER for project in came_with)
         if since < until:
             why = f"{came_with[0].title} is not live yet: its implementation says it"
-            found[incident_id] = [Silence(since, until, why)]
-    return found
+            silences_of[incident_id] = [Silence(since, until, why)]
+    return silences_of
 
 
 async def _members(

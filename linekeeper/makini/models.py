@@ -269,10 +269,12 @@ def parse_connections(rows: list[dict[str, Any]]) -> list[ListedConnection]:
 
     Raises WrongShape when that is every one of them: then it isn't a list of connections.
     """
-    found = [connection for connection in map(parse_connection, rows) if connection is not None]
-    if rows and not found:
+    connections = [
+        connection for connection in map(parse_connection, rows) if connection is not None
+    ]
+    if rows and not connections:
         raise WrongShape("a list whose entries have neither key nor id")
-    return found
+    return connections
 
 
 def _data(value: object) -> Mapping[str, Any]:

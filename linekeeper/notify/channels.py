@@ -117,12 +117,12 @@ async def remember_artifact(
 
 async def artifact_ids(store: Store, keys: Sequence[str]) -> dict[str, str]:
     """The ids of those artifacts of `keys` that were written."""
-    found: dict[str, str] = {}
+    channels: dict[str, str] = {}
     async with store.read() as session:
         for batch in chunked(keys, 5_000):
             rows = await session.execute(_ARTIFACT_IDS, {"keys": batch})
-            found |= {row[0]: row[1] for row in rows}
-    return found
+            channels |= {row[0]: row[1] for row in rows}
+    return channels
 
 
 async def with_artifacts(store: Store, links: Links, keys: Sequence[str]) -> Links:

@@ -136,8 +136,8 @@ def _what(view: IncidentView, pen: Pen, now: datetime) -> list[str]:
     meaning = words.meaning(view.kind, only.degraded_by if only else "")
     if meaning and view.resolved_at is None:
         lines.append(f"{pen.strong('Problem')} {meaning}")
-    elif not meaning and (found := view.summary) and len(view.title) > _TITLE_SHOWN:
-        lines.append(f"{pen.strong('Problem')} {pen.text(found, _FOUND_LIMIT)}")
+    elif not meaning and (evidence := view.summary) and len(view.title) > _TITLE_SHOWN:
+        lines.append(f"{pen.strong('Problem')} {pen.text(evidence, _FOUND_LIMIT)}")
     if cause := _root_cause(view, pen):
         lines.append(f"{pen.strong('Root cause')} {cause}")
     lines.append(_since(view, pen, now))
@@ -148,9 +148,9 @@ def _what(view: IncidentView, pen: Pen, now: datetime) -> list[str]:
         lines.append(f"{pen.strong('Acknowledged')} {pen.moment(view.acknowledged_at)}{by}")
     if view.resolved_at is None and (until := view.snoozed_until):
         lines.append(f"{pen.strong('Snoozed')} until {pen.moment(until)}")
-    found = _evidence(view.code, view.message, view.request_id, pen)
-    if found:
-        lines.append(f"{pen.strong(_RESPONSE)} {found}")
+    evidence = _evidence(view.code, view.message, view.request_id, pen)
+    if evidence:
+        lines.append(f"{pen.strong(_RESPONSE)} {evidence}")
     return lines
 
 

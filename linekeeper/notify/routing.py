@@ -196,11 +196,11 @@ async def first_notices(session: AsyncSession, incident_ids: Collection[str]) ->
 
     An incident that isn't among them is not to be announced, or not yet.
     """
-    found: dict[str, First] = {}
+    firsts: dict[str, First] = {}
     for ids in chunked(sorted(set(incident_ids)), _AT_ONCE):
         for incident_id, fold, name in await session.execute(_FIRST, {"ids": ids}):
-            found[incident_id] = First(name or DEFAULT, fold)
-    return found
+            firsts[incident_id] = First(name or DEFAULT, fold)
+    return firsts
 
 
 async def incidents_of_fold(store: Store, key: str) -> list[str]:

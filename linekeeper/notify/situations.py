@@ -296,11 +296,11 @@ async def _incidents(session: AsyncSession, now: datetime) -> Sequence[IncidentR
 
 
 async def _facts(session: AsyncSession, ids: Sequence[str]) -> dict[str, _Facts]:
-    found: dict[str, _Facts] = {}
+    facts: dict[str, _Facts] = {}
     for batch in chunked(ids, _AT_ONCE):
         rows = await session.execute(_FACTS, {"ids": batch})
-        found |= {row[0]: _Facts(bool(row[1]), bool(row[2]), row[3]) for row in rows}
-    return found
+        facts |= {row[0]: _Facts(bool(row[1]), bool(row[2]), row[3]) for row in rows}
+    return facts
 
 
 async def _notified(session: AsyncSession, ids: Collection[str], now: datetime) -> list[Notified]:

@@ -126,8 +126,8 @@ class Links:
     def run(self, run_id: str | None = None) -> str | None:
         """A flow run's page."""
         return self._page(
-            f"runs/flow-run/{quote(found, errors='replace')}"
-            if (found := run_id or self.run_id)
+            f"runs/flow-run/{quote(identifier, errors='replace')}"
+            if (identifier := run_id or self.run_id)
             else ""
         )
 
@@ -242,12 +242,12 @@ async def load_views(store: Store, incident_ids: Collection[str]) -> dict[str, I
     views: dict[str, IncidentView] = {}
     async with store.read() as session:
         for batch in chunked(sorted(set(incident_ids)), _AT_ONCE):
-            found = (await session.execute(_INCIDENTS, {"ids": batch})).all()
+            incidents = (await session.execute(_INCIDENTS, {"ids": batch})).all()
             members, counts = await _members(session, batch)
             wider = await merged_into(
-                session, [incident.id for incident in found if incident.resolved_at]
+                session, [incident.id for incident in incidents if incident.resolved_at]
             )
-            for incident in found:
+            for incident in incidents:
                 count, left = counts.get(incident.id, (0, 0))
                 views[incident.id] = from_row(
                     IncidentView,
@@ -314,14 +314,14 @@ async def _last_trouble(
 
     Where none does, that is the newest of all.
     """
-    found: dict[tuple[str, bool], Any] = {}
+    troubles: dict[tuple[str, bool], Any] = {}
     for batch in chunked(connection_ids, _AT_ONCE):
         rows = await session.execute(_LAST_TROUBLE, {"ids": batch})
         for row in rows:  # the newest comes last
-            found[row.connection_id, False] = row
+            troubles[row.connection_id, False] = row
             if row.outcome in _OF_LOGIN:
-                found[row.connection_id, True] = row
-    for connection_id, is_of_login in list(found):
+                troubles[row.connection_id, True] = row
+    for connection_id, is_of_login in list(troubles):
         if not is_of_login:
-            found.setdefault((connection_id, True), found[connection_id, False])
-    return found
+            troubles.setdefault((connection_id, True), troubles[connection_id, False])
+    return troubles

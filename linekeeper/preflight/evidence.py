@@ -179,15 +179,15 @@ async def find_places(session: AsyncSession, wanted: str) -> list[Place]:
     """The systems `wanted` names: a customer, or `Customer · System`. Raises `NoSuchPlace`."""
     everything = await places(session)
     folded = _fold(wanted)
-    found = [place for place in everything if _fold(place.label) == folded]
-    if not found:
-        found = [place for place in everything if _fold(place.label.split(" · ")[0]) == folded]
-    if not found:
+    matching = [place for place in everything if _fold(place.label) == folded]
+    if not matching:
+        matching = [place for place in everything if _fold(place.label.split(" · ")[0]) == folded]
+    if not matching:
         labels = (
             "; ".join(sorted(place.label for place in everything)[:8]) or "none: start one first"
         )
         raise NoSuchPlace(f"no system of an implementation matches {wanted!r}: {labels}")
-    return found
+    return matching
 
 
 async def name_target(store: Store, place: Place, target: str) -> None:

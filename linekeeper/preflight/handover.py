@@ -73,7 +73,7 @@ def escape(text: str) -> str:
 
     Without numeric entities: Prefect's pages show them as they stand.
     """
-    return _SPECIAL.sub(lambda found: _ENTITIES.get(found[1], f"\\{found[1]}"), _line(text))
+    return _SPECIAL.sub(lambda matched: _ENTITIES.get(matched[1], f"\\{matched[1]}"), _line(text))
 
 
 def link(text: str, url: str | None) -> str:

@@ -34,23 +34,23 @@ async def show(request: Request) -> Response:
     """The page, or the same as JSON; 404 for a link that is not whole or was withdrawn."""
     token = request.path_params["token"]
     as_json = token.endswith(_JSON)
-    found = await _find(request, token.removesuffix(_JSON))
-    if found is None:
+    opened = await _find(request, token.removesuffix(_JSON))
+    if opened is None:
         return _gone(request, as_json=as_json)
-    link, _ = found
+    link, _ = opened
     now = utcnow()
     if not as_json and is_opening_news(link, now):
         async with runtime_of(request).store.write() as session:
             await note_opening(session, link.id, now=now)
-    return await _page(request, found, as_json=as_json)
+    return await _page(request, opened, as_json=as_json)
 
 
 async def take(request: Request) -> Response:
     """Take a tick or a comment, then show the page again (a reload sends nothing twice)."""
-    found = await _find(request, request.path_params["token"])
-    if found is None:
+    opened = await _find(request, request.path_params["token"])
+    if opened is None:
         return _gone(request, as_json=False)
-    link, customer = found
+    link, customer = opened
     form = fields(await read_body(request, _MAX_FORM))
     rt = runtime_of(request)
     outcome = await take_answer(
@@ -65,13 +65,13 @@ async def take(request: Request) -> Response:
     if outcome == "saved":
         return RedirectResponse("?saved=1", 303)  # whatever address the page was opened by
     words = words_of(customer.locale)
-    return await _page(request, found, notice=words.say("refused", outcome), status=422)
+    return await _page(request, opened, notice=words.say("refused", outcome), status=422)
 
 
 async def _page(
-    request: Request, found: _Found, *, as_json: bool = False, notice: str = "", status: int = 200
+    request: Request, opened: _Found, *, as_json: bool = False, notice: str = "", status: int = 200
 ) -> Response:
-    rt, (_, customer), now = runtime_of(request), found, utcnow()
+    rt, (_, customer), now = runtime_of(request), opened, utcnow()
     signer, public_url = await load_signer(rt.store), rt.settings.resolved_public_url
     network = usable_network(rt.settings.network_file)
     async with rt.store.read() as session:

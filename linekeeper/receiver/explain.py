@@ -22,11 +22,11 @@ async def show(request: Request) -> Response:
         )
     rt = runtime_of(request)
     try:
-        found = await explain(rt.store, await rt.configuration(), subject, now=utcnow())
+        explanation = await explain(rt.store, await rt.configuration(), subject, now=utcnow())
     except NotFound as error:
         raise HTTPException(404, str(error)) from None
     return Response(
-        orjson.dumps(found.as_json()),
+        orjson.dumps(explanation.as_json()),
         media_type="application/json",
         headers={"Cache-Control": "no-store"},
     )

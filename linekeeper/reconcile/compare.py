@@ -63,7 +63,7 @@ _SAME = Decision(Verdict.same)
 _OLDER = Decision(Verdict.older)
 
 
-def decide(known: Known | None, found: Found) -> Decision:
+def decide(known: Known | None, reading: Found) -> Decision:
     """Newer by source time, then by contents; never over what was read later.
 
     A newer source time always wins. With an equal, missing or earlier one (clocks go back, some
@@ -72,24 +72,24 @@ def decide(known: Known | None, found: Found) -> Decision:
     """
     if known is None:
         return _INSERTED
-    return _carried(known, found) if not found.current else _read(known, found)
+    return _carried(known, reading) if not reading.current else _read(known, reading)
 
 
-def _carried(known: Known, found: Found) -> Decision:
-    if _newer(known.time, found.time):
+def _carried(known: Known, reading: Found) -> Decision:
+    if _newer(known.time, reading.time):
         return _INSERTED if known.deleted else _UPDATED
-    return _SAME if known.hash == found.hash and not known.deleted else _OLDER
+    return _SAME if known.hash == reading.hash and not known.deleted else _OLDER
 
 
-def _read(known: Known, found: Found) -> Decision:
-    newer, later = _newer(known.time, found.time), found.asked_at > known.seen_at
+def _read(known: Known, reading: Found) -> Decision:
+    newer, later = _newer(known.time, reading.time), reading.asked_at > known.seen_at
     if known.deleted:
         return _INSERTED if newer or later else _OLDER
-    if known.hash == found.hash:
+    if known.hash == reading.hash:
         return _SAME
     if newer or not later:
         return _UPDATED if newer else _OLDER
-    return _UPDATED if known.time is None or found.time is None else _MISMATCHED
+    return _UPDATED if known.time is None or reading.time is None else _MISMATCHED
 
 
 def better(first: F, second: F) -> F:
@@ -101,7 +101,7 @@ def better(first: F, second: F) -> F:
 
 
 def was_announced(
-    known: Known | None, found: Found, delivered_at: datetime | None, *, now: datetime
+    known: Known | None, reading: Found, delivered_at: datetime | None, *, now: datetime
 ) -> bool:
     """Whether a delivery that came at `delivered_at` announced the change from known to found.
 
@@ -112,7 +112,7 @@ def was_announced(
         return False
     if known is not None and delivered_at < known.seen_at:
         return False
-    return found.time is None or found.time > now or delivered_at >= found.time
+    return reading.time is None or reading.time > now or delivered_at >= reading.time
 
 
 def _newer(known: datetime | None, found: datetime | None) -> bool:

@@ -82,9 +82,9 @@ def worst_first(entities: Sequence[EntityState]) -> list[Completeness]:
     return sorted(found, key=lambda each: (_ORDER[each.state], each.label, each.entity))
 
 
-def count_states(found: Sequence[Completeness]) -> Mapping[str, int]:
+def count_states(states: Sequence[Completeness]) -> Mapping[str, int]:
     """How many agree, differ and can't be known."""
     counts = dict.fromkeys(("agrees", "differs", "unknown"), 0)
-    for each in found:
+    for each in states:
         counts[each.state] += 1
     return counts

@@ -50,11 +50,11 @@ async def live_records(
                 .order_by(col(Record.key))
                 .limit(_SCAN)
             )
-            found = [Live(*row) for row in rows]
-        if found:
-            yield found
-            after = found[-1].key
-        if len(found) < _SCAN:
+            live = [Live(*row) for row in rows]
+        if live:
+            yield live
+            after = live[-1].key
+        if len(live) < _SCAN:
             return
 
 
@@ -117,14 +117,14 @@ async def assign(
 
 async def proposed(session: AsyncSession, connection_id: str, entity: str) -> Deletion | None:
     """The deletion that waits for a decision."""
-    found: Deletion | None = await session.scalar(
+    deletion: Deletion | None = await session.scalar(
         select(Deletion).where(
             col(Deletion.connection_id) == connection_id,
             col(Deletion.entity) == entity,
             col(Deletion.status) == "proposed",
         )
     )
-    return found
+    return deletion
 
 
 async def agreed_deletions(store: Store, connection_id: str) -> list[str]:

@@ -26,7 +26,7 @@ async def delivered_since(
 
     `lanes` are those its deliveries wait in until it is known whose they are.
     """
-    found: dict[str, datetime] = {}
+    first_at: dict[str, datetime] = {}
     after = ""
     while True:
         statement = (
@@ -59,7 +59,7 @@ async def delivered_since(
         rows = (await session.execute(statement)).all()
         for _, received_at, body, body_keys in rows:
             for key in kept_keys(body, body_keys):
-                found[key] = max(received_at, found.get(key, received_at))
+                first_at[key] = max(received_at, first_at.get(key, received_at))
         if len(rows) < _AT_ONCE:
-            return found
+            return first_at
         after = rows[-1][0]

@@ -58,12 +58,12 @@ async def _ended_with_the_whole(
     session: AsyncSession, whole: Mapping[str, datetime]
 ) -> list[EntitySync]:
     """The good ends that those of whole connections are for entities whose sync had failed."""
-    found: list[EntitySync] = []
+    syncs: list[EntitySync] = []
     for chunk in chunked(sorted(whole), 1_000):
         rows = await session.execute(
             select(col(Watermark.connection_id), col(Watermark.entity)).where(
                 col(Watermark.connection_id).in_(chunk), col(Watermark.sync_failed_at).is_not(None)
             )
         )
-        found += [EntitySync(identifier, entity, whole[identifier]) for identifier, entity in rows]
-    return found
+        syncs += [EntitySync(identifier, entity, whole[identifier]) for identifier, entity in rows]
+    return syncs

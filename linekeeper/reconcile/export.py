@@ -27,14 +27,14 @@ class Choice:
     @property
     def condition(self) -> list[ColumnElement[bool]]:
         """Return it as a condition of a query."""
-        found: list[ColumnElement[bool]] = []
+        conditions: list[ColumnElement[bool]] = []
         if self.connections is not None:
-            found.append(col(Record.connection_id).in_(self.connections))
+            conditions.append(col(Record.connection_id).in_(self.connections))
         if self.entities:
-            found.append(col(Record.entity).in_(self.entities))
+            conditions.append(col(Record.entity).in_(self.entities))
         if not self.deleted:
-            found.append(col(Record.deleted_at).is_(None))
-        return found
+            conditions.append(col(Record.deleted_at).is_(None))
+        return conditions
 
 
 async def count_records(store: Store, choice: Choice) -> int:

@@ -165,15 +165,15 @@ def _unique_pairs(
 
 
 def _unique(items: Iterable[tuple[T, str]]) -> dict[T, str]:
-    found: dict[T, str] = {}
+    pairs_found: dict[T, str] = {}
     twice: set[T] = set()
     for value, key in items:
-        if value in found:
+        if value in pairs_found:
             twice.add(value)
-        found[value] = key
+        pairs_found[value] = key
     for value in twice:
-        del found[value]
-    return found
+        del pairs_found[value]
+    return pairs_found
 
 
 def _plain(row: Row) -> object | None:

@@ -43,13 +43,13 @@ async def find_entities(rt: Runtime, wanted: Sequence[str] | None) -> list[str] 
         return None
     apps = (await rt.configuration()).apps.values()
     known = list(dict.fromkeys(entity for app in apps for entity in app.entities))
-    found: dict[str, None] = {}
+    entities_named: dict[str, None] = {}
     for name in names:
         short = [entity for entity in known if entity.partition("/")[2] == name]
         if name not in known and not short and "/" not in name:
             raise UnknownEntity(f"no entity is called {name!r}; there are {', '.join(known)}")
-        found.update(dict.fromkeys(short or [name]))
-    return list(found)
+        entities_named.update(dict.fromkeys(short or [name]))
+    return list(entities_named)
 
 
 async def why_not_read(rt: Runtime, connection_id: str) -> str | None:

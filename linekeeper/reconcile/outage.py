@@ -29,9 +29,9 @@ async def note_outages(store: Store, *, now: datetime, starting_runs: bool = Fal
     at once; the others are covered by the next one on its schedule.
     """
     async with store.read() as session:
-        found = await find_absences(session, now, since=now - LOOK_BACK)
+        absences = await find_absences(session, now, since=now - LOOK_BACK)
         known = set(await session.scalars(select(col(Outage.since))))
-    new = [outage for outage in found if outage.window.since not in known]
+    new = [outage for outage in absences if outage.window.since not in known]
     if not new:
         return []
     async with store.write() as session:

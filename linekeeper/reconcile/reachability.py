@@ -40,8 +40,8 @@ async def known_outages(session: AsyncSession, *, now: datetime) -> list[Window]
         select(col(Outage.since), col(Outage.until)).where(col(Outage.until) >= since)
     )
     noted = [Window(*row) for row in rows]
-    found = await find_absences(session, now, since=since, open_too=True)
-    return [*noted, *(outage.window for outage in found)]
+    absences = await find_absences(session, now, since=since, open_too=True)
+    return [*noted, *(outage.window for outage in absences)]
 
 
 async def find_absences(

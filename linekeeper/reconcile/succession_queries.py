@@ -65,7 +65,7 @@ async def quiet_keys(
 
 async def live_rows(store: Store, connection_id: str, entity: str) -> list[Row]:
     """Every live record, as far as matching goes; nothing is locked meanwhile."""
-    found: list[Row] = []
+    rows_found: list[Row] = []
     after = ""
     while True:
         async with store.read() as session:
@@ -80,9 +80,9 @@ async def live_rows(store: Store, connection_id: str, entity: str) -> list[Row]:
                 .limit(_SCAN)
             )
             successions = [Row(*row) for row in rows]
-        found += successions
+        rows_found += successions
         if len(successions) < _SCAN:
-            return found
+            return rows_found
         after = successions[-1].key
 
 

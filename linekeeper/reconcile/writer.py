@@ -252,7 +252,7 @@ class Writer:
     def _note_older(self, change_set: ChangeSet) -> None:
         polled_at = self._polled_at
         if polled_at is not None and not self._found_older:
-            times = (found.time for found in change_set.found.values())
+            times = (reading.time for reading in change_set.found.values())
             self._found_older = any(time is None or time <= polled_at for time in times)
 
     async def _reckon(

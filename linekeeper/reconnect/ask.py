@@ -226,7 +226,7 @@ class _Asking:
 
     async def _unsent(self, lanes: Sequence[str]) -> set[str]:
         """What is asked by mails that nobody has taken in hand yet: their keys without the link."""
-        found: set[str] = set()
+        customers_found: set[str] = set()
         for chunk in chunked(lanes, 5_000):
             keys = await self._session.scalars(
                 select(col(Outbox.dedupe_key)).where(
@@ -235,8 +235,8 @@ class _Asking:
                     col(Outbox.claimed_by).is_(None),
                 )
             )
-            found |= {key.rpartition(":")[0] for key in keys}
-        return found
+            customers_found |= {key.rpartition(":")[0] for key in keys}
+        return customers_found
 
 
 async def who_was_asked(
@@ -270,7 +270,7 @@ def mail(incident_id: str, attempt: int, customer_id: str, what: str) -> Message
 
 async def with_contacts(session: AsyncSession, customers: Sequence[str]) -> set[str]:
     """Those of `customers` of whom somebody can be mailed."""
-    found: set[str] = set()
+    customers_found: set[str] = set()
     for chunk in chunked(customers, 5_000):
         rows = await session.execute(
             select(col(Contact.customer_id), func.count())
@@ -280,8 +280,8 @@ async def with_contacts(session: AsyncSession, customers: Sequence[str]) -> set[
             )
             .group_by(col(Contact.customer_id))
         )
-        found |= {row[0] for row in rows}
-    return found
+        customers_found |= {row[0] for row in rows}
+    return customers_found
 
 
 async def send_again(

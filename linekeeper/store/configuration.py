@@ -70,14 +70,14 @@ class SharedConfiguration:
             if (known := self._fresh()) is not None:
                 return known  # somebody else has read it meanwhile
             now, copies = monotonic(), await read_copies(self._store)
-            found = before = self._known
-            if found is None or copies != self._copies:
-                found = configuration_of(copies, self._store.cipher.decrypt, self._settings)
-                for problem in found.problems:
+            configuration = before = self._known
+            if configuration is None or copies != self._copies:
+                configuration = configuration_of(copies, self._store.cipher.decrypt, self._settings)
+                for problem in configuration.problems:
                     if before is None or problem not in before.problems:
                         _log.warning("%s", problem)
-            self._known, self._copies, self._read_at = found, copies, now
-            return found
+            self._known, self._copies, self._read_at = configuration, copies, now
+            return configuration
 
     def _fresh(self) -> Configuration | None:
         return self._known if monotonic() - self._read_at <= FRESH_SECONDS else None

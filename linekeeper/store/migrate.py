@@ -108,10 +108,10 @@ def _known(config: Config) -> set[str]:
 
 def _upgrade(connection: Connection) -> None:
     known = _known(_config())
-    found = schema_of(connection)
-    if found is not None and found not in known:
+    version = schema_of(connection)
+    if version is not None and version not in known:
         raise StoreError(
-            f"the database's schema {found} is newer than this version of Linekeeper: "
+            f"the database's schema {version} is newer than this version of Linekeeper: "
             "upgrade Linekeeper, or restore the backup taken before the upgrade"
         )
     build_schema(connection, "head")

@@ -124,7 +124,7 @@ async def load_subjects(
         col(Connection.mode),
         col(Connection.notify_customers),
     )
-    found: dict[str, tuple[Subject, Chosen]] = {}
+    chosen_of: dict[str, tuple[Subject, Chosen]] = {}
     portions = [None] if ids is None else chunked(ids, _AT_ONCE)
     for portion in portions:
         rows = await session.execute(
@@ -132,8 +132,8 @@ async def load_subjects(
         )
         for identifier, app, tags, customer_id, mode, notify in rows:
             subject = Subject(app, tuple(tags or ()), customer_id, identifier)
-            found[identifier] = (subject, Chosen(mode, notify))
-    return found
+            chosen_of[identifier] = (subject, Chosen(mode, notify))
+    return chosen_of
 
 
 async def apply_rules(session: AsyncSession, ids: Sequence[str] | None = None) -> None:
@@ -167,15 +167,15 @@ async def apply_rules(session: AsyncSession, ids: Sequence[str] | None = None) -
 
 async def load_chosen(session: AsyncSession, ids: Iterable[str]) -> dict[str, Chosen]:
     """What the rules say of those of the connections `ids` of which they say anything."""
-    found: dict[str, Chosen] = {}
+    chosen_of: dict[str, Chosen] = {}
     for batch in chunked(list(ids), _AT_ONCE):
         rows = await session.execute(
             select(
                 col(Connection.id), col(Connection.mode), col(Connection.notify_customers)
             ).where(col(Connection.id).in_(batch), _IS_CHOSEN)
         )
-        found |= {row[0]: Chosen(row[1], row[2]) for row in rows}
-    return found
+        chosen_of |= {row[0]: Chosen(row[1], row[2]) for row in rows}
+    return chosen_of
 
 
 async def count_ruled(session: AsyncSession) -> dict[tuple[str, str], int]:

@@ -44,17 +44,17 @@ async def require_current(store: Store) -> None:
     """
     try:
         async with store.engine.connect() as connection:
-            found = await connection.run_sync(schema_of)
+            version = await connection.run_sync(schema_of)
     except (DBAPIError, OSError) as error:
         raise StoreError(describe(error)) from error
-    if found != head() and not (found and head() in await _served(store)):
-        if found and found > head():
+    if version != head() and not (version and head() in await _served(store)):
+        if version and version > head():
             raise StoreError(
-                f"the database's schema {found} is too new for this version of Linekeeper "
+                f"the database's schema {version} is too new for this version of Linekeeper "
                 f"(schema {head()}): upgrade Linekeeper"
             )
         raise StoreError(
-            f"the database's schema is {found or 'empty'}, this version needs {head()}: "
+            f"the database's schema is {version or 'empty'}, this version needs {head()}: "
             "run `linekeeper migrate`"
         )
     await check_key(store)
@@ -80,8 +80,8 @@ async def check_key(store: Store) -> None:
     Raises `KeyProblem` where it doesn't: the database was written, or rotated, with other keys.
     """
     async with store.read() as session:
-        found = await session.get(AppSetting, KEY_CHECK)
-    if found is None:
+        key_check = await session.get(AppSetting, KEY_CHECK)
+    if key_check is None:
         row = {
             "name": KEY_CHECK,
             "value": store.cipher.encrypt(KEY_CHECK),
@@ -89,8 +89,8 @@ async def check_key(store: Store) -> None:
         }
         async with store.write() as session:
             await insert_ignore(store, session, AppSetting, [row])
-            found = await session.get_one(AppSetting, KEY_CHECK)
-    store.cipher.decrypt(found.value)
+            key_check = await session.get_one(AppSetting, KEY_CHECK)
+    store.cipher.decrypt(key_check.value)
 
 
 async def _served(store: Store) -> list[str]:

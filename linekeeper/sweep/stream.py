@@ -121,7 +121,7 @@ def examine(
     stream: Stream, *, policy: WatchPolicy, now: datetime, open_kinds: Collection[str] = ()
 ) -> list[Trouble]:
     """What is wrong with `stream`. What is in `open_kinds` already is over only well below."""
-    found: list[tuple[str, float, str] | None] = [
+    troubles: list[tuple[str, float, str] | None] = [
         _failing(stream, policy),
         _many("webhooks_dead", stream.dead, "webhook {} dead: see the artifact webhooks, fix the "
               "cause, then run replay-webhooks"),
@@ -134,7 +134,7 @@ def examine(
         _forward_refused(stream, policy, now),
         _forward_behind(stream, policy, now),
     ]  # fmt: skip
-    return [Trouble(stream.app, *trouble) for trouble in found if trouble is not None]
+    return [Trouble(stream.app, *trouble) for trouble in troubles if trouble is not None]
 
 
 def _many(kind: str, count: int, text: str) -> tuple[str, float, str] | None:

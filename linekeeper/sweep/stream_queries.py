@@ -259,10 +259,10 @@ async def _app_habits(session: AsyncSession, now: datetime) -> dict[str, Habit]:
 
 async def _quiet(session: AsyncSession, now: datetime) -> dict[str, Sequence[Habit]]:
     times = {"hour": hour_of(now - timedelta(days=HABIT_DAYS)), "since": now - QUIET_FROM}
-    found: defaultdict[str, list[Habit]] = defaultdict(list)
+    habits: defaultdict[str, list[Habit]] = defaultdict(list)
     for app, name, last_at, hours, longest in await session.execute(_quiet_ones(), times):
-        found[app].append(Habit(name, last_at, hours, longest or 0))
-    return defaultdict(tuple, {app: tuple(entries) for app, entries in found.items()})
+        habits[app].append(Habit(name, last_at, hours, longest or 0))
+    return defaultdict(tuple, {app: tuple(entries) for app, entries in habits.items()})
 
 
 @cache

@@ -153,39 +153,41 @@ async def _mint(
 SIGNS = {Verdict.seen_so: "✅", Verdict.seen_otherwise: "⚠️", Verdict.not_seen: "·"}
 
 
-def as_data(found: Verification) -> dict[str, Any]:
+def as_data(verification: Verification) -> dict[str, Any]:
     """What `linekeeper verify-account --json` prints."""
     return {
-        "app": found.app,
-        "complete": found.complete,
-        "calls": found.calls,
-        "recording": found.recording,
-        "settings": {f"LINEKEEPER_{name}": value for name, value in found.settings.items()},
-        "answers": [asdict(answer) for answer in found.answers],
+        "app": verification.app,
+        "complete": verification.complete,
+        "calls": verification.calls,
+        "recording": verification.recording,
+        "settings": {f"LINEKEEPER_{name}": value for name, value in verification.settings.items()},
+        "answers": [asdict(answer) for answer in verification.answers],
     }
 
 
-def counts(found: Verification) -> str:
+def counts(verification: Verification) -> str:
     """`12 seen so, 3 seen otherwise, 9 not seen`."""
     return ", ".join(
-        f"{sum(answer.verdict is verdict for answer in found.answers)} {verdict.value}"
+        f"{sum(answer.verdict is verdict for answer in verification.answers)} {verdict.value}"
         for verdict in Verdict
     )
 
 
-def as_markdown(found: Verification) -> str:
+def as_markdown(verification: Verification) -> str:
     """The artifact `verify-account`."""
     order = [Verdict.seen_otherwise, Verdict.seen_so, Verdict.not_seen]
     rows = [
         (SIGNS[a.verdict], text(a.assumption, 100), a.verdict.value, text(a.evidence, 300))
-        for a in sorted(found.answers, key=lambda answer: order.index(answer.verdict))
+        for a in sorted(verification.answers, key=lambda answer: order.index(answer.verdict))
     ]
     answers = table(["", "Assumption", "On this account", "Evidence"], rows)
-    settings = "\n".join(f"    LINEKEEPER_{name}={value}" for name, value in found.settings.items())
-    rest = "" if found.complete else "\n\nNot everything was asked: run it again to go on."
+    settings = "\n".join(
+        f"    LINEKEEPER_{name}={value}" for name, value in verification.settings.items()
+    )
+    rest = "" if verification.complete else "\n\nNot everything was asked: run it again to go on."
     return (
-        f"# What holds on the account of app {text(found.app)}\n\n{counts(found)}; "
-        f"{found.calls} calls.{rest}\n\n{answers}\n\n"
+        f"# What holds on the account of app {text(verification.app)}\n\n{counts(verification)}; "
+        f"{verification.calls} calls.{rest}\n\n{answers}\n\n"
         f"## Settings to use\n\n{settings or 'None was found.'}\n\n"
-        f"The redacted recording is `{found.recording}`.\n"
+        f"The redacted recording is `{verification.recording}`.\n"
     )

@@ -63,17 +63,17 @@ def list_steps(app: AppConfig) -> list[Step]:
 
     async def whole(ask: Asker) -> list[Exchange]:
         pages = Pages(app.paging, app.per_page)
-        found: list[Exchange] = []
-        while (question := pages.question) is not None and len(found) < MAX_PAGES:
+        exchanges: list[Exchange] = []
+        while (question := pages.question) is not None and len(exchanges) < MAX_PAGES:
             reply = await ask.as_app("list/whole", LIST, question)
-            found.append(reply.exchange)
+            exchanges.append(reply.exchange)
             if reply.status >= 300:
                 break
             try:
                 pages.answered(parse_page(reply.body))
             except ValueError:  # not a list, or one that repeats itself: that is an answer too
                 break
-        return found
+        return exchanges
 
     async def cap(ask: Asker) -> list[Exchange]:
         return [(await ask.as_app("list/cap", LIST, _page(1, BIG_PAGE))).exchange]

@@ -62,8 +62,8 @@ async def read_rows(store: Store) -> list[Row]:
             .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
             .where(col(Connection.setup) != "disconnected")
         )
-        found = [Row(*row, *incidents.get(row[0], (None, None))) for row in rows]
-    return sorted(found, key=_order)
+        connection_rows = [Row(*row, *incidents.get(row[0], (None, None))) for row in rows]
+    return sorted(connection_rows, key=_order)
 
 
 def _order(row: Row) -> tuple[bool, str, str, str]:
@@ -92,15 +92,15 @@ def headline(rows: Sequence[Row]) -> str:
 
 def pages(rows: Sequence[Row], links: Links, now: datetime) -> list[str]:
     """The artifacts, one for each part. Pure."""
-    found = parts(rows)
+    all_parts = parts(rows)
     written = []
-    for number, part in enumerate(found, start=1):
+    for number, part in enumerate(all_parts, start=1):
         others = " · ".join(
             f"**{other}**" if other == number else f"[{other}]({links.artifact(part_key(other))})"
-            for other in range(1, len(found) + 1)
+            for other in range(1, len(all_parts) + 1)
         )
         at = f"written {now:%Y-%m-%d %H:%M:%S} UTC" + (
-            f" · parts: {others}" if len(found) > 1 else ""
+            f" · parts: {others}" if len(all_parts) > 1 else ""
         )
         written.append(_page([f"# {headline(rows)}", at], part, links))
     return written

@@ -71,35 +71,35 @@ WHY: Mapping[Unknown, str] = {
 }
 
 
-def completeness_sentence(found: Sequence[Completeness]) -> str:
+def completeness_sentence(states: Sequence[Completeness]) -> str:
     """One line over all of them."""
-    counts = count_states(found)
+    counts = count_states(states)
     return (
-        f"Of {len(found):,} entities {counts['agrees']:,} have as many records here as the source "
+        f"Of {len(states):,} entities {counts['agrees']:,} have as many records here as the source "
         f"says it has, {counts['differs']:,} have not, and of {counts['unknown']:,} it can't be "
         "known"
     )
 
 
-def completeness_markdown(found: Sequence[Completeness]) -> list[str]:
+def completeness_markdown(states: Sequence[Completeness]) -> list[str]:
     """The section; `found` comes worst first."""
-    if not found:
+    if not states:
         return []
     table = (
         "| Connection | Entity | At the source | Here | | Compared | Last agreed | Not known |\n"
         "|---|---|--:|--:|---|---|---|---|"
     )
-    for each in found[:MOST_LINES]:
+    for each in states[:MOST_LINES]:
         table += (
             f"\n| {text(each.label)} | {text(each.entity)} | {_number(each.source)} "
             f"| {_number(each.here)} | {_STATES[each.state]} | {_time(each.compared_at)} "
             f"| {_time(each.agreed_at)} | {'; '.join(WHY[why] for why in each.unknown)} |"
         )
-    if len(found) > MOST_LINES:
-        table += f"\n| and {len(found) - MOST_LINES:,} more | | | | | | | |"
+    if len(states) > MOST_LINES:
+        table += f"\n| and {len(states) - MOST_LINES:,} more | | | | | | | |"
     return [
         "## Completeness",
-        f"{completeness_sentence(found)}. Both numbers are of the last whole listing.",
+        f"{completeness_sentence(states)}. Both numbers are of the last whole listing.",
         table,
     ]
 

@@ -262,7 +262,7 @@ async def _incidents(
     session: AsyncSession, ids: Collection[str]
 ) -> Mapping[str, list[OpenIncident]]:
     """The open incidents of connections, those about their health first."""
-    found: defaultdict[str, list[OpenIncident]] = defaultdict(list)
+    incidents: defaultdict[str, list[OpenIncident]] = defaultdict(list)
     rows = await session.execute(
         select(col(IncidentConnection.connection_id), Incident)
         .join(Incident, col(Incident.id) == col(IncidentConnection.incident_id))
@@ -274,7 +274,7 @@ async def _incidents(
         .order_by(col(IncidentConnection.topic) != "health", col(Incident.opened_at))
     )
     for connection_id, incident in rows.all():
-        found[connection_id].append(
+        incidents[connection_id].append(
             OpenIncident(
                 id=incident.id,
                 title=incident.title,
@@ -284,7 +284,7 @@ async def _incidents(
                 acknowledged_by=incident.acknowledged_by,
             )
         )
-    return found
+    return incidents
 
 
 async def _labels(session: AsyncSession, *where: ColumnElement[bool]) -> list[str]:

@@ -226,16 +226,16 @@ async def _outbox(session: AsyncSession, now: datetime) -> list[Gauge]:
     )
     planned = Gauge("linekeeper_outbox_planned", "Messages written for later.", ("channel",))
     dead = Gauge("linekeeper_outbox_dead", "Messages given up.", ("channel",))
-    for channel, found in (await read_backlog(session, now=now)).items():
+    for channel, backlog in (await read_backlog(session, now=now)).items():
         for gauge, count in (
-            (waiting, found.pending),
-            (planned, found.planned),
-            (dead, found.dead),
+            (waiting, backlog.pending),
+            (planned, backlog.planned),
+            (dead, backlog.dead),
         ):
             if count:
                 gauge.set(count, channel)
-        if found.oldest_at is not None:
-            oldest.set(_age(found.oldest_at, now), channel)
+        if backlog.oldest_at is not None:
+            oldest.set(_age(backlog.oldest_at, now), channel)
     return [waiting, oldest, planned, dead]
 
 

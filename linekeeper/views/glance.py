@@ -251,13 +251,13 @@ async def _incidents(session: AsyncSession) -> tuple[OpenIncident, ...]:
 async def _outbox(session: AsyncSession, now: datetime) -> dict[str, Waiting]:
     return {
         channel: Waiting(
-            found.pending,
-            found.dead,
-            found.oldest_at,
+            backlog.pending,
+            backlog.dead,
+            backlog.oldest_at,
             await _last_error(session, channel),
-            found.planned,
+            backlog.planned,
         )
-        for channel, found in (await read_backlog(session, now=now)).items()
+        for channel, backlog in (await read_backlog(session, now=now)).items()
     }
 
 

@@ -48,7 +48,7 @@ async def count_managed(session: AsyncSession, apps: Mapping[str, AppConfig]) ->
     rows = await session.execute(
         select(*kinds, func.count()).where(col(Connection.setup) != "disconnected").group_by(*kinds)
     )
-    found: dict[str, Managed] = {}
+    managed: dict[str, Managed] = {}
     for name, mode, notify, number in rows:
         chosen = UNSAID if mode is None and notify is None else Chosen(mode, notify)
         app = app_of(apps.get(name) or AppConfig(name=name), chosen)
@@ -58,8 +58,8 @@ async def count_managed(session: AsyncSession, apps: Mapping[str, AppConfig]) ->
             number if app.writes_to_customers else 0,
             number if mode is not None else 0,
         )
-        found[name] = found.get(name, Managed()) + part
-    return found
+        managed[name] = managed.get(name, Managed()) + part
+    return managed
 
 
 async def name_rules(session: AsyncSession) -> list[str]:

@@ -31,8 +31,8 @@ class ReportLinks:
 
     def artifact(self, key: str) -> str:
         """The artifact `key`, or where its versions are listed if its id isn't known."""
-        if found := self.artifact_ids.get(key):
-            return f"{self._base}/artifacts/artifact/{quote(found, safe='')}"
+        if identifier := self.artifact_ids.get(key):
+            return f"{self._base}/artifacts/artifact/{quote(identifier, safe='')}"
         return f"{self._base}/artifacts/key/{quote(key, safe='')}"
 
     def check(self, connection_id: str) -> str | None:

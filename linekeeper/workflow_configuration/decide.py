@@ -100,7 +100,7 @@ def take_wanted(form: Entered, app: AppConfig) -> Wanted:
     """What a form asks for, of a connection of `app`. Raises `BadConfiguration`."""
     known, cadence, bodies = app.entities, form.cadence, form.bodies
     target = form.forward_to.strip()
-    found: dict[str, None] = {}
+    entities_named: dict[str, None] = {}
     for name in (name.strip().strip("/") for name in form.entities if name.strip()):
         short = [entity for entity in known if entity.rpartition("/")[2] == name]
         if "/" not in name and not short:
@@ -109,7 +109,7 @@ def take_wanted(form: Entered, app: AppConfig) -> Wanted:
                 f"no entity is called {name!r}; enter {', '.join(known)}, or another "
                 "with its area, such as eam/locations",
             )
-        found.update(dict.fromkeys(short if "/" not in name else [name]))
+        entities_named.update(dict.fromkeys(short if "/" not in name else [name]))
     if not 0 <= cadence <= LONGEST_MINUTES:
         raise BadConfiguration("cadence", f"enter minutes from 1 to {LONGEST_MINUTES:,}, or 0")
     keep = {"as the app says": None, "keep": True, "do not keep": False}
@@ -118,7 +118,9 @@ def take_wanted(form: Entered, app: AppConfig) -> Wanted:
     if target and target not in app.forward_targets:
         names = ", ".join(app.forward_targets) or "none is there: name one in the block Makini App"
         raise BadConfiguration("forward_to", f"there is no target {target!r}; known are {names}")
-    return Wanted(list(found) or list(known), cadence or None, keep[bodies], target or None)
+    return Wanted(
+        list(entities_named) or list(known), cadence or None, keep[bodies], target or None
+    )
 
 
 def how_configured(settings: Sequence[ConnectionSetting]) -> str:
