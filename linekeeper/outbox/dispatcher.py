@@ -215,7 +215,7 @@ class _Round:
         self._begun: dict[str, float] = {}
         """What was perhaps sent, of which nothing is known yet: in how many seconds it is due."""
         self._begins: dict[str, datetime] = {}
-        """When the age of rows begins that had been due for long before they were tried."""
+        """When the age of rows begins that nobody was there to try."""
         self._deadline = monotonic() + ROUND_SECONDS
         self._writing = asyncio.Lock()
 
@@ -304,11 +304,9 @@ class _Round:
             is_own = result.pause is None and self._sender.longest_pause is None
             self._dispatcher.pause(destination, wait if is_own else result.pause, now)
         lasting = self._sender.gives_up_after
-        is_expired = now - row.due_since > lasting and not result.is_kept
-        if is_expired and row.attempts == 1 and self._sender.tries_all_its_time:
-            # Nobody was there to try it before: its time begins now, unless others had failed.
-            is_expired = now - self._dispatcher.in_trouble_since(destination, now) > lasting
-            self._begins |= {} if is_expired else {row.id: now}
+        since = row.ages_since(self._dispatcher.in_trouble_since(destination, now))
+        is_expired = now - since > lasting and not result.is_kept
+        self._begins |= {row.id: since} if since > (row.counts_from or row.due_since) else {}
         if result.is_final or is_expired:
             why = result.why
             if not result.is_final:

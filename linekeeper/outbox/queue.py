@@ -48,6 +48,8 @@ _KEYS_AT_ONCE = 5_000
 OUTBOX = table_of(Outbox)
 DUE_SINCE: Any = func.coalesce(OUTBOX.c.due_at, OUTBOX.c.created_at, type_=OUTBOX.c.created_at.type)
 """Since when a message is due, or for when it is planned: its age counts from then."""
+AGES_SINCE: Any = func.coalesce(OUTBOX.c.counts_from, DUE_SINCE, type_=OUTBOX.c.created_at.type)
+"""From when the age counts by which a message is given up."""
 _NOW: Any = bindparam("now", type_=UtcDateTime)
 
 
@@ -167,6 +169,7 @@ class Work:
 def outbox_of(channel: str, *, only_first: bool = True) -> Work:
     """The messages of one channel."""
     names = ("seq", "dedupe_key", "payload", "created_at", "due_at", "claimed_by")
+    names += ("retry_at", "counts_from")
     return Work(
         table=OUTBOX,
         order=OUTBOX.c.seq,

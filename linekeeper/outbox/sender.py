@@ -17,6 +17,10 @@ Refusal = Literal["refused", "gone"]
 """The destination refuses this message; or it says that its address is no more."""
 
 
+NOBODY_THERE = timedelta(hours=6)
+"""A message that is tried so much later than planned was attended to by nobody."""
+
+
 @dataclass(frozen=True, slots=True)
 class OutboxRow:
     """A claimed message."""
@@ -31,6 +35,10 @@ class OutboxRow:
     due_at: datetime | None
     """When a row is due that was written for later, or put off since."""
     claimed_by: str
+    retry_at: datetime | None = None
+    """When this try of a row was planned that was tried before."""
+    counts_from: datetime | None = None
+    """The time from which its age counts, where nobody was there to try it for some time."""
 
     @classmethod
     def of(cls, row: RowMapping) -> Self:
@@ -39,8 +47,18 @@ class OutboxRow:
 
     @property
     def due_since(self) -> datetime:
-        """Since when it is due: from then its age counts, and it is given up by that."""
+        """Since when it is due."""
         return self.due_at or self.created_at
+
+    def ages_since(self, in_trouble_since: datetime) -> datetime:
+        """From when its age counts, by which it is given up.
+
+        Its destination takes nothing since `in_trouble_since`. Between the time for which this try
+        was planned and that, nobody was there to make it: so long it did not age.
+        """
+        since = self.counts_from or self.due_since
+        missed = in_trouble_since - max(self.retry_at or since, since)
+        return since + missed if missed > NOBODY_THERE else since
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,8 +171,7 @@ class Sender:
     cut_off_seconds = 0.0
     """What was being sent when its sender was stopped may still arrive: so long it waits."""
     gives_up_after = timedelta(days=3)
-    tries_all_its_time = False
-    """Whether it is tried for so long also where nobody was there to try it when it was due."""
+    """How long a message is tried; while nobody is there to try it, it does not age."""
     longest_pause: float | None = None
     """The longest pause of the back-off, in seconds; None: a pause lasts as the message waits."""
     only_first = True
@@ -219,7 +236,7 @@ class Retry(NamedTuple):
     until: datetime
     why: str
     refusal: str | None = None
-    due_at: datetime | None = None
+    counts_from: datetime | None = None
     """The time from which its age counts, where that has changed."""
 
 
@@ -239,18 +256,18 @@ async def schedule_retry(
     session: AsyncSession, work: Work, token: str, retries: Sequence[Retry]
 ) -> None:
     """Try messages that the claim still holds again, each at its time."""
-    columns = {"next_attempt_at": "until", "error": "why", "refusal": "what"}
-    for is_moved, more in ((False, {}), (True, {"due_at": "due"})):
+    columns = {"next_attempt_at": "until", "retry_at": "until", "error": "why", "refusal": "what"}
+    for is_moved, more in ((False, {}), (True, {"counts_from": "since"})):
         rows = [
             {
                 "row_id": each.id,
                 "until": each.until,
                 "why": _cut(each.why),
                 "what": each.refusal,
-                **({"due": each.due_at} if is_moved else {}),
+                **({"since": each.counts_from} if is_moved else {}),
             }
             for each in retries
-            if (each.due_at is not None) is is_moved
+            if (each.counts_from is not None) is is_moved
         ]
         await change_claimed(session, work, token, columns | more, rows)
 

@@ -19,6 +19,7 @@ from linekeeper.store import Store
 from linekeeper.store.tables import IncidentConnection, NoticeMessage, Observation, Outbox
 from sandbox.slack import SlackFaults
 from tests.notify.conftest import Desk
+from tests.patient import attended
 
 Rewind = Callable[[], Awaitable[None]]
 
@@ -282,8 +283,8 @@ async def test_only_what_is_no_longer_true_is_given_up_and_not_before_three_days
     async with desk.store.write() as session:
         await say(desk.store, session, "test", "A test", utcnow())
     desk.slack.faults = SlackFaults(mode="is_archived")
-    desk.ahead = timedelta(days=2, hours=23)
-    await desk.deliver()
+    for desk.ahead in attended(timedelta(), timedelta(days=2, hours=23)):
+        await desk.deliver()
     assert "dead" not in {row.status for row in await slack_rows(desk.store)}
     desk.ahead = timedelta(days=3, hours=1)
     await desk.deliver()

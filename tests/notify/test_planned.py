@@ -11,6 +11,7 @@ from linekeeper.store.tables import Outbox
 from sandbox.slack import SlackFaults
 from tests.notify.conftest import Desk
 from tests.notify.test_elsewhere import Pager, also, deliver, pager
+from tests.patient import attended
 
 __all__ = ("pager",)
 pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
@@ -36,8 +37,7 @@ async def test_a_message_planned_four_days_ahead_is_tried_for_three_days_from_th
 ) -> None:
     await said_later(desk, planned=timedelta(days=4))
     desk.slack.faults = SlackFaults(mode="500")
-    for ahead in ({"days": 4, "minutes": 1}, {"days": 6, "hours": 23}):
-        desk.ahead = timedelta(**ahead)
+    for desk.ahead in attended(timedelta(days=4, minutes=1), timedelta(days=6, hours=23)):
         await desk.deliver()
         assert (await status_of(desk))[0] == "pending", await status_of(desk)
     desk.ahead = timedelta(days=7, minutes=1)

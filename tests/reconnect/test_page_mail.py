@@ -82,7 +82,7 @@ async def test_a_mail_is_tried_for_three_days_from_when_it_could_be(
         [waits] = await house.rows(Outbox, col(Outbox.dedupe_key).startswith("slack:say:"))
         assert "tried again for 3 days" in waits.payload["text"]
         async with house.store.write() as session:
-            begun = {"due_at": utcnow() - timedelta(days=3.1), "next_attempt_at": utcnow()}
+            begun = {"counts_from": utcnow() - timedelta(days=3.1), "next_attempt_at": utcnow()}
             await session.execute(update(Outbox).where(col(Outbox.id) == row.id).values(**begun))
         await work(house)
         [row] = await house.rows(Outbox, col(Outbox.channel) == "email")

@@ -24,7 +24,7 @@ from linekeeper.makini.wire import bare_request, open_client
 from linekeeper.outbox.dispatcher import LONGEST_WAIT, Dispatcher
 from linekeeper.outbox.forward import CHANNEL, destination_of, lane_prefix
 from linekeeper.outbox.forward_messages import Outgoing, envelope_of, read_messages
-from linekeeper.outbox.queue import DUE_SINCE, OUTBOX, outbox_of
+from linekeeper.outbox.queue import AGES_SINCE, OUTBOX, outbox_of
 from linekeeper.outbox.sender import (
     Ended,
     Failed,
@@ -68,7 +68,6 @@ class ForwardSender(Sender):
     at_once = 32
     deadline_seconds = 10.0
     longest_pause = 15.0
-    tries_all_its_time = True
     only_first = False
     settles_each = False
 
@@ -201,7 +200,7 @@ class ForwardSender(Sender):
         for app, why in settlement.expired.items():
             await session.execute(
                 update(OUTBOX)
-                .where(waiting, _is_of(app), now - self.gives_up_after > DUE_SINCE)
+                .where(waiting, _is_of(app), now - self.gives_up_after > AGES_SINCE)
                 .values(status="dead", settled_at=now, error=why)
             )
         for app in settlement.recovered:

@@ -67,7 +67,6 @@ class MailSender(Sender):
     """Hands mails to the mail server, a few side by side: it takes its time over each."""
 
     channel = CHANNEL
-    tries_all_its_time = True
 
     def __init__(
         self,

@@ -60,6 +60,10 @@ class Outbox(SQLModel, table=True):
     due_at: datetime | None = optional_time()
     """When a row is due that was written for later. Until then it waits for nothing, and nothing
     is late."""
+    retry_at: datetime | None = optional_time()
+    """When the next try of a row was planned that was tried before."""
+    counts_from: datetime | None = optional_time()
+    """The time from which its age counts, where nobody was there to try it for some time."""
     claimed_by: str | None = None
     claimed_until: datetime | None = optional_time()
     """Not written any more (a claim puts `next_attempt_at` off); the version before reads it."""

@@ -21,6 +21,7 @@ from linekeeper.store.tables import Connection, Incident, Outbox
 from linekeeper.sweep.webhooks import watch_stream as watch
 from tests.inbox.process.product import SECRET, listening
 from tests.inbox.process.stage import Stage, about
+from tests.patient import attended
 
 
 async def online(stage: Stage, *which: Connection) -> list[str]:
@@ -273,8 +274,9 @@ async def test_what_is_said_of_a_products_address_holds_no_token(stage: Stage) -
             assert " answered " in (row.error or "")
             assert not any(secret in (row.error or "") for secret in secrets)
         assert len(stage.product.refused) == 3
-        stage.product.answers = [400] * 9
-        await forward(own, later(days=4))
+        stage.product.answers = [400] * 99
+        for ahead in attended(timedelta(hours=3), timedelta(days=4)):
+            await forward(own, later(seconds=ahead.total_seconds()))
         await watch(rt, utcnow())
         async with rt.store.read() as session:
             said = str([row.model_dump() for row in await session.scalars(select(Incident))])
@@ -303,13 +305,14 @@ async def test_a_product_that_is_back_need_not_wait_for_further_tries(stage: Sta
 async def test_after_three_days_it_is_dead_and_people_hear_of_it(stage: Stage) -> None:
     [connection, *_] = stage.connections
     await online(stage, connection)
-    stage.product.answers = [400] * 3
-    for days in (0, 1, 2.9):
-        await forward(stage, later(days=days))
-    assert await states(stage) == [("pending", 3)]
-    stage.product.answers = [400]
+    stage.product.answers = [400] * 100
+    for ahead in attended(timedelta(), timedelta(days=2.9)):
+        await forward(stage, later(seconds=ahead.total_seconds()))
+    [(status, tries)] = await states(stage)
+    assert status == "pending"
     await forward(stage, later(days=3.1))
-    assert await states(stage) == [("dead", 4)]
+    assert await states(stage) == [("dead", tries + 1)]
+    stage.product.answers = []
     [row] = await stage.forwards()
     assert "given up after 3 days" in (row.error or "")
     assert "answered 400" in (row.error or "")
@@ -335,7 +338,7 @@ async def test_what_is_forwarded_in_vain_for_days_is_given_up_together(stage: St
         await session.execute(
             update(Outbox)
             .where(col(Outbox.channel) == "forward")
-            .values(created_at=utcnow() - timedelta(days=4), attempts=9)
+            .values(created_at=utcnow() - timedelta(days=4), attempts=9, retry_at=utcnow())
         )
     stage.product.answers = [500] * 40
     await forward(stage, utcnow)
