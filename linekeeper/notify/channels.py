@@ -210,7 +210,7 @@ async def hold_channel(
     await session.execute(
         _waiting(only)
         .where(OUTBOX.c.next_attempt_at <= until)
-        .values(next_attempt_at=until, error=error[:500])
+        .values(next_attempt_at=until, retry_at=until, error=error[:500])
     )
 
 

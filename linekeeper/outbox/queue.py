@@ -168,8 +168,8 @@ class Work:
 @cache
 def outbox_of(channel: str, *, only_first: bool = True) -> Work:
     """The messages of one channel."""
-    names = ("seq", "dedupe_key", "payload", "created_at", "due_at", "claimed_by")
-    names += ("retry_at", "counts_from")
+    names = ["seq", "dedupe_key", "payload", "created_at", "due_at", "claimed_by"]
+    names += ["retry_at", "counts_from"]
     return Work(
         table=OUTBOX,
         order=OUTBOX.c.seq,
@@ -306,7 +306,9 @@ async def release_claim(
             for row, at in until.items()
             if (row in planned) is is_planned
         ]
-        columns = {"next_attempt_at": "until"} | ({"due_at": "until"} if is_planned else {})
+        names = ["next_attempt_at"] + (["due_at"] if is_planned else [])
+        names += ["retry_at"] if "retry_at" in work.table.c else []  # somebody attends to them
+        columns = dict.fromkeys(names, "until")
         await change_claimed(session, work, token, columns, rows, is_untried=True)
 
 
