@@ -4,8 +4,9 @@ An incident has one message, edited to what is true now, and a thread as its tim
 was tried before may have reached Slack: before anything is posted, it is looked for by its key.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
+from typing import Any
 
 from linekeeper.notify import compose, compose_others
 from linekeeper.notify.channels import message_of, place_of, remember, with_artifacts
@@ -13,7 +14,12 @@ from linekeeper.notify.compose import Rendered
 from linekeeper.notify.compose_others import fold as compose_fold
 from linekeeper.notify.outage import forget_merged
 from linekeeper.notify.refusals import GONE, NO_REPLIES, UNEDITABLE, SlackTrouble
-from linekeeper.notify.routing import incidents_of_fold, is_waiting, withheld_texts
+from linekeeper.notify.routing import (
+    incidents_of_fold,
+    is_waiting,
+    later_reminds,
+    withheld_texts,
+)
 from linekeeper.notify.slack_channel import Posted, SlackChannel
 from linekeeper.notify.view import IncidentView, Links, load_views
 from linekeeper.outbox.sender import OutboxRow
@@ -51,13 +57,10 @@ class Renderer:
         `fold` is the message it was announced in, if that is not its own. Returns whether Slack was
         asked for anything: there may be nothing to say beside another message.
         """
-        match row.payload:
-            case {"do": "say", "mrkdwn": str(text)}:
-                await self._post_once(row, compose.ours(text), key=row.dedupe_key)
-            case {"do": "say", "thread": str(subject), "text": str(text)}:
-                await self._say_in_thread(row, subject, text)
-            case {"do": "say", "text": str(text)}:
-                await self._post_once(row, compose.note(text), key=row.dedupe_key)
+        is_said = True
+        match payload := compose_others.dated(row, self._clock()):
+            case {"do": "say"}:
+                await self._say_text(row, payload)
             case {"do": "fold", "fold": str(key)}:
                 return await self._show_fold(row, key)
             case {"do": "show" | "diary" | "remind"} if (
@@ -74,12 +77,23 @@ class Renderer:
             case {"do": "diary", "text": str(text)}:
                 if fold is not None and not await self._known(_needed(row, view)):
                     return False
-                return await self._write_entry(row, _needed(row, view), text)
+                is_said = await self._write_entry(row, _needed(row, view), text)
             case {"do": "remind", "step": str(step), "why": str(why)}:
-                await self._remind(row, _needed(row, view), step, why, fold)
+                is_said = await self._remind(row, _needed(row, view), step, why, fold)
             case _:
                 raise InvalidMessage(f"{row.dedupe_key} asks for something unknown")
-        return True
+        return is_said
+
+    async def _say_text(self, row: OutboxRow, payload: Mapping[str, Any]) -> None:
+        match payload:
+            case {"mrkdwn": str(text)}:
+                await self._post_once(row, compose.ours(text), key=row.dedupe_key)
+            case {"thread": str(subject), "text": str(text)}:
+                await self._say_in_thread(row, subject, text)
+            case {"text": str(text)}:
+                await self._post_once(row, compose.note(text), key=row.dedupe_key)
+            case _:
+                raise InvalidMessage(f"{row.dedupe_key} says nothing")
 
     async def _say_in_thread(self, row: OutboxRow, subject: str, text: str) -> None:
         """The first of its thread begins it; what follows is seen in the channel too."""
@@ -164,11 +178,13 @@ class Renderer:
 
     async def _remind(
         self, row: OutboxRow, view: IncidentView, step: str, why: str, fold: str | None
-    ) -> None:
+    ) -> bool:
         """Post in the thread and mention the owners; what is no reminder is seen in the channel
-        too."""
+        too. False where it is over or somebody took it, or where a later one waits as well."""
         if view.resolved_at is not None or view.acknowledged_at is not None:
-            return
+            return False
+        if row.is_late(self._clock()) and await later_reminds(self._store, row):
+            return False
         entry = compose_others.reminder(view, step, why, now=self._clock())
         try:
             await self._remind_in_thread(row, view, step, entry, fold)
@@ -176,6 +192,7 @@ class Renderer:
             if trouble.code not in NO_REPLIES:
                 raise
             await self._post_once(row, entry, key=row.dedupe_key)
+        return True
 
     async def _remind_in_thread(
         self, row: OutboxRow, view: IncidentView, step: str, entry: Rendered, fold: str | None
@@ -305,7 +322,7 @@ class Renderer:
 
 def said(row: OutboxRow, view: IncidentView | None, *, now: datetime, links: Links) -> str:
     """What `row` says, as plain text. Raises `InvalidMessage`."""
-    match row.payload:
+    match compose_others.dated(row, now):
         case {"do": "say", "text": str(text)}:
             return text
         case {"do": "show"}:

@@ -17,6 +17,7 @@ from sqlmodel import col
 from linekeeper.config import Configuration, SlackConfig
 from linekeeper.incidents.suppressed import IncidentRow
 from linekeeper.outbox.queue import OUTBOX
+from linekeeper.outbox.sender import OutboxRow
 from linekeeper.people import person
 from linekeeper.store.engine import Store, chunked
 from linekeeper.store.tables import (
@@ -221,6 +222,19 @@ async def is_waiting(store: Store, fold: str) -> bool:
             .limit(1)
         )
         return found is not None
+
+
+async def later_reminds(store: Store, row: OutboxRow) -> bool:
+    """Whether a later reminder of the same incident waits behind this one."""
+    async with store.read() as session:
+        behind = await session.scalars(
+            select(col(Outbox.payload)).where(
+                col(Outbox.lane) == row.lane,
+                col(Outbox.status) == "pending",
+                col(Outbox.id) != row.id,
+            )
+        )
+        return any(payload.get("do") == "remind" for payload in behind)
 
 
 async def withheld_texts(store: Store, lane: str) -> list[str]:

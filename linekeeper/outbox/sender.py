@@ -17,6 +17,7 @@ Refusal = Literal["refused", "gone"]
 """The destination refuses this message; or it says that its address is no more."""
 
 
+LATE = timedelta(hours=1)
 NOBODY_THERE = timedelta(hours=6)
 """A message that is tried so much later than planned was attended to by nobody."""
 
@@ -49,6 +50,10 @@ class OutboxRow:
     def due_since(self) -> datetime:
         """Since when it is due."""
         return self.due_at or self.created_at
+
+    def is_late(self, now: datetime) -> bool:
+        """Whether it is sent so long after it was due that it would read as if it were new."""
+        return now - self.due_since > LATE
 
     def ages_since(self, in_trouble_since: datetime) -> datetime:
         """From when its age counts, by which it is given up.

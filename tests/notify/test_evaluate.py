@@ -190,7 +190,9 @@ async def test_reminders_call_the_owner_in_the_thread_until_it_is_taken(desk: De
     desk.ahead = timedelta(days=2)
     await desk.deliver()
     [message] = desk.messages()
-    assert [r["text"] for r in message["replies"]][2:] == ["Acknowledged by Petra."]
+    assert [r["text"].rpartition(" late: ")[2] for r in message["replies"]][2:] == [
+        "Acknowledged by Petra."
+    ]
 
 
 async def test_a_reminder_overtaken_by_an_acknowledgement_is_not_said(desk: Desk) -> None:
@@ -225,7 +227,8 @@ async def test_a_muted_incident_is_edited_and_calls_nobody_until_the_mute_ends(
     desk.ahead = timedelta(hours=47)
     await desk.deliver()
     [message] = desk.messages()
-    assert [r["text"].partition(" until")[0] for r in message["replies"]][1:] == ["Muted by Petra"]
+    [muted] = [r["text"].partition(" until")[0] for r in message["replies"]][1:]
+    assert muted.endswith("sent late: Muted by Petra")
     desk.ahead = timedelta(hours=53)
     await desk.deliver()
     assert "Reminder 1" in desk.messages()[0]["replies"][-1]["text"]

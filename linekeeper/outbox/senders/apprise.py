@@ -131,15 +131,15 @@ def words_of(
     row: OutboxRow, views: Mapping[str, IncidentView], *, now: datetime, links: Links
 ) -> Words | None:
     """What `row` says as things are now; None if there is nothing left to say."""
-    if text := row.payload.get("text"):
+    if text := compose_others.dated(row, now).get("text"):
         return Words("Linekeeper", Plain().text(str(text), _TEXT_LIMIT, keep_lines=True))
     parts: list[tuple[IncidentView, str]] = []
     for item in row.payload.get("items", ()):
         view = views.get(item["incident_id"])
         step = str(item["step"])
         taken = view is not None and step == "escalation" and view.acknowledged_at is not None
-        if view is None or taken or (view.resolved_at is not None and step == "escalation"):
-            continue
+        if view is None or taken or (view.resolved_at is not None and step != "resolved"):
+            continue  # only its end is left to say
         calling = compose_others.plain_reminder(view, step, str(item["why"]), now=now)
         parts.append((view, calling))
     if not parts:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -35,6 +35,7 @@ from linekeeper.store.tables import (
     Customer,
     Incident,
     IncidentConnection,
+    Outbox,
 )
 
 CHANNEL = "email"
@@ -92,6 +93,8 @@ class MailSender(Sender):
     async def send(self, row: OutboxRow) -> Result:
         """Compose it and hand it over."""
         assert self._signer is not None
+        if row.payload["do"] == "remind" and await _was_just_written_to(self._store, row):
+            return Ended("superseded", "the customer was written to about it just before")
         letter = await _letter(self._store, row, self._signer, self._public_url, self._apps)
         if letter is None or self._mail is None:
             return Ended("skipped")
@@ -120,6 +123,20 @@ class MailSender(Sender):
                 await _notify(self._store, session, row, text, now)
         for row, why in settlement.dead:
             await _notify(self._store, session, row, f"A mail was not sent: {why}", now)
+
+
+async def _was_just_written_to(store: Store, row: OutboxRow) -> bool:
+    """Whether another mail about the incident went out while this reminder waited to be sent."""
+    about = ":".join([*row.dedupe_key.split(":")[:4], ""])  # as `reconnect.ask.mail` makes them
+    async with store.read() as session:
+        newest = await session.scalar(
+            select(func.max(col(Outbox.settled_at))).where(
+                col(Outbox.lane) == row.lane,
+                col(Outbox.status) == "sent",
+                col(Outbox.dedupe_key).startswith(about, autoescape=True),
+            )
+        )
+    return newest is not None and newest > row.created_at
 
 
 async def _letter(
