@@ -173,7 +173,8 @@ class Attempt:
             status = await _asked(lambda: makini.status(pair.access_token, connection=NEW_LOGIN))
         except (MakiniError, UnknownApp) as error:
             return await self._refused(error, taken=True, kept=kept)
-        may_lag = kept is not None and utcnow() - kept.received_at < KEY_MAY_LAG
+        came_at = kept.received_at if kept is not None else None
+        may_lag = came_at is not None and utcnow() - came_at < KEY_MAY_LAG
         if await self._is_told_by_id(status.id):
             login = Login(pair, status, None)
         else:
@@ -181,7 +182,7 @@ class Attempt:
                 listed = await _asked(
                     lambda: listed_for(self.rt, makini, self.link.app, status.id, since=since)
                 )
-                login = Login(pair, status, listed, may_lag=may_lag)
+                login = Login(pair, status, listed, None, may_lag, came_at)
             except MakiniError as error:
                 login = Login(pair, status, None, error, may_lag)
         return await retrying(

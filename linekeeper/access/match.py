@@ -7,12 +7,16 @@ recognised by id, else by metadata, else by provider, company and e-mail.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Literal
 
 from slugify import slugify
 
 from linekeeper.customers.naming import customer_name, metadata_digest
 from linekeeper.makini import ConnectionStatus, ListedConnection
+
+_LOGGING_IN = timedelta(minutes=5)
+"""Makini may connect so long before the login's answer is here, by a clock of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +70,13 @@ def match(
     known: Sequence[Known],
     *,
     may_lag: bool = False,
+    came_at: datetime | None = None,
 ) -> Match:
     """Return whose login it is. `listed` and `known` are of the same app.
 
     `listed` is None where Makini's list could not be had: then nothing is taken for a successor.
-    While it `may_lag` behind the login, one that merely fits is not taken for the connection.
+    While it `may_lag` behind the login, which came at `came_at`, one that merely fits is not taken
+    for the connection.
     """
     wanted = asked.connection
     if listed is None:
@@ -79,7 +85,7 @@ def match(
         entry, ours = _recognised(wanted, status, listed, known)
     if wanted is not None:
         if ours is not None and ours.id == wanted.id:
-            is_unsure = may_lag and _is_under_new_id(wanted, status, entry)
+            is_unsure = may_lag and _is_under_new_id(wanted, status, entry, came_at)
             return Match("unlisted" if is_unsure else "same", ours, entry)
         is_predecessor = ours is not None and ours.replaced_by == wanted.id  # its old id again
         if is_predecessor or (
@@ -98,12 +104,22 @@ def match(
 
 
 def _is_under_new_id(
-    wanted: Known, status: ConnectionStatus, entry: ListedConnection | None
+    wanted: Known,
+    status: ConnectionStatus,
+    entry: ListedConnection | None,
+    came_at: datetime | None,
 ) -> bool:
-    """Whether the status's id is none that `wanted` is known by, nor one that the list says."""
-    if wanted.makini_id is None or status.id in ("", wanted.makini_id, wanted.makini_key):
+    """Whether the status's id is none that `wanted` is known by, nor one that the list says.
+
+    Where its id was never learned, the list has to say that it was connected by this login.
+    """
+    if status.id in ("", wanted.makini_id, wanted.makini_key):
         return False
-    return entry is None or not _is_called(entry, status.id)
+    if entry is not None and _is_called(entry, status.id):
+        return False
+    if wanted.makini_id is not None or entry is None or came_at is None:
+        return True
+    return entry.connected_at is None or entry.connected_at < came_at - _LOGGING_IN
 
 
 def _recognised(

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -32,6 +33,7 @@ class Login:
     away: MakiniError | None = None
     may_lag: bool = False
     """Whether the list may not show yet what the login made; the pair is kept until it does."""
+    came_at: datetime | None = None
 
 
 async def place(
@@ -50,7 +52,14 @@ async def place(
         customer_id=link.customer_id,
         system=link.system,
     )
-    matched = match(asked, login.status, login.listed, known, may_lag=login.may_lag)
+    matched = match(
+        asked,
+        login.status,
+        login.listed,
+        known,
+        may_lag=login.may_lag,
+        came_at=login.came_at,
+    )
     if matched.kind == "unlisted":
         return matched, None
     owner = await _owner(store, session, link, matched, login.status)

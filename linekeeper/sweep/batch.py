@@ -28,6 +28,7 @@ from linekeeper.makini import CONNECTION_PAUSED, PAUSED, MakiniError
 from linekeeper.runtime import Runtime
 from linekeeper.spending import Purpose, spends_on
 from linekeeper.store.tables import Connection, Watermark
+from linekeeper.store.types import table_of
 from linekeeper.sweep import app as app_health
 from linekeeper.sweep.unknown_there import UnknownThere
 from linekeeper.tokens.caller import Caller
@@ -72,7 +73,7 @@ async def probe_batch(
 @dataclass(frozen=True, slots=True)
 class _Member:
     id: str
-    unnamed_key: str | None
+    is_unnamed: bool
     """Makini's key of it, where what its status calls it isn't known."""
     ref: str
     health: str
@@ -94,8 +95,8 @@ class _Try:
         self._last = last
         self._batch = Batch()
         self._seen: list[tuple[str, Observation]] = []
-        self._named: list[str] = []
-        """Those of which the status gave the key as the id."""
+        self._named: dict[str, str] = {}
+        """What its own status calls a connection whose id was not known, by the connection."""
         self._app_error: MakiniError | None = None
         self._unknown_there = UnknownThere(rt, app)
 
@@ -153,8 +154,8 @@ class _Try:
             return understood
         if seen is None:
             return _by_list_alone(member, at)
-        if seen.called and seen.called == member.unnamed_key:
-            self._named.append(member.id)
+        if seen.called and member.is_unnamed:
+            self._named[member.id] = seen.called
         status = replace(seen, read_at=member.read_at)
         return await self._verified(member, status, caller) or status
 
@@ -189,12 +190,13 @@ class _Try:
         if not self._seen:
             return
         portion, self._seen = self._seen, []
-        named, self._named = self._named, []
+        named, self._named = self._named, {}
         rt, now = self._rt, utcnow()
         policy = (await rt.configuration()).policy
         async with rt.store.write() as session:
             if named:
-                await session.execute(_NAME, {"ids": named})
+                rows = [{"which": each, "called": name} for each, name in sorted(named.items())]
+                await (await session.connection()).execute(_NAME, rows)
             changes = await observe(rt.store, session, portion, policy=policy, now=now)
             if changes:
                 await conclude(rt.store, session, policy=policy, now=now)
@@ -236,13 +238,12 @@ _UNFINISHED = (
 )
 
 _NAME = (
-    update(Connection)
-    .where(col(Connection.id).in_(bindparam("ids", expanding=True)))
-    .where(col(Connection.makini_id).is_(None))
-    .values(makini_id=col(Connection.makini_key))
-    .execution_options(synchronize_session=False)
+    update(table_of(Connection))
+    .where(table_of(Connection).c.id == bindparam("which"))
+    .where(table_of(Connection).c.makini_id.is_(None))
+    .values(makini_id=bindparam("called"))
 )
-"""That the list's key is the status's id isn't public: a login is recognised by it later."""
+"""What its own status calls it, which need not be the list's key: a login is recognised by it."""
 
 _POLLED = (
     select(col(Watermark.connection_id), func.max(col(Watermark.polled_at)))
@@ -266,7 +267,7 @@ async def _unfinished(
     return [
         _Member(
             id=identifier,
-            unnamed_key=key if makini_id is None else None,
+            is_unnamed=makini_id is None,
             ref=app.ref_of(key, makini_id),
             health=health,
             health_since=health_since,

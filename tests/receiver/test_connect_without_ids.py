@@ -136,6 +136,18 @@ async def logged_in_anew(house: House) -> tuple[Connection, fleet.Connection]:
     return connection, successor
 
 
+async def test_a_connections_own_status_tells_its_id_before_anybody_logs_in(house: House) -> None:
+    """So that the first login that is lost is recognised by it."""
+    connections = await house.connections()
+    for connection in connections:
+        assert connection.makini_id == at_makini(house, connection) != connection.makini_key
+    await house.lose_login(connections[0])
+    _, successor = unlisted_successor(house, connections[0])
+    _, path = await link_for(house, connections[0])
+    assert (await through(house, path, successor.key)).status_code == 502
+    assert await house.rows(PendingLogin)
+
+
 async def test_a_successor_whose_key_the_list_does_not_show_yet_is_waited_for(
     house: House,
 ) -> None:

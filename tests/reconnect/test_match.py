@@ -1,6 +1,7 @@
 """Whose login a customer came back with: by id, else by what is known of its system."""
 
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
@@ -97,6 +98,26 @@ def test_where_the_list_says_no_id_the_one_entry_that_fits_is_it(
 ) -> None:
     found = match(asked(ours), status("i"), listed, [ours, *known])
     assert (found.kind, found.listed and found.listed.key) == (kind, key)
+
+
+NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("connected_at", "kind"),
+    [
+        (None, "unlisted"),
+        (NOW - timedelta(days=90), "unlisted"),  # it is not what this login connected
+        (NOW - timedelta(seconds=20), "same"),
+    ],
+)
+def test_where_its_id_was_never_learned_the_list_has_to_say_that_this_login_connected_it(
+    connected_at: datetime | None, kind: str
+) -> None:
+    listed = [replace(UNSAID, connected_at=connected_at)]
+    for may_lag in (True, False):
+        found = match(asked(ACME), status("i"), listed, [ACME], may_lag=may_lag, came_at=NOW)
+        assert found.kind == (kind if may_lag else "same")
 
 
 def test_one_that_ended_under_the_id_does_not_hide_the_one_that_is_listed() -> None:
