@@ -1,8 +1,7 @@
 """Other messages than an incident's own: one about several, a reminder, an escalation. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 
 from slack_sdk.models.blocks import Block, ContextBlock, HeaderBlock, SectionBlock
 
@@ -19,7 +18,6 @@ from linekeeper.notify.compose import (
 )
 from linekeeper.notify.routing import OVER
 from linekeeper.notify.view import IncidentView, Links
-from linekeeper.outbox.sender import OutboxRow
 from linekeeper.text import Mrkdwn, Pen, Plain, duration, shown, width
 
 _SHOWN = 60
@@ -93,17 +91,6 @@ def _line(view: IncidentView, pen: Pen, links: Links) -> str:
             parts.append(pen.link(form, "Acknowledge"))
     line = " · ".join(parts)
     return line if width(line) <= SECTION_LIMIT else " · ".join(parts[:2])
-
-
-def dated(row: OutboxRow, now: datetime) -> Mapping[str, Any]:
-    """What `row` asks for; a text that is said late begins with when it was due."""
-    if not row.is_late(now):
-        return row.payload
-    when = f"{row.due_since:%d %b %H:%M} UTC, sent late: "
-    return {
-        name: f"{when}{value}" if name in ("text", "mrkdwn") else value
-        for name, value in row.payload.items()
-    }
 
 
 def reminder(view: IncidentView, step: str, why: str, *, now: datetime) -> Rendered:

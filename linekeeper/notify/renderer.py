@@ -58,7 +58,7 @@ class Renderer:
         asked for anything: there may be nothing to say beside another message.
         """
         is_said = True
-        match payload := compose_others.dated(row, self._clock()):
+        match payload := row.dated(self._clock()):
             case {"do": "say"}:
                 await self._say_text(row, payload)
             case {"do": "fold", "fold": str(key)}:
@@ -322,7 +322,7 @@ class Renderer:
 
 def said(row: OutboxRow, view: IncidentView | None, *, now: datetime, links: Links) -> str:
     """What `row` says, as plain text. Raises `InvalidMessage`."""
-    match compose_others.dated(row, now):
+    match row.dated(now):
         case {"do": "say", "text": str(text)}:
             return text
         case {"do": "show"}:

@@ -55,6 +55,16 @@ class OutboxRow:
         """Whether it is sent so long after it was due that it would read as if it were new."""
         return now - self.due_since > LATE
 
+    def dated(self, now: datetime) -> Mapping[str, Any]:
+        """What it asks for; a text that is said late begins with when it was due."""
+        if not self.is_late(now):
+            return self.payload
+        when = f"{self.due_since:%d %b %H:%M} UTC, sent late: "
+        return {
+            name: f"{when}{value}" if name in ("text", "mrkdwn") else value
+            for name, value in self.payload.items()
+        }
+
     def ages_since(self, in_trouble_since: datetime) -> datetime:
         """From when its age counts, by which it is given up.
 

@@ -131,7 +131,7 @@ def words_of(
     row: OutboxRow, views: Mapping[str, IncidentView], *, now: datetime, links: Links
 ) -> Words | None:
     """What `row` says as things are now; None if there is nothing left to say."""
-    if text := compose_others.dated(row, now).get("text"):
+    if text := row.dated(now).get("text"):
         return Words("Linekeeper", Plain().text(str(text), _TEXT_LIMIT, keep_lines=True))
     parts: list[tuple[IncidentView, str]] = []
     for item in row.payload.get("items", ()):
