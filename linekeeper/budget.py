@@ -26,13 +26,19 @@ from linekeeper.makini.budget import (
     penalise,
     yield_calls,
 )
-from linekeeper.spending import Purpose, add_calls, purpose_now
+from linekeeper.spending import Purpose, add_calls, calls_to_come, purpose_now
 from linekeeper.store import Store
 from linekeeper.store.engine import insert_ignore
 from linekeeper.store.tables import AppState, CallPause
 from linekeeper.store.types import UtcDateTime, table_of
 
 _Result = TypeVar("_Result")
+AHEAD_SHARE = 0.02
+AHEAD_SECONDS = 1.0
+"""Who makes many calls is granted up to this share of a minute's at once; what it doesn't make
+within these seconds is lost."""
+GATHER_SECONDS = 0.5
+"""While nothing is left, what comes in this time is granted together to whoever makes many."""
 COUNT_SECONDS = 5.0
 """What was called is written down this often, beside a grant."""
 
@@ -66,6 +72,9 @@ class DatabaseBudget:
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._waiting: defaultdict[str, int] = defaultdict(int)
         self._granted: defaultdict[str, int] = defaultdict(int)
+        self._ahead: defaultdict[str, int] = defaultdict(int)
+        """How many of them are for calls that nobody waits for yet."""
+        self._ahead_until: defaultdict[str, float] = defaultdict(float)
         self._pauses: dict[str, dict[str, float]] = {}
         """Until when, by app and connection, (this process's steady clock) it may not be called;
         as of the last grant."""
@@ -84,13 +93,12 @@ class DatabaseBudget:
             self._waiting[app] += 1
             try:
                 async with self._locks[app]:
+                    if self._ahead[app] and monotonic() > self._ahead_until[app]:
+                        self._ahead[app] = 0  # whoever was to use it did not
+                        self._granted[app] = min(self._granted[app], self._waiting[app])
                     while not self._granted[app]:
                         await asyncio.sleep(0)  # who asks at the same moment is served with it
-                        want = self._waiting[app] - self._granted[app]
-                        granted, wait = await self._grant(app, per_minute, want)
-                        self._granted[app] += granted
-                        if not self._granted[app]:
-                            await asyncio.sleep(min(wait, 5.0))
+                        await self._fetch(app, per_minute)
                     if self._pause(app, connection) <= 0:
                         self._granted[app] -= 1
                         self._calls[app][self._purpose()] += 1
@@ -98,7 +106,20 @@ class DatabaseBudget:
             finally:
                 self._waiting[app] -= 1
                 # What was granted to a connection that is paused is for those who wait, or lost.
-                self._granted[app] = min(self._granted[app], self._waiting[app])
+                room = self._waiting[app] + self._ahead[app]
+                self._granted[app] = min(self._granted[app], room)
+
+    async def _fetch(self, app: str, per_minute: int) -> None:
+        """Have some calls granted: those that are waited for, and of many some that come next."""
+        want = self._waiting[app] - self._granted[app]
+        many = min(calls_to_come(), int(per_minute * AHEAD_SHARE))
+        granted, wait = await self._grant(app, per_minute, want + many)
+        self._granted[app] += granted
+        self._ahead[app] = max(granted - want, 0)
+        self._ahead_until[app] = monotonic() + AHEAD_SECONDS
+        if not self._granted[app]:
+            least = GATHER_SECONDS if many else 0.0
+            await asyncio.sleep(min(max(wait, least), 5.0))
 
     async def penalise(
         self,

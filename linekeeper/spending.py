@@ -1,7 +1,8 @@
 """Who spends how much of the calls that Makini allows: by app, purpose and hour."""
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -40,6 +41,24 @@ class Purpose(StrEnum):
 
 
 _purpose: ContextVar[Purpose] = ContextVar("purpose", default=Purpose.other)
+
+
+_more: ContextVar[int] = ContextVar("more", default=0)
+
+
+@contextmanager
+def many_calls(count: int) -> Iterator[None]:
+    """What runs within, and every task that it starts, makes about `count` calls to Makini."""
+    before = _more.set(count)
+    try:
+        yield
+    finally:
+        _more.reset(before)
+
+
+def calls_to_come() -> int:
+    """How many calls the present task is about to make, where they are many."""
+    return _more.get()
 
 
 def purpose_now() -> Purpose:

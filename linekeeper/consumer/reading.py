@@ -20,7 +20,7 @@ from linekeeper.inbox.routing import Target
 from linekeeper.makini import ErrorKind, MakiniClient, MakiniError
 from linekeeper.reconcile.identity import record_key
 from linekeeper.runtime import Runtime
-from linekeeper.spending import Purpose, spends_on
+from linekeeper.spending import Purpose, many_calls, spends_on
 from linekeeper.store.keys import has_surrogate, stored_key
 from linekeeper.store.trouble import is_of_database
 from linekeeper.tokens.stored import Token
@@ -171,9 +171,10 @@ class _Reading:
         for stored in left:
             await self._read_one(token, stored)
             break
-        workers = [
-            asyncio.create_task(read_on()) for _ in range(min(SIDE_BY_SIDE, len(self._left)))
-        ]
+        with many_calls(len(self._left)):
+            workers = [
+                asyncio.create_task(read_on()) for _ in range(min(SIDE_BY_SIDE, len(self._left)))
+            ]
         if not workers:
             return
         try:
