@@ -170,8 +170,7 @@ async def kept_logins(
     """The newest kept login of each of these connections; those without one are left out."""
     logins: dict[str, KeptLogin] = {}
     for ids in chunked(sorted(set(connection_ids)), _AT_ONCE):
-        is_of_these = col(ConnectLink.connection_id).in_(ids)
-        for connection_id, at, outcome in await session.execute(_KEPT.where(is_of_these)):
+        for connection_id, at, outcome in await session.execute(_KEPT_OF, {"ids": ids}):
             logins[connection_id] = KeptLogin(at, outcome == "system_away")
     return logins
 
@@ -200,3 +199,4 @@ _KEPT = (
     .join(ConnectLink, col(ConnectLink.id) == col(PendingLogin.link_id))
     .order_by(col(PendingLogin.received_at), col(PendingLogin.id))
 )
+_KEPT_OF = _KEPT.where(col(ConnectLink.connection_id).in_(bindparam("ids", expanding=True)))

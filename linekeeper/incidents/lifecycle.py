@@ -74,6 +74,7 @@ async def find_open(session: AsyncSession, cause: str) -> str | None:
 
 
 _INCIDENT, _MEMBER = table_of(Incident), table_of(IncidentConnection)
+_OPEN_NEW = insert(_INCIDENT)
 _OPEN_OF = select(_INCIDENT.c.id).where(
     _INCIDENT.c.cause == bindparam("cause"), _INCIDENT.c.resolved_at.is_(None)
 )
@@ -86,26 +87,25 @@ async def open_new(
     if await find_open(session, opening.cause) is not None:
         return None
     identifier = new_id()
-    session.add(
-        Incident(
-            id=identifier,
-            topic=opening.topic,
-            kind=opening.kind,
-            scope=opening.scope,
-            cause=opening.cause,
-            app=opening.app,
-            provider=opening.provider,
-            title=opening.title,
-            summary=opening.summary,
-            figure=opening.figure,
-            code=opening.code,
-            message=opening.message,
-            request_id=opening.request_id,
-            detail=dict(opening.detail),
-            opened_at=now,
-        )
+    incident = Incident(
+        id=identifier,
+        topic=opening.topic,
+        kind=opening.kind,
+        scope=opening.scope,
+        cause=opening.cause,
+        app=opening.app,
+        provider=opening.provider,
+        title=opening.title,
+        summary=opening.summary,
+        figure=opening.figure,
+        code=opening.code,
+        message=opening.message,
+        request_id=opening.request_id,
+        detail=dict(opening.detail),
+        opened_at=now,
     )
-    await session.flush()
+    await session.flush()  # its members may be the caller's, and not written yet
+    await session.execute(_OPEN_NEW, incident.model_dump())
     await join(store, session, identifier, opening.topic, opening.members, now=now)
     return identifier
 

@@ -273,20 +273,22 @@ def _of_incident(incident: IncidentRow, reason: Reason) -> News:
     )
 
 
+_EVIDENCE = (
+    select(col(Transition.connection_id), col(Transition.after), col(Transition.evidence))
+    .where(
+        col(Transition.connection_id).in_(bindparam("ids", expanding=True)),
+        col(Transition.axis) == "health",
+    )
+    .order_by(col(Transition.at), col(Transition.id))
+)
+
+
 async def _with_evidence(session: AsyncSession, news: list[News]) -> list[News]:
     """Each with what the transition that led there says."""
     ids = [item.connection_id for item in news if item.connection_id]
     said: dict[tuple[str, str], str] = {}
     for chunk in chunked(ids, 5_000):
-        rows = await session.execute(
-            select(col(Transition.connection_id), col(Transition.after), col(Transition.evidence))
-            .where(
-                col(Transition.connection_id).in_(chunk),
-                col(Transition.axis) == "health",
-            )
-            .order_by(col(Transition.at), col(Transition.id))
-        )
-        for identifier, after, evidence in rows:
+        for identifier, after, evidence in await session.execute(_EVIDENCE, {"ids": chunk}):
             said[identifier, after] = _said(evidence)
     return [
         replace(item, evidence=said.get((item.connection_id or "", item.kind), "")) for item in news

@@ -85,6 +85,11 @@ class LeanSession(AsyncSession):
         assert reached is not None
         return AsyncConnection._retrieve_proxy_for_target(reached)
 
+    async def flush(self, objects: Any = None) -> None:
+        """Write the objects that are new or were changed, if there are any."""
+        if self._made is not None:
+            await super().flush(objects)
+
     async def commit(self) -> None:
         """Commit what was done, if anything was."""
         self._runs_here = False
