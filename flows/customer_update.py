@@ -10,7 +10,7 @@ from pydantic import Field
 from flows.form import form
 from linekeeper.clock import utcnow
 from linekeeper.customer_page.links import NotMailed, mail_link, read_seen, revoke_link
-from linekeeper.customers.change import BadChange, Change, change_customer
+from linekeeper.customers.change import BadChange, CustomerChange, change_customer
 from linekeeper.customers.find import NotFound
 from linekeeper.runtime import Runtime
 from tasks.run import open_runtime, refused, rename
@@ -105,7 +105,7 @@ async def customer_update(
     own page needs no login and works until it is revoked, so that it is a secret, and Prefect
     keeps what it is given in plain text: neither the run nor an artifact has it.
     """
-    change = Change(
+    change = CustomerChange(
         contacts=contacts,
         remove_contacts=remove_contacts,
         time_zone=time_zone,

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from flows.form import form
 from linekeeper.clock import utcnow
-from linekeeper.implementation.answer import Answer, Asked, NoSuchGate, answer, ask
+from linekeeper.implementation.answer import Asked, GateAnswer, NoSuchGate, answer, ask
 from linekeeper.implementation.news import run_name
 from linekeeper.people import person
 from linekeeper.preflight.handover import escape
@@ -83,7 +83,7 @@ async def gate(
             taken = await answer(
                 rt.store,
                 gate,
-                Answer(given.outcome, given.evidence, given.note, given.whose_turn, given.by),
+                GateAnswer(given.outcome, given.evidence, given.note, given.whose_turn, given.by),
                 number=number,
                 run_id=run_id,
                 now=utcnow(),

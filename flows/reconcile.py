@@ -14,7 +14,7 @@ from linekeeper.clock import utcnow
 from linekeeper.customers.find import NotFound, find_connection
 from linekeeper.incidents.news import since
 from linekeeper.incidents.windows import in_window
-from linekeeper.reconcile.due import PASSES, Order, Pass, due_in, unbearable
+from linekeeper.reconcile.due import PASSES, Pass, PollOrder, due_in, unbearable
 from linekeeper.reconcile.named import (
     UnknownEntity,
     find_connections,
@@ -141,11 +141,11 @@ class Reading:
             "everything": connections is not None or by_hand(),
             "shard": shard,
         }
-        self._order: Order | None = None
-        self._planned: State[Order] | None = None
+        self._order: PollOrder | None = None
+        self._planned: State[PollOrder] | None = None
         self._read: list[State[Run]] = []
 
-    async def order(self) -> Order:
+    async def order(self) -> PollOrder:
         """What is to be read; planned once, when it is first asked for."""
         if self._order is None:
             self._order, self._planned = await follow(plan, **self._wish)

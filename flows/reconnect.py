@@ -22,7 +22,7 @@ from linekeeper.reconnect.case import Case, load_case
 from linekeeper.reconnect.check import check_and_advance
 from linekeeper.reconnect.graph import LOGIN
 from linekeeper.reconnect.process import (
-    Answer,
+    FormAnswer,
     Next,
     NoCase,
     Replaced,
@@ -141,7 +141,7 @@ async def _wait(rt: Runtime, incident_id: str, run_id: str) -> tuple[Next, State
             timeout=WAITS_SECONDS,
             key=f"waiting-{number}",
         )
-        answer = Answer(given.by, given.note, given.snooze, given.give_up)
+        answer = FormAnswer(given.by, given.note, given.snooze, given.give_up)
         await take_answer(rt, incident_id, number, answer, now=utcnow())
     raise AssertionError("unreachable")
 

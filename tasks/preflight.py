@@ -9,7 +9,7 @@ from linekeeper.clock import utcnow
 from linekeeper.preflight import evidence
 from linekeeper.preflight.evidence import Source
 from linekeeper.preflight.handover import escape
-from linekeeper.preflight.order import MAX_TARGETS, Order, take_order
+from linekeeper.preflight.order import MAX_TARGETS, PreflightOrder, take_order
 from linekeeper.preflight.run import Report, as_text, preflight
 from linekeeper.preflight.verdict import NOT_PROVEN, PROVES
 from tasks.report import put_artifact
@@ -23,7 +23,7 @@ PREFLIGHT = "preflight"
     name="check",
     task_run_name="check from {order.vantage}",
 )
-async def check(order: Order) -> Report:
+async def check(order: PreflightOrder) -> Report:
     """Look at every target; a host that hangs costs its time-outs and no more."""
     report = await preflight(order, utcnow)
     get_run_logger().info("%s", as_text(report))
@@ -44,7 +44,7 @@ def worker_name() -> str:
 
 
 @task(name="plan-preflight", task_run_name="plan")
-async def proven_orders(timeout: float) -> list[Order]:
+async def proven_orders(timeout: float) -> list[PreflightOrder]:
     """What was proven from here, as orders to check it again: one for each vantage."""
     async with runtime().store.read() as session:
         proven = await evidence.proven(session, worker_name())

@@ -8,9 +8,9 @@ from prefect.tasks import exponential_backoff
 
 from linekeeper.cli.links import find_links
 from linekeeper.clock import monotonic, utcnow
-from linekeeper.reconcile.due import PASSES, Order, Pass, due_in
+from linekeeper.reconcile.due import PASSES, Pass, PollOrder, due_in
 from linekeeper.reconcile.match_decisions import waiting_at
-from linekeeper.reconcile.measure import Verdict
+from linekeeper.reconcile.measure import TrustVerdict
 from linekeeper.reconcile.purge import purge
 from linekeeper.reconcile.run import conclude, make_order
 from linekeeper.reconcile.service import Run, read_pass
@@ -33,7 +33,7 @@ async def plan(
     full: bool,
     everything: bool,
     shard: str | None,
-) -> Order:
+) -> PollOrder:
     """What this run reads; the log says how much of each app is due in each pass."""
     rt, log = runtime(), get_run_logger()
     order = await make_order(
@@ -59,7 +59,7 @@ async def plan(
     retry_delay_seconds=exponential_backoff(backoff_factor=5),
     retry_jitter_factor=0.5,
 )
-async def read_changes(app: str, which: Pass, order: Order) -> Run:
+async def read_changes(app: str, which: Pass, order: PollOrder) -> Run:
     """Read what is due of `app` in this pass, with every other worker that does so.
 
     A connection that can't be read is in the result. What raises is ours (the database went away):
@@ -109,7 +109,7 @@ async def _say_progress(app: str, which: str, run: Run) -> None:
     retries=3,
     retry_delay_seconds=exponential_backoff(backoff_factor=5),
 )
-async def measure_webhooks(order: Order, run: Run) -> list[Verdict]:
+async def measure_webhooks(order: PollOrder, run: Run) -> list[TrustVerdict]:
     """How each connection's webhooks are trusted after this run; what turned bad is in the outbox.
 
     Incidents of webhooks that never come are opened and resolved here.

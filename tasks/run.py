@@ -26,7 +26,7 @@ from linekeeper.cli.waiting_tags import without_waiting
 from linekeeper.notify.view import CONNECTIONS, Links
 from linekeeper.refusal import Refusal
 from linekeeper.runtime import Runtime
-from linekeeper.store.leases import Held, LeaseLost, holding, is_held, next_owner
+from linekeeper.store.leases import HeldLease, LeaseLost, holding, is_held, next_owner
 from linekeeper.watch.queries import done, note_ended
 
 F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
@@ -222,13 +222,13 @@ _KEPT = "Nothing is lost: what it had done by then is kept."
 
 
 @asynccontextmanager
-async def only_one(name: str) -> AsyncIterator[Held | None]:
+async def only_one(name: str) -> AsyncIterator[HeldLease | None]:
     """Hold the lease `name`: a run started by hand waits for it, a scheduled one gets None.
 
     A run that waits says so in its log and its name. One that loses the lease raises `TakenOver`.
     """
     opened = runtime()
-    mine: Held | None = None
+    mine: HeldLease | None = None
     context = FlowRunContext.get()
     run_id = str(context.flow_run.id) if context and context.flow_run else ""
     owner = f"{opened.owner}{_RUN}{run_id}"
@@ -255,7 +255,7 @@ _RUN = " · run "
 """Between the process and the run in the owner of a lease."""
 
 
-async def _taken_by(opened: Runtime, mine: Held) -> str | None:
+async def _taken_by(opened: Runtime, mine: HeldLease) -> str | None:
     """Who has, or had, the lease after us, in words."""
     owner = await next_owner(opened.store, mine)
     if owner is None:

@@ -15,8 +15,8 @@ from linekeeper.canary.probe import (
     ASK_EVERY_SECONDS,
     TIMEOUT_SECONDS,
     BadOrder,
+    CanaryOrder,
     Fault,
-    Order,
     is_done,
     send,
 )
@@ -94,7 +94,7 @@ async def _fly(rt: Runtime, app: AppConfig, *, wait: float, again: float) -> Fin
     )
 
 
-async def _follow(rt: Runtime, order: Order, app: AppConfig) -> None:
+async def _follow(rt: Runtime, order: CanaryOrder, app: AppConfig) -> None:
     """Send one and wait until it is processed and handed on. Raises `Fault`."""
     identifier = await asyncio.to_thread(send, order)
     until = monotonic() + order.wait

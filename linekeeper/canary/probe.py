@@ -89,7 +89,7 @@ class Place(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class CanaryOrder:
     """Where to send the canary, signed with what, and how long to wait for what comes of it."""
 
     place: Place
@@ -104,7 +104,7 @@ class Order:
     echo: bool
 
 
-class Answer(NamedTuple):
+class HttpAnswer(NamedTuple):
     """An HTTP answer; `said` is its JSON where that is an object."""
 
     status: int
@@ -142,7 +142,7 @@ def take_order(
     key: str = "",
     api_url: str | None = None,
     echo: bool = False,
-) -> Order:
+) -> CanaryOrder:
     """The order that was given. Raises `BadOrder`."""
     place, path = _place(url)
     if _WEBHOOKS in f"{path}/":
@@ -172,7 +172,7 @@ def take_order(
             tls = ssl.create_default_context(cafile=ca_file)
         except OSError as error:
             raise BadOrder(f"{ca_file} can't be used as a certificate authority: {error}") from None
-    return Order(place, path, secret, scheme, timeout, tls, api, key, wait, echo)
+    return CanaryOrder(place, path, secret, scheme, timeout, tls, api, key, wait, echo)
 
 
 def _place(url: str) -> tuple[Place, str]:
@@ -193,7 +193,7 @@ def _api_place(url: str) -> Place:
     return place._replace(prefix=path)
 
 
-def fly(order: Order) -> Report:
+def fly(order: CanaryOrder) -> Report:
     """Send one canary, and wait for what comes of it if that was ordered. Never raises."""
     identifier = None
     seen: Mapping[str, Any] | None = None
@@ -212,7 +212,7 @@ def fly(order: Order) -> Report:
         return Report(False, str(fault), fault.what, identifier, seen)
 
 
-def send(order: Order) -> str:
+def send(order: CanaryOrder) -> str:
     """Post the canary; the id of the stored event. Raises `Fault`."""
     identity = f"canary-{uuid.uuid4()}"
     sent_at = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
@@ -229,7 +229,7 @@ def send(order: Order) -> str:
     raise _refusal(order, answer)
 
 
-def _signed(order: Order, identity: str, body: bytes) -> dict[str, str]:
+def _signed(order: CanaryOrder, identity: str, body: bytes) -> dict[str, str]:
     if order.scheme == "makini":
         key = order.secret.encode("utf-8", "surrogatepass")
         return {"x-webhook-signature": hmac.new(key, body, hashlib.sha256).hexdigest()}
@@ -304,7 +304,7 @@ _REFUSALS: Mapping[str, tuple[What, str]] = {
 """What Linekeeper itself answers, by the word in it."""
 
 
-def _refusal(order: Order, answer: Answer) -> Fault:
+def _refusal(order: CanaryOrder, answer: HttpAnswer) -> Fault:
     """Why the canary was not stored."""
     known = _REFUSALS.get(answer.error)
     if known is None:
@@ -314,7 +314,7 @@ def _refusal(order: Order, answer: Answer) -> Fault:
     return Fault(what, text.format(answer=said, path=order.path, scheme=order.scheme))
 
 
-def _of_somebody_else(place: Place, answer: Answer) -> Fault:
+def _of_somebody_else(place: Place, answer: HttpAnswer) -> Fault:
     status = answer.status
     if 300 <= status < 400:
         return Fault(
@@ -341,7 +341,7 @@ def _of_somebody_else(place: Place, answer: Answer) -> Fault:
     )
 
 
-def _ask_about(order: Order, identifier: str) -> Mapping[str, Any]:
+def _ask_about(order: CanaryOrder, identifier: str) -> Mapping[str, Any]:
     """What Linekeeper knows of the canary. Raises `Fault`."""
     path = f"{order.api.prefix}/api/canary/{identifier}"
     headers = {"authorization": f"Bearer {order.key}"}
@@ -367,7 +367,7 @@ def _ask_about(order: Order, identifier: str) -> Mapping[str, Any]:
     )
 
 
-def is_done(seen: Mapping[str, Any], order: Order, *, is_last: bool) -> bool:
+def is_done(seen: Mapping[str, Any], order: CanaryOrder, *, is_last: bool) -> bool:
     """Whether all that is waited for has come. Raises `Fault` for what never will, or in time."""
     forward, error = seen.get("forward"), seen.get("forward_error")
     status = seen.get("status")
@@ -415,7 +415,7 @@ def _refused_by_product(error: object) -> str:
     )
 
 
-def _good(seen: Mapping[str, Any], order: Order) -> str:
+def _good(seen: Mapping[str, Any], order: CanaryOrder) -> str:
     end = "processed"
     if seen.get("forward") == "sent":
         end = "processed and taken by the product"
@@ -426,12 +426,12 @@ def _good(seen: Mapping[str, Any], order: Order) -> str:
 
 def _exchange(
     place: Place,
-    order: Order,
+    order: CanaryOrder,
     request: tuple[str, str],
     *,
     headers: Mapping[str, str],
     body: bytes | None = None,
-) -> Answer:
+) -> HttpAnswer:
     """One request on a connection of its own. Raises `Fault` where there is no HTTP answer."""
     connected = _connect(place, order.timeout)
     client = http.client.HTTPSConnection if place.is_tls else http.client.HTTPConnection
@@ -457,7 +457,7 @@ def _exchange(
     finally:
         connection.close()
         connected.close()
-    return Answer(answer.status, _object(content), answer.headers.get("location", "")[:200])
+    return HttpAnswer(answer.status, _object(content), answer.headers.get("location", "")[:200])
 
 
 def _connect(place: Place, timeout: float) -> socket.socket:
@@ -498,7 +498,7 @@ def _connect(place: Place, timeout: float) -> socket.socket:
     )
 
 
-def _secure(connected: socket.socket, place: Place, order: Order) -> socket.socket:
+def _secure(connected: socket.socket, place: Place, order: CanaryOrder) -> socket.socket:
     if not place.is_tls or order.tls is None:
         return connected
     try:

@@ -14,7 +14,7 @@ import typer
 from linekeeper.cli.errors import UserError
 from linekeeper.cli.guards import require_free_port
 from linekeeper.cli.parts import require_sandbox
-from linekeeper.verify_account.question import Answer, Verdict
+from linekeeper.verify_account.question import AccountAnswer, Confirmation
 from linekeeper.verify_account.recording import Exchange, of, read_recording
 from linekeeper.verify_account.service import answer_all
 
@@ -148,11 +148,13 @@ def settings_of(file: Path) -> dict[str, Any]:
         raise UserError(f"{file} is no recording of verify-account: nothing in it can be read")
     answers = {answer.question: answer for answer in answer_all(exchanges)}
     otherwise = {
-        name: answer for name, answer in answers.items() if answer.verdict is Verdict.seen_otherwise
+        name: answer
+        for name, answer in answers.items()
+        if answer.verdict is Confirmation.seen_otherwise
     }
     quirks = {_QUIRKS[name] for name in otherwise if name in _QUIRKS}
     quirks |= set(_of_listings(otherwise, exchanges))
-    if answers["list-links"].verdict is Verdict.seen_so:
+    if answers["list-links"].verdict is Confirmation.seen_so:
         quirks.add("links-whole")
     options: dict[str, Any] = {"quirks": frozenset(quirks)}
     if "list-paging" in otherwise and _has_cursors(exchanges):
@@ -172,7 +174,9 @@ def settings_of(file: Path) -> dict[str, Any]:
     return options
 
 
-def _of_listings(otherwise: Mapping[str, Answer], exchanges: "Sequence[Exchange]") -> list[str]:
+def _of_listings(
+    otherwise: Mapping[str, AccountAnswer], exchanges: "Sequence[Exchange]"
+) -> list[str]:
     """Quirks that one question alone doesn't tell apart."""
     quirks = []
     if "list-total" in otherwise:
@@ -192,5 +196,5 @@ def _has_cursors(exchanges: "Sequence[Exchange]") -> bool:
     return any(body.get("next_cursor") or body.get("nextCursor") for body in bodies)
 
 
-def _advised(answer: Answer, setting: str) -> str:
+def _advised(answer: AccountAnswer, setting: str) -> str:
     return str(dict(answer.settings).get(setting, ""))

@@ -14,7 +14,7 @@ from linekeeper.config import AppConfig
 from linekeeper.consumer.events import NotConfigured
 from linekeeper.inbox.claim import Event, Settled
 from linekeeper.inbox.plan import Plan, Wanted, plan, understand
-from linekeeper.inbox.routing import Target, connections_of, owners_of
+from linekeeper.inbox.routing import EventTarget, connections_of, owners_of
 from linekeeper.runtime import Runtime
 from linekeeper.store import KeyProblem, Store
 from linekeeper.store.connection_settings import configured, load_settings
@@ -30,7 +30,7 @@ class Planned(NamedTuple):
     plan: Plan
     apps: Mapping[str, AppConfig]
     """The app of each connection, as that was configured."""
-    targets: Mapping[str, Target]
+    targets: Mapping[str, EventTarget]
     tokens: Mapping[str, Token]
 
 
@@ -87,7 +87,7 @@ async def _plan(
             settled = wanted._replace(connection_id=known.id if known else None)
             planned.append(Planned(event, Plan(settled), {}, {}, {}))
             continue
-        owners: dict[str, Sequence[Target]] = {}
+        owners: dict[str, Sequence[EventTarget]] = {}
         for key in wanted.keys:
             if event.connection_ref is None:
                 owners[key] = by_key.get((event.app, wanted.entity, key), ())

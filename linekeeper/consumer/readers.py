@@ -12,7 +12,7 @@ from linekeeper.clock import monotonic, utcnow
 from linekeeper.config import AppConfig
 from linekeeper.consumer.reading import OutOfTime, Records, Refused, read_records
 from linekeeper.inbox.plan import Ask
-from linekeeper.inbox.routing import Target
+from linekeeper.inbox.routing import EventTarget
 from linekeeper.makini import ErrorKind, MakiniError
 from linekeeper.reconcile.identity import record_key
 from linekeeper.runtime import Runtime
@@ -34,7 +34,7 @@ class Batch:
 
     __slots__ = ("answer", "app", "ask", "changed", "is_stored", "keys", "target", "token", "until")
 
-    def __init__(self, ask: Ask, app: AppConfig, target: Target, token: Token) -> None:
+    def __init__(self, ask: Ask, app: AppConfig, target: EventTarget, token: Token) -> None:
         self.ask = ask
         self.app = app
         self.target = target
@@ -76,7 +76,7 @@ class Readers:
         keys: Sequence[str],
         *,
         app: AppConfig,
-        target: Target,
+        target: EventTarget,
         token: Token,
         until: float,
         is_suspect: bool,

@@ -16,7 +16,7 @@ from linekeeper.config import AppConfig
 from linekeeper.health.evidence import Observation
 from linekeeper.health.probe import refused_token, understand_error
 from linekeeper.health.scope import DataCaller
-from linekeeper.inbox.routing import Target
+from linekeeper.inbox.routing import EventTarget
 from linekeeper.makini import ErrorKind, MakiniClient, MakiniError
 from linekeeper.reconcile.identity import record_key
 from linekeeper.runtime import Runtime
@@ -64,7 +64,7 @@ class Refused(Exception):
 async def read_records(
     rt: Runtime,
     app: AppConfig,
-    target: Target,
+    target: EventTarget,
     token: Token,
     *,
     entity: str,

@@ -19,7 +19,7 @@ from linekeeper.consumer.events import Trouble, apply, failed, in_transaction, n
 from linekeeper.consumer.planning import Planned, plan_events
 from linekeeper.consumer.readers import Batch, Readers
 from linekeeper.consumer.reading import OutOfTime
-from linekeeper.consumer.storing import Held, Storing, halves_of, is_final, portions_of
+from linekeeper.consumer.storing import HeldEvent, Storing, halves_of, is_final, portions_of
 from linekeeper.groups import task_group
 from linekeeper.inbox.claim import Claimed, Event, Settled, claim_events
 from linekeeper.inbox.plan import Ask, Plan
@@ -66,7 +66,7 @@ class RecordEvents:
         self._rt = rt
         self._claim = Claimed(new_token(rt.owner), RANK, utcnow(), ())
         self._readers = Readers(rt)
-        self._held: dict[str, deque[Held]] = {}
+        self._held: dict[str, deque[HeldEvent]] = {}
         """What is held, by ordering key and in order."""
         self._waiting: dict[Batch, set[str]] = {}
         """The ordering keys with an event that waits for the batch."""
@@ -201,7 +201,7 @@ class RecordEvents:
         """Ask for what the event names, and remember that it waits for it."""
         event = event._replace(body=None)  # planned: it is needed no more, and may be large
         if planned is None:
-            held = Held(event, Plan(Settled("dead")), {}, since, failure)
+            held = HeldEvent(event, Plan(Settled("dead")), {}, since, failure)
         else:
             batches: dict[Ask, Batch] = {}
             for ask, keys in planned.plan.reads.items():
@@ -217,7 +217,7 @@ class RecordEvents:
                 )
                 batches[ask] = batch
                 self._waiting.setdefault(batch, set()).add(event.lane)
-            held = Held(event, planned.plan, batches, since)
+            held = HeldEvent(event, planned.plan, batches, since)
         queue = self._held.setdefault(event.lane, deque())
         queue.append(held)
         if queue[0].is_answered:
@@ -250,10 +250,10 @@ class RecordEvents:
         await failed(self._rt, self._claim, troubles)
         self._settling = []
 
-    def _answered(self) -> tuple[list[Held], list[tuple[list[Held], Exception]]]:
+    def _answered(self) -> tuple[list[HeldEvent], list[tuple[list[HeldEvent], Exception]]]:
         """Takes out what can be settled, and all of each connection whose first event failed."""
-        good: list[Held] = []
-        wrong: list[tuple[list[Held], Exception]] = []
+        good: list[HeldEvent] = []
+        wrong: list[tuple[list[HeldEvent], Exception]] = []
         for ordering_key in self._ready:
             queue = self._held.get(ordering_key)
             while queue and queue[0].is_answered:
@@ -268,10 +268,10 @@ class RecordEvents:
         self._ready.clear()
         return good, wrong
 
-    async def _apply(self, good: Sequence[Held]) -> list[Trouble]:
+    async def _apply(self, good: Sequence[HeldEvent]) -> list[Trouble]:
         configuration = await self._rt.configuration()
 
-        async def store(portion: Sequence[Held]) -> list[Trouble]:
+        async def store(portion: Sequence[HeldEvent]) -> list[Trouble]:
             by_id = {held.event.id: held for held in portion}
             storing = Storing(self._rt.store, configuration, by_id)
             return await apply(
@@ -289,7 +289,9 @@ class RecordEvents:
             troubles.append(([*events, *behind], error))
         return troubles
 
-    async def _put_off(self, wrong: Sequence[tuple[Sequence[Held], Exception]]) -> list[Trouble]:
+    async def _put_off(
+        self, wrong: Sequence[tuple[Sequence[HeldEvent], Exception]]
+    ) -> list[Trouble]:
         """Events that can't be settled yet: those of which something was read remember it.
 
         Returns those that failed, to be tried again or given up. Where time ran out, or our own

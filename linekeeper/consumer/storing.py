@@ -28,7 +28,7 @@ ASKS_IN_A_TRANSACTION = 40
 
 
 @dataclass(slots=True)
-class Held:
+class HeldEvent:
     """A claimed event that is being worked on."""
 
     event: Event
@@ -93,7 +93,7 @@ class Storing:
     """The effects of some events: each batch of what was read is stored once."""
 
     def __init__(
-        self, store: Store, configuration: Configuration, held: Mapping[str, Held]
+        self, store: Store, configuration: Configuration, held: Mapping[str, HeldEvent]
     ) -> None:
         self._store = store
         self._configuration = configuration
@@ -173,7 +173,7 @@ class Storing:
                 await conclude(self._store, session, policy=policy, now=now)
 
 
-def _settled(held: Held) -> Settled:
+def _settled(held: HeldEvent) -> Settled:
     plan = held.plan
     final = [error for error in held.wrong() if is_final(error)]
     if final:
@@ -187,7 +187,7 @@ def _settled(held: Held) -> Settled:
     return _of_owners(held, settled) if plan.candidates else settled
 
 
-def _of_owners(held: Held, settled: Settled) -> Settled:
+def _of_owners(held: HeldEvent, settled: Settled) -> Settled:
     """Whose an event without a connection turned out to be.
 
     A key that only one connection has is that one's. One that several have is of those whose
@@ -213,7 +213,7 @@ def _of_owners(held: Held, settled: Settled) -> Settled:
     return settled._replace(connection_id=None, note=note, owners=owners)
 
 
-def _confirms(held: Held, connection_id: str, key: str) -> bool:
+def _confirms(held: HeldEvent, connection_id: str, key: str) -> bool:
     batch = held.batches.get(Ask(connection_id, held.plan.entity))
     if batch is None or not isinstance(batch.answer, Records) or key in batch.answer.unread:
         return False
@@ -224,7 +224,9 @@ def _confirms(held: Held, connection_id: str, key: str) -> bool:
     return stored_key(key) not in batch.present
 
 
-def halves_of(good: Sequence[Held]) -> tuple[Sequence[Sequence[Held]], Sequence[Held]]:
+def halves_of(
+    good: Sequence[HeldEvent],
+) -> tuple[Sequence[Sequence[HeldEvent]], Sequence[HeldEvent]]:
     """Two parts with no connection and no ordering key in common, and the rest. Pure.
 
     The halves are stored side by side, and after them the rest: what names no connection and may be
@@ -232,8 +234,8 @@ def halves_of(good: Sequence[Held]) -> tuple[Sequence[Sequence[Held]], Sequence[
     """
     if len(good) <= IN_A_TRANSACTION:
         return (), good
-    rest: list[Held] = []
-    groups: dict[str, list[Held]] = {}
+    rest: list[HeldEvent] = []
+    groups: dict[str, list[HeldEvent]] = {}
     for held in good:
         connection_id = held.plan.settled.connection_id
         if held.event.connection_ref is None or connection_id is None:
@@ -243,13 +245,13 @@ def halves_of(good: Sequence[Held]) -> tuple[Sequence[Sequence[Held]], Sequence[
         if groups.setdefault(held.event.lane, group) is not group:
             return (), good
         group.append(held)
-    halves: tuple[list[Held], list[Held]] = ([], [])
+    halves: tuple[list[HeldEvent], list[HeldEvent]] = ([], [])
     for group in {id(group): group for group in groups.values()}.values():
         min(halves, key=len).extend(group)
     return halves, rest
 
 
-def portions_of(held: Sequence[Held]) -> Iterator[list[Event]]:
+def portions_of(held: Sequence[HeldEvent]) -> Iterator[list[Event]]:
     """Return them in order, few enough for one transaction to be short."""
     portion: list[Event] = []
     asks: set[Ask] = set()

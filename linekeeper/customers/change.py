@@ -37,7 +37,7 @@ class BadChange(Refusal):
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class CustomerChange:
     """What the form says; empty: it stays. `contacts` look like `Ann <ann@a.example>; bob@…`."""
 
     contacts: str = ""
@@ -58,7 +58,7 @@ class Change:
 
 
 async def change_customer(
-    store: Store, wanted: str, change: Change, *, by: str, now: datetime
+    store: Store, wanted: str, change: CustomerChange, *, by: str, now: datetime
 ) -> tuple[str, list[str]]:
     """Change the customer called `wanted`; returns its name and what changed, a phrase each.
 
@@ -67,7 +67,7 @@ async def change_customer(
     """
     said = _understood(change)
     try:
-        gone = _understood(Change(contacts=change.remove_contacts)).contacts
+        gone = _understood(CustomerChange(contacts=change.remove_contacts)).contacts
     except BadChange as error:
         raise BadChange("remove_contacts", error.reason) from None
     async with store.write() as session:
@@ -112,7 +112,7 @@ async def _charge(
     store: Store,
     session: AsyncSession,
     customer: Customer,
-    change: Change,
+    change: CustomerChange,
     *,
     by: str,
     now: datetime,
@@ -188,7 +188,7 @@ class _Understood:
     contacts: Mapping[str, str]
 
 
-def _understood(change: Change) -> _Understood:
+def _understood(change: CustomerChange) -> _Understood:
     """The form's texts, by the rules of the import."""
     cells = (
         "customer",

@@ -114,7 +114,7 @@ class Hop:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Diagnosis:
     """The missing hop, whose it is and what to do."""
 
     cause: Cause
@@ -133,7 +133,7 @@ class Explanation:
     subject: str
     title: str
     hops: tuple[Hop, ...]
-    verdict: Verdict
+    verdict: Diagnosis
     limits: tuple[str, ...] = ()
     """Where the records end, and what can't be known."""
     ids: dict[str, str] = field(default_factory=dict)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from linekeeper.explain.answer import Cause, HopName, Party, Verdict
+from linekeeper.explain.answer import Cause, Diagnosis, HopName, Party
 
 
 class Entry(NamedTuple):
@@ -214,7 +214,7 @@ CAUSES: Mapping[Cause, Entry] = {
 }
 
 
-def verdict(cause: Cause, summary: str, *, missing: HopName | None = None) -> Verdict:
+def verdict(cause: Cause, summary: str, *, missing: HopName | None = None) -> Diagnosis:
     """What follows from `cause`; `missing` names another hop than the usual one."""
     entry = CAUSES[cause]
-    return Verdict(cause, missing or entry.missing, entry.owner, summary, entry.next_step)
+    return Diagnosis(cause, missing or entry.missing, entry.owner, summary, entry.next_step)

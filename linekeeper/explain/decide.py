@@ -7,7 +7,7 @@ to be fixed. What nothing shows is said to be unknown.
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 
-from linekeeper.explain.answer import Cause, HopName, Verdict
+from linekeeper.explain.answer import Cause, Diagnosis, HopName
 from linekeeper.explain.causes import verdict
 from linekeeper.explain.decide_forward import handed_on
 from linekeeper.explain.facts import DeliveryFacts, Way
@@ -16,10 +16,10 @@ from linekeeper.explain.words import moment
 LATE = timedelta(minutes=10)
 """A delivery that comes so long after the change at the source is late."""
 
-_Rule = Callable[[Way], Verdict | None]
+_Rule = Callable[[Way], Diagnosis | None]
 
 
-def judge(way: Way) -> Verdict:
+def judge(way: Way) -> Diagnosis:
     """The verdict on `way`: that of the first rule which has one."""
     if way.delivery is not None:
         rules = _WITH_DELIVERY
@@ -44,7 +44,7 @@ def _recovered(way: Way) -> str:
 # With an accepted delivery
 
 
-def _unsettled(way: Way) -> Verdict | None:
+def _unsettled(way: Way) -> Diagnosis | None:
     delivery = way.delivery
     if delivery is None or delivery.status != "pending":
         return None
@@ -61,7 +61,7 @@ def _unsettled(way: Way) -> Verdict | None:
     return verdict(Cause.waiting, "The delivery is stored and waits for the consumer's claim.")
 
 
-def _not_applied(way: Way) -> Verdict | None:
+def _not_applied(way: Way) -> Diagnosis | None:
     delivery = way.delivery
     if delivery is None:
         return None
@@ -85,7 +85,7 @@ def _not_applied(way: Way) -> Verdict | None:
     return _deferred(way, delivery) if delivery.status == "deferred" else None
 
 
-def _deferred(way: Way, delivery: DeliveryFacts) -> Verdict:
+def _deferred(way: Way, delivery: DeliveryFacts) -> Diagnosis:
     then = delivery.health_then or (way.connection.health if way.connection else "unknown")
     recovered = _recovered(way)
     if then == "reauthorization_required":
@@ -113,7 +113,7 @@ def _deferred(way: Way, delivery: DeliveryFacts) -> Verdict:
     )
 
 
-def _without_record(way: Way) -> Verdict | None:
+def _without_record(way: Way) -> Diagnosis | None:
     """Applied, and yet there is no record of it in the index."""
     connection, delivery = way.connection, way.delivery
     if delivery is None or way.key is None or way.record is not None:
@@ -132,7 +132,7 @@ def _without_record(way: Way) -> Verdict | None:
     )
 
 
-def _deleted(way: Way) -> Verdict | None:
+def _deleted(way: Way) -> Diagnosis | None:
     record, change = way.record, way.change
     if record is not None and record.deleted_at is None:
         if record.deletion != "proposed":
@@ -152,7 +152,7 @@ def _deleted(way: Way) -> Verdict | None:
     )
 
 
-def _late(way: Way) -> Verdict | None:
+def _late(way: Way) -> Diagnosis | None:
     change = way.change
     if change is None or change.announced_at is None:
         return None
@@ -171,7 +171,7 @@ def _late(way: Way) -> Verdict | None:
 # With a change that no accepted delivery announced
 
 
-def _unannounced(way: Way) -> Verdict | None:
+def _unannounced(way: Way) -> Diagnosis | None:
     change, connection = way.change, way.connection
     if change is None or change.announced_at is not None or change.op in ("deleted", "rekeyed"):
         return None
@@ -203,7 +203,7 @@ def _unannounced(way: Way) -> Verdict | None:
 # With neither
 
 
-def _baseline(way: Way) -> Verdict | None:
+def _baseline(way: Way) -> Diagnosis | None:
     if way.record is None:
         return None
     return verdict(
@@ -213,7 +213,7 @@ def _baseline(way: Way) -> Verdict | None:
     )
 
 
-def _not_read(way: Way) -> Verdict | None:
+def _not_read(way: Way) -> Diagnosis | None:
     """The connection itself can't be read, so that the record isn't known says nothing."""
     connection = way.connection
     if connection is None:
@@ -242,7 +242,7 @@ def _not_read(way: Way) -> Verdict | None:
     return None
 
 
-def _not_listed(way: Way) -> Verdict | None:
+def _not_listed(way: Way) -> Diagnosis | None:
     """A key that neither index nor deliveries know: what the listings say about it."""
     failing = [facts for facts in way.entities if facts.failures]
     if failing:
@@ -272,7 +272,7 @@ def _not_listed(way: Way) -> Verdict | None:
     return None
 
 
-def _never_seen(way: Way) -> Verdict | None:
+def _never_seen(way: Way) -> Diagnosis | None:
     _ = way
     return verdict(
         Cause.never_seen,

@@ -1,6 +1,6 @@
 """What became of telling the product, once everything up to the index is well. Pure."""
 
-from linekeeper.explain.answer import Cause, Verdict
+from linekeeper.explain.answer import Cause, Diagnosis
 from linekeeper.explain.causes import verdict
 from linekeeper.explain.facts import ForwardFacts, Way
 from linekeeper.explain.words import answer, moment
@@ -9,7 +9,7 @@ _NOT_NOW = frozenset({408, 425, 429})
 """Answers that say "not now" rather than "not this"."""
 
 
-def handed_on(way: Way) -> Verdict:
+def handed_on(way: Way) -> Diagnosis:
     """The verdict on the last part of the way."""
     connection, forward = way.connection, way.forward
     if forward is not None and (forward.status is not None or forward.attempts):
@@ -42,7 +42,7 @@ def handed_on(way: Way) -> Verdict:
     return verdict(Cause.nothing_missing, "Every hop that is recorded was passed.")
 
 
-def _taken(forward: ForwardFacts) -> Verdict | None:
+def _taken(forward: ForwardFacts) -> Diagnosis | None:
     taken = [each for each in forward.attempts if each.status and 200 <= each.status < 300]
     if taken:
         said = answer(taken[-1].status, None)
@@ -57,7 +57,7 @@ def _taken(forward: ForwardFacts) -> Verdict | None:
     return None
 
 
-def _not_taken(forward: ForwardFacts) -> Verdict:
+def _not_taken(forward: ForwardFacts) -> Diagnosis:
     if not forward.attempts:
         if forward.status == "dead":
             return verdict(

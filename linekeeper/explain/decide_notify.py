@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from linekeeper.explain.answer import Cause, Hop, HopName, HopState, Verdict
+from linekeeper.explain.answer import Cause, Diagnosis, Hop, HopName, HopState
 from linekeeper.explain.causes import verdict
 from linekeeper.explain.facts import MessageFacts, NoticeFacts, NotifyFacts
 from linekeeper.explain.words import moment
@@ -17,7 +17,7 @@ _HELD: Mapping[str, Cause] = {
 _NEEDLESS = frozenset({"suppressed", "superseded", "skipped"})
 
 
-def judge_notice(facts: NotifyFacts) -> Verdict:
+def judge_notice(facts: NotifyFacts) -> Diagnosis:
     """Whether the present opening of the incident was notified, and by which rule."""
     first = next((notice for notice in facts.present() if notice.step == "first"), None)
     if first is not None:
@@ -49,7 +49,7 @@ def judge_notice(facts: NotifyFacts) -> Verdict:
     )
 
 
-def judge_message(message: MessageFacts, why: str) -> Verdict:
+def judge_message(message: MessageFacts, why: str) -> Diagnosis:
     """What became of one outbox message. `why` is the rule that decided on it, if one did."""
     because = f" It was sent because of this rule: {why}." if why else ""
     if message.status == "sent":
@@ -75,7 +75,7 @@ def judge_message(message: MessageFacts, why: str) -> Verdict:
     )
 
 
-def notice_hops(facts: NotifyFacts, verdict: Verdict) -> tuple[Hop, ...]:
+def notice_hops(facts: NotifyFacts, verdict: Diagnosis) -> tuple[Hop, ...]:
     """The hops of an incident's notification, in order."""
     hops = [Hop(HopName.opened, HopState.done, facts.title, facts.since)]
     decided = [notice for notice in facts.present() if notice.step != "never"]
@@ -114,7 +114,7 @@ def message_hops(messages: tuple[MessageFacts, ...]) -> list[Hop]:
     return hops
 
 
-def _decided(facts: NotifyFacts, first: NoticeFacts) -> Verdict:
+def _decided(facts: NotifyFacts, first: NoticeFacts) -> Diagnosis:
     """It was decided to notify: what became of the message."""
     rule = f"the rule was: {first.why} (severity {first.severity})"
     delivered = [message for message in facts.messages if message.status == "sent"]

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from linekeeper.explain.answer import Hop, HopName, HopState, Verdict
+from linekeeper.explain.answer import Diagnosis, Hop, HopName, HopState
 from linekeeper.explain.facts import Way
 from linekeeper.explain.words import answer, moment
 
@@ -20,7 +20,7 @@ _ORDER = (
 )
 
 
-def hops_of(way: Way, verdict: Verdict) -> tuple[Hop, ...]:
+def hops_of(way: Way, verdict: Diagnosis) -> tuple[Hop, ...]:
     """Every hop in order; the one the verdict names is `missing` (or waits, if it will come)."""
     hops = []
     for hop in (*_arriving(way), *_applying(way), *_leaving(way)):

@@ -27,7 +27,7 @@ from linekeeper.health.evidence import (
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Judgement:
     """The judgement after an observation; `applied` is False for one that came too late.
 
     `doubts`: it came too late to decide, yet a read has to settle what it says.
@@ -38,7 +38,7 @@ class Verdict:
     doubts: bool = False
 
 
-def judge(previous: Judged, observation: Observation, policy: HealthPolicy) -> Verdict:
+def judge(previous: Judged, observation: Observation, policy: HealthPolicy) -> Judgement:
     """Return what `observation` makes of `previous`.
 
     An observation older than the one last applied changes nothing, but that a lost login which
@@ -47,14 +47,14 @@ def judge(previous: Judged, observation: Observation, policy: HealthPolicy) -> V
     """
     if is_late(observation, previous):
         if not _raises_doubt(observation, previous):
-            return Verdict(previous, applied=False)
+            return Judgement(previous, applied=False)
         doubted = replace(previous, lost_by=observation.source, lost_at=observation.at)
-        return Verdict(doubted, applied=True, doubts=True)
+        return Judgement(doubted, applied=True, doubts=True)
     if observation.outcome is Outcome.listed:
         return _listed(previous, observation, policy)
     state = _remembered(_seen(previous, observation, policy), observation, policy)
     dated = observation.outcome is not Outcome.doubted
-    return Verdict(_concluded(previous, state, observation, policy, dated=dated), applied=True)
+    return Judgement(_concluded(previous, state, observation, policy, dated=dated), applied=True)
 
 
 def _raises_doubt(observation: Observation, judged: Judged) -> bool:
@@ -93,7 +93,7 @@ def _within(at: datetime | None, unit: timedelta | None) -> datetime | None:
     return midnight + (at - midnight) // unit * unit
 
 
-def _listed(previous: Judged, observation: Observation, policy: HealthPolicy) -> Verdict:
+def _listed(previous: Judged, observation: Observation, policy: HealthPolicy) -> Judgement:
     word = observation.lifecycle or "unknown"
     state = replace(previous, lifecycle=word)
     if observation.decisive:
@@ -103,8 +103,8 @@ def _listed(previous: Judged, observation: Observation, policy: HealthPolicy) ->
         state = replace(state if disputed else _agreed(state), evidence=Evidence.listed)
     elif word == previous.lifecycle:
         # Nothing new, and no news of the login: later events keep their place in time.
-        return Verdict(_concluded(previous, previous, observation, policy, dated=False), True)
-    return Verdict(_concluded(previous, state, observation, policy), applied=True)
+        return Judgement(_concluded(previous, previous, observation, policy, dated=False), True)
+    return Judgement(_concluded(previous, state, observation, policy), applied=True)
 
 
 def _seen(previous: Judged, observation: Observation, policy: HealthPolicy) -> Judged:

@@ -24,7 +24,7 @@ from linekeeper.health.evidence import (
     load,
     without_proof,
 )
-from linekeeper.health.judge import Verdict, judge, without_future
+from linekeeper.health.judge import Judgement, judge, without_future
 from linekeeper.outbox.events import About, connection_event
 from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.store import Store, new_id, tables
@@ -34,7 +34,7 @@ from linekeeper.store.types import table_of
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class StateChange:
     """A connection whose health changed."""
 
     connection_id: str
@@ -71,14 +71,14 @@ async def observe(
     *,
     policy: HealthPolicy,
     now: datetime,
-) -> list[Change]:
+) -> list[StateChange]:
     """Judge `seen` (connection id, observation), write what follows, return what changed.
 
     Several observations of one connection are judged in the order given. Ids nobody knows are
     left out. Rows are locked in the order of their ids, so that two writers never wait in a circle.
     """
     rows = await _load(session, sorted({identifier for identifier, _ in seen}), now)
-    changes: list[Change] = []
+    changes: list[StateChange] = []
     updates: dict[str, dict[str, Any]] = {}
     recorded: list[dict[str, Any]] = []
     for identifier, given in seen:
@@ -101,7 +101,7 @@ async def observe(
         after = _next_row(row, judged, observation)
         if after.health != row.health:
             changes.append(
-                Change(
+                StateChange(
                     identifier,
                     label(row.customer, row.provider, row.name),
                     Health(row.health),
@@ -249,7 +249,7 @@ _ADD_TRANSITIONS = insert(table_of(Transition))
 async def _record_changes(
     store: Store,
     session: AsyncSession,
-    changes: Sequence[Change],
+    changes: Sequence[StateChange],
     rows: dict[str, _Row],
     now: datetime,
 ) -> None:
@@ -273,7 +273,7 @@ async def _record_changes(
 
 
 def _events(
-    changes: Iterable[Change], transitions: Iterable[dict[str, Any]], rows: dict[str, _Row]
+    changes: Iterable[StateChange], transitions: Iterable[dict[str, Any]], rows: dict[str, _Row]
 ) -> Iterable[Message]:
     for change, transition in zip(changes, transitions, strict=True):
         row = rows[change.connection_id]
@@ -299,7 +299,7 @@ def evidence(observation: Observation) -> dict[str, Any]:
     return {name: value for name, value in facts.items() if value}
 
 
-def _is_noteworthy(observation: Observation, verdict: Verdict, before: Judged) -> bool:
+def _is_noteworthy(observation: Observation, verdict: Judgement, before: Judged) -> bool:
     if observation.source == "product":
         return False  # its report is written down as it came
     if not verdict.applied or verdict.judged.health is not before.health:

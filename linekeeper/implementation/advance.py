@@ -17,7 +17,7 @@ from linekeeper.credits.service import consume_on_connect, return_credits
 from linekeeper.credits.tariff import cost_of
 from linekeeper.customers.setup import ESTABLISHED
 from linekeeper.implementation import news, queries, work
-from linekeeper.implementation.evaluate import Change, Evaluation, evaluate
+from linekeeper.implementation.evaluate import Evaluation, GateChange, evaluate
 from linekeeper.implementation.facts import ConnectionFacts, Evidence
 from linekeeper.implementation.golive import go_live
 from linekeeper.implementation.outlook import Outlook
@@ -309,7 +309,7 @@ async def _connect(
     await session.flush()
 
 
-def _apply(standing: Standing, row: Gate, change: Change) -> list[Message | None]:
+def _apply(standing: Standing, row: Gate, change: GateChange) -> list[Message | None]:
     row.changes += 1
     if change.to == "open":
         row.status = "open"

@@ -26,7 +26,7 @@ ANOTHER_RUN = "Another run asks for this gate now."
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class GateAnswer:
     """One form. Nothing of it is trusted."""
 
     outcome: str
@@ -90,7 +90,7 @@ async def ask(store: Store, gate_id: str, *, run_id: str | None) -> Asked:
 
 
 async def answer(
-    store: Store, gate_id: str, given: Answer, *, number: int, run_id: str | None, now: datetime
+    store: Store, gate_id: str, given: GateAnswer, *, number: int, run_id: str | None, now: datetime
 ) -> Taken:
     """Take answer `number` (from 0) of the run `run_id`, and move the implementation on with it.
 
@@ -142,7 +142,7 @@ async def answer_by_customer(
         if not theirs or over or row.check_name is not None:
             return False
         evidence = f"Ticked on the customer's page. {comment}".strip()
-        given = Answer("done" if done else "comment", evidence=evidence, note=comment, by=by)
+        given = GateAnswer("done" if done else "comment", evidence=evidence, note=comment, by=by)
         if not done:
             row.note = comment or row.note
             row.changes += 1
@@ -159,7 +159,7 @@ async def answer_by_customer(
     return True
 
 
-def refuse(row: Gate, given: Answer) -> str | None:
+def refuse(row: Gate, given: GateAnswer) -> str | None:
     """Why an answer can't be taken; None if it can. Pure."""
     texts = (given.evidence, given.note, given.by)
     problems = (
@@ -183,7 +183,7 @@ def refuse(row: Gate, given: Answer) -> str | None:
     return "; ".join(reason for wrong, reason in problems if wrong) or None
 
 
-def _take(standing: Standing, row: Gate, given: Answer, now: datetime) -> Message:
+def _take(standing: Standing, row: Gate, given: GateAnswer, now: datetime) -> Message:
     row.changes += 1
     row.note = given.note.strip() or row.note
     if given.outcome == "done":
@@ -206,7 +206,7 @@ def _ends(row: Gate, now: datetime) -> list[Message | None]:
     return [work.end(row, now)] if row.status in SETTLED else []
 
 
-def _audit(standing: Standing, row: Gate, given: Answer, now: datetime) -> Audit:
+def _audit(standing: Standing, row: Gate, given: GateAnswer, now: datetime) -> Audit:
     return Audit(
         at=now,
         by=given.by.strip(),

@@ -62,7 +62,7 @@ class Proof:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class GateChange:
     """A change to store: the gate opens, or is done (by `proof`)."""
 
     gate: str
@@ -75,7 +75,7 @@ class Change:
 class Evaluation:
     """The state after `changes`."""
 
-    changes: tuple[Change, ...]
+    changes: tuple[GateChange, ...]
     statuses: Mapping[str, Status]
     states: Mapping[str, GateState] = field(repr=False)
     late: Mapping[str, Lateness]
@@ -118,7 +118,7 @@ def evaluate(
     """
     after: dict[str, GateState] = {}
     statuses: dict[str, Status] = {}
-    changes: list[Change] = []
+    changes: list[GateChange] = []
     today = now.astimezone(calendar.zone).date()
     may_open = not held and today >= plan.scope.kickoff
     for gate in plan.gates:
@@ -127,13 +127,13 @@ def evaluate(
         waits = state.earliest is not None and state.earliest > today
         if may_open and ready and not waits and status_of(state) == "pending":
             state = replace(state, opened_at=now)
-            changes.append(Change(gate.id, "open", now))
+            changes.append(GateChange(gate.id, "open", now))
         proof = proofs.get(gate.id)
         proves = proof is not None and (gate.check is not None or gate.work is not None)
         if proof is not None and proves and status_of(state) in {"open", "blocked"}:
             at = min(max(proof.at, state.opened_at or now), now)
             state = replace(state, done_at=at)
-            changes.append(Change(gate.id, "done", at, proof))
+            changes.append(GateChange(gate.id, "done", at, proof))
         after[gate.id] = state
         statuses[gate.id] = status_of(state)
 

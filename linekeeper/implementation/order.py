@@ -53,7 +53,7 @@ class Form:
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class ImplementationOrder:
     """A form that can be."""
 
     scope: Scope
@@ -70,7 +70,7 @@ class Order:
     override: Override | None
 
 
-def check(form: Form, known: Customer | None, *, now: datetime) -> Order:
+def check(form: Form, known: Customer | None, *, now: datetime) -> ImplementationOrder:
     """The form as an order, or `PlanError` with all that is wrong; asks only form and template."""
     faults = Faults()
     customer = faults.of(lambda: _line("customer", form.customer))
@@ -102,7 +102,7 @@ def check(form: Form, known: Customer | None, *, now: datetime) -> Order:
     faults.end()
     own = os.environ.get(TEMPLATES)
     template = load_template(scope.complexity, Path(own) if own else None)
-    return Order(
+    return ImplementationOrder(
         scope=scope,
         outlook=forecast_plan(make_plan(scope, template), calendar),
         template=template,
@@ -118,7 +118,7 @@ def check(form: Form, known: Customer | None, *, now: datetime) -> Order:
     )
 
 
-def words(order: Order) -> str:
+def words(order: ImplementationOrder) -> str:
     """Returns the text that announces the start in Slack."""
     scope = order.scope
     weeks = f"{order.outlook.plan.published[0]} to {order.outlook.plan.published[1]} weeks"

@@ -19,7 +19,7 @@ from linekeeper.credits.service import Reservation, fit, set_aside
 from linekeeper.customers.matching import read_customer_names
 from linekeeper.implementation import news, queries
 from linekeeper.implementation.advance import advance_in
-from linekeeper.implementation.order import Form, Order, check, fold, words
+from linekeeper.implementation.order import Form, ImplementationOrder, check, fold, words
 from linekeeper.implementation.progress import Progress, forecast_anew
 from linekeeper.implementation.run import start_message
 from linekeeper.implementation.scope import PlanError
@@ -81,7 +81,12 @@ async def start(store: Store, form: Form, *, run_id: str | None = None, now: dat
 
 
 async def _make(
-    session: AsyncSession, order: Order, customer: Customer, *, credits: str, now: datetime
+    session: AsyncSession,
+    order: ImplementationOrder,
+    customer: Customer,
+    *,
+    credits: str,
+    now: datetime,
 ) -> Standing:
     scope, outlook = order.scope, order.outlook
     names = scope.system_names
@@ -181,7 +186,9 @@ async def _customer(session: AsyncSession, name: str) -> Customer | None:
     return None if owner is None else await session.get(Customer, owner)
 
 
-async def _new_customer(session: AsyncSession, order: Order, now: datetime) -> Customer:
+async def _new_customer(
+    session: AsyncSession, order: ImplementationOrder, now: datetime
+) -> Customer:
     taken = set(await session.scalars(select(col(Customer.slug))))
     customer = Customer(
         name=order.customer,

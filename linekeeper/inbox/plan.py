@@ -8,7 +8,7 @@ from linekeeper.exact import DEEPEST, is_too_deep, read
 from linekeeper.inbox.claim import Event, Settled
 from linekeeper.inbox.identify import record_keys
 from linekeeper.inbox.meaning import RECORD_KINDS
-from linekeeper.inbox.routing import MOST_OWNERS, Target
+from linekeeper.inbox.routing import MOST_OWNERS, EventTarget
 from linekeeper.makini import may_call_data
 from linekeeper.text import health_name
 
@@ -75,7 +75,7 @@ def plan(
     event: Event,
     apps: Mapping[str, AppConfig],
     wanted: Wanted,
-    owners: Mapping[str, Sequence[Target]],
+    owners: Mapping[str, Sequence[EventTarget]],
     with_token: frozenset[str],
 ) -> Plan:
     """How to do what `event` asks for. `owners` are the connections of each of its keys, `apps`
@@ -114,7 +114,7 @@ def plan(
     return Plan(settled, reads, candidates, wanted.entity, wanted.keys)
 
 
-def _left_out(keys: Sequence[str], asked: Mapping[str, Sequence[Target]]) -> str | None:
+def _left_out(keys: Sequence[str], asked: Mapping[str, Sequence[EventTarget]]) -> str | None:
     missing = sum(key not in asked for key in keys)
     if not missing:
         return None
@@ -124,7 +124,7 @@ def _left_out(keys: Sequence[str], asked: Mapping[str, Sequence[Target]]) -> str
     )
 
 
-def _obstacle(target: Target, with_token: frozenset[str]) -> str | None:
+def _obstacle(target: EventTarget, with_token: frozenset[str]) -> str | None:
     if target.setup == "disconnected":
         return "the connection is disconnected"
     if not may_call_data(target.health):

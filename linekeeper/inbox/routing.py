@@ -22,7 +22,7 @@ MOST_OWNERS = 20
 them all anyway."""
 
 
-class Target(NamedTuple):
+class EventTarget(NamedTuple):
     """A connection an event may be about."""
 
     id: str
@@ -34,10 +34,10 @@ class Target(NamedTuple):
     replaced_by: str | None
 
 
-_COLUMNS = tuple(getattr(Connection, name) for name in Target._fields)
+_COLUMNS = tuple(getattr(Connection, name) for name in EventTarget._fields)
 
 
-async def connections_of(session: AsyncSession, events: Sequence[Event]) -> dict[str, Target]:
+async def connections_of(session: AsyncSession, events: Sequence[Event]) -> dict[str, EventTarget]:
     """The connections that events name, by the event's id; an event that names none we know isn't.
 
     What the body says counts; where nobody is known as that, or it says nothing, the URL does.
@@ -46,7 +46,7 @@ async def connections_of(session: AsyncSession, events: Sequence[Event]) -> dict
     for event in events:
         refs[event.app].update(_references(event))
     known = await _known_as(session, refs)
-    found: dict[str, Target] = {}
+    found: dict[str, EventTarget] = {}
     for event in events:
         targets = (known.get((event.app, ref)) for ref in _references(event))
         if (target := next(filter(None, targets), None)) is not None:
@@ -60,12 +60,12 @@ def _references(event: Event) -> list[str]:
 
 async def _known_as(
     session: AsyncSession, refs: Mapping[str, set[str]]
-) -> dict[tuple[str, str], Target]:
+) -> dict[tuple[str, str], EventTarget]:
     """Return connections by app and reference: Makini's key, Makini's id or our id, in this order.
 
     Where a login made a new connection, whoever goes on naming the one before means its successor.
     """
-    found: dict[tuple[str, str], Target] = {}
+    found: dict[tuple[str, str], EventTarget] = {}
     for app, wanted in refs.items():
         ordered = sorted(wanted)
         for batch in chunked(ordered, _AT_ONCE):
@@ -80,7 +80,7 @@ async def _known_as(
                     ),
                 )
             )
-            targets = [Target(*row) for row in rows]
+            targets = [EventTarget(*row) for row in rows]
             for name in ("id", "makini_id", "makini_key"):  # the last one counts
                 for target in targets:
                     if getattr(target, name) in wanted:
@@ -89,8 +89,8 @@ async def _known_as(
 
 
 async def _at_present(
-    session: AsyncSession, found: dict[tuple[str, str], Target]
-) -> dict[tuple[str, str], Target]:
+    session: AsyncSession, found: dict[tuple[str, str], EventTarget]
+) -> dict[tuple[str, str], EventTarget]:
     """The same, each connection that was replaced by its present successor."""
     for _ in range(MOST_STEPS):
         wanted = {
@@ -101,7 +101,7 @@ async def _at_present(
         if not wanted:
             break
         rows = await session.execute(select(*_COLUMNS).where(col(Connection.id).in_(wanted)))
-        heirs = {target.id: target for target in (Target(*row) for row in rows)}
+        heirs = {target.id: target for target in (EventTarget(*row) for row in rows)}
         found = {
             name: heirs.get(target.replaced_by or "", target)
             if target.setup == "disconnected"
@@ -113,13 +113,13 @@ async def _at_present(
 
 async def owners_of(
     session: AsyncSession, wanted: Mapping[tuple[str, str], Iterable[str]]
-) -> dict[tuple[str, str, str], Sequence[Target]]:
+) -> dict[tuple[str, str, str], Sequence[EventTarget]]:
     """Connections whose records have these keys, by app, entity and key, from the record index.
 
     `wanted` are keys by app and entity. Keys are not unique among connections: one may have
     several owners, of which `MOST_OWNERS` and one more are returned.
     """
-    targets: defaultdict[tuple[str, str, str], list[Target]] = defaultdict(list)
+    targets: defaultdict[tuple[str, str, str], list[EventTarget]] = defaultdict(list)
     for (app, entity), keys in wanted.items():
         by_stored = {stored_key(key): key for key in keys}
         ordered = sorted(by_stored)
@@ -146,5 +146,5 @@ async def owners_of(
                 .order_by(numbered.c.record_key, numbered.c.place)
             )
             for key, *target, _ in rows:
-                targets[app, entity, by_stored[key]].append(Target(*target))
+                targets[app, entity, by_stored[key]].append(EventTarget(*target))
     return dict(targets)

@@ -29,7 +29,13 @@ from linekeeper.makini.models import (
     parse_tokens,
 )
 from linekeeper.makini.paging import Pages, filter_queries, parse_page
-from linekeeper.makini.wire import OTHER_SHAPE, Answer, Wire, open_client, refuse_unusable_address
+from linekeeper.makini.wire import (
+    OTHER_SHAPE,
+    MakiniAnswer,
+    Wire,
+    open_client,
+    refuse_unusable_address,
+)
 
 Again = Callable[[MakiniError], Awaitable[str | None]]
 
@@ -233,7 +239,7 @@ class MakiniClient:
 
     async def _post_form(
         self, form: dict[str, str], connection: str | None, secrets: list[str]
-    ) -> Answer:
+    ) -> MakiniAnswer:
         secret = self.app.client_secret.get_secret_value()
         form = {**form, "client_id": self.app.client_id, "client_secret": secret}
         try:
@@ -252,7 +258,7 @@ class MakiniClient:
 
     async def _as_admin(
         self, method: str, url: httpx.URL, *, connection: str | None = None
-    ) -> Answer:
+    ) -> MakiniAnswer:
         token = await self._admin.get()
         try:
             return await self._wire.exchange(
@@ -271,7 +277,7 @@ class MakiniClient:
                 error.kind = ErrorKind.forbidden  # the app's login works: not the connection's
             raise
 
-    async def _as_connection(self, url: httpx.URL, token: str, connection: str) -> Answer:
+    async def _as_connection(self, url: httpx.URL, token: str, connection: str) -> MakiniAnswer:
         if not is_token(token):
             raise MakiniError(
                 ErrorKind.unauthorized,
@@ -303,7 +309,7 @@ class MakiniClient:
             )
         return quote(key, safe="")
 
-    def _json(self, answer: Answer, connection: str | None) -> Any:
+    def _json(self, answer: MakiniAnswer, connection: str | None) -> Any:
         return read_json(
             answer.body,
             app=self.app.name,
@@ -312,13 +318,15 @@ class MakiniClient:
             request_id=answer.request_id,
         )
 
-    def _tokens(self, answer: Answer, connection: str | None, *, minted: bool = False) -> TokenPair:
+    def _tokens(
+        self, answer: MakiniAnswer, connection: str | None, *, minted: bool = False
+    ) -> TokenPair:
         with self._reading(answer, connection):
             value = self._json(answer, connection)
             return parse_tokens(value, now=self._clock(), minted=minted)
 
     @contextmanager
-    def _reading(self, answer: Answer, connection: str | None) -> Iterator[None]:
+    def _reading(self, answer: MakiniAnswer, connection: str | None) -> Iterator[None]:
         """Turn an answer of another shape, for the block, into an error like any other of
         Makini's."""
         try:

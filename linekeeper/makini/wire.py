@@ -42,7 +42,7 @@ BEFORE_SENDING: ContextVar[Callable[[], None] | None] = ContextVar("before_sendi
 budget, nothing has happened at the peer."""
 
 
-class Answer(NamedTuple):
+class MakiniAnswer(NamedTuple):
     """A 2xx answer, read to its end. `latency` in seconds, from sending to the last byte."""
 
     status: int
@@ -167,7 +167,7 @@ class Wire:
         connection: str | None = None,
         as_admin: bool = False,
         secrets: Sequence[str] = (),
-    ) -> Answer:
+    ) -> MakiniAnswer:
         """Return the 2xx answer. Raises MakiniError for every other outcome.
 
         `secrets` never show in the error, should the peer echo them. `as_admin`: it is a call of
@@ -208,7 +208,7 @@ class Wire:
                     status=response.status_code,
                     request_id=request_id,
                 )
-            return Answer(response.status_code, content, request_id, latency)
+            return MakiniAnswer(response.status_code, content, request_id, latency)
         now = self._clock()
         error = from_answer(
             response.status_code,

@@ -14,7 +14,15 @@ from linekeeper.config.alerts import Quiet, quiet_times
 from linekeeper.incidents.announce import ROOT_CAUSE_WAIT
 from linekeeper.notify.outage import MERGED
 from linekeeper.notify.routing import CAP, DEFAULT, OVER
-from linekeeper.notify.situations import Channel, Decision, Held, Notified, Reach, Say, Situation
+from linekeeper.notify.situations import (
+    Channel,
+    Decision,
+    HeldBack,
+    Notified,
+    Reach,
+    Say,
+    Situation,
+)
 
 RANK: Mapping[str, int] = {"low": 0, "normal": 1, "critical": 2, "never": 3}
 PATIENCE = timedelta(minutes=10)
@@ -81,21 +89,23 @@ def decide(
     return deciding.decision
 
 
-def held(situation: Situation, at: datetime, quiet: Quiet, policy: AlertPolicy) -> Held | None:
+def held(situation: Situation, at: datetime, quiet: Quiet, policy: AlertPolicy) -> HeldBack | None:
     """Why `one` would not be announced for the first time at `at`; None if it would."""
     for silence in situation.silences:
         if silence.starts_at <= at < silence.ends_at:
-            return Held("silence", silence.why, silence.ends_at)
+            return HeldBack("silence", silence.why, silence.ends_at)
     alone = situation.opened_at + ROOT_CAUSE_WAIT
     if situation.follows and at < alone:
-        return Held("alike", "perhaps of one root cause with another of its provider", alone)
+        return HeldBack("alike", "perhaps of one root cause with another of its provider", alone)
     if situation.severity == "critical":
         return None
     lasting = situation.opened_at + timedelta(minutes=policy.first_after_minutes)
     if at < lasting:
-        return Held("lasting", f"notified if it lasts {policy.first_after_minutes:g} min", lasting)
+        return HeldBack(
+            "lasting", f"notified if it lasts {policy.first_after_minutes:g} min", lasting
+        )
     if quiet.holds(at):
-        return Held("quiet", "quiet hours", quiet.until(at))
+        return HeldBack("quiet", "quiet hours", quiet.until(at))
     return None
 
 
@@ -145,7 +155,7 @@ class _Deciding:
             self.decision.never[situation.id] = f"over before anybody was notified: {then.why}"
         elif situation.severity != "critical" and self._quiet.holds(self._now):
             morning = self._quiet.until(self._now)
-            self.decision.held[situation.id] = Held("quiet", "quiet hours", morning)
+            self.decision.held[situation.id] = HeldBack("quiet", "quiet hours", morning)
         else:
             self._firsts.append((situation, f"severity {situation.severity}, over already"))
 

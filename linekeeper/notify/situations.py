@@ -95,7 +95,7 @@ class Say:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class HeldBack:
     """Not now: why, and until when at least."""
 
     cause: Cause
@@ -122,7 +122,7 @@ class Decision:
 
     say: list[Say] = field(default_factory=list)
     never: dict[str, str] = field(default_factory=dict)
-    held: dict[str, Held] = field(default_factory=dict)
+    held: dict[str, HeldBack] = field(default_factory=dict)
 
     def reason(self, incident_id: str) -> str:
         """Why nobody is notified of an incident now."""

@@ -24,7 +24,7 @@ class OrderError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class PreflightOrder:
     """`timeout` is in seconds and for each check; `ca_file` is PEM, trusted besides the usual."""
 
     targets: tuple[Target, ...]
@@ -41,7 +41,7 @@ def take_order(
     timeout: float = TIMEOUT_SECONDS,
     ca_file: str | None = None,
     control: str = DEFAULT_CONTROL,
-) -> Order:
+) -> PreflightOrder:
     """The order, each target once; `OrderError` for the first thing that can't be done."""
     try:
         known_open = parse_target(control)
@@ -64,4 +64,4 @@ def take_order(
         except OSError as error:
             reason = error.strerror if error.errno and not isinstance(error, ssl.SSLError) else None
             raise OrderError("ca-file", f"{ca_file}: {reason or 'holds no certificate'}") from None
-    return Order(places, known, timeout, ca_file, known_open)
+    return PreflightOrder(places, known, timeout, ca_file, known_open)

@@ -9,7 +9,7 @@ from typing import Any
 
 from linekeeper.preflight import checks
 from linekeeper.preflight.facts import DnsFact, Facts
-from linekeeper.preflight.order import Order
+from linekeeper.preflight.order import PreflightOrder
 from linekeeper.preflight.targets import Target
 from linekeeper.preflight.verdict import NOT_PROVEN, PROVES, Vantage, Verdict, judge
 
@@ -83,7 +83,7 @@ def _utcnow() -> datetime:
     return datetime.now(UTC)
 
 
-async def preflight(order: Order, clock: Callable[[], datetime] = _utcnow) -> Report:
+async def preflight(order: PreflightOrder, clock: Callable[[], datetime] = _utcnow) -> Report:
     """Check every target, a few at once, and judge what was seen.
 
     A target has at most four checks one after the other (DNS, TCP, TLS, HTTP), so its verdicts
@@ -111,7 +111,7 @@ async def preflight(order: Order, clock: Callable[[], datetime] = _utcnow) -> Re
     )
 
 
-async def _shut_in(order: Order) -> str | None:
+async def _shut_in(order: PreflightOrder) -> str | None:
     """Why a place that is open can't be reached from outside; None if it can, or needn't."""
     if order.vantage != "outside" or order.control is None:
         return None

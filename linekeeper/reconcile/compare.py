@@ -10,7 +10,7 @@ Source = Literal["webhook", "poll", "event"]
 in a listing. `event`: the state an event carried, which may be old by now."""
 
 
-class Verdict(StrEnum):
+class Comparison(StrEnum):
     """What to do with a record that was read."""
 
     inserted = "inserted"
@@ -52,15 +52,15 @@ F = TypeVar("F", bound=Found)
 class Decision:
     """A verdict, and whether the index disagreed with a source that reported no newer time."""
 
-    verdict: Verdict
+    verdict: Comparison
     mismatched: bool = False
 
 
-_INSERTED = Decision(Verdict.inserted)
-_UPDATED = Decision(Verdict.updated)
-_MISMATCHED = Decision(Verdict.updated, mismatched=True)
-_SAME = Decision(Verdict.same)
-_OLDER = Decision(Verdict.older)
+_INSERTED = Decision(Comparison.inserted)
+_UPDATED = Decision(Comparison.updated)
+_MISMATCHED = Decision(Comparison.updated, mismatched=True)
+_SAME = Decision(Comparison.same)
+_OLDER = Decision(Comparison.older)
 
 
 def decide(known: Known | None, reading: Found) -> Decision:

@@ -32,7 +32,7 @@ from linekeeper.reconcile.marks import save_mark
 from linekeeper.reconcile.places import Place
 from linekeeper.reconcile.policy import POLICY
 from linekeeper.reconcile.queries import append_changes, lock_feed
-from linekeeper.reconcile.target import Target
+from linekeeper.reconcile.target import PollTarget
 from linekeeper.runtime import Runtime
 from linekeeper.store import Store, new_id
 from linekeeper.store.tables import Deletion, Watermark
@@ -77,7 +77,7 @@ class _Missing:
 
 async def conclude_listing(
     rt: Runtime,
-    target: Target,
+    target: PollTarget,
     entity: str,
     keys: KeySet,
     *,
@@ -237,7 +237,7 @@ def _leave_out_unknown(
 async def _propose(
     rt: Runtime,
     session: AsyncSession,
-    target: Target,
+    target: PollTarget,
     entity: str,
     missing: _Missing,
     *,

@@ -10,7 +10,7 @@ from linekeeper.health.service import observe
 from linekeeper.incidents.conclude import conclude
 from linekeeper.makini import ErrorKind, MakiniError
 from linekeeper.reconcile.reading import Reading
-from linekeeper.reconcile.target import Target
+from linekeeper.reconcile.target import PollTarget
 from linekeeper.runtime import Runtime
 from linekeeper.sweep.batch import probe_batch
 
@@ -26,7 +26,7 @@ def are_all_refused(readings: Sequence[Reading]) -> bool:
 
 
 async def doubt_connection(
-    rt: Runtime, target: Target, caller: DataCaller, error: MakiniError
+    rt: Runtime, target: PollTarget, caller: DataCaller, error: MakiniError
 ) -> None:
     """A failure of the whole connection: a login that nothing of ours fixes is an observation
     (MISSION C1); one that does not answer is probed at the next sweep."""
@@ -41,7 +41,7 @@ async def doubt_connection(
         await make_suspect(rt.store, target.id)
 
 
-async def observe_lost_login(rt: Runtime, target: Target, error: MakiniError) -> None:
+async def observe_lost_login(rt: Runtime, target: PollTarget, error: MakiniError) -> None:
     """Tell the judge that the connection's login was refused."""
     observation = Observation(
         at=utcnow(),
@@ -54,7 +54,7 @@ async def observe_lost_login(rt: Runtime, target: Target, error: MakiniError) ->
     await _observe(rt, target, observation)
 
 
-async def _observe(rt: Runtime, target: Target, observation: Observation) -> None:
+async def _observe(rt: Runtime, target: PollTarget, observation: Observation) -> None:
     now = utcnow()
     policy = (await rt.configuration()).policy
     async with rt.store.write() as session:

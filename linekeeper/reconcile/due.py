@@ -30,7 +30,7 @@ from linekeeper.makini import may_call_data
 from linekeeper.makini.budget import RATE_SHARE
 from linekeeper.reconcile.causes import Window
 from linekeeper.reconcile.policy import POLICY
-from linekeeper.reconcile.target import Target
+from linekeeper.reconcile.target import PollTarget
 from linekeeper.runtime import Runtime
 from linekeeper.store.modes import is_managed_by
 from linekeeper.store.tables import (
@@ -50,7 +50,7 @@ PASSES: tuple[Pass, ...] = ("catch-up", "routine", "full")
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class PollOrder:
     """What a run was asked to read."""
 
     started: datetime
@@ -71,7 +71,7 @@ class Order:
             return app.entities
         return tuple(self.entities)
 
-    def of_connection(self, target: Target) -> tuple[str, ...]:
+    def of_connection(self, target: PollTarget) -> tuple[str, ...]:
         """The entities to read of one connection: none that it was configured not to be read
         for."""
         wanted = self.of(target.app)
@@ -120,18 +120,18 @@ class Standing:
             return timedelta(minutes=paced.minutes)
         return POLICY.cadence(self.trust, critical=self.critical)
 
-    def is_due(self, order: Order) -> bool:
+    def is_due(self, order: PollOrder) -> bool:
         """Whether some of its entities are to be read for what changed. Pure."""
         return any(self._is_due(each, order) for each in self.paced)
 
-    def _is_due(self, paced: Paced, order: Order) -> bool:
+    def _is_due(self, paced: Paced, order: PollOrder) -> bool:
         if paced.polled_at is None:
             return False  # nothing was read yet: a full listing
         if order.everything:
             return paced.polled_at < order.started
         return order.started - paced.polled_at >= self.cadence(paced) - POLICY.slack
 
-    def is_full_due(self, order: Order) -> bool:
+    def is_full_due(self, order: PollOrder) -> bool:
         """Whether some of its entities are to be listed whole. Pure."""
         if self.entities < self.wanted or self.never_full:
             return True
@@ -146,7 +146,7 @@ class Standing:
         return window is not None and self.polled_at is not None and self.polled_at < window.until
 
 
-async def unbearable(rt: Runtime, app: AppConfig, order: Order) -> str:
+async def unbearable(rt: Runtime, app: AppConfig, order: PollOrder) -> str:
     """Why the connections of `app` can't be read as often as is said; empty where they can."""
     if not app.per_minute:
         return ""
@@ -183,7 +183,7 @@ def failing_last(entities: Sequence[str], marks: Mapping[str, Watermark]) -> lis
 def is_entity_due(
     mark: Watermark | None,
     which: Pass,
-    order: Order,
+    order: PollOrder,
     cadence: timedelta,
     *,
     again: bool = False,
@@ -210,7 +210,7 @@ def is_entity_due(
     return order.started - mark.polled_at >= cadence - POLICY.slack
 
 
-async def standings(rt: Runtime, app: AppConfig, order: Order) -> tuple[list[Standing], int]:
+async def standings(rt: Runtime, app: AppConfig, order: PollOrder) -> tuple[list[Standing], int]:
     """Every connection of `app` that may be read, critical customers' and the longest unread
     first, and how many may not because their circuit is open."""
     async with rt.store.read() as session:
@@ -223,7 +223,7 @@ async def standings(rt: Runtime, app: AppConfig, order: Order) -> tuple[list[Sta
     return found, len(circuits)
 
 
-def _standings(app: AppConfig, order: Order) -> tuple[Select[Any], dict[str, Any]]:
+def _standings(app: AppConfig, order: PollOrder) -> tuple[Select[Any], dict[str, Any]]:
     """A row for each connection and cadence that its entities have, by connection."""
     entities, ids = order.of(app), order.connections
     statement = _standings_of(
@@ -327,7 +327,9 @@ def _standing(rows: Sequence[Row[Any]]) -> Standing:
     )
 
 
-async def due_in(rt: Runtime, app: AppConfig, order: Order, which: Pass) -> tuple[list[str], int]:
+async def due_in(
+    rt: Runtime, app: AppConfig, order: PollOrder, which: Pass
+) -> tuple[list[str], int]:
     """The connections of `app` to read in this pass, most urgent first, and how many may not be
     read because their circuit is open."""
     if which == "catch-up" and order.window is None:
@@ -337,7 +339,7 @@ async def due_in(rt: Runtime, app: AppConfig, order: Order, which: Pass) -> tupl
 
 
 def of_pass(
-    which: Pass, standings: Sequence[Standing], order: Order, window: Window | None
+    which: Pass, standings: Sequence[Standing], order: PollOrder, window: Window | None
 ) -> list[str]:
     """The connections to read in this pass. Pure."""
     if which == "catch-up":

@@ -10,7 +10,7 @@ from sqlmodel import col
 from linekeeper.health.scope import DataCaller
 from linekeeper.reconcile.deletion_queries import agreed_of
 from linekeeper.reconcile.marks import marks_of
-from linekeeper.reconcile.target import Target
+from linekeeper.reconcile.target import PollTarget
 from linekeeper.runtime import Runtime
 from linekeeper.store import Store
 from linekeeper.store.tables import Succession, Watermark
@@ -31,7 +31,7 @@ class Known:
     """The entities whose succession is planned and not carried out."""
 
 
-async def read_known(rt: Runtime, target: Target) -> Known:
+async def read_known(rt: Runtime, target: PollTarget) -> Known:
     """All that a run needs to know of `target`, read at once."""
     async with rt.store.read() as session:
         agreed = await agreed_of(session, target.id)

@@ -15,7 +15,7 @@ from linekeeper.reconcile import succession_queries as queries
 from linekeeper.reconcile.matching import Row
 from linekeeper.reconcile.queries import lock_feed, one_of
 from linekeeper.reconcile.succession_steps import decide_steps, tell
-from linekeeper.reconcile.target import Target, load_targets
+from linekeeper.reconcile.target import PollTarget, load_targets
 from linekeeper.reconcile.unmatched import settle_held
 from linekeeper.refusal import Refusal
 from linekeeper.runtime import Runtime
@@ -55,7 +55,7 @@ class Group:
 class Waiting:
     """What waits at one connection."""
 
-    target: Target
+    target: PollTarget
     slug: str
     groups: Sequence[Group]
 
@@ -157,7 +157,7 @@ async def decide_matches(
 
 async def _settle(
     rt: Runtime,
-    target: Target,
+    target: PollTarget,
     entity: str,
     chosen: Mapping[str, str],
     *,

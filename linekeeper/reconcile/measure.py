@@ -34,7 +34,7 @@ _NOT_MEASURED = "Not connected any more, so its webhooks are not measured"
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class TrustVerdict:
     """A connection's trust, before and after."""
 
     connection_id: str
@@ -51,7 +51,7 @@ class Verdict:
         return self.after == "bad" and self.before != "bad"
 
 
-async def measure(rt: Runtime, *, now: datetime) -> list[Verdict]:
+async def measure(rt: Runtime, *, now: datetime) -> list[TrustVerdict]:
     """Measure every connection that was counted in the window; one line in Slack for all that
     turned bad; open and resolve the incidents of those whose webhooks never come."""
     verdicts = await _verdicts(rt, now)
@@ -94,7 +94,7 @@ async def measure(rt: Runtime, *, now: datetime) -> list[Verdict]:
     return verdicts
 
 
-def sentence(bad: Sequence[Verdict]) -> str:
+def sentence(bad: Sequence[TrustVerdict]) -> str:
     """The one line about connections whose webhooks turned bad. Pure."""
     worst = sorted(bad, key=lambda verdict: -(verdict.measured.miss_rate or 0.0))
     said = []
@@ -146,7 +146,7 @@ def _sum(condition: ColumnElement[bool], value: Any) -> ColumnElement[Any]:
     return func.coalesce(func.sum(case((condition, value), else_=0)), 0)
 
 
-async def _verdicts(rt: Runtime, now: datetime) -> list[Verdict]:
+async def _verdicts(rt: Runtime, now: datetime) -> list[TrustVerdict]:
     since = now - WINDOW
     async with rt.store.read() as session:
         counted = await count_by_connection(session, since)
@@ -173,7 +173,7 @@ async def _verdicts(rt: Runtime, now: datetime) -> list[Verdict]:
             measured = measured or Measured()
             ever = webhook_at is not None and webhook_at >= since
             verdicts.append(
-                Verdict(
+                TrustVerdict(
                     identifier,
                     label(customer, provider, name),
                     app,
@@ -187,7 +187,7 @@ async def _verdicts(rt: Runtime, now: datetime) -> list[Verdict]:
 
 
 async def _incidents(
-    rt: Runtime, session: AsyncSession, verdicts: Sequence[Verdict], now: datetime
+    rt: Runtime, session: AsyncSession, verdicts: Sequence[TrustVerdict], now: datetime
 ) -> None:
     """Bring the incidents of webhooks that never come in line with `verdicts`.
 
@@ -235,7 +235,7 @@ async def _of_app(
     rt: Runtime,
     session: AsyncSession,
     app: str,
-    silent: Sequence[Verdict],
+    silent: Sequence[TrustVerdict],
     now: datetime,
     *,
     came: bool,

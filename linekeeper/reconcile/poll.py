@@ -25,7 +25,7 @@ from linekeeper.reconcile.marks import (
 from linekeeper.reconcile.policy import POLICY
 from linekeeper.reconcile.reading import Question, Reading
 from linekeeper.reconcile.succession import may_take_over, take_over
-from linekeeper.reconcile.target import Target
+from linekeeper.reconcile.target import PollTarget
 from linekeeper.reconcile.watermark import read_from
 from linekeeper.reconcile.writer import Writer
 from linekeeper.runtime import Runtime
@@ -56,7 +56,7 @@ Sleep = Callable[[float], Awaitable[None]]
 @spends_on(Purpose.reconcile)
 async def read_entity(
     rt: Runtime,
-    target: Target,
+    target: PollTarget,
     caller: DataCaller,
     entity: str,
     question: Question,
@@ -99,7 +99,7 @@ class _Reader:
     def __init__(
         self,
         rt: Runtime,
-        target: Target,
+        target: PollTarget,
         caller: DataCaller,
         mark: Watermark | None,
         *,

@@ -9,9 +9,9 @@ from linekeeper.health.scope import count_reads
 from linekeeper.incidents.findings import resolve_of_disconnected
 from linekeeper.reconcile import deleting, unmatched
 from linekeeper.reconcile import measure as measuring
-from linekeeper.reconcile.due import PASSES, Order
+from linekeeper.reconcile.due import PASSES, PollOrder
 from linekeeper.reconcile.entity_incidents import settle_entities
-from linekeeper.reconcile.measure import Verdict, measure
+from linekeeper.reconcile.measure import TrustVerdict, measure
 from linekeeper.reconcile.outage import covered, note_outages, uncovered
 from linekeeper.reconcile.poll import Sleep
 from linekeeper.reconcile.purge import purge_disconnected
@@ -63,10 +63,10 @@ async def make_order(
     everything: bool,
     shard: str | None,
     started: datetime,
-) -> Order:
+) -> PollOrder:
     """What such a run reads; absences of our receiver are found here."""
     await note_outages(rt.store, now=started)
-    return Order(
+    return PollOrder(
         started=started,
         connections=connections,
         entities=entities,
@@ -77,7 +77,7 @@ async def make_order(
     )
 
 
-async def conclude(rt: Runtime, order: Order, run: Run) -> list[Verdict]:
+async def conclude(rt: Runtime, order: PollOrder, run: Run) -> list[TrustVerdict]:
     """What a run says at its end: of our own outage, and of the webhooks; how they are trusted."""
     now = utcnow()
     whole = order.connections is None and order.entities is None

@@ -17,14 +17,14 @@ from linekeeper.reconcile.accounting import Counts
 from linekeeper.reconcile.claims import Claims, claiming
 from linekeeper.reconcile.deleting import apply_agreed
 from linekeeper.reconcile.doubt import are_all_refused, doubt_connection, observe_lost_login
-from linekeeper.reconcile.due import Order, Pass, due_in, failing_last, is_entity_due
+from linekeeper.reconcile.due import Pass, PollOrder, due_in, failing_last, is_entity_due
 from linekeeper.reconcile.known import Known, read_known
 from linekeeper.reconcile.marks import load_marks, note_failure
 from linekeeper.reconcile.policy import POLICY
 from linekeeper.reconcile.poll import Sleep, read_entity
 from linekeeper.reconcile.reading import Question, Reading
 from linekeeper.reconcile.succession import complete
-from linekeeper.reconcile.target import Target, load_targets
+from linekeeper.reconcile.target import PollTarget, load_targets
 from linekeeper.runtime import Runtime
 from linekeeper.store import new_id
 from linekeeper.store.tables import Watermark
@@ -76,7 +76,7 @@ class Run:
         self.counts.add(other.counts)
         self.failures += other.failures
 
-    def took(self, target: Target, reading: Reading) -> None:
+    def took(self, target: PollTarget, reading: Reading) -> None:
         """Add how reading one entity went."""
         self.connections.add(target.id)
         if reading.outcome == "failed" and reading.error is not None:
@@ -102,7 +102,7 @@ class Run:
 async def read_pass(
     rt: Runtime,
     app: AppConfig,
-    order: Order,
+    order: PollOrder,
     which: Pass,
     *,
     run: Run | None = None,
@@ -174,12 +174,12 @@ async def _collect(
 
 
 async def _still_due(
-    rt: Runtime, app: AppConfig, order: Order, which: Pass, ids: Sequence[str]
-) -> list[Target]:
+    rt: Runtime, app: AppConfig, order: PollOrder, which: Pass, ids: Sequence[str]
+) -> list[PollTarget]:
     """Those of `ids` nobody else has read since they were looked up."""
     if not ids:
         return []
-    narrowed = Order(
+    narrowed = PollOrder(
         started=order.started,
         connections=ids,
         entities=order.entities,
@@ -193,7 +193,7 @@ async def _still_due(
     return [target for target in targets if target.id in due]
 
 
-def _in_shard(ids: list[str], order: Order) -> list[str]:
+def _in_shard(ids: list[str], order: PollOrder) -> list[str]:
     """The same ids; each shard begins at another place, so that they seldom meet."""
     if not order.shard or len(ids) < 2:
         return ids
@@ -201,7 +201,9 @@ def _in_shard(ids: list[str], order: Order) -> list[str]:
     return ids[start:] + ids[:start]
 
 
-async def _read(rt: Runtime, target: Target, order: Order, which: Pass, sleep: Sleep) -> Run:
+async def _read(
+    rt: Runtime, target: PollTarget, order: PollOrder, which: Pass, sleep: Sleep
+) -> Run:
     """Read the entities of one connection that this pass is about.
 
     Each fails alone; only a failure of the whole connection, or of the app, leaves the others for
@@ -241,9 +243,9 @@ async def _has_new_token(caller: DataCaller) -> bool:
 
 async def _read_entities(
     rt: Runtime,
-    target: Target,
+    target: PollTarget,
     known: Known,
-    order: Order,
+    order: PollOrder,
     which: Pass,
     *,
     sleep: Sleep,
@@ -288,7 +290,7 @@ async def _read_entities(
 
 async def _strange(
     rt: Runtime,
-    target: Target,
+    target: PollTarget,
     entity: str,
     mark: Watermark | None,
     error: Exception,

@@ -18,7 +18,7 @@ from linekeeper.reconcile.matching import Matching, Row, is_changed, match_recor
 from linekeeper.reconcile.queries import lock_feed
 from linekeeper.reconcile.succession_queries import Step
 from linekeeper.reconcile.succession_steps import decide_steps, freeing_first, tell
-from linekeeper.reconcile.target import Target
+from linekeeper.reconcile.target import PollTarget
 from linekeeper.reconcile.unmatched import ask, hold
 from linekeeper.runtime import Runtime
 from linekeeper.store import new_id
@@ -42,7 +42,7 @@ def may_take_over(succession: Succession, *, doubtful: bool, now: datetime) -> b
 
 async def take_over(
     rt: Runtime,
-    target: Target,
+    target: PollTarget,
     succession: Succession,
     *,
     started: datetime,
@@ -59,7 +59,7 @@ async def take_over(
 
 
 async def complete(
-    rt: Runtime, target: Target, entity: str, *, run_at: datetime, shard: str | None = None
+    rt: Runtime, target: PollTarget, entity: str, *, run_at: datetime, shard: str | None = None
 ) -> Counts:
     """Take the steps that are left of a plan, also one a crash cut short."""
     store = rt.store
@@ -81,7 +81,7 @@ async def complete(
         )
 
 
-async def _plan(rt: Runtime, target: Target, succession: Succession, started: datetime) -> None:
+async def _plan(rt: Runtime, target: PollTarget, succession: Succession, started: datetime) -> None:
     """Decide which old record is which new one, and write the steps down."""
     store, entity, before = rt.store, succession.entity, succession.predecessor_id
     await queries.forget_steps(store, target.id, entity)
@@ -157,7 +157,7 @@ def _steps(matching: Matching, old: Sequence[Row], new: Sequence[Row]) -> list[S
     return steps
 
 
-async def _take_some(rt: Runtime, target: Target, succession: Succession) -> bool:
+async def _take_some(rt: Runtime, target: PollTarget, succession: Succession) -> bool:
     """Take the next steps in one transaction; whether there were any."""
     store, entity, before = rt.store, succession.entity, succession.predecessor_id
     async with store.write() as session:

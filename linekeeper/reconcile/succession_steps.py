@@ -10,7 +10,7 @@ from linekeeper.clock import utcnow
 from linekeeper.outbox.forward import RecoveredChange, forward_changes
 from linekeeper.reconcile.matching import Row, is_changed
 from linekeeper.reconcile.queries import append_changes
-from linekeeper.reconcile.target import Target
+from linekeeper.reconcile.target import PollTarget
 from linekeeper.store import Store, new_id
 from linekeeper.store.tables import SuccessionStep
 
@@ -89,7 +89,7 @@ def _change(op: Op, row: Row, *, old_key: str | None = None) -> dict[str, Any]:
 async def tell(
     store: Store,
     session: AsyncSession,
-    target: Target,
+    target: PollTarget,
     entity: str,
     changes: Sequence[dict[str, Any]],
     *,

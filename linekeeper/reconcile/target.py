@@ -20,7 +20,7 @@ from linekeeper.tokens.stored import load_tokens
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class PollTarget:
     """A connection to read."""
 
     id: str
@@ -59,7 +59,7 @@ class Target:
         return cadence_of(self.settings, entity, self.cadence)
 
 
-async def load_targets(rt: Runtime, app: AppConfig, ids: Sequence[str]) -> list[Target]:
+async def load_targets(rt: Runtime, app: AppConfig, ids: Sequence[str]) -> list[PollTarget]:
     """Those of `ids` that belong to `app`, in no order."""
     async with rt.store.read() as session:
         rows = (
@@ -85,7 +85,7 @@ async def load_targets(rt: Runtime, app: AppConfig, ids: Sequence[str]) -> list[
         ).all()
         settings = await load_settings(session, [row[0] for row in rows])
     return [
-        Target(
+        PollTarget(
             id=identifier,
             app=configured(app.as_chosen(*chosen), settings.get(identifier)),
             ref=app.ref_of(key, makini_id),
@@ -104,7 +104,7 @@ async def load_targets(rt: Runtime, app: AppConfig, ids: Sequence[str]) -> list[
     ]  # fmt: skip
 
 
-async def caller_for(rt: Runtime, target: Target) -> DataCaller:
+async def caller_for(rt: Runtime, target: PollTarget) -> DataCaller:
     """What reads the records of `target`, with the token it has now."""
     async with rt.store.read() as session:
         tokens = await load_tokens(rt.store, session, [target.id])

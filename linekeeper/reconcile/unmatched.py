@@ -10,7 +10,7 @@ from linekeeper.clock import utcnow
 from linekeeper.incidents.findings import open_incident, resolve_incident
 from linekeeper.reconcile.deletion_queries import count_of
 from linekeeper.reconcile.succession_queries import held_by
-from linekeeper.reconcile.target import Target
+from linekeeper.reconcile.target import PollTarget
 from linekeeper.store import Store, new_id
 from linekeeper.store.tables import Deletion
 
@@ -20,7 +20,7 @@ KIND = "records_unmatched"
 
 async def hold(
     session: AsyncSession,
-    target: Target,
+    target: PollTarget,
     entity: str,
     *,
     ambiguous: int,
@@ -47,7 +47,7 @@ async def hold(
 async def ask(
     store: Store,
     session: AsyncSession,
-    target: Target,
+    target: PollTarget,
     entity: str,
     *,
     ambiguous: int,

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from linekeeper.reconcile.compare import Found, Known, Source, Verdict, better, decide
+from linekeeper.reconcile.compare import Comparison, Found, Known, Source, better, decide
 from linekeeper.reconcile.identity import (
     NOBODY,
     Identity,
@@ -188,14 +188,14 @@ def diff(
     for key, reading in read.items():
         held, marked = known.get(key, (None, False))
         decision = decide(held, reading)
-        if decision.verdict is Verdict.same:
+        if decision.verdict is Comparison.same:
             result.same.append(key)
             if reading.current and not _is_recognisable(held, reading):
                 result.rows.append(record_row(key, reading, bodies=bodies))
             elif marked and reading.current:
                 result.marked.append(key)
             continue
-        if decision.verdict is Verdict.older:
+        if decision.verdict is Comparison.older:
             continue
         result.rows.append(record_row(key, reading, bodies=bodies))
         result.before[key] = held

@@ -17,7 +17,7 @@ from linekeeper.reconcile.listing import BATCH_RECORDS, Batch, Sizes, in_order
 from linekeeper.reconcile.marks import WELL, compared, grain_of, is_known, save_mark
 from linekeeper.reconcile.queries import known_records, lock_feed, write_records
 from linekeeper.reconcile.succession_queries import quiet_keys
-from linekeeper.reconcile.target import Target
+from linekeeper.reconcile.target import PollTarget
 from linekeeper.reconcile.upsert import ChangeSet, Read, diff, record_row, write
 from linekeeper.reconcile.watermark import Grain, move
 from linekeeper.runtime import Runtime
@@ -42,7 +42,7 @@ class Writer:
     def __init__(
         self,
         rt: Runtime,
-        target: Target,
+        target: PollTarget,
         entity: str,
         mark: Watermark | None,
         *,

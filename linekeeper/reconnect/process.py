@@ -46,7 +46,7 @@ class Replaced(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class FormAnswer:
     """What somebody put into the run's form."""
 
     by: str
@@ -106,7 +106,7 @@ def next_step(case: Case, run_id: str) -> Next:
 
 
 async def take_answer(
-    rt: Runtime, incident_id: str, number: int, answer: Answer, *, now: datetime
+    rt: Runtime, incident_id: str, number: int, answer: FormAnswer, *, now: datetime
 ) -> None:
     """Act on the `number`th answer of the run's form; each counts once."""
     told = answer.note.strip() or answer.snooze != "no" or answer.give_up

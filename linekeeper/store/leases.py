@@ -33,7 +33,7 @@ class LeaseLost(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class HeldLease:
     """A lease we hold. `fence` is greater than that of every owner before us."""
 
     name: str
@@ -43,7 +43,7 @@ class Held:
 
 async def acquire(
     store: Store, name: str, owner: str, *, seconds: float, now: datetime
-) -> Held | None:
+) -> HeldLease | None:
     """Take the lease `name` until `now + seconds`; None if another owner holds it.
 
     The owner itself may take it again. A lease whose time has passed is anybody's.
@@ -56,10 +56,10 @@ async def acquire(
         taken = (
             await session.execute(_TAKE, {"called": name, "by": owner, "now": now, "ends": until})
         ).scalar_one_or_none()
-    return None if taken is None else Held(name, owner, taken)
+    return None if taken is None else HeldLease(name, owner, taken)
 
 
-async def renew(store: Store, held: Held, *, seconds: float, now: datetime) -> bool:
+async def renew(store: Store, held: HeldLease, *, seconds: float, now: datetime) -> bool:
     """Hold it until `now + seconds`; False if it was lost."""
     async with store.write() as session:
         until = now + timedelta(seconds=seconds)
@@ -67,7 +67,7 @@ async def renew(store: Store, held: Held, *, seconds: float, now: datetime) -> b
         return result.scalar_one_or_none() is not None
 
 
-async def release(store: Store, held: Held, *, now: datetime) -> None:
+async def release(store: Store, held: HeldLease, *, now: datetime) -> None:
     """Give it back; harmless if it was lost. The row stays, so that fences keep growing."""
     async with store.write() as session:
         await session.execute(_HOLD, _of(held, now))
@@ -101,18 +101,18 @@ _HOLD = (
 )
 
 
-def _of(held: Held, ends: datetime) -> dict[str, Any]:
+def _of(held: HeldLease, ends: datetime) -> dict[str, Any]:
     return {"called": held.name, "by": held.owner, "fenced": held.fence, "ends": ends}
 
 
-async def is_held(store: Store, held: Held) -> bool:
+async def is_held(store: Store, held: HeldLease) -> bool:
     """Whether nobody has taken it from us, and its time is not over."""
     async with store.read() as session:
         until = await session.scalar(_ours(col(Lease.until), held))
         return until is not None and until > await store.clock(session)
 
 
-async def next_owner(store: Store, held: Held) -> str | None:
+async def next_owner(store: Store, held: HeldLease) -> str | None:
     """Who took it after us, last; None if nobody has."""
     async with store.read() as session:
         return await session.scalar(
@@ -120,7 +120,7 @@ async def next_owner(store: Store, held: Held) -> str | None:
         )
 
 
-def _ours(column: Any, held: Held) -> Any:
+def _ours(column: Any, held: HeldLease) -> Any:
     return select(column).where(
         col(Lease.name) == held.name,
         col(Lease.owner) == held.owner,
@@ -137,7 +137,7 @@ async def holding(
     seconds: float = 30,
     wait: bool = False,
     patience: float | None = None,
-) -> AsyncIterator[Held | None]:
+) -> AsyncIterator[HeldLease | None]:
     """Hold `name` for the block and renew it meanwhile; yields None where another holds it.
 
     With `wait` it keeps asking, once a second, until the lease is free or `patience` (seconds) is
@@ -181,7 +181,7 @@ class _Keeper:
     def __init__(
         self,
         store: Store,
-        held: Held,
+        held: HeldLease,
         seconds: float,
         asked: float,
         block: asyncio.Task[Any] | None,

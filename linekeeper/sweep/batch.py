@@ -22,7 +22,7 @@ from linekeeper.health.evidence import (
 )
 from linekeeper.health.login_check import is_check_due, read_one, readable_entities
 from linekeeper.health.probe import probe, understand_error
-from linekeeper.health.service import Change, observe
+from linekeeper.health.service import StateChange, observe
 from linekeeper.incidents.conclude import conclude
 from linekeeper.makini import CONNECTION_PAUSED, PAUSED, MakiniError
 from linekeeper.runtime import Runtime
@@ -51,7 +51,7 @@ class Batch:
     """A further try may still reach them; nothing is recorded of them yet."""
     retry_after: float = 0.0
     """Seconds Makini asked to wait."""
-    changes: list[Change] = field(default_factory=list)
+    changes: list[StateChange] = field(default_factory=list)
     trouble: str | None = None
     """What is wrong with the app, where calls failed for a reason of its own."""
 

@@ -7,7 +7,7 @@ from enum import StrEnum
 from linekeeper.verify_account.recording import Exchange
 
 
-class Verdict(StrEnum):
+class Confirmation(StrEnum):
     """How an assumption fared on this account."""
 
     seen_so = "seen so"
@@ -19,7 +19,7 @@ class Verdict(StrEnum):
 class Finding:
     """What the recording says of one assumption; `settings` are those to use, by their name."""
 
-    verdict: Verdict
+    verdict: Confirmation
     evidence: str
     settings: Mapping[str, str] = field(default_factory=dict)
 
@@ -34,29 +34,29 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class AccountAnswer:
     """One question with what was found."""
 
     question: str
     assumption: str
-    verdict: Verdict
+    verdict: Confirmation
     evidence: str
     settings: Mapping[str, str]
 
 
 def so(evidence: str, **settings: str) -> Finding:
     """The account does as assumed."""
-    return Finding(Verdict.seen_so, evidence, settings)
+    return Finding(Confirmation.seen_so, evidence, settings)
 
 
 def otherwise(evidence: str, **settings: str) -> Finding:
     """The account does something else."""
-    return Finding(Verdict.seen_otherwise, evidence, settings)
+    return Finding(Confirmation.seen_otherwise, evidence, settings)
 
 
 def not_seen(evidence: str) -> Finding:
     """Nothing that was recorded decides it; `evidence` says what would."""
-    return Finding(Verdict.not_seen, evidence)
+    return Finding(Confirmation.not_seen, evidence)
 
 
 def decided(holds: bool, evidence: str, **settings: str) -> Finding:

@@ -18,7 +18,7 @@ from linekeeper.verify_account.evidence import (
     samples_of,
     webhook_exchanges,
 )
-from linekeeper.verify_account.question import Answer, Verdict
+from linekeeper.verify_account.question import AccountAnswer, Confirmation
 from linekeeper.verify_account.recording import Exchange, Recording, Redactor
 from linekeeper.verify_account.steps import Step, data_steps, list_steps, mint_step
 
@@ -51,7 +51,7 @@ class Verification:
     """The answers, and whether everything was asked that was wished for."""
 
     app: str
-    answers: Sequence[Answer]
+    answers: Sequence[AccountAnswer]
     complete: bool
     recording: str
     calls: int
@@ -62,13 +62,13 @@ class Verification:
         return {name: text for answer in self.answers for name, text in answer.settings.items()}
 
 
-def answer_all(exchanges: Sequence[Exchange]) -> list[Answer]:
+def answer_all(exchanges: Sequence[Exchange]) -> list[AccountAnswer]:
     """Every question, answered from a recording alone. Pure."""
     found = []
     for question in QUESTIONS:
         finding = question.judge(exchanges)
         found.append(
-            Answer(
+            AccountAnswer(
                 question.name,
                 question.assumption,
                 finding.verdict,
@@ -150,7 +150,7 @@ async def _mint(
         recording.add(await step.run(ask))
 
 
-SIGNS = {Verdict.seen_so: "✅", Verdict.seen_otherwise: "⚠️", Verdict.not_seen: "·"}
+SIGNS = {Confirmation.seen_so: "✅", Confirmation.seen_otherwise: "⚠️", Confirmation.not_seen: "·"}
 
 
 def as_data(verification: Verification) -> dict[str, Any]:
@@ -169,13 +169,13 @@ def counts(verification: Verification) -> str:
     """`12 seen so, 3 seen otherwise, 9 not seen`."""
     return ", ".join(
         f"{sum(answer.verdict is verdict for answer in verification.answers)} {verdict.value}"
-        for verdict in Verdict
+        for verdict in Confirmation
     )
 
 
 def as_markdown(verification: Verification) -> str:
     """The artifact `verify-account`."""
-    order = [Verdict.seen_otherwise, Verdict.seen_so, Verdict.not_seen]
+    order = [Confirmation.seen_otherwise, Confirmation.seen_so, Confirmation.not_seen]
     rows = [
         (SIGNS[a.verdict], text(a.assumption, 100), a.verdict.value, text(a.evidence, 300))
         for a in sorted(verification.answers, key=lambda answer: order.index(answer.verdict))

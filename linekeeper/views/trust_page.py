@@ -11,7 +11,7 @@ from linekeeper.reconcile.completeness import worst_first
 from linekeeper.reconcile.outage import SENDER_GIVES_UP
 from linekeeper.reconcile.trust import BAD, GOOD, WINDOW
 from linekeeper.views.entities_part import completeness_markdown, entities_markdown
-from linekeeper.views.trust_queries import Held, TrustLine, TrustReport
+from linekeeper.views.trust_queries import HeldDeletion, TrustLine, TrustReport
 
 KEY = "webhook-trust"
 MOST_LINES = 500
@@ -141,7 +141,7 @@ def _held(report: TrustReport, forms: Mapping[str, str]) -> list[str]:
     return ["## Records that are gone at the source", table]
 
 
-def _choices(held: Held, forms: Mapping[str, str]) -> str:
+def _choices(held: HeldDeletion, forms: Mapping[str, str]) -> str:
     choices = ("accept", "refuse") if held.status == "proposed" else ("undo",)
     said = "waits for you: " if held.status == "proposed" else "deleted here: "
     form = forms.get("deletions")

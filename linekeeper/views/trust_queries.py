@@ -58,7 +58,7 @@ class RunPoint:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class HeldDeletion:
     """Deletions that wait for somebody's decision, or can still be undone."""
 
     id: str
@@ -78,7 +78,7 @@ class TrustReport:
     lines: Sequence[TrustLine]
     points: Sequence[RunPoint]
     step: timedelta
-    held: Sequence[Held]
+    held: Sequence[HeldDeletion]
     outages: Sequence[Outage]
     entities: Sequence[EntityState] = ()
 
@@ -218,7 +218,7 @@ async def _points(
 _STEPS = tuple(timedelta(minutes=minutes) for minutes in (15, 30, 60, 120, 240, 480))
 
 
-async def _held(session: AsyncSession, now: datetime) -> list[Held]:
+async def _held(session: AsyncSession, now: datetime) -> list[HeldDeletion]:
     rows = await session.execute(
         select(Deletion, Connection, col(Customer.name))
         .join(Connection, col(Connection.id) == col(Deletion.connection_id))
@@ -236,7 +236,7 @@ async def _held(session: AsyncSession, now: datetime) -> list[Held]:
         .limit(50)
     )
     return [
-        Held(
+        HeldDeletion(
             deletion.id,
             label(customer, connection.provider, connection.name),
             deletion.entity,

@@ -31,7 +31,7 @@ TIMEOUT_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ReceiverAnswer:
     """What came of asking one receiver; `fault` is empty where it answered."""
 
     part: Part
@@ -65,7 +65,7 @@ async def watch_answers(
 
 
 def what_is_wrong(
-    parts: Sequence[Part], asked: Sequence[Answer | None], known: Collection[str]
+    parts: Sequence[Part], asked: Sequence[ReceiverAnswer | None], known: Collection[str]
 ) -> list[Finding]:
     """One finding for each receiver that did not answer. Pure.
 
@@ -77,7 +77,7 @@ def what_is_wrong(
     for part in parts:
         answer = answers.get(part.name)
         if answer is None and _cause(part) in known:
-            answer = Answer(part, "it did not answer when it was last asked")
+            answer = ReceiverAnswer(part, "it did not answer when it was last asked")
         if answer is not None and answer.fault:
             findings.append(_finding(answer))
     return findings
@@ -112,7 +112,7 @@ def _address(host: str) -> IPv4Address | IPv6Address | None:
         return None
 
 
-async def _ask(part: Part, *, timeout: float, again: float) -> Answer | None:
+async def _ask(part: Part, *, timeout: float, again: float) -> ReceiverAnswer | None:
     """What came of it, after some tries; None where its name does not resolve here."""
     fault = ""
     async with httpx.AsyncClient(timeout=timeout, trust_env=False) as client:
@@ -129,9 +129,9 @@ async def _ask(part: Part, *, timeout: float, again: float) -> Answer | None:
                 fault = f"the connection failed ({type(error).__name__})"
             else:
                 if answer.status_code == 200:
-                    return Answer(part)
+                    return ReceiverAnswer(part)
                 fault = f"it answered {answer.status_code}"
-    return Answer(part, fault)
+    return ReceiverAnswer(part, fault)
 
 
 def _root(error: BaseException) -> BaseException:
@@ -144,7 +144,7 @@ def _cause(part: Part) -> str:
     return f"answers:{part.name}"
 
 
-def _finding(answer: Answer) -> Finding:
+def _finding(answer: ReceiverAnswer) -> Finding:
     part = answer.part
     return Finding(
         kind="part_silent",

@@ -9,7 +9,7 @@ from sqlmodel import col
 from linekeeper.config import AppConfig
 from linekeeper.credits.service import check, ledger, ledger_apps, set_bought
 from linekeeper.customers.adopt import adopt
-from linekeeper.customers.change import BadChange, Change, change_customer
+from linekeeper.customers.change import BadChange, CustomerChange, change_customer
 from linekeeper.customers.importing import import_customers
 from linekeeper.customers.succession import succeed
 from linekeeper.implementation.order import Form
@@ -58,7 +58,7 @@ async def test_an_adopted_connection_is_corrected_and_the_ledger_books_the_diffe
         await import_customers(store, file, by="Olaf", now=NOW)
     else:
         system = "UpKeep" if how == "system" else ""
-        change = Change(hosting="on-premises", tier="III", system=system)
+        change = CustomerChange(hosting="on-premises", tier="III", system=system)
         await change_customer(store, "Acme", change, by="Olaf", now=NOW)
     assert await book(store, one) == [
         ("consume", -1, "in Makini's list"),
@@ -119,7 +119,7 @@ async def test_a_replaced_connection_returns_its_credits_and_its_heir_is_charged
 ) -> None:
     before = await take(store, "1", "UpKeep")
     await check(store, now=NOW)
-    change = Change(hosting="on-premises", tier="III", system="UpKeep")
+    change = CustomerChange(hosting="on-premises", tier="III", system="UpKeep")
     await change_customer(store, "Acme", change, by="Olaf", now=NOW)
     after = await take(store, "2", "UpKeep")
     async with store.write() as session:
@@ -135,8 +135,8 @@ async def test_a_replaced_connection_returns_its_credits_and_its_heir_is_charged
 async def test_a_form_that_cannot_be_is_refused(store: Store) -> None:
     await take(store, "1", "UpKeep")
     for change, said in (
-        (Change(tier="IV"), "'IV' is not one of"),
-        (Change(system="UpKeep"), "say hosting or tier"),
+        (CustomerChange(tier="IV"), "'IV' is not one of"),
+        (CustomerChange(system="UpKeep"), "say hosting or tier"),
     ):
         with pytest.raises(BadChange, match=said):
             await change_customer(store, "Acme", change, by="Olaf", now=NOW)

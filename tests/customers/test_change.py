@@ -5,7 +5,7 @@ from sqlalchemy import select
 from sqlmodel import col
 
 from linekeeper.clock import utcnow
-from linekeeper.customers.change import BadChange, Change, change_customer
+from linekeeper.customers.change import BadChange, CustomerChange, change_customer
 from linekeeper.customers.find import NotFound
 from linekeeper.store import Store
 from linekeeper.store.tables import Audit, Contact, Customer
@@ -22,7 +22,7 @@ async def acme(store: Store) -> Customer:
 
 
 async def test_what_is_given_changes_and_the_rest_stays(store: Store, acme: Customer) -> None:
-    change = Change(
+    change = CustomerChange(
         contacts="Ann <ann@acme.example>; bob@acme.example",
         remove_contacts="OLD@acme.example",
         time_zone="europe/berlin",
@@ -47,7 +47,7 @@ async def test_what_is_given_changes_and_the_rest_stays(store: Store, acme: Cust
 async def test_the_same_again_changes_nothing_and_is_no_entry_in_the_audit(
     store: Store, acme: Customer
 ) -> None:
-    change = Change(owner="Petra", contacts="ann@acme.example")
+    change = CustomerChange(owner="Petra", contacts="ann@acme.example")
     await change_customer(store, "Acme Metals", change, by="x", now=utcnow())
     _, changed = await change_customer(store, acme.id, change, by="x", now=utcnow())
     assert changed == []
@@ -58,15 +58,15 @@ async def test_the_same_again_changes_nothing_and_is_no_entry_in_the_audit(
 @pytest.mark.parametrize(
     "change",
     [
-        Change(time_zone="Mars/Olympus"),
-        Change(contacts="nobody"),
-        Change(critical="perhaps"),
-        Change(remove_contacts="stranger@acme.example"),
-        Change(owner="x", locale="\0"),
+        CustomerChange(time_zone="Mars/Olympus"),
+        CustomerChange(contacts="nobody"),
+        CustomerChange(critical="perhaps"),
+        CustomerChange(remove_contacts="stranger@acme.example"),
+        CustomerChange(owner="x", locale="\0"),
     ],
 )
 async def test_what_makes_no_sense_changes_nothing(
-    store: Store, acme: Customer, change: Change
+    store: Store, acme: Customer, change: CustomerChange
 ) -> None:
     with pytest.raises(BadChange):
         await change_customer(store, "Acme Metals", change, by="x", now=utcnow())
@@ -77,4 +77,4 @@ async def test_what_makes_no_sense_changes_nothing(
 
 async def test_a_customer_nobody_knows_is_told_the_nearest(store: Store, acme: Customer) -> None:
     with pytest.raises(NotFound, match="Acme Metals"):
-        await change_customer(store, "Acme Metls", Change(), by="x", now=utcnow())
+        await change_customer(store, "Acme Metls", CustomerChange(), by="x", now=utcnow())

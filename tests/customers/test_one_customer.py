@@ -8,7 +8,7 @@ from sqlmodel import col
 
 from linekeeper.clock import utcnow
 from linekeeper.customers.adopt import Adoption, adopt
-from linekeeper.customers.change import BadChange, Change, change_customer
+from linekeeper.customers.change import BadChange, CustomerChange, change_customer
 from linekeeper.customers.importing import import_customers
 from linekeeper.customers.naming import loose_key, name_key
 from linekeeper.implementation.order import Form
@@ -76,7 +76,7 @@ async def test_an_adoption_asks_and_the_answer_joins_the_two_for_good(store: Sto
     assert adoption.alike == ["Acme Metals Inc. may be Acme Metals"]
     form = Form("Acme Metals Inc.", ["UpKeep"], "standard", now.date(), "Olaf", owner="Olaf")
     before = await start(store, form, now=now)
-    change = Change(same_as="acme metals")
+    change = CustomerChange(same_as="acme metals")
     name, _ = await change_customer(store, "Acme Metals Inc.", change, by="Olaf", now=now)
     assert name == "Acme Metals Inc."
     later = await take(store, ("ACME METALS INC", "cid@acme.example"))
@@ -116,8 +116,8 @@ async def test_an_adopted_contact_is_mailed_only_after_somebody_confirmed_it(
         file = b"name,contacts\nAcme,bob@acme.example\n"
         await import_customers(store, file, by="Olaf", now=utcnow())
     else:
-        confirmed = Change(contacts="bob@acme.example" if how == "named" else "")
-        confirmed = Change(contacts=confirmed.contacts, confirm_contacts=how == "all")
+        confirmed = CustomerChange(contacts="bob@acme.example" if how == "named" else "")
+        confirmed = CustomerChange(contacts=confirmed.contacts, confirm_contacts=how == "all")
         _, changed = await change_customer(store, "Acme", confirmed, by="Olaf", now=utcnow())
         assert changed == ["contact confirmed: bob@acme.example"]
     assert await reached()

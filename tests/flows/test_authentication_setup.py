@@ -23,7 +23,7 @@ from linekeeper.access.signing import load_signer
 from linekeeper.authentication_setup.watch import watch
 from linekeeper.cli.orchestrator import PrefectOrchestrator
 from linekeeper.clock import utcnow
-from linekeeper.implementation.answer import Answer, answer
+from linekeeper.implementation.answer import GateAnswer, answer
 from linekeeper.implementation.order import Form
 from linekeeper.implementation.start import start
 from linekeeper.implementation.successor import restart_lost
@@ -235,7 +235,7 @@ async def test_a_system_of_an_implementation_waits_for_kickoff_and_preflight(
         run = await begin(running, authentication_setup, implementation=title, by="Olaf")
         assert run.name.endswith("waits for the technical requirements"), run.state
         [kickoff] = await rows(rt, Gate, col(Gate.gate) == "kickoff")
-        said = Answer("done", evidence="list signed", by="Petra")
+        said = GateAnswer("done", evidence="list signed", by="Petra")
         await answer(rt.store, kickoff.id, said, number=kickoff.answers, run_id=None, now=utcnow())
         run = await woken(running, rt, settings, run)
         assert run.name.endswith("waits for preflight"), run.state

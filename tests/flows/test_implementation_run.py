@@ -19,7 +19,7 @@ from flows.implementation_skip import implementation_skip
 from linekeeper.cli.orchestrator import PrefectOrchestrator
 from linekeeper.clock import utcnow
 from linekeeper.implementation import queries
-from linekeeper.implementation.answer import Answer, answer, ask
+from linekeeper.implementation.answer import GateAnswer, answer, ask
 from linekeeper.implementation.run import run_key
 from linekeeper.implementation.standing import Standing
 from linekeeper.outbox.senders.prefect import deliver_runs
@@ -121,7 +121,7 @@ class Watched:
         taken = await answer(
             self.store,
             row.id,
-            Answer(**given),
+            GateAnswer(**given),
             number=row.answers,
             run_id=f"form-of-{gate}",
             now=utcnow(),

@@ -17,7 +17,7 @@ from linekeeper.authentication_setup.watch import watch as watch_setups
 from linekeeper.cli.orchestrator import PrefectOrchestrator
 from linekeeper.clock import utcnow
 from linekeeper.implementation import work as works
-from linekeeper.implementation.answer import Answer, answer, ask
+from linekeeper.implementation.answer import GateAnswer, answer, ask
 from linekeeper.implementation.order import Form
 from linekeeper.implementation.start import start
 from linekeeper.implementation.watch import watch
@@ -89,7 +89,7 @@ async def kicked_off(rt: Runtime) -> Implementation:
     begun = await start(rt.store, form, now=utcnow())
     kickoff = await gate_of(rt, "kickoff")
     await ask(rt.store, kickoff.id, run_id="kickoff")
-    said = Answer("done", evidence="list signed", by="Petra")
+    said = GateAnswer("done", evidence="list signed", by="Petra")
     await answer(rt.store, kickoff.id, said, number=0, run_id="kickoff", now=utcnow())
     return begun.progress.standing.implementation
 

@@ -9,7 +9,7 @@ from sqlalchemy import select
 from sqlmodel import col
 
 from linekeeper.implementation.advance import advance
-from linekeeper.implementation.answer import Answer, Taken, answer, ask
+from linekeeper.implementation.answer import GateAnswer, Taken, answer, ask
 from linekeeper.implementation.change import Changed, Update, change
 from linekeeper.implementation.order import Form
 from linekeeper.implementation.progress import Progress
@@ -73,7 +73,7 @@ class Office:
         return await answer(
             self.store,
             row.id,
-            Answer(**given | changed),
+            GateAnswer(**given | changed),
             number=asked.row.answers,
             run_id=run,
             now=self.now,

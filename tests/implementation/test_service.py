@@ -11,7 +11,7 @@ from sqlmodel import col
 from linekeeper.credits.queries import lock_ledger
 from linekeeper.credits.service import consume_on_connect
 from linekeeper.implementation.advance import advance_all, look, restart_lost
-from linekeeper.implementation.answer import Answer, answer, ask
+from linekeeper.implementation.answer import GateAnswer, answer, ask
 from linekeeper.implementation.report import implementation_markdown
 from linekeeper.implementation.scope import PlanError
 from linekeeper.notify.view import Links
@@ -75,7 +75,7 @@ async def test_a_form_sent_twice_counts_once(office: Office):
     started = await office.start()
     row = await office.gate(started.progress, "kickoff")
     await ask(office.store, row.id, run_id="run-1")
-    given = Answer("done", evidence="minutes", by="Petra")
+    given = GateAnswer("done", evidence="minutes", by="Petra")
     for _ in range(2):
         taken = await answer(office.store, row.id, given, number=0, run_id="run-1", now=office.now)
         assert taken.settled
@@ -134,7 +134,7 @@ async def test_the_answer_of_a_run_given_up_changes_nothing(office: Office):
     row = await office.gate(started.progress, "kickoff")
     await ask(office.store, row.id, run_id="new")
     assert (await ask(office.store, row.id, run_id="old")).settled
-    given = Answer("done", evidence="x", by="Petra")
+    given = GateAnswer("done", evidence="x", by="Petra")
     taken = await answer(office.store, row.id, given, number=0, run_id="old", now=office.now)
     assert "Another run" in taken.message
     assert (await office.gate(started.progress, "kickoff")).status == "open"
@@ -289,7 +289,7 @@ async def test_weeks_of_waiting_lose_nothing(office: Office):
     await ask(office.store, row.id, run_id="run-1")
     office.later(weeks=9)
     await advance_all(office.store, now=office.now)
-    given = Answer("done", evidence="minutes", by="Petra")
+    given = GateAnswer("done", evidence="minutes", by="Petra")
     taken = await answer(office.store, row.id, given, number=0, run_id="run-1", now=office.now)
     assert taken.settled
     async with office.store.read() as session:

@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 from sqlmodel import col
 
 from linekeeper.implementation.advance import advance, advance_all
-from linekeeper.implementation.answer import Answer, answer, ask
+from linekeeper.implementation.answer import GateAnswer, answer, ask
 from linekeeper.implementation.scope import PlanError
 from linekeeper.implementation.template import SHIPPED
 from linekeeper.store.tables import (
@@ -105,7 +105,7 @@ async def test_starting_again_while_another_moves_it_on_loses_and_doubles_nothin
     identifier = started.progress.standing.implementation.id
     row = await office.gate(started.progress, "kickoff")
     await ask(office.store, row.id, run_id="run-1")
-    given = Answer("done", evidence="minutes", by="Petra")
+    given = GateAnswer("done", evidence="minutes", by="Petra")
     ended = await asyncio.gather(
         *(
             answer(office.store, row.id, given, number=0, run_id="run-1", now=office.now)

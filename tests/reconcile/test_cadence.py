@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, Response
 
 from linekeeper.clock import utcnow
 from linekeeper.makini import MakiniError
-from linekeeper.reconcile.due import Order, calls_needed, standings, unbearable
+from linekeeper.reconcile.due import PollOrder, calls_needed, standings, unbearable
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store import Store
@@ -145,7 +145,7 @@ async def test_a_budget_that_cannot_bear_the_cadences_is_said(
 ) -> None:
     """W8: what is said of the cadence is so, or is said not to be."""
     await trusted(rt, "bad")
-    order = Order(started=utcnow())
+    order = PollOrder(started=utcnow())
     app = await rt.app("default")
     known, _ = await standings(rt, app, order)
     assert calls_needed(known) == pytest.approx(1 / 5)

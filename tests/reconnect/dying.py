@@ -27,7 +27,7 @@ from linekeeper.reconcile.backfill import reconcile_window
 from linekeeper.reconnect import process
 from linekeeper.reconnect.counts import keep_counts
 from linekeeper.reconnect.disconnect import disconnect
-from linekeeper.reconnect.process import Answer
+from linekeeper.reconnect.process import FormAnswer
 from linekeeper.reconnect.watch import watch
 from linekeeper.runtime import Runtime
 from linekeeper.tokens.renew import renew
@@ -68,7 +68,7 @@ async def step(rt: Runtime, name: str, given: dict[str, Any]) -> None:
         case "take_up":
             await process.take_up(rt, incident, "a-run", now=utcnow())
         case "answer":
-            said = Answer("Petra", note="They call back")
+            said = FormAnswer("Petra", note="They call back")
             await process.take_answer(rt, incident, 1, said, now=utcnow())
         case "watch":
             await watch(rt, now=datetime.fromisoformat(given["now"]))

@@ -6,7 +6,7 @@ import pytest
 
 from linekeeper.clock import utcnow
 from linekeeper.reconnect.ask import advance_case
-from linekeeper.reconnect.process import Answer, Replaced, next_step, take_answer, take_up
+from linekeeper.reconnect.process import FormAnswer, Replaced, next_step, take_answer, take_up
 from linekeeper.reconnect.runs import start_another
 from linekeeper.store.tables import Audit, Outbox, Reconnect
 from tests.reconnect.conftest import House
@@ -30,12 +30,12 @@ async def test_the_first_answer_of_another_run_counts(house: House, begins: Begi
     await advance_case(house.rt, incident.id, now=utcnow())
     await take_up(house.rt, incident.id, "first", now=utcnow())
     for number in (1, 2):
-        note = Answer("Petra", note=f"note {number}")
+        note = FormAnswer("Petra", note=f"note {number}")
         await take_answer(house.rt, incident.id, number, note, now=utcnow())
     await begins(house, incident.id)
     for _ in range(2):  # it begins again from the top each time it is resumed
         await take_up(house.rt, incident.id, "second", now=utcnow())
-        given_up = Answer("Olaf", give_up=True)
+        given_up = FormAnswer("Olaf", give_up=True)
         await take_answer(house.rt, incident.id, 1, given_up, now=utcnow())
     [case] = await house.rows(Reconnect)
     assert case.outcome == "given_up"
@@ -50,7 +50,7 @@ async def test_the_first_answer_counts_before_the_run_that_took_over_is_known(
     await house.lose_login(connection)
     [incident] = await house.incidents()
     await advance_case(house.rt, incident.id, now=utcnow())
-    await take_answer(house.rt, incident.id, 1, Answer("Petra", note="they call"), now=utcnow())
+    await take_answer(house.rt, incident.id, 1, FormAnswer("Petra", note="they call"), now=utcnow())
     assert await start_another(house.rt, incident.id, now=utcnow())
     [case] = await house.rows(Reconnect)
     assert case.answers == 0

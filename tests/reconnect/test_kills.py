@@ -26,7 +26,7 @@ from linekeeper.outbox.senders.slack import deliver_due
 from linekeeper.reconcile.backfill import reconcile_window
 from linekeeper.reconnect.counts import keep_counts
 from linekeeper.reconnect.disconnect import disconnect
-from linekeeper.reconnect.process import Answer, close, take_answer
+from linekeeper.reconnect.process import FormAnswer, close, take_answer
 from linekeeper.reconnect.watch import watch
 from linekeeper.settings import Settings
 from linekeeper.store.configuration import SharedConfiguration
@@ -245,7 +245,7 @@ async def test_killed_as_an_answer_is_taken_and_as_it_reminds_each_is_said_once(
     table = one_of("answer", "reconnect", "audit", "outbox")
     await killed(here, "answer", table, incident=case.incident_id)
     for _ in range(2):
-        answer = Answer("Petra", note="They call back")
+        answer = FormAnswer("Petra", note="They call back")
         await take_answer(here.rt, case.incident_id, 1, answer, now=utcnow())
     later = next_weekday_noon(case.opened_at + timedelta(days=4))
     await killed(here, "watch", "outbox", now=later.isoformat())

@@ -160,16 +160,16 @@ def _use_keys(universe: Universe, keys: list[str]) -> None:
     settings.cache_clear()
 
 
-def _ask_receiver(universe: Universe) -> Callable[..., Awaitable[answers.Answer]]:
+def _ask_receiver(universe: Universe) -> Callable[..., Awaitable[answers.ReceiverAnswer]]:
     """`watch.answers._ask`: the one receiver there is, whatever its address."""
 
-    async def ask(part: Part, *, timeout: float, again: float) -> answers.Answer:
+    async def ask(part: Part, *, timeout: float, again: float) -> answers.ReceiverAnswer:
         for _ in range(answers.TRIES):
             answer = await universe.request("GET", "/healthz", {}, b"")
             if answer is not None and answer.status == 200:
-                return answers.Answer(part)
+                return answers.ReceiverAnswer(part)
             await asyncio.sleep(again)
-        return answers.Answer(part, "it did not answer")
+        return answers.ReceiverAnswer(part, "it did not answer")
 
     return ask
 

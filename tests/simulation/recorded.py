@@ -6,7 +6,7 @@ What `linekeeper verify-account` saw decides; what it didn't see is drawn from t
 from pathlib import Path
 from typing import Any
 
-from linekeeper.verify_account.question import Answer, Verdict
+from linekeeper.verify_account.question import AccountAnswer, Confirmation
 from linekeeper.verify_account.recording import read_recording
 from linekeeper.verify_account.service import answer_all
 
@@ -21,9 +21,9 @@ def personality_of(file: Path) -> dict[str, Any]:
 
     def decide(question: str, name: str, as_documented: Any, otherwise: Any) -> None:
         verdict = answers[question].verdict
-        if verdict is Verdict.seen_so:
+        if verdict is Confirmation.seen_so:
             found[name] = as_documented
-        elif verdict is Verdict.seen_otherwise:
+        elif verdict is Confirmation.seen_otherwise:
             found[name] = otherwise
 
     decide("list-paging", "paging", "page", "cursor")
@@ -41,6 +41,6 @@ def personality_of(file: Path) -> dict[str, Any]:
     return found
 
 
-def _advised(answer: Answer, setting: str) -> str:
+def _advised(answer: AccountAnswer, setting: str) -> str:
     """What the answer says to set; `none` where there is nothing that helps."""
     return str(dict(answer.settings).get(setting, "none"))

@@ -17,7 +17,7 @@ from linekeeper.settings import Settings
 from linekeeper.store.tables import Connection
 from linekeeper.sweep.sweep import take_list
 from linekeeper.tokens.stored import save_tokens
-from linekeeper.verify_account.question import Answer
+from linekeeper.verify_account.question import AccountAnswer
 from linekeeper.verify_account.service import Verification, Wish, verify_account
 
 
@@ -44,7 +44,7 @@ class Account:
         said: list[str] = []
         return await verify_account(self.rt, "default", Wish(**wish), now=utcnow(), say=said.append)
 
-    async def answers(self, **wish: Any) -> dict[str, Answer]:
+    async def answers(self, **wish: Any) -> dict[str, AccountAnswer]:
         return {answer.question: answer for answer in (await self.verify(**wish)).answers}
 
 

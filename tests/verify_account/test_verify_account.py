@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from linekeeper.verify_account.question import Verdict
+from linekeeper.verify_account.question import Confirmation
 from linekeeper.verify_account.recording import Exchange, read_recording
 from linekeeper.verify_account.service import NotConfirmed, answer_all
 from sandbox.quirks import QUIRKS
@@ -40,9 +40,9 @@ async def test_without_a_token_only_the_list_is_read(open_account: Open) -> None
     made = {call for call, n in account.makini.world.calls.items() if n != before.get(call)}
     assert {method for method, path in made if path.startswith("/api/")} == {"GET"}
     assert not any(path.startswith(("/api/integrations", "/api/eam")) for _, path in made)
-    assert answers["list-paging"].verdict is Verdict.seen_so
-    assert answers["sync-status"].verdict is Verdict.not_seen
-    assert answers["mint-lifetime"].verdict is Verdict.not_seen
+    assert answers["list-paging"].verdict is Confirmation.seen_so
+    assert answers["sync-status"].verdict is Confirmation.not_seen
+    assert answers["mint-lifetime"].verdict is Confirmation.not_seen
 
 
 async def test_with_borrowed_tokens_records_are_read_and_nothing_is_written(
@@ -57,7 +57,7 @@ async def test_with_borrowed_tokens_records_are_read_and_nothing_is_written(
     by_name = {answer.question: answer for answer in found.answers}
     expected = {"sync-status", "record-key", "record-times", "changed-since", "sort", "filter-key"}
     for name in expected | {"one-record"}:
-        assert by_name[name].verdict is Verdict.seen_so, by_name[name]
+        assert by_name[name].verdict is Confirmation.seen_so, by_name[name]
     assert found.settings["MAKINI_SINCE"] == "filter"
     assert found.settings["MAKINI_PAGING"] == "page"
 
@@ -69,7 +69,7 @@ async def test_each_way_of_being_wrong_is_found(
     account = await open_account(quirks=frozenset({quirk}))
     await account.borrow_tokens()
     answers = await account.answers(data=True)
-    assert answers[question].verdict is Verdict.seen_otherwise, answers[question]
+    assert answers[question].verdict is Confirmation.seen_otherwise, answers[question]
 
 
 async def test_every_quirk_is_asked_about() -> None:
@@ -80,7 +80,7 @@ async def test_what_is_stated_is_seen(open_account: Open) -> None:
     account = await open_account(quirks=frozenset({"links-whole", "limit-stated"}))
     found = await account.verify()
     by_name = {answer.question: answer.verdict for answer in found.answers}
-    assert by_name["list-links"] is by_name["rate-limit"] is Verdict.seen_so
+    assert by_name["list-links"] is by_name["rate-limit"] is Confirmation.seen_so
     assert found.settings["MAKINI_PER_MINUTE"] == "300"
 
 
@@ -95,7 +95,7 @@ async def test_an_id_that_is_not_the_key_is_found(open_account: Open) -> None:
     account = await open_account(distinct_ids=True, listed_ids=False)
     await account.borrow_tokens()
     answers = await account.answers(data=True)
-    assert answers["id-is-key"].verdict is Verdict.seen_otherwise
+    assert answers["id-is-key"].verdict is Confirmation.seen_otherwise
 
 
 async def test_modified_after_is_found_where_the_filter_is_refused(open_account: Open) -> None:
@@ -120,7 +120,7 @@ async def test_whether_minting_ends_other_tokens_is_seen_on_the_one_connection(
     account = await open_account(mint_shape=shape)
     [first, *_] = await account.borrow_tokens()
     answers = await account.answers(write_on=first.makini_key, confirm=first.makini_key)
-    said = Verdict.seen_so if kept else Verdict.seen_otherwise
+    said = Confirmation.seen_so if kept else Confirmation.seen_otherwise
     assert answers["mint-keeps"].verdict is answers["mint-lifetime"].verdict is said
     minted = account.makini.world.calls["POST", "/api/system/connections/{key}/token"]
     assert minted == 1
@@ -171,8 +171,8 @@ def test_webhooks_about_connections_say_nothing_of_record_events() -> None:
     lost = event("connection.auth_required", connection_id="c1")
     asked = ("event-names", "event-connection")
     found = {answer.question: answer.verdict for answer in answer_all([lost])}
-    assert {found[key] for key in asked} == {Verdict.not_seen}
+    assert {found[key] for key in asked} == {Confirmation.not_seen}
     found = {
         answer.question: answer.verdict for answer in answer_all([lost, event("assets.updated")])
     }
-    assert {found[key] for key in asked} == {Verdict.seen_so}
+    assert {found[key] for key in asked} == {Confirmation.seen_so}

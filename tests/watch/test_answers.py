@@ -11,7 +11,7 @@ from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store import Store
 from linekeeper.store.tables import Incident
-from linekeeper.watch.answers import Answer, is_reachable, watch_answers, what_is_wrong
+from linekeeper.watch.answers import ReceiverAnswer, is_reachable, watch_answers, what_is_wrong
 from linekeeper.watch.decide import Part
 from linekeeper.watch.queries import read_parts
 from tests.receiver.processes import free_port, start
@@ -77,6 +77,6 @@ def test_what_cannot_be_asked_from_here_stays_as_it_is() -> None:
     here = Part("receiver:c", "receiver", socket.gethostname(), at, at, "http://127.0.0.1:8642")
     assert is_reachable(here)
     assert what_is_wrong([elsewhere], [], set()) == []
-    [kept] = what_is_wrong([elsewhere, here], [Answer(here)], {"answers:receiver:a"})
+    [kept] = what_is_wrong([elsewhere, here], [ReceiverAnswer(here)], {"answers:receiver:a"})
     assert kept.cause == "answers:receiver:a"
     assert what_is_wrong([], [], {"answers:receiver:a"}) == []

@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse
 
 from linekeeper.clock import utcnow
 from linekeeper.consumer.record_events import RecordEvents
-from linekeeper.consumer.storing import IN_A_TRANSACTION, Held, halves_of
+from linekeeper.consumer.storing import IN_A_TRANSACTION, HeldEvent, halves_of
 from linekeeper.inbox.claim import Event, Settled
 from linekeeper.inbox.plan import Plan
 from linekeeper.store.tables import WebhookEvent
@@ -86,14 +86,14 @@ async def test_many_events_are_stored_side_by_side_and_handed_on_in_order(stage:
         assert [identity for identity in taken if identity in set(own)] == own
 
 
-def held(number: int, connection: int | None, lane: str) -> Held:
+def held(number: int, connection: int | None, lane: str) -> HeldEvent:
     now = utcnow()
     ref = None if connection is None else str(connection)
     event = Event(
         f"{number:06d}", "default", lane, 1, ref, ref, "assets.updated", "record.updated",
         "eam/assets", None, now, None, None,
     )  # fmt: skip
-    return Held(event, Plan(Settled("processed", ref)), {}, 0.0)
+    return HeldEvent(event, Plan(Settled("processed", ref)), {}, 0.0)
 
 
 @given(st.lists(st.integers(0, 6), min_size=20, max_size=20), st.booleans())
