@@ -37,14 +37,7 @@ from linekeeper.views.fleet_models import (
     OpenIncident,
     TroubleLine,
 )
-from linekeeper.views.health_chart import (
-    Bucket,
-    Change,
-    Newcomer,
-    first_start,
-    replay,
-    step_for,
-)
+from linekeeper.views.health_chart import Bucket, Change, Newcomer, first_start, replay, step_for
 from linekeeper.views.managed import Managed, count_managed, name_rules
 
 TROUBLES_SHOWN = 200
