@@ -14,7 +14,7 @@ from linekeeper.clock import utcnow
 from linekeeper.customers.find import NotFound, find_connection
 from linekeeper.incidents.news import since
 from linekeeper.incidents.windows import in_window
-from linekeeper.reconcile.due import PASSES, Pass, PollOrder, due_in, unbearable
+from linekeeper.reconcile.due import PASSES, Pass, PollOrder, due_in, over_budget
 from linekeeper.reconcile.named import (
     UnknownEntity,
     find_connections,
@@ -239,8 +239,8 @@ async def _conclude(reading: Reading, *, name: str, note: str = "") -> State[Non
     measured_rate = report.measured.miss_rate
     rate = "" if measured_rate is None else f"; in 7 days webhooks missed {measured_rate:.1%}"
     circuits = f"; {run.circuits} left alone, their circuit is open" if run.circuits else ""
-    unborne = "".join([f"; {why}" for app in apps if (why := await unbearable(rt, app, order))])
-    message = f"{summary}{rate}{circuits}{unborne}{note}"
+    over = "".join([f"; {why}" for app in apps if (why := await over_budget(rt, app, order))])
+    message = f"{summary}{rate}{circuits}{over}{note}"
     if not apps:
         return Failed(message="No Makini app is configured: fill in a MakiniApp block")
     if new:

@@ -31,7 +31,7 @@ class NoSuchConnection(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class HandedOut:
+class IssuedToken:
     """A token for the product. `expires_at` is UTC, None if Makini didn't say."""
 
     access_token: str = field(repr=False)
@@ -69,7 +69,7 @@ async def find_by_id_or_key(session: AsyncSession, wanted: str) -> Connection:
 
 async def issue_access_token(
     rt: Runtime, connection: Connection, *, by: str, now: datetime
-) -> HandedOut | Withheld:
+) -> IssuedToken | Withheld:
     """The token `connection` has now; minted or refreshed where that is needed and allowed.
 
     Raises `MakiniError` if a new one is needed and Makini could not be asked, `UnreadableToken` if
@@ -95,7 +95,7 @@ async def issue_access_token(
             await _why_none(rt, connection),
         )
     async with rt.store.write() as session:
-        given = HandedOut(token.access, token.expires_at)
+        given = IssuedToken(token.access, token.expires_at)
         session.add(Audit(**issued(connection.id, given, by=by, now=now)))
     return given
 
@@ -125,7 +125,7 @@ async def _why_none(rt: Runtime, connection: Connection) -> str:
     return "there is no token for it, and Makini issues none until the customer logs in"
 
 
-def issued(connection_id: str, token: HandedOut, *, by: str, now: datetime) -> dict[str, Any]:
+def issued(connection_id: str, token: IssuedToken, *, by: str, now: datetime) -> dict[str, Any]:
     """What the audit says of a token that is given to the product."""
     expires_at = token.expires_at.isoformat() if token.expires_at else None
     return {

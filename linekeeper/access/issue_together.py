@@ -15,7 +15,7 @@ from sqlalchemy import bindparam, insert, or_, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from linekeeper.access.issue import HandedOut, is_being_renewed, is_ending, issued
+from linekeeper.access.issue import IssuedToken, is_being_renewed, is_ending, issued
 from linekeeper.access.keys import KeyHolder, digest_of
 from linekeeper.clock import utcnow
 from linekeeper.health.evidence import Health
@@ -61,7 +61,7 @@ _log = logging.getLogger(__name__)
 class _Asked(NamedTuple):
     digest: str
     wanted: str
-    answer: "asyncio.Future[HandedOut | None]"
+    answer: "asyncio.Future[IssuedToken | None]"
 
 
 class Found(NamedTuple):
@@ -102,14 +102,14 @@ class TokenIssuer:
         await asyncio.gather(*tasks, return_exceptions=True)
         _leave(self._waiting)
 
-    async def issue(self, key: str, wanted: str) -> HandedOut | None:
+    async def issue(self, key: str, wanted: str) -> IssuedToken | None:
         """The token of the connection that is `wanted`, audited; None: `issue` knows what to do.
 
         Raises `TimeoutError` where the database doesn't answer.
         """
         if not self._tasks or len(self._waiting) >= MOST_WAITING:
             return None
-        answer: asyncio.Future[HandedOut | None] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[IssuedToken | None] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Asked(digest_of(key), wanted, answer))
         self._wake.set()
         async with asyncio.timeout(ISSUE_SECONDS):
@@ -153,7 +153,7 @@ class TokenIssuer:
 
     async def _given(
         self, session: AsyncSession, asked: Sequence[_Asked], now: datetime
-    ) -> list[tuple[_Asked, HandedOut, str, str]]:
+    ) -> list[tuple[_Asked, IssuedToken, str, str]]:
         """Whoever gets a token: which, of which connection, and how the audit names them."""
         connection = await session.connection()
         digests = list({each.digest for each in asked})
@@ -182,14 +182,14 @@ class TokenIssuer:
                 given.append((each, token, found.id, holders[each.digest].by))
         return given
 
-    def _token(self, connection: Found, now: datetime) -> HandedOut | None:
+    def _token(self, connection: Found, now: datetime) -> IssuedToken | None:
         """Its token, if it can be read, doesn't end soon and isn't being replaced just now."""
         if connection.sealed is None or is_ending(connection.expires_at, now):
             return None
         if is_being_renewed(connection.renewing_since, now):
             return None
         try:
-            return HandedOut(self._store.cipher.decrypt(connection.sealed), connection.expires_at)
+            return IssuedToken(self._store.cipher.decrypt(connection.sealed), connection.expires_at)
         except KeyProblem:
             return None
 

@@ -24,7 +24,7 @@ from linekeeper.views.audit import (
     MARKDOWN_ROWS,
     audit_headline,
     audit_markdown,
-    hand_outs,
+    issued_tokens,
     read_audit,
 )
 from linekeeper.views.connection_page import connection_headline, connection_markdown
@@ -112,7 +112,7 @@ async def write_fleet_pages(rt: Runtime, client: PrefectClient) -> None:
         rt, client, [artifact_key(trouble_line.slug) for trouble_line in report.troubles]
     )
     entries = await read_audit(rt.store, limit=MARKDOWN_ROWS)
-    taken = await hand_outs(rt.store, since=now - timedelta(days=1))
+    taken = await issued_tokens(rt.store, since=now - timedelta(days=1))
     await put_artifact(
         rt,
         client,

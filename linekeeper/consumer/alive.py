@@ -35,17 +35,17 @@ async def beat(store: Store, owner: str) -> list[str]:
                 )
             )
         )
-        await _let_go(session, dead, now)
+        await _release(session, dead, now)
     return dead
 
 
 async def retire(store: Store, owner: str) -> None:
     """Say that `owner` ends: what it had claimed is free at once."""
     async with store.write() as session:
-        await _let_go(session, [owner], await store.clock(session))
+        await _release(session, [owner], await store.clock(session))
 
 
-async def _let_go(session: AsyncSession, owners: Iterable[str], now: datetime) -> None:
+async def _release(session: AsyncSession, owners: Iterable[str], now: datetime) -> None:
     for owner in owners:
         for table in (WebhookEvent, Outbox):
             claimed: Any = col(table.claimed_by)

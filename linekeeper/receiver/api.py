@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from linekeeper.access.custody import BadTokens, parse_handed, take_over
 from linekeeper.access.issue import (
-    HandedOut,
+    IssuedToken,
     NoSuchConnection,
     find_by_id_or_key,
     issue_access_token,
@@ -100,7 +100,7 @@ async def token(request: Request) -> Response:
         ) from None
     except UnknownApp as error:
         raise HTTPException(409, str(error)) from None
-    if isinstance(given, HandedOut):
+    if isinstance(given, IssuedToken):
         return _json(
             {"access_token": given.access_token, "expires_at": _time(given.expires_at)},
             headers=_NO_STORE,

@@ -63,7 +63,7 @@ class Gate:
             answering = asyncio.create_task(
                 _answer(self._site(scope, exchange.receive, exchange.send))
             )
-            answering.add_done_callback(self._give_back)
+            answering.add_done_callback(self._release_place)
             await self._answered(answering, exchange, scope)
         except Disconnected:
             return
@@ -71,7 +71,7 @@ class Gate:
             if answering is None:
                 self.taken -= 1
 
-    def _give_back(self, answering: "asyncio.Task[None]") -> None:
+    def _release_place(self, answering: "asyncio.Task[None]") -> None:
         self.taken -= 1
         if not answering.cancelled() and (error := answering.exception()) is not None:
             # Where and of what kind it is, without its message: that may quote what was sent.

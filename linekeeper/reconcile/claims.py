@@ -84,7 +84,7 @@ class Claims:
                 if owner.partition("|")[0] == _LONG
             }
 
-    async def give_back(self, ids: Sequence[str]) -> None:
+    async def release_claims(self, ids: Sequence[str]) -> None:
         """Others may read `ids` again."""
         self.held -= set(ids)
         for connection_id in ids:
@@ -170,7 +170,7 @@ async def claiming(store: Store, owner: str, pace: str) -> AsyncIterator[Claims]
             await keeper
         if claims.held:
             with suppress(SQLAlchemyError, OSError):  # they run out by themselves
-                await claims.give_back(sorted(claims.held))
+                await claims.release_claims(sorted(claims.held))
 
 
 async def _every(seconds: float, step: Callable[[], Any]) -> None:

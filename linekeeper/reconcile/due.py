@@ -146,7 +146,7 @@ class Standing:
         return window is not None and self.polled_at is not None and self.polled_at < window.until
 
 
-async def unbearable(rt: Runtime, app: AppConfig, order: PollOrder) -> str:
+async def over_budget(rt: Runtime, app: AppConfig, order: PollOrder) -> str:
     """Why the connections of `app` can't be read as often as is said; empty where they can."""
     if not app.per_minute:
         return ""

@@ -170,7 +170,7 @@ async def _collect(
         if not task.cancelled():
             run.add(task.result())
     tried.update(finished)
-    await claims.give_back(finished)
+    await claims.release_claims(finished)
 
 
 async def _still_due(

@@ -221,14 +221,14 @@ class Writer:
     async def _differs(self, read: dict[str, Read]) -> bool:
         """Whether anything of it would be written; a look without any lock."""
         async with self._store.read() as session:
-            return _writes(await self._reckon(session, read, utcnow()))
+            return _writes(await self._diff(session, read, utcnow()))
 
     async def _apply(self, session: AsyncSession, read: dict[str, Read]) -> int:
-        if not read or not _writes(await self._reckon(session, read, utcnow())):
+        if not read or not _writes(await self._diff(session, read, utcnow())):
             return 0  # and nobody need be locked out to know that
         last = await lock_feed(self._store, session, self._target.id)
         now = utcnow()
-        change_set = await self._reckon(session, read, now)
+        change_set = await self._diff(session, read, now)
         self._note_older(change_set)
         if self.is_baseline:
             change_set.new = []
@@ -255,9 +255,7 @@ class Writer:
             times = (reading.time for reading in change_set.found.values())
             self._found_older = any(time is None or time <= polled_at for time in times)
 
-    async def _reckon(
-        self, session: AsyncSession, read: dict[str, Read], now: datetime
-    ) -> ChangeSet:
+    async def _diff(self, session: AsyncSession, read: dict[str, Read], now: datetime) -> ChangeSet:
         place = self._place
         known = (await known_records(self._store, session, {place: list(read)}))[place]
         return diff(*place, read, known, now=now, bodies=self._bodies)

@@ -15,7 +15,7 @@ from linekeeper.store import Store
 from linekeeper.store.engine import chunked
 from linekeeper.store.tables import Audit, Connection, Customer, Incident
 
-HAND_OUT = "token.handed_out"
+ISSUED = "token.handed_out"
 MARKDOWN_ROWS = 200
 _LOOK_UP = 500
 
@@ -43,7 +43,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class HandOuts:
+class IssuedTokens:
     """Tokens a key took since a time: too many for a line each."""
 
     by: str
@@ -61,7 +61,7 @@ async def read_audit(
     tokens: bool = False,
     limit: int = 100,
 ) -> list[Entry]:
-    """The newest `limit` entries since `since`; token hand-outs only with `tokens`.
+    """The newest `limit` entries since `since`; issued tokens only with `tokens`.
 
     `by` and `action` are parts of what they name, in upper or lower case.
     """
@@ -69,7 +69,7 @@ async def read_audit(
     if since is not None:
         statement = statement.where(col(Audit.at) >= since)
     if not tokens:
-        statement = statement.where(col(Audit.action) != HAND_OUT)
+        statement = statement.where(col(Audit.action) != ISSUED)
     for column, part in ((col(Audit.by), by), (col(Audit.action), action)):
         if part:
             statement = statement.where(func.lower(column).contains(part.lower(), autoescape=True))
@@ -82,7 +82,7 @@ async def read_audit(
     ]
 
 
-async def hand_outs(store: Store, *, since: datetime) -> list[HandOuts]:
+async def issued_tokens(store: Store, *, since: datetime) -> list[IssuedTokens]:
     """What each key took since `since`, most first."""
     async with store.read() as session:
         rows = await session.execute(
@@ -92,11 +92,11 @@ async def hand_outs(store: Store, *, since: datetime) -> list[HandOuts]:
                 func.count(col(Audit.subject).distinct()),
                 func.max(col(Audit.at)),
             )
-            .where(col(Audit.action) == HAND_OUT, col(Audit.at) >= since)
+            .where(col(Audit.action) == ISSUED, col(Audit.at) >= since)
             .group_by(Audit.by)
             .order_by(func.count().desc(), Audit.by)
         )
-        return [HandOuts(*row) for row in rows.all()]
+        return [IssuedTokens(*row) for row in rows.all()]
 
 
 def audit_headline(entries: Sequence[Entry], now: datetime) -> str:
@@ -110,7 +110,9 @@ def audit_headline(entries: Sequence[Entry], now: datetime) -> str:
     return f"{things} in 24 hours, by {by}"
 
 
-def audit_markdown(entries: Sequence[Entry], taken: Sequence[HandOuts], *, now: datetime) -> str:
+def audit_markdown(
+    entries: Sequence[Entry], taken: Sequence[IssuedTokens], *, now: datetime
+) -> str:
     """The artifact `audit`; times in UTC."""
     parts = [
         f"# {audit_headline(entries, now)}",
@@ -139,12 +141,12 @@ def audit_markdown(entries: Sequence[Entry], taken: Sequence[HandOuts], *, now: 
                 ["Key", "Tokens", "Connections", "Last"],
                 (
                     [
-                        text(hand_outs.by),
-                        f"{hand_outs.tokens:,}",
-                        f"{hand_outs.connections:,}",
-                        when(hand_outs.last_at),
+                        text(issued.by),
+                        f"{issued.tokens:,}",
+                        f"{issued.connections:,}",
+                        when(issued.last_at),
                     ]
-                    for hand_outs in taken
+                    for issued in taken
                 ),
             ),
         ]

@@ -31,7 +31,7 @@ from linekeeper.store.tables import (
     Transition,
 )
 from linekeeper.tokens.stored import has_usable_token
-from linekeeper.views.audit import HAND_OUT
+from linekeeper.views.audit import ISSUED
 from linekeeper.views.fleet_queries import TROUBLES_SHOWN, in_trouble, unchecked_since
 from linekeeper.views.managed import count_managed, name_rules
 from linekeeper.views.parts import FLEET, ReportLinks, artifact_key
@@ -196,7 +196,7 @@ async def fleet_stamp(
         ]
         done = await session.scalar(
             select(func.max(col(Audit.at))).where(
-                col(Audit.action) != HAND_OUT, col(Audit.at) > now - timedelta(hours=1)
+                col(Audit.action) != ISSUED, col(Audit.at) > now - timedelta(hours=1)
             )
         )
         without_token = await session.scalar(

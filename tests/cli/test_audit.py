@@ -6,7 +6,7 @@ from datetime import timedelta
 from linekeeper.clock import utcnow
 from linekeeper.store import Store
 from linekeeper.store.tables import Audit, Connection, Customer, Incident
-from linekeeper.views.audit import audit_headline, audit_markdown, hand_outs, read_audit
+from linekeeper.views.audit import audit_headline, audit_markdown, issued_tokens, read_audit
 from tests.cli.commands import CommandLine
 
 NOW = utcnow()
@@ -60,7 +60,7 @@ async def test_the_table_counts_token_hand_outs_by_key_and_escapes_what_people_w
 ) -> None:
     await fill(store)
     entries = await read_audit(store)
-    taken = await hand_outs(store, since=NOW - timedelta(days=1))
+    taken = await issued_tokens(store, since=NOW - timedelta(days=1))
     assert [(one.by, one.tokens, one.connections) for one in taken] == [("product (key)", 5, 1)]
     assert audit_headline(entries, NOW) == "3 audit entries in 24 hours, by 3 people and keys"
     table = audit_markdown(entries, taken, now=NOW)

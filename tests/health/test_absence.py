@@ -10,7 +10,7 @@ from sqlalchemy import select, update
 from sqlmodel import col
 
 import sandbox
-from linekeeper.access.issue import HandedOut, Withheld, issue_access_token
+from linekeeper.access.issue import IssuedToken, Withheld, issue_access_token
 from linekeeper.clock import utcnow
 from linekeeper.health.absence import Absence
 from linekeeper.health.evidence import dump, load
@@ -83,7 +83,7 @@ def bring_back(fleet: sandbox.Served, gone: dict[str, Listed]) -> None:
         fleet.world._by_id[connection.id] = connection
 
 
-async def issued(rt: Runtime, connection: Connection) -> HandedOut | Withheld:
+async def issued(rt: Runtime, connection: Connection) -> IssuedToken | Withheld:
     async with rt.store.read() as session:
         current = await session.get_one(Connection, connection.id)
     return await issue_access_token(rt, current, by="product", now=utcnow())
@@ -129,7 +129,7 @@ async def test_a_connection_that_disappears_at_makini_is_an_incident_of_its_own(
     await sweep(rt)
     assert await open_ones(rt) == []
     assert (await connections(rt))[0].setup == "live"
-    assert isinstance(await issued(rt, victim), HandedOut)
+    assert isinstance(await issued(rt, victim), IssuedToken)
 
 
 async def test_a_disconnect_ordered_here_is_no_incident(rt: Runtime, fleet: sandbox.Served) -> None:
@@ -190,7 +190,7 @@ async def test_of_a_small_fleet_a_list_that_lacks_most_concludes_nothing(
     await lists(rt, 3)
     assert {one.setup for one in await connections(rt)} == {"live"}
     for connection in known:
-        assert isinstance(await issued(rt, connection), HandedOut)
+        assert isinstance(await issued(rt, connection), IssuedToken)
     [incident] = await open_ones(rt)
     assert incident.kind == "list_truncated"
     sentence = (

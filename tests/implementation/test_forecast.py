@@ -58,9 +58,9 @@ def test_every_answer_lies_between_all_best_and_all_worst(gates, seed):
     result = forecast(gates, trials=200, seed=seed)
     assert bound(gates, "best") - 1e-3 <= result.p50 <= result.p80
     assert result.p80 <= bound(gates, "worst") + 1e-3
-    for hand_outs in result.gates.values():
-        assert 0 <= hand_outs.on_path <= 1
-        assert hand_outs.finish_p50 <= hand_outs.finish_p80
+    for gate in result.gates.values():
+        assert 0 <= gate.on_path <= 1
+        assert gate.finish_p50 <= gate.finish_p80
 
 
 def test_it_agrees_with_a_plain_simulation_of_the_same_distribution():

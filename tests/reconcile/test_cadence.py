@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, Response
 
 from linekeeper.clock import utcnow
 from linekeeper.makini import MakiniError
-from linekeeper.reconcile.due import PollOrder, calls_needed, standings, unbearable
+from linekeeper.reconcile.due import PollOrder, calls_needed, over_budget, standings
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store import Store
@@ -149,14 +149,14 @@ async def test_a_budget_that_cannot_bear_the_cadences_is_said(
     app = await rt.app("default")
     known, _ = await standings(rt, app, order)
     assert calls_needed(known) == pytest.approx(1 / 5)
-    assert await unbearable(rt, app, order) == ""
+    assert await over_budget(rt, app, order) == ""
     async with rt.store.write() as session:
         for number in range(20):
             session.add(Watermark(connection_id=known[0].id, entity=f"eam/more-{number}"))
     names = ("eam/assets", *(f"eam/more-{number}" for number in range(20)))
     tight = pointed_at(settings, server.url, makini_per_minute=1, makini_entities=names)
     async with Runtime.open(tight) as other:
-        said = await unbearable(other, await other.app("default"), order)
+        said = await over_budget(other, await other.app("default"), order)
     assert "the call budget allows 1 of the 4 calls a minute" in said
 
 
