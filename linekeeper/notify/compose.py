@@ -156,7 +156,8 @@ def _what(view: IncidentView, pen: Pen, now: datetime) -> list[str]:
 
 def _root_cause(view: IncidentView, pen: Pen) -> str:
     if view.scope == "provider":
-        return f"connections of {pen.text(view.provider)} fail alike"
+        verb = "fail" if view.resolved_at is None else "failed"
+        return f"connections of {pen.text(view.provider)} {verb} alike"
     if view.scope == "app":
         return f"the Makini app {pen.code(view.app)} as a whole"
     return ""
@@ -201,7 +202,8 @@ def _members(view: IncidentView, pen: Pen) -> list[str]:
     if view.member_count <= 1:
         return _only_member(view.members[0], pen)
     affected = view.member_count - view.recovered_count
-    state = f", {affected} still affected" if view.recovered_count else ""
+    is_partly = view.recovered_count and view.resolved_at is None
+    state = f", {affected} still affected" if is_partly else ""
     lines = [f"{pen.strong('Affected')} {view.member_count} connections{state}"]
     lines += [f"• {_member(member, view, pen)}" for member in view.members[:MEMBERS_SHOWN]]
     if view.member_count > len(view.members):

@@ -161,6 +161,20 @@ def test_who_recovered_and_who_has_something_else_is_told_apart() -> None:
     assert "unreachable" in message
 
 
+def test_a_resolved_outage_speaks_of_the_past() -> None:
+    outage = replace(
+        VIEW,
+        scope="provider",
+        members=(MEMBER, MEMBER),
+        member_count=2,
+        recovered_count=2,
+        resolved_at=NOW,
+    )
+    message = read(outage)
+    assert "failed alike" in message
+    assert "still affected" not in message
+
+
 def test_the_plain_text_says_the_same() -> None:
     message = compose.plain(VIEW, now=NOW, links=LINKS)
     assert message.splitlines()[0] == "[OPEN] Acme · SAP ECC — Reauthorization required"
