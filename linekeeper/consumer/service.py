@@ -25,10 +25,11 @@ from linekeeper.notify.view import Links
 from linekeeper.orchestrator import Orchestrator
 from linekeeper.outbox.dispatcher import Dispatcher
 from linekeeper.outbox.queue import is_due, outbox_of
+from linekeeper.outbox.sender import Ended
 from linekeeper.outbox.senders.apprise import deliver_elsewhere
 from linekeeper.outbox.senders.forward import forwarding
 from linekeeper.outbox.senders.mail import deliver_mail
-from linekeeper.outbox.senders.prefect import deliver_events, deliver_runs
+from linekeeper.outbox.senders.prefect import events_to_prefect, runs_to_prefect
 from linekeeper.outbox.senders.reconnect import advance_due_cases
 from linekeeper.outbox.senders.slack import SlackDelivery
 from linekeeper.reconcile.outage import note_outages
@@ -73,6 +74,8 @@ def service_loops(
     find_links: FindLinks,
     *,
     forwarder: Dispatcher,
+    events: Dispatcher,
+    runs: Dispatcher,
     record_events: RecordEvents,
     speaker: SlackDelivery,
 ) -> list[ServiceLoop]:
@@ -196,19 +199,14 @@ def service_loops(
         ServiceLoop("links", look_up_links, every=MISSING_LINKS_EVERY),
         ServiceLoop("slack", slack, every=OUTBOX_EVERY, waits_for="slack"),
         ServiceLoop("elsewhere", elsewhere, every=OUTBOX_EVERY, waits_for="elsewhere"),
-        ServiceLoop(
-            "events",
-            lambda: deliver_events(rt.store, orchestrator, rt.owner),
-            every=OUTBOX_EVERY,
-            waits_for="event",
-        ),
-        ServiceLoop(
-            "runs",
-            lambda: deliver_runs(rt.store, orchestrator, rt.owner),
-            every=OUTBOX_EVERY,
-            waits_for="run",
-        ),
+        ServiceLoop("events", lambda: _deliver(events), every=OUTBOX_EVERY, waits_for="event"),
+        ServiceLoop("runs", lambda: _deliver(runs), every=OUTBOX_EVERY, waits_for="run"),
     ]
+
+
+async def _deliver(dispatcher: Dispatcher) -> bool:
+    """Deliver what is due; whether a message was taken, and so there may be more to do."""
+    return any(isinstance(result, Ended) for _, result in await dispatcher.deliver())
 
 
 async def run_consumer(
@@ -230,6 +228,8 @@ async def run_consumer(
     sockets = SlackSockets(rt)
     async with (
         forwarding(rt) as forwarder,
+        events_to_prefect(rt.store, orchestrator, rt.owner) as events,
+        runs_to_prefect(rt.store, orchestrator, rt.owner) as runs,
         RecordEvents(rt) as record_events,
         SlackDelivery(rt.store, rt.owner) as speaker,
     ):
@@ -253,6 +253,8 @@ async def run_consumer(
             orchestrator,
             find_links,
             forwarder=forwarder,
+            events=events,
+            runs=runs,
             record_events=record_events,
             speaker=speaker,
         )

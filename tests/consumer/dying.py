@@ -14,9 +14,9 @@ from typing import Any
 from sqlalchemy import event
 
 from linekeeper.cli.orchestrator import PrefectOrchestrator
-from linekeeper.outbox.senders.prefect import deliver_runs
 from linekeeper.settings import Settings
 from linekeeper.store import Store
+from tests.to_prefect import deliver_runs
 
 
 async def main(url: str, port: str, home: str) -> None:

@@ -1,9 +1,11 @@
 """Runs are started once and events appear once, however often they are delivered."""
 
 import asyncio
+import logging
 import os
 import signal
-from datetime import timedelta
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -15,15 +17,18 @@ from prefect.states import Suspended
 from sqlalchemy import update
 from sqlmodel import col, select
 
+from linekeeper import clock
 from linekeeper.cli.orchestrator import PrefectOrchestrator
 from linekeeper.clock import utcnow
-from linekeeper.orchestrator import OrchestratorUnavailable
+from linekeeper.orchestrator import Orchestrator
+from linekeeper.outbox.dispatcher import Dispatcher
 from linekeeper.outbox.queue import Message, enqueue
-from linekeeper.outbox.senders.prefect import deliver_events, deliver_runs
+from linekeeper.outbox.senders.prefect import events_to_prefect, runs_to_prefect
 from linekeeper.store import Store, new_id
 from linekeeper.store.tables import Outbox
 from tests.consumer.conftest import Prefect
 from tests.forking import python
+from tests.to_prefect import deliver_events, deliver_runs
 
 ME = "me"
 
@@ -124,14 +129,61 @@ async def test_with_prefect_away_rows_wait_and_are_never_dead(
     async with store.write() as session:
         await session.execute(update(Outbox).values(created_at=utcnow() - timedelta(days=9)))
     for deliver in (deliver_runs, deliver_events):
-        with pytest.raises(OrchestratorUnavailable):
-            await deliver(store, nobody, ME)
+        assert await deliver(store, nobody, ME)
     assert [row.status for row in await rows(store)] == ["pending"] * 3
     await again(store)
     while await deliver_runs(store, prefect.orchestrator, ME):
         pass
     await deliver_events(store, prefect.orchestrator, ME)
     assert [row.status for row in await rows(store)] == ["sent"] * 3
+
+
+class Later(clock.Clock):
+    """A clock that is `by` ahead."""
+
+    by = timedelta()
+
+    def utcnow(self) -> datetime:
+        return super().utcnow() + self.by
+
+
+@pytest.fixture
+def later() -> Iterator[Later]:
+    """Time as the test lets it pass."""
+    before = clock.use(ahead := Later())
+    yield ahead
+    clock.use(before)
+
+
+@pytest.mark.parametrize("deliver_to", [events_to_prefect, runs_to_prefect])
+async def test_while_prefect_is_away_few_messages_find_out_when_it_is_back(
+    prefect: Prefect,
+    nobody: PrefectOrchestrator,
+    store: Store,
+    later: Later,
+    caplog: pytest.LogCaptureFixture,
+    deliver_to: Callable[[Store, Orchestrator, str], Dispatcher],
+) -> None:
+    """However many wait: one at a time is tried, and the log says once that they do."""
+    messages = [run(f"waits:{number}:{new_id()}") for number in range(30)]
+    if deliver_to is events_to_prefect:
+        messages = [event("linekeeper.connection.healthy") for _ in messages]
+    await put(store, *messages)
+    with caplog.at_level(logging.INFO, "linekeeper.outbox.senders.prefect"):
+        async with deliver_to(store, nobody, ME) as away:
+            for _ in range(40):
+                await away.deliver()
+                later.by += timedelta(seconds=3)
+            tried = sum(row.attempts for row in await rows(store))
+            assert tried <= len(messages) + 15
+            sender: Any = away.sender
+            sender._orchestrator = prefect.orchestrator
+            for _ in range(20):
+                await away.deliver()
+                later.by += timedelta(seconds=3)
+    assert {row.status for row in await rows(store)} == {"sent"}
+    assert sum("wait: " in line for line in caplog.messages) == 1
+    assert sum("taken again" in line for line in caplog.messages) == 1
 
 
 async def test_resuming_is_harmless_where_nothing_waits(prefect: Prefect, store: Store) -> None:

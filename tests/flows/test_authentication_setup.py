@@ -28,7 +28,6 @@ from linekeeper.implementation.order import Form
 from linekeeper.implementation.start import start
 from linekeeper.implementation.successor import restart_lost
 from linekeeper.notify.letters import setup_letter
-from linekeeper.outbox.senders.prefect import deliver_runs
 from linekeeper.preflight.evidence import keep
 from linekeeper.preflight.run import Report
 from linekeeper.preflight.verdict import Verdict
@@ -49,6 +48,7 @@ from tests.fixtures_prefect import PrefectServer
 from tests.flows.conftest import Running, on, on_both
 from tests.flows.suspended import begin, edges, work
 from tests.newest_runs import newest_runs
+from tests.to_prefect import deliver_runs
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),

@@ -25,7 +25,6 @@ from flows.preflight import preflight
 from linekeeper.cli.orchestrator import PrefectOrchestrator
 from linekeeper.clock import utcnow
 from linekeeper.implementation.answer import ask
-from linekeeper.outbox.senders.prefect import deliver_runs
 from linekeeper.settings import Settings
 from linekeeper.store import Store, new_id
 from linekeeper.store.tables import (
@@ -42,6 +41,7 @@ from tests.flows.conftest import Running, on, on_both
 from tests.flows.suspended import edges
 from tests.newest_runs import newest_runs
 from tests.preflight.door import Door, door
+from tests.to_prefect import deliver_runs
 
 __all__ = ["door"]
 pytestmark = [on_both, pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")]

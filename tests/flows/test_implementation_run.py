@@ -22,7 +22,6 @@ from linekeeper.implementation import queries
 from linekeeper.implementation.answer import GateAnswer, answer, ask
 from linekeeper.implementation.run import run_key
 from linekeeper.implementation.standing import Standing
-from linekeeper.outbox.senders.prefect import deliver_runs
 from linekeeper.settings import Settings
 from linekeeper.store import Store
 from linekeeper.store.tables import Gate, Implementation, Outbox
@@ -30,6 +29,7 @@ from tests.fixtures_prefect import PrefectServer
 from tests.flows.conftest import Running, on, on_both
 from tests.flows.suspended import work
 from tests.newest_runs import newest_runs
+from tests.to_prefect import deliver_runs
 
 pytestmark = [on_both, pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")]
 

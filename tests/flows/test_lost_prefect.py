@@ -12,7 +12,6 @@ from linekeeper.backup import back_up, restore
 from linekeeper.cli.deploy import deploy
 from linekeeper.cli.orchestrator import PrefectOrchestrator
 from linekeeper.clock import utcnow
-from linekeeper.outbox.senders.prefect import deliver_runs
 from linekeeper.reconnect.ask import advance_case
 from linekeeper.reconnect.process import take_up
 from linekeeper.runtime import Runtime
@@ -33,6 +32,7 @@ from tests.databases import Engine
 from tests.fixtures_prefect import PrefectServer, forget_everything
 from tests.flows.conftest import Running, on, on_both
 from tests.newest_runs import newest_runs
+from tests.to_prefect import deliver_runs
 
 __all__ = ["few"]
 pytestmark = [

@@ -23,7 +23,6 @@ from linekeeper.cli.lost_runs import (
 )
 from linekeeper.cli.orchestrator import PrefectOrchestrator
 from linekeeper.clock import utcnow
-from linekeeper.outbox.senders.prefect import deliver_runs
 from linekeeper.settings import Settings
 from linekeeper.store import Store
 from linekeeper.store.tables import Outbox
@@ -32,6 +31,7 @@ from tests.flows.conftest import Running, on, on_both
 from tests.flows.suspended import work
 from tests.flows.test_implementation_run import Watched
 from tests.newest_runs import newest_runs
+from tests.to_prefect import deliver_runs
 
 pytestmark = [on_both, pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")]
 SECOND = timedelta(seconds=1)

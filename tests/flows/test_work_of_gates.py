@@ -21,7 +21,6 @@ from linekeeper.implementation.answer import GateAnswer, answer, ask
 from linekeeper.implementation.order import Form
 from linekeeper.implementation.start import start
 from linekeeper.implementation.watch import watch
-from linekeeper.outbox.senders.prefect import deliver_runs
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store.tables import (
@@ -37,6 +36,7 @@ from tests.flows.conftest import Running, on
 from tests.flows.suspended import begin, edges, work
 from tests.flows.test_authentication_setup import box, log_in, rows, rt
 from tests.newest_runs import newest_runs
+from tests.to_prefect import deliver_runs
 
 __all__ = ["box", "rt"]
 pytestmark = [

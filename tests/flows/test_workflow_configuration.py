@@ -15,7 +15,6 @@ import sandbox
 from flows.workflow_configuration import workflow_configuration
 from linekeeper.cli.orchestrator import PrefectOrchestrator
 from linekeeper.clock import utcnow
-from linekeeper.outbox.senders.prefect import deliver_runs
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store import Store
@@ -25,6 +24,7 @@ from tests.fixtures_prefect import PrefectServer
 from tests.flows.conftest import Running, on, on_both
 from tests.flows.suspended import begin, edges, work
 from tests.reconcile.conftest import Peer, adopt, deliver, pointed_at, process
+from tests.to_prefect import deliver_runs
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),

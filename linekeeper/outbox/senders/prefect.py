@@ -6,52 +6,61 @@ from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
+from sqlalchemy.ext.asyncio import AsyncSession
+
 from linekeeper.orchestrator import Event, Orchestrator, OrchestratorUnavailable, Run
 from linekeeper.outbox.dispatcher import Dispatcher
-from linekeeper.outbox.sender import Ended, Failed, OutboxRow, Result, Sender
+from linekeeper.outbox.sender import Ended, Failed, OutboxRow, Result, Sender, Settlement
 from linekeeper.redact import describe_error
 from linekeeper.store import Store
 
 AWAY_SECONDS = 15.0
-"""When to try again what Prefect was not there to take."""
+"""When to try again what Prefect was not there to take, and the longest pause of the others."""
 BUSY_SECONDS = 3.0
 """When to ask a run again that is to be woken, and works."""
 WORKING = "the run works: it is woken once it is suspended"
 log = logging.getLogger(__name__)
 
 
-async def deliver_events(store: Store, orchestrator: Orchestrator, owner: str) -> bool:
-    """Emit the event rows that are due, in one call; returns whether there were any.
-
-    Raises `OrchestratorUnavailable`; the rows then wait.
-    """
-    async with Dispatcher(store, owner, EventSender(orchestrator)) as dispatcher:
-        return bool(await dispatcher.deliver())
+def events_to_prefect(store: Store, orchestrator: Orchestrator, owner: str) -> Dispatcher:
+    """The dispatcher of channel `event`: all entries that are due go out in one call."""
+    return Dispatcher(store, owner, EventSender(orchestrator))
 
 
-async def deliver_runs(store: Store, orchestrator: Orchestrator, owner: str) -> bool:
-    """Start or resume the runs whose rows are due; returns whether there were any.
-
-    Raises `OrchestratorUnavailable`; the rows then wait.
-    """
-    async with Dispatcher(store, owner, RunSender(orchestrator)) as dispatcher:
-        return bool(await dispatcher.deliver())
+def runs_to_prefect(store: Store, orchestrator: Orchestrator, owner: str) -> Dispatcher:
+    """The dispatcher of channel `run`: it starts and resumes the runs whose rows are due."""
+    return Dispatcher(store, owner, RunSender(orchestrator))
 
 
 class _PrefectSender(Sender):
-    """A row that Prefect refuses (it is there, but the row is wrong) is dead after a day."""
+    """A row that Prefect refuses (it is there, but the row is wrong) is dead after a day.
+
+    While Prefect is away one row at a time finds out when it answers again, and that is one line
+    in the log at the beginning and one at the end.
+    """
 
     at_once = 1
     gives_up_after = timedelta(days=1)
+    longest_pause = AWAY_SECONDS
 
     def __init__(self, orchestrator: Orchestrator) -> None:
         self._orchestrator = orchestrator
+        self._is_away = False
 
     def _away(self, error: OrchestratorUnavailable) -> Failed:
-        """Only what was tried waits longer: if it is the cause, it doesn't hold up the others."""
-        return Failed(
-            str(error), wait=AWAY_SECONDS, is_kept=True, pauses=True, pause=1.0, error=error
-        )
+        """What was tried waits longest: if it is the cause, it doesn't hold up the others."""
+        if not self._is_away:
+            log.warning("outbox messages of channel %s wait: %s", self.channel, error)
+            self._is_away = True
+        return Failed(str(error), wait=AWAY_SECONDS, is_kept=True, pauses=True)
+
+    async def settled(
+        self, session: AsyncSession, settlement: Settlement, *, now: datetime
+    ) -> None:
+        """Note that Prefect takes messages again."""
+        if self._is_away and settlement.ended:
+            log.info("outbox messages of channel %s are taken again", self.channel)
+            self._is_away = False
 
 
 class EventSender(_PrefectSender):
