@@ -4,7 +4,7 @@ import asyncio
 import sqlite3
 from collections.abc import Callable, Coroutine, Generator
 from datetime import datetime, timedelta
-from functools import partial
+from functools import cache, partial
 from hashlib import sha256
 from random import Random
 from typing import Any
@@ -65,11 +65,11 @@ class PowerCut(Exception):
 
 
 class Disk:
-    """The one database file of a universe: who watches its commits, which statement fails."""
+    """The one database file of a universe: who waits for work, which statement fails."""
 
     def __init__(self) -> None:
         self.commits = 0
-        self.watchers: list[Callable[[], None]] = []
+        self.watchers: list[Callable[[], None]] = []  # called once rows to claim were written
         self.fail: Callable[[str], None] | None = None  # raises where a statement is to fail
         self.idle: list[SimConnection] = []
         """Connections of processes that are gone, for those to come: to read the schema and to
@@ -97,15 +97,22 @@ class Disk:
             return True
         return False
 
-    def committed(self, written: str) -> None:
+    def committed(self, written: str, *, has_work: bool) -> None:
         """Say that a transaction was committed, and with which statements."""
         self.commits += 1
         self._cut(written)
-        for watcher in list(self.watchers):
-            watcher()
+        if has_work:
+            for watcher in list(self.watchers):
+                watcher()
 
 
 DISK: Disk = Disk()
+
+
+@cache
+def is_work(statement: str) -> bool:
+    """Whether `statement` writes rows of those that the consumer claims."""
+    return statement.startswith(WRITES) and ("outbox" in statement or "webhook_event" in statement)
 
 
 class SimConnection(sqlite3.Connection):
@@ -113,6 +120,8 @@ class SimConnection(sqlite3.Connection):
 
     _written = ""
     """The beginnings of what was written since the last commit, where that is asked for."""
+    _has_work = False
+    """Whether rows that somebody is to claim may have been written since the last commit."""
     _functions: frozenset[str] = frozenset()
 
     def create_function(self, name: str, *args: Any, **options: Any) -> None:  # type: ignore[override]
@@ -132,7 +141,7 @@ class SimConnection(sqlite3.Connection):
         is_alone = not self.in_transaction and self.isolation_level is None
         wrote = is_alone and statement.startswith(WRITES)
         if wrote or statement.startswith("BEGIN"):
-            self._written = ""
+            self._written, self._has_work = "", False
         if wrote:
             self._note(statement)
         wrote |= statement == "COMMIT" and self.in_transaction
@@ -140,7 +149,7 @@ class SimConnection(sqlite3.Connection):
             DISK.commits_now(self._written)
         cursor = super().execute(statement, parameters)
         if wrote:
-            DISK.committed(self._written)
+            DISK.committed(self._written, has_work=self._has_work or is_work(statement))
         else:
             self._note(statement)
         return cursor
@@ -158,9 +167,10 @@ class SimConnection(sqlite3.Connection):
             DISK.commits_now(self._written)
         super().commit()
         if wrote:
-            DISK.committed(self._written)
+            DISK.committed(self._written, has_work=self._has_work)
 
     def _note(self, statement: str) -> None:
+        self._has_work |= is_work(statement)
         if DISK.cut_next is not None and statement.startswith(WRITES):
             self._written += f"{statement[:300]}\n"
 

@@ -31,6 +31,7 @@ from linekeeper.consumer import waker as consumer_waker
 from linekeeper.inbox import sqlite_writer
 from linekeeper.makini import wire
 from linekeeper.outbox import dispatcher
+from linekeeper.outbox.senders import prefect as prefect_sender
 from linekeeper.outbox.senders import slack as slack_sender
 from linekeeper.receiver import beat as receiver_beat
 from linekeeper.settings import Settings
@@ -60,6 +61,8 @@ SELDOM_SECONDS = 1800.0
 BEAT_SECONDS = 400.0
 SLOW_SECONDS = 5.0
 """How long other destinations wait beside one that is slow."""
+AWAY_SECONDS = 120.0
+"""How often Prefect is tried while it is away."""
 WATCH_SECONDS = 900.0
 """How often the parts watch each other, and say that they have the database open."""
 RECEIVER_BEAT_SECONDS = 180.0
@@ -134,6 +137,9 @@ def machines(universe: Universe) -> Iterator[None]:
         (processes, "SIGN_SECONDS", WATCH_SECONDS), (processes, "LOOK_SECONDS", 15.0),
         (processes, "SILENT_AFTER", timedelta(minutes=45)),
         (record_events, "TICK_SECONDS", LOOK_SECONDS), (dispatcher, "TICK_SECONDS", SLOW_SECONDS),
+        (prefect_sender, "AWAY_SECONDS", AWAY_SECONDS),
+        (prefect_sender.EventSender, "longest_pause", AWAY_SECONDS),
+        (prefect_sender.RunSender, "longest_pause", AWAY_SECONDS),
         (slack_sender, "LOOK_SECONDS", SLOW_SECONDS), (configuration, "FRESH_SECONDS", 60.0),
         (consumer_alive, "DEAD_AFTER", timedelta(seconds=3.5 * BEAT_SECONDS)),
         (receiver_beat, "BEAT_SECONDS", RECEIVER_BEAT_SECONDS),
