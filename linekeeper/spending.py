@@ -7,16 +7,17 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from functools import wraps
-from typing import ParamSpec, TypeVar
+from functools import cache, wraps
+from typing import Any, ParamSpec, TypeVar
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import bindparam, delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.store import Store
-from linekeeper.store.engine import insert_ignore
+from linekeeper.store.engine import upserting
 from linekeeper.store.tables import CallCount
+from linekeeper.store.types import UtcDateTime, table_of
 
 KEPT = timedelta(days=7)
 _Result = TypeVar("_Result")
@@ -116,23 +117,36 @@ async def add_calls(
 ) -> None:
     """Add to the present hour of `app`; hours older than `KEPT` go."""
     hour = now.replace(minute=0, second=0, microsecond=0)
-    for purpose in sorted({*calls, *refused}):
-        key = {"app": app, "hour": hour, "purpose": purpose.value}
-        await insert_ignore(store, session, CallCount, [{**key, "calls": 0, "refused": 0}])
-        await session.execute(
-            update(CallCount)
-            .where(
-                col(CallCount.app) == app,
-                col(CallCount.hour) == hour,
-                col(CallCount.purpose) == purpose.value,
-            )
-            .values(
-                calls=col(CallCount.calls) + calls.get(purpose, 0),
-                refused=col(CallCount.refused) + refused.get(purpose, 0),
-            )
-            .execution_options(synchronize_session=False)
-        )
-    await session.execute(delete(CallCount).where(col(CallCount.hour) < hour - KEPT))
+    rows = [
+        {
+            "app": app,
+            "hour": hour,
+            "purpose": purpose.value,
+            "calls": calls.get(purpose, 0),
+            "refused": refused.get(purpose, 0),
+        }
+        for purpose in sorted({*calls, *refused})
+    ]
+    connection = await session.connection()
+    if rows:
+        await connection.execute(_adding(is_sqlite=store.is_sqlite), rows)
+    await connection.execute(_FORGET, {"before": hour - KEPT})
+
+
+@cache
+def _adding(*, is_sqlite: bool) -> Any:
+    adding = upserting(CallCount, is_sqlite=is_sqlite)
+    return adding.on_conflict_do_update(
+        index_elements=["app", "hour", "purpose"],
+        set_={
+            "calls": _COUNTS.c.calls + adding.excluded.calls,
+            "refused": _COUNTS.c.refused + adding.excluded.refused,
+        },
+    )
+
+
+_COUNTS = table_of(CallCount)
+_FORGET = delete(_COUNTS).where(_COUNTS.c.hour < bindparam("before", type_=UtcDateTime))
 
 
 async def read_spent(session: AsyncSession, *, now: datetime) -> dict[str, Sequence[Spent]]:

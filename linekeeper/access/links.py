@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from urllib.parse import urlencode
 from uuid import UUID
 
-from sqlalchemy import or_, select
+from sqlalchemy import bindparam, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -19,6 +19,7 @@ from linekeeper.config import AppConfig
 from linekeeper.store import new_id
 from linekeeper.store.engine import chunked
 from linekeeper.store.tables import ConnectLink, Outbox, Reconnect
+from linekeeper.store.types import UtcDateTime
 
 LINK_LIVES = timedelta(days=7)
 STATE_LIVES = timedelta(minutes=30)
@@ -112,26 +113,25 @@ def authorize_url(app: AppConfig, public_url: str, state: str) -> str:
     return f"{app.link_url}/oauth/authorize?{query}"
 
 
+_OF_LOST_LOGINS = (
+    select(col(ConnectLink.connection_id), col(ConnectLink.id), col(ConnectLink.incident_id))
+    .where(
+        col(ConnectLink.connection_id).in_(bindparam("connections", expanding=True)),
+        col(ConnectLink.incident_id).is_not(None),
+        col(ConnectLink.used_at).is_(None),
+        col(ConnectLink.expires_at) > bindparam("now", type_=UtcDateTime),
+    )
+    .order_by(col(ConnectLink.id))
+)
+
+
 async def links_of_lost_logins(
     session: AsyncSession, connections: Sequence[str], now: datetime
 ) -> dict[str, tuple[str, str | None]]:
     """Return by connection its newest link for a lost login that still works, and the incident."""
     links: dict[str, tuple[str, str | None]] = {}
     for chunk in chunked(connections, 5_000):
-        rows = await session.execute(
-            select(
-                col(ConnectLink.connection_id),
-                col(ConnectLink.id),
-                col(ConnectLink.incident_id),
-            )
-            .where(
-                col(ConnectLink.connection_id).in_(chunk),
-                col(ConnectLink.incident_id).is_not(None),
-                col(ConnectLink.used_at).is_(None),
-                col(ConnectLink.expires_at) > now,
-            )
-            .order_by(col(ConnectLink.id))
-        )
+        rows = await session.execute(_OF_LOST_LOGINS, {"connections": chunk, "now": now})
         links |= {str(row[0]): (row[1], row[2]) for row in rows}
     return links
 

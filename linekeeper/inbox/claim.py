@@ -12,7 +12,6 @@ from functools import cache
 from typing import Any, Literal, NamedTuple
 
 from sqlalchemy import bindparam, literal_column, or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from linekeeper.logs import WAY, passed
@@ -21,6 +20,7 @@ from linekeeper.outbox.queue import Work
 from linekeeper.store import Store
 from linekeeper.store.bodies import open_payload
 from linekeeper.store.cipher import SEALED
+from linekeeper.store.engine import upserting
 from linekeeper.store.tables import Connection, WebhookEvent, WebhookHour
 from linekeeper.store.types import table_of
 
@@ -120,6 +120,17 @@ def opened(store: Store, event: Event) -> Event:
     return event._replace(body=open_payload(store.cipher, event.body))
 
 
+_STILL_OURS = (
+    select(_EVENT.c.id)
+    .where(
+        _EVENT.c.id.in_(bindparam("ids", expanding=True)),
+        _EVENT.c.claimed_by == bindparam("token"),
+        _EVENT.c.status == literal_column("'pending'"),
+    )
+    .with_for_update()
+)
+
+
 async def still_ours(
     session: AsyncSession, claimed: Claimed, events: Sequence[Event]
 ) -> list[Event]:
@@ -127,17 +138,8 @@ async def still_ours(
 
     First step of every transaction with effects: what another consumer took over is left out.
     """
-    found = set(
-        await session.scalars(
-            select(_EVENT.c.id)
-            .where(
-                _EVENT.c.id.in_([event.id for event in events]),
-                _EVENT.c.claimed_by == claimed.token,
-                _EVENT.c.status == literal_column("'pending'"),
-            )
-            .with_for_update()
-        )
-    )
+    given = {"ids": [event.id for event in events], "token": claimed.token}
+    found = set(await session.scalars(_STILL_OURS, given))
     return [event for event in events if event.id in found]
 
 
@@ -215,11 +217,16 @@ async def _update(
 ) -> None:
     if not rows:
         return
-    values = {name: bindparam(to, type_=_EVENT.c[name].type) for name, to in columns.items()}
-    await session.execute(
-        update(_EVENT).where(_EVENT.c.id == bindparam("row_id")).values(**values, **constants),
-        list(rows),
-    )
+    statement = _updating(tuple(columns.items()), tuple(constants.items()))
+    await session.execute(statement, list(rows))
+
+
+@cache
+def _updating(columns: Sequence[tuple[str, str]], constants: Sequence[tuple[str, Any]]) -> Any:
+    """The statement of `_update`: built once for each set of columns."""
+    values = {name: bindparam(to, type_=_EVENT.c[name].type) for name, to in columns}
+    changed = values | dict(constants)
+    return update(_EVENT).where(_EVENT.c.id == bindparam("row_id")).values(changed)
 
 
 _CONNECTION = table_of(Connection)
@@ -231,6 +238,26 @@ def hour_of(at: datetime) -> int:
     return int(at.timestamp() // 3600)
 
 
+_AT: Any = bindparam("at", type_=_CONNECTION.c.last_webhook_at.type)
+_LAST_WEBHOOK = (
+    update(_CONNECTION)
+    .where(
+        _CONNECTION.c.id == bindparam("row_id"),
+        or_(_CONNECTION.c.last_webhook_at.is_(None), _CONNECTION.c.last_webhook_at < _AT),
+    )
+    .values(last_webhook_at=_AT)
+)
+
+
+@cache
+def _counting(*, is_sqlite: bool) -> Any:
+    adding = upserting(WebhookHour, is_sqlite=is_sqlite)
+    return adding.on_conflict_do_update(
+        index_elements=["connection_id", "hour"],
+        set_={"events": _HOUR.c.events + adding.excluded.events},
+    )
+
+
 async def leave_traces(
     store: Store, session: AsyncSession, arrivals: Sequence[tuple[str, datetime]]
 ) -> None:
@@ -240,27 +267,12 @@ async def leave_traces(
     last: dict[str, datetime] = {}
     for connection_id, at in arrivals:
         last[connection_id] = max(at, last.get(connection_id, at))
-    at_type = _CONNECTION.c.last_webhook_at.type
     await session.execute(
-        update(_CONNECTION)
-        .where(
-            _CONNECTION.c.id == bindparam("row_id"),
-            or_(
-                _CONNECTION.c.last_webhook_at.is_(None),
-                _CONNECTION.c.last_webhook_at < bindparam("at", type_=at_type),
-            ),
-        )
-        .values(last_webhook_at=bindparam("at", type_=at_type)),
-        [{"row_id": row_id, "at": last[row_id]} for row_id in sorted(last)],
+        _LAST_WEBHOOK, [{"row_id": row_id, "at": last[row_id]} for row_id in sorted(last)]
     )
     counts = Counter((connection_id, hour_of(at)) for connection_id, at in arrivals)
-    dialect: Any = sqlite if store.is_sqlite else postgresql
-    adding = dialect.insert(_HOUR)
     await session.execute(
-        adding.on_conflict_do_update(
-            index_elements=["connection_id", "hour"],
-            set_={"events": _HOUR.c.events + adding.excluded.events},
-        ),
+        _counting(is_sqlite=store.is_sqlite),
         [
             {"connection_id": connection_id, "hour": hour, "events": count}
             for (connection_id, hour), count in sorted(counts.items())

@@ -119,6 +119,8 @@ class Work:
     """The ids of what may be claimed at `:now`: built once, and asked for all the time."""
     any_due: Any = field(init=False, compare=False)
     """One of them, if there is any."""
+    before_those_claimed: Any = field(init=False, compare=False)
+    """What waits before `:top`, has one of the ordering `:keys` and isn't of the claim `:token`."""
     _taking: dict[bool, Any] = field(init=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -127,6 +129,16 @@ class Work:
             due = due.where(~_has_earlier(self))
         object.__setattr__(self, "due", due)
         object.__setattr__(self, "any_due", due.limit(1))
+        columns = self.table.c
+        before = select(
+            columns.lane, self.order.label("place"), columns.claimed_by, columns.next_attempt_at
+        ).where(
+            self.waiting,
+            columns.lane.in_(bindparam("keys", expanding=True)),
+            self.order < bindparam("top", type_=self.order.type),
+            columns.claimed_by.is_distinct_from(bindparam("token", type_=columns.claimed_by.type)),
+        )
+        object.__setattr__(self, "before_those_claimed", before)
 
     def taking(self, is_sqlite: bool) -> Any:
         """The statement that claims the first `:most` of them; built once."""
@@ -254,19 +266,11 @@ async def _blocked(
     keys = sorted({row["lane"] for row in rows if row["lane"] != row["id"]})
     if not keys:
         return {}
-    table, top = work.table, rows[-1]["place"]
+    top = rows[-1]["place"]
     first: dict[str, RowMapping] = {}
     for chunk in chunked(keys, _KEYS_AT_ONCE):
-        found = await session.execute(
-            select(
-                table.c.lane, work.order.label("place"), table.c.claimed_by, table.c.next_attempt_at
-            ).where(
-                work.waiting,
-                table.c.lane.in_(chunk),
-                work.order < top,
-                table.c.claimed_by.is_distinct_from(token),
-            )
-        )
+        given = {"keys": chunk, "top": top, "token": token}
+        found = await session.execute(work.before_those_claimed, given)
         for row in found.mappings():
             if row["lane"] not in first or row["place"] < first[row["lane"]]["place"]:
                 first[row["lane"]] = row

@@ -5,8 +5,7 @@ import logging
 from collections.abc import Awaitable
 from datetime import datetime, timedelta
 
-from sqlalchemy import update
-from sqlmodel import col
+from sqlalchemy import bindparam, update
 
 from linekeeper.clock import utcnow
 from linekeeper.inbox.tally import Tally
@@ -15,6 +14,7 @@ from linekeeper.reconcile.feed import FeedReads
 from linekeeper.runtime import Runtime
 from linekeeper.store import Store, new_id
 from linekeeper.store.tables import ReceiverHeartbeat
+from linekeeper.store.types import Id, UtcDateTime, table_of
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +22,13 @@ BEAT_SECONDS = 10.0
 STEP_SECONDS = 8.0
 GAP_SECONDS = 30.0
 """Silent for longer than this, a receiver begins a new span."""
+
+_BEATS = table_of(ReceiverHeartbeat)
+_GOES_ON = (
+    update(_BEATS)
+    .where(_BEATS.c.id == bindparam("span", type_=Id))
+    .values(at=bindparam("now", type_=UtcDateTime))
+)
 
 
 class Heartbeat:
@@ -42,11 +49,7 @@ class Heartbeat:
                 session.add(ReceiverHeartbeat(id=span, receiver=self._receiver, since=now, at=now))
             else:
                 span = self._span
-                await session.execute(
-                    update(ReceiverHeartbeat)
-                    .where(col(ReceiverHeartbeat.id) == span)
-                    .values(at=now)
-                )
+                await session.execute(_GOES_ON, {"span": span, "now": now})
         self._span, self._last = span, now
 
 

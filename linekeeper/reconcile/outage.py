@@ -21,6 +21,9 @@ SENDER_GIVES_UP = timedelta(hours=24)
 LOOK_BACK = timedelta(days=30)
 
 
+_KNOWN = select(col(Outage.since))
+
+
 async def note_outages(store: Store, *, now: datetime, starting_runs: bool = False) -> list[Window]:
     """Write down outages not known yet and return them.
 
@@ -30,7 +33,7 @@ async def note_outages(store: Store, *, now: datetime, starting_runs: bool = Fal
     """
     async with store.read() as session:
         absences = await find_absences(session, now, since=now - LOOK_BACK)
-        known = set(await session.scalars(select(col(Outage.since))))
+        known = set(await session.scalars(_KNOWN))
     new = [outage for outage in absences if outage.window.since not in known]
     if not new:
         return []

@@ -53,6 +53,15 @@ async def lock_feed(store: Store, session: AsyncSession, connection_id: str) -> 
     return (await lock_feeds(store, session, [connection_id]))[connection_id]
 
 
+_FEED = table_of(Feed)
+_FEEDS = (
+    select(_FEED.c.connection_id, _FEED.c.last_seq)
+    .where(_FEED.c.connection_id.in_(bindparam("ids", expanding=True)))
+    .order_by(_FEED.c.connection_id)
+    .with_for_update()
+)
+
+
 async def lock_feeds(
     store: Store, session: AsyncSession, connection_ids: Sequence[str]
 ) -> dict[str, int]:
@@ -61,13 +70,7 @@ async def lock_feeds(
     Locked in the order of their ids, so that two writers never wait in a circle.
     """
     ids = sorted(set(connection_ids))
-    asked = (
-        select(col(Feed.connection_id), col(Feed.last_seq))
-        .where(col(Feed.connection_id).in_(ids))
-        .order_by(col(Feed.connection_id))
-        .with_for_update()
-    )
-    found = {row[0]: row[1] for row in await session.execute(asked)}
+    found = {row[0]: row[1] for row in await session.execute(_FEEDS, {"ids": ids})}
     if len(found) == len(ids):
         return found
     rows = [
@@ -76,7 +79,7 @@ async def lock_feeds(
         if identifier not in found
     ]
     await insert_ignore(store, session, Feed, rows)
-    return {row[0]: row[1] for row in await session.execute(asked)}
+    return {row[0]: row[1] for row in await session.execute(_FEEDS, {"ids": ids})}
 
 
 async def known_records(
@@ -202,22 +205,25 @@ async def clear_marks(
         )
 
 
+_APPEND = insert(table_of(Change))
+_NUMBERED = (
+    update(_FEED)
+    .where(_FEED.c.connection_id == bindparam("connection"))
+    .values(last_seq=bindparam("end"))
+)
+
+
 async def append_changes(session: AsyncSession, rows: Sequence[dict[str, Any]]) -> None:
     """Add `rows`, numbered on from each connection's last; `lock_feeds` comes first."""
     if not rows:
         return
     connection = await session.connection()
-    await connection.execute(insert(Change), list(rows))
+    await connection.execute(_APPEND, list(rows))
     ends: dict[str, int] = {}
     for row in rows:
         ends[row["connection_id"]] = max(row["seq"], ends.get(row["connection_id"], 0))
-    table = table_of(Feed)
-    await connection.execute(
-        update(table)
-        .where(table.c.connection_id == bindparam("whose"))
-        .values(last_seq=bindparam("end")),
-        [{"whose": connection_id, "end": end} for connection_id, end in ends.items()],
-    )
+    last = [{"connection": identifier, "end": end} for identifier, end in ends.items()]
+    await connection.execute(_NUMBERED, last)
 
 
 async def mark_announced(

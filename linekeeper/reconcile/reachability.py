@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 from typing import Literal, NamedTuple
 
-from sqlalchemy import literal_column, select
+from sqlalchemy import bindparam, literal_column, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -17,7 +17,7 @@ from linekeeper.reconcile.causes import (
     usual_step,
 )
 from linekeeper.store.tables import Outage, ReceiverHeartbeat, WebhookEvent
-from linekeeper.store.types import id_floor
+from linekeeper.store.types import UtcDateTime, id_floor
 
 COUNTED_WITHIN = timedelta(days=8)
 """Changes are counted soon after they are found, at the latest when their delivery comes late."""
@@ -44,24 +44,24 @@ async def known_outages(session: AsyncSession, *, now: datetime) -> list[Window]
     return [*noted, *(outage.window for outage in absences)]
 
 
+_SPANS = select(col(ReceiverHeartbeat.since), col(ReceiverHeartbeat.at)).where(
+    col(ReceiverHeartbeat.at) >= bindparam("since", type_=UtcDateTime)
+)
+_LAST_CANARIES = (
+    select(col(WebhookEvent.received_at))
+    .where(col(WebhookEvent.kind) == literal_column(f"'{CANARY}'"))
+    .order_by(col(WebhookEvent.received_at).desc())
+    .limit(CANARIES_LOOKED_AT)
+)
+
+
 async def find_absences(
     session: AsyncSession, now: datetime, *, since: datetime, open_too: bool = False
 ) -> list[Absence]:
     """Those that heartbeats and canaries tell of; with `open_too` those that aren't over, too."""
-    spans = await session.execute(
-        select(col(ReceiverHeartbeat.since), col(ReceiverHeartbeat.at)).where(
-            col(ReceiverHeartbeat.at) >= since
-        )
-    )
+    spans = await session.execute(_SPANS, {"since": since})
     down = absences([(begun, at) for begun, at in spans], now=now if open_too else None)
-    came = sorted(
-        await session.scalars(
-            select(col(WebhookEvent.received_at))
-            .where(col(WebhookEvent.kind) == literal_column(f"'{CANARY}'"))
-            .order_by(col(WebhookEvent.received_at).desc())
-            .limit(CANARIES_LOOKED_AT)
-        )
-    )
+    came = sorted(await session.scalars(_LAST_CANARIES))
     step = usual_step(came) or timedelta()
     silences = [
         await _silence(session, gap, now, open_too=open_too)

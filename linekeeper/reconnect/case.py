@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -23,6 +24,7 @@ from linekeeper.store.tables import (
     IncidentConnection,
     Reconnect,
 )
+from linekeeper.store.types import Id
 
 KIND = Health.reauthorization_required.value
 UNSETTLED = (Health.unknown.value, Health.unreachable.value)
@@ -136,27 +138,27 @@ async def load_case(
         return await _load(reading, incident_id, now, lock=False)
 
 
+_OF_INCIDENT: Any = bindparam("incident", type_=Id)
+_INCIDENT = select(Incident).where(col(Incident.id) == _OF_INCIDENT)
+_INCIDENT_LOCKED = _INCIDENT.with_for_update()
+_MEMBERS = (
+    select(Connection, Customer, col(IncidentConnection.left_at))
+    .join(IncidentConnection, col(IncidentConnection.connection_id) == col(Connection.id))
+    .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
+    .where(col(IncidentConnection.incident_id) == _OF_INCIDENT)
+    .order_by(col(IncidentConnection.left_at).nulls_last(), col(IncidentConnection.id))
+)
+
+
 async def _load(
     session: AsyncSession, incident_id: str, now: datetime, *, lock: bool
 ) -> Case | None:
-    found = select(Incident).where(col(Incident.id) == incident_id)
-    incident = await session.scalar(found.with_for_update() if lock else found)
+    about = {"incident": incident_id}
+    incident = await session.scalar(_INCIDENT_LOCKED if lock else _INCIDENT, about)
     if incident is None:
         return None
     reconnect = await session.get(Reconnect, incident_id)
-    rows = (
-        await session.execute(
-            select(
-                Connection,
-                Customer,
-                col(IncidentConnection.left_at),
-            )
-            .join(IncidentConnection, col(IncidentConnection.connection_id) == col(Connection.id))
-            .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
-            .where(col(IncidentConnection.incident_id) == incident_id)
-            .order_by(col(IncidentConnection.left_at).nulls_last(), col(IncidentConnection.id))
-        )
-    ).all()
+    rows = (await session.execute(_MEMBERS, about)).all()
     ids = [row[0].id for row in rows]
     links = await links_of_lost_logins(session, ids, now)
     underway = await implemented(session, ids)

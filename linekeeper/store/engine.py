@@ -301,7 +301,7 @@ async def insert_ignore(
 @cache
 def ignoring(table: type[SQLModel], *, is_sqlite: bool) -> Any:
     """The statement of `insert_ignore`, for who wants to know what was inserted."""
-    return _insert(table, is_sqlite=is_sqlite).on_conflict_do_nothing()
+    return upserting(table, is_sqlite=is_sqlite).on_conflict_do_nothing()
 
 
 async def insert_or_update(
@@ -324,13 +324,14 @@ def _upsert(
     table: type[SQLModel], key: tuple[str, ...], update: tuple[str, ...], *, is_sqlite: bool
 ) -> Executable:
     """Built once: what it says doesn't depend on the rows."""
-    statement = _insert(table, is_sqlite=is_sqlite)
+    statement = upserting(table, is_sqlite=is_sqlite)
     updating: Executable = statement.on_conflict_do_update(
         index_elements=list(key), set_={name: statement.excluded[name] for name in update}
     )
     return updating
 
 
-def _insert(table: type[SQLModel], *, is_sqlite: bool) -> Any:
+def upserting(table: type[SQLModel], *, is_sqlite: bool) -> Any:
+    """An insert of the database's own dialect, which can say what to do about a conflict."""
     dialect: Any = sqlite if is_sqlite else postgresql
     return dialect.insert(table_of(table))
