@@ -62,8 +62,9 @@ async def load_signer(store: Store) -> Signer:
     return Signer(bytes.fromhex(store.cipher.decrypt(kept)))
 
 
+_KEPT = select(col(AppSetting.value)).where(col(AppSetting.name) == NAME)
+
+
 async def _kept(store: Store) -> str | None:
     async with store.read() as session:
-        return await session.scalar(
-            select(col(AppSetting.value)).where(col(AppSetting.name) == NAME)
-        )
+        return await session.scalar(_KEPT)

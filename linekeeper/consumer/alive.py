@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import delete, or_, update
+from sqlalchemy import bindparam, delete, or_, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col, select
 
@@ -16,10 +16,17 @@ from linekeeper.store import Store
 from linekeeper.store.engine import insert_or_update
 from linekeeper.store.leases import CONSUMER
 from linekeeper.store.tables import Lease, Outbox, WebhookEvent
+from linekeeper.store.types import UtcDateTime
 
 BEAT_SECONDS = 2.0
 DEAD_AFTER = timedelta(seconds=7)
 """After this silence a consumer is dead: with the beat another one has its work within 10 s."""
+
+
+_DEAD = select(Lease.owner).where(
+    col(Lease.name).startswith(CONSUMER, autoescape=True),
+    col(Lease.until) < bindparam("now", type_=UtcDateTime),
+)
 
 
 async def beat(store: Store, owner: str) -> list[str]:
@@ -28,13 +35,7 @@ async def beat(store: Store, owner: str) -> list[str]:
         now = await store.clock(session)
         row = {"name": CONSUMER + owner, "owner": owner, "until": now + DEAD_AFTER, "fence": 0}
         await insert_or_update(store, session, Lease, [row], key=["name"], update=["until"])
-        dead = list(
-            await session.scalars(
-                select(Lease.owner).where(
-                    col(Lease.name).startswith(CONSUMER, autoescape=True), col(Lease.until) < now
-                )
-            )
-        )
+        dead = list(await session.scalars(_DEAD, {"now": now}))
         await _release(session, dead, now)
     return dead
 

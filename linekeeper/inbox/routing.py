@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from sqlalchemy import and_, func, or_, select
+from sqlalchemy import and_, bindparam, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -35,6 +35,14 @@ class EventTarget(NamedTuple):
 
 
 _COLUMNS = tuple(getattr(Connection, name) for name in EventTarget._fields)
+_CALLED = select(*_COLUMNS).where(
+    col(Connection.app) == bindparam("of_app"),
+    or_(
+        col(Connection.makini_key).in_(bindparam("refs", expanding=True)),
+        col(Connection.makini_id).in_(bindparam("refs", expanding=True)),
+        col(Connection.id).in_(bindparam("ids", expanding=True)),
+    ),
+)
 
 
 async def connections_of(session: AsyncSession, events: Sequence[Event]) -> dict[str, EventTarget]:
@@ -70,16 +78,7 @@ async def _known_as(
         ordered = sorted(wanted)
         for batch in chunked(ordered, _AT_ONCE):
             ids = [ref for ref in batch if is_id(ref)]
-            rows = await session.execute(
-                select(*_COLUMNS).where(
-                    col(Connection.app) == app,
-                    or_(
-                        col(Connection.makini_key).in_(batch),
-                        col(Connection.makini_id).in_(batch),
-                        col(Connection.id).in_(ids),
-                    ),
-                )
-            )
+            rows = await session.execute(_CALLED, {"of_app": app, "refs": batch, "ids": ids})
             targets = [EventTarget(*row) for row in rows]
             for name in ("id", "makini_id", "makini_key"):  # the last one counts
                 for target in targets:

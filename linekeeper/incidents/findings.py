@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select, text
+from sqlalchemy import bindparam, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -150,15 +150,14 @@ async def _bring_members(
     return True
 
 
+_MEMBERS = select(col(IncidentConnection.connection_id)).where(
+    col(IncidentConnection.incident_id) == bindparam("incident"),
+    col(IncidentConnection.left_at).is_(None),
+)
+
+
 async def _members(session: AsyncSession, incident_id: str) -> set[str]:
-    return set(
-        await session.scalars(
-            select(col(IncidentConnection.connection_id)).where(
-                col(IncidentConnection.incident_id) == incident_id,
-                col(IncidentConnection.left_at).is_(None),
-            )
-        )
-    )
+    return set(await session.scalars(_MEMBERS, {"incident": incident_id}))
 
 
 def _detail(finding: Finding) -> dict[str, Any]:

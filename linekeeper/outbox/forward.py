@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import orjson
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -85,14 +85,15 @@ def _is_known(app: AppConfig, message: Message) -> bool:
     return bool(app.forward_url) or not message.lane.startswith(lane_prefix(app.name))
 
 
+_TARGETS = select(col(ConnectionSetting.connection_id), col(ConnectionSetting.forward_to)).where(
+    col(ConnectionSetting.connection_id).in_(bindparam("ids", expanding=True)),
+    col(ConnectionSetting.forward_to).is_not(None),
+)
+
+
 async def _targets(session: AsyncSession, ids: Sequence[str]) -> dict[str, str]:
     """The forwarding targets of those of the connections `ids` that have one."""
-    rows = await session.execute(
-        select(col(ConnectionSetting.connection_id), col(ConnectionSetting.forward_to)).where(
-            col(ConnectionSetting.connection_id).in_(ids),
-            col(ConnectionSetting.forward_to).is_not(None),
-        )
-    )
+    rows = await session.execute(_TARGETS, {"ids": ids})
     return {row[0]: row[1] for row in rows if row[1]}
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import quote
 
 import orjson
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -99,6 +99,25 @@ class Outgoing:
     """One that Makini sent: what its signatures are encoded in can be seen in it."""
 
 
+_EVENTS = (
+    select(
+        col(WebhookEvent.id),
+        col(WebhookEvent.app),
+        col(WebhookEvent.replay_of),
+        col(WebhookEvent.kind),
+        col(WebhookEvent.event_at),
+        col(WebhookEvent.received_at),
+        col(WebhookEvent.connection_id),
+        col(WebhookEvent.entity),
+        col(WebhookEvent.body),
+        col(WebhookEvent.headers),
+        col(Connection.makini_key),
+    )
+    .outerjoin(Connection, col(Connection.id) == col(WebhookEvent.connection_id))
+    .where(col(WebhookEvent.id).in_(bindparam("ids", expanding=True)))
+)
+
+
 async def read_messages(
     store: Store, rows: Sequence[OutboxRow], apps: Mapping[str, AppConfig]
 ) -> tuple[list[Outgoing], list[str]]:
@@ -106,24 +125,7 @@ async def read_messages(
     as_makini = {name for name, app in apps.items() if app.forward_form == "original"}
     wanted = [row.payload["event"] for row in rows if "event" in row.payload]
     async with store.read() as session:
-        found = await session.execute(
-            select(
-                col(WebhookEvent.id),
-                col(WebhookEvent.app),
-                col(WebhookEvent.replay_of),
-                col(WebhookEvent.kind),
-                col(WebhookEvent.event_at),
-                col(WebhookEvent.received_at),
-                col(WebhookEvent.connection_id),
-                col(WebhookEvent.entity),
-                col(WebhookEvent.body),
-                col(WebhookEvent.headers),
-                col(Connection.makini_key),
-            )
-            .outerjoin(Connection, col(Connection.id) == col(WebhookEvent.connection_id))
-            .where(col(WebhookEvent.id).in_(wanted))
-        )
-        events = {row.id: row for row in found}
+        events = {row.id: row for row in await session.execute(_EVENTS, {"ids": wanted})}
         named = [row.payload["connection"] for row in rows if "connection" in row.payload]
         makini_keys = await _makini_keys(session, named)
         signatures = {

@@ -13,6 +13,7 @@ from linekeeper.reconcile.queries import one_of
 from linekeeper.store import Store
 from linekeeper.store.engine import chunked
 from linekeeper.store.tables import Deletion, Record
+from linekeeper.store.types import UtcDateTime, table_of
 
 AT_ONCE = 500
 """Records a transaction writes."""
@@ -30,6 +31,24 @@ class Live:
     updated_at: datetime | None
 
 
+_HERE = (
+    col(Record.connection_id) == bindparam("connection"),
+    col(Record.entity) == bindparam("of_entity"),
+)
+_LIVE = (
+    select(
+        col(Record.key),
+        col(Record.absent_since),
+        col(Record.deletion_id),
+        col(Record.seen_at),
+        col(Record.updated_at),
+    )
+    .where(*_HERE, col(Record.deleted_at).is_(None), col(Record.key) > bindparam("after"))
+    .order_by(col(Record.key))
+    .limit(_SCAN)
+)
+
+
 async def live_records(
     store: Store, connection_id: str, entity: str
 ) -> AsyncIterator[Sequence[Live]]:
@@ -37,19 +56,8 @@ async def live_records(
     after = ""
     while True:
         async with store.read() as session:
-            rows = await session.execute(
-                select(
-                    col(Record.key),
-                    col(Record.absent_since),
-                    col(Record.deletion_id),
-                    col(Record.seen_at),
-                    col(Record.updated_at),
-                )
-                .where(*_of(connection_id, entity))
-                .where(col(Record.deleted_at).is_(None), col(Record.key) > after)
-                .order_by(col(Record.key))
-                .limit(_SCAN)
-            )
+            place = {"connection": connection_id, "of_entity": entity}
+            rows = await session.execute(_LIVE, {**place, "after": after})
             live = [Live(*row) for row in rows]
         if live:
             yield live
@@ -115,15 +123,17 @@ async def assign(
     await session.flush()
 
 
+_PROPOSED = select(Deletion).where(
+    col(Deletion.connection_id) == bindparam("connection"),
+    col(Deletion.entity) == bindparam("of_entity"),
+    col(Deletion.status) == "proposed",
+)
+
+
 async def proposed(session: AsyncSession, connection_id: str, entity: str) -> Deletion | None:
     """The deletion that waits for a decision."""
-    deletion: Deletion | None = await session.scalar(
-        select(Deletion).where(
-            col(Deletion.connection_id) == connection_id,
-            col(Deletion.entity) == entity,
-            col(Deletion.status) == "proposed",
-        )
-    )
+    place = {"connection": connection_id, "of_entity": entity}
+    deletion: Deletion | None = await session.scalar(_PROPOSED, place)
     return deletion
 
 
@@ -195,12 +205,23 @@ async def take_tombstones(
     await _set(session, *mine, deleted_at=None, absent_since=None)
 
 
+_FORGET_BODIES = (
+    update(table_of(Record))
+    .where(
+        *_HERE,
+        col(Record.deleted_at) < bindparam("before", type_=UtcDateTime),
+        col(Record.body).is_not(None),
+    )
+    .values(body=None)
+)
+
+
 async def forget_bodies(
     session: AsyncSession, connection_id: str, entity: str, *, before: datetime
 ) -> None:
     """Bodies of what was deleted before `before` go; a tombstone needs none after that."""
-    old = (col(Record.deleted_at) < before, col(Record.body).is_not(None))
-    await _set(session, *_of(connection_id, entity), *old, body=None)
+    place = {"connection": connection_id, "of_entity": entity}
+    await session.execute(_FORGET_BODIES, {**place, "before": before})
 
 
 def _of(connection_id: str, entity: str) -> tuple[ColumnElement[bool], ColumnElement[bool]]:

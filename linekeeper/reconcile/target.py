@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from sqlalchemy import func, select
+from sqlalchemy import bindparam, func, select
 from sqlmodel import col
 
 from linekeeper.config import AppConfig
@@ -17,6 +17,10 @@ from linekeeper.store import Store
 from linekeeper.store.connection_settings import Settings, cadence_of, configured, load_settings
 from linekeeper.store.tables import Connection, Customer, WebhookTrust
 from linekeeper.tokens.stored import load_tokens
+
+_SYNC = select(
+    col(Connection.setup), col(Connection.sync_status), col(Connection.created_at)
+).where(col(Connection.id) == bindparam("connection"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +47,7 @@ class PollTarget:
     async def is_in_first_sync(self, store: Store, *, now: datetime) -> bool:
         """Whether Makini says so now: what was listed before counts no more."""
         async with store.read() as session:
-            row = (
-                await session.execute(
-                    select(
-                        col(Connection.setup),
-                        col(Connection.sync_status),
-                        col(Connection.created_at),
-                    ).where(col(Connection.id) == self.id)
-                )
-            ).one()
+            row = (await session.execute(_SYNC, {"connection": self.id})).one()
         return is_first_sync(*row, now=now)
 
     def cadence_of(self, entity: str) -> timedelta:

@@ -191,6 +191,11 @@ async def configured_apps(session: AsyncSession) -> set[str]:
     return {name.removeprefix(prefix) for name in names}
 
 
+_BLOCKS = select(col(AppSetting.name), col(AppSetting.value)).where(
+    col(AppSetting.name).startswith(_PREFIX)
+)
+
+
 async def save_blocks(store: Store, blocks: Blocks, *, now: datetime) -> bool:
     """Replace the copy by `blocks`; returns whether anything was different."""
     wanted: dict[str, BaseModel] = {f"app:{app.name}": app for app in blocks.apps}
@@ -205,10 +210,8 @@ async def save_blocks(store: Store, blocks: Blocks, *, now: datetime) -> bool:
             wanted[name] = model
     texts = {_PREFIX + name: _plain(model) for name, model in wanted.items()}
     async with store.read() as session:
-        rows = await session.scalars(
-            select(AppSetting).where(col(AppSetting.name).startswith(_PREFIX))
-        )
-        found = {row.name: _opened(store, row.value) for row in rows}
+        rows = await session.execute(_BLOCKS)
+        found = {name: _opened(store, value) for name, value in rows}
     if found == texts:
         return False
     async with store.write() as session:

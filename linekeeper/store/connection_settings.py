@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -17,17 +17,19 @@ Settings = Mapping[str, ConnectionSetting]
 _AT_ONCE = 2_000
 
 
+_SETTINGS = (
+    select(ConnectionSetting)
+    .where(col(ConnectionSetting.connection_id).in_(bindparam("ids", expanding=True)))
+    .order_by(col(ConnectionSetting.connection_id), col(ConnectionSetting.entity))
+)
+
+
 async def load_settings(session: AsyncSession, ids: Iterable[str]) -> dict[str, Settings]:
     """The settings of those of the connections `ids` that were configured."""
     wanted = list(ids)
     found: defaultdict[str, dict[str, ConnectionSetting]] = defaultdict(dict)
     for chunk in chunked(wanted, _AT_ONCE):
-        rows = await session.scalars(
-            select(ConnectionSetting)
-            .where(col(ConnectionSetting.connection_id).in_(chunk))
-            .order_by(col(ConnectionSetting.connection_id), col(ConnectionSetting.entity))
-        )
-        for row in rows:
+        for row in await session.scalars(_SETTINGS, {"ids": chunk}):
             found[row.connection_id][row.entity] = row
     return dict(found)
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
 
-from sqlalchemy import ColumnElement, and_, delete, func, literal, or_, select, update
+from sqlalchemy import ColumnElement, and_, bindparam, delete, func, literal, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -97,14 +97,16 @@ def _rank(rule: Rule) -> int:
     return SCOPES.index(rule.scope)
 
 
+_RULES = (
+    select(ModeRule)
+    .where(col(ModeRule.scope).in_(SCOPES))
+    .order_by(col(ModeRule.scope), col(ModeRule.label), col(ModeRule.id))
+)
+
+
 async def load_rules(session: AsyncSession) -> list[Rule]:
     """Every rule that is in force."""
-    rows = await session.scalars(
-        select(ModeRule)
-        .where(col(ModeRule.scope).in_(SCOPES))
-        .order_by(col(ModeRule.scope), col(ModeRule.label), col(ModeRule.id))
-    )
-    return [_rule(row) for row in rows]
+    return [_rule(row) for row in await session.scalars(_RULES)]
 
 
 def _rule(row: ModeRule) -> Rule:
@@ -165,15 +167,16 @@ async def apply_rules(session: AsyncSession, ids: Sequence[str] | None = None) -
             )
 
 
+_CHOSEN = select(col(Connection.id), col(Connection.mode), col(Connection.notify_customers)).where(
+    col(Connection.id).in_(bindparam("ids", expanding=True)), _IS_CHOSEN
+)
+
+
 async def load_chosen(session: AsyncSession, ids: Iterable[str]) -> dict[str, Chosen]:
     """What the rules say of those of the connections `ids` of which they say anything."""
     chosen_of: dict[str, Chosen] = {}
     for batch in chunked(list(ids), _AT_ONCE):
-        rows = await session.execute(
-            select(
-                col(Connection.id), col(Connection.mode), col(Connection.notify_customers)
-            ).where(col(Connection.id).in_(batch), _IS_CHOSEN)
-        )
+        rows = await session.execute(_CHOSEN, {"ids": batch})
         chosen_of |= {row[0]: Chosen(row[1], row[2]) for row in rows}
     return chosen_of
 

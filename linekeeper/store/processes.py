@@ -9,13 +9,14 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import delete, select
+from sqlalchemy import bindparam, delete, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import col
 
 from linekeeper.clock import token_bytes
 from linekeeper.store.engine import Store, insert_or_update
 from linekeeper.store.tables import OpenProcess
+from linekeeper.store.types import UtcDateTime, table_of
 
 SIGN_SECONDS = 60.0
 """Between two signs of life of a process."""
@@ -25,6 +26,9 @@ SILENT_AFTER = timedelta(minutes=3)
 FORGOTTEN_AFTER = timedelta(hours=1)
 """A process that is silent for longer has ended without saying so; until then it may go on."""
 _TROUBLE = (SQLAlchemyError, OSError)
+_PROCESSES = table_of(OpenProcess)
+_FORGET = delete(_PROCESSES).where(_PROCESSES.c.at < bindparam("before", type_=UtcDateTime))
+_ENDED = delete(_PROCESSES).where(_PROCESSES.c.owner == bindparam("ended"))
 _log = logging.getLogger(__name__)
 
 
@@ -68,7 +72,7 @@ async def registered(store: Store, owner: str, kind: str) -> AsyncIterator[None]
             await signing
         with suppress(*_TROUBLE):  # then it is forgotten in time
             async with store.write() as session:
-                await session.execute(delete(OpenProcess).where(col(OpenProcess.owner) == owner))
+                await session.execute(_ENDED, {"ended": owner})
 
 
 async def read_writers_under_other_keys(store: Store) -> list[Writer]:
@@ -110,8 +114,6 @@ async def _sign(store: Store, owner: str, kind: str) -> None:
     key = store.cipher.first_fingerprint
     async with store.write() as session:
         now = await store.clock(session)
-        await session.execute(
-            delete(OpenProcess).where(col(OpenProcess.at) < now - FORGOTTEN_AFTER)
-        )
+        await session.execute(_FORGET, {"before": now - FORGOTTEN_AFTER})
         row = {"owner": owner, "kind": kind, "key": key, "since": now, "at": now}
         await insert_or_update(store, session, OpenProcess, [row], key=["owner"], update=["at"])

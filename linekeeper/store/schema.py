@@ -28,11 +28,14 @@ def head() -> str:
     return max(file.name.partition("_")[0] for file in MIGRATIONS.glob("versions/[0-9]*_*.py"))
 
 
+_VERSION = text("SELECT version_num FROM alembic_version")
+
+
 def schema_of(connection: Connection) -> str | None:
     """The schema version of a database; None for an empty one."""
     if not inspect(connection).has_table("alembic_version"):
         return None
-    found: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
+    found: str | None = connection.scalar(_VERSION)
     return found
 
 
@@ -74,14 +77,17 @@ def describe(error: Exception) -> str:
     return f"the database refused: {cause}"
 
 
+_KEY_CHECK = select(col(AppSetting.value)).where(col(AppSetting.name) == KEY_CHECK)
+
+
 async def check_key(store: Store) -> None:
     """Write a known text under our key the first time; afterwards it must read back.
 
     Raises `KeyProblem` where it doesn't: the database was written, or rotated, with other keys.
     """
     async with store.read() as session:
-        key_check = await session.get(AppSetting, KEY_CHECK)
-    if key_check is None:
+        sealed = await session.scalar(_KEY_CHECK)
+    if sealed is None:
         row = {
             "name": KEY_CHECK,
             "value": store.cipher.encrypt(KEY_CHECK),
@@ -89,8 +95,8 @@ async def check_key(store: Store) -> None:
         }
         async with store.write() as session:
             await insert_ignore(store, session, AppSetting, [row])
-            key_check = await session.get_one(AppSetting, KEY_CHECK)
-    store.cipher.decrypt(key_check.value)
+            sealed = (await session.scalars(_KEY_CHECK)).one()
+    store.cipher.decrypt(sealed)
 
 
 async def _served(store: Store) -> list[str]:

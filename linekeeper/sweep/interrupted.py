@@ -11,12 +11,13 @@ import logging
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from sqlmodel import col
 
 from linekeeper.health.evidence import Health
 from linekeeper.runtime import Runtime, UnknownApp
 from linekeeper.store.tables import Audit, Connection, Credential
+from linekeeper.store.types import UtcDateTime
 from linekeeper.sweep.batch import probe_batch
 from linekeeper.tokens.stored import note_renewing
 
@@ -26,19 +27,22 @@ _BATCH = 100
 _log = logging.getLogger(__name__)
 
 
+_INTERRUPTED = (
+    select(col(Connection.app), col(Connection.id))
+    .join(Credential, col(Credential.connection_id) == col(Connection.id))
+    .where(col(Credential.renewing_since) <= bindparam("before", type_=UtcDateTime))
+    .order_by(col(Credential.renewing_since))
+    .limit(_BATCH)
+)
+
+
 async def verify_interrupted(rt: Runtime, *, now: datetime) -> int:
     """Look at every connection whose renewal was interrupted; returns how many are settled.
 
     One that can't be asked now is asked again the next time.
     """
     async with rt.store.read() as session:
-        rows = await session.execute(
-            select(col(Connection.app), col(Connection.id))
-            .join(Credential, col(Credential.connection_id) == col(Connection.id))
-            .where(col(Credential.renewing_since) <= now - AFTER)
-            .order_by(col(Credential.renewing_since))
-            .limit(_BATCH)
-        )
+        rows = await session.execute(_INTERRUPTED, {"before": now - AFTER})
         by_app: dict[str, list[str]] = {}
         for name, connection_id in rows:
             by_app.setdefault(name, []).append(connection_id)

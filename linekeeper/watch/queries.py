@@ -13,7 +13,7 @@ from linekeeper.incidents.suppressed import PAUSE as PAUSE_WINDOW
 from linekeeper.store import Store
 from linekeeper.store.engine import insert_ignore, insert_or_update
 from linekeeper.store.tables import Audit, EndedRun, Outbox, PartHeartbeat, Silence
-from linekeeper.store.types import UtcDateTime
+from linekeeper.store.types import UtcDateTime, table_of
 from linekeeper.watch.decide import PAUSE, PREFECT, WORKERS, Part
 
 SPAN_ENDS_AFTER = timedelta(seconds=90)
@@ -131,12 +131,17 @@ _TAKEN = (
 )
 
 
+_FORGET_RUNS = delete(table_of(EndedRun)).where(
+    col(EndedRun.at) < bindparam("before", type_=UtcDateTime)
+)
+
+
 async def note_ended(store: Store, run_id: str) -> None:
     """Keep that a flow run came to its own end, whatever it found."""
     async with store.write() as session:
         now = await store.clock(session)
         await insert_ignore(store, session, EndedRun, [{"run_id": run_id, "at": now}])
-        await session.execute(delete(EndedRun).where(col(EndedRun.at) < now - RUNS_KEPT))
+        await session.execute(_FORGET_RUNS, {"before": now - RUNS_KEPT})
 
 
 async def is_consumed(store: Store, after: timedelta) -> bool:

@@ -60,6 +60,9 @@ def _parsed(url: str) -> httpx.URL:
     return httpx.URL(url)
 
 
+_ATTEMPTS = insert(table_of(ForwardAttempt))
+
+
 class ForwardSender(Sender):
     """Posts to the products, each app's on its own."""
 
@@ -192,7 +195,7 @@ class ForwardSender(Sender):
                     [str(attempt["message_id"]) for attempt in attempts],
                     answers=[attempt["status"] or attempt["error"] for attempt in attempts],
                 )
-            await session.execute(insert(table_of(ForwardAttempt)), attempts)
+            await session.execute(_ATTEMPTS, attempts)
         for row, why in settlement.dead:
             about = {"event": row.payload.get("event"), "app": self.destination(row)}
             log.warning("forward %s is dead: %s", row.id, why, extra=about)
