@@ -127,10 +127,9 @@ async def add_calls(
         }
         for purpose in sorted({*calls, *refused})
     ]
-    connection = await session.connection()
     if rows:
-        await connection.execute(_adding(is_sqlite=store.is_sqlite), rows)
-    await connection.execute(_FORGET, {"before": hour - KEPT})
+        await session.execute(_adding(is_sqlite=store.is_sqlite), rows)
+    await session.execute(_FORGET, {"before": hour - KEPT})
 
 
 @cache

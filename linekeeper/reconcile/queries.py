@@ -217,13 +217,12 @@ async def append_changes(session: AsyncSession, rows: Sequence[dict[str, Any]]) 
     """Add `rows`, numbered on from each connection's last; `lock_feeds` comes first."""
     if not rows:
         return
-    connection = await session.connection()
-    await connection.execute(_APPEND, list(rows))
+    await session.execute(_APPEND, list(rows))
     ends: dict[str, int] = {}
     for row in rows:
         ends[row["connection_id"]] = max(row["seq"], ends.get(row["connection_id"], 0))
     last = [{"connection": identifier, "end": end} for identifier, end in ends.items()]
-    await connection.execute(_NUMBERED, last)
+    await session.execute(_NUMBERED, last)
 
 
 async def mark_announced(
