@@ -29,7 +29,7 @@ from sqlmodel import col
 import sandbox
 from linekeeper.clock import utcnow
 from linekeeper.consumer.connection_events import process_connection_events
-from linekeeper.outbox.senders.mail import deliver_mail
+from linekeeper.outbox.senders.mail import mailing
 from linekeeper.outbox.senders.reconnect import advance_due_cases
 from linekeeper.receiver import serve
 from linekeeper.reconcile.backfill import reconcile_window
@@ -93,10 +93,10 @@ class House:
         """The consumer's loops, until cancelled."""
         rt = self.rt
 
+        mails = mailing(rt)
+
         async def mail() -> bool:
-            account = (await rt.configuration()).mail
-            url = rt.settings.resolved_public_url
-            return await deliver_mail(rt.store, account, rt.owner, public_url=url)
+            return bool(await mails.deliver())
 
         async def keep(step: Callable[[], Awaitable[bool]]) -> None:
             while True:

@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -26,9 +27,9 @@ from linekeeper.orchestrator import Orchestrator
 from linekeeper.outbox.dispatcher import Dispatcher
 from linekeeper.outbox.queue import is_due, outbox_of
 from linekeeper.outbox.sender import Ended
-from linekeeper.outbox.senders.apprise import deliver_elsewhere
+from linekeeper.outbox.senders.apprise import telling_elsewhere
 from linekeeper.outbox.senders.forward import forwarding
-from linekeeper.outbox.senders.mail import deliver_mail
+from linekeeper.outbox.senders.mail import mailing
 from linekeeper.outbox.senders.prefect import events_to_prefect, runs_to_prefect
 from linekeeper.outbox.senders.reconnect import advance_due_cases
 from linekeeper.outbox.senders.slack import SlackDelivery
@@ -36,6 +37,7 @@ from linekeeper.reconcile.outage import note_outages
 from linekeeper.reconnect.ending import announce_ending
 from linekeeper.reconnect.watch import watch
 from linekeeper.runtime import Runtime
+from linekeeper.store import Store
 from linekeeper.sweep.interrupted import verify_interrupted
 from linekeeper.sweep.webhooks import watch_stream
 from linekeeper.watch.service import Watcher
@@ -62,26 +64,47 @@ STREAM_EVERY = 30.0
 ENDING_SECONDS = 3.0
 """How long a step may take to finish once the end is asked for."""
 RETIRING_SECONDS = 1.0
+DELIVERIES = {"mail": "email", "elsewhere": "elsewhere", "events": "event", "runs": "run"}
+"""The loops that deliver a channel of the outbox whose destinations may all be waited for."""
 log = logging.getLogger(__name__)
 
 FindLinks = Callable[[], Awaitable[Links]]
 """Where the Prefect UI and its forms are, for links in messages."""
 
 
+class _PrefectLinks:
+    """The links to forms that messages have; looked up now and then."""
+
+    def __init__(self, store: Store, find: FindLinks) -> None:
+        self._store = store
+        self._find = find
+        self._asked = float("-inf")
+        self._found = Links()
+
+    def __call__(self) -> Links:
+        return self._found
+
+    async def step(self) -> bool:
+        """Look them up where they are not known yet, or were looked up long ago."""
+        if self._found.has_all_forms and monotonic() - self._asked < LINKS_EVERY:
+            return False
+        self._found = await self._find()
+        self._asked = monotonic()
+        await show_with_forms(self._store, self._found, now=utcnow())
+        return False
+
+
 def service_loops(
     rt: Runtime,
     orchestrator: Orchestrator,
-    find_links: FindLinks,
+    links: _PrefectLinks,
     *,
     forwarder: Dispatcher,
-    events: Dispatcher,
-    runs: Dispatcher,
+    dispatchers: Mapping[str, Dispatcher],
     record_events: RecordEvents,
     speaker: SlackDelivery,
 ) -> list[ServiceLoop]:
     """The loops of the consumer."""
-    links = Links()
-    links_asked = float("-inf")
     policy_asked = float("-inf")
 
     async def blocks() -> bool:
@@ -95,15 +118,6 @@ def service_loops(
             log.warning("consumer %s is gone: its work is taken over", owner)
         return False
 
-    async def look_up_links() -> bool:
-        nonlocal links, links_asked
-        if links.has_all_forms and monotonic() - links_asked < LINKS_EVERY:
-            return False
-        links = await find_links()
-        links_asked = monotonic()
-        await show_with_forms(rt.store, links, now=utcnow())
-        return False
-
     async def slack() -> bool:
         nonlocal policy_asked
         now = monotonic()
@@ -113,22 +127,8 @@ def service_loops(
                 is_asked = await is_due(session, outbox_of("slack"), now=utcnow())
         if is_asked:
             policy_asked = now
-            await speaker.evaluate(await rt.configuration(), links)
+            await speaker.evaluate(await rt.configuration(), links())
         return (is_asked or speaker.is_busy) and await speaker.step()
-
-    async def elsewhere() -> bool:
-        configuration = await rt.configuration()
-        return await deliver_elsewhere(rt.store, configuration, rt.owner, links=links)
-
-    async def mail() -> bool:
-        configuration = await rt.configuration()
-        return await deliver_mail(
-            rt.store,
-            configuration.mail,
-            rt.owner,
-            public_url=rt.settings.resolved_public_url,
-            apps=configuration.apps,
-        )
 
     async def look_at_reconnects() -> bool:
         await watch(rt, now=utcnow())
@@ -193,14 +193,16 @@ def service_loops(
         ServiceLoop("outages of ours", look_for_outages, every=OUTAGES_EVERY),
         ServiceLoop("webhook stream", look_at_stream, every=STREAM_EVERY),
         ServiceLoop("bodies at rest", Sealing(rt.store).step, every=SEALING_EVERY),
-        ServiceLoop("mail", mail, every=OUTBOX_EVERY, waits_for="email"),
         ServiceLoop("forward", forwarder.step, every=OUTBOX_EVERY, waits_for="forward"),
         ServiceLoop("block settings", blocks, every=BLOCKS_EVERY),
-        ServiceLoop("links", look_up_links, every=MISSING_LINKS_EVERY),
+        ServiceLoop("links", links.step, every=MISSING_LINKS_EVERY),
         ServiceLoop("slack", slack, every=OUTBOX_EVERY, waits_for="slack"),
-        ServiceLoop("elsewhere", elsewhere, every=OUTBOX_EVERY, waits_for="elsewhere"),
-        ServiceLoop("events", lambda: _deliver(events), every=OUTBOX_EVERY, waits_for="event"),
-        ServiceLoop("runs", lambda: _deliver(runs), every=OUTBOX_EVERY, waits_for="run"),
+        *(
+            ServiceLoop(
+                name, partial(_deliver, dispatchers[channel]), OUTBOX_EVERY, waits_for=channel
+            )
+            for name, channel in DELIVERIES.items()
+        ),
     ]
 
 
@@ -224,10 +226,13 @@ async def run_consumer(
     consumer once its claim has run out.
     """
     waker = Waker(rt.store)
+    links = _PrefectLinks(rt.store, find_links)
     watch = ServiceLoop("database", waker.run, every=0)
     sockets = SlackSockets(rt)
     async with (
         forwarding(rt) as forwarder,
+        mailing(rt) as mails,
+        telling_elsewhere(rt.store, rt.owner, rt.configuration, links=links) as elsewhere,
         events_to_prefect(rt.store, orchestrator, rt.owner) as events,
         runs_to_prefect(rt.store, orchestrator, rt.owner) as runs,
         RecordEvents(rt) as record_events,
@@ -251,10 +256,9 @@ async def run_consumer(
         parts = service_loops(
             rt,
             orchestrator,
-            find_links,
+            links,
             forwarder=forwarder,
-            events=events,
-            runs=runs,
+            dispatchers={each.sender.channel: each for each in (mails, elsewhere, events, runs)},
             record_events=record_events,
             speaker=speaker,
         )

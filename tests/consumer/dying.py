@@ -16,7 +16,7 @@ from sqlalchemy import event
 from linekeeper.cli.orchestrator import PrefectOrchestrator
 from linekeeper.settings import Settings
 from linekeeper.store import Store
-from tests.to_prefect import deliver_runs
+from tests.delivering import deliver_runs
 
 
 async def main(url: str, port: str, home: str) -> None:

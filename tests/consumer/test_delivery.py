@@ -27,8 +27,8 @@ from linekeeper.outbox.senders.prefect import events_to_prefect, runs_to_prefect
 from linekeeper.store import Store, new_id
 from linekeeper.store.tables import Outbox
 from tests.consumer.conftest import Prefect
+from tests.delivering import deliver_events, deliver_runs
 from tests.forking import python
-from tests.to_prefect import deliver_events, deliver_runs
 
 ME = "me"
 

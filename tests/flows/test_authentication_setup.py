@@ -44,11 +44,11 @@ from linekeeper.store.tables import (
     Outbox,
 )
 from linekeeper.sweep.sweep import take_list
+from tests.delivering import deliver_runs
 from tests.fixtures_prefect import PrefectServer
 from tests.flows.conftest import Running, on, on_both
 from tests.flows.suspended import begin, edges, work
 from tests.newest_runs import newest_runs
-from tests.to_prefect import deliver_runs
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),

@@ -36,12 +36,12 @@ from linekeeper.store.tables import (
     Incident,
     Outbox,
 )
+from tests.delivering import deliver_runs
 from tests.fixtures_prefect import PrefectServer
 from tests.flows.conftest import Running, on, on_both
 from tests.flows.suspended import edges
 from tests.newest_runs import newest_runs
 from tests.preflight.door import Door, door
-from tests.to_prefect import deliver_runs
 
 __all__ = ["door"]
 pytestmark = [on_both, pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")]

@@ -25,11 +25,11 @@ from linekeeper.implementation.standing import Standing
 from linekeeper.settings import Settings
 from linekeeper.store import Store
 from linekeeper.store.tables import Gate, Implementation, Outbox
+from tests.delivering import deliver_runs
 from tests.fixtures_prefect import PrefectServer
 from tests.flows.conftest import Running, on, on_both
 from tests.flows.suspended import work
 from tests.newest_runs import newest_runs
-from tests.to_prefect import deliver_runs
 
 pytestmark = [on_both, pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")]
 

@@ -29,10 +29,10 @@ from tasks.reconnect_runs import watch_runs
 from tasks.run import open_runtime
 from tests.cli.few import few
 from tests.databases import Engine
+from tests.delivering import deliver_runs
 from tests.fixtures_prefect import PrefectServer, forget_everything
 from tests.flows.conftest import Running, on, on_both
 from tests.newest_runs import newest_runs
-from tests.to_prefect import deliver_runs
 
 __all__ = ["few"]
 pytestmark = [

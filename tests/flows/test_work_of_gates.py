@@ -31,12 +31,12 @@ from linekeeper.store.tables import (
     Gate,
     Implementation,
 )
+from tests.delivering import deliver_runs
 from tests.fixtures_prefect import PrefectServer
 from tests.flows.conftest import Running, on
 from tests.flows.suspended import begin, edges, work
 from tests.flows.test_authentication_setup import box, log_in, rows, rt
 from tests.newest_runs import newest_runs
-from tests.to_prefect import deliver_runs
 
 __all__ = ["box", "rt"]
 pytestmark = [

@@ -20,11 +20,11 @@ from linekeeper.settings import Settings
 from linekeeper.store import Store
 from linekeeper.store.tables import Connection, ConnectionSetting, WorkflowConfiguration
 from linekeeper.workflow_configuration.service import watch
+from tests.delivering import deliver_runs
 from tests.fixtures_prefect import PrefectServer
 from tests.flows.conftest import Running, on, on_both
 from tests.flows.suspended import begin, edges, work
 from tests.reconcile.conftest import Peer, adopt, deliver, pointed_at, process
-from tests.to_prefect import deliver_runs
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),

@@ -23,9 +23,10 @@ from linekeeper.config import AlertPolicy, Configuration
 from linekeeper.incidents.announce import say
 from linekeeper.incidents.operate import acknowledge
 from linekeeper.notify.channels import troubles
-from linekeeper.outbox.senders.apprise import deliver_elsewhere
+from linekeeper.outbox.senders.apprise import telling_elsewhere
 from linekeeper.store.tables import IncidentConnection, Outbox
 from sandbox.slack import SlackFaults
+from tests.delivering import is_any_sent
 from tests.notify.conftest import Desk
 from tests.reconnect.post import listening, text_of
 
@@ -106,8 +107,13 @@ def through(desk: Desk, url: str, **fields: Any) -> None:
 
 async def deliver(desk: Desk) -> None:
     await desk.deliver(limit=200)
-    while await deliver_elsewhere(desk.store, desk.configuration, "tests", clock=desk.now):
-        pass
+
+    async def configured() -> Configuration:
+        return desk.configuration
+
+    async with telling_elsewhere(desk.store, "tests", configured, clock=desk.now) as dispatcher:
+        while is_any_sent(await dispatcher.deliver()):
+            pass
 
 
 async def test_what_nobody_takes_is_escalated_elsewhere_once_and_its_end_told(

@@ -20,7 +20,6 @@ from sqlalchemy import event
 from linekeeper.access.callback import finish
 from linekeeper.clock import utcnow
 from linekeeper.consumer.connection_events import process_connection_events
-from linekeeper.outbox.senders.mail import deliver_mail
 from linekeeper.outbox.senders.reconnect import advance_due_cases
 from linekeeper.outbox.senders.slack import deliver_due
 from linekeeper.reconcile.backfill import reconcile_window
@@ -32,6 +31,7 @@ from linekeeper.reconnect.watch import watch
 from linekeeper.runtime import Runtime
 from linekeeper.tokens.renew import renew
 from linekeeper.tokens.stored import load_tokens
+from tests.delivering import deliver_mail
 
 
 def die_at(rt: Runtime, table: str) -> None:
@@ -98,8 +98,7 @@ async def step(rt: Runtime, name: str, given: dict[str, Any]) -> None:
         case "ask":
             await advance_due_cases(rt)
         case "mail":
-            url = rt.settings.resolved_public_url
-            await deliver_mail(rt.store, configuration.mail, rt.owner, public_url=url)
+            await deliver_mail(rt)
         case "slack":
             await deliver_due(rt.store, configuration, rt.owner)
         case "callback":

@@ -13,7 +13,6 @@ from sqlmodel import col
 
 from linekeeper.clock import utcnow
 from linekeeper.incidents.conclude import conclude
-from linekeeper.outbox.senders.mail import deliver_mail
 from linekeeper.outbox.senders.reconnect import advance_due_cases
 from linekeeper.outbox.senders.slack import deliver_due
 from linekeeper.reconnect.ask import advance_case
@@ -28,6 +27,7 @@ from linekeeper.store.tables import (
     Outbox,
     Reconnect,
 )
+from tests.delivering import deliver_mail
 
 from .conftest import House
 from .post import Post, listening, text_of
@@ -58,12 +58,7 @@ async def work(house: House) -> None:
     rt = house.rt
     for _ in range(10):
         more = await advance_due_cases(rt)
-        more |= await deliver_mail(
-            rt.store,
-            (await rt.configuration()).mail,
-            rt.owner,
-            public_url=rt.settings.resolved_public_url,
-        )
+        more |= await deliver_mail(rt)
         if not more:
             return
 

@@ -14,10 +14,10 @@ from linekeeper.clock import Clock, use, utcnow
 from linekeeper.consumer.connection_events import process_connection_events
 from linekeeper.incidents.announce import ROOT_CAUSE_WAIT
 from linekeeper.outbox.queue import ENDED
-from linekeeper.outbox.senders.mail import deliver_mail
 from linekeeper.outbox.senders.reconnect import advance_due_cases
 from linekeeper.outbox.senders.slack import deliver_due
 from linekeeper.store.tables import ConnectLink, Contact, Customer, Reconnect
+from tests.delivering import deliver_mail
 from tests.reconnect.conftest import House
 from tests.reconnect.post import Post, listening, text_of
 from tests.reconnect.test_ask import Opened, asking, outbox, work
@@ -55,9 +55,7 @@ async def consume(here: House) -> None:
     rt = here.rt
 
     async def mail() -> bool:
-        configuration = await rt.configuration()
-        url = rt.settings.resolved_public_url
-        return await deliver_mail(rt.store, configuration.mail, rt.owner, public_url=url)
+        return await deliver_mail(rt)
 
     async def slack() -> bool:
         return bool((await deliver_due(rt.store, await rt.configuration(), rt.owner)).sent)

@@ -6,7 +6,7 @@ without the others hearing twice. What is said is composed when it goes out, as 
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,12 +21,19 @@ from linekeeper.notify.channels import mark_broken, mark_well
 from linekeeper.notify.evaluate import heard_elsewhere, targets
 from linekeeper.notify.view import IncidentView, Links, load_views
 from linekeeper.outbox.dispatcher import Dispatcher
-from linekeeper.outbox.sender import Ended, Failed, OutboxRow, Result, Sender, Settlement
+from linekeeper.outbox.sender import (
+    Ended,
+    Failed,
+    OutboxRow,
+    Partition,
+    Result,
+    Sender,
+    Settlement,
+)
 from linekeeper.store.engine import Store
 from linekeeper.text import Plain, shown
 
 CHANNEL = "elsewhere"
-_NO_LINKS = Links()
 _TEXT_LIMIT = 3_000
 _ALARMS_ONLY = frozenset({"pagerduty"})
 """Services in which all that Apprise sends is an alarm of its own: they hear of no end."""
@@ -44,19 +51,17 @@ class Words:
     bad: bool = True
 
 
-async def deliver_elsewhere(
+def telling_elsewhere(
     store: Store,
-    configuration: Configuration,
     owner: str,
+    configured: Callable[[], Awaitable[Configuration]],
     *,
-    links: Links = _NO_LINKS,
+    links: Callable[[], Links] = Links,
     clock: Callable[[], datetime] = utcnow,
-) -> bool:
-    """Say what is due elsewhere; returns whether anything was said. Trouble stays in the row."""
-    sender = AppriseSender(store, configuration, links=links, clock=clock)
-    async with Dispatcher(store, owner, sender, clock=clock) as dispatcher:
-        results = await dispatcher.deliver()
-    return any(isinstance(each, Ended) and each.became == "sent" for _, each in results)
+) -> Dispatcher:
+    """The dispatcher of channel `elsewhere`; `configured` and `links` are asked for each batch."""
+    sender = AppriseSender(store, configured, links=links, clock=clock)
+    return Dispatcher(store, owner, sender, clock=clock)
 
 
 class AppriseSender(Sender):
@@ -64,22 +69,29 @@ class AppriseSender(Sender):
 
     channel = CHANNEL
     deadline_seconds = 20.0
+    longest_pause = 30.0
 
     def __init__(
         self,
         store: Store,
-        configuration: Configuration,
+        configured: Callable[[], Awaitable[Configuration]],
         *,
-        links: Links,
+        links: Callable[[], Links],
         clock: Callable[[], datetime],
     ) -> None:
         self._store = store
-        self._urls = targets(configuration.alerts.elsewhere)
+        self._configured = configured
+        self._urls: Mapping[str, str] = {}
         self._links = links
         self._clock = clock
         self._views: Mapping[str, IncidentView] = {}
         self._heard: Collection[tuple[str, str]] = ()
         """The incidents that go on in another one, each with the URLs that were notified of it."""
+
+    async def partitions(self) -> Mapping[str, Partition]:
+        """All of them: a URL that takes nothing holds up its own messages one by one."""
+        self._urls = targets((await self._configured()).alerts.elsewhere)
+        return {"": Partition()}
 
     @asynccontextmanager
     async def prepare(self, rows: Sequence[OutboxRow]) -> AsyncIterator[Mapping[str, Result]]:
@@ -104,14 +116,14 @@ class AppriseSender(Sender):
             if each.merged_into is not None and (each.id, self.destination(row)) not in self._heard
         }
         views = {name: view for name, view in self._views.items() if name not in unheard}
-        words = words_of(row, views, now=self._clock(), links=self._links)
+        words = words_of(row, views, now=self._clock(), links=self._links())
         if words is None or url is None or _needless(url, words):
             return Ended("skipped")
         return await _send(url, words)
 
     def timed_out(self, row: OutboxRow) -> Failed:
         """The service does not answer."""
-        scheme = _scheme(self._urls[self.destination(row)])
+        scheme = _scheme(self._urls.get(self.destination(row), ""))
         why = f"{scheme}://… did not answer within {self.deadline_seconds:.0f} s"
         return Failed(why, pauses=True)
 

@@ -26,7 +26,16 @@ from linekeeper.notify.routing import said_about
 from linekeeper.notify.smtp import Delayed, Letter, Refused, hand_over
 from linekeeper.outbox.dispatcher import Dispatcher
 from linekeeper.outbox.queue import Message, enqueue
-from linekeeper.outbox.sender import Ended, Failed, OutboxRow, Result, Sender, Settlement
+from linekeeper.outbox.sender import (
+    Ended,
+    Failed,
+    OutboxRow,
+    Partition,
+    Result,
+    Sender,
+    Settlement,
+)
+from linekeeper.runtime import Runtime
 from linekeeper.store import Store
 from linekeeper.store.modes import is_written_to
 from linekeeper.store.tables import (
@@ -41,27 +50,16 @@ from linekeeper.store.tables import (
 CHANNEL = "email"
 PAUSE_SECONDS = 30.0
 """How long the others pause when the mail server accepts nothing."""
-_NONE: Mapping[str, AppConfig] = {}
 _LOST = "reauthorization_required"
 
 
-async def deliver_mail(
-    store: Store,
-    mail: MailConfig | None,
-    owner: str,
-    *,
-    public_url: str,
-    apps: Mapping[str, AppConfig] = _NONE,
-) -> bool:
-    """Send the mails that are due; returns whether any was. Trouble stays in the row.
+def mailing(rt: Runtime) -> Dispatcher:
+    """The dispatcher of channel `email`.
 
     Without a mail account the rows are settled unsent, and say so; likewise where by now nobody is
-    to be written to, as `apps` and the rules for single connections say.
+    to be written to, as the settings of apps and the rules for single connections say.
     """
-    sender = MailSender(store, mail, public_url, apps)
-    async with Dispatcher(store, owner, sender) as dispatcher:
-        results = await dispatcher.deliver()
-    return any(isinstance(each, Ended) and each.became == "sent" for _, each in results)
+    return Dispatcher(rt.store, rt.owner, MailSender(rt))
 
 
 class MailSender(Sender):
@@ -69,20 +67,21 @@ class MailSender(Sender):
 
     channel = CHANNEL
 
-    def __init__(
-        self,
-        store: Store,
-        mail: MailConfig | None,
-        public_url: str,
-        apps: Mapping[str, AppConfig] = _NONE,
-    ) -> None:
-        self._store = store
-        self._mail = mail
-        self._public_url = public_url
-        self._apps = apps
+    def __init__(self, rt: Runtime) -> None:
+        self._rt = rt
+        self._store = rt.store
+        self._mail: MailConfig | None = None
+        self._apps: Mapping[str, AppConfig] = {}
         self._signer: Signer | None = None
         self._refused: dict[str, list[str]] = {}
         """Recipients the server did not take, by the row's id."""
+
+    async def partitions(self) -> Mapping[str, Partition]:
+        """One mail server; another one is not paused because the one before took nothing."""
+        configuration = await self._rt.configuration()
+        self._mail, self._apps = configuration.mail, configuration.apps
+        server = self._mail.smtp_url.get_secret_value() if self._mail else ""
+        return {"": Partition(address=str(hash(server)))}
 
     @asynccontextmanager
     async def prepare(self, rows: Sequence[OutboxRow]) -> AsyncIterator[Mapping[str, Result]]:
@@ -95,7 +94,8 @@ class MailSender(Sender):
         assert self._signer is not None
         if row.payload["do"] == "remind" and await _was_just_written_to(self._store, row):
             return Ended("superseded", "the customer was written to about it just before")
-        letter = await _letter(self._store, row, self._signer, self._public_url, self._apps)
+        url = self._rt.settings.resolved_public_url
+        letter = await _letter(self._store, row, self._signer, url, self._apps)
         if letter is None or self._mail is None:
             return Ended("skipped")
         if not letter.recipients:
