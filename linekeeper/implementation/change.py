@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
+from functools import partial
 from typing import Any, Literal, get_args
 
 from linekeeper.credits.service import release
@@ -17,7 +18,7 @@ from linekeeper.implementation.forecast import OWNERS
 from linekeeper.implementation.golive import begin_alerts
 from linekeeper.implementation.hold import begun, days_of, ended
 from linekeeper.implementation.progress import Progress, forecast_anew
-from linekeeper.implementation.scope import MAX_YEARS_AHEAD, PlanError
+from linekeeper.implementation.scope import MAX_YEARS_AHEAD, Faults, PlanError
 from linekeeper.implementation.standing import Standing, unblocked
 from linekeeper.implementation.template import GO_LIVE
 from linekeeper.outbox.queue import Message
@@ -78,15 +79,15 @@ async def change(store: Store, *wanted: Update, now: datetime) -> Changed:
             )
         said: list[str] = []
         rows: list[Message | None] = []
+        faults = Faults()
         for update in wanted:
-            try:
-                done, messages = _ACTIONS[update.action](_Edit(standing, update, now))
-            except PlanError as error:
-                called = update.fields.get(error.field, error.field)
-                raise PlanError(called, error.reason) from None
-            said.append(done)
-            rows += messages
-            session.add(_audit(standing, update, done, now))
+            outcome = faults.of(partial(_carry_out, _Edit(standing, update, now)))
+            if outcome is not None:
+                done, messages = outcome
+                said.append(done)
+                rows += messages
+                session.add(_audit(standing, update, done, now))
+        faults.end()
         message, by = ". ".join(said), wanted[0].by.strip()
         if implementation.status == "abandoned":
             await release(
@@ -184,13 +185,13 @@ class _Edit:
         return said
 
     def skip(self) -> _Done:
-        row = find_gate(self.standing, self.wanted.gate)
-        _unsettled(row)
-        if row.gate == GO_LIVE:
-            self._nothing_else_open()
+        faults = Faults()
+        row = faults.of(self._skippable)
+        reason = faults.of(lambda: _reason(self.wanted))
+        faults.end()
         row.changes += 1
         row.blocks = unblocked(row.blocks, self.now)
-        row.status, row.skipped_because = "skipped", _reason(self.wanted)
+        row.status, row.skipped_because = "skipped", reason
         row.skipped_at = self.now
         text = f"{row.title} is skipped: {row.skipped_because}"
         return text, [
@@ -199,12 +200,15 @@ class _Edit:
             work.end(row, self.now),
         ]
 
-    def _nothing_else_open(self) -> None:
-        """Raise `PlanError` where the go-live still waits for something."""
+    def _skippable(self) -> Gate:
+        """The step; the go-live only where it waits for nothing else."""
+        found = find_gate(self.standing, self.wanted.gate)
+        _unsettled(found)
         rows = self.standing.gates.values()
         left = [row.title for row in rows if row.gate != GO_LIVE and row.status not in SETTLED]
-        if left:
+        if left and found.gate == GO_LIVE:
             raise PlanError("gate", f"these come first, done or skipped: {'; '.join(left)}")
+        return found
 
     def move(self) -> _Done:
         implementation, day = self.standing.implementation, self.wanted.day
@@ -296,6 +300,15 @@ _ACTIONS: Mapping[str, Callable[[_Edit], _Done]] = {
     "target": _Edit.target,
     "abandon": _Edit.abandon,
 }
+
+
+def _carry_out(edit: _Edit) -> _Done:
+    """Do it; a `PlanError` names the field as the form does."""
+    try:
+        return _ACTIONS[edit.wanted.action](edit)
+    except PlanError as error:
+        called = edit.wanted.fields.get(error.field, error.field)
+        raise PlanError(called, error.reason) from None
 
 
 def _reason(wanted: Update) -> str:

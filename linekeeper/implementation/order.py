@@ -118,6 +118,15 @@ def check(form: Form, known: Customer | None, *, now: datetime) -> Implementatio
     )
 
 
+def costs_of(form: Form) -> tuple[int, ...]:
+    """What each system of `form` costs. Raises `PlanError` where that can't be told."""
+    hosting = _hosting(form.hosting, form.hostings)
+    try:
+        return tuple(cost_of(tier, hosting) for tier in _tiers(form.tiers, len(form.systems)))
+    except CreditError as error:
+        raise PlanError(error.field, error.reason) from None
+
+
 def words(order: ImplementationOrder) -> str:
     """Returns the text that announces the start in Slack."""
     scope = order.scope

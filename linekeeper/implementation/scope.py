@@ -45,10 +45,10 @@ class Faults:
     def end(self) -> None:
         """Raise one `PlanError` that names everything found, if there was anything."""
         if self._found:
-            first, *others = self._found
-            raise PlanError(
-                first.field, "; ".join([first.reason, *(str(plan_error) for plan_error in others)])
-            )
+            first = self._found[0]
+            others = dict.fromkeys(map(str, self._found))  # of two changes one may be the same
+            del others[str(first)]
+            raise PlanError(first.field, "; ".join([first.reason, *others]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,12 +14,13 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from linekeeper.credits.decide import CreditError, Override
 from linekeeper.credits.queries import lock_ledger
 from linekeeper.credits.service import Reservation, fit, set_aside
 from linekeeper.customers.matching import read_customer_names
 from linekeeper.implementation import news, queries
 from linekeeper.implementation.advance import advance_in
-from linekeeper.implementation.order import Form, ImplementationOrder, check, fold, words
+from linekeeper.implementation.order import Form, ImplementationOrder, check, costs_of, fold, words
 from linekeeper.implementation.progress import Progress, forecast_anew
 from linekeeper.implementation.run import start_message
 from linekeeper.implementation.scope import PlanError
@@ -55,7 +56,10 @@ async def start(store: Store, form: Form, *, run_id: str | None = None, now: dat
         existing = known and await _existing(session, _key(known.id, form.systems))
     if existing is not None:
         return await _move_on(store, existing.id, now)
-    order = await asyncio.to_thread(check, form, known, now=now)
+    try:
+        order = await asyncio.to_thread(check, form, known, now=now)
+    except PlanError as fault:
+        raise PlanError(fault.field, fault.reason + await _also_short(store, form)) from None
     async with store.write() as session:
         await lock_ledger(store, session)
         customer = await _customer(session, order.customer) or await _new_customer(
@@ -78,6 +82,18 @@ async def start(store: Store, form: Form, *, run_id: str | None = None, now: dat
         return await _move_on(store, raced.id, now)
     progress = await forecast_anew(store, standing, evaluation, lacks, now=now)
     return Started(progress, True, verdict.message)
+
+
+async def _also_short(store: Store, form: Form) -> str:
+    """What a start that is refused anyway would lack in credits, as far as that can be told."""
+    override = Override(form.by, form.over_credits_because) if form.over_credits_because else None
+    try:
+        costs = costs_of(form)
+        async with store.read() as session:
+            verdict = await fit(session, costs, override, app=form.app)
+    except (PlanError, CreditError):
+        return ""
+    return "" if verdict.allowed else f"; credits: {verdict.message.rstrip('.')}"
 
 
 async def _make(

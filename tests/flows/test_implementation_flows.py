@@ -202,9 +202,21 @@ async def test_two_starts_are_one_and_an_operators_changes_are_kept_in_the_audit
             by="Olaf",
             owner="Bob",
             committed=utcnow().date() - timedelta(9),
+            step="nonsense",
+            due=utcnow().date() + timedelta(9),
+            target="no host",
+            on_hold="put on hold",
             return_state=True,
         )
-        assert (told(half)[0], "Committed go-live: " in told(half)[1]) == ("Refused", True)
+        name, message = told(half)
+        assert name == "Refused"
+        for fault in ("Committed go-live: ", "step: ", "nonsense", "target: ", "reason: say why"):
+            assert fault in message, message
+        both = await implementation_skip(
+            "Acme", step="go-live", reason=" ", by="Olaf", return_state=True
+        )
+        assert "these come first" in told(both)[1]
+        assert "reason: say why" in told(both)[1]
         nothing = await implementation_change("Acme", by="Olaf", return_state=True)
         assert told(nothing)[0] == "Refused"
         assert (await stored(store, select(Implementation)))[0].owner == before[0].owner

@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import func, select
 from sqlmodel import col
 
+from linekeeper.credits.service import set_bought
 from linekeeper.implementation.advance import advance, advance_all
 from linekeeper.implementation.answer import GateAnswer, answer, ask
 from linekeeper.implementation.scope import PlanError
@@ -82,6 +83,9 @@ async def test_a_start_is_told_all_that_is_wrong_at_once(office: Office):
         )
     for field in ("by", "systems", "kickoff", "hosting"):
         assert field in str(refused.value), field
+    await set_bought(office.store, 1, by="Olaf", now=office.now)
+    with pytest.raises(PlanError, match=r"kickoff: .*in the past.*; credits: .*2 credits.*1 short"):
+        await office.start(systems=["A", "B"], kickoff=date(2027, 2, 26))
 
 
 async def test_what_was_agreed_of_a_system_is_what_its_connection_costs(office: Office):
