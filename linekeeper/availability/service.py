@@ -299,6 +299,10 @@ def _share(part: int, whole: int) -> str:
     return f"{100 * part / whole:.2f} %"
 
 
+_FORMULA = frozenset("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
+"""What a formula begins with; some programs take the full-width forms for the same."""
+
+
 def _cell(value: str) -> str:
     """A name no spreadsheet takes for a formula."""
-    return f"'{value}" if value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
+    return f"'{value}" if value[:1] in _FORMULA else value

@@ -66,6 +66,28 @@ def default_charge(provider: str, table: Mapping[str, str]) -> Charge:
     return Charge()
 
 
+async def estimate(session: AsyncSession, tables: Mapping[str, Mapping[str, str]]) -> int:
+    """What all connections cost, each app's by its table: before anything is in the ledger, too."""
+    rows = await session.execute(
+        select(
+            col(Connection.app),
+            col(Connection.provider),
+            col(Connection.tier),
+            col(Connection.hosting),
+            col(Connection.tariff_by),
+        ).where(col(Connection.setup) != "disconnected")
+    )
+    total = 0
+    for app, provider, tier, hosting, by in rows:
+        charge = Charge(tier, hosting)
+        if tier is None and by is None:
+            usual = default_charge(provider, tables.get(app, {}))
+            known = hosting if hosting != "cloud" else None
+            charge = Charge(usual.tier, known or usual.hosting)
+        total += cost_of(charge.tier, charge.hosting or "cloud")
+    return total
+
+
 async def set_charge(
     store: Store,
     session: AsyncSession,

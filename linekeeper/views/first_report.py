@@ -15,7 +15,7 @@ from sqlmodel import col
 
 from linekeeper.access.expiry import Expiry, horizon
 from linekeeper.config import Configuration
-from linekeeper.credits.service import ledger
+from linekeeper.credits.tariff import estimate
 from linekeeper.customers.naming import label
 from linekeeper.markdown import table, text, when
 from linekeeper.people import person
@@ -81,11 +81,12 @@ async def read_first_report(rt: Runtime, *, now: datetime) -> FirstReport:
     """Everything that is known at `now`."""
     configuration = await rt.configuration()
     entities = await entity_states(rt.store)
-    credit_ledger = await ledger(rt.store, today=now.date())
+    tariffs = {name: app.tariffs for name, app in configuration.apps.items()}
     async with rt.store.read() as session:
         systems = await _systems(session)
         live, silent = await _silent(session)
         told = await _told(session, configuration)
+        credits_used = await estimate(session, tariffs)
     return FirstReport(
         at=now,
         fleet=await fleet_report(rt.store, configuration, now=now),
@@ -94,7 +95,7 @@ async def read_first_report(rt: Runtime, *, now: datetime) -> FirstReport:
         silent=silent,
         live=live,
         ending=await horizon(rt, until=now + AHEAD),
-        credits_used=credit_ledger.balance.consumed,
+        credits_used=credits_used,
         told=told,
         has_slack=configuration.slack is not None,
         has_mail=configuration.mail is not None,

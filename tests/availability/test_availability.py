@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as some
+from sqlalchemy import update
 
 from linekeeper.availability.decide import (
     History,
@@ -146,6 +147,15 @@ TRUTH = {
     Waiting.us: 1,
     Waiting.product: 7 + 3,
 }
+
+
+@pytest.mark.parametrize("begin", ["=", "+", "-", "@", "\t", "\n", "\uff1d", "\uff20"])
+async def test_no_name_is_a_formula_in_csv(store: Store, begin: str) -> None:
+    now = await planted(store)
+    async with store.write() as session:
+        await session.execute(update(Customer).values(name=f"{begin}1+1"))
+    [row] = csv.DictReader(io.StringIO(as_csv(await read_month(store, "2026-11", now=now))))
+    assert row["customer"][0] == "'"
 
 
 async def test_a_month_is_what_happened_in_it(store: Store) -> None:

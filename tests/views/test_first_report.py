@@ -10,6 +10,7 @@ from sqlmodel import col, select
 import sandbox
 from linekeeper.cli import main
 from linekeeper.clock import utcnow
+from linekeeper.credits.service import check, ledger
 from linekeeper.makini import TokenPair
 from linekeeper.reconcile.run import reconcile
 from linekeeper.runtime import Runtime
@@ -59,6 +60,10 @@ async def test_it_says_what_was_found_and_what_would_be_told_whom(
     unreadable, _, rest = rest.partition("## Webhooks")
     assert "eam/assets" in unreadable
     assert "12 never sent a webhook here" in rest
+    await check(rt.store, now=utcnow())  # what comes at night; the report knows it before
+    used = (await ledger(rt.store, today=utcnow().date())).balance.consumed
+    assert used >= 12
+    assert f"The connections use {used} credits" in rest
     assert "UTC" in rest.partition("## Credits")[0].partition("## Tokens")[2]
     told = rest.partition("## Whom Linekeeper would notify")[2]
     assert "Petra | 1 | 0 |" in told  # nobody confirmed the other contact
