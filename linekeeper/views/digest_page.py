@@ -1,7 +1,7 @@
 """The digest as a message for Slack and as an artifact. Pure; times are UTC."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -31,10 +31,13 @@ _SEVERITIES = {"critical": RED, "normal": YELLOW, "low": GREY}
 
 
 def slack_text(day: Day, links: Links) -> str:
-    """The message: what is new, open and resolved, how fast, what is ahead. Under 3,000 units."""
-    pen, figures = Mrkdwn(), measure(day.lives, since=day.since, now=day.now)
+    """The message: what is open, new and resolved, and what is ahead. Under 3,000 units.
+
+    It holds what a person acts on; how well alerts work is on the page.
+    """
+    pen = Mrkdwn()
     lines = [f"*{headline(day)}*"]
-    opened = _of_day(day)
+    opened = sorted(_of_day(day), key=lambda life: not _is_open(life, day.now))
     for life in opened[:_SHOWN]:
         state = (
             f"resolved after {duration(life.resolved_at - life.opened_at)}"
@@ -50,7 +53,6 @@ def slack_text(day: Day, links: Links) -> str:
         names = ", ".join(pen.text(life.title, 60) for life in older[:5])
         more = f" and {len(older) - 5} more" if len(older) > 5 else ""
         lines.append(f"*Open for longer* {names}{more}")
-    lines += [f"*{name}* {value}" for name, value in _figures(figures)]
     lines += [f"*{name}* {pen.text(value, 400)}" for name, value in _ahead(day)]
     if url := links.artifact("digest"):
         lines.append(pen.link(url, "The whole digest, with charts"))
@@ -77,25 +79,23 @@ def markdown(day: Day) -> str:
         f"# {headline(day)}",
         f"From {_at(day.since)} until {_at(day.now)}.",
         *_images(day),
-        "## How well alerts work",
-        table(
-            ["", "since the last digest", f"{CHART_DAYS} days"],
-            [
-                [name, short, long]
-                for (name, short), (_, long) in zip(
-                    _all_figures(today), _all_figures(weeks), strict=True
-                )
-            ],
-        ),
-        "*First messages per root cause* near 1 is quiet; *false alarms* are gone by themselves "
-        "within 15 minutes: the block `AlertPolicy` can wait for what lasts. "
-        "*Time to detect* counts from the first sign.",
         "## Ahead",
         "\n".join(f"- **{name}** {as_markdown(value, 600)}" for name, value in _ahead(day)),
         "## New since the last digest",
         _lives(_of_day(day)),
         "## Still open",
         _lives([life for life in day.lives if _is_open(life, day.now)]),
+        "## How well alerts work",
+        table(
+            ["Measure", "Since the last digest", f"{CHART_DAYS} days"],
+            [
+                [name, short, long]
+                for (name, short), (_, long) in zip(_figures(today), _figures(weeks), strict=True)
+            ],
+        ),
+        "*First messages per root cause* near 1 is quiet; *false alarms* resolve within 15 "
+        "minutes: the block `AlertPolicy` can wait for what lasts. *Time to detect* counts from "
+        "the first sign.",
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -112,12 +112,7 @@ def _said(life: Life) -> str:
     return words.headline(life.kind) or health_name(life.kind)
 
 
-def _figures(figures: Measures) -> Iterable[tuple[str, str]]:
-    """Those that have something to say."""
-    return [(name, value) for name, value in _all_figures(figures)[3:] if value != "—"]
-
-
-def _all_figures(figures: Measures) -> list[tuple[str, str]]:
+def _figures(figures: Measures) -> list[tuple[str, str]]:
     per_cause = "—" if figures.per_cause is None else f"{figures.per_cause:.2f}"
     return [
         ("New incidents", str(figures.opened)),

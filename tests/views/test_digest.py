@@ -75,6 +75,7 @@ def test_the_message_tells_what_is_new_open_and_ahead() -> None:
     assert "*Open for longer* Acme · 2" in said
     assert "*Webhook trust* 40 of 42 can be relied on: SAP" in said
     assert "Globex: go-live slips by 3 days" in said
+    assert "First messages" not in said  # what nobody acts on is on the page alone
     assert "<!channel>" not in said
     assert "http://ui/artifacts/key/digest" in said
 
