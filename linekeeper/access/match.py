@@ -111,7 +111,7 @@ def _is_under_new_id(
 ) -> bool:
     """Whether the status's id is none that `wanted` is known by, nor one that the list says.
 
-    Where its id was never learned, the list has to say that it was connected by this login.
+    Where its id was never learned, the list must not say that it was connected before this login.
     """
     if status.id in ("", wanted.makini_id, wanted.makini_key):
         return False
@@ -119,7 +119,7 @@ def _is_under_new_id(
         return False
     if wanted.makini_id is not None or entry is None or came_at is None:
         return True
-    return entry.connected_at is None or entry.connected_at < came_at - _LOGGING_IN
+    return entry.connected_at is not None and entry.connected_at < came_at - _LOGGING_IN
 
 
 def _recognised(
