@@ -15,7 +15,7 @@ from sqlmodel import col, select
 
 from linekeeper.clock import utcnow
 from linekeeper.config import DEFAULT_ENTITIES
-from linekeeper.customers.change import Change, change_customer
+from linekeeper.customers.change import CustomerChange, change_customer
 from linekeeper.store.tables import (
     Connection,
     Customer,
@@ -103,7 +103,7 @@ async def waiting_run(house: House, incident_id: str) -> Any:
 async def ask_for_a_login(house: House, post: Post) -> tuple[Connection, Customer, Incident, Any]:
     """Change a system's credentials; returns what there is once its run waits."""
     connection, customer = await chosen(house)
-    known = Change(contacts=f"Ann <ann@{customer.slug}.example>", time_zone="Europe/Berlin")
+    known = CustomerChange(contacts=f"Ann <ann@{customer.slug}.example>", time_zone="Europe/Berlin")
     async with house.store() as store:
         await change_customer(store, customer.name, known, by="Petra", now=utcnow())
     await house.control(f"connections/{connection.makini_key}/change-credentials")
