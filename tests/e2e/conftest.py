@@ -6,14 +6,14 @@ import socket
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Browser, BrowserContext, Error, Page, async_playwright
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState
 from prefect.client.schemas.filters import FlowRunFilterStateName as StateName
@@ -275,13 +275,24 @@ async def browser() -> AsyncIterator[Browser]:
         await one.close()
 
 
+@pytest.fixture(scope="package")
+async def context(browser: Browser) -> AsyncIterator[BrowserContext]:
+    """As wide as a laptop; Prefect's scripts, which the server packs each time, are kept in it."""
+    one = await browser.new_context(viewport={"width": 1440, "height": 900})
+    one.set_default_timeout(30_000)
+    yield one
+    await one.close()
+
+
 @pytest.fixture
-async def page(browser: Browser) -> AsyncIterator[Page]:
-    """A fresh page, as wide as a laptop."""
-    context = await browser.new_context(viewport={"width": 1440, "height": 900})
-    context.set_default_timeout(30_000)
+async def page(context: BrowserContext) -> AsyncIterator[Page]:
+    """A fresh page of somebody who was never there."""
     yield await context.new_page()
-    await context.close()
+    for one in context.pages:
+        with suppress(Error):  # it is nowhere, or on its way
+            await one.evaluate("() => localStorage.clear()")
+        await one.close()
+    await context.clear_cookies()
 
 
 def _free_port() -> int:
