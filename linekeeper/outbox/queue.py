@@ -21,7 +21,6 @@ from sqlalchemy import (
     ColumnElement,
     Integer,
     RowMapping,
-    and_,
     bindparam,
     exists,
     func,
@@ -180,8 +179,7 @@ class Work:
 @cache
 def outbox_of(channel: str, *, only_first: bool = True) -> Work:
     """The messages of one channel."""
-    names = ["seq", "dedupe_key", "payload", "created_at", "due_at", "claimed_by"]
-    names += ["retry_at", "counts_from"]
+    names = "seq dedupe_key payload created_at due_at claimed_by retry_at counts_from".split()
     return Work(
         table=OUTBOX,
         order=OUTBOX.c.seq,
@@ -245,11 +243,9 @@ def _has_earlier(work: Work) -> ColumnElement[bool]:
     """Whether an earlier row of the same ordering key is not settled yet."""
     earlier = work.table.alias()
     return exists().where(
-        and_(
-            earlier.c.lane == work.table.c.lane,
-            earlier.c.status == literal_column("'pending'"),
-            earlier.c[work.order.name] < work.order,
-        )
+        earlier.c.lane == work.table.c.lane,
+        earlier.c.status == literal_column("'pending'"),
+        earlier.c[work.order.name] < work.order,
     )
 
 
