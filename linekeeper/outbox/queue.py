@@ -179,7 +179,8 @@ class Work:
 @cache
 def outbox_of(channel: str, *, only_first: bool = True) -> Work:
     """The messages of one channel."""
-    names = "seq dedupe_key payload created_at due_at claimed_by retry_at counts_from".split()
+    names = ["seq", "dedupe_key", "payload", "created_at", "due_at", "claimed_by"]
+    names += ["retry_at", "counts_from"]
     return Work(
         table=OUTBOX,
         order=OUTBOX.c.seq,
@@ -262,11 +263,10 @@ async def _blocked(
     keys = sorted({row["lane"] for row in rows if row["lane"] != row["id"]})
     if not keys:
         return {}
-    top = rows[-1]["place"]
     first: dict[str, RowMapping] = {}
     for chunk in chunked(keys, _KEYS_AT_ONCE):
-        given = {"keys": chunk, "top": top, "token": token}
-        found = await session.execute(work.before_those_claimed, given)
+        which = {"keys": chunk, "top": rows[-1]["place"], "token": token}
+        found = await session.execute(work.before_those_claimed, which)
         for row in found.mappings():
             if row["lane"] not in first or row["place"] < first[row["lane"]]["place"]:
                 first[row["lane"]] = row
