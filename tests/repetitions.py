@@ -5,7 +5,8 @@ Each promise is tested on SQLite. On PostgreSQL `make test` runs all that is abo
 third test, beginning with the first, and that with the first of its cases: the same queries run in
 the others. Of those in turn, and of what is about a database by its queries alone (`MEASURED`), it
 leaves out what runs no statement there that no other runs (`repetitions.txt`, which
-`tests.statements` writes). All are run there by `make soak`, and by whoever asks for it:
+`tests.statements` writes), and of all what is decided before a database is asked
+(`BEFORE_THE_DATABASE`). All are run there by `make soak`, and by whoever asks for it:
 `python -m pytest tests/notify`.
 """
 
@@ -45,6 +46,7 @@ DATABASE = (
 )
 """Where all is run on both, by the beginnings of paths."""
 MEASURED = (
+    "access/test_renew",
     "implementation/test_service",
     "incidents/",
     "inbox/process/test_forward.py",
@@ -57,6 +59,28 @@ MEASURED = (
     "notify/test_evaluate",
 )
 """Of these, where all is but what `repetitions.txt` names: no text that a database could refuse."""
+BEFORE_THE_DATABASE = {
+    "backup/test_backup.py": (
+        "test_a_part_of_a_file_is_refused",
+        "test_a_file_that_lost_its_last_lines_or_had_one_changed_is_refused",
+        "test_what_is_no_backup_is_refused",
+    ),
+    "receiver/test_webhooks.py": (
+        "test_hex_and_base64_of_any_of_the_secrets_count",
+        "test_standard_webhooks_are_verified_where_the_app_says_so",
+        "test_an_app_without_secrets_takes_nothing",
+        "test_what_is_no_route_says_so",
+        "test_a_body_is_taken_up_to_the_limit_and_not_beyond",
+        "test_a_hundred_megabytes_are_refused_without_being_read",
+        "test_a_gzip_bomb_is_not_unpacked",
+        "test_a_chunked_body_is_read_to_its_end",
+        "test_a_body_that_never_ends_is_given_up",
+        "test_what_breaks_off_leaves_nothing",
+        "test_what_is_no_http_is_a_bad_request",
+        "test_a_head_that_is_too_long_or_too_slow_is_cut_off",
+    ),
+}
+"""What is decided of a file, or of a request, before a database is asked: the same on both."""
 ELSEWHERE = Path(__file__).with_name("repetitions.txt")
 _IS_ELSEWHERE = frozenset(ELSEWHERE.read_text().split() if "EVERY_THIRD" not in os.environ else ())
 _GIVEN_WITH_MARKS = type(pytest.param())
@@ -91,7 +115,10 @@ def _is_repetition(item: pytest.Item) -> bool:
     path = item.nodeid.partition("::")[0].removeprefix(TESTS)
     if item.get_closest_marker("soak"):
         return False
-    if _function(item).removeprefix(TESTS) in _IS_ELSEWHERE:
+    function = _function(item)
+    if function.removeprefix(TESTS) in _IS_ELSEWHERE:
+        return True
+    if function.rpartition("::")[2] in BEFORE_THE_DATABASE.get(path, ()):
         return True
     if path.startswith(DATABASE):
         return False
