@@ -141,8 +141,8 @@ async def _markdown(rt: Runtime, case: Case) -> str:
     tried = await _tried(rt, [member.connection_id for member in case.members[:200]])
     lines = [
         f"# {text(case.incident.title)}",
-        f"Login lost {duration(now - case.incident.opened_at)} ago. What could be fixed without "
-        "the customer was tried first (refresh the token, mint a new one).",
+        f"Reauthorization required for {duration(now - case.incident.opened_at)}. What could be "
+        "fixed without the customer was tried first (refresh the token, mint a new one).",
         "| Connection | State | Makini's response | Connect link | Backfilled |\n"
         "|---|---|---|---|---|",
     ]

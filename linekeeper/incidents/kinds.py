@@ -114,8 +114,8 @@ _KINDS = {
     ),
     "records_unmatched": Words(
         "",
-        "A new login made a new connection, and some of the records before can't be told from one "
-        "another under their new keys. Nothing of them was deleted or announced.",
+        "A new login made a new connection, and some of the earlier records can't be "
+        "distinguished under their new keys. None of them was deleted or announced.",
         "Run deletions with show, which lists what waits. Say which records are the same, and "
         "decide about those of which too little is known. Linekeeper resolves this incident when "
         "none waits any more.",

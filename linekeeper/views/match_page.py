@@ -16,8 +16,8 @@ def match_markdown(waiting: Waiting, form: str | None) -> str:
     lines = [
         f"# {text(waiting.target.label)}: which record is which?",
         f"A new login made a new connection, whose records have other keys. {len(groups):,} groups "
-        "of records can't be told apart by what identifies them, so nothing was matched: nobody "
-        f"is told of them until somebody decides in the form {where}.",
+        "of records can't be distinguished by what identifies them, so nothing was matched: they "
+        f"are not announced until somebody decides in the form {where}.",
         f"*same_contents* matches the {alike:,} whose contents are the same and nobody else's in "
         "the group; *pair* takes `old key = new key`, one a line; *distinct* says that the old "
         "ones are gone and the others are new.",

@@ -37,7 +37,7 @@ def trust_headline(report: TrustReport) -> str:
     none = sum(line.state == "none" for line in report.lines)
     said = f"{measured.miss_rate:.1%} of {measured.changes:,} changes lost"
     if measured.caught_up:
-        said += f", {measured.caught_up:,} more caught up after our own outage"
+        said += f", {measured.caught_up:,} more backfilled after our own outage"
     if bad:
         said += f", {bad:,} connections' webhooks can't be trusted"
     if none:
@@ -56,7 +56,7 @@ def trust_markdown(report: TrustReport, forms: Mapping[str, str]) -> str:
         f"{WINDOW.days} days.",
         image("Changes announced and lost over time", draw_bars(_changes_over_time(report))),
         "| Miss rate | Lost | Announced | of them late, by the sender | Late by, on average "
-        "| In time | Caught up after our own outage |\n|--:|--:|--:|--:|--:|--:|--:|\n"
+        "| In time | Backfilled after our own outage |\n|--:|--:|--:|--:|--:|--:|--:|\n"
         f"| **{rate}** | {measured.lost:,} | {measured.announced:,} | {measured.late:,} | {delay} "
         f"| {measured.webhooks_seen:,} | {measured.caught_up:,} |",
         *_held(report, forms),
@@ -66,10 +66,10 @@ def trust_markdown(report: TrustReport, forms: Mapping[str, str]) -> str:
         *_outages(report),
         f"Miss rate = lost / (in time + late + lost). Above {BAD:.0%} webhooks are bad and the "
         f"connection is read more often; up to {GOOD:.0%} they are good, and it is read less. "
-        "*Late*: we had found the change by reading when its delivery came. *Caught up*: it "
-        "changed while nothing could reach us; the sender does not answer for it. *Other*: other "
+        "*Late*: we had found the change by reading when its delivery came. *Backfilled*: it "
+        "changed while nothing could reach us, which is not the sender's fault. *Other*: other "
         "contents at the same time. What a backfill after a reconnect finds is not counted. Every "
-        "change is in the index, and was handed on, however it was found.",
+        "change is in the index, and was forwarded, however it was found.",
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -82,7 +82,7 @@ def _changes_over_time(report: TrustReport) -> Bars:
         [
             ("announced in time", GREEN),
             ("announced late", YELLOW),
-            ("caught up after our own outage", GREY),
+            ("backfilled after our own outage", GREY),
             ("lost", RED),
         ],
         [
@@ -98,8 +98,8 @@ def _changes_over_time(report: TrustReport) -> Bars:
 
 def _connections(report: TrustReport) -> str:
     table = (
-        "| Connection | Webhooks | Miss rate | In time | Late | Caught up | Lost | Other | Deleted "
-        "| Last read |\n|---|---|--:|--:|--:|--:|--:|--:|--:|---|"
+        "| Connection | Webhooks | Miss rate | In time | Late | Backfilled | Lost | Other "
+        "| Deleted | Last read |\n|---|---|--:|--:|--:|--:|--:|--:|--:|---|"
     )
     for line in report.lines[:MOST_LINES]:
         table += "\n" + _row(line)

@@ -30,7 +30,7 @@ class WebhooksGlance:
         """The same in one line."""
         return (
             f"webhooks of {self.days} days: {self.in_time:,} in time, {self.late:,} late by the "
-            f"sender, {self.caught_up:,} caught up after our own outages, {self.lost:,} lost"
+            f"sender, {self.caught_up:,} backfilled after our own outages, {self.lost:,} lost"
         )
 
 

@@ -93,7 +93,7 @@ class MailSender(Sender):
         """Compose it and hand it over."""
         assert self._signer is not None
         if row.payload["do"] == "remind" and await _was_just_written_to(self._store, row):
-            return Ended("superseded", "the customer was written to about it just before")
+            return Ended("superseded", "the customer was mailed about it just before")
         url = self._rt.settings.resolved_public_url
         letter = await _letter(self._store, row, self._signer, url, self._apps)
         if letter is None or self._mail is None:
