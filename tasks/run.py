@@ -23,11 +23,13 @@ from prefect.variables import Variable
 from linekeeper import __version__
 from linekeeper.cli.names import PAUSED_VARIABLE, variable_name
 from linekeeper.cli.waiting_tags import without_waiting
+from linekeeper.clock import utcnow
 from linekeeper.notify.view import CONNECTIONS, Links
 from linekeeper.refusal import Refusal
 from linekeeper.runtime import Runtime
 from linekeeper.store.leases import HeldLease, LeaseLost, holding, is_held, next_owner
 from linekeeper.watch.queries import done, note_ended
+from tasks.late_runs import catch_up
 
 F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
 
@@ -236,6 +238,8 @@ async def only_one(name: str) -> AsyncIterator[HeldLease | None]:
         async with holding(opened.store, name, owner, wait=False) as held:
             if held is not None or not by_hand():
                 mine = held
+                if held is not None and context and context.flow_run:
+                    await catch_up(context.flow_run, now=utcnow())
                 yield held
                 return
         get_run_logger().warning("Another run holds the lease %s: this one waits for it", name)

@@ -80,6 +80,8 @@ class SimRun:
     run_count: int = 0
     made_at: datetime | None = None
     ended_at: datetime | None = None
+    deployment_id: UUID | None = None  # nobody here catches up for the others
+    expected_start_time: datetime | None = None
 
     @property
     def state(self) -> Any:
