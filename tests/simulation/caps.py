@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from tests.simulation.net import Request
+from tests.simulation.pager import OWN
 from tests.simulation.unusual import CAP
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def exceeded(oracle: "Oracle") -> Iterator[str]:
     """No cap, no budget and no mute is disregarded."""
     yield from _calls(oracle)
     yield from _messages(oracle)
+    yield from _elsewhere(oracle)
     yield from _muted(oracle)
 
 
@@ -70,6 +72,28 @@ def _messages(oracle: "Oracle") -> Iterator[str]:
     count, at = busiest(firsts, HOUR)
     if count > CAP:
         yield f"cap: {count} first messages in the hour from {at:%H:%M:%S}, {CAP} may be"
+
+
+def _elsewhere(oracle: "Oracle") -> Iterator[str]:
+    """The same of the fallback channel, in which what is said at one moment is one message.
+
+    What was decided is counted, as a consumer that crashed may send what is of two hours at once;
+    and nothing is sent that was not decided.
+    """
+    universe = oracle.universe
+    if "caps" not in universe.people.kinds or universe.people.kinds & {"clock", "day"}:
+        return
+    rows = oracle.rows(
+        "SELECT DISTINCT at FROM notice WHERE channel = 'elsewhere' AND at > ? ORDER BY at",
+        (universe.begins + KNOWN_WITHIN).isoformat(),
+    )
+    decided = [datetime.fromisoformat(row["at"]) for row in rows]
+    count, at = busiest(decided, HOUR)
+    if count > CAP:
+        yield f"cap: {count} messages elsewhere in the hour from {at:%H:%M:%S}, {CAP} may be"
+    said = [at for at, title in universe.pager.said if title != OWN]
+    if len(said) > len(decided) + len(universe.crashed_at):
+        yield f"cap: {len(said)} messages came elsewhere, {len(decided)} were decided"
 
 
 def _muted(oracle: "Oracle") -> Iterator[str]:

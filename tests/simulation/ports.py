@@ -15,6 +15,7 @@ from random import Random
 from typing import Any
 
 import aiosmtplib
+import apprise
 from slack_sdk import signature
 from slack_sdk.web.async_client import AsyncWebClient
 from sqlalchemy.connectors import asyncio as connectors
@@ -115,6 +116,7 @@ def machines(universe: Universe) -> Iterator[None]:
     put(sqlite_writer.sqlite3, "connect", machine.connect_inline)
     put(wire, "open_transport", lambda _: SimTransport(universe.network))
     put(aiosmtplib, "SMTP", universe.mail.client)
+    put(apprise, "Apprise", universe.pager.client)
     put(signature.Clock, "now", lambda _: clock.utcnow().timestamp())
     put(AsyncWebClient, "api_call", slack.calls_through(universe.network))
     put(leases, "acquire", universe.leases.taking(leases.acquire))

@@ -18,6 +18,7 @@ def universe(**differs: Any) -> Any:
     }  # fmt: skip
     return SimpleNamespace(
         begins=BEGINS, slack=SimpleNamespace(channel=[]),
+        pager=SimpleNamespace(said=[]), crashed_at=[],
         people=SimpleNamespace(**{**people, **differs}),
     )  # fmt: skip
 
@@ -50,6 +51,16 @@ def test_more_first_messages_in_an_hour_than_the_cap_are_seen() -> None:
     assert [line.split(":")[0] for line in said(world)] == ["cap"]
     world.slack.channel.pop()
     assert said(world) == []
+
+
+def test_more_messages_in_an_hour_than_the_cap_are_seen_elsewhere_too() -> None:
+    world = universe()
+    rows = [{"at": after(10 + number).isoformat()} for number in range(CAP + 1)]
+    assert [line.split(":")[0] for line in said(world, rows)] == ["cap"]
+    world.pager.said = [(after(10), "Linekeeper: Acme")] * (CAP + 1)
+    assert [line.split(":")[0] for line in said(world, rows[:CAP])] == ["cap"]
+    world.pager.said.pop()
+    assert said(world, rows[:CAP]) == []
 
 
 def test_what_is_said_of_a_muted_incident_is_seen_until_the_mute_is_ended() -> None:

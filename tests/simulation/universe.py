@@ -25,6 +25,7 @@ from tests.simulation.makini.personality import Personality
 from tests.simulation.makini.truth import ENTITIES, Truth
 from tests.simulation.makini.webhooks import RETRY_FIRST, RETRY_FOR, Post, Postman
 from tests.simulation.net import PEERS, Network, Request, call_asgi
+from tests.simulation.pager import Pager
 from tests.simulation.prefect import SimPrefect, SimRun
 from tests.simulation.product import Product
 from tests.simulation.rehearsal import Rehearsal
@@ -105,6 +106,7 @@ class Universe:
         self.product = Product(self.clock.true_now)
         self.slack = slack.Slack(self.clock.true_now)
         self.mail = MailServer(self.clock.true_now, Random(seed_of(plan.seed, "mail")))
+        self.pager = Pager(self.clock.true_now, Random(seed_of(plan.seed, "pager")))
         self.prefect = SimPrefect(self.clock.true_now, self.clock.new_id)
         self.leases = Leases(self.clock.true_now)
         self.network = Network(self.loop, Random(seed_of(plan.seed, "net")), self.say)

@@ -9,10 +9,13 @@ from datetime import datetime
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from pydantic import SecretStr
+
 from linekeeper.clock import utcnow
 from linekeeper.config import AlertPolicy
 from tests.simulation.loop import Host
 from tests.simulation.makini.webhooks import Post
+from tests.simulation.pager import URL
 
 if TYPE_CHECKING:
     from tests.simulation.universe import Universe
@@ -51,7 +54,7 @@ class Unusual:
         if "caps" in kinds:
             prefect = self._universe.prefect
             alerts = (prefect.blocks.alerts or AlertPolicy()).model_copy(
-                update={"cap_per_hour": CAP}
+                update={"cap_per_hour": CAP, "elsewhere": (SecretStr(URL),)}
             )
             prefect.blocks = replace(prefect.blocks, alerts=alerts)
 
