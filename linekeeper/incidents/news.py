@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from sqlalchemy import bindparam, func, literal_column, or_, select
+from sqlalchemy import bindparam, func, literal_column, or_, select, type_coerce
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -13,7 +13,7 @@ from linekeeper.config import HealthPolicy
 from linekeeper.customers.naming import label
 from linekeeper.health.evidence import SEVERITY, Health
 from linekeeper.incidents import lifecycle
-from linekeeper.incidents.kinds import severity
+from linekeeper.incidents.kinds import meaning, severity
 from linekeeper.incidents.suppressed import SINCE, IncidentRow, suppressed
 from linekeeper.store import Store
 from linekeeper.store.engine import chunked
@@ -25,7 +25,7 @@ from linekeeper.store.tables import (
     Outbox,
     Transition,
 )
-from linekeeper.store.types import UtcDateTime
+from linekeeper.store.types import Json, UtcDateTime
 from linekeeper.text import health_name
 
 Reason = Literal["new", "worse", "unacknowledged"]
@@ -46,7 +46,7 @@ class News:
     kind: str
     since: datetime
     evidence: str
-    """What Makini said, with its code and request id; may be empty."""
+    """What Makini said, with its code and request id, or why it is degraded; may be empty."""
 
     @property
     def sentence(self) -> str:
@@ -114,6 +114,7 @@ _IN_TROUBLE = (
         col(Connection.provider),
         col(Connection.name),
         col(Connection.health_since),
+        type_coerce(col(Connection.judged), Json)["degraded_by"].as_string(),
         col(Customer.name),
     )
     .join(Incident, col(Incident.id) == col(IncidentConnection.incident_id))
@@ -138,7 +139,8 @@ async def find_news(store: Store, *, policy: HealthPolicy, now: datetime) -> Fin
         for member_id, incident_id, kind, reported, joined_at, *connection in members:
             reason = _reason(kind, reported)
             if reason is not None and incident_id not in silent:
-                identifier, slug, provider, name, since, customer = connection
+                identifier, slug, provider, name, since, cause, customer = connection
+                why = meaning(kind, cause or "").rstrip(".") if kind == "degraded" else ""
                 news.append(
                     News(
                         reason=reason,
@@ -149,7 +151,7 @@ async def find_news(store: Store, *, policy: HealthPolicy, now: datetime) -> Fin
                         name=label(customer, provider, name),
                         kind=kind,
                         since=since if kind in _HEALTHS else joined_at,
-                        evidence="",
+                        evidence=why,
                     )
                 )
         news = await _with_evidence(session, news)
@@ -291,7 +293,8 @@ async def _with_evidence(session: AsyncSession, news: list[News]) -> list[News]:
         for identifier, after, evidence in await session.execute(_EVIDENCE, {"ids": chunk}):
             said[identifier, after] = _said(evidence)
     return [
-        replace(item, evidence=said.get((item.connection_id or "", item.kind), "")) for item in news
+        replace(item, evidence=item.evidence or said.get((item.connection_id or "", item.kind), ""))
+        for item in news
     ]
 
 

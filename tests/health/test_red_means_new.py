@@ -53,3 +53,13 @@ async def test_incidents_that_turn_out_to_be_one_are_no_news(
         assert [news.connection_id for news in findings.news] == [victim.id]
     scopes = [incident.scope for incident in await incidents(rt) if incident.status == "open"]
     assert scopes == ["provider"]
+
+
+async def test_what_is_degraded_is_red_with_its_cause(rt: Runtime, fleet: sandbox.Served) -> None:
+    await sweep(rt)
+    [victim, *_] = await connections(rt)
+    await change(fleet, "fail-sync", victim)
+    await probe_all(rt)
+    [news] = (await reported(rt)).news
+    assert ": degraded since " in news.sentence
+    assert "Makini reports that its sync fails" in news.sentence
