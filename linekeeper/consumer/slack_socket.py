@@ -14,6 +14,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from slack_sdk.socket_mode.aiohttp import SocketModeClient
@@ -27,8 +28,10 @@ from linekeeper.clock import monotonic, utcnow
 from linekeeper.config import SlackConfig
 from linekeeper.interactions import interact
 from linekeeper.notify.channels import SOCKET, mark_broken, mark_well
+from linekeeper.notify.home import home, read_own
+from linekeeper.notify.refusals import SlackTrouble
 from linekeeper.notify.routing import channels_of
-from linekeeper.notify.slack_channel import is_near
+from linekeeper.notify.slack_channel import is_near, publish_home
 from linekeeper.redact import describe_error
 from linekeeper.runtime import Runtime
 
@@ -165,8 +168,24 @@ class _Socket:
             except (SQLAlchemyError, OSError, TimeoutError) as error:
                 log.warning("what was pressed in Slack was not done: %s", describe_error(error))
                 return
+        elif request.type == "events_api":
+            afterwards = self._opened_home(request.payload.get("event"))
         with suppress(ConnectionError, OSError):  # then Slack sends it again
             answer = SocketModeResponse(envelope_id=request.envelope_id)
             await client.send_socket_mode_response(answer)
         if afterwards is not None:
             await afterwards()
+
+    def _opened_home(self, event: Any) -> Callable[[], Awaitable[None]] | None:
+        """What there is to do where somebody opened the app's home page."""
+        if not isinstance(event, dict) or event.get("type") != "app_home_opened":
+            return None
+        member = str(event.get("user", ""))
+        return partial(self._show_home, member) if event.get("tab", "home") == "home" else None
+
+    async def _show_home(self, member: str) -> None:
+        try:
+            own = await read_own(self._rt.store, member)
+            await publish_home(self._channel, member, home(own, now=utcnow()))
+        except (SQLAlchemyError, OSError, SlackTrouble) as error:
+            log.warning("a home page in Slack was not shown: %s", describe_error(error))

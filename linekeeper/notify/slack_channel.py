@@ -210,6 +210,13 @@ async def open_view(config: SlackConfig, trigger: str, view: Mapping[str, Any]) 
         await _call(_client(config, session), "views.open", json=fields)
 
 
+async def publish_home(config: SlackConfig, member: str, view: Mapping[str, Any]) -> None:
+    """Show `view` as the home page of `member`. Raises `SlackTrouble`."""
+    async with _session() as session:
+        fields = {"user_id": member, "view": view}
+        await _call(_client(config, session), "views.publish", json=fields)
+
+
 def _session() -> aiohttp.ClientSession:
     return aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT_SECONDS))
 

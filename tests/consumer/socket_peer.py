@@ -26,6 +26,8 @@ class SocketPeer:
         self.took: list[float] = []
         """Seconds from the last time that each was sent to its acknowledgement."""
         self.views: list[dict[str, Any]] = []
+        self.homes: dict[str, dict[str, Any]] = {}
+        """The home page of each member."""
         self.refusal = ""
         self.stale = 0
         """So many of the next addresses are refused when they are used."""
@@ -62,7 +64,7 @@ class SocketPeer:
         if not alive:
             return
         envelope = {
-            "type": "interactive",
+            "type": "events_api" if "event" in self.waiting[identifier] else "interactive",
             "envelope_id": identifier,
             "accepts_response_payload": True,
             "payload": self.waiting[identifier],
@@ -112,6 +114,11 @@ class SocketPeer:
         self.views.append((await request.json())["view"])
         return web.json_response({"ok": True, "view": {}})
 
+    async def publish_view(self, request: web.Request) -> web.Response:
+        given = await request.json()
+        self.homes[given["user_id"]] = given["view"]
+        return web.json_response({"ok": True, "view": {}})
+
 
 @asynccontextmanager
 async def socket_peer() -> AsyncIterator[SocketPeer]:
@@ -120,6 +127,7 @@ async def socket_peer() -> AsyncIterator[SocketPeer]:
     app = web.Application()
     app.router.add_post("/api/apps.connections.open", peer.open)
     app.router.add_post("/api/views.open", peer.open_view)
+    app.router.add_post("/api/views.publish", peer.publish_view)
     app.router.add_get("/link", peer.link)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()

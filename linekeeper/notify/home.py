@@ -1,0 +1,107 @@
+"""The home page of the Slack app: the connections of whoever opens it, those in trouble first."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from slack_sdk.models.blocks import Block, ContextBlock, HeaderBlock
+from slack_sdk.models.views import View
+from sqlalchemy import select
+from sqlmodel import col
+
+from linekeeper.customers.naming import label
+from linekeeper.notify.compose import mrkdwn, sections
+from linekeeper.people import is_member, person
+from linekeeper.store import Store
+from linekeeper.store.tables import Connection, Customer, Incident, IncidentConnection
+from linekeeper.text import Mrkdwn, health_name
+
+_SHOWN = 100
+"""Connections in trouble that are named; a page of Slack's has a hundred blocks at most."""
+_LIGHTS = {"healthy": ":large_green_circle:", "degraded": ":large_yellow_circle:"}
+_RED = ":red_circle:"
+
+
+@dataclass(frozen=True, slots=True)
+class OwnConnection:
+    """A connection of a customer that the reader answers for."""
+
+    name: str
+    health: str
+    since: datetime | None
+    taken_by: str | None
+    """Who acknowledged its open incident."""
+
+
+async def read_own(store: Store, member: str) -> list[OwnConnection]:
+    """The connections of customers whose owner is the Slack `member`."""
+    if not is_member(member):
+        return []
+    async with store.read() as session:
+        owners = await session.execute(
+            select(col(Customer.id), col(Customer.name), col(Customer.owner)).where(
+                col(Customer.owner).contains(member, autoescape=True)
+            )
+        )
+        mine = {one: name for one, name, owner in owners if person(owner).slack_id == member}
+        rows = await session.execute(
+            select(
+                col(Connection.id),
+                col(Connection.customer_id),
+                col(Connection.provider),
+                col(Connection.name),
+                col(Connection.health),
+                col(Connection.health_since),
+            ).where(col(Connection.customer_id).in_(mine), col(Connection.setup) != "disconnected")
+        )
+        connections = rows.all()
+        taken = await session.execute(
+            select(col(IncidentConnection.connection_id), col(Incident.acknowledged_by))
+            .join(Incident, col(Incident.id) == col(IncidentConnection.incident_id))
+            .where(
+                col(IncidentConnection.connection_id).in_([row[0] for row in connections]),
+                col(IncidentConnection.left_at).is_(None),
+                col(Incident.resolved_at).is_(None),
+                col(Incident.acknowledged_by).is_not(None),
+            )
+        )
+        by = {row[0]: row[1] for row in taken}
+    own = [
+        OwnConnection(label(mine[customer], provider, name), health, since, by.get(identifier))
+        for identifier, customer, provider, name, health, since in connections
+        if customer is not None
+    ]
+    return sorted(own, key=lambda one: (one.health == "healthy", one.name.casefold()))
+
+
+def home(
+    own: Sequence[OwnConnection], *, now: datetime, fleet: str | None = None
+) -> dict[str, Any]:
+    """The page; `fleet` is the address of the page with everybody's."""
+    pen = Mrkdwn()
+    troubled = [one for one in own if one.health != "healthy"]
+    lines = [_line(one, pen) for one in troubled[:_SHOWN]]
+    if len(troubled) > _SHOWN:
+        lines.append(f"and {len(troubled) - _SHOWN} more")
+    if not own:
+        lines = ["No customer has you as its owner. `customer-update` and `import-customers` set"]
+        lines[0] += " it: a name and your member id, such as `Petra Novak <U0PETRANOVAK>`."
+        lines[0] = lines[0].replace("<", "&lt;").replace(">", "&gt;")
+    elif not troubled:
+        lines = ["All of them are healthy."]
+    count = "1 connection" if len(own) == 1 else f"{len(own)} connections"
+    blocks: list[Block] = [
+        HeaderBlock(text=f"My connections: {count}, {len(troubled)} in trouble"),
+        *sections(lines),
+    ]
+    below = f"As of {pen.moment(now)}" + (f" · {pen.link(fleet, 'Fleet')}" if fleet else "")
+    blocks.append(ContextBlock(elements=[mrkdwn(below)]))
+    return dict(View(type="home", blocks=blocks).to_dict())
+
+
+def _line(one: OwnConnection, pen: Mrkdwn) -> str:
+    since = f" since {pen.moment(one.since)}" if one.since else ""
+    taken = f", acknowledged by {pen.text(one.taken_by)}" if one.taken_by else ""
+    light = _LIGHTS.get(one.health, _RED)
+    return f"{light} {pen.strong(pen.text(one.name))}: {health_name(one.health)}{since}{taken}"

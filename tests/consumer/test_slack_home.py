@@ -1,0 +1,42 @@
+"""The home page of the Slack app, which comes through Socket Mode."""
+
+from typing import Any
+
+from sqlalchemy import update
+from sqlmodel import col
+
+from linekeeper.consumer.slack_socket import SlackSockets
+from linekeeper.store.tables import Customer
+from tests.consumer.socket_peer import SocketPeer, until
+from tests.consumer.test_slack_socket import house, peer, sockets
+from tests.reconnect.conftest import House, open_house
+
+__all__ = ["house", "open_house", "peer", "sockets"]  # fixtures
+
+
+def opened(member: str, tab: str = "home") -> dict[str, Any]:
+    return {"event": {"type": "app_home_opened", "user": member, "tab": tab}}
+
+
+async def test_whoever_opens_the_home_page_sees_their_own_connections(
+    house: House, peer: SocketPeer, sockets: list[SlackSockets]
+) -> None:
+    await until(lambda: len(peer.connections) == 2)
+    lost, *_ = await house.connections()
+    async with house.store.write() as session:
+        await session.execute(update(Customer).values(owner="Quentin"))
+        await session.execute(
+            update(Customer)
+            .where(col(Customer.id) == lost.customer_id)
+            .values(name="A & <!channel> B", owner="Petra Novak <U0PETRA01>")
+        )
+    await peer.press(opened("U0PETRA01"))
+    await peer.press(opened("U0PETRA0"))  # the beginning of hers
+    await peer.press(opened("U0NOBODY1", "messages"))
+    await until(lambda: not peer.waiting and len(peer.homes) == 2)
+    page = str(peer.homes["U0PETRA01"])
+    assert peer.homes["U0PETRA01"]["type"] == "home"
+    assert "in trouble" in page
+    assert "Reauthorization required" in page
+    assert "A &amp; &lt;!channel&gt; B" in page
+    assert "No customer has you as its owner" in str(peer.homes["U0PETRA0"])
