@@ -113,7 +113,7 @@ async def test_a_connection_that_disappears_at_makini_is_an_incident_of_its_own(
     shown = compose.plain(views[incident.id], now=utcnow())
     assert "disappeared at Makini" in shown
     assert "Before that: Reauthorization required" in shown
-    assert "goes on in another incident" in compose.plain(views[before.id], now=utcnow())
+    assert "continued in another incident" in compose.plain(views[before.id], now=utcnow())
     policy = (await rt.configuration()).policy
     findings = await find_news(rt.store, policy=policy, now=utcnow())
     assert [(news.reason, news.kind) for news in findings.news] == [("new", "disconnected")]

@@ -88,7 +88,7 @@ async def test_what_was_posted_is_edited_to_say_so(desk: Desk) -> None:
     await desk.deliver()
     await _become_one(desk)
     await desk.deliver()
-    assert str(desk.messages()).count("goes on in another incident") >= 4
+    assert str(desk.messages()).count("continued in another incident") >= 4
 
 
 async def test_others_hear_nothing_of_it_either(
