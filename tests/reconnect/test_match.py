@@ -106,12 +106,12 @@ NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
 @pytest.mark.parametrize(
     ("connected_at", "kind"),
     [
-        (None, "unlisted"),
+        (None, "same"),  # nothing says that it was not
         (NOW - timedelta(days=90), "unlisted"),  # it is not what this login connected
         (NOW - timedelta(seconds=20), "same"),
     ],
 )
-def test_where_its_id_was_never_learned_the_list_has_to_say_that_this_login_connected_it(
+def test_where_its_id_was_never_learned_the_list_must_not_say_that_another_login_connected_it(
     connected_at: datetime | None, kind: str
 ) -> None:
     listed = [replace(UNSAID, connected_at=connected_at)]

@@ -56,7 +56,7 @@ async def test_why_a_link_is_not_mailed_is_said(open_house: Opened, lacks: str) 
         if lacks != "contact":
             async with house.store.write() as session:
                 session.add(Contact(customer_id=customer.id, email="it@acme.example"))
-        said = {"mail": "no mail account", "consent": "not written to", "contact": "no contact"}
+        said = {"mail": "no mail account", "consent": "not notified", "contact": "no contact"}
         with pytest.raises(NotMailed, match=said[lacks]):
             await mail_link(house.rt, customer.name, by="Petra", now=utcnow())
 
