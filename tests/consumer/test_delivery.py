@@ -4,7 +4,7 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -20,10 +20,8 @@ from sqlmodel import col, select
 from linekeeper import clock
 from linekeeper.cli.orchestrator import PrefectOrchestrator
 from linekeeper.clock import utcnow
-from linekeeper.orchestrator import Orchestrator
-from linekeeper.outbox.dispatcher import Dispatcher
 from linekeeper.outbox.queue import Message, enqueue
-from linekeeper.outbox.senders.prefect import events_to_prefect, runs_to_prefect
+from linekeeper.outbox.senders.prefect import runs_to_prefect
 from linekeeper.store import Store, new_id
 from linekeeper.store.tables import Outbox
 from tests.consumer.conftest import Prefect
@@ -155,30 +153,26 @@ def later() -> Iterator[Later]:
     clock.use(before)
 
 
-@pytest.mark.parametrize("deliver_to", [events_to_prefect, runs_to_prefect])
 async def test_while_prefect_is_away_few_messages_find_out_when_it_is_back(
     prefect: Prefect,
     nobody: PrefectOrchestrator,
     store: Store,
     later: Later,
     caplog: pytest.LogCaptureFixture,
-    deliver_to: Callable[[Store, Orchestrator, str], Dispatcher],
 ) -> None:
     """However many wait: one at a time is tried, and the log says once that they do."""
-    messages = [run(f"waits:{number}:{new_id()}") for number in range(30)]
-    if deliver_to is events_to_prefect:
-        messages = [event("linekeeper.connection.healthy") for _ in messages]
+    messages = [run(f"waits:{number}:{new_id()}") for number in range(10)]
     await put(store, *messages)
     with caplog.at_level(logging.INFO, "linekeeper.outbox.senders.prefect"):
-        async with deliver_to(store, nobody, ME) as away:
-            for _ in range(40):
+        async with runs_to_prefect(store, nobody, ME) as away:
+            for _ in range(12):
                 await away.deliver()
                 later.by += timedelta(seconds=3)
             tried = sum(row.attempts for row in await rows(store))
-            assert tried <= len(messages) + 15
+            assert tried <= len(messages) + 8
             sender: Any = away.sender
             sender._orchestrator = prefect.orchestrator
-            for _ in range(20):
+            for _ in range(12):
                 await away.deliver()
                 later.by += timedelta(seconds=3)
     assert {row.status for row in await rows(store)} == {"sent"}
