@@ -125,9 +125,9 @@ class Trouble:
         if self.kinds & {"tokens", "pairs"}:
             yield self._tokens()
         if self._on("sick"):
-            self.sick = draw_sickness(
-                self.rng, self.universe.truth.living(), self.universe.plan.sick
-            )
+            living, wanted = self.universe.truth.living(), self.universe.plan.sick
+            has_total = self.universe.personality.paging != "cursor"
+            self.sick = draw_sickness(self.rng, living, wanted, has_total=has_total)
             if self.sick is not None and self.sick.lacking:
                 # So many that one or two of them are not too many to be believed gone.
                 self.universe.truth.fill(self.sick.connection, self.sick.entity, 60)

@@ -39,14 +39,19 @@ class Sickness:
 SICK = ("hang", "429", "html", "lacking", "lacking", "401", "401", "403", "500", "entity hangs")
 
 
-def draw(rng: Random, living: list[Connection], wanted: str = "") -> Sickness | None:
-    """One sickness of one connection; None where it would leave nobody well."""
+def draw(
+    rng: Random, living: list[Connection], wanted: str = "", *, has_total: bool = True
+) -> Sickness | None:
+    """One sickness of one connection; None where it would leave nobody well.
+
+    What a listing lacks shows by its total; where it has none, nobody could know.
+    """
     # Where there is one entity alone, its refusal is that of the connection.
     several = [each for each in living if len(each.offers) > 1]
     name = wanted or rng.choice(SICK)
     if name in ("401", "403", "500", "entity hangs") and not several:
         return None
-    if len(living) < 3:
+    if len(living) < 3 or (name == "lacking" and not has_total):
         return None
     connection = rng.choice(several if name not in ("hang", "429", "html") and several else living)
     entity = sorted(connection.offers)[0]
