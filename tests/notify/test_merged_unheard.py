@@ -46,19 +46,12 @@ async def _is_told_once(desk: Desk) -> None:
     }
 
 
-async def test_decided_and_not_yet_sent(desk: Desk) -> None:
-    """The consumer stops between the decision and the post."""
-    for n in range(5):
-        await desk.open(customer=f"Acme {n}")
-    await evaluate_alerts(desk.store, desk.configuration, now=desk.now())
-    await _become_one(desk)
-    await desk.deliver()
-    await _is_told_once(desk)
-
-
-async def test_decided_to_share_a_message(desk: Desk) -> None:
-    """Over the hour's limit several were to share one message."""
-    with_policy(desk, cap_per_hour=2)
+@pytest.mark.parametrize("shares_a_message", [False, True])
+async def test_decided_and_not_yet_sent(desk: Desk, shares_a_message: bool) -> None:
+    """The consumer stops between the decision and the post; over the hour's limit several were to
+    share one message."""
+    if shares_a_message:
+        with_policy(desk, cap_per_hour=2)
     for n in range(5):
         await desk.open(customer=f"Acme {n}")
     await evaluate_alerts(desk.store, desk.configuration, now=desk.now())
