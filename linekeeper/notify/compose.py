@@ -5,7 +5,7 @@ lines are packed whole into sections; so no message can be too long, whatever a 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -52,6 +52,8 @@ class Rendered:
 
     text: str
     blocks: Sequence[dict[str, Any]] = field(default=())
+    least: str = "Slack refuses the text of this message."
+    """What is said where Slack refuses `text` for what it says."""
 
 
 def incident(view: IncidentView, *, now: datetime, links: Links = _NO_LINKS) -> Rendered:
@@ -69,7 +71,8 @@ def incident(view: IncidentView, *, now: datetime, links: Links = _NO_LINKS) -> 
     if links.buttons and view.resolved_at is None:
         blocks.append(buttons(view))
     since = _since(view, pen, now)
-    return rendered(f"{sign} {pen.text(view.title)}{headline}\n{since}", blocks)
+    whole = rendered(f"{sign} {pen.text(view.title)}{headline}\n{since}", blocks)
+    return replace(whole, least=f"{sign} {whole.least} The fleet page has it.")
 
 
 def plain(view: IncidentView, *, now: datetime, links: Links = _NO_LINKS) -> str:

@@ -36,6 +36,15 @@ class SlackTrouble(Exception):
         """Slack is busy, broken or out of reach, rather than refusing."""
         return self.code in _PASSING or self.code == ""
 
+    @property
+    def is_about_text(self) -> bool:
+        """Slack refuses what the message says: another text may get through."""
+        return self.reach == "message" and self.code not in UNEDITABLE | NO_REPLIES
+
+    def of_channel(self) -> "SlackTrouble":
+        """The same, where no text gets through."""
+        return SlackTrouble(str(self), code=self.code, reach="channel", wait=self.wait)
+
 
 @dataclass(frozen=True, slots=True)
 class _Meaning:
@@ -105,20 +114,6 @@ NO_REPLIES = frozenset(
     }
 )
 """The message, or its channel, takes no replies."""
-BAD_BLOCKS = frozenset(
-    {
-        "invalid_blocks",
-        "invalid_blocks_format",
-        "block_mismatch",
-        "msg_blocks_too_long",
-        "msg_too_long",
-        "invalid_metadata_format",
-        "invalid_metadata_schema",
-        "metadata_too_large",
-        "metadata_must_be_sent_from_app",
-    }
-)
-"""The text alone may still get through."""
 
 
 def refused(code: str, *, needed: str = "", detail: str = "") -> SlackTrouble:

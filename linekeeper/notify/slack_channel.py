@@ -4,7 +4,7 @@ import asyncio
 import ipaddress
 import json
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,7 +21,6 @@ from linekeeper.clock import monotonic
 from linekeeper.config import SlackConfig
 from linekeeper.notify.compose import Rendered
 from linekeeper.notify.refusals import (
-    BAD_BLOCKS,
     UNANSWERED_WAIT,
     SlackTrouble,
     busy,
@@ -83,7 +82,8 @@ class SlackChannel:
     ) -> Posted:
         """Post; `key` goes along as metadata, so that `find` can tell whether it was.
 
-        A reply with `broadcast` is shown in the channel too.
+        A reply with `broadcast` is shown in the channel too. A message of its own that Slack refuses
+        for what it says is posted with less; where nothing gets through it is the channel's trouble.
         """
         await self._pacer.turn(self._paced_as)
         fields: dict[str, Any] = {
@@ -96,14 +96,15 @@ class SlackChannel:
             "parse": "none",
         }
         metadata = {"event_type": EVENT_TYPE, "event_payload": {"key": key}}
+        forms = [fields | {"blocks": rendered.blocks, "metadata": metadata}, fields]
+        if thread_ts is None:
+            forms.append(fields | {"text": rendered.least})
         try:
-            answer = await self._call(
-                "chat.postMessage", json=fields | {"blocks": rendered.blocks, "metadata": metadata}
-            )
+            answer = await self._in_some_form("chat.postMessage", forms)
         except SlackTrouble as trouble:
-            if trouble.code not in BAD_BLOCKS:
-                raise
-            answer = await self._call("chat.postMessage", json=fields)
+            if thread_ts is None and trouble.is_about_text:
+                raise trouble.of_channel() from None
+            raise
         return Posted(str(answer["ts"]), str(answer.get("channel") or self.name))
 
     async def edit(self, posted: Posted, rendered: Rendered) -> None:
@@ -115,12 +116,10 @@ class SlackChannel:
             "text": rendered.text,
             "parse": "none",
         }
-        try:
-            await self._call("chat.update", json=fields | {"blocks": rendered.blocks})
-        except SlackTrouble as trouble:
-            if trouble.code not in BAD_BLOCKS:
-                raise
-            await self._call("chat.update", json=fields | {"blocks": []})
+        texts = [rendered.text, rendered.least]
+        forms = [fields | {"blocks": rendered.blocks}]
+        forms += [fields | {"blocks": [], "text": text} for text in texts]
+        await self._in_some_form("chat.update", forms)
 
     async def find(
         self, key: str, *, place: str | None, since: datetime, thread_ts: str | None = None
@@ -171,6 +170,18 @@ class SlackChannel:
             if not cursor:
                 return
             params = params | {"cursor": cursor}
+
+    async def _in_some_form(
+        self, method: str, forms: Sequence[Mapping[str, Any]]
+    ) -> Mapping[str, Any]:
+        """The answer to the first of `forms` whose contents Slack does not refuse."""
+        for form in forms[:-1]:
+            try:
+                return await self._call(method, json=form)
+            except SlackTrouble as trouble:
+                if not trouble.is_about_text:
+                    raise
+        return await self._call(method, json=forms[-1])
 
     async def _call(self, method: str, **arguments: Any) -> Mapping[str, Any]:
         return await _call(self._client, method, **arguments)

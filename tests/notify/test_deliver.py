@@ -357,6 +357,22 @@ async def test_where_slack_refuses_the_blocks_the_text_gets_through(
     assert message["blocks"] == []
 
 
+async def test_where_slack_refuses_the_text_a_message_says_that_there_is_one(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    incident_id = await desk.open()
+    refusals = iter(["unheard_of_until_now"] * 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(desk.slack, "goes_wrong", lambda *_: next(refusals, ""))
+        assert (await desk.deliver(limit=1)).sent == 1
+    [message] = desk.messages()
+    assert message["text"].startswith(":red_circle: Slack refuses the text")
+    await desk.change(incident_id, "changed")
+    await desk.deliver()
+    [message] = desk.messages()
+    assert "Acme · SAP ECC" in message["text"]
+
+
 async def test_without_slack_the_truth_stays_visible(desk: Desk) -> None:
     await desk.open()
     desk.configuration = Configuration()

@@ -147,7 +147,8 @@ async def test_what_somebody_has_taken_is_not_escalated(desk: Desk, pager: Pager
 
 
 @pytest.mark.parametrize(
-    "refusal", ["is_archived", "not_in_channel", "token_revoked", "missing_scope"]
+    "refusal",
+    ["is_archived", "not_in_channel", "token_revoked", "missing_scope", "unheard_of_until_now"],
 )
 async def test_where_slack_refuses_others_are_told_once_and_slack_when_it_is_mended(
     desk: Desk, pager: Pager, refusal: str
