@@ -161,9 +161,11 @@ async def _reported(
 ) -> dict[str, str | None]:
     """What runs were red for, of those who were in this incident before: that is no news.
 
-    Neither is what comes with the incidents merged into it. One that begins again is news.
+    Neither is what comes with the incidents merged into it. One that begins again is news, unless
+    it is of a kind that comes and goes: a system that flaps would turn each sweep red.
     """
-    before = [*wanted.merged, *([] if wanted.reopen else [wanted.id])]
+    is_news = wanted.reopen and wanted.kind not in words.FLAPPING
+    before = [*wanted.merged, *([] if is_news else [wanted.id])]
     which = {"incidents": before, "members": list(members[:10_000])}
     return {row[0]: row[1] for row in await session.execute(_REPORTED, which)}
 

@@ -206,6 +206,8 @@ _LOSSES = frozenset(
     }
 )
 _MINOR = frozenset({"degraded", "unknown", "webhooks_unconfigured"})
+FLAPPING = frozenset({"unreachable", "degraded"})
+"""What comes and goes by itself, and for which nobody has to do anything each time."""
 
 
 def headline(kind: str) -> str:

@@ -82,8 +82,9 @@ class SlackChannel:
     ) -> Posted:
         """Post; `key` goes along as metadata, so that `find` can tell whether it was.
 
-        A reply with `broadcast` is shown in the channel too. A message of its own that Slack refuses
-        for what it says is posted with less; where nothing gets through it is the channel's trouble.
+        A reply with `broadcast` is shown in the channel too. A message of its own that Slack
+        refuses for what it says is posted with less; if nothing is taken it is the channel's
+        trouble.
         """
         await self._pacer.turn(self._paced_as)
         fields: dict[str, Any] = {

@@ -38,6 +38,21 @@ async def test_trouble_that_begins_again_within_the_hour_is_new(
     assert [incident.round for incident in await incidents(rt)] == [1]
 
 
+async def test_a_system_that_flaps_is_new_once(rt: Runtime, fleet: sandbox.Served) -> None:
+    await sweep(rt)
+    [victim, *_] = await connections(rt)
+    for summary in ("1 new problem", "1 known"):
+        await change(fleet, "go-offline", victim)
+        for _ in range(3):
+            await probe_all(rt)
+        assert (await reported(rt)).summary == summary
+        await change(fleet, "come-online", victim)
+        for _ in range(3):
+            await probe_all(rt)
+        assert (await reported(rt)).summary == "all healthy"
+    assert [incident.round for incident in await incidents(rt)] == [1]
+
+
 async def test_incidents_that_turn_out_to_be_one_are_no_news(
     rt: Runtime, fleet: sandbox.Served
 ) -> None:
