@@ -1,13 +1,18 @@
 """What a record that was read means beside the one in the index. Pure (DESIGN "Poll")."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Literal, TypeVar
 
 Source = Literal["webhook", "poll", "event"]
 """`webhook`: the current state, read because a delivery named it. `poll`: the current state, read
 in a listing. `event`: the state an event carried, which may be old by now."""
+
+
+AHEAD = timedelta(minutes=1)
+"""What was read later than now by more than that was read by a clock that was ahead, or this one is
+behind: which of two readings is the later one can't be said by it."""
 
 
 class Comparison(StrEnum):
@@ -63,16 +68,18 @@ _SAME = Decision(Comparison.same)
 _OLDER = Decision(Comparison.older)
 
 
-def decide(known: Known | None, reading: Found) -> Decision:
+def decide(known: Known | None, reading: Found, *, now: datetime) -> Decision:
     """Newer by source time, then by contents; never over what was read later.
 
     A newer source time always wins. With an equal, missing or earlier one (clocks go back, some
     entities have none) the state asked for after the index's was read is the source's truth; one
     asked for before it lost a race. What an event carried wins by its source time alone.
+    A state that was read later than `now` says nothing of that order: else what a clock that was
+    ahead has read would be held until its time comes.
     """
     if known is None:
         return _INSERTED
-    return _carried(known, reading) if not reading.current else _read(known, reading)
+    return _carried(known, reading) if not reading.current else _read(known, reading, now)
 
 
 def _carried(known: Known, reading: Found) -> Decision:
@@ -81,8 +88,9 @@ def _carried(known: Known, reading: Found) -> Decision:
     return _SAME if known.hash == reading.hash and not known.deleted else _OLDER
 
 
-def _read(known: Known, reading: Found) -> Decision:
-    newer, later = _newer(known.time, reading.time), reading.asked_at > known.seen_at
+def _read(known: Known, reading: Found, now: datetime) -> Decision:
+    newer = _newer(known.time, reading.time)
+    later = reading.asked_at > known.seen_at or known.seen_at > now + AHEAD
     if known.deleted:
         return _INSERTED if newer or later else _OLDER
     if known.hash == reading.hash:

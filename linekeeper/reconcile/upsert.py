@@ -187,7 +187,7 @@ def diff(
     result = ChangeSet()
     for key, reading in read.items():
         held, marked = known.get(key, (None, False))
-        decision = decide(held, reading)
+        decision = decide(held, reading, now=now)
         if decision.verdict is Comparison.same:
             result.same.append(key)
             if reading.current and not _is_recognisable(held, reading):
