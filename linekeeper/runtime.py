@@ -61,12 +61,17 @@ class Runtime:
                 try:
                     yield runtime
                 finally:
-                    await store.owned.finish()  # they still call Makini
-                    for _, client in runtime._clients.values():
-                        await client.aclose()
-                    for budget in (runtime.budget, runtime.login_budget):
-                        with suppress(SQLAlchemyError, OSError):  # figures; nothing depends on them
-                            await budget.flush()
+                    try:
+                        await store.owned.finish()  # they still call Makini
+                    finally:
+                        await runtime._close()
+
+    async def _close(self) -> None:
+        for _, client in self._clients.values():
+            await client.aclose()
+        for budget in (self.budget, self.login_budget):
+            with suppress(SQLAlchemyError, OSError):  # figures; nothing depends on them
+                await budget.flush()
 
     async def app(self, name: str) -> AppConfig:
         """The app called `name`. Raises `UnknownApp`."""

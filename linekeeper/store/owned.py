@@ -33,13 +33,22 @@ class OwnedTasks:
         return result
 
     async def finish(self) -> None:
-        """Wait until every task has ended: what can be taken back is cancelled, the rest is not."""
+        """Wait until every task has ended: what can be taken back is cancelled, the rest is not.
+
+        However often the caller is cancelled meanwhile; that is raised once they have ended.
+        """
+        cancelled: asyncio.CancelledError | None = None
         while self._tasks:
             tasks = list(self._tasks.values())
             for task in tasks:
                 task.cancel()
-            await asyncio.wait(tasks)
-            await asyncio.sleep(0)  # their callbacks run before the next look
+            try:
+                await asyncio.wait(tasks)
+                await asyncio.sleep(0)  # their callbacks run before the next look
+            except asyncio.CancelledError as error:
+                cancelled = error
+        if cancelled is not None:
+            raise cancelled
 
     def _forget(self, task: asyncio.Task[Any]) -> None:
         self._tasks.pop(task.get_name(), None)

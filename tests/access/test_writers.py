@@ -87,9 +87,11 @@ async def test_a_deadline_that_passes_after_makini_rotated_loses_nothing(
         await assert_stored_is_alive(rt.store, identifier, rotating)
 
 
+@pytest.mark.parametrize("times", [1, 3])
 async def test_a_stop_waits_for_the_pair_that_makini_rotated(
-    managed: Settings, rotating: Rotating, store: Store
+    managed: Settings, rotating: Rotating, store: Store, times: int
 ) -> None:
+    """However often it is said: by a deadline, a signal, somebody who is impatient."""
     known = asyncio.Event()
     identifier = ""
 
@@ -103,9 +105,10 @@ async def test_a_stop_waits_for_the_pair_that_makini_rotated(
     running = asyncio.create_task(part())
     await known.wait()
     await rotating.has_rotated()
-    running.cancel()
-    await asyncio.sleep(0.2)
-    assert not running.done()
+    for _ in range(times):
+        running.cancel()
+        await asyncio.sleep(0.2)
+        assert not running.done()
     rotating.may_answer.set()
     with pytest.raises(asyncio.CancelledError):
         await running

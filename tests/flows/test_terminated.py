@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 
+import pytest
 from prefect.client.orchestration import PrefectClient
 
 from linekeeper.settings import Settings
@@ -24,9 +25,11 @@ __all__ = ["managed", "rotating", "rotating_server"]  # fixtures
 RUN = "import asyncio; from flows.refresh_tokens import refresh_tokens as f; asyncio.run(f())"
 
 
+@pytest.mark.parametrize("times", [1, 3])
 async def test_a_run_that_is_terminated_stores_the_pair_that_makini_rotated(
-    running: Running, managed: Settings, rotating: Rotating, store: Store
+    running: Running, managed: Settings, rotating: Rotating, store: Store, times: int
 ) -> None:
+    """However often it is told so."""
     async with with_k1(managed, rotating) as (_, identifier):
         pass
     rotating.may_answer.clear()
@@ -35,8 +38,9 @@ async def test_a_run_that_is_terminated_stores_the_pair_that_makini_rotated(
         env={**os.environ, **environment(managed, running.client)},
     )
     await rotating.has_rotated()
-    process.send_signal(signal.SIGTERM)
-    await asyncio.sleep(0.5)
+    for _ in range(times):
+        process.send_signal(signal.SIGTERM)
+        await asyncio.sleep(0.5)
     rotating.may_answer.set()
     await process.wait()
     pair = await pair_of(store, identifier)

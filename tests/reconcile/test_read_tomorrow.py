@@ -60,9 +60,7 @@ async def read_tomorrow(rt: Runtime, change: Change) -> str:
     return await digest(rt)
 
 
-async def test_a_poll_brings_what_changed_and_has_it_handed_on(
-    rt: Runtime, change: Change
-) -> None:
+async def test_a_poll_brings_what_changed_and_has_it_handed_on(rt: Runtime, change: Change) -> None:
     before = await read_tomorrow(rt, change)
     change("changed")
     await run(rt)
