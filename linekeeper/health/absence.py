@@ -28,8 +28,8 @@ from linekeeper.store.tables import AppState, Connection, Credential, Transition
 MISSING_SHARE = 0.5
 """A list that lacks more than this share of the known connections looks truncated."""
 UNASKABLE = timedelta(days=1)
-"""A connection that nobody asked for so long can't be asked: it has no token that works. One that
-no list had for so long, and whose answers can't be read, is gone as well."""
+"""A connection without a token that nobody asked for so long can't be asked. One that no list had
+for so long, and whose answers can't be read, is gone as well."""
 APART = timedelta(minutes=4)
 """How far apart two lists of sweeps are: a run taken twice reads two in the same minutes."""
 _EVIDENCE = {False: "missing from two complete lists", True: "missing, and accepted as gone"}
@@ -241,14 +241,15 @@ def _stays_away(row: Any, now: datetime) -> bool:
     """Whether it was missing before, and since then was asked in vain and not heard of.
 
     One that can be asked is not gone unasked: a sweep may end between its list and its probes. Nor
-    is one gone whose answer can't be read: its system may be off line, or Makini answers HTML. One
-    that was asked in vain, and in no list, all day long can be.
+    is one gone whose answer can't be read: its system may be off line, or Makini answers HTML or
+    that its call limit is reached. One that is in no list all day long is.
     """
     missing_since: datetime | None = row.missing_since
     if missing_since is None or _is_too_soon(row, now) or _was_heard_of(row, missing_since):
         return False
     judged = without_future(load(row.judged), now)
-    if judged.asked_at is None or now - judged.asked_at > UNASKABLE:
+    asked_lately = judged.asked_at is not None and now - judged.asked_at <= UNASKABLE
+    if row.pair_at is None and not asked_lately:
         return True
     if judged.replied_at is not None and judged.replied_at > missing_since:
         return True

@@ -419,6 +419,32 @@ async def test_what_gives_no_readable_answer_is_not_gone_however_many_lists_lack
     assert (await connections(rt))[0].setup == "disconnected"
 
 
+@pytest.mark.parametrize("asked_days_ago", [None, 2])
+async def test_what_may_not_be_asked_for_its_call_limit_is_not_gone_by_two_lists(
+    rt: Runtime, fleet: sandbox.Served, asked_days_ago: int | None
+) -> None:
+    """Whether it never could be or not for days: a token is held that nobody refused."""
+    await control(fleet, "settings", status="429-bare")
+    await sweep(rt)
+    [hidden, *_] = await connections(rt)
+    if asked_days_ago is not None:
+        async with rt.store.write() as session:
+            connection = await session.get_one(Connection, hidden.id)
+            asked_at = utcnow() - timedelta(days=asked_days_ago)
+            connection.judged = dump(replace(load(connection.judged), asked_at=asked_at))
+    back = unlist(fleet, hidden)
+    for _ in range(3):
+        await sweep(rt)
+        await minutes_pass(rt)
+    assert (await connections(rt))[0].setup == "live"
+    await control(fleet, "settings", status="")
+    fleet.world.tokens.kill(back[hidden.makini_key])  # and now a call of it is refused
+    await control(fleet, "settings", mint_shape="refused")
+    await sweep(rt)
+    await sweep(rt)
+    assert (await connections(rt))[0].setup == "disconnected"
+
+
 async def test_what_no_list_had_and_nobody_could_read_all_day_is_gone(
     rt: Runtime, fleet: sandbox.Served
 ) -> None:

@@ -91,9 +91,8 @@ async def test_a_poll_that_was_asked_before_a_webhook_was_read_does_not_undo_it(
     store: Store, connection: str
 ) -> None:
     await put(store, connection, [asset("1", 5, name="new")], source="webhook", minute=2)
-    stale = await put(
-        store, connection, [asset("1", 0, name="old")], asked_at=NOW + timedelta(minutes=1)
-    )
+    asked_at = NOW + timedelta(minutes=1)
+    stale = await put(store, connection, [asset("1", 0, name="old")], asked_at=asked_at, minute=3)
     assert stale == []
     assert (await index(store))["1"].updated_at == NOW - timedelta(minutes=55)
 
