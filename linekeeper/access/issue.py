@@ -11,7 +11,7 @@ from sqlmodel import col
 
 from linekeeper.clock import monotonic, utcnow
 from linekeeper.health.evidence import Health
-from linekeeper.makini import MakiniError
+from linekeeper.makini import ErrorKind, MakiniError
 from linekeeper.runtime import Runtime
 from linekeeper.store import is_id
 from linekeeper.store.modes import app_of
@@ -22,7 +22,7 @@ from linekeeper.tokens.stored import MINT_MARGIN, Token, load_pair, load_tokens
 RENEWED_WITHIN = timedelta(seconds=60)
 """A renewal that began before was cut off: the next use settles what became of the pair."""
 RENEWAL_SECONDS = 5.0
-"""How long the product waits for the end of a renewal; then it gets what there is."""
+"""How long the product waits for the end of a renewal; then Makini is asked what works."""
 LOOK_SECONDS = 0.1
 
 
@@ -84,9 +84,11 @@ async def issue_access_token(
             await open_incident_of(rt, connection.id),
             "the customer has to log in again",
         )
-    token = await _settled(rt, connection.id)
+    token, is_in_doubt = await _settled(rt, connection.id)
     if token is None or is_ending(token.expires_at, now):
         token = await _fresher(rt, connection, token, now)
+    elif is_in_doubt:
+        token = await _tried(rt, connection, token)
     if token is None:
         async with rt.store.read() as session:
             await load_pair(rt.store, session, connection.id)  # raises where that is why
@@ -100,8 +102,9 @@ async def issue_access_token(
     return given
 
 
-async def _settled(rt: Runtime, connection_id: str) -> Token | None:
-    """The stored token; while it is being renewed, the new one is waited for.
+async def _settled(rt: Runtime, connection_id: str) -> tuple[Token | None, bool]:
+    """The stored token, and whether it is in doubt; while it is being renewed, the new one is
+    waited for.
 
     Makini kills the old pair before its answer is here.
     """
@@ -115,7 +118,7 @@ async def _settled(rt: Runtime, connection_id: str) -> Token | None:
                 )
             )
         if not is_being_renewed(since, utcnow()) or monotonic() >= until:
-            return token
+            return token, since is not None
         await asyncio.sleep(LOOK_SECONDS)
 
 
@@ -165,6 +168,30 @@ async def _fresher(
             return token
         raise
     return renewed or (token if still_good else None)
+
+
+async def _tried(rt: Runtime, connection: Connection, token: Token) -> Token | None:
+    """A token that works, where the stored one is in doubt: Makini is asked with it.
+
+    Raises `MakiniError` where Makini can't be asked, or not for another token.
+    """
+    app = app_of(await rt.app(connection.app), connection)
+    ref = app.ref_of(connection.makini_key, connection.makini_id)
+    caller = Caller(rt, app, connection.id, ref, token)
+    if not caller.may_renew:
+        return token
+    try:
+        async with asyncio.timeout(RENEWAL_SECONDS):
+            await caller.call(lambda held: caller.makini.status(held.access, connection=ref))
+    except TimeoutError:
+        raise MakiniError(
+            ErrorKind.timeout, "another token was not here in time", app=app.name, connection=ref
+        ) from None
+    except MakiniError as error:
+        if error.kind is ErrorKind.unauthorized and error.connection is not None:
+            return None
+        raise
+    return caller.token
 
 
 def is_being_renewed(since: datetime | None, now: datetime) -> bool:

@@ -15,7 +15,7 @@ from sqlalchemy import bindparam, insert, or_, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from linekeeper.access.issue import IssuedToken, is_being_renewed, is_ending, issued
+from linekeeper.access.issue import IssuedToken, is_ending, issued
 from linekeeper.access.keys import KeyHolder, digest_of
 from linekeeper.clock import utcnow
 from linekeeper.health.evidence import Health
@@ -183,10 +183,10 @@ class TokenIssuer:
         return given
 
     def _token(self, connection: Found, now: datetime) -> IssuedToken | None:
-        """Its token, if it can be read, doesn't end soon and isn't being replaced just now."""
+        """Its token, if it can be read, doesn't end soon and isn't in doubt."""
         if connection.sealed is None or is_ending(connection.expires_at, now):
             return None
-        if is_being_renewed(connection.renewing_since, now):
+        if connection.renewing_since is not None:
             return None
         try:
             return IssuedToken(self._store.cipher.decrypt(connection.sealed), connection.expires_at)

@@ -17,7 +17,7 @@ from linekeeper.runtime import Runtime
 from linekeeper.store.modes import app_of
 from linekeeper.store.tables import Connection
 from linekeeper.tokens.renew import renew
-from linekeeper.tokens.stored import Token, load_tokens
+from linekeeper.tokens.stored import Token, load_tokens, note_doubted
 
 T = TypeVar("T")
 
@@ -122,7 +122,11 @@ class Caller:
         refused = error.kind is ErrorKind.unauthorized and error.connection is not None
         if not refused or not await self.is_of_token():
             return None
-        return await self.renewed()
+        try:
+            return await self.renewed()
+        except MakiniError:
+            await self._doubt()
+            raise
 
     async def renewed(self) -> Token | None:
         """Another token in place of the one that was refused; None if nothing of ours gives one.
@@ -147,6 +151,13 @@ class Caller:
     async def is_of_token(self) -> bool:
         """Whether a 401 that came just now is one of the token, which a newer one may fix."""
         return self.may_renew
+
+    async def _doubt(self) -> None:
+        """The product gets a token that was refused only once Makini has answered with it."""
+        if self.token is None:
+            return
+        async with self._rt.store.write() as session:
+            await note_doubted(self._rt.store, session, self.id, self.token, now=utcnow())
 
     async def _newer(self) -> Token | None:
         renewed = await renew(

@@ -6,7 +6,7 @@ waited for when the process ends.
 """
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -41,6 +41,8 @@ _FINAL = frozenset(
     {ErrorKind.unauthorized, ErrorKind.forbidden, ErrorKind.not_found, ErrorKind.rejected}
 )
 """Refusals that trying again does not mend."""
+_UNDONE = frozenset({ErrorKind.rate_limited, ErrorKind.circuit_open})
+"""A refresh that was not begun: the pair is what it was."""
 
 OFFERED_AGAIN = timedelta(hours=1)
 """After it a refresh token that was refused may have been refused by mistake."""
@@ -195,12 +197,12 @@ class _Renewal:
         if stored is not None and stored.refresh is not None and not _is_dead(stored):
             # Makini kills the pair before its answer is here: whoever finds this process gone
             # has to know that the pair is in doubt (`interrupted`).
-            async with self.store.write() as session:
-                since = stored.in_doubt_since or utcnow()
-                await note_renewing(session, self.connection_id, since)
+            await self._note_renewing(stored.in_doubt_since or utcnow())
             try:
                 return await makini.refresh(stored.refresh, connection=self.makini_ref)
             except MakiniError as error:
+                if error.kind in _UNDONE:
+                    await self._note_renewing(stored.in_doubt_since)
                 if not _is_final(error):
                     raise
         try:
@@ -209,6 +211,10 @@ class _Renewal:
             if not _is_final(error):
                 raise
             return error
+
+    async def _note_renewing(self, since: datetime | None) -> None:
+        async with self.store.write() as session:
+            await note_renewing(session, self.connection_id, since)
 
 
 def _is_dead(pair: StoredPair) -> bool:

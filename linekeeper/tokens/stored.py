@@ -236,6 +236,16 @@ async def note_renewing(session: AsyncSession, connection_id: str, since: dateti
     )
 
 
+async def note_doubted(
+    store: Store, session: AsyncSession, connection_id: str, token: Token, *, now: datetime
+) -> None:
+    """Remember that Makini refused `token` while no other could be had, unless it was replaced."""
+    await _lock(session, connection_id)
+    current = await load_pair(store, session, connection_id)
+    if current is not None and current.token.access == token.access:
+        await note_renewing(session, connection_id, current.in_doubt_since or now)
+
+
 async def own(session: AsyncSession, connection_id: str) -> None:
     """Renew a connection's tokens from now on: its customer logged in here."""
     await session.execute(

@@ -6,10 +6,13 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import update
 
+from linekeeper.access.expiry import renew_ending
 from linekeeper.clock import utcnow
 from linekeeper.makini import TokenPair
 from linekeeper.store.tables import Credential
+from linekeeper.sweep.batch import probe_batch
 from linekeeper.tokens.stored import save_tokens
+from tests.access.test_renew import a_pair, stored, works
 from tests.reconnect.conftest import House, house, open_house
 
 __all__ = ["house", "open_house"]  # fixtures
@@ -50,3 +53,40 @@ async def test_a_renewal_that_does_not_end_holds_up_nobody_for_long(
     await under_renewal(house, seconds=seconds)
     answer = await house.http.get(url, headers=headers, timeout=60)
     assert answer.json()["access_token"] == old
+
+
+@pytest.mark.parametrize("has_pair", [True, False])
+async def test_a_token_that_makini_refuses_is_not_handed_out_while_no_other_can_be_had(
+    house: House, has_pair: bool
+) -> None:
+    [connection, *_] = await house.connections()
+    if has_pair:
+        await a_pair(house, connection)
+    headers = await house.key()
+    path = f"/api/connections/{connection.id}/token"
+    await house.control("settings", token="500")
+    for token in house.fleet.world.tokens.access.values():  # the Admin API's as well
+        token.expires_at = 0
+    app = await house.rt.app("default")
+    await probe_batch(house.rt, app, [connection.id], started=utcnow(), last_try=True)
+    refused = await house.http.get(path, headers=headers, timeout=60)
+    assert refused.status_code == 503
+    assert int(refused.headers["retry-after"]) > 0
+    await house.control("settings", token="")
+    answer = await house.http.get(path, headers=headers, timeout=60)
+    assert answer.status_code == 200
+    assert answer.json()["access_token"] == (await stored(house, connection)).access
+    assert await works(house, await stored(house, connection))
+    assert await house.incidents() == []
+
+
+async def test_a_refresh_that_was_not_begun_leaves_no_doubt(house: House) -> None:
+    [connection, *_] = await house.connections()
+    pair = await a_pair(house, connection)
+    headers = await house.key()
+    await house.control("settings", token="429")
+    await renew_ending(house.rt, now=utcnow())
+    asked = house.fleet.world.calls["GET", "/api/integrations/current"]
+    answer = await house.http.get(f"/api/connections/{connection.id}/token", headers=headers)
+    assert (answer.status_code, answer.json().get("access_token")) == (200, pair.access)
+    assert house.fleet.world.calls["GET", "/api/integrations/current"] == asked

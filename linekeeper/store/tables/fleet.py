@@ -127,8 +127,8 @@ class Credential(SQLModel, table=True):
     refused_at: datetime | None = optional_time()
     """When Makini last refused to renew this pair; None while it never did."""
     renewing_since: datetime | None = optional_time()
-    """Since when a refresh of this pair is under way whose end isn't stored: Makini may have
-    replaced the pair already."""
+    """Since when the pair is in doubt: a refresh is under way whose end isn't stored, so Makini may
+    have replaced the pair already; or its token was refused and no other could be had."""
     ending_notified: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
     """How often the customer was asked to renew this login before its end."""
     updated_at: datetime = time()
