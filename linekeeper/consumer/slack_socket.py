@@ -26,7 +26,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from linekeeper.clock import monotonic, utcnow
 from linekeeper.config import SlackConfig
-from linekeeper.interactions import interact
+from linekeeper.interactions import Reply, interact
 from linekeeper.notify.channels import SOCKET, mark_broken, mark_well
 from linekeeper.notify.home import home, read_own
 from linekeeper.notify.refusals import SlackTrouble
@@ -160,21 +160,22 @@ class _Socket:
         if task is not None:
             self._doing.add(task)
             task.add_done_callback(self._doing.discard)
-        afterwards: Callable[[], Awaitable[None]] | None = None
+        reply = Reply()
         if request.type == "interactive":
             try:
                 async with asyncio.timeout(_ACKNOWLEDGE_SECONDS):
-                    afterwards = await interact(self._rt, request.payload)
+                    reply = await interact(self._rt, request.payload)
             except (SQLAlchemyError, OSError, TimeoutError) as error:
                 log.warning("what was pressed in Slack was not done: %s", describe_error(error))
                 return
         elif request.type == "events_api":
-            afterwards = self._opened_home(request.payload.get("event"))
+            reply = Reply(afterwards=self._opened_home(request.payload.get("event")))
         with suppress(ConnectionError, OSError):  # then Slack sends it again
-            answer = SocketModeResponse(envelope_id=request.envelope_id)
+            body = dict(reply.body) if reply.body is not None else None
+            answer = SocketModeResponse(envelope_id=request.envelope_id, payload=body)
             await client.send_socket_mode_response(answer)
-        if afterwards is not None:
-            await afterwards()
+        if reply.afterwards is not None:
+            await reply.afterwards()
 
     def _opened_home(self, event: Any) -> Callable[[], Awaitable[None]] | None:
         """What there is to do where somebody opened the app's home page."""

@@ -19,7 +19,8 @@ from linekeeper.notify.view import IncidentView
 from linekeeper.text import shown, without_angles
 
 ACKNOWLEDGE, MORE, DIALOG = "linekeeper_acknowledge", "linekeeper_more", "linekeeper_dialog"
-_SNOOZE, _NOTE, _AGAIN = "snooze", "note", "again"
+SNOOZE, NOTE, AGAIN = "snooze", "note", "again"
+"""The fields of the dialog."""
 _SNOOZES = {"1h": "1 hour", "4h": "4 hours", "monday": "Monday"}
 _TITLE_LIMIT = 24
 _LABEL_LIMIT = 150
@@ -62,32 +63,32 @@ def dialog(view: IncidentView) -> dict[str, Any]:
     title = shown(view.title, _LABEL_LIMIT - 10, escape=without_angles)
     blocks = [
         InputBlock(
-            block_id=_SNOOZE,
+            block_id=SNOOZE,
             label="Snooze",
             hint="Reminders and escalation wait; the message goes on being edited.",
             optional=True,
             element=StaticSelectElement(
-                action_id=_SNOOZE,
+                action_id=SNOOZE,
                 placeholder="Not snoozed",
                 options=[Option(text=label, value=value) for value, label in _SNOOZES.items()],
             ),
         ),
         InputBlock(
-            block_id=_NOTE,
+            block_id=NOTE,
             label=f"Note on {title}",
             hint="It goes into the thread and the timeline.",
             optional=True,
-            element=PlainTextInputElement(action_id=_NOTE, multiline=True, max_length=_NOTE_LIMIT),
+            element=PlainTextInputElement(action_id=NOTE, multiline=True, max_length=_NOTE_LIMIT),
         ),
     ]
     if view.kind == "reauthorization_required":
         blocks.append(
             InputBlock(
-                block_id=_AGAIN,
+                block_id=AGAIN,
                 label="Connect link",
                 optional=True,
                 element=CheckboxesElement(
-                    action_id=_AGAIN, options=[Option(text="Send the link again", value=_AGAIN)]
+                    action_id=AGAIN, options=[Option(text="Send the link again", value=AGAIN)]
                 ),
             )
         )
@@ -107,13 +108,13 @@ def submitted(view: Mapping[str, Any]) -> Submitted | None:
     """What was filled in in our dialog; None if it is not ours."""
     if view.get("callback_id") != DIALOG:
         return None
-    chosen = _given(view, _SNOOZE).get("selected_option")
-    ticked = _given(view, _AGAIN).get("selected_options")
+    chosen = _given(view, SNOOZE).get("selected_option")
+    ticked = _given(view, AGAIN).get("selected_options")
     value = chosen.get("value") if isinstance(chosen, dict) else ""
     return Submitted(
         incident_id=str(view.get("private_metadata", "")),
         snooze=_SNOOZES.get(str(value), ""),
-        note=str(_given(view, _NOTE).get("value") or "").strip()[:_NOTE_LIMIT],
+        note=str(_given(view, NOTE).get("value") or "").strip()[:_NOTE_LIMIT],
         is_link_wanted=bool(ticked),
     )
 

@@ -30,8 +30,10 @@ async def act(request: Request) -> Response:
     body = await read_body(request, _MAX_BODY)
     if not any(secret.strip() and _is_signed(secret, body, request) for secret in secrets):
         return JSONResponse({"error": "this was not signed by Slack"}, status_code=401)
-    afterwards = await interact(rt, _payload(body))
-    background = BackgroundTask(afterwards) if afterwards is not None else None
+    reply = await interact(rt, _payload(body))
+    background = BackgroundTask(reply.afterwards) if reply.afterwards is not None else None
+    if reply.body is not None:
+        return JSONResponse(reply.body, background=background)
     return Response(status_code=200, background=background)
 
 

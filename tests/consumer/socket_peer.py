@@ -28,6 +28,10 @@ class SocketPeer:
         self.views: list[dict[str, Any]] = []
         self.homes: dict[str, dict[str, Any]] = {}
         """The home page of each member."""
+        self.told: list[dict[str, Any]] = []
+        """What was said that one member alone sees."""
+        self.answers: dict[str, Any] = {}
+        """What each press was answered with."""
         self.refusal = ""
         self.stale = 0
         """So many of the next addresses are refused when they are used."""
@@ -105,6 +109,7 @@ class SocketPeer:
                     identifier = str(message.json().get("envelope_id"))
                     if self.waiting.pop(identifier, None) is not None:
                         self.acknowledged.append(identifier)
+                        self.answers[identifier] = message.json().get("payload")
                         self.took.append(time.monotonic() - self._sent_at.pop(identifier))
         finally:
             self.connections.remove(connection)
@@ -119,6 +124,10 @@ class SocketPeer:
         self.homes[given["user_id"]] = given["view"]
         return web.json_response({"ok": True, "view": {}})
 
+    async def post_ephemeral(self, request: web.Request) -> web.Response:
+        self.told.append(await request.json())
+        return web.json_response({"ok": True, "message_ts": "1.1"})
+
 
 @asynccontextmanager
 async def socket_peer() -> AsyncIterator[SocketPeer]:
@@ -128,6 +137,7 @@ async def socket_peer() -> AsyncIterator[SocketPeer]:
     app.router.add_post("/api/apps.connections.open", peer.open)
     app.router.add_post("/api/views.open", peer.open_view)
     app.router.add_post("/api/views.publish", peer.publish_view)
+    app.router.add_post("/api/chat.postEphemeral", peer.post_ephemeral)
     app.router.add_get("/link", peer.link)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()

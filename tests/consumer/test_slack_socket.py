@@ -127,6 +127,21 @@ async def test_the_second_button_opens_a_dialog_and_what_is_filled_in_is_done_on
     assert (await incident_of(house)).snoozed_until is not None
 
 
+async def test_what_is_saved_on_an_incident_that_is_over_is_refused_in_the_dialog(
+    house: House, peer: SocketPeer, sockets: list[SlackSockets]
+) -> None:
+    await until(lambda: len(peer.connections) == 2)
+    incident = await incident_of(house)
+    [connection, *_] = await house.connections()
+    await house.restore_login(connection)
+    assert (await incident_of(house)).status == "resolved"
+    pressed = await peer.press(submission(incident, 1, "The vendor is on it.", "4h"))
+    await until(lambda: not peer.waiting)
+    assert peer.answers[pressed]["response_action"] == "errors"
+    assert "is resolved already" in peer.answers[pressed]["errors"]["snooze"]
+    assert await house.rows(Audit, col(Audit.action) == "incident.noted") == []
+
+
 @pytest.mark.timeout(1_200)
 @pytest.mark.parametrize("many", [16, pytest.param(100, marks=pytest.mark.soak)])
 async def test_in_a_storm_of_reconnects_nothing_is_lost_and_nothing_done_twice(

@@ -75,10 +75,17 @@ async def fill_in(
 
 
 async def press(
-    here: House, *actions: dict[str, Any], secret: str = SECRET, age: float = 0, body: bytes = b""
+    here: House,
+    *actions: dict[str, Any],
+    secret: str = SECRET,
+    age: float = 0,
+    body: bytes = b"",
+    by: str = "petra",
+    channel: str = "",
 ) -> httpx.Response:
-    user = {"id": "U0PETRA01", "username": "petra"}
+    user = {"id": f"U0{by.upper()}", "username": by}
     payload = {"type": "block_actions", "user": user, "actions": list(actions)}
+    payload |= {"channel": {"id": channel}} if channel else {}
     body = body or urlencode({"payload": json.dumps(payload)}).encode()
     stamp = str(int(time.time() - age))
     mac = hmac.new(secret.encode(), f"v0:{stamp}:".encode() + body, hashlib.sha256).hexdigest()
@@ -150,6 +157,37 @@ async def test_the_second_button_opens_the_dialog(open_house: Opened) -> None:
         await until(lambda: slack.views)
         [incident] = await here.incidents()
         assert slack.views[0]["private_metadata"] == incident.id
+
+
+async def test_who_acknowledges_second_is_told_who_was_first(open_house: Opened) -> None:
+    async with socket_peer() as slack:
+        here = await open_house(
+            slack_bot_token=SecretStr("xoxb-1"),
+            slack_channel="#line",
+            slack_signing_secret=SecretStr(SECRET),
+            slack_api_url=f"{slack.url}/api/",
+        )
+        [connection, *_] = await here.connections()
+        await here.lose_login(connection)
+        button = chosen((await elements(here))["linekeeper_acknowledge"])
+        for name in ("ann", "ann", "petra"):
+            answer = await press(here, button, by=name, channel="C0LINE")
+            assert answer.status_code == 200
+        await until(lambda: slack.told)
+        [told] = slack.told
+        assert (told["channel"], told["user"]) == ("C0LINE", "U0PETRA")
+        assert "was acknowledged by ann (Slack) before" in told["text"]
+
+
+async def test_a_dialog_saved_when_the_incident_is_over_says_so(house: House) -> None:
+    [connection, *_] = await house.connections()
+    await house.restore_login(connection)
+    for _ in range(2):
+        answer = await fill_in(house, 1, snooze="1 hour", note="Looked at it.")
+        assert "is resolved already" in answer.json()["errors"]["snooze"]
+    assert await house.rows(Audit, col(Audit.action) == "incident.noted") == []
+    assert (await fill_in(house, 1, note="Looked at it.")).content == b""
+    assert len(await house.rows(Audit, col(Audit.action) == "incident.noted")) == 1
 
 
 async def test_a_message_has_two_buttons_and_the_rest_is_links(house: House) -> None:

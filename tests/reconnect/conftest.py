@@ -76,6 +76,10 @@ class House:
         await self.control(f"connections/{connection.makini_key}/change-credentials")
         await self.sweep()
 
+    async def restore_login(self, connection: Connection) -> None:
+        await self.control(f"connections/{connection.makini_key}/restore-credentials")
+        await self.sweep()
+
 
 @pytest.fixture
 async def open_house(

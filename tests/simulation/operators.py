@@ -16,7 +16,7 @@ from linekeeper.config import AppConfig
 from linekeeper.settings import Settings
 from linekeeper.store.configuration import seed
 from tests.simulation.prefect import SimRun
-from tests.simulation.slack import SIGNING_SECRET, Message
+from tests.simulation.slack import CHANNEL, SIGNING_SECRET, Message
 
 if TYPE_CHECKING:
     from tests.simulation.universe import Universe
@@ -112,7 +112,7 @@ class Operators:
             number = self._presses
             press = {
                 "type": "block_actions", "trigger_id": f"trigger-{number}",
-                "user": {"id": "U1", "username": "ann"},
+                "user": {"id": "U1", "username": "ann"}, "channel": {"id": CHANNEL},
                 "actions": [{"action_id": name, "value": incident_id}],
             }  # fmt: skip
             is_taken = await self._post(press)
@@ -154,7 +154,10 @@ class Operators:
         return await self._post(asked)
 
     async def _post(self, payload: dict[str, Any]) -> bool:
-        """What Slack posts, sometimes twice; whether it was answered with 200."""
+        """What Slack posts, sometimes twice; whether it was taken.
+
+        A dialog that is answered with errors stays open, and the person gives it up.
+        """
         universe = self._universe
         body = urlencode({"payload": json.dumps(payload)}).encode()
         stamp = str(int(universe.now().timestamp()))
@@ -167,7 +170,7 @@ class Operators:
         is_taken = False
         for _ in range(2 if self._rng.random() < PRESS_AGAIN else 1):
             answer = await universe.request("POST", "/slack/actions", headers, body)
-            is_taken |= answer is not None and answer.status == 200
+            is_taken |= answer is not None and answer.status == 200 and not answer.body
         return is_taken
 
     # --- settings

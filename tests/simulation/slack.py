@@ -75,6 +75,8 @@ class Slack:
                 return self._update(given)
             case "conversations.history" | "conversations.replies":
                 return self._history(given)
+            case "chat.postEphemeral":
+                return _say({"ok": True, "message_ts": f"{self._now().timestamp():.6f}"})
             case "views.open":
                 self.dialogs[given["trigger_id"]] = given["view"]
                 return _say({"ok": True})
