@@ -13,8 +13,9 @@ from typing import Literal
 from sqlalchemy import case, func, select, update
 from sqlmodel import col
 
+from linekeeper.access.ending import Ended, Ending
 from linekeeper.access.links import State, link_url, read_state
-from linekeeper.access.login import Attempt, Ended, Ending
+from linekeeper.access.login import Attempt
 from linekeeper.access.pending import kept_login
 from linekeeper.access.signing import load_signer
 from linekeeper.runtime import Runtime

@@ -5,15 +5,15 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 from sqlalchemy import or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from linekeeper.access.ending import ASSUMED, Ended, Ending, how_it_ended, why_not
 from linekeeper.access.links import redirect_uri
 from linekeeper.access.listing import listed_for
-from linekeeper.access.match import Match
 from linekeeper.access.owner import SOURCE, Login, place, what
 from linekeeper.access.pending import Pending, forget_pending, keep_pair, load_pending
 from linekeeper.clock import utcnow
@@ -47,44 +47,6 @@ PATIENCE_SECONDS = 20.0
 KEY_MAY_LAG = timedelta(minutes=15)
 """How long Makini's list may take to show the connection that a login made."""
 CUSTOMER = "customer, by connect link"
-
-Ended = Literal[
-    "done",
-    "no_state",
-    "forged",
-    "too_late",
-    "too_often",
-    "used",
-    "ended",
-    "observed",
-    "denied",
-    "other_system",
-    "unproven",
-    "refused",
-    "system_away",
-    "away",
-    "unlisted",
-]
-
-
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """How a callback ended, in facts the page is written from; no secret is in it."""
-
-    how: Ended
-    system: str = ""
-    """What was asked for."""
-    came: str = ""
-    """What was logged in to, where it is something else."""
-    mail: str = ""
-    """The e-mail that `came` was logged in to with, where nothing else is different."""
-    mail_before: str = ""
-    connect_url: str | None = None
-    """The link, where it still works."""
-    was_lost: bool = False
-    """The login replaces one that was lost: what changed meanwhile is fetched."""
-    is_kept: bool = False
-    """The login could not be verified yet; it is kept, and verified without anybody's help."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +184,7 @@ class Attempt:
                 await own(session, owner)
                 seen = replace(understand(status, now), source=SOURCE)
                 await observe(rt.store, session, [(owner, seen)], policy=policy, now=now)
-            how = _ended(match, owner, login)
+            how = how_it_ended(match, owner, login)
             is_open = how in ("away", "unlisted") and kept is not None
             if not is_open:
                 until = kept.received_at if kept is not None else now
@@ -232,8 +194,10 @@ class Attempt:
             if how == "done":
                 assert owner is not None  # whatever isn't another system has one
                 await self._use_up(session, owner, now)
+                if match.is_assumed:
+                    await self._say_assumed(session, owner, now)
             elif not (is_open and kept is not None and kept.is_known):
-                await self._say(session, f"login.{how}", _trouble(how, login, match), now, is_open)
+                await self._say(session, f"login.{how}", why_not(how, login, match), now, is_open)
             await conclude(rt.store, session, policy=policy, now=now)
         if how == "done":
             was_lost = link.incident_id is not None
@@ -256,6 +220,14 @@ class Attempt:
         )
         session.add(self._audit("login.renewed", owner, now))
         await session.flush()
+
+    async def _say_assumed(self, session: AsyncSession, owner: str, now: datetime) -> None:
+        """Into the audit, and to operators: nothing said which connection the login is of."""
+        session.add(self._audit("login.assumed", ASSUMED, now))
+        if self.link.incident_id is not None:
+            text = f"{self.link.system or 'The system'}: {ASSUMED}."
+            change = IncidentChange(self.link.incident_id, "changed", text)
+            await announce(self.rt.store, session, [change], now=now)
 
     async def _refused(
         self, error: Exception, *, taken: bool = False, kept: Pending | None = None
@@ -299,36 +271,6 @@ class Attempt:
             subject=self.link.connection_id or self.link.customer_id or self.link.id,
             detail={"link": self.link.id, "text": text[:300]},
         )
-
-
-def _ended(match: Match, owner: str | None, login: Login) -> Ended:
-    """How an attempt ended whose pair, if we know whose it is, is stored. Pure."""
-    if owner is None and login.away is not None:
-        return "away"
-    if match.kind == "unlisted":
-        return "unlisted"
-    if match.kind == "other":
-        return "other_system"
-    # It may be left from before the login, until Makini's next sync: the next probe decides.
-    return "unproven" if login.status.sync_status == "fail" else "done"
-
-
-def _trouble(how: Ended, login: Login, match: Match) -> str:
-    if how == "other_system" and match.mail_before:
-        mails = f"with {login.status.email or 'no e-mail'} instead of {match.mail_before}"
-        return (
-            f"it was {what(login.status)} {mails}, which may be another one; if it took the "
-            "place of this one, disconnect this one (the next sweep takes the new one in)"
-        )
-    if how == "other_system":
-        return f"it was another system, {what(login.status)}"
-    if how == "unlisted":
-        return (
-            "Makini has given it a new id, and its list does not show yet which connection has it"
-        )
-    if how == "unproven":
-        return "the new login is kept, but Makini still says that the system refuses it"
-    return login.away.brief if login.away is not None else ""
 
 
 async def _asked(ask: Callable[[], Awaitable[T]]) -> T:

@@ -15,6 +15,7 @@ from slugify import slugify
 from linekeeper.customers.naming import customer_name, metadata_digest
 from linekeeper.makini import ConnectionStatus, ListedConnection
 
+Kind = Literal["same", "replaces", "new", "known", "other", "unlisted"]
 _LOGGING_IN = timedelta(minutes=5)
 """Makini may connect so long before the login's answer is here, by a clock of its own."""
 
@@ -56,11 +57,13 @@ class Match:
     Makini's list.
     """
 
-    kind: Literal["same", "replaces", "new", "known", "other", "unlisted"]
+    kind: Kind
     known: Known | None = None
     listed: ListedConnection | None = None
     mail_before: str = ""
     """The e-mail of the connection asked for, where `other` differs in nothing else."""
+    is_assumed: bool = False
+    """It is under an id that is not the one we knew, and the list shows no other connection."""
 
 
 def match(
@@ -85,8 +88,10 @@ def match(
         entry, ours = _recognised(wanted, status, listed, known)
     if wanted is not None:
         if ours is not None and ours.id == wanted.id:
-            is_unsure = may_lag and _is_under_new_id(wanted, status, entry, came_at)
-            return Match("unlisted" if is_unsure else "same", ours, entry)
+            is_unsure = _is_under_new_id(wanted, status, entry, came_at)
+            is_assumed = is_unsure and wanted.makini_id is not None and listed is not None
+            kind: Kind = "unlisted" if is_unsure and may_lag else "same"
+            return Match(kind, ours, entry, is_assumed=is_assumed and kind == "same")
         is_predecessor = ours is not None and ours.replaced_by == wanted.id  # its old id again
         if is_predecessor or (
             listed is not None

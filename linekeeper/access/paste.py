@@ -11,8 +11,9 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from linekeeper.access.ending import Ending
 from linekeeper.access.links import make_link
-from linekeeper.access.login import Attempt, Ending
+from linekeeper.access.login import Attempt
 from linekeeper.customers.find import find_connection
 from linekeeper.makini import ReadOnlyApp, TokenPair
 from linekeeper.makini.models import WrongShape, is_token, parse_tokens

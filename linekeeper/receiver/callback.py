@@ -7,7 +7,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from linekeeper.access.callback import finish
-from linekeeper.access.login import Ended, Ending
+from linekeeper.access.ending import Ended, Ending
 from linekeeper.clock import utcnow
 from linekeeper.receiver.html import page
 from linekeeper.receiver.keys import runtime_of

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from linekeeper.access.login import Ended
+from linekeeper.access.ending import Ended
 from linekeeper.access.paste import Unusable, paste, understood
 from linekeeper.clock import utcnow
 from linekeeper.customers.find import NotFound

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 import pytest
 from sqlmodel import col, select
 
-from linekeeper.access.login import Ending
+from linekeeper.access.ending import Ending
 from linekeeper.access.verify import verify_logins
 from linekeeper.clock import utcnow
 from linekeeper.reconnect.disconnect import disconnect

@@ -10,9 +10,10 @@ from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
 from sqlmodel import col, select
 
+from linekeeper.access.ending import Ending
 from linekeeper.access.expiry import horizon
 from linekeeper.access.links import make_link
-from linekeeper.access.login import Attempt, Ending
+from linekeeper.access.login import Attempt
 from linekeeper.access.paste import Pasted, paste
 from linekeeper.clock import utcnow
 from linekeeper.reconnect.disconnect import disconnect

@@ -5,10 +5,11 @@ from datetime import timedelta
 
 import pytest
 from sqlalchemy import update
+from sqlmodel import col
 
 from linekeeper.access.verify import verify_logins
 from linekeeper.clock import utcnow
-from linekeeper.store.tables import Connection, PendingLogin
+from linekeeper.store.tables import Audit, Connection, ConnectLink, IncidentEntry, PendingLogin
 from sandbox import fleet
 from tests.receiver.test_connect import link_for, through, token_of
 from tests.reconnect.conftest import House, open_house
@@ -176,7 +177,12 @@ async def test_a_new_id_for_which_no_new_key_comes_is_the_connections_own_in_the
     async with house.store.write() as session:
         before = utcnow() - timedelta(minutes=16)
         await session.execute(update(PendingLogin).values(received_at=before))
+        [incident] = await house.incidents()
+        await session.execute(update(ConnectLink).values(incident_id=incident.id))
     await verify_logins(house.rt, now=utcnow() + timedelta(minutes=2))
     taken = await house.connection(connection.id)
     assert (taken.health, taken.makini_id) == ("healthy", successor.id)
+    assert len(await house.rows(Audit, col(Audit.action) == "login.assumed")) == 1
+    said = await house.rows(IncidentEntry, col(IncidentEntry.text).contains("by a new id"))
+    assert "taken for the same connection" in said[-1].text
     assert await house.rows(PendingLogin) == []

@@ -1,0 +1,84 @@
+"""How a login ended, and in which words operators read of it. Pure."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from linekeeper.access.match import Match
+from linekeeper.access.owner import Login, what
+
+Ended = Literal[
+    "done",
+    "no_state",
+    "forged",
+    "too_late",
+    "too_often",
+    "used",
+    "ended",
+    "observed",
+    "denied",
+    "other_system",
+    "unproven",
+    "refused",
+    "system_away",
+    "away",
+    "unlisted",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a callback ended, in facts the page is written from; no secret is in it."""
+
+    how: Ended
+    system: str = ""
+    """What was asked for."""
+    came: str = ""
+    """What was logged in to, where it is something else."""
+    mail: str = ""
+    """The e-mail that `came` was logged in to with, where nothing else is different."""
+    mail_before: str = ""
+    connect_url: str | None = None
+    """The link, where it still works."""
+    was_lost: bool = False
+    """The login replaces one that was lost: what changed meanwhile is fetched."""
+    is_kept: bool = False
+    """The login could not be verified yet; it is kept, and verified without anybody's help."""
+
+
+ASSUMED = (
+    "Makini calls the connection by a new id since this login, and its list shows no new "
+    "connection. It was taken for the same connection. If its records come under new keys, "
+    "deletions are held: decide about them with deletions"
+)
+"""What is said where nothing tells which connection a login is of."""
+
+
+def how_it_ended(match: Match, owner: str | None, login: Login) -> Ended:
+    """How an attempt ended whose pair, if we know whose it is, is stored. Pure."""
+    if owner is None and login.away is not None:
+        return "away"
+    if match.kind == "unlisted":
+        return "unlisted"
+    if match.kind == "other":
+        return "other_system"
+    # It may be left from before the login, until Makini's next sync: the next probe decides.
+    return "unproven" if login.status.sync_status == "fail" else "done"
+
+
+def why_not(how: Ended, login: Login, match: Match) -> str:
+    """Why an attempt did not end well; empty where it did. Pure."""
+    if how == "other_system" and match.mail_before:
+        mails = f"with {login.status.email or 'no e-mail'} instead of {match.mail_before}"
+        return (
+            f"it was {what(login.status)} {mails}, which may be another one; if it took the "
+            "place of this one, disconnect this one (the next sweep takes the new one in)"
+        )
+    if how == "other_system":
+        return f"it was another system, {what(login.status)}"
+    if how == "unlisted":
+        return (
+            "Makini has given it a new id, and its list does not show yet which connection has it"
+        )
+    if how == "unproven":
+        return "the new login is kept, but Makini still says that the system refuses it"
+    return login.away.brief if login.away is not None else ""
