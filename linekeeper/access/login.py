@@ -173,10 +173,13 @@ class Attempt:
 
     async def _settle(self, login: Login, kept: Pending | None) -> Ending:
         """Store the pair where it belongs, and what follows from it, in one transaction."""
-        rt, link = self.rt, self.link
+        rt = self.rt
         policy = (await rt.configuration()).policy
         status, now = login.status, utcnow()
         async with rt.store.write() as session:
+            # What it asks for may have got a successor since the customer followed it.
+            link = await session.get_one(ConnectLink, self.link.id)
+            asked = link.connection_id
             match, owner = await place(rt.store, session, link, login)
             if owner is not None:
                 # Also where it isn't what was asked for: the login killed this one's old pair.
@@ -189,8 +192,8 @@ class Attempt:
             if not is_open:
                 until = kept.received_at if kept is not None else now
                 await forget_pending(session, link.id, owner, until=until)
-            if match.kind == "replaces" and link.connection_id is not None:
-                await destroy_tokens(session, link.connection_id)
+            if match.kind == "replaces" and asked is not None:
+                await destroy_tokens(session, asked)
             if how == "done":
                 assert owner is not None  # whatever isn't another system has one
                 await self._use_up(session, owner, now)
@@ -200,11 +203,11 @@ class Attempt:
                 await self._say(session, f"login.{how}", why_not(how, login, match), now, is_open)
             await conclude(rt.store, session, policy=policy, now=now)
         if how == "done":
-            was_lost = link.incident_id is not None
-            return Ending(how, link.system or status.provider, was_lost=was_lost)
+            was_lost = self.link.incident_id is not None
+            return Ending(how, self.link.system or status.provider, was_lost=was_lost)
         return Ending(
             how,
-            link.system,
+            self.link.system,
             came=what(status),
             mail=status.email if match.mail_before else "",
             mail_before=match.mail_before,

@@ -20,6 +20,7 @@ from linekeeper.store.modes import apply_rules, hand_over_rule
 from linekeeper.store.tables import (
     Connection,
     ConnectionSetting,
+    ConnectLink,
     Drift,
     Incident,
     IncidentConnection,
@@ -50,9 +51,9 @@ async def succeed(
 ) -> None:
     """`after_id` takes the place of `before_id`, which ends; its history says what it became.
 
-    Customer, tags, settings, mode, silences, open incidents, webhook figures and the work of
-    getting the login back go over; the records once the successor has been listed. Repeating it
-    changes nothing.
+    Customer, tags, settings, mode, silences, open incidents, webhook figures, links that still work
+    and the work of getting the login back go over; the records once the successor has been listed.
+    Repeating it changes nothing.
     """
     before = await session.get_one(Connection, before_id, with_for_update=True)
     after = await session.get_one(Connection, after_id, with_for_update=True)
@@ -100,6 +101,7 @@ async def succeed(
     await _hand_over_settings(session, before_id, after_id)
     await _hand_over_silences(session, before_id, after_id)
     await _hand_over_incidents(session, before_id, after_id)
+    await _hand_over_links(session, before_id, after_id)
     await _hand_over_figures(session, before_id, after_id)
     await _expect_records(store, session, before_id, after_id, now)
 
@@ -246,6 +248,16 @@ async def _hand_over_incidents(session: AsyncSession, before: str, after: str) -
             reconnect.windows = _renamed(reconnect.windows, before, after)
             reconnect.counts = _renamed(reconnect.counts, before, after)
     await session.flush()
+
+
+async def _hand_over_links(session: AsyncSession, before: str, after: str) -> None:
+    """Whoever follows a link that was made for the one before logs in to the successor."""
+    await session.execute(
+        update(ConnectLink)
+        .where(col(ConnectLink.connection_id) == before, col(ConnectLink.used_at).is_(None))
+        .values(connection_id=after)
+        .execution_options(synchronize_session=False)
+    )
 
 
 def _renamed(held: dict[str, object], before: str, after: str) -> dict[str, object]:

@@ -151,6 +151,10 @@ class Judged:
     replied_at: datetime | None = None
     """When something readable last came of that: well or refused, but no time-out, 5xx or HTML."""
 
+    denied_at: datetime | None = None
+    """When Makini, asked for a new token, last said that it doesn't know it; None once it answered
+    since."""
+
     @property
     def suspect(self) -> bool:
         """Whether the next sweep should look again, whatever its health."""
@@ -187,12 +191,6 @@ LAG_AFTER_LOGIN = timedelta(hours=1)
 """So long after a login a `fail` may be of a synchronization that had begun before it, whatever
 its date says, and is if it has none: a read settles it."""
 _GOOD = (Outcome.answered, Outcome.sync_failing)
-_WORDS = {
-    "webhook": "Makini's event said that the login is lost",
-    "read": "a read was refused",
-    "reconcile": "a read was refused",
-    "reconnect": "a read was refused",
-}
 
 
 def is_late(observation: Observation, judged: Judged) -> bool:
@@ -255,6 +253,8 @@ def _grain(at: datetime) -> int:
 
 def contradicts(judged: Judged, observation: Observation, policy: HealthPolicy) -> bool:
     """Whether a cached word says the opposite of something dated that we know of the login."""
+    if observation.source == "reconnect":
+        return _is_before_login(judged, observation)
     if observation.source not in CACHED:
         return False
     if observation.outcome is Outcome.login_lost:
@@ -262,6 +262,15 @@ def contradicts(judged: Judged, observation: Observation, policy: HealthPolicy) 
     if observation.outcome in _GOOD or _is_listed_active(observation):
         return _is_claimed_lost(judged, observation, policy)
     return False
+
+
+def _is_before_login(judged: Judged, observation: Observation) -> bool:
+    """Whether the status that a new login is asked for says `fail` of what is held to work.
+
+    It had said so before the customer logged in; the next sweep settles it with a read.
+    """
+    lost = judged.own in (Health.reauthorization_required, Health.unknown)
+    return observation.sync_status == "fail" and not lost
 
 
 def _is_leftover(judged: Judged, observation: Observation) -> bool:
@@ -323,28 +332,3 @@ def wants_read(judged: Judged, observation: Observation, policy: HealthPolicy) -
     if judged.own is Health.reauthorization_required and observation.outcome in _GOOD:
         return True
     return judged.refusals > 0 and observation.outcome in _GOOD
-
-
-def dispute(judged: Judged, observation: Observation) -> str:
-    """Why the health is unknown though Makini says something, for people."""
-    if observation.outcome is Outcome.login_lost:
-        back = f" of {judged.restored_at:%H:%M} UTC" if judged.restored_at else ""
-        word = f"Makini's status still says fail, perhaps from before the login{back}"
-    else:
-        word = _claim(judged)
-        cached = (
-            "its list says active"
-            if observation.outcome is Outcome.listed
-            else f"its status says {observation.sync_status or 'well'}"
-        )
-        word += f", but {cached}" if observation.source in CACHED else ""
-    return f"The evidence contradicts itself: {word}. No record may be read to settle it."
-
-
-def _claim(judged: Judged) -> str:
-    if judged.lost_by:
-        said = _WORDS.get(judged.lost_by, f"{judged.lost_by} said that the login is lost")
-        return f"{said} at {judged.lost_at:%Y-%m-%d %H:%M} UTC" if judged.lost_at else said
-    calls = "1 call" if judged.refusals == 1 else f"{judged.refusals} calls"
-    last = f", the last at {judged.refused_at:%H:%M} UTC" if judged.refused_at else ""
-    return f"Makini refused {calls} of the product{last}"

@@ -12,13 +12,13 @@ from sqlmodel import col
 from linekeeper.clock import uniform
 from linekeeper.config import HealthPolicy
 from linekeeper.customers.naming import label
+from linekeeper.health.dispute import dispute
 from linekeeper.health.evidence import (
     CALLS,
     Health,
     Judged,
     Observation,
     Outcome,
-    dispute,
     dump,
     is_readable,
     load,

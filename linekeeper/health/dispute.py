@@ -1,0 +1,35 @@
+"""Why a health is unknown though Makini says something, for people. Pure."""
+
+from linekeeper.health.evidence import CACHED, Judged, Observation, Outcome
+
+_WORDS = {
+    "webhook": "Makini's event said that the login is lost",
+    "read": "a read was refused",
+    "reconcile": "a read was refused",
+    "reconnect": "a read was refused",
+}
+
+
+def dispute(judged: Judged, observation: Observation) -> str:
+    """Why the health is unknown though Makini says something, for people."""
+    if observation.outcome is Outcome.login_lost:
+        back = f" of {judged.restored_at:%H:%M} UTC" if judged.restored_at else ""
+        word = f"Makini's status still says fail, perhaps from before the login{back}"
+    else:
+        word = _claim(judged)
+        cached = (
+            "its list says active"
+            if observation.outcome is Outcome.listed
+            else f"its status says {observation.sync_status or 'well'}"
+        )
+        word += f", but {cached}" if observation.source in CACHED else ""
+    return f"The evidence contradicts itself: {word}. No record may be read to settle it."
+
+
+def _claim(judged: Judged) -> str:
+    if judged.lost_by:
+        said = _WORDS.get(judged.lost_by, f"{judged.lost_by} said that the login is lost")
+        return f"{said} at {judged.lost_at:%Y-%m-%d %H:%M} UTC" if judged.lost_at else said
+    calls = "1 call" if judged.refusals == 1 else f"{judged.refusals} calls"
+    last = f", the last at {judged.refused_at:%H:%M} UTC" if judged.refused_at else ""
+    return f"Makini refused {calls} of the product{last}"
