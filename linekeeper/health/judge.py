@@ -221,10 +221,7 @@ def _answered(previous: Judged, observation: Observation, policy: HealthPolicy) 
     if observation.latency is not None:
         latencies = (*latencies, observation.latency)[-policy.slow_samples :]
     slow = len(latencies) == policy.slow_samples and median(latencies) > policy.slow_seconds
-    synced = observation.sync_updated_at
-    stale = synced is not None and observation.at - synced > timedelta(
-        hours=policy.stale_sync_hours
-    )
+    stale = _is_stale(observation, policy)
     failing = observation.outcome is Outcome.sync_failing
     own = Health.degraded if slow or stale or failing else Health.healthy
     causes = {"sync_failing": failing, "sync_stale": stale, "slow": slow}
@@ -234,6 +231,15 @@ def _answered(previous: Judged, observation: Observation, policy: HealthPolicy) 
         # What is stronger than a cached word answers for the product's refused calls as well.
         state = replace(state, refusals=0, refused_at=None)
     return _agreed(state)
+
+
+def _is_stale(observation: Observation, policy: HealthPolicy) -> bool:
+    """Whether the last synchronization is too long ago, whenever it was on the day it is dated."""
+    synced = observation.sync_updated_at
+    if synced is None:
+        return False
+    latest = synced + (_unit(synced) or timedelta())
+    return observation.at - latest > timedelta(hours=policy.stale_sync_hours)
 
 
 def _concluded(
@@ -267,8 +273,11 @@ def _concluded(
             falls = state.falls or falls
         else:
             falls = ()
+    is_answer = observation.sync_status is not None or observation.source == "read"
+    denied_at = at if observation.unknown_there else None if is_answer else state.denied_at
     return replace(
         state,
+        denied_at=denied_at,
         health=health,
         degraded_by=state.degraded_by if health is Health.degraded else "",
         observed_at=at if dated else previous.observed_at,
@@ -307,7 +316,7 @@ _SAID_AT = (
     "lost_at", "stated_at", "restored_at", "refused_at", "read_at", "tried_at", "asked_at",
     "failing_since",
 )  # fmt: skip
-_UNSAID = ("observed_at", "trouble_at", "replied_at")
+_UNSAID = ("observed_at", "trouble_at", "replied_at", "denied_at")
 """What is not known any more: whether it was before or after something else decides too much."""
 
 

@@ -140,7 +140,7 @@ def test_slow_is_the_median_of_five_probes() -> None:
 
 
 def test_a_sync_older_than_a_day_is_degraded() -> None:
-    fresh, old = T0 - timedelta(hours=23), T0 - timedelta(hours=25)
+    fresh, old = T0 - timedelta(hours=23), T0 - timedelta(hours=26)
     assert after(seen(Outcome.answered, 0, sync_updated_at=fresh)).health is Health.healthy
     state = after(seen(Outcome.answered, 0, sync_updated_at=old))
     assert (state.health, state.degraded_by) == (Health.degraded, "sync_stale")
