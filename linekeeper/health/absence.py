@@ -5,8 +5,9 @@ fewer connections than its own total, looks truncated, and nothing is concluded 
 person accepts it. A connection missing from two complete lists, whose own calls were refused
 between them (the sweep asks each whose token it has), has disappeared at Makini. Two lists of the
 same minutes may have the same flaw: they count as two where they are `APART`, or where Makini
-refuses to renew the token. Linekeeper did not order that, so `disappeared_at` makes it an incident
-(`linekeeper.incidents.conclude`).
+refuses to renew the token. One of which Makini says that it doesn't know it, while it mints tokens
+for others, is no sign of a truncated list. Linekeeper did not order that, so `disappeared_at` makes
+it an incident (`linekeeper.incidents.conclude`).
 """
 
 from collections.abc import Container, Sequence
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import insert, or_, select, update
+from sqlalchemy import func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -41,7 +42,7 @@ class Absence:
     """What a list lacks."""
 
     known: int
-    """Connections known and not disconnected."""
+    """Connections known and not disconnected, without those that Makini denies."""
     missing: int
     """Those of them that the list lacks."""
     listed: int
@@ -134,9 +135,10 @@ async def find_missing(
     ).all()
     missing = [row for row in rows if row.makini_key not in listed]
     known = [row for row in rows if row.setup != "disconnected"]
+    denied = await _denied(session, app, missing)
     absence = Absence(
-        known=len(known),
-        missing=sum(row.setup != "disconnected" for row in missing),
+        known=sum(row.id not in denied for row in known),
+        missing=sum(row.setup != "disconnected" and row.id not in denied for row in missing),
         listed=count,
         total=total,
         accepted_shortfall=accepted or 0,
@@ -144,6 +146,32 @@ async def find_missing(
     was_missing = [row for row in known if row.missing_since or row.unlisted_since]
     back = [row.id for row in was_missing if row.makini_key in listed]
     return Missing(absence, missing, back)
+
+
+async def _denied(session: AsyncSession, app: str, missing: Sequence[Any]) -> set[str]:
+    """Those of `missing` of which Makini itself said since that it doesn't know them.
+
+    Some accounts mint nothing, whatever is asked: it counts only where a token was minted since.
+    """
+    denied = {
+        row.id: row.unlisted_since
+        for row in missing
+        if row.unlisted_since is not None
+        and (denied_at := load(row.judged).denied_at) is not None
+        and denied_at >= row.unlisted_since
+    }
+    if not denied:
+        return set()
+    minted_at: datetime | None = await session.scalar(
+        select(func.max(col(Credential.updated_at)))
+        .join(Connection, col(Connection.id) == col(Credential.connection_id))
+        .where(col(Connection.app) == app, col(Credential.minted))
+    )
+    return {
+        identifier
+        for identifier, since in denied.items()
+        if minted_at is not None and minted_at >= since
+    }
 
 
 async def conclude_missing(

@@ -153,7 +153,7 @@ class _Try:
                 )
             return understood
         if seen is None:
-            return _by_list_alone(member, at)
+            return replace(_by_list_alone(member, at), unknown_there=caller.is_unknown_there)
         if seen.called and member.is_unnamed:
             self._named[member.id] = seen.called
         status = replace(seen, read_at=member.read_at)
