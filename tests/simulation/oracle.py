@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -124,8 +125,9 @@ class Oracle:
                 for each in self.rows("SELECT * FROM record WHERE connection_id = ?", row["id"])
             }
             where = f"{row['name']} ({connection.key})"
+            waiting = set(self._waiting(row["id"], connection))
             for entity, records in connection.records.items():
-                if self.is_sick(connection.key, entity):
+                if self.is_sick(connection.key, entity) or entity in waiting:
                     continue
                 for key, record in records.items():
                     kept = index.get((entity, key))
@@ -140,6 +142,22 @@ class Oracle:
                             f"index: {where} {entity} {key} is outdated: "
                             f"{held['notes']} for {record.data['notes']}"
                         )
+
+    def _waiting(self, connection_id: str, connection: Connection) -> Iterator[str]:
+        """The entities that wait for a time after they were refused again and again.
+
+        Each waits by itself, as is documented, where the whole connection did not work and Makini's
+        late word said that it does.
+        """
+        for row in self.rows(
+            "SELECT entity, failing_since FROM watermark WHERE connection_id = ? AND retry_at > ?",
+            connection_id, _text(self.universe.now()),
+        ):  # fmt: skip
+            began = datetime.fromisoformat(row["failing_since"])
+            states = [state for at, state in connection.states if at <= began]
+            is_hidden = connection.word(began) == ("Active", "done")
+            if is_hidden and states and states[-1] != "healthy":
+                yield row["entity"]
 
     def _opened(self, kept: str) -> Any:
         """The contents of a record, which are encrypted at rest."""
