@@ -22,6 +22,7 @@ from linekeeper.implementation.scope import MAX_YEARS_AHEAD, Faults, PlanError
 from linekeeper.implementation.standing import Standing, unblocked
 from linekeeper.implementation.template import GO_LIVE
 from linekeeper.outbox.queue import Message
+from linekeeper.preflight.ageing import conclude_ageing_in
 from linekeeper.preflight.evidence import resolve_unused
 from linekeeper.preflight.targets import TargetError, parse_target
 from linekeeper.store import Store
@@ -102,6 +103,7 @@ async def change(store: Store, *wanted: Update, now: datetime) -> Changed:
             rows += await begin_alerts(session, standing, now)
         await session.flush()
         await resolve_unused(store, session, now=now)  # a target may have moved, or be given up
+        await conclude_ageing_in(store, session, now=now)
         moment = f"{now:%Y%m%d%H%M%S%f}"
         rows += [
             news.say(standing, f"change:{moment}", f"{message} ({by})."),

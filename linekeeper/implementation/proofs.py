@@ -12,13 +12,12 @@ from linekeeper.implementation.evaluate import GateState, Proof
 from linekeeper.implementation.facts import ConnectionFacts, Evidence
 from linekeeper.implementation.plan import Gate as PlannedGate
 from linekeeper.implementation.standing import Standing
-from linekeeper.preflight.evidence import MAX_AGE
+from linekeeper.preflight.evidence import MAX_AGE, REACHED
 from linekeeper.store.tables import ImplementationSystem
 from linekeeper.text import health_name
 
 COMPARED = "drift_zero"
 """The check of a gate that is proven by a comparison of the records after its opening."""
-REACHED = "preflight_passed"
 _SYNCED = frozenset({"done", "fulldone"})
 _WELL = frozenset({"healthy", "degraded"})
 _LOST = frozenset({"unreachable", "reauthorization_required", "inactive"})

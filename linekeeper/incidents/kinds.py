@@ -64,6 +64,13 @@ _KINDS = {
         "Ask the customer's IT to renew it, then run preflight, which resolves this incident. It "
         "is announced 30, 14 and 3 days ahead.",
     ),
+    "preflight_missing": Words(
+        "address not checked",
+        "The system is reached at another address than the one that was verified. Nobody watches "
+        "it there.",
+        "Run preflight for it, or import the customer's report; either resolves this incident, and "
+        "the daily check goes on there.",
+    ),
     "preflight_outdated": Words(
         "report outdated",
         "The last verified check that the system can be reached is more than a month old.",

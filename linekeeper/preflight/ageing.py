@@ -1,7 +1,8 @@
-"""Evidence that grows old: reports nobody here can renew, certificates that end.
+"""Evidence that is none any more: old reports, certificates that end, addresses that changed.
 
 A worker of ours renews what it proved each day. What a customer's IT sent, or another worker
-proved, is asked for anew once it is no evidence any more.
+proved, is asked for anew once it is no evidence any more; so is what proves another address than
+the one at which the system is reached now.
 """
 
 from collections.abc import Iterable
@@ -13,26 +14,69 @@ from sqlmodel import col
 
 from linekeeper.incidents.findings import Finding, apply_findings
 from linekeeper.incidents.lifecycle import IncidentChange
-from linekeeper.preflight.evidence import MAX_AGE, Place, places
+from linekeeper.preflight.evidence import MAX_AGE, REACHED, Place, places
 from linekeeper.preflight.verdict import EXPIRY_STEPS
 from linekeeper.store import Store
-from linekeeper.store.tables import PreflightReport
+from linekeeper.store.tables import Gate, PreflightReport
 
 TOPIC = "preflight_evidence"
 
 
 async def conclude_ageing(store: Store, *, now: datetime) -> list[IncidentChange]:
-    """Open the incidents of evidence that is too old and of certificates that end; resolve those
-    of what was renewed."""
+    """Open the incidents of evidence that is too old, of certificates that end and of addresses
+    that nobody checked; resolve those of what was renewed."""
     async with store.write() as session:
-        named = {place.target: place for place in await places(session) if place.target is not None}
-        findings = [
-            finding
-            for report in await _latest_good(session)
-            if (place := named.get(report.target)) is not None
-            for finding in judge_age(place, report, now)
-        ]
-        return await apply_findings(store, session, TOPIC, findings, now=now)
+        return await conclude_ageing_in(store, session, now=now)
+
+
+async def conclude_ageing_in(
+    store: Store, session: AsyncSession, *, now: datetime
+) -> list[IncidentChange]:
+    """The same in the caller's transaction."""
+    known = [place for place in await places(session) if place.target is not None]
+    named = {place.target: place for place in known}
+    findings = [
+        finding
+        for report in await _latest_good(session)
+        if (place := named.get(report.target)) is not None
+        for finding in judge_age(place, report, now)
+    ]
+    findings += [_ask_for(place) for place in await _unchecked(session, known)]
+    return await apply_findings(store, session, TOPIC, findings, now=now)
+
+
+async def _unchecked(session: AsyncSession, known: Iterable[Place]) -> list[Place]:
+    """Those whose step was proven, but never at the address where they are reached now."""
+    proven = await session.scalars(
+        select(col(Gate.implementation_id)).where(
+            col(Gate.check_name) == REACHED, col(Gate.status) == "done"
+        )
+    )
+    passed = await session.scalars(
+        select(col(PreflightReport.target))
+        .where(col(PreflightReport.passed).is_(True), col(PreflightReport.vantage) != "outside")
+        .distinct()
+    )
+    steps, targets = set(proven), set(passed)
+    return [
+        place for place in known if place.implementation_id in steps and place.target not in targets
+    ]
+
+
+def _ask_for(place: Place) -> Finding:
+    return Finding(
+        kind="preflight_missing",
+        cause=f"preflight-missing:{place.system_id}:{place.target}",
+        app=place.app,
+        title=f"{place.label} · {place.target} was never checked",
+        text=f"{place.label} is reached at {place.target} since its step was completed, and no "
+        "preflight found that address in order. Run preflight for it, or ask the customer's IT "
+        "for a report.",
+        scope="connection",
+        members=[place.connection_id] if place.connection_id else [],
+        resolved=f"{place.label} was checked where it is reached, or is reached elsewhere.",
+        detail={"target": place.target},
+    )
 
 
 def judge_age(place: Place, report: PreflightReport, now: datetime) -> Iterable[Finding]:

@@ -30,6 +30,8 @@ from linekeeper.store.tables import (
 
 TOPIC = "preflight"
 KIND = "preflight_failed"
+REACHED = "preflight_passed"
+"""The check of the step that these reports prove."""
 MAX_AGE = timedelta(days=30)
 """How old a report may be and still prove anything."""
 CLOCK_SKEW = timedelta(hours=1)

@@ -84,6 +84,48 @@ async def test_an_imported_report_that_grew_old_asks_for_a_new_one(office: Offic
     assert renewed.what == "resolved"
 
 
+async def test_an_address_that_changed_after_the_step_is_asked_for_until_it_was_checked(
+    office: Office,
+) -> None:
+    started = await office.start(
+        systems=["SAP ECC"], complexity="enterprise", hosting="on-premises", targets=[TARGET]
+    )
+    for gate in ("kickoff", "security-review", "network"):
+        await office.says(started.progress, gate)
+    await keep(office.store, report(office), source="flow", by="preflight", now=office.now)
+    moved = await office.advance(started.progress)
+    assert "preflight" in moved.evaluation.having("done")
+    await office.update(moved, "target", gate="SAP ECC", to="new.acme.example:443")
+    assert await opened(office) == ["Acme · SAP ECC · new.acme.example:443 was never checked"]
+
+    found = Verdict("new.acme.example:443", "inside", "tcp", "finding", "refused")
+    office.later(hours=1)
+    refused = Report("inside", office.now, (found.target,), (found,))
+    await keep(office.store, refused, source="flow", by="preflight", now=office.now)
+    assert await conclude_ageing(office.store, now=office.now) == []
+
+    office.later(hours=1)
+    good = replace(refused, at=office.now, verdicts=(replace(found, status="ok"),))
+    await keep(office.store, good, source="import", by="Ann", now=office.now)
+    [checked] = await conclude_ageing(office.store, now=office.now)
+    assert checked.what == "resolved"
+
+
+async def test_an_address_is_not_asked_for_before_its_step_or_where_that_was_skipped(
+    office: Office,
+) -> None:
+    started = await office.start(
+        systems=["SAP ECC"], complexity="enterprise", hosting="on-premises", targets=[TARGET]
+    )
+    await office.update(started.progress, "target", to="new.acme.example:443")
+    assert await opened(office) == []
+    await office.update(
+        started.progress, "skip", gate="preflight", reason="their policy forbids it"
+    )
+    await office.update(started.progress, "target", to="newer.acme.example:443")
+    assert await conclude_ageing(office.store, now=office.now) == []
+
+
 async def test_a_certificate_warns_30_14_and_3_days_ahead_and_once_each(office: Office) -> None:
     await on_premises(office)
     await keep(office.store, report(office, 31.5), source="import", by="Ann", now=office.now)
