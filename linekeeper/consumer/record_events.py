@@ -76,6 +76,8 @@ class RecordEvents:
         """What is taken from `_held`, its end not yet written."""
         self._failing: set[str] = set()
         """The ordering keys of which an event could not be settled in this step."""
+        self._abandoned: list[tuple[Claimed, list[Event]]] = []
+        """What could not be given back, the database being away, with the claim that holds it."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -89,6 +91,7 @@ class RecordEvents:
         Trouble of the database is raised; what was held is due again then.
         """
         self._failing.clear()
+        await self._give_back()
         try:
             self._hear_answers()
             if self._ready:
@@ -119,7 +122,10 @@ class RecordEvents:
             await asyncio.gather(taking, return_exceptions=True)
 
     async def _abandon(self) -> None:
-        """Give back all that is held."""
+        """Give back all that is held, now or before anything else is done.
+
+        Whatever this claim still holds is not ours any more: what is behind it has to wait.
+        """
         await self._readers.close()
         events = [held.event for queue in self._held.values() for held in queue]
         events += self._settling
@@ -127,12 +133,21 @@ class RecordEvents:
         self._held.clear()
         self._waiting.clear()
         self._ready.clear()
-        if events:
-            try:
-                await nack(self._rt, self._claim, events)
-            except Exception as error:  # if that fails too, the claim runs out by itself
-                if not is_of_database(error):
-                    raise
+        self._abandoned.append((self._claim, events))
+        self._claim = self._claim._replace(token=new_token(self._rt.owner))
+        try:
+            await self._give_back()
+        except Exception as error:  # the next step tries again, or the claim runs out by itself
+            if not is_of_database(error):
+                raise
+
+    async def _give_back(self) -> None:
+        """What was abandoned is due again."""
+        while self._abandoned:
+            claim, events = self._abandoned[-1]
+            if events:
+                await nack(self._rt, claim, events)
+            self._abandoned.pop()
 
     # Claiming
 

@@ -4,9 +4,11 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import select
+from sqlalchemy import select, text
+from sqlalchemy.exc import DBAPIError
 from sqlmodel import col
 from starlette.responses import JSONResponse
 
@@ -61,6 +63,33 @@ async def test_an_event_claimed_while_the_one_before_it_fails_waits_for_it(stage
                 await asyncio.sleep(0.02)
         await seen.forward()
     assert [identity for identity, _ in seen.product.taken] == [first.id, second.id]
+
+
+async def test_what_could_not_be_given_back_is_still_before_what_came_later(stage: Stage) -> None:
+    [connection, *_] = stage.connections
+    [early, late] = await changed(stage, connection, "eam/assets", 2)
+    front = Front(stage.fleet.url)
+    async with fronted(stage, front) as seen:
+        first = await seen.deliver(event_of("eam/assets", [early]), to=connection)
+        async with RecordEvents(seen.rt) as events:
+            while not events._readers.answered:
+                await events.step()
+            await renamed(stage, "webhook_event", "elsewhere")
+            with pytest.raises(DBAPIError):
+                await events.step()
+            await renamed(stage, "elsewhere", "webhook_event")
+            second = await seen.deliver(event_of("eam/assets", [late]), to=connection)
+            async with asyncio.timeout(30):
+                while (await stage.event(second.id)).status == "pending":
+                    await events.step()
+                    await asyncio.sleep(0.02)
+        await seen.forward()
+    assert [identity for identity, _ in seen.product.taken] == [first.id, second.id]
+
+
+async def renamed(stage: Stage, old: str, new: str) -> None:
+    async with stage.rt.store.write() as session:
+        await session.execute(text(f"ALTER TABLE {old} RENAME TO {new}"))
 
 
 async def test_many_events_are_stored_side_by_side_and_handed_on_in_order(stage: Stage) -> None:
