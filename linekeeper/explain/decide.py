@@ -267,7 +267,9 @@ def _not_listed(way: Way) -> Diagnosis | None:
     if absent:
         return verdict(
             Cause.entity_not_offered,
-            f"This system does not offer {', '.join(absent)} (Makini answers 404).",
+            "No listing, delivery or change that is kept contains this key. This system does not "
+            f"offer {', '.join(absent)} (Makini answers 404): a record of that can't be read. If "
+            "it is of another entity, whether the system has it can't be known from here.",
         )
     return None
 
