@@ -305,12 +305,11 @@ _ACTIONS: Mapping[str, Callable[[_Edit], _Done]] = {
 
 
 def _carry_out(edit: _Edit) -> _Done:
-    """Do it; a `PlanError` names the field as the form does."""
+    """Do it; a `PlanError` names its fields as the form does."""
     try:
         return _ACTIONS[edit.wanted.action](edit)
     except PlanError as error:
-        called = edit.wanted.fields.get(error.field, error.field)
-        raise PlanError(called, error.reason) from None
+        raise error.named(edit.wanted.fields) from None
 
 
 def _reason(wanted: Update) -> str:

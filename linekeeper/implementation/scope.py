@@ -1,6 +1,6 @@
 """What is to be implemented: the operator's answers, checked."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Literal, TypeVar, cast, get_args
@@ -20,12 +20,21 @@ V = TypeVar("V")
 
 
 class PlanError(ValueError):
-    """Refused, and nothing was made: `field` is what to change, `reason` why."""
+    """Refused, and nothing was made: `field` is what to change, `reason` why.
 
-    def __init__(self, field: str, reason: str) -> None:
-        super().__init__(f"{field}: {reason}")
+    `others` are further fields, each with why, which `reason` names too.
+    """
+
+    def __init__(self, field: str, reason: str, *others: tuple[str, str]) -> None:
         self.field = field
-        self.reason = reason
+        self.faults = ((field, reason), *others)
+        self.reason = "; ".join([reason, *(f"{name}: {why}" for name, why in others)])
+        super().__init__(f"{field}: {self.reason}")
+
+    def named(self, names: Mapping[str, str]) -> "PlanError":
+        """The same, its fields called as in `names`."""
+        [(field, reason), *others] = [(names.get(name, name), why) for name, why in self.faults]
+        return PlanError(field, reason, *others)
 
 
 class Faults:
@@ -45,10 +54,9 @@ class Faults:
     def end(self) -> None:
         """Raise one `PlanError` that names everything found, if there was anything."""
         if self._found:
-            first = self._found[0]
-            others = dict.fromkeys(map(str, self._found))  # of two changes one may be the same
-            del others[str(first)]
-            raise PlanError(first.field, "; ".join([first.reason, *others]))
+            # Of two changes one may be the same.
+            first, *others = dict.fromkeys(each for fault in self._found for each in fault.faults)
+            raise PlanError(*first, *others)
 
 
 @dataclass(frozen=True, slots=True)
