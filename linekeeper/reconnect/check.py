@@ -14,6 +14,7 @@ from linekeeper.reconnect.ask import advance_case
 from linekeeper.reconnect.case import KIND, Member, load_case
 from linekeeper.runtime import Runtime
 from linekeeper.store.tables import Credential, Transition
+from linekeeper.store.types import id_floor
 from linekeeper.sweep.batch import probe_batch
 
 AT_MOST = 50
@@ -44,7 +45,7 @@ async def check_reported(rt: Runtime, incident_id: str, *, now: datetime) -> fro
     app = (await rt.configuration()).apps.get(case.incident.app)
     if app is None:
         return known
-    fresh = [member for member in case.to_ask(app) if member.link_id is None]
+    fresh = [member for member in case.to_ask(app) if _is_unasked(member)]
     if not 0 < len(fresh) <= AT_MOST:
         return known
     reported = await _only_reported(rt, fresh)
@@ -53,6 +54,11 @@ async def check_reported(rt: Runtime, incident_id: str, *, now: datetime) -> fro
             async with asyncio.timeout(SECONDS):
                 await probe_batch(rt, app, reported, started=now, last_try=True)
     return known
+
+
+def _is_unasked(member: Member) -> bool:
+    """Whether it has no link, or only one that was made for an earlier loss and never used."""
+    return member.link_id is None or member.link_id < id_floor(member.health_since)
 
 
 async def _only_reported(rt: Runtime, members: list[Member]) -> list[str]:

@@ -62,6 +62,27 @@ async def test_nobody_is_mailed_where_the_login_works_after_all(
     assert await house.rows(ConnectLink) == []
 
 
+async def test_nor_where_the_link_of_an_earlier_loss_still_works(
+    open_house: Opened, post: tuple[Post, str]
+) -> None:
+    """The old password worked again, so that nobody used that link."""
+    mailbox, url = post
+    house = await asking(open_house, url)
+    [connection, *_] = await house.connections()
+    await house.lose_login(connection)
+    await work(house)
+    await house.control(f"connections/{connection.makini_key}/restore-credentials")
+    await house.sweep()
+    await work(house)
+    assert (await house.connection(connection.id)).health == "healthy"
+    before = len(mailbox.mails)
+    await said(house, connection.makini_key)
+    assert (await house.connection(connection.id)).health == "reauthorization_required"
+    await work(house)
+    assert (await house.connection(connection.id)).health == "healthy"
+    assert [each["Subject"] for each in mailbox.mails[before:] if "log in" in each["Subject"]] == []
+
+
 @pytest.mark.parametrize("how", ["change-credentials", "500"])
 async def test_the_customer_is_mailed_where_it_is_lost_or_nobody_knows(
     open_house: Opened, post: tuple[Post, str], how: str
