@@ -4,11 +4,15 @@ A month is cut at every moment at which something changes; each piece is one wai
 are rounded to whole minutes so that they sum to the whole.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum, auto
-from itertools import pairwise
+from itertools import accumulate, pairwise
+
+LEAD = timedelta(minutes=15)
+"""How long it takes until those that fell together are all found silent."""
 
 
 class Waiting(StrEnum):
@@ -102,6 +106,31 @@ def whole_minutes(seconds: Mapping[Waiting, float]) -> dict[Waiting, int]:
     for waiting in by_remainder[:missing]:
         minutes[waiting] += 1
     return minutes
+
+
+def spans_as_a_whole(members: Sequence[Span]) -> list[Span]:
+    """The times in which an incident's connections were away together. Pure.
+
+    `members` has when each was in it, once for each time. Together they are away while they are at
+    least half as many as they ever were; who is left then has a reason of its own. They are found
+    silent one by one, so it begins up to `LEAD` earlier.
+    """
+    turns: Counter[datetime] = Counter()
+    for span in members:
+        turns[span.since] += 1
+        turns[span.until] -= 1
+    running = list(accumulate(turns[at] for at in sorted(turns)))
+    most = max(running, default=0)
+    spans: list[Span] = []
+    first = began = None
+    for at, count in zip(sorted(turns), running, strict=True):
+        first = (first or at) if count else None
+        if first is not None and 2 * count >= most:
+            began = began or max(first, at - LEAD)
+        elif began is not None:
+            spans.append(Span(began, at))
+            began = None
+    return spans
 
 
 def total_of(lines: Iterable[Line]) -> dict[Waiting, int]:

@@ -20,13 +20,21 @@ from linekeeper.availability.decide import (
     Turn,
     Waiting,
     line_of,
+    spans_as_a_whole,
     total_of,
 )
 from linekeeper.customers.naming import label
 from linekeeper.markdown import table, text
 from linekeeper.outbox.forward import BEHIND_SECONDS, REFUSED_SECONDS
 from linekeeper.store import Store
-from linekeeper.store.tables import Connection, Customer, Incident, Outage, Transition
+from linekeeper.store.tables import (
+    Connection,
+    Customer,
+    Incident,
+    IncidentConnection,
+    Outage,
+    Transition,
+)
 from linekeeper.store.tables.health import SWEEP_OVERDUE
 
 _PRODUCT = {
@@ -113,16 +121,37 @@ async def read_troubles(session: AsyncSession, month: Span) -> Troubles:
     apps: dict[str, list[Span]] = {}
     products: dict[str, list[Span]] = {}
     unwatched = []
-    for incident in incidents:
+    found = incidents.all()
+    together = await _together(
+        session, [each.id for each in found if each.kind == "unreachable"], month
+    )
+    for incident in found:
         if incident.cause == SWEEP_OVERDUE:
             unwatched.append(Span(incident.since, incident.resolved_at or month.until))
             continue
         kept = products if incident.kind in _PRODUCT else apps
         began = incident.since - _PRODUCT.get(incident.kind, timedelta())
-        span = Span(began, incident.resolved_at or month.until)
-        kept.setdefault(incident.app, []).append(span)
+        whole = [Span(began, incident.resolved_at or month.until)]
+        kept.setdefault(incident.app, []).extend(together.get(incident.id, whole))
     ours = [Span(outage.since, outage.until) for outage in outages]
     return Troubles(ours, apps, products, unwatched)
+
+
+async def _together(
+    session: AsyncSession, ids: Sequence[str], month: Span
+) -> dict[str, list[Span]]:
+    """When the connections of those incidents that have any were away together."""
+    rows = await session.execute(
+        select(
+            col(IncidentConnection.incident_id),
+            col(IncidentConnection.joined_at),
+            col(IncidentConnection.left_at),
+        ).where(col(IncidentConnection.incident_id).in_(ids))
+    )
+    members: dict[str, list[Span]] = {}
+    for incident_id, joined_at, left_at in rows:
+        members.setdefault(incident_id, []).append(Span(joined_at, left_at or month.until))
+    return {incident_id: spans_as_a_whole(spans) for incident_id, spans in members.items()}
 
 
 async def _at_start(session: AsyncSession, since: datetime) -> dict[tuple[str, str], str]:

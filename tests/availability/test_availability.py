@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as some
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from linekeeper.availability.decide import (
     History,
@@ -28,7 +28,14 @@ from linekeeper.availability.service import (
 )
 from linekeeper.notify.view import Links
 from linekeeper.store import Store
-from linekeeper.store.tables import Connection, Customer, Incident, Outage, Transition
+from linekeeper.store.tables import (
+    Connection,
+    Customer,
+    Incident,
+    IncidentConnection,
+    Outage,
+    Transition,
+)
 from linekeeper.store.tables.health import SWEEP_OVERDUE
 from linekeeper.views.digest_page import gather, slack_text
 from linekeeper.views.digest_page import markdown as day_page
@@ -171,6 +178,62 @@ async def test_a_month_is_what_happened_in_it(store: Store) -> None:
     assert "| =Acme |" in markdown(month)
     assert sentence(month).startswith("2026-11: 94.68 % healthy; waited for: Customer's login 1.44")
     assert not (await read_month(store, "2026-09", now=now)).lines
+
+
+@pytest.mark.parametrize(
+    ("others", "own", "makini"),
+    [
+        pytest.param([(100, 101), (102, 103)], [(100, 101), (102, 103)], 2, id="all, twice"),
+        pytest.param([(100, 101)], [(100, 101), (102, 103)], 1, id="all, then one again"),
+        pytest.param([(100, 101)], [(100, 103)], 1, id="all, and one for longer"),
+        pytest.param([(102, 103)], [(100, 103)], 1.25, id="one, then all"),
+    ],
+)
+async def test_makinis_is_the_time_in_which_an_apps_connections_were_away_together(
+    store: Store, others: list[tuple[int, int]], own: list[tuple[int, int]], makini: float
+) -> None:
+    """An incident begins with its first connection, ends with its last, and may be reopened."""
+    now = await planted(store)
+    async with store.write() as session:
+        incident = Incident(
+            kind="unreachable",
+            scope="app",
+            cause="again",
+            app="default",
+            title="t",
+            status="resolved",
+            opened_at=START + 100 * HOUR,
+            reopened_at=None if len(own) == 1 else START + 102 * HOUR,
+            resolved_at=START + 103 * HOUR,
+        )
+        more = [
+            Connection(
+                app="default",
+                makini_key=f"other-{number}",
+                name=f"other {number}",
+                slug=f"other-{number}",
+                created_at=now,
+            )
+            for number in range(3)
+        ]
+        session.add_all([incident, *more])
+        await session.flush()
+        [known] = await session.scalars(select(Connection.id).where(Connection.makini_key == "k"))
+        for connection_id, spans in ((known, own), *((each.id, others) for each in more)):
+            for since, until in spans:
+                member = IncidentConnection(
+                    incident_id=incident.id,
+                    connection_id=connection_id,
+                    topic="health",
+                    kind="unreachable",
+                    joined_at=START + since * HOUR,
+                    left_at=START + until * HOUR,
+                )
+                session.add(member)
+    [line] = (await read_month(store, "2026-11", now=now)).lines
+    hours = {waiting: minutes / 60 for waiting, minutes in line.minutes.items()}
+    assert hours[Waiting.makini] == TRUTH[Waiting.makini] + makini
+    assert hours[Waiting.customer_system] == TRUTH[Waiting.customer_system] - makini
 
 
 async def test_while_no_sweep_is_completed_what_was_well_is_not_known(store: Store) -> None:
