@@ -33,7 +33,7 @@ async def carry_out(what: str, *wanted: Update) -> State[None]:
             await retag_waiting(done.progress.standing)
         await rename(f"{what} · {implementation.title}")
         get_run_logger().info("%s", done.message)
-        if implementation.status == "abandoned":
+        if implementation.status in ("abandoned", "live"):
             return Completed(message=f"{done.message}.")
         outlook = done.progress.outlook
         said = {"none": "", "kept": ", on track"}

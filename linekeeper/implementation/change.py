@@ -1,6 +1,6 @@
 """What an operator changes about an implementation that is underway; every change is audited."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from functools import partial
@@ -8,10 +8,7 @@ from typing import Any, Literal, get_args
 
 from linekeeper.credits.service import release
 from linekeeper.implementation import news, queries, work
-from linekeeper.implementation.advance import (
-    NoSuchImplementation,
-    advance_in,
-)
+from linekeeper.implementation.advance import NoSuchImplementation, advance_in, look
 from linekeeper.implementation.evaluate import SETTLED
 from linekeeper.implementation.find import find_gate, find_implementation
 from linekeeper.implementation.forecast import OWNERS
@@ -26,7 +23,7 @@ from linekeeper.preflight.ageing import conclude_ageing_in
 from linekeeper.preflight.evidence import resolve_unused
 from linekeeper.preflight.targets import TargetError, parse_target
 from linekeeper.store import Store
-from linekeeper.store.tables import Audit, Gate
+from linekeeper.store.tables import Audit, Gate, Implementation
 
 Action = Literal["hold", "resume", "skip", "move", "reassign", "target", "abandon"]
 ACTIONS: tuple[Action, ...] = get_args(Action)
@@ -73,11 +70,7 @@ async def change(store: Store, *wanted: Update, now: datetime) -> Changed:
         if standing is None:
             raise NoSuchImplementation(f"there is no implementation {identifier}")
         implementation = standing.implementation
-        if implementation.status not in queries.UNDERWAY:
-            raise PlanError(
-                "implementation",
-                f"{implementation.title} is {implementation.status}: nothing to change",
-            )
+        _may_change(implementation, wanted)
         said: list[str] = []
         rows: list[Message | None] = []
         faults = Faults()
@@ -105,17 +98,29 @@ async def change(store: Store, *wanted: Update, now: datetime) -> Changed:
         await resolve_unused(store, session, now=now)  # a target may have moved, or be given up
         await conclude_ageing_in(store, session, now=now)
         moment = f"{now:%Y%m%d%H%M%S%f}"
-        rows += [
-            news.say(standing, f"change:{moment}", f"{message} ({by})."),
-            news.wake(standing, f":{moment}"),
-        ]
+        rows.append(news.say(standing, f"change:{moment}", f"{message} ({by})."))
+        if implementation.status != "live":
+            rows.append(news.wake(standing, f":{moment}"))
         await news.send(store, session, rows, now=now)
-        # Dates and owners are part of the plan, which was made from them.
-        renewed = await queries.load(session, implementation.id)
-        assert renewed is not None  # it was loaded a moment ago
-        evaluation, lacks = await advance_in(store, session, renewed, now=now)
-    progress = await forecast_anew(store, renewed, evaluation, lacks, now=now)
-    return Changed(message, progress)
+        after = None
+        if implementation.status != "live":
+            # Dates and owners are part of the plan, which was made from them.
+            renewed = await queries.load(session, implementation.id)
+            assert renewed is not None  # it was loaded a moment ago
+            after = renewed, *await advance_in(store, session, renewed, now=now)
+    if after is None:
+        return Changed(message, await look(store, implementation.id, now=now))
+    return Changed(message, await forecast_anew(store, *after, now=now))
+
+
+def _may_change(implementation: Implementation, wanted: Sequence[Update]) -> None:
+    """After the go-live a system may still move, as it does in the years that follow."""
+    moves = all(update.action == "target" for update in wanted)
+    if implementation.status in queries.UNDERWAY or (implementation.status == "live" and moves):
+        return
+    raise PlanError(
+        "implementation", f"{implementation.title} is {implementation.status}: nothing to change"
+    )
 
 
 def _check(wanted: Update) -> None:

@@ -8,12 +8,19 @@ from sqlalchemy import select
 from sqlmodel import col
 
 from linekeeper.implementation.proofs import is_cloud
+from linekeeper.implementation.scope import PlanError
 from linekeeper.preflight.ageing import conclude_ageing
 from linekeeper.preflight.evidence import keep, proven
 from linekeeper.preflight.intake import ReportError, parse_report
 from linekeeper.preflight.run import Report, as_json
 from linekeeper.preflight.verdict import Verdict
-from linekeeper.store.tables import AppState, Incident, PreflightReport
+from linekeeper.store.tables import (
+    AppState,
+    Implementation,
+    ImplementationSystem,
+    Incident,
+    PreflightReport,
+)
 from tests.implementation.conftest import Office
 
 TARGET = "erp.acme.example:443"
@@ -124,6 +131,28 @@ async def test_an_address_is_not_asked_for_before_its_step_or_where_that_was_ski
     )
     await office.update(started.progress, "target", to="newer.acme.example:443")
     assert await conclude_ageing(office.store, now=office.now) == []
+
+
+async def test_after_the_go_live_a_system_may_still_move_and_nothing_else_changes(
+    office: Office,
+) -> None:
+    started = await office.start(
+        systems=["SAP ECC"], complexity="enterprise", hosting="on-premises", targets=[TARGET]
+    )
+    async with office.store.write() as session:
+        row = await session.get_one(Implementation, started.progress.standing.implementation.id)
+        row.status, row.live_at = "live", office.now
+        forecast = row.p50, row.p80, row.forecast_at
+    office.later(days=200)
+    with pytest.raises(PlanError, match="nothing to change"):
+        await office.update(started.progress, "move", day=office.now.date(), which_date="committed")
+    moved = await office.update(started.progress, "target", to="new.acme.example:443")
+    assert moved.message == "SAP ECC is reached at new.acme.example:443"
+    async with office.store.read() as session:
+        row = await session.get_one(Implementation, started.progress.standing.implementation.id)
+        assert (row.status, row.p50, row.p80, row.forecast_at) == ("live", *forecast)
+        [system] = await session.scalars(select(ImplementationSystem))
+    assert system.target == "new.acme.example:443"
 
 
 async def test_a_certificate_warns_30_14_and_3_days_ahead_and_once_each(office: Office) -> None:
