@@ -81,12 +81,17 @@ class _Came:
     first: datetime
     by_key: dict[str, datetime] = field(default_factory=dict)
     """When the first delivery came that named a key, by the key as it is stored."""
+    own: set[str] = field(default_factory=set)
+    """The keys that a delivery named which can only be about this connection."""
 
-    def add(self, at: datetime, keys: Iterable[str]) -> None:
-        """One more came `at`, and named `keys`."""
+    def add(self, at: datetime, keys: Iterable[str], of: Mapping[str, Sequence[str]]) -> None:
+        """One more came `at`, and named `keys`; `of` are the connections each may be of."""
         self.first = min(self.first, at)
-        for key in map(stored_key, keys):
-            self.by_key[key] = min(at, self.by_key.get(key, at))
+        for key in keys:
+            stored = stored_key(key)
+            self.by_key[stored] = min(at, self.by_key.get(stored, at))
+            if len(of.get(key, ())) < 2:
+                self.own.add(stored)
 
 
 class Storing:
@@ -133,7 +138,8 @@ class Storing:
                 if not batch.is_stored:
                     batches = came.setdefault(ask, {})
                     some = batches.setdefault(batch, _Came(event.received_at))
-                    some.add(event.received_at, held.plan.reads.get(ask, ()))
+                    keys = held.plan.reads.get(ask, ())
+                    some.add(event.received_at, keys, held.plan.candidates)
         self._stored = [batch for batches in came.values() for batch in batches]
         refused: dict[str, Observation] = {}
         waves: list[dict[Ask, tuple[Batch, Arrived]]] = []
@@ -154,6 +160,7 @@ class Storing:
                     asked_at=answer.asked_at,
                     received_at=some.first,
                     named_at=some.by_key,
+                    shared=some.by_key.keys() - some.own,
                 )
                 if place == len(waves):
                     waves.append({})

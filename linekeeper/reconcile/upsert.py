@@ -1,6 +1,6 @@
 """Writing what was read into the index, and what that changed into the feed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -81,6 +81,8 @@ class Arrived:
     """When the first delivery came that named some of them."""
     named_at: Mapping[str, datetime] = field(default_factory=dict)
     """When the first delivery came that named a key, by key."""
+    shared: Collection[str] = ()
+    """The keys that the deliveries may have named for another connection."""
 
     def came_at(self, key: str) -> datetime:
         """When the first delivery came that named `key`."""
@@ -135,9 +137,19 @@ async def upsert_records(
     await write(store, session, change_sets, at=now)
     if source != "poll":
         by_place = {(arrival.connection_id, arrival.entity): arrival for arrival in arrived}
+        changed = {
+            (entity, change["key"])
+            for (_, entity), change_set in change_sets.items()
+            for change in change_set.new
+        }
         same = {
-            place: {key: by_place[place].came_at(key) for key in change_set.same}
-            for place, change_set in change_sets.items()
+            (connection_id, entity): {
+                key: by_place[connection_id, entity].came_at(key)
+                for key in change_set.same
+                # a delivery about the record of another connection is not its late one
+                if key not in by_place[connection_id, entity].shared or (entity, key) not in changed
+            }
+            for (connection_id, entity), change_set in change_sets.items()
         }
         await mark_announced(store, session, same)
     return [

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from pydantic import SecretStr
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlmodel import col
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -168,6 +168,41 @@ async def test_a_key_of_several_goes_to_those_whose_record_changed(
     event = await stage.event(again.id)
     assert (event.status, event.connection_id) == ("processed", None)
     assert "changed in none of them" in (event.error or "")
+
+
+async def test_a_delivery_of_one_is_not_the_late_delivery_of_another(
+    rt: Runtime, makini: Makini
+) -> None:
+    fleet = await fleet_of(rt, makini, 2)
+    stage, [a, b] = fleet.stage, fleet.stage.connections
+    makini.records = {"c0": {"k": 1}, "c1": {"k": 1}}
+    await fleet.index(a, b)
+    makini.records["c0"]["k"] = 2
+    await fleet.index(a)
+    async with rt.store.write() as session:  # the poll that found it hands it on
+        await session.execute(update(Change).values(recovered=True, due="missed"))
+    makini.records["c1"]["k"] = 2
+    await stage.deliver(body("k"))
+    await stage.process()
+    assert await fleet.announced() == {(b.id, "k")}
+    assert await late(rt, a) == []
+    await stage.deliver(body("k"))  # it changed nowhere since: whoever was not announced is now
+    await stage.process()
+    assert await late(rt, a) == ["k"]
+
+
+async def late(rt: Runtime, connection: Connection) -> list[str]:
+    """The keys of changes that a poll found and a delivery announced afterwards."""
+    async with rt.store.read() as session:
+        return list(
+            await session.scalars(
+                select(col(Change.key)).where(
+                    col(Change.connection_id) == connection.id,
+                    col(Change.source) == "poll",
+                    col(Change.announced_at).is_not(None),
+                )
+            )
+        )
 
 
 async def test_an_unknown_key_waits_for_the_poll_that_brings_it(
