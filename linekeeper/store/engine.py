@@ -187,6 +187,8 @@ def make_engine(url: str, pool: int = POOL) -> AsyncEngine:
             **_OPTIONS,
         )
         event.listen(engine.sync_engine, "handle_error", _on_error)
+        dialect: Any = engine.sync_engine.dialect
+        dialect.do_ping = _ask
         return engine
     if driver != "sqlite+aiosqlite":
         raise StoreError(
@@ -211,6 +213,19 @@ def make_engine(url: str, pool: int = POOL) -> AsyncEngine:
     sync.dialect.do_begin = _on_sqlite_begin
     sync.linekeeper_idle = Idle(KEPT if pool >= KEPT_FROM else 0)  # for all stores on it
     return engine
+
+
+def _ask(connection: Any) -> bool:
+    """Find out whether PostgreSQL still answers, by one round trip.
+
+    SQLAlchemy's way makes three: it asks within a transaction, since a pooler may give each
+    statement another server, on which what was prepared is unknown. Here nothing is prepared.
+    """
+    try:
+        await_only(connection.driver_connection.execute("SELECT"))
+    except Exception as error:
+        connection._handle_exception(error)
+    return True
 
 
 def _on_error(context: ExceptionContext) -> None:

@@ -1,7 +1,9 @@
-"""A process holds no more connections to PostgreSQL than the setting allows."""
+"""The connections to PostgreSQL: no more than the setting allows, and each asked for a word."""
 
 import asyncio
 
+import asyncpg
+import pytest
 from sqlalchemy import text
 
 from linekeeper.settings import Settings
@@ -26,3 +28,34 @@ async def test_what_needs_more_connections_than_there_may_be_waits(
 
         seen = await asyncio.gather(*(look() for _ in range(12)))
         assert max(seen) == 4
+
+
+@pytest.mark.parametrize("engine", ["postgresql"], indirect=True, scope="session")
+async def test_a_session_after_a_restart_of_the_database_takes_another_connection(
+    store: Store,
+) -> None:
+    async def look() -> int:
+        async with store.read() as session:
+            return int(await session.scalar(text("SELECT pg_backend_pid()")) or 0)
+
+    first = await look()
+    assert await look() == first
+    url = store.engine.url.set(drivername="postgresql")
+    other = await asyncpg.connect(url.render_as_string(hide_password=False))
+    try:
+        assert await other.fetchval("SELECT pg_terminate_backend($1, 10000)", first)
+    finally:
+        await other.close()
+    assert await look() != first
+
+
+@pytest.mark.parametrize("engine", ["postgresql"], indirect=True, scope="session")
+async def test_whether_the_connection_lives_is_one_round_trip(store: Store) -> None:
+    asked: list[str] = []
+    async with store.read() as session:
+        driver = (await (await session.connection()).get_raw_connection()).driver_connection
+    assert isinstance(driver, asyncpg.Connection)
+    driver.add_query_logger(lambda record: asked.append(record.query.partition(" ")[0]))
+    async with store.read() as session:
+        await session.execute(text("SELECT 1"))
+    assert asked == ["SELECT", "BEGIN;", "ROLLBACK;"]  # and the prepared statement
