@@ -183,11 +183,13 @@ async def _reader(descriptor: int) -> asyncio.StreamReader:
 
 def serve(control: socket.socket) -> None:
     """Fork whatever is asked for, until nobody can ask any more."""
+    gc.disable()  # what is imported stays
     for name in PRELOADED:
         importlib.import_module(name)
     assert threading.active_count() == 1, threading.enumerate()  # a fork takes no thread along
     gc.collect()
     gc.freeze()
+    gc.enable()
     waking, woken = os.pipe()
     os.set_blocking(woken, False)
     os.set_blocking(waking, False)

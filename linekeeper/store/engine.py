@@ -216,11 +216,8 @@ def make_engine(url: str, pool: int = POOL) -> AsyncEngine:
 
 
 def _ask(connection: Any) -> bool:
-    """Find out whether PostgreSQL still answers, by one round trip.
-
-    SQLAlchemy's way makes three: it asks within a transaction, since a pooler may give each
-    statement another server, on which what was prepared is unknown. Here nothing is prepared.
-    """
+    """Whether PostgreSQL still answers, by one round trip; SQLAlchemy's way makes three of it: it
+    prepares its question, for which a pooler wants a transaction."""
     try:
         await_only(connection.driver_connection.execute("SELECT"))
     except Exception as error:
