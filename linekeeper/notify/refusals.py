@@ -45,6 +45,10 @@ class SlackTrouble(Exception):
         """The same, where no text gets through."""
         return SlackTrouble(str(self), code=self.code, reach="channel", wait=self.wait)
 
+    def of_message(self) -> "SlackTrouble":
+        """The same, where it says nothing of the channel that messages are posted to."""
+        return SlackTrouble(str(self), code=self.code, reach="message", wait=self.wait)
+
 
 @dataclass(frozen=True, slots=True)
 class _Meaning:
@@ -106,6 +110,9 @@ UNEDITABLE = GONE | {
     "cant_broadcast_message",
 }
 """The message can't be edited: it is posted anew."""
+MOVED = frozenset({"channel_not_found", "is_archived", "not_in_channel"})
+"""The channel of a message that is there already can't be written to. The one that has its name now
+may be another: only what is posted anew tells."""
 NO_REPLIES = frozenset(
     {
         "restricted_action_thread_locked",

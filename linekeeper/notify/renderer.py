@@ -13,7 +13,7 @@ from linekeeper.notify.channels import message_of, place_of, remember, with_arti
 from linekeeper.notify.compose import Rendered
 from linekeeper.notify.compose_others import fold as compose_fold
 from linekeeper.notify.outage import forget_merged
-from linekeeper.notify.refusals import GONE, NO_REPLIES, UNEDITABLE, SlackTrouble
+from linekeeper.notify.refusals import GONE, MOVED, NO_REPLIES, UNEDITABLE, SlackTrouble
 from linekeeper.notify.routing import (
     incidents_of_fold,
     is_waiting,
@@ -119,7 +119,7 @@ class Renderer:
             try:
                 await self._channel.edit(known, rendered)
             except SlackTrouble as trouble:
-                if trouble.code not in UNEDITABLE:
+                if trouble.code not in UNEDITABLE | MOVED:
                     raise
             else:
                 if kept.stamp != self._links.forms_stamp:
@@ -141,7 +141,7 @@ class Renderer:
             try:
                 await self._channel.edit(Posted(known.ts, known.place), rendered)
             except SlackTrouble as trouble:
-                if trouble.code not in UNEDITABLE:
+                if trouble.code not in UNEDITABLE | MOVED:
                     raise
             else:
                 return True
@@ -305,6 +305,8 @@ class Renderer:
         try:
             await self._channel.edit(posted, rendered)
         except SlackTrouble as trouble:
+            if trouble.code in MOVED:
+                raise trouble.of_message() from None
             if trouble.code not in UNEDITABLE:
                 raise
 
