@@ -3,8 +3,9 @@
 It is `prefect worker start …` as soon as there are a server and its work pool, with one thing less.
 For each run a process worker starts a process that prepares a workspace and finds out how the flow
 is to be run, and only then the one that runs it; each imports all of Prefect. Our flows are where
-this worker is installed, so the second is started at once: a run begins sooner, and costs a third
-less. A command that is set in the work pool, or on a deployment, is run instead, as ever.
+this worker is installed, so the second (`linekeeper/cli/flow_run.py`) is started at once: a run
+begins sooner, and costs a third less. A command that is set in the work pool, or on a deployment,
+is run instead, as ever.
 
 What can wait a moment (the queues in `YIELDING`) runs with a lower priority: a flow that starts
 keeps a core busy for seconds, and webhooks come all the time.
@@ -35,7 +36,7 @@ class AtOnce(ProcessJobConfiguration):
         """Fill in what depends on the run."""
         nice = shutil.which("nice") if flow_run.work_queue_name in YIELDING else None
         before = [nice, "-n", str(NICENESS)] if nice else []
-        own = command_to_string([*before, sys.executable, "-m", "prefect.engine"])
+        own = command_to_string([*before, sys.executable, "-m", "linekeeper.cli.flow_run"])
         self.command = self.command or own
         super().prepare_for_flow_run(flow_run, *given, **more)
 

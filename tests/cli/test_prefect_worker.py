@@ -14,6 +14,7 @@ from tests.fixtures_prefect import PrefectServer
 
 POOL = "a-pool-that-comes-later"
 FLOW = """
+import gc
 from pathlib import Path
 import psutil
 from prefect import flow
@@ -21,7 +22,9 @@ from prefect import flow
 @flow
 def says_how_it_is_run():
     me = psutil.Process()
-    Path({said!r}).write_text(f"{{me.nice()}} {{me.ppid()}} {{' '.join(me.cmdline())}}")
+    Path({said!r}).write_text(
+        f"{{me.nice()}} {{me.ppid()}} {{gc.isenabled()}} {{' '.join(me.cmdline())}}"
+    )
 """
 
 
@@ -68,9 +71,10 @@ async def test_a_worker_waits_for_its_pool_and_starts_one_process_for_a_run(
                         await asyncio.sleep(0.3)
                         run = await client.read_flow_run(run.id)
                 assert run.state_name == "Completed", run.state
-                nice, parent, command = said.read_text().split(" ", 2)
+                nice, parent, collects, command = said.read_text().split(" ", 3)
                 assert (int(nice), int(parent)) == (min(own + more, 19), worker.pid)
-                assert command == f"{sys.executable} -m prefect.engine"
+                assert collects == "True"  # once all is imported
+                assert command == f"{sys.executable} -m linekeeper.cli.flow_run"
             await client.delete_work_pool(POOL)
     finally:
         worker.terminate()

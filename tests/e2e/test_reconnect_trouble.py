@@ -148,7 +148,10 @@ async def running(house: House) -> psutil.Process | None:
     await asyncio.sleep(0)
     for child in children(house):
         try:
-            if "flow-run" in " ".join(child.cmdline()) or "prefect.engine" in child.cmdline():
+            if (
+                "flow-run" in " ".join(child.cmdline())
+                or "linekeeper.cli.flow_run" in child.cmdline()
+            ):
                 return child
         except psutil.NoSuchProcess:
             continue
