@@ -9,6 +9,8 @@ import pytest
 from sqlmodel import select
 
 from linekeeper.clock import utcnow
+from linekeeper.consumer.alive import DEAD_AFTER, beat
+from linekeeper.consumer.clock_ahead import put_right
 from linekeeper.consumer.connection_events import process_connection_events
 from linekeeper.inbox.identify import identify, make_delivery
 from linekeeper.inbox.intake import Intake
@@ -20,6 +22,7 @@ from linekeeper.store.tables import Connection, Incident, WebhookEvent
 from tests.makini.peer import Peer
 from tests.reconcile.answering import asset, server, with_one_connection
 from tests.reconcile.conftest import ENTITIES, adopt, pointed_at, run
+from tests.reconcile.test_clock_ahead import DAY, off
 
 __all__ = ["server"]
 ORDERS = ENTITIES[0]
@@ -86,6 +89,18 @@ async def test_what_it_says_in_another_order_is_the_same(rt: Runtime) -> None:
     await says(rt, "sync.completed", minutes=1, entity_type="work_orders")
     await says(rt, "sync.failed", minutes=5, entity_type="work_orders")
     assert await seen(rt) == ("healthy", [])
+
+
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+async def test_what_was_said_by_a_clock_that_was_ahead_hides_no_failure_of_today(
+    rt: Runtime,
+) -> None:
+    with off(DAY):
+        await says(rt, "sync.completed", entity="work-orders")
+        await beat(rt.store, "one")
+    assert await put_right(rt.store, beat=DEAD_AFTER) is not None
+    await says(rt, "sync.failed", entity="work-orders")
+    assert await seen(rt) == ("healthy", [("entity_unsynced", "open")])
 
 
 async def test_a_good_sync_of_the_whole_connection_ends_it(rt: Runtime) -> None:
