@@ -4,7 +4,7 @@ It is the strongest test there is (DESIGN "True before green"): Makini's status 
 the login was lost, or from before the customer logged in again. It never mints or refreshes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -18,11 +18,18 @@ from linekeeper.runtime import Runtime
 from linekeeper.store.connection_settings import configured, load_settings
 from linekeeper.store.tables import Watermark
 from linekeeper.tokens.caller import Caller
+from linekeeper.tokens.stored import Token
 
 ENOUGH_REFUSALS = 2
 """One entity's 401 says nothing of the others; so many different ones are the login."""
+ENOUGH_UNANSWERED = 2
+"""Each costs the whole time that an answer may take."""
+_UNANSWERED = frozenset({ErrorKind.timeout, ErrorKind.network})
+_REFUSED = frozenset({ErrorKind.unauthorized})
 _NOT_OFFERED = frozenset({ErrorKind.not_found})
-_ABOUT_ENTITY = frozenset({ErrorKind.forbidden, ErrorKind.rejected})
+_AWAY = frozenset({ErrorKind.unavailable, ErrorKind.malformed}) | _UNANSWERED
+_ABOUT_MORE = frozenset({ErrorKind.rate_limited, ErrorKind.circuit_open})
+"""All else is about the entity that was asked for: the connection has just answered."""
 
 
 def is_check_due(
@@ -64,35 +71,30 @@ async def read_surely(
     caller: Caller, entities: Sequence[str], status: Observation
 ) -> Observation | None:
     """Read like `read_one`, but raise `MakiniError` where there was no answer, so that it can be
-    tried again; None only where no entity can be read."""
+    tried again; None only where no entity can be read. One that is away says nothing of the
+    others."""
     token = caller.token
     if token is None:
         return None
-    refused: list[MakiniError] = []
-    not_offered = 0
+    errors: list[MakiniError] = []
     for entity in entities:
-        try:
-            pages = caller.makini.records(token.access, entity, connection=caller.ref, per_page=1)
-            async for _ in pages:
-                break
-        except MakiniError as error:
-            if error.connection is None:
-                raise
-            if error.kind is ErrorKind.unauthorized:
-                refused.append(error)
-                if len(refused) == ENOUGH_REFUSALS:
-                    break
-            elif error.kind in _NOT_OFFERED:
-                not_offered += 1
-            elif error.kind not in _ABOUT_ENTITY:
-                raise
-        else:
+        error = await _why_unread(caller, token, entity)
+        if error is None:
             failing = status.outcome is Outcome.sync_failing
             outcome = Outcome.sync_failing if failing else Outcome.answered
             message = status.message if failing else None
             return replace(status, source="read", outcome=outcome, message=message)
+        errors.append(error)
+        if len(_of(errors, _REFUSED)) == ENOUGH_REFUSALS:
+            break
+        if len(_of(errors, _UNANSWERED)) == ENOUGH_UNANSWERED:
+            break
+    refused, away = _of(errors, _REFUSED), _of(errors, _AWAY)
+    not_offered = len(_of(errors, _NOT_OFFERED))
     is_only_one = len(refused) == 1 and not_offered == len(entities) - 1
     if len(refused) < ENOUGH_REFUSALS and not is_only_one:
+        if away:
+            raise away[-1]
         return None
     return replace(
         status,
@@ -102,6 +104,23 @@ async def read_surely(
         message=refused[-1].message or "a read was refused",
         request_id=refused[-1].request_id,
     )
+
+
+async def _why_unread(caller: Caller, token: Token, entity: str) -> MakiniError | None:
+    """Why no record of `entity` can be read; None if one can. Raises what is about more than it."""
+    try:
+        pages = caller.makini.records(token.access, entity, connection=caller.ref, per_page=1)
+        async for _ in pages:
+            break
+    except MakiniError as error:
+        if error.connection is None or error.kind in _ABOUT_MORE:
+            raise
+        return error
+    return None
+
+
+def _of(errors: Sequence[MakiniError], kinds: Container[ErrorKind]) -> list[MakiniError]:
+    return [error for error in errors if error.kind in kinds]
 
 
 async def readable_entities(rt: Runtime, app: AppConfig, connection_id: str) -> list[str]:

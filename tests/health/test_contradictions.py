@@ -208,6 +208,22 @@ async def test_an_event_that_was_wrong_is_cleared_by_a_read(
     assert last.source == "read"
 
 
+@pytest.mark.parametrize("which", range(3))
+async def test_an_entity_that_is_away_keeps_no_login_lost_that_works(
+    rt: Runtime, fleet: sandbox.Served, which: int
+) -> None:
+    """Another one is read; whichever of them is asked first."""
+    entities = (await rt.app("default")).entities
+    await sweep(rt)
+    connection = await lose(rt, fleet)
+    await said(rt, connection, Outcome.login_lost)
+    await control(fleet, "settings", refused=f"{entities[which]}=500")
+    await control(fleet, f"connections/{connection.makini_key}/restore-credentials")
+    await sweep(rt)
+    after = await first(rt)
+    assert (after.health, after.evidence) == ("healthy", "read")
+
+
 async def test_where_nothing_can_be_read_an_event_stands(
     rt: Runtime, fleet: sandbox.Served
 ) -> None:

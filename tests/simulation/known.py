@@ -5,7 +5,13 @@ from collections.abc import Sequence
 KNOWN: tuple[tuple[str, str], ...] = ()
 """The beginning of what the oracle says, and which issue will fix it."""
 
-REGRESSIONS: tuple[str, ...] = ("--seed 2034 --small", "--seed 4021", "--seed 6065", "--seed 6125")
+REGRESSIONS: tuple[str, ...] = (
+    "--seed 2034 --small",
+    "--seed 4021",
+    "--seed 6065",
+    "--seed 6125",
+    "--seed 7035",
+)
 """Universes that broke, and hold since the product was fixed."""
 
 
