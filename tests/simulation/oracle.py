@@ -196,8 +196,15 @@ class Oracle:
                     )
 
     def is_fresh(self, connection: Connection) -> bool:
-        """Whether it works again so lately that Makini's word may not have told of it yet."""
-        late = timedelta(seconds=min(self.universe.personality.status_lag, 900.0))
+        """Whether it works again so lately that Makini's word may not have told of it yet.
+
+        A lost login is found again by reads; that there are credits again by that word alone, by
+        the next sweep, and the next poll.
+        """
+        lag = timedelta(seconds=self.universe.personality.status_lag)
+        late = min(lag, timedelta(minutes=15))
+        if len(connection.states) > 1 and connection.states[-2][1] == "us":
+            late = lag + timedelta(minutes=20) * self.universe.pace
         return self.universe.now() - connection.states[-1][0] < OVERDUE_WITHIN + late
 
     def is_unreadable(self, connection: Connection) -> bool:
