@@ -9,6 +9,9 @@ from typing import Annotated, Any, TypeVar, cast, get_type_hints
 from prefect.client.base import ServerType, determine_server_type
 from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
+from prefect.input import RunInput
+from prefect.input.actions import aread_flow_run_input
+from prefect.input.run_input import keyset_from_base_key
 from pydantic import Field, WithJsonSchema
 from pydantic.fields import FieldInfo
 
@@ -17,6 +20,7 @@ from linekeeper.refusal import Refusal
 from tasks.run import REFUSED, call_refused, refused
 
 F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
+Answer = TypeVar("Answer", bound=RunInput)
 NAME = "by"
 """The parameter *Your name*."""
 Day = Annotated[date | str, WithJsonSchema({"type": "string", "format": "date"})]
@@ -45,6 +49,12 @@ def moment_of(field: str, given: Moment | None) -> datetime | None:
         raise Refusal(
             field, f"{str(given)[:40]!r} is no time, such as 2026-11-30T08:00:00+00:00"
         ) from None
+
+
+async def answered(asked: type[Answer], key: str) -> Answer | None:
+    """What this run was resumed with, where it was suspended under `key`; None if it wasn't."""
+    given = await aread_flow_run_input(keyset_from_base_key(f"suspended-{key}")["response"])
+    return None if given is None else asked(**given)
 
 
 def form(flow_function: F) -> F:

@@ -15,7 +15,7 @@ from prefect.utilities.urls import url_for
 from pydantic import Field
 from sqlmodel import col, select
 
-from flows.form import form
+from flows.form import answered, form
 from linekeeper.clock import utcnow
 from linekeeper.customers.find import NotFound, find_connection
 from linekeeper.reconnect.case import Case, load_case
@@ -90,6 +90,7 @@ async def reconnect(
             case = await take_up(rt, incident_id, run_id, now=utcnow())
             await rename(case.incident.title)
             await report_reconnect(incident_id)
+            await _take_last(rt, incident_id)
             step, verified = await _wait(rt, incident_id, run_id)
         except (NoCase, NotFound) as error:
             return refused(
@@ -108,6 +109,23 @@ async def _hand_over(case: Case, run_id: str) -> State[None]:
     url = url_for("flow-run", obj_id=run_id)
     where = f"run {run_id}" + (f" ({url})" if url else "")
     return Completed(name="Replaced", message=f"{case.incident.title}: {where} goes on with it")
+
+
+async def _take_last(rt: Runtime, incident_id: str) -> None:
+    """Take what this run was resumed with.
+
+    Nothing may be left to wait for by now: then nobody asks again for what was answered.
+    """
+    case = await _case(rt, incident_id)
+    number = case.reconnect.answers + 1 if case.reconnect is not None else 1
+    given = await answered(WaitingForCustomer, f"waiting-{number}")
+    if given is not None:
+        await _take(rt, incident_id, number, given)
+
+
+async def _take(rt: Runtime, incident_id: str, number: int, given: WaitingForCustomer) -> None:
+    answer = FormAnswer(given.by, given.note, given.snooze, given.give_up)
+    await take_answer(rt, incident_id, number, answer, now=utcnow())
 
 
 async def _wait(rt: Runtime, incident_id: str, run_id: str) -> tuple[Next, State[Any] | None]:
@@ -141,8 +159,7 @@ async def _wait(rt: Runtime, incident_id: str, run_id: str) -> tuple[Next, State
             timeout=WAITS_SECONDS,
             key=f"waiting-{number}",
         )
-        answer = FormAnswer(given.by, given.note, given.snooze, given.give_up)
-        await take_answer(rt, incident_id, number, answer, now=utcnow())
+        await _take(rt, incident_id, number, given)
     raise AssertionError("unreachable")
 
 

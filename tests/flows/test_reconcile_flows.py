@@ -33,6 +33,7 @@ from linekeeper.store.tables import (
     Record,
     Watermark,
 )
+from linekeeper.sweep.batch import probe_batch
 from linekeeper.sweep.sweep import take_list
 from tests.fixtures_prefect import PrefectServer
 from tests.flows.conftest import Running, on, on_both
@@ -304,8 +305,9 @@ async def test_records_only_a_person_can_match_are_on_a_page_and_paired_in_the_f
         await reconcile([before], full=True)
         await peer.set(f"connections/{before}/succeed", how="prefix")
         for app in (await rt.configuration()).apps.values():
-            for minutes in (0, 5):  # missing from two lists
+            for minutes in (0, 5):  # missing from two lists, and refused between them
                 await take_list(rt, app, now=utcnow() + timedelta(minutes=minutes))
+                await probe_batch(rt, app, [connection.id], started=utcnow(), last_try=True)
         async with rt.store.read() as session:
             old = await session.get_one(Connection, connection.id)
             assert old.replaced_by is not None

@@ -12,7 +12,7 @@ from flows.reconnect import reconnect
 from linekeeper.outbox.senders.reconnect import advance_due_cases
 from linekeeper.runtime import Runtime
 from linekeeper.store import Store
-from linekeeper.store.tables import Incident, Outbox
+from linekeeper.store.tables import Incident, IncidentEntry, Outbox
 from tests.fixtures_prefect import PrefectServer
 from tests.flows.conftest import Running, on, on_both
 from tests.flows.suspended import begin, edges, work
@@ -79,3 +79,24 @@ async def test_a_lost_login_is_one_graph_from_the_renewal_to_the_end(
     assert labels == sorted(chain)
     assert lines == set(itertools.pairwise(chain))
     assert (await states(running, run.id))["login"] == "COMPLETED"
+
+
+async def test_what_was_answered_before_the_login_is_kept_though_nothing_is_waited_for(
+    running: Running, clean_prefect: PrefectServer, store: Store, fleet: sandbox.Served
+) -> None:
+    """No worker took the run between the two."""
+    connection = await lost(store, fleet)
+    [incident] = await rows(store, Incident)
+    with on(clean_prefect):
+        run = await begin(running, reconnect, incident=incident.id)
+        note = {"by": "Petra", "note": "The vendor is on it."}
+        await running.client.resume_flow_run(run.id, run_input=note)
+        found = fleet.world.find(connection.makini_key)
+        assert found is not None
+        fleet.world.mend(found)
+        await swept(clean_prefect)
+        run = await work(running, reconnect, run.id)
+        assert run.state is not None
+        assert run.state.name == "Reconnected", run.state
+    said = await rows(store, IncidentEntry, col(IncidentEntry.text).contains("vendor"))
+    assert [entry.text for entry in said] == ["Petra: The vendor is on it."]

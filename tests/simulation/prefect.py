@@ -356,6 +356,10 @@ async def _suspend(wait_for_input: Any = None, timeout: float = 0, key: str = ""
     raise Suspended
 
 
+async def _read_input(key: str) -> Any:
+    return _run.get().inputs.get(key.removeprefix("suspended-").removesuffix("-response"))
+
+
 def _fields(model: Any) -> dict[str, Any]:
     return dict(getattr(model, "model_fields", {}))
 
@@ -391,6 +395,7 @@ def installed(server: SimPrefect) -> Iterator[None]:
             ("get_client", get_client),
             ("get_run_logger", lambda: logger),
             ("asuspend_flow_run", _suspend),
+            ("aread_flow_run_input", _read_input),
         ):
             if name in module.__dict__:
                 put(module, name, value)
