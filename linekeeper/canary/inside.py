@@ -63,7 +63,7 @@ async def fly_regularly(
     findings = [finding for finding in await asyncio.gather(*looks) if finding is not None]
     now = clock()
     async with rt.store.write() as session:
-        await apply_findings(rt.store, session, TOPIC, findings, now=now)
+        await apply_findings(rt.store, session, TOPIC, findings, now=now, apps=apps)
     ends = now + timedelta(minutes=minutes)
     await leases.renew(rt.store, held, seconds=(ends - now).total_seconds() * 0.9, now=now)
 

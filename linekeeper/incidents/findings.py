@@ -24,7 +24,7 @@ from linekeeper.incidents.lifecycle import (
     perform,
 )
 from linekeeper.store import Store
-from linekeeper.store.tables import Connection, Incident, IncidentConnection
+from linekeeper.store.tables import AppState, Connection, Incident, IncidentConnection
 
 _LOCK = 4_217_003  # PostgreSQL's advisory lock: one process at a time brings a topic in line
 
@@ -58,12 +58,15 @@ async def apply_findings(
     *,
     now: datetime,
     undecided: Collection[str] = (),
+    apps: Collection[str] | None = None,
 ) -> list[IncidentChange]:
     """Open, update and resolve the incidents of `topic`, so that they are what `findings` say.
 
     `findings` is complete: what is open and not among them is resolved, unless all its members are
-    `undecided`: connections of which nothing can be known now. Returns what changed; it is
-    announced already, in the caller's transaction.
+    `undecided`: connections of which nothing can be known now. Who looks at the apps of the
+    settings alone names them: that nothing is found of another doesn't say that its trouble is
+    over, and the sweep resolves what is open of an app that was taken out (`sweep/app.py`).
+    Returns what changed; it is announced already, in the caller's transaction.
     """
     if not store.is_sqlite:
         await session.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
@@ -85,6 +88,9 @@ async def apply_findings(
             changes += await _update(store, session, incident, finding, now)
     for cause, incident in opened.items():
         if cause in by_cause:
+            continue
+        is_seen = apps is None or incident.app in apps
+        if not (is_seen or await _is_removed(session, incident.app)):
             continue
         members = await _members(session, incident.id)
         if members and members <= set(undecided):
@@ -154,6 +160,12 @@ _MEMBERS = select(col(IncidentConnection.connection_id)).where(
     col(IncidentConnection.incident_id) == bindparam("incident"),
     col(IncidentConnection.left_at).is_(None),
 )
+
+
+async def _is_removed(session: AsyncSession, app: str) -> bool:
+    """Whether the sweep has resolved what was open of `app`: this was opened while it did so."""
+    removed = select(col(AppState.removed_at)).where(col(AppState.app) == app)
+    return await session.scalar(removed) is not None
 
 
 async def _members(session: AsyncSession, incident_id: str) -> set[str]:

@@ -98,5 +98,7 @@ async def settle_entities(rt: Runtime, *, now: datetime) -> list[Finding]:
     closed = {state.connection_id for state in states if not state.may_be_read}
     findings = find_failures([state for state in states if state.may_be_read])
     async with rt.store.write() as session:
-        await apply_findings(rt.store, session, TOPIC, findings, now=now, undecided=closed)
+        await apply_findings(
+            rt.store, session, TOPIC, findings, now=now, undecided=closed, apps=apps
+        )
     return findings

@@ -42,7 +42,7 @@ async def watch_stream(rt: Runtime, now: datetime, *, policy: WatchPolicy = _POL
     if not findings and not open_kinds:
         return []
     async with rt.store.write() as session:
-        changes = await apply_findings(rt.store, session, TOPIC, findings, now=now)
+        changes = await apply_findings(rt.store, session, TOPIC, findings, now=now, apps=apps)
     return [change.incident_id for change in changes]
 
 

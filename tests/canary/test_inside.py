@@ -128,8 +128,9 @@ async def test_dns_certificate_consumer_and_product_are_told_apart(
             over.append(61.0)  # the minute is over once the product has refused
             await asyncio.sleep(0.05)
         await flying
-    [text] = [text for _, kind, text in await open_incidents(here) if kind == "canary_lost"]
-    assert "(product_refused)" in text
+    said = {app: text for app, kind, text in await open_incidents(here) if kind == "canary_lost"}
+    assert "(product_refused)" in said["default"]
+    assert "(not_processed)" in said["standard"]  # out of the settings, until a sweep sees it
 
 
 async def test_an_address_that_leads_to_another_linekeeper_is_told_apart(
