@@ -9,7 +9,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.clock import utcnow
-from linekeeper.health.evidence import Evidence, Outcome
+from linekeeper.health.evidence import Evidence, Observation, Outcome
+from linekeeper.health.login_check import read_one, readable_entities
 from linekeeper.health.probe import understand
 from linekeeper.makini import ErrorKind, ErrorScope, MakiniError, error_scope
 from linekeeper.store import Store
@@ -103,8 +104,16 @@ class DataCaller(Caller):
             else:
                 self.whole = Whole.silent if error.kind in _SILENT else Whole.unclear
             return
-        lost = understand(status, utcnow()).outcome is Outcome.login_lost
+        seen = understand(status, utcnow())
+        lost = seen.outcome is Outcome.login_lost and not await self._is_read(seen)
         self.whole = Whole.login_lost if lost else Whole.answers
+
+    async def _is_read(self, status: Observation) -> bool:
+        """Whether a record can be read all the same: the word is from before that, and what was
+        asked for is refused alone."""
+        entities = await readable_entities(self._rt, self.app, self.id)
+        read = await read_one(self, entities, status)
+        return read is not None and read.outcome is not Outcome.login_lost
 
 
 async def make_suspect(store: Store, connection_id: str) -> None:
