@@ -23,7 +23,7 @@ from tests.sharing import (
     share_flows,
     share_trust,
 )
-from tests.together import import_each_its_share, shared_postgres, template_of
+from tests.together import import_each_its_share, migrate_it, shared_postgres, template_of
 
 pytest_plugins = ["tests.fixtures_prefect"]
 hypothesis.settings.register_profile("short", deadline=None, max_examples=25)
@@ -138,7 +138,7 @@ def engine(request: pytest.FixtureRequest) -> Engine:
 
 @pytest.fixture(scope="session")
 def templates() -> dict[str, Settings]:
-    """The migrated databases by engine: each is made once, however often the engines alternate."""
+    """The databases to copy from: each is made once, however often the engines alternate."""
     return {}
 
 
@@ -146,7 +146,7 @@ def templates() -> dict[str, Settings]:
 async def migrated(engine: Engine, templates: dict[str, Settings]) -> Settings:
     """A migrated database to copy from; in this run one worker makes it."""
     if engine.name not in templates:
-        templates[engine.name] = await template_of(engine)
+        templates[engine.name] = await template_of(engine, "migrated", migrate_it)
     return templates[engine.name]
 
 

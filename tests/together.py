@@ -1,4 +1,4 @@
-"""What the workers of one run share: a PostgreSQL, the migrated databases that they copy, and what
+"""What the workers of one run share: a PostgreSQL, the databases that they copy, and what
 each of them has compiled."""
 
 import fcntl
@@ -6,7 +6,7 @@ import importlib
 import os
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -60,29 +60,44 @@ def shared_postgres() -> Iterator[str]:
     with alone("postgres"):
         server.cleanup()
         if not (POSTGRES / "postmaster.pid").exists():  # this worker was the last
-            _address("postgresql").unlink(missing_ok=True)
+            for address in FOLDER.glob("*-postgresql.url"):
+                address.unlink()
             shutil.rmtree(POSTGRES, ignore_errors=True)
 
 
-async def template_of(engine: Engine) -> Settings:
-    """A migrated database of this engine, made by the worker that asks first."""
-    home, address = FOLDER / engine.name, _address(engine.name)
-    with alone(engine.name):
+async def template_of(
+    engine: Engine,
+    name: str,
+    fill: Callable[[Settings], Awaitable[None]],
+    template: Settings | None = None,
+) -> Settings:
+    """What `fill` makes of a copy of `template`, to copy from; the worker that asks first does it.
+
+    What `name` names has a home as well: `fill` may leave there what belongs to the database.
+    """
+    name = f"{name}-{engine.name}"
+    home, address = FOLDER / name, _address(name)
+    with alone(name):
         if address.exists():
             url = address.read_text()
             database_url = SecretStr(url) if url else None
             return Settings(home=home, encryption_keys=(KEY,), database_url=database_url)
-        settings = await engine.make(home)
-        async with Store.open(settings) as store:
-            await migrate(store)
+        settings = await engine.make(home, template)
+        await fill(settings)
         url = settings.database_url.get_secret_value() if settings.database_url else ""
         address.write_text(url)
         return settings
 
 
-def _address(engine: str) -> Path:
+async def migrate_it(settings: Settings) -> None:
+    """Migrate the database of `settings`."""
+    async with Store.open(settings) as store:
+        await migrate(store)
+
+
+def _address(template: str) -> Path:
     """Where it is written down how the template is reached."""
-    return FOLDER / f"{engine}.url"
+    return FOLDER / f"{template}.url"
 
 
 def import_each_its_share() -> None:

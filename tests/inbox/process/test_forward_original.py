@@ -15,7 +15,6 @@ from linekeeper.outbox.forward import RecoveredChange, forward_changes
 from linekeeper.outbox.forward_messages import makini_headers
 from linekeeper.receiver import serve
 from linekeeper.runtime import Runtime
-from linekeeper.settings import Settings
 from linekeeper.store import new_id
 from tests.inbox.process.product import serving
 from tests.inbox.process.stage import Stage
@@ -57,7 +56,7 @@ class Place:
 
 
 @pytest.fixture
-async def place(stage: Stage, settings: Settings) -> AsyncIterator[Place]:
+async def place(stage: Stage) -> AsyncIterator[Place]:
     old = OldReceiver()
     async with serving(old) as url:
         original = stage.rt.settings.model_copy(
