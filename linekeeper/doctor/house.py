@@ -72,13 +72,15 @@ async def _leases(rt: Runtime) -> list[Finding]:
 
 def _found(part: Standing, *, is_missed: bool) -> Finding:
     """How one part stands; `is_missed`: it has been silent for so long that people are told."""
-    name = part.kind if part.kind == PREFECT else f"{part.kind} · {part.host}"
+    name = f"{part.kind} · {part.host}" if part.host else part.kind
     since = f" since {part.since:%Y-%m-%d %H:%M} UTC" if part.since else ""
     if part.state == "works":
         return ok(name, f"works{since}")
     if part.state == "unknown":
         why, mend = _UNKNOWN[part.kind]
         return warn(name, f"not known{since}: {why}", mend)
+    if part.state == "stopped":
+        return wrong(name, "none runs", _RESTART[part.kind])
     return (wrong if is_missed else warn)(name, f"silent{since}", _RESTART[part.kind])
 
 

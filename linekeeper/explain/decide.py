@@ -214,7 +214,7 @@ def _baseline(way: Way) -> Diagnosis | None:
 
 
 def _not_read(way: Way) -> Diagnosis | None:
-    """The connection itself can't be read, so that the record isn't known says nothing."""
+    """The connection itself can't be read, so that nothing newer is known says nothing."""
     connection = way.connection
     if connection is None:
         return None
@@ -230,16 +230,22 @@ def _not_read(way: Way) -> Diagnosis | None:
     if connection.health == "reauthorization_required":
         return verdict(
             Cause.login_lost,
-            f"Reauthorization required since {since}: nothing newer can be read, and the record is "
-            "not in the index.",
+            f"Reauthorization required since {since}: nothing newer can be read, {_known(way)}.",
         )
     if connection.health == "unreachable":
         return verdict(
             Cause.system_unreachable,
-            f"The customer's system is unreachable since {since}: nothing newer can be read, and "
-            "the record is not in the index.",
+            f"The customer's system is unreachable since {since}: nothing newer can be read, "
+            f"{_known(way)}.",
         )
     return None
+
+
+def _known(way: Way) -> str:
+    """How far the index knows the record, at the end of a sentence."""
+    if way.record is None:
+        return "and the record is not in the index"
+    return f"and what the index has of the record is of {moment(way.record.updated_at)}"
 
 
 def _not_listed(way: Way) -> Diagnosis | None:
@@ -285,4 +291,4 @@ def _never_seen(way: Way) -> Diagnosis | None:
 
 _WITH_DELIVERY: Sequence[_Rule] = (_unsettled, _not_applied, _deleted, _without_record, _late)
 _WITH_CHANGE: Sequence[_Rule] = (_deleted, _unannounced, _late)
-_WITHOUT_BOTH: Sequence[_Rule] = (_deleted, _baseline, _not_read, _not_listed, _never_seen)
+_WITHOUT_BOTH: Sequence[_Rule] = (_deleted, _not_read, _baseline, _not_listed, _never_seen)

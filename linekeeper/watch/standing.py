@@ -19,7 +19,8 @@ from linekeeper.watch.decide import (
 from linekeeper.watch.queries import read_parts
 from linekeeper.watch.service import policy_of
 
-State = Literal["works", "silent", "unknown", "done", "overdue"]
+State = Literal["works", "silent", "stopped", "unknown", "done", "overdue"]
+"""`stopped`: none of its kind runs; the last one ended in good order, or none ever began."""
 _TOLD_BY = {WORKERS: PREFECT, PREFECT: "consumer"}
 """Parts of which only others know: Prefect is known to the consumer, workers to Prefect."""
 _ORDER = (*WATCHERS, WORKERS, PREFECT, *WORK)
@@ -57,6 +58,10 @@ def stand(parts: Iterable[Part], policy: WatchPolicy, *, now: datetime) -> list[
     def at(part: Part, state: State, since: datetime | None) -> Standing:
         return Standing(part.name, part.kind, part.host, state, since)
 
+    def is_unknown(teller: Part) -> bool:
+        """Whether whoever would tell of `teller` was ended in good order."""
+        return teller.kind in _TOLD_BY and _TOLD_BY[teller.kind] not in last
+
     def stands(part: Part) -> Standing:
         if part.kind in WORK:
             return at(part, "overdue" if f"work:{part.kind}" in overdue else "done", part.at)
@@ -64,7 +69,9 @@ def stand(parts: Iterable[Part], policy: WatchPolicy, *, now: datetime) -> list[
             return at(part, "silent", part.at)
         heard = now
         if part.kind in _TOLD_BY:
-            teller = last.get(_TOLD_BY[part.kind], part)
+            teller = last.get(_TOLD_BY[part.kind])
+            if teller is None or is_unknown(teller):
+                return at(part, "unknown", part.at)
             if is_quiet(teller, policy, now=now):
                 return at(part, "unknown", teller.at)
             heard = teller.at
@@ -75,4 +82,7 @@ def stand(parts: Iterable[Part], policy: WatchPolicy, *, now: datetime) -> list[
     standing = [
         stands(part) for part in parts if part.kind in _ORDER and part.name not in seen.forgotten
     ]
+    if any(part.kind in _ORDER and part.kind != "backup" for part in parts):
+        missing = [kind for kind in WATCHERS if kind not in last]
+        standing += [Standing(kind, kind, "", "stopped", None) for kind in missing]
     return sorted(standing, key=lambda each: (_ORDER.index(each.kind), each.name))

@@ -10,7 +10,7 @@ from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store.leases import holding
 from linekeeper.store.tables import PartHeartbeat
-from linekeeper.watch.queries import beat, note_prefect
+from linekeeper.watch.queries import beat, note_prefect, remove
 
 
 async def test_every_part_is_named_with_what_is_wrong(settings: Settings) -> None:
@@ -68,3 +68,16 @@ async def test_while_prefect_hangs_nothing_is_known_of_its_workers(settings: Set
     assert worker.level == "warn"
     assert worker.text.startswith(f"not known since {long_ago:%Y-%m-%d %H:%M} UTC: only Prefect")
     assert worker.mend == "fix Prefect first"
+
+
+async def test_a_consumer_that_was_ended_and_not_started_again_is_wrong(settings: Settings) -> None:
+    async with Runtime.open(settings) as rt:
+        await beat(rt.store, "consumer:a:1:x", "consumer", "a")
+        await beat(rt.store, "receiver:b:1:x", "receiver", "b")
+        await note_prefect(rt.store, {"vm": "first"}, paused=False)
+        await remove(rt.store, ["consumer:a:1:x"])
+        found = {finding.name: finding for finding in await examine_parts(rt)}
+    assert (found["consumer"].level, found["consumer"].text) == ("wrong", "none runs")
+    assert found["consumer"].mend == "start it: linekeeper consumer"
+    assert found["prefect"].text.endswith("no consumer asks it")
+    assert found["worker · vm"].level == "warn"

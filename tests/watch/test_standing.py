@@ -10,7 +10,7 @@ from sqlmodel import col
 
 from linekeeper.store import Store
 from linekeeper.store.tables import PartHeartbeat
-from linekeeper.watch.queries import beat, done, note_prefect
+from linekeeper.watch.queries import beat, done, note_prefect, remove
 from tests.cli.commands import CommandLine
 from tests.cli.conftest import command, shown
 
@@ -86,3 +86,19 @@ async def test_status_says_how_old_its_figures_are(
     said = (await asyncio.to_thread(shown, "status")).out
     assert "no sweep since" in said
     assert "this is what was known then" in said
+
+
+async def test_of_what_was_ended_in_good_order_nobody_says_that_it_works(
+    store: Store, shown: CommandLine
+) -> None:
+    await beat(store, "receiver:r", "receiver", "web1")
+    await beat(store, "consumer:c", "consumer", "app1")
+    await note_prefect(store, {"work1": "its heartbeat"}, paused=False)
+    await remove(store, ["receiver:r", "consumer:c"])
+    said = json.loads((await asyncio.to_thread(shown, "status", "--json")).out)
+    assert {each["kind"]: each["state"] for each in said["parts"]} == {
+        "consumer": "stopped",
+        "receiver": "stopped",
+        "worker": "unknown",
+        "prefect": "unknown",
+    }
