@@ -53,4 +53,9 @@ async def verify_account(
             return refused("app", verification, "Correct it and send the form again.")
         await publish_answers(verification)
     await rename(f"verify-account · {counts(verification)}")
+    if verification.unanswered:
+        return Failed(
+            message="Not answered, and asked again by the next run: "
+            + "; ".join(verification.unanswered)
+        )
     return Completed(message=counts(verification))

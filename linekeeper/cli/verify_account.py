@@ -50,6 +50,11 @@ def verify_account_command(
         typer.echo(json.dumps(as_data(verification), indent=2, ensure_ascii=False))
     else:
         _show(verification)
+    if verification.unanswered:
+        typer.echo("Not answered, and asked again by the next run:", err=True)
+        for line in verification.unanswered:
+            typer.echo(f"  {line}", err=True)
+        raise typer.Exit(1)
 
 
 async def _verify(app: str, wish: "Wish") -> "Verification":

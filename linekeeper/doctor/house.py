@@ -17,7 +17,7 @@ from linekeeper.store import KeyProblem, Store, StoreError
 from linekeeper.store.leases import CONSUMER
 from linekeeper.store.schema import describe, head, require_current
 from linekeeper.store.tables import Audit, Connection, Lease
-from linekeeper.watch.decide import PREFECT, WORK, examine
+from linekeeper.watch.decide import WORK, examine
 from linekeeper.watch.queries import read_parts
 from linekeeper.watch.service import policy_of
 from linekeeper.watch.standing import Standing, stand

@@ -10,7 +10,7 @@ from datetime import timedelta
 from linekeeper.explain.answer import Cause, Diagnosis, HopName
 from linekeeper.explain.causes import verdict
 from linekeeper.explain.decide_forward import handed_on
-from linekeeper.explain.facts import DeliveryFacts, Way
+from linekeeper.explain.facts import DeliveryFacts, EntityFacts, Way
 from linekeeper.explain.words import moment
 
 LATE = timedelta(minutes=10)
@@ -31,7 +31,11 @@ def judge(way: Way) -> Diagnosis:
         verdict = rule(way)
         if verdict is not None:
             return verdict
-    return handed_on(way)
+    found = handed_on(way)
+    if found.cause is not Cause.no_news:
+        return found
+    # That the record is as it was says nothing of what came later, where nothing can be read.
+    return _not_read(way) or _not_read_again(way) or found
 
 
 def _recovered(way: Way) -> str:
@@ -222,7 +226,7 @@ def _not_read(way: Way) -> Diagnosis | None:
     if connection.setup == "disconnected":
         successor = f" Its successor is {connection.replaced_by}." if connection.replaced_by else ""
         return verdict(Cause.disconnected, f"The connection is disconnected.{successor}")
-    if connection.setup in ("pending", "authorizing"):
+    if connection.setup in ("pending", "authorizing") and way.record is None:
         return verdict(
             Cause.not_connected,
             "The customer has not finished connecting this system, so nothing was ever read.",
@@ -248,15 +252,27 @@ def _known(way: Way) -> str:
     return f"and what the index has of the record is of {moment(way.record.updated_at)}"
 
 
+def _failing(facts: EntityFacts, then: str) -> Diagnosis:
+    return verdict(
+        Cause.entity_failing,
+        f"{facts.entity} can't be read since {moment(facts.failing_since)}: "
+        f"{facts.error or 'no reason is kept'}. {then}",
+    )
+
+
+def _not_read_again(way: Way) -> Diagnosis | None:
+    """The record is known, and its entity can't be read now."""
+    reading = way.reading()
+    if way.record is None or reading is None or not reading.failures:
+        return None
+    return _failing(reading, f"What the index has is of {moment(way.record.updated_at)}.")
+
+
 def _not_listed(way: Way) -> Diagnosis | None:
     """A key that neither index nor deliveries know: what the listings say about it."""
     failing = [facts for facts in way.entities if facts.failures]
     if failing:
-        return verdict(
-            Cause.entity_failing,
-            f"{failing[0].entity} can't be read since {moment(failing[0].failing_since)}: "
-            f"{failing[0].error or 'no reason is kept'}. The record may be among what is missing.",
-        )
+        return _failing(failing[0], "The record may be among what is missing.")
     if not any(facts.full_at for facts in way.entities):
         return verdict(
             Cause.never_polled, "No entity of this connection has been listed completely yet."
@@ -291,4 +307,11 @@ def _never_seen(way: Way) -> Diagnosis | None:
 
 _WITH_DELIVERY: Sequence[_Rule] = (_unsettled, _not_applied, _deleted, _without_record, _late)
 _WITH_CHANGE: Sequence[_Rule] = (_deleted, _unannounced, _late)
-_WITHOUT_BOTH: Sequence[_Rule] = (_deleted, _not_read, _baseline, _not_listed, _never_seen)
+_WITHOUT_BOTH: Sequence[_Rule] = (
+    _deleted,
+    _not_read,
+    _not_read_again,
+    _baseline,
+    _not_listed,
+    _never_seen,
+)

@@ -141,4 +141,6 @@ def _polling(way: Way) -> Hop:
     if reading is not None and reading.polled_at is not None:
         text = f"{reading.entity} was last polled then"
         return Hop(HopName.poll, HopState.not_needed, text, reading.polled_at)
+    if way.record is None and change is None:
+        return Hop(HopName.poll, HopState.unknown, "No poll that is recorded found it")
     return Hop(HopName.poll, HopState.not_needed, "No poll was needed")

@@ -85,6 +85,8 @@ def _total(exchanges: Sequence[Exchange]) -> Finding:
     if not pages:
         return not_seen(_NOT_REACHED)
     keys = [key for page in pages for key in _keys(page)]
+    if pages[0].status >= 300:
+        return otherwise(f"the list is refused with {pages[0].status}")
     totals = [page.meta["total"] for page in pages if isinstance(page.meta.get("total"), int)]
     if not totals:
         return otherwise(f"no meta.total; {len(keys)} connections came")
@@ -109,9 +111,10 @@ def _links(exchanges: Sequence[Exchange]) -> Finding:
 
 
 def _fields(exchanges: Sequence[Exchange]) -> Finding:
-    rows = [row for page in of(exchanges, "list/small") for row in page.rows]
+    pages = of(exchanges, "list/small")
+    rows = [row for page in pages for row in page.rows]
     if not rows:
-        return not_seen("the list has no connections")
+        return not_seen("the list has no connections" if pages else _NOT_REACHED)
     names = set[str]().union(*rows)
     missing = [name for name in _FIELDS if name not in names]
     more = ", ".join(sorted(names - set(_FIELDS))) or "none"
@@ -138,13 +141,16 @@ def _id_is_key(exchanges: Sequence[Exchange]) -> Finding:
         return otherwise("the id in a connection's own status is no key of the list")
     if both or named:
         return so(f"compared in {len(both)} listed connections and {len(named)} statuses")
+    if not rows:
+        return not_seen(_NOT_REACHED)
     return not_seen("the list has no id; --data compares it with a connection's own status")
 
 
 def _statuses(exchanges: Sequence[Exchange]) -> Finding:
-    rows = [row for page in of(exchanges, "list/whole") for row in page.rows]
+    pages = of(exchanges, "list/whole")
+    rows = [row for page in pages for row in page.rows]
     if not rows:
-        return not_seen("the list has no connections")
+        return not_seen("the list has no connections" if pages else _NOT_REACHED)
     words = Counter(str(row.get("status", "(missing)")) for row in rows)
     unknown = [word for word in words if normalise_status(word) == "unknown"]
     counted = ", ".join(f"{word}: {count}" for word, count in words.most_common(10))

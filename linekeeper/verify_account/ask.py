@@ -14,7 +14,7 @@ from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig
 from linekeeper.makini import Budget, ErrorKind, MakiniError
 from linekeeper.makini.budget import Paused
-from linekeeper.makini.failures import from_exception, retry_after
+from linekeeper.makini.failures import from_exception, kind_of_status, retry_after
 from linekeeper.makini.fields import mapping
 from linekeeper.makini.wire import DEFAULT_PENALTY, open_client
 from linekeeper.verify_account.recording import (
@@ -31,8 +31,19 @@ _KEPT_OF_THE_REST = {"key", "id", "status", "createdAt", "updatedAt", "created_a
 _FAILURES = (httpx.HTTPError, httpx.InvalidURL, aiohttp.ClientError, OSError, ValueError)
 
 
+_LOGIN_REFUSED = dict.fromkeys((400, 401, 403, 422), ErrorKind.unauthorized)
+"""Answers by which a login is refused; any other says something about the address."""
+
+
 class OutOfCalls(Exception):
     """All the calls that were allowed were made; what is recorded stays."""
+
+
+class Unanswered(Exception):
+    """What came says nothing about the account, so it is not recorded and asked for again."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"Makini answered {status}")
 
 
 class Reply(NamedTuple):
@@ -78,7 +89,7 @@ class Asker:
         token = inner.get("access_token") or inner.get("token")
         if reply.status >= 400 or not isinstance(token, str):
             raise MakiniError(
-                ErrorKind.unauthorized,
+                _LOGIN_REFUSED.get(reply.status, kind_of_status(reply.status)),
                 "it gave no token for client_id and client_secret",
                 app=self.app.name,
                 status=reply.status,

@@ -11,7 +11,7 @@ from linekeeper.runtime import Runtime
 from linekeeper.store.leases import holding
 from linekeeper.tokens.stored import lease_name
 from linekeeper.verify_account import about_data, about_list
-from linekeeper.verify_account.ask import Asker, OutOfCalls
+from linekeeper.verify_account.ask import Asker, OutOfCalls, Unanswered
 from linekeeper.verify_account.evidence import (
     login_exchange,
     sample_named,
@@ -55,6 +55,8 @@ class Verification:
     complete: bool
     recording: str
     calls: int
+    unanswered: Sequence[str] = ()
+    """What was asked and is still open, with what Makini answered."""
 
     @property
     def settings(self) -> dict[str, str]:
@@ -99,6 +101,7 @@ async def verify_account(
         recording.forget()
     asker = Asker(app, rt.budget, Redactor(recording.salt), calls=wish.calls)
     complete = True
+    unanswered: list[str] = []
     async with asker as ask:
         steps = list_steps(app)
         if wish.data:
@@ -107,9 +110,11 @@ async def verify_account(
                 say("No connection has a token that lives, so no data is read.")
             steps += data_steps(app, samples)
         try:
-            await _take(steps, recording, ask, say)
+            await _take(steps, recording, ask, say, unanswered)
             if wish.write_on:
                 await _mint(rt, wish.write_on, recording, ask, say, now=now)
+        except Unanswered as answer:
+            unanswered.append(f"minting a token: {answer}")
         except OutOfCalls:
             complete = False
             say(f"{wish.calls} calls were made, as many as allowed; run it again to go on.")
@@ -117,15 +122,23 @@ async def verify_account(
         recording.add([*webhooks, *await login_exchange(rt, app.name, now=now)])
         made = wish.calls - ask.left
     answers = answer_all(recording.exchanges)
-    return Verification(app.name, answers, complete, str(recording.path), made)
+    complete = complete and not unanswered
+    path = str(recording.path)
+    return Verification(app.name, answers, complete, path, made, unanswered)
 
 
-async def _take(steps: Sequence[Step], recording: Recording, ask: Asker, say: Say) -> None:
+async def _take(
+    steps: Sequence[Step], recording: Recording, ask: Asker, say: Say, unanswered: list[str]
+) -> None:
+    """Take the steps that are not recorded; those that stay open get a line in `unanswered`."""
     for number, step in enumerate(steps, start=1):
         if step.name in recording.steps:
             continue
         say(f"{number} of {len(steps)}: {step.says}")
-        recording.add(await step.run(ask))
+        try:
+            recording.add(await step.run(ask))
+        except Unanswered as answer:
+            unanswered.append(f"{step.says}: {answer}")
 
 
 async def _mint(
@@ -159,6 +172,7 @@ def as_data(verification: Verification) -> dict[str, Any]:
         "app": verification.app,
         "complete": verification.complete,
         "calls": verification.calls,
+        "unanswered": list(verification.unanswered),
         "recording": verification.recording,
         "settings": {f"LINEKEEPER_{name}": value for name, value in verification.settings.items()},
         "answers": [asdict(answer) for answer in verification.answers],
@@ -184,7 +198,10 @@ def as_markdown(verification: Verification) -> str:
     settings = "\n".join(
         f"    LINEKEEPER_{name}={value}" for name, value in verification.settings.items()
     )
-    rest = "" if verification.complete else "\n\nNot everything was asked: run it again to go on."
+    rest = (
+        "" if verification.complete else "\n\nNot everything was answered: run it again to go on."
+    )
+    rest += "".join(f"\n- {text(line, 200)}" for line in verification.unanswered)
     return (
         f"# What holds on the account of app {text(verification.app)}\n\n{counts(verification)}; "
         f"{verification.calls} calls.{rest}\n\n{answers}\n\n"

@@ -1,7 +1,8 @@
 """What is asked, in order: the list first, then data with a connection's token, then webhooks.
 
 A step is recorded as a whole or not at all, so a run that was interrupted begins with the first
-step that is missing.
+step that is missing. Where Makini's answer says nothing about the account (it is away, it asks to
+wait, the list is not allowed) the step is not recorded, and the next run asks again.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -12,7 +13,7 @@ from urllib.parse import quote
 from linekeeper.config import AppConfig
 from linekeeper.makini.fields import mapping
 from linekeeper.makini.paging import MAX_PAGES, Pages, parse_page
-from linekeeper.verify_account.ask import Asker
+from linekeeper.verify_account.ask import Asker, Reply, Unanswered
 from linekeeper.verify_account.recording import Exchange
 
 LIST = "/api/system/connections"
@@ -46,27 +47,25 @@ def list_steps(app: AppConfig) -> list[Step]:
 
     async def client(ask: Asker) -> list[Exchange]:
         paths = ["/api/system/client", "/api/system/platforms"]
-        return [(await ask.as_app("client", path)).exchange for path in paths]
+        return [_heard(await ask.as_app("client", path)) for path in paths]
 
     async def small(ask: Asker) -> list[Exchange]:
-        return [
-            (await ask.as_app("list/small", LIST, _page(number, 2))).exchange for number in (1, 2)
-        ]
+        return [_listed(await ask.as_app("list/small", LIST, _page(n, 2))) for n in (1, 2)]
 
     async def cursor(ask: Asker) -> list[Exchange]:
         first = await ask.as_app("list/cursor", LIST, [("per_page", "2"), ("limit", "2")])
         following = mapping(first.body).get("next_cursor")
         if not isinstance(following, str) or not following:
-            return [first.exchange]
+            return [_listed(first)]
         query = [("per_page", "2"), ("limit", "2"), ("cursor", following)]
-        return [first.exchange, (await ask.as_app("list/cursor", LIST, query)).exchange]
+        return [_listed(first), _listed(await ask.as_app("list/cursor", LIST, query))]
 
     async def whole(ask: Asker) -> list[Exchange]:
         pages = Pages(app.paging, app.per_page)
         exchanges: list[Exchange] = []
         while (question := pages.question) is not None and len(exchanges) < MAX_PAGES:
             reply = await ask.as_app("list/whole", LIST, question)
-            exchanges.append(reply.exchange)
+            exchanges.append(_listed(reply))
             if reply.status >= 300:
                 break
             try:
@@ -76,12 +75,15 @@ def list_steps(app: AppConfig) -> list[Step]:
         return exchanges
 
     async def cap(ask: Asker) -> list[Exchange]:
-        return [(await ask.as_app("list/cap", LIST, _page(1, BIG_PAGE))).exchange]
+        big = await ask.as_app("list/cap", LIST, _page(1, BIG_PAGE))
+        if big.status >= 300:  # because of its size, or is the list away?
+            _listed(await ask.as_app("list/cap", LIST, _page(1, 2)))
+        return [big.exchange]
 
     async def refusals(ask: Asker) -> list[Exchange]:
         nobody = await ask.as_nobody("refusals", LIST)
         missing = await ask.as_app("refusals", "/api/system/linekeeper-no-such-route")
-        return [nobody.exchange, missing.exchange]
+        return [_heard(nobody), _heard(missing)]
 
     return [
         Step("token", "the app's own token", token),
@@ -109,7 +111,7 @@ def _status_step(sample: Sample) -> Step:
     async def run(ask: Asker) -> list[Exchange]:
         found = []
         for path in (STATUS, "/api/integrations/sync/status"):
-            found.append((await ask.as_connection(name, sample.who, sample.token, path)).exchange)
+            found.append(_heard(await ask.as_connection(name, sample.who, sample.token, path)))
         return found
 
     return Step(name, f"the status of {sample.who}", run)
@@ -124,7 +126,10 @@ def _entity_step(app: AppConfig, sample: Sample, entity: str) -> Step:
             reply = await ask.as_connection(name, sample.who, sample.token, path, list(query))
             return reply.body, reply.exchange
 
-        body, first = await get(*_page(1, app.per_page))
+        plain = await ask.as_connection(
+            name, sample.who, sample.token, path, _page(1, app.per_page)
+        )
+        body, first = plain.body, _heard(plain)
         if first.status >= 300 or not first.rows:
             return [first]
         found = [first]
@@ -163,6 +168,7 @@ def mint_step(sample: Sample, ref: str) -> Step:
 
     async def run(ask: Asker) -> list[Exchange]:
         before = await ask.as_connection("mint", sample.who, sample.token, STATUS)
+        _heard(before)  # else nothing is minted
         path = f"{LIST}/{quote(ref, safe='')}/token"
         minted = await ask.as_app("mint", path, method="POST", shown=f"{LIST}/{{key}}/token")
         found = [before.exchange, minted.exchange]
@@ -176,6 +182,20 @@ def mint_step(sample: Sample, ref: str) -> Step:
         return found
 
     return Step("mint", f"minting one token for {sample.who}", run)
+
+
+def _heard(reply: Reply) -> Exchange:
+    """`reply` as it is recorded, unless Makini is away or asks to wait."""
+    if reply.status == 429 or reply.status >= 500:
+        raise Unanswered(reply.status)
+    return reply.exchange
+
+
+def _listed(reply: Reply) -> Exchange:
+    """The same of the list, which may also be not allowed to this client."""
+    if reply.status in (401, 403):
+        raise Unanswered(reply.status)
+    return _heard(reply)
 
 
 def middle_time(exchange: Exchange) -> str | None:

@@ -4,6 +4,8 @@ import asyncio
 import json
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 import sandbox
 from tests.cli.commands import CommandLine
@@ -52,3 +54,41 @@ async def test_an_account_that_can_not_be_reached_is_one_line(with_makini: Comma
     assert said.err.startswith("1 of 7")
     assert "Makini could not be reached" in said.err
     assert "hunter2" not in said.err
+
+
+async def test_a_list_that_is_not_given_is_said_and_ends_with_1(
+    with_makini: CommandLine,
+) -> None:
+    command = with_makini
+    async with sandbox.serving(sandbox.Settings(port=0, connections=5)) as makini:
+        command.set(
+            MAKINI_API_URL=makini.url,
+            MAKINI_CLIENT_ID="sandbox-client",
+            MAKINI_CLIENT_SECRET="sandbox-secret",
+        )
+        makini.world.faults.admin_list = "500"
+        said = await asyncio.to_thread(command, "verify-account", "--json")
+    assert said.code == 1
+    assert "asked again by the next run" in said.err
+    assert "the whole list: Makini answered 500" in json.loads(said.out)["unanswered"]
+
+
+async def test_an_address_that_is_no_makini_is_not_called_a_refused_login(
+    with_makini: CommandLine,
+) -> None:
+    command = with_makini
+
+    async def redirect(_: web.Request) -> web.Response:
+        return web.Response(status=302, headers={"Location": "https://login.example/"})
+
+    app = web.Application()
+    app.router.add_post("/link/token", redirect)
+    async with TestServer(app) as server:
+        command.set(
+            MAKINI_API_URL=str(server.make_url("")).rstrip("/"),
+            MAKINI_CLIENT_ID="a",
+            MAKINI_CLIENT_SECRET="hunter2",
+        )
+        said = await asyncio.to_thread(command, "verify-account")
+    assert said.code == 1
+    assert "Check api_url of app default" in said.err

@@ -368,6 +368,27 @@ async def login_lost(stage: Stage) -> Planted:
     return Planted(await subject(stage, which, "l-1"), "login_lost", "poll", "customer")
 
 
+async def login_lost_of_a_known_record(stage: Stage) -> Planted:
+    which = stage.connections[0]
+    await write(stage, mark(which), recovered(which, "l-2")[0])
+    await fall(stage, which, "reauthorization_required")
+    return Planted(await subject(stage, which, "l-2"), "login_lost", "poll", "customer")
+
+
+async def unreachable_with_a_known_record(stage: Stage) -> Planted:
+    which = stage.connections[0]
+    await write(stage, mark(which), recovered(which, "u-2")[0])
+    await fall(stage, which, "unreachable")
+    return Planted(await subject(stage, which, "u-2"), "system_unreachable", "poll", "customer")
+
+
+async def entity_failing_of_a_known_record(stage: Stage) -> Planted:
+    which = stage.connections[0]
+    failing = mark(which, failures=3, failing_since=utcnow(), error="403 forbidden")
+    await write(stage, failing, recovered(which, "e-2")[0])
+    return Planted(await subject(stage, which, "e-2"), "entity_failing", "poll", "makini")
+
+
 async def not_connected(stage: Stage) -> Planted:
     which = stage.connections[0]
     await set_connection(stage, which, setup="authorizing")
@@ -455,6 +476,9 @@ PLANTS: list[Plant] = [
     never_polled,
     never_seen,
     login_lost,
+    login_lost_of_a_known_record,
+    unreachable_with_a_known_record,
+    entity_failing_of_a_known_record,
     not_connected,
     disconnected,
     baseline,

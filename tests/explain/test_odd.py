@@ -153,6 +153,16 @@ async def test_one_key_in_two_entities_is_two_records(world: World) -> None:
         assert other.verdict.cause == "no_news"
 
 
+async def test_what_was_no_news_then_says_nothing_of_what_came_after_the_login_was_lost(
+    world: World,
+) -> None:
+    which = await world.connection("a", health="reauthorization_required")
+    await world.add(record(which, "18", ORDERS), delivery(which, "18", entity=ORDERS))
+    found = await world.ask("Acme · Maximo 18")
+    assert (found.verdict.cause, found.verdict.missing) == ("login_lost", HopName.poll)
+    assert "log" in found.verdict.next_step
+
+
 async def test_an_event_with_a_key_of_another_connection_is_not_its(world: World) -> None:
     mine, other = await world.connection("a"), await world.connection("b", customer="Beta")
     await world.add(record(mine, "77"), change(mine, "77", 1), delivery(other, "77"))

@@ -176,3 +176,24 @@ def test_webhooks_about_connections_say_nothing_of_record_events() -> None:
         answer.question: answer.verdict for answer in answer_all([lost, event("assets.updated")])
     }
     assert {found[key] for key in asked} == {Confirmation.seen_so}
+
+
+@pytest.mark.parametrize("status", ["401", "500"])
+async def test_what_makini_did_not_answer_is_not_said_of_the_account_and_asked_again(
+    open_account: Open, status: str
+) -> None:
+    account = await open_account()
+    account.makini.world.faults.admin_list = status
+    found = await account.verify()
+    answers = {answer.question: answer for answer in found.answers}
+    of_the_list = {name: answer for name, answer in answers.items() if name.startswith("list-")}
+    assert {answer.verdict for answer in of_the_list.values()} == {Confirmation.not_seen}
+    assert not any(answer.evidence.startswith("the list has") for answer in answers.values())
+    assert not found.complete
+    assert any(status in line for line in found.unanswered)
+    account.makini.world.faults.admin_list = ""
+    again = await account.verify()
+    assert again.complete
+    assert not again.unanswered
+    by_name = {answer.question: answer.verdict for answer in again.answers}
+    assert by_name["list-paging"] is by_name["list-total"] is Confirmation.seen_so
