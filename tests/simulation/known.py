@@ -9,8 +9,12 @@ REGRESSIONS: tuple[str, ...] = (
     "--seed 2034 --small",
     "--seed 4021",
     "--seed 6065",
+    "--seed 6089",
+    "--seed 6124",
     "--seed 6125",
     "--seed 7035",
+    "--seed 8055",
+    "--seed 9224",
     "--seed 9234",
 )
 """Universes that broke, and hold since the product was fixed."""
