@@ -163,8 +163,9 @@ def test_the_last_of_a_kind_is_missed_also_where_it_ended_in_good_order() -> Non
 
 def test_who_was_not_heard_of_for_minutes_is_not_said_to_work() -> None:
     for ago, state in ((1, "works"), (3, "silent")):
-        [seen] = stand([part("consumer:c", at=ago)], POLICY, now=NOW)
-        assert seen.state == state
+        seen = stand([part("consumer:c", at=ago)], POLICY, now=NOW)
+        states = {each.kind: each.state for each in seen}
+        assert states == {"consumer": state, "receiver": "stopped"}
 
 
 def test_of_a_worker_is_known_what_prefect_said_and_of_prefect_what_a_consumer_heard() -> None:
@@ -173,17 +174,19 @@ def test_of_a_worker_is_known_what_prefect_said_and_of_prefect_what_a_consumer_h
             part("worker:w", at=worker),
             part("prefect", at=prefect),
             part("consumer:c", at=consumer),
+            part("receiver:r"),
         ]
         return {each.kind: each.state for each in stand(told, POLICY, now=NOW)}
 
-    works = {"consumer": "works", "prefect": "works"}
+    works = {"consumer": "works", "prefect": "works", "receiver": "works"}
     assert states(0, 0, 0) == {**works, "worker": "works"}
     assert states(3, 0, 0) == {**works, "worker": "silent"}
     # It was heard of as long as Prefect could be asked.
     assert states(2, 1, 0) == {**works, "worker": "works"}
     assert states(5, 5, 0) == {**works, "prefect": "silent", "worker": "unknown"}
     assert states(20, 20, 0) == {**works, "prefect": "silent", "worker": "unknown"}
-    assert states(5, 5, 5) == {"consumer": "silent", "prefect": "unknown", "worker": "unknown"}
+    away = {"consumer": "silent", "prefect": "unknown", "worker": "unknown"}
+    assert states(5, 5, 5) == {**away, "receiver": "works"}
 
 
 def test_since_when_a_worker_works_is_not_known() -> None:
