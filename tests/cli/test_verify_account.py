@@ -17,16 +17,21 @@ async def with_makini(command: CommandLine) -> CommandLine:
     return command
 
 
+def asks(command: CommandLine, makini: sandbox.Served) -> None:
+    """The command asks this Makini, with the login that it has."""
+    command.set(
+        MAKINI_API_URL=makini.url,
+        MAKINI_CLIENT_ID="sandbox-client",
+        MAKINI_CLIENT_SECRET="sandbox-secret",
+    )
+
+
 async def test_it_answers_every_question_and_goes_on_where_it_stopped(
     with_makini: CommandLine,
 ) -> None:
     command = with_makini
     async with sandbox.serving(sandbox.Settings(port=0, connections=5)) as makini:
-        command.set(
-            MAKINI_API_URL=makini.url,
-            MAKINI_CLIENT_ID="sandbox-client",
-            MAKINI_CLIENT_SECRET="sandbox-secret",
-        )
+        asks(command, makini)
         short = await asyncio.to_thread(command, "verify-account", "--calls", "3", "--json")
         said = await asyncio.to_thread(command, "verify-account", "--json")
         shown = await asyncio.to_thread(command, "verify-account")
@@ -61,11 +66,7 @@ async def test_a_list_that_is_not_given_is_said_and_ends_with_1(
 ) -> None:
     command = with_makini
     async with sandbox.serving(sandbox.Settings(port=0, connections=5)) as makini:
-        command.set(
-            MAKINI_API_URL=makini.url,
-            MAKINI_CLIENT_ID="sandbox-client",
-            MAKINI_CLIENT_SECRET="sandbox-secret",
-        )
+        asks(command, makini)
         makini.world.faults.admin_list = "500"
         said = await asyncio.to_thread(command, "verify-account", "--json")
     assert said.code == 1

@@ -26,16 +26,23 @@ __all__ = ["open_house"]  # a fixture
 SECRET = "shh-signing"
 
 
-@pytest.fixture
-async def house(open_house: Opened) -> House:
-    """One whose Slack buttons lead here, with a login lost and asked for."""
+async def lost(open_house: Opened, **more: str) -> House:
+    """A house whose Slack buttons lead here, with a login lost."""
     here = await open_house(
         slack_bot_token=SecretStr("xoxb-1"),
         slack_channel="#line",
         slack_signing_secret=SecretStr(SECRET),
+        **more,
     )
     [connection, *_] = await here.connections()
     await here.lose_login(connection)
+    return here
+
+
+@pytest.fixture
+async def house(open_house: Opened) -> House:
+    """One whose Slack buttons lead here, with a login lost and asked for."""
+    here = await lost(open_house)
     await advance_due_cases(here.rt)
     return here
 
@@ -144,14 +151,7 @@ async def test_a_note_is_in_the_timeline_and_the_thread_once(house: House) -> No
 
 async def test_the_second_button_opens_the_dialog(open_house: Opened) -> None:
     async with socket_peer() as slack:
-        here = await open_house(
-            slack_bot_token=SecretStr("xoxb-1"),
-            slack_channel="#line",
-            slack_signing_secret=SecretStr(SECRET),
-            slack_api_url=f"{slack.url}/api/",
-        )
-        [connection, *_] = await here.connections()
-        await here.lose_login(connection)
+        here = await lost(open_house, slack_api_url=f"{slack.url}/api/")
         button = (await elements(here))["linekeeper_more"]
         assert (await press(here, chosen(button))).status_code == 200
         await until(lambda: slack.views)
@@ -161,14 +161,7 @@ async def test_the_second_button_opens_the_dialog(open_house: Opened) -> None:
 
 async def test_who_acknowledges_second_is_told_who_was_first(open_house: Opened) -> None:
     async with socket_peer() as slack:
-        here = await open_house(
-            slack_bot_token=SecretStr("xoxb-1"),
-            slack_channel="#line",
-            slack_signing_secret=SecretStr(SECRET),
-            slack_api_url=f"{slack.url}/api/",
-        )
-        [connection, *_] = await here.connections()
-        await here.lose_login(connection)
+        here = await lost(open_house, slack_api_url=f"{slack.url}/api/")
         button = chosen((await elements(here))["linekeeper_acknowledge"])
         for name in ("ann", "ann", "petra"):
             answer = await press(here, button, by=name, channel="C0LINE")
