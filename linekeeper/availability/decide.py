@@ -70,7 +70,8 @@ class Troubles:
     products: Mapping[str, Sequence[Span]] = field(default_factory=dict)
     """The times in which the product accepted no messages, by app."""
     unwatched: Sequence[Span] = ()
-    """No sweep was completed, and that was an incident: what was well before is not known then."""
+    """No sweep was completed, and that was an incident, or nothing of ours ran: what was well
+    before is not known then."""
 
 
 @dataclass(frozen=True, slots=True)

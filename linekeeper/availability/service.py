@@ -133,7 +133,11 @@ async def read_troubles(session: AsyncSession, month: Span) -> Troubles:
         began = incident.since - _PRODUCT.get(incident.kind, timedelta())
         whole = [Span(began, incident.resolved_at or month.until)]
         kept.setdefault(incident.app, []).extend(together.get(incident.id, whole))
-    ours = [Span(outage.since, outage.until) for outage in outages]
+    ours = []
+    for outage in outages:
+        ours.append(Span(outage.since, outage.until))
+        if outage.cause == "standstill":
+            unwatched.append(ours[-1])
     return Troubles(ours, apps, products, unwatched)
 
 

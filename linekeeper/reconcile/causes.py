@@ -10,9 +10,14 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
+from typing import NamedTuple
 
 AWAY = timedelta(minutes=2)
 """Shorter absences are a restart; senders ask again after 30 s (Makini docs)."""
+STANDSTILL = timedelta(minutes=15)
+"""For less than this the sweeps before and after say how a connection was."""
+BEAT = timedelta(seconds=30)
+"""So long after its last sign of life a receiver may have lived on."""
 CANARIES = 3
 """So many are needed before it is known how often they come."""
 CANARIES_LACKING = 2.5
@@ -40,6 +45,14 @@ class Window:
         return self.until - self.since
 
 
+class Stored(NamedTuple):
+    """A time in which one receiver could store."""
+
+    since: datetime
+    until: datetime
+    receiver: str
+
+
 def absences(
     spans: Iterable[tuple[datetime, datetime]], *, now: datetime | None = None
 ) -> list[Window]:
@@ -57,6 +70,23 @@ def absences(
     if now is not None and reached is not None and now - reached >= AWAY:
         windows.append(Window(reached, now))
     return windows
+
+
+def stood_still(
+    window: Window, spans: Collection[Stored], sweeps: tuple[datetime, datetime] | None
+) -> bool:
+    """Whether nothing of ours ran in the absence `window`. Pure.
+
+    No sweep was completed in it (`sweeps` is when the last two were, the later last), and no
+    receiver went on after it: one that does only lost the database, or its clock was changed.
+    """
+    if sweeps is None or window.length < STANDSTILL:
+        return False
+    before = {span.receiver for span in spans if span.since <= window.since}
+    if any(span.receiver in before for span in spans if span.until >= window.until):
+        return False
+    last = next((at for at in reversed(sweeps) if at < window.until), None)
+    return last is not None and last <= window.since + BEAT
 
 
 def usual_step(came: Sequence[datetime]) -> timedelta | None:

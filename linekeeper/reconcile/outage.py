@@ -101,6 +101,8 @@ async def covered(
         what = "Our receiver was away"
         if set(causes) == {"unreachable"}:
             what = "Nothing from outside reached our receiver (no canary, no webhook)"
+        elif set(causes) == {"standstill"}:
+            what = "Linekeeper did not run (no receiver, no sweep)"
         text = (
             f"{what} from {window.since:%Y-%m-%d %H:%M} to "
             f"{window.until:%Y-%m-%d %H:%M} UTC, {duration(window.length)}{long}. That time has "

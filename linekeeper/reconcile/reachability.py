@@ -10,13 +10,15 @@ from sqlmodel import col
 from linekeeper.inbox.meaning import CANARY
 from linekeeper.reconcile.causes import (
     CANARIES_LACKING,
+    Stored,
     Window,
     absences,
     canary_gaps,
     overlap,
+    stood_still,
     usual_step,
 )
-from linekeeper.store.tables import Outage, ReceiverHeartbeat, WebhookEvent
+from linekeeper.store.tables import Outage, PartHeartbeat, ReceiverHeartbeat, WebhookEvent
 from linekeeper.store.types import UtcDateTime, id_floor
 
 COUNTED_WITHIN = timedelta(days=8)
@@ -27,9 +29,8 @@ CANARIES_LOOKED_AT = 200
 class Absence(NamedTuple):
     """An outage of ours, and what it was."""
 
-    cause: Literal["receiver", "unreachable"]
-    """`receiver`: none could store what it was sent. `unreachable`: receivers ran, but neither
-    canaries nor any other delivery came."""
+    cause: Literal["receiver", "standstill", "unreachable"]
+    """What `Outage.cause` says."""
     window: Window
 
 
@@ -44,8 +45,11 @@ async def known_outages(session: AsyncSession, *, now: datetime) -> list[Window]
     return [*noted, *(outage.window for outage in absences)]
 
 
-_SPANS = select(col(ReceiverHeartbeat.since), col(ReceiverHeartbeat.at)).where(
-    col(ReceiverHeartbeat.at) >= bindparam("since", type_=UtcDateTime)
+_SPANS = select(
+    col(ReceiverHeartbeat.since), col(ReceiverHeartbeat.at), col(ReceiverHeartbeat.receiver)
+).where(col(ReceiverHeartbeat.at) >= bindparam("since", type_=UtcDateTime))
+_SWEEPS = select(col(PartHeartbeat.since), col(PartHeartbeat.at)).where(
+    col(PartHeartbeat.part) == "sweep"
 )
 _LAST_CANARIES = (
     select(col(WebhookEvent.received_at))
@@ -59,8 +63,10 @@ async def find_absences(
     session: AsyncSession, now: datetime, *, since: datetime, open_too: bool = False
 ) -> list[Absence]:
     """Those that heartbeats and canaries tell of; with `open_too` those that aren't over, too."""
-    spans = await session.execute(_SPANS, {"since": since})
-    down = absences([(begun, at) for begun, at in spans], now=now if open_too else None)
+    spans = [Stored(*row) for row in await session.execute(_SPANS, {"since": since})]
+    down = absences([(each.since, each.until) for each in spans], now=now if open_too else None)
+    row = (await session.execute(_SWEEPS)).first() if down else None
+    sweeps = None if row is None else (row.since, row.at)
     came = sorted(await session.scalars(_LAST_CANARIES))
     step = usual_step(came) or timedelta()
     silences = [
@@ -75,7 +81,10 @@ async def find_absences(
         and not any(overlap(silence, absence) * 2 >= silence.length for absence in down)
     ]
     return [
-        *(Absence("receiver", window) for window in down),
+        *(
+            Absence("standstill" if stood_still(window, spans, sweeps) else "receiver", window)
+            for window in down
+        ),
         *(Absence("unreachable", window) for window in unreachable),
     ]
 

@@ -24,6 +24,7 @@ _STATES = {
 
 _OUTAGES = {
     "receiver": "no receiver could store what it was sent",
+    "standstill": "nothing of Linekeeper ran: no receiver, no sweep",
     "unreachable": "receivers ran, but no canary and no webhook came through from outside",
 }
 

@@ -33,8 +33,21 @@ async def beat(store: Store, part: str, kind: str, host: str, *, mark: str = "")
 
 
 async def done(store: Store, work: str) -> None:
-    """Say that `work` (`decide.WORK`) was completed."""
-    await beat(store, work, work, "")
+    """Say that `work` (`decide.WORK`) was completed; `since` is when it was completed before."""
+    async with store.write() as session:
+        now = await store.clock(session)
+        before = await session.scalar(
+            select(col(PartHeartbeat.at)).where(col(PartHeartbeat.part) == work)
+        )
+        row = {"part": work, "kind": work, "host": "", "since": before or now, "at": now}
+        await insert_or_update(
+            store,
+            session,
+            PartHeartbeat,
+            [row | {"mark": ""}],
+            key=["part"],
+            update=["since", "at"],
+        )
 
 
 async def remove(store: Store, parts: Collection[str]) -> None:

@@ -159,7 +159,8 @@ class PartHeartbeat(SQLModel, table=True):
     kind: str
     host: str = ""
     since: datetime = time()
-    """When it started, or when the present span of answers began."""
+    """When it started, or when the present span of answers began; of work that is completed time
+    and again, when it was completed before."""
     at: datetime = time()
     mark: str = ""
     """What was seen last where others see it for the part (a worker's own last heartbeat); of a

@@ -333,8 +333,9 @@ class Outage(SQLModel, table=True):
     until: datetime = time()
     found_at: datetime = time()
     cause: str = "receiver"
-    """`receiver`: none could store what it was sent. `unreachable`: receivers ran, but neither
-    canaries nor any other delivery came."""
+    """`receiver`: none could store what it was sent. `standstill`: and nothing else of ours ran, so
+    that no connection was looked at. `unreachable`: receivers ran, but neither canaries nor any
+    other delivery came."""
     covered_at: datetime | None = optional_time()
     """When every connection had been read from `since` on."""
     detail: dict[str, Any] = json_object()

@@ -1,0 +1,115 @@
+"""What happened while nothing of ours ran is not known: a machine that was off saw nothing."""
+
+from datetime import datetime, timedelta
+
+import pytest
+from sqlalchemy import select, update
+from sqlmodel import col
+
+from linekeeper.availability.decide import Waiting
+from linekeeper.availability.service import read_month
+from linekeeper.clock import utcnow
+from linekeeper.reconcile.outage import covered, note_outages, uncovered
+from linekeeper.store import Store
+from linekeeper.store.tables import (
+    Connection,
+    Customer,
+    Outage,
+    Outbox,
+    PartHeartbeat,
+    ReceiverHeartbeat,
+)
+from linekeeper.watch.queries import done
+
+HOUR = timedelta(hours=1)
+OFF = timedelta(hours=3)
+
+
+async def planted(store: Store) -> None:
+    """One connection that was well all the time."""
+    async with store.write() as session:
+        customer = Customer(name="Acme", slug="acme")
+        session.add(customer)
+        await session.flush()
+        session.add(
+            Connection(
+                app="default",
+                makini_key="k",
+                name="ECC",
+                slug="ecc",
+                provider="SAP",
+                customer_id=customer.id,
+                setup="live",
+                health="healthy",
+                created_at=utcnow() - 5 * HOUR,
+            )
+        )
+
+
+async def stored(store: Store, *spans: tuple[str, datetime, datetime]) -> None:
+    """These receivers could store then."""
+    async with store.write() as session:
+        for receiver, since, at in spans:
+            session.add(ReceiverHeartbeat(receiver=receiver, since=since, at=at))
+
+
+async def swept(store: Store, at: datetime) -> None:
+    """A sweep was completed then."""
+    await done(store, "sweep")
+    async with store.write() as session:
+        await session.execute(
+            update(PartHeartbeat).where(col(PartHeartbeat.part) == "sweep").values(at=at)
+        )
+
+
+async def minutes(store: Store, now: datetime) -> dict[Waiting, int]:
+    """How the last five hours were, whichever months they are of."""
+    months = {f"{at:%Y-%m}" for at in (now, now - 5 * HOUR)}
+    lines = [(await read_month(store, month, now=now)).lines for month in months]
+    counted = [dict(line.minutes) for each in lines for line in each]
+    return {waiting: sum(each[waiting] for each in counted) for waiting in Waiting}
+
+
+@pytest.mark.parametrize("noticed", ["before the next sweep", "after the next sweep"])
+async def test_nobody_knows_how_a_connection_was_while_nothing_of_ours_ran(
+    store: Store, noticed: str
+) -> None:
+    now = utcnow()
+    gone, back = now - HOUR - OFF, now - HOUR
+    await planted(store)
+    await stored(store, ("a", gone - HOUR, gone), ("b", back, now))
+    await swept(store, gone - 5 * HOUR / 60)
+    if noticed == "after the next sweep":
+        await swept(store, back + HOUR / 60)
+    await note_outages(store, now=now)
+    await swept(store, now)
+    found = await minutes(store, now)
+    assert found[Waiting.unknown] == pytest.approx(180, abs=1)
+    assert found[Waiting.healthy] == pytest.approx(120, abs=1)
+    window = await uncovered(store)
+    assert window is not None
+    await covered(store, window, connections=1, left=0, recovered=0, now=now)
+    async with store.read() as session:
+        assert await session.scalar(select(col(Outage.cause))) == "standstill"
+        [said] = await session.scalars(select(col(Outbox.payload)))
+    assert "Linekeeper did not run" in str(said)
+
+
+@pytest.mark.parametrize("why", ["swept meanwhile", "the same receiver", "short", "never swept"])
+async def test_where_something_of_ours_ran_a_connection_that_was_well_is_held_well(
+    store: Store, why: str
+) -> None:
+    now = utcnow()
+    off = HOUR / 6 if why == "short" else OFF
+    gone, back = now - HOUR - off, now - HOUR
+    after = "a" if why == "the same receiver" else "b"
+    await planted(store)
+    await stored(store, ("a", gone - HOUR, gone), (after, back, now))
+    if why != "never swept":
+        await swept(store, gone - HOUR / 60)
+        await swept(store, gone + (HOUR if why == "swept meanwhile" else -HOUR / 120))
+    await note_outages(store, now=now)
+    found = await minutes(store, now)
+    assert (found[Waiting.unknown], found[Waiting.healthy]) == (0, pytest.approx(300, abs=1))
+    async with store.read() as session:
+        assert await session.scalar(select(col(Outage.cause))) == "receiver"
