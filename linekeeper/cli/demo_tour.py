@@ -1,9 +1,10 @@
 """What a chapter of `linekeeper demo` needs: to break, to say what to do, and to see it done."""
 
 import asyncio
+import itertools
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypeVar
@@ -29,6 +30,8 @@ from linekeeper.store.tables import (
 )
 
 LOOK_SECONDS = 1.0
+ALIVE_EVERY = 5
+"""After so many looks in vain: whether `linekeeper up` still runs."""
 T = TypeVar("T")
 
 
@@ -55,16 +58,41 @@ class Tour:
         """Say what is waited for, and wait for it."""
         if self.console.is_terminal:
             with self.console.status(f"waiting: {what}"):
-                answer = await _until(question)
+                answer = await self._until(question)
         else:
             self.says(f"  … waiting: {what}")
-            answer = await _until(question)
+            answer = await self._until(question)
         self.says(f"  [green]✓[/] {what}")
         return answer
 
+    async def _until(self, question: Callable[[], Awaitable[T | None]]) -> T:
+        """The first answer that is not None, asked for as long as `up` runs."""
+        for number in itertools.count(1):
+            answer = await question()
+            if answer is not None:
+                return answer
+            await asyncio.sleep(LOOK_SECONDS)
+            if number % ALIVE_EVERY == 0:
+                await self.is_alive()
+        raise AssertionError("unreachable: counting does not end")
+
+    async def is_alive(self) -> None:
+        """Raises `UserError` where the sandbox of `linekeeper up` doesn't answer."""
+        try:
+            (await self.http.get(f"{self.sandbox}/healthz")).raise_for_status()
+        except httpx.HTTPError:
+            raise UserError(
+                f"No sandbox answers at {self.sandbox}. Start `linekeeper up` in another terminal, "
+                "in the same folder, and wait for `ready`."
+            ) from None
+
     async def control(self, path: str, **body: object) -> Any:
         """Do something to the sandbox; returns what it did."""
-        answer = await self.http.post(f"{self.sandbox}/_control/{path}", json=body)
+        try:
+            answer = await self.http.post(f"{self.sandbox}/_control/{path}", json=body)
+        except httpx.TransportError:
+            await self.is_alive()
+            raise
         answer.raise_for_status()
         return answer.json()
 
@@ -74,9 +102,10 @@ class Tour:
         await self.control(f"connections/{connection.makini_key}/{how}")
 
     async def restores(self) -> None:
-        """Restore what was broken."""
+        """Restore what was broken; a sandbox that has ended forgets it by itself."""
         for key in self.broken:
-            await self.control(f"connections/{key}/mend")
+            with suppress(httpx.TransportError, UserError):
+                await self.control(f"connections/{key}/mend")
         self.broken.clear()
 
     async def healthy(self) -> list[tuple[Connection, str]]:
@@ -139,23 +168,8 @@ async def tour() -> AsyncIterator[Tour]:
         sandbox = sandbox_url(rt.settings)
         api = os.environ.get("PREFECT_API_URL") or own_api_url(rt.settings)
         leading = Tour(rt.store, orchestrator, rt.settings, sandbox, api.removesuffix("/api"), http)
-        try:
-            (await http.get(f"{sandbox}/healthz")).raise_for_status()
-        except httpx.HTTPError:
-            raise UserError(
-                f"No sandbox answers at {sandbox}. Start `linekeeper up` in another terminal, in "
-                "the same folder, and wait for `ready`."
-            ) from None
+        await leading.is_alive()
         try:
             yield leading
         finally:
             await leading.restores()
-
-
-async def _until(question: Callable[[], Awaitable[T | None]]) -> T:
-    """The first answer that is not None, asked for as long as it takes."""
-    while True:
-        answer = await question()
-        if answer is not None:
-            return answer
-        await asyncio.sleep(LOOK_SECONDS)
