@@ -79,6 +79,7 @@ _PUT_RIGHT = (
         max(:now, strftime('%Y-%m-%dT%H:%M:%f', retry_at, :earlier) || '000+00:00')
     WHERE retry_at > :longest
     """,
+    "UPDATE watermark SET confirm_at = :now WHERE confirm_at > :tomorrow",
     """
     UPDATE pending_login SET retry_at =
         max(:now, strftime('%Y-%m-%dT%H:%M:%f', retry_at, :earlier) || '000+00:00')
@@ -116,6 +117,7 @@ async def put_right(store: Store, *, beat: timedelta) -> timedelta | None:
         "now": _text(now),
         "edge": _text(now + SLACK),
         "longest": _text(now + POLICY.retry_longest),
+        "tomorrow": _text(now + POLICY.inconsistent + SLACK),
         "earlier": f"-{ahead.total_seconds():.3f} seconds",
     }
     async with store.write() as session:

@@ -1,14 +1,15 @@
 """Watermarks in the database."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import bindparam, func, select
+from sqlalchemy import bindparam, func, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.makini import ErrorKind, ErrorScope, MakiniError
+from linekeeper.reconcile.places import Place
 from linekeeper.reconcile.policy import POLICY
 from linekeeper.store import Store
 from linekeeper.store.engine import insert_or_update
@@ -132,13 +133,30 @@ def filter_refused_at(mark: Watermark | None, now: datetime) -> datetime | None:
     return refused_at if refused_at is not None and now - refused_at < POLICY.refilter else None
 
 
-async def note_not_offered(store: Store, connection_id: str, entity: str, *, now: datetime) -> None:
-    """This system doesn't have `entity`: asked again with the next full listing."""
+async def note_not_offered(
+    store: Store, connection_id: str, entity: str, mark: Watermark | None, *, now: datetime
+) -> None:
+    """This system doesn't have `entity`, or not yet: asked again ever less often."""
+    since = not_found_since(mark, now)
+    values = {
+        **WELL, "offered": False, "polled_at": now, "full_at": now, "not_found_since": since,
+        "confirm_at": now + POLICY.offered_after(now - since),
+    }  # fmt: skip
     async with store.write() as session:
-        await save_mark(
-            store, session, connection_id, entity,
-            offered=False, polled_at=now, full_at=now, confirm_at=None, **WELL,
-        )  # fmt: skip
+        await save_mark(store, session, connection_id, entity, **values)
+
+
+async def ask_again(session: AsyncSession, places: Iterable[Place], *, now: datetime) -> None:
+    """Have the next poll list those of `places` that count as not offered."""
+    await session.execute(
+        update(Watermark)
+        .where(
+            tuple_(col(Watermark.connection_id), col(Watermark.entity)).in_(sorted(places)),
+            col(Watermark.offered).is_(False),
+        )
+        .values(confirm_at=now)
+        .execution_options(synchronize_session=False)
+    )
 
 
 async def is_known(store: Store, connection_id: str, entity: str) -> bool:
@@ -158,11 +176,14 @@ async def is_baseline(
     """Whether the next complete listing is the first: it says nothing in the feed.
 
     It is for an entity never listed whole. One that was not offered and is again is compared with
-    what is known of it.
+    what is known of it, unless nothing but webhooks said so.
     """
     if mark is None or mark.full_at is None:
         return True
-    return not mark.offered and not await is_known(store, connection_id, entity)
+    if mark.offered:
+        return False
+    was_listed = mark.listed is not None or mark.position is not None
+    return not was_listed or not await is_known(store, connection_id, entity)
 
 
 async def is_offered(

@@ -28,6 +28,13 @@ class Policy:
     retry_longest: timedelta = timedelta(hours=6)
     """... and never longer than this."""
 
+    offered_again: timedelta = timedelta(days=1)
+    """What a system doesn't offer is asked for again at least so often."""
+
+    def offered_after(self, missing_for: timedelta) -> timedelta:
+        """When to ask again for an entity that was not found for so long: ever less often."""
+        return min(max(missing_for, self.retry), self.offered_again) - self.slack
+
     def after_inconsistent(self, before: int) -> timedelta:
         """When to list again after an inconsistent listing, `before` of which were so in a row."""
         return self.inconsistent if before else self.confirm

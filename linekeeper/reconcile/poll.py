@@ -84,7 +84,7 @@ async def read_entity(
         missing = error.kind is ErrorKind.not_found
         if missing and not await is_offered(*place, mark, now=question.run_at):
             reading.outcome = "not_offered"
-            await note_not_offered(*place, now=question.run_at)
+            await note_not_offered(*place, mark, now=question.run_at)
             return reading
         reading.outcome, reading.error = "failed", error
         reading.is_news = mark is None or mark.error is None

@@ -17,6 +17,7 @@ from linekeeper.reconcile.identity import (
     record_key,
     source_time,
 )
+from linekeeper.reconcile.marks import ask_again
 from linekeeper.reconcile.places import Place
 from linekeeper.reconcile.queries import (
     Row,
@@ -152,6 +153,13 @@ async def upsert_records(
             for (connection_id, entity), change_set in change_sets.items()
         }
         await mark_announced(store, session, same)
+        new = {
+            place
+            for place, change_set in change_sets.items()
+            if any(change["op"] == "inserted" for change in change_set.new)
+        }
+        if new:
+            await ask_again(session, new, now=now)
     return [
         Changed(*place, change["key"], change["op"], change["seq"])
         for place, change_set in change_sets.items()

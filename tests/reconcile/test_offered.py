@@ -15,10 +15,11 @@ from linekeeper.store import Store
 from linekeeper.store.tables import Record, Watermark
 from tests.makini.peer import Peer
 from tests.reconcile.answering import ASSETS, asset, server, with_one_connection
-from tests.reconcile.conftest import adopt, feed, pointed_at, run
+from tests.reconcile.conftest import adopt, deliver, feed, pointed_at, process, run
 
 __all__ = ["server"]
 SITES = "/api/eam/sites"
+LOCATIONS = "/api/eam/locations"
 
 
 @pytest.fixture
@@ -121,7 +122,53 @@ async def test_what_was_never_offered_is_no_failure_and_its_first_listing_is_the
     async with Runtime.open(wider) as other:
         assert not (await run(other)).failures
         assert not (await mark(other, "eam/locations")).offered
-        server.answer("GET", "/api/eam/locations", of(asset("l")))
+        server.answer("GET", LOCATIONS, of(asset("l")))
         assert not (await run(other, full=True)).failures
         assert (await mark(other, "eam/locations")).offered
         assert await changed(other) == []
+
+
+@pytest.fixture
+async def wider(settings: Settings, rt: Runtime, server: Peer) -> AsyncIterator[Runtime]:
+    """The same that reads locations too, which the system answers with 404."""
+    entities = ("eam/assets", "eam/sites", "eam/locations")
+    async with Runtime.open(pointed_at(settings, server.url, makini_entities=entities)) as opened:
+        yield opened
+
+
+async def test_what_was_not_found_at_first_is_asked_for_again_soon_and_ever_less_often(
+    wider: Runtime, server: Peer
+) -> None:
+    began = utcnow()
+    asked = []
+    for hours in (*(quarters / 4 for quarters in range(16)), *range(4, 64, 4)):
+        server.seen.clear()
+        assert not (await run(wider, started=began + timedelta(hours=hours))).failures
+        if server.asked(LOCATIONS):
+            asked.append(hours)
+    assert asked == [0, 0.25, 0.5, 1, 2, 4, 8, 16, 32, 56]
+    assert not (await mark(wider, "eam/locations")).offered
+    server.answer("GET", LOCATIONS, of(asset("l"), asset("m")))
+    assert not (await run(wider, started=began + timedelta(days=4))).failures
+    assert (await mark(wider, "eam/locations")).not_found_since is None
+    assert await changed(wider) == []
+    server.answer("GET", LOCATIONS, of(asset("l"), asset("m", 5)))
+    assert not (await run(wider, started=began + timedelta(days=4, hours=1))).failures
+    assert await changed(wider) == [("updated", "m")]
+
+
+async def test_a_record_that_a_webhook_names_says_that_its_entity_is_offered(
+    wider: Runtime, server: Peer
+) -> None:
+    for hours in (72, 48, 1):
+        await run(wider, started=utcnow() - timedelta(hours=hours))
+    server.answer("GET", LOCATIONS, of(asset("l"), asset("m"), asset("n")))
+    server.answer("GET", f"{LOCATIONS}/l", {"data": asset("l")})
+    await deliver(wider, "k1", ["l"], plural="locations")
+    await process(wider)
+    assert not (await run(wider)).failures
+    assert (await mark(wider, "eam/locations")).offered
+    async with wider.store.read() as session:
+        found = await session.scalars(select(Record).where(col(Record.entity) == "eam/locations"))
+        assert {record.key for record in found} == {"l", "m", "n"}
+    assert await changed(wider) == [("inserted", "l")]  # the others were there before
