@@ -1,6 +1,5 @@
 """What every part needs at hand: settings, store, configuration, Makini clients."""
 
-import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Self
@@ -9,16 +8,13 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from linekeeper.budget import DatabaseBudget
 from linekeeper.config import AppConfig
+from linekeeper.garbage import collect_seldom
 from linekeeper.makini import MakiniClient, client_in_mode
 from linekeeper.settings import Settings
 from linekeeper.store import Store
 from linekeeper.store.configuration import SharedConfiguration
 from linekeeper.store.processes import new_owner, registered
 from linekeeper.store.schema import check_key, require_current
-
-COLLECT_AFTER_OBJECTS = 50_000
-"""New objects before Python looks for cycles among them, in place of 700: a page of records makes
-thousands that are gone a moment later."""
 
 
 class UnknownApp(Exception):
@@ -52,7 +48,7 @@ class Runtime:
         `kind` is what `rotate-keys` calls this process, should it encrypt with an older key.
         """
         settings = settings or Settings()
-        gc.set_threshold(COLLECT_AFTER_OBJECTS, *gc.get_threshold()[1:])
+        collect_seldom()
         async with Store.open(settings) as store:
             await require_current(store)
             runtime = cls(settings, store)

@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from linekeeper import __version__
+from linekeeper.garbage import collect_seldom
 from linekeeper.private import keep_new_files_private
 
 _RUNNING, _SETTING_UP, _LOOKING = "Running", "Setting up", "Looking"
@@ -109,6 +110,7 @@ for _name, (_panel, _help) in COMMANDS.items():
 def main() -> None:
     """Run the command line. An error a user can mend is one line on stderr and exit code 1."""
     keep_new_files_private()
+    collect_seldom()
     try:
         app(prog_name="linekeeper")
     except Exception as error:

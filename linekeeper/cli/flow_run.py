@@ -4,9 +4,10 @@ What is imported stays, but Python looks through all of it for garbage again and
 without that a run takes two thirds of the processor time until its flow is loaded.
 """
 
-import gc
 from importlib import import_module
 from runpy import run_module
+
+from linekeeper.garbage import importing
 
 IMPORTED = ("prefect.flow_engine", "linekeeper.runtime")
 """What every run needs, of whatever flow."""
@@ -14,11 +15,9 @@ IMPORTED = ("prefect.flow_engine", "linekeeper.runtime")
 
 def main() -> None:
     """Import what stays, then run the flow as `python -m prefect.engine` does."""
-    gc.disable()
-    for name in IMPORTED:
-        import_module(name)
-    gc.freeze()
-    gc.enable()
+    with importing():
+        for name in IMPORTED:
+            import_module(name)
     run_module("prefect.engine", run_name="__main__", alter_sys=True)
 
 

@@ -13,6 +13,8 @@ import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+from linekeeper.garbage import collect_seldom, importing
+
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
@@ -97,13 +99,16 @@ async def _ask(app: App, scope: Message, body: bytes) -> list[Message]:
 
 def main() -> None:
     """Serve until stopped, where Prefect's settings say."""
-    import uvicorn
-    from prefect.server.api.server import create_app
-    from prefect.settings import get_current_settings
+    collect_seldom()
+    with importing():
+        import uvicorn
+        from prefect.server.api.server import create_app
+        from prefect.settings import get_current_settings
 
+        app = create_app(final=True)
     server = get_current_settings().server
     uvicorn.run(
-        repeating(create_app(final=True)),
+        repeating(app),
         host=server.api.host,
         port=server.api.port,
         timeout_keep_alive=server.api.keepalive_timeout,
