@@ -6,12 +6,13 @@ An outage spends no message of the hour's cap on what was over before anybody co
 from collections.abc import Collection
 from datetime import datetime, timedelta
 
-from sqlalchemy import String, cast, delete, exists, func, literal, select, update
+from sqlalchemy import String, cast, delete, exists, func, literal, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.incidents.announce import incident_lane
-from linekeeper.notify.routing import CAP, DEFAULT, OVER
+from linekeeper.notify.channels import resume
+from linekeeper.notify.routing import CAP, DEFAULT, OVER, fold_lane
 from linekeeper.outbox.queue import OUTBOX
 from linekeeper.store.engine import Store, chunked
 from linekeeper.store.tables import Incident, Notice, NoticeMessage
@@ -23,10 +24,20 @@ MERGED = "part of a wider incident before anybody was notified"
 """Why nobody is ever notified of an incident that goes on in another one."""
 
 
-async def before_a_try(store: Store, name: str, since: datetime, *, now: datetime) -> None:
+async def before_a_try(
+    store: Store, name: str, since: datetime, *, unsent: Collection[str], now: datetime
+) -> None:
     """One message is to find out whether the channel takes any: what is over is decided anew."""
     async with store.write() as session:
-        await decide_anew(session, name, since, only_over=True, now=now)
+        await decide_anew(session, name, since, only_over=True, unsent=unsent, now=now)
+
+
+async def is_back(
+    session: AsyncSession, name: str, *, is_only: bool, unsent: Collection[str], now: datetime
+) -> None:
+    """The Slack channel takes messages: what it did not take is due, and decided anew."""
+    if since := await resume(session, name, now=now, is_only=is_only):
+        await decide_anew(session, name, since, only_over=False, unsent=unsent, now=now)
 
 
 async def forget_merged(store: Store, incident_ids: Collection[str]) -> None:
@@ -49,16 +60,32 @@ async def forget_merged(store: Store, incident_ids: Collection[str]) -> None:
 
 
 async def decide_anew(
-    session: AsyncSession, name: str, since: datetime, *, only_over: bool, now: datetime
+    session: AsyncSession,
+    name: str,
+    since: datetime,
+    *,
+    only_over: bool,
+    unsent: Collection[str],
+    now: datetime,
 ) -> list[str]:
     """Forget that Slack was to be told of what it never took; the policy decides of it again.
 
-    `since` then the channel took nothing. `only_over` leaves alone what is open, whose reminders
-    and escalation count from when it was decided; but for what had no place within the cap, where
-    there is one now. Returns the incidents.
+    `since` then the channel took nothing. What somebody else has claimed may be on its way and
+    stays decided; of the rows `unsent`, which the caller has claimed, none is. `only_over` leaves
+    alone what is open, whose reminders and escalation count from when it was decided; but for what
+    had no place within the cap, where there is one now. Returns the incidents.
     """
     subject = literal("incident:") + cast(col(Notice.incident_id), String)
     shared = literal("fold:") + col(Notice.fold)
+    claimed = exists().where(
+        or_(
+            OUTBOX.c.lane == literal(incident_lane("")) + cast(col(Notice.incident_id), String),
+            OUTBOX.c.lane == literal(fold_lane("")) + col(Notice.fold),
+        ),
+        OUTBOX.c.status == "pending",
+        OUTBOX.c.claimed_by.is_not(None),
+        OUTBOX.c.id.not_in(unsent),
+    )
     unheard = (
         select(col(Notice.id), col(Notice.incident_id), col(Notice.fold), col(Incident.resolved_at))
         .join(Incident, col(Incident.id) == col(Notice.incident_id))
@@ -70,6 +97,7 @@ async def decide_anew(
             col(Incident.round) == 0,
             ~exists().where(col(NoticeMessage.subject) == subject),
             ~exists().where(col(NoticeMessage.subject) == shared),
+            ~claimed,
         )
     )
     rows = (await session.execute(unheard)).all()

@@ -1,5 +1,6 @@
 """After an outage of Slack: what is open, and urgent, first; what is over shares one message."""
 
+import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
 
@@ -7,7 +8,13 @@ import pytest
 from sqlalchemy import select
 from sqlmodel import col
 
+from linekeeper.incidents.operate import mute
+from linekeeper.notify.channels import troubles
 from linekeeper.notify.policy import PATIENCE
+from linekeeper.notify.slack_channel import Pacer
+from linekeeper.notify.view import Links
+from linekeeper.outbox.dispatcher import Dispatcher
+from linekeeper.outbox.senders.slack import SlackSender
 from linekeeper.store.tables import Outbox
 from sandbox.slack import SlackFaults
 from tests.notify.conftest import Desk
@@ -96,3 +103,57 @@ async def test_whom_others_told_meanwhile_hears_of_the_end_from_them(
     await _minutes_pass(desk, 12)
     assert "Resolved" in str(pager.heard)
     assert len(desk.messages()) == 1
+
+
+class Turn(Pacer):
+    """Its first message waits for its turn until `may_go`."""
+
+    def __init__(self) -> None:
+        super().__init__(0)
+        self.waits, self.may_go = asyncio.Event(), asyncio.Event()
+
+    async def turn(self, channel: str) -> None:
+        self.waits.set()
+        await self.may_go.wait()
+
+
+async def test_what_another_process_is_sending_is_not_decided_anew(desk: Desk) -> None:
+    desk.slack.faults = SlackFaults(mode="500")
+    incident = await desk.open(customer="Acme")
+    await _minutes_pass(desk, 1)
+    desk.slack.faults = SlackFaults()
+    desk.ahead += timedelta(minutes=5)
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+        sending = Turn()
+        group.create_task(desk.deliver(owner="another", pacer=sending))
+        await sending.waits.wait()
+        await mute(desk.store, incident, 1, by="ann", now=desk.now())
+        await desk.open(customer="Other")
+        await desk.deliver()
+        assert _own(desk) == ["Other"]
+        sending.may_go.set()
+    assert _own(desk) == ["Acme", "Other"]
+    desk.ahead += timedelta(minutes=5)
+    await _ends(desk, [incident])
+    await _minutes_pass(desk, 2)
+    [message] = [each for each in desk.messages() if "Acme" in each["text"]]
+    assert "resolved" in message["text"]
+
+
+async def test_a_channel_that_another_process_could_not_reach_is_reached_again(desk: Desk) -> None:
+    """Who always runs reached it before, and does again."""
+    sender = SlackSender(desk.store, clock=desk.now, pacer=Pacer(0))
+    async with Dispatcher(desk.store, "service", sender, clock=desk.now) as service:
+        await desk.open(customer="Before")
+        await sender.evaluate(desk.configuration, Links())
+        await service.drain(50)
+        desk.slack.faults = SlackFaults(mode="500")
+        await desk.open(customer="Acme")
+        await desk.deliver()  # a flow run, which ends after that
+        assert await troubles(desk.store)
+        desk.slack.faults = SlackFaults()
+        desk.ahead += timedelta(minutes=1)
+        await sender.evaluate(desk.configuration, Links())
+        await service.drain(50)
+    assert _own(desk) == ["Acme", "Before"]
+    assert await troubles(desk.store) == []

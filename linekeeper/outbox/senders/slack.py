@@ -17,12 +17,11 @@ from linekeeper.notify.channels import (
     hold_channel,
     known_as,
     mark_broken,
-    resume,
     suppress_behind,
 )
 from linekeeper.notify.compose_others import plain_fold
 from linekeeper.notify.evaluate import evaluate_alerts
-from linekeeper.notify.outage import before_a_try, decide_anew
+from linekeeper.notify.outage import before_a_try, is_back
 from linekeeper.notify.refusals import ENTRY_TRIES, UNANSWERED_WAIT, SlackTrouble, unreachable
 from linekeeper.notify.renderer import EarlierMessageWaits, InvalidMessage, Renderer, said
 from linekeeper.notify.routing import (
@@ -143,7 +142,6 @@ class SlackSender(Sender):
         self._later: set[str] = set()  # they wait for one that tries a channel that took nothing
         self._trouble: dict[str, SlackTrouble] = {}
         """The trouble of the whole channel, by the row that met it."""
-        self._well: set[str] = set()
         self.delivered = Delivered()
 
     async def evaluate(self, configuration: Configuration, links: Links) -> None:
@@ -171,9 +169,10 @@ class SlackSender(Sender):
     async def prepare(self, rows: Sequence[OutboxRow]) -> AsyncIterator[Mapping[str, Result]]:
         """The incidents of `rows`, and what is not to be said of them."""
         name, now = self._partition_of.get(rows[0].id, DEFAULT), self._clock()
-        if name not in self._well and (since := await away_since(self._store, name)):
-            await before_a_try(self._store, name, since, now=now)
-            self._later = {row.id for row in rows[1:] if now - row.due_since < self.gives_up_after}
+        if since := await away_since(self._store, name):
+            claimed = [row.id for row in rows]
+            await before_a_try(self._store, name, since, unsent=claimed, now=now)
+            self._later |= {row.id for row in rows[1:] if now - row.due_since < self.gives_up_after}
         known = await self._withheld(rows)
         for row in rows:
             if row.id not in known:
@@ -302,10 +301,9 @@ class SlackSender(Sender):
                 await suppress_behind(session, row, ended.note, now=now)
         sent = [self.destination(row) for row, end in settlement.ended if end.became == "sent"]
         self.delivered.sent += len(sent)
-        for name in set(sent) - self._well:
-            self._well.add(name)
-            if since := await resume(session, name, now=now, is_only=len(self._channels) < 2):
-                await decide_anew(session, name, since, only_over=False, now=now)
+        for name in set(sent):
+            is_only = len(self._channels) < 2
+            await is_back(session, name, is_only=is_only, unsent=self._later, now=now)
         failed = [(row, failed.why, until) for row, failed, until in settlement.retried]
         for row, why, again in [*failed, *((row, why, None) for row, why in settlement.dead)]:
             trouble = self._trouble.pop(row.id, None)
@@ -335,7 +333,6 @@ class SlackSender(Sender):
         now: datetime,
     ) -> None:
         """The whole Slack channel waits, in whichever process; each row says why."""
-        self._well.discard(name)
         only = name if len(self._channels) > 1 else None
         await hold_channel(session, why, until=until, only=only)
         if trouble.code != "ratelimited":
