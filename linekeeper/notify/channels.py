@@ -163,7 +163,6 @@ _FORGET = (
     .where(col(NoticeChannel.channel) == bindparam("name"))
     .returning(col(NoticeChannel.since))
 )
-_SINCE = select(col(NoticeChannel.since)).where(col(NoticeChannel.channel) == bindparam("name"))
 
 
 async def mark_well(session: AsyncSession, channel: str) -> bool:
@@ -171,10 +170,10 @@ async def mark_well(session: AsyncSession, channel: str) -> bool:
     return await session.scalar(_FORGET, {"name": channel}) is not None
 
 
-async def away_since(store: Store, name: str) -> datetime | None:
-    """Since when the Slack channel of this name takes no messages, by what is known."""
+async def trouble_of(store: Store, name: str) -> NoticeChannel | None:
+    """Why the Slack channel of this name takes no messages, and since when, by what is known."""
     async with store.read() as session:
-        return await session.scalar(_SINCE, {"name": known_as(name)})
+        return await session.get(NoticeChannel, known_as(name))
 
 
 async def troubles(store: Store) -> list[NoticeChannel]:

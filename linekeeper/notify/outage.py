@@ -1,12 +1,13 @@
 """First messages that a Slack channel could not take: they are decided anew, by what is so now.
 
-An outage spends no message of the hour's cap on what was over before anybody could read of it.
+An outage spends no message of the hour's cap on what was over before anybody could read of it, and
+what can wait is not said in quiet hours because it was decided before them.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import String, cast, delete, exists, func, literal, or_, select, update
+from sqlalchemy import String, and_, cast, delete, exists, func, literal, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -14,12 +15,16 @@ from linekeeper.incidents.announce import incident_lane
 from linekeeper.notify.channels import resume
 from linekeeper.notify.routing import CAP, DEFAULT, OVER, fold_lane
 from linekeeper.outbox.queue import OUTBOX
+from linekeeper.outbox.sender import OutboxRow
 from linekeeper.store.engine import Store, chunked
 from linekeeper.store.tables import Incident, Notice, NoticeMessage
 
 _BEFORE = timedelta(hours=1)
 """So long before the trouble was noticed a message may have been decided that met it."""
 _AT_ONCE = 5_000
+_FIRST = (col(Notice.channel) == "slack", col(Notice.step) == "first", col(Notice.round) == 0)
+_FREED = OUTBOX.c.dedupe_key + literal(":") + cast(OUTBOX.c.id, String)
+"""The key is free for the message that is decided anew."""
 MERGED = "part of a wider incident before anybody was notified"
 """Why nobody is ever notified of an incident that goes on in another one."""
 
@@ -48,12 +53,7 @@ async def forget_merged(store: Store, incident_ids: Collection[str]) -> None:
         for batch in chunked(sorted(incident_ids), _AT_ONCE):
             await session.execute(
                 update(Notice)
-                .where(
-                    col(Notice.incident_id).in_(batch),
-                    col(Notice.channel) == "slack",
-                    col(Notice.step) == "first",
-                    col(Notice.round) == 0,
-                )
+                .where(*_FIRST, col(Notice.incident_id).in_(batch))
                 .values(step="never", fold=None, slack_channel=None, why=MERGED)
                 .execution_options(synchronize_session=False)
             )
@@ -67,13 +67,13 @@ async def decide_anew(
     only_over: bool,
     unsent: Collection[str],
     now: datetime,
-) -> list[str]:
+) -> None:
     """Forget that Slack was to be told of what it never took; the policy decides of it again.
 
     `since` then the channel took nothing. What somebody else has claimed may be on its way and
     stays decided; of the rows `unsent`, which the caller has claimed, none is. `only_over` leaves
     alone what is open, whose reminders and escalation count from when it was decided; but for what
-    had no place within the cap, where there is one now. Returns the incidents.
+    had no place within the cap, where there is one now.
     """
     subject = literal("incident:") + cast(col(Notice.incident_id), String)
     shared = literal("fold:") + col(Notice.fold)
@@ -90,8 +90,7 @@ async def decide_anew(
         select(col(Notice.id), col(Notice.incident_id), col(Notice.fold), col(Incident.resolved_at))
         .join(Incident, col(Incident.id) == col(Notice.incident_id))
         .where(
-            col(Notice.channel) == "slack",
-            col(Notice.step) == "first",
+            *_FIRST,
             col(Notice.at) > since - _BEFORE,
             func.coalesce(col(Notice.slack_channel), DEFAULT) == name,
             col(Incident.round) == 0,
@@ -105,9 +104,15 @@ async def decide_anew(
         over = [row for row in rows if row.resolved_at and not (row.fold or "").startswith(OVER)]
         crowded = [row for row in rows if not row.resolved_at and (row.fold or "").startswith(CAP)]
         rows = [*over, *crowded] if over else []
-    for batch in chunked([row.id for row in rows], _AT_ONCE):
-        await session.execute(delete(Notice).where(col(Notice.id).in_(batch)))
-    incidents = [row.incident_id for row in rows]
+    await _forget(session, [row.id for row in rows], now=now)
+
+
+async def _forget(session: AsyncSession, notice_ids: Sequence[str], *, now: datetime) -> None:
+    """The policy decides again of what it had decided by these notices."""
+    incidents: list[str] = []
+    for batch in chunked(notice_ids, _AT_ONCE):
+        which = delete(Notice).where(col(Notice.id).in_(batch))
+        incidents += await session.scalars(which.returning(col(Notice.incident_id)))
     for batch in chunked([f"{incident_lane(each)}:first" for each in incidents], _AT_ONCE):
         await session.execute(
             update(OUTBOX)
@@ -117,11 +122,48 @@ async def decide_anew(
                 OUTBOX.c.claimed_by.is_(None),
             )
             .values(
-                # The key is free for the message that is decided now.
-                dedupe_key=OUTBOX.c.dedupe_key + literal(":") + cast(OUTBOX.c.id, String),
+                dedupe_key=_FREED,
                 status="superseded",
                 settled_at=now,
                 error="decided again, because Slack accepted no messages",
             )
         )
-    return incidents
+
+
+async def decided_before(store: Store, rows: Sequence[OutboxRow]) -> dict[str, list[str]]:
+    """The rows that would notify people of nothing critical, each with its notices."""
+    notices: dict[str, list[str]] = {}
+    async with store.read() as session:
+        for row in rows:
+            match row.payload:
+                case {"do": "show", "incident_id": str(incident)}:
+                    which = and_(
+                        *_FIRST, col(Notice.incident_id) == incident, col(Notice.fold).is_(None)
+                    )
+                    which &= ~exists().where(col(NoticeMessage.subject) == f"incident:{incident}")
+                case {"do": "fold", "fold": str(key)}:
+                    which = and_(*_FIRST, col(Notice.fold) == key)
+                    which &= ~exists().where(col(NoticeMessage.subject) == f"fold:{key}")
+                case {"do": "remind", "incident_id": str(incident), "step": str(step)}:
+                    step = "first" if step == "reopened" else step
+                    opening = select(col(Incident.round)).where(col(Incident.id) == incident)
+                    which = and_(
+                        col(Notice.incident_id) == incident, col(Notice.channel) == "slack"
+                    )
+                    which &= col(Notice.step) == step
+                    which &= col(Notice.round) == opening.scalar_subquery()
+                case _:
+                    continue
+            found = await session.execute(select(col(Notice.id), col(Notice.severity)).where(which))
+            severities = {notice.id: notice.severity for notice in found}
+            if severities and "critical" not in severities.values():
+                notices[row.id] = list(severities)
+    return notices
+
+
+async def decide_after_quiet(
+    session: AsyncSession, row: OutboxRow, notice_ids: Sequence[str], *, now: datetime
+) -> None:
+    """Forget that `row` was to be said, which is settled: quiet hours hold it now."""
+    await _forget(session, notice_ids, now=now)
+    await session.execute(update(OUTBOX).where(OUTBOX.c.id == row.id).values(dedupe_key=_FREED))

@@ -69,17 +69,17 @@ class Renderer:
                 await forget_merged(self._store, [view.id])
                 return False
             case {"do": "show"} if fold is not None:
-                return await self._edit_known(row, _needed(row, view), fold)
+                return await self._edit_known(row, needed(row, view), fold)
             case {"do": "show"}:
-                posted = await self._show(row, _needed(row, view), key=row.dedupe_key)
+                posted = await self._show(row, needed(row, view), key=row.dedupe_key)
                 if row.dedupe_key.endswith(":first"):
                     await self._tell_earlier(row, posted)
             case {"do": "diary", "text": str(text)}:
-                if fold is not None and not await self._known(_needed(row, view)):
+                if fold is not None and not await self._known(needed(row, view)):
                     return False
-                is_said = await self._write_entry(row, _needed(row, view), text)
+                is_said = await self._write_entry(row, needed(row, view), text)
             case {"do": "remind", "step": str(step), "why": str(why)}:
-                is_said = await self._remind(row, _needed(row, view), step, why, fold)
+                is_said = await self._remind(row, needed(row, view), step, why, fold)
             case _:
                 raise InvalidMessage(f"{row.dedupe_key} asks for something unknown")
         return is_said
@@ -158,6 +158,14 @@ class Renderer:
             return False
         keys = (row.dedupe_key, f"{row.dedupe_key}:show")
         return not any([await self._is_posted(row, key=key) for key in keys])
+
+    async def is_posted(self, row: OutboxRow, view: IncidentView | None, fold: str | None) -> bool:
+        """Whether Slack, which is asked, has it already from an earlier attempt."""
+        head = None
+        if row.payload.get("do") == "remind" and view is not None:
+            shared = await message_of(self._store, f"fold:{fold}", self._channel.name)
+            head = Posted(shared.ts, shared.place) if shared else await self._known(view)
+        return await self._found(row, key=row.dedupe_key, thread=head) is not None
 
     async def _is_posted(self, row: OutboxRow, *, key: str) -> bool:
         """Whether an earlier attempt may be seen in the channel."""
@@ -322,22 +330,8 @@ class Renderer:
         return await with_artifacts(self._store, self._links, keys)
 
 
-def said(row: OutboxRow, view: IncidentView | None, *, now: datetime, links: Links) -> str:
-    """What `row` says, as plain text. Raises `InvalidMessage`."""
-    match row.dated(now):
-        case {"do": "say", "text": str(text)}:
-            return text
-        case {"do": "show"}:
-            return compose.plain(_needed(row, view), now=now, links=links)
-        case {"do": "diary", "text": str(text)}:
-            return f"{_needed(row, view).title}: {text}"
-        case {"do": "remind", "step": str(step), "why": str(why)}:
-            return compose_others.plain_reminder(_needed(row, view), step, why, now=now)
-        case _:
-            raise InvalidMessage(f"{row.dedupe_key} asks for something unknown")
-
-
-def _needed(row: OutboxRow, view: IncidentView | None) -> IncidentView:
+def needed(row: OutboxRow, view: IncidentView | None) -> IncidentView:
+    """The incident that `row` is about. Raises `InvalidMessage`."""
     if view is None:
         raise InvalidMessage(
             f"the incident {row.payload.get('incident_id')} does not exist any more"

@@ -10,6 +10,7 @@ REGRESSIONS: tuple[str, ...] = (
     "--seed 4021",
     "--seed 6065",
     "--seed 6089",
+    "--seed 6104",
     "--seed 6124",
     "--seed 6125",
     "--seed 7035",
@@ -17,6 +18,7 @@ REGRESSIONS: tuple[str, ...] = (
     "--seed 9224",
     "--seed 9234",
     "--seed 9349",
+    "--seed 9409",
     "--seed 9914",
 )
 """Universes that broke, and hold since the product was fixed."""

@@ -12,18 +12,23 @@ from linekeeper.clock import utcnow
 from linekeeper.config import Configuration, SlackConfig
 from linekeeper.incidents.announce import incident_lane
 from linekeeper.notify.channels import (
-    away_since,
     gather_burst,
     hold_channel,
     known_as,
     mark_broken,
     suppress_behind,
+    trouble_of,
 )
-from linekeeper.notify.compose_others import plain_fold
 from linekeeper.notify.evaluate import evaluate_alerts
-from linekeeper.notify.outage import before_a_try, is_back
+from linekeeper.notify.outage import (
+    before_a_try,
+    decide_after_quiet,
+    decided_before,
+    is_back,
+)
+from linekeeper.notify.plain import said
 from linekeeper.notify.refusals import ENTRY_TRIES, UNANSWERED_WAIT, SlackTrouble, unreachable
-from linekeeper.notify.renderer import EarlierMessageWaits, InvalidMessage, Renderer, said
+from linekeeper.notify.renderer import EarlierMessageWaits, InvalidMessage, Renderer
 from linekeeper.notify.routing import (
     DEFAULT,
     First,
@@ -32,7 +37,6 @@ from linekeeper.notify.routing import (
     due_messages,
     first_notices,
     incidents_of,
-    incidents_of_fold,
 )
 from linekeeper.notify.situations import Decision
 from linekeeper.notify.slack_channel import Pacer, open_channel
@@ -132,16 +136,16 @@ class SlackSender(Sender):
         self._links = Links()
         self._clock = clock
         self._pacer = pacer
-        self._partition_of: dict[str, str] = {}
-        """The Slack channel that each row was due for."""
+        self._partition_of: dict[str, str] = {}  # the Slack channel that each row was due for
         self._views: dict[str, IncidentView] = {}
         self._firsts: dict[str, First] = {}
-        self._names: dict[str, str] = {}
-        """The Slack channel of each row."""
+        self._names: dict[str, str] = {}  # the Slack channel of each row
         self._renderers: dict[str, Renderer] = {}
+        self._away: set[str] = set()  # the Slack channels that took nothing when it began
         self._later: set[str] = set()  # they wait for one that tries a channel that took nothing
-        self._trouble: dict[str, SlackTrouble] = {}
-        """The trouble of the whole channel, by the row that met it."""
+        self._quiet: dict[str, list[str]] = {}
+        """The notices of each row that was decided before quiet hours began, which hold it."""
+        self._trouble: dict[str, SlackTrouble] = {}  # of a whole channel, by the row that met it
         self.delivered = Delivered()
 
     async def evaluate(self, configuration: Configuration, links: Links) -> None:
@@ -169,11 +173,16 @@ class SlackSender(Sender):
     async def prepare(self, rows: Sequence[OutboxRow]) -> AsyncIterator[Mapping[str, Result]]:
         """The incidents of `rows`, and what is not to be said of them."""
         name, now = self._partition_of.get(rows[0].id, DEFAULT), self._clock()
-        if since := await away_since(self._store, name):
+        self._away.discard(name)
+        if (trouble := await trouble_of(self._store, name)) is not None:
+            self._away.add(name)
             claimed = [row.id for row in rows]
-            await before_a_try(self._store, name, since, unsent=claimed, now=now)
+            await before_a_try(self._store, name, trouble.since, unsent=claimed, now=now)
             self._later |= {row.id for row in rows[1:] if now - row.due_since < self.gives_up_after}
         known = await self._withheld(rows)
+        is_quiet = self._configuration.alerts.quiet.holds(now)
+        if is_quiet and (trouble is None or not trouble.needs_mending):
+            self._quiet |= await decided_before(self._store, rows)
         for row in rows:
             if row.id not in known:
                 name = self._names[row.id] = await self._name_of(row.payload, self._firsts)
@@ -239,12 +248,8 @@ class SlackSender(Sender):
     async def _unsent(self, row: OutboxRow) -> Result:
         """Settle a row without Slack: what would have been said stays in it."""
         try:
-            if row.payload.get("do") == "fold":
-                key = str(row.payload["fold"])
-                members = await load_views(self._store, await incidents_of_fold(self._store, key))
-                text = plain_fold(key, list(members.values()), links=self._links)
-            else:
-                text = said(row, self._view(row), now=self._clock(), links=self._links)
+            view, now = self._view(row), self._clock()
+            text = await said(self._store, row, view, now=now, links=self._links)
         except InvalidMessage as reason:
             return Failed(str(reason), is_final=True)
         self.delivered.unsent.append(text)
@@ -257,7 +262,10 @@ class SlackSender(Sender):
             if row.payload.get("do") == "diary" and row.attempts == 1:
                 row = await gather_burst(self._store, row, now=self._clock())
             first = self._firsts.get(row.payload.get("incident_id", ""))
-            is_said = await renderer.say(row, self._view(row), first.fold if first else None)
+            view, fold = self._view(row), first.fold if first else None
+            if row.id in self._quiet and not await renderer.is_posted(row, view, fold):
+                return Ended("superseded", "it waits for the end of quiet hours")
+            is_said = await renderer.say(row, view, fold)
         except SlackTrouble as trouble:
             return self._failed(row, trouble)
         except InvalidMessage as reason:
@@ -296,21 +304,30 @@ class SlackSender(Sender):
         self, session: AsyncSession, settlement: Settlement, *, now: datetime
     ) -> None:
         """Keep whether the channel takes messages: then others are notified instead."""
+        took = set()
         for row, ended in settlement.ended:
             if ended.became == "suppressed":
                 await suppress_behind(session, row, ended.note, now=now)
-        sent = [self.destination(row) for row, end in settlement.ended if end.became == "sent"]
-        self.delivered.sent += len(sent)
-        for name in set(sent):
+            elif ended.became == "sent":
+                self.delivered.sent += 1
+                took.add(self.destination(row))
+            elif row.id in self._quiet:
+                await decide_after_quiet(session, row, self._quiet[row.id], now=now)
+                took.add(self.destination(row))
+        for name in took & self._away:
             is_only = len(self._channels) < 2
             await is_back(session, name, is_only=is_only, unsent=self._later, now=now)
         failed = [(row, failed.why, until) for row, failed, until in settlement.retried]
         for row, why, again in [*failed, *((row, why, None) for row, why in settlement.dead)]:
-            trouble = self._trouble.pop(row.id, None)
-            if trouble is not None:
-                until = again or now + timedelta(seconds=trouble.wait or 0.0)
-                name = self.destination(row)
-                await self._hold(session, name, why, trouble, until=until, now=now)
+            if (trouble := self._trouble.pop(row.id, None)) is None:
+                continue
+            until = again or now + timedelta(seconds=trouble.wait or 0.0)
+            name, lasts = self.destination(row), not trouble.passing
+            only = name if len(self._channels) > 1 else None
+            await hold_channel(session, why, until=until, only=only)
+            if trouble.code != "ratelimited":
+                kept = known_as(name)
+                await mark_broken(self._store, session, kept, why, needs_mending=lasts, now=now)
 
     def forget(self, rows: Sequence[OutboxRow]) -> None:
         """These are settled, or will be claimed anew."""
@@ -318,28 +335,10 @@ class SlackSender(Sender):
             self._names.pop(row.id, None)
             self._partition_of.pop(row.id, None)
             self._later.discard(row.id)
+            self._quiet.pop(row.id, None)
         for incident_id in incidents_of(row.payload for row in rows):
             self._views.pop(incident_id, None)
             self._firsts.pop(incident_id, None)
-
-    async def _hold(
-        self,
-        session: AsyncSession,
-        name: str,
-        why: str,
-        trouble: SlackTrouble,
-        *,
-        until: datetime,
-        now: datetime,
-    ) -> None:
-        """The whole Slack channel waits, in whichever process; each row says why."""
-        only = name if len(self._channels) > 1 else None
-        await hold_channel(session, why, until=until, only=only)
-        if trouble.code != "ratelimited":
-            needs_mending = not trouble.passing
-            await mark_broken(
-                self._store, session, known_as(name), why, needs_mending=needs_mending, now=now
-            )
 
 
 def _address(channels: Mapping[str, SlackConfig], name: str) -> str:

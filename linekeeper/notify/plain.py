@@ -1,0 +1,30 @@
+"""What a message would say, as plain text, where no Slack is configured."""
+
+from datetime import datetime
+
+from linekeeper.notify import compose, compose_others
+from linekeeper.notify.renderer import InvalidMessage, needed
+from linekeeper.notify.routing import incidents_of_fold
+from linekeeper.notify.view import IncidentView, Links, load_views
+from linekeeper.outbox.sender import OutboxRow
+from linekeeper.store.engine import Store
+
+
+async def said(
+    store: Store, row: OutboxRow, view: IncidentView | None, *, now: datetime, links: Links
+) -> str:
+    """What `row` says; `view` is its incident. Raises `InvalidMessage`."""
+    match row.dated(now):
+        case {"do": "say", "text": str(text)}:
+            return text
+        case {"do": "fold", "fold": str(key)}:
+            members = await load_views(store, await incidents_of_fold(store, key))
+            return compose_others.plain_fold(key, list(members.values()), links=links)
+        case {"do": "show"}:
+            return compose.plain(needed(row, view), now=now, links=links)
+        case {"do": "diary", "text": str(text)}:
+            return f"{needed(row, view).title}: {text}"
+        case {"do": "remind", "step": str(step), "why": str(why)}:
+            return compose_others.plain_reminder(needed(row, view), step, why, now=now)
+        case _:
+            raise InvalidMessage(f"{row.dedupe_key} asks for something unknown")
