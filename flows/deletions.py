@@ -16,6 +16,7 @@ from linekeeper.reconcile import match_decisions
 from linekeeper.reconcile.decisions import Decision, NoDeletion, decide_deletions
 from linekeeper.reconcile.match_decisions import NoMatch, decide_matches, waiting_at
 from linekeeper.runtime import Runtime, UnknownApp
+from linekeeper.text import counted
 from tasks.notify import NotDelivered, notify
 from tasks.reconcile import report_matches, report_trust
 from tasks.run import open_runtime, refused, rename
@@ -81,7 +82,7 @@ async def _delete(rt: Runtime, deletion: str, decision: Decision, by: str) -> St
         with suppress(NotDelivered):  # it stays in the outbox, and the consumer tries on
             await notify(told.lanes)
     records = sum(deletion.records for deletion in done)
-    await rename(f"deletions · {decision} · {records:,} records")
+    await rename(f"deletions · {decision} · {counted(records, 'record')}")
     return Completed(message="; ".join(deletion.sentence for deletion in done))
 
 
@@ -96,9 +97,8 @@ async def _match(
         return Completed(message=f"{groups:,} groups of records wait for a decision")
     started = utcnow()
     done = await decide_matches(rt, connection, decision, pairs=pairs_of(pairs), by=by, now=started)
-    sentence = (
-        f"{done.matched:,} records matched, {done.new:,} announced as new, {done.left:,} still wait"
-    )
+    matched = counted(done.matched, "record")
+    sentence = f"{matched} matched, {done.new:,} announced as new, {done.left:,} still wait"
     get_run_logger().info("%s", sentence)
     await report_matches(connection)
     told = await since(rt.store, started)

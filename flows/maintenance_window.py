@@ -14,6 +14,7 @@ from linekeeper.customers.find import NotFound
 from linekeeper.incidents import operate
 from linekeeper.incidents.operate import NoIncident
 from linekeeper.refusal import Refusal
+from linekeeper.text import counted
 from tasks.run import open_runtime, refused, rename
 
 
@@ -71,9 +72,11 @@ async def maintenance_window(
                 found, ended = await operate.end(
                     rt.store, scope, subject, by=by.strip(), now=utcnow()
                 )
-                sentence = f"{ended} ended for {found.label}"
+                many = counted(ended, "window")
+                said = f"{many} ended" if ended else "no window is open"
+                sentence = f"{said} for {found.label}"
                 await rename(f"maintenance-window · {sentence}")
-                return Completed(message=sentence if ended else f"none is open for {found.label}")
+                return Completed(message=sentence)
             found = await operate.begin(
                 rt.store,
                 scope,
@@ -91,6 +94,6 @@ async def maintenance_window(
     what = "muted" if action == "mute" else "maintenance"
     await rename(f"maintenance-window · {found.label} until {until:%a %H:%M} UTC")
     return Completed(
-        message=f"{what}: {found.label} ({found.reach} connections) from "
+        message=f"{what}: {found.label} ({counted(found.reach, 'connection')}) from "
         f"{max(start, now):%Y-%m-%d %H:%M} until {until:%Y-%m-%d %H:%M} UTC"
     )

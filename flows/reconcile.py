@@ -24,6 +24,7 @@ from linekeeper.reconcile.named import (
 from linekeeper.reconcile.service import Failure, Run
 from linekeeper.reconcile.together import Whose, together
 from linekeeper.runtime import Runtime
+from linekeeper.text import counted
 from linekeeper.views.tags import tagged
 from linekeeper.views.trust_page import KEY as TRUST
 from linekeeper.views.trust_queries import trust_report
@@ -177,7 +178,7 @@ async def _read_named(reading: Reading, ids: Sequence[str]) -> State[None]:
     rt = reading.rt
     if len(ids) > 1:
         await reading.read(PASSES)
-        return await _conclude(reading, name=f"reconcile · {len(ids)} connections")
+        return await _conclude(reading, name=f"reconcile · {counted(len(ids), 'connection')}")
     async with rt.store.read() as session:
         label = (await find_connection(session, ids[0])).label
     why = await why_not_read(rt, ids[0])
@@ -194,7 +195,7 @@ async def _read_named(reading: Reading, ids: Sequence[str]) -> State[None]:
         return Failed(message=f"{label}: {failure.entity}: {failure.message}")
     held = f", {run.held_back:,} look deleted and wait for you" if run.held_back else ""
     return Completed(
-        message=f"{label}: {run.records:,} records read, {run.written:,} written, "
+        message=f"{label}: {counted(run.records, 'record')} read, {run.written:,} written, "
         f"{counts.missed:,} missed by webhooks, {counts.webhooks_seen:,} announced, "
         f"{counts.late:,} late, {counts.mismatched:,} with other contents, "
         f"{counts.deleted:,} deleted{held}"

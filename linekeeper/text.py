@@ -86,6 +86,14 @@ def letters(name: str) -> str:
     return "".join(char for char in name.casefold() if char.isalnum())
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 record`, `1,234 records`, `2 entities`."""
+    if number == 1:
+        return f"1 {noun}"
+    many = f"{noun[:-1]}ies" if noun[-1] == "y" and noun[-2] not in "aeiou" else f"{noun}s"
+    return f"{number:,} {many}"
+
+
 def duration(length: timedelta) -> str:
     """`less than a minute`, `12 min`, `3 h 5 min`, `2 d 4 h`."""
     minutes = max(0, int(length.total_seconds() // 60))

@@ -9,6 +9,7 @@ from prefect.states import Completed
 from linekeeper.clock import utcnow
 from linekeeper.customers.find import Named
 from linekeeper.implementation.watch import advance_connection
+from linekeeper.text import counted
 from linekeeper.workflow_configuration import service
 from linekeeper.workflow_configuration.decide import Wanted, how_configured
 from tasks.run import runtime
@@ -57,7 +58,7 @@ async def verify_first_read(connection_id: str) -> None:
     rt, log = runtime(), get_run_logger()
     standing = await service.load_standing(rt, connection_id)
     listed = sum(standing.marks[entity].listed or 0 for entity in standing.entities)
-    evidence = f"{standing.summary}. All listed whole: {listed:,} records."
+    evidence = f"{standing.summary}. All listed whole: {counted(listed, 'record')}."
     log.info("%s", evidence)
     await service.note_step(rt, connection_id, "first_read", evidence=evidence, now=utcnow())
     for progress in await advance_connection(rt.store, connection_id, now=utcnow()):
@@ -87,7 +88,9 @@ async def clean_reconcile(connection_id: str) -> State[None]:
     if clean:
         await service.note_step(rt, connection_id, "reconcile", now=utcnow())
         return Completed()
-    return Completed(name="Drift found", message=f"{found} changes no webhook had brought")
+    return Completed(
+        name="Drift found", message=f"{counted(found, 'change')} no webhook had brought"
+    )
 
 
 @task(name="conclude")

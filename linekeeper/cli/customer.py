@@ -8,6 +8,7 @@ import typer
 
 from linekeeper.cli.errors import UserError
 from linekeeper.cli.terminal import require_phrase, who
+from linekeeper.text import counted
 
 if TYPE_CHECKING:
     from linekeeper.customers.importing import ImportPlan
@@ -77,8 +78,8 @@ def import_command(
         typer.echo(f"~ {step}")
     would = "would be " if dry_run else ""
     typer.echo(
-        f"{len(planned.create)} customers {would}created, {len(planned.change)} {would}changed, "
-        f"{planned.unchanged} as they were"
+        f"{counted(len(planned.create), 'customer')} {would}created, "
+        f"{len(planned.change)} {would}changed, {planned.unchanged} as they were"
     )
     if planned.without_contact:
         typer.echo(f"without a contact: {', '.join(planned.without_contact)}")
@@ -115,8 +116,10 @@ def erase_command(
     erased = asyncio.run(_erase(name, dry_run=dry_run))
     would = "would be " if dry_run else ""
     typer.echo(
-        f"{erased.contacts} contacts {would}deleted, {erased.texts} texts {would}changed, "
-        f"{erased.bodies} bodies {would}emptied, {erased.connections} connections {would}renamed"
+        f"{counted(erased.contacts, 'contact')} {would}deleted, "
+        f"{counted(erased.texts, 'text')} {would}changed, "
+        f"{counted(erased.bodies, 'body')} {would}emptied, "
+        f"{counted(erased.connections, 'connection')} {would}renamed"
     )
     if not dry_run:
         typer.echo(f"It is called “{erased.label}” from now on.")

@@ -26,6 +26,7 @@ from prefect.settings import get_current_settings
 from prefect.states import Crashed, Scheduled
 
 from linekeeper.cli.names import every, names_of_flows, tag
+from linekeeper.text import counted
 
 BEGINS_WITHIN = timedelta(minutes=3)
 """How long a run may be between a worker's taking it and its first step."""
@@ -98,8 +99,8 @@ class LostRuns:
                 return None
             minutes = age.total_seconds() / 60
             return Scheduled(
-                message=f"A worker took it {minutes:.0f} minutes ago and did not begin: it is due "
-                "again."
+                message=f"A worker took it {counted(round(minutes), 'minute')} ago and did not "
+                "begin: it is due again."
             )
         return await self._ending_silence(client, run, flow, now)
 

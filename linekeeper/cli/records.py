@@ -11,6 +11,7 @@ import typer
 
 from linekeeper.cli.errors import UserError
 from linekeeper.cli.terminal import require_phrase, who
+from linekeeper.text import counted
 
 if TYPE_CHECKING:
     from linekeeper.customers.find import Named
@@ -64,7 +65,7 @@ def export_command(
             raise
         reason = (error.strerror or "").lower()
         raise UserError(f"{output}: {reason}; the export is not whole") from None
-    typer.echo(f"{count:,} records exported", err=True)
+    typer.echo(f"{counted(count, 'record')} exported", err=True)
 
 
 @app.command("purge")
@@ -178,4 +179,4 @@ async def _purge(wanted: str) -> str:
             Audit(at=utcnow(), by=by, action="records.purged", subject=named.id, detail=detail)
         )
         await session.flush()
-    return f"{named.label}: {gone:,} records forgotten"
+    return f"{named.label}: {counted(gone, 'record')} forgotten"

@@ -14,6 +14,7 @@ import typer
 from linekeeper.cli.errors import UserError
 from linekeeper.cli.guards import require_free_port
 from linekeeper.cli.parts import require_sandbox
+from linekeeper.text import counted
 from linekeeper.verify_account.question import AccountAnswer, Confirmation
 from linekeeper.verify_account.recording import Exchange, of, read_recording
 from linekeeper.verify_account.service import answer_all
@@ -111,7 +112,7 @@ def sandbox_command(
         raise UserError(str(error)) from error
     require_free_port(box.host, chosen, "SANDBOX_PORT", "the sandbox")
     typer.echo(
-        f"sandbox on http://{box.host}:{chosen}: {connections} connections, "
+        f"sandbox on http://{box.host}:{chosen}: {counted(connections, 'connection')}, "
         f"Slack on http://{box.host}:{chosen}/slack (Ctrl-C ends it)"
     )
     run(box)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from linekeeper.text import counted
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -142,7 +144,8 @@ def _shown(looked: _Looked) -> "RenderableType":
     from linekeeper.views.managed import managed_sentence
 
     seen = looked.seen
-    fleet = Text(f"{seen.connections} connections of {seen.customers} customers: ")
+    connections, customers = counted(seen.connections, "connection"), seen.customers
+    fleet = Text(f"{connections} of {counted(customers, 'customer')}: ")
     counts = [
         Text(f"{n} {health_name(health)}", _STYLES.get(health, ""))
         for health, n in seen.health.items()

@@ -10,6 +10,7 @@ import typer
 from linekeeper.cli.errors import UserError
 from linekeeper.cli.terminal import require_phrase, who
 from linekeeper.store.engine import chunked
+from linekeeper.text import counted
 
 if TYPE_CHECKING:
     from linekeeper.access.custody import Handed, Result
@@ -41,7 +42,7 @@ def import_command(
     refused = [result for result in results if result.custody is None]
     for result in refused:
         typer.echo(f"{result.connection}: {result.error}", err=True)
-    typer.echo(f"{len(results) - len(refused)} tokens imported, {len(refused)} refused")
+    typer.echo(f"{counted(len(results) - len(refused), 'token')} imported, {len(refused)} refused")
     if refused:
         raise typer.Exit(1)
 
@@ -86,7 +87,7 @@ def export_command(
     what = f"This gives back every token {which}; nothing here renews one after that"
     require_phrase(makini_app, confirm, what=what)
     count = asyncio.run(_export(makini_app, to, out, named))
-    typer.echo(f"{count} tokens in {out}. Linekeeper renews none {which} any more.")
+    typer.echo(f"{counted(count, 'token')} in {out}. Linekeeper renews none {which} any more.")
 
 
 def _read(file: Path) -> "list[Handed]":

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from linekeeper.verify_account.service import Verification, Wish
+    from linekeeper.text import counted
+from linekeeper.verify_account.service import Verification, Wish
 
 _STYLES = {"seen so": "green", "seen otherwise": "yellow", "not seen": "dim"}
 
@@ -90,7 +91,7 @@ def _show(verification: "Verification") -> None:
         table.add_row(Text(answer.verdict.value, style), answer.question, said)
     console = Console(highlight=False)
     console.print(table)
-    console.print(f"{counts(verification)}; {verification.calls} calls")
+    console.print(f"{counts(verification)}; {counted(verification.calls, 'call')}")
     if verification.settings:
         console.print("\nSettings to use (or the same fields of the block MakiniApp):")
         for name, value in verification.settings.items():

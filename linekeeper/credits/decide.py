@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import Literal, get_args
 
+from linekeeper.text import counted
+
 Reason = Literal["grant", "reserve", "release", "consume", "return", "adjust"]
 LeakKind = Literal["duplicate", "inactive", "not in ledger", "not at Makini"]
 
@@ -121,11 +123,6 @@ def _release(own: Balance, subject: str, at: datetime) -> tuple[Entry, ...]:
     return (Entry(subject, own.reserved, "release", at),) if own.reserved else ()
 
 
-def counted(credits: int) -> str:
-    """`1 credit`, `2 credits`."""
-    return f"{credits} credit{'s'[: credits != 1]}"
-
-
 def _positive(cost: int) -> None:
     if cost < 1:
         raise CreditError("cost", f"{cost} is not a positive number of credits")
@@ -223,7 +220,7 @@ def will_it_fit(available: int, costs: Sequence[int], override: Override | None 
     """
     need = sum(costs)
     short = max(need - max(available, 0), 0)
-    figures = f"needs {counted(need)}, {available} available (estimate)"
+    figures = f"needs {counted(need, 'credit')}, {available} available (estimate)"
     if not short:
         return Fit(True, 0, f"It {figures}.")
     if override is not None and override.by.strip() and override.reason.strip():

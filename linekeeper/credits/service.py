@@ -23,7 +23,6 @@ from linekeeper.credits.decide import (
     adjust,
     balance,
     consume,
-    counted,
     find_leaks,
     need_by_week,
     refund,
@@ -40,6 +39,7 @@ from linekeeper.store.tables import (
     Implementation,
     ImplementationSystem,
 )
+from linekeeper.text import counted
 
 MAX_BOUGHT = 1_000_000
 
@@ -79,8 +79,8 @@ async def fit(
         return Fit(
             True,
             0,
-            f"It needs {counted(sum(costs))} (estimate); how many were bought nobody has said: "
-            "say so in the form of the deployment credits.",
+            f"It needs {counted(sum(costs), 'credit')} (estimate); how many were bought nobody "
+            "has said: say so in the form of the deployment credits.",
         )
     return will_it_fit(balance(entries).available, costs, override)
 

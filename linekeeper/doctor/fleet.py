@@ -13,6 +13,7 @@ from linekeeper.doctor.makini import LOOPBACK
 from linekeeper.settings import Settings
 from linekeeper.store import Store
 from linekeeper.store.tables import Connection, Contact, Credential, Customer
+from linekeeper.text import counted
 from linekeeper.tokens.stored import unreadable_tokens
 
 
@@ -33,7 +34,7 @@ async def customers_without_contact(session: AsyncSession) -> Finding:
         return ok("contacts", "every customer has one")
     return warn(
         "contacts",
-        f"{len(names)} customers without a confirmed contact: {named(names)}",
+        f"{counted(len(names), 'customer')} without a confirmed contact: {named(names)}",
         "linekeeper customer import FILE.csv (columns name, contacts), "
         "or the form of the deployment import-customers; those that the adoption proposed: "
         "customer-update, Confirm proposed contacts",
@@ -67,7 +68,7 @@ async def connections_without_token(
         findings.append(
             warn(
                 f"app {app} · tokens",
-                f"{len(names)} connections without one, judged by Makini's list alone: "
+                f"{counted(len(names), 'connection')} without one, judged by Makini's list alone: "
                 f"{named(names)}",
                 mends[config.manages if config is not None else None],
             )
@@ -90,7 +91,7 @@ async def unreadable_connections(store: Store, session: AsyncSession) -> list[Fi
     return [
         wrong(
             "encryption keys",
-            f"the tokens of {len(ids)} connections can't be decrypted: {named(names)}",
+            f"the tokens of {counted(len(ids), 'connection')} can't be decrypted: {named(names)}",
             "put the key they were written with into LINEKEEPER_ENCRYPTION_KEYS, or send their "
             "customers a connect link (`connect`)",
         )

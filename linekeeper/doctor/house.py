@@ -17,6 +17,7 @@ from linekeeper.store import KeyProblem, Store, StoreError
 from linekeeper.store.leases import CONSUMER
 from linekeeper.store.schema import describe, head, require_current
 from linekeeper.store.tables import Audit, Connection, Lease
+from linekeeper.text import counted
 from linekeeper.watch.decide import WORK, examine
 from linekeeper.watch.queries import read_parts
 from linekeeper.watch.service import policy_of
@@ -146,9 +147,9 @@ async def _backup(store: Store) -> Finding | None:
         return warn("backup", "none was taken yet", mend)
     days = (utcnow() - taken).days
     return (
-        ok("backup", f"{days} days old")
+        ok("backup", f"{counted(days, 'day')} old")
         if days <= BACKUP_DAYS
-        else warn("backup", f"the last one is {days} days old", mend)
+        else warn("backup", f"the last one is {counted(days, 'day')} old", mend)
     )
 
 

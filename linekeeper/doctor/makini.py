@@ -12,6 +12,7 @@ from linekeeper.config import AppConfig, HealthPolicy
 from linekeeper.doctor.finding import Finding, ok, warn, wrong
 from linekeeper.makini import ConnectionPage, MakiniClient, MakiniError
 from linekeeper.makini.budget import RATE_SHARE
+from linekeeper.text import counted
 
 LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 SWEEP_MINUTES = 5.0
@@ -99,14 +100,15 @@ def budget(app: AppConfig, policy: HealthPolicy, connections: int) -> Finding:
         return ok(
             name,
             f"{needed:.0f} of {app.calls_a_minute} calls a minute are enough to probe each of "
-            f"{connections} connections every {every:g} min",
+            f"{counted(connections, 'connection')} every {every:g} min",
         )
     left = allowed - pages / SWEEP_MINUTES
     possible = f"every {connections / left:.0f} min" if left > 0 else "never"
     return warn(
         name,
-        f"{connections} connections every {every:g} min need {needed:.0f} calls a minute, "
-        f"{app.calls_a_minute} are allowed: each is probed {possible}",
+        f"{counted(connections, 'connection')} every {every:g} min: that takes "
+        f"{counted(round(needed), 'call')} a minute, {app.calls_a_minute} are allowed: each is "
+        f"probed {possible}",
         "raise per_minute of the MakiniApp block if Makini allows more, "
         "or probe_minutes of the HealthPolicy block",
     )
@@ -173,7 +175,7 @@ async def _list(makini: MakiniClient, seconds: float) -> Finding:
             f"connections have a status Linekeeper doesn't know: {', '.join(unknown[:5])}",
             "they count as unknown, never as healthy: please report it",
         )
-    return ok(name, f"{len(page.connections)} connections on the first page")
+    return ok(name, f"{counted(len(page.connections), 'connection')} on the first page")
 
 
 async def _clock(app: AppConfig, seconds: float) -> Finding | None:

@@ -12,6 +12,7 @@ from linekeeper.explain.causes import verdict
 from linekeeper.explain.decide_forward import handed_on
 from linekeeper.explain.facts import DeliveryFacts, EntityFacts, Way
 from linekeeper.explain.words import moment
+from linekeeper.text import counted
 
 LATE = timedelta(minutes=10)
 """A delivery that comes so long after the change at the source is late."""
@@ -168,7 +169,8 @@ def _late(way: Way) -> Diagnosis | None:
     minutes = round((change.announced_at - since).total_seconds() / 60)
     return verdict(
         Cause.webhook_late,
-        f"The webhook came {minutes} minutes after the change at the source.{_recovered(way)}",
+        f"The webhook came {counted(minutes, 'minute')} after the change at the source."
+        + _recovered(way),
     )
 
 

@@ -1,6 +1,7 @@
 """Why a health is unknown though Makini says something, for people. Pure."""
 
 from linekeeper.health.evidence import CACHED, Judged, Observation, Outcome
+from linekeeper.text import counted
 
 _WORDS = {
     "webhook": "Makini's event said that the login is lost",
@@ -30,6 +31,6 @@ def _claim(judged: Judged) -> str:
     if judged.lost_by:
         said = _WORDS.get(judged.lost_by, f"{judged.lost_by} said that the login is lost")
         return f"{said} at {judged.lost_at:%Y-%m-%d %H:%M} UTC" if judged.lost_at else said
-    calls = "1 call" if judged.refusals == 1 else f"{judged.refusals} calls"
+    calls = counted(judged.refusals, "call")
     last = f", the last at {judged.refused_at:%H:%M} UTC" if judged.refused_at else ""
     return f"Makini refused {calls} of the product{last}"

@@ -7,14 +7,13 @@ from urllib.parse import urlsplit
 
 from slugify import slugify
 
-from linekeeper.credits.decide import counted
 from linekeeper.implementation.evaluate import GateState, Proof
 from linekeeper.implementation.facts import ConnectionFacts, Evidence
 from linekeeper.implementation.plan import Gate as PlannedGate
 from linekeeper.implementation.standing import Standing
 from linekeeper.preflight.evidence import MAX_AGE, REACHED
 from linekeeper.store.tables import ImplementationSystem
-from linekeeper.text import health_name
+from linekeeper.text import counted, health_name
 
 COMPARED = "drift_zero"
 """The check of a gate that is proven by a comparison of the records after its opening."""
@@ -155,7 +154,9 @@ def _credits(standing: Standing, _: ImplementationSystem | None, evidence: Evide
         if not {system.id, system.connection_id} & evidence.credited:
             return Lack(f"No credits are reserved for {system.name}.")
     total = sum(system.cost for system in standing.systems)
-    return Proof(standing.implementation.started_at, f"{counted(total)} set aside (estimate).")
+    return Proof(
+        standing.implementation.started_at, f"{counted(total, 'credit')} set aside (estimate)."
+    )
 
 
 def _preflight(standing: Standing, _: ImplementationSystem | None, evidence: Evidence) -> _Found:

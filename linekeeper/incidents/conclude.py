@@ -38,7 +38,7 @@ from linekeeper.outbox.events import request_reconnects
 from linekeeper.outbox.queue import enqueue
 from linekeeper.store import Store
 from linekeeper.store.tables import IncidentConnection
-from linekeeper.text import duration, health_name
+from linekeeper.text import counted, duration, health_name
 
 _LOCK = 4_217_002  # PostgreSQL's advisory lock: one process concludes at a time
 
@@ -214,7 +214,9 @@ def _changed_text(wanted: Wanted, before: Mapping[str, str], fleet: Mapping[str,
         f"{fleet[member].label} is now {health_name(wanted.members[member])}" for member in turned
     ]
     if wanted.merged:
-        parts.append(f"one root cause: {len(wanted.merged)} incidents merged into this one")
+        parts.append(
+            f"one root cause: {counted(len(wanted.merged), 'incident')} merged into this one"
+        )
     return "; ".join(parts) or "changed"
 
 

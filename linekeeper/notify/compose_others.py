@@ -18,7 +18,7 @@ from linekeeper.notify.compose import (
 )
 from linekeeper.notify.routing import OVER
 from linekeeper.notify.view import IncidentView, Links
-from linekeeper.text import Mrkdwn, Pen, Plain, duration, shown, width
+from linekeeper.text import Mrkdwn, Pen, Plain, counted, duration, shown, width
 
 _SHOWN = 60
 _NAME = 120
@@ -42,7 +42,7 @@ def plain_fold(key: str, views: Sequence[IncidentView], *, links: Links = _NO_LI
 
 
 def _headline(key: str, views: Sequence[IncidentView]) -> str:
-    count = f"{len(views)} incidents" if len(views) != 1 else "1 incident"
+    count = counted(len(views), "incident")
     still = sum(incident_view.resolved_at is None for incident_view in views)
     state = f"{still} still open" if still else "all resolved"
     if key.startswith("morning:"):

@@ -15,7 +15,7 @@ from linekeeper.notify.compose import mrkdwn, sections
 from linekeeper.people import is_member, person
 from linekeeper.store import Store
 from linekeeper.store.tables import Connection, Customer, Incident, IncidentConnection
-from linekeeper.text import Mrkdwn, health_name
+from linekeeper.text import Mrkdwn, counted, health_name
 
 _SHOWN = 100
 """Connections in trouble that are named; a page of Slack's has a hundred blocks at most."""
@@ -90,7 +90,7 @@ def home(
         lines[0] = lines[0].replace("<", "&lt;").replace(">", "&gt;")
     elif not troubled:
         lines = ["All of them are healthy."]
-    count = "1 connection" if len(own) == 1 else f"{len(own)} connections"
+    count = counted(len(own), "connection")
     blocks: list[Block] = [
         HeaderBlock(text=f"My connections: {count}, {len(troubled)} in trouble"),
         *sections(lines),

@@ -18,6 +18,7 @@ from linekeeper.preflight.evidence import MAX_AGE, REACHED, Place, places
 from linekeeper.preflight.verdict import EXPIRY_STEPS
 from linekeeper.store import Store
 from linekeeper.store.tables import Gate, PreflightReport
+from linekeeper.text import counted
 
 TOPIC = "preflight_evidence"
 
@@ -103,7 +104,7 @@ def judge_age(place: Place, report: PreflightReport, now: datetime) -> Iterable[
         step = next((days for days in EXPIRY_STEPS if left < days), None)
         if step is None:
             continue
-        until = f"in {max(int(left), 0)} days, on {ends:%Y-%m-%d}"
+        until = f"in {counted(max(int(left), 0), 'day')}, on {ends:%Y-%m-%d}"
         yield Finding(
             kind="certificate_ending",
             cause=f"certificate:{report.target}:{report.vantage}:{step}",

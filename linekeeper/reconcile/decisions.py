@@ -18,6 +18,7 @@ from linekeeper.reconcile.unmatched import resolve_if_settled
 from linekeeper.runtime import Runtime
 from linekeeper.store.tables import Audit, Connection, Customer, Deletion
 from linekeeper.store.types import is_id
+from linekeeper.text import counted
 
 Decision = Literal["accept", "refuse", "undo"]
 
@@ -50,7 +51,7 @@ class Decided:
             "refuse": "kept, and not proposed again until the source lists them",
             "undo": "restored",
         }[self.decision]
-        return f"{self.label} · {self.entity}: {self.records:,} records {what}"
+        return f"{self.label} · {self.entity}: {counted(self.records, 'record')} {what}"
 
 
 async def decide_deletions(

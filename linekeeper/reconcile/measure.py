@@ -3,7 +3,7 @@ incident with the URL to configure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, case, func, select
@@ -24,6 +24,7 @@ from linekeeper.reconcile.trust import WINDOW, Measured, state_after
 from linekeeper.runtime import Runtime
 from linekeeper.store.engine import chunked, insert_or_update
 from linekeeper.store.tables import Connection, Customer, Drift, WebhookTrust
+from linekeeper.text import counted
 
 TOPIC = "webhooks"
 KIND = "webhooks_unconfigured"
@@ -223,8 +224,8 @@ async def _incidents(
                 cause=cause,
                 app=app,
                 title=f"{verdict.label} · webhooks look unconfigured",
-                text=f"{verdict.measured.lost} changes in {WINDOW // timedelta(days=1)} days and "
-                f"not one webhook. In Makini's dashboard, send its webhooks to {url}",
+                text=f"{counted(verdict.measured.lost, 'change')} in {WINDOW.days} days and not "
+                f"one webhook. In Makini's dashboard, send its webhooks to {url}",
                 connections=[verdict.connection_id],
                 detail={"url": url},
                 now=now,
@@ -270,7 +271,7 @@ async def _of_app(
         cause=cause,
         app=app,
         title=f"app {app} · webhooks look unconfigured",
-        text=f"{len(silent)} connections changed and not one webhook came. In Makini's "
+        text=f"{counted(len(silent), 'connection')} changed and not one webhook came. In Makini's "
         f"dashboard, send webhooks to {url} (or, per connection, to {url}/<key>).",
         connections=members,
         detail={"url": url},

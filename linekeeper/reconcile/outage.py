@@ -15,7 +15,7 @@ from linekeeper.reconcile.reachability import find_absences
 from linekeeper.store import Store
 from linekeeper.store.engine import insert_ignore
 from linekeeper.store.tables import Outage
-from linekeeper.text import duration
+from linekeeper.text import counted, duration
 
 SENDER_GIVES_UP = timedelta(hours=24)
 LOOK_BACK = timedelta(days=30)
@@ -106,7 +106,8 @@ async def covered(
         text = (
             f"{what} from {window.since:%Y-%m-%d %H:%M} to "
             f"{window.until:%Y-%m-%d %H:%M} UTC, {duration(window.length)}{long}. That time has "
-            f"been read again at {connections:,} connections: {recovered:,} changes recovered."
+            f"been read again at {counted(connections, 'connection')}: "
+            f"{counted(recovered, 'change')} recovered."
         )
         if left:
             text += f" {left:,} could not be read and follow as soon as they can."

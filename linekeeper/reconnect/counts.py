@@ -10,6 +10,7 @@ from sqlmodel import col
 
 from linekeeper.runtime import Runtime
 from linekeeper.store.tables import Change, Reconnect, Record
+from linekeeper.text import counted
 
 
 async def keep_counts(
@@ -85,7 +86,7 @@ def backfilled(found: Sequence[Mapping[str, Any]]) -> str:
     left = sum(int(counts.get("failed", 0)) + int(counts.get("new", 0)) for counts in found)
     if not records and not compared:
         return "nothing could be compared, so whether anything changed meanwhile is not known"
-    said = "1 record backfilled" if records == 1 else f"{records:,} records backfilled"
+    said = f"{counted(records, 'record')} backfilled"
     waiting = sum(int(counts.get("removals_waiting", 0)) for counts in found)
     if waiting:
         are = "1 removal waits" if waiting == 1 else f"{waiting:,} removals wait"
@@ -93,5 +94,5 @@ def backfilled(found: Sequence[Mapping[str, Any]]) -> str:
         said = f"{said}; {are}" if records else are
     elif not records:
         said = "nothing to backfill"
-    entities = "1 entity" if left == 1 else f"{left:,} entities"
+    entities = counted(left, "entity")
     return f"{said}; {entities} could not be compared" if left else said

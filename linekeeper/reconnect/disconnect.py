@@ -29,6 +29,7 @@ from linekeeper.store.tables import (
     Record,
     Transition,
 )
+from linekeeper.text import counted
 from linekeeper.tokens.stored import destroy_tokens, lease_name
 
 
@@ -58,7 +59,7 @@ class Preview:
             f"{self.credits} credits come back (estimate)."
             if self.credits
             else "No credits of it are in the ledger.",
-            f"{self.records} records and all of its history stay.",
+            f"{counted(self.records, 'record')} and all of its history stay.",
         ]
         if self.incidents:
             lines.append(f"It leaves: {', '.join(self.incidents)}.")

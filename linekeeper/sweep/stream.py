@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from linekeeper.outbox.forward import BEHIND_SECONDS, REFUSED_SECONDS
+from linekeeper.text import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +146,10 @@ def _many(kind: str, count: int, text: str) -> tuple[str, float, str] | None:
     return kind, count, words.replace("message {}", "1 message is" if is_one else f"{count:,} are")
 
 
+def _waiting(number: int, noun: str) -> str:
+    return f"{counted(number, noun)} {'waits' if number == 1 else 'wait'}"
+
+
 def _failing(stream: Stream, policy: WatchPolicy) -> tuple[str, float, str] | None:
     bad, every = stream.failing + stream.dead_last_hour, stream.last_hour
     if bad < policy.failing_least or bad < policy.failing_share * max(every, 1):
@@ -173,12 +178,12 @@ def _behind(stream: Stream, policy: WatchPolicy, now: datetime) -> tuple[str, fl
     age = (now - stream.oldest_at).total_seconds() if stream.oldest_at else 0.0
     if age >= policy.oldest_seconds:
         text = (
-            f"{stream.pending:,} webhooks wait, the oldest for {_long(age)}: check that a "
+            f"{_waiting(stream.pending, 'webhook')}, the oldest for {_long(age)}: check that a "
             "consumer runs"
         )
         return "webhooks_behind", age, text
     if stream.pending >= policy.depth:
-        return "webhooks_behind", age, f"{stream.pending:,} webhooks wait"
+        return "webhooks_behind", age, _waiting(stream.pending, "webhook")
     if stream.lag_seconds >= policy.lag_seconds:
         text = f"webhooks are applied {_long(stream.lag_seconds)} after they came"
         return "webhooks_behind", stream.lag_seconds, text
@@ -220,7 +225,7 @@ def _forward_refused(
         policy.forward_refused_seconds
     ):
         return None
-    what = "a message" if stream.refused == 1 else f"{stream.refused:,} messages"
+    what = counted(stream.refused, "message")
     text = (
         f"the product refuses {what} ({stream.refused_error}); what follows on the same connection "
         "waits, for three days at most: fix the product, or let it answer 2xx to that id to go on "
@@ -237,7 +242,7 @@ def _forward_behind(
         return None
     why = f": {stream.forward_error}" if stream.forward_error else ""
     text = (
-        f"{stream.forward_waiting:,} messages wait for the product, the oldest for "
+        f"{_waiting(stream.forward_waiting, 'message')} for the product, the oldest for "
         f"{_long(age)}{why}"
     )
     return "forward_behind", age, text

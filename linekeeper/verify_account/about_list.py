@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from linekeeper.makini.fields import number
 from linekeeper.makini.models import normalise_status
+from linekeeper.text import counted
 from linekeeper.verify_account.question import (
     Finding,
     Question,
@@ -53,7 +54,7 @@ def _per_page(exchanges: Sequence[Exchange]) -> Finding:
         return not_seen(_NOT_REACHED)
     got = len(pages[0].rows)
     if got < 2:
-        return not_seen(f"the list has {got} connections: too few to tell")
+        return not_seen(f"the list has {counted(got, 'connection')}: too few to tell")
     return decided(got == 2, f"2 a page were asked for, {got} came")
 
 
@@ -89,7 +90,7 @@ def _total(exchanges: Sequence[Exchange]) -> Finding:
         return otherwise(f"the list is refused with {pages[0].status}")
     totals = [page.meta["total"] for page in pages if isinstance(page.meta.get("total"), int)]
     if not totals:
-        return otherwise(f"no meta.total; {len(keys)} connections came")
+        return otherwise(f"no meta.total; {counted(len(keys), 'connection')} came")
     different = len(set(keys))
     twice = f", {len(keys) - different} of them twice" if len(keys) != different else ""
     return decided(

@@ -9,6 +9,7 @@ from linekeeper.markdown import table, text
 from linekeeper.refusal import Refusal
 from linekeeper.runtime import Runtime
 from linekeeper.store.leases import holding
+from linekeeper.text import counted
 from linekeeper.tokens.stored import lease_name
 from linekeeper.verify_account import about_data, about_list
 from linekeeper.verify_account.ask import Asker, OutOfCalls, Unanswered
@@ -204,7 +205,7 @@ def as_markdown(verification: Verification) -> str:
     rest += "".join(f"\n- {text(line, 200)}" for line in verification.unanswered)
     return (
         f"# What holds on the account of app {text(verification.app)}\n\n{counts(verification)}; "
-        f"{verification.calls} calls.{rest}\n\n{answers}\n\n"
+        f"{counted(verification.calls, 'call')}.{rest}\n\n{answers}\n\n"
         f"## Settings to use\n\n{settings or 'None was found.'}\n\n"
         f"The redacted recording is `{verification.recording}`.\n"
     )

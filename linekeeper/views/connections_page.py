@@ -13,6 +13,7 @@ from linekeeper.markdown import text, when
 from linekeeper.notify.view import CONNECTIONS, Links
 from linekeeper.store import Store
 from linekeeper.store.tables import Connection, Customer, Incident, IncidentConnection
+from linekeeper.text import counted
 from linekeeper.views.health_chart import look
 from linekeeper.views.parts import artifact_key, joined
 
@@ -85,8 +86,8 @@ def headline(rows: Sequence[Row]) -> str:
     customers = len({row.customer for row in rows if row.customer is not None})
     in_trouble = sum(row.incident is not None for row in rows)
     return (
-        f"{len(rows):,} connections of {customers:,} customers, {in_trouble:,} with an open "
-        "incident"
+        f"{counted(len(rows), 'connection')} of {counted(customers, 'customer')}, "
+        f"{in_trouble:,} with an open incident"
     )
 
 

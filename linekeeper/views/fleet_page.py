@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from linekeeper.health.evidence import Evidence, Health
 from linekeeper.markdown import image, table, text, when
-from linekeeper.text import letters
+from linekeeper.text import counted, letters
 from linekeeper.views.evidence import evidence_sentence, how_to_verify
 from linekeeper.views.fleet_models import AppLine, FleetReport, TroubleLine
 from linekeeper.views.health_chart import LOOKS, look, states_over_time
@@ -36,11 +36,12 @@ def _known(report: FleetReport) -> str:
     if report.troubles_total:
         verb = "is" if report.troubles_total == 1 else "are"
         return f"{report.troubles_total:,} of {total:,} connections {verb} in trouble{tail}"
+    connections = counted(total, "connection")
     if report.evidence.get(Evidence.listed):
         # Listed as active is not known to be well.
-        return f"No trouble known of {total:,} connections: {evidence_sentence(report.evidence)}"
+        return f"No trouble known of {connections}: {evidence_sentence(report.evidence)}"
     if waiting > 0:
-        return f"No trouble among {total:,} connections{tail}"
+        return f"No trouble among {connections}{tail}"
     return (
         f"All {total:,} connections are healthy" if total > 1 else "The one connection is healthy"
     )

@@ -10,6 +10,7 @@ from linekeeper.markdown import image, text, when
 from linekeeper.reconcile.completeness import worst_first
 from linekeeper.reconcile.outage import SENDER_GIVES_UP
 from linekeeper.reconcile.trust import BAD, GOOD, WINDOW
+from linekeeper.text import counted
 from linekeeper.views.entities_part import completeness_markdown, entities_markdown
 from linekeeper.views.trust_queries import HeldDeletion, TrustLine, TrustReport
 
@@ -36,7 +37,7 @@ def trust_headline(report: TrustReport) -> str:
         return f"No change was counted in the last {WINDOW.days} days"
     bad = sum(line.state == "bad" for line in report.lines)
     none = sum(line.state == "none" for line in report.lines)
-    said = f"{measured.miss_rate:.1%} of {measured.changes:,} changes lost"
+    said = f"{measured.miss_rate:.1%} of {counted(measured.changes, 'change')} lost"
     if measured.caught_up:
         said += f", {measured.caught_up:,} more backfilled after our own outage"
     if bad:

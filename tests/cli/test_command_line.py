@@ -101,7 +101,7 @@ def test_customers_come_from_standard_input_too(command: CommandLine) -> None:
     done = command("customer", "import", "-", stdin="name,contacts\nAcme,a@x.org\n")
     assert done.out.splitlines() == [
         "+ Acme: contact a@x.org",
-        "1 customers created, 0 changed, 0 as they were",
+        "1 customer created, 0 changed, 0 as they were",
     ]
     wrong = command("customer", "import", "-", stdin="name,owner\n,Kim\n")
     assert wrong.code == 1

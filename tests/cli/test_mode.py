@@ -57,12 +57,12 @@ async def test_some_are_managed_and_come_back_with_their_tokens(command: Command
             "--confirm",
             "default",
         )
-        assert "1 tokens in" in given
+        assert "1 token in" in given
         assert makini.world.tokens.owner(pair.access) is first
         assert "1 go from manage to observe" in await run("mode", "clear", *one)
         assert "observe, by the settings" in await run("mode", "show", first.key)
         taken = await run("tokens", "import", "-", stdin=json.dumps({"tokens": [lent]}))
-        assert "1 tokens imported" in taken
+        assert "1 token imported" in taken
         assert "mode.set" in await run("audit")
 
 

@@ -73,7 +73,7 @@ async def test_what_was_taken_is_given_back_to_the_key_alone(
             command, "tokens", "import", "-", stdin=json.dumps({"tokens": [entry, other]})
         )
         assert taken.code == 1
-        assert "1 tokens imported, 1 refused" in taken.out
+        assert "1 token imported, 1 refused" in taken.out
         said = await asyncio.to_thread(
             command,
             *("tokens", "export", "--to", PUBLIC, "--out", str(out), "--confirm", "default"),

@@ -100,9 +100,9 @@ async def test_everything_is_looked_at_together(store: Store, settings: Settings
     assert findings["prefect"].level == "ok"
     assert findings["app default · login"].level == "ok"
     assert findings["slack"].level == "warn"
-    assert findings["contacts"].text == "1 customers without a confirmed contact: Acme"
+    assert findings["contacts"].text == "1 customer without a confirmed contact: Acme"
     tokens = findings["app default · tokens"]
-    assert tokens.text.startswith("1 connections without one")
+    assert tokens.text.startswith("1 connection without one")
     assert "mode to manage" in tokens.mend
     assert worst(findings.values()) == Level.warn
 

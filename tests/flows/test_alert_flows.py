@@ -67,7 +67,7 @@ async def test_a_window_is_begun_and_ended_by_the_form(
             reason="patch day",
             return_state=True,
         )
-        assert said(begun).startswith("Completed: maintenance: Acme · SAP ECC (1 connections) from")
+        assert said(begun).startswith("Completed: maintenance: Acme · SAP ECC (1 connection) from")
         assert (await running.last()).name.startswith("maintenance-window · Acme · SAP ECC until")
         muted = await maintenance_window(
             "provider", by="Petra", subject="sap ecc", action="mute", return_state=True
@@ -79,7 +79,7 @@ async def test_a_window_is_begun_and_ended_by_the_form(
         ended = await maintenance_window(
             "connection", by="Petra", subject=acme, action="end", return_state=True
         )
-        assert said(ended) == "Completed: 1 ended for Acme · SAP ECC"
+        assert said(ended) == "Completed: 1 window ended for Acme · SAP ECC"
     async with store.read() as session:
         windows = list(await session.scalars(select(Silence).order_by(Silence.id)))
         audit = [row.action for row in await session.scalars(select(Audit).order_by(Audit.id))]

@@ -85,7 +85,7 @@ def test_a_message_that_is_refused_is_told_soon_with_what_to_do() -> None:
         refused_error="http://product/hooks answered 422 to webhook-id 0197",
     )
     text = found(refused)["forward_refused"]
-    assert "refuses a message (http://product/hooks answered 422 to webhook-id 0197)" in text
+    assert "refuses 1 message (http://product/hooks answered 422 to webhook-id 0197)" in text
     assert "fix the product, or let it answer 2xx to that id" in text
     assert found(replace(refused, refused_at=hours_ago(0.05))) == {}
 

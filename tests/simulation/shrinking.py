@@ -7,6 +7,7 @@ same kind of promise breaks in it. What is left is what the defect needs.
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
+from linekeeper.text import counted
 from tests.simulation.faults import KINDS, MORE_KINDS
 from tests.simulation.rare import RARE_KINDS
 from tests.simulation.run import simulate
@@ -56,8 +57,8 @@ def report(found: tuple[Plan, Verdict]) -> None:
     plan, verdict = found
     kinds = ", ".join(sorted(plan.kinds)) or "as drawn"
     print(
-        f"  shrunk to {plan.connections} connections, {plan.hours:g} hours, trouble: {kinds}; "
-        f"{len(verdict.trace)} lines:"
+        f"  shrunk to {counted(plan.connections, 'connection')}, {plan.hours:g} hours, "
+        f"trouble: {kinds}; {len(verdict.trace)} lines:"
     )
     for line in verdict.broken:
         print(f"    broken: {line}")

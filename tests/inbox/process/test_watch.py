@@ -102,7 +102,7 @@ async def test_an_event_nobody_takes_is_told_by_its_age(stage: Stage) -> None:
     later = utcnow() + timedelta(minutes=6)
     await watch(stage.rt, later)
     behind = (await incidents(stage))["webhooks_behind"]
-    assert "1 webhooks wait, the oldest for 6 min" in (behind.title or "")
+    assert "1 webhook waits, the oldest for 6 min" in (behind.title or "")
     await stage.process()
     await watch(stage.rt, later)
     assert "webhooks_behind" not in await incidents(stage)
