@@ -10,7 +10,7 @@ from prefect.states import Completed, Failed
 from prefect.tasks import Task
 from pydantic import Field
 
-from flows.form import form
+from flows.form import answered, form
 from linekeeper.access.invite import BadInvitation
 from linekeeper.authentication_setup import service
 from linekeeper.authentication_setup.ask import artifact_of
@@ -43,17 +43,23 @@ LINK, ASKED = "link made", "customer asked"
 VERIFIED, STATUS = "token verified", "first status"
 
 
-class WaitingForUs(RunInput):
+class SetupAnswer(RunInput):
+    """What a run that waits was resumed with, by whichever of its two forms."""
+
+    decision: Decision = "wait"
+    note: str = Field(default="", title="Note", description="Why; it is kept in the audit")
+    by: str = Field(default="", title="Your name", description="It is kept in the audit")
+
+
+class WaitingForUs(SetupAnswer):
     """What comes before the customer is asked: confirm it, or end the set-up."""
 
     decision: Literal["wait", "confirmed", "not needed", "give up"] = Field(
         default="wait", title="Decision", description="What is to be done"
     )
-    note: str = Field(default="", title="Note", description="Why; it is kept in the audit")
-    by: str = Field(default="", title="Your name", description="It is kept in the audit")
 
 
-class WaitingForCustomer(RunInput):
+class WaitingForCustomer(SetupAnswer):
     """Nothing has to be done here: the run goes on by itself once the customer has logged in."""
 
     decision: Literal["wait", "send again", "not needed", "give up"] = Field(
@@ -61,8 +67,6 @@ class WaitingForCustomer(RunInput):
         title="Decision",
         description="`send again` asks by a new link; the others end the set-up and the link",
     )
-    note: str = Field(default="", title="Note", description="Why; it is kept in the audit")
-    by: str = Field(default="", title="Your name", description="It is kept in the audit")
 
 
 @flow(name="authentication-setup", flow_run_name="authentication-setup", retries=0)
@@ -144,6 +148,7 @@ async def authentication_setup(
 async def _set_up(rt: Runtime, run_id: str) -> State[None]:
     """Take every step that can be taken; wait for the others."""
     steps = await Steps.of_this_run()
+    await _take_last(rt, run_id)
     while True:
         await service.end_if_over(rt, run_id, now=utcnow())
         standing = await service.load_standing(rt, run_id, now=utcnow())
@@ -199,6 +204,18 @@ async def _take(
     await steps.once(task, run_id, name=name, after=before[-1:])
 
 
+async def _take_last(rt: Runtime, run_id: str) -> None:
+    """Take what this run was resumed with, also where nothing is waited for any more."""
+    number = (await service.load_standing(rt, run_id, now=utcnow())).row.answers
+    given = await answered(SetupAnswer, _key(number))
+    if given is not None:
+        await _take_answer(rt, run_id, number, given)
+
+
+def _key(number: int) -> str:
+    return f"answer-{number}"
+
+
 async def _wait(rt: Runtime, standing: Standing) -> None:
     """Suspended until the consumer, or a person, resumes the run."""
     row, label = standing.row, standing.subject.label
@@ -217,11 +234,14 @@ async def _wait(rt: Runtime, standing: Standing) -> None:
             description=_question(standing) + await step_of(row.run_id)
         ),
         timeout=WAITS_SECONDS,
-        key=f"answer-{number}",
+        key=_key(number),
     )
-    decision: Decision = given.decision
+    await _take_answer(rt, row.run_id, number, given)
+
+
+async def _take_answer(rt: Runtime, run_id: str, number: int, given: SetupAnswer) -> None:
     await service.take_answer(
-        rt, row.run_id, number, decision, note=given.note, by=given.by, now=utcnow()
+        rt, run_id, number, given.decision, note=given.note, by=given.by, now=utcnow()
     )
 
 

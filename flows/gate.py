@@ -9,12 +9,13 @@ from prefect.input import RunInput
 from prefect.states import Completed
 from pydantic import Field
 
-from flows.form import form
+from flows.form import answered, form
 from linekeeper.clock import utcnow
-from linekeeper.implementation.answer import Asked, GateAnswer, NoSuchGate, answer, ask
+from linekeeper.implementation.answer import Asked, GateAnswer, NoSuchGate, Taken, answer, ask
 from linekeeper.implementation.news import run_name
 from linekeeper.people import person
 from linekeeper.preflight.handover import escape
+from linekeeper.runtime import Runtime
 from tasks.implementation import graph_of, publish, retag, run_page, this_run
 from tasks.run import open_runtime, refused, rename, skipped
 
@@ -64,30 +65,14 @@ async def gate(
             except NoSuchGate as error:
                 return refused("gate", error, "Runs of gates are started by Linekeeper.")
             name = run_name(asked.standing, asked.row)
-            if asked.settled:
+            number = asked.row.answers
+            given = await answered(GateForm, _key(number))
+            if given is None and not asked.settled:
+                given = await _wait(asked, name)
+            taken = await _take(rt, gate, given, number) if given is not None else None
+            if asked.settled or taken is None:
                 await rename(f"{name} · {asked.ended}")
                 return skipped(asked.why)
-            await rename(f"{name} · answer not taken" if asked.row.refusal else name)
-            await retag(asked)
-            await publish([asked.standing.implementation.id])
-            number = asked.row.answers
-            given = await asuspend_flow_run(
-                wait_for_input=GateForm.with_initial_data(
-                    description=_question(
-                        asked, await graph_of(asked.standing), await run_page(asked.row.work_run_id)
-                    )
-                ),
-                timeout=WAITS_SECONDS,
-                key=f"answer-{number}",
-            )
-            taken = await answer(
-                rt.store,
-                gate,
-                GateAnswer(given.outcome, given.evidence, given.note, given.whose_turn, given.by),
-                number=number,
-                run_id=run_id,
-                now=utcnow(),
-            )
             if taken.refused:
                 get_run_logger().warning("The answer was not taken: %s", taken.message)
             else:
@@ -96,6 +81,37 @@ async def gate(
                 await publish([asked.standing.implementation.id])
                 await rename(f"{name} · {'done' if taken.progress else 'settled before'}")
                 return Completed(message=taken.message)
+
+
+async def _take(rt: Runtime, gate_id: str, given: GateForm, number: int) -> Taken:
+    return await answer(
+        rt.store,
+        gate_id,
+        GateAnswer(given.outcome, given.evidence, given.note, given.whose_turn, given.by),
+        number=number,
+        run_id=this_run(),
+        now=utcnow(),
+    )
+
+
+def _key(number: int) -> str:
+    return f"answer-{number}"
+
+
+async def _wait(asked: Asked, name: str) -> GateForm:
+    """Suspended until somebody sends the form."""
+    await rename(f"{name} · answer not taken" if asked.row.refusal else name)
+    await retag(asked)
+    await publish([asked.standing.implementation.id])
+    return await asuspend_flow_run(
+        wait_for_input=GateForm.with_initial_data(
+            description=_question(
+                asked, await graph_of(asked.standing), await run_page(asked.row.work_run_id)
+            )
+        ),
+        timeout=WAITS_SECONDS,
+        key=_key(asked.row.answers),
+    )
 
 
 def _question(asked: Asked, graph: str | None, works: str | None) -> str:

@@ -10,7 +10,7 @@ from prefect.input import RunInput
 from prefect.states import Completed, Failed
 from pydantic import Field
 
-from flows.form import form
+from flows.form import answered, form
 from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig
 from linekeeper.customers.find import Named, NotFound, find_connection
@@ -197,6 +197,7 @@ async def _ask(rt: Runtime, named: Named, app: AppConfig, run_id: str) -> tuple[
 
 async def _verify(rt: Runtime, named: Named, steps: Steps, run_id: str) -> State[None]:
     """Take every step that can be taken; wait for the others."""
+    refusal = await _take_last(rt, named)
     while True:
         if not await service.is_ours(rt, named.id, run_id):
             await rename(f"configure · {named.label} · replaced")
@@ -207,26 +208,37 @@ async def _verify(rt: Runtime, named: Named, steps: Steps, run_id: str) -> State
                 await steps.once(first_read, named.id, name=READ, after=[WRITE])
                 standing = await service.load_standing(rt, named.id)
             if standing.step == "first_read":
-                await _wait(rt, named, standing)
+                refusal = await _wait(rt, named, standing, refusal)
                 continue
         before = READ if steps.is_done(READ) else WRITE
         await steps.once(verify_first_read, named.id, name=LISTED, after=[before])
         if standing.step == "webhooks":
-            await _wait(rt, named, standing)
+            refusal = await _wait(rt, named, standing, refusal)
             continue
         await steps.once(verify_webhooks, named.id, name=WEBHOOKS, after=[LISTED])
         if standing.step == "reconcile":
             await steps.once(clean_reconcile, named.id, name=RECONCILE, after=[WEBHOOKS])
             standing = await service.load_standing(rt, named.id)
             if standing.step == "reconcile":
-                await _wait(rt, named, standing)
+                refusal = await _wait(rt, named, standing, refusal)
                 continue
         await steps.once(conclude, named.id, name=VERIFIED, after=[RECONCILE])
         return await _end(named, standing)
 
 
-async def _wait(rt: Runtime, named: Named, standing: Standing) -> None:
-    """Suspended until the consumer, or a person, resumes the run."""
+async def _take_last(rt: Runtime, named: Named) -> str:
+    """Take what this run was resumed with, also where nothing is waited for any more."""
+    number = (await service.load_standing(rt, named.id)).row.answers
+    given = await answered(Waiting, _key(number))
+    return "" if given is None else await _take_answer(rt, named, number, given)
+
+
+def _key(number: int) -> str:
+    return f"answer-{number}"
+
+
+async def _wait(rt: Runtime, named: Named, standing: Standing, refusal: str) -> str:
+    """Suspended until the consumer, or a person, resumes the run; why that is not taken, if so."""
     number = await service.note_waiting(rt, named.id, standing.step, now=utcnow())
     what = {"first_read": "the first full read", "webhooks": "webhooks"}.get(
         standing.step, "a clean reconcile"
@@ -234,11 +246,18 @@ async def _wait(rt: Runtime, named: Named, standing: Standing) -> None:
     await rename(f"configure · {named.label} · waits for {what}")
     given = await asuspend_flow_run(
         wait_for_input=Waiting.with_initial_data(
-            description=_question(rt, named, standing) + await step_of(standing.row.run_id or "")
+            description=refusal
+            + _question(rt, named, standing)
+            + await step_of(standing.row.run_id or "")
         ),
         timeout=WAITS_SECONDS,
-        key=f"answer-{number}",
+        key=_key(number),
     )
+    return await _take_answer(rt, named, number, given)
+
+
+async def _take_answer(rt: Runtime, named: Named, number: int, given: Waiting) -> str:
+    """Take it; why it is not taken, as the next form says it."""
     await service.take_answer(
         rt,
         named.id,
@@ -248,6 +267,9 @@ async def _wait(rt: Runtime, named: Named, standing: Standing) -> None:
         note=given.note,
         now=utcnow(),
     )
+    if given.accept and not given.by.strip():
+        return "**Your last answer was not taken:** say who you are.\n\n"
+    return ""
 
 
 def _question(rt: Runtime, named: Named, standing: Standing) -> str:

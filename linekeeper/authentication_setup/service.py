@@ -271,26 +271,24 @@ async def note_waiting(rt: Runtime, standing: Standing, *, now: datetime) -> int
 
 
 async def take_answer(
-    rt: Runtime,
-    run_id: str,
-    number: int,
-    decision: Decision,
-    *,
-    note: str,
-    by: str,
-    now: datetime,
+    rt: Runtime, run_id: str, number: int, decision: Decision, *, note: str, by: str, now: datetime
 ) -> None:
-    """Take answer `number` of the form; each counts once."""
+    """Take answer `number` of the form; each counts once.
+
+    One that comes after the set-up has ended changes nothing; the audit keeps it, as it does notes.
+    """
     async with rt.store.write() as session:
         row = await known(session, run_id)
         if row.answers != number:
             return
         row.answers += 1
         waited, row.waits_for = row.waits_for, None
-        if decision == "wait":
-            return
         who = by.strip() or "authentication-setup form"
-        if decision == "confirmed" and waited == "requirements":
+        if decision == "wait" and not note.strip():
+            return
+        if decision == "wait" or row.ended_at is not None:
+            pass
+        elif decision == "confirmed" and waited == "requirements":
             row.confirmed_at, row.confirmed_by = now, who
         elif decision == "confirmed":
             row.without_preflight = row.without_preflight or waited == "preflight"

@@ -95,11 +95,15 @@ async def answer(
     """Take answer `number` (from 0) of the run `run_id`, and move the implementation on with it.
 
     One that was taken before, comes from a run given up, or comes when the gate is settled changes
-    nothing. One that says too little is refused, with the reason in the next form.
+    nothing; the last is kept in the audit. One that says too little is refused, with the reason in
+    the next form.
     """
     async with store.write() as session:
         standing, row = await _load(session, gate_id)
         if row.status in SETTLED or standing.implementation.status == "abandoned":
+            if row.run_id == run_id and row.answers == number and given.by != work.BY_LINEKEEPER:
+                row.answers += 1
+                session.add(_audit(standing, row, given, now, action="gate.answered_late"))
             return Taken(_settled_words(row), True)
         if row.run_id != run_id:
             return Taken(ANOTHER_RUN, True)
@@ -206,17 +210,19 @@ def _ends(row: Gate, now: datetime) -> list[Message | None]:
     return [work.end(row, now)] if row.status in SETTLED else []
 
 
-def _audit(standing: Standing, row: Gate, given: GateAnswer, now: datetime) -> Audit:
+def _audit(
+    standing: Standing, row: Gate, given: GateAnswer, now: datetime, *, action: str = ""
+) -> Audit:
     return Audit(
         at=now,
-        by=given.by.strip(),
-        action=f"gate.{given.outcome.replace(' ', '_')}",
+        by=given.by.strip()[:MAX_TEXT],
+        action=action or f"gate.{given.outcome.replace(' ', '_')}",
         subject=news.run_name(standing, row),
         detail={
             "implementation": standing.implementation.id,
             "gate": row.gate,
-            "evidence": given.evidence.strip(),
-            "note": given.note.strip(),
+            "evidence": given.evidence.strip()[:MAX_TEXT],
+            "note": given.note.strip()[:MAX_TEXT],
         },
     )
 

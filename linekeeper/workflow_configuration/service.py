@@ -171,12 +171,13 @@ async def take_answer(
             return
         row.answers += 1
         row.waits_for = None
-        if accept and by.strip():
-            row.webhooks_accepted = True
-            detail = {"note": note[:500]}
+        taken = accept and bool(by.strip())
+        row.webhooks_accepted = row.webhooks_accepted or taken
+        if taken or note.strip():
+            action = f"connection.{'webhooks_accepted' if taken else 'configuration_answered'}"
             session.add(
-                Audit(at=now, by=by.strip(), action="connection.webhooks_accepted",
-                      subject=connection_id, detail=detail)
+                Audit(at=now, by=by.strip() or "workflow-configuration form", action=action,
+                      subject=connection_id, detail={"note": note[:500]})
             )  # fmt: skip
 
 

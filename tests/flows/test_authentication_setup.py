@@ -412,3 +412,20 @@ async def test_what_cannot_be_set_up_is_refused_and_nothing_is_written(
         assert state.name == "Refused", state
     assert not await rows(rt, AuthenticationSetup)
     assert not await rows(rt, ConnectLink)
+
+
+async def test_what_was_answered_before_the_login_is_kept_though_nothing_is_waited_for(
+    running: Running, rt: Runtime, box: sandbox.Served, clean_prefect: PrefectServer
+) -> None:
+    """No worker took the run between the two; a note needs no decision."""
+    connection = await arriving(rt, box)
+    with on(clean_prefect):
+        run = await asked(running, connection)
+        note = {"by": "Olaf", "note": "Their IT is on leave"}
+        await running.client.resume_flow_run(run.id, run_input=note)
+        [link] = await rows(rt, ConnectLink)
+        await log_in(rt, box, link, connection.makini_key)
+        run = await work(running, authentication_setup, run.id)
+    assert run.name.endswith("connected"), run.state
+    [kept] = await rows(rt, Audit, col(Audit.action) == "setup.answered")
+    assert (kept.by, kept.detail["note"]) == ("Olaf", "Their IT is on leave")

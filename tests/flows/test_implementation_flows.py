@@ -39,7 +39,7 @@ from linekeeper.store.tables import (
 from tests.delivering import deliver_runs
 from tests.fixtures_prefect import PrefectServer
 from tests.flows.conftest import Running, on, on_both
-from tests.flows.suspended import edges
+from tests.flows.suspended import begin, edges, work
 from tests.newest_runs import newest_runs
 from tests.preflight.door import Door, door
 
@@ -54,7 +54,7 @@ def told(state: State[Any]) -> tuple[str, str]:
     return state.name or "", state.message or ""
 
 
-async def begin(**changed: Any) -> State[Any]:
+async def begin_implementation(**changed: Any) -> State[Any]:
     """Send the form of `implementation`."""
     given: dict[str, Any] = {
         "customer": "Acme",
@@ -86,12 +86,12 @@ async def test_what_cannot_be_is_refused_in_the_run_and_nothing_is_stored(
             ({"systems": ["UpKeep", " upkeep "]}, "Systems"),
             ({"customer": "Acme\x1b[2J"}, "Customer"),
         ):
-            name, message = told(await begin(**changed))
+            name, message = told(await begin_implementation(**changed))
             assert name == "Refused"
             assert message.startswith(f"Refused, nothing was changed. {field}: "), message
         assert "refused" in (await running.last()).name
         _, message = told(
-            await begin(
+            await begin_implementation(
                 kickoff="soon",
                 committed="2027-13-01",
                 country="QQ",
@@ -114,7 +114,7 @@ async def test_what_cannot_be_is_refused_in_the_run_and_nothing_is_stored(
             assert fault in message, message
         paused = VariableCreate(name="linekeeper_paused", value=True)
         await running.client.create_variable(paused)
-        assert told(await begin())[0] == "Skipped"
+        assert told(await begin_implementation())[0] == "Skipped"
     for table in (Implementation, Customer, Gate, CreditEntry, Audit, Outbox):
         assert not await stored(store, select(table)), table
 
@@ -124,7 +124,7 @@ async def test_hostile_text_stays_text_wherever_people_read_it(
 ) -> None:
     with on(clean_prefect):
         name, message = told(
-            await begin(
+            await begin_implementation(
                 customer=HOSTILE,
                 owner=HOSTILE,
                 hosting="on-premises",
@@ -164,7 +164,7 @@ async def test_links_lead_to_what_an_artifact_shows_and_outlive_the_run_that_wro
     with on(clean_prefect):
         for artifact in await running.client.read_artifacts():
             await running.client.delete_artifact(artifact.id)
-        await begin(
+        await begin_implementation(
             hosting="on-premises",
             systems=[{"name": "SAP ECC", "target": "erp.acme.example:44300"}],
         )
@@ -182,8 +182,8 @@ async def test_two_starts_are_one_and_an_operators_changes_are_kept_in_the_audit
     running: Running, store: Store, clean_prefect: PrefectServer
 ) -> None:
     with on(clean_prefect):
-        assert "started" in told(await begin())[1]
-        name, message = told(await begin(customer="ACME", systems=["sap  ecc"]))
+        assert "started" in told(await begin_implementation())[1]
+        name, message = told(await begin_implementation(customer="ACME", systems=["sap  ecc"]))
         assert (name, "was there already" in message) == ("Completed", True)
         refused = await implementation_skip(
             "Acme", step="kick", reason=" ", by="Olaf", return_state=True
@@ -241,7 +241,7 @@ async def test_a_gates_run_that_is_cancelled_crashed_or_deleted_is_started_again
     await running.client.create_deployment(flow_id, "gate")
     lost_by = ("cancelled", "crashed", "deleted")
     with on(clean_prefect):
-        await begin()
+        await begin_implementation()
         async with PrefectOrchestrator.open(own) as orchestrator:
             for attempt, how in enumerate(lost_by, start=1):
                 await deliver_runs(store, orchestrator, "test")
@@ -304,14 +304,14 @@ async def test_a_run_for_a_gate_that_is_settled_or_unknown_ends_at_once(
         for nonsense in (new_id(), "'; drop table gate; --", ""):
             name, message = told(await gate(nonsense, return_state=True))
             assert (name, "there is no gate" in message) == ("Refused", True)
-        await begin()
+        await begin_implementation()
         await implementation_skip("Acme", step="kickoff", by="Olaf", reason="known")
         [row] = await stored(store, select(Gate).where(col(Gate.gate) == "kickoff"))
         assert told(await gate(row.id, return_state=True)) == (
             "Skipped",
             "Kickoff and technical requirements was skipped: known",
         )
-        await begin(systems=["Maximo"])
+        await begin_implementation(systems=["Maximo"])
         await implementation_abandon("Acme · Maximo", by="Olaf", reason="they cancelled")
         [given_up] = await stored(
             store, select(Gate).where(col(Gate.gate) == "kickoff", col(Gate.id) != row.id)
@@ -332,7 +332,7 @@ async def test_preflight_finds_a_closed_port_and_its_daily_run_what_turns_later(
     with on(clean_prefect):
         assert told(await preflight(return_state=True))[0] == "Skipped"
         system = {"name": "SAP ECC", "vpn": True}
-        await begin(hosting="on-premises", complexity="enterprise", systems=[system])
+        await begin_implementation(hosting="on-premises", complexity="enterprise", systems=[system])
         early = await running.artifact("handover-acme-sap-ecc")
         assert "usually 443NN" in early.replace("\\", "")
         assert "Makini reaches SAP ECC through a VPN tunnel" in early
@@ -373,11 +373,13 @@ async def test_credits_that_will_not_do_are_said_before_the_start(
         big: dict[str, Any] = {
             "systems": [{"name": "SAP ECC", "tier": "II", "hosting": "on-premises"}]
         }
-        name, message = told(await begin(**big))
+        name, message = told(await begin_implementation(**big))
         assert name == "Refused"
         assert "credits: It needs 4 credits, 3 available (estimate): 1 short" in message
         assert not await stored(store, select(Implementation))
-        name, message = told(await begin(**big, over_credits_because="more come on Monday"))
+        name, message = told(
+            await begin_implementation(**big, over_credits_because="more come on Monday")
+        )
         assert name == "Completed"
     shown = await running.artifact("credits")
     assert "| 3 | 4 | 0 | -1 |" in shown
@@ -385,3 +387,32 @@ async def test_credits_that_will_not_do_are_said_before_the_start(
     [audit] = await stored(store, select(Audit).where(col(Audit.action) == "implementation.start"))
     assert audit.detail["over_credits_because"] == "more come on Monday"
     assert UUID(audit.detail["implementation"])
+
+
+async def test_an_answer_to_a_gate_that_was_settled_meanwhile_is_kept_in_the_audit(
+    running: Running, store: Store, clean_prefect: PrefectServer
+) -> None:
+    """No worker took the run between the two."""
+    with on(clean_prefect):
+        await begin_implementation()
+        [row] = await stored(store, select(Gate).where(col(Gate.gate) == "kickoff"))
+        run = await begin(running, gate, gate=row.id)
+        given = {
+            "outcome": "done",
+            "evidence": "minutes of the call",
+            "note": "ask Eve",
+            "by": "Eve",
+        }
+        await running.client.resume_flow_run(run.id, run_input=given)
+        await implementation_skip("Acme", step="kickoff", by="Olaf", reason="known")
+        run = await work(running, gate, run.id)
+    assert run.state is not None
+    assert (run.state.name, run.name) == (
+        "Skipped",
+        "Acme · Kickoff and technical requirements · skipped",
+    )
+    [late] = await stored(store, select(Audit).where(col(Audit.by) == "Eve"))
+    assert late.action == "gate.answered_late"
+    assert (late.detail["evidence"], late.detail["note"]) == ("minutes of the call", "ask Eve")
+    [row] = await stored(store, select(Gate).where(col(Gate.id) == row.id))
+    assert (row.status, row.skipped_because) == ("skipped", "known")

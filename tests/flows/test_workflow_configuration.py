@@ -18,7 +18,12 @@ from linekeeper.clock import utcnow
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store import Store
-from linekeeper.store.tables import Connection, ConnectionSetting, WorkflowConfiguration
+from linekeeper.store.tables import (
+    Audit,
+    Connection,
+    ConnectionSetting,
+    WorkflowConfiguration,
+)
 from linekeeper.workflow_configuration.service import watch
 from tests.delivering import deliver_runs
 from tests.fixtures_prefect import PrefectServer
@@ -169,3 +174,24 @@ async def test_what_cannot_be_configured_is_refused_and_nothing_is_written(
             assert "nothing was changed" in (state.message or "")
     async with rt.store.read() as session:
         assert not list(await session.scalars(select(ConnectionSetting)))
+
+
+async def test_what_a_form_was_answered_is_taken_or_the_next_form_says_why_not(
+    rt: Runtime, peer: Peer, running: Running, clean_prefect: PrefectServer
+) -> None:
+    async with rt.store.read() as session:
+        [connection, _] = await session.scalars(select(Connection).order_by(col(Connection.id)))
+    with on(clean_prefect):
+        run = await begin(
+            running, workflow_configuration, connection=connection.makini_key, entities=["assets"]
+        )
+        await running.client.resume_flow_run(run.id, run_input={"accept": True, "note": "dull"})
+        run = await work(running, workflow_configuration, run.id)
+        assert run.name.endswith("waits for webhooks"), run.state
+        question = await running.client.request(
+            "GET", f"/flow_runs/{run.id}/input/suspended-answer-1-description"
+        )
+        assert "Your last answer was not taken:** say who you are" in question.text
+    async with rt.store.read() as session:
+        actions = await session.scalars(select(col(Audit.action)))
+    assert "connection.configuration_answered" in set(actions)
