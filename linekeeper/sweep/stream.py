@@ -68,6 +68,10 @@ class Stream:
     dead_last_hour: int = 0
     dead: int = 0
     """The dead events among all that are kept and were not replayed."""
+    unreadable: int = 0
+    """Those of them whose body says nothing: to replay them changes nothing."""
+    unreadable_lately: int = 0
+    """Those of these that came in the last day."""
     unrouted: int = 0
     """Events unrouted in the last day for longer than it takes to look again."""
     forged: int = 0
@@ -124,8 +128,7 @@ def examine(
     """What is wrong with `stream`. What is in `open_kinds` already is over only well below."""
     troubles: list[tuple[str, float, str] | None] = [
         _failing(stream, policy),
-        _many("webhooks_dead", stream.dead, "webhook {} dead: see the artifact webhooks, fix the "
-              "cause, then run replay-webhooks"),
+        _dead(stream),
         _many("webhooks_unrouted", stream.unrouted, "webhook {} of no connection that is known"),
         _forged(stream, policy, "webhooks_forged" in open_kinds),
         _behind(stream, policy, now),
@@ -148,6 +151,25 @@ def _many(kind: str, count: int, text: str) -> tuple[str, float, str] | None:
 
 def _waiting(number: int, noun: str) -> str:
     return f"{counted(number, noun)} {'waits' if number == 1 else 'wait'}"
+
+
+def _dead(stream: Stream) -> tuple[str, float, str] | None:
+    """Those that a replay can mend, and for a day those that nothing mends: people are to know."""
+    mendable = _many(
+        "webhooks_dead",
+        stream.dead - stream.unreadable,
+        "webhook {} dead: see the artifact webhooks, fix the cause, then run replay-webhooks",
+    )
+    unreadable = _many(
+        "webhooks_dead",
+        stream.unreadable_lately,
+        "webhook {} dead whose body cannot be read, and replaying changes nothing: show Makini "
+        "what the artifact webhooks says of it. This is over a day after the last one",
+    )
+    found = [each for each in (mendable, unreadable) if each is not None]
+    if not found:
+        return None
+    return "webhooks_dead", sum(count for _, count, _ in found), "; ".join(t for _, _, t in found)
 
 
 def _failing(stream: Stream, policy: WatchPolicy) -> tuple[str, float, str] | None:

@@ -25,7 +25,7 @@ from sqlalchemy.orm import aliased
 from sqlmodel import col
 
 from linekeeper.inbox.claim import hour_of
-from linekeeper.inbox.meaning import CANARY
+from linekeeper.inbox.meaning import CANARY, UNKNOWN
 from linekeeper.inbox.replay import not_replayed
 from linekeeper.inbox.retention import HABIT_DAYS
 from linekeeper.inbox.verify import Cause
@@ -52,7 +52,7 @@ async def read_streams(
     names = sorted(apps)
     waiting = await _waiting(session)
     hour = await _last_hour(session, now)
-    dead = await _dead(session)
+    dead = await _dead(session, now)
     unrouted = await _unrouted(session, now)
     forged = await _forged(session, now)
     in_a_row = await _refused_in_a_row(session, now) if await _any_refused(session, now) else {}
@@ -69,7 +69,9 @@ async def read_streams(
             failing=waiting[app][2],
             last_hour=hour[app][0],
             dead_last_hour=hour[app][1],
-            dead=dead[app],
+            dead=dead[app][0],
+            unreadable=dead[app][1],
+            unreadable_lately=dead[app][2],
             unrouted=unrouted[app],
             forged=forged[app],
             refused_in_a_row=in_a_row.get(app, 0),
@@ -138,12 +140,24 @@ async def _last_hour(session: AsyncSession, now: datetime) -> dict[str, tuple[in
     return found
 
 
-async def _dead(session: AsyncSession) -> dict[str, int]:
-    return _counts(await session.execute(_DEAD))
+async def _dead(session: AsyncSession, now: datetime) -> dict[str, tuple[int, int, int]]:
+    """All that are dead, those of them that can't be read, those of these of the last day."""
+    rows = await session.execute(_DEAD, {"since": now - timedelta(days=1)})
+    found: dict[str, tuple[int, int, int]] = defaultdict(lambda: (0, 0, 0))
+    return found | {app: (dead, unread, lately) for app, dead, unread, lately in rows}
 
 
+_UNREADABLE = (col(WebhookEvent.kind) == literal_column(f"'{UNKNOWN}'")) & col(
+    WebhookEvent.event
+).is_(None)
+"""Its body is no JSON object, or names no event: whoever replays it learns nothing new."""
 _DEAD = (
-    select(col(WebhookEvent.app), func.count())
+    select(
+        col(WebhookEvent.app),
+        func.count(),
+        func.sum(case((_UNREADABLE, 1), else_=0)),
+        func.sum(case((_UNREADABLE & (col(WebhookEvent.processed_at) >= _SINCE), 1), else_=0)),
+    )
     .where(col(WebhookEvent.status) == literal_column("'dead'"), not_replayed())
     .group_by(col(WebhookEvent.app))
 )

@@ -70,6 +70,28 @@ async def test_dead_events_are_one_incident_that_ends_when_they_are_replayed(
     assert await incidents(stage) == {}
 
 
+@pytest.mark.parametrize("body", [b"[1, 2]", b"{}", b"no json \xff"])
+async def test_a_webhook_that_cannot_be_read_is_told_for_a_day_and_asks_for_no_replay(
+    stage: Stage, body: bytes
+) -> None:
+    await stage.deliver(body)
+    await stage.process()
+    now = utcnow()
+    await watch(stage.rt, now)
+    first = (await incidents(stage))["webhooks_dead"]
+    assert "1 webhook is dead whose body cannot be read" in first.summary
+    assert "run replay-webhooks" not in first.summary
+    await stage.deliver({"id": "d1", "event": "moon.rising"}, to=stage.connections[0])
+    await stage.process()
+    await watch(stage.rt, now)
+    both = (await incidents(stage))["webhooks_dead"].summary
+    assert "1 webhook is dead: see the artifact webhooks" in both
+    assert "1 webhook is dead whose body" in both
+    await shift(stage, processed_at=now - timedelta(days=1, minutes=1))
+    await watch(stage.rt, now)
+    assert "whose body" not in (await incidents(stage))["webhooks_dead"].summary
+
+
 async def test_what_is_unrouted_is_told_only_after_it_was_looked_at_again(stage: Stage) -> None:
     await stage.deliver({"id": "u", "type": "sync.completed", "connection_id": "nobody"})
     await stage.process()
