@@ -107,7 +107,7 @@ def budget(app: AppConfig, policy: HealthPolicy, connections: int) -> Finding:
     return warn(
         name,
         f"{counted(connections, 'connection')} every {every:g} min: that takes "
-        f"{counted(round(needed), 'call')} a minute, {app.calls_a_minute} are allowed: each is "
+        f"{needed:.0f} calls a minute, {app.calls_a_minute} are allowed: each is "
         f"probed {possible}",
         "raise per_minute of the MakiniApp block if Makini allows more, "
         "or probe_minutes of the HealthPolicy block",

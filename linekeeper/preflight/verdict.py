@@ -13,7 +13,6 @@ from typing import Literal, get_args
 
 from linekeeper.preflight.facts import DnsFact, Facts, HttpFact, TcpFact, TlsFact
 from linekeeper.preflight.targets import Target
-from linekeeper.text import counted
 
 Vantage = Literal["inside", "allowlisted", "outside"]
 Check = Literal["dns", "tcp", "tls", "tls-chain", "tls-name", "tls-expiry", "http", "clock"]
@@ -209,7 +208,7 @@ def _dated(tls: TlsFact, now: datetime) -> _Found:
     if tls.not_before is not None and tls.not_before > now:
         since = tls.not_before.date()
         return "tls-expiry", "finding", f"The certificate is valid only from {since}. Check clocks."
-    days = counted(int(left), "day")
+    days = "1 day" if int(left) == 1 else f"{int(left)} days"  # this file runs without the others
     if left < EXPIRY_STEPS[-1]:
         return "tls-expiry", "warning", f"{days} left (until {day}). Renew it soon."
     return "tls-expiry", "ok", f"{days} left (until {day})."
