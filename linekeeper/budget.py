@@ -221,7 +221,8 @@ class DatabaseBudget:
             recent = [each for each in known.values() if now - each.refused_at < REFUSED_WITHIN]
             self._remember(app, {connection: pause.until}, now, replacing=False)
         if is_apps_limit([each.refused_at for each in recent], now):
-            return min(each.until for each in recent)
+            # That it is the app's is a guess, and limits are per minute: the others find out then.
+            return min(now + LONGEST_PAUSE, *(each.until for each in recent))
         return None
 
     def _remember(

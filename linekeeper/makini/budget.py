@@ -131,7 +131,8 @@ class Budget(Protocol):
         """Let nobody call `app` before `until` (UTC): Makini answered 429.
 
         With `connection` only calls on this connection wait, unless `REFUSED_CONNECTIONS` were
-        refused within `REFUSED_WITHIN`: then the app does, until the first of them may call again.
+        refused within `REFUSED_WITHIN`: then the app does, for `LONGEST_PAUSE` at most or until the
+        first of them may call again.
         `is_refused` is False where an answer only says that nothing is left of the limit.
         """
 

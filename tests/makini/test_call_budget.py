@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from pydantic import SecretStr
@@ -10,7 +10,7 @@ from sqlalchemy import select, update
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from linekeeper.budget import DatabaseBudget
+from linekeeper.budget import DatabaseBudget, read_bucket
 from linekeeper.clock import utcnow
 from linekeeper.makini import (
     CONNECTION_PAUSED,
@@ -97,20 +97,70 @@ async def test_one_connections_429_pauses_that_connection_and_nobody_else(
     assert len(peer.asked(CURRENT)) == 3
 
 
-async def test_three_connections_refused_within_a_minute_pause_the_app(
+async def test_three_connections_refused_within_a_minute_pause_the_app_for_a_minute(
     store: Store, peer: Peer, connect: Connect
 ) -> None:
-    refuse(peer, 2400, "acme", "globex", "initech")
-    makini = connect(budget=DatabaseBudget(store), per_minute=600)
-    for connection in ("acme", "globex"):
+    """That it is the app's limit is a guess: the others find out after a minute, not in an hour."""
+    named = ("acme", "globex", "initech")
+    refuse(peer, 2400, *named)
+    budget = DatabaseBudget(store)
+    makini = connect(budget=budget, per_minute=600)
+    for connection in named[:2]:
         await refused(makini, connection)
     await makini.status("umbrella", connection="umbrella")
-    await refused(makini, "initech")
-    paused = await refused(makini, "umbrella")
-    assert (paused.code, paused.connection, paused.retryable) == (PAUSED, "umbrella", True)
-    assert paused.retry_after is not None
-    assert 2_200 < paused.retry_after <= 2_400
-    assert "a pause that is not over" in str(paused)
+    await refused(makini, named[2])
+    assert await all_may_call_in(store) > 50
+    for connection in named:
+        assert (await refused(makini, connection)).code == CONNECTION_PAUSED
+    await pass_a_minute(store)
+    assert (await makini.status("umbrella", connection="umbrella")).sync_status == "done"
+    for connection in named:  # what was said of them holds
+        paused = await refused(makini, connection)
+        assert paused.code == CONNECTION_PAUSED
+        assert paused.retry_after is not None
+        assert paused.retry_after > 2_000
+
+
+async def test_a_limit_that_is_the_apps_pauses_it_again_after_the_minute(
+    store: Store, peer: Peer, connect: Connect
+) -> None:
+    every = [f"c{number}" for number in range(6)]
+    refuse(peer, 2400, *every)
+    makini = connect(budget=DatabaseBudget(store), per_minute=600)
+    for connection in every[:3]:
+        await refused(makini, connection)
+    await pass_a_minute(store)
+    for connection in every[3:]:
+        await refused(makini, connection)
+    assert await all_may_call_in(store) > 50
+
+
+async def all_may_call_in(store: Store) -> float:
+    """The seconds until the app may be called."""
+    async with store.read() as session:
+        [state] = await session.scalars(select(AppState))
+        now = await store.clock(session)
+    bucket = read_bucket(state.budget)
+    assert bucket is not None
+    if bucket.blocked_until is None:
+        return 0.0
+    return (bucket.blocked_until - now).total_seconds()
+
+
+async def pass_a_minute(store: Store) -> None:
+    """Put everything the budget keeps a minute back."""
+    ago = timedelta(seconds=61)
+    async with store.write() as session:
+        for pause in await session.scalars(select(CallPause)):
+            pause.refused_at, pause.until = pause.refused_at - ago, pause.until - ago
+        [state] = await session.scalars(select(AppState))
+        kept = state.budget
+        moved = {
+            name: (datetime.fromisoformat(kept[name]) - ago).isoformat()
+            for name in ("at", "blocked_until")
+            if kept.get(name)
+        }
+        state.budget = {**kept, **moved}
 
 
 async def test_three_refusals_spread_over_time_are_not_the_apps(store: Store) -> None:

@@ -1,9 +1,9 @@
 """What Makini asked for with a long `Retry-After`: a pause is kept, and excuses what it delays.
 
 The contract lets Makini ask for any pause. Linekeeper keeps one of up to an hour on the connection
-that was refused, and on all of an app where three were refused within a minute. While it lasts, the
-connection isn't called, so nothing can be expected of it; once it is over, everything is expected
-within the same bounds as of any other.
+that was refused, and a minute of it on all of an app where three were refused within a minute.
+While it lasts, the connection isn't called, so nothing can be expected of it; once it is over,
+everything is expected within the same bounds as of any other.
 """
 
 from dataclasses import dataclass
@@ -79,12 +79,14 @@ class Patience:
         """Whether a pause lasts, or ended less than `within` ago."""
         edge = self._universe.now() - within
         return any(
-            pause.until > edge and (pause.key == connection.key or self._is_of_all(pause))
+            pause.until > edge
+            if pause.key == connection.key
+            else min(pause.until, pause.since + SHORT) > edge and self._is_of_all(pause)
             for pause in self.pauses
         )
 
     def _is_of_all(self, pause: Pause) -> bool:
-        """Whether three connections were refused within the minute: the app's own limit."""
+        """Whether three connections were refused within the minute: all wait for a minute."""
         near = {
             each.key for each in self.pauses if abs(each.since - pause.since) < timedelta(minutes=1)
         }
