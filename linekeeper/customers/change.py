@@ -13,6 +13,7 @@ from linekeeper.credits.decide import CreditError
 from linekeeper.credits.tariff import Charge, parse_charge, set_charge
 from linekeeper.customers.csv_file import read_customers
 from linekeeper.customers.find import NotFound, find_connection, find_customer
+from linekeeper.customers.reachable import ask_reachable
 from linekeeper.refusal import Refusal
 from linekeeper.store import Store
 from linekeeper.store.engine import chunked
@@ -81,9 +82,12 @@ async def change_customer(
         for column, value in said.values.items():
             setattr(customer, column, value)
         await session.flush()
-        changed += await _contacts(
+        contacts = await _contacts(
             session, customer, said.contacts, gone, confirm=change.confirm_contacts
         )
+        if contacts:
+            await ask_reachable(store, session, [customer.id], now=now)
+        changed += contacts
         changed += await _charge(store, session, customer, change, by=by, now=now)
         if change.same_as.strip():
             try:

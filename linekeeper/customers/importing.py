@@ -18,6 +18,7 @@ from linekeeper.customers.change import charge_customers
 from linekeeper.customers.csv_cells import Person
 from linekeeper.customers.csv_file import MAX_PROBLEMS, Problem, Row, read_customers
 from linekeeper.customers.matching import CustomerName, customer_names
+from linekeeper.customers.reachable import ask_reachable
 from linekeeper.store import Store
 from linekeeper.store.tables import Audit, Contact, Customer
 from linekeeper.store.types import from_row, table_of
@@ -151,6 +152,8 @@ async def import_customers(
             if prepared.changes:
                 await _apply(session, prepared, by=by, now=now)
                 await _charge(store, session, prepared.plan, by=by, now=now)
+                named = {step.customer_id for step in prepared.plan.change if step.contacts}
+                await ask_reachable(store, session, {each for each in named if each}, now=now)
         return prepared.plan
 
 

@@ -206,7 +206,7 @@ class _Asking:
             for customer in customers
             if customer in reachable
         ]
-        waiting = await self._unsent([row.lane for row in rows])
+        waiting = await self.unsent([row.lane for row in rows])
         await enqueue(
             self._rt.store,
             self._session,
@@ -224,7 +224,7 @@ class _Asking:
         more = f" and {len(lost) - 5} more" if len(lost) > 5 else ""
         return [f"Nobody to mail: no contact is known of {', '.join(lost[:5])}{more}."]
 
-    async def _unsent(self, lanes: Sequence[str]) -> set[str]:
+    async def unsent(self, lanes: Sequence[str]) -> set[str]:
         """What is asked by mails that nobody has taken in hand yet: their keys without the link."""
         customers_found: set[str] = set()
         for chunk in chunked(lanes, 5_000):
@@ -326,11 +326,17 @@ async def send_again(
             mail(incident_id, reconnect.attempt, customer_id, f"again:{turn}")
             for customer_id in mailed
         ]
-        await enqueue(rt.store, session, rows, now=now)
+        # Whose first mail about it has not gone yet gets that alone.
+        first = await asking.unsent([row.lane for row in rows])
+        repeated = [
+            row for row in rows if row.dedupe_key.replace(f":again:{turn}", ":ask") not in first
+        ]
+        await enqueue(rt.store, session, repeated, now=now)
+        again = " again" if repeated else ""
         sentence = (
-            f"the link is mailed again to {len(mailed)} customers"
+            f"the link is mailed{again} to {len(mailed)} customers"
             if len(mailed) > 1
-            else "the link is mailed again"
+            else f"the link is mailed{again}"
             if mailed
             else "nobody is mailed (no contact, or mail is off): pass the link on from here"
         )

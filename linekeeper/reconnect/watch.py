@@ -198,7 +198,7 @@ def _not_in_time(members: Sequence[WaitingMember]) -> str:
     kept = [member for member in members if member.has_logged_in]
     said = []
     if silent:
-        said.append(f"{_names(silent)} did not log in within 7 days and several reminders.")
+        said.append(f"{_names(silent)} did not log in within 7 days.")
     if kept:
         said.append(
             f"{_names(kept)} logged in within 7 days, and neither Makini nor the system has "
