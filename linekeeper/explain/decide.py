@@ -194,7 +194,7 @@ def _unannounced(way: Way) -> Diagnosis | None:
             f"No delivery for it was accepted; {way.rejected} were rejected in that time "
             f"({way.rejected_why}), and this may have been one of them.{recovered}",
         )
-    if way.was_down:
+    if way.was_down or way.is_of_first_sync:
         return None
     if connection is not None and connection.last_webhook_at is None:
         return verdict(

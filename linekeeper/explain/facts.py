@@ -174,6 +174,11 @@ class Way:
         return down or self.counted_as == "backfill"
 
     @property
+    def is_of_first_sync(self) -> bool:
+        """Whether Makini's first sync brought it: it was there before anybody could announce it."""
+        return self.counted_as == "first_sync"
+
+    @property
     def changed_at(self) -> datetime | None:
         """When the source says it changed."""
         if self.change is not None and self.change.updated_at is not None:

@@ -45,13 +45,17 @@ def _arriving(way: Way) -> Iterator[Hop]:
         yield Hop(HopName.webhook, HopState.done, text, change.announced_at)
         yield Hop(HopName.accepted, HopState.done, "Verified and stored", change.announced_at)
     else:
-        needless = change is not None and (change.op == "deleted" or way.was_down)
+        is_natural = way.was_down or way.is_of_first_sync
+        needless = change is not None and (change.op == "deleted" or is_natural)
         state = HopState.not_needed if needless else HopState.unknown
         if change is not None and state is HopState.unknown:
             state = HopState.missing
-        lost = "None could come: it changed while the login was lost or the system away"
         none = "No accepted delivery names this record"
-        yield Hop(HopName.webhook, state, lost if way.was_down else none)
+        if way.was_down:
+            none = "None could come: it changed while the login was lost or the system away"
+        elif way.is_of_first_sync:
+            none = "None was due: Makini's first sync of the connection brought it"
+        yield Hop(HopName.webhook, state, none)
         text = f"{way.rejected} rejected deliveries in that time" if way.rejected else "None came"
         yield Hop(HopName.accepted, HopState.unknown if way.rejected else state, text)
 

@@ -15,6 +15,7 @@ from linekeeper.health.evidence import Health
 from linekeeper.reconcile.causes import (
     AWAY,
     DOWN,
+    FIRST_SYNC,
     OUTAGE,
     Window,
     changed_between,
@@ -24,7 +25,7 @@ from linekeeper.reconcile.causes import (
 from linekeeper.reconcile.queries import lock_feed, one_of
 from linekeeper.reconcile.reachability import known_outages
 from linekeeper.store import Store
-from linekeeper.store.tables import Change, Drift, Transition, Watermark
+from linekeeper.store.tables import Change, Connection, Drift, Transition, Watermark
 from linekeeper.store.types import Id
 
 
@@ -80,6 +81,7 @@ _EXCUSED = frozenset({"missed", "mismatched", "seen", "late"})
 _UNANNOUNCED = frozenset({"missed", "mismatched", "late"})
 """What does not count if it changed while the connection was down; what came in time does."""
 _DOWN = (Health.reauthorization_required.value, Health.unreachable.value)
+_NOT_SYNCED = ("authorizing", "syncing")
 
 
 async def is_any_due(session: AsyncSession, connection_id: str, entity: str) -> bool:
@@ -132,7 +134,7 @@ async def count_due(
     )  # fmt: skip
     known = before or Before()
     outages = await known_outages(session, now=utcnow())
-    down = await _downtimes(session, connection_id)
+    not_senders = await _not_senders(session, connection_id)
     by_cause: defaultdict[str | None, list[_Due]] = defaultdict(list)
     excused: list[_Due] = []
     for identifier, what, updated_at, found_at, announced_at, missed_in, counted_as in rows:
@@ -149,8 +151,9 @@ async def count_due(
                 of = OUTAGE
                 if missed_in is not None:
                     excused.append(due)
-            elif missed_in is None and what in _UNANNOUNCED and is_in(down, changed):
-                of = DOWN
+            elif missed_in is None and what in _UNANNOUNCED:
+                named = (name for name, windows in not_senders.items() if is_in(windows, changed))
+                of = next(named, None)
         by_cause[of].append(due)
     moved = await _put_down_to_us(store, session, [(due.id, due.missed_in) for due in excused])
     total, came_late = Counts(), Counter[str]()
@@ -194,14 +197,30 @@ async def count_due(
     return total
 
 
-async def _downtimes(session: AsyncSession, connection_id: str) -> list[Window]:
-    """When Makini could not get at the connection's system, or its login was lost."""
+async def _not_senders(session: AsyncSession, connection_id: str) -> dict[str, list[Window]]:
+    """By cause, when nobody could announce a change of the connection: in its first sync, and while
+    Makini could not get at its system, or its login was lost."""
     rows = await session.execute(
-        select(col(Transition.at), col(Transition.before), col(Transition.after))
-        .where(col(Transition.connection_id) == connection_id, col(Transition.axis) == "health")
+        select(
+            col(Transition.axis), col(Transition.at), col(Transition.before), col(Transition.after)
+        )
+        .where(col(Transition.connection_id) == connection_id)
         .order_by(col(Transition.at), col(Transition.id))
     )
-    return downtimes([(at, before or "", after) for at, before, after in rows], _DOWN)
+    of: defaultdict[str, list[tuple[datetime, str, str]]] = defaultdict(list)
+    for axis, at, before, after in rows:
+        of[axis].append((at, before or "", after))
+    if not of["setup"]:  # as it is since it is known
+        known = await session.execute(
+            select(col(Connection.created_at), col(Connection.setup)).where(
+                col(Connection.id) == connection_id
+            )
+        )
+        of["setup"] = [(at, "", setup) for at, setup in known]
+    return {
+        FIRST_SYNC: downtimes(of["setup"], _NOT_SYNCED),
+        DOWN: downtimes(of["health"], _DOWN),
+    }
 
 
 async def count_again(store: Store, outages: Sequence[Window]) -> None:

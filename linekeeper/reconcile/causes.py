@@ -1,5 +1,5 @@
-"""Why a change was not announced in time: by the sender's doing, by an outage of our own, or since
-the customer's system was out of Makini's reach. Pure.
+"""Why a change was not announced in time: by the sender's doing, by an outage of our own, since the
+customer's system was out of Makini's reach, or since its first sync brought it. Pure.
 
 What is measured is when a change was found, when its delivery came and when we could be reached.
 Where the source gives no time, or a coarse one, it is only known between which moments something
@@ -30,6 +30,8 @@ OUTAGE = "outage"
 """Changed while no receiver of ours could store."""
 DOWN = "down"
 """Changed while Makini could not get at the customer's system, and so could announce nothing."""
+FIRST_SYNC = "first_sync"
+"""Read by Makini for the first time: there before anybody could announce it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +147,7 @@ def downtimes(
     since: datetime | None = None
     for at, before, after in transitions:
         if since is None and before in down:
-            since = datetime.min.replace(tzinfo=at.tzinfo) + NOTICED
+            since = datetime.min.replace(tzinfo=at.tzinfo) + NOTICED + AWAY
         if since is None and after in down:
             since = at
         elif since is not None and after not in down:

@@ -11,6 +11,7 @@ from linekeeper.clock import utcnow
 from linekeeper.inbox.identify import identify, make_delivery
 from linekeeper.inbox.intake import Intake
 from linekeeper.inbox.meaning import EventNames
+from linekeeper.reconcile.causes import Window, downtimes, is_in
 from linekeeper.reconcile.measure import measure
 from linekeeper.reconcile.outage import note_outages
 from linekeeper.reconcile.trust import Measured
@@ -236,3 +237,50 @@ async def test_a_receiver_behind_a_dead_proxy_is_an_outage_that_the_canary_tells
     assert (measured.lost, measured.caught_up) == (0, 4)
     page = trust_markdown(await trust_report(rt.store, now=utcnow()), {})
     assert "no canary and no webhook came through from outside" in page
+
+
+async def test_what_a_first_sync_brings_is_held_against_nobody(
+    rt: Runtime, peer: Peer, one: Connection
+) -> None:
+    """It was there before the connection was: nobody could have announced it."""
+    long_ago = utcnow() - timedelta(days=60)
+    await set_up(rt, one, "syncing")
+    await run(rt)
+    change(peer, one, range(40, 52), at=long_ago)
+    await run(rt)
+    change(peer, one, range(52, 60), at=long_ago)
+    await set_up(rt, one, "live", before="syncing")
+    await run(rt)
+    measured, after = await measured_of(rt, one)
+    assert (measured.lost, after) == (0, "unknown")
+    assert sum(row.missed for row in await drift(rt) if row.cause == "first_sync") == 20
+    async with rt.store.write() as session:
+        then = utcnow() - HOURS
+        await session.execute(update(Transition).values(at=then))
+    await read_last(rt, then + HOURS / 2)
+    change(peer, one, range(5))  # what changes afterwards has to be announced
+    await run(rt)
+    measured, after = await measured_of(rt, one)
+    assert (measured.lost, after) == (5, "none")
+
+
+async def set_up(rt: Runtime, connection: Connection, state: str, *, before: str = "") -> None:
+    """It is at this step of its setup from now on."""
+    async with rt.store.write() as session:
+        await session.execute(
+            update(Connection).where(col(Connection.id) == connection.id).values(setup=state)
+        )
+        if before:
+            session.add(
+                Transition(
+                    connection_id=connection.id, at=utcnow(), axis="setup", before=before,
+                    after=state, source="list",
+                )
+            )  # fmt: skip
+
+
+def test_what_was_down_when_its_history_begins_was_down_before() -> None:
+    back = utcnow()
+    down = downtimes([(back, "unreachable", "healthy")], ("unreachable",))
+    assert is_in(down, Window(back - HOURS, back - HOURS / 2))
+    assert not is_in(down, Window(back + HOURS, back + HOURS))
