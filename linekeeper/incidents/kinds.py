@@ -127,6 +127,24 @@ _KINDS = {
         "decide about those of which too little is known. Linekeeper resolves this incident when "
         "none waits any more.",
     ),
+    "webhooks_unconfigured": Words(
+        "",
+        "Records changed, and not one webhook ever came. Changes are found by reading only.",
+        "In Makini's dashboard, send the webhooks to the address that the thread names. "
+        "Linekeeper resolves this incident when one comes.",
+    ),
+    "deletions_held": Words(
+        "",
+        "Two complete listings lack so many records that none was deleted here.",
+        "Accept or refuse in the form `deletions`. Linekeeper resolves this incident then, or "
+        "when the records are listed again.",
+    ),
+    "preflight_failed": Words(
+        "",
+        "A network check that was in order no longer is.",
+        "Have the customer's IT put it right; the thread says what was found. Linekeeper resolves "
+        "this incident when a check finds it in order.",
+    ),
     "canary_lost": Words(
         "",
         "A signed event that Linekeeper sent itself through the public address did not come "

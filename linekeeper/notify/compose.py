@@ -149,7 +149,7 @@ def _what(view: IncidentView, pen: Pen, now: datetime) -> list[str]:
     if _taken(view) and view.acknowledged_at is not None:
         by = f" by {pen.person(view.acknowledged_by)}" if view.acknowledged_by else ""
         lines.append(f"{pen.strong('Acknowledged')} {pen.moment(view.acknowledged_at)}{by}")
-    if view.resolved_at is None and (until := view.snoozed_until):
+    if view.resolved_at is None and (until := view.snoozed_until) and until > now:
         lines.append(f"{pen.strong('Snoozed')} until {pen.moment(until)}")
     evidence = _evidence(view.code, view.message, view.request_id, pen)
     if evidence:

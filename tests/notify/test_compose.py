@@ -90,6 +90,9 @@ def test_the_connect_link_is_named_once_there_is_one() -> None:
         ("unknown", "once the evidence is good and agrees"),
         ("disconnected", "when Makini lists the connection again"),
         ("list_truncated", "when the list is complete"),
+        ("webhooks_unconfigured", "In Makini's dashboard"),
+        ("deletions_held", "Accept or refuse"),
+        ("preflight_failed", "the customer's IT"),
         ("never_heard_of", "resolves this incident"),
     ],
 )
@@ -118,6 +121,11 @@ def test_acknowledged_is_yellow_and_says_by_whom() -> None:
     assert message.startswith(":large_yellow_circle:")
     assert "by Petra" in message
     assert "|Acknowledge>" not in message
+
+
+def test_a_snooze_is_shown_until_it_is_over() -> None:
+    assert "*Snoozed* until" in read(replace(VIEW, snoozed_until=NOW + timedelta(minutes=1)))
+    assert "Snoozed" not in read(replace(VIEW, snoozed_until=NOW - timedelta(minutes=1)))
 
 
 def test_a_code_that_is_also_the_message_is_said_once() -> None:
