@@ -37,8 +37,8 @@ from linekeeper.incidents.conclude import conclude
 from linekeeper.incidents.news import find_news, mark_reported
 from linekeeper.incidents.operate import NoIncident, acknowledge
 from linekeeper.makini import ErrorKind, MakiniError
+from linekeeper.notify.merged import merged_into
 from linekeeper.notify.slack_channel import Pacer
-from linekeeper.notify.view import merged_into
 from linekeeper.outbox.senders.slack import deliver_due
 from linekeeper.settings import Settings
 from linekeeper.store import Store, new_id

@@ -196,7 +196,7 @@ async def _read_named(reading: Reading, ids: Sequence[str]) -> State[None]:
     held = f", {run.held_back:,} look deleted and wait for you" if run.held_back else ""
     return Completed(
         message=f"{label}: {counted(run.records, 'record')} read, {run.written:,} written, "
-        f"{counts.missed:,} missed by webhooks, {counts.webhooks_seen:,} announced, "
+        f"{counts.missed:,} that no webhook announced, {counts.webhooks_seen:,} announced, "
         f"{counts.late:,} late, {counts.mismatched:,} with other contents, "
         f"{counts.deleted:,} deleted{held}"
     )

@@ -218,6 +218,13 @@ def _settings(world: World) -> dict[str, Any]:
     return {**shown, "webhook_per_connection": kept.webhook_per_connection}
 
 
+async def set_scenario(request: Request) -> Response:
+    """`POST /_control/scenario` {calm}: whether the scenario leaves out what breaks something."""
+    world = world_of(request)
+    world.calm = _yes(await body_of(request), "calm", world.calm)
+    return _done(request, {"calm": world.calm})
+
+
 def _spread(
     world: World, body: dict[str, Any], counts: dict[str, int]
 ) -> dict[tuple[Connection, str], dict[str, int]]:
@@ -306,6 +313,7 @@ ROUTES = [
     Route("/_control/webhooks", spoil_webhooks, methods=["POST"]),
     Route("/_control/webhooks/send", send_webhook, methods=["POST"]),
     Route("/_control/records", change_records, methods=["POST"]),
+    Route("/_control/scenario", set_scenario, methods=["POST"]),
     Route("/_control/settings", settings, methods=["GET"]),
     Route("/_control/settings", set_settings, methods=["POST"]),
     Route("/_control/slack", slack_messages, methods=["GET"]),

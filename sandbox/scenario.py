@@ -148,5 +148,6 @@ def _nothing() -> None:
 
 
 def _if_there(world: World, connection: Connection, does: Callable[[Connection], None]) -> None:
-    if connection.key in world.connections:
+    breaks = does in (world.change_credentials, world.go_offline)
+    if connection.key in world.connections and not (breaks and world.calm):
         does(connection)

@@ -28,6 +28,8 @@ class World:
         self._clock = clock
         self.ahead = 0.0
         """Seconds by which this world's clock runs ahead of the machine's."""
+        self.calm = False
+        """The scenario breaks nothing for now; what it broke it still mends in time."""
         self.chance = seeded(settings.seed, "world")
         self.connections: dict[str, Connection] = {}
         self._by_id: dict[str, Connection] = {}

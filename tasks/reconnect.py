@@ -19,12 +19,12 @@ from linekeeper.markdown import text
 from linekeeper.reconcile.backfill import reconcile_window
 from linekeeper.reconnect import process
 from linekeeper.reconnect.case import Case, load_case
-from linekeeper.reconnect.counts import keep_counts
+from linekeeper.reconnect.counts import backfilled, keep_counts
 from linekeeper.reconnect.graph import load_facts, nodes
 from linekeeper.reconnect.process import Unproven
 from linekeeper.runtime import Runtime
-from linekeeper.store.tables import Transition
-from linekeeper.text import duration, health_name
+from linekeeper.store.tables import Incident, Transition
+from linekeeper.text import Plain, health_name
 from tasks.drawn import draw
 from tasks.report import put_artifact
 from tasks.run import runtime
@@ -136,13 +136,13 @@ def artifact_of(incident_id: str) -> str:
 
 async def _markdown(rt: Runtime, case: Case) -> str:
     signer = await load_signer(rt.store)
-    now = utcnow()
     reconnect = case.reconnect
     tried = await _tried(rt, [member.connection_id for member in case.members[:200]])
     lines = [
         f"# {text(case.incident.title)}",
-        f"Reauthorization required for {duration(now - case.incident.opened_at)}. What could be "
-        "fixed without the customer was tried first (refresh the token, mint a new one).",
+        f"{health_name('reauthorization_required')} {_lasted(case.incident)}. Where Linekeeper "
+        "manages the connection, it first tried what needs no customer (refresh the token, mint "
+        "a new one).",
         "| Connection | State | Makini's response | Connect link | Backfilled |\n"
         "|---|---|---|---|---|",
     ]
@@ -157,7 +157,7 @@ async def _markdown(rt: Runtime, case: Case) -> str:
         state = "waits for its customer" if member.waits else health_name(member.health)
         rows.append(
             f"| {text(member.label)} | {state} | {text(tried.get(member.connection_id), 160)} | "
-            f"{f'[link]({url})' if url else '—'} | {counts.get('caught_up', '—')} |"
+            f"{f'[link]({url})' if url else '—'} | {backfilled([counts]) if counts else '—'} |"
         )
     more = len(case.members) - 200
     return (
@@ -166,6 +166,13 @@ async def _markdown(rt: Runtime, case: Case) -> str:
         + "\n".join(rows)
         + (f"\n\n… and {more} more.\n" if more > 0 else "\n")
     )
+
+
+def _lasted(incident: Incident) -> str:
+    """Since when: a length of time would be wrong by the next minute."""
+    moment = Plain().moment
+    since = f"since {moment(incident.reopened_at or incident.opened_at)}"
+    return f"{since} until {moment(incident.resolved_at)}" if incident.resolved_at else since
 
 
 async def _tried(rt: Runtime, connections: Sequence[str]) -> dict[str, str]:
@@ -183,7 +190,8 @@ async def _tried(rt: Runtime, connections: Sequence[str]) -> dict[str, str]:
 
 
 def _said(evidence: Mapping[str, Any]) -> str:
-    return " ".join(str(evidence[name]) for name in ("code", "message") if evidence.get(name))
+    said = (str(evidence[name]) for name in ("code", "message") if evidence.get(name))
+    return " ".join(dict.fromkeys(said))
 
 
 async def publish(key: str, markdown: str, *, description: str) -> None:

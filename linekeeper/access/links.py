@@ -173,3 +173,22 @@ async def asked_customers(
             if len(parts) == 6 and parts[4] == "ask" and parts[2] == str(attempts.get(parts[1])):
                 asked.add((parts[1], parts[3]))
     return asked
+
+
+async def links_given(
+    session: AsyncSession, lost: Mapping[str, tuple[str, str | None]], now: datetime
+) -> dict[str, bool]:
+    """Return by connection with a link for its lost login whether its customer is mailed it.
+
+    `lost`: connection → incident, customer. A mail may ask in an incident that goes on in it.
+    """
+    links = await links_of_lost_logins(session, list(lost), now)
+    incidents = {incident for incident, _ in lost.values()}
+    attempts = await attempts_of(session, incidents | {of for _, of in links.values() if of})
+    customers = [customer for _, customer in lost.values() if customer]
+    asked = await asked_customers(session, attempts, customers)
+    given = {}
+    for connection_id, (_, asked_in) in links.items():
+        incident, customer = lost[connection_id]
+        given[connection_id] = bool({(incident, customer), (asked_in, customer)} & asked)
+    return given

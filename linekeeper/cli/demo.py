@@ -60,6 +60,6 @@ async def _lead(chosen: list[str]) -> None:
             await chapters[name](leading, f"{number} of {len(names)}")
         leading.says(
             "",
-            "[bold green]That was it.[/] Everything that was broken is well again.",
+            "[bold green]That was it.[/] What this tour broke is well again.",
             "Next: your own Makini, without changing anything there: docs/index.md, step 4.",
         )

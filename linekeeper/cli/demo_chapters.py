@@ -8,6 +8,7 @@ from sqlmodel import col
 from linekeeper.cli.demo_tour import Tour
 from linekeeper.clock import utcnow
 from linekeeper.orchestrator import Run
+from linekeeper.reconnect.counts import backfilled
 from linekeeper.store import new_id
 from linekeeper.store.tables import (
     Customer,
@@ -16,6 +17,7 @@ from linekeeper.store.tables import (
     Implementation,
     Incident,
     Reconnect,
+    WebhookTrust,
 )
 
 OUTAGE_MEMBERS = 5
@@ -49,11 +51,11 @@ async def login(leading: Tour, count: str) -> None:
         return case if case is not None and case.closed_at is not None else None
 
     case = await leading.waits("you have logged in, and the case is closed", reconnected)
-    backfilled = sum(int(counts.get("caught_up", 0)) for counts in case.counts.values())
     leading.says(
-        f"[bold]Reconnected.[/] The new login was verified by a read, {backfilled} records that "
-        "changed meanwhile were backfilled,",
-        "and the message in Slack is green. The run that waited for you:",
+        "[bold]Reconnected.[/] The new login was verified by a read, and the message in Slack is "
+        "green. What changed meanwhile:",
+        f"  {backfilled(list(case.counts.values()))}.",
+        "The run that waited for you:",
         f"  {leading.ui}/runs/flow-run/{case.run_id}",
     )
 
@@ -77,9 +79,9 @@ async def outage(leading: Tour, count: str) -> None:
         incident = await leading.incident_of(members[0][0].id, since=now)
         return incident if incident is not None and incident.scope != "connection" else None
 
-    incident = await leading.waits(f"they are one incident: {provider}", one_incident)
+    incident = await leading.waits("they are one incident", one_incident)
     leading.says(
-        f"{size} systems, one message: {leading.sandbox}/slack",
+        f"{size} systems, one message: “{incident.title}”, {leading.sandbox}/slack",
         "Click [bold]Acknowledge[/] under that message. From then on nobody is reminded.",
     )
 
@@ -102,7 +104,7 @@ async def outage(leading: Tour, count: str) -> None:
 
 async def webhook(leading: Tour, count: str) -> None:
     """A webhook that never came, found by reconciling."""
-    connection, name = (await leading.well())[0]
+    connection, name = (await leading.undisturbed())[0]
     leading.says(
         "",
         f"[bold]{count} · A lost webhook[/]",
@@ -118,19 +120,18 @@ async def webhook(leading: Tour, count: str) -> None:
 
     async def missed_changes() -> int | None:
         async with leading.store.read() as session:
-            return (
-                await session.scalar(
-                    select(func.sum(col(Drift.missed))).where(
-                        col(Drift.connection_id) == connection.id, col(Drift.run_at) >= now
-                    )
+            missed = await session.scalar(
+                select(func.sum(col(Drift.missed))).where(
+                    col(Drift.connection_id) == connection.id, col(Drift.run_at) >= now
                 )
-                or None
             )
+            trust = await session.get(WebhookTrust, connection.id)
+        return missed if trust is not None and trust.measured_at >= now else None
 
     missed = await leading.waits("reconcile has read what changed", missed_changes)
     leading.says(
-        f"[bold]{missed} changes missed[/] by the webhooks of {name}: counted, repaired, and "
-        "handed on to your product.",
+        f"[bold]{missed} changes that no webhook announced[/] at {name}: counted, repaired, and in "
+        "the feed of changes that your product reads.",
         f"How far webhooks can be trusted: {leading.ui}/artifacts/key/webhook-trust",
     )
 

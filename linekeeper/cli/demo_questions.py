@@ -16,7 +16,7 @@ BY = "linekeeper demo"
 
 async def explain(leading: Tour, count: str) -> None:
     """Where is a record? Followed until the missing hop was named."""
-    connection, name = (await leading.well())[0]
+    connection, name = (await leading.undisturbed())[0]
     now = utcnow()
     made = await leading.control(
         "records", connection=connection.makini_key, change=1, announce=False
@@ -59,7 +59,7 @@ async def explain(leading: Tour, count: str) -> None:
     leading.says(
         f"“Where is {key}?” Ask Linekeeper: open this form and click [bold]Submit[/]:",
         f"  {form}",
-        "(The same in a shell: linekeeper explain “Customer · System KEY”.)",
+        f'(The same in a shell: linekeeper explain "{name} {key}")',
     )
 
     async def named() -> str | None:

@@ -6,18 +6,19 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 import httpx
 from rich.console import Console
-from sqlalchemy import select
+from sqlalchemy import or_, select
 from sqlmodel import col
 
 from linekeeper.cli.errors import UserError
 from linekeeper.cli.orchestrator import PrefectOrchestrator
 from linekeeper.cli.parts import sandbox_url
 from linekeeper.cli.server import own_api_url
+from linekeeper.clock import utcnow
 from linekeeper.customers.naming import label
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
@@ -32,6 +33,7 @@ from linekeeper.store.tables import (
 LOOK_SECONDS = 1.0
 ALIVE_EVERY = 5
 """After so many looks in vain: whether `linekeeper up` still runs."""
+LATELY = timedelta(hours=1)
 T = TypeVar("T")
 
 
@@ -137,6 +139,21 @@ class Tour:
 
         return await self.waits("a connection that is well", healthy_ones)
 
+    async def undisturbed(self) -> list[tuple[Connection, str]]:
+        """Those that are well, with those first that were in no trouble for an hour.
+
+        What changed around an outage is held against nobody's webhooks.
+        """
+        lately = select(col(IncidentConnection.connection_id)).where(
+            or_(
+                col(IncidentConnection.left_at).is_(None),
+                col(IncidentConnection.left_at) > utcnow() - LATELY,
+            )
+        )
+        async with self.store.read() as session:
+            troubled = set(await session.scalars(lately))
+        return sorted(await self.well(), key=lambda item: item[0].id in troubled)
+
     async def incident_of(self, connection_id: str, *, since: datetime) -> Incident | None:
         """The incident that a connection got into since then, if it did."""
         async with self.store.read() as session:
@@ -169,7 +186,11 @@ async def tour() -> AsyncIterator[Tour]:
         api = os.environ.get("PREFECT_API_URL") or own_api_url(rt.settings)
         leading = Tour(rt.store, orchestrator, rt.settings, sandbox, api.removesuffix("/api"), http)
         await leading.is_alive()
+        # What else breaks meanwhile would be taken for what a chapter breaks.
+        await leading.control("scenario", calm=True)
         try:
             yield leading
         finally:
             await leading.restores()
+            with suppress(httpx.TransportError):  # the sandbox may have been stopped
+                await leading.control("scenario", calm=False)

@@ -21,10 +21,10 @@ from linekeeper.explain.words import kept
 from linekeeper.incidents.announce import incident_lane
 from linekeeper.incidents.suppressed import silences
 from linekeeper.notify.channels import known_as
+from linekeeper.notify.merged import merged_into
 from linekeeper.notify.policy import decide
 from linekeeper.notify.routing import DEFAULT, channels_of, fold_lane
 from linekeeper.notify.situations import read_state
-from linekeeper.notify.view import merged_into
 from linekeeper.store import Store
 from linekeeper.store.modes import Rule, app_of, deciding, load_rules
 from linekeeper.store.retention import load_retention

@@ -19,6 +19,7 @@ from slack_sdk.models.blocks import (
 
 from linekeeper.incidents import kinds as words
 from linekeeper.notify.buttons import buttons
+from linekeeper.notify.next_step import next_step
 from linekeeper.notify.view import CONNECTIONS, MEMBERS_SHOWN, IncidentView, Links, MemberView
 from linekeeper.text import (
     Mrkdwn,
@@ -63,7 +64,7 @@ def incident(view: IncidentView, *, now: datetime, links: Links = _NO_LINKS) -> 
     headline = _headline(view)
     room = HEADER_LIMIT - len(sign) - len(headline) - 1
     title = shown(view.title, room, escape=without_angles)
-    lines = [*_what(view, pen, now), *_members(view, pen), *_ahead(view, pen)]
+    lines = [*_what(view, pen, now), *_members(view, pen), *_ahead(view, pen, links)]
     blocks: list[Block] = [HeaderBlock(text=f"{sign} {title}{headline}"), *sections(lines)]
     shortcuts = [link for link in _links(view, links, pen) if width(link) <= SECTION_LIMIT]
     if shortcuts:
@@ -82,7 +83,7 @@ def plain(view: IncidentView, *, now: datetime, links: Links = _NO_LINKS) -> str
         f"[{_state(view)}] {pen.text(view.title)}{_headline(view)}",
         *_what(view, pen, now),
         *_members(view, pen),
-        *_ahead(view, pen),
+        *_ahead(view, pen, links),
         *_links(view, links, pen),
     ]
     return "\n".join(lines)
@@ -135,7 +136,7 @@ def _taken(view: IncidentView) -> bool:
 
 def _what(view: IncidentView, pen: Pen, now: datetime) -> list[str]:
     lines = []
-    only = _only(view)
+    only = view.only
     meaning = words.meaning(view.kind, only.degraded_by if only else "")
     if meaning and view.resolved_at is None:
         lines.append(f"{pen.strong('Problem')} {meaning}")
@@ -162,7 +163,11 @@ def _root_cause(view: IncidentView, pen: Pen) -> str:
         verb = "fail" if view.resolved_at is None else "failed"
         return f"connections of {pen.text(view.provider)} {verb} alike"
     if view.scope == "app":
-        return f"the Makini app {pen.code(view.app)} as a whole"
+        app = f"the Makini app {pen.code(view.app)}"
+        if not view.members:
+            return f"{app} as a whole"
+        verb = "fail" if view.resolved_at is None else "failed"
+        return f"connections of several providers {verb} alike, all of {app}"
     return ""
 
 
@@ -269,43 +274,20 @@ def _evidence(code: str | None, message: str | None, request_id: str | None, pen
     return " ".join(parts)
 
 
-def _ahead(view: IncidentView, pen: Pen) -> list[str]:
+def _ahead(view: IncidentView, pen: Pen, links: Links) -> list[str]:
     if view.merged_into is not None:
         return [f"{pen.strong('Next step')} Follow the message of that incident."]
-    return [f"{pen.strong('Next step')} {_next_step(view, pen)}"]
-
-
-def _next_step(view: IncidentView, pen: Pen) -> str:
-    only = _only(view)
-    if view.resolved_at is None and only and view.kind == "reauthorization_required":
-        if (kept := only.login_kept) is not None:
-            while_away = " while the system did not answer Makini" if kept.is_system_away else ""
-            return (
-                f"Somebody logged in {pen.moment(kept.at)}{while_away}. That login is kept: "
-                "Linekeeper verifies it automatically as soon as it gets an answer, backfills "
-                "what was missed, and resolves this incident."
-            )
-        if view.connect_url is None:
-            return (
-                "The customer has to log in again. In mode manage the connect link for it "
-                "follows here; in observe Linekeeper makes none. A probe that finds the login "
-                "working resolves this incident."
-            )
-    return words.ahead(view.kind, resolved=view.resolved_at is not None)
+    return [f"{pen.strong('Next step')} {next_step(view, pen, links)}"]
 
 
 def artifacts(view: IncidentView) -> tuple[str, ...]:
     """The keys of the artifacts the message leads to: its history, the fleet, all connections."""
-    only = _only(view)
+    only = view.only
     return (*([f"connection-{only.slug}"] if only else []), "fleet", CONNECTIONS)
 
 
-def _only(view: IncidentView) -> MemberView | None:
-    return view.members[0] if view.member_count == 1 and view.members else None
-
-
 def _links(view: IncidentView, links: Links, pen: Pen) -> list[str]:
-    only = _only(view)
+    only = view.only
     offered = [
         ("Run", links.run(view.run_id)),
         ("History", links.artifact(f"connection-{only.slug}") if only else None),

@@ -21,8 +21,8 @@ from linekeeper.incidents.suppressed import (
     silences,
 )
 from linekeeper.notify.channels import known_as
+from linekeeper.notify.merged import merged_into
 from linekeeper.notify.routing import DEFAULT, channels_for, channels_of
-from linekeeper.notify.view import merged_into
 from linekeeper.store.engine import chunked
 from linekeeper.store.tables import (
     Connection,

@@ -8,20 +8,21 @@ from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import quote
 
-from sqlalchemy import and_, bindparam, func, or_, select, type_coerce
+from sqlalchemy import bindparam, func, or_, select, type_coerce
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import aliased
 from sqlmodel import col
 
+from linekeeper.access.links import links_given
 from linekeeper.access.pending import KeptLogin, kept_logins
+from linekeeper.clock import utcnow
 from linekeeper.incidents.announce import RANKED
+from linekeeper.notify.merged import merged_into
 from linekeeper.outbox.events import IncidentFacts
 from linekeeper.store.engine import Store, chunked
 from linekeeper.store.tables import (
     Connection,
     Customer,
     Incident,
-    IncidentConnection,
     Observation,
 )
 from linekeeper.store.types import Json, from_row, table_of
@@ -58,6 +59,8 @@ class MemberView:
     """The one cause, while it is degraded."""
     login_kept: KeptLogin | None = None
     """Somebody has logged in, and it could not be verified yet."""
+    is_mailed: bool | None = None
+    """Whether its customer is mailed the connect link; None where there is none."""
 
     @property
     def label(self) -> str:
@@ -96,6 +99,11 @@ class IncidentView(IncidentFacts):
     def since(self) -> datetime:
         """When the present trouble began."""
         return self.reopened_at or self.opened_at
+
+    @property
+    def only(self) -> MemberView | None:
+        """The one connection it is about, if it is one."""
+        return self.members[0] if self.member_count == 1 and self.members else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,30 +185,6 @@ _SHOWN = (
     .where(RANKED.c.place <= MEMBERS_SHOWN)
     .order_by(RANKED.c.incident_id, RANKED.c.place)
 )
-_NARROW, _WIDE = aliased(Incident), aliased(Incident)
-_HERE, _THERE = aliased(IncidentConnection), aliased(IncidentConnection)
-_MERGED = (
-    select(col(_NARROW.id), col(_WIDE.title))
-    .join(_HERE, col(_HERE.incident_id) == col(_NARROW.id))
-    .join(
-        _THERE,
-        and_(
-            col(_THERE.connection_id) == col(_HERE.connection_id),
-            col(_THERE.topic) == col(_HERE.topic),
-            col(_THERE.incident_id) != col(_NARROW.id),
-            col(_THERE.joined_at) <= col(_NARROW.resolved_at),
-            or_(col(_THERE.left_at).is_(None), col(_THERE.left_at) > col(_NARROW.resolved_at)),
-        ),
-    )
-    .join(_WIDE, col(_WIDE.id) == col(_THERE.incident_id))
-    .where(
-        col(_NARROW.id).in_(bindparam("ids", expanding=True)),
-        col(_NARROW.resolved_at).is_not(None),
-        # Of another topic a connection may be in several incidents that have nothing in common.
-        or_(col(_NARROW.topic) == "health", col(_WIDE.scope) != "connection"),
-    )
-    .distinct()
-)
 _INCIDENT = table_of(Incident)
 _INCIDENTS = select(_INCIDENT).where(_INCIDENT.c.id.in_(bindparam("ids", expanding=True)))
 _IS_OF_LOGIN = col(Observation.outcome).in_(_OF_LOGIN)
@@ -265,8 +249,13 @@ async def _members(
 ) -> tuple[dict[str, list[MemberView]], dict[str, tuple[int, int]]]:
     rows = (await session.execute(_SHOWN, {"incident_ids": list(incident_ids)})).all()
     evidence = await _last_trouble(session, sorted({row.connection_id for row in rows}))
-    lost = [row.connection_id for row in rows if row.kind == _LOST and row.left_at is None]
-    kept = await kept_logins(session, lost)
+    lost = {
+        row.connection_id: (row.incident_id, row.customer_id)
+        for row in rows
+        if row.kind == _LOST and row.left_at is None
+    }
+    kept = await kept_logins(session, list(lost))
+    given = await links_given(session, lost, utcnow()) if lost else {}
     members: dict[str, list[MemberView]] = {}
     counts: dict[str, tuple[int, int]] = {}
     for row in rows:
@@ -294,17 +283,10 @@ async def _members(
                 message=seen.message if seen else None,
                 request_id=seen.request_id if seen else None,
                 login_kept=kept.get(row.connection_id) if row.kind == _LOST else None,
+                is_mailed=given.get(row.connection_id) if row.connection_id in lost else None,
             )
         )
     return members, counts
-
-
-async def merged_into(session: AsyncSession, incident_ids: Sequence[str]) -> dict[str, str]:
-    """Titles of the incidents in which these go on: a connection was there when they resolved."""
-    if not incident_ids:
-        return {}
-    rows = await session.execute(_MERGED, {"ids": list(incident_ids)})
-    return {row[0]: row[1] for row in rows}
 
 
 async def _last_trouble(

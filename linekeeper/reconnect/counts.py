@@ -83,7 +83,8 @@ def backfilled(found: Sequence[Mapping[str, Any]]) -> str:
     """
     records = sum(int(counts.get("caught_up", 0)) for counts in found)
     compared = sum(int(counts.get("compared", 0)) for counts in found)
-    left = sum(int(counts.get("failed", 0)) + int(counts.get("new", 0)) for counts in found)
+    failed = sum(int(counts.get("failed", 0)) for counts in found)
+    new = sum(int(counts.get("new", 0)) for counts in found)
     if not records and not compared:
         return "nothing could be compared, so whether anything changed meanwhile is not known"
     said = f"{counted(records, 'record')} backfilled"
@@ -94,5 +95,8 @@ def backfilled(found: Sequence[Mapping[str, Any]]) -> str:
         said = f"{said}; {are}" if records else are
     elif not records:
         said = "nothing to backfill"
-    entities = counted(left, "entity")
-    return f"{said}; {entities} could not be compared" if left else said
+    if failed:
+        said += f"; {counted(failed, 'entity')} could not be read, and reconcile reads on"
+    if new:
+        said += f"; {counted(new, 'entity')} read for the first time, so there was nothing to compare with"
+    return said

@@ -95,7 +95,8 @@ def _mail(
 
 
 def _said(source: str, evidence: dict[str, str]) -> str:
-    words = " ".join(str(evidence[name]) for name in ("code", "message") if evidence.get(name))
+    said = (str(evidence[name]) for name in ("code", "message") if evidence.get(name))
+    words = " ".join(dict.fromkeys(said))
     return f"{source}: {words}" if words else source
 
 

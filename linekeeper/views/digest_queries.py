@@ -10,7 +10,7 @@ from sqlmodel import col
 
 from linekeeper.credits.service import Ledger, ledger
 from linekeeper.incidents.kinds import severity
-from linekeeper.notify.view import merged_into
+from linekeeper.notify.merged import merged_into
 from linekeeper.store import Store
 from linekeeper.store.engine import chunked
 from linekeeper.store.tables import (

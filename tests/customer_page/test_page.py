@@ -2,12 +2,13 @@
 
 import tomllib
 
-from sqlalchemy import select
+from sqlalchemy import select, update
+from sqlmodel import col
 
 from linekeeper.access.page_links import revoke_links
 from linekeeper.clock import utcnow
 from linekeeper.customer_page.words import FOLDER, words_of
-from linekeeper.store.tables import Audit, Gate
+from linekeeper.store.tables import Audit, ConnectLink, Gate, Implementation
 from tests.customer_page.conftest import GERMAN, Portal
 
 
@@ -135,3 +136,27 @@ def test_every_language_says_everything_with_the_same_values() -> None:
                 assert texts.keys() <= other[part].keys(), (path.name, part)
     assert words_of("pt").language == "en"
     assert words_of("de_AT").language == "de"
+
+
+async def test_what_verifies_itself_is_not_called_to_do(portal: Portal) -> None:
+    """Nothing is asked of the customer there, so nothing may look as if it were."""
+    async with portal.here.rt.store.write() as session:
+        mine = select(Implementation.id).where(Implementation.customer_id == portal.customer.id)
+        await session.execute(
+            update(Gate).where(col(Gate.implementation_id).in_(mine)).values(status="open")
+        )
+    page = await portal.json()
+    asked = {each["text"] for each in page["asked"]}
+    for step in page["requirements"]:
+        assert (step["status_text"] == "to do") == (step["title"] in asked), step
+    assert any("checked automatically" in step["status_text"] for step in page["requirements"])
+
+
+async def test_no_mail_is_promised_to_a_customer_who_has_no_link(portal: Portal) -> None:
+    """In observe, and where customers are not mailed, none would come."""
+    async with portal.here.rt.store.write() as session:
+        await session.execute(update(ConnectLink).values(used_at=utcnow()))
+    page = await portal.json()
+    [text] = [each["text"] for each in page["asked"] if each["kind"] == "login"]
+    assert "mail" not in text
+    assert "Ask whoever gave you" in text

@@ -95,7 +95,7 @@ async def test_the_demo_is_followed_to_its_end(living: House, page: Page) -> Non
     for wanted in (
         "Reconnected.",
         "acknowledged by",
-        "changes missed",
+        "4 changes that no webhook announced",
         "Done by Petra",
         "webhook (owner:",
         "rule 17",

@@ -232,7 +232,7 @@ async def test_one_connection_is_read_by_name_and_a_wrong_name_offers_the_neares
             full=True,
             return_state=True,
         )
-        assert "6 missed by webhooks" in ended(state)[1]
+        assert "6 that no webhook announced" in ended(state)[1]
         wrong = await reconcile([f"{connection.name} typo"], return_state=True)
         assert ended(wrong)[0] == "Refused"
         assert "The nearest" in ended(wrong)[1]

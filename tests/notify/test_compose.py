@@ -76,8 +76,17 @@ def test_the_connect_link_is_named_once_there_is_one() -> None:
     # In observe there never is: nothing may lead to what isn't there.
     assert "connect link for it follows here; in observe Linekeeper makes none" in read(VIEW)
     with_link = read(replace(VIEW, connect_url="https://lk.example/connect/x"))
-    assert "The customer logs in through the connect link" in with_link
+    assert "Pass the connect link on to the customer: Linekeeper mails it to nobody" in with_link
     assert "<https://lk.example/connect/x|Connect link for the customer>" in with_link
+
+
+def test_trouble_of_several_providers_is_not_called_that_of_the_whole_app() -> None:
+    """Half of the fleet may be well: only the list itself is the app as a whole."""
+    wide = replace(VIEW, kind="unreachable", scope="app", member_count=2, members=(MEMBER, MEMBER))
+    assert "connections of several providers fail alike" in read(wide)
+    assert "as a whole" not in read(wide)
+    no_list = replace(VIEW, kind="list_failed", scope="app", member_count=0, members=())
+    assert "as a whole" in read(no_list)
 
 
 @pytest.mark.parametrize(

@@ -231,6 +231,26 @@ def test_the_outage_takes_at_least_five_connections_of_one_provider() -> None:
         )
 
 
+def test_a_calm_scenario_breaks_nothing_and_mends_what_it_broke() -> None:
+    """While `linekeeper demo` leads, no other outage may become part of the one it shows."""
+    world = World(Settings(scenario="demo"))
+    for step in script(world):
+        if step.at > DAY_SECONDS / 2:
+            break
+        world.calm = step.at > 60  # one login is lost and one system is away by then
+        step.does()
+        broken = sum(not connection.readable for connection in world.connections.values())
+        assert broken <= 2, step.at
+    assert broken == 0
+
+
+async def test_the_scenario_is_calmed_by_a_control(open_box: Opens) -> None:
+    box = await open_box(scenario="demo")
+    for calm in (True, False):
+        await box.http.post("/_control/scenario", json={"calm": calm})
+        assert box.world.calm is calm
+
+
 async def test_the_demo_plays_by_itself_at_any_speed(open_box: Opens) -> None:
     box = await open_box(scenario="demo", demo_speed=1_000.0)
     emitted = box.world.webhooks.counts

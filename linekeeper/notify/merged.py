@@ -1,0 +1,61 @@
+"""Which incidents go on in another one: what their messages say in place of *resolved*."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, and_, bindparam, exists, or_, select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
+from sqlmodel import col
+
+from linekeeper.store.tables import Incident, IncidentConnection
+
+_NARROW, _WIDE = aliased(Incident), aliased(Incident)
+_HERE, _THERE = aliased(IncidentConnection), aliased(IncidentConnection)
+_OTHER, _ELSEWHERE = aliased(IncidentConnection), aliased(IncidentConnection)
+
+
+def _stayed(member: Any) -> ColumnElement[bool]:
+    """It was in the narrow incident to its end: who had left before says nothing of that end."""
+    return or_(col(member.left_at).is_(None), col(member.left_at) >= col(_NARROW.resolved_at))
+
+
+def _goes_on(member: Any, there: Any) -> ColumnElement[bool]:
+    """The connection of `member` is `there` when the narrow incident is over."""
+    return and_(
+        col(there.connection_id) == col(member.connection_id),
+        col(there.topic) == col(member.topic),
+        col(there.incident_id) != col(_NARROW.id),
+        col(there.joined_at) <= col(_NARROW.resolved_at),
+        or_(col(there.left_at).is_(None), col(there.left_at) > col(_NARROW.resolved_at)),
+    )
+
+
+_RECOVERED = exists().where(
+    col(_OTHER.incident_id) == col(_NARROW.id),
+    _stayed(_OTHER),
+    ~exists().where(_goes_on(_OTHER, _ELSEWHERE)),
+)
+"""Somebody's trouble was over with it: then it is over, and does not go on elsewhere."""
+_MERGED = (
+    select(col(_NARROW.id), col(_WIDE.title))
+    .join(_HERE, and_(col(_HERE.incident_id) == col(_NARROW.id), _stayed(_HERE)))
+    .join(_THERE, _goes_on(_HERE, _THERE))
+    .join(_WIDE, col(_WIDE.id) == col(_THERE.incident_id))
+    .where(
+        col(_NARROW.id).in_(bindparam("ids", expanding=True)),
+        col(_NARROW.resolved_at).is_not(None),
+        # Of another topic a connection may be in several incidents that have nothing in common.
+        or_(col(_NARROW.topic) == "health", col(_WIDE.scope) != "connection"),
+        ~_RECOVERED,
+    )
+    .distinct()
+)
+
+
+async def merged_into(session: AsyncSession, incident_ids: Sequence[str]) -> dict[str, str]:
+    """Titles of the incidents in which these go on: a connection was there when they resolved."""
+    if not incident_ids:
+        return {}
+    rows = await session.execute(_MERGED, {"ids": list(incident_ids)})
+    return {row[0]: row[1] for row in rows}

@@ -1,0 +1,69 @@
+"""An outage that is over is called resolved, whatever became of one of its connections."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import select, update
+from sqlmodel import col
+
+from linekeeper.config import HealthPolicy
+from linekeeper.incidents.conclude import conclude
+from linekeeper.notify.view import load_views
+from linekeeper.store.tables import Connection, IncidentConnection
+from tests.notify.conftest import Desk
+
+
+async def _members(desk: Desk, incident: str) -> list[str]:
+    rows = select(col(IncidentConnection.connection_id)).where(
+        col(IncidentConnection.incident_id) == incident
+    )
+    async with desk.store.read() as session:
+        return list(await session.scalars(rows))
+
+
+async def _become(desk: Desk, ids: Sequence[str], health: str) -> None:
+    """Their health is seen to be so, and what follows from it is concluded."""
+    desk.ahead += timedelta(minutes=2)
+    async with desk.store.write() as session:
+        await session.execute(
+            update(Connection)
+            .where(col(Connection.id).in_(ids))
+            .values(health=health, health_since=desk.now())
+        )
+    await _conclude(desk)
+
+
+async def _conclude(desk: Desk) -> None:
+    async with desk.store.write() as session:
+        await conclude(desk.store, session, policy=HealthPolicy(), now=desk.now())
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+async def test_one_that_turns_out_to_have_another_problem_does_not_carry_the_outage_on(
+    desk: Desk, at_once: bool
+) -> None:
+    outage = await desk.open(others=5)
+    first, *rest = await _members(desk, outage)
+    await _become(desk, rest[:1], "healthy")
+    if at_once:
+        async with desk.store.write() as session:
+            await session.execute(
+                update(Connection).where(col(Connection.id) == first).values(health="degraded")
+            )
+    else:
+        await _become(desk, [first], "degraded")
+    await _become(desk, rest, "healthy")
+    [view] = (await load_views(desk.store, [outage])).values()
+    assert view.resolved_at is not None
+    assert view.merged_into is None
+    async with desk.store.read() as session:
+        assert (await session.get_one(Connection, first)).health == "degraded"
+
+
+async def test_one_that_goes_on_alone_is_said_to(desk: Desk) -> None:
+    """The only connection of an incident has another problem now: its story goes on there."""
+    incident = await desk.open()
+    await _become(desk, await _members(desk, incident), "reauthorization_required")
+    [view] = (await load_views(desk.store, [incident])).values()
+    assert view.resolved_at is None or view.merged_into is not None

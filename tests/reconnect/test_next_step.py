@@ -1,0 +1,56 @@
+"""The message of a lost login says who brings the customer the link: a mail, or its reader."""
+
+from sqlalchemy import delete
+from sqlmodel import col
+
+from linekeeper.clock import utcnow
+from linekeeper.notify import compose
+from linekeeper.notify.view import load_views
+from linekeeper.store.tables import Contact
+
+from .conftest import House
+from .test_ask import Opened, Post, asking, post, work
+
+__all__ = ["post"]
+
+
+async def message(house: House) -> str:
+    [incident] = [each for each in await house.incidents() if each.resolved_at is None]
+    [view] = (await load_views(house.store, [incident.id])).values()
+    return compose.plain(view, now=utcnow())
+
+
+async def test_where_nobody_is_mailed_it_asks_to_pass_the_link_on(open_house: Opened) -> None:
+    house = await open_house()
+    [connection, *_] = await house.connections()
+    await house.lose_login(connection)
+    await work(house)
+    said = await message(house)
+    assert "Pass the connect link on to the customer: Linekeeper mails it to nobody" in said
+
+
+async def test_where_the_customer_is_mailed_it_says_so(
+    open_house: Opened, post: tuple[Post, str]
+) -> None:
+    _, url = post
+    house = await asking(open_house, url)
+    [connection, *_] = await house.connections()
+    await house.lose_login(connection)
+    await work(house)
+    assert "through the connect link they are mailed" in await message(house)
+
+
+async def test_of_several_it_says_whose_links_are_mailed(
+    open_house: Opened, post: tuple[Post, str]
+) -> None:
+    _, url = post
+    house = await asking(open_house, url, connections=24)
+    lost = [c for c in await house.connections() if c.provider == "UpKeep"]
+    async with house.store.write() as session:
+        await session.execute(
+            delete(Contact).where(col(Contact.customer_id) == lost[0].customer_id)
+        )
+    await house.control("providers/upkeep/change-credentials")
+    await house.sweep()
+    await work(house)
+    assert "Pass the connect links on to those who are not mailed theirs" in await message(house)
