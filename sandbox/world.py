@@ -329,7 +329,6 @@ class World:
     def bring_back(self, kept: dict[str, Any]) -> None:
         """Be as `kept` says; connections that the fleet has grown by stay new."""
         for connection in kept["connections"]:
-            connection.lagging_status = getattr(connection, "lagging_status", None)
             connection.cached_slot = -1
             self.add(connection)
         for key in kept["removed"]:

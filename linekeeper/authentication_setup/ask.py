@@ -59,6 +59,7 @@ def _asking(row: AuthenticationSetup, subject: Subject, number: int, now: dateti
     )
     text = f"{subject.label} {todo}. The link to pass on is in the artifact `{artifact_of(row)}`."
     about: dict[str, Any] = {"do": "say", "subject": f"setup:{row.id}", "text": text}
+    about |= {"page": artifact_of(row)}
     about |= said_about("login", customer_id=subject.customer_id)
     return Message("slack", f"slack:say:setup:{row.link_id}:{number}", about)
 

@@ -19,7 +19,7 @@ from slack_sdk.models.blocks import (
 
 from linekeeper.incidents import kinds as words
 from linekeeper.notify.buttons import buttons
-from linekeeper.notify.next_step import next_step
+from linekeeper.notify.next_step import several
 from linekeeper.notify.view import CONNECTIONS, MEMBERS_SHOWN, IncidentView, Links, MemberView
 from linekeeper.text import (
     Mrkdwn,
@@ -277,13 +277,34 @@ def _evidence(code: str | None, message: str | None, request_id: str | None, pen
 def _ahead(view: IncidentView, pen: Pen, links: Links) -> list[str]:
     if view.merged_into is not None:
         return [f"{pen.strong('Next step')} Follow the message of that incident."]
-    return [f"{pen.strong('Next step')} {next_step(view, pen, links)}"]
+    return [f"{pen.strong('Next step')} {_next_step(view, pen, links)}"]
 
 
-def artifacts(view: IncidentView) -> tuple[str, ...]:
-    """The keys of the artifacts the message leads to: its history, the fleet, all connections."""
-    only = view.only
-    return (*([f"connection-{only.slug}"] if only else []), "fleet", CONNECTIONS)
+def _next_step(view: IncidentView, pen: Pen, links: Links) -> str:
+    """What happens next; of a lost login also who brings the customer the link."""
+    if view.resolved_at is not None or view.kind != "reauthorization_required":
+        return words.ahead(view.kind, resolved=view.resolved_at is not None)
+    if (only := view.only) is None:
+        return several(view, pen, links)
+    then = "verifies the login, backfills what was missed, and resolves this incident."
+    if (kept := only.login_kept) is not None:
+        while_away = " while the system did not answer Makini" if kept.is_system_away else ""
+        return (
+            f"Somebody logged in {pen.moment(kept.at)}{while_away}. That login is kept: as soon "
+            f"as it gets an answer, Linekeeper automatically {then}"
+        )
+    if view.connect_url is None:
+        return (
+            "The customer has to log in again. In mode manage the connect link for it "
+            "follows here; in observe Linekeeper makes none. A probe that finds the login "
+            "working resolves this incident."
+        )
+    if only.is_mailed:
+        return f"The customer logs in through the connect link they are mailed. Linekeeper {then}"
+    return (
+        "Pass the connect link on to the customer: Linekeeper mails it to nobody. Once somebody "
+        f"has logged in through it, Linekeeper {then}"
+    )
 
 
 def _links(view: IncidentView, links: Links, pen: Pen) -> list[str]:

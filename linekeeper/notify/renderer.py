@@ -21,7 +21,7 @@ from linekeeper.notify.routing import (
     withheld_texts,
 )
 from linekeeper.notify.slack_channel import Posted, SlackChannel
-from linekeeper.notify.view import IncidentView, Links, load_views
+from linekeeper.notify.view import IncidentView, Links, artifacts, load_views
 from linekeeper.outbox.sender import OutboxRow
 from linekeeper.store.engine import Store
 
@@ -85,21 +85,22 @@ class Renderer:
         return is_said
 
     async def _say_text(self, row: OutboxRow, payload: Mapping[str, Any]) -> None:
+        page = (await self._linked(key)).artifact(key) if (key := payload.get("page")) else None
         match payload:
             case {"mrkdwn": str(text)}:
                 await self._post_once(row, compose.ours(text), key=row.dedupe_key)
             case {"thread": str(subject), "text": str(text)}:
-                await self._say_in_thread(row, subject, text)
+                await self._say_in_thread(row, subject, compose.note(text, page))
             case {"text": str(text)}:
-                await self._post_once(row, compose.note(text), key=row.dedupe_key)
+                await self._post_once(row, compose.note(text, page), key=row.dedupe_key)
             case _:
                 raise InvalidMessage(f"{row.dedupe_key} says nothing")
 
-    async def _say_in_thread(self, row: OutboxRow, subject: str, text: str) -> None:
+    async def _say_in_thread(self, row: OutboxRow, subject: str, entry: Rendered) -> None:
         """The first of its thread begins it; what follows is seen in the channel too."""
         known = await message_of(self._store, subject, self._channel.name)
         if known is not None:
-            head, entry = Posted(known.ts, known.place), compose.note(text)
+            head = Posted(known.ts, known.place)
             try:
                 await self._post_once(row, entry, key=row.dedupe_key, thread=head, broadcast=True)
             except SlackTrouble as trouble:
@@ -107,8 +108,7 @@ class Renderer:
                     raise
             else:
                 return
-        page = (await self._linked(key)).artifact(key) if (key := row.payload.get("page")) else None
-        posted = await self._post_once(row, compose.note(text, page), key=row.dedupe_key)
+        posted = await self._post_once(row, entry, key=row.dedupe_key)
         await self._remember(subject, posted)
 
     async def _show(self, row: OutboxRow, view: IncidentView, *, key: str) -> Posted:
@@ -323,7 +323,7 @@ class Renderer:
         return Posted(known.ts, known.place) if known else None
 
     async def _render(self, view: IncidentView) -> Rendered:
-        links = await self._linked(*compose.artifacts(view))
+        links = await self._linked(*artifacts(view))
         return compose.incident(view, now=self._clock(), links=links)
 
     async def _linked(self, *keys: str) -> Links:

@@ -156,9 +156,8 @@ async def read_state(session: AsyncSession, configuration: Configuration, now: d
         return State(reach=reach)
     ids = [incident.id for incident in incidents]
     facts = await _facts(session, ids)
-    merged = await merged_into(
-        session, [incident.id for incident in incidents if incident.resolved_at]
-    )
+    over = [incident.id for incident in incidents if incident.resolved_at]
+    merged = await merged_into(session, over) if over else {}
     hushed = await silences(session, incidents, now)
     following = heads(incidents)
     severities = {

@@ -106,6 +106,12 @@ class IncidentView(IncidentFacts):
         return self.members[0] if self.member_count == 1 and self.members else None
 
 
+def artifacts(view: IncidentView) -> tuple[str, ...]:
+    """The keys of the artifacts the message leads to: its history, the fleet, all connections."""
+    only = view.only
+    return (*([f"connection-{only.slug}"] if only else []), "fleet", CONNECTIONS)
+
+
 @dataclass(frozen=True, slots=True)
 class Links:
     """Where the Prefect UI is and which deployments have a form there; empty: no links."""
@@ -227,10 +233,12 @@ async def load_views(store: Store, incident_ids: Collection[str]) -> dict[str, I
     async with store.read() as session:
         for batch in chunked(sorted(set(incident_ids)), _AT_ONCE):
             incidents = (await session.execute(_INCIDENTS, {"ids": batch})).all()
-            members, counts = await _members(session, batch)
-            wider = await merged_into(
-                session, [incident.id for incident in incidents if incident.resolved_at]
-            )
+            asking = {
+                each.id for each in incidents if each.connect_url or each.scope != "connection"
+            }
+            members, counts = await _members(session, batch, asking)
+            over = [incident.id for incident in incidents if incident.resolved_at]
+            wider = await merged_into(session, over) if over else {}
             for incident in incidents:
                 count, left = counts.get(incident.id, (0, 0))
                 views[incident.id] = from_row(
@@ -245,8 +253,9 @@ async def load_views(store: Store, incident_ids: Collection[str]) -> dict[str, I
 
 
 async def _members(
-    session: AsyncSession, incident_ids: Sequence[str]
+    session: AsyncSession, incident_ids: Sequence[str], asking: Collection[str]
 ) -> tuple[dict[str, list[MemberView]], dict[str, tuple[int, int]]]:
+    """The members, and how many there are; `asking`: incidents for which there are links."""
     rows = (await session.execute(_SHOWN, {"incident_ids": list(incident_ids)})).all()
     evidence = await _last_trouble(session, sorted({row.connection_id for row in rows}))
     lost = {
@@ -255,7 +264,8 @@ async def _members(
         if row.kind == _LOST and row.left_at is None
     }
     kept = await kept_logins(session, list(lost))
-    given = await links_given(session, lost, utcnow()) if lost else {}
+    with_link = {each: whose for each, whose in lost.items() if whose[0] in asking}
+    given = await links_given(session, with_link, utcnow()) if with_link else {}
     members: dict[str, list[MemberView]] = {}
     counts: dict[str, tuple[int, int]] = {}
     for row in rows:

@@ -319,6 +319,9 @@ async def test_a_lost_set_up_that_no_gate_asks_for_goes_on_in_another_run(
     with on(clean_prefect):
         first = await asked(running, connection)
         [link] = await rows(rt, ConnectLink)
+        [setup] = await rows(rt, AuthenticationSetup)
+        [said] = await rows(rt, Outbox, col(Outbox.dedupe_key).like("slack:say:setup:%"))
+        assert said.payload["page"] == f"connect-link-{setup.id}", "who reads it needs the link"
         await edges(running, first.id, 3)
         await running.client.delete_flow_run(first.id)
         lost_at = utcnow()

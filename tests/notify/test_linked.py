@@ -5,6 +5,7 @@ from typing import Any
 from linekeeper.clock import utcnow
 from linekeeper.notify.channels import show_with_forms
 from linekeeper.notify.view import FORMS, Links
+from linekeeper.outbox.queue import Message, enqueue
 from tests.notify.conftest import Desk
 
 UI = "http://127.0.0.1:4200"
@@ -55,3 +56,14 @@ async def test_what_is_over_is_left_as_it_is(desk: Desk) -> None:
     )
     await desk.deliver()
     assert await show_with_forms(desk.store, links(), now=utcnow()) == 0
+
+
+async def test_a_text_that_names_a_page_leads_to_it(desk: Desk) -> None:
+    """Artifacts are not in Prefect's sidebar: a name alone leads nowhere."""
+    payload = {"do": "say", "text": "The link is on its page.", "page": "connect-link-1"}
+    async with desk.store.write() as session:
+        row = Message("slack", "slack:say:1", payload)
+        await enqueue(desk.store, session, [row], now=desk.now())
+    await desk.deliver(links=links())
+    [message] = desk.messages()
+    assert leads_to(message, f"{UI}/artifacts/key/connect-link-1")

@@ -159,7 +159,19 @@ async def test_a_restart_keeps_tokens_records_states_and_messages(
     assert message["text"] == "kept"
 
 
-@pytest.mark.parametrize("content", [b"", b"rubbish", b"\x80\x05N."])
+async def test_the_state_that_an_earlier_version_kept_goes_on(
+    open_box: Opens, tmp_path: Path
+) -> None:
+    """Of 0.1, in which the sandbox was another module, and a connection had fewer fields."""
+    path = tmp_path / "sandbox.state"
+    path.write_bytes((Path(__file__).parent / "kept" / "0.1.state").read_bytes())
+    box = await open_box(state_path=path, connections=3)
+    truth = (await box.http.get("/_control/truth")).json()
+    assert sorted(truth["states"].values()) == ["healthy", "healthy", "login lost"]
+    assert all(records["eam/assets"] for records in truth["records"].values())
+
+
+@pytest.mark.parametrize("content", [b"", b"rubbish", b"\x80\x05N.", b"cno.such\nthing\n."])
 async def test_a_state_file_that_cannot_be_read_starts_a_new_world(
     open_box: Opens, tmp_path: Path, content: bytes
 ) -> None:
