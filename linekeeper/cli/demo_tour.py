@@ -192,5 +192,5 @@ async def tour() -> AsyncIterator[Tour]:
             yield leading
         finally:
             await leading.restores()
-            with suppress(httpx.TransportError):  # the sandbox may have been stopped
+            with suppress(httpx.TransportError, UserError):  # it may have been stopped
                 await leading.control("scenario", calm=False)
