@@ -162,11 +162,9 @@ def _root_cause(view: IncidentView, pen: Pen) -> str:
     if view.scope == "provider":
         verb = "fail" if view.resolved_at is None else "failed"
         return f"connections of {pen.text(view.provider)} {verb} alike"
-    if view.scope == "app":
-        app = f"the Makini app {pen.code(view.app)}"
-        if not view.members:
-            return f"{app} as a whole"
+    if view.scope == "app" and view.members:
         verb = "fail" if view.resolved_at is None else "failed"
+        app = f"the Makini app {pen.code(view.app)}"
         return f"connections of several providers {verb} alike, all of {app}"
     return ""
 

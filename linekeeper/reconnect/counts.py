@@ -98,5 +98,5 @@ def backfilled(found: Sequence[Mapping[str, Any]]) -> str:
     if failed:
         said += f"; {counted(failed, 'entity')} could not be read, and reconcile reads on"
     if new:
-        said += f"; {counted(new, 'entity')} read for the first time, so there was nothing to compare with"
+        said += f"; {counted(new, 'entity')} read for the first time, not compared"
     return said

@@ -60,7 +60,7 @@ class Stream:
     pending: int = 0
     """Waiting for their first attempt."""
     oldest_at: datetime | None = None
-    """Receipt of the first of them."""
+    """Receipt of the first of them that waits for no other of its connection."""
     failing: int = 0
     """Tried in vain, to be tried again."""
     last_hour: int = 0

@@ -103,11 +103,18 @@ async def _waiting(
 _CAME: ColumnElement[bool] = col(WebhookEvent.source) == "webhook"
 """Whether it came from outside: a replay is an operator's doing."""
 _UNTRIED = col(WebhookEvent.attempts) == 0
+_FAILING = aliased(WebhookEvent)
+_IN_LINE = _UNTRIED & col(WebhookEvent.lane).not_in(
+    select(col(_FAILING.lane)).where(
+        col(_FAILING.status) == literal_column("'pending'"), col(_FAILING.attempts) > 0
+    )
+)
+"""Nobody has tried it, and it does not wait for one of its connection that is tried again."""
 _WAITING = (
     select(
         col(WebhookEvent.app),
         func.sum(case((_UNTRIED, 1), else_=0)),
-        func.min(case((_UNTRIED, col(WebhookEvent.received_at)))),
+        func.min(case((_IN_LINE, col(WebhookEvent.received_at)))),
         func.sum(case((~_UNTRIED & col(WebhookEvent.error).is_not(None) & _CAME, 1), else_=0)),
     )
     .where(col(WebhookEvent.status) == literal_column("'pending'"))

@@ -92,6 +92,30 @@ async def test_a_webhook_that_cannot_be_read_is_told_for_a_day_and_asks_for_no_r
     assert "whose body" not in (await incidents(stage))["webhooks_dead"].summary
 
 
+async def test_what_waits_for_an_event_that_is_tried_again_is_not_the_consumers_doing(
+    stage: Stage,
+) -> None:
+    """A consumer runs, and Makini doesn't give what the first event of the connection names."""
+    first, other, *_ = stage.connections
+    for number in range(3):
+        await stage.deliver({"id": f"w{number}", "event": "assets.updated"}, to=first)
+    await shift(stage, received_at=utcnow() - timedelta(minutes=17))
+    async with stage.rt.store.write() as session:
+        oldest = await session.scalar(
+            select(col(WebhookEvent.id)).order_by(col(WebhookEvent.id)).limit(1)
+        )
+        await session.execute(
+            update(WebhookEvent)
+            .where(col(WebhookEvent.id) == oldest)
+            .values(attempts=5, error="does not answer")
+        )
+    await watch(stage.rt, utcnow())
+    assert "webhooks_behind" not in await incidents(stage)
+    await stage.deliver({"id": "other", "event": "assets.updated"}, to=other)
+    await watch(stage.rt, utcnow() + timedelta(minutes=6))
+    assert "webhooks_behind" in await incidents(stage)
+
+
 async def test_what_is_unrouted_is_told_only_after_it_was_looked_at_again(stage: Stage) -> None:
     await stage.deliver({"id": "u", "type": "sync.completed", "connection_id": "nobody"})
     await stage.process()
