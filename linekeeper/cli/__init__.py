@@ -3,6 +3,7 @@
 A command's module is imported when the command runs, so that `linekeeper --help` answers at once.
 """
 
+import os
 import sys
 from importlib import import_module
 from typing import Annotated, Any
@@ -111,6 +112,7 @@ def main() -> None:
     """Run the command line. An error a user can mend is one line on stderr and exit code 1."""
     keep_new_files_private()
     collect_seldom()
+    os.environ.setdefault("DO_NOT_TRACK", "1")  # Prefect's client asks no command's user
     try:
         app(prog_name="linekeeper")
     except Exception as error:

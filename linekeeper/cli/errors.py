@@ -1,5 +1,6 @@
 """What a user sees of an error: one line that says what, where and what to do."""
 
+import errno
 import sqlite3
 from collections.abc import Sequence
 
@@ -41,8 +42,8 @@ def explain(error: BaseException) -> str | None:
         return f"a setting can't be read: {error}"
     if isinstance(error, DBAPIError | sqlite3.Error):
         return describe(error)
-    if isinstance(error, PermissionError | FileNotFoundError | NotADirectoryError):
-        return _file(error)
+    if isinstance(error, OSError) and (line := _file(error)):
+        return line
     expected = (
         UserError,
         BackupError,
@@ -73,6 +74,14 @@ def _invalid(title: str, problems: Sequence[object]) -> str | None:
     return "; ".join(lines)
 
 
-def _file(error: OSError) -> str:
+def _file(error: OSError) -> str | None:
+    """A folder or a disk that can't be used; None for what is no such thing."""
+    what = error.filename or "a file"
     reason = (error.strerror or str(error)).lower()
-    return f"{error.filename or 'a file'}: {reason}; check the path, or set LINEKEEPER_HOME"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{what}: {reason}; make room, or set LINEKEEPER_HOME to a folder where there is"
+    if error.errno == errno.EROFS:
+        return f"{what}: {reason}; set LINEKEEPER_HOME to a folder that can be written"
+    if isinstance(error, PermissionError | FileNotFoundError | NotADirectoryError):
+        return f"{what}: {reason}; check the path, or set LINEKEEPER_HOME"
+    return None

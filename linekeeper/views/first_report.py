@@ -30,6 +30,7 @@ from linekeeper.store.tables import (
     Incident,
     IncidentConnection,
 )
+from linekeeper.text import health_name
 from linekeeper.views.evidence import evidence_sentence
 from linekeeper.views.fleet_models import FleetReport
 from linekeeper.views.fleet_page import fleet_headline
@@ -199,7 +200,7 @@ def first_report_markdown(report: FirstReport) -> str:
             [
                 [
                     text(line.label),
-                    text(line.health),
+                    text(health_name(line.health)),
                     when(line.since),
                     text((line.answer.message or line.answer.code or "") if line.answer else ""),
                 ]

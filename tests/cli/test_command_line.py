@@ -1,5 +1,7 @@
 """The command itself: quick, helpful, and one line for what a user can mend."""
 
+import errno
+import os
 import subprocess
 import sys
 
@@ -78,6 +80,36 @@ def test_wrong_usage_exits_with_2(command: CommandLine) -> None:
 def test_a_bug_keeps_its_traceback() -> None:
     assert explain(KeyError("x")) is None
     assert explain(ExceptionGroup("several", [KeyError("x")])) is None
+
+
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [
+        (errno.ENOSPC, "make room"),
+        (errno.EDQUOT, "make room"),
+        (errno.EROFS, "set LINEKEEPER_HOME to a folder that can be written"),
+        (errno.EACCES, "check the path"),
+    ],
+)
+def test_a_home_that_cannot_be_used_is_named(number: int, advice: str) -> None:
+    line = explain(OSError(number, os.strerror(number), "/srv/linekeeper"))
+    assert line is not None
+    assert line.startswith("/srv/linekeeper: ")
+    assert advice in line
+    assert explain(OSError(errno.EBADF, "bad")) is None, "that one is a bug"
+
+
+def test_prefect_collects_nothing_of_a_command() -> None:
+    """As of what `up` starts: its client sent usage data, and greeted the first command with it."""
+    code = (
+        "import os, sys\n"
+        "os.environ.pop('DO_NOT_TRACK', None); sys.argv = ['linekeeper', '--help']\n"
+        "from linekeeper.cli import main\n"
+        "try: main()\nexcept SystemExit: pass\n"
+        "print('TRACK', os.environ['DO_NOT_TRACK'])"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "TRACK 1" in shown.stdout
 
 
 def test_postgresql_without_keys_says_how_to_make_one(command: CommandLine) -> None:
