@@ -1,5 +1,6 @@
 """The credit ledger: checked against Makini's list each night; and told how many were bought."""
 
+from collections import Counter
 from typing import Annotated
 
 from prefect import flow, get_run_logger
@@ -9,8 +10,9 @@ from pydantic import Field
 
 from flows.form import form
 from linekeeper.clock import utcnow
-from linekeeper.credits.decide import CreditError
+from linekeeper.credits.decide import CreditError, LeakKind
 from linekeeper.credits.service import check, ledger, ledger_apps, set_bought
+from linekeeper.text import counted
 from tasks.implementation import publish
 from tasks.run import is_paused, open_runtime, paused, refused, rename
 
@@ -49,11 +51,12 @@ async def credits(
             except CreditError as refusal:
                 return refused(refusal.field, refusal.reason, "Correct it and send the form again.")
         apps = [app] if app else [*ledgers]
-        summaries, differences = [], 0
+        summaries: list[str] = []
+        found: Counter[LeakKind] = Counter()
         for name in apps:
             tariffs = configured[name].tariffs if name in configured else {}
             leaks = await check(rt.store, app=name, tariffs=tariffs, now=now)
-            differences += len(leaks)
+            found.update(leak.kind for leak in leaks)
             for leak in leaks[:50]:
                 get_run_logger().warning("%s: %s", leak.kind, leak.message)
             own = await ledger(rt.store, today=now.date(), app=name)
@@ -63,4 +66,20 @@ async def credits(
         await publish([])
         summary = "; ".join(summaries)
         await rename(f"credits · {summary}")
-        return Completed(message=f"{summary} (estimate); {differences} don't agree")
+        said = "".join(f"; {sentence}" for sentence in _found(found))
+        return Completed(message=f"{summary} (estimate){said}")
+
+
+def _found(found: Counter[LeakKind]) -> list[str]:
+    """What did not agree, and what became of it."""
+    sentences: dict[LeakKind, str] = {
+        "not in ledger": "not in the ledger before, and counted from now on",
+        "not at Makini": "in the ledger, and not in Makini's list",
+        "duplicate": "connected twice: see the page `credits`",
+        "inactive": "not active, for which credits do nothing: see the page `credits`",
+    }
+    return [
+        f"{counted(found[kind], 'connection')} {sentence}"
+        for kind, sentence in sentences.items()
+        if found[kind]
+    ]

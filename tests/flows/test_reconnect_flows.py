@@ -19,6 +19,7 @@ from sqlmodel import col
 import sandbox
 from flows.acknowledge import acknowledge
 from flows.connect import connect
+from flows.credits import credits
 from flows.customer_update import customer_update
 from flows.disconnect import disconnect
 from flows.health_sweep import health_sweep
@@ -207,6 +208,18 @@ async def test_an_incident_is_acknowledged_and_snoozed_by_somebody(
     assert {"incident.acknowledged", "incident.snoozed"} <= {
         row.action for row in await rows(store, Audit)
     }
+
+
+async def test_connections_that_the_ledger_did_not_know_are_counted_once_and_said_so(
+    store: Store, clean_prefect: PrefectServer, fleet: sandbox.Served
+) -> None:
+    """Nothing disagrees any more when the run has made the ledger follow the list."""
+    await adopted()
+    with on(clean_prefect):
+        _, first = ended(await credits(return_state=True))
+        _, again = ended(await credits(return_state=True))
+    assert "4 connections not in the ledger before, and counted from now on" in first
+    assert again.endswith("bought not said (estimate)")
 
 
 async def test_a_customer_gets_a_contact_by_the_form(

@@ -56,7 +56,7 @@ async def test_it_says_what_was_found_and_what_would_be_told_whom(
         assert f"{provider} | {providers.count(provider)} |" in found.replace("\\", "")
     dead, _, rest = found.partition("## Entities that can't be read")
     assert f"{customer.name} · " in dead
-    assert "reauthorization" in dead
+    assert "Reauthorization required" in dead
     unreadable, _, rest = rest.partition("## Webhooks")
     assert "eam/assets" in unreadable
     assert "12 never sent a webhook here" in rest
