@@ -102,7 +102,8 @@ def erase_command(
     """Forget a customer: people, mails and names go, the numbers stay. There is no undo.
 
     Contacts are deleted; names in audit, incidents and messages become a pseudonym; bodies of
-    webhooks and records are emptied; what waits to be mailed is not sent.
+    webhooks and records are emptied; what waits to be mailed is not sent. At a terminal the name is
+    asked for again; in a script it is done at once.
 
     Examples:
 
