@@ -7,8 +7,7 @@ claimed row is simply one that isn't due, and one whose claimant died is due aga
 
 A row is never claimed while an earlier one of its ordering key waits for a further try or is held
 by another claim; such rows are put off to the same moment, so that an ordering key that waits
-costs nobody else anything, however many rows it has. So the cost of a claim follows what is
-claimed, and not what waits.
+costs nobody else anything, however many rows it has.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -30,6 +29,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from linekeeper.clock import utcnow
 from linekeeper.store import Store, new_id
 from linekeeper.store.engine import chunked, insert_ignore
 from linekeeper.store.tables import Outbox
@@ -47,8 +47,6 @@ _KEYS_AT_ONCE = 5_000
 OUTBOX = table_of(Outbox)
 DUE_SINCE: Any = func.coalesce(OUTBOX.c.due_at, OUTBOX.c.created_at, type_=OUTBOX.c.created_at.type)
 """Since when a message is due, or for when it is planned: its age counts from then."""
-AGES_SINCE: Any = func.coalesce(OUTBOX.c.counts_from, DUE_SINCE, type_=OUTBOX.c.created_at.type)
-"""From when the age counts by which a message is given up."""
 _NOW: Any = bindparam("now", type_=UtcDateTime)
 
 
@@ -221,14 +219,16 @@ async def claim(
 ) -> Claim:
     """Claim up to `limit` rows that are due until `now + seconds`, in a transaction of its own.
 
-    `attempts` of a returned row counts this attempt already, so a message with more than one may
-    have been delivered before. Who claims again before an earlier claim is settled gives the same
-    `token` (`new_token`): rows behind its own are not blocked, for it knows their order itself.
+    `now` is put right by the database's clock. `attempts` of a returned row counts this attempt
+    already, so a message with more than one may have been delivered before. Who claims again before
+    an earlier claim is settled gives the same `token` (`new_token`): rows behind its own are not
+    blocked, for it knows their order itself.
     """
     token = token or new_token(owner)
-    until = now + timedelta(seconds=seconds)
-    given = {"now": now, "most": limit, "token": token, "until": until}
     async with store.write() as session:
+        now = now - utcnow() + await store.clock(session)
+        until = now + timedelta(seconds=seconds)
+        given = {"now": now, "most": limit, "token": token, "until": until}
         taken = (await session.execute(work.taking(store.is_sqlite), given)).mappings()
         rows = sorted(taken, key=lambda row: row["place"])
         blocked: dict[str, datetime] = {}

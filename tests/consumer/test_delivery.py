@@ -15,6 +15,7 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterIdempoten
 from prefect.client.schemas.objects import FlowRun
 from prefect.states import Suspended
 from sqlalchemy import update
+from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col, select
 
 from linekeeper import clock
@@ -146,8 +147,13 @@ class Later(clock.Clock):
 
 
 @pytest.fixture
-def later() -> Iterator[Later]:
-    """Time as the test lets it pass."""
+def later(monkeypatch: pytest.MonkeyPatch) -> Iterator[Later]:
+    """Time as the test lets it pass, here and where the database is."""
+
+    async def shared(store: Store, session: AsyncSession) -> datetime:
+        return clock.utcnow()
+
+    monkeypatch.setattr(Store, "clock", shared)
     before = clock.use(ahead := Later())
     yield ahead
     clock.use(before)

@@ -180,12 +180,7 @@ def _has_ended(run: "SimRun") -> bool:
 
 
 def _said_twice(oracle: "Oracle") -> Iterator[str]:
-    """No message stands in the channel twice.
-
-    Of two consumers whose clocks are minutes apart one takes over what the other is sending.
-    """
-    if "second" in oracle.universe.people.kinds and oracle.universe.people.kinds & CLOCK_KINDS:
-        return
+    """No message stands in the channel twice."""
     keys = Counter(message.key for message in oracle.universe.slack.channel if message.key)
     yield from (
         f"twice: {key} stands in Slack {count} times" for key, count in keys.items() if count > 1

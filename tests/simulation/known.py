@@ -18,6 +18,7 @@ REGRESSIONS: tuple[str, ...] = (
     "--seed 9224",
     "--seed 9234",
     "--seed 9349",
+    "--seed 9352",
     "--seed 9409",
     "--seed 9914",
 )

@@ -35,8 +35,8 @@ MUTANTS = (
     ),
     _mutant(
         "claim-never-ends", "what a dead consumer had claimed is claimed for ever",
-        ("outbox/queue.py", "    until = now + timedelta(seconds=seconds)\n    given",
-         "    until = now + timedelta(days=30)\n    given"),
+        ("outbox/queue.py", "until = now + timedelta(seconds=seconds)\n        given",
+         "until = now + timedelta(days=30)\n        given"),
         ("consumer/alive.py", "    for owner in owners:\n", "    for owner in ():\n"),
         kinds="commits crash",
     ),
@@ -152,13 +152,8 @@ MUTANTS = (
     _mutant(
         "told-once-or-never", "a message that Slack did not take is settled all the same",
         ("outbox/senders/slack.py",
-         "            is_said = await renderer.say(row, self._view(row), first.fold if first else"
-         " None)\n",
-         "            is_said = True\n"
-         "            if row.attempts == 1:\n"
-         "                is_said = await renderer.say(\n"
-         "                    row, self._view(row), first.fold if first else None\n"
-         "                )\n"),
+         "is_said = await renderer.say(row, view, fold)\n",
+         "is_said = row.attempts > 1 or await renderer.say(row, view, fold)\n"),
         kinds="slack calls logins systems", hours=1.5, seed=2,
     ),
     _mutant(

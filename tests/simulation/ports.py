@@ -114,6 +114,7 @@ def machines(universe: Universe) -> Iterator[None]:
     put(runtime, "new_owner", lambda: f"sim:1:{clock.token_bytes(4).hex()}")
     put(store_engine, "create_async_engine", machine.share_compiled(create_async_engine))
     put(sqlite_writer.sqlite3, "connect", machine.connect_inline)
+    put(Store, "clock", _clock_of_database(universe))
     put(wire, "open_transport", lambda _: SimTransport(universe.network))
     put(aiosmtplib, "SMTP", universe.mail.client)
     put(apprise, "Apprise", universe.pager.client)
@@ -160,6 +161,15 @@ def machines(universe: Universe) -> Iterator[None]:
         os.environ.update(kept)
 
 
+def _clock_of_database(universe: Universe) -> Callable[..., Awaitable[datetime]]:
+    """`Store.clock`: that of the database's machine, whatever one process believes."""
+
+    async def shared(store: Store, session: Any) -> datetime:
+        return universe.now() + universe.machine_skew
+
+    return shared
+
+
 def _use_keys(universe: Universe, keys: list[str]) -> None:
     """What starts from now on finds these in its environment."""
     universe.keys = keys
@@ -191,7 +201,8 @@ def _wake(universe: Universe) -> Callable[[Any], Awaitable[None]]:
         database = machine.connect_inline(str(universe.home / "linekeeper.db"))
         while True:
             changed.clear()
-            now = clock.utcnow()
+            # Due is what is by its own clock, and by that of the database.
+            now = min(clock.utcnow(), universe.now() + universe.machine_skew)
             text = now.isoformat(timespec="microseconds")
             found = database.execute(str(_DUE), {**_DUE.params, "now": text}).fetchone()
             for what, waits in zip(_DUE_NAMES, found, strict=True):

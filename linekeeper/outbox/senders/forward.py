@@ -13,7 +13,7 @@ from typing import Any
 
 import aiohttp
 import httpx
-from sqlalchemy import ColumnElement, insert, update
+from sqlalchemy import ColumnElement, func, insert, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from linekeeper.clock import utcnow
@@ -24,7 +24,7 @@ from linekeeper.makini.wire import bare_request, open_client
 from linekeeper.outbox.dispatcher import LONGEST_WAIT, Dispatcher
 from linekeeper.outbox.forward import CHANNEL, destination_of, lane_prefix
 from linekeeper.outbox.forward_messages import Outgoing, envelope_of, read_messages
-from linekeeper.outbox.queue import AGES_SINCE, OUTBOX, outbox_of
+from linekeeper.outbox.queue import DUE_SINCE, OUTBOX, outbox_of
 from linekeeper.outbox.sender import (
     Ended,
     Failed,
@@ -42,6 +42,8 @@ from linekeeper.store.types import table_of
 
 log = logging.getLogger("linekeeper.consumer")
 
+AGES_SINCE: Any = func.coalesce(OUTBOX.c.counts_from, DUE_SINCE, type_=OUTBOX.c.created_at.type)
+"""From when the age counts by which a message is given up."""
 MAX_ANSWER_BYTES = 65_536
 _BUSY = frozenset({408, 425, 429})
 """Answers that say "not now" rather than "not this"."""
