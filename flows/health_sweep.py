@@ -63,7 +63,9 @@ class Sweep:
     adopted: int = 0
     trouble: str | None = None
     """Why its work could not be done."""
-    note: str = ""
+    notes: list[str] = field(default_factory=list)
+    paused: int = 0
+    """Makini asked for a pause of their calls: nothing was learned of them."""
     listed: State[Adoption] | None = None
     probed: list[tuple[Sequence[str], State[Batch]]] = field(default_factory=list)
     """The members of each batch, and how it ended."""
@@ -146,11 +148,12 @@ async def _sweep_app(rt: Runtime, app: AppConfig, started: datetime) -> Sweep:
     work = await due(rt, app, policy, now=started)
     await note_left_out(rt, app.name, work)
     if work.left_out:
-        sweep.note = (
+        note = (
             f"{len(work.ids)} of {len(work.ids) + work.left_out} due were probed: the budget of "
             f"{app.per_minute} calls a minute allows no more between two sweeps"
         )
-        logger.warning("%s: %s", app.name, sweep.note)
+        sweep.notes.append(note)
+        logger.warning("%s: %s", app.name, note)
     side_by_side = asyncio.Semaphore(BATCHES_AT_ONCE)
 
     async def probe(number: int, ids: Sequence[str]) -> Batch:
@@ -170,6 +173,10 @@ async def _sweep_app(rt: Runtime, app: AppConfig, started: datetime) -> Sweep:
     for batch in await asyncio.gather(*batches):
         if batch.trouble and sweep.trouble is None:
             sweep.trouble = f"app {app.name}: {batch.skipped} not probed: {batch.trouble}"
+        if not batch.trouble:
+            sweep.paused += batch.skipped
+    if sweep.paused:
+        sweep.notes.append(f"{sweep.paused} not probed: Makini asked for a pause of their calls")
     return sweep
 
 
@@ -206,10 +213,10 @@ async def _list(sweep: Sweep, app: AppConfig, started: datetime) -> Adoption:
         raise MakiniError(ErrorKind.timeout, message, app=app.name) from error
 
 
-def _said(findings: Findings, done: Since) -> str:
+def _said(findings: Findings, done: Since, paused: int) -> str:
     """What was found; nothing found of connections that nobody asked is no sign of health."""
     nothing = not findings.news and not findings.known and not findings.suppressed
-    return "no trouble known" if nothing and done.listed else findings.summary
+    return "no trouble known" if nothing and (done.listed or paused) else findings.summary
 
 
 async def _conclusion(
@@ -217,12 +224,12 @@ async def _conclusion(
 ) -> State[None]:
     await completed("sweep")
     troubles = [sweep.trouble for sweep in sweeps if sweep.trouble]
-    said = _said(findings, done)
+    said = _said(findings, done, sum(sweep.paused for sweep in sweeps))
     looked = f"{done.checked} checked"
     if done.listed:
         looked += f", {done.listed} judged by Makini's list alone"
     summary = f"{looked}, {said}"
-    notes = "".join(f"; {sweep.note}" for sweep in sweeps if sweep.note)
+    notes = "".join(f"; {note}" for sweep in sweeps for note in sweep.notes)
     if troubles:
         await rename(f"sweep · could not do its work, {said}")
         said = "".join(f"; {news.sentence}" for news in findings.news[:10])
@@ -232,5 +239,6 @@ async def _conclusion(
     if findings.news:
         said = "; ".join(news.sentence for news in findings.news[:10])
         more = len(findings.news) - 10
-        return Failed(message=f"{summary}: {said}" + (f"; and {more} more" if more > 0 else ""))
+        said += f"; and {more} more" if more > 0 else ""
+        return Failed(message=f"{summary}: {said}{notes}")
     return Completed(message=summary + notes)

@@ -289,6 +289,26 @@ async def test_a_list_that_waits_too_long_has_failed_and_the_others_are_swept(
     assert (incident.kind, incident.app) == ("list_failed", "paused")
 
 
+async def test_who_is_not_probed_for_a_pause_is_named_and_not_called_healthy(
+    running: Running,
+    clean_prefect: PrefectServer,
+    store: Store,
+    box: sandbox.Served,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("LINEKEEPER_MAKINI_PER_MINUTE", "6000")
+    await adopted()
+    [paused, *_] = await connections(store)
+    until = utcnow() + timedelta(minutes=40)
+    await DatabaseBudget(store).penalise("default", until, connection=paused.makini_key)
+    with on(clean_prefect):
+        state: State[None] = await health_sweep(return_state=True)
+    assert state.message == (
+        "5 checked, no trouble known; 1 not probed: Makini asked for a pause of their calls"
+    )
+    assert (await running.last()).name == "sweep · no trouble known"
+
+
 async def test_no_answer_is_tried_again_and_then_an_observation_not_a_failure(
     running: Running, clean_prefect: PrefectServer, store: Store, control: Control
 ) -> None:
