@@ -17,9 +17,11 @@ def collect_seldom() -> None:
 @contextmanager
 def importing() -> Iterator[None]:
     """What is imported within the block stays: nobody looks for garbage in it, then or later."""
+    was_on = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
         gc.freeze()
-        gc.enable()
+        if was_on:
+            gc.enable()

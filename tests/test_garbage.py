@@ -31,6 +31,12 @@ assert gc.get_stats()[0]["collections"] == before
 kept += [[] for _ in range(40_000)]
 assert gc.get_stats()[0]["collections"] > before
 
+gc.disable()
+with importing():
+    pass
+assert not gc.isenabled()  # as it was
+gc.enable()
+
 try:
     with importing():
         import no_such_module_at_all

@@ -11,13 +11,16 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from linekeeper.cli.deploy import deploy
-from linekeeper.cli.errors import explain
-from linekeeper.cli.orchestrator import PrefectOrchestrator
-from linekeeper.cli.project import SWEEP, Demo
-from linekeeper.orchestrator import Run
-from linekeeper.settings import Settings
-from linekeeper.store import new_id
+from linekeeper.garbage import importing
+
+with importing():
+    from linekeeper.cli.deploy import deploy
+    from linekeeper.cli.errors import explain
+    from linekeeper.cli.orchestrator import PrefectOrchestrator
+    from linekeeper.cli.project import SWEEP, Demo
+    from linekeeper.orchestrator import Run
+    from linekeeper.settings import Settings
+    from linekeeper.store import new_id
 
 
 def deploy_first(

@@ -18,11 +18,16 @@ import time
 from typing import Any
 
 import httpx
-from prefect.client.orchestration import get_client
-from prefect.client.schemas import FlowRun
-from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
-from prefect.utilities.processutils import command_to_string
-from prefect.workers.process import ProcessJobConfiguration, ProcessWorker
+
+from linekeeper.garbage import importing
+
+with importing():
+    from prefect.cli import app
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas import FlowRun
+    from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
+    from prefect.utilities.processutils import command_to_string
+    from prefect.workers.process import ProcessJobConfiguration, ProcessWorker
 
 POOL_SECONDS = 240.0
 YIELDING = ("routine", "bulk")
@@ -59,8 +64,6 @@ async def wait_for(pool: str) -> None:
 
 def main(pool: str) -> None:
     """Prefect's command line, with what it was given."""
-    from prefect.cli import app
-
     ProcessWorker.job_configuration = AtOnce
     asyncio.run(wait_for(pool))
     app()
