@@ -53,7 +53,7 @@ async def login(leading: Tour, count: str) -> None:
     case = await leading.waits("you have logged in, and the case is closed", reconnected)
     leading.says(
         "[bold]Reconnected.[/] The new login was verified by a read, and the message in Slack is "
-        "green. What changed meanwhile:",
+        "green. The backfill of what changed meanwhile:",
         f"  {backfilled(list(case.counts.values()))}.",
         "The run that waited for you:",
         f"  {leading.ui}/runs/flow-run/{case.run_id}",

@@ -85,8 +85,17 @@ def backfilled(found: Sequence[Mapping[str, Any]]) -> str:
     compared = sum(int(counts.get("compared", 0)) for counts in found)
     failed = sum(int(counts.get("failed", 0)) for counts in found)
     new = sum(int(counts.get("new", 0)) for counts in found)
+    left = []
+    if failed:
+        left.append(f"{counted(failed, 'entity')} could not be read, and reconcile reads on")
+    if new:
+        left.append(f"{counted(new, 'entity')} read for the first time, not compared")
     if not records and not compared:
-        return "nothing could be compared, so whether anything changed meanwhile is not known"
+        because = f" ({'; '.join(left)})" if left else ""
+        return (
+            f"nothing could be compared{because}, so whether anything changed meanwhile is not "
+            "known"
+        )
     said = f"{counted(records, 'record')} backfilled"
     waiting = sum(int(counts.get("removals_waiting", 0)) for counts in found)
     if waiting:
@@ -95,8 +104,4 @@ def backfilled(found: Sequence[Mapping[str, Any]]) -> str:
         said = f"{said}; {are}" if records else are
     elif not records:
         said = "nothing to backfill"
-    if failed:
-        said += f"; {counted(failed, 'entity')} could not be read, and reconcile reads on"
-    if new:
-        said += f"; {counted(new, 'entity')} read for the first time, not compared"
-    return said
+    return "; ".join([said, *left])

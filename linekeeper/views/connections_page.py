@@ -1,7 +1,7 @@
 """The artifact `connections`: every connection, the healthy ones too, by customer, in parts."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import groupby
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlmodel import col
 
+from linekeeper.customers.naming import label
 from linekeeper.markdown import text, when
 from linekeeper.notify.view import CONNECTIONS, Links
 from linekeeper.store import Store
@@ -29,6 +30,7 @@ class Row:
     id: str
     slug: str
     name: str
+    """As messages and its own page call it."""
     provider: str
     setup: str
     health: str
@@ -64,7 +66,12 @@ async def read_rows(store: Store) -> list[Row]:
             .where(col(Connection.setup) != "disconnected")
         )
         connection_rows = [Row(*row, *incidents.get(row[0], (None, None))) for row in rows]
-    return sorted(connection_rows, key=_order)
+    return sorted(map(_as_told, connection_rows), key=_order)
+
+
+def _as_told(row: Row) -> Row:
+    name = label(row.customer, row.provider, row.name) if row.customer else row.name
+    return replace(row, name=name)
 
 
 def _order(row: Row) -> tuple[bool, str, str, str]:

@@ -382,7 +382,8 @@ async def test_that_there_was_nothing_to_backfill_is_said_only_after_a_compariso
     assert state.name == "Reconnected", state.message
     said = str(state.message)
     assert ("nothing to backfill" in said) == read_before
-    assert ("nothing could be compared" in said) != read_before
+    assert ("nothing could be compared (" in said) != read_before
+    assert ("read for the first time" in said) != read_before, "the reason is said"
 
 
 async def test_a_run_that_fails_again_and_again_is_started_ever_less_often(

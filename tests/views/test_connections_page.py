@@ -19,9 +19,11 @@ async def test_every_connection_is_there_grouped_by_customer_with_its_incident(
         session.add_all([bolt, acme])
         await session.flush()
         many = [
-            Connection(app="default", makini_key="1", name="B · SAP", slug="b-sap",
+            Connection(app="default", makini_key="1", name="Bolt - SAP ECC", slug="b-sap",
+                       provider="sap-ecc",
                        customer_id=bolt.id, health="healthy", setup="live"),
-            Connection(app="default", makini_key="2", name="A · SAP", slug="a-sap",
+            Connection(app="default", makini_key="2", name="acme - SAP ECC", slug="a-sap",
+                       provider="sap-ecc",
                        customer_id=acme.id, health="unreachable", setup="live"),
             Connection(app="default", makini_key="3", name="stray", slug="stray"),
             Connection(app="default", makini_key="4", name="gone", slug="gone",
@@ -30,7 +32,7 @@ async def test_every_connection_is_there_grouped_by_customer_with_its_incident(
         session.add_all(many)
         incident = Incident(
             id=new_id(), kind="unreachable", scope="connection", cause="t", app="default",
-            title="A · SAP", opened_at=NOW,
+            title="acme · SAP ECC", opened_at=NOW,
         )  # fmt: skip
         session.add(incident)
         await session.flush()
@@ -39,7 +41,9 @@ async def test_every_connection_is_there_grouped_by_customer_with_its_incident(
         )
         session.add(member)
     rows = await read_rows(store)
-    assert [row.name for row in rows] == ["A · SAP", "B · SAP", "stray"]
+    assert [row.name for row in rows] == ["acme · SAP ECC", "Bolt · SAP ECC", "stray"], (
+        "as messages call them"
+    )
     assert headline(rows) == "3 connections of 2 customers, 1 with an open incident"
     forms = {name: name for name in ("check-connection", "reconcile", "explain")}
     links = Links(ui_url="../..", deployments=forms, artifact_ids={"connection-a-sap": "7"})
@@ -49,6 +53,7 @@ async def test_every_connection_is_there_grouped_by_customer_with_its_incident(
     [line] = [line for line in page.splitlines() if "unreachable" in line]
     assert "artifacts/artifact/7" in line
     assert incident.id in line
+    assert "[incident](" in line, "its own incident has the same name"
     assert "deployment/check-connection/run" in line
     assert "deployment/reconcile/run" in line
     assert "](../../artifacts" not in next(li for li in page.splitlines() if "**stray**" in li)
