@@ -76,7 +76,7 @@ def _invalid(title: str, problems: Sequence[object]) -> str | None:
 
 def _file(error: OSError) -> str | None:
     """A folder or a disk that can't be used; None for what is no such thing."""
-    what = error.filename or "a file"
+    what = error.filename or "a file of LINEKEEPER_HOME, or the one asked for"
     reason = (error.strerror or str(error)).lower()
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"{what}: {reason}; make room, or set LINEKEEPER_HOME to a folder where there is"

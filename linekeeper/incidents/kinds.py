@@ -47,7 +47,8 @@ _KINDS = {
     ),
     "list_failed": Words(
         "can't be read",
-        "Makini's list of connections can't be read: the fleet is not being watched.",
+        "Makini's list of connections can't be read: what is new, gone or inactive there is not "
+        "seen. Connections whose token Linekeeper has are checked as before.",
         "Linekeeper asks again in every sweep, and resolves this incident when the list can be "
         "read. If Makini refuses the login, correct the client id and secret in the MakiniApp "
         "block.",

@@ -86,6 +86,7 @@ def test_trouble_of_several_providers_is_not_called_that_of_the_whole_app() -> N
     assert "connections of several providers fail alike" in read(wide)
     assert "as a whole" not in read(wide)
     no_list = replace(VIEW, kind="list_failed", scope="app", member_count=0, members=())
+    assert "not being watched" not in read(no_list), "a sweep checks all that have a token"
     assert "Root cause" not in read(no_list), "what an app's webhooks do is not Makini's doing"
 
 
