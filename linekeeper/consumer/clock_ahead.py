@@ -4,6 +4,8 @@ PostgreSQL's own clock counts for all machines. SQLite goes by the clock of its 
 when that is set back everything it has written lies in the future: events that just came are due
 in hours, claims and leases of the dead run on. What gives it away: a consumer that says that it
 lives beyond the next beat, rows that were made later than now, a list that was read later than now.
+A consumer that ends takes its beat along; then it is what a receiver lived through, and events that
+wait longer than any event is made to wait.
 """
 
 from datetime import datetime, timedelta
@@ -14,16 +16,22 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.clock import utcnow
+from linekeeper.consumer.events import LONGEST_WAIT
 from linekeeper.consumer.waker import CHANNELS
+from linekeeper.makini.failures import MAX_RETRY_AFTER
 from linekeeper.reconcile.policy import POLICY
 from linekeeper.store import Store
 from linekeeper.store.leases import CONSUMER
-from linekeeper.store.tables import AppState, Lease, Outbox, WebhookEvent
+from linekeeper.store.tables import AppState, Lease, Outbox, ReceiverHeartbeat, WebhookEvent
 from linekeeper.store.types import UtcDateTime
 
 SLACK = timedelta(minutes=1)
 """Clocks that are corrected by less are left alone."""
 LONGEST_LEASE = timedelta(minutes=10)
+RECEIVERS_DIFFER = timedelta(minutes=10)
+"""A receiver whose clock differs by less than this gives nothing away."""
+LONGEST_PAUSE = timedelta(seconds=MAX_RETRY_AFTER)
+"""Makini may ask for it, and no event waits longer."""
 _MOST = 1_000
 """Rows that are looked at: those that wait longest."""
 
@@ -44,6 +52,7 @@ _WAS = {
     "app_state": ("last_list_at", "removed_at"),
     "part_heartbeat": ("at",),
     "open_process": ("at",),
+    "receiver_heartbeat": ("since", "at"),
 }  # fmt: skip
 """When something was, where how long ago that is decides what is done next."""
 
@@ -51,8 +60,8 @@ _PUT_RIGHT = (
     """
     UPDATE webhook_event SET received_at = min(received_at, :now),
         event_at = CASE WHEN event_at > :now THEN :now ELSE event_at END,
-        next_attempt_at =
-            max(:now, strftime('%Y-%m-%dT%H:%M:%f', next_attempt_at, :earlier) || '000+00:00')
+        next_attempt_at = min(:event_waits, max(:now,
+            strftime('%Y-%m-%dT%H:%M:%f', next_attempt_at, :earlier) || '000+00:00'))
     WHERE status = 'pending' AND rank IN (0, 1) AND next_attempt_at > :edge
     """,
     # What was written for later by a right clock, and never tried, stays for then.
@@ -116,6 +125,7 @@ async def put_right(store: Store, *, beat: timedelta) -> timedelta | None:
     values = {
         "now": _text(now),
         "edge": _text(now + SLACK),
+        "event_waits": _text(now + timedelta(seconds=LONGEST_WAIT)),
         "longest": _text(now + POLICY.retry_longest),
         "tomorrow": _text(now + POLICY.inconsistent + SLACK),
         "earlier": f"-{ahead.total_seconds():.3f} seconds",
@@ -130,7 +140,8 @@ async def _ahead(session: AsyncSession, now: datetime, beat: timedelta) -> timed
     """How far the clock was ahead that wrote what lies in the future; nothing if none does."""
     values = {"soon": now + SLACK}
     row = (await session.execute(_FUTURE, values)).one()
-    less = (beat, LONGEST_LEASE, *[timedelta()] * (len(row) - 2))
+    known = (beat, LONGEST_LEASE, RECEIVERS_DIFFER, LONGEST_PAUSE, LONGEST_PAUSE)
+    less = (*known, *[timedelta()] * (len(row) - len(known)))
     found = (at - spare for at, spare in zip(row, less, strict=True) if at is not None)
     return max((at - now for at in found), default=timedelta())
 
@@ -147,6 +158,12 @@ def _newest(table: Any, made_at: Any, which: Any) -> Any:
     return select(func.max(waiting.c.at)).scalar_subquery()
 
 
+def _longest_wait(rank: int) -> Any:
+    """Until when the event waits that waits longest."""
+    which = (col(WebhookEvent.status) == _PENDING, col(WebhookEvent.rank) == rank)
+    return select(func.max(col(WebhookEvent.next_attempt_at))).where(*which).scalar_subquery()
+
+
 def _latest_lease(which: Any) -> Any:
     return select(func.max(col(Lease.until))).where(which).scalar_subquery()
 
@@ -158,6 +175,8 @@ _ALIVE = col(Lease.name).startswith(CONSUMER, autoescape=True)
 _FUTURE = select(
     _latest_lease(_ALIVE),
     _latest_lease(~_ALIVE),
+    select(func.max(col(ReceiverHeartbeat.at))).scalar_subquery(),
+    *(_longest_wait(rank) for rank in (0, 1)),
     *(
         _newest(WebhookEvent, col(WebhookEvent.received_at), col(WebhookEvent.rank) == rank)
         for rank in (0, 1)

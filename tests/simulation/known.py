@@ -15,6 +15,7 @@ REGRESSIONS: tuple[str, ...] = (
     "--seed 6125",
     "--seed 7035",
     "--seed 8055",
+    "--seed 8122",
     "--seed 9224",
     "--seed 9234",
     "--seed 9349",

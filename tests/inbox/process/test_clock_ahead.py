@@ -10,11 +10,14 @@ from sqlmodel import col, select
 
 from linekeeper import clock
 from linekeeper.clock import utcnow
-from linekeeper.consumer.alive import DEAD_AFTER, beat
+from linekeeper.consumer.alive import DEAD_AFTER, beat, retire
 from linekeeper.consumer.clock_ahead import put_right
+from linekeeper.consumer.events import LONGEST_WAIT
 from linekeeper.inbox.claim import claim_events
+from linekeeper.makini.failures import MAX_RETRY_AFTER
 from linekeeper.outbox.queue import Message, claim, enqueue, outbox_of
 from linekeeper.outbox.senders.forward import forwarding
+from linekeeper.receiver.beat import Heartbeat
 from linekeeper.store.leases import acquire
 from linekeeper.store.tables import (
     Connection,
@@ -22,9 +25,11 @@ from linekeeper.store.tables import (
     IncidentConnection,
     Lease,
     Outbox,
+    ReceiverHeartbeat,
     WebhookEvent,
 )
 from tests.inbox.process.stage import Stage, about
+from tests.inbox.process.test_process_records import changed, event_of
 
 pytestmark = pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
 """PostgreSQL's own clock counts for all machines."""
@@ -161,3 +166,56 @@ async def test_a_pause_of_a_product_ends_although_the_clock_was_ahead(stage: Sta
             await session.execute(update(Outbox).values(next_attempt_at=utcnow()))
         await forwarder.deliver()
     assert len(stage.product.taken) == 1
+
+
+async def test_an_event_that_failed_by_the_wrong_clock_is_tried_again_in_minutes(
+    stage: Stage,
+) -> None:
+    """All was there before, and nobody lived by the wrong clock who left a trace of it."""
+    [connection, *_] = stage.connections
+    assets = await changed(stage, connection, "eam/assets")
+    await stage.control(f"connections/{connection.makini_key}/go-offline")
+    head = await stage.deliver(event_of("eam/assets", assets), to=connection)
+    behind = await stage.deliver(event_of("eam/work-orders", ["x"]), to=connection)
+    with ahead():
+        await stage.process()
+    assert (await stage.event(head.id)).attempts == 1
+    await put_right(stage.rt.store, beat=DEAD_AFTER)
+    for receipt in (head, behind):
+        event = await stage.event(receipt.id)
+        assert event.status == "pending"
+        assert event.next_attempt_at <= utcnow() + timedelta(seconds=LONGEST_WAIT)
+    assert await put_right(stage.rt.store, beat=DEAD_AFTER) is None
+
+
+async def test_a_wait_that_makini_asked_for_stays(stage: Stage) -> None:
+    await stage.deliver({"event": "assets.updated", "body": ["a"]})
+    store, due = stage.rt.store, utcnow() + timedelta(seconds=MAX_RETRY_AFTER)
+    async with store.write() as session:
+        await session.execute(update(WebhookEvent).values(next_attempt_at=due, attempts=1))
+    assert await put_right(store, beat=DEAD_AFTER) is None
+    [event] = await stage.events()
+    assert event.next_attempt_at == due
+
+
+async def test_all_is_stopped_before_the_clock_is_set_right(stage: Stage) -> None:
+    """A consumer that ends takes its beat along; what the receiver lived through stays."""
+    [connection, *_] = stage.connections
+    store = stage.rt.store
+    await stage.deliver(about(connection, "connection.status_changed", utcnow(), to="online"))
+    await stage.process()
+    with ahead():
+        await beat(store, "one")
+        await Heartbeat("receiver").beat(store, now=utcnow())
+        stage.product.answers = [503]
+        await stage.forward()
+        await retire(store, "one")
+    [forward] = await stage.forwards()
+    assert forward.next_attempt_at > utcnow() + timedelta(hours=1)
+    await put_right(store, beat=DEAD_AFTER)
+    [forward] = await stage.forwards()
+    assert forward.next_attempt_at < utcnow() + timedelta(minutes=15)
+    async with store.read() as session:
+        [span] = await session.scalars(select(ReceiverHeartbeat))
+    assert span.since <= span.at < utcnow() + timedelta(minutes=15)
+    assert await put_right(store, beat=DEAD_AFTER) is None
