@@ -151,6 +151,8 @@ async def _facts(
     silence = next(
         (each.why for each in covering if each.starts_at <= incident.since < each.ends_at), None
     )
+    over = [incident.id] if incident.resolved_at else []
+    wider = (await merged_into(session, over)).get(incident.id)
     told_in = next((row.slack_channel for row in notices if row.slack_channel), DEFAULT)
     channel = await session.get(NoticeChannel, known_as(told_in))
     return NotifyFacts(
@@ -165,9 +167,7 @@ async def _facts(
         muted_at=incident.muted_at,
         muted_until=incident.muted_until,
         silence=silence,
-        merged_into=(await merged_into(session, [incident.id])).get(incident.id)
-        if incident.resolved_at
-        else None,
+        merged_into=wider.title if wider else None,
         held=held.cause if held else None,
         held_why=held.why if held else "",
         held_until=held.until if held else None,

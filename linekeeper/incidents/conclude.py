@@ -196,8 +196,8 @@ async def _ever(session: AsyncSession, wanted: Wanted) -> set[str]:
 def _title(wanted: Wanted, fleet: Mapping[str, Who], count: int) -> str:
     if wanted.scope == "connection":
         return fleet[next(iter(wanted.members))].label
-    where = wanted.provider if wanted.scope == "provider" else f"app {wanted.app}"
-    return f"{where or 'unnamed provider'} · {count} connection{'s' if count != 1 else ''}"
+    where = words.root_cause(wanted.scope, wanted.app, wanted.provider)
+    return f"{where} · {counted(count, 'connection')}"
 
 
 def _changed_text(wanted: Wanted, before: Mapping[str, str], fleet: Mapping[str, Who]) -> str:

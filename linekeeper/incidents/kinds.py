@@ -236,6 +236,11 @@ FLAPPING = frozenset({"unreachable", "degraded"})
 """What comes and goes by itself, and for which nobody has to do anything each time."""
 
 
+def root_cause(scope: str, app: str, provider: str) -> str:
+    """What has the one root cause of several connections' trouble: a provider, or an app."""
+    return f"app {app}" if scope == "app" else provider or "unnamed provider"
+
+
 def headline(kind: str) -> str:
     """What is wrong, in a few words; empty for a kind that has only its title."""
     return _KINDS.get(kind, _OTHER).headline

@@ -19,7 +19,7 @@ from slack_sdk.models.blocks import (
 
 from linekeeper.incidents import kinds as words
 from linekeeper.notify.buttons import buttons
-from linekeeper.notify.next_step import several
+from linekeeper.notify.next_step import follow, several
 from linekeeper.notify.view import CONNECTIONS, MEMBERS_SHOWN, IncidentView, Links, MemberView
 from linekeeper.text import (
     Mrkdwn,
@@ -177,7 +177,7 @@ def _since(view: IncidentView, pen: Pen, now: datetime) -> str:
     if view.merged_into is not None:
         return (
             f"{pen.strong('Merged')} {pen.moment(view.resolved_at)} into "
-            f"{pen.text(view.merged_into)} (since {pen.moment(view.since)})"
+            f"the incident of {pen.text(view.merged_into.name)} (since {pen.moment(view.since)})"
         )
     return (
         f"{pen.strong('Resolved')} {pen.moment(view.resolved_at)}, after {lasted} "
@@ -274,7 +274,7 @@ def _evidence(code: str | None, message: str | None, request_id: str | None, pen
 
 def _ahead(view: IncidentView, pen: Pen, links: Links) -> list[str]:
     if view.merged_into is not None:
-        return [f"{pen.strong('Next step')} Follow the message of that incident."]
+        return [f"{pen.strong('Next step')} {follow(view.merged_into, pen, links)}"]
     return [f"{pen.strong('Next step')} {_next_step(view, pen, links)}"]
 
 

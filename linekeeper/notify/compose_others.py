@@ -78,7 +78,10 @@ def _line(view: IncidentView, pen: Pen, links: Links) -> str:
     headline = words.headline(view.kind)
     what = f"{sign}{pen.text(view.title, _NAME)}" + (f" — {headline}" if headline else "")
     if view.merged_into is not None:
-        return f"{what} · part of {pen.text(view.merged_into, _NAME)}"
+        part = f"part of the incident of {pen.text(view.merged_into.name, _NAME)}"
+        page = links.artifact(view.merged_into.page)
+        line = " · ".join([what, part, *([pen.link(page, "Open")] if page else [])])
+        return line if width(line) <= SECTION_LIMIT else f"{what} · {part}"
     if view.resolved_at is not None:
         return f"{what} · resolved after {duration(view.resolved_at - view.since)}"
     parts = [what, f"since {pen.moment(view.since)}"]

@@ -1,14 +1,31 @@
 """Which incidents go on in another one: what their messages say in place of *resolved*."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, bindparam, exists, or_, select
+from sqlalchemy import ColumnElement, and_, bindparam, exists, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 from sqlmodel import col
 
-from linekeeper.store.tables import Incident, IncidentConnection
+from linekeeper.incidents import kinds as words
+from linekeeper.store.tables import Connection, Incident, IncidentConnection
+
+FLEET = "fleet"
+"""The key of the page of all that is open."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wider:
+    """The incident in which another one goes on."""
+
+    title: str
+    name: str
+    """What it is about; unlike a title it counts nobody, so that it stays true."""
+    page: str
+    """The key of the artifact that shows it."""
+
 
 _NARROW, _WIDE = aliased(Incident), aliased(Incident)
 _HERE, _THERE = aliased(IncidentConnection), aliased(IncidentConnection)
@@ -38,10 +55,19 @@ _RECOVERED = exists().where(
 )
 """Somebody's trouble was over with it: then it is over, and does not go on elsewhere."""
 _MERGED = (
-    select(col(_NARROW.id), col(_WIDE.title))
+    select(
+        col(_NARROW.id),
+        col(_WIDE.topic),
+        col(_WIDE.scope),
+        col(_WIDE.app),
+        col(_WIDE.provider),
+        col(_WIDE.title),
+        func.min(col(Connection.slug)).label("slug"),
+    )
     .join(_HERE, and_(col(_HERE.incident_id) == col(_NARROW.id), _stayed(_HERE)))
     .join(_THERE, _goes_on(_HERE, _THERE))
     .join(_WIDE, col(_WIDE.id) == col(_THERE.incident_id))
+    .join(Connection, col(Connection.id) == col(_THERE.connection_id))
     .where(
         col(_NARROW.id).in_(bindparam("ids", expanding=True)),
         col(_NARROW.resolved_at).is_not(None),
@@ -49,13 +75,22 @@ _MERGED = (
         or_(col(_NARROW.topic) == "health", col(_WIDE.scope) != "connection"),
         ~_RECOVERED,
     )
-    .distinct()
+    .group_by(col(_NARROW.id), col(_WIDE.id))
+    .order_by(col(_NARROW.id), col(_WIDE.id))
 )
 
 
-async def merged_into(session: AsyncSession, incident_ids: Sequence[str]) -> dict[str, str]:
-    """Titles of the incidents in which these go on: a connection was there when they resolved."""
+async def merged_into(session: AsyncSession, incident_ids: Sequence[str]) -> dict[str, Wider]:
+    """The incidents in which these go on: a connection was there when they resolved."""
     if not incident_ids:
         return {}
     rows = await session.execute(_MERGED, {"ids": list(incident_ids)})
-    return {row[0]: row[1] for row in rows}
+    return {row.id: _wider(row) for row in rows}
+
+
+def _wider(row: Any) -> Wider:
+    if row.scope == "connection":
+        return Wider(row.title, row.title, f"connection-{row.slug}")
+    is_counted = row.topic == "health"
+    name = words.root_cause(row.scope, row.app, row.provider) if is_counted else row.title
+    return Wider(row.title, name, FLEET)

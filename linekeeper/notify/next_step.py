@@ -1,7 +1,17 @@
-"""What happens next about lost logins of several customers, and who has to do something. Pure."""
+"""What happens next about incidents that go on elsewhere or are about several customers. Pure."""
 
+from linekeeper.notify.merged import FLEET, Wider
 from linekeeper.notify.view import IncidentView, Links
 from linekeeper.text import Pen
+
+
+def follow(wider: Wider, pen: Pen, links: Links) -> str:
+    """The sentences behind *Next step* of an incident that goes on in another one."""
+    page = links.artifact(wider.page)
+    if page is None:
+        return "Follow the message of that incident."
+    shown = pen.link(page, "Fleet" if wider.page == FLEET else "History")
+    return f"Follow the message of that incident; the page {shown} shows it too."
 
 
 def several(view: IncidentView, pen: Pen, links: Links) -> str:

@@ -233,7 +233,8 @@ class Renderer:
 
     async def _render_fold(self, key: str) -> Rendered:
         views = await load_views(self._store, await incidents_of_fold(self._store, key))
-        links = await self._linked("fleet")
+        wider = {view.merged_into.page for view in views.values() if view.merged_into}
+        links = await self._linked(*sorted({"fleet", *wider}))
         return compose_fold(key, list(views.values()), links=links)
 
     async def _remember(self, subject: str, posted: Posted) -> None:

@@ -16,7 +16,7 @@ from linekeeper.access.links import links_given
 from linekeeper.access.pending import KeptLogin, kept_logins
 from linekeeper.clock import utcnow
 from linekeeper.incidents.announce import RANKED
-from linekeeper.notify.merged import merged_into
+from linekeeper.notify.merged import Wider, merged_into
 from linekeeper.outbox.events import IncidentFacts
 from linekeeper.store.engine import Store, chunked
 from linekeeper.store.tables import (
@@ -79,8 +79,8 @@ class IncidentView(IncidentFacts):
     acknowledged_at: datetime | None = None
     acknowledged_by: str | None = None
     resolved_at: datetime | None = None
-    merged_into: str | None = None
-    """Title of the wider incident it became part of."""
+    merged_into: Wider | None = None
+    """The wider incident it became part of."""
     members: tuple[MemberView, ...] = ()
     member_count: int = 0
     recovered_count: int = 0
@@ -108,8 +108,9 @@ class IncidentView(IncidentFacts):
 
 def artifacts(view: IncidentView) -> tuple[str, ...]:
     """The keys of the artifacts the message leads to: its history, the fleet, all connections."""
-    only = view.only
-    return (*([f"connection-{only.slug}"] if only else []), "fleet", CONNECTIONS)
+    own = [f"connection-{view.only.slug}"] if view.only else []
+    wider = [view.merged_into.page] if view.merged_into else []
+    return tuple(dict.fromkeys([*own, *wider, "fleet", CONNECTIONS]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from linekeeper.notify import compose, compose_others
 from linekeeper.notify.compose_others import fold, plain_fold
+from linekeeper.notify.merged import Wider
 from linekeeper.notify.view import MEMBERS_SHOWN, IncidentView, Links, MemberView
 from linekeeper.text import width
 from sandbox.slack import check_blocks
@@ -245,6 +246,7 @@ members = st.builds(
     message=maybe,
     request_id=maybe,
 )
+pages = st.sampled_from(["fleet", "connection-acme-sap-ecc-k1"])
 views = st.builds(
     IncidentView,
     id=nasty,
@@ -259,7 +261,7 @@ views = st.builds(
     acknowledged_at=st.none() | times,
     acknowledged_by=maybe,
     resolved_at=st.none() | times,
-    merged_into=maybe,
+    merged_into=st.none() | st.builds(Wider, title=nasty, name=nasty, page=pages),
     members=st.one_of(
         st.lists(members, max_size=3), members.map(lambda member: [member] * MEMBERS_SHOWN)
     ).map(tuple),

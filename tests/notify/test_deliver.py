@@ -84,7 +84,7 @@ async def test_a_merged_incident_says_where_it_goes_on_and_is_not_called_resolve
     await desk.deliver()
     message = next(m for m in desk.messages() if "Acme" in m["text"])
     assert message["text"].startswith(":white_circle:")
-    assert "into Globex · SAP ECC" in message["text"]
+    assert "into the incident of sap-ecc" in message["text"]
 
 
 async def test_a_good_word_in_between_is_not_shown_as_the_trouble(desk: Desk) -> None:

@@ -9,7 +9,8 @@ from sqlmodel import col
 
 from linekeeper.config import HealthPolicy
 from linekeeper.incidents.conclude import conclude
-from linekeeper.notify.view import load_views
+from linekeeper.notify.channels import remember_artifact
+from linekeeper.notify.view import Links, load_views
 from linekeeper.store.tables import Connection, IncidentConnection
 from tests.notify.conftest import Desk
 
@@ -67,3 +68,24 @@ async def test_one_that_goes_on_alone_is_said_to(desk: Desk) -> None:
     await _become(desk, await _members(desk, incident), "reauthorization_required")
     [view] = (await load_views(desk.store, [incident])).values()
     assert view.resolved_at is None or view.merged_into is not None
+
+
+async def test_where_it_goes_on_is_named_without_a_count_that_ends_and_with_its_page(
+    desk: Desk,
+) -> None:
+    """More connections join the outage after the last edit of what became part of it."""
+    await remember_artifact(desk.store, "fleet", "0badcafe", now=desk.now())
+    narrow = [await desk.open(customer=f"Acme {n}") for n in range(5)]
+    await desk.deliver(links=Links(ui_url="http://ui"))
+    await _conclude(desk)
+    await desk.deliver(links=Links(ui_url="http://ui"))
+    views = await load_views(desk.store, narrow)
+    over = [view for view in views.values() if view.resolved_at is not None]
+    assert len(over) == 4
+    continued = [m for m in desk.messages() if "continued in another incident" in m["text"]]
+    assert len(continued) == 4
+    for message in continued:
+        said = str(message["blocks"])
+        assert "into the incident of sap-ecc (since" in said
+        assert "5 connections" not in said
+        assert "<http://ui/artifacts/artifact/0badcafe|Fleet> shows it too" in said
