@@ -39,6 +39,8 @@ AHEAD_SECONDS = 1.0
 within these seconds is lost."""
 GATHER_SECONDS = 0.5
 """While nothing is left, what comes in this time is granted together to whoever makes many."""
+OF_APP = ""
+"""In place of a connection: what is called with the app's own credentials."""
 COUNT_SECONDS = 5.0
 """What was called is written down this often, beside a grant."""
 
@@ -96,9 +98,9 @@ class DatabaseBudget:
                     if self._ahead[app] and monotonic() > self._ahead_until[app]:
                         self._ahead[app] = 0  # whoever was to use it did not
                         self._granted[app] = min(self._granted[app], self._waiting[app])
-                    while not self._granted[app]:
+                    while not self._granted[app] and self._pause(app, connection) <= 0:
                         await asyncio.sleep(0)  # who asks at the same moment is served with it
-                        await self._fetch(app, per_minute)
+                        await self._fetch(app, per_minute, connection)
                     if self._pause(app, connection) <= 0:
                         self._granted[app] -= 1
                         self._calls[app][self._purpose()] += 1
@@ -109,15 +111,18 @@ class DatabaseBudget:
                 room = self._waiting[app] + self._ahead[app]
                 self._granted[app] = min(self._granted[app], room)
 
-    async def _fetch(self, app: str, per_minute: int) -> None:
-        """Have some calls granted: those that are waited for, and of many some that come next."""
+    async def _fetch(self, app: str, per_minute: int, connection: str | None) -> None:
+        """Have some calls granted: those that are waited for, and of many some that come next.
+
+        It waits where none are, unless it learns that `connection` has to wait by itself.
+        """
         want = self._waiting[app] - self._granted[app]
         many = min(calls_to_come(), int(per_minute * AHEAD_SHARE))
         granted, wait = await self._grant(app, per_minute, want + many)
         self._granted[app] += granted
         self._ahead[app] = max(granted - want, 0)
         self._ahead_until[app] = monotonic() + AHEAD_SECONDS
-        if not self._granted[app]:
+        if not self._granted[app] and self._pause(app, connection) <= 0:
             least = GATHER_SECONDS if many else 0.0
             await asyncio.sleep(min(max(wait, least), 5.0))
 
@@ -131,9 +136,7 @@ class DatabaseBudget:
     ) -> None:
         """Let nobody call `app`, or this connection of it, before `until`."""
         self._refused[app][self._purpose()] += is_refused
-        closed: datetime | None = until
-        if connection is not None:
-            closed = await self._pause_connection(app, connection, until)
+        closed = await self._pause_calls(app, connection or OF_APP, until)
         if closed is None:
             return
         self._granted[app] = 0
@@ -187,9 +190,7 @@ class DatabaseBudget:
 
     def _pause(self, app: str, connection: str | None) -> float:
         """The seconds until `connection` may be called, as far as this process knows."""
-        if connection is None:
-            return 0.0
-        return self._pauses.get(app, {}).get(connection, 0.0) - monotonic()
+        return self._pauses.get(app, {}).get(connection or OF_APP, 0.0) - monotonic()
 
     async def _wait_for(self, app: str, connection: str | None) -> None:
         while (seconds := self._pause(app, connection)) > 0:
@@ -197,10 +198,11 @@ class DatabaseBudget:
                 raise Paused(seconds, connection)
             await asyncio.sleep(seconds)
 
-    async def _pause_connection(
-        self, app: str, connection: str, until: datetime
-    ) -> datetime | None:
-        """Note the refusal; returns until when the whole app waits, if it is the app's limit."""
+    async def _pause_calls(self, app: str, connection: str, until: datetime) -> datetime | None:
+        """Note the refusal; returns until when the whole app waits, if it may be the app's limit.
+
+        That it is the app's is a guess, and limits are per minute: the others find out then.
+        """
         async with self._store.write() as session:
             await self._locked(session, app)
             now = await self._store.clock(session)
@@ -218,10 +220,15 @@ class DatabaseBudget:
                 session.add(known[connection])
             pause = known[connection]
             pause.refused_at, pause.until = now, max(pause.until, until)
-            recent = [each for each in known.values() if now - each.refused_at < REFUSED_WITHIN]
             self._remember(app, {connection: pause.until}, now, replacing=False)
+        if connection == OF_APP:
+            return min(now + LONGEST_PAUSE, until)
+        recent = [
+            each
+            for each in known.values()
+            if each.connection != OF_APP and now - each.refused_at < REFUSED_WITHIN
+        ]
         if is_apps_limit([each.refused_at for each in recent], now):
-            # That it is the app's is a guess, and limits are per minute: the others find out then.
             return min(now + LONGEST_PAUSE, *(each.until for each in recent))
         return None
 

@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from linekeeper.text import counted
+
 if TYPE_CHECKING:
-    from linekeeper.text import counted
-from linekeeper.verify_account.service import Verification, Wish
+    from linekeeper.verify_account.service import Verification, Wish
 
 _STYLES = {"seen so": "green", "seen otherwise": "yellow", "not seen": "dim"}
 

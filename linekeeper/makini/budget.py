@@ -128,11 +128,12 @@ class Budget(Protocol):
         connection: str | None = None,
         is_refused: bool = True,
     ) -> None:
-        """Let nobody call `app` before `until` (UTC): Makini answered 429.
+        """Let nobody repeat before `until` (UTC) what Makini answered with 429.
 
-        With `connection` only calls on this connection wait, unless `REFUSED_CONNECTIONS` were
-        refused within `REFUSED_WITHIN`: then the app does, for `LONGEST_PAUSE` at most or until the
-        first of them may call again.
+        With `connection` calls on this connection wait, else those with the app's own credentials.
+        Everything of the app waits for `LONGEST_PAUSE` at most where it may be the app's limit: a
+        call with its credentials was refused, or `REFUSED_CONNECTIONS` were within
+        `REFUSED_WITHIN`.
         `is_refused` is False where an answer only says that nothing is left of the limit.
         """
 

@@ -177,16 +177,26 @@ async def test_three_refusals_spread_over_time_are_not_the_apps(store: Store) ->
             await budget.take("plant", 600, connection=connection)
 
 
-async def test_a_429_of_the_admin_api_pauses_the_app_also_for_one_connections_token(
+async def test_a_429_of_the_admin_api_pauses_that_and_all_others_for_a_minute(
     store: Store, peer: Peer, connect: Connect
 ) -> None:
+    """That it is the limit of all is a guess: what has its own token finds out after a minute."""
     route = "/api/system/connections/acme/token"
     peer.answer("POST", route, lambda _: JSONResponse({}, 429, {"Retry-After": "2400"}))
     refuse(peer, 2400)
     makini = connect(budget=DatabaseBudget(store), per_minute=600)
     with pytest.raises(MakiniError):
         await makini.mint_token("acme")
-    assert (await refused(makini, "globex")).code == PAUSED
+    assert await all_may_call_in(store) > 50
+    await pass_a_minute(store)
+    assert (await makini.status("globex", connection="globex")).sync_status == "done"
+    for connection in ("acme", "globex"):
+        with pytest.raises(MakiniError) as caught:
+            await makini.mint_token(connection)
+        assert caught.value.code == PAUSED
+        assert caught.value.retry_after is not None
+        assert caught.value.retry_after > 2_000
+    assert len(peer.asked(route)) == 1
 
 
 async def test_calls_on_a_paused_connection_keep_no_call_from_the_others(store: Store) -> None:

@@ -113,13 +113,13 @@ class CallCount(SQLModel, table=True):
 
 
 class CallPause(SQLModel, table=True):
-    """One connection may not be called for a while: Makini answered 429 to a call for it."""
+    """What may not be called for a while, because Makini answered 429."""
 
     __tablename__ = "call_pause"
 
     app: str = Field(primary_key=True)
     connection: str = Field(primary_key=True)
-    """What Makini calls it in routes and errors."""
+    """What Makini calls it in routes and errors; empty: calls with the app's own credentials."""
     refused_at: datetime = time()
     until: datetime = time()
 
