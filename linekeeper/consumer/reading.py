@@ -47,6 +47,8 @@ class Records(NamedTuple):
     note: str | None = None
     unread: Mapping[str, Exception] = {}
     """The keys without an answer, and why: `OutOfTime`, or what Makini said."""
+    is_offered: bool = True
+    """False where the listing that was to have them is not found: that proves nothing gone."""
 
 
 class Refused(Exception):
@@ -120,6 +122,7 @@ class _Reading:
         self._found: dict[str, dict[str, Any]] = {}
         self._refused: dict[str, Exception] = {}
         self._note: str | None = None
+        self._is_offered = True
         if len(sayable) < len(keys):
             self._note = "no URL can hold some of its keys: the next poll reads them"
 
@@ -127,7 +130,8 @@ class _Reading:
         """What there is by now; `why` the rest was not read: without a reason, for want of time."""
         reason = why or OutOfTime(f"{self._entity} could not be read in time")
         unread = {**self._refused, **dict.fromkeys(self._left.values(), reason)}
-        return Records(self._asked_at, list(self._found.values()), self._note, unread)
+        found = list(self._found.values())
+        return Records(self._asked_at, found, self._note, unread, self._is_offered)
 
     async def go_on(self, token: Token) -> None:
         """Read what is left. Raises what is not about single keys."""
@@ -136,7 +140,8 @@ class _Reading:
                 await self._list(token)
             except MakiniError as error:
                 if error.kind is ErrorKind.not_found:
-                    self._note = f"the system does not offer {self._entity}"
+                    self._is_offered = False
+                    self._note = f"{self._entity} is not found there: the next poll lists it whole"
                     self._left.clear()
                 elif not _is_about_keys(error):
                     raise

@@ -19,6 +19,7 @@ from linekeeper.inbox.plan import Ask, Plan, mark_done
 from linekeeper.incidents.conclude import conclude
 from linekeeper.makini import MakiniError
 from linekeeper.reconcile.identity import identifying_fields
+from linekeeper.reconcile.marks import list_whole
 from linekeeper.reconcile.upsert import Arrived, upsert_records
 from linekeeper.store import Store
 from linekeeper.store.keys import stored_key
@@ -141,14 +142,11 @@ class Storing:
                     keys = held.plan.reads.get(ask, ())
                     some.add(event.received_at, keys, held.plan.candidates)
         self._stored = [batch for batches in came.values() for batch in batches]
-        refused: dict[str, Observation] = {}
         waves: list[dict[Ask, tuple[Batch, Arrived]]] = []
         for ask in sorted(came):
             place = 0
             for batch, some in came[ask].items():
                 answer = batch.answer
-                if isinstance(answer, Refused) and answer.observation is not None:
-                    refused[ask.connection_id] = answer.observation
                 if not isinstance(answer, Records) or not answer.records:
                     continue
                 arrived = Arrived(
@@ -173,6 +171,20 @@ class Storing:
             )
             for change in changes:
                 wave[Ask(change.connection_id, change.entity)][0].changed.add(change.key)
+        await self._heed(session, now=now)
+
+    async def _heed(self, session: AsyncSession, *, now: datetime) -> None:
+        """What answers without records say of a connection, or of an entity of it."""
+        refused: dict[str, Observation] = {}
+        not_found: set[Ask] = set()
+        for batch in self._stored:
+            answer = batch.answer
+            if isinstance(answer, Refused) and answer.observation is not None:
+                refused[batch.ask.connection_id] = answer.observation
+            elif isinstance(answer, Records) and not answer.is_offered:
+                not_found.add(batch.ask)
+        if not_found:
+            await list_whole(session, not_found, now=now)
         if refused:
             seen = sorted(refused.items())
             policy = self._configuration.policy

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import bindparam, func, select, tuple_, update
+from sqlalchemy import ColumnElement, bindparam, func, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -148,12 +148,21 @@ async def note_not_offered(
 
 async def ask_again(session: AsyncSession, places: Iterable[Place], *, now: datetime) -> None:
     """Have the next poll list those of `places` that count as not offered."""
+    await _list_next(session, places, col(Watermark.offered).is_(False), now=now)
+
+
+async def list_whole(session: AsyncSession, places: Iterable[Place], *, now: datetime) -> None:
+    """Have the next poll list `places` whole, whatever they count as."""
+    await _list_next(session, places, now=now)
+
+
+async def _list_next(
+    session: AsyncSession, places: Iterable[Place], *which: ColumnElement[bool], now: datetime
+) -> None:
+    place = tuple_(col(Watermark.connection_id), col(Watermark.entity))
     await session.execute(
         update(Watermark)
-        .where(
-            tuple_(col(Watermark.connection_id), col(Watermark.entity)).in_(sorted(places)),
-            col(Watermark.offered).is_(False),
-        )
+        .where(place.in_(sorted(places)), *which)
         .values(confirm_at=now)
         .execution_options(synchronize_session=False)
     )

@@ -153,13 +153,9 @@ async def upsert_records(
             for (connection_id, entity), change_set in change_sets.items()
         }
         await mark_announced(store, session, same)
-        new = {
-            place
-            for place, change_set in change_sets.items()
-            if any(change["op"] == "inserted" for change in change_set.new)
-        }
-        if new:
-            await ask_again(session, new, now=now)
+        there = [place for place, records in read.items() if records]
+        if there:
+            await ask_again(session, there, now=now)
     return [
         Changed(*place, change["key"], change["op"], change["seq"])
         for place, change_set in change_sets.items()

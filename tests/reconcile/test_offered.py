@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from sqlmodel import col, select
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from linekeeper.clock import utcnow
@@ -172,3 +173,42 @@ async def test_a_record_that_a_webhook_names_says_that_its_entity_is_offered(
         found = await session.scalars(select(Record).where(col(Record.entity) == "eam/locations"))
         assert {record.key for record in found} == {"l", "m", "n"}
     assert await changed(wider) == [("inserted", "l")]  # the others were there before
+
+
+async def test_a_known_record_that_a_webhook_updates_says_that_its_entity_is_offered_again(
+    rt: Runtime, server: Peer
+) -> None:
+    began = utcnow()
+    server.answer("GET", ASSETS, not_found)
+    for hours in (1, 26):
+        await run(rt, started=began + timedelta(hours=hours))
+    assert not (await mark(rt)).offered
+    server.answer("GET", ASSETS, of(asset("1", 5), asset("2", 5)))
+    server.answer("GET", f"{ASSETS}/2", {"data": asset("2", 5)})
+    await deliver(rt, "k1", ["2"])
+    await process(rt)
+    assert await changed(rt) == [("updated", "2")]
+    assert not (await run(rt, started=began + timedelta(hours=27))).failures
+    assert (await mark(rt)).offered
+    assert await changed(rt) == [("updated", "2"), ("updated", "1")]
+
+
+async def test_what_a_webhook_names_while_its_listing_is_not_found_is_read_by_the_next_poll(
+    rt: Runtime, server: Peer
+) -> None:
+    """Also where the source dates the change from long before: a poll for what is new lacks it."""
+    began = utcnow()
+    server.answer("GET", ASSETS, of(asset("1"), asset("2", 59)))
+    assert not (await run(rt, started=began + timedelta(hours=1))).failures
+    server.answer("GET", ASSETS, not_found)
+    await deliver(rt, "k1", ["1", "2"])
+    await process(rt)
+    now = of(asset("1", 5), asset("2", 59), asset("3", 5))
+
+    def listed(request: Request) -> Response:
+        since = request.query_params.get("filter[updatedAt:gteq]", "")
+        return JSONResponse(of(*(each for each in now["data"] if each["updatedAt"] >= since)))
+
+    server.answer("GET", ASSETS, listed)
+    assert not (await run(rt, started=began + timedelta(hours=2))).failures
+    assert await changed(rt) == [("updated", "2"), ("updated", "1"), ("inserted", "3")]
