@@ -70,21 +70,24 @@ async def decide_anew(
 ) -> None:
     """Forget that Slack was to be told of what it never took; the policy decides of it again.
 
-    `since` then the channel took nothing. What somebody else has claimed may be on its way and
-    stays decided; of the rows `unsent`, which the caller has claimed, none is. `only_over` leaves
+    `since` then the channel took nothing. What somebody else has claimed may be on its way, and
+    what Slack did not answer may stand there: both stay decided. Of the rows `unsent`, which the
+    caller has claimed, none is on its way. `only_over` leaves
     alone what is open, whose reminders and escalation count from when it was decided; but for what
     had no place within the cap, where there is one now.
     """
     subject = literal("incident:") + cast(col(Notice.incident_id), String)
     shared = literal("fold:") + col(Notice.fold)
-    claimed = exists().where(
+    may_stand = exists().where(
         or_(
             OUTBOX.c.lane == literal(incident_lane("")) + cast(col(Notice.incident_id), String),
             OUTBOX.c.lane == literal(fold_lane("")) + col(Notice.fold),
         ),
         OUTBOX.c.status == "pending",
-        OUTBOX.c.claimed_by.is_not(None),
-        OUTBOX.c.id.not_in(unsent),
+        or_(
+            and_(OUTBOX.c.claimed_by.is_not(None), OUTBOX.c.id.not_in(unsent)),
+            OUTBOX.c.refusal == "unanswered",
+        ),
     )
     unheard = (
         select(col(Notice.id), col(Notice.incident_id), col(Notice.fold), col(Incident.resolved_at))
@@ -96,7 +99,7 @@ async def decide_anew(
             col(Incident.round) == 0,
             ~exists().where(col(NoticeMessage.subject) == subject),
             ~exists().where(col(NoticeMessage.subject) == shared),
-            ~claimed,
+            ~may_stand,
         )
     )
     rows = (await session.execute(unheard)).all()

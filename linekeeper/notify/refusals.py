@@ -20,16 +20,23 @@ class SlackTrouble(Exception):
     """Slack did not do what was asked. `str()` says why and what to mend.
 
     `reach` is `channel` if the next message would fare no better. `wait` is in seconds; None
-    leaves it to the usual back-off.
+    leaves it to the usual back-off. A message that `may_stand` was perhaps taken all the same.
     """
 
     def __init__(
-        self, text: str, *, code: str = "", reach: Reach = "message", wait: float | None = None
+        self,
+        text: str,
+        *,
+        code: str = "",
+        reach: Reach = "message",
+        wait: float | None = None,
+        may_stand: bool = False,
     ) -> None:
         super().__init__(text)
         self.code = code
         self.reach: Reach = reach
         self.wait = wait
+        self.may_stand = may_stand
 
     @property
     def passing(self) -> bool:
@@ -43,11 +50,16 @@ class SlackTrouble(Exception):
 
     def of_channel(self) -> "SlackTrouble":
         """The same, where no text gets through."""
-        return SlackTrouble(str(self), code=self.code, reach="channel", wait=self.wait)
+        return self._reaching("channel")
 
     def of_message(self) -> "SlackTrouble":
         """The same, where it says nothing of the channel that messages are posted to."""
-        return SlackTrouble(str(self), code=self.code, reach="message", wait=self.wait)
+        return self._reaching("message")
+
+    def _reaching(self, reach: Reach) -> "SlackTrouble":
+        return SlackTrouble(
+            str(self), code=self.code, reach=reach, wait=self.wait, may_stand=self.may_stand
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +160,7 @@ def busy(code: str, *, retry_after: float | None = None) -> SlackTrouble:
     return SlackTrouble(f"Slack is not well: {code}", code=code, reach="channel", wait=retry_after)
 
 
-def unreachable(what: str, *, wait: float | None = None) -> SlackTrouble:
-    """No answer: whether Slack did what was asked is not known."""
-    return SlackTrouble(f"Slack does not answer: {what}", reach="channel", wait=wait)
+def unreachable(what: str, *, wait: float | None = None, may_stand: bool = False) -> SlackTrouble:
+    """No answer of Slack's; whether it did what was asked is not known where it `may_stand`."""
+    text = f"Slack does not answer: {what}"
+    return SlackTrouble(text, reach="channel", wait=wait, may_stand=may_stand)

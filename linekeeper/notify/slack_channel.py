@@ -33,6 +33,8 @@ EVENT_TYPE = "linekeeper_notice"
 
 _PAGE = 200
 _PAGES = 10
+_OF_PROXIES = frozenset({502, 504})
+"""What stands between says so, whatever Slack did."""
 _CHANNEL_ID = re.compile(r"[CGD][A-Z0-9]{8,}")
 
 
@@ -193,17 +195,20 @@ async def _call(client: AsyncWebClient, method: str, **arguments: Any) -> Mappin
         if kind in arguments:
             given = arguments[kind]
             arguments[kind] = {k: v for k, v in given.items() if v is not None}
+    posting = method == "chat.postMessage"
     try:
         answer = await client.api_call(method, **arguments)
     except SlackApiError as error:
-        raise _trouble(error.response) from None
+        raise _trouble(error.response, posting=posting) from None
     except TimeoutError:
-        wait = UNANSWERED_WAIT if method == "chat.postMessage" else None
-        raise unreachable(f"nothing within {TIMEOUT_SECONDS} s", wait=wait) from None
+        wait = UNANSWERED_WAIT if posting else None
+        text = f"nothing within {TIMEOUT_SECONDS} s"
+        raise unreachable(text, wait=wait, may_stand=posting) from None
     except (aiohttp.ClientError, OSError) as error:
-        raise unreachable(str(error) or type(error).__name__) from None
+        may_stand = posting and not isinstance(error, aiohttp.ClientConnectorError)
+        raise unreachable(str(error) or type(error).__name__, may_stand=may_stand) from None
     except (AttributeError, TypeError, ValueError):
-        raise unreachable("its answer can't be read") from None
+        raise unreachable("its answer can't be read", may_stand=posting) from None
     data = answer.data
     return data if isinstance(data, dict) else {}
 
@@ -263,7 +268,7 @@ def is_near(url: str) -> bool:
     return loopback or bool(proxy_bypass(host))
 
 
-def _trouble(response: object) -> SlackTrouble:
+def _trouble(response: object, *, posting: bool) -> SlackTrouble:
     """Return the trouble in slack-sdk's response, or aiohttp's where the body was no JSON."""
     data = response.data if isinstance(response, AsyncSlackResponse) else None
     status = int(getattr(response, "status_code", None) or getattr(response, "status", None) or 0)
@@ -272,7 +277,8 @@ def _trouble(response: object) -> SlackTrouble:
     if status == 429 or code in ("ratelimited", "rate_limited"):
         return busy("ratelimited", retry_after=_seconds(headers.get("Retry-After")))
     if not isinstance(data, dict) or not code:
-        return unreachable(f"HTTP {status} without an answer of Slack's")
+        text = f"HTTP {status} without an answer of Slack's"
+        return unreachable(text, may_stand=posting and status in _OF_PROXIES)
     if status >= 500:
         return busy(code)
     told = (data.get("response_metadata") or {}).get("messages") or []

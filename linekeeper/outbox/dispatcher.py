@@ -332,10 +332,11 @@ class _Round:
                 for row, failed, until in fresh.retried
             ]
             # It counts as an attempt, so that the next one looks whether it arrived.
+            cut = "its sending was cut off"
             retries += [
-                Retry(row, now + timedelta(seconds=self._begun[row]), "its sending was cut off")
-                for row in left
-                if row in self._begun
+                Retry(row, now + timedelta(seconds=wait), cut, "unanswered" if wait else None)
+                for row, wait in self._begun.items()
+                if row in left
             ]
             if not (ends or retries or back):
                 return

@@ -178,7 +178,7 @@ class Work:
 def outbox_of(channel: str, *, only_first: bool = True) -> Work:
     """The messages of one channel."""
     names = ["seq", "dedupe_key", "payload", "created_at", "due_at", "claimed_by"]
-    names += ["retry_at", "counts_from"]
+    names += ["retry_at", "counts_from", "refusal"]
     return Work(
         table=OUTBOX,
         order=OUTBOX.c.seq,

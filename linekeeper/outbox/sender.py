@@ -13,8 +13,9 @@ from linekeeper.outbox.queue import OUTBOX, Outcome, Work, change_claimed
 from linekeeper.store.engine import chunked
 from linekeeper.store.types import UtcDateTime
 
-Refusal = Literal["refused", "gone"]
-"""The destination refuses this message; or it says that its address is no more."""
+Refusal = Literal["refused", "gone", "unanswered"]
+"""The destination refuses this message; it says that its address is no more; or it did not answer,
+and may have taken it."""
 
 
 LATE = timedelta(hours=1)
@@ -40,6 +41,8 @@ class OutboxRow:
     """When this try of a row was planned that was tried before."""
     counts_from: datetime | None = None
     """The time from which its age counts, where nobody was there to try it for some time."""
+    refusal: str | None = None
+    """What an earlier try met."""
 
     @classmethod
     def of(cls, row: RowMapping) -> Self:

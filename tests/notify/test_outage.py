@@ -9,6 +9,7 @@ from sqlalchemy import select
 from sqlmodel import col
 
 from linekeeper.incidents.operate import mute
+from linekeeper.notify import slack_channel
 from linekeeper.notify.channels import troubles
 from linekeeper.notify.policy import PATIENCE
 from linekeeper.notify.slack_channel import Pacer
@@ -157,3 +158,26 @@ async def test_a_channel_that_another_process_could_not_reach_is_reached_again(d
         await service.drain(50)
     assert _own(desk) == ["Acme", "Before"]
     assert await troubles(desk.store) == []
+
+
+async def test_what_slack_took_without_an_answer_says_its_end(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was muted before anybody knew that its message stands there."""
+    monkeypatch.setattr(slack_channel, "TIMEOUT_SECONDS", 0.3)
+    desk.slack.faults = SlackFaults(mode="lost", method="chat.postMessage", timeout_seconds=0.6)
+    incident = await desk.open(customer="Acme")
+    await desk.deliver()
+    assert _own(desk) == ["Acme"]
+    monkeypatch.undo()
+    desk.slack.faults = SlackFaults()
+    await mute(desk.store, incident, 1, by="ann", now=desk.now())
+    await desk.open(customer="Other")
+    desk.ahead += timedelta(seconds=5)
+    await desk.deliver()
+    assert _own(desk) == ["Acme", "Other"]
+    await _minutes_pass(desk, 3)
+    await _ends(desk, [incident])
+    await _minutes_pass(desk, 2)
+    [message] = [each for each in desk.messages() if "Acme" in each["text"]]
+    assert "resolved" in message["text"]

@@ -48,6 +48,7 @@ from linekeeper.outbox.sender import (
     Failed,
     OutboxRow,
     Partition,
+    Refusal,
     Result,
     Sender,
     Settlement,
@@ -277,7 +278,8 @@ class SlackSender(Sender):
         return Ended(covers=self._overtaken(row))
 
     def timed_out(self, row: OutboxRow) -> Failed:
-        return self._failed(row, unreachable(f"not within {self.deadline_seconds:.0f} s"))
+        text = f"not within {self.deadline_seconds:.0f} s"
+        return self._failed(row, unreachable(text, may_stand=True))
 
     def _failed(self, row: OutboxRow, trouble: SlackTrouble) -> Failed:
         view, does = self._view(row), row.payload.get("do")
@@ -286,7 +288,9 @@ class SlackSender(Sender):
         elif does not in ("show", "fold"):  # what its message becomes doesn't wait for an entry
             return Failed(str(trouble), is_final=row.attempts >= ENTRY_TRIES)
         is_kept = does == "show" and view is not None and not view.resolved_at
-        return Failed(str(trouble), trouble.wait, is_kept=is_kept, pauses=pauses)
+        may_stand = trouble.may_stand or row.refusal == "unanswered"
+        met: Refusal | None = "unanswered" if may_stand else None
+        return Failed(str(trouble), trouble.wait, is_kept=is_kept, pauses=pauses, refusal=met)
 
     def _view(self, row: OutboxRow) -> IncidentView | None:
         return self._views.get(row.payload.get("incident_id", ""))

@@ -54,7 +54,8 @@ class Outbox(SQLModel, table=True):
     error: str | None = None
     """Why it waits or has ended; of a `skipped` one in Slack, what would have been said."""
     refusal: str | None = None
-    """Why a forward waits: `refused` by the product, or its address is `gone` (410)."""
+    """Why a forward waits: `refused` by the product, or its address is `gone` (410). `unanswered`:
+    a message to Slack that may stand there all the same."""
     created_at: datetime = time()
     next_attempt_at: datetime = time()
     due_at: datetime | None = optional_time()
