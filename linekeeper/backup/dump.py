@@ -14,6 +14,7 @@ from sqlmodel import SQLModel
 
 from linekeeper import __version__
 from linekeeper.backup.file import Header, Writer, writing
+from linekeeper.clock import as_utc
 from linekeeper.store import Store, StoreError
 from linekeeper.store.cipher import fingerprint
 from linekeeper.store.schema import head, require_current, schema_of
@@ -91,7 +92,7 @@ def _plain(value: Any) -> Any:
         case str() | int() | None:
             return value
         case datetime():  # in the form SQLite keeps times in, so that they sort there
-            return value.astimezone(UTC).isoformat(timespec="microseconds")
+            return as_utc(value).isoformat(timespec="microseconds")
         case date():
             return value.isoformat()
         case UUID():

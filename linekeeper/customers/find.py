@@ -68,9 +68,17 @@ def called(everything: Sequence[Named], wanted: str) -> Named | None:
         if len(current) == 1:
             return current[0]
         if current:
-            keys = ", ".join(f"{each.label} (key {each.makini_key})" for each in current[:8])
-            raise NotFound(f"{wanted!r} names {len(current)} connections: give the key: {keys}")
+            raise NotFound(f"{wanted!r} names {len(current)} connections: {_to_choose(current)}")
     return None
+
+
+def _to_choose(several: Sequence[Named]) -> str:
+    """What tells `several` apart: Makini's key, or our id where apps share a key."""
+    if len({each.makini_key for each in several}) == len(several):
+        told = ", ".join(f"{each.label} (key {each.makini_key})" for each in several[:8])
+        return f"give the key: {told}"
+    told = ", ".join(f"{each.label} (app {each.app}, id {each.id})" for each in several[:8])
+    return f"give the id: {told}"
 
 
 async def find_customer(session: AsyncSession, wanted: str) -> Customer:

@@ -14,7 +14,7 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator, TypeEngine
 from sqlmodel import Field, SQLModel
 
-from linekeeper.clock import new_id, utcnow
+from linekeeper.clock import as_utc, new_id, utcnow
 
 
 def id_floor(at: datetime) -> str:
@@ -76,7 +76,7 @@ class UtcDateTime(TypeDecorator[datetime]):
         if value is None:
             return None
         parsed = datetime.fromisoformat(value) if isinstance(value, str) else value
-        return parsed.astimezone(UTC)
+        return as_utc(parsed)  # the first and last moments come back from asyncpg without a zone
 
 
 Json = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")

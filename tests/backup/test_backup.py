@@ -5,7 +5,7 @@ import gzip
 import hashlib
 import os
 from collections.abc import AsyncIterator
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ from linekeeper.store.tables import (
     Implementation,
     Incident,
     IncidentConnection,
+    Observation,
     Outbox,
     WebhookEvent,
 )
@@ -43,6 +44,8 @@ from tests.databases import KEY, Engine, drop_sqlite, make_sqlite
 
 NOW = utcnow()
 BODY = bytes(range(256))
+# What .NET and Java write for "never", which PostgreSQL's driver keeps as an infinity.
+FIRST_AND_LAST = (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
 
 
 @pytest.fixture
@@ -101,6 +104,10 @@ async def filled(store: Store) -> Store:
                     p80=date(2026, 1, 22),
                 ),
                 Outbox(channel="slack", dedupe_key="one", lane="l", payload={"a": None}),
+                *[
+                    Observation(connection_id=connection.id, at=at, source="product", outcome="ok")
+                    for at in FIRST_AND_LAST
+                ],
             ]
         )
     await save_blocks(store, Blocks(apps=[AppConfig(mode="manage")]), now=NOW)
