@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, Subquery, bindparam, case, func, select
+from sqlalchemy import Row, Subquery, bindparam, case, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -190,9 +190,18 @@ def incident_lane(incident_id: str) -> str:
 _AT_ONCE = 5_000
 
 
+OF_ITS_ROUND = or_(
+    col(Incident.reopened_at).is_(None),
+    col(IncidentConnection.joined_at) >= col(Incident.reopened_at),
+    col(IncidentConnection.left_at).is_(None),
+)
+"""The membership is of the incident's present opening, not only of an earlier one."""
+
+
 def _ranked_members() -> Subquery:
     """One row a connection (its last membership), numbered within each incident.
 
+    Who was in it only before it was reopened is none of them: that trouble is over.
     Those still affected come first, then those of critical customers, then as they joined. The
     incidents are the variable `incident_ids`.
     """
@@ -216,7 +225,11 @@ def _ranked_members() -> Subquery:
             )
             .label("age"),
         )
-        .where(col(IncidentConnection.incident_id).in_(bindparam("incident_ids", expanding=True)))
+        .join(Incident, col(Incident.id) == col(IncidentConnection.incident_id))
+        .where(
+            col(IncidentConnection.incident_id).in_(bindparam("incident_ids", expanding=True)),
+            OF_ITS_ROUND,
+        )
         .subquery()
     )
     gone = case((last.c.left_at.is_(None), 0), else_=1)

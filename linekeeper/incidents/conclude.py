@@ -13,7 +13,7 @@ from sqlmodel import col
 
 from linekeeper.config import HealthPolicy
 from linekeeper.incidents import kinds as words
-from linekeeper.incidents.announce import announce
+from linekeeper.incidents.announce import OF_ITS_ROUND, announce
 from linekeeper.incidents.conclude_queries import (
     TOPIC,
     Who,
@@ -37,7 +37,7 @@ from linekeeper.incidents.lifecycle import (
 from linekeeper.outbox.events import request_reconnects
 from linekeeper.outbox.queue import enqueue
 from linekeeper.store import Store
-from linekeeper.store.tables import IncidentConnection
+from linekeeper.store.tables import Incident, IncidentConnection
 from linekeeper.text import counted, duration, health_name
 
 _LOCK = 4_217_002  # PostgreSQL's advisory lock: one process concludes at a time
@@ -112,7 +112,7 @@ async def _bring(
     now: datetime,
 ) -> IncidentChange:
     """Make the incident's row and members what `wanted` says; returns what is to be said."""
-    title = _title(wanted, fleet, len(await _ever(session, wanted)))
+    title = _title(wanted, fleet, *await _ever(session, wanted))
     before = dict(known.members) if known else {}
     if wanted.id is None:
         opening = Opening(
@@ -181,23 +181,37 @@ _REPORTED = (
 )
 
 
-async def _ever(session: AsyncSession, wanted: Wanted) -> set[str]:
-    """All who are or were in the incident: its title doesn't shrink as they recover."""
-    if wanted.id is None or wanted.scope == "connection":
-        return set(wanted.members)
-    before = await session.scalars(
-        select(col(IncidentConnection.connection_id)).where(
-            col(IncidentConnection.incident_id) == wanted.id
-        )
-    )
-    return {*before, *wanted.members}
+async def _ever(session: AsyncSession, wanted: Wanted) -> tuple[set[str], set[str]]:
+    """All who are or were in the incident since it was last opened, and all who were before.
+
+    Its title doesn't shrink as they recover.
+    """
+    now, before = set(wanted.members), set[str]()
+    if wanted.id is not None and wanted.scope != "connection":
+        for connection_id, is_of_round in await session.execute(_EVER, {"of": wanted.id}):
+            (now if is_of_round and not wanted.reopen else before).add(connection_id)
+    return now, before
 
 
-def _title(wanted: Wanted, fleet: Mapping[str, Who], count: int) -> str:
+_EVER = (
+    select(col(IncidentConnection.connection_id), OF_ITS_ROUND)
+    .join(Incident, col(Incident.id) == col(IncidentConnection.incident_id))
+    .where(col(Incident.id) == bindparam("of"))
+)
+
+
+def _title(wanted: Wanted, fleet: Mapping[str, Who], now: set[str], before: set[str]) -> str:
+    """`before` is said where some of them are not in trouble again: it is another problem now."""
     if wanted.scope == "connection":
         return fleet[next(iter(wanted.members))].label
     where = words.root_cause(wanted.scope, wanted.app, wanted.provider)
-    return f"{where} · {counted(count, 'connection')}"
+    title = f"{where} · {counted(len(now), 'connection')}"
+    if before <= now:
+        return title
+    was = counted(len(before), "connection")
+    if len(now) > 1:
+        return f"{title} again (before: {was})"
+    return f"{fleet[next(iter(now))].label} again (before: {was} of {where})"
 
 
 def _changed_text(wanted: Wanted, before: Mapping[str, str], fleet: Mapping[str, Who]) -> str:

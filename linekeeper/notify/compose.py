@@ -159,6 +159,8 @@ def _what(view: IncidentView, pen: Pen, now: datetime) -> list[str]:
 
 
 def _root_cause(view: IncidentView, pen: Pen) -> str:
+    if view.only is not None:
+        return ""
     if view.scope == "provider":
         verb = "fail" if view.resolved_at is None else "failed"
         return f"connections of {pen.text(view.provider)} {verb} alike"

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.config import Configuration, Severity
-from linekeeper.incidents.announce import heads
+from linekeeper.incidents.announce import OF_ITS_ROUND, heads
 from linekeeper.incidents.kinds import severity
 from linekeeper.incidents.suppressed import (
     FOREVER,
@@ -162,7 +162,10 @@ async def read_state(session: AsyncSession, configuration: Configuration, now: d
     following = heads(incidents)
     severities = {
         incident.id: severity(
-            incident.kind, incident.scope, live=known.live, critical=known.critical
+            incident.kind,
+            "connection" if _is_alone(incident, known) else incident.scope,
+            live=known.live,
+            critical=known.critical,
         )
         for incident in incidents
         for known in (facts.get(incident.id, _NOBODY),)
@@ -213,9 +216,15 @@ class _Facts:
     critical: bool = False
     """Whether one of them is, or is a critical customer's."""
     joined_at: datetime | None = None
+    count: int = 0
 
 
 _NOBODY = _Facts()
+
+
+def _is_alone(incident: IncidentRow, known: _Facts) -> bool:
+    """Whether a wide incident was reopened for one connection: no root cause of many is seen."""
+    return incident.topic == "health" and known.count == 1
 
 
 def _noticed(*conditions: Any) -> Any:
@@ -261,10 +270,12 @@ _FACTS = (
         func.max(case((_IN_USE, 1), else_=0)),
         func.max(case((col(Customer.critical).is_(True), 1), else_=0)),
         func.max(col(IncidentConnection.joined_at)),
+        func.count(col(Connection.id).distinct()),
     )
+    .join(Incident, col(Incident.id) == col(IncidentConnection.incident_id))
     .join(Connection, col(Connection.id) == col(IncidentConnection.connection_id))
     .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
-    .where(col(IncidentConnection.incident_id).in_(bindparam("ids", expanding=True)))
+    .where(col(IncidentConnection.incident_id).in_(bindparam("ids", expanding=True)), OF_ITS_ROUND)
     .group_by(col(IncidentConnection.incident_id))
 )
 _TROUBLES = select(
@@ -298,7 +309,7 @@ async def _facts(session: AsyncSession, ids: Sequence[str]) -> dict[str, _Facts]
     facts: dict[str, _Facts] = {}
     for batch in chunked(ids, _AT_ONCE):
         rows = await session.execute(_FACTS, {"ids": batch})
-        facts |= {row[0]: _Facts(bool(row[1]), bool(row[2]), row[3]) for row in rows}
+        facts |= {row[0]: _Facts(bool(row[1]), bool(row[2]), row[3], row[4]) for row in rows}
     return facts
 
 
