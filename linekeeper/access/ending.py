@@ -70,11 +70,11 @@ def why_not(how: Ended, login: Login, match: Match) -> str:
     if how == "other_system" and match.mail_before:
         mails = f"with {login.status.email or 'no e-mail'} instead of {match.mail_before}"
         return (
-            f"it was {what(login.status)} {mails}, which may be another one; if it took the "
+            f"it was {what(login.status, match)} {mails}, which may be another one; if it took the "
             "place of this one, disconnect this one (the next sweep takes the new one in)"
         )
     if how == "other_system":
-        return f"it was another system, {what(login.status)}"
+        return f"it was another system, {what(login.status, match)}"
     if how == "unlisted":
         return (
             "Makini has given it a new id, and its list does not show yet which connection has it"

@@ -208,7 +208,7 @@ class Attempt:
         return Ending(
             how,
             self.link.system,
-            came=what(status),
+            came=what(status, match),
             mail=status.email if match.mail_before else "",
             mail_before=match.mail_before,
             connect_url=self.url,

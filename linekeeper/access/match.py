@@ -35,6 +35,7 @@ class Known:
     replaced_by: str | None = None
     metadata: str | None = None
     """The digest of its `user_metadata` (`linekeeper.customers.naming`)."""
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from sqlmodel import col
 from linekeeper.access.match import Asked, Known, Match, match
 from linekeeper.clock import utcnow
 from linekeeper.customers.adopt import adopt
+from linekeeper.customers.naming import label
 from linekeeper.customers.succession import succeed, take_back
 from linekeeper.makini import ConnectionStatus, ListedConnection, MakiniError, TokenPair
 from linekeeper.store import Store
@@ -79,9 +80,10 @@ async def place(
     return matched, owner
 
 
-def what(status: ConnectionStatus) -> str:
-    """How people are told of it."""
-    return " · ".join(filter(None, (status.company_name, status.provider))) or status.id
+def what(status: ConnectionStatus, match: Match) -> str:
+    """How people are told of it: its system as Makini's list or our books name it."""
+    name = match.listed.name if match.listed else match.known.name if match.known else ""
+    return label(status.company_name or None, status.provider, name) or status.id
 
 
 async def known_connections(session: AsyncSession, app: str) -> list[Known]:
@@ -98,6 +100,7 @@ async def known_connections(session: AsyncSession, app: str) -> list[Known]:
             col(Connection.setup),
             col(Connection.replaced_by),
             col(Connection.metadata_digest),
+            col(Connection.name),
         )
         .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
         .where(col(Connection.app) == app)

@@ -76,6 +76,12 @@ def label(customer: str | None, provider: str, name: str) -> str:
     return f"{customer} · {system}" if customer else system
 
 
+@lru_cache(maxsize=NAMES_KEPT)
+def in_parts(name: str) -> str:
+    """The name with `·` between its parts, as messages have it, whatever separates them there."""
+    return " · ".join(_SEPARATOR.split(name))
+
+
 def slug(customer: str | None, provider: str, name: str, key: str, app: str) -> str:
     """A text for keys of artifacts: lower case, digits and dashes; unique by app and key.
 

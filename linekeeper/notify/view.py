@@ -15,6 +15,7 @@ from sqlmodel import col
 from linekeeper.access.links import links_given
 from linekeeper.access.pending import KeptLogin, kept_logins
 from linekeeper.clock import utcnow
+from linekeeper.customers.naming import in_parts
 from linekeeper.incidents.announce import RANKED
 from linekeeper.notify.merged import Wider, merged_into
 from linekeeper.outbox.events import IncidentFacts
@@ -66,7 +67,7 @@ class MemberView:
     def label(self) -> str:
         """`Customer · System`, or the connection's name if that says it already."""
         if not self.customer or self.name.casefold().startswith(self.customer.casefold()):
-            return self.name
+            return in_parts(self.name)
         return f"{self.customer} · {self.name}"
 
 

@@ -327,3 +327,9 @@ def test_no_message_about_several_and_no_reminder_breaks_the_limits_either(
         assert not re.search(r"<!(?!date|subteam)", said)
         assert not re.search(r"@(channel|here|everyone)", said)
     assert plain_fold("cap:x", many)
+
+
+@pytest.mark.parametrize("name", ["Acme - UpKeep", "Acme | UpKeep", "Acme · UpKeep", "UpKeep"])
+def test_a_member_is_named_as_titles_name_it(name: str) -> None:
+    member = replace(MEMBER, name=name, customer="Acme", provider="upkeep")
+    assert member.label == "Acme · UpKeep"

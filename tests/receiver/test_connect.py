@@ -12,11 +12,13 @@ import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import update
+from sqlalchemy import select, update
+from sqlmodel import col
 
 from linekeeper.access.links import link_url, make_link, make_state, read_link, read_state
 from linekeeper.access.signing import Signer, load_signer
 from linekeeper.clock import utcnow
+from linekeeper.customers.naming import label
 from linekeeper.reconnect.disconnect import disconnect
 from linekeeper.store import new_id
 from linekeeper.store.tables import (
@@ -170,6 +172,13 @@ async def test_another_system_than_asked_for_is_refused_explained_and_loses_noth
     answer = await through(house, path, other.makini_key)
     assert answer.status_code == 409
     assert "That was another system" in answer.text
+    # As people name it: Makini's status has only the word for its kind of system.
+    named = label(other.name.split(" · ")[0], other.provider, other.name)
+    assert named.endswith(" · IBM Maximo")
+    assert f"You logged in to {named}, but" in html.unescape(answer.text)
+    async with house.store.read() as session:
+        said = await session.scalars(select(col(Audit.subject)))
+        assert f"it was another system, {named}" in str(list(said))
     assert (await house.connection(connection.id)).health == "reauthorization_required"
     # The other's old pair is dead at Makini, so its new one is kept.
     bearer = {"Authorization": f"Bearer {await token_of(house, other)}"}
