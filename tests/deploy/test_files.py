@@ -5,6 +5,7 @@ import re
 import shlex
 import subprocess
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -86,6 +87,14 @@ def test_every_command_of_a_unit_exists(unit: Path) -> None:
     for name in re.findall(r"\b(LINEKEEPER_[A-Z_]+)=", text):
         assert name in KNOWN, name
     assert "\nUMask=0077\n" in text
+
+
+def test_the_receiver_of_the_units_listens_where_others_send_to() -> None:
+    lines = (DEPLOY / "systemd/environment").read_text().splitlines()
+    told = dict(line.split("=", maxsplit=1) for line in lines if line and line[0] != "#")
+    inside = urlsplit(told["LINEKEEPER_INTERNAL_URL"])
+    assert told.get("LINEKEEPER_RECEIVER_HOST", "127.0.0.1") == inside.hostname
+    assert f"server {inside.netloc} " in (DEPLOY / "nginx.conf").read_text()
 
 
 def test_prefects_settings_are_the_same_for_compose_and_for_systemd() -> None:
