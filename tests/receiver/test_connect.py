@@ -177,7 +177,7 @@ async def test_another_system_than_asked_for_is_refused_explained_and_loses_noth
     assert named.endswith(" · IBM Maximo")
     assert f"You logged in to {named}, but" in html.unescape(answer.text)
     async with house.store.read() as session:
-        said = await session.scalars(select(col(Audit.subject)))
+        said = await session.scalars(select(col(Audit.detail)))
         assert f"it was another system, {named}" in str(list(said))
     assert (await house.connection(connection.id)).health == "reauthorization_required"
     # The other's old pair is dead at Makini, so its new one is kept.
