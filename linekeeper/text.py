@@ -86,6 +86,15 @@ def letters(name: str) -> str:
     return "".join(char for char in name.casefold() if char.isalnum())
 
 
+SEPARATOR = re.compile(r"\s+(?:·|-|–|—|\||/|:)\s+")
+"""What stands between customer and system in a connection's name, whoever wrote it."""
+
+
+def in_parts(name: str) -> str:
+    """A connection's name with `·` between its parts, as titles have it."""
+    return " · ".join(SEPARATOR.split(name))
+
+
 def counted(number: int, noun: str) -> str:
     """`1 record`, `1,234 records`, `2 entities`."""
     if number == 1:

@@ -10,9 +10,9 @@ from functools import lru_cache
 from slugify import slugify
 
 from linekeeper.makini import ListedConnection
+from linekeeper.text import SEPARATOR
 
 _CUSTOMER_KEYS = ("customer", "customer_name", "company", "company_name", "account", "tenant")
-_SEPARATOR = re.compile(r"\s+(?:·|-|–|—|\||/|:)\s+")
 _HOSTING = {
     "cloud": "cloud",
     "saas": "cloud",
@@ -38,7 +38,7 @@ def customer_name(listed: ListedConnection) -> str:
     for key in _CUSTOMER_KEYS:
         if value := _lower_keys(listed.metadata).get(key, "").strip():
             return value[:MAX_NAME]
-    first = _SEPARATOR.split(listed.name.strip())[0].strip()
+    first = SEPARATOR.split(listed.name.strip())[0].strip()
     return (first or listed.email.partition("@")[2] or listed.key)[:MAX_NAME]
 
 
@@ -71,15 +71,9 @@ def tier(metadata: Mapping[str, str]) -> str | None:
 def label(customer: str | None, provider: str, name: str) -> str:
     """How people are told of a connection: `Customer · System`."""
     # Makini writes `sap-ecc` as well as `SAP ECC`: where the name has it in people's words, those.
-    said = (part for part in _SEPARATOR.split(name) if provider and slugify(part) == provider)
+    said = (part for part in SEPARATOR.split(name) if provider and slugify(part) == provider)
     system = next(said, provider) or name
     return f"{customer} · {system}" if customer else system
-
-
-@lru_cache(maxsize=NAMES_KEPT)
-def in_parts(name: str) -> str:
-    """The name with `·` between its parts, as messages have it, whatever separates them there."""
-    return " · ".join(_SEPARATOR.split(name))
 
 
 def slug(customer: str | None, provider: str, name: str, key: str, app: str) -> str:

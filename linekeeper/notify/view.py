@@ -15,7 +15,6 @@ from sqlmodel import col
 from linekeeper.access.links import links_given
 from linekeeper.access.pending import KeptLogin, kept_logins
 from linekeeper.clock import utcnow
-from linekeeper.customers.naming import in_parts
 from linekeeper.incidents.announce import RANKED
 from linekeeper.notify.merged import Wider, merged_into
 from linekeeper.outbox.events import IncidentFacts
@@ -27,6 +26,7 @@ from linekeeper.store.tables import (
     Observation,
 )
 from linekeeper.store.types import Json, from_row, table_of
+from linekeeper.text import in_parts
 
 MEMBERS_SHOWN = 20
 CONNECTIONS = "connections"
