@@ -189,18 +189,18 @@ def _lost(
 ) -> tuple[list[Part], list[str]]:
     """The parts of one kind that are silent; the names of those that are gone for good.
 
-    One that started after another fell silent takes its place: a restart, or a new machine.
+    One that started after another fell silent takes its place: a restart, or a new machine. So
+    did one that fell silent since, and whoever came after that one takes its.
     """
-    living = sorted(
-        (part for part in parts if now - part.at < policy.after), key=lambda part: part.since
-    )
+    living = any(now - part.at < policy.after for part in parts)
     lost: list[Part] = []
     gone: list[str] = []
-    free = list(living)
+    free = sorted(parts, key=lambda part: part.since)
     for part in sorted(parts, key=lambda part: part.at):
         if now - part.at < policy.after:
             continue
-        successor = next((other for other in free if other.since >= part.at), None)
+        later = (other for other in free if other is not part and other.since >= part.at)
+        successor = next(later, None)
         if successor is not None:
             free.remove(successor)
             gone.append(part.name)

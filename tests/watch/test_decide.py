@@ -66,6 +66,16 @@ def test_one_that_started_after_it_fell_silent_takes_its_place_once() -> None:
     assert causes(two_died) == {"part:consumer:a"}
 
 
+def test_what_died_again_after_a_restart_is_replaced_by_the_one_after_it() -> None:
+    first, second = part("consumer:a", at=50), part("consumer:b", since=49, at=30)
+    restarted_twice = but(first, second, part("consumer:c", since=29))
+    assert causes(restarted_twice) == set()
+    assert examine(restarted_twice, POLICY, now=NOW).forgotten == {"consumer:a", "consumer:b"}
+    died_again = but(first, second)
+    assert causes(died_again) == {"part:consumer:b"}
+    assert examine(died_again, POLICY, now=NOW).forgotten == {"consumer:a"}
+
+
 def test_one_of_many_is_forgotten_after_a_day_the_only_one_never() -> None:
     assert causes([*FINE, part("receiver:old", at=1441, since=9000)]) == set()
     only = but(part("receiver:a", at=1441, since=9000), part("consumer:a", since=9000))
