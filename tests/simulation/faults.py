@@ -94,6 +94,7 @@ class Trouble:
         self.over = self.episodes.over
         self.patience = Patience(universe)
         universe.network.decide = self.decide
+        universe.network.came = self.pairs.came
         universe.face.mutilate_list = self.mutilate
         self._cut_list: Callable[[list[dict[str, Any]]], list[dict[str, Any]]] | None = None
         self.removed: set[str] = set()

@@ -38,6 +38,7 @@ class Host:
     def __init__(self, name: str) -> None:
         self.name = name
         self.dead = False
+        self.crashed = False  # its power was cut: it did not end by itself
         self.stalled = False  # none of its tasks runs until it goes on
         self.gone = asyncio.Event()
         self.skew = timedelta()  # how far its wall clock is off

@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 
-from tests.simulation.loop import VirtualLoop
+from tests.simulation.loop import HOST, VirtualLoop
 from tests.simulation.makini.http import Answer
 
 HANG_SECONDS = 3600.0
@@ -41,6 +41,7 @@ class Request:
 Handler = Callable[[Request], Answer]
 Decide = Callable[[Request], Fault | None]
 Answered = Callable[[Request, Answer, Fault | None], None]
+Came = Callable[[Request, Answer, bool], None]
 PEERS = contextvars.Context()  # peers outlive every host of ours
 
 
@@ -54,6 +55,8 @@ class Network:
         self.peers: dict[str, Handler] = {}
         self.decide: Decide = lambda _: None
         self.answered: Answered = lambda *_: None
+        self.came: Came = lambda *_: None
+        """Hears of each answer that came back, and whether its asker still has power."""
         self.sent: list[Request] = []
 
     async def send(self, request: Request) -> Answer:
@@ -68,6 +71,7 @@ class Network:
         answered: asyncio.Future[Answer | None] = self._loop.create_future()
         there = self._rng.uniform(0.005, 0.08) + (fault.seconds if fault else 0.0)
         back = self._rng.uniform(0.005, 0.08)
+        host = HOST.get()
 
         def arrive() -> None:
             if fault and fault.kind in ("status", "html", "hang"):
@@ -83,6 +87,8 @@ class Network:
             self._loop.call_later(wait, settle, outcome, context=PEERS)
 
         def settle(outcome: Answer | None) -> None:
+            if outcome is not None:
+                self.came(request, outcome, host is None or not host.crashed)
             if not answered.done():
                 answered.set_result(outcome)
 

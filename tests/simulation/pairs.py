@@ -1,10 +1,13 @@
-"""An answer with a new token pair is lost on its way: Makini has killed the pair before it."""
+"""A new token pair is lost on its way, or comes when the power of the process that asked for it was
+cut: Makini has killed the pair before it, and its contract has no way to ask for it again."""
 
+import json
 from random import Random
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
 from tests.simulation.lost import line_of
+from tests.simulation.makini.http import Answer
 from tests.simulation.makini.truth import Connection
 from tests.simulation.net import Fault, Request
 
@@ -32,10 +35,26 @@ class LostPairs:
         self._lost.discard(owner.key)
         if self._rng.random() >= LOST:
             return None
-        self._universe.say(f"trouble: the new pair of {owner.key} is lost on its way")
+        self._lose(owner, "is lost on its way")
+        return Fault("lose")
+
+    def came(self, request: Request, answer: Answer, is_heard: bool) -> None:
+        """An answer came, to nobody where the process that asked is no more."""
+        if request.path != "/link/token" or b'"refresh_token"' not in answer.body:
+            return
+        refresh = json.loads(answer.body)["refresh_token"]
+        owner = self._universe.truth.refreshable(refresh, self._universe.now()) if refresh else None
+        if owner is None:
+            return
+        if is_heard:
+            self._lost.discard(owner.key)
+        else:
+            self._lose(owner, "came to nobody")
+
+    def _lose(self, owner: Connection, how: str) -> None:
+        self._universe.say(f"trouble: the new pair of {owner.key} {how}")
         self._lost.add(owner.key)
         self._ever.add(owner.key)
-        return Fault("lose")
 
     def _owner(self, request: Request) -> Connection | None:
         """Whose new pair is asked for; None where the request gives none."""

@@ -321,6 +321,7 @@ class Universe:
         """Cut the power of `host`."""
         self.say(f"crash of {host.name}")
         self.crashed_at.append(self.now())
+        host.crashed = True
         host.cut()
 
     def stop(self, name: str) -> None:
