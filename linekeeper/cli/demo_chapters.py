@@ -17,6 +17,7 @@ from linekeeper.store.tables import (
     Implementation,
     Incident,
     Reconnect,
+    Watermark,
     WebhookTrust,
 )
 
@@ -108,8 +109,10 @@ async def webhook(leading: Tour, count: str) -> None:
     leading.says(
         "",
         f"[bold]{count} · A lost webhook[/]",
-        f"{LOST} records change at {name}, and no webhook says so.",
+        f"{LOST} records change at {name}, once they are known, and no webhook says so.",
     )
+    # What changes before the first reading is part of it: nothing could be missed.
+    await leading.waits(f"reconcile has read {name} once", lambda: _is_read(leading, connection.id))
     now = utcnow()
     await leading.control("records", connection=connection.makini_key, change=LOST, announce=False)
     leading.says(
@@ -134,6 +137,18 @@ async def webhook(leading: Tour, count: str) -> None:
         "the feed of changes that your product reads.",
         f"How far webhooks can be trusted: {leading.ui}/artifacts/key/webhook-trust",
     )
+
+
+async def _is_read(leading: Tour, connection_id: str) -> bool | None:
+    """Whether every entity that the connection offers was read as a whole; None until then."""
+    async with leading.store.read() as session:
+        rows = await session.scalars(
+            select(col(Watermark.full_at)).where(
+                col(Watermark.connection_id) == connection_id, col(Watermark.offered).is_(True)
+            )
+        )
+    listed = list(rows)
+    return True if listed and None not in listed else None
 
 
 async def step(leading: Tour, count: str) -> None:
