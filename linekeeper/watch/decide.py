@@ -190,25 +190,26 @@ def _lost(
     """The parts of one kind that are silent; the names of those that are gone for good.
 
     One that started after another fell silent takes its place: a restart, or a new machine. So
-    did one that fell silent since, and whoever came after that one takes its.
+    did one that fell silent since, if somebody who lives took its place in turn.
     """
-    living = any(now - part.at < policy.after for part in parts)
+    there = sorted(
+        (part for part in parts if now - part.at < policy.after), key=lambda part: part.since
+    )
+    living = bool(there)
     lost: list[Part] = []
     gone: list[str] = []
-    free = sorted(parts, key=lambda part: part.since)
-    for part in sorted(parts, key=lambda part: part.at):
-        if now - part.at < policy.after:
-            continue
-        later = (other for other in free if other is not part and other.since >= part.at)
-        successor = next(later, None)
+    silent = (part for part in parts if now - part.at >= policy.after)
+    for part in sorted(silent, key=lambda part: part.at, reverse=True):
+        successor = next((other for other in there if other.since >= part.at), None)
         if successor is not None:
-            free.remove(successor)
+            there.remove(successor)
+            there.append(part)
             gone.append(part.name)
         elif living and now - part.at >= FORGET_AFTER:
             gone.append(part.name)
         elif now - max(part.at, since) >= policy.after:
             lost.append(part)
-    return lost, gone
+    return lost[::-1], gone
 
 
 def _is_watched_by(parts: Iterable[Part], kind: str, policy: WatchPolicy, now: datetime) -> bool:
