@@ -38,7 +38,7 @@ MUTANTS = (
         ("outbox/queue.py", "until = now + timedelta(seconds=seconds)\n        given",
          "until = now + timedelta(days=30)\n        given"),
         ("consumer/alive.py", "    for owner in owners:\n", "    for owner in ():\n"),
-        kinds="commits crash",
+        kinds="commits crash", seed=17,
     ),
     _mutant(
         "lease-for-anybody", "a lease is taken from whoever holds it",
