@@ -75,29 +75,16 @@ async def test_what_was_polled_while_the_clock_was_ahead_is_polled_again(
     assert len(await keys(rt)) == 3
 
 
-async def test_what_failed_while_the_clock_was_ahead_is_tried_again(
-    rt: Runtime, server: Peer
+@pytest.mark.parametrize(("refusal", "minutes"), [(403, 70), (404, 20)])
+async def test_what_was_refused_or_not_found_while_the_clock_was_ahead_is_asked_for_again(
+    rt: Runtime, server: Peer, refusal: int, minutes: int
 ) -> None:
-    server.answer("GET", ASSETS, lambda _: JSONResponse({"message": "no"}, 403))
+    server.answer("GET", ASSETS, lambda _: JSONResponse({"message": "no"}, refusal))
     with off(DAY):
         await run(rt, everything=False)
         await beat(rt.store, "one")
     server.answer("GET", ASSETS, of(asset("1"), asset("2")))
     assert await put_right(rt.store, beat=DEAD_AFTER) is not None
-    with off(timedelta(minutes=70)):
-        await run(rt, everything=False)
-    assert len(await keys(rt)) == 2
-
-
-async def test_what_was_not_found_while_the_clock_was_ahead_is_asked_for_again(
-    rt: Runtime, server: Peer
-) -> None:
-    server.answer("GET", ASSETS, lambda _: JSONResponse({"message": "no"}, 404))
-    with off(DAY):
-        await run(rt, everything=False)
-        await beat(rt.store, "one")
-    server.answer("GET", ASSETS, of(asset("1"), asset("2")))
-    assert await put_right(rt.store, beat=DEAD_AFTER) is not None
-    with off(timedelta(minutes=20)):
+    with off(timedelta(minutes=minutes)):
         await run(rt, everything=False)
     assert len(await keys(rt)) == 2
