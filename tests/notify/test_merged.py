@@ -23,7 +23,7 @@ async def _members(desk: Desk, incident: str) -> list[str]:
         return list(await session.scalars(rows))
 
 
-async def _become(desk: Desk, ids: Sequence[str], health: str) -> None:
+async def become(desk: Desk, ids: Sequence[str], health: str) -> None:
     """Their health is seen to be so, and what follows from it is concluded."""
     desk.ahead += timedelta(minutes=2)
     async with desk.store.write() as session:
@@ -46,15 +46,15 @@ async def test_one_that_turns_out_to_have_another_problem_does_not_carry_the_out
 ) -> None:
     outage = await desk.open(others=5)
     first, *rest = await _members(desk, outage)
-    await _become(desk, rest[:1], "healthy")
+    await become(desk, rest[:1], "healthy")
     if at_once:
         async with desk.store.write() as session:
             await session.execute(
                 update(Connection).where(col(Connection.id) == first).values(health="degraded")
             )
     else:
-        await _become(desk, [first], "degraded")
-    await _become(desk, rest, "healthy")
+        await become(desk, [first], "degraded")
+    await become(desk, rest, "healthy")
     [view] = (await load_views(desk.store, [outage])).values()
     assert view.resolved_at is not None
     assert view.merged_into is None
@@ -65,7 +65,7 @@ async def test_one_that_turns_out_to_have_another_problem_does_not_carry_the_out
 async def test_one_that_goes_on_alone_is_said_to(desk: Desk) -> None:
     """The only connection of an incident has another problem now: its story goes on there."""
     incident = await desk.open()
-    await _become(desk, await _members(desk, incident), "reauthorization_required")
+    await become(desk, await _members(desk, incident), "reauthorization_required")
     [view] = (await load_views(desk.store, [incident])).values()
     assert view.resolved_at is None or view.merged_into is not None
 

@@ -1,27 +1,17 @@
 """One connection that falls again after an outage of many: what is said is what is so now."""
 
-from datetime import timedelta
-
-from sqlalchemy import select, update
+from sqlalchemy import select
 from sqlmodel import col
 
-from linekeeper.config import HealthPolicy
-from linekeeper.incidents.conclude import conclude
 from linekeeper.notify.situations import read_state
 from linekeeper.notify.view import load_views
 from linekeeper.store.tables import Connection, Incident
 from tests.notify.conftest import Desk
+from tests.notify.test_merged import become
 
 
 async def _become(desk: Desk, ids: list[str], health: str) -> None:
-    desk.ahead += timedelta(minutes=2)
-    async with desk.store.write() as session:
-        await session.execute(
-            update(Connection)
-            .where(col(Connection.id).in_(ids))
-            .values(health=health, health_since=desk.now())
-        )
-        await conclude(desk.store, session, policy=HealthPolicy(), now=desk.now())
+    await become(desk, ids, health)
     await desk.deliver()
 
 
