@@ -47,6 +47,8 @@ class Finding:
     """Ids of the connections it is about."""
     resolved: str = "It is over."
     """What is said when it is found no more."""
+    run_id: str | None = None
+    """The run it is about; its message leads there."""
     detail: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -114,6 +116,7 @@ async def _open(
         title=finding.title,
         summary=finding.text,
         figure=finding.figure,
+        run_id=finding.run_id,
         detail=_detail(finding),
         members=dict.fromkeys(finding.members, finding.kind),
     )
@@ -127,17 +130,20 @@ async def _update(
     worse = is_worse(incident.figure, finding.figure)
     figure = finding.figure if worse else incident.figure
     turned = incident.kind != finding.kind
+    run_id = finding.run_id or incident.run_id
+    leads_elsewhere = run_id != incident.run_id
     columns = {
         "kind": finding.kind,
         "title": finding.title,
         "summary": finding.text,
         "figure": figure,
+        "run_id": run_id,
         "detail": {**incident.detail, **_detail(finding)},
     }
     moved = await _bring_members(store, session, incident, finding, now)
     if any(getattr(incident, name) != value for name, value in columns.items()):
         await perform(session, incident.id, "change", now=now, **columns)
-    if worse or moved or turned:
+    if worse or moved or turned or leads_elsewhere:
         said = finding.text if worse or turned else ""
         return [IncidentChange(incident.id, "changed", said)]
     return []

@@ -62,6 +62,8 @@ class Opening:
     code: str | None = None
     message: str | None = None
     request_id: str | None = None
+    run_id: str | None = None
+    """The run it is about."""
     detail: Mapping[str, Any] = field(default_factory=dict)
     members: Mapping[str, str] = field(default_factory=dict)
     """Connection id → kind."""
@@ -101,6 +103,7 @@ async def open_new(
         code=opening.code,
         message=opening.message,
         request_id=opening.request_id,
+        run_id=opening.run_id,
         detail=dict(opening.detail),
         opened_at=now,
     )

@@ -88,7 +88,7 @@ async def record_alert(store: Store, alert: Alert) -> bool:
     return True
 
 
-_KNOWN = select(col(Incident.cause), col(Incident.title)).where(
+_KNOWN = select(col(Incident.cause), col(Incident.title), col(Incident.run_id)).where(
     col(Incident.topic) == TOPIC, col(Incident.resolved_at).is_(None)
 )
 _REPORTED = select(RunAlert).order_by(col(RunAlert.cause))
@@ -100,8 +100,8 @@ async def watch_runs(store: Store) -> None:
         now = await store.clock(session)
         findings = await _findings(session, now)
         rows = await session.execute(_KNOWN)
-        known = {(cause, title) for cause, title in rows}
-    if known == {(finding.cause, finding.title) for finding in findings}:
+        known = {tuple(row) for row in rows}
+    if known == {(finding.cause, finding.title, finding.run_id) for finding in findings}:
         return
     async with store.write() as session:
         now = await store.clock(session)
@@ -218,6 +218,7 @@ def _finding(row: RunAlert) -> Finding:
         title=title,
         text=text,
         scope="house",
+        run_id=row.run_id or None,
         resolved=resolved,
     )
 

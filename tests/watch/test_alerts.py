@@ -19,6 +19,8 @@ from linekeeper.cli.automations import GONE
 from linekeeper.cli.deploy import deploy
 from linekeeper.cli.names import automation_name
 from linekeeper.cli.orchestrator import PrefectOrchestrator
+from linekeeper.notify.compose import plain
+from linekeeper.notify.view import Links, load_views
 from linekeeper.receiver import serve
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
@@ -178,6 +180,17 @@ async def test_what_is_late_for_a_moment_or_because_the_pool_rests_is_not_told(
     assert await incidents(store) == {"run_late": "resolved", "pool_not_ready": "open"}
     await settle_reported(store, states={"r2": "Running"}, finished={}, pool_ready=True)
     assert set((await incidents(store)).values()) == {"resolved"}
+
+
+async def test_the_message_leads_to_the_run_that_failed_last(store: Store) -> None:
+    links = Links(ui_url="http://prefect")
+    for run in ("first", "second"):
+        await record_alert(store, Alert("run_failed", "digest", run, "a name", "KeyError: 'x'"))
+        async with store.read() as session:
+            ids = list(await session.scalars(select(col(Incident.id))))
+        [view] = (await load_views(store, ids)).values()
+        message = plain(view, now=view.opened_at, links=links)
+        assert f"http://prefect/runs/flow-run/{run}" in message
 
 
 async def test_a_crash_is_over_when_another_run_did_its_work_though_it_is_red(
