@@ -16,6 +16,7 @@ from linekeeper.inbox.routing import EventTarget
 from linekeeper.makini import ErrorKind, MakiniError
 from linekeeper.reconcile.identity import record_key
 from linekeeper.runtime import Runtime
+from linekeeper.store.keys import stored_key
 from linekeeper.tokens.stored import Token
 
 READ_SECONDS = 60.0
@@ -47,12 +48,14 @@ class Batch:
         """The keys, as they are stored, whose record had changed at the source."""
         self.is_stored = False
 
-    @property
-    def present(self) -> set[str]:
-        """The keys, as they are stored, that the source has."""
+    def lacks(self, key: str) -> bool:
+        """Whether the source says that it has no record under `key`, which was asked for."""
         answer = self.answer
-        records = answer.records if isinstance(answer, Records) else ()
-        return {key for record in records if (key := record_key(record)) is not None}
+        if not isinstance(answer, Records) or not answer.is_offered:
+            return False
+        if key not in self.keys or key in answer.unread:
+            return False
+        return stored_key(key) not in {record_key(record) for record in answer.records}
 
 
 class Readers:

@@ -123,33 +123,48 @@ class _Reading:
         self._refused: dict[str, Exception] = {}
         self._note: str | None = None
         self._is_offered = True
+        self._absent: dict[str, str] = {}
+        """Those whose own address answers 404."""
+        self._is_listing_asked = False
         if len(sayable) < len(keys):
             self._note = "no URL can hold some of its keys: the next poll reads them"
 
     def result(self, why: Exception | None = None) -> Records:
         """What there is by now; `why` the rest was not read: without a reason, for want of time."""
         reason = why or OutOfTime(f"{self._entity} could not be read in time")
-        unread = {**self._refused, **dict.fromkeys(self._left.values(), reason)}
+        left = [*self._left.values(), *self._unconfirmed.values()]
+        unread = {**self._refused, **dict.fromkeys(left, reason)}
         found = list(self._found.values())
         return Records(self._asked_at, found, self._note, unread, self._is_offered)
 
     async def go_on(self, token: Token) -> None:
         """Read what is left. Raises what is not about single keys."""
         if len(self._left) > 1:
-            try:
-                await self._list(token)
-            except MakiniError as error:
-                if error.kind is ErrorKind.not_found:
-                    self._is_offered = False
-                    self._note = f"{self._entity} is not found there: the next poll lists it whole"
-                    self._left.clear()
-                elif not _is_about_keys(error):
-                    raise
+            await self._ask_listing(token, self._left)
         await self._one_by_one(token)
+        if unconfirmed := self._unconfirmed:
+            await self._ask_listing(token, unconfirmed)
 
-    async def _list(self, token: Token) -> None:
+    @property
+    def _unconfirmed(self) -> Mapping[str, str]:
+        """Keys that are not found while nothing says that their entity is: both answer 404."""
+        return {} if self._is_listing_asked else self._absent
+
+    async def _ask_listing(self, token: Token, wanted: Mapping[str, str]) -> None:
+        """List the keys `wanted`; where the listing is not found, nothing more is asked of it."""
+        try:
+            await self._list(token, dict(wanted))
+        except MakiniError as error:
+            if error.kind is ErrorKind.not_found:
+                self._is_offered = False
+                self._note = f"{self._entity} is not found there: the next poll lists it whole"
+                self._left.clear()
+            elif not _is_about_keys(error):
+                raise
+        self._is_listing_asked = True
+
+    async def _list(self, token: Token, wanted: Mapping[str, str]) -> None:
         """Read many at once; breaks off where the source heeds no filter and lists them all."""
-        wanted = dict(self._left)
         pages = self._makini.records(
             token.access, self._entity, connection=self._ref, keys=list(wanted.values())
         )
@@ -209,6 +224,8 @@ class _Reading:
                 self._refused[key] = self._another(record)
             elif record:
                 self._found[stored] = record
+            else:
+                self._absent[stored] = key
         del self._left[stored]
 
     def _another(self, record: Mapping[str, Any]) -> MakiniError:

@@ -238,9 +238,7 @@ def _confirms(held: HeldEvent, connection_id: str, key: str) -> bool:
         return False
     if stored_key(key) in batch.changed:
         return True
-    if held.event.kind != "record.deleted" or key not in batch.keys:
-        return False
-    return stored_key(key) not in batch.present
+    return held.event.kind == "record.deleted" and batch.lacks(key)
 
 
 def halves_of(

@@ -193,15 +193,16 @@ async def test_a_known_record_that_a_webhook_updates_says_that_its_entity_is_off
     assert await changed(rt) == [("updated", "2"), ("updated", "1")]
 
 
+@pytest.mark.parametrize("keys", [["1"], ["1", "2"]])
 async def test_what_a_webhook_names_while_its_listing_is_not_found_is_read_by_the_next_poll(
-    rt: Runtime, server: Peer
+    rt: Runtime, server: Peer, keys: list[str]
 ) -> None:
     """Also where the source dates the change from long before: a poll for what is new lacks it."""
     began = utcnow()
     server.answer("GET", ASSETS, of(asset("1"), asset("2", 59)))
     assert not (await run(rt, started=began + timedelta(hours=1))).failures
     server.answer("GET", ASSETS, not_found)
-    await deliver(rt, "k1", ["1", "2"])
+    await deliver(rt, "k1", keys)
     await process(rt)
     now = of(asset("1", 5), asset("2", 59), asset("3", 5))
 

@@ -35,6 +35,8 @@ class Makini:
     """The records of each connection, by its token; each key with its version."""
 
     records: dict[str, dict[str, int]] = field(default_factory=dict)
+    not_found: set[str] = field(default_factory=set)
+    """The tokens to which it answers 404, whatever is asked."""
 
     def record(self, token: str, key: str) -> dict[str, Any] | None:
         version = self.records.get(token, {}).get(key)
@@ -42,6 +44,8 @@ class Makini:
 
     async def answer(self, request: Request) -> Response:
         token = request.headers["authorization"].removeprefix("Bearer ")
+        if token in self.not_found:
+            return JSONResponse({"message": "Not found."}, 404)
         keys = request.query_params.getlist("filter[key]")
         if keys:
             found = [record for key in keys if (record := self.record(token, key))]
@@ -203,6 +207,25 @@ async def late(rt: Runtime, connection: Connection) -> list[str]:
                 )
             )
         )
+
+
+@pytest.mark.parametrize("count", [1, 2])
+async def test_an_entity_that_is_not_found_just_then_confirms_no_deletion(
+    rt: Runtime, makini: Makini, count: int
+) -> None:
+    """Each connection has the keys; one deleted the records, the others' entity answers 404."""
+    fleet = await fleet_of(rt, makini, 3)
+    stage, [a, b, c] = fleet.stage, fleet.stage.connections
+    keys = [f"k{n}" for n in range(count)]
+    makini.records = {f"c{n}": dict.fromkeys(keys, 1) for n in range(3)}
+    await fleet.index(a, b, c)
+    makini.records["c1"] = {}
+    makini.not_found = {"c2"}
+    receipt = await stage.deliver({"event": "assets.deleted", "body": keys})
+    await stage.process()
+    event = await stage.event(receipt.id)
+    assert (event.status, event.connection_id) == ("processed", b.id)
+    assert await forwards(stage) == [{"event": receipt.id, "keys": keys}]
 
 
 async def test_an_unknown_key_waits_for_the_poll_that_brings_it(
