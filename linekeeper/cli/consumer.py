@@ -57,7 +57,11 @@ async def _run() -> None:
             sight = await orchestrator.look(alerts)
             await note_prefect(rt.store, sight.workers, paused=sight.paused)
             await settle_reported(
-                rt.store, states=sight.runs, finished=sight.finished, pool_ready=sight.pool_ready
+                rt.store,
+                states=sight.runs,
+                finished=sight.finished,
+                pool_ready=sight.pool_ready,
+                late=sight.late,
             )
             return False
 

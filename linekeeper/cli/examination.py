@@ -3,7 +3,6 @@
 import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 
 import httpx
@@ -18,12 +17,13 @@ from prefect.client.schemas.filters import (
     WorkPoolFilter,
     WorkPoolFilterName,
 )
-from prefect.client.schemas.objects import StateType, WorkPool, WorkQueue
+from prefect.client.schemas.objects import StateType, WorkPool
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 
 from linekeeper.cli.deployed import slug_of
 from linekeeper.cli.errors import UserError
+from linekeeper.cli.hold_up import HoldUp, hold_up, online_of, queues_of, route_of
 from linekeeper.cli.names import deployment_name, every, flow_of
 from linekeeper.cli.orchestrator import PrefectOrchestrator
 from linekeeper.cli.project import wanted_deployments
@@ -40,41 +40,6 @@ LATE_AFTER = timedelta(minutes=1)
 """A worker that polls takes a run well before."""
 NAME = "prefect · late runs"
 _MOST = 200
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """What a run has to pass until it starts: a limit of None means that there is none."""
-
-    name: str
-    """What it is called on the screens, such as `queue bulk`."""
-    is_paused: bool = False
-    limit: int | None = None
-    active: int = 0
-
-
-def cause_of(route: Sequence[Route], *, workers: int) -> tuple[str, str]:
-    """Why a run that takes `route` is late, and what to do about it. Pure.
-
-    What an operator set comes first: no worker would change it.
-    """
-    for gate in route:
-        if gate.is_paused:
-            return f"the {gate.name} is paused", f"resume the {gate.name} in the Prefect UI"
-    if not workers:
-        return "no worker is online", "start a worker: see the pool above"
-    for gate in route:
-        if gate.limit is not None and gate.active >= gate.limit:
-            return (
-                f"the {gate.name} has reached its concurrency limit "
-                f"({gate.active} of {gate.limit} under way)",
-                f"wait, end what hangs, or raise the limit of the {gate.name}",
-            )
-    return (
-        "no worker took it: the workers are at their own limit (`--limit`), or none polls its "
-        "queue (`--work-queue`)",
-        "start another worker, or raise the limit of this one",
-    )
 
 
 async def examine_late(
@@ -97,18 +62,17 @@ async def examine_late(
     )
     if not runs:
         return [ok(NAME, "none")]
-    queues = {queue.name: queue for queue in await client.read_work_queues(pool.name)}
+    queues = await queues_of(client, pool)
     by_id = {deployment.id: deployment for deployment in deployments}
-    late: dict[tuple[str, str], Counter[str]] = {}
+    late: dict[HoldUp, Counter[str]] = {}
     for run in runs:
         deployment = by_id.get(run.deployment_id) if run.deployment_id else None
-        route = _route(pool, queues, run.work_queue_name, deployment)
-        cause = cause_of(route, workers=workers)
-        held_up = late.setdefault(cause, Counter())
+        route = route_of(pool, queues, run.work_queue_name, deployment)
+        held_up = late.setdefault(hold_up(route, workers=workers), Counter())
         held_up[deployment.name if deployment else run.name] += 1
     return [
-        wrong(NAME, f"{why}: {named(_counted(held_up))}", remedy)
-        for (why, remedy), held_up in late.items()
+        wrong(NAME, f"{why.reason}{why.figures}: {named(_counted(held_up))}", why.remedy)
+        for why, held_up in late.items()
     ]
 
 
@@ -137,32 +101,6 @@ def paused_deployments(deployments: Sequence[DeploymentResponse]) -> list[Findin
 
 def _counted(held_up: Mapping[str, int]) -> list[str]:
     return [name if number == 1 else f"{name} (×{number})" for name, number in held_up.items()]
-
-
-def _route(
-    pool: WorkPool,
-    queues: Mapping[str, WorkQueue],
-    queue_name: str | None,
-    deployment: DeploymentResponse | None,
-) -> list[Route]:
-    route = []
-    if deployment is not None:
-        limit = deployment.global_concurrency_limit
-        route.append(
-            Route(
-                f"deployment {deployment.name}",
-                deployment.paused,
-                limit.limit if limit else None,
-                limit.active_slots if limit else 0,
-            )
-        )
-    queue = queues.get(queue_name or "default")
-    if queue is not None:
-        name, active = f"queue {queue.name}", queue.active_slots or 0
-        route.append(Route(name, queue.is_paused, queue.concurrency_limit, active))
-    name, active = f"pool {pool.name}", pool.active_slots or 0
-    route.append(Route(name, pool.is_paused, pool.concurrency_limit, active))
-    return route
 
 
 async def examine_blocks(settings: Settings, *, seconds: float) -> Sequence[Finding]:
@@ -241,7 +179,7 @@ async def _pool(
         workers = await every(client.read_workers_for_work_pool, work_pool_name=work_pool())
     except ObjectNotFound:
         return [wrong(name, "it does not exist", _DEPLOY)]
-    online = [worker.name for worker in workers if str(worker.status).upper().endswith("ONLINE")]
+    online = online_of(workers)
     if pool.is_paused:
         finding = warn(name, "it is paused: no run starts", "resume it in the Prefect UI")
     elif not online:

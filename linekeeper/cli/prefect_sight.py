@@ -8,19 +8,22 @@ from uuid import UUID
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.filters import (
     DeploymentFilter,
+    DeploymentFilterId,
     DeploymentFilterName,
     FlowRunFilter,
     FlowRunFilterEndTime,
     FlowRunFilterState,
     FlowRunFilterStateType,
 )
-from prefect.client.schemas.objects import FlowRun, StateType, WorkPoolStatus
+from prefect.client.schemas.objects import FlowRun, StateType, Worker, WorkPool, WorkPoolStatus
+from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ObjectNotFound
 
+from linekeeper.cli.hold_up import hold_up, online_of, queues_of, route_of
 from linekeeper.cli.names import PAUSED_VARIABLE, every, variable_name
 from linekeeper.cli.server import work_pool
-from linekeeper.watch.alerts import Alert, Outcome
+from linekeeper.watch.alerts import Alert, Outcome, is_late
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,23 +38,17 @@ class Sight:
     """Run that was reported → the name of its state; a run that is gone is not there."""
     finished: Mapping[str, Outcome] = field(default_factory=dict)
     """Deployment with a failed or crashed run → its last run that finished, if that is later."""
+    late: Mapping[str, str] = field(default_factory=dict)
+    """Run that was reported as late, and still is → what holds it up."""
 
 
 async def look(client: PrefectClient, alerts: Sequence[Alert] = ()) -> Sight:
     """Ask Prefect, also about what became of `alerts`. Raises what its client raises."""
-    workers: dict[str, str] = {}
-    ready = False
-    try:
-        pool = await client.read_work_pool(work_pool())
-        ready = pool.status is WorkPoolStatus.READY
-        pool_name = work_pool()
-        for worker in await every(client.read_workers_for_work_pool, work_pool_name=pool_name):
-            workers[worker.name] = str(worker.last_heartbeat_time or "")
-    except ObjectNotFound:
-        pass  # not deployed yet: there is no worker
+    pool, workers = await _pool(client)
     variable = await client.read_variable_by_name(variable_name(PAUSED_VARIABLE))
     states: dict[str, str] = {}
     finished: dict[str, Outcome] = {}
+    late: list[FlowRun] = []
     for alert in alerts:
         if alert.kind == "pool_not_ready":
             continue
@@ -59,12 +56,48 @@ async def look(client: PrefectClient, alerts: Sequence[Alert] = ()) -> Sight:
         if run is not None:
             states[alert.run_id] = run.state_name or ""
         if alert.kind == "run_late":
+            late += [run] if run is not None and is_late(run.state_name) else []
             continue
         since = run.end_time if run is not None else None
         if last := await _last(client, alert.subject, since):
             finished[alert.subject] = last
-    paused = bool(variable.value) if variable else False
-    return Sight(workers, paused, ready, states, finished)
+    return Sight(
+        workers={worker.name: str(worker.last_heartbeat_time or "") for worker in workers},
+        paused=bool(variable.value) if variable else False,
+        pool_ready=pool is not None and pool.status is WorkPoolStatus.READY,
+        runs=states,
+        finished=finished,
+        late=await _held_up(client, pool, workers, late) if late and pool is not None else {},
+    )
+
+
+async def _pool(client: PrefectClient) -> tuple[WorkPool | None, list[Worker]]:
+    try:
+        pool = await client.read_work_pool(work_pool())
+        found = await every(client.read_workers_for_work_pool, work_pool_name=work_pool())
+    except ObjectNotFound:
+        return None, []  # not deployed yet: there is no worker
+    return pool, list(found)
+
+
+async def _held_up(
+    client: PrefectClient, pool: WorkPool, workers: Sequence[Worker], runs: Sequence[FlowRun]
+) -> dict[str, str]:
+    """Run → why it doesn't start."""
+    ids = list({run.deployment_id for run in runs if run.deployment_id})
+    found = await client.read_deployments(
+        deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=ids))
+    )
+    deployments: dict[UUID | None, DeploymentResponse] = {each.id: each for each in found}
+    queues = await queues_of(client, pool)
+    online = len(online_of(workers))
+    return {
+        str(run.id): hold_up(
+            route_of(pool, queues, run.work_queue_name, deployments.get(run.deployment_id)),
+            workers=online,
+        ).reason
+        for run in runs
+    }
 
 
 async def _run(client: PrefectClient, run_id: str) -> FlowRun | None:

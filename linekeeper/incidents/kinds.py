@@ -178,8 +178,14 @@ _KINDS = {
             "`linekeeper doctor` says whether workers and pool are well. This incident resolves "
             "automatically when another run succeeds.",
         )
-        for kind in ("run_failed", "run_crashed", "run_late")
+        for kind in ("run_failed", "run_crashed")
     },
+    "run_late": Words(
+        "",
+        "Runs of Linekeeper wait past their time, because something holds them up.",
+        "`linekeeper doctor` says what to do. This incident resolves automatically when the runs "
+        "start.",
+    ),
     "pool_not_ready": Words(
         "",
         "No worker starts the runs of the work pool.",

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -88,9 +88,9 @@ async def record_alert(store: Store, alert: Alert) -> bool:
     return True
 
 
-_KNOWN = select(col(Incident.cause), col(Incident.title), col(Incident.run_id)).where(
-    col(Incident.topic) == TOPIC, col(Incident.resolved_at).is_(None)
-)
+_KNOWN = select(
+    col(Incident.cause), col(Incident.title), col(Incident.summary), col(Incident.run_id)
+).where(col(Incident.topic) == TOPIC, col(Incident.resolved_at).is_(None))
 _REPORTED = select(RunAlert).order_by(col(RunAlert.cause))
 
 
@@ -101,7 +101,7 @@ async def watch_runs(store: Store) -> None:
         findings = await _findings(session, now)
         rows = await session.execute(_KNOWN)
         known = {tuple(row) for row in rows}
-    if known == {(finding.cause, finding.title, finding.run_id) for finding in findings}:
+    if known == {(each.cause, each.title, each.text, each.run_id) for each in findings}:
         return
     async with store.write() as session:
         now = await store.clock(session)
@@ -122,8 +122,12 @@ async def settle_reported(
     states: Mapping[str, str],
     finished: Mapping[str, Outcome],
     pool_ready: bool,
+    late: Mapping[str, str],
 ) -> None:
-    """Forget what is over, by what Prefect says now: run → state, deployment → last outcome."""
+    """Forget what is over, by what Prefect says now: run → state, deployment → last outcome.
+
+    `late`: run → what holds it up.
+    """
     last = sorted(outcome.run_id for outcome in finished.values())
     async with store.read() as session:
         now = await store.clock(session)
@@ -145,11 +149,24 @@ async def settle_reported(
         )
         or (row.kind != "pool_not_ready" and now - row.at > KEPT)
     ]
-    if over:
+    why = {
+        row.cause: late[row.run_id]
+        for row in rows
+        if row.kind == "run_late" and late.get(row.run_id, row.state_message) != row.state_message
+    }
+    if over or why:
         async with store.write() as session:
             await session.execute(delete(RunAlert).where(col(RunAlert.cause).in_(over)))
+            for cause, reason in why.items():
+                of_row = update(RunAlert).where(col(RunAlert.cause) == cause)
+                await session.execute(of_row.values(state_message=reason))
     if rows:
         await watch_runs(store)
+
+
+def is_late(state: str | None) -> bool:
+    """Whether a run that was reported as late waits still; None: the run is gone. Pure."""
+    return state in ("Late", "Scheduled")
 
 
 def is_over(
@@ -164,7 +181,7 @@ def is_over(
     if alert.kind == "pool_not_ready":
         return pool_ready
     if alert.kind == "run_late":
-        return states.get(alert.run_id) not in ("Late", "Scheduled")
+        return not is_late(states.get(alert.run_id))
     if states.get(alert.run_id) in _CANCELLED:
         return True
     if outcome is None or outcome.run_id == alert.run_id:
@@ -177,7 +194,31 @@ async def _findings(session: AsyncSession, now: datetime) -> list[Finding]:
     due = [row for row in rows if now - row.at >= SETTLES.get(row.kind, timedelta())]
     if any(row.kind == "pool_not_ready" for row in due):  # why runs are late
         due = [row for row in due if row.kind != "run_late"]
-    return [_finding(row) for row in due]
+    late: dict[str, list[RunAlert]] = {}
+    for row in due:
+        if row.kind == "run_late":
+            late.setdefault(row.state_message, []).append(row)
+    own = [_finding(row) for row in due if row.kind != "run_late"]
+    return [*own, *(_late(reason, rows) for reason, rows in late.items())]
+
+
+def _late(reason: str, rows: Sequence[RunAlert]) -> Finding:
+    """All that the same thing holds up is one incident."""
+    first = min(rows, key=lambda row: row.at)
+    names = ", ".join(sorted(row.subject for row in rows))
+    since = f"{first.at:%Y-%m-%d %H:%M} UTC"
+    why = f": {reason}" if reason else ""
+    return Finding(
+        kind="run_late",
+        cause=f"runs:run_late:{reason}",
+        app="",
+        title=f"Runs are late since {since}{why}",
+        text=f"Runs of {names} wait past their time, the first since {since}{why}. "
+        "`linekeeper doctor` says what to do.",
+        scope="house",
+        run_id=first.run_id or None,
+        resolved="What held these runs up is over.",
+    )
 
 
 def _finding(row: RunAlert) -> Finding:
@@ -197,12 +238,6 @@ def _finding(row: RunAlert) -> Finding:
             f"({message}). `linekeeper doctor` says whether workers are well; the next run that "
             "works resolves this.",
             f"A later run of {row.subject} did its work, or somebody had cancelled this one.",
-        ),
-        "run_late": (
-            f"Runs of {row.subject} are late since {since}",
-            f"The run {name} of {row.subject} waits past its time since {since}: no worker is "
-            "free. `linekeeper doctor` says why.",
-            f"Runs of {row.subject} start again.",
         ),
         "pool_not_ready": (
             f"The work pool {row.subject} is not ready since {since}",

@@ -17,9 +17,11 @@ from prefect.client.schemas.schedules import IntervalSchedule
 from prefect.states import Pending, Scheduled
 
 from linekeeper.cli.examination import NAME, examine_prefect
+from linekeeper.cli.prefect_sight import look
 from linekeeper.clock import utcnow
 from linekeeper.doctor.finding import Finding
 from linekeeper.settings import Settings
+from linekeeper.watch.alerts import Alert
 from tests.databases import KEY
 from tests.fixtures_prefect import PrefectServer
 
@@ -33,11 +35,11 @@ class Site:
         self.settings = settings
         self.client = client
 
-    async def late(self, deployment: str = PREFLIGHT) -> None:
+    async def late(self, deployment: str = PREFLIGHT) -> str:
         """A run whose time was ten minutes ago."""
         found = await self.client.read_deployment_by_name(deployment)
         state: State[None] = Scheduled(scheduled_time=utcnow() - timedelta(minutes=10))
-        await self.client.create_flow_run_from_deployment(found.id, state=state)
+        return str((await self.client.create_flow_run_from_deployment(found.id, state=state)).id)
 
     async def worker(self) -> None:
         """A worker that polls, and takes nothing."""
@@ -77,8 +79,9 @@ async def site(clean_prefect: PrefectServer, tmp_path: Path) -> AsyncIterator[Si
 async def test_each_cause_of_a_late_run_is_named(site: Site) -> None:
     client = site.client
     assert await site.said() == "none"
-    await site.late()
+    alerts = [Alert("run_late", "preflight", run := await site.late())]
     assert await site.said() == "no worker is online: preflight"
+    assert (await look(client, alerts)).late == {run: "no worker is online"}
     await site.worker()
     assert "no worker took it" in await site.said()
 
@@ -90,6 +93,8 @@ async def test_each_cause_of_a_late_run_is_named(site: Site) -> None:
     await client.update_work_pool("linekeeper", WorkPoolUpdate(concurrency_limit=1))
     full = "has reached its concurrency limit (1 of 1 under way): preflight"
     assert await site.said() == f"the pool linekeeper {full}"
+    held_up = {run: "the pool linekeeper has reached its concurrency limit"}
+    assert (await look(client, alerts)).late == held_up
     await client.update_work_queue(queue.id, concurrency_limit=1)
     assert await site.said() == f"the queue routine {full}"
     await client.update_deployment(found.id, DeploymentUpdate(concurrency_limit=1))
@@ -100,6 +105,7 @@ async def test_each_cause_of_a_late_run_is_named(site: Site) -> None:
     assert await site.said() == "the pool linekeeper is paused: preflight"
     await client.update_work_queue(queue.id, is_paused=True)
     assert await site.said() == "the queue routine is paused: preflight"
+    assert (await look(client, alerts)).late == {run: "the queue routine is paused"}
     await client.update_deployment(found.id, DeploymentUpdate(paused=True))
     assert await site.said() == "the deployment preflight is paused: preflight"
     paused = [finding.text for finding in await site.findings() if "resume them" in finding.mend]

@@ -139,7 +139,11 @@ async def test_a_run_that_breaks_or_crashes_is_an_incident_one_red_by_its_findin
             while await reported(store):
                 sight = await orchestrator.look(await reported(store))
                 await settle_reported(
-                    store, states=sight.runs, finished=sight.finished, pool_ready=sight.pool_ready
+                    store,
+                    states=sight.runs,
+                    finished=sight.finished,
+                    pool_ready=sight.pool_ready,
+                    late=sight.late,
                 )
         assert set((await incidents(store)).values()) == {"resolved"}
 
@@ -171,15 +175,40 @@ async def test_what_is_late_for_a_moment_or_because_the_pool_rests_is_not_told(
     assert await incidents(store) == {}
     await age(store, minutes=6)
     assert await incidents(store) == {"run_late": "open"}
-    await settle_reported(store, states={"r1": "Running"}, finished={}, pool_ready=True)
+    await settle_reported(store, states={"r1": "Running"}, finished={}, pool_ready=True, late={})
     assert await incidents(store) == {"run_late": "resolved"}
 
     await record_alert(store, Alert("pool_not_ready", "linekeeper"))
     await record_alert(store, Alert("run_late", "digest", "r2"))
     await age(store, minutes=6)
     assert await incidents(store) == {"run_late": "resolved", "pool_not_ready": "open"}
-    await settle_reported(store, states={"r2": "Running"}, finished={}, pool_ready=True)
+    await settle_reported(store, states={"r2": "Running"}, finished={}, pool_ready=True, late={})
     assert set((await incidents(store)).values()) == {"resolved"}
+
+
+async def test_all_that_one_thing_holds_up_is_one_incident_that_names_it(store: Store) -> None:
+    await record_alert(store, Alert("run_late", "health-sweep", "r1"))
+    await record_alert(store, Alert("run_late", "reconcile", "r2"))
+    states = {"r1": "Late", "r2": "Scheduled"}
+
+    async def held_up_by(reason: str) -> list[tuple[str, str]]:
+        late = dict.fromkeys(states, reason)
+        await settle_reported(store, states=states, finished={}, pool_ready=True, late=late)
+        opened = select(Incident).where(col(Incident.resolved_at).is_(None))
+        async with store.read() as session:
+            return [(each.title, each.summary) for each in await session.scalars(opened)]
+
+    assert await held_up_by("the pool linekeeper is paused") == []
+    await age(store, minutes=6)
+    [(title, text)] = await held_up_by("the pool linekeeper is paused")
+    assert title.endswith("UTC: the pool linekeeper is paused")
+    assert "health-sweep, reconcile" in text
+    [(title, _)] = await held_up_by("no worker took it")
+    assert title.endswith("UTC: no worker took it")
+    states.pop("r1")
+    [(_, text)] = await held_up_by("no worker took it")
+    assert "reconcile" in text
+    assert "health-sweep" not in text
 
 
 async def test_the_message_leads_to_the_run_that_failed_last(store: Store) -> None:
@@ -201,7 +230,7 @@ async def test_a_crash_is_over_when_another_run_did_its_work_though_it_is_red(
 
     async def settle(run: str) -> None:
         finished = {"health-sweep": Outcome(run, completed=False)}
-        await settle_reported(store, states={}, finished=finished, pool_ready=True)
+        await settle_reported(store, states={}, finished=finished, pool_ready=True, late={})
 
     await settle("r1")
     await settle("r2")
@@ -236,7 +265,11 @@ async def test_a_run_that_somebody_cancelled_is_no_crash(
         async def settle() -> None:
             sight = await orchestrator.look(await reported(store))
             await settle_reported(
-                store, states=sight.runs, finished=sight.finished, pool_ready=sight.pool_ready
+                store,
+                states=sight.runs,
+                finished=sight.finished,
+                pool_ready=sight.pool_ready,
+                late=sight.late,
             )
 
         await ended(Completed())
