@@ -58,6 +58,7 @@ async def _run() -> None:
             await note_prefect(rt.store, sight.workers, paused=sight.paused)
             await settle_reported(
                 rt.store,
+                alerts,
                 states=sight.runs,
                 finished=sight.finished,
                 pool_ready=sight.pool_ready,

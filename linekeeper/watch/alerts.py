@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import ColumnElement, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from linekeeper.incidents.findings import Finding, apply_findings
+from linekeeper.incidents.findings import Finding, apply_findings, resolve_incident
 from linekeeper.redact import without_addresses
 from linekeeper.store import Store
 from linekeeper.store.engine import insert_or_update
@@ -33,7 +33,10 @@ SETTLES: Mapping[str, timedelta] = {
 somebody cancels is *Crashed* for half a minute, until its worker says so."""
 _CANCELLED = ("Cancelling", "Cancelled")
 KEPT = timedelta(hours=24)
-"""What nobody ran again is not mentioned for longer."""
+FORGOTTEN: tuple[Kind, ...] = ("run_failed", "run_crashed")
+"""What nobody ran again is not mentioned for longer; that a run is late or a pool is not ready
+Prefect says as long as it is so."""
+_UNTRIED = "No run of it has ended since, for 24 hours: it is not mentioned any longer."
 _MOST = 300
 
 
@@ -84,6 +87,12 @@ async def record_alert(store: Store, alert: Alert) -> bool:
         }
         changing = ["run_id", "run_name", "state_message"]
         await insert_or_update(store, session, RunAlert, [row], key=["cause"], update=changing)
+        if alert.kind in FORGOTTEN:  # the time counts from the last one, and it stays due
+            due = now - SETTLES.get(alert.kind, timedelta())
+            of_row = update(RunAlert).where(
+                col(RunAlert.cause) == row["cause"], col(RunAlert.at) < due
+            )
+            await session.execute(of_row.values(at=due))
     await watch_runs(store)
     return True
 
@@ -118,6 +127,7 @@ async def reported(store: Store) -> list[Alert]:
 
 async def settle_reported(
     store: Store,
+    looked_at: Collection[Alert],
     *,
     states: Mapping[str, str],
     finished: Mapping[str, Outcome],
@@ -126,19 +136,22 @@ async def settle_reported(
 ) -> None:
     """Forget what is over, by what Prefect says now: run → state, deployment → last outcome.
 
-    `late`: run → what holds it up.
+    `late`: run → what holds it up. Prefect was asked about `looked_at`: of what was reported since,
+    nothing is known.
     """
     last = sorted(outcome.run_id for outcome in finished.values())
     async with store.read() as session:
         now = await store.clock(session)
-        rows = list(await session.scalars(select(RunAlert)))
+        reports = list(await session.scalars(select(RunAlert)))
         ended = set(
             await session.scalars(
                 select(col(EndedRun.run_id)).where(col(EndedRun.run_id).in_(last))
             )
         )
+    asked = {(alert.kind, alert.subject, alert.run_id) for alert in looked_at}
+    rows = [row for row in reports if (row.kind, row.subject, row.run_id) in asked]
     over = [
-        row.cause
+        row
         for row in rows
         if is_over(
             _alert(row),
@@ -147,21 +160,32 @@ async def settle_reported(
             ended=ended,
             pool_ready=pool_ready,
         )
-        or (row.kind != "pool_not_ready" and now - row.at > KEPT)
     ]
-    why = {
-        row.cause: late[row.run_id]
+    untried = [
+        row for row in reports if row.kind in FORGOTTEN and row not in over and now - row.at > KEPT
+    ]
+    explained = [
+        (row, late[row.run_id])
         for row in rows
         if row.kind == "run_late" and late.get(row.run_id, row.state_message) != row.state_message
-    }
-    if over or why:
+    ]
+    if over or untried or explained:
         async with store.write() as session:
-            await session.execute(delete(RunAlert).where(col(RunAlert.cause).in_(over)))
-            for cause, reason in why.items():
-                of_row = update(RunAlert).where(col(RunAlert.cause) == cause)
+            for row in untried:
+                cause = _cause_of(row)
+                await resolve_incident(store, session, cause, _UNTRIED, now=now)
+            for row in [*over, *untried]:
+                await session.execute(delete(RunAlert).where(*_same(row)))
+            for row, reason in explained:
+                of_row = update(RunAlert).where(*_same(row))
                 await session.execute(of_row.values(state_message=reason))
-    if rows:
+    if reports:
         await watch_runs(store)
+
+
+def _same(row: RunAlert) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    """That what was reported is what it was: a newer run may have taken its place meanwhile."""
+    return col(RunAlert.cause) == row.cause, col(RunAlert.run_id) == row.run_id
 
 
 def is_late(state: str | None) -> bool:
@@ -248,7 +272,7 @@ def _finding(row: RunAlert) -> Finding:
     }[row.kind]
     return Finding(
         kind=row.kind,
-        cause=f"runs:{row.cause}",
+        cause=_cause_of(row),
         app="",
         title=title,
         text=text,
@@ -256,6 +280,11 @@ def _finding(row: RunAlert) -> Finding:
         run_id=row.run_id or None,
         resolved=resolved,
     )
+
+
+def _cause_of(row: RunAlert) -> str:
+    """That of the incident about `row`, unless it is about runs that are late."""
+    return f"runs:{row.cause}"
 
 
 def _alert(row: RunAlert) -> Alert:

@@ -26,7 +26,7 @@ from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store import Store
 from linekeeper.store.engine import encryption_keys
-from linekeeper.store.tables import Incident, RunAlert
+from linekeeper.store.tables import Incident, IncidentEntry, RunAlert
 from linekeeper.watch.alerts import (
     Alert,
     Outcome,
@@ -137,9 +137,11 @@ async def test_a_run_that_breaks_or_crashes_is_an_incident_one_red_by_its_findin
             await client.set_flow_run_state(await run(name), Completed(), force=True)  # type: ignore[arg-type]
         async with asyncio.timeout(60):
             while await reported(store):
-                sight = await orchestrator.look(await reported(store))
+                alerts = await reported(store)
+                sight = await orchestrator.look(alerts)
                 await settle_reported(
                     store,
+                    alerts,
                     states=sight.runs,
                     finished=sight.finished,
                     pool_ready=sight.pool_ready,
@@ -175,15 +177,67 @@ async def test_what_is_late_for_a_moment_or_because_the_pool_rests_is_not_told(
     assert await incidents(store) == {}
     await age(store, minutes=6)
     assert await incidents(store) == {"run_late": "open"}
-    await settle_reported(store, states={"r1": "Running"}, finished={}, pool_ready=True, late={})
+    await settle_reported(
+        store,
+        await reported(store),
+        states={"r1": "Running"},
+        finished={},
+        pool_ready=True,
+        late={},
+    )
     assert await incidents(store) == {"run_late": "resolved"}
 
     await record_alert(store, Alert("pool_not_ready", "linekeeper"))
     await record_alert(store, Alert("run_late", "digest", "r2"))
     await age(store, minutes=6)
     assert await incidents(store) == {"run_late": "resolved", "pool_not_ready": "open"}
-    await settle_reported(store, states={"r2": "Running"}, finished={}, pool_ready=True, late={})
+    await settle_reported(
+        store,
+        await reported(store),
+        states={"r2": "Running"},
+        finished={},
+        pool_ready=True,
+        late={},
+    )
     assert set((await incidents(store)).values()) == {"resolved"}
+
+
+async def test_what_is_reported_while_prefect_is_asked_is_not_over(store: Store) -> None:
+    for kind in ("run_late", "run_failed"):
+        await record_alert(store, Alert(kind, "health-sweep", "r1"))
+    await age(store, minutes=6)
+    asked = await reported(store)
+    for kind in ("run_late", "run_failed"):
+        await record_alert(store, Alert(kind, "health-sweep", "r2"))
+    finished = {"health-sweep": Outcome("between", completed=True)}
+    await settle_reported(
+        store, asked, states={"r1": "Completed"}, finished=finished, pool_ready=True, late={}
+    )
+    assert await incidents(store) == {"run_late": "open", "run_failed": "open"}
+
+
+async def test_a_failure_that_nobody_ran_again_is_not_called_mended(store: Store) -> None:
+    async def a_day_later() -> list[str]:
+        await age(store, minutes=25 * 60)
+        alerts = await reported(store)
+        await settle_reported(
+            store, alerts, states={"r3": "Late"}, finished={}, pool_ready=True, late={}
+        )
+        async with store.read() as session:
+            ended = select(IncidentEntry).where(col(IncidentEntry.kind) == "resolved")
+            return [each.text for each in await session.scalars(ended)]
+
+    await record_alert(store, Alert("run_failed", "digest", "r1"))
+    await record_alert(store, Alert("run_late", "reconcile", "r3"))
+    await age(store, minutes=25 * 60)
+    await record_alert(store, Alert("run_failed", "digest", "r2"))  # it goes on
+    alerts = await reported(store)
+    states = {"r3": "Late"}
+    await settle_reported(store, alerts, states=states, finished={}, pool_ready=True, late={})
+    assert await incidents(store) == {"run_failed": "open", "run_late": "open"}
+    [said] = await a_day_later()
+    assert said.startswith("No run of it has ended since")
+    assert await incidents(store) == {"run_failed": "resolved", "run_late": "open"}
 
 
 async def test_all_that_one_thing_holds_up_is_one_incident_that_names_it(store: Store) -> None:
@@ -193,7 +247,9 @@ async def test_all_that_one_thing_holds_up_is_one_incident_that_names_it(store: 
 
     async def held_up_by(reason: str) -> list[tuple[str, str]]:
         late = dict.fromkeys(states, reason)
-        await settle_reported(store, states=states, finished={}, pool_ready=True, late=late)
+        await settle_reported(
+            store, await reported(store), states=states, finished={}, pool_ready=True, late=late
+        )
         opened = select(Incident).where(col(Incident.resolved_at).is_(None))
         async with store.read() as session:
             return [(each.title, each.summary) for each in await session.scalars(opened)]
@@ -230,7 +286,9 @@ async def test_a_crash_is_over_when_another_run_did_its_work_though_it_is_red(
 
     async def settle(run: str) -> None:
         finished = {"health-sweep": Outcome(run, completed=False)}
-        await settle_reported(store, states={}, finished=finished, pool_ready=True, late={})
+        await settle_reported(
+            store, await reported(store), states={}, finished=finished, pool_ready=True, late={}
+        )
 
     await settle("r1")
     await settle("r2")
@@ -263,9 +321,11 @@ async def test_a_run_that_somebody_cancelled_is_no_crash(
             return str(run.id)
 
         async def settle() -> None:
-            sight = await orchestrator.look(await reported(store))
+            alerts = await reported(store)
+            sight = await orchestrator.look(alerts)
             await settle_reported(
                 store,
+                alerts,
                 states=sight.runs,
                 finished=sight.finished,
                 pool_ready=sight.pool_ready,
