@@ -28,7 +28,7 @@ from linekeeper.reconcile.deletion_queries import (
     take_tombstones,
 )
 from linekeeper.reconcile.listing import KeySet
-from linekeeper.reconcile.marks import save_mark
+from linekeeper.reconcile.marks import confirm_at_of, save_mark, set_confirm_at
 from linekeeper.reconcile.places import Place
 from linekeeper.reconcile.policy import POLICY
 from linekeeper.reconcile.queries import append_changes, lock_feed
@@ -118,15 +118,12 @@ async def conclude_listing(
             deletion = await _propose(
                 rt, session, target, entity, missing, started=started, now=now
             )
-        await save_mark(
-            store, session, target.id, entity,
-            full_at=started,
-            window_since=missing.window_since,
-            confirm_at=min(
-                filter(None, (relist_at, started + POLICY.confirm if missing.unsure else None)),
-                default=None,
-            ),
-        )  # fmt: skip
+        values = {"full_at": started, "window_since": missing.window_since}
+        await save_mark(store, session, target.id, entity, **values)
+        unsure = started + POLICY.confirm if missing.unsure else None
+        again = min(filter(None, (relist_at, unsure)), default=None)
+        known_times = [confirm_at_of(mark), relist_at]
+        await set_confirm_at(session, (target.id, entity), again, known=known_times)
         await _settle_proposal(store, session, target.id, entity, now=now)
         is_due = deletion is None and await is_any_due(session, target.id, entity)
         if entity in target.app.bodies:

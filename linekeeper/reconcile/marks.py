@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, bindparam, func, select, tuple_, update
+from sqlalchemy import ColumnElement, bindparam, func, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -140,10 +140,35 @@ async def note_not_offered(
     since = not_found_since(mark, now)
     values = {
         **WELL, "offered": False, "polled_at": now, "full_at": now, "not_found_since": since,
-        "confirm_at": now + POLICY.offered_after(now - since),
     }  # fmt: skip
+    again = now + POLICY.offered_after(now - since)
     async with store.write() as session:
         await save_mark(store, session, connection_id, entity, **values)
+        await set_confirm_at(session, (connection_id, entity), again, known=[confirm_at_of(mark)])
+
+
+def confirm_at_of(mark: Watermark | None) -> datetime | None:
+    """When the entity was to be listed again, as `mark` has it."""
+    return mark.confirm_at if mark is not None else None
+
+
+async def set_confirm_at(
+    session: AsyncSession, place: Place, at: datetime | None, *, known: Iterable[datetime | None]
+) -> None:
+    """List `place` whole again at `at`, or when it is due anyway.
+
+    `known` are the times that the reading which says so found or set itself. Any other was set by
+    somebody who asked meanwhile, and stays: this reading may not have seen what they had.
+    """
+    held = col(Watermark.confirm_at)
+    times = [time for time in known if time is not None]
+    await session.execute(
+        update(Watermark)
+        .where(col(Watermark.connection_id) == place[0], col(Watermark.entity) == place[1])
+        .where(or_(held.is_(None), held.in_(times)))
+        .values(confirm_at=at)
+        .execution_options(synchronize_session=False)
+    )
 
 
 async def ask_again(session: AsyncSession, places: Iterable[Place], *, now: datetime) -> None:

@@ -14,7 +14,15 @@ from linekeeper.reconcile.compare import was_announced
 from linekeeper.reconcile.deliveries import delivered_since
 from linekeeper.reconcile.identity import identifying_fields
 from linekeeper.reconcile.listing import BATCH_RECORDS, Batch, Sizes, in_order
-from linekeeper.reconcile.marks import WELL, compared, grain_of, is_known, save_mark
+from linekeeper.reconcile.marks import (
+    WELL,
+    compared,
+    confirm_at_of,
+    grain_of,
+    is_known,
+    save_mark,
+    set_confirm_at,
+)
 from linekeeper.reconcile.queries import known_records, lock_feed, write_records
 from linekeeper.reconcile.succession_queries import quiet_keys
 from linekeeper.reconcile.target import PollTarget
@@ -144,7 +152,7 @@ class Writer:
                 )
             if whole and (again or self._succeeds):
                 whole_values["confirm_at"] = self._started
-            self.relist_at = whole_values.get("confirm_at")
+            self.relist_at = whole_values.pop("confirm_at", None)
             self.counts = await count_due(
                 self._store, session, self._target.id, self._entity,
                 run_at=self._run_at, cause=self._cause, shard=self._shard,
@@ -163,6 +171,9 @@ class Writer:
                 grain_seconds=grain.total_seconds() if grain is not None else None,
                 **WELL,
             )  # fmt: skip
+            if self.relist_at is not None:
+                known = [confirm_at_of(mark)]
+                await set_confirm_at(session, self._place, self.relist_at, known=known)
         return written
 
     @property

@@ -1,6 +1,7 @@
 """A 404 for what was read before is a failure, not the end of it."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 from typing import Any
 
@@ -213,3 +214,64 @@ async def test_what_a_webhook_names_while_its_listing_is_not_found_is_read_by_th
     server.answer("GET", ASSETS, listed)
     assert not (await run(rt, started=began + timedelta(hours=2))).failures
     assert await changed(rt) == [("updated", "2"), ("updated", "1"), ("inserted", "3")]
+
+
+def listing_while(server: Peer, does: Callable[[], Awaitable[None]], answer: Response) -> None:
+    """Once: the listing is answered as it was before `does`, which is done in this task's loop."""
+    loop = asyncio.get_running_loop()
+
+    async def listed(_: Request) -> Response:
+        server.answer("GET", ASSETS, not_found)
+        await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(does(), loop))
+        return answer
+
+    server.answer("GET", ASSETS, listed)
+
+
+async def test_what_a_webhook_names_while_a_whole_listing_is_under_way_is_read_by_the_next(
+    rt: Runtime, server: Peer
+) -> None:
+    """The listing shows the record as it was before; the webhook's own reading is not found."""
+    began = utcnow()
+
+    async def changed_meanwhile() -> None:
+        await deliver(rt, "k1", ["1", "2"])
+        await process(rt)
+
+    before = JSONResponse(of(asset("1"), asset("2", 59)))
+    listing_while(server, changed_meanwhile, before)
+    assert not (await run(rt, started=began + timedelta(hours=1), full=True)).failures
+    now = of(asset("1", 5), asset("2", 59))
+
+    def listed(request: Request) -> Response:
+        since = request.query_params.get("filter[updatedAt:gteq]", "")
+        return JSONResponse(of(*(each for each in now["data"] if each["updatedAt"] >= since)))
+
+    server.answer("GET", ASSETS, listed)
+    assert not (await run(rt, started=began + timedelta(hours=2))).failures
+    assert await changed(rt) == [("updated", "2"), ("updated", "1")]
+
+
+async def test_a_record_that_comes_while_its_entity_is_not_found_has_it_listed_by_the_next_poll(
+    wider: Runtime, server: Peer
+) -> None:
+    """The poll finds that the system doesn't offer it; meanwhile a webhook brings a record."""
+    began = utcnow()
+    await run(wider, started=began)
+    locations = of(asset("l"))
+    loop = asyncio.get_running_loop()
+
+    async def brought() -> None:
+        server.answer("GET", f"{LOCATIONS}/l", {"data": asset("l")})
+        await deliver(wider, "k1", ["l"], plural="locations")
+        await process(wider)
+
+    async def missing(request: Request) -> Response:
+        await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(brought(), loop))
+        return not_found(request)
+
+    server.answer("GET", LOCATIONS, missing)
+    await run(wider, started=began + timedelta(hours=1))
+    server.answer("GET", LOCATIONS, locations)
+    await run(wider, started=began + timedelta(hours=1, minutes=5))
+    assert (await mark(wider, "eam/locations")).offered
