@@ -148,6 +148,10 @@ class Judged:
     """When it was last asked itself, or for a token, whatever came of it."""
     failing_since: datetime | None = None
     """Since when Makini's status says `fail` of a login that is held for good."""
+    syncing_since: datetime | None = None
+    """Since when its status said that it is being read, before it ever said that it was."""
+    synced_at: datetime | None = None
+    """When its status first said that it was read to the end."""
     replied_at: datetime | None = None
     """When something readable last came of that: well or refused, but no time-out, 5xx or HTML."""
 

@@ -193,6 +193,10 @@ def _remembered(state: Judged, observation: Observation, policy: HealthPolicy) -
     if observation.sync_status is not None:
         fails = observation.sync_status == "fail" and state.own is not _LOST
         known["failing_since"] = (state.failing_since or at) if fails else None
+    if state.synced_at is None and observation.sync_status == "inprogress":
+        known["syncing_since"] = state.syncing_since or at
+    elif state.synced_at is None and observation.sync_status in _SYNCED:
+        known["synced_at"] = at
     # The status that a new login is asked for, whatever it says.
     logged_in = source == "reconnect" and observation.sync_status is not None
     # Makini's own event says that it works again; one of a synchronization comes all the time.
@@ -211,6 +215,7 @@ def _remembered(state: Judged, observation: Observation, policy: HealthPolicy) -
     return replace(state, **known)
 
 
+_SYNCED = ("done", "fulldone")
 _LOST = Health.reauthorization_required
 _SAYS_NOTHING = frozenset({Outcome.doubted, Outcome.missed, Outcome.unclear})
 """Outcomes of a status call after which the evidence is what it was."""
@@ -314,7 +319,7 @@ CLOCK_SLACK = timedelta(minutes=1)
 """Clocks of two processes may differ by so much."""
 _SAID_AT = (
     "lost_at", "stated_at", "restored_at", "refused_at", "read_at", "tried_at", "asked_at",
-    "failing_since",
+    "failing_since", "syncing_since", "synced_at",
 )  # fmt: skip
 _UNSAID = ("observed_at", "trouble_at", "replied_at", "denied_at")
 """What is not known any more: whether it was before or after something else decides too much."""

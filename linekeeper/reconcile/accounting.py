@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.clock import utcnow
-from linekeeper.health.evidence import Health
+from linekeeper.health.evidence import Health, Judged, load
 from linekeeper.reconcile.causes import (
     AWAY,
     DOWN,
@@ -22,6 +22,7 @@ from linekeeper.reconcile.causes import (
     downtimes,
     is_in,
 )
+from linekeeper.reconcile.deletes import LONGEST_FIRST_SYNC
 from linekeeper.reconcile.queries import lock_feed, one_of
 from linekeeper.reconcile.reachability import known_outages
 from linekeeper.store import Store
@@ -210,17 +211,27 @@ async def _not_senders(session: AsyncSession, connection_id: str) -> dict[str, l
     of: defaultdict[str, list[tuple[datetime, str, str]]] = defaultdict(list)
     for axis, at, before, after in rows:
         of[axis].append((at, before or "", after))
-    if not of["setup"]:  # as it is since it is known
-        known = await session.execute(
-            select(col(Connection.created_at), col(Connection.setup)).where(
-                col(Connection.id) == connection_id
-            )
+    known = await session.execute(
+        select(col(Connection.created_at), col(Connection.setup), col(Connection.judged)).where(
+            col(Connection.id) == connection_id
         )
-        of["setup"] = [(at, "", setup) for at, setup in known]
+    )
+    created_at, setup, judged = known.one()
+    steps = of["setup"] or [(created_at, "", setup)]  # as it is since it is known
+    by_status = _first_sync(load(judged), created_at)
     return {
-        FIRST_SYNC: downtimes(of["setup"], _NOT_SYNCED),
+        FIRST_SYNC: [*downtimes(steps, _NOT_SYNCED), *downtimes(by_status, _NOT_SYNCED)],
         DOWN: downtimes(of["health"], _DOWN),
     }
+
+
+def _first_sync(judged: Judged, created_at: datetime) -> list[tuple[datetime, str, str]]:
+    """The first sync of a connection of which only its status told, as steps of its setup. Pure."""
+    if judged.syncing_since is None:
+        return []
+    latest = created_at + LONGEST_FIRST_SYNC
+    ended = latest if judged.synced_at is None else min(judged.synced_at, latest)
+    return [(created_at, "", "syncing"), (ended, "syncing", "live")]
 
 
 async def count_again(store: Store, outages: Sequence[Window]) -> None:

@@ -21,7 +21,7 @@ WINDOW_TYPICAL = timedelta(days=14), timedelta(days=100)
 be such a window, however few records are older."""
 UNDO = timedelta(days=30)
 
-FIRST_SYNC = timedelta(days=1)
+LONGEST_FIRST_SYNC = timedelta(days=1)
 """A connection that is younger and says that it syncs is in its first sync."""
 
 Absence = Literal["first", "again", "agreed"]
@@ -57,7 +57,7 @@ def is_first_sync(
 
     Until then it lists what it has so far, and its total is of that: nothing it lacks is gone.
     """
-    young = now - created_at < FIRST_SYNC
+    young = now - created_at < LONGEST_FIRST_SYNC
     return setup == "syncing" or (sync_status == "inprogress" and young)
 
 

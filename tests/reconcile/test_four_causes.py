@@ -1,5 +1,6 @@
 """In time, late by the sender, caught up after our own outage, lost: four numbers, told apart."""
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import orjson
@@ -8,6 +9,7 @@ from sqlalchemy import update
 from sqlmodel import col, select
 
 from linekeeper.clock import utcnow
+from linekeeper.health.evidence import dump, load
 from linekeeper.inbox.identify import identify, make_delivery
 from linekeeper.inbox.intake import Intake
 from linekeeper.inbox.meaning import EventNames
@@ -28,6 +30,7 @@ from linekeeper.store.tables import (
     WebhookTrust,
 )
 from linekeeper.store.types import id_floor
+from linekeeper.sweep.batch import probe_batch
 from linekeeper.views.trust_page import trust_markdown
 from linekeeper.views.trust_queries import trust_report
 from tests.reconcile.conftest import Peer, deliver, drift, process, run
@@ -262,6 +265,45 @@ async def test_what_a_first_sync_brings_is_held_against_nobody(
     await run(rt)
     measured, after = await measured_of(rt, one)
     assert (measured.lost, after) == (5, "none")
+
+
+async def test_a_first_sync_of_which_only_the_status_tells_is_one(
+    rt: Runtime, peer: Peer, one: Connection
+) -> None:
+    """The list calls the connection active, while its status says that it is being read."""
+    long_ago = utcnow() - timedelta(days=60)
+    await status_says(rt, peer, one, "inprogress")
+    await run(rt)
+    change(peer, one, range(40, 52), at=long_ago)
+    await run(rt)
+    change(peer, one, range(52, 60), at=long_ago)
+    await status_says(rt, peer, one, "done")
+    await run(rt)
+    measured, after = await measured_of(rt, one)
+    assert (measured.lost, after) == (0, "unknown")
+    assert sum(row.missed for row in await drift(rt) if row.cause == "first_sync") == 20
+    await status_says(rt, peer, one, "inprogress")  # a later one is none
+    async with rt.store.write() as session:
+        connection = await session.get_one(Connection, one.id)
+        then = utcnow() - HOURS
+        judged = replace(load(connection.judged), syncing_since=then, synced_at=then)
+        connection.judged = dump(judged)
+        connection.created_at = then - HOURS
+    await read_last(rt, then + HOURS / 2)
+    change(peer, one, range(5))
+    await run(rt)
+    measured, after = await measured_of(rt, one)
+    assert (measured.lost, after) == (5, "none")
+
+
+async def status_says(rt: Runtime, peer: Peer, connection: Connection, word: str) -> None:
+    """The sweep asks for its status, which says `word`; the list calls it active all the time."""
+    assert peer.world is not None
+    system = peer.world.find(connection.makini_key)
+    assert system is not None
+    system.lagging_status = word
+    app = await rt.app(connection.app)
+    await probe_batch(rt, app, [connection.id], started=utcnow(), last_try=True)
 
 
 async def set_up(rt: Runtime, connection: Connection, state: str, *, before: str = "") -> None:
