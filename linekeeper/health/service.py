@@ -29,8 +29,8 @@ from linekeeper.outbox.events import About, connection_event
 from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.store import Store, new_id, tables
 from linekeeper.store.engine import chunked
-from linekeeper.store.tables import Connection, Customer, Transition
-from linekeeper.store.types import table_of
+from linekeeper.store.tables import Connection, Customer, Transition, Watermark
+from linekeeper.store.types import UtcDateTime, table_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +118,8 @@ async def observe(
     if recorded:
         await session.execute(_RECORD, recorded)
     await _record_changes(store, session, changes, rows, now)
+    if well := sorted({each.connection_id for each in changes if each.after is Health.healthy}):
+        await session.execute(_END_WAITS, {"now": now, "ids": well})
     return changes
 
 
@@ -243,6 +245,15 @@ _WRITE = (
     .values({name: bindparam(f"new_{name}", type_=_TABLE.c[name].type) for name in _WRITTEN})
 )
 _RECORD = insert(table_of(tables.Observation))
+_END_WAITS = (
+    # What could not be read while the whole was in trouble is asked for by the next poll.
+    update(table_of(Watermark))
+    .where(
+        table_of(Watermark).c.connection_id.in_(bindparam("ids", expanding=True)),
+        table_of(Watermark).c.retry_at > bindparam("now", type_=UtcDateTime),
+    )
+    .values(retry_at=bindparam("now", type_=UtcDateTime))
+)
 _ADD_TRANSITIONS = insert(table_of(Transition))
 
 

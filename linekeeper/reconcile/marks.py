@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, bindparam, func, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, bindparam, case, func, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -172,23 +172,27 @@ async def set_confirm_at(
 
 
 async def ask_again(session: AsyncSession, places: Iterable[Place], *, now: datetime) -> None:
-    """Have the next poll list those of `places` that count as not offered."""
-    await _list_next(session, places, col(Watermark.offered).is_(False), now=now)
+    """Have the next poll ask for `places`, of which a record was just read, though they count as
+    not offered or wait after a failure."""
+    is_missing, waits = col(Watermark.offered).is_(False), col(Watermark.retry_at) > now
+    confirm_at = case((is_missing, now), else_=col(Watermark.confirm_at))
+    retry_at = case((waits, now), else_=col(Watermark.retry_at))
+    await _change(session, places, or_(is_missing, waits), confirm_at=confirm_at, retry_at=retry_at)
 
 
 async def list_whole(session: AsyncSession, places: Iterable[Place], *, now: datetime) -> None:
     """Have the next poll list `places` whole, whatever they count as."""
-    await _list_next(session, places, now=now)
+    await _change(session, places, confirm_at=now)
 
 
-async def _list_next(
-    session: AsyncSession, places: Iterable[Place], *which: ColumnElement[bool], now: datetime
+async def _change(
+    session: AsyncSession, places: Iterable[Place], *which: ColumnElement[bool], **values: Any
 ) -> None:
     place = tuple_(col(Watermark.connection_id), col(Watermark.entity))
     await session.execute(
         update(Watermark)
         .where(place.in_(sorted(places)), *which)
-        .values(confirm_at=now)
+        .values(values)
         .execution_options(synchronize_session=False)
     )
 

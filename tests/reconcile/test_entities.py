@@ -1,7 +1,7 @@
 """What one entity answers says nothing of the others, nor of the login: it fails alone."""
 
 from collections.abc import AsyncIterator, Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -23,6 +23,7 @@ from linekeeper.store.tables import (
     Watermark,
     WebhookEvent,
 )
+from linekeeper.sweep.batch import probe_batch
 from tests.makini.peer import Peer
 from tests.reconcile.answering import asset, server, with_one_connection
 from tests.reconcile.conftest import ENTITIES, adopt, deliver, pointed_at, process, run
@@ -264,3 +265,58 @@ async def test_a_webhook_about_an_entity_that_may_not_be_read_says_nothing_of_th
     assert len(server.asked(MINT)) == minted
     async with rt.store.read() as session:
         assert set(await session.scalars(select(col(WebhookEvent.status)))) == {"deferred"}
+
+
+async def probe(rt: Runtime) -> None:
+    """A sweep asks the connection for its status."""
+    async with rt.store.read() as session:
+        ids = list(await session.scalars(select(col(Connection.id))))
+    await probe_batch(rt, await rt.app("default"), ids, started=utcnow(), last_try=True)
+
+
+async def fails_for_hours(rt: Runtime, server: Peer, began: datetime) -> None:
+    """The entity alone can't be read, so that it waits for hours."""
+    await run(rt, started=began)
+    server.answer("GET", f"/api/{ORDERS}", refusing(503))
+    for minutes in range(1, 6):
+        await run(rt, started=began + timedelta(minutes=minutes))
+    assert ((await mark(rt)).retry_at or began) > began + timedelta(hours=3)
+
+
+async def is_read_on_the_schedule(rt: Runtime, server: Peer, started: datetime) -> bool:
+    asked = len(server.asked(f"/api/{ORDERS}"))
+    await run(rt, started=started, everything=False)
+    return len(server.asked(f"/api/{ORDERS}")) > asked
+
+
+async def test_a_record_that_a_webhook_names_and_can_be_read_ends_the_wait_of_its_entity(
+    rt: Runtime, server: Peer
+) -> None:
+    began = utcnow()
+    await fails_for_hours(rt, server, began)
+    server.answer("GET", f"/api/{ORDERS}", of(asset("w"), asset("x")))
+    server.answer("GET", f"/api/{ORDERS}/w", {"data": asset("w")})
+    later = began + timedelta(minutes=16)
+    assert not await is_read_on_the_schedule(rt, server, later)
+    await deliver(rt, "k1", ["w"], plural="work-orders")
+    await process(rt)
+    assert await is_read_on_the_schedule(rt, server, later)
+    assert (await mark(rt)).failures == 0
+
+
+async def test_a_connection_that_is_healthy_again_has_the_entities_read_that_waited(
+    rt: Runtime, server: Peer
+) -> None:
+    """Without a webhook, too: the system was down, and each entity had failed for hours."""
+    began = utcnow()
+    server.answer("GET", STATUS, {"data": {"id": "k1", "sync_status": "error"}})
+    await probe(rt)
+    await fails_for_hours(rt, server, began)
+    server.answer("GET", f"/api/{ORDERS}", of(asset("w"), asset("x")))
+    later = began + timedelta(minutes=16)
+    await probe(rt)
+    assert not await is_read_on_the_schedule(rt, server, later)
+    server.answer("GET", STATUS, {"data": {"id": "k1", "sync_status": "done"}})
+    await probe(rt)
+    assert await health(rt) == "healthy"
+    assert await is_read_on_the_schedule(rt, server, later)
