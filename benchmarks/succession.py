@@ -135,7 +135,7 @@ async def _listed(
         batch.add(found[start : start + 500], bodies=False)
         sizes.record_total(len(found))
     await writer.finish(
-        batch, sizes, listed=len(found), whole=True, shifted=False, inconsistent=False
+        batch, sizes, listed=len(found), deleted=0, whole=True, shifted=False, inconsistent=False
     )
 
 

@@ -20,9 +20,11 @@ class Comparison(StrEnum):
 
     inserted = "inserted"
     updated = "updated"
+    deleted = "deleted"
+    """The source lists it as deleted."""
     same = "same"
     older = "older"
-    """What the index holds was read later: nothing is written."""
+    """What the index holds was read later, or doesn't hold is deleted: nothing is written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,8 @@ class Found:
     """When it was asked for: the state is from then or later."""
     current: bool = True
     """Whether it is the source's state, rather than one an event carried."""
+    deleted: bool = False
+    """Whether the source lists it as deleted."""
 
 
 F = TypeVar("F", bound=Found)
@@ -64,6 +68,7 @@ class Decision:
 _INSERTED = Decision(Comparison.inserted)
 _UPDATED = Decision(Comparison.updated)
 _MISMATCHED = Decision(Comparison.updated, mismatched=True)
+_DELETED = Decision(Comparison.deleted)
 _SAME = Decision(Comparison.same)
 _OLDER = Decision(Comparison.older)
 
@@ -77,9 +82,21 @@ def decide(known: Known | None, reading: Found, *, now: datetime) -> Decision:
     A state that was read later than `now` says nothing of that order: else what a clock that was
     ahead has read would be held until its time comes.
     """
+    if reading.deleted:
+        return _OLDER if known is None or known.deleted else _gone(known, reading, now)
     if known is None:
         return _INSERTED
     return _carried(known, reading) if not reading.current else _read(known, reading, now)
+
+
+def _gone(known: Known, reading: Found, now: datetime) -> Decision:
+    """What is deleted by the source's own word; where that was read first, it lives again."""
+    is_news = _newer(known.time, reading.time) or (reading.current and _later(known, reading, now))
+    return _DELETED if is_news else _OLDER
+
+
+def _later(known: Known, reading: Found, now: datetime) -> bool:
+    return reading.asked_at > known.seen_at or known.seen_at > now + AHEAD
 
 
 def _carried(known: Known, reading: Found) -> Decision:
@@ -90,7 +107,7 @@ def _carried(known: Known, reading: Found) -> Decision:
 
 def _read(known: Known, reading: Found, now: datetime) -> Decision:
     newer = _newer(known.time, reading.time)
-    later = reading.asked_at > known.seen_at or known.seen_at > now + AHEAD
+    later = _later(known, reading, now)
     if known.deleted:
         return _INSERTED if newer or later else _OLDER
     if known.hash == reading.hash:

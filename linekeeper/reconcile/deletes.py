@@ -1,6 +1,6 @@
 """When a record that isn't listed any more is deleted here (MISSION B9). Pure.
 
-Makini reports no deletions. Two complete listings must agree that a record is gone, and never so
+Of a record that is gone from its listings Makini says nothing. Two complete listings must agree that a record is gone, and never so
 many go at once that it looks like a source that lost its data, a filter or a permission.
 """
 

@@ -13,6 +13,8 @@ class Listing:
     writer: Writer
     batch: Batch
     keys: KeySet = field(default_factory=KeySet)
+    deleted: KeySet = field(default_factory=KeySet)
+    """Those of `keys` that the source lists as deleted: they are in its total, too."""
     sizes: Sizes = field(default_factory=Sizes)
     keyless: int = 0
     """Records without a key; they are in the source's total, and can't be in the index."""
@@ -21,6 +23,11 @@ class Listing:
     def count(self) -> int:
         """How many different records came."""
         return len(self.keys) + self.keyless
+
+    @property
+    def total(self) -> int | None:
+        """How many live records the source says it has."""
+        return None if self.sizes.last is None else self.sizes.last - len(self.deleted)
 
     @property
     def lacks(self) -> bool:

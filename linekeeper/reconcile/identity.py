@@ -42,7 +42,17 @@ def source_time(record: Mapping[str, Any]) -> datetime | None:
 
     A time without a zone is taken as UTC (Makini docs). One no calendar has is as good as none.
     """
-    found = instant(record.get("updatedAt") or record.get("updated_at"))
+    return _time(record.get("updatedAt") or record.get("updated_at"))
+
+
+def is_deleted(record: Mapping[str, Any]) -> bool:
+    """Whether the source lists it as deleted: with the time at which it was."""
+    said = record.get("deletedAt") or record.get("deleted_at")
+    return said is not None and _time(said) is not None
+
+
+def _time(value: Any) -> datetime | None:
+    found = instant(value)
     return found if found is not None and found.year in _YEARS else None
 
 

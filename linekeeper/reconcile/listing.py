@@ -122,6 +122,10 @@ class Batch:
         self.read.update(read)
         return read.keys()
 
+    def deleted_of(self, keys: Iterable[str]) -> list[str]:
+        """Those of `keys` that the source lists as deleted."""
+        return [key for key in keys if self.read[key].deleted]
+
     @property
     def is_full(self) -> bool:
         """Whether to write it before adding more."""

@@ -219,6 +219,7 @@ class _Reader:
                         listing.batch = writer.batch(asked_at)
                     found = listing.batch.add(page.records, bodies=bodies)
                     listing.keys.update(found)
+                    listing.deleted.update(listing.batch.deleted_of(found))
                     if len(found) < len(page.records):
                         keyless += sum(record_key(record) is None for record in page.records)
                     reading.records += len(page.records)
@@ -256,6 +257,7 @@ class _Reader:
             listing.batch,
             listing.sizes,
             listed=listing.count,
+            deleted=len(listing.deleted),
             whole=whole,
             shifted=shifted,
             inconsistent=inconsistent,
@@ -303,7 +305,7 @@ class _Reader:
                 reading.entity,
                 self._mark,
                 started=started,
-                total=listing.sizes.last,
+                total=listing.total,
                 indexed=indexed,
             )
 

@@ -8,12 +8,14 @@ from typing import Any, NamedTuple
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from linekeeper.reconcile.compare import Comparison, Found, Known, Source, better, decide
+from linekeeper.reconcile.deletion_queries import put_tombstones
 from linekeeper.reconcile.identity import (
     NOBODY,
     Identity,
     content,
     content_hash,
     identity,
+    is_deleted,
     record_key,
     source_time,
 )
@@ -61,6 +63,8 @@ class ChangeSet:
     found: dict[str, Found] = field(default_factory=dict)
     """What was read under the key of each change."""
     rows: list[Row] = field(default_factory=list)
+    deleted: list[str] = field(default_factory=list)
+    """The keys of `rows` that the source lists as deleted."""
     same: list[str] = field(default_factory=list)
     marked: list[str] = field(default_factory=list)
 
@@ -178,7 +182,10 @@ def read_records(
             continue
         text = content(record)
         known_by = identity(record, text, fields)
-        new = Read(source_time(record), content_hash(text), asked_at, current, text, known_by)
+        new = Read(
+            source_time(record), content_hash(text), asked_at, current, is_deleted(record),
+            text, known_by,
+        )  # fmt: skip
         other = read.setdefault(key, new)
         if other is not new and better(other, new) is new:
             read[key] = new
@@ -214,6 +221,10 @@ def diff(
         if decision.verdict is Comparison.older:
             continue
         result.rows.append(record_row(key, reading, bodies=bodies))
+        due = "mismatched" if decision.mismatched else None
+        if decision.verdict is Comparison.deleted:
+            due = "deleted"
+            result.deleted.append(key)
         result.before[key] = held
         result.found[key] = reading
         result.new.append(
@@ -231,7 +242,7 @@ def diff(
                 "recovered": False,
                 "announced_at": None,
                 "old_key": None,
-                "due": "mismatched" if decision.mismatched else None,
+                "due": due,
             }
         )
     return result
@@ -253,6 +264,8 @@ async def write(
     rows = {place: change_set.rows for place, change_set in change_sets.items() if change_set.rows}
     await write_records(store, session, rows, seen_at=at)
     for place, change_set in change_sets.items():
+        if change_set.deleted:
+            await put_tombstones(store, session, *place, change_set.deleted, now=at)
         await clear_marks(store, session, *place, change_set.marked)
     await append_changes(
         session, [change for change_set in change_sets.values() for change in change_set.new]

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from linekeeper.clock import utcnow
 from linekeeper.outbox.forward import RecoveredChange, forward_changes
 from linekeeper.reconcile.accounting import Before, Counts, count_due
-from linekeeper.reconcile.compare import was_announced
+from linekeeper.reconcile.compare import Comparison, was_announced
 from linekeeper.reconcile.deliveries import delivered_since
 from linekeeper.reconcile.identity import identifying_fields
 from linekeeper.reconcile.listing import BATCH_RECORDS, Batch, Sizes, in_order
@@ -121,15 +121,17 @@ class Writer:
         sizes: Sizes,
         *,
         listed: int,
+        deleted: int,
         whole: bool,
         shifted: bool,
         inconsistent: bool,
     ) -> int:
         """The same for the last batch, and the watermark moves in its transaction.
 
-        `listed` different keys came. A listing that `shifted` moves nothing, and a `whole` one is
-        repeated in the next run; one that may have lost a record between two pages moves it no
-        further than to the listing before, and only if that one had lost nothing: two that agree.
+        `listed` different keys came, `deleted` of them as such. A listing that `shifted` moves
+        nothing, and a `whole` one is repeated in the next run; one that may have lost a record
+        between two pages moves it no further than to the listing before, and only if that one had
+        lost nothing: two that agree.
         An `inconsistent` one has fewer records than the source's own total: it proves nothing gone.
         """
         *before, read = in_order(self._seen(batch))
@@ -147,8 +149,9 @@ class Writer:
             again = shifted or (position is None and self._newest is not None)
             whole_values: dict[str, Any] = {"full_at": self._full_at}
             if whole and not shifted:
+                total = None if sizes.last is None else sizes.last - deleted
                 whole_values |= compared(
-                    mark, self._started, listed, sizes.last, inconsistent=inconsistent
+                    mark, self._started, listed - deleted, total, inconsistent=inconsistent
                 )
             if whole and (again or self._succeeds):
                 whole_values["confirm_at"] = self._started
@@ -201,7 +204,11 @@ class Writer:
             return False
         now = utcnow()
         bodies = self._bodies
-        rows = [record_row(key, reading, bodies=bodies) for key, reading in read.items()]
+        rows = [
+            record_row(key, reading, bodies=bodies)
+            for key, reading in read.items()
+            if not reading.deleted
+        ]
         try:
             async with self._store.write() as session:
                 if not self._store.is_sqlite:  # there a writing transaction is alone anyway
@@ -297,6 +304,8 @@ class Writer:
             came_at = delivered.get(key)
             if was_announced(change_set.before[key], change_set.found[key], came_at, now=now):
                 change.update(announced_at=came_at, due="seen")
+            elif change["op"] == Comparison.deleted:  # of which nobody need announce anything
+                change.update(recovered=True)
             elif is_coarse:  # two changes of one day have the same time: nothing contradicts
                 change.update(recovered=True, due="missed")
             else:
