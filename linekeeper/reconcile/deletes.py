@@ -1,7 +1,8 @@
 """When a record that isn't listed any more is deleted here (MISSION B9). Pure.
 
-Of a record that is gone from its listings Makini says nothing. Two complete listings must agree that a record is gone, and never so
-many go at once that it looks like a source that lost its data, a filter or a permission.
+Of a record that is gone from its listings Makini says nothing. Two complete listings must agree,
+and never so many go at once that it looks like a source that lost its data, a filter or a
+permission.
 """
 
 from datetime import datetime, timedelta

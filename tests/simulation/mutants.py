@@ -239,4 +239,17 @@ MUTANTS = (
         ("reconnect/process.py", "or case.reconnect.answers >= number:\n", "or False:\n"),
         kinds="forms twice logins", personality={"auth_event": "connection.auth_required"},
     ),
+    _mutant(
+        "deleted-at-ignored", "what a source lists as deleted is held for one that lives",
+        ("reconcile/identity.py", "    return said is not None and _time(said) is not None\n",
+         "    return False\n"),
+        personality={"soft_deletes": True},
+    ),
+    _mutant(
+        "first-sync-is-believed", "what Makini has not read yet is taken for deleted",
+        ("reconcile/deletes.py", '    return setup == "syncing" or', "    return False and"),
+        kinds="logins", personality={
+            "keeps_id": False, "renames_keys": False, "first_sync": 3600.0,
+        }, hours=1.5,
+    ),
 )  # fmt: skip

@@ -58,6 +58,8 @@ class Network:
         self.came: Came = lambda *_: None
         """Hears of each answer that came back, and whether its asker still has power."""
         self.sent: list[Request] = []
+        self.pause: Callable[[str, float], dict[str, str]] = lambda *_: {}
+        """How a host asks for a pause of so many seconds."""
 
     async def send(self, request: Request) -> Answer:
         """The peer's answer. Raises what httpx raises when there is none."""
@@ -76,6 +78,8 @@ class Network:
         def arrive() -> None:
             if fault and fault.kind in ("status", "html", "hang"):
                 answer = _made_up(fault)
+                if fault.retry_after is not None:
+                    answer.headers |= self.pause(request.host, float(fault.retry_after))
             else:
                 answer = peer(request)
             self.answered(request, answer, fault)
@@ -102,11 +106,8 @@ class Network:
 def _made_up(fault: Fault) -> Answer:
     if fault.kind == "html":
         return Answer(200, b"<html>Please wait</html>", {"content-type": "text/html"})
-    headers = {"content-type": "application/json"}
-    if fault.retry_after is not None:
-        headers["retry-after"] = fault.retry_after
     body = json.dumps({"code": "SIMULATED", "message": f"simulated {fault.status}"}).encode()
-    return Answer(fault.status or 500, body, headers)
+    return Answer(fault.status or 500, body, {"content-type": "application/json"})
 
 
 class SimTransport(httpx.AsyncBaseTransport):

@@ -131,6 +131,11 @@ class Oracle:
                     continue
                 for key, record in records.items():
                     kept = index.get((entity, key))
+                    if record.deleted:
+                        if kept is not None and kept["deleted_at"] is None:
+                            self.broken.append(f"index: {where} {entity} {key} is listed as "
+                                               "deleted, and held for one that lives")  # fmt: skip
+                        continue
                     if edge is not None and record.updated_at < edge + timedelta(hours=12):
                         continue
                     if kept is None:
@@ -205,7 +210,8 @@ class Oracle:
         late = min(lag, timedelta(minutes=15))
         if len(connection.states) > 1 and connection.states[-2][1] == "us":
             late = lag + timedelta(minutes=20) * self.universe.pace
-        return self.universe.now() - connection.states[-1][0] < OVERDUE_WITHIN + late
+        changed = max(connection.states[-1][0], connection.syncing_until or self.universe.begins)
+        return self.universe.now() - changed < OVERDUE_WITHIN + late
 
     def is_unreadable(self, connection: Connection) -> bool:
         """Whether nobody gave Linekeeper a token of it, and it may not make one itself."""
@@ -234,7 +240,8 @@ class Oracle:
         last: dict[str, tuple[int, str, datetime]] = {}
         for row in self.rows("SELECT dedupe_key, lane, status, seq, error, created_at FROM outbox"
                              " WHERE channel = 'forward' ORDER BY seq"):  # fmt: skip
-            identity = row["dedupe_key"].removeprefix("forward:")
+            # Of an event of several connections each has a forward, and an id, of its own.
+            identity = row["dedupe_key"].removeprefix("forward:").replace(":", "-")
             if row["status"] == "sent" and identity not in taken:
                 self.broken.append(f"forward: {identity} counts as sent, the product never saw it")
             if identity in taken:

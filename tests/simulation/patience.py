@@ -46,7 +46,8 @@ class Patience:
 
     def called(self, request: Request, fault: Fault | None) -> None:
         """A call goes out, and `fault` is what it will meet."""
-        asked = _asked(fault)
+        is_said = self._universe.personality.retry_after_as != "none"
+        asked = _asked(fault) if is_said else None
         if request.host != "makini.sim" or not (asked or self.pauses):
             return
         token = request.headers.get("authorization", "").removeprefix("Bearer ")

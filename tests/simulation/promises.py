@@ -57,16 +57,23 @@ def _disconnected(oracle: "Oracle") -> Iterator[str]:
 def _deleted(oracle: "Oracle") -> Iterator[str]:
     """No record that lives is taken for deleted."""
     truth = oracle.universe.truth
-    gone = {(key, record) for _, key, _, record, how in truth.changes if how == "deleted"}
+    gone = {
+        (truth.connections[key].name, record)
+        for _, key, _, record, how in truth.changes
+        if how == "deleted"
+    }
+    renames = oracle.universe.personality.renames_keys
     heirs = {each.successor for each in truth.connections.values() if each.successor}
     for row in oracle.rows(
         "SELECT h.at, h.entity, h.key, c.makini_key, c.name FROM change h JOIN connection c"
         " ON c.id = h.connection_id WHERE h.op = 'deleted'"
     ):
         connection = truth.connections.get(row["makini_key"])
-        if connection is None or connection.successor or connection.key in heirs:
+        if connection is None:
             continue
-        if (connection.key, row["key"]) not in gone:
+        if renames and (connection.successor or connection.key in heirs):
+            continue
+        if (connection.name, row["key"]) not in gone:
             yield f"absence: {row['name']} {row['entity']} {row['key']} was taken for deleted"
 
 

@@ -75,11 +75,11 @@ class Rehearsal:
             and not self.trouble.is_sick(connection)
             and not self.trouble.pairs.is_locked_out(connection)
             and not self.trouble.patience.excuses(connection, AT_ONCE)
-            and any(connection.records[entity] for entity in connection.offers)
+            and any(connection.live(entity) for entity in connection.offers)
         )  # fmt: skip
 
     def _is_busy_and_sick(self, connection: Connection) -> bool:
-        entity = next((name for name in connection.offers if connection.records[name]), None)
+        entity = next((name for name in connection.offers if connection.live(name)), None)
         return entity is not None and connection.login_ok and self.trouble.is_sick(connection)
 
     def _change(self, connections: list[Connection]) -> list[tuple[Connection, str, datetime]]:
@@ -87,8 +87,8 @@ class Rehearsal:
         truth, now = self.universe.truth, self.universe.now()
         changed = []
         for connection in connections:
-            entity = next(name for name in connection.offers if connection.records[name])
-            number = min(record.number for record in connection.records[entity].values())
+            entity = next(name for name in connection.offers if connection.live(name))
+            number = min(record.number for record in connection.live(entity))
             truth.touch(connection, entity, number, now)
             key = next(
                 record.key

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.simulation.known import REGRESSIONS
+from tests.simulation.makini.personality import LIBERTIES_FROM
 
 ROOT = Path(__file__).parents[2]
 FIRST, LAST = 7, 30
@@ -45,6 +46,13 @@ def test_no_universe_breaks_an_invariant_and_one_replays_bit_for_bit_in_another_
 @pytest.mark.parametrize("first", range(1, 401, 100))
 def test_four_hundred_universes_break_no_invariant(first: int) -> None:
     done = simulate("--first", str(first), "--seeds", "100")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(7200)
+def test_a_makini_that_takes_every_liberty_breaks_no_invariant() -> None:
+    done = simulate("--first", str(LIBERTIES_FROM), "--seeds", "60")
     assert done.returncode == 0, done.stdout + done.stderr
 
 

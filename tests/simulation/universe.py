@@ -20,8 +20,8 @@ from tests.simulation.leases import Leases
 from tests.simulation.loop import HOST, Host, VirtualLoop
 from tests.simulation.machine import SimClock, seed_of
 from tests.simulation.mail_server import MailServer
-from tests.simulation.makini.http import Answer, Call, Face
-from tests.simulation.makini.personality import Personality
+from tests.simulation.makini.http import Answer, Call, Face, pause_headers
+from tests.simulation.makini.personality import LIBERTIES_FROM, Personality
 from tests.simulation.makini.truth import ENTITIES, Truth
 from tests.simulation.makini.webhooks import RETRY_FIRST, RETRY_FOR, Post, Postman
 from tests.simulation.net import PEERS, Network, Request, call_asgi
@@ -99,6 +99,8 @@ class Universe:
         self.clock = SimClock(self.loop, Random(seed_of(plan.seed, "ids")), self.begins)
         self.rng = Random(seed_of(plan.seed, "world"))
         drawn = Personality.draw(Random(seed_of(plan.seed, "personality")))
+        if plan.seed >= LIBERTIES_FROM:
+            drawn = drawn.with_liberties(Random(seed_of(plan.seed, "liberties")))
         self.personality = replace(drawn, **plan.personality)
         self.truth = Truth(Random(seed_of(plan.seed, "truth")), self.personality)
         self.face = Face(self.truth)
@@ -111,6 +113,7 @@ class Universe:
         self.leases = Leases(self.clock.true_now)
         self.network = Network(self.loop, Random(seed_of(plan.seed, "net")), self.say)
         self.evidence = Evidence(self)
+        self.network.pause = self._pause_headers
         self.network.answered = self.evidence.answered
         self.network.peers = {
             "makini.sim": self._makini, "product.sim": self._product,
@@ -158,6 +161,10 @@ class Universe:
         return self.face.answer(
             Call(request.method, request.path, query, request.headers, request.body, self.now())
         )
+
+    def _pause_headers(self, host: str, seconds: float) -> dict[str, str]:
+        style = self.personality.retry_after_as if host == "makini.sim" else "seconds"
+        return pause_headers(seconds, style, self.now())
 
     def _product(self, request: Request) -> Answer:
         return self.product.handle(request)
@@ -211,7 +218,7 @@ class Universe:
             self.truth.announced.clear()
             await asyncio.sleep(1.0)
             announced, self.truth.announce = self.truth.announce, []
-            for connection, event, keys in announced:
+            for connection, event, keys in self.postman.gathered(announced):
                 post = self.postman.compose(connection, event, keys, self.truth.stamp(self.now()))
                 self._dispatch(post)
 

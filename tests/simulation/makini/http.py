@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from email.utils import format_datetime
 from typing import Any
 from urllib.parse import parse_qs, parse_qsl
 
@@ -218,7 +219,7 @@ class Face:
             return self.error(403, "FORBIDDEN", "The connection is inactive.")
         if not connection.online and self.personality.offline_reads == "503":
             return self.error(503, "SERVICE_UNAVAILABLE", "The platform does not answer.")
-        records = connection.records[entity]
+        records = connection.listed(entity, call.now)
         if key:
             record = records.get(key)
             if record is None:
@@ -238,14 +239,14 @@ class Face:
         for style, since in asked.items():
             if since is None:
                 continue
-            if self.personality.since != style:
+            if self.personality.since != style or any("updatedAt" not in r.data for r in records):
                 return self.error(400, "INVALID_FILTER", f"{style} is not supported.")
             edge = datetime.fromisoformat(since.replace("Z", "+00:00"))
             records = [
                 record for record in records
                 if datetime.fromisoformat(record.data["updatedAt"].replace("Z", "+00:00")) >= edge
             ]  # fmt: skip
-        records.sort(key=lambda record: (record.data["updatedAt"], record.key))
+        records.sort(key=lambda record: (record.data.get("updatedAt", ""), record.key))
         if call.query.get("sort[updatedAt]") == "1":
             records.reverse()
         shown = sorted(records, key=lambda record: record.number)[lacking:] if lacking else records
@@ -280,10 +281,8 @@ class Face:
         self.spent[minute] = self.spent.get(minute, 0) + 1
         if self.spent[minute] <= self.personality.per_minute:
             return None
-        after = str(int(self.personality.retry_after))
-        return self.error(
-            429, "RATE_LIMIT_EXCEEDED", "Too many requests.", **{"retry-after": after}
-        )
+        asked = pause_headers(self.personality.retry_after, self.personality.retry_after_as, now)
+        return self.error(429, "RATE_LIMIT_EXCEEDED", "Too many requests.", **asked)
 
     # --- the customer's browser
 
@@ -294,6 +293,17 @@ class Face:
         self.truth.secrets.append(code)
         self.codes[code] = (connection_key, asked["redirect_uri"])
         return code, asked.get("state", "")
+
+
+def pause_headers(seconds: float, style: str, now: datetime) -> dict[str, str]:
+    """How a pause of so many seconds is asked for."""
+    match style:
+        case "date":
+            until = format_datetime(now + timedelta(seconds=seconds), usegmt=True)
+            return {"retry-after": until, "date": format_datetime(now, usegmt=True)}
+        case "none":
+            return {}
+    return {"retry-after": str(int(seconds))}
 
 
 def _json(value: Any, status: int = 200) -> Answer:

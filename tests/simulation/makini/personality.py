@@ -1,9 +1,15 @@
 """What the public contract of Makini leaves open, drawn anew for every universe."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from random import Random
+from typing import TypeVar
 
+T = TypeVar("T")
 DAY = 86400.0
+LIBERTY = 0.3
+"""How often each of the rarer liberties is taken."""
+LIBERTIES_FROM = 11_000
+"""Universes before this one live as they did when they broke, or found a planted defect."""
 
 
 @dataclass(frozen=True)
@@ -16,7 +22,7 @@ class Personality:
     signature: str  # "hex" or "base64"
     signature_prefix: bool
     webhook_id: str  # "header", "body" or "none"
-    webhook_connection: str  # a path in the body, or "url": an endpoint for each connection
+    webhook_connection: str  # a path in the body, "url" (an endpoint for each) or "none"
     event_spelling: str  # "dot", "hyphen", "underscore" or "camel"
     auth_event: str  # what a lost login is announced as; empty: it isn't
     recovery_event: str
@@ -32,6 +38,15 @@ class Personality:
     per_minute: int
     retry_after: float
     error_style: str  # "code", "nested", "laravel" or "adapter"
+    # From here on drawn by `with_liberties`, one by one.
+    first_sync: float = 0.0  # how long it reads a new connection for the first time
+    syncing_as: str = "Synchronizing"  # and what its list calls that
+    soft_deletes: bool = False  # what is deleted stays listed, with its `deletedAt`
+    delete_events: bool = False  # and a webhook says so
+    source_times: bool = False  # what waited for a login or a system has the time it changed at
+    undated: bool = False  # one entity has no times
+    batched: bool = False  # one webhook names all records that changed together
+    retry_after_as: str = "seconds"  # "seconds", "date" or "none"
 
     @classmethod
     def draw(cls, rng: Random) -> "Personality":
@@ -66,6 +81,25 @@ class Personality:
             per_minute=rng.choice((120, 600, 6000)),
             retry_after=rng.choice((1.0, 7.0, 60.0)),
             error_style=rng.choice(("code", "nested", "laravel", "adapter")),
+        )
+
+    def with_liberties(self, rng: Random) -> "Personality":
+        """Take each of the contract's rarer liberties, or don't."""
+
+        def seldom(liberty: T, usual: T) -> T:
+            return liberty if rng.random() < LIBERTY else usual
+
+        return replace(
+            self,
+            first_sync=seldom(rng.choice((600.0, 3600.0, 4 * 3600.0)), 0.0),
+            syncing_as=rng.choice(("Synchronizing", "in_progress", "Active")),
+            soft_deletes=seldom(True, False),
+            delete_events=seldom(True, False),
+            source_times=seldom(True, False),
+            undated=seldom(True, False),
+            batched=seldom(True, False),
+            retry_after_as=seldom(rng.choice(("date", "none")), "seconds"),
+            webhook_connection=seldom(rng.choice(("none", "connection")), self.webhook_connection),
         )
 
     def words(self) -> str:

@@ -1,7 +1,7 @@
 """What is so at the model Makini and in the customers' systems behind it."""
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from random import Random
@@ -10,6 +10,8 @@ from typing import Any
 from tests.simulation.makini.personality import Personality
 
 ENTITIES = ("eam/work-orders", "eam/assets", "eam/sites", "erp/purchase-orders")
+UNDATED = "eam/sites"
+"""The entity without times, where this Makini has one."""
 ACCESS_LIFE = timedelta(days=30)
 REFRESH_LIFE = timedelta(days=31)
 
@@ -34,6 +36,10 @@ class Record:
     number: int  # the source's primary key
     updated_at: datetime
     data: dict[str, Any]
+    read_at: datetime | None = None
+    """When Makini reads it for the first time; None: it has."""
+    deleted: bool = False
+    """It stays listed, with its `deletedAt`."""
 
 
 @dataclass
@@ -57,7 +63,7 @@ class Connection:
     successor: str | None = None
     pairs: list[Pair] = field(default_factory=list)
     records: dict[str, dict[str, Record]] = field(default_factory=dict)
-    waiting: list[tuple[str, int | None, str]] = field(default_factory=list)
+    waiting: list[tuple[str, int | None, str, datetime]] = field(default_factory=list)
     words: list[tuple[datetime, str, str]] = field(default_factory=list)
     states: list[tuple[datetime, str]] = field(default_factory=list)
     """What it waits for, as `linekeeper.availability` calls it, and since when."""
@@ -69,6 +75,18 @@ class Connection:
         """The lifecycle and sync status as they were reported at `at`."""
         known = [entry for entry in self.words if entry[0] <= at] or self.words[:1]
         return known[-1][1], known[-1][2]
+
+    def live(self, entity: str) -> list[Record]:
+        """The records of an entity that are not deleted, read by Makini or not yet."""
+        return [record for record in self.records[entity].values() if not record.deleted]
+
+    def listed(self, entity: str, at: datetime) -> dict[str, Record]:
+        """The records of an entity that Makini has read by `at`."""
+        return {
+            key: record
+            for key, record in self.records[entity].items()
+            if record.read_at is None or record.read_at <= at
+        }
 
 
 class Truth:
@@ -178,14 +196,26 @@ class Truth:
         for entity, records in connection.records.items():
             for record in records.values():
                 key = self._key(target, entity, record.number)
-                target.records[entity][key] = Record(
-                    key, record.number, record.updated_at, dict(record.data, key=key)
+                target.records[entity][key] = replace(
+                    record, key=key, data=dict(record.data, key=key)
                 )
         target.waiting = list(connection.waiting)
+        self._read_slowly(target, now)
         connection.successor = target.key
         if not connection.deleted:
             self.delete(connection, now)
         return target
+
+    def _read_slowly(self, connection: Connection, now: datetime) -> None:
+        """Makini reads the system for the first time: until then it lists what it has so far."""
+        lasts = timedelta(seconds=self.personality.first_sync)
+        if lasts:
+            connection.syncing_until = now + lasts
+            connection.words.clear()
+            self._say(connection, now)
+            for records in connection.records.values():
+                for record in records.values():
+                    record.read_at = now + lasts * self.rng.random()
 
     # --- tokens
 
@@ -235,37 +265,54 @@ class Truth:
 
     def change(self, connection: Connection, entity: str, now: datetime, how: str) -> None:
         """Insert, update or delete one record at the source, now."""
-        records = connection.records[entity]
-        numbers = sorted(record.number for record in records.values())
+        numbers = sorted(record.number for record in connection.live(entity))
         number = self.rng.choice(numbers) if numbers and how != "inserted" else None
         if how == "deleted" and number is None:
             return
         if connection.login_ok and connection.online and connection.active:
             self._apply(connection, entity, number, now, how)
         else:
-            connection.waiting.append((entity, number, how))
+            connection.waiting.append((entity, number, how, now))
 
     def _release(self, connection: Connection, now: datetime) -> None:
         if not (connection.login_ok and connection.online and connection.active):
             return
         waiting, connection.waiting = connection.waiting, []
-        for entity, number, how in waiting:
-            self._apply(connection, entity, number, now, how)
+        for entity, number, how, at in waiting:
+            dated = at if self.personality.source_times else now
+            self._apply(connection, entity, number, now, how, dated=dated)
 
     def _apply(
-        self, connection: Connection, entity: str, number: int | None, now: datetime, how: str
-    ) -> None:
+        self, connection: Connection, entity: str, number: int | None, now: datetime, how: str,
+        *, dated: datetime | None = None,
+    ) -> None:  # fmt: skip
+        """It becomes visible `now`; the source gives it the time `dated`."""
         records = connection.records[entity]
         if how == "deleted":
             gone = [key for key, record in records.items() if record.number == number]
             for key in gone:
-                del records[key]
+                self._delete(connection, entity, key, dated or now)
                 self.changes.append((now, connection.key, entity, key, how))
-            return  # Makini announces no deletes
-        record = self._write(connection, entity, number, now)
+                if self.personality.delete_events:  # else Makini announces no deletes
+                    self.tell((connection.key, self.event_of(entity, how), [key]))
+            return
+        record = self._write(connection, entity, number, dated or now)
         self.changes.append((now, connection.key, entity, record.key, how))
         event = self.event_of(entity, "inserted" if number is None else "updated")
         self.tell((connection.key, event, [record.key]))
+
+    def _delete(self, connection: Connection, entity: str, key: str, at: datetime) -> None:
+        records = connection.records[entity]
+        if self.personality.soft_deletes and not self.is_undated(entity):
+            record, said = records[key], self.stamp(at)
+            data = dict(record.data, updatedAt=said, deletedAt=said)
+            records[key] = replace(record, updated_at=at, data=data, deleted=True)
+        else:
+            del records[key]
+
+    def is_undated(self, entity: str) -> bool:
+        """Whether the records of an entity have no times."""
+        return self.personality.undated and entity == UNDATED
 
     def event_of(self, entity: str, verb: str) -> str:
         """What this Makini calls it."""
@@ -282,13 +329,15 @@ class Truth:
             number, connection.next_number = connection.next_number, connection.next_number + 1
         key = self._key(connection, entity, number)
         before = connection.records[entity].get(key)
-        created = before.data["createdAt"] if before else self.stamp(at)
+        created = before.data.get("createdAt") if before else self.stamp(at)
         data = {
             "key": key, "title": f"{entity} {number}", "createdAt": created,
             "updatedAt": self.stamp(at), "deletedAt": None,
             "status": self.rng.choice(("open", "assigned", "done")),
             "notes": f"note {self.rng.getrandbits(32):08x}",
         }  # fmt: skip
+        if self.is_undated(entity):
+            data = {name: value for name, value in data.items() if not name.endswith("At")}
         record = Record(key, number, at, data)
         connection.records[entity][key] = record
         return record
@@ -321,7 +370,12 @@ class Truth:
         connection.states.append((now, state))
         connection.logins.append((now, connection.login_ok))
         lag = timedelta(seconds=self.personality.status_lag) if connection.words else timedelta()
-        connection.words.append((now + lag, *words))
+        syncing_until = connection.syncing_until or now
+        if state == "healthy" and now < syncing_until:
+            connection.words.append((now + lag, self.personality.syncing_as, "inprogress"))
+            connection.words.append((max(now + lag, syncing_until), "Active", "fulldone"))
+        else:
+            connection.words.append((now + lag, *words))
 
 
 def _camel(plural: str) -> str:

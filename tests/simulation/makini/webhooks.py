@@ -12,6 +12,8 @@ from tests.simulation.makini.truth import Truth
 WEBHOOK_SECRET = "mkwh-51c2e8"
 RETRY_FIRST = 30.0
 RETRY_FOR = 86400.0
+Announcement = tuple[str, str, list[str]]
+"""A connection, an event, and the records that it names."""
 
 
 @dataclass
@@ -52,8 +54,9 @@ class Postman:
             path += f"/{connection}"
         elif personality.webhook_connection == "connection.id":
             body["connection"] = {"id": connection}
-        else:
-            body[personality.webhook_connection] = connection
+        elif personality.webhook_connection != "none" or not keys:
+            name = personality.webhook_connection
+            body["connection_id" if name == "none" else name] = connection
         identity = f"whd-{self.count:06d}-{self.truth.rng.getrandbits(32):08x}"
         if personality.webhook_id == "body":
             body["id"] = identity
@@ -62,6 +65,15 @@ class Postman:
         if personality.webhook_id == "header":
             headers["x-webhook-id"] = identity
         return Post(self.count, connection, event, path, raw, headers, keys)
+
+    def gathered(self, announced: list[Announcement]) -> list[Announcement]:
+        """The announcements, those of one event together where this Makini batches them."""
+        if not self.truth.personality.batched:
+            return announced
+        keys: dict[tuple[str, str], list[str]] = {}
+        for connection, event, named in announced:
+            keys.setdefault((connection, event), []).extend(named)
+        return [(*whose, list(dict.fromkeys(named))) for whose, named in keys.items()]
 
     def sign(self, raw: bytes, secret: str = WEBHOOK_SECRET) -> str:
         """The signature in this Makini's encoding."""
