@@ -5,6 +5,7 @@ from contextlib import suppress
 from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
+from prefect.utilities.annotations import quote
 
 from tasks.graph import attempt, follow
 from tasks.notify import NotDelivered, notify
@@ -24,10 +25,11 @@ async def refresh_tokens() -> State[None]:
     async with open_runtime(), only_one("refresh-tokens") as held:
         if held is None:
             return skipped("Another run renews tokens already")
-        trouble, renewed = "", 0
-        renewal = await attempt(renew_tokens)
+        trouble = ""
+        renewed: list[str] = []
+        renewal = await attempt(renew_tokens, quote(renewed))
         try:
-            renewed = len((await renewal.aresult()).renewed)
+            await renewal.aresult()
         except StillFailing as error:
             trouble = str(error)
         announced, announcement = await follow(announce_ending, before=[renewal])
@@ -36,6 +38,8 @@ async def refresh_tokens() -> State[None]:
             with suppress(NotDelivered):  # it stays in the outbox, and the consumer tries on
                 await follow(notify, [], before=[page])
         await completed("refresh-tokens")
-        summary = f"{renewed} renewed, {announced} need a login soon, {listed} end within 31 days"
+        summary = (
+            f"{len(renewed)} renewed, {announced} need a login soon, {listed} end within 31 days"
+        )
         await rename(f"refresh-tokens · {summary}")
         return Failed(message=f"{trouble}; {summary}") if trouble else Completed(message=summary)

@@ -2,9 +2,11 @@
 
 from prefect import get_run_logger
 
-from linekeeper.access.expiry import HORIZON, Renewed, horizon, renew_ending
+from linekeeper.access.expiry import HORIZON, horizon, renew_ending
 from linekeeper.clock import utcnow
+from linekeeper.doctor.finding import named
 from linekeeper.reconnect import ending
+from linekeeper.text import counted
 from linekeeper.views.expiry_page import expiry_markdown
 from tasks.reconnect import publish
 from tasks.run import runtime
@@ -16,16 +18,20 @@ from tasks.task import StillFailing, retry_policy, task
     task_run_name="renew expiring logins",
     **retry_policy(retries=3, first_wait=20, minutes=60),
 )
-async def renew_tokens() -> Renewed:
-    """Renew what ends within 7 days. Raises `StillFailing` where Makini could not be asked."""
+async def renew_tokens(renewed: list[str]) -> None:
+    """Renew what ends within 7 days, and add the names of what was to `renewed`, at every try.
+
+    Raises `StillFailing` where Makini could not be asked.
+    """
     result = await renew_ending(runtime(), now=utcnow())
+    renewed += result.renewed
     log = get_run_logger()
     log.info("%d renewed, %d can't be", len(result.renewed), len(result.ending))
     for name, reason in list(result.failed.items())[:50]:
         log.warning("%s: %s", name, reason)
     if result.failed:
-        raise StillFailing(f"{len(result.failed)} could not be renewed")
-    return result
+        logins = counted(len(result.failed), "login")
+        raise StillFailing(f"{logins} could not be renewed: {named(sorted(result.failed))}")
 
 
 @task(
