@@ -1,8 +1,7 @@
 """One Makini app: address, login, list, mode, webhooks, clock, call budget."""
 
 import asyncio
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
+from datetime import datetime, timedelta
 from urllib.parse import urlsplit
 
 import httpx
@@ -12,6 +11,7 @@ from linekeeper.config import AppConfig, HealthPolicy
 from linekeeper.doctor.finding import Finding, ok, warn, wrong
 from linekeeper.makini import ConnectionPage, MakiniClient, MakiniError
 from linekeeper.makini.budget import RATE_SHARE
+from linekeeper.makini.failures import http_date
 from linekeeper.text import counted
 
 LOOPBACK = {"localhost", "127.0.0.1", "::1"}
@@ -116,12 +116,9 @@ def budget(app: AppConfig, policy: HealthPolicy, connections: int) -> Finding:
 
 def clock_offset(app: str, date: str | None, sent: datetime, received: datetime) -> Finding | None:
     """How far our clock is from Makini's `Date` header (whole seconds); None if it isn't said."""
-    try:
-        theirs = parsedate_to_datetime(date or "")
-    except (ValueError, OverflowError):
+    theirs = http_date(date)
+    if theirs is None:
         return None
-    if theirs.tzinfo is None:
-        theirs = theirs.replace(tzinfo=UTC)
     middle = sent + (received - sent) / 2
     uncertain = (received - sent) / 2 + timedelta(seconds=1)
     offset = max(abs(middle - theirs) - uncertain, timedelta()).total_seconds()

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
-from linekeeper.makini.failures import retry_after
+from linekeeper.makini.failures import retry_after, their_now
 from linekeeper.makini.fields import number
 
 LONGEST_WAIT = timedelta(seconds=60)
@@ -61,13 +61,13 @@ def _figure(headers: Mapping[str, str], what: str) -> float | None:
 
 
 def _reset(headers: Mapping[str, str], now: datetime) -> datetime | None:
-    figure = _figure(headers, "reset")
+    figure, there = _figure(headers, "reset"), their_now(headers, now)
     if figure is not None and figure > _AN_INSTANT:
         try:
-            return datetime.fromtimestamp(figure, UTC)
+            return now + (datetime.fromtimestamp(figure, UTC) - there)
         except (OverflowError, OSError, ValueError):
             return None
-    seconds = retry_after(_header(headers, "reset"), now)
+    seconds = retry_after(_header(headers, "reset"), there)
     return now + timedelta(seconds=seconds) if seconds is not None else None
 
 

@@ -55,7 +55,7 @@ def from_answer(
     """Return the error a non-2xx answer stands for. Anything in `secrets` is blanked out.
 
     Reads Makini's shapes and Laravel's (MAKINI "Data API", errors); `now` is for an HTTP date in
-    Retry-After.
+    Retry-After, where the answer doesn't say what time it is there.
     """
     code, message, request_id = read_error_body(body, secrets)
     if not message and status < 400:
@@ -68,7 +68,7 @@ def from_answer(
         code=code,
         request_id=clean(headers.get("x-request-id", ""), CODE_LIMIT) or request_id,
         status=status,
-        retry_after=retry_after(headers.get("retry-after"), now),
+        retry_after=retry_after(headers.get("retry-after"), their_now(headers, now)),
     )
 
 
@@ -150,18 +150,32 @@ def read_error_body(body: bytes, secrets: Iterable[str] = ()) -> tuple[str, str,
     )
 
 
+def their_now(headers: Mapping[str, str], now: datetime) -> datetime:
+    """What time it is by the clock of who answered, by its `Date`: what it dates is of that clock.
+
+    `now` where it doesn't say. Between the two may be a day, if one of them is wrong.
+    """
+    return http_date(headers.get("date")) or now
+
+
+def http_date(value: str | None) -> datetime | None:
+    """An HTTP date as an aware time; None where it is none."""
+    try:
+        moment = parsedate_to_datetime(value or "")
+    except (ValueError, OverflowError):
+        return None
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+
+
 def retry_after(value: str | None, now: datetime) -> float | None:
     """Return the seconds to wait that a Retry-After header asks for: seconds or an HTTP date."""
     if not value:
         return None
     seconds = number(value)
     if seconds is None:
-        try:
-            moment = parsedate_to_datetime(value)
-        except (ValueError, OverflowError):
+        moment = http_date(value)
+        if moment is None:
             return None
-        if moment.tzinfo is None:
-            moment = moment.replace(tzinfo=UTC)
         seconds = (moment - now).total_seconds()
     return min(max(seconds, 0.0), MAX_RETRY_AFTER)
 

@@ -85,7 +85,10 @@ class PeerServer:
     def __init__(self) -> None:
         self.peer = Peer()
         app = Starlette(routes=[Route("/{path:path}", self.peer._handle, methods=METHODS)])
-        config = uvicorn.Config(app, log_level="critical", ws="none", lifespan="off")
+        # What time it is there, an answer says itself.
+        config = uvicorn.Config(
+            app, log_level="critical", ws="none", lifespan="off", date_header=False
+        )
         self._server = uvicorn.Server(config)
         self._socket = socket.socket()
         self._socket.bind(("127.0.0.1", 0))

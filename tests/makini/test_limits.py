@@ -18,6 +18,7 @@ from linekeeper.store.tables import AppState, CallPause
 from tests.makini.peer import Peer
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+DAY = 86_400
 SOON = NOW + timedelta(seconds=20)
 CURRENT = "/api/integrations/current"
 Connect = Callable[..., MakiniClient]
@@ -39,6 +40,15 @@ Connect = Callable[..., MakiniClient]
         ),
         (
             {"x-ratelimit-remaining": "0", "x-ratelimit-reset": format_datetime(SOON, usegmt=True)},
+            StatedLimit(0, None, SOON),
+        ),
+        # By the clock of whoever answers, which may be a day from ours.
+        (
+            {
+                "x-ratelimit-remaining": "0",
+                "x-ratelimit-reset": f"{SOON.timestamp() + DAY:.0f}",
+                "date": format_datetime(NOW + timedelta(seconds=DAY), usegmt=True),
+            },
             StatedLimit(0, None, SOON),
         ),
         ({"x-ratelimit-remaining": "0", "x-ratelimit-reset": "9" * 30}, StatedLimit(0)),

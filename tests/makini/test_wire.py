@@ -305,6 +305,22 @@ NOW = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
         ({"Retry-After": "17"}, 17.0),
         ({"Retry-After": "Mon, 02 Mar 2026 08:01:30 GMT"}, 90.0),
         ({"Retry-After": "Sun, 01 Mar 2026 08:00:00 GMT"}, 0.0),
+        # By the clock of whoever asks, which may be a day from ours.
+        (
+            {
+                "Retry-After": "Tue, 03 Mar 2026 08:01:30 GMT",
+                "Date": "Tue, 03 Mar 2026 08:00:00 GMT",
+            },
+            90.0,
+        ),
+        (
+            {
+                "Retry-After": "Sun, 01 Mar 2026 08:01:30 GMT",
+                "Date": "Sun, 01 Mar 2026 08:00:00 GMT",
+            },
+            90.0,
+        ),
+        ({"Retry-After": "Mon, 02 Mar 2026 08:01:30 GMT", "Date": "soon"}, 90.0),
         ({"Retry-After": "99999999"}, 3600.0),
         ({"Retry-After": "soon"}, None),
         ({}, None),
