@@ -5,7 +5,7 @@ connection's id is not public, nor whether the list's `key` is the status's `id`
 recognised by id, else by metadata, else by provider, company and e-mail.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
@@ -45,6 +45,9 @@ class Asked:
     connection: Known | None
     customer_id: str | None
     system: str
+    """As people call it: Makini's name of its provider may be within it, or none at all."""
+    other_systems: Collection[str] = ()
+    """Connections that are another system than `system`, as its implementation has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +104,13 @@ def match(
             return Match("replaces", ours, entry)
         is_mail = _is_same_system(wanted, status) and not _same_mail(wanted.email, status.email)
         return Match("other", ours, entry, wanted.email if is_mail else "")
-    if asked.system and not _same_words(asked.system, status.provider):
+    providers = {entry.provider for entry in listed or ()} | {each.provider for each in known}
+    if _names_another(asked.system, status.provider, providers):
         return Match("other", ours, entry)
     if ours is None:
         return Match("new", None, entry)
     theirs = asked.customer_id is None or ours.customer_id in (None, asked.customer_id)
+    theirs = theirs and ours.id not in asked.other_systems
     return Match("known" if theirs else "other", ours, entry)
 
 
@@ -266,6 +271,28 @@ def _is_marked_alike(
     marked = {each.makini_key for each in known if each.metadata == mark}
     marked |= {each.key for each in listed if metadata_digest(each.metadata) == mark}
     return marked <= keys
+
+
+def _names_another(system: str, provider: str, providers: Collection[str]) -> bool:
+    """Whether `system` is called by another of `providers` rather than by `provider`.
+
+    `SAP ECC North` is `sap-ecc`, and so is `SAP`. A name in which no provider is found, such as
+    `Maintenance North`, says nothing of one.
+    """
+    named = _words(system)
+    if not named:
+        return False
+    others = max((_in_common(named, _words(each)) for each in providers), default=0)
+    return _in_common(named, _words(provider)) < others
+
+
+def _in_common(named: Set[str], words: Set[str]) -> int:
+    """How many words the two share, where one of them has all those of the other."""
+    return min(len(named), len(words)) if named <= words or words <= named else 0
+
+
+def _words(name: str) -> Set[str]:
+    return set(slugify(name).split("-")) - {""}
 
 
 def _is_alike(known: Known, status: ConnectionStatus) -> bool:

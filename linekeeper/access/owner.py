@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from slugify import slugify
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
@@ -16,7 +17,13 @@ from linekeeper.customers.succession import succeed, take_back
 from linekeeper.makini import ConnectionStatus, ListedConnection, MakiniError, TokenPair
 from linekeeper.store import Store
 from linekeeper.store.modes import apply_rules
-from linekeeper.store.tables import Connection, ConnectLink, Customer
+from linekeeper.store.tables import (
+    Connection,
+    ConnectLink,
+    Customer,
+    Implementation,
+    ImplementationSystem,
+)
 
 SOURCE = "reconnect"
 
@@ -52,6 +59,7 @@ async def place(
         ),
         customer_id=link.customer_id,
         system=link.system,
+        other_systems=await _other_systems(session, link),
     )
     matched = match(
         asked,
@@ -84,6 +92,24 @@ def what(status: ConnectionStatus, match: Match) -> str:
     """How people are told of it: its system as Makini's list or our books name it."""
     name = match.listed.name if match.listed else match.known.name if match.known else ""
     return label(status.company_name or None, status.provider, name) or status.id
+
+
+async def _other_systems(session: AsyncSession, link: ConnectLink) -> set[str]:
+    """The connections of the link's customer that are other systems of an implementation."""
+    if link.connection_id is not None or link.customer_id is None:
+        return set()
+    rows = await session.execute(
+        select(col(ImplementationSystem.connection_id), col(ImplementationSystem.name))
+        .join(Implementation, col(Implementation.id) == col(ImplementationSystem.implementation_id))
+        .where(
+            col(Implementation.customer_id) == link.customer_id,
+            col(Implementation.status) != "abandoned",
+            col(ImplementationSystem.connection_id).is_not(None),
+        )
+    )
+    systems = [(str(connection), slugify(name)) for connection, name in rows]
+    same = {connection for connection, name in systems if name == slugify(link.system)}
+    return {connection for connection, _ in systems} - same
 
 
 async def known_connections(session: AsyncSession, app: str) -> list[Known]:

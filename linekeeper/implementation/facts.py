@@ -29,6 +29,8 @@ class ConnectionFacts:
     poll_trouble: str | None = None
     replaced_by: str | None = None
     """The connection that a new login at the same system became."""
+    system: str | None = None
+    """What the link was made for by which the customer connected it; None: not by such a link."""
 
 
 @dataclass(frozen=True, slots=True)

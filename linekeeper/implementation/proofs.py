@@ -119,30 +119,35 @@ def bind(
 ) -> dict[str, str]:
     """Which connection of the customer is which of the `systems` that have none, or one of `gone`.
 
-    By provider or name. The one connection made after `since` that is left is the one system that
-    is left, whatever it is called. `candidates` are those that belong to no system.
+    By the link the customer connected it with, else by provider or name. The one connection made
+    after `since` that is left is the one system that is left, whatever it is called. `candidates`
+    are those that belong to no system.
     """
     found: dict[str, str] = {}
     free = {facts.id: facts for facts in candidates if facts.setup != "disconnected"}
-    waiting = [
+    left = [
         system for system in systems if system.connection_id is None or system.connection_id in gone
     ]
-    for system in waiting:
-        named = slugify(system.name)
-        texts = {named, slugify(f"{customer} {system.name}")}
-        same = [
-            facts
-            for facts in free.values()
-            if texts & {slugify(facts.provider), slugify(facts.name)}
-        ]
-        if len(same) == 1:
-            found[system.id] = same[0].id
-            del free[same[0].id]
-    left = [system for system in waiting if system.id not in found]
+    for called in (_by_link, _by_provider_or_name):
+        for system in left:
+            texts = {slugify(system.name), slugify(f"{customer} {system.name}")}
+            same = [facts for facts in free.values() if texts & called(facts)]
+            if len(same) == 1:
+                found[system.id] = same[0].id
+                del free[same[0].id]
+        left = [system for system in left if system.id not in found]
     new = [facts for facts in free.values() if facts.created_at >= since]
     if len(left) == 1 and len(new) == 1:
         found[left[0].id] = new[0].id
     return found
+
+
+def _by_link(facts: ConnectionFacts) -> set[str]:
+    return {slugify(facts.system)} if facts.system else set()
+
+
+def _by_provider_or_name(facts: ConnectionFacts) -> set[str]:
+    return {slugify(facts.provider), slugify(facts.name)}
 
 
 _Found = Proof | Lack

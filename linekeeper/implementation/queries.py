@@ -24,6 +24,7 @@ from linekeeper.store.tables import (
     AppState,
     AuthenticationSetup,
     Connection,
+    ConnectLink,
     Credential,
     Customer,
     CustomerLink,
@@ -264,6 +265,12 @@ async def _connections(
         .group_by(col(WebhookEvent.connection_id))
     )
     arrived = {row[0]: row[1] for row in delivered}
+    links = await session.execute(
+        select(col(ConnectLink.used_for), col(ConnectLink.system))
+        .where(col(ConnectLink.used_for).in_(ids), col(ConnectLink.connection_id).is_(None))
+        .order_by(col(ConnectLink.used_at))
+    )
+    systems = {row[0]: row[1] for row in links}
     polled = await _polled(session, ids)
     return {
         connection.id: ConnectionFacts(
@@ -280,6 +287,7 @@ async def _connections(
             created_at=connection.created_at,
             delivered_at=arrived.get(connection.id),
             replaced_by=connection.replaced_by,
+            system=systems.get(connection.id),
             **polled.get(connection.id, {}),
         )
         for connection, has_token in rows

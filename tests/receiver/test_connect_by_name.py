@@ -1,0 +1,73 @@
+"""A first login at a system that people call otherwise than Makini calls its provider."""
+
+import pytest
+from sqlmodel import col
+
+from linekeeper.access.invite import invite_new
+from linekeeper.clock import utcnow
+from linekeeper.implementation.advance import advance
+from linekeeper.implementation.order import Form
+from linekeeper.implementation.start import start
+from linekeeper.store.tables import ConnectLink, ImplementationSystem
+from tests.receiver.test_connect import House, house, open_house, through
+
+__all__ = ["house", "open_house"]  # fixtures
+
+
+async def link_to(here: House, customer: str, system: str) -> str:
+    made = await invite_new(here.rt, customer, system, app="default", by="tests", now=utcnow())
+    return made.url
+
+
+async def test_two_systems_of_one_provider_are_each_connected_by_their_own_link(
+    house: House,
+) -> None:
+    names = ["UpKeep North", "UpKeep South"]
+    started = await start(
+        house.store,
+        Form("Zeta Steel", names, "custom", utcnow().date(), by="Olaf"),
+        now=utcnow(),
+    )
+    implementation = started.progress.standing.implementation.id
+    for system in reversed(names):
+        path = await link_to(house, "Zeta Steel", system)
+        answer = await through(house, path, "new:upkeep", username="it@zeta.example")
+        assert answer.status_code == 200, answer.text
+        await advance(house.store, implementation, now=utcnow())
+        links = await house.rows(ConnectLink, col(ConnectLink.system) == system)
+        bound = await house.rows(ImplementationSystem, col(ImplementationSystem.name) == system)
+        assert [row.connection_id for row in bound] == [link.used_for for link in links]
+
+
+@pytest.mark.parametrize(
+    ("system", "choice", "status"),
+    [
+        ("Maintenance Hamburg", "new:upkeep", 200),  # no system is called so: nothing contradicts
+        ("upkeep (Hamburg)", "new:upkeep", 200),
+        ("UpKeep", "new:fiix", 409),
+        ("UpKeep Hamburg", "new:fiix", 409),
+    ],
+)
+async def test_a_login_is_refused_where_the_name_says_another_provider(
+    house: House, system: str, choice: str, status: int
+) -> None:
+    path = await link_to(house, "Zeta Steel", system)
+    answer = await through(house, path, choice, username="it@zeta.example")
+    assert answer.status_code == status, answer.text
+
+
+@pytest.mark.parametrize("second", ["UpKeep South", "Maintenance South"])
+async def test_a_login_that_is_one_system_is_not_taken_for_a_second_one(
+    house: House, second: str
+) -> None:
+    form = Form("Zeta Steel", ["UpKeep North", second], "custom", utcnow().date(), by="Olaf")
+    started = await start(house.store, form, now=utcnow())
+    path = await link_to(house, "Zeta Steel", "UpKeep North")
+    assert (await through(house, path, "new:upkeep", username="it@zeta.example")).is_success
+    await advance(house.store, started.progress.standing.implementation.id, now=utcnow())
+    [link] = await house.rows(ConnectLink)
+    key = (await house.connection(link.used_for)).makini_key
+    path = await link_to(house, "Zeta Steel", second)
+    assert (await through(house, path, key, username="it@zeta.example")).status_code == 409
+    path = await link_to(house, "Zeta Steel", "UpKeep North")
+    assert (await through(house, path, key, username="it@zeta.example")).status_code == 200
