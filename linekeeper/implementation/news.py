@@ -4,6 +4,7 @@ Each is a row of the outbox, written in the transaction that makes it true.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -13,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from linekeeper.implementation.calendar import FIRST_HOUR, HOURS, WorkingCalendar
 from linekeeper.implementation.queries import run_key
 from linekeeper.implementation.standing import Standing, turn_of
-from linekeeper.notify.routing import said_about
+from linekeeper.incidents.announce import said_about
 from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.people import person
 from linekeeper.store import Store
@@ -133,6 +134,18 @@ def tags(standing: Standing, row: Gate) -> list[str]:
         f"owner:{slugify(whom.name or whom.slack_id)}"[:MAX_TAG],
         *waiting,
     ]
+
+
+def slip(standing: Standing, text: str, signs: Sequence[str], *, now: datetime) -> Message:
+    """A message that it slips, in the customer's working hours; `signs` are what is new in it."""
+    at = working_moment(standing.calendar, now)
+    message = say(standing, f"slip:{now:%Y%m%d%H%M%S%f}", text, not_before=at)
+    return replace(message, payload={**message.payload, "signs": list(signs)})
+
+
+def slip_keys(standing: Standing) -> str:
+    """What the dedupe keys of its slips begin with."""
+    return f"slack:say:implementation:{standing.implementation.id}:slip:"
 
 
 def say(standing: Standing, what: str, text: str, *, not_before: datetime | None = None) -> Message:

@@ -4,8 +4,9 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import update
+from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -17,7 +18,7 @@ from linekeeper.implementation.proofs import Lack, Trouble, troubles
 from linekeeper.implementation.standing import TURNS, Standing, turn_of
 from linekeeper.people import person
 from linekeeper.store import Store
-from linekeeper.store.tables import Implementation, ImplementationSystem
+from linekeeper.store.tables import Implementation, ImplementationSystem, Outbox
 from linekeeper.text import health_name
 
 NAMED = 3
@@ -136,8 +137,10 @@ async def keep(
     implementation = standing.implementation
     slip = slip_of(standing, evaluation, outlook, troubles(lacks))
     told = "\n".join(slip.signs) if slip else ""
+    unsaid = await _settle_waiting(session, standing, slip, now)
     if implementation.status == "held":
-        told = implementation.told  # what was told before isn't new once it goes on
+        # What was told before isn't new once it goes on; what only waited to be said is.
+        told = "\n".join(sign for sign in implementation.told.split("\n") if sign not in unsaid)
     values = {
         "p50": outlook.p50,
         "p80": outlook.p80,
@@ -160,8 +163,8 @@ async def keep(
             .execution_options(synchronize_session=False)
         )
         if claimed is not None:
-            at = news.working_moment(standing.calendar, now)
-            line = news.say(standing, f"slip:{now:%Y%m%d%H%M%S}", slip.line, not_before=at)
+            fresh = {*slip.signs} - {*implementation.told.split("\n")} | unsaid
+            line = news.slip(standing, slip.line, sorted(fresh), now=now)
             await news.send(store, session, [line], now=now)
     await session.execute(
         update(Implementation)
@@ -172,6 +175,37 @@ async def keep(
     for name, value in values.items():
         setattr(implementation, name, value)
     await _keep_logins(session, standing, outlook)
+
+
+async def _settle_waiting(
+    session: AsyncSession, standing: Standing, slip: Slip | None, now: datetime
+) -> set[str]:
+    """Keep what waits for working hours true until it is said.
+
+    It is said in the words of now, and not at all once nothing it is about is so any more, or with
+    the message of what is new. Returns the signs of what is not said.
+    """
+    waits = (
+        col(Outbox.dedupe_key).startswith(news.slip_keys(standing)),
+        col(Outbox.status) == "pending",
+        col(Outbox.claimed_by).is_(None),
+    )
+    unsaid: set[str] = set()
+    signs = set(slip.signs) if slip else set()
+    is_new = news_in(slip, standing.implementation.told)
+    for row in (await session.scalars(select(Outbox).where(*waits))).all():
+        about = set(row.payload.get("signs", ()))
+        values: dict[str, Any] = {"payload": {**row.payload, "text": slip.line if slip else ""}}
+        if is_new or not about & signs:
+            values = {"status": "superseded", "settled_at": now, "error": "not so any more"}
+            unsaid |= about & signs if slip else about
+        await session.execute(
+            update(Outbox)
+            .where(col(Outbox.id) == row.id, *waits)
+            .values(**values)
+            .execution_options(synchronize_session=False)
+        )
+    return unsaid
 
 
 async def _keep_logins(session: AsyncSession, standing: Standing, outlook: Outlook) -> None:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlmodel import col
 
 from linekeeper.implementation.advance import advance
@@ -144,6 +144,15 @@ class Office:
                 await session.scalars(
                     select(Outbox).where(col(Outbox.channel) == channel).order_by(col(Outbox.seq))
                 )
+            )
+
+    async def delivers_messages(self) -> None:
+        """Slack takes what is due."""
+        async with self.store.write() as session:
+            await session.execute(
+                update(Outbox)
+                .where(col(Outbox.channel) == "slack", col(Outbox.next_attempt_at) <= self.now)
+                .values(status="sent", settled_at=self.now)
             )
 
     async def gate_runs(self) -> list[Outbox]:

@@ -98,6 +98,7 @@ async def test_what_was_said_before_a_hold_is_not_said_again_after_it(office: Of
     started = await office.start(committed=office.now.date() + timedelta(days=1))
     await office.advance(started.progress)
     before = [text for text in await _said(office) if " is late " in text]
+    await office.delivers_messages()
     await office.update(started.progress, "hold", reason="the customer reorganises")
     await _days_pass(office, 3)
     await office.update(started.progress, "resume")

@@ -1,0 +1,64 @@
+"""A slip that waits for working hours: what is said then is so then."""
+
+from datetime import date
+
+from linekeeper.implementation.advance import advance_all
+from linekeeper.implementation.start import Started
+from tests.implementation.conftest import Office
+
+
+async def slips(office: Office) -> list[tuple[str, str]]:
+    rows = [row for row in await office.outbox("slack") if ":slip:" in row.dedupe_key]
+    return [(row.status, row.payload["text"]) for row in rows]
+
+
+async def late_at_night(office: Office) -> Started:
+    """A slip that was found on a Saturday, and waits for Monday."""
+    started = await office.start()
+    office.later(days=5, hours=12)
+    await advance_all(office.store, now=office.now)
+    [(status, text)] = await slips(office)
+    assert status == "pending"
+    assert "overdue: Kickoff" in text
+    office.later(hours=3)
+    return started
+
+
+async def test_a_slip_that_is_over_before_it_was_said_is_not_said(office: Office):
+    started = await late_at_night(office)
+    await office.says(started.progress, "kickoff")
+    assert [status for status, _ in await slips(office)] == ["superseded"]
+
+
+async def test_nobody_reads_on_monday_that_what_was_given_up_on_sunday_is_late(office: Office):
+    started = await late_at_night(office)
+    await office.update(started.progress, "abandon", reason="they went bankrupt")
+    assert [status for status, _ in await slips(office)] == ["superseded"]
+
+
+async def test_a_slip_is_said_in_the_words_of_the_moment(office: Office):
+    started = await late_at_night(office)
+    await office.update(started.progress, "reassign", to="Rita")
+    [(status, text)] = await slips(office)
+    assert status == "pending"
+    assert "Owner Rita" in text
+
+
+async def test_a_slip_that_a_hold_overtook_is_said_once_it_goes_on(office: Office):
+    started = await late_at_night(office)
+    await office.update(started.progress, "hold", reason="they move")
+    assert [status for status, _ in await slips(office)] == ["superseded"]
+    office.later(days=1)
+    await office.update(started.progress, "resume")
+    assert [status for status, _ in await slips(office)] == ["superseded", "pending"]
+
+
+async def test_what_becomes_late_while_a_slip_waits_is_said_with_it(office: Office):
+    started = await late_at_night(office)
+    await office.update(started.progress, "move", which_date="committed", day=date(2027, 3, 2))
+    [(before, _), (after, text)] = await slips(office)
+    assert (before, after) == ("superseded", "pending")
+    assert "overdue: Kickoff" in text
+    assert "is late" in text
+    await office.says(started.progress, "kickoff")
+    assert (await slips(office))[1][0] == "pending"  # the date is still missed
