@@ -14,18 +14,20 @@ from sqlmodel import col
 from linekeeper.access.ending import ASSUMED, Ended, Ending, how_it_ended, why_not
 from linekeeper.access.links import redirect_uri
 from linekeeper.access.listing import listed_for
+from linekeeper.access.match import is_called_after
 from linekeeper.access.owner import SOURCE, Login, place, what
 from linekeeper.access.pending import Pending, forget_pending, keep_pair, load_pending
+from linekeeper.access.told import tell
 from linekeeper.clock import utcnow
 from linekeeper.health.probe import understand
 from linekeeper.health.service import observe
-from linekeeper.incidents.announce import announce
 from linekeeper.incidents.conclude import conclude
-from linekeeper.incidents.lifecycle import IncidentChange
 from linekeeper.makini import (
     BEFORE_SENDING,
     NEW_LOGIN,
+    ConnectionStatus,
     ErrorKind,
+    MakiniClient,
     MakiniError,
     TokenPair,
 )
@@ -147,9 +149,23 @@ class Attempt:
                 login = Login(pair, status, listed, None, may_lag, came_at)
             except MakiniError as error:
                 login = Login(pair, status, None, error, may_lag)
+        login = replace(login, platforms=await self._platforms(makini, status))
         return await retrying(
             lambda: self._settle(login, kept), on=STORAGE_TROUBLE, waits=STORE_AGAIN_AFTER
         )
+
+    async def _platforms(self, makini: MakiniClient, status: ConnectionStatus) -> set[str]:
+        """What Makini calls its systems, where the one asked for may be another than `status` says.
+
+        Without an answer the name is compared with the systems of other connections alone.
+        """
+        link = self.link
+        if link.connection_id is not None or is_called_after(link.system, status.provider):
+            return set()
+        try:
+            return await makini.platforms()
+        except MakiniError:
+            return set()
 
     async def _is_told_by_id(self, makini_id: str) -> bool:
         """Whether the login's own id says that it is the connection asked for, and no other's.
@@ -227,10 +243,7 @@ class Attempt:
     async def _say_assumed(self, session: AsyncSession, owner: str, now: datetime) -> None:
         """Into the audit, and to operators: nothing said which connection the login is of."""
         session.add(self._audit("login.assumed", ASSUMED, now))
-        if self.link.incident_id is not None:
-            text = f"{self.link.system or 'The system'}: {ASSUMED}."
-            change = IncidentChange(self.link.incident_id, "changed", text)
-            await announce(self.rt.store, session, [change], now=now)
+        await tell(self.rt.store, session, self.link, "assumed", f"{ASSUMED}.", now=now)
 
     async def _refused(
         self, error: Exception, *, taken: bool = False, kept: Pending | None = None
@@ -257,14 +270,11 @@ class Attempt:
         """Into the audit, and to operators: somebody tried, and it did not work."""
         session.add(self._audit(action, text, now))
         await session.flush()
-        if self.link.incident_id is not None:
-            system = self.link.system or "The system"
-            said = f"{system}: somebody tried to log in, and it did not work: {text}"
-            if is_kept:
-                said = f"{system}: somebody logged in, and it could not be verified yet: {text}. "
-                said += "The login is kept, and Linekeeper tries again automatically."
-            change = IncidentChange(self.link.incident_id, "changed", said[:500])
-            await announce(self.rt.store, session, [change], now=now)
+        said = f"somebody tried to log in, and it did not work: {text}"
+        if is_kept:
+            said = f"somebody logged in, and it could not be verified yet: {text}. "
+            said += "The login is kept, and Linekeeper tries again automatically."
+        await tell(self.rt.store, session, self.link, action, said, now=now)
 
     def _audit(self, action: str, text: str, now: datetime) -> Audit:
         return Audit(

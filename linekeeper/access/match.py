@@ -76,10 +76,13 @@ def match(
     listed: Sequence[ListedConnection] | None,
     known: Sequence[Known],
     *,
+    platforms: Collection[str] = (),
     may_lag: bool = False,
     came_at: datetime | None = None,
 ) -> Match:
     """Return whose login it is. `listed` and `known` are of the same app.
+
+    `platforms` is what Makini calls the systems there are, as far as that is known.
 
     `listed` is None where Makini's list could not be had: then nothing is taken for a successor.
     While it `may_lag` behind the login, which came at `came_at`, one that merely fits is not taken
@@ -105,7 +108,7 @@ def match(
         is_mail = _is_same_system(wanted, status) and not _same_mail(wanted.email, status.email)
         return Match("other", ours, entry, wanted.email if is_mail else "")
     providers = {entry.provider for entry in listed or ()} | {each.provider for each in known}
-    if _names_another(asked.system, status.provider, providers):
+    if _names_another(asked.system, status.provider, {*providers, *platforms}):
         return Match("other", ours, entry)
     if ours is None:
         return Match("new", None, entry)
@@ -271,6 +274,11 @@ def _is_marked_alike(
     marked = {each.makini_key for each in known if each.metadata == mark}
     marked |= {each.key for each in listed if metadata_digest(each.metadata) == mark}
     return marked <= keys
+
+
+def is_called_after(system: str, provider: str) -> bool:
+    """Whether `system`, as people call it, says `provider`. Pure."""
+    return _in_common(_words(system), _words(provider)) > 0
 
 
 def _names_another(system: str, provider: str, providers: Collection[str]) -> bool:

@@ -1,6 +1,6 @@
 """Where in our books a login belongs; what is new is taken in, what it replaces ends."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -42,6 +42,8 @@ class Login:
     may_lag: bool = False
     """Whether the list may not show yet what the login made; the pair is kept until it does."""
     came_at: datetime | None = None
+    platforms: Collection[str] = ()
+    """What Makini calls the systems there are, where that was asked for."""
 
 
 async def place(
@@ -66,6 +68,7 @@ async def place(
         login.status,
         login.listed,
         known,
+        platforms=login.platforms,
         may_lag=login.may_lag,
         came_at=login.came_at,
     )

@@ -13,8 +13,7 @@ from sqlalchemy import bindparam, delete, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from linekeeper.incidents.announce import announce
-from linekeeper.incidents.lifecycle import IncidentChange
+from linekeeper.access.told import tell
 from linekeeper.makini import TokenPair
 from linekeeper.store import KeyProblem, Store
 from linekeeper.store.engine import chunked
@@ -121,14 +120,13 @@ async def _say_that_it_ended(
 ) -> None:
     """The messages that said somebody had logged in say again that somebody has to."""
     incident = await session.get(Incident, link.incident_id) if link.incident_id else None
-    if incident is None or incident.resolved_at is not None:
+    if incident is not None and incident.resolved_at is not None:
         return
-    said = (
-        f"{link.system or 'The system'}: the login of {at:%Y-%m-%d %H:%M} UTC could not be "
-        "verified before it expired. The customer has to log in again."
+    text = (
+        f"the login of {at:%Y-%m-%d %H:%M} UTC could not be verified before it expired. "
+        "The customer has to log in again."
     )
-    change = IncidentChange(incident.id, "changed", said)
-    await announce(store, session, [change], now=now)
+    await tell(store, session, link, "ended", text, now=now)
 
 
 async def forget_pending(

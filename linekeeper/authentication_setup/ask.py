@@ -7,7 +7,7 @@ from linekeeper.access.links import link_url
 from linekeeper.access.signing import load_signer
 from linekeeper.authentication_setup.decide import Standing, Subject
 from linekeeper.authentication_setup.service import known, load_standing
-from linekeeper.notify.routing import said_about
+from linekeeper.incidents.announce import said_about
 from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.reconnect.ask import with_contacts
 from linekeeper.reconnect.remind import next_working_moment

@@ -17,7 +17,7 @@ from linekeeper.authentication_setup.decide import (
 from linekeeper.authentication_setup.subject import kickoff_of, must_manage, subject_of
 from linekeeper.implementation import work
 from linekeeper.implementation.queries import last_preflights
-from linekeeper.notify.routing import said_about
+from linekeeper.incidents.announce import said_about
 from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.reconnect.process import Unproven, prove
 from linekeeper.runtime import Runtime

@@ -4,7 +4,7 @@ With them goes whom it concerns: the members of incidents, in the order in which
 """
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -167,19 +167,28 @@ async def say(
     now: datetime,
     *,
     quiet: Quiet | None = None,
+    about: Mapping[str, Any] | None = None,
 ) -> None:
     """A message of its own, such as a test alert; a `subject` is said once.
 
-    Where it is `quiet` now, it is said when that ends.
+    Where it is `quiet` now, it is said when that ends. `about`: as `said_about` gives it.
     """
     payload = {
         "do": "say",
         "subject": subject,
         "text": shown(text, _TEXT_LIMIT, keep_lines=True),
+        **(about or {}),
     }
     at = quiet.until(now) if quiet is not None else None
     message = Message("slack", f"slack:say:{subject}", payload, not_before=at)
     await enqueue(store, session, [message], now=now)
+
+
+def said_about(
+    topic: str, *, customer_id: str | None = None, connection_id: str | None = None
+) -> dict[str, Any]:
+    """The part of the payload that says what a message that is about no incident is about."""
+    return {"about": {"topic": topic, "customer_id": customer_id, "connection_id": connection_id}}
 
 
 def incident_lane(incident_id: str) -> str:

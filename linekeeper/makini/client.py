@@ -24,6 +24,7 @@ from linekeeper.makini.models import (
     is_token,
     parse_client,
     parse_connections,
+    parse_platforms,
     parse_record,
     parse_status,
     parse_tokens,
@@ -92,6 +93,12 @@ class MakiniClient:
         answer = await self._as_admin("GET", self._url("/api/system/client"))
         with self._reading(answer, None):
             return parse_client(self._json(answer, None))
+
+    async def platforms(self) -> set[str]:
+        """What the systems are called that Makini connects, as many as it gives at once."""
+        answer = await self._as_admin("GET", self._url("/api/system/platforms"))
+        with self._reading(answer, None):
+            return parse_platforms(self._json(answer, None))
 
     async def list_connections(self) -> AsyncIterator[ConnectionPage]:
         """Yield every connection of the app, page by page.

@@ -277,6 +277,12 @@ def parse_connections(rows: list[dict[str, Any]]) -> list[ListedConnection]:
     return connections
 
 
+def parse_platforms(value: object) -> set[str]:
+    """Return the names and slugs of the systems in an answer. Raises WrongShape."""
+    rows = parse_rows(value)
+    return {text(row.get(called)) for row in rows for called in ("name", "slug")} - {""}
+
+
 def _data(value: object) -> Mapping[str, Any]:
     top = mapping(value)
     inner = top.get("data")

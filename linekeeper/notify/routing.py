@@ -87,13 +87,6 @@ def check(channel: SlackConfig) -> None:
         raise ValueError(f"severities: {', '.join(unknown)} is none of {known}")
 
 
-def said_about(
-    topic: str, *, customer_id: str | None = None, connection_id: str | None = None
-) -> dict[str, Any]:
-    """The part of the payload that says what a message that is about no incident is about."""
-    return {"about": {"topic": topic, "customer_id": customer_id, "connection_id": connection_id}}
-
-
 _RULES = ("owners", "customers", "tags", "providers", "severities", "topics")
 
 

@@ -15,8 +15,8 @@ from sqlmodel import col
 from linekeeper.access.expiry import WITHIN, Expiry, horizon
 from linekeeper.access.links import make_link
 from linekeeper.config import Configuration
+from linekeeper.incidents.announce import said_about
 from linekeeper.incidents.findings import Finding, apply_findings
-from linekeeper.notify.routing import said_about
 from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.reconnect.ask import with_contacts
 from linekeeper.reconnect.remind import next_working_moment

@@ -12,9 +12,9 @@ from linekeeper.availability.service import read_month, sentence
 from linekeeper.charts import BLUE, GREY, RED, YELLOW, Bars, draw_bars
 from linekeeper.config import AppConfig
 from linekeeper.incidents import kinds as words
+from linekeeper.incidents.announce import said_about
 from linekeeper.markdown import image, table
 from linekeeper.markdown import text as as_markdown
-from linekeeper.notify.routing import said_about
 from linekeeper.notify.view import Links
 from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.store import Store

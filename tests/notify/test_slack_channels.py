@@ -9,9 +9,10 @@ from pydantic import SecretStr
 
 from linekeeper.clock import utcnow
 from linekeeper.config import AlertPolicy, Configuration, SlackConfig
+from linekeeper.incidents.announce import said_about
 from linekeeper.notify import slack_channel
 from linekeeper.notify.policy import decide
-from linekeeper.notify.routing import About, Concerned, channels_of, check, route, said_about
+from linekeeper.notify.routing import About, Concerned, channels_of, check, route
 from linekeeper.notify.situations import Reach, Situation
 from linekeeper.notify.slack_channel import Pacer
 from linekeeper.notify.view import Links

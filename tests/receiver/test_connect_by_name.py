@@ -1,5 +1,7 @@
 """A first login at a system that people call otherwise than Makini calls its provider."""
 
+from collections.abc import Awaitable, Callable
+
 import pytest
 from sqlmodel import col
 
@@ -54,6 +56,18 @@ async def test_a_login_is_refused_where_the_name_says_another_provider(
     path = await link_to(house, "Zeta Steel", system)
     answer = await through(house, path, choice, username="it@zeta.example")
     assert answer.status_code == status, answer.text
+
+
+async def test_makini_says_which_systems_there_are_where_no_connection_does(
+    open_house: Callable[..., Awaitable[House]],
+) -> None:
+    here = await open_house(connections=1)
+    [only] = await here.connections()
+    missing = next(name for name in ("UpKeep", "Fiix") if name != only.provider)
+    other = only.provider.lower().replace(" ", "-")
+    path = await link_to(here, "Zeta Steel", f"{missing} North")
+    answer = await through(here, path, f"new:{other}", username="it@zeta.example")
+    assert answer.status_code == 409, answer.text
 
 
 @pytest.mark.parametrize("second", ["UpKeep South", "Maintenance South"])

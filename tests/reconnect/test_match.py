@@ -172,7 +172,10 @@ def test_a_link_for_a_new_system_takes_that_system_of_that_customer() -> None:
     link = asked(None, "UpKeep", "c1")
     assert match(link, status("n"), [], [BOLT]).kind == "new"
     assert match(link, status("k1"), [LISTED["k1"]], [ACME]).kind == "known"
-    assert match(link, status("n", provider="fiix"), [], []).kind == "other"
+    fiix = status("n", provider="fiix")
+    assert match(link, fiix, [], [], platforms={"UpKeep", "Fiix"}).kind == "other"
+    assert match(link, fiix, [], [ACME]).kind == "other"
+    assert match(link, fiix, [], []).kind == "new"  # a name that says no system we know of
     assert match(asked(None, "UpKeep", "c2"), status("k1"), [], [ACME]).kind == "other"
 
 

@@ -18,11 +18,10 @@ from linekeeper.access.signing import Signer, load_signer
 from linekeeper.clock import utcnow, zone_of
 from linekeeper.config import AppConfig, MailConfig
 from linekeeper.customers.find import recipients
-from linekeeper.incidents.announce import announce
+from linekeeper.incidents.announce import announce, said_about
 from linekeeper.incidents.lifecycle import IncidentChange
 from linekeeper.notify.letters import ending_letter, page_letter, setup_letter
 from linekeeper.notify.mail_text import SystemToLogIn, What, compose
-from linekeeper.notify.routing import said_about
 from linekeeper.notify.smtp import Delayed, Letter, Refused, hand_over
 from linekeeper.outbox.dispatcher import Dispatcher
 from linekeeper.outbox.queue import Message, enqueue
