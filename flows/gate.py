@@ -121,6 +121,8 @@ def _question(asked: Asked, graph: str | None, works: str | None) -> str:
         lines.insert(0, f"**Your last answer was not taken:** {escape(row.refusal)}.")
     if row.status == "blocked":
         lines.append(f"Blocked: {escape(row.blocks[-1]['because'])}.")
+    for trouble in asked.troubles:
+        lines.append(f"**In trouble:** {escape(trouble.words)}. {escape(trouble.sentence)}")
     opened = f"Open since {row.opened_at:%Y-%m-%d}. " if row.opened_at else ""
     due = f"Due {row.due}. " if row.due else ""
     lines.append(

@@ -108,7 +108,7 @@ def match(
         is_mail = _is_same_system(wanted, status) and not _same_mail(wanted.email, status.email)
         return Match("other", ours, entry, wanted.email if is_mail else "")
     providers = {entry.provider for entry in listed or ()} | {each.provider for each in known}
-    if _names_another(asked.system, status.provider, {*providers, *platforms}):
+    if names_another(asked.system, status.provider, {*providers, *platforms}):
         return Match("other", ours, entry)
     if ours is None:
         return Match("new", None, entry)
@@ -281,8 +281,8 @@ def is_called_after(system: str, provider: str) -> bool:
     return _in_common(_words(system), _words(provider)) > 0
 
 
-def _names_another(system: str, provider: str, providers: Collection[str]) -> bool:
-    """Whether `system` is called by another of `providers` rather than by `provider`.
+def names_another(system: str, provider: str, providers: Collection[str]) -> bool:
+    """Whether `system` is called by another of `providers` rather than by `provider`. Pure.
 
     `SAP ECC North` is `sap-ecc`, and so is `SAP`. A name in which no provider is found, such as
     `Maintenance North`, says nothing of one.

@@ -22,7 +22,7 @@ from linekeeper.implementation.facts import ConnectionFacts, Evidence
 from linekeeper.implementation.golive import go_live
 from linekeeper.implementation.outlook import Outlook
 from linekeeper.implementation.progress import Progress, forecast_anew, forecast_standing, keep
-from linekeeper.implementation.proofs import Lack, bind, prove
+from linekeeper.implementation.proofs import Lack, bind, prove, troubles
 from linekeeper.implementation.standing import Standing
 from linekeeper.outbox.queue import Message
 from linekeeper.store import Store
@@ -88,7 +88,7 @@ async def advance_in(
         messages += _apply(standing, row, change)
     messages += [work.start_next(standing, row) for row in work.due(standing)]
     if evaluation.live and implementation.status in queries.UNDERWAY:
-        messages += await go_live(session, standing, evaluation, now=now)
+        messages += await go_live(session, standing, evaluation, troubles(lacks), now=now)
     await session.flush()
     await news.send(store, session, [*messages, news.wake(standing)], now=now)
     return evaluation, lacks
@@ -250,7 +250,8 @@ def _bound(standing: Standing, seen: Evidence, taken: Iterable[str]) -> dict[str
     free = [facts for facts in seen.connections.values() if facts.id not in spoken_for]
     gone = {facts.id: facts.replaced_by for facts in seen.connections.values() if _is_gone(facts)}
     since = standing.implementation.started_at
-    found = bind(standing.systems, standing.customer.name, free, since, gone)
+    customer = standing.customer.name
+    found = bind(standing.systems, customer, free, since, gone=gone, providers=seen.providers)
     for system in standing.systems:
         if successor := gone.get(system.connection_id or ""):
             found[system.id] = successor

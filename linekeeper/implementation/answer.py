@@ -14,6 +14,7 @@ from linekeeper.implementation.advance import advance_in
 from linekeeper.implementation.evaluate import SETTLED
 from linekeeper.implementation.forecast import OWNERS
 from linekeeper.implementation.progress import Progress, forecast_anew
+from linekeeper.implementation.proofs import Trouble, prove, troubles
 from linekeeper.implementation.standing import Standing, blocked, unblocked
 from linekeeper.outbox.queue import Message
 from linekeeper.store import Store, is_id
@@ -49,6 +50,8 @@ class Asked:
     """How it ended, in a word or two, where there is nothing to ask."""
     why: str = ""
     """The same as a sentence."""
+    troubles: tuple[Trouble, ...] = ()
+    """What doesn't work now of what it is about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,7 @@ async def ask(store: Store, gate_id: str, *, run_id: str | None) -> Asked:
     """
     async with store.write() as session:
         standing, row = await _load(session, gate_id)
+        troubled = await _troubles(session, standing, row)
         mine = row.run_id in (None, run_id)
         over = row.status in SETTLED or standing.implementation.status == "abandoned"
         if run_id is not None and mine and not over:
@@ -86,7 +90,7 @@ async def ask(store: Store, gate_id: str, *, run_id: str | None) -> Asked:
         return Asked(standing, row, True, ended, _settled_words(row))
     if not mine:
         return Asked(standing, row, True, "asked elsewhere", ANOTHER_RUN)
-    return Asked(standing, row, settled=False)
+    return Asked(standing, row, settled=False, troubles=troubled)
 
 
 async def answer(
@@ -225,6 +229,15 @@ def _audit(
             "note": given.note.strip()[:MAX_TEXT],
         },
     )
+
+
+async def _troubles(session: AsyncSession, standing: Standing, row: Gate) -> tuple[Trouble, ...]:
+    """The systems in trouble that the gate is about: its own, or all where it is of none."""
+    _, lacks = prove(standing, await queries.evidence(session, [standing]))
+    planned = next(gate for gate in standing.plan.gates if gate.id == row.gate)
+    own = [lacks[row.gate]] if row.gate in lacks else []
+    about = lacks.values() if planned.system is None else own
+    return troubles({str(number): lack for number, lack in enumerate(about)})
 
 
 def _settled_words(row: Gate) -> str:

@@ -211,7 +211,7 @@ class _Edit:
         """The step; the go-live only where it waits for nothing else."""
         found = find_gate(self.standing, self.wanted.gate)
         _unsettled(found)
-        rows = self.standing.gates.values()
+        rows = [self.standing.gates[gate.id] for gate in self.standing.plan.gates]
         left = [row.title for row in rows if row.gate != GO_LIVE and row.status not in SETTLED]
         if left and found.gate == GO_LIVE:
             raise PlanError("gate", f"these come first, done or skipped: {'; '.join(left)}")

@@ -76,6 +76,8 @@ class Evidence:
     """Everything the database knows that proves a gate."""
 
     connections: Mapping[str, ConnectionFacts] = field(default_factory=dict)
+    providers: frozenset[str] = frozenset()
+    """What all connections in the books are to."""
     preflights: Mapping[tuple[str, str], Seen] = field(default_factory=dict)
     """The last preflights, by target and vantage."""
     listed: Mapping[str, Listing] = field(default_factory=dict)

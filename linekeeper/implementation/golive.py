@@ -4,6 +4,7 @@ Until then they are probed and reconciled too, because gates are proven by it, b
 alarmed (`linekeeper.incidents.suppressed`): what is wrong stands on the implementation's own page.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -15,6 +16,7 @@ from linekeeper.implementation import news
 from linekeeper.implementation.evaluate import Evaluation
 from linekeeper.implementation.hold import ended
 from linekeeper.implementation.plan import ahead_of_traditional
+from linekeeper.implementation.proofs import Trouble
 from linekeeper.implementation.standing import Standing
 from linekeeper.outbox.events import request_reconnects
 from linekeeper.outbox.queue import Message
@@ -29,7 +31,12 @@ from linekeeper.store.tables import (
 
 
 async def go_live(
-    session: AsyncSession, standing: Standing, evaluation: Evaluation, *, now: datetime
+    session: AsyncSession,
+    standing: Standing,
+    evaluation: Evaluation,
+    troubles: Sequence[Trouble],
+    *,
+    now: datetime,
 ) -> list[Message]:
     """Turn on probes, reconciliation and alerts for its connections, record actual against plan.
 
@@ -66,7 +73,7 @@ async def go_live(
     implementation.held_because = None
     implementation.holds = ended(implementation.holds, now)
     implementation.actual = actual(standing, evaluation, now)
-    told = news.say(standing, "live", _words(standing, implementation.actual))
+    told = news.say(standing, "live", _words(standing, implementation.actual, troubles))
     return [told, *await begin_alerts(session, standing, now)]
 
 
@@ -115,14 +122,16 @@ def actual(standing: Standing, evaluation: Evaluation, now: datetime) -> dict[st
     }
 
 
-def _words(standing: Standing, facts: dict[str, Any]) -> str:
+def _words(standing: Standing, facts: dict[str, Any], troubles: Sequence[Trouble]) -> str:
     waited = facts["waited"].get("customer", 0)
     promise = ""
     if facts["kept"] is not None:
         promise = ", as promised" if facts["kept"] else f", promised for {facts['committed']}"
+    named = ", ".join(trouble.words for trouble in troubles)
+    trouble = f" In trouble: {named}." if named else ""
     on_hold = f", {facts['on_hold']:g} it was on hold" if facts["on_hold"] else ""
     return (
         f"{standing.implementation.title} is live{promise}: {facts['days']:g} working days, "
         f"{facts['days_planned']:g} were planned; {waited:g} of them we waited for the customer"
-        f"{on_hold}."
+        f"{on_hold}.{trouble}"
     )

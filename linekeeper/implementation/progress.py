@@ -19,7 +19,6 @@ from linekeeper.implementation.standing import TURNS, Standing, turn_of
 from linekeeper.people import person
 from linekeeper.store import Store
 from linekeeper.store.tables import Implementation, ImplementationSystem, Outbox
-from linekeeper.text import health_name
 
 NAMED = 3
 
@@ -51,8 +50,7 @@ def slip_of(
             parts.append(f"{word}: {_named(standing, gates)}")
     if troubles:
         signs += [f"{trouble.health}:{trouble.connection_id}" for trouble in troubles]
-        named = [f"{trouble.system} ({health_name(trouble.health)})" for trouble in troubles]
-        parts.append(f"in trouble: {_listed(named)}")
+        parts.append(f"in trouble: {_listed([trouble.words for trouble in troubles])}")
     if outlook.commitment in ("at risk", "late"):
         signs.append(f"commitment:{outlook.commitment}")
         chance = round(100 * (outlook.forecast.chance or 0))

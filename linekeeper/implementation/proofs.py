@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from slugify import slugify
 
+from linekeeper.access.match import names_another
 from linekeeper.implementation.evaluate import GateState, Proof
 from linekeeper.implementation.facts import ConnectionFacts, Evidence
 from linekeeper.implementation.plan import Gate as PlannedGate
@@ -31,6 +32,11 @@ class Trouble:
     health: str
     """`unreachable`, `reauthorization_required`, `inactive`, or `disconnected`."""
     since: datetime
+
+    @property
+    def words(self) -> str:
+        """Which system, and what it is."""
+        return f"{self.system} ({health_name(self.health)})"
 
     @property
     def sentence(self) -> str:
@@ -115,13 +121,15 @@ def bind(
     customer: str,
     candidates: Sequence[ConnectionFacts],
     since: datetime,
+    *,
     gone: Collection[str] = (),
+    providers: Collection[str] = (),
 ) -> dict[str, str]:
     """Which connection of the customer is which of the `systems` that have none, or one of `gone`.
 
     By the link the customer connected it with, else by provider or name. The one connection made
-    after `since` that is left is the one system that is left, whatever it is called. `candidates`
-    are those that belong to no system.
+    after `since` that is left is the one system that is left, unless that is called by another of
+    the `providers` there are. `candidates` are those that belong to no system.
     """
     found: dict[str, str] = {}
     free = {facts.id: facts for facts in candidates if facts.setup != "disconnected"}
@@ -137,8 +145,10 @@ def bind(
                 del free[same[0].id]
         left = [system for system in left if system.id not in found]
     new = [facts for facts in free.values() if facts.created_at >= since]
-    if len(left) == 1 and len(new) == 1:
-        found[left[0].id] = new[0].id
+    for system, facts in zip(left, new, strict=False):
+        is_only = len(left) == 1 and len(new) == 1
+        if is_only and not names_another(system.name, facts.provider, providers):
+            found[system.id] = facts.id
     return found
 
 

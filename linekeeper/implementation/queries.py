@@ -99,6 +99,7 @@ async def evidence(session: AsyncSession, standings: Sequence[Standing]) -> Evid
     subjects += [c for standing in standings for s in standing.systems if (c := s.connection_id)]
     return Evidence(
         connections=connections,
+        providers=frozenset(await session.scalars(select(col(Connection.provider)).distinct())),
         preflights=await last_preflights(session, targets),
         listed={
             state.app: Listing(state.last_list_at, state.listed_from)

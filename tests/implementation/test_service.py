@@ -27,8 +27,8 @@ from tests.implementation.conftest import Office
 from tests.waiting import somebody_waits
 
 
-async def to_live(office: Office, progress) -> None:
-    """Everything a standard cloud implementation needs, in order."""
+async def before_live(office: Office, progress) -> str:
+    """Everything a standard cloud implementation needs but the go-live, in order."""
     await office.says(progress, "kickoff")
     connection = await office.connects("Acme", "SAP ECC")
     await office.advance(progress)
@@ -37,6 +37,11 @@ async def to_live(office: Office, progress) -> None:
     await office.reconciles(connection)
     await office.advance(progress)
     await office.says(progress, "validation")
+    return connection
+
+
+async def to_live(office: Office, progress) -> None:
+    await before_live(office, progress)
     await office.says(progress, "go-live")
 
 

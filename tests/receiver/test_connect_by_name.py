@@ -85,3 +85,18 @@ async def test_a_login_that_is_one_system_is_not_taken_for_a_second_one(
     assert (await through(house, path, key, username="it@zeta.example")).status_code == 409
     path = await link_to(house, "Zeta Steel", "UpKeep North")
     assert (await through(house, path, key, username="it@zeta.example")).status_code == 200
+
+
+async def test_a_login_that_was_refused_is_not_the_system_all_the_same(house: House) -> None:
+    """The next sweep takes the connection that the login made into the books."""
+    customer = "New customer"  # as the sandbox calls it
+    form = Form(customer, ["UpKeep"], "standard", utcnow().date(), by="Olaf")
+    implementation = (await start(house.store, form, now=utcnow())).progress.standing.implementation
+    path = await link_to(house, customer, "UpKeep")
+    assert (await through(house, path, "new:fiix", username="it@x.example")).status_code == 409
+    await house.sweep()
+    made = (await house.connections())[-1]
+    assert (made.provider, made.customer_id) == ("Fiix", implementation.customer_id)
+    await advance(house.store, implementation.id, now=utcnow())
+    [system] = await house.rows(ImplementationSystem)
+    assert system.connection_id is None
