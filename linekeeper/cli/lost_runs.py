@@ -5,10 +5,16 @@ good, one that was at work stays `Running`; of a process that died alone its wor
 An automation of Prefect's can't look after them: it
 counts events, a server that is killed loses those it had not written, and then a run that waits
 for people would be marked crashed for having no heartbeat.
+
+How long a run is silent is measured here, by a clock that never steps. Prefect, this process and
+that of the run may each believe another time, and a machine whose clock is set a day ahead has not
+been silent for a day.
 """
 
 import logging
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from uuid import UUID
 
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.filters import (
@@ -35,6 +41,8 @@ BEGINS_ELSEWHERE = timedelta(minutes=30)
 MISSED = 3
 """How many of Prefect's heartbeats (one in 180 s, unless set) a process may miss, and a bit."""
 A_BIT = timedelta(minutes=1)
+CLOCKS_DIFFER = timedelta(days=2)
+"""Heartbeats are asked for from so much before until so much after what is right here."""
 GOES_ON = frozenset(
     {"implementation", "gate", "reconnect", "authentication-setup", "workflow-configuration"}
 )
@@ -52,19 +60,31 @@ def silent_after() -> timedelta | None:
     return None if seconds is None else MISSED * timedelta(seconds=seconds) + A_BIT
 
 
+@dataclass(frozen=True, slots=True)
+class _Silence:
+    """A run that has been in one state, and of which nothing new was heard."""
+
+    state_id: UUID | None
+    heartbeats: int
+    since: float
+    """In seconds of the clock that never steps."""
+
+
 class LostRuns:
     """Looks again and again; what Prefect did not hear while it was away says nothing."""
 
     def __init__(self) -> None:
-        self._there_since: datetime | None = None
+        self._silent: dict[UUID, _Silence] = {}
 
     def away(self) -> None:
         """Prefect did not answer: heartbeats of that time are missing."""
-        self._there_since = None
+        self._silent = {}
 
-    async def look(self, client: PrefectClient, *, now: datetime) -> list[str]:
-        """Let runs go on whose process is gone, or end them; returns which. Raises as `client`."""
-        self._there_since = self._there_since or now
+    async def look(self, client: PrefectClient, *, now: datetime, seconds: float) -> list[str]:
+        """Let runs go on whose process is gone, or end them; returns which. Raises as `client`.
+
+        `seconds` are those of a clock that never steps.
+        """
         runs = await every(
             client.read_flow_runs,
             flow_run_filter=_ours_in([StateType.PENDING, StateType.RUNNING]),
@@ -73,55 +93,58 @@ class LostRuns:
         runs += await every(
             client.read_flow_runs, flow_run_filter=_ours_in([StateType.CRASHED], ended=crashed)
         )
+        self._silent = {run.id: await self._silence(client, run, now, seconds) for run in runs}
         flows = await names_of_flows(client, {run.flow_id for run in runs})
         lost = []
         for run in runs:
-            then = await self._ending(client, run, flows.get(run.flow_id, ""), now)
+            silent = timedelta(seconds=seconds - self._silent[run.id].since)
+            then = await _ending(client, run, flows.get(run.flow_id, ""), silent, now)
             if then is not None and await _is_still_so(client, run):
                 await client.set_flow_run_state(run.id, then, force=True)
                 log.warning("run %s (%s): %s", run.name, run.id, then.message)
                 lost.append(str(run.id))
         return lost
 
-    async def _ending(
-        self, client: PrefectClient, run: FlowRun, flow: str, now: datetime
-    ) -> State[None] | None:
-        """The state of a run whose process is gone; None where it may be there."""
-        if run.state is None:
-            return None
-        if run.state.is_crashed():
-            goes_on = flow in GOES_ON and await _may_go_on(client, run, now)
-            said = "Its process was lost: it goes on in a new one."
-            return Scheduled(message=said) if goes_on else None
-        age = now - run.state.timestamp
-        if run.state.is_pending():
-            if age < BEGINS_WITHIN or age < await _begins_within(client, run):
-                return None
-            minutes = age.total_seconds() / 60
-            return Scheduled(
-                message=f"A worker took it {counted(round(minutes), 'minute')} ago and did not "
-                "begin: it is due again."
-            )
-        return await self._ending_silence(client, run, flow, now)
+    async def _silence(
+        self, client: PrefectClient, run: FlowRun, now: datetime, seconds: float
+    ) -> _Silence:
+        """Since when nothing was heard of it, as far as that was looked at here."""
+        is_at_work = run.state is not None and run.state.is_running()
+        beats = is_at_work and silent_after() is not None
+        heartbeats = await _heartbeats(client, run, now) if beats else 0
+        known = self._silent.get(run.id)
+        if known and (known.state_id, known.heartbeats) == (run.state_id, heartbeats):
+            return known
+        return _Silence(run.state_id, heartbeats, seconds)
 
-    async def _ending_silence(
-        self, client: PrefectClient, run: FlowRun, flow: str, now: datetime
-    ) -> State[None] | None:
-        """Return how long a run that works may be silent."""
-        assert run.state is not None
-        age = now - run.state.timestamp
-        silence = silent_after()
-        listened = now - (self._there_since or now)
-        if (
-            silence is None
-            or min(age, listened) < silence
-            or await _is_heard(client, run, now - silence, now)
-        ):
-            return None
-        silent = f"No heartbeat for {silence.total_seconds() / 60:g} minutes"
-        if flow in GOES_ON:
-            return Scheduled(message=f"{silent}: it goes on in a new process.")
-        return Crashed(message=f"{silent}: its process is gone.")
+
+async def _ending(
+    client: PrefectClient, run: FlowRun, flow: str, silent: timedelta, now: datetime
+) -> State[None] | None:
+    """The state of a run whose process is gone; None where it may be there."""
+    if run.state is None:
+        return None
+    if run.state.is_crashed():
+        goes_on = flow in GOES_ON and await _may_go_on(client, run, now)
+        said = "Its process was lost: it goes on in a new one."
+        return Scheduled(message=said) if goes_on else None
+    if run.state.is_pending():
+        return await _due_again(client, run, silent)
+    longest = silent_after()
+    if longest is None or silent < longest:
+        return None
+    said = f"No heartbeat for {longest.total_seconds() / 60:g} minutes"
+    if flow in GOES_ON:
+        return Scheduled(message=f"{said}: it goes on in a new process.")
+    return Crashed(message=f"{said}: its process is gone.")
+
+
+async def _due_again(client: PrefectClient, run: FlowRun, silent: timedelta) -> State[None] | None:
+    """What becomes of a run that a worker took; None where that may still begin it."""
+    if silent < BEGINS_WITHIN or silent < await _begins_within(client, run):
+        return None
+    minutes = counted(round(silent.total_seconds() / 60), "minute")
+    return Scheduled(message=f"A worker took it and did not begin for {minutes}: it is due again.")
 
 
 def _ours_in(
@@ -167,24 +190,24 @@ async def _begins_within(client: PrefectClient, run: FlowRun) -> timedelta:
     return BEGINS_WITHIN if pool.type == "process" else BEGINS_ELSEWHERE
 
 
-async def _is_heard(client: PrefectClient, run: FlowRun, since: datetime, now: datetime) -> bool:
-    """Whether there is an event of the run's process, by a clock that may be a minute ahead."""
+async def _heartbeats(client: PrefectClient, run: FlowRun, now: datetime) -> int:
+    """How many there are of the run's processes, whatever their clocks believe."""
+    assert run.state is not None
+    since = min(run.state.timestamp, now) - CLOCKS_DIFFER
+    until = max(run.state.timestamp, now) + CLOCKS_DIFFER
     answer = await client.request(
         "POST",
         "/events/filter",
         json={
             "filter": {
-                "occurred": {
-                    "since": since.isoformat(),
-                    "until": (now + A_BIT).isoformat(),
-                },
-                "event": {"prefix": ["prefect.flow-run."]},
+                "occurred": {"since": since.isoformat(), "until": until.isoformat()},
+                "event": {"name": ["prefect.flow-run.heartbeat"]},
                 "resource": {"id": [f"prefect.flow-run.{run.id}"]},
             },
             "limit": 1,
         },
     )
-    return bool(answer.json()["events"])
+    return int(answer.json()["total"])
 
 
 async def _is_still_so(client: PrefectClient, run: FlowRun) -> bool:

@@ -28,7 +28,7 @@ from linekeeper.cli.pages import keep_pages, put_artifact
 from linekeeper.cli.prefect_sight import Sight, look
 from linekeeper.cli.server import prefect_at, work_pool
 from linekeeper.cli.waiting_tags import untag_what_is_over
-from linekeeper.clock import utcnow
+from linekeeper.clock import monotonic, utcnow
 from linekeeper.notify.view import Links
 from linekeeper.orchestrator import Blocks, Event, OrchestratorUnavailable, Run
 from linekeeper.runtime import Runtime
@@ -164,7 +164,7 @@ class PrefectOrchestrator:
         """
         try:
             async with self._call():
-                lost = await self._lost_runs.look(self._client, now=utcnow())
+                lost = await self._lost_runs.look(self._client, now=utcnow(), seconds=monotonic())
                 await untag_what_is_over(self._client)
                 return lost
         except OrchestratorUnavailable:

@@ -50,8 +50,35 @@ async def found_of(
     lost: LostRuns, running: Running, *runs: FlowRun, now: datetime
 ) -> list[FlowRun]:
     """Those of `runs` whose process is found gone; others share the server."""
-    found = await lost.look(running.client, now=now)
+    found = await lost.look(running.client, now=now, seconds=now.timestamp())
     return [run for run in runs if str(run.id) in found]
+
+
+async def beats(running: Running, run: FlowRun, at: datetime) -> None:
+    """Let the run's process be heard, `at` by its own clock; ends once that is written."""
+    event = {
+        "id": str(uuid4()),
+        "event": "prefect.flow-run.heartbeat",
+        "occurred": at.isoformat(),
+        "resource": {"prefect.resource.id": f"prefect.flow-run.{run.id}"},
+        "related": [],
+        "payload": {},
+    }
+    await running.client.request("POST", "/events", json=[event])
+    wanted = {
+        "event": {"name": ["prefect.flow-run.heartbeat"]},
+        "resource": {"id": [f"prefect.flow-run.{run.id}"]},
+        "occurred": {
+            "since": (at - SECOND).isoformat(),
+            "until": (at + SECOND).isoformat(),
+        },
+    }
+    async with asyncio.timeout(90):  # the server writes events late
+        while True:
+            answer = await running.client.request("POST", "/events/filter", json={"filter": wanted})
+            if answer.json()["events"]:
+                return
+            await asyncio.sleep(0.5)
 
 
 async def name_of_state(running: Running, run: FlowRun) -> str:
@@ -68,6 +95,7 @@ async def test_what_a_dead_worker_took_and_never_began_is_due_again_in_the_same_
     lost = LostRuns()
     now = utcnow()
     mine = (waits, sweep, people)
+    assert await found_of(lost, running, *mine, now=now) == []
     assert await found_of(lost, running, *mine, now=now + BEGINS_WITHIN - 60 * SECOND) == []
     found = await found_of(lost, running, *mine, now=now + BEGINS_WITHIN + 60 * SECOND)
     assert found == [waits, sweep]
@@ -112,6 +140,7 @@ async def test_where_an_image_is_pulled_first_a_run_may_take_longer_to_begin(
     run = await running.client.create_flow_run_from_deployment(deployment)
     await running.client.set_flow_run_state(run.id, Pending(name="Submitting"), force=True)
     lost, now = LostRuns(), utcnow()
+    assert await found_of(lost, running, run, now=now) == []
     assert await found_of(lost, running, run, now=now + BEGINS_WITHIN + 60 * SECOND) == []
     assert await found_of(lost, running, run, now=now + BEGINS_ELSEWHERE + 60 * SECOND) == [run]
 
@@ -120,7 +149,6 @@ async def test_a_silent_process_is_gone_its_run_goes_on_or_is_crashed_one_that_i
     running: Running,
 ) -> None:
     lost, begun = LostRuns(), utcnow()
-    await lost.look(running.client, now=begun)
     step = await in_state(running, "gate", AtWork())
     digest = await in_state(running, "digest", AtWork())
     heard = await in_state(running, "reconcile", AtWork())
@@ -128,49 +156,61 @@ async def test_a_silent_process_is_gone_its_run_goes_on_or_is_crashed_one_that_i
     silence = silent_after()
     assert silence == timedelta(minutes=10)
     later = begun + silence * 2
-
-    async def beats(run: FlowRun, at: datetime) -> None:
-        event = {
-            "id": str(uuid4()),
-            "event": "prefect.flow-run.heartbeat",
-            "occurred": at.isoformat(),
-            "resource": {"prefect.resource.id": f"prefect.flow-run.{run.id}"},
-            "related": [],
-            "payload": {},
-        }
-        await running.client.request("POST", "/events", json=[event])
-
-    await beats(heard, later - 60 * SECOND)
-    async with asyncio.timeout(90):  # the server writes events late
-        while True:
-            answer = await running.client.request(
-                "POST",
-                "/events/filter",
-                json={
-                    "filter": {
-                        "event": {"name": ["prefect.flow-run.heartbeat"]},
-                        "resource": {"id": [f"prefect.flow-run.{heard.id}"]},
-                        "occurred": {
-                            "since": begun.isoformat(),
-                            "until": (later + silence).isoformat(),
-                        },
-                    }
-                },
-            )
-            if answer.json()["events"]:
-                break
-            await asyncio.sleep(0.5)
-
-    lost.away()
     mine = (step, digest, heard, people)
-    assert await found_of(lost, running, *mine, now=later) == [], "it had not listened for long"
-    lost = LostRuns()
-    await lost.look(running.client, now=begun)
+    assert await found_of(lost, running, *mine, now=begun) == []
+    await beats(running, heard, later - 60 * SECOND)
+    other = LostRuns()
+    assert await found_of(other, running, *mine, now=begun) == []
+    other.away()
+    assert await found_of(other, running, *mine, now=later) == [], "it had not listened for long"
     assert await found_of(lost, running, *mine, now=later) == [step, digest]
     assert await name_of_state(running, step) == "Scheduled"
     assert await name_of_state(running, digest) == "Crashed"
     assert await name_of_state(running, heard) == "Running"
     assert await name_of_state(running, people) == "Suspended"
+
+
+async def test_a_clock_that_is_set_a_day_ahead_makes_no_run_silent(running: Running) -> None:
+    day, begun = timedelta(days=1), utcnow()
+    silence = silent_after()
+    assert silence is not None
+    sweep = await in_state(running, "health-sweep", AtWork())
+    taken = await in_state(running, "digest", Pending(name="Submitting"))
+    lost = LostRuns()
+
+    async def found(seconds: float) -> list[FlowRun]:
+        ids = await lost.look(
+            running.client, now=begun + day + seconds * SECOND, seconds=1_000 + seconds
+        )
+        return [run for run in (sweep, taken) if str(run.id) in ids]
+
+    await lost.look(running.client, now=begun, seconds=1_000)
+    assert await found(30) == [], "both lived half a minute ago"
+    await beats(running, sweep, begun + day + 40 * SECOND)
+    assert await found(silence.total_seconds()) == [taken], "it was heard by the clock of tomorrow"
+    assert await found(2 * silence.total_seconds()) == [sweep]
+
+
+async def test_a_process_whose_clock_is_behind_is_heard_and_a_run_it_lost_ends_in_time(
+    running: Running,
+) -> None:
+    hours, begun = timedelta(hours=3), utcnow()
+    silence = silent_after()
+    assert silence is not None
+    sweep = await in_state(running, "health-sweep", AtWork())
+    lost = LostRuns()
+
+    async def found(seconds: float) -> list[FlowRun]:
+        ids = await lost.look(
+            running.client, now=begun - hours + seconds * SECOND, seconds=1_000 + seconds
+        )
+        return [sweep] if str(sweep.id) in ids else []
+
+    assert await found(0) == []
+    await beats(running, sweep, begun - hours)
+    assert await found(silence.total_seconds()) == []
+    assert await found(2 * silence.total_seconds()) == [sweep]
+    assert await name_of_state(running, sweep) == "Crashed"
 
 
 async def test_the_form_of_a_step_that_was_settled_elsewhere_ends(

@@ -10,8 +10,8 @@ from zoneinfo import ZoneInfo
 from tests.simulation.lost import NOTICED_LATE, line_of, was_lost, worked, works_since
 
 if TYPE_CHECKING:
+    from tests.simulation.flow_runs import SimRun
     from tests.simulation.oracle import Oracle
-    from tests.simulation.prefect import SimRun
     from tests.simulation.universe import Universe
 
 CLOCKS = timedelta(minutes=6)

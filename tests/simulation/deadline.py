@@ -15,7 +15,7 @@ from tests.simulation.makini.truth import Connection
 from tests.simulation.rehearsal import CLEARED_SECONDS, SWEEP_SECONDS
 
 if TYPE_CHECKING:
-    from tests.simulation.prefect import SimRun
+    from tests.simulation.flow_runs import SimRun
     from tests.simulation.universe import Universe
 
 DEADLINE = timedelta(days=7)

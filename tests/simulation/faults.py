@@ -14,6 +14,7 @@ from tests.simulation.customers import Customers
 from tests.simulation.deadline import Deadline
 from tests.simulation.episodes import Episodes
 from tests.simulation.loop import HOST
+from tests.simulation.lost_runs import LostRuns
 from tests.simulation.machine import seed_of
 from tests.simulation.makini.truth import Connection
 from tests.simulation.net import PEERS, Fault, Request
@@ -55,6 +56,8 @@ MORE = 0.3
 
 MAKINI_AWAY = 0.3
 """The share of universes in which Makini as a whole goes away."""
+RUNS_LOST = 0.25
+"""The share of those in which workers lose runs."""
 CUT_AFTER = (
     "", " webhook_event", "processed_at=?", "processed_at=?", "attempts=(", "attempts=(",
     " incident", " credential",
@@ -80,11 +83,14 @@ class Trouble:
         self.kinds |= {kind for kind in RARE_KINDS if rare.random() < RARE}
         unusual = Random(seed_of(universe.plan.seed, "unusual trouble"))
         self.kinds |= {kind for kind in UNUSUAL_KINDS if unusual.random() < UNUSUAL}
+        if Random(seed_of(universe.plan.seed, "runs are lost")).random() < RUNS_LOST:
+            self.kinds.add("lost")
         if universe.plan.kinds:
             self.kinds = set(universe.plan.kinds)
         self.customers = Customers(universe, Random(seed_of(universe.plan.seed, "customers")))
         self.operators = Operators(universe, Random(seed_of(universe.plan.seed, "operators")))
         self.twice = Twice(universe, Random(seed_of(universe.plan.seed, "twice")))
+        self.lost_runs = LostRuns(universe, Random(seed_of(universe.plan.seed, "lost runs")))
         self.shifting = Shifting(universe, Random(seed_of(universe.plan.seed, "shift")))
         self.pairs = LostPairs(universe, Random(seed_of(universe.plan.seed, "pairs")))
         self.rare = Rare(universe, Random(seed_of(universe.plan.seed, "rare")))
@@ -105,6 +111,7 @@ class Trouble:
 
     def start(self) -> Iterator[Any]:
         """One task for each kind of trouble that this universe has."""
+        yield self.lost_runs.watch()
         if "episodes" in self.kinds:
             yield self.episodes.of_connections()
         if "product" in self.kinds:

@@ -235,6 +235,13 @@ MUTANTS = (
         kinds="logins",
     ),
     _mutant(
+        "lost-runs-stay", "runs whose process is gone are never settled",
+        ("cli/lost_runs.py",
+         "            if then is not None and await _is_still_so(client, run):\n",
+         "            if then is not None and False:\n"),
+        kinds="lost",
+    ),
+    _mutant(
         "answer-counted-again", "a run that is taken twice acts twice on the answer of its form",
         ("reconnect/process.py", "or case.reconnect.answers >= number:\n", "or False:\n"),
         kinds="forms twice logins", personality={"auth_event": "connection.auth_required"},

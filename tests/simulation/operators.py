@@ -15,7 +15,7 @@ from uuid import UUID
 from linekeeper.config import AppConfig
 from linekeeper.settings import Settings
 from linekeeper.store.configuration import seed
-from tests.simulation.prefect import SimRun
+from tests.simulation.flow_runs import SimRun
 from tests.simulation.slack import CHANNEL, SIGNING_SECRET, Message
 
 if TYPE_CHECKING:
@@ -67,7 +67,6 @@ class Operators:
             for _ in range(self._rng.choice((1, 1, 2))):
                 universe.say(f"by hand: {name}")
                 run = SimRun(UUID(universe.clock.new_id()), name, name, False)
-                universe.prefect.runs[run.id] = run
                 universe.prefect.enqueue(run)
 
     async def answer_forms(self) -> None:

@@ -12,6 +12,7 @@ from functools import cache, partial
 from hashlib import sha256
 from pathlib import Path
 from random import Random
+from types import SimpleNamespace
 from typing import Any
 
 import aiosmtplib
@@ -26,6 +27,7 @@ from sqlalchemy.ext.asyncio import result as alchemy_result
 from sqlalchemy.ext.asyncio import session as alchemy_session
 
 from linekeeper import clock, runtime
+from linekeeper.cli import lost_runs
 from linekeeper.consumer import alive as consumer_alive
 from linekeeper.consumer import record_events, service
 from linekeeper.consumer import waker as consumer_waker
@@ -45,6 +47,7 @@ from linekeeper.watch import answers
 from linekeeper.watch import service as watching
 from linekeeper.watch.decide import Part
 from tests.simulation import machine, slack
+from tests.simulation.flow_runs import BEAT_SECONDS as BEAT
 from tests.simulation.machine import seed_of
 from tests.simulation.makini.http import CLIENT_ID, CLIENT_SECRET
 from tests.simulation.makini.truth import ENTITIES
@@ -70,6 +73,8 @@ RECEIVER_BEAT_SECONDS = 180.0
 """What is missing of it is an outage of ours, by minutes."""
 LOOK_SECONDS = 0.5
 """The least between two looks at what is due."""
+HEARTBEATS = SimpleNamespace(flows=SimpleNamespace(heartbeat_frequency=BEAT))
+"""Prefect's settings, as far as whoever looks for lost runs asks for them."""
 
 
 @contextmanager
@@ -123,6 +128,7 @@ def machines(universe: Universe) -> Iterator[None]:
     put(leases, "acquire", universe.leases.taking(leases.acquire))
     put(leases, "renew", universe.leases.renewing(leases.renew))
     put(leases, "release", universe.leases.giving_back(leases.release))
+    put(lost_runs, "get_current_settings", lambda: HEARTBEATS)
     put(os, "urandom", Random(seed_of(universe.plan.seed, "urandom")).randbytes)
     for owner, name, value in (
         (service, "OUTBOX_EVERY", 2 * IDLE_SECONDS), (service, "RECONNECTS_EVERY", OFTEN_SECONDS),

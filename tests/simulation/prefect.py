@@ -7,14 +7,14 @@ time-outs, failed states), the run context, the client, variables, and suspendin
 import asyncio
 import contextvars
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass, field
 from datetime import datetime
 from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
+import httpx
 import prefect
 from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext, TaskRunContext
@@ -36,6 +36,7 @@ import flows.refresh_tokens
 from linekeeper import clock
 from linekeeper.notify.view import Links
 from linekeeper.orchestrator import Blocks, Event, OrchestratorUnavailable, Run
+from tests.simulation.flow_runs import OVER, SimRun, filtered, heart, id_of, of_deployments
 from tests.simulation.loop import VirtualLoop
 
 FLOWS: dict[str, Any] = {
@@ -59,37 +60,6 @@ class Suspended(BaseException):
     """A run that waits for people: it leaves its process."""
 
 
-@dataclass
-class SimRun:
-    """One flow run."""
-
-    id: UUID
-    deployment: str
-    name: str
-    auto_scheduled: bool
-    idempotency_key: str | None = None
-    parameters: dict[str, Any] = field(default_factory=dict)
-    tags: list[str] = field(default_factory=list)
-    state_word: str = "pending"  # pending, running, suspended, completed, failed, crashed
-    message: str = ""
-    state_name: str = ""
-    inputs: dict[str, Any] = field(default_factory=dict)
-    waits_for: str = ""
-    deployment_version: str | None = None
-    start_time: datetime | None = None
-    run_count: int = 0
-    made_at: datetime | None = None
-    ended_at: datetime | None = None
-    deployment_id: UUID | None = None  # nobody here catches up for the others
-    expected_start_time: datetime | None = None
-
-    @property
-    def state(self) -> Any:
-        """As much of Prefect's state as is asked for."""
-        final = self.state_word in ("completed", "failed", "crashed")
-        return SimpleNamespace(is_final=lambda: final, name=self.state_name)
-
-
 class SimPrefect:
     """The server, its API and its orchestrator; `down` answers nothing."""
 
@@ -104,12 +74,22 @@ class SimPrefect:
         self.artifacts: dict[str, Any] = {}
         self.queue: list[SimRun] = []
         self.queued = asyncio.Event()
-        self.api_url = "http://prefect.sim/api"
+        self.api_url = httpx.URL("http://prefect.sim/api")
+        self.server_now = now
+        """What the server's machine believes."""
+        self.settled: Callable[[SimRun, str, datetime], None] = lambda *_: None
+        """Called where a run was forced into another state, with the one before and since when."""
 
-    def enqueue(self, run: SimRun) -> None:
+    def enqueue(self, run: SimRun, message: str = "") -> None:
         """Let a worker take it."""
+        self._move(run, "scheduled", message=message)
+        self.runs[run.id] = run
         self.queue.append(run)
         self.queued.set()
+
+    def taken(self, run: SimRun) -> None:
+        """A worker has taken it, and makes a process for it."""
+        self._move(run, "pending", "Submitting")
 
     # --- the orchestrator of the core
 
@@ -128,7 +108,6 @@ class SimPrefect:
             run.idempotency_key, dict(run.parameters), list(run.tags),
         )  # fmt: skip
         made.made_at = self._now()
-        self.runs[made.id] = made
         self.enqueue(made)
         if self.loses_answers():
             raise OrchestratorUnavailable("the answer was lost")
@@ -140,14 +119,13 @@ class SimPrefect:
         run = self.runs.get(UUID(run_id))
         if run is not None and run.state_word == "suspended":
             run.inputs[run.waits_for] = dict(answer or {})
-            run.state_word = "pending"
             self.enqueue(run)
 
     async def wake_run(self, run_id: str) -> bool:
         await asyncio.sleep(0.02)
         self._answer()
         run = self.runs.get(UUID(run_id))
-        if run is None or run.state_word in ("completed", "failed", "crashed"):
+        if run is None or run.state_word in OVER:
             return True
         if run.state_word != "suspended":
             return False
@@ -184,9 +162,32 @@ class SimPrefect:
             raise ObjectNotFound(KeyError(run_id))
         return self.runs[run_id]
 
-    async def read_flow_runs(self, *, flow_run_filter: Any = None, **_: Any) -> list[SimRun]:
-        wanted = getattr(getattr(flow_run_filter, "idempotency_key", None), "any_", None)
-        return [run for run in self.runs.values() if wanted and run.idempotency_key in wanted]
+    async def read_flow_runs(
+        self, *, flow_run_filter: Any, deployment_filter: Any = None, offset: int = 0,
+        limit: int | None = None, **_: Any,
+    ) -> list[SimRun]:  # fmt: skip
+        found = of_deployments(filtered(self.runs.values(), flow_run_filter), deployment_filter)
+        return found[offset : None if limit is None else offset + limit]
+
+    async def delete_flow_run(self, run_id: UUID) -> None:
+        del self.runs[run_id]
+
+    async def read_flows(self, *, offset: int = 0, **_: Any) -> list[Any]:
+        return [] if offset else [SimpleNamespace(id=id_of(name), name=name) for name in FLOWS]
+
+    async def read_flow_run_states(self, run_id: UUID) -> list[State[Any]]:
+        return list(self.runs[run_id].states)
+
+    async def set_flow_run_state(self, run_id: UUID, state: State[Any], *, force: bool) -> None:
+        """Only by force: nobody here proposes."""
+        assert force
+        run = self.runs[run_id]
+        before, since = run.state_word, run.moved_at or self._now()
+        if state.is_scheduled():
+            self.enqueue(run, message=state.message or "")
+        else:
+            self._move(run, state.type.value.lower(), state.name or "", state.message or "")
+        self.settled(run, before, since)
 
     async def read_deployments(self, **_: Any) -> list[Any]:
         return []
@@ -203,11 +204,13 @@ class SimPrefect:
         return []
 
     async def request(
-        self, method: str, path: str, *, json: dict[str, str], path_params: Any = None
+        self, method: str, path: str, *, json: dict[str, Any], path_params: Any = None
     ) -> Any:
         """What pages are written with: `POST /artifacts/`, `PATCH /artifacts/{id}`."""
         if path == "/events":
             return None
+        if path == "/events/filter":
+            return _events_in(self.runs.values(), json["filter"])
         if method == "POST":
             known = SimpleNamespace(
                 id=UUID(self._new_id()), created=self._now(), updated=self._now(), **json
@@ -234,29 +237,66 @@ class SimPrefect:
         Where two processes have taken one run, the end that is said last stands, as at Prefect;
         a run that was suspended by one of them ends by the other.
         """
-        run.state_word = "running"
+        self._move(run, "running")
         run.start_time, run.run_count = run.start_time or self._now(), run.run_count + 1
         token = _run.set(run)
         try:
-            state = await FLOWS[run.deployment].fn(**run.parameters)
+            with heart(run, self._now, lambda: not self.down):
+                state = await FLOWS[run.deployment].fn(**run.parameters)
         except Suspended:
-            run.state_word = "suspended"
+            self._move(run, "suspended")
         except asyncio.CancelledError:
             if run.state_word not in ("completed", "failed"):
-                run.state_word, run.state_name = "crashed", "Crashed"
+                self._move(run, "crashed")
             raise
         except Exception as error:
-            run.state_word, run.message = "failed", f"{type(error).__name__}: {error}"
-            run.state_name = "Failed"
+            self._move(run, "failed", message=f"{type(error).__name__}: {error}")
         else:
             failed = isinstance(state, State) and state.is_failed()
-            run.state_word = "failed" if failed else "completed"
-            run.message = str(getattr(state, "message", "") or "")
-            run.state_name = str(getattr(state, "name", "") or "")
+            message, name = getattr(state, "message", ""), getattr(state, "name", "")
+            self._move(run, "failed" if failed else "completed", name or "", message or "")
         finally:
-            if run.state_word in ("completed", "failed", "crashed"):
-                run.ended_at = self._now()
             _run.reset(token)
+
+    def _move(self, run: SimRun, word: str, name: str = "", message: str = "") -> None:
+        run.move(word, self.server_now(), name, message)
+        run.moved_at = self._now()
+        if word in OVER:
+            run.ended_at = run.moved_at
+
+
+class Connected:
+    """The client of a process that lives long: it finds the server there, or away."""
+
+    def __init__(self, server: SimPrefect) -> None:
+        self._server = server
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "api_url":
+            return self._server.api_url
+
+        async def call(*args: Any, **options: Any) -> Any:
+            if self._server.down:
+                raise _unreachable()
+            return await getattr(self._server, name)(*args, **options)
+
+        return call
+
+
+def _events_in(runs: Iterable[SimRun], wanted: dict[str, Any]) -> Any:
+    """The answer to a question for the heartbeats of one run."""
+    [resource] = wanted["resource"]["id"]
+    occurred = wanted.get("occurred", {})
+    since = datetime.fromisoformat(occurred.get("since", "0001-01-01T00:00:00+00:00"))
+    until = datetime.fromisoformat(occurred.get("until", "9999-01-01T00:00:00+00:00"))
+    events = [
+        at
+        for run in runs
+        if resource == f"prefect.flow-run.{run.id}"
+        for at in run.events
+        if since <= at <= until
+    ]
+    return SimpleNamespace(json=lambda: {"events": events[:1], "total": len(events)})
 
 
 class _FakeState:
@@ -432,9 +472,7 @@ def _flow_context() -> Any:
 
 
 def _unreachable() -> Exception:
-    import httpx
-
     return httpx.ConnectError("Prefect does not answer")
 
 
-__all__ = ["FLOWS", "SimPrefect", "SimRun", "VirtualLoop", "installed", "prefect"]
+__all__ = ["FLOWS", "SimPrefect", "VirtualLoop", "installed", "prefect"]

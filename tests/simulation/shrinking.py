@@ -14,7 +14,7 @@ from tests.simulation.run import simulate
 from tests.simulation.universe import Plan, Verdict
 
 Live = Callable[[Plan], Verdict]
-ALWAYS = ("webhooks", "crash", "makini")
+ALWAYS = ("webhooks", "crash", "makini", "lost")
 """Kinds that a universe may have beside those, where none are named."""
 
 

@@ -9,8 +9,8 @@ import asyncio
 from random import Random
 from typing import TYPE_CHECKING
 
+from tests.simulation.flow_runs import SimRun
 from tests.simulation.loop import Host
-from tests.simulation.prefect import SimRun
 
 if TYPE_CHECKING:
     from tests.simulation.universe import Universe

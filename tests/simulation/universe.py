@@ -14,10 +14,12 @@ from linekeeper.consumer.service import run_consumer
 from linekeeper.receiver.app import Receiver
 from linekeeper.runtime import Runtime
 from tests.simulation import machine, slack
+from tests.simulation.flow_runs import SimRun
 from tests.simulation.founding import set_up
 from tests.simulation.heard import Evidence
 from tests.simulation.leases import Leases
 from tests.simulation.loop import HOST, Host, VirtualLoop
+from tests.simulation.lost_runs import looking
 from tests.simulation.machine import SimClock, seed_of
 from tests.simulation.mail_server import MailServer
 from tests.simulation.makini.http import Answer, Call, Face, pause_headers
@@ -26,7 +28,7 @@ from tests.simulation.makini.truth import ENTITIES, Truth
 from tests.simulation.makini.webhooks import RETRY_FIRST, RETRY_FOR, Post, Postman
 from tests.simulation.net import PEERS, Network, Request, call_asgi
 from tests.simulation.pager import Pager
-from tests.simulation.prefect import SimPrefect, SimRun
+from tests.simulation.prefect import SimPrefect
 from tests.simulation.product import Product
 from tests.simulation.rehearsal import Rehearsal
 
@@ -110,6 +112,7 @@ class Universe:
         self.mail = MailServer(self.clock.true_now, Random(seed_of(plan.seed, "mail")))
         self.pager = Pager(self.clock.true_now, Random(seed_of(plan.seed, "pager")))
         self.prefect = SimPrefect(self.clock.true_now, self.clock.new_id)
+        self.prefect.server_now = lambda: self.now() + self.machine_skew
         self.leases = Leases(self.clock.true_now)
         self.network = Network(self.loop, Random(seed_of(plan.seed, "net")), self.say)
         self.evidence = Evidence(self)
@@ -190,8 +193,9 @@ class Universe:
     async def _consume(self, host: Host) -> None:
         async with Runtime.open() as rt:
             await run_consumer(
-                rt, self.prefect, find_links=self.prefect.find_links, stop=asyncio.Event()
-            )
+                rt, self.prefect, find_links=self.prefect.find_links, stop=asyncio.Event(),
+                also=[looking(self)],
+            )  # fmt: skip
 
     async def request(
         self, method: str, path: str, headers: dict[str, str], body: bytes, query: str = ""
@@ -288,6 +292,10 @@ class Universe:
         """What the channel shows about a customer now."""
         return [message.text for message in self.slack.channel if name in message.text]
 
+    def trouble_is_on(self, kind: str) -> bool:
+        """Whether this universe has that kind of trouble, and it may happen now."""
+        return kind in self.people.kinds and self.faulty(kind)
+
     def faulty(self, kind: str) -> bool:
         """Whether faults of this kind may happen now."""
         wanted = self.plan.kinds
@@ -362,7 +370,6 @@ class Universe:
                 from uuid import UUID
 
                 run = SimRun(UUID(self.clock.new_id()), name, name, True)
-                self.prefect.runs[run.id] = run
                 self.prefect.enqueue(run)
             await asyncio.sleep(every)
 
@@ -376,7 +383,10 @@ class Universe:
                 if self.workers_away:
                     await asyncio.sleep(5.0)
                     continue
-                self.take(self.prefect.queue.pop(0))
+                run = self.prefect.queue.pop(0)
+                self.prefect.taken(run)
+                if not self.people.lost_runs.never_begins(run):
+                    self.take(run)
 
     def take(self, run: SimRun) -> None:
         """A worker runs it, in a process of its own."""
@@ -385,6 +395,8 @@ class Universe:
             await self.prefect.run_flow(run)
 
         host, task = self.start(f"worker {run.deployment}", main)
+        run.hosts.append(host)
+        self.people.lost_runs.taken(run, host)
         task.add_done_callback(lambda _: self._ended(run, host), context=PEERS)
         self.people.twice.taken(run, host)
 
