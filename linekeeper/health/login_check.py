@@ -8,7 +8,8 @@ from collections.abc import Container, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, func, select
+from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.config import AppConfig, HealthPolicy
@@ -144,3 +145,19 @@ async def readable_entities(rt: Runtime, app: AppConfig, connection_id: str) -> 
 
     offered = [entity for entity in app.entities if marks.get(entity, (True,))[0]]
     return sorted(offered or app.entities, key=rank)
+
+
+async def last_polled(session: AsyncSession, ids: Sequence[str]) -> dict[str, datetime]:
+    """When a poll last read an entity of each connection to the end."""
+    rows = await session.execute(_POLLED, {"ids": list(ids)})
+    return {identifier: at for identifier, at in rows if at is not None}
+
+
+_POLLED = (
+    select(col(Watermark.connection_id), func.max(col(Watermark.polled_at)))
+    .where(
+        col(Watermark.connection_id).in_(bindparam("ids", expanding=True)),
+        col(Watermark.polled_at).is_not(None),
+    )
+    .group_by(col(Watermark.connection_id))
+)

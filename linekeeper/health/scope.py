@@ -1,6 +1,7 @@
 """Whether a failed data call is about the whole connection: its own status says so."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from enum import StrEnum
 
@@ -9,8 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.clock import utcnow
-from linekeeper.health.evidence import Evidence, Observation, Outcome
-from linekeeper.health.login_check import read_one, readable_entities
+from linekeeper.health.evidence import Evidence, Observation, Outcome, contradicts, load
+from linekeeper.health.login_check import last_polled, read_one, readable_entities
 from linekeeper.health.probe import understand
 from linekeeper.makini import ErrorKind, ErrorScope, MakiniError, error_scope
 from linekeeper.store import Store
@@ -105,15 +106,22 @@ class DataCaller(Caller):
                 self.whole = Whole.silent if error.kind in _SILENT else Whole.unclear
             return
         seen = understand(status, utcnow())
-        lost = seen.outcome is Outcome.login_lost and not await self._is_read(seen)
+        lost = seen.outcome is Outcome.login_lost and await self._is_believed(seen)
         self.whole = Whole.login_lost if lost else Whole.answers
 
-    async def _is_read(self, status: Observation) -> bool:
-        """Whether a record can be read all the same: the word is from before that, and what was
-        asked for is refused alone."""
+    async def _is_believed(self, status: Observation) -> bool:
+        """Whether the login is lost, as its `status` says: a read decides. Where none does, a word
+        from before the last login or reading counts as little as it does in a sweep."""
         entities = await readable_entities(self._rt, self.app, self.id)
         read = await read_one(self, entities, status)
-        return read is not None and read.outcome is not Outcome.login_lost
+        if read is not None:
+            return read.outcome is Outcome.login_lost
+        async with self._rt.store.read() as session:
+            row = await session.get(Connection, self.id)
+            polled = await last_polled(session, [self.id])
+        policy = (await self._rt.configuration()).policy
+        known = replace(status, read_at=polled.get(self.id))
+        return not contradicts(load(row.judged if row else {}), known, policy)
 
 
 async def make_suspect(store: Store, connection_id: str) -> None:

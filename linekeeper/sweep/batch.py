@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from sqlalchemy import bindparam, func, or_, select, update
+from sqlalchemy import bindparam, or_, select, update
 from sqlmodel import col
 
 from linekeeper.clock import utcnow
@@ -20,14 +20,14 @@ from linekeeper.health.evidence import (
     load,
     wants_read,
 )
-from linekeeper.health.login_check import is_check_due, read_one, readable_entities
+from linekeeper.health.login_check import is_check_due, last_polled, read_one, readable_entities
 from linekeeper.health.probe import probe, understand_error
 from linekeeper.health.service import StateChange, observe
 from linekeeper.incidents.conclude import conclude
 from linekeeper.makini import CONNECTION_PAUSED, PAUSED, MakiniError
 from linekeeper.runtime import Runtime
 from linekeeper.spending import Purpose, spends_on
-from linekeeper.store.tables import Connection, Watermark
+from linekeeper.store.tables import Connection
 from linekeeper.store.types import table_of
 from linekeeper.sweep import app as app_health
 from linekeeper.sweep.unknown_there import UnknownThere
@@ -245,15 +245,6 @@ _NAME = (
 )
 """What its own status calls it, which need not be the list's key: a login is recognised by it."""
 
-_POLLED = (
-    select(col(Watermark.connection_id), func.max(col(Watermark.polled_at)))
-    .where(
-        col(Watermark.connection_id).in_(bindparam("ids", expanding=True)),
-        col(Watermark.polled_at).is_not(None),
-    )
-    .group_by(col(Watermark.connection_id))
-)
-
 
 async def _unfinished(
     rt: Runtime, app: AppConfig, ids: Sequence[str], started: datetime
@@ -262,8 +253,7 @@ async def _unfinished(
         found = await session.execute(_UNFINISHED, {"ids": list(ids), "started": started})
         rows = found.all()
         tokens = await load_tokens(rt.store, session, [row[0] for row in rows])
-        polled = await session.execute(_POLLED, {"ids": list(ids)})
-        read_at = {row[0]: row[1] for row in polled}
+        read_at = await last_polled(session, ids)
     return [
         _Member(
             id=identifier,
