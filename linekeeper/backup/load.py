@@ -21,7 +21,7 @@ from linekeeper.store import KeyProblem, Store, StoreError
 from linekeeper.store.engine import begin_writing
 from linekeeper.store.migrate import build_schema, say_whom_it_serves
 from linekeeper.store.schema import KEY_CHECK, SERVES, describe, schema_of
-from linekeeper.store.tables import ApiKey, AppSetting, Audit, Credential, PendingLogin
+from linekeeper.store.tables import ApiKey, AppSetting, Audit, Credential, OpenProcess, PendingLogin
 from linekeeper.store.types import table_of
 
 _PORTION = 500
@@ -75,6 +75,8 @@ async def restore(
             rows = await _load(connection, reader)
             await connection.run_sync(build_schema, "head")
             await connection.run_sync(say_whom_it_serves, store.cipher)
+            # Whoever had the other database open has not this one.
+            await connection.execute(table_of(OpenProcess).delete())
             await _require_readable(connection, store, path, header)
             await leave_gap(connection)
             revoked = 0 if header.is_signed else await _revoke_keys(connection, now)

@@ -27,6 +27,8 @@ from linekeeper.store.cipher import Cipher, fingerprint
 from linekeeper.store.configuration import load_configuration, save_blocks
 from linekeeper.store.engine import encryption_keys
 from linekeeper.store.migrate import migrate
+from linekeeper.store.processes import registered
+from linekeeper.store.rotate import rotate_keys
 from linekeeper.store.schema import head, require_current
 from linekeeper.store.tables import (
     Audit,
@@ -198,6 +200,20 @@ async def test_everything_comes_back_as_it_was_on_either_engine(
         assert (audit.by, audit.action) == ("me", "backup.restored")
         assert store.cipher.decrypt(credential.access_token) == "access"
     assert done.rows == sum(len(rows) for rows in before.values())
+
+
+async def test_processes_of_the_house_it_was_taken_in_have_not_the_restored_database_open(
+    filled: Store, settings: Settings, target: Settings, tmp_path: Path
+) -> None:
+    """A rotation of keys right after the restore waits for none of them."""
+    async with registered(filled, "old-host:7:c0ffee00", "consumer"):
+        file = await taken(filled, settings, tmp_path / "b")
+    async with Store.open(target) as store:
+        await restore(store, file, by="me", now=NOW)
+        old = target.encryption_keys[0].get_secret_value()
+        rotating = Store(store.engine, Cipher([Fernet.generate_key().decode(), old]))
+        done = await rotate_keys(rotating, alone_within=0.0)
+        assert (done.writers, done.is_complete) == ([], True)
 
 
 async def test_a_backup_is_of_one_moment_while_others_write(
