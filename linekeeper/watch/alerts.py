@@ -85,7 +85,9 @@ async def record_alert(store: Store, alert: Alert) -> bool:
             "state_message": alert.state_message[:_MOST],
             "at": now,
         }
-        changing = ["run_id", "run_name", "state_message"]
+        changing = ["run_id", "run_name"]
+        if alert.kind != "run_late":  # of those it is what holds them up, which Prefect is asked
+            changing.append("state_message")
         await insert_or_update(store, session, RunAlert, [row], key=["cause"], update=changing)
         if alert.kind in FORGOTTEN:  # the time counts from the last one, and it stays due
             due = now - SETTLES.get(alert.kind, timedelta())

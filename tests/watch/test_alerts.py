@@ -259,6 +259,10 @@ async def test_all_that_one_thing_holds_up_is_one_incident_that_names_it(store: 
     [(title, text)] = await held_up_by("the pool linekeeper is paused")
     assert title.endswith("UTC: the pool linekeeper is paused")
     assert "health-sweep, reconcile" in text
+    await record_alert(store, Alert("run_late", "reconcile", "r2"))  # each late run is reported
+    assert await held_up_by("the pool linekeeper is paused") == [(title, text)]
+    async with store.read() as session:
+        assert len((await session.scalars(select(Incident))).all()) == 1
     [(title, _)] = await held_up_by("no worker took it")
     assert title.endswith("UTC: no worker took it")
     states.pop("r1")
