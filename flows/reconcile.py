@@ -213,7 +213,8 @@ async def _conclude(reading: Reading, *, name: str, note: str = "") -> State[Non
     report = await trust_report(rt.store, now=utcnow())
     done = await since(rt.store, order.started)
     quiet = await in_window(rt.store, [failure.connection_id for failure in run.failures], utcnow())
-    new = [failure for failure in newly_failed(run.failures) if failure.connection_id not in quiet]
+    first = newly_failed(run.failures)
+    new = [failure for failure in first if failure.connection_id not in quiet]
     about = await tagged(rt.store, [failure.connection_id for failure in new[:MOST_NAMED]])
     for failure in new[:MOST_NAMED]:
         sentence = f"{failure.entity}: {failure.message}"
@@ -226,13 +227,13 @@ async def _conclude(reading: Reading, *, name: str, note: str = "") -> State[Non
     # Shards share the work; any other run beside this one has a name of its own for what it finds.
     whose: Whose = "run" if order.shard is None else "shards"
     work = await together(rt.store, order.started, connections=order.connections, whose=whose)
-    known = len({failure.connection_id for failure in run.failures}) - len(new)
-    said = [work.summary]
-    if new:
-        said.append(f"{len(new)} newly not readable")
-    if known:
-        said.append(f"{known} known not readable")
-    summary = ", ".join(said)
+    known = len({failure.connection_id for failure in run.failures}) - len(first)
+    counts = [
+        (len(new), "newly not readable"),
+        (known, "known not readable"),
+        (len(first) - len(new), "newly not readable and not announced"),
+    ]
+    summary = ", ".join([work.summary, *(f"{count} {what}" for count, what in counts if count)])
     await rename(f"{name} · {summary}")
     if order.connections is None:
         await completed("reconcile")

@@ -20,6 +20,7 @@ from flows.deletions import deletions
 from flows.health_sweep import health_sweep
 from flows.reconcile import reconcile
 from linekeeper.clock import utcnow
+from linekeeper.incidents import operate
 from linekeeper.reconcile.policy import POLICY
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
@@ -164,15 +165,26 @@ async def test_each_connection_that_newly_cant_be_read_is_one_failed_task_run_an
     with on(clean_prefect):
         await reconcile()
         async with rt.store.read() as session:
-            connection = (
-                await session.scalars(select(Connection).order_by(col(Connection.id)))
-            ).first()
-        assert connection is not None
-        await peer.set(f"connections/{connection.makini_key}/change-credentials")
+            connection, resting, *_ = await session.scalars(
+                select(Connection).order_by(col(Connection.id))
+            )
+        await operate.begin(
+            rt.store,
+            "connection",
+            resting.id,
+            kind="maintenance",
+            starts_at=utcnow(),
+            lasts=timedelta(hours=1),
+            by="Petra",
+            reason="",
+            now=utcnow(),
+        )
+        for each in (connection, resting):
+            await peer.set(f"connections/{each.makini_key}/change-credentials")
         red = await reconcile(return_state=True)
         run = await running.last()
         assert ended(red)[0] == "Failed"
-        assert "1 newly not readable" in ended(red)[1]
+        assert "1 newly not readable, 1 newly not readable and not announced" in ended(red)[1]
         await peer.set("records", change=20, announce=False)
         again = await reconcile(return_state=True)
         assert ended(again)[0] == "Completed"
