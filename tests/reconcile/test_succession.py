@@ -57,9 +57,9 @@ async def house(open_house: Opened) -> House:
     house = await open_house(
         connections=2,
         makini={"records_per_connection": 200},
+        is_read=True,
         forward_url="http://127.0.0.1:9/hooks",
     )
-    await run(house)
     assert await ops(house) == {}
     return house
 

@@ -28,13 +28,12 @@ __all__ = ["open_house"]  # a fixture
 @pytest.fixture
 async def house(open_house: Opened) -> House:
     """One connection with forty records of each entity, read once."""
-    house = await open_house(
+    return await open_house(
         connections=1,
         makini={"records_per_connection": 40},
+        is_read=True,
         forward_url="http://127.0.0.1:9/hooks",
     )
-    await run(house)
-    return house
 
 
 async def list_again(house: House) -> None:

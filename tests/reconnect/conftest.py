@@ -1,7 +1,7 @@
 """A sandbox's fleet, a runtime and a receiver on each database."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import httpx
@@ -13,12 +13,14 @@ import sandbox
 from linekeeper.access.keys import make_key
 from linekeeper.clock import utcnow
 from linekeeper.receiver import serve
+from linekeeper.reconcile.run import reconcile
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store import Store
 from linekeeper.store.tables import Connection, Incident
 from linekeeper.sweep.batch import probe_batch
 from linekeeper.sweep.sweep import due, take_list
+from tests.adopted import adopt_once
 from tests.managed import managed
 
 
@@ -44,6 +46,10 @@ class House:
         await take_list(self.rt, app, now=started)
         for ids in (await due(self.rt, app, policy, now=started)).batches:
             await probe_batch(self.rt, app, ids, started=started, last_try=True)
+
+    async def adopt_and_read(self) -> None:
+        await self.sweep()
+        await reconcile(self.rt)
 
     async def control(self, path: str, **body: Any) -> Any:
         answer = await self.makini.post(f"/_control/{path}", json=body)
@@ -85,13 +91,20 @@ class House:
 async def open_house(
     settings: Settings, store: Store
 ) -> AsyncIterator[Callable[..., Awaitable[House]]]:
-    """Opens a house with the settings given, `makini` being the sandbox's; closed at the end."""
+    """Opens a house with the settings given, `makini` being the sandbox's; closed at the end.
+
+    Its connections are adopted and well; where it `is_read`, so are their records.
+    """
     from contextlib import AsyncExitStack
 
     async with AsyncExitStack() as stack:
 
         async def opened(
-            *, connections: int = 6, makini: Mapping[str, Any] | None = None, **more: Any
+            *,
+            connections: int = 6,
+            makini: Mapping[str, Any] | None = None,
+            is_read: bool = False,
+            **more: Any,
         ) -> House:
             box = sandbox.Settings(
                 **{
@@ -107,7 +120,6 @@ async def open_house(
             listener = stack.enter_context(serve.listening(own))
             own = own.model_copy(update={"public_url": serve.address(listener)})
             rt = await stack.enter_async_context(Runtime.open(own))
-            await stack.enter_async_context(serve.serving(rt, listener))
             http = await stack.enter_async_context(
                 httpx.AsyncClient(base_url=serve.address(listener), verify=False, timeout=60)
             )
@@ -115,7 +127,10 @@ async def open_house(
                 httpx.AsyncClient(base_url=fleet.url, verify=False, timeout=60)
             )
             house = House(rt, fleet, http, at_makini)
-            await house.sweep()
+            adopt = house.adopt_and_read if is_read else house.sweep
+            key = (astuple(box), own.makini_mode, own.forward_url, is_read)
+            await adopt_once(key, rt.store, fleet.world, adopt)
+            await stack.enter_async_context(serve.serving(rt, listener))
             return house
 
         yield opened

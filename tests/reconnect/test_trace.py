@@ -37,6 +37,8 @@ way."""
 LOOPS = {"receiver beat", "receiver watch"}
 """The receiver's own tasks, which run at any moment on a slow machine. They end before it is
 traced: what they do is not the webhook's."""
+LOOK = "watch of the receiver"
+"""A look of the second, which goes on where its loop is cancelled."""
 STEPS = {
     "receiver/app.py",
     "inbox/verify.py",
@@ -110,6 +112,8 @@ async def test_a_webhook_reaches_slack_on_a_short_way(open_house: Opened) -> Non
     for task in loops:
         task.cancel()
     await asyncio.wait(loops)
+    if looking := {task for task in asyncio.all_tasks() if task.get_name() == LOOK}:
+        await asyncio.wait(looking)
     await rt.configuration()  # as any process that runs; parsing it is no webhook's way
     with traced() as trace:
         answer = await here.http.post("/webhooks/default", content=body, headers=headers)
