@@ -4,24 +4,14 @@ import asyncio
 
 import httpx
 import pytest
-import schemathesis
 from hypothesis import HealthCheck, Phase
 from hypothesis import settings as examples
-from schemathesis.checks import not_a_server_error
-from schemathesis.specs.openapi import checks
 
 from linekeeper.access.keys import make_key
 from linekeeper.clock import utcnow
 from linekeeper.store import new_id
 from linekeeper.store.tables import Connection
 from tests.receiver.conftest import Here, signature
-
-CHECKS = [
-    not_a_server_error,
-    checks.status_code_conformance,
-    checks.content_type_conformance,
-    checks.response_schema_conformance,
-]
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +37,17 @@ def product(fuzzed: tuple[asyncio.AbstractEventLoop, Here]) -> tuple[str, str]:
 
 
 def test_what_is_asked_is_answered_as_the_document_says(product: tuple[str, str]) -> None:
+    # Importing it takes half a second, which nobody spends who runs other tests.
+    import schemathesis
+    from schemathesis.checks import not_a_server_error
+    from schemathesis.specs.openapi import checks
+
+    conforms = [
+        not_a_server_error,
+        checks.status_code_conformance,
+        checks.content_type_conformance,
+        checks.response_schema_conformance,
+    ]
     url, key = product
     schema = schemathesis.openapi.from_dict(httpx.get(f"{url}/openapi.json").json())
     seen: set[int] = set()
@@ -72,7 +73,7 @@ def test_what_is_asked_is_answered_as_the_document_says(product: tuple[str, str]
             headers = {"Authorization": f"Bearer {key}"}
             answer = case.call(base_url=url, headers=headers)
             seen.add(answer.status_code)
-            case.validate_response(answer, checks=CHECKS)
+            case.validate_response(answer, checks=conforms)
 
         import hypothesis
 
