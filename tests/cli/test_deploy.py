@@ -19,7 +19,7 @@ from linekeeper.cli.deploy import deploy
 from linekeeper.cli.deployed import RECORD
 from linekeeper.cli.errors import UserError
 from linekeeper.settings import Settings
-from tests.cli.few import few
+from tests.cli.few import FEW, few
 from tests.fixtures_prefect import PrefectServer
 
 __all__ = ["few"]
@@ -327,12 +327,25 @@ async def test_no_server_is_one_line_that_says_what_to_do(
     assert "can't be reached" in said
 
 
-async def test_prefect_deploy_all_works_from_the_root_once_the_pool_is_there(
+@pytest.mark.usefixtures("few")
+async def test_prefect_deploy_works_from_the_root_once_the_pool_is_there(
     seeds: Settings, clean_prefect: PrefectServer
 ) -> None:
+    names = [word for name in sorted(FEW) for word in ("--name", name)]
+    await prefect_deploys(clean_prefect, seeds, *names)
+
+
+@pytest.mark.soak
+async def test_prefect_deploy_all_works_as_well(
+    seeds: Settings, clean_prefect: PrefectServer
+) -> None:
+    await prefect_deploys(clean_prefect, seeds, "--all")
+
+
+async def prefect_deploys(clean_prefect: PrefectServer, seeds: Settings, *which: str) -> None:
     async with PrefectClient(clean_prefect.api_url) as client:
         await client.create_work_pool(WorkPoolCreate(name="linekeeper", type="process"))
-    code, said = await clean_prefect.run("prefect", "deploy", "--all", cwd=checkout.root())
+    code, said = await clean_prefect.run("prefect", "deploy", *which, cwd=checkout.root())
     assert code == 0, said
     wanted = await project.wanted_deployments()
     async with PrefectClient(clean_prefect.api_url) as client:
