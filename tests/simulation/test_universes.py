@@ -10,8 +10,10 @@ from tests.simulation.known import REGRESSIONS
 from tests.simulation.makini.personality import LIBERTIES_FROM
 
 ROOT = Path(__file__).parents[2]
-FIRST, LAST = 7, 30
-"""Some of those that `make soak` runs all of; the last is replayed."""
+FIRST, LAST = 7, 18
+"""Some of those that `make soak` runs all of."""
+REPLAYED = 8
+"""The shortest of them."""
 
 
 def simulate(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -35,10 +37,10 @@ def test_no_universe_breaks_an_invariant_and_one_replays_bit_for_bit_in_another_
     done = simulate("--first", str(FIRST), "--seeds", str(count))
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.splitlines()[-1] == f"{count} seeds, 0 broken"
-    again = simulate("--seed", str(LAST), "--trace")
+    again = simulate("--seed", str(REPLAYED), "--trace")
     assert again.returncode == 0, again.stdout + again.stderr
     assert len(again.stdout.splitlines()) > 100
-    assert trace_of(LAST, again) == trace_of(LAST, done)
+    assert trace_of(REPLAYED, again) == trace_of(REPLAYED, done)
 
 
 @pytest.mark.soak
