@@ -10,14 +10,16 @@ from datetime import datetime
 from html import unescape
 from random import Random
 from typing import TYPE_CHECKING
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import parse_qs, urlencode, urlsplit
 
+from tests.simulation.machine import seed_of
 from tests.simulation.makini.truth import Connection
 
 if TYPE_CHECKING:
     from tests.simulation.universe import Universe
 
 TWICE = 0.2
+DENIES = 0.3
 ELSEWHERE = 0.15
 """The share of logins to another system than the one asked for."""
 LOST_AGAIN = 0.15
@@ -29,6 +31,7 @@ class Customers:
     def __init__(self, universe: "Universe", rng: Random) -> None:
         self._universe = universe
         self._rng = rng
+        self._denials = Random(seed_of(universe.plan.seed, "denials"))
         self.done: list[tuple[str, datetime]] = []
         """Whose login was answered as done, and when."""
         self.refused: set[str] = set()
@@ -79,6 +82,9 @@ class Customers:
         if connection.deleted:
             return False  # somebody else of theirs was faster
         query = urlsplit(unescape(found[1])).query
+        if self._universe.personality.denial and self._denials.random() < DENIES:
+            await self._deny(query)
+            return await self._log_in(link, wanted, strays=strays)
         code, state = universe.face.authorize(query, connection.key)
         given = urlencode({"code": code, "state": state})
         answer = await universe.request("GET", "/oauth/callback", {}, b"", given)
@@ -98,6 +104,16 @@ class Customers:
             universe.truth.lose_login(again, universe.now())
         # Where Makini's word lags, the page says that it is not verified yet: it is logged in.
         return answer is not None and (answer.status == 200 or connection.login_ok)
+
+    async def _deny(self, query: str) -> None:
+        """They deny their consent; then they begin once more, as the link still works."""
+        [state] = parse_qs(query)["state"]
+        said = {"error": "access_denied"} if self._universe.personality.denial == "error" else {}
+        given = urlencode({"state": state, **said})
+        answer = await self._universe.request("GET", "/oauth/callback", {}, b"", given)
+        self._universe.say(f"person: denies {answer.status if answer else 'no answer'}")
+        if answer is not None and answer.status not in (400, 503):
+            self._universe.found.append(f"denied: answered with {answer.status}")
 
     def _meant(self, page: str, wanted: Connection | None) -> Connection | None:
         """Whose login the page asks for, as the person understands it."""

@@ -25,7 +25,14 @@ from tests.simulation.mail_server import MailServer
 from tests.simulation.makini.http import Answer, Call, Face, pause_headers
 from tests.simulation.makini.personality import LIBERTIES_FROM, Personality
 from tests.simulation.makini.truth import ENTITIES, Truth
-from tests.simulation.makini.webhooks import RETRY_FIRST, RETRY_FOR, Post, Postman
+from tests.simulation.makini.webhooks import (
+    NOT_SYNCED,
+    RETRY_FIRST,
+    RETRY_FOR,
+    SYNCED,
+    Post,
+    Postman,
+)
 from tests.simulation.net import PEERS, Network, Request, call_asgi
 from tests.simulation.pager import Pager
 from tests.simulation.prefect import SimPrefect
@@ -47,6 +54,8 @@ BEGINNINGS = (
     datetime(2028, 2, 28, 23, 20, tzinfo=UTC),
 )
 """When a universe may begin."""
+SYNC_SECONDS = 900.0
+"""From one synchronization of a connection to the next."""
 SETTLE_SECONDS = 3000.0
 """How long it is calm before the last act."""
 
@@ -245,6 +254,17 @@ class Universe:
         """Whether this Makini's webhooks about records don't arrive, for the time being."""
         return "deaf" in self.people.kinds and not self.calm and bool(post.keys)
 
+    async def _synchronize(self) -> None:
+        """Makini says how each synchronization of a connection ended."""
+        rng = Random(seed_of(self.plan.seed, "synchronizations"))
+        while True:
+            living = self.truth.living()
+            await asyncio.sleep(rng.expovariate(max(1, len(living)) / (SYNC_SECONDS * self.pace)))
+            if living := self.truth.living():
+                connection = rng.choice(living)
+                works = connection.login_ok and connection.online and connection.active
+                self.truth.tell((connection.key, SYNCED if works else NOT_SYNCED, []))
+
     def _later(self, seconds: float, work: Any) -> None:
         async def wait() -> None:
             await asyncio.sleep(seconds)
@@ -420,6 +440,8 @@ class Universe:
         ]  # fmt: skip
         if "second" in trouble.kinds:
             peers.append(self._supervise("second consumer", self._consume))
+        if self.personality.sync_events:
+            peers.append(self._synchronize())
         self._peers += [self.loop.create_task(peer, context=PEERS.copy()) for peer in peers]
         await asyncio.sleep(self.plan.hours * 1800)
         if self.plan.lull:

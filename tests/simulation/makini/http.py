@@ -179,7 +179,10 @@ class Face:
         return _json({"data": {"access_token": pair.access, "expires_in": until}})
 
     def _listed(self, connection: Connection, now: datetime) -> dict[str, Any]:
-        lifecycle, _ = self._word(connection, now)
+        lifecycle, sync = self._word(connection, now)
+        if sync == "error":
+            lifecycle = self.personality.offline_as
+        lifecycle = _spelled(lifecycle, self.personality.lifecycle_case)
         made = self.truth.stamp(connection.created_at)
         return {
             "key": connection.key, "name": connection.name, "email": connection.email,
@@ -304,6 +307,11 @@ def pause_headers(seconds: float, style: str, now: datetime) -> dict[str, str]:
         case "none":
             return {}
     return {"retry-after": str(int(seconds))}
+
+
+def _spelled(lifecycle: str, case: str) -> str:
+    words = lifecycle.replace("_", " ")
+    return {"upper": words.upper(), "snake": words.lower().replace(" ", "_")}.get(case, lifecycle)
 
 
 def _json(value: Any, status: int = 200) -> Answer:

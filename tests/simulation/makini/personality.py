@@ -46,6 +46,10 @@ class Personality:
     source_times: bool = False  # what waited for a login or a system has the time it changed at
     undated: bool = False  # one entity has no times
     batched: bool = False  # one webhook names all records that changed together
+    offline_as: str = "Active"  # what its list calls a connection whose system is off line
+    lifecycle_case: str = "title"  # or "upper", or "snake"
+    sync_events: bool = False  # each end of a synchronization is an event
+    denial: str = ""  # how a customer comes back who denies their consent; empty: nobody does
     retry_after_as: str = "seconds"  # "seconds", "date" or "none"
 
     @classmethod
@@ -100,6 +104,10 @@ class Personality:
             batched=seldom(True, False),
             retry_after_as=seldom(rng.choice(("date", "none")), "seconds"),
             webhook_connection=seldom(rng.choice(("none", "connection")), self.webhook_connection),
+            offline_as=seldom("Offline", "Active"),
+            lifecycle_case=seldom(rng.choice(("upper", "snake")), "title"),
+            sync_events=seldom(True, False),
+            denial=seldom(rng.choice(("error", "bare")), ""),
         )
 
     def words(self) -> str:

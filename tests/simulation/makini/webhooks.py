@@ -12,6 +12,7 @@ from tests.simulation.makini.truth import Truth
 WEBHOOK_SECRET = "mkwh-51c2e8"
 RETRY_FIRST = 30.0
 RETRY_FOR = 86400.0
+SYNCED, NOT_SYNCED = "sync.completed", "sync.failed"
 Announcement = tuple[str, str, list[str]]
 """A connection, an event, and the records that it names."""
 
@@ -49,6 +50,9 @@ class Postman:
                 "timestamp": at,
                 "details": {"status": "online" if online else "auth_required"},
             }
+        elif event.startswith("sync."):
+            word = "success" if event == SYNCED else "failure"
+            body = {"event": event, "timestamp": at, "details": {"status": word}}
         path = f"/webhooks/{self.app}"
         if personality.webhook_connection == "url":
             path += f"/{connection}"
