@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, NamedTuple
@@ -45,10 +45,15 @@ def source_time(record: Mapping[str, Any]) -> datetime | None:
     return _time(record.get("updatedAt") or record.get("updated_at"))
 
 
-def is_deleted(record: Mapping[str, Any]) -> bool:
-    """Whether the source lists it as deleted: with the time at which it was."""
+def is_deleted(record: Mapping[str, Any], *, now: datetime) -> bool:
+    """Whether the source lists it as deleted: with the time at which it was.
+
+    A time to come is none: systems note there until when a record is valid. A day is left for
+    clocks, and for local times without a zone.
+    """
     said = record.get("deletedAt") or record.get("deleted_at")
-    return said is not None and _time(said) is not None
+    at = None if said is None else _time(said)
+    return at is not None and at <= now + timedelta(days=1)
 
 
 def _time(value: Any) -> datetime | None:

@@ -182,10 +182,10 @@ def read_records(
             continue
         text = content(record)
         known_by = identity(record, text, fields)
+        is_gone = is_deleted(record, now=asked_at)
         new = Read(
-            source_time(record), content_hash(text), asked_at, current, is_deleted(record),
-            text, known_by,
-        )  # fmt: skip
+            source_time(record), content_hash(text), asked_at, current, is_gone, text, known_by
+        )
         other = read.setdefault(key, new)
         if other is not new and better(other, new) is new:
             read[key] = new

@@ -1,11 +1,13 @@
 """A record that its source lists with the time at which it was deleted is deleted here, at once."""
 
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from sqlmodel import col, select
 
+from linekeeper.clock import utcnow
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store import Store
@@ -49,7 +51,7 @@ async def living(rt: Runtime) -> set[str]:
 _LIVES = col(Record.deleted_at).is_(None)
 
 
-async def said(rt: Runtime) -> list[tuple[str, str]]:
+async def said_so(rt: Runtime) -> list[tuple[str, str]]:
     return [(change.op, change.key) for change in await feed(rt)]
 
 
@@ -58,11 +60,21 @@ async def test_what_is_listed_as_deleted_from_the_beginning_is_none_of_its_recor
 ) -> None:
     assert await living(rt) == {"1", "2"}
     await run(rt, full=True)
-    assert await said(rt) == []
+    assert await said_so(rt) == []
     async with rt.store.read() as session:
         mark = (await session.scalars(select(Watermark))).one()
         assert (mark.indexed, mark.source_total, mark.lacking, mark.inconsistent) == (2, 2, 0, 0)
         assert (await session.scalars(select(Incident))).all() == []
+
+
+async def test_a_time_to_come_is_until_when_a_record_is_valid_and_it_lives(
+    rt: Runtime, server: Peer
+) -> None:
+    for said in ("8999-12-31", "9999-12-31T00:00:00Z", (utcnow() + timedelta(days=3)).isoformat()):
+        server.answer("GET", ASSETS, of(asset("1", 5, deletedAt=said), there("2"), gone("3", 0)))
+        assert not (await run(rt)).failures
+        assert await living(rt) == {"1", "2"}
+    assert "deleted" not in {op for op, _ in await said_so(rt)}
 
 
 async def test_a_poll_that_finds_it_says_so_once_and_blames_no_webhook(
@@ -73,7 +85,7 @@ async def test_a_poll_that_finds_it_says_so_once_and_blames_no_webhook(
     for _ in range(2):
         assert not (await run(rt)).failures
     assert await living(rt) == set()
-    assert sorted(await said(rt)) == [("deleted", "1"), ("deleted", "2")]
+    assert sorted(await said_so(rt)) == [("deleted", "1"), ("deleted", "2")]
     counted = await drift(rt)
     assert (sum(row.missed for row in counted), sum(row.deleted for row in counted)) == (0, 2)
 
@@ -85,6 +97,6 @@ async def test_a_webhook_that_names_it_is_enough_and_one_that_brings_it_back(
         server.answer("GET", f"{ASSETS}/1", {"data": record})
         await deliver(rt, "k1", ["1"])
         await process(rt)
-        assert (await said(rt))[-1] == (said_last, "1")
+        assert (await said_so(rt))[-1] == (said_last, "1")
         assert ("1" in await living(rt)) == (said_last == "inserted")
-    assert len(await said(rt)) == 2
+    assert len(await said_so(rt)) == 2
