@@ -184,14 +184,15 @@ async def _ask(rt: Runtime, named: Named, app: AppConfig, run_id: str) -> tuple[
         )
         if not given.configure:
             continue
+        wanted, faults = None, [] if given.by.strip() else ["by: say who you are"]
         try:
             entered = Entered(given.entities, given.cadence, given.bodies, given.forward_to)
             wanted = take_wanted(entered, app)
         except BadConfiguration as problem:
-            said = text(f"{problem.field}: {problem}")
-            refusal = f"**Your last answer was not taken:** {said}.\n\n"
-            continue
-        return wanted, given.by.strip() or FORM
+            faults.insert(0, f"{problem.field}: {problem}")
+        if wanted is not None and not faults:
+            return wanted, given.by.strip()
+        refusal = f"**Your last answer was not taken:** {text('; '.join(faults), 1_000)}.\n\n"
     raise AssertionError("unreachable: counting does not end")
 
 

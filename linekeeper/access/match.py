@@ -48,6 +48,8 @@ class Asked:
     """As people call it: Makini's name of its provider may be within it, or none at all."""
     other_systems: Collection[str] = ()
     """Connections that are another system than `system`, as its implementation has it."""
+    unclaimed: Collection[str] = ()
+    """Connections that may be what this very login made, whatever their customer is called."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,7 @@ def match(
     if ours is None:
         return Match("new", None, entry)
     theirs = asked.customer_id is None or ours.customer_id in (None, asked.customer_id)
+    theirs = theirs or ours.id in asked.unclaimed
     theirs = theirs and ours.id not in asked.other_systems
     return Match("known" if theirs else "other", ours, entry)
 

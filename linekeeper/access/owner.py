@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from slugify import slugify
-from sqlalchemy import select, update
+from sqlalchemy import exists, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -62,6 +62,7 @@ async def place(
         customer_id=link.customer_id,
         system=link.system,
         other_systems=await _other_systems(session, link),
+        unclaimed=await _unclaimed(session, link),
     )
     matched = match(
         asked,
@@ -115,6 +116,30 @@ async def _other_systems(session: AsyncSession, link: ConnectLink) -> set[str]:
     return {connection for connection, _ in systems} - same
 
 
+async def _unclaimed(session: AsyncSession, link: ConnectLink) -> set[str]:
+    """The connections that a sweep took in since the link was made, and that are nobody's yet.
+
+    Their customers were taken in with them, by the name that Makini's list has, and were asked for
+    nothing: it may have seen this very login begin.
+    """
+    if link.connection_id is not None or link.customer_id is None:
+        return set()
+    owner = col(Connection.customer_id)
+    rows = await session.scalars(
+        select(col(Connection.id))
+        .join(Customer, col(Customer.id) == owner)
+        .where(
+            col(Connection.app) == link.app,
+            col(Connection.created_at) >= link.created_at,
+            col(Customer.created_at) >= link.created_at,
+            ~exists().where(col(ConnectLink.customer_id) == owner),
+            ~exists().where(col(ConnectLink.used_for) == col(Connection.id)),
+            ~exists().where(col(Implementation.customer_id) == owner),
+        )
+    )
+    return set(rows)
+
+
 async def known_connections(session: AsyncSession, app: str) -> list[Known]:
     """Every connection of `app` in our books, as far as matching goes."""
     rows = await session.execute(
@@ -157,17 +182,25 @@ async def _owner(
         listed = matched.listed
         if listed is not None and listed.key == matched.known.makini_key:
             await adopt(store, session, link.app, [listed], now=now)  # its setup moves on
+        if matched.kind == "known" and link.customer_id != matched.known.customer_id:
+            await _hand_over(session, matched.known.id, link.customer_id)
         return matched.known.id
-    entry = _entry(matched, status)
-    identifier = (await adopt(store, session, link.app, [entry], now=now)).ids[entry.key]
-    if link.customer_id is not None:
+    entry, theirs = _entry(matched, status), link.customer_id
+    adopted = await adopt(store, session, link.app, [entry], now=now, of_customer=theirs)
+    identifier = adopted.ids[entry.key]
+    await _hand_over(session, identifier, link.customer_id)
+    return identifier
+
+
+async def _hand_over(session: AsyncSession, identifier: str, customer_id: str | None) -> None:
+    """Make it the connection of the customer who logged in, with the rules for that one."""
+    if customer_id is not None:
         await session.execute(
             update(Connection)
             .where(col(Connection.id) == identifier)
-            .values(customer_id=link.customer_id)
+            .values(customer_id=customer_id)
         )
         await apply_rules(session, [identifier])
-    return identifier
 
 
 async def remember_id(session: AsyncSession, owner: str, makini_id: str) -> None:

@@ -12,7 +12,6 @@ from sqlalchemy import bindparam, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from linekeeper.customers.csv_cells import is_mail_address
 from linekeeper.customers.importing import free_slug
 from linekeeper.customers.matching import read_customer_names
 from linekeeper.customers.naming import (
@@ -24,12 +23,13 @@ from linekeeper.customers.naming import (
     slug,
     tier,
 )
+from linekeeper.customers.proposing import propose_contacts
 from linekeeper.customers.setup import setup_after
 from linekeeper.makini import ListedConnection
 from linekeeper.store import Store, new_id
 from linekeeper.store.engine import chunked, insert_ignore
 from linekeeper.store.modes import apply_rules
-from linekeeper.store.tables import Connection, Contact, Customer, Transition, Watermark
+from linekeeper.store.tables import Connection, Customer, Transition, Watermark
 from linekeeper.store.types import table_of
 
 _TOLD = ("name", "provider", "email", "hosting", "tier", "setup")
@@ -96,10 +96,12 @@ async def adopt(
     *,
     now: datetime,
     dry_run: bool = False,
+    of_customer: str | None = None,
 ) -> Adoption:
     """Bring customers and connections in line with `listed`, in the caller's transaction.
 
-    A key listed twice counts once, as it was listed last. With `dry_run` nothing is written.
+    A key listed twice counts once, as it was listed last. With `dry_run` nothing is written. What
+    is new belongs to `of_customer`, where that is known; else to whom Makini's list names.
     """
     by_key = {entry.key: entry for entry in listed}
     found: dict[str, dict[str, Any]] = {}
@@ -115,7 +117,10 @@ async def adopt(
             found[key] = dict(zip(_FOLLOWED, values, strict=True))
     result = Adoption(known=len(found), ids=ids, replaced=replaced)
     fresh = [listed for key, listed in by_key.items() if key not in found]
-    owners = await _customers(store, session, fresh, result, now=now, dry_run=dry_run)
+    if of_customer is not None:
+        owners = {customer_name(entry): of_customer for entry in fresh}
+    else:
+        owners = await _customers(store, session, fresh, result, now=now, dry_run=dry_run)
     charges = await _charges(session, owners.values())
     rows = [_row(app, entry, owners, charges, now) for entry in fresh]
     result.new = [
@@ -136,7 +141,7 @@ async def adopt(
         return result
     if rows:
         await session.execute(insert(Connection), rows)
-        await _propose_contacts(store, session, rows, result)
+        result.proposed = await propose_contacts(store, session, rows)
     result.ids |= {row["makini_key"]: row["id"] for row in rows}
     await _change(session, changes, now)
     retagged = [row_id for row_id, held, wanted in changes if held["tags"] != wanted["tags"]]
@@ -188,44 +193,6 @@ async def _customers(
         known = await read_customer_names(session)
     owners = {name: known.owner(name) for name in names}
     return {name: owner for name, owner in owners.items() if owner is not None}
-
-
-async def _propose_contacts(
-    store: Store, session: AsyncSession, rows: Sequence[Mapping[str, Any]], result: Adoption
-) -> None:
-    """Propose who logged in as a contact; nobody is mailed there until it is confirmed."""
-    wanted = {
-        (row["customer_id"], row["email"].strip().lower())
-        for row in rows
-        if row["customer_id"] and is_mail_address(row["email"].strip())
-    }
-    if not wanted:
-        return
-    owners = sorted({owner for owner, _ in wanted})
-    names: dict[str, str] = {}
-    have: set[tuple[str, str]] = set()
-    for portion in _portions(owners):
-        named = await session.execute(
-            select(col(Customer.id), col(Customer.name)).where(col(Customer.id).in_(portion))
-        )
-        names |= {row[0]: row[1] for row in named}
-        contacts = await session.execute(
-            select(col(Contact.customer_id), col(Contact.email)).where(
-                col(Contact.customer_id).in_(portion)
-            )
-        )
-        have |= {(row[0], row[1].lower()) for row in contacts}
-    new = sorted(wanted - have)
-    result.proposed = [f"{names[owner]}: {email}" for owner, email in new]
-    await insert_ignore(
-        store,
-        session,
-        Contact,
-        [
-            {"id": new_id(), "customer_id": owner, "name": "", "email": email, "confirmed": False}
-            for owner, email in new
-        ],
-    )
 
 
 async def _charges(

@@ -97,27 +97,28 @@ class Entered:
 
 
 def take_wanted(form: Entered, app: AppConfig) -> Wanted:
-    """What a form asks for, of a connection of `app`. Raises `BadConfiguration`."""
+    """What a form asks for, of a connection of `app`. Raises `BadConfiguration` with all faults."""
+    faults: list[tuple[str, str]] = []
     known, cadence, bodies = app.entities, form.cadence, form.bodies
     target = form.forward_to.strip()
     entities_named: dict[str, None] = {}
     for name in (name.strip().strip("/") for name in form.entities if name.strip()):
         short = [entity for entity in known if entity.rpartition("/")[2] == name]
         if "/" not in name and not short:
-            raise BadConfiguration(
-                "entities",
-                f"no entity is called {name!r}; enter {', '.join(known)}, or another "
-                "with its area, such as eam/locations",
-            )
+            reason = f"no entity is called {name!r}; enter {', '.join(known)}, or another "
+            faults.append(("entities", reason + "with its area, such as eam/locations"))
         entities_named.update(dict.fromkeys(short if "/" not in name else [name]))
     if not 0 <= cadence <= LONGEST_MINUTES:
-        raise BadConfiguration("cadence", f"enter minutes from 1 to {LONGEST_MINUTES:,}, or 0")
+        faults.append(("cadence", f"enter minutes from 1 to {LONGEST_MINUTES:,}, or 0"))
     keep = {"as the app says": None, "keep": True, "do not keep": False}
     if bodies not in keep:
-        raise BadConfiguration("bodies", f"enter one of {', '.join(keep)}")
+        faults.append(("bodies", f"enter one of {', '.join(keep)}"))
     if target and target not in app.forward_targets:
         names = ", ".join(app.forward_targets) or "none is there: name one in the block Makini App"
-        raise BadConfiguration("forward_to", f"there is no target {target!r}; known are {names}")
+        faults.append(("forward_to", f"there is no target {target!r}; known are {names}"))
+    if faults:
+        (field, reason), *others = faults
+        raise BadConfiguration(field, "; ".join([reason, *(f"{at}: {why}" for at, why in others)]))
     return Wanted(
         list(entities_named) or list(known), cadence or None, keep[bodies], target or None
     )

@@ -134,11 +134,16 @@ async def test_an_implementation_sets_up_its_login_and_configures_its_connection
         assert run.name.endswith("waits for what to configure"), run.state
         assert not await rows_of_settings(rt)
         await deployed.client.resume_flow_run(
-            run.id, run_input={"entities": ["nonsense"], "by": "Olaf"}
+            run.id, run_input={"entities": ["nonsense"], "cadence": -5}
         )
         run = await work(deployed, workflow_configuration, run.id)
         assert run.state is not None
         assert run.state.is_paused(), run.state
+        question = await deployed.client.request(
+            "GET", f"/flow_runs/{run.id}/input/suspended-configure-1-description"
+        )
+        for fault in ("such as eam", "enter minutes from 1", "say who you are"):
+            assert fault in question.text, question.text
         await deployed.client.resume_flow_run(
             run.id, run_input={"entities": ["assets"], "cadence": 30, "by": "Olaf"}
         )

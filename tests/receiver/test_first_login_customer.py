@@ -1,0 +1,54 @@
+"""Whose a connection is that a first login made, however Makini calls its company."""
+
+from sqlmodel import col
+
+from linekeeper.access.invite import invite_new
+from linekeeper.clock import utcnow
+from linekeeper.store.tables import Contact, Customer
+from tests.receiver.test_connect import House, house, open_house, through
+
+__all__ = ["house", "open_house"]  # fixtures
+
+
+async def test_a_first_login_makes_no_customer_of_makinis_name_for_the_company(
+    house: House,
+) -> None:
+    before = await house.rows(Customer)
+    made = await invite_new(
+        house.rt, "Zeta Steel", "UpKeep", app="default", by="tests", now=utcnow()
+    )
+    answer = await through(house, made.url, "new:upkeep", username="it@zeta.example")
+    assert answer.status_code == 200
+    [zeta] = await house.rows(Customer, col(Customer.id).not_in([row.id for row in before]))
+    assert zeta.name == "Zeta Steel"
+    connection = (await house.connections())[-1]
+    assert connection.customer_id == zeta.id
+    contacts = await house.rows(Contact, col(Contact.customer_id) == zeta.id)
+    assert {contact.email for contact in contacts} == {connection.email} - {""}
+
+
+async def test_a_sweep_in_the_middle_of_a_first_login_does_not_make_it_another_customers(
+    house: House,
+) -> None:
+    made = await invite_new(
+        house.rt, "Zeta Steel", "UpKeep", app="default", by="tests", now=utcnow()
+    )
+    began = house.fleet.world.create(
+        name="Zeta Werke AG - UpKeep", email="it@zeta.example", provider="upkeep", pending=True
+    )
+    await house.sweep()
+    assert (await through(house, made.url, began.key)).status_code == 200
+    connection = (await house.connections())[-1]
+    [zeta] = await house.rows(Customer, col(Customer.name) == "Zeta Steel")
+    assert (connection.makini_key, connection.customer_id) == (began.key, zeta.id)
+
+
+async def test_what_another_customer_connects_meanwhile_stays_theirs(house: House) -> None:
+    made = await invite_new(
+        house.rt, "Zeta Steel", "UpKeep", app="default", by="tests", now=utcnow()
+    )
+    other = await invite_new(house.rt, "Omega", "UpKeep", app="default", by="tests", now=utcnow())
+    answer = await through(house, other.url, "new:upkeep", username="it@omega.example")
+    assert answer.status_code == 200
+    key = (await house.connections())[-1].makini_key
+    assert (await through(house, made.url, key)).status_code == 409
