@@ -61,7 +61,7 @@ async def route_again(store: Store, *, now: datetime) -> int:
                 )
                 .values(
                     status="pending",
-                    attempts=0,
+                    attempts=1,  # it has been looked at: no consumer is behind with it
                     error=None,  # why it was unrouted is over: it is not failing
                     next_attempt_at=now,
                     processed_at=None,

@@ -116,6 +116,30 @@ async def test_what_waits_for_an_event_that_is_tried_again_is_not_the_consumers_
     assert "webhooks_behind" in await incidents(stage)
 
 
+@pytest.mark.parametrize("applied", [False, True])
+async def test_what_waited_for_its_connection_to_be_known_is_not_the_consumers_doing(
+    stage: Stage, applied: bool
+) -> None:
+    """A new app's webhooks come before its connections are read for the first time."""
+    [connection, *_] = stage.connections
+    async with stage.rt.store.write() as session:
+        row = await session.get_one(Connection, connection.id)
+        row.makini_key, row.makini_id = "not-yet", None
+    await stage.deliver({"event": "assets.updated", "body": ["a"]}, to="new-one")
+    await stage.process()
+    [event] = await stage.events()
+    assert event.status == "unrouted"
+    await shift(stage, received_at=event.received_at - timedelta(minutes=10))
+    async with stage.rt.store.write() as session:
+        (await session.get_one(Connection, connection.id)).makini_key = "new-one"
+    assert await route_again(stage.rt.store, now=utcnow()) == 1
+    if applied:
+        await stage.process()
+        assert [event.status for event in await stage.events()] == ["processed"]
+    await watch(stage.rt, utcnow())
+    assert "webhooks_behind" not in await incidents(stage)
+
+
 async def test_what_is_unrouted_is_told_only_after_it_was_looked_at_again(stage: Stage) -> None:
     await stage.deliver({"id": "u", "type": "sync.completed", "connection_id": "nobody"})
     await stage.process()
