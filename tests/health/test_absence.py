@@ -25,7 +25,7 @@ from linekeeper.runtime import Runtime
 from linekeeper.store.tables import Connection, Credential, Incident, Outbox
 from linekeeper.sweep.sweep import preview_list, take_list
 from sandbox.fleet import Connection as Listed
-from tests.health.test_sweep import connections, control, incidents, sweep
+from tests.health.test_sweep import adopt, connections, control, incidents, sweep
 
 
 async def lists(rt: Runtime, times: int, *, accept: bool = False) -> None:
@@ -93,7 +93,7 @@ async def test_a_connection_that_disappears_at_makini_is_an_incident_of_its_own(
     rt: Runtime, fleet: sandbox.Served
 ) -> None:
     """C5: what we did not do ourselves is reported."""
-    await sweep(rt)
+    await adopt(rt, fleet)
     victim, *_ = await connections(rt)
     await control(fleet, f"connections/{victim.makini_key}/change-credentials")
     await sweep(rt)
@@ -133,7 +133,7 @@ async def test_a_connection_that_disappears_at_makini_is_an_incident_of_its_own(
 
 
 async def test_a_disconnect_ordered_here_is_no_incident(rt: Runtime, fleet: sandbox.Served) -> None:
-    await sweep(rt)
+    await adopt(rt, fleet)
     ordered, vanished, *_ = await connections(rt)
     await disconnect(rt, ordered.makini_key, confirm=ordered.makini_key, by="Petra")
     for _ in range(3):
@@ -150,7 +150,7 @@ async def test_a_disconnect_ordered_here_is_no_incident(rt: Runtime, fleet: sand
 async def test_what_is_accepted_as_gone_is_no_incident_any_more(
     rt: Runtime, fleet: sandbox.Served
 ) -> None:
-    await sweep(rt)
+    await adopt(rt, fleet)
     vanished, accepted, *_ = await connections(rt)
     forget(fleet, vanished)
     await sweep(rt)
@@ -168,7 +168,7 @@ async def test_what_is_accepted_as_gone_is_no_incident_any_more(
 async def test_many_that_disappear_together_are_one_incident(
     rt: Runtime, fleet: sandbox.Served
 ) -> None:
-    await sweep(rt)
+    await adopt(rt, fleet)
     victims = (await connections(rt))[:6]
     forget(fleet, *victims)
     await sweep(rt)
@@ -245,7 +245,7 @@ async def test_a_refused_call_of_a_connection_that_the_list_lacks_is_no_lost_log
     rt: Runtime, fleet: sandbox.Served, share: str
 ) -> None:
     """C1: the token of a connection that is gone is refused as a lost login is."""
-    await sweep(rt)
+    await adopt(rt, fleet)
     gone = (await connections(rt))[: 8 if share == "most" else 1]
     for connection in gone:
         fleet.world.remove(fleet.world.connections[connection.makini_key])
@@ -268,7 +268,7 @@ async def test_a_refused_call_of_a_connection_that_the_list_lacks_is_no_lost_log
 async def test_a_refused_poll_of_a_connection_that_the_list_lacks_is_no_lost_login(
     rt: Runtime, fleet: sandbox.Served
 ) -> None:
-    await sweep(rt)
+    await adopt(rt, fleet)
     [gone, *_] = await connections(rt)
     fleet.world.remove(fleet.world.connections[gone.makini_key])
     await lists(rt, 1)
@@ -284,7 +284,7 @@ async def test_a_refused_poll_of_a_connection_that_the_list_lacks_is_no_lost_log
 async def test_once_it_is_listed_again_a_refused_call_counts(
     rt: Runtime, fleet: sandbox.Served
 ) -> None:
-    await sweep(rt)
+    await adopt(rt, fleet)
     [hidden, *_] = await connections(rt)
     await control(fleet, "settings", mint_shape="refused")
     fleet.world.tokens.kill(fleet.world.connections[hidden.makini_key])
@@ -299,7 +299,7 @@ async def test_once_it_is_listed_again_a_refused_call_counts(
 async def test_a_status_that_says_fail_counts_though_the_list_lacks_the_connection(
     rt: Runtime, fleet: sandbox.Served
 ) -> None:
-    await sweep(rt)
+    await adopt(rt, fleet)
     [hidden, *_] = await connections(rt)
     await control(fleet, f"connections/{hidden.makini_key}/change-credentials")
     unlist(fleet, hidden)
@@ -314,7 +314,7 @@ async def test_what_still_answers_is_not_gone_however_many_lists_lack_it(
     rt: Runtime, fleet: sandbox.Served
 ) -> None:
     """A list without a total, cut to half, twice: Makini's status says that the others live."""
-    await sweep(rt)
+    await adopt(rt, fleet)
     half = (await connections(rt))[::2]
     back = unlist(fleet, *half)
     for _ in range(3):
@@ -333,7 +333,7 @@ async def test_what_still_answers_is_not_gone_however_many_lists_lack_it(
 async def test_nothing_is_gone_unasked_where_a_sweep_ended_before_its_probes(
     rt: Runtime, fleet: sandbox.Served
 ) -> None:
-    await sweep(rt)
+    await adopt(rt, fleet)
     [hidden, *_] = await connections(rt)
     unlist(fleet, hidden)
     await lists(rt, 2)  # and nothing was asked between
@@ -380,7 +380,7 @@ async def test_a_token_that_was_minted_since_says_that_it_is_there(
     rt: Runtime, fleet: sandbox.Served
 ) -> None:
     """The token in use had ended early; nothing was asked with the new one."""
-    await sweep(rt)
+    await adopt(rt, fleet)
     [hidden, *_] = await connections(rt)
     unlist(fleet, hidden)
     await lists(rt, 1)
@@ -400,7 +400,7 @@ async def test_what_gives_no_readable_answer_is_not_gone_however_many_lists_lack
     rt: Runtime, fleet: sandbox.Served, answer: str
 ) -> None:
     """A list without a total, cut short, while its system is off line: neither is evidence."""
-    await sweep(rt)
+    await adopt(rt, fleet)
     [hidden, *_] = await connections(rt)
     back = unlist(fleet, hidden)
     if answer == "503":
@@ -448,7 +448,7 @@ async def test_what_may_not_be_asked_for_its_call_limit_is_not_gone_by_two_lists
 async def test_what_no_list_had_and_nobody_could_read_all_day_is_gone(
     rt: Runtime, fleet: sandbox.Served
 ) -> None:
-    await sweep(rt)
+    await adopt(rt, fleet)
     [hidden, *_] = await connections(rt)
     fleet.world.go_offline(unlist(fleet, hidden)[hidden.makini_key])
     for _ in range(2):

@@ -7,14 +7,14 @@ import pytest
 import sandbox
 from linekeeper.clock import utcnow
 from linekeeper.runtime import Runtime
-from tests.health.test_sweep import connections, incidents, sweep
+from tests.health.test_sweep import adopt, connections, incidents, sweep
 
 
 @pytest.mark.parametrize(("days", "health"), [(1, "healthy"), (2, "degraded")])
 async def test_what_synced_yesterday_is_not_stale_at_midnight(
     rt: Runtime, fleet: sandbox.Served, days: int, health: str
 ) -> None:
-    await sweep(rt)
+    await adopt(rt, fleet)
     day = utcnow().date() - timedelta(days=days)
     for connection in fleet.world.connections.values():
         connection.sync_held_at = datetime.combine(day, time(), UTC)

@@ -17,7 +17,7 @@ from linekeeper.incidents.conclude import conclude
 from linekeeper.runtime import Runtime
 from linekeeper.store.tables import Connection, Credential, Incident, Transition, Watermark
 from linekeeper.sweep.report_call import Call, follow_up, record_call
-from tests.health.test_sweep import connections, control, incidents, sweep
+from tests.health.test_sweep import adopt, connections, control, incidents, sweep
 
 
 async def said(
@@ -80,7 +80,7 @@ async def test_a_lagging_status_does_not_undo_makinis_own_event(
     rt: Runtime, fleet: sandbox.Served
 ) -> None:
     """C2: Makini's own event counts at once, and no cached word undoes it."""
-    await sweep(rt)
+    await adopt(rt, fleet)
     connection = await lose(rt, fleet)
     await said(rt, connection, Outcome.login_lost)
     for _ in range(3):
@@ -99,7 +99,7 @@ async def test_a_lagging_status_does_not_undo_makinis_own_event(
 async def test_an_event_from_before_the_last_cached_word_raises_a_doubt_that_a_read_settles(
     rt: Runtime, fleet: sandbox.Served
 ) -> None:
-    await sweep(rt)
+    await adopt(rt, fleet)
     connection = await lose(rt, fleet)
     before = utcnow()
     await sweep(rt)  # the status lags behind, and is dated later than the event
@@ -122,7 +122,7 @@ async def test_an_event_whose_time_is_cut_is_not_taken_for_older_than_what_was_r
     rt: Runtime, fleet: sandbox.Served, unit: str
 ) -> None:
     """A sender that gives whole days dates every event before whatever we did that day."""
-    await sweep(rt)
+    await adopt(rt, fleet)
     connection = await lose(rt, fleet)
     await control(fleet, f"connections/{connection.makini_key}/restore-credentials")
     await said(rt, connection, Outcome.login_lost)
@@ -142,7 +142,7 @@ async def test_a_good_status_alone_does_not_find_a_lost_login_again(
     rt: Runtime, fleet: sandbox.Served
 ) -> None:
     """Makini's own word said *fail*; what it says after that may be of a connection it put away."""
-    await sweep(rt)
+    await adopt(rt, fleet)
     connection = await lose(rt, fleet)
     await control(fleet, f"connections/{connection.makini_key}/restore-credentials")
     await said(rt, connection, Outcome.login_lost)
@@ -179,7 +179,7 @@ async def test_in_observe_an_event_from_before_the_last_list_makes_the_health_un
 async def test_an_event_from_before_a_stronger_word_than_a_cached_one_changes_nothing(
     rt: Runtime, fleet: sandbox.Served
 ) -> None:
-    await sweep(rt)
+    await adopt(rt, fleet)
     connection = await first(rt)
     before = utcnow()
     await said(rt, connection, Outcome.answered)
@@ -190,7 +190,7 @@ async def test_an_event_from_before_a_stronger_word_than_a_cached_one_changes_no
 async def test_an_event_that_was_wrong_is_cleared_by_a_read(
     rt: Runtime, fleet: sandbox.Served
 ) -> None:
-    await sweep(rt)
+    await adopt(rt, fleet)
     connection = await first(rt)
     await said(rt, connection, Outcome.login_lost)
     await sweep(rt)
@@ -227,7 +227,7 @@ async def test_an_entity_that_is_away_keeps_no_login_lost_that_works(
 async def test_where_nothing_can_be_read_an_event_stands(
     rt: Runtime, fleet: sandbox.Served
 ) -> None:
-    await sweep(rt)
+    await adopt(rt, fleet)
     connection = await lose(rt, fleet)
     await said(rt, connection, Outcome.login_lost)
     await control(fleet, "settings", data_list="500")
@@ -239,7 +239,7 @@ async def test_where_nothing_can_be_read_an_event_stands(
 async def test_once_the_status_agreed_its_next_word_counts(
     rt: Runtime, fleet: sandbox.Served
 ) -> None:
-    await sweep(rt)
+    await adopt(rt, fleet)
     connection = await lose(rt, fleet, lagging=False)
     await said(rt, connection, Outcome.login_lost)
     await sweep(rt)
@@ -286,7 +286,7 @@ async def test_in_observe_a_contradiction_is_unknown_and_says_so(
 async def test_in_observe_a_contradiction_is_settled_by_a_read_with_a_lent_token(
     rt: Runtime, watcher: Runtime, fleet: sandbox.Served, truth: str
 ) -> None:
-    await sweep(rt)
+    await adopt(rt, fleet)
     async with rt.store.write() as session:
         await session.execute(update(Connection).values(custody="borrowed"))
     await sweep(watcher)
@@ -304,7 +304,7 @@ async def test_in_observe_a_contradiction_is_settled_by_a_read_with_a_lent_token
 async def test_a_fail_from_before_a_login_does_not_undo_it(
     rt: Runtime, fleet: sandbox.Served
 ) -> None:
-    await sweep(rt)
+    await adopt(rt, fleet)
     connection = await lose(rt, fleet, lagging=False)
     await sweep(rt)
     assert (await first(rt)).health == "reauthorization_required"
@@ -324,7 +324,7 @@ async def test_a_late_fail_does_not_undo_what_makini_has_said_of_the_connection_
     rt: Runtime, fleet: sandbox.Served
 ) -> None:
     """The login was lost and works again; the status tells of the loss only after the event."""
-    await sweep(rt)
+    await adopt(rt, fleet)
     connection = await lose(rt, fleet, lagging=False)
     await control(fleet, f"connections/{connection.makini_key}/lag-status")
     await control(fleet, f"connections/{connection.makini_key}/restore-credentials")
@@ -341,7 +341,7 @@ async def test_a_late_fail_does_not_undo_what_makini_has_said_of_the_connection_
 async def test_what_a_poll_has_read_counts_as_read_from_the_next_sweep_on(
     rt: Runtime, fleet: sandbox.Served
 ) -> None:
-    await sweep(rt)
+    await adopt(rt, fleet)
     assert {connection.evidence for connection in await connections(rt)} == {"probed"}
     started = utcnow()
     async with rt.store.write() as session:
@@ -359,7 +359,7 @@ async def test_what_a_poll_has_read_counts_as_read_from_the_next_sweep_on(
 
 
 async def test_a_login_nobody_uses_is_tested_once_a_day(rt: Runtime, fleet: sandbox.Served) -> None:
-    await sweep(rt)
+    await adopt(rt, fleet)
     await lose(rt, fleet)
     await sweep(rt)
     assert (await first(rt)).health == "healthy"
@@ -425,7 +425,7 @@ async def test_one_refused_call_may_have_had_an_old_token(
 async def test_in_manage_a_refused_call_is_settled_by_a_read(
     rt: Runtime, fleet: sandbox.Served
 ) -> None:
-    await sweep(rt)
+    await adopt(rt, fleet)
     connection = await lose(rt, fleet)
     async with rt.store.write() as session:
         long_ago = utcnow() - timedelta(minutes=5)
@@ -442,7 +442,7 @@ async def test_in_manage_a_refused_call_is_settled_by_a_read(
 async def test_from_manage_back_to_observe_nothing_turns_red(
     rt: Runtime, watcher: Runtime, fleet: sandbox.Served
 ) -> None:
-    await sweep(rt)
+    await adopt(rt, fleet)
     await control(fleet, "settings", advance_seconds=600)
     async with rt.store.write() as session:
         await session.execute(update(Credential).values(expires_at=utcnow()))
@@ -458,7 +458,7 @@ async def test_from_manage_back_to_observe_nothing_turns_red(
 async def test_in_observe_a_token_that_is_refused_before_its_end_is_no_lost_login(
     rt: Runtime, watcher: Runtime, fleet: sandbox.Served
 ) -> None:
-    await sweep(rt)
+    await adopt(rt, fleet)
     connection = await first(rt)
     await control(fleet, f"connections/{connection.makini_key}/expire-token")
     await sweep(watcher)

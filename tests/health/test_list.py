@@ -23,7 +23,7 @@ from linekeeper.sweep.sweep import (
     choose,
     take_list,
 )
-from tests.health.test_sweep import connections, control, incidents, sweep
+from tests.health.test_sweep import adopt, connections, control, incidents, sweep
 
 
 async def test_a_success_between_failures_of_the_app_starts_the_count_again(rt: Runtime) -> None:
@@ -40,7 +40,7 @@ async def test_a_success_between_failures_of_the_app_starts_the_count_again(rt: 
 async def test_what_the_list_says_is_heard_in_the_end_though_a_probe_was_newer(
     rt: Runtime, fleet: sandbox.Served
 ) -> None:
-    await sweep(rt)
+    await adopt(rt, fleet)
     [connection, *_] = await connections(rt)
     app, policy = await rt.app("default"), (await rt.configuration()).policy
     await control(fleet, f"connections/{connection.makini_key}/deactivate")
@@ -60,7 +60,7 @@ async def test_what_the_list_says_is_heard_in_the_end_though_a_probe_was_newer(
 async def test_what_makini_says_of_the_last_synchronization_is_kept(
     rt: Runtime, fleet: sandbox.Served
 ) -> None:
-    await sweep(rt)
+    await adopt(rt, fleet)
     assert {connection.sync_status for connection in await connections(rt)} == {"done"}
 
 

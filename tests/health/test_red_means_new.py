@@ -7,7 +7,7 @@ from linekeeper.clock import utcnow
 from linekeeper.incidents.news import Findings, find_news, mark_reported
 from linekeeper.runtime import Runtime
 from linekeeper.store.tables import Connection
-from tests.health.test_sweep import connections, control, incidents, probe_all, sweep
+from tests.health.test_sweep import adopt, connections, control, incidents, probe_all
 
 
 async def reported(rt: Runtime) -> Findings:
@@ -25,7 +25,7 @@ async def change(fleet: sandbox.Served, what: str, *victims: Connection) -> None
 async def test_trouble_that_begins_again_within_the_hour_is_new(
     rt: Runtime, fleet: sandbox.Served
 ) -> None:
-    await sweep(rt)
+    await adopt(rt, fleet)
     [victim, *_] = await connections(rt)
     for lost in (1, 2):
         await change(fleet, "change-credentials", victim)
@@ -39,7 +39,7 @@ async def test_trouble_that_begins_again_within_the_hour_is_new(
 
 
 async def test_a_system_that_flaps_is_new_once(rt: Runtime, fleet: sandbox.Served) -> None:
-    await sweep(rt)
+    await adopt(rt, fleet)
     [victim, *_] = await connections(rt)
     for summary in ("1 new problem", "1 known"):
         await change(fleet, "go-offline", victim)
@@ -56,7 +56,7 @@ async def test_a_system_that_flaps_is_new_once(rt: Runtime, fleet: sandbox.Serve
 async def test_incidents_that_turn_out_to_be_one_are_no_news(
     rt: Runtime, fleet: sandbox.Served
 ) -> None:
-    await sweep(rt)
+    await adopt(rt, fleet)
     async with rt.store.write() as session:
         await session.execute(update(Connection).values(provider="SAP ECC"))
     victims = (await connections(rt))[:6]
@@ -71,7 +71,7 @@ async def test_incidents_that_turn_out_to_be_one_are_no_news(
 
 
 async def test_what_is_degraded_is_red_with_its_cause(rt: Runtime, fleet: sandbox.Served) -> None:
-    await sweep(rt)
+    await adopt(rt, fleet)
     [victim, *_] = await connections(rt)
     await change(fleet, "fail-sync", victim)
     await probe_all(rt)

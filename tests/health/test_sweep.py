@@ -1,4 +1,5 @@
 import asyncio
+from dataclasses import astuple
 from datetime import timedelta
 from typing import Any
 
@@ -25,6 +26,7 @@ from linekeeper.store.tables import (
 from linekeeper.sweep import batch
 from linekeeper.sweep.batch import probe_batch
 from linekeeper.sweep.sweep import due, take_list
+from tests.adopted import adopt_once
 
 
 async def sweep(rt: Runtime, *, last_try: bool = True) -> None:
@@ -34,6 +36,12 @@ async def sweep(rt: Runtime, *, last_try: bool = True) -> None:
     await take_list(rt, app, now=started)
     for ids in (await due(rt, app, policy, now=started)).batches:
         await probe_batch(rt, app, ids, started=started, last_try=last_try)
+
+
+async def adopt(rt: Runtime, fleet: sandbox.Served) -> None:
+    """The first sweep, which finds everything well."""
+    key = (astuple(fleet.world.settings), rt.settings.makini_mode)
+    await adopt_once(key, rt.store, fleet.world, lambda: sweep(rt))
 
 
 async def control(fleet: sandbox.Served, path: str, **body) -> None:
@@ -92,7 +100,7 @@ async def test_observe_judges_by_the_list_and_writes_nothing_at_makini(
 async def test_changed_credentials_make_one_incident_that_closes_by_itself(
     rt: Runtime, fleet: sandbox.Served
 ) -> None:
-    await sweep(rt)
+    await adopt(rt, fleet)
     [victim, *_] = await connections(rt)
     await control(fleet, f"connections/{victim.makini_key}/change-credentials")
     await sweep(rt)
@@ -119,7 +127,7 @@ async def test_changed_credentials_make_one_incident_that_closes_by_itself(
 async def test_an_expired_token_is_renewed_and_nobody_hears_of_it(
     rt: Runtime, fleet: sandbox.Served
 ) -> None:
-    await sweep(rt)
+    await adopt(rt, fleet)
     for connection in await connections(rt):
         await control(fleet, f"connections/{connection.makini_key}/expire-token")
     await sweep(rt)
@@ -130,7 +138,7 @@ async def test_an_expired_token_is_renewed_and_nobody_hears_of_it(
 async def test_a_system_that_is_down_is_unreachable_after_three_sweeps(
     rt: Runtime, fleet: sandbox.Served
 ) -> None:
-    await sweep(rt)
+    await adopt(rt, fleet)
     [victim, *_] = await connections(rt)
     await control(fleet, f"connections/{victim.makini_key}/go-offline")
     for expected in ("healthy", "healthy", "unreachable"):
@@ -144,7 +152,7 @@ async def test_a_system_that_is_down_is_unreachable_after_three_sweeps(
 
 
 async def test_a_miss_is_recorded_only_on_the_last_try(rt: Runtime, fleet: sandbox.Served) -> None:
-    await sweep(rt)
+    await adopt(rt, fleet)
     [victim, *_] = await connections(rt)
     await control(fleet, f"connections/{victim.makini_key}/go-offline")
     app = await rt.app("default")
@@ -188,7 +196,7 @@ async def test_one_that_may_not_be_called_for_an_hour_is_skipped_and_the_others_
 
 
 async def test_a_provider_that_fails_is_one_incident(rt: Runtime, fleet: sandbox.Served) -> None:
-    await sweep(rt)
+    await adopt(rt, fleet)
     async with rt.store.write() as session:
         await session.execute(update(Connection).values(provider="SAP ECC"))
     victims = (await connections(rt))[:7]
@@ -222,7 +230,7 @@ async def probe_all(rt: Runtime) -> None:
 
 
 async def test_red_means_new(rt: Runtime, fleet: sandbox.Served) -> None:
-    await sweep(rt)
+    await adopt(rt, fleet)
     policy = (await rt.configuration()).policy
     [victim, *_] = await connections(rt)
     await control(fleet, f"connections/{victim.makini_key}/change-credentials")
@@ -245,7 +253,7 @@ async def test_red_means_new(rt: Runtime, fleet: sandbox.Served) -> None:
 async def test_planned_work_is_no_red_run_and_what_outlasts_it_is(
     rt: Runtime, fleet: sandbox.Served, scope: Any
 ) -> None:
-    await sweep(rt)
+    await adopt(rt, fleet)
     policy = (await rt.configuration()).policy
     [victim, *_] = await connections(rt)
     now = utcnow()
@@ -282,7 +290,7 @@ async def test_planned_work_is_no_red_run_and_what_outlasts_it_is(
 async def test_a_list_that_cannot_be_read_concludes_nothing(
     rt: Runtime, fleet: sandbox.Served, trouble: str
 ) -> None:
-    await sweep(rt)
+    await adopt(rt, fleet)
     before = await connections(rt)
     await control(fleet, "settings", admin_list=trouble)
     app = await rt.app("default")
@@ -310,7 +318,7 @@ async def test_the_apps_circuit_opens_after_five_failures(
 async def test_a_connection_missing_from_two_complete_lists_is_disconnected(
     rt: Runtime, fleet: sandbox.Served
 ) -> None:
-    await sweep(rt)
+    await adopt(rt, fleet)
     [victim, *_] = await connections(rt)
     app = await rt.app("default")
     await rt.makini(app).delete_connection(victim.makini_key)
@@ -323,7 +331,7 @@ async def test_a_connection_missing_from_two_complete_lists_is_disconnected(
 async def test_an_unknown_status_in_the_list_is_never_healthy(
     rt: Runtime, fleet: sandbox.Served
 ) -> None:
-    await sweep(rt)
+    await adopt(rt, fleet)
     [victim, *_] = await connections(rt)
     await control(fleet, f"connections/{victim.makini_key}/status", status="Frobnicating")
     await sweep(rt)
@@ -336,7 +344,7 @@ async def test_an_unknown_status_in_the_list_is_never_healthy(
 async def test_one_that_hangs_does_not_keep_what_the_others_said(
     rt: Runtime, fleet: sandbox.Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await sweep(rt)
+    await adopt(rt, fleet)
     [victim, *_] = await connections(rt)
     await control(fleet, f"connections/{victim.makini_key}/slow", seconds=60)
     monkeypatch.setattr(batch, "WRITE_SECONDS", 0.1)
