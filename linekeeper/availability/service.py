@@ -25,7 +25,7 @@ from linekeeper.availability.decide import (
 )
 from linekeeper.customers.naming import label
 from linekeeper.markdown import table, text
-from linekeeper.outbox.forward import BEHIND_SECONDS, REFUSED_SECONDS
+from linekeeper.outbox.forward import BEGAN, UNTAKEN
 from linekeeper.store import Store
 from linekeeper.store.tables import (
     Connection,
@@ -37,15 +37,14 @@ from linekeeper.store.tables import (
 )
 from linekeeper.store.tables.health import SWEEP_OVERDUE
 
-_PRODUCT = {
-    "forward_refused": timedelta(seconds=REFUSED_SECONDS),
-    "forward_behind": timedelta(seconds=BEHIND_SECONDS),
-}
-"""Kinds of incidents in which the product takes no messages, and how long a message had waited
-when each was opened."""
 _APP = ("unreachable", "list_failed")
 """Kinds of incidents of a whole app that explain why its connections give no answer. In an app of
 few connections the second is all that shows it: so few are never one incident."""
+
+
+_FOUND_WITHIN = timedelta(days=3)
+"""How long after the month an incident may be opened of what began in it: a message for the product
+waits no longer."""
 
 
 class _Edges(NamedTuple):
@@ -111,10 +110,10 @@ async def read_troubles(session: AsyncSession, month: Span) -> Troubles:
         select(Incident).where(
             or_(
                 (col(Incident.scope) == "app") & col(Incident.kind).in_(_APP),
-                col(Incident.kind).in_(_PRODUCT),
+                col(Incident.kind).in_(UNTAKEN),
                 col(Incident.cause) == SWEEP_OVERDUE,
             ),
-            col(Incident.opened_at) < month.until + max(_PRODUCT.values()),
+            col(Incident.opened_at) < month.until + _FOUND_WITHIN,
             or_(col(Incident.resolved_at).is_(None), col(Incident.resolved_at) > month.since),
         )
     )
@@ -129,9 +128,8 @@ async def read_troubles(session: AsyncSession, month: Span) -> Troubles:
         if incident.cause == SWEEP_OVERDUE:
             unwatched.append(Span(incident.since, incident.resolved_at or month.until))
             continue
-        kept = products if incident.kind in _PRODUCT else apps
-        began = incident.since - _PRODUCT.get(incident.kind, timedelta())
-        whole = [Span(began, incident.resolved_at or month.until)]
+        kept = products if incident.kind in UNTAKEN else apps
+        whole = [Span(_began(incident), incident.resolved_at or month.until)]
         kept.setdefault(incident.app, []).extend(together.get(incident.id, whole))
     ours = []
     for outage in outages:
@@ -139,6 +137,13 @@ async def read_troubles(session: AsyncSession, month: Span) -> Troubles:
         if outage.cause == "standstill":
             unwatched.append(ours[-1])
     return Troubles(ours, apps, products, unwatched)
+
+
+def _began(incident: Incident) -> datetime:
+    """When what it is about began; a message for the product had waited before it was opened."""
+    began = incident.since - UNTAKEN.get(incident.kind, timedelta())
+    said = incident.detail.get(BEGAN) if incident.kind in UNTAKEN else None
+    return began if said is None else min(began, datetime.fromisoformat(said))
 
 
 async def _together(

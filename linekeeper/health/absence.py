@@ -5,9 +5,10 @@ fewer connections than its own total, looks truncated, and nothing is concluded 
 person accepts it. A connection missing from two complete lists, whose own calls were refused
 between them (the sweep asks each whose token it has), has disappeared at Makini. Two lists of the
 same minutes may have the same flaw: they count as two where they are `APART`, or where Makini
-refuses to renew the token. One of which Makini says that it doesn't know it, while it mints tokens
-for others, is no sign of a truncated list. Linekeeper did not order that, so `disappeared_at` makes
-it an incident (`linekeeper.incidents.conclude`).
+refused to renew the token since the first. That it had refused before says nothing: a login was
+lost, or the answer with a pair. One of which Makini says that it doesn't know it, while it mints
+tokens for others, is no sign of a truncated list. Linekeeper did not order that, so
+`disappeared_at` makes it an incident (`linekeeper.incidents.conclude`).
 """
 
 from collections.abc import Container, Sequence
@@ -253,7 +254,10 @@ async def _conclude(
 def _is_too_soon(row: Any, now: datetime) -> bool:
     """Whether this list says no more than the one before, of the same minutes."""
     missing_since: datetime | None = row.missing_since
-    if missing_since is None or row.renewal_refused_at is not None:
+    if missing_since is None:
+        return False
+    refused_at: datetime | None = row.renewal_refused_at
+    if refused_at is not None and refused_at >= missing_since:
         return False
     return missing_since <= now < missing_since + APART and not _was_heard_of(row, missing_since)
 

@@ -11,7 +11,7 @@ import hmac
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 import orjson
@@ -33,6 +33,14 @@ BEHIND_SECONDS = 900.0
 """A message that has waited so long for the product is trouble."""
 REFUSED_SECONDS = 300.0
 """The same of one that the product refuses, time after time."""
+UNTAKEN = {
+    "forward_refused": timedelta(seconds=REFUSED_SECONDS),
+    "forward_behind": timedelta(seconds=BEHIND_SECONDS),
+}
+"""Kinds of incidents in which the product takes no messages, and how long a message has waited at
+the least when each is opened."""
+BEGAN = "began"
+"""Where such an incident says in its detail since when the product took nothing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,6 +89,34 @@ def _refusals(is_sqlite: bool) -> Any:
     )
 
 
+async def untaken_since(session: AsyncSession, app: str) -> datetime | None:
+    """Since when the product of `app` takes nothing; None while nothing was tried in vain.
+
+    That is since the oldest message that was tried and waits was written, or since the product took
+    one after that.
+    """
+    is_of_app = _app_of_lane(session.get_bind().dialect.name == "sqlite") == app
+    tried: datetime | None = await session.scalar(
+        select(func.min(col(Outbox.created_at))).where(
+            col(Outbox.channel) == CHANNEL,
+            col(Outbox.status) == "pending",
+            col(Outbox.attempts) > 0,
+            is_of_app,
+        )
+    )
+    if tried is None:
+        return None
+    taken: datetime | None = await session.scalar(
+        select(func.max(col(Outbox.settled_at))).where(
+            col(Outbox.channel) == CHANNEL,
+            col(Outbox.status) == "sent",
+            col(Outbox.settled_at) > tried,
+            is_of_app,
+        )
+    )
+    return taken or tried
+
+
 def _app_of_lane(is_sqlite: bool) -> Any:
     """The app is in the lane: `forward:<app>/…`, or `forward:<app>@<target>/…`.
 

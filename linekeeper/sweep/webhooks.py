@@ -1,13 +1,17 @@
 """The incidents of the stream of webhooks itself, found by the consumer and by every sweep (W7)."""
 
+from collections.abc import Collection
 from datetime import datetime
 
 from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.incidents.findings import Finding, apply_findings
+from linekeeper.outbox.forward import BEGAN, UNTAKEN
 from linekeeper.runtime import Runtime
 from linekeeper.store.tables import Incident
+from linekeeper.sweep.forwards import untaken_since
 from linekeeper.sweep.stream import Trouble, WatchPolicy, examine
 from linekeeper.sweep.stream_queries import read_streams
 
@@ -32,21 +36,35 @@ async def watch_stream(rt: Runtime, now: datetime, *, policy: WatchPolicy = _POL
     open_kinds: dict[str, set[str]] = {}
     for app, kind in rows:
         open_kinds.setdefault(app, set()).add(kind)
-    findings = [
-        _finding(trouble)
+    troubles = [
+        trouble
         for stream in streams
         for trouble in examine(
             stream, policy=policy, now=now, open_kinds=open_kinds.get(stream.app, ())
         )
     ]
-    if not findings and not open_kinds:
+    if not troubles and not open_kinds:
         return []
     async with rt.store.write() as session:
+        findings = [
+            _finding(trouble, await _began(session, trouble, open_kinds.get(trouble.app, ())))
+            for trouble in troubles
+        ]
         changes = await apply_findings(rt.store, session, TOPIC, findings, now=now, apps=apps)
     return [change.incident_id for change in changes]
 
 
-def _finding(trouble: Trouble) -> Finding:
+async def _began(
+    session: AsyncSession, trouble: Trouble, open_kinds: Collection[str]
+) -> dict[str, str]:
+    """When the product began to take nothing, for the incident that opens now."""
+    if trouble.kind not in UNTAKEN or trouble.kind in open_kinds:
+        return {}
+    since = await untaken_since(session, trouble.app)
+    return {} if since is None else {BEGAN: since.isoformat()}
+
+
+def _finding(trouble: Trouble, detail: dict[str, str]) -> Finding:
     return Finding(
         kind=trouble.kind,
         cause=f"app:{trouble.app}:{trouble.kind}",
@@ -55,4 +73,5 @@ def _finding(trouble: Trouble) -> Finding:
         text=trouble.text,
         figure=trouble.figure,
         resolved="The webhook stream no longer shows this.",
+        detail=detail,
     )

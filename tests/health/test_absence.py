@@ -376,6 +376,28 @@ async def test_two_lists_of_the_same_minutes_are_one(rt: Runtime, fleet: sandbox
     assert (await connections(rt))[0].setup == "live"
 
 
+async def test_two_lists_of_the_same_minutes_are_one_where_its_login_was_lost_before(
+    rt: Runtime, fleet: sandbox.Served
+) -> None:
+    """Two sweeps are started at once, and both read the same cut list."""
+    await control(fleet, "settings", mint_shape="refused")
+    await sweep(rt)
+    [lost, *_] = await connections(rt)
+    fleet.world.tokens.kill(fleet.world.connections[lost.makini_key])
+    await sweep(rt)
+    back = unlist(fleet, lost)
+    for _ in range(3):
+        await sweep(rt)
+    assert (await connections(rt))[0].setup == "live"
+    fleet.world.connections |= back
+    await sweep(rt)
+    unlist(fleet, lost)
+    await sweep(rt)
+    await minutes_pass(rt)
+    await sweep(rt)
+    assert (await connections(rt))[0].setup == "disconnected"
+
+
 async def test_a_token_that_was_minted_since_says_that_it_is_there(
     rt: Runtime, fleet: sandbox.Served
 ) -> None:

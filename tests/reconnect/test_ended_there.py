@@ -14,6 +14,7 @@ from linekeeper.makini import TokenPair
 from linekeeper.reconnect.ending import announce_ending
 from linekeeper.store.tables import Connection, ConnectLink, Credential, Outbox
 from linekeeper.tokens.stored import save_tokens
+from tests.health.test_absence import minutes_pass
 from tests.reconcile.conftest import deliver, process
 from tests.reconnect.conftest import House
 from tests.reconnect.post import Post
@@ -58,9 +59,10 @@ async def nobody_was_asked(house: House, mailbox: Post) -> None:
 
 
 async def swept_until_it_is_over(house: House, connection: Connection) -> None:
-    """As long as two lists need to say that it is gone."""
+    """As long as two lists need to say that it is gone, which are minutes apart."""
     for _ in range(3):
         await house.sweep()
+        await minutes_pass(house.rt)
     assert (await house.connection(connection.id)).setup == "disconnected"
 
 

@@ -1,0 +1,90 @@
+"""The product took nothing for longer than the incident about it is open."""
+
+from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
+
+import pytest
+
+from linekeeper.availability.decide import Waiting
+from linekeeper.availability.service import read_month
+from linekeeper.clock import utcnow
+from linekeeper.runtime import Runtime
+from linekeeper.settings import Settings
+from linekeeper.store.tables import Connection, Outbox
+from linekeeper.sweep.webhooks import watch_stream
+from tests.managed import managed
+
+MINUTE = timedelta(minutes=1)
+LONG_AGO = timedelta(hours=5)
+
+
+@pytest.fixture
+async def rt(settings: Settings) -> AsyncIterator[Runtime]:
+    """A runtime with an app whose Makini nobody asks for anything."""
+    async with Runtime.open(managed(settings, "http://127.0.0.1:9")) as runtime:
+        yield runtime
+
+
+async def planted(rt: Runtime, now: datetime) -> str:
+    """One connection that was well for five hours; the lane of its messages."""
+    async with rt.store.write() as session:
+        connection = Connection(
+            app="default",
+            makini_key="k",
+            name="ECC",
+            slug="ecc",
+            provider="SAP",
+            setup="live",
+            health="healthy",
+            created_at=now - LONG_AGO,
+        )
+        session.add(connection)
+        await session.flush()
+        return f"forward:default/{connection.id}"
+
+
+async def message(rt: Runtime, lane: str, key: str, **columns: object) -> None:
+    async with rt.store.write() as session:
+        session.add(
+            Outbox(channel="forward", dedupe_key=f"forward:{key}", lane=lane, payload={}, **columns)
+        )
+
+
+async def minutes_of_product(rt: Runtime, now: datetime) -> float:
+    month = await read_month(rt.store, f"{now:%Y-%m}", now=now)
+    [line] = month.lines
+    return line.minutes.get(Waiting.product, 0)
+
+
+async def test_it_counts_from_the_first_message_that_was_tried_in_vain(rt: Runtime) -> None:
+    """Its app was out of the settings while the first incident was open: another is opened."""
+    now = utcnow()
+    lane = await planted(rt, now)
+    await message(rt, lane, "1", created_at=now - 120 * MINUTE, attempts=9, error="503")
+    await message(rt, lane, "2", created_at=now - 110 * MINUTE)
+    assert await watch_stream(rt, now)
+    assert round(await minutes_of_product(rt, now)) == 120
+    later = now + 30 * MINUTE
+    await watch_stream(rt, later)
+    assert round(await minutes_of_product(rt, later)) == 150
+
+
+async def test_it_counts_from_the_last_message_that_the_product_took(rt: Runtime) -> None:
+    now = utcnow()
+    lane = await planted(rt, now)
+    await message(rt, lane, "1", created_at=now - 120 * MINUTE, attempts=9, error="503")
+    await message(
+        rt, f"{lane}x", "2", created_at=now - 50 * MINUTE, status="sent",
+        settled_at=now - 40 * MINUTE,
+    )  # fmt: skip
+    assert await watch_stream(rt, now)
+    assert round(await minutes_of_product(rt, now)) == 40
+
+
+async def test_what_was_never_tried_says_nothing_of_the_product(rt: Runtime) -> None:
+    """It counts as it did: from as long before as a message has waited at the least."""
+    now = utcnow()
+    lane = await planted(rt, now)
+    await message(rt, lane, "1", created_at=now - 120 * MINUTE)
+    assert await watch_stream(rt, now)
+    assert round(await minutes_of_product(rt, now)) == 15
