@@ -31,6 +31,8 @@ SETTLES: Mapping[str, timedelta] = {
 }
 """What a start or a busy minute causes is over by then, and not worth a message; and a run that
 somebody cancels is *Crashed* for half a minute, until its worker says so."""
+CATCHES_UP = timedelta(minutes=3)
+"""So long after what held runs up is over, such as a pause, they may still start one by one."""
 _CANCELLED = ("Cancelling", "Cancelled")
 KEPT = timedelta(hours=24)
 FORGOTTEN: tuple[Kind, ...] = ("run_failed", "run_crashed")
@@ -180,7 +182,10 @@ async def settle_reported(
                 await session.execute(delete(RunAlert).where(*_same(row)))
             for row, reason in explained:
                 of_row = update(RunAlert).where(*_same(row))
-                await session.execute(of_row.values(state_message=reason))
+                # Where the reason was another: that is over, and this one counts from now.
+                due = now - SETTLES["run_late"] + CATCHES_UP
+                at = max(row.at, due) if row.state_message else row.at
+                await session.execute(of_row.values(state_message=reason, at=at))
     if reports:
         await watch_runs(store)
 
