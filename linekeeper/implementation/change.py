@@ -95,6 +95,7 @@ async def change(store: Store, *wanted: Update, now: datetime) -> Changed:
             )
             rows += await begin_alerts(session, standing, now)
         await session.flush()
+        await work.end_links(session, standing, now=now)
         await resolve_unused(store, session, now=now)  # a target may have moved, or be given up
         await conclude_ageing_in(store, session, now=now)
         moment = f"{now:%Y%m%d%H%M%S%f}"

@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from sqlalchemy import or_, select
+from sqlalchemy import or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -19,7 +19,13 @@ from linekeeper.implementation.plan import Work
 from linekeeper.implementation.standing import Standing
 from linekeeper.outbox.queue import Message
 from linekeeper.store import Store, is_id
-from linekeeper.store.tables import Gate, ImplementationSystem, Outbox
+from linekeeper.store.tables import (
+    AuthenticationSetup,
+    ConnectLink,
+    Gate,
+    ImplementationSystem,
+    Outbox,
+)
 
 Claim = Literal["ours", "taken", "settled"]
 """Whether a run does the work of its gate: another run may do it, or nothing may be left to do."""
@@ -81,6 +87,33 @@ def end(row: Gate, at: datetime) -> Message | None:
         {"resume": row.work_run_id, "answer": {"by": BY_LINEKEEPER, "configure": False}},
         # The run may be about to suspend; resuming it before that would be lost.
         not_before=at + timedelta(seconds=2),
+    )
+
+
+async def end_links(session: AsyncSession, standing: Standing, *, now: datetime) -> None:
+    """End the links by which nobody is to log in any more: that waits for no run, nor for Prefect.
+
+    They are those of set-ups whose gate was skipped, or whose implementation was abandoned.
+    """
+    abandoned = standing.implementation.status == "abandoned"
+    over = [
+        system.id
+        for gate in standing.plan.gates
+        if gate.work == "authentication-setup"
+        and (abandoned or standing.gates[gate.id].status == "skipped")
+        and (system := standing.system(gate.system)) is not None
+    ]
+    made = select(col(AuthenticationSetup.link_id)).where(
+        col(AuthenticationSetup.system_id).in_(over), col(AuthenticationSetup.ended_at).is_(None)
+    )
+    await session.execute(
+        update(ConnectLink)
+        .where(
+            col(ConnectLink.id).in_(made),
+            col(ConnectLink.used_at).is_(None),
+            col(ConnectLink.expires_at) > now,
+        )
+        .values(expires_at=now)
     )
 
 
