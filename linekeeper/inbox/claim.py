@@ -167,11 +167,15 @@ async def settle(session: AsyncSession, settled: Mapping[str, Settled], *, now: 
 
 
 async def remember_keys(session: AsyncSession, done: Mapping[str, bytes]) -> None:
-    """Note which keys of events that are `still_ours` are done, by the event's id."""
+    """Note which keys of events that are `still_ours` are done, by the event's id.
+
+    That something came of an event ends what had failed of it: this attempt is its first again.
+    """
     await _update(
         session,
         {"keys_done": "new_keys_done"},
         [{"row_id": event_id, "new_keys_done": keys} for event_id, keys in done.items()],
+        attempts=1,
     )
 
 

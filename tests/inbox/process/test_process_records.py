@@ -269,6 +269,26 @@ async def test_an_event_of_more_keys_than_time_allows_remembers_which_are_done(
     assert len(front.singles) == len(set(front.singles))
 
 
+async def test_an_event_of_which_something_was_read_counts_its_attempts_anew(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the call limit that ends each try has it wait ever longer, and what is behind it."""
+    [connection, *_] = stage.connections
+    many = await changed(stage, connection, "eam/assets", 60)
+    front = Front(stage.fleet.url, last_filter_only=True, open_for=20)
+    async with fronted(stage, front) as seen:
+        big = await seen.deliver(event_of("eam/assets", many), to=connection)
+        async with stage.rt.store.write() as session:
+            event = await session.get_one(WebhookEvent, big.id)
+            event.attempts = 9  # it was refused as often
+            session.add(event)
+        monkeypatch.setattr("linekeeper.consumer.readers.READ_SECONDS", 3.0)
+        assert await process_record_events(seen.rt)
+        event = await stage.event(big.id)
+    assert 0 < len(keys_left(many, event.keys_done)) < len(many)
+    assert (event.status, event.attempts) == ("pending", 0)
+
+
 async def test_an_event_waits_for_its_app_to_be_in_the_settings_again(stage: Stage) -> None:
     """Somebody cleared the settings, or another app stood in its place for a while."""
     [connection, *_] = stage.connections
