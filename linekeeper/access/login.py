@@ -220,7 +220,7 @@ class Attempt:
             await conclude(rt.store, session, policy=policy, now=now)
         if how == "done":
             was_lost = self.link.incident_id is not None
-            return Ending(how, self.link.system or status.provider, was_lost=was_lost)
+            return Ending(how, self.link.system, was_lost=was_lost)
         return Ending(
             how,
             self.link.system,

@@ -189,6 +189,8 @@ def _page(ending: Ending) -> Response:
     named = {"system": ending.system or "your system", "came": ending.came}
     named |= {"mail": ending.mail or "no e-mail address", "before": _hinted(ending.mail_before)}
     title, text = words.title.format(**named), words.text.format(**named)
+    if not ending.system:
+        title, text = title[:1].upper() + title[1:], text[:1].upper() + text[1:]
     return page(title, text, status=words.status, url=ending.connect_url, label="Try again")
 
 

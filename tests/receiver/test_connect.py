@@ -196,7 +196,10 @@ async def test_the_sandboxs_slug_and_the_lists_name_are_the_same_system(house: H
     assert answer.status_code == 409
 
 
-async def test_a_new_system_becomes_a_connection_of_its_customer(house: House) -> None:
+@pytest.mark.parametrize(("system", "called"), [("Fiix", "Fiix"), ("", "Your system")])
+async def test_a_new_system_becomes_a_connection_of_its_customer(
+    house: House, system: str, called: str
+) -> None:
     [connection, *_] = await house.connections()
     async with house.store.write() as session:
         await make_link(
@@ -204,7 +207,7 @@ async def test_a_new_system_becomes_a_connection_of_its_customer(house: House) -
             app="default",
             connection_id=None,
             customer_id=connection.customer_id,
-            system="Fiix",
+            system=system,
             by="tests",
             now=utcnow(),
         )
@@ -212,7 +215,7 @@ async def test_a_new_system_becomes_a_connection_of_its_customer(house: House) -
     path = link_url(await load_signer(house.store), "", link.id)
     answer = await through(house, path, "new:fiix")
     assert answer.status_code == 200
-    assert "Fiix is connected and the new login works" in answer.text
+    assert f"{called} is connected and the new login works" in answer.text
     assert "again" not in answer.text
     assert len(await house.connections()) == 7
     [link] = await house.rows(ConnectLink)
