@@ -13,7 +13,7 @@ from starlette.routing import Route
 from .answers import Refused, bearer, body_of, json, spoilt, world_of
 from .fleet import Connection
 from .paging import page_of
-from .personality import as_shown, changed_since, reached, refuse
+from .personality import as_shown, changed_since, reached, refuse, shows_deleted
 from .records import Collection, Query, parse_moment
 from .status import delay, refusal
 from .world import World
@@ -36,7 +36,9 @@ async def listing(request: Request) -> Response:
     if world.faults.data_list in {"500", "401", "429", "429-bare", "html"}:
         return spoilt(world, world.faults.data_list, {})
     refuse(world, collection.entity)
-    found = reached(world, collection, collection.select(_query(world, request, collection)))
+    query = _query(world, request, collection)
+    chosen = collection.select(query, with_deleted=shows_deleted(world, collection))
+    found = reached(world, collection, chosen)
     shown = page_of(
         request,
         found,
@@ -50,7 +52,9 @@ async def listing(request: Request) -> Response:
 
 async def one(request: Request) -> Response:
     world, _, collection = await _asked(request)
-    index = collection.index(request.path_params["key"])
+    index = collection.index(
+        request.path_params["key"], with_deleted=shows_deleted(world, collection)
+    )
     if index is None:
         raise Refused(404, "NOT_FOUND", "There is no such record.")
     refuse(world, collection.entity)

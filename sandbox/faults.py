@@ -25,6 +25,8 @@ class Faults:
     """So many records of a page come again on the next one, and as many as that never."""
     most_listed: str = ""
     """Listings end after so many records, whatever their total says."""
+    deleted: str = ""
+    """`listed`: a deleted record stays listed, with its `deletedAt`, where its entity has times."""
     refused: str = ""
     """Entities that are refused, such as `eam/assets=403,eam/sites=500`."""
     token: str = ""

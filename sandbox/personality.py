@@ -1,8 +1,9 @@
 """How a system's listings may be as bad as Makini's contract allows; each is a fault that is set.
 
-A coarse clock, a history window, overlapping pages, a page cap, an entity that is refused. Set by
-`POST /_control/settings`, for all connections: `{"clock": "day", "history_days": 60, "overlap": 2,
-"most_listed": 50, "refused": "eam/assets=403"}`; empty text mends.
+A coarse clock, a history window, overlapping pages, a page cap, deleted records that stay listed,
+an entity that is refused. Set by `POST /_control/settings`, for all connections: `{"clock": "day",
+"history_days": 60, "overlap": 2, "most_listed": 50, "deleted": "listed", "refused":
+"eam/assets=403"}`; empty text mends.
 """
 
 from __future__ import annotations
@@ -44,10 +45,15 @@ def reached(world: World, collection: Collection, found: Sequence[int]) -> Seque
     return [index for index in found if collection.changed_at(index) >= oldest]
 
 
+def shows_deleted(world: World, collection: Collection) -> bool:
+    """Whether deleted records stay listed."""
+    return world.faults.deleted == "listed" and collection.dated
+
+
 def as_shown(world: World, body: dict[str, Any]) -> dict[str, Any]:
     """A record as a coarse clock shows it."""
     grain = _CLOCKS.get(world.faults.clock)
-    if grain is not None and body.get("updatedAt"):
-        moment = parse_moment(str(body["updatedAt"]))
-        body = {**body, "updatedAt": iso(moment // grain * grain)}
+    for name in ("updatedAt", "deletedAt"):
+        if grain is not None and body.get(name):
+            body = {**body, name: iso(parse_moment(str(body[name])) // grain * grain)}
     return body

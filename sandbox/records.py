@@ -135,8 +135,8 @@ class Collection:
             return str(change.fields["key"])
         return f"{self._prefix:02d}{(index * STRIDE + self._offset) % _KEYS:012d}"
 
-    def index(self, key: str) -> int | None:
-        """The live record with exactly this key."""
+    def index(self, key: str, *, with_deleted: bool = False) -> int | None:
+        """The record with exactly this key, if it is there."""
         index = self._own_keys.get(key)
         if index is None:
             if len(key) != 14 or not (key.isascii() and key.isdigit()):
@@ -144,8 +144,12 @@ class Collection:
             index = (int(key) - self._offset) * _UNSTRIDE % _KEYS
             if index >= self.count or self.key(index) != key:
                 return None
+        return index if with_deleted or not self.is_deleted(index) else None
+
+    def is_deleted(self, index: int) -> bool:
+        """Whether the record was deleted."""
         change = self.changes.get(index)
-        return None if change is not None and change.deleted else index
+        return change is not None and change.deleted
 
     def changed_at(self, index: int) -> int:
         """Microseconds since 1970 at which the record last changed."""
@@ -169,7 +173,7 @@ class Collection:
         if self.dated:
             body["createdAt"] = iso(created)
             body["updatedAt"] = iso(self.changed_at(index))
-            body["deletedAt"] = None
+            body["deletedAt"] = iso(self.changed_at(index)) if self.is_deleted(index) else None
         if change is not None and change.fields:
             body.update(change.fields)
         return body
@@ -177,16 +181,14 @@ class Collection:
     def live(self) -> Sequence[int]:
         """Indexes of every record that exists, oldest first."""
         if self._live is None:
-            self._live = [
-                index
-                for index in range(self.count)
-                if (change := self.changes.get(index)) is None or not change.deleted
-            ]
+            self._live = [index for index in range(self.count) if not self.is_deleted(index)]
         return self._live
 
-    def select(self, query: Query) -> Sequence[int]:
-        """Indexes of the live records that `query` asks for, in its order."""
-        found = self.live() if query.since is None else self._since(query.since)
+    def select(self, query: Query, *, with_deleted: bool = False) -> Sequence[int]:
+        """Indexes of the records that `query` asks for, in its order; the deleted ones if asked."""
+        found: Sequence[int] = range(self.count) if with_deleted else self.live()
+        if query.since is not None:
+            found = self._since(query.since, with_deleted=with_deleted)
         if query.tests:
             found = [index for index in found if query.admits(self.body(index))]
         if query.sort == "updatedAt":
@@ -211,12 +213,13 @@ class Collection:
                 self._live = range(self.count)
         known = self.changes.pop(index, None)
         if known is not None and known.fields:
-            kept = {name: v for name, v in known.fields.items() if name != "updatedAt"}
+            told = ("updatedAt", "deletedAt")
+            kept = {name: v for name, v in known.fields.items() if name not in told}
             change.fields = {**kept, **(change.fields or {})}
         self.changes[index] = change
         if change.fields and "key" in change.fields:
             self._own_keys[str(change.fields["key"])] = index
-        if change.deleted:
+        if change.deleted or (known is not None and known.deleted):
             self._live = None
         return index
 
@@ -236,7 +239,7 @@ class Collection:
             return None
         return other.key(index % other.base)
 
-    def _since(self, since: int) -> list[int]:
+    def _since(self, since: int, *, with_deleted: bool) -> list[int]:
         step = _YEAR_US / max(self.base, 1)
         first = max(0, int((since - _ANCHOR_US) / step) - 1) if self.base else 0
         untouched = (
@@ -247,7 +250,7 @@ class Collection:
         changed = (
             index
             for index, change in self.changes.items()
-            if change.at >= since and not change.deleted
+            if change.at >= since and (with_deleted or not change.deleted)
         )
         return sorted([*untouched, *changed])
 

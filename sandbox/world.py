@@ -301,13 +301,14 @@ class World:
         """
         collection = self.records.of(connection)[entity]
         key = fields_.get("key")
-        index = collection.index(str(key)) if key is not None else None
+        index = collection.index(str(key), with_deleted=True) if key is not None else None
+        is_new = index is None or collection.is_deleted(index)
         at = self._tick()
         with contextlib.suppress(KeyError, ValueError):
             at = parse_moment(str(fields_["updatedAt"]))
         known = collection.changes.get(index) if index is not None else None
         change = Change(at, known.revision + 1 if known else 0, fields=dict(fields_))
-        operation = "inserted" if index is None else "updated"
+        operation = "inserted" if is_new else "updated"
         found = collection.key(collection.put(change, index))
         if announce:
             self.webhooks.records(connection, entity, operation, [found])

@@ -122,6 +122,20 @@ async def test_listings_below_the_sources_own_total_delete_nothing_and_say_so(
     assert (await known(rt, one)).state == "agrees"
 
 
+async def test_what_stays_listed_as_deleted_is_deleted_here_by_the_next_poll(
+    rt: Runtime, peer: Peer, one: Connection
+) -> None:
+    await run(rt)
+    await peer.set("settings", deleted="listed")
+    done = await peer.set("records", connection=one.makini_key, entity=ASSETS, delete=3)
+    gone = set(done["records"][one.makini_key][ASSETS]["deleted"])
+    before = len(await feed(rt))
+    await run(rt)
+    told = [(change.op, change.key) for change in (await feed(rt))[before:]]
+    assert sorted(told) == sorted(("deleted", key) for key in gone)
+    assert (await known(rt, one)).state == "agrees"
+
+
 @pytest.mark.parametrize("status", [403, 500])
 async def test_an_entity_that_is_refused_starves_no_other_and_is_named(
     rt: Runtime, peer: Peer, one: Connection, status: int

@@ -53,6 +53,45 @@ async def test_listing_and_truth_agree_after_changes_of_every_kind(box: Box) -> 
     assert len(listed) == len(truth) == 102
 
 
+async def test_what_is_deleted_stays_listed_with_its_time_where_that_is_set(box: Box) -> None:
+    key, entity = await _of_provider(box, "ibm-maximo"), "eam/assets"
+    done = await box.http.post(
+        "/_control/records", json={"connection": key, "entity": entity, "delete": 2}
+    )
+    gone = set(done.json()["records"][key][entity]["deleted"])
+    headers = await box.as_connection(key)
+    one = f"/api/{entity}/{sorted(gone)[0]}"
+    assert gone.isdisjoint(record["key"] for record in await _all(box, key, entity))
+    assert (await box.http.get(one, headers=headers)).status_code == 404
+
+    await box.http.post("/_control/settings", json={"deleted": "listed"})
+    since = {"filter[updatedAt:gteq]": "2026-01-01T00:00:00Z"}
+    for listed in (await _all(box, key, entity), await _all(box, key, entity, **since)):
+        assert {record["key"] for record in listed if record["deletedAt"]} == gone
+        assert all(r["deletedAt"] in (None, r["updatedAt"]) for r in listed)
+    assert (await box.http.get(one, headers=headers)).json()["data"]["deletedAt"]
+    assert gone.isdisjoint(await _truth(box, key, entity))
+
+    again = {"connection": key, "entity": entity, "record": {"key": sorted(gone)[0]}}
+    await box.http.post("/_control/records", json={"put": [again]})
+    [back] = [r for r in await _all(box, key, entity) if r["key"] == sorted(gone)[0]]
+    assert back["deletedAt"] is None
+    assert back["key"] in await _truth(box, key, entity)
+
+    await box.http.post("/_control/settings", json={"deleted": ""})
+    assert (gone - {back["key"]}).isdisjoint(r["key"] for r in await _all(box, key, entity))
+
+
+async def test_an_entity_without_times_lists_nothing_that_was_deleted(box: Box) -> None:
+    key, entity = await _of_provider(box, "emaint"), "eam/sites"
+    await box.http.post("/_control/settings", json={"deleted": "listed"})
+    before = await _all(box, key, entity)
+    await box.http.post(
+        "/_control/records", json={"connection": key, "entity": entity, "delete": 2}
+    )
+    assert len(await _all(box, key, entity)) == len(before) - 2 > 0
+
+
 async def test_the_records_of_a_connection_add_up(box: Box) -> None:
     for key in (await box.keys())[:6]:
         truth = (await box.http.get("/_control/truth", params={"connection": key})).json()
