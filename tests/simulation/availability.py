@@ -92,6 +92,7 @@ class Truth:
             self._is_withheld = sick.fault.status == 429
             self._alone.append(Span(connection.created_at, universe.now()))
         self._product = universe.product.answers
+        self._lists = [(when, connection.key in keys) for when, keys in universe.face.lists]
         self._unwatched = [
             Span(since, until + self.noticed_within) for since, until in people.unusual.unwatched
         ]
@@ -122,7 +123,7 @@ class Truth:
         gone_at = self._connection.deleted_at
         if gone_at is not None and at + MINUTE > gone_at:
             return True
-        if any(span.covers(at) for span in self._unwatched):
+        if any(span.covers(at) for span in self._unwatched) or self._is_unlisted(at):
             return True
         so = _last(self._connection.states, at, "healthy")
         if so == "customer_login":
@@ -143,6 +144,17 @@ class Truth:
         return {self.at(at) for at in inside} | {
             KNOWABLE.get(word) or Waiting(word) for word in words
         }
+
+    def _is_unlisted(self, at: datetime) -> bool:
+        """Whether the last list lacked it, and none since one that named it says what changed.
+
+        That it is inactive only the list says; its own status is as good as before.
+        """
+        if _last(self._lists, at, True):
+            return False
+        named = [when for when, is_named in self._lists if is_named and when <= at]
+        known = max(named, default=self._connection.created_at)
+        return (self._worded(known) == "us") != (self._worded(at) == "us")
 
     def _worded(self, at: datetime) -> str:
         """The state that Makini's words at that moment stand for."""

@@ -52,6 +52,8 @@ class Face:
         """When records of a connection's entity were first listed."""
         self.probed: dict[str, datetime] = {}
         """When the status of a connection was last asked for."""
+        self.lists: list[tuple[datetime, frozenset[str]]] = []
+        """When the list of connections was given, and whose keys were in it."""
 
     def answer(self, call: Call) -> Answer:
         """Whatever a call asks for; every call gets an answer."""
@@ -146,6 +148,7 @@ class Face:
             listed = [self._listed(each, call.now) for each in self.truth.living()]
             if self.mutilate_list is not None:
                 listed = self.mutilate_list(listed)
+            self.lists.append((call.now, frozenset(each["key"] for each in listed)))
             return self._page(call, listed)
         if parts[0] == "connections" and len(parts) >= 2:
             connection = self.truth.connections.get(parts[1])
