@@ -64,6 +64,9 @@ class Sweep:
     trouble: str | None = None
     """Why its work could not be done."""
     notes: list[str] = field(default_factory=list)
+    due: int = 0
+    """Connections that were to be probed, also those left to a later sweep."""
+    left_out: int = 0
     paused: int = 0
     """Makini asked for a pause of their calls: nothing was learned of them."""
     listed: State[Adoption] | None = None
@@ -146,10 +149,11 @@ async def _sweep_app(rt: Runtime, app: AppConfig, started: datetime) -> Sweep:
         await list_failed(rt.store, app, error, now=utcnow())
     policy = (await rt.configuration()).policy
     work = await due(rt, app, policy, now=started)
+    sweep.due, sweep.left_out = len(work.ids) + work.left_out, work.left_out
     await note_left_out(rt, app.name, work)
     if work.left_out:
         note = (
-            f"{len(work.ids)} of {len(work.ids) + work.left_out} due were probed: the budget of "
+            f"{len(work.ids)} of {sweep.due} due were probed: the budget of "
             f"{app.per_minute} calls a minute allows no more between two sweeps"
         )
         sweep.notes.append(note)
@@ -213,10 +217,19 @@ async def _list(sweep: Sweep, app: AppConfig, started: datetime) -> Adoption:
         raise MakiniError(ErrorKind.timeout, message, app=app.name) from error
 
 
-def _said(findings: Findings, done: Since, paused: int) -> str:
+def _said(findings: Findings, done: Since, sweeps: Sequence[Sweep]) -> str:
     """What was found; nothing found of connections that nobody asked is no sign of health."""
     nothing = not findings.news and not findings.known and not findings.suppressed
-    return "no trouble known" if nothing and (done.listed or paused) else findings.summary
+    unasked = any(sweep.trouble or sweep.paused or sweep.left_out for sweep in sweeps)
+    is_partial = not done.checked or bool(done.listed) or unasked
+    return "no trouble known" if nothing and is_partial else findings.summary
+
+
+def _looked(done: Since, sweeps: Sequence[Sweep]) -> str:
+    """How many were asked, and of how many there is only the list's word."""
+    nothing_due = not done.checked and not any(sweep.due or sweep.trouble for sweep in sweeps)
+    looked = "nothing was due" if nothing_due else f"{done.checked} checked"
+    return looked + (f", {done.listed} judged by Makini's list alone" if done.listed else "")
 
 
 async def _conclusion(
@@ -224,11 +237,8 @@ async def _conclusion(
 ) -> State[None]:
     await completed("sweep")
     troubles = [sweep.trouble for sweep in sweeps if sweep.trouble]
-    said = _said(findings, done, sum(sweep.paused for sweep in sweeps))
-    looked = f"{done.checked} checked"
-    if done.listed:
-        looked += f", {done.listed} judged by Makini's list alone"
-    summary = f"{looked}, {said}"
+    said = _said(findings, done, sweeps)
+    summary = f"{_looked(done, sweeps)}, {said}"
     notes = "".join(f"; {note}" for sweep in sweeps for note in sweep.notes)
     if troubles:
         await rename(f"sweep · could not do its work, {said}")

@@ -93,8 +93,32 @@ async def test_checked_counts_what_was_asked(
     monkeypatch.setenv("LINEKEEPER_MAKINI_MODE", "observe")
     with on(clean_prefect):
         state: State[None] = await health_sweep(return_state=True)
-    assert state.message == "0 checked, 6 judged by Makini's list alone, no trouble known"
+    assert state.message == "nothing was due, 6 judged by Makini's list alone, no trouble known"
     assert (await running.last()).name == "sweep · no trouble known"
+
+
+async def test_a_sweep_with_nothing_due_calls_nobody_healthy(
+    running: Running,
+    clean_prefect: PrefectServer,
+    store: Store,
+    control: Control,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def sweep() -> tuple[str, str]:
+        with on(clean_prefect):
+            state: State[None] = await health_sweep(return_state=True)
+        return (await running.last()).name, state.message or ""
+
+    monkeypatch.setenv("LINEKEEPER_PROBE_MINUTES", "60")
+    assert await sweep() == ("sweep · all healthy", "6 checked, all healthy")
+    assert await sweep() == ("sweep · no trouble known", "nothing was due, no trouble known")
+    [victim, *_] = await connections(store)
+    await control(f"connections/{victim.makini_key}/change-credentials")
+    async with store.write() as session:
+        (await session.get_one(Connection, victim.id)).next_probe_at = None
+    name, message = await sweep()
+    assert name == "sweep · 1 new problem"
+    assert message.startswith("1 checked, 1 new problem: ")
 
 
 async def test_red_means_new(
@@ -225,7 +249,7 @@ async def test_a_truncated_list_is_red_once_and_a_person_decides(
         assert "6 of 6 known connections are missing. Nothing was changed" in (state.message or "")
         await adopt(dry_run=False, accept_missing=True, return_state=True)
         assert {connection.setup for connection in await connections(store)} == {"disconnected"}
-        assert await swept() == ("Completed", "sweep · all healthy")
+        assert await swept() == ("Completed", "sweep · no trouble known")
 
 
 async def test_connections_that_vanish_from_a_truncated_list_ask_no_customer_to_log_in(
