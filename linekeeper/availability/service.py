@@ -40,8 +40,6 @@ from linekeeper.store.tables.health import SWEEP_OVERDUE
 _APP = ("unreachable", "list_failed")
 """Kinds of incidents of a whole app that explain why its connections give no answer. In an app of
 few connections the second is all that shows it: so few are never one incident."""
-
-
 _FOUND_WITHIN = timedelta(days=3)
 """How long after the month an incident may be opened of what began in it: a message for the product
 waits no longer."""
@@ -143,7 +141,10 @@ def _began(incident: Incident) -> datetime:
     """When what it is about began; a message for the product had waited before it was opened."""
     began = incident.since - UNTAKEN.get(incident.kind, timedelta())
     said = incident.detail.get(BEGAN) if incident.kind in UNTAKEN else None
-    return began if said is None else min(began, datetime.fromisoformat(said))
+    if said is None:
+        return began
+    since = datetime.fromisoformat(said)  # a product that refuses one message may take others
+    return min(began, since) if incident.kind == "forward_refused" else since
 
 
 async def _together(

@@ -1,6 +1,7 @@
 """What is handed on to the product, seen by app: what waits, what was given up or is refused."""
 
 from collections import defaultdict
+from collections.abc import Mapping
 from datetime import datetime
 from functools import cache
 from typing import Any
@@ -11,10 +12,12 @@ from sqlalchemy.orm import aliased
 from sqlmodel import col
 
 from linekeeper.outbox.forward import CHANNEL
-from linekeeper.store.tables import Outbox
+from linekeeper.store.tables import ForwardAttempt, Outbox
 
 REFUSED_TIMES = 3
 """A message refused less often may be a product that restarts."""
+OLDEST = 200
+"""So many of the messages that wait say since when the product takes nothing."""
 
 
 async def forwards(
@@ -92,20 +95,34 @@ def _refusals(is_sqlite: bool) -> Any:
 async def untaken_since(session: AsyncSession, app: str) -> datetime | None:
     """Since when the product of `app` takes nothing; None while nothing was tried in vain.
 
-    That is since the oldest message that was tried and waits was written, or since the product took
-    one after that.
+    That is since the first try of a message that still waits, or since the product took one after
+    that. A message may wait before it is tried: nothing of ours was there to hand it on, or the
+    settings lacked its app.
     """
     is_of_app = _app_of_lane(session.get_bind().dialect.name == "sqlite") == app
-    tried: datetime | None = await session.scalar(
-        select(func.min(col(Outbox.created_at))).where(
-            col(Outbox.channel) == CHANNEL,
-            col(Outbox.status) == "pending",
-            col(Outbox.attempts) > 0,
-            is_of_app,
+    waiting = (
+        await session.execute(
+            select(col(Outbox.created_at), col(Outbox.payload))
+            .where(
+                col(Outbox.channel) == CHANNEL,
+                col(Outbox.status) == "pending",
+                col(Outbox.attempts) > 0,
+                is_of_app,
+            )
+            .order_by(col(Outbox.created_at))
+            .limit(OLDEST)
+        )
+    ).all()
+    if not waiting:
+        return None
+    tried = await session.scalar(
+        select(func.min(col(ForwardAttempt.at))).where(
+            col(ForwardAttempt.message_id).in_(
+                [identity for row in waiting for identity in _posted_as(row.payload)]
+            )
         )
     )
-    if tried is None:
-        return None
+    tried = tried or waiting[0].created_at  # its tries are no longer kept, or another's: a replay
     taken: datetime | None = await session.scalar(
         select(func.max(col(Outbox.settled_at))).where(
             col(Outbox.channel) == CHANNEL,
@@ -115,6 +132,14 @@ async def untaken_since(session: AsyncSession, app: str) -> datetime | None:
         )
     )
     return taken or tried
+
+
+def _posted_as(payload: Mapping[str, Any]) -> list[str]:
+    """The ids under which the product may have been asked to take a message. Pure."""
+    if "change" in payload:
+        return [payload["change"]]
+    connection = payload.get("connection")
+    return [payload["event"] if connection is None else f"{payload['event']}-{connection}"]
 
 
 def _app_of_lane(is_sqlite: bool) -> Any:

@@ -1,6 +1,6 @@
 """The product took nothing for longer than the incident about it is open."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime, timedelta
 
 import pytest
@@ -10,7 +10,7 @@ from linekeeper.availability.service import read_month
 from linekeeper.clock import utcnow
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
-from linekeeper.store.tables import Connection, Outbox
+from linekeeper.store.tables import Connection, ForwardAttempt, Outbox
 from linekeeper.sweep.webhooks import watch_stream
 from tests.managed import managed
 
@@ -43,11 +43,22 @@ async def planted(rt: Runtime, now: datetime) -> str:
         return f"forward:default/{connection.id}"
 
 
-async def message(rt: Runtime, lane: str, key: str, **columns: object) -> None:
+async def message(
+    rt: Runtime, lane: str, key: str, *, tried_at: Sequence[datetime] = (), **columns: object
+) -> None:
+    """One message for the product, which did not take it at `tried_at`."""
     async with rt.store.write() as session:
         session.add(
-            Outbox(channel="forward", dedupe_key=f"forward:{key}", lane=lane, payload={}, **columns)
+            Outbox(
+                channel="forward",
+                dedupe_key=f"forward:{key}",
+                lane=lane,
+                payload={"event": key},
+                attempts=len(tried_at),
+                **columns,
+            )
         )
+        session.add_all(ForwardAttempt(message_id=key, at=at, status=503) for at in tried_at)
 
 
 async def minutes_of_product(rt: Runtime, now: datetime) -> float:
@@ -60,19 +71,35 @@ async def test_it_counts_from_the_first_message_that_was_tried_in_vain(rt: Runti
     """Its app was out of the settings while the first incident was open: another is opened."""
     now = utcnow()
     lane = await planted(rt, now)
-    await message(rt, lane, "1", created_at=now - 120 * MINUTE, attempts=9, error="503")
+    written = now - 120 * MINUTE
+    await message(rt, lane, "1", created_at=written, tried_at=[written, now - 9 * MINUTE])
     await message(rt, lane, "2", created_at=now - 110 * MINUTE)
     assert await watch_stream(rt, now)
     assert round(await minutes_of_product(rt, now)) == 120
     later = now + 30 * MINUTE
+    await message(rt, f"{lane}x", "3", created_at=now, status="sent", settled_at=now + MINUTE)
     await watch_stream(rt, later)
-    assert round(await minutes_of_product(rt, later)) == 150
+    assert round(await minutes_of_product(rt, later)) == 150, "it is open since, whatever it took"
+
+
+async def test_it_does_not_count_from_when_a_message_was_written_that_nobody_tried(
+    rt: Runtime,
+) -> None:
+    """Its app was out of the settings for an hour, and the product away when it was back."""
+    now = utcnow()
+    lane = await planted(rt, now)
+    tried = [now - 6 * MINUTE, now - 5 * MINUTE]
+    await message(rt, lane, "1", created_at=now - 60 * MINUTE)
+    await message(rt, f"{lane}x", "2", created_at=now - 50 * MINUTE, tried_at=tried)
+    assert await watch_stream(rt, now)
+    assert round(await minutes_of_product(rt, now)) == 6
 
 
 async def test_it_counts_from_the_last_message_that_the_product_took(rt: Runtime) -> None:
     now = utcnow()
     lane = await planted(rt, now)
-    await message(rt, lane, "1", created_at=now - 120 * MINUTE, attempts=9, error="503")
+    written = now - 120 * MINUTE
+    await message(rt, lane, "1", created_at=written, tried_at=[written])
     await message(
         rt, f"{lane}x", "2", created_at=now - 50 * MINUTE, status="sent",
         settled_at=now - 40 * MINUTE,

@@ -380,8 +380,8 @@ async def test_two_lists_of_the_same_minutes_are_one_where_its_login_was_lost_be
     rt: Runtime, fleet: sandbox.Served
 ) -> None:
     """Two sweeps are started at once, and both read the same cut list."""
+    await adopt(rt, fleet)
     await control(fleet, "settings", mint_shape="refused")
-    await sweep(rt)
     [lost, *_] = await connections(rt)
     fleet.world.tokens.kill(fleet.world.connections[lost.makini_key])
     await sweep(rt)

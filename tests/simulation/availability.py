@@ -141,9 +141,12 @@ class Truth:
             moments |= {span.since, span.until}
         inside = [at for at in moments if since <= at <= until]
         words = {self._worded(at) for at in inside if self.is_hidden(at)}
-        return {self.at(at) for at in inside} | {
+        so = {self.at(at) for at in inside} | {
             KNOWABLE.get(word) or Waiting(word) for word in words
         }
+        if Waiting.healthy in so and not all(_last(self._product, at, True) for at in inside):
+            so.add(Waiting.product)  # what is still held healthy waits for the product, too
+        return so
 
     def _is_unlisted(self, at: datetime) -> bool:
         """Whether the last list lacked it, and none since one that named it says what changed.
