@@ -15,7 +15,7 @@ from linekeeper.makini import ErrorKind, MakiniError
 from linekeeper.runtime import Runtime
 from linekeeper.store import is_id
 from linekeeper.store.modes import app_of
-from linekeeper.store.tables import Audit, Connection, Credential, Incident, IncidentConnection
+from linekeeper.store.tables import Audit, Connection, Incident, IncidentConnection
 from linekeeper.tokens.caller import Caller
 from linekeeper.tokens.stored import MINT_MARGIN, Token, load_pair, load_tokens
 
@@ -84,10 +84,10 @@ async def issue_access_token(
             await open_incident_of(rt, connection.id),
             "the customer has to log in again",
         )
-    token, is_in_doubt = await _settled(rt, connection.id)
+    token = await _settled(rt, connection.id)
     if token is None or is_ending(token.expires_at, now):
         token = await _fresher(rt, connection, token, now)
-    elif is_in_doubt:
+    elif token.in_doubt_since is not None:
         token = await _tried(rt, connection, token)
     if token is None:
         async with rt.store.read() as session:
@@ -102,9 +102,8 @@ async def issue_access_token(
     return given
 
 
-async def _settled(rt: Runtime, connection_id: str) -> tuple[Token | None, bool]:
-    """The stored token, and whether it is in doubt; while it is being renewed, the new one is
-    waited for.
+async def _settled(rt: Runtime, connection_id: str) -> Token | None:
+    """The stored token; while it is being renewed, the new one is waited for.
 
     Makini kills the old pair before its answer is here.
     """
@@ -112,13 +111,9 @@ async def _settled(rt: Runtime, connection_id: str) -> tuple[Token | None, bool]
     while True:
         async with rt.store.read() as session:
             token = (await load_tokens(rt.store, session, [connection_id])).get(connection_id)
-            since = await session.scalar(
-                select(col(Credential.renewing_since)).where(
-                    col(Credential.connection_id) == connection_id
-                )
-            )
+        since = token.in_doubt_since if token is not None else None
         if not is_being_renewed(since, utcnow()) or monotonic() >= until:
-            return token, since is not None
+            return token
         await asyncio.sleep(LOOK_SECONDS)
 
 

@@ -28,6 +28,7 @@ _HELD = select(
     col(Credential.refresh_token).is_not(None),
     col(Credential.expires_at),
     col(Credential.minted),
+    col(Credential.renewing_since),
     select(col(Connection.custody))
     .where(col(Connection.id) == col(Credential.connection_id))
     .scalar_subquery(),
@@ -51,6 +52,8 @@ class Token:
     """Whether we may renew it: not one that is borrowed, or given back."""
     is_lent: bool = False
     """Whether the product lent it for reading."""
+    in_doubt_since: datetime | None = None
+    """When it was sent to be refreshed, or refused, if what came of that isn't known."""
 
     def may_read(self, app: AppConfig, now: datetime) -> bool:
         """Whether records may be read with it, for a connection that `app` holds for.
@@ -109,7 +112,7 @@ async def load_tokens(
     unreadable: list[str] = []
     for ids in chunked(connections, 10_000):
         rows = await session.execute(_HELD, {"ids": ids})
-        for identifier, access, refreshable, expires_at, minted, custody in rows:
+        for identifier, access, refreshable, expires_at, minted, since, custody in rows:
             try:
                 plain = store.cipher.decrypt(access)
             except KeyProblem:
@@ -122,6 +125,7 @@ async def load_tokens(
                     minted,
                     is_ours=custody == "owned",
                     is_lent=custody == "borrowed",
+                    in_doubt_since=since,
                 )
     if unreadable:
         more = f" and {len(unreadable) - 5} more" if len(unreadable) > 5 else ""

@@ -1,13 +1,16 @@
 """A token is not handed out while it is being replaced: Makini has killed it already."""
 
-import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import event, update
+from sqlalchemy.util import await_only
 
 from linekeeper.access.expiry import renew_ending
-from linekeeper.clock import utcnow
+from linekeeper.clock import Clock, use, utcnow
 from linekeeper.makini import TokenPair
 from linekeeper.store.tables import Credential
 from linekeeper.sweep.batch import probe_batch
@@ -25,19 +28,51 @@ async def under_renewal(here: House, *, seconds: float) -> None:
         await session.execute(update(Credential).values(renewing_since=since))
 
 
-async def test_the_product_gets_the_new_token_not_the_dead_one(house: House) -> None:
+@contextmanager
+def at_look(house: House, number: int, act: Callable[[], Awaitable[None]]) -> Iterator[None]:
+    """Do `act` right after the statement with which a token is looked at for the `number`th time.
+
+    However long that takes, it doesn't count as waiting.
+    """
+
+    class Still(Clock):
+        def monotonic(self) -> float:
+            return 0.0
+
+    looks = 0
+    engine = house.store.engine.sync_engine
+
+    def executed(_connection: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
+        nonlocal looks
+        if statement.startswith("SELECT") and "FROM credential" in statement:
+            looks += 1
+            if looks == number:
+                await_only(act())
+
+    event.listen(engine, "after_cursor_execute", executed)
+    before = use(Still())
+    try:
+        yield
+    finally:
+        use(before)
+        event.remove(engine, "after_cursor_execute", executed)
+
+
+@pytest.mark.parametrize("look", [1, 2, 3])
+async def test_the_product_gets_the_new_token_not_the_dead_one(house: House, look: int) -> None:
     [connection, *_] = await house.connections()
     headers = await house.key("tokens:read")
     url = f"/api/connections/{connection.id}/token"
     old = (await house.http.get(url, headers=headers)).json()["access_token"]
     await under_renewal(house, seconds=0)
-    asking = asyncio.create_task(house.http.get(url, headers=headers))
-    await asyncio.sleep(0.5)
-    assert not asking.done()
     new = TokenPair("acc-new", "ref-new", utcnow() + timedelta(days=30), minted=False)
-    async with house.store.write() as session:
-        await save_tokens(house.store, session, {connection.id: new}, now=utcnow())
-    answer = await asking
+
+    async def renewed() -> None:
+        async with house.store.write() as session:
+            await save_tokens(house.store, session, {connection.id: new}, now=utcnow())
+
+    with at_look(house, look, renewed):
+        answer = await house.http.get(url, headers=headers)
     assert answer.status_code == 200
     assert answer.json()["access_token"] == "acc-new" != old
 
