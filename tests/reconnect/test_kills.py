@@ -38,6 +38,7 @@ from linekeeper.store.tables import (
     Reconnect,
     WebhookEvent,
 )
+from linekeeper.watch.queries import beat
 from tests.forking import python
 from tests.receiver.test_connect import authorize_link, log_in, through
 from tests.reconnect.conftest import House
@@ -62,14 +63,15 @@ async def post() -> AsyncIterator[Post]:
 async def opened(open_house: Opened, post: Post) -> House:
     """A house that mails, with the sandbox's Slack, and a login lost."""
     here = await asking(open_house, post.url)
-    with_slack(here)
+    await with_slack(here)
     [connection, *_] = await here.connections()
     await here.lose_login(connection)
     return here
 
 
-def with_slack(here: House) -> None:
-    """Have it tell the sandbox's Slack."""
+async def with_slack(here: House) -> None:
+    """Have it tell the sandbox's Slack; a consumer lives, so that the receiver delivers nothing."""
+    await beat(here.store, "consumer:tests", "consumer", "")
     sandbox = here.fleet.world.settings
     here.rt.settings = here.rt.settings.model_copy(
         update={
@@ -217,7 +219,7 @@ async def test_killed_as_the_webhook_is_applied_there_is_one_incident(
 ) -> None:
     secret = SecretStr(sandbox.Settings().webhook_secret)
     here = await asking(open_house, post.url, makini_webhook_secrets=(secret,))
-    with_slack(here)
+    await with_slack(here)
     [connection, *_] = await here.connections()
     await here.control("settings", webhook_url=f"{here.rt.settings.public_url}/webhooks/default")
     await here.control(f"connections/{connection.makini_key}/change-credentials")

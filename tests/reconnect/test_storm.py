@@ -36,7 +36,7 @@ async def stormy(open_house: Opened, post: Post) -> AsyncIterator[House]:
         notify_customers=True,
         makini_webhook_secrets=(SecretStr(sandbox.Settings().webhook_secret),),
     )
-    with_slack(here)
+    await with_slack(here)
     for number in range(HOW_MANY):
         here.fleet.world.create(
             name=f"Customer {number:03} · UpKeep",
@@ -166,7 +166,7 @@ async def test_logins_lost_one_after_the_other_are_one_run_and_one_message(
     open_house: Opened,
 ) -> None:
     here = await open_house(connections=6)
-    with_slack(here)
+    await with_slack(here)
     for number in range(8):
         here.fleet.world.create(name=f"C {number} · Fiix", email="it@c.example", provider="fiix")
     await here.sweep()
@@ -195,7 +195,7 @@ async def test_two_of_a_provider_within_moments_are_two_and_told_a_little_later(
     open_house: Opened,
 ) -> None:
     here = await open_house(connections=6)
-    with_slack(here)
+    await with_slack(here)
     for number in range(4):
         here.fleet.world.create(name=f"C {number} · Fiix", email="it@c.example", provider="fiix")
     await here.sweep()
