@@ -37,6 +37,7 @@ from linekeeper.notify.routing import (
     due_messages,
     first_notices,
     incidents_of,
+    withheld_texts,
 )
 from linekeeper.notify.situations import Decision
 from linekeeper.notify.slack_channel import Pacer, open_channel
@@ -144,8 +145,7 @@ class SlackSender(Sender):
         self._renderers: dict[str, Renderer] = {}
         self._away: set[str] = set()  # the Slack channels that took nothing when it began
         self._later: set[str] = set()  # they wait for one that tries a channel that took nothing
-        self._quiet: dict[str, list[str]] = {}
-        """The notices of each row that was decided before quiet hours began, which hold it."""
+        self._quiet: dict[str, list[str]] = {}  # notices of rows from before quiet hours, held now
         self._trouble: dict[str, SlackTrouble] = {}  # of a whole channel, by the row that met it
         self.delivered = Delivered()
 
@@ -210,8 +210,7 @@ class SlackSender(Sender):
 
     async def _name_of(self, payload: Mapping[str, Any], firsts: Mapping[str, First]) -> str:
         """Its Slack channel; `default` where there is none of this name any more."""
-        first = firsts.get(payload.get("incident_id", ""))
-        if first is not None:
+        if (first := firsts.get(payload.get("incident_id", ""))) is not None:
             name = first.slack_channel
         else:
             name = await channel_of_message(self._store, payload, self._channels)
@@ -254,7 +253,7 @@ class SlackSender(Sender):
         except InvalidMessage as reason:
             return Failed(str(reason), is_final=True)
         self.delivered.unsent.append(text)
-        return Ended("skipped", text, covers=self._overtaken(row))
+        return Ended("skipped", text, covers=await self._overtaken(row))
 
     async def send(self, row: OutboxRow) -> Result:
         """Say it: post or edit a message, or write into its thread."""
@@ -275,7 +274,7 @@ class SlackSender(Sender):
             return Failed(str(reason), wait=15.0)
         if not is_said:
             return Ended("superseded", "another message covers it")
-        return Ended(covers=self._overtaken(row))
+        return Ended(covers=await self._overtaken(row))
 
     def timed_out(self, row: OutboxRow) -> Failed:
         text = f"not within {self.deadline_seconds:.0f} s"
@@ -295,14 +294,15 @@ class SlackSender(Sender):
     def _view(self, row: OutboxRow) -> IncidentView | None:
         return self._views.get(row.payload.get("incident_id", ""))
 
-    def _overtaken(self, row: OutboxRow) -> list[str]:
-        """Rows whose news this rendering has shown already."""
+    async def _overtaken(self, row: OutboxRow) -> list[str]:
+        """Rows with no more news than it; the first notice has what was suppressed before."""
         view = self._view(row)
         lane, _, revision = row.dedupe_key.rpartition(":")
         if view is None or row.payload.get("do") != "show" or not revision.isdecimal():
             return []
-        later = range(int(revision) + 1, view.revision + 1)
-        return [*(f"{lane}:{n}" for n in later), f"{incident_lane(view.id)}:first"]
+        later = [f"{lane}:{n}" for n in range(int(revision) + 1, view.revision + 1)]
+        has_earlier = await withheld_texts(self._store, row.lane)
+        return later if has_earlier else [*later, f"{incident_lane(view.id)}:first"]
 
     async def settled(
         self, session: AsyncSession, settlement: Settlement, *, now: datetime
