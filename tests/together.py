@@ -66,15 +66,9 @@ def shared_postgres() -> Iterator[str]:
 
 
 async def template_of(
-    engine: Engine,
-    name: str,
-    fill: Callable[[Settings], Awaitable[None]],
-    template: Settings | None = None,
+    engine: Engine, name: str, fill: Callable[[Settings], Awaitable[None]]
 ) -> Settings:
-    """What `fill` makes of a copy of `template`, to copy from; the worker that asks first does it.
-
-    What `name` names has a home as well: `fill` may leave there what belongs to the database.
-    """
+    """What `fill` makes of an empty database, to copy from; the worker that asks first does it."""
     name = f"{name}-{engine.name}"
     home, address = FOLDER / name, _address(name)
     with alone(name):
@@ -82,7 +76,7 @@ async def template_of(
             url = address.read_text()
             database_url = SecretStr(url) if url else None
             return Settings(home=home, encryption_keys=(KEY,), database_url=database_url)
-        settings = await engine.make(home, template)
+        settings = await engine.make(home)
         await fill(settings)
         url = settings.database_url.get_secret_value() if settings.database_url else ""
         address.write_text(url)
