@@ -48,7 +48,9 @@ class SetupAnswer(RunInput):
 
     decision: Decision = "wait"
     note: str = Field(default="", title="Note", description="Why; it is kept in the audit")
-    by: str = Field(default="", title="Your name", description="It is kept in the audit")
+    by: str = Field(
+        default="", title="Your name", description="Needed with a decision; kept in the audit"
+    )
 
 
 class WaitingForUs(SetupAnswer):
@@ -148,7 +150,7 @@ async def authentication_setup(
 async def _set_up(rt: Runtime, run_id: str) -> State[None]:
     """Take every step that can be taken; wait for the others."""
     steps = await Steps.of_this_run()
-    await _take_last(rt, run_id)
+    refusal = await _take_last(rt, run_id)
     while True:
         await service.end_if_over(rt, run_id, now=utcnow())
         standing = await service.load_standing(rt, run_id, now=utcnow())
@@ -156,7 +158,7 @@ async def _set_up(rt: Runtime, run_id: str) -> State[None]:
             return await _ended(standing)
         order = _order(standing)
         if standing.step == "requirements":
-            await _wait(rt, standing)
+            refusal = await _wait(rt, standing, refusal)
             continue
         if standing.row.confirmed_at is not None or standing.kickoff_by is not None:
             await _take(steps, confirm_requirements, run_id, REQUIREMENTS, order)
@@ -173,12 +175,12 @@ async def _set_up(rt: Runtime, run_id: str) -> State[None]:
             case "ask":
                 await _take(steps, ask_customer, run_id, _nth(ASKED, links), order)
             case "preflight" | "login":
-                await _wait(rt, standing)
+                refusal = await _wait(rt, standing, refusal)
             case "verification":
                 await _take(steps, note_login, run_id, LOGIN, order)
                 await _take(steps, verify_token, run_id, VERIFIED, order)
                 if not steps.is_done(VERIFIED):
-                    await _wait(rt, standing)
+                    refusal = await _wait(rt, standing, refusal)
             case _:
                 await _take(steps, first_status, run_id, STATUS, order)
                 return await _connected(rt, standing)
@@ -204,20 +206,19 @@ async def _take(
     await steps.once(task, run_id, name=name, after=before[-1:])
 
 
-async def _take_last(rt: Runtime, run_id: str) -> None:
+async def _take_last(rt: Runtime, run_id: str) -> str:
     """Take what this run was resumed with, also where nothing is waited for any more."""
     number = (await service.load_standing(rt, run_id, now=utcnow())).row.answers
     given = await answered(SetupAnswer, _key(number))
-    if given is not None:
-        await _take_answer(rt, run_id, number, given)
+    return "" if given is None else await _take_answer(rt, run_id, number, given)
 
 
 def _key(number: int) -> str:
     return f"answer-{number}"
 
 
-async def _wait(rt: Runtime, standing: Standing) -> None:
-    """Suspended until the consumer, or a person, resumes the run."""
+async def _wait(rt: Runtime, standing: Standing, refusal: str) -> str:
+    """Suspended until the consumer, or a person, resumes the run; why that is not taken, if so."""
     row, label = standing.row, standing.subject.label
     number = await service.note_waiting(rt, standing, now=utcnow())
     what = {
@@ -231,18 +232,20 @@ async def _wait(rt: Runtime, standing: Standing) -> None:
     asked = WaitingForUs if standing.step in ("requirements", "preflight") else WaitingForCustomer
     given = await asuspend_flow_run(
         wait_for_input=asked.with_initial_data(
-            description=_question(standing) + await step_of(row.run_id)
+            description=refusal + _question(standing) + await step_of(row.run_id)
         ),
         timeout=WAITS_SECONDS,
         key=_key(number),
     )
-    await _take_answer(rt, row.run_id, number, given)
+    return await _take_answer(rt, row.run_id, number, given)
 
 
-async def _take_answer(rt: Runtime, run_id: str, number: int, given: SetupAnswer) -> None:
-    await service.take_answer(
+async def _take_answer(rt: Runtime, run_id: str, number: int, given: SetupAnswer) -> str:
+    """Take it; why it is not taken, as the next form says it."""
+    fault = await service.take_answer(
         rt, run_id, number, given.decision, note=given.note, by=given.by, now=utcnow()
     )
+    return f"**Your last answer was not taken:** {fault}.\n\n" if fault else ""
 
 
 def _question(standing: Standing) -> str:

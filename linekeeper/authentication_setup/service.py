@@ -33,7 +33,6 @@ from linekeeper.store.tables import (
 from linekeeper.text import health_name
 
 LOOK_AGAIN = timedelta(minutes=15)
-LOST = "reauthorization_required"
 
 
 async def begin(
@@ -98,8 +97,8 @@ async def begin(
             )
         )
         about = subject.connection_id or subject.system_id or ""
-        detail = {"confirmed": confirmed}
-        session.add(Audit(at=now, by=by, action="setup.started", subject=about, detail=detail))
+        said = {"confirmed": confirmed}
+        session.add(Audit(at=now, by=by, action="setup.started", subject=about, detail=said))
 
 
 async def end_if_over(rt: Runtime, run_id: str, *, now: datetime) -> None:
@@ -174,7 +173,7 @@ async def _logged_in(
         .where(
             col(ImplementationSystem.id) == row.system_id,
             col(Connection.setup) != "disconnected",
-            col(Connection.health) != LOST,
+            col(Connection.health) != "reauthorization_required",
             exists().where(col(Credential.connection_id) == col(Connection.id)),
         )
     )
@@ -272,20 +271,22 @@ async def note_waiting(rt: Runtime, standing: Standing, *, now: datetime) -> int
 
 async def take_answer(
     rt: Runtime, run_id: str, number: int, decision: Decision, *, note: str, by: str, now: datetime
-) -> None:
-    """Take answer `number` of the form; each counts once.
+) -> str | None:
+    """Take answer `number` of the form, each counts once; why it is not taken, if it isn't.
 
     One that comes after the set-up has ended changes nothing; the audit keeps it, as it does notes.
     """
     async with rt.store.write() as session:
         row = await known(session, run_id)
         if row.answers != number:
-            return
+            return None
         row.answers += 1
         waited, row.waits_for = row.waits_for, None
         who = by.strip() or "authentication-setup form"
         if decision == "wait" and not note.strip():
-            return
+            return None
+        if decision != "wait" and not by.strip():
+            return "say who you are"
         if decision == "wait" or row.ended_at is not None:
             pass
         elif decision == "confirmed" and waited == "requirements":
@@ -297,9 +298,10 @@ async def take_answer(
             await _take_back(session, row, now)
         else:
             await _end(session, row, "given_up" if decision == "give up" else "not_needed", now)
-        detail = {"decision": decision, "note": note[:500]}
         about = row.connection_id or row.system_id or ""
-        session.add(Audit(at=now, by=who, action="setup.answered", subject=about, detail=detail))
+        said = {"decision": decision, "note": note[:500]}
+        session.add(Audit(at=now, by=who, action="setup.answered", subject=about, detail=said))
+    return None
 
 
 async def _end(

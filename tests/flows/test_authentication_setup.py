@@ -308,6 +308,26 @@ async def test_a_person_sends_again_or_ends_it_and_a_later_run_replaces(
     assert decisions == ["send again", "not needed", "give up"]
 
 
+async def test_a_decision_without_a_name_is_not_taken(
+    rt: Runtime, box: sandbox.Served, running: Running, clean_prefect: PrefectServer
+) -> None:
+    connection = await arriving(rt, box)
+    with on(clean_prefect):
+        run = await begin(
+            running, authentication_setup, connection=connection.makini_key, by="Olaf"
+        )
+        for number, decision in enumerate(("confirmed", "give up"), start=1):
+            run = await answered(running, run, decision=decision, by=" ")
+            assert run.name.endswith("waits for the technical requirements"), run.state
+            said = await running.client.request(
+                "GET", f"/flow_runs/{run.id}/input/suspended-answer-{number}-description"
+            )
+            assert "not taken:** say who you are" in said.text
+    [setup] = await rows(rt, AuthenticationSetup)
+    assert (setup.confirmed_at, setup.outcome) == (None, None)
+    assert not await rows(rt, Audit, col(Audit.action) == "setup.answered")
+
+
 async def test_a_lost_set_up_that_no_gate_asks_for_goes_on_in_another_run(
     rt: Runtime,
     box: sandbox.Served,
