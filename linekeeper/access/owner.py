@@ -12,15 +12,19 @@ from sqlmodel import col
 from linekeeper.access.match import Asked, Known, Match, match
 from linekeeper.clock import utcnow
 from linekeeper.customers.adopt import adopt
+from linekeeper.customers.change import merge_customer
 from linekeeper.customers.naming import label
 from linekeeper.customers.succession import succeed, take_back
 from linekeeper.makini import ConnectionStatus, ListedConnection, MakiniError, TokenPair
 from linekeeper.store import Store
 from linekeeper.store.modes import apply_rules
 from linekeeper.store.tables import (
+    Audit,
     Connection,
     ConnectLink,
+    Contact,
     Customer,
+    CustomerLink,
     Implementation,
     ImplementationSystem,
 )
@@ -184,6 +188,7 @@ async def _owner(
             await adopt(store, session, link.app, [listed], now=now)  # its setup moves on
         if matched.kind == "known" and link.customer_id != matched.known.customer_id:
             await _hand_over(session, matched.known.id, link.customer_id)
+            await _merge_untouched(session, matched.known, link.customer_id)
         return matched.known.id
     entry, theirs = _entry(matched, status), link.customer_id
     adopted = await adopt(store, session, link.app, [entry], now=now, of_customer=theirs)
@@ -201,6 +206,34 @@ async def _hand_over(session: AsyncSession, identifier: str, customer_id: str | 
             .values(customer_id=customer_id)
         )
         await apply_rules(session, [identifier])
+
+
+async def _merge_untouched(session: AsyncSession, connection: Known, heir_id: str | None) -> None:
+    """The customer that a sweep took in with `connection` is the one who logged in.
+
+    It stays where it owns anything else, or where a person has seen to it.
+    """
+    if connection.customer_id is None or heir_id is None:
+        return
+    customer = await session.get_one(Customer, connection.customer_id)
+    seen_to = (customer.owner, customer.critical, customer.hosting, customer.tier, customer.aliases)
+    if any(seen_to):
+        return
+    of_it = customer.id
+    is_kept = await session.scalar(
+        select(
+            exists().where(col(Connection.customer_id) == of_it)
+            | exists().where(col(CustomerLink.customer_id) == of_it)
+            | exists().where(col(Contact.customer_id) == of_it, col(Contact.confirmed))
+            | exists().where(col(Audit.subject) == of_it)
+            | ~exists().where(
+                col(Connection.id) == connection.id,
+                col(Connection.created_at) == customer.created_at,
+            )
+        )
+    )
+    if not is_kept:
+        await merge_customer(session, customer, await session.get_one(Customer, heir_id))
 
 
 async def remember_id(session: AsyncSession, owner: str, makini_id: str) -> None:

@@ -37,10 +37,32 @@ async def test_a_sweep_in_the_middle_of_a_first_login_does_not_make_it_another_c
         name="Zeta Werke AG - UpKeep", email="it@zeta.example", provider="upkeep", pending=True
     )
     await house.sweep()
+    taken_in = (await house.connections())[-1].customer_id
     assert (await through(house, made.url, began.key)).status_code == 200
     connection = (await house.connections())[-1]
     [zeta] = await house.rows(Customer, col(Customer.name) == "Zeta Steel")
     assert (connection.makini_key, connection.customer_id) == (began.key, zeta.id)
+    assert not await house.rows(Customer, col(Customer.id) == taken_in), "it was nobody's name"
+    contacts = await house.rows(Contact, col(Contact.email) == "it@zeta.example")
+    assert [(found.customer_id, found.confirmed) for found in contacts] == [(zeta.id, False)]
+
+
+async def test_a_customer_that_somebody_has_seen_to_stays_though_its_login_was_anothers(
+    house: House,
+) -> None:
+    made = await invite_new(
+        house.rt, "Zeta Steel", "UpKeep", app="default", by="tests", now=utcnow()
+    )
+    began = house.fleet.world.create(
+        name="Zeta Werke AG - UpKeep", email="it@zeta.example", provider="upkeep", pending=True
+    )
+    await house.sweep()
+    taken_in = (await house.connections())[-1].customer_id
+    async with house.rt.store.write() as session:
+        (await session.get_one(Customer, taken_in)).owner = "Petra"
+    assert (await through(house, made.url, began.key)).status_code == 200
+    assert (await house.connections())[-1].customer_id != taken_in
+    assert await house.rows(Customer, col(Customer.id) == taken_in)
 
 
 async def test_what_another_customer_connects_meanwhile_stays_theirs(house: House) -> None:
