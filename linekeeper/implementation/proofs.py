@@ -32,6 +32,8 @@ class Trouble:
     health: str
     """`unreachable`, `reauthorization_required`, `inactive`, or `disconnected`."""
     since: datetime
+    is_announced: bool = False
+    """It was in use before the start: it is alerted of as ever, also before the go-live."""
 
     @property
     def words(self) -> str:
@@ -68,7 +70,7 @@ def prove(standing: Standing, evidence: Evidence) -> tuple[dict[str, Proof], dic
     lacks: dict[str, Lack] = {}
     for gate in standing.plan.gates:
         system = standing.system(gate.system)
-        if (trouble := _trouble(system, evidence)) is not None:
+        if (trouble := _trouble(standing, system, evidence)) is not None:
             lacks[gate.id] = Lack(trouble.sentence, trouble=trouble)
         if gate.check is None:
             if (done := _configured(gate, system, evidence)) is not None:
@@ -279,14 +281,17 @@ def _reconciled(_: Standing, system: ImplementationSystem | None, evidence: Evid
     return Proof(connection.polled_at, "The last reconciliation found no drift.")
 
 
-def _trouble(system: ImplementationSystem | None, evidence: Evidence) -> Trouble | None:
+def _trouble(
+    standing: Standing, system: ImplementationSystem | None, evidence: Evidence
+) -> Trouble | None:
     facts = None if system is None else evidence.connections.get(system.connection_id or "")
     if system is None or facts is None:
         return None
     health = "disconnected" if facts.setup == "disconnected" else facts.health
     if health != "disconnected" and (health not in _LOST or facts.last_good_at is None):
         return None  # what never worked yet is what its gates wait for
-    return Trouble(system.name, facts.id, health, facts.health_since)
+    was_there = facts.created_at < standing.implementation.started_at
+    return Trouble(system.name, facts.id, health, facts.health_since, was_there)
 
 
 def _connection(system: ImplementationSystem | None, evidence: Evidence) -> ConnectionFacts | Lack:

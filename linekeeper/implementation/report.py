@@ -73,7 +73,7 @@ def implementation_markdown(progress: Progress, now: datetime, links: Links) -> 
 
 
 def _in_trouble(progress: Progress, links: Links) -> Iterable[str]:
-    """Systems that were connected and don't work; before the go-live it is told here only."""
+    """Systems that were connected and don't work, and whether that is told elsewhere, too."""
     implementation = progress.standing.implementation
     found_troubles = troubles(progress.lacks)
     if not found_troubles or implementation.status not in UNDERWAY:
@@ -89,12 +89,16 @@ def _in_trouble(progress: Progress, links: Links) -> Iterable[str]:
         if trouble.health in ("disconnected", "reauthorization_required"):
             form, what = ("connect", "Get the link")
         url = links.form(form, wanted)
+        told = _ANNOUNCED if trouble.is_announced else _SILENT
         lines.append(
             f"- **{escape(trouble.system)}** since {trouble.since:%Y-%m-%d %H:%M} UTC: "
-            f"{escape(trouble.sentence)}" + (f" [{what}]({url})" if url else "")
+            f"{escape(trouble.sentence)} {told}" + (f" [{what}]({url})" if url else "")
         )
     yield "\n".join(lines)
-    yield "Before the go-live these connections cause no alert and no mail."
+
+
+_ANNOUNCED = "It was in use before the start: its alerts and mails go on."
+_SILENT = "Before the go-live it causes no alert and no mail."
 
 
 def _open(progress: Progress, links: Links) -> Iterable[str]:
