@@ -16,6 +16,13 @@ if TYPE_CHECKING:
     from tests.simulation.universe import Universe
 
 
+def metadata_of(universe: "Universe", number: int) -> dict[str, str] | None:
+    """What the app tells Makini of a customer, where it does."""
+    if not universe.personality.metadata_as:
+        return None
+    return {"customer": f"Company {number}", "account": f"acc-{number:04}"}
+
+
 async def set_up(universe: "Universe") -> None:
     """Make the connections of the plan, and take them over."""
     now, truth, rng = universe.now(), universe.truth, universe.rng
@@ -25,7 +32,7 @@ async def set_up(universe: "Universe") -> None:
         truth.connect(
             name=f"Company {number}", email=f"it@company{number}.example", provider=provider,
             company=f"Company {number}", now=now, offers=offers,
-            records=rng.choice((0, 1, 4, 12)),
+            records=rng.choice((0, 1, 4, 12)), metadata=metadata_of(universe, number),
         )  # fmt: skip
     truth.announce.clear()
 

@@ -44,6 +44,7 @@ class Oracle:
         self.acknowledged()
         self.ended()
         self.gone()
+        self.pending()
         self.index()
         self.health()
         self.forwards()
@@ -101,6 +102,21 @@ class Oracle:
             for row in self.rows("SELECT * FROM connection WHERE makini_key = ?", connection.key):
                 if (connection.deleted_at or edge) < edge and row["setup"] != "disconnected":
                     self.broken.append(f"gone: {row['name']} is gone, held {row['setup']}")
+
+    def pending(self) -> None:
+        """Nothing is wrong with a connection that nobody has finished yet."""
+        left = {each.key for each in self.universe.truth.pending}
+        for key, finished_at in self.universe.truth.invited.items():
+            until = _text((finished_at or self.universe.now()) - self.wrong_by())
+            for row in self.rows(
+                "SELECT m.kind, m.joined_at FROM incident_connection m JOIN connection c"
+                " ON c.id = m.connection_id WHERE c.makini_key = ? AND m.joined_at < ?", key, until,
+            ):  # fmt: skip
+                self.broken.append(f"pending: {key} is in trouble ({row['kind']}), and not set up")
+            for row in self.rows("SELECT setup, health FROM connection WHERE makini_key = ?", key):
+                held = (row["setup"], row["health"])
+                if key in left and held != ("pending", "unknown"):
+                    self.broken.append(f"pending: {key} is listed as pending, held {held}")
 
     def index(self) -> None:
         """The index is what the systems hold."""

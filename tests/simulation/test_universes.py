@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.simulation.known import REGRESSIONS
-from tests.simulation.makini.personality import LIBERTIES_FROM
+from tests.simulation.makini.personality import LIBERTIES_FROM, MORE_LIBERTIES_FROM
 
 ROOT = Path(__file__).parents[2]
 FIRST, LAST = 7, 18
@@ -53,8 +53,9 @@ def test_four_hundred_universes_break_no_invariant(first: int) -> None:
 
 @pytest.mark.soak
 @pytest.mark.timeout(7200)
-def test_a_makini_that_takes_every_liberty_breaks_no_invariant() -> None:
-    done = simulate("--first", str(LIBERTIES_FROM), "--seeds", "60")
+@pytest.mark.parametrize("first", [LIBERTIES_FROM, MORE_LIBERTIES_FROM])
+def test_a_makini_that_takes_every_liberty_breaks_no_invariant(first: int) -> None:
+    done = simulate("--first", str(first), "--seeds", "60")
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -17,13 +17,18 @@ from tests.simulation import machine, slack
 from tests.simulation.flow_runs import SimRun
 from tests.simulation.founding import set_up
 from tests.simulation.heard import Evidence
+from tests.simulation.invitations import invitations
 from tests.simulation.leases import Leases
 from tests.simulation.loop import HOST, Host, VirtualLoop
 from tests.simulation.lost_runs import looking
 from tests.simulation.machine import SimClock, seed_of
 from tests.simulation.mail_server import MailServer
 from tests.simulation.makini.http import Answer, Call, Face, pause_headers
-from tests.simulation.makini.personality import LIBERTIES_FROM, Personality
+from tests.simulation.makini.personality import (
+    LIBERTIES_FROM,
+    MORE_LIBERTIES_FROM,
+    Personality,
+)
 from tests.simulation.makini.truth import ENTITIES, Truth
 from tests.simulation.makini.webhooks import (
     NOT_SYNCED,
@@ -112,6 +117,8 @@ class Universe:
         drawn = Personality.draw(Random(seed_of(plan.seed, "personality")))
         if plan.seed >= LIBERTIES_FROM:
             drawn = drawn.with_liberties(Random(seed_of(plan.seed, "liberties")))
+        if plan.seed >= MORE_LIBERTIES_FROM:
+            drawn = drawn.with_more_liberties(Random(seed_of(plan.seed, "more liberties")))
         self.personality = replace(drawn, **plan.personality)
         self.truth = Truth(Random(seed_of(plan.seed, "truth")), self.personality)
         self.face = Face(self.truth)
@@ -442,6 +449,8 @@ class Universe:
             peers.append(self._supervise("second consumer", self._consume))
         if self.personality.sync_events:
             peers.append(self._synchronize())
+        if self.personality.magic_links:
+            peers.append(invitations(self))
         self._peers += [self.loop.create_task(peer, context=PEERS.copy()) for peer in peers]
         await asyncio.sleep(self.plan.hours * 1800)
         if self.plan.lull:

@@ -145,7 +145,8 @@ class Face:
             return limited
         parts = call.path.removeprefix("/api/system/").split("/")
         if parts == ["connections"] and call.method == "GET":
-            listed = [self._listed(each, call.now) for each in self.truth.living()]
+            shown = (*self.truth.living(), *self.truth.pending)
+            listed = [self._listed(each, call.now) for each in shown]
             if self.mutilate_list is not None:
                 listed = self.mutilate_list(listed)
             self.lists.append((call.now, frozenset(each["key"] for each in listed)))
@@ -160,10 +161,8 @@ class Face:
                 return Answer(204)
             if parts[2:] == ["token"] and call.method == "POST":
                 return self._mint(call, connection)
-            if parts[2:] == ["metadata"]:
-                if call.method == "POST":
-                    connection.metadata = json.loads(call.body)
-                return _json({"data": connection.metadata or []})
+            if parts[2:] == ["metadata"] and call.method == "GET":
+                return _json({"data": self._metadata(connection) or []})
         if parts == ["client"]:
             return _json({"data": {"id": CLIENT_ID, "name": "Simulated", "redirects": []}})
         if parts == ["platforms"]:
@@ -176,10 +175,11 @@ class Face:
             return self.error(403, "FORBIDDEN", "Not allowed for this account.")
         pair = self.truth.issue(connection, call.now, source="mint")
         self.effects.append((call.now, "mint", connection.key))
+        more = {"refresh_token": pair.refresh} if pair.refresh else {}
         if self.personality.mint == "short":
-            return _json({"token": pair.access, "expires_in": 300})
+            return _json({"token": pair.access, "expires_in": 300, **more})
         until = self._expiry(call.now, pair.access_until)
-        return _json({"data": {"access_token": pair.access, "expires_in": until}})
+        return _json({"data": {"access_token": pair.access, "expires_in": until, **more}})
 
     def _listed(self, connection: Connection, now: datetime) -> dict[str, Any]:
         lifecycle, sync = self._word(connection, now)
@@ -190,9 +190,22 @@ class Face:
         return {
             "key": connection.key, "name": connection.name, "email": connection.email,
             "status": lifecycle, "integration_name": connection.provider, "redirect": None,
-            "scopes": [], "tags": [], "user_metadata": connection.metadata,
-            "client_id": CLIENT_ID, "created_at": made, "updated_at": made, "connected_at": made,
+            "scopes": [], "tags": [], "user_metadata": self._metadata(connection),
+            "client_id": CLIENT_ID, "created_at": made, "updated_at": made,
+            "connected_at": None if connection in self.truth.pending else made,
         }  # fmt: skip
+
+    def _metadata(self, connection: Connection) -> Any:
+        """What the app gave a connection, in this Makini's shape."""
+        given = connection.metadata
+        match self.personality.metadata_as:
+            case "text":
+                return json.dumps(given)
+            case "words":
+                return " ".join(given.values()) if given else ""
+            case "array":
+                return [{"key": name, "value": value} for name, value in (given or {}).items()]
+        return given
 
     # --- one connection, with its own token
 

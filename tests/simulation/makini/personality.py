@@ -9,7 +9,8 @@ DAY = 86400.0
 LIBERTY = 0.3
 """How often each of the rarer liberties is taken."""
 LIBERTIES_FROM = 11_000
-"""Universes before this one live as they did when they broke, or found a planted defect."""
+MORE_LIBERTIES_FROM = 12_000
+"""Universes before these live as they did when they broke, or found a planted defect."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,10 @@ class Personality:
     sync_events: bool = False  # each end of a synchronization is an event
     denial: str = ""  # how a customer comes back who denies their consent; empty: nobody does
     retry_after_as: str = "seconds"  # "seconds", "date" or "none"
+    # From here on drawn by `with_more_liberties`.
+    mint_refreshes: bool = False  # a minted token comes with one to refresh it by
+    metadata_as: str = ""  # "text", "words", "object" or "array": how `user_metadata` reads
+    magic_links: bool = False  # connections are listed as pending until somebody finishes them
 
     @classmethod
     def draw(cls, rng: Random) -> "Personality":
@@ -108,6 +113,16 @@ class Personality:
             lifecycle_case=seldom(rng.choice(("upper", "snake")), "title"),
             sync_events=seldom(True, False),
             denial=seldom(rng.choice(("error", "bare")), ""),
+        )
+
+    def with_more_liberties(self, rng: Random) -> "Personality":
+        """Take the liberties that came later, or don't."""
+        shapes = ("text", "words", "object", "array")
+        return replace(
+            self,
+            mint_refreshes=rng.random() < LIBERTY,
+            metadata_as=rng.choice(shapes) if rng.random() < 2 * LIBERTY else "",
+            magic_links=rng.random() < LIBERTY,
         )
 
     def words(self) -> str:

@@ -96,6 +96,10 @@ class Truth:
         self.rng = rng
         self.personality = personality
         self.connections: dict[str, Connection] = {}
+        self.pending: list[Connection] = []
+        """Prepared by a magic link that nobody has finished yet."""
+        self.invited: dict[str, datetime | None] = {}
+        """Whoever was prepared so, by key, and when they finished."""
         self.secrets: list[str] = []  # every token ever handed out, for the oracle
         self.changes: list[tuple[datetime, str, str, str, str]] = []
         self.announce: list[tuple[str, str, list[str]]] = []  # webhooks still to be sent
@@ -124,6 +128,24 @@ class Truth:
         self.connections[key] = connection
         self._say(connection, now)
         return connection
+
+    def invite(self, connection: Connection) -> None:
+        """A magic link prepares `connection`: it is pending until somebody finishes it."""
+        del self.connections[connection.key]
+        connection.words = [(connection.created_at, "Pending", "")]
+        connection.states.clear()
+        connection.logins.clear()
+        self.pending.append(connection)
+        self.invited[connection.key] = None
+
+    def finish(self, connection: Connection, now: datetime) -> None:
+        """The customer finishes the magic link."""
+        self.pending.remove(connection)
+        self.connections[connection.key] = connection
+        self.invited[connection.key] = connection.created_at = now
+        connection.words.clear()
+        self._say(connection, now)
+        self._read_slowly(connection, now)
 
     def fill(self, connection: Connection, entity: str, count: int) -> None:
         """The system has held so many records more since before anybody looked."""
@@ -222,9 +244,10 @@ class Truth:
     def issue(self, connection: Connection, now: datetime, *, source: str) -> Pair:
         """A new token. A login and a refresh kill what was there before."""
         long = source != "mint" or self.personality.mint == "long"
+        refreshes = source != "mint" or self.personality.mint_refreshes
         pair = Pair(
             access=f"mkat-{self.rng.getrandbits(96):024x}",
-            refresh=None if source == "mint" else f"mkrt-{self.rng.getrandbits(96):024x}",
+            refresh=f"mkrt-{self.rng.getrandbits(96):024x}" if refreshes else None,
             access_until=now + (ACCESS_LIFE if long else timedelta(seconds=300)),
             refresh_until=now + REFRESH_LIFE,
             source=source,
