@@ -248,7 +248,7 @@ MUTANTS = (
     ),
     _mutant(
         "deleted-at-ignored", "what a source lists as deleted is held for one that lives",
-        ("reconcile/identity.py", "    return said is not None and _time(said) is not None\n",
+        ("reconcile/identity.py", "    return at is not None and at <= now + timedelta(days=1)\n",
          "    return False\n"),
         personality={"soft_deletes": True},
     ),
