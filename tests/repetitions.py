@@ -47,16 +47,20 @@ DATABASE = (
 """Where all is run on both, by the beginnings of paths."""
 MEASURED = (
     "access/test_renew",
+    "consumer/test_delivery",
+    "consumer/test_slack_socket",
     "implementation/test_service",
     "incidents/",
-    "inbox/process/test_forward.py",
-    "inbox/process/test_forward_targets",
+    "inbox/process/test_forward",
     "inbox/process/test_process_",
+    "inbox/process/test_refused_entity",
     "inbox/process/test_replay",
     "inbox/process/test_shared_keys",
     "inbox/process/test_watch",
     "notify/test_deliver",
     "notify/test_evaluate",
+    "watch/test_alerts",
+    "watch/test_standing",
 )
 """Of these, where all is but what `repetitions.txt` names: no text that a database could refuse."""
 BEFORE_THE_DATABASE = {
