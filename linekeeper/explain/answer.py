@@ -92,6 +92,7 @@ class Cause(StrEnum):
     silenced = auto()
     quiet_hours = auto()
     held_alike = auto()
+    held_checked = auto()
     held_lasting = auto()
     held_cap = auto()
     merged = auto()

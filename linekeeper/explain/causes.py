@@ -185,6 +185,9 @@ CAUSES: Mapping[Cause, Entry] = {
     Cause.held_alike: Entry(
         HopName.policy, Party.us, "Wait a moment: Linekeeper decides whether it is one root cause."
     ),
+    Cause.held_checked: Entry(
+        HopName.policy, Party.us, "Wait a moment: it is notified if the login does not work."
+    ),
     Cause.held_lasting: Entry(
         HopName.policy, Party.us, "Wait: it is notified if the trouble lasts (AlertPolicy)."
     ),

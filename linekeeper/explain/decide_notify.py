@@ -10,6 +10,7 @@ from linekeeper.explain.words import moment
 _HELD: Mapping[str, Cause] = {
     "silence": Cause.silenced,
     "alike": Cause.held_alike,
+    "checked": Cause.held_checked,
     "lasting": Cause.held_lasting,
     "quiet": Cause.quiet_hours,
     "cap": Cause.held_cap,

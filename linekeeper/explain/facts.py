@@ -198,7 +198,7 @@ class Way:
         return next((facts for facts in self.entities if facts.entity == wanted), None)
 
 
-HeldCause = Literal["silence", "alike", "lasting", "quiet", "cap"]
+HeldCause = Literal["silence", "alike", "checked", "lasting", "quiet", "cap"]
 
 
 @dataclass(frozen=True, slots=True)

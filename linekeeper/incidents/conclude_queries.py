@@ -2,27 +2,36 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import cast
+from datetime import datetime, timedelta
+from typing import Any, cast
 
-from sqlalchemy import and_, bindparam, case, func, or_, select
+from sqlalchemy import Row, and_, bindparam, case, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.customers.naming import label
 from linekeeper.customers.setup import ESTABLISHED
+from linekeeper.health.evidence import CALLS, Health
 from linekeeper.health.judge import is_trouble
+from linekeeper.incidents.announce import OF_ITS_ROUND
 from linekeeper.incidents.decide import DISCONNECTED, Open, Past, Scope
+from linekeeper.outbox.events import RECONNECT, reconnect_lane
 from linekeeper.store.engine import chunked
 from linekeeper.store.tables import (
     AppState,
     Connection,
+    Credential,
     Customer,
     Incident,
     IncidentConnection,
+    Outbox,
+    Transition,
 )
 
 TOPIC = "health"
+CHECK_WAIT = timedelta(seconds=15)
+"""A lost login that is only reported is announced then, checked or not; a check takes less."""
+_LOST = Health.reauthorization_required.value
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,3 +228,62 @@ async def totals(
     rows = (await session.execute(_TOTALS)).all()
     counts = {(app, provider): count for app, provider, count, _ in rows}
     return counts, {(app, provider): suspect for app, provider, _, suspect in rows if suspect}
+
+
+_LOSSES = (
+    select(col(Transition.connection_id), col(Transition.source))
+    .join(Credential, col(Credential.connection_id) == col(Transition.connection_id))
+    .where(
+        col(Transition.connection_id).in_(bindparam("ids", expanding=True)),
+        col(Transition.axis) == "health",
+        col(Transition.after) == _LOST,
+    )
+    .order_by(col(Transition.at), col(Transition.id))
+)
+
+
+async def only_reported(session: AsyncSession, connections: Sequence[str]) -> set[str]:
+    """Those whose login somebody said to be lost, without a call of ours that was refused.
+
+    Where there is no token, nothing could contradict it: Makini's list says nothing of a login.
+    """
+    last: dict[str, str] = {}
+    for ids in chunked(connections, 5_000):
+        rows = await session.execute(_LOSSES, {"ids": ids})
+        for connection_id, source in rows:
+            last[connection_id] = source
+    return {each for each, source in last.items() if source not in (*CALLS, "reconnect")}
+
+
+_WAITING = select(col(Outbox.lane)).where(
+    col(Outbox.channel) == RECONNECT,
+    col(Outbox.status) == "pending",
+    col(Outbox.lane).in_(bindparam("lanes", expanding=True)),
+)
+_OF_ITS_ROUND = (
+    select(col(IncidentConnection.incident_id), col(IncidentConnection.connection_id))
+    .join(Incident, col(Incident.id) == col(IncidentConnection.incident_id))
+    .where(col(Incident.id).in_(bindparam("ids", expanding=True)), OF_ITS_ROUND)
+)
+
+
+async def being_checked(
+    session: AsyncSession, incidents: Sequence[Incident | Row[Any]], *, now: datetime
+) -> set[str]:
+    """Return the lost logins of `incidents` that were only reported, and are being asked about.
+
+    Those that were over within moments count too: whoever reported them was wrong.
+    """
+    young = {
+        reconnect_lane(incident.id): incident
+        for incident in incidents
+        if incident.kind == _LOST and (incident.resolved_at or now) - incident.since < CHECK_WAIT
+    }
+    if not young:
+        return set()
+    waiting = set(await session.scalars(_WAITING, {"lanes": list(young)}))
+    asked = [row.id for lane, row in young.items() if row.resolved_at or lane in waiting]
+    members = (await session.execute(_OF_ITS_ROUND, {"ids": asked})).all()
+    reported = await only_reported(session, [member for _, member in members])
+    known = {incident_id for incident_id, member in members if member not in reported}
+    return {*asked} - known

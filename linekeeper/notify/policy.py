@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from linekeeper.config import AlertPolicy
 from linekeeper.config.alerts import Quiet, quiet_times
 from linekeeper.incidents.announce import ROOT_CAUSE_WAIT
+from linekeeper.incidents.conclude_queries import CHECK_WAIT
 from linekeeper.notify.outage import MERGED
 from linekeeper.notify.routing import CAP, DEFAULT, OVER
 from linekeeper.notify.situations import (
@@ -27,6 +28,10 @@ from linekeeper.notify.situations import (
 RANK: Mapping[str, int] = {"low": 0, "normal": 1, "critical": 2, "never": 3}
 PATIENCE = timedelta(minutes=10)
 """So long Slack may be out of reach until others are notified instead."""
+_UNSETTLED: Mapping[str, tuple[str, timedelta]] = {
+    "alike": ("perhaps of one root cause with another of its provider", ROOT_CAUSE_WAIT),
+    "checked": ("Linekeeper asks first whether the login works", CHECK_WAIT),
+}
 _HOUR = timedelta(hours=1)
 _INSTANT = timedelta(microseconds=1)
 
@@ -94,9 +99,10 @@ def held(situation: Situation, at: datetime, quiet: Quiet, policy: AlertPolicy) 
     for silence in situation.silences:
         if silence.starts_at <= at < silence.ends_at:
             return HeldBack("silence", silence.why, silence.ends_at)
-    alone = situation.opened_at + ROOT_CAUSE_WAIT
-    if situation.follows and at < alone:
-        return HeldBack("alike", "perhaps of one root cause with another of its provider", alone)
+    if situation.unsettled is not None:
+        why, wait = _UNSETTLED[situation.unsettled]
+        if at < (settled := situation.opened_at + wait):
+            return HeldBack(situation.unsettled, why, settled)
     if situation.severity == "critical":
         return None
     lasting = situation.opened_at + timedelta(minutes=policy.first_after_minutes)

@@ -11,6 +11,7 @@ from sqlmodel import col
 
 from linekeeper.config import Configuration, Severity
 from linekeeper.incidents.announce import OF_ITS_ROUND, heads
+from linekeeper.incidents.conclude_queries import being_checked
 from linekeeper.incidents.kinds import severity
 from linekeeper.incidents.suppressed import (
     FOREVER,
@@ -36,7 +37,8 @@ from linekeeper.store.tables import (
 from linekeeper.store.types import UtcDateTime
 
 Channel = Literal["slack", "elsewhere"]
-Cause = Literal["silence", "alike", "lasting", "quiet", "cap"]
+Unsettled = Literal["alike", "checked"]
+Cause = Unsettled | Literal["silence", "lasting", "quiet", "cap"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +59,8 @@ class Situation:
     silences: Sequence[Silence] = ()
     slack_channel: str = DEFAULT
     """The Slack channel it is announced in (`notify.routing`)."""
-    follows: bool = False
-    """A login lost moments after another of its provider: perhaps they are one root cause."""
+    unsettled: Unsettled | None = None
+    """A login that was lost moments after another of its provider, or that is being checked."""
     joined_at: datetime | None = None
     """When the last of its connections joined it."""
 
@@ -159,7 +161,9 @@ async def read_state(session: AsyncSession, configuration: Configuration, now: d
     over = [incident.id for incident in incidents if incident.resolved_at]
     merged = await merged_into(session, over) if over else {}
     hushed = await silences(session, incidents, now)
-    following = heads(incidents)
+    unsettled: dict[str, Unsettled] = dict.fromkeys(heads(incidents), "alike")
+    for incident_id in await being_checked(session, incidents, now=now):
+        unsettled.setdefault(incident_id, "checked")
     severities = {
         incident.id: severity(
             incident.kind,
@@ -182,7 +186,7 @@ async def read_state(session: AsyncSession, configuration: Configuration, now: d
             merged=incident.id in merged,
             snoozed_until=incident.snoozed_until,
             silences=hushed[incident.id],
-            follows=incident.id in following,
+            unsettled=unsettled.get(incident.id),
             slack_channel=channels.get(incident.id, DEFAULT),
             joined_at=facts.get(incident.id, _NOBODY).joined_at,
         )

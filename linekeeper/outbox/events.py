@@ -99,6 +99,11 @@ def planned_lane(incident_id: str) -> str:
     return f"reconnect:{incident_id}:at"
 
 
+def reconnect_lane(incident_id: str) -> str:
+    """The ordering key of the looks at an incident's case that are due at once."""
+    return f"reconnect:{incident_id}"
+
+
 def request_reconnects(incident_ids: Iterable[str]) -> list[Message]:
     """Rows that have the case of each incident advanced; a repeat is harmless.
 
@@ -110,7 +115,7 @@ def request_reconnects(incident_ids: Iterable[str]) -> list[Message]:
             RECONNECT,
             f"reconnect:{incident_id}:{new_id()}",
             {"incident_id": incident_id},
-            lane=f"reconnect:{incident_id}",
+            lane=reconnect_lane(incident_id),
         )
         for incident_id in dict.fromkeys(incident_ids)
     ]

@@ -4,16 +4,12 @@ import asyncio
 from contextlib import suppress
 from datetime import datetime
 
-from sqlalchemy import func, select
-from sqlmodel import col
-
 from linekeeper.clock import utcnow
-from linekeeper.health.evidence import CALLS
+from linekeeper.incidents.conclude_queries import only_reported
 from linekeeper.makini import MakiniError
 from linekeeper.reconnect.ask import advance_case
-from linekeeper.reconnect.case import KIND, Member, load_case
+from linekeeper.reconnect.case import Member, load_case
 from linekeeper.runtime import Runtime
-from linekeeper.store.tables import Credential, Transition
 from linekeeper.store.types import id_floor
 from linekeeper.sweep.batch import probe_batch
 
@@ -48,42 +44,15 @@ async def check_reported(rt: Runtime, incident_id: str, *, now: datetime) -> fro
     fresh = [member for member in case.to_ask(app) if _is_unasked(member)]
     if not 0 < len(fresh) <= AT_MOST:
         return known
-    reported = await _only_reported(rt, fresh)
+    async with rt.store.read() as session:
+        reported = await only_reported(session, [member.connection_id for member in fresh])
     if reported:
         with suppress(TimeoutError, MakiniError):
             async with asyncio.timeout(SECONDS):
-                await probe_batch(rt, app, reported, started=now, last_try=True)
+                await probe_batch(rt, app, sorted(reported), started=now, last_try=True)
     return known
 
 
 def _is_unasked(member: Member) -> bool:
     """Whether it has no link, or only one that was made for an earlier loss and never used."""
     return member.link_id is None or member.link_id < id_floor(member.health_since)
-
-
-async def _only_reported(rt: Runtime, members: list[Member]) -> list[str]:
-    """Those whose login somebody said to be lost, without a call of ours that was refused.
-
-    Where there is no token, nothing could contradict it: Makini's list says nothing of a login.
-    """
-    ids = [member.connection_id for member in members]
-    last = (
-        select(col(Transition.connection_id).label("id"), func.max(col(Transition.at)).label("at"))
-        .where(
-            col(Transition.connection_id).in_(ids),
-            col(Transition.axis) == "health",
-            col(Transition.after) == KIND,
-        )
-        .group_by(col(Transition.connection_id))
-        .subquery()
-    )
-    async with rt.store.read() as session:
-        rows = await session.execute(
-            select(col(Transition.connection_id), col(Transition.source))
-            .join(
-                last,
-                (col(Transition.connection_id) == last.c.id) & (col(Transition.at) == last.c.at),
-            )
-            .join(Credential, col(Credential.connection_id) == col(Transition.connection_id))
-        )
-        return sorted({row[0] for row in rows if row[1] not in (*CALLS, "reconnect")})

@@ -53,6 +53,7 @@ MUTED = {"muted_at": AT, "muted_until": AT + timedelta(days=1)}
         (replace(FACTS, held="silence"), Cause.silenced, HopName.policy),
         (replace(FACTS, held="quiet"), Cause.quiet_hours, HopName.policy),
         (replace(FACTS, held="alike"), Cause.held_alike, HopName.policy),
+        (replace(FACTS, held="checked"), Cause.held_checked, HopName.policy),
         (replace(FACTS, held="lasting"), Cause.held_lasting, HopName.policy),
         (replace(FACTS, held="cap"), Cause.held_cap, HopName.policy),
         (FACTS, Cause.message_waiting, HopName.policy),

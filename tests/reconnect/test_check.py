@@ -1,6 +1,7 @@
 """A lost login that is only reported: what needs no customer is tried before anybody is mailed."""
 
 import asyncio
+from datetime import timedelta
 from typing import Any
 
 import orjson
@@ -13,6 +14,7 @@ from linekeeper.consumer.connection_events import process_connection_events
 from linekeeper.inbox.identify import identify, make_delivery
 from linekeeper.inbox.intake import Intake
 from linekeeper.inbox.meaning import EventNames
+from linekeeper.notify.evaluate import evaluate_alerts
 from linekeeper.outbox.senders.reconnect import ReconnectSender, advance_due_cases
 from linekeeper.store import new_id
 from linekeeper.store.tables import ConnectLink, IncidentConnection
@@ -60,6 +62,45 @@ async def test_nobody_is_mailed_where_the_login_works_after_all(
     assert incident.status == "resolved"
     assert mailbox.mails == []
     assert await house.rows(ConnectLink) == []
+
+
+@pytest.mark.parametrize("is_lost", [False, True])
+async def test_nobody_is_notified_before_it_is_known_whether_the_login_works(
+    open_house: Opened, post: tuple[Post, str], is_lost: bool
+) -> None:
+    _, url = post
+    house = await asking(open_house, url)
+    await house.sweep()
+    [connection, *_] = await house.connections()
+    if is_lost:
+        await house.control(f"connections/{connection.makini_key}/change-credentials")
+    await said(house, connection.makini_key)
+    [incident] = await house.incidents()
+    assert await firsts(house) == []
+    await work(house)
+    assert await firsts(house) == ([incident.id] if is_lost else [])
+    [incident] = await house.incidents()
+    assert (incident.resolved_at is None) is is_lost
+
+
+async def test_what_nobody_checks_is_announced_all_the_same(
+    open_house: Opened, post: tuple[Post, str]
+) -> None:
+    _, url = post
+    house = await asking(open_house, url)
+    await house.sweep()
+    [connection, *_] = await house.connections()
+    await said(house, connection.makini_key)
+    [incident] = await house.incidents()
+    assert await firsts(house) == []
+    assert await firsts(house, later=timedelta(seconds=16)) == [incident.id]
+
+
+async def firsts(house: House, *, later: timedelta = timedelta()) -> list[str]:
+    """The incidents of which somebody is notified for the first time now."""
+    configuration = await house.rt.configuration()
+    decision = await evaluate_alerts(house.rt.store, configuration, now=utcnow() + later)
+    return [say.incident_id for say in decision.say if say.step == "first"]
 
 
 async def test_nor_where_the_link_of_an_earlier_loss_still_works(

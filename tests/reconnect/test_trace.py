@@ -16,13 +16,17 @@ from typing import Any
 import orjson
 import pytest
 from pydantic import SecretStr
+from sqlalchemy import delete
+from sqlmodel import col
 
 import linekeeper
 from linekeeper.clock import utcnow
 from linekeeper.consumer.connection_events import process_connection_events
 from linekeeper.outbox.senders.slack import deliver_due
 from linekeeper.store import engine
+from linekeeper.store.tables import Credential
 from tests.inbox.process.stage import about
+from tests.reconnect.conftest import House
 from tests.reconnect.test_ask import Opened
 from tests.reconnect.test_kills import with_slack
 
@@ -102,6 +106,7 @@ async def test_a_webhook_reaches_slack_on_a_short_way(open_house: Opened) -> Non
     here = await open_house(makini_webhook_secrets=(SecretStr("s3cret"),))
     await with_slack(here)
     [connection, *_] = await here.connections()
+    await without_token(here, connection.id)
     body = orjson.dumps(about(connection, "connection.auth_required", utcnow()))
     headers = {"x-webhook-signature": hmac.new(b"s3cret", body, hashlib.sha256).hexdigest()}
     rt = here.rt
@@ -126,6 +131,14 @@ async def test_a_webhook_reaches_slack_on_a_short_way(open_house: Opened) -> Non
     named = [name for name in journey("A webhook to Slack") if name != "postgres_writer.py"]
     assert set(named) - {"inbox/sqlite_writer.py"} <= set(ran)
     assert [name for name in ran if name in STEPS] == [name for name in named if name in STEPS]
+
+
+async def without_token(house: House, connection_id: str) -> None:
+    """Nothing could contradict what Makini says of it, so that nothing is asked before."""
+    async with house.rt.store.write() as session:
+        await session.execute(
+            delete(Credential).where(col(Credential.connection_id) == connection_id)
+        )
 
 
 @pytest.mark.parametrize(
