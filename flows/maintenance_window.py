@@ -29,7 +29,7 @@ async def maintenance_window(
     subject: Annotated[
         str,
         Field(
-            title="Name",
+            title="Subject",
             description="A connection's or customer's name, a provider, or an incident's id; "
             "empty for all",
             examples=["Acme · SAP ECC"],

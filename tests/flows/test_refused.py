@@ -146,9 +146,9 @@ def mistakes(connection: str, key: str, customer: str, project: str) -> list[Mis
         ),
         ("implementation-abandon", {**changed, "reason": ""}, "Reason"),
         ("import-customers", {"csv": "nonsense"}, "CSV"),
-        ("maintenance-window", {"scope": "connection", "subject": "none", **SOON}, "Name"),
-        ("maintenance-window", {"scope": "provider", "subject": "none", **SOON}, "Name"),
-        ("maintenance-window", {"scope": "incident", "subject": "none", **SOON}, "Name"),
+        ("maintenance-window", {"scope": "connection", "subject": "none", **SOON}, "Subject"),
+        ("maintenance-window", {"scope": "provider", "subject": "none", **SOON}, "Subject"),
+        ("maintenance-window", {"scope": "incident", "subject": "none", **SOON}, "Subject"),
         ("maintenance-window", {"scope": "all", "starts": "soon", **SOON}, "Starts"),
         (
             "maintenance-window",
