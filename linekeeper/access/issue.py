@@ -2,25 +2,24 @@
 
 import asyncio
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from linekeeper.clock import monotonic, utcnow
+from linekeeper.clock import monotonic
 from linekeeper.health.evidence import Health
 from linekeeper.makini import ErrorKind, MakiniError
 from linekeeper.runtime import Runtime
 from linekeeper.store import is_id
+from linekeeper.store.leases import is_taken
 from linekeeper.store.modes import app_of
 from linekeeper.store.tables import Audit, Connection, Incident, IncidentConnection
 from linekeeper.tokens.caller import Caller
-from linekeeper.tokens.stored import MINT_MARGIN, Token, load_pair, load_tokens
+from linekeeper.tokens.stored import MINT_MARGIN, Token, lease_name, load_pair, load_tokens
 
-RENEWED_WITHIN = timedelta(seconds=60)
-"""A renewal that began before was cut off: the next use settles what became of the pair."""
 RENEWAL_SECONDS = 5.0
 """How long the product waits for the end of a renewal; then Makini is asked what works."""
 LOOK_SECONDS = 0.1
@@ -105,14 +104,19 @@ async def issue_access_token(
 async def _settled(rt: Runtime, connection_id: str) -> Token | None:
     """The stored token; while it is being renewed, the new one is waited for.
 
-    Makini kills the old pair before its answer is here.
+    Makini kills the old pair before its answer is here. Whoever renews it holds its lease. One that
+    failed or was cut off leaves the token in doubt, and the next use settles what became of it.
     """
     until = monotonic() + RENEWAL_SECONDS
     while True:
         async with rt.store.read() as session:
             token = (await load_tokens(rt.store, session, [connection_id])).get(connection_id)
-        since = token.in_doubt_since if token is not None else None
-        if not is_being_renewed(since, utcnow()) or monotonic() >= until:
+            is_being_renewed = (
+                token is not None
+                and token.in_doubt_since is not None
+                and await is_taken(rt.store, session, lease_name(connection_id))
+            )
+        if not is_being_renewed or monotonic() >= until:
             return token
         await asyncio.sleep(LOOK_SECONDS)
 
@@ -187,11 +191,6 @@ async def _tried(rt: Runtime, connection: Connection, token: Token) -> Token | N
             return None
         raise
     return caller.token
-
-
-def is_being_renewed(since: datetime | None, now: datetime) -> bool:
-    """Whether a renewal that began at `since` may still be under way."""
-    return since is not None and now - since < RENEWED_WITHIN
 
 
 def is_ending(expires_at: datetime | None, now: datetime) -> bool:

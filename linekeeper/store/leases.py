@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import bindparam, or_, update
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col, select
 
 from linekeeper.clock import monotonic
@@ -110,6 +111,12 @@ async def is_held(store: Store, held: HeldLease) -> bool:
     async with store.read() as session:
         until = await session.scalar(_ours(col(Lease.until), held))
         return until is not None and until > await store.clock(session)
+
+
+async def is_taken(store: Store, session: AsyncSession, name: str) -> bool:
+    """Whether anybody holds the lease `name`."""
+    until = await session.scalar(select(Lease.until).where(col(Lease.name) == name))
+    return until is not None and until > await store.clock(session)
 
 
 async def next_owner(store: Store, held: HeldLease) -> str | None:

@@ -6,15 +6,17 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import event, update
+from sqlalchemy import event, select, update
 from sqlalchemy.util import await_only
+from sqlmodel import col
 
 from linekeeper.access.expiry import renew_ending
 from linekeeper.clock import Clock, use, utcnow
 from linekeeper.makini import TokenPair
+from linekeeper.store.leases import acquire
 from linekeeper.store.tables import Credential
 from linekeeper.sweep.batch import probe_batch
-from linekeeper.tokens.stored import save_tokens
+from linekeeper.tokens.stored import lease_name, save_tokens
 from tests.access.test_renew import a_pair, stored, works
 from tests.reconnect.conftest import House, house, open_house
 
@@ -26,6 +28,8 @@ async def under_renewal(here: House, *, seconds: float) -> None:
     since = utcnow() - timedelta(seconds=seconds)
     async with here.store.write() as session:
         await session.execute(update(Credential).values(renewing_since=since))
+    for connection in await here.connections():
+        await acquire(here.store, lease_name(connection.id), "renewer", seconds=60, now=since)
 
 
 @contextmanager
@@ -113,6 +117,27 @@ async def test_a_token_that_makini_refuses_is_not_handed_out_while_no_other_can_
     assert answer.json()["access_token"] == (await stored(house, connection)).access
     assert await works(house, await stored(house, connection))
     assert await house.incidents() == []
+
+
+async def test_a_renewal_that_failed_is_not_waited_for(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It left the pair in doubt: Makini is asked at once whether it works."""
+    [connection, *_] = await house.connections()
+    pair = await a_pair(house, connection)
+    headers = await house.key()
+    await house.control("settings", token="500")
+    await renew_ending(house.rt, now=utcnow())
+    async with house.store.read() as session:
+        doubted = select(col(Credential.connection_id)).where(
+            col(Credential.renewing_since).is_not(None)
+        )
+        assert connection.id in (await session.scalars(doubted)).all()
+    await house.control("settings", token="")
+    monkeypatch.setattr("linekeeper.access.issue.RENEWAL_SECONDS", 600.0)
+    path = f"/api/connections/{connection.id}/token"
+    answer = await house.http.get(path, headers=headers, timeout=60)
+    assert (answer.status_code, answer.json().get("access_token")) == (200, pair.access)
 
 
 async def test_a_refresh_that_was_not_begun_leaves_no_doubt(house: House) -> None:
