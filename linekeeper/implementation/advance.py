@@ -20,10 +20,11 @@ from linekeeper.implementation import news, queries, work
 from linekeeper.implementation.evaluate import Evaluation, GateChange, evaluate
 from linekeeper.implementation.facts import ConnectionFacts, Evidence
 from linekeeper.implementation.golive import go_live
+from linekeeper.implementation.logins import turns_over
 from linekeeper.implementation.outlook import Outlook
 from linekeeper.implementation.progress import Progress, forecast_anew, forecast_standing, keep
 from linekeeper.implementation.proofs import Lack, bind, prove, troubles
-from linekeeper.implementation.standing import Standing
+from linekeeper.implementation.standing import Standing, hand_over, is_handed_over
 from linekeeper.outbox.queue import Message
 from linekeeper.store import Store
 from linekeeper.store.tables import Connection, Gate, Implementation
@@ -72,6 +73,10 @@ async def advance_in(
     proofs, lacks = prove(standing, seen)
     if implementation.status not in queries.UNDERWAY:
         proofs = {}
+    else:
+        for row, to, at in turns_over(standing, seen):
+            hand_over(row, to, at)
+            row.changes += 1
     held = implementation.status != "running"
     evaluation = evaluate(
         standing.plan,
@@ -201,7 +206,7 @@ async def _survey(
             holds=standing.holds,
         )
         moves = bool(evaluation.changes or work.due(standing)) or evaluation.live
-        moves = moves or _may_connect(standing, seen, taken)
+        moves = moves or _may_connect(standing, seen, taken) or bool(turns_over(standing, seen))
         surveyed.append(_Surveyed(standing, evaluation, lacks, moves))
     return surveyed
 
@@ -321,6 +326,8 @@ def _apply(standing: Standing, row: Gate, change: GateChange) -> list[Message | 
             row.attempt += 1
             messages.append(news.gate_run(standing, row))
         return messages
+    if is_handed_over(row):
+        hand_over(row, "customer", change.at)
     row.status = "done"
     row.done_at = change.at
     assert change.proof is not None  # nothing is done here without one

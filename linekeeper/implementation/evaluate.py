@@ -33,6 +33,8 @@ class Block:
     because: str
     by: Owner
     until: datetime | None = None
+    is_turn: bool = False
+    """It could be worked on: it was merely the turn of another than its owner is now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,7 +252,7 @@ def _progress(state: GateState, course: _Course) -> Progress:
     blocked = 0.0
     if state.opened_at is not None:
         whole = (state.opened_at, state.done_at or course.now)
-        blocks = [Hold(block.since, block.until) for block in state.blocks]
+        blocks = [Hold(block.since, block.until) for block in state.blocks if not block.is_turn]
         pauses = sorted(within([*blocks, *course.holds], *whole))
         blocked = course.length([whole]) - course.length(without(pauses, *whole))
     return Progress(opened, finished, earliest, blocked)

@@ -29,6 +29,8 @@ class ConnectionFacts:
     poll_trouble: str | None = None
     replaced_by: str | None = None
     """The connection that a new login at the same system became."""
+    logged_in_at: datetime | None = None
+    """When the customer last logged in by a link."""
     system: str | None = None
     """What the link was made for by which the customer connected it; None: not by such a link."""
 
@@ -60,6 +62,8 @@ class SetUp:
     is_open: bool
     waits_for: str | None = None
     """What its run is suspended for."""
+    logins_from: datetime | None = None
+    """Logins from then on count: later than the last one where a new one was asked for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,7 +123,8 @@ async def _set_up(session: AsyncSession, systems: Sequence[str]) -> dict[str, Se
     rows = await _among(session, AuthenticationSetup, "system_id", systems)
     rows.sort(key=lambda row: (row.started_at, row.id))
     return {
-        row.system_id: SetUp(row.verified_at, row.ended_at is None, row.waits_for) for row in rows
+        row.system_id: SetUp(row.verified_at, row.ended_at is None, row.waits_for, row.logins_from)
+        for row in rows
     }
 
 
@@ -267,11 +268,13 @@ async def _connections(
     )
     arrived = {row[0]: row[1] for row in delivered}
     links = await session.execute(
-        select(col(ConnectLink.used_for), col(ConnectLink.system))
-        .where(col(ConnectLink.used_for).in_(ids), col(ConnectLink.connection_id).is_(None))
+        select(ConnectLink)
+        .where(col(ConnectLink.used_for).in_(ids))
         .order_by(col(ConnectLink.used_at))
     )
-    systems = {row[0]: row[1] for row in links}
+    used = links.scalars().all()
+    systems = {link.used_for: link.system for link in used if link.connection_id is None}
+    logins = {link.used_for: link.used_at for link in used}
     polled = await _polled(session, ids)
     return {
         connection.id: ConnectionFacts(
@@ -288,6 +291,7 @@ async def _connections(
             created_at=connection.created_at,
             delivered_at=arrived.get(connection.id),
             replaced_by=connection.replaced_by,
+            logged_in_at=logins.get(connection.id),
             system=systems.get(connection.id),
             **polled.get(connection.id, {}),
         )

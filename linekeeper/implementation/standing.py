@@ -128,6 +128,7 @@ def state_of(row: Gate, planned: str) -> GateState:
                 because=block["because"],
                 by=block["by"],
                 until=datetime.fromisoformat(block["until"]) if block.get("until") else None,
+                is_turn=block.get("turn", False),
             )
             for block in row.blocks
         ),
@@ -149,6 +150,22 @@ def unblocked(blocks: Sequence[Mapping[str, Any]], at: datetime) -> list[dict[st
     return [
         row if row.get("until") else {**row, "until": at.isoformat()} for row in map(dict, blocks)
     ]
+
+
+def hand_over(row: Gate, to: str, at: datetime) -> None:
+    """The open gate is the turn of `to` from `at` on; until then it was its owner's."""
+    assert row.opened_at is not None  # it is open
+    ends = [datetime.fromisoformat(block["until"]) for block in row.blocks if block.get("until")]
+    since = max([row.opened_at, *ends])
+    turn = {"because": "", "by": row.owner, "turn": True}
+    turn |= {"since": since.isoformat(), "until": max(at, since).isoformat()}
+    row.blocks = [*row.blocks, turn]
+    row.owner = to
+
+
+def is_handed_over(row: Gate) -> bool:
+    """Whether it is the turn of another than the plan says, since something happened."""
+    return bool(row.blocks) and sum(bool(block.get("turn")) for block in row.blocks) % 2 == 1
 
 
 WHOSE = {"us": "us", "customer": "the customer", "makini": "Makini"}
