@@ -147,7 +147,11 @@ class LeanSession(AsyncSession):
 
     async def _ran(self, statement: Any, params: Any) -> CursorResult[Any]:
         if self._runs_here and not (isinstance(params, list) and len(params) > FEW):
-            return self._run(statement, params)
+            result = self._run(statement, params)
+            cursor: Any = result.cursor
+            if cursor is not None and not cursor.is_read:
+                await greenlet_spawn(cursor.read)
+            return result
         return await greenlet_spawn(self._run, statement, params)
 
     def _run(self, statement: Any, params: Any) -> CursorResult[Any]:

@@ -4,7 +4,7 @@
 for its rows and to close the cursor. A visit costs more than most of our statements do, and where
 the event loop is busy each way waits for Python's lock, 5 ms at worst: within a transaction that
 writes all other writers wait along. So there, once it has begun, no visit is made at all but for
-what may take long: many rows written at once, and the commit.
+what may take long: many rows written or read at once, and the commit.
 """
 
 import sqlite3
@@ -148,12 +148,16 @@ class SqliteCursor:
             self._driver.begin_late()
             cursor = self._driver._conn.execute(statement, parameters or ())
             if cursor.description is not None:
-                rows = cursor.fetchmany(_PORTION) if self.server_side else cursor.fetchall()
+                in_portions = self.server_side or here
+                rows = cursor.fetchmany(_PORTION) if in_portions else cursor.fetchall()
                 self._rows = deque(rows)
-                self._is_read = not self.server_side or len(rows) < _PORTION
+                self._is_read = not in_portions or len(rows) < _PORTION
             return cursor
 
-        self._cursor = self._do(visit, here=self._driver.is_writing)
+        here = self._driver.is_writing
+        self._cursor = self._do(visit, here=here)
+        if not self.server_side and in_greenlet():
+            self.read()
 
     def executemany(self, statement: str, parameters: Sequence[Sequence[Any]]) -> None:
         """Run `statement` once with each of `parameters`."""
@@ -167,11 +171,22 @@ class SqliteCursor:
 
     def _do(self, visit: Callable[[], Any], *, here: bool) -> Any:
         try:
-            if here and not in_greenlet():
+            if self._driver.is_writing and not in_greenlet():
                 return visit()
             return await_only(_at_once(visit) if here else self._driver._execute(visit))
         except Exception as error:
             self._adapted._handle_exception(error)
+
+    @property
+    def is_read(self) -> bool:
+        """Whether all rows are at hand."""
+        return self._is_read
+
+    def read(self) -> None:
+        """Have all rows at hand; those that are left are fetched in the thread."""
+        if not self._is_read and self._cursor:
+            self._rows += self._do(self._cursor.fetchall, here=False)
+            self._is_read = True
 
     def fetchone(self) -> Any:
         """The next row, or None."""
@@ -186,9 +201,7 @@ class SqliteCursor:
 
     def fetchall(self) -> list[Any]:
         """All rows that are left."""
-        if not self._is_read and self._cursor:
-            self._rows += self._do(self._cursor.fetchall, here=False)
-            self._is_read = True
+        self.read()
         rows, self._rows = list(self._rows), deque()
         return rows
 

@@ -1,6 +1,7 @@
 """SQLite's driver: as little to and fro with its thread as there can be, and nothing lost by it."""
 
 import asyncio
+import threading
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 
 import aiosqlite
 import pytest
-from sqlalchemy import text
+from sqlalchemy import literal_column, select, text
 from sqlalchemy.engine import make_url
 
 from linekeeper.settings import Settings
@@ -46,6 +47,26 @@ async def test_all_rows_come_in_their_order(store: Store, count: int) -> None:
         )  # left half read: what follows is not disturbed
         assert (await async_result.first() is None) is (count == 0)
         await connection.execute(COUNT)
+
+
+async def test_many_rows_of_a_transaction_that_writes_are_not_read_in_the_event_loop(
+    store: Store,
+) -> None:
+    threads: Counter[bool] = Counter()
+
+    def seen(number: int) -> int:
+        threads[threading.current_thread() is threading.main_thread()] += 1
+        return number
+
+    numbers = select(literal_column("seen(n)")).select_from(
+        text(f"({NUMBERS.format(3_000)})")  # only as many as are asked for are computed
+    )
+    async with store.write() as session:
+        raw: Any = await (await session.connection()).get_raw_connection()
+        await raw.driver_connection.create_function("seen", 1, seen)
+        assert list(await session.scalars(numbers)) == list(range(1, 3_001))
+    assert threads[True] <= 1_001
+    assert threads.total() == 3_000
 
 
 async def test_many_rows_returned_by_a_write_are_all_written(store: Store) -> None:
