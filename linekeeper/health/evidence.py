@@ -210,12 +210,6 @@ def is_late(observation: Observation, judged: Judged) -> bool:
     return is_older(observation.at, judged.observed_at, ours=observation.source in OURS)
 
 
-def is_unanswered(judged: Judged, since: datetime) -> bool:
-    """Whether it was asked, and nothing readable came `since`."""
-    unheard = judged.replied_at is None or is_older(judged.replied_at, since, ours=True)
-    return judged.misses > 0 and judged.asked_at is not None and unheard
-
-
 def without_proof(observation: Observation) -> Observation:
     """What `observation` says of a connection that Makini's list lacks.
 

@@ -23,7 +23,6 @@ from linekeeper.health.evidence import (
     contradicts,
     is_late,
     is_older,
-    is_unanswered,
 )
 
 
@@ -43,19 +42,18 @@ def judge(previous: Judged, observation: Observation, policy: HealthPolicy) -> J
     """Return what `observation` makes of `previous`.
 
     An observation older than the one last applied changes nothing, but that a lost login which
-    only a cached word has followed is doubted, and one after which nothing answered is believed.
-    A connection is never healthy on a status nobody knows.
+    only a cached word has followed is doubted. A connection is never healthy on a status nobody
+    knows.
     """
-    late = is_late(observation, previous)
-    if late and not _raises_doubt(observation, previous):
-        return Judgement(previous, applied=False)
-    if late and not is_unanswered(previous, observation.at):
+    if is_late(observation, previous):
+        if not _raises_doubt(observation, previous):
+            return Judgement(previous, applied=False)
         doubted = replace(previous, lost_by=observation.source, lost_at=observation.at)
         return Judgement(doubted, applied=True, doubts=True)
     if observation.outcome is Outcome.listed:
         return _listed(previous, observation, policy)
     state = _remembered(_seen(previous, observation, policy), observation, policy)
-    dated = observation.outcome is not Outcome.doubted and not late
+    dated = observation.outcome is not Outcome.doubted
     return Judgement(_concluded(previous, state, observation, policy, dated=dated), applied=True)
 
 

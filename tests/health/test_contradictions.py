@@ -117,28 +117,6 @@ async def test_an_event_from_before_the_last_cached_word_raises_a_doubt_that_a_r
     assert not (await first(rt)).suspect
 
 
-@pytest.mark.parametrize("answered_since", [False, True])
-async def test_an_event_from_before_calls_that_nothing_answered_is_believed(
-    rt: Runtime, fleet: sandbox.Served, answered_since: bool
-) -> None:
-    """A miss says nothing of the login, whenever it was."""
-    await adopt(rt, fleet)
-    connection, before = await first(rt), utcnow()
-    await sweep(rt)
-    before = before if answered_since else utcnow()
-    await control(fleet, "settings", status="html")
-    await sweep(rt)
-    assert load((await first(rt)).judged).misses == 1
-    await said(rt, connection, Outcome.login_lost, at=before)
-    believed = "healthy" if answered_since else "reauthorization_required"
-    assert (await first(rt)).health == believed
-    assert len(await incidents(rt)) == (not answered_since)
-    for _ in range(3):
-        await sweep(rt)
-    hidden = "unreachable" if answered_since else "reauthorization_required"
-    assert (await first(rt)).health == hidden
-
-
 @pytest.mark.parametrize("unit", ["minute", "hour", "day"])
 async def test_an_event_whose_time_is_cut_is_not_taken_for_older_than_what_was_read_since(
     rt: Runtime, fleet: sandbox.Served, unit: str
