@@ -1,4 +1,4 @@
-"""Tasks side by side whose error is what it is.
+"""Tasks side by side whose error is what it is, and the end of one.
 
 `asyncio.TaskGroup` raises an `ExceptionGroup` also where one task alone failed. Whoever catches
 errors of the database then misses it, and people read "unhandled errors in a TaskGroup" in place of
@@ -23,3 +23,22 @@ async def task_group() -> AsyncIterator[asyncio.TaskGroup]:
             first = first.exceptions[0]
     if first is not None:
         raise first
+
+
+async def end_task(task: asyncio.Task[None]) -> None:
+    """Cancel `task` and wait until it has ended. Raises what it raised of itself.
+
+    A cancellation of the caller, which may come meanwhile, is raised after that: to suppress what
+    the task's own raises would swallow it, and a loop that was told to end would go on for good.
+    """
+    task.cancel()
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled
+    if not task.cancelled():
+        task.result()

@@ -12,6 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import col
 
 from linekeeper.clock import monotonic
+from linekeeper.groups import end_task
 from linekeeper.reconcile.queries import one_of
 from linekeeper.store import Store
 from linekeeper.store.tables import Lease
@@ -165,12 +166,12 @@ async def claiming(store: Store, owner: str, pace: str) -> AsyncIterator[Claims]
     try:
         yield claims
     finally:
-        keeper.cancel()
-        with suppress(asyncio.CancelledError):
-            await keeper
-        if claims.held:
-            with suppress(SQLAlchemyError, OSError):  # they run out by themselves
-                await claims.release_claims(sorted(claims.held))
+        try:
+            await end_task(keeper)
+        finally:
+            if claims.held:
+                with suppress(SQLAlchemyError, OSError):  # they run out by themselves
+                    await claims.release_claims(sorted(claims.held))
 
 
 async def _every(seconds: float, step: Callable[[], Any]) -> None:

@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col, select
 
 from linekeeper.clock import monotonic
+from linekeeper.groups import end_task
 from linekeeper.store.engine import Store, insert_ignore
 from linekeeper.store.tables import Lease
 from linekeeper.store.types import UtcDateTime, table_of
@@ -168,18 +169,20 @@ async def holding(
     try:
         yield held
     except asyncio.CancelledError:
-        if keeper.lost:
-            if keeper.block is not None:
-                keeper.block.uncancel()
+        if keeper.takes_back():
             raise LeaseLost(f"the lease {name} was lost") from None
         raise
     finally:
-        keeping.cancel()
-        with suppress(asyncio.CancelledError):
-            await keeping
-        if not keeper.lost:
-            with suppress(*_TROUBLE):  # it runs out by itself
-                await release(store, held, now=await _clock(store))
+        keeper.is_over = True
+        try:
+            await end_task(keeping)
+        except asyncio.CancelledError:
+            if not keeper.takes_back():
+                raise
+        finally:
+            if not keeper.lost:
+                with suppress(*_TROUBLE):  # it runs out by itself
+                    await release(store, held, now=await _clock(store))
 
 
 class _Keeper:
@@ -198,8 +201,22 @@ class _Keeper:
         self._seconds = seconds
         self._ends = asked + seconds * _SAFE_SHARE
         """When the block has to end, on the monotonic clock: counted from before it was asked."""
-        self.block = block
+        self._block = block
+        self._cancels = block.cancelling() if block is not None else 0
+        self._has_cancelled = False
         self.lost = False
+        self.is_over = False
+        """The block has ended: there is nothing to cancel any more."""
+
+    def takes_back(self) -> bool:
+        """Take back the cancellation of the block, if it is this one's; whether there is no other.
+
+        Somebody else may have cancelled it as well, and is not to be overheard.
+        """
+        if self._block is None or not self._has_cancelled:
+            return False
+        self._has_cancelled = False
+        return self._block.uncancel() <= self._cancels
 
     async def keep(self) -> None:
         pause = self._seconds / 3
@@ -208,8 +225,8 @@ class _Keeper:
             kept = await self._renewed()
             if kept is False or (kept is None and monotonic() >= self._ends):
                 self.lost = True
-                if self.block is not None:
-                    self.block.cancel()
+                if self._block is not None and not self.is_over:
+                    self._has_cancelled = self._block.cancel()
                 return
             pause = self._seconds / (3 if kept else 20)
 

@@ -14,6 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import col
 
 from linekeeper.clock import token_bytes
+from linekeeper.groups import end_task
 from linekeeper.store.engine import Store, insert_or_update
 from linekeeper.store.tables import OpenProcess
 from linekeeper.store.types import UtcDateTime, table_of
@@ -67,12 +68,12 @@ async def registered(store: Store, owner: str, kind: str) -> AsyncIterator[None]
     try:
         yield
     finally:
-        signing.cancel()
-        with suppress(asyncio.CancelledError):
-            await signing
-        with suppress(*_TROUBLE):  # then it is forgotten in time
-            async with store.write() as session:
-                await session.execute(_ENDED, {"ended": owner})
+        try:
+            await end_task(signing)
+        finally:
+            with suppress(*_TROUBLE):  # then it is forgotten in time
+                async with store.write() as session:
+                    await session.execute(_ENDED, {"ended": owner})
 
 
 async def read_writers_under_other_keys(store: Store) -> list[Writer]:

@@ -1,4 +1,6 @@
 import asyncio
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from typing import Any
 
@@ -7,8 +9,10 @@ from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
 
 from linekeeper.clock import utcnow
+from linekeeper.reconcile.claims import claiming
 from linekeeper.store import Store
 from linekeeper.store.leases import LeaseLost, acquire, holding, release, renew
+from linekeeper.store.processes import registered
 from tests.leases import holder
 
 
@@ -55,6 +59,32 @@ async def test_a_block_that_waits_runs_after_the_one_before(store: Store) -> Non
 
     await asyncio.gather(work("a"), work("b"))
     assert [step.split()[1] for step in order] == ["in", "out", "in", "out"]
+
+
+BLOCKS: list[Callable[[Store], AbstractAsyncContextManager[Any]]] = [
+    lambda store: holding(store, "sweep", "a"),
+    lambda store: registered(store, "a", "receiver"),
+    lambda store: claiming(store, "a", "reconcile"),
+]
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=["holding", "registered", "claiming"])
+async def test_who_is_told_to_end_while_a_block_is_left_ends(
+    store: Store, block: Callable[[Store], AbstractAsyncContextManager[Any]]
+) -> None:
+    """A loop that left such a block just then had gone on, and the receiver had not ended."""
+
+    async def leave() -> None:
+        async with block(store):
+            await asyncio.sleep(0.05)  # what runs beside the block has begun
+            task = asyncio.current_task()
+            assert task is not None
+            asyncio.get_running_loop().call_soon(task.cancel)
+
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.create_task(leave())
+    async with asyncio.timeout(10), holding(store, "sweep", "b") as held:
+        assert held is not None  # it was given back all the same
 
 
 async def test_losing_the_lease_ends_the_block(store: Store) -> None:
