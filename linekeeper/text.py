@@ -8,7 +8,7 @@ which Slack's limits can be read.
 
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from hashlib import sha256
@@ -101,6 +101,13 @@ def counted(number: int, noun: str) -> str:
         return f"1 {noun}"
     many = f"{noun[:-1]}ies" if noun[-1] == "y" and noun[-2] not in "aeiou" else f"{noun}s"
     return f"{number:,} {many}"
+
+
+def named(names: Iterable[str], limit: int = 5) -> str:
+    """`a, b, c and 7 more`."""
+    every = list(names)
+    more = len(every) - limit
+    return ", ".join(every[:limit]) + (f" and {more} more" if more > 0 else "")
 
 
 def duration(length: timedelta) -> str:

@@ -4,9 +4,8 @@ from prefect import get_run_logger
 
 from linekeeper.access.expiry import HORIZON, horizon, renew_ending
 from linekeeper.clock import utcnow
-from linekeeper.doctor.finding import named
 from linekeeper.reconnect import ending
-from linekeeper.text import counted
+from linekeeper.text import counted, named
 from linekeeper.views.expiry_page import expiry_markdown
 from tasks.reconnect import publish
 from tasks.run import runtime

@@ -31,10 +31,11 @@ from linekeeper.cli.server import prefect_at, work_pool
 from linekeeper.clock import utcnow
 from linekeeper.consumer.settings import BrokenBlocks
 from linekeeper.doctor import Level, examine, examine_database, worst
-from linekeeper.doctor.finding import Finding, named, ok, warn, wrong
+from linekeeper.doctor.finding import Finding, ok, warn, wrong
 from linekeeper.orchestrator import OrchestratorUnavailable
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
+from linekeeper.text import named
 
 LATE_AFTER = timedelta(minutes=1)
 """A worker that polls takes a run well before."""

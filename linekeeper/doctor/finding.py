@@ -42,10 +42,3 @@ def worst(findings: Iterable[Finding]) -> Level:
     """The worst level there is; `ok` if there are no findings."""
     levels = {finding.level for finding in findings}
     return next((level for level in (Level.wrong, Level.warn) if level in levels), Level.ok)
-
-
-def named(names: Iterable[str], limit: int = 5) -> str:
-    """`a, b, c and 7 more`."""
-    every = list(names)
-    more = len(every) - limit
-    return ", ".join(every[:limit]) + (f" and {more} more" if more > 0 else "")

@@ -8,12 +8,12 @@ from sqlmodel import col, select
 
 from linekeeper.config import AppConfig
 from linekeeper.customers.naming import label
-from linekeeper.doctor.finding import Finding, named, ok, warn, wrong
+from linekeeper.doctor.finding import Finding, ok, warn, wrong
 from linekeeper.doctor.makini import LOOPBACK
 from linekeeper.settings import Settings
 from linekeeper.store import Store
 from linekeeper.store.tables import Connection, Contact, Credential, Customer
-from linekeeper.text import counted
+from linekeeper.text import counted, named
 from linekeeper.tokens.stored import unreadable_tokens
 
 

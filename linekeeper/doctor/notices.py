@@ -10,7 +10,7 @@ from sqlmodel import col, select
 
 from linekeeper.clock import utcnow
 from linekeeper.config import Configuration, MailConfig
-from linekeeper.doctor.finding import Finding, named, ok, warn, wrong
+from linekeeper.doctor.finding import Finding, ok, warn, wrong
 from linekeeper.notify.channels import SOCKET, troubles
 from linekeeper.notify.evaluate import targets
 from linekeeper.notify.policy import check
@@ -18,6 +18,7 @@ from linekeeper.notify.routing import channels_of
 from linekeeper.notify.smtp import server_of
 from linekeeper.store import Store
 from linekeeper.store.tables import Outbox
+from linekeeper.text import named
 
 _LATELY = timedelta(days=7)
 _MAIL_BLOCK = "correct it in the Mail block"
