@@ -10,6 +10,19 @@ from tests.receiver.test_connect import House, house, open_house, through
 __all__ = ["house", "open_house"]  # fixtures
 
 
+async def seen_to_begin(house: House) -> tuple[str, str, str | None]:
+    """A first login in the middle of which a sweep comes by: its link, its key at Makini, and the
+    customer that the sweep took in with it."""
+    made = await invite_new(
+        house.rt, "Zeta Steel", "UpKeep", app="default", by="tests", now=utcnow()
+    )
+    began = house.fleet.world.create(
+        name="Zeta Werke AG - UpKeep", email="it@zeta.example", provider="upkeep", pending=True
+    )
+    await house.sweep()
+    return made.url, began.key, (await house.connections())[-1].customer_id
+
+
 async def test_a_first_login_makes_no_customer_of_makinis_name_for_the_company(
     house: House,
 ) -> None:
@@ -30,18 +43,11 @@ async def test_a_first_login_makes_no_customer_of_makinis_name_for_the_company(
 async def test_a_sweep_in_the_middle_of_a_first_login_does_not_make_it_another_customers(
     house: House,
 ) -> None:
-    made = await invite_new(
-        house.rt, "Zeta Steel", "UpKeep", app="default", by="tests", now=utcnow()
-    )
-    began = house.fleet.world.create(
-        name="Zeta Werke AG - UpKeep", email="it@zeta.example", provider="upkeep", pending=True
-    )
-    await house.sweep()
-    taken_in = (await house.connections())[-1].customer_id
-    assert (await through(house, made.url, began.key)).status_code == 200
+    url, key, taken_in = await seen_to_begin(house)
+    assert (await through(house, url, key)).status_code == 200
     connection = (await house.connections())[-1]
     [zeta] = await house.rows(Customer, col(Customer.name) == "Zeta Steel")
-    assert (connection.makini_key, connection.customer_id) == (began.key, zeta.id)
+    assert (connection.makini_key, connection.customer_id) == (key, zeta.id)
     assert not await house.rows(Customer, col(Customer.id) == taken_in), "it was nobody's name"
     contacts = await house.rows(Contact, col(Contact.email) == "it@zeta.example")
     assert [(found.customer_id, found.confirmed) for found in contacts] == [(zeta.id, False)]
@@ -50,17 +56,10 @@ async def test_a_sweep_in_the_middle_of_a_first_login_does_not_make_it_another_c
 async def test_a_customer_that_somebody_has_seen_to_stays_though_its_login_was_anothers(
     house: House,
 ) -> None:
-    made = await invite_new(
-        house.rt, "Zeta Steel", "UpKeep", app="default", by="tests", now=utcnow()
-    )
-    began = house.fleet.world.create(
-        name="Zeta Werke AG - UpKeep", email="it@zeta.example", provider="upkeep", pending=True
-    )
-    await house.sweep()
-    taken_in = (await house.connections())[-1].customer_id
+    url, key, taken_in = await seen_to_begin(house)
     async with house.rt.store.write() as session:
         (await session.get_one(Customer, taken_in)).owner = "Petra"
-    assert (await through(house, made.url, began.key)).status_code == 200
+    assert (await through(house, url, key)).status_code == 200
     assert (await house.connections())[-1].customer_id != taken_in
     assert await house.rows(Customer, col(Customer.id) == taken_in)
 

@@ -170,6 +170,12 @@ async def test_only_who_shows_the_secret_is_heard(receiver: Settings, store: Sto
     assert await incidents(store) == {"run_crashed": "open"}
 
 
+async def settle_states(store: Store, states: dict[str, str]) -> None:
+    """Prefect answers that the reported runs are in these states, and its pool is ready."""
+    alerts = await reported(store)
+    await settle_reported(store, alerts, states=states, finished={}, pool_ready=True, late={})
+
+
 async def test_what_is_late_for_a_moment_or_because_the_pool_rests_is_not_told(
     store: Store,
 ) -> None:
@@ -177,28 +183,14 @@ async def test_what_is_late_for_a_moment_or_because_the_pool_rests_is_not_told(
     assert await incidents(store) == {}
     await age(store, minutes=6)
     assert await incidents(store) == {"run_late": "open"}
-    await settle_reported(
-        store,
-        await reported(store),
-        states={"r1": "Running"},
-        finished={},
-        pool_ready=True,
-        late={},
-    )
+    await settle_states(store, {"r1": "Running"})
     assert await incidents(store) == {"run_late": "resolved"}
 
     await record_alert(store, Alert("pool_not_ready", "linekeeper"))
     await record_alert(store, Alert("run_late", "digest", "r2"))
     await age(store, minutes=6)
     assert await incidents(store) == {"run_late": "resolved", "pool_not_ready": "open"}
-    await settle_reported(
-        store,
-        await reported(store),
-        states={"r2": "Running"},
-        finished={},
-        pool_ready=True,
-        late={},
-    )
+    await settle_states(store, {"r2": "Running"})
     assert set((await incidents(store)).values()) == {"resolved"}
 
 
@@ -219,10 +211,7 @@ async def test_what_is_reported_while_prefect_is_asked_is_not_over(store: Store)
 async def test_a_failure_that_nobody_ran_again_is_not_called_mended(store: Store) -> None:
     async def a_day_later() -> list[str]:
         await age(store, minutes=25 * 60)
-        alerts = await reported(store)
-        await settle_reported(
-            store, alerts, states={"r3": "Late"}, finished={}, pool_ready=True, late={}
-        )
+        await settle_states(store, {"r3": "Late"})
         async with store.read() as session:
             ended = select(IncidentEntry).where(col(IncidentEntry.kind) == "resolved")
             return [each.text for each in await session.scalars(ended)]
@@ -231,9 +220,7 @@ async def test_a_failure_that_nobody_ran_again_is_not_called_mended(store: Store
     await record_alert(store, Alert("run_late", "reconcile", "r3"))
     await age(store, minutes=25 * 60)
     await record_alert(store, Alert("run_failed", "digest", "r2"))  # it goes on
-    alerts = await reported(store)
-    states = {"r3": "Late"}
-    await settle_reported(store, alerts, states=states, finished={}, pool_ready=True, late={})
+    await settle_states(store, {"r3": "Late"})
     assert await incidents(store) == {"run_failed": "open", "run_late": "open"}
     [said] = await a_day_later()
     assert said.startswith("No run of it has ended since")
