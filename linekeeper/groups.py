@@ -6,8 +6,9 @@ the cause.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 
 @asynccontextmanager
@@ -25,6 +26,25 @@ async def task_group() -> AsyncIterator[asyncio.TaskGroup]:
         raise first
 
 
+async def until_ended(
+    task: asyncio.Task[Any], on_cancel: Callable[[], object] | None = None
+) -> asyncio.CancelledError | None:
+    """Wait until `task` has ended, however often the caller is cancelled meanwhile.
+
+    Each time `on_cancel` is called. Returns the last cancellation, which the caller has to raise:
+    who swallows it goes on for good.
+    """
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError as error:
+            cancelled = error
+            if on_cancel is not None:
+                on_cancel()
+    return cancelled
+
+
 async def end_task(task: asyncio.Task[None]) -> None:
     """Cancel `task` and wait until it has ended. Raises what it raised of itself.
 
@@ -32,12 +52,7 @@ async def end_task(task: asyncio.Task[None]) -> None:
     the task's own raises would swallow it, and a loop that was told to end would go on for good.
     """
     task.cancel()
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.wait({task})
-        except asyncio.CancelledError as error:
-            cancelled = error
+    cancelled = await until_ended(task)
     if cancelled is not None:
         raise cancelled
     if not task.cancelled():

@@ -10,6 +10,8 @@ from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import ContextVar, copy_context
 from typing import Any, TypeVar
 
+from linekeeper.groups import until_ended
+
 T = TypeVar("T")
 
 
@@ -73,14 +75,7 @@ async def to_its_end(
     context = copy_context()
     context.run(before_sending.set, begin)
     task = asyncio.create_task(work, context=context)
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.wait({task})
-        except asyncio.CancelledError as error:
-            cancelled = error
-            if not begun:
-                task.cancel()
+    cancelled = await until_ended(task, lambda: begun or task.cancel())
     result = task.result()
     if cancelled is not None:
         raise cancelled

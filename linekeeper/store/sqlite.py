@@ -7,6 +7,7 @@ writes all other writers wait along. So there, once it has begun, no visit is ma
 what may take long: many rows written or read at once, and the commit.
 """
 
+import asyncio
 import sqlite3
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -19,6 +20,7 @@ from sqlalchemy.dialects.sqlite.aiosqlite import AsyncAdapt_aiosqlite_connection
 from sqlalchemy.engine import URL
 from sqlalchemy.util.concurrency import await_only, in_greenlet
 
+from linekeeper.groups import until_ended
 from linekeeper.private import make_private_file
 
 _PORTION = 1_000
@@ -39,8 +41,18 @@ async def connect(url: URL, **options: Any) -> "SqliteConnection":
     options = {**named, **options, "check_same_thread": False}
     connection = SqliteConnection(partial(sqlite3.connect, *places, **options), 64)
     connection._thread.daemon = True  # as SQLAlchemy does with those it opens
-    await connection
+    opening = asyncio.create_task(_opened(connection))
+    cancelled = await until_ended(opening)
+    opening.result()
+    if cancelled is not None:
+        # `aiosqlite` itself would leave what its thread opens to the garbage collector.
+        await connection.close()
+        raise cancelled
     return connection
+
+
+async def _opened(connection: "SqliteConnection") -> None:
+    await connection
 
 
 class SqliteConnection(aiosqlite.Connection):

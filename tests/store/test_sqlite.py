@@ -1,9 +1,11 @@
 """SQLite's driver: as little to and fro with its thread as there can be, and nothing lost by it."""
 
 import asyncio
+import sqlite3
 import threading
 from collections import Counter
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +102,45 @@ async def test_a_statement_is_one_visit_to_the_thread_and_none_where_others_wait
     async with store.write() as session:
         await session.execute(KEEP, [{"n": n} for n in range(1_000)])
     assert visits["all"] == 3  # begin, the many rows, commit
+
+
+@pytest.mark.parametrize("step", range(7))  # it is opened, told four pragmas, begun, asked
+async def test_a_connection_whose_making_is_cancelled_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    """Left to the garbage collector it keeps its file open, and Python 3.13 warns of it."""
+    is_open: dict[int, bool] = {}
+    loop, steps = asyncio.get_running_loop(), iter(range(7))
+
+    class Watched(sqlite3.Connection):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            is_open[id(self)] = True
+            self.note()
+
+        def note(self) -> None:
+            if next(steps, None) == step:
+                loop.call_soon_threadsafe(reading.cancel)
+
+        def execute(self, *args: Any) -> sqlite3.Cursor:
+            self.note()
+            return super().execute(*args)
+
+        def close(self) -> None:
+            is_open[id(self)] = False
+            super().close()
+
+    monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=Watched))
+    async with Store.open(Settings(home=tmp_path)) as store:
+
+        async def read() -> None:
+            async with store.read() as session:
+                await session.scalar(text("SELECT 1"))
+
+        reading = asyncio.create_task(read())
+        with pytest.raises(asyncio.CancelledError):
+            await reading
+    assert list(is_open.values()) == [False]
 
 
 @pytest.mark.parametrize("late", [0.0, 0.002, 0.05])
