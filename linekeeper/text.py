@@ -66,6 +66,18 @@ def as_stored(text: str) -> str:
     return "sha256:" + sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
+def readable(text: str) -> str:
+    """`text` with U+FFFD for each character that can't be printed, cut to `MAX_STORED` and `…`.
+
+    For what people read and what is nobody's identity: two texts may become the same.
+    """
+    if len(text) > MAX_STORED:
+        return f"{readable(text[:MAX_STORED])}…"
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else "\ufffd" for char in text)
+
+
 def escaped(character: str) -> str:
     """A character of Slack's mrkdwn: the three it gives a meaning to are escaped."""
     return _ESCAPES.get(character, character)

@@ -14,7 +14,7 @@ from linekeeper.config import WebhookScheme
 from linekeeper.exact import read_fields
 from linekeeper.inbox.meaning import EventNames, rank_of
 from linekeeper.inbox.verify import Headers
-from linekeeper.text import as_stored
+from linekeeper.text import as_stored, readable
 
 _Path: TypeAlias = tuple[str, str | None]
 """A field of the body, or a field of an object in it."""
@@ -69,6 +69,7 @@ class Identity(NamedTuple):
     connection_ref: str | None
     url_connection: str | None
     event: str | None
+    """Its name, readable; it means what the name that was sent does."""
     kind: str
     entity: str | None
     event_at: datetime | None
@@ -102,7 +103,7 @@ def identify(
         "" if delivery_id else _content_key(app, url_connection, body),
         _stored_at(payload, _CONNECTIONS) or of_url,
         of_url,
-        as_stored(event) if event else None,
+        readable(event) if event else None,
         kind,
         entity if entity is None else as_stored(entity),
         _time_at(payload, now),

@@ -78,6 +78,24 @@ def test_what_could_break_a_column_a_log_or_a_header_is_hashed(text: str) -> Non
     assert as_stored(text) == as_stored(text)
 
 
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("assets\0.updated", "assets\ufffd.updated"),
+        ("work\u202e-orders.deleted", "work\ufffd-orders.deleted"),
+        ("connection\ud800auth_required", "connection\ufffdauth_required"),
+        ("sites\r\n.inserted", "sites\ufffd\ufffd.inserted"),
+        ("assets.updated", "assets.updated"),
+        ("x" * 190 + ".updated", "x" * 190 + ".updated"),
+        ("x" * 300 + ".updated", "x" * 200 + "…"),
+    ],
+)
+def test_an_events_name_can_be_read_and_means_the_same_as_it_was_sent(name, shown) -> None:
+    found = of({"event": name, "body": ["1"]})
+    assert found.event == shown
+    assert NAMES.meaning(found.event) == (found.kind, found.entity)  # a replay reads it
+
+
 def test_the_same_content_has_the_same_key_only_in_the_same_place() -> None:
     body = {"event": "assets.updated", "body": ["1"]}
     assert of(body).content_key == of(body).content_key
