@@ -36,6 +36,7 @@ from tasks.authentication_setup import (
 from tasks.implementation import gate_key, not_needed, place_of, step_of, this_run
 from tasks.run import open_runtime, refused, rename
 from tasks.steps import Steps
+from tasks.waiting_form import not_taken
 
 WAITS_SECONDS = 180 * 86_400
 REQUIREMENTS, PREFLIGHT, LOGIN = "technical requirements", "preflight", "login"
@@ -245,7 +246,7 @@ async def _take_answer(rt: Runtime, run_id: str, number: int, given: SetupAnswer
     fault = await service.take_answer(
         rt, run_id, number, given.decision, note=given.note, by=given.by, now=utcnow()
     )
-    return f"**Your last answer was not taken:** {fault}.\n\n" if fault else ""
+    return not_taken(fault)
 
 
 def _question(standing: Standing) -> str:

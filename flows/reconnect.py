@@ -38,6 +38,7 @@ from tasks.notify import NotDelivered, incident_lanes, notify
 from tasks.reconnect import artifact_of, backfill, close, draw_case, report_reconnect, verify
 from tasks.reconnect_runs import keep_named
 from tasks.run import open_runtime, refused, rename, skipped
+from tasks.waiting_form import not_taken
 
 PROOFS = 3
 WAITS_SECONDS = 180 * 86_400
@@ -57,7 +58,9 @@ class WaitingForCustomer(RunInput):
         description="Stop asking the customer. The run ends Failed, the incident stays open",
     )
     by: str = Field(
-        default="", title="Your name", description="Who answers; it is kept in the audit"
+        default="",
+        title="Your name",
+        description="Needed to snooze or to give up; it is kept in the audit",
     )
 
 
@@ -90,8 +93,8 @@ async def reconnect(
             case = await take_up(rt, incident_id, run_id, now=utcnow())
             await rename(case.incident.title)
             await report_reconnect(incident_id)
-            await _take_last(rt, incident_id)
-            step, verified = await _wait(rt, incident_id, run_id)
+            refusal = await _take_last(rt, incident_id)
+            step, verified = await _wait(rt, incident_id, run_id, refusal)
         except (NoCase, NotFound) as error:
             return refused(
                 "incident" if incident.strip() else "connection",
@@ -111,24 +114,26 @@ async def _hand_over(case: Case, run_id: str) -> State[None]:
     return Completed(name="Replaced", message=f"{case.incident.title}: {where} goes on with it")
 
 
-async def _take_last(rt: Runtime, incident_id: str) -> None:
-    """Take what this run was resumed with.
+async def _take_last(rt: Runtime, incident_id: str) -> str:
+    """Take what this run was resumed with; why that is not taken, if so.
 
     Nothing may be left to wait for by now: then nobody asks again for what was answered.
     """
     case = await _case(rt, incident_id)
     number = case.reconnect.answers + 1 if case.reconnect is not None else 1
     given = await answered(WaitingForCustomer, f"waiting-{number}")
-    if given is not None:
-        await _take(rt, incident_id, number, given)
+    return "" if given is None else await _take(rt, incident_id, number, given)
 
 
-async def _take(rt: Runtime, incident_id: str, number: int, given: WaitingForCustomer) -> None:
+async def _take(rt: Runtime, incident_id: str, number: int, given: WaitingForCustomer) -> str:
+    """Take it; why it is not taken, as the next form says it."""
     answer = FormAnswer(given.by, given.note, given.snooze, given.give_up)
-    await take_answer(rt, incident_id, number, answer, now=utcnow())
+    return not_taken(await take_answer(rt, incident_id, number, answer, now=utcnow()))
 
 
-async def _wait(rt: Runtime, incident_id: str, run_id: str) -> tuple[Next, State[Any] | None]:
+async def _wait(
+    rt: Runtime, incident_id: str, run_id: str, refusal: str
+) -> tuple[Next, State[Any] | None]:
     """Wait until there is something else to do; what that is, and what it comes after.
 
     A verification that fails waits again. Raises `Replaced` once another run has taken the case.
@@ -154,12 +159,13 @@ async def _wait(rt: Runtime, incident_id: str, run_id: str) -> tuple[Next, State
             return step, last
         given = await asuspend_flow_run(
             wait_for_input=WaitingForCustomer.with_initial_data(
-                description=_waiting(case, incident_id)
+                description=refusal + _waiting(case, incident_id)
             ),
             timeout=WAITS_SECONDS,
             key=f"waiting-{number}",
         )
-        await _take(rt, incident_id, number, given)
+        # Answers from before this run was resumed come first, and were taken.
+        refusal = await _take(rt, incident_id, number, given) or refusal
     raise AssertionError("unreachable")
 
 

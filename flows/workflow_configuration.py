@@ -29,6 +29,7 @@ from linekeeper.workflow_configuration.decide import (
 from tasks.implementation import gate_key, not_needed, place_of, step_of, this_run
 from tasks.run import open_runtime, refused, rename, skipped
 from tasks.steps import Steps
+from tasks.waiting_form import not_taken
 from tasks.workflow_configuration import (
     Writing,
     clean_reconcile,
@@ -192,7 +193,7 @@ async def _ask(rt: Runtime, named: Named, app: AppConfig, run_id: str) -> tuple[
             faults.insert(0, f"{problem.field}: {problem}")
         if wanted is not None and not faults:
             return wanted, given.by.strip()
-        refusal = f"**Your last answer was not taken:** {text('; '.join(faults), 1_000)}.\n\n"
+        refusal = not_taken(text("; ".join(faults), 1_000))
     raise AssertionError("unreachable: counting does not end")
 
 
@@ -268,9 +269,7 @@ async def _take_answer(rt: Runtime, named: Named, number: int, given: Waiting) -
         note=given.note,
         now=utcnow(),
     )
-    if given.accept and not given.by.strip():
-        return "**Your last answer was not taken:** say who you are.\n\n"
-    return ""
+    return not_taken("say who you are" if given.accept and not given.by.strip() else None)
 
 
 def _question(rt: Runtime, named: Named, standing: Standing) -> str:

@@ -107,18 +107,20 @@ def next_step(case: Case, run_id: str) -> Next:
 
 async def take_answer(
     rt: Runtime, incident_id: str, number: int, answer: FormAnswer, *, now: datetime
-) -> None:
-    """Act on the `number`th answer of the run's form; each counts once."""
-    told = answer.note.strip() or answer.snooze != "no" or answer.give_up
+) -> str | None:
+    """Act on the `number`th answer of the run's form, each counts once; why it isn't, if so."""
+    decides = answer.snooze != "no" or answer.give_up
     zone = zone_of((await rt.configuration()).alerts.time_zone)
     async with rt.store.write() as session:
         case = await load_case(rt.store, incident_id, now=now, session=session)
         if case is None or case.reconnect is None or case.reconnect.answers >= number:
-            return
+            return None
         reconnect = case.reconnect
         reconnect.answers = number
-        if not told:
-            return
+        if not (decides or answer.note.strip()):
+            return None
+        if decides and not answer.by.strip():
+            return "say who you are"
         by = answer.by.strip() or "somebody (reconnect form)"
         texts = []
         if answer.note.strip():
@@ -135,6 +137,7 @@ async def take_answer(
         )
         change = IncidentChange(incident_id, "changed", "\n".join(texts))
         await announce(rt.store, session, [change], now=now)
+    return None
 
 
 async def prove(rt: Runtime, connection_id: str) -> str:

@@ -1,6 +1,7 @@
 """Runs that suspend, worked on as a worker does, and their graphs."""
 
 import asyncio
+import json
 import re
 from contextlib import suppress
 from typing import Any
@@ -51,3 +52,12 @@ async def edges(
     return sorted(labels.values()), {
         (labels[parent["id"]], node["label"]) for node in shown for parent in node["parents"]
     }
+
+
+async def asks(running: Running, run_id: UUID) -> str:
+    """What the form of a suspended run says."""
+    run = await running.client.read_flow_run(run_id)
+    assert run.state is not None
+    keys = run.state.state_details.run_input_keyset
+    assert keys is not None, run.state
+    return str(json.loads(await running.client.read_flow_run_input(run_id, keys["description"])))
