@@ -34,7 +34,7 @@ from linekeeper.outbox.senders.reconnect import advance_due_cases
 from linekeeper.receiver import serve
 from linekeeper.reconcile.backfill import reconcile_window
 from linekeeper.reconnect.counts import keep_counts
-from linekeeper.reconnect.process import close, prove
+from linekeeper.reconnect.process import close, verify_login
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store import Store
@@ -231,7 +231,7 @@ async def login_and_catch_up(house: House) -> float:
     async with rt.store.read() as session:
         case = await _case_of(session, connection.id)
     since, until = utcnow() - timedelta(minutes=10), utcnow()
-    await prove(rt, connection.id)
+    await verify_login(rt, connection.id)
     counts = await reconcile_window(rt, connection.id, since, until)
     kept = await keep_counts(rt, case, connection.id, counts, since=since, until=until)
     await close(rt, case, "reconnected", now=utcnow())

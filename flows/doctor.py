@@ -1,4 +1,4 @@
-"""Every setting and peer, and what to mend."""
+"""Every setting and peer, and what to fix."""
 
 from typing import Annotated, Any
 

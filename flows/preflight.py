@@ -28,7 +28,7 @@ from linekeeper.refusal import Refusal
 from linekeeper.runtime import Runtime
 from tasks.graph import follow
 from tasks.implementation import publish
-from tasks.preflight import check, keep_report, proven_orders, report_preflight, worker_name
+from tasks.preflight import check, keep_report, report_preflight, verified_orders, worker_name
 from tasks.run import completed, is_paused, open_runtime, paused, refused, rename, skipped
 from tasks.vantages import Sent, send_vantages
 
@@ -151,7 +151,7 @@ async def _import(rt: Runtime, text: str, by: str) -> State[None]:
 
 async def _check_again(rt: Runtime, timeout: float, *, is_sent: bool) -> State[None]:
     reports, before = [], []
-    orders, planned = await follow(proven_orders, timeout)
+    orders, planned = await follow(verified_orders, timeout)
     sent = Sent([], []) if is_sent else await _send(rt, planned)
     for order in orders:
         found, checked = await follow(check, order, before=[planned])

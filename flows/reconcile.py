@@ -114,7 +114,7 @@ async def reconcile(
             if held is None:
                 await rename("reconcile · skipped")
                 return skipped("Another run is still reading; this one had nothing to do")
-            await reading.read(("catch-up", "routine"))
+            await reading.read(("backfill", "routine"))
         async with only_one(f"reconcile-full:{shard or 'all'}") as held:
             note = "" if held else "; another run is still listing everything"
             if held:

@@ -40,7 +40,7 @@ from tasks.reconnect_runs import keep_named
 from tasks.run import open_runtime, refused, rename, skipped
 from tasks.waiting_form import not_taken
 
-PROOFS = 3
+VERIFICATIONS = 3
 WAITS_SECONDS = 180 * 86_400
 """Prefect's own time-out, far beyond ours: when waiting ends is decided in our database."""
 
@@ -138,18 +138,18 @@ async def _wait(
 
     A verification that fails waits again. Raises `Replaced` once another run has taken the case.
     """
-    unproven = 0
+    refused = 0
     last = drawn_state(UUID(run_id), LOGIN) if run_id else None
     for number in itertools.count(1):
         case = await _case(rt, incident_id)
         step = next_step(case, run_id)
         await _draw(case)
-        while step == "prove":
+        while step == "verify":
             is_well, last = await follow(_named(verify, case), _members(case), before=[last])
             if is_well:
                 break
-            unproven += 1
-            if unproven > PROOFS:
+            refused += 1
+            if refused > VERIFICATIONS:
                 raise RuntimeError(
                     f"{case.incident.title}: its status is good, but it can't be read"
                 )
@@ -238,9 +238,9 @@ async def _end(
     rt: Runtime, incident_id: str, step: Next, *, after: State[Any] | None
 ) -> State[None]:
     last = after
-    if step == "prove":
+    if step == "verify":
         last = await _backfill(await _case(rt, incident_id), after=last)
-    outcome = {"prove": "reconnected", "closed": ""}.get(step, step)
+    outcome = {"verify": "reconnected", "closed": ""}.get(step, step)
     if not outcome:
         return skipped("This reconnect was ended before")
     sentence, closed = await follow(close, incident_id, outcome, before=[last])

@@ -1,4 +1,4 @@
-"""Telling whoever runs a part that it works: systemd, and a container's health check.
+"""Reports to whoever runs a part that it works: systemd, and a container's health check.
 
 It says that the part's event loop turns, and nothing of the database: starting a part anew would
 not bring that back. A part that is stopped or loops falls silent, and is started anew.
@@ -15,13 +15,13 @@ EVERY_SECONDS = 10.0
 
 
 @asynccontextmanager
-async def telling(file: Path | None) -> AsyncIterator[None]:
+async def reporting_alive(file: Path | None) -> AsyncIterator[None]:
     """Say that the part is ready, and again and again that it works, for the block.
 
-    systemd hears it where it asks for it (`Type=notify`, `WatchdogSec=`); `file` is touched.
+    systemd listens where it asks for it (`Type=notify`, `WatchdogSec=`); `file` is touched.
     Raises `OSError` if that can't be done the first time.
     """
-    _tell(file, "READY=1\nWATCHDOG=1")
+    _report(file, "READY=1\nWATCHDOG=1")
     task = asyncio.create_task(_go_on(file))
     try:
         yield
@@ -33,10 +33,10 @@ async def telling(file: Path | None) -> AsyncIterator[None]:
 async def _go_on(file: Path | None) -> None:
     while True:
         await asyncio.sleep(EVERY_SECONDS)
-        _tell(file, "WATCHDOG=1")
+        _report(file, "WATCHDOG=1")
 
 
-def _tell(file: Path | None, message: str) -> None:
+def _report(file: Path | None, message: str) -> None:
     if file is not None:
         file.touch()
     address = os.environ.get("NOTIFY_SOCKET")

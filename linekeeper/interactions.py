@@ -27,7 +27,7 @@ from linekeeper.notify.buttons import (
 )
 from linekeeper.notify.refusals import SlackTrouble
 from linekeeper.notify.routing import channels_of
-from linekeeper.notify.slack_channel import open_view, tell_member
+from linekeeper.notify.slack_channel import answer_member, open_view
 from linekeeper.notify.view import load_views
 from linekeeper.reconnect.ask import send_again
 from linekeeper.runtime import Runtime, UnknownApp
@@ -64,14 +64,14 @@ async def interact(rt: Runtime, payload: Mapping[str, Any]) -> Reply:
         refused = await _take(rt, given, by, press=f"{view.get('id')}:{view.get('hash', '')}")
         return Reply({"response_action": "errors", "errors": refused} if refused else None)
     actions = payload.get("actions")
-    to_open, to_tell = "", ""
+    to_open, answer = "", ""
     for action in actions if isinstance(actions, list) else []:
         what = pressed(action) if isinstance(action, Mapping) else None
         if what is None:
             continue
         name, incident_id = what
         if name == ACKNOWLEDGE:
-            to_tell = await _acknowledge(rt, incident_id, by)
+            answer = await _acknowledge(rt, incident_id, by)
         else:
             to_open = incident_id
     if to_open:
@@ -80,8 +80,8 @@ async def interact(rt: Runtime, payload: Mapping[str, Any]) -> Reply:
     where = payload.get("channel")
     channel = str(where.get("id", "")) if isinstance(where, Mapping) else ""
     member = str(person.get("id", ""))
-    if to_tell and channel and member:
-        return Reply(afterwards=partial(_tell, rt, channel, member, to_tell))
+    if answer and channel and member:
+        return Reply(afterwards=partial(_answer, rt, channel, member, answer))
     return Reply()
 
 
@@ -132,10 +132,10 @@ async def _open(rt: Runtime, incident_id: str, trigger: str) -> None:
     await _somewhere(rt, lambda slack: open_view(slack, trigger, shown), "the dialog")
 
 
-async def _tell(rt: Runtime, channel: str, member: str, text: str) -> None:
+async def _answer(rt: Runtime, channel: str, member: str, text: str) -> None:
     """Tell the person alone why nothing changed."""
     said = compose.note(text)
-    await _somewhere(rt, lambda slack: tell_member(slack, channel, member, said), "the answer")
+    await _somewhere(rt, lambda slack: answer_member(slack, channel, member, said), "the answer")
 
 
 async def _somewhere(

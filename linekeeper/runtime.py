@@ -24,7 +24,7 @@ class UnknownApp(Exception):
 class Runtime:
     """One process's hold on the database and on Makini. Use as `async with Runtime.open() as rt`.
 
-    Opening raises `KeyProblem` or `StoreError` with what to mend.
+    Opening raises `KeyProblem` or `StoreError` with what to fix.
     """
 
     def __init__(self, settings: Settings, store: Store) -> None:

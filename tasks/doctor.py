@@ -41,7 +41,7 @@ async def publish_findings(findings: Sequence[Finding]) -> None:
                 "": _SIGNS[finding.level],
                 "What": finding.name,
                 "Found": finding.text,
-                "To fix": finding.mend,
+                "To fix": finding.fix,
             }
             for finding in sorted(findings, key=lambda finding: order.index(finding.level))
         ],

@@ -28,7 +28,7 @@ logging.getLogger("prefect.task_runs").addFilter(_without_empty_traceback)
 
 @task(
     name="list-connections",
-    task_run_name="list {app}",
+    task_run_name="list connections · {app}",
     **retry_policy(retries=RETRIES, first_wait=2, minutes=15),
 )
 async def list_connections(app: str, now: datetime, *, accept_missing: bool = False) -> Adoption:

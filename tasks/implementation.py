@@ -128,7 +128,7 @@ async def publish(ids: Sequence[str]) -> None:
 
 @task(
     name="runs-of-implementations",
-    task_run_name="unfinished runs of implementations and gates",
+    task_run_name="find unfinished runs",
     retries=3,
     retry_delay_seconds=exponential_backoff(backoff_factor=3),
 )

@@ -11,7 +11,7 @@ from linekeeper.preflight.evidence import Source
 from linekeeper.preflight.handover import escape
 from linekeeper.preflight.order import MAX_TARGETS, PreflightOrder, take_order
 from linekeeper.preflight.run import Report, as_text, preflight
-from linekeeper.preflight.verdict import NOT_PROVEN, PROVES
+from linekeeper.preflight.verdict import NOT_VERIFIED, VERIFIES
 from tasks.report import put_artifact
 from tasks.run import runtime
 from tasks.task import task
@@ -44,12 +44,12 @@ def worker_name() -> str:
 
 
 @task(name="plan-preflight", task_run_name="plan")
-async def proven_orders(timeout: float) -> list[PreflightOrder]:
-    """What was proven from here, as orders to check it again: one for each vantage."""
+async def verified_orders(timeout: float) -> list[PreflightOrder]:
+    """What was verified from here, as orders to check it again: one for each vantage."""
     async with runtime().store.read() as session:
-        proven = await evidence.proven(session, worker_name())
+        verified = await evidence.verified(session, worker_name())
     by_vantage: dict[str, list[str]] = {}
-    for target, vantage in proven:
+    for target, vantage in verified:
         by_vantage.setdefault(vantage, []).append(target)
     return [
         take_order(targets[start : start + MAX_TARGETS], vantage, timeout)
@@ -64,7 +64,7 @@ async def report_preflight(reports: Sequence[Report]) -> None:
     parts = ["# Preflight"]
     for report in reports:
         parts.append(f"## From {report.vantage}, {report.at:%Y-%m-%d %H:%M} UTC")
-        parts.append(f"It can show {PROVES[report.vantage]}.")
+        parts.append(f"It can show {VERIFIES[report.vantage]}.")
         rows = ["| | Target | Check | What was seen |", "|---|---|---|---|"]
         rows += [
             f"| {'**finding**' if verdict.status == 'finding' else verdict.status} | "
@@ -84,7 +84,7 @@ async def report_preflight(reports: Sequence[Report]) -> None:
             "side, or an address allowed like it; from outside nothing may be open for anybody, "
             "Makini's public addresses included."
         )
-    parts.append(NOT_PROVEN)
+    parts.append(NOT_VERIFIED)
     async with get_client() as client:
         await put_artifact(
             client, PREFLIGHT, "\n\n".join(parts) + "\n", description="The last preflight"

@@ -54,7 +54,7 @@ async def plan(
 
 @task(
     name="read-changes",
-    task_run_name="{which} {app}",
+    task_run_name="read {app} · {which}",
     retries=3,
     retry_delay_seconds=exponential_backoff(backoff_factor=5),
     retry_jitter_factor=0.5,
@@ -143,7 +143,7 @@ async def report_trust() -> None:
 
 @task(
     name="report-matches",
-    task_run_name="page of records to match",
+    task_run_name="update page of records to match",
     retries=2,
 )
 async def report_matches(connection: str) -> int:

@@ -21,7 +21,7 @@ from linekeeper.reconnect import process
 from linekeeper.reconnect.case import Case, load_case
 from linekeeper.reconnect.counts import backfilled, keep_counts
 from linekeeper.reconnect.graph import load_facts, nodes
-from linekeeper.reconnect.process import Unproven
+from linekeeper.reconnect.process import NotVerified
 from linekeeper.runtime import Runtime
 from linekeeper.store.tables import Incident, Transition
 from linekeeper.text import Plain, health_name
@@ -45,8 +45,8 @@ async def verify(members: Mapping[str, str]) -> bool:
     async def step(connection_id: str, label: str) -> bool:
         async with gate:
             try:
-                seen = await process.prove(rt, connection_id)
-            except Unproven as problem:
+                seen = await process.verify_login(rt, connection_id)
+            except NotVerified as problem:
                 log.warning("%s: %s", label, problem)
                 return False
         log.info("%s: %s", label, seen)

@@ -21,7 +21,7 @@ async def test_a_part_that_works_says_so_again_and_again(
         manager.bind(str(tmp_path / "notify"))
         manager.setblocking(False)
         loop = asyncio.get_running_loop()
-        async with alive.telling(tmp_path / "alive"):
+        async with alive.reporting_alive(tmp_path / "alive"):
             heard = [await loop.sock_recv(manager, 100) for _ in range(3)]
             (tmp_path / "alive").unlink()
             await loop.sock_recv(manager, 100)
@@ -32,7 +32,7 @@ async def test_a_part_that_works_says_so_again_and_again(
 
 async def test_where_nobody_listens_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
-    async with alive.telling(None):
+    async with alive.reporting_alive(None):
         pass
 
 

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.access.issue import NoSuchConnection, find_by_id_or_key
-from linekeeper.access.proof import AT_ONCE, Claim, note_ids, prove
+from linekeeper.access.token_check import AT_ONCE, Claim, check_tokens, note_ids
 from linekeeper.clock import utcnow
 from linekeeper.groups import task_group
 from linekeeper.health.evidence import Observation
@@ -127,13 +127,13 @@ async def take_over(
                 results[position] = Result(each.connection, None, why)
             else:
                 claims[position] = Claim(connection, each.pair)
-    proofs = await prove(rt, claims, within=within)
-    for position, proof in proofs.items():
-        if proof.refused is not None:
-            results[position] = Result(handed[position].connection, None, proof.refused)
+    checks = await check_tokens(rt, claims, within=within)
+    for position, check in checks.items():
+        if check.refused is not None:
+            results[position] = Result(handed[position].connection, None, check.refused)
             del claims[position]
     async with rt.store.write() as session:
-        await note_ids(session, claims, {position: proofs[position] for position in claims})
+        await note_ids(session, claims, {position: checks[position] for position in claims})
     lent = {n: claim.connection for n, claim in claims.items() if not claim.is_pair}
     results |= await _borrow(rt, handed, lent, by=by, now=now)
     gate = asyncio.Semaphore(AT_ONCE)
@@ -149,7 +149,7 @@ async def take_over(
     seen = [
         (claim.connection.id, said)
         for position, claim in claims.items()
-        if results[position].custody is not None and (said := proofs[position].seen) is not None
+        if results[position].custody is not None and (said := checks[position].seen) is not None
     ]
     if seen:
         await _judge(rt, seen)

@@ -14,10 +14,10 @@ from sqlmodel import col
 from linekeeper.access.ending import ASSUMED, Ended, Ending, how_it_ended, why_not
 from linekeeper.access.links import redirect_uri
 from linekeeper.access.listing import listed_for
+from linekeeper.access.login_news import announce_login
 from linekeeper.access.match import is_called_after
 from linekeeper.access.owner import SOURCE, Login, place, what
 from linekeeper.access.pending import Pending, forget_pending, keep_pair, load_pending
-from linekeeper.access.told import tell
 from linekeeper.clock import utcnow
 from linekeeper.health.probe import understand
 from linekeeper.health.service import observe
@@ -243,7 +243,7 @@ class Attempt:
     async def _say_assumed(self, session: AsyncSession, owner: str, now: datetime) -> None:
         """Into the audit, and to operators: nothing said which connection the login is of."""
         session.add(self._audit("login.assumed", ASSUMED, now))
-        await tell(self.rt.store, session, self.link, "assumed", f"{ASSUMED}.", now=now)
+        await announce_login(self.rt.store, session, self.link, "assumed", f"{ASSUMED}.", now=now)
 
     async def _refused(
         self, error: Exception, *, taken: bool = False, kept: Pending | None = None
@@ -274,7 +274,7 @@ class Attempt:
         if is_kept:
             said = f"somebody logged in, and it could not be verified yet: {text}. "
             said += "The login is kept, and Linekeeper tries again automatically."
-        await tell(self.rt.store, session, self.link, action, said, now=now)
+        await announce_login(self.rt.store, session, self.link, action, said, now=now)
 
     def _audit(self, action: str, text: str, now: datetime) -> Audit:
         return Audit(

@@ -13,7 +13,7 @@ from sqlalchemy import bindparam, delete, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from linekeeper.access.told import tell
+from linekeeper.access.login_news import announce_login
 from linekeeper.makini import TokenPair
 from linekeeper.store import KeyProblem, Store
 from linekeeper.store.engine import chunked
@@ -126,7 +126,7 @@ async def _say_that_it_ended(
         f"the login of {at:%Y-%m-%d %H:%M} UTC could not be verified before it expired. "
         "The customer has to log in again."
     )
-    await tell(store, session, link, "ended", text, now=now)
+    await announce_login(store, session, link, "ended", text, now=now)
 
 
 async def forget_pending(

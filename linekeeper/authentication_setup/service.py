@@ -19,7 +19,7 @@ from linekeeper.implementation import work
 from linekeeper.implementation.queries import last_preflights
 from linekeeper.incidents.announce import said_about
 from linekeeper.outbox.queue import Message, enqueue
-from linekeeper.reconnect.process import Unproven, prove
+from linekeeper.reconnect.process import NotVerified, verify_login
 from linekeeper.runtime import Runtime
 from linekeeper.store import new_id
 from linekeeper.store.tables import (
@@ -220,8 +220,8 @@ async def verify(rt: Runtime, run_id: str, *, now: datetime) -> tuple[bool, str]
     if standing.connection_id is None:
         return False, "nobody has logged in"
     try:
-        seen = await prove(rt, standing.connection_id)
-    except Unproven as problem:
+        seen = await verify_login(rt, standing.connection_id)
+    except NotVerified as problem:
         return False, str(problem)
     async with rt.store.write() as session:
         connection = await session.get_one(Connection, standing.connection_id)

@@ -230,8 +230,8 @@ async def _add(
                 adopted = await adopt(rt.store, session, app_name, [listed], now=now)
                 identifier, label = adopted.ids[key], adopted.new[0]
             await save_tokens(rt.store, session, {identifier: pair}, now=now)
-    proven = "the token works" if check else "the token was not tried"
-    return f"{label} (key {key}): {'new tokens stored' if key in known else 'added'}, {proven}"
+    verified = "the token works" if check else "the token was not tried"
+    return f"{label} (key {key}): {'new tokens stored' if key in known else 'added'}, {verified}"
 
 
 async def _list(health: str | None) -> list[dict[str, Any]]:

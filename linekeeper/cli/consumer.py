@@ -26,7 +26,7 @@ def consumer_command() -> None:
 
 
 async def _run() -> None:
-    from linekeeper.alive import telling
+    from linekeeper.alive import reporting_alive
     from linekeeper.cli.orchestrator import PrefectOrchestrator
     from linekeeper.consumer.loops import ServiceLoop
     from linekeeper.consumer.service import run_consumer
@@ -44,7 +44,7 @@ async def _run() -> None:
     async with (
         Runtime.open(settings, kind="consumer") as rt,
         PrefectOrchestrator.open(settings) as orchestrator,
-        telling(settings.alive_file),
+        reporting_alive(settings.alive_file),
     ):
         typer.echo(f"consumer ready, with Prefect at {orchestrator.url}")
 

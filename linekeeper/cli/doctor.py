@@ -1,4 +1,4 @@
-"""`linekeeper doctor`: every setting and peer, and what to mend."""
+"""`linekeeper doctor`: every setting and peer, and what to fix."""
 
 import asyncio
 from collections.abc import Sequence
@@ -58,8 +58,8 @@ def _show(findings: "Sequence[Finding]") -> None:
     for finding in findings:
         sign, style = _SIGNS[finding.level]
         text = Text(finding.text)
-        if finding.mend:
-            text.append(f"\n→ {finding.mend}", style)
+        if finding.fix:
+            text.append(f"\n→ {finding.fix}", style)
         table.add_row(Text(sign, style), finding.name, text)
     console = Console(highlight=False)
     console.print(table)

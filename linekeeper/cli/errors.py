@@ -14,7 +14,7 @@ _PREFIXES = {
 
 
 class UserError(Exception):
-    """Something the user can mend; `str()` is the whole line."""
+    """Something the user can fix; `str()` is the whole line."""
 
 
 def explain(error: BaseException) -> str | None:

@@ -95,8 +95,8 @@ def paused_deployments(deployments: Sequence[DeploymentResponse]) -> list[Findin
         findings.append(warn("prefect · deployments", text, "resume them in the Prefect UI"))
     if schedules:
         text = f"schedules that are paused: {named(schedules)}"
-        mend = "switch them on again on the deployment's page"
-        findings.append(warn("prefect · schedules", text, mend))
+        fix = "switch them on again on the deployment's page"
+        findings.append(warn("prefect · schedules", text, fix))
     return findings
 
 
@@ -110,8 +110,8 @@ async def examine_blocks(settings: Settings, *, seconds: float) -> Sequence[Find
         async with asyncio.timeout(seconds), PrefectOrchestrator.open(settings) as orchestrator:
             blocks = await orchestrator.read_blocks()
     except BrokenBlocks as error:
-        mend = "correct it in the Prefect UI; until then its last good copy counts"
-        return [wrong(f"block {name}", text, mend) for name, text in error.problems.items()]
+        fix = "correct it in the Prefect UI; until then its last good copy counts"
+        return [wrong(f"block {name}", text, fix) for name, text in error.problems.items()]
     except (OrchestratorUnavailable, TimeoutError):
         return []
     names = [f"app {app.name}" for app in blocks.apps]
@@ -155,8 +155,8 @@ async def examine_prefect(settings: Settings, *, seconds: float) -> list[Finding
             ]
     except PrefectHTTPStatusError as error:
         status = error.response.status_code
-        mend = "set PREFECT_API_AUTH_STRING (or PREFECT_API_KEY)" if status == 401 else _START
-        return [wrong("prefect", f"{url} answers {status}", mend)]
+        fix = "set PREFECT_API_AUTH_STRING (or PREFECT_API_KEY)" if status == 401 else _START
+        return [wrong("prefect", f"{url} answers {status}", fix)]
     except (TimeoutError, httpx.HTTPError, OSError, RuntimeError) as error:
         reason = f"within {seconds:g} s" if isinstance(error, TimeoutError) else f"({error})"
         return [wrong("prefect", f"{url} does not answer {reason}", _START)]

@@ -53,8 +53,8 @@ def require_free_port(host: str, port: int, setting: str, what: str) -> None:
         except OSError as error:
             taken = error.errno == errno.EADDRINUSE
             problem = "is taken" if taken else f"can't be used ({error.strerror})"
-            mend = f"end what uses it, or set LINEKEEPER_{setting} to a free port"
-            raise UserError(f"port {port} on {host} {problem}, {what} needs it: {mend}") from None
+            fix = f"end what uses it, or set LINEKEEPER_{setting} to a free port"
+            raise UserError(f"port {port} on {host} {problem}, {what} needs it: {fix}") from None
         except OverflowError:
             raise UserError(f"LINEKEEPER_{setting}: a port is 1 to 65535, not {port}") from None
 

@@ -24,13 +24,13 @@ class Output:
         name: str,
         folder: Path,
         levels: Sequence[str],
-        tell: Callable[[str], None],
+        report: Callable[[str], None],
         hushed: Callable[[], bool],
     ) -> None:
         self.path = folder / f"{name.lower().replace(' ', '-')}.log"
         self._name = name
         self._levels = re.compile(rf"\b({'|'.join(levels)})\b") if levels else None
-        self._tell = tell
+        self._report = report
         self._hushed = hushed
         self._lines: deque[str] = deque(maxlen=_KEPT)
         self._window = (0.0, 0)
@@ -91,6 +91,6 @@ class Output:
             since, shown = now, 0
         self._window = (since, shown + 1)
         if shown < SHOWN_PER_WINDOW:
-            self._tell(f"{self._name}: {line.strip()}")
+            self._report(f"{self._name}: {line.strip()}")
         elif shown == SHOWN_PER_WINDOW:
-            self._tell(f"{self._name}: … more in {self.path}")
+            self._report(f"{self._name}: … more in {self.path}")

@@ -28,7 +28,7 @@ _TROUBLE = (SQLAlchemyError, OSError, StoreError, KeyProblem)
 
 
 async def notify_of_restart(
-    settings: Settings, name: str, how: str, tell: Callable[[str], None]
+    settings: Settings, name: str, how: str, report: Callable[[str], None]
 ) -> None:
     """Notify people that the part `name` had ended and was started again."""
     now = utcnow()
@@ -41,7 +41,7 @@ async def notify_of_restart(
         async with Store.open(settings) as store, store.write() as session:
             await say(store, session, f"restart:{name}:{now:%Y%m%d%H%M%S}", text, now)
     except _TROUBLE as error:
-        tell(f"people could not be notified of it: {type(error).__name__}")
+        report(f"people could not be notified of it: {type(error).__name__}")
 
 
 async def restart_what_hangs(settings: Settings, supervisor: Supervisor) -> None:

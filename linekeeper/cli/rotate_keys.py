@@ -85,7 +85,7 @@ def _some(rows: list[str]) -> str:
     return ", ".join(rows[:5]) + (f" and {len(rows) - 5} more" if len(rows) > 5 else "")
 
 
-def _tell(rotation: "Rotation") -> None:
+def _report(rotation: "Rotation") -> None:
     typer.echo(
         f"{rotation.seen} of {rotation.total} rows, {rotation.changed} encrypted anew", err=True
     )
@@ -101,7 +101,7 @@ async def _rotate(now: bool) -> "Rotation":
         done = await rotate_keys(
             rt.store,
             alone_within=None if now else LOOK_AGAIN_SECONDS,
-            tell=_tell,
+            report=_report,
             look_again_after=LOOK_AGAIN_SECONDS,
         )
         async with rt.store.write() as session:

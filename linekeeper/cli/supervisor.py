@@ -65,9 +65,9 @@ def is_worth_saying(deaths: int) -> bool:
 
 
 class Supervisor:
-    """Use as `async with Supervisor(logs, tell) as supervisor`; leaving it ends every child.
+    """Use as `async with Supervisor(logs, report) as supervisor`; leaving it ends every child.
 
-    `tell` gets a line for people. Every child leads a process group of its own, so that Ctrl-C in
+    `report` gets a line for people. Every child leads a process group of its own, so that Ctrl-C in
     the terminal reaches only the supervisor. Should the supervisor be killed, a reaper process
     ends the children and what they started.
     """
@@ -75,11 +75,11 @@ class Supervisor:
     def __init__(
         self,
         logs: Path,
-        tell: Callable[[str], None],
+        report: Callable[[str], None],
         restarted: Callable[[str, str], Awaitable[None]] | None = None,
     ) -> None:
         self._logs = logs
-        self._tell = tell
+        self._report = report
         self._restarted = restarted
         """Gets the name of a child that was started again, and how it had ended."""
         self._mark = secrets.token_hex(8)
@@ -150,7 +150,7 @@ class Supervisor:
             await self._reaper.wait()
 
     async def _spawn(self, child: Child) -> _Running:
-        output = Output(child.name, self._logs, child.levels, self._tell, lambda: self.starting)
+        output = Output(child.name, self._logs, child.levels, self._report, lambda: self.starting)
         read_end, write_end = os.pipe()
         try:
             process = await asyncio.create_subprocess_exec(
@@ -177,14 +177,14 @@ class Supervisor:
                 deaths = 0
             deaths += 1
             delay = restart_delay(deaths)
-            self._tell(
+            self._report(
                 f"{child.name} ended ({_how(code)}): starting it again in {delay:.0f} s; "
                 f"see {running.output.path}"
             )
             await self._ended(running)
             await asyncio.sleep(delay)
             running = await self._spawn(child)
-            self._tell(f"{child.name} was started again")
+            self._report(f"{child.name} was started again")
             if self._restarted is not None and is_worth_saying(deaths):
                 await self._restarted(child.name, _how(code))
 
@@ -203,7 +203,7 @@ class Supervisor:
             return
         if time.monotonic() - self._running[name].started < older:
             return
-        self._tell(f"{name} hangs: it is killed and started again")
+        self._report(f"{name} hangs: it is killed and started again")
         with suppress(ProcessLookupError):
             self._running[name].process.kill()
 

@@ -27,7 +27,7 @@ from linekeeper.orchestrator import Orchestrator
 from linekeeper.outbox.dispatcher import Dispatcher
 from linekeeper.outbox.queue import is_due, outbox_of
 from linekeeper.outbox.sender import Ended
-from linekeeper.outbox.senders.apprise import telling_elsewhere
+from linekeeper.outbox.senders.apprise import fallback_sender
 from linekeeper.outbox.senders.forward import forwarding
 from linekeeper.outbox.senders.mail import mailing
 from linekeeper.outbox.senders.prefect import events_to_prefect, runs_to_prefect
@@ -232,7 +232,7 @@ async def run_consumer(
     async with (
         forwarding(rt) as forwarder,
         mailing(rt) as mails,
-        telling_elsewhere(rt.store, rt.owner, rt.configuration, links=links) as elsewhere,
+        fallback_sender(rt.store, rt.owner, rt.configuration, links=links) as elsewhere,
         events_to_prefect(rt.store, orchestrator, rt.owner) as events,
         runs_to_prefect(rt.store, orchestrator, rt.owner) as runs,
         RecordEvents(rt) as record_events,

@@ -63,7 +63,7 @@ async def change_customer(
 ) -> tuple[str, list[str]]:
     """Change the customer called `wanted`; returns its name and what changed, a phrase each.
 
-    The same again changes nothing. Raises `NotFound`, or `BadChange` with what to mend; then
+    The same again changes nothing. Raises `NotFound`, or `BadChange` with what to fix; then
     nothing was changed.
     """
     said = _understood(change)

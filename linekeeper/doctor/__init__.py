@@ -1,4 +1,4 @@
-"""Checks every setting and peer, and says what to mend."""
+"""Checks every setting and peer, and says what to fix."""
 
 from linekeeper.doctor.examine import examine
 from linekeeper.doctor.finding import Finding, Level, worst

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Level(StrEnum):
-    """`wrong` must be mended, `warn` should be looked at."""
+    """`wrong` must be fixed, `warn` should be looked at."""
 
     ok = "ok"
     warn = "warn"
@@ -15,12 +15,12 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """`name` is the thing looked at, `text` what was found, `mend` what to do (empty: nothing)."""
+    """`name` is the thing looked at, `text` what was found, `fix` what to do (empty: nothing)."""
 
     name: str
     level: Level
     text: str
-    mend: str = ""
+    fix: str = ""
 
 
 def ok(name: str, text: str) -> Finding:
@@ -28,14 +28,14 @@ def ok(name: str, text: str) -> Finding:
     return Finding(name, Level.ok, text)
 
 
-def warn(name: str, text: str, mend: str) -> Finding:
+def warn(name: str, text: str, fix: str) -> Finding:
     """Works, but look at it."""
-    return Finding(name, Level.warn, text, mend)
+    return Finding(name, Level.warn, text, fix)
 
 
-def wrong(name: str, text: str, mend: str) -> Finding:
+def wrong(name: str, text: str, fix: str) -> Finding:
     """Doesn't work."""
-    return Finding(name, Level.wrong, text, mend)
+    return Finding(name, Level.wrong, text, fix)
 
 
 def worst(findings: Iterable[Finding]) -> Level:

@@ -58,7 +58,7 @@ async def connections_without_token(
     findings = []
     for app, names in by_app.items():
         config = apps.get(app)
-        mends = {
+        fixes = {
             None: f"configure the app {app} again (MakiniApp block)",
             False: "lend them (linekeeper tokens import), or set the mode to manage (the next "
             "sweep mints them)",
@@ -70,7 +70,7 @@ async def connections_without_token(
                 f"app {app} · tokens",
                 f"{counted(len(names), 'connection')} without one, judged by Makini's list alone: "
                 f"{named(names)}",
-                mends[config.manages if config is not None else None],
+                fixes[config.manages if config is not None else None],
             )
         )
     return findings

@@ -78,8 +78,8 @@ def _found(part: Standing, *, is_missed: bool) -> Finding:
     if part.state == "works":
         return ok(name, f"works{since}")
     if part.state == "unknown":
-        why, mend = _UNKNOWN[part.kind]
-        return warn(name, f"not known{since}: {why}", mend)
+        why, fix = _UNKNOWN[part.kind]
+        return warn(name, f"not known{since}: {why}", fix)
     if part.state == "stopped":
         return wrong(name, "none runs", _RESTART[part.kind])
     return (wrong if is_missed else warn)(name, f"silent{since}", _RESTART[part.kind])
@@ -109,11 +109,11 @@ async def examine_database(settings: Settings, *, seconds: float = 10.0) -> list
     except KeyProblem as problem:
         return [wrong("encryption keys", str(problem), "put the right keys back")]
     except StoreError as problem:
-        text, _, mend = str(problem).partition(": ")
-        return [wrong(name, text, mend or "check LINEKEEPER_DATABASE_URL")]
+        text, _, fix = str(problem).partition(": ")
+        return [wrong(name, text, fix or "check LINEKEEPER_DATABASE_URL")]
     except (DBAPIError, OSError) as problem:
-        text, _, mend = describe(problem).partition(": ")
-        return [wrong(name, text, mend or "check LINEKEEPER_DATABASE_URL")]
+        text, _, fix = describe(problem).partition(": ")
+        return [wrong(name, text, fix or "check LINEKEEPER_DATABASE_URL")]
     findings = [ok(name, f"{kind} answers, schema {head()}, our keys fit, it can be written")]
     others = (_key_file(settings), _room(settings), clock, backup)
     return findings + [finding for finding in others if finding]
@@ -142,14 +142,14 @@ async def _backup(store: Store) -> Finding | None:
         )
     if not known:
         return None
-    mend = "run `linekeeper backup FILE` daily, and keep the file on another machine"
+    fix = "run `linekeeper backup FILE` daily, and keep the file on another machine"
     if taken is None:
-        return warn("backup", "none was taken yet", mend)
+        return warn("backup", "none was taken yet", fix)
     days = (utcnow() - taken).days
     return (
         ok("backup", f"{counted(days, 'day')} old")
         if days <= BACKUP_DAYS
-        else warn("backup", f"the last one is {counted(days, 'day')} old", mend)
+        else warn("backup", f"the last one is {counted(days, 'day')} old", fix)
     )
 
 

@@ -125,11 +125,11 @@ def clock_offset(app: str, date: str | None, sent: datetime, received: datetime)
     name = f"app {app} · clock"
     side = "ahead of" if middle > theirs else "behind"
     text = f"this machine is {offset:.0f} s {side} Makini"
-    mend = "synchronise the clock (NTP): expiry of tokens and order of events depend on it"
+    fix = "synchronise the clock (NTP): expiry of tokens and order of events depend on it"
     if offset >= CLOCK_WRONG_SECONDS:
-        return wrong(name, text, mend)
+        return wrong(name, text, fix)
     if offset >= CLOCK_WARN_SECONDS:
-        return warn(name, text, mend)
+        return warn(name, text, fix)
     return ok(name, "the same as Makini's")
 
 
@@ -187,8 +187,8 @@ async def _clock(app: AppConfig, seconds: float) -> Finding | None:
 
 
 def _refused(name: str, error: MakiniError) -> Finding:
-    text, found, mend = str(error).rstrip(".").rpartition("]. ")
-    return wrong(name, f"{text}]", mend) if found else wrong(name, str(error), "try again later")
+    text, found, fix = str(error).rstrip(".").rpartition("]. ")
+    return wrong(name, f"{text}]", fix) if found else wrong(name, str(error), "try again later")
 
 
 def _too_slow(name: str, seconds: float) -> Finding:

@@ -32,8 +32,8 @@ async def examine_mail(
     apps = sorted(name for name, app in configuration.apps.items() if app.notify_customers)
     if mail is None:
         text = f"no account, but customers of {named(apps)} are to be notified"
-        mend = "fill in a Mail block, or set LINEKEEPER_SMTP_URL and _MAIL_FROM"
-        return [wrong("mail", text, mend)] if apps else []
+        fix = "fill in a Mail block, or set LINEKEEPER_SMTP_URL and _MAIL_FROM"
+        return [wrong("mail", text, fix)] if apps else []
     return [await _account(mail, seconds), *await _untaken(store)]
 
 
@@ -48,8 +48,8 @@ async def _account(mail: MailConfig, seconds: float) -> Finding:
         return wrong("mail · account", f"{where} refuses the login ({error.code})", _MAIL_BLOCK)
     except (aiosmtplib.SMTPException, OSError, TimeoutError) as error:
         why = str(error)[:200] or type(error).__name__
-        mend = "check the network, and the SMTP URL in the Mail block"
-        return wrong("mail · account", f"{where} can't be used: {why}", mend)
+        fix = "check the network, and the SMTP URL in the Mail block"
+        return wrong("mail · account", f"{where} can't be used: {why}", fix)
     return ok("mail · account", f"{where} takes us")
 
 
@@ -75,8 +75,8 @@ async def _untaken(store: Store) -> list[Finding]:
     if "dead" in found:
         count, why = found["dead"]
         text = f"{count} in {_LATELY.days} days: {why}"
-        mend = "the incident's thread names the customer: correct the contact, then reconnect again"
-        findings.append(warn("mail · given up", text, mend))
+        fix = "the incident's thread names the customer: correct the contact, then reconnect again"
+        findings.append(warn("mail · given up", text, fix))
     return findings
 
 
@@ -94,12 +94,12 @@ async def examine_alerts(store: Store, configuration: Configuration) -> list[Fin
         await asyncio.to_thread(_readable, url) for url in targets(policy.elsewhere).values()
     ]
     for notice_channel in await troubles(store):
-        text, _, mend = notice_channel.trouble.rpartition(": ")
+        text, _, fix = notice_channel.trouble.rpartition(": ")
         since = f"takes nothing since {notice_channel.since:%Y-%m-%d %H:%M} UTC"
         name = f"alerts · {notice_channel.channel}"
         if notice_channel.needs_mending:
             findings.append(
-                wrong(name, f"{since}: {text or notice_channel.trouble}", mend or _BLOCK)
+                wrong(name, f"{since}: {text or notice_channel.trouble}", fix or _BLOCK)
             )
         else:
             findings.append(
@@ -108,10 +108,10 @@ async def examine_alerts(store: Store, configuration: Configuration) -> list[Fin
     if not channels_of(configuration) and not policy.elsewhere:
         text = "nobody is notified of incidents: neither Slack nor another channel is filled in"
         findings.append(warn("alerts", text, "fill in a SlackChannel or an AlertPolicy block"))
-    mended = [finding for finding in findings if finding.mend] or [
+    to_fix = [finding for finding in findings if finding.fix] or [
         ok("alerts", _where_to(configuration))
     ]
-    return [*mended, *_socket_mode(configuration, findings)]
+    return [*to_fix, *_socket_mode(configuration, findings)]
 
 
 def _socket_mode(configuration: Configuration, findings: list[Finding]) -> list[Finding]:

@@ -209,5 +209,5 @@ async def _call(
 
 
 def _wrong(name: str, error: _Refused) -> Finding:
-    text, _, mend = str(refused(error.code, needed=error.needed)).rpartition(": ")
-    return wrong(name, text, mend)
+    text, _, fix = str(refused(error.code, needed=error.needed)).rpartition(": ")
+    return wrong(name, text, fix)

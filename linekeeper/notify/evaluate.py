@@ -145,7 +145,7 @@ def _key_elsewhere(say: Say | Notice) -> str:
     return say.fold or f"{say.incident_id}:{_step(say)}"
 
 
-async def heard_elsewhere(
+async def sent_to_fallback_channels(
     session: AsyncSession, incident_ids: Sequence[str], names: Collection[str]
 ) -> set[tuple[str, str]]:
     """Which of these incidents were sent to fallback channels called `names`: pairs of both."""

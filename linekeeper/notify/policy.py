@@ -90,7 +90,7 @@ def decide(
             deciding.elsewhere(situation, before)
     everything = [notice for notices in past.values() for notice in notices]
     deciding.place_firsts(everything)
-    deciding.fold_elsewhere(everything)
+    deciding.group_for_fallback_channels(everything)
     return deciding.decision
 
 
@@ -287,7 +287,7 @@ class _Deciding:
         found = [(started.get(key, self._now), key) for key in recent if key.startswith(kind)]
         return max(found, default=(self._now, ""))[1]
 
-    def fold_elsewhere(self, notified: Sequence[Notified]) -> None:
+    def group_for_fallback_channels(self, notified: Sequence[Notified]) -> None:
         """What goes elsewhere at one moment is one message; over the cap and when quiet it waits.
 
         What was decided for Slack is not touched.

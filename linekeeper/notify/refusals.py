@@ -1,4 +1,4 @@
-"""What Slack's refusals mean: whom they hit, when to try again, what an operator has to mend."""
+"""What Slack's refusals mean: whom they hit, when to try again, what an operator has to fix."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -6,7 +6,7 @@ from typing import Literal
 Reach = Literal["channel", "message"]
 
 LONG_WAIT = 600.0
-"""Seconds until a refusal that a person has to mend is tried again."""
+"""Seconds until a refusal that a person has to fix is tried again."""
 DEFAULT_RETRY_AFTER = 30.0
 ENTRY_TRIES = 6
 """How often an entry that Slack refuses for itself is tried, within about a minute: what comes
@@ -17,7 +17,7 @@ a message that isn't there yet is not found."""
 
 
 class SlackTrouble(Exception):
-    """Slack did not do what was asked. `str()` says why and what to mend.
+    """Slack did not do what was asked. `str()` says why and what to fix.
 
     `reach` is `channel` if the next message would fare no better. `wait` is in seconds; None
     leaves it to the usual back-off. A message that `may_stand` was perhaps taken all the same.
@@ -64,7 +64,7 @@ class SlackTrouble(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Meaning:
-    mend: str
+    fix: str
     reach: Reach = "channel"
 
 
@@ -140,10 +140,10 @@ def refused(code: str, *, needed: str = "", detail: str = "") -> SlackTrouble:
     if code in _PASSING:
         return busy(code)
     meaning = _REFUSALS.get(code, _Meaning("see Slack's documentation of this error", "message"))
-    mend = meaning.mend.replace("chat:write", needed) if needed else meaning.mend
+    fix = meaning.fix.replace("chat:write", needed) if needed else meaning.fix
     told = f" ({detail})" if detail else ""
     return SlackTrouble(
-        f"Slack refuses: {code}{told}: {mend}", code=code, reach=meaning.reach, wait=LONG_WAIT
+        f"Slack refuses: {code}{told}: {fix}", code=code, reach=meaning.reach, wait=LONG_WAIT
     )
 
 

@@ -64,7 +64,7 @@ class Renderer:
             case {"do": "fold", "fold": str(key)}:
                 return await self._show_fold(row, key)
             case {"do": "show" | "diary" | "remind"} if (
-                fold is None and view is not None and await self._is_unheard_of(row, view)
+                fold is None and view is not None and await self._is_unnotified(row, view)
             ):
                 await forget_merged(self._store, [view.id])
                 return False
@@ -73,7 +73,7 @@ class Renderer:
             case {"do": "show"}:
                 posted = await self._show(row, needed(row, view), key=row.dedupe_key)
                 if row.dedupe_key.endswith(":first"):
-                    await self._tell_earlier(row, posted)
+                    await self._render_earlier(row, posted)
             case {"do": "diary", "text": str(text)}:
                 if fold is not None and not await self._known(needed(row, view)):
                     return False
@@ -152,7 +152,7 @@ class Renderer:
             await self._edit_if_possible(posted, again)
         return True
 
-    async def _is_unheard_of(self, row: OutboxRow, view: IncidentView) -> bool:
+    async def _is_unnotified(self, row: OutboxRow, view: IncidentView) -> bool:
         """Whether it goes on in another incident, and there never was a message about this one."""
         if view.merged_into is None or await self._known(view) is not None:
             return False
@@ -220,7 +220,7 @@ class Renderer:
                 raise
             await self._reply(row, view, entry, broadcast=loud)
 
-    async def _tell_earlier(self, row: OutboxRow, head: Posted) -> None:
+    async def _render_earlier(self, row: OutboxRow, head: Posted) -> None:
         """The entries that were suppressed while nobody was to be notified of the incident."""
         texts = await withheld_texts(self._store, row.lane)
         if texts:

@@ -234,7 +234,7 @@ async def publish_home(config: SlackConfig, member: str, view: Mapping[str, Any]
         await _call(_client(config, session), "views.publish", json=fields)
 
 
-async def tell_member(config: SlackConfig, channel: str, member: str, rendered: Rendered) -> None:
+async def answer_member(config: SlackConfig, channel: str, member: str, rendered: Rendered) -> None:
     """Say something in a channel that `member` alone sees. Raises `SlackTrouble`."""
     fields = {"channel": channel, "user": member, "text": rendered.text, "blocks": rendered.blocks}
     async with _session() as session:

@@ -47,8 +47,8 @@ async def conclude_ageing_in(
 
 
 async def _unchecked(session: AsyncSession, known: Iterable[Place]) -> list[Place]:
-    """Those whose step was proven, but never at the address where they are reached now."""
-    proven = await session.scalars(
+    """Those whose step was verified, but never at the address where they are reached now."""
+    verified = await session.scalars(
         select(col(Gate.implementation_id)).where(
             col(Gate.check_name) == REACHED, col(Gate.status) == "done"
         )
@@ -58,7 +58,7 @@ async def _unchecked(session: AsyncSession, known: Iterable[Place]) -> list[Plac
         .where(col(PreflightReport.passed).is_(True), col(PreflightReport.vantage) != "outside")
         .distinct()
     )
-    steps, targets = set(proven), set(passed)
+    steps, targets = set(verified), set(passed)
     return [
         place for place in known if place.implementation_id in steps and place.target not in targets
     ]

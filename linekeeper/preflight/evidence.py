@@ -1,4 +1,4 @@
-"""Preflight reports as evidence, and the incident when something proven no longer holds.
+"""Preflight reports as evidence, and the incident when something verified no longer holds.
 
 The checks themselves need no database; what they found is kept here.
 """
@@ -205,7 +205,7 @@ async def name_target(store: Store, place: Place, target: str) -> None:
         )
 
 
-async def proven(session: AsyncSession, worker: str | None = None) -> list[tuple[str, str]]:
+async def verified(session: AsyncSession, worker: str | None = None) -> list[tuple[str, str]]:
     """Targets and vantages that a worker of ours once found in order: what is checked daily.
 
     A vantage belongs to the worker that has it: elsewhere a closed port says nothing. With
@@ -252,13 +252,13 @@ async def other_workers(session: AsyncSession, worker: str) -> list[str]:
 async def conclude_drift(
     store: Store, reports: Sequence[Report], *, now: datetime
 ) -> list[IncidentChange]:
-    """Open the incident of what was proven and no longer holds; resolve it when it does again.
+    """Open the incident of what was verified and no longer holds; resolve it when it does again.
 
     It is over, too, where no system is reached at its target any more: it moved, or its
     implementation or connection ended.
     """
     async with store.write() as session:
-        held = {(t, v) for t, v in await proven(session)}
+        held = {(t, v) for t, v in await verified(session)}
         named = {place.target: place for place in await places(session) if place.target is not None}
         changes: list[IncidentChange] = []
         for report in reports:
@@ -284,7 +284,7 @@ async def resolve_unused(
     incidents = opened.all()
     if not incidents:
         return []
-    held = set(await proven(session))
+    held = set(await verified(session))
     changes = []
     for incident in incidents:
         target, vantage = str(incident.detail["target"]), str(incident.detail["vantage"])

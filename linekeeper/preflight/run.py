@@ -11,7 +11,7 @@ from linekeeper.preflight import checks
 from linekeeper.preflight.facts import DnsFact, Facts
 from linekeeper.preflight.order import PreflightOrder
 from linekeeper.preflight.targets import Target
-from linekeeper.preflight.verdict import NOT_PROVEN, PROVES, Vantage, Verdict, judge
+from linekeeper.preflight.verdict import NOT_VERIFIED, VERIFIES, Vantage, Verdict, judge
 
 VERSION = 1
 
@@ -47,8 +47,8 @@ def as_json(report: Report) -> str:
     data: Mapping[str, object] = {
         "version": report.version,
         "vantage": report.vantage,
-        "proves": PROVES[report.vantage],
-        "not_proven": NOT_PROVEN,
+        "proves": VERIFIES[report.vantage],
+        "not_proven": NOT_VERIFIED,
         "at": report.at.isoformat(),
         "passed": all(map(report.passed, report.targets)),
         "targets": list(report.targets),
@@ -69,10 +69,10 @@ def as_text(report: Report) -> str:
     if count:
         result = f"{count} finding{'s'[: count != 1]}"
     elif all(map(report.passed, report.targets)):
-        result = f"Proven: {PROVES[report.vantage]}"
+        result = f"Proven: {VERIFIES[report.vantage]}"
     else:
         result = "No problem found, but not everything could be judged"
-    lines += ["", f"{result}. {NOT_PROVEN}"]
+    lines += ["", f"{result}. {NOT_VERIFIED}"]
     return "\n".join(lines)
 
 

@@ -19,12 +19,12 @@ Check = Literal["dns", "tcp", "tls", "tls-chain", "tls-name", "tls-expiry", "htt
 Status = Literal["ok", "warning", "finding", "skipped"]
 VANTAGES: tuple[Vantage, ...] = get_args(Vantage)
 
-PROVES: dict[Vantage, str] = {
+VERIFIES: dict[Vantage, str] = {
     "inside": "that a machine inside the customer's network reaches the system",
     "allowlisted": "that an address which the firewall allows reaches the system",
     "outside": "that the system is closed to the rest of the internet",
 }
-NOT_PROVEN = "That Makini reaches it is verified only by Makini's own connection status."
+NOT_VERIFIED = "That Makini reaches it is verified only by Makini's own connection status."
 
 _NOT_IN_NAMES = re.compile(r"[/%&<>\"']")
 

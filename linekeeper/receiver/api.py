@@ -21,7 +21,7 @@ from linekeeper.access.issue import (
     issue_access_token,
     open_incident_of,
 )
-from linekeeper.access.proof import ASKED_FOR_SECONDS
+from linekeeper.access.token_check import ASKED_FOR_SECONDS
 from linekeeper.clock import as_utc, utcnow
 from linekeeper.config import AppConfig
 from linekeeper.customers.naming import label

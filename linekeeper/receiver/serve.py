@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 
 import uvicorn
 
-from linekeeper.alive import telling
+from linekeeper.alive import reporting_alive
 from linekeeper.receiver.app import Receiver
 from linekeeper.receiver.protocol import guarded
 from linekeeper.runtime import Runtime
@@ -100,7 +100,7 @@ async def until_stopped(
         loop.add_signal_handler(number, stop.set)
     async with Runtime.open(settings, kind="receiver") as runtime, serving(runtime, listener):
         _tune_python()
-        async with telling(settings.alive_file):
+        async with reporting_alive(settings.alive_file):
             ready()
             await stop.wait()
 

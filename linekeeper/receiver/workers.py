@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from linekeeper.alive import telling
+from linekeeper.alive import reporting_alive
 
 RESTART_SECONDS = 1.0
 STOP_SECONDS = 5.0
@@ -32,7 +32,7 @@ async def supervise(
             asyncio.create_task(_keep(listener.fileno(), Path(metrics), stop))
             for _ in range(workers)
         ]
-        async with telling(alive_file):
+        async with reporting_alive(alive_file):
             ready()
             await stop.wait()
         await asyncio.gather(*keepers)

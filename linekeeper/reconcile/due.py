@@ -44,9 +44,9 @@ from linekeeper.store.tables import (
 from linekeeper.store.types import UtcDateTime, table_of
 from linekeeper.tokens.stored import is_live
 
-Pass = Literal["catch-up", "routine", "full"]
-PASSES: tuple[Pass, ...] = ("catch-up", "routine", "full")
-"""Back-fills before routine, routine before full listings."""
+Pass = Literal["backfill", "routine", "full"]
+PASSES: tuple[Pass, ...] = ("backfill", "routine", "full")
+"""Backfills before routine, routine before full listings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +205,7 @@ def is_entity_due(
         return whole and which == "full"
     if mark.polled_at is None or not mark.offered:
         return mark.offered
-    if which == "catch-up" or order.everything:
+    if which == "backfill" or order.everything:
         return mark.polled_at < order.started
     return order.started - mark.polled_at >= cadence - POLICY.slack
 
@@ -332,7 +332,7 @@ async def due_in(
 ) -> tuple[list[str], int]:
     """The connections of `app` to read in this pass, most urgent first, and how many may not be
     read because their circuit is open."""
-    if which == "catch-up" and order.window is None:
+    if which == "backfill" and order.window is None:
         return [], 0
     known, circuits = await standings(rt, app, order)
     return of_pass(which, known, order, order.window), circuits
@@ -342,7 +342,7 @@ def of_pass(
     which: Pass, standings: Sequence[Standing], order: PollOrder, window: Window | None
 ) -> list[str]:
     """The connections to read in this pass. Pure."""
-    if which == "catch-up":
+    if which == "backfill":
         return [standing.id for standing in standings if standing.misses(window)]
     if which == "routine":
         return [standing.id for standing in standings if standing.is_due(order)]

@@ -14,7 +14,7 @@ from linekeeper.customers.find import NotFound, find_connection
 from linekeeper.reconcile import succession_queries as queries
 from linekeeper.reconcile.matching import Row
 from linekeeper.reconcile.queries import lock_feed, one_of
-from linekeeper.reconcile.succession_steps import decide_steps, tell
+from linekeeper.reconcile.succession_steps import decide_steps, publish
 from linekeeper.reconcile.target import PollTarget, load_targets
 from linekeeper.reconcile.unmatched import settle_held
 from linekeeper.refusal import Refusal
@@ -181,7 +181,7 @@ async def _settle(
         olds: dict[str, Row] = {key: rows[key] for key in chosen if key in rows}
         succession = await session.get_one(Succession, (target.id, entity))
         result = decide_steps(taken, olds, rows, comparable=succession.comparable)
-        await tell(store, session, target, entity, result.changes, last=last)
+        await publish(store, session, target, entity, result.changes, last=last)
         await queries.remove_rows(store, session, target.id, entity, result.matched)
         released += result.absent  # its partner went meanwhile
         for chunk in chunked(released, queries.AT_ONCE):

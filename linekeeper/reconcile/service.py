@@ -253,7 +253,7 @@ async def _read_entities(
 ) -> list[Reading]:
     """Read what is due; `again`: at once, though it has just failed."""
     caller, marks = known.caller, known.marks
-    window = order.window if which == "catch-up" else None
+    window = order.window if which == "backfill" else None
     readings = []
     for entity in failing_last(order.of_connection(target), marks):
         mark = marks.get(entity)

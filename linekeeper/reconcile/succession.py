@@ -17,7 +17,7 @@ from linekeeper.reconcile.known import successions_of
 from linekeeper.reconcile.matching import Matching, Row, is_changed, match_records
 from linekeeper.reconcile.queries import lock_feed
 from linekeeper.reconcile.succession_queries import Step
-from linekeeper.reconcile.succession_steps import decide_steps, freeing_first, tell
+from linekeeper.reconcile.succession_steps import decide_steps, freeing_first, publish
 from linekeeper.reconcile.target import PollTarget
 from linekeeper.reconcile.unmatched import ask, hold
 from linekeeper.runtime import Runtime
@@ -170,7 +170,7 @@ async def _take_some(rt: Runtime, target: PollTarget, succession: Succession) ->
         old_rows = await queries.rows_of(store, session, before, entity, olds)
         new_rows = await queries.rows_of(store, session, target.id, entity, news)
         taken = decide_steps(steps, old_rows, new_rows, comparable=succession.comparable)
-        await tell(store, session, target, entity, taken.changes, last=last)
+        await publish(store, session, target, entity, taken.changes, last=last)
         await queries.remove_rows(store, session, before, entity, taken.matched)
         sides = {"before": before, "after": target.id}
         await queries.move_rows(store, session, entity, taken.absent, **sides)

@@ -86,7 +86,7 @@ def _change(op: Op, row: Row, *, old_key: str | None = None) -> dict[str, Any]:
     }
 
 
-async def tell(
+async def publish(
     store: Store,
     session: AsyncSession,
     target: PollTarget,

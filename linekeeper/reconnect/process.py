@@ -30,7 +30,7 @@ from linekeeper.sweep.batch import probe_batch
 from linekeeper.text import duration
 from linekeeper.tokens.caller import Caller
 
-Next = Literal["wait", "prove", "moved", "given_up", "not_in_time", "closed"]
+Next = Literal["wait", "verify", "moved", "given_up", "not_in_time", "closed"]
 
 
 class NoCase(Exception):
@@ -97,7 +97,7 @@ def next_step(case: Case, run_id: str) -> Next:
     if other is not None:
         raise Replaced(other)
     if not case.is_open and not case.is_unsettled:
-        return "moved" if case.moved else "prove"
+        return "moved" if case.moved else "verify"
     if reconnect.outcome == "given_up":
         return "given_up"
     if reconnect.outcome == "not_in_time":
@@ -140,13 +140,13 @@ async def take_answer(
     return None
 
 
-async def prove(rt: Runtime, connection_id: str) -> str:
+async def verify_login(rt: Runtime, connection_id: str) -> str:
     """Prove that a connection works: its status, and a record of one of its entities.
 
     One entity that is refused says nothing of the login (`linekeeper.health.login_check`).
 
-    Returns what was seen. Raises `MakiniError` where that can be tried again, `Unproven` where the
-    login is lost again.
+    Returns what was seen. Raises `MakiniError` where that can be tried again, `NotVerified` where
+    the login is lost again.
     """
     async with rt.store.read() as session:
         connection = await session.get_one(Connection, connection_id)
@@ -157,7 +157,7 @@ async def prove(rt: Runtime, connection_id: str) -> str:
     async with rt.store.read() as session:
         connection = await session.get_one(Connection, connection_id)
     if connection.health == KIND:
-        raise Unproven("the login is lost again")
+        raise NotVerified("the login is lost again")
     caller = await Caller.of(rt, app, connection)
     if caller.token is None:
         return f"{connection.health}, by Makini's list"
@@ -168,7 +168,7 @@ async def prove(rt: Runtime, connection_id: str) -> str:
         return f"{connection.health}; no entity of it may be read"
     await _judge(rt, connection_id, read)
     if read.outcome is Outcome.login_lost:
-        raise Unproven("the reads are refused with the new login")
+        raise NotVerified("the reads are refused with the new login")
     return f"{connection.health}; its records can be read"
 
 
@@ -179,7 +179,7 @@ async def _judge(rt: Runtime, connection_id: str, seen: Observation) -> None:
         await conclude(rt.store, session, policy=policy, now=now)
 
 
-class Unproven(Exception):
+class NotVerified(Exception):
     """The new login doesn't work; the message says how that showed."""
 
 

@@ -64,19 +64,20 @@ async def rotate_keys(
     store: Store,
     *,
     alone_within: float | None = None,
-    tell: Callable[[Rotation], None] = lambda _: None,
+    report: Callable[[Rotation], None] = lambda _: None,
     portion: int = _PORTION,
     look_again_after: float = 0.0,
 ) -> Rotation:
     """Encrypt tokens, settings and bodies anew under the first key; returns what there was to do.
 
-    Each portion is kept before the next begins, and `tell` hears of it. What is under the first
-    key is only looked at, so that one that was stopped goes on where it was. A value that changes
-    meanwhile is left. Processes that were not restarted still encrypt with an older key: they are
-    waited for, `look_again_after` seconds at most, and those that remain are named; then everything
-    is looked at once more. A row that none of the keys opens is named and holds up nothing. Raises
-    `KeyProblem` where no row at all can be opened, and with `alone_within` `OthersEncrypt`, before
-    anything is changed, where after so many seconds processes that are alive go by another key.
+    Each portion is kept before the next begins, and `report` is called with it. What is under the
+    first key is only looked at, so that one that was stopped goes on where it was. A value that
+    changes meanwhile is left. Processes that were not restarted still encrypt with an older key:
+    they are waited for, `look_again_after` seconds at most, and those that remain are named; then
+    everything is looked at once more. A row that none of the keys opens is named and holds up
+    nothing. Raises `KeyProblem` where no row at all can be opened, and with `alone_within`
+    `OthersEncrypt`, before anything is changed, where after so many seconds processes that are
+    alive go by another key.
     """
     if alone_within is not None:
         others = await wait_until_ended(store, seconds=alone_within)
@@ -96,20 +97,20 @@ async def rotate_keys(
         rotation.unreadable += [_named(table, key, row) for row in rows if row not in readable]
         rotation.changed += await _renew(store, table, key, columns, readable)
         rotation.seen += len(rows)
-        tell(rotation)
+        report(rotation)
     async for kept in _bodies(store, portion):
         fits = [each for each in kept if _body_opens(store, each)]
         rotation.unreadable += [_body_named(each) for each in kept if each not in fits]
         old = [each for each in fits if _is_to_seal(store, each)]
         rotation.changed += await seal_again(store, old) if old else 0
         rotation.seen += len(kept)
-        tell(rotation)
+        report(rotation)
     async for payloads in _payloads(store, portion):
         shut = [payload for payload in payloads if open_payload(store.cipher, payload.kept) is None]
         rotation.unreadable += [f"webhook_event {payload.id}" for payload in shut]
         rotation.changed += await reseal(store, _under_older(store, payloads))
         rotation.seen += len(payloads)
-        tell(rotation)
+        report(rotation)
     if rotation.seen and len(rotation.unreadable) == rotation.seen:
         raise KeyProblem(
             "none of the keys opens anything in this database: put the key it was written with "

@@ -155,7 +155,7 @@ def _waiting(number: int, noun: str) -> str:
 
 def _dead(stream: Stream) -> tuple[str, float, str] | None:
     """Those that a replay can mend, and for a day those that nothing mends: people are to know."""
-    mendable = _many(
+    replayable = _many(
         "webhooks_dead",
         stream.dead - stream.unreadable,
         "webhook {} dead: see the artifact webhooks, fix the cause, then run replay-webhooks",
@@ -166,7 +166,7 @@ def _dead(stream: Stream) -> tuple[str, float, str] | None:
         "webhook {} dead whose body cannot be read, and replaying changes nothing: show Makini "
         "what the artifact webhooks says of it. This is over a day after the last one",
     )
-    found = [each for each in (mendable, unreadable) if each is not None]
+    found = [each for each in (replayable, unreadable) if each is not None]
     if not found:
         return None
     return "webhooks_dead", sum(count for _, count, _ in found), "; ".join(t for _, _, t in found)

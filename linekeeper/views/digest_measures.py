@@ -1,4 +1,4 @@
-"""How fast trouble is seen and mended, and how alerts are taken. Pure."""
+"""How fast trouble is seen and resolved, and how alerts are taken. Pure."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -6,12 +6,12 @@ from datetime import datetime, timedelta
 from statistics import median
 
 FALSE_ALARM = timedelta(minutes=15)
-"""What people were told and is gone by itself within it was not worth telling."""
+"""What resolves by itself within it was not worth a notification."""
 
 
 @dataclass(frozen=True, slots=True)
 class Life:
-    """An incident from beginning to end, with what people were told of it."""
+    """An incident from beginning to end, with what people were notified of."""
 
     id: str
     kind: str
@@ -24,10 +24,10 @@ class Life:
     merged: bool = False
     """It went on in a wider incident."""
     message: str | None = None
-    """The message that told of it first; several incidents may share one."""
-    told_at: datetime | None = None
+    """The message that notified of it first; several incidents may share one."""
+    notified_at: datetime | None = None
     withheld: str = ""
-    """Why it was never told."""
+    """Why nobody was notified of it."""
     signs_at: datetime | None = None
     """The first sign of it."""
     by_customer: bool = False
@@ -50,7 +50,7 @@ class Measures:
     opened: int
     resolved: int
     open: int
-    told: int
+    notified: int
     messages: int
     """First messages."""
     withheld: int
@@ -60,7 +60,7 @@ class Measures:
     """The time from the first sign to the incident."""
     reconnect: Spread | None
     """The time from a lost login to a new one that works."""
-    mend: Spread | None
+    resolve: Spread | None
     """The time from the incident to its end, of everything else."""
     alone: float | None
     """Resolved automatically."""
@@ -79,30 +79,30 @@ def measure(lives: Iterable[Life], *, since: datetime, now: datetime) -> Measure
         for life in everything
         if life.resolved_at is not None and since < life.resolved_at <= now and not life.merged
     ]
-    told = [life for life in opened if life.told_at is not None]
-    heard = [life for life in causes if life.told_at is not None]
-    messages = len({life.message or life.id for life in told})
+    notified = [life for life in opened if life.notified_at is not None]
+    causes_notified = [life for life in causes if life.notified_at is not None]
+    messages = len({life.message or life.id for life in notified})
     logins = [life for life in ended if life.kind == "reauthorization_required"]
     others = [life for life in ended if life.kind != "reauthorization_required"]
-    taken = [life for life in heard if life.acknowledged_at is not None]
-    false = [life for life in heard if _is_false(life)]
+    taken = [life for life in causes_notified if life.acknowledged_at is not None]
+    false = [life for life in causes_notified if _is_false(life)]
     return Measures(
         opened=len(causes),
         resolved=len(ended),
         open=sum(life.resolved_at is None or life.resolved_at > now for life in everything),
-        told=len(heard),
+        notified=len(causes_notified),
         messages=messages,
         withheld=sum(bool(life.withheld) and not life.merged for life in opened),
-        per_cause=messages / len(heard) if heard else None,
+        per_cause=messages / len(causes_notified) if causes_notified else None,
         detect=_spread(
             causes, lambda life: life.opened_at - life.signs_at if life.signs_at else None
         ),
         reconnect=_spread(logins, _lasted),
-        mend=_spread(others, _lasted),
+        resolve=_spread(others, _lasted),
         alone=_share([life for life in ended if _is_alone(life)], ended),
-        acknowledged=_share(taken, heard),
+        acknowledged=_share(taken, causes_notified),
         acknowledge=_spread(taken, _taken_after),
-        false_alarm_share=_share(false, heard),
+        false_alarm_share=_share(false, causes_notified),
     )
 
 
@@ -111,9 +111,9 @@ def _lasted(life: Life) -> timedelta | None:
 
 
 def _taken_after(life: Life) -> timedelta | None:
-    if life.acknowledged_at is None or life.told_at is None:
+    if life.acknowledged_at is None or life.notified_at is None:
         return None
-    return life.acknowledged_at - life.told_at
+    return life.acknowledged_at - life.notified_at
 
 
 def _is_alone(life: Life) -> bool:

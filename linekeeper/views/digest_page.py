@@ -122,7 +122,7 @@ def _figures(figures: Measures) -> list[tuple[str, str]]:
         ("First messages per root cause", per_cause),
         ("Time to detect", _spread(figures.detect)),
         ("Time to reconnect", _spread(figures.reconnect)),
-        ("Time to resolve, others", _spread(figures.mend)),
+        ("Time to resolve, others", _spread(figures.resolve)),
         ("Resolved automatically", _share(figures.alone)),
         ("Acknowledged", _share(figures.acknowledged)),
         ("Time to acknowledge", _spread(figures.acknowledge)),
@@ -160,12 +160,12 @@ def _images(day: Day) -> list[str]:
     opened = Counter(
         (life.opened_at.date(), life.severity) for life in day.lives if not life.merged
     )
-    told = {
-        (life.told_at.date(), life.message)
+    notified = {
+        (life.notified_at.date(), life.message)
         for life in day.lives
-        if life.told_at is not None and life.message
+        if life.notified_at is not None and life.message
     }
-    messages = Counter(at for at, _ in told)
+    messages = Counter(at for at, _ in notified)
     by_severity = [(f"{at:%d %b}", [opened[at, name] for name in _SEVERITIES]) for at in days]
     by_day = [(f"{at:%d %b}", [messages[at]]) for at in days]
     return [

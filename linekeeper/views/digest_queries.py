@@ -177,10 +177,10 @@ def _life(
     merged: bool,
     by_customer: bool,
 ) -> Life:
-    told = first is not None and first.step == "first"
+    was_notified = first is not None and first.step == "first"
     rank = (
         first.severity
-        if told and first
+        if was_notified and first
         else severity(incident.kind, incident.scope, live=True, critical=False)
     )
     return Life(
@@ -193,9 +193,9 @@ def _life(
         acknowledged_at=incident.acknowledged_at,
         acknowledged_by=incident.acknowledged_by,
         merged=merged,
-        message=(first.fold or incident.id) if first and told else None,
-        told_at=first.at if first and told else None,
-        withheld=first.why if first and not told else "",
+        message=(first.fold or incident.id) if first and was_notified else None,
+        notified_at=first.at if first and was_notified else None,
+        withheld=first.why if first and not was_notified else "",
         signs_at=signs_at,
         by_customer=by_customer,
     )

@@ -44,7 +44,7 @@ ASKS_THE_CUSTOMER = ("reauthorization_required", "login_ending")
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class OpenAlert:
     """An open incident, and whom it is for."""
 
     title: str
@@ -69,7 +69,7 @@ class FirstReport:
     live: int
     ending: Sequence[Expiry]
     credits_used: int
-    told: Sequence[Told]
+    alerts: Sequence[OpenAlert]
     has_slack: bool
     has_mail: bool
 
@@ -86,7 +86,7 @@ async def read_first_report(rt: Runtime, *, now: datetime) -> FirstReport:
     async with rt.store.read() as session:
         systems = await _systems(session)
         live, silent = await _silent(session)
-        told = await _told(session, configuration)
+        alerts = await _alerts(session, configuration)
         credits_used = await estimate(session, tariffs)
     return FirstReport(
         at=now,
@@ -97,7 +97,7 @@ async def read_first_report(rt: Runtime, *, now: datetime) -> FirstReport:
         live=live,
         ending=await horizon(rt, until=now + AHEAD),
         credits_used=credits_used,
-        told=told,
+        alerts=alerts,
         has_slack=configuration.slack is not None,
         has_mail=configuration.mail is not None,
     )
@@ -134,7 +134,7 @@ async def _silent(session: AsyncSession) -> tuple[int, list[str]]:
     return len(rows), [label(*row[:3]) for row in rows if row[3] is None]
 
 
-async def _told(session: AsyncSession, configuration: Configuration) -> list[Told]:
+async def _alerts(session: AsyncSession, configuration: Configuration) -> list[OpenAlert]:
     incidents = list(
         await session.scalars(
             select(Incident).where(col(Incident.resolved_at).is_(None)).order_by(col(Incident.id))
@@ -162,7 +162,7 @@ async def _told(session: AsyncSession, configuration: Configuration) -> list[Tol
     rows = await session.scalars(select(col(Contact.customer_id)).where(col(Contact.confirmed)))
     people = Counter(rows)
     return [
-        Told(
+        OpenAlert(
             incident.title,
             sorted({owner for owner in customers[incident.id].values() if owner}),
             *(
@@ -238,14 +238,14 @@ def first_report_markdown(report: FirstReport) -> str:
             ["Incident", "Owner", "People at the customer", "Mailed as it is set now"],
             [
                 [
-                    text(told.title),
-                    _called(told.owners),
-                    f"{told.people}",
-                    f"{told.mailed}",
+                    text(alert.title),
+                    _called(alert.owners),
+                    f"{alert.people}",
+                    f"{alert.mailed}",
                 ]
-                for told in report.told
+                for alert in report.alerts
             ],
-            len(report.told),
+            len(report.alerts),
             "Nobody would be notified.",
         ),
     ]

@@ -21,7 +21,7 @@ from linekeeper.watch.service import policy_of
 
 State = Literal["works", "silent", "stopped", "unknown", "done", "overdue"]
 """`stopped`: none of its kind runs; the last one ended in good order, or none ever began."""
-_TOLD_BY = {WORKERS: PREFECT, PREFECT: "consumer"}
+_WATCHED_BY = {WORKERS: PREFECT, PREFECT: "consumer"}
 """Parts of which only others know: Prefect is known to the consumer, workers to Prefect."""
 _ORDER = (*WATCHERS, WORKERS, PREFECT, *WORK)
 
@@ -58,24 +58,24 @@ def stand(parts: Iterable[Part], policy: WatchPolicy, *, now: datetime) -> list[
     def at(part: Part, state: State, since: datetime | None) -> Standing:
         return Standing(part.name, part.kind, part.host, state, since)
 
-    def is_unknown(teller: Part) -> bool:
-        """Whether whoever would tell of `teller` was ended in good order."""
-        return teller.kind in _TOLD_BY and _TOLD_BY[teller.kind] not in last
+    def is_unknown(watcher: Part) -> bool:
+        """Whether whoever would report `watcher` was ended in good order."""
+        return watcher.kind in _WATCHED_BY and _WATCHED_BY[watcher.kind] not in last
 
     def stands(part: Part) -> Standing:
         if part.kind in WORK:
             return at(part, "overdue" if f"work:{part.kind}" in overdue else "done", part.at)
         if part.name in seen.silent:
             return at(part, "silent", part.at)
-        heard = now
-        if part.kind in _TOLD_BY:
-            teller = last.get(_TOLD_BY[part.kind])
-            if teller is None or is_unknown(teller):
+        as_of = now
+        if part.kind in _WATCHED_BY:
+            watcher = last.get(_WATCHED_BY[part.kind])
+            if watcher is None or is_unknown(watcher):
                 return at(part, "unknown", part.at)
-            if is_quiet(teller, policy, now=now):
-                return at(part, "unknown", teller.at)
-            heard = teller.at
-        if is_quiet(part, policy, now=heard):
+            if is_quiet(watcher, policy, now=now):
+                return at(part, "unknown", watcher.at)
+            as_of = watcher.at
+        if is_quiet(part, policy, now=as_of):
             return at(part, "silent", part.at)
         return at(part, "works", None if part.kind == WORKERS else part.since)
 

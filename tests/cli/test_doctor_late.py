@@ -108,7 +108,7 @@ async def test_each_cause_of_a_late_run_is_named(site: Site) -> None:
     assert (await look(client, alerts)).late == {run: "the queue routine is paused"}
     await client.update_deployment(found.id, DeploymentUpdate(paused=True))
     assert await site.said() == "the deployment preflight is paused: preflight"
-    paused = [finding.text for finding in await site.findings() if "resume them" in finding.mend]
+    paused = [finding.text for finding in await site.findings() if "resume them" in finding.fix]
     assert paused == ["paused, so that no run of theirs is scheduled: preflight"]
 
 
@@ -119,7 +119,7 @@ async def test_a_schedule_that_is_switched_off_on_its_page_is_named(site: Site) 
         schedule=IntervalSchedule(interval=timedelta(days=1)), active=True, slug="daily"
     )
     [schedule] = await site.client.create_deployment_schedules(found.id, [daily])
-    assert not any("preflight" in each.text for each in await site.findings() if off in each.mend)
+    assert not any("preflight" in each.text for each in await site.findings() if off in each.fix)
     await site.client.update_deployment_schedule(found.id, schedule.id, active=False)
-    [named] = [each.text for each in await site.findings() if off in each.mend]
+    [named] = [each.text for each in await site.findings() if off in each.fix]
     assert "preflight (daily)" in named

@@ -46,7 +46,7 @@ async def test_another_key_than_the_databases_is_wrong(store: Store, settings: S
 async def test_an_empty_database_says_what_to_run(empty_settings: Settings) -> None:
     findings = await examine_database(empty_settings)
     assert worst(findings) == Level.wrong
-    assert "linekeeper migrate" in findings[0].mend
+    assert "linekeeper migrate" in findings[0].fix
 
 
 async def test_looking_at_a_home_that_isnt_there_makes_none(tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ async def test_everything_is_looked_at_together(store: Store, settings: Settings
     assert findings["contacts"].text == "1 customer without a confirmed contact: Acme"
     tokens = findings["app default · tokens"]
     assert tokens.text.startswith("1 connection without one")
-    assert "mode to manage" in tokens.mend
+    assert "mode to manage" in tokens.fix
     assert worst(findings.values()) == Level.warn
 
 

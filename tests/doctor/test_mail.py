@@ -16,7 +16,7 @@ def account(url: str) -> Configuration:
 async def test_an_account_in_order_is_said_to_be_and_nothing_is_sent(store: Store) -> None:
     async with listening() as post:
         [found] = await examine_mail(store, account(post.url), seconds=5)
-    assert (found.level, found.mend) == ("ok", "")
+    assert (found.level, found.fix) == ("ok", "")
     assert post.mails == []
 
 

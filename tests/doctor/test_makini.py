@@ -66,7 +66,7 @@ async def test_a_wrong_secret_is_named_and_not_shown(box: sandbox.Served) -> Non
     login = (await _examine(_app(box, client_secret="hunter2")))["login"]
     assert login.level == "wrong"
     assert "refused the login" in login.text
-    assert login.mend == "Check client_id and client_secret of app default"
+    assert login.fix == "Check client_id and client_secret of app default"
     assert "hunter2" not in repr(login)
 
 
@@ -79,7 +79,7 @@ async def test_nobody_at_the_address_is_a_finding_with_a_mend() -> None:
     app = AppConfig(api_url="http://127.0.0.1:1", client_id="a", client_secret=SecretStr("b"))
     found = await _examine(app)
     assert "could not be reached" in found["login"].text
-    assert "api_url" in found["login"].mend
+    assert "api_url" in found["login"].fix
     assert "clock" not in found
 
 

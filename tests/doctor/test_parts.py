@@ -67,7 +67,7 @@ async def test_while_prefect_hangs_nothing_is_known_of_its_workers(settings: Set
     worker = found["worker · vm"]
     assert worker.level == "warn"
     assert worker.text.startswith(f"not known since {long_ago:%Y-%m-%d %H:%M} UTC: only Prefect")
-    assert worker.mend == "fix Prefect first"
+    assert worker.fix == "fix Prefect first"
 
 
 async def test_a_consumer_that_was_ended_and_not_started_again_is_wrong(settings: Settings) -> None:
@@ -78,6 +78,6 @@ async def test_a_consumer_that_was_ended_and_not_started_again_is_wrong(settings
         await remove(rt.store, ["consumer:a:1:x"])
         found = {finding.name: finding for finding in await examine_parts(rt)}
     assert (found["consumer"].level, found["consumer"].text) == ("wrong", "none runs")
-    assert found["consumer"].mend == "start it: linekeeper consumer"
+    assert found["consumer"].fix == "start it: linekeeper consumer"
     assert found["prefect"].text.endswith("no consumer asks it")
     assert found["worker · vm"].level == "warn"

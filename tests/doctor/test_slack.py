@@ -55,14 +55,14 @@ async def test_a_wrong_token_is_named_and_not_shown(box: sandbox.Served) -> None
     (found,) = (await _examine(_config(box, bot_token="xoxb-hunter2"))).values()
     assert found.level == "wrong"
     assert "invalid_auth" in found.text
-    assert "bot token" in found.mend
+    assert "bot token" in found.fix
     assert "hunter2" not in repr(found)
 
 
 async def test_a_channel_the_bot_cant_see_is_pointed_out(box: sandbox.Served) -> None:
     found = (await _examine(_config(box, channel="nowhere")))["slack · channel nowhere"]
     assert found.level == "warn"
-    assert "Test message" in found.mend
+    assert "Test message" in found.fix
     by_id = (await _examine(_config(box, channel="C0NOWHERE1")))["slack · channel C0NOWHERE1"]
     assert by_id.level == "wrong"
     assert "channel_not_found" in by_id.text
@@ -76,7 +76,7 @@ async def test_what_isnt_slack_is_a_finding(box: sandbox.Served) -> None:
     for url in ("http://127.0.0.1:1/", f"{box.url}/nothing/", f"{box.url}/slack/"):
         (found,) = (await _examine(_config(box, api_url=url))).values()
         assert found.level == "wrong", found
-        assert found.mend
+        assert found.fix
 
 
 async def test_each_channel_is_looked_at_and_one_without_rules_is_pointed_out(

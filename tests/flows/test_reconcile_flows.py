@@ -120,8 +120,14 @@ async def test_a_run_recovers_what_was_missed_and_says_so_in_name_table_chart_an
         )
         again = await reconcile(return_state=True)
         labels, lines = await edges(running, (await running.last()).id, 5)
-    assert labels == ["measure the webhooks", "notify", "plan", "routine default", TRUST_PAGE]
-    chain = ["plan", "routine default", "measure the webhooks", TRUST_PAGE, "notify"]
+    assert labels == [
+        "measure the webhooks",
+        "notify",
+        "plan",
+        "read default · routine",
+        TRUST_PAGE,
+    ]
+    chain = ["plan", "read default · routine", "measure the webhooks", TRUST_PAGE, "notify"]
     assert lines == set(itertools.pairwise(chain))
     assert await index(rt) == parsed(await peer.truth())
     assert ended(again) == (

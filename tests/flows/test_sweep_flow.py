@@ -192,9 +192,10 @@ async def test_the_graph_leads_from_the_list_to_batches_to_who_is_in_trouble_to_
     assert len(red) == 2
     batch, pages, fleet = "probe default · batch 1", "update connection pages", "update fleet page"
     everything = "update connections page"
-    assert labels == sorted(["list default", batch, *red, pages, fleet, everything, "notify"])
+    listed = "list connections · default"
+    assert labels == sorted([listed, batch, *red, pages, fleet, everything, "notify"])
     assert lines == {
-        ("list default", batch),
+        (listed, batch),
         *((batch, name) for name in red),
         *((name, pages) for name in red),
         (pages, fleet),

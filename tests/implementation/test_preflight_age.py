@@ -10,7 +10,7 @@ from sqlmodel import col
 from linekeeper.implementation.proofs import is_cloud
 from linekeeper.implementation.scope import PlanError
 from linekeeper.preflight.ageing import conclude_ageing
-from linekeeper.preflight.evidence import keep, proven
+from linekeeper.preflight.evidence import keep, verified
 from linekeeper.preflight.intake import ReportError, parse_report
 from linekeeper.preflight.run import Report, as_json
 from linekeeper.preflight.verdict import Verdict
@@ -173,16 +173,16 @@ async def test_a_vantage_belongs_to_the_worker_that_has_it(office: Office) -> No
         office.store, report(office), source="flow", by="preflight", worker="plant", now=office.now
     )
     async with office.store.write() as session:
-        assert await proven(session, "plant") == [(TARGET, "inside")]
-        assert await proven(session, "cloud") == []
+        assert await verified(session, "plant") == [(TARGET, "inside")]
+        assert await verified(session, "cloud") == []
         [row] = await session.scalars(select(PreflightReport))
         row.worker = None  # from before workers were named
         await session.flush()
-        assert await proven(session, "cloud") == [(TARGET, "inside")]
+        assert await verified(session, "cloud") == [(TARGET, "inside")]
 
 
 async def test_a_self_hosted_installation_is_proven_by_its_own_app_only(office: Office) -> None:
-    """H3: a self-hosted Makini is proven by its own app."""
+    """H3: a self-hosted Makini is verified by its own app."""
     started = await office.start(
         systems=["UpKeep"], complexity="standard", hosting="self-hosted", app="plant"
     )

@@ -232,7 +232,7 @@ async def test_an_unwell_slack_is_tried_again_with_growing_gaps(desk: Desk, mode
 
 
 @pytest.mark.parametrize(
-    ("error", "mend"),
+    ("error", "fix"),
     [
         ("invalid_auth", "bot token"),
         ("token_revoked", "bot token"),
@@ -244,7 +244,7 @@ async def test_an_unwell_slack_is_tried_again_with_growing_gaps(desk: Desk, mode
     ],
 )
 async def test_a_refusal_is_kept_with_what_to_mend_and_tried_in_ten_minutes(
-    desk: Desk, error: str, mend: str
+    desk: Desk, error: str, fix: str
 ) -> None:
     await desk.open()
     desk.slack.faults = SlackFaults(mode=error)
@@ -252,7 +252,7 @@ async def test_a_refusal_is_kept_with_what_to_mend_and_tried_in_ten_minutes(
     row = (await slack_rows(desk.store))[0]
     assert row.status == "pending"
     assert error in (row.error or "")
-    assert mend in (row.error or "")
+    assert fix in (row.error or "")
     assert row.next_attempt_at > desk.now() + timedelta(minutes=9)
     desk.slack.faults = SlackFaults()
     desk.ahead = timedelta(minutes=11)

@@ -23,7 +23,7 @@ from linekeeper.config import AlertPolicy, Configuration
 from linekeeper.incidents.announce import say
 from linekeeper.incidents.operate import acknowledge
 from linekeeper.notify.channels import troubles
-from linekeeper.outbox.senders.apprise import telling_elsewhere
+from linekeeper.outbox.senders.apprise import fallback_sender
 from linekeeper.store.tables import IncidentConnection, Outbox
 from sandbox.slack import SlackFaults
 from tests.delivering import is_any_sent
@@ -111,7 +111,7 @@ async def deliver(desk: Desk) -> None:
     async def configured() -> Configuration:
         return desk.configuration
 
-    async with telling_elsewhere(desk.store, "tests", configured, clock=desk.now) as dispatcher:
+    async with fallback_sender(desk.store, "tests", configured, clock=desk.now) as dispatcher:
         while is_any_sent(await dispatcher.deliver()):
             pass
 

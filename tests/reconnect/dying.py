@@ -72,8 +72,8 @@ async def step(rt: Runtime, name: str, given: dict[str, Any]) -> None:
             await process.take_answer(rt, incident, 1, said, now=utcnow())
         case "watch":
             await watch(rt, now=datetime.fromisoformat(given["now"]))
-        case "prove":
-            await process.prove(rt, connection)
+        case "verify":
+            await process.verify_login(rt, connection)
         case "back_fill":
             since, until = (datetime.fromisoformat(given[name]) for name in ("since", "until"))
             counts = await reconcile_window(rt, connection, since, until)

@@ -285,7 +285,7 @@ async def test_killed_as_it_proves_back_fills_and_closes_the_counts_are_right_an
     assert (await through(here, path, connection.makini_key)).status_code == 200
     about = {"incident": case.incident_id, "connection": connection.id}
     await killed(here, "take_up", "reconnect", **about)
-    await killed(here, "prove", one_of("prove", "connection", "connection+"), **about)
+    await killed(here, "verify", one_of("verify", "connection", "connection+"), **about)
     for table in ("record+", one_of("back_fill", "record", "change", "reconnect")):
         await killed(here, "back_fill", table, **about, **window)
     counts = await reconcile_window(

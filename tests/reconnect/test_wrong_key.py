@@ -48,7 +48,7 @@ async def test_keys_are_rotated_and_the_old_one_can_go_also_after_a_break(house:
     both = house.rt.settings.model_copy(update={"encryption_keys": (new, old)})
     async with Store.open(both) as store:
         with pytest.raises(Stopped):
-            await rotate_keys(store, tell=stop, portion=2)
+            await rotate_keys(store, report=stop, portion=2)
         rest = await rotate_keys(store, portion=2)  # it goes on where it was
         assert (rest.seen, rest.changed) == (rest.total, rest.total - 2)
         again = await rotate_keys(store)

@@ -16,9 +16,13 @@ DAY, MINUTE = timedelta(days=1), timedelta(minutes=1)
 
 
 def life(number: int, *, kind: str = "unreachable", began: int = 600, **more: object) -> Life:
-    """An incident that began so many minutes ago and was told at once."""
+    """An incident that began so many minutes ago and was notified at once."""
     opened = NOW - began * MINUTE
-    fields = {"message": f"m{number}", "told_at": opened, "signs_at": opened - 10 * MINUTE} | more
+    fields = {
+        "message": f"m{number}",
+        "notified_at": opened,
+        "signs_at": opened - 10 * MINUTE,
+    } | more
     if isinstance(lasted := fields.pop("lasted", None), int):
         fields["resolved_at"] = opened + lasted * MINUTE
     if isinstance(taken := fields.pop("taken", None), int):
@@ -47,12 +51,12 @@ def test_times_and_shares_are_those_of_root_causes() -> None:
         life(3, kind="reauthorization_required", lasted=120, by_customer=True),
         life(4),
         life(5, merged=True, lasted=5, message="m4"),
-        life(6, withheld="maintenance", told_at=None, message=None, lasted=5),
+        life(6, withheld="maintenance", notified_at=None, message=None, lasted=5),
         life(7, began=3 * 1440, lasted=2 * 1440 + 60),  # older, ended today
     ]
     found = measure(lives, since=NOW - DAY, now=NOW)
     assert (found.opened, found.resolved, found.open, found.withheld) == (5, 5, 1, 1)
-    assert (found.messages, found.told, found.per_cause) == (4, 4, 1.0)
+    assert (found.messages, found.notified, found.per_cause) == (4, 4, 1.0)
     assert found.detect is not None
     assert found.detect.median == 10 * MINUTE
     assert found.reconnect is not None
@@ -103,7 +107,7 @@ def test_whatever_happened_the_message_fits_and_calls_nobody(
             severity="normal",
             opened_at=NOW - began * MINUTE,
             resolved_at=None if lasted is None else NOW - began * MINUTE + lasted * MINUTE,
-            told_at=NOW - began * MINUTE,
+            notified_at=NOW - began * MINUTE,
             message=str(n),
         )
         for n, (title, began, lasted) in enumerate(many)

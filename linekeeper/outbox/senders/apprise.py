@@ -18,7 +18,7 @@ from linekeeper.clock import utcnow
 from linekeeper.config import Configuration
 from linekeeper.notify import compose, compose_others
 from linekeeper.notify.channels import mark_broken, mark_well
-from linekeeper.notify.evaluate import heard_elsewhere, targets
+from linekeeper.notify.evaluate import sent_to_fallback_channels, targets
 from linekeeper.notify.view import IncidentView, Links, load_views
 from linekeeper.outbox.dispatcher import Dispatcher
 from linekeeper.outbox.sender import (
@@ -51,7 +51,7 @@ class Words:
     bad: bool = True
 
 
-def telling_elsewhere(
+def fallback_sender(
     store: Store,
     owner: str,
     configured: Callable[[], Awaitable[Configuration]],
@@ -100,7 +100,7 @@ class AppriseSender(Sender):
         self._views = await load_views(self._store, ids)
         merged = [each.id for each in self._views.values() if each.merged_into is not None]
         async with self._store.read() as session:
-            self._heard = await heard_elsewhere(session, merged, self._urls)
+            self._heard = await sent_to_fallback_channels(session, merged, self._urls)
         yield {}
 
     def destination(self, row: OutboxRow) -> str:

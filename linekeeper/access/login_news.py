@@ -11,7 +11,7 @@ from linekeeper.store import Store
 from linekeeper.store.tables import Connection, ConnectLink, Customer
 
 
-async def tell(
+async def announce_login(
     store: Store, session: AsyncSession, link: ConnectLink, what: str, text: str, *, now: datetime
 ) -> None:
     """Tell `text` of the login that `link` asks for.

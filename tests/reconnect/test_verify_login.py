@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from linekeeper.makini import MakiniError
-from linekeeper.reconnect.process import Unproven, prove
+from linekeeper.reconnect.process import NotVerified, verify_login
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store import Store
@@ -47,7 +47,7 @@ async def test_one_entity_that_is_refused_does_not_mean_that_the_login_is_lost_a
 ) -> None:
     server.answer("GET", f"/api/{ENTITIES[0]}", refused)
     connection = await only(rt)
-    assert "can be read" in await prove(rt, connection.id)
+    assert "can be read" in await verify_login(rt, connection.id)
     after = await only(rt)
     assert (after.health, after.evidence) == ("healthy", "read")
 
@@ -59,7 +59,7 @@ async def test_one_entity_refused_and_the_others_not_permitted_is_no_lost_login(
     for entity in ENTITIES[1:]:
         server.answer("GET", f"/api/{entity}", lambda _: JSONResponse({"code": "NO"}, 403))
     connection = await only(rt)
-    assert "no entity of it may be read" in await prove(rt, connection.id)
+    assert "no entity of it may be read" in await verify_login(rt, connection.id)
     assert (await only(rt)).health == "healthy"
 
 
@@ -69,8 +69,8 @@ async def test_where_the_reads_are_refused_the_login_is_lost_again(
     for entity in ENTITIES:
         server.answer("GET", f"/api/{entity}", refused)
     connection = await only(rt)
-    with pytest.raises(Unproven):
-        await prove(rt, connection.id)
+    with pytest.raises(NotVerified):
+        await verify_login(rt, connection.id)
     assert (await only(rt)).health == "reauthorization_required"
 
 
@@ -79,5 +79,5 @@ async def test_a_read_that_has_no_answer_is_tried_again(rt: Runtime, server: Pee
         server.answer("GET", f"/api/{entity}", lambda _: JSONResponse({}, 503))
     connection = await only(rt)
     with pytest.raises(MakiniError):
-        await prove(rt, connection.id)
+        await verify_login(rt, connection.id)
     assert (await only(rt)).health == "healthy"

@@ -27,7 +27,7 @@ AT_ONCE = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Proof:
+class TokenCheck:
     """`refused` says why the token isn't taken; None where it is this connection's.
 
     `makini_id` is what the status calls the connection, where our books don't know it yet.
@@ -51,38 +51,38 @@ class Claim:
         """Whether it is to be renewed here from now on."""
         return self.pair.refresh_token is not None
 
-    def is_proven(self, held: Token | None) -> bool:
-        """Whether it is the token that is `held` already, which was proven when it came."""
+    def is_checked(self, held: Token | None) -> bool:
+        """Whether it is the token that is `held` already, which was verified when it came."""
         custody = "owned" if self.is_pair else "borrowed"
         same = held is not None and held.access == self.pair.access_token
         return same and self.connection.custody == custody
 
 
-async def prove(
+async def check_tokens(
     rt: Runtime, claims: Mapping[int, Claim], *, within: float | None = None
-) -> dict[int, Proof]:
+) -> dict[int, TokenCheck]:
     """Whose each of the tokens is, a few at a time; what is not answered `within` is refused."""
     async with rt.store.read() as session:
         apps = {claim.connection.app for claim in claims.values()}
         known = {app: await known_connections(session, app) for app in sorted(apps)}
         ids = [claim.connection.id for claim in claims.values()]
         held = await load_tokens(rt.store, session, ids)
-    proofs = {
-        position: Proof()
+    checks = {
+        position: TokenCheck()
         for position, claim in claims.items()
-        if claim.is_proven(held.get(claim.connection.id))
+        if claim.is_checked(held.get(claim.connection.id))
     }
     gate = asyncio.Semaphore(AT_ONCE)
 
     async def ask(position: int, claim: Claim) -> None:
         async with gate:
-            proofs[position] = await _proof(rt, claim, known[claim.connection.app])
+            checks[position] = await _check(rt, claim, known[claim.connection.app])
 
     # No time-out around a group: one that fails lets `CancelledError` out on Python 3.11.
     asked = [
         asyncio.create_task(ask(position, claim))
         for position, claim in claims.items()
-        if position not in proofs
+        if position not in checks
     ]
     try:
         if asked:
@@ -94,52 +94,52 @@ async def prove(
     for error in ended:
         if isinstance(error, Exception):
             raise error
-    late = Proof(
+    late = TokenCheck(
         f"Makini did not say within {within} s which connection the token belongs to: send it again"
     )
-    return dict.fromkeys(claims, late) | proofs
+    return dict.fromkeys(claims, late) | checks
 
 
 async def note_ids(
-    session: AsyncSession, claims: Mapping[int, Claim], proofs: Mapping[int, Proof]
+    session: AsyncSession, claims: Mapping[int, Claim], checks: Mapping[int, TokenCheck]
 ) -> None:
-    """Remember what the status calls those that were proven by it."""
-    for position, proof in proofs.items():
-        if proof.makini_id is not None:
-            await remember_id(session, claims[position].connection.id, proof.makini_id)
+    """Remember what the status calls those that were verified by it."""
+    for position, check in checks.items():
+        if check.makini_id is not None:
+            await remember_id(session, claims[position].connection.id, check.makini_id)
 
 
-async def _proof(rt: Runtime, claim: Claim, known: Sequence[Known]) -> Proof:
+async def _check(rt: Runtime, claim: Claim, known: Sequence[Known]) -> TokenCheck:
     try:
         app = await rt.app(claim.connection.app)
         manages = app_of(app, claim.connection).manages
         if claim.is_pair and not manages:
-            return Proof(
+            return TokenCheck(
                 "it is in mode observe, where nothing is renewed: lend the access token only"
             )
         ref = app.ref_of(claim.connection.makini_key, claim.connection.makini_id)
         status = await rt.makini(app).status(claim.pair.access_token, connection=ref)
     except UnknownApp as error:
-        return Proof(str(error))
+        return TokenCheck(str(error))
     except MakiniError as error:
         if error.kind is ErrorKind.unauthorized:
-            return Proof(f"Makini refuses this token: {error.brief}")
-        return Proof(
+            return TokenCheck(f"Makini refuses this token: {error.brief}")
+        return TokenCheck(
             "Makini does not say which connection the token belongs to, send it again: "
             f"{error.brief}"
         )
-    proof = _judged(claim.connection.id, status, known)
-    if proof.refused is not None:
-        return proof
-    return replace(proof, seen=replace(understand(status, utcnow()), unread=not manages))
+    check = _judged(claim.connection.id, status, known)
+    if check.refused is not None:
+        return check
+    return replace(check, seen=replace(understand(status, utcnow()), unread=not manages))
 
 
-def _judged(connection_id: str, status: ConnectionStatus, known: Sequence[Known]) -> Proof:
+def _judged(connection_id: str, status: ConnectionStatus, known: Sequence[Known]) -> TokenCheck:
     """Whether the status is that of the connection; its list may call it something else. Pure."""
     wanted = next((each for each in known if each.id == connection_id), None)
     if not status.id or wanted is None or status.id in (wanted.makini_key, wanted.makini_id):
-        return Proof()
+        return TokenCheck()
     is_id_known = wanted.makini_id not in (None, wanted.makini_key)
     if is_id_known or told_by_status(wanted, status, known) is not wanted:
-        return Proof("the token belongs to another connection")
-    return Proof(makini_id=status.id)
+        return TokenCheck("the token belongs to another connection")
+    return TokenCheck(makini_id=status.id)
