@@ -2,12 +2,14 @@
 
 A part is silent once nothing was heard of it for `WatchPolicy.after`, whatever the reason: it was
 killed, it hangs, or it reaches the database no more. Silence counts from when somebody watched: a
-machine that was switched off finds nothing wrong at its start.
+machine that was switched off finds nothing wrong at its start. What was found once is over only
+when its end is seen, not because those who watch were started anew, or nobody can say.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from types import MappingProxyType
 
 WATCHERS = ("consumer", "receiver")
 """Kinds of part that watch the others all the time; every sweep does too."""
@@ -117,6 +119,7 @@ class Trouble:
 
     kind: str
     cause: str
+    since: datetime
     title: str
     text: str
     resolved: str
@@ -141,8 +144,14 @@ def is_quiet(part: Part, policy: WatchPolicy, *, now: datetime) -> bool:
     return now - part.at >= min(QUIET_AFTER, policy.after)
 
 
-def examine(parts: Iterable[Part], policy: WatchPolicy, *, now: datetime) -> Seen:
-    """What is wrong at `now`."""
+def examine(
+    parts: Iterable[Part],
+    policy: WatchPolicy,
+    *,
+    now: datetime,
+    known: Mapping[str, datetime] = MappingProxyType({}),
+) -> Seen:
+    """What is wrong at `now`; `known` is the `Trouble.since` of each cause that is open."""
     parts = list(parts)
     watching = watching_since(parts, policy, now=now)
     troubles: list[Trouble] = []
@@ -151,28 +160,35 @@ def examine(parts: Iterable[Part], policy: WatchPolicy, *, now: datetime) -> See
     prefect = next((part for part in parts if part.kind == PREFECT), None)
     for kind in (*WATCHERS, WORKERS):
         of_kind = [part for part in parts if part.kind == kind]
+        cause = "pool" if kind == WORKERS else f"kind:{kind}"
         at, since = now, watching
         if kind == WORKERS:
             if prefect is None or now - prefect.at >= policy.after:
-                continue  # whoever asks Prefect about workers is away: nothing is known of them
+                # Whoever asks Prefect about workers is away: nothing new is known of them.
+                if cause in known:
+                    troubles.append(_no_worker(known[cause], of_kind))
+                troubles += [_silent_part(part, 0) for part in of_kind if _cause(part) in known]
+                continue
             at, since = prefect.at, max(prefect.since, watching)
-        lost, gone = _lost(of_kind, policy, since=since, now=at)
+        lost, gone = _lost(of_kind, policy, since=since, now=at, known=known)
+        since = known.get(cause, since)
         forgotten += gone
         silent += [part.name for part in lost]
         living = sum(at - part.at < policy.after for part in of_kind)
         last = max([since, *(part.at for part in of_kind)])
-        is_empty = not living and at - last >= policy.after
+        is_empty = not living and (cause in known or at - last >= policy.after)
         if kind == WORKERS and is_empty:
             troubles.append(_no_worker(since, of_kind))
         else:
             troubles += [_silent_part(part, living) for part in lost]
         if kind in WATCHERS and is_empty and not lost:
             troubles.append(_none_of_kind(kind, last))
-    asked = _is_watched_by(parts, "consumer", policy, now)
-    if asked and prefect is not None and now - max(prefect.at, watching) >= policy.after:
-        silent.append(prefect.name)
-        troubles.append(_prefect(prefect))
-    troubles += _overdue(parts, policy, watching, now)
+    if prefect is not None and now - prefect.at >= policy.after:
+        asked = _is_watched_by(parts, "consumer", policy, now)
+        if _cause(prefect) in known or (asked and now - watching >= policy.after):
+            silent.append(prefect.name)
+            troubles.append(_prefect(prefect))
+    troubles += _overdue(parts, policy, watching, now, known)
     return Seen(troubles, frozenset(silent), frozenset(forgotten))
 
 
@@ -184,8 +200,17 @@ def watching_since(parts: Iterable[Part], policy: WatchPolicy, *, now: datetime)
     )
 
 
+def _cause(part: Part) -> str:
+    return f"part:{part.name}"
+
+
 def _lost(
-    parts: Sequence[Part], policy: WatchPolicy, *, since: datetime, now: datetime
+    parts: Sequence[Part],
+    policy: WatchPolicy,
+    *,
+    since: datetime,
+    now: datetime,
+    known: Collection[str],
 ) -> tuple[list[Part], list[str]]:
     """The parts of one kind that are silent; the names of those that are gone for good.
 
@@ -207,7 +232,7 @@ def _lost(
             gone.append(part.name)
         elif living and now - part.at >= FORGET_AFTER:
             gone.append(part.name)
-        elif now - max(part.at, since) >= policy.after:
+        elif _cause(part) in known or now - max(part.at, since) >= policy.after:
             lost.append(part)
     return lost[::-1], gone
 
@@ -220,7 +245,8 @@ def _silent_part(part: Part, living: int) -> Trouble:
     others = f"{living} more of its kind still work" if living else "no other of its kind works"
     return Trouble(
         "part_silent",
-        f"part:{part.name}",
+        _cause(part),
+        part.at,
         f"The {part.kind} on {part.host or part.name} is silent since {_clock(part.at)}",
         f"Nothing was received from the {part.kind} on {part.host or part.name} since "
         f"{_clock(part.at)}: it was killed, it hangs, or it does not reach the database. "
@@ -233,6 +259,7 @@ def _none_of_kind(kind: str, since: datetime) -> Trouble:
     return Trouble(
         "part_silent",
         f"kind:{kind}",
+        since,
         f"No {kind} runs since {_clock(since)}",
         f"No {kind} has run since {_clock(since)}. {_EFFECT[kind]}. "
         f"Start one: `linekeeper {kind}`; `linekeeper doctor` shows every part.",
@@ -245,6 +272,7 @@ def _no_worker(since: datetime, workers: Sequence[Part]) -> Trouble:
     return Trouble(
         "pool_without_worker",
         "pool",
+        last,
         f"No worker polls the work pool since {_clock(last)}",
         f"No worker has polled the work pool since {_clock(last)}: no sweep, reconcile or form "
         "runs. Webhooks are still applied and messages delivered. Start a worker; `linekeeper "
@@ -256,7 +284,8 @@ def _no_worker(since: datetime, workers: Sequence[Part]) -> Trouble:
 def _prefect(part: Part) -> Trouble:
     return Trouble(
         "prefect_silent",
-        "part:prefect",
+        _cause(part),
+        part.at,
         f"Prefect does not answer since {_clock(part.at)}",
         f"The Prefect API has not answered the consumer since {_clock(part.at)}: no run starts, "
         "and changed blocks are not seen. Webhooks are still applied and messages delivered. "
@@ -266,7 +295,11 @@ def _prefect(part: Part) -> Trouble:
 
 
 def _overdue(
-    parts: Sequence[Part], policy: WatchPolicy, watching: datetime, now: datetime
+    parts: Sequence[Part],
+    policy: WatchPolicy,
+    watching: datetime,
+    now: datetime,
+    known: Mapping[str, datetime],
 ) -> list[Trouble]:
     by_kind: dict[str, datetime] = {}
     for part in parts:
@@ -279,10 +312,12 @@ def _overdue(
             continue
         if done is None and not work.of_apps:
             continue  # it was never asked for
-        begins = max(done or watching, watching)
+        since = known.get(f"work:{kind}", watching)
+        begins = max(done or since, since)
         if work.pauses and paused is not None:
             begins = max(begins, paused)
-        if now - begins < max(policy.after, work.least):
+        is_known = f"work:{kind}" in known and begins == since
+        if not is_known and now - begins < max(policy.after, work.least):
             continue
         troubles.append(_missed(kind, done, begins))
     return troubles
@@ -292,13 +327,15 @@ def _missed(kind: str, done: datetime | None, begins: datetime) -> Trouble:
     last = f"the last one was completed at {_clock(done)}" if done else "none was completed yet"
     work = WORK[kind]
     called = work.called or f"run of {kind}"
+    or_paused = ", or everything is paused" if work.pauses else ""
     return Trouble(
         "work_overdue",
         f"work:{kind}",
+        begins,
         f"No {called} was completed since {_clock(begins)}",
         f"No {called} was completed since {_clock(begins)} ({last}; runs that ended Skipped do "
         f"not count). {work.effect} {work.next_step}",
-        f"A {called} was completed.",
+        f"A {called} was completed{or_paused}.",
     )
 
 

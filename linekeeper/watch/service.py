@@ -4,10 +4,11 @@ import asyncio
 import logging
 import socket
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.clock import monotonic, utcnow
@@ -32,9 +33,11 @@ STEP_SECONDS = 8.0
 log = logging.getLogger(__name__)
 
 _TROUBLE = (SQLAlchemyError, OSError, KeyProblem)
-_KNOWN = select(col(Incident.cause), col(Incident.title)).where(
-    col(Incident.topic) == TOPIC, col(Incident.resolved_at).is_(None)
-)
+_PREFIX = f"{TOPIC}:"
+_SINCE = "since"
+_KNOWN = select(
+    col(Incident.cause), col(Incident.title), col(Incident.opened_at), col(Incident.detail)
+).where(col(Incident.topic) == TOPIC, col(Incident.resolved_at).is_(None))
 
 
 async def watch(rt: Runtime) -> Seen:
@@ -45,18 +48,31 @@ async def watch(rt: Runtime) -> Seen:
     configuration = await rt.configuration()
     policy = policy_of(rt, configuration)
     async with rt.store.read() as session:
-        now = await rt.store.clock(session)
-        seen = examine(await read_parts(session), policy, now=now)
-        rows = await session.execute(_KNOWN)
-        known = {(cause, title) for cause, title in rows}
+        seen, known = await _see(rt, session, policy)
     await remove(rt.store, seen.forgotten)
-    if known != {(f"parts:{trouble.cause}", trouble.title) for trouble in seen.troubles}:
+    if known != {(_PREFIX + trouble.cause, trouble.title) for trouble in seen.troubles}:
         async with rt.store.write() as session:
             now = await rt.store.clock(session)
-            seen = examine(await read_parts(session), policy, now=now)
+            seen, _ = await _see(rt, session, policy)
             findings = [_finding(trouble) for trouble in seen.troubles]
             await apply_findings(rt.store, session, TOPIC, findings, now=now)
     return seen
+
+
+async def _see(
+    rt: Runtime, session: AsyncSession, policy: WatchPolicy
+) -> tuple[Seen, set[tuple[str, str]]]:
+    """What the heartbeats say now; cause and title of what is open."""
+    rows = (await session.execute(_KNOWN)).all()
+    since = {
+        cause.removeprefix(_PREFIX): (
+            datetime.fromisoformat(detail[_SINCE]) if _SINCE in detail else opened_at
+        )
+        for cause, _, opened_at, detail in rows
+    }
+    now = await rt.store.clock(session)
+    seen = examine(await read_parts(session), policy, now=now, known=since)
+    return seen, {(cause, title) for cause, title, *_ in rows}
 
 
 def policy_of(rt: Runtime, configuration: Configuration) -> WatchPolicy:
@@ -146,10 +162,11 @@ class Watcher:
 def _finding(trouble: Trouble) -> Finding:
     return Finding(
         kind=trouble.kind,
-        cause=f"parts:{trouble.cause}",
+        cause=_PREFIX + trouble.cause,
         app="",
         title=trouble.title,
         text=trouble.text,
         scope="house",
         resolved=trouble.resolved,
+        detail={_SINCE: trouble.since.isoformat()},
     )
