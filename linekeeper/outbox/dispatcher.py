@@ -298,8 +298,9 @@ class _Round:
                 self._fresh.recovered.add(destination)
             return None
         now, wait = self._dispatcher.clock(), result.wait
-        if wait is None:
-            wait = min(2.0 ** min(row.attempts, 10), LONGEST_WAIT)
+        if wait is None:  # in a pause each message is one that asks whether it is over
+            longest = self._sender.longest_pause if result.pauses and result.pause is None else None
+            wait = min(2.0 ** min(row.attempts, 10), longest or LONGEST_WAIT)
         if result.pauses:
             is_own = result.pause is None and self._sender.longest_pause is None
             self._dispatcher.pause(destination, wait if is_own else result.pause, now)
