@@ -77,7 +77,7 @@ class Stream:
     forged: int = 0
     """Turned away as not genuine in the last ten minutes."""
     refused_in_a_row: int = 0
-    """Turned away in the last day with none accepted since."""
+    """Turned away lately with none accepted since."""
     lag_seconds: float = 0.0
     forward_dead: int = 0
     forward_waiting: int = 0

@@ -4,7 +4,7 @@ Ids are UUIDv7, so the part of the table since a moment is a range of its key.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from functools import cache
 from typing import Any, get_args
@@ -17,7 +17,6 @@ from sqlalchemy import (
     exists,
     func,
     literal_column,
-    or_,
     select,
 )
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -43,19 +42,21 @@ LAG_SAMPLE = 1_000
 REFUSED_CAUSES: tuple[Cause, ...] = get_args(Cause)
 """Every reason for which a delivery is turned away as not genuine."""
 REFUSED_SINCE = timedelta(days=1)
+REFUSED_KEPT = timedelta(days=7)
+"""So far back where people were notified: that nothing comes any more doesn't end it."""
 
 
 async def read_streams(
-    session: AsyncSession, apps: Iterable[str], *, now: datetime
+    session: AsyncSession, apps: Iterable[str], *, now: datetime, refusing: Collection[str] = ()
 ) -> list[Stream]:
-    """What is seen of each of `apps` at `now`."""
+    """What is seen of each of `apps` at `now`; of those that are `refusing` people know it."""
     names = sorted(apps)
     waiting = await _waiting(session)
     hour = await _last_hour(session, now)
     dead = await _dead(session, now)
     unrouted = await _unrouted(session, now)
     forged = await _forged(session, now)
-    in_a_row = await _refused_in_a_row(session, now) if await _any_refused(session, now) else {}
+    in_a_row = await _refused_in_a_row(session, now, refusing)
     lag = await _lag(session, now)
     forward = await forwards(session)
     refused = await refused_forwards(session)
@@ -74,7 +75,7 @@ async def read_streams(
             unreadable_lately=dead[app][2],
             unrouted=unrouted[app],
             forged=forged[app],
-            refused_in_a_row=in_a_row.get(app, 0),
+            refused_in_a_row=in_a_row[app],
             lag_seconds=lag[app],
             forward_dead=forward[app][0],
             forward_waiting=forward[app][1],
@@ -194,40 +195,41 @@ async def _forged(session: AsyncSession, now: datetime) -> dict[str, int]:
     return _counts(await session.execute(_FORGED, {"since": now - timedelta(minutes=10)}))
 
 
-async def _any_refused(session: AsyncSession, now: datetime) -> bool:
-    """Whether enough was turned away in the last day to look closer: usually it wasn't."""
-    return bool(await session.scalar(_ANY_REFUSED, {"since": now - REFUSED_SINCE}))
-
-
-_ANY_REFUSED = select(func.sum(col(DeliveryCount.count))).where(
-    col(DeliveryCount.minute) >= _SINCE, col(DeliveryCount.cause).in_(REFUSED_CAUSES)
+_REFUSED = (
+    select(col(DeliveryCount.app), func.sum(col(DeliveryCount.count)))
+    .where(col(DeliveryCount.minute) > _SINCE, col(DeliveryCount.cause).in_(REFUSED_CAUSES))
+    .group_by(col(DeliveryCount.app))
+)
+_REFUSED_OF = _REFUSED.where(col(DeliveryCount.app) == bindparam("app"))
+_LAST_ACCEPTED = (
+    select(col(WebhookEvent.received_at))
+    .where(
+        col(WebhookEvent.id) >= _FIRST,
+        col(WebhookEvent.app) == bindparam("app"),
+        col(WebhookEvent.kind) != CANARY,
+        _CAME,
+    )
+    .order_by(col(WebhookEvent.id).desc())
+    .limit(1)
 )
 
 
-async def _refused_in_a_row(session: AsyncSession, now: datetime) -> dict[str, int]:
-    """Deliveries turned away in the last day with none accepted since the first of them, by app.
+async def _refused_in_a_row(
+    session: AsyncSession, now: datetime, refusing: Collection[str]
+) -> dict[str, int]:
+    """Deliveries turned away with none accepted since the first of them, by app.
 
-    A delivery is counted by the minute, so those of the minute of the last accepted one are not.
-    A canary that was accepted says nothing of Makini's secret.
+    Those of the last day, and of the last week for an app that is `refusing`. A delivery is
+    counted by the minute, so those of the minute of the last accepted one are not. A canary that
+    was accepted says nothing of Makini's secret.
     """
-    since = now - REFUSED_SINCE
-    accepted = (
-        select(col(WebhookEvent.app), func.max(col(WebhookEvent.received_at)).label("at"))
-        .where(col(WebhookEvent.id) >= id_floor(since), col(WebhookEvent.kind) != CANARY, _CAME)
-        .group_by(col(WebhookEvent.app))
-        .subquery()
-    )
-    rows = await session.execute(
-        select(col(DeliveryCount.app), func.sum(col(DeliveryCount.count)))
-        .outerjoin(accepted, accepted.c.app == col(DeliveryCount.app))
-        .where(
-            col(DeliveryCount.minute) >= since,
-            col(DeliveryCount.cause).in_(REFUSED_CAUSES),
-            or_(accepted.c.at.is_(None), col(DeliveryCount.minute) > accepted.c.at),
-        )
-        .group_by(col(DeliveryCount.app))
-    )
-    return _counts(rows)
+    found: defaultdict[str, int] = defaultdict(int)
+    for app in _counts(await session.execute(_REFUSED, {"since": now - REFUSED_KEPT})):
+        since = now - (REFUSED_KEPT if app in refusing else REFUSED_SINCE)
+        accepted_at = await session.scalar(_LAST_ACCEPTED, {"app": app, "first": id_floor(since)})
+        rows = await session.execute(_REFUSED_OF, {"app": app, "since": accepted_at or since})
+        found[app] = _counts(rows)[app]
+    return found
 
 
 async def _lag(session: AsyncSession, now: datetime) -> dict[str, float]:

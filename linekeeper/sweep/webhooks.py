@@ -26,16 +26,17 @@ async def watch_stream(rt: Runtime, now: datetime, *, policy: WatchPolicy = _POL
     as it is found; people are notified again when it is twice as bad.
     """
     apps = (await rt.configuration()).apps
+    open_kinds: dict[str, set[str]] = {}
     async with rt.store.read() as session:
-        streams = await read_streams(session, apps, now=now)
         rows = await session.execute(
             select(col(Incident.app), col(Incident.kind)).where(
                 col(Incident.topic) == TOPIC, col(Incident.resolved_at).is_(None)
             )
         )
-    open_kinds: dict[str, set[str]] = {}
-    for app, kind in rows:
-        open_kinds.setdefault(app, set()).add(kind)
+        for app, kind in rows:
+            open_kinds.setdefault(app, set()).add(kind)
+        refusing = [app for app, kinds in open_kinds.items() if "webhooks_forged" in kinds]
+        streams = await read_streams(session, apps, now=now, refusing=refusing)
     troubles = [
         trouble
         for stream in streams

@@ -214,6 +214,33 @@ async def test_ten_refused_deliveries_with_none_accepted_since_are_enough(
     assert "webhooks_forged" in await incidents(stage)
 
 
+async def test_a_wrong_secret_is_not_over_because_nothing_comes_any_more(stage: Stage) -> None:
+    """Makini gives a delivery up after a day: a quiet account had been told that it is over."""
+    now = utcnow()
+    tally = Tally()
+    for _ in range(12):
+        tally.count("default", "bad_signature")
+    await tally.flush(stage.rt.store, now=now - timedelta(minutes=2))
+    for days in (0, 2, 6.9):
+        await watch(stage.rt, now + timedelta(days=days))
+        assert "webhooks_forged" in await incidents(stage), days
+    [connection, *_] = stage.connections
+    await stage.deliver({"id": "d1", "event": "assets.updated", "body": []}, to=connection)
+    await stage.process()
+    await watch(stage.rt, now + timedelta(days=2))
+    assert "webhooks_forged" not in await incidents(stage)
+
+
+async def test_refused_deliveries_of_a_day_ago_open_nothing(stage: Stage) -> None:
+    now = utcnow()
+    tally = Tally()
+    for _ in range(12):
+        tally.count("default", "bad_signature")
+    await tally.flush(stage.rt.store, now=now - timedelta(hours=25))
+    await watch(stage.rt, now)
+    assert await incidents(stage) == {}
+
+
 async def test_a_mute_outlives_what_the_watch_writes_and_others_topics_are_untouched(
     stage: Stage,
 ) -> None:
