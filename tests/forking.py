@@ -217,7 +217,7 @@ def serve(control: socket.socket) -> None:
             control.close()
             for descriptor in (waking, woken, status, *running.values()):
                 os.close(descriptor)
-            _become(json.loads(message), standard)
+            become(json.loads(message), standard)
         running[pid] = status
         for descriptor in set(standard):
             os.close(descriptor)
@@ -235,7 +235,7 @@ def _reap(running: dict[int, int]) -> None:
         os.close(status)
 
 
-def _become(order: dict[str, object], standard: list[int]) -> None:
+def become(order: dict[str, object], standard: list[int]) -> None:
     """Be the process that was asked for, to its end."""
     code = 1
     try:

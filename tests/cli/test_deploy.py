@@ -143,6 +143,8 @@ async def test_what_an_operator_set_stays_is_shown_and_reset_puts_it_back(
         await client.update_deployment(
             adopt.id, DeploymentUpdate(work_pool_name="linekeeper", work_queue_name="urgent")
         )
+        digest = await client.read_deployment_by_name(DIGEST)
+        await client.delete_deployment_schedule(digest.id, digest.schedules[0].id)
         failed = (await client.read_automations_by_name("Linekeeper: run failed"))[0]
         await client.pause_automation(failed.id)
         late = (await client.read_automations_by_name("Linekeeper: run late"))[0]
@@ -150,13 +152,18 @@ async def test_what_an_operator_set_stays_is_shown_and_reset_puts_it_back(
         two["actions"] = [{"type": "do-nothing"}] * 2
         await client.update_automation(late.id, AutomationCore.model_validate(two))
     changed = await state(clean_prefect)
+    seeds.makini_mode = "manage"
 
     lines = await deployed(seeds)
     assert await state(clean_prefect) == changed
+    async with PrefectClient(clean_prefect.api_url) as client:
+        assert await mode(client) == "observe"
     left = [line for line in lines if line.startswith("left ")]
     assert [line.partition(" (prefect.yaml: **Rem")[0] for line in left] == [
+        "left block makini-app/default: mode (settings say otherwise)",
         "left deployment health-sweep: schedule every-5-minutes: every 7 min, paused "
         "(prefect.yaml: every 5 min)",
+        "left deployment digest: schedule daily: none (prefect.yaml: cron 0 7 * * * (UTC))",
         "left deployment housekeeping: tags: ['mine'] "
         "(prefect.yaml: ['house', 'internal', 'linekeeper'])",
         "left deployment housekeeping: parameters: {'outbox_days': 3} (prefect.yaml: {})",
@@ -169,7 +176,10 @@ async def test_what_an_operator_set_stays_is_shown_and_reset_puts_it_back(
     ]
     assert "--reset" in lines[-1]
 
-    await deployed(seeds, reset=True)
+    lines += await deployed(seeds, reset=True)
+    async with PrefectClient(clean_prefect.api_url) as client:
+        assert await mode(client) == "manage"
+    assert not any("s3cret" in line for line in lines)
     back = await state(clean_prefect)
     assert [shape(one) for one in back["deployments"]] == [
         shape(listed) for listed in first["deployments"]
@@ -195,27 +205,15 @@ def shape(deployment: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.usefixtures("few")
-async def test_a_schedule_an_operator_deleted_does_not_come_back(
+async def test_code_follows_the_checkout_and_what_is_gone_from_it_goes_but_for_an_operators_own(
     seeds: Settings, clean_prefect: PrefectServer
 ) -> None:
     await deployed(seeds)
     async with PrefectClient(clean_prefect.api_url) as client:
-        sweep = await client.read_deployment_by_name(SWEEP)
-        await client.delete_deployment_schedule(sweep.id, sweep.schedules[0].id)
-        lines = await deployed(seeds)
-        assert (await client.read_deployment_by_name(SWEEP)).schedules == []
-    assert (
-        "left deployment health-sweep: schedule every-5-minutes: none (prefect.yaml: every 5 min)"
-        in lines
-    )
-
-
-@pytest.mark.usefixtures("few")
-async def test_the_code_of_a_deployment_follows_the_checkout_and_its_schedule_stays(
-    seeds: Settings, clean_prefect: PrefectServer
-) -> None:
-    await deployed(seeds)
-    async with PrefectClient(clean_prefect.api_url) as client:
+        for name, entrypoint in (("first-report", "flows/first_report.py:first_report"),
+                                 ("customer-link", "theirs/link.py:link")):  # fmt: skip
+            flow = await client.create_flow_from_name(name)
+            await client.create_deployment(flow, name, entrypoint=entrypoint)
         house = await client.read_deployment_by_name("housekeeping/housekeeping")
         await client.update_deployment(
             house.id,
@@ -231,44 +229,17 @@ async def test_the_code_of_a_deployment_follows_the_checkout_and_its_schedule_st
         )
         lines = await deployed(seeds)
         now = await client.read_deployment_by_name("housekeeping/housekeeping")
+        left = {deployment.name for deployment in await client.read_deployments()}
+    assert [line for line in lines if "gone" in line] == [
+        "deployment first-report: deleted, its flow is gone"
+    ]
+    assert "first-report" not in left
+    assert {"customer-link", "health-sweep"} <= left
     assert (
         "deployment housekeeping: updated description, parameter_openapi_schema, version" in lines
     )
     assert "Removes expired data" in (now.description or "")
     assert [s.id for s in now.schedules] == [s.id for s in house.schedules]
-
-
-@pytest.mark.usefixtures("few")
-async def test_what_an_earlier_version_deployed_goes_and_what_is_an_operators_stays(
-    seeds: Settings, clean_prefect: PrefectServer
-) -> None:
-    async with PrefectClient(clean_prefect.api_url) as client:
-        for name, entrypoint in (("first-report", "flows/first_report.py:first_report"),
-                                 ("customer-link", "theirs/link.py:link")):  # fmt: skip
-            flow = await client.create_flow_from_name(name)
-            await client.create_deployment(flow, name, entrypoint=entrypoint)
-        said = await deployed(seeds)
-        assert [line for line in said if "gone" in line] == [
-            "deployment first-report: deleted, its flow is gone"
-        ]
-        left = {deployment.name for deployment in await client.read_deployments()}
-    assert "first-report" not in left
-    assert {"customer-link", "health-sweep"} <= left
-
-
-@pytest.mark.usefixtures("few")
-async def test_a_block_an_operator_edited_stays_and_reset_puts_the_settings_back(
-    seeds: Settings, clean_prefect: PrefectServer
-) -> None:
-    await deployed(seeds)
-    seeds.makini_mode = "manage"
-    lines = await deployed(seeds)
-    assert "left block makini-app/default: mode (settings say otherwise)" in lines
-    async with PrefectClient(clean_prefect.api_url) as client:
-        assert await mode(client) == "observe"
-        await deployed(seeds, reset=True)
-        assert await mode(client) == "manage"
-    assert not any("s3cret" in line for line in lines)
 
 
 async def mode(client: PrefectClient) -> str:

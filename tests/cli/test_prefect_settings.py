@@ -116,7 +116,7 @@ async def set_things(server: PrefectServer) -> None:
         await MakiniApp(api_url="https://us.example").save("second", client=client)
 
 
-async def test_a_new_prefect_gets_back_what_operators_had_set(
+async def test_a_new_prefect_gets_back_what_operators_had_set_or_with_reset_what_the_files_say(
     at_home: Settings, store: Store, clean_prefect: PrefectServer, tmp_path: Path
 ) -> None:
     await deployed(at_home)
@@ -171,15 +171,6 @@ async def test_a_new_prefect_gets_back_what_operators_had_set(
     assert not [line for line in again if line.startswith("made ")]
     assert await state(clean_prefect) == after
 
-
-async def test_reset_puts_the_files_values_into_a_new_prefect(
-    at_home: Settings, store: Store, clean_prefect: PrefectServer
-) -> None:
-    await deployed(at_home)
-    async with PrefectClient(clean_prefect.api_url) as client:
-        await client.update_variable(VariableUpdate(name="linekeeper_paused", value=True))
-    async with PrefectOrchestrator.open(at_home) as orchestrator:
-        await orchestrator.remember(store)
     await forget_everything(clean_prefect)
-    await deployed(at_home, reset=True)
+    await deployed(fresh, reset=True)
     assert [one["value"] for one in (await state(clean_prefect))["variables"]] == [False]

@@ -15,6 +15,7 @@ import httpx
 import pytest
 from playwright.async_api import Browser, BrowserContext, Error, Page, async_playwright
 from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.actions import WorkPoolUpdate
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState
 from prefect.client.schemas.filters import FlowRunFilterStateName as StateName
 from prefect.client.schemas.objects import FlowRun
@@ -22,6 +23,7 @@ from prefect.client.schemas.objects import FlowRun
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store import Store
+from tests.e2e.forked_runs import command
 from tests.health.test_sweep import sweep
 from tests.places import quick_folder
 
@@ -94,6 +96,15 @@ class House:
     def prefect(self) -> PrefectClient:
         """`async with house.prefect() as client`: Prefect's own client."""
         return PrefectClient(f"{self.url('prefect')}/api")
+
+    async def fork_runs(self) -> None:
+        """Its runs begin in a moment (`tests.e2e.forked_runs`)."""
+        async with self.prefect() as client:
+            pool = await client.read_work_pool(self.settings.work_pool)
+            template = pool.base_job_template
+            own = command(self.home.parent / "runs.socket")  # what is in the home is the parts'
+            template["variables"]["properties"]["command"]["default"] = own
+            await client.update_work_pool(pool.name, WorkPoolUpdate(base_job_template=template))
 
     async def control(self, path: str, **body: object) -> Any:
         """`POST /_control/{path}` of the sandbox; returns its JSON."""
@@ -248,6 +259,7 @@ async def house() -> AsyncIterator[House]:
     # A worker that looks each second, where a run is not waited for five.
     async with living(connections=24, PREFECT_WORKER_QUERY_SECONDS="1") as one:
         await until(one.is_configured, what="the consumer to read the blocks")
+        await one.fork_runs()
         async with one.core() as rt:
             await sweep(rt)
         yield one
