@@ -19,6 +19,7 @@ from linekeeper.implementation.advance import (
 from linekeeper.implementation.find import find_implementation
 from linekeeper.runtime import Runtime
 from tasks.implementation import publish, unfinished_runs
+from tasks.implementation_forms import renew_all_waiting, renew_waiting
 from tasks.run import (
     completed,
     is_paused,
@@ -47,7 +48,7 @@ async def advance_implementations(
     """Settle what has its evidence, open what became possible, update forecasts, warn of slips.
 
     Starts the run of an implementation, of an open step, of a login's set-up or of a configuration
-    again if it was lost.
+    again if it was lost, and has the forms of those that wait say what is so by now.
     """
     if await is_paused():
         return paused()
@@ -69,6 +70,7 @@ async def _one(rt: Runtime, wanted: str) -> State[None]:
     except NoSuchImplementation as error:
         return refused("implementation", error, "Enter the title shown in `portfolio`.")
     await publish([identifier])
+    await renew_waiting(progress.standing)
     implementation = progress.standing.implementation
     done = round(100 * progress.evaluation.progress)
     await rename(f"advance · {implementation.title} · {done} %")
@@ -89,6 +91,7 @@ async def _all(rt: Runtime) -> State[None]:
         restarted += await restart(rt.store, alive.work, before=before, now=utcnow())
     await run.wake(rt.store, done.aged, because=f"{before:%Y%m%d%H}", now=utcnow())
     await publish([*done.moved, *done.aged])
+    await renew_all_waiting()
     for line in done.slipping:
         get_run_logger().warning("%s", line)
     await completed("advance-implementations")

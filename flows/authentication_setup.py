@@ -13,7 +13,6 @@ from pydantic import Field
 from flows.form import answered, form
 from linekeeper.access.invite import BadInvitation
 from linekeeper.authentication_setup import service
-from linekeeper.authentication_setup.ask import artifact_of
 from linekeeper.authentication_setup.decide import BadSetup, Decision, Standing
 from linekeeper.authentication_setup.subject import find_subject
 from linekeeper.authentication_setup.successor import take_over
@@ -22,7 +21,6 @@ from linekeeper.customers.find import NotFound
 from linekeeper.implementation import work
 from linekeeper.implementation.advance import NoSuchImplementation
 from linekeeper.makini import ReadOnlyApp
-from linekeeper.markdown import text
 from linekeeper.runtime import Runtime, UnknownApp
 from tasks.authentication_setup import (
     accept_preflight,
@@ -33,7 +31,8 @@ from tasks.authentication_setup import (
     note_login,
     verify_token,
 )
-from tasks.implementation import gate_key, not_needed, place_of, step_of, this_run
+from tasks.implementation import gate_key, not_needed, place_of, this_run
+from tasks.implementation_forms import retag_work, setup_question
 from tasks.run import open_runtime, refused, rename
 from tasks.steps import Steps
 from tasks.waiting_form import not_taken
@@ -179,6 +178,7 @@ async def _set_up(rt: Runtime, run_id: str) -> State[None]:
                 refusal = await _wait(rt, standing, refusal)
             case "verification":
                 await _take(steps, note_login, run_id, LOGIN, order)
+                await retag_work(run_id)
                 await _take(steps, verify_token, run_id, VERIFIED, order)
                 if not steps.is_done(VERIFIED):
                     refusal = await _wait(rt, standing, refusal)
@@ -230,10 +230,11 @@ async def _wait(rt: Runtime, standing: Standing, refusal: str) -> str:
     if standing.link_has_ended(utcnow()):
         what = "a new link: the last has ended"
     await rename(f"authentication · {label} · waits for {what}")
+    await retag_work(row.run_id)
     asked = WaitingForUs if standing.step in ("requirements", "preflight") else WaitingForCustomer
     given = await asuspend_flow_run(
         wait_for_input=asked.with_initial_data(
-            description=refusal + _question(standing) + await step_of(row.run_id)
+            description=refusal + await setup_question(standing)
         ),
         timeout=WAITS_SECONDS,
         key=_key(number),
@@ -247,31 +248,6 @@ async def _take_answer(rt: Runtime, run_id: str, number: int, given: SetupAnswer
         rt, run_id, number, given.decision, note=given.note, by=given.by, now=utcnow()
     )
     return not_taken(fault)
-
-
-def _question(standing: Standing) -> str:
-    label = text(standing.subject.label)
-    match standing.step:
-        case "requirements":
-            return (
-                f"**Waiting for the technical requirements of {label}.** Choose *confirmed* when "
-                "the customer has a user for Makini and what its system asks for. The kickoff of "
-                "its implementation confirms them, too."
-            )
-        case "preflight":
-            return (
-                f"**Waiting for preflight:** {text(standing.lacks_preflight or '')}. The run goes "
-                "on by itself once it has passed; choose *confirmed* to go on without it."
-            )
-        case "verification":
-            return (
-                f"**{label}: the customer has logged in, and no record could be read yet.** It is "
-                "tried again every 15 minutes."
-            )
-    return (
-        f"**Waiting for the login to {label}.** The run goes on by itself. The link is in the "
-        f"artifact `{artifact_of(standing.row)}`."
-    )
 
 
 async def _connected(rt: Runtime, standing: Standing) -> State[None]:

@@ -13,10 +13,9 @@ from flows.form import answered, form
 from linekeeper.clock import utcnow
 from linekeeper.implementation.answer import Asked, GateAnswer, NoSuchGate, Taken, answer, ask
 from linekeeper.implementation.news import run_name
-from linekeeper.people import person
-from linekeeper.preflight.handover import escape
 from linekeeper.runtime import Runtime
-from tasks.implementation import graph_of, publish, retag, run_page, this_run
+from tasks.implementation import publish, this_run
+from tasks.implementation_forms import gate_question, retag
 from tasks.run import open_runtime, refused, rename, skipped
 
 WAITS_SECONDS = 2 * 365 * 86_400
@@ -104,39 +103,7 @@ async def _wait(asked: Asked, name: str) -> GateForm:
     await retag(asked)
     await publish([asked.standing.implementation.id])
     return await asuspend_flow_run(
-        wait_for_input=GateForm.with_initial_data(
-            description=_question(
-                asked, await graph_of(asked.standing), await run_page(asked.row.work_run_id)
-            )
-        ),
+        wait_for_input=GateForm.with_initial_data(description=await gate_question(asked)),
         timeout=WAITS_SECONDS,
         key=_key(asked.row.answers),
     )
-
-
-def _question(asked: Asked, graph: str | None, works: str | None) -> str:
-    implementation, row = asked.standing.implementation, asked.row
-    lines = [f"**{escape(run_name(asked.standing, row))}**"]
-    if row.refusal:
-        lines.insert(0, f"**Your last answer was not taken:** {escape(row.refusal)}.")
-    if row.status == "blocked":
-        lines.append(f"Blocked: {escape(row.blocks[-1]['because'])}.")
-    for trouble in asked.troubles:
-        lines.append(f"**In trouble:** {escape(trouble.words)}. {escape(trouble.sentence)}")
-    opened = f"Open since {row.opened_at:%Y-%m-%d}. " if row.opened_at else ""
-    due = f"Due {row.due}. " if row.due else ""
-    lines.append(
-        f"{opened}{due}For {escape(person(row.assignee).shown)}. "
-        f"Forecast go-live: {implementation.p50} (P50)"
-        + (f", committed {implementation.committed}." if implementation.committed else ".")
-    )
-    if works:
-        lines.append(
-            f"[Its run]({works}) does this step and settles it; say *done* here only if it is done "
-            "in another way."
-        )
-    shown = f"[its graph]({graph}) and " if graph else ""
-    lines.append(
-        f"The whole implementation: {shown}artifact `implementation-{implementation.slug}`."
-    )
-    return "\n\n".join(lines)

@@ -35,7 +35,14 @@ from linekeeper.store.tables import IncidentConnection
 from tasks.drawn import drawn_state
 from tasks.graph import follow
 from tasks.notify import NotDelivered, incident_lanes, notify
-from tasks.reconnect import artifact_of, backfill, close, draw_case, report_reconnect, verify
+from tasks.reconnect import (
+    backfill,
+    close,
+    draw_case,
+    report_reconnect,
+    verify,
+    waiting_for,
+)
 from tasks.reconnect_runs import keep_named
 from tasks.run import open_runtime, refused, rename, skipped
 from tasks.waiting_form import not_taken
@@ -159,7 +166,7 @@ async def _wait(
             return step, last
         given = await asuspend_flow_run(
             wait_for_input=WaitingForCustomer.with_initial_data(
-                description=refusal + _waiting(case, incident_id)
+                description=refusal + waiting_for(case)
             ),
             timeout=WAITS_SECONDS,
             key=f"waiting-{number}",
@@ -219,19 +226,6 @@ def _named(step: Task[..., Any], case: Case) -> Task[..., Any]:
     only = len(case.members) == 1
     name = case.members[0].label if only else f"{len(case.members)} connections"
     return step.with_options(task_run_name=lambda: f"{step.name} {name}")
-
-
-def _waiting(case: Case, incident_id: str) -> str:
-    names = [member.label for member in case.waiting]
-    if case.is_unsettled:
-        names = [member.label for member in case.members if member.live]
-    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
-    return (
-        f"**Waiting for a login:** {', '.join(names[:10])}{more}.\n\n"
-        "The run goes on by itself once the customer has logged in, or the connection is well "
-        f"again. Links and state: artifact `{artifact_of(incident_id)}`. This form is only for a "
-        "note, a snooze, or giving up."
-    )
 
 
 async def _end(

@@ -17,7 +17,6 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import TERMINAL_STATES, FlowRun, State, StateType
 from prefect.context import FlowRunContext
-from prefect.exceptions import ObjectNotFound
 from prefect.tasks import exponential_backoff
 
 from linekeeper.cli.links import find_links
@@ -27,8 +26,7 @@ from linekeeper.credits.report import credits_markdown
 from linekeeper.credits.service import ledger, ledger_apps
 from linekeeper.implementation import queries, successor, work
 from linekeeper.implementation.advance import look
-from linekeeper.implementation.answer import Asked
-from linekeeper.implementation.news import implementation_key, tags
+from linekeeper.implementation.news import implementation_key
 from linekeeper.implementation.plan import Work
 from linekeeper.implementation.progress import Progress
 from linekeeper.implementation.report import (
@@ -44,7 +42,6 @@ from linekeeper.notify.view import Links
 from linekeeper.preflight.handover import HandoverSystem, escape, handover
 from linekeeper.preflight.network import Network, usable_network
 from linekeeper.preflight.targets import parse_target
-from linekeeper.store.tables import Gate
 from tasks.report import put_artifact
 from tasks.run import rename, runtime, skipped
 from tasks.task import task
@@ -253,45 +250,3 @@ def _handover(progress: Progress, network: Network) -> str:
         for system in standing.systems
     ]
     return handover(standing.customer.name, systems, standing.plan.scope.hosting, network)
-
-
-async def retag(asked: Asked) -> None:
-    """Tag this run with whom it waits for now, beside what it was tagged with.
-
-    So is the run that does the work of its gate.
-    """
-    context = FlowRunContext.get()
-    if context is None or context.flow_run is None:
-        return
-    async with get_client() as client:
-        await _tag(client, context.flow_run, asked.standing, asked.row)
-        await _tag_those_of(client, asked.standing, asked.row)
-
-
-async def retag_waiting(standing: Standing) -> None:
-    """The same for every run that waits for a gate of `standing`, and those that do their work.
-
-    They were given to somebody else, or all was put on hold, or goes on.
-    """
-    async with get_client() as client:
-        for row in standing.gates.values():
-            await _tag_those_of(client, standing, row)
-
-
-async def _tag_those_of(client: PrefectClient, standing: Standing, row: Gate) -> None:
-    if row.status not in ("open", "blocked"):
-        return
-    for run_id in (row.run_id, None if row.is_work_over else row.work_run_id):
-        if run_id is None:
-            continue
-        try:
-            run = await client.read_flow_run(UUID(run_id))
-        except ObjectNotFound:
-            continue  # lost: the next advance starts it again, with its tags
-        if run.state is None or not run.state.is_final():
-            await _tag(client, run, standing, row)
-
-
-async def _tag(client: PrefectClient, run: FlowRun, standing: Standing, row: Gate) -> None:
-    kept = {tag for tag in run.tags if not tag.startswith(("waiting:", "owner:"))}
-    await client.update_flow_run(run.id, tags=sorted(kept | set(tags(standing, row))))

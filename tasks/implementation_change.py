@@ -8,11 +8,9 @@ from linekeeper.clock import utcnow
 from linekeeper.implementation.advance import NoSuchImplementation
 from linekeeper.implementation.change import Update, change
 from linekeeper.implementation.scope import PlanError
-from tasks.implementation import publish, retag_waiting
+from tasks.implementation import publish
+from tasks.implementation_forms import renew_waiting
 from tasks.run import open_runtime, refused, rename
-
-_TURNS = ("reassign", "hold", "resume")
-"""What changes whom the runs of open steps wait for."""
 
 
 async def carry_out(what: str, *wanted: Update) -> State[None]:
@@ -29,8 +27,7 @@ async def carry_out(what: str, *wanted: Update) -> State[None]:
             return refused("implementation", refusal, "Enter the title shown in `portfolio`.")
         implementation = done.progress.standing.implementation
         await publish([implementation.id])
-        if any(update.action in _TURNS for update in wanted):
-            await retag_waiting(done.progress.standing)
+        await renew_waiting(done.progress.standing)
         await rename(f"{what} · {implementation.title}")
         get_run_logger().info("%s", done.message)
         if implementation.status in ("abandoned", "live"):

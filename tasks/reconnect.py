@@ -129,6 +129,21 @@ async def report_reconnect(incident_id: str) -> None:
     await publish(artifact_of(incident_id), markdown, description=case.incident.title)
 
 
+def waiting_for(case: Case) -> str:
+    """What the form of the run of the case says."""
+    members = [member for member in case.members if member.live]
+    if not case.is_unsettled:
+        members = case.waiting or members
+    names = [text(member.label) for member in members]
+    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
+    return (
+        f"**Waiting for a login:** {', '.join(names[:10])}{more}.\n\n"
+        "The run goes on by itself once the customer has logged in, or the connection is well "
+        f"again. Links and state: artifact `{artifact_of(case.incident.id)}`. This form is only "
+        "for a note, a snooze, or giving up."
+    )
+
+
 def artifact_of(incident_id: str) -> str:
     """The artifact's key."""
     return f"reconnect-{incident_id}"

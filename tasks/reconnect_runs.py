@@ -1,4 +1,4 @@
-"""The watch over the runs of open reconnects: there, and named after what they wait for."""
+"""The watch over the runs of open reconnects: there, and showing what they wait for by now."""
 
 from uuid import UUID
 
@@ -13,12 +13,14 @@ from sqlmodel import col, select
 from linekeeper.cli.waiting_tags import without_waiting
 from linekeeper.clock import utcnow
 from linekeeper.reconnect.case import Case, load_case, open_cases
+from linekeeper.reconnect.process import next_step
 from linekeeper.reconnect.runs import run_key, run_tags, start_another
 from linekeeper.reconnect.watch import watch
 from linekeeper.runtime import Runtime
 from linekeeper.store.tables import Outbox, Reconnect
-from tasks.reconnect import draw_case, report_reconnect
+from tasks.reconnect import draw_case, report_reconnect, waiting_for
 from tasks.run import runtime
+from tasks.waiting_form import renew
 
 
 async def watch_runs() -> int:
@@ -57,6 +59,8 @@ async def _is_missing(rt: Runtime, client: PrefectClient, case: Case, reconnect:
     if run.state is not None and run.state.is_final():
         return True
     await keep_named(client, run, case)
+    if next_step(case, str(run.id)) == "wait":
+        await renew(client, run, waiting_for(case))
     await draw_case(client, run, case)
     return False
 

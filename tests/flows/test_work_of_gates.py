@@ -3,6 +3,8 @@
 A worker's part is played here: the run is executed as a worker's process executes it.
 """
 
+from typing import Any
+
 import pytest
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterIdempotencyKey
 from prefect.client.schemas.objects import FlowRun
@@ -75,23 +77,28 @@ async def gate_of(rt: Runtime, name: str) -> Gate:
     return found
 
 
-async def kicked_off(rt: Runtime) -> Implementation:
-    """An implementation whose technical requirements are confirmed."""
+async def begun(rt: Runtime, **more: Any) -> Implementation:
+    """An implementation of one system."""
     form = Form(
         customer="Acme",
         systems=["SAP ECC"],
         complexity="standard",
         kickoff=utcnow().date(),
-        hosting="cloud",
         owner="Petra",
         by="Petra",
+        **{"hosting": "cloud", **more},
     )
-    begun = await start(rt.store, form, now=utcnow())
+    return (await start(rt.store, form, now=utcnow())).progress.standing.implementation
+
+
+async def kicked_off(rt: Runtime, **more: Any) -> Implementation:
+    """One whose technical requirements are confirmed."""
+    implementation = await begun(rt, **more)
     kickoff = await gate_of(rt, "kickoff")
     await ask(rt.store, kickoff.id, run_id="kickoff")
     said = GateAnswer("done", evidence="list signed", by="Petra")
     await answer(rt.store, kickoff.id, said, number=0, run_id="kickoff", now=utcnow())
-    return begun.progress.standing.implementation
+    return implementation
 
 
 async def test_an_implementation_sets_up_its_login_and_configures_its_connection(

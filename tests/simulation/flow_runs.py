@@ -8,7 +8,8 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid5
 
-from prefect.client.schemas.objects import State, StateType
+from prefect.client.schemas.objects import State, StateDetails, StateType
+from prefect.input.run_input import keyset_from_base_key
 
 from tests.simulation.loop import HOST, Host
 
@@ -44,6 +45,8 @@ class SimRun:
     state_name: str = ""
     inputs: dict[str, Any] = field(default_factory=dict)
     waits_for: str = ""
+    texts: dict[str, str] = field(default_factory=dict)
+    """What its forms say, by the keys that Prefect gives them."""
     deployment_version: str | None = None
     start_time: datetime | None = None
     run_count: int = 0
@@ -85,9 +88,14 @@ class SimRun:
         self.states.append(
             State(
                 id=UUID(int=len(self.states)), type=TYPES[word], name=name or word.capitalize(),
-                message=message or None, timestamp=at,
+                message=message or None, timestamp=at, state_details=self._details(word),
             )
         )  # fmt: skip
+
+    def _details(self, word: str) -> StateDetails:
+        """Where the form of a run that waits is found."""
+        keys = keyset_from_base_key(f"suspended-{self.waits_for}") if word == "suspended" else None
+        return StateDetails(run_input_keyset=keys)
 
 
 @contextmanager

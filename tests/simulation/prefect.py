@@ -6,6 +6,7 @@ time-outs, failed states), the run context, the client, variables, and suspendin
 
 import asyncio
 import contextvars
+import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -161,6 +162,15 @@ class SimPrefect:
         if run_id not in self.runs:
             raise ObjectNotFound(KeyError(run_id))
         return self.runs[run_id]
+
+    async def read_flow_run_input(self, run_id: UUID, key: str) -> str:
+        return self.runs[run_id].texts[key]
+
+    async def delete_flow_run_input(self, run_id: UUID, key: str) -> None:
+        del self.runs[run_id].texts[key]
+
+    async def create_flow_run_input(self, run_id: UUID, key: str, value: str) -> None:
+        self.runs[run_id].texts[key] = value
 
     async def read_flow_runs(
         self, *, flow_run_filter: Any, deployment_filter: Any = None, offset: int = 0,
@@ -393,6 +403,8 @@ async def _suspend(wait_for_input: Any = None, timeout: float = 0, key: str = ""
     if run.state_word not in ("running", "suspended"):  # another process has ended or resumed it
         raise RuntimeError(f"Flow run cannot be suspended: it is {run.state_word}")
     run.waits_for = key
+    if isinstance(words := getattr(wait_for_input, "_description", None), str):
+        run.texts[f"suspended-{key}-description"] = json.dumps(words)
     raise Suspended
 
 
