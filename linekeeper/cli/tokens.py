@@ -20,6 +20,10 @@ app = typer.Typer(
 )
 
 
+IN_ONE_GO = 50
+"""Tokens that an import verifies before it stores them: at a call a second, not many minutes."""
+
+
 @app.callback()
 def _tokens() -> None:
     """Import and export tokens in bulk."""
@@ -32,7 +36,7 @@ def import_command(
     """Take tokens that the product hands over: the body of `POST /api/tokens`, of any length.
 
     An access token alone is borrowed: Linekeeper reads with it and never renews it. A pair is
-    owned once it is verified. What is taken is skipped by nobody: run it again after a failure.
+    owned once it is verified. Interrupted, run it again: what was taken is not verified again.
 
     Examples:
 
@@ -119,8 +123,16 @@ async def _import(handed: "list[Handed]") -> "list[Result]":
     from linekeeper.clock import utcnow
     from linekeeper.runtime import Runtime
 
+    results: list[Result] = []
     async with Runtime.open() as rt:
-        return await take_over(rt, handed, by=who(), now=utcnow())
+        for some in chunked(handed, IN_ONE_GO):
+            results += await take_over(rt, some, by=who(), now=utcnow())
+            if len(handed) > IN_ONE_GO:
+                taken = sum(result.custody is not None for result in results)
+                typer.echo(
+                    f"{len(results):,} of {len(handed):,} tokens, {taken:,} imported", err=True
+                )
+    return results
 
 
 async def _export(

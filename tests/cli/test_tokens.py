@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import sys
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
@@ -10,8 +11,15 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from sqlalchemy import func, select
+from sqlmodel import col
 
 import sandbox
+from linekeeper.cli.tokens import IN_ONE_GO
+from linekeeper.clock import utcnow
+from linekeeper.runtime import Runtime
+from linekeeper.store.tables import Connection
+from linekeeper.sweep.sweep import take_list
 from tests.cli.commands import CommandLine
 
 PUBLIC = "age1834kjnelledpe8j3jwapsrzd7cv2v2ery49m964p9fgn5g5x259saepdwa"
@@ -97,3 +105,44 @@ async def test_what_was_taken_is_given_back_to_the_key_alone(
     )
     assert wrong.code == 1
     assert "age-keygen" in wrong.err
+
+
+async def test_what_was_verified_stays_when_a_long_import_is_killed(
+    command: CommandLine, tmp_path: Path
+) -> None:
+    """A thousand at sixty calls a minute take twenty minutes; nothing was kept before the end."""
+    async with sandbox.serving(sandbox.Settings(port=0, connections=IN_ONE_GO + 20)) as makini:
+        command.set(
+            MAKINI_API_URL=makini.url,
+            MAKINI_CLIENT_ID="sandbox-client",
+            MAKINI_CLIENT_SECRET="sandbox-secret",
+            MAKINI_MODE="observe",
+        )
+        await asyncio.to_thread(command.migrated)
+        async with Runtime.open() as rt:
+            await take_list(rt, await rt.app("default"), now=utcnow())
+        pairs = {
+            key: makini.world.tokens.pair(connection)
+            for key, connection in makini.world.connections.items()
+        }
+        file = tmp_path / "tokens.json"
+        file.write_text(
+            json.dumps(
+                [{"connection": key, "access_token": pair.access} for key, pair in pairs.items()]
+            )
+        )
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "linekeeper.cli", "tokens", "import", str(file)),
+            stderr=asyncio.subprocess.PIPE,
+        )
+        assert process.stderr is not None
+        said = await process.stderr.readline()
+        process.kill()
+        await process.wait()
+        async with Runtime.open() as rt, rt.store.read() as session:
+            lent = await session.scalar(
+                select(func.count()).where(col(Connection.custody) == "borrowed")
+            )
+    assert said.decode() == f"{IN_ONE_GO} of {IN_ONE_GO + 20} tokens, {IN_ONE_GO} imported\n"
+    assert lent is not None
+    assert lent >= IN_ONE_GO
