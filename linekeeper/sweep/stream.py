@@ -262,10 +262,10 @@ def _forward_behind(
     age = (now - stream.forward_oldest_at).total_seconds() if stream.forward_oldest_at else 0.0
     if age < policy.forward_oldest_seconds or stream.forward_gone:
         return None
-    why = f": {stream.forward_error}" if stream.forward_error else ""
+    why = stream.forward_error or "none of them was tried, check that a consumer runs"
     text = (
         f"{_waiting(stream.forward_waiting, 'message')} for the product, the oldest for "
-        f"{_long(age)}{why}"
+        f"{_long(age)}: {why}"
     )
     return "forward_behind", age, text
 

@@ -184,18 +184,24 @@ def examine(
         if kind in WATCHERS and is_empty and not lost:
             troubles.append(_none_of_kind(kind, last))
     if prefect is not None and now - prefect.at >= policy.after:
-        asked = _is_watched_by(parts, "consumer", policy, now)
-        if _cause(prefect) in known or (asked and now - watching >= policy.after):
+        asked = watching_since(parts, policy, now=now, kinds=("consumer",))
+        if _cause(prefect) in known or now - asked >= policy.after:
             silent.append(prefect.name)
             troubles.append(_prefect(prefect))
     troubles += _overdue(parts, policy, watching, now, known)
     return Seen(troubles, frozenset(silent), frozenset(forgotten))
 
 
-def watching_since(parts: Iterable[Part], policy: WatchPolicy, *, now: datetime) -> datetime:
-    """Since when one of the parts that live now has been watching; `now` if none does."""
+def watching_since(
+    parts: Iterable[Part],
+    policy: WatchPolicy,
+    *,
+    now: datetime,
+    kinds: Collection[str] = WATCHERS,
+) -> datetime:
+    """Since when one of the parts of `kinds` that live now has watched; `now` if none does."""
     return min(
-        (part.since for part in parts if part.kind in WATCHERS and now - part.at < policy.after),
+        (part.since for part in parts if part.kind in kinds and now - part.at < policy.after),
         default=now,
     )
 
@@ -235,10 +241,6 @@ def _lost(
         elif _cause(part) in known or now - max(part.at, since) >= policy.after:
             lost.append(part)
     return lost[::-1], gone
-
-
-def _is_watched_by(parts: Iterable[Part], kind: str, policy: WatchPolicy, now: datetime) -> bool:
-    return any(part.kind == kind and now - part.at < policy.after for part in parts)
 
 
 def _silent_part(part: Part, living: int) -> Trouble:

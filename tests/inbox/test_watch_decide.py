@@ -73,6 +73,8 @@ def test_forwarding_in_trouble_is_told_with_the_products_answer() -> None:
     assert found(waiting)["forward_behind"] == (
         "3 messages wait for the product, the oldest for 60 min: answered 500"
     )
+    untried = found(replace(waiting, forward_error=""))["forward_behind"]
+    assert "none of them was tried, check that a consumer runs" in untried
     assert found(replace(waiting, forward_oldest_at=hours_ago(0.2))) == {}
     assert "1 message is given up" in found(replace(QUIET, forward_dead=1))["forward_dead"]
 

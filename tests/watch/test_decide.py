@@ -110,6 +110,15 @@ def test_without_a_consumer_nobody_asks_prefect() -> None:
     assert causes(gone) == {"part:consumer:a"}
 
 
+def test_a_consumer_that_just_began_has_not_asked_prefect_in_vain() -> None:
+    """A consumer was away for half an hour: it was said that Prefect does not answer."""
+    back = but(part("consumer:a", since=14, at=0), part("prefect", at=30))
+    assert causes(back) == set()
+    assert causes(but(part("consumer:a", since=15, at=0), part("prefect", at=30))) == {
+        "part:prefect"
+    }
+
+
 def test_no_sweep_was_completed() -> None:
     assert causes(but(part("sweep", at=15))) == {"work:sweep"}
     never = [part for part in FINE if part.name != "sweep"]
