@@ -22,7 +22,7 @@ from linekeeper.reconcile.doubt import observe_lost_login
 from linekeeper.reconcile.target import load_targets
 from linekeeper.reconnect.disconnect import disconnect
 from linekeeper.runtime import Runtime
-from linekeeper.store.tables import Connection, Credential, Incident, Outbox
+from linekeeper.store.tables import Connection, Credential, Incident, IncidentConnection, Outbox
 from linekeeper.sweep.sweep import preview_list, take_list
 from sandbox.fleet import Connection as Listed
 from tests.health.test_sweep import adopt, connections, control, incidents, sweep
@@ -240,6 +240,21 @@ async def health_of(rt: Runtime, *about: Connection) -> set[str]:
     return {found.health for found in await connections(rt) if found.id in ids}
 
 
+async def kinds_of(rt: Runtime, connection: Connection) -> set[str]:
+    """Of what kind the open incidents are that it is in."""
+    async with rt.store.read() as session:
+        rows = await session.scalars(
+            select(col(Incident.kind))
+            .join(IncidentConnection, col(IncidentConnection.incident_id) == col(Incident.id))
+            .where(
+                col(IncidentConnection.connection_id) == connection.id,
+                col(IncidentConnection.left_at).is_(None),
+                col(Incident.resolved_at).is_(None),
+            )
+        )
+        return set(rows)
+
+
 @pytest.mark.parametrize("share", ["most", "one"])
 async def test_a_refused_call_of_a_connection_that_the_list_lacks_is_no_lost_login(
     rt: Runtime, fleet: sandbox.Served, share: str
@@ -415,6 +430,25 @@ async def test_a_token_that_was_minted_since_says_that_it_is_there(
         (await session.get_one(Credential, hidden.id)).updated_at = utcnow()
     await lists(rt, 1)
     assert (await connections(rt))[0].setup == "live"
+
+
+async def test_what_no_list_has_and_whose_new_tokens_are_refused_is_unknown_and_an_incident(
+    rt: Runtime, fleet: sandbox.Served
+) -> None:
+    """Makini gives tokens for it, and refuses them: that says neither gone nor lost login."""
+    await adopt(rt, fleet)
+    [hidden, *_] = await connections(rt)
+    fleet.world.connections[hidden.makini_key].hidden = True
+    fleet.world.faults.status = "401"
+    for _ in range(3):
+        await sweep(rt)
+        await minutes_pass(rt)
+    [known, *_] = await connections(rt)
+    assert (known.setup, known.health) == ("live", "unknown")
+    async with rt.store.read() as session:
+        pair = await session.get_one(Credential, hidden.id)
+    assert pair.refused_at is None, "its token was renewed each time"
+    assert await kinds_of(rt, hidden) == {"unknown"}
 
 
 @pytest.mark.parametrize("answer", ["503", "html"])
