@@ -109,10 +109,16 @@ class MakiniClient:
         """
         pages = Pages(self.app.paging, self.app.per_page)
         while (question := pages.question) is not None:
-            answer = await self._as_admin("GET", self._url("/api/system/connections", question))
+            try:
+                answer = await self._as_admin("GET", self._url("/api/system/connections", question))
+            except MakiniError as error:
+                if pages.is_end(error.kind):
+                    return
+                raise
             with self._reading(answer, None):
                 page = parse_page(self._json(answer, None))
-                pages.answered(page)
+                if not pages.answered(page):
+                    return
                 connections = parse_connections(page.records)
             yield ConnectionPage(connections, len(page.records) - len(connections), page.total)
 
@@ -202,6 +208,8 @@ class MakiniClient:
                     answer = await self._as_connection(url, access_token, connection)
                     value = self._json(answer, connection)
                 except MakiniError as error:
+                    if pages.is_end(error.kind):
+                        break
                     renewed = await again(error) if again is not None else None
                     if renewed is None:
                         raise
@@ -209,7 +217,8 @@ class MakiniClient:
                     continue
                 with self._reading(answer, connection):
                     page = parse_page(value)
-                    pages.answered(page)
+                    if not pages.answered(page):
+                        break
                 yield page
 
     async def record(

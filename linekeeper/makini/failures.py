@@ -1,5 +1,6 @@
 """Turning a failed answer, or none at all, into a MakiniError. Total: any bytes will do."""
 
+import codecs
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -99,8 +100,9 @@ def read_json(
     """The JSON of a 2xx answer.
 
     Raises the error for a body that isn't JSON: cut off, or a page some proxy shows while Makini
-    is away. Both pass.
+    is away. Both pass. A byte order mark before the JSON is passed over, as in webhooks.
     """
+    body = body.removeprefix(codecs.BOM_UTF8)
     try:
         return loads(body)
     except orjson.JSONDecodeError as error:
@@ -122,7 +124,7 @@ def read_json(
 def read_error_body(body: bytes, secrets: Iterable[str] = ()) -> tuple[str, str, str | None]:
     """Return (code, message, request id) from any error body; what isn't there is empty."""
     try:
-        top = orjson.loads(body)
+        top = orjson.loads(body.removeprefix(codecs.BOM_UTF8))
     except orjson.JSONDecodeError:
         summary = _html_summary(body) or body[:4000].decode("utf-8", "replace")
         return "", _presentable(summary, secrets), None

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from linekeeper.config import Paging, SinceFilter
+from linekeeper.makini.errors import ErrorKind
 from linekeeper.makini.fields import mapping, text, whole
 from linekeeper.makini.models import RecordPage, WrongShape, parse_rows
 
@@ -105,14 +106,15 @@ class Pages:
     `style` is what is asked first: the first page, or, for cursors, as many records as `limit`
     says. Then the answer decides: a `next_cursor` is followed, else pages are counted up to
     `meta.last_page`. An answer with neither is the last one if all of `meta.total` have come, if
-    it is empty, if it says so itself (`next_cursor` or `links.next` is null), if it is shorter
-    than `per_page` and no total says that there are more (a source may give fewer a page than it
-    is asked for), or, where cursors are asked for, if it says nothing. `links` are never followed
-    (MAKINI "Data API").
+    it is empty, if it says so itself (`next_cursor` or `links.next` is null), or, where cursors
+    are asked for, if it says nothing. A page that is shorter than `per_page` is no end by itself,
+    for a source may give fewer a page than it is asked for. `links` are never followed (MAKINI
+    "Data API").
 
     A page that came already is never taken for the end: a source that gives everything at once
     whatever page is asked for looks like one that has more and can't be asked for it. The one
-    exception is a page asked for only because a total was larger than what had come.
+    exception is a page asked for after a short one, of which no more than a total said that
+    another follows.
     """
 
     def __init__(self, style: Paging, per_page: int) -> None:
@@ -126,30 +128,37 @@ class Pages:
         self.number = 1
         self._seen: set[int] = set()
         self._cursors: set[str] = set()
-        self._asked_for_total = False
-        """The page before was short, and only its total said that there is another."""
+        self._doubted = False
+        """The page before was short, and no more than a total said that another follows it."""
+        self._unsaid = False
+        """The page before was short, and nothing said whether another follows it."""
 
     @property
     def question(self) -> Query | None:
         """The query parameters of the next page; None after the last one."""
         return self._question
 
-    def answered(self, page: RecordPage) -> None:
-        """Take in the answer to `question`.
+    def answered(self, page: RecordPage) -> bool:
+        """Take in the answer to `question`; False if it is an earlier page over again, the end.
 
         Raises WrongShape when the listing repeats a page, breaks off, or has no end.
         """
         if self._is_repeated(page):
-            if not self._asked_for_total:
+            if not self._doubted:
                 raise WrongShape(f"the list repeats page {self.number}{self._hint(page)}")
             self._question = None
-            return
-        self._asked_for_total = False
+            return False
+        self._doubted = self._unsaid = False
         self._count += len(page.records)
         self._question = self._next(page)
         self.number += 1
         if self._question is not None and self.number > MAX_PAGES:
             raise WrongShape(f"the list has no end: {MAX_PAGES} pages and more to come")
+        return True
+
+    def is_end(self, refusal: ErrorKind) -> bool:
+        """Whether a refusal of `question` means that there is no such page."""
+        return self._unsaid and refusal in (ErrorKind.not_found, ErrorKind.rejected)
 
     def _next(self, page: RecordPage) -> Query | None:
         if page.next_cursor is not None:
@@ -170,13 +179,18 @@ class Pages:
 
     def _is_last(self, page: RecordPage) -> bool:
         """Whether an answer with neither cursor nor last page is the end; in doubt it is not."""
+        by_cursor = self._style == "cursor"
         if len(page.records) < self._per_page:
+            if not page.records or page.more is False or page.total == self._count:
+                return True
+            if page.more:
+                return False
             says_more = page.total is not None and page.total > self._count
-            self._asked_for_total = bool(page.records) and says_more and page.more is not False
-            return not self._asked_for_total
+            self._unsaid = not says_more and not by_cursor
+            self._doubted = says_more or self._unsaid
+            return not self._doubted
         if page.more:
             return False
-        by_cursor = self._style == "cursor"
         if page.total is not None and page.total > self._count:
             return by_cursor and page.more is False  # a total may count what was filtered out
         return page.total == self._count or page.more is False or by_cursor

@@ -102,15 +102,24 @@ async def test_a_peer_that_counts_pages_though_asked_for_cursors_is_followed_by_
     assert "page" not in peer.asked(CONNECTIONS)[0].parameters
 
 
-async def test_without_any_word_on_pages_a_full_one_asks_for_the_next(
-    peer: Peer, connect: Connect
+@pytest.mark.parametrize("beyond", ["empty", "the last page over again", "refused"])
+async def test_without_any_word_on_pages_one_after_another_is_asked_for_until_none_is_new(
+    peer: Peer, connect: Connect, beyond: str
 ) -> None:
-    pages = {"1": numbered(2), "2": [{"key": "last"}]}
-    peer.answer(
-        "GET", CONNECTIONS, lambda request: JSONResponse(pages[request.query_params["page"]])
-    )
-    found = await listed(connect(per_page=2))
-    assert [one.key for one in found] == ["00000000", "00000001", "last"]
+    pages: dict[str, object] = {"1": numbered(2), "2": [{"key": "last"}]}
+    if beyond != "refused":
+        pages["3"] = [] if beyond == "empty" else pages["2"]
+
+    def answer(request: Request) -> Response:
+        asked = pages.get(request.query_params["page"])
+        return (
+            JSONResponse({"message": "No such page"}, 404) if asked is None else JSONResponse(asked)
+        )
+
+    peer.answer("GET", CONNECTIONS, answer)
+    for per_page in (2, 3):
+        found = await listed(connect(per_page=per_page))
+        assert [one.key for one in found] == ["00000000", "00000001", "last"]
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from linekeeper.config import Paging
+from linekeeper.makini.errors import ErrorKind
 from linekeeper.makini.models import WrongShape
 from linekeeper.makini.paging import Pages, parse_page
 
@@ -76,8 +77,8 @@ def read(source: Source, style: Paging, per_page: int) -> tuple[int, int]:
     while (question := pages.question) is not None:
         asked += 1
         page = parse_page(source(dict(question)))
-        pages.answered(page)
-        count += len(page.records)
+        if pages.answered(page):
+            count += len(page.records)
     return count, asked
 
 
@@ -104,6 +105,37 @@ def test_a_source_that_says_it_gave_everything_is_asked_once(
 @pytest.mark.parametrize("count", [0, 99, 100, 101, 200, 250])
 def test_a_source_that_counts_pages_is_read_to_its_end(word: str, count: int) -> None:
     assert read(counting(count, 100, word), "page", 100)[0] == count
+
+
+@pytest.mark.parametrize("word", list(WORDS))
+@pytest.mark.parametrize("count", [0, 19, 20, 21, 40, 60, 99])
+def test_a_source_that_gives_fewer_a_page_than_it_is_asked_for_is_read_to_its_end(
+    word: str, count: int
+) -> None:
+    assert read(counting(count, 20, word), "page", 100)[0] == count
+
+
+@pytest.mark.parametrize("kind", [ErrorKind.rejected, ErrorKind.not_found])
+def test_a_page_beyond_the_end_that_is_refused_is_the_end_where_nothing_was_said(
+    kind: ErrorKind,
+) -> None:
+    pages = Pages("page", 100)
+    pages.answered(parse_page({"data": rows(20)}))
+    assert pages.question is not None
+    assert pages.is_end(kind)
+    assert not pages.is_end(ErrorKind.unavailable)
+
+
+@pytest.mark.parametrize(
+    "said", [{"links": {"next": "?page=2"}}, {"meta": {"total": 60}}, {"meta": {"last_page": 2}}]
+)
+def test_a_page_that_is_refused_though_the_source_said_that_there_is_one_is_not_the_end(
+    said: dict[str, Any],
+) -> None:
+    pages = Pages("page", 100)
+    pages.answered(parse_page({"data": rows(20), **said}))
+    assert pages.question is not None
+    assert not pages.is_end(ErrorKind.not_found)
 
 
 @pytest.mark.parametrize("count", [100, 300])
@@ -134,6 +166,7 @@ def test_a_null_cursor_beside_a_larger_total_is_believed_where_cursors_are_asked
     st.sampled_from(["counting", "pointing", "everything"]),
     st.integers(0, 400),
     st.integers(1, 120),
+    st.integers(1, 120),
     st.sampled_from(list(WORDS)),
     st.sampled_from(list(CURSORS)),
     st.sampled_from(["page", "cursor"]),
@@ -142,6 +175,7 @@ def test_no_honest_source_is_read_in_part(
     kind: Literal["counting", "pointing", "everything"],
     count: int,
     per_page: int,
+    cap: int,
     word: str,
     place: str,
     style: str,
@@ -149,8 +183,8 @@ def test_no_honest_source_is_read_in_part(
     if kind == "counting" and word == "nothing":
         style = "page"  # asked for cursors it would look like one that gave everything
     source = {
-        "counting": lambda: counting(count, per_page, word),
-        "pointing": lambda: pointing(count, per_page, place),
+        "counting": lambda: counting(count, min(per_page, cap), word),
+        "pointing": lambda: pointing(count, min(per_page, cap), place),
         "everything": lambda: everything(count, word),
     }[kind]()
     try:

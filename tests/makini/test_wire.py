@@ -1,11 +1,13 @@
 """What comes back when the other side, or the way to it, misbehaves."""
 
 import asyncio
+import codecs
 import gzip
 import pickle
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 
+import orjson
 import pytest
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
@@ -152,6 +154,19 @@ async def test_json_that_is_no_status_is_malformed(
 ) -> None:
     peer.answer("GET", CURRENT, lambda _: JSONResponse(value))
     assert (await failure(makini)).kind is ErrorKind.malformed
+
+
+async def test_a_byte_order_mark_before_an_answer_is_passed_over(
+    peer: Peer, makini: MakiniClient
+) -> None:
+    def marked(value: object, status: int) -> Response:
+        body = codecs.BOM_UTF8 + orjson.dumps(value)
+        return Response(body, status, media_type="application/json")
+
+    peer.answer("GET", CURRENT, lambda _: marked(GOOD, 200))
+    assert (await makini.status("token", connection="k1")).sync_status == "done"
+    peer.answer("GET", CURRENT, lambda _: marked({"code": "AUTHENTICATION_FAILED"}, 401))
+    assert (await failure(makini)).code == "AUTHENTICATION_FAILED"
 
 
 async def test_a_redirect_is_not_followed(peer: Peer, makini: MakiniClient) -> None:
