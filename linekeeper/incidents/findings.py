@@ -4,7 +4,7 @@ Each topic has one owner, the module that has it as its `TOPIC`. Nobody else's i
 touched, and what people set on an incident (acknowledged, snoozed, muted) outlives every update.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -61,6 +61,7 @@ async def apply_findings(
     now: datetime,
     undecided: Collection[str] = (),
     apps: Collection[str] | None = None,
+    goes_on: Callable[[Mapping[str, Any], Finding], bool] | None = None,
 ) -> list[IncidentChange]:
     """Open, update and resolve the incidents of `topic`, so that they are what `findings` say.
 
@@ -68,6 +69,8 @@ async def apply_findings(
     `undecided`: connections of which nothing can be known now. Who looks at the apps of the
     settings alone names them: that nothing is found of another doesn't say that its trouble is
     over, and the sweep resolves what is open of an app that was taken out (`sweep/app.py`).
+    Where findings are grouped now so and now otherwise, `goes_on` tells which of them may take
+    over from an incident, given its detail; if they have all its members, its trouble isn't over.
     Returns what changed; it is announced already, in the caller's transaction.
     """
     if not store.is_sqlite:
@@ -98,10 +101,28 @@ async def apply_findings(
         if members and members <= set(undecided):
             continue
         if await perform(session, incident.id, "resolve", now=now):
-            said = incident.detail.get("resolved") or "It is over."
-            changes.append(IncidentChange(incident.id, "resolved", str(said)))
+            changes.append(_over(incident, members, by_cause.values(), goes_on))
     await announce(store, session, changes, now=now)
     return changes
+
+
+def _over(
+    incident: Incident,
+    members: Collection[str],
+    findings: Iterable[Finding],
+    goes_on: Callable[[Mapping[str, Any], Finding], bool] | None,
+) -> IncidentChange:
+    """Whether the trouble of what is found no more is over, or only another incident's now."""
+    if goes_on is not None:
+        successors = [finding for finding in findings if goes_on(incident.detail, finding)]
+        taken_over = {member for finding in successors for member in finding.members}
+        if members and taken_over.issuperset(members):
+            return IncidentChange(incident.id, "merged", "It goes on in another incident")
+        if not taken_over.isdisjoint(members):
+            said = "It is over at some of its connections; the others have incidents of their own"
+            return IncidentChange(incident.id, "resolved", said)
+    said = incident.detail.get("resolved") or "It is over."
+    return IncidentChange(incident.id, "resolved", str(said))
 
 
 async def _open(

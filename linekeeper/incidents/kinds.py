@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from linekeeper.config import Severity
 from linekeeper.text import health_name
 
+ALL_ENTITIES = "*"
+"""What the detail of an incident has in place of an entity, for all that the connection offers."""
+
 
 @dataclass(frozen=True, slots=True)
 class Words:

@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, bindparam, exists, func, or_, select
+from sqlalchemy import ColumnElement, and_, bindparam, exists, func, or_, select, type_coerce
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 from sqlmodel import col
 
 from linekeeper.incidents import kinds as words
 from linekeeper.store.tables import Connection, Incident, IncidentConnection
+from linekeeper.store.types import Json
 
 FLEET = "fleet"
 """The key of the page of all that is open."""
@@ -48,6 +49,11 @@ def _goes_on(member: Any, there: Any) -> ColumnElement[bool]:
     )
 
 
+def _entity(incident: Any) -> Any:
+    """The entity that an incident is about, if it is about one (`reconcile/entity_failures.py`)."""
+    return type_coerce(col(incident.detail), Json)["entity"].as_string()
+
+
 _RECOVERED = exists().where(
     col(_OTHER.incident_id) == col(_NARROW.id),
     _stayed(_OTHER),
@@ -72,7 +78,13 @@ _MERGED = (
         col(_NARROW.id).in_(bindparam("ids", expanding=True)),
         col(_NARROW.resolved_at).is_not(None),
         # Of another topic a connection may be in several incidents that have nothing in common.
-        or_(col(_NARROW.topic) == "health", col(_WIDE.scope) != "connection"),
+        or_(
+            col(_NARROW.topic) == "health",
+            and_(_entity(_NARROW).is_(None), col(_WIDE.scope) != "connection"),
+            _entity(_NARROW) == _entity(_WIDE),
+            _entity(_NARROW) == words.ALL_ENTITIES,
+            _entity(_WIDE) == words.ALL_ENTITIES,
+        ),
         ~_RECOVERED,
     )
     .group_by(col(_NARROW.id), col(_WIDE.id))

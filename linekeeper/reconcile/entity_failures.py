@@ -4,16 +4,16 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from linekeeper.incidents.findings import Finding
+from linekeeper.incidents.kinds import ALL_ENTITIES
 from linekeeper.makini import ErrorKind
 
 FORBIDDEN = "entity_forbidden"
 FAILING = "entity_failing"
 UNSYNCED = "entity_unsynced"
 INCONSISTENT = "entity_inconsistent"
-ALL = "*"
-"""What stands in place of an entity for all that the connection offers."""
 WIDESPREAD = 5
 """So many connections of an app, and half of those that offer the entity, are one incident."""
 PASSING_FAILURES = 2
@@ -63,17 +63,28 @@ class EntityState:
     @property
     def is_failing(self) -> bool:
         """Whether people have to be notified of it."""
+        disagrees = max(self.inconsistent, self.lacking) >= INCONSISTENT_LISTINGS
+        return self._cannot_be_read or disagrees or self.unsynced is not None
+
+    @property
+    def _cannot_be_read(self) -> bool:
+        """A first failure that may pass by itself says nothing yet: what was wrong before is."""
         if self.failure is None:
-            disagrees = max(self.inconsistent, self.lacking) >= INCONSISTENT_LISTINGS
-            return disagrees or self.unsynced is not None
+            return False
         return self.failures >= (1 if self.failure in _PERMISSION else PASSING_FAILURES)
 
     @property
     def kind(self) -> str:
         """The kind of incident."""
-        if self.failure is None:
+        if not self._cannot_be_read:
             return INCONSISTENT if self.unsynced is None else UNSYNCED
         return FORBIDDEN if self.failure in _PERMISSION else FAILING
+
+
+def goes_on(detail: Mapping[str, Any], finding: Finding) -> bool:
+    """Whether an incident with this `detail` goes on in `finding`, of the same connections."""
+    entities = {detail.get("entity"), finding.detail["entity"]}
+    return len(entities) == 1 or ALL_ENTITIES in entities
 
 
 def find_failures(states: Sequence[EntityState]) -> list[Finding]:
@@ -126,18 +137,21 @@ def _of_connection(states: Sequence[EntityState]) -> Finding:
     names = ", ".join(state.entity for state in states)
     return Finding(
         scope="connection",
-        cause=f"entity:{first.connection_id}:{ALL}",
+        cause=f"entity:{first.connection_id}:{ALL_ENTITIES}",
         kind=first.kind,
         app=first.app,
-        detail={"entity": ALL},
+        detail={"entity": ALL_ENTITIES},
         title=f"{first.label}: {_PROBLEMS_OF_ALL[first.kind]}",
-        text=_of_all(names, first),
+        text=_of_all(names, states),
         members=(first.connection_id,),
         resolved=_RESOLVED,
     )
 
 
-def _of_all(names: str, first: EntityState) -> str:
+def _of_all(names: str, states: Sequence[EntityState]) -> str:
+    first = states[0]
+    if first.kind == INCONSISTENT:
+        return "\n".join(f"{state.entity}: t{_disagreement(state)[1:]}" for state in states)
     if first.kind == UNSYNCED:
         return f"Makini's sync of each of {names} failed. It says: {first.unsynced}."
     return f"None of {names} can be read. {first.error}"
@@ -151,28 +165,38 @@ def _of_app(app: str, entity: str, kind: str, members: Sequence[EntityState]) ->
         app=app,
         detail={"entity": entity},
         title=f"app {app}: {_problem(kind, entity)} at {len(members)} connections",
-        text=f"{len(members)} connections fail in the same way. "
-        f"{members[0].unsynced or members[0].error}",
+        text=_of_many(members),
         members=tuple(member.connection_id for member in members),
         resolved=_RESOLVED,
     )
 
 
+def _of_many(members: Sequence[EntityState]) -> str:
+    first, count = members[0], len(members)
+    if first.kind == INCONSISTENT:
+        return f"At {count} connections, of which {first.label} is one. {_disagreement(first)}"
+    return f"{count} connections fail in the same way. {first.unsynced or first.error}"
+
+
+def _disagreement(state: EntityState) -> str:
+    total, listed = state.source_total or 0, state.listed or 0
+    said = f"The source says that it has {total:,} records and lists {listed:,}"
+    if listed < total:
+        return (
+            f"{said}, read in both orders. What it lists is in the index; nothing is deleted "
+            "here as long as the two disagree."
+        )
+    if listed > total:
+        return f"{said}. All that it lists is in the index, so its total is what is wrong."
+    return (
+        f"{said}, but only {state.indexed or 0:,} are here: the others have no key to be kept "
+        "by, or share one."
+    )
+
+
 def _text(state: EntityState) -> str:
     if state.kind == INCONSISTENT:
-        total, listed = state.source_total or 0, state.listed or 0
-        said = f"The source says that it has {total:,} records and lists {listed:,}"
-        if listed < total:
-            return (
-                f"{said}, read in both orders. What it lists is in the index; nothing is deleted "
-                "here as long as the two disagree."
-            )
-        if listed > total:
-            return f"{said}. All that it lists is in the index, so its total is what is wrong."
-        return (
-            f"{said}, but only {state.indexed or 0:,} are here: the others have no key to be kept "
-            "by, or share one."
-        )
+        return _disagreement(state)
     if state.kind == UNSYNCED:
         return (
             f"Makini says: {state.unsynced}. What is read of it here may be as old as its last "

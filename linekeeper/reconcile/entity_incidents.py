@@ -9,7 +9,7 @@ from linekeeper.customers.naming import label
 from linekeeper.customers.setup import ESTABLISHED
 from linekeeper.incidents.findings import Finding, apply_findings
 from linekeeper.makini import may_call_data
-from linekeeper.reconcile.entity_failures import EntityState, find_failures
+from linekeeper.reconcile.entity_failures import EntityState, find_failures, goes_on
 from linekeeper.runtime import Runtime
 from linekeeper.store import Store
 from linekeeper.store.connection_settings import configured, load_settings
@@ -99,6 +99,13 @@ async def settle_entities(rt: Runtime, *, now: datetime) -> list[Finding]:
     findings = find_failures([state for state in states if state.may_be_read])
     async with rt.store.write() as session:
         await apply_findings(
-            rt.store, session, TOPIC, findings, now=now, undecided=closed, apps=apps
+            rt.store,
+            session,
+            TOPIC,
+            findings,
+            now=now,
+            undecided=closed,
+            apps=apps,
+            goes_on=goes_on,
         )
     return findings
