@@ -21,7 +21,6 @@ from linekeeper.makini.models import (
     RecordPage,
     TokenPair,
     WrongShape,
-    is_token,
     parse_client,
     parse_connections,
     parse_platforms,
@@ -36,6 +35,7 @@ from linekeeper.makini.wire import (
     Wire,
     open_client,
     refuse_unusable_address,
+    refuse_unusable_token,
 )
 
 Again = Callable[[MakiniError], Awaitable[str | None]]
@@ -239,15 +239,11 @@ class MakiniClient:
 
     async def _fetch_admin_token(self) -> TokenPair:
         secret = self.app.client_secret.get_secret_value()
-        body = {
-            "grant_type": "client_credentials",
-            "client_id": self.app.client_id,
-            "client_secret": secret,
-        }
+        who = {"client_id": self.app.client_id, "client_secret": secret}
         answer = await self._wire.exchange(
             "POST",
             self._token_url,
-            body=orjson.dumps(body),
+            body=orjson.dumps({"grant_type": "client_credentials", **who}),
             content_type=_JSON,
             secrets=[secret],
         )
@@ -294,13 +290,7 @@ class MakiniClient:
             raise
 
     async def _as_connection(self, url: httpx.URL, token: str, connection: str) -> MakiniAnswer:
-        if not is_token(token):
-            raise MakiniError(
-                ErrorKind.unauthorized,
-                "the stored token has characters that no token has",
-                app=self.app.name,
-                connection=connection,
-            )
+        refuse_unusable_token(self.app, token, connection)
         return await self._wire.exchange("GET", url, token=token, connection=connection)
 
     def _must_manage(self, action: str) -> None:

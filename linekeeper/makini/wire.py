@@ -19,6 +19,7 @@ from linekeeper.makini.budget import Budget, Paused, closed_until, stated_limit
 from linekeeper.makini.errors import ErrorKind, MakiniError
 from linekeeper.makini.failures import from_answer, from_exception
 from linekeeper.makini.fields import clean
+from linekeeper.makini.models import is_token
 
 MAX_BODY_BYTES = 8 * 1024 * 1024
 TOO_LARGE = "ANSWER_TOO_LARGE"
@@ -126,6 +127,17 @@ def refuse_unusable_address(app: AppConfig) -> None:
             ErrorKind.rejected,
             "api_url is not an address such as https://api.makini.io",
             app=app.name,
+        )
+
+
+def refuse_unusable_token(app: AppConfig, token: str, connection: str) -> None:
+    """Raise MakiniError (`unauthorized`) if `token` can't be sent in a header."""
+    if not is_token(token):
+        raise MakiniError(
+            ErrorKind.unauthorized,
+            "the stored token has characters that no token has",
+            app=app.name,
+            connection=connection,
         )
 
 

@@ -8,13 +8,13 @@ from urllib.parse import urlencode
 
 import aiohttp
 import httpx
-import orjson
 
 from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig
+from linekeeper.exact import read
 from linekeeper.makini import Budget, ErrorKind, MakiniError
 from linekeeper.makini.budget import Paused
-from linekeeper.makini.failures import from_exception, kind_of_status, retry_after
+from linekeeper.makini.failures import from_exception, kind_of_status, retry_after, their_now
 from linekeeper.makini.fields import mapping
 from linekeeper.makini.wire import DEFAULT_PENALTY, open_client
 from linekeeper.verify_account.recording import (
@@ -150,14 +150,12 @@ class Asker:
     ) -> Reply:
         answer = await self._send(method, path, query, token, body)
         if answer.status_code == 429:
-            wait = retry_after(answer.headers.get("retry-after"), utcnow())
+            there = their_now(answer.headers, utcnow())
+            wait = retry_after(answer.headers.get("retry-after"), there)
             until = utcnow() + (DEFAULT_PENALTY if wait is None else timedelta(seconds=wait))
             await self._budget.penalise(self.app.name, until)
             answer = await self._send(method, path, query, token, body)
-        try:
-            value = orjson.loads(answer.content)
-        except orjson.JSONDecodeError:
-            value = None
+        value = read(answer.content)
         words = ERROR_WORDS
         if answer.status_code < 400:
             own = path.startswith(("/api/system/", "/api/integrations/", "/link/"))
