@@ -41,7 +41,7 @@ async def examine_parts(rt: Runtime) -> list[Finding]:
     policy = policy_of(rt, await rt.configuration())
     async with rt.store.read() as session:
         now = await rt.store.clock(session)
-        parts = await read_parts(session)
+        parts = await read_parts(session, now=now)
     seen = examine(parts, policy, now=now)
     findings = [
         wrong("overdue", trouble.text, "see the worker, the pool and the schedule above")

@@ -16,6 +16,8 @@ WATCHERS = ("consumer", "receiver")
 WORKERS = "worker"
 PREFECT = "prefect"
 PAUSE = "pause"
+SWEEPING = "sweeping"
+"""A sweep is under way; its last sign is when a connection was last checked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,7 +308,7 @@ def _overdue(
     by_kind: dict[str, datetime] = {}
     for part in parts:
         by_kind[part.kind] = max(part.at, by_kind.get(part.kind, part.at))
-    paused = by_kind.get(PAUSE)
+    paused, checked = by_kind.get(PAUSE), by_kind.get(SWEEPING)
     troubles = []
     for kind, work in WORK.items():
         done = by_kind.get(kind)
@@ -318,6 +320,8 @@ def _overdue(
         begins = max(done or since, since)
         if work.pauses and paused is not None:
             begins = max(begins, paused)
+        if kind == "sweep" and checked is not None:
+            begins = max(begins, checked)
         is_known = f"work:{kind}" in known and begins == since
         if not is_known and now - begins < max(policy.after, work.least):
             continue
@@ -329,7 +333,7 @@ def _missed(kind: str, done: datetime | None, begins: datetime) -> Trouble:
     last = f"the last one was completed at {_clock(done)}" if done else "none was completed yet"
     work = WORK[kind]
     called = work.called or f"run of {kind}"
-    or_paused = ", or everything is paused" if work.pauses else ""
+    or_paused = ", is under way, or everything is paused" if work.pauses else ""
     return Trouble(
         "work_overdue",
         f"work:{kind}",

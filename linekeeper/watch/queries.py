@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import bindparam, delete, exists, select, update
+from sqlalchemy import bindparam, delete, exists, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 from sqlmodel import col
@@ -12,9 +12,17 @@ from sqlmodel import col
 from linekeeper.incidents.suppressed import PAUSE as PAUSE_WINDOW
 from linekeeper.store import Store
 from linekeeper.store.engine import insert_ignore, insert_or_update
-from linekeeper.store.tables import Audit, EndedRun, Outbox, PartHeartbeat, Silence
+from linekeeper.store.tables import (
+    Audit,
+    Connection,
+    EndedRun,
+    Lease,
+    Outbox,
+    PartHeartbeat,
+    Silence,
+)
 from linekeeper.store.types import UtcDateTime, table_of
-from linekeeper.watch.decide import PAUSE, PREFECT, WORKERS, Part
+from linekeeper.watch.decide import PAUSE, PREFECT, SWEEPING, WORKERS, Part
 
 SPAN_ENDS_AFTER = timedelta(seconds=90)
 """Prefect has answered all along if no two answers are further apart."""
@@ -121,11 +129,13 @@ async def _note_pause(session: AsyncSession, *, paused: bool, now: datetime) -> 
         await session.execute(update(Silence).where(*is_open).values(ends_at=now, ended_at=now))
 
 
-async def read_parts(session: AsyncSession) -> list[Part]:
-    """Every part, and when a backup was last taken."""
+async def read_parts(session: AsyncSession, *, now: datetime | None = None) -> list[Part]:
+    """Every part, and when a backup was last taken; at `now`, what a sweep checks, as well."""
     parts = [Part(*row) for row in await session.execute(_PARTS)]
-    taken = await session.scalar(_TAKEN)
-    return [*parts, Part("backup", "backup", "", taken, taken)] if taken else parts
+    last = {"backup": await session.scalar(_TAKEN)}
+    if now is not None:
+        last[SWEEPING] = await session.scalar(_CHECKED, {"now": now})
+    return [*parts, *(Part(name, name, "", at, at) for name, at in last.items() if at)]
 
 
 _PARTS = select(
@@ -141,6 +151,12 @@ _TAKEN = (
     .where(col(Audit.action) == "backup.taken")
     .order_by(col(Audit.at).desc())
     .limit(1)
+)
+_CHECKED = select(func.max(col(Connection.last_checked_at))).where(
+    exists().where(
+        col(Lease.name) == "health-sweep",
+        col(Lease.until) > bindparam("now", type_=UtcDateTime),
+    )
 )
 
 

@@ -71,7 +71,7 @@ async def _see(
         for cause, _, opened_at, detail in rows
     }
     now = await rt.store.clock(session)
-    seen = examine(await read_parts(session), policy, now=now, known=since)
+    seen = examine(await read_parts(session, now=now), policy, now=now, known=since)
     return seen, {(cause, title) for cause, title, *_ in rows}
 
 

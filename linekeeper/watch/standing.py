@@ -44,7 +44,7 @@ async def read_standing(rt: Runtime) -> list[Standing]:
     policy = policy_of(rt, await rt.configuration())
     async with rt.store.read() as session:
         now = await rt.store.clock(session)
-        parts = await read_parts(session)
+        parts = await read_parts(session, now=now)
     return stand(parts, policy, now=now)
 
 
