@@ -201,6 +201,20 @@ _KINDS = {
         "`linekeeper doctor` says why runs are late. This incident resolves automatically when "
         "it is completed.",
     ),
+    "webhooks_unrouted": Words(
+        "",
+        "",
+        "Run `adopt` where the connection is missing here, correct the URL at Makini where it "
+        "names another, then run `replay-webhooks` with the status `unrouted`. Linekeeper looks "
+        "for a connection for a day.",
+    ),
+    "webhooks_forged": Words(
+        "",
+        "",
+        "Compare *Webhook secrets* of the block Makini App with the secret in Makini's dashboard; "
+        "the artifact `webhooks` shows what was turned away. This incident is resolved when "
+        "deliveries are accepted again, or the burst is over.",
+    ),
     "forward_refused": Words(
         "",
         "",

@@ -129,7 +129,8 @@ def examine(
     troubles: list[tuple[str, float, str] | None] = [
         _failing(stream, policy),
         _dead(stream),
-        _many("webhooks_unrouted", stream.unrouted, "webhook {} of no connection that is known"),
+        _many("webhooks_unrouted", stream.unrouted, "webhook {} of no connection that is known. "
+              "This is over a day after the last one, found or not"),
         _forged(stream, policy, "webhooks_forged" in open_kinds),
         _behind(stream, policy, now),
         _silent(stream, policy, now),
