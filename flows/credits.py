@@ -1,4 +1,4 @@
-"""The credit ledger: checked against Makini's list each night; and told how many were bought."""
+"""The credit ledger: checked against Makini's list each night; a form says how many were bought."""
 
 from collections import Counter
 from typing import Annotated

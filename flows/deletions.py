@@ -89,7 +89,7 @@ async def _delete(rt: Runtime, deletion: str, decision: Decision, by: str) -> St
 async def _match(
     rt: Runtime, connection: str, decision: match_decisions.Decision, pairs: str, by: str
 ) -> State[None]:
-    """Say which record is which where a new connection renamed the keys and nothing tells."""
+    """Say which record is which where a new connection renamed the keys and nothing shows it."""
     await waiting_at(rt, connection)  # there is such a connection
     if decision == "show":
         groups = await report_matches(connection)

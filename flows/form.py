@@ -25,7 +25,7 @@ NAME = "by"
 """The parameter *Your name*."""
 Day = Annotated[date | str, WithJsonSchema({"type": "string", "format": "date"})]
 """A day, picked in a calendar. One that is none is refused by the flow, with its other faults:
-Prefect would fail the run for it, and nobody would hear of the others."""
+Prefect would fail the run for it, and nobody would see the others."""
 Moment = Annotated[datetime | str, WithJsonSchema({"type": "string", "format": "date-time"})]
 """The same for a day with a time."""
 
@@ -81,7 +81,7 @@ def form(flow_function: F) -> F:
 
 
 def _saying_when_refused(flow_function: F) -> F:
-    """The Runs page tells by its name that a run was refused, and which form it was."""
+    """The Runs page shows by the run's name that it was refused, and which form it was."""
 
     @functools.wraps(flow_function)
     async def said(*given: Any, **more: Any) -> Any:

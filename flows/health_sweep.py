@@ -1,4 +1,4 @@
-"""Look at every connection: list, probe what is due, conclude, tell."""
+"""Check every connection: list, probe what is due, conclude, notify."""
 
 import asyncio
 from collections.abc import Sequence

@@ -266,7 +266,7 @@ async def _bodies(
 ) -> int:
     """Empty what the customer's systems said; returns of how many deliveries and records.
 
-    A delivery that waits is settled without being applied: the next poll reads what it told of.
+    A delivery that waits is settled without being applied: the next poll reads what it announced.
     """
     count = 0
     for batch in chunked(connections, _IDS_AT_ONCE):

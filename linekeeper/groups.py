@@ -49,7 +49,7 @@ async def end_task(task: asyncio.Task[None]) -> None:
     """Cancel `task` and wait until it has ended. Raises what it raised of itself.
 
     A cancellation of the caller, which may come meanwhile, is raised after that: to suppress what
-    the task's own raises would swallow it, and a loop that was told to end would go on for good.
+    the task's own raises would swallow it, and a loop that was cancelled would go on for good.
     """
     task.cancel()
     cancelled = await until_ended(task)

@@ -35,7 +35,7 @@ from linekeeper.store import is_id
 
 log = logging.getLogger(__name__)
 _NOTHING_MORE = (NoIncident, ReadOnlyApp, UnknownApp)
-"""After these nothing is to do; the person is told why."""
+"""After these nothing is to do; the person reads why."""
 _LONGEST = 150
 
 
@@ -86,7 +86,7 @@ async def interact(rt: Runtime, payload: Mapping[str, Any]) -> Reply:
 
 
 async def _acknowledge(rt: Runtime, incident_id: str, by: str) -> str:
-    """Returns what the person is to be told: nothing where it is theirs now."""
+    """Returns the answer for the person: nothing where it is theirs now."""
     try:
         said = await acknowledge(rt.store, incident_id, by=by, now=utcnow())
     except NoIncident as reason:
@@ -133,7 +133,7 @@ async def _open(rt: Runtime, incident_id: str, trigger: str) -> None:
 
 
 async def _answer(rt: Runtime, channel: str, member: str, text: str) -> None:
-    """Tell the person alone why nothing changed."""
+    """Answer the person alone, why nothing changed."""
     said = compose.note(text)
     await _somewhere(rt, lambda slack: answer_member(slack, channel, member, said), "the answer")
 

@@ -1,4 +1,4 @@
-"""The controls: break and mend connections, spoil webhooks and answers, ask for the truth."""
+"""The controls: break and fix connections, spoil webhooks and answers, ask for the truth."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ async def slack_messages(request: Request) -> Response:
 
 async def spoil_slack(request: Request) -> Response:
     """`{mode, share?, method?, channel?, timeout_seconds?, rate_limit?}`, `{channels: {name:
-    open|archived|left|missing}}`, `{delete: {channel, ts}}`; `{mode: ""}` mends."""
+    open|archived|left|missing}}`, `{delete: {channel, ts}}`; `{mode: ""}` fixes it."""
     slack, body = world_of(request).slack, await body_of(request)
     for name, state in (body.pop("channels", None) or {}).items():
         channel = slack.open_channel(str(name))

@@ -1,4 +1,4 @@
-"""The first page: what this is, and the fleet with buttons to break and mend it."""
+"""The first page: what this is, and the fleet with buttons to break and fix it."""
 
 from __future__ import annotations
 

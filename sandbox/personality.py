@@ -3,7 +3,7 @@
 A coarse clock, a history window, overlapping pages, a page cap, deleted records that stay listed,
 an entity that is refused. Set by `POST /_control/settings`, for all connections: `{"clock": "day",
 "history_days": 60, "overlap": 2, "most_listed": 50, "deleted": "listed", "refused":
-"eam/assets=403"}`; empty text mends.
+"eam/assets=403"}`; empty text fixes it.
 """
 
 from __future__ import annotations

@@ -303,7 +303,7 @@ class Records:
         }
 
     def bring_back(self, connection: Connection, changes: dict[str, dict[int, Change]]) -> None:
-        """Make the changes that `kept` told of."""
+        """Make the changes that `kept` announced."""
         collections = self.of(connection)
         for entity, known in changes.items():
             if entity in collections:

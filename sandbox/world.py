@@ -29,7 +29,7 @@ class World:
         self.ahead = 0.0
         """Seconds by which this world's clock runs ahead of the machine's."""
         self.calm = False
-        """The scenario breaks nothing for now; what it broke it still mends in time."""
+        """The scenario breaks nothing for now; what it broke it still fixes in time."""
         self.chance = seeded(settings.seed, "world")
         self.connections: dict[str, Connection] = {}
         self._by_id: dict[str, Connection] = {}
@@ -204,7 +204,7 @@ class World:
         self._back(connection)
 
     def lag_status(self, connection: Connection, *, lags: bool) -> None:
-        """The status stays what it is until told otherwise: Makini's may lag by a sync."""
+        """The status stays what it is until somebody changes it: Makini's may lag by a sync."""
         connection.lagging_status = connection.sync_status() if lags else None
         connection.cached_slot = -1
 

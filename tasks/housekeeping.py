@@ -74,7 +74,7 @@ async def prune_webhooks(
 async def prune_runs(*, before: datetime, dry_run: bool) -> int:
     """Remove Linekeeper's runs that ended before `before`, with their logs.
 
-    The server `linekeeper up` starts does so itself; one of your own does only if told.
+    The server `linekeeper up` starts does so itself; one of your own does only if configured to.
     """
     old = FlowRunFilter(
         tags=FlowRunFilterTags(all_=[tag()]),

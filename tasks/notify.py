@@ -1,4 +1,4 @@
-"""Delivers what the flow has to tell, now and visibly; the consumer is the net."""
+"""Delivers the flow's messages, now and visibly; the consumer is the fallback."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -21,11 +21,11 @@ from tasks.task import task
 
 
 class NotDelivered(Exception):
-    """Something is still to be told; the message says why. It stays in the outbox."""
+    """Something is still to be sent; the message says why. It stays in the outbox."""
 
 
 class Refused(NotDelivered):
-    """Only a person can mend why: trying again at once is in vain."""
+    """Only a person can fix the reason: trying again at once is in vain."""
 
 
 async def _passing(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:

@@ -287,7 +287,7 @@ async def completed(work: str) -> None:
 
 
 async def rename(name: str) -> None:
-    """Call this run `name`, so that the Runs page tells how it went."""
+    """Call this run `name`, so that the Runs page shows how it went."""
     context = FlowRunContext.get()
     if context is None or context.flow_run is None:
         return

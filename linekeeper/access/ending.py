@@ -50,7 +50,7 @@ ASSUMED = (
     "connection. It was taken for the same connection. If its records come under new keys, "
     "deletions are held: decide about them with deletions"
 )
-"""What is said where nothing tells which connection a login is of."""
+"""What is said where nothing shows which connection a login is of."""
 
 
 def how_it_ended(match: Match, owner: str | None, login: Login) -> Ended:

@@ -31,7 +31,7 @@ _SEEN_EVERY = timedelta(hours=1)
 
 
 class KeyRefused(Exception):
-    """A key can't be made or revoked; the message says what to mend."""
+    """A key can't be made or revoked; the message says what to fix."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ class Listing:
     connections: Sequence[ListedConnection]
 
     def settles(self, makini_id: str, *, since: datetime, now: datetime) -> bool:
-        """Whether it tells whose the login is whose pair came before `since`. Pure.
+        """Whether it shows whose the login is whose pair came before `since`. Pure.
 
         A login may have made a connection that an earlier listing could not name, so an earlier one
         counts only where it names this very id.
@@ -51,7 +51,7 @@ class Listing:
 async def listed_for(
     rt: Runtime, makini: MakiniClient, app: str, makini_id: str, *, since: datetime
 ) -> Sequence[ListedConnection]:
-    """A listing that tells whose the login with `makini_id` is; made only where none does.
+    """A listing that shows whose the login with `makini_id` is; made only where none does.
 
     `since` is when its pair was there, by the database's clock. Raises `MakiniError`.
     """

@@ -1,4 +1,4 @@
-"""A login, by code or by token pair: whose it is, whether it works, stored, told (MISSION C4)."""
+"""A login, by code or token pair: whose it is, whether it works; stored, announced (MISSION C4)."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

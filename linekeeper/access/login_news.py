@@ -1,4 +1,4 @@
-"""What became of a login, told to operators: in its incident's thread, else by a message."""
+"""Tells operators what became of a login: in its incident's thread, else by a message."""
 
 from datetime import datetime
 
@@ -14,7 +14,7 @@ from linekeeper.store.tables import Connection, ConnectLink, Customer
 async def announce_login(
     store: Store, session: AsyncSession, link: ConnectLink, what: str, text: str, *, now: datetime
 ) -> None:
-    """Tell `text` of the login that `link` asks for.
+    """Announce `text` of the login that `link` asks for.
 
     A link of no incident, as for a first login, has messages of its own: each `what` once.
     """

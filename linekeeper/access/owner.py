@@ -97,7 +97,7 @@ async def place(
 
 
 def what(status: ConnectionStatus, match: Match) -> str:
-    """How people are told of it: its system as Makini's list or our books name it."""
+    """What people know it by: its system as Makini's list or our books name it."""
     name = match.listed.name if match.listed else match.known.name if match.known else ""
     return label(status.company_name or None, status.provider, name) or status.id
 

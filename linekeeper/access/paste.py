@@ -46,7 +46,7 @@ class Pasted:
 
     @property
     def sentence(self) -> str:
-        """What the operator is told."""
+        """What the operator reads."""
         label = self.label
         how = "kept" if self.ending.is_kept else self.ending.how
         return {

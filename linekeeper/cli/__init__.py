@@ -109,7 +109,7 @@ for _name, (_panel, _help) in COMMANDS.items():
 
 
 def main() -> None:
-    """Run the command line. An error a user can mend is one line on stderr and exit code 1."""
+    """Run the command line. An error a user can fix is one line on stderr and exit code 1."""
     keep_new_files_private()
     collect_seldom()
     os.environ.setdefault("DO_NOT_TRACK", "1")  # Prefect's client asks no command's user

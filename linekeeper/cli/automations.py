@@ -1,4 +1,4 @@
-"""Automations: what tells an operator that Linekeeper itself is in trouble.
+"""Automations: what notifies an operator that Linekeeper itself is in trouble.
 
 Each calls the receiver (`POST /prefect/alerts`), which notifies: a run that failed by what it found
 is left out, for that has incidents of its own. Deploying again leaves what an operator changed.

@@ -66,7 +66,7 @@ async def deploy(
 
 
 class _Seeder:
-    """One pass over what the server should have; tells the console what it did."""
+    """One pass over what the server should have; prints what it did."""
 
     def __init__(
         self,

@@ -15,8 +15,8 @@ def first_report_command(
 ) -> None:
     """Write what is known of the fleet into a Markdown file, and into Prefect's artifacts.
 
-    Connections by system, those in trouble with the evidence, entities that can't be read,
-    webhooks that don't come, tokens that end, credits, and what would be told whom. It reads the
+    Connections by system, those in trouble with the evidence, entities that can't be read, webhooks
+    that don't come, tokens that end, credits, and who would be notified of what. It reads the
     database alone and makes no call to Makini. It names customers and connections; tokens,
     addresses of people and contents of records are not in it.
 

@@ -23,7 +23,7 @@ def ui_url(client: PrefectClient) -> str:
 
 
 async def find_links(client: PrefectClient, *, run_id: str | None = None) -> Links:
-    """The UI's address and our deployments; `run_id` is the run that tells of something.
+    """The UI's address and our deployments; `run_id` is the run that reports something.
 
     Errors of Prefect's client pass through.
     """

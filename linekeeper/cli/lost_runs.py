@@ -62,7 +62,7 @@ def silent_after() -> timedelta | None:
 
 @dataclass(frozen=True, slots=True)
 class _Silence:
-    """A run that has been in one state, and of which nothing new was heard."""
+    """A run that has been in one state, and of which nothing new is known."""
 
     state_id: UUID | None
     heartbeats: int
@@ -71,7 +71,7 @@ class _Silence:
 
 
 class LostRuns:
-    """Looks again and again; what Prefect did not hear while it was away says nothing."""
+    """Looks again and again; a heartbeat missed while Prefect was away says nothing."""
 
     def __init__(self) -> None:
         self._silent: dict[UUID, _Silence] = {}
@@ -108,7 +108,7 @@ class LostRuns:
     async def _silence(
         self, client: PrefectClient, run: FlowRun, now: datetime, seconds: float
     ) -> _Silence:
-        """Since when nothing was heard of it, as far as that was looked at here."""
+        """Since when nothing new is known of it, as far as this process has looked."""
         is_at_work = run.state is not None and run.state.is_running()
         beats = is_at_work and silent_after() is not None
         heartbeats = await _heartbeats(client, run, now) if beats else 0

@@ -2,7 +2,7 @@
 
 A Prefect is new where its work pool is not the one remembered: then `deploy` seeds not what
 `prefect.yaml` says but what was set before. What it never had (a notification's block of a type
-the server doesn't know) is told.
+the server doesn't know) is reported.
 """
 
 import asyncio

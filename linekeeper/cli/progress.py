@@ -1,4 +1,4 @@
-"""What `linekeeper up` asks and tells as it starts: a moving line on a terminal, or plain ones."""
+"""What `linekeeper up` asks and prints as it starts: a moving line on a terminal, or plain ones."""
 
 import asyncio
 import time
@@ -89,7 +89,7 @@ def answers(url: str) -> Callable[[], Awaitable[bool]]:
 async def worker_online(environment: Mapping[str, str], pool: str, *, seconds: float) -> bool:
     """Wait until Prefect knows of a worker of `pool` that takes runs; False after `seconds`.
 
-    A worker says that it has started before the server has heard of it, and a run that is due
+    A worker says that it has started before the server knows of it, and a run that is due
     waits that long. `environment` has the API's address and credentials.
     """
     import base64

@@ -1,4 +1,4 @@
-"""What `linekeeper up` does about parts that die or hang: people hear of it."""
+"""What `linekeeper up` does about parts that die or hang: people are notified."""
 
 import asyncio
 import socket

@@ -39,7 +39,7 @@ fifth of the database."""
 _DAY = 86_400
 
 SERVER_ENVIRONMENT: Mapping[str, str] = {
-    # Prefect's vacuum removes events by default, runs (with their logs and artifacts) only if told.
+    # Prefect's vacuum removes events by default, runs (with their logs and artifacts) only if set.
     "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
     "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": str(RUN_DAYS * _DAY),
     "PREFECT_SERVER_EVENTS_RETENTION_PERIOD": f"P{EVENT_DAYS}D",

@@ -35,7 +35,7 @@ _STATES = {"works": "green", "done": "green", "unknown": "yellow"}
 def status_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON with stable keys.")] = False,
 ) -> None:
-    """Show the fleet, incidents, inbox, implementations, what waits to be told, and each part.
+    """Show the fleet, incidents, inbox, implementations, what waits to be sent, and each part.
 
     Examples:
 
@@ -125,7 +125,7 @@ def _standing(standing: "Sequence[Standing]", now: datetime) -> "RenderableType"
 
 
 def _unchecked(standing: "Sequence[Standing]") -> "list[RenderableType]":
-    """That the figures are old, where no sweep was completed for so long that people are told."""
+    """That the figures are old: no sweep was completed for so long that people are notified."""
     from rich.text import Text
 
     return [

@@ -237,7 +237,7 @@ class AppConfig(Config, AppFields):
 
     @property
     def writes_to_customers(self) -> bool:
-        """Whether customers hear of anything from us."""
+        """Whether we notify customers of anything."""
         return self.manages and self.notify_customers
 
     @property

@@ -57,7 +57,7 @@ def next_attempt(attempts: int, error: Exception, *, now: datetime) -> datetime 
 
     2 s, doubling to ten minutes, or as long as Makini asks. A call limit is no failure of the
     event: it is tried until it is answered. An app that is not in the settings is
-    waited for, a day. What trying again doesn't mend is given up at once.
+    waited for, a day. What trying again doesn't fix is given up at once.
     """
     wait = min(2.0 ** min(attempts, 10), LONGEST_WAIT)
     if isinstance(error, MakiniError):

@@ -210,7 +210,7 @@ def _of_owners(held: HeldEvent, settled: Settled) -> Settled:
     """Whose an event without a connection turned out to be.
 
     A key that only one connection has is that one's. One that several have is of those whose
-    record had changed (or, where it tells of a deletion, is gone): if it is of none of them, the
+    record had changed (or, where it announces a deletion, is gone): if it is of none of them, the
     change was read before, and nobody is named.
     """
     owners: dict[str, list[str]] = {}

@@ -1,4 +1,4 @@
-"""Who waits for something to do hears soon that there is some: one look for all, without a lock."""
+"""Wakes who waits for something to do soon after there is some; one query for all, no lock."""
 
 import asyncio
 from collections import Counter, defaultdict
@@ -65,7 +65,7 @@ class Waker:
 
     On SQLite a look is `PRAGMA data_version`, which costs microseconds and sees the writes of
     every process. On PostgreSQL the receiver announces what it stored (NOTIFY); for the rest every
-    pulse counts as a change. After a change one query tells what is due (`waiting`), and only who
+    pulse counts as a change. After a change one query finds what is due (`waiting`), and only who
     waits for that is woken: somebody who writes other things all the time wakes nobody.
     """
 

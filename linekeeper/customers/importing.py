@@ -73,7 +73,7 @@ class ImportPlan:
     unchanged: int = 0
     problems: tuple[Problem, ...] = ()
     without_contact: tuple[str, ...] = field(default=())
-    """Customers of the file nobody could be told at."""
+    """Customers of the file without anybody to notify."""
 
 
 def plan(rows: Sequence[Row], known: Iterable[Known]) -> ImportPlan:

@@ -29,7 +29,7 @@ _LEGAL_FORMS = frozenset(
 )
 MAX_NAME = 200
 NAMES_KEPT = 32_768
-"""How many names are kept in memory as they are told or compared: a large fleet's."""
+"""How many names are kept in memory as they are shown or compared: a large fleet's."""
 _SPELT = 80
 
 
@@ -69,7 +69,7 @@ def tier(metadata: Mapping[str, str]) -> str | None:
 
 @lru_cache(maxsize=NAMES_KEPT)
 def label(customer: str | None, provider: str, name: str) -> str:
-    """How people are told of a connection: `Customer · System`."""
+    """What people know a connection by: `Customer · System`."""
     # Makini writes `sap-ecc` as well as `SAP ECC`: where the name has it in people's words, those.
     said = (part for part in SEPARATOR.split(name) if provider and slugify(part) == provider)
     system = next(said, provider) or name

@@ -1,4 +1,4 @@
-"""Customers nobody could be told at, connections without a token, how the world reaches us."""
+"""Customers without anybody to notify, connections without a token, how the world reaches us."""
 
 from collections.abc import Mapping
 from urllib.parse import urlsplit
@@ -18,7 +18,7 @@ from linekeeper.tokens.stored import unreadable_tokens
 
 
 async def customers_without_contact(session: AsyncSession) -> Finding:
-    """Whom nobody could tell that they must log in again."""
+    """Customers whom nobody could ask to log in again."""
     names = list(
         await session.scalars(
             select(Customer.name)

@@ -37,7 +37,7 @@ _UNKNOWN = {
 
 
 async def examine_parts(rt: Runtime) -> list[Finding]:
-    """What the parts' own heartbeats say; nothing where none was ever heard of."""
+    """What the parts' own heartbeats say; nothing where none ever reported."""
     policy = policy_of(rt, await rt.configuration())
     async with rt.store.read() as session:
         now = await rt.store.clock(session)
@@ -72,7 +72,7 @@ async def _leases(rt: Runtime) -> list[Finding]:
 
 
 def _found(part: Standing, *, is_missed: bool) -> Finding:
-    """How one part stands; `is_missed`: it has been silent for so long that people are told."""
+    """How one part stands; `is_missed`: it has been silent for so long that people are notified."""
     name = f"{part.kind} · {part.host}" if part.host else part.kind
     since = f" since {part.since:%Y-%m-%d %H:%M} UTC" if part.since else ""
     if part.state == "works":

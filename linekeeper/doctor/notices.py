@@ -1,4 +1,4 @@
-"""Whether people hear: the mail account, and what the alert policy says."""
+"""Whether people can be notified: the mail account, and what the alert policy says."""
 
 import asyncio
 from datetime import timedelta
@@ -84,7 +84,7 @@ _BLOCK = "correct it in the AlertPolicy block"
 
 
 async def examine_alerts(store: Store, configuration: Configuration) -> list[Finding]:
-    """What is to be said about how incidents are told. Nothing is sent."""
+    """How people are notified of incidents, and what is wrong with it. Nothing is sent."""
     policy = configuration.alerts
     try:
         check(policy)

@@ -1,4 +1,4 @@
-"""What became of telling the product, once everything up to the index is well. Pure."""
+"""What became of forwarding to the product, once everything up to the index is well. Pure."""
 
 from linekeeper.explain.answer import Cause, Diagnosis
 from linekeeper.explain.causes import verdict

@@ -16,7 +16,7 @@ from linekeeper.store.keys import stored_key
 from linekeeper.store.retention import load_retention
 
 _BEFORE = timedelta(minutes=1)
-"""Clocks differ: a delivery may seem to come before the change it tells of."""
+"""Clocks differ: a delivery may seem to come before the change it announces."""
 _OPEN = frozenset({"pending", "dead", "unrouted", "deferred"})
 
 

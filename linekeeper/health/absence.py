@@ -80,7 +80,7 @@ class Absence:
 
     @property
     def sentence(self) -> str:
-        """What people are told."""
+        """What people read."""
         return f"The connection list looks truncated: {self.figures}. Nothing was changed."
 
 
@@ -184,8 +184,8 @@ async def conclude_missing(
     now: datetime,
     accept: bool,
 ) -> None:
-    """Disconnect what is missing for the second time and was not heard of since the first, or at
-    once where a person accepts it.
+    """Disconnect what is missing for the second time and gave no sign of life since the first, or
+    at once where a person accepts it.
 
     Where the list looks truncated and nobody accepted that, no more is kept than who is not in it.
     """
@@ -270,7 +270,7 @@ def _was_heard_of(row: Any, missing_since: datetime) -> bool:
 
 
 def _stays_away(row: Any, now: datetime) -> bool:
-    """Whether it was missing before, and since then was asked in vain and not heard of.
+    """Whether it was missing before, and since then was asked in vain and gave no sign of life.
 
     One that can be asked is not gone unasked: a sweep may end between its list and its probes. Nor
     is one gone whose answer can't be read: its system may be off line, or Makini answers HTML or

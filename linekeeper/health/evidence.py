@@ -50,7 +50,7 @@ class Outcome(StrEnum):
     sync_failing = "sync_failing"
     """It answered, but its last sync ended in an error that is not the login."""
     login_lost = "login_lost"
-    """`sync_status` fail, an auth-required event, or a 401 that nothing of ours mends."""
+    """`sync_status` fail, an auth-required event, or a 401 that nothing of ours fixes."""
     doubted = "doubted"
     """A call was refused with a token that may be an old one."""
     missed = "missed"

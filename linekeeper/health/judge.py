@@ -307,7 +307,7 @@ def _capped(own: Health, lifecycle: str) -> Health:
 def is_trouble(setup: str, health: str, *, answered: bool) -> bool:
     """Whether a connection in this state needs an incident.
 
-    Nothing is wrong yet with one that isn't set up or that nothing was ever heard of (`answered`),
+    Nothing is wrong yet with one that isn't set up or that never answered (`answered`),
     nor any more with one that was disconnected.
     """
     if setup not in ("authorizing", "syncing", "live") or health == Health.healthy:

@@ -190,7 +190,7 @@ def _explained(observation: Observation, judged: Judged) -> Observation:
 
 
 def _is_without_word(row: _Row, observation: Observation) -> bool:
-    """Whether only the list could tell of it, which lacks it: no token, and none is minted."""
+    """Whether only the list could say anything, which lacks it: no token, and none is minted."""
     return observation.outcome is Outcome.listed and row.unlisted_since is not None
 
 

@@ -78,7 +78,7 @@ async def go_live(
 
 
 async def begin_alerts(session: AsyncSession, standing: Standing, now: datetime) -> list[Message]:
-    """What is wrong with its connections is told from now on, and their customers are asked.
+    """From now on people are notified of trouble with its connections, and customers are asked.
 
     Their time to log in begins now. Returns what is to be sent, in the caller's transaction.
     """

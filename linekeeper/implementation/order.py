@@ -119,7 +119,7 @@ def check(form: Form, known: Customer | None, *, now: datetime) -> Implementatio
 
 
 def costs_of(form: Form) -> tuple[int, ...]:
-    """What each system of `form` costs. Raises `PlanError` where that can't be told."""
+    """What each system of `form` costs. Raises `PlanError` where that isn't known."""
     hosting = _hosting(form.hosting, form.hostings)
     try:
         return tuple(cost_of(tier, hosting) for tier in _tiers(form.tiers, len(form.systems)))

@@ -1,4 +1,4 @@
-"""How far an implementation is, forecast from where it stands; kept, and told where it slips."""
+"""How far an implementation is, forecast from where it stands; a slip is announced."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ NAMED = 3
 
 @dataclass(frozen=True, slots=True)
 class Slip:
-    """What is late or will be. `signs` are remembered, so that each is told once."""
+    """What is late or will be. `signs` are remembered, so that each is notified once."""
 
     signs: tuple[str, ...]
     line: str
@@ -36,7 +36,7 @@ def slip_of(
 ) -> Slip | None:
     """The slip at one moment; None while everything is as planned, or the work is on hold.
 
-    A system in trouble is one: before the go-live nobody else tells of it.
+    A system in trouble is one: before the go-live nothing else notifies of it.
     """
     implementation = standing.implementation
     if implementation.status != "running":
@@ -67,7 +67,7 @@ def slip_of(
 
 
 def news_in(slip: Slip | None, told: str) -> bool:
-    """Whether `slip` has a sign people were not `told` of."""
+    """Whether `slip` has a sign that people were not notified of (`told`)."""
     return slip is not None and not set(slip.signs) <= set(told.split("\n"))
 
 
@@ -100,7 +100,7 @@ async def forecast_anew(
     *,
     now: datetime,
 ) -> Progress:
-    """Forecast from where it stands and keep the result; tell of a slip that is new."""
+    """Forecast from where it stands and keep the result; notify of a slip that is new."""
     outlook = await asyncio.to_thread(forecast_standing, standing, evaluation, lacks)
     async with store.write() as session:
         await keep(store, session, standing, evaluation, outlook, lacks=lacks, now=now)
@@ -131,13 +131,13 @@ async def keep(
     lacks: Mapping[str, Lack],
     now: datetime,
 ) -> None:
-    """Store the forecast in the caller's transaction, and tell of a slip that is new."""
+    """Store the forecast in the caller's transaction, and notify of a slip that is new."""
     implementation = standing.implementation
     slip = slip_of(standing, evaluation, outlook, troubles(lacks))
     told = "\n".join(slip.signs) if slip else ""
     unsaid = await _settle_waiting(session, standing, slip, now)
     if implementation.status == "held":
-        # What was told before isn't new once it goes on; what only waited to be said is.
+        # What was notified before isn't new once it goes on; what only waited to be sent is.
         told = "\n".join(sign for sign in implementation.told.split("\n") if sign not in unsaid)
     values = {
         "p50": outlook.p50,

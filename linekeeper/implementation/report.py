@@ -73,7 +73,7 @@ def implementation_markdown(progress: Progress, now: datetime, links: Links) -> 
 
 
 def _in_trouble(progress: Progress, links: Links) -> Iterable[str]:
-    """Systems that were connected and don't work, and whether that is told elsewhere, too."""
+    """Systems that were connected and don't work, and whether incidents notify of it, too."""
     implementation = progress.standing.implementation
     found_troubles = troubles(progress.lacks)
     if not found_troubles or implementation.status not in UNDERWAY:

@@ -38,7 +38,7 @@ class PlanError(ValueError):
 
 
 class Faults:
-    """Collects what can't be, so that a form is told all of it at once."""
+    """Collects what can't be, so that a form shows all of it at once."""
 
     def __init__(self) -> None:
         self._found: list[PlanError] = []

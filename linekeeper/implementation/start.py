@@ -85,7 +85,7 @@ async def start(store: Store, form: Form, *, run_id: str | None = None, now: dat
 
 
 async def _also_short(store: Store, form: Form) -> str:
-    """What a start that is refused anyway would lack in credits, as far as that can be told."""
+    """What a start that is refused anyway would lack in credits, as far as that is known."""
     override = Override(form.by, form.over_credits_because) if form.over_credits_because else None
     try:
         costs = costs_of(form)

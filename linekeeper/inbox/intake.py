@@ -3,8 +3,8 @@
 While one batch is being committed the next one gathers, so the number of commits follows the
 storage's speed and not the number of requests. What a batch holds is decided as it begins, so a
 writer that has a thread of its own can be given the next one ahead: it goes on at once. Nobody is
-told "stored" before the commit of the own row; whatever goes wrong, everybody waiting is told that
-storage is down, and the next batch tries again.
+answered "stored" before the commit of the own row; whatever goes wrong, all who wait are answered
+that storage is down, and the next batch tries again.
 """
 
 import asyncio
@@ -77,7 +77,7 @@ class Intake:
     def open(cls, store: Store, observe: Callable[[int, float], None] | None = None) -> Self:
         """An intake into the database of `store`; nothing is contacted yet.
 
-        `observe` is told the rows and the seconds of each transaction.
+        `observe` is called with the rows and the seconds of each transaction.
         """
         writer: Writer
         if store.is_sqlite:
@@ -221,7 +221,7 @@ class _Batch:
         return taken
 
     def refuse(self) -> None:
-        """Tell those without an answer that storage is down."""
+        """Answer those who still wait that storage is unavailable."""
         for _, future in self.waiting:
             if not future.done():
                 future.set_exception(StorageDown())

@@ -110,7 +110,7 @@ def _too(incident: IncidentFacts, head: str) -> Message:
 def heads(incidents: Sequence[Incident | Row[Any]]) -> dict[str, str]:
     """Return the first of the row for lost logins that follow another of their provider.
 
-    Makini tells of them one by one; whoever doesn't answer is suspected for a while first. Pure.
+    Makini announces them one by one; whoever doesn't answer is suspected for a while first. Pure.
     """
     last: dict[tuple[str, str], tuple[datetime, str]] = {}
     found: dict[str, str] = {}

@@ -204,7 +204,7 @@ def _detail(finding: Finding) -> dict[str, Any]:
 
 
 def is_worse(before: float | None, figure: float | None) -> bool:
-    """Whether it is so much worse than people were notified of that they should hear again."""
+    """Whether it is so much worse than the last notification that a new one is due."""
     return figure is not None and figure >= 2 * max(before or 0.0, 1.0)
 
 

@@ -222,7 +222,7 @@ async def begin(
     reason: str,
     now: datetime,
 ) -> Subject:
-    """Observe and record, but don't tell, trouble of what is named, from `starts_at` on.
+    """Observe and record trouble of what is named, but notify nobody, from `starts_at` on.
 
     Nothing reaches back: a window begins now at the earliest. Raises `NotFound` or `BadWindow`.
     """

@@ -13,7 +13,7 @@ from linekeeper.store.tables import Connection
 
 MAINTENANCE, MUTE = "maintenance", "mute"
 KINDS = (MAINTENANCE, MUTE, PAUSE)
-"""Kinds of windows: planned work, what is not to be heard of, the variable `linekeeper_paused`."""
+"""Kinds of windows: planned work, what is not notified, the variable `linekeeper_paused`."""
 
 
 async def in_window(store: Store, connection_ids: Sequence[str], now: datetime) -> set[str]:
@@ -28,7 +28,7 @@ async def resting_until(
     """Those in a maintenance window, or in a pause of everything, and until when.
 
     Their customers are not written to either: it is they who patch a system. A mute is about what
-    we are told ourselves.
+    we are notified ourselves.
     """
     return await _covered_until(session, connection_ids, now, (MAINTENANCE, PAUSE))
 

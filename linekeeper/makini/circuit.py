@@ -59,7 +59,7 @@ def may_call(circuit: AppCircuit, now: datetime) -> bool:
 def begin_probe(circuit: AppCircuit, now: datetime) -> AppCircuit:
     """Return the circuit with its one probe under way, for a call that `may_call` let through.
 
-    A probe that is never heard of again counts as lost after `FIRST_WAIT`: the next one may go.
+    A probe that never answers counts as lost after `FIRST_WAIT`: the next one may go.
     """
     if circuit.state is CircuitState.closed:
         return circuit

@@ -143,7 +143,7 @@ class MakiniClient:
         """Return a new pair; the old pair is dead from then on, so store it before all else.
 
         A refused refresh token raises `rejected` or `unauthorized`. After `timeout` or `network`
-        the old pair may be dead or alive: only its use tells.
+        the old pair may be dead or alive: only its use shows.
         """
         self._must_manage("refresh a token")
         form = {"grant_type": "refresh_token", "refresh_token": refresh_token}

@@ -52,7 +52,7 @@ async def evaluate_alerts(store: Store, configuration: Configuration, *, now: da
 
 
 def targets(urls: Iterable[Any]) -> dict[str, str]:
-    """The Apprise URLs by a name that tells nothing of them; it is what rows carry."""
+    """The Apprise URLs by a name that reveals nothing of them; it is what rows carry."""
     plain = [url.get_secret_value() for url in urls]
     return {hashlib.sha256(url.encode()).hexdigest()[:16]: url for url in plain}
 

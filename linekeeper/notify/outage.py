@@ -68,7 +68,7 @@ async def decide_anew(
     unsent: Collection[str],
     now: datetime,
 ) -> None:
-    """Forget that Slack was to be told of what it never took; the policy decides of it again.
+    """Forget notifications that Slack never accepted; the policy decides of it again.
 
     `since` then the channel took nothing. What somebody else has claimed may be on its way, and
     what Slack did not answer may stand there: both stay decided. Of the rows `unsent`, which the

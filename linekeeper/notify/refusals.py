@@ -124,7 +124,7 @@ UNEDITABLE = GONE | {
 """The message can't be edited: it is posted anew."""
 MOVED = frozenset({"channel_not_found", "is_archived", "not_in_channel"})
 """The channel of a message that is there already can't be written to. The one that has its name now
-may be another: only what is posted anew tells."""
+may be another: only what is posted anew shows it."""
 NO_REPLIES = frozenset(
     {
         "restricted_action_thread_locked",

@@ -198,7 +198,7 @@ async def first_notices(session: AsyncSession, incident_ids: Collection[str]) ->
 
 
 async def incidents_of_fold(store: Store, key: str) -> list[str]:
-    """The incidents that the one message `key` tells of."""
+    """The incidents that the one message `key` is about."""
     async with store.read() as session:
         rows = await session.scalars(
             select(col(Notice.incident_id)).where(col(Notice.fold) == key).order_by(col(Notice.id))

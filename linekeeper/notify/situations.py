@@ -75,7 +75,7 @@ class Notified:
     step: str
     at: datetime
     fold: str | None = None
-    """The one message that tells of several incidents, if it is part of one."""
+    """The one message about several incidents, if it is part of one."""
     round: int = 0
     """The number of the incident's opening that it is about."""
     slack_channel: str = DEFAULT
@@ -112,7 +112,7 @@ class Reach:
     configured: bool = True
     broken_since: datetime | None = None
     needs_mending: bool = False
-    """Only a person can mend it: a token, a scope, a channel."""
+    """Only a person can fix it: a token, a scope, a channel."""
     delivered: frozenset[str] = frozenset()
     others: Mapping[str, "Reach"] = field(default_factory=dict)
     """The channels other than `default`; their `delivered` is that of all."""

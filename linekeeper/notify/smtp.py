@@ -62,7 +62,7 @@ class Letter:
 
 
 def server_of(mail: MailConfig) -> dict[str, Any]:
-    """How aiosmtplib is told of the account."""
+    """The account in the form that aiosmtplib takes."""
     server = urlsplit(mail.smtp_url.get_secret_value())
     return {
         "hostname": server.hostname or "localhost",

@@ -122,7 +122,7 @@ class Links:
     deployments: Mapping[str, str] = field(default_factory=dict)
     """Deployment name → id."""
     run_id: str | None = None
-    """The run that tells of it, if a run does."""
+    """The run that reports it, if a run does."""
     buttons: bool = False
     """Whether Slack's buttons reach us: that takes a signing secret or Socket Mode."""
     artifact_ids: Mapping[str, str] = field(default_factory=dict)
@@ -135,7 +135,7 @@ class Links:
 
     @property
     def forms_stamp(self) -> str:
-        """What tells a message with these forms from one with others, or with none."""
+        """What distinguishes a message with these forms from one with others, or with none."""
         forms = "\n".join(self.deployments.get(name, "") for name in FORMS)
         return hashlib.sha256(forms.encode()).hexdigest()[:16]
 

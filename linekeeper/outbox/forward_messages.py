@@ -1,4 +1,4 @@
-"""What the product is told, for each claimed row of channel `forward`.
+"""What the product is sent, for each claimed row of channel `forward`.
 
 Also as Makini sends (`FORWARD_FORM` `original`): its body and headers byte for byte, so that a
 product that takes Makini's webhooks goes on with the receiver it has. What the webhooks missed

@@ -2,7 +2,7 @@
 
 Nothing here raises for what a network or a peer does; it becomes a fact.
 
-Python's `ssl` tells the dates of a certificate only where it trusts it; an expired one is just what
+Python's `ssl` gives the dates of a certificate only where it trusts it; an expired one is just what
 we look for, so they are read from its DER (RFC 5280, 4.1).
 """
 

@@ -1,4 +1,4 @@
-"""`/api/…`: what the operator's product asks and tells (INTERFACE "Over HTTP")."""
+"""`/api/…`: what the operator's product asks and reports (INTERFACE "Over HTTP")."""
 
 from dataclasses import asdict
 from datetime import datetime

@@ -17,7 +17,7 @@ _LONGEST = 4_096
 
 
 async def come_back(request: Request) -> Response:
-    """Exchange the code and tell the customer how it went; a mere look (HEAD) changes nothing."""
+    """Exchange the code and show the customer how it went; a mere look (HEAD) changes nothing."""
     if request.method == "HEAD":
         return Response()
     query = request.query_params
@@ -195,7 +195,7 @@ def _page(ending: Ending) -> Response:
 
 
 def _hinted(mail: str) -> str:
-    """An address that its owner recognises, and that tells nobody else what it is."""
+    """An address that its owner recognises, and that reveals to nobody else what it is."""
     name, at, domain = mail.rpartition("@")
     return f"{name[:1]}…{at}{domain}" if at else "another e-mail address"
 

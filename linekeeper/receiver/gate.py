@@ -81,7 +81,7 @@ class Gate:
     async def _answered(
         self, answering: "asyncio.Task[None]", exchange: "_Exchange", scope: Scope
     ) -> None:
-        """Wait for the answer. A late one goes on unheard: what it does may be half done."""
+        """Wait for the answer. A late one goes on unawaited: it may be half done."""
         try:
             await asyncio.wait({answering}, timeout=self._answer_seconds)
         except asyncio.CancelledError:  # the server ends; whoever asked comes again

@@ -24,7 +24,7 @@ _TITLES: dict[Ended, str] = {"done": "Stored", "unproven": "Stored, not verified
 
 
 async def show(_: Request) -> Response:
-    """The form; nothing of ours is told to who opens it."""
+    """The form; nothing of ours is shown to who opens it."""
     return _form(200)
 
 

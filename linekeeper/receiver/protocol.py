@@ -168,10 +168,10 @@ class GuardedProtocol(HttpToolsProtocol):
         super()._start_asgi_task(cycle, app)
 
     def _end(self) -> None:
-        """Close, and tell whoever is answering that nobody listens.
+        """Close, and signal to whoever is answering that nobody listens.
 
-        uvicorn tells only the last request of a pipeline; the others would write into what is
-        closed.
+        uvicorn signals that only to the last request of a pipeline; the others would write into
+        what is closed.
         """
         self.pipeline.clear()
         if self._answering is not None and not self._answering.response_complete:

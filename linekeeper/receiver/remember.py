@@ -1,6 +1,7 @@
 """A cookie that carries the `state` for a Makini that doesn't give it back.
 
-One for each link, so that a browser with two links open is told from one with a single link.
+One for each link, so that a browser with two links open is distinguished from one with a single
+link.
 """
 
 from urllib.parse import urlsplit

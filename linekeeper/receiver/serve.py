@@ -57,7 +57,8 @@ def address(listener: socket.socket) -> str:
 async def serving(runtime: Runtime, listener: socket.socket) -> AsyncIterator[None]:
     """Answer on `listener` for the block, in this event loop.
 
-    Afterwards requests that are under way have `STOP_SECONDS`, then they are told to come again.
+    Afterwards requests that are under way have `STOP_SECONDS`, then they are answered that they
+    should come again.
     """
     async with Receiver.open(runtime) as app:
         server = _Server(

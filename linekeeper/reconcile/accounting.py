@@ -226,7 +226,7 @@ async def _not_senders(session: AsyncSession, connection_id: str) -> dict[str, l
 
 
 def _first_sync(judged: Judged, created_at: datetime) -> list[tuple[datetime, str, str]]:
-    """The first sync of a connection of which only its status told, as steps of its setup. Pure."""
+    """The first sync of which only a connection's status spoke, as steps of its setup. Pure."""
     if judged.syncing_since is None:
         return []
     latest = created_at + LONGEST_FIRST_SYNC

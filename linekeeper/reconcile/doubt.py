@@ -33,7 +33,7 @@ async def doubt_connection(
     if error.kind is ErrorKind.unauthorized and caller.is_replaced_perhaps:
         await _observe(rt, target, refused_token(error, utcnow(), source="reconcile"))
     elif error.kind is ErrorKind.unauthorized and caller.is_unknown_there:
-        # Gone, perhaps: the probe has the list tell.
+        # Gone, perhaps: the probe asks the list.
         await probe_batch(rt, target.app, [target.id], started=utcnow(), last_try=True)
     elif error.kind is ErrorKind.unauthorized and caller.is_lost:
         await observe_lost_login(rt, target, error)
@@ -42,7 +42,7 @@ async def doubt_connection(
 
 
 async def observe_lost_login(rt: Runtime, target: PollTarget, error: MakiniError) -> None:
-    """Tell the judge that the connection's login was refused."""
+    """Report to the judge that the connection's login was refused."""
     observation = Observation(
         at=utcnow(),
         source="reconcile",

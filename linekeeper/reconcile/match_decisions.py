@@ -111,7 +111,7 @@ async def decide_matches(
     """Match `pairs` (new key by old key), those with the same contents, or say that all differ.
 
     A record left alone in its group is no other: one of the connection before is gone once the
-    source's listings agree, a new one is told as inserted. Raises `NoMatch`.
+    source's listings agree, a new one is published as inserted. Raises `NoMatch`.
     """
     waiting = await waiting_at(rt, wanted)
     chosen: dict[str, dict[str, str]] = defaultdict(dict)

@@ -48,7 +48,7 @@ class TrustVerdict:
 
     @property
     def turned_bad(self) -> bool:
-        """Whether people have to hear of it."""
+        """Whether people have to be notified."""
         return self.after == "bad" and self.before != "bad"
 
 

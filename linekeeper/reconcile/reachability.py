@@ -62,7 +62,7 @@ _LAST_CANARIES = (
 async def find_absences(
     session: AsyncSession, now: datetime, *, since: datetime, open_too: bool = False
 ) -> list[Absence]:
-    """Those that heartbeats and canaries tell of; with `open_too` those that aren't over, too."""
+    """Those that heartbeats and canaries show; with `open_too` those that aren't over, too."""
     spans = [Stored(*row) for row in await session.execute(_SPANS, {"since": since})]
     down = absences([(each.since, each.until) for each in spans], now=now if open_too else None)
     row = (await session.execute(_SWEEPS)).first() if down else None

@@ -1,8 +1,8 @@
-"""A successor takes over the records of the connection before: compared, renamed, told.
+"""A successor takes over the records of the connection before: compared, renamed, published.
 
 Its first complete listing fills the index without a word in the feed. Then a plan says which old
 record is which new one (`matching`), and its steps are taken, some thousand a transaction: what a
-crash cuts short goes on with the next step, and each is told once.
+crash cuts short goes on with the next step, and each is published once.
 """
 
 import asyncio
@@ -100,7 +100,7 @@ async def _plan(rt: Runtime, target: PollTarget, succession: Succession, started
     held = [key for olds, _ in matching.groups for key in olds]
     async with store.write() as session:
         await lock_feed(store, session, target.id)
-        # What webhooks brought since the index was looked at has been told nobody.
+        # What webhooks brought since the index was looked at has been published to nobody.
         late = await queries.unplanned_keys(
             session, target.id, entity, since=looked_at - CLOCKS, planned=known
         )

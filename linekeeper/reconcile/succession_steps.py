@@ -1,4 +1,4 @@
-"""What steps of a succession come to, and telling it."""
+"""What steps of a succession come to, and its publication."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ Op = Literal["inserted", "updated", "rekeyed"]
 
 @dataclass(slots=True)
 class Taken:
-    """What some steps come to: changes to tell, old rows to remove or to move."""
+    """What some steps come to: changes to publish, old rows to remove or to move."""
 
     changes: list[dict[str, Any]] = field(default_factory=list)
     matched: list[str] = field(default_factory=list)

@@ -53,7 +53,7 @@ async def ask(
     ambiguous: int,
     unmatched: int,
 ) -> None:
-    """Tell people that some of the predecessor's records wait for them."""
+    """Notify people that some of the predecessor's records wait for them."""
     said = []
     if ambiguous:
         said.append(

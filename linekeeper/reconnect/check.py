@@ -32,7 +32,7 @@ async def check_reported(rt: Runtime, incident_id: str, *, now: datetime) -> fro
     """Ask the connections of an incident of whose loss we only heard, before anybody is mailed.
 
     The status, a new token where the old one is refused, and a read: a login that works after all
-    ends the incident here, and its customer hears nothing of it. Returns whom it knew of.
+    ends the incident here, and its customer is not notified. Returns whom it knew of.
     """
     case = await load_case(rt.store, incident_id, now=now)
     if case is None or not case.is_open:

@@ -162,7 +162,7 @@ async def _mail(
 
 
 def _operators(expiry: Expiry, is_mailed: bool, now: datetime) -> Message:
-    """What operators are told, once."""
+    """What operators read, once."""
     todo = (
         "Its customer is mailed a connect link."
         if is_mailed or expiry.notified

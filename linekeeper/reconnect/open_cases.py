@@ -66,7 +66,7 @@ class OpenCase:
     woken_at: datetime | None
     outcome: str | None
     waiting: Sequence[WaitingMember]
-    """Those whose customers hear of it from us; nobody is asked before the go-live."""
+    """Those whose customers we notify; nobody is asked before the go-live."""
 
 
 _CAME_WITH = and_(

@@ -184,7 +184,7 @@ class NotVerified(Exception):
 
 
 async def close(rt: Runtime, incident_id: str, outcome: str, *, now: datetime) -> str:
-    """End the case; returns it in a sentence. People hear of it once."""
+    """End the case; returns it in a sentence. People are notified once."""
     async with rt.store.write() as session:
         case = await load_case(rt.store, incident_id, now=now, session=session)
         if case is None or case.reconnect is None:
@@ -210,7 +210,7 @@ async def close(rt: Runtime, incident_id: str, outcome: str, *, now: datetime) -
 async def _thank(
     rt: Runtime, case: Case, reconnect: Reconnect, session: Any, now: datetime
 ) -> None:
-    """Only who was asked, or has logged in: nobody else has heard that anything was wrong."""
+    """Only who was asked, or has logged in: nobody else knows that anything was wrong."""
     configuration = await rt.configuration()
     app = configuration.apps.get(case.incident.app)
     if app is None or not configuration.mail:

@@ -50,7 +50,8 @@ def due(
 ) -> Due:
     """Which reminder should have gone out by `now`; 0 while none is due or nobody is at work.
 
-    Of several that are due at once only the last counts: a customer is never told twice at once.
+    Of several that are due at once only the last counts: a customer is never notified twice at
+    once.
     """
     if now >= deadline_at or (snoozed_until is not None and now < snoozed_until):
         return Due()

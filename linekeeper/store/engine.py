@@ -39,7 +39,7 @@ KEPT, KEPT_FROM = 2, 10
 
 
 class StoreError(Exception):
-    """The database can't be used; the message says what to mend."""
+    """The database can't be used; the message says what to fix."""
 
 
 class Store:
@@ -158,7 +158,7 @@ _SESSION = {
     # Statements here take milliseconds; compiling one whose cost is overestimated takes a hundred.
     "jit": "off",
 }
-"""What PostgreSQL is told of every connection."""
+"""What PostgreSQL gets to know of every connection."""
 
 _OPTIONS: dict[str, Any] = {
     "json_serializer": _to_json,

@@ -1,7 +1,7 @@
 """Work that finishes whoever is cancelled: an effect outside that can't be taken back.
 
 A refresh at Makini kills the old token pair, so the new pair has to be stored even if the caller's
-deadline passes or the process is told to stop. Such work belongs to one task a name; callers wait
+deadline passes or the process is asked to stop. Such work belongs to one task a name; callers wait
 for it and may leave, and closing the store waits for it (DESIGN "Failure stays where it happens").
 """
 

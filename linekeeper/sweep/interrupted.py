@@ -2,7 +2,7 @@
 
 Makini kills a pair when it refreshes it, and says what the new one is only once (MAKINI "Link"). A
 process that dies in between loses the new pair: nothing brings it back. What can be had is that it
-is known: the intent is stored before the refresh, and one status call afterwards tells whether the
+is known: the intent is stored before the refresh, and one status call afterwards shows whether the
 old pair lives. Where it doesn't, a new token is minted, and where that is refused the customer is
 asked, once, as after any lost login.
 """

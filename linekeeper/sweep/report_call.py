@@ -60,7 +60,7 @@ class Call:
         return failed or self.is_refused_login
 
     def observation(self, *, unread: bool) -> Judgeable | None:
-        """What it says of the connection by itself; None if only a probe can tell."""
+        """What it says of the connection by itself; None if only a probe can show it."""
         if self.is_refused_login:
             outcome = Outcome.doubted
         elif unread and 200 <= self.status < 300:

@@ -155,7 +155,7 @@ def _waiting(number: int, noun: str) -> str:
 
 
 def _dead(stream: Stream) -> tuple[str, float, str] | None:
-    """Those that a replay can mend, and for a day those that nothing mends: people are to know."""
+    """Those that a replay can fix, and for a day those that nothing fixes: people are to know."""
     replayable = _many(
         "webhooks_dead",
         stream.dead - stream.unreadable,

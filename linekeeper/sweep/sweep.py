@@ -64,7 +64,7 @@ async def take_list(
 ) -> Adoption:
     """Read the app's list: adopt what is new, judge by it what has no token.
 
-    A connection missing from two complete lists in a row, and not heard of between them, is
+    A connection missing from two complete lists in a row, without a sign of life between them, is
     `disconnected`, and that is an incident.
     From a list that looks truncated nothing is concluded of what is missing in it; that is an
     incident of the app until a list is whole or somebody says that they are gone
@@ -177,7 +177,7 @@ async def _said_by_list(
     adoption: Adoption,
     now: datetime,
 ) -> list[tuple[str, Observation]]:
-    """Observations of those whose status in the list changed, or that nothing else tells about."""
+    """Observations of those whose status in the list changed, or that nothing else observes."""
     ids = list(adoption.ids.values())
     with_token = set(
         await session.scalars(

@@ -40,7 +40,7 @@ from linekeeper.tokens.stored import (
 _FINAL = frozenset(
     {ErrorKind.unauthorized, ErrorKind.forbidden, ErrorKind.not_found, ErrorKind.rejected}
 )
-"""Refusals that trying again does not mend."""
+"""Refusals that trying again does not fix."""
 _UNDONE = frozenset({ErrorKind.rate_limited, ErrorKind.circuit_open})
 """A refresh that was not begun: the pair is what it was."""
 

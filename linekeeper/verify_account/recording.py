@@ -61,7 +61,7 @@ class Redactor:
         return kept
 
     def pseudonym(self, text: str) -> str:
-        """A name for `text` that tells nothing but its length and what it is made of."""
+        """A name for `text` that reveals nothing but its length and what it is made of."""
         digest = hmac.digest(self._salt, text.encode("utf-8", "surrogatepass"), "sha256").hex()[:12]
         made_of = "text"
         if text.isascii() and text.isdigit():

@@ -1,4 +1,4 @@
-"""What the digest tells of, read in few statements."""
+"""What the digest contains, read in few statements."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -35,7 +35,7 @@ _AT_ONCE = 5_000
 
 @dataclass(frozen=True, slots=True)
 class Day:
-    """Everything the digest tells of."""
+    """Everything the digest contains."""
 
     since: datetime
     now: datetime

@@ -41,7 +41,7 @@ class ReceiverAnswer:
 async def watch_answers(
     rt: Runtime, *, timeout: float = TIMEOUT_SECONDS, again: float = AGAIN_SECONDS
 ) -> None:
-    """Ask every receiver that was heard of, and bring the incidents in line with the answers."""
+    """Ask every receiver that reported lately, and bring the incidents in line with the answers."""
     policy = policy_of(rt, await rt.configuration())
     async with rt.store.read() as session:
         now = await rt.store.clock(session)

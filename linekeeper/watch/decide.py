@@ -1,6 +1,6 @@
 """Which parts are silent and which work is overdue. Pure; times are the database's clock.
 
-A part is silent once nothing was heard of it for `WatchPolicy.after`, whatever the reason: it was
+A part is silent once it has not reported for `WatchPolicy.after`, whatever the reason: it was
 killed, it hangs, or it reaches the database no more. Silence counts from when somebody watched: a
 machine that was switched off finds nothing wrong at its start. What was found once is over only
 when its end is seen, not because those who watch were started anew, or nobody can say.
@@ -139,7 +139,7 @@ class Seen:
 
 
 def is_quiet(part: Part, policy: WatchPolicy, *, now: datetime) -> bool:
-    """Whether nothing was heard of `part` for so long that nobody can say that it works. Pure.
+    """Whether `part` has not reported for so long that nobody can say that it works. Pure.
 
     Each says that it lives every few seconds; people are notified only after `policy.after`.
     """

@@ -110,7 +110,7 @@ async def note_prefect(store: Store, workers: Mapping[str, str], *, paused: bool
 
 
 async def _note_pause(session: AsyncSession, *, paused: bool, now: datetime) -> None:
-    """While everything is paused nobody is told of anything: a window of its own."""
+    """While everything is paused nobody is notified of anything: a window of its own."""
     is_open = (col(Silence.kind) == PAUSE_WINDOW, col(Silence.ended_at).is_(None))
     known = await session.scalar(select(col(Silence.id)).where(*is_open).limit(1))
     if paused and known is None:
@@ -174,7 +174,7 @@ async def note_ended(store: Store, run_id: str) -> None:
 
 
 async def is_consumed(store: Store, after: timedelta) -> bool:
-    """Whether a consumer was heard of within `after`, and no message for Slack waits for longer.
+    """Whether a consumer reported within `after`, and no message for Slack waits for longer.
 
     A message that waits for the one before it, or for another attempt, is not overdue.
     """

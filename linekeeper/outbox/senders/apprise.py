@@ -1,4 +1,4 @@
-"""Telling others than Slack through Apprise: escalations, and what Slack can't be reached.
+"""Notifying others than Slack through Apprise: escalations, and what Slack can't be reached.
 
 Rows of the outbox channel `elsewhere`, one for each URL, so that one that fails is tried again
 without the others hearing twice. What is said is composed when it goes out, as things are then.
@@ -36,7 +36,7 @@ from linekeeper.text import Plain, shown
 CHANNEL = "elsewhere"
 _TEXT_LIMIT = 3_000
 _ALARMS_ONLY = frozenset({"pagerduty"})
-"""Services in which all that Apprise sends is an alarm of its own: they hear of no end."""
+"""Services in which all that Apprise sends is an alarm of its own: no end is sent to them."""
 _BRACKETS = {"<": "\u2039", ">": "\u203a", "[": "\uff3b", "]": "\uff3d"}
 
 logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)  # it logs URLs, which are secrets
@@ -108,7 +108,7 @@ class AppriseSender(Sender):
         return str(row.payload.get("target"))
 
     async def send(self, row: OutboxRow) -> Result:
-        """Say what is still worth saying; a URL that was removed hears nothing more."""
+        """Say what is still worth saying; nothing more goes to a URL that was removed."""
         url = self._urls.get(self.destination(row))
         unheard = {
             each.id

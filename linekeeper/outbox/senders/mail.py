@@ -112,7 +112,7 @@ class MailSender(Sender):
     async def settled(
         self, session: AsyncSession, settlement: Settlement, *, now: datetime
     ) -> None:
-        """Operators learn who was not told: once where a mail waits, and where it is given up."""
+        """Operators learn who was not notified: where a mail waits, and where it is given up."""
         for row, _ in settlement.ended:
             if refused := self._refused.pop(row.id, None):
                 await _notify(self._store, session, row, f"Not taken for {', '.join(refused)}", now)

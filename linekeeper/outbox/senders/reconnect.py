@@ -28,7 +28,7 @@ class ReconnectSender(Sender):
         self._rt = rt
 
     async def send(self, row: OutboxRow) -> Result:
-        """Advance its case; whatever goes wrong is told in the row, and it is tried again."""
+        """Advance its case; whatever goes wrong is written in the row, and it is tried again."""
         covered = await _waiting_behind(self._rt.store, row.id, row.lane)  # they ask for the same
         incident_id = str(row.payload.get("incident_id"))
         try:

@@ -225,7 +225,7 @@ class SlackSender(Sender):
             return await first_notices(session, ids)
 
     async def _withheld(self, rows: Sequence[OutboxRow]) -> dict[str, Result]:
-        """What the policy suppresses: the first notice will tell all of it. Reads the incidents."""
+        """What the policy suppresses: the first notice will contain it. Reads the incidents."""
         ids = set(incidents_of(row.payload for row in rows))
         firsts = await self._notified(ids)
         held = self._decided.held.keys() | self._decided.never.keys()

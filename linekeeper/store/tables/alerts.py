@@ -1,4 +1,4 @@
-"""What people were told and why, when they are not to be told, and whether they can be."""
+"""What people were notified of and why, when they are not to be, and whether they can be."""
 
 from datetime import datetime
 
@@ -21,11 +21,11 @@ class Notice(SQLModel, table=True):
     channel: str
     """`slack` or `elsewhere`."""
     step: str
-    """`first`, `reminder:<n>`, `escalation`, `resolved`; `never`: it will not be told."""
+    """`first`, `reminder:<n>`, `escalation`, `resolved`; `never`: nobody will be notified."""
     round: int = 0
     """The number of the incident's opening (`incident.round`)."""
     fold: str | None = None
-    """The one message that tells of several incidents, if it is part of one."""
+    """The one message about several incidents, if it is part of one."""
     slack_channel: str | None = None
     """The block of the Slack channel it is said in; None: `default`."""
     severity: str = "normal"
@@ -34,7 +34,7 @@ class Notice(SQLModel, table=True):
 
 
 class Silence(SQLModel, table=True):
-    """A time in which trouble of some connections is observed and recorded, not told."""
+    """A time in which trouble of some connections is recorded, and nobody is notified."""
 
     __table_args__ = (Index("silence_ends", "ends_at"),)
 
@@ -62,6 +62,6 @@ class NoticeChannel(SQLModel, table=True):
 
     channel: str = Field(primary_key=True)
     trouble: str
-    """Why it takes none, and what to mend."""
+    """Why it takes none, and what to fix."""
     needs_mending: bool = False
     since: datetime = time()

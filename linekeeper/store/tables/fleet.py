@@ -36,7 +36,7 @@ class Customer(SQLModel, table=True):
 
 
 class Contact(SQLModel, table=True):
-    """Whom at the customer to tell."""
+    """Whom at the customer to notify."""
 
     __table_args__ = (Index("contact_once", "customer_id", "email", unique=True),)
 

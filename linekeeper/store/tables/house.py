@@ -16,13 +16,13 @@ class NoticeMessage(SQLModel, table=True):
     __tablename__ = "notice_message"
 
     subject: str = Field(primary_key=True)
-    """`incident:<id>` (or another thing people are told about)."""
+    """`incident:<id>` (or another thing people are notified of)."""
     channel: str = Field(primary_key=True)
     ts: str
     place: str
     """The channel's id as Slack answered it."""
     stamp: str | None = None
-    """What tells what an artifact shows from what it would show now (`views.stamps`).
+    """What distinguishes what an artifact shows from what it would show now (`views.stamps`).
 
     Of a message: which forms it leads to (`notify.view`).
     """

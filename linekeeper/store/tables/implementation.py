@@ -66,7 +66,7 @@ class Implementation(SQLModel, table=True):
     digest: str | None = None
     """Its line in the digest while something is late or will be; empty: as planned."""
     told: str = ""
-    """The slip people were last told of, so that they are told once."""
+    """The slip people were last notified of, so that they are notified once."""
     actual: dict[str, Any] = json_object()
     """Actual against plan, recorded at the go-live."""
 
