@@ -1,6 +1,6 @@
 """A code or a token pair that an operator has in hand, for a connection we know.
 
-It goes the way of a customer's login: proven, matched and stored, and what doesn't fit is refused.
+It goes the way of a customer's login: it is verified, matched and stored, or refused.
 """
 
 from dataclasses import dataclass

@@ -48,7 +48,7 @@ def login_command(
         ),
     ] = None,
 ) -> None:
-    """Store a code or a token pair as a connection's login, proven at Makini first.
+    """Store a code or a token pair as a connection's login, verified at Makini first.
 
     Neither is an argument: those stay in the shell's history and show in the process list.
 

@@ -1,4 +1,4 @@
-"""Child processes: started, proven ready, kept running, ended; none outlives its supervisor."""
+"""Child processes: started, waited for, kept running, ended; none outlives its supervisor."""
 
 import asyncio
 import os

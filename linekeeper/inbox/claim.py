@@ -62,7 +62,7 @@ class Event(NamedTuple):
 
 
 class Claimed(NamedTuple):
-    """Events that are ours until `until`, each lane's in order."""
+    """Events that are ours until `until`, those of each ordering key (`lane`) in order."""
 
     token: str
     rank: int

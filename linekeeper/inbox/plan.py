@@ -82,7 +82,7 @@ def plan(
     the app of each connection as that was configured.
 
     Without a known owner it is `unrouted`. A connection that can't be read now, because its login
-    is broken, its system away or its token missing, is left to the back-fill: `deferred`; so is a
+    is broken, its system away or its token missing, is left to the backfill: `deferred`; so is a
     key that is in more connections than can be asked. What earlier claims read isn't read again.
     """
     owners = {key: found for key in wanted.keys if (found := owners.get(key))}

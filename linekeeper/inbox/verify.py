@@ -40,7 +40,7 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """It is not proven genuine, for this reason."""
+    """Its signature is invalid, for this reason."""
 
     cause: Cause
 

@@ -195,7 +195,7 @@ class Since:
     changed: Sequence[str]
     """Connections whose health changed, other than those first found well."""
     lanes: Sequence[str]
-    """Lanes of the outbox in which something is said of it in Slack."""
+    """Ordering keys of the outbox under which something is said of it in Slack."""
 
 
 _STARTED: Any = bindparam("started", type_=UtcDateTime)

@@ -1,6 +1,6 @@
 """`POST /slack/actions`: the buttons of an incident's message, and its dialog.
 
-The signature is proven before anything of the body is read. Behind this door and the socket
+The signature is verified before anything of the body is read. Behind this door and the socket
 (`consumer.slack_socket`) is the same code.
 """
 

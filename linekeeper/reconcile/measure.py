@@ -132,7 +132,7 @@ async def count_by_connection(session: AsyncSession, since: datetime) -> dict[st
 
 
 def counted_columns() -> tuple[ColumnElement[Any], ...]:
-    """Sums over `drift`, as `Measured` has them: lost, late, in time, seconds, caught up."""
+    """Sums over `drift`, as `Measured` has them: lost, late, in time, seconds, backfilled."""
     is_senders, is_ours = col(Drift.cause).is_(None), col(Drift.cause) == OUTAGE
     return (
         _sum(is_senders, col(Drift.missed) - col(Drift.came_late)),

@@ -107,7 +107,7 @@ async def covered(
             f"{what} from {window.since:%Y-%m-%d %H:%M} to "
             f"{window.until:%Y-%m-%d %H:%M} UTC, {duration(window.length)}{long}. That time has "
             f"been read again at {counted(connections, 'connection')}: "
-            f"{counted(recovered, 'change')} recovered."
+            f"{counted(recovered, 'change')} backfilled."
         )
         if left:
             text += f" {left:,} could not be read and follow as soon as they can."

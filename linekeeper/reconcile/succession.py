@@ -51,7 +51,7 @@ async def take_over(
 ) -> Counts:
     """Compare the listing of `target` that began at `started` with the predecessor's records.
 
-    What is counted is in a `drift` row of the run at `run_at`, for a back-fill.
+    What is counted is in a `drift` row of the run at `run_at`, for a backfill.
     """
     if succession.status == "pending":
         await _plan(rt, target, succession, started)

@@ -30,7 +30,7 @@ class Together:
         """Return a few words for the name of a run."""
         said = [f"{self.connections:,} read"]
         if self.counts.recovered:
-            said.append(f"{self.counts.recovered:,} recovered")
+            said.append(f"{self.counts.recovered:,} backfilled")
         if self.counts.late:
             said.append(f"{self.counts.late:,} late")
         if self.held:
@@ -49,7 +49,7 @@ async def together(
 
     What is found counts where it was found: by the `run` that began then and no other; by all
     `shards` together, and not by what runs beside them, such as one of some connections or a
-    back-fill; or by `everyone`. What is read counts whoever read it, since nobody else has to any
+    backfill; or by `everyone`. What is read counts whoever read it, since nobody else has to any
     more.
     """
     drift = [col(Drift.run_at) == started if whose == "run" else col(Drift.run_at) >= started]

@@ -141,7 +141,7 @@ async def take_answer(
 
 
 async def verify_login(rt: Runtime, connection_id: str) -> str:
-    """Prove that a connection works: its status, and a record of one of its entities.
+    """Verify that a connection works: its status, and a record of one of its entities.
 
     One entity that is refused says nothing of the login (`linekeeper.health.login_check`).
 

@@ -143,7 +143,7 @@ def _posted_as(payload: Mapping[str, Any]) -> list[str]:
 
 
 def _app_of_lane(is_sqlite: bool) -> Any:
-    """The app is in the lane: `forward:<app>/…`, or `forward:<app>@<target>/…`.
+    """The app is in the ordering key: `forward:<app>/…`, or `forward:<app>@<target>/…`.
 
     No app's name has one of the two in it.
     """

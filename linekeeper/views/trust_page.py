@@ -172,7 +172,7 @@ def _outages(report: TrustReport) -> list[str]:
             covered = (
                 f"{outage.covered_at:%m-%d %H:%M}: "
                 f"{outage.detail.get('connections', 0)} connections, "
-                f"{outage.detail.get('recovered', 0)} recovered"
+                f"{outage.detail.get('recovered', 0)} backfilled"
             )
         what = _OUTAGES.get(outage.cause, text(outage.cause))
         lasted = f"{outage.since:%m-%d %H:%M} | {outage.until:%m-%d %H:%M}{long}"

@@ -132,9 +132,9 @@ async def test_a_run_recovers_what_was_missed_and_says_so_in_name_table_chart_an
     assert await index(rt) == parsed(await peer.truth())
     assert ended(again) == (
         "Completed",
-        "4 read, 30 recovered; in 7 days webhooks missed 30.0%",
+        "4 read, 30 backfilled; in 7 days webhooks missed 30.0%",
     )
-    assert (await running.last()).name == "reconcile · 4 read, 30 recovered"
+    assert (await running.last()).name == "reconcile · 4 read, 30 backfilled"
     table = await running.artifact("webhook-trust")
     assert "| **30.0%** | 30 | 70 | 0 | — |" in table
     [picture] = re.findall(r"data:image/svg\+xml;base64,([A-Za-z0-9+/=]+)\)", table)

@@ -155,7 +155,7 @@ async def test_an_outage_of_ours_is_covered_by_the_next_run_and_no_reason_to_dis
     assert outage.covered_at is not None
     assert outage.detail == {"connections": 4, "recovered": 30, "left": 0}
     [text] = [line for line in said if "receiver was away" in line]
-    assert "30 changes recovered" in text
+    assert "30 changes backfilled" in text
     assert ("longer than senders go on asking" in text) == starts
     await run(rt)
     async with rt.store.read() as session:

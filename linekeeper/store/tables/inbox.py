@@ -26,8 +26,9 @@ class WebhookEvent(SQLModel, table=True):
     """One accepted delivery and what became of it.
 
     Its indexes are what an insert can bear: those waiting for the first attempt are found in the
-    order of arrival, and only those that were claimed before are found by lane too. An index by
-    lane over all of them would dirty as many pages as there are lanes and halve the rate.
+    order of arrival, and only those that were claimed before are found by ordering key (`lane`)
+    too. An index by it over all of them would dirty as many pages as there are keys and halve the
+    rate.
     """
 
     __tablename__ = "webhook_event"

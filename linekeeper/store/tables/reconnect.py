@@ -166,7 +166,7 @@ class Reconnect(SQLModel, table=True):
     windows: dict[str, Any] = json_object()
     """Connection id → since when its data may be missing (ISO time): its last good moment."""
     counts: dict[str, Any] = json_object()
-    """Connection id → what the back-fill brought."""
+    """Connection id → what the backfill brought."""
     outcome: str | None = None
     """`reconnected`, `given_up`, `not_in_time` or `moved` (to a wider incident)."""
     closed_at: datetime | None = optional_time()
