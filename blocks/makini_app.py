@@ -31,7 +31,7 @@ class MakiniApp(AppFields, Block):
     forward_url: SecretStr = Field(
         default=SecretStr(""),
         title="Forward URL",
-        description="Where your product receives every webhook and every recovered change; "
+        description="Where your product receives every webhook and every backfilled change; "
         "empty: nowhere. Kept as a secret, as it may carry a token.",
     )
     forward_targets: SecretStr = Field(

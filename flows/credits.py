@@ -52,11 +52,11 @@ async def credits(
                 return refused(refusal.field, refusal.reason, "Correct it and send the form again.")
         apps = [app] if app else [*ledgers]
         summaries: list[str] = []
-        found: Counter[LeakKind] = Counter()
+        leaks_by_kind: Counter[LeakKind] = Counter()
         for name in apps:
             tariffs = configured[name].tariffs if name in configured else {}
             leaks = await check(rt.store, app=name, tariffs=tariffs, now=now)
-            found.update(leak.kind for leak in leaks)
+            leaks_by_kind.update(leak.kind for leak in leaks)
             for leak in leaks[:50]:
                 get_run_logger().warning("%s: %s", leak.kind, leak.message)
             own = await ledger(rt.store, today=now.date(), app=name)
@@ -66,11 +66,11 @@ async def credits(
         await publish([])
         summary = "; ".join(summaries)
         await rename(f"credits · {summary}")
-        said = "".join(f"; {sentence}" for sentence in _found(found))
+        said = "".join(f"; {sentence}" for sentence in _found(leaks_by_kind))
         return Completed(message=f"{summary} (estimate){said}")
 
 
-def _found(found: Counter[LeakKind]) -> list[str]:
+def _found(leaks: Counter[LeakKind]) -> list[str]:
     """What did not agree, and what became of it."""
     sentences: dict[LeakKind, str] = {
         "not in ledger": "not in the ledger before, and counted from now on",
@@ -79,7 +79,7 @@ def _found(found: Counter[LeakKind]) -> list[str]:
         "inactive": "not active, for which credits do nothing: see the page `credits`",
     }
     return [
-        f"{counted(found[kind], 'connection')} {sentence}"
+        f"{counted(leaks[kind], 'connection')} {sentence}"
         for kind, sentence in sentences.items()
-        if found[kind]
+        if leaks[kind]
     ]

@@ -84,8 +84,8 @@ def _saying_when_refused(flow_function: F) -> F:
     """The Runs page shows by the run's name that it was refused, and which form it was."""
 
     @functools.wraps(flow_function)
-    async def said(*given: Any, **more: Any) -> Any:
-        ended = await flow_function(*given, **more)
+    async def said(*given: Any, **kwargs: Any) -> Any:
+        ended = await flow_function(*given, **kwargs)
         if isinstance(ended, State) and ended.name == REFUSED:
             await call_refused()
         return ended
@@ -111,8 +111,8 @@ def _with_name(flow_function: F) -> F:
         )
 
     @functools.wraps(flow_function)
-    async def named(*given: Any, **more: Any) -> Any:
-        bound = shown.bind(*given, **more)
+    async def named(*given: Any, **kwargs: Any) -> Any:
+        bound = shown.bind(*given, **kwargs)
         bound.apply_defaults()
         bound.arguments[NAME] = bound.arguments[NAME].strip() or creator()
         if needed and not bound.arguments[NAME]:

@@ -248,7 +248,7 @@ async def _conclusion(
     await rename(f"sweep · {said}")
     if findings.news:
         said = "; ".join(news.sentence for news in findings.news[:10])
-        more = len(findings.news) - 10
-        said += f"; and {more} more" if more > 0 else ""
+        remaining = len(findings.news) - 10
+        said += f"; and {remaining} more" if remaining > 0 else ""
         return Failed(message=f"{summary}: {said}{notes}")
     return Completed(message=summary + notes)

@@ -69,15 +69,15 @@ async def maintenance_window(
                 await rename(f"maintenance-window · {sentence}")
                 return Completed(message=sentence)
             if action == "end":
-                found, ended = await operate.end(
+                target, ended = await operate.end(
                     rt.store, scope, subject, by=by.strip(), now=utcnow()
                 )
                 many = counted(ended, "window")
                 said = f"{many} ended" if ended else "no window is open"
-                sentence = f"{said} for {found.label}"
+                sentence = f"{said} for {target.label}"
                 await rename(f"maintenance-window · {sentence}")
                 return Completed(message=sentence)
-            found = await operate.begin(
+            target = await operate.begin(
                 rt.store,
                 scope,
                 subject,
@@ -92,8 +92,8 @@ async def maintenance_window(
             return refused("subject", error, "Correct it and send the form again.")
     until = max(start, now) + timedelta(hours=hours)
     what = "muted" if action == "mute" else "maintenance"
-    await rename(f"maintenance-window · {found.label} until {until:%a %H:%M} UTC")
+    await rename(f"maintenance-window · {target.label} until {until:%a %H:%M} UTC")
     return Completed(
-        message=f"{what}: {found.label} ({counted(found.reach, 'connection')}) from "
+        message=f"{what}: {target.label} ({counted(target.reach, 'connection')}) from "
         f"{max(start, now):%Y-%m-%d %H:%M} until {until:%Y-%m-%d %H:%M} UTC"
     )

@@ -154,9 +154,9 @@ async def _check_again(rt: Runtime, timeout: float, *, is_sent: bool) -> State[N
     orders, planned = await follow(verified_orders, timeout)
     sent = Sent([], []) if is_sent else await _send(rt, planned)
     for order in orders:
-        found, checked = await follow(check, order, before=[planned])
-        await keep_report(found, source="flow", by="preflight")
-        reports.append(found)
+        checked_now, checked = await follow(check, order, before=[planned])
+        await keep_report(checked_now, source="flow", by="preflight")
+        reports.append(checked_now)
         before.append(checked)
     if not reports:
         await conclude_drift(rt.store, [], now=utcnow())

@@ -29,7 +29,7 @@ async def process_webhooks() -> State[None]:
         if held is None:
             await rename("webhooks · skipped")
             return skipped("Another run is still at it; this one had nothing to do")
-        found, drained = await follow(drain)
+        counts, drained = await follow(drain)
         started = utcnow()
         dead = await newly_dead(rt.store)
         shown = dead[:MOST_NAMED]
@@ -47,7 +47,7 @@ async def process_webhooks() -> State[None]:
         ] or [drained]
         count = await mark_reported(rt.store, now=started)
         figures = await webhook_figures()
-        if found or count or figures.total("pending") or by_hand() or await is_stale(WEBHOOKS):
+        if counts or count or figures.total("pending") or by_hand() or await is_stale(WEBHOOKS):
             await follow(report_webhooks, figures, before=before)
         await completed("process-webhooks")
         headline = webhooks_headline(figures)

@@ -249,8 +249,8 @@ async def _conclude(reading: Reading, *, name: str, note: str = "") -> State[Non
         reasons = "; ".join(
             f"{failure.label}: {failure.entity}: {failure.message}" for failure in new[:5]
         )
-        more = f"; and {len(new) - 5} more" if len(new) > 5 else ""
-        return Failed(message=f"{message}: {reasons}{more}")
+        and_more = f"; and {len(new) - 5} more" if len(new) > 5 else ""
+        return Failed(message=f"{message}: {reasons}{and_more}")
     return Completed(message=message)
 
 

@@ -193,18 +193,18 @@ async def _incident_of(rt: Runtime, connection: str) -> str:
         raise NoCase("Give an incident or a connection")
     async with rt.store.read() as session:
         named = await find_connection(session, connection)
-        found = await session.scalar(
+        incident_id = await session.scalar(
             select(IncidentConnection.incident_id).where(
                 col(IncidentConnection.connection_id) == named.id,
                 col(IncidentConnection.left_at).is_(None),
                 col(IncidentConnection.kind) == "reauthorization_required",
             )
         )
-    if found is None:
+    if incident_id is None:
         raise NoCase(
             f"{named.label} has not lost its login. To renew a login all the same, run `connect`"
         )
-    return found
+    return incident_id
 
 
 async def _draw(case: Case) -> None:

@@ -71,8 +71,8 @@ def read_fields(body: bytes, names: Set[str]) -> Any:
     if len(body) > 2 * DEEPEST and body.count(b"[") + body.count(b"{") > DEEPEST:
         return read(body)
     try:
-        found = _OBJECT.decode(body)
-        return {name: _value(found[name]) for name in found.keys() & names}
+        fields = _OBJECT.decode(body)
+        return {name: _value(fields[name]) for name in fields.keys() & names}
     except (ValueError, RecursionError):
         return read(body)
 

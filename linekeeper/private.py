@@ -69,9 +69,9 @@ def close_database(path: Path) -> None:
 
 def _is_shared(folder: Path) -> bool:
     """Whether it is everybody's (sticky, such as /tmp), or another user's and we aren't root."""
-    found = folder.stat()
-    others = os.geteuid() not in (0, found.st_uid)
-    return others or bool(found.st_mode & stat.S_ISVTX)
+    status = folder.stat()
+    others = os.geteuid() not in (0, status.st_uid)
+    return others or bool(status.st_mode & stat.S_ISVTX)
 
 
 def _below(home: Path) -> Iterator[tuple[Path, bool]]:
@@ -84,8 +84,8 @@ def _below(home: Path) -> Iterator[tuple[Path, bool]]:
 def _close(path: Path, mode: int) -> None:
     """Give `path` the mode, where it is open to others and ours to change."""
     try:
-        found = path.lstat()
-        if stat.S_ISLNK(found.st_mode) or not stat.S_IMODE(found.st_mode) & UMASK:
+        status = path.lstat()
+        if stat.S_ISLNK(status.st_mode) or not stat.S_IMODE(status.st_mode) & UMASK:
             return
         path.chmod(mode)
     except (FileNotFoundError, PermissionError):

@@ -118,8 +118,8 @@ def counted(number: int, noun: str) -> str:
 def named(names: Iterable[str], limit: int = 5) -> str:
     """`a, b, c and 7 more`."""
     every = list(names)
-    more = len(every) - limit
-    return ", ".join(every[:limit]) + (f" and {more} more" if more > 0 else "")
+    remaining = len(every) - limit
+    return ", ".join(every[:limit]) + (f" and {remaining} more" if remaining > 0 else "")
 
 
 def duration(length: timedelta) -> str:

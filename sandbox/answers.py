@@ -87,11 +87,11 @@ async def body_of(request: Request) -> dict[str, Any]:
     if not raw:
         return {}
     try:
-        found = orjson.loads(raw)
+        body = orjson.loads(raw)
     except orjson.JSONDecodeError:
         raise Refused(400, "INVALID_REQUEST", "The body is not JSON.") from None
-    if isinstance(found, list):
-        return {"items": found}
-    if not isinstance(found, dict):
+    if isinstance(body, list):
+        return {"items": body}
+    if not isinstance(body, dict):
         raise Refused(400, "INVALID_REQUEST", "The body is not a JSON object.")
-    return found
+    return body

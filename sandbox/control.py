@@ -167,8 +167,8 @@ async def set_settings(request: Request) -> Response:
 async def slack_messages(request: Request) -> Response:
     slack = world_of(request).slack
     channel = request.query_params.get("channel", "").lstrip("#")
-    found = [m for m in slack.snapshot() if channel in ("", m["channel"], m["channel_id"])]
-    return json({"messages": found, "views": slack.views, "faults": asdict(slack.faults)})
+    messages = [m for m in slack.snapshot() if channel in ("", m["channel"], m["channel_id"])]
+    return json({"messages": messages, "views": slack.views, "faults": asdict(slack.faults)})
 
 
 async def spoil_slack(request: Request) -> Response:

@@ -38,14 +38,14 @@ async def listing(request: Request) -> Response:
     refuse(world, collection.entity)
     query = _query(world, request, collection)
     chosen = collection.select(query, with_deleted=shows_deleted(world, collection))
-    found = reached(world, collection, chosen)
+    indices = reached(world, collection, chosen)
     shown = page_of(
         request,
-        found,
+        indices,
         lambda page: _bodies(world, collection, page),
         fault=world.faults.data_list,
         overlap=int(world.faults.overlap or 0),
-        most=int(world.faults.most_listed or len(found)),
+        most=int(world.faults.most_listed or len(indices)),
     )
     return spoilt(world, world.faults.data_list, shown)
 

@@ -57,9 +57,9 @@ def _chosen(world: World, choice: str, username: str) -> Connection | None:
         return world.create(
             name=f"New customer · {provider.name}", email=email, provider=slug, pending=True
         )
-    found = world.find(choice)
-    if found is not None:
-        return found
+    connection = world.find(choice)
+    if connection is not None:
+        return connection
     return next((c for c in world.connections.values() if c.name == choice), None)
 
 

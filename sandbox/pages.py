@@ -20,17 +20,17 @@ SHOWN = 200
 async def index(request: Request) -> Response:
     world = world_of(request)
     wanted = request.query_params.get("q", "").strip()
-    found = [
+    rows = [
         c
         for c in world.connections.values()
         if wanted.casefold() in f"{c.name} {c.key} {c.provider.slug} {c.state}".casefold()
     ]
-    found.sort(key=lambda c: c.state == "healthy")
+    rows.sort(key=lambda c: c.state == "healthy")
     states = Counter(c.state for c in world.connections.values())
     return page(
         "index.html",
-        connections=found[:SHOWN],
-        hidden=max(0, len(found) - SHOWN),
+        connections=rows[:SHOWN],
+        hidden=max(0, len(rows) - SHOWN),
         wanted=wanted,
         total=len(world.connections),
         states=states,

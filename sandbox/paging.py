@@ -42,23 +42,23 @@ def page_of(
         everything = everything[: max(size, len(everything) // 2)]
     if style == "cursor":
         start = _offset(query.get("cursor"))
-        found = everything[:size] if fault == "repeat" else everything[start : start + size]
-        more = fault == "repeat" or start + size < len(everything)
+        rows = everything[:size] if fault == "repeat" else everything[start : start + size]
+        has_more = fault == "repeat" or start + size < len(everything)
         return {
-            "data": show(found),
-            "next_cursor": _cursor(start + len(found)) if more else None,
+            "data": show(rows),
+            "next_cursor": _cursor(start + len(rows)) if has_more else None,
         }
     page = _number(query.get("page"), "page") or 1
     total = len(everything)
     everything = everything[:most]
     last = max(1, -(-len(everything) // size))
     start = 0 if fault == "repeat" else (page - 1) * (size - min(overlap, size))
-    found = everything[start : start + size]
+    rows = everything[start : start + size]
     if fault == "repeat":
         last = page + 1
     path = str(request.url.replace(query=""))
     return {
-        "data": show(found),
+        "data": show(rows),
         "links": {
             "first": f"{path}?page=1",
             "last": f"{path}?page={last}",
@@ -67,11 +67,11 @@ def page_of(
         },
         "meta": {
             "current_page": page,
-            "from": start + 1 if found else None,
+            "from": start + 1 if rows else None,
             "last_page": last,
             "path": path,
             "per_page": size,
-            "to": start + len(found) if found else None,
+            "to": start + len(rows) if rows else None,
             "total": total,
         },
     }

@@ -37,12 +37,12 @@ def changed_since(world: World, moment: int) -> int:
     return -(-moment // grain) * grain
 
 
-def reached(world: World, collection: Collection, found: Sequence[int]) -> Sequence[int]:
-    """Those of `found` within the history window."""
+def reached(world: World, collection: Collection, indices: Sequence[int]) -> Sequence[int]:
+    """Those of `indices` within the history window."""
     if not world.faults.history_days:
-        return found
+        return indices
     oldest = int((world.now() - float(world.faults.history_days) * 86_400) * 1e6)
-    return [index for index in found if collection.changed_at(index) >= oldest]
+    return [index for index in indices if collection.changed_at(index) >= oldest]
 
 
 def shows_deleted(world: World, collection: Collection) -> bool:

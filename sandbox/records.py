@@ -61,15 +61,15 @@ def parse_moment(text: str) -> int:
 def sizes(connection: Connection, records: int) -> dict[str, int]:
     """How many records of each entity the system starts with; they add up to `records`."""
     shares = _ERP_SHARES if connection.provider.erp else _EAM_SHARES
-    found: dict[str, int] = {}
+    sizes_by_entity: dict[str, int] = {}
     taken = 0
     share_so_far = 0
     for entity, share in shares.items():
         share_so_far += share
         upto = records * share_so_far // 100
-        found[entity] = upto - taken
+        sizes_by_entity[entity] = upto - taken
         taken = upto
-    return found
+    return sizes_by_entity
 
 
 @dataclass(slots=True)
@@ -186,21 +186,21 @@ class Collection:
 
     def select(self, query: Query, *, with_deleted: bool = False) -> Sequence[int]:
         """Indexes of the records that `query` asks for, in its order; the deleted ones if asked."""
-        found: Sequence[int] = range(self.count) if with_deleted else self.live()
+        indices: Sequence[int] = range(self.count) if with_deleted else self.live()
         if query.since is not None:
-            found = self._since(query.since, with_deleted=with_deleted)
+            indices = self._since(query.since, with_deleted=with_deleted)
         if query.tests:
-            found = [index for index in found if query.admits(self.body(index))]
+            indices = [index for index in indices if query.admits(self.body(index))]
         if query.sort == "updatedAt":
-            found = sorted(found, key=self.changed_at, reverse=query.descending)
+            indices = sorted(indices, key=self.changed_at, reverse=query.descending)
         elif query.sort is not None:
             name = query.sort
-            found = sorted(
-                found,
+            indices = sorted(
+                indices,
                 key=lambda index: str(self.body(index).get(name) or ""),
                 reverse=query.descending,
             )
-        return found
+        return indices
 
     def put(self, change: Change, index: int | None = None) -> int:
         """Record a change of `index`, or a new record; returns the index."""
@@ -274,12 +274,12 @@ class Records:
 
     def of(self, connection: Connection) -> dict[str, Collection]:
         """The connection's collections by entity (`eam/assets`)."""
-        found = self._collections.get(connection.key)
-        if found is None:
-            found = self._collections[connection.key] = {}
+        collection = self._collections.get(connection.key)
+        if collection is None:
+            collection = self._collections[connection.key] = {}
             for entity, base in sizes(connection, self.per_connection).items():
-                found[entity] = Collection(found, connection, entity, base)
-        return found
+                collection[entity] = Collection(collection, connection, entity, base)
+        return collection
 
     def hand_over(self, before: Connection, after: Connection) -> None:
         """`after` has the records of `before` from now on, under the keys it gives them."""
@@ -297,9 +297,9 @@ class Records:
     def kept(self) -> dict[str, dict[str, dict[int, Change]]]:
         """Every change that was made, by connection, entity and index."""
         return {
-            key: {name: c.changes for name, c in found.items() if c.changes}
-            for key, found in self._collections.items()
-            if any(c.changes for c in found.values())
+            key: {name: c.changes for name, c in collection.items() if c.changes}
+            for key, collection in self._collections.items()
+            if any(c.changes for c in collection.values())
         }
 
     def bring_back(self, connection: Connection, changes: dict[str, dict[int, Change]]) -> None:

@@ -86,12 +86,12 @@ def _day(world: World, chance: random.Random) -> list[Step]:
     healthy = [c for c in world.connections.values() if c.readable]
     outage = _outage(healthy, chance)
     alone = [c for c in healthy if c not in outage]
-    some = iter(chance.sample(alone, len(alone)))
+    chosen = iter(chance.sample(alone, len(alone)))
     plan: list[_Plan] = []
 
     def happens(does: Callable[[Connection], None], *times: float) -> None:
         """To the next connection: `does` at the first time, undone at the second, and so on."""
-        connection = next(some, None)
+        connection = next(chosen, None)
         login = does == world.change_credentials
         undone = world.restore_credentials if login else world.come_online
         if connection is not None:

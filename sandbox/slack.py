@@ -120,11 +120,11 @@ class Slack:
     def open_channel(self, name: str) -> Channel:
         """The channel of this name, made if there is none."""
         plain = name.lstrip("#")
-        found = next((c for c in self.channels.values() if c.name == plain), None)
-        if found is None:
-            found = Channel(f"C0SANDBOX{len(self.channels) + 1:02d}", plain)
-            self.channels[found.id] = found
-        return found
+        channel = next((c for c in self.channels.values() if c.name == plain), None)
+        if channel is None:
+            channel = Channel(f"C0SANDBOX{len(self.channels) + 1:02d}", plain)
+            self.channels[channel.id] = channel
+        return channel
 
     def channel(self, name: str) -> Channel:
         """A channel by id or name, `#` or not."""

@@ -170,17 +170,17 @@ def _history(slack: Slack, fields: dict[str, Any]) -> dict[str, Any]:
     channel = slack.channel(str(fields.get("channel", "")))
     oldest, latest = str(fields.get("oldest") or "0"), str(fields.get("latest") or "9" * 17)
     inclusive = str(fields.get("inclusive", "")).lower() in ("1", "true")
-    found = [
+    messages = [
         m
         for m in channel.messages.values()
         if (m.thread_ts in (None, m.ts) or m.broadcast)
         and (oldest < m.ts < latest or (inclusive and m.ts in (oldest, latest)))
     ]
-    found.reverse()
+    messages.reverse()
     limit = int(fields.get("limit") or 100)
     return {
-        "messages": [_threaded(channel, m) for m in found[:limit]],
-        "has_more": len(found) > limit,
+        "messages": [_threaded(channel, m) for m in messages[:limit]],
+        "has_more": len(messages) > limit,
     }
 
 
@@ -189,8 +189,8 @@ def _replies(slack: Slack, fields: dict[str, Any]) -> dict[str, Any]:
     parent = channel.messages.get(str(fields.get("ts", "")))
     if parent is None:
         raise SlackError("thread_not_found")
-    found = [_threaded(channel, parent), *(m.as_dict() for m in channel.replies(parent.ts))]
-    return {"messages": found, "has_more": False}
+    messages = [_threaded(channel, parent), *(m.as_dict() for m in channel.replies(parent.ts))]
+    return {"messages": messages, "has_more": False}
 
 
 def _threaded(channel: Channel, message: Message) -> dict[str, Any]:
@@ -217,8 +217,8 @@ def _channel(channel: Channel) -> dict[str, Any]:
 
 def _list(slack: Slack, fields: dict[str, Any]) -> dict[str, Any]:
     hide = str(fields.get("exclude_archived", "")).lower() in ("1", "true")
-    found = [_channel(c) for c in slack.channels.values() if not (hide and c.archived)]
-    return {"channels": found, "response_metadata": {"next_cursor": ""}}
+    channels = [_channel(c) for c in slack.channels.values() if not (hide and c.archived)]
+    return {"channels": channels, "response_metadata": {"next_cursor": ""}}
 
 
 def _info(slack: Slack, fields: dict[str, Any]) -> dict[str, Any]:

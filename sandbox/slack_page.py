@@ -171,13 +171,13 @@ def _element_text(text: dict[str, Any] | str | None) -> str:
 
 def _message(world: World, channel: str, ts: str) -> tuple[Message, Channel]:
     try:
-        found = world.slack.channel(channel)
+        slack_channel = world.slack.channel(channel)
     except SlackError:
         raise Refused(404, "NOT_FOUND", "This channel is gone.") from None
-    message = found.messages.get(ts)
+    message = slack_channel.messages.get(ts)
     if message is None:
         raise Refused(404, "NOT_FOUND", "This message is gone.")
-    return message, found
+    return message, slack_channel
 
 
 def _element(message: Message, action_id: str, block_id: str) -> dict[str, Any] | None:

@@ -128,18 +128,18 @@ def mrkdwn(text: str) -> Markup:
         return f"\x00{len(kept) - 1}\x00"
 
     # In Slack's own escaping `&lt;` stands for a sign and `<` opens a link.
-    found = escape(text.replace("\x00", "").replace("&lt;", "\x01").replace("&gt;", "\x02"))
-    found = found.replace("&amp;amp;", "&amp;")
-    found = _FENCE.sub(lambda m: keep(f"<pre>{m[1]}</pre>"), found)
-    found = _CODE.sub(lambda m: keep(f"<code>{m[1]}</code>"), found)
-    found = _ANGLE.sub(lambda m: keep(_angle(m[1])), found)
+    escaped = escape(text.replace("\x00", "").replace("&lt;", "\x01").replace("&gt;", "\x02"))
+    escaped = escaped.replace("&amp;amp;", "&amp;")
+    escaped = _FENCE.sub(lambda m: keep(f"<pre>{m[1]}</pre>"), escaped)
+    escaped = _CODE.sub(lambda m: keep(f"<code>{m[1]}</code>"), escaped)
+    escaped = _ANGLE.sub(lambda m: keep(_angle(m[1])), escaped)
     for pattern, tag in _STYLES:
-        found = pattern.sub(rf"<{tag}>\1</{tag}>", found)
-    found = _emoji(found)
-    found = "".join(_line(line) for line in found.split("\n")).removesuffix("<br>")
-    while _KEPT.search(found):
-        found = _KEPT.sub(lambda m: kept[int(m[1])], found)
-    return Markup(found.replace("\x01", "&lt;").replace("\x02", "&gt;"))  # noqa: S704  escaped above
+        escaped = pattern.sub(rf"<{tag}>\1</{tag}>", escaped)
+    escaped = _emoji(escaped)
+    escaped = "".join(_line(line) for line in escaped.split("\n")).removesuffix("<br>")
+    while _KEPT.search(escaped):
+        escaped = _KEPT.sub(lambda m: kept[int(m[1])], escaped)
+    return Markup(escaped.replace("\x01", "&lt;").replace("\x02", "&gt;"))  # noqa: S704  escaped above
 
 
 def moment(ts: str) -> datetime:

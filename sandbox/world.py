@@ -309,10 +309,10 @@ class World:
         known = collection.changes.get(index) if index is not None else None
         change = Change(at, known.revision + 1 if known else 0, fields=dict(fields_))
         operation = "inserted" if is_new else "updated"
-        found = collection.key(collection.put(change, index))
+        record_key = collection.key(collection.put(change, index))
         if announce:
-            self.webhooks.records(connection, entity, operation, [found])
-        return found
+            self.webhooks.records(connection, entity, operation, [record_key])
+        return record_key
 
     def kept(self) -> dict[str, Any]:
         """What outlives a restart; to be pickled in one piece, for tokens name connections."""

@@ -28,8 +28,8 @@ async def examine_everything(timeout_seconds: float) -> list[Finding]:
     if worst(findings) is Level.wrong:
         return [*findings, *await prefect()]
     async with Runtime.open(settings) as rt:
-        more = await examine(rt, others=[prefect, blocks], seconds=timeout_seconds)
-    return [*findings, *more]
+        of_peers = await examine(rt, others=[prefect, blocks], seconds=timeout_seconds)
+    return [*findings, *of_peers]
 
 
 async def publish_findings(findings: Sequence[Finding]) -> None:

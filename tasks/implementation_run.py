@@ -74,8 +74,8 @@ async def show(progress: Progress, *, now: datetime) -> datetime | None:
     implementation = progress.standing.implementation
     async with get_client() as client:
         links = await find_links(client)
-        found = nodes(progress, began=began, form=links.run, now=now)
-        drawn, to_scale = span(found, began=began, now=now)
+        graph_nodes = nodes(progress, began=began, form=links.run, now=now)
+        drawn, to_scale = span(graph_nodes, began=began, now=now)
         for node in await draw(client, run, "gate", drawn, now=now):
             get_run_logger().info("%s: %s", node.title, node.message)
         mine = [

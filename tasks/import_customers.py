@@ -36,6 +36,10 @@ async def publish_plan(plan: ImportPlan, *, dry_run: bool) -> None:
     text = [f"{plan.unchanged} customers of the file are as it says."]
     for title, lines in parts:
         if lines:
-            more = [f"- and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
-            text += [f"### {title} ({len(lines)})", *(f"- {line}" for line in lines[:SHOWN]), *more]
+            and_more = [f"- and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
+            text += [
+                f"### {title} ({len(lines)})",
+                *(f"- {line}" for line in lines[:SHOWN]),
+                *and_more,
+            ]
     await acreate_markdown_artifact("\n".join(text), key="import-customers")

@@ -174,12 +174,12 @@ async def _markdown(rt: Runtime, case: Case) -> str:
             f"| {text(member.label)} | {state} | {text(tried.get(member.connection_id), 160)} | "
             f"{f'[link]({url})' if url else '—'} | {backfilled([counts]) if counts else '—'} |"
         )
-    more = len(case.members) - 200
+    remaining = len(case.members) - 200
     return (
         "\n\n".join(lines)
         + "\n"
         + "\n".join(rows)
-        + (f"\n\n… and {more} more.\n" if more > 0 else "\n")
+        + (f"\n\n… and {remaining} more.\n" if remaining > 0 else "\n")
     )
 
 

@@ -202,9 +202,9 @@ def yielding(flow_function: F) -> F:
     """
 
     @functools.wraps(flow_function)
-    async def ended(*given: Any, **more: Any) -> Any:
+    async def ended(*given: Any, **kwargs: Any) -> Any:
         try:
-            return await flow_function(*given, **more)
+            return await flow_function(*given, **kwargs)
         except TakenOver as taken:
             if taken.by is None:
                 return Failed(

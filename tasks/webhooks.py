@@ -29,15 +29,15 @@ DRAIN_SECONDS = 240.0
 async def drain() -> int:
     """Apply what is due, as the consumer does; returns how many found their connection by now."""
     rt = runtime()
-    found = await route_again(rt.store, now=utcnow())
-    if found:
-        get_run_logger().info("%d unrouted events have a known connection by now", found)
+    routed = await route_again(rt.store, now=utcnow())
+    if routed:
+        get_run_logger().info("%d unrouted events have a known connection by now", routed)
     until = monotonic() + DRAIN_SECONDS
     while monotonic() < until and (
         await process_connection_events(rt) or await process_record_events(rt, stop_at=until)
     ):
         pass
-    return found
+    return routed
 
 
 async def webhook_figures() -> Figures:

@@ -82,14 +82,14 @@ async def clean_reconcile(connection_id: str) -> State[None]:
     rt = runtime()
     run = await service.read_connection(rt, connection_id)
     counts = run.counts
-    found = counts.missed + counts.mismatched + counts.deleted
-    clean = not found and not run.failures and run.readings > 0
-    get_run_logger().info("%d listings, %d not brought by webhooks", run.readings, found)
+    differences = counts.missed + counts.mismatched + counts.deleted
+    clean = not differences and not run.failures and run.readings > 0
+    get_run_logger().info("%d listings, %d not brought by webhooks", run.readings, differences)
     if clean:
         await service.note_step(rt, connection_id, "reconcile", now=utcnow())
         return Completed()
     return Completed(
-        name="Drift found", message=f"{counted(found, 'change')} no webhook had brought"
+        name="Drift found", message=f"{counted(differences, 'change')} no webhook had brought"
     )
 
 

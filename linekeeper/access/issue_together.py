@@ -176,10 +176,10 @@ class TokenIssuer:
         }
         given = []
         for each in may:
-            found = connections.get(each.wanted)
-            token = tokens[found.id] if found is not None else None
-            if found is not None and token is not None:
-                given.append((each, token, found.id, holders[each.digest].by))
+            wanted_connection = connections.get(each.wanted)
+            token = tokens[wanted_connection.id] if wanted_connection is not None else None
+            if wanted_connection is not None and token is not None:
+                given.append((each, token, wanted_connection.id, holders[each.digest].by))
         return given
 
     def _token(self, connection: Found, now: datetime) -> IssuedToken | None:

@@ -184,8 +184,8 @@ class Attempt:
                     ),
                 )
             )
-            found = rows.all()
-        return [(row[0], row[1] in _SET_UP) for row in found] == [(self.link.connection_id, True)]
+            known = rows.all()
+        return [(row[0], row[1] in _SET_UP) for row in known] == [(self.link.connection_id, True)]
 
     async def _settle(self, login: Login, kept: Pending | None) -> Ending:
         """Store the pair where it belongs, and what follows from it, in one transaction."""

@@ -185,12 +185,12 @@ def _is_called(listed: ListedConnection, name: str) -> bool:
 
 def _in_books(known: Sequence[Known], names: set[str]) -> Known | None:
     """The connection in our books with one of these names; rather one that hasn't ended."""
-    found = [
+    matches = [
         connection
         for connection in known
         if {connection.makini_key, connection.makini_id} & (names - {""})
     ]
-    return min(found, key=lambda connection: connection.setup == "disconnected", default=None)
+    return min(matches, key=lambda connection: connection.setup == "disconnected", default=None)
 
 
 def _are_keys_ids(

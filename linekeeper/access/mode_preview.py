@@ -111,8 +111,8 @@ class Preview:
 
 
 def _names(names: Sequence[str]) -> str:
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return ", ".join(names[:5]) + more
+    and_more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(names[:5]) + and_more
 
 
 @dataclass(frozen=True, slots=True)

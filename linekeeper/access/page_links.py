@@ -30,14 +30,14 @@ async def page_link(
     session: AsyncSession, customer_id: str, *, by: str, now: datetime
 ) -> CustomerLink:
     """The customer's link that works; a new one, in the caller's transaction, if there is none."""
-    found = await session.scalar(
+    existing = await session.scalar(
         select(CustomerLink)
         .where(col(CustomerLink.customer_id) == customer_id, col(CustomerLink.revoked_at).is_(None))
         .order_by(col(CustomerLink.id).desc())
         .limit(1)
     )
-    if found is not None:
-        return found
+    if existing is not None:
+        return existing
     link = CustomerLink(id=new_id(), customer_id=customer_id, created_at=now, created_by=by)
     session.add(link)
     session.add(Audit(at=now, by=by, action="customer_link.made", subject=customer_id))

@@ -123,9 +123,9 @@ def lack_of_preflight(
     if outside is not None and not outside.passed:
         return f"{subject.target} from outside: {outside.finding}"
     inner = [
-        found
+        verdict
         for vantage in ("inside", "allowlisted")
-        if (found := seen.get((subject.target, vantage))) is not None
+        if (verdict := seen.get((subject.target, vantage))) is not None
     ]
     last = max(inner, key=lambda report: report.at, default=None)
     if last is None or last.at < now - MAX_AGE:

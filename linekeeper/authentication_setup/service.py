@@ -161,9 +161,9 @@ async def _logged_in(
         .order_by(col(ConnectLink.used_at).desc())
         .limit(1)
     )
-    found = used.first()
-    if found is not None or row.system_id is None or row.connection_id is not None:
-        return found
+    login = used.first()
+    if login is not None or row.system_id is None or row.connection_id is not None:
+        return login
     if row.logins_from > row.started_at:
         return None  # what there was didn't do: a new login was asked for
     # The system may have been connected by other means: its implementation found it, it works.

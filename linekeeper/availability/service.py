@@ -118,11 +118,11 @@ async def read_troubles(session: AsyncSession, month: Span) -> Troubles:
     apps: dict[str, list[Span]] = {}
     products: dict[str, list[Span]] = {}
     unwatched = []
-    found = incidents.all()
+    incident_rows = incidents.all()
     together = await _together(
-        session, [each.id for each in found if each.kind == "unreachable"], month
+        session, [each.id for each in incident_rows if each.kind == "unreachable"], month
     )
-    for incident in found:
+    for incident in incident_rows:
         if incident.cause == SWEEP_OVERDUE:
             unwatched.append(Span(incident.since, incident.resolved_at or month.until))
             continue
@@ -206,13 +206,13 @@ def _turns(
 ) -> list[Turn]:
     """One axis in the month. A connection that came into the books later begins then."""
     key = (row.id, axis)
-    found = turns.get(key, [])
+    turn_rows = turns.get(key, [])
     first = edges.before.get(key)
     if first is None:
-        first = found[0].before if found else edges.after.get(key, getattr(row, axis))
+        first = turn_rows[0].before if turn_rows else edges.after.get(key, getattr(row, axis))
     start = Turn(max(row.created_at, month.since), first)
     # Written by a machine whose clock is behind, a turn may seem to come before the beginning.
-    return [start, *(Turn(max(each.at, start.at), each.after) for each in found)]
+    return [start, *(Turn(max(each.at, start.at), each.after) for each in turn_rows)]
 
 
 _MONTH = re.compile(r"(\d{4})-(\d{2})")

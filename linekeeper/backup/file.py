@@ -137,8 +137,8 @@ class Reader:
         end = _json(last).get("end") if last.startswith(b"{") else None
         if not isinstance(end, dict):
             raise self._broken("it is truncated")
-        found = str(end.get("hmac" if header.is_signed else "sha256")).encode()
-        fits = any(hmac.compare_digest(seal.hexdigest().encode(), found) for seal in seals)
+        written_seal = str(end.get("hmac" if header.is_signed else "sha256")).encode()
+        fits = any(hmac.compare_digest(seal.hexdigest().encode(), written_seal) for seal in seals)
         if end.get("rows") != rows or not fits:
             raise self._broken("its contents don't match its seal")
         return header

@@ -45,16 +45,16 @@ async def note_echo(
 ) -> Canary | None:
     """Keep that the product got the canary `wanted`: the first time counts."""
     async with store.write() as session:
-        found = await _read(session, wanted, apps)
-        if found is not None and found.echoed_at is None:
+        canary = await _read(session, wanted, apps)
+        if canary is not None and canary.echoed_at is None:
             await session.execute(
                 update(WebhookEvent)
-                .where(col(WebhookEvent.id) == found.id, col(WebhookEvent.echoed_at).is_(None))
+                .where(col(WebhookEvent.id) == canary.id, col(WebhookEvent.echoed_at).is_(None))
                 .values(echoed_at=now)
                 .execution_options(synchronize_session=False)
             )
-            found = await _read(session, found.id, apps)
-        return found
+            canary = await _read(session, canary.id, apps)
+        return canary
 
 
 async def _read(session: AsyncSession, wanted: str, apps: Iterable[str]) -> Canary | None:

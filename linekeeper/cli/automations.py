@@ -165,21 +165,21 @@ async def upsert(
             await client.delete_automation(known.id)
         there.setdefault(known.name, []).append(known)
     for automation in wanted:
-        found = there.get(automation.name)
-        if not found:
+        existing = there.get(automation.name)
+        if not existing:
             await client.create_automation(automation)
             done.append(automation.name)
             continue
-        idle = does_nothing(found[0]) and not reset
+        idle = does_nothing(existing[0]) and not reset
         # Made by an earlier version: what it does is replaced; whether it is on is the operator's.
-        kept = {"enabled": found[0].enabled} if idle else {}
+        kept = {"enabled": existing[0].enabled} if idle else {}
         new = automation.model_copy(update=kept)
-        differences = _differences(found[0], new)
+        differences = _differences(existing[0], new)
         if differences and (reset or idle):
             # Prefect's client leaves out what was not given, an action's type among it: give all.
             fields = new.model_dump(mode="json", exclude={"owner_resource"})
             whole = AutomationCore.model_validate(fields)
-            await client.update_automation(found[0].id, whole)
+            await client.update_automation(existing[0].id, whole)
             done.append(automation.name)
         elif differences:
             different.append(f"{automation.name}: {', '.join(differences)}")

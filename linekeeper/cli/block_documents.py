@@ -133,7 +133,7 @@ def _different_fields(there: dict[str, Any], block: Block) -> list[str]:
 
 
 async def _documents(client: PrefectClient, kind: type[Block]) -> dict[str, dict[str, Any]]:
-    slug, found = kind.get_block_type_slug(), {}
+    slug, by_name = kind.get_block_type_slug(), {}
     try:
         documents = await client.read_block_documents_by_type(slug, include_secrets=True)
     except (ObjectNotFound, PrefectHTTPStatusError) as error:
@@ -143,8 +143,8 @@ async def _documents(client: PrefectClient, kind: type[Block]) -> dict[str, dict
     for document in documents:
         name = None if document.is_anonymous else called(document.name or "")
         if name:
-            found[name] = document.data
-    return found
+            by_name[name] = document.data
+    return by_name
 
 
 def _app(name: str, data: dict[str, Any]) -> AppConfig:

@@ -135,9 +135,9 @@ def show_command(
 
       linekeeper connection show 1042 --json
     """
-    found = asyncio.run(_show(connection))
+    record = asyncio.run(_show(connection))
     if as_json:
-        _echo_json(found)
+        _echo_json(record)
         return
     from rich.console import Console
     from rich.table import Table
@@ -146,14 +146,14 @@ def show_command(
     from linekeeper.text import health_name
 
     table = Table(box=None, show_header=False)
-    for name, value in found.items():
+    for name, value in record.items():
         if name != "history":
             shown = _time(value) if isinstance(value, datetime) else _plain(value)
             shown = health_name(shown) if name == "health" else shown
             table.add_row(name.replace("_", " "), Text(shown))
     console = Console(highlight=False)
     console.print(table)
-    for step in found["history"]:
+    for step in record["history"]:
         before, after = health_name(step["before"]), health_name(step["after"])
         line = f"{_time(step['at'])}  {step['axis']}: {before} → {after}"
         console.print(Text(f"{line} ({step['source']})"))

@@ -180,9 +180,9 @@ class _Seeder:
     async def deployments(self, wanted: list[project.Wanted], *, schedules_active: bool) -> None:
         """The deployments; those of earlier versions go, for their flows are no more."""
         there = await self._patiently(lambda: deployments.there(self._client, wanted))
-        for name, found in there.items():
-            if deployments.is_gone(found, name):
-                await self._patiently(partial(self._client.delete_deployment, found.id))
+        for name, existing in there.items():
+            if deployments.is_gone(existing, name):
+                await self._patiently(partial(self._client.delete_deployment, existing.id))
                 self._console.print(f"deployment {name}: deleted, its flow is gone", markup=False)
         side_by_side = asyncio.Semaphore(AT_ONCE)
 
@@ -195,12 +195,12 @@ class _Seeder:
         await asyncio.gather(*(bring(deployment) for deployment in wanted))
 
     async def _deployment(
-        self, found: DeploymentResponse | None, wanted: project.Wanted, *, schedules_active: bool
+        self, existing: DeploymentResponse | None, wanted: project.Wanted, *, schedules_active: bool
     ) -> None:
         outcome = await self._patiently(
             lambda: deployments.upsert(
                 self._client,
-                found,
+                existing,
                 _as_it_was(wanted, self._lost),
                 shipped=wanted,
                 reset=self._reset,

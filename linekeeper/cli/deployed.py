@@ -154,9 +154,9 @@ def _options(deployment: DeploymentResponse) -> dict[str, Any] | None:
     return given.model_dump(mode="json", exclude_none=True) if given else None
 
 
-def schedule_differences(found: Sequence[Schedule], wanted: Sequence[Schedule]) -> list[str]:
+def schedule_differences(existing: Sequence[Schedule], wanted: Sequence[Schedule]) -> list[str]:
     """The same for schedules, matched by slug."""
-    there = {slug_of(schedule): schedule for schedule in found}
+    there = {slug_of(schedule): schedule for schedule in existing}
     here = {slug_of(schedule): schedule for schedule in wanted}
     lines = [
         f"schedule {slug}: {describe(schedule)} (prefect.yaml: {describe(here[slug])})"

@@ -84,7 +84,7 @@ async def there(client: PrefectClient, wanted: Iterable[Wanted]) -> dict[str, De
 
 async def upsert(
     client: PrefectClient,
-    found: DeploymentResponse | None,
+    existing: DeploymentResponse | None,
     wanted: Wanted,
     *,
     shipped: Wanted | None = None,
@@ -96,40 +96,40 @@ async def upsert(
     `shipped` is what the file says, where `wanted` is what an operator had made of it.
     """
     record = record_of(shipped or wanted)
-    if found is None:
+    if existing is None:
         await _create(client, wanted, record, schedules_active=schedules_active)
         return Outcome(made=True)
     outcome = Outcome()
     changes = {
         name: value
         for name, value in of_code(wanted, record).items()
-        if getattr(found, name) != value
+        if getattr(existing, name) != value
     }
-    follows = followed(found, wanted, recorded(found, wanted))
+    follows = followed(existing, wanted, recorded(existing, wanted))
     changes |= follows.fields
     if reset:
-        restored = operator_differences(found, wanted)
+        restored = operator_differences(existing, wanted)
         outcome.changed += [f"was {line}" for line in restored]
         if restored:
             changes |= of_operator(wanted) | {"description": wanted.description}
     if changes:
         # An update makes Prefect plan its runs anew: only where something is different.
-        await client.update_deployment(found.id, DeploymentUpdate(**changes))
+        await client.update_deployment(existing.id, DeploymentUpdate(**changes))
         if not reset:
             outcome.changed.append(f"updated {', '.join(sorted(changes))}")
-    scheduled = await _bring_schedules(client, found, wanted, follows, reset=reset)
+    scheduled = await _bring_schedules(client, existing, wanted, follows, reset=reset)
     if scheduled and not reset:
         outcome.changed.append("updated schedules")
     if scheduled or follows.fields:
-        found = await client.read_deployment(found.id)
+        existing = await client.read_deployment(existing.id)
     if reset:
-        await _replace_triggers(client, found.id, wanted)
+        await _replace_triggers(client, existing.id, wanted)
     if not schedules_active:
-        outcome.changed += await _pause_schedules(client, found)
+        outcome.changed += await _pause_schedules(client, existing)
     elif not reset:
-        outcome.different = operator_differences(found, wanted)
+        outcome.different = operator_differences(existing, wanted)
         if wanted.triggers:
-            outcome.different += await _trigger_differences(client, found.id, wanted)
+            outcome.different += await _trigger_differences(client, existing.id, wanted)
     return outcome
 
 

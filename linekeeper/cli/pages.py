@@ -92,10 +92,10 @@ async def write_all_connections(
 ) -> None:
     """Write `connections`, and its further parts where there are many; none if above `most`."""
     rows = await read_rows(rt.store)
-    found = parts(rows)
-    if most is not None and len(found) > most:
+    page_parts = parts(rows)
+    if most is not None and len(page_parts) > most:
         return
-    numbers = range(1, len(found) + 1)
+    numbers = range(1, len(page_parts) + 1)
     keys = [*(artifact_key(row.slug) for row in rows), *map(part_key, numbers)]
     links = replace(await find_links(client), ui_url="../..")
     links = await with_artifacts(rt.store, links, keys)

@@ -66,11 +66,11 @@ def repeating(app: App) -> App:
 
 
 async def _read(receive: Receive) -> bytes:
-    body, more = b"", True
-    while more:
+    body, is_unfinished = b"", True
+    while is_unfinished:
         message = await receive()
         body += message.get("body", b"")
-        more = message.get("more_body", False)
+        is_unfinished = message.get("more_body", False)
     return body
 
 

@@ -261,19 +261,19 @@ async def _documents(client: PrefectClient, automations: Mapping[str, _Json]) ->
         for action in row[kind]
         if action.get("block_document_id")
     }
-    found = {}
+    documents = {}
     for name in sorted(wanted):
         try:
             document = await client.read_block_document(UUID(name))
         except ObjectNotFound:
             continue
         if document.block_type is not None:
-            found[name] = {
+            documents[name] = {
                 "type": document.block_type.slug,
                 "name": document.name,
                 "data": document.data,
             }
-    return found
+    return documents
 
 
 async def _make(client: PrefectClient, document: _Json) -> str:

@@ -74,10 +74,10 @@ async def look(client: PrefectClient, alerts: Sequence[Alert] = ()) -> Sight:
 async def _pool(client: PrefectClient) -> tuple[WorkPool | None, list[Worker]]:
     try:
         pool = await client.read_work_pool(work_pool())
-        found = await every(client.read_workers_for_work_pool, work_pool_name=work_pool())
+        workers = await every(client.read_workers_for_work_pool, work_pool_name=work_pool())
     except ObjectNotFound:
         return None, []  # not deployed yet: there is no worker
-    return pool, list(found)
+    return pool, list(workers)
 
 
 async def _held_up(
@@ -85,10 +85,10 @@ async def _held_up(
 ) -> dict[str, str]:
     """Run → why it doesn't start."""
     ids = list({run.deployment_id for run in runs if run.deployment_id})
-    found = await client.read_deployments(
+    page = await client.read_deployments(
         deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=ids))
     )
-    deployments: dict[UUID | None, DeploymentResponse] = {each.id: each for each in found}
+    deployments: dict[UUID | None, DeploymentResponse] = {each.id: each for each in page}
     queues = await queues_of(client, pool)
     online = len(online_of(workers))
     return {

@@ -37,13 +37,13 @@ NICENESS = 5
 class AtOnce(ProcessJobConfiguration):
     """The run's own process, with this interpreter, and none before it."""
 
-    def prepare_for_flow_run(self, flow_run: FlowRun, *given: Any, **more: Any) -> None:
+    def prepare_for_flow_run(self, flow_run: FlowRun, *given: Any, **kwargs: Any) -> None:
         """Fill in what depends on the run."""
         nice = shutil.which("nice") if flow_run.work_queue_name in YIELDING else None
         before = [nice, "-n", str(NICENESS)] if nice else []
         own = command_to_string([*before, sys.executable, "-m", "linekeeper.cli.flow_run"])
         self.command = self.command or own
-        super().prepare_for_flow_run(flow_run, *given, **more)
+        super().prepare_for_flow_run(flow_run, *given, **kwargs)
 
 
 async def wait_for(pool: str) -> None:

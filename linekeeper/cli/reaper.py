@@ -19,12 +19,12 @@ GRACE_SECONDS = 2.5
 
 def marked(mark: bytes) -> list[int]:
     """The processes whose environment holds `mark` (`NAME=value`); none where /proc is missing."""
-    found = []
+    processes = []
     for entry in Path("/proc").glob("[0-9]*"):
         with suppress(OSError, ValueError):
             if mark in (entry / "environ").read_bytes().split(b"\0"):
-                found.append(int(entry.name))
-    return found
+                processes.append(int(entry.name))
+    return processes
 
 
 def signal_all(number: int, groups: set[int], mark: bytes) -> bool:

@@ -198,8 +198,8 @@ def _incidents(seen: "Glance") -> "RenderableType":
         # Two words on two lines, never one word on two.
         table.add_column(heading, overflow="fold", min_width=15 if heading == "kind" else None)
     for incident in seen.incidents:
-        more = incident.members - len(incident.connections)
-        who = ", ".join(incident.connections) + (f" and {more} more" if more > 0 else "")
+        remaining = incident.members - len(incident.connections)
+        who = ", ".join(incident.connections) + (f" and {remaining} more" if remaining > 0 else "")
         by = f" by {incident.acknowledged_by}" if incident.acknowledged_by else ""
         table.add_row(
             _ago(incident.opened_at, seen.at),

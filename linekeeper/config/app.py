@@ -31,9 +31,9 @@ def parse_targets(text: str) -> dict[str, ForwardTarget]:
         if not line.strip():
             continue
         name, _, rest = (part.strip() for part in line.partition("="))
-        url, *more = rest.split() or [""]
-        form = next((form for form in _FORMS if more[-1:] == [form]), None)
-        secret = more[: -1 if form else None]
+        url, *options = rest.split() or [""]
+        form = next((form for form in _FORMS if options[-1:] == [form]), None)
+        secret = options[: -1 if form else None]
         if not SLUG.fullmatch(name) or name in targets:
             raise ValueError(f"line {number}: a target needs a name of its own, such as crm")
         if not url.startswith(("http://", "https://")) or len(secret) > 1:

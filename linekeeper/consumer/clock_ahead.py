@@ -142,8 +142,8 @@ async def _ahead(session: AsyncSession, now: datetime, beat: timedelta) -> timed
     row = (await session.execute(_FUTURE, values)).one()
     known = (beat, LONGEST_LEASE, RECEIVERS_DIFFER, LONGEST_PAUSE, LONGEST_PAUSE)
     less = (*known, *[timedelta()] * (len(row) - len(known)))
-    found = (at - spare for at, spare in zip(row, less, strict=True) if at is not None)
-    return max((at - now for at in found), default=timedelta())
+    times = (at - spare for at, spare in zip(row, less, strict=True) if at is not None)
+    return max((at - now for at in times), default=timedelta())
 
 
 def _newest(table: Any, made_at: Any, which: Any) -> Any:

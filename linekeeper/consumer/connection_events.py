@@ -161,7 +161,7 @@ async def _last_judged(
     session: AsyncSession, ids: Sequence[str], now: datetime
 ) -> dict[str, datetime]:
     """When each connection was last judged; locked, in the order in which everybody locks."""
-    found: dict[str, datetime] = {}
+    last_judged: dict[str, datetime] = {}
     for chunk in chunked(ids, 5_000):
         rows = await session.execute(
             select(col(Connection.id), col(Connection.judged))
@@ -172,8 +172,8 @@ async def _last_judged(
         for identifier, judged in rows:
             at = load(judged).observed_at
             if at is not None and at <= now + CLOCK_SLACK:
-                found[identifier] = at
-    return found
+                last_judged[identifier] = at
+    return last_judged
 
 
 class SyncScopes:

@@ -35,7 +35,7 @@ async def keep(loop: ServiceLoop, waker: Waker, stop: asyncio.Event) -> None:
     while not stop.is_set():
         seen = waker.seen[loop.waits_for] if loop.waits_for else 0
         try:
-            more = await loop.step()
+            has_more = await loop.step()
         except Exception as error:
             failures += 1
             line = describe_error(error)
@@ -47,7 +47,7 @@ async def keep(loop: ServiceLoop, waker: Waker, stop: asyncio.Event) -> None:
         if failures:
             _log.info("%s: works again", loop.name)
             failures, told = 0, ""
-        if more:
+        if has_more:
             continue
         if loop.waits_for:
             await waker.wait(loop.waits_for, seen, seconds=loop.every)

@@ -134,8 +134,8 @@ class _Reading:
         reason = why or OutOfTime(f"{self._entity} could not be read in time")
         left = [*self._left.values(), *self._unconfirmed.values()]
         unread = {**self._refused, **dict.fromkeys(left, reason)}
-        found = list(self._found.values())
-        return Records(self._asked_at, found, self._note, unread, self._is_offered)
+        records = list(self._found.values())
+        return Records(self._asked_at, records, self._note, unread, self._is_offered)
 
     async def go_on(self, token: Token) -> None:
         """Read what is left. Raises what is not about single keys."""

@@ -320,9 +320,9 @@ class RecordEvents:
             storing.committed()
         troubles: list[Trouble] = []
         later: list[Event] = []
-        for some, error in wrong:
-            events = [held.event for held in some]
-            if some[0].read() or isinstance(error, OutOfTime) or is_of_database(error):
+        for batch, error in wrong:
+            events = [held.event for held in batch]
+            if batch[0].read() or isinstance(error, OutOfTime) or is_of_database(error):
                 later += events
             else:
                 troubles.append((events, error))

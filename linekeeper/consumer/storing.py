@@ -138,14 +138,14 @@ class Storing:
             for ask, batch in held.batches.items():
                 if not batch.is_stored:
                     batches = came.setdefault(ask, {})
-                    some = batches.setdefault(batch, _Came(event.received_at))
+                    same_batch = batches.setdefault(batch, _Came(event.received_at))
                     keys = held.plan.reads.get(ask, ())
-                    some.add(event.received_at, keys, held.plan.candidates)
+                    same_batch.add(event.received_at, keys, held.plan.candidates)
         self._stored = [batch for batches in came.values() for batch in batches]
         waves: list[dict[Ask, tuple[Batch, Arrived]]] = []
         for ask in sorted(came):
             place = 0
-            for batch, some in came[ask].items():
+            for batch, same_batch in came[ask].items():
                 answer = batch.answer
                 if not isinstance(answer, Records) or not answer.records:
                     continue
@@ -156,9 +156,9 @@ class Storing:
                     bodies=ask.entity in batch.app.bodies,
                     fields=identifying_fields(batch.app.natural_keys, ask.entity),
                     asked_at=answer.asked_at,
-                    received_at=some.first,
-                    named_at=some.by_key,
-                    shared=some.by_key.keys() - some.own,
+                    received_at=same_batch.first,
+                    named_at=same_batch.by_key,
+                    shared=same_batch.by_key.keys() - same_batch.own,
                 )
                 if place == len(waves):
                     waves.append({})

@@ -147,12 +147,12 @@ async def _steps(session: AsyncSession, customer_id: str) -> list[StepFacts]:
     ).all()
     systems: dict[tuple[str, int], ImplementationSystem] = {}
     if rows:
-        found = await session.scalars(
+        system_rows = await session.scalars(
             select(ImplementationSystem).where(
                 col(ImplementationSystem.implementation_id).in_({row[1].id for row in rows})
             )
         )
-        systems = {(system.implementation_id, system.number): system for system in found}
+        systems = {(system.implementation_id, system.number): system for system in system_rows}
     steps = []
     for gate, implementation in rows:
         kind, _, last = gate.gate.rpartition("-")

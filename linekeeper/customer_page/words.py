@@ -25,8 +25,8 @@ class Words:
 
     def name(self, part: str, name: str, default: str) -> str:
         """The name of a state or step; `default` where the language has none for it."""
-        found: str = self._texts[part].get(name, default)
-        return found
+        word: str = self._texts[part].get(name, default)
+        return word
 
     def moment(self, at: datetime) -> str:
         """A time, as the language writes it."""

@@ -104,7 +104,7 @@ async def adopt(
     is new belongs to `of_customer`, where that is known; else to whom Makini's list names.
     """
     by_key = {entry.key: entry for entry in listed}
-    found: dict[str, dict[str, Any]] = {}
+    connections: dict[str, dict[str, Any]] = {}
     ids: dict[str, str] = {}
     judged_by: dict[str, str | None] = {}
     replaced: set[str] = set()
@@ -114,9 +114,9 @@ async def adopt(
             ids[key], judged_by[key] = identifier, lifecycle
             if replaced_by is not None:
                 replaced.add(identifier)
-            found[key] = dict(zip(_FOLLOWED, values, strict=True))
-    result = Adoption(known=len(found), ids=ids, replaced=replaced)
-    fresh = [listed for key, listed in by_key.items() if key not in found]
+            connections[key] = dict(zip(_FOLLOWED, values, strict=True))
+    result = Adoption(known=len(connections), ids=ids, replaced=replaced)
+    fresh = [listed for key, listed in by_key.items() if key not in connections]
     if of_customer is not None:
         owners = {customer_name(entry): of_customer for entry in fresh}
     else:
@@ -130,7 +130,7 @@ async def adopt(
         key for key, listed in by_key.items() if judged_by.get(key) != listed.lifecycle
     ]
     changes = []
-    for key, held in found.items():
+    for key, held in connections.items():
         wanted = _followed(by_key[key], held, is_over=ids[key] in replaced)
         if held == wanted:
             continue
@@ -199,15 +199,15 @@ async def _charges(
     session: AsyncSession, customers: Iterable[str]
 ) -> dict[str, tuple[str | None, str | None]]:
     """Hosting and tier that a person said of all systems of a customer, by its id."""
-    found: dict[str, tuple[str | None, str | None]] = {}
+    charges: dict[str, tuple[str | None, str | None]] = {}
     for portion in _portions(sorted(set(customers))):
         rows = await session.execute(
             select(col(Customer.id), col(Customer.hosting), col(Customer.tier)).where(
                 col(Customer.id).in_(portion)
             )
         )
-        found |= {row[0]: (row[1], row[2]) for row in rows}
-    return found
+        charges |= {row[0]: (row[1], row[2]) for row in rows}
+    return charges
 
 
 def _row(

@@ -206,8 +206,8 @@ def _understood(change: CustomerChange) -> _Understood:
     rows, problems = read_customers(f"{','.join(_HEADINGS)}\n{quoted}\n".encode())
     if problems:
         first, *others = problems
-        more = "".join(f"; {problem.column}: {problem.text}" for problem in others)
-        raise BadChange(first.column.replace(" ", "_"), f"{first.text}{more}")
+        rest = "".join(f"; {problem.column}: {problem.text}" for problem in others)
+        raise BadChange(first.column.replace(" ", "_"), f"{first.text}{rest}")
     [row] = rows
     given = {
         "time_zone": row.time_zone,

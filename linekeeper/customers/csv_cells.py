@@ -60,9 +60,9 @@ def _contacts(cell: str) -> tuple[Person, ...]:
         else:
             bad.append(repr(shown(part)))
     if bad:
-        more = f" and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
+        and_more = f" and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
         are = "is no mail address" if len(bad) == 1 else "are no mail addresses"
-        said = f"{', '.join(bad[:NAMED])}{more} {are}"
+        said = f"{', '.join(bad[:NAMED])}{and_more} {are}"
         raise BadCell(f"{said}: write `Name <mail>; Name <mail>` or `mail`")
     return tuple(people.values())
 

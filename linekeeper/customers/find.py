@@ -93,11 +93,11 @@ async def find_customer(session: AsyncSession, wanted: str) -> Customer:
     alike = [
         customer for customer in everybody if folded in (fold(customer.name), fold(customer.slug))
     ]
-    if len(found := exact or alike) == 1:
-        return found[0]
-    if found:
-        ids = "; ".join(f"{customer.name} (id {customer.id})" for customer in found[:8])
-        raise NotFound(f"{wanted.strip()!r} names {len(found)} customers: give the id: {ids}")
+    if len(matches := exact or alike) == 1:
+        return matches[0]
+    if matches:
+        ids = "; ".join(f"{customer.name} (id {customer.id})" for customer in matches[:8])
+        raise NotFound(f"{wanted.strip()!r} names {len(matches)} customers: give the id: {ids}")
     if owner := (await read_customer_names(session)).owner(wanted.strip()):
         return next(customer for customer in everybody if customer.id == owner)
     names = {fold(customer.name): customer.name for customer in everybody}

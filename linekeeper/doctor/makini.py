@@ -187,8 +187,8 @@ async def _clock(app: AppConfig, seconds: float) -> Finding | None:
 
 
 def _refused(name: str, error: MakiniError) -> Finding:
-    text, found, fix = str(error).rstrip(".").rpartition("]. ")
-    return wrong(name, f"{text}]", fix) if found else wrong(name, str(error), "try again later")
+    text, separator, fix = str(error).rstrip(".").rpartition("]. ")
+    return wrong(name, f"{text}]", fix) if separator else wrong(name, str(error), "try again later")
 
 
 def _too_slow(name: str, seconds: float) -> Finding:

@@ -66,14 +66,14 @@ async def _untaken(store: Store) -> list[Finding]:
             )
             .group_by(col(Outbox.status))
         )
-        found = {row[0]: (row[1], row[2]) for row in rows}
+        waiting = {row[0]: (row[1], row[2]) for row in rows}
     findings = []
-    if "pending" in found:
-        count, why = found["pending"]
+    if "pending" in waiting:
+        count, why = waiting["pending"]
         text = f"{count} not taken yet: {why}"
         findings.append(warn("mail · waiting", text, "they are tried again for 3 days"))
-    if "dead" in found:
-        count, why = found["dead"]
+    if "dead" in waiting:
+        count, why = waiting["dead"]
         text = f"{count} in {_LATELY.days} days: {why}"
         fix = "the incident's thread names the customer: correct the contact, then reconnect again"
         findings.append(warn("mail · given up", text, fix))

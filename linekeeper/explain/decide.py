@@ -32,17 +32,17 @@ def judge(way: Way) -> Diagnosis:
         verdict = rule(way)
         if verdict is not None:
             return verdict
-    found = handed_on(way)
-    if found.cause is not Cause.no_news:
-        return found
+    conclusion = handed_on(way)
+    if conclusion.cause is not Cause.no_news:
+        return conclusion
     # That the record is as it was says nothing of what came later, where nothing can be read.
-    return _not_read(way) or _not_read_again(way) or found
+    return _not_read(way) or _not_read_again(way) or conclusion
 
 
 def _recovered(way: Way) -> str:
     """That a poll brought the change in spite of all, as an addition to a summary."""
     if way.change is not None and way.change.source != "webhook":
-        return f" A poll recovered the change at {moment(way.change.at)}."
+        return f" A poll backfilled the change at {moment(way.change.at)}."
     return ""
 
 

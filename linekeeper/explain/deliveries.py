@@ -130,7 +130,7 @@ def _newest(is_sqlite: bool) -> Select[Any]:
     for status in ("pending", "dead", "unrouted"):
         of_status = _EVENT.c.status == literal_column(f"'{status}'")
         parts.append(and_(of_status, _EVENT.c.connection_id.is_(None)))
-    found = []
+    candidates = []
     for part in parts:
         newest = (
             select(*_COLUMNS)
@@ -146,8 +146,8 @@ def _newest(is_sqlite: bool) -> Select[Any]:
             .limit(literal_column(str(_FOUND)))
             .subquery()
         )
-        found.append(select(newest_rows))
-    return select(union_all(*found).subquery())
+        candidates.append(select(newest_rows))
+    return select(union_all(*candidates).subquery())
 
 
 @cache

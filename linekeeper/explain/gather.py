@@ -65,10 +65,10 @@ async def record_way(
         is_newest = False
     entity = entity or (change.entity if change else records[0].entity if records else None)
     record = next((each for each in records if each.entity == entity), None)
-    found = await deliveries.naming(
+    named = await deliveries.naming(
         store, session, connection, key, change.announced_at if change else None
     )
-    naming = [each for each in found if None in (entity, each.entity) or each.entity == entity]
+    naming = [each for each in named if None in (entity, each.entity) or each.entity == entity]
     delivery, change = matched(naming, change, is_newest=is_newest)
     way = Way(
         key=key,

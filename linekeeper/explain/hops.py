@@ -140,8 +140,8 @@ def _leaving(way: Way) -> Iterator[Hop]:
 def _polling(way: Way) -> Hop:
     change, reading = way.change, way.reading()
     if change is not None and change.source != "webhook":
-        found = "Recovered by the poll" if change.recovered else "Found by the poll"
-        return Hop(HopName.poll, HopState.done, found, change.at, {"change": change.id})
+        label = "Backfilled by the poll" if change.recovered else "Found by the poll"
+        return Hop(HopName.poll, HopState.done, label, change.at, {"change": change.id})
     if reading is not None and reading.polled_at is not None:
         text = f"{reading.entity} was last polled then"
         return Hop(HopName.poll, HopState.not_needed, text, reading.polled_at)

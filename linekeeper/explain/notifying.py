@@ -113,10 +113,10 @@ async def explain_message(
 async def _facts(
     session: AsyncSession, configuration: Configuration, incident: Incident, now: datetime
 ) -> NotifyFacts:
-    found = await session.scalars(
+    notice_rows = await session.scalars(
         select(Notice).where(col(Notice.incident_id) == incident.id).order_by(col(Notice.at))
     )
-    notices = found.all()
+    notices = notice_rows.all()
     own = tuple(
         NoticeFacts(row.channel, row.step, row.why, row.severity, row.at, row.round)
         for row in notices

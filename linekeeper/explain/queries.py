@@ -110,7 +110,7 @@ async def records_of(
         rows = await session.execute(
             query.where(own, which).order_by(col(Record.seen_at).desc()).limit(most)
         )
-        found = [
+        records = [
             from_row(
                 RecordFacts,
                 record,
@@ -118,8 +118,8 @@ async def records_of(
             )
             for record, deletion in rows
         ]
-        if found:
-            return found
+        if records:
+            return records
     return []
 
 
@@ -225,19 +225,19 @@ async def reads_of(session: AsyncSession, change: ChangeFacts) -> tuple[ReadFact
 
 async def counted_as(session: AsyncSession, change: ChangeFacts) -> str | None:
     """What the missing webhook of a change was put down to (`drift.cause`)."""
-    found: str | None = await session.scalar(
+    cause: str | None = await session.scalar(
         select(col(Drift.cause))
         .join(Change, col(Change.missed_in) == col(Drift.id))
         .where(col(Change.id) == change.id)
     )
-    return found
+    return cause
 
 
 async def health_at(session: AsyncSession, connection_id: str, at: datetime | None) -> str | None:
     """The health of a connection at a time; None where it isn't known."""
     if at is None:
         return None
-    found: str | None = await session.scalar(
+    health: str | None = await session.scalar(
         select(col(Transition.after))
         .where(
             col(Transition.connection_id) == connection_id,
@@ -247,7 +247,7 @@ async def health_at(session: AsyncSession, connection_id: str, at: datetime | No
         .order_by(col(Transition.at).desc())
         .limit(1)
     )
-    return found
+    return health
 
 
 async def outage_at(session: AsyncSession, at: datetime | None) -> OutageFacts | None:

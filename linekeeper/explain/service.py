@@ -33,9 +33,9 @@ async def explain(
     if not subject:
         raise NotFound("say what to explain, such as “Acme · Maximo 4711”")
     async with store.read() as session:
-        found = await _by_id(store, session, configuration, subject, now)
-        if found is not None:
-            return found
+        explanation = await _by_id(store, session, configuration, subject, now)
+        if explanation is not None:
+            return explanation
         entities = {each for app in configuration.apps.values() for each in app.entities}
         record = await find_record(session, subject, entities)
         way = await record_way(
@@ -62,20 +62,20 @@ async def _by_id(
     """The explanation of what has `subject` as its id."""
     if is_id(subject.lower()):
         subject = subject.lower()
-    found = await find_by_id(session, subject, list(configuration.apps) or ["default"])
-    match found:
+    row = await find_by_id(session, subject, list(configuration.apps) or ["default"])
+    match row:
         case Incident():
-            return await explain_incident(store, session, configuration, found, now=now)
+            return await explain_incident(store, session, configuration, row, now=now)
         case Outbox():
-            return await explain_message(store, session, configuration, found, now=now)
+            return await explain_message(store, session, configuration, row, now=now)
         case Change():
-            facts = change_facts(found)
+            facts = change_facts(row)
             way = await record_way(
-                store, session, configuration, found.connection_id, found.key, change=facts, now=now
+                store, session, configuration, row.connection_id, row.key, change=facts, now=now
             )
             return _explained("change", subject, way)
         case WebhookEvent():
-            way = await delivery_way(store, session, configuration, found, now=now)
+            way = await delivery_way(store, session, configuration, row, now=now)
             return _explained("delivery", subject, way)
     return None
 

@@ -68,11 +68,11 @@ async def find_by_id(
         ]
     rows = await session.execute(union_all(*places))
     for name, identifier in sorted(rows, key=lambda row: _ORDER.index(row[0])):
-        found: Incident | Change | WebhookEvent | Outbox | None = await session.get(
+        candidate: Incident | Change | WebhookEvent | Outbox | None = await session.get(
             _WITH_ID[name], identifier
         )
-        if found is not None:
-            return found
+        if candidate is not None:
+            return candidate
     return None
 
 
@@ -192,10 +192,10 @@ async def _holders(session: AsyncSession, keys: Sequence[str]) -> dict[str, list
             col(Record.number).in_(list(keys))
         ),
     ).limit(_HELD)
-    found = held.subquery()
+    subquery = held.subquery()
     rows = await session.execute(
-        select(Connection, col(Customer.name), found.c.found)
-        .join(found, found.c.connection_id == col(Connection.id))
+        select(Connection, col(Customer.name), subquery.c.found)
+        .join(subquery, subquery.c.connection_id == col(Connection.id))
         .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
         .order_by(col(Connection.setup) == "disconnected", col(Connection.id))
     )

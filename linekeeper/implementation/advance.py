@@ -256,11 +256,11 @@ def _bound(standing: Standing, seen: Evidence, taken: Iterable[str]) -> dict[str
     gone = {facts.id: facts.replaced_by for facts in seen.connections.values() if _is_gone(facts)}
     since = standing.implementation.started_at
     customer = standing.customer.name
-    found = bind(standing.systems, customer, free, since, gone=gone, providers=seen.providers)
+    bound = bind(standing.systems, customer, free, since, gone=gone, providers=seen.providers)
     for system in standing.systems:
         if successor := gone.get(system.connection_id or ""):
-            found[system.id] = successor
-    return found
+            bound[system.id] = successor
+    return bound
 
 
 def _is_gone(facts: ConnectionFacts) -> bool:
@@ -273,10 +273,10 @@ async def _connect(
     """Recognise the customer's new connections as the systems; those established take credits."""
     implementation = standing.implementation
     taken = await queries.spoken_for(session, [standing.customer.id])
-    found = _bound(standing, seen, taken)
+    bound = _bound(standing, seen, taken)
     for system in standing.systems:
         before = system.connection_id
-        system.connection_id = found.get(system.id, before)
+        system.connection_id = bound.get(system.id, before)
         if before is not None and before != system.connection_id and before in seen.credited:
             note = f"replaced in {implementation.title}"
             await return_credits(

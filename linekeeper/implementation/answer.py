@@ -251,9 +251,9 @@ def _settled_words(row: Gate) -> str:
 async def _load(session: AsyncSession, gate_id: str) -> tuple[Standing, Gate]:
     # Only its address: the row itself is read once the implementation is locked.
     place = select(col(Gate.implementation_id), col(Gate.gate)).where(col(Gate.id) == gate_id)
-    found = (await session.execute(place)).first() if is_id(gate_id) else None
-    if found is None:
+    row = (await session.execute(place)).first() if is_id(gate_id) else None
+    if row is None:
         raise NoSuchGate(f"there is no gate {gate_id[:40]!a}: gates are started by Linekeeper")
-    standing = await queries.load(session, found[0], lock=True)
+    standing = await queries.load(session, row[0], lock=True)
     assert standing is not None  # gates belong to an implementation
-    return standing, standing.gates[found[1]]
+    return standing, standing.gates[row[1]]

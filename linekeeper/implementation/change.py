@@ -210,13 +210,13 @@ class _Edit:
 
     def _skippable(self) -> Gate:
         """The step; the go-live only where it waits for nothing else."""
-        found = find_gate(self.standing, self.wanted.gate)
-        _unsettled(found)
+        wanted_gate = find_gate(self.standing, self.wanted.gate)
+        _unsettled(wanted_gate)
         rows = [self.standing.gates[gate.id] for gate in self.standing.plan.gates]
         left = [row.title for row in rows if row.gate != GO_LIVE and row.status not in SETTLED]
-        if left and found.gate == GO_LIVE:
+        if left and wanted_gate.gate == GO_LIVE:
             raise PlanError("gate", f"these come first, done or skipped: {'; '.join(left)}")
-        return found
+        return wanted_gate
 
     def move(self) -> _Done:
         implementation, day = self.standing.implementation, self.wanted.day
@@ -271,16 +271,16 @@ class _Edit:
         except TargetError as error:
             raise PlanError("to", str(error)) from None
         named = self.wanted.gate.casefold().strip()
-        found = [
+        matches = [
             system
             for system in self.standing.systems
             if not named or system.name.casefold() == named
         ]
-        if len(found) != 1:
+        if len(matches) != 1:
             names = ", ".join(system.name for system in self.standing.systems)
             raise PlanError("gate", f"name the system the target is of: {names}")
-        found[0].target = target
-        return f"{found[0].name} is reached at {target}", []
+        matches[0].target = target
+        return f"{matches[0].name} is reached at {target}", []
 
     def abandon(self) -> _Done:
         implementation = self.standing.implementation

@@ -206,15 +206,15 @@ def turns(
     end = state.done_at or now
     holder = state.owner or gate.owner
     at = state.opened_at
-    found: list[tuple[datetime, datetime, Owner]] = []
+    turns_taken: list[tuple[datetime, datetime, Owner]] = []
     for block in state.blocks:
-        found.append((at, block.since, holder))
+        turns_taken.append((at, block.since, holder))
         at = min(block.until or end, end)
-        found.append((block.since, at, block.by))
-    found.append((at, end, holder))
+        turns_taken.append((block.since, at, block.by))
+    turns_taken.append((at, end, holder))
     return [
         (begin, finish, who)
-        for since, until, who in found
+        for since, until, who in turns_taken
         if since < until
         for begin, finish in without(within(holds, since, until), since, until)
     ]

@@ -26,13 +26,13 @@ def nodes(progress: Progress, *, began: datetime, form: FormOf, now: datetime) -
 
     What was settled before that was shown by an earlier run that was lost, and says so.
     """
-    found = []
+    graph_nodes = []
     for gate in progress.standing.plan.gates:
         node = _node(progress, gate, form=form, now=now)
         if node.state == "COMPLETED" and node.end is not None and node.end < began:
             node = replace(node, message=f"{node.message} {RESTORED}")
-        found.append(node)
-    return found
+        graph_nodes.append(node)
+    return graph_nodes
 
 
 def waits_for(progress: Progress) -> list[str]:

@@ -62,11 +62,11 @@ def within(holds: Iterable[Hold], since: datetime, until: datetime) -> list[Inte
 
 def without(pauses: Sequence[Interval], since: datetime, until: datetime) -> list[Interval]:
     """The time from `since` until `until` without `pauses`, which are in order."""
-    found = []
+    spans = []
     for begin, end in pauses:
         if since < begin:
-            found.append((since, min(begin, until)))
+            spans.append((since, min(begin, until)))
         since = max(since, end)
     if since < until:
-        found.append((since, until))
-    return [(begin, end) for begin, end in found if begin < end]
+        spans.append((since, until))
+    return [(begin, end) for begin, end in spans if begin < end]

@@ -13,7 +13,7 @@ LOGIN = "token_works"
 
 def turns_over(standing: Standing, evidence: Evidence) -> list[tuple[Gate, Owner, datetime]]:
     """The open gates that go over to another, to whom, and since when."""
-    found: list[tuple[Gate, Owner, datetime]] = []
+    handovers: list[tuple[Gate, Owner, datetime]] = []
     for gate in standing.plan.gates:
         row = standing.gates[gate.id]
         if gate.check != LOGIN or row.status != "open" or row.opened_at is None:
@@ -26,7 +26,7 @@ def turns_over(standing: Standing, evidence: Evidence) -> list[tuple[Gate, Owner
         if login is not None and asked_at is not None and login < asked_at:
             login = None  # a new one was asked for since
         if login is not None and row.owner == "customer":
-            found.append((row, "us", login))
+            handovers.append((row, "us", login))
         elif login is None and asked_at is not None and is_handed_over(row):
-            found.append((row, "customer", asked_at))
-    return found
+            handovers.append((row, "customer", asked_at))
+    return handovers

@@ -208,17 +208,17 @@ def _resolved(
     A gate that is not needed here, for its hosting or without a VPN, is replaced by what it would
     have needed.
     """
-    found: list[tuple[str, bool]] = []
+    resolved: list[tuple[str, bool]] = []
     pending = [(need, False) for need in kind.needs]
     pending += [(need, True) for need in kind.needs_first]
     while pending:
         need, first = pending.pop(0)
         if need in here:
-            found.append((need, first))
+            resolved.append((need, first))
         else:
             pending += [(deeper, first) for deeper in kinds[need].needs]
             pending += [(deeper, True) for deeper in kinds[need].needs_first]
-    return found
+    return resolved
 
 
 def _instances(

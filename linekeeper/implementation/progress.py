@@ -77,8 +77,8 @@ def _named(standing: Standing, gates: list[str]) -> str:
 
 
 def _listed(named: Sequence[str]) -> str:
-    more = len(named) - NAMED
-    return ", ".join(named[:NAMED]) + (f" and {more} more" if more > 0 else "")
+    remaining = len(named) - NAMED
+    return ", ".join(named[:NAMED]) + (f" and {remaining} more" if remaining > 0 else "")
 
 
 @dataclass(frozen=True, slots=True)

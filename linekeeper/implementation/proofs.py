@@ -133,7 +133,7 @@ def bind(
     after `since` that is left is the one system that is left, unless that is called by another of
     the `providers` there are. `candidates` are those that belong to no system.
     """
-    found: dict[str, str] = {}
+    bound: dict[str, str] = {}
     free = {facts.id: facts for facts in candidates if facts.setup != "disconnected"}
     left = [
         system for system in systems if system.connection_id is None or system.connection_id in gone
@@ -143,15 +143,15 @@ def bind(
             texts = {slugify(system.name), slugify(f"{customer} {system.name}")}
             same = [facts for facts in free.values() if texts & called(facts)]
             if len(same) == 1:
-                found[system.id] = same[0].id
+                bound[system.id] = same[0].id
                 del free[same[0].id]
-        left = [system for system in left if system.id not in found]
+        left = [system for system in left if system.id not in bound]
     new = [facts for facts in free.values() if facts.created_at >= since]
     for system, facts in zip(left, new, strict=False):
         is_only = len(left) == 1 and len(new) == 1
         if is_only and not names_another(system.name, facts.provider, providers):
-            found[system.id] = facts.id
-    return found
+            bound[system.id] = facts.id
+    return bound
 
 
 def _by_link(facts: ConnectionFacts) -> set[str]:

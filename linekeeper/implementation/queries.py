@@ -47,8 +47,8 @@ async def load(session: AsyncSession, identifier: str, *, lock: bool = False) ->
     statement = select(Implementation).where(col(Implementation.id) == identifier)
     if lock:
         statement = statement.with_for_update().execution_options(populate_existing=True)
-    found = await load_many(session, list(await session.scalars(statement)))
-    return found[0] if found else None
+    standings = await load_many(session, list(await session.scalars(statement)))
+    return standings[0] if standings else None
 
 
 async def load_underway(session: AsyncSession) -> list[Standing]:
@@ -234,15 +234,15 @@ def run_key(gate: Gate) -> str:
 
 
 async def _among(session: AsyncSession, table: Any, column: str, ids: Sequence[str]) -> list[Any]:
-    found: list[Any] = []
+    rows: list[Any] = []
     wanted = sorted(set(ids))
     for portion in chunked(wanted, 10_000):
-        found += await session.scalars(
+        rows += await session.scalars(
             select(table)
             .where(getattr(table, column).in_(portion))
             .execution_options(populate_existing=True)
         )
-    return found
+    return rows
 
 
 async def _connections(
@@ -306,7 +306,7 @@ async def _polled(session: AsyncSession, ids: Sequence[str]) -> dict[str, dict[s
         select(Watermark).where(col(Watermark.connection_id).in_(ids))
     ):
         marks.setdefault(mark.connection_id, []).append(mark)
-    found: dict[str, dict[str, Any]] = {}
+    polled: dict[str, dict[str, Any]] = {}
     for identifier, own in marks.items():
         offered = [mark for mark in own if mark.offered]
         trouble = next((mark.error for mark in offered if mark.error), None)
@@ -314,9 +314,9 @@ async def _polled(session: AsyncSession, ids: Sequence[str]) -> dict[str, dict[s
         times = [mark.polled_at for mark in offered if mark.polled_at is not None]
         if trouble or unread or not times:
             why = trouble or "its entities were not all read yet"
-            found[identifier] = {"poll_trouble": f"Reconciliation: {why}."}
+            polled[identifier] = {"poll_trouble": f"Reconciliation: {why}."}
         else:
-            found[identifier] = {"polled_at": min(times)}
+            polled[identifier] = {"polled_at": min(times)}
     # A run that counted something leaves a row of its own moment; one that found nothing, none.
     drift = await session.execute(
         select(
@@ -335,8 +335,8 @@ async def _polled(session: AsyncSession, ids: Sequence[str]) -> dict[str, dict[s
         .group_by(col(Drift.connection_id))
     )
     for identifier, count in drift:
-        found.setdefault(identifier, {})["drift"] = int(count or 0)
-    return found
+        polled.setdefault(identifier, {})["drift"] = int(count or 0)
+    return polled
 
 
 def _finding(verdicts: Sequence[dict[str, Any]]) -> str:

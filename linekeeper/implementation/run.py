@@ -21,10 +21,10 @@ PLANNED = ":at:"
 async def shown_by(store: Store, run_id: str) -> str | None:
     """The id of the implementation that run shows."""
     async with store.read() as session:
-        found: str | None = await session.scalar(
+        shown_run: str | None = await session.scalar(
             select(col(Implementation.id)).where(col(Implementation.run_id) == run_id)
         )
-        return found
+        return shown_run
 
 
 async def take_up(

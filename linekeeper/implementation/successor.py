@@ -79,7 +79,7 @@ async def _setups(session: AsyncSession, before: datetime) -> Sequence[_Begun]:
             col(AuthenticationSetup.started_at) < before,
         )
     )
-    found = []
+    setups = []
     for row in rows.all():
         parameters = {"by": work.BY_LINEKEEPER}
         if row.connection_id is not None:
@@ -88,10 +88,10 @@ async def _setups(session: AsyncSession, before: datetime) -> Sequence[_Begun]:
             system = await session.get_one(ImplementationSystem, row.system_id)
             held = await session.get_one(Implementation, system.implementation_id)
             parameters |= {"implementation": held.slug, "system": system.name}
-        found.append(
+        setups.append(
             _Begun("authentication-setup", row.run_id, row.connection_id, parameters, row.system_id)
         )
-    return found
+    return setups
 
 
 async def _configurations(session: AsyncSession, before: datetime) -> Sequence[_Begun]:

@@ -53,8 +53,8 @@ async def _advance_with(store: Store, which: ColumnElement[bool], now: datetime)
             .where(col(Implementation.status).in_(queries.UNDERWAY), which)
             .distinct()
         )
-        found = sorted(ids)
-    return [await advance(store, identifier, now=now) for identifier in found]
+        implementation_ids = sorted(ids)
+    return [await advance(store, identifier, now=now) for identifier in implementation_ids]
 
 
 async def take_report(

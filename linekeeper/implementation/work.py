@@ -131,10 +131,10 @@ async def claim(store: Store, key: str, run_id: str, *, now: datetime) -> Claim:
     """Let the run that was started with `key` do the work of its gate, unless another one does."""
     gate_id, _, attempt = key.removeprefix(PREFIX).partition(":")
     async with store.write() as session:
-        found = await _load(session, gate_id)
-        if found is None:
+        work = await _load(session, gate_id)
+        if work is None:
             return "settled"
-        standing, row = found
+        standing, row = work
         if row.work_run_id == run_id:
             return "ours"
         if row.work_run_id is not None or str(row.work_attempt) != attempt:
@@ -200,15 +200,15 @@ async def note_ended(store: Store, run_id: str) -> None:
 async def standing_of(store: Store, run_id: str) -> Standing | None:
     """The implementation to whose gate that run belongs."""
     async with store.read() as session:
-        found = await session.scalar(select(col(Gate.id)).where(col(Gate.work_run_id) == run_id))
-        loaded = await _load(session, found, lock=False) if found else None
+        gate_id = await session.scalar(select(col(Gate.id)).where(col(Gate.work_run_id) == run_id))
+        loaded = await _load(session, gate_id, lock=False) if gate_id else None
     return loaded and loaded[0]
 
 
 async def is_over(session: AsyncSession, run_id: str) -> bool:
     """Whether the gate of that run needs it no more: it was skipped, or all was abandoned."""
-    found = await session.scalar(select(col(Gate.id)).where(col(Gate.work_run_id) == run_id))
-    standing = await _load(session, found) if found else None
+    gate_id = await session.scalar(select(col(Gate.id)).where(col(Gate.work_run_id) == run_id))
+    standing = await _load(session, gate_id) if gate_id else None
     if standing is None:
         return False
     return standing[1].status == "skipped" or standing[0].implementation.status == "abandoned"
@@ -217,12 +217,12 @@ async def is_over(session: AsyncSession, run_id: str) -> bool:
 async def is_open(store: Store, run_id: str) -> bool:
     """Whether that run still does the work of an open gate."""
     async with store.read() as session:
-        found = await session.scalar(
+        gate_id = await session.scalar(
             select(col(Gate.id)).where(
                 col(Gate.work_run_id) == run_id, col(Gate.status).in_(("open", "blocked"))
             )
         )
-        standing = await _load(session, found, lock=False) if found else None
+        standing = await _load(session, gate_id, lock=False) if gate_id else None
     return standing is not None and standing[0].implementation.status in queries.UNDERWAY
 
 
@@ -282,16 +282,16 @@ async def _gates_of(
     if connection_id is not None:
         same.append(col(ImplementationSystem.connection_id) == connection_id)
     systems = await session.scalars(select(ImplementationSystem).where(or_(*same)))
-    found = []
+    gates = []
     for system in systems.all():
         standing = await queries.load(session, system.implementation_id, lock=True)
         assert standing is not None  # systems belong to an implementation
-        found += [
+        gates += [
             (standing, standing.gates[gate.id])
             for gate in standing.plan.gates
             if gate.system == system.number and gate.work == wanted
         ]
-    return found
+    return gates
 
 
 async def _load(
@@ -299,9 +299,9 @@ async def _load(
 ) -> tuple[Standing, Gate] | None:
     # Only its address: the row itself is read once the implementation is locked.
     address = select(col(Gate.implementation_id), col(Gate.gate)).where(col(Gate.id) == gate_id)
-    found = (await session.execute(address)).first() if is_id(gate_id) else None
-    if found is None:
+    row = (await session.execute(address)).first() if is_id(gate_id) else None
+    if row is None:
         return None
-    standing = await queries.load(session, found[0], lock=lock)
+    standing = await queries.load(session, row[0], lock=lock)
     assert standing is not None  # gates belong to an implementation
-    return standing, standing.gates[found[1]]
+    return standing, standing.gates[row[1]]

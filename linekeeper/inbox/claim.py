@@ -139,8 +139,8 @@ async def still_ours(
     First step of every transaction with effects: what another consumer took over is left out.
     """
     given = {"ids": [event.id for event in events], "token": claimed.token}
-    found = set(await session.scalars(_STILL_OURS, given))
-    return [event for event in events if event.id in found]
+    ours = set(await session.scalars(_STILL_OURS, given))
+    return [event for event in events if event.id in ours]
 
 
 async def settle(session: AsyncSession, settled: Mapping[str, Settled], *, now: datetime) -> None:

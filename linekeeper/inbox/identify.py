@@ -120,11 +120,11 @@ def record_keys(payload: Any) -> list[str]:
     if not isinstance(payload, dict):
         return []
     for name in _KEYS:
-        found = payload.get(name)
-        if isinstance(found, dict):
-            found = [found]
-        if isinstance(found, list):
-            keys = (_key(item) for item in found)
+        value = payload.get(name)
+        if isinstance(value, dict):
+            value = [value]
+        if isinstance(value, list):
+            keys = (_key(item) for item in value)
             return list(dict.fromkeys(key for key in keys if key))
     lone = (_scalar(payload.get(name)) for name in _KEYS)
     return [key for key in lone if key][:1]
@@ -162,10 +162,10 @@ def _content_key(app: str, url_connection: str | None, body: bytes) -> str:
 
 def _value(payload: Any, path: _Path) -> Any:
     name, inner = path
-    found = payload.get(name)
+    value = payload.get(name)
     if inner is not None:
-        return found.get(inner) if isinstance(found, dict) else None
-    return found
+        return value.get(inner) if isinstance(value, dict) else None
+    return value
 
 
 def _text_at(payload: Any, paths: Iterable[_Path]) -> str | None:
@@ -200,9 +200,9 @@ def _time_at(payload: Any, now: datetime) -> datetime | None:
     if isinstance(payload, dict):
         for path in _TIMES:
             value = _value(payload, path)
-            found = None if value is None else _time(value)
-            if found is not None and found >= _EARLIEST:
-                return min(found, now)
+            time = None if value is None else _time(value)
+            if time is not None and time >= _EARLIEST:
+                return min(time, now)
     return None
 
 

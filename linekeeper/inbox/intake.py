@@ -104,8 +104,8 @@ class Intake:
     async def __aexit__(self, *_: object) -> None:
         task, self._task = self._task, None
         ending = self._storing | ({task} if task else set())
-        for one in ending:
-            one.cancel()
+        for each in ending:
+            each.cancel()
         if ending:
             await asyncio.wait(ending)
         self._refuse_waiting()

@@ -131,9 +131,9 @@ class EventNames:
     def _entity(self, parts: tuple[str, ...]) -> str | None:
         singular = _singular(parts)
         for start in range(len(singular)):
-            found = self._entities.get(singular[start:])
-            if found is not None:
-                return found
+            entity = self._entities.get(singular[start:])
+            if entity is not None:
+                return entity
         return "-".join(parts) or None
 
 
@@ -247,8 +247,8 @@ def _says(kind: str, event: str, payload: Any) -> Says | None:
         case "connection.status_changed":
             return _about_status(name, payload)
         case "sync.completed":
-            found = _read(_texts(payload, _RESULT))
-            return found if found in ("sync_failing", "login_lost") else "answered"
+            result = _read(_texts(payload, _RESULT))
+            return result if result in ("sync_failing", "login_lost") else "answered"
         case "sync.failed":
             # A login is lost where a code or a sentence says so, not where a table is called so.
             lost = _read(_texts(payload, _RESULT)) == "login_lost" or any(

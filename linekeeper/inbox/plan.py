@@ -85,15 +85,15 @@ def plan(
     is broken, its system away or its token missing, is left to the backfill: `deferred`; so is a
     key that is in more connections than can be asked. What earlier claims read isn't read again.
     """
-    owners = {key: found for key in wanted.keys if (found := owners.get(key))}
+    owners = {key: holders for key in wanted.keys if (holders := owners.get(key))}
     if not owners:
         whom = f"known as {event.connection_ref}" if event.connection_ref else "with these keys"
         return Plan(Settled("unrouted", note=f"there is no connection {whom}"))
-    asked = {key: found for key, found in owners.items() if len(found) <= MOST_OWNERS}
+    asked = {key: holders for key, holders in owners.items() if len(holders) <= MOST_OWNERS}
     if not asked:
         note = f"its keys are in more than {MOST_OWNERS} connections: the next poll reads them"
         return Plan(Settled("deferred", note=note))
-    targets = {target.id: target for found in asked.values() for target in found}
+    targets = {target.id: target for holders in asked.values() for target in holders}
     owner = next(iter(targets)) if len(targets) == 1 else None
     asking = {id_: target for id_, target in targets.items() if wanted.entity in apps[id_].entities}
     if not asking:
@@ -110,7 +110,7 @@ def plan(
     settled = Settled("processed", owner, _left_out(wanted.keys, asked))
     if event.connection_ref is not None:
         return Plan(settled, reads, entity=wanted.entity, keys=wanted.keys)
-    candidates = {key: [target.id for target in found] for key, found in asked.items()}
+    candidates = {key: [target.id for target in holders] for key, holders in asked.items()}
     return Plan(settled, reads, candidates, wanted.entity, wanted.keys)
 
 

@@ -54,12 +54,12 @@ async def connections_of(session: AsyncSession, events: Sequence[Event]) -> dict
     for event in events:
         refs[event.app].update(_references(event))
     known = await _known_as(session, refs)
-    found: dict[str, EventTarget] = {}
+    by_event: dict[str, EventTarget] = {}
     for event in events:
         targets = (known.get((event.app, ref)) for ref in _references(event))
         if (target := next(filter(None, targets), None)) is not None:
-            found[event.id] = target
-    return found
+            by_event[event.id] = target
+    return by_event
 
 
 def _references(event: Event) -> list[str]:
@@ -73,7 +73,7 @@ async def _known_as(
 
     Where a login made a new connection, whoever goes on naming the one before means its successor.
     """
-    found: dict[tuple[str, str], EventTarget] = {}
+    by_reference: dict[tuple[str, str], EventTarget] = {}
     for app, wanted in refs.items():
         ordered = sorted(wanted)
         for batch in chunked(ordered, _AT_ONCE):
@@ -83,31 +83,31 @@ async def _known_as(
             for name in ("id", "makini_id", "makini_key"):  # the last one counts
                 for target in targets:
                     if getattr(target, name) in wanted:
-                        found[app, getattr(target, name)] = target
-    return await _at_present(session, found)
+                        by_reference[app, getattr(target, name)] = target
+    return await _at_present(session, by_reference)
 
 
 async def _at_present(
-    session: AsyncSession, found: dict[tuple[str, str], EventTarget]
+    session: AsyncSession, targets: dict[tuple[str, str], EventTarget]
 ) -> dict[tuple[str, str], EventTarget]:
     """The same, each connection that was replaced by its present successor."""
     for _ in range(MOST_STEPS):
         wanted = {
             target.replaced_by
-            for target in found.values()
+            for target in targets.values()
             if target.replaced_by is not None and target.setup == "disconnected"
         }
         if not wanted:
             break
         rows = await session.execute(select(*_COLUMNS).where(col(Connection.id).in_(wanted)))
         heirs = {target.id: target for target in (EventTarget(*row) for row in rows)}
-        found = {
+        targets = {
             name: heirs.get(target.replaced_by or "", target)
             if target.setup == "disconnected"
             else target
-            for name, target in found.items()
+            for name, target in targets.items()
         }
-    return found
+    return targets
 
 
 async def owners_of(

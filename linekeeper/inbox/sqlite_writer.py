@@ -141,8 +141,8 @@ def _values(rows: Sequence[Delivery]) -> list[Any]:
 
 
 def _find(connection: sqlite3.Connection, row: Delivery) -> Receipt:
-    found, ref = connection.execute(_FIND, (row.app, row.delivery_key, row.merge_key)).fetchone()
-    return Receipt(found, found == row.id, ref)
+    event_id, ref = connection.execute(_FIND, (row.app, row.delivery_key, row.merge_key)).fetchone()
+    return Receipt(event_id, event_id == row.id, ref)
 
 
 def _text(value: datetime) -> str:

@@ -47,10 +47,10 @@ async def route_again(store: Store, *, now: datetime) -> int:
     async def find(events_to_find: Sequence[Event]) -> list[str]:
         return await _routed(store, events_to_find)
 
-    found, failed = await isolate(events, find)
+    routes, failed = await isolate(events, find)
     for event, error in failed:
         log.warning("event %s can't be routed: %s", event.id, type(error).__name__)
-    routed = [event_id for part in found for event_id in part]
+    routed = [event_id for part in routes for event_id in part]
     for chunk in chunked(routed, 500):
         async with store.write() as session:
             await session.execute(

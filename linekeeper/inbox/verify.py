@@ -142,13 +142,13 @@ def _digest(value: bytes) -> bytes | None:
 
 def _versioned(value: bytes) -> list[bytes]:
     """The `v1` signatures of a space separated list; others, and malformed ones, are left out."""
-    found = []
+    signatures = []
     for part in value.split(None, MAX_SIGNATURES)[:MAX_SIGNATURES]:
         version, _, text = part.partition(b",")
         digest = _sha256_base64(text) if version == b"v1" else None
         if digest is not None:
-            found.append(digest)
-    return found
+            signatures.append(digest)
+    return signatures
 
 
 def _sha256_base64(text: bytes) -> bytes | None:

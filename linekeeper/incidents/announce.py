@@ -113,7 +113,7 @@ def heads(incidents: Sequence[Incident | Row[Any]]) -> dict[str, str]:
     Makini announces them one by one; whoever doesn't answer is suspected for a while first. Pure.
     """
     last: dict[tuple[str, str], tuple[datetime, str]] = {}
-    found: dict[str, str] = {}
+    first_ids: dict[str, str] = {}
     for incident in sorted(incidents, key=lambda other: (other.opened_at, other.id)):
         is_lost = (incident.scope, incident.kind) == (
             "connection",
@@ -124,11 +124,11 @@ def heads(incidents: Sequence[Incident | Row[Any]]) -> dict[str, str]:
         where = (incident.app, incident.provider)
         before, head = last.get(where, (datetime.min.replace(tzinfo=incident.opened_at.tzinfo), ""))
         if incident.opened_at - before < ROOT_CAUSE_WAIT:
-            found[incident.id] = head
+            first_ids[incident.id] = head
         else:
             head = incident.id
         last[where] = incident.opened_at, head
-    return found
+    return first_ids
 
 
 _LOST = select(
@@ -155,8 +155,10 @@ async def heads_of(
     if not incident_ids:
         return {}
     lost: Any = await session.execute(_LOST, {"since": now - _LONGEST})
-    found = heads(lost.all())
-    return {identifier: found[identifier] for identifier in incident_ids if identifier in found}
+    head_ids = heads(lost.all())
+    return {
+        identifier: head_ids[identifier] for identifier in incident_ids if identifier in head_ids
+    }
 
 
 async def say(

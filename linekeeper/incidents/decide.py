@@ -298,17 +298,17 @@ def find_causes(
             doubtful[app].add(provider)
     causes = []
     for (app, kind), members in sorted(of_app.items()):
-        more = doubts[app] if kind == _MISSED else 0
-        providers = {trouble.provider for trouble in members} | (doubtful[app] if more else set())
+        extra = doubts[app] if kind == _MISSED else 0
+        providers = {trouble.provider for trouble in members} | (doubtful[app] if extra else set())
         if len(providers) < 2:
             continue
-        hit = Counter({p: n for (a, p), n in suspects.items() if a == app} if more else {})
+        hit = Counter({p: n for (a, p), n in suspects.items() if a == app} if extra else {})
         hit.update(trouble.provider for trouble in members)
         worst, most = max(hit.items(), key=lambda entry: (entry[1], entry[0]))
-        others = len(members) + more - most
+        others = len(members) + extra - most
         elsewhere = sizes[app] - totals.get((app, worst), 0)
         wide = others >= elsewhere * policy.root_cause_share
-        if wide and _is_share(len(members) + more, sizes[app], policy):
+        if wide and _is_share(len(members) + extra, sizes[app], policy):
             causes.append(Cause("app", app, "", kind, _ids(members)))
             continue
         least = max(policy.root_cause_members, round(sizes[app] * _APP_SHARE))
@@ -317,8 +317,8 @@ def find_causes(
         if hit and hit.total() - max(hit.values()) >= policy.root_cause_members:
             causes.append(Cause("app", app, "", kind, _ids(together)))
     for (app, provider, kind), members in sorted(of_provider.items()):
-        more = suspects.get((app, provider), 0) if kind == _MISSED else 0
-        if _is_share(len(members) + more, totals.get((app, provider), 0), policy):
+        extra = suspects.get((app, provider), 0) if kind == _MISSED else 0
+        if _is_share(len(members) + extra, totals.get((app, provider), 0), policy):
             causes.append(Cause("provider", app, provider, kind, _ids(members)))
         elif together := _at_one_moment(members, policy.root_cause_members, policy):
             causes.append(Cause("provider", app, provider, kind, _ids(together)))

@@ -132,8 +132,8 @@ async def find_news(store: Store, *, policy: HealthPolicy, now: datetime) -> Fin
     """
     async with store.read() as session:
         members = (await session.execute(_IN_TROUBLE)).all()
-        found: Any = await session.execute(_OPEN)
-        incidents: Sequence[IncidentRow] = found.all()
+        rows: Any = await session.execute(_OPEN)
+        incidents: Sequence[IncidentRow] = rows.all()
         silent = await suppressed(session, incidents, now)
         news = []
         for member_id, incident_id, kind, reported, joined_at, *connection in members:

@@ -202,12 +202,14 @@ async def find_subject(session: AsyncSession, scope: Scope, wanted: str) -> Subj
         return Subject(scope, customer.id, customer.name, reach)
     providers = list(await session.scalars(select(col(Connection.provider)).distinct()))
     known = {provider.casefold(): provider for provider in providers if provider}
-    found = known.get(wanted.strip().casefold())
-    if found is None:
+    provider = known.get(wanted.strip().casefold())
+    if provider is None:
         close = difflib.get_close_matches(wanted.strip().casefold(), list(known), n=5, cutoff=0.3)
         offers = "; ".join(known[key] for key in close or sorted(known)[:5]) or "none is known"
         raise NotFound(f"no provider is called {wanted.strip()!r}. The nearest: {offers}")
-    return Subject(scope, found, found, await _count(session, col(Connection.provider) == found))
+    return Subject(
+        scope, provider, provider, await _count(session, col(Connection.provider) == provider)
+    )
 
 
 async def begin(

@@ -292,8 +292,8 @@ async def _members(
     members: dict[str, set[_Who]] = {incident_id: set() for incident_id in ids}
     underway: dict[str, Underway] = {}
     for batch in chunked(ids, _AT_ONCE):
-        found = await session.execute(_MEMBERS, {"ids": batch})
-        for incident_id, identifier, customer_id, provider, title, since, live_at in found:
+        rows = await session.execute(_MEMBERS, {"ids": batch})
+        for incident_id, identifier, customer_id, provider, title, since, live_at in rows:
             members[incident_id].add((identifier, customer_id, provider))
             if since is not None:
                 underway[identifier] = Underway(title, since, live_at)

@@ -183,7 +183,7 @@ def retry_after(value: str | None, now: datetime) -> float | None:
 
 
 def _first(entry: Mapping[str, Any], *names: str) -> str:
-    return next((found for name in names if (found := text(entry.get(name)))), "")
+    return next((value for name in names if (value := text(entry.get(name)))), "")
 
 
 def _complaints(errors: object) -> str:

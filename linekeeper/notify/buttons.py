@@ -120,7 +120,7 @@ def submitted(view: Mapping[str, Any]) -> Submitted | None:
 
 
 def _given(view: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    found: Any = view
+    value: Any = view
     for step in ("state", "values", name, name):
-        found = found.get(step) if isinstance(found, Mapping) else None
-    return found if isinstance(found, Mapping) else {}
+        value = value.get(step) if isinstance(value, Mapping) else None
+    return value if isinstance(value, Mapping) else {}

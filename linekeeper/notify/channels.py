@@ -62,8 +62,8 @@ class MessageKept(NamedTuple):
 async def message_of(store: Store, subject: str, channel: str) -> MessageKept | None:
     """Where the message about `subject` is in `channel`, if there is one."""
     async with store.read() as session:
-        found = await session.execute(_MESSAGE, {"channel": channel, "subject": subject})
-        row = found.one_or_none()
+        rows = await session.execute(_MESSAGE, {"channel": channel, "subject": subject})
+        row = rows.one_or_none()
         return MessageKept(*row) if row else None
 
 

@@ -44,7 +44,11 @@ async def read_own(store: Store, member: str) -> list[OwnConnection]:
                 col(Customer.owner).contains(member, autoescape=True)
             )
         )
-        mine = {one: name for one, name, owner in owners if person(owner).slack_id == member}
+        mine = {
+            customer_id: name
+            for customer_id, name, owner in owners
+            if person(owner).slack_id == member
+        }
         rows = await session.execute(
             select(
                 col(Connection.id),
@@ -72,7 +76,7 @@ async def read_own(store: Store, member: str) -> list[OwnConnection]:
         for identifier, customer, provider, name, health, since in connections
         if customer is not None
     ]
-    return sorted(own, key=lambda one: (one.health == "healthy", one.name.casefold()))
+    return sorted(own, key=lambda each: (each.health == "healthy", each.name.casefold()))
 
 
 def home(
@@ -80,8 +84,8 @@ def home(
 ) -> dict[str, Any]:
     """The page; `fleet` is the address of the page with everybody's."""
     pen = Mrkdwn()
-    troubled = [one for one in own if one.health != "healthy"]
-    lines = [_line(one, pen) for one in troubled[:_SHOWN]]
+    troubled = [connection for connection in own if connection.health != "healthy"]
+    lines = [_line(connection, pen) for connection in troubled[:_SHOWN]]
     if len(troubled) > _SHOWN:
         lines.append(f"and {len(troubled) - _SHOWN} more")
     if not own:
@@ -100,8 +104,9 @@ def home(
     return dict(View(type="home", blocks=blocks).to_dict())
 
 
-def _line(one: OwnConnection, pen: Mrkdwn) -> str:
-    since = f" since {pen.moment(one.since)}" if one.since else ""
-    taken = f", acknowledged by {pen.text(one.taken_by)}" if one.taken_by else ""
-    light = _LIGHTS.get(one.health, _RED)
-    return f"{light} {pen.strong(pen.text(one.name))}: {health_name(one.health)}{since}{taken}"
+def _line(connection: OwnConnection, pen: Mrkdwn) -> str:
+    since = f" since {pen.moment(connection.since)}" if connection.since else ""
+    taken = f", acknowledged by {pen.text(connection.taken_by)}" if connection.taken_by else ""
+    light = _LIGHTS.get(connection.health, _RED)
+    name = pen.strong(pen.text(connection.name))
+    return f"{light} {name}: {health_name(connection.health)}{since}{taken}"

@@ -124,11 +124,11 @@ async def page_letter(
 ) -> Letter | None:
     """The mail `row` asks for; None where its link was revoked meanwhile."""
     async with store.read() as session:
-        found = await working_link(session, row.payload["link_id"])
+        page = await working_link(session, row.payload["link_id"])
         addresses = await recipients(session, row.payload["customer_id"])
-    if found is None:
+    if page is None:
         return None
-    link, customer = found
+    link, customer = page
     url = page_url(signer, public_url, link.id)
     text = compose("page", customer.name, (), until=None, locale=customer.locale, page=url)
     return Letter(addresses, text.subject, text.body, text.html, f"page.{link.id}")

@@ -157,8 +157,10 @@ async def decided_before(store: Store, rows: Sequence[OutboxRow]) -> dict[str, l
                     which &= col(Notice.round) == opening.scalar_subquery()
                 case _:
                     continue
-            found = await session.execute(select(col(Notice.id), col(Notice.severity)).where(which))
-            severities = {notice.id: notice.severity for notice in found}
+            decisions = await session.execute(
+                select(col(Notice.id), col(Notice.severity)).where(which)
+            )
+            severities = {notice.id: notice.severity for notice in decisions}
             if severities and "critical" not in severities.values():
                 notices[row.id] = list(severities)
     return notices

@@ -95,7 +95,7 @@ def decide(
 
 
 def held(situation: Situation, at: datetime, quiet: Quiet, policy: AlertPolicy) -> HeldBack | None:
-    """Why `one` would not be announced for the first time at `at`; None if it would."""
+    """Why the incident would not be announced for the first time at `at`; None if it would."""
     for silence in situation.silences:
         if silence.starts_at <= at < silence.ends_at:
             return HeldBack("silence", silence.why, silence.ends_at)
@@ -284,8 +284,8 @@ class _Deciding:
 
     def _last(self, kind: str, recent: Collection[str], started: Mapping[str, datetime]) -> str:
         """The last message of several incidents within the hour whose key begins with `kind`."""
-        found = [(started.get(key, self._now), key) for key in recent if key.startswith(kind)]
-        return max(found, default=(self._now, ""))[1]
+        starts = [(started.get(key, self._now), key) for key in recent if key.startswith(kind)]
+        return max(starts, default=(self._now, ""))[1]
 
     def group_for_fallback_channels(self, notified: Sequence[Notified]) -> None:
         """What goes elsewhere at one moment is one message; over the cap and when quiet it waits.

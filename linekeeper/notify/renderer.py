@@ -292,11 +292,11 @@ class Renderer:
     ) -> Posted:
         thread_ts = thread.ts if thread else None
         if row.attempts > 1:
-            found = await self._found(row, key=key, thread=thread)
-            if found is not None:
+            posted = await self._found(row, key=key, thread=thread)
+            if posted is not None:
                 if edit_found:
-                    await self._edit_if_possible(found, rendered)
-                return found
+                    await self._edit_if_possible(posted, rendered)
+                return posted
         return await self._channel.post(rendered, key=key, thread_ts=thread_ts, broadcast=broadcast)
 
     async def _found(

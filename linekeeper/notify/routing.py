@@ -209,12 +209,12 @@ async def incidents_of_fold(store: Store, key: str) -> list[str]:
 async def is_waiting(store: Store, fold: str) -> bool:
     """Whether the message that several incidents share has yet to be sent."""
     async with store.read() as session:
-        found = await session.scalar(
+        row_id = await session.scalar(
             select(col(Outbox.id))
             .where(col(Outbox.lane) == fold_lane(fold), col(Outbox.status) == "pending")
             .limit(1)
         )
-        return found is not None
+        return row_id is not None
 
 
 async def later_reminds(store: Store, row: OutboxRow) -> bool:
@@ -295,8 +295,8 @@ async def channel_of_message(
 async def _messages_of(store: Store, subject: str) -> set[str]:
     """The channels in which there is a message about `subject`."""
     async with store.read() as session:
-        found = select(col(NoticeMessage.channel)).where(col(NoticeMessage.subject) == subject)
-        return set(await session.scalars(found))
+        channels = select(col(NoticeMessage.channel)).where(col(NoticeMessage.subject) == subject)
+        return set(await session.scalars(channels))
 
 
 async def about_message(session: AsyncSession, payload: Mapping[str, Any]) -> About:

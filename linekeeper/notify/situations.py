@@ -338,13 +338,13 @@ async def _delivered(
     of_fold: dict[str, list[str]] = {}
     for fold, incident_id in folds:
         of_fold.setdefault(f"fold:{fold}", []).append(incident_id)
-    found = await session.scalars(
+    delivered_subjects = await session.scalars(
         select(col(NoticeMessage.subject)).where(
             col(NoticeMessage.channel).in_(channels),
             col(NoticeMessage.subject).in_([*subjects, *of_fold][: 2 * _AT_ONCE]),
         )
     )
     delivered: set[str] = set()
-    for subject in found:
+    for subject in delivered_subjects:
         delivered |= {subjects[subject]} if subject in subjects else set(of_fold[subject])
     return frozenset(delivered)

@@ -266,8 +266,8 @@ async def _blocked(
     first: dict[str, RowMapping] = {}
     for chunk in chunked(keys, _KEYS_AT_ONCE):
         which = {"keys": chunk, "top": rows[-1]["place"], "token": token}
-        found = await session.execute(work.before_those_claimed, which)
-        for row in found.mappings():
+        earlier = await session.execute(work.before_those_claimed, which)
+        for row in earlier.mappings():
             if row["lane"] not in first or row["place"] < first[row["lane"]]["place"]:
                 first[row["lane"]] = row
     blocked: dict[str, datetime] = {}

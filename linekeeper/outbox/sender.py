@@ -275,7 +275,7 @@ async def schedule_retry(
 ) -> None:
     """Try messages that the claim still holds again, each at its time."""
     columns = {"next_attempt_at": "until", "retry_at": "until", "error": "why", "refusal": "what"}
-    for is_moved, more in ((False, {}), (True, {"counts_from": "since"})):
+    for is_moved, clock in ((False, {}), (True, {"counts_from": "since"})):
         rows = [
             {
                 "row_id": each.id,
@@ -287,7 +287,7 @@ async def schedule_retry(
             for each in retries
             if (each.counts_from is not None) is is_moved
         ]
-        await change_claimed(session, work, token, columns | more, rows)
+        await change_claimed(session, work, token, columns | clock, rows)
 
 
 async def supersede(session: AsyncSession, keys: Collection[str], *, now: datetime) -> None:

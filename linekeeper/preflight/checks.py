@@ -85,8 +85,8 @@ async def resolve(host: str, port: int, timeout: float) -> DnsFact:
 
     def ask() -> None:
         try:
-            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-            addresses = dict.fromkeys(str(entry[4][0]) for entry in found)
+            infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            addresses = dict.fromkeys(str(entry[4][0]) for entry in infos)
             fact = DnsFact(addresses=tuple(addresses)[:MAX_ADDRESSES])
         except (OSError, UnicodeError) as error:
             no_such_name = isinstance(error, socket.gaierror) and error.errno in _NO_SUCH_NAME

@@ -55,7 +55,7 @@ class Verdict:
 
 def judge(target: Target, vantage: Vantage, facts: Facts, now: datetime) -> tuple[Verdict, ...]:
     """The verdicts on what was seen at `now` (aware), in the order of the checks."""
-    found = _from_outside(facts) if vantage == "outside" else _must_reach(target, facts, now)
+    checks = _from_outside(facts) if vantage == "outside" else _must_reach(target, facts, now)
     return tuple(
         Verdict(
             str(target),
@@ -67,7 +67,7 @@ def judge(target: Target, vantage: Vantage, facts: Facts, now: datetime) -> tupl
             if check == "tls-expiry" and facts.tls is not None and facts.tls.not_after is not None
             else None,
         )
-        for check, status, message in found
+        for check, status, message in checks
     )
 
 
@@ -134,10 +134,10 @@ _INNER = tuple(
 def is_inner(address: str) -> bool:
     """Total: the scope of a link-local address may be part of it."""
     try:
-        found = ipaddress.ip_address(address.partition("%")[0])
+        ip = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
         return False
-    return any(found in network for network in _INNER)
+    return any(ip in network for network in _INNER)
 
 
 def _must_reach(target: Target, facts: Facts, now: datetime) -> Iterable[_Found]:

@@ -29,7 +29,7 @@ class ConnectionRoute(Route):
         if parts[:3] != _BEFORE or len(parts) < 4 or not parts[3]:
             return Match.NONE, {}
         path = "/".join([*_BEFORE, quote(parts[3], safe=""), *parts[4:]])
-        match, found = super().matches({**scope, "path": path})
+        match, child_scope = super().matches({**scope, "path": path})
         if match is not Match.NONE:
-            found["path_params"] = {**found["path_params"], "connection": parts[3]}
-        return match, found
+            child_scope["path_params"] = {**child_scope["path_params"], "connection": parts[3]}
+        return match, child_scope

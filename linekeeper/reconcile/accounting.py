@@ -193,8 +193,8 @@ async def count_due(
             if due.what == "late" and due.missed_in is not None:
                 came_late[moved.get(due.id, due.missed_in)] += 1
         total.add(counts)
-    for identifier, more in came_late.items():
-        await _add(session, identifier, came_late=more)
+    for identifier, late in came_late.items():
+        await _add(session, identifier, came_late=late)
     return total
 
 

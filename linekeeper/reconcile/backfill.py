@@ -47,12 +47,12 @@ async def reconcile_window(
     if first is not None and not run.readings:
         raise first
     async with rt.store.read() as session:
-        found = await session.execute(
+        watermarks = await session.execute(
             select(col(Change.updated_at)).where(
                 col(Change.connection_id) == connection_id, col(Change.at) >= started
             )
         )
-        inside = sum(time is None or since <= time <= until for (time,) in found)
+        inside = sum(time is None or since <= time <= until for (time,) in watermarks)
     return {
         "records": run.records,
         "recovered": run.counts.recovered,

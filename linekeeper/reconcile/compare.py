@@ -140,5 +140,5 @@ def was_announced(
     return reading.time is None or reading.time > now or delivered_at >= reading.time
 
 
-def _newer(known: datetime | None, found: datetime | None) -> bool:
-    return known is not None and found is not None and found > known
+def _newer(known: datetime | None, read: datetime | None) -> bool:
+    return known is not None and read is not None and read > known

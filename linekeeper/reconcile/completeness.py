@@ -78,8 +78,8 @@ def completeness_of(entity: EntityState) -> Completeness:
 
 def worst_first(entities: Sequence[EntityState]) -> list[Completeness]:
     """All of them, those that differ first, then those of which it can't be known."""
-    found = [completeness_of(entity) for entity in entities]
-    return sorted(found, key=lambda each: (_ORDER[each.state], each.label, each.entity))
+    completeness = [completeness_of(entity) for entity in entities]
+    return sorted(completeness, key=lambda each: (_ORDER[each.state], each.label, each.entity))
 
 
 def count_states(states: Sequence[Completeness]) -> Mapping[str, int]:

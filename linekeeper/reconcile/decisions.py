@@ -62,9 +62,9 @@ async def decide_deletions(
     Raises `NoDeletion` where nothing is to be decided, also when 30 days are over. Repeating it
     after a crash completes it.
     """
-    found = await _find(rt, wanted.strip(), decision, now)
+    deletions = await _find(rt, wanted.strip(), decision, now)
     done = []
-    for deletion, connection, name in found:
+    for deletion, connection, name in deletions:
         app = await rt.app(connection.app)
         if decision == "accept":
             await _mark(rt, deletion, decision, "agreed", by=by, now=now)
@@ -121,9 +121,9 @@ async def _find(
     rt: Runtime, wanted: str, decision: Decision, now: datetime
 ) -> Sequence[tuple[Deletion, Connection, str]]:
     async with rt.store.read() as session:
-        one = await session.get(Deletion, wanted) if is_id(wanted) else None
-        if one is not None:
-            ids = [one.id]
+        by_id = await session.get(Deletion, wanted) if is_id(wanted) else None
+        if by_id is not None:
+            ids = [by_id.id]
         else:
             ids = await _of_connection(session, wanted, decision)
         rows = (
@@ -154,7 +154,7 @@ async def _of_connection(session: AsyncSession, wanted: str, decision: Decision)
         named = await find_connection(session, wanted)
     except NotFound as error:
         raise NoDeletion(f"no deletion has that id, and {error}") from None
-    found = list(
+    deletions = list(
         await session.scalars(
             select(col(Deletion.id))
             .where(
@@ -164,4 +164,4 @@ async def _of_connection(session: AsyncSession, wanted: str, decision: Decision)
             .order_by(col(Deletion.at).desc())
         )
     )
-    return found[:1] if decision == "undo" else found
+    return deletions[:1] if decision == "undo" else deletions

@@ -192,9 +192,9 @@ def cause(connection_id: str, entity: str) -> str:
 async def _missing(
     store: Store, place: Place, keys: KeySet, started: datetime, apart: timedelta
 ) -> _Missing:
-    found = _Missing()
+    missing = _Missing()
     async for records in live_records(store, *place):
-        found.live += len(records)
+        missing.live += len(records)
         for record in records:
             if record.key in keys:
                 continue
@@ -207,8 +207,8 @@ async def _missing(
                 apart=apart,
             )
             if verdict is not None:
-                found.by(verdict)[record.key] = record.updated_at
-    return found
+                missing.by(verdict)[record.key] = record.updated_at
+    return missing
 
 
 def _leave_out_unknown(

@@ -216,11 +216,11 @@ async def standings(rt: Runtime, app: AppConfig, order: PollOrder) -> tuple[list
     async with rt.store.read() as session:
         rows = (await session.execute(*_standings(app, order))).all()
     closed = [row for row in rows if may_call_data(row.health)]
-    found = [_standing(list(same)) for _, same in groupby(closed, key=lambda row: row.id)]
+    states = [_standing(list(same)) for _, same in groupby(closed, key=lambda row: row.id)]
     oldest = order.started - timedelta(days=36_500)
-    found.sort(key=lambda each: (not each.critical, each.polled_at or oldest, each.id))
+    states.sort(key=lambda each: (not each.critical, each.polled_at or oldest, each.id))
     circuits = {row.id for row in rows} - {row.id for row in closed}
-    return found, len(circuits)
+    return states, len(circuits)
 
 
 def _standings(app: AppConfig, order: PollOrder) -> tuple[Select[Any], dict[str, Any]]:

@@ -57,8 +57,8 @@ def is_deleted(record: Mapping[str, Any], *, now: datetime) -> bool:
 
 
 def _time(value: Any) -> datetime | None:
-    found = instant(value)
-    return found if found is not None and found.year in _YEARS else None
+    time = instant(value)
+    return time if time is not None and time.year in _YEARS else None
 
 
 def content(record: Mapping[str, Any]) -> bytes:

@@ -200,12 +200,12 @@ async def _change(
 async def is_known(store: Store, connection_id: str, entity: str) -> bool:
     """Whether any record of `entity` is in the index, deleted ones too."""
     async with store.read() as session:
-        found = await session.scalar(
+        known = await session.scalar(
             select(col(Record.key))
             .where(col(Record.connection_id) == connection_id, col(Record.entity) == entity)
             .limit(1)
         )
-    return found is not None
+    return known is not None
 
 
 async def is_baseline(

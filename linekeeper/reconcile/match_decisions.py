@@ -268,8 +268,8 @@ async def _records(
 
 
 def _by_contents(records: Mapping[str, Record]) -> dict[str, list[str]]:
-    found: defaultdict[str, list[str]] = defaultdict(list)
+    keys: defaultdict[str, list[str]] = defaultdict(list)
     for key, record in records.items():
         if record.plain_hash is not None:
-            found[record.plain_hash].append(key)
-    return dict(found)
+            keys[record.plain_hash].append(key)
+    return dict(keys)

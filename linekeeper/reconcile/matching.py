@@ -230,7 +230,7 @@ class _Natural:
 
         Its number and all else must be the same, and nobody else's.
         """
-        found: dict[str, str] = {}
+        matched: dict[str, str] = {}
         taken = set(pairs.values())
         width = len(next(iter(self.old.values()), Parts()))
         for dropped in (n for n in range(width) if n not in self._fixed):
@@ -246,10 +246,10 @@ class _Natural:
                 other = after.get(parts)
                 if other is None or sum(map(bool, parts)) < 2:
                     continue
-                if key not in pairs and key not in found and other not in taken:
-                    found[key] = other
+                if key not in pairs and key not in matched and other not in taken:
+                    matched[key] = other
                     taken.add(other)
-        return found
+        return matched
 
     def groups(self, pairs: Mapping[str, str]) -> list[tuple[list[str], list[str]]]:
         """Those not in `pairs` with the same natural key, or else the same number."""
@@ -313,17 +313,17 @@ class _Natural:
 
 
 def _parts(rows: Iterable[Row], mine: str | None) -> dict[str, Parts]:
-    found: dict[str, Parts] = {}
+    by_key: dict[str, Parts] = {}
     for row in rows:
         if row.natural_key is not None:
             made_from, *parts = row.natural_key.split(".")
             if made_from == mine:
-                found[row.key] = tuple(parts)
-    return found
+                by_key[row.key] = tuple(parts)
+    return by_key
 
 
 def _keys_by(held: Mapping[str, Parts]) -> dict[Parts, list[str]]:
-    found: defaultdict[Parts, list[str]] = defaultdict(list)
+    keys: defaultdict[Parts, list[str]] = defaultdict(list)
     for key, parts in held.items():
-        found[parts].append(key)
-    return dict(found)
+        keys[parts].append(key)
+    return dict(keys)

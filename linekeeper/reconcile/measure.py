@@ -106,10 +106,10 @@ def sentence(bad: Sequence[TrustVerdict]) -> str:
             f"{verdict.label} missed {rate:.0%} "
             f"({verdict.measured.lost} of {verdict.measured.changes} changes){late}"
         )
-    more = f"; and {len(bad) - _NAMED} more" if len(bad) > _NAMED else ""
+    and_more = f"; and {len(bad) - _NAMED} more" if len(bad) > _NAMED else ""
     return (
-        f"Webhooks can't be trusted: {'; '.join(said)}{more}. Linekeeper polls them tighter and "
-        "hands on what was missed."
+        f"Webhooks can't be trusted: {'; '.join(said)}{and_more}. "
+        "Linekeeper polls them tighter and hands on what was missed."
     )
 
 

@@ -217,10 +217,10 @@ class _Reader:
                     if listing.batch.is_full:
                         reading.written += await writing.then(writer.write(listing.batch))
                         listing.batch = writer.batch(asked_at)
-                    found = listing.batch.add(page.records, bodies=bodies)
-                    listing.keys.update(found)
-                    listing.deleted.update(listing.batch.deleted_of(found))
-                    if len(found) < len(page.records):
+                    added = listing.batch.add(page.records, bodies=bodies)
+                    listing.keys.update(added)
+                    listing.deleted.update(listing.batch.deleted_of(added))
+                    if len(added) < len(page.records):
                         keyless += sum(record_key(record) is None for record in page.records)
                     reading.records += len(page.records)
                     came += 1

@@ -70,13 +70,13 @@ async def lock_feeds(
     Locked in the order of their ids, so that two writers never wait in a circle.
     """
     ids = sorted(set(connection_ids))
-    found = {row[0]: row[1] for row in await session.execute(_FEEDS, {"ids": ids})}
-    if len(found) == len(ids):
-        return found
+    feeds = {row[0]: row[1] for row in await session.execute(_FEEDS, {"ids": ids})}
+    if len(feeds) == len(ids):
+        return feeds
     rows = [
         {"connection_id": identifier, "last_seq": 0}
         for identifier in ids
-        if identifier not in found
+        if identifier not in feeds
     ]
     await insert_ignore(store, session, Feed, rows)
     return {row[0]: row[1] for row in await session.execute(_FEEDS, {"ids": ids})}
@@ -88,11 +88,11 @@ async def known_records(
     """What the index holds under `keys`, and whether it is marked as absent or once deleted."""
     listed = {place: [(key,) for key in keys_of_place] for place, keys_of_place in keys.items()}
     rows = await session.execute(_KNOWN[store.is_sqlite], places.values(store, KEYS, listed))
-    found: dict[Place, dict[str, tuple[Known, bool]]] = {place: {} for place in keys}
+    by_place: dict[Place, dict[str, tuple[Known, bool]]] = {place: {} for place in keys}
     for connection_id, entity, key, time, digest, seen_at, deleted_at, *same, marked in rows:
         known = Known(time, digest, seen_at, deleted_at is not None, *same)
-        found[connection_id, entity][key] = (known, bool(marked))
-    return found
+        by_place[connection_id, entity][key] = (known, bool(marked))
+    return by_place
 
 
 def _known(*, is_sqlite: bool) -> Executable:

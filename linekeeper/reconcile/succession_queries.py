@@ -53,13 +53,13 @@ async def quiet_keys(
         if status == "pending":
             quiet[place] = None
             continue
-        found = await session.scalars(
+        untouched = await session.scalars(
             select(col(SuccessionStep.new_key)).where(
                 *_steps_of(connection_id, entity),
                 one_of(store, SuccessionStep.new_key, keys[place]),
             )
         )
-        quiet[place] = {key for key in found if key is not None}
+        quiet[place] = {key for key in untouched if key is not None}
     return quiet
 
 
@@ -326,11 +326,11 @@ async def held_by(
     session: AsyncSession, connection_id: str, entity: str, status: str
 ) -> str | None:
     """The deletion that holds what could not be matched, `ambiguous` or `unmatched`."""
-    found: str | None = await session.scalar(
+    holder: str | None = await session.scalar(
         select(col(Deletion.id)).where(
             col(Deletion.connection_id) == connection_id,
             col(Deletion.entity) == entity,
             col(Deletion.status) == status,
         )
     )
-    return found
+    return holder

@@ -221,8 +221,8 @@ class _Asking:
         )
         if not lost:
             return []
-        more = f" and {len(lost) - 5} more" if len(lost) > 5 else ""
-        return [f"Nobody to mail: no contact is known of {', '.join(lost[:5])}{more}."]
+        and_more = f" and {len(lost) - 5} more" if len(lost) > 5 else ""
+        return [f"Nobody to mail: no contact is known of {', '.join(lost[:5])}{and_more}."]
 
     async def unsent(self, lanes: Sequence[str]) -> set[str]:
         """What is asked by mails that nobody has taken in hand yet: their keys without the link."""

@@ -76,15 +76,15 @@ async def _removals_waiting(session: AsyncSession, connection_id: str, lost_at: 
     return waiting or 0
 
 
-def backfilled(found: Sequence[Mapping[str, Any]]) -> str:
+def backfilled(backfills: Sequence[Mapping[str, Any]]) -> str:
     """What the backfills of some connections brought, in words. Pure.
 
     That there was nothing to backfill is said only where a comparison could have found something.
     """
-    records = sum(int(counts.get("caught_up", 0)) for counts in found)
-    compared = sum(int(counts.get("compared", 0)) for counts in found)
-    failed = sum(int(counts.get("failed", 0)) for counts in found)
-    new = sum(int(counts.get("new", 0)) for counts in found)
+    records = sum(int(counts.get("caught_up", 0)) for counts in backfills)
+    compared = sum(int(counts.get("compared", 0)) for counts in backfills)
+    failed = sum(int(counts.get("failed", 0)) for counts in backfills)
+    new = sum(int(counts.get("new", 0)) for counts in backfills)
     left = []
     if failed:
         left.append(f"{counted(failed, 'entity')} could not be read, and reconcile reads on")
@@ -97,7 +97,7 @@ def backfilled(found: Sequence[Mapping[str, Any]]) -> str:
             "known"
         )
     said = f"{counted(records, 'record')} backfilled"
-    waiting = sum(int(counts.get("removals_waiting", 0)) for counts in found)
+    waiting = sum(int(counts.get("removals_waiting", 0)) for counts in backfills)
     if waiting:
         are = "1 removal waits" if waiting == 1 else f"{waiting:,} removals wait"
         are += " for a second complete listing"

@@ -89,13 +89,13 @@ async def _is_announced(
         known = select(col(Outbox.dedupe_key)).where(col(Outbox.dedupe_key).in_(announced))
         if announced - set(await session.scalars(known)):
             return False
-    found = {(finding.cause, finding.text) for finding in map(_finding, last_day)}
+    said_already = {(finding.cause, finding.text) for finding in map(_finding, last_day)}
     opened = await session.execute(
         select(col(Incident.cause), col(Incident.summary)).where(
             col(Incident.topic) == TOPIC, col(Incident.resolved_at).is_(None)
         )
     )
-    return found == {(cause, summary) for cause, summary in opened}
+    return said_already == {(cause, summary) for cause, summary in opened}
 
 
 def _to_mail(

@@ -78,10 +78,10 @@ async def load_facts(store: Store, case: Case) -> Facts:
             .where(col(Outbox.channel) == "email", col(Outbox.dedupe_key).startswith(prefix))
             .order_by(col(Outbox.created_at))
         )
-        found = lost.first()
+        case_row = lost.first()
         return Facts(
-            lost_at=min(found[0], opened) if found else opened,
-            refusal=_said(found[1], found[2]) if found else "",
+            lost_at=min(case_row[0], opened) if case_row else opened,
+            refusal=_said(case_row[1], case_row[2]) if case_row else "",
             links=[(row[0], row[1]) for row in links],
             mails=[_mail(prefix, *row) for row in mails],
         )

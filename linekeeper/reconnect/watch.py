@@ -209,5 +209,5 @@ def _not_in_time(members: Sequence[WaitingMember]) -> str:
 
 def _names(members: Sequence[WaitingMember]) -> str:
     names = [member.label for member in members]
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return ", ".join(names[:5]) + more
+    and_more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(names[:5]) + and_more

@@ -211,17 +211,17 @@ async def save_blocks(store: Store, blocks: Blocks, *, now: datetime) -> bool:
     texts = {_PREFIX + name: _plain(model) for name, model in wanted.items()}
     async with store.read() as session:
         rows = await session.execute(_BLOCKS)
-        found = {name: _opened(store, value) for name, value in rows}
-    if found == texts:
+        saved = {name: _opened(store, value) for name, value in rows}
+    if saved == texts:
         return False
     async with store.write() as session:
-        gone = sorted(found.keys() - texts.keys())
+        gone = sorted(saved.keys() - texts.keys())
         if gone:
             await session.execute(delete(AppSetting).where(col(AppSetting.name).in_(gone)))
         changed = [
             {"name": name, "value": store.cipher.encrypt(text), "updated_at": now}
             for name, text in texts.items()
-            if found.get(name) != text
+            if saved.get(name) != text
         ]
         if changed:
             await insert_or_update(
@@ -252,8 +252,8 @@ def _copies(
 ) -> dict[str, _Model]:
     """Those of one kind by what they are called."""
     names = sorted(name for name in texts if name.startswith(prefix))
-    found = {name: _copy(model, name, texts, problems) for name in names}
-    return {name.removeprefix(prefix): copy for name, copy in found.items() if copy is not None}
+    copies = {name: _copy(model, name, texts, problems) for name in names}
+    return {name.removeprefix(prefix): copy for name, copy in copies.items() if copy is not None}
 
 
 def _copy(

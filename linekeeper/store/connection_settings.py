@@ -27,11 +27,11 @@ _SETTINGS = (
 async def load_settings(session: AsyncSession, ids: Iterable[str]) -> dict[str, Settings]:
     """The settings of those of the connections `ids` that were configured."""
     wanted = list(ids)
-    found: defaultdict[str, dict[str, ConnectionSetting]] = defaultdict(dict)
+    settings: defaultdict[str, dict[str, ConnectionSetting]] = defaultdict(dict)
     for chunk in chunked(wanted, _AT_ONCE):
         for row in await session.scalars(_SETTINGS, {"ids": chunk}):
-            found[row.connection_id][row.entity] = row
-    return dict(found)
+            settings[row.connection_id][row.entity] = row
+    return dict(settings)
 
 
 def configured(app: AppConfig, settings: Settings | None) -> AppConfig:

@@ -100,8 +100,8 @@ class Store:
         """
         if self.is_sqlite:
             return utcnow()
-        found: datetime = (await session.execute(select(func.clock_timestamp()))).scalar_one()
-        return found
+        now: datetime = (await session.execute(select(func.clock_timestamp()))).scalar_one()
+        return now
 
     async def close(self) -> None:
         """Wait for the tasks that must be stored, then give the connections back."""

@@ -194,12 +194,12 @@ async def count_ruled(session: AsyncSession) -> dict[tuple[str, str], int]:
 def modes_otherwise(ruled: Mapping[tuple[str, str], int], app: str, mode: str | None) -> str:
     """How many connections of `app` are in another mode than `mode`, in words. Pure."""
     words = {"observe": "observed", "manage": "managed"}
-    found = [
+    apps = [
         f"{number:,} {words.get(other, other)}"
         for (name, other), number in sorted(ruled.items())
         if name == app and other != mode
     ]
-    return ", ".join(found)
+    return ", ".join(apps)
 
 
 def app_of(app: AppConfig, chosen: Connection | Chosen | None) -> AppConfig:

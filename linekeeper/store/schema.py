@@ -35,8 +35,8 @@ def schema_of(connection: Connection) -> str | None:
     """The schema version of a database; None for an empty one."""
     if not inspect(connection).has_table("alembic_version"):
         return None
-    found: str | None = connection.scalar(_VERSION)
-    return found
+    revision: str | None = connection.scalar(_VERSION)
+    return revision
 
 
 async def require_current(store: Store) -> None:

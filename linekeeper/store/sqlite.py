@@ -226,9 +226,9 @@ class SqliteCursor:
         if self._is_read or len(self._rows) >= size or self._cursor is None:
             return
         wanted = max(size, _PORTION)
-        more = self._do(partial(self._cursor.fetchmany, wanted), here=False)
-        self._is_read = len(more) < wanted
-        self._rows += more
+        portion = self._do(partial(self._cursor.fetchmany, wanted), here=False)
+        self._is_read = len(portion) < wanted
+        self._rows += portion
 
     def close(self) -> None:
         """Let go of the statement, if it has more to give."""

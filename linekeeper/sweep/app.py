@@ -93,10 +93,10 @@ async def list_worked(
     if is_whole:
         over[_truncated(app.name)] = "The connection list is whole again, or was accepted as it is"
     async with store.read() as session:
-        found = [cause for cause in over if await find_open(session, cause) is not None]
-    if found:
+        ended = [cause for cause in over if await find_open(session, cause) is not None]
+    if ended:
         async with store.write() as session:
-            for cause in found:
+            for cause in ended:
                 await resolve_incident(store, session, cause, over[cause], now=now)
 
 

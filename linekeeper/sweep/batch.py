@@ -250,8 +250,8 @@ async def _unfinished(
     rt: Runtime, app: AppConfig, ids: Sequence[str], started: datetime
 ) -> list[_Member]:
     async with rt.store.read() as session:
-        found = await session.execute(_UNFINISHED, {"ids": list(ids), "started": started})
-        rows = found.all()
+        unfinished = await session.execute(_UNFINISHED, {"ids": list(ids), "started": started})
+        rows = unfinished.all()
         tokens = await load_tokens(rt.store, session, [row[0] for row in rows])
         read_at = await last_polled(session, ids)
     return [

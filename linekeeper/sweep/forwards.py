@@ -24,15 +24,15 @@ async def forwards(
     session: AsyncSession,
 ) -> dict[str, tuple[int, int, datetime | None, str]]:
     """How many were given up and how many wait, since when, and why the last of them does."""
-    found: dict[str, tuple[int, int, datetime | None, str]] = defaultdict(lambda: (0, 0, None, ""))
+    queues: dict[str, tuple[int, int, datetime | None, str]] = defaultdict(lambda: (0, 0, None, ""))
     rows = await session.execute(_forwarded(session.get_bind().dialect.name == "sqlite"))
     for name, status, count, oldest, error in rows:
-        dead, waiting, since, why = found[name]
+        dead, waiting, since, why = queues[name]
         if status == "dead":
-            found[name] = (count, waiting, since, why)
+            queues[name] = (count, waiting, since, why)
         else:
-            found[name] = (dead, count, oldest, error or "")
-    return found
+            queues[name] = (dead, count, oldest, error or "")
+    return queues
 
 
 @cache
@@ -64,11 +64,13 @@ async def refused_forwards(
     session: AsyncSession,
 ) -> dict[str, tuple[int, datetime | None, str, str]]:
     """How many the product refuses time after time, since when, why; its word that it is gone."""
-    found: dict[str, tuple[int, datetime | None, str, str]] = defaultdict(lambda: (0, None, "", ""))
+    refused: dict[str, tuple[int, datetime | None, str, str]] = defaultdict(
+        lambda: (0, None, "", "")
+    )
     rows = await session.execute(_refusals(session.get_bind().dialect.name == "sqlite"))
     for name, count, oldest, why, gone in rows:
-        found[name] = (int(count or 0), oldest, why or "", gone or "")
-    return found
+        refused[name] = (int(count or 0), oldest, why or "", gone or "")
+    return refused
 
 
 @cache

@@ -167,10 +167,14 @@ def _dead(stream: Stream) -> tuple[str, float, str] | None:
         "webhook {} dead whose body cannot be read, and replaying changes nothing: show Makini "
         "what the artifact webhooks says of it. This is over a day after the last one",
     )
-    found = [each for each in (replayable, unreadable) if each is not None]
-    if not found:
+    findings = [each for each in (replayable, unreadable) if each is not None]
+    if not findings:
         return None
-    return "webhooks_dead", sum(count for _, count, _ in found), "; ".join(t for _, _, t in found)
+    return (
+        "webhooks_dead",
+        sum(count for _, count, _ in findings),
+        "; ".join(t for _, _, t in findings),
+    )
 
 
 def _failing(stream: Stream, policy: WatchPolicy) -> tuple[str, float, str] | None:
@@ -230,8 +234,8 @@ def _silent(stream: Stream, policy: WatchPolicy, now: datetime) -> tuple[str, fl
     if not silent:
         return None
     names = ", ".join(connection.name for connection in silent[:NAMES_SHOWN])
-    more = f" and {len(silent) - NAMES_SHOWN} more" if len(silent) > NAMES_SHOWN else ""
-    text = f"no webhook for much longer than usual from {names}{more}"
+    and_more = f" and {len(silent) - NAMES_SHOWN} more" if len(silent) > NAMES_SHOWN else ""
+    text = f"no webhook for much longer than usual from {names}{and_more}"
     return "webhooks_silent", len(silent), text
 
 

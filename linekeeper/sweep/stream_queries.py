@@ -95,10 +95,10 @@ async def read_streams(
 async def _waiting(
     session: AsyncSession,
 ) -> dict[str, tuple[int, datetime | None, int]]:
-    found: dict[str, tuple[int, datetime | None, int]] = defaultdict(lambda: (0, None, 0))
+    waiting: dict[str, tuple[int, datetime | None, int]] = defaultdict(lambda: (0, None, 0))
     for app, pending, oldest, failing in await session.execute(_WAITING):
-        found[app] = (pending or 0, oldest, failing or 0)
-    return found
+        waiting[app] = (pending or 0, oldest, failing or 0)
+    return waiting
 
 
 _CAME: ColumnElement[bool] = col(WebhookEvent.source) == "webhook"
@@ -142,17 +142,17 @@ _LAST_HOUR = (
 
 async def _last_hour(session: AsyncSession, now: datetime) -> dict[str, tuple[int, int]]:
     rows = await session.execute(_LAST_HOUR, {"first": id_floor(now - timedelta(hours=1))})
-    found: dict[str, tuple[int, int]] = defaultdict(lambda: (0, 0))
+    counts: dict[str, tuple[int, int]] = defaultdict(lambda: (0, 0))
     for app, every, bad in rows:
-        found[app] = (every, bad or 0)
-    return found
+        counts[app] = (every, bad or 0)
+    return counts
 
 
 async def _dead(session: AsyncSession, now: datetime) -> dict[str, tuple[int, int, int]]:
     """All that are dead, those of them that can't be read, those of these of the last day."""
     rows = await session.execute(_DEAD, {"since": now - timedelta(days=1)})
-    found: dict[str, tuple[int, int, int]] = defaultdict(lambda: (0, 0, 0))
-    return found | {app: (dead, unread, lately) for app, dead, unread, lately in rows}
+    counts: dict[str, tuple[int, int, int]] = defaultdict(lambda: (0, 0, 0))
+    return counts | {app: (dead, unread, lately) for app, dead, unread, lately in rows}
 
 
 _UNREADABLE = (col(WebhookEvent.kind) == literal_column(f"'{UNKNOWN}'")) & col(
@@ -239,10 +239,10 @@ async def _lag(session: AsyncSession, now: datetime) -> dict[str, float]:
     for app, received, processed in rows:
         if processed is not None:
             lags[app].append((processed - received).total_seconds())
-    found: defaultdict[str, float] = defaultdict(float)
+    by_app: defaultdict[str, float] = defaultdict(float)
     for app, seconds in lags.items():
-        found[app] = sorted(seconds)[int(len(seconds) * 0.95)]
-    return found
+        by_app[app] = sorted(seconds)[int(len(seconds) * 0.95)]
+    return by_app
 
 
 _SETTLED = (
@@ -327,7 +327,7 @@ def _quiet_ones() -> Any:
 
 
 def _counts(rows: Iterable[Any]) -> dict[str, int]:
-    found: defaultdict[str, int] = defaultdict(int)
+    counts: defaultdict[str, int] = defaultdict(int)
     for app, count in rows:
-        found[app] = int(count or 0)
-    return found
+        counts[app] = int(count or 0)
+    return counts

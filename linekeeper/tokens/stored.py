@@ -128,13 +128,13 @@ async def load_tokens(
                     in_doubt_since=since,
                 )
     if unreadable:
-        more = f" and {len(unreadable) - 5} more" if len(unreadable) > 5 else ""
+        and_more = f" and {len(unreadable) - 5} more" if len(unreadable) > 5 else ""
         _log.warning(
             "the stored tokens of %d connections can't be decrypted with the keys of this process, "
             "and are left alone: %s%s",
             len(unreadable),
             ", ".join(unreadable[:5]),
-            more,
+            and_more,
         )
     return tokens
 

@@ -25,13 +25,13 @@ _EVENTS = ("inserted", "updated", "created", "deleted")
 
 
 def _sync_status(exchanges: Sequence[Exchange]) -> Finding:
-    found = [e for e in of(exchanges, "status/") if e.path.endswith("/current")]
-    if not found:
+    statuses = [e for e in of(exchanges, "status/") if e.path.endswith("/current")]
+    if not statuses:
         return not_seen(_NEEDS_DATA)
-    answered = [exchange.inner for exchange in found if exchange.status < 300]
+    answered = [exchange.inner for exchange in statuses if exchange.status < 300]
     words = Counter(str(inner.get("sync_status", "(missing)")) for inner in answered)
     said = ", ".join(f"{word}: {count}" for word, count in words.items())
-    refused = ", ".join(str(exchange.status) for exchange in found if exchange.status >= 300)
+    refused = ", ".join(str(exchange.status) for exchange in statuses if exchange.status >= 300)
     if not answered:
         return otherwise(f"the status was refused: {refused}")
     known = all(normalise_sync_status(word) in _SYNC_WORDS for word in words)
@@ -67,10 +67,12 @@ def _record_times(exchanges: Sequence[Exchange]) -> Finding:
     if not rows:
         return not_seen(_NEEDS_DATA if not _firsts(exchanges) else "no record was seen")
     without = {_entity(e) for e in _firsts(exchanges) if e.rows and "updatedAt" not in e.rows[0]}
-    found = grain([row["updatedAt"] for row in rows if isinstance(row.get("updatedAt"), str)])
+    grain_of_times = grain(
+        [row["updatedAt"] for row in rows if isinstance(row.get("updatedAt"), str)]
+    )
     if without:
-        return otherwise(f"no updatedAt in {', '.join(sorted(without))}; {found.evidence}")
-    return found
+        return otherwise(f"no updatedAt in {', '.join(sorted(without))}; {grain_of_times.evidence}")
+    return grain_of_times
 
 
 def _since(exchanges: Sequence[Exchange]) -> Finding:
@@ -244,8 +246,8 @@ def _keys(exchange: Exchange) -> list[str]:
 
 
 def _moment(time: str) -> float:
-    found = instant(time)
-    return found.timestamp() if found is not None else 0.0
+    moment = instant(time)
+    return moment.timestamp() if moment is not None else 0.0
 
 
 QUESTIONS = (

@@ -118,10 +118,10 @@ def _fields(exchanges: Sequence[Exchange]) -> Finding:
         return not_seen("the list has no connections" if pages else _NOT_REACHED)
     names = set[str]().union(*rows)
     missing = [name for name in _FIELDS if name not in names]
-    more = ", ".join(sorted(names - set(_FIELDS))) or "none"
+    unknown = ", ".join(sorted(names - set(_FIELDS))) or "none"
     if missing:
-        return otherwise(f"missing: {', '.join(missing)}; others: {more}")
-    return so(f"all {len(_FIELDS)} are there; others: {more}")
+        return otherwise(f"missing: {', '.join(missing)}; others: {unknown}")
+    return so(f"all {len(_FIELDS)} are there; others: {unknown}")
 
 
 def _id_is_key(exchanges: Sequence[Exchange]) -> Finding:

@@ -84,8 +84,8 @@ class Asker:
                 "client_secret": self.app.client_secret.get_secret_value(),
             },
         )
-        found = mapping(reply.body)
-        inner = mapping(found.get("data", found))
+        fields = mapping(reply.body)
+        inner = mapping(fields.get("data", fields))
         token = inner.get("access_token") or inner.get("token")
         if reply.status >= 400 or not isinstance(token, str):
             raise MakiniError(

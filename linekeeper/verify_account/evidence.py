@@ -86,10 +86,10 @@ async def webhook_exchanges(
             .order_by(col(WebhookEvent.event))
             .limit(NAMES_KEPT)
         )
-        found = []
+        exchanges = []
         for name in [str(name)[:60] for name in names]:
             if name not in seen:
-                found += await _samples_of_event(rt.store, session, app, name, ask)
+                exchanges += await _samples_of_event(rt.store, session, app, name, ask)
         accepted = await session.scalar(
             select(func.count())
             .select_from(WebhookEvent)
@@ -107,8 +107,8 @@ async def webhook_exchanges(
         )
     figures = {"accepted": int(accepted or 0), "refused": int(refused or 0)}
     if any(figures.values()):
-        found.append(_own("signatures", figures, now))
-    return found
+        exchanges.append(_own("signatures", figures, now))
+    return exchanges
 
 
 async def login_exchange(rt: Runtime, app: str, *, now: datetime) -> list[Exchange]:

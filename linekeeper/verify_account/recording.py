@@ -129,21 +129,21 @@ class Exchange:
     @property
     def rows(self) -> list[dict[str, Any]]:
         """The entries of a listing; empty for everything else."""
-        found = self.body.get("data") if isinstance(self.body, dict) else self.body
-        return [row for row in found if isinstance(row, dict)] if isinstance(found, list) else []
+        data = self.body.get("data") if isinstance(self.body, dict) else self.body
+        return [row for row in data if isinstance(row, dict)] if isinstance(data, list) else []
 
     @property
     def meta(self) -> Mapping[str, Any]:
         """What a listing says of its paging."""
-        found = self.body.get("meta") if isinstance(self.body, dict) else None
-        return found if isinstance(found, dict) else {}
+        meta = self.body.get("meta") if isinstance(self.body, dict) else None
+        return meta if isinstance(meta, dict) else {}
 
     @property
     def inner(self) -> Mapping[str, Any]:
         """The object of an answer, under `data` or at the top."""
         top = self.body if isinstance(self.body, dict) else {}
-        found = top.get("data", top)
-        return found if isinstance(found, dict) else {}
+        data = top.get("data", top)
+        return data if isinstance(data, dict) else {}
 
 
 def of(exchanges: Sequence[Exchange], step: str) -> list[Exchange]:
@@ -198,10 +198,10 @@ class Recording:
 
 def read_recording(path: Path) -> list[Exchange]:
     """The exchanges in a file; a last line that was cut short by a crash is left out."""
-    found = []
+    exchanges = []
     for line in path.read_bytes().split(b"\n"):
         try:
-            found.append(Exchange(**orjson.loads(line)))
+            exchanges.append(Exchange(**orjson.loads(line)))
         except (orjson.JSONDecodeError, TypeError):
             continue
-    return found
+    return exchanges

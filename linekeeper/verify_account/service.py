@@ -67,10 +67,10 @@ class Verification:
 
 def answer_all(exchanges: Sequence[Exchange]) -> list[AccountAnswer]:
     """Every question, answered from a recording alone. Pure."""
-    found = []
+    answers = []
     for question in QUESTIONS:
         finding = question.judge(exchanges)
-        found.append(
+        answers.append(
             AccountAnswer(
                 question.name,
                 question.assumption,
@@ -79,7 +79,7 @@ def answer_all(exchanges: Sequence[Exchange]) -> list[AccountAnswer]:
                 finding.settings,
             )
         )
-    return found
+    return answers
 
 
 async def verify_account(
@@ -145,13 +145,13 @@ async def _take(
 async def _mint(
     rt: Runtime, key: str, recording: Recording, ask: Asker, say: Say, *, now: datetime
 ) -> None:
-    found = await sample_named(rt, ask.app, key, now=now)
-    if found is None:
+    chosen = await sample_named(rt, ask.app, key, now=now)
+    if chosen is None:
         raise NotConfirmed(
             "write_on",
             f"no connection of app {ask.app.name} has the key {key!r} and a token that lives",
         )
-    connection_id, sample, ref = found
+    connection_id, sample, ref = chosen
     if "mint" in recording.steps:
         return
     step = mint_step(sample, ref)

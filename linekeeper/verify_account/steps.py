@@ -109,10 +109,10 @@ def _status_step(sample: Sample) -> Step:
     name = f"status/{sample.who}"
 
     async def run(ask: Asker) -> list[Exchange]:
-        found = []
+        exchanges = []
         for path in (STATUS, "/api/integrations/sync/status"):
-            found.append(_heard(await ask.as_connection(name, sample.who, sample.token, path)))
-        return found
+            exchanges.append(_heard(await ask.as_connection(name, sample.who, sample.token, path)))
+        return exchanges
 
     return Step(name, f"the status of {sample.who}", run)
 
@@ -132,7 +132,7 @@ def _entity_step(app: AppConfig, sample: Sample, entity: str) -> Step:
         body, first = plain.body, _heard(plain)
         if first.status >= 300 or not first.rows:
             return [first]
-        found = [first]
+        exchanges = [first]
         key = mapping(_rows(body)[0]).get("key")
         after = middle_time(first)
         questions: list[list[tuple[str, str]]] = [
@@ -148,7 +148,7 @@ def _entity_step(app: AppConfig, sample: Sample, entity: str) -> Step:
         if isinstance(key, str) and key:
             questions.append([("filter[key]", key), *_page(1, 2)])
         for question in questions:
-            found.append((await get(*question))[1])
+            exchanges.append((await get(*question))[1])
         if isinstance(key, str) and key not in {"", ".", ".."}:
             answer = await ask.as_connection(
                 name,
@@ -157,8 +157,8 @@ def _entity_step(app: AppConfig, sample: Sample, entity: str) -> Step:
                 f"{path}/{quote(key, safe='')}",
                 shown=f"{path}/{{key}}",
             )
-            found.append(answer.exchange)
-        return found
+            exchanges.append(answer.exchange)
+        return exchanges
 
     return Step(name, f"{entity} of {sample.who}", run)
 
@@ -171,15 +171,15 @@ def mint_step(sample: Sample, ref: str) -> Step:
         _heard(before)  # else nothing is minted
         path = f"{LIST}/{quote(ref, safe='')}/token"
         minted = await ask.as_app("mint", path, method="POST", shown=f"{LIST}/{{key}}/token")
-        found = [before.exchange, minted.exchange]
+        exchanges = [before.exchange, minted.exchange]
         top = mapping(minted.body)
         inner = mapping(top.get("data", top))
         token = inner.get("access_token") or inner.get("token")
         if minted.status >= 300 or not isinstance(token, str):
-            return found
+            return exchanges
         for which in (token, sample.token):
-            found.append((await ask.as_connection("mint", sample.who, which, STATUS)).exchange)
-        return found
+            exchanges.append((await ask.as_connection("mint", sample.who, which, STATUS)).exchange)
+        return exchanges
 
     return Step("mint", f"minting one token for {sample.who}", run)
 
@@ -218,5 +218,5 @@ def _page(number: int, size: int) -> list[tuple[str, str]]:
 
 
 def _rows(body: object) -> list[object]:
-    found = body.get("data") if isinstance(body, dict) else body
-    return found if isinstance(found, list) else [None]
+    rows = body.get("data") if isinstance(body, dict) else body
+    return rows if isinstance(rows, list) else [None]

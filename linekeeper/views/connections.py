@@ -48,17 +48,17 @@ async def list_connections(
 
 async def with_predecessors(session: AsyncSession, connection_id: str) -> list[str]:
     """The connection and those whose place it took, one after the other: their history is its."""
-    found = [connection_id]
+    ids = [connection_id]
     while True:
         before = await session.scalars(
             select(Connection.id).where(
-                col(Connection.replaced_by).in_(found), col(Connection.id).not_in(found)
+                col(Connection.replaced_by).in_(ids), col(Connection.id).not_in(ids)
             )
         )
-        more = list(before)
-        if not more:
-            return found
-        found += more
+        predecessors = list(before)
+        if not predecessors:
+            return ids
+        ids += predecessors
 
 
 async def describe_connection(session: AsyncSession, connection_id: str) -> dict[str, Any]:

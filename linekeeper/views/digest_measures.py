@@ -130,7 +130,7 @@ def _share(lives: Sequence[Life], of: Sequence[Life]) -> float | None:
 
 
 def _spread(lives: Iterable[Life], length: Callable[[Life], timedelta | None]) -> Spread | None:
-    lengths = [max(found, timedelta()) for life in lives if (found := length(life)) is not None]
+    lengths = [max(lasted, timedelta()) for life in lives if (lasted := length(life)) is not None]
     if not lengths:
         return None
     middle = median(length.total_seconds() for length in lengths)

@@ -51,8 +51,8 @@ def slack_text(day: Day, links: Links) -> str:
     older = [life for life in day.lives if _is_open(life, day.now) and life.opened_at <= day.since]
     if older:
         names = ", ".join(pen.text(life.title, 60) for life in older[:5])
-        more = f" and {len(older) - 5} more" if len(older) > 5 else ""
-        lines.append(f"*Open for longer* {names}{more}")
+        and_more = f" and {len(older) - 5} more" if len(older) > 5 else ""
+        lines.append(f"*Open for longer* {names}{and_more}")
     lines += [f"*{name}* {pen.text(value, 400)}" for name, value in _ahead(day)]
     if url := links.artifact("digest"):
         lines.append(pen.link(url, "The whole digest, with charts"))
@@ -195,8 +195,8 @@ def _lives(lives: Sequence[Life]) -> str:
         for life in lives[:200]
     ]
     header = ["incident", "what", "severity", "since", "lasted", "taken by", "not announced"]
-    more = f"\n\nand {len(lives) - 200} more" if len(lives) > 200 else ""
-    return table(header, rows) + more
+    and_more = f"\n\nand {len(lives) - 200} more" if len(lives) > 200 else ""
+    return table(header, rows) + and_more
 
 
 def _spread(spread: Spread | None) -> str:

@@ -122,14 +122,14 @@ async def read_lives(session: AsyncSession, since: datetime) -> list[Life]:
     merged: set[str] = set()
     for batch in chunked(ids, _AT_ONCE):
         merged |= set(await merged_into(session, batch))
-        found = await session.scalars(
+        notices = await session.scalars(
             select(Notice).where(
                 col(Notice.incident_id).in_(batch),
                 col(Notice.channel) == "slack",
                 col(Notice.step).in_(("first", "never")),
             )
         )
-        firsts |= {notice.incident_id: notice for notice in found}
+        firsts |= {notice.incident_id: notice for notice in notices}
         rows = await session.execute(
             select(
                 col(IncidentConnection.incident_id), col(Incident.opened_at), col(Observation.at)

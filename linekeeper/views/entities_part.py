@@ -82,7 +82,7 @@ def completeness_sentence(states: Sequence[Completeness]) -> str:
 
 
 def completeness_markdown(states: Sequence[Completeness]) -> list[str]:
-    """The section; `found` comes worst first."""
+    """The section; `states` come worst first."""
     if not states:
         return []
     table = (

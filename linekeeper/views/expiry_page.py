@@ -27,8 +27,8 @@ def expiry_markdown(expiries: Sequence[Expiry], *, now: datetime) -> str:
         f"| {expiry.expires_at:%Y-%m-%d %H:%M} | {text(expiry.label)} | {_how(expiry)} |"
         for expiry in expiries[:SHOWN]
     ]
-    more = [f"\n… and {len(expiries) - SHOWN} more."] if len(expiries) > SHOWN else []
-    return "\n\n".join(lines) + "\n" + "\n".join([*rows, *more]) + "\n"
+    and_more = [f"\n… and {len(expiries) - SHOWN} more."] if len(expiries) > SHOWN else []
+    return "\n\n".join(lines) + "\n" + "\n".join([*rows, *and_more]) + "\n"
 
 
 def _how(expiry: Expiry) -> str:

@@ -267,8 +267,11 @@ def _shown(
 ) -> Iterable[str]:
     if not rows:
         return [nothing]
-    more = total - len(rows[:SHOWN])
-    return [table(headings, rows[:SHOWN]), *([f"… and {more:,} more."] if more > 0 else [])]
+    remaining = total - len(rows[:SHOWN])
+    return [
+        table(headings, rows[:SHOWN]),
+        *([f"… and {remaining:,} more."] if remaining > 0 else []),
+    ]
 
 
 def _called(owners: Sequence[str]) -> str:
@@ -278,5 +281,9 @@ def _called(owners: Sequence[str]) -> str:
 def _names(names: Sequence[str]) -> str:
     if not names:
         return "."
-    more = len(names) - 20
-    return ": " + ", ".join(map(text, names[:20])) + (f", and {more:,} more." if more > 0 else ".")
+    remaining = len(names) - 20
+    return (
+        ": "
+        + ", ".join(map(text, names[:20]))
+        + (f", and {remaining:,} more." if remaining > 0 else ".")
+    )

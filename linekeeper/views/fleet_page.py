@@ -68,12 +68,14 @@ def fleet_markdown(report: FleetReport, links: ReportLinks) -> str:
     ]
     if report.troubles:
         rows = _as_fit(_trouble(trouble_line, links) for trouble_line in report.troubles)
-        more = report.troubles_total - len(rows)
+        remaining = report.troubles_total - len(rows)
         parts += [
             "## In trouble",
             "Critical customers (❗) first, then the newest.",
             "\n".join(rows),
-            f"… and {more:,} more: `linekeeper connection list` shows all." if more > 0 else "",
+            f"… and {remaining:,} more: `linekeeper connection list` shows all."
+            if remaining > 0
+            else "",
         ]
     parts += [
         "## Apps",
@@ -98,12 +100,12 @@ def fleet_markdown(report: FleetReport, links: ReportLinks) -> str:
             "not known. Nothing is counted where no limit is set.",
         ]
     if report.tokenless_total:
-        more = report.tokenless_total - len(report.tokenless)
+        remaining = report.tokenless_total - len(report.tokenless)
         parts += [
             "## Without a token",
             f"{report.tokenless_total:,} can be judged by Makini's list alone: "
             + ", ".join(text(name) for name in report.tokenless)
-            + (f", and {more:,} more." if more > 0 else "."),
+            + (f", and {remaining:,} more." if remaining > 0 else "."),
             "In mode `manage` tokens are fetched where Makini hands them out; `linekeeper "
             "connection add` stores one by hand.",
         ]

@@ -237,8 +237,8 @@ async def _troubles(session: AsyncSession) -> list[TroubleLine]:
         )
         .limit(TROUBLES_SHOWN)
     )
-    found = list(rows.all())
-    incidents = await _incidents(session, [connection.id for connection, _, _ in found])
+    trouble_rows = list(rows.all())
+    incidents = await _incidents(session, [connection.id for connection, _, _ in trouble_rows])
     return [
         TroubleLine(
             id=connection.id,
@@ -254,7 +254,7 @@ async def _troubles(session: AsyncSession) -> list[TroubleLine]:
             answer=observation,
             incident=next(iter(incidents.get(connection.id, [])), None),
         )
-        for connection, customer, observation in found
+        for connection, customer, observation in trouble_rows
     ]
 
 

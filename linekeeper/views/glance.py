@@ -208,7 +208,7 @@ async def _without_token(session: AsyncSession, configuration: Configuration, no
 
 
 async def _incidents(session: AsyncSession) -> tuple[OpenIncident, ...]:
-    found = list(
+    incidents = list(
         await session.scalars(
             select(Incident)
             .where(col(Incident.resolved_at).is_(None))
@@ -221,7 +221,7 @@ async def _incidents(session: AsyncSession) -> tuple[OpenIncident, ...]:
         .join(Connection, col(Connection.id) == col(IncidentConnection.connection_id))
         .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
         .where(
-            col(IncidentConnection.incident_id).in_([incident.id for incident in found]),
+            col(IncidentConnection.incident_id).in_([incident.id for incident in incidents]),
             col(IncidentConnection.left_at).is_(None),
         )
         .order_by(col(IncidentConnection.joined_at))
@@ -244,7 +244,7 @@ async def _incidents(session: AsyncSession) -> tuple[OpenIncident, ...]:
             members=len(names.get(row.id, ())),
             connections=tuple(names.get(row.id, ())[:NAMES_SHOWN]),
         )
-        for row in found
+        for row in incidents
     )
 
 

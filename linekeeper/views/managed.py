@@ -76,8 +76,8 @@ def managed_sentence(apps: Iterable[Managed], rules: Iterable[str] = ()) -> str:
     if not total.connections:
         return ""
     named = list(rules) if total.by_rules else []
-    more = f" and {len(named) - _RULES_NAMED} more" if len(named) > _RULES_NAMED else ""
-    by = f" (rules: {', '.join(named[:_RULES_NAMED])}{more})" if named else ""
+    and_more = f" and {len(named) - _RULES_NAMED} more" if len(named) > _RULES_NAMED else ""
+    by = f" (rules: {', '.join(named[:_RULES_NAMED])}{and_more})" if named else ""
     if total.managed == total.connections:
         said = f"all {total.connections:,} managed{by}"
     elif not total.managed:

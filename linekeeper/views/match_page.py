@@ -28,8 +28,8 @@ def match_markdown(waiting: Waiting, form: str | None) -> str:
         f"{_keys(group.new)} | {_pairs(group.alike)} |"
         for group in groups[:MOST_GROUPS]
     ]
-    more = len(groups) - MOST_GROUPS
-    rest = f"\n\n… and {more:,} more groups.\n" if more > 0 else "\n"
+    remaining = len(groups) - MOST_GROUPS
+    rest = f"\n\n… and {remaining:,} more groups.\n" if remaining > 0 else "\n"
     return "\n\n".join(lines) + "\n" + "\n".join(rows) + rest
 
 
@@ -39,8 +39,8 @@ def _number(*sides: Mapping[str, Record]) -> str:
 
 def _keys(side: Mapping[str, Record]) -> str:
     shown = [_dated(key, row) for key, row in list(side.items())[:10]]
-    more = [f"and {len(side) - 10} more"] if len(side) > 10 else []
-    return "<br>".join([*shown, *more]) or "—"
+    and_more = [f"and {len(side) - 10} more"] if len(side) > 10 else []
+    return "<br>".join([*shown, *and_more]) or "—"
 
 
 def _dated(key: str, row: Record) -> str:

@@ -24,12 +24,12 @@ class RecordsGlance:
 
 def records_at_a_glance(states: Sequence[EntityState]) -> RecordsGlance:
     """The same of `states`. Pure."""
-    found = worst_first(states)
+    completeness = worst_first(states)
     return RecordsGlance(
-        count_states(found),
+        count_states(completeness),
         tuple(
             {"connection": each.connection_id, "label": each.label, **each.as_json()}
-            for each in found[:MOST]
+            for each in completeness[:MOST]
         ),
-        completeness_sentence(found),
+        completeness_sentence(completeness),
     )

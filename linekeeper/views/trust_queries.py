@@ -202,16 +202,16 @@ async def _points(
         .group_by(col(Drift.run_at))
         .order_by(col(Drift.run_at))
     )
-    found: dict[int, list[int]] = {}
+    series: dict[int, list[int]] = {}
     for run_at, lost, late, seen, _, caught_up in rows:
-        sums = found.setdefault(int(run_at.timestamp() // step.total_seconds()), [0, 0, 0, 0])
+        sums = series.setdefault(int(run_at.timestamp() // step.total_seconds()), [0, 0, 0, 0])
         for place, number in enumerate((lost, late, seen, caught_up)):
             sums[place] += int(number)
     last = int(now.timestamp() // step.total_seconds())
     points = []
-    for number in range(min(found), max(last, *found) + 1):
+    for number in range(min(series), max(last, *series) + 1):
         at = datetime.fromtimestamp(number * step.total_seconds(), now.tzinfo)
-        points.append(RunPoint(at, *found.get(number, [0, 0, 0, 0])))
+        points.append(RunPoint(at, *series.get(number, [0, 0, 0, 0])))
     return points, step
 
 

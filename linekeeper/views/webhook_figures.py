@@ -144,8 +144,8 @@ async def mark_reported(store: Store, *, now: datetime) -> int:
 
 def _is(status: str) -> ColumnElement[bool]:
     """Spelled out, so that the partial index is used."""
-    found: ColumnElement[bool] = col(WebhookEvent.status) == literal_column(f"'{status}'")
-    return found
+    condition: ColumnElement[bool] = col(WebhookEvent.status) == literal_column(f"'{status}'")
+    return condition
 
 
 async def _statuses(session: AsyncSession, now: datetime) -> list[Counted]:

@@ -57,12 +57,12 @@ def webhooks_markdown(figures: Figures) -> str:
         _counts(figures.statuses, "Status"),
     ]
     if figures.dead:
-        more = figures.dead_total - len(figures.dead)
+        remaining = figures.dead_total - len(figures.dead)
         parts += [
             "## Dead",
             "Fix the cause, then run `replay-webhooks` (status `dead`; dry run first).",
             _ended(figures.dead),
-            f"… and {more:,} more" if more > 0 else "",
+            f"… and {remaining:,} more" if remaining > 0 else "",
         ]
     if figures.unrouted:
         parts += ["## Of no connection that is known", _ended(figures.unrouted)]
