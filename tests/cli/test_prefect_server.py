@@ -13,8 +13,6 @@ from typing import Any
 import httpx
 import pytest
 from alembic.script import ScriptDirectory
-from prefect.server.database.alembic_commands import alembic_config
-from prefect.server.database.orm_models import AioSqliteORMConfiguration
 
 from linekeeper.cli.prefect_server import is_by_a_person
 from linekeeper.cli.prefect_template import make_template
@@ -131,6 +129,10 @@ def test_what_a_person_sends_is_told_from_what_runs_send(
 def test_a_new_home_begins_with_the_database_that_was_made_at_the_install(
     tmp_path: Path, when: str
 ) -> None:
+    # Prefect's server, which no other test needs in its own process, takes long to import.
+    from prefect.server.database.alembic_commands import alembic_config
+    from prefect.server.database.orm_models import AioSqliteORMConfiguration
+
     template, made = prefect_template(), tmp_path / "home" / "prefect.db"
     if when == "now" or not template.exists():  # a hundred migrations
         template = tmp_path / "share" / template.name

@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
-from playwright.async_api import Browser, BrowserContext, Error, Page, async_playwright
+from playwright.async_api import Browser, BrowserContext, Error, Page, async_playwright, expect
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.actions import WorkPoolUpdate
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState
@@ -41,6 +41,8 @@ QUIET = (
 """A browser that talks to nobody but us."""
 WITHOUT_GRAPHS = () if "SCREENSHOTS" in os.environ else ("--disable-3d-apis",)
 """Prefect draws a run's graph sixty times a second, which costs a core, and no test looks at it."""
+PATIENCE_MS = 30_000
+"""For what a page does or shows in a moment where the machine has nothing else to do."""
 PARTS = ("prefect", "receiver", "sandbox", "product", "mail")
 """The ports of a house. At the last two a test may listen: for what is forwarded, and mailed."""
 PRODUCT_TOKENS = (
@@ -146,22 +148,22 @@ class House:
         """The run, once it is over."""
 
         async def over() -> FlowRun | None:
-            async with self.prefect() as client:
-                run = await client.read_flow_run(run_id)
+            run = await client.read_flow_run(run_id)
             return run if run.state is not None and run.state.is_final() else None
 
-        return await until(over, seconds=seconds, what=f"run {run_id} to end")
+        async with self.prefect() as client:
+            return await until(over, seconds=seconds, what=f"run {run_id} to end")
 
     async def settled(self, run_id: Any, *, seconds: float = 90) -> FlowRun:
         """The run, once it is over or waits."""
 
         async def waits() -> FlowRun | None:
-            async with self.prefect() as client:
-                run = await client.read_flow_run(run_id)
+            run = await client.read_flow_run(run_id)
             settled = run.state is not None and (run.state.is_final() or run.state.is_paused())
             return run if settled else None
 
-        return await until(waits, seconds=seconds, what=f"run {run_id} to end or to wait")
+        async with self.prefect() as client:
+            return await until(waits, seconds=seconds, what=f"run {run_id} to end or to wait")
 
     async def runs(self, *, state: str | None = None) -> list[FlowRun]:
         """The flow runs, newest first; those in the state named `state`."""
@@ -256,8 +258,8 @@ async def living(*, connections: int, **environment: str) -> AsyncIterator[House
 @pytest.fixture(scope="package")
 async def house() -> AsyncIterator[House]:
     """One for all browser tests, its fleet swept once; ended after the last of them."""
-    # A worker that looks each second, where a run is not waited for five.
-    async with living(connections=24, PREFECT_WORKER_QUERY_SECONDS="1") as one:
+    # A worker that looks so often that a run is not waited for ten seconds.
+    async with living(connections=24, PREFECT_WORKER_QUERY_SECONDS="2") as one:
         await until(one.is_configured, what="the consumer to read the blocks")
         await one.fork_runs()
         async with one.core() as rt:
@@ -291,7 +293,8 @@ async def browser() -> AsyncIterator[Browser]:
 async def context(browser: Browser) -> AsyncIterator[BrowserContext]:
     """As wide as a laptop; Prefect's scripts, which the server packs each time, are kept in it."""
     one = await browser.new_context(viewport={"width": 1440, "height": 900})
-    one.set_default_timeout(30_000)
+    one.set_default_timeout(PATIENCE_MS)
+    expect.set_options(timeout=PATIENCE_MS)
     yield one
     await one.close()
 
