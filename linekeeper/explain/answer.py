@@ -70,6 +70,7 @@ class Cause(StrEnum):
     deleted = auto()
     deletion_held = auto()
     outside_window = auto()
+    listing_incomplete = auto()
     product_accepted = auto()
     product_refused = auto()
     product_unreachable = auto()

@@ -106,6 +106,11 @@ CAUSES: Mapping[Cause, Entry] = {
         "Ask Makini for a longer historical period for this connection, or let the customer change "
         "the record in their system.",
     ),
+    Cause.listing_incomplete: Entry(
+        HopName.poll,
+        Party.makini,
+        "Ask Makini's support what limits the listing of this entity, with the two numbers.",
+    ),
     Cause.product_accepted: Entry(None, Party.product, _LOOK_IN_THE_PRODUCT),
     Cause.product_refused: Entry(
         HopName.forward,

@@ -150,10 +150,13 @@ def _deleted(way: Way) -> Diagnosis | None:
     if record is None and (change is None or change.op != "deleted"):
         return None
     when = record.deleted_at if record is not None else change.at if change is not None else None
+    if change is not None and change.op == "deleted" and change.source != "deletion":
+        how = f"it gave the record with the time of its deletion, read at {moment(when)}"
+    else:
+        how = f"two complete listings agreed on that at {moment(when)}"
     return verdict(
         Cause.deleted,
-        f"The source no longer has the record: two complete listings agreed on that at "
-        f"{moment(when)}. Makini sends no webhooks for deletions.",
+        f"The source no longer has the record: {how}. Makini sends no webhooks for deletions.",
     )
 
 
@@ -258,7 +261,7 @@ def _failing(facts: EntityFacts, then: str) -> Diagnosis:
     return verdict(
         Cause.entity_failing,
         f"{facts.entity} can't be read since {moment(facts.failing_since)}: "
-        f"{facts.error or 'no reason is kept'}. {then}",
+        f"{(facts.error or 'no reason is kept').rstrip('.')}. {then}",
     )
 
 
@@ -286,6 +289,14 @@ def _not_listed(way: Way) -> Diagnosis | None:
             f"Makini's listing of {windows[0].entity} reaches back to "
             f"{moment(windows[0].window_since)} only. A record that has not changed since then is "
             "not in it, though it may exist.",
+        )
+    partial = [facts for facts in way.entities if facts.is_partial]
+    if partial:
+        return verdict(
+            Cause.listing_incomplete,
+            f"Makini says that there are {partial[0].source_total:,} records of "
+            f"{partial[0].entity}, and {partial[0].indexed or 0:,} were here after its last whole "
+            "listing. The record may be among what is missing.",
         )
     absent = sorted(facts.entity for facts in way.entities if not facts.offered)
     if absent:

@@ -121,6 +121,15 @@ class EntityFacts:
     failures: int
     failing_since: datetime | None
     error: str | None
+    source_total: int | None
+    """How many records the source said it has at its last whole listing."""
+    indexed: int | None
+    """How many were here right after it."""
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether the source has more than it could be brought to list."""
+        return self.source_total is not None and (self.indexed or 0) < self.source_total
 
 
 @dataclass(frozen=True, slots=True)

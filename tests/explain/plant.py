@@ -338,6 +338,12 @@ async def outside_the_window(stage: Stage) -> Planted:
     return Planted(await subject(stage, which, "old-1"), "outside_window", "poll", "makini")
 
 
+async def listed_in_part(stage: Stage) -> Planted:
+    which = stage.connections[0]
+    await write(stage, mark(which, listed=40, source_total=60, indexed=40, inconsistent=2))
+    return Planted(await subject(stage, which, "p-1"), "listing_incomplete", "poll", "makini")
+
+
 async def entity_failing(stage: Stage) -> Planted:
     which = stage.connections[0]
     await write(stage, mark(which, failures=3, failing_since=utcnow(), error="403 forbidden"))
@@ -471,6 +477,7 @@ PLANTS: list[Plant] = [
     deleted,
     deletion_held,
     outside_the_window,
+    listed_in_part,
     entity_failing,
     entity_not_offered,
     never_polled,

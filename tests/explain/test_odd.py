@@ -171,6 +171,18 @@ async def test_an_event_with_a_key_of_another_connection_is_not_its(world: World
     assert found.verdict.missing is HopName.webhook
 
 
+@pytest.mark.parametrize("source", ["deletion", "poll"])
+async def test_how_a_record_came_to_be_deleted_is_said(world: World, source: str) -> None:
+    which = await world.connection("a", last_webhook_at=NOW)
+    gone = record(which, "9")
+    gone.deleted_at = NOW
+    await world.add(gone, change(which, "9", 1, op="deleted", source=source))
+    verdict = (await world.ask("Acme · Maximo 9")).verdict
+    assert verdict.cause == "deleted"
+    assert ("two complete listings" in verdict.summary) == (source == "deletion")
+    assert ("the time of its deletion" in verdict.summary) == (source == "poll")
+
+
 async def test_a_record_that_was_deleted_and_made_again_lives(world: World) -> None:
     which = await world.connection("a", last_webhook_at=NOW)
     await world.add(record(which, "9"), change(which, "9", 1, op="deleted", source="deletion"))
