@@ -74,6 +74,9 @@ SEVERITY = {
     Health.reauthorization_required: 5,
 }
 """Higher is worse; a rise makes a sweep red again."""
+FALLEN = frozenset(
+    {Health.unreachable, Health.reauthorization_required, Health.inactive, Health.unknown}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +109,12 @@ class Observation:
     """When a poll last read one of its entities to the end, as far as is known."""
     called: str = ""
     """What the connection's own status calls it."""
+
+    @property
+    def is_sync_end(self) -> bool:
+        """Whether it is Makini's event that a synchronization ended, well or not."""
+        well = self.outcome is Outcome.answered and self.sync_updated_at is not None
+        return self.source == "webhook" and (well or self.outcome is Outcome.sync_failing)
 
 
 @dataclass(frozen=True, slots=True)

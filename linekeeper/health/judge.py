@@ -14,6 +14,7 @@ from linekeeper.config import HealthPolicy
 from linekeeper.health.evidence import (
     CACHED,
     CALLS,
+    FALLEN,
     OURS,
     Evidence,
     Health,
@@ -24,6 +25,7 @@ from linekeeper.health.evidence import (
     is_late,
     is_older,
 )
+from linekeeper.health.sync_ends import awaits_call
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +33,13 @@ class Judgement:
     """The judgement after an observation; `applied` is False for one that came too late.
 
     `doubts`: it came too late to decide, yet a read has to settle what it says.
+    `awaits_call`: it decides nothing before a call is answered.
     """
 
     judged: Judged
     applied: bool
     doubts: bool = False
+    awaits_call: bool = False
 
 
 def judge(previous: Judged, observation: Observation, policy: HealthPolicy) -> Judgement:
@@ -50,6 +54,8 @@ def judge(previous: Judged, observation: Observation, policy: HealthPolicy) -> J
             return Judgement(previous, applied=False)
         doubted = replace(previous, lost_by=observation.source, lost_at=observation.at)
         return Judgement(doubted, applied=True, doubts=True)
+    if observation.is_sync_end and awaits_call(previous, observation.at):
+        return Judgement(previous, applied=True, awaits_call=True)
     if observation.outcome is Outcome.listed:
         return _listed(previous, observation, policy)
     state = _remembered(_seen(previous, observation, policy), observation, policy)
@@ -264,7 +270,7 @@ def _concluded(
     stood = previous.health is Health.healthy or (
         previous.health is Health.degraded and previous.own is Health.healthy
     )
-    if stood and health in _FALLEN:
+    if stood and health in FALLEN:
         falls = (*falls, at)
     # Falls leave the window while it is kept waiting, so the waiting itself is remembered too.
     flapping = len(falls) >= policy.flap_falls or (
@@ -289,11 +295,6 @@ def _concluded(
         falls=falls,
         trouble_at=trouble_at,
     )
-
-
-_FALLEN = frozenset(
-    {Health.unreachable, Health.reauthorization_required, Health.inactive, Health.unknown}
-)
 
 
 def _capped(own: Health, lifecycle: str) -> Health:

@@ -90,6 +90,8 @@ async def observe(
         observation = _explained(observed, verdict.judged)
         if verdict.doubts:
             observation = replace(observation, outcome=Outcome.doubted)
+        if verdict.awaits_call:
+            observation = replace(observation, message=f"{observation.message}: {_AWAITS_CALL}")
         if _is_noteworthy(observation, verdict, row.judged):
             recorded.append(_recorded(identifier, observation, verdict.applied))
         if not verdict.applied:
@@ -98,7 +100,8 @@ async def observe(
         if given.source in CALLS or _is_without_word(row, given):
             replied_at = given.at if is_readable(given) else judged.replied_at
             judged = replace(judged, asked_at=given.at, replied_at=replied_at)
-        after = _next_row(row, judged, observation)
+        next_row = _heard_of if verdict.awaits_call else _next_row
+        after = next_row(row, judged, observation)
         if after.health != row.health:
             changes.append(
                 StateChange(
@@ -123,6 +126,7 @@ async def observe(
     return changes
 
 
+_AWAITS_CALL = "calls of the connection fail, or none was answered yet, so the next one decides"
 _KNOWN = (
     select(
         col(Connection.judged),
@@ -180,6 +184,16 @@ def _next_row(row: _Row, judged: Judged, observation: Observation) -> _Row:
         last_good_at=observation.at if good else row.last_good_at,
         last_checked_at=observation.at if looked else row.last_checked_at,
         last_answered_at=observation.at if answered else row.last_answered_at,
+    )
+
+
+def _heard_of(row: _Row, judged: Judged, observation: Observation) -> _Row:
+    """The row of one that Makini speaks of: it is there, and was not looked at."""
+    return replace(
+        row,
+        judged=judged,
+        last_sync_at=observation.sync_updated_at or row.last_sync_at,
+        last_answered_at=observation.at if row.last_answered_at else None,
     )
 
 
