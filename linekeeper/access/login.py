@@ -207,7 +207,10 @@ class Attempt:
             is_open = how in ("away", "unlisted") and kept is not None
             if not is_open:
                 until = kept.received_at if kept is not None else now
-                await forget_pending(session, link.id, owner, until=until)
+                # A login to another system killed no pair but that one's.
+                link_id = link.id if how != "other_system" else None
+                own_id = kept.id if kept is not None else None
+                await forget_pending(session, own_id, link_id, owner, until=until)
             if match.kind == "replaces" and asked is not None:
                 await destroy_tokens(session, asked)
             if how == "done":

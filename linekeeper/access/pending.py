@@ -130,22 +130,27 @@ async def _say_that_it_ended(
 
 
 async def forget_pending(
-    session: AsyncSession, link_id: str, connection_id: str | None, *, until: datetime
+    session: AsyncSession,
+    pending_id: str | None,
+    link_id: str | None,
+    connection_id: str | None,
+    *,
+    until: datetime,
 ) -> None:
-    """Forget what logins by this link, or to this connection, gave by `until`.
+    """Forget this login, and what others by this link, or to this connection, gave by `until`.
 
     A newer login killed those pairs, or one of them is stored now.
     """
-    links = [col(PendingLogin.link_id) == link_id]
+    logins = [col(PendingLogin.id) == pending_id, col(PendingLogin.link_id) == link_id]
     if connection_id is not None:
-        links.append(
+        logins.append(
             col(PendingLogin.link_id).in_(
                 select(col(ConnectLink.id)).where(col(ConnectLink.connection_id) == connection_id)
             )
         )
     await session.execute(
         delete(PendingLogin)
-        .where(or_(*links), col(PendingLogin.received_at) <= until)
+        .where(or_(*logins), col(PendingLogin.received_at) <= until)
         .execution_options(synchronize_session=False)
     )
 

@@ -67,6 +67,20 @@ async def test_a_login_that_waits_for_the_system_is_asked_for_nowhere(house: Hou
     assert "Somebody logged in" not in await message(house)
 
 
+async def test_a_login_to_another_system_by_the_same_link_leaves_it_kept(house: House) -> None:
+    """Universe 12059: its pair was thrown away, and the customer asked to log in once more."""
+    connection, path = await logged_in_while_it_was_away(house)
+    [kept] = await house.rows(PendingLogin)
+    *_, other = await house.connections()
+    location = await log_in(house, await authorize_link(house, path), other.makini_key)
+    assert (await house.http.get(location, timeout=30)).status_code == 409
+    assert [row.id for row in await house.rows(PendingLogin)] == [kept.id]
+    await house.control(f"connections/{connection.makini_key}/come-online")
+    await verify_logins(house.rt, now=utcnow() + timedelta(seconds=90))
+    assert (await house.connection(connection.id)).health == "healthy"
+    assert await house.rows(PendingLogin) == []
+
+
 async def test_a_kept_login_that_ended_unverified_is_asked_for_again(house: House) -> None:
     connection, path = await logged_in_while_it_was_away(house)
     async with house.store.write() as session:

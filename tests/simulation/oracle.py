@@ -107,7 +107,8 @@ class Oracle:
         """Nothing is wrong with a connection that nobody has finished yet."""
         left = {each.key for each in self.universe.truth.pending}
         for key, finished_at in self.universe.truth.invited.items():
-            until = _text((finished_at or self.universe.now()) - self.wrong_by())
+            wrong_by = max(self.wrong_by(), timedelta())
+            until = _text((finished_at or self.universe.now()) - wrong_by)
             for row in self.rows(
                 "SELECT m.kind, m.joined_at FROM incident_connection m JOIN connection c"
                 " ON c.id = m.connection_id WHERE c.makini_key = ? AND m.joined_at < ?", key, until,
