@@ -21,7 +21,10 @@ PASSING_FAILURES = 2
 INCONSISTENT_LISTINGS = 2
 """A listing that lacks records may have met a busy moment; two in a row disagree for good."""
 
-_RESOLVED = "It is read and synced again, or no longer asked for"
+_RESOLVED = (
+    "It is read and synced again, or it is no longer asked for: it was taken out of the settings, "
+    "or Makini answered 404 for a day, as where a system does not offer it"
+)
 _PERMISSION = frozenset({ErrorKind.unauthorized, ErrorKind.forbidden})
 
 

@@ -14,7 +14,7 @@ from linekeeper.clock import utcnow
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store import Store
-from linekeeper.store.tables import Record, Watermark
+from linekeeper.store.tables import IncidentEntry, Record, Watermark
 from tests.makini.peer import Peer
 from tests.reconcile.answering import ASSETS, asset, server, with_one_connection
 from tests.reconcile.conftest import adopt, deliver, feed, pointed_at, process, run
@@ -92,6 +92,9 @@ async def test_what_is_not_found_for_a_day_is_not_offered_and_its_return_is_no_b
         assert (failure.is_news, (await mark(rt)).offered) == (is_news, True)
     assert not (await run(rt, started=began + timedelta(hours=26))).failures
     assert not (await mark(rt)).offered
+    async with rt.store.read() as session:
+        entries = await session.scalars(select(IncidentEntry).order_by(col(IncidentEntry.id)))
+        assert "Makini answered 404 for a day" in entries.all()[-1].text
     server.seen.clear()
     assert not (await run(rt, started=began + timedelta(hours=27))).failures
     assert server.asked(ASSETS) == []
