@@ -28,6 +28,8 @@ from tests.simulation.universe import Universe
 
 T = TypeVar("T")
 MINUTE = timedelta(minutes=1)
+DAY = 86_400.0
+"""A sender's grain, in seconds."""
 NOTICED_WITHIN = timedelta(minutes=25)
 """Three misses, in sweeps as far apart as they are here."""
 KNOWABLE = {"customer_system": Waiting.unknown}
@@ -79,7 +81,9 @@ class Truth:
     def __init__(self, universe: Universe, connection: Connection) -> None:
         self._connection = connection
         self.noticed_within = NOTICED_WITHIN * max(1.0, universe.plan.pace)
-        self._announced = bool(universe.personality.auth_event)
+        personality = universe.personality
+        # An event that is dated by the day may be from before a login: it waits for a read.
+        self._announced = bool(personality.auth_event) and personality.grain < DAY
         people = universe.people
         self._makini = [Span(each.since, each.until) for each in people.over if each.everywhere]
         self._alone = [
@@ -117,8 +121,8 @@ class Truth:
         """Whether Makini says something else of the connection than is so, and nothing else can.
 
         Nothing is so of one that is gone there, until it is known here to be gone. Nothing is swept
-        while Prefect is away. Nor can its own words say that a login is lost while no call of the
-        connection is answered.
+        while Prefect is away. Nor can its own words say that a login is lost, or that one works
+        which somebody made meanwhile, while no call of the connection is answered.
         """
         gone_at = self._connection.deleted_at
         if gone_at is not None and at + MINUTE > gone_at:
@@ -126,10 +130,20 @@ class Truth:
         if any(span.covers(at) for span in self._unwatched) or self._is_unlisted(at):
             return True
         so = _last(self._connection.states, at, "healthy")
+        unheard = [span for span in self._alone if span.covers(at)]
         if so == "customer_login":
-            unheard = any(span.covers(at) for span in self._alone)
-            return not self._announced and (unheard or self._worded(at) != so)
+            return not self._announced and (bool(unheard) or self._worded(at) != so)
+        back_at = self._logged_in_at(at)
+        if back_at is not None and any(span.covers(back_at) for span in unheard):
+            return True
         return self._worded(at) != so
+
+    def _logged_in_at(self, at: datetime) -> datetime | None:
+        """When the login was found again that was last lost before `at`; None if it never was."""
+        turns = self._connection.states
+        lost = [number for number, (when, so) in enumerate(turns)
+                if so == "customer_login" and when <= at]  # fmt: skip
+        return turns[lost[-1] + 1][0] if lost else None
 
     def within(self, since: datetime, until: datetime) -> set[Waiting]:
         """Everything that was so, or that Makini said, between two moments."""
