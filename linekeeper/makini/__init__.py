@@ -19,6 +19,7 @@ from linekeeper.makini.circuit import (
 )
 from linekeeper.makini.client import MakiniClient
 from linekeeper.makini.errors import (
+    ENDS_LOOP,
     NO_TOKEN,
     ErrorKind,
     ErrorScope,
@@ -49,6 +50,7 @@ from linekeeper.makini.wire import (
 __all__ = [
     "BEFORE_SENDING",
     "CONNECTION_PAUSED",
+    "ENDS_LOOP",
     "NEW_LOGIN",
     "NO_TOKEN",
     "OTHER_SHAPE",

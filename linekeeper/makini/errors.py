@@ -34,6 +34,10 @@ _PASSING = frozenset(
     }
 )
 
+ENDS_LOOP = frozenset({ErrorKind.rejected, ErrorKind.not_found})
+"""After the first page these are no answer to the question but the end of this loop: the source
+lets go of its cursors when something changes, or after a while, and asks to begin again."""
+
 _WHAT = {
     ErrorKind.unauthorized: "Makini refused the login",
     ErrorKind.forbidden: "Makini does not allow this",

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from linekeeper.clock import utcnow
 from linekeeper.health.scope import DataCaller
-from linekeeper.makini import TOO_LARGE, ErrorKind, MakiniError
+from linekeeper.makini import ENDS_LOOP, TOO_LARGE, ErrorKind, MakiniError
 from linekeeper.pipeline import WriteBehind, prefetch
 from linekeeper.reconcile.deleting import conclude_listing
 from linekeeper.reconcile.gathered import Listing, ListingBroken
@@ -40,10 +40,6 @@ SMALLER = 8
 """A page too large to take is asked for again in parts of this."""
 LONGEST_WAIT = 120.0
 """Seconds; a source that asks for a longer pause is left for the next run."""
-
-_ENDS_LOOP = frozenset({ErrorKind.rejected, ErrorKind.not_found})
-"""After the first page these are no answer to the question but the end of this loop: the source
-lets go of its cursors when something changes, and asks to begin again."""
 
 _REFUSES_FILTER = frozenset({400, 405, 406, 414, 422})
 """The statuses of a source that doesn't understand the filter; others say nothing of it."""
@@ -229,7 +225,7 @@ class _Reader:
                         raise ListingBroken(f"records went while it was read ({sizes.last} left)")
                 reading.written += await writing.done()
         except MakiniError as error:
-            if came and error.kind in _ENDS_LOOP:
+            if came and error.kind in ENDS_LOOP:
                 refused = f"page {came + 1} was refused ({error.status})"
                 raise ListingBroken(refused) from error
             raise

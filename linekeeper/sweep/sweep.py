@@ -21,7 +21,7 @@ from linekeeper.health.absence import Missing, conclude_missing, find_missing
 from linekeeper.health.evidence import Health, Observation, Outcome
 from linekeeper.health.service import observe
 from linekeeper.incidents.conclude import conclude
-from linekeeper.makini import ConnectionPage, ListedConnection
+from linekeeper.makini import ENDS_LOOP, ConnectionPage, ListedConnection, MakiniError
 from linekeeper.pipeline import prefetch
 from linekeeper.runtime import Runtime
 from linekeeper.spending import Purpose, spends_on
@@ -120,6 +120,8 @@ class _Reading:
     keys: set[str] = field(default_factory=set)
     unnamed: int = 0
     total: int | None = None
+    pages: int = 0
+    """What came of it this time."""
 
     @property
     def count(self) -> int:
@@ -136,17 +138,22 @@ async def _read_list(
     app: AppConfig,
     take: Callable[[Sequence[ListedConnection]], Awaitable[Adoption]],
 ) -> _Reading:
-    """Read the list, again where fewer connections came than its total says.
+    """Read the list, again where it breaks off or gives fewer connections than its total says.
 
     Pages overlap where a connection is made or goes while they are read; what one reading
-    overlooked the next one finds.
+    overlooked the next one finds. A cursor ends where Makini's call limit makes a reading long.
     """
     reading = _Reading(app.name)
     async with app_health.through_circuit(rt.store, app):
-        for _ in range(TRIES_A_LIST):
-            reading.unnamed, reading.total = 0, None
-            async for portion in _portions(rt.makini(app).list_connections(), reading):
-                reading.adoption.add(await take(portion))
+        for number in range(1, TRIES_A_LIST + 1):
+            reading.unnamed, reading.total, reading.pages = 0, None, 0
+            try:
+                async for portion in _portions(rt.makini(app).list_connections(), reading):
+                    reading.adoption.add(await take(portion))
+            except MakiniError as error:
+                if not reading.pages or error.kind not in ENDS_LOOP or number == TRIES_A_LIST:
+                    raise
+                continue
             if reading.total is None or reading.count >= reading.total:
                 break
     reading.adoption.known = len(reading.keys) - len(reading.adoption.new)
@@ -159,6 +166,7 @@ async def _portions(
     portion: list[ListedConnection] = []
     async with aclosing(prefetch(pages)) as listed:
         async for page, _ in listed:
+            reading.pages += 1
             reading.unnamed += page.unnamed
             reading.total = page.total if page.total is not None else reading.total
             reading.keys |= {connection.key for connection in page.connections}

@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse, Response
 
 from linekeeper.clock import utcnow
 from linekeeper.customers.adopt import Adoption
+from linekeeper.makini import MakiniError
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store import Store
@@ -113,6 +114,41 @@ async def test_what_overlapping_pages_overlooked_is_found_by_reading_again(
     assert (adoption.truncated, len(adoption.ids)) == ("", 9)
     assert (len(adoption.new), adoption.known) == (9, 0)
     assert await known(rt) == everything
+
+
+async def test_a_list_that_breaks_off_is_read_again_from_its_first_page(
+    rt: Runtime, server: Peer
+) -> None:
+    """A cursor had ended: at 60 calls a minute, shared with others, forty pages take minutes."""
+    readings, refusals = 0, 1
+
+    def answer(request: Request) -> Response:
+        nonlocal readings
+        cursor = int(request.query_params.get("cursor", "0"))
+        readings += not cursor
+        if cursor == 2 and readings <= refusals:
+            return JSONResponse({"code": "INVALID_CURSOR", "message": "cursor expired"}, 400)
+        entries = [
+            {"key": key, "name": f"{key} - SAP", "status": "Active", "integration_name": "SAP"}
+            for key in keys(9)[cursor * 3 : cursor * 3 + 3]
+        ]
+        return JSONResponse(
+            {"data": entries, "next_cursor": str(cursor + 1) if cursor < 2 else None}
+        )
+
+    server.answer("GET", LIST, answer)
+    adoption = await taken(rt)
+    assert (readings, len(adoption.new), adoption.known) == (2, 9, 0)
+    assert await known(rt) == keys(9)
+    assert await open_kinds(rt) == []
+    readings, refusals = 0, 99
+    with pytest.raises(MakiniError, match="cursor expired"):
+        await taken(rt)
+    assert readings == 3
+    server.answer("GET", LIST, lambda _: JSONResponse({"message": "no"}, 400))
+    with pytest.raises(MakiniError):
+        await taken(rt)
+    assert await known(rt) == keys(9)
 
 
 async def test_a_list_whose_total_is_never_reached_proves_nothing_gone(
