@@ -27,7 +27,6 @@ REGRESSIONS: tuple[str, ...] = (
     "--seed 11025 --small",
     "--seed 12002",
     "--seed 12059",
-    "--seed 12060",
 )
 """Universes that broke, and hold since the product was fixed."""
 
