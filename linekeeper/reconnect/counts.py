@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import distinct, func, select
+from sqlalchemy import func, or_, select, union
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -24,8 +24,10 @@ async def keep_counts(
 ) -> dict[str, int]:
     """Remember what the backfill of a connection brought; returns it with two more counts.
 
-    `caught_up` is how many records changed at the source from `since` to `until` and reached the
-    index only after the login was lost: the same number however often the backfill was begun.
+    `caught_up` is how many records changed at the source by `until` and reached the index only
+    after the login was lost: the same number however often the backfill was begun. A change may be
+    dated before `since`, where a source gives whole days; another key is no change. An entity that
+    is read for the first time says of no record that it changed: there the times decide.
     `removals_waiting` are not listed any more, and a second listing has to agree.
     """
     async with rt.store.write() as session:
@@ -44,23 +46,26 @@ async def _caught_up(
     since: datetime,
     until: datetime,
 ) -> int:
-    dated = await session.scalar(
-        select(func.count())
-        .select_from(Record)
-        .where(
-            col(Record.connection_id) == connection_id,
-            col(Record.updated_at).between(since, until),
-            col(Record.seen_at) >= lost_at,
-        )
+    changes = select(col(Change.entity), col(Change.key)).where(
+        col(Change.connection_id) == connection_id, col(Change.at) >= lost_at
     )
-    undated = await session.scalar(
-        select(func.count(distinct(col(Change.entity) + ":" + col(Change.key)))).where(
-            col(Change.connection_id) == connection_id,
-            col(Change.updated_at).is_(None),
-            col(Change.at) >= lost_at,
-        )
+    changed = changes.where(
+        col(Change.op) != "rekeyed",
+        or_(col(Change.updated_at).is_(None), col(Change.updated_at) <= until),
     )
-    return (dated or 0) + (undated or 0)
+    renamed = changes.where(
+        col(Change.op) == "rekeyed",
+        col(Change.entity) == col(Record.entity),
+        col(Change.key) == col(Record.key),
+    )
+    read = select(col(Record.entity), col(Record.key)).where(
+        col(Record.connection_id) == connection_id,
+        col(Record.updated_at).between(since, until),
+        col(Record.seen_at) >= lost_at,
+        ~renamed.exists(),
+    )
+    brought = union(changed, read).subquery()
+    return await session.scalar(select(func.count()).select_from(brought)) or 0
 
 
 async def _removals_waiting(session: AsyncSession, connection_id: str, lost_at: datetime) -> int:
