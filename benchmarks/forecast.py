@@ -25,7 +25,7 @@ from linekeeper.implementation.chart import gantt
 from linekeeper.implementation.forecast import TRIALS, forecast
 from linekeeper.implementation.order import Form
 from linekeeper.implementation.outlook import forecast_plan
-from linekeeper.implementation.plan import Gate, Plan, make_plan
+from linekeeper.implementation.plan import Plan, PlannedGate, make_plan
 from linekeeper.implementation.report import implementation_markdown
 from linekeeper.implementation.scope import COMPLEXITIES, HOSTINGS, parse_scope
 from linekeeper.implementation.start import start
@@ -61,7 +61,7 @@ def sixty_gates() -> Plan:
     return make_plan(scope, load_template("enterprise"))
 
 
-def plain_loop(gates: Sequence[Gate], trials: int, seed: int) -> dict[str, Any]:
+def plain_loop(gates: Sequence[PlannedGate], trials: int, seed: int) -> dict[str, Any]:
     """P50, P80, each gate's share of critical trials and mean days, without numpy."""
     rng = random.Random(seed)
     index = {gate.id: n for n, gate in enumerate(gates)}

@@ -265,9 +265,9 @@ async def _upsert_rates() -> dict[str, float]:
     from sqlmodel import select
 
     from linekeeper.clock import utcnow
-    from linekeeper.reconcile.listing import Batch
+    from linekeeper.reconcile.listing import WriteBatch
     from linekeeper.reconcile.target import load_targets
-    from linekeeper.reconcile.writer import Writer
+    from linekeeper.reconcile.writer import ListingWriter
     from linekeeper.runtime import Runtime
     from linekeeper.settings import Settings
     from linekeeper.store import Store
@@ -308,12 +308,12 @@ async def _upsert_rates() -> dict[str, float]:
             await empty()
             begin = time.perf_counter()
             started = utcnow()
-            writer = Writer(
+            writer = ListingWriter(
                 rt, target, "eam/work-orders", None,
                 started=started, run_at=started, cause=None, filter_refused_at=None, baseline=True,
             )  # fmt: skip
             for piece in pieces:
-                batch = Batch(asked_at=started)
+                batch = WriteBatch(asked_at=started)
                 batch.add(piece, bodies=False)
                 await writer.write(batch)
             return time.perf_counter() - begin

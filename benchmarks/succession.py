@@ -25,7 +25,7 @@ from linekeeper.reconcile.known import successions_of
 from linekeeper.reconcile.listing import Sizes
 from linekeeper.reconcile.succession import take_over
 from linekeeper.reconcile.target import load_targets
-from linekeeper.reconcile.writer import Writer
+from linekeeper.reconcile.writer import ListingWriter
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store import Store
@@ -122,7 +122,7 @@ async def _listed(
 ) -> None:
     (target,) = await load_targets(rt, await rt.app("default"), [connection_id])
     started = utcnow()
-    writer = Writer(
+    writer = ListingWriter(
         rt, target, ENTITY, None, started=started, run_at=started, cause=None,
         filter_refused_at=None,
         baseline=True, succeeds=succeeds,

@@ -13,7 +13,7 @@ from pydantic import Field
 from flows.form import answered, form
 from linekeeper.access.invite import BadInvitation
 from linekeeper.authentication_setup import service
-from linekeeper.authentication_setup.decide import BadSetup, Decision, Standing
+from linekeeper.authentication_setup.decide import BadSetup, Decision, SetupStanding
 from linekeeper.authentication_setup.subject import find_subject
 from linekeeper.authentication_setup.successor import take_over
 from linekeeper.clock import utcnow
@@ -191,7 +191,7 @@ def _nth(name: str, number: int) -> str:
     return name if number == 1 else f"{name} again {number - 1}"
 
 
-def _order(standing: Standing) -> list[str]:
+def _order(standing: SetupStanding) -> list[str]:
     """The steps of the run in their order, with those of every link so far and of the next."""
     asked = [
         _nth(name, number) for number in range(1, standing.row.links + 2) for name in (LINK, ASKED)
@@ -218,7 +218,7 @@ def _key(number: int) -> str:
     return f"answer-{number}"
 
 
-async def _wait(rt: Runtime, standing: Standing, refusal: str) -> str:
+async def _wait(rt: Runtime, standing: SetupStanding, refusal: str) -> str:
     """Suspended until the consumer, or a person, resumes the run; why that is not taken, if so."""
     row, label = standing.row, standing.subject.label
     number = await service.note_waiting(rt, standing, now=utcnow())
@@ -250,13 +250,13 @@ async def _take_answer(rt: Runtime, run_id: str, number: int, given: SetupAnswer
     return not_taken(fault)
 
 
-async def _connected(rt: Runtime, standing: Standing) -> State[None]:
+async def _connected(rt: Runtime, standing: SetupStanding) -> State[None]:
     said = await service.first_status_of(rt, standing.row.run_id)
     await rename(f"authentication · {standing.subject.label} · connected")
     return Completed(message=said)
 
 
-async def _ended(standing: Standing) -> State[None]:
+async def _ended(standing: SetupStanding) -> State[None]:
     """End as somebody decided, or for a later run."""
     label = standing.subject.label
     outcome = (standing.row.outcome or "").replace("_", " ")

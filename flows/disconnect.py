@@ -12,7 +12,7 @@ from linekeeper.customers.find import NotFound
 from linekeeper.makini import MakiniError, ReadOnlyApp
 from linekeeper.markdown import text
 from linekeeper.reconnect import disconnect as core
-from linekeeper.reconnect.disconnect import NotConfirmed
+from linekeeper.reconnect.disconnect import DisconnectNotConfirmed
 from linekeeper.runtime import UnknownApp
 from tasks.reconcile import purge_records
 from tasks.reconnect import publish
@@ -60,7 +60,7 @@ async def disconnect(
                 return Completed(message="Only a preview; see the artifact disconnect")
             sentence = await core.disconnect(rt, connection, confirm=confirm, by=by)
             await purge_records(preview.named.id, preview.named.label)
-        except (NotFound, NotConfirmed, ReadOnlyApp, UnknownApp) as error:
+        except (NotFound, DisconnectNotConfirmed, ReadOnlyApp, UnknownApp) as error:
             return refused("connection", error, "Correct it and send the form again.")
         except MakiniError as error:
             return Failed(message=str(error))

@@ -11,7 +11,14 @@ from pydantic import Field
 
 from flows.form import answered, form
 from linekeeper.clock import utcnow
-from linekeeper.implementation.answer import Asked, GateAnswer, NoSuchGate, Taken, answer, ask
+from linekeeper.implementation.answer import (
+    AnswerOutcome,
+    GateAnswer,
+    GateQuestion,
+    NoSuchGate,
+    answer,
+    ask,
+)
 from linekeeper.implementation.news import run_name
 from linekeeper.runtime import Runtime
 from tasks.implementation import publish, this_run
@@ -82,7 +89,7 @@ async def gate(
                 return Completed(message=taken.message)
 
 
-async def _take(rt: Runtime, gate_id: str, given: GateForm, number: int) -> Taken:
+async def _take(rt: Runtime, gate_id: str, given: GateForm, number: int) -> AnswerOutcome:
     return await answer(
         rt.store,
         gate_id,
@@ -97,7 +104,7 @@ def _key(number: int) -> str:
     return f"answer-{number}"
 
 
-async def _wait(asked: Asked, name: str) -> GateForm:
+async def _wait(asked: GateQuestion, name: str) -> GateForm:
     """Suspended until somebody sends the form."""
     await rename(f"{name} · answer not taken" if asked.row.refusal else name)
     await retag(asked)

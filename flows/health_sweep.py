@@ -21,7 +21,7 @@ from linekeeper.incidents.news import Findings, News, Since, find_news, mark_rep
 from linekeeper.makini import ErrorKind, MakiniError
 from linekeeper.runtime import Runtime
 from linekeeper.sweep.app import close_removed, list_failed
-from linekeeper.sweep.batch import Batch
+from linekeeper.sweep.batch import ProbeBatch
 from linekeeper.sweep.sweep import due, note_left_out
 from linekeeper.sweep.webhooks import watch_stream
 from linekeeper.views.tags import tagged
@@ -70,7 +70,7 @@ class Sweep:
     paused: int = 0
     """Makini asked for a pause of their calls: nothing was learned of them."""
     listed: State[Adoption] | None = None
-    probed: list[tuple[Sequence[str], State[Batch]]] = field(default_factory=list)
+    probed: list[tuple[Sequence[str], State[ProbeBatch]]] = field(default_factory=list)
     """The members of each batch, and how it ended."""
 
     @property
@@ -160,7 +160,7 @@ async def _sweep_app(rt: Runtime, app: AppConfig, started: datetime) -> Sweep:
         logger.warning("%s: %s", app.name, note)
     side_by_side = asyncio.Semaphore(BATCHES_AT_ONCE)
 
-    async def probe(number: int, ids: Sequence[str]) -> Batch:
+    async def probe(number: int, ids: Sequence[str]) -> ProbeBatch:
         async with side_by_side:
             # Quoted, as Prefect would look at each id for the result of another task.
             state = await attempt(
@@ -168,9 +168,9 @@ async def _sweep_app(rt: Runtime, app: AppConfig, started: datetime) -> Sweep:
             )
             sweep.probed.append((ids, state))
             try:
-                batch: Batch = await state.aresult()
+                batch: ProbeBatch = await state.aresult()
             except TaskRunTimeoutError:  # what had answered is written
-                return Batch(skipped=len(ids), trouble=f"batch {number} took too long")
+                return ProbeBatch(skipped=len(ids), trouble=f"batch {number} took too long")
             return batch
 
     batches = [probe(number, ids) for number, ids in enumerate(work.batches, start=1)]

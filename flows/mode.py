@@ -8,7 +8,7 @@ from prefect.states import Completed
 from pydantic import Field
 
 from flows.form import form
-from linekeeper.access.modes import BadRule, Wanted, change, find_subjects, preview_change
+from linekeeper.access.modes import BadRule, WantedMode, change, find_subjects, preview_change
 from linekeeper.clock import utcnow
 from linekeeper.customers.find import NotFound
 from linekeeper.markdown import text
@@ -76,7 +76,7 @@ async def mode(
                     "customers", "a rule that is cleared says nothing about customers either"
                 )
             subjects = await find_subjects(rt, **{_KINDS[of]: [name.strip() for name in names]})
-            wanted = Wanted(subjects, wanted_mode, notify, clears)
+            wanted = WantedMode(subjects, wanted_mode, notify, clears)
             labels = ", ".join(subject.label for subject in subjects[:5])
             if not confirm.strip():
                 seen = await preview_change(rt, wanted, now=utcnow())

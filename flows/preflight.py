@@ -22,7 +22,7 @@ from linekeeper.preflight.evidence import (
 )
 from linekeeper.preflight.intake import ReportError, parse_report
 from linekeeper.preflight.order import DEFAULT_CONTROL, OrderError, take_order
-from linekeeper.preflight.run import Report
+from linekeeper.preflight.run import PreflightVerdicts
 from linekeeper.preflight.verdict import vantage_queue
 from linekeeper.refusal import Refusal
 from linekeeper.runtime import Runtime
@@ -189,7 +189,7 @@ async def _send(rt: Runtime, planned: State[Any]) -> Sent:
 
 async def _conclude(
     rt: Runtime,
-    reports: list[Report],
+    reports: list[PreflightVerdicts],
     *,
     before: Sequence[State[Any]] = (),
     checked_here: bool = True,

@@ -21,7 +21,7 @@ from linekeeper.reconcile.named import (
     find_entities,
     why_not_read,
 )
-from linekeeper.reconcile.service import Failure, Run
+from linekeeper.reconcile.service import Failure, ReconcileRun
 from linekeeper.reconcile.together import Whose, together
 from linekeeper.runtime import Runtime
 from linekeeper.text import counted
@@ -107,7 +107,7 @@ async def reconcile(
             return refused("connections", error, f"Enter {names}; the page `connections` has them.")
         except UnknownEntity as error:
             return refused("entities", error, "Enter one of these, or another with its area.")
-        reading = Reading(rt, ids, wanted, full, shard)
+        reading = RunReading(rt, ids, wanted, full, shard)
         if ids is not None:
             return await _read_named(reading, ids)
         async with only_one(f"reconcile:{shard or 'all'}") as held:
@@ -122,7 +122,7 @@ async def reconcile(
         return await _conclude(reading, name="reconcile", note=note)
 
 
-class Reading:
+class RunReading:
     """What one run reads, and the states of its tasks for the edges of its graph."""
 
     def __init__(
@@ -134,7 +134,7 @@ class Reading:
         shard: str | None,
     ) -> None:
         self.rt = rt
-        self.run = Run()
+        self.run = ReconcileRun()
         self._wish: dict[str, Any] = {
             "connections": connections,
             "entities": entities,
@@ -144,7 +144,7 @@ class Reading:
         }
         self._order: PollOrder | None = None
         self._planned: State[PollOrder] | None = None
-        self._read: list[State[Run]] = []
+        self._read: list[State[ReconcileRun]] = []
 
     async def order(self) -> PollOrder:
         """What is to be read; planned once, when it is first asked for."""
@@ -173,7 +173,7 @@ class Reading:
                     self.run.add(run)
 
 
-async def _read_named(reading: Reading, ids: Sequence[str]) -> State[None]:
+async def _read_named(reading: RunReading, ids: Sequence[str]) -> State[None]:
     """Read some connections now. Of one, say why it can't be read, and what was found."""
     rt = reading.rt
     if len(ids) > 1:
@@ -202,7 +202,7 @@ async def _read_named(reading: Reading, ids: Sequence[str]) -> State[None]:
     )
 
 
-async def _conclude(reading: Reading, *, name: str, note: str = "") -> State[None]:
+async def _conclude(reading: RunReading, *, name: str, note: str = "") -> State[None]:
     """Measure, publish, notify; the state in which the run ends."""
     rt, run, order = reading.rt, reading.run, await reading.order()
     verdicts, measured = await follow(measure_webhooks, order, run, before=reading.ends)

@@ -10,7 +10,7 @@ from pydantic import Field
 from flows.form import form
 from linekeeper.makini import MakiniError
 from linekeeper.runtime import UnknownApp
-from linekeeper.verify_account.service import CALLS, NotConfirmed, Wish, counts
+from linekeeper.verify_account.service import CALLS, Wish, WriteNotConfirmed, counts
 from tasks.run import open_runtime, refused, rename
 from tasks.verify_account import ask, publish_answers
 
@@ -49,7 +49,7 @@ async def verify_account(
             verification = await ask(app, wish)
         except MakiniError as error:
             return Failed(message=str(error))
-        if isinstance(verification, (UnknownApp, NotConfirmed)):
+        if isinstance(verification, (UnknownApp, WriteNotConfirmed)):
             return refused("app", verification, "Correct it and send the form again.")
         await publish_answers(verification)
     await rename(f"verify-account · {counts(verification)}")

@@ -21,9 +21,9 @@ from linekeeper.runtime import Runtime, UnknownApp
 from linekeeper.workflow_configuration import service
 from linekeeper.workflow_configuration.decide import (
     BadConfiguration,
+    ConfigurationStanding,
     Entered,
-    Standing,
-    Wanted,
+    WantedConfiguration,
     take_wanted,
 )
 from tasks.implementation import gate_key, not_needed, place_of, step_of, this_run
@@ -162,7 +162,9 @@ async def workflow_configuration(
         return await _verify(rt, named, steps, run_id)
 
 
-async def _ask(rt: Runtime, named: Named, app: AppConfig, run_id: str) -> tuple[Wanted, str] | None:
+async def _ask(
+    rt: Runtime, named: Named, app: AppConfig, run_id: str
+) -> tuple[WantedConfiguration, str] | None:
     """What somebody enters in the form of the run, and who; None once its step is settled.
 
     Every answer is kept in the run: a resumed run takes those it was given before again.
@@ -239,7 +241,7 @@ def _key(number: int) -> str:
     return f"answer-{number}"
 
 
-async def _wait(rt: Runtime, named: Named, standing: Standing, refusal: str) -> str:
+async def _wait(rt: Runtime, named: Named, standing: ConfigurationStanding, refusal: str) -> str:
     """Suspended until the consumer, or a person, resumes the run; why that is not taken, if so."""
     number = await service.note_waiting(rt, named.id, standing.step, now=utcnow())
     what = {"first_read": "the first full read", "webhooks": "webhooks"}.get(
@@ -272,7 +274,7 @@ async def _take_answer(rt: Runtime, named: Named, number: int, given: Waiting) -
     return not_taken("say who you are" if given.accept and not given.by.strip() else None)
 
 
-def _question(rt: Runtime, named: Named, standing: Standing) -> str:
+def _question(rt: Runtime, named: Named, standing: ConfigurationStanding) -> str:
     if standing.step == "first_read":
         missing = ", ".join(standing.unread)
         why = f" {text(standing.obstacle)}." if standing.obstacle else ""
@@ -291,7 +293,7 @@ def _question(rt: Runtime, named: Named, standing: Standing) -> str:
     )
 
 
-async def _end(named: Named, standing: Standing) -> State[None]:
+async def _end(named: Named, standing: ConfigurationStanding) -> State[None]:
     message = f"{named.label} is configured and verified: {standing.summary}"
     await rename(f"configure · {named.label} · verified")
     if not standing.entities:

@@ -26,7 +26,7 @@ BATCH = 2_000
 
 
 @dataclass(frozen=True, slots=True)
-class Pruned:
+class PrunedRows:
     """How many rows were removed, or would be."""
 
     outbox: int
@@ -55,7 +55,7 @@ async def prune(
     traces_before: datetime,
     audit_before: datetime | None = None,
     dry_run: bool = False,
-) -> Pruned:
+) -> PrunedRows:
     """Remove outbox rows delivered, observations made and traces left before the times given.
 
     The audit is kept for good where no time is given for it; when a backup was taken is read from
@@ -72,7 +72,7 @@ async def prune(
     attempts = await act(store, ForwardAttempt, col(ForwardAttempt.at) < traces_before)
     reads = await act(store, FeedRead, col(FeedRead.at) < traces_before)
     logins = await act(store, ConnectAttempt, col(ConnectAttempt.at) < traces_before)
-    pruned = Pruned(
+    pruned = PrunedRows(
         outbox=await act(store, Outbox, outbox),
         observations=await act(store, Observation, observations),
         traces=attempts + reads + logins,

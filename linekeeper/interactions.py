@@ -40,14 +40,14 @@ _LONGEST = 150
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class SlackReply:
     """What Slack is answered, and what is to be done once it has its answer."""
 
     body: Mapping[str, Any] | None = None
     afterwards: Callable[[], Awaitable[None]] | None = None
 
 
-async def interact(rt: Runtime, payload: Mapping[str, Any]) -> Reply:
+async def interact(rt: Runtime, payload: Mapping[str, Any]) -> SlackReply:
     """Do what was pressed or submitted.
 
     Errors of the database pass through: then Slack is to be given no answer, so that the person
@@ -60,9 +60,9 @@ async def interact(rt: Runtime, payload: Mapping[str, Any]) -> Reply:
         view = payload.get("view")
         given = submitted(view) if isinstance(view, Mapping) else None
         if given is None or not isinstance(view, Mapping):
-            return Reply()
+            return SlackReply()
         refused = await _take(rt, given, by, press=f"{view.get('id')}:{view.get('hash', '')}")
-        return Reply({"response_action": "errors", "errors": refused} if refused else None)
+        return SlackReply({"response_action": "errors", "errors": refused} if refused else None)
     actions = payload.get("actions")
     to_open, answer = "", ""
     for action in actions if isinstance(actions, list) else []:
@@ -76,13 +76,13 @@ async def interact(rt: Runtime, payload: Mapping[str, Any]) -> Reply:
             to_open = incident_id
     if to_open:
         trigger = str(payload.get("trigger_id", ""))
-        return Reply(afterwards=partial(_open, rt, to_open, trigger))
+        return SlackReply(afterwards=partial(_open, rt, to_open, trigger))
     where = payload.get("channel")
     channel = str(where.get("id", "")) if isinstance(where, Mapping) else ""
     member = str(person.get("id", ""))
     if answer and channel and member:
-        return Reply(afterwards=partial(_answer, rt, channel, member, answer))
-    return Reply()
+        return SlackReply(afterwards=partial(_answer, rt, channel, member, answer))
+    return SlackReply()
 
 
 async def _acknowledge(rt: Runtime, incident_id: str, by: str) -> str:

@@ -13,7 +13,7 @@ class OrchestratorUnavailable(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class FeedEvent:
     """One entry of the Event Feed. `id` is stable, so that a repeat is harmless."""
 
     id: str
@@ -26,7 +26,7 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class RunRequest:
     """A run to start: once for its `idempotency_key`, whoever asks."""
 
     deployment: str
@@ -53,7 +53,7 @@ class Blocks:
 class Orchestrator(Protocol):
     """Each method raises `OrchestratorUnavailable` when Prefect can't be reached."""
 
-    async def start_run(self, run: Run) -> str:
+    async def start_run(self, run: RunRequest) -> str:
         """Start `run`, or find the one its key started; returns the run's id."""
         ...
 
@@ -69,7 +69,7 @@ class Orchestrator(Protocol):
         """
         ...
 
-    async def emit(self, events: Sequence[Event]) -> None:
+    async def emit(self, events: Sequence[FeedEvent]) -> None:
         """Add events to the feed."""
         ...
 

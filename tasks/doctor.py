@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from prefect.artifacts import acreate_table_artifact
 
 from linekeeper.cli.examination import examine_blocks, examine_prefect
-from linekeeper.doctor import Finding, Level, examine, examine_database, worst
+from linekeeper.doctor import DoctorFinding, Level, examine, examine_database, worst
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from tasks.task import task
@@ -14,14 +14,14 @@ _SIGNS = {Level.ok: "✅", Level.warn: "⚠️", Level.wrong: "❌"}
 
 
 @task(name="examine")
-async def examine_everything(timeout_seconds: float) -> list[Finding]:
+async def examine_everything(timeout_seconds: float) -> list[DoctorFinding]:
     """Database, keys, apps, Slack, fleet, Prefect and the blocks."""
     settings = Settings()
 
-    async def prefect() -> Sequence[Finding]:
+    async def prefect() -> Sequence[DoctorFinding]:
         return await examine_prefect(settings, seconds=timeout_seconds)
 
-    async def blocks() -> Sequence[Finding]:
+    async def blocks() -> Sequence[DoctorFinding]:
         return await examine_blocks(settings, seconds=timeout_seconds)
 
     findings = await examine_database(settings, seconds=timeout_seconds)
@@ -32,7 +32,7 @@ async def examine_everything(timeout_seconds: float) -> list[Finding]:
     return [*findings, *of_peers]
 
 
-async def publish_findings(findings: Sequence[Finding]) -> None:
+async def publish_findings(findings: Sequence[DoctorFinding]) -> None:
     """Write the artifact `doctor`."""
     order = [Level.wrong, Level.warn, Level.ok]
     await acreate_table_artifact(

@@ -8,7 +8,7 @@ from prefect import get_run_logger
 from prefect.context import TaskRunContext
 
 from linekeeper.customers.adopt import Adoption
-from linekeeper.sweep.batch import Batch, probe_batch
+from linekeeper.sweep.batch import ProbeBatch, probe_batch
 from linekeeper.sweep.sweep import take_list
 from tasks.run import runtime
 from tasks.task import StillFailing, retry_policy, task
@@ -49,7 +49,9 @@ async def list_connections(app: str, now: datetime, *, accept_missing: bool = Fa
     task_run_name="probe {app} · batch {number}",
     **retry_policy(retries=RETRIES, first_wait=3, minutes=30),
 )
-async def probe_connections(app: str, number: int, ids: Sequence[str], started: datetime) -> Batch:
+async def probe_connections(
+    app: str, number: int, ids: Sequence[str], started: datetime
+) -> ProbeBatch:
     """Probe the members of a batch that nobody has checked since `started`.
 
     Raises `StillFailing` while some may still answer on a further try; on the last one a miss is an

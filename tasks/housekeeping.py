@@ -15,7 +15,7 @@ from prefect.client.schemas.objects import TERMINAL_STATES
 from prefect.tasks import exponential_backoff
 
 from linekeeper.cli.names import tag
-from linekeeper.housekeeping import Pruned, prune
+from linekeeper.housekeeping import PrunedRows, prune
 from linekeeper.inbox import retention
 from tasks.run import runtime
 from tasks.task import task
@@ -36,7 +36,7 @@ async def prune_database(
     traces_before: datetime,
     audit_before: datetime | None,
     dry_run: bool,
-) -> Pruned:
+) -> PrunedRows:
     """Remove delivered outbox rows, old observations, old traces and the old of the audit."""
     return await prune(
         runtime().store,
@@ -55,7 +55,7 @@ async def prune_database(
 )
 async def prune_webhooks(
     *, payloads_before: datetime, events_before: datetime, now: datetime, dry_run: bool
-) -> retention.Pruned:
+) -> retention.PrunedPayloads:
     """Empty old payloads and remove webhooks older still."""
     return await retention.prune_inbox(
         runtime().store,

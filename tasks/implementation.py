@@ -31,7 +31,7 @@ from linekeeper.implementation.plan import Work
 from linekeeper.implementation.progress import Progress
 from linekeeper.implementation.report import (
     PORTFOLIO,
-    Line,
+    PortfolioLine,
     handover_key,
     implementation_markdown,
     portfolio_markdown,
@@ -101,7 +101,9 @@ async def publish(ids: Sequence[str]) -> None:
         await put_artifact(
             client,
             PORTFOLIO,
-            portfolio_markdown([Line(row, tuple(gates)) for row, gates in rows], now, links),
+            portfolio_markdown(
+                [PortfolioLine(row, tuple(gates)) for row, gates in rows], now, links
+            ),
             description="All implementations, those at risk first",
         )
         apps = await ledger_apps(rt.store)

@@ -11,11 +11,11 @@ from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 
 from linekeeper.authentication_setup import service
 from linekeeper.authentication_setup.ask import artifact_of
-from linekeeper.authentication_setup.decide import Standing as Setup
+from linekeeper.authentication_setup.decide import SetupStanding as Setup
 from linekeeper.clock import utcnow
 from linekeeper.implementation import queries, work
 from linekeeper.implementation.advance import advance
-from linekeeper.implementation.answer import Asked, ask
+from linekeeper.implementation.answer import GateQuestion, ask
 from linekeeper.implementation.evaluate import SETTLED
 from linekeeper.implementation.news import run_name, tags
 from linekeeper.implementation.standing import Standing
@@ -28,7 +28,7 @@ from tasks.run import runtime
 from tasks.waiting_form import not_taken, renew
 
 
-async def gate_question(asked: Asked) -> str:
+async def gate_question(asked: GateQuestion) -> str:
     """What the form of a gate's run says."""
     implementation, row = asked.standing.implementation, asked.row
     graph, works = await graph_of(asked.standing), await run_page(row.work_run_id)
@@ -144,7 +144,7 @@ async def _waiting(client: PrefectClient, run_id: str | None) -> FlowRun | None:
     return None if run is None or (run.state is not None and run.state.is_final()) else run
 
 
-async def retag(asked: Asked) -> None:
+async def retag(asked: GateQuestion) -> None:
     """Tag this run with whom it waits for now, beside what it was tagged with.
 
     So is the run that does the work of its gate.

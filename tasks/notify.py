@@ -24,13 +24,13 @@ class NotDelivered(Exception):
     """Something is still to be sent; the message says why. It stays in the outbox."""
 
 
-class Refused(NotDelivered):
+class SlackRefused(NotDelivered):
     """Only a person can fix the reason: trying again at once is in vain."""
 
 
 async def _passing(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
     """Whether trying again can help."""
-    return not isinstance(await state.aresult(raise_on_failure=False), Refused)
+    return not isinstance(await state.aresult(raise_on_failure=False), SlackRefused)
 
 
 @task(
@@ -64,7 +64,7 @@ async def notify(lanes: Sequence[str]) -> int:
             if notice_channel.channel.split()[0] == "slack"
         ]
         kind = (
-            Refused
+            SlackRefused
             if any(notice_channel.needs_mending for notice_channel in slack)
             else NotDelivered
         )

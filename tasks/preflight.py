@@ -10,7 +10,7 @@ from linekeeper.preflight import evidence
 from linekeeper.preflight.evidence import Source
 from linekeeper.preflight.handover import escape
 from linekeeper.preflight.order import MAX_TARGETS, PreflightOrder, take_order
-from linekeeper.preflight.run import Report, as_text, preflight
+from linekeeper.preflight.run import PreflightVerdicts, as_text, preflight
 from linekeeper.preflight.verdict import NOT_VERIFIED, VERIFIES
 from tasks.report import put_artifact
 from tasks.run import runtime
@@ -23,14 +23,14 @@ PREFLIGHT = "preflight"
     name="check",
     task_run_name="check from {order.vantage}",
 )
-async def check(order: PreflightOrder) -> Report:
+async def check(order: PreflightOrder) -> PreflightVerdicts:
     """Look at every target; a host that hangs costs its time-outs and no more."""
     report = await preflight(order, utcnow)
     get_run_logger().info("%s", as_text(report))
     return report
 
 
-async def keep_report(report: Report, *, source: Source, by: str) -> int:
+async def keep_report(report: PreflightVerdicts, *, source: Source, by: str) -> int:
     """Keep it as evidence; returns how many of its targets were new."""
     worker = worker_name() if source == "flow" else None
     return await evidence.keep(
@@ -59,7 +59,7 @@ async def verified_orders(timeout: float) -> list[PreflightOrder]:
 
 
 @task(name="report-preflight", task_run_name="update preflight page")
-async def report_preflight(reports: Sequence[Report]) -> None:
+async def report_preflight(reports: Sequence[PreflightVerdicts]) -> None:
     """Write the artifact `preflight`: the verdicts of this run."""
     parts = ["# Preflight"]
     for report in reports:

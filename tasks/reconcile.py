@@ -13,7 +13,7 @@ from linekeeper.reconcile.match_decisions import waiting_at
 from linekeeper.reconcile.measure import TrustVerdict
 from linekeeper.reconcile.purge import purge
 from linekeeper.reconcile.run import conclude, make_order
-from linekeeper.reconcile.service import Run, read_pass
+from linekeeper.reconcile.service import ReconcileRun, read_pass
 from linekeeper.views.match_page import match_markdown
 from linekeeper.views.trust_page import KEY, trust_headline, trust_markdown
 from linekeeper.views.trust_queries import trust_report
@@ -59,7 +59,7 @@ async def plan(
     retry_delay_seconds=exponential_backoff(backoff_factor=5),
     retry_jitter_factor=0.5,
 )
-async def read_changes(app: str, which: Pass, order: PollOrder) -> Run:
+async def read_changes(app: str, which: Pass, order: PollOrder) -> ReconcileRun:
     """Read what is due of `app` in this pass, with every other worker that does so.
 
     A connection that can't be read is in the result. What raises is ours (the database went away):
@@ -67,7 +67,7 @@ async def read_changes(app: str, which: Pass, order: PollOrder) -> Run:
     """
     rt, log = runtime(), get_run_logger()
     begun = monotonic()
-    progress = asyncio.create_task(_say_progress(app, which, run := Run()))
+    progress = asyncio.create_task(_say_progress(app, which, run := ReconcileRun()))
     try:
         await read_pass(rt, await rt.app(app), order, which, run=run)
     finally:
@@ -90,7 +90,7 @@ async def read_changes(app: str, which: Pass, order: PollOrder) -> Run:
     return run
 
 
-async def _say_progress(app: str, which: str, run: Run) -> None:
+async def _say_progress(app: str, which: str, run: ReconcileRun) -> None:
     log = get_run_logger()
     while True:
         await asyncio.sleep(SAYS_EVERY)
@@ -109,7 +109,7 @@ async def _say_progress(app: str, which: str, run: Run) -> None:
     retries=3,
     retry_delay_seconds=exponential_backoff(backoff_factor=5),
 )
-async def measure_webhooks(order: PollOrder, run: Run) -> list[TrustVerdict]:
+async def measure_webhooks(order: PollOrder, run: ReconcileRun) -> list[TrustVerdict]:
     """How each connection's webhooks are trusted after this run; what turned bad is in the outbox.
 
     Incidents of webhooks that never come are opened and resolved here.

@@ -135,9 +135,9 @@ def waiting_for(case: Case) -> str:
     if not case.is_unsettled:
         members = case.waiting or members
     names = [text(member.label) for member in members]
-    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
+    and_more = f" and {len(names) - 10} more" if len(names) > 10 else ""
     return (
-        f"**Waiting for a login:** {', '.join(names[:10])}{more}.\n\n"
+        f"**Waiting for a login:** {', '.join(names[:10])}{and_more}.\n\n"
         "The run goes on by itself once the customer has logged in, or the connection is well "
         f"again. Links and state: artifact `{artifact_of(case.incident.id)}`. This form is only "
         "for a note, a snooze, or giving up."

@@ -6,9 +6,9 @@ from prefect.artifacts import acreate_markdown_artifact
 from linekeeper.clock import utcnow
 from linekeeper.runtime import UnknownApp
 from linekeeper.verify_account.service import (
-    NotConfirmed,
     Verification,
     Wish,
+    WriteNotConfirmed,
     as_markdown,
     counts,
     verify_account,
@@ -18,7 +18,7 @@ from tasks.task import task
 
 
 @task(name="ask")
-async def ask(app: str, wish: Wish) -> Verification | UnknownApp | NotConfirmed:
+async def ask(app: str, wish: Wish) -> Verification | UnknownApp | WriteNotConfirmed:
     """Ask Makini what is not recorded yet; the log shows each step.
 
     What is wrong with the form is returned, not raised: the run is refused, and no task is red.
@@ -26,7 +26,7 @@ async def ask(app: str, wish: Wish) -> Verification | UnknownApp | NotConfirmed:
     say = get_run_logger().info
     try:
         return await verify_account(runtime(), app, wish, now=utcnow(), say=say)
-    except (UnknownApp, NotConfirmed) as wrong:
+    except (UnknownApp, WriteNotConfirmed) as wrong:
         return wrong
 
 

@@ -11,7 +11,7 @@ from linekeeper.customers.find import Named
 from linekeeper.implementation.watch import advance_connection
 from linekeeper.text import counted
 from linekeeper.workflow_configuration import service
-from linekeeper.workflow_configuration.decide import Wanted, how_configured
+from linekeeper.workflow_configuration.decide import WantedConfiguration, how_configured
 from tasks.run import runtime
 from tasks.task import StillFailing, retry_policy, task
 
@@ -20,7 +20,7 @@ from tasks.task import StillFailing, retry_policy, task
 class Writing:
     """What is to be written, by whom, by which run, and whether Linekeeper started that run."""
 
-    wanted: Wanted
+    wanted: WantedConfiguration
     by: str
     run_id: str
     for_gate: bool

@@ -14,7 +14,7 @@ from sqlalchemy import case, func, select, update
 from sqlmodel import col
 
 from linekeeper.access.ending import Ended, Ending
-from linekeeper.access.links import State, link_url, read_state
+from linekeeper.access.links import LinkState, link_url, read_state
 from linekeeper.access.login import Attempt
 from linekeeper.access.pending import kept_login
 from linekeeper.access.signing import load_signer
@@ -55,7 +55,7 @@ async def finish(
 
 async def _admit(
     rt: Runtime, state: str | None, now: datetime
-) -> Ending | tuple[ConnectLink, State, str]:
+) -> Ending | tuple[ConnectLink, LinkState, str]:
     """The link a `state` belongs to, and its address; the state is used up by that."""
     if not state:
         return Ending("no_state")
@@ -113,7 +113,9 @@ async def _only(rt: Runtime, remembered: Sequence[str], now: datetime) -> str | 
     return text if app is not None and not app.state_required else None
 
 
-async def _begin(rt: Runtime, state: State, now: datetime) -> Literal["used", "too_often"] | None:
+async def _begin(
+    rt: Runtime, state: LinkState, now: datetime
+) -> Literal["used", "too_often"] | None:
     """Use `state` up, or say why not. A link has a few attempts an hour, and a row for each.
 
     Whoever has a link can have any number of states, and each attempt costs a call to Makini: not
@@ -148,7 +150,7 @@ async def _begin(rt: Runtime, state: State, now: datetime) -> Literal["used", "t
         return "used" if taken.scalar_one_or_none() is None else None
 
 
-async def _note(rt: Runtime, state: State, outcome: Ended) -> None:
+async def _note(rt: Runtime, state: LinkState, outcome: Ended) -> None:
     async with rt.store.write() as session:
         await session.execute(
             update(ConnectAttempt)

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.access.issue import NoSuchConnection, find_by_id_or_key
-from linekeeper.access.token_check import AT_ONCE, Claim, check_tokens, note_ids
+from linekeeper.access.token_check import AT_ONCE, TokenClaim, check_tokens, note_ids
 from linekeeper.clock import utcnow
 from linekeeper.groups import task_group
 from linekeeper.health.evidence import Observation
@@ -114,7 +114,7 @@ async def take_over(
     harm. `within` is how many seconds Makini is asked for.
     """
     results: dict[int, Result] = {}
-    claims: dict[int, Claim] = {}
+    claims: dict[int, TokenClaim] = {}
     async with rt.store.read() as session:
         for position, each in enumerate(handed):
             try:
@@ -126,7 +126,7 @@ async def take_over(
                 why = "the connection was disconnected"
                 results[position] = Result(each.connection, None, why)
             else:
-                claims[position] = Claim(connection, each.pair)
+                claims[position] = TokenClaim(connection, each.pair)
     checks = await check_tokens(rt, claims, within=within)
     for position, check in checks.items():
         if check.refused is not None:

@@ -52,7 +52,7 @@ class Expiry:
 
 
 @dataclass(slots=True)
-class Renewed:
+class RenewalRound:
     """What a round of renewing gave."""
 
     renewed: list[str] = field(default_factory=list)
@@ -107,14 +107,14 @@ async def horizon(rt: Runtime, *, until: datetime) -> list[Expiry]:
         ]
 
 
-async def renew_ending(rt: Runtime, *, now: datetime) -> Renewed:
+async def renew_ending(rt: Runtime, *, now: datetime) -> RenewalRound:
     """Renew every token that ends within `WITHIN`; each connection once, whoever else tries.
 
     In `observe` nothing is renewed: those tokens are in `ending`. A connection whose customer has
     to log in again is left to that.
     """
     apps = (await rt.configuration()).apps
-    result = Renewed()
+    result = RenewalRound()
     gate = asyncio.Semaphore(_AT_ONCE)
 
     async def renew_expiring(expiry: Expiry) -> None:

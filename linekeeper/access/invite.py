@@ -66,7 +66,7 @@ async def invite_again(
         raise ReadOnlyApp(named.app, _ACTION, named.label)
     signer = await load_signer(rt.store)
     async with rt.store.write() as session:
-        asked = _Asked(
+        asked = _LinkSubject(
             app=named.app,
             connection_id=connection.id,
             customer_id=connection.customer_id,
@@ -107,14 +107,16 @@ async def invite_new(
         held = await app_for(session, configured, connection_id=None, customer_id=owner.id)
         if not held.manages:
             raise ReadOnlyApp(app, _ACTION, f"{owner.name} · {system.strip()}")
-        asked = _Asked(app=app, connection_id=None, customer_id=owner.id, system=system.strip())
+        asked = _LinkSubject(
+            app=app, connection_id=None, customer_id=owner.id, system=system.strip()
+        )
         link = None if anew else await _given_again(session, asked, by, now=now)
         made = link or await _made(session, asked, by, now=now)
     url = link_url(signer, rt.settings.resolved_public_url, made.id)
     return _invitation(made, url, f"{owner.name} · {system.strip()}", is_new=link is None)
 
 
-class _Asked(TypedDict):
+class _LinkSubject(TypedDict):
     """What a link is for."""
 
     app: str
@@ -124,7 +126,7 @@ class _Asked(TypedDict):
 
 
 async def _given_again(
-    session: AsyncSession, asked: _Asked, by: str, *, now: datetime
+    session: AsyncSession, asked: _LinkSubject, by: str, *, now: datetime
 ) -> ConnectLink | None:
     """The link without an incident that works for the same; two at once lock what it is for."""
     links = await session.scalars(
@@ -149,7 +151,9 @@ async def _given_again(
     return None
 
 
-async def _made(session: AsyncSession, asked: _Asked, by: str, *, now: datetime) -> ConnectLink:
+async def _made(
+    session: AsyncSession, asked: _LinkSubject, by: str, *, now: datetime
+) -> ConnectLink:
     link = await make_link(session, **asked, by=by, now=now)
     subject = asked["connection_id"] or asked["customer_id"] or ""
     session.add(_audit(by, "connect.link_made", subject, link.id, now))

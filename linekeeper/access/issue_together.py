@@ -58,13 +58,13 @@ _CONNECTIONS = (
 _log = logging.getLogger(__name__)
 
 
-class _Asked(NamedTuple):
+class _TokenRequest(NamedTuple):
     digest: str
     wanted: str
     answer: "asyncio.Future[IssuedToken | None]"
 
 
-class Found(NamedTuple):
+class TokenHolder(NamedTuple):
     """A connection as far as it matters here, with its token as it is stored."""
 
     id: str
@@ -84,7 +84,7 @@ class TokenIssuer:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._waiting: list[_Asked] = []
+        self._waiting: list[_TokenRequest] = []
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -110,7 +110,7 @@ class TokenIssuer:
         if not self._tasks or len(self._waiting) >= MOST_WAITING:
             return None
         answer: asyncio.Future[IssuedToken | None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Asked(digest_of(key), wanted, answer))
+        self._waiting.append(_TokenRequest(digest_of(key), wanted, answer))
         self._wake.set()
         async with asyncio.timeout(ISSUE_SECONDS):
             return await answer
@@ -137,7 +137,7 @@ class TokenIssuer:
             count = len(self._waiting)
             await asyncio.sleep(0)
 
-    async def _answer(self, asked: Sequence[_Asked]) -> None:
+    async def _answer(self, asked: Sequence[_TokenRequest]) -> None:
         now = utcnow()
         async with self._store.write() as session:
             given = await self._given(session, asked, now)
@@ -152,8 +152,8 @@ class TokenIssuer:
                 each.answer.set_result(token)
 
     async def _given(
-        self, session: AsyncSession, asked: Sequence[_Asked], now: datetime
-    ) -> list[tuple[_Asked, IssuedToken, str, str]]:
+        self, session: AsyncSession, asked: Sequence[_TokenRequest], now: datetime
+    ) -> list[tuple[_TokenRequest, IssuedToken, str, str]]:
         """Whoever gets a token: which, of which connection, and how the audit names them."""
         connection = await session.connection()
         digests = list({each.digest for each in asked})
@@ -170,7 +170,7 @@ class TokenIssuer:
         rows = await connection.execute(
             _CONNECTIONS, {"wanted": wanted, "ids": [name for name in wanted if is_id(name)]}
         )
-        connections = plain_connections(wanted, [Found(*row) for row in rows])
+        connections = plain_connections(wanted, [TokenHolder(*row) for row in rows])
         tokens = {
             connection.id: self._token(connection, now) for connection in connections.values()
         }
@@ -182,7 +182,7 @@ class TokenIssuer:
                 given.append((each, token, wanted_connection.id, holders[each.digest].by))
         return given
 
-    def _token(self, connection: Found, now: datetime) -> IssuedToken | None:
+    def _token(self, connection: TokenHolder, now: datetime) -> IssuedToken | None:
         """Its token, if it can be read, doesn't end soon and isn't in doubt."""
         if connection.sealed is None or is_ending(connection.expires_at, now):
             return None
@@ -194,14 +194,16 @@ class TokenIssuer:
             return None
 
 
-def plain_connections(wanted: Sequence[str], rows: Sequence[Found]) -> Mapping[str, Found]:
+def plain_connections(
+    wanted: Sequence[str], rows: Sequence[TokenHolder]
+) -> Mapping[str, TokenHolder]:
     """The one connection that is meant by each id or key, where its login is good. Pure."""
     by_id = {row.id: row for row in rows}
-    by_key: dict[str, list[Found]] = {}
+    by_key: dict[str, list[TokenHolder]] = {}
     for row in rows:
         if row.setup != "disconnected":
             by_key.setdefault(row.makini_key, []).append(row)
-    plain: dict[str, Found] = {}
+    plain: dict[str, TokenHolder] = {}
     for each in wanted:
         candidates = [by_id[each]] if each in by_id else by_key.get(each, [])
         if len(candidates) == 1 and _is_well(candidates[0]):
@@ -209,7 +211,7 @@ def plain_connections(wanted: Sequence[str], rows: Sequence[Found]) -> Mapping[s
     return plain
 
 
-def _is_well(connection: Found) -> bool:
+def _is_well(connection: TokenHolder) -> bool:
     lost = Health.reauthorization_required.value
     return connection.setup != "disconnected" and connection.health != lost
 

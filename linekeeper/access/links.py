@@ -27,7 +27,7 @@ _LINK, _STATE = "connect-link", "oauth-state"
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class LinkState:
     """What we sent through Makini Link and got back. `expires_at` is UTC."""
 
     link_id: str
@@ -86,13 +86,13 @@ def make_state(signer: Signer, link_id: str, *, now: datetime) -> str:
     return signer.sign(_STATE, payload)
 
 
-def read_state(signer: Signer, text: str) -> State | None:
+def read_state(signer: Signer, text: str) -> LinkState | None:
     """What `text` says, expired or not; None if we didn't sign it."""
     payload = signer.open(_STATE, text)
     if payload is None or len(payload) != 34:
         return None
     ends = datetime.fromtimestamp(int.from_bytes(payload[28:], "big"), UTC)
-    return State(str(UUID(bytes=payload[:16])), payload[16:28].hex(), ends)
+    return LinkState(str(UUID(bytes=payload[:16])), payload[16:28].hex(), ends)
 
 
 def redirect_uri(public_url: str) -> str:

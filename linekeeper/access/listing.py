@@ -30,7 +30,7 @@ _LISTED = TypeAdapter(list[ListedConnection])
 
 
 @dataclass(frozen=True, slots=True)
-class Listing:
+class ConnectionListing:
     """What Makini listed, by a listing that was begun at `begun_at` (the database's clock)."""
 
     begun_at: datetime
@@ -91,7 +91,7 @@ async def _kept(
         connections = _LISTED.validate_json(rt.store.cipher.decrypt(row.value))
     except (KeyProblem, ValidationError):
         return None
-    listing = Listing(row.updated_at, connections)
+    listing = ConnectionListing(row.updated_at, connections)
     return connections if listing.settles(makini_id, since=since, now=now) else None
 
 

@@ -21,7 +21,7 @@ _LOGGING_IN = timedelta(minutes=5)
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class KnownConnection:
     """A connection in our books, as far as matching goes."""
 
     id: str
@@ -39,10 +39,10 @@ class Known:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class LinkPurpose:
     """What the link was made for: a connection, or a new system of a customer."""
 
-    connection: Known | None
+    connection: KnownConnection | None
     customer_id: str | None
     system: str
     """As people call it: Makini's name of its provider may be within it, or none at all."""
@@ -64,7 +64,7 @@ class Match:
     """
 
     kind: Kind
-    known: Known | None = None
+    known: KnownConnection | None = None
     listed: ListedConnection | None = None
     mail_before: str = ""
     """The e-mail of the connection asked for, where `other` differs in nothing else."""
@@ -73,10 +73,10 @@ class Match:
 
 
 def match(
-    asked: Asked,
+    asked: LinkPurpose,
     status: ConnectionStatus,
     listed: Sequence[ListedConnection] | None,
-    known: Sequence[Known],
+    known: Sequence[KnownConnection],
     *,
     platforms: Collection[str] = (),
     may_lag: bool = False,
@@ -121,7 +121,7 @@ def match(
 
 
 def _is_under_new_id(
-    wanted: Known,
+    wanted: KnownConnection,
     status: ConnectionStatus,
     entry: ListedConnection | None,
     came_at: datetime | None,
@@ -140,11 +140,11 @@ def _is_under_new_id(
 
 
 def _recognised(
-    wanted: Known | None,
+    wanted: KnownConnection | None,
     status: ConnectionStatus,
     listed: Sequence[ListedConnection],
-    known: Sequence[Known],
-) -> tuple[ListedConnection | None, Known | None]:
+    known: Sequence[KnownConnection],
+) -> tuple[ListedConnection | None, KnownConnection | None]:
     """Its entry in the list and the connection in our books, as far as there are any; none that
     merely fits where the list would call it by its id, and doesn't show it yet."""
     entry = next((candidate for candidate in listed if _is_called(candidate, status.id)), None)
@@ -160,8 +160,8 @@ def _recognised(
 
 
 def told_by_status(
-    wanted: Known | None, status: ConnectionStatus, known: Sequence[Known]
-) -> Known | None:
+    wanted: KnownConnection | None, status: ConnectionStatus, known: Sequence[KnownConnection]
+) -> KnownConnection | None:
     """The connection in our books: by id, else `wanted`, if it alone fits the status. Pure."""
     ours = _in_books(known, {status.id})
     if wanted is None or (ours is not None and ours.setup != "disconnected"):
@@ -183,7 +183,7 @@ def _is_called(listed: ListedConnection, name: str) -> bool:
     return bool(name) and name in (listed.id, listed.key)
 
 
-def _in_books(known: Sequence[Known], names: set[str]) -> Known | None:
+def _in_books(known: Sequence[KnownConnection], names: set[str]) -> KnownConnection | None:
     """The connection in our books with one of these names; rather one that hasn't ended."""
     matches = [
         connection
@@ -194,7 +194,9 @@ def _in_books(known: Sequence[Known], names: set[str]) -> Known | None:
 
 
 def _are_keys_ids(
-    wanted: Known | None, listed: Sequence[ListedConnection], known: Sequence[Known]
+    wanted: KnownConnection | None,
+    listed: Sequence[ListedConnection],
+    known: Sequence[KnownConnection],
 ) -> bool:
     """Whether this Makini's list calls connections what their status calls them.
 
@@ -208,10 +210,10 @@ def _are_keys_ids(
 
 
 def _fitting(
-    wanted: Known | None,
+    wanted: KnownConnection | None,
     status: ConnectionStatus,
     listed: Sequence[ListedConnection],
-    known: Sequence[Known],
+    known: Sequence[KnownConnection],
 ) -> ListedConnection | None:
     """The one entry that fits the status, of those whose id the list doesn't say.
 
@@ -239,13 +241,13 @@ def _fits(listed: ListedConnection, status: ConnectionStatus) -> bool:
 
 
 def _is_successor(
-    wanted: Known,
+    wanted: KnownConnection,
     status: ConnectionStatus,
     entry: ListedConnection | None,
-    ours: Known | None,
+    ours: KnownConnection | None,
     *,
     listed: Sequence[ListedConnection],
-    known: Sequence[Known],
+    known: Sequence[KnownConnection],
 ) -> bool:
     """Whether the login is the wanted system's, under an id it didn't have before."""
     held = next((entry for entry in listed if _is_called(entry, wanted.makini_key)), None)
@@ -264,10 +266,10 @@ def _is_successor(
 
 
 def _is_marked_alike(
-    wanted: Known,
+    wanted: KnownConnection,
     entry: ListedConnection,
     listed: Sequence[ListedConnection],
-    known: Sequence[Known],
+    known: Sequence[KnownConnection],
 ) -> bool:
     """Whether the two have the same metadata, and nobody else has it."""
     mark = wanted.metadata
@@ -306,11 +308,11 @@ def _words(name: str) -> Set[str]:
     return set(slugify(name).split("-")) - {""}
 
 
-def _is_alike(known: Known, status: ConnectionStatus) -> bool:
+def _is_alike(known: KnownConnection, status: ConnectionStatus) -> bool:
     return _is_same_system(known, status) and _same_mail(known.email, status.email)
 
 
-def _is_same_system(known: Known, status: ConnectionStatus) -> bool:
+def _is_same_system(known: KnownConnection, status: ConnectionStatus) -> bool:
     same_company = _same_words(known.customer, status.company_name)
     return _same_words(known.provider, status.provider) and same_company
 

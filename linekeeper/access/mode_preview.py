@@ -33,7 +33,7 @@ _AT_ONCE = 2_000
 
 
 @dataclass(slots=True)
-class Preview:
+class ModePreview:
     """What a change comes to. Names are `Customer · System`."""
 
     named: int = 0
@@ -116,7 +116,7 @@ def _names(names: Sequence[str]) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class ModeTurn:
     """A connection before and after; both are its app as it holds for it."""
 
     connection: Connection
@@ -158,10 +158,10 @@ async def preview(
     subjects: Sequence[Rule],
     *,
     now: datetime,
-) -> Preview:
+) -> ModePreview:
     """What it would come to if the rules were `after` rather than `before`."""
     configuration = await rt.configuration()
-    seen = Preview()
+    seen = ModePreview()
     turned: dict[str, tuple[AppConfig, AppConfig]] = {}
     overruled: list[str] = []
     wanted = {(rule.scope, rule.subject): rule for rule in after}
@@ -207,18 +207,18 @@ async def _labels(session: AsyncSession, ids: Sequence[str]) -> dict[str, str]:
 
 async def _turns(
     session: AsyncSession, turned: Mapping[str, tuple[AppConfig, AppConfig]]
-) -> list[Turn]:
+) -> list[ModeTurn]:
     ids = sorted(turned)
     labels = await _labels(session, ids)
-    turns: list[Turn] = []
+    turns: list[ModeTurn] = []
     for batch in chunked(ids, _AT_ONCE):
         rows = await session.scalars(select(Connection).where(col(Connection.id).in_(batch)))
-        turns += [Turn(row, labels[row.id], *turned[row.id]) for row in rows]
+        turns += [ModeTurn(row, labels[row.id], *turned[row.id]) for row in rows]
     return sorted(turns, key=lambda turn: turn.label)
 
 
 async def _count_tokens(
-    session: AsyncSession, seen: Preview, turns: Sequence[Turn], now: datetime
+    session: AsyncSession, seen: ModePreview, turns: Sequence[ModeTurn], now: datetime
 ) -> None:
     credentials: dict[str, Credential] = {}
     for batch in chunked([turn.connection.id for turn in turns], _AT_ONCE):
@@ -244,7 +244,12 @@ async def _count_tokens(
 
 
 async def _count_people(
-    session: AsyncSession, seen: Preview, turns: Sequence[Turn], now: datetime, *, has_mail: bool
+    session: AsyncSession,
+    seen: ModePreview,
+    turns: Sequence[ModeTurn],
+    now: datetime,
+    *,
+    has_mail: bool,
 ) -> None:
     """Links and mails of lost logins, as `reconnect.ask` works them out moments later."""
     seen.silenced = [

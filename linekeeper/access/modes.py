@@ -9,7 +9,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from linekeeper.access.mode_preview import Preview, preview
+from linekeeper.access.mode_preview import ModePreview, preview
 from linekeeper.customers.find import NotFound, find_connection, find_customer
 from linekeeper.outbox.events import request_reconnects
 from linekeeper.outbox.queue import enqueue
@@ -17,7 +17,7 @@ from linekeeper.refusal import Refusal
 from linekeeper.runtime import Runtime
 from linekeeper.store import new_id
 from linekeeper.store.leases import holding
-from linekeeper.store.modes import Rule, Subject, apply_rules, deciding, load_rules
+from linekeeper.store.modes import ModeSubject, Rule, apply_rules, deciding, load_rules
 from linekeeper.store.tables import Audit, Connection, ModeRule
 
 LEASE_SECONDS = 60
@@ -27,7 +27,7 @@ class BadRule(Refusal):
     """The message says what to give instead."""
 
 
-class NotConfirmed(BadRule):
+class ModeNotConfirmed(BadRule):
     """The phrase is missing or another one; what it would come to may have changed meanwhile."""
 
 
@@ -36,7 +36,7 @@ class StillRenewed(BadRule):
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class WantedMode:
     """What is to hold for `subjects`; None: that is left as it is."""
 
     subjects: Sequence[Rule]
@@ -121,13 +121,13 @@ def named_by(subjects: Sequence[Rule], connection: Connection) -> bool:
     return any(known.names(rule) for rule in subjects)
 
 
-def subject_of(connection: Connection) -> Subject:
+def subject_of(connection: Connection) -> ModeSubject:
     """A connection, as rules see it. Pure."""
     tags = tuple(connection.tags or ())
-    return Subject(connection.app, tags, connection.customer_id, connection.id)
+    return ModeSubject(connection.app, tags, connection.customer_id, connection.id)
 
 
-async def preview_change(rt: Runtime, wanted: Wanted, *, now: datetime) -> Preview:
+async def preview_change(rt: Runtime, wanted: WantedMode, *, now: datetime) -> ModePreview:
     """What `change` would do now; nothing is written."""
     async with rt.store.read() as session:
         rules = await load_rules(session)
@@ -136,18 +136,18 @@ async def preview_change(rt: Runtime, wanted: Wanted, *, now: datetime) -> Previ
 
 async def change(
     rt: Runtime,
-    wanted: Wanted,
+    wanted: WantedMode,
     *,
     by: str,
     now: datetime,
     stop_renewing: bool = False,
     confirm: str | None = None,
-) -> Preview:
+) -> ModePreview:
     """Put the rules in force; whoever decides next goes by them. Returns what it comes to.
 
     Raises `StillRenewed` where Linekeeper renews tokens of connections that would be observed,
     unless `stop_renewing`: after it nobody would, and the product would stand still. Raises
-    `NotConfirmed` where `confirm` is given and isn't the phrase for what it comes to now.
+    `ModeNotConfirmed` where `confirm` is given and isn't the phrase for what it comes to now.
     """
     me = f"{rt.owner}:{new_id()}"  # one after the other: each goes by the rules of the one before
     async with (
@@ -159,7 +159,7 @@ async def change(
         seen = await preview(rt, session, rules, after, wanted.subjects, now=now)
         phrase = wanted.phrase(seen.named)
         if confirm is not None and " ".join(confirm.split()).casefold() != phrase:
-            raise NotConfirmed(
+            raise ModeNotConfirmed(
                 "confirm", f"{confirm!r} is not {phrase!r}, which is what it comes to now"
             )
         if seen.left and not stop_renewing:
@@ -177,7 +177,7 @@ async def change(
 
 
 async def _write(
-    session: AsyncSession, wanted: Wanted, after: Sequence[Rule], *, by: str, now: datetime
+    session: AsyncSession, wanted: WantedMode, after: Sequence[Rule], *, by: str, now: datetime
 ) -> None:
     named = {(each.scope, each.subject) for each in wanted.subjects}
     for scope, subject in sorted(named):
@@ -216,7 +216,7 @@ def _audit(
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class ModeStanding:
     """Which mode holds for a connection, and why."""
 
     label: str
@@ -227,7 +227,7 @@ class Standing:
     notify_by: str
 
 
-async def standing_of(rt: Runtime, wanted: str) -> Standing:
+async def standing_of(rt: Runtime, wanted: str) -> ModeStanding:
     """Which mode holds for the connection called `wanted`. Raises `NotFound`, `UnknownApp`."""
     async with rt.store.read() as session:
         named = await find_connection(session, wanted)
@@ -236,7 +236,7 @@ async def standing_of(rt: Runtime, wanted: str) -> Standing:
     app = await rt.app(connection.app)
     by_mode, by_notify = deciding(rules, subject_of(connection))
     held = app.as_chosen(connection.mode, connection.notify_customers)
-    return Standing(
+    return ModeStanding(
         named.label,
         held.mode,
         held.notify_customers,

@@ -9,7 +9,7 @@ from sqlalchemy import exists, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from linekeeper.access.match import Asked, Known, Match, match
+from linekeeper.access.match import KnownConnection, LinkPurpose, Match, match
 from linekeeper.clock import utcnow
 from linekeeper.customers.adopt import adopt
 from linekeeper.customers.change import merge_customer
@@ -59,7 +59,7 @@ async def place(
     it takes the place of ends.
     """
     known = await known_connections(session, link.app)
-    asked = Asked(
+    asked = LinkPurpose(
         connection=next(
             (connection for connection in known if connection.id == link.connection_id), None
         ),
@@ -144,7 +144,7 @@ async def _unclaimed(session: AsyncSession, link: ConnectLink) -> set[str]:
     return set(rows)
 
 
-async def known_connections(session: AsyncSession, app: str) -> list[Known]:
+async def known_connections(session: AsyncSession, app: str) -> list[KnownConnection]:
     """Every connection of `app` in our books, as far as matching goes."""
     rows = await session.execute(
         select(
@@ -165,7 +165,9 @@ async def known_connections(session: AsyncSession, app: str) -> list[Known]:
     )
     known = []
     for identifier, key, makini_id, customer_id, customer, *others in rows:
-        known.append(Known(identifier, key, makini_id, customer_id, customer or "", *others))
+        known.append(
+            KnownConnection(identifier, key, makini_id, customer_id, customer or "", *others)
+        )
     return known
 
 
@@ -208,7 +210,9 @@ async def _hand_over(session: AsyncSession, identifier: str, customer_id: str | 
         await apply_rules(session, [identifier])
 
 
-async def _merge_untouched(session: AsyncSession, connection: Known, heir_id: str | None) -> None:
+async def _merge_untouched(
+    session: AsyncSession, connection: KnownConnection, heir_id: str | None
+) -> None:
     """The customer that a sweep took in with `connection` is the one who logged in.
 
     It stays where it owns anything else, or where a person has seen to it.

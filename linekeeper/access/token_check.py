@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from linekeeper.access.match import Known, told_by_status
+from linekeeper.access.match import KnownConnection, told_by_status
 from linekeeper.access.owner import known_connections, remember_id
 from linekeeper.clock import utcnow
 from linekeeper.health.evidence import Observation
@@ -40,7 +40,7 @@ class TokenCheck:
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class TokenClaim:
     """Somebody says that `pair` is `connection`'s; a whole pair is to be renewed here."""
 
     connection: Connection
@@ -59,7 +59,7 @@ class Claim:
 
 
 async def check_tokens(
-    rt: Runtime, claims: Mapping[int, Claim], *, within: float | None = None
+    rt: Runtime, claims: Mapping[int, TokenClaim], *, within: float | None = None
 ) -> dict[int, TokenCheck]:
     """Whose each of the tokens is, a few at a time; what is not answered `within` is refused."""
     async with rt.store.read() as session:
@@ -74,7 +74,7 @@ async def check_tokens(
     }
     gate = asyncio.Semaphore(AT_ONCE)
 
-    async def ask(position: int, claim: Claim) -> None:
+    async def ask(position: int, claim: TokenClaim) -> None:
         async with gate:
             checks[position] = await _check(rt, claim, known[claim.connection.app])
 
@@ -101,7 +101,7 @@ async def check_tokens(
 
 
 async def note_ids(
-    session: AsyncSession, claims: Mapping[int, Claim], checks: Mapping[int, TokenCheck]
+    session: AsyncSession, claims: Mapping[int, TokenClaim], checks: Mapping[int, TokenCheck]
 ) -> None:
     """Remember what the status calls those that were verified by it."""
     for position, check in checks.items():
@@ -109,7 +109,7 @@ async def note_ids(
             await remember_id(session, claims[position].connection.id, check.makini_id)
 
 
-async def _check(rt: Runtime, claim: Claim, known: Sequence[Known]) -> TokenCheck:
+async def _check(rt: Runtime, claim: TokenClaim, known: Sequence[KnownConnection]) -> TokenCheck:
     try:
         app = await rt.app(claim.connection.app)
         manages = app_of(app, claim.connection).manages
@@ -134,7 +134,9 @@ async def _check(rt: Runtime, claim: Claim, known: Sequence[Known]) -> TokenChec
     return replace(check, seen=replace(understand(status, utcnow()), unread=not manages))
 
 
-def _judged(connection_id: str, status: ConnectionStatus, known: Sequence[Known]) -> TokenCheck:
+def _judged(
+    connection_id: str, status: ConnectionStatus, known: Sequence[KnownConnection]
+) -> TokenCheck:
     """Whether the status is that of the connection; its list may call it something else. Pure."""
     wanted = next((each for each in known if each.id == connection_id), None)
     if not status.id or wanted is None or status.id in (wanted.makini_key, wanted.makini_id):

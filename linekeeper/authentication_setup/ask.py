@@ -5,7 +5,7 @@ from typing import Any
 
 from linekeeper.access.links import link_url
 from linekeeper.access.signing import load_signer
-from linekeeper.authentication_setup.decide import Standing, Subject
+from linekeeper.authentication_setup.decide import SetupStanding, SetupSubject
 from linekeeper.authentication_setup.service import known, load_standing
 from linekeeper.incidents.announce import said_about
 from linekeeper.outbox.queue import Message, enqueue
@@ -16,7 +16,7 @@ from linekeeper.store.modes import app_for
 from linekeeper.store.tables import AuthenticationSetup, ConnectLink
 
 
-async def ask(rt: Runtime, run_id: str, *, now: datetime) -> Standing:
+async def ask(rt: Runtime, run_id: str, *, now: datetime) -> SetupStanding:
     """Ask the customer: by mail where customers are mailed; else operators pass the link on."""
     configuration = await rt.configuration()
     standing = await load_standing(rt, run_id, now=now)
@@ -41,7 +41,7 @@ async def ask(rt: Runtime, run_id: str, *, now: datetime) -> Standing:
     return await load_standing(rt, run_id, now=now)
 
 
-def _asking(row: AuthenticationSetup, subject: Subject, number: int, now: datetime) -> Message:
+def _asking(row: AuthenticationSetup, subject: SetupSubject, number: int, now: datetime) -> Message:
     """The mail to the customer, or the message to operators; `number` of a reminder, or 0. Pure."""
     if row.is_mailed:
         payload = {
@@ -74,7 +74,9 @@ async def url_of(rt: Runtime, link: ConnectLink) -> str:
     return link_url(await load_signer(rt.store), rt.settings.resolved_public_url, link.id)
 
 
-async def remind(rt: Runtime, run_id: str, subject: Subject, number: int, *, now: datetime) -> None:
+async def remind(
+    rt: Runtime, run_id: str, subject: SetupSubject, number: int, *, now: datetime
+) -> None:
     """Remind the customer, or operators, for the `number`th time; once."""
     async with rt.store.write() as session:
         row = await known(session, run_id)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
-from linekeeper.implementation.facts import Seen
+from linekeeper.implementation.facts import SeenPreflight
 from linekeeper.implementation.hold import Hold, within
 from linekeeper.preflight.evidence import MAX_AGE
 from linekeeper.refusal import Refusal
@@ -21,7 +21,7 @@ class BadSetup(Refusal):
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
+class SetupSubject:
     """A connection, or a system of an implementation that has none yet."""
 
     app: str
@@ -46,11 +46,11 @@ class Subject:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class SetupStanding:
     """How far a set-up is."""
 
     row: AuthenticationSetup
-    subject: Subject
+    subject: SetupSubject
     link: ConnectLink | None
     """The last one made."""
     connection_id: str | None
@@ -112,7 +112,7 @@ def choose_system(
 
 
 def lack_of_preflight(
-    subject: Subject, seen: Mapping[tuple[str, str], Seen], *, now: datetime
+    subject: SetupSubject, seen: Mapping[tuple[str, str], SeenPreflight], *, now: datetime
 ) -> str | None:
     """What preflight has to show before the customer is asked; None: nothing any more."""
     if not subject.on_premises:
@@ -133,7 +133,7 @@ def lack_of_preflight(
     return None if last.passed else f"{subject.target}: {last.finding}"
 
 
-def is_worth_a_look(standing: Standing, *, now: datetime) -> bool:
+def is_worth_a_look(standing: SetupStanding, *, now: datetime) -> bool:
     """Whether the run that waits has something to do."""
     row = standing.row
     if row.waits_for is None:

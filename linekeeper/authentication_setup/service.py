@@ -9,9 +9,9 @@ from sqlmodel import col, select
 from linekeeper.access.invite import invite_again, invite_new
 from linekeeper.authentication_setup.decide import (
     Decision,
-    Standing,
+    SetupStanding,
+    SetupSubject,
     Step,
-    Subject,
     lack_of_preflight,
 )
 from linekeeper.authentication_setup.subject import kickoff_of, must_manage, subject_of
@@ -37,7 +37,7 @@ LOOK_AGAIN = timedelta(minutes=15)
 
 async def begin(
     rt: Runtime,
-    subject: Subject,
+    subject: SetupSubject,
     *,
     run_id: str,
     by: str,
@@ -120,7 +120,7 @@ async def has_begun(rt: Runtime, run_id: str) -> bool:
         return await _row(session, run_id) is not None
 
 
-async def load_standing(rt: Runtime, run_id: str, *, now: datetime) -> Standing:
+async def load_standing(rt: Runtime, run_id: str, *, now: datetime) -> SetupStanding:
     """How far the set-up of the run is."""
     async with rt.store.read() as session:
         row = await known(session, run_id)
@@ -130,7 +130,7 @@ async def load_standing(rt: Runtime, run_id: str, *, now: datetime) -> Standing:
             seen = await last_preflights(session, [subject.target] if subject.target else [])
             lack = lack_of_preflight(subject, seen, now=now)
         gate = await kickoff_of(session, subject)
-        return Standing(
+        return SetupStanding(
             row=row,
             subject=subject,
             link=await session.get(ConnectLink, row.link_id) if row.link_id else None,
@@ -141,7 +141,7 @@ async def load_standing(rt: Runtime, run_id: str, *, now: datetime) -> Standing:
 
 
 async def _logged_in(
-    session: AsyncSession, row: AuthenticationSetup, subject: Subject
+    session: AsyncSession, row: AuthenticationSetup, subject: SetupSubject
 ) -> str | None:
     """The connection the customer logged in to, by whichever link for this system."""
     of_new = and_(
@@ -249,7 +249,7 @@ async def first_status_of(rt: Runtime, run_id: str) -> str:
     return f"{label}: {health}, {connection.setup}; a record was read with its new token"
 
 
-async def note_waiting(rt: Runtime, standing: Standing, *, now: datetime) -> int:
+async def note_waiting(rt: Runtime, standing: SetupStanding, *, now: datetime) -> int:
     """Keep what the run waits for from now on; returns the number of the answer it waits for."""
     step: Step = standing.step
     ends = standing.link.expires_at if standing.link is not None else None

@@ -3,7 +3,7 @@
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col, select
 
-from linekeeper.authentication_setup.decide import BadSetup, Subject, choose_system
+from linekeeper.authentication_setup.decide import BadSetup, SetupSubject, choose_system
 from linekeeper.customers.find import find_connection
 from linekeeper.implementation.find import find_implementation
 from linekeeper.implementation.hold import holds_of
@@ -25,7 +25,7 @@ KICKOFF = "kickoff"
 
 async def find_subject(
     session: AsyncSession, connection: str, implementation: str, system: str
-) -> Subject:
+) -> SetupSubject:
     """What a form names. Raises `BadSetup`, `NotFound`, `NoSuchImplementation`."""
     if bool(connection.strip()) == bool(implementation.strip()):
         raise BadSetup("connection", "give one of them, a connection or an implementation")
@@ -53,7 +53,7 @@ async def find_subject(
 
 async def load_subject(
     session: AsyncSession, *, connection_id: str | None, system_id: str | None
-) -> Subject:
+) -> SetupSubject:
     """A connection, or a system of an implementation, or the two of them, as they are now."""
     system = await session.get(ImplementationSystem, system_id) if system_id else None
     if system is None and connection_id is not None:
@@ -75,7 +75,7 @@ async def load_subject(
         app, name = held.app, system.name
     hosting = {connection.hosting if connection else "", held.hosting if held else ""}
     whose = customer.name if customer else ""
-    return Subject(
+    return SetupSubject(
         app=app,
         label=f"{whose} · {name}" if whose else name,
         customer_id=customer_id,
@@ -90,7 +90,7 @@ async def load_subject(
     )
 
 
-async def must_manage(rt: Runtime, session: AsyncSession, subject: Subject) -> None:
+async def must_manage(rt: Runtime, session: AsyncSession, subject: SetupSubject) -> None:
     """Raise `ReadOnlyApp` where no login may be asked for, `UnknownApp` where the app is none."""
     app = await app_for(
         session,
@@ -102,12 +102,12 @@ async def must_manage(rt: Runtime, session: AsyncSession, subject: Subject) -> N
         raise ReadOnlyApp(subject.app, "make a connect link", subject.label)
 
 
-async def subject_of(session: AsyncSession, row: AuthenticationSetup) -> Subject:
+async def subject_of(session: AsyncSession, row: AuthenticationSetup) -> SetupSubject:
     """Whose login the set-up `row` is about."""
     return await load_subject(session, connection_id=row.connection_id, system_id=row.system_id)
 
 
-async def kickoff_of(session: AsyncSession, subject: Subject) -> Gate | None:
+async def kickoff_of(session: AsyncSession, subject: SetupSubject) -> Gate | None:
     """The gate that confirmed the technical requirements; None while none has."""
     if subject.system_id is None:
         return None

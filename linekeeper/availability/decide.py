@@ -15,7 +15,7 @@ LEAD = timedelta(minutes=15)
 """How long it takes until those that fell together are all found silent."""
 
 
-class Waiting(StrEnum):
+class WaitedFor(StrEnum):
     """What was waited for."""
 
     healthy = auto()
@@ -28,7 +28,7 @@ class Waiting(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class TimeSpan:
     """A time from `since` until just before `until`."""
 
     since: datetime
@@ -63,24 +63,24 @@ class History:
 class Troubles:
     """What else explains that a connection was not healthy."""
 
-    ours: Sequence[Span] = ()
+    ours: Sequence[TimeSpan] = ()
     """Nothing of ours could store, or no sweep looked."""
-    apps: Mapping[str, Sequence[Span]] = field(default_factory=dict)
+    apps: Mapping[str, Sequence[TimeSpan]] = field(default_factory=dict)
     """The times in which an app was unreachable as a whole, by app."""
-    products: Mapping[str, Sequence[Span]] = field(default_factory=dict)
+    products: Mapping[str, Sequence[TimeSpan]] = field(default_factory=dict)
     """The times in which the product accepted no messages, by app."""
-    unwatched: Sequence[Span] = ()
+    unwatched: Sequence[TimeSpan] = ()
     """No sweep was completed, and that was an incident, or nothing of ours ran: what was well
     before is not known then."""
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class AvailabilityLine:
     """The minutes of one connection; they sum to `total`."""
 
     customer: str
     label: str
-    minutes: Mapping[Waiting, int]
+    minutes: Mapping[WaitedFor, int]
 
     @property
     def total(self) -> int:
@@ -88,18 +88,18 @@ class Line:
         return sum(self.minutes.values())
 
 
-def line_of(history: History, troubles: Troubles, month: Span) -> Line:
+def line_of(history: History, troubles: Troubles, month: TimeSpan) -> AvailabilityLine:
     """The minutes of one connection's month. Only those in which it was live are counted."""
     cuts = sorted(_cuts(history, troubles, month))
-    seconds = dict.fromkeys(Waiting, 0.0)
+    seconds = dict.fromkeys(WaitedFor, 0.0)
     for since, until in pairwise(cuts):
         if _value(history.setup, since) == "live":
             waiting = _waiting(history, troubles, since)
             seconds[waiting] += (until - since).total_seconds()
-    return Line(history.customer, history.label, whole_minutes(seconds))
+    return AvailabilityLine(history.customer, history.label, whole_minutes(seconds))
 
 
-def whole_minutes(seconds: Mapping[Waiting, float]) -> dict[Waiting, int]:
+def whole_minutes(seconds: Mapping[WaitedFor, float]) -> dict[WaitedFor, int]:
     """Seconds as minutes that sum to the whole: those with the largest remainder are rounded up."""
     minutes = {waiting: int(value // 60) for waiting, value in seconds.items()}
     missing = round(sum(seconds.values()) / 60) - sum(minutes.values())
@@ -109,7 +109,7 @@ def whole_minutes(seconds: Mapping[Waiting, float]) -> dict[Waiting, int]:
     return minutes
 
 
-def spans_as_a_whole(members: Sequence[Span]) -> list[Span]:
+def spans_as_a_whole(members: Sequence[TimeSpan]) -> list[TimeSpan]:
     """The times in which an incident's connections were away together. Pure.
 
     `members` has when each was in it, once for each time. Together they are away while they are at
@@ -122,51 +122,51 @@ def spans_as_a_whole(members: Sequence[Span]) -> list[Span]:
         turns[span.until] -= 1
     running = list(accumulate(turns[at] for at in sorted(turns)))
     most = max(running, default=0)
-    spans: list[Span] = []
+    spans: list[TimeSpan] = []
     first = began = None
     for at, count in zip(sorted(turns), running, strict=True):
         first = (first or at) if count else None
         if first is not None and 2 * count >= most:
             began = began or max(first, at - LEAD)
         elif began is not None:
-            spans.append(Span(began, at))
+            spans.append(TimeSpan(began, at))
             began = None
     return spans
 
 
-def total_of(lines: Iterable[Line]) -> dict[Waiting, int]:
+def total_of(lines: Iterable[AvailabilityLine]) -> dict[WaitedFor, int]:
     """The minutes of many connections together."""
-    total = dict.fromkeys(Waiting, 0)
+    total = dict.fromkeys(WaitedFor, 0)
     for line in lines:
         for waiting, minutes in line.minutes.items():
             total[waiting] += minutes
     return total
 
 
-def _waiting(history: History, troubles: Troubles, at: datetime) -> Waiting:
+def _waiting(history: History, troubles: Troubles, at: datetime) -> WaitedFor:
     health = _value(history.health, at)
     if health == "healthy":
         return _while_healthy(history, troubles, at)
     if health == "reauthorization_required":
-        return Waiting.customer_login
+        return WaitedFor.customer_login
     if health == "inactive":  # too few credits, which are the operator's
-        return Waiting.us
+        return WaitedFor.us
     if _covered(troubles.ours, at) and health == "unknown":
-        return Waiting.us
+        return WaitedFor.us
     if _covered(troubles.apps.get(history.app, ()), at):
-        return Waiting.makini
+        return WaitedFor.makini
     # Whose fault a connection is degraded is not known: of a sync that fails Makini's contract says
     # no more than `error`, and what is slow or flaps may do so on either side of Makini.
-    return Waiting.customer_system if health == "unreachable" else Waiting.unknown
+    return WaitedFor.customer_system if health == "unreachable" else WaitedFor.unknown
 
 
-def _while_healthy(history: History, troubles: Troubles, at: datetime) -> Waiting:
+def _while_healthy(history: History, troubles: Troubles, at: datetime) -> WaitedFor:
     if _covered(troubles.products.get(history.app, ()), at):
-        return Waiting.product
-    return Waiting.unknown if _covered(troubles.unwatched, at) else Waiting.healthy
+        return WaitedFor.product
+    return WaitedFor.unknown if _covered(troubles.unwatched, at) else WaitedFor.healthy
 
 
-def _cuts(history: History, troubles: Troubles, month: Span) -> set[datetime]:
+def _cuts(history: History, troubles: Troubles, month: TimeSpan) -> set[datetime]:
     spans = (
         *troubles.ours,
         *troubles.unwatched,
@@ -187,5 +187,5 @@ def _value(turns: Sequence[Turn], at: datetime) -> str:
     return value
 
 
-def _covered(spans: Iterable[Span], at: datetime) -> bool:
+def _covered(spans: Iterable[TimeSpan], at: datetime) -> bool:
     return any(span.covers(at) for span in spans)

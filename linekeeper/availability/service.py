@@ -13,12 +13,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.availability.decide import (
+    AvailabilityLine,
     History,
-    Line,
-    Span,
+    TimeSpan,
     Troubles,
     Turn,
-    Waiting,
+    WaitedFor,
     line_of,
     spans_as_a_whole,
     total_of,
@@ -52,7 +52,7 @@ class _Edges(NamedTuple):
     after: Mapping[tuple[str, str], str]
 
 
-async def read_histories(session: AsyncSession, month: Span) -> list[History]:
+async def read_histories(session: AsyncSession, month: TimeSpan) -> list[History]:
     """Each connection's turns in the month, beginning with what held at its start."""
     connections: Sequence[Any] = (
         await session.execute(
@@ -99,7 +99,7 @@ async def read_histories(session: AsyncSession, month: Span) -> list[History]:
     ]
 
 
-async def read_troubles(session: AsyncSession, month: Span) -> Troubles:
+async def read_troubles(session: AsyncSession, month: TimeSpan) -> Troubles:
     """Our own outages, those of whole apps, of products, and when nobody looked."""
     outages = await session.scalars(
         select(Outage).where(col(Outage.since) < month.until, col(Outage.until) > month.since)
@@ -115,8 +115,8 @@ async def read_troubles(session: AsyncSession, month: Span) -> Troubles:
             or_(col(Incident.resolved_at).is_(None), col(Incident.resolved_at) > month.since),
         )
     )
-    apps: dict[str, list[Span]] = {}
-    products: dict[str, list[Span]] = {}
+    apps: dict[str, list[TimeSpan]] = {}
+    products: dict[str, list[TimeSpan]] = {}
     unwatched = []
     incident_rows = incidents.all()
     together = await _together(
@@ -124,14 +124,14 @@ async def read_troubles(session: AsyncSession, month: Span) -> Troubles:
     )
     for incident in incident_rows:
         if incident.cause == SWEEP_OVERDUE:
-            unwatched.append(Span(incident.since, incident.resolved_at or month.until))
+            unwatched.append(TimeSpan(incident.since, incident.resolved_at or month.until))
             continue
         kept = products if incident.kind in UNTAKEN else apps
-        whole = [Span(_began(incident), incident.resolved_at or month.until)]
+        whole = [TimeSpan(_began(incident), incident.resolved_at or month.until)]
         kept.setdefault(incident.app, []).extend(together.get(incident.id, whole))
     ours = []
     for outage in outages:
-        ours.append(Span(outage.since, outage.until))
+        ours.append(TimeSpan(outage.since, outage.until))
         if outage.cause == "standstill":
             unwatched.append(ours[-1])
     return Troubles(ours, apps, products, unwatched)
@@ -148,8 +148,8 @@ def _began(incident: Incident) -> datetime:
 
 
 async def _together(
-    session: AsyncSession, ids: Sequence[str], month: Span
-) -> dict[str, list[Span]]:
+    session: AsyncSession, ids: Sequence[str], month: TimeSpan
+) -> dict[str, list[TimeSpan]]:
     """When the connections of those incidents that have any were away together."""
     rows = await session.execute(
         select(
@@ -158,9 +158,9 @@ async def _together(
             col(IncidentConnection.left_at),
         ).where(col(IncidentConnection.incident_id).in_(ids))
     )
-    members: dict[str, list[Span]] = {}
+    members: dict[str, list[TimeSpan]] = {}
     for incident_id, joined_at, left_at in rows:
-        members.setdefault(incident_id, []).append(Span(joined_at, left_at or month.until))
+        members.setdefault(incident_id, []).append(TimeSpan(joined_at, left_at or month.until))
     return {incident_id: spans_as_a_whole(spans) for incident_id, spans in members.items()}
 
 
@@ -202,7 +202,7 @@ async def _edge(
 
 
 def _turns(
-    row: Any, axis: str, edges: _Edges, turns: Mapping[tuple[str, str], list[Any]], month: Span
+    row: Any, axis: str, edges: _Edges, turns: Mapping[tuple[str, str], list[Any]], month: TimeSpan
 ) -> list[Turn]:
     """One axis in the month. A connection that came into the books later begins then."""
     key = (row.id, axis)
@@ -217,13 +217,13 @@ def _turns(
 
 _MONTH = re.compile(r"(\d{4})-(\d{2})")
 HEADINGS = {
-    Waiting.healthy: "Healthy",
-    Waiting.customer_login: "Customer's login",
-    Waiting.customer_system: "Customer's system",
-    Waiting.makini: "Makini",
-    Waiting.us: "Us",
-    Waiting.product: "Product",
-    Waiting.unknown: "Unknown",
+    WaitedFor.healthy: "Healthy",
+    WaitedFor.customer_login: "Customer's login",
+    WaitedFor.customer_system: "Customer's system",
+    WaitedFor.makini: "Makini",
+    WaitedFor.us: "Us",
+    WaitedFor.product: "Product",
+    WaitedFor.unknown: "Unknown",
 }
 
 
@@ -236,11 +236,11 @@ class Month:
     """One month of the fleet."""
 
     name: str
-    span: Span
-    lines: Sequence[Line]
+    span: TimeSpan
+    lines: Sequence[AvailabilityLine]
 
 
-def month_of(name: str | None, *, now: datetime) -> tuple[str, Span]:
+def month_of(name: str | None, *, now: datetime) -> tuple[str, TimeSpan]:
     """The month called `2026-11`, until `now` at most; without a name, the present one. Pure."""
     name = name or f"{now:%Y-%m}"
     matched = _MONTH.fullmatch(name.strip())
@@ -251,7 +251,7 @@ def month_of(name: str | None, *, now: datetime) -> tuple[str, Span]:
     if since > now:
         raise InvalidMonth(f"{name} has not begun yet")
     until = datetime(year + number // 12, number % 12 + 1, 1, tzinfo=UTC)
-    return f"{year:04}-{number:02}", Span(since, min(until, now))
+    return f"{year:04}-{number:02}", TimeSpan(since, min(until, now))
 
 
 async def read_month(store: Store, name: str | None, *, now: datetime) -> Month:
@@ -264,7 +264,7 @@ async def read_month(store: Store, name: str | None, *, now: datetime) -> Month:
     return Month(name, span, [line for line in lines if line.total])
 
 
-def columns_shown(month: Month) -> list[Waiting]:
+def columns_shown(month: Month) -> list[WaitedFor]:
     """What anybody was waited for in that month: the other columns would hold noughts. Pure."""
     return [each for each in HEADINGS if any(line.minutes[each] for line in month.lines)]
 
@@ -273,9 +273,11 @@ def as_csv(month: Month) -> str:
     """One line a connection; the columns of minutes sum to `total`."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(["month", "customer", "connection", *(each.value for each in Waiting), "total"])
+    writer.writerow(
+        ["month", "customer", "connection", *(each.value for each in WaitedFor), "total"]
+    )
     for line in month.lines:
-        minutes = [line.minutes[each] for each in Waiting]
+        minutes = [line.minutes[each] for each in WaitedFor]
         names = [_cell(line.customer), _cell(line.label)]
         writer.writerow([month.name, *names, *minutes, line.total])
     return file.getvalue()
@@ -283,7 +285,7 @@ def as_csv(month: Month) -> str:
 
 def markdown(month: Month) -> str:
     """The artifact `availability`: customers, then connections, in minutes. Internal."""
-    customers: dict[str, list[Line]] = {}
+    customers: dict[str, list[AvailabilityLine]] = {}
     for line in month.lines:
         customers.setdefault(line.customer, []).append(line)
     header = ["", *HEADINGS.values(), "Total", "Available"]
@@ -315,22 +317,22 @@ def sentence(month: Month) -> str:
     if not whole:
         return f"{month.name}: no connection was live"
     lost = sorted(
-        (each for each in Waiting if each is not Waiting.healthy and total[each]),
+        (each for each in WaitedFor if each is not WaitedFor.healthy and total[each]),
         key=lambda each: -total[each],
     )
     waited = ", ".join(f"{HEADINGS[each]} {_share(total[each], whole)}" for each in lost)
-    return f"{month.name}: {_share(total[Waiting.healthy], whole)} healthy" + (
+    return f"{month.name}: {_share(total[WaitedFor.healthy], whole)} healthy" + (
         f"; waited for: {waited}" if waited else ""
     )
 
 
-def _row(name: str, minutes: dict[Waiting, int]) -> list[str]:
+def _row(name: str, minutes: dict[WaitedFor, int]) -> list[str]:
     whole = sum(minutes.values())
     return [
         text(name),
-        *(f"{minutes[each]:,}" for each in Waiting),
+        *(f"{minutes[each]:,}" for each in WaitedFor),
         f"{whole:,}",
-        _share(minutes[Waiting.healthy], whole),
+        _share(minutes[WaitedFor.healthy], whole),
     ]
 
 

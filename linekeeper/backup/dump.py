@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import SQLModel
 
 from linekeeper import __version__
-from linekeeper.backup.file import Header, Writer, writing
+from linekeeper.backup.file import BackupWriter, Header, writing
 from linekeeper.clock import as_utc
 from linekeeper.store import Store, StoreError
 from linekeeper.store.cipher import fingerprint
@@ -24,7 +24,7 @@ _PORTION = 1_000
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class BackupSummary:
     """What was written."""
 
     rows: int
@@ -35,7 +35,7 @@ class Taken:
     """Fingerprints of the keys one needs to restore it."""
 
 
-async def back_up(store: Store, path: Path, keys: Sequence[str], *, now: datetime) -> Taken:
+async def back_up(store: Store, path: Path, keys: Sequence[str], *, now: datetime) -> BackupSummary:
     """Write the whole database, as it is at one moment, into the file `path`.
 
     `keys` are the encryption keys in use: only their fingerprints go in. Nothing is locked; what
@@ -68,14 +68,14 @@ async def back_up(store: Store, path: Path, keys: Sequence[str], *, now: datetim
             with writing(path, header, store.cipher) as writer:
                 for table in tables:
                     await _write(connection, writer, table)
-    return Taken(writer.rows, len(tables), writer.size, header.keys)
+    return BackupSummary(writer.rows, len(tables), writer.size, header.keys)
 
 
 def _schema(connection: Connection) -> Any:
     return schema_of(connection)
 
 
-async def _write(connection: AsyncConnection, writer: Writer, table: Any) -> None:
+async def _write(connection: AsyncConnection, writer: BackupWriter, table: Any) -> None:
     writer.table(table.name, [column.name for column in table.columns])
     plain = [_bytes if isinstance(c.type, LargeBinary) else _plain for c in table.columns]
     rows = await connection.stream(select(table), execution_options={"yield_per": _PORTION})

@@ -51,7 +51,7 @@ class Header:
     """False for a file of format 1: its seal proves nothing about who made it."""
 
 
-class Writer:
+class BackupWriter:
     """Writes a backup; `seal` must be called, or the file is worth nothing."""
 
     def __init__(self, handle: IO[bytes], header: Header, cipher: Cipher) -> None:
@@ -87,7 +87,7 @@ class Writer:
 
 
 @contextmanager
-def writing(path: Path, header: Header, cipher: Cipher) -> Iterator[Writer]:
+def writing(path: Path, header: Header, cipher: Cipher) -> Iterator[BackupWriter]:
     """A writer whose file appears at `path`, whole and readable by its owner alone, or not at all.
 
     Raises `BackupError` where it can't be written; what was at `path` before is there still then.
@@ -95,7 +95,7 @@ def writing(path: Path, header: Header, cipher: Cipher) -> Iterator[Writer]:
     draft = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with _private(draft) as handle:
-            writer = Writer(handle, header, cipher)
+            writer = BackupWriter(handle, header, cipher)
             yield writer
             writer.seal()
             handle.flush()

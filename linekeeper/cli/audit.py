@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from linekeeper.views.audit import Entry
+    from linekeeper.views.audit import AuditEntry
 
 
 def audit_command(
@@ -68,7 +68,7 @@ def audit_command(
 
 async def _read(
     back: timedelta, *, by: str, action: str, tokens: bool, limit: int
-) -> "list[Entry]":
+) -> "list[AuditEntry]":
     from linekeeper.clock import utcnow
     from linekeeper.runtime import Runtime
     from linekeeper.views.audit import read_audit

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from linekeeper.backup import Taken
+    from linekeeper.backup import BackupSummary
 
 
 def backup_command(
@@ -33,7 +33,7 @@ def backup_command(
     )
 
 
-async def _back_up(file: Path) -> "tuple[Taken, str]":
+async def _back_up(file: Path) -> "tuple[BackupSummary, str]":
     from linekeeper.backup import back_up
     from linekeeper.cli.prefect_settings import remember_now
     from linekeeper.cli.terminal import who

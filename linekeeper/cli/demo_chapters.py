@@ -7,7 +7,7 @@ from sqlmodel import col
 
 from linekeeper.cli.demo_tour import Tour
 from linekeeper.clock import utcnow
-from linekeeper.orchestrator import Run
+from linekeeper.orchestrator import RunRequest
 from linekeeper.reconnect.counts import backfilled
 from linekeeper.store import new_id
 from linekeeper.store.tables import (
@@ -166,7 +166,7 @@ async def step(leading: Tour, count: str) -> None:
         "kickoff": utcnow().date().isoformat(),
         "by": "linekeeper demo",
     }
-    run = Run("implementation", idempotency_key=f"demo:{customer}", parameters=parameters)
+    run = RunRequest("implementation", idempotency_key=f"demo:{customer}", parameters=parameters)
     project = await leading.orchestrator.start_run(run)
 
     async def open_step() -> Gate | None:

@@ -7,7 +7,7 @@ from linekeeper.cli.demo_chapters import done_step, step_of
 from linekeeper.cli.demo_tour import Tour
 from linekeeper.clock import utcnow
 from linekeeper.customer_page.links import give_link
-from linekeeper.orchestrator import Run
+from linekeeper.orchestrator import RunRequest
 from linekeeper.store import new_id
 from linekeeper.store.tables import Change, Gate
 
@@ -32,7 +32,7 @@ async def explain(leading: Tour, count: str) -> None:
         f"Record {key} of {entity} changes at {name}, and no webhook says so. Your product learns "
         "of it late, and the customer asks why.",
     )
-    run = Run(
+    run = RunRequest(
         "reconcile",
         idempotency_key=f"demo:reconcile:{new_id()}",
         parameters={"connections": [connection.makini_key]},
@@ -88,7 +88,7 @@ async def page(leading: Tour, count: str) -> None:
         "kickoff": utcnow().date().isoformat(),
         "by": BY,
     }
-    run = Run("implementation", idempotency_key=f"demo:{customer}", parameters=parameters)
+    run = RunRequest("implementation", idempotency_key=f"demo:{customer}", parameters=parameters)
     project = await leading.orchestrator.start_run(run)
 
     async def kickoff() -> Gate | None:

@@ -18,7 +18,7 @@ with importing():
     from linekeeper.cli.errors import explain
     from linekeeper.cli.orchestrator import PrefectOrchestrator
     from linekeeper.cli.project import SWEEP, Demo
-    from linekeeper.orchestrator import Run
+    from linekeeper.orchestrator import RunRequest
     from linekeeper.settings import Settings
     from linekeeper.store import new_id
 
@@ -47,7 +47,7 @@ async def _deploy(*, schedules_active: bool, demo: Demo | None, sweep_now: bool)
     if sweep_now:
         async with PrefectOrchestrator.open(settings) as orchestrator:
             await orchestrator.start_run(
-                Run(SWEEP, idempotency_key=f"up:{new_id()}", name="first sweep")
+                RunRequest(SWEEP, idempotency_key=f"up:{new_id()}", name="first sweep")
             )
 
 

@@ -55,7 +55,7 @@ GONE = (
 
 
 @dataclass(slots=True)
-class Outcome:
+class DeployOutcome:
     """What was done to a deployment."""
 
     made: bool = False
@@ -90,7 +90,7 @@ async def upsert(
     shipped: Wanted | None = None,
     reset: bool,
     schedules_active: bool,
-) -> Outcome:
+) -> DeployOutcome:
     """Bring what the server has of `wanted` up to date. Errors of Prefect's client pass through.
 
     `shipped` is what the file says, where `wanted` is what an operator had made of it.
@@ -98,8 +98,8 @@ async def upsert(
     record = record_of(shipped or wanted)
     if existing is None:
         await _create(client, wanted, record, schedules_active=schedules_active)
-        return Outcome(made=True)
-    outcome = Outcome()
+        return DeployOutcome(made=True)
+    outcome = DeployOutcome()
     changes = {
         name: value
         for name, value in of_code(wanted, record).items()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from linekeeper.doctor import Finding
+    from linekeeper.doctor import DoctorFinding
 
 _SIGNS = {"ok": ("✓", "green"), "warn": ("!", "yellow"), "wrong": ("✗", "bold red")}
 
@@ -46,7 +46,7 @@ def doctor_command(
         raise typer.Exit(1)
 
 
-def _show(findings: "Sequence[Finding]") -> None:
+def _show(findings: "Sequence[DoctorFinding]") -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text

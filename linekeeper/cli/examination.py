@@ -31,7 +31,7 @@ from linekeeper.cli.server import prefect_at, work_pool
 from linekeeper.clock import utcnow
 from linekeeper.consumer.settings import BrokenBlocks
 from linekeeper.doctor import Level, examine, examine_database, worst
-from linekeeper.doctor.finding import Finding, ok, warn, wrong
+from linekeeper.doctor.finding import DoctorFinding, ok, warn, wrong
 from linekeeper.orchestrator import OrchestratorUnavailable
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
@@ -49,7 +49,7 @@ async def examine_late(
     deployments: Sequence[DeploymentResponse],
     *,
     workers: int,
-) -> list[Finding]:
+) -> list[DoctorFinding]:
     """One finding for each cause, with the deployments whose runs it holds up."""
     runs = await client.read_flow_runs(
         flow_run_filter=FlowRunFilter(
@@ -77,7 +77,7 @@ async def examine_late(
     ]
 
 
-def paused_deployments(deployments: Sequence[DeploymentResponse]) -> list[Finding]:
+def paused_deployments(deployments: Sequence[DeploymentResponse]) -> list[DoctorFinding]:
     """Those that an operator paused, or a schedule of them: no run of theirs is scheduled.
 
     The switch on a deployment's page is that of the schedule, and leaves the deployment as it is.
@@ -104,7 +104,7 @@ def _counted(held_up: Mapping[str, int]) -> list[str]:
     return [name if number == 1 else f"{name} (×{number})" for name, number in held_up.items()]
 
 
-async def examine_blocks(settings: Settings, *, seconds: float) -> Sequence[Finding]:
+async def examine_blocks(settings: Settings, *, seconds: float) -> Sequence[DoctorFinding]:
     """What is to be said about the blocks; nothing where Prefect is away: others say so."""
     try:
         async with asyncio.timeout(seconds), PrefectOrchestrator.open(settings) as orchestrator:
@@ -133,7 +133,7 @@ _DEPLOY = "run `linekeeper deploy`"
 _START = "start it (`linekeeper up`), or set PREFECT_API_URL to the one that runs"
 
 
-async def examine_prefect(settings: Settings, *, seconds: float) -> list[Finding]:
+async def examine_prefect(settings: Settings, *, seconds: float) -> list[DoctorFinding]:
     """What is to be said about the Prefect that `settings` lead to."""
     try:
         wanted = {deployment.name for deployment in await wanted_deployments()}
@@ -162,7 +162,7 @@ async def examine_prefect(settings: Settings, *, seconds: float) -> list[Finding
         return [wrong("prefect", f"{url} does not answer {reason}", _START)]
 
 
-def _deployments(deployments: Sequence[DeploymentResponse], wanted: set[str]) -> Finding:
+def _deployments(deployments: Sequence[DeploymentResponse], wanted: set[str]) -> DoctorFinding:
     name = "prefect · deployments"
     flows = {flow_of(deployment.name) for deployment in deployments}
     if missing := sorted(wanted - flows):
@@ -172,7 +172,7 @@ def _deployments(deployments: Sequence[DeploymentResponse], wanted: set[str]) ->
 
 async def _pool(
     client: PrefectClient, url: str, deployments: Sequence[DeploymentResponse]
-) -> list[Finding]:
+) -> list[DoctorFinding]:
     """The pool and its workers, and what holds up runs that are late."""
     name = f"prefect · pool {work_pool()}"
     try:
@@ -191,13 +191,13 @@ async def _pool(
     return [finding, *await examine_late(client, pool, deployments, workers=len(online))]
 
 
-async def examine_everything(settings: Settings, *, seconds: float) -> list[Finding]:
+async def examine_everything(settings: Settings, *, seconds: float) -> list[DoctorFinding]:
     """Database, keys, apps, Slack, fleet, Prefect and the blocks; each may take `seconds`."""
 
-    async def prefect() -> Sequence[Finding]:
+    async def prefect() -> Sequence[DoctorFinding]:
         return await examine_prefect(settings, seconds=seconds)
 
-    async def blocks() -> Sequence[Finding]:
+    async def blocks() -> Sequence[DoctorFinding]:
         return await examine_blocks(settings, seconds=seconds)
 
     findings = await examine_database(settings, seconds=seconds)

@@ -125,7 +125,7 @@ async def _login(connection: str, text: str) -> str:
 
 
 async def _disconnect(connection: str, confirm: str, by: str) -> list[str]:
-    from linekeeper.reconnect.disconnect import NotConfirmed, disconnect, preview
+    from linekeeper.reconnect.disconnect import DisconnectNotConfirmed, disconnect, preview
     from linekeeper.runtime import Runtime
 
     async with Runtime.open() as rt:
@@ -135,5 +135,5 @@ async def _disconnect(connection: str, confirm: str, by: str) -> list[str]:
             return [*seen.lines, f"Nothing was done. To do it, add --confirm {key}"]
         try:
             return [await disconnect(rt, connection, confirm=confirm, by=by)]
-        except NotConfirmed as error:
+        except DisconnectNotConfirmed as error:
             raise UserError(str(error)) from None

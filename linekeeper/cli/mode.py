@@ -9,7 +9,7 @@ import typer
 from linekeeper.cli.terminal import who
 
 if TYPE_CHECKING:
-    from linekeeper.access.mode_preview import Preview
+    from linekeeper.access.mode_preview import ModePreview
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -184,7 +184,7 @@ async def _change(
     dry_run: bool,
     stop_renewing: bool,
 ) -> str:
-    from linekeeper.access.modes import BadRule, Wanted, change, find_subjects, preview_change
+    from linekeeper.access.modes import BadRule, WantedMode, change, find_subjects, preview_change
     from linekeeper.clock import utcnow
     from linekeeper.runtime import Runtime
 
@@ -197,14 +197,14 @@ async def _change(
         subjects = await find_subjects(
             rt, apps=apps, tags=tags, customers=customers, connections=connections
         )
-        wanted = Wanted(subjects, mode, notify_customers, clears)
+        wanted = WantedMode(subjects, mode, notify_customers, clears)
         if dry_run:
             return _said(await preview_change(rt, wanted, now=utcnow()), done=False)
         seen = await change(rt, wanted, by=who(), now=utcnow(), stop_renewing=stop_renewing)
     return _said(seen, done=True)
 
 
-def _said(seen: "Preview", *, done: bool) -> str:
+def _said(seen: "ModePreview", *, done: bool) -> str:
     lines = seen.lines(done=done)
     if not done:
         lines.append("Nothing was changed.")

@@ -30,7 +30,7 @@ from linekeeper.cli.server import prefect_at, work_pool
 from linekeeper.cli.waiting_tags import untag_what_is_over
 from linekeeper.clock import monotonic, utcnow
 from linekeeper.notify.view import Links
-from linekeeper.orchestrator import Blocks, Event, OrchestratorUnavailable, Run
+from linekeeper.orchestrator import Blocks, FeedEvent, OrchestratorUnavailable, RunRequest
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store import Store
@@ -64,7 +64,7 @@ class PrefectOrchestrator:
         """The API's address, without credentials."""
         return str(self._client.api_url.copy_with(userinfo=b"")).rstrip("/")
 
-    async def start_run(self, run: Run) -> str:
+    async def start_run(self, run: RunRequest) -> str:
         """Start `run`, or find the one its key started; returns the run's id.
 
         Raises `OrchestratorUnavailable`; `LookupError` if there is no such deployment.
@@ -122,7 +122,7 @@ class PrefectOrchestrator:
             result = await self._client.resume_flow_run(run.id)
         return result.status == SetStateStatus.ACCEPT
 
-    async def emit(self, events: Sequence[Event]) -> None:
+    async def emit(self, events: Sequence[FeedEvent]) -> None:
         """Add events to the feed; one whose id is there already is left alone.
 
         Raises `OrchestratorUnavailable`.
@@ -231,7 +231,7 @@ class PrefectOrchestrator:
             raise OrchestratorUnavailable(f"{where} did not answer in {CALL_SECONDS:g} s") from None
 
 
-def _wire(event: Event) -> dict[str, Any]:
+def _wire(event: FeedEvent) -> dict[str, Any]:
     return {
         "id": event.id,
         "event": event.name,

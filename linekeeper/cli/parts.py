@@ -31,7 +31,7 @@ Probe = Callable[[str], Callable[[], Awaitable[bool]]]
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class PartsChoice:
     """What was asked for on the command line; `sandbox` None: as needed."""
 
     sandbox: bool | None
@@ -43,7 +43,7 @@ class Choice:
     """Whether the demo's day has its night: quiet hours, which a start nobody asked for has not."""
 
 
-def wants_sandbox(choice: Choice, settings: Settings, apps: Mapping[str, AppConfig]) -> bool:
+def wants_sandbox(choice: PartsChoice, settings: Settings, apps: Mapping[str, AppConfig]) -> bool:
     """Whether to start the sandbox: as asked, else if neither settings nor a block has a Makini.
 
     A block that names this machine is what an earlier sandbox left, not somebody's Makini.
@@ -68,7 +68,7 @@ def require_sandbox() -> None:
         )
 
 
-def sandbox_settings(settings: Settings, choice: Choice) -> "Sandbox":
+def sandbox_settings(settings: Settings, choice: PartsChoice) -> "Sandbox":
     """The sandbox that goes with `settings`.
 
     Raises:
@@ -90,7 +90,7 @@ def sandbox_settings(settings: Settings, choice: Choice) -> "Sandbox":
 
 
 def night(
-    choice: Choice, settings: Settings, apps: Mapping[str, AppConfig], *, now: datetime
+    choice: PartsChoice, settings: Settings, apps: Mapping[str, AppConfig], *, now: datetime
 ) -> tuple[datetime, datetime] | None:
     """The night of the demo, if asked for, the first time it is started, at `now`; else None."""
     if not (choice.night and choice.schedules) or apps or settings.quiet_hours:

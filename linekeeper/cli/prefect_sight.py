@@ -23,7 +23,7 @@ from prefect.exceptions import ObjectNotFound
 from linekeeper.cli.hold_up import hold_up, online_of, queues_of, route_of
 from linekeeper.cli.names import PAUSED_VARIABLE, every, variable_name
 from linekeeper.cli.server import work_pool
-from linekeeper.watch.alerts import Alert, Outcome, is_late
+from linekeeper.watch.alerts import Alert, RunOutcome, is_late
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Sight:
     pool_ready: bool
     runs: Mapping[str, str] = field(default_factory=dict)
     """Run that was reported → the name of its state; a run that is gone is not there."""
-    finished: Mapping[str, Outcome] = field(default_factory=dict)
+    finished: Mapping[str, RunOutcome] = field(default_factory=dict)
     """Deployment with a failed or crashed run → its last run that finished, if that is later."""
     late: Mapping[str, str] = field(default_factory=dict)
     """Run that was reported as late, and still is → what holds it up."""
@@ -47,7 +47,7 @@ async def look(client: PrefectClient, alerts: Sequence[Alert] = ()) -> Sight:
     pool, workers = await _pool(client)
     variable = await client.read_variable_by_name(variable_name(PAUSED_VARIABLE))
     states: dict[str, str] = {}
-    finished: dict[str, Outcome] = {}
+    finished: dict[str, RunOutcome] = {}
     late: list[FlowRun] = []
     for alert in alerts:
         if alert.kind == "pool_not_ready":
@@ -107,7 +107,9 @@ async def _run(client: PrefectClient, run_id: str) -> FlowRun | None:
         return None
 
 
-async def _last(client: PrefectClient, deployment: str, since: datetime | None) -> Outcome | None:
+async def _last(
+    client: PrefectClient, deployment: str, since: datetime | None
+) -> RunOutcome | None:
     """How the last run of `deployment` that finished did, of those that did so after `since`."""
     runs = await client.read_flow_runs(
         deployment_filter=DeploymentFilter(name=DeploymentFilterName(any_=[deployment])),
@@ -124,4 +126,4 @@ async def _last(client: PrefectClient, deployment: str, since: datetime | None) 
     )
     if not runs:
         return None
-    return Outcome(str(runs[0].id), completed=runs[0].state_type == StateType.COMPLETED)
+    return RunOutcome(str(runs[0].id), completed=runs[0].state_type == StateType.COMPLETED)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from linekeeper.preflight.run import Report
+    from linekeeper.preflight.run import PreflightVerdicts
 
 STYLES = {"ok": "green", "warning": "yellow", "finding": "bold red", "skipped": "dim"}
 
@@ -106,7 +106,7 @@ def _read(file: str) -> bytes:
         raise _refused(f"import: {file} can't be read: {error.strerror}") from None
 
 
-async def _keep(report: "Report") -> tuple[int, list[str]]:
+async def _keep(report: "PreflightVerdicts") -> tuple[int, list[str]]:
     from linekeeper.cli.terminal import who
     from linekeeper.clock import utcnow
     from linekeeper.implementation.watch import take_report
@@ -138,7 +138,7 @@ def _refused(reason: str) -> typer.Exit:
     return typer.Exit(2)
 
 
-def _show(report: "Report") -> None:
+def _show(report: "PreflightVerdicts") -> None:
     from rich.console import Console
     from rich.text import Text
 

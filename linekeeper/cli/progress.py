@@ -14,7 +14,7 @@ from rich.text import Text
 T = TypeVar("T")
 
 
-class Progress:
+class StartProgress:
     """Steps under way and done, and lines for people; never wraps or colours a plain stream."""
 
     def __init__(self) -> None:

@@ -109,7 +109,7 @@ async def _export(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
     from linekeeper.customers.find import NotFound
-    from linekeeper.reconcile.export import Choice, count_records, export_records
+    from linekeeper.reconcile.export import RecordChoice, count_records, export_records
     from linekeeper.reconcile.named import UnknownEntity, find_connections, find_entities
     from linekeeper.runtime import Runtime
 
@@ -119,7 +119,7 @@ async def _export(
             names = await find_entities(rt, entities)
         except (NotFound, UnknownEntity) as error:
             raise UserError(str(error)) from None
-        choice = Choice(ids, names, deleted)
+        choice = RecordChoice(ids, names, deleted)
         total, done = await count_records(rt.store, choice), 0
         bar = Progress(
             "exporting",

@@ -10,7 +10,7 @@ from linekeeper.cli.terminal import who
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from linekeeper.store.processes import Writer
+    from linekeeper.store.processes import DatabaseProcess
     from linekeeper.store.rotate import Rotation
 
 LOOK_AGAIN_SECONDS = 60.0
@@ -73,7 +73,7 @@ def rotate_keys_command(
     raise typer.Exit(1)
 
 
-def _beside(writers: "Sequence[Writer]") -> str:
+def _beside(writers: "Sequence[DatabaseProcess]") -> str:
     """Who has the database open beside this command."""
     named = _some([str(writer) for writer in writers])
     if len(writers) == 1:

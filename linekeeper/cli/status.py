@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from linekeeper.runtime import Runtime
     from linekeeper.views.glance import Glance
     from linekeeper.views.inbox_glance import InboxGlance
-    from linekeeper.watch.standing import Standing
+    from linekeeper.watch.standing import PartStanding
 
 _STYLES = {
     "healthy": "green",
@@ -70,7 +70,7 @@ class _Looked:
     seen: "Glance"
     inbox: "InboxGlance"
     implementations: "ImplementationsGlance"
-    parts: "Sequence[Standing]"
+    parts: "Sequence[PartStanding]"
 
 
 async def _look() -> _Looked:
@@ -99,12 +99,12 @@ async def look_at(rt: "Runtime") -> _Looked:
     )
 
 
-def _plain(standing: "Standing") -> dict[str, str | None]:
+def _plain(standing: "PartStanding") -> dict[str, str | None]:
     since = standing.since.isoformat() if standing.since else None
     return {**asdict(standing), "since": since}
 
 
-def _standing(standing: "Sequence[Standing]", now: datetime) -> "RenderableType":
+def _standing(standing: "Sequence[PartStanding]", now: datetime) -> "RenderableType":
     """Each part of Linekeeper, and since when it works or is silent; when work was last done."""
     from rich.table import Table
     from rich.text import Text
@@ -124,7 +124,7 @@ def _standing(standing: "Sequence[Standing]", now: datetime) -> "RenderableType"
     return table
 
 
-def _unchecked(standing: "Sequence[Standing]") -> "list[RenderableType]":
+def _unchecked(standing: "Sequence[PartStanding]") -> "list[RenderableType]":
     """That the figures are old: no sweep was completed for so long that people are notified."""
     from rich.text import Text
 

@@ -125,8 +125,8 @@ async def _import(handed: "list[Handed]") -> "list[Result]":
 
     results: list[Result] = []
     async with Runtime.open() as rt:
-        for some in chunked(handed, IN_ONE_GO):
-            results += await take_over(rt, some, by=who(), now=utcnow())
+        for portion in chunked(handed, IN_ONE_GO):
+            results += await take_over(rt, portion, by=who(), now=utcnow())
             if len(handed) > IN_ONE_GO:
                 taken = sum(result.custody is not None for result in results)
                 typer.echo(

@@ -14,8 +14,8 @@ from linekeeper.cli.guards import alone_in, require_auth_or_loopback, require_fr
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from linekeeper.cli.parts import Choice
-    from linekeeper.cli.progress import Progress
+    from linekeeper.cli.parts import PartsChoice
+    from linekeeper.cli.progress import StartProgress
     from linekeeper.cli.supervisor import Supervisor
     from linekeeper.config import AppConfig
     from linekeeper.settings import Settings
@@ -67,13 +67,13 @@ def up_command(
 
       linekeeper up --connections 200 --scenario quiet --no-schedules
     """
-    from linekeeper.cli.parts import Choice
+    from linekeeper.cli.parts import PartsChoice
     from linekeeper.settings import Settings
 
     if scenario not in (None, "demo", "quiet"):
         raise typer.BadParameter("it is demo or quiet", param_hint="--scenario")
     settings = Settings()
-    choice = Choice(
+    choice = PartsChoice(
         sandbox,
         not no_schedules,
         connections,
@@ -93,9 +93,9 @@ def up_command(
         asyncio.run(_run(settings, choice))
 
 
-async def _run(settings: "Settings", choice: "Choice") -> None:
+async def _run(settings: "Settings", choice: "PartsChoice") -> None:
     """Start, stay until SIGINT or SIGTERM, end all. Raises what kept it from starting."""
-    from linekeeper.cli.progress import Progress
+    from linekeeper.cli.progress import StartProgress
     from linekeeper.cli.restarts import notify_of_restart, restart_what_hangs
     from linekeeper.cli.supervisor import Supervisor
 
@@ -109,7 +109,7 @@ async def _run(settings: "Settings", choice: "Choice") -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, end)
-    progress = Progress()
+    progress = StartProgress()
 
     async def restarted(name: str, how: str) -> None:
         await notify_of_restart(settings, name, how, progress.line)
@@ -136,7 +136,7 @@ async def _run(settings: "Settings", choice: "Choice") -> None:
 
 
 async def _start(
-    settings: "Settings", choice: "Choice", supervisor: "Supervisor", progress: "Progress"
+    settings: "Settings", choice: "PartsChoice", supervisor: "Supervisor", progress: "StartProgress"
 ) -> dict[str, str]:
     """Start every part, side by side where the order doesn't matter; returns the URLs."""
     from linekeeper.cli import parts
@@ -237,7 +237,7 @@ async def _migrate(settings: "Settings") -> "dict[str, AppConfig]":
 
 
 def _say_where_the_block_counts(
-    configured: str | None, apps: "dict[str, AppConfig]", progress: "Progress"
+    configured: str | None, apps: "dict[str, AppConfig]", progress: "StartProgress"
 ) -> None:
     """A block seeded by an earlier start wins over the environment of this one: say so."""
     block = apps.get("default")

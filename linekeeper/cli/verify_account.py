@@ -63,14 +63,14 @@ async def _verify(app: str, wish: "Wish") -> "Verification":
     from linekeeper.cli.errors import UserError
     from linekeeper.clock import utcnow
     from linekeeper.runtime import Runtime
-    from linekeeper.verify_account.service import NotConfirmed, verify_account
+    from linekeeper.verify_account.service import WriteNotConfirmed, verify_account
 
     async with Runtime.open() as rt:
         try:
             return await verify_account(
                 rt, app, wish, now=utcnow(), say=lambda line: typer.echo(line, err=True)
             )
-        except NotConfirmed as error:
+        except WriteNotConfirmed as error:
             raise UserError(str(error)) from error
 
 

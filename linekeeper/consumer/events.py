@@ -17,7 +17,7 @@ from linekeeper.clock import utcnow
 from linekeeper.inbox.claim import (
     Claimed,
     Event,
-    Retry,
+    EventRetry,
     Settled,
     leave_traces,
     release_claim,
@@ -27,7 +27,7 @@ from linekeeper.inbox.claim import (
 )
 from linekeeper.logs import WAY, ids_of, passed
 from linekeeper.makini import ErrorKind, MakiniError
-from linekeeper.outbox.forward import Accepted, forward_events
+from linekeeper.outbox.forward import AcceptedForward, forward_events
 from linekeeper.redact import describe_error
 from linekeeper.runtime import Runtime
 from linekeeper.store.trouble import is_of_database
@@ -120,7 +120,7 @@ async def failed(rt: Runtime, claimed: Claimed, troubles: Sequence[Trouble]) -> 
         return
     now = utcnow()
     dead: dict[str, Settled] = {}
-    retries: dict[str, Retry] = {}
+    retries: dict[str, EventRetry] = {}
     behind: dict[str, datetime] = {}
     for [head, *others], error in troubles:
         until = next_attempt(head.attempts, error, now=now)
@@ -128,7 +128,7 @@ async def failed(rt: Runtime, claimed: Claimed, troubles: Sequence[Trouble]) -> 
             dead[head.id] = give_up(head, error)
         else:
             reason = _reason(error)
-            retries[head.id] = Retry(until, reason)
+            retries[head.id] = EventRetry(until, reason)
             message = "event %s: attempt %d failed: %s"
             log.info(message, head.id, head.attempts, reason, extra=_about(head, error))
         behind.update((event.id, until or now) for event in others)
@@ -209,7 +209,7 @@ async def in_transaction(
             ],
         )
         accepted = [
-            Accepted(app, event, settled[event.id])
+            AcceptedForward(app, event, settled[event.id])
             for event in done
             if (app := apps.get(event.app)) and (app.forward_url or app.forward_targets)
         ]

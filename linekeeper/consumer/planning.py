@@ -13,7 +13,7 @@ from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig
 from linekeeper.consumer.events import NotConfigured
 from linekeeper.inbox.claim import Event, Settled
-from linekeeper.inbox.plan import Plan, Wanted, plan, understand
+from linekeeper.inbox.plan import EventPlan, WantedRecords, plan, understand
 from linekeeper.inbox.routing import EventTarget, connections_of, owners_of
 from linekeeper.runtime import Runtime
 from linekeeper.store import KeyProblem, Store
@@ -23,11 +23,11 @@ from linekeeper.store.trouble import isolate
 from linekeeper.tokens.stored import Token, load_tokens
 
 
-class Planned(NamedTuple):
+class PlannedEvent(NamedTuple):
     """An event's plan, with what reading for it takes."""
 
     event: Event
-    plan: Plan
+    plan: EventPlan
     apps: Mapping[str, AppConfig]
     """The app of each connection, as that was configured."""
     targets: Mapping[str, EventTarget]
@@ -36,11 +36,11 @@ class Planned(NamedTuple):
 
 async def plan_events(
     rt: Runtime, events: Sequence[Event]
-) -> tuple[list[Planned], list[tuple[Event, Exception]]]:
+) -> tuple[list[PlannedEvent], list[tuple[Event, Exception]]]:
     """The plan of each event, and the events that can't be planned, with the reason."""
     apps = (await rt.configuration()).apps
 
-    async def plan_some(events_to_plan: Sequence[Event]) -> list[Planned]:
+    async def plan_some(events_to_plan: Sequence[Event]) -> list[PlannedEvent]:
         return await _plan(rt.store, apps, events_to_plan)
 
     known = [event for event in events if event.app in apps]
@@ -51,12 +51,12 @@ async def plan_events(
 
 async def _plan(
     store: Store, apps: Mapping[str, AppConfig], events: Sequence[Event]
-) -> list[Planned]:
+) -> list[PlannedEvent]:
     understood = {event.id: understand(event) for event in events}
     unnamed: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
     for event in events:
         wanted = understood[event.id]
-        if isinstance(wanted, Wanted) and event.connection_ref is None:
+        if isinstance(wanted, WantedRecords) and event.connection_ref is None:
             unnamed[event.app, wanted.entity].update(wanted.keys)
     async with store.read() as session:
         named = await connections_of(session, events)
@@ -79,13 +79,13 @@ async def _plan(
         for connection_id, token in tokens.items()
         if token.may_read(configured_apps[connection_id], now)
     )
-    planned: list[Planned] = []
+    planned: list[PlannedEvent] = []
     for event in events:
         wanted = understood[event.id]
         known = named.get(event.id)
         if isinstance(wanted, Settled):
             settled = wanted._replace(connection_id=known.id if known else None)
-            planned.append(Planned(event, Plan(settled), {}, {}, {}))
+            planned.append(PlannedEvent(event, EventPlan(settled), {}, {}, {}))
             continue
         owners: dict[str, Sequence[EventTarget]] = {}
         for key in wanted.keys:
@@ -98,7 +98,7 @@ async def _plan(
                 entity=_as_configured(wanted.entity, configured_apps[known.id].entities)
             )
         made = plan(event, configured_apps, wanted, owners, with_token)
-        planned.append(Planned(event, made, configured_apps, targets, tokens))
+        planned.append(PlannedEvent(event, made, configured_apps, targets, tokens))
     return planned
 
 

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 from linekeeper.clock import monotonic, utcnow
 from linekeeper.config import AppConfig
-from linekeeper.consumer.reading import OutOfTime, Records, Refused, read_records
-from linekeeper.inbox.plan import Ask
+from linekeeper.consumer.reading import OutOfTime, ReadRefused, Records, read_records
+from linekeeper.inbox.plan import ReadRequest
 from linekeeper.inbox.routing import EventTarget
 from linekeeper.makini import ErrorKind, MakiniError
 from linekeeper.reconcile.identity import record_key
@@ -30,12 +30,12 @@ _OF_THE_CONNECTION = frozenset(
 )
 
 
-class Batch:
+class ReadBatch:
     """Keys of one connection and entity that are read together, and the answer."""
 
     __slots__ = ("answer", "app", "ask", "changed", "is_stored", "keys", "target", "token", "until")
 
-    def __init__(self, ask: Ask, app: AppConfig, target: EventTarget, token: Token) -> None:
+    def __init__(self, ask: ReadRequest, app: AppConfig, target: EventTarget, token: Token) -> None:
         self.ask = ask
         self.app = app
         self.target = target
@@ -66,16 +66,16 @@ class Readers:
 
     def __init__(self, rt: Runtime) -> None:
         self._rt = rt
-        self._wanted: dict[str, dict[str, Batch]] = {}
+        self._wanted: dict[str, dict[str, ReadBatch]] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._suspects: set[str] = set()
         self._gate = asyncio.Semaphore(SUSPECTS_AT_ONCE)
-        self.answered: deque[Batch] = deque()
+        self.answered: deque[ReadBatch] = deque()
         self.news = asyncio.Event()
 
     def want(
         self,
-        ask: Ask,
+        ask: ReadRequest,
         keys: Sequence[str],
         *,
         app: AppConfig,
@@ -83,12 +83,12 @@ class Readers:
         token: Token,
         until: float,
         is_suspect: bool,
-    ) -> Batch:
+    ) -> ReadBatch:
         """Have `keys` read by `until`, as they are from now on; the batch they are read in."""
         wanted = self._wanted.setdefault(ask.connection_id, {})
         batch = wanted.get(ask.entity)
         if batch is None:
-            batch = wanted[ask.entity] = Batch(ask, app, target, token)
+            batch = wanted[ask.entity] = ReadBatch(ask, app, target, token)
         batch.keys.update(dict.fromkeys(keys))
         batch.until = min(batch.until, until)
         batch.token = token
@@ -120,7 +120,7 @@ class Readers:
             self._wanted.pop(connection_id, None)
             self._tasks.pop(connection_id, None)
 
-    async def _next(self, connection_id: str, wanted: dict[str, Batch]) -> None:
+    async def _next(self, connection_id: str, wanted: dict[str, ReadBatch]) -> None:
         batch = wanted.pop(next(iter(wanted)))
         try:
             answer: Records | Exception = await read_records(
@@ -144,7 +144,7 @@ class Readers:
         for other in list(wanted):  # it would fare no better, and costs a call and its time
             self._answer(wanted.pop(other), trouble)
 
-    def _answer(self, batch: Batch, answer: Records | Exception) -> None:
+    def _answer(self, batch: ReadBatch, answer: Records | Exception) -> None:
         if isinstance(answer, MakiniError | OutOfTime):
             answer = Records(utcnow(), (), None, dict.fromkeys(batch.keys, answer))
         batch.answer = answer
@@ -154,7 +154,7 @@ class Readers:
 
 def _trouble(answer: Records | Exception) -> Exception | None:
     """What an answer says of the whole connection: that it can't be asked for anything now."""
-    if isinstance(answer, Refused):
+    if isinstance(answer, ReadRefused):
         return answer if answer.observation is not None else None  # else of this entity only
     if not isinstance(answer, Records):
         return None

@@ -51,7 +51,7 @@ class Records(NamedTuple):
     """False where the listing that was to have them is not found: that proves nothing gone."""
 
 
-class Refused(Exception):
+class ReadRefused(Exception):
     """Nobody may read this: the login is broken, or the entity is not permitted.
 
     `observation` is what that says of the connection's health; None where it says nothing of it.
@@ -76,11 +76,11 @@ async def read_records(
     """The current records under `keys`; those the source doesn't have are left out.
 
     `deadline` is a time of `clock.monotonic`: what is read by then is kept, the rest `OutOfTime`.
-    Raises `Refused`, and what is no answer of Makini's.
+    Raises `ReadRefused`, and what is no answer of Makini's.
     """
     ref = app.ref_of(target.makini_key, target.makini_id)
     caller = DataCaller(rt, app, target.id, ref, token)
-    reading = _Reading(rt.makini(app), ref, entity, keys)
+    reading = _RecordReading(rt.makini(app), ref, entity, keys)
     work = asyncio.create_task(caller.call(reading.go_on))
     try:
         await asyncio.wait({work}, timeout=max(0.0, deadline - monotonic()))
@@ -91,7 +91,7 @@ async def read_records(
     error = work.exception()
     if isinstance(error, MakiniError):
         if error.kind in _LOGIN and error.connection is not None:
-            raise Refused(error, _says_of_health(error, caller)) from error
+            raise ReadRefused(error, _says_of_health(error, caller)) from error
         return reading.result(error)
     if error is not None:
         raise error
@@ -109,7 +109,7 @@ def _says_of_health(error: MakiniError, caller: DataCaller) -> Observation | Non
     return understand_error(error, utcnow()) if caller.is_lost else None
 
 
-class _Reading:
+class _RecordReading:
     """Some records of one connection and entity; what was read stays, whatever ends it."""
 
     def __init__(self, makini: MakiniClient, ref: str, entity: str, keys: Sequence[str]) -> None:

@@ -16,13 +16,13 @@ from typing import Self
 
 from linekeeper.clock import monotonic, utcnow
 from linekeeper.consumer.events import Trouble, apply, failed, in_transaction, nack
-from linekeeper.consumer.planning import Planned, plan_events
-from linekeeper.consumer.readers import Batch, Readers
+from linekeeper.consumer.planning import PlannedEvent, plan_events
+from linekeeper.consumer.readers import ReadBatch, Readers
 from linekeeper.consumer.reading import OutOfTime
 from linekeeper.consumer.storing import HeldEvent, Storing, halves_of, is_final, portions_of
 from linekeeper.groups import task_group
 from linekeeper.inbox.claim import Claimed, Event, Settled, claim_events
-from linekeeper.inbox.plan import Ask, Plan
+from linekeeper.inbox.plan import EventPlan, ReadRequest
 from linekeeper.outbox.queue import CLAIM_SECONDS, look_again, new_token
 from linekeeper.runtime import Runtime
 from linekeeper.store.trouble import is_of_database
@@ -68,7 +68,7 @@ class RecordEvents:
         self._readers = Readers(rt)
         self._held: dict[str, deque[HeldEvent]] = {}
         """What is held, by ordering key and in order."""
-        self._waiting: dict[Batch, set[str]] = {}
+        self._waiting: dict[ReadBatch, set[str]] = {}
         """The ordering keys with an event that waits for the batch."""
         self._ready: set[str] = set()
         """The ordering keys whose first event may be answered."""
@@ -203,7 +203,7 @@ class RecordEvents:
 
     async def _planned(
         self, events: Sequence[Event]
-    ) -> tuple[dict[str, Planned], list[tuple[str, Exception]]]:
+    ) -> tuple[dict[str, PlannedEvent], list[tuple[str, Exception]]]:
         planned, unplanned = await plan_events(self._rt, events)
         return (
             {each.event.id: each for each in planned},
@@ -211,14 +211,14 @@ class RecordEvents:
         )
 
     def _hold(
-        self, planned: Planned | None, event: Event, failure: Exception | None, *, since: float
+        self, planned: PlannedEvent | None, event: Event, failure: Exception | None, *, since: float
     ) -> None:
         """Ask for what the event names, and remember that it waits for it."""
         event = event._replace(body=None)  # planned: it is needed no more, and may be large
         if planned is None:
-            held = HeldEvent(event, Plan(Settled("dead")), {}, since, failure)
+            held = HeldEvent(event, EventPlan(Settled("dead")), {}, since, failure)
         else:
-            batches: dict[Ask, Batch] = {}
+            batches: dict[ReadRequest, ReadBatch] = {}
             for ask, keys in planned.plan.reads.items():
                 target = planned.targets[ask.connection_id]
                 batch = self._readers.want(

@@ -26,7 +26,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from linekeeper.clock import monotonic, utcnow
 from linekeeper.config import SlackConfig
-from linekeeper.interactions import Reply, interact
+from linekeeper.interactions import SlackReply, interact
 from linekeeper.notify.channels import SOCKET, mark_broken, mark_well
 from linekeeper.notify.home import home, read_own
 from linekeeper.notify.refusals import SlackTrouble
@@ -160,7 +160,7 @@ class _Socket:
         if task is not None:
             self._doing.add(task)
             task.add_done_callback(self._doing.discard)
-        reply = Reply()
+        reply = SlackReply()
         if request.type == "interactive":
             try:
                 async with asyncio.timeout(_ACKNOWLEDGE_SECONDS):
@@ -169,7 +169,7 @@ class _Socket:
                 log.warning("what was pressed in Slack was not done: %s", describe_error(error))
                 return
         elif request.type == "events_api":
-            reply = Reply(afterwards=self._opened_home(request.payload.get("event")))
+            reply = SlackReply(afterwards=self._opened_home(request.payload.get("event")))
         with suppress(ConnectionError, OSError):  # then Slack sends it again
             body = dict(reply.body) if reply.body is not None else None
             answer = SocketModeResponse(envelope_id=request.envelope_id, payload=body)

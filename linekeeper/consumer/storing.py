@@ -10,12 +10,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from linekeeper.clock import utcnow
 from linekeeper.config import Configuration
 from linekeeper.consumer.events import give_up
-from linekeeper.consumer.readers import Batch
-from linekeeper.consumer.reading import Records, Refused
+from linekeeper.consumer.readers import ReadBatch
+from linekeeper.consumer.reading import ReadRefused, Records
 from linekeeper.health.evidence import Observation
 from linekeeper.health.service import observe
 from linekeeper.inbox.claim import Event, Settled, remember_keys
-from linekeeper.inbox.plan import Ask, Plan, mark_done
+from linekeeper.inbox.plan import EventPlan, ReadRequest, mark_done
 from linekeeper.incidents.conclude import conclude
 from linekeeper.makini import MakiniError
 from linekeeper.reconcile.identity import identifying_fields
@@ -33,8 +33,8 @@ class HeldEvent:
     """A claimed event that is being worked on."""
 
     event: Event
-    plan: Plan
-    batches: Mapping[Ask, Batch]
+    plan: EventPlan
+    batches: Mapping[ReadRequest, ReadBatch]
     since: float
     """When it was claimed (`clock.monotonic`)."""
     failure: Exception | None = None
@@ -52,7 +52,7 @@ class HeldEvent:
             answer = self.batches[ask].answer
             if isinstance(answer, Records):
                 failures += [answer.unread[key] for key in keys if key in answer.unread]
-            elif isinstance(answer, Exception) and not isinstance(answer, Refused):
+            elif isinstance(answer, Exception) and not isinstance(answer, ReadRefused):
                 failures.append(answer)
         return failures
 
@@ -104,7 +104,7 @@ class Storing:
         self._store = store
         self._configuration = configuration
         self._held = held
-        self._stored: list[Batch] = []
+        self._stored: list[ReadBatch] = []
 
     async def __call__(
         self, session: AsyncSession, events: Sequence[Event]
@@ -132,7 +132,7 @@ class Storing:
 
     async def _store_records(self, session: AsyncSession, events: Sequence[Event]) -> None:
         now = utcnow()
-        came: dict[Ask, dict[Batch, _Came]] = {}
+        came: dict[ReadRequest, dict[ReadBatch, _Came]] = {}
         for event in events:
             held = self._held[event.id]
             for ask, batch in held.batches.items():
@@ -142,7 +142,7 @@ class Storing:
                     keys = held.plan.reads.get(ask, ())
                     same_batch.add(event.received_at, keys, held.plan.candidates)
         self._stored = [batch for batches in came.values() for batch in batches]
-        waves: list[dict[Ask, tuple[Batch, Arrived]]] = []
+        waves: list[dict[ReadRequest, tuple[ReadBatch, Arrived]]] = []
         for ask in sorted(came):
             place = 0
             for batch, same_batch in came[ask].items():
@@ -170,16 +170,16 @@ class Storing:
                 self._store, session, arrivals, source="webhook", now=now
             )
             for change in changes:
-                wave[Ask(change.connection_id, change.entity)][0].changed.add(change.key)
+                wave[ReadRequest(change.connection_id, change.entity)][0].changed.add(change.key)
         await self._heed(session, now=now)
 
     async def _heed(self, session: AsyncSession, *, now: datetime) -> None:
         """What answers without records say of a connection, or of an entity of it."""
         refused: dict[str, Observation] = {}
-        not_found: set[Ask] = set()
+        not_found: set[ReadRequest] = set()
         for batch in self._stored:
             answer = batch.answer
-            if isinstance(answer, Refused) and answer.observation is not None:
+            if isinstance(answer, ReadRefused) and answer.observation is not None:
                 refused[batch.ask.connection_id] = answer.observation
             elif isinstance(answer, Records) and not answer.is_offered:
                 not_found.add(batch.ask)
@@ -198,7 +198,7 @@ def _settled(held: HeldEvent) -> Settled:
     if final:
         return give_up(held.event, final[0], plan.settled.connection_id)
     answers = [held.batches[ask].answer for ask in plan.reads]
-    refusals = [str(answer) for answer in answers if isinstance(answer, Refused)]
+    refusals = [str(answer) for answer in answers if isinstance(answer, ReadRefused)]
     if refusals and len(refusals) == len(answers):
         return plan.settled._replace(status="deferred", note=refusals[0])
     notes = [answer.note for answer in answers if isinstance(answer, Records) and answer.note]
@@ -233,7 +233,7 @@ def _of_owners(held: HeldEvent, settled: Settled) -> Settled:
 
 
 def _confirms(held: HeldEvent, connection_id: str, key: str) -> bool:
-    batch = held.batches.get(Ask(connection_id, held.plan.entity))
+    batch = held.batches.get(ReadRequest(connection_id, held.plan.entity))
     if batch is None or not isinstance(batch.answer, Records) or key in batch.answer.unread:
         return False
     if stored_key(key) in batch.changed:
@@ -271,7 +271,7 @@ def halves_of(
 def portions_of(held: Sequence[HeldEvent]) -> Iterator[list[Event]]:
     """Return them in order, few enough for one transaction to be short."""
     portion: list[Event] = []
-    asks: set[Ask] = set()
+    asks: set[ReadRequest] = set()
     for each in sorted(
         held, key=lambda each: (each.plan.settled.connection_id or "", each.event.id)
     ):

@@ -47,7 +47,7 @@ class Tariff:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class LedgerEntry:
     """One line of the ledger; `delta` is what it does to the credits available."""
 
     subject: str | None
@@ -71,7 +71,7 @@ class Balance:
         return self.granted - self.reserved - self.consumed
 
 
-def balance(entries: Iterable[Entry], subject: str | None = None) -> Balance:
+def balance(entries: Iterable[LedgerEntry], subject: str | None = None) -> Balance:
     """The sums over all entries, or over one subject's."""
     sums: dict[Reason, int] = dict.fromkeys(get_args(Reason), 0)
     for entry in entries:
@@ -84,16 +84,20 @@ def balance(entries: Iterable[Entry], subject: str | None = None) -> Balance:
     )
 
 
-def reserve(entries: Sequence[Entry], subject: str, cost: int, at: datetime) -> tuple[Entry, ...]:
+def reserve(
+    entries: Sequence[LedgerEntry], subject: str, cost: int, at: datetime
+) -> tuple[LedgerEntry, ...]:
     """Set `cost` aside for a connection that is to come; nothing if it already holds credits."""
     _positive(cost)
     own = balance(entries, subject)
     if own.reserved or own.consumed:
         return ()
-    return (Entry(subject, -cost, "reserve", at),)
+    return (LedgerEntry(subject, -cost, "reserve", at),)
 
 
-def consume(entries: Sequence[Entry], subject: str, cost: int, at: datetime) -> tuple[Entry, ...]:
+def consume(
+    entries: Sequence[LedgerEntry], subject: str, cost: int, at: datetime
+) -> tuple[LedgerEntry, ...]:
     """The connection is established: Makini charges now, and the reservation ends.
 
     One that has taken its credits already takes, or gives back, the difference.
@@ -102,25 +106,27 @@ def consume(entries: Sequence[Entry], subject: str, cost: int, at: datetime) -> 
     own = balance(entries, subject)
     if own.consumed:
         return (*_release(own, subject, at), *adjust(entries, subject, cost, at))
-    return (*_release(own, subject, at), Entry(subject, -cost, "consume", at))
+    return (*_release(own, subject, at), LedgerEntry(subject, -cost, "consume", at))
 
 
-def adjust(entries: Sequence[Entry], subject: str, cost: int, at: datetime) -> tuple[Entry, ...]:
+def adjust(
+    entries: Sequence[LedgerEntry], subject: str, cost: int, at: datetime
+) -> tuple[LedgerEntry, ...]:
     """What a connection costs turned out to be another: the difference, where it holds credits."""
     _positive(cost)
     held = balance(entries, subject).consumed
-    return (Entry(subject, held - cost, "adjust", at),) if held and held != cost else ()
+    return (LedgerEntry(subject, held - cost, "adjust", at),) if held and held != cost else ()
 
 
-def refund(entries: Sequence[Entry], subject: str, at: datetime) -> tuple[Entry, ...]:
+def refund(entries: Sequence[LedgerEntry], subject: str, at: datetime) -> tuple[LedgerEntry, ...]:
     """Disconnected, or never connected: whatever the subject holds returns; else nothing."""
     own = balance(entries, subject)
-    back = (Entry(subject, own.consumed, "return", at),) if own.consumed else ()
+    back = (LedgerEntry(subject, own.consumed, "return", at),) if own.consumed else ()
     return (*_release(own, subject, at), *back)
 
 
-def _release(own: Balance, subject: str, at: datetime) -> tuple[Entry, ...]:
-    return (Entry(subject, own.reserved, "release", at),) if own.reserved else ()
+def _release(own: Balance, subject: str, at: datetime) -> tuple[LedgerEntry, ...]:
+    return (LedgerEntry(subject, own.reserved, "release", at),) if own.reserved else ()
 
 
 def _positive(cost: int) -> None:
@@ -129,7 +135,7 @@ def _positive(cost: int) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Planned:
+class PlannedConnection:
     """A connection an implementation expects: when it connects, and when it will end, if known."""
 
     subject: str
@@ -150,7 +156,10 @@ class Week:
 
 
 def need_by_week(
-    entries: Sequence[Entry], planned: Iterable[Planned], today: date, weeks: int = 26
+    entries: Sequence[LedgerEntry],
+    planned: Iterable[PlannedConnection],
+    today: date,
+    weeks: int = 26,
 ) -> tuple[Week, ...]:
     """The portfolio's need for the coming `weeks`, this week first.
 
@@ -178,8 +187,8 @@ def need_by_week(
     return tuple(result)
 
 
-def _holdings(entries: Iterable[Entry]) -> dict[str, Balance]:
-    by_subject: dict[str, list[Entry]] = {}
+def _holdings(entries: Iterable[LedgerEntry]) -> dict[str, Balance]:
+    by_subject: dict[str, list[LedgerEntry]] = {}
     for entry in entries:
         if entry.subject is not None:
             by_subject.setdefault(entry.subject, []).append(entry)
@@ -258,7 +267,7 @@ class Leak:
     message: str
 
 
-def find_leaks(entries: Iterable[Entry], live: Iterable[Listed]) -> tuple[Leak, ...]:
+def find_leaks(entries: Iterable[LedgerEntry], live: Iterable[Listed]) -> tuple[Leak, ...]:
     """Compare the ledger with Makini's list: each connection leaks in one way at most.
 
     Of several connections of one customer, provider and name the oldest is the one meant.

@@ -7,7 +7,7 @@ from sqlalchemy import func, insert, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from linekeeper.credits.decide import Entry, Reason
+from linekeeper.credits.decide import LedgerEntry, Reason
 from linekeeper.store import Store, new_id
 from linekeeper.store.engine import chunked
 from linekeeper.store.tables import CreditEntry
@@ -23,9 +23,9 @@ async def lock_ledger(store: Store, session: AsyncSession) -> None:
         await session.execute(text("LOCK TABLE credit_entry IN SHARE ROW EXCLUSIVE MODE"))
 
 
-async def entries_of(session: AsyncSession, subjects: Sequence[str]) -> list[Entry]:
+async def entries_of(session: AsyncSession, subjects: Sequence[str]) -> list[LedgerEntry]:
     """The entries of `subjects`, in the order they were written."""
-    entries: list[Entry] = []
+    entries: list[LedgerEntry] = []
     for chunk in chunked(subjects, 10_000):
         rows = await session.execute(
             select(
@@ -37,11 +37,11 @@ async def entries_of(session: AsyncSession, subjects: Sequence[str]) -> list[Ent
             .where(col(CreditEntry.subject).in_(chunk))
             .order_by(col(CreditEntry.id))
         )
-        entries += [Entry(row[0], row[1], cast("Reason", row[2]), row[3]) for row in rows]
+        entries += [LedgerEntry(row[0], row[1], cast("Reason", row[2]), row[3]) for row in rows]
     return entries
 
 
-async def sums(session: AsyncSession, app: str | None = None) -> list[Entry]:
+async def sums(session: AsyncSession, app: str | None = None) -> list[LedgerEntry]:
     """The ledger of `app` (None: of all) as one entry for each subject and reason: the same sums,
     far fewer rows."""
     rows = await session.execute(
@@ -54,12 +54,12 @@ async def sums(session: AsyncSession, app: str | None = None) -> list[Entry]:
         .where(*([] if app is None else [col(CreditEntry.app) == app]))
         .group_by(col(CreditEntry.subject), col(CreditEntry.reason))
     )
-    return [Entry(row[0], int(row[1]), cast("Reason", row[2]), row[3]) for row in rows]
+    return [LedgerEntry(row[0], int(row[1]), cast("Reason", row[2]), row[3]) for row in rows]
 
 
 async def post(
     session: AsyncSession,
-    entries: Iterable[Entry],
+    entries: Iterable[LedgerEntry],
     *,
     app: str,
     by: str,

@@ -13,12 +13,12 @@ from linekeeper.credits import queries
 from linekeeper.credits.decide import (
     Balance,
     CreditError,
-    Entry,
     Fit,
     Leak,
+    LedgerEntry,
     Listed,
     Override,
-    Planned,
+    PlannedConnection,
     Week,
     adjust,
     balance,
@@ -187,7 +187,7 @@ async def set_bought(
         entries = await queries.sums(session, app)
         delta = bought - balance(entries).granted
         if delta or not _is_known(entries):
-            entry = Entry(None, delta, "grant", now)
+            entry = LedgerEntry(None, delta, "grant", now)
             await queries.post(session, [entry], app=app, by=by, note=f"{bought} in all")
             session.add(
                 Audit(
@@ -288,7 +288,7 @@ async def ledger_apps(store: Store) -> list[str]:
     return sorted({"default", *booked, *listed}, key=lambda app: (app != "default", app))
 
 
-def _is_known(entries: Sequence[Entry]) -> bool:
+def _is_known(entries: Sequence[LedgerEntry]) -> bool:
     return any(entry.reason == "grant" for entry in entries)
 
 
@@ -330,7 +330,7 @@ async def _live(session: AsyncSession, app: str | None) -> tuple[list[Listed], s
     return listed, gone
 
 
-async def _planned(session: AsyncSession, app: str | None) -> list[Planned]:
+async def _planned(session: AsyncSession, app: str | None) -> list[PlannedConnection]:
     """Connections that implementations on their way still expect, when their login is likely."""
     rows = await session.execute(
         select(
@@ -347,4 +347,4 @@ async def _planned(session: AsyncSession, app: str | None) -> list[Planned]:
             *([] if app is None else [col(Implementation.app) == app]),
         )
     )
-    return [Planned(row[0], row[1], row[2]) for row in rows]
+    return [PlannedConnection(row[0], row[1], row[2]) for row in rows]

@@ -40,7 +40,7 @@ class StepFacts:
     note: str
 
 
-class Ask(BaseModel):
+class CustomerRequest(BaseModel):
     """Something that is asked of the customer now."""
 
     kind: str
@@ -74,7 +74,7 @@ class SystemState(BaseModel):
     since_text: str
 
 
-class Step(BaseModel):
+class CustomerStep(BaseModel):
     """One of the customer's steps."""
 
     title: str
@@ -89,10 +89,10 @@ class CustomerPage(BaseModel):
     customer: str
     language: str
     as_of: datetime
-    asked: list[Ask]
+    asked: list[CustomerRequest]
     requirements: list[Requirement]
     connections: list[SystemState]
-    steps: list[Step]
+    steps: list[CustomerStep]
 
 
 _SETTLED = ("done", "skipped")
@@ -118,7 +118,7 @@ def make_page(
         asked=[
             *_logins(systems, words),
             *(
-                Ask(kind="step", text=title)
+                CustomerRequest(kind="step", text=title)
                 for step, title in titled
                 if step.status in ("open", "blocked") and not step.proves_itself
             ),
@@ -151,7 +151,7 @@ def make_page(
             for system in systems
         ],
         steps=[
-            Step(
+            CustomerStep(
                 title=title,
                 status=step.status,
                 status_text=_status(step, words),
@@ -166,7 +166,7 @@ def _state(system: SystemFacts) -> str:
     return system.setup if system.setup in _UNDER_WAY else system.health
 
 
-def _logins(systems: Sequence[SystemFacts], words: Words) -> list[Ask]:
+def _logins(systems: Sequence[SystemFacts], words: Words) -> list[CustomerRequest]:
     asked = []
     for system in systems:
         lost = system.health == "reauthorization_required"
@@ -176,7 +176,7 @@ def _logins(systems: Sequence[SystemFacts], words: Words) -> list[Ask]:
         if system.login_kept:
             text = "login_kept"
         asked.append(
-            Ask(
+            CustomerRequest(
                 kind="login",
                 text=words.say("asked_for", text, system=system.name),
                 url=system.login_url,

@@ -32,7 +32,7 @@ class PageLink:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class LinkActivity:
     """What a customer did with the link that works."""
 
     customer: str
@@ -118,7 +118,7 @@ async def mail_link(rt: Runtime, name: str, *, by: str, now: datetime) -> Mailed
         return mailed
 
 
-async def read_seen(store: Store, name: str) -> Seen:
+async def read_seen(store: Store, name: str) -> LinkActivity:
     """When the page of the customer called `name` was opened and answered. Raises `NotFound`."""
     async with store.read() as session:
         customer = await find_customer(session, name)
@@ -130,7 +130,9 @@ async def read_seen(store: Store, name: str) -> Seen:
             .order_by(col(CustomerLink.id).desc())
             .limit(1)
         )
-        return Seen(customer.name, seen_in_words(link) if link is not None else "no link works now")
+        return LinkActivity(
+            customer.name, seen_in_words(link) if link is not None else "no link works now"
+        )
 
 
 async def revoke_link(store: Store, name: str, *, by: str, now: datetime) -> Revoked:

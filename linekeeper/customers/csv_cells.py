@@ -18,7 +18,7 @@ _LOCALE = re.compile(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8})*")
 
 
 @dataclass(frozen=True, slots=True)
-class Person:
+class ContactCell:
     """A contact; the mail address in lower case."""
 
     email: str
@@ -50,13 +50,13 @@ def _text(cell: str) -> str | None:
     return text or None
 
 
-def _contacts(cell: str) -> tuple[Person, ...]:
-    people: dict[str, Person] = {}
+def _contacts(cell: str) -> tuple[ContactCell, ...]:
+    people: dict[str, ContactCell] = {}
     bad: list[str] = []
     for part in _parts(cell):
         name, mail = _named(part)
         if is_mail_address(mail):
-            people[mail] = Person(mail, _text(name) or "")
+            people[mail] = ContactCell(mail, _text(name) or "")
         else:
             bad.append(repr(shown(part)))
     if bad:

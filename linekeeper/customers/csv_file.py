@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from linekeeper.customers.csv_cells import PARSERS, BadCell, Person, shown
+from linekeeper.customers.csv_cells import PARSERS, BadCell, ContactCell, shown
 from linekeeper.customers.naming import name_key
 
 MAX_BYTES = 10 * 1024 * 1024
@@ -46,12 +46,12 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class CustomerRow:
     """One customer of the file. None, or no contacts: the cell was empty, so nothing is said."""
 
     line: int
     name: str
-    contacts: tuple[Person, ...] = ()
+    contacts: tuple[ContactCell, ...] = ()
     time_zone: str | None = None
     locale: str | None = None
     owner: str | None = None
@@ -62,14 +62,14 @@ class Row:
     """It is no customer that we have, though one has a similar name."""
 
 
-def read_customers(data: bytes) -> tuple[list[Row], list[Problem]]:
+def read_customers(data: bytes) -> tuple[list[CustomerRow], list[Problem]]:
     """The customers of a CSV file, and what is wrong with it (at most `MAX_PROBLEMS`)."""
     try:
         text = _decode(data)
     except BadCell as error:
         return [], [Problem(_line_of(data, error), "", str(error))]
     lines = _Lines(text)
-    rows: list[Row] = []
+    rows: list[CustomerRow] = []
     problems: list[Problem] = []
     seen: dict[str, int] = {}
     places: dict[int, str] | None = None
@@ -183,7 +183,9 @@ def _header(line: int, cells: list[str]) -> tuple[dict[int, str], list[Problem]]
     return places, problems
 
 
-def _row(line: int, cells: list[str], places: dict[int, str]) -> tuple[Row | None, list[Problem]]:
+def _row(
+    line: int, cells: list[str], places: dict[int, str]
+) -> tuple[CustomerRow | None, list[Problem]]:
     values: dict[str, str] = {}
     problems = []
     for place, cell in enumerate(cells):
@@ -201,5 +203,5 @@ def _row(line: int, cells: list[str], places: dict[int, str]) -> tuple[Row | Non
             problems.append(Problem(line, column, str(error)))
     if problems:
         return None, problems
-    row = Row(line, **{column.replace(" ", "_"): value for column, value in read.items()})  # type: ignore[arg-type]  # each parser gives its field's type
+    row = CustomerRow(line, **{column.replace(" ", "_"): value for column, value in read.items()})  # type: ignore[arg-type]  # each parser gives its field's type
     return row, []

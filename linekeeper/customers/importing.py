@@ -15,8 +15,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from linekeeper.credits.tariff import Charge
 from linekeeper.customers.change import charge_customers
-from linekeeper.customers.csv_cells import Person
-from linekeeper.customers.csv_file import MAX_PROBLEMS, Problem, Row, read_customers
+from linekeeper.customers.csv_cells import ContactCell
+from linekeeper.customers.csv_file import MAX_PROBLEMS, CustomerRow, Problem, read_customers
 from linekeeper.customers.matching import CustomerName, customer_names
 from linekeeper.customers.reachable import ask_reachable
 from linekeeper.store import Store
@@ -29,7 +29,7 @@ _FIELDS = ("time_zone", "locale", "owner", "critical", "hosting", "tier")
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class KnownCustomer:
     """A customer we have; `contacts` are names by mail address in lower case.
 
     `proposed` are those of the addresses that no person has confirmed.
@@ -49,14 +49,14 @@ class Known:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class ImportStep:
     """What one line does to one customer: `values` to set, `contacts` to add or rename."""
 
     line: int
     name: str
     customer_id: str | None
     values: Mapping[str, Any]
-    contacts: tuple[Person, ...]
+    contacts: tuple[ContactCell, ...]
 
     def __str__(self) -> str:
         said = [f"{name.replace('_', ' ')} {_said(value)}" for name, value in self.values.items()]
@@ -68,15 +68,15 @@ class Step:
 class ImportPlan:
     """What a file does. With `problems` it does nothing at all."""
 
-    create: tuple[Step, ...] = ()
-    change: tuple[Step, ...] = ()
+    create: tuple[ImportStep, ...] = ()
+    change: tuple[ImportStep, ...] = ()
     unchanged: int = 0
     problems: tuple[Problem, ...] = ()
     without_contact: tuple[str, ...] = field(default=())
     """Customers of the file without anybody to notify."""
 
 
-def plan(rows: Sequence[Row], known: Iterable[Known]) -> ImportPlan:
+def plan(rows: Sequence[CustomerRow], known: Iterable[KnownCustomer]) -> ImportPlan:
     """What `rows` would create and change; pure.
 
     A customer is the one with the same name; case, spaces and punctuation don't matter. A name
@@ -105,7 +105,7 @@ def plan(rows: Sequence[Row], known: Iterable[Known]) -> ImportPlan:
             lonely.append(row.name)
         said = {name: value for name in _FIELDS if (value := getattr(row, name)) is not None}
         if have is None:
-            create.append(Step(row.line, row.name, None, said, row.contacts))
+            create.append(ImportStep(row.line, row.name, None, said, row.contacts))
             continue
         values = {name: value for name, value in said.items() if getattr(have, name) != value}
         contacts = tuple(
@@ -116,7 +116,7 @@ def plan(rows: Sequence[Row], known: Iterable[Known]) -> ImportPlan:
             or (person.name and have.contacts[person.email] != person.name)
         )
         if values or contacts:
-            change.append(Step(row.line, have.name, have.id, values, contacts))
+            change.append(ImportStep(row.line, have.name, have.id, values, contacts))
         else:
             unchanged += 1
     if problems:
@@ -160,7 +160,7 @@ async def import_customers(
 class _There(NamedTuple):
     """What the database has of customers."""
 
-    customers: list[Known]
+    customers: list[KnownCustomer]
     slugs: dict[str, str]
     contact_ids: dict[tuple[str, str], str]
     """The contacts' ids, by customer and mail address in lower case."""
@@ -180,7 +180,7 @@ async def _there(session: AsyncSession) -> _There:
     rows = (await session.execute(select(*customer.c).order_by(customer.c.id))).all()
     customers = [
         from_row(
-            Known,
+            KnownCustomer,
             row,
             contacts=contacts.get(row.id, {}),
             proposed=frozenset(proposed.get(row.id, ())),
@@ -204,7 +204,7 @@ class _Prepared:
     """Contacts that are there, with the name they have from now on."""
 
 
-def _prepare(rows: Sequence[Row], there: _There, now: datetime) -> _Prepared:
+def _prepare(rows: Sequence[CustomerRow], there: _There, now: datetime) -> _Prepared:
     planned = plan(rows, there.customers)
     names = {customer.id: customer.contacts for customer in there.customers}
     taken = set(there.slugs.values())

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from sqlalchemy import func
 from sqlmodel import col, select
 
-from linekeeper.doctor.finding import Finding, warn, wrong
+from linekeeper.doctor.finding import DoctorFinding, warn, wrong
 from linekeeper.doctor.fleet import (
     connections_without_token,
     customers_without_contact,
@@ -22,13 +22,13 @@ from linekeeper.runtime import Runtime
 from linekeeper.store.modes import count_ruled, modes_otherwise
 from linekeeper.store.tables import Connection
 
-Look = Callable[[], Awaitable[Sequence[Finding]]]
+Look = Callable[[], Awaitable[Sequence[DoctorFinding]]]
 """Another look, handed in: Prefect's, which the core knows nothing of."""
 
 
 async def examine(
     rt: Runtime, *, others: Sequence[Look] = (), seconds: float = 10.0
-) -> list[Finding]:
+) -> list[DoctorFinding]:
     """What is to be said about apps, Slack, mail, the fleet and what `others` look at.
 
     Only looks: nothing is minted, posted or changed. Each look may take `seconds`.
@@ -48,7 +48,7 @@ async def examine(
             *await unreadable_connections(rt.store, session),
         ]
 
-    async def app(name: str) -> Sequence[Finding]:
+    async def app(name: str) -> Sequence[DoctorFinding]:
         config = configuration.apps[name]
         try:
             makini = rt.makini(config)

@@ -14,7 +14,7 @@ class Level(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class DoctorFinding:
     """`name` is the thing looked at, `text` what was found, `fix` what to do (empty: nothing)."""
 
     name: str
@@ -23,22 +23,22 @@ class Finding:
     fix: str = ""
 
 
-def ok(name: str, text: str) -> Finding:
+def ok(name: str, text: str) -> DoctorFinding:
     """All is well."""
-    return Finding(name, Level.ok, text)
+    return DoctorFinding(name, Level.ok, text)
 
 
-def warn(name: str, text: str, fix: str) -> Finding:
+def warn(name: str, text: str, fix: str) -> DoctorFinding:
     """Works, but look at it."""
-    return Finding(name, Level.warn, text, fix)
+    return DoctorFinding(name, Level.warn, text, fix)
 
 
-def wrong(name: str, text: str, fix: str) -> Finding:
+def wrong(name: str, text: str, fix: str) -> DoctorFinding:
     """Doesn't work."""
-    return Finding(name, Level.wrong, text, fix)
+    return DoctorFinding(name, Level.wrong, text, fix)
 
 
-def worst(findings: Iterable[Finding]) -> Level:
+def worst(findings: Iterable[DoctorFinding]) -> Level:
     """The worst level there is; `ok` if there are no findings."""
     levels = {finding.level for finding in findings}
     return next((level for level in (Level.wrong, Level.warn) if level in levels), Level.ok)

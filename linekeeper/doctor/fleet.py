@@ -8,7 +8,7 @@ from sqlmodel import col, select
 
 from linekeeper.config import AppConfig
 from linekeeper.customers.naming import label
-from linekeeper.doctor.finding import Finding, ok, warn, wrong
+from linekeeper.doctor.finding import DoctorFinding, ok, warn, wrong
 from linekeeper.doctor.makini import LOOPBACK
 from linekeeper.settings import Settings
 from linekeeper.store import Store
@@ -17,7 +17,7 @@ from linekeeper.text import counted, named
 from linekeeper.tokens.stored import unreadable_tokens
 
 
-async def customers_without_contact(session: AsyncSession) -> Finding:
+async def customers_without_contact(session: AsyncSession) -> DoctorFinding:
     """Customers whom nobody could ask to log in again."""
     names = list(
         await session.scalars(
@@ -43,7 +43,7 @@ async def customers_without_contact(session: AsyncSession) -> Finding:
 
 async def connections_without_token(
     session: AsyncSession, apps: Mapping[str, AppConfig]
-) -> list[Finding]:
+) -> list[DoctorFinding]:
     """Which connections are judged by Makini's list alone, and how to get their tokens, per app."""
     rows = await session.execute(
         select(Connection.app, Customer.name, Connection.provider, Connection.name)
@@ -76,7 +76,7 @@ async def connections_without_token(
     return findings
 
 
-async def unreadable_connections(store: Store, session: AsyncSession) -> list[Finding]:
+async def unreadable_connections(store: Store, session: AsyncSession) -> list[DoctorFinding]:
     """The connections whose stored tokens none of our keys opens; nothing where there are none."""
     ids = await unreadable_tokens(store, session)
     if not ids:
@@ -98,7 +98,7 @@ async def unreadable_connections(store: Store, session: AsyncSession) -> list[Fi
     ]
 
 
-def public_url(settings: Settings) -> Finding:
+def public_url(settings: Settings) -> DoctorFinding:
     """Whether Makini and customers can reach us."""
     url = settings.resolved_public_url
     parts = urlsplit(url)

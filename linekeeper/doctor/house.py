@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlmodel import col
 
 from linekeeper.clock import utcnow
-from linekeeper.doctor.finding import Finding, ok, warn, wrong
+from linekeeper.doctor.finding import DoctorFinding, ok, warn, wrong
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store import KeyProblem, Store, StoreError
@@ -21,7 +21,7 @@ from linekeeper.text import counted
 from linekeeper.watch.decide import WORK, examine
 from linekeeper.watch.queries import read_parts
 from linekeeper.watch.service import policy_of
-from linekeeper.watch.standing import Standing, stand
+from linekeeper.watch.standing import PartStanding, stand
 
 _RESTART = {
     "consumer": "start it: linekeeper consumer",
@@ -36,7 +36,7 @@ _UNKNOWN = {
 """Why nobody can say whether a part works, and what lets one."""
 
 
-async def examine_parts(rt: Runtime) -> list[Finding]:
+async def examine_parts(rt: Runtime) -> list[DoctorFinding]:
     """What the parts' own heartbeats say; nothing where none ever reported."""
     policy = policy_of(rt, await rt.configuration())
     async with rt.store.read() as session:
@@ -56,7 +56,7 @@ async def examine_parts(rt: Runtime) -> list[Finding]:
     return [*findings, *await _leases(rt)]
 
 
-async def _leases(rt: Runtime) -> list[Finding]:
+async def _leases(rt: Runtime) -> list[DoctorFinding]:
     """What is under way: another run of the same work ends Skipped, or waits if asked by hand."""
     async with rt.store.read() as session:
         now = await rt.store.clock(session)
@@ -71,7 +71,7 @@ async def _leases(rt: Runtime) -> list[Finding]:
         ]
 
 
-def _found(part: Standing, *, is_missed: bool) -> Finding:
+def _found(part: PartStanding, *, is_missed: bool) -> DoctorFinding:
     """How one part stands; `is_missed`: it has been silent for so long that people are notified."""
     name = f"{part.kind} · {part.host}" if part.host else part.kind
     since = f" since {part.since:%Y-%m-%d %H:%M} UTC" if part.since else ""
@@ -90,7 +90,7 @@ BACKUP_DAYS = 8
 CLOCK_WARN_SECONDS = 30.0
 
 
-async def examine_database(settings: Settings, *, seconds: float = 10.0) -> list[Finding]:
+async def examine_database(settings: Settings, *, seconds: float = 10.0) -> list[DoctorFinding]:
     """What is wrong with the store of `settings`; nothing is made or changed there."""
     name = "database"
     if _missing(settings):
@@ -119,7 +119,7 @@ async def examine_database(settings: Settings, *, seconds: float = 10.0) -> list
     return findings + [finding for finding in others if finding]
 
 
-async def _clock(store: Store) -> Finding:
+async def _clock(store: Store) -> DoctorFinding:
     """How far this machine's clock is from the database's, by which leases and budget go."""
     async with store.read() as session:
         before = utcnow()
@@ -133,7 +133,7 @@ async def _clock(store: Store) -> Finding:
     return wrong("clock", said, "synchronise both (NTP): the order of what is observed hangs on it")
 
 
-async def _backup(store: Store) -> Finding | None:
+async def _backup(store: Store) -> DoctorFinding | None:
     """When one was taken last; nothing while there is nobody to lose."""
     async with store.read() as session:
         known = await session.scalar(select(func.count()).select_from(Connection))
@@ -159,7 +159,7 @@ def _missing(settings: Settings) -> bool:
     return path != settings.resolved_database_url and not Path(path).exists()
 
 
-def _key_file(settings: Settings) -> Finding | None:
+def _key_file(settings: Settings) -> DoctorFinding | None:
     file = settings.home / "encryption-keys"
     if settings.encryption_keys or not file.exists():
         return None
@@ -168,7 +168,7 @@ def _key_file(settings: Settings) -> Finding | None:
     return ok("encryption keys", f"in {file}; without it the tokens are lost: back it up")
 
 
-def _room(settings: Settings) -> Finding | None:
+def _room(settings: Settings) -> DoctorFinding | None:
     if not settings.home.exists():
         return None
     free = shutil.disk_usage(settings.home).free

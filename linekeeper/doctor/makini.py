@@ -8,7 +8,7 @@ import httpx
 
 from linekeeper.clock import monotonic, utcnow
 from linekeeper.config import AppConfig, HealthPolicy
-from linekeeper.doctor.finding import Finding, ok, warn, wrong
+from linekeeper.doctor.finding import DoctorFinding, ok, warn, wrong
 from linekeeper.makini import ConnectionPage, MakiniClient, MakiniError
 from linekeeper.makini.budget import RATE_SHARE
 from linekeeper.makini.failures import http_date
@@ -27,7 +27,7 @@ async def examine_app(
     connections: int,
     seconds: float,
     otherwise: str = "",
-) -> list[Finding]:
+) -> list[DoctorFinding]:
     """What is to be said about the app of `makini`, which has `connections`; only looks.
 
     `otherwise` says for how many of them rules say another mode.
@@ -49,7 +49,7 @@ async def examine_app(
     return findings
 
 
-def address(app: AppConfig) -> Finding:
+def address(app: AppConfig) -> DoctorFinding:
     """Whether secrets would cross a network in the clear."""
     name = f"app {app.name} · address"
     parts = urlsplit(app.api_url)
@@ -58,7 +58,7 @@ def address(app: AppConfig) -> Finding:
     return ok(name, app.api_url)
 
 
-def mode(app: AppConfig, otherwise: str = "") -> Finding:
+def mode(app: AppConfig, otherwise: str = "") -> DoctorFinding:
     """What may be done at Makini; `otherwise` is for how many connections rules say otherwise."""
     name = f"app {app.name} · mode"
     if otherwise:
@@ -75,7 +75,7 @@ def mode(app: AppConfig, otherwise: str = "") -> Finding:
     )
 
 
-def webhooks(app: AppConfig) -> Finding:
+def webhooks(app: AppConfig) -> DoctorFinding:
     """Whether deliveries can be verified."""
     name = f"app {app.name} · webhooks"
     if any(secret.get_secret_value() for secret in app.webhook_secrets):
@@ -87,7 +87,7 @@ def webhooks(app: AppConfig) -> Finding:
     )
 
 
-def budget(app: AppConfig, policy: HealthPolicy, connections: int) -> Finding:
+def budget(app: AppConfig, policy: HealthPolicy, connections: int) -> DoctorFinding:
     """Whether the app's calls a minute bear the probes the policy asks for."""
     name = f"app {app.name} · call budget"
     if not app.per_minute:
@@ -114,7 +114,9 @@ def budget(app: AppConfig, policy: HealthPolicy, connections: int) -> Finding:
     )
 
 
-def clock_offset(app: str, date: str | None, sent: datetime, received: datetime) -> Finding | None:
+def clock_offset(
+    app: str, date: str | None, sent: datetime, received: datetime
+) -> DoctorFinding | None:
     """How far our clock is from Makini's `Date` header (whole seconds); None if it isn't said."""
     theirs = http_date(date)
     if theirs is None:
@@ -133,7 +135,7 @@ def clock_offset(app: str, date: str | None, sent: datetime, received: datetime)
     return ok(name, "the same as Makini's")
 
 
-async def _login(makini: MakiniClient, seconds: float) -> Finding:
+async def _login(makini: MakiniClient, seconds: float) -> DoctorFinding:
     app = makini.app
     name = f"app {app.name} · login"
     if not app.client_id or not app.client_secret.get_secret_value():
@@ -153,7 +155,7 @@ async def _login(makini: MakiniClient, seconds: float) -> Finding:
     return ok(name, f"Makini knows us as {known_as} ({monotonic() - started:.1f} s)")
 
 
-async def _list(makini: MakiniClient, seconds: float) -> Finding:
+async def _list(makini: MakiniClient, seconds: float) -> DoctorFinding:
     name = f"app {makini.app.name} · list"
     pages = makini.list_connections()
     try:
@@ -175,7 +177,7 @@ async def _list(makini: MakiniClient, seconds: float) -> Finding:
     return ok(name, f"{counted(len(page.connections), 'connection')} on the first page")
 
 
-async def _clock(app: AppConfig, seconds: float) -> Finding | None:
+async def _clock(app: AppConfig, seconds: float) -> DoctorFinding | None:
     """Asks for no page in particular and sends no secret: any answer has the date."""
     sent = utcnow()
     try:
@@ -186,12 +188,12 @@ async def _clock(app: AppConfig, seconds: float) -> Finding | None:
     return clock_offset(app.name, response.headers.get("date"), sent, utcnow())
 
 
-def _refused(name: str, error: MakiniError) -> Finding:
+def _refused(name: str, error: MakiniError) -> DoctorFinding:
     text, separator, fix = str(error).rstrip(".").rpartition("]. ")
     return wrong(name, f"{text}]", fix) if separator else wrong(name, str(error), "try again later")
 
 
-def _too_slow(name: str, seconds: float) -> Finding:
+def _too_slow(name: str, seconds: float) -> DoctorFinding:
     return wrong(
         name,
         f"no answer within {seconds:g} s",

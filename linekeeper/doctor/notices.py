@@ -10,7 +10,7 @@ from sqlmodel import col, select
 
 from linekeeper.clock import utcnow
 from linekeeper.config import Configuration, MailConfig
-from linekeeper.doctor.finding import Finding, ok, warn, wrong
+from linekeeper.doctor.finding import DoctorFinding, ok, warn, wrong
 from linekeeper.notify.channels import SOCKET, troubles
 from linekeeper.notify.evaluate import targets
 from linekeeper.notify.policy import check
@@ -26,7 +26,7 @@ _MAIL_BLOCK = "correct it in the Mail block"
 
 async def examine_mail(
     store: Store, configuration: Configuration, *, seconds: float
-) -> list[Finding]:
+) -> list[DoctorFinding]:
     """What is to be said about mail; nothing where nobody is to be mailed."""
     mail = configuration.mail
     apps = sorted(name for name, app in configuration.apps.items() if app.notify_customers)
@@ -37,7 +37,7 @@ async def examine_mail(
     return [await _account(mail, seconds), *await _untaken(store)]
 
 
-async def _account(mail: MailConfig, seconds: float) -> Finding:
+async def _account(mail: MailConfig, seconds: float) -> DoctorFinding:
     server = server_of(mail)
     where = f"{server['hostname']}:{server['port'] or 'its usual port'}"
     smtp = aiosmtplib.SMTP(**{**server, "timeout": seconds})
@@ -53,7 +53,7 @@ async def _account(mail: MailConfig, seconds: float) -> Finding:
     return ok("mail · account", f"{where} takes us")
 
 
-async def _untaken(store: Store) -> list[Finding]:
+async def _untaken(store: Store) -> list[DoctorFinding]:
     """Mails that wait for a further try, and those given up."""
     async with store.read() as session:
         rows = await session.execute(
@@ -83,7 +83,7 @@ async def _untaken(store: Store) -> list[Finding]:
 _BLOCK = "correct it in the AlertPolicy block"
 
 
-async def examine_alerts(store: Store, configuration: Configuration) -> list[Finding]:
+async def examine_alerts(store: Store, configuration: Configuration) -> list[DoctorFinding]:
     """How people are notified of incidents, and what is wrong with it. Nothing is sent."""
     policy = configuration.alerts
     try:
@@ -114,7 +114,9 @@ async def examine_alerts(store: Store, configuration: Configuration) -> list[Fin
     return [*to_fix, *_socket_mode(configuration, findings)]
 
 
-def _socket_mode(configuration: Configuration, findings: list[Finding]) -> list[Finding]:
+def _socket_mode(
+    configuration: Configuration, findings: list[DoctorFinding]
+) -> list[DoctorFinding]:
     """That the consumer reports no trouble with it; trouble is among the findings."""
     tokens = [channel.app_token for channel in channels_of(configuration).values()]
     is_wanted = any(token.get_secret_value().strip() for token in tokens)
@@ -123,7 +125,7 @@ def _socket_mode(configuration: Configuration, findings: list[Finding]) -> list[
     return [ok(f"alerts · {SOCKET}", "connected, as far as the consumer reports")]
 
 
-def _readable(url: str) -> Finding:
+def _readable(url: str) -> DoctorFinding:
     scheme = url.partition("://")[0][:20]
     name = f"alerts · fallback channel {scheme}"
     if apprise.Apprise().add(url):

@@ -11,7 +11,7 @@ from slack_sdk.errors import SlackApiError, SlackClientError
 from slack_sdk.web.async_client import AsyncWebClient
 
 from linekeeper.config import Configuration, SlackConfig
-from linekeeper.doctor.finding import Finding, ok, warn, wrong
+from linekeeper.doctor.finding import DoctorFinding, ok, warn, wrong
 from linekeeper.doctor.makini import LOOPBACK
 from linekeeper.notify.refusals import refused
 from linekeeper.notify.routing import DEFAULT, channels_of, has_rules
@@ -34,7 +34,7 @@ class _Refused(Exception):
         self.needed = needed
 
 
-async def examine_slack(configuration: Configuration, *, seconds: float) -> list[Finding]:
+async def examine_slack(configuration: Configuration, *, seconds: float) -> list[DoctorFinding]:
     """What is to be said about the channels operators read."""
     channels = channels_of(configuration)
     if not channels:
@@ -48,7 +48,7 @@ async def examine_slack(configuration: Configuration, *, seconds: float) -> list
     looks = await asyncio.gather(
         *(_examine_channel(config, seconds=seconds) for config in channels.values())
     )
-    findings: list[Finding] = []
+    findings: list[DoctorFinding] = []
     for (name, config), finding in zip(channels.items(), looks, strict=True):
         if name == DEFAULT:
             findings += finding
@@ -75,7 +75,7 @@ async def examine_slack(configuration: Configuration, *, seconds: float) -> list
     return findings
 
 
-async def _examine_channel(config: SlackConfig, *, seconds: float) -> list[Finding]:
+async def _examine_channel(config: SlackConfig, *, seconds: float) -> list[DoctorFinding]:
     try:
         async with (
             asyncio.timeout(seconds),
@@ -101,7 +101,7 @@ async def _examine_channel(config: SlackConfig, *, seconds: float) -> list[Findi
         ]
 
 
-async def _examine(client: AsyncWebClient, config: SlackConfig) -> list[Finding]:
+async def _examine(client: AsyncWebClient, config: SlackConfig) -> list[DoctorFinding]:
     try:
         who, scopes = await _call(client, "auth.test")
     except _Refused as error:
@@ -120,7 +120,7 @@ async def _examine(client: AsyncWebClient, config: SlackConfig) -> list[Finding]
     return findings
 
 
-def _scopes(granted: frozenset[str]) -> list[Finding]:
+def _scopes(granted: frozenset[str]) -> list[DoctorFinding]:
     """What the token may do, if Slack says so."""
     if not granted:
         return []
@@ -149,7 +149,7 @@ def _scopes(granted: frozenset[str]) -> list[Finding]:
     return [ok("slack · scopes", ", ".join(sorted(granted)))]
 
 
-async def _channel(client: AsyncWebClient, wanted: str) -> Finding:
+async def _channel(client: AsyncWebClient, wanted: str) -> DoctorFinding:
     name = f"slack · channel {wanted}"
     try:
         channel = await _find(client, wanted)
@@ -208,6 +208,6 @@ async def _call(
     return (data if isinstance(data, dict) else {}), granted
 
 
-def _wrong(name: str, error: _Refused) -> Finding:
+def _wrong(name: str, error: _Refused) -> DoctorFinding:
     text, _, fix = str(refused(error.code, needed=error.needed)).rpartition(": ")
     return wrong(name, text, fix)

@@ -8,7 +8,7 @@ from linekeeper.store.retention import Retention
 
 
 @dataclass(frozen=True, slots=True)
-class ConnectionFacts:
+class ExplainedConnection:
     """The connection, and its app as it is configured now."""
 
     id: str
@@ -149,7 +149,7 @@ class Way:
 
     key: str | None
     """None for a delivery that isn't about records."""
-    connection: ConnectionFacts | None
+    connection: ExplainedConnection | None
     now: datetime
     record: RecordFacts | None = None
     change: ChangeFacts | None = None

@@ -13,9 +13,9 @@ from linekeeper.customers.naming import label
 from linekeeper.explain.facts import (
     AttemptFacts,
     ChangeFacts,
-    ConnectionFacts,
     DeliveryFacts,
     EntityFacts,
+    ExplainedConnection,
     ForwardFacts,
     OutageFacts,
     ReadFacts,
@@ -55,7 +55,7 @@ class Around:
     """A connection's row, what is known of it, and since when deliveries are kept."""
 
     row: Connection | None
-    facts: ConnectionFacts | None
+    facts: ExplainedConnection | None
     kept_since: datetime | None
 
 
@@ -83,7 +83,7 @@ async def around(
     ).one()
     app = configuration.apps.get(connection.app)
     facts = from_row(
-        ConnectionFacts,
+        ExplainedConnection,
         connection,
         label=label(customer, connection.provider, connection.name),
         has_token=bool(has_token),

@@ -18,7 +18,7 @@ from linekeeper.credits.tariff import cost_of
 from linekeeper.customers.setup import ESTABLISHED
 from linekeeper.implementation import news, queries, work
 from linekeeper.implementation.evaluate import Evaluation, GateChange, evaluate
-from linekeeper.implementation.facts import ConnectionFacts, Evidence
+from linekeeper.implementation.facts import ConnectionFacts, GateEvidence
 from linekeeper.implementation.golive import go_live
 from linekeeper.implementation.logins import turns_over
 from linekeeper.implementation.outlook import Outlook
@@ -238,7 +238,7 @@ def _forecast_all(still: Sequence[_Surveyed]) -> list[Outlook]:
     ]
 
 
-def _may_connect(standing: Standing, seen: Evidence, taken: set[str]) -> bool:
+def _may_connect(standing: Standing, seen: GateEvidence, taken: set[str]) -> bool:
     owed = any(
         system.connection_id is not None
         and system.connection_id not in seen.credited
@@ -249,7 +249,7 @@ def _may_connect(standing: Standing, seen: Evidence, taken: set[str]) -> bool:
     return owed or bool(_bound(standing, seen, taken))
 
 
-def _bound(standing: Standing, seen: Evidence, taken: Iterable[str]) -> dict[str, str]:
+def _bound(standing: Standing, seen: GateEvidence, taken: Iterable[str]) -> dict[str, str]:
     """Return the connection of each system that has none yet, or whose own is gone."""
     spoken_for = set(taken)
     free = [facts for facts in seen.connections.values() if facts.id not in spoken_for]
@@ -268,7 +268,7 @@ def _is_gone(facts: ConnectionFacts) -> bool:
 
 
 async def _connect(
-    store: Store, session: AsyncSession, standing: Standing, seen: Evidence, now: datetime
+    store: Store, session: AsyncSession, standing: Standing, seen: GateEvidence, now: datetime
 ) -> None:
     """Recognise the customer's new connections as the systems; those established take credits."""
     implementation = standing.implementation

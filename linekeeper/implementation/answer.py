@@ -14,7 +14,7 @@ from linekeeper.implementation.advance import advance_in
 from linekeeper.implementation.evaluate import SETTLED
 from linekeeper.implementation.forecast import OWNERS
 from linekeeper.implementation.progress import Progress, forecast_anew
-from linekeeper.implementation.proofs import Trouble, prove, troubles
+from linekeeper.implementation.proofs import SystemTrouble, prove, troubles
 from linekeeper.implementation.standing import Standing, blocked, unblocked
 from linekeeper.outbox.queue import Message
 from linekeeper.store import Store, is_id
@@ -39,7 +39,7 @@ class GateAnswer:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class GateQuestion:
     """What the run of a gate has to ask."""
 
     standing: Standing
@@ -50,12 +50,12 @@ class Asked:
     """How it ended, in a word or two, where there is nothing to ask."""
     why: str = ""
     """The same as a sentence."""
-    troubles: tuple[Trouble, ...] = ()
+    troubles: tuple[SystemTrouble, ...] = ()
     """What doesn't work now of what it is about."""
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class AnswerOutcome:
     """What became of an answer: `progress` where something changed."""
 
     message: str
@@ -69,7 +69,7 @@ class NoSuchGate(Exception):
     """There is no gate of that id."""
 
 
-async def ask(store: Store, gate_id: str, *, run_id: str | None) -> Asked:
+async def ask(store: Store, gate_id: str, *, run_id: str | None) -> GateQuestion:
     """The gate as it is now; `run_id` is the run that asks, kept so that it can be found.
 
     A run whose gate was given to a later one has nothing to ask. Raises `NoSuchGate`.
@@ -87,15 +87,15 @@ async def ask(store: Store, gate_id: str, *, run_id: str | None) -> Asked:
                 await news.send(store, session, [linked], now=utcnow())
     if over:
         ended = row.status if row.status in SETTLED else standing.implementation.status
-        return Asked(standing, row, True, ended, _settled_words(row))
+        return GateQuestion(standing, row, True, ended, _settled_words(row))
     if not mine:
-        return Asked(standing, row, True, "asked elsewhere", ANOTHER_RUN)
-    return Asked(standing, row, settled=False, troubles=troubled)
+        return GateQuestion(standing, row, True, "asked elsewhere", ANOTHER_RUN)
+    return GateQuestion(standing, row, settled=False, troubles=troubled)
 
 
 async def answer(
     store: Store, gate_id: str, given: GateAnswer, *, number: int, run_id: str | None, now: datetime
-) -> Taken:
+) -> AnswerOutcome:
     """Take answer `number` (from 0) of the run `run_id`, and move the implementation on with it.
 
     One that was taken before, comes from a run given up, or comes when the gate is settled changes
@@ -108,16 +108,16 @@ async def answer(
             if row.run_id == run_id and row.answers == number and given.by != work.BY_LINEKEEPER:
                 row.answers += 1
                 session.add(_audit(standing, row, given, now, action="gate.answered_late"))
-            return Taken(_settled_words(row), True)
+            return AnswerOutcome(_settled_words(row), True)
         if row.run_id != run_id:
-            return Taken(ANOTHER_RUN, True)
+            return AnswerOutcome(ANOTHER_RUN, True)
         if row.answers != number:
-            return Taken("This answer was taken before.", row.status in SETTLED)
+            return AnswerOutcome("This answer was taken before.", row.status in SETTLED)
         row.answers += 1
         row.refusal = refuse(row, given) or ""
         if row.refusal:
             await session.flush()
-            return Taken(row.refusal, False, refused=True)
+            return AnswerOutcome(row.refusal, False, refused=True)
         message = _take(standing, row, given, now)
         session.add(_audit(standing, row, given, now))
         await session.flush()
@@ -125,7 +125,7 @@ async def answer(
         evaluation, lacks = await advance_in(store, session, standing, now=now)
     progress = await forecast_anew(store, standing, evaluation, lacks, now=now)
     text = f"{row.title}: {given.outcome} by {given.by.strip()}"
-    return Taken(text, row.status in SETTLED, progress)
+    return AnswerOutcome(text, row.status in SETTLED, progress)
 
 
 async def answer_by_customer(
@@ -231,7 +231,9 @@ def _audit(
     )
 
 
-async def _troubles(session: AsyncSession, standing: Standing, row: Gate) -> tuple[Trouble, ...]:
+async def _troubles(
+    session: AsyncSession, standing: Standing, row: Gate
+) -> tuple[SystemTrouble, ...]:
     """The systems in trouble that the gate is about: its own, or all where it is of none."""
     _, lacks = prove(standing, await queries.evidence(session, [standing]))
     planned = next(gate for gate in standing.plan.gates if gate.id == row.gate)

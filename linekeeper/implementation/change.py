@@ -15,7 +15,7 @@ from linekeeper.implementation.forecast import OWNERS
 from linekeeper.implementation.golive import begin_alerts
 from linekeeper.implementation.hold import begun, days_of, ended
 from linekeeper.implementation.progress import Progress, forecast_anew
-from linekeeper.implementation.scope import MAX_YEARS_AHEAD, Faults, PlanError
+from linekeeper.implementation.scope import MAX_YEARS_AHEAD, FormErrors, PlanError
 from linekeeper.implementation.standing import Standing, unblocked
 from linekeeper.implementation.template import GO_LIVE
 from linekeeper.outbox.queue import Message
@@ -50,14 +50,14 @@ class Update:
 
 
 @dataclass(frozen=True, slots=True)
-class Changed:
+class EditedImplementation:
     """What was done, in words, and how it stands now."""
 
     message: str
     progress: Progress
 
 
-async def change(store: Store, *wanted: Update, now: datetime) -> Changed:
+async def change(store: Store, *wanted: Update, now: datetime) -> EditedImplementation:
     """Do all of it to the one implementation it is about, or nothing.
 
     Raises `PlanError` or `NoSuchImplementation`; then nothing was changed.
@@ -73,7 +73,7 @@ async def change(store: Store, *wanted: Update, now: datetime) -> Changed:
         _may_change(implementation, wanted)
         said: list[str] = []
         rows: list[Message | None] = []
-        faults = Faults()
+        faults = FormErrors()
         for update in wanted:
             outcome = faults.of(partial(_carry_out, _Edit(standing, update, now)))
             if outcome is not None:
@@ -110,8 +110,8 @@ async def change(store: Store, *wanted: Update, now: datetime) -> Changed:
             assert renewed is not None  # it was loaded a moment ago
             after = renewed, *await advance_in(store, session, renewed, now=now)
     if after is None:
-        return Changed(message, await look(store, implementation.id, now=now))
-    return Changed(message, await forecast_anew(store, *after, now=now))
+        return EditedImplementation(message, await look(store, implementation.id, now=now))
+    return EditedImplementation(message, await forecast_anew(store, *after, now=now))
 
 
 def _may_change(implementation: Implementation, wanted: Sequence[Update]) -> None:
@@ -193,7 +193,7 @@ class _Edit:
         return said
 
     def skip(self) -> _Done:
-        faults = Faults()
+        faults = FormErrors()
         row = faults.of(self._skippable)
         reason = faults.of(lambda: _reason(self.wanted))
         faults.end()

@@ -7,7 +7,7 @@ from datetime import date, datetime, timedelta
 from linekeeper.charts import WIDTH, number, open_chart, safe, small, title
 from linekeeper.implementation.evaluate import Evaluation, GateState, turns
 from linekeeper.implementation.outlook import Outlook
-from linekeeper.implementation.plan import Gate
+from linekeeper.implementation.plan import PlannedGate
 
 _Interval = tuple[float, float]
 """An interval from and to, as date ordinals with the part of the day."""
@@ -62,7 +62,9 @@ def gantt(
     return _draw(bars, heading, subtitle, [mark for mark in marks if mark is not None])
 
 
-def _bar(outlook: Outlook, gate: Gate, now: datetime | None, evaluation: Evaluation | None) -> _Bar:
+def _bar(
+    outlook: Outlook, gate: PlannedGate, now: datetime | None, evaluation: Evaluation | None
+) -> _Bar:
     calendar, start, plan = outlook.calendar, outlook.start, outlook.plan
     slot = plan.slots[gate.id]
     band = outlook.forecast.gates[gate.id]

@@ -9,9 +9,9 @@ from datetime import UTC, date, datetime
 from typing import Literal
 
 from linekeeper.implementation.calendar import WorkingCalendar
-from linekeeper.implementation.forecast import OWNERS, Progress
+from linekeeper.implementation.forecast import OWNERS, GateProgress
 from linekeeper.implementation.hold import Hold, Interval, days_of, within, without
-from linekeeper.implementation.plan import Gate, Plan
+from linekeeper.implementation.plan import Plan, PlannedGate
 from linekeeper.implementation.template import Owner
 
 Status = Literal["pending", "open", "blocked", "done", "skipped"]
@@ -91,7 +91,7 @@ class Evaluation:
     """Working days so far that were nobody's: it was on hold."""
     now: float
     """Working days since the start."""
-    so_far: Mapping[str, Progress] = field(repr=False)
+    so_far: Mapping[str, GateProgress] = field(repr=False)
     """What the forecast needs to know of each gate so far."""
     holds: tuple[Hold, ...]
     live: bool
@@ -198,7 +198,7 @@ def judge_commitment(committed: date | None, p50: date, p80: date) -> Commitment
 
 
 def turns(
-    gate: Gate, state: GateState, now: datetime, holds: Sequence[Hold] = ()
+    gate: PlannedGate, state: GateState, now: datetime, holds: Sequence[Hold] = ()
 ) -> list[tuple[datetime, datetime, Owner]]:
     """Whose turn it was, from when until when, while the gate was open, and nothing on hold."""
     if state.opened_at is None:
@@ -220,7 +220,7 @@ def turns(
     ]
 
 
-def _lateness(gate: Gate, state: GateState, course: _Course) -> Lateness | None:
+def _lateness(gate: PlannedGate, state: GateState, course: _Course) -> Lateness | None:
     if status_of(state) not in {"open", "blocked"} or state.opened_at is None:
         return None
     holds, now = course.holds, course.now
@@ -239,7 +239,7 @@ def _lateness(gate: Gate, state: GateState, course: _Course) -> Lateness | None:
     return "soon" if spent > gate.days.likely else None
 
 
-def _progress(state: GateState, course: _Course) -> Progress:
+def _progress(state: GateState, course: _Course) -> GateProgress:
     def day(at: datetime | None) -> float | None:
         return None if at is None else course.calendar.elapsed(course.start, at)
 
@@ -255,11 +255,11 @@ def _progress(state: GateState, course: _Course) -> Progress:
         blocks = [Hold(block.since, block.until) for block in state.blocks if not block.is_turn]
         pauses = sorted(within([*blocks, *course.holds], *whole))
         blocked = course.length([whole]) - course.length(without(pauses, *whole))
-    return Progress(opened, finished, earliest, blocked)
+    return GateProgress(opened, finished, earliest, blocked)
 
 
 def _waited(
-    gates: Iterable[Gate], states: Mapping[str, GateState], course: _Course
+    gates: Iterable[PlannedGate], states: Mapping[str, GateState], course: _Course
 ) -> dict[Owner, float]:
     """Every moment is counted once: ours before Makini's before the customer's."""
     steps: list[tuple[datetime, Owner, int]] = []

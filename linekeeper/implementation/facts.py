@@ -36,7 +36,7 @@ class ConnectionFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class SeenPreflight:
     """The last preflight of one target from one vantage."""
 
     at: datetime
@@ -46,7 +46,7 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True)
-class Listing:
+class AppListing:
     """An app's whole list: when it came, and from which base URL."""
 
     at: datetime
@@ -76,15 +76,15 @@ class Configured:
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class GateEvidence:
     """Everything the database knows that proves a gate."""
 
     connections: Mapping[str, ConnectionFacts] = field(default_factory=dict)
     providers: frozenset[str] = frozenset()
     """What all connections in the books are to."""
-    preflights: Mapping[tuple[str, str], Seen] = field(default_factory=dict)
+    preflights: Mapping[tuple[str, str], SeenPreflight] = field(default_factory=dict)
     """The last preflights, by target and vantage."""
-    listed: Mapping[str, Listing] = field(default_factory=dict)
+    listed: Mapping[str, AppListing] = field(default_factory=dict)
     """When each app last gave its whole list."""
     credited: frozenset[str] = frozenset()
     """Subjects of the ledger that hold credits: connections' ids, planned systems' ids."""

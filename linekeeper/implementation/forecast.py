@@ -12,7 +12,7 @@ from typing import get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from linekeeper.implementation.plan import Gate, Span
+from linekeeper.implementation.plan import DurationEstimate, PlannedGate
 from linekeeper.implementation.scope import PlanError
 from linekeeper.implementation.template import Owner
 
@@ -36,7 +36,7 @@ _Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class GateProgress:
     """What has happened to a gate, in working days from the plan's start.
 
     Skipped is finished without having taken time. `earliest` is when it may begin at all.
@@ -83,11 +83,11 @@ class Forecast:
 
 
 def forecast(
-    gates: Sequence[Gate],
+    gates: Sequence[PlannedGate],
     *,
     trials: int = TRIALS,
     seed: int = 0,
-    progress: Mapping[str, Progress] | None = None,
+    progress: Mapping[str, GateProgress] | None = None,
     now: float = 0.0,
     committed: float | None = None,
     paced: bool = False,
@@ -144,7 +144,7 @@ def forecast(
     )
 
 
-def _spent(progress: Progress | None, now: float) -> float | None:
+def _spent(progress: GateProgress | None, now: float) -> float | None:
     """Working days an open gate has been open; None once it is done."""
     if progress is None or (progress.opened is None and progress.finished is None):
         return 0.0
@@ -153,12 +153,14 @@ def _spent(progress: Progress | None, now: float) -> float | None:
     return max(now - progress.opened - progress.blocked, 0.0)
 
 
-def _draw(gates: Sequence[Gate], spent: Sequence[float | None], trials: int, seed: int) -> _Floats:
+def _draw(
+    gates: Sequence[PlannedGate], spent: Sequence[float | None], trials: int, seed: int
+) -> _Floats:
     """What each gate still takes in each trial; gates by trials."""
     random = np.random.Generator(np.random.SFC64(seed))
     strata = random.integers(0, _STRATA, size=(len(gates), trials), dtype=np.uint16)
     drawn = np.empty((len(gates), trials), dtype=np.float32)
-    tables: dict[tuple[Span, float], _Floats] = {}
+    tables: dict[tuple[DurationEstimate, float], _Floats] = {}
     for n, gate in enumerate(gates):
         elapsed = spent[n]
         if elapsed is None or gate.days.worst == 0:
@@ -172,7 +174,10 @@ def _draw(gates: Sequence[Gate], spent: Sequence[float | None], trials: int, see
 
 
 def _pace(
-    gates: Sequence[Gate], progress: Mapping[str, Progress], remaining: _Floats, seed: int
+    gates: Sequence[PlannedGate],
+    progress: Mapping[str, GateProgress],
+    remaining: _Floats,
+    seed: int,
 ) -> None:
     """Stretch what is left by one factor for each owner in each trial: who is slow once is slow
     again. The prior is `PACE_SPREAD`, with a median of 1; each gate that was done updates it."""
@@ -191,7 +196,7 @@ def _pace(
                 remaining[n] *= factor
 
 
-def _said(gate: Gate, progress: Mapping[str, Progress]) -> float | None:
+def _said(gate: PlannedGate, progress: Mapping[str, GateProgress]) -> float | None:
     """How many times as long as expected a gate took that was done; None: it says nothing."""
     course = progress.get(gate.id)
     if (
@@ -207,7 +212,7 @@ def _said(gate: Gate, progress: Mapping[str, Progress]) -> float | None:
     return min(max(took / gate.days.expected, 1 / PACE_LIMIT), PACE_LIMIT)
 
 
-def _remaining(span: Span, elapsed: float) -> _Floats:
+def _remaining(span: DurationEstimate, elapsed: float) -> _Floats:
     """Quantiles of what is left of a PERT duration of which `elapsed` has passed."""
     if elapsed > span.likely or elapsed >= span.worst:
         # The longer it outlasts what was likely, the less the plan says of when it ends: from
@@ -222,7 +227,7 @@ def _remaining(span: Span, elapsed: float) -> _Floats:
     return _conditional(span, elapsed)
 
 
-def _conditional(span: Span, elapsed: float) -> _Floats:
+def _conditional(span: DurationEstimate, elapsed: float) -> _Floats:
     """Quantiles of what is left of a duration that lasts longer than `elapsed`."""
     width = span.worst - span.best
     if width == 0:
@@ -242,9 +247,9 @@ def _conditional(span: Span, elapsed: float) -> _Floats:
 
 
 def _play(
-    gates: Sequence[Gate],
+    gates: Sequence[PlannedGate],
     before: Sequence[Sequence[int]],
-    progress: Mapping[str, Progress],
+    progress: Mapping[str, GateProgress],
     remaining: _Floats,
     now: float,
 ) -> tuple[_Floats, _Floats]:
@@ -252,7 +257,7 @@ def _play(
     start = np.empty_like(remaining)
     finish = np.empty_like(remaining)
     for n, gate in enumerate(gates):
-        known = progress.get(gate.id, Progress())
+        known = progress.get(gate.id, GateProgress())
         if known.finished is not None:
             start[n] = known.finished if known.opened is None else known.opened
             finish[n] = known.finished

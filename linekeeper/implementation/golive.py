@@ -16,7 +16,7 @@ from linekeeper.implementation import news
 from linekeeper.implementation.evaluate import Evaluation
 from linekeeper.implementation.hold import ended
 from linekeeper.implementation.plan import ahead_of_traditional
-from linekeeper.implementation.proofs import Trouble
+from linekeeper.implementation.proofs import SystemTrouble
 from linekeeper.implementation.standing import Standing
 from linekeeper.outbox.events import request_reconnects
 from linekeeper.outbox.queue import Message
@@ -34,7 +34,7 @@ async def go_live(
     session: AsyncSession,
     standing: Standing,
     evaluation: Evaluation,
-    troubles: Sequence[Trouble],
+    troubles: Sequence[SystemTrouble],
     *,
     now: datetime,
 ) -> list[Message]:
@@ -122,7 +122,7 @@ def actual(standing: Standing, evaluation: Evaluation, now: datetime) -> dict[st
     }
 
 
-def _words(standing: Standing, facts: dict[str, Any], troubles: Sequence[Trouble]) -> str:
+def _words(standing: Standing, facts: dict[str, Any], troubles: Sequence[SystemTrouble]) -> str:
     waited = facts["waited"].get("customer", 0)
     promise = ""
     if facts["kept"] is not None:

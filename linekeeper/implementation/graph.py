@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 from linekeeper.graph import Node
 from linekeeper.implementation.evaluate import SETTLED
-from linekeeper.implementation.plan import Gate as PlannedGate
+from linekeeper.implementation.plan import PlannedGate
 from linekeeper.implementation.progress import Progress
 from linekeeper.implementation.standing import TURNS, WHOSE, turn_of
 from linekeeper.people import person

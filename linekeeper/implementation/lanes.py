@@ -7,13 +7,13 @@ login, may open before that; what comes after it waits for the same people all t
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
-from linekeeper.implementation.plan import Gate, order
+from linekeeper.implementation.plan import PlannedGate, order
 from linekeeper.implementation.scope import PlanError
 
 
 def keep_lanes(
-    gates: Sequence[Gate], *, begun: Collection[str], settled: Collection[str]
-) -> tuple[Gate, ...]:
+    gates: Sequence[PlannedGate], *, begun: Collection[str], settled: Collection[str]
+) -> tuple[PlannedGate, ...]:
     """The gates of a plan, in order, whose lanes hold for what is left of it.
 
     `begun` are the ids of gates that were opened, `settled` those that are done or skipped. Who is
@@ -31,8 +31,8 @@ def keep_lanes(
 
 
 def _kept(
-    gates: Sequence[Gate], each: str, begun: Collection[str], settled: Collection[str]
-) -> dict[str, Gate]:
+    gates: Sequence[PlannedGate], each: str, begun: Collection[str], settled: Collection[str]
+) -> dict[str, PlannedGate]:
     """The gates of all systems, or of all workflows, by their ids."""
     by_id = {gate.id: gate for gate in gates}
     waits = [(gate, by_id[gate.after[0]]) for gate in gates if gate.after]
@@ -40,7 +40,7 @@ def _kept(
         return by_id
     lanes = min(_number(gate, each) - _number(last, each) for gate, last in waits)
     last_kinds = {by_id[last].kind for gate, _ in waits for last in gate.after}
-    members: dict[int, list[Gate]] = {}
+    members: dict[int, list[PlannedGate]] = {}
     for gate in gates:
         members.setdefault(_number(gate, each), []).append(gate)
     ranked = sorted(
@@ -63,10 +63,10 @@ def _kept(
     return by_id
 
 
-def _number(gate: Gate, each: str) -> int:
+def _number(gate: PlannedGate, each: str) -> int:
     """Which system, or workflow, it is of; 0: of none."""
     return (gate.system if each == "system" else gate.workflow) or 0
 
 
-def _count(gates: Iterable[Gate], among: Collection[str]) -> int:
+def _count(gates: Iterable[PlannedGate], among: Collection[str]) -> int:
     return sum(gate.id in among for gate in gates)

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from linekeeper.implementation.facts import Evidence
+from linekeeper.implementation.facts import GateEvidence
 from linekeeper.implementation.standing import Standing, is_handed_over
 from linekeeper.implementation.template import Owner
 from linekeeper.store.tables import Gate
@@ -11,7 +11,7 @@ LOGIN = "token_works"
 """The check of a gate that a login, and a read with its token, prove."""
 
 
-def turns_over(standing: Standing, evidence: Evidence) -> list[tuple[Gate, Owner, datetime]]:
+def turns_over(standing: Standing, evidence: GateEvidence) -> list[tuple[Gate, Owner, datetime]]:
     """The open gates that go over to another, to whom, and since when."""
     handovers: list[tuple[Gate, Owner, datetime]] = []
     for gate in standing.plan.gates:

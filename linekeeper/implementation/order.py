@@ -12,7 +12,7 @@ from linekeeper.implementation.outlook import Outlook, forecast_plan
 from linekeeper.implementation.plan import make_plan
 from linekeeper.implementation.scope import (
     MAX_NAME,
-    Faults,
+    FormErrors,
     PlanError,
     Scope,
     parse_country,
@@ -72,7 +72,7 @@ class ImplementationOrder:
 
 def check(form: Form, known: Customer | None, *, now: datetime) -> ImplementationOrder:
     """The form as an order, or `PlanError` with all that is wrong; asks only form and template."""
-    faults = Faults()
+    faults = FormErrors()
     customer = faults.of(lambda: _line("customer", form.customer))
     by = faults.of(lambda: _line("by", form.by))
     owner = form.owner or (known.owner if known and known.owner else form.by)

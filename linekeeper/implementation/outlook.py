@@ -17,9 +17,9 @@ from linekeeper.implementation.forecast import TRIALS, Forecast, forecast
 from linekeeper.implementation.lanes import keep_lanes
 from linekeeper.implementation.plan import (
     TRADITIONAL_MONTHS,
-    Gate,
+    DurationEstimate,
     Plan,
-    Span,
+    PlannedGate,
     ahead_of_traditional,
     make_plan,
     weeks,
@@ -90,17 +90,17 @@ def forecast_plan(
     )
 
 
-def _again(plan: Plan, setbacks: Collection[str]) -> Sequence[Gate]:
+def _again(plan: Plan, setbacks: Collection[str]) -> Sequence[PlannedGate]:
     if not setbacks:
         return plan.gates
     by_id = {gate.id: gate for gate in plan.gates}
 
-    def longer(gate: Gate) -> Gate:
+    def longer(gate: PlannedGate) -> PlannedGate:
         spans = [gate.days, *(by_id[need].days for need in gate.needs)]
         sums = (
             sum(getattr(span, which) for span in spans) for which in ("best", "likely", "worst")
         )
-        return replace(gate, days=Span(*sums))
+        return replace(gate, days=DurationEstimate(*sums))
 
     return [longer(gate) if gate.id in setbacks else gate for gate in plan.gates]
 
@@ -156,7 +156,7 @@ def as_json(outlook: Outlook) -> dict[str, Any]:
     }
 
 
-def _gate(outlook: Outlook, gate: Gate) -> dict[str, Any]:
+def _gate(outlook: Outlook, gate: PlannedGate) -> dict[str, Any]:
     slot = outlook.plan.slots[gate.id]
     calendar, start = outlook.calendar, outlook.start
     begins = calendar.ordinal(start, slot.start, ending=False)

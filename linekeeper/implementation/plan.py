@@ -14,7 +14,7 @@ WEEKS_PER_MONTH = 52 / 12
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class DurationEstimate:
     """Three-point duration in working days, and their PERT mean."""
 
     best: float
@@ -31,7 +31,7 @@ Work = Literal["authentication-setup", "workflow-configuration"]
 
 
 @dataclass(frozen=True, slots=True)
-class Gate:
+class PlannedGate:
     """One step with evidence; `id` is unique and stable within the plan."""
 
     id: str
@@ -39,7 +39,7 @@ class Gate:
     """The template's gate, e.g. `authentication` for `authentication-2`."""
     title: str
     owner: Owner
-    days: Span
+    days: DurationEstimate
     needs: tuple[str, ...]
     """Must be done before this may open."""
     after: tuple[str, ...]
@@ -74,7 +74,7 @@ class Plan:
     """Gates in an order in which each comes after all it waits for. Immutable."""
 
     scope: Scope
-    gates: tuple[Gate, ...]
+    gates: tuple[PlannedGate, ...]
     published: tuple[int, int]
     """Weeks."""
     beyond: tuple[str, ...]
@@ -120,10 +120,10 @@ def ahead_of_traditional(days: float) -> tuple[float, float]:
     return round(short, 1), round(long, 1)
 
 
-def order(gates: Iterable[Gate]) -> tuple[Gate, ...]:
+def order(gates: Iterable[PlannedGate]) -> tuple[PlannedGate, ...]:
     """The gates, each after all it waits for, else as given; `PlanError` for a circle."""
     waiting = {gate.id: gate for gate in gates}
-    ordered: dict[str, Gate] = {}
+    ordered: dict[str, PlannedGate] = {}
     while waiting:
         ready = [
             gate
@@ -137,7 +137,7 @@ def order(gates: Iterable[Gate]) -> tuple[Gate, ...]:
     return tuple(ordered.values())
 
 
-def _expand(scope: Scope, template: Template) -> list[Gate]:
+def _expand(scope: Scope, template: Template) -> list[PlannedGate]:
     kinds = {kind.id: kind for kind in template.gates}
     here = {
         kind.id
@@ -177,7 +177,7 @@ def _gate_id(kind: GateTemplate, number: int) -> str:
 
 def _gate(
     kind: GateTemplate, number: int, needs: list[str], after: list[str], scope: Scope
-) -> Gate:
+) -> PlannedGate:
     title = kind.title
     if kind.each == "system":
         if number <= len(scope.system_names):
@@ -186,12 +186,12 @@ def _gate(
             title = f"System {number} · {kind.title}"
     elif kind.each == "workflow":
         title = f"{kind.title} {number}"
-    return Gate(
+    return PlannedGate(
         id=_gate_id(kind, number),
         kind=kind.id,
         title=title,
         owner=kind.owner,
-        days=Span(kind.days.best, kind.days.likely, kind.days.worst),
+        days=DurationEstimate(kind.days.best, kind.days.likely, kind.days.worst),
         needs=tuple(dict.fromkeys(needs)),
         after=tuple(dict.fromkeys(after)),
         check=kind.check,
@@ -250,7 +250,7 @@ def _ends(kinds: Mapping[str, GateTemplate], here: set[str], each: str) -> list[
     return [kind.id for kind in own if kind.id not in needed]
 
 
-def _length(gates: tuple[Gate, ...], which: str) -> float:
+def _length(gates: tuple[PlannedGate, ...], which: str) -> float:
     finish: dict[str, float] = {}
     for gate in gates:
         start = max((finish[need] for need in (*gate.needs, *gate.after)), default=0.0)
@@ -258,7 +258,7 @@ def _length(gates: tuple[Gate, ...], which: str) -> float:
     return max(finish.values())
 
 
-def _schedule(gates: tuple[Gate, ...]) -> dict[str, Slot]:
+def _schedule(gates: tuple[PlannedGate, ...]) -> dict[str, Slot]:
     """The critical-path method: earliest times forwards, slack backwards."""
     start: dict[str, float] = {}
     finish: dict[str, float] = {}
@@ -276,7 +276,7 @@ def _schedule(gates: tuple[Gate, ...]) -> dict[str, Slot]:
     }
 
 
-def _critical_path(gates: tuple[Gate, ...], slots: Mapping[str, Slot]) -> tuple[str, ...]:
+def _critical_path(gates: tuple[PlannedGate, ...], slots: Mapping[str, Slot]) -> tuple[str, ...]:
     by_id = {gate.id: gate for gate in gates}
     at = by_id.get(GO_LIVE) or max(gates, key=lambda gate: slots[gate.id].finish)
     path = [at.id]

@@ -14,7 +14,7 @@ from linekeeper.implementation import news
 from linekeeper.implementation.evaluate import Evaluation
 from linekeeper.implementation.forecast import TRIALS
 from linekeeper.implementation.outlook import Outlook, forecast_plan
-from linekeeper.implementation.proofs import Lack, Trouble, troubles
+from linekeeper.implementation.proofs import Lack, SystemTrouble, troubles
 from linekeeper.implementation.standing import TURNS, Standing, turn_of
 from linekeeper.people import person
 from linekeeper.store import Store
@@ -32,7 +32,7 @@ class Slip:
 
 
 def slip_of(
-    standing: Standing, evaluation: Evaluation, outlook: Outlook, troubles: Sequence[Trouble]
+    standing: Standing, evaluation: Evaluation, outlook: Outlook, troubles: Sequence[SystemTrouble]
 ) -> Slip | None:
     """The slip at one moment; None while everything is as planned, or the work is on hold.
 

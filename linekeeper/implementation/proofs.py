@@ -9,8 +9,8 @@ from slugify import slugify
 
 from linekeeper.access.match import names_another
 from linekeeper.implementation.evaluate import GateState, Proof
-from linekeeper.implementation.facts import ConnectionFacts, Evidence
-from linekeeper.implementation.plan import Gate as PlannedGate
+from linekeeper.implementation.facts import ConnectionFacts, GateEvidence
+from linekeeper.implementation.plan import PlannedGate
 from linekeeper.implementation.standing import Standing
 from linekeeper.preflight.evidence import MAX_AGE, REACHED
 from linekeeper.store.tables import ImplementationSystem
@@ -24,7 +24,7 @@ _LOST = frozenset({"unreachable", "reauthorization_required", "inactive"})
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
+class SystemTrouble:
     """A system whose connection was there and doesn't work now."""
 
     system: str
@@ -59,11 +59,11 @@ class Lack:
     text: str
     setback: bool = False
     """It was tried and failed: what leads up to it has to be done again."""
-    trouble: Trouble | None = None
+    trouble: SystemTrouble | None = None
     """Its system doesn't work."""
 
 
-def prove(standing: Standing, evidence: Evidence) -> tuple[dict[str, Proof], dict[str, Lack]]:
+def prove(standing: Standing, evidence: GateEvidence) -> tuple[dict[str, Proof], dict[str, Lack]]:
     """The proofs there are; for each automatic gate without one what it waits for, and for every
     gate of a system in trouble that it is."""
     proofs: dict[str, Proof] = {}
@@ -89,7 +89,7 @@ def prove(standing: Standing, evidence: Evidence) -> tuple[dict[str, Proof], dic
 
 
 def _configured(
-    gate: PlannedGate, system: ImplementationSystem | None, evidence: Evidence
+    gate: PlannedGate, system: ImplementationSystem | None, evidence: GateEvidence
 ) -> Proof | None:
     """What `workflow-configuration` has shown; a person may say it in the gate's form, too."""
     if gate.work != "workflow-configuration" or system is None:
@@ -113,7 +113,7 @@ def _recent(proof: Proof, state: GateState | None) -> Proof | Lack:
     return proof
 
 
-def troubles(lacks: Mapping[str, Lack]) -> tuple[Trouble, ...]:
+def troubles(lacks: Mapping[str, Lack]) -> tuple[SystemTrouble, ...]:
     """The systems in trouble, each once."""
     return tuple(dict.fromkeys(lack.trouble for lack in lacks.values() if lack.trouble is not None))
 
@@ -163,10 +163,10 @@ def _by_provider_or_name(facts: ConnectionFacts) -> set[str]:
 
 
 _Found = Proof | Lack
-_Check = Callable[[Standing, ImplementationSystem | None, Evidence], _Found]
+_Check = Callable[[Standing, ImplementationSystem | None, GateEvidence], _Found]
 
 
-def _credits(standing: Standing, _: ImplementationSystem | None, evidence: Evidence) -> _Found:
+def _credits(standing: Standing, _: ImplementationSystem | None, evidence: GateEvidence) -> _Found:
     for system in standing.systems:
         if not {system.id, system.connection_id} & evidence.credited:
             return Lack(f"No credits are reserved for {system.name}.")
@@ -176,7 +176,9 @@ def _credits(standing: Standing, _: ImplementationSystem | None, evidence: Evide
     )
 
 
-def _preflight(standing: Standing, _: ImplementationSystem | None, evidence: Evidence) -> _Found:
+def _preflight(
+    standing: Standing, _: ImplementationSystem | None, evidence: GateEvidence
+) -> _Found:
     latest: list[datetime] = []
     said: list[str] = []
     for system in standing.systems:
@@ -204,7 +206,7 @@ def _preflight(standing: Standing, _: ImplementationSystem | None, evidence: Evi
     return Proof(min(latest), f"Preflight found no problem: {', '.join(dict.fromkeys(said))}.")
 
 
-def _instance(standing: Standing, _: ImplementationSystem | None, evidence: Evidence) -> _Found:
+def _instance(standing: Standing, _: ImplementationSystem | None, evidence: GateEvidence) -> _Found:
     app = standing.implementation.app
     listing = evidence.listed.get(app)
     if listing is None or listing.url is None or listing.at < standing.implementation.started_at:
@@ -224,7 +226,7 @@ def is_cloud(url: str) -> bool:
     return host == "makini.io" or host.endswith(".makini.io")
 
 
-def _token(_: Standing, system: ImplementationSystem | None, evidence: Evidence) -> _Found:
+def _token(_: Standing, system: ImplementationSystem | None, evidence: GateEvidence) -> _Found:
     connection = _connection(system, evidence)
     if isinstance(connection, Lack):
         return connection
@@ -244,7 +246,7 @@ def _token(_: Standing, system: ImplementationSystem | None, evidence: Evidence)
     return Proof(connection.last_good_at, "The connection answers with its token.")
 
 
-def _synced(_: Standing, system: ImplementationSystem | None, evidence: Evidence) -> _Found:
+def _synced(_: Standing, system: ImplementationSystem | None, evidence: GateEvidence) -> _Found:
     connection = _connection(system, evidence)
     if isinstance(connection, Lack):
         return connection
@@ -261,7 +263,7 @@ def _synced(_: Standing, system: ImplementationSystem | None, evidence: Evidence
     )
 
 
-def _delivered(_: Standing, system: ImplementationSystem | None, evidence: Evidence) -> _Found:
+def _delivered(_: Standing, system: ImplementationSystem | None, evidence: GateEvidence) -> _Found:
     facts = _connection(system, evidence)
     if isinstance(facts, Lack):
         return facts
@@ -270,7 +272,7 @@ def _delivered(_: Standing, system: ImplementationSystem | None, evidence: Evide
     return Proof(facts.delivered_at, "A signed delivery arrived and was processed.")
 
 
-def _reconciled(_: Standing, system: ImplementationSystem | None, evidence: Evidence) -> _Found:
+def _reconciled(_: Standing, system: ImplementationSystem | None, evidence: GateEvidence) -> _Found:
     connection = _connection(system, evidence)
     if isinstance(connection, Lack):
         return connection
@@ -282,8 +284,8 @@ def _reconciled(_: Standing, system: ImplementationSystem | None, evidence: Evid
 
 
 def _trouble(
-    standing: Standing, system: ImplementationSystem | None, evidence: Evidence
-) -> Trouble | None:
+    standing: Standing, system: ImplementationSystem | None, evidence: GateEvidence
+) -> SystemTrouble | None:
     facts = None if system is None else evidence.connections.get(system.connection_id or "")
     if system is None or facts is None:
         return None
@@ -291,10 +293,12 @@ def _trouble(
     if health != "disconnected" and (health not in _LOST or facts.last_good_at is None):
         return None  # what never worked yet is what its gates wait for
     was_there = facts.created_at < standing.implementation.started_at
-    return Trouble(system.name, facts.id, health, facts.health_since, was_there)
+    return SystemTrouble(system.name, facts.id, health, facts.health_since, was_there)
 
 
-def _connection(system: ImplementationSystem | None, evidence: Evidence) -> ConnectionFacts | Lack:
+def _connection(
+    system: ImplementationSystem | None, evidence: GateEvidence
+) -> ConnectionFacts | Lack:
     known = None if system is None else evidence.connections.get(system.connection_id or "")
     if known is None:
         return Lack("The customer has not connected it yet: send them the link.")

@@ -11,11 +11,11 @@ from sqlmodel import col
 
 from linekeeper.credits.queries import holders
 from linekeeper.implementation.facts import (
+    AppListing,
     Configured,
     ConnectionFacts,
-    Evidence,
-    Listing,
-    Seen,
+    GateEvidence,
+    SeenPreflight,
     SetUp,
 )
 from linekeeper.implementation.standing import Standing, standing
@@ -90,19 +90,19 @@ async def load_many(session: AsyncSession, rows: Sequence[Implementation]) -> li
     ]
 
 
-async def evidence(session: AsyncSession, standings: Sequence[Standing]) -> Evidence:
+async def evidence(session: AsyncSession, standings: Sequence[Standing]) -> GateEvidence:
     """What proves the gates of `standings`, and their customers' other connections."""
     customers = list({standing.customer.id for standing in standings})
     targets = {s.target for standing in standings for s in standing.systems if s.target is not None}
     connections = await _connections(session, customers)
     subjects = [s.id for standing in standings for s in standing.systems]
     subjects += [c for standing in standings for s in standing.systems if (c := s.connection_id)]
-    return Evidence(
+    return GateEvidence(
         connections=connections,
         providers=frozenset(await session.scalars(select(col(Connection.provider)).distinct())),
         preflights=await last_preflights(session, targets),
         listed={
-            state.app: Listing(state.last_list_at, state.listed_from)
+            state.app: AppListing(state.last_list_at, state.listed_from)
             for state in await session.scalars(select(AppState))
             if state.last_list_at is not None
         },
@@ -144,7 +144,7 @@ async def spoken_for(session: AsyncSession, customers: Sequence[str]) -> set[str
 
 async def last_preflights(
     session: AsyncSession, targets: Iterable[str]
-) -> dict[tuple[str, str], Seen]:
+) -> dict[tuple[str, str], SeenPreflight]:
     """The last preflight of each of `targets` from each vantage."""
     wanted = sorted(set(targets))
     if not wanted:
@@ -167,7 +167,8 @@ async def last_preflights(
         )
     )
     return {
-        (row.target, row.vantage): Seen(row.at, row.passed, _finding(row.verdicts)) for row in rows
+        (row.target, row.vantage): SeenPreflight(row.at, row.passed, _finding(row.verdicts))
+        for row in rows
     }
 
 

@@ -12,7 +12,7 @@ from linekeeper.implementation.chart import gantt
 from linekeeper.implementation.evaluate import SETTLED
 from linekeeper.implementation.headline import headline
 from linekeeper.implementation.news import implementation_key
-from linekeeper.implementation.plan import Gate as PlannedGate
+from linekeeper.implementation.plan import PlannedGate
 from linekeeper.implementation.progress import Progress
 from linekeeper.implementation.proofs import troubles
 from linekeeper.implementation.queries import UNDERWAY
@@ -219,7 +219,7 @@ def _matters(progress: Progress) -> Iterable[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class PortfolioLine:
     """One implementation in the portfolio."""
 
     implementation: Implementation
@@ -227,7 +227,7 @@ class Line:
     """Open gates, the oldest first."""
 
 
-def portfolio_markdown(lines: Sequence[Line], now: datetime, links: Links) -> str:
+def portfolio_markdown(lines: Sequence[PortfolioLine], now: datetime, links: Links) -> str:
     """All implementations, those at risk first."""
     underway = [line for line in lines if line.implementation.status in ("running", "held")]
     live = [line for line in lines if line.implementation.status == "live"]
@@ -256,7 +256,7 @@ def portfolio_markdown(lines: Sequence[Line], now: datetime, links: Links) -> st
     return "\n\n".join(parts) + "\n"
 
 
-def _table(lines: Sequence[Line], links: Links) -> str:
+def _table(lines: Sequence[PortfolioLine], links: Links) -> str:
     rows = [
         "| Implementation | Done | Likely live | Committed | Waiting for |",
         "|---|--:|---|---|---|",
@@ -284,7 +284,7 @@ def _table(lines: Sequence[Line], links: Links) -> str:
     return "\n".join(rows)
 
 
-def _risk(line: Line) -> tuple[int, float, date]:
+def _risk(line: PortfolioLine) -> tuple[int, float, date]:
     implementation = line.implementation
     order = {"late": 0, "at risk": 1}.get(
         implementation.commitment, 2 if implementation.digest else 3

@@ -37,7 +37,7 @@ class PlanError(ValueError):
         return PlanError(field, reason, *others)
 
 
-class Faults:
+class FormErrors:
     """Collects what can't be, so that a form shows all of it at once."""
 
     def __init__(self) -> None:
@@ -95,7 +95,7 @@ def parse_scope(
     `today` is the date where the operator sits: a kickoff before it is refused. Whether the
     country is known is asked of `calendar.WorkingCalendar`, which every plan needs anyway.
     """
-    faults = Faults()
+    faults = FormErrors()
     start = faults.of(lambda: _kickoff(kickoff, today))
     promised = faults.of(lambda: _committed(committed, start, today))
     count = faults.of(lambda: _count("systems", systems, least=1, most=MAX_SYSTEMS))

@@ -13,7 +13,7 @@ from linekeeper.implementation import news, queries
 from linekeeper.implementation.advance import advance, ready
 from linekeeper.implementation.progress import Progress
 from linekeeper.preflight.evidence import keep
-from linekeeper.preflight.run import Report
+from linekeeper.preflight.run import PreflightVerdicts
 from linekeeper.store import Store
 from linekeeper.store.tables import Implementation, ImplementationSystem
 
@@ -58,7 +58,7 @@ async def _advance_with(store: Store, which: ColumnElement[bool], now: datetime)
 
 
 async def take_report(
-    store: Store, report: Report, *, by: str, now: datetime
+    store: Store, report: PreflightVerdicts, *, by: str, now: datetime
 ) -> tuple[int, list[Progress]]:
     """Keep what a customer's IT found and move on whoever waits for it.
 

@@ -14,8 +14,7 @@ from sqlmodel import col
 
 from linekeeper.implementation import news, queries
 from linekeeper.implementation.evaluate import SETTLED
-from linekeeper.implementation.plan import Gate as PlannedGate
-from linekeeper.implementation.plan import Work
+from linekeeper.implementation.plan import PlannedGate, Work
 from linekeeper.implementation.standing import Standing
 from linekeeper.outbox.queue import Message
 from linekeeper.store import Store, is_id

@@ -85,7 +85,7 @@ class Settled(NamedTuple):
         return list(self.owners) or list(filter(None, (self.connection_id,)))
 
 
-class Retry(NamedTuple):
+class EventRetry(NamedTuple):
     """An event to try again."""
 
     until: datetime
@@ -179,7 +179,7 @@ async def remember_keys(session: AsyncSession, done: Mapping[str, bytes]) -> Non
     )
 
 
-async def schedule_retry(session: AsyncSession, retries: Mapping[str, Retry]) -> None:
+async def schedule_retry(session: AsyncSession, retries: Mapping[str, EventRetry]) -> None:
     """Try events that are `still_ours` again, each at its time."""
     await _update(
         session,

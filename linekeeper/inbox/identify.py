@@ -59,7 +59,7 @@ _MILLISECONDS_FROM = 100_000_000_000
 """Above it a Unix time is in milliseconds (in seconds it would be the year 5138)."""
 
 
-class Identity(NamedTuple):
+class DeliveryIdentity(NamedTuple):
     """What one delivery is."""
 
     delivery_id: str | None
@@ -91,14 +91,14 @@ def identify(
     *,
     now: datetime,
     scheme: WebhookScheme = "makini",
-) -> Identity:
+) -> DeliveryIdentity:
     """What the verified delivery `body` to `app` is; `now` is the time of receipt, aware."""
     payload = read_fields(body, _ASKED)
     of_url = as_stored(url_connection) if url_connection else None
     delivery_id = _delivery_id(headers, payload, body, scheme)
     event = _text_at(payload, _NAMES)
     kind, entity = names.meaning(event)
-    return Identity(
+    return DeliveryIdentity(
         delivery_id,
         "" if delivery_id else _content_key(app, url_connection, body),
         _stored_at(payload, _CONNECTIONS) or of_url,
@@ -257,7 +257,7 @@ class Receipt(NamedTuple):
 def make_delivery(
     id: str,
     app: str,
-    identity: Identity,
+    identity: DeliveryIdentity,
     body: bytes,
     *,
     received_at: datetime,

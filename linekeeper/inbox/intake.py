@@ -41,7 +41,7 @@ class StorageDown(Exception):
     """The delivery is not known to be stored; the sender should come again."""
 
 
-class Writer(Protocol):
+class BatchWriter(Protocol):
     """Stores a batch in one transaction; any exception means that nothing is known to be stored."""
 
     at_once: int
@@ -62,7 +62,9 @@ class Writer(Protocol):
 class Intake:
     """The one way into `webhook_event`. Use as `async with Intake.open(store) as intake`."""
 
-    def __init__(self, writer: Writer, observe: Callable[[int, float], None] | None = None) -> None:
+    def __init__(
+        self, writer: BatchWriter, observe: Callable[[int, float], None] | None = None
+    ) -> None:
         self._writer = writer
         self._observe = observe
         self._waiting: deque[_Waiting] = deque()
@@ -79,7 +81,7 @@ class Intake:
 
         `observe` is called with the rows and the seconds of each transaction.
         """
-        writer: Writer
+        writer: BatchWriter
         if store.is_sqlite:
             writer = SqliteWriter(store.engine.url.database or "", seconds=STORE_SECONDS)
         else:

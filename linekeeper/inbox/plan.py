@@ -33,18 +33,18 @@ def _is_set(done: bytes | None, position: int) -> bool:
     return bool(done[position // 8] >> position % 8 & 1)
 
 
-class Ask(NamedTuple):
+class ReadRequest(NamedTuple):
     """Records to read: of one connection and entity."""
 
     connection_id: str
     entity: str
 
 
-class Plan(NamedTuple):
+class EventPlan(NamedTuple):
     """How an event is settled once the keys of `reads` were read and stored."""
 
     settled: Settled
-    reads: Mapping[Ask, Sequence[str]] = {}
+    reads: Mapping[ReadRequest, Sequence[str]] = {}
     candidates: Mapping[str, Sequence[str]] = {}
     """The connections that each key may be of, where the event named none."""
     entity: str = ""
@@ -52,14 +52,14 @@ class Plan(NamedTuple):
     """All keys it names, those that are done already among them."""
 
 
-class Wanted(NamedTuple):
+class WantedRecords(NamedTuple):
     """The record keys an event names, if it makes sense."""
 
     entity: str
     keys: Sequence[str]
 
 
-def understand(event: Event) -> Wanted | Settled:
+def understand(event: Event) -> WantedRecords | Settled:
     """What records `event` is about; a `Settled` where that is all there is to say."""
     if event.kind not in RECORD_KINDS:
         return Settled("dead", note=_nonsense(event))
@@ -68,16 +68,16 @@ def understand(event: Event) -> Wanted | Settled:
     keys = record_keys(read(event.body or b""))
     if not keys:
         return Settled("dead", note="there are no record keys in it")
-    return Wanted(event.entity, keys)
+    return WantedRecords(event.entity, keys)
 
 
 def plan(
     event: Event,
     apps: Mapping[str, AppConfig],
-    wanted: Wanted,
+    wanted: WantedRecords,
     owners: Mapping[str, Sequence[EventTarget]],
     with_token: frozenset[str],
-) -> Plan:
+) -> EventPlan:
     """How to do what `event` asks for. `owners` are the connections of each of its keys, `apps`
     the app of each connection as that was configured.
 
@@ -88,30 +88,32 @@ def plan(
     owners = {key: holders for key in wanted.keys if (holders := owners.get(key))}
     if not owners:
         whom = f"known as {event.connection_ref}" if event.connection_ref else "with these keys"
-        return Plan(Settled("unrouted", note=f"there is no connection {whom}"))
+        return EventPlan(Settled("unrouted", note=f"there is no connection {whom}"))
     asked = {key: holders for key, holders in owners.items() if len(holders) <= MOST_OWNERS}
     if not asked:
         note = f"its keys are in more than {MOST_OWNERS} connections: the next poll reads them"
-        return Plan(Settled("deferred", note=note))
+        return EventPlan(Settled("deferred", note=note))
     targets = {target.id: target for holders in asked.values() for target in holders}
     owner = next(iter(targets)) if len(targets) == 1 else None
     asking = {id_: target for id_, target in targets.items() if wanted.entity in apps[id_].entities}
     if not asking:
         note = f"{wanted.entity} is not among the entities that are read"
-        return Plan(Settled("processed", owner, note))
+        return EventPlan(Settled("processed", owner, note))
     readable = {id_ for id_, target in asking.items() if not _obstacle(target, with_token)}
     if not readable:
-        return Plan(Settled("deferred", owner, _obstacle(next(iter(asking.values())), with_token)))
-    reads: dict[Ask, list[str]] = {}
+        return EventPlan(
+            Settled("deferred", owner, _obstacle(next(iter(asking.values())), with_token))
+        )
+    reads: dict[ReadRequest, list[str]] = {}
     for key in keys_left(wanted.keys, event.keys_done):
         for target in asked.get(key, ()):
             if target.id in readable:
-                reads.setdefault(Ask(target.id, wanted.entity), []).append(key)
+                reads.setdefault(ReadRequest(target.id, wanted.entity), []).append(key)
     settled = Settled("processed", owner, _left_out(wanted.keys, asked))
     if event.connection_ref is not None:
-        return Plan(settled, reads, entity=wanted.entity, keys=wanted.keys)
+        return EventPlan(settled, reads, entity=wanted.entity, keys=wanted.keys)
     candidates = {key: [target.id for target in holders] for key, holders in asked.items()}
-    return Plan(settled, reads, candidates, wanted.entity, wanted.keys)
+    return EventPlan(settled, reads, candidates, wanted.entity, wanted.keys)
 
 
 def _left_out(keys: Sequence[str], asked: Mapping[str, Sequence[EventTarget]]) -> str | None:

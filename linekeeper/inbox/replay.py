@@ -50,7 +50,7 @@ class Selection:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class ReplayLine:
     """One event of a plan, to look at."""
 
     id: str
@@ -72,7 +72,7 @@ class ReplayPlan:
     by_kind: Mapping[str, int]
     without_body: int
     """Too old: their payloads are pruned, they can't be done again."""
-    lines: Sequence[Line]
+    lines: Sequence[ReplayLine]
 
 
 async def plan_replay(store: Store, selection: Selection) -> ReplayPlan:
@@ -105,7 +105,7 @@ async def plan_replay(store: Store, selection: Selection) -> ReplayPlan:
             .order_by(col(WebhookEvent.id))
             .limit(min(SHOWN, selection.limit))
         )
-        lines = [Line(row[0], row[1], row[2], row[3] or row[4], row[5]) for row in rows]
+        lines = [ReplayLine(row[0], row[1], row[2], row[3] or row[4], row[5]) for row in rows]
     total = sum(by_kind.values())
     return ReplayPlan(total, min(total, selection.limit), by_kind, without_body, lines)
 

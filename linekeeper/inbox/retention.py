@@ -32,7 +32,7 @@ _EVENT = table_of(WebhookEvent)
 
 
 @dataclass(frozen=True, slots=True)
-class Pruned:
+class PrunedPayloads:
     """How many payloads were emptied and events removed, or would be."""
 
     payloads: int
@@ -46,7 +46,7 @@ async def prune_inbox(
     events_before: datetime,
     now: datetime,
     dry_run: bool = False,
-) -> Pruned:
+) -> PrunedPayloads:
     """Empty payloads of events received before the one time, remove those before the other.
 
     Ids stay for `IDS_AT_LEAST`, payloads for `PAYLOADS_AT_LEAST`, whatever is asked for; what is
@@ -64,7 +64,7 @@ async def prune_inbox(
                 await session.scalar(select(func.count()).select_from(_EVENT).where(*which)) or 0
                 for which in (with_body, gone)
             ]
-        return Pruned(*counted)
+        return PrunedPayloads(*counted)
     emptied = await _repeat(
         store,
         lambda batch: (
@@ -77,7 +77,7 @@ async def prune_inbox(
     await note_removed(store, {"bodies": payloads_before}, now=now)
     removed = await _repeat(store, lambda batch: delete(_EVENT).where(_EVENT.c.id.in_(batch)), gone)
     await _prune_counts(store, now)
-    return Pruned(emptied, removed)
+    return PrunedPayloads(emptied, removed)
 
 
 async def _repeat(store: Store, change: Callable[[Any], Update | Delete], which: list[Any]) -> int:

@@ -23,7 +23,7 @@ from linekeeper.incidents.conclude_queries import (
     past_incidents,
     totals,
 )
-from linekeeper.incidents.decide import DISCONNECTED, Open, Trouble, Wanted, decide
+from linekeeper.incidents.decide import DISCONNECTED, Draft, Open, Trouble, decide
 from linekeeper.incidents.lifecycle import (
     IncidentChange,
     Opening,
@@ -104,7 +104,7 @@ async def conclude(
 async def _bring(
     store: Store,
     session: AsyncSession,
-    wanted: Wanted,
+    wanted: Draft,
     known: Open | None,
     *,
     fleet: Mapping[str, Who],
@@ -157,7 +157,7 @@ async def _bring(
 
 
 async def _reported(
-    session: AsyncSession, wanted: Wanted, members: Sequence[str]
+    session: AsyncSession, wanted: Draft, members: Sequence[str]
 ) -> dict[str, str | None]:
     """What runs were red for, of those who were in this incident before: that is no news.
 
@@ -181,7 +181,7 @@ _REPORTED = (
 )
 
 
-async def _ever(session: AsyncSession, wanted: Wanted) -> tuple[set[str], set[str]]:
+async def _ever(session: AsyncSession, wanted: Draft) -> tuple[set[str], set[str]]:
     """All who are or were in the incident since it was last opened, and all who were before.
 
     Its title doesn't shrink as they recover.
@@ -200,7 +200,7 @@ _EVER = (
 )
 
 
-def _title(wanted: Wanted, fleet: Mapping[str, Who], now: set[str], before: set[str]) -> str:
+def _title(wanted: Draft, fleet: Mapping[str, Who], now: set[str], before: set[str]) -> str:
     """`before` is said where some of them are not in trouble again: it is another problem now."""
     if wanted.scope == "connection":
         return fleet[next(iter(wanted.members))].label
@@ -214,7 +214,7 @@ def _title(wanted: Wanted, fleet: Mapping[str, Who], now: set[str], before: set[
     return f"{fleet[next(iter(now))].label} again (before: {was} of {where})"
 
 
-def _changed_text(wanted: Wanted, before: Mapping[str, str], fleet: Mapping[str, Who]) -> str:
+def _changed_text(wanted: Draft, before: Mapping[str, str], fleet: Mapping[str, Who]) -> str:
     parts = []
     joined = [member for member in wanted.members if member not in before]
     gone = [member for member in before if member not in wanted.members]
@@ -241,7 +241,7 @@ def _names(group: Iterable[str], fleet: Mapping[str, Who]) -> str:
 
 
 def _open_before(
-    wanted: Wanted,
+    wanted: Draft,
     fleet: Mapping[str, Who],
     open_before: Mapping[str, Sequence[tuple[str, datetime]]],
 ) -> str:

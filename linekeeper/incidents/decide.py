@@ -39,7 +39,7 @@ class Trouble:
 
 
 @dataclass(frozen=True, slots=True)
-class Cause:
+class RootCause:
     """One root cause of several connections' trouble."""
 
     scope: Scope
@@ -73,7 +73,7 @@ class Past:
 
 
 @dataclass(slots=True)
-class Wanted:
+class Draft:
     """What an incident should look like. `id` is None for one to open."""
 
     id: str | None
@@ -97,10 +97,10 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
+class IncidentDecision:
     """The incidents to open or change, and the ids of those that are over."""
 
-    wanted: Sequence[Wanted]
+    wanted: Sequence[Draft]
     resolved: Sequence[str]
 
 
@@ -113,7 +113,7 @@ def decide(
     policy: HealthPolicy,
     now: datetime,
     suspects: Mapping[tuple[str, str], int] = _NOBODY,
-) -> Decision:
+) -> IncidentDecision:
     """Return which incidents to open, change, merge and resolve.
 
     `past` holds, by connection, the resolved incident it was in last; `totals` the number of
@@ -122,7 +122,7 @@ def decide(
     """
     causes = find_causes(troubles, totals, suspects, policy)
     incidents = {
-        each.id: Wanted(each.id, each.scope, each.kind, each.app, each.provider) for each in opened
+        each.id: Draft(each.id, each.scope, each.kind, each.app, each.provider) for each in opened
     }
     before = {incident.id: incident for incident in opened}
     in_trouble = {trouble.connection_id: trouble for trouble in troubles}
@@ -134,7 +134,7 @@ def decide(
                 continue
             incidents[incident.id].members[connection_id] = trouble.kind
             placed.add(connection_id)
-    new: list[Wanted] = []
+    new: list[Draft] = []
     for trouble in sorted(in_trouble.values(), key=lambda item: item.connection_id):
         if trouble.connection_id in placed:
             continue
@@ -145,7 +145,7 @@ def decide(
         home = _wider(trouble, incidents, in_trouble, causes, policy)
         home = home or _reopened(trouble, last, incidents)
         if home is None:
-            home = Wanted(None, "connection", trouble.kind, trouble.app, trouble.provider)
+            home = Draft(None, "connection", trouble.kind, trouble.app, trouble.provider)
             new.append(home)
         elif home.id is not None and home.id not in incidents:
             incidents[home.id] = home
@@ -156,7 +156,7 @@ def decide(
         if wanted.members and wanted.scope == "connection":
             wanted.kind = next(iter(wanted.members.values()))
     merged = {loser for wanted in everything for loser in wanted.merged}
-    return Decision(
+    return IncidentDecision(
         [wanted for wanted in everything if wanted.members and not _same(wanted, before)],
         [
             incident_id
@@ -175,11 +175,11 @@ def _belongs(incident: Open, trouble: Trouble) -> bool:
 
 def _wider(
     trouble: Trouble,
-    incidents: Mapping[str, Wanted],
+    incidents: Mapping[str, Draft],
     in_trouble: Mapping[str, Trouble],
-    causes: Sequence[Cause],
+    causes: Sequence[RootCause],
     policy: HealthPolicy,
-) -> Wanted | None:
+) -> Draft | None:
     """The wider incident that a connection newly in trouble belongs to, if there is one.
 
     It takes the connection if its cause reaches so far, or if its last member fell not long ago:
@@ -207,18 +207,18 @@ def _wider(
     return None
 
 
-def _reopened(
-    trouble: Trouble, last: Past | None, incidents: Mapping[str, Wanted]
-) -> Wanted | None:
+def _reopened(trouble: Trouble, last: Past | None, incidents: Mapping[str, Draft]) -> Draft | None:
     """The incident that a connection newly in trouble was in before, if it goes on."""
     if last is None or last.incident_id in incidents or last.kind != trouble.kind:
         return None  # another trouble is another message
-    return Wanted(
+    return Draft(
         last.incident_id, last.scope, trouble.kind, trouble.app, trouble.provider, reopen=True
     )
 
 
-def _group(everything: list[Wanted], causes: Sequence[Cause], before: Mapping[str, Open]) -> None:
+def _group(
+    everything: list[Draft], causes: Sequence[RootCause], before: Mapping[str, Open]
+) -> None:
     """Merge incidents with one root cause into the oldest of them, whose message is kept."""
     for cause in causes:
         group = [
@@ -235,11 +235,11 @@ def _group(everything: list[Wanted], causes: Sequence[Cause], before: Mapping[st
         _merge(group, cause.scope, cause.kind, before)
 
 
-def _merge(group: list[Wanted], scope: Scope, kind: str, before: Mapping[str, Open]) -> None:
+def _merge(group: list[Draft], scope: Scope, kind: str, before: Mapping[str, Open]) -> None:
     if not group or (len(group) == 1 and group[0].scope == scope):
         return
 
-    def preference(incident: Wanted) -> tuple[int, bool, str, bool, str]:
+    def preference(incident: Draft) -> tuple[int, bool, str, bool, str]:
         name = incident.id or ""
         known = before.get(name)
         opened = known.opened_at.isoformat() if known else ""
@@ -260,7 +260,7 @@ def _merge(group: list[Wanted], scope: Scope, kind: str, before: Mapping[str, Op
         keeper.provider = ""
 
 
-def _same(wanted: Wanted, before: Mapping[str, Open]) -> bool:
+def _same(wanted: Draft, before: Mapping[str, Open]) -> bool:
     known = before.get(wanted.id or "")
     return (
         known is not None
@@ -275,7 +275,7 @@ def find_causes(
     totals: Mapping[tuple[str, str], int],
     suspects: Mapping[tuple[str, str], int],
     policy: HealthPolicy,
-) -> Sequence[Cause]:
+) -> Sequence[RootCause]:
     """The root causes behind `troubles`, the widest first.
 
     One is seen in at least `root_cause_members` connections of a provider that fail alike, if
@@ -309,19 +309,19 @@ def find_causes(
         elsewhere = sizes[app] - totals.get((app, worst), 0)
         wide = others >= elsewhere * policy.root_cause_share
         if wide and _is_share(len(members) + extra, sizes[app], policy):
-            causes.append(Cause("app", app, "", kind, _ids(members)))
+            causes.append(RootCause("app", app, "", kind, _ids(members)))
             continue
         least = max(policy.root_cause_members, round(sizes[app] * _APP_SHARE))
         together = _at_one_moment(members, least, policy)
         hit = Counter(trouble.provider for trouble in together)
         if hit and hit.total() - max(hit.values()) >= policy.root_cause_members:
-            causes.append(Cause("app", app, "", kind, _ids(together)))
+            causes.append(RootCause("app", app, "", kind, _ids(together)))
     for (app, provider, kind), members in sorted(of_provider.items()):
         extra = suspects.get((app, provider), 0) if kind == _MISSED else 0
         if _is_share(len(members) + extra, totals.get((app, provider), 0), policy):
-            causes.append(Cause("provider", app, provider, kind, _ids(members)))
+            causes.append(RootCause("provider", app, provider, kind, _ids(members)))
         elif together := _at_one_moment(members, policy.root_cause_members, policy):
-            causes.append(Cause("provider", app, provider, kind, _ids(together)))
+            causes.append(RootCause("provider", app, provider, kind, _ids(together)))
     return causes
 
 

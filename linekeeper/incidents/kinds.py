@@ -10,7 +10,7 @@ ALL_ENTITIES = "*"
 
 
 @dataclass(frozen=True, slots=True)
-class Words:
+class KindWords:
     """`headline` in a few words; `meaning`: what is wrong; `ahead`: what happens next."""
 
     headline: str
@@ -19,36 +19,36 @@ class Words:
 
 
 _KINDS = {
-    "reauthorization_required": Words(
+    "reauthorization_required": KindWords(
         health_name("reauthorization_required"),
         "The customer's system rejects the stored credentials. Every call on this connection "
         "fails.",
         "The customer logs in through the connect link. Linekeeper then verifies the login, "
         "backfills what was missed, and resolves this incident.",
     ),
-    "unreachable": Words(
+    "unreachable": KindWords(
         health_name("unreachable"),
         "The customer's system, or Makini's way to it, does not answer. The login is not in doubt.",
         "Linekeeper probes it in every sweep, and resolves this incident when it answers.",
     ),
-    "inactive": Words(
+    "inactive": KindWords(
         health_name("inactive"),
         "Makini has switched the connection off, because there are not enough credits.",
         "Add credits in Makini and activate the connection there; the next sweep resolves this.",
     ),
-    "degraded": Words(
+    "degraded": KindWords(
         health_name("degraded"),
         "It answers, but it is slow, its sync is failing or old, or it is flapping.",
         "Linekeeper probes it in every sweep, and resolves this incident once the cause is gone.",
     ),
-    "unknown": Words(
+    "unknown": KindWords(
         health_name("unknown"),
         "Whether it works is unknown: Makini reports a status that Linekeeper does not know, or "
         "the evidence contradicts itself. It counts as unhealthy.",
         "Linekeeper checks it in every sweep, and resolves this incident once the evidence is "
         "good and agrees.",
     ),
-    "list_failed": Words(
+    "list_failed": KindWords(
         "can't be read",
         "Makini's list of connections can't be read: what is new, gone or inactive there is not "
         "seen. Connections whose token Linekeeper has are checked as before.",
@@ -56,38 +56,38 @@ _KINDS = {
         "read. If Makini refuses the login, correct the client id and secret in the MakiniApp "
         "block.",
     ),
-    "list_truncated": Words(
+    "list_truncated": KindWords(
         "looks truncated",
         "The connection list looks truncated. Nothing was changed: tokens are issued as before.",
         "Linekeeper reads it again in every sweep, and resolves this incident when the list is "
         "complete. If the connections are gone for good, run adopt with Accept what is missing.",
     ),
-    "certificate_ending": Words(
+    "certificate_ending": KindWords(
         "",
         "The certificate of the customer's system ends. After that Makini can't reach it.",
         "Ask the customer's IT to renew it, then run preflight, which resolves this incident. It "
         "is announced 30, 14 and 3 days ahead.",
     ),
-    "preflight_missing": Words(
+    "preflight_missing": KindWords(
         "address not checked",
         "The system is reached at another address than the one that was verified. Nobody watches "
         "it there.",
         "Run preflight for it, or import the customer's report; either resolves this incident, and "
         "the daily check goes on there.",
     ),
-    "preflight_outdated": Words(
+    "preflight_outdated": KindWords(
         "report outdated",
         "The last verified check that the system can be reached is more than a month old.",
         "Run preflight from there, or import the customer's new report; either resolves this "
         "incident.",
     ),
-    "login_ending": Words(
+    "login_ending": KindWords(
         "",
         "The stored login ends soon, and Makini refuses to renew it without the customer.",
         "Send the customer a connect link (run connect). The login resolves this incident; "
         "without one it becomes Reauthorization required at the end.",
     ),
-    "disconnected": Words(
+    "disconnected": KindWords(
         "disappeared at Makini",
         "Two complete connection lists do not contain it, and nobody disconnected it here. Every "
         "call on this connection fails, and the product gets no token for it.",
@@ -95,7 +95,7 @@ _KINDS = {
         "for good, run disconnect, or adopt with Accept what is missing; a new login makes a new "
         "connection.",
     ),
-    "entity_forbidden": Words(
+    "entity_forbidden": KindWords(
         "",
         "Makini or the customer's system refuses to let this entity be read. The login works: "
         "nobody needs to log in.",
@@ -103,13 +103,13 @@ _KINDS = {
         "customer's system, or take the entity out of the block's list. Linekeeper tries again "
         "automatically.",
     ),
-    "entity_failing": Words(
+    "entity_failing": KindWords(
         "",
         "This entity can't be read, though its connection answers. The login is not in doubt.",
         "Linekeeper tries again automatically, at growing intervals of up to 6 hours, and "
         "resolves this incident once the entity can be read.",
     ),
-    "entity_unsynced": Words(
+    "entity_unsynced": KindWords(
         "",
         "Makini says that its own sync of this entity failed. The connection answers, and the "
         "login is not in doubt; what is read of the entity may be old.",
@@ -117,13 +117,13 @@ _KINDS = {
         "it goes on, start its sync in Makini's dashboard, or ask Makini's support with the "
         "words above.",
     ),
-    "entity_inconsistent": Words(
+    "entity_inconsistent": KindWords(
         "",
         "The source lists more or fewer records than its own total says, or the index holds fewer.",
         "Linekeeper lists them again every day, in both orders, and resolves this incident once "
         "the two agree. Ask Makini's support what limits the listing.",
     ),
-    "records_unmatched": Words(
+    "records_unmatched": KindWords(
         "",
         "A new login made a new connection, and some of the earlier records can't be "
         "distinguished under their new keys. None of them was deleted or announced.",
@@ -131,51 +131,51 @@ _KINDS = {
         "decide about those of which too little is known. Linekeeper resolves this incident when "
         "none waits any more.",
     ),
-    "webhooks_unconfigured": Words(
+    "webhooks_unconfigured": KindWords(
         "",
         "Records changed, and not one webhook ever came. Changes are found by reading only.",
         "In Makini's dashboard, send the webhooks to the address that the thread names. "
         "Linekeeper resolves this incident when one comes.",
     ),
-    "deletions_held": Words(
+    "deletions_held": KindWords(
         "",
         "Two complete listings lack so many records that none was deleted here.",
         "Accept or refuse in the form `deletions`. Linekeeper resolves this incident then, or "
         "when the records are listed again.",
     ),
-    "preflight_failed": Words(
+    "preflight_failed": KindWords(
         "",
         "A network check that was in order no longer is.",
         "Have the customer's IT put it right; the thread says what was found. Linekeeper resolves "
         "this incident when a check finds it in order.",
     ),
-    "canary_lost": Words(
+    "canary_lost": KindWords(
         "",
         "A signed event that Linekeeper sent itself through the public address did not come "
         "through. Makini's webhooks probably don't either; reconcile finds what they miss.",
         "Linekeeper sends one again every few minutes, and resolves this incident when one comes "
         "through.",
     ),
-    "part_silent": Words(
+    "part_silent": KindWords(
         "",
         "A part of Linekeeper was killed, hangs, or does not reach the database.",
         "This incident resolves automatically when the part reports again or another takes its "
         "place. `linekeeper doctor` shows every part.",
     ),
-    "pool_without_worker": Words(
+    "pool_without_worker": KindWords(
         "",
         "No worker starts the runs of the work pool.",
         "Start a worker: `prefect worker start --pool linekeeper`. This incident resolves "
         "automatically when one polls again.",
     ),
-    "prefect_silent": Words(
+    "prefect_silent": KindWords(
         "",
         "The Prefect API does not answer the consumer.",
         "Restart the server, or correct PREFECT_API_URL. This incident resolves automatically "
         "when it answers.",
     ),
     **{
-        kind: Words(
+        kind: KindWords(
             "",
             "Prefect reports that a run of Linekeeper did not do its work.",
             "`linekeeper doctor` says whether workers and pool are well. This incident resolves "
@@ -183,45 +183,45 @@ _KINDS = {
         )
         for kind in ("run_failed", "run_crashed")
     },
-    "run_late": Words(
+    "run_late": KindWords(
         "",
         "Runs of Linekeeper wait past their time, because something holds them up.",
         "`linekeeper doctor` says what to do. This incident resolves automatically when the runs "
         "start.",
     ),
-    "pool_not_ready": Words(
+    "pool_not_ready": KindWords(
         "",
         "No worker starts the runs of the work pool.",
         "Start a worker, or resume the pool. This incident resolves automatically when the pool "
         "is ready.",
     ),
-    "work_overdue": Words(
+    "work_overdue": KindWords(
         "",
         "Work that is due regularly was not completed.",
         "`linekeeper doctor` says why runs are late. This incident resolves automatically when "
         "it is completed.",
     ),
-    "webhooks_unrouted": Words(
+    "webhooks_unrouted": KindWords(
         "",
         "",
         "Run `adopt` where the connection is missing here, correct the URL at Makini where it "
         "names another, then run `replay-webhooks` with the status `unrouted`. Linekeeper looks "
         "for a connection for a day.",
     ),
-    "webhooks_forged": Words(
+    "webhooks_forged": KindWords(
         "",
         "",
         "Compare *Webhook secrets* of the block Makini App with the secret in Makini's dashboard; "
         "the artifact `webhooks` shows what was turned away. This incident is resolved when "
         "deliveries are accepted again, or the burst is over.",
     ),
-    "forward_refused": Words(
+    "forward_refused": KindWords(
         "",
         "",
         "Linekeeper tries again at growing intervals, for three days, and resolves this incident "
         "once the product accepts it.",
     ),
-    "forward_behind": Words(
+    "forward_behind": KindWords(
         "",
         "",
         "Linekeeper tries again every 15 s, for three days. Once the product is back, everything "
@@ -235,7 +235,7 @@ _DEGRADED = {
     "flapping": "The connection is flapping: it fails and recovers again and again.",
 }
 """What a degraded connection has, by its one cause."""
-_OTHER = Words(
+_OTHER = KindWords(
     "",
     "",
     "Linekeeper checks this in every sweep, and resolves this incident when the cause is gone.",

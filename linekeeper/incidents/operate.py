@@ -175,7 +175,7 @@ class BadWindow(Refusal):
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
+class WindowSubject:
     """What a window is about; `label` is what people call it, `reach` how many connections."""
 
     scope: Scope
@@ -189,17 +189,17 @@ class Subject:
         return f"{self.scope}:{self.id}" if self.id else self.scope
 
 
-async def find_subject(session: AsyncSession, scope: Scope, wanted: str) -> Subject:
+async def find_subject(session: AsyncSession, scope: Scope, wanted: str) -> WindowSubject:
     """What `wanted` names. Raises `NotFound` with the nearest names."""
     if scope == "all":
-        return Subject(scope, "", "everything", await _count(session))
+        return WindowSubject(scope, "", "everything", await _count(session))
     if scope == "connection":
         connection = await find_connection(session, wanted)
-        return Subject(scope, connection.id, connection.label, 1)
+        return WindowSubject(scope, connection.id, connection.label, 1)
     if scope == "customer":
         customer = await find_customer(session, wanted)
         reach = await _count(session, col(Connection.customer_id) == customer.id)
-        return Subject(scope, customer.id, customer.name, reach)
+        return WindowSubject(scope, customer.id, customer.name, reach)
     providers = list(await session.scalars(select(col(Connection.provider)).distinct()))
     known = {provider.casefold(): provider for provider in providers if provider}
     provider = known.get(wanted.strip().casefold())
@@ -207,7 +207,7 @@ async def find_subject(session: AsyncSession, scope: Scope, wanted: str) -> Subj
         close = difflib.get_close_matches(wanted.strip().casefold(), list(known), n=5, cutoff=0.3)
         offers = "; ".join(known[key] for key in close or sorted(known)[:5]) or "none is known"
         raise NotFound(f"no provider is called {wanted.strip()!r}. The nearest: {offers}")
-    return Subject(
+    return WindowSubject(
         scope, provider, provider, await _count(session, col(Connection.provider) == provider)
     )
 
@@ -223,7 +223,7 @@ async def begin(
     by: str,
     reason: str,
     now: datetime,
-) -> Subject:
+) -> WindowSubject:
     """Observe and record trouble of what is named, but notify nobody, from `starts_at` on.
 
     Nothing reaches back: a window begins now at the earliest. Raises `NotFound` or `BadWindow`.
@@ -260,7 +260,7 @@ async def begin(
 
 async def end(
     store: Store, scope: Scope, wanted: str, *, by: str, now: datetime
-) -> tuple[Subject, int]:
+) -> tuple[WindowSubject, int]:
     """End what windows and mutes there are of exactly what is named; returns how many there were.
 
     What is still wrong then is notified. Raises `NotFound`.

@@ -72,7 +72,7 @@ IncidentRow = Incident | Row[Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Silence:
+class Suppression:
     """A time in which nobody is notified of an incident that is recorded: maintenance, a mute, …"""
 
     starts_at: datetime
@@ -154,7 +154,7 @@ async def silences(
     now: datetime,
     *,
     back: timedelta = FORGOTTEN_AFTER,
-) -> dict[str, list[Silence]]:
+) -> dict[str, list[Suppression]]:
     """Return by incident the times in which nobody is to be notified of it.
 
     Those that begin later are left out, and those that ended longer than `back` ago.
@@ -166,7 +166,7 @@ async def silences(
         {incident.id: members[incident.id] for incident in incidents if incident.scope != "app"},
         underway,
     )
-    covers: Mapping[str, list[tuple[str, Silence]]] = {}
+    covers: Mapping[str, list[tuple[str, Suppression]]] = {}
     if began := [incident.since for incident in incidents if incident.kind in _COVERED]:
         # What was over before the first of them began explains none of them.
         covers = await app_outages(session, now=now, back=min(back, now - min(began) + APP_GRACE))
@@ -197,7 +197,7 @@ async def suppressed(
 
 async def app_outages(
     session: AsyncSession, *, now: datetime, back: timedelta
-) -> Mapping[str, list[tuple[str, Silence]]]:
+) -> Mapping[str, list[tuple[str, Suppression]]]:
     """Return by app the times in which it was unreachable as a whole, each with its incident.
 
     Those that ended longer than `back` ago are left out.
@@ -211,7 +211,7 @@ async def app_outages(
         _LEFT, {"ids": [incident.id for incident in incidents]}
     ):
         left.setdefault(incident_id, {})[at] = number
-    outages: dict[str, list[tuple[str, Silence]]] = {}
+    outages: dict[str, list[tuple[str, Suppression]]] = {}
     for incident in incidents:
         until = whole_until(left.get(incident.id, {}), sizes.get(incident.app, 0))
         if until is None:
@@ -219,7 +219,7 @@ async def app_outages(
         end = until + APP_GRACE if until < FOREVER else FOREVER
         why = f"follows from the trouble of app {incident.app} as a whole"
         outages.setdefault(incident.app, []).append(
-            (incident.id, Silence(incident.since, end, why))
+            (incident.id, Suppression(incident.since, end, why))
         )
     return outages
 
@@ -246,7 +246,7 @@ async def _of_windows(
     now: datetime,
     *,
     back: timedelta,
-) -> dict[str, list[Silence]]:
+) -> dict[str, list[Suppression]]:
     """The windows that cover every connection of an incident.
 
     A pause covers none of `ours`: a part of Linekeeper that breaks is seen by nobody else, and
@@ -269,9 +269,9 @@ async def _of_windows(
 
 def _before_go_live(
     members: Mapping[str, set[_Who]], underway: Mapping[str, Underway]
-) -> dict[str, list[Silence]]:
+) -> dict[str, list[Suppression]]:
     """Return by incident the time in which all its connections were being implemented."""
-    silences_of: dict[str, list[Silence]] = {}
+    silences_of: dict[str, list[Suppression]] = {}
     for incident_id, connection_ids in members.items():
         own = [underway.get(identifier) for identifier, *_ in connection_ids]
         came_with = [project for project in own if project is not None]
@@ -281,7 +281,7 @@ def _before_go_live(
         until = min(project.live_at or FOREVER for project in came_with)
         if since < until:
             why = f"{came_with[0].title} is not live yet: its implementation says it"
-            silences_of[incident_id] = [Silence(since, until, why)]
+            silences_of[incident_id] = [Suppression(since, until, why)]
     return silences_of
 
 
@@ -302,7 +302,7 @@ async def _members(
 
 async def windows_at(
     session: AsyncSession, now: datetime, back: timedelta
-) -> list[tuple[Row[Any], Silence]]:
+) -> list[tuple[Row[Any], Suppression]]:
     """The windows that have begun, but for those that ended longer than `back` ago."""
     rows = await session.execute(_WINDOWS, {"since": now - back, "until": now})
     return [(row, _window(row)) for row in rows if _end(row) > row.starts_at]
@@ -317,9 +317,9 @@ def covers_member(row: Row[Any], member: _Who) -> bool:
     return bool(row.subject == named.get(row.scope))
 
 
-def _window(row: Row[Any]) -> Silence:
+def _window(row: Row[Any]) -> Suppression:
     reason = f": {row.reason}" if row.reason else ""
-    return Silence(row.starts_at, _end(row), f"{row.kind} of {row.label}{reason}")
+    return Suppression(row.starts_at, _end(row), f"{row.kind} of {row.label}{reason}")
 
 
 def _end(row: Row[Any]) -> datetime:
@@ -328,8 +328,8 @@ def _end(row: Row[Any]) -> datetime:
 
 
 def _of_app(
-    incident: IncidentRow, covers: Mapping[str, list[tuple[str, Silence]]]
-) -> list[Silence]:
+    incident: IncidentRow, covers: Mapping[str, list[tuple[str, Suppression]]]
+) -> list[Suppression]:
     """An app unreachable as a whole silences what follows from it and opened while it lasted."""
     if incident.kind not in _COVERED:
         return []
@@ -340,6 +340,6 @@ def _of_app(
     ]
 
 
-def _muted(incident: IncidentRow) -> list[Silence]:
+def _muted(incident: IncidentRow) -> list[Suppression]:
     since, until = incident.muted_at, incident.muted_until
-    return [Silence(since, until, "muted")] if since and until and since < until else []
+    return [Suppression(since, until, "muted")] if since and until and since < until else []

@@ -19,7 +19,7 @@ from linekeeper.config import Configuration
 from linekeeper.incidents.announce import incident_lane
 from linekeeper.notify.policy import PATIENCE, decide, reach_of
 from linekeeper.notify.routing import DEFAULT, about_message, channels_of, fold_lane, route
-from linekeeper.notify.situations import Decision, Reach, Say, State, read_state
+from linekeeper.notify.situations import Moment, NoticeDecision, Reach, Say, read_state
 from linekeeper.outbox.queue import DUE_SINCE, Message, enqueue
 from linekeeper.store.engine import Store, chunked, insert_ignore
 from linekeeper.store.tables import Notice, Outbox
@@ -28,7 +28,9 @@ _AT_ONCE = 5_000
 _LOCK = 4_217_005  # PostgreSQL's advisory lock: one process decides at a time
 
 
-async def evaluate_alerts(store: Store, configuration: Configuration, *, now: datetime) -> Decision:
+async def evaluate_alerts(
+    store: Store, configuration: Configuration, *, now: datetime
+) -> NoticeDecision:
     """Decide what is to be said now and write it down; returns the decision.
 
     Costs a look and nothing more while there is nothing to say.
@@ -57,7 +59,7 @@ def targets(urls: Iterable[Any]) -> dict[str, str]:
     return {hashlib.sha256(url.encode()).hexdigest()[:16]: url for url in plain}
 
 
-def _decide(state: State, configuration: Configuration, now: datetime) -> Decision:
+def _decide(state: Moment, configuration: Configuration, now: datetime) -> NoticeDecision:
     return decide(
         state.situations, state.notified, policy=configuration.alerts, reach=state.reach, now=now
     )
@@ -66,7 +68,7 @@ def _decide(state: State, configuration: Configuration, now: datetime) -> Decisi
 async def _write(
     store: Store,
     session: AsyncSession,
-    decision: Decision,
+    decision: NoticeDecision,
     rounds: Mapping[str, int],
     configuration: Configuration,
     *,
@@ -187,7 +189,7 @@ def _elsewhere(say: Sequence[Say], configuration: Configuration) -> Iterable[Mes
 
 
 async def _unheard(
-    session: AsyncSession, configuration: Configuration, state: State, now: datetime
+    session: AsyncSession, configuration: Configuration, state: Moment, now: datetime
 ) -> list[Message]:
     """Messages of their own that Slack can't be reached, for elsewhere."""
     urls = targets(configuration.alerts.elsewhere)

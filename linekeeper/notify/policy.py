@@ -17,8 +17,8 @@ from linekeeper.notify.outage import MERGED
 from linekeeper.notify.routing import CAP, DEFAULT, OVER
 from linekeeper.notify.situations import (
     Channel,
-    Decision,
     HeldBack,
+    NoticeDecision,
     Notified,
     Reach,
     Say,
@@ -61,7 +61,7 @@ def decide(
     policy: AlertPolicy,
     reach: Reach,
     now: datetime,
-) -> Decision:
+) -> NoticeDecision:
     """What is to be said of `situations` now, given what was said of them.
 
     `notified` holds everything said of `situations`, and whatever was said within the last hour, of
@@ -133,7 +133,7 @@ class _Deciding:
     """One call of `decide`."""
 
     def __init__(self, policy: AlertPolicy, reach: Reach, now: datetime) -> None:
-        self.decision = Decision()
+        self.decision = NoticeDecision()
         self._policy = policy
         self._quiet = policy.quiet
         self._reach = reach

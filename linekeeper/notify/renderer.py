@@ -20,7 +20,7 @@ from linekeeper.notify.routing import (
     later_reminds,
     withheld_texts,
 )
-from linekeeper.notify.slack_channel import Posted, SlackChannel
+from linekeeper.notify.slack_channel import ChannelClient, Posted
 from linekeeper.notify.view import IncidentView, Links, artifacts, load_views
 from linekeeper.outbox.sender import OutboxRow
 from linekeeper.store.engine import Store
@@ -44,7 +44,7 @@ class Renderer:
     """
 
     def __init__(
-        self, store: Store, channel: SlackChannel, links: Links, clock: Callable[[], datetime]
+        self, store: Store, channel: ChannelClient, links: Links, clock: Callable[[], datetime]
     ) -> None:
         self._store = store
         self._channel = channel

@@ -49,7 +49,7 @@ class Concerned:
 
 
 @dataclass(frozen=True, slots=True)
-class About:
+class RuleSubject:
     """What a message is about, as the rules of channels see it."""
 
     topics: Collection[str] = ()
@@ -66,7 +66,7 @@ def channels_of(configuration: Configuration) -> dict[str, SlackConfig]:
     return dict(others) | ({DEFAULT: default} if default is not None else {})
 
 
-def route(about: About, channels: Mapping[str, SlackConfig]) -> str:
+def route(about: RuleSubject, channels: Mapping[str, SlackConfig]) -> str:
     """The name of the channel that takes it."""
     for name, channel in channels.items():
         if name != DEFAULT and has_rules(channel) and _fits(about, channel):
@@ -90,7 +90,7 @@ def check(channel: SlackConfig) -> None:
 _RULES = ("owners", "customers", "tags", "providers", "severities", "topics")
 
 
-def _fits(about: About, channel: SlackConfig) -> bool:
+def _fits(about: RuleSubject, channel: SlackConfig) -> bool:
     severities, topics = _words(channel.severities), _words(channel.topics)
     if severities and not severities & _folded([about.severity]):
         return False
@@ -266,7 +266,7 @@ async def channels_for(
             member = Concerned(owner or "", names, frozenset(tags or ()), provider)
             concerned.setdefault(incident_id, set()).add(member)
     for incident in fresh:
-        about = About(
+        about = RuleSubject(
             topics=(incident.kind, incident.topic),
             severity=severities.get(incident.id, ""),
             concerned=concerned.get(incident.id, set()),
@@ -299,11 +299,11 @@ async def _messages_of(store: Store, subject: str) -> set[str]:
         return set(await session.scalars(channels))
 
 
-async def about_message(session: AsyncSession, payload: Mapping[str, Any]) -> About:
+async def about_message(session: AsyncSession, payload: Mapping[str, Any]) -> RuleSubject:
     """What a message that is about no incident is about, as its writer said."""
     about = payload.get("about")
     if not isinstance(about, Mapping):
-        return About()
+        return RuleSubject()
     connection = None
     if about.get("connection_id"):
         connection = await session.get(Connection, str(about["connection_id"]))
@@ -319,4 +319,4 @@ async def about_message(session: AsyncSession, payload: Mapping[str, Any]) -> Ab
                 provider=connection.provider if connection else "",
             )
         )
-    return About(topics=(str(about.get("topic", "")),), concerned=concerned)
+    return RuleSubject(topics=(str(about.get("topic", "")),), concerned=concerned)

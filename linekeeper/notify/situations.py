@@ -18,7 +18,7 @@ from linekeeper.incidents.suppressed import (
     FORGOTTEN_AFTER,
     SINCE,
     IncidentRow,
-    Silence,
+    Suppression,
     silences,
 )
 from linekeeper.notify.channels import known_as
@@ -56,7 +56,7 @@ class Situation:
     merged: bool = False
     """It goes on in a wider incident."""
     snoozed_until: datetime | None = None
-    silences: Sequence[Silence] = ()
+    silences: Sequence[Suppression] = ()
     slack_channel: str = DEFAULT
     """The Slack channel it is announced in (`notify.routing`)."""
     unsettled: Unsettled | None = None
@@ -119,7 +119,7 @@ class Reach:
 
 
 @dataclass(slots=True)
-class Decision:
+class NoticeDecision:
     """What is to be said now, what never will be and why, what waits."""
 
     say: list[Say] = field(default_factory=list)
@@ -142,7 +142,7 @@ _AT_ONCE = 5_000
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class Moment:
     """What there is at one moment."""
 
     situations: Sequence[Situation] = ()
@@ -150,12 +150,12 @@ class State:
     reach: Reach = field(default_factory=Reach)
 
 
-async def read_state(session: AsyncSession, configuration: Configuration, now: datetime) -> State:
+async def read_state(session: AsyncSession, configuration: Configuration, now: datetime) -> Moment:
     """What the policy decides from: every incident of which something may have to be said."""
     incidents = await _incidents(session, now)
     reach = await _reach(session, configuration)
     if not incidents:
-        return State(reach=reach)
+        return Moment(reach=reach)
     ids = [incident.id for incident in incidents]
     facts = await _facts(session, ids)
     over = [incident.id for incident in incidents if incident.resolved_at]
@@ -195,7 +195,7 @@ async def read_state(session: AsyncSession, configuration: Configuration, now: d
     in_slack = [channel.channel for channel in channels_of(configuration).values()]
     if in_slack and configuration.alerts.elsewhere:
         reach = replace(reach, delivered=await _delivered(session, in_slack, ids))
-    return State(situations, await _notified(session, ids, now), reach)
+    return Moment(situations, await _notified(session, ids, now), reach)
 
 
 async def _reach(session: AsyncSession, configuration: Configuration) -> Reach:

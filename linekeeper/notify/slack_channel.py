@@ -65,7 +65,7 @@ class Pacer:
             await asyncio.sleep(slot - now)
 
 
-class SlackChannel:
+class ChannelClient:
     """The channel of a `SlackConfig`. Every method raises `SlackTrouble` and nothing else."""
 
     def __init__(self, config: SlackConfig, client: AsyncWebClient, pacer: Pacer) -> None:
@@ -214,10 +214,10 @@ async def _call(client: AsyncWebClient, method: str, **arguments: Any) -> Mappin
 
 
 @asynccontextmanager
-async def open_channel(config: SlackConfig, pacer: Pacer) -> AsyncIterator[SlackChannel]:
+async def open_channel(config: SlackConfig, pacer: Pacer) -> AsyncIterator[ChannelClient]:
     """The channel, on one HTTP session; slack-sdk's own retries are off: the outbox retries."""
     async with _session() as session:
-        yield SlackChannel(config, _client(config, session), pacer)
+        yield ChannelClient(config, _client(config, session), pacer)
 
 
 async def open_view(config: SlackConfig, trigger: str, view: Mapping[str, Any]) -> None:

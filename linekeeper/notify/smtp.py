@@ -36,7 +36,7 @@ _HEADERS.map_to_type("references", _References)
 _POLICY = default.clone(header_factory=_HEADERS)
 
 
-class Refused(Exception):
+class MailRefused(Exception):
     """The mail server will never take this mail; the message says why."""
 
 
@@ -86,8 +86,8 @@ def on_the_wire(address: str) -> str:
 async def hand_over(mail: MailConfig, letter: Letter, identifier: str) -> list[str]:
     """Hand the letter over; returns the recipients the server refused or can't be asked for.
 
-    Raises `Refused` and `Delayed`. What the server says of this mail's content concerns this mail
-    only; what it says of us, or doesn't say at all, concerns every mail.
+    Raises `MailRefused` and `Delayed`. What the server says of this mail's content concerns this
+    mail only; what it says of us, or doesn't say at all, concerns every mail.
     """
     known = {on_the_wire(recipient): recipient for recipient in letter.recipients}
     try:
@@ -96,18 +96,18 @@ async def hand_over(mail: MailConfig, letter: Letter, identifier: str) -> list[s
                 address for address in known if address.isascii() or await _takes_letters(server)
             ]
             if not taken:
-                raise Refused("the mail server takes no address with other letters than ASCII")
+                raise MailRefused("the mail server takes no address with other letters than ASCII")
             message = _message(mail, letter, identifier, taken)
             problems, _ = await server.send_message(message, recipients=taken)
     except aiosmtplib.SMTPRecipientsRefused as error:
         codes = [smtprecipient_refused.code for smtprecipient_refused in error.recipients]
         if codes and all(code >= 500 for code in codes):
-            raise Refused(f"the mail server refused every recipient ({codes[0]})") from None
+            raise MailRefused(f"the mail server refused every recipient ({codes[0]})") from None
         reason = "the mail server takes no mail for these recipients now"
         raise Delayed(reason, everything=False) from None
     except aiosmtplib.SMTPDataError as error:
         if error.code >= 500:
-            raise Refused(f"the mail server refused the mail ({error.code})") from None
+            raise MailRefused(f"the mail server refused the mail ({error.code})") from None
         raise Delayed(f"the mail server answered {error.code}", everything=True) from None
     except aiosmtplib.SMTPResponseException as error:
         raise Delayed(f"the mail server answered {error.code}", everything=True) from None

@@ -60,7 +60,7 @@ class RecoveredChange:
     """The key that a `rekeyed` record had in the connection before."""
 
 
-class Accepted(NamedTuple):
+class AcceptedForward(NamedTuple):
     """An accepted delivery, and what became of it."""
 
     app: AppConfig
@@ -69,7 +69,7 @@ class Accepted(NamedTuple):
 
 
 async def forward_events(
-    store: Store, session: AsyncSession, events: Sequence[Accepted], *, now: datetime
+    store: Store, session: AsyncSession, events: Sequence[AcceptedForward], *, now: datetime
 ) -> None:
     """Hand on `events` in the transaction that settles them.
 
@@ -105,7 +105,7 @@ async def _targets(session: AsyncSession, ids: Sequence[str]) -> dict[str, str]:
     return {row[0]: row[1] for row in rows if row[1]}
 
 
-def _messages(accepted: Accepted, targets: Mapping[str, str]) -> Iterator[Message]:
+def _messages(accepted: AcceptedForward, targets: Mapping[str, str]) -> Iterator[Message]:
     app, event, settled = accepted
     to = {owner: _destination(app, targets.get(owner)) for owner in settled.connections}
     if len(settled.owners) < 2 or app.forward_form == "original":

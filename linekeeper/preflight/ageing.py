@@ -14,7 +14,7 @@ from sqlmodel import col
 
 from linekeeper.incidents.findings import Finding, apply_findings
 from linekeeper.incidents.lifecycle import IncidentChange
-from linekeeper.preflight.evidence import MAX_AGE, REACHED, Place, places
+from linekeeper.preflight.evidence import MAX_AGE, REACHED, NamedTarget, places
 from linekeeper.preflight.verdict import EXPIRY_STEPS
 from linekeeper.store import Store
 from linekeeper.store.tables import Gate, PreflightReport
@@ -46,7 +46,7 @@ async def conclude_ageing_in(
     return await apply_findings(store, session, TOPIC, findings, now=now)
 
 
-async def _unchecked(session: AsyncSession, known: Iterable[Place]) -> list[Place]:
+async def _unchecked(session: AsyncSession, known: Iterable[NamedTarget]) -> list[NamedTarget]:
     """Those whose step was verified, but never at the address where they are reached now."""
     verified = await session.scalars(
         select(col(Gate.implementation_id)).where(
@@ -64,7 +64,7 @@ async def _unchecked(session: AsyncSession, known: Iterable[Place]) -> list[Plac
     ]
 
 
-def _ask_for(place: Place) -> Finding:
+def _ask_for(place: NamedTarget) -> Finding:
     return Finding(
         kind="preflight_missing",
         cause=f"preflight-missing:{place.system_id}:{place.target}",
@@ -80,7 +80,7 @@ def _ask_for(place: Place) -> Finding:
     )
 
 
-def judge_age(place: Place, report: PreflightReport, now: datetime) -> Iterable[Finding]:
+def judge_age(place: NamedTarget, report: PreflightReport, now: datetime) -> Iterable[Finding]:
     """What is wrong with the last good report on a target from one vantage; pure."""
     where = f"{report.target} from {report.vantage}"
     members = [place.connection_id] if place.connection_id else []

@@ -15,7 +15,7 @@ from sqlmodel import col
 from linekeeper.incidents.announce import announce
 from linekeeper.incidents.lifecycle import IncidentChange, Opening, open_new, perform
 from linekeeper.preflight.intake import ReportError
-from linekeeper.preflight.run import Report
+from linekeeper.preflight.run import PreflightVerdicts
 from linekeeper.preflight.targets import parse_target
 from linekeeper.store import Store
 from linekeeper.store.tables import (
@@ -40,7 +40,7 @@ Source = Literal["flow", "import"]
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class NamedTarget:
     """A system with a target, as people call it."""
 
     system_id: str
@@ -59,7 +59,7 @@ class NoSuchPlace(Exception):
 
 async def keep(
     store: Store,
-    report: Report,
+    report: PreflightVerdicts,
     *,
     source: Source,
     by: str,
@@ -131,7 +131,7 @@ def _judged(verdicts: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     return {verdict["check"]: verdict["status"] for verdict in verdicts}
 
 
-async def unowned_targets(store: Store, report: Report) -> str:
+async def unowned_targets(store: Store, report: PreflightVerdicts) -> str:
     """Return a sentence with the targets of `report` that no system of an implementation has;
     empty if there are none. Such evidence proves no gate."""
     async with store.read() as session:
@@ -145,12 +145,12 @@ async def unowned_targets(store: Store, report: Report) -> str:
     )
 
 
-async def tunnelled(session: AsyncSession, targets: Collection[str]) -> list[Place]:
+async def tunnelled(session: AsyncSession, targets: Collection[str]) -> list[NamedTarget]:
     """The systems at `targets` that Makini reaches through a VPN tunnel."""
     return [place for place in await places(session) if place.vpn and place.target in targets]
 
 
-async def places(session: AsyncSession) -> list[Place]:
+async def places(session: AsyncSession) -> list[NamedTarget]:
     """Every system of an implementation that wasn't abandoned."""
     rows = await session.execute(
         select(
@@ -171,13 +171,13 @@ async def places(session: AsyncSession) -> list[Place]:
         .order_by(col(ImplementationSystem.id))
     )
     return [
-        Place(row[0], row[1], row[2], row[3], f"{row[4]} · {row[5]}", row[6], row[8])
+        NamedTarget(row[0], row[1], row[2], row[3], f"{row[4]} · {row[5]}", row[6], row[8])
         for row in rows
         if row[7] != "disconnected"
     ]
 
 
-async def find_places(session: AsyncSession, wanted: str) -> list[Place]:
+async def find_places(session: AsyncSession, wanted: str) -> list[NamedTarget]:
     """The systems `wanted` names: a customer, or `Customer · System`. Raises `NoSuchPlace`."""
     everything = await places(session)
     folded = _fold(wanted)
@@ -192,7 +192,7 @@ async def find_places(session: AsyncSession, wanted: str) -> list[Place]:
     return matching
 
 
-async def name_target(store: Store, place: Place, target: str) -> None:
+async def name_target(store: Store, place: NamedTarget, target: str) -> None:
     """Keep where the system of `place` is reached, if nobody has said so before."""
     async with store.write() as session:
         await session.execute(
@@ -250,7 +250,7 @@ async def other_workers(session: AsyncSession, worker: str) -> list[str]:
 
 
 async def conclude_drift(
-    store: Store, reports: Sequence[Report], *, now: datetime
+    store: Store, reports: Sequence[PreflightVerdicts], *, now: datetime
 ) -> list[IncidentChange]:
     """Open the incident of what was verified and no longer holds; resolve it when it does again.
 
@@ -300,10 +300,10 @@ async def resolve_unused(
 async def _conclude(
     store: Store,
     session: AsyncSession,
-    report: Report,
+    report: PreflightVerdicts,
     target: str,
     *,
-    place: Place,
+    place: NamedTarget,
     now: datetime,
 ) -> IncidentChange | None:
     cause = f"preflight:{target}:{report.vantage}"

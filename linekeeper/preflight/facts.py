@@ -51,7 +51,7 @@ class HttpFact:
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class TargetFacts:
     """All that was seen of one target; None for what wasn't tried."""
 
     dns: DnsFact | None = None

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from linekeeper.preflight.order import MAX_TARGETS
-from linekeeper.preflight.run import VERSION, Report
+from linekeeper.preflight.run import VERSION, PreflightVerdicts
 from linekeeper.preflight.targets import MAX_TARGET, TargetError, parse_target
 from linekeeper.preflight.verdict import Check, Status, Vantage, Verdict, is_inner
 
@@ -45,7 +45,7 @@ class _Report(BaseModel):
     passed: bool | None = None
 
 
-def parse_report(data: bytes) -> Report:
+def parse_report(data: bytes) -> PreflightVerdicts:
     """The report that `report.as_json` wrote, or `ReportError`.
 
     Every target has a verdict, every verdict a target, all from the report's own vantage: a file
@@ -77,7 +77,7 @@ def parse_report(data: bytes) -> Report:
     if any(verdict.vantage != raw.vantage for verdict in raw.verdicts):
         raise ReportError(f"verdicts: one isn't from {raw.vantage}, as the report says")
     _hang_together(targets, raw)
-    report = Report(
+    report = PreflightVerdicts(
         vantage=raw.vantage,
         at=raw.at.astimezone(UTC),
         targets=targets,

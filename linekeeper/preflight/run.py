@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from linekeeper.preflight import checks
-from linekeeper.preflight.facts import DnsFact, Facts
+from linekeeper.preflight.facts import DnsFact, TargetFacts
 from linekeeper.preflight.order import PreflightOrder
 from linekeeper.preflight.targets import Target
 from linekeeper.preflight.verdict import NOT_VERIFIED, VERIFIES, Vantage, Verdict, judge
@@ -17,7 +17,7 @@ VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class PreflightVerdicts:
     """All verdicts of one run. `at` is aware UTC, by the clock of the machine that checked."""
 
     vantage: Vantage
@@ -42,7 +42,7 @@ class Report:
         return judged and all(verdict.status != "finding" for verdict in own)
 
 
-def as_json(report: Report) -> str:
+def as_json(report: PreflightVerdicts) -> str:
     """The report, as `intake.parse_report` takes it back."""
     data: Mapping[str, object] = {
         "version": report.version,
@@ -57,7 +57,7 @@ def as_json(report: Report) -> str:
     return json.dumps(data, indent=2)  # ASCII: whatever a shell makes of it on the way to a file
 
 
-def as_text(report: Report) -> str:
+def as_text(report: PreflightVerdicts) -> str:
     """The report for people, without colours."""
     lines = [f"Preflight from {report.vantage}, {report.at:%Y-%m-%d %H:%M} UTC"]
     for target in report.targets:
@@ -83,7 +83,9 @@ def _utcnow() -> datetime:
     return datetime.now(UTC)
 
 
-async def preflight(order: PreflightOrder, clock: Callable[[], datetime] = _utcnow) -> Report:
+async def preflight(
+    order: PreflightOrder, clock: Callable[[], datetime] = _utcnow
+) -> PreflightVerdicts:
     """Check every target, a few at once, and judge what was seen.
 
     A target has at most four checks one after the other (DNS, TCP, TLS, HTTP), so its verdicts
@@ -92,14 +94,14 @@ async def preflight(order: PreflightOrder, clock: Callable[[], datetime] = _utcn
     free = asyncio.Semaphore(AT_ONCE)
     shut_in = await _shut_in(order)
 
-    async def look_at(target: Target) -> Facts:
+    async def look_at(target: Target) -> TargetFacts:
         async with free:
             facts = await look(target, order.vantage, timeout=order.timeout, ca_file=order.ca_file)
         return replace(facts, control=shut_in)
 
     facts = await asyncio.gather(*map(look_at, order.targets))
     now = clock()
-    return Report(
+    return PreflightVerdicts(
         vantage=order.vantage,
         at=now,
         targets=tuple(map(str, order.targets)),
@@ -122,7 +124,9 @@ async def _shut_in(order: PreflightOrder) -> str | None:
     return None if "open" in outcomes else f"{order.control}: {', '.join(sorted(outcomes))}"
 
 
-async def look(target: Target, vantage: Vantage, *, timeout: float, ca_file: str | None) -> Facts:
+async def look(
+    target: Target, vantage: Vantage, *, timeout: float, ca_file: str | None
+) -> TargetFacts:
     """What can be seen of one target; from outside no more than whether its port is open."""
     dns: DnsFact | None = None
     addresses: tuple[str, ...] = (target.host,)
@@ -130,14 +134,14 @@ async def look(target: Target, vantage: Vantage, *, timeout: float, ca_file: str
         dns = await checks.resolve(target.host, target.port, timeout)
         addresses = dns.addresses
     if not addresses:
-        return Facts(dns=dns)
+        return TargetFacts(dns=dns)
     tcp = await checks.connect(addresses, target.port, timeout)
     answers = next((address for address, outcome in tcp.outcomes if outcome == "open"), None)
     if answers is None or vantage == "outside":
-        return Facts(dns=dns, tcp=tcp)
+        return TargetFacts(dns=dns, tcp=tcp)
     tls = http = None
     if target.tls:
         tls = await checks.handshake(target, answers, timeout, ca_file)
     if target.scheme is not None and (tls is None or tls.error is None):
         http = await checks.ask(target, answers, timeout)
-    return Facts(dns=dns, tcp=tcp, tls=tls, http=http)
+    return TargetFacts(dns=dns, tcp=tcp, tls=tls, http=http)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, get_args
 
-from linekeeper.preflight.facts import DnsFact, Facts, HttpFact, TcpFact, TlsFact
+from linekeeper.preflight.facts import DnsFact, HttpFact, TargetFacts, TcpFact, TlsFact
 from linekeeper.preflight.targets import Target
 
 Vantage = Literal["inside", "allowlisted", "outside"]
@@ -53,7 +53,9 @@ class Verdict:
     """When the certificate that was seen ends, in ISO 8601; for the warnings ahead of it."""
 
 
-def judge(target: Target, vantage: Vantage, facts: Facts, now: datetime) -> tuple[Verdict, ...]:
+def judge(
+    target: Target, vantage: Vantage, facts: TargetFacts, now: datetime
+) -> tuple[Verdict, ...]:
     """The verdicts on what was seen at `now` (aware), in the order of the checks."""
     checks = _from_outside(facts) if vantage == "outside" else _must_reach(target, facts, now)
     return tuple(
@@ -74,7 +76,7 @@ def judge(target: Target, vantage: Vantage, facts: Facts, now: datetime) -> tupl
 _Found = tuple[Check, Status, str]
 
 
-def _from_outside(facts: Facts) -> Iterable[_Found]:
+def _from_outside(facts: TargetFacts) -> Iterable[_Found]:
     if facts.dns is not None:
         yield "dns", ("warning" if facts.dns.unknown else "ok"), _named(facts.dns)
     if facts.tcp is None:
@@ -140,7 +142,7 @@ def is_inner(address: str) -> bool:
     return any(ip in network for network in _INNER)
 
 
-def _must_reach(target: Target, facts: Facts, now: datetime) -> Iterable[_Found]:
+def _must_reach(target: Target, facts: TargetFacts, now: datetime) -> Iterable[_Found]:
     if facts.dns is not None:
         yield "dns", ("ok" if facts.dns.addresses else "finding"), _named(facts.dns)
     if facts.tcp is None:

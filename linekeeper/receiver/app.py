@@ -30,7 +30,7 @@ from linekeeper.receiver import (
     slack_actions,
 )
 from linekeeper.receiver.beat import Beat
-from linekeeper.receiver.gate import FOR_CUSTOMERS, Gate
+from linekeeper.receiver.gate import FOR_CUSTOMERS, RequestLimit
 from linekeeper.receiver.html import page
 from linekeeper.receiver.protocol import Receive, Scope, Send
 from linekeeper.receiver.standby import Standby
@@ -44,7 +44,7 @@ from linekeeper.store.leases import LeaseLost
 class Receiver:
     """Routes by path; made by `open`, which also starts and ends what runs beside it."""
 
-    def __init__(self, webhooks: Webhooks, tokens: Tokens, pages: Gate) -> None:
+    def __init__(self, webhooks: Webhooks, tokens: Tokens, pages: RequestLimit) -> None:
         self._webhooks = webhooks
         self._tokens = tokens
         self.pages = pages
@@ -67,7 +67,7 @@ class Receiver:
                 asyncio.create_task(standby.run(), name="receiver watch"),
             ]
             try:
-                yield cls(webhooks, Tokens(issuer), Gate(make_site(runtime, beat)))
+                yield cls(webhooks, Tokens(issuer), RequestLimit(make_site(runtime, beat)))
             finally:
                 for task in beside:
                     task.cancel()

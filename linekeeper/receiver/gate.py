@@ -15,7 +15,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from linekeeper.receiver import protocol
 from linekeeper.receiver.html import page
-from linekeeper.receiver.protocol import Message, Receive, Refusal, Scope, Send
+from linekeeper.receiver.protocol import ErrorAnswer, Message, Receive, Scope, Send
 from linekeeper.receiver.webhooks import Bodies, Disconnected
 
 log = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ FOR_CUSTOMERS = ("/connect/", "/customer/", "/oauth/")
 """Routes that always answer with a page for people."""
 
 
-class Gate:
+class RequestLimit:
     """The ASGI app before `site`, with `places` requests at once.
 
     When all are taken, the request that has kept us waiting longest for its body gives way (408);
@@ -117,7 +117,7 @@ class _Exchange:
             self._has_begun = True
             await self._send(message)
 
-    async def end(self, refusal: Refusal, scope: Scope) -> None:
+    async def end(self, refusal: ErrorAnswer, scope: Scope) -> None:
         """Answer with `refusal` where no answer has begun; whatever comes later is dropped."""
         self._has_ended = True
         if not self._has_begun:
@@ -128,7 +128,7 @@ async def _answer(answering: Awaitable[None]) -> None:
     await answering
 
 
-async def _refuse(refusal: Refusal, scope: Scope, receive: Receive, send: Any) -> None:
+async def _refuse(refusal: ErrorAnswer, scope: Scope, receive: Receive, send: Any) -> None:
     """Refuse; customers get a page. (Starlette has its own type for what `send` takes.)"""
     if scope["path"].startswith(FOR_CUSTOMERS):
         shown = page(

@@ -11,7 +11,7 @@ from linekeeper.access.issue import NoSuchConnection, find_by_id_or_key
 from linekeeper.access.modes import (
     BadRule,
     StillRenewed,
-    Wanted,
+    WantedMode,
     change,
     find_subjects,
     preview_change,
@@ -37,7 +37,7 @@ async def set_mode(request: Request) -> Response:
     try:
         async with rt.store.read() as session:
             named = await find_by_id_or_key(session, request.path_params["connection"])
-        wanted = Wanted(
+        wanted = WantedMode(
             await find_subjects(rt, connections=[named.id]),
             asked.get("mode"),
             asked.get("notify_customers"),

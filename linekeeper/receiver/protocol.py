@@ -236,7 +236,7 @@ async def stored(scope: Scope, send: Send, identifier: str, *, is_new: bool) -> 
         await send({"type": "http.response.body", "body": template % identifier.encode()})
 
 
-class Refusal(NamedTuple):
+class ErrorAnswer(NamedTuple):
     """An answer that is not 200, with its cause for the sender, the counters and the sample."""
 
     cause: str
@@ -249,7 +249,7 @@ class Refusal(NamedTuple):
         await send(self.body)
 
 
-def refusal(status: int, cause: str, *, close: bool = False) -> Refusal:
+def refusal(status: int, cause: str, *, close: bool = False) -> ErrorAnswer:
     """`close` where the rest of the request is left unread."""
     extra: list[tuple[bytes, bytes]] = []
     if status == 503:
@@ -259,7 +259,7 @@ def refusal(status: int, cause: str, *, close: bool = False) -> Refusal:
     if close:
         extra.append((b"connection", b"close"))
     content = b'{"error":"%b"}' % cause.encode()
-    return Refusal(
+    return ErrorAnswer(
         cause,
         status,
         _start(status, len(content), *extra),

@@ -23,10 +23,10 @@ from linekeeper.inbox.verify import Headers, Rejected, Verifier
 from linekeeper.receiver import protocol
 from linekeeper.receiver.protocol import (
     SCOPE_KEY,
+    ErrorAnswer,
     GuardedProtocol,
     Message,
     Receive,
-    Refusal,
     Scope,
     Send,
 )
@@ -149,7 +149,7 @@ class Bodies:
                 return True
         return False
 
-    def refused(self, headers: Headers) -> Refusal | None:
+    def refused(self, headers: Headers) -> ErrorAnswer | None:
         """What can be said before reading. A body that is compressed is not unpacked: 415."""
         length = headers.get(b"content-length")
         if length is not None and length.isdigit() and int(length[:18]) > self._max_bytes:
@@ -158,7 +158,7 @@ class Bodies:
             return protocol.ENCODED
         return None
 
-    async def read(self, scope: Scope, receive: Receive) -> bytes | Refusal:
+    async def read(self, scope: Scope, receive: Receive) -> bytes | ErrorAnswer:
         """The body, or why it was not read to its end. Raises `Disconnected`."""
         connection: GuardedProtocol | None = scope.get(SCOPE_KEY)
         whole = None if connection is None else connection.take_body()
@@ -196,7 +196,7 @@ class Bodies:
             del self._reading[task]
             task.cancel(_TOO_SLOW)
 
-    async def _read_on(self, message: Message, receive: Receive) -> bytes | Refusal:
+    async def _read_on(self, message: Message, receive: Receive) -> bytes | ErrorAnswer:
         parts: list[bytes] = []
         held = 0
         try:
@@ -243,7 +243,7 @@ class Webhooks:
         if refused is not None:
             await refused(send)
 
-    async def _deliver(self, scope: Scope, receive: Receive, send: Send) -> Refusal | None:
+    async def _deliver(self, scope: Scope, receive: Receive, send: Send) -> ErrorAnswer | None:
         app, connection, unrouted = self._route(scope)
         if app is None:
             return self._refuse(scope, "", unrouted, 0)
@@ -281,7 +281,7 @@ class Webhooks:
         await protocol.stored(scope, send, receipt.id, is_new=receipt.is_new)
         return None
 
-    def _route(self, scope: Scope) -> tuple[InboxApp | None, str | None, Refusal]:
+    def _route(self, scope: Scope) -> tuple[InboxApp | None, str | None, ErrorAnswer]:
         # Split before unquoting: a connection's key may contain an encoded slash.
         parts = scope["raw_path"].decode("latin-1").split("/")[2:]
         if len(parts) > 2 or not parts[0]:
@@ -292,7 +292,7 @@ class Webhooks:
         connection = unquote(parts[1]) if len(parts) == 2 else None
         return app, connection or None, protocol.UNKNOWN_APP
 
-    def _refuse(self, scope: Scope, app: str, refused: Refusal, size: int) -> Refusal:
+    def _refuse(self, scope: Scope, app: str, refused: ErrorAnswer, size: int) -> ErrorAnswer:
         DELIVERIES.labels(app, refused.cause).inc()
         self._tally.count(app, refused.cause)
         self._tally.sample(

@@ -9,8 +9,8 @@ from linekeeper.clock import utcnow
 from linekeeper.makini import MakiniError
 from linekeeper.reconcile.marks import load_marks
 from linekeeper.reconcile.poll import read_entity
-from linekeeper.reconcile.reading import Question
-from linekeeper.reconcile.service import Run
+from linekeeper.reconcile.reading import ReadQuestion
+from linekeeper.reconcile.service import ReconcileRun
 from linekeeper.reconcile.target import caller_for, load_targets
 from linekeeper.runtime import Runtime
 from linekeeper.store.tables import Change, Connection
@@ -32,12 +32,12 @@ async def reconcile_window(
         raise LookupError(f"there is no connection {connection_id}")
     app = await rt.app(row.app)
     (target,) = await load_targets(rt, app, [connection_id])
-    started, run, caller = utcnow(), Run(), await caller_for(rt, target)
+    started, run, caller = utcnow(), ReconcileRun(), await caller_for(rt, target)
     marks = await load_marks(rt.store, target.id)
     first: MakiniError | None = None
     compared = new = 0
     for entity in target.app.entities:
-        question = Question(run_at=started, since=since, cause="backfill")
+        question = ReadQuestion(run_at=started, since=since, cause="backfill")
         mark = marks.get(entity)
         reading = await read_entity(rt, target, caller, entity, question, mark=mark)
         run.took(target, reading)

@@ -28,7 +28,7 @@ class Comparison(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class KnownRecord:
     """What the index holds."""
 
     time: datetime | None
@@ -41,7 +41,7 @@ class Known:
 
 
 @dataclass(slots=True)
-class Found:
+class ReadRecord:
     """What was read; there may be millions."""
 
     time: datetime | None
@@ -54,26 +54,26 @@ class Found:
     """Whether the source lists it as deleted."""
 
 
-F = TypeVar("F", bound=Found)
+F = TypeVar("F", bound=ReadRecord)
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
+class CompareResult:
     """A verdict, and whether the index disagreed with a source that reported no newer time."""
 
     verdict: Comparison
     mismatched: bool = False
 
 
-_INSERTED = Decision(Comparison.inserted)
-_UPDATED = Decision(Comparison.updated)
-_MISMATCHED = Decision(Comparison.updated, mismatched=True)
-_DELETED = Decision(Comparison.deleted)
-_SAME = Decision(Comparison.same)
-_OLDER = Decision(Comparison.older)
+_INSERTED = CompareResult(Comparison.inserted)
+_UPDATED = CompareResult(Comparison.updated)
+_MISMATCHED = CompareResult(Comparison.updated, mismatched=True)
+_DELETED = CompareResult(Comparison.deleted)
+_SAME = CompareResult(Comparison.same)
+_OLDER = CompareResult(Comparison.older)
 
 
-def decide(known: Known | None, reading: Found, *, now: datetime) -> Decision:
+def decide(known: KnownRecord | None, reading: ReadRecord, *, now: datetime) -> CompareResult:
     """Newer by source time, then by contents; never over what was read later.
 
     A newer source time always wins. With an equal, missing or earlier one (clocks go back, some
@@ -89,23 +89,23 @@ def decide(known: Known | None, reading: Found, *, now: datetime) -> Decision:
     return _carried(known, reading) if not reading.current else _read(known, reading, now)
 
 
-def _gone(known: Known, reading: Found, now: datetime) -> Decision:
+def _gone(known: KnownRecord, reading: ReadRecord, now: datetime) -> CompareResult:
     """What is deleted by the source's own word; where that was read first, it lives again."""
     is_news = _newer(known.time, reading.time) or (reading.current and _later(known, reading, now))
     return _DELETED if is_news else _OLDER
 
 
-def _later(known: Known, reading: Found, now: datetime) -> bool:
+def _later(known: KnownRecord, reading: ReadRecord, now: datetime) -> bool:
     return reading.asked_at > known.seen_at or known.seen_at > now + AHEAD
 
 
-def _carried(known: Known, reading: Found) -> Decision:
+def _carried(known: KnownRecord, reading: ReadRecord) -> CompareResult:
     if _newer(known.time, reading.time):
         return _INSERTED if known.deleted else _UPDATED
     return _SAME if known.hash == reading.hash and not known.deleted else _OLDER
 
 
-def _read(known: Known, reading: Found, now: datetime) -> Decision:
+def _read(known: KnownRecord, reading: ReadRecord, now: datetime) -> CompareResult:
     newer = _newer(known.time, reading.time)
     later = _later(known, reading, now)
     if known.deleted:
@@ -126,7 +126,7 @@ def better(first: F, second: F) -> F:
 
 
 def was_announced(
-    known: Known | None, reading: Found, delivered_at: datetime | None, *, now: datetime
+    known: KnownRecord | None, reading: ReadRecord, delivered_at: datetime | None, *, now: datetime
 ) -> bool:
     """Whether a delivery that came at `delivered_at` announced the change from known to found.
 

@@ -35,7 +35,7 @@ class NoDeletion(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Decided:
+class DeletionOutcome:
     """What became of one deletion."""
 
     label: str
@@ -56,7 +56,7 @@ class Decided:
 
 async def decide_deletions(
     rt: Runtime, wanted: str, decision: Decision, *, by: str, now: datetime
-) -> list[Decided]:
+) -> list[DeletionOutcome]:
     """Accept, refuse or undo the deletion `wanted`: its id, or a connection with what waits there.
 
     Raises `NoDeletion` where nothing is to be decided, also when 30 days are over. Repeating it
@@ -77,7 +77,7 @@ async def decide_deletions(
         else:
             records = deletion.records
             await _mark(rt, deletion, decision, "refused", by=by, now=now)
-        done.append(Decided(name, deletion.entity, records, decision))
+        done.append(DeletionOutcome(name, deletion.entity, records, decision))
     return done
 
 

@@ -9,13 +9,13 @@ from linekeeper.health.scope import DataCaller, make_suspect
 from linekeeper.health.service import observe
 from linekeeper.incidents.conclude import conclude
 from linekeeper.makini import ErrorKind, MakiniError
-from linekeeper.reconcile.reading import Reading
+from linekeeper.reconcile.reading import EntityReading
 from linekeeper.reconcile.target import PollTarget
 from linekeeper.runtime import Runtime
 from linekeeper.sweep.batch import probe_batch
 
 
-def are_all_refused(readings: Sequence[Reading]) -> bool:
+def are_all_refused(readings: Sequence[EntityReading]) -> bool:
     """Whether each of several entities was refused with a 401: that is no single one's. Pure."""
     refused = [
         reading

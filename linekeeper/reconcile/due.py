@@ -93,7 +93,7 @@ class Paced:
 
 
 @dataclass(slots=True)
-class Standing:
+class ReadState:
     """How far a connection has been read, over its entities."""
 
     id: str
@@ -160,7 +160,7 @@ async def over_budget(rt: Runtime, app: AppConfig, order: PollOrder) -> str:
     )
 
 
-def calls_needed(standings: Sequence[Standing]) -> float:
+def calls_needed(standings: Sequence[ReadState]) -> float:
     """Calls a minute to read each connection by its cadence, one page an entity. Pure."""
     return sum(
         paced.offered / (standing.cadence(paced) / timedelta(minutes=1))
@@ -210,7 +210,7 @@ def is_entity_due(
     return order.started - mark.polled_at >= cadence - POLICY.slack
 
 
-async def standings(rt: Runtime, app: AppConfig, order: PollOrder) -> tuple[list[Standing], int]:
+async def standings(rt: Runtime, app: AppConfig, order: PollOrder) -> tuple[list[ReadState], int]:
     """Every connection of `app` that may be read, critical customers' and the longest unread
     first, and how many may not because their circuit is open."""
     async with rt.store.read() as session:
@@ -311,10 +311,10 @@ def _standings_of(
     return statement
 
 
-def _standing(rows: Sequence[Row[Any]]) -> Standing:
+def _standing(rows: Sequence[Row[Any]]) -> ReadState:
     """One connection, of a row for each cadence. Pure."""
     first = rows[0]
-    return Standing(
+    return ReadState(
         id=first.id,
         critical=bool(first.critical),
         trust=first.trust,
@@ -339,7 +339,7 @@ async def due_in(
 
 
 def of_pass(
-    which: Pass, standings: Sequence[Standing], order: PollOrder, window: Window | None
+    which: Pass, standings: Sequence[ReadState], order: PollOrder, window: Window | None
 ) -> list[str]:
     """The connections to read in this pass. Pure."""
     if which == "backfill":

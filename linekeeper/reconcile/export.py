@@ -15,7 +15,7 @@ AT_ONCE = 2_000
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class RecordChoice:
     """Which records."""
 
     connections: Sequence[str] | None = None
@@ -37,14 +37,14 @@ class Choice:
         return conditions
 
 
-async def count_records(store: Store, choice: Choice) -> int:
+async def count_records(store: Store, choice: RecordChoice) -> int:
     """How many there are."""
     async with store.read() as session:
         statement = select(func.count()).select_from(Record).where(*choice.condition)
         return await session.scalar(statement) or 0
 
 
-async def export_records(store: Store, choice: Choice) -> AsyncIterator[list[dict[str, Any]]]:
+async def export_records(store: Store, choice: RecordChoice) -> AsyncIterator[list[dict[str, Any]]]:
     """The records by connection, entity and key, some thousand at a time.
 
     Each is as it was when it was read; nothing is locked meanwhile. `body` is Makini's JSON, kept

@@ -2,16 +2,16 @@
 
 from dataclasses import dataclass, field
 
-from linekeeper.reconcile.listing import Batch, KeySet, Sizes
-from linekeeper.reconcile.writer import Writer
+from linekeeper.reconcile.listing import KeySet, Sizes, WriteBatch
+from linekeeper.reconcile.writer import ListingWriter
 
 
 @dataclass(slots=True)
 class Listing:
     """What has come of one listing."""
 
-    writer: Writer
-    batch: Batch
+    writer: ListingWriter
+    batch: WriteBatch
     keys: KeySet = field(default_factory=KeySet)
     deleted: KeySet = field(default_factory=KeySet)
     """Those of `keys` that the source lists as deleted: they are in its total, too."""

@@ -94,7 +94,7 @@ MAX_NUMBER = 200
 _KEYS = re.compile(r"key|id|.*(?:Keys?|_keys?|Ids?|_ids?)", re.DOTALL)
 
 
-class Identity(NamedTuple):
+class RecordIdentity(NamedTuple):
     """How a record is recognised under another key."""
 
     number: str | None = None
@@ -103,7 +103,7 @@ class Identity(NamedTuple):
     plain_hash: str | None = None
 
 
-NOBODY = Identity()
+NOBODY = RecordIdentity()
 """The identity of a record of which nothing is known."""
 
 
@@ -120,9 +120,9 @@ def is_reference(field: str) -> bool:
     return field.endswith(("Key", "_key"))
 
 
-def identity(record: Mapping[str, Any], text: bytes, fields: Sequence[str]) -> Identity:
+def identity(record: Mapping[str, Any], text: bytes, fields: Sequence[str]) -> RecordIdentity:
     """The identity of `record`, whose JSON is `text` (`content`)."""
-    return Identity(number(record), natural_key(record, fields), plain_hash(record, text))
+    return RecordIdentity(number(record), natural_key(record, fields), plain_hash(record, text))
 
 
 def number(record: Mapping[str, Any]) -> str | None:

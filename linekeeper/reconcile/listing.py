@@ -95,7 +95,7 @@ BATCH_BYTES = 8 << 20
 
 
 @dataclass(slots=True)
-class Batch:
+class WriteBatch:
     """Records to write together, as they came."""
 
     asked_at: datetime

@@ -12,7 +12,7 @@ from sqlmodel import col
 
 from linekeeper.customers.find import NotFound, find_connection
 from linekeeper.reconcile import succession_queries as queries
-from linekeeper.reconcile.matching import Row
+from linekeeper.reconcile.matching import MatchRow
 from linekeeper.reconcile.queries import lock_feed, one_of
 from linekeeper.reconcile.succession_steps import decide_steps, publish
 from linekeeper.reconcile.target import PollTarget, load_targets
@@ -52,7 +52,7 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class WaitingMatches:
     """What waits at one connection."""
 
     target: PollTarget
@@ -61,7 +61,7 @@ class Waiting:
 
 
 @dataclass(slots=True)
-class Decided:
+class MatchOutcome:
     """What became of it."""
 
     matched: int = 0
@@ -69,7 +69,7 @@ class Decided:
     left: int = 0
 
 
-async def waiting_at(rt: Runtime, wanted: str) -> Waiting:
+async def waiting_at(rt: Runtime, wanted: str) -> WaitingMatches:
     """The groups that wait at the connection called `wanted`. Raises `NoMatch`."""
     try:
         async with rt.store.read() as session:
@@ -96,7 +96,7 @@ async def waiting_at(rt: Runtime, wanted: str) -> Waiting:
                 for side, key in ((group.old, step.old_key), (group.new, step.new_key)):
                     if key is not None and key in records:
                         side[key] = records[key]
-    return Waiting(target, connection.slug, list(groups.values()))
+    return WaitingMatches(target, connection.slug, list(groups.values()))
 
 
 async def decide_matches(
@@ -107,7 +107,7 @@ async def decide_matches(
     pairs: Mapping[str, str],
     by: str,
     now: datetime,
-) -> Decided:
+) -> MatchOutcome:
     """Match `pairs` (new key by old key), those with the same contents, or say that all differ.
 
     A record left alone in its group is no other: one of the connection before is gone once the
@@ -130,7 +130,7 @@ async def decide_matches(
         raise NoMatch("pairs", f"these are not of one group that waits: {named}; nothing was done")
     if not waiting.groups:
         raise NoMatch("deletion", f"{waiting.target.label}: nothing waits there")
-    done = Decided()
+    done = MatchOutcome()
     for entity in sorted(chosen):
         await _settle(
             rt,
@@ -162,7 +162,7 @@ async def _settle(
     chosen: Mapping[str, str],
     *,
     all_differ: bool,
-    done: Decided,
+    done: MatchOutcome,
     now: datetime,
 ) -> None:
     """Take the steps that follow from what was decided about one entity, in one transaction."""
@@ -178,7 +178,7 @@ async def _settle(
             entity,
             [key for step in taken for key in (step.old_key, step.new_key) if key],
         )
-        olds: dict[str, Row] = {key: rows[key] for key in chosen if key in rows}
+        olds: dict[str, MatchRow] = {key: rows[key] for key in chosen if key in rows}
         succession = await session.get_one(Succession, (target.id, entity))
         result = decide_steps(taken, olds, rows, comparable=succession.comparable)
         await publish(store, session, target, entity, result.changes, last=last)

@@ -28,7 +28,7 @@ INCOMPARABLE = 0.2
 keys, and only the time tells what changed."""
 
 
-class Row(NamedTuple):
+class MatchRow(NamedTuple):
     """A live record, as far as matching goes."""
 
     key: str
@@ -54,7 +54,9 @@ class Matching:
     comparable: bool = True
 
 
-def match_records(old: Sequence[Row], new: Sequence[Row], fields: Sequence[str]) -> Matching:
+def match_records(
+    old: Sequence[MatchRow], new: Sequence[MatchRow], fields: Sequence[str]
+) -> Matching:
     """Match `old` with `new`. `fields` are those their natural keys are made from."""
     result = Matching()
     natural = _Natural(old, new, fields)
@@ -83,7 +85,7 @@ def match_records(old: Sequence[Row], new: Sequence[Row], fields: Sequence[str])
     return result
 
 
-def is_changed(old: Row, new: Row, *, comparable: bool) -> bool:
+def is_changed(old: MatchRow, new: MatchRow, *, comparable: bool) -> bool:
     """Whether a record changed between the two: by its time, else by its contents."""
     if old.time is not None and new.time is not None and old.time != new.time:
         return True
@@ -94,7 +96,7 @@ def is_changed(old: Row, new: Row, *, comparable: bool) -> bool:
     return comparable and old.key == new.key
 
 
-def _comparable(old: Iterable[Row], new: Iterable[Row], pairs: Mapping[str, str]) -> bool:
+def _comparable(old: Iterable[MatchRow], new: Iterable[MatchRow], pairs: Mapping[str, str]) -> bool:
     after = {row.key: row for row in new}
     same = differ = 0
     for row in old:
@@ -107,7 +109,10 @@ def _comparable(old: Iterable[Row], new: Iterable[Row], pairs: Mapping[str, str]
 
 
 def _by_keys(
-    old: Sequence[Row], new: Sequence[Row], certain: Mapping[str, str], natural: "_Natural"
+    old: Sequence[MatchRow],
+    new: Sequence[MatchRow],
+    certain: Mapping[str, str],
+    natural: "_Natural",
 ) -> tuple[dict[str, str] | None, int | None]:
     """Pairs by a rule about keys and the suffix it is about (None: whole keys); None if none holds.
 
@@ -147,7 +152,9 @@ def _believed(
     return kept if missing <= MISSING_EVIDENCE * len(evidence) else None
 
 
-def _pair_by(old: Sequence[Row], new: Sequence[Row], token: Callable[[str], str]) -> dict[str, str]:
+def _pair_by(
+    old: Sequence[MatchRow], new: Sequence[MatchRow], token: Callable[[str], str]
+) -> dict[str, str]:
     """Pairs whose tokens are the same, and nobody else's."""
     before, after = (
         _unique((token(row.key), row.key) for row in old),
@@ -157,7 +164,7 @@ def _pair_by(old: Sequence[Row], new: Sequence[Row], token: Callable[[str], str]
 
 
 def _unique_pairs(
-    old: Sequence[Row], new: Sequence[Row], of: Callable[[Row], object | None]
+    old: Sequence[MatchRow], new: Sequence[MatchRow], of: Callable[[MatchRow], object | None]
 ) -> dict[str, str]:
     before = _unique((value, row.key) for row in old if (value := of(row)) is not None)
     after = _unique((value, row.key) for row in new if (value := of(row)) is not None)
@@ -176,11 +183,11 @@ def _unique(items: Iterable[tuple[T, str]]) -> dict[T, str]:
     return pairs_found
 
 
-def _plain(row: Row) -> object | None:
+def _plain(row: MatchRow) -> object | None:
     return row.plain_hash
 
 
-def _time(row: Row) -> object | None:
+def _time(row: MatchRow) -> object | None:
     return row.time
 
 
@@ -199,7 +206,9 @@ Parts = tuple[str, ...]
 class _Natural:
     """Matching by natural keys; keys of other records in them are translated as they are learnt."""
 
-    def __init__(self, old: Sequence[Row], new: Sequence[Row], fields: Sequence[str]) -> None:
+    def __init__(
+        self, old: Sequence[MatchRow], new: Sequence[MatchRow], fields: Sequence[str]
+    ) -> None:
         self._references = [n for n, name in enumerate(fields) if is_reference(name)]
         self._fixed = [n for n, name in enumerate(fields) if name in NUMBERS or name.endswith("At")]
         self._number = next((n for n, name in enumerate(fields) if name in NUMBERS), None)
@@ -312,7 +321,7 @@ class _Natural:
         return tuple(changed)
 
 
-def _parts(rows: Iterable[Row], mine: str | None) -> dict[str, Parts]:
+def _parts(rows: Iterable[MatchRow], mine: str | None) -> dict[str, Parts]:
     by_key: dict[str, Parts] = {}
     for row in rows:
         if row.natural_key is not None:

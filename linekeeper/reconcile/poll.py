@@ -23,11 +23,11 @@ from linekeeper.reconcile.marks import (
     note_not_offered,
 )
 from linekeeper.reconcile.policy import POLICY
-from linekeeper.reconcile.reading import Question, Reading
+from linekeeper.reconcile.reading import EntityReading, ReadQuestion
 from linekeeper.reconcile.succession import may_take_over, take_over
 from linekeeper.reconcile.target import PollTarget
 from linekeeper.reconcile.watermark import read_from
-from linekeeper.reconcile.writer import Writer
+from linekeeper.reconcile.writer import ListingWriter
 from linekeeper.runtime import Runtime
 from linekeeper.spending import Purpose, spends_on
 from linekeeper.store.tables import Succession, Watermark
@@ -55,22 +55,22 @@ async def read_entity(
     target: PollTarget,
     caller: DataCaller,
     entity: str,
-    question: Question,
+    question: ReadQuestion,
     *,
     mark: Watermark | None,
     sleep: Sleep = asyncio.sleep,
-) -> Reading:
+) -> EntityReading:
     """Bring `entity` of `target`, read up to `mark`, up to date; the reading says how it went.
 
     Everything the source changed since the watermark is in the index afterwards, and only then the
     watermark moves, with the last page. A listing that shifts while it is read starts again from
     its first page; a page that fails in passing is asked for again; a source that refuses the time
     filter is listed whole. A failure is one of this entity alone, unless its kind, or the status
-    of the connection, says that it is about the whole (`Reading.scope`). A 404 says that the
+    of the connection, says that it is about the whole (`EntityReading.scope`). A 404 says that the
     system doesn't offer the entity; where it was read before it is a failure, until it has been
     answered for a day.
     """
-    reading = Reading(entity)
+    reading = EntityReading(entity)
     try:
         await _Reader(
             rt, target, caller, mark, question=question, reading=reading, sleep=sleep
@@ -99,8 +99,8 @@ class _Reader:
         caller: DataCaller,
         mark: Watermark | None,
         *,
-        question: Question,
-        reading: Reading,
+        question: ReadQuestion,
+        reading: EntityReading,
         sleep: Sleep,
     ) -> None:
         self._rt = rt
@@ -159,7 +159,7 @@ class _Reader:
         reading, target = self._reading, self._target
         reading.full, reading.records, reading.written = since is None, 0, 0
         is_first = await is_baseline(self._rt.store, target.id, reading.entity, self._mark)
-        writer = Writer(
+        writer = ListingWriter(
             self._rt,
             target,
             reading.entity,

@@ -24,7 +24,7 @@ from sqlalchemy.types import String
 from sqlmodel import col
 
 from linekeeper.reconcile import places
-from linekeeper.reconcile.compare import Known
+from linekeeper.reconcile.compare import KnownRecord
 from linekeeper.reconcile.places import ANNOUNCED, KEYS, RECORDS, Place
 from linekeeper.store import Store
 from linekeeper.store.bodies import seal_body
@@ -84,13 +84,13 @@ async def lock_feeds(
 
 async def known_records(
     store: Store, session: AsyncSession, keys: Mapping[Place, Sequence[str]]
-) -> dict[Place, dict[str, tuple[Known, bool]]]:
+) -> dict[Place, dict[str, tuple[KnownRecord, bool]]]:
     """What the index holds under `keys`, and whether it is marked as absent or once deleted."""
     listed = {place: [(key,) for key in keys_of_place] for place, keys_of_place in keys.items()}
     rows = await session.execute(_KNOWN[store.is_sqlite], places.values(store, KEYS, listed))
-    by_place: dict[Place, dict[str, tuple[Known, bool]]] = {place: {} for place in keys}
+    by_place: dict[Place, dict[str, tuple[KnownRecord, bool]]] = {place: {} for place in keys}
     for connection_id, entity, key, time, digest, seen_at, deleted_at, *same, marked in rows:
-        known = Known(time, digest, seen_at, deleted_at is not None, *same)
+        known = KnownRecord(time, digest, seen_at, deleted_at is not None, *same)
         by_place[connection_id, entity][key] = (known, bool(marked))
     return by_place
 

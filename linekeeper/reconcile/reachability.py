@@ -26,7 +26,7 @@ COUNTED_WITHIN = timedelta(days=8)
 CANARIES_LOOKED_AT = 200
 
 
-class Absence(NamedTuple):
+class ReceiverAbsence(NamedTuple):
     """An outage of ours, and what it was."""
 
     cause: Literal["receiver", "standstill", "unreachable"]
@@ -61,7 +61,7 @@ _LAST_CANARIES = (
 
 async def find_absences(
     session: AsyncSession, now: datetime, *, since: datetime, open_too: bool = False
-) -> list[Absence]:
+) -> list[ReceiverAbsence]:
     """Those that heartbeats and canaries show; with `open_too` those that aren't over, too."""
     spans = [Stored(*row) for row in await session.execute(_SPANS, {"since": since})]
     down = absences([(each.since, each.until) for each in spans], now=now if open_too else None)
@@ -82,10 +82,12 @@ async def find_absences(
     ]
     return [
         *(
-            Absence("standstill" if stood_still(window, spans, sweeps) else "receiver", window)
+            ReceiverAbsence(
+                "standstill" if stood_still(window, spans, sweeps) else "receiver", window
+            )
             for window in down
         ),
-        *(Absence("unreachable", window) for window in unreachable),
+        *(ReceiverAbsence("unreachable", window) for window in unreachable),
     ]
 
 

@@ -9,7 +9,7 @@ from linekeeper.reconcile.policy import POLICY
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class ReadQuestion:
     """What to read of an entity, and why."""
 
     run_at: datetime
@@ -26,7 +26,7 @@ class Question:
 
 
 @dataclass(slots=True)
-class Reading:
+class EntityReading:
     """How reading one entity went."""
 
     entity: str

@@ -15,7 +15,7 @@ from linekeeper.reconcile.measure import TrustVerdict, measure
 from linekeeper.reconcile.outage import covered, note_outages, uncovered
 from linekeeper.reconcile.poll import Sleep
 from linekeeper.reconcile.purge import purge_disconnected
-from linekeeper.reconcile.service import Run, read_pass
+from linekeeper.reconcile.service import ReconcileRun, read_pass
 from linekeeper.reconcile.together import together
 from linekeeper.runtime import Runtime
 
@@ -30,7 +30,7 @@ async def reconcile(
     shard: str | None = None,
     started: datetime | None = None,
     sleep: Sleep = asyncio.sleep,
-) -> Run:
+) -> ReconcileRun:
     """Bring the index up to date and measure the webhooks: all that a run of the flow does.
 
     `everything` reads what isn't due by its cadence too; `full` lists all instead of what changed.
@@ -46,7 +46,7 @@ async def reconcile(
         shard=shard,
         started=started,
     )
-    total = Run()
+    total = ReconcileRun()
     for app in (await rt.configuration()).apps.values():
         for which in PASSES:
             total.add(await read_pass(rt, app, order, which, sleep=sleep))
@@ -77,7 +77,7 @@ async def make_order(
     )
 
 
-async def conclude(rt: Runtime, order: PollOrder, run: Run) -> list[TrustVerdict]:
+async def conclude(rt: Runtime, order: PollOrder, run: ReconcileRun) -> list[TrustVerdict]:
     """What a run says at its end: of our own outage, and of the webhooks; how they are trusted."""
     now = utcnow()
     whole = order.connections is None and order.entities is None

@@ -22,7 +22,7 @@ from linekeeper.reconcile.known import Known, read_known
 from linekeeper.reconcile.marks import load_marks, note_failure
 from linekeeper.reconcile.policy import POLICY
 from linekeeper.reconcile.poll import Sleep, read_entity
-from linekeeper.reconcile.reading import Question, Reading
+from linekeeper.reconcile.reading import EntityReading, ReadQuestion
 from linekeeper.reconcile.succession import complete
 from linekeeper.reconcile.target import PollTarget, load_targets
 from linekeeper.runtime import Runtime
@@ -50,7 +50,7 @@ class Failure:
 
 
 @dataclass(slots=True)
-class Run:
+class ReconcileRun:
     """What a run, or a part of one, did."""
 
     connections: set[str] = field(default_factory=set)
@@ -64,7 +64,7 @@ class Run:
     counts: Counts = field(default_factory=Counts)
     failures: list[Failure] = field(default_factory=list)
 
-    def add(self, other: "Run") -> None:
+    def add(self, other: "ReconcileRun") -> None:
         """Add what another part did."""
         self.connections |= other.connections
         self.readings += other.readings
@@ -76,7 +76,7 @@ class Run:
         self.counts.add(other.counts)
         self.failures += other.failures
 
-    def took(self, target: PollTarget, reading: Reading) -> None:
+    def took(self, target: PollTarget, reading: EntityReading) -> None:
         """Add how reading one entity went."""
         self.connections.add(target.id)
         if reading.outcome == "failed" and reading.error is not None:
@@ -105,20 +105,20 @@ async def read_pass(
     order: PollOrder,
     which: Pass,
     *,
-    run: Run | None = None,
+    run: ReconcileRun | None = None,
     sleep: Sleep = asyncio.sleep,
-) -> Run:
+) -> ReconcileRun:
     """Read what is due in this pass, with every other worker that does so.
 
     Returns when nothing is left that isn't read or was tried here, also by others: what a worker
     that died had claimed is taken over. A failure of one connection is in the result and holds up
     nobody else. A `run` given is added to as it goes, for who wants to watch.
     """
-    run = Run() if run is None else run
+    run = ReconcileRun() if run is None else run
     pause, longest = OTHERS_SECONDS
     owner = f"{rt.owner}:{new_id()}"
     tried: set[str] = set()
-    running: dict[asyncio.Task[Run], str] = {}
+    running: dict[asyncio.Task[ReconcileRun], str] = {}
     looked = 0.0
     async with claiming(rt.store, owner, which) as claims, task_group() as group:
         while True:
@@ -158,7 +158,10 @@ async def read_pass(
 
 
 async def _collect(
-    run: Run, running: dict[asyncio.Task[Run], str], tried: set[str], claims: Claims
+    run: ReconcileRun,
+    running: dict[asyncio.Task[ReconcileRun], str],
+    tried: set[str],
+    claims: Claims,
 ) -> None:
     """Wait until some have been read; their claims are given back.
 
@@ -203,13 +206,13 @@ def _in_shard(ids: list[str], order: PollOrder) -> list[str]:
 
 async def _read(
     rt: Runtime, target: PollTarget, order: PollOrder, which: Pass, sleep: Sleep
-) -> Run:
+) -> ReconcileRun:
     """Read the entities of one connection that this pass is about.
 
     Each fails alone; only a failure of the whole connection, or of the app, leaves the others for
     the next run.
     """
-    run = Run()
+    run = ReconcileRun()
     known = await read_known(rt, target)
     if known.has_agreed:
         await apply_agreed(rt.store, target.app, target.id, target.makini_key, now=utcnow())
@@ -250,7 +253,7 @@ async def _read_entities(
     *,
     sleep: Sleep,
     again: bool = False,
-) -> list[Reading]:
+) -> list[EntityReading]:
     """Read what is due; `again`: at once, though it has just failed."""
     caller, marks = known.caller, known.marks
     window = order.window if which == "backfill" else None
@@ -259,7 +262,7 @@ async def _read_entities(
         mark = marks.get(entity)
         if not is_entity_due(mark, which, order, target.cadence_of(entity), again=again):
             continue
-        question = Question(
+        question = ReadQuestion(
             run_at=order.started,
             full=which == "full",
             since=window.since if window else None,
@@ -296,7 +299,7 @@ async def _strange(
     error: Exception,
     *,
     now: datetime,
-) -> Reading:
+) -> EntityReading:
     """A failure nobody foresaw, as one of this entity."""
     strange = MakiniError(
         ErrorKind.malformed,
@@ -306,6 +309,6 @@ async def _strange(
     )
     scope = ErrorScope.entity
     await note_failure(rt.store, target.id, entity, mark, strange, scope=scope, now=now)
-    return Reading(
+    return EntityReading(
         entity, outcome="failed", error=strange, is_news=mark is None or mark.error is None
     )

@@ -14,7 +14,7 @@ from linekeeper.reconcile import succession_queries as queries
 from linekeeper.reconcile.accounting import Counts, count_due
 from linekeeper.reconcile.identity import identifying_fields
 from linekeeper.reconcile.known import successions_of
-from linekeeper.reconcile.matching import Matching, Row, is_changed, match_records
+from linekeeper.reconcile.matching import Matching, MatchRow, is_changed, match_records
 from linekeeper.reconcile.queries import lock_feed
 from linekeeper.reconcile.succession_queries import Step
 from linekeeper.reconcile.succession_steps import decide_steps, freeing_first, publish
@@ -136,7 +136,7 @@ async def _plan(rt: Runtime, target: PollTarget, succession: Succession, started
             await ask(store, session, target, entity, ambiguous=ambiguous, unmatched=unmatched)
 
 
-def _steps(matching: Matching, old: Sequence[Row], new: Sequence[Row]) -> list[Step]:
+def _steps(matching: Matching, old: Sequence[MatchRow], new: Sequence[MatchRow]) -> list[Step]:
     """The plan; a record that is the same under the same key needs no step.
 
     Whoever follows the renames one by one finds each new key free, as far as any order allows.

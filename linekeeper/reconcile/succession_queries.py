@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 from sqlmodel import col
 
-from linekeeper.reconcile.matching import Row
+from linekeeper.reconcile.matching import MatchRow
 from linekeeper.reconcile.queries import one_of
 from linekeeper.store import Store, new_id
 from linekeeper.store.engine import chunked
@@ -63,9 +63,9 @@ async def quiet_keys(
     return quiet
 
 
-async def live_rows(store: Store, connection_id: str, entity: str) -> list[Row]:
+async def live_rows(store: Store, connection_id: str, entity: str) -> list[MatchRow]:
     """Every live record, as far as matching goes; nothing is locked meanwhile."""
-    rows_found: list[Row] = []
+    rows_found: list[MatchRow] = []
     after = ""
     while True:
         async with store.read() as session:
@@ -79,7 +79,7 @@ async def live_rows(store: Store, connection_id: str, entity: str) -> list[Row]:
                 .order_by(col(Record.key))
                 .limit(_SCAN)
             )
-            successions = [Row(*row) for row in rows]
+            successions = [MatchRow(*row) for row in rows]
         rows_found += successions
         if len(successions) < _SCAN:
             return rows_found
@@ -88,7 +88,7 @@ async def live_rows(store: Store, connection_id: str, entity: str) -> list[Row]:
 
 async def rows_of(
     store: Store, session: AsyncSession, connection_id: str, entity: str, keys: Sequence[str]
-) -> dict[str, Row]:
+) -> dict[str, MatchRow]:
     """The live records with these keys."""
     if not keys:
         return {}
@@ -99,7 +99,7 @@ async def rows_of(
             col(Record.deleted_at).is_(None),
         )
     )
-    return {row[0]: Row(*row) for row in rows}
+    return {row[0]: MatchRow(*row) for row in rows}
 
 
 async def forget_steps(store: Store, connection_id: str, entity: str) -> None:

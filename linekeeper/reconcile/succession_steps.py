@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from linekeeper.clock import utcnow
 from linekeeper.outbox.forward import RecoveredChange, forward_changes
-from linekeeper.reconcile.matching import Row, is_changed
+from linekeeper.reconcile.matching import MatchRow, is_changed
 from linekeeper.reconcile.queries import append_changes
 from linekeeper.reconcile.target import PollTarget
 from linekeeper.store import Store, new_id
@@ -18,7 +18,7 @@ Op = Literal["inserted", "updated", "rekeyed"]
 
 
 @dataclass(slots=True)
-class Taken:
+class SuccessionChanges:
     """What some steps come to: changes to publish, old rows to remove or to move."""
 
     changes: list[dict[str, Any]] = field(default_factory=list)
@@ -51,13 +51,13 @@ def freeing_first(pairs: Mapping[str, str]) -> list[tuple[str, str]]:
 
 def decide_steps(
     steps: Sequence[SuccessionStep],
-    old: Mapping[str, Row],
-    new: Mapping[str, Row],
+    old: Mapping[str, MatchRow],
+    new: Mapping[str, MatchRow],
     *,
     comparable: bool,
-) -> Taken:
+) -> SuccessionChanges:
     """What `steps` come to, by the rows as they are now. Pure but for the ids it makes."""
-    taken = Taken()
+    taken = SuccessionChanges()
     for step in steps:
         before, after = old.get(step.old_key or ""), new.get(step.new_key or "")
         if step.op == "match" and before is not None and after is not None:
@@ -75,7 +75,7 @@ def decide_steps(
     return taken
 
 
-def _change(op: Op, row: Row, *, old_key: str | None = None) -> dict[str, Any]:
+def _change(op: Op, row: MatchRow, *, old_key: str | None = None) -> dict[str, Any]:
     return {
         "id": new_id(),
         "key": row.key,

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from linekeeper.reconcile.compare import Comparison, Found, Known, Source, better, decide
+from linekeeper.reconcile.compare import Comparison, KnownRecord, ReadRecord, Source, better, decide
 from linekeeper.reconcile.deletion_queries import put_tombstones
 from linekeeper.reconcile.identity import (
     NOBODY,
-    Identity,
+    RecordIdentity,
     content,
     content_hash,
     identity,
@@ -34,7 +34,7 @@ from linekeeper.reconcile.succession_queries import quiet_keys
 from linekeeper.store import Store, new_id
 
 
-class Changed(NamedTuple):
+class AddedChange(NamedTuple):
     """A change that was added to a connection's feed."""
 
     connection_id: str
@@ -45,11 +45,11 @@ class Changed(NamedTuple):
 
 
 @dataclass(slots=True)
-class Read(Found):
+class Read(ReadRecord):
     """One record as it was read: what `decide` asks, and its JSON."""
 
     text: bytes = b""
-    identity: Identity = NOBODY
+    identity: RecordIdentity = NOBODY
 
 
 @dataclass(slots=True)
@@ -59,8 +59,8 @@ class ChangeSet:
     new: list[dict[str, Any]] = field(default_factory=list)
     """The changes, as rows of `change`."""
     before: dict[str, Any] = field(default_factory=dict)
-    """What the index held under the key of each change (`Known`, or None)."""
-    found: dict[str, Found] = field(default_factory=dict)
+    """What the index held under the key of each change (`KnownRecord`, or None)."""
+    found: dict[str, ReadRecord] = field(default_factory=dict)
     """What was read under the key of each change."""
     rows: list[Row] = field(default_factory=list)
     deleted: list[str] = field(default_factory=list)
@@ -101,7 +101,7 @@ async def upsert_records(
     *,
     source: Source,
     now: datetime,
-) -> list[Changed]:
+) -> list[AddedChange]:
     """Bring what `arrived` into the index; returns what changed.
 
     Each connection and entity comes once in `arrived`. Runs in the caller's transaction, which
@@ -161,7 +161,7 @@ async def upsert_records(
         if there:
             await ask_again(session, there, now=now)
     return [
-        Changed(*place, change["key"], change["op"], change["seq"])
+        AddedChange(*place, change["key"], change["op"], change["seq"])
         for place, change_set in change_sets.items()
         for change in change_set.new
     ]
@@ -248,7 +248,7 @@ def diff(
     return result
 
 
-def _is_recognisable(held: Known | None, read: Read) -> bool:
+def _is_recognisable(held: KnownRecord | None, read: Read) -> bool:
     """Whether the index knows of a record what it is recognised by under another key."""
     known_by = read.identity
     return held is None or (held.natural_key, held.plain_hash is None) == (

@@ -13,7 +13,7 @@ from linekeeper.reconcile.accounting import Before, Counts, count_due
 from linekeeper.reconcile.compare import Comparison, was_announced
 from linekeeper.reconcile.deliveries import delivered_since
 from linekeeper.reconcile.identity import identifying_fields
-from linekeeper.reconcile.listing import BATCH_RECORDS, Batch, Sizes, in_order
+from linekeeper.reconcile.listing import BATCH_RECORDS, Sizes, WriteBatch, in_order
 from linekeeper.reconcile.marks import (
     WELL,
     compared,
@@ -41,7 +41,7 @@ DELIVERY_MARGIN = timedelta(hours=1)
 """A delivery may come this long before the change it announces can be read."""
 
 
-class Writer:
+class ListingWriter:
     """Writes one listing of one entity.
 
     The first complete listing is the `baseline`: it fills the index and says nothing in the feed.
@@ -94,12 +94,12 @@ class Writer:
         since the source's own total is another number."""
         self.counts = Counts()
 
-    def batch(self, asked_at: datetime) -> Batch:
+    def batch(self, asked_at: datetime) -> WriteBatch:
         """An empty batch, as large as is good."""
         share = GATHERED // len(_baselines) if self.is_baseline and not self._bodies else 0
-        return Batch(asked_at, self._fields, most=max(BATCH_RECORDS, share))
+        return WriteBatch(asked_at, self._fields, most=max(BATCH_RECORDS, share))
 
-    async def write(self, batch: Batch) -> int:
+    async def write(self, batch: WriteBatch) -> int:
         """Bring `batch` into the index; returns how many records were written."""
         written = 0
         for read in in_order(self._seen(batch)):
@@ -117,7 +117,7 @@ class Writer:
 
     async def finish(
         self,
-        batch: Batch,
+        batch: WriteBatch,
         sizes: Sizes,
         *,
         listed: int,
@@ -226,7 +226,7 @@ class Writer:
         """Whether the index holds this listing and nothing else."""
         return bool(self._is_fresh)
 
-    def _seen(self, batch: Batch) -> dict[str, Read]:
+    def _seen(self, batch: WriteBatch) -> dict[str, Read]:
         known = [time for read in batch.read.values() if (time := read.time) is not None]
         self._grain.observe(known)
         if known:
@@ -327,5 +327,5 @@ def _writes(change_set: ChangeSet) -> bool:
     return bool(change_set.rows or change_set.marked)
 
 
-_baselines: WeakSet[Writer] = WeakSet()
+_baselines: WeakSet[ListingWriter] = WeakSet()
 """The first listings under way in this process."""

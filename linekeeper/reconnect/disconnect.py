@@ -33,12 +33,12 @@ from linekeeper.text import counted
 from linekeeper.tokens.stored import destroy_tokens, lease_name
 
 
-class NotConfirmed(Refusal):
+class DisconnectNotConfirmed(Refusal):
     """What was typed is not what was asked for; nothing was done."""
 
 
 @dataclass(frozen=True, slots=True)
-class Preview:
+class DisconnectPreview:
     """What disconnecting would do."""
 
     named: Named
@@ -71,7 +71,7 @@ class Preview:
         return lines
 
 
-async def preview(rt: Runtime, wanted: str) -> Preview:
+async def preview(rt: Runtime, wanted: str) -> DisconnectPreview:
     """What disconnecting the connection called `wanted` would do. Raises `NotFound`."""
     async with rt.store.read() as session:
         named = await find_connection(session, wanted)
@@ -98,7 +98,7 @@ async def preview(rt: Runtime, wanted: str) -> Preview:
         )
         incidents = tuple(titles)
     app = (await rt.configuration()).apps.get(named.app)
-    return Preview(
+    return DisconnectPreview(
         named=named,
         manages=app is not None and app_of(app, chosen).manages,
         has_token=token is not None,
@@ -112,16 +112,16 @@ async def disconnect(rt: Runtime, wanted: str, *, confirm: str, by: str) -> str:
     """Disconnect the connection called `wanted`; returns what was done, in a sentence.
 
     `confirm` must be its Makini key or its `Customer · System`. Doing it again, also after a crash
-    in between, completes it. Raises `NotFound`, `NotConfirmed`, `ReadOnlyApp` in `observe`, or
-    `MakiniError`; then nothing was done here.
+    in between, completes it. Raises `NotFound`, `DisconnectNotConfirmed`, `ReadOnlyApp` in
+    `observe`, or `MakiniError`; then nothing was done here.
     """
     if not by.strip():
-        raise NotConfirmed("by", "say who does this (by); nothing was done")
+        raise DisconnectNotConfirmed("by", "say who does this (by); nothing was done")
     async with rt.store.read() as session:
         named = await find_connection(session, wanted)
         connection = await session.get_one(Connection, named.id)
     if confirm.strip().casefold() not in (named.makini_key.casefold(), named.label.casefold()):
-        raise NotConfirmed(
+        raise DisconnectNotConfirmed(
             "confirm", f"type {named.makini_key} (or {named.label}) to confirm; nothing was done"
         )
     app = app_of(await rt.app(named.app), connection)

@@ -24,7 +24,7 @@ _ENDED = {
 
 
 @dataclass(frozen=True, slots=True)
-class Mail:
+class CaseMail:
     """A mail to a customer about the case."""
 
     what: str
@@ -35,7 +35,7 @@ class Mail:
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class CaseFacts:
     """What is known of a case besides the case."""
 
     lost_at: datetime
@@ -43,10 +43,10 @@ class Facts:
     """Why the login could not be renewed; may be empty."""
     links: Sequence[tuple[datetime, datetime | None]] = ()
     """When each connect link was made, and used."""
-    mails: Sequence[Mail] = ()
+    mails: Sequence[CaseMail] = ()
 
 
-async def load_facts(store: Store, case: Case) -> Facts:
+async def load_facts(store: Store, case: Case) -> CaseFacts:
     """Read them; `case` has been taken up."""
     assert case.reconnect is not None
     incident, opened = case.incident.id, case.reconnect.opened_at
@@ -79,7 +79,7 @@ async def load_facts(store: Store, case: Case) -> Facts:
             .order_by(col(Outbox.created_at))
         )
         case_row = lost.first()
-        return Facts(
+        return CaseFacts(
             lost_at=min(case_row[0], opened) if case_row else opened,
             refusal=_said(case_row[1], case_row[2]) if case_row else "",
             links=[(row[0], row[1]) for row in links],
@@ -89,9 +89,9 @@ async def load_facts(store: Store, case: Case) -> Facts:
 
 def _mail(
     prefix: str, key: str, status: str, written_at: datetime, settled_at: datetime | None
-) -> Mail:
+) -> CaseMail:
     what = key.removeprefix(prefix).split(":")[1]  # after the customer
-    return Mail(what, status, written_at, settled_at)
+    return CaseMail(what, status, written_at, settled_at)
 
 
 def _said(source: str, evidence: dict[str, str]) -> str:
@@ -100,7 +100,7 @@ def _said(source: str, evidence: dict[str, str]) -> str:
     return f"{source}: {words}" if words else source
 
 
-def nodes(case: Case, facts: Facts, *, now: datetime) -> list[Node]:
+def nodes(case: Case, facts: CaseFacts, *, now: datetime) -> list[Node]:
     """The steps from the lost login to the new one, each after the one before. Pure."""
     reconnect = case.reconnect
     assert reconnect is not None
@@ -129,13 +129,13 @@ def _skipped(key: str, title: str, message: str, at: datetime) -> Node:
     return Node(key, title, (), "COMPLETED", "Skipped", message, at, at)
 
 
-def _renewal(facts: Facts, opened: datetime) -> Node:
+def _renewal(facts: CaseFacts, opened: datetime) -> Node:
     because = f" {facts.refusal}." if facts.refusal else ""
     message = f"It can't be renewed without the customer.{because}"
     return _done(RENEW, "renew the login", message, facts.lost_at, opened)
 
 
-def _link(facts: Facts, opened: datetime) -> Node:
+def _link(facts: CaseFacts, opened: datetime) -> Node:
     if not facts.links:
         why = "No connect link was made: it is in mode observe, or the go-live is ahead."
         return _skipped(LINK, "make the connect link", why, opened)
@@ -144,7 +144,7 @@ def _link(facts: Facts, opened: datetime) -> Node:
     return _done(LINK, "make the connect link", f"{many}.", opened, made)
 
 
-def _asking(facts: Facts, opened: datetime, *, over: datetime | None) -> Node:
+def _asking(facts: CaseFacts, opened: datetime, *, over: datetime | None) -> Node:
     title = "ask the customer by mail"
     mails = [mail for mail in facts.mails if mail.what in ("ask", "again")]
     if not mails:
@@ -160,7 +160,7 @@ def _asking(facts: Facts, opened: datetime, *, over: datetime | None) -> Node:
     return _done(MAIL, title, f"{len(sent)} of {len(mails)} mails were sent.", start, end)
 
 
-def _reminding(facts: Facts, opened: datetime, *, over: datetime | None) -> Node:
+def _reminding(facts: CaseFacts, opened: datetime, *, over: datetime | None) -> Node:
     title = "remind the customer"
     sent = [mail for mail in facts.mails if mail.what == "remind" and mail.status == "sent"]
     counted = "1 reminder was sent" if len(sent) == 1 else f"{len(sent)} reminders were sent"
@@ -173,7 +173,7 @@ def _reminding(facts: Facts, opened: datetime, *, over: datetime | None) -> Node
 
 
 def _login(
-    case: Case, facts: Facts, *, over: datetime | None, ended: datetime | None, now: datetime
+    case: Case, facts: CaseFacts, *, over: datetime | None, ended: datetime | None, now: datetime
 ) -> Node:
     reconnect = case.reconnect
     assert reconnect is not None

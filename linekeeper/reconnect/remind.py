@@ -20,7 +20,7 @@ _SATURDAY = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Due:
+class DueReminder:
     """What is due now for one customer: the number of a reminder, or 0."""
 
     reminder: int = 0
@@ -47,22 +47,22 @@ def due(
     deadline_at: datetime,
     snoozed_until: datetime | None,
     now: datetime,
-) -> Due:
+) -> DueReminder:
     """Which reminder should have gone out by `now`; 0 while none is due or nobody is at work.
 
     Of several that are due at once only the last counts: a customer is never notified twice at
     once.
     """
     if now >= deadline_at or (snoozed_until is not None and now < snoozed_until):
-        return Due()
+        return DueReminder()
     where = zone_of(zone)
     if not is_working(now.astimezone(where)):
-        return Due()
+        return DueReminder()
     number = 0
     for place, days in enumerate(AFTER_WORKING_DAYS, start=1):
         if due_at(opened_at, days, where) <= now:
             number = place
-    return Due(number, number == len(AFTER_WORKING_DAYS))
+    return DueReminder(number, number == len(AFTER_WORKING_DAYS))
 
 
 def due_at(opened_at: datetime, working_days: int, zone: tzinfo) -> datetime:

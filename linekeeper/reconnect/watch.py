@@ -30,7 +30,7 @@ from linekeeper.text import duration
 async def watch(rt: Runtime, *, now: datetime) -> int:
     """Look at every open case; returns how many there are."""
     cases = await load_open_cases(rt.store)
-    steps: list[Step] = []
+    steps: list[ReminderStep] = []
     for case in cases:
         if case.is_unsettled and case.outcome is None:
             continue
@@ -47,7 +47,7 @@ async def watch(rt: Runtime, *, now: datetime) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class ReminderStep:
     """A reminder, or the word that the deadline passed, of members who joined the case together."""
 
     case: OpenCase
@@ -58,7 +58,7 @@ class Step:
     members: Sequence[WaitingMember]
 
 
-def due_steps(case: OpenCase, *, now: datetime) -> list[Step]:
+def due_steps(case: OpenCase, *, now: datetime) -> list[ReminderStep]:
     """What is due in a case while some of its members still have time. Pure."""
     groups: dict[tuple[int, str], list[WaitingMember]] = {}
     for member in case.waiting:
@@ -78,7 +78,9 @@ def due_steps(case: OpenCase, *, now: datetime) -> list[Step]:
             since = member.asked_since
             joined = "" if since == case.opened_at else f":{since:%Y-%m-%d}"
             groups.setdefault((number, joined), []).append(member)
-    return [Step(case, number, joined, members) for (number, joined), members in groups.items()]
+    return [
+        ReminderStep(case, number, joined, members) for (number, joined), members in groups.items()
+    ]
 
 
 async def _wake(rt: Runtime, case: OpenCase, now: datetime) -> None:
@@ -113,7 +115,7 @@ async def _end(rt: Runtime, case: OpenCase, now: datetime) -> None:
 
 
 async def _take(
-    rt: Runtime, steps: Sequence[Step], configuration: Configuration, now: datetime
+    rt: Runtime, steps: Sequence[ReminderStep], configuration: Configuration, now: datetime
 ) -> None:
     """Write what is due of all cases in one transaction: who is mailed, and what operators read."""
     customers = {
@@ -142,7 +144,7 @@ async def _take(
             )
 
 
-def _without(step: Step, resting: Collection[str]) -> Step:
+def _without(step: ReminderStep, resting: Collection[str]) -> ReminderStep:
     """The step without those who are not written to now; their reminder is due again later."""
     if step.number == DEADLINE_SAID:
         return step
@@ -150,7 +152,7 @@ def _without(step: Step, resting: Collection[str]) -> Step:
     return replace(step, members=members)
 
 
-def _messages(step: Step, mailed: set[str], now: datetime) -> list[Message]:
+def _messages(step: ReminderStep, mailed: set[str], now: datetime) -> list[Message]:
     """The mails of a step, and its line in the incident's timeline; `mailed` are connections."""
     case = step.case
     if step.number == DEADLINE_SAID:
@@ -179,7 +181,7 @@ def _messages(step: Step, mailed: set[str], now: datetime) -> list[Message]:
     return [*messages, _timeline(step, "remind", text)]
 
 
-def _timeline(step: Step, what: str, text: str) -> Message:
+def _timeline(step: ReminderStep, what: str, text: str) -> Message:
     lane, first = incident_lane(step.case.incident_id), step.members[0].connection_id
     key = f"{lane}:{what}:{step.case.attempt}:{step.number}{step.joined}:{first}"
     payload = {"do": "diary", "incident_id": step.case.incident_id, "text": text}

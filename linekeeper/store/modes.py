@@ -43,7 +43,7 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
+class ModeSubject:
     """A connection, as far as rules go; an empty `id` is one that doesn't exist yet."""
 
     app: str
@@ -70,7 +70,7 @@ UNSAID = Chosen()
 """No rule says anything: the app's settings hold."""
 
 
-def decide(rules: Iterable[Rule], subject: Subject) -> Chosen:
+def decide(rules: Iterable[Rule], subject: ModeSubject) -> Chosen:
     """What `rules` come to for `subject`. Pure.
 
     The most specific rule counts. Of two tags that disagree the cautious one does: `observe`, and
@@ -82,7 +82,7 @@ def decide(rules: Iterable[Rule], subject: Subject) -> Chosen:
     )
 
 
-def deciding(rules: Iterable[Rule], subject: Subject) -> tuple[Rule | None, Rule | None]:
+def deciding(rules: Iterable[Rule], subject: ModeSubject) -> tuple[Rule | None, Rule | None]:
     """The rule that decides on the mode, and the one that decides on notifying customers. Pure."""
     about = [rule for rule in rules if subject.names(rule)]
     modes = [rule for rule in about if rule.mode is not None]
@@ -116,7 +116,7 @@ def _rule(row: ModeRule) -> Rule:
 
 async def load_subjects(
     session: AsyncSession, ids: Sequence[str] | None = None
-) -> dict[str, tuple[Subject, Chosen]]:
+) -> dict[str, tuple[ModeSubject, Chosen]]:
     """The connections `ids` (None: all) as rules see them, with what is in their columns."""
     statement = select(
         col(Connection.id),
@@ -126,14 +126,14 @@ async def load_subjects(
         col(Connection.mode),
         col(Connection.notify_customers),
     )
-    chosen_of: dict[str, tuple[Subject, Chosen]] = {}
+    chosen_of: dict[str, tuple[ModeSubject, Chosen]] = {}
     portions = [None] if ids is None else chunked(ids, _AT_ONCE)
     for portion in portions:
         rows = await session.execute(
             statement if portion is None else statement.where(col(Connection.id).in_(portion))
         )
         for identifier, app, tags, customer_id, mode, notify in rows:
-            subject = Subject(app, tuple(tags or ()), customer_id, identifier)
+            subject = ModeSubject(app, tuple(tags or ()), customer_id, identifier)
             chosen_of[identifier] = (subject, Chosen(mode, notify))
     return chosen_of
 
@@ -255,7 +255,7 @@ async def chosen_for(
     """What the rules say of a connection, or of the next one of a customer where there is none."""
     if connection_id is not None:
         return (await load_chosen(session, [connection_id])).get(connection_id, UNSAID)
-    return decide(await load_rules(session), Subject(app, customer_id=customer_id))
+    return decide(await load_rules(session), ModeSubject(app, customer_id=customer_id))
 
 
 async def hand_over_rule(session: AsyncSession, scope: Scope, before: str, after: str) -> None:

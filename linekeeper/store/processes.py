@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Writer:
+class DatabaseProcess:
     """A process that has the database open."""
 
     kind: str
@@ -76,7 +76,7 @@ async def registered(store: Store, owner: str, kind: str) -> AsyncIterator[None]
                     await session.execute(_ENDED, {"ended": owner})
 
 
-async def read_writers_under_other_keys(store: Store) -> list[Writer]:
+async def read_writers_under_other_keys(store: Store) -> list[DatabaseProcess]:
     """Every process that has the database open and encrypts with another key than we do."""
     async with store.read() as session:
         now = await store.clock(session)
@@ -88,10 +88,13 @@ async def read_writers_under_other_keys(store: Store) -> list[Writer]:
             )
             .order_by(col(OpenProcess.kind), col(OpenProcess.owner))
         )
-        return [Writer(row.kind, row.owner, now - row.at > SILENT_AFTER, row.at) for row in rows]
+        return [
+            DatabaseProcess(row.kind, row.owner, now - row.at > SILENT_AFTER, row.at)
+            for row in rows
+        ]
 
 
-async def wait_until_ended(store: Store, *, seconds: float) -> Sequence[Writer]:
+async def wait_until_ended(store: Store, *, seconds: float) -> Sequence[DatabaseProcess]:
     """Wait for the writers under other keys, at most `seconds`; returns those that remain."""
     deadline = asyncio.get_running_loop().time() + seconds
     while writers := await read_writers_under_other_keys(store):

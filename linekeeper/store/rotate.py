@@ -19,7 +19,7 @@ from linekeeper.store.bodies import (
 )
 from linekeeper.store.cipher import KeyProblem
 from linekeeper.store.engine import Store
-from linekeeper.store.processes import Writer, wait_until_ended
+from linekeeper.store.processes import DatabaseProcess, wait_until_ended
 from linekeeper.store.tables import AppSetting, Credential, PendingLogin, Record, WebhookEvent
 
 _PORTION = 200
@@ -43,7 +43,7 @@ class Rotation:
     """Rows that none of the keys opens, left as they are: table and key."""
     written_since: list[str] = field(default_factory=list)
     """Rows that another process wrote under an older key while this went on: table and key."""
-    writers: Sequence[Writer] = ()
+    writers: Sequence[DatabaseProcess] = ()
     """Processes that have the database open and encrypt with another key, silent ones too."""
 
     @property
@@ -55,7 +55,7 @@ class Rotation:
 class OthersEncrypt(Exception):
     """Processes that are alive would not read what is encrypted anew: nothing was changed."""
 
-    def __init__(self, writers: Sequence[Writer]) -> None:
+    def __init__(self, writers: Sequence[DatabaseProcess]) -> None:
         super().__init__(", ".join(map(str, writers)))
         self.writers = writers
 

@@ -40,7 +40,7 @@ WRITE_SECONDS = 5.0
 
 
 @dataclass(slots=True)
-class Batch:
+class ProbeBatch:
     """What a try at a batch of probes gave."""
 
     answered: int = 0
@@ -59,7 +59,7 @@ class Batch:
 @spends_on(Purpose.sweep)
 async def probe_batch(
     rt: Runtime, app: AppConfig, ids: Sequence[str], *, started: datetime, last_try: bool
-) -> Batch:
+) -> ProbeBatch:
     """Probe those of `ids` not checked since `started`.
 
     What answered is written in one transaction, in a batch that takes long in one every
@@ -93,14 +93,14 @@ class _Try:
         self._rt = rt
         self._app = app
         self._last = last
-        self._batch = Batch()
+        self._batch = ProbeBatch()
         self._seen: list[tuple[str, Observation]] = []
         self._named: dict[str, str] = {}
         """What its own status calls a connection whose id was not known, by the connection."""
         self._app_error: MakiniError | None = None
         self._unknown_there = UnknownThere(rt, app)
 
-    async def over(self, members: Sequence[_Member]) -> Batch:
+    async def over(self, members: Sequence[_Member]) -> ProbeBatch:
         all_answered = asyncio.Event()
         waiting = iter(members)
         async with task_group() as group:

@@ -13,7 +13,7 @@ from linekeeper.text import counted
 
 
 @dataclass(frozen=True, slots=True)
-class WatchPolicy:
+class StreamThresholds:
     """The thresholds from which on something is wrong. Shares are of 1."""
 
     failing_share: float = 0.05
@@ -97,7 +97,7 @@ class Stream:
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
+class StreamTrouble:
     """One thing that is wrong with an app's webhooks."""
 
     app: str
@@ -123,8 +123,8 @@ NAMES_SHOWN = 10
 
 
 def examine(
-    stream: Stream, *, policy: WatchPolicy, now: datetime, open_kinds: Collection[str] = ()
-) -> list[Trouble]:
+    stream: Stream, *, policy: StreamThresholds, now: datetime, open_kinds: Collection[str] = ()
+) -> list[StreamTrouble]:
     """What is wrong with `stream`. What is in `open_kinds` already is over only well below."""
     troubles: list[tuple[str, float, str] | None] = [
         _failing(stream, policy),
@@ -139,7 +139,7 @@ def examine(
         _forward_refused(stream, policy, now),
         _forward_behind(stream, policy, now),
     ]  # fmt: skip
-    return [Trouble(stream.app, *trouble) for trouble in troubles if trouble is not None]
+    return [StreamTrouble(stream.app, *trouble) for trouble in troubles if trouble is not None]
 
 
 def _many(kind: str, count: int, text: str) -> tuple[str, float, str] | None:
@@ -177,14 +177,14 @@ def _dead(stream: Stream) -> tuple[str, float, str] | None:
     )
 
 
-def _failing(stream: Stream, policy: WatchPolicy) -> tuple[str, float, str] | None:
+def _failing(stream: Stream, policy: StreamThresholds) -> tuple[str, float, str] | None:
     bad, every = stream.failing + stream.dead_last_hour, stream.last_hour
     if bad < policy.failing_least or bad < policy.failing_share * max(every, 1):
         return None
     return "webhooks_failing", bad, f"{bad:,} of {every:,} webhooks of the last hour fail"
 
 
-def _forged(stream: Stream, policy: WatchPolicy, known: bool) -> tuple[str, float, str] | None:
+def _forged(stream: Stream, policy: StreamThresholds, known: bool) -> tuple[str, float, str] | None:
     if stream.refused_in_a_row >= policy.refused_in_a_row:
         text = (
             f"{stream.refused_in_a_row:,} deliveries in a row had an invalid signature, and none "
@@ -201,7 +201,9 @@ def _forged(stream: Stream, policy: WatchPolicy, known: bool) -> tuple[str, floa
     return "webhooks_forged", stream.forged, text
 
 
-def _behind(stream: Stream, policy: WatchPolicy, now: datetime) -> tuple[str, float, str] | None:
+def _behind(
+    stream: Stream, policy: StreamThresholds, now: datetime
+) -> tuple[str, float, str] | None:
     age = (now - stream.oldest_at).total_seconds() if stream.oldest_at else 0.0
     if age >= policy.oldest_seconds:
         text = (
@@ -217,7 +219,9 @@ def _behind(stream: Stream, policy: WatchPolicy, now: datetime) -> tuple[str, fl
     return None
 
 
-def _silent(stream: Stream, policy: WatchPolicy, now: datetime) -> tuple[str, float, str] | None:
+def _silent(
+    stream: Stream, policy: StreamThresholds, now: datetime
+) -> tuple[str, float, str] | None:
     habit = stream.habit
     if habit is not None and _is_silent(habit, policy, policy.silent_app_least_hours, now):
         hours = _hours(habit.last_at, now)
@@ -240,7 +244,7 @@ def _silent(stream: Stream, policy: WatchPolicy, now: datetime) -> tuple[str, fl
 
 
 def _forward_refused(
-    stream: Stream, policy: WatchPolicy, now: datetime
+    stream: Stream, policy: StreamThresholds, now: datetime
 ) -> tuple[str, float, str] | None:
     if stream.forward_gone:
         text = (
@@ -262,7 +266,7 @@ def _forward_refused(
 
 
 def _forward_behind(
-    stream: Stream, policy: WatchPolicy, now: datetime
+    stream: Stream, policy: StreamThresholds, now: datetime
 ) -> tuple[str, float, str] | None:
     age = (now - stream.forward_oldest_at).total_seconds() if stream.forward_oldest_at else 0.0
     if age < policy.forward_oldest_seconds or stream.forward_gone:
@@ -275,7 +279,7 @@ def _forward_behind(
     return "forward_behind", age, text
 
 
-def _is_silent(habit: Habit, policy: WatchPolicy, least: float, now: datetime) -> bool:
+def _is_silent(habit: Habit, policy: StreamThresholds, least: float, now: datetime) -> bool:
     if habit.hours < policy.habit_least_hours:
         return False
     longest = max(habit.longest_gap * policy.silent_times, least)

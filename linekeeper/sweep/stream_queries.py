@@ -223,13 +223,13 @@ async def _refused_in_a_row(
     counted by the minute, so those of the minute of the last accepted one are not. A canary that
     was accepted says nothing of Makini's secret.
     """
-    found: defaultdict[str, int] = defaultdict(int)
+    counts: defaultdict[str, int] = defaultdict(int)
     for app in _counts(await session.execute(_REFUSED, {"since": now - REFUSED_KEPT})):
         since = now - (REFUSED_KEPT if app in refusing else REFUSED_SINCE)
         accepted_at = await session.scalar(_LAST_ACCEPTED, {"app": app, "first": id_floor(since)})
         rows = await session.execute(_REFUSED_OF, {"app": app, "since": accepted_at or since})
-        found[app] = _counts(rows)[app]
-    return found
+        counts[app] = _counts(rows)[app]
+    return counts
 
 
 async def _lag(session: AsyncSession, now: datetime) -> dict[str, float]:

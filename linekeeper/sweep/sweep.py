@@ -44,7 +44,7 @@ _PORTION = 1_000
 
 
 @dataclass(frozen=True, slots=True)
-class Due:
+class DueProbes:
     """The connections to probe now, most urgent first, and how many more were due."""
 
     ids: Sequence[str]
@@ -112,7 +112,7 @@ async def preview_list(rt: Runtime, app: AppConfig, *, now: datetime) -> Adoptio
 
 
 @dataclass(slots=True)
-class _Reading:
+class _ListReading:
     """A list as it is read; read again it only grows."""
 
     app: str
@@ -137,13 +137,13 @@ async def _read_list(
     rt: Runtime,
     app: AppConfig,
     take: Callable[[Sequence[ListedConnection]], Awaitable[Adoption]],
-) -> _Reading:
+) -> _ListReading:
     """Read the list, again where it breaks off or gives fewer connections than its total says.
 
     Pages overlap where a connection is made or goes while they are read; what one reading
     overlooked the next one finds. A cursor ends where Makini's call limit makes a reading long.
     """
-    reading = _Reading(app.name)
+    reading = _ListReading(app.name)
     async with app_health.through_circuit(rt.store, app):
         for number in range(1, TRIES_A_LIST + 1):
             reading.unnamed, reading.total, reading.pages = 0, None, 0
@@ -161,7 +161,7 @@ async def _read_list(
 
 
 async def _portions(
-    pages: AsyncIterator[ConnectionPage], reading: _Reading
+    pages: AsyncIterator[ConnectionPage], reading: _ListReading
 ) -> AsyncIterator[list[ListedConnection]]:
     portion: list[ListedConnection] = []
     async with aclosing(prefetch(pages)) as listed:
@@ -225,7 +225,7 @@ async def _said_by_list(
     return seen
 
 
-async def due(rt: Runtime, app: AppConfig, policy: HealthPolicy, *, now: datetime) -> Due:
+async def due(rt: Runtime, app: AppConfig, policy: HealthPolicy, *, now: datetime) -> DueProbes:
     """Which connections of `app` to probe now (INTERFACE `PROBE_MINUTES`).
 
     Those in trouble or suspect first, then critical customers', then by how long they have waited.
@@ -258,7 +258,7 @@ async def due(rt: Runtime, app: AppConfig, policy: HealthPolicy, *, now: datetim
     if policy.probe_minutes > 0:
         statement = statement.where(or_(urgent, critical, waiting))
     async with rt.store.read() as session:
-        rows = [Waiting(*row) for row in await session.execute(statement)]
+        rows = [DueConnection(*row) for row in await session.execute(statement)]
         noted = await session.scalar(
             select(col(AppState.left_out)).where(col(AppState.app) == app.name)
         )
@@ -268,7 +268,7 @@ async def due(rt: Runtime, app: AppConfig, policy: HealthPolicy, *, now: datetim
     return replace(choose(rows, probe_budget), noted=noted)
 
 
-async def note_left_out(rt: Runtime, app: str, work: Due) -> None:
+async def note_left_out(rt: Runtime, app: str, work: DueProbes) -> None:
     """Keep how many of `app` this sweep leaves to a later one, where that changed."""
     if work.left_out == work.noted:
         return
@@ -277,7 +277,7 @@ async def note_left_out(rt: Runtime, app: str, work: Due) -> None:
         await insert_or_update(rt.store, session, AppState, [row], key=["app"], update=["left_out"])
 
 
-class Waiting(NamedTuple):
+class DueConnection(NamedTuple):
     """A connection that is due; `rank` 0 is urgent."""
 
     id: str
@@ -285,7 +285,7 @@ class Waiting(NamedTuple):
     provider: str
 
 
-def choose(waiting: Sequence[Waiting], probe_budget: int) -> Due:
+def choose(waiting: Sequence[DueConnection], probe_budget: int) -> DueProbes:
     """Whom of `waiting` to probe where only so many calls are `probe_budget`. Pure.
 
     They come by rank, within it the longest waiting first. A quarter of the calls is for those that
@@ -297,4 +297,4 @@ def choose(waiting: Sequence[Waiting], probe_budget: int) -> Due:
     room = probe_budget - min(len(others), int(probe_budget * OTHERS_SHARE))
     asked = sorted(urgent[:room], key=lambda candidate: candidate.provider)
     asked += others[: probe_budget - len(asked)]
-    return Due([candidate.id for candidate in asked], len(waiting) - len(asked))
+    return DueProbes([candidate.id for candidate in asked], len(waiting) - len(asked))

@@ -12,14 +12,16 @@ from linekeeper.outbox.forward import BEGAN, UNTAKEN
 from linekeeper.runtime import Runtime
 from linekeeper.store.tables import Incident
 from linekeeper.sweep.forwards import untaken_since
-from linekeeper.sweep.stream import Trouble, WatchPolicy, examine
+from linekeeper.sweep.stream import StreamThresholds, StreamTrouble, examine
 from linekeeper.sweep.stream_queries import read_streams
 
 TOPIC = "stream"
-_POLICY = WatchPolicy()
+_POLICY = StreamThresholds()
 
 
-async def watch_stream(rt: Runtime, now: datetime, *, policy: WatchPolicy = _POLICY) -> list[str]:
+async def watch_stream(
+    rt: Runtime, now: datetime, *, policy: StreamThresholds = _POLICY
+) -> list[str]:
     """Bring the incidents about webhooks in line with what is seen; returns those that changed.
 
     Each app and kind of trouble (`linekeeper.sweep.stream.KINDS`) is one incident, open as long
@@ -56,7 +58,7 @@ async def watch_stream(rt: Runtime, now: datetime, *, policy: WatchPolicy = _POL
 
 
 async def _began(
-    session: AsyncSession, trouble: Trouble, open_kinds: Collection[str]
+    session: AsyncSession, trouble: StreamTrouble, open_kinds: Collection[str]
 ) -> dict[str, str]:
     """When the product began to take nothing, for the incident that opens now."""
     if trouble.kind not in UNTAKEN or trouble.kind in open_kinds:
@@ -65,7 +67,7 @@ async def _began(
     return {} if since is None else {BEGAN: since.isoformat()}
 
 
-def _finding(trouble: Trouble, detail: dict[str, str]) -> Finding:
+def _finding(trouble: StreamTrouble, detail: dict[str, str]) -> Finding:
     return Finding(
         kind=trouble.kind,
         cause=f"app:{trouble.app}:{trouble.kind}",

@@ -8,8 +8,8 @@ from linekeeper.makini.fields import instant
 from linekeeper.makini.models import normalise_sync_status
 from linekeeper.verify_account.about_list import grain, page_cap
 from linekeeper.verify_account.question import (
-    Finding,
-    Question,
+    Assumption,
+    AssumptionFinding,
     decided,
     not_seen,
     otherwise,
@@ -24,7 +24,7 @@ _NAMES = EventNames((), {})
 _EVENTS = ("inserted", "updated", "created", "deleted")
 
 
-def _sync_status(exchanges: Sequence[Exchange]) -> Finding:
+def _sync_status(exchanges: Sequence[Exchange]) -> AssumptionFinding:
     statuses = [e for e in of(exchanges, "status/") if e.path.endswith("/current")]
     if not statuses:
         return not_seen(_NEEDS_DATA)
@@ -38,7 +38,7 @@ def _sync_status(exchanges: Sequence[Exchange]) -> Finding:
     return decided(known, said + (f"; refused: {refused}" if refused else ""))
 
 
-def _entities(exchanges: Sequence[Exchange]) -> Finding:
+def _entities(exchanges: Sequence[Exchange]) -> AssumptionFinding:
     firsts = _firsts(exchanges)
     if not firsts:
         return not_seen(_NEEDS_DATA)
@@ -53,7 +53,7 @@ def _entities(exchanges: Sequence[Exchange]) -> Finding:
     return decided(len(offered) == len(statuses), said, **settings)
 
 
-def _record_key(exchanges: Sequence[Exchange]) -> Finding:
+def _record_key(exchanges: Sequence[Exchange]) -> AssumptionFinding:
     keys = [row.get("key") for exchange in _firsts(exchanges) for row in exchange.rows]
     if not keys:
         return not_seen(_NEEDS_DATA if not _firsts(exchanges) else "no record was seen")
@@ -62,7 +62,7 @@ def _record_key(exchanges: Sequence[Exchange]) -> Finding:
     return decided(not others, f"{len(keys)} keys, {others} are no text, {zeros} begin with a zero")
 
 
-def _record_times(exchanges: Sequence[Exchange]) -> Finding:
+def _record_times(exchanges: Sequence[Exchange]) -> AssumptionFinding:
     rows = [row for exchange in _firsts(exchanges) for row in exchange.rows]
     if not rows:
         return not_seen(_NEEDS_DATA if not _firsts(exchanges) else "no record was seen")
@@ -75,7 +75,7 @@ def _record_times(exchanges: Sequence[Exchange]) -> Finding:
     return grain_of_times
 
 
-def _since(exchanges: Sequence[Exchange]) -> Finding:
+def _since(exchanges: Sequence[Exchange]) -> AssumptionFinding:
     verdicts = [
         (_changed_since(exchanges, "filter[updatedAt:gteq]"), "filter"),
         (_changed_since(exchanges, "modified_after"), "modified_after"),
@@ -109,7 +109,7 @@ def _changed_since(exchanges: Sequence[Exchange], parameter: str) -> tuple[bool 
     return True, f"obeyed in {len(answers)} listings"
 
 
-def _sort(exchanges: Sequence[Exchange]) -> Finding:
+def _sort(exchanges: Sequence[Exchange]) -> AssumptionFinding:
     ordered: defaultdict[str, dict[str, Exchange]] = defaultdict(dict)
     for exchange in _data(exchanges):
         if "sort[key]" in exchange.query:
@@ -127,7 +127,7 @@ def _sort(exchanges: Sequence[Exchange]) -> Finding:
     return decided(not same, f"both orders gave the same page in {same} of {len(told)} listings")
 
 
-def _key_filter(exchanges: Sequence[Exchange]) -> Finding:
+def _key_filter(exchanges: Sequence[Exchange]) -> AssumptionFinding:
     answers = [exchange for exchange in _data(exchanges) if "filter[key]" in exchange.query]
     if not answers:
         return not_seen(_NEEDS_DATA)
@@ -138,7 +138,7 @@ def _key_filter(exchanges: Sequence[Exchange]) -> Finding:
     return decided(good == len(answers), f"exactly that one came in {good} of {len(answers)}")
 
 
-def _one_record(exchanges: Sequence[Exchange]) -> Finding:
+def _one_record(exchanges: Sequence[Exchange]) -> AssumptionFinding:
     answers = [exchange for exchange in _data(exchanges) if exchange.path.endswith("/{key}")]
     if not answers:
         return not_seen(_NEEDS_DATA)
@@ -147,14 +147,14 @@ def _one_record(exchanges: Sequence[Exchange]) -> Finding:
     return decided(set(statuses) == {200}, said)
 
 
-def _record_cap(exchanges: Sequence[Exchange]) -> Finding:
+def _record_cap(exchanges: Sequence[Exchange]) -> AssumptionFinding:
     big = [exchange for exchange in _data(exchanges) if exchange.query.get("per_page") == "1000"]
     if not big:
         return not_seen(_NEEDS_DATA)
     return page_cap(max(big, key=lambda exchange: len(exchange.rows)), 0)
 
 
-def _mint_lifetime(exchanges: Sequence[Exchange]) -> Finding:
+def _mint_lifetime(exchanges: Sequence[Exchange]) -> AssumptionFinding:
     answers = [exchange for exchange in of(exchanges, "mint") if exchange.method == "POST"]
     if not answers:
         return not_seen(_NEEDS_WRITING)
@@ -164,7 +164,7 @@ def _mint_lifetime(exchanges: Sequence[Exchange]) -> Finding:
     return decided(value in (300, "300"), f"expires_in is {value}")
 
 
-def _mint_keeps(exchanges: Sequence[Exchange]) -> Finding:
+def _mint_keeps(exchanges: Sequence[Exchange]) -> AssumptionFinding:
     calls = of(exchanges, "mint")
     if len(calls) < 4:
         return not_seen(_NEEDS_WRITING if not calls else "no token was minted")
@@ -177,7 +177,7 @@ def _mint_keeps(exchanges: Sequence[Exchange]) -> Finding:
     )
 
 
-def _login_keeps(exchanges: Sequence[Exchange]) -> Finding:
+def _login_keeps(exchanges: Sequence[Exchange]) -> AssumptionFinding:
     logins = of(exchanges, "logins")
     if not logins or not isinstance(logins[-1].body, dict):
         return not_seen("no login of a known connection was seen yet: run it again after one")
@@ -194,7 +194,7 @@ def _is_record_event(exchange: Exchange) -> bool:
     return rank_of(_NAMES.meaning(exchange.note).kind) > 0
 
 
-def _event_names(exchanges: Sequence[Exchange]) -> Finding:
+def _event_names(exchanges: Sequence[Exchange]) -> AssumptionFinding:
     names = Counter(e.note for e in exchanges if _is_record_event(e))
     if not names:
         return not_seen("no webhook about records came yet: run it again after the first ones")
@@ -204,7 +204,7 @@ def _event_names(exchanges: Sequence[Exchange]) -> Finding:
     )
 
 
-def _event_connection(exchanges: Sequence[Exchange]) -> Finding:
+def _event_connection(exchanges: Sequence[Exchange]) -> AssumptionFinding:
     bodies = [e.body for e in exchanges if _is_record_event(e) and isinstance(e.body, dict)]
     if not bodies:
         return not_seen("no webhook about records came yet: run it again after the first ones")
@@ -214,7 +214,7 @@ def _event_connection(exchanges: Sequence[Exchange]) -> Finding:
     return decided(naming == 0, said)
 
 
-def _signature(exchanges: Sequence[Exchange]) -> Finding:
+def _signature(exchanges: Sequence[Exchange]) -> AssumptionFinding:
     tallies = of(exchanges, "signatures")
     if not tallies or not isinstance(tallies[-1].body, dict):
         return not_seen("no webhook came yet: run it again after the first ones")
@@ -251,19 +251,19 @@ def _moment(time: str) -> float:
 
 
 QUESTIONS = (
-    Question("sync-status", "sync_status is one of the documented words", _sync_status),
-    Question("entities", "the configured entities are offered", _entities),
-    Question("record-key", "a record's key is text", _record_key),
-    Question("record-times", "records have updatedAt, in UTC", _record_times),
-    Question("changed-since", "filter[updatedAt:gteq] gives what changed since", _since),
-    Question("sort", "sort[key] orders, 1 descending and 0 ascending", _sort),
-    Question("filter-key", "filter[key] gives exactly that record", _key_filter),
-    Question("one-record", "a record can be read by its key", _one_record),
-    Question("record-page-cap", "a page holds at most 100 to 500 records", _record_cap),
-    Question("event-names", "record events are named <entity>.<inserted|updated>", _event_names),
-    Question("event-connection", "record events do not name their connection", _event_connection),
-    Question("signature", "webhooks are signed as configured", _signature),
-    Question("mint-lifetime", "a minted token lives five minutes", _mint_lifetime),
-    Question("mint-keeps", "minting leaves other tokens alive", _mint_keeps),
-    Question("login-keeps", "a login keeps the connection and its keys", _login_keeps),
+    Assumption("sync-status", "sync_status is one of the documented words", _sync_status),
+    Assumption("entities", "the configured entities are offered", _entities),
+    Assumption("record-key", "a record's key is text", _record_key),
+    Assumption("record-times", "records have updatedAt, in UTC", _record_times),
+    Assumption("changed-since", "filter[updatedAt:gteq] gives what changed since", _since),
+    Assumption("sort", "sort[key] orders, 1 descending and 0 ascending", _sort),
+    Assumption("filter-key", "filter[key] gives exactly that record", _key_filter),
+    Assumption("one-record", "a record can be read by its key", _one_record),
+    Assumption("record-page-cap", "a page holds at most 100 to 500 records", _record_cap),
+    Assumption("event-names", "record events are named <entity>.<inserted|updated>", _event_names),
+    Assumption("event-connection", "record events do not name their connection", _event_connection),
+    Assumption("signature", "webhooks are signed as configured", _signature),
+    Assumption("mint-lifetime", "a minted token lives five minutes", _mint_lifetime),
+    Assumption("mint-keeps", "minting leaves other tokens alive", _mint_keeps),
+    Assumption("login-keeps", "a login keeps the connection and its keys", _login_keeps),
 )

@@ -8,8 +8,8 @@ from linekeeper.makini.fields import number
 from linekeeper.makini.models import normalise_status
 from linekeeper.text import counted
 from linekeeper.verify_account.question import (
-    Finding,
-    Question,
+    Assumption,
+    AssumptionFinding,
     decided,
     not_seen,
     otherwise,
@@ -21,7 +21,7 @@ _FIELDS = ("key", "name", "email", "status", "integration_name", "created_at", "
 _NOT_REACHED = "the list was not read yet: run it again"
 
 
-def _expiry(exchanges: Sequence[Exchange]) -> Finding:
+def _expiry(exchanges: Sequence[Exchange]) -> AssumptionFinding:
     values = [exchange.inner.get("expires_in") for exchange in of(exchanges, "token")]
     numbers = [value for value in map(number, values) if value is not None]
     if not numbers:
@@ -30,7 +30,7 @@ def _expiry(exchanges: Sequence[Exchange]) -> Finding:
     return decided(absolute, f"expires_in is {numbers[0]:.0f}")
 
 
-def _paging(exchanges: Sequence[Exchange]) -> Finding:
+def _paging(exchanges: Sequence[Exchange]) -> AssumptionFinding:
     small, cursor = of(exchanges, "list/small"), of(exchanges, "list/cursor")
     if not small or not cursor:
         return not_seen(_NOT_REACHED)
@@ -48,7 +48,7 @@ def _paging(exchanges: Sequence[Exchange]) -> Finding:
     return so(f"page 2 goes on after page 1, with {says}", MAKINI_PAGING="page")
 
 
-def _per_page(exchanges: Sequence[Exchange]) -> Finding:
+def _per_page(exchanges: Sequence[Exchange]) -> AssumptionFinding:
     pages = of(exchanges, "list/small")
     if not pages:
         return not_seen(_NOT_REACHED)
@@ -58,14 +58,14 @@ def _per_page(exchanges: Sequence[Exchange]) -> Finding:
     return decided(got == 2, f"2 a page were asked for, {got} came")
 
 
-def _cap(exchanges: Sequence[Exchange]) -> Finding:
+def _cap(exchanges: Sequence[Exchange]) -> AssumptionFinding:
     pages, whole = of(exchanges, "list/cap"), of(exchanges, "list/whole")
     if not pages:
         return not_seen(_NOT_REACHED)
     return page_cap(pages[0], sum(len(page.rows) for page in whole))
 
 
-def page_cap(big: Exchange, known: int) -> Finding:
+def page_cap(big: Exchange, known: int) -> AssumptionFinding:
     """What the answer to a page of 1,000 says of the largest one; `known` rows there are."""
     if big.status >= 300:
         return otherwise(f"a page of 1,000 is refused with {big.status}: keep to 100")
@@ -81,7 +81,7 @@ def page_cap(big: Exchange, known: int) -> Finding:
     return not_seen(f"there are only {got}: too few to tell")
 
 
-def _total(exchanges: Sequence[Exchange]) -> Finding:
+def _total(exchanges: Sequence[Exchange]) -> AssumptionFinding:
     pages = of(exchanges, "list/whole")
     if not pages:
         return not_seen(_NOT_REACHED)
@@ -99,7 +99,7 @@ def _total(exchanges: Sequence[Exchange]) -> Finding:
     )
 
 
-def _links(exchanges: Sequence[Exchange]) -> Finding:
+def _links(exchanges: Sequence[Exchange]) -> AssumptionFinding:
     pages = [page for page in of(exchanges, "list/small") if isinstance(page.body, dict)]
     links = [page.body["links"] for page in pages if isinstance(page.body.get("links"), dict)]
     following = [link.get("next") for link in links if link.get("next")]
@@ -111,7 +111,7 @@ def _links(exchanges: Sequence[Exchange]) -> Finding:
     )
 
 
-def _fields(exchanges: Sequence[Exchange]) -> Finding:
+def _fields(exchanges: Sequence[Exchange]) -> AssumptionFinding:
     pages = of(exchanges, "list/small")
     rows = [row for page in pages for row in page.rows]
     if not rows:
@@ -124,7 +124,7 @@ def _fields(exchanges: Sequence[Exchange]) -> Finding:
     return so(f"all {len(_FIELDS)} are there; others: {unknown}")
 
 
-def _id_is_key(exchanges: Sequence[Exchange]) -> Finding:
+def _id_is_key(exchanges: Sequence[Exchange]) -> AssumptionFinding:
     rows = [row for page in of(exchanges, "list/small") for row in page.rows]
     statuses = [
         exchange.inner
@@ -147,7 +147,7 @@ def _id_is_key(exchanges: Sequence[Exchange]) -> Finding:
     return not_seen("the list has no id; --data compares it with a connection's own status")
 
 
-def _statuses(exchanges: Sequence[Exchange]) -> Finding:
+def _statuses(exchanges: Sequence[Exchange]) -> AssumptionFinding:
     pages = of(exchanges, "list/whole")
     rows = [row for page in pages for row in page.rows]
     if not rows:
@@ -158,7 +158,7 @@ def _statuses(exchanges: Sequence[Exchange]) -> Finding:
     return decided(not unknown, counted)
 
 
-def grain(times: Sequence[str]) -> Finding:
+def grain(times: Sequence[str]) -> AssumptionFinding:
     """How exact times are: digits after the second, whole seconds, or coarser."""
     if not times:
         return not_seen("no times were seen")
@@ -173,26 +173,26 @@ def grain(times: Sequence[str]) -> Finding:
     return otherwise(f"no finer than a minute in {len(times)}{zone}")
 
 
-def _list_grain(exchanges: Sequence[Exchange]) -> Finding:
+def _list_grain(exchanges: Sequence[Exchange]) -> AssumptionFinding:
     rows = [row for page in of(exchanges, "list/whole") for row in page.rows]
     return grain([row["updated_at"] for row in rows if isinstance(row.get("updated_at"), str)])
 
 
-def _unauthorized(exchanges: Sequence[Exchange]) -> Finding:
+def _unauthorized(exchanges: Sequence[Exchange]) -> AssumptionFinding:
     refused = [exchange for exchange in of(exchanges, "refusals") if exchange.who == "nobody"]
     if not refused:
         return not_seen(_NOT_REACHED)
     return _error(refused[0], expected=401)
 
 
-def _not_found(exchanges: Sequence[Exchange]) -> Finding:
+def _not_found(exchanges: Sequence[Exchange]) -> AssumptionFinding:
     refused = [exchange for exchange in of(exchanges, "refusals") if exchange.who == "app"]
     if not refused:
         return not_seen(_NOT_REACHED)
     return decided(refused[0].status == 404, f"answered {refused[0].status}")
 
 
-def _error(exchange: Exchange, *, expected: int) -> Finding:
+def _error(exchange: Exchange, *, expected: int) -> AssumptionFinding:
     if exchange.status != expected:
         return otherwise(f"answered {exchange.status}")
     if not isinstance(exchange.body, dict):
@@ -203,7 +203,7 @@ def _error(exchange: Exchange, *, expected: int) -> Finding:
     return decided(says_code, f"{expected}; fields: {names}; X-Request-Id {request_id}")
 
 
-def _limits(exchanges: Sequence[Exchange]) -> Finding:
+def _limits(exchanges: Sequence[Exchange]) -> AssumptionFinding:
     calls = [exchange for exchange in exchanges if exchange.method != "WEBHOOK"]
     refused = sum(exchange.status == 429 for exchange in calls)
     for exchange in calls:
@@ -215,7 +215,7 @@ def _limits(exchanges: Sequence[Exchange]) -> Finding:
     return not_seen(f"no limit is stated in {len(calls)} answers; {refused} were refused with 429")
 
 
-def _client(exchanges: Sequence[Exchange]) -> Finding:
+def _client(exchanges: Sequence[Exchange]) -> AssumptionFinding:
     calls = of(exchanges, "client")
     if not calls:
         return not_seen(_NOT_REACHED)
@@ -233,18 +233,18 @@ def _cursor(exchange: Exchange) -> bool:
 
 
 QUESTIONS = (
-    Question("token-expiry", "expires_in is an absolute Unix time in seconds", _expiry),
-    Question("app-routes", "the app can read its own entry and the platforms", _client),
-    Question("list-paging", "the list is paged by page and per_page", _paging),
-    Question("list-per-page", "per_page is obeyed", _per_page),
-    Question("list-page-cap", "a page holds at most 100 to 500 connections", _cap),
-    Question("list-total", "meta.total is how many different connections come", _total),
-    Question("list-links", "links carry the whole query", _links),
-    Question("list-fields", "listed connections have the documented fields", _fields),
-    Question("id-is-key", "a connection's id is its key", _id_is_key),
-    Question("status-words", "the list's statuses are the documented ones", _statuses),
-    Question("list-times", "the list's times are ISO-8601 in UTC", _list_grain),
-    Question("error-unauthorized", "a bad token gets 401 with a code", _unauthorized),
-    Question("error-not-found", "an unknown route gets 404", _not_found),
-    Question("rate-limit", "answers state the call limit", _limits),
+    Assumption("token-expiry", "expires_in is an absolute Unix time in seconds", _expiry),
+    Assumption("app-routes", "the app can read its own entry and the platforms", _client),
+    Assumption("list-paging", "the list is paged by page and per_page", _paging),
+    Assumption("list-per-page", "per_page is obeyed", _per_page),
+    Assumption("list-page-cap", "a page holds at most 100 to 500 connections", _cap),
+    Assumption("list-total", "meta.total is how many different connections come", _total),
+    Assumption("list-links", "links carry the whole query", _links),
+    Assumption("list-fields", "listed connections have the documented fields", _fields),
+    Assumption("id-is-key", "a connection's id is its key", _id_is_key),
+    Assumption("status-words", "the list's statuses are the documented ones", _statuses),
+    Assumption("list-times", "the list's times are ISO-8601 in UTC", _list_grain),
+    Assumption("error-unauthorized", "a bad token gets 401 with a code", _unauthorized),
+    Assumption("error-not-found", "an unknown route gets 404", _not_found),
+    Assumption("rate-limit", "answers state the call limit", _limits),
 )

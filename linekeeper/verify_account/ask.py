@@ -46,7 +46,7 @@ class Unanswered(Exception):
         super().__init__(f"Makini answered {status}")
 
 
-class Reply(NamedTuple):
+class RecordedReply(NamedTuple):
     """An answer as it came, for this run only, and as it is recorded."""
 
     status: int
@@ -71,7 +71,7 @@ class Asker:
     async def __aexit__(self, *_: object) -> None:
         await self._client.aclose()
 
-    async def admin_token(self, step: str) -> Reply:
+    async def admin_token(self, step: str) -> RecordedReply:
         """Fetch the app's own token, which changes nothing at Makini."""
         reply = await self._call(
             step,
@@ -105,7 +105,7 @@ class Asker:
         *,
         method: str = "GET",
         shown: str | None = None,
-    ) -> Reply:
+    ) -> RecordedReply:
         """Ask with the app's token; `shown` is the path as it is recorded."""
         if self._admin is None:
             await self.admin_token(step)
@@ -113,7 +113,7 @@ class Asker:
             step, "app", path, query, method=method, shown=shown, token=self._admin
         )
 
-    async def as_nobody(self, step: str, path: str) -> Reply:
+    async def as_nobody(self, step: str, path: str) -> RecordedReply:
         """Ask with a token that is none, to see the refusal."""
         return await self._call(step, "nobody", path, token=NO_TOKEN_AT_ALL)
 
@@ -126,7 +126,7 @@ class Asker:
         query: Sequence[tuple[str, str]] = (),
         *,
         shown: str | None = None,
-    ) -> Reply:
+    ) -> RecordedReply:
         """Ask with the token of a connection, always reading."""
         return await self._call(step, who, path, query, shown=shown, token=token)
 
@@ -147,7 +147,7 @@ class Asker:
         shown: str | None = None,
         token: str | None = None,
         body: Mapping[str, str] | None = None,
-    ) -> Reply:
+    ) -> RecordedReply:
         answer = await self._send(method, path, query, token, body)
         if answer.status_code == 429:
             there = their_now(answer.headers, utcnow())
@@ -171,7 +171,7 @@ class Asker:
             body=self._redactor.body(_slim(value), words),
             at=utcnow().isoformat(timespec="seconds"),
         )
-        return Reply(answer.status_code, value, exchange)
+        return RecordedReply(answer.status_code, value, exchange)
 
     def _query(self, query: Sequence[tuple[str, str]]) -> dict[str, str]:
         hidden: Collection[str] = {"filter[key]", "cursor"}

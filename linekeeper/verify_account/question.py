@@ -16,7 +16,7 @@ class Confirmation(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class AssumptionFinding:
     """What the recording says of one assumption; `settings` are those to use, by their name."""
 
     verdict: Confirmation
@@ -25,12 +25,12 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class Assumption:
     """An assumption of ours about Makini; `judge` decides it from a recording alone."""
 
     name: str
     assumption: str
-    judge: Callable[[Sequence[Exchange]], Finding]
+    judge: Callable[[Sequence[Exchange]], AssumptionFinding]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,21 +44,21 @@ class AccountAnswer:
     settings: Mapping[str, str]
 
 
-def so(evidence: str, **settings: str) -> Finding:
+def so(evidence: str, **settings: str) -> AssumptionFinding:
     """The account does as assumed."""
-    return Finding(Confirmation.seen_so, evidence, settings)
+    return AssumptionFinding(Confirmation.seen_so, evidence, settings)
 
 
-def otherwise(evidence: str, **settings: str) -> Finding:
+def otherwise(evidence: str, **settings: str) -> AssumptionFinding:
     """The account does something else."""
-    return Finding(Confirmation.seen_otherwise, evidence, settings)
+    return AssumptionFinding(Confirmation.seen_otherwise, evidence, settings)
 
 
-def not_seen(evidence: str) -> Finding:
+def not_seen(evidence: str) -> AssumptionFinding:
     """Nothing that was recorded decides it; `evidence` says what would."""
-    return Finding(Confirmation.not_seen, evidence)
+    return AssumptionFinding(Confirmation.not_seen, evidence)
 
 
-def decided(holds: bool, evidence: str, **settings: str) -> Finding:
+def decided(holds: bool, evidence: str, **settings: str) -> AssumptionFinding:
     """`so` or `otherwise`, as `holds` says."""
     return (so if holds else otherwise)(evidence, **settings)

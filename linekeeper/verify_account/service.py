@@ -21,14 +21,14 @@ from linekeeper.verify_account.evidence import (
 )
 from linekeeper.verify_account.question import AccountAnswer, Confirmation
 from linekeeper.verify_account.recording import Exchange, Recording, Redactor
-from linekeeper.verify_account.steps import Step, data_steps, list_steps, mint_step
+from linekeeper.verify_account.steps import CallStep, data_steps, list_steps, mint_step
 
 CALLS = 500
 QUESTIONS = (*about_list.QUESTIONS, *about_data.QUESTIONS)
 Say = Callable[[str], None]
 
 
-class NotConfirmed(Refusal):
+class WriteNotConfirmed(Refusal):
     """Something would be written at Makini, and that was not confirmed; says how it is."""
 
 
@@ -88,11 +88,11 @@ async def verify_account(
     """Ask Makini what is not recorded yet and answer every question.
 
     Each step is recorded as soon as it is done: a run that is interrupted in any way goes on where
-    it stopped. Raises `NotConfirmed`, `UnknownApp`, `MakiniError`.
+    it stopped. Raises `WriteNotConfirmed`, `UnknownApp`, `MakiniError`.
     """
     app = await rt.app(app_name)
     if wish.write_on and wish.write_on != wish.confirm:
-        raise NotConfirmed(
+        raise WriteNotConfirmed(
             "confirm",
             "this would mint a token for a live connection, and its other tokens may end: give "
             "Makini's key of the connection a second time to confirm it",
@@ -129,7 +129,7 @@ async def verify_account(
 
 
 async def _take(
-    steps: Sequence[Step], recording: Recording, ask: Asker, say: Say, unanswered: list[str]
+    steps: Sequence[CallStep], recording: Recording, ask: Asker, say: Say, unanswered: list[str]
 ) -> None:
     """Take the steps that are not recorded; those that stay open get a line in `unanswered`."""
     for number, step in enumerate(steps, start=1):
@@ -147,7 +147,7 @@ async def _mint(
 ) -> None:
     chosen = await sample_named(rt, ask.app, key, now=now)
     if chosen is None:
-        raise NotConfirmed(
+        raise WriteNotConfirmed(
             "write_on",
             f"no connection of app {ask.app.name} has the key {key!r} and a token that lives",
         )
@@ -158,7 +158,7 @@ async def _mint(
     say(step.says)
     async with holding(rt.store, lease_name(connection_id), rt.owner, seconds=60.0) as held:
         if held is None:
-            raise NotConfirmed(
+            raise WriteNotConfirmed(
                 "write_on", "its token is being renewed at this moment: run it again"
             )
         recording.add(await step.run(ask))

@@ -13,7 +13,7 @@ from urllib.parse import quote
 from linekeeper.config import AppConfig
 from linekeeper.makini.fields import mapping
 from linekeeper.makini.paging import MAX_PAGES, Pages, parse_page
-from linekeeper.verify_account.ask import Asker, Reply, Unanswered
+from linekeeper.verify_account.ask import Asker, RecordedReply, Unanswered
 from linekeeper.verify_account.recording import Exchange
 
 LIST = "/api/system/connections"
@@ -31,7 +31,7 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class CallStep:
     """One or a few calls that belong together."""
 
     name: str
@@ -39,7 +39,7 @@ class Step:
     run: Callable[[Asker], Awaitable[list[Exchange]]]
 
 
-def list_steps(app: AppConfig) -> list[Step]:
+def list_steps(app: AppConfig) -> list[CallStep]:
     """What the app's own token shows; reads only."""
 
     async def token(ask: Asker) -> list[Exchange]:
@@ -86,17 +86,17 @@ def list_steps(app: AppConfig) -> list[Step]:
         return [_heard(nobody), _heard(missing)]
 
     return [
-        Step("token", "the app's own token", token),
-        Step("client", "the app and the platforms", client),
-        Step("list/small", "two pages of two connections", small),
-        Step("list/cursor", "the list by cursor", cursor),
-        Step("list/whole", "the whole list", whole),
-        Step("list/cap", "the largest page of the list", cap),
-        Step("refusals", "what a refusal looks like", refusals),
+        CallStep("token", "the app's own token", token),
+        CallStep("client", "the app and the platforms", client),
+        CallStep("list/small", "two pages of two connections", small),
+        CallStep("list/cursor", "the list by cursor", cursor),
+        CallStep("list/whole", "the whole list", whole),
+        CallStep("list/cap", "the largest page of the list", cap),
+        CallStep("refusals", "what a refusal looks like", refusals),
     ]
 
 
-def data_steps(app: AppConfig, samples: Sequence[Sample]) -> list[Step]:
+def data_steps(app: AppConfig, samples: Sequence[Sample]) -> list[CallStep]:
     """What the token of each sample shows: its status, and the entities it can read."""
     steps = []
     for sample in samples:
@@ -105,7 +105,7 @@ def data_steps(app: AppConfig, samples: Sequence[Sample]) -> list[Step]:
     return steps
 
 
-def _status_step(sample: Sample) -> Step:
+def _status_step(sample: Sample) -> CallStep:
     name = f"status/{sample.who}"
 
     async def run(ask: Asker) -> list[Exchange]:
@@ -114,10 +114,10 @@ def _status_step(sample: Sample) -> Step:
             exchanges.append(_heard(await ask.as_connection(name, sample.who, sample.token, path)))
         return exchanges
 
-    return Step(name, f"the status of {sample.who}", run)
+    return CallStep(name, f"the status of {sample.who}", run)
 
 
-def _entity_step(app: AppConfig, sample: Sample, entity: str) -> Step:
+def _entity_step(app: AppConfig, sample: Sample, entity: str) -> CallStep:
     name = f"data/{sample.who}/{entity}"
     path = f"/api/{quote(entity)}"
 
@@ -160,10 +160,10 @@ def _entity_step(app: AppConfig, sample: Sample, entity: str) -> Step:
             exchanges.append(answer.exchange)
         return exchanges
 
-    return Step(name, f"{entity} of {sample.who}", run)
+    return CallStep(name, f"{entity} of {sample.who}", run)
 
 
-def mint_step(sample: Sample, ref: str) -> Step:
+def mint_step(sample: Sample, ref: str) -> CallStep:
     """Mint one token for a connection, and see what became of the one it had."""
 
     async def run(ask: Asker) -> list[Exchange]:
@@ -181,17 +181,17 @@ def mint_step(sample: Sample, ref: str) -> Step:
             exchanges.append((await ask.as_connection("mint", sample.who, which, STATUS)).exchange)
         return exchanges
 
-    return Step("mint", f"minting one token for {sample.who}", run)
+    return CallStep("mint", f"minting one token for {sample.who}", run)
 
 
-def _heard(reply: Reply) -> Exchange:
+def _heard(reply: RecordedReply) -> Exchange:
     """`reply` as it is recorded, unless Makini is away or asks to wait."""
     if reply.status == 429 or reply.status >= 500:
         raise Unanswered(reply.status)
     return reply.exchange
 
 
-def _listed(reply: Reply) -> Exchange:
+def _listed(reply: RecordedReply) -> Exchange:
     """The same of the list, which may also be not allowed to this client."""
     if reply.status in (401, 403):
         raise Unanswered(reply.status)

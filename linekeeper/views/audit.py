@@ -21,7 +21,7 @@ _LOOK_UP = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class AuditEntry:
     """One thing somebody did."""
 
     at: datetime
@@ -60,7 +60,7 @@ async def read_audit(
     action: str = "",
     tokens: bool = False,
     limit: int = 100,
-) -> list[Entry]:
+) -> list[AuditEntry]:
     """The newest `limit` entries since `since`; issued tokens only with `tokens`.
 
     `by` and `action` are parts of what they name, in upper or lower case.
@@ -77,7 +77,7 @@ async def read_audit(
         rows = list(await session.scalars(statement))
         names = await _names(session, [row.subject for row in rows])
     return [
-        Entry(row.at, row.by, row.action, names.get(row.subject, row.subject), row.detail)
+        AuditEntry(row.at, row.by, row.action, names.get(row.subject, row.subject), row.detail)
         for row in rows
     ]
 
@@ -99,7 +99,7 @@ async def issued_tokens(store: Store, *, since: datetime) -> list[IssuedTokens]:
         return [IssuedTokens(*row) for row in rows.all()]
 
 
-def audit_headline(entries: Sequence[Entry], now: datetime) -> str:
+def audit_headline(entries: Sequence[AuditEntry], now: datetime) -> str:
     """One line about the last day."""
     day = [entry for entry in entries if (now - entry.at).total_seconds() < 86_400]
     people = len({entry.by for entry in day})
@@ -111,7 +111,7 @@ def audit_headline(entries: Sequence[Entry], now: datetime) -> str:
 
 
 def audit_markdown(
-    entries: Sequence[Entry], taken: Sequence[IssuedTokens], *, now: datetime
+    entries: Sequence[AuditEntry], taken: Sequence[IssuedTokens], *, now: datetime
 ) -> str:
     """The artifact `audit`; times in UTC."""
     parts = [

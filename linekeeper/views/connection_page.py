@@ -9,7 +9,7 @@ from linekeeper.markdown import MAX_MESSAGE, code, image, table, text, when
 from linekeeper.people import person
 from linekeeper.text import health_name
 from linekeeper.views.fleet_models import ConnectionReport
-from linekeeper.views.health_chart import LOOKS, Change, look, timeline
+from linekeeper.views.health_chart import LOOKS, Turned, look, timeline
 from linekeeper.views.parts import FLEET, ReportLinks, answer, joined, taken
 
 
@@ -23,7 +23,7 @@ def connection_markdown(report: ConnectionReport, links: ReportLinks) -> str:
     """The artifact `connection-<slug>`."""
     connection = report.connection
     changes = [
-        Change(change.at, change.before, change.after)
+        Turned(change.at, change.before, change.after)
         for change in reversed(report.transitions)
         if change.axis == "health"
     ]
@@ -64,7 +64,7 @@ def connection_markdown(report: ConnectionReport, links: ReportLinks) -> str:
         "connection show` with Makini's key says when it was last checked, read and synchronized.",
         "## State changes",
         table(
-            ["When", "Change", "Source", "Evidence"],
+            ["When", "Turned", "Source", "Evidence"],
             (
                 [
                     when(change.at),

@@ -24,7 +24,7 @@ _NOBODY = "Without a customer"
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ConnectionRow:
     """One connection."""
 
     id: str
@@ -41,7 +41,7 @@ class Row:
     incident_title: str | None = None
 
 
-async def read_rows(store: Store) -> list[Row]:
+async def read_rows(store: Store) -> list[ConnectionRow]:
     """Every connection that wasn't disconnected, by customer and name."""
     async with store.read() as session:
         members = await session.execute(
@@ -65,16 +65,18 @@ async def read_rows(store: Store) -> list[Row]:
             .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
             .where(col(Connection.setup) != "disconnected")
         )
-        connection_rows = [Row(*row, *incidents.get(row[0], (None, None))) for row in rows]
+        connection_rows = [
+            ConnectionRow(*row, *incidents.get(row[0], (None, None))) for row in rows
+        ]
     return sorted(map(_as_told, connection_rows), key=_order)
 
 
-def _as_told(row: Row) -> Row:
+def _as_told(row: ConnectionRow) -> ConnectionRow:
     name = label(row.customer, row.provider, row.name) if row.customer else row.name
     return replace(row, name=name)
 
 
-def _order(row: Row) -> tuple[bool, str, str, str]:
+def _order(row: ConnectionRow) -> tuple[bool, str, str, str]:
     return (row.customer is None, (row.customer or "").casefold(), row.name.casefold(), row.id)
 
 
@@ -83,12 +85,12 @@ def part_key(number: int) -> str:
     return CONNECTIONS if number == 1 else f"{CONNECTIONS}-{number}"
 
 
-def parts(rows: Sequence[Row]) -> list[Sequence[Row]]:
+def parts(rows: Sequence[ConnectionRow]) -> list[Sequence[ConnectionRow]]:
     """The rows of each page; of no connections one that says so. Pure."""
     return [rows[start : start + A_PART] for start in range(0, len(rows), A_PART)] or [[]]
 
 
-def headline(rows: Sequence[Row]) -> str:
+def headline(rows: Sequence[ConnectionRow]) -> str:
     """One line about all of them. Pure."""
     customers = len({row.customer for row in rows if row.customer is not None})
     in_trouble = sum(row.incident is not None for row in rows)
@@ -98,7 +100,7 @@ def headline(rows: Sequence[Row]) -> str:
     )
 
 
-def pages(rows: Sequence[Row], links: Links, now: datetime) -> list[str]:
+def pages(rows: Sequence[ConnectionRow], links: Links, now: datetime) -> list[str]:
     """The artifacts, one for each part. Pure."""
     all_parts = parts(rows)
     written = []
@@ -114,7 +116,7 @@ def pages(rows: Sequence[Row], links: Links, now: datetime) -> list[str]:
     return written
 
 
-def _page(lines: list[str], part: Sequence[Row], links: Links) -> str:
+def _page(lines: list[str], part: Sequence[ConnectionRow], links: Links) -> str:
     for customer, members in groupby(part, key=lambda row: row.customer):
         lines.append(f"## {text(customer) if customer else _NOBODY}")
         lines.append("\n".join(_line(row, links) for row in members))
@@ -123,7 +125,7 @@ def _page(lines: list[str], part: Sequence[Row], links: Links) -> str:
     return "\n\n".join(lines) + "\n"
 
 
-def _line(row: Row, links: Links) -> str:
+def _line(row: ConnectionRow, links: Links) -> str:
     """An entry of a list: a table for each customer would have columns of different widths."""
     shown = look(row.health)
     key = artifact_key(row.slug)
@@ -144,7 +146,7 @@ def _line(row: Row, links: Links) -> str:
     return f"- {joined(f'{health}: **{name}**', checked, _incident(row, links), *ways)}"
 
 
-def _incident(row: Row, links: Links) -> str:
+def _incident(row: ConnectionRow, links: Links) -> str:
     if row.incident is None:
         return ""
     is_its_own = row.incident_title == row.name

@@ -7,7 +7,7 @@ from datetime import datetime
 from linekeeper.access.pending import KeptLogin
 from linekeeper.spending import Spent
 from linekeeper.store.tables import Connection, Customer, Observation, Transition
-from linekeeper.views.health_chart import Bucket
+from linekeeper.views.health_chart import Bar
 from linekeeper.views.managed import Managed
 
 
@@ -79,7 +79,7 @@ class FleetReport:
     tokenless: Sequence[str]
     """What people call them; at most `TOKENLESS_SHOWN`."""
     tokenless_total: int
-    history: Sequence[Bucket]
+    history: Sequence[Bar]
     mode_rules: Sequence[str] = ()
     """What there are rules for the mode of."""
     unchecked_since: datetime | None = None

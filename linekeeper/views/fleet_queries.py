@@ -37,7 +37,7 @@ from linekeeper.views.fleet_models import (
     OpenIncident,
     TroubleLine,
 )
-from linekeeper.views.health_chart import Bucket, Change, Newcomer, first_start, replay, step_for
+from linekeeper.views.health_chart import Bar, Newcomer, Turned, first_start, replay, step_for
 from linekeeper.views.managed import Managed, count_managed, name_rules
 
 TROUBLES_SHOWN = 200
@@ -300,7 +300,7 @@ async def _labels(session: AsyncSession, *where: ColumnElement[bool]) -> list[st
 
 async def _history(
     session: AsyncSession, by_health: Mapping[str, int], oldest: datetime | None, now: datetime
-) -> list[Bucket]:
+) -> list[Bar]:
     step = step_for(oldest, now)
     since = first_start(step, now)
     rows = await session.execute(
@@ -318,11 +318,11 @@ async def _history(
         )
         .order_by(col(Transition.at), col(Transition.id))
     )
-    changes: list[Change] = []
+    changes: list[Turned] = []
     born_as: dict[str, str] = {}
     for connection_id, at, before, after in rows:
         born_as.setdefault(connection_id, before)
-        changes.append(Change(at, before, after))
+        changes.append(Turned(at, before, after))
     young = await session.execute(
         select(col(Connection.id), col(Connection.created_at), col(Connection.health)).where(
             col(Connection.created_at) >= since, col(Connection.setup) != "disconnected"

@@ -39,7 +39,7 @@ UNSENT_SHOWN = 10
 
 
 @dataclass(frozen=True, slots=True)
-class OpenIncident:
+class IncidentGlance:
     """An incident that isn't over. `connections` holds the first `NAMES_SHOWN` of `members`."""
 
     id: str
@@ -57,7 +57,7 @@ class OpenIncident:
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class OutboxGlance:
     """What is in the outbox of one channel."""
 
     pending: int
@@ -90,7 +90,7 @@ class AppGlance:
 
 
 @dataclass(frozen=True, slots=True)
-class HeldLease:
+class LeaseGlance:
     """Who is doing what, until when unless renewed."""
 
     name: str
@@ -111,16 +111,16 @@ class Glance:
     """How strong the evidence of the healthy ones is: `listed`, `probed`, `read`."""
     setup: Mapping[str, int]
     open_incidents: int
-    incidents: tuple[OpenIncident, ...]
+    incidents: tuple[IncidentGlance, ...]
     """The newest `INCIDENTS_SHOWN`."""
     slack_configured: bool
-    outbox: Mapping[str, Waiting]
+    outbox: Mapping[str, OutboxGlance]
     unsent: tuple[str, ...]
     """The last messages that would have been sent if Slack were configured, newest first."""
     apps: Mapping[str, AppGlance]
     webhooks: WebhooksGlance
     records: RecordsGlance
-    leases: tuple[HeldLease, ...]
+    leases: tuple[LeaseGlance, ...]
     mode_rules: tuple[str, ...] = ()
     """What there are rules for the mode of."""
 
@@ -159,7 +159,7 @@ async def glance(store: Store, configuration: Configuration, *, now: datetime) -
             records=records,
             mode_rules=tuple(await name_rules(session)),
             leases=tuple(
-                HeldLease(lease.name, lease.owner, lease.until)
+                LeaseGlance(lease.name, lease.owner, lease.until)
                 for lease in await session.scalars(
                     select(Lease)
                     .where(col(Lease.until) > now, ~col(Lease.name).startswith(CONSUMER))
@@ -207,7 +207,7 @@ async def _without_token(session: AsyncSession, configuration: Configuration, no
     )
 
 
-async def _incidents(session: AsyncSession) -> tuple[OpenIncident, ...]:
+async def _incidents(session: AsyncSession) -> tuple[IncidentGlance, ...]:
     incidents = list(
         await session.scalars(
             select(Incident)
@@ -230,7 +230,7 @@ async def _incidents(session: AsyncSession) -> tuple[OpenIncident, ...]:
     for incident_id, customer, provider, name in members:
         names.setdefault(incident_id, []).append(label(customer, provider, name))
     return tuple(
-        OpenIncident(
+        IncidentGlance(
             id=row.id,
             kind=row.kind,
             scope=row.scope,
@@ -248,9 +248,9 @@ async def _incidents(session: AsyncSession) -> tuple[OpenIncident, ...]:
     )
 
 
-async def _outbox(session: AsyncSession, now: datetime) -> dict[str, Waiting]:
+async def _outbox(session: AsyncSession, now: datetime) -> dict[str, OutboxGlance]:
     return {
-        channel: Waiting(
+        channel: OutboxGlance(
             backlog.pending,
             backlog.dead,
             backlog.oldest_at,

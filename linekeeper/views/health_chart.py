@@ -73,7 +73,7 @@ def look(health: str) -> Look:
 
 
 @dataclass(frozen=True, slots=True)
-class Bucket:
+class Bar:
     """A stretch of time from `start`, as long as to the next bucket, and the number per health."""
 
     start: datetime
@@ -86,7 +86,7 @@ class Bucket:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class Turned:
     """One connection's health changed."""
 
     at: datetime
@@ -125,12 +125,12 @@ def first_start(step: timedelta, now: datetime) -> datetime:
 
 def replay(
     counts: Mapping[str, int],
-    changes: Iterable[Change],
+    changes: Iterable[Turned],
     newcomers: Iterable[Newcomer],
     *,
     step: timedelta,
     now: datetime,
-) -> list[Bucket]:
+) -> list[Bar]:
     """What the fleet was like over time, by undoing `changes` and `newcomers` from `counts`, now.
 
     Each bucket shows its worst moment, the one with most in trouble, so that a short outage isn't
@@ -155,7 +155,7 @@ def replay(
             state.update(undo[at])
             if at > start and _badness(state) > _badness(worst):
                 worst = dict(state)
-        buckets.append(Bucket(start, {name: max(worst.get(name, 0), 0) for name in LOOKS}))
+        buckets.append(Bar(start, {name: max(worst.get(name, 0), 0) for name in LOOKS}))
     return buckets[::-1]
 
 
@@ -164,7 +164,7 @@ def _badness(counts: Mapping[str, int]) -> tuple[int, int]:
     return sum(counts.values()) - counts.get(Health.healthy, 0) - unknown, unknown
 
 
-def states_over_time(buckets: Sequence[Bucket]) -> str:
+def states_over_time(buckets: Sequence[Bar]) -> str:
     """How many connections were in which health: those not healthy above, the healthy below.
 
     The two have scales of their own, so that three in trouble are seen among ten thousand.
@@ -194,7 +194,7 @@ def states_over_time(buckets: Sequence[Bucket]) -> str:
 
 
 def timeline(
-    changes: Sequence[Change],
+    changes: Sequence[Turned],
     now: datetime,
     health: str = Health.unknown,
     *,
@@ -254,7 +254,7 @@ def _kind(health: str) -> int:
 
 
 def _stacks(
-    buckets: Sequence[Bucket], kinds: Sequence[str], ground: int, tall: int, ceiling: int
+    buckets: Sequence[Bar], kinds: Sequence[str], ground: int, tall: int, ceiling: int
 ) -> Iterable[str]:
     """One path a health. What is there is at least 3 pixels tall, however many the others are."""
     width = PLOT / max(len(buckets), 1)

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from linekeeper.markdown import text
-from linekeeper.reconcile.match_decisions import MOST_GROUPS, Waiting
+from linekeeper.reconcile.match_decisions import MOST_GROUPS, WaitingMatches
 from linekeeper.store.tables import Record
 
 
-def match_markdown(waiting: Waiting, form: str | None) -> str:
+def match_markdown(waiting: WaitingMatches, form: str | None) -> str:
     """The groups as a table; `form` leads to where they are decided."""
     groups = waiting.groups
     where = f"[`deletions`]({form})" if form else "`deletions`"

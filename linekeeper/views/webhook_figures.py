@@ -40,7 +40,7 @@ class Counted:
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class EndedEvent:
     """An event that ended dead or unrouted."""
 
     id: str
@@ -59,7 +59,7 @@ class Ended:
 
 
 @dataclass(frozen=True, slots=True)
-class Rejected:
+class TurnedAway:
     """One delivery that was turned away."""
 
     app: str
@@ -82,10 +82,10 @@ class Figures:
     forwards: Sequence[Counted]
     """Messages to the product settled in the last day, by status, and those waiting."""
     streams: Sequence[Stream]
-    dead: Sequence[Ended]
+    dead: Sequence[EndedEvent]
     dead_total: int
-    unrouted: Sequence[Ended]
-    rejected: Sequence[Rejected]
+    unrouted: Sequence[EndedEvent]
+    rejected: Sequence[TurnedAway]
 
     def total(self, status: str) -> int:
         """How many events have `status`, of all apps."""
@@ -117,7 +117,7 @@ async def read_figures(store: Store, apps: Sequence[str], *, now: datetime) -> F
         )
 
 
-async def newly_dead(store: Store) -> list[Ended]:
+async def newly_dead(store: Store) -> list[EndedEvent]:
     """Dead events no run was red for yet, the newest first, at most `LISTED`."""
     async with store.read() as session:
         which = [_is("dead"), col(WebhookEvent.reported_at).is_(None), not_replayed()]
@@ -196,7 +196,7 @@ def _sorted(rows: Any) -> list[Counted]:
     return sorted(counted, key=lambda count: (count.app, -count.count))
 
 
-async def _ended(session: AsyncSession, which: Sequence[ColumnElement[bool]]) -> list[Ended]:
+async def _ended(session: AsyncSession, which: Sequence[ColumnElement[bool]]) -> list[EndedEvent]:
     rows = await session.execute(
         select(
             col(WebhookEvent.id),
@@ -217,7 +217,7 @@ async def _ended(session: AsyncSession, which: Sequence[ColumnElement[bool]]) ->
         .limit(LISTED)
     )
     return [
-        Ended(
+        EndedEvent(
             id=row[0],
             app=row[1],
             at=row[2],
@@ -233,10 +233,10 @@ async def _ended(session: AsyncSession, which: Sequence[ColumnElement[bool]]) ->
     ]
 
 
-async def _rejected(session: AsyncSession) -> list[Rejected]:
+async def _rejected(session: AsyncSession) -> list[TurnedAway]:
     rows = await session.scalars(
         select(RejectedDelivery)
         .order_by(col(RejectedDelivery.at).desc(), col(RejectedDelivery.id).desc())
         .limit(SAMPLES)
     )
-    return [Rejected(row.app, row.at, row.cause, row.path, row.size) for row in rows]
+    return [TurnedAway(row.app, row.at, row.cause, row.path, row.size) for row in rows]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from linekeeper.customers.naming import label
 from linekeeper.markdown import code, table, text, when
-from linekeeper.views.webhook_figures import Counted, Ended, Figures
+from linekeeper.views.webhook_figures import Counted, EndedEvent, Figures
 
 MAX_ERROR = 200
 
@@ -91,14 +91,14 @@ def webhooks_markdown(figures: Figures) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
-def whose(ended: Ended) -> str:
+def whose(ended: EndedEvent) -> str:
     """`Customer · System`, or what the sender calls the connection."""
     if ended.name is not None:
         return label(ended.customer, ended.provider or "", ended.name)
     return ended.ref or "no connection"
 
 
-def _ended(ended: Sequence[Ended]) -> str:
+def _ended(ended: Sequence[EndedEvent]) -> str:
     return table(
         ["Received", "Connection", "Event", "Why", "Id"],
         (

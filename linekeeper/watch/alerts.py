@@ -54,7 +54,7 @@ class Alert:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class RunOutcome:
     """How the last run of a deployment that finished did."""
 
     run_id: str
@@ -134,7 +134,7 @@ async def settle_reported(
     looked_at: Collection[Alert],
     *,
     states: Mapping[str, str],
-    finished: Mapping[str, Outcome],
+    finished: Mapping[str, RunOutcome],
     pool_ready: bool,
     late: Mapping[str, str],
 ) -> None:
@@ -204,7 +204,7 @@ def is_over(
     alert: Alert,
     *,
     states: Mapping[str, str],
-    outcome: Outcome | None,
+    outcome: RunOutcome | None,
     ended: Collection[str],
     pool_ready: bool,
 ) -> bool:

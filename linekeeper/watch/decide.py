@@ -21,7 +21,7 @@ SWEEPING = "sweeping"
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class ExpectedWork:
     """Work that must come by."""
 
     least: timedelta
@@ -39,43 +39,43 @@ class Work:
     next_step: str = "`linekeeper doctor` says why runs are late: a worker, the pool, a schedule."
 
 
-WORK: Mapping[str, Work] = {
-    "sweep": Work(
+WORK: Mapping[str, ExpectedWork] = {
+    "sweep": ExpectedWork(
         timedelta(),
         "Connections are not being checked.",
         called="sweep",
         of_apps=True,
         pauses=True,
     ),
-    "reconcile": Work(
+    "reconcile": ExpectedWork(
         timedelta(hours=1),
         "Changes that webhooks missed are not being found.",
         called="reconcile",
         of_apps=True,
         pauses=True,
     ),
-    "refresh-tokens": Work(
+    "refresh-tokens": ExpectedWork(
         timedelta(hours=26),
         "Access tokens are not being renewed, and nobody is notified of logins that end.",
         of_apps=True,
     ),
-    "process-webhooks": Work(
+    "process-webhooks": ExpectedWork(
         timedelta(hours=3), "Webhooks that the consumer left are not being applied."
     ),
-    "advance-implementations": Work(
+    "advance-implementations": ExpectedWork(
         timedelta(hours=6),
         "Nobody is notified when an implementation is late, and implementations whose run was "
         "lost stand still.",
         pauses=True,
     ),
-    "preflight": Work(
+    "preflight": ExpectedWork(
         timedelta(hours=74), "Changes of a customer's network are not being found.", pauses=True
     ),
-    "housekeeping": Work(timedelta(hours=74), "Expired data is not being removed."),
-    "digest": Work(
+    "housekeeping": ExpectedWork(timedelta(hours=74), "Expired data is not being removed."),
+    "digest": ExpectedWork(
         timedelta(hours=74), "Nobody gets the daily summary.", called="digest", pauses=True
     ),
-    "backup": Work(
+    "backup": ExpectedWork(
         timedelta(days=8),
         "What would be lost with this database grows every day.",
         called="backup",
@@ -116,7 +116,7 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
+class PartTrouble:
     """One part that is silent, or work that is overdue."""
 
     kind: str
@@ -128,10 +128,10 @@ class Trouble:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class WatchFindings:
     """What the heartbeats say."""
 
-    troubles: Sequence[Trouble]
+    troubles: Sequence[PartTrouble]
     silent: Collection[str]
     """Names of the parts that are silent and not replaced."""
     forgotten: Collection[str]
@@ -152,11 +152,11 @@ def examine(
     *,
     now: datetime,
     known: Mapping[str, datetime] = MappingProxyType({}),
-) -> Seen:
-    """What is wrong at `now`; `known` is the `Trouble.since` of each cause that is open."""
+) -> WatchFindings:
+    """What is wrong at `now`; `known` is the `PartTrouble.since` of each cause that is open."""
     parts = list(parts)
     watching = watching_since(parts, policy, now=now)
-    troubles: list[Trouble] = []
+    troubles: list[PartTrouble] = []
     silent: list[str] = []
     forgotten: list[str] = []
     prefect = next((part for part in parts if part.kind == PREFECT), None)
@@ -191,7 +191,7 @@ def examine(
             silent.append(prefect.name)
             troubles.append(_prefect(prefect))
     troubles += _overdue(parts, policy, watching, now, known)
-    return Seen(troubles, frozenset(silent), frozenset(forgotten))
+    return WatchFindings(troubles, frozenset(silent), frozenset(forgotten))
 
 
 def watching_since(
@@ -245,9 +245,9 @@ def _lost(
     return lost[::-1], gone
 
 
-def _silent_part(part: Part, living: int) -> Trouble:
+def _silent_part(part: Part, living: int) -> PartTrouble:
     others = f"{living} more of its kind still work" if living else "no other of its kind works"
-    return Trouble(
+    return PartTrouble(
         "part_silent",
         _cause(part),
         part.at,
@@ -259,8 +259,8 @@ def _silent_part(part: Part, living: int) -> Trouble:
     )
 
 
-def _none_of_kind(kind: str, since: datetime) -> Trouble:
-    return Trouble(
+def _none_of_kind(kind: str, since: datetime) -> PartTrouble:
+    return PartTrouble(
         "part_silent",
         f"kind:{kind}",
         since,
@@ -271,9 +271,9 @@ def _none_of_kind(kind: str, since: datetime) -> Trouble:
     )
 
 
-def _no_worker(since: datetime, workers: Sequence[Part]) -> Trouble:
+def _no_worker(since: datetime, workers: Sequence[Part]) -> PartTrouble:
     last = max((part.at for part in workers), default=since)
-    return Trouble(
+    return PartTrouble(
         "pool_without_worker",
         "pool",
         last,
@@ -285,8 +285,8 @@ def _no_worker(since: datetime, workers: Sequence[Part]) -> Trouble:
     )
 
 
-def _prefect(part: Part) -> Trouble:
-    return Trouble(
+def _prefect(part: Part) -> PartTrouble:
+    return PartTrouble(
         "prefect_silent",
         _cause(part),
         part.at,
@@ -304,7 +304,7 @@ def _overdue(
     watching: datetime,
     now: datetime,
     known: Mapping[str, datetime],
-) -> list[Trouble]:
+) -> list[PartTrouble]:
     by_kind: dict[str, datetime] = {}
     for part in parts:
         by_kind[part.kind] = max(part.at, by_kind.get(part.kind, part.at))
@@ -329,12 +329,12 @@ def _overdue(
     return troubles
 
 
-def _missed(kind: str, done: datetime | None, begins: datetime) -> Trouble:
+def _missed(kind: str, done: datetime | None, begins: datetime) -> PartTrouble:
     last = f"the last one was completed at {_clock(done)}" if done else "none was completed yet"
     work = WORK[kind]
     called = work.called or f"run of {kind}"
     or_paused = ", is under way, or everything is paused" if work.pauses else ""
-    return Trouble(
+    return PartTrouble(
         "work_overdue",
         f"work:{kind}",
         begins,

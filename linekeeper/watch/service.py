@@ -14,7 +14,7 @@ from sqlmodel import col
 from linekeeper.clock import monotonic, utcnow
 from linekeeper.config import Configuration
 from linekeeper.incidents.findings import Finding, apply_findings
-from linekeeper.notify.routing import About, channels_of, route
+from linekeeper.notify.routing import RuleSubject, channels_of, route
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store import KeyProblem
@@ -22,7 +22,7 @@ from linekeeper.store.configuration import seed
 from linekeeper.store.tables import Incident
 from linekeeper.watch.alerts import watch_runs
 from linekeeper.watch.database import MOST_PATIENCE, DatabaseWatch, say_directly
-from linekeeper.watch.decide import Seen, Trouble, WatchPolicy, examine
+from linekeeper.watch.decide import PartTrouble, WatchFindings, WatchPolicy, examine
 from linekeeper.watch.queries import beat, read_parts, remove
 
 TOPIC = "parts"
@@ -40,7 +40,7 @@ _KNOWN = select(
 ).where(col(Incident.topic) == TOPIC, col(Incident.resolved_at).is_(None))
 
 
-async def watch(rt: Runtime) -> Seen:
+async def watch(rt: Runtime) -> WatchFindings:
     """Bring the incidents about parts in line with what their heartbeats say; returns that.
 
     Anybody may ask, at any time: the same heartbeats give the same incidents.
@@ -61,7 +61,7 @@ async def watch(rt: Runtime) -> Seen:
 
 async def _see(
     rt: Runtime, session: AsyncSession, policy: WatchPolicy
-) -> tuple[Seen, set[tuple[str, str]]]:
+) -> tuple[WatchFindings, set[tuple[str, str]]]:
     """What the heartbeats say now; cause and title of what is open."""
     rows = (await session.execute(_KNOWN)).all()
     since = {
@@ -102,9 +102,9 @@ class Watcher:
         """Until the next step."""
         self._database = DatabaseWatch(f"the {kind} on {self._host}", min(after, MOST_PATIENCE))
         self._configuration: Configuration | None = None
-        self._looking: asyncio.Task[Seen] | None = None
+        self._looking: asyncio.Task[WatchFindings] | None = None
 
-    async def step(self) -> Seen | None:
+    async def step(self) -> WatchFindings | None:
         """Live and watch once; what was seen, or None where the database did not answer."""
         # Not cancelled when it is late: the driver would first wait for the lock all the same.
         if self._looking is None:
@@ -135,7 +135,7 @@ class Watcher:
         if removing.done() and (error := removing.exception()) is not None:
             log.warning("the end of this part was not noted: %s", type(error).__name__)
 
-    async def _look(self) -> Seen:
+    async def _look(self) -> WatchFindings:
         await beat(self._rt.store, self._part, self._kind, self._host, mark=self._address)
         self._configuration = await self._rt.configuration()
         return await watch(self._rt)
@@ -153,13 +153,13 @@ class Watcher:
     async def _say(self, text: str) -> bool:
         slack = seed(self._rt.settings).slack
         if self._configuration is not None:
-            about = About(topics=("parts", "part_silent"), severity="critical")
+            about = RuleSubject(topics=("parts", "part_silent"), severity="critical")
             channels = channels_of(self._configuration)
             slack = channels.get(route(about, channels))
         return await say_directly(slack, text, key=f"{self._part}:{utcnow():%Y%m%d%H%M%S}")
 
 
-def _finding(trouble: Trouble) -> Finding:
+def _finding(trouble: PartTrouble) -> Finding:
     return Finding(
         kind=trouble.kind,
         cause=_PREFIX + trouble.cause,

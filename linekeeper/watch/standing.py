@@ -27,7 +27,7 @@ _ORDER = (*WATCHERS, WORKERS, PREFECT, *WORK)
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class PartStanding:
     """One part, or work that comes by."""
 
     name: str
@@ -39,7 +39,7 @@ class Standing:
     worker works: Prefect has its name alone, which another process may have taken meanwhile."""
 
 
-async def read_standing(rt: Runtime) -> list[Standing]:
+async def read_standing(rt: Runtime) -> list[PartStanding]:
     """How every part stands now, by the database's clock."""
     policy = policy_of(rt, await rt.configuration())
     async with rt.store.read() as session:
@@ -48,21 +48,21 @@ async def read_standing(rt: Runtime) -> list[Standing]:
     return stand(parts, policy, now=now)
 
 
-def stand(parts: Iterable[Part], policy: WatchPolicy, *, now: datetime) -> list[Standing]:
+def stand(parts: Iterable[Part], policy: WatchPolicy, *, now: datetime) -> list[PartStanding]:
     """How each of `parts` stands at `now`; those that others took the place of are left out."""
     parts = list(parts)
     seen = examine(parts, policy, now=now)
     overdue = {trouble.cause for trouble in seen.troubles if trouble.kind == "work_overdue"}
     last = {part.kind: part for part in sorted(parts, key=lambda part: part.at)}
 
-    def at(part: Part, state: State, since: datetime | None) -> Standing:
-        return Standing(part.name, part.kind, part.host, state, since)
+    def at(part: Part, state: State, since: datetime | None) -> PartStanding:
+        return PartStanding(part.name, part.kind, part.host, state, since)
 
     def is_unknown(watcher: Part) -> bool:
         """Whether whoever would report `watcher` was ended in good order."""
         return watcher.kind in _WATCHED_BY and _WATCHED_BY[watcher.kind] not in last
 
-    def stands(part: Part) -> Standing:
+    def stands(part: Part) -> PartStanding:
         if part.kind in WORK:
             return at(part, "overdue" if f"work:{part.kind}" in overdue else "done", part.at)
         if part.name in seen.silent:
@@ -84,5 +84,5 @@ def stand(parts: Iterable[Part], policy: WatchPolicy, *, now: datetime) -> list[
     ]
     if any(part.kind in _ORDER and part.kind != "backup" for part in parts):
         missing = [kind for kind in WATCHERS if kind not in last]
-        standing += [Standing(kind, kind, "", "stopped", None) for kind in missing]
+        standing += [PartStanding(kind, kind, "", "stopped", None) for kind in missing]
     return sorted(standing, key=lambda each: (_ORDER.index(each.kind), each.name))

@@ -18,7 +18,7 @@ class BadConfiguration(Refusal):
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class WantedConfiguration:
     """What a connection is to be configured to."""
 
     entities: Sequence[str]
@@ -31,7 +31,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class ConfigurationStanding:
     """How far a configuration is."""
 
     row: WorkflowConfiguration
@@ -96,7 +96,7 @@ class Entered:
     forward_to: str
 
 
-def take_wanted(form: Entered, app: AppConfig) -> Wanted:
+def take_wanted(form: Entered, app: AppConfig) -> WantedConfiguration:
     """What a form asks for, of a connection of `app`. Raises `BadConfiguration` with all faults."""
     faults: list[tuple[str, str]] = []
     known, cadence, bodies = app.entities, form.cadence, form.bodies
@@ -119,7 +119,7 @@ def take_wanted(form: Entered, app: AppConfig) -> Wanted:
     if faults:
         (field, reason), *others = faults
         raise BadConfiguration(field, "; ".join([reason, *(f"{at}: {why}" for at, why in others)]))
-    return Wanted(
+    return WantedConfiguration(
         list(entities_named) or list(known), cadence or None, keep[bodies], target or None
     )
 
@@ -133,7 +133,7 @@ def how_configured(settings: Sequence[ConnectionSetting]) -> str:
     return f"{', '.join(setting.entity for setting in settings)}; read {pace}{kept}{to}"
 
 
-def is_worth_a_look(standing: Standing, *, now: datetime) -> bool:
+def is_worth_a_look(standing: ConfigurationStanding, *, now: datetime) -> bool:
     """Whether the run that verifies it has something to do. Pure."""
     row = standing.row
     if row.run_id is None or row.waits_for is None or row.verified_at is not None:

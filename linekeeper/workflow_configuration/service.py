@@ -13,7 +13,7 @@ from linekeeper.implementation import work
 from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.reconcile.named import why_not_read
 from linekeeper.reconcile.run import reconcile
-from linekeeper.reconcile.service import Run
+from linekeeper.reconcile.service import ReconcileRun
 from linekeeper.runtime import Runtime
 from linekeeper.store.connection_settings import load_settings
 from linekeeper.store.tables import (
@@ -25,7 +25,12 @@ from linekeeper.store.tables import (
     WebhookEvent,
     WorkflowConfiguration,
 )
-from linekeeper.workflow_configuration.decide import Standing, Step, Wanted, is_worth_a_look
+from linekeeper.workflow_configuration.decide import (
+    ConfigurationStanding,
+    Step,
+    WantedConfiguration,
+    is_worth_a_look,
+)
 
 LOOK_AGAIN = timedelta(minutes=15)
 
@@ -33,7 +38,7 @@ LOOK_AGAIN = timedelta(minutes=15)
 async def configure(
     rt: Runtime,
     connection: Named,
-    wanted: Wanted,
+    wanted: WantedConfiguration,
     *,
     by: str,
     run_id: str,
@@ -86,13 +91,15 @@ async def configure(
         )  # fmt: skip
 
 
-async def load_standing(rt: Runtime, connection_id: str) -> Standing:
+async def load_standing(rt: Runtime, connection_id: str) -> ConfigurationStanding:
     """How far the configuration of a connection is."""
     async with rt.store.read() as session:
         return await _standing(rt, session, connection_id)
 
 
-async def _standing(rt: Runtime, session: AsyncSession, connection_id: str) -> Standing:
+async def _standing(
+    rt: Runtime, session: AsyncSession, connection_id: str
+) -> ConfigurationStanding:
     row = await session.get_one(WorkflowConfiguration, connection_id)
     connection = await session.get_one(Connection, connection_id)
     customer = await session.scalar(
@@ -111,7 +118,7 @@ async def _standing(rt: Runtime, session: AsyncSession, connection_id: str) -> S
         )
         .distinct()
     )
-    return Standing(
+    return ConfigurationStanding(
         row=row,
         label=label(customer, connection.provider, connection.name),
         settings=list(settings.values()),
@@ -121,7 +128,7 @@ async def _standing(rt: Runtime, session: AsyncSession, connection_id: str) -> S
     )
 
 
-async def read_connection(rt: Runtime, connection_id: str) -> Run:
+async def read_connection(rt: Runtime, connection_id: str) -> ReconcileRun:
     """Read what the connection is configured for, whatever its cadence."""
     return await reconcile(rt, connections=[connection_id])
 

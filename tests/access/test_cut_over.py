@@ -14,7 +14,7 @@ import sandbox
 from linekeeper.access.custody import return_tokens
 from linekeeper.access.expiry import renew_ending
 from linekeeper.access.keys import make_key
-from linekeeper.access.modes import StillRenewed, Wanted, change, find_subjects, preview_change
+from linekeeper.access.modes import StillRenewed, WantedMode, change, find_subjects, preview_change
 from linekeeper.clock import utcnow
 from linekeeper.receiver import serve
 from linekeeper.reconcile.run import reconcile
@@ -69,7 +69,7 @@ class Moving:
 
     async def set(self, mode: str, keys: Sequence[str] = (), *, dry: bool = False) -> Any:
         apps = () if keys else ("default",)
-        wanted = Wanted(await find_subjects(self.rt, connections=keys, apps=apps), mode)
+        wanted = WantedMode(await find_subjects(self.rt, connections=keys, apps=apps), mode)
         if dry:
             return await preview_change(self.rt, wanted, now=utcnow())
         return await change(self.rt, wanted, by="anna", now=utcnow())

@@ -11,10 +11,10 @@ from sqlalchemy import select, update
 
 from linekeeper.availability.decide import (
     History,
-    Span,
+    TimeSpan,
     Troubles,
     Turn,
-    Waiting,
+    WaitedFor,
     line_of,
     whole_minutes,
 )
@@ -46,11 +46,11 @@ __all__ = ["command"]
 
 START = datetime(2026, 11, 1, tzinfo=UTC)
 END = datetime(2026, 12, 1, tzinfo=UTC)
-MONTH = Span(START, END)
+MONTH = TimeSpan(START, END)
 HOUR = timedelta(hours=1)
 HEALTHS = ("healthy", "degraded", "unreachable", "reauthorization_required", "inactive", "unknown")
 moments = some.integers(-40_000, 90_000).map(lambda minutes: START + timedelta(minutes=minutes))
-spans = some.builds(lambda one, two: Span(min(one, two), max(one, two)), moments, moments)
+spans = some.builds(lambda one, two: TimeSpan(min(one, two), max(one, two)), moments, moments)
 
 
 @given(
@@ -60,7 +60,7 @@ spans = some.builds(lambda one, two: Span(min(one, two), max(one, two)), moments
     some.lists(spans, max_size=3),
 )
 def test_the_minutes_of_a_month_sum_to_the_whole(
-    turns: list[Turn], ours: list[Span], apps: list[Span], products: list[Span]
+    turns: list[Turn], ours: list[TimeSpan], apps: list[TimeSpan], products: list[TimeSpan]
 ) -> None:
     health = [Turn(START, "unknown"), *sorted(turns, key=lambda turn: turn.at)]
     history = History("c", "Acme · SAP", "Acme", [Turn(START, "live")], health, "default")
@@ -71,7 +71,7 @@ def test_the_minutes_of_a_month_sum_to_the_whole(
 
 @given(some.lists(some.floats(0, 1e6), min_size=7, max_size=7))
 def test_rounding_loses_no_minute(seconds: list[float]) -> None:
-    minutes = whole_minutes(dict(zip(Waiting, seconds, strict=True)))
+    minutes = whole_minutes(dict(zip(WaitedFor, seconds, strict=True)))
     assert sum(minutes.values()) == round(sum(seconds) / 60)
 
 
@@ -147,12 +147,12 @@ async def planted(store: Store) -> datetime:
 
 
 TRUTH = {
-    Waiting.customer_login: 10,
-    Waiting.customer_system: 3 + 2 + 1,
-    Waiting.makini: 2 + 2,
-    Waiting.unknown: 1 + 5,
-    Waiting.us: 1,
-    Waiting.product: 7 + 3,
+    WaitedFor.customer_login: 10,
+    WaitedFor.customer_system: 3 + 2 + 1,
+    WaitedFor.makini: 2 + 2,
+    WaitedFor.unknown: 1 + 5,
+    WaitedFor.us: 1,
+    WaitedFor.product: 7 + 3,
 }
 
 
@@ -171,10 +171,10 @@ async def test_a_month_is_what_happened_in_it(store: Store) -> None:
     [line] = month.lines
     hours = {waiting: minutes / 60 for waiting, minutes in line.minutes.items()}
     live = 30 * 24 - 24
-    assert hours == TRUTH | {Waiting.healthy: live - sum(TRUTH.values())}
+    assert hours == TRUTH | {WaitedFor.healthy: live - sum(TRUTH.values())}
     [row] = csv.DictReader(io.StringIO(as_csv(month)))
     assert row["customer"] == "'=Acme"  # no formula for a spreadsheet
-    assert int(row["total"]) == sum(int(row[waiting.value]) for waiting in Waiting) == live * 60
+    assert int(row["total"]) == sum(int(row[waiting.value]) for waiting in WaitedFor) == live * 60
     assert "| =Acme |" in markdown(month)
     assert sentence(month).startswith("2026-11: 94.68 % healthy; waited for: Customer's login 1.44")
     assert not (await read_month(store, "2026-09", now=now)).lines
@@ -232,8 +232,8 @@ async def test_makinis_is_the_time_in_which_an_apps_connections_were_away_togeth
                 session.add(member)
     [line] = (await read_month(store, "2026-11", now=now)).lines
     hours = {waiting: minutes / 60 for waiting, minutes in line.minutes.items()}
-    assert hours[Waiting.makini] == TRUTH[Waiting.makini] + makini
-    assert hours[Waiting.customer_system] == TRUTH[Waiting.customer_system] - makini
+    assert hours[WaitedFor.makini] == TRUTH[WaitedFor.makini] + makini
+    assert hours[WaitedFor.customer_system] == TRUTH[WaitedFor.customer_system] - makini
 
 
 async def test_while_no_sweep_is_completed_what_was_well_is_not_known(store: Store) -> None:
@@ -254,15 +254,15 @@ async def test_while_no_sweep_is_completed_what_was_well_is_not_known(store: Sto
         )
     [line] = (await read_month(store, "2026-11", now=now)).lines
     hours = {waiting: minutes / 60 for waiting, minutes in line.minutes.items()}
-    assert hours[Waiting.unknown] == TRUTH[Waiting.unknown] + 2
-    assert hours[Waiting.customer_system] == TRUTH[Waiting.customer_system]
+    assert hours[WaitedFor.unknown] == TRUTH[WaitedFor.unknown] + 2
+    assert hours[WaitedFor.customer_system] == TRUTH[WaitedFor.customer_system]
 
 
 @pytest.mark.parametrize("name", ["2026-13", "november", "2027-11", ""])
 def test_what_is_no_month_is_refused(name: str) -> None:
     now = datetime(2026, 11, 28, tzinfo=UTC)
     if not name:
-        assert month_of(name, now=now) == ("2026-11", Span(START, now))
+        assert month_of(name, now=now) == ("2026-11", TimeSpan(START, now))
         return
     with pytest.raises(InvalidMonth):
         month_of(name, now=now)

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from linekeeper.availability.decide import Waiting
+from linekeeper.availability.decide import WaitedFor
 from linekeeper.availability.service import read_month
 from linekeeper.clock import utcnow
 from linekeeper.runtime import Runtime
@@ -64,7 +64,7 @@ async def message(
 async def minutes_of_product(rt: Runtime, now: datetime) -> float:
     month = await read_month(rt.store, f"{now:%Y-%m}", now=now)
     [line] = month.lines
-    return line.minutes.get(Waiting.product, 0)
+    return line.minutes.get(WaitedFor.product, 0)
 
 
 async def test_it_counts_from_the_first_message_that_was_tried_in_vain(rt: Runtime) -> None:

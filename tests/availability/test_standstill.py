@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import select, update
 from sqlmodel import col
 
-from linekeeper.availability.decide import Waiting
+from linekeeper.availability.decide import WaitedFor
 from linekeeper.availability.service import read_month
 from linekeeper.clock import utcnow
 from linekeeper.reconcile.outage import covered, note_outages, uncovered
@@ -62,12 +62,12 @@ async def swept(store: Store, at: datetime) -> None:
         )
 
 
-async def minutes(store: Store, now: datetime) -> dict[Waiting, int]:
+async def minutes(store: Store, now: datetime) -> dict[WaitedFor, int]:
     """How the last five hours were, whichever months they are of."""
     months = {f"{at:%Y-%m}" for at in (now, now - 5 * HOUR)}
     lines = [(await read_month(store, month, now=now)).lines for month in months]
     counted = [dict(line.minutes) for each in lines for line in each]
-    return {waiting: sum(each[waiting] for each in counted) for waiting in Waiting}
+    return {waiting: sum(each[waiting] for each in counted) for waiting in WaitedFor}
 
 
 @pytest.mark.parametrize("noticed", ["before the next sweep", "after the next sweep"])
@@ -84,8 +84,8 @@ async def test_nobody_knows_how_a_connection_was_while_nothing_of_ours_ran(
     await note_outages(store, now=now)
     await swept(store, now)
     found = await minutes(store, now)
-    assert found[Waiting.unknown] == pytest.approx(180, abs=1)
-    assert found[Waiting.healthy] == pytest.approx(120, abs=1)
+    assert found[WaitedFor.unknown] == pytest.approx(180, abs=1)
+    assert found[WaitedFor.healthy] == pytest.approx(120, abs=1)
     window = await uncovered(store)
     assert window is not None
     await covered(store, window, connections=1, left=0, recovered=0, now=now)
@@ -110,6 +110,6 @@ async def test_where_something_of_ours_ran_a_connection_that_was_well_is_held_we
         await swept(store, gone + (HOUR if why == "swept meanwhile" else -HOUR / 120))
     await note_outages(store, now=now)
     found = await minutes(store, now)
-    assert (found[Waiting.unknown], found[Waiting.healthy]) == (0, pytest.approx(300, abs=1))
+    assert (found[WaitedFor.unknown], found[WaitedFor.healthy]) == (0, pytest.approx(300, abs=1))
     async with store.read() as session:
         assert await session.scalar(select(col(Outage.cause))) == "receiver"

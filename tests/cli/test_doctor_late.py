@@ -19,7 +19,7 @@ from prefect.states import Pending, Scheduled
 from linekeeper.cli.examination import NAME, examine_prefect
 from linekeeper.cli.prefect_sight import look
 from linekeeper.clock import utcnow
-from linekeeper.doctor.finding import Finding
+from linekeeper.doctor.finding import DoctorFinding
 from linekeeper.settings import Settings
 from linekeeper.watch.alerts import Alert
 from tests.databases import KEY
@@ -47,7 +47,7 @@ class Site:
             "linekeeper", "worker-1", heartbeat_interval_seconds=600
         )
 
-    async def findings(self) -> list[Finding]:
+    async def findings(self) -> list[DoctorFinding]:
         return await examine_prefect(self.settings, seconds=60)
 
     async def said(self) -> str:

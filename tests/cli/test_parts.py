@@ -8,11 +8,11 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from linekeeper.cli import parts
-from linekeeper.cli.parts import Choice
+from linekeeper.cli.parts import PartsChoice
 from linekeeper.config import AppConfig
 from linekeeper.settings import Settings
 
-NEEDED = Choice(sandbox=None, schedules=True, connections=24, scenario="demo", seed=1)
+NEEDED = PartsChoice(sandbox=None, schedules=True, connections=24, scenario="demo", seed=1)
 REAL = AppConfig(api_url="https://api.makini.io")
 DEMO = AppConfig(api_url="http://127.0.0.1:9999")
 
@@ -32,7 +32,7 @@ DEMO = AppConfig(api_url="http://127.0.0.1:9999")
 def test_the_sandbox_starts_where_no_makini_is_configured(
     asked: bool | None, url: str | None, apps: dict[str, AppConfig], wanted: bool
 ) -> None:
-    choice = Choice(asked, True, 24, "demo", 1)
+    choice = PartsChoice(asked, True, 24, "demo", 1)
     assert parts.wants_sandbox(choice, Settings(makini_api_url=url), apps) is wanted
 
 

@@ -16,7 +16,7 @@ from linekeeper.cli.examination import examine_prefect
 from linekeeper.cli.links import find_links
 from linekeeper.cli.orchestrator import PrefectOrchestrator
 from linekeeper.cli.prefect_sight import look
-from linekeeper.orchestrator import Run
+from linekeeper.orchestrator import RunRequest
 from linekeeper.settings import Settings
 from tests.cli.test_deploy import deployed
 from tests.fixtures_prefect import PrefectServer
@@ -85,7 +85,7 @@ async def test_with_a_prefix_nothing_of_others_is_touched_and_ours_is_found(
         assert len(set_here.automations) == 4
 
         async with PrefectOrchestrator.open(settings) as orchestrator:
-            run_id = await orchestrator.start_run(Run("digest", idempotency_key="once"))
+            run_id = await orchestrator.start_run(RunRequest("digest", idempotency_key="once"))
         assert (await client.read_flow_run(UUID(run_id))).deployment_id == ours.id
         findings = await examine_prefect(settings, seconds=30)
         assert f"all {len(wanted)} are there" in {finding.text for finding in findings}

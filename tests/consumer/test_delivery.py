@@ -249,9 +249,9 @@ async def _killed(prefect: Prefect, store: Store) -> None:
 
 
 def _doctor(key: str) -> Any:
-    from linekeeper.orchestrator import Run
+    from linekeeper.orchestrator import RunRequest
 
-    return Run("doctor", idempotency_key=key)
+    return RunRequest("doctor", idempotency_key=key)
 
 
 def event(name: str, connection: str | None = None, **fields: Any) -> Message:

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from linekeeper.credits.decide import (
     CreditError,
-    Entry,
+    LedgerEntry,
     Listed,
     Override,
-    Planned,
+    PlannedConnection,
     Tariff,
     balance,
     consume,
@@ -24,7 +24,7 @@ from linekeeper.credits.decide import (
 
 AT = datetime(2027, 3, 1, 9, tzinfo=UTC)
 TODAY = date(2027, 3, 3)
-GRANT = Entry(None, 10, "grant", AT)
+GRANT = LedgerEntry(None, 10, "grant", AT)
 
 steps = st.lists(
     st.tuples(
@@ -36,7 +36,7 @@ steps = st.lists(
 )
 
 
-def played(actions: list[tuple[str, str, int]]) -> list[Entry]:
+def played(actions: list[tuple[str, str, int]]) -> list[LedgerEntry]:
     ledger = [GRANT]
     for action, subject, cost in actions:
         if action == "reserve":
@@ -148,8 +148,8 @@ def test_a_start_is_allowed_only_if_the_credits_last(available, costs):
 def test_the_need_falls_into_the_week_of_the_connect():
     ledger = [GRANT, *reserve([GRANT], "a", 4, AT)]
     plans = [
-        Planned("a", 4, date(2027, 3, 9)),
-        Planned("b", 8, date(2027, 3, 17), ends=date(2027, 3, 24)),
+        PlannedConnection("a", 4, date(2027, 3, 9)),
+        PlannedConnection("b", 8, date(2027, 3, 17), ends=date(2027, 3, 24)),
     ]
     weeks = need_by_week(ledger, plans, TODAY, weeks=4)
     assert [week.monday for week in weeks] == [date(2027, 3, day) for day in (1, 8, 15, 22)]
@@ -164,7 +164,10 @@ def test_a_reservation_nobody_plans_for_stays_set_aside():
 
 def test_a_connection_that_is_late_counts_this_week_and_a_connected_one_not_again():
     ledger = [GRANT, *consume([GRANT], "there", 2, AT)]
-    plans = [Planned("late", 1, date(2027, 1, 1)), Planned("there", 2, date(2027, 3, 3))]
+    plans = [
+        PlannedConnection("late", 1, date(2027, 1, 1)),
+        PlannedConnection("there", 2, date(2027, 3, 3)),
+    ]
     (week,) = need_by_week(ledger, plans, TODAY, weeks=1)
     assert (week.need, week.left) == (1, 7)
 

@@ -13,9 +13,9 @@ from sqlmodel import select
 
 from linekeeper.clock import utcnow
 from linekeeper.customers import importing
-from linekeeper.customers.csv_cells import Person
-from linekeeper.customers.csv_file import COLUMNS, MAX_BYTES, Row, read_customers
-from linekeeper.customers.importing import ImportPlan, Known, import_customers, plan
+from linekeeper.customers.csv_cells import ContactCell
+from linekeeper.customers.csv_file import COLUMNS, MAX_BYTES, CustomerRow, read_customers
+from linekeeper.customers.importing import ImportPlan, KnownCustomer, import_customers, plan
 from linekeeper.customers.naming import name_key
 from linekeeper.settings import Settings
 from linekeeper.store import Store
@@ -35,7 +35,7 @@ def test_every_column_is_read() -> None:
     rows, problems = read_customers(FULL.encode())
     assert problems == []
     acme, zeta = rows
-    assert acme.contacts == (Person("jo@acme.com", "Jo Doe"), Person("ops@acme.com"))
+    assert acme.contacts == (ContactCell("jo@acme.com", "Jo Doe"), ContactCell("ops@acme.com"))
     assert (acme.time_zone, acme.locale, acme.owner) == ("Europe/Berlin", "de-DE", "Kim")
     assert (acme.critical, acme.line) == (True, 2)
     assert (zeta.contacts, zeta.time_zone, zeta.critical) == ((), None, None)
@@ -169,7 +169,7 @@ def test_what_was_written_is_read_again(names: list[str], delimiter: str) -> Non
 
 
 def test_an_empty_cell_leaves_what_is_there() -> None:
-    have = Known("1", "ACME", "Europe/Paris", "fr", "Kim", True, {"jo@acme.com": "Jo"})
+    have = KnownCustomer("1", "ACME", "Europe/Paris", "fr", "Kim", True, {"jo@acme.com": "Jo"})
     rows, _ = read_customers(b"name,contacts,owner\nAcme,jo@acme.com,Lou\n")
     planned = plan(rows, [have])
     assert planned.create == ()
@@ -235,7 +235,7 @@ def test_a_cell_of_spaces_is_read_at_once() -> None:
         read_customers(f"name,contacts\nA,{cell}\n".encode())
     rows, problems = read_customers(f"name;contacts\nA;{spaces}Jo{spaces}<jo@x.de>\n".encode())
     assert problems == []
-    assert rows[0].contacts == (Person("jo@x.de", "Jo"),)
+    assert rows[0].contacts == (ContactCell("jo@x.de", "Jo"),)
 
 
 async def test_others_may_write_while_a_file_is_worked_out(
@@ -244,7 +244,7 @@ async def test_others_may_write_while_a_file_is_worked_out(
     """Whoever else writes meanwhile is seen: here another adds one of the file's customers."""
     planned: list[int] = []
 
-    def planning(rows: Sequence[Row], known: Iterable[Known]) -> ImportPlan:
+    def planning(rows: Sequence[CustomerRow], known: Iterable[KnownCustomer]) -> ImportPlan:
         if not planned:
             with ThreadPoolExecutor(1) as thread:  # a connection and a loop of its own
                 thread.submit(lambda: asyncio.run(beside())).result(timeout=60)

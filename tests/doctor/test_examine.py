@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 import sandbox
 from linekeeper.clock import utcnow
-from linekeeper.doctor import Finding, Level, examine, examine_database, worst
+from linekeeper.doctor import DoctorFinding, Level, examine, examine_database, worst
 from linekeeper.doctor.fleet import public_url
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
@@ -90,8 +90,8 @@ async def test_everything_is_looked_at_together(store: Store, settings: Settings
         )
         await _fleet(store)
 
-        async def prefect() -> Sequence[Finding]:
-            return [Finding("prefect", Level.ok, "answers")]
+        async def prefect() -> Sequence[DoctorFinding]:
+            return [DoctorFinding("prefect", Level.ok, "answers")]
 
         async with Runtime.open(configured) as rt:
             findings = {

@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 import sandbox
 from linekeeper.config import AppConfig, HealthPolicy
-from linekeeper.doctor import Finding, worst
+from linekeeper.doctor import DoctorFinding, worst
 from linekeeper.doctor.makini import address, budget, clock_offset, examine_app, mode, webhooks
 from linekeeper.makini import MakiniClient
 
@@ -38,7 +38,7 @@ def _app(box: sandbox.Served, **changes: object) -> AppConfig:
     )
 
 
-async def _examine(app: AppConfig, *, seconds: float = 5.0) -> dict[str, Finding]:
+async def _examine(app: AppConfig, *, seconds: float = 5.0) -> dict[str, DoctorFinding]:
     async with MakiniClient(app) as makini:
         found = await examine_app(makini, POLICY, connections=3, seconds=seconds)
     return {finding.name.removeprefix("app default · "): finding for finding in found}

@@ -6,7 +6,7 @@ import pytest
 
 import sandbox
 from linekeeper.config import Configuration, SlackConfig
-from linekeeper.doctor import Finding, worst
+from linekeeper.doctor import DoctorFinding, worst
 from linekeeper.doctor.slack import examine_slack
 
 
@@ -29,7 +29,7 @@ def _config(box: sandbox.Served, **changes: object) -> SlackConfig:
     )
 
 
-async def _examine(config: SlackConfig | None) -> dict[str, Finding]:
+async def _examine(config: SlackConfig | None) -> dict[str, DoctorFinding]:
     return {
         found.name: found for found in await examine_slack(Configuration(slack=config), seconds=5)
     }

@@ -29,7 +29,7 @@ from linekeeper.implementation.start import start
 from linekeeper.implementation.successor import restart_lost
 from linekeeper.notify.letters import setup_letter
 from linekeeper.preflight.evidence import keep
-from linekeeper.preflight.run import Report
+from linekeeper.preflight.run import PreflightVerdicts
 from linekeeper.preflight.verdict import Verdict
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
@@ -265,7 +265,7 @@ async def test_a_system_of_an_implementation_waits_for_kickoff_and_preflight(
 
 async def kept(rt: Runtime, verdicts: tuple[Verdict, ...], *, minutes_ago: int) -> None:
     at = utcnow() - timedelta(minutes=minutes_ago)
-    report = Report("inside", at, (TARGET,), verdicts)
+    report = PreflightVerdicts("inside", at, (TARGET,), verdicts)
     await keep(rt.store, report, source="import", by="Acme", now=utcnow())
 
 

@@ -10,9 +10,9 @@ from linekeeper.views.health_chart import (
     BUCKETS,
     LOOKS,
     TROUBLES,
-    Bucket,
-    Change,
+    Bar,
     Newcomer,
+    Turned,
     first_start,
     look,
     replay,
@@ -28,7 +28,7 @@ healths = st.one_of(st.sampled_from([*Health]), st.text(max_size=20))
 moments = st.timedeltas(min_value=timedelta(days=-20), max_value=timedelta(days=1)).map(
     lambda ahead: NOW + ahead
 )
-changes = st.lists(st.builds(Change, moments, healths, healths), max_size=60)
+changes = st.lists(st.builds(Turned, moments, healths, healths), max_size=60)
 
 
 def shapes(svg: str) -> list[str]:
@@ -46,7 +46,7 @@ def test_every_health_has_one_look_and_a_strange_one_looks_unknown() -> None:
 def test_states_over_time_is_small_xml_and_the_same_every_time(
     counts: list[dict[str, int]],
 ) -> None:
-    buckets = [Bucket(NOW + QUARTER * n, row) for n, row in enumerate(counts)]
+    buckets = [Bar(NOW + QUARTER * n, row) for n, row in enumerate(counts)]
     svg = states_over_time(buckets)
     ElementTree.fromstring(svg)
     assert svg == states_over_time(buckets)
@@ -57,20 +57,20 @@ def test_states_over_time_is_small_xml_and_the_same_every_time(
 
 def test_states_over_time_stays_small_where_everything_is_drawn() -> None:
     buckets = [
-        Bucket(NOW + QUARTER * n, dict.fromkeys(Health, 33_333 + n % 7)) for n in range(BUCKETS)
+        Bar(NOW + QUARTER * n, dict.fromkeys(Health, 33_333 + n % 7)) for n in range(BUCKETS)
     ]
     assert len(states_over_time(buckets)) < 30_000
 
 
 def test_one_in_trouble_among_ten_thousand_is_seen() -> None:
     quiet = {Health.healthy: 9_999}
-    buckets = [Bucket(NOW, quiet), Bucket(NOW + QUARTER, {**quiet, Health.unreachable: 1})]
+    buckets = [Bar(NOW, quiet), Bar(NOW + QUARTER, {**quiet, Health.unreachable: 1})]
     assert "nothing in trouble" not in states_over_time(buckets)
-    assert "nothing in trouble" in states_over_time([Bucket(NOW, quiet)] * 2)
+    assert "nothing in trouble" in states_over_time([Bar(NOW, quiet)] * 2)
 
 
 @given(changes, healths)
-def test_a_timeline_is_xml_whatever_happened(happened: list[Change], health: str) -> None:
+def test_a_timeline_is_xml_whatever_happened(happened: list[Turned], health: str) -> None:
     svg = timeline(happened, NOW, health)
     ElementTree.fromstring(svg)
     assert svg == timeline(happened, NOW, health)
@@ -78,7 +78,7 @@ def test_a_timeline_is_xml_whatever_happened(happened: list[Change], health: str
 
 
 def test_a_timeline_shows_what_held_at_its_beginning() -> None:
-    old = Change(NOW - timedelta(days=90), Health.unknown, Health.inactive)
+    old = Turned(NOW - timedelta(days=90), Health.unknown, Health.inactive)
     words = [one.text for one in ElementTree.fromstring(timeline([old], NOW)).iter() if one.text]
     assert "inactive" in words
     assert "unknown" not in words
@@ -86,8 +86,8 @@ def test_a_timeline_shows_what_held_at_its_beginning() -> None:
 
 def test_a_timeline_begins_when_the_connection_became_known() -> None:
     adopted = NOW - timedelta(minutes=25)
-    first = Change(adopted, Health.unknown, Health.healthy)
-    fell = Change(NOW - timedelta(minutes=5), Health.healthy, Health.unreachable)
+    first = Turned(adopted, Health.unknown, Health.healthy)
+    fell = Turned(NOW - timedelta(minutes=5), Health.healthy, Health.unreachable)
     words = [
         one.text
         for one in ElementTree.fromstring(timeline([first, fell], NOW, since=adopted)).iter()
@@ -100,7 +100,7 @@ def test_a_timeline_begins_when_the_connection_became_known() -> None:
 
 
 def test_a_timeline_of_one_that_has_just_become_known_shows_nothing_before() -> None:
-    svg = timeline([Change(NOW, Health.unknown, Health.healthy)], NOW, since=NOW)
+    svg = timeline([Turned(NOW, Health.unknown, Health.healthy)], NOW, since=NOW)
     words = [one.text for one in ElementTree.fromstring(svg).iter() if one.text]
     assert "unknown" not in words
     assert "healthy" in words
@@ -144,8 +144,8 @@ def test_an_outage_shorter_than_a_bucket_is_not_lost() -> None:
     history = replay(
         {Health.healthy: 5},
         [
-            Change(down, Health.healthy, Health.unreachable),
-            Change(down + timedelta(minutes=2), Health.unreachable, Health.healthy),
+            Turned(down, Health.healthy, Health.unreachable),
+            Turned(down + timedelta(minutes=2), Health.unreachable, Health.healthy),
         ],
         [],
         step=QUARTER,
@@ -161,8 +161,8 @@ def test_an_outage_lasts_from_its_first_bucket_to_its_last() -> None:
     history = replay(
         {Health.healthy: 5},
         [
-            Change(NOW - timedelta(hours=3), Health.healthy, Health.unreachable),
-            Change(NOW - timedelta(hours=1), Health.unreachable, Health.healthy),
+            Turned(NOW - timedelta(hours=3), Health.healthy, Health.unreachable),
+            Turned(NOW - timedelta(hours=1), Health.unreachable, Health.healthy),
         ],
         [],
         step=QUARTER,
@@ -177,7 +177,7 @@ def test_a_connection_counts_from_when_we_learned_of_it() -> None:
     born = NOW - timedelta(hours=1)
     history = replay(
         {Health.healthy: 3},
-        [Change(born, Health.unknown, Health.healthy)],
+        [Turned(born, Health.unknown, Health.healthy)],
         [Newcomer(born, Health.unknown)],
         step=QUARTER,
         now=NOW,
@@ -189,11 +189,11 @@ def test_a_connection_counts_from_when_we_learned_of_it() -> None:
 
 @given(
     st.dictionaries(st.sampled_from([*Health]), st.integers(0, 50)),
-    st.lists(st.builds(Change, moments, healths, healths), max_size=30),
+    st.lists(st.builds(Turned, moments, healths, healths), max_size=30),
     st.lists(st.builds(Newcomer, moments, healths), max_size=30),
 )
 def test_a_history_that_does_not_add_up_is_still_drawn(
-    counts: dict[str, int], happened: list[Change], newcomers: list[Newcomer]
+    counts: dict[str, int], happened: list[Turned], newcomers: list[Newcomer]
 ) -> None:
     history = replay(counts, happened, newcomers, step=QUARTER, now=NOW)
     assert all(count >= 0 for bucket in history for count in bucket.counts.values())

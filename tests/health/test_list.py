@@ -19,7 +19,7 @@ from linekeeper.store.tables import Connection, Incident, IncidentConnection
 from linekeeper.sweep.app import through_circuit
 from linekeeper.sweep.sweep import (
     OTHERS_SHARE,
-    Waiting,
+    DueConnection,
     choose,
     take_list,
 )
@@ -94,12 +94,12 @@ async def test_who_is_judged_can_be_put_into_an_incident_by_another(rt: Runtime)
 
 fleets = st.lists(
     st.tuples(st.integers(0, 2), st.sampled_from(["SAP", "UpKeep"])), max_size=40
-).map(lambda some: [Waiting(f"{n}", *one) for n, one in enumerate(sorted(some))])
+).map(lambda some: [DueConnection(f"{n}", *one) for n, one in enumerate(sorted(some))])
 
 
 @given(fleets, st.integers(0, 50))
 def test_as_many_are_asked_as_can_be_and_a_share_of_them_is_not_urgent(
-    waiting: list[Waiting], probe_budget: int
+    waiting: list[DueConnection], probe_budget: int
 ) -> None:
     chosen = choose(waiting, probe_budget)
     assert len(chosen.ids) == min(probe_budget, len(waiting))

@@ -9,8 +9,8 @@ from sqlalchemy import select, update
 from sqlmodel import col
 
 from linekeeper.implementation.advance import advance
-from linekeeper.implementation.answer import GateAnswer, Taken, answer, ask
-from linekeeper.implementation.change import Changed, Update, change
+from linekeeper.implementation.answer import AnswerOutcome, GateAnswer, answer, ask
+from linekeeper.implementation.change import EditedImplementation, Update, change
 from linekeeper.implementation.order import Form
 from linekeeper.implementation.progress import Progress
 from linekeeper.implementation.start import Started, start
@@ -64,7 +64,7 @@ class Office:
         assert found is not None
         return found
 
-    async def says(self, progress: Progress, name: str, **changed: Any) -> Taken:
+    async def says(self, progress: Progress, name: str, **changed: Any) -> AnswerOutcome:
         """Somebody fills in the form of the gate's run."""
         row = await self.gate(progress, name)
         run = f"run-{row.id}-{row.attempt}"
@@ -79,7 +79,7 @@ class Office:
             now=self.now,
         )
 
-    async def update(self, progress: Progress, action: str, **changed: Any) -> Changed:
+    async def update(self, progress: Progress, action: str, **changed: Any) -> EditedImplementation:
         wanted = Update(progress.standing.implementation.slug, action, by="Olaf", **changed)
         return await change(self.store, wanted, now=self.now)
 

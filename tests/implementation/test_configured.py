@@ -1,7 +1,7 @@
 """What is said of a workflow configuration."""
 
 from linekeeper.store.tables import ConnectionSetting, Watermark, WorkflowConfiguration
-from linekeeper.workflow_configuration.decide import Standing
+from linekeeper.workflow_configuration.decide import ConfigurationStanding
 
 
 def test_what_the_system_does_not_offer_is_said() -> None:
@@ -11,7 +11,7 @@ def test_what_the_system_does_not_offer_is_said() -> None:
         name: Watermark(connection_id="c", entity=name, offered=name == "eam/assets")
         for name in names
     }
-    standing = Standing(
+    standing = ConfigurationStanding(
         WorkflowConfiguration(connection_id="c", configured_by="Ann"),
         "Acme",
         settings,

@@ -2,11 +2,11 @@
 
 import pytest
 
-from linekeeper.implementation.scope import Faults, PlanError
+from linekeeper.implementation.scope import FormErrors, PlanError
 
 
 def test_a_form_is_told_of_all_its_fields_by_the_names_it_has_for_them() -> None:
-    faults = Faults()
+    faults = FormErrors()
     faults.of(lambda: refuse(PlanError("gate", "it is done already")))
     for _ in range(2):
         faults.of(lambda: refuse(PlanError("date", "it is past", ("reason", "say why"))))

@@ -9,14 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from linekeeper.implementation.forecast import Progress, forecast
-from linekeeper.implementation.plan import Gate, Span, make_plan, order
+from linekeeper.implementation.forecast import GateProgress, forecast
+from linekeeper.implementation.plan import DurationEstimate, PlannedGate, make_plan, order
 from linekeeper.implementation.scope import PlanError, parse_scope
 from linekeeper.implementation.template import load_template
 
 
-def gate(one: str, best: float, likely: float, worst: float, *needs: str, owner="us") -> Gate:
-    return Gate(one, one, one, owner, Span(best, likely, worst), needs, (), None)
+def gate(
+    one: str, best: float, likely: float, worst: float, *needs: str, owner="us"
+) -> PlannedGate:
+    return PlannedGate(one, one, one, owner, DurationEstimate(best, likely, worst), needs, (), None)
 
 
 CHAIN = (
@@ -31,7 +33,7 @@ points = st.lists(st.integers(0, 40), min_size=3, max_size=3).map(sorted)
 
 
 @st.composite
-def dags(draw: st.DrawFn) -> tuple[Gate, ...]:
+def dags(draw: st.DrawFn) -> tuple[PlannedGate, ...]:
     gates = []
     for n in range(draw(st.integers(1, 8))):
         needs = draw(st.sets(st.integers(0, n - 1), max_size=3)) if n else set()
@@ -40,7 +42,7 @@ def dags(draw: st.DrawFn) -> tuple[Gate, ...]:
     return order(gates)
 
 
-def bound(gates: tuple[Gate, ...], which: str) -> float:
+def bound(gates: tuple[PlannedGate, ...], which: str) -> float:
     finish: dict[str, float] = {}
     for gate in gates:
         start = max((finish[need] for need in gate.needs), default=0.0)
@@ -66,7 +68,7 @@ def test_every_answer_lies_between_all_best_and_all_worst(gates, seed):
 def test_it_agrees_with_a_plain_simulation_of_the_same_distribution():
     rng = random.Random(1)
 
-    def pert(span: Span) -> float:
+    def pert(span: DurationEstimate) -> float:
         width = span.worst - span.best
         rise = 1 + 4 * (span.likely - span.best) / width
         fall = 1 + 4 * (span.worst - span.likely) / width
@@ -114,7 +116,7 @@ def test_a_date_that_is_just_kept_is_kept():
 
 
 def test_what_is_done_is_certain_and_what_follows_starts_now():
-    done = {"a": Progress(opened=0, finished=1.5)}
+    done = {"a": GateProgress(opened=0, finished=1.5)}
     result = forecast(CHAIN, progress=done, now=4)
     assert result.gates["a"].finish_p50 == 1.5
     assert 4 + 1 + 2 <= result.p50 <= 4 + 4 + 2
@@ -122,14 +124,14 @@ def test_what_is_done_is_certain_and_what_follows_starts_now():
 
 
 def test_an_open_gate_takes_at_least_as_long_as_it_already_has():
-    result = forecast(CHAIN, progress={"a": Progress(opened=0)}, now=2)
+    result = forecast(CHAIN, progress={"a": GateProgress(opened=0)}, now=2)
     assert 2 <= result.gates["a"].finish_p50 <= 6
     fresh = forecast(CHAIN)
     assert result.gates["a"].finish_p50 > fresh.gates["a"].finish_p50
 
 
 def test_a_gate_past_its_worst_case_is_not_about_to_end():
-    result = forecast(CHAIN, progress={"a": Progress(opened=0)}, now=10)
+    result = forecast(CHAIN, progress={"a": GateProgress(opened=0)}, now=10)
     assert result.gates["a"].finish_p50 == pytest.approx(
         10 + forecast(CHAIN).gates["a"].finish_p50, abs=0.1
     )
@@ -137,7 +139,7 @@ def test_a_gate_past_its_worst_case_is_not_about_to_end():
 
 def test_what_is_left_of_a_gate_never_jumps_while_it_is_open():
     left = [
-        forecast(CHAIN, progress={"a": Progress(opened=0)}, now=now / 4).gates["a"].finish_p50
+        forecast(CHAIN, progress={"a": GateProgress(opened=0)}, now=now / 4).gates["a"].finish_p50
         - now / 4
         for now in range(40)
     ]
@@ -148,7 +150,7 @@ def test_what_is_left_of_a_gate_never_jumps_while_it_is_open():
 def test_a_gate_blocked_since_its_start_has_all_of_its_days_left():
     fresh = forecast(CHAIN).gates["a"].finish_p50
     for now in (1, 4, 5.9, 6, 20):
-        blocked = Progress(opened=0, blocked=now)
+        blocked = GateProgress(opened=0, blocked=now)
         result = forecast(CHAIN, progress={"a": blocked}, now=now)
         assert result.gates["a"].finish_p50 == pytest.approx(now + fresh, abs=0.1)
 
@@ -171,7 +173,7 @@ def test_gates_that_were_done_say_how_fast_the_rest_goes():
     )
 
     def half_done(days: float) -> float:
-        done = {str(n): Progress(opened=n * days, finished=(n + 1) * days) for n in range(5)}
+        done = {str(n): GateProgress(opened=n * days, finished=(n + 1) * days) for n in range(5)}
         return forecast(gates, progress=done, now=5 * days, paced=True).p50 - 5 * days
 
     assert half_done(8) > 1.25 * half_done(4) > 1.5 * half_done(2)
@@ -179,8 +181,8 @@ def test_gates_that_were_done_say_how_fast_the_rest_goes():
 
 
 def test_an_agreed_window_holds_a_gate_back_and_a_skipped_one_takes_nothing():
-    assert forecast(CHAIN, progress={"b": Progress(earliest=20)}).p50 >= 23
-    skipped = {"a": Progress(finished=0.0)}
+    assert forecast(CHAIN, progress={"b": GateProgress(earliest=20)}).p50 >= 23
+    skipped = {"a": GateProgress(finished=0.0)}
     assert forecast(CHAIN, progress=skipped).p50 < forecast(CHAIN).p50 - 1
 
 
@@ -191,7 +193,7 @@ def test_any_progress_gives_a_forecast_not_before_now(gates, data):
     for gate in gates:
         opened = data.draw(st.none() | st.floats(-5, 50))
         finished = data.draw(st.none() | st.floats(-5, 50))
-        progress[gate.id] = Progress(opened, finished)
+        progress[gate.id] = GateProgress(opened, finished)
     result = forecast(gates, trials=50, progress=progress, now=now)
     assert result.p50 <= result.p80
     if any(one.finished is None for one in progress.values()):
@@ -199,7 +201,7 @@ def test_any_progress_gives_a_forecast_not_before_now(gates, data):
 
 
 def test_nothing_left_to_do_needs_no_luck():
-    done = {one.id: Progress(opened=0, finished=3.0) for one in CHAIN}
+    done = {one.id: GateProgress(opened=0, finished=3.0) for one in CHAIN}
     result = forecast(CHAIN, progress=done, now=9, committed=3)
     assert (result.p50, result.p80, result.chance) == (3, 3, 1)
 

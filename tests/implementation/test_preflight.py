@@ -18,7 +18,7 @@ from linekeeper.implementation.watch import advance_targets, take_report, watch
 from linekeeper.preflight.evidence import conclude_drift, keep, tunnelled
 from linekeeper.preflight.intake import ReportError
 from linekeeper.preflight.order import take_order
-from linekeeper.preflight.run import Report, as_json, preflight
+from linekeeper.preflight.run import PreflightVerdicts, as_json, preflight
 from linekeeper.settings import Settings
 from linekeeper.store.tables import Audit, Incident, PreflightReport
 from tests.implementation.conftest import Office
@@ -27,7 +27,7 @@ from tests.preflight.door import Door, door
 __all__ = ["door"]
 
 
-async def checked(office: Office, door: Door, vantage: str = "inside") -> Report:
+async def checked(office: Office, door: Door, vantage: str = "inside") -> PreflightVerdicts:
     return await preflight(take_order([door.target], vantage, 1.0), lambda: office.now)
 
 

@@ -12,7 +12,7 @@ from linekeeper.implementation.scope import PlanError
 from linekeeper.preflight.ageing import conclude_ageing
 from linekeeper.preflight.evidence import keep, verified
 from linekeeper.preflight.intake import ReportError, parse_report
-from linekeeper.preflight.run import Report, as_json
+from linekeeper.preflight.run import PreflightVerdicts, as_json
 from linekeeper.preflight.verdict import Verdict
 from linekeeper.store.tables import (
     AppState,
@@ -26,13 +26,13 @@ from tests.implementation.conftest import Office
 TARGET = "erp.acme.example:443"
 
 
-def report(office: Office, days_left: float | None = None) -> Report:
+def report(office: Office, days_left: float | None = None) -> PreflightVerdicts:
     """A report that found nothing, as a customer's IT sends it."""
     verdicts = [Verdict(TARGET, "inside", "tcp", "ok", "open")]
     if days_left is not None:
         ends = (office.now + timedelta(days=days_left)).isoformat()
         verdicts.append(Verdict(TARGET, "inside", "tls-expiry", "ok", "days left", ends))
-    made = Report("inside", office.now, (TARGET,), tuple(verdicts))
+    made = PreflightVerdicts("inside", office.now, (TARGET,), tuple(verdicts))
     return parse_report(as_json(made).encode())
 
 
@@ -107,7 +107,7 @@ async def test_an_address_that_changed_after_the_step_is_asked_for_until_it_was_
 
     found = Verdict("new.acme.example:443", "inside", "tcp", "finding", "refused")
     office.later(hours=1)
-    refused = Report("inside", office.now, (found.target,), (found,))
+    refused = PreflightVerdicts("inside", office.now, (found.target,), (found,))
     await keep(office.store, refused, source="flow", by="preflight", now=office.now)
     assert await conclude_ageing(office.store, now=office.now) == []
 

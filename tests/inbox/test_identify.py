@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 
 from linekeeper.config import DEFAULT_ENTITIES
 from linekeeper.exact import read, read_fields
-from linekeeper.inbox.identify import Identity, as_stored, identify, make_delivery, record_keys
+from linekeeper.inbox.identify import (
+    DeliveryIdentity,
+    as_stored,
+    identify,
+    make_delivery,
+    record_keys,
+)
 from linekeeper.inbox.meaning import EventNames
 
 NOW = datetime(2027, 3, 1, 12, tzinfo=UTC)
@@ -19,7 +25,7 @@ NAMES = EventNames(DEFAULT_ENTITIES, {})
 ID = "0195c0de-0000-7000-8000-000000000001"
 
 
-def of(body: object, headers: dict[bytes, bytes] | None = None, **more) -> Identity:
+def of(body: object, headers: dict[bytes, bytes] | None = None, **more) -> DeliveryIdentity:
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     return identify("default", NAMES, headers or {}, more.pop("url", None), raw, now=NOW, **more)
 

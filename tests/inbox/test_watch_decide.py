@@ -11,13 +11,13 @@ from linekeeper.sweep.stream import (
     KINDS,
     Habit,
     Stream,
-    WatchPolicy,
+    StreamThresholds,
     examine,
     longest_gap,
 )
 
 NOW = datetime(2027, 3, 1, 12, tzinfo=UTC)
-POLICY = WatchPolicy()
+POLICY = StreamThresholds()
 QUIET = Stream("default")
 
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from linekeeper.config import HealthPolicy
-from linekeeper.incidents.decide import Decision, Open, Past, Trouble, decide
+from linekeeper.incidents.decide import IncidentDecision, Open, Past, Trouble, decide
 
 NOW = datetime(2026, 11, 24, 8, 0, tzinfo=UTC)
 POLICY = HealthPolicy()
@@ -21,7 +21,7 @@ class World:
         self.firsts = 0
         self.now = NOW
 
-    def step(self, troubles: list[Trouble], totals: dict[tuple[str, str], int]) -> Decision:
+    def step(self, troubles: list[Trouble], totals: dict[tuple[str, str], int]) -> IncidentDecision:
         decision = decide(
             troubles,
             list(self.open.values()),

@@ -9,9 +9,9 @@ from pydantic import SecretStr
 from linekeeper.config import AlertPolicy, Severity
 from linekeeper.config.alerts import quiet_times
 from linekeeper.incidents.kinds import severity
-from linekeeper.incidents.suppressed import Silence
+from linekeeper.incidents.suppressed import Suppression
 from linekeeper.notify.policy import decide, reminder_gap
-from linekeeper.notify.situations import Decision, Notified, Reach, Situation
+from linekeeper.notify.situations import NoticeDecision, Notified, Reach, Situation
 
 NOW = datetime(2026, 3, 4, 12, 0, tzinfo=UTC)  # a Wednesday
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
@@ -32,7 +32,7 @@ class Renderer:
         self.reach = reach or Reach()
         self.notified: list[Notified] = []
 
-    def at(self, now: datetime, *situations: Situation) -> Decision:
+    def at(self, now: datetime, *situations: Situation) -> NoticeDecision:
         known = [situation for situation in situations if situation.opened_at <= now]
         decision = decide(known, self.notified, policy=self.policy, reach=self.reach, now=now)
         self.notified += [
@@ -110,7 +110,7 @@ def test_one_that_waited_alone_gets_a_message_of_its_own() -> None:
 
 
 def test_what_opens_and_ends_in_maintenance_is_never_told() -> None:
-    window = Silence(NOW - HOUR, NOW + HOUR, "maintenance: patching")
+    window = Suppression(NOW - HOUR, NOW + HOUR, "maintenance: patching")
     one = situation(silences=[window])
     renderer = Renderer(AlertPolicy())
     decision = renderer.at(NOW, one)
@@ -218,7 +218,9 @@ def situations(draw: st.DrawFn) -> list[Situation]:
         silences = []
         if draw(st.booleans()):
             begin = NOW + draw(minutes) * MINUTE
-            silences = [Silence(begin, begin + draw(st.integers(1, 600)) * MINUTE, "maintenance")]
+            silences = [
+                Suppression(begin, begin + draw(st.integers(1, 600)) * MINUTE, "maintenance")
+            ]
         many.append(
             Situation(
                 id=f"i{n}",

@@ -12,7 +12,7 @@ from linekeeper.config import AlertPolicy, Configuration, SlackConfig
 from linekeeper.incidents.announce import said_about
 from linekeeper.notify import slack_channel
 from linekeeper.notify.policy import decide
-from linekeeper.notify.routing import About, Concerned, channels_of, check, route
+from linekeeper.notify.routing import Concerned, RuleSubject, channels_of, check, route
 from linekeeper.notify.situations import Reach, Situation
 from linekeeper.notify.slack_channel import Pacer
 from linekeeper.notify.view import Links
@@ -136,22 +136,22 @@ GLOBEX = Concerned("Quinn", ("Globex", "globex"), (), "sap-ecc")
 @pytest.mark.parametrize(
     ("rules", "about", "fits"),
     [
-        ({"customers": "ACME"}, About(concerned=[ACME]), True),
-        ({"customers": "acme"}, About(concerned=[ACME, GLOBEX]), False),
-        ({"customers": "acme, globex"}, About(concerned=[ACME, GLOBEX]), True),
-        ({"providers": "sap-ecc"}, About(concerned=[ACME, GLOBEX]), True),
-        ({"tags": "gold", "owners": "Petra"}, About(concerned=[ACME]), True),
-        ({"tags": "gold", "owners": "Quinn"}, About(concerned=[ACME]), False),
-        ({"owners": "Petra"}, About(concerned=[BOTH]), True),
-        ({"owners": "U0PETRANOVAK"}, About(concerned=[BOTH]), True),
-        ({"severities": "critical"}, About(severity="critical"), True),
-        ({"severities": "critical"}, About(severity="low"), False),
-        ({"topics": "health\nwebhooks"}, About(topics=("unreachable", "health")), True),
-        ({"owners": "Petra"}, About(topics=("digest",)), False),
-        ({}, About(concerned=[ACME]), False),
+        ({"customers": "ACME"}, RuleSubject(concerned=[ACME]), True),
+        ({"customers": "acme"}, RuleSubject(concerned=[ACME, GLOBEX]), False),
+        ({"customers": "acme, globex"}, RuleSubject(concerned=[ACME, GLOBEX]), True),
+        ({"providers": "sap-ecc"}, RuleSubject(concerned=[ACME, GLOBEX]), True),
+        ({"tags": "gold", "owners": "Petra"}, RuleSubject(concerned=[ACME]), True),
+        ({"tags": "gold", "owners": "Quinn"}, RuleSubject(concerned=[ACME]), False),
+        ({"owners": "Petra"}, RuleSubject(concerned=[BOTH]), True),
+        ({"owners": "U0PETRANOVAK"}, RuleSubject(concerned=[BOTH]), True),
+        ({"severities": "critical"}, RuleSubject(severity="critical"), True),
+        ({"severities": "critical"}, RuleSubject(severity="low"), False),
+        ({"topics": "health\nwebhooks"}, RuleSubject(topics=("unreachable", "health")), True),
+        ({"owners": "Petra"}, RuleSubject(topics=("digest",)), False),
+        ({}, RuleSubject(concerned=[ACME]), False),
     ],
 )
-def test_a_rule_fits_or_it_does_not(rules: dict[str, str], about: About, fits: bool) -> None:
+def test_a_rule_fits_or_it_does_not(rules: dict[str, str], about: RuleSubject, fits: bool) -> None:
     channels = channels_of(_configuration(default={}, other=rules))
     assert route(about, channels) == ("other" if fits else "default")
 
@@ -162,8 +162,8 @@ def test_the_first_that_fits_takes_it_in_the_order_of_their_positions() -> None:
         late={"providers": "sap-ecc"},
         early={"customers": "acme", "position": 1},
     )
-    assert route(About(concerned=[ACME]), channels_of(configuration)) == "early"
-    assert route(About(concerned=[GLOBEX]), channels_of(configuration)) == "late"
+    assert route(RuleSubject(concerned=[ACME]), channels_of(configuration)) == "early"
+    assert route(RuleSubject(concerned=[GLOBEX]), channels_of(configuration)) == "late"
 
 
 def test_a_severity_nobody_knows_is_refused() -> None:

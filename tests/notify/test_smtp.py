@@ -4,7 +4,7 @@ import pytest
 from pydantic import SecretStr
 
 from linekeeper.config import MailConfig
-from linekeeper.notify.smtp import Delayed, Letter, Refused, hand_over, on_the_wire
+from linekeeper.notify.smtp import Delayed, Letter, MailRefused, hand_over, on_the_wire
 from linekeeper.store import new_id
 from tests.reconnect.post import Post, listening
 
@@ -70,7 +70,7 @@ async def test_what_mail_programs_thread_by_stays_as_it_is_however_long() -> Non
 
 async def test_where_no_address_is_left_the_mail_is_refused_and_no_other() -> None:
     async with listening() as post:
-        with pytest.raises(Refused, match="no address with other letters than ASCII"):
+        with pytest.raises(MailRefused, match="no address with other letters than ASCII"):
             await send(post, UMLAUT)
         assert await send(post, "bob@acme.example") == []
     assert len(post.mails) == 1
@@ -87,7 +87,7 @@ async def test_refusals_are_named_as_the_operator_knows_them() -> None:
 async def test_what_a_server_says_of_a_mails_content_concerns_that_mail(answer: str) -> None:
     async with listening() as post:
         post.answer = answer
-        with pytest.raises(Refused, match=f"refused the mail \\({answer[:3]}\\)"):
+        with pytest.raises(MailRefused, match=f"refused the mail \\({answer[:3]}\\)"):
             await send(post, "bob@acme.example")
 
 

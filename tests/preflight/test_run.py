@@ -14,10 +14,10 @@ import pytest
 
 from linekeeper.preflight import checks
 from linekeeper.preflight.bundle import write_bundle
-from linekeeper.preflight.facts import Facts, TcpFact
+from linekeeper.preflight.facts import TargetFacts, TcpFact
 from linekeeper.preflight.intake import parse_report
 from linekeeper.preflight.order import DEFAULT_CONTROL, take_order
-from linekeeper.preflight.run import Report, as_json, preflight
+from linekeeper.preflight.run import PreflightVerdicts, as_json, preflight
 from linekeeper.preflight.targets import parse_target
 from linekeeper.preflight.verdict import judge
 
@@ -34,18 +34,18 @@ async def run(
     ca_file: str | None = None,
     timeout: float = 20,
     control: str = "",
-) -> Report:
+) -> PreflightVerdicts:
     order = take_order([target], vantage, timeout, ca_file, control or DEFAULT_CONTROL)
     # Four checks one after the other, and room for a slow machine.
     return await asyncio.wait_for(preflight(order), 4 * timeout + 20)
 
 
-def statuses(report: Report) -> dict[str, str]:
+def statuses(report: PreflightVerdicts) -> dict[str, str]:
     assert all(verdict.vantage == report.vantage for verdict in report.verdicts)
     return {verdict.check: verdict.status for verdict in report.verdicts}
 
 
-def message(report: Report, check: str) -> str:
+def message(report: PreflightVerdicts, check: str) -> str:
     return next(verdict.message for verdict in report.verdicts if verdict.check == check)
 
 
@@ -220,7 +220,7 @@ async def test_a_server_error_is_reached_all_the_same(serve):
 async def test_a_clock_that_differs_is_judged_by_how_much(date, status):
     now = datetime(2027, 3, 1, 10, tzinfo=UTC)
     head = f"HTTP/1.1 200 OK\r\nDate: {date}\r\n\r\n".encode()
-    facts = Facts(tcp=TcpFact((("192.0.2.1", "open"),)), http=checks.read_head(head, now))
+    facts = TargetFacts(tcp=TcpFact((("192.0.2.1", "open"),)), http=checks.read_head(head, now))
     verdicts = judge(parse_target("http://192.0.2.1"), "inside", facts, now)
     assert {wanted.check: wanted.status for wanted in verdicts}["clock"] == status
 
@@ -237,11 +237,11 @@ async def test_a_clock_that_differs_is_judged_by_how_much(date, status):
     ],
 )
 async def test_from_outside_an_inner_address_proves_nothing(address, status):
-    facts = Facts(tcp=TcpFact(((address, "timeout"),)))
+    facts = TargetFacts(tcp=TcpFact(((address, "timeout"),)))
     [verdict] = judge(parse_target("erp.example:443"), "outside", facts, datetime.now(UTC))
     assert (verdict.check, verdict.status) == ("tcp", status)
     assert ("inner address" in verdict.message) is (status == "skipped")
-    opened = Facts(tcp=TcpFact(((address, "open"),)))
+    opened = TargetFacts(tcp=TcpFact(((address, "open"),)))
     [verdict] = judge(parse_target("erp.example:443"), "outside", opened, datetime.now(UTC))
     assert verdict.status == ("skipped" if status == "skipped" else "finding")
 

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from linekeeper.preflight.checks import read_head, validity
-from linekeeper.preflight.facts import DnsFact, Facts, TcpFact, TlsFact
+from linekeeper.preflight.facts import DnsFact, TargetFacts, TcpFact, TlsFact
 from linekeeper.preflight.intake import ReportError, parse_report
 from linekeeper.preflight.order import OrderError, take_order
-from linekeeper.preflight.run import Report, as_json
+from linekeeper.preflight.run import PreflightVerdicts, as_json
 from linekeeper.preflight.targets import Target, TargetError, parse_target
 from linekeeper.preflight.verdict import VANTAGES, Status, Verdict, judge
 
@@ -105,12 +105,12 @@ def test_a_bad_order_is_refused_with_field_and_reason(changes, field):
         take_order(**{"targets": ["h:1"], "vantage": "inside", **changes})
 
 
-def report() -> Report:
+def report() -> PreflightVerdicts:
     target = parse_target("h:443")
-    facts = Facts(
+    facts = TargetFacts(
         dns=DnsFact(("192.0.2.1",)), tcp=TcpFact((("192.0.2.1", "open"),)), tls=TlsFact(error="x")
     )
-    return Report("inside", NOW, (str(target),), judge(target, "inside", facts, NOW))
+    return PreflightVerdicts("inside", NOW, (str(target),), judge(target, "inside", facts, NOW))
 
 
 def test_a_report_reads_back():
@@ -149,7 +149,7 @@ def test_a_report_with_two_verdicts_of_one_check_is_refused():
 def test_from_outside_nothing_is_told_of_an_inner_address(status: Status, taken: bool):
     target = "10.0.0.5:44300"
     told = Verdict(target, "outside", "tcp", status, "closed")
-    sent = as_json(Report("outside", NOW, (target,), (told,))).encode()
+    sent = as_json(PreflightVerdicts("outside", NOW, (target,), (told,))).encode()
     if taken:
         assert parse_report(sent).verdicts == (told,)
     else:
@@ -218,6 +218,6 @@ outcomes = st.sampled_from(["open", "refused", "timeout", "unreachable"])
 )
 def test_a_port_is_a_finding_exactly_where_it_must_not_be_so(vantage, tcp):
     is_open = any(outcome == "open" for _, outcome in tcp.outcomes)
-    (verdict,) = judge(Target("h", 1), vantage, Facts(tcp=tcp), NOW)
+    (verdict,) = judge(Target("h", 1), vantage, TargetFacts(tcp=tcp), NOW)
     assert verdict.vantage == vantage
     assert (verdict.status == "finding") == (is_open == (vantage == "outside"))

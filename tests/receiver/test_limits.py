@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from linekeeper.receiver import serve
-from linekeeper.receiver.gate import PLACES, Gate
+from linekeeper.receiver.gate import PLACES, RequestLimit
 from linekeeper.settings import Settings
 from tests.receiver.conftest import Here, head, receiving, signature
 from tests.receiver.rough import send_all
@@ -150,7 +150,7 @@ async def test_an_answer_that_is_late_is_asked_for_again_and_goes_on_in_its_plac
     async def send(message: dict[str, object]) -> None:
         sent.append(message)
 
-    gate = Gate(slow, places=1, answer_seconds=0.01)
+    gate = RequestLimit(slow, places=1, answer_seconds=0.01)
     for path in ("/api/x", "/connect/x"):
         await gate({"type": "http", "path": path, "headers": []}, receive, send)
         assert gate.taken == 1  # the first is still at it, and the second finds no place

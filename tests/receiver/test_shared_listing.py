@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import update
 from sqlmodel import col
 
-from linekeeper.access.listing import Listing, listed_for
+from linekeeper.access.listing import ConnectionListing, listed_for
 from linekeeper.makini import ListedConnection
 from linekeeper.receiver import serve
 from linekeeper.runtime import Runtime
@@ -80,6 +80,6 @@ AT = datetime(2026, 1, 5, 10, 0, tzinfo=UTC)
 def test_b2_what_a_listing_settles(
     begun_after: int, asked_after: int, makini_id: str, settles: bool
 ) -> None:
-    listing = Listing(AT + timedelta(seconds=begun_after), [ListedConnection(key="k1")])
+    listing = ConnectionListing(AT + timedelta(seconds=begun_after), [ListedConnection(key="k1")])
     now = AT + timedelta(seconds=asked_after)
     assert listing.settles(makini_id, since=AT, now=now) is settles

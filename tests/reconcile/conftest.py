@@ -20,7 +20,7 @@ from linekeeper.inbox.intake import Intake
 from linekeeper.inbox.meaning import EventNames
 from linekeeper.reconcile.identity import source_time
 from linekeeper.reconcile.run import reconcile
-from linekeeper.reconcile.service import Run
+from linekeeper.reconcile.service import ReconcileRun
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store import Store, new_id
@@ -100,7 +100,7 @@ async def no_sleep(_: float) -> None:
     await asyncio.sleep(0)
 
 
-async def run(rt: Runtime, **options: Any) -> Run:
+async def run(rt: Runtime, **options: Any) -> ReconcileRun:
     """A run that doesn't wait."""
     return await reconcile(rt, **{"sleep": no_sleep, **options})
 

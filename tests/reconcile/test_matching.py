@@ -15,7 +15,7 @@ from linekeeper.reconcile.identity import (
     number,
     source_time,
 )
-from linekeeper.reconcile.matching import Matching, Row, is_changed, match_records
+from linekeeper.reconcile.matching import Matching, MatchRow, is_changed, match_records
 
 ORDERS = ("code", "title", "createdAt")
 ASSETS = ("serialNumber", "name", "siteKey")
@@ -33,11 +33,11 @@ def order(n: int, **fields: Any) -> dict[str, Any]:
     }
 
 
-def row(key: str, record: dict[str, Any], fields: Sequence[str] = ORDERS) -> Row:
+def row(key: str, record: dict[str, Any], fields: Sequence[str] = ORDERS) -> MatchRow:
     record = {**record, "key": key}
     text = content(record)
     known_by = identity(record, text, fields)
-    return Row(
+    return MatchRow(
         key,
         known_by.natural_key,
         source_time(record),
@@ -46,12 +46,12 @@ def row(key: str, record: dict[str, Any], fields: Sequence[str] = ORDERS) -> Row
     )
 
 
-def old_kind(row: Row) -> Row:
+def old_kind(row: MatchRow) -> MatchRow:
     """A row written before natural keys were kept."""
     return row._replace(natural_key=None, plain_hash=None)
 
 
-def shuffled(rows: list[Row]) -> list[Row]:
+def shuffled(rows: list[MatchRow]) -> list[MatchRow]:
     random.Random(4).shuffle(rows)
     return rows
 
@@ -63,7 +63,7 @@ def random_keys(seed: int) -> Callable[[int], str]:
 
 
 def matched(
-    old: list[Row], new: list[Row], fields: Sequence[str] = ORDERS
+    old: list[MatchRow], new: list[MatchRow], fields: Sequence[str] = ORDERS
 ) -> tuple[Matching, dict[str, str]]:
     found = match_records(old, shuffled(new), fields)
     return found, found.pairs

@@ -6,7 +6,7 @@ from cryptography.fernet import Fernet
 from sqlalchemy import select, update
 from sqlmodel import col
 
-from linekeeper.reconcile.export import Choice, export_records
+from linekeeper.reconcile.export import RecordChoice, export_records
 from linekeeper.store import Store
 from linekeeper.store.bodies import is_sealed
 from linekeeper.store.cipher import Cipher
@@ -24,7 +24,7 @@ async def kept(store: Store) -> dict[str, str]:
 
 
 async def exported(store: Store) -> list[str]:
-    rows = [row async for rows in export_records(store, Choice()) for row in rows]
+    rows = [row async for rows in export_records(store, RecordChoice()) for row in rows]
     return sorted(str(row["body"]) for row in rows)
 
 

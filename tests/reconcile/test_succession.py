@@ -16,10 +16,10 @@ from linekeeper.outbox.senders.reconnect import advance_due_cases
 from linekeeper.reconcile import succession_queries
 from linekeeper.reconcile.backfill import reconcile_window
 from linekeeper.reconcile.decisions import decide_deletions
-from linekeeper.reconcile.match_decisions import Decided, NoMatch, decide_matches, waiting_at
+from linekeeper.reconcile.match_decisions import MatchOutcome, NoMatch, decide_matches, waiting_at
 from linekeeper.reconcile.purge import purge_disconnected
 from linekeeper.reconcile.run import reconcile
-from linekeeper.reconcile.service import Run
+from linekeeper.reconcile.service import ReconcileRun
 from linekeeper.reconcile.succession import may_take_over
 from linekeeper.reconnect.case import load_case
 from linekeeper.reconnect.counts import keep_counts
@@ -64,7 +64,7 @@ async def house(open_house: Opened) -> House:
     return house
 
 
-async def run(house: House, **options: Any) -> Run:
+async def run(house: House, **options: Any) -> ReconcileRun:
     return await reconcile(house.rt, sleep=no_sleep, **options)
 
 
@@ -366,7 +366,7 @@ async def test_twins_of_the_same_contents_are_paired_at_once(house: House) -> No
 
 async def decide(
     house: House, connection: Connection, decision: Any, pairs: dict[str, str]
-) -> Decided:
+) -> MatchOutcome:
     return await decide_matches(
         house.rt, connection.makini_key, decision, pairs=pairs, by="Petra", now=utcnow()
     )

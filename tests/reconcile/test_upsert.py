@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlmodel import col, select
 
-from linekeeper.reconcile.upsert import Arrived, Changed, upsert_records
+from linekeeper.reconcile.upsert import AddedChange, Arrived, upsert_records
 from linekeeper.store import Store
 from linekeeper.store.bodies import open_body
 from linekeeper.store.tables import Change, Connection, Record
@@ -40,7 +40,7 @@ async def put(
     *,
     minute: int = 0,
     **options: Any,
-) -> list[Changed]:
+) -> list[AddedChange]:
     """`records` read `minute` minutes after nine."""
     now = NOW + timedelta(minutes=minute)
     options = {"bodies": False, "fields": (), "asked_at": now, "received_at": now, **options}
@@ -169,7 +169,7 @@ async def test_what_arrives_of_several_connections_is_kept_apart_and_numbered_in
 
     async def arrive(
         minute: int, *some: tuple[str, str, Sequence[dict[str, Any]]]
-    ) -> list[Changed]:
+    ) -> list[AddedChange]:
         at = NOW + timedelta(minutes=minute)
         arrived = [
             Arrived(*one, bodies=one[1] == orders, fields=(), asked_at=at, received_at=at)

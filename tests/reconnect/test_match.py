@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from linekeeper.access.match import Asked, Known, match
+from linekeeper.access.match import KnownConnection, LinkPurpose, match
 from linekeeper.customers.naming import metadata_digest
 from linekeeper.makini import ConnectionStatus, ListedConnection
 
-ACME = Known("1", "k1", None, "c1", "Acme", "UpKeep", "it@acme.example", "live")
-BOLT = Known("2", "k2", None, "c2", "Bolt", "Fiix", "it@bolt.example", "live")
+ACME = KnownConnection("1", "k1", None, "c1", "Acme", "UpKeep", "it@acme.example", "live")
+BOLT = KnownConnection("2", "k2", None, "c2", "Bolt", "Fiix", "it@bolt.example", "live")
 LISTED = {
     "k1": ListedConnection("k1", "k1", "Acme · UpKeep", "it@acme.example", provider="UpKeep"),
     "k2": ListedConnection("k2", "k2", "Bolt · Fiix", "it@bolt.example", provider="Fiix"),
@@ -25,8 +25,10 @@ def status(
     return ConnectionStatus(identifier, company, email, provider, None, "done", None, None, 0.1)
 
 
-def asked(known: Known | None, system: str = "", customer: str | None = None) -> Asked:
-    return Asked(known, customer or (known.customer_id if known else None), system)
+def asked(
+    known: KnownConnection | None, system: str = "", customer: str | None = None
+) -> LinkPurpose:
+    return LinkPurpose(known, customer or (known.customer_id if known else None), system)
 
 
 @pytest.mark.parametrize(
@@ -41,7 +43,7 @@ def asked(known: Known | None, system: str = "", customer: str | None = None) ->
     ],
 )
 def test_the_login_of_a_connection_is_its_own_or_its_successors_or_another_systems(
-    wanted: Known, came: ConnectionStatus, listed: str, kind: str
+    wanted: KnownConnection, came: ConnectionStatus, listed: str, kind: str
 ) -> None:
     found = match(asked(wanted), came, [LISTED[key] for key in listed.split()], [ACME, BOLT])
     assert found.kind == kind
@@ -94,7 +96,11 @@ SECOND = replace(UNSAID, key="k3")
     ],
 )
 def test_where_the_list_says_no_id_the_one_entry_that_fits_is_it(
-    ours: Known, listed: list[ListedConnection], known: list[Known], kind: str, key: str | None
+    ours: KnownConnection,
+    listed: list[ListedConnection],
+    known: list[KnownConnection],
+    kind: str,
+    key: str | None,
 ) -> None:
     found = match(asked(ours), status("i"), listed, [ours, *known])
     assert (found.kind, found.listed and found.listed.key) == (kind, key)
@@ -139,7 +145,7 @@ def test_one_that_ended_under_the_id_does_not_hide_the_one_that_is_listed() -> N
     ],
 )
 def test_without_the_list_it_is_the_one_of_that_id_or_the_one_asked_for_and_no_successor(
-    came: ConnectionStatus, known: list[Known], kind: str
+    came: ConnectionStatus, known: list[KnownConnection], kind: str
 ) -> None:
     assert match(asked(known[0]), came, None, known).kind == kind
 
@@ -187,7 +193,7 @@ def test_a_link_for_a_new_system_takes_that_system_of_that_customer() -> None:
     st.lists(st.sampled_from(list(LISTED.values())), max_size=2),
 )
 def test_whatever_comes_only_the_connection_asked_for_is_ever_the_same(
-    wanted: Known | None,
+    wanted: KnownConnection | None,
     identifier: str,
     company: str,
     provider: str,

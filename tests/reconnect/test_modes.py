@@ -12,8 +12,8 @@ from linekeeper.access.custody import return_tokens
 from linekeeper.access.expiry import renew_ending
 from linekeeper.access.invite import invite_again
 from linekeeper.access.links import link_url
-from linekeeper.access.mode_preview import Preview
-from linekeeper.access.modes import StillRenewed, Wanted, change, find_subjects, preview_change
+from linekeeper.access.mode_preview import ModePreview
+from linekeeper.access.modes import StillRenewed, WantedMode, change, find_subjects, preview_change
 from linekeeper.access.signing import load_signer
 from linekeeper.clock import utcnow
 from linekeeper.explain.notifying import why_unasked
@@ -42,15 +42,15 @@ async def wanted(
     mode: str | None = None,
     notify: bool | None = None,
     clears: bool = False,
-) -> Wanted:
+) -> WantedMode:
     names = [connection.makini_key for connection in connections]
     subjects = await find_subjects(house.rt, connections=names)
-    return Wanted(subjects, mode, notify, clears)
+    return WantedMode(subjects, mode, notify, clears)
 
 
 async def set_mode(
     house: House, *connections: Connection, stop_renewing: bool = False, **what: Any
-) -> Preview:
+) -> ModePreview:
     return await change(
         house.rt,
         await wanted(house, *connections, **what),

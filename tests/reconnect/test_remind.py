@@ -12,7 +12,7 @@ from linekeeper.incidents.operate import snooze_until
 from linekeeper.reconnect.remind import (
     AFTER_WORKING_DAYS,
     DEADLINE,
-    Due,
+    DueReminder,
     asked_since,
     due,
     due_at,
@@ -111,7 +111,7 @@ def test_whenever_in_a_week_a_case_opens_its_last_reminder_has_a_working_day_to_
         opened = datetime(2026, 1, 5, tzinfo=UTC) + timedelta(minutes=minute)
         last = due_at(opened, AFTER_WORKING_DAYS[-1], where)
         assert opened + DEADLINE - last > timedelta(hours=12)
-        at = Due(len(AFTER_WORKING_DAYS), last=True)
+        at = DueReminder(len(AFTER_WORKING_DAYS), last=True)
         assert due(opened, zone, deadline_at=opened + DEADLINE, snoozed_until=None, now=last) == at
 
 

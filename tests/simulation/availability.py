@@ -19,7 +19,7 @@ from typing import TypeVar
 
 from pydantic import SecretStr
 
-from linekeeper.availability.decide import History, Span, Troubles, Waiting, line_of
+from linekeeper.availability.decide import History, TimeSpan, Troubles, WaitedFor, line_of
 from linekeeper.availability.service import read_histories, read_troubles
 from linekeeper.settings import Settings
 from linekeeper.store import Store
@@ -32,7 +32,7 @@ DAY = 86_400.0
 """A sender's grain, in seconds."""
 NOTICED_WITHIN = timedelta(minutes=25)
 """Three misses, in sweeps as far apart as they are here."""
-KNOWABLE = {"customer_system": Waiting.unknown}
+KNOWABLE = {"customer_system": WaitedFor.unknown}
 """What of the truth Makini's words can say at all."""
 
 
@@ -56,7 +56,7 @@ def compare(universe: Universe, database: Path) -> Agreement:
     found, now = Agreement(), universe.now()
     if "day" in universe.people.kinds:
         return found  # our own times are not those of the world
-    span = Span(now - timedelta(days=400), now)
+    span = TimeSpan(now - timedelta(days=400), now)
     histories, troubles = asyncio.run(_read(database, span, universe.keys))
     with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as db:
         keys = dict(db.execute("SELECT id, makini_key FROM connection").fetchall())
@@ -71,7 +71,7 @@ def compare(universe: Universe, database: Path) -> Agreement:
         if connection is not None and not universe.people.pairs.was_locked_out(connection):
             truth = Truth(universe, connection)
             for since, until in _live(history, now):
-                _each_minute(found, history, troubles, truth, Span(since, until))
+                _each_minute(found, history, troubles, truth, TimeSpan(since, until))
     return found
 
 
@@ -85,37 +85,38 @@ class Truth:
         # An event that is dated by the day may be from before a login: it waits for a read.
         self._announced = bool(personality.auth_event) and personality.grain < DAY
         people = universe.people
-        self._makini = [Span(each.since, each.until) for each in people.over if each.everywhere]
+        self._makini = [TimeSpan(each.since, each.until) for each in people.over if each.everywhere]
         self._alone = [
-            Span(each.since, each.until) for each in people.over if each.key == connection.key
+            TimeSpan(each.since, each.until) for each in people.over if each.key == connection.key
         ]
         sick = people.sick
         self._is_withheld = False
         """Whether Makini lets nobody ask for it, for hours: then nothing can be known of it."""
         if sick is not None and sick.connection is connection and not sick.entity:
             self._is_withheld = sick.fault.status == 429
-            self._alone.append(Span(connection.created_at, universe.now()))
+            self._alone.append(TimeSpan(connection.created_at, universe.now()))
         self._product = universe.product.answers
         self._lists = [(when, connection.key in keys) for when, keys in universe.face.lists]
         self._unwatched = [
-            Span(since, until + self.noticed_within) for since, until in people.unusual.unwatched
+            TimeSpan(since, until + self.noticed_within)
+            for since, until in people.unusual.unwatched
         ]
 
-    def at(self, at: datetime) -> Waiting:
+    def at(self, at: datetime) -> WaitedFor:
         """What was so at `at`, as far as it can be known at all."""
         word = _last(self._connection.states, at, "healthy")
         if word == "us":
-            return Waiting.us
+            return WaitedFor.us
         if any(span.covers(at) for span in self._makini):
-            return Waiting.makini
+            return WaitedFor.makini
         if word != "healthy":
-            return KNOWABLE.get(word) or Waiting(word)
+            return KNOWABLE.get(word) or WaitedFor(word)
         if any(span.covers(at) for span in self._alone):
             if self._is_withheld:
-                return Waiting.unknown
-            return Waiting.customer_system  # Makini answers for the others, and not for this one
+                return WaitedFor.unknown
+            return WaitedFor.customer_system  # Makini answers for the others, and not for this one
         taken = _last(self._product, at, True)
-        return Waiting.healthy if taken else Waiting.product
+        return WaitedFor.healthy if taken else WaitedFor.product
 
     def is_hidden(self, at: datetime) -> bool:
         """Whether Makini says something else of the connection than is so, and nothing else can.
@@ -145,7 +146,7 @@ class Truth:
                 if so == "customer_login" and when <= at]  # fmt: skip
         return turns[lost[-1] + 1][0] if lost else None
 
-    def within(self, since: datetime, until: datetime) -> set[Waiting]:
+    def within(self, since: datetime, until: datetime) -> set[WaitedFor]:
         """Everything that was so, or that Makini said, between two moments."""
         connection = self._connection
         moments = {since, until}
@@ -156,10 +157,10 @@ class Truth:
         inside = [at for at in moments if since <= at <= until]
         words = {self._worded(at) for at in inside if self.is_hidden(at)}
         so = {self.at(at) for at in inside} | {
-            KNOWABLE.get(word) or Waiting(word) for word in words
+            KNOWABLE.get(word) or WaitedFor(word) for word in words
         }
-        if Waiting.healthy in so and not all(_last(self._product, at, True) for at in inside):
-            so.add(Waiting.product)  # what is still held healthy waits for the product, too
+        if WaitedFor.healthy in so and not all(_last(self._product, at, True) for at in inside):
+            so.add(WaitedFor.product)  # what is still held healthy waits for the product, too
         return so
 
     def _is_unlisted(self, at: datetime) -> bool:
@@ -194,11 +195,11 @@ def _last(turns: list[tuple[datetime, T]], at: datetime, otherwise: T) -> T:
 
 
 def _each_minute(
-    found: Agreement, history: History, troubles: Troubles, truth: Truth, live: Span
+    found: Agreement, history: History, troubles: Troubles, truth: Truth, live: TimeSpan
 ) -> None:
     at = live.since
     while at + MINUTE <= live.until:
-        line = line_of(history, troubles, Span(at, at + MINUTE))
+        line = line_of(history, troubles, TimeSpan(at, at + MINUTE))
         said = max(line.minutes, key=lambda waiting: line.minutes[waiting])
         # Where no sweep is completed it says itself that it doesn't know.
         if truth.is_hidden(at) or any(span.covers(at) for span in troubles.unwatched):
@@ -210,7 +211,7 @@ def _each_minute(
             if (
                 at - truth.noticed_within < live.since
             ):  # nobody had looked when it came into the books
-                agrees |= said is Waiting.unknown
+                agrees |= said is WaitedFor.unknown
             found.minutes += 1
             found.exact += said == so
             found.agreed += agrees
@@ -226,7 +227,7 @@ def _live(history: History, now: datetime) -> Iterator[tuple[datetime, datetime]
             yield turn.at, until
 
 
-async def _read(database: Path, span: Span, keys: list[str]) -> tuple[list[History], Troubles]:
+async def _read(database: Path, span: TimeSpan, keys: list[str]) -> tuple[list[History], Troubles]:
     settings = Settings(home=database.parent, encryption_keys=tuple(map(SecretStr, keys)))
     async with Store.open(settings) as store, store.read() as session:
         return await read_histories(session, span), await read_troubles(session, span)

@@ -36,7 +36,7 @@ import flows.reconnect
 import flows.refresh_tokens
 from linekeeper import clock
 from linekeeper.notify.view import Links
-from linekeeper.orchestrator import Blocks, Event, OrchestratorUnavailable, Run
+from linekeeper.orchestrator import Blocks, FeedEvent, OrchestratorUnavailable, RunRequest
 from tests.simulation.flow_runs import OVER, SimRun, filtered, heart, id_of, of_deployments
 from tests.simulation.loop import VirtualLoop
 
@@ -71,7 +71,7 @@ class SimPrefect:
         self.loses_answers: Callable[[], bool] = lambda: False
         self.blocks = Blocks()
         self.runs: dict[UUID, SimRun] = {}
-        self.events: dict[str, Event] = {}
+        self.events: dict[str, FeedEvent] = {}
         self.artifacts: dict[str, Any] = {}
         self.queue: list[SimRun] = []
         self.queued = asyncio.Event()
@@ -98,7 +98,7 @@ class SimPrefect:
         if self.down:
             raise OrchestratorUnavailable("Prefect does not answer")
 
-    async def start_run(self, run: Run) -> str:
+    async def start_run(self, run: RunRequest) -> str:
         await asyncio.sleep(0.02)
         self._answer()
         for known in self.runs.values():
@@ -133,7 +133,7 @@ class SimPrefect:
         await self.resume_run(run_id)
         return True
 
-    async def emit(self, events: Sequence[Event]) -> None:
+    async def emit(self, events: Sequence[FeedEvent]) -> None:
         await asyncio.sleep(0.02)
         self._answer()
         for event in events:

@@ -11,10 +11,10 @@ from linekeeper.customers.change import merge_customer
 from linekeeper.customers.succession import succeed
 from linekeeper.makini import ListedConnection
 from linekeeper.store import Store, new_id
-from linekeeper.store.modes import Chosen, Rule, Subject, apply_rules, decide
+from linekeeper.store.modes import Chosen, ModeSubject, Rule, apply_rules, decide
 from linekeeper.store.tables import Connection, Customer, ModeRule
 
-ACME = Subject("default", ("pilot", "eu"), "acme", "c1")
+ACME = ModeSubject("default", ("pilot", "eu"), "acme", "c1")
 RULES = {
     "app": Rule("app", "default", mode="manage", notify_customers=True),
     "tag": Rule("tag", "pilot", mode="observe"),

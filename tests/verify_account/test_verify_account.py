@@ -7,7 +7,7 @@ import pytest
 
 from linekeeper.verify_account.question import Confirmation
 from linekeeper.verify_account.recording import Exchange, read_recording
-from linekeeper.verify_account.service import NotConfirmed, answer_all
+from linekeeper.verify_account.service import WriteNotConfirmed, answer_all
 from sandbox.quirks import QUIRKS
 from tests.verify_account.conftest import Account
 
@@ -108,7 +108,7 @@ async def test_modified_after_is_found_where_the_filter_is_refused(open_account:
 async def test_minting_needs_the_key_twice(open_account: Open) -> None:
     account = await open_account()
     [first, *_] = await account.borrow_tokens()
-    with pytest.raises(NotConfirmed):
+    with pytest.raises(WriteNotConfirmed):
         await account.verify(write_on=first.makini_key, confirm="yes")
     assert not any(path.endswith("{key}/token") for _, path in account.makini.world.calls)
 

@@ -6,7 +6,7 @@ from linekeeper.notify.view import Links
 from linekeeper.store import Store, new_id
 from linekeeper.store.tables import Connection, Customer, Incident, IncidentConnection
 from linekeeper.views import connections_page
-from linekeeper.views.connections_page import A_PART, Row, headline, pages, read_rows
+from linekeeper.views.connections_page import A_PART, ConnectionRow, headline, pages, read_rows
 
 NOW = datetime(2027, 3, 1, 9, tzinfo=UTC)
 
@@ -61,7 +61,7 @@ async def test_every_connection_is_there_grouped_by_customer_with_its_incident(
 
 def test_many_are_shown_in_parts_that_lead_to_each_other_and_stay_small() -> None:
     rows = [
-        Row(f"{number:032}", f"slug-{number}", "N" * 60, "SAP ECC", "live", "healthy",
+        ConnectionRow(f"{number:032}", f"slug-{number}", "N" * 60, "SAP ECC", "live", "healthy",
             NOW - timedelta(minutes=3), f"Customer {number // 3:05}", None)
         for number in range(A_PART * 2 + 1)
     ]  # fmt: skip

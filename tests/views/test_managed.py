@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from linekeeper.access.modes import Wanted, change, find_subjects
+from linekeeper.access.modes import WantedMode, change, find_subjects
 from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig, Configuration
 from linekeeper.runtime import Runtime
@@ -61,7 +61,7 @@ async def screens_say_it(rt: Runtime) -> None:
     now, links = utcnow(), ReportLinks()
     before = await fleet_stamp(rt.store, configuration, links, now=now)
     subjects = await find_subjects(rt, tags=["pilot"])
-    await change(rt, Wanted(subjects, "manage", True), by="anna", now=now)
+    await change(rt, WantedMode(subjects, "manage", True), by="anna", now=now)
     assert await fleet_stamp(rt.store, configuration, links, now=now) != before
 
     said = "1 of 3 managed (rules: tag pilot), 2 observed; customers of 1 are notified"

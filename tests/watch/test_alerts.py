@@ -29,7 +29,7 @@ from linekeeper.store.engine import encryption_keys
 from linekeeper.store.tables import Incident, IncidentEntry, RunAlert
 from linekeeper.watch.alerts import (
     Alert,
-    Outcome,
+    RunOutcome,
     alert_secrets,
     record_alert,
     reported,
@@ -201,7 +201,7 @@ async def test_what_is_reported_while_prefect_is_asked_is_not_over(store: Store)
     asked = await reported(store)
     for kind in ("run_late", "run_failed"):
         await record_alert(store, Alert(kind, "health-sweep", "r2"))
-    finished = {"health-sweep": Outcome("between", completed=True)}
+    finished = {"health-sweep": RunOutcome("between", completed=True)}
     await settle_reported(
         store, asked, states={"r1": "Completed"}, finished=finished, pool_ready=True, late={}
     )
@@ -278,7 +278,7 @@ async def test_a_crash_is_over_when_another_run_did_its_work_though_it_is_red(
     await age(store, minutes=2)
 
     async def settle(run: str) -> None:
-        finished = {"health-sweep": Outcome(run, completed=False)}
+        finished = {"health-sweep": RunOutcome(run, completed=False)}
         await settle_reported(
             store, await reported(store), states={}, finished=finished, pool_ready=True, late={}
         )

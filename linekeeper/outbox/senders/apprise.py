@@ -43,7 +43,7 @@ logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)  # it logs URLs, whi
 
 
 @dataclass(frozen=True, slots=True)
-class Words:
+class FallbackText:
     """What is said elsewhere."""
 
     title: str
@@ -141,10 +141,10 @@ class AppriseSender(Sender):
 
 def words_of(
     row: OutboxRow, views: Mapping[str, IncidentView], *, now: datetime, links: Links
-) -> Words | None:
+) -> FallbackText | None:
     """What `row` says as things are now; None if there is nothing left to say."""
     if text := row.dated(now).get("text"):
-        return Words("Linekeeper", Plain().text(str(text), _TEXT_LIMIT, keep_lines=True))
+        return FallbackText("Linekeeper", Plain().text(str(text), _TEXT_LIMIT, keep_lines=True))
     parts: list[tuple[IncidentView, str]] = []
     for item in row.payload.get("items", ()):
         view = views.get(item["incident_id"])
@@ -160,10 +160,10 @@ def words_of(
     if len(parts) > 1:
         lines = [calling for _, calling in parts]
         title = f"Linekeeper: {len(parts)} incidents"
-        return Words(title, "\n".join(lines)[:_TEXT_LIMIT], bad)
+        return FallbackText(title, "\n".join(lines)[:_TEXT_LIMIT], bad)
     [(view, calling)] = parts
     whole = compose.plain(view, now=now, links=links)
-    return Words(f"Linekeeper: {_title(view.title)}", f"{calling}\n\n{whole}", bad)
+    return FallbackText(f"Linekeeper: {_title(view.title)}", f"{calling}\n\n{whole}", bad)
 
 
 def _title(raw: str) -> str:
@@ -171,7 +171,7 @@ def _title(raw: str) -> str:
     return shown(raw, escape=lambda character: _BRACKETS.get(character, character))
 
 
-def _needless(url: str, words: Words) -> bool:
+def _needless(url: str, words: FallbackText) -> bool:
     return not words.bad and url.partition("://")[0].lower() in _ALARMS_ONLY
 
 
@@ -179,7 +179,7 @@ def _scheme(url: str) -> str:
     return url.partition("://")[0][:20]
 
 
-async def _send(url: str, words: Words) -> Result:
+async def _send(url: str, words: FallbackText) -> Result:
     """Hand it over; what is wrong is said without the URL: it is a secret."""
     sender, scheme = apprise.Apprise(), _scheme(url)
     if not await asyncio.to_thread(sender.add, url):  # the first time loads all plug-ins

@@ -22,7 +22,7 @@ from linekeeper.incidents.announce import announce, said_about
 from linekeeper.incidents.lifecycle import IncidentChange
 from linekeeper.notify.letters import ending_letter, page_letter, setup_letter
 from linekeeper.notify.mail_text import SystemToLogIn, What, compose
-from linekeeper.notify.smtp import Delayed, Letter, Refused, hand_over
+from linekeeper.notify.smtp import Delayed, Letter, MailRefused, hand_over
 from linekeeper.outbox.dispatcher import Dispatcher
 from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.outbox.sender import (
@@ -101,7 +101,7 @@ class MailSender(Sender):
             return Failed("no contact is known of this customer", is_final=True)
         try:
             refused = await hand_over(self._mail, letter, row.id)
-        except Refused as problem:
+        except MailRefused as problem:
             return Failed(str(problem), is_final=True)
         except Delayed as problem:
             return Failed(str(problem), pauses=problem.everything, pause=PAUSE_SECONDS)

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from linekeeper.orchestrator import Event, Orchestrator, OrchestratorUnavailable, Run
+from linekeeper.orchestrator import FeedEvent, Orchestrator, OrchestratorUnavailable, RunRequest
 from linekeeper.outbox.dispatcher import Dispatcher
 from linekeeper.outbox.sender import Ended, Failed, OutboxRow, Result, Sender, Settlement
 from linekeeper.redact import describe_error
@@ -121,7 +121,7 @@ async def _start_or_resume(
         await orchestrator.resume_run(payload["resume"], payload.get("answer"))
         return True
     await orchestrator.start_run(
-        Run(
+        RunRequest(
             deployment=payload["deployment"],
             idempotency_key=payload.get("idempotency_key", dedupe_key),
             name=payload.get("name"),
@@ -132,9 +132,9 @@ async def _start_or_resume(
     return True
 
 
-def _event(row: OutboxRow) -> Event:
+def _event(row: OutboxRow) -> FeedEvent:
     payload = row.payload
-    return Event(
+    return FeedEvent(
         id=payload.get("id", row.id),
         name=payload["name"],
         occurred=datetime.fromisoformat(payload["occurred"]),

@@ -39,7 +39,7 @@ from linekeeper.notify.routing import (
     incidents_of,
     withheld_texts,
 )
-from linekeeper.notify.situations import Decision
+from linekeeper.notify.situations import NoticeDecision
 from linekeeper.notify.slack_channel import Pacer, open_channel
 from linekeeper.notify.view import IncidentView, Links, load_views
 from linekeeper.outbox.dispatcher import LOOK_SECONDS, Dispatcher
@@ -133,7 +133,7 @@ class SlackSender(Sender):
     def __init__(self, store: Store, *, clock: Callable[[], datetime], pacer: Pacer) -> None:
         self._store = store
         self._configuration = Configuration()
-        self._decided = Decision()
+        self._decided = NoticeDecision()
         self._channels: Mapping[str, SlackConfig] = {}
         self._links = Links()
         self._clock = clock

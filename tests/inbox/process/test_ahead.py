@@ -16,7 +16,7 @@ from linekeeper.clock import utcnow
 from linekeeper.consumer.record_events import RecordEvents
 from linekeeper.consumer.storing import IN_A_TRANSACTION, HeldEvent, halves_of
 from linekeeper.inbox.claim import Event, Settled
-from linekeeper.inbox.plan import Plan
+from linekeeper.inbox.plan import EventPlan
 from linekeeper.store.tables import WebhookEvent
 from tests.inbox.process.front import Front, fronted
 from tests.inbox.process.stage import Stage
@@ -122,7 +122,7 @@ def held(number: int, connection: int | None, lane: str) -> HeldEvent:
         f"{number:06d}", "default", lane, 1, ref, ref, "assets.updated", "record.updated",
         "eam/assets", None, now, None, None,
     )  # fmt: skip
-    return HeldEvent(event, Plan(Settled("processed", ref)), {}, 0.0)
+    return HeldEvent(event, EventPlan(Settled("processed", ref)), {}, 0.0)
 
 
 @given(st.lists(st.integers(0, 6), min_size=20, max_size=20), st.booleans())
