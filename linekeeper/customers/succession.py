@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 from sqlmodel import col
 
-from linekeeper.customers.setup import ESTABLISHED
+from linekeeper.customers.successors import is_of_same_system
 from linekeeper.store import Store
 from linekeeper.store.engine import insert_ignore
 from linekeeper.store.modes import apply_rules, hand_over_rule
@@ -145,22 +145,11 @@ def _successors() -> Any:
     gone, heir = aliased(Connection), aliased(Connection)
     return (
         select(col(gone.id), col(heir.id))
-        .join(
-            heir,
-            (col(heir.app) == col(gone.app))
-            & (col(heir.customer_id) == col(gone.customer_id))
-            & (func.lower(col(heir.provider)) == func.lower(col(gone.provider)))
-            & (func.lower(col(heir.email)) == func.lower(col(gone.email)))
-            & (col(heir.created_at) > col(gone.created_at)),
-        )
+        .join(heir, is_of_same_system(gone, heir))
         .where(
             col(gone.app) == bindparam("of_app"),
             col(gone.setup) == "disconnected",
             col(gone.replaced_by).is_(None),
-            col(gone.customer_id).is_not(None),
-            col(gone.provider) != "",
-            col(gone.email) != "",
-            col(heir.setup).in_(ESTABLISHED),
             ~select(col(Succession.entity))
             .where(col(Succession.connection_id) == col(heir.id))
             .exists(),

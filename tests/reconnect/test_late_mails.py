@@ -3,11 +3,15 @@
 from sqlalchemy import update
 from sqlmodel import col
 
+from linekeeper.access.links import link_url
+from linekeeper.access.signing import load_signer
 from linekeeper.clock import utcnow
 from linekeeper.outbox.queue import enqueue
 from linekeeper.reconnect.ask import mail
-from linekeeper.store.tables import Outbox
-from tests.reconnect.post import listening
+from linekeeper.store.tables import Connection, ConnectLink, IncidentConnection, Outbox
+from linekeeper.sweep.sweep import take_list
+from tests.reconnect.conftest import House
+from tests.reconnect.post import Post, listening, text_of
 from tests.reconnect.test_ask import Opened, asking, work
 
 
@@ -36,3 +40,85 @@ async def test_a_reminder_that_waited_with_an_earlier_mail_is_not_sent(
             ("ask", "sent"),
             ("remind", "superseded"),
         ]
+
+
+async def test_a_system_that_was_connected_anew_and_is_lost_again_is_asked_for_once(
+    open_house: Opened,
+) -> None:
+    """Until the next complete list, nothing says that the old connection is gone for good."""
+    async with listening() as post:
+        house = await asking(open_house, post.url)
+        before, after = await _connected_anew_while_mail_waits(house, post)
+        await _mail_is_taken(house, post)
+        [letter] = post.mails
+        assert before.provider in letter["Subject"]
+        links = {link.connection_id: link.id for link in await house.rows(ConnectLink)}
+        signer = await load_signer(house.store)
+        url = house.rt.settings.resolved_public_url
+        assert link_url(signer, url, links[after.id]) in text_of(letter)
+        assert link_url(signer, url, links[before.id]) not in text_of(letter)
+
+        app = await house.rt.app("default")  # a person accepts that the old one is gone
+        await take_list(house.rt, app, now=utcnow(), accept_missing=True)
+        assert (await house.connection(before.id)).replaced_by == after.id
+        await _mail_is_taken(house, post)
+        assert len(post.mails) == 1
+
+
+async def test_a_connection_that_is_listed_again_is_asked_for_by_the_next_reminder(
+    open_house: Opened,
+) -> None:
+    async with listening() as post:
+        house = await asking(open_house, post.url)
+        before, _ = await _connected_anew_while_mail_waits(house, post)
+        await _mail_is_taken(house, post)
+        assert len(post.mails) == 1
+        [member] = await house.rows(
+            IncidentConnection, col(IncidentConnection.connection_id) == before.id
+        )
+        assert before.customer_id is not None
+        for number, listed in ((1, False), (2, True)):
+            async with house.store.write() as session:
+                if listed:
+                    await session.execute(
+                        update(Connection)
+                        .where(col(Connection.id) == before.id)
+                        .values(missing_since=None, unlisted_since=None)
+                    )
+                reminder = mail(member.incident_id, 1, before.customer_id, f"remind:{number}")
+                await enqueue(house.store, session, [reminder], now=utcnow())
+            await work(house)
+            assert len(post.mails) == number
+
+
+async def _connected_anew_while_mail_waits(
+    house: House, post: Post
+) -> tuple[Connection, Connection]:
+    """A customer is asked, logs in elsewhere, and loses the login of the new connection at once."""
+    [before, *_] = await house.connections()
+    post.answer = "451 not now"
+    await house.lose_login(before)
+    await work(house)
+    await house.control(f"connections/{before.makini_key}/disconnect")
+    made = await house.control(
+        "connections", name=before.name, provider=before.provider, email=before.email
+    )
+    await house.control(f"connections/{made['key']}/change-credentials")
+    await house.sweep()
+    await work(house)
+    [after] = [each for each in await house.connections() if each.makini_key == made["key"]]
+    assert after.customer_id == before.customer_id
+    assert after.health == (await house.connection(before.id)).health == "reauthorization_required"
+    assert post.mails == []
+    return before, after
+
+
+async def _mail_is_taken(house: House, post: Post) -> None:
+    """One mail at a time finds out that the server takes them again; a skipped one doesn't."""
+    post.answer = "250 OK"
+    of_mail = (col(Outbox.channel) == "email", col(Outbox.status) == "pending")
+    for _ in range(len(await house.rows(Outbox, *of_mail))):
+        async with house.store.write() as session:
+            await session.execute(update(Outbox).where(*of_mail).values(next_attempt_at=utcnow()))
+        await work(house)
+    assert await house.rows(Outbox, *of_mail) == []

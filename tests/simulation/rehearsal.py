@@ -128,10 +128,7 @@ class Rehearsal:
         shown = universe.shown_of(loser.name)
         if not any("Reauthorization required" in text for text in shown):
             universe.found.append(f"late: no message says that {loser.key} lost its login")
-        if not any(
-            loser.email in mail.recipients and mail.at >= loser.logins[-1][0]
-            for mail in universe.mail.taken
-        ):
+        if not (self._was_mailed(loser) or self._is_said_to_be_unknown(loser)):
             universe.found.append(f"late: {loser.email} was not mailed that the login is lost")
         is_in = await self.trouble.customers.log_in_to(loser)
         # Another person of theirs, asked by the same link, may have been faster by some seconds.
@@ -146,6 +143,29 @@ class Rehearsal:
             universe.found.append(f"late: {key} logged in, its incident is still open")
         elif any(_says_lost(message, loser.name) for message in universe.slack.channel):
             universe.found.append(f"late: {key} logged in, a message still says that it is lost")
+
+    def _was_mailed(self, loser: Connection) -> bool:
+        return any(
+            loser.email in mail.recipients and mail.at >= loser.logins[-1][0]
+            for mail in self.universe.mail.taken
+        )
+
+    def _is_said_to_be_unknown(self, loser: Connection) -> bool:
+        """Whether nobody of theirs has been confirmed as a contact, and operators were told.
+
+        A customer whom a sweep found by itself has none but those that are proposed.
+        """
+        ask, address = self.universe.ask, (loser.email,)
+        if ask("SELECT 1 FROM contact WHERE email = ? AND confirmed", address):
+            return False
+        return bool(
+            ask(
+                "SELECT 1 FROM incident_entry e JOIN incident_connection m"
+                " ON m.incident_id = e.incident_id JOIN connection c ON c.id = m.connection_id"
+                " WHERE c.email = ? AND e.at >= ? AND e.text LIKE 'Nobody to mail:%'",
+                (loser.email, loser.logins[-1][0].isoformat(timespec="microseconds")),
+            )
+        )
 
     def _until_the_next_sweep(self) -> float:
         """How much longer it may take where Makini's status word lags; none where it doesn't."""

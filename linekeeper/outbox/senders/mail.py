@@ -18,6 +18,7 @@ from linekeeper.access.signing import Signer, load_signer
 from linekeeper.clock import utcnow, zone_of
 from linekeeper.config import AppConfig, MailConfig
 from linekeeper.customers.find import recipients
+from linekeeper.customers.successors import likely_succeeded
 from linekeeper.incidents.announce import announce, said_about
 from linekeeper.incidents.lifecycle import IncidentChange
 from linekeeper.notify.letters import ending_letter, page_letter, setup_letter
@@ -172,6 +173,7 @@ async def _letter(
                 .order_by(col(IncidentConnection.id))
             )
         ).all()
+        succeeded = await likely_succeeded(session, [member.id for member in members])
         links = {
             link.connection_id: link
             for link in await session.scalars(
@@ -194,6 +196,8 @@ async def _letter(
         if what == "thank" and not lost:
             name = member.provider or member.name
             systems.append(SystemToLogIn(name, member.health_since.astimezone(zone), ""))
+        elif what != "thank" and member.id in succeeded:
+            continue  # where the new connection needs a login, that is asked for
         elif what != "thank" and lost and link is not None:
             ends.append(link.expires_at.astimezone(zone))
             systems.append(
