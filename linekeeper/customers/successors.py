@@ -1,4 +1,4 @@
-"""Which connection has come for the same system as another one, and where the list shows that."""
+"""Which connection came, or has just come, in the place of another one of the same system."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -37,6 +37,29 @@ async def likely_succeeded(session: AsyncSession, connections: Sequence[str]) ->
     for chunk in chunked(connections, 5_000):
         succeeded |= set(await session.scalars(_likely_succeeded(), {"connections": chunk}))
     return succeeded
+
+
+async def last_successors(
+    session: AsyncSession, connections: Sequence[Connection]
+) -> dict[str, Connection]:
+    """Return by the ids of those that were replaced what stands in their place now."""
+    last: dict[str, Connection] = {}
+    replaced = {(each.id, each.replaced_by) for each in connections if each.replaced_by}
+    passed: set[tuple[str, str]] = set()
+    while replaced := replaced - passed:
+        passed |= replaced
+        by_id: dict[str, Connection] = {}
+        for chunk in chunked(sorted({after for _, after in replaced}), 5_000):
+            found = select(Connection).where(col(Connection.id).in_(chunk))
+            by_id |= {each.id: each for each in await session.scalars(found)}
+        steps = [(before, by_id[after]) for before, after in replaced if after in by_id]
+        last |= dict(steps)
+        replaced = {
+            (before, after.replaced_by)
+            for before, after in steps
+            if after.replaced_by and after.setup == "disconnected"
+        }
+    return last
 
 
 @cache

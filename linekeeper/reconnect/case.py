@@ -13,6 +13,7 @@ from linekeeper.access.links import links_of_lost_logins
 from linekeeper.access.pending import kept_logins
 from linekeeper.config import AppConfig
 from linekeeper.customers.naming import label
+from linekeeper.customers.successors import last_successors
 from linekeeper.health.evidence import Health
 from linekeeper.incidents.suppressed import implemented
 from linekeeper.store import Store, is_id
@@ -70,6 +71,9 @@ class Member:
     has_logged_in: bool = False
     """Somebody has; it could not be verified yet."""
 
+    successor_waits: bool = False
+    """A connection that took its place has lost its login, which is an incident of its own."""
+
     @property
     def waits(self) -> bool:
         """Whether its customer still has to log in."""
@@ -118,7 +122,7 @@ class Case:
         """Whether what is still lost is another incident's concern now."""
         if self.is_open:
             return False
-        waits = any(member.waits for member in self.members)
+        waits = any(member.waits or member.successor_waits for member in self.members)
         gone = [member for member in self.members if member.disappeared]
         return waits or (bool(gone) and len(gone) == len(self.members))
 
@@ -163,6 +167,7 @@ async def _load(
     links = await links_of_lost_logins(session, ids, now)
     underway = await implemented(session, ids)
     kept = await kept_logins(session, ids)
+    successors = await last_successors(session, [row[0] for row in rows])
     members: dict[str, Member] = {}
     for connection, customer, left_at in rows:
         came_with = underway.get(connection.id)
@@ -189,8 +194,15 @@ async def _load(
             implementing=came_with is not None and came_with.live_at is None,
             chosen=Chosen(connection.mode, connection.notify_customers),
             has_logged_in=connection.id in kept,
+            successor_waits=_is_lost(successors.get(connection.id)),
         )
     return Case(incident, reconnect, list(members.values()))
+
+
+def _is_lost(connection: Connection | None) -> bool:
+    return (
+        connection is not None and connection.health == KIND and connection.setup != "disconnected"
+    )
 
 
 async def open_cases(store: Store) -> list[str]:

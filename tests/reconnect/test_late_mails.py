@@ -8,6 +8,8 @@ from linekeeper.access.signing import load_signer
 from linekeeper.clock import utcnow
 from linekeeper.outbox.queue import enqueue
 from linekeeper.reconnect.ask import mail
+from linekeeper.reconnect.case import load_case
+from linekeeper.reconnect.process import close, next_step
 from linekeeper.store.tables import Connection, ConnectLink, IncidentConnection, Outbox
 from linekeeper.sweep.sweep import take_list
 from tests.reconnect.conftest import House
@@ -48,7 +50,8 @@ async def test_a_system_that_was_connected_anew_and_is_lost_again_is_asked_for_o
     """Until the next complete list, nothing says that the old connection is gone for good."""
     async with listening() as post:
         house = await asking(open_house, post.url)
-        before, after = await _connected_anew_while_mail_waits(house, post)
+        before, after = await _connected_anew_and_lost(house, post)
+        assert post.mails == []
         await _mail_is_taken(house, post)
         [letter] = post.mails
         assert before.provider in letter["Subject"]
@@ -70,7 +73,7 @@ async def test_a_connection_that_is_listed_again_is_asked_for_by_the_next_remind
 ) -> None:
     async with listening() as post:
         house = await asking(open_house, post.url)
-        before, _ = await _connected_anew_while_mail_waits(house, post)
+        before, _ = await _connected_anew_and_lost(house, post)
         await _mail_is_taken(house, post)
         assert len(post.mails) == 1
         [member] = await house.rows(
@@ -91,12 +94,38 @@ async def test_a_connection_that_is_listed_again_is_asked_for_by_the_next_remind
             assert len(post.mails) == number
 
 
-async def _connected_anew_while_mail_waits(
-    house: House, post: Post
+async def test_nobody_is_thanked_for_a_login_that_the_new_connection_has_lost_again(
+    open_house: Opened,
+) -> None:
+    async with listening() as post:
+        house = await asking(open_house, post.url)
+        before, after = await _connected_anew_and_lost(house, post, answer="250 OK")
+        assert len(post.mails) == 2
+        app = await house.rt.app("default")
+        await take_list(house.rt, app, now=utcnow(), accept_missing=True)
+        assert (await house.connection(before.id)).replaced_by == after.id
+        first, second = await house.incidents()
+        assert first.resolved_at is not None
+        assert second.resolved_at is None
+        case = await load_case(house.store, first.id, now=utcnow())
+        assert case is not None
+        assert next_step(case, "run") == "moved"
+        await close(house.rt, first.id, "reconnected", now=utcnow())  # as before it was lost again
+        await work(house)
+        assert len(post.mails) == 2
+
+        await house.restore_login(after)
+        await close(house.rt, second.id, "reconnected", now=utcnow())
+        await work(house)
+        assert len(post.mails) == 3
+
+
+async def _connected_anew_and_lost(
+    house: House, post: Post, answer: str = "451 not now"
 ) -> tuple[Connection, Connection]:
     """A customer is asked, logs in elsewhere, and loses the login of the new connection at once."""
     [before, *_] = await house.connections()
-    post.answer = "451 not now"
+    post.answer = answer
     await house.lose_login(before)
     await work(house)
     await house.control(f"connections/{before.makini_key}/disconnect")
@@ -109,7 +138,6 @@ async def _connected_anew_while_mail_waits(
     [after] = [each for each in await house.connections() if each.makini_key == made["key"]]
     assert after.customer_id == before.customer_id
     assert after.health == (await house.connection(before.id)).health == "reauthorization_required"
-    assert post.mails == []
     return before, after
 
 

@@ -18,7 +18,7 @@ from linekeeper.access.signing import Signer, load_signer
 from linekeeper.clock import utcnow, zone_of
 from linekeeper.config import AppConfig, MailConfig
 from linekeeper.customers.find import recipients
-from linekeeper.customers.successors import likely_succeeded
+from linekeeper.customers.successors import last_successors, likely_succeeded
 from linekeeper.incidents.announce import announce, said_about
 from linekeeper.incidents.lifecycle import IncidentChange
 from linekeeper.notify.letters import ending_letter, page_letter, setup_letter
@@ -173,6 +173,7 @@ async def _letter(
                 .order_by(col(IncidentConnection.id))
             )
         ).all()
+        successors = await last_successors(session, members)
         succeeded = await likely_succeeded(session, [member.id for member in members])
         links = {
             link.connection_id: link
@@ -193,7 +194,9 @@ async def _letter(
             continue
         link = links.get(member.id)
         lost = member.health == _LOST and member.setup != "disconnected"
-        if what == "thank" and not lost:
+        current = successors.get(member.id, member)  # whoever is thanked needs no login
+        is_lost_again = current.health == _LOST and current.setup != "disconnected"
+        if what == "thank" and not is_lost_again:
             name = member.provider or member.name
             systems.append(SystemToLogIn(name, member.health_since.astimezone(zone), ""))
         elif what != "thank" and member.id in succeeded:
