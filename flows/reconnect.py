@@ -247,7 +247,7 @@ async def _end(
     if outcome == "reconnected":
         return Completed(name="Reconnected", message=sentence)
     if outcome == "moved":
-        return skipped("Part of a wider incident, which has a run of its own")
+        return skipped("Continued in another incident, which has a run of its own")
     return Failed(message=f"{case.incident.title}: {sentence}")
 
 
