@@ -50,8 +50,8 @@ async def last_successors(
         passed |= replaced
         by_id: dict[str, Connection] = {}
         for chunk in chunked(sorted({after for _, after in replaced}), 5_000):
-            found = select(Connection).where(col(Connection.id).in_(chunk))
-            by_id |= {each.id: each for each in await session.scalars(found)}
+            statement = select(Connection).where(col(Connection.id).in_(chunk))
+            by_id |= {each.id: each for each in await session.scalars(statement)}
         steps = [(before, by_id[after]) for before, after in replaced if after in by_id]
         last |= dict(steps)
         replaced = {

@@ -10,7 +10,7 @@ from tests.simulation.known import REGRESSIONS
 from tests.simulation.makini.personality import LIBERTIES_FROM, MORE_LIBERTIES_FROM
 
 ROOT = Path(__file__).parents[2]
-FIRST, LAST = 7, 12
+FIRST, LAST = 7, 18
 """Some of those that `make soak` runs all of."""
 REPLAYED = 8
 """The shortest of them."""
