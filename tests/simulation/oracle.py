@@ -10,7 +10,7 @@ from typing import Any
 from tests.simulation.makini.http import CLIENT_SECRET
 from tests.simulation.makini.truth import Connection
 from tests.simulation.makini.webhooks import WEBHOOK_SECRET
-from tests.simulation.patience import OVERDUE_WITHIN
+from tests.simulation.patience import AT_ONCE, OVERDUE_WITHIN
 from tests.simulation.product import FORWARD_SECRET
 from tests.simulation.promises import broken_promises
 from tests.simulation.universe import Universe
@@ -66,10 +66,19 @@ class Oracle:
                 self.broken.append(f"lost: webhook {delivered.post.number} was acknowledged")
 
     def ended(self) -> None:
-        """Every event ends, every message is sent or visibly not."""
+        """Every event ends, every message is sent or visibly not.
+
+        Those of a connection of which Makini asked for a pause wait until it is over.
+        """
+        patience = self.universe.people.patience
+        excused = {self.sick_key} | {
+            connection.key
+            for connection in self.universe.truth.living()
+            if patience.excuses(connection, AT_ONCE)
+        }
         for row in self.rows("SELECT id, kind, status, error, connection_ref, url_connection"
                              " FROM webhook_event WHERE status = 'pending'"):  # fmt: skip
-            if self.sick_key in (row["connection_ref"], row["url_connection"]):
+            if excused & {row["connection_ref"], row["url_connection"]}:
                 continue
             self.broken.append(f"stuck: event {row['id']} {row['kind']} waits: {row['error']}")
         for row in self.rows(
