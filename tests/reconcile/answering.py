@@ -1,11 +1,15 @@
 """A Makini with one connection that answers what it is told to."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
 
+from linekeeper.runtime import Runtime
+from linekeeper.settings import Settings
+from linekeeper.store import Store
 from tests.makini.peer import Peer, PeerServer
+from tests.reconcile.conftest import adopt, pointed_at
 
 ASSETS = "/api/eam/assets"
 
@@ -16,6 +20,16 @@ def server() -> Iterator[Peer]:
     peer_server = PeerServer()
     yield peer_server.start()
     peer_server.stop()
+
+
+@pytest.fixture
+async def rt(settings: Settings, store: Store, server: Peer) -> AsyncIterator[Runtime]:
+    """A runtime of one connection with assets only, of which nothing was read yet."""
+    with_one_connection(server)
+    managed = pointed_at(settings, server.url, makini_entities=("eam/assets",))
+    async with Runtime.open(managed) as opened:
+        await adopt(opened)
+        yield opened
 
 
 def with_one_connection(server: Peer) -> None:

@@ -1,6 +1,5 @@
 """A source whose times are as coarse as a day loses no change between two full listings."""
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,14 +10,12 @@ from starlette.responses import JSONResponse, Response
 
 from linekeeper.clock import utcnow
 from linekeeper.runtime import Runtime
-from linekeeper.settings import Settings
-from linekeeper.store import Store
 from linekeeper.store.tables import Watermark
 from tests.makini.peer import Peer
-from tests.reconcile.answering import ASSETS, server, with_one_connection
-from tests.reconcile.conftest import adopt, feed, pointed_at, run
+from tests.reconcile.answering import ASSETS, rt, server
+from tests.reconcile.conftest import feed, run
 
-__all__ = ["server"]
+__all__ = ["rt", "server"]
 FILTER = "filter[updatedAt:gteq]"
 
 
@@ -42,16 +39,6 @@ class Source:
             moment = datetime.fromisoformat(since)
             found = [r for r in found if datetime.fromisoformat(r["updatedAt"]) >= moment]
         return JSONResponse({"data": found, "meta": {"last_page": 1, "total": len(found)}})
-
-
-@pytest.fixture
-async def rt(settings: Settings, store: Store, server: Peer) -> AsyncIterator[Runtime]:
-    """A runtime of one connection with assets only."""
-    with_one_connection(server)
-    managed = pointed_at(settings, server.url, makini_entities=("eam/assets",))
-    async with Runtime.open(managed) as opened:
-        await adopt(opened)
-        yield opened
 
 
 async def mark(rt: Runtime) -> Watermark:

@@ -1,6 +1,6 @@
 """Nothing that lives is deleted, whatever a source's listings leave out."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -12,27 +12,15 @@ from starlette.responses import JSONResponse, Response
 from linekeeper.clock import utcnow
 from linekeeper.reconcile.decisions import decide_deletions
 from linekeeper.runtime import Runtime
-from linekeeper.settings import Settings
-from linekeeper.store import Store
 from linekeeper.store.tables import Deletion, Incident, Record, Watermark
 from linekeeper.views.trust_page import trust_markdown
 from linekeeper.views.trust_queries import trust_report
 from tests.makini.peer import Peer
-from tests.reconcile.answering import ASSETS, server, with_one_connection
-from tests.reconcile.conftest import adopt, feed, pointed_at, run
+from tests.reconcile.answering import ASSETS, rt, server
+from tests.reconcile.conftest import feed, run
 
-__all__ = ["server"]
+__all__ = ["rt", "server"]
 SORT = "sort[key]"
-
-
-@pytest.fixture
-async def rt(settings: Settings, store: Store, server: Peer) -> AsyncIterator[Runtime]:
-    """A runtime of one connection with assets only."""
-    with_one_connection(server)
-    managed = pointed_at(settings, server.url, makini_entities=("eam/assets",))
-    async with Runtime.open(managed) as opened:
-        await adopt(opened)
-        yield opened
 
 
 def assets(number: int, *, days_apart: float = 30.0) -> list[dict[str, Any]]:

@@ -1,34 +1,22 @@
 """A record that was read by a clock that was ahead takes over today what changes today."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from sqlmodel import select
 
 from linekeeper.runtime import Runtime
-from linekeeper.settings import Settings
-from linekeeper.store import Store
 from linekeeper.store.tables import Record
 from tests.makini.peer import Peer
-from tests.reconcile.answering import ASSETS, server, with_one_connection
-from tests.reconcile.conftest import adopt, deliver, feed, pointed_at, process, run
+from tests.reconcile.answering import ASSETS, rt, server
+from tests.reconcile.conftest import deliver, feed, process, run
 from tests.reconcile.test_cadence import of
 from tests.reconcile.test_clock_ahead import DAY, off
 
-__all__ = ["server"]
+__all__ = ["rt", "server"]
 
 Change = Callable[[str], None]
-
-
-@pytest.fixture
-async def rt(settings: Settings, store: Store, server: Peer) -> AsyncIterator[Runtime]:
-    """A runtime of one connection, of which nothing was read yet."""
-    with_one_connection(server)
-    managed = pointed_at(settings, server.url, makini_entities=("eam/assets",))
-    async with Runtime.open(managed) as opened:
-        await adopt(opened)
-        yield opened
 
 
 @pytest.fixture(params=["no time", "a time of the day alone"])

@@ -1,9 +1,7 @@
 """How many records a reconnect brought is said, however coarse a source's times are."""
 
-from collections.abc import AsyncIterator
 from datetime import timedelta
 
-import pytest
 from sqlmodel import col, select
 
 from linekeeper.clock import utcnow
@@ -11,24 +9,12 @@ from linekeeper.incidents.findings import open_incident
 from linekeeper.reconcile.backfill import reconcile_window
 from linekeeper.reconnect.counts import backfilled, keep_counts
 from linekeeper.runtime import Runtime
-from linekeeper.settings import Settings
-from linekeeper.store import Store
 from linekeeper.store.tables import Connection, Reconnect
 from tests.makini.peer import Peer
-from tests.reconcile.answering import ASSETS, server, with_one_connection
-from tests.reconcile.conftest import adopt, pointed_at, run
+from tests.reconcile.answering import ASSETS, rt, server
+from tests.reconcile.conftest import run
 
-__all__ = ["server"]
-
-
-@pytest.fixture
-async def rt(settings: Settings, store: Store, server: Peer) -> AsyncIterator[Runtime]:
-    """A runtime of one connection with assets only."""
-    with_one_connection(server)
-    managed = pointed_at(settings, server.url, makini_entities=("eam/assets",))
-    async with Runtime.open(managed) as opened:
-        await adopt(opened)
-        yield opened
+__all__ = ["rt", "server"]
 
 
 def dated_by_the_day(server: Peer, *titles: str) -> None:
