@@ -21,8 +21,9 @@ from linekeeper.reconcile.named import (
     find_entities,
     why_not_read,
 )
-from linekeeper.reconcile.service import Failure, ReconcileRun
+from linekeeper.reconcile.service import ReconcileRun
 from linekeeper.reconcile.together import Whose, together
+from linekeeper.reconcile.unread import find_unread
 from linekeeper.runtime import Runtime
 from linekeeper.text import counted
 from linekeeper.views.tags import tagged
@@ -91,8 +92,9 @@ async def reconcile(
 ) -> State[None]:
     """Read what changed at the sources, bring the index up to date, measure the webhooks.
 
-    Ends `Failed` when a connection can't be read that could be before, each of them one failed task
-    run, or when the work could not be done; `Skipped` where another run of the same shard is at it.
+    Ends `Failed` when a connection can't be read and no incident said so before, each of them one
+    failed task run, or when the work could not be done; `Skipped` where another run of the same
+    shard is at it.
     A scheduled run reads what is due by its cadence, one started by hand reads everything; one of
     some connections waits for no other run.
     """
@@ -213,8 +215,8 @@ async def _conclude(reading: RunReading, *, name: str, note: str = "") -> State[
     report = await trust_report(rt.store, now=utcnow())
     done = await since(rt.store, order.started)
     quiet = await in_window(rt.store, [failure.connection_id for failure in run.failures], utcnow())
-    first = newly_failed(run.failures)
-    new = [failure for failure in first if failure.connection_id not in quiet]
+    unread = await find_unread(rt, order, run.failures)
+    new = [failure for failure in unread.news if failure.connection_id not in quiet]
     about = await tagged(rt.store, [failure.connection_id for failure in new[:MOST_NAMED]])
     for failure in new[:MOST_NAMED]:
         sentence = f"{failure.entity}: {failure.message}"
@@ -227,11 +229,10 @@ async def _conclude(reading: RunReading, *, name: str, note: str = "") -> State[
     # Shards share the work; any other run beside this one has a name of its own for what it finds.
     whose: Whose = "run" if order.shard is None else "shards"
     work = await together(rt.store, order.started, connections=order.connections, whose=whose)
-    known = len({failure.connection_id for failure in run.failures}) - len(first)
     counts = [
         (len(new), "newly not readable"),
-        (known, "known not readable"),
-        (len(first) - len(new), "newly not readable and not announced"),
+        (unread.known, "known not readable"),
+        (len(unread.news) - len(new), "newly not readable and not announced"),
     ]
     summary = ", ".join([work.summary, *(f"{count} {what}" for count, what in counts if count)])
     await rename(f"{name} · {summary}")
@@ -252,12 +253,3 @@ async def _conclude(reading: RunReading, *, name: str, note: str = "") -> State[
         and_more = f"; and {len(new) - 5} more" if len(new) > 5 else ""
         return Failed(message=f"{message}: {reasons}{and_more}")
     return Completed(message=message)
-
-
-def newly_failed(failures: Sequence[Failure]) -> list[Failure]:
-    """The first failure of each connection that could be read the last time."""
-    first: dict[str, Failure] = {}
-    for failure in failures:
-        if failure.is_news:
-            first.setdefault(failure.connection_id, failure)
-    return list(first.values())

@@ -83,7 +83,6 @@ async def read_entity(
             await note_not_offered(*place, mark, now=question.run_at)
             return reading
         reading.outcome, reading.error = "failed", error
-        reading.is_news = mark is None or mark.error is None
         reading.scope = await caller.scope_of(error)
         await note_failure(*place, mark, error, scope=reading.scope, now=question.run_at)
     return reading

@@ -41,7 +41,5 @@ class EntityReading:
     error: MakiniError | None = None
     scope: ErrorScope = ErrorScope.entity
     """What the error is evidence about."""
-    is_news: bool = False
-    """It failed, and had not failed the last time."""
     held_back: int = 0
     """Records that look deleted but are too many to believe it."""

@@ -45,7 +45,6 @@ class Failure:
     label: str
     entity: str
     message: str
-    is_news: bool
     retryable: bool
 
 
@@ -86,7 +85,6 @@ class ReconcileRun:
                     target.label,
                     reading.entity,
                     reading.error.brief,
-                    reading.is_news,
                     reading.error.retryable,
                 )
             )
@@ -283,8 +281,6 @@ async def _read_entities(
             reading = await _strange(rt, target, entity, mark, error, now=order.started)
         readings.append(reading)
         if reading.error is not None and reading.scope is not ErrorScope.entity:
-            whole_before = any(mark.error and mark.failure is None for mark in marks.values())
-            reading.is_news = not whole_before
             if reading.scope is ErrorScope.connection:
                 await doubt_connection(rt, target, caller, reading.error)
             break
@@ -309,6 +305,4 @@ async def _strange(
     )
     scope = ErrorScope.entity
     await note_failure(rt.store, target.id, entity, mark, strange, scope=scope, now=now)
-    return EntityReading(
-        entity, outcome="failed", error=strange, is_news=mark is None or mark.error is None
-    )
+    return EntityReading(entity, outcome="failed", error=strange)
