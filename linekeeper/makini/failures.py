@@ -32,13 +32,40 @@ _BY_STATUS = {
 }
 
 
+def stated_failure(status: int, body: bytes) -> int | None:
+    """The status that the errors in an answer with a 2xx `status` stand for; None without errors.
+
+    An adapter's errors come as `{"status", "errors": […]}` (MAKINI "Found since"), also beside a
+    list: what is in it then is not the whole page. Beside one object (`data`) they are about it.
+    The status is the one that the errors state, or `status` where they state none.
+    """
+    if b'"errors"' not in body:
+        return None
+    try:
+        top = mapping(orjson.loads(body.removeprefix(codecs.BOM_UTF8)))
+    except orjson.JSONDecodeError:
+        return None  # whoever reads it says so
+    errors = top.get("errors")
+    inner = top.get("data", top)
+    is_there = isinstance(inner, dict) and any(inner.get(name) for name in _IDENTITY)
+    if not errors or is_there:
+        return None
+    entries = errors if isinstance(errors, list) else [errors]
+    said = [number(mapping(entry).get("status")) for entry in (top, *entries)]
+    return next((int(each) for each in said if each and 400 <= each < 600), status)
+
+
+_IDENTITY = ("key", "id", "sync_status", "access_token", "token")
+"""What an answer about one thing has, whatever else it says."""
+
+
 def kind_of_status(status: int) -> ErrorKind:
-    """Return what an HTTP status that is not 2xx means."""
+    """Return what an HTTP status means that is not 2xx, or 2xx with errors in the answer."""
     if status in _BY_STATUS:
         return _BY_STATUS[status]
     if 400 <= status < 500:
         return ErrorKind.rejected
-    if status >= 500:
+    if status >= 500 or 200 <= status < 300:
         return ErrorKind.unavailable
     return ErrorKind.malformed
 
@@ -53,13 +80,13 @@ def from_answer(
     now: datetime,
     secrets: Iterable[str] = (),
 ) -> MakiniError:
-    """Return the error a non-2xx answer stands for. Anything in `secrets` is blanked out.
+    """Return the error that a failed answer stands for. Anything in `secrets` is blanked out.
 
     Reads Makini's shapes and Laravel's (MAKINI "Data API", errors); `now` is for an HTTP date in
     Retry-After, where the answer doesn't say what time it is there.
     """
     code, message, request_id = read_error_body(body, secrets)
-    if not message and status < 400:
+    if not message and 300 <= status < 400:
         message = f"it redirects to {clean(headers.get('location', 'nowhere'), 100)}"
     return MakiniError(
         kind_of_status(status),

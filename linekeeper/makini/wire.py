@@ -17,7 +17,7 @@ from linekeeper.clock import monotonic
 from linekeeper.config import AppConfig
 from linekeeper.makini.budget import Budget, Paused, closed_until, stated_limit
 from linekeeper.makini.errors import ErrorKind, MakiniError
-from linekeeper.makini.failures import from_answer, from_exception
+from linekeeper.makini.failures import from_answer, from_exception, stated_failure
 from linekeeper.makini.fields import clean
 from linekeeper.makini.models import is_token
 
@@ -180,7 +180,7 @@ class Wire:
         as_admin: bool = False,
         secrets: Sequence[str] = (),
     ) -> MakiniAnswer:
-        """Return the 2xx answer. Raises MakiniError for every other outcome.
+        """Return the 2xx answer. Raises MakiniError for every other outcome, errors in it too.
 
         `secrets` never show in the error, should the peer echo them. `as_admin`: it is a call of
         the app, whichever connection it is about. A 429 pauses until Retry-After what was refused:
@@ -208,7 +208,8 @@ class Wire:
             response, content = await self._send(request, connection)
             latency = monotonic() - started
         await self._obey(response.headers, paused_with)
-        if 200 <= response.status_code < 300:
+        status = response.status_code
+        if 200 <= status < 300:
             request_id = _request_id(response.headers)
             if content is None:
                 raise MakiniError(
@@ -217,13 +218,16 @@ class Wire:
                     app=self.app.name,
                     connection=connection,
                     code=TOO_LARGE,
-                    status=response.status_code,
+                    status=status,
                     request_id=request_id,
                 )
-            return MakiniAnswer(response.status_code, content, request_id, latency)
+            stated = stated_failure(status, content)
+            if stated is None:
+                return MakiniAnswer(status, content, request_id, latency)
+            status = stated
         now = self._clock()
         error = from_answer(
-            response.status_code,
+            status,
             response.headers,
             content or b"",
             app=self.app.name,
