@@ -93,15 +93,16 @@ class Verifier:
             return Rejected("no_signature")
         if not identity:
             return Rejected("no_id")
-        wrong = _time_problem(stamp, now)
-        if stamp is None or wrong:
-            return Rejected(wrong or "bad_timestamp")
+        if stamp is None or not (stamp.isdigit() and len(stamp) <= 15):
+            return Rejected("bad_timestamp")
         given = _versioned(value)
         if not given:
             return Rejected("malformed_signature")
         content = b"%b.%b.%b" % (identity, stamp, body)
-        good = any(self._signed(content, digest) for digest in given)
-        return ACCEPTED if good else Rejected("bad_signature")
+        if not any(self._signed(content, digest) for digest in given):
+            return Rejected("bad_signature")
+        is_fresh = abs(now - int(stamp)) <= TOLERANCE_SECONDS
+        return ACCEPTED if is_fresh else Rejected("stale_timestamp")
 
     def _signed(self, content: bytes, given: bytes) -> bool:
         good = False
@@ -120,12 +121,6 @@ def _keys(secret: str, *, standard: bool) -> list[bytes]:
         return [key] if (key := secret.encode("utf-8", "surrogatepass")) else []
     text = secret.removeprefix("whsec_").encode("utf-8", "surrogatepass")
     return [key for key in (_base64(text), text) if key]
-
-
-def _time_problem(stamp: bytes | None, now: float) -> Cause | None:
-    if stamp is None or not (stamp.isdigit() and len(stamp) <= 15):
-        return "bad_timestamp"
-    return None if abs(now - int(stamp)) <= TOLERANCE_SECONDS else "stale_timestamp"
 
 
 def _digest(value: bytes) -> bytes | None:

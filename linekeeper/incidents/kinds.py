@@ -211,9 +211,8 @@ _KINDS = {
     "webhooks_forged": KindWords(
         "",
         "",
-        "Compare *Webhook secrets* of the block Makini App with the secret in Makini's dashboard; "
-        "the artifact `webhooks` shows what was turned away. This incident is resolved when "
-        "deliveries are accepted again, or the burst is over.",
+        "The artifact `webhooks` shows what was turned away, and why. This incident is resolved "
+        "when deliveries are accepted again, or the burst is over.",
     ),
     "forward_refused": KindWords(
         "",

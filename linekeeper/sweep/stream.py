@@ -4,10 +4,12 @@ What is seen of one app (`Stream`) gives findings; each is an incident of its ow
 it is found.
 """
 
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from linekeeper.inbox.verify import Cause
 from linekeeper.outbox.forward import BEHIND_SECONDS, REFUSED_SECONDS
 from linekeeper.text import counted
 
@@ -74,10 +76,10 @@ class Stream:
     """Those of these that came in the last day."""
     unrouted: int = 0
     """Events unrouted in the last day for longer than it takes to look again."""
-    forged: int = 0
-    """Turned away as not genuine in the last ten minutes."""
-    refused_in_a_row: int = 0
-    """Turned away lately with none accepted since."""
+    refusals: Mapping[Cause, int] = field(default_factory=dict)
+    """Turned away as not genuine in the last ten minutes, by why."""
+    refusals_in_a_row: Mapping[Cause, int] = field(default_factory=dict)
+    """Turned away lately with none accepted since, by why."""
     lag_seconds: float = 0.0
     forward_dead: int = 0
     forward_waiting: int = 0
@@ -94,6 +96,14 @@ class Stream:
     habit: Habit | None = None
     quiet: Sequence[Habit] = ()
     """Connections from which nothing came for hours."""
+
+    @property
+    def forged(self) -> int:
+        return sum(self.refusals.values())
+
+    @property
+    def refused_in_a_row(self) -> int:
+        return sum(self.refusals_in_a_row.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,19 +196,52 @@ def _failing(stream: Stream, policy: StreamThresholds) -> tuple[str, float, str]
 
 def _forged(stream: Stream, policy: StreamThresholds, known: bool) -> tuple[str, float, str] | None:
     if stream.refused_in_a_row >= policy.refused_in_a_row:
-        text = (
-            f"{stream.refused_in_a_row:,} deliveries in a row had an invalid signature, and none "
-            "was accepted since: the webhook secrets here and at Makini differ, or somebody "
-            "forges deliveries"
-        )
+        text = _refused(stream.refusals_in_a_row, " in a row", ", and none was accepted since")
         return "webhooks_forged", max(stream.forged, stream.refused_in_a_row), text
     if stream.forged < (policy.forged_over if known else policy.forged_least):
         return None
-    text = (
-        f"{stream.forged:,} deliveries had an invalid signature in ten minutes: somebody forges "
-        "deliveries, or the webhook secret changed"
-    )
-    return "webhooks_forged", stream.forged, text
+    return "webhooks_forged", stream.forged, _refused(stream.refusals, "", " in ten minutes")
+
+
+_SIGNATURE = (
+    "had an invalid signature",
+    "compare Webhook secrets of the block Makini App with the secret in Makini's dashboard; "
+    "where they agree, somebody forges deliveries",
+)
+_UNSIGNED = (
+    "had no signature where the scheme of this app has it",
+    "compare Webhook signature of the block Makini App with how Makini signs; where they agree, "
+    "something on the way removes headers, or they are not Makini's",
+)
+_TIME = (
+    "had a time more than five minutes off",
+    "compare the clocks here and at the sender; where they agree, somebody sends old deliveries "
+    "again",
+)
+_WHY: Mapping[Cause, tuple[str, str]] = {
+    "no_secret": (
+        "came while no webhook secret is set",
+        "enter the one of Makini's dashboard in Webhook secrets of the block Makini App",
+    ),
+    "no_signature": _UNSIGNED,
+    "no_id": _UNSIGNED,
+    "malformed_signature": _SIGNATURE,
+    "bad_signature": _SIGNATURE,
+    "bad_timestamp": _TIME,
+    "stale_timestamp": _TIME,
+}
+"""Why a delivery is turned away, and what to look at."""
+
+
+def _refused(causes: Mapping[Cause, int], order: str, then: str) -> str:
+    """Say why most were refused: what has to be looked at depends on it."""
+    numbers: Counter[tuple[str, str]] = Counter()
+    for cause, count in causes.items():
+        numbers[_WHY[cause]] += count
+    [((what, advice), most)] = numbers.most_common(1)
+    every = numbers.total()
+    many = f"{every:,}" if most == every else f"{most:,} of {every:,} refused"
+    return f"{many} deliveries{order} {what}{then}: {advice}"
 
 
 def _behind(

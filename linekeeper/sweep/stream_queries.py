@@ -55,7 +55,7 @@ async def read_streams(
     hour = await _last_hour(session, now)
     dead = await _dead(session, now)
     unrouted = await _unrouted(session, now)
-    forged = await _forged(session, now)
+    refusals = await _refusals(session, now)
     in_a_row = await _refused_in_a_row(session, now, refusing)
     lag = await _lag(session, now)
     forward = await forwards(session)
@@ -74,8 +74,8 @@ async def read_streams(
             unreadable=dead[app][1],
             unreadable_lately=dead[app][2],
             unrouted=unrouted[app],
-            forged=forged[app],
-            refused_in_a_row=in_a_row[app],
+            refusals=refusals[app],
+            refusals_in_a_row=in_a_row[app],
             lag_seconds=lag[app],
             forward_dead=forward[app][0],
             forward_waiting=forward[app][1],
@@ -179,11 +179,14 @@ _UNROUTED = (
     )
     .group_by(col(WebhookEvent.app))
 )
-_FORGED = (
-    select(col(DeliveryCount.app), func.sum(col(DeliveryCount.count)))
-    .where(col(DeliveryCount.minute) >= _SINCE, col(DeliveryCount.cause).in_(REFUSED_CAUSES))
-    .group_by(col(DeliveryCount.app))
+_REFUSED = (
+    select(col(DeliveryCount.app), col(DeliveryCount.cause), func.sum(col(DeliveryCount.count)))
+    .where(col(DeliveryCount.cause).in_(REFUSED_CAUSES))
+    .group_by(col(DeliveryCount.app), col(DeliveryCount.cause))
 )
+_REFUSED_LATELY = _REFUSED.where(col(DeliveryCount.minute) >= _SINCE)
+_REFUSED_AFTER = _REFUSED.where(col(DeliveryCount.minute) > _SINCE)
+_REFUSED_OF = _REFUSED_AFTER.where(col(DeliveryCount.app) == bindparam("app"))
 
 
 async def _unrouted(session: AsyncSession, now: datetime) -> dict[str, int]:
@@ -191,16 +194,11 @@ async def _unrouted(session: AsyncSession, now: datetime) -> dict[str, int]:
     return _counts(await session.execute(_UNROUTED, times))
 
 
-async def _forged(session: AsyncSession, now: datetime) -> dict[str, int]:
-    return _counts(await session.execute(_FORGED, {"since": now - timedelta(minutes=10)}))
+async def _refusals(session: AsyncSession, now: datetime) -> dict[str, dict[Cause, int]]:
+    since = now - timedelta(minutes=10)
+    return _by_cause(await session.execute(_REFUSED_LATELY, {"since": since}))
 
 
-_REFUSED = (
-    select(col(DeliveryCount.app), func.sum(col(DeliveryCount.count)))
-    .where(col(DeliveryCount.minute) > _SINCE, col(DeliveryCount.cause).in_(REFUSED_CAUSES))
-    .group_by(col(DeliveryCount.app))
-)
-_REFUSED_OF = _REFUSED.where(col(DeliveryCount.app) == bindparam("app"))
 _LAST_ACCEPTED = (
     select(col(WebhookEvent.received_at))
     .where(
@@ -216,19 +214,19 @@ _LAST_ACCEPTED = (
 
 async def _refused_in_a_row(
     session: AsyncSession, now: datetime, refusing: Collection[str]
-) -> dict[str, int]:
-    """Deliveries turned away with none accepted since the first of them, by app.
+) -> dict[str, dict[Cause, int]]:
+    """Deliveries turned away with none accepted since the first of them, by app and by why.
 
     Those of the last day, and of the last week for an app that is `refusing`. A delivery is
     counted by the minute, so those of the minute of the last accepted one are not. A canary that
     was accepted says nothing of Makini's secret.
     """
-    counts: defaultdict[str, int] = defaultdict(int)
-    for app in _counts(await session.execute(_REFUSED, {"since": now - REFUSED_KEPT})):
+    counts: defaultdict[str, dict[Cause, int]] = defaultdict(dict)
+    for app in _by_cause(await session.execute(_REFUSED_AFTER, {"since": now - REFUSED_KEPT})):
         since = now - (REFUSED_KEPT if app in refusing else REFUSED_SINCE)
         accepted_at = await session.scalar(_LAST_ACCEPTED, {"app": app, "first": id_floor(since)})
         rows = await session.execute(_REFUSED_OF, {"app": app, "since": accepted_at or since})
-        counts[app] = _counts(rows)[app]
+        counts[app] = _by_cause(rows)[app]
     return counts
 
 
@@ -330,4 +328,11 @@ def _counts(rows: Iterable[Any]) -> dict[str, int]:
     counts: defaultdict[str, int] = defaultdict(int)
     for app, count in rows:
         counts[app] = int(count or 0)
+    return counts
+
+
+def _by_cause(rows: Iterable[Any]) -> dict[str, dict[Cause, int]]:
+    counts: defaultdict[str, dict[Cause, int]] = defaultdict(dict)
+    for app, cause, count in rows:
+        counts[app][cause] = int(count)
     return counts

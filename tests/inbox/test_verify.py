@@ -103,6 +103,11 @@ def test_a_time_more_than_five_minutes_away_is_stale(now: float) -> None:
     assert standard(VECTOR, now=VECTOR_AT + 299) == ACCEPTED
 
 
+def test_a_time_is_called_stale_only_of_what_is_signed_with_a_secret_of_ours() -> None:
+    old = {**VECTOR, b"webhook-id": b"msg_other"}
+    assert standard(old, now=VECTOR_AT + 301) == Rejected("bad_signature")
+
+
 @pytest.mark.parametrize(
     ("change", "cause"),
     [

@@ -2,10 +2,13 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import get_args
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from linekeeper.inbox.verify import Cause
 from linekeeper.incidents.findings import is_worse
 from linekeeper.sweep.stream import (
     KINDS,
@@ -53,11 +56,41 @@ def test_a_failure_rate_counts_from_a_share_and_a_least_number() -> None:
 
 
 def test_a_burst_of_bad_signatures_is_over_only_well_below_where_it_begins() -> None:
-    assert found(replace(QUIET, forged=19)) == {}
-    assert "webhooks_forged" in found(replace(QUIET, forged=20))
+    def of(number: int) -> Stream:
+        return replace(QUIET, refusals={"bad_signature": number})
+
+    assert found(of(19)) == {}
+    assert "webhooks_forged" in found(of(20))
     known = ["webhooks_forged"]
-    assert "webhooks_forged" in found(replace(QUIET, forged=5), open_kinds=known)
-    assert found(replace(QUIET, forged=4), open_kinds=known) == {}
+    assert "webhooks_forged" in found(of(5), open_kinds=known)
+    assert found(of(4), open_kinds=known) == {}
+
+
+@pytest.mark.parametrize(
+    ("causes", "what", "advice"),
+    [
+        ({"bad_signature": 12}, "12 deliveries in a row had an invalid signature", "secrets"),
+        ({"stale_timestamp": 12}, "12 deliveries in a row had a time more than five", "clocks"),
+        ({"no_id": 4, "no_signature": 8}, "12 deliveries in a row had no signature", "scheme"),
+        ({"no_secret": 12}, "12 deliveries in a row came while no webhook secret is set", "enter"),
+        ({"bad_timestamp": 1, "stale_timestamp": 10, "bad_signature": 1}, "11 of 12 ", "clocks"),
+    ],
+)
+def test_why_deliveries_are_refused_decides_what_has_to_be_looked_at(
+    causes: dict[Cause, int], what: str, advice: str
+) -> None:
+    """A clock that is off had been called a forger, or another secret."""
+    in_a_row = found(replace(QUIET, refusals_in_a_row=causes))["webhooks_forged"]
+    assert in_a_row.startswith(what)
+    assert advice in in_a_row
+    known = ["webhooks_forged"]
+    burst = found(replace(QUIET, refusals=causes), open_kinds=known)["webhooks_forged"]
+    assert burst.startswith(what.replace(" in a row", ""))
+    assert advice in burst
+
+
+def test_each_cause_of_a_refusal_has_words() -> None:
+    assert all(found(replace(QUIET, refusals_in_a_row={cause: 10})) for cause in get_args(Cause))
 
 
 def test_the_age_of_the_oldest_counts_whatever_the_depth() -> None:
@@ -131,6 +164,7 @@ def test_the_longest_gap_is_between_neighbours() -> None:
 
 times = st.none() | st.integers(-100, 100).map(hours_ago)
 counts = st.integers(0, 10**9)
+causes = st.dictionaries(st.sampled_from(get_args(Cause)), st.integers(1, 10**6))
 
 
 @given(
@@ -144,7 +178,8 @@ counts = st.integers(0, 10**9)
         dead_last_hour=counts,
         dead=counts,
         unrouted=counts,
-        forged=counts,
+        refusals=causes,
+        refusals_in_a_row=causes,
         lag_seconds=st.floats(0, 1e9),
         forward_dead=counts,
         forward_waiting=counts,
