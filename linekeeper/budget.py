@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -11,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.clock import monotonic
+from linekeeper.makini.bucket_row import bucket_of, bucket_row
 from linekeeper.makini.budget import (
     LOGINS,
     LONGEST_PAUSE,
@@ -39,6 +41,8 @@ AHEAD_SECONDS = 1.0
 within these seconds is lost."""
 GATHER_SECONDS = 0.5
 """While nothing is left, what comes in this time is granted together to whoever makes many."""
+YIELDING = frozenset({Purpose.reconcile})
+"""What may be late: the list, health, tokens and events go before it."""
 OF_APP = ""
 """In place of a connection: what is called with the app's own credentials."""
 COUNT_SECONDS = 5.0
@@ -59,6 +63,18 @@ _PAUSES = select(col(CallPause.connection), col(CallPause.until)).where(
 )
 
 
+@dataclass(slots=True)
+class _Line:
+    """Those of one process who wait for calls to an app, served together."""
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    waiting: int = 0
+    granted: int = 0
+    ahead: int = 0
+    """How many of them are for calls that nobody waits for yet."""
+    ahead_until: float = 0.0
+
+
 class DatabaseBudget:
     """Grants calls to all processes from one bucket (`linekeeper.makini.Budget`).
 
@@ -71,12 +87,8 @@ class DatabaseBudget:
         self._store = store
         self._share = LOGINS if logins else WORK
         self._name = "logins" if logins else None
-        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._waiting: defaultdict[str, int] = defaultdict(int)
-        self._granted: defaultdict[str, int] = defaultdict(int)
-        self._ahead: defaultdict[str, int] = defaultdict(int)
-        """How many of them are for calls that nobody waits for yet."""
-        self._ahead_until: defaultdict[str, float] = defaultdict(float)
+        self._lines: defaultdict[tuple[str, bool], _Line] = defaultdict(_Line)
+        """By app, and whether they yield."""
         self._pauses: dict[str, dict[str, float]] = {}
         """Until when, by app and connection, (this process's steady clock) it may not be called;
         as of the last grant."""
@@ -90,41 +102,45 @@ class DatabaseBudget:
         """Return when a call to `app` may be made. Raises `Paused`."""
         if per_minute <= 0:
             return
+        line = self._lines[app, self._purpose() in YIELDING]
         while True:
             await self._wait_for(app, connection)
-            self._waiting[app] += 1
+            line.waiting += 1
             try:
-                async with self._locks[app]:
-                    if self._ahead[app] and monotonic() > self._ahead_until[app]:
-                        self._ahead[app] = 0  # whoever was to use it did not
-                        self._granted[app] = min(self._granted[app], self._waiting[app])
-                    while not self._granted[app] and self._pause(app, connection) <= 0:
+                async with line.lock:
+                    if line.ahead and monotonic() > line.ahead_until:
+                        line.ahead = 0  # whoever was to use it did not
+                        line.granted = min(line.granted, line.waiting)
+                    while not line.granted and self._pause(app, connection) <= 0:
                         await asyncio.sleep(0)  # who asks at the same moment is served with it
-                        await self._fetch(app, per_minute, connection)
+                        await self._fetch(line, app, per_minute, connection)
                     if self._pause(app, connection) <= 0:
-                        self._granted[app] -= 1
+                        line.granted -= 1
                         self._calls[app][self._purpose()] += 1
                         return
             finally:
-                self._waiting[app] -= 1
+                line.waiting -= 1
                 # What was granted to a connection that is paused is for those who wait, or lost.
-                room = self._waiting[app] + self._ahead[app]
-                self._granted[app] = min(self._granted[app], room)
+                line.granted = min(line.granted, line.waiting + line.ahead)
 
-    async def _fetch(self, app: str, per_minute: int, connection: str | None) -> None:
+    async def _fetch(self, line: _Line, app: str, per_minute: int, connection: str | None) -> None:
         """Have some calls granted: those that are waited for, and of many some that come next.
 
         It waits where none are, unless it learns that `connection` has to wait by itself.
         """
-        want = self._waiting[app] - self._granted[app]
+        want = line.waiting - line.granted
         many = min(calls_to_come(), int(per_minute * AHEAD_SHARE))
-        granted, wait = await self._grant(app, per_minute, want + many)
-        self._granted[app] += granted
-        self._ahead[app] = max(granted - want, 0)
-        self._ahead_until[app] = monotonic() + AHEAD_SECONDS
-        if not self._granted[app] and self._pause(app, connection) <= 0:
+        granted, wait = await self._grant(app, per_minute, want, many)
+        line.granted += granted
+        line.ahead = max(granted - want, 0)
+        line.ahead_until = monotonic() + AHEAD_SECONDS
+        if not line.granted and self._pause(app, connection) <= 0:
             least = GATHER_SECONDS if many else 0.0
             await asyncio.sleep(min(max(wait, least), 5.0))
+
+    def _drop_granted(self, app: str) -> None:
+        for yields in (False, True):
+            self._lines[app, yields].granted = 0
 
     async def penalise(
         self,
@@ -139,7 +155,7 @@ class DatabaseBudget:
         closed = await self._pause_calls(app, connection or OF_APP, until)
         if closed is None:
             return
-        self._granted[app] = 0
+        self._drop_granted(app)
 
         def close(bucket: Bucket | None, now: datetime) -> tuple[Bucket, None]:
             return penalise(bucket or Bucket(0.0, now), closed, now), None
@@ -154,7 +170,7 @@ class DatabaseBudget:
         """Leave half a minute's calls to `app` to the product: it met a limit that both spend."""
         if per_minute <= 0:
             return
-        self._granted[app] = 0
+        self._drop_granted(app)
 
         def leave(bucket: Bucket | None, now: datetime) -> tuple[Bucket, None]:
             bucket = bucket or new_bucket(per_minute, now, self._share)
@@ -242,12 +258,15 @@ class DatabaseBudget:
         }
         self._pauses[app] = ends if replacing else {**self._pauses.get(app, {}), **ends}
 
-    async def _grant(self, app: str, per_minute: int, want: int) -> tuple[int, float]:
+    async def _grant(self, app: str, per_minute: int, want: int, ahead: int) -> tuple[int, float]:
         """How many calls may be made now, and the seconds until more may be."""
+        yields = self._purpose() in YIELDING
 
         def take(bucket: Bucket | None, now: datetime) -> tuple[Bucket, tuple[int, float, bool]]:
             bucket = bucket or new_bucket(per_minute, now, self._share)
-            after, granted, wait = grant(bucket, per_minute, want, now, self._share)
+            after, granted, wait = grant(
+                bucket, per_minute, want, now, self._share, ahead=ahead, yields=yields
+            )
             return after, (granted, wait, after.blocked_until is not None)
 
         granted, wait, closed = await self._change(app, take)
@@ -265,7 +284,7 @@ class DatabaseBudget:
             self._remember(app, {row[0]: row[1] for row in paused}, now)
             if self._is_count_due():
                 await self._write_counts(session, app, now)
-            bucket, result = step(_read(row, self._name, now), now)
+            bucket, result = step(bucket_of(row, self._name, now), now)
             kept = self._kept(row, bucket) | self._stated_now(app, now)
             await session.execute(_KEEP, {"of_app": app, "bucket": kept})
         return result
@@ -289,48 +308,7 @@ class DatabaseBudget:
 
     def _kept(self, row: dict[str, Any], bucket: Bucket) -> dict[str, Any]:
         """`row` with `bucket` in its place; a pause is kept once, for both."""
-        written = _written(bucket)
+        written = bucket_row(bucket)
         if self._name is None:
             return {**row, **written}
         return {**row, "blocked_until": written.pop("blocked_until"), self._name: written}
-
-
-def read_bucket(row: dict[str, Any]) -> Bucket | None:
-    """The bucket as `app_state.budget` keeps it; None for an app that has not called yet."""
-    if "tokens" not in row:
-        return None
-    blocked, yielded = row.get("blocked_until"), row.get("yielded_at")
-    return Bucket(
-        tokens=float(row["tokens"]),
-        at=datetime.fromisoformat(row["at"]),
-        blocked_until=datetime.fromisoformat(blocked) if blocked else None,
-        yielded_at=datetime.fromisoformat(yielded) if yielded else None,
-    )
-
-
-def stated_in_words(row: Mapping[str, Any]) -> str:
-    """What Makini last said of its limit, as `app_state.budget` keeps it; empty: nothing. Pure."""
-    stated = row.get("stated")
-    if not stated:
-        return ""
-    at = datetime.fromisoformat(stated["at"])
-    of = f" of {stated['limit']:,}" if stated.get("limit") else ""
-    return f"Makini said at {at:%Y-%m-%d %H:%M} UTC: {stated['remaining']:,} calls{of} left"
-
-
-def _read(row: dict[str, Any], name: str | None, now: datetime) -> Bucket | None:
-    """The bucket of all calls, or of those called `name`, with the pause that is for both."""
-    pause = row.get("blocked_until")
-    bucket = read_bucket({**(row.get(name, {}) if name else row), "blocked_until": pause})
-    if bucket is None and pause:
-        return Bucket(0.0, now, datetime.fromisoformat(pause))
-    return bucket
-
-
-def _written(bucket: Bucket) -> dict[str, Any]:
-    return {
-        "tokens": bucket.tokens,
-        "at": bucket.at.isoformat(),
-        "blocked_until": bucket.blocked_until.isoformat() if bucket.blocked_until else None,
-        "yielded_at": bucket.yielded_at.isoformat() if bucket.yielded_at else None,
-    }

@@ -85,6 +85,11 @@ CLOCK_SLACK = timedelta(seconds=60)
 REFUSED_CONNECTIONS, REFUSED_WITHIN = 3, timedelta(minutes=1)
 """So many connections refused within that time: the limit that is reached is the app's."""
 
+LEAST_YIELDING_SHARE = 0.2
+"""What waits behind everything else (`Bucket.spare`) has this share of the calls for itself."""
+WAITS_FOR = timedelta(seconds=6)
+"""Who waited so long ago for a call still does: who waits asks every five seconds at least."""
+
 _EXACT = 1e-9
 
 
@@ -150,6 +155,10 @@ class Bucket:
     blocked_until: datetime | None = None
     yielded_at: datetime | None = None
     """When calls were last left to somebody else (`yield_calls`)."""
+    spare: float = 0.0
+    """Calls that who yields may be granted at `at`, though others wait."""
+    waited_at: datetime | None = None
+    """When somebody who yields to nobody last had to wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,30 +184,52 @@ def new_bucket(per_minute: int, now: datetime, share: Share = WORK) -> Bucket:
 
 
 def grant(
-    bucket: Bucket, per_minute: int, want: int, now: datetime, share: Share = WORK
+    bucket: Bucket,
+    per_minute: int,
+    want: int,
+    now: datetime,
+    share: Share = WORK,
+    *,
+    ahead: int = 0,
+    yields: bool = False,
 ) -> tuple[Bucket, int, float]:
     """Return (bucket afterwards, calls granted now, seconds until more can be).
 
-    Grants as many of `want` as there are; the seconds are 0 when that is all of them. `now` comes
-    from one clock for everybody (the database's): set back by any amount it never grants more, and
-    delays calls by at most a minute.
+    Grants as many of `want` as there are, and of `ahead` more; the seconds are 0 when it is all
+    that is wanted. While others wait, who `yields` is granted no more than a share of its own.
+    `now` comes from one clock for everybody (the database's): set back by any amount it never
+    grants more, and delays calls by at most a minute.
     """
-    if per_minute <= 0 or want <= 0:
-        return bucket, max(want, 0), 0.0
+    if per_minute <= 0 or want + ahead <= 0:
+        return bucket, max(want + ahead, 0), 0.0
     bucket = _set_back(bucket, now)
     per_second = per_minute * share.rate / 60
     behind = max((bucket.at - now).total_seconds(), 0.0)
     elapsed = max((now - bucket.at).total_seconds(), 0.0)
-    tokens = min(float(share.burst_of(per_minute)), bucket.tokens + elapsed * per_second)
+    burst = share.burst_of(per_minute)
+    tokens = min(float(burst), bucket.tokens + elapsed * per_second)
+    own_rate = per_second * LEAST_YIELDING_SHARE
+    spare = min(max(burst * LEAST_YIELDING_SHARE, 1.0), bucket.spare + elapsed * own_rate)
+    bucket = replace(bucket, tokens=tokens, spare=spare, at=max(bucket.at, now))
     blocked = bucket.blocked_until
     if blocked is not None and blocked > now:
-        return replace(bucket, tokens=tokens, at=max(bucket.at, now)), 0, _seconds(now, blocked)
-    granted = min(want, max(math.floor(tokens + _EXACT), 0))
-    tokens -= granted
-    after = replace(bucket, tokens=tokens, at=max(bucket.at, now), blocked_until=None)
-    if granted == want:
-        return after, granted, 0.0
-    return after, granted, behind + max(1 - tokens, 0.0) / per_second
+        return bucket, 0, _seconds(now, blocked)
+    left, rate = tokens, per_second
+    if yields and _is_waited_for(bucket, now):
+        left, rate = min(tokens, spare), own_rate
+    granted = min(want + ahead, max(math.floor(left + _EXACT), 0))
+    bucket = replace(bucket, tokens=tokens - granted, blocked_until=None)
+    if yields:
+        bucket = replace(bucket, spare=max(spare - granted, 0.0))
+    elif granted < want:
+        bucket = replace(bucket, waited_at=now)
+    if granted >= want:
+        return bucket, granted, 0.0
+    return bucket, granted, behind + max(1 - (left - granted), 0.0) / rate
+
+
+def _is_waited_for(bucket: Bucket, now: datetime) -> bool:
+    return bucket.waited_at is not None and abs(now - bucket.waited_at) < WAITS_FOR
 
 
 def penalise(bucket: Bucket, until: datetime, now: datetime) -> Bucket:

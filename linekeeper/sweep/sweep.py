@@ -4,13 +4,14 @@ Each step takes what it needs from the database and leaves it there, so that a s
 anywhere is completed by the next (DESIGN "Nothing is lost").
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from itertools import accumulate
 from typing import NamedTuple
 
-from sqlalchemy import and_, case, or_, select
+from sqlalchemy import and_, case, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -22,6 +23,7 @@ from linekeeper.health.evidence import Health, Observation, Outcome
 from linekeeper.health.service import observe
 from linekeeper.incidents.conclude import conclude
 from linekeeper.makini import ENDS_LOOP, ConnectionPage, ListedConnection, MakiniError
+from linekeeper.makini.budget import LEAST_YIELDING_SHARE, RATE_SHARE
 from linekeeper.pipeline import prefetch
 from linekeeper.runtime import Runtime
 from linekeeper.spending import Purpose, spends_on
@@ -34,8 +36,10 @@ from linekeeper.tokens.stored import is_live
 BATCH = 2_000
 SWEEP_MINUTES = 5.0
 """How far apart sweeps are scheduled; what falls due before the next one is probed in this one."""
-BUDGET_SHARE = 0.75
-"""The probes' share of the calls between two sweeps; the rest is for list, renewals and product."""
+_BETWEEN = timedelta(minutes=SWEEP_MINUTES)
+BUDGET_SHARE = RATE_SHARE * (1 - LEAST_YIELDING_SHARE) * 0.9
+"""The share of an app's calls between two sweeps that list and probes may count on, beside what
+reconcile is granted in any case, and what webhooks and refreshed tokens take."""
 OTHERS_SHARE = 0.25
 """The share of the calls for probes that is kept for those that are not urgent."""
 TRIES_A_LIST = 3
@@ -242,15 +246,17 @@ async def due(rt: Runtime, app: AppConfig, policy: HealthPolicy, *, now: datetim
     critical = and_(col(Customer.critical).is_not(None), col(Customer.critical))
     waiting = or_(
         col(Connection.next_probe_at).is_(None),
-        col(Connection.next_probe_at) <= now + timedelta(minutes=SWEEP_MINUTES),
+        col(Connection.next_probe_at) <= now + _BETWEEN,
     )
     reachable = or_(
         col(Connection.id).in_(held),
         and_(is_managed(app), or_(col(Connection.setup) != "pending", had_one)),
     )
     rank = case((urgent, 0), (critical, 1), else_=2)
+    lasting = select(col(Credential.connection_id)).where(is_live(now + _BETWEEN))
+    calls = case((col(Connection.id).in_(lasting.scalar_subquery()), 1), else_=2)
     statement = (
-        select(col(Connection.id), rank, col(Connection.provider))
+        select(col(Connection.id), rank, col(Connection.provider), calls)
         .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
         .where(col(Connection.app) == app.name, col(Connection.setup) != "disconnected", reachable)
         .order_by(rank, col(Connection.next_probe_at).nulls_first())
@@ -262,9 +268,15 @@ async def due(rt: Runtime, app: AppConfig, policy: HealthPolicy, *, now: datetim
         noted = await session.scalar(
             select(col(AppState.left_out)).where(col(AppState.app) == app.name)
         )
-    probe_budget = (
-        int(app.calls_a_minute * SWEEP_MINUTES * BUDGET_SHARE) if app.per_minute else len(rows)
-    )
+        listed = await session.scalar(
+            select(func.count()).where(
+                col(Connection.app) == app.name, col(Connection.setup) != "disconnected"
+            )
+        )
+    if not app.per_minute:
+        return replace(choose(rows, calls_of(rows)), noted=noted)
+    pages = -(-(listed or 0) // app.per_page)
+    probe_budget = max(int(app.calls_a_minute * SWEEP_MINUTES * BUDGET_SHARE) - pages, 2)
     return replace(choose(rows, probe_budget), noted=noted)
 
 
@@ -283,6 +295,13 @@ class DueConnection(NamedTuple):
     id: str
     rank: int
     provider: str
+    calls: int = 1
+    """What a probe costs: one whose token ends before the next sweep needs a new one first."""
+
+
+def calls_of(connections: Iterable[DueConnection]) -> int:
+    """What probing them costs."""
+    return sum(each.calls for each in connections)
 
 
 def choose(waiting: Sequence[DueConnection], probe_budget: int) -> DueProbes:
@@ -294,7 +313,14 @@ def choose(waiting: Sequence[DueConnection], probe_budget: int) -> DueProbes:
     """
     urgent = [candidate for candidate in waiting if candidate.rank == 0]
     others = waiting[len(urgent) :]
-    room = probe_budget - min(len(others), int(probe_budget * OTHERS_SHARE))
-    asked = sorted(urgent[:room], key=lambda candidate: candidate.provider)
-    asked += others[: probe_budget - len(asked)]
+    room = probe_budget - min(calls_of(others), int(probe_budget * OTHERS_SHARE))
+    first = _within(urgent, room)
+    asked = sorted(first, key=lambda candidate: candidate.provider)
+    asked += _within(others, probe_budget - calls_of(first))
     return DueProbes([candidate.id for candidate in asked], len(waiting) - len(asked))
+
+
+def _within(connections: Sequence[DueConnection], calls: int) -> Sequence[DueConnection]:
+    """The first of them, as many as so many calls are enough for."""
+    spent = accumulate(each.calls for each in connections)
+    return connections[: sum(1 for total in spent if total <= calls)]

@@ -10,11 +10,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.access.pending import kept_logins
-from linekeeper.budget import stated_in_words
 from linekeeper.config import Configuration
 from linekeeper.customers.naming import label
 from linekeeper.health.evidence import Evidence, Health
 from linekeeper.health.judge import is_trouble
+from linekeeper.makini.bucket_row import stated_in_words
 from linekeeper.spending import read_spent
 from linekeeper.store import Store
 from linekeeper.store.tables import (

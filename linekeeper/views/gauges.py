@@ -11,8 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col, func, select
 
 from linekeeper import __version__
-from linekeeper.budget import read_bucket
 from linekeeper.config import Configuration
+from linekeeper.makini.bucket_row import read_bucket
 from linekeeper.makini.budget import grant
 from linekeeper.outbox.backlog import read_backlog
 from linekeeper.spending import read_spent

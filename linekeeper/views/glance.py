@@ -9,10 +9,10 @@ from sqlalchemy import func
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col, select
 
-from linekeeper.budget import stated_in_words
 from linekeeper.config import Configuration
 from linekeeper.customers.naming import label
 from linekeeper.health.evidence import Evidence, Health
+from linekeeper.makini.bucket_row import stated_in_words
 from linekeeper.notify.routing import channels_of
 from linekeeper.outbox.backlog import read_backlog
 from linekeeper.reconcile.entity_incidents import entity_states

@@ -20,6 +20,7 @@ from linekeeper.sweep.app import through_circuit
 from linekeeper.sweep.sweep import (
     OTHERS_SHARE,
     DueConnection,
+    calls_of,
     choose,
     take_list,
 )
@@ -110,3 +111,14 @@ def test_as_many_are_asked_as_can_be_and_a_share_of_them_is_not_urgent(
     first, rest = chosen.ids[: len(chosen.ids) - kept], chosen.ids[len(chosen.ids) - kept :]
     assert set(first) == set(urgent[: len(first)])
     assert rest == others[:kept]
+
+
+@given(fleets, st.integers(2, 50))
+def test_a_connection_that_needs_a_new_token_first_costs_two_calls(
+    waiting: list[DueConnection], probe_budget: int
+) -> None:
+    priced = [one._replace(calls=1 + n % 2) for n, one in enumerate(waiting)]
+    chosen = choose(priced, probe_budget)
+    spent = calls_of(one for one in priced if one.id in chosen.ids)
+    assert spent <= probe_budget
+    assert not chosen.left_out or spent >= probe_budget - 2

@@ -2,10 +2,12 @@
 
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from linekeeper.makini import grant, new_bucket, penalise
+from linekeeper.makini.budget import LEAST_YIELDING_SHARE, RATE_SHARE, Bucket
 
 START = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
 MINUTE = 60.0
@@ -88,3 +90,38 @@ def test_a_penalty_keeps_what_is_left_of_it_when_the_clock_is_set_back() -> None
     bucket = penalise(new_bucket(600, START), START + timedelta(seconds=30), START)
     _, granted, wait = grant(bucket, 600, 1, START - timedelta(hours=5))
     assert (granted, wait) == (0, 30.0)
+
+
+def shared(per_minute: int, seconds: int, *, until: int) -> tuple[int, int]:
+    """Calls granted in that time to a crowd, until then, and to one that yields, who ask alike."""
+    bucket = new_bucket(per_minute, START)
+    crowd = yielding = 0
+    for tenth in range(10 * seconds):
+        now = START + timedelta(seconds=tenth / 10)
+        bucket, granted, _ = grant(bucket, per_minute, 16, now, yields=True)
+        yielding += granted
+        if tenth < 10 * until:
+            bucket, granted, _ = grant(bucket, per_minute, 100, now)
+            crowd += granted
+    return crowd, yielding
+
+
+@pytest.mark.parametrize("per_minute", [60, 600])
+def test_what_yields_has_a_fifth_while_others_wait_and_all_of_it_afterwards(
+    per_minute: int,
+) -> None:
+    in_a_minute = per_minute * RATE_SHARE
+    crowd, yielding = shared(per_minute, 300, until=300)
+    first = new_bucket(per_minute, START).tokens  # nobody waited yet
+    assert 0.15 < (yielding - first) / (5 * in_a_minute) <= LEAST_YIELDING_SHARE
+    assert crowd >= 0.79 * 5 * in_a_minute
+    _, later = shared(per_minute, 600, until=300)
+    assert later - yielding >= 4.8 * in_a_minute  # they waited for the last time six seconds before
+
+
+def test_what_is_asked_for_ahead_is_waited_for_by_nobody() -> None:
+    bucket = Bucket(1.0, START)
+    bucket, granted, wait = grant(bucket, 60, 1, START, ahead=10)
+    assert (granted, wait, bucket.waited_at) == (1, 0.0, None)
+    bucket, granted, _ = grant(bucket, 60, 1, START, ahead=10)
+    assert (granted, bucket.waited_at) == (0, START)

@@ -1,7 +1,7 @@
 """One bucket for all processes: a queue is waited for, a long pause is an error at once."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 
 import pytest
@@ -10,7 +10,7 @@ from sqlalchemy import select, update
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from linekeeper.budget import DatabaseBudget, read_bucket
+from linekeeper.budget import DatabaseBudget
 from linekeeper.clock import utcnow
 from linekeeper.makini import (
     CONNECTION_PAUSED,
@@ -20,8 +20,11 @@ from linekeeper.makini import (
     MakiniError,
     Paused,
 )
+from linekeeper.makini.bucket_row import bucket_row, read_bucket
+from linekeeper.makini.budget import Bucket
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
+from linekeeper.spending import Purpose, spends_on
 from linekeeper.store import Store
 from linekeeper.store.tables import AppState, CallPause, Connection
 from linekeeper.sweep.report_call import Call, record_call
@@ -260,3 +263,68 @@ async def test_a_limit_that_the_product_reports_slows_its_whole_app(
     async with store.read() as session:
         pauses = list(await session.scalars(select(CallPause)))
     assert [pause.connection for pause in pauses] == ["k"]
+
+
+@spends_on(Purpose.reconcile)
+async def read(budget: DatabaseBudget) -> None:
+    await budget.take("plant", 600)
+
+
+async def test_while_a_sweep_waits_a_reconcile_of_another_process_does_too(store: Store) -> None:
+    now = utcnow()
+    one_left = Bucket(1.9, now, waited_at=now)  # a sweep was left without a call just now
+    async with store.write() as session:
+        session.add(AppState(app="plant", budget=bucket_row(one_left), circuit={}))
+    reading = asyncio.create_task(read(DatabaseBudget(store)))
+    await asyncio.wait({reading}, timeout=0.2)
+    assert not reading.done()
+    await asyncio.wait_for(DatabaseBudget(store).take("plant", 60), timeout=60)
+    await asyncio.wait_for(reading, timeout=60)  # its own share, or nobody waits any more
+
+
+async def test_what_was_granted_to_a_sweep_is_not_spent_by_a_reconcile_of_the_same_process(
+    store: Store,
+) -> None:
+    async with store.write() as session:
+        empty = bucket_row(Bucket(0.0, utcnow()))
+        session.add(AppState(app="plant", budget=empty, circuit={}))
+    budget, order = DatabaseBudget(store), []
+
+    async def noted(call: Awaitable[None], name: str) -> None:
+        await call
+        order.append(name)
+
+    sweep = [noted(budget.take("plant", 600), "sweep") for _ in range(4)]
+    await asyncio.wait_for(
+        asyncio.gather(*sweep, *(noted(read(budget), "reconcile") for _ in range(4))), timeout=60
+    )
+    assert order.count("sweep") == 4
+    assert order[-1] == "reconcile"
+
+
+async def test_a_sweep_beside_a_reconcile_of_another_process_is_granted_most_calls(
+    store: Store,
+) -> None:
+    async with store.write() as session:
+        empty = bucket_row(Bucket(0.0, utcnow()))
+        session.add(AppState(app="plant", budget=empty, circuit={}))
+    beside, sweeping, count = DatabaseBudget(store), DatabaseBudget(store), 0
+
+    async def read_on() -> None:
+        nonlocal count
+        while True:
+            await read(beside)
+            count += 1
+
+    async def probe() -> None:
+        for _ in range(3):
+            await sweeping.take("plant", 600)
+
+    readers = [asyncio.create_task(read_on()) for _ in range(16)]
+    try:
+        await asyncio.wait_for(asyncio.gather(*(probe() for _ in range(10))), timeout=60)
+    finally:
+        for reader in readers:
+            reader.cancel()
+        await asyncio.gather(*readers, return_exceptions=True)
+    assert count < 15  # of the sweep's thirty; it had been as many

@@ -9,8 +9,9 @@ import pytest
 from sqlalchemy import select
 from starlette.responses import JSONResponse
 
-from linekeeper.budget import DatabaseBudget, stated_in_words
+from linekeeper.budget import DatabaseBudget
 from linekeeper.makini import MakiniClient
+from linekeeper.makini.bucket_row import stated_in_words
 from linekeeper.makini.budget import StatedLimit, closed_until, stated_limit
 from linekeeper.spending import read_spent
 from linekeeper.store import Store
