@@ -448,10 +448,10 @@ class _Month:
                 result.unheard.append(
                     f"{cause.kind} at {cause.start:%d %H:%M} for {lasted:.0f} min"
                 )
-        messages = {notice.fold or notice.incident_id for notice in firsts.values()}
+        messages = {notice.group_key or notice.incident_id for notice in firsts.values()}
         loud = [notice for notice in notices if notice.step != "never" and quiet.holds(notice.at)]
         traced = {
-            f"fold:{notice.fold}" if notice.fold else f"incident:{notice.incident_id}"
+            f"fold:{notice.group_key}" if notice.group_key else f"incident:{notice.incident_id}"
             for notice in notices
         }
         weeks = self.days / 7

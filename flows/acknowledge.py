@@ -12,7 +12,7 @@ from flows.form import form
 from linekeeper.clock import utcnow, zone_of
 from linekeeper.incidents import operate
 from linekeeper.incidents.operate import NoIncident
-from tasks.notify import NotDelivered, incident_lanes, notify
+from tasks.notify import NotDelivered, incident_ordering_keys, notify
 from tasks.run import open_runtime, refused, rename
 
 
@@ -46,5 +46,5 @@ async def acknowledge(
             return refused("incident", error, "Enter the id of an open incident.")
         await rename(f"acknowledge · {sentence}")
         with suppress(NotDelivered):  # said already; the deliverer is the net
-            await notify(incident_lanes([incident.strip()]))
+            await notify(incident_ordering_keys([incident.strip()]))
         return Completed(message=sentence)

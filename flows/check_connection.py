@@ -58,9 +58,9 @@ async def check_connection(
         done = await since(rt.store, before)
         if done.changed:
             await report_fleet()
-        if done.lanes:
+        if done.ordering_keys:
             with suppress(NotDelivered):  # it stays in the outbox, and the consumer tries on
-                await notify(done.lanes)
+                await notify(done.ordering_keys)
         await rename(f"check · {named.label} · {words}")
         get_run_logger().info("%s is %s", named.label, words)
         if batch.skipped:

@@ -77,10 +77,10 @@ async def _delete(rt: Runtime, deletion: str, decision: Decision, by: str) -> St
     for decided in done:
         get_run_logger().info("%s", decided.sentence)
     await report_trust()
-    told = await since(rt.store, started)
-    if told.lanes:
+    news = await since(rt.store, started)
+    if news.ordering_keys:
         with suppress(NotDelivered):  # it stays in the outbox, and the consumer tries on
-            await notify(told.lanes)
+            await notify(news.ordering_keys)
     records = sum(deletion.records for deletion in done)
     await rename(f"deletions · {decision} · {counted(records, 'record')}")
     return Completed(message="; ".join(deletion.sentence for deletion in done))
@@ -101,9 +101,9 @@ async def _match(
     sentence = f"{matched} matched, {done.new:,} announced as new, {done.left:,} still wait"
     get_run_logger().info("%s", sentence)
     await report_matches(connection)
-    told = await since(rt.store, started)
-    if told.lanes:
+    news = await since(rt.store, started)
+    if news.ordering_keys:
         with suppress(NotDelivered):  # it stays in the outbox, and the consumer tries on
-            await notify(told.lanes)
+            await notify(news.ordering_keys)
     await rename(f"deletions · {sentence}")
     return Completed(message=sentence)

@@ -30,10 +30,12 @@ async def digest(
         return paused()
     async with open_runtime():
         _, availability = await follow(write_availability)
-        (sentence, lane), written = await follow(write_digest, tell=tell, before=[availability])
-        if lane:
+        (sentence, ordering_key), written = await follow(
+            write_digest, tell=tell, before=[availability]
+        )
+        if ordering_key:
             with suppress(NotDelivered):  # it stays in the outbox, and the consumer tries on
-                await follow(notify, [lane], before=[written])
+                await follow(notify, [ordering_key], before=[written])
         await completed("digest")
     await rename(f"digest · {sentence.removeprefix('Digest: ')}")
     return Completed(message=sentence)

@@ -132,9 +132,9 @@ async def _sweep(rt: Runtime) -> State[None]:
         _, fleet = await follow(report_fleet, before=before)
         _, everything = await follow(report_all_connections, before=[fleet])
         before = [everything]
-    if done.lanes:
+    if done.ordering_keys:
         with suppress(NotDelivered):  # it stays in the outbox, and the consumer tries on
-            await follow(notify, done.lanes, before=[*before])
+            await follow(notify, done.ordering_keys, before=[*before])
     return await _conclusion(rt, sweeps, findings, done)
 
 

@@ -223,9 +223,9 @@ async def _conclude(reading: RunReading, *, name: str, note: str = "") -> State[
         await show_in_trouble(
             failure.label, sentence, about.get(failure.connection_id), before=reading.ends
         )
-    if done.lanes:
+    if done.ordering_keys:
         with suppress(NotDelivered):  # it stays in the outbox, and the consumer tries on
-            await follow(notify, done.lanes, before=[last])
+            await follow(notify, done.ordering_keys, before=[last])
     # Shards share the work; any other run beside this one has a name of its own for what it finds.
     whose: Whose = "run" if order.shard is None else "shards"
     work = await together(rt.store, order.started, connections=order.connections, whose=whose)

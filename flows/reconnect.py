@@ -34,7 +34,7 @@ from linekeeper.runtime import Runtime
 from linekeeper.store.tables import IncidentConnection
 from tasks.drawn import drawn_state
 from tasks.graph import follow
-from tasks.notify import NotDelivered, incident_lanes, notify
+from tasks.notify import NotDelivered, incident_ordering_keys, notify
 from tasks.reconnect import (
     backfill,
     close,
@@ -241,7 +241,7 @@ async def _end(
     case = await _case(rt, incident_id)
     await rename(f"{case.incident.title} · {sentence}")
     try:
-        await follow(notify, incident_lanes([incident_id]), before=[closed])
+        await follow(notify, incident_ordering_keys([incident_id]), before=[closed])
     except NotDelivered as error:  # it stays in the outbox, and the consumer tries on
         get_run_logger().warning("%s", error)
     if outcome == "reconnected":

@@ -53,7 +53,7 @@ _PROSE: dict[str, tuple[str, ...]] = {
     ),
     "implementation": (
         *("title", "key", "slug", "held_because", "owner", "started_by"),
-        *("template", "digest", "told", "actual"),
+        *("template", "digest", "notified_signs", "actual"),
     ),
     "implementation_system": ("name", "target"),
     "incident": ("title", "summary", "message", "detail", "acknowledged_by"),
@@ -322,7 +322,7 @@ async def _texts(session: AsyncSession, eraser: Eraser, *, erase: bool) -> int:
         for row in rows:
             held = row[len(keys) :]
             values = {
-                column.name: new
+                column.key: new
                 for column, old in zip(columns, held, strict=True)
                 if old is not None and (new := eraser.value(old)) != old
             }

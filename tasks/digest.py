@@ -38,5 +38,5 @@ async def write_digest(*, tell: bool) -> tuple[str, str]:
     async with get_client() as client:
         await put_artifact(client, DIGEST, markdown(day), description=headline(day))
         links = await with_artifacts(rt.store, await find_links(client), [DIGEST])
-    lane = await say_digest(rt.store, day, links) if tell else ""
-    return headline(day), lane
+    ordering_key = await say_digest(rt.store, day, links) if tell else ""
+    return headline(day), ordering_key

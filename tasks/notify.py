@@ -10,7 +10,7 @@ from prefect.tasks import Task, exponential_backoff
 from sqlmodel import col, select
 
 from linekeeper.cli.links import find_links
-from linekeeper.incidents.announce import incident_lane
+from linekeeper.incidents.announce import incident_ordering_key
 from linekeeper.notify.channels import troubles
 from linekeeper.outbox.senders.slack import deliver_due
 from linekeeper.store import Store
@@ -41,12 +41,12 @@ async def _passing(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> b
     retry_jitter_factor=0.3,
     retry_condition_fn=_passing,
 )
-async def notify(lanes: Sequence[str]) -> int:
+async def notify(ordering_keys: Sequence[str]) -> int:
     """Deliver what is due in Slack and return how many messages were sent.
 
-    `lanes` are the ordering keys under which the flow wrote. Without Slack the log shows what would
-    have been sent. Raises `NotDelivered` while something under `lanes` is still to be sent;
-    suppress it where that must not fail the flow.
+    `ordering_keys` are those under which the flow wrote. Without Slack the log shows what would
+    have been sent. Raises `NotDelivered` while something under them is still to be sent; suppress
+    it where that must not fail the flow.
     """
     rt, log = runtime(), get_run_logger()
     context = FlowRunContext.get()
@@ -56,7 +56,7 @@ async def notify(lanes: Sequence[str]) -> int:
     delivered = await deliver_due(rt.store, await rt.configuration(), rt.owner, links=links)
     for text in delivered.unsent:
         log.info("Slack is not configured; this would have been sent:\n%s", text)
-    left = await _left(rt.store, lanes)
+    left = await _left(rt.store, ordering_keys)
     if left:
         slack = [
             notice_channel
@@ -65,26 +65,26 @@ async def notify(lanes: Sequence[str]) -> int:
         ]
         kind = (
             SlackRefused
-            if any(notice_channel.needs_mending for notice_channel in slack)
+            if any(notice_channel.needs_fix for notice_channel in slack)
             else NotDelivered
         )
         raise kind(f"{len(left)} still to be sent: {left[0]}")
     return delivered.sent
 
 
-def incident_lanes(incident_ids: Sequence[str]) -> list[str]:
+def incident_ordering_keys(incident_ids: Sequence[str]) -> list[str]:
     """The ordering keys of everything said about `incident_ids`."""
-    return [incident_lane(identifier) for identifier in incident_ids]
+    return [incident_ordering_key(identifier) for identifier in incident_ids]
 
 
-async def _left(store: Store, lanes: Sequence[str]) -> list[str]:
-    """Why rows of `lanes` were not delivered, one reason a row."""
+async def _left(store: Store, ordering_keys: Sequence[str]) -> list[str]:
+    """Why rows of `ordering_keys` were not delivered, one reason a row."""
     reasons: list[str] = []
     async with store.read() as session:
-        for chunk in chunked(lanes, 500):
+        for chunk in chunked(ordering_keys, 500):
             rows = await session.execute(
                 select(Outbox.status, Outbox.error).where(
-                    col(Outbox.lane).in_(chunk),
+                    col(Outbox.ordering_key).in_(chunk),
                     col(Outbox.status).in_(["pending", "dead"]),
                 )
             )

@@ -60,6 +60,9 @@ async def adopt_once(
 async def _rows_of(store: Store) -> Rows:
     async with store.read() as session:
         return {
-            table: [dict(row) for row in (await session.execute(select(table))).mappings()]
+            table: [
+                dict(zip(table.c.keys(), row, strict=True))
+                for row in await session.execute(select(table))
+            ]
             for table in SQLModel.metadata.sorted_tables
         }

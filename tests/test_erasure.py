@@ -113,7 +113,7 @@ async def people(store: Store) -> str:
                 status="processed",
                 connection_id=connection,
                 kind="record.updated",
-                lane="l",
+                ordering_key="l",
                 received_at=NOW,
                 next_attempt_at=NOW,
                 body=b'{"who": "Acme"}',
@@ -201,22 +201,22 @@ async def filled(session: AsyncSession, table: Table) -> dict[str, Any]:
     """A row of `table` in which every column that may say who somebody is does."""
     row: dict[str, Any] = {}
     for column in table.columns:
-        name, of = column.name, f"{table.name}.{column.name}"
+        key, name, of = column.key, column.name, f"{table.name}.{column.name}"
         kind = type(column.type).__name__
         if column.foreign_keys:
             [target] = column.foreign_keys
-            row[name] = await session.scalar(select(target.column).limit(1))
+            row[key] = await session.scalar(select(target.column).limit(1))
         elif kind in ("UtcDateTime", "Id", "Uuid", "Date"):
             made = {"UtcDateTime": NOW, "Date": NOW.date()}
-            row[name] = made.get(kind, new_id())
+            row[key] = made.get(kind, new_id())
         elif kind in ("Integer", "BigInteger", "Float", "Boolean"):
-            row[name] = 1
+            row[key] = 1
         elif {name, of} & NO_PROSE and of not in PROSE:
-            row[name] = {} if kind.upper() == "JSON" else b"" if kind == "LargeBinary" else "x"
+            row[key] = {} if kind.upper() == "JSON" else b"" if kind == "LargeBinary" else "x"
         elif kind.upper() == "JSON":
-            row[name] = {"said": SAID, "all": [SAID]}
+            row[key] = {"said": SAID, "all": [SAID]}
         else:
-            row[name] = SAID.encode() if kind == "LargeBinary" else SAID
+            row[key] = SAID.encode() if kind == "LargeBinary" else SAID
     return row
 
 

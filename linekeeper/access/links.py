@@ -164,8 +164,8 @@ async def asked_customers(
     """
     asked: set[tuple[str, str]] = set()
     for chunk in chunked(sorted(set(customers)), 5_000):
-        lanes = [f"email:{customer}" for customer in chunk]
-        mails = select(col(Outbox.dedupe_key)).where(col(Outbox.lane).in_(lanes))
+        ordering_keys = [f"email:{customer}" for customer in chunk]
+        mails = select(col(Outbox.dedupe_key)).where(col(Outbox.ordering_key).in_(ordering_keys))
         if has_gone:
             mails = mails.where(col(Outbox.status) == "sent")
         keys = await session.scalars(mails)

@@ -203,10 +203,10 @@ def _are_keys_ids(
     The status of the one that is wanted says so, or that of two others, and none says otherwise.
     """
     keys = {entry.key for entry in listed if not entry.id}
-    told = [each for each in known if each.makini_key in keys and each.makini_id is not None]
-    if not all(each.makini_id == each.makini_key for each in told):
+    with_id = [each for each in known if each.makini_key in keys and each.makini_id is not None]
+    if not all(each.makini_id == each.makini_key for each in with_id):
         return False
-    return len(told) > 1 or (wanted is not None and wanted in told)
+    return len(with_id) > 1 or (wanted is not None and wanted in with_id)
 
 
 def _fitting(

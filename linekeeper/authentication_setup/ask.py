@@ -52,8 +52,8 @@ def _asking(row: AuthenticationSetup, subject: SetupSubject, number: int, now: d
         }
         key = f"email:setup:{row.link_id}:{number}"
         moment = next_working_moment(now, subject.time_zone)
-        lane = f"email:{subject.customer_id}"
-        return Message("email", key, payload, lane=lane, not_before=moment)
+        ordering_key = f"email:{subject.customer_id}"
+        return Message("email", key, payload, ordering_key=ordering_key, not_before=moment)
     todo = (
         "still waits for its login: please remind the customer" if number else "waits for a login"
     )

@@ -44,12 +44,12 @@ async def process_connection_events(rt: Runtime) -> bool:
         apps = configuration.apps
         judging = _Judging(rt.store, configuration.policy, apps)
         waiting = _unconfigured(claimed.events, apps)
-        late = {event.id for events_of_lane in waiting.values() for event in events_of_lane}
+        late = {event.id for events_of_key in waiting.values() for event in events_of_key}
         ours = [event for event in claimed.events if event.id not in late]
         troubles = await apply(rt, claimed, [ours], judging)
         troubles += [
-            (events_of_lane, NotConfigured(events_of_lane[0].app))
-            for events_of_lane in waiting.values()
+            (events_of_key, NotConfigured(events_of_key[0].app))
+            for events_of_key in waiting.values()
         ]
         await failed(rt, claimed, troubles)
     return True
@@ -61,7 +61,7 @@ def _unconfigured(events: Sequence[Event], apps: Mapping[str, AppConfig]) -> dic
     waiting: dict[str, list[Event]] = {}
     for event in events:
         if event.app not in apps and event.kind != CANARY:
-            waiting.setdefault(event.lane, []).append(event)
+            waiting.setdefault(event.ordering_key, []).append(event)
     return waiting
 
 

@@ -97,10 +97,10 @@ async def apply(
     """
     held: dict[str, tuple[list[Event], Exception]] = {}
     for portion in portions:
-        free = [event for event in portion if event.lane not in held]
+        free = [event for event in portion if event.ordering_key not in held]
         for event in portion:
-            if event.lane in held:
-                held[event.lane][0].append(event)
+            if event.ordering_key in held:
+                held[event.ordering_key][0].append(event)
         try:
             await in_transaction(rt, claimed, free, effects)
             committed()
@@ -231,8 +231,8 @@ async def _one_by_one(
     committed: Callable[[], None],
 ) -> None:
     for event in events:
-        if event.lane in held:
-            held[event.lane][0].append(event)
+        if event.ordering_key in held:
+            held[event.ordering_key][0].append(event)
             continue
         try:
             await in_transaction(rt, claimed, [event], effects)
@@ -240,4 +240,4 @@ async def _one_by_one(
         except Exception as error:
             if is_of_database(error):
                 raise
-            held[event.lane] = ([event], error)
+            held[event.ordering_key] = ([event], error)

@@ -31,7 +31,7 @@ async def keep(loop: ServiceLoop, waker: Waker, stop: asyncio.Event) -> None:
 
     An error is one line in the log, and not again while it stays the same.
     """
-    failures, told = 0, ""
+    failures, logged = 0, ""
     while not stop.is_set():
         seen = waker.seen[loop.waits_for] if loop.waits_for else 0
         try:
@@ -39,14 +39,14 @@ async def keep(loop: ServiceLoop, waker: Waker, stop: asyncio.Event) -> None:
         except Exception as error:
             failures += 1
             line = describe_error(error)
-            if line != told:
+            if line != logged:
                 _log.warning("%s: %s; trying again", loop.name, line, extra=ids_of(error))
-                told = line
+                logged = line
             await wait_at_most(stop, min(2.0**failures, MAX_BACK_OFF))
             continue
         if failures:
             _log.info("%s: works again", loop.name)
-            failures, told = 0, ""
+            failures, logged = 0, ""
         if has_more:
             continue
         if loop.waits_for:

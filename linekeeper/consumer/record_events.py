@@ -167,9 +167,9 @@ class RecordEvents:
         if events:
             planned, unplanned = await self._planned(events)
             troubles = dict(unplanned)
-            failing = [event for event in events if event.lane in self._failing]
+            failing = [event for event in events if event.ordering_key in self._failing]
             for event in events:
-                if event.lane not in self._failing:
+                if event.ordering_key not in self._failing:
                     self._hold(planned.get(event.id), event, troubles.get(event.id), since=now)
             if failing:  # behind one that failed meanwhile: the next claim puts them off with it
                 await nack(self._rt, self._claim, failing, until=look_again(at, now=at))
@@ -186,14 +186,14 @@ class RecordEvents:
         for event in events:
             if event.id in ours:  # its claim ran out and is ours again: it is being worked on
                 continue
-            queue = self._held.get(event.lane)
-            count = counts.setdefault(event.lane, len(queue) if queue else 0)
+            queue = self._held.get(event.ordering_key)
+            count = counts.setdefault(event.ordering_key, len(queue) if queue else 0)
             since = queue[0].since if queue else now
             if count >= MOST_OF_ONE or now - since >= SLOW_SECONDS:
-                counts[event.lane] = MOST_OF_ONE  # what is behind it waits as well
+                counts[event.ordering_key] = MOST_OF_ONE  # what is behind it waits as well
                 behind.setdefault(since, []).append(event)
             else:
-                counts[event.lane] += 1
+                counts[event.ordering_key] += 1
                 admitted.append(event)
         at = utcnow()
         for since, late in behind.items():
@@ -231,12 +231,12 @@ class RecordEvents:
                     is_suspect=event.attempts > 1,
                 )
                 batches[ask] = batch
-                self._waiting.setdefault(batch, set()).add(event.lane)
+                self._waiting.setdefault(batch, set()).add(event.ordering_key)
             held = HeldEvent(event, planned.plan, batches, since)
-        queue = self._held.setdefault(event.lane, deque())
+        queue = self._held.setdefault(event.ordering_key, deque())
         queue.append(held)
         if queue[0].is_answered:
-            self._ready.add(event.lane)
+            self._ready.add(event.ordering_key)
 
     # Settling
 
@@ -257,7 +257,7 @@ class RecordEvents:
     async def _settle(self) -> None:
         """Settle whatever is answered, in the order of each connection."""
         good, wrong = self._answered()
-        self._failing.update(portion[0].event.lane for portion, _ in wrong)
+        self._failing.update(portion[0].event.ordering_key for portion, _ in wrong)
         self._settling = [held.event for held in good]
         self._settling += [held.event for portion, _ in wrong for held in portion]
         troubles = await self._apply(good) if good else []
@@ -298,8 +298,8 @@ class RecordEvents:
             tasks = [group.create_task(store(half)) for half in halves]
         troubles: list[Trouble] = []
         for events, error in [*chain(*(task.result() for task in tasks)), *await store(rest)]:
-            self._failing.add(events[0].lane)
-            behind = [held.event for held in self._held.pop(events[0].lane, ())]
+            self._failing.add(events[0].ordering_key)
+            behind = [held.event for held in self._held.pop(events[0].ordering_key, ())]
             self._settling += behind
             troubles.append(([*events, *behind], error))
         return troubles

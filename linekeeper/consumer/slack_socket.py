@@ -78,7 +78,7 @@ class SlackSockets:
             text += "SlackChannel block, and that Socket Mode is on in the Slack app"
             store, now = self._rt.store, utcnow()
             async with store.write() as session:
-                await mark_broken(store, session, SOCKET, text, needs_mending=True, now=now)
+                await mark_broken(store, session, SOCKET, text, needs_fix=True, now=now)
             self._is_well = False
         elif not self._is_well and all(each.is_connected for each in self._sockets.values()):
             async with self._rt.store.write() as session:

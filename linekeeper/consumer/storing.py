@@ -259,7 +259,7 @@ def halves_of(
             rest.append(held)
             continue
         group = groups.setdefault(connection_id, [])
-        if groups.setdefault(held.event.lane, group) is not group:
+        if groups.setdefault(held.event.ordering_key, group) is not group:
             return (), good
         group.append(held)
     halves: tuple[list[HeldEvent], list[HeldEvent]] = ([], [])

@@ -109,7 +109,7 @@ async def mail_link(rt: Runtime, name: str, *, by: str, now: datetime) -> Mailed
         mailed = Mailed(customer.name, len(addresses))
         if await session.scalar(select(col(Outbox.id)).where(col(Outbox.dedupe_key) == key)):
             return mailed
-        message = Message("email", key, payload, lane=f"email:{customer.id}")
+        message = Message("email", key, payload, ordering_key=f"email:{customer.id}")
         await enqueue(rt.store, session, [message], now=now)
         detail = {"contacts": len(addresses)}
         session.add(

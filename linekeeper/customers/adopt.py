@@ -250,7 +250,7 @@ def _followed(
     listed: ListedConnection, held: Mapping[str, Any], *, is_over: bool
 ) -> dict[str, Any]:
     return {
-        "makini_id": listed.id or held["makini_id"],  # a status may have told it
+        "makini_id": listed.id or held["makini_id"],  # a status may have named it
         "name": listed.name or held["name"],
         "provider": listed.provider or held["provider"],
         "email": listed.email or held["email"],

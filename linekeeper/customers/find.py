@@ -75,10 +75,10 @@ def called(everything: Sequence[Named], wanted: str) -> Named | None:
 def _to_choose(several: Sequence[Named]) -> str:
     """What tells `several` apart: Makini's key, or our id where apps share a key."""
     if len({each.makini_key for each in several}) == len(several):
-        told = ", ".join(f"{each.label} (key {each.makini_key})" for each in several[:8])
-        return f"give the key: {told}"
-    told = ", ".join(f"{each.label} (app {each.app}, id {each.id})" for each in several[:8])
-    return f"give the id: {told}"
+        choices = ", ".join(f"{each.label} (key {each.makini_key})" for each in several[:8])
+        return f"give the key: {choices}"
+    choices = ", ".join(f"{each.label} (app {each.app}, id {each.id})" for each in several[:8])
+    return f"give the id: {choices}"
 
 
 async def find_customer(session: AsyncSession, wanted: str) -> Customer:

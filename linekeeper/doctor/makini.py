@@ -66,8 +66,10 @@ def mode(app: AppConfig, otherwise: str = "") -> DoctorFinding:
             name, f"{app.mode}, but {otherwise} by rules (linekeeper mode show says by which)"
         )
     if app.manages:
-        told = "customers are notified" if app.notify_customers else "customers are not notified"
-        return ok(name, f"manage: tokens are minted and refreshed; {told}")
+        customers = (
+            "customers are notified" if app.notify_customers else "customers are not notified"
+        )
+        return ok(name, f"manage: tokens are minted and refreshed; {customers}")
     return ok(
         name,
         "observe: only lists and status calls, nothing is changed at Makini; "

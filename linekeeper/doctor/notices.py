@@ -97,7 +97,7 @@ async def examine_alerts(store: Store, configuration: Configuration) -> list[Doc
         text, _, fix = notice_channel.trouble.rpartition(": ")
         since = f"takes nothing since {notice_channel.since:%Y-%m-%d %H:%M} UTC"
         name = f"alerts · {notice_channel.channel}"
-        if notice_channel.needs_mending:
+        if notice_channel.needs_fix:
             findings.append(
                 wrong(name, f"{since}: {text or notice_channel.trouble}", fix or _BLOCK)
             )

@@ -18,12 +18,12 @@ from linekeeper.explain.decide_notify import (
 )
 from linekeeper.explain.facts import MessageFacts, NoticeFacts, NotifyFacts
 from linekeeper.explain.words import kept
-from linekeeper.incidents.announce import incident_lane
+from linekeeper.incidents.announce import incident_ordering_key
 from linekeeper.incidents.suppressed import silences
 from linekeeper.notify.channels import known_as
 from linekeeper.notify.merged import merged_into
 from linekeeper.notify.policy import decide
-from linekeeper.notify.routing import DEFAULT, channels_of, fold_lane
+from linekeeper.notify.routing import DEFAULT, channels_of, group_ordering_key
 from linekeeper.notify.situations import read_state
 from linekeeper.store import Store
 from linekeeper.store.modes import Rule, app_of, deciding, load_rules
@@ -121,18 +121,21 @@ async def _facts(
         NoticeFacts(row.channel, row.step, row.why, row.severity, row.at, row.round)
         for row in notices
     )
-    folds = await session.scalars(
-        select(col(Notice.fold)).where(
-            col(Notice.incident_id) == incident.id, col(Notice.fold).is_not(None)
+    group_keys = await session.scalars(
+        select(col(Notice.group_key)).where(
+            col(Notice.incident_id) == incident.id, col(Notice.group_key).is_not(None)
         )
     )
-    orders = [incident_lane(incident.id), *(fold_lane(fold) for fold in folds if fold)]
+    orders = [
+        incident_ordering_key(incident.id),
+        *(group_ordering_key(group_key) for group_key in group_keys if group_key),
+    ]
     elsewhere = [f"elsewhere:%:{incident.id}:%"]
     messages = await session.scalars(
         select(Outbox)
         .where(
             or_(
-                col(Outbox.lane).in_(orders),
+                col(Outbox.ordering_key).in_(orders),
                 *(
                     (col(Outbox.channel) == "elsewhere") & col(Outbox.dedupe_key).like(pattern)
                     for pattern in elsewhere

@@ -183,7 +183,7 @@ class _Surveyed:
 def _seen(surveyed: _Surveyed) -> tuple[date, str]:
     """What decides whether its artifact has to be drawn again."""
     implementation = surveyed.standing.implementation
-    return implementation.forecast_at.date(), implementation.told
+    return implementation.forecast_at.date(), implementation.notified_signs
 
 
 async def _survey(

@@ -73,8 +73,8 @@ async def go_live(
     implementation.held_because = None
     implementation.holds = ended(implementation.holds, now)
     implementation.actual = actual(standing, evaluation, now)
-    told = news.say(standing, "live", _words(standing, implementation.actual, troubles))
-    return [told, *await begin_alerts(session, standing, now)]
+    message = news.say(standing, "live", _words(standing, implementation.actual, troubles))
+    return [message, *await begin_alerts(session, standing, now)]
 
 
 async def begin_alerts(session: AsyncSession, standing: Standing, now: datetime) -> list[Message]:

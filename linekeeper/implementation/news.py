@@ -60,7 +60,7 @@ def gate_event(standing: Standing, row: Gate, what: str, at: datetime, text: str
                 "text": text,
             },
         },
-        lane=f"event:{resource}",
+        ordering_key=f"event:{resource}",
     )
 
 

@@ -66,9 +66,9 @@ def slip_of(
     )
 
 
-def news_in(slip: Slip | None, told: str) -> bool:
-    """Whether `slip` has a sign that people were not notified of (`told`)."""
-    return slip is not None and not set(slip.signs) <= set(told.split("\n"))
+def news_in(slip: Slip | None, notified_signs: str) -> bool:
+    """Whether `slip` has a sign that people were not notified of (`notified_signs`)."""
+    return slip is not None and not set(slip.signs) <= set(notified_signs.split("\n"))
 
 
 def _named(standing: Standing, gates: list[str]) -> str:
@@ -134,11 +134,13 @@ async def keep(
     """Store the forecast in the caller's transaction, and notify of a slip that is new."""
     implementation = standing.implementation
     slip = slip_of(standing, evaluation, outlook, troubles(lacks))
-    told = "\n".join(slip.signs) if slip else ""
+    notified_signs = "\n".join(slip.signs) if slip else ""
     unsaid = await _settle_waiting(session, standing, slip, now)
     if implementation.status == "held":
         # What was notified before isn't new once it goes on; what only waited to be sent is.
-        told = "\n".join(sign for sign in implementation.told.split("\n") if sign not in unsaid)
+        notified_signs = "\n".join(
+            sign for sign in implementation.notified_signs.split("\n") if sign not in unsaid
+        )
     values = {
         "p50": outlook.p50,
         "p80": outlook.p80,
@@ -147,21 +149,21 @@ async def keep(
         "progress": evaluation.progress,
         "forecast_at": now,
         "digest": slip.line if slip else None,
-        "told": told,
+        "notified_signs": notified_signs,
     }
-    if slip is not None and news_in(slip, implementation.told):
+    if slip is not None and news_in(slip, implementation.notified_signs):
         claimed = await session.scalar(
             update(Implementation)
             .where(
                 col(Implementation.id) == implementation.id,
-                col(Implementation.told) == implementation.told,
+                col(Implementation.notified_signs) == implementation.notified_signs,
             )
-            .values(told=told)
+            .values(notified_signs=notified_signs)
             .returning(col(Implementation.id))
             .execution_options(synchronize_session=False)
         )
         if claimed is not None:
-            fresh = {*slip.signs} - {*implementation.told.split("\n")} | unsaid
+            fresh = {*slip.signs} - {*implementation.notified_signs.split("\n")} | unsaid
             line = news.slip(standing, slip.line, sorted(fresh), now=now)
             await news.send(store, session, [line], now=now)
     await session.execute(
@@ -190,7 +192,7 @@ async def _settle_waiting(
     )
     unsaid: set[str] = set()
     signs = set(slip.signs) if slip else set()
-    is_new = news_in(slip, standing.implementation.told)
+    is_new = news_in(slip, standing.implementation.notified_signs)
     for row in (await session.scalars(select(Outbox).where(*waits))).all():
         about = set(row.payload.get("signs", ()))
         values: dict[str, Any] = {"payload": {**row.payload, "text": slip.line if slip else ""}}

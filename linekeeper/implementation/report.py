@@ -89,10 +89,10 @@ def _in_trouble(progress: Progress, links: Links) -> Iterable[str]:
         if trouble.health in ("disconnected", "reauthorization_required"):
             form, what = ("connect", "Get the link")
         url = links.form(form, wanted)
-        told = _ANNOUNCED if trouble.is_announced else _SILENT
+        announced = _ANNOUNCED if trouble.is_announced else _SILENT
         lines.append(
             f"- **{escape(trouble.system)}** since {trouble.since:%Y-%m-%d %H:%M} UTC: "
-            f"{escape(trouble.sentence)} {told}" + (f" [{what}]({url})" if url else "")
+            f"{escape(trouble.sentence)} {announced}" + (f" [{what}]({url})" if url else "")
         )
     yield "\n".join(lines)
 

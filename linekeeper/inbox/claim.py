@@ -36,7 +36,7 @@ class Event(NamedTuple):
 
     id: str
     app: str
-    lane: str
+    ordering_key: str
     attempts: int
     """This one included."""
     connection_ref: str | None
@@ -53,7 +53,7 @@ class Event(NamedTuple):
     (`linekeeper.inbox.plan`)."""
 
     def __repr__(self) -> str:
-        return f"Event(id={self.id!r}, kind={self.kind!r}, lane={self.lane!r})"
+        return f"Event(id={self.id!r}, kind={self.kind!r}, ordering_key={self.ordering_key!r})"
 
     @property
     def at(self) -> datetime:
@@ -62,7 +62,7 @@ class Event(NamedTuple):
 
 
 class Claimed(NamedTuple):
-    """Events that are ours until `until`, those of each ordering key (`lane`) in order."""
+    """Events that are ours until `until`, those of each ordering key in order."""
 
     token: str
     rank: int
@@ -207,7 +207,9 @@ def _work(rank: int) -> Work:
         order=_EVENT.c.id,
         which=_EVENT.c.rank == rank,
         columns=[
-            _EVENT.c[name] for name in Event._fields if name not in ("id", "lane", "attempts")
+            _EVENT.c[name]
+            for name in Event._fields
+            if name not in ("id", "ordering_key", "attempts")
         ],
         also={"merge_key": None},
     )

@@ -14,6 +14,8 @@ from linekeeper.config import WebhookScheme
 from linekeeper.exact import read_fields
 from linekeeper.inbox.meaning import EventNames, rank_of
 from linekeeper.inbox.verify import Headers
+from linekeeper.store.tables import WebhookEvent
+from linekeeper.store.types import table_of
 from linekeeper.text import as_stored, readable
 
 _Path: TypeAlias = tuple[str, str | None]
@@ -235,7 +237,7 @@ class Delivery(NamedTuple):
     kind: str
     entity: str | None
     event_at: datetime | None
-    lane: str
+    ordering_key: str
     rank: int
     received_at: datetime
     headers: bytes | None
@@ -243,6 +245,10 @@ class Delivery(NamedTuple):
 
     def __repr__(self) -> str:
         return f"Delivery(id={self.id!r}, app={self.app!r}, size={len(self.body)})"
+
+
+COLUMNS = tuple(table_of(WebhookEvent).c[name].name for name in Delivery._fields)
+"""What the fields of a `Delivery` are called in the database, in their order."""
 
 
 class Receipt(NamedTuple):
@@ -280,7 +286,7 @@ def make_delivery(
         kind=identity.kind,
         entity=identity.entity,
         event_at=identity.event_at,
-        lane=id if ref is None else f"{app}/{ref}",
+        ordering_key=id if ref is None else f"{app}/{ref}",
         rank=identity.rank,
         received_at=received_at,
         headers=headers,

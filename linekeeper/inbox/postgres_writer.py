@@ -9,13 +9,13 @@ import asyncpg
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from linekeeper.inbox.identify import Delivery, Receipt
+from linekeeper.inbox.identify import COLUMNS, Delivery, Receipt
 
 CHANNEL = "linekeeper_inbox"
 """What consumers LISTEN to."""
 
 _TYPES = {
-    **dict.fromkeys(Delivery._fields, "text"),
+    **dict.fromkeys(COLUMNS, "text"),
     "id": "uuid",
     "event_at": "timestamptz",
     "rank": "int",
@@ -23,18 +23,18 @@ _TYPES = {
     "headers": "bytea",
     "body": "bytea",
 }
-_ARRAYS = ", ".join(f"${n}::{_TYPES[name]}[]" for n, name in enumerate(Delivery._fields, 1))
-_NAMES = ", ".join(Delivery._fields)
+_ARRAYS = ", ".join(f"${n}::{_TYPES[name]}[]" for n, name in enumerate(COLUMNS, 1))
+_NAMES = ", ".join(COLUMNS)
 _INSERT = f"""
 WITH stored AS (
   INSERT INTO webhook_event ({_NAMES}, next_attempt_at, source, status, attempts)
   SELECT {_NAMES}, least(received_at, clock_timestamp()), 'webhook', 'pending', 0
   FROM unnest({_ARRAYS}) AS row({_NAMES})
   ON CONFLICT DO NOTHING RETURNING id
-), told AS (
+), notified AS (
   SELECT pg_notify('{CHANNEL}', '') WHERE EXISTS (SELECT FROM stored)
 )
-SELECT stored.id::text FROM stored, told
+SELECT stored.id::text FROM stored, notified
 """  # noqa: S608 - our own names
 _FIND = """
 SELECT wanted.id::text AS wanted, event.id::text AS found, event.connection_ref

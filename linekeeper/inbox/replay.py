@@ -128,7 +128,7 @@ async def replay(
             originals = (
                 (
                     await session.execute(
-                        select(_EVENT)
+                        select(_EVENT, _EVENT.c.ordering_key.label("ordering_key"))
                         .where(
                             *which,
                             col(WebhookEvent.body).is_not(None),
@@ -154,7 +154,7 @@ async def replay(
 
 def _again(original: RowMapping, names: EventNames | None, now: datetime) -> dict[str, Any]:
     identity = new_id()
-    own_lane = original["lane"] == original["id"]
+    has_own_key = original["ordering_key"] == original["id"]
     kind, entity = (
         (original["kind"], original["entity"])
         if names is None
@@ -170,7 +170,7 @@ def _again(original: RowMapping, names: EventNames | None, now: datetime) -> dic
         "source": "replay",
         "status": "pending",
         "event_at": original["event_at"] or original["received_at"],
-        "lane": identity if own_lane else original["lane"],
+        "ordering_key": identity if has_own_key else original["ordering_key"],
         "received_at": now,
         "next_attempt_at": now,
         "attempts": 0,

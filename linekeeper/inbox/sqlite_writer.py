@@ -14,9 +14,9 @@ from datetime import datetime
 from typing import Any
 
 from linekeeper import clock
-from linekeeper.inbox.identify import Delivery, Receipt
+from linekeeper.inbox.identify import COLUMNS, Delivery, Receipt
 
-_COLUMNS = (*Delivery._fields[:-1], "next_attempt_at", "body")
+_COLUMNS = (*COLUMNS[:-1], "next_attempt_at", "body")
 _INSERT = f"INSERT INTO webhook_event ({', '.join(_COLUMNS)}, source, status, attempts) VALUES "  # noqa: S608 - our own names
 _ROW = f"({', '.join('?' * len(_COLUMNS))}, 'webhook', 'pending', 0)"
 _MOST = 128
@@ -136,7 +136,7 @@ def _values(rows: Sequence[Delivery]) -> list[Any]:
         received = _text(row.received_at)
         event_at = None if row.event_at is None else _text(row.event_at)
         values += row[:9]
-        values += (event_at, row.lane, row.rank, received, row.headers, received, row.body)
+        values += (event_at, row.ordering_key, row.rank, received, row.headers, received, row.body)
     return values
 
 

@@ -58,13 +58,13 @@ async def announce(
     messages = [_too(incidents[incident_id], head) for incident_id, head in alike.items()]
     for incident_id, its_changes in by_incident.items():
         incident = incidents[incident_id]
-        lane = incident_lane(incident_id)
+        ordering_key = incident_ordering_key(incident_id)
         messages.append(
             Message(
                 "slack",
-                f"{lane}:show:{incident.revision}",
+                f"{ordering_key}:show:{incident.revision}",
                 {"do": "show", "incident_id": incident_id},
-                lane,
+                ordering_key,
             )
         )
         texts = [
@@ -74,7 +74,9 @@ async def announce(
         ]
         if texts:
             entry = {"do": "diary", "incident_id": incident_id, "text": "\n".join(texts)}
-            messages.append(Message("slack", f"{lane}:diary:{incident.revision}", entry, lane))
+            messages.append(
+                Message("slack", f"{ordering_key}:diary:{incident.revision}", entry, ordering_key)
+            )
         for change in its_changes:
             log.info("%s: %s", incident.title, change.what, extra={"incident": incident_id})
             text = shown(change.text, _TEXT_LIMIT, keep_lines=True)
@@ -101,10 +103,10 @@ async def announce(
 
 def _too(incident: IncidentFacts, head: str) -> Message:
     """Say it at once in the thread of the first of them, for its own message is held back."""
-    lane = incident_lane(head)
+    ordering_key = incident_ordering_key(head)
     text = f"{incident.title} lost its login moments later: perhaps one root cause"
     entry = {"do": "diary", "incident_id": head, "text": text}
-    return Message("slack", f"{lane}:alike:{incident.id}", entry, lane)
+    return Message("slack", f"{ordering_key}:alike:{incident.id}", entry, ordering_key)
 
 
 def heads(incidents: Sequence[Incident | Row[Any]]) -> dict[str, str]:
@@ -193,7 +195,7 @@ def said_about(
     return {"about": {"topic": topic, "customer_id": customer_id, "connection_id": connection_id}}
 
 
-def incident_lane(incident_id: str) -> str:
+def incident_ordering_key(incident_id: str) -> str:
     """The ordering key of everything said about an incident."""
     return f"slack:incident:{incident_id}"
 

@@ -15,7 +15,7 @@ from linekeeper.health.evidence import CALLS, Health
 from linekeeper.health.judge import is_trouble
 from linekeeper.incidents.announce import OF_ITS_ROUND
 from linekeeper.incidents.decide import DISCONNECTED, Open, Past, Scope
-from linekeeper.outbox.events import RECONNECT, reconnect_lane
+from linekeeper.outbox.events import RECONNECT, reconnect_ordering_key
 from linekeeper.store.engine import chunked
 from linekeeper.store.tables import (
     AppState,
@@ -255,10 +255,10 @@ async def only_reported(session: AsyncSession, connections: Sequence[str]) -> se
     return {each for each, source in last.items() if source not in (*CALLS, "reconnect")}
 
 
-_WAITING = select(col(Outbox.lane)).where(
+_WAITING = select(col(Outbox.ordering_key)).where(
     col(Outbox.channel) == RECONNECT,
     col(Outbox.status) == "pending",
-    col(Outbox.lane).in_(bindparam("lanes", expanding=True)),
+    col(Outbox.ordering_key).in_(bindparam("ordering_keys", expanding=True)),
 )
 _OF_ITS_ROUND = (
     select(col(IncidentConnection.incident_id), col(IncidentConnection.connection_id))
@@ -275,14 +275,16 @@ async def being_checked(
     Those that were over within moments count too: whoever reported them was wrong.
     """
     young = {
-        reconnect_lane(incident.id): incident
+        reconnect_ordering_key(incident.id): incident
         for incident in incidents
         if incident.kind == _LOST and (incident.resolved_at or now) - incident.since < CHECK_WAIT
     }
     if not young:
         return set()
-    waiting = set(await session.scalars(_WAITING, {"lanes": list(young)}))
-    asked = [row.id for lane, row in young.items() if row.resolved_at or lane in waiting]
+    waiting = set(await session.scalars(_WAITING, {"ordering_keys": list(young)}))
+    asked = [
+        row.id for ordering_key, row in young.items() if row.resolved_at or ordering_key in waiting
+    ]
     members = (await session.execute(_OF_ITS_ROUND, {"ids": asked})).all()
     reported = await only_reported(session, [member for _, member in members])
     known = {incident_id for incident_id, member in members if member not in reported}

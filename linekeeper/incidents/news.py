@@ -155,10 +155,10 @@ async def find_news(store: Store, *, policy: HealthPolicy, now: datetime) -> Fin
                     )
                 )
         news = await _with_evidence(session, news)
-    told = {item.incident_id for item in news}
+    named = {item.incident_id for item in news}
     with_members = {incident_id for _, incident_id, *_ in members}
     for incident in incidents:
-        if incident.id in told or incident.id in silent:
+        if incident.id in named or incident.id in silent:
             continue
         fresh = incident.reported_at is None and incident.id not in with_members
         due = incident.reported_at is not None and now - incident.reported_at >= timedelta(
@@ -168,17 +168,17 @@ async def find_news(store: Store, *, policy: HealthPolicy, now: datetime) -> Fin
         is_snoozed = incident.snoozed_until is not None and incident.snoozed_until > now
         if fresh or (due and waits and not is_snoozed):
             news.append(_of_incident(incident, "new" if fresh else "unacknowledged"))
-    told = {item.incident_id for item in news if item.membership_id is None}
+    named = {item.incident_id for item in news if item.membership_id is None}
     fresh_members = {item.membership_id for item in news}
     others = [
         incident_id
         for member_id, incident_id, *_ in members
-        if member_id not in fresh_members and incident_id not in told
+        if member_id not in fresh_members and incident_id not in named
     ]
     others += [
         incident.id
         for incident in incidents
-        if incident.id not in with_members and incident.id not in told
+        if incident.id not in with_members and incident.id not in named
     ]
     quiet = sum(identifier in silent for identifier in others)
     return Findings(news, known=len(others) - quiet, suppressed=quiet)
@@ -194,7 +194,7 @@ class Since:
     """Connections judged by Makini's list alone: nothing was asked of them."""
     changed: Sequence[str]
     """Connections whose health changed, other than those first found well."""
-    lanes: Sequence[str]
+    ordering_keys: Sequence[str]
     """Ordering keys of the outbox under which something is said of it in Slack."""
 
 
@@ -216,8 +216,8 @@ _CHANGED = (
     )
     .distinct()
 )
-_LANES = (
-    select(col(Outbox.lane))
+_ORDERING_KEYS = (
+    select(col(Outbox.ordering_key))
     .where(col(Outbox.created_at) >= _STARTED, col(Outbox.channel) == "slack")
     .distinct()
 )
@@ -229,8 +229,10 @@ async def since(store: Store, started: datetime) -> Since:
         rows = await session.execute(_LOOKED, {"started": started})
         looked = {bool(listed): number for listed, number in rows}
         changed = await session.scalars(_CHANGED, {"started": started})
-        lanes = await session.scalars(_LANES, {"started": started})
-        return Since(looked.get(False, 0), looked.get(True, 0), sorted(changed), sorted(lanes))
+        ordering_keys = await session.scalars(_ORDERING_KEYS, {"started": started})
+        return Since(
+            looked.get(False, 0), looked.get(True, 0), sorted(changed), sorted(ordering_keys)
+        )
 
 
 async def mark_reported(store: Store, news: Iterable[News], *, now: datetime) -> None:

@@ -27,8 +27,8 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from linekeeper.incidents.announce import incident_lane
-from linekeeper.notify.routing import DEFAULT, fold_lane
+from linekeeper.incidents.announce import incident_ordering_key
+from linekeeper.notify.routing import DEFAULT, group_ordering_key
 from linekeeper.notify.view import Links
 from linekeeper.outbox.queue import DUE_SINCE, OUTBOX, Message, enqueue
 from linekeeper.outbox.sender import OutboxRow
@@ -145,16 +145,16 @@ async def mark_broken(
     channel: str,
     trouble: str,
     *,
-    needs_mending: bool,
+    needs_fix: bool,
     now: datetime,
 ) -> None:
     """Keep that `channel` takes nothing; since when stays what it was."""
-    row = {"channel": channel, "trouble": trouble, "needs_mending": needs_mending, "since": now}
+    row = {"channel": channel, "trouble": trouble, "needs_fix": needs_fix, "since": now}
     await insert_ignore(store, session, NoticeChannel, [row])
     await session.execute(
         update(NoticeChannel)
         .where(col(NoticeChannel.channel) == channel)
-        .values(trouble=trouble, needs_mending=needs_mending)
+        .values(trouble=trouble, needs_fix=needs_fix)
     )
 
 
@@ -188,7 +188,7 @@ _BURST_LIMIT = 3_000
 _BEHIND = (
     select(OUTBOX.c.id, OUTBOX.c.payload)
     .where(
-        OUTBOX.c.lane == bindparam("behind"),
+        OUTBOX.c.ordering_key == bindparam("behind"),
         OUTBOX.c.status == literal_column("'pending'"),
         OUTBOX.c.claimed_by.is_(None),
         OUTBOX.c.id != bindparam("row_id"),
@@ -242,9 +242,10 @@ def _waiting(only: str | None) -> Update:
         )
         incident_id = cast(col(Notice.incident_id), String)
         of_incident = notified.with_only_columns(literal("slack:incident:") + incident_id)
-        of_fold = notified.with_only_columns(literal(fold_lane("")) + col(Notice.fold))
-        of_fold = of_fold.where(col(Notice.fold).is_not(None))
-        waiting = waiting.where(or_(OUTBOX.c.lane.in_(of_incident), OUTBOX.c.lane.in_(of_fold)))
+        group_key, ordering_key = col(Notice.group_key), OUTBOX.c.ordering_key
+        of_group = notified.with_only_columns(literal(group_ordering_key("")) + group_key)
+        of_group = of_group.where(group_key.is_not(None))
+        waiting = waiting.where(or_(ordering_key.in_(of_incident), ordering_key.in_(of_group)))
     return waiting.where(
         OUTBOX.c.channel == "slack",
         OUTBOX.c.status == "pending",
@@ -257,7 +258,7 @@ async def gather_burst(store: Store, row: OutboxRow, *, now: datetime) -> Outbox
 
     What it gathers is in its payload and settled in one transaction, before anything is said.
     """
-    which = {"behind": row.lane, "row_id": row.id}
+    which = {"behind": row.ordering_key, "row_id": row.id}
     async with store.read() as session:
         if len((await session.execute(_BEHIND, which)).all()) <= BURST:
             return row
@@ -307,9 +308,9 @@ async def show_with_forms(store: Store, links: Links, *, now: datetime) -> int:
     messages = [
         Message(
             "slack",
-            f"{incident_lane(incident_id)}:forms-{stamp}",
+            f"{incident_ordering_key(incident_id)}:forms-{stamp}",
             {"do": "show", "incident_id": incident_id},
-            incident_lane(incident_id),
+            incident_ordering_key(incident_id),
         )
         for incident_id in sorted(stale)
     ]
@@ -322,7 +323,7 @@ async def show_with_forms(store: Store, links: Links, *, now: datetime) -> int:
 _SUPPRESS = (
     update(OUTBOX)
     .where(
-        OUTBOX.c.lane == bindparam("behind"),
+        OUTBOX.c.ordering_key == bindparam("behind"),
         OUTBOX.c.status == literal_column("'pending'"),
         OUTBOX.c.claimed_by.is_(None),
         ~exists().where(
@@ -344,5 +345,5 @@ async def suppress_behind(
 ) -> None:
     """Suppress what waits behind `row`, which is, unless its incident was announced by now."""
     incident_id = row.payload["incident_id"]
-    which = {"behind": row.lane, "incident": incident_id, "why": why, "now": now}
+    which = {"behind": row.ordering_key, "incident": incident_id, "why": why, "now": now}
     await session.execute(_SUPPRESS, which)

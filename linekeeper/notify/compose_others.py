@@ -25,7 +25,7 @@ _NAME = 120
 _NO_LINKS = Links()
 
 
-def fold(key: str, views: Sequence[IncidentView], *, links: Links = _NO_LINKS) -> Rendered:
+def group(key: str, views: Sequence[IncidentView], *, links: Links = _NO_LINKS) -> Rendered:
     """The message `key` about `views`, as it should read now: open ones first, oldest first."""
     pen = Mrkdwn()
     headline = f"{_light(views)} {_headline(key, views)}"
@@ -36,7 +36,7 @@ def fold(key: str, views: Sequence[IncidentView], *, links: Links = _NO_LINKS) -
     return rendered(headline, blocks)
 
 
-def plain_fold(key: str, views: Sequence[IncidentView], *, links: Links = _NO_LINKS) -> str:
+def plain_group(key: str, views: Sequence[IncidentView], *, links: Links = _NO_LINKS) -> str:
     """The same for logs and other channels."""
     return "\n".join([_headline(key, views), *_lines(views, Plain(), links)])
 

@@ -16,9 +16,9 @@ from sqlmodel import col
 
 from linekeeper.clock import new_id
 from linekeeper.config import Configuration
-from linekeeper.incidents.announce import incident_lane
+from linekeeper.incidents.announce import incident_ordering_key
 from linekeeper.notify.policy import PATIENCE, decide, reach_of
-from linekeeper.notify.routing import DEFAULT, about_message, channels_of, fold_lane, route
+from linekeeper.notify.routing import DEFAULT, about_message, channels_of, group_ordering_key, route
 from linekeeper.notify.situations import Moment, NoticeDecision, Reach, Say, read_state
 from linekeeper.outbox.queue import DUE_SINCE, Message, enqueue
 from linekeeper.store.engine import Store, chunked, insert_ignore
@@ -80,7 +80,7 @@ async def _write(
             "incident_id": say.incident_id,
             "channel": say.channel,
             "step": say.step,
-            "fold": say.fold,
+            "group_key": say.group_key,
             "slack_channel": say.slack_channel if say.channel == "slack" else None,
             "severity": say.severity,
             "round": say.round,
@@ -95,7 +95,7 @@ async def _write(
             "incident_id": incident_id,
             "channel": "slack",
             "step": "never",
-            "fold": None,
+            "group_key": None,
             "slack_channel": None,
             "severity": "normal",
             "round": rounds[incident_id],
@@ -111,22 +111,26 @@ async def _write(
 
 
 def _in_slack(say: Sequence[Say], now: datetime) -> Iterable[Message]:
-    folded: set[str] = set()
+    grouped: set[str] = set()
     for notice in say:
         if notice.channel != "slack":
             continue
-        lane = incident_lane(notice.incident_id)
-        if notice.step == "first" and notice.fold is None and notice.round == 0:
+        ordering_key = incident_ordering_key(notice.incident_id)
+        if notice.step == "first" and notice.group_key is None and notice.round == 0:
             payload = {"do": "show", "incident_id": notice.incident_id}
-            yield Message("slack", f"{lane}:first", payload, lane)
-        elif notice.fold is not None and notice.fold not in folded:
-            folded.add(notice.fold)
-            lane = fold_lane(notice.fold)
-            payload = {"do": "fold", "fold": notice.fold, "slack_channel": notice.slack_channel}
+            yield Message("slack", f"{ordering_key}:first", payload, ordering_key)
+        elif notice.group_key is not None and notice.group_key not in grouped:
+            grouped.add(notice.group_key)
+            ordering_key = group_ordering_key(notice.group_key)
+            payload = {
+                "do": "fold",
+                "fold": notice.group_key,
+                "slack_channel": notice.slack_channel,
+            }
             # With its moment: what Slack did not take may be decided again, and alike.
-            key = f"{lane}:{notice.incident_id}:{now:%Y%m%d%H%M%S%f}"
-            yield Message("slack", key, payload, lane)
-        elif notice.fold is None:
+            key = f"{ordering_key}:{notice.incident_id}:{now:%Y%m%d%H%M%S%f}"
+            yield Message("slack", key, payload, ordering_key)
+        elif notice.group_key is None:
             payload = {
                 "do": "remind",
                 "incident_id": notice.incident_id,
@@ -134,7 +138,7 @@ def _in_slack(say: Sequence[Say], now: datetime) -> Iterable[Message]:
                 "step": "reopened" if notice.step == "first" else notice.step,
                 "why": notice.why,
             }
-            yield Message("slack", f"{lane}:{_step(notice)}", payload, lane)
+            yield Message("slack", f"{ordering_key}:{_step(notice)}", payload, ordering_key)
 
 
 def _step(say: Say | Notice) -> str:
@@ -144,7 +148,7 @@ def _step(say: Say | Notice) -> str:
 
 def _key_elsewhere(say: Say | Notice) -> str:
     """What the key of its message ends with, whichever URL it is for."""
-    return say.fold or f"{say.incident_id}:{_step(say)}"
+    return say.group_key or f"{say.incident_id}:{_step(say)}"
 
 
 async def sent_to_fallback_channels(
@@ -230,4 +234,4 @@ def _is_deaf(reach: Reach, now: datetime) -> bool:
         return True
     if reach.broken_since is None:
         return False
-    return reach.needs_mending or now >= reach.broken_since + PATIENCE
+    return reach.needs_fix or now >= reach.broken_since + PATIENCE

@@ -11,9 +11,9 @@ from sqlalchemy import String, and_, cast, delete, exists, func, literal, or_, s
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from linekeeper.incidents.announce import incident_lane
+from linekeeper.incidents.announce import incident_ordering_key
 from linekeeper.notify.channels import resume
-from linekeeper.notify.routing import CAP, DEFAULT, OVER, fold_lane
+from linekeeper.notify.routing import CAP, DEFAULT, OVER, group_ordering_key
 from linekeeper.outbox.queue import OUTBOX
 from linekeeper.outbox.sender import OutboxRow
 from linekeeper.store.engine import Store, chunked
@@ -54,7 +54,7 @@ async def forget_merged(store: Store, incident_ids: Collection[str]) -> None:
             await session.execute(
                 update(Notice)
                 .where(*_FIRST, col(Notice.incident_id).in_(batch))
-                .values(step="never", fold=None, slack_channel=None, why=MERGED)
+                .values(step="never", group_key=None, slack_channel=None, why=MERGED)
                 .execution_options(synchronize_session=False)
             )
 
@@ -77,11 +77,12 @@ async def decide_anew(
     had no place within the cap, where there is one now.
     """
     subject = literal("incident:") + cast(col(Notice.incident_id), String)
-    shared = literal("fold:") + col(Notice.fold)
+    shared = literal("fold:") + col(Notice.group_key)
     may_stand = exists().where(
         or_(
-            OUTBOX.c.lane == literal(incident_lane("")) + cast(col(Notice.incident_id), String),
-            OUTBOX.c.lane == literal(fold_lane("")) + col(Notice.fold),
+            OUTBOX.c.ordering_key
+            == literal(incident_ordering_key("")) + cast(col(Notice.incident_id), String),
+            OUTBOX.c.ordering_key == literal(group_ordering_key("")) + col(Notice.group_key),
         ),
         OUTBOX.c.status == "pending",
         or_(
@@ -90,7 +91,12 @@ async def decide_anew(
         ),
     )
     unheard = (
-        select(col(Notice.id), col(Notice.incident_id), col(Notice.fold), col(Incident.resolved_at))
+        select(
+            col(Notice.id),
+            col(Notice.incident_id),
+            col(Notice.group_key),
+            col(Incident.resolved_at),
+        )
         .join(Incident, col(Incident.id) == col(Notice.incident_id))
         .where(
             *_FIRST,
@@ -104,8 +110,12 @@ async def decide_anew(
     )
     rows = (await session.execute(unheard)).all()
     if only_over:
-        over = [row for row in rows if row.resolved_at and not (row.fold or "").startswith(OVER)]
-        crowded = [row for row in rows if not row.resolved_at and (row.fold or "").startswith(CAP)]
+        over = [
+            row for row in rows if row.resolved_at and not (row.group_key or "").startswith(OVER)
+        ]
+        crowded = [
+            row for row in rows if not row.resolved_at and (row.group_key or "").startswith(CAP)
+        ]
         rows = [*over, *crowded] if over else []
     await _forget(session, [row.id for row in rows], now=now)
 
@@ -116,7 +126,7 @@ async def _forget(session: AsyncSession, notice_ids: Sequence[str], *, now: date
     for batch in chunked(notice_ids, _AT_ONCE):
         which = delete(Notice).where(col(Notice.id).in_(batch))
         incidents += await session.scalars(which.returning(col(Notice.incident_id)))
-    for batch in chunked([f"{incident_lane(each)}:first" for each in incidents], _AT_ONCE):
+    for batch in chunked([f"{incident_ordering_key(each)}:first" for each in incidents], _AT_ONCE):
         await session.execute(
             update(OUTBOX)
             .where(
@@ -141,11 +151,13 @@ async def decided_before(store: Store, rows: Sequence[OutboxRow]) -> dict[str, l
             match row.payload:
                 case {"do": "show", "incident_id": str(incident)}:
                     which = and_(
-                        *_FIRST, col(Notice.incident_id) == incident, col(Notice.fold).is_(None)
+                        *_FIRST,
+                        col(Notice.incident_id) == incident,
+                        col(Notice.group_key).is_(None),
                     )
                     which &= ~exists().where(col(NoticeMessage.subject) == f"incident:{incident}")
                 case {"do": "fold", "fold": str(key)}:
-                    which = and_(*_FIRST, col(Notice.fold) == key)
+                    which = and_(*_FIRST, col(Notice.group_key) == key)
                     which &= ~exists().where(col(NoticeMessage.subject) == f"fold:{key}")
                 case {"do": "remind", "incident_id": str(incident), "step": str(step)}:
                     step = "first" if step == "reopened" else step

@@ -207,7 +207,7 @@ class _Deciding:
             return
         reach = reach_of(self._reach, situation.slack_channel)
         broken = reach.broken_since is not None and (
-            reach.needs_mending or self._now >= reach.broken_since + PATIENCE
+            reach.needs_fix or self._now >= reach.broken_since + PATIENCE
         )
         if not broken and reach.configured:
             return
@@ -247,7 +247,7 @@ class _Deciding:
         ]
         started: dict[str, datetime] = {}
         for notice in sorted(notified, key=lambda notice: notice.at):
-            started.setdefault(notice.fold or notice.incident_id, notice.at)
+            started.setdefault(notice.group_key or notice.incident_id, notice.at)
         recent = {key for key, at in started.items() if self._now - at < _HOUR}
         morning, of_morning = self._morning(
             slack_channel, [situation for situation, _ in firsts], started
@@ -269,9 +269,10 @@ class _Deciding:
                 recent.add(situation.id)
                 self._say(situation, "slack", "first", why)
             else:
-                fold = self._last(CAP, recent, started) or f"{CAP}{situation.id}"
-                recent.add(fold)
-                self._say(situation, "slack", "first", f"more than {cap} messages an hour", fold)
+                group_key = self._last(CAP, recent, started) or f"{CAP}{situation.id}"
+                recent.add(group_key)
+                over = f"more than {cap} messages an hour"
+                self._say(situation, "slack", "first", over, group_key)
 
     def _shared_by(
         self, over: Sequence[str], recent: Collection[str], started: Mapping[str, datetime]
@@ -307,8 +308,8 @@ class _Deciding:
             wanted = []
         elif quiet.holds(now):
             wanted = [say for say in wanted if say.severity == "critical"]
-        fold = f"elsewhere:{now.isoformat()}" if len(wanted) > 1 else None
-        self.decision.say = [*others, *(replace(say, fold=fold) for say in wanted)]
+        group_key = f"elsewhere:{now.isoformat()}" if len(wanted) > 1 else None
+        self.decision.say = [*others, *(replace(say, group_key=group_key) for say in wanted)]
 
     def _morning(
         self, slack_channel: str, firsts: Sequence[Situation], started: Collection[str]
@@ -328,7 +329,7 @@ class _Deciding:
         return f"morning:{dawn.isoformat()}{where}", frozenset(waited if len(waited) > 1 else ())
 
     def _say(
-        self, situation: Situation, channel: Channel, step: str, why: str, fold: str | None = None
+        self, situation: Situation, channel: Channel, step: str, why: str, group: str | None = None
     ) -> None:
         self.decision.say.append(
             Say(
@@ -336,7 +337,7 @@ class _Deciding:
                 channel,
                 step,
                 why,
-                fold,
+                group,
                 situation.severity,
                 situation.round,
                 situation.slack_channel,

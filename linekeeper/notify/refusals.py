@@ -141,9 +141,9 @@ def refused(code: str, *, needed: str = "", detail: str = "") -> SlackTrouble:
         return busy(code)
     meaning = _REFUSALS.get(code, _Meaning("see Slack's documentation of this error", "message"))
     fix = meaning.fix.replace("chat:write", needed) if needed else meaning.fix
-    told = f" ({detail})" if detail else ""
+    reason = f" ({detail})" if detail else ""
     return SlackTrouble(
-        f"Slack refuses: {code}{told}: {fix}", code=code, reach=meaning.reach, wait=LONG_WAIT
+        f"Slack refuses: {code}{reason}: {fix}", code=code, reach=meaning.reach, wait=LONG_WAIT
     )
 
 

@@ -9,13 +9,13 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from linekeeper.notify import compose, compose_others
-from linekeeper.notify.channels import message_of, place_of, remember, with_artifacts
+from linekeeper.notify.channels import MessageKept, message_of, place_of, remember, with_artifacts
 from linekeeper.notify.compose import Rendered
-from linekeeper.notify.compose_others import fold as compose_fold
+from linekeeper.notify.compose_others import group as compose_group
 from linekeeper.notify.outage import forget_merged
 from linekeeper.notify.refusals import GONE, MOVED, NO_REPLIES, UNEDITABLE, SlackTrouble
 from linekeeper.notify.routing import (
-    incidents_of_fold,
+    incidents_of_group,
     is_waiting,
     later_reminds,
     withheld_texts,
@@ -51,35 +51,37 @@ class Renderer:
         self._links = links
         self._clock = clock
 
-    async def say(self, row: OutboxRow, view: IncidentView | None, fold: str | None = None) -> bool:
+    async def say(
+        self, row: OutboxRow, view: IncidentView | None, group_key: str | None = None
+    ) -> bool:
         """Do what `row` asks; `view` is its incident, if it has one that exists.
 
-        `fold` is the message it was announced in, if that is not its own. Returns whether Slack was
-        asked for anything: there may be nothing to say beside another message.
+        `group_key` is the message it was announced in, if that is not its own. Returns whether
+        Slack was asked for anything: there may be nothing to say beside another message.
         """
         is_said = True
         match payload := row.dated(self._clock()):
             case {"do": "say"}:
                 await self._say_text(row, payload)
             case {"do": "fold", "fold": str(key)}:
-                return await self._show_fold(row, key)
+                return await self._show_group(row, key)
             case {"do": "show" | "diary" | "remind"} if (
-                fold is None and view is not None and await self._is_unnotified(row, view)
+                group_key is None and view is not None and await self._is_unnotified(row, view)
             ):
                 await forget_merged(self._store, [view.id])
                 return False
-            case {"do": "show"} if fold is not None:
-                return await self._edit_known(row, needed(row, view), fold)
+            case {"do": "show"} if group_key is not None:
+                return await self._edit_known(row, needed(row, view), group_key)
             case {"do": "show"}:
                 posted = await self._show(row, needed(row, view), key=row.dedupe_key)
                 if row.dedupe_key.endswith(":first"):
                     await self._render_earlier(row, posted)
             case {"do": "diary", "text": str(text)}:
-                if fold is not None and not await self._known(needed(row, view)):
+                if group_key is not None and not await self._known(needed(row, view)):
                     return False
                 is_said = await self._write_entry(row, needed(row, view), text)
             case {"do": "remind", "step": str(step), "why": str(why)}:
-                is_said = await self._remind(row, needed(row, view), step, why, fold)
+                is_said = await self._remind(row, needed(row, view), step, why, group_key)
             case _:
                 raise InvalidMessage(f"{row.dedupe_key} asks for something unknown")
         return is_said
@@ -127,16 +129,16 @@ class Renderer:
                 return known
         return await self._show_anew(row, view, rendered, key=key)
 
-    async def _show_fold(self, row: OutboxRow, key: str) -> bool:
+    async def _show_group(self, row: OutboxRow, key: str) -> bool:
         """Post or edit the one message about several incidents; False where it is about none."""
-        known = await message_of(self._store, f"fold:{key}", self._channel.name)
+        known = await self._shared(key)
         if known is None and not await self._is_posted(row, key=row.dedupe_key):
-            views = await load_views(self._store, await incidents_of_fold(self._store, key))
+            views = await load_views(self._store, await incidents_of_group(self._store, key))
             merged = [each.id for each in views.values() if each.merged_into is not None]
             await forget_merged(self._store, merged)
-        if not await incidents_of_fold(self._store, key):
+        if not await incidents_of_group(self._store, key):
             return False
-        rendered = await self._render_fold(key)
+        rendered = await self._render_group(key)
         if known is not None:
             try:
                 await self._channel.edit(Posted(known.ts, known.place), rendered)
@@ -148,7 +150,7 @@ class Renderer:
         posted = await self._post_once(row, rendered, key=row.dedupe_key, edit_found=True)
         await self._remember(f"fold:{key}", posted)
         # What changed before others could find the message to edit.
-        if (again := await self._render_fold(key)) != rendered:
+        if (again := await self._render_group(key)) != rendered:
             await self._edit_if_possible(posted, again)
         return True
 
@@ -159,11 +161,11 @@ class Renderer:
         keys = (row.dedupe_key, f"{row.dedupe_key}:show")
         return not any([await self._is_posted(row, key=key) for key in keys])
 
-    async def is_posted(self, row: OutboxRow, view: IncidentView | None, fold: str | None) -> bool:
+    async def is_posted(self, row: OutboxRow, view: IncidentView | None, group: str | None) -> bool:
         """Whether Slack, which is asked, has it already from an earlier attempt."""
         head = None
         if row.payload.get("do") == "remind" and view is not None:
-            shared = await message_of(self._store, f"fold:{fold}", self._channel.name)
+            shared = await self._shared(group) if group else None
             head = Posted(shared.ts, shared.place) if shared else await self._known(view)
         return await self._found(row, key=row.dedupe_key, thread=head) is not None
 
@@ -171,21 +173,21 @@ class Renderer:
         """Whether an earlier attempt may be seen in the channel."""
         return row.attempts > 1 and await self._found(row, key=key) is not None
 
-    async def _edit_known(self, row: OutboxRow, view: IncidentView, fold: str) -> bool:
+    async def _edit_known(self, row: OutboxRow, view: IncidentView, group_key: str) -> bool:
         """Edit what there is of an incident that was announced with others; nothing is posted."""
-        folded = await message_of(self._store, f"fold:{fold}", self._channel.name)
-        if folded is not None:
-            rendered = await self._render_fold(fold)
-            await self._edit_if_possible(Posted(folded.ts, folded.place), rendered)
+        grouped = await self._shared(group_key)
+        if grouped is not None:
+            rendered = await self._render_group(group_key)
+            await self._edit_if_possible(Posted(grouped.ts, grouped.place), rendered)
         own = await self._known(view)
         if own is None and row.attempts > 1:  # it may have been posted before it was to be shared
             own = await self._found(row, key=row.dedupe_key)
         if own is not None:
             await self._edit_if_possible(own, await self._render(view))
-        return bool(folded or own)
+        return bool(grouped or own)
 
     async def _remind(
-        self, row: OutboxRow, view: IncidentView, step: str, why: str, fold: str | None
+        self, row: OutboxRow, view: IncidentView, step: str, why: str, group_key: str | None
     ) -> bool:
         """Post in the thread and mention the owners; what is no reminder is seen in the channel
         too. False where it is over or somebody took it, or where a later one waits as well."""
@@ -195,7 +197,7 @@ class Renderer:
             return False
         entry = compose_others.reminder(view, step, why, now=self._clock())
         try:
-            await self._remind_in_thread(row, view, step, entry, fold)
+            await self._remind_in_thread(row, view, step, entry, group_key)
         except SlackTrouble as trouble:
             if trouble.code not in NO_REPLIES:
                 raise
@@ -203,12 +205,12 @@ class Renderer:
         return True
 
     async def _remind_in_thread(
-        self, row: OutboxRow, view: IncidentView, step: str, entry: Rendered, fold: str | None
+        self, row: OutboxRow, view: IncidentView, step: str, entry: Rendered, group_key: str | None
     ) -> None:
         loud = step in ("escalation", "reopened")
-        shared = await message_of(self._store, f"fold:{fold}", self._channel.name) if fold else None
+        shared = await self._shared(group_key) if group_key else None
         if shared is None:
-            if fold and await is_waiting(self._store, fold):
+            if group_key and await is_waiting(self._store, group_key):
                 raise EarlierMessageWaits("the message about several incidents goes first")
             await self._reply(row, view, entry, broadcast=loud)
             return
@@ -222,7 +224,7 @@ class Renderer:
 
     async def _render_earlier(self, row: OutboxRow, head: Posted) -> None:
         """The entries that were suppressed while nobody was to be notified of the incident."""
-        texts = await withheld_texts(self._store, row.lane)
+        texts = await withheld_texts(self._store, row.ordering_key)
         if texts:
             entry = compose.note("\n".join(texts))
             try:
@@ -231,11 +233,14 @@ class Renderer:
                 if trouble.code not in NO_REPLIES:
                     raise
 
-    async def _render_fold(self, key: str) -> Rendered:
-        views = await load_views(self._store, await incidents_of_fold(self._store, key))
+    async def _shared(self, group_key: str) -> MessageKept | None:
+        return await message_of(self._store, f"fold:{group_key}", self._channel.name)
+
+    async def _render_group(self, key: str) -> Rendered:
+        views = await load_views(self._store, await incidents_of_group(self._store, key))
         wider = {view.merged_into.page for view in views.values() if view.merged_into}
         links = await self._linked(*sorted({"fleet", *wider}))
-        return compose_fold(key, list(views.values()), links=links)
+        return compose_group(key, list(views.values()), links=links)
 
     async def _remember(self, subject: str, posted: Posted) -> None:
         await remember(

@@ -124,7 +124,7 @@ def _folded(values: Iterable[str]) -> frozenset[str]:
 
 _AT_ONCE = 5_000
 _FIRST = (
-    select(col(Notice.incident_id), col(Notice.fold), col(Notice.slack_channel))
+    select(col(Notice.incident_id), col(Notice.group_key), col(Notice.slack_channel))
     .where(
         col(Notice.incident_id).in_(bindparam("ids", expanding=True)),
         col(Notice.channel) == "slack",
@@ -164,13 +164,13 @@ class First:
     """How an incident is announced in Slack."""
 
     slack_channel: str
-    fold: str | None
+    group_key: str | None
     """The message it shares with others, if it does."""
 
 
-def fold_lane(fold: str) -> str:
+def group_ordering_key(group_key: str) -> str:
     """The ordering key of the message that several incidents share."""
-    return f"slack:fold:{fold}"
+    return f"slack:fold:{group_key}"
 
 
 async def due_messages(store: Store, *, now: datetime) -> dict[str, dict[str, Any]]:
@@ -192,26 +192,31 @@ async def first_notices(session: AsyncSession, incident_ids: Collection[str]) ->
     """
     firsts: dict[str, First] = {}
     for ids in chunked(sorted(set(incident_ids)), _AT_ONCE):
-        for incident_id, fold, name in await session.execute(_FIRST, {"ids": ids}):
-            firsts[incident_id] = First(name or DEFAULT, fold)
+        for incident_id, group_key, name in await session.execute(_FIRST, {"ids": ids}):
+            firsts[incident_id] = First(name or DEFAULT, group_key)
     return firsts
 
 
-async def incidents_of_fold(store: Store, key: str) -> list[str]:
+async def incidents_of_group(store: Store, key: str) -> list[str]:
     """The incidents that the one message `key` is about."""
     async with store.read() as session:
         rows = await session.scalars(
-            select(col(Notice.incident_id)).where(col(Notice.fold) == key).order_by(col(Notice.id))
+            select(col(Notice.incident_id))
+            .where(col(Notice.group_key) == key)
+            .order_by(col(Notice.id))
         )
         return list(rows)
 
 
-async def is_waiting(store: Store, fold: str) -> bool:
+async def is_waiting(store: Store, group_key: str) -> bool:
     """Whether the message that several incidents share has yet to be sent."""
     async with store.read() as session:
         row_id = await session.scalar(
             select(col(Outbox.id))
-            .where(col(Outbox.lane) == fold_lane(fold), col(Outbox.status) == "pending")
+            .where(
+                col(Outbox.ordering_key) == group_ordering_key(group_key),
+                col(Outbox.status) == "pending",
+            )
             .limit(1)
         )
         return row_id is not None
@@ -222,7 +227,7 @@ async def later_reminds(store: Store, row: OutboxRow) -> bool:
     async with store.read() as session:
         behind = await session.scalars(
             select(col(Outbox.payload)).where(
-                col(Outbox.lane) == row.lane,
+                col(Outbox.ordering_key) == row.ordering_key,
                 col(Outbox.status) == "pending",
                 col(Outbox.id) != row.id,
             )
@@ -230,13 +235,13 @@ async def later_reminds(store: Store, row: OutboxRow) -> bool:
         return any(payload.get("do") == "remind" for payload in behind)
 
 
-async def withheld_texts(store: Store, lane: str) -> list[str]:
+async def withheld_texts(store: Store, ordering_key: str) -> list[str]:
     """The entries for an incident's thread that were suppressed, oldest first."""
     async with store.read() as session:
         rows = await session.scalars(
             select(col(Outbox.payload))
             .where(
-                col(Outbox.lane) == lane,
+                col(Outbox.ordering_key) == ordering_key,
                 col(Outbox.status) == "suppressed",
             )
             .order_by(col(Outbox.seq))
@@ -279,8 +284,8 @@ async def channel_of_message(
     store: Store, payload: Mapping[str, Any], channels: Mapping[str, SlackConfig]
 ) -> str:
     """The channel of a message that is about no incident; a thread stays where it began."""
-    if (fold := payload.get("slack_channel")) is not None:
-        return str(fold)
+    if (channel := payload.get("slack_channel")) is not None:
+        return str(channel)
     if len(channels) < 2:
         return DEFAULT
     if (thread := payload.get("thread")) is not None:

@@ -74,7 +74,7 @@ class Notified:
     channel: str
     step: str
     at: datetime
-    fold: str | None = None
+    group_key: str | None = None
     """The one message about several incidents, if it is part of one."""
     round: int = 0
     """The number of the incident's opening that it is about."""
@@ -89,7 +89,7 @@ class Say:
     channel: Channel
     step: str
     why: str
-    fold: str | None = None
+    group_key: str | None = None
     severity: Severity = "normal"
     round: int = 0
     """The number of the incident's opening that it is about."""
@@ -111,7 +111,7 @@ class Reach:
 
     configured: bool = True
     broken_since: datetime | None = None
-    needs_mending: bool = False
+    needs_fix: bool = False
     """Only a person can fix it: a token, a scope, a channel."""
     delivered: frozenset[str] = frozenset()
     others: Mapping[str, "Reach"] = field(default_factory=dict)
@@ -206,7 +206,7 @@ async def _reach(session: AsyncSession, configuration: Configuration) -> Reach:
         return Reach(
             configured=name != DEFAULT or configuration.slack is not None,
             broken_since=trouble.since if trouble else None,
-            needs_mending=bool(trouble and trouble.needs_mending),
+            needs_fix=bool(trouble and trouble.needs_fix),
         )
 
     return replace(of(DEFAULT), others={name: of(name) for name in configuration.slack_channels})
@@ -283,7 +283,7 @@ _FACTS = (
     .group_by(col(IncidentConnection.incident_id))
 )
 _TROUBLES = select(
-    col(NoticeChannel.channel), col(NoticeChannel.since), col(NoticeChannel.needs_mending)
+    col(NoticeChannel.channel), col(NoticeChannel.since), col(NoticeChannel.needs_fix)
 )
 _NOTIFIED = select(
     col(Notice.id),
@@ -291,7 +291,7 @@ _NOTIFIED = select(
     col(Notice.channel),
     col(Notice.step),
     col(Notice.at),
-    col(Notice.fold),
+    col(Notice.group_key),
     col(Notice.round),
     func.coalesce(col(Notice.slack_channel), DEFAULT),
 ).where(
@@ -330,21 +330,21 @@ async def _delivered(
 ) -> frozenset[str]:
     """Incidents that have a message in Slack, of their own or with others."""
     subjects = {f"incident:{identifier}": identifier for identifier in ids}
-    folds = await session.execute(
-        select(col(Notice.fold), col(Notice.incident_id)).where(
-            col(Notice.incident_id).in_(ids[:_AT_ONCE]), col(Notice.fold).is_not(None)
+    group_keys = await session.execute(
+        select(col(Notice.group_key), col(Notice.incident_id)).where(
+            col(Notice.incident_id).in_(ids[:_AT_ONCE]), col(Notice.group_key).is_not(None)
         )
     )
-    of_fold: dict[str, list[str]] = {}
-    for fold, incident_id in folds:
-        of_fold.setdefault(f"fold:{fold}", []).append(incident_id)
+    of_group: dict[str, list[str]] = {}
+    for group_key, incident_id in group_keys:
+        of_group.setdefault(f"fold:{group_key}", []).append(incident_id)
     delivered_subjects = await session.scalars(
         select(col(NoticeMessage.subject)).where(
             col(NoticeMessage.channel).in_(channels),
-            col(NoticeMessage.subject).in_([*subjects, *of_fold][: 2 * _AT_ONCE]),
+            col(NoticeMessage.subject).in_([*subjects, *of_group][: 2 * _AT_ONCE]),
         )
     )
     delivered: set[str] = set()
     for subject in delivered_subjects:
-        delivered |= {subjects[subject]} if subject in subjects else set(of_fold[subject])
+        delivered |= {subjects[subject]} if subject in subjects else set(of_group[subject])
     return frozenset(delivered)

@@ -281,8 +281,8 @@ def _trouble(response: object, *, posting: bool) -> SlackTrouble:
         return unreachable(text, may_stand=posting and status in _OF_PROXIES)
     if status >= 500:
         return busy(code)
-    told = (data.get("response_metadata") or {}).get("messages") or []
-    return refused(code, needed=str(data.get("needed") or ""), detail="; ".join(map(str, told)))
+    messages = (data.get("response_metadata") or {}).get("messages") or []
+    return refused(code, needed=str(data.get("needed") or ""), detail="; ".join(map(str, messages)))
 
 
 def _seconds(value: Any) -> float | None:

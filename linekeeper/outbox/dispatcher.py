@@ -159,7 +159,7 @@ class Dispatcher:
     ) -> list[tuple[OutboxRow, Result]]:
         most = 1 if name in self._pauses else min(self.sender.batch, limit or self.sender.batch)
         claimed = await claim(self.store, work, self._owner, limit=most, now=now)
-        is_shared = any(row["lane"] != row["dedupe_key"] for row in claimed.rows)
+        is_shared = any(row["ordering_key"] != row["dedupe_key"] for row in claimed.rows)
         if len(claimed.rows) >= most or (is_shared and self.sender.only_first):
             self._leave_some.add(name)
         return await _Round(self, work, claimed).run() if claimed.rows else []
@@ -228,7 +228,7 @@ class _Round:
                     if row.id in known:
                         self._note(row, known[row.id])
                     else:
-                        by_key.setdefault(row.lane, []).append(row)
+                        by_key.setdefault(row.ordering_key, []).append(row)
                 gate = asyncio.Semaphore(self._sender.at_once)
                 endings = await asyncio.gather(
                     *(self._send_in_order(rows, gate) for rows in by_key.values()),

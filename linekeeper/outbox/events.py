@@ -89,17 +89,17 @@ def request_reconnect_at(incident_id: str, at: datetime) -> Message:
 
     Its key is the very moment: a look in the minute for which another was planned plans its own.
     """
-    lane = planned_lane(incident_id)
-    key = f"{lane}:{at:%Y%m%d%H%M%S%f}"
-    return Message(RECONNECT, key, {"incident_id": incident_id}, lane, not_before=at)
+    ordering_key = planned_ordering_key(incident_id)
+    key = f"{ordering_key}:{at:%Y%m%d%H%M%S%f}"
+    return Message(RECONNECT, key, {"incident_id": incident_id}, ordering_key, not_before=at)
 
 
-def planned_lane(incident_id: str) -> str:
+def planned_ordering_key(incident_id: str) -> str:
     """The ordering key of the looks at an incident's case that are planned."""
     return f"reconnect:{incident_id}:at"
 
 
-def reconnect_lane(incident_id: str) -> str:
+def reconnect_ordering_key(incident_id: str) -> str:
     """The ordering key of the looks at an incident's case that are due at once."""
     return f"reconnect:{incident_id}"
 
@@ -115,7 +115,7 @@ def request_reconnects(incident_ids: Iterable[str]) -> list[Message]:
             RECONNECT,
             f"reconnect:{incident_id}:{new_id()}",
             {"incident_id": incident_id},
-            lane=reconnect_lane(incident_id),
+            ordering_key=reconnect_ordering_key(incident_id),
         )
         for incident_id in dict.fromkeys(incident_ids)
     ]
@@ -166,8 +166,8 @@ def _row(
     }
     if event_id is not None:
         fields["id"] = event_id
-    lane = f"event:{resource['prefect.resource.id']}"
-    return Message("event", key, payload=fields, lane=lane)
+    ordering_key = f"event:{resource['prefect.resource.id']}"
+    return Message("event", key, payload=fields, ordering_key=ordering_key)
 
 
 def _related(

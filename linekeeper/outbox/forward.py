@@ -90,7 +90,9 @@ async def forward_events(
 
 def _is_known(app: AppConfig, message: Message) -> bool:
     """Whether it has an address: its own target, or the one for all. Pure."""
-    return bool(app.forward_url) or not message.lane.startswith(lane_prefix(app.name))
+    return bool(app.forward_url) or not message.ordering_key.startswith(
+        ordering_key_prefix(app.name)
+    )
 
 
 _TARGETS = select(col(ConnectionSetting.connection_id), col(ConnectionSetting.forward_to)).where(
@@ -114,15 +116,15 @@ def _messages(accepted: AcceptedForward, targets: Mapping[str, str]) -> Iterator
             payload["keys"] = list(keys)
         for number, destination in enumerate(dict.fromkeys(to.values()) or [app.name]):
             key = f"{CHANNEL}:{event.id}" + (f":{destination}" if number else "")
-            lane = _lane(destination, settled.connection_id or event.lane)
-            yield Message(CHANNEL, key, payload, lane)
+            ordering_key = _ordering_key(destination, settled.connection_id or event.ordering_key)
+            yield Message(CHANNEL, key, payload, ordering_key)
         return
     for connection_id, keys in sorted(settled.owners.items()):
         yield Message(
             CHANNEL,
             f"{CHANNEL}:{event.id}:{connection_id}",
             {"event": event.id, "connection": connection_id, "keys": list(keys)},
-            _lane(to[connection_id], connection_id),
+            _ordering_key(to[connection_id], connection_id),
         )
 
 
@@ -161,7 +163,7 @@ async def forward_changes(
                         **({"old_key": change.old_key} if change.old_key is not None else {}),
                     },
                 },
-                _lane(app.destination, change.connection_id),
+                _ordering_key(app.destination, change.connection_id),
             )
             for change in changes
         ],
@@ -242,15 +244,15 @@ def stamp(at: datetime) -> str:
     return at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-def lane_prefix(destination: str) -> str:
+def ordering_key_prefix(destination: str) -> str:
     """How the ordering keys of all forwards to `destination`, an app or its target, begin."""
     return f"{CHANNEL}:{destination}/"
 
 
-def destination_of(lane: str) -> str:
+def destination_of(ordering_key: str) -> str:
     """Where what has this ordering key is forwarded to."""
-    return lane.removeprefix(f"{CHANNEL}:").partition("/")[0]
+    return ordering_key.removeprefix(f"{CHANNEL}:").partition("/")[0]
 
 
-def _lane(destination: str, of: str) -> str:
-    return f"{lane_prefix(destination)}{of}"
+def _ordering_key(destination: str, of: str) -> str:
+    return f"{ordering_key_prefix(destination)}{of}"

@@ -1,9 +1,9 @@
 """Work that waits in a table: written with its cause, claimed in order, settled once.
 
 There is one way to claim, for messages of the outbox and for webhook events alike. A table of work
-has rows with an ordering key (`lane`), a time from which they may be claimed (`next_attempt_at`)
-and the claim that holds them (`claimed_by`). A claim puts that time off to its own end, so that a
-claimed row is simply one that isn't due, and one whose claimant died is due again by itself.
+has rows with an ordering key, a time from which they may be claimed (`next_attempt_at`) and the
+claim that holds them (`claimed_by`). A claim puts that time off to its own end, so that a claimed
+row is simply one that isn't due, and one whose claimant died is due again by itself.
 
 A row is never claimed while an earlier one of its ordering key waits for a further try or is held
 by another claim; such rows are put off to the same moment, so that an ordering key that waits
@@ -43,7 +43,7 @@ CLAIM_SECONDS = 120.0
 HELD_SECONDS = 0.2
 """When to look again at rows behind those of another claim, which may end at any moment; if that
 has lasted longer by now, after as long again: so rows that wait long are looked at seldom."""
-_KEYS_AT_ONCE = 5_000
+_KEYS_AT_ONCE, _KEY = 5_000, "ordering_key"  # as a column it has another name
 OUTBOX = table_of(Outbox)
 DUE_SINCE: Any = func.coalesce(OUTBOX.c.due_at, OUTBOX.c.created_at, type_=OUTBOX.c.created_at.type)
 """Since when a message is due, or for when it is planned: its age counts from then."""
@@ -52,13 +52,13 @@ _NOW: Any = bindparam("now", type_=UtcDateTime)
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A row to write: `dedupe_key` makes it once, `lane` keeps it in order."""
+    """A row to write: `dedupe_key` makes it once, `ordering_key` keeps it in order."""
 
     channel: str
     dedupe_key: str
     payload: dict[str, Any] = field(default_factory=dict)
-    lane: str = ""
-    """Defaults to the dedupe key: in order with nothing."""
+    ordering_key: str = ""
+    """By default the dedupe key: in order with nothing."""
     not_before: datetime | None = None
 
 
@@ -72,7 +72,7 @@ async def enqueue(
             "seq": identifier,
             "channel": message.channel,
             "dedupe_key": message.dedupe_key,
-            "lane": message.lane or message.dedupe_key,
+            "ordering_key": message.ordering_key or message.dedupe_key,
             "payload": _payload(store, message),
             "status": "pending",
             "attempts": 0,
@@ -106,7 +106,7 @@ class Work:
     which: ColumnElement[bool]
     """The part of the table that is claimed here."""
     columns: Sequence[Any]
-    """What a claim returns beside `id`, `lane` and `attempts`."""
+    """What a claim returns beside `id`, `ordering_key` and `attempts`."""
     also: dict[str, Any] = field(default_factory=dict)
     """What else a claim sets."""
     only_first: bool = False
@@ -126,12 +126,12 @@ class Work:
             due = due.where(~_has_earlier(self))
         object.__setattr__(self, "due", due)
         object.__setattr__(self, "any_due", due.limit(1))
-        columns = self.table.c
+        columns, key = self.table.c, self.table.c.ordering_key.label(_KEY)
         before = select(
-            columns.lane, self.order.label("place"), columns.claimed_by, columns.next_attempt_at
+            key, self.order.label("place"), columns.claimed_by, columns.next_attempt_at
         ).where(
             self.waiting,
-            columns.lane.in_(bindparam("keys", expanding=True)),
+            columns.ordering_key.in_(bindparam("keys", expanding=True)),
             self.order < bindparam("top", type_=self.order.type),
             columns.claimed_by.is_distinct_from(bindparam("token", type_=columns.claimed_by.type)),
         )
@@ -160,7 +160,7 @@ class Work:
                 .returning(
                     table.c.id,
                     self.order.label("place"),
-                    table.c.lane,
+                    table.c.ordering_key.label(_KEY),
                     table.c.attempts,
                     *self.columns,
                 )
@@ -244,7 +244,7 @@ def _has_earlier(work: Work) -> ColumnElement[bool]:
     """Whether an earlier row of the same ordering key is not settled yet."""
     earlier = work.table.alias()
     return exists().where(
-        earlier.c.lane == work.table.c.lane,
+        earlier.c.ordering_key == work.table.c.ordering_key,
         earlier.c.status == literal_column("'pending'"),
         earlier.c[work.order.name] < work.order,
     )
@@ -260,7 +260,7 @@ async def _blocked(
     seconds: float,
 ) -> dict[str, datetime]:
     """Which of `rows` are behind an earlier one that isn't ours, and when to look again."""
-    keys = sorted({row["lane"] for row in rows if row["lane"] != row["id"]})
+    keys = sorted({row["ordering_key"] for row in rows if row["ordering_key"] != row["id"]})
     if not keys:
         return {}
     first: dict[str, RowMapping] = {}
@@ -268,11 +268,11 @@ async def _blocked(
         which = {"keys": chunk, "top": rows[-1]["place"], "token": token}
         earlier = await session.execute(work.before_those_claimed, which)
         for row in earlier.mappings():
-            if row["lane"] not in first or row["place"] < first[row["lane"]]["place"]:
-                first[row["lane"]] = row
+            if row["place"] < first.setdefault(row["ordering_key"], row)["place"]:
+                first[row["ordering_key"]] = row
     blocked: dict[str, datetime] = {}
     for row in rows:
-        before = first.get(row["lane"])
+        before = first.get(row["ordering_key"])
         if before is not None and before["place"] < row["place"]:
             held = before["claimed_by"] is not None and before["next_attempt_at"] > now
             due = max(before["next_attempt_at"], now)

@@ -29,7 +29,7 @@ class OutboxRow:
 
     id: str
     dedupe_key: str
-    lane: str
+    ordering_key: str
     payload: dict[str, Any]
     attempts: int
     """This one included: with more than one it may have been delivered before."""

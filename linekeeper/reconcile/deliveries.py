@@ -18,13 +18,13 @@ async def delivered_since(
     session: AsyncSession,
     connection_id: str,
     entity: str,
-    lanes: Sequence[str],
+    ordering_keys: Sequence[str],
     *,
     since: datetime,
 ) -> dict[str, datetime]:
     """When the newest delivery came that named each record of `entity`, of those since `since`.
 
-    `lanes` are those its deliveries wait in until it is known whose they are.
+    `ordering_keys` are those its deliveries wait in until it is known whose they are.
     """
     first_at: dict[str, datetime] = {}
     after = ""
@@ -44,7 +44,7 @@ async def delivered_since(
                     ),
                     and_(
                         col(WebhookEvent.status) == "pending",
-                        col(WebhookEvent.lane).in_(lanes),
+                        col(WebhookEvent.ordering_key).in_(ordering_keys),
                     ),
                 ),
                 col(WebhookEvent.kind).in_(RECORD_KINDS),

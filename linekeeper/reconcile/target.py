@@ -39,7 +39,7 @@ class PollTarget:
     setup: str
     cadence: timedelta
     """How long its entities may go unread, but for those with a cadence of their own."""
-    lanes: Sequence[str]
+    ordering_keys: Sequence[str]
     """Those its deliveries wait in until it is known whose they are."""
     settings: Settings = field(default_factory=dict)
     """What was configured for each of its entities; empty: nothing was."""
@@ -90,7 +90,7 @@ async def load_targets(rt: Runtime, app: AppConfig, ids: Sequence[str]) -> list[
             health=health,
             setup=setup,
             cadence=POLICY.cadence(trust, critical=bool(critical)),
-            lanes=[f"{app.name}/{ref}" for ref in (identifier, key, makini_id) if ref],
+            ordering_keys=[f"{app.name}/{ref}" for ref in (identifier, key, makini_id) if ref],
             settings=settings.get(identifier, {}),
         )
         for (

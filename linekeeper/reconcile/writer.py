@@ -297,7 +297,7 @@ class ListingWriter:
         is_coarse = grain is not None and grain >= COARSE
         since = oldest if last is None else max(oldest, last - DELIVERY_MARGIN)
         delivered = await delivered_since(
-            session, self._target.id, self._entity, self._target.lanes, since=since
+            session, self._target.id, self._entity, self._target.ordering_keys, since=since
         )
         for change in change_set.new:
             key = change["key"]

@@ -19,7 +19,7 @@ from linekeeper.incidents.lifecycle import IncidentChange, annotate
 from linekeeper.incidents.operate import NoIncident, audit_id
 from linekeeper.incidents.windows import resting_until
 from linekeeper.makini import ReadOnlyApp
-from linekeeper.outbox.events import planned_lane, request_reconnect_at
+from linekeeper.outbox.events import planned_ordering_key, request_reconnect_at
 from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.outbox.sender import supersede
 from linekeeper.reconnect.case import Case, Member, load_case
@@ -154,7 +154,7 @@ class _Asking:
         incident_id, at = self._case.incident.id, min(at, self._now + LOOK_AGAIN)
         planned = await self._session.execute(
             select(col(Outbox.dedupe_key), col(Outbox.next_attempt_at)).where(
-                col(Outbox.lane) == planned_lane(incident_id),
+                col(Outbox.ordering_key) == planned_ordering_key(incident_id),
                 col(Outbox.status) == "pending",
                 col(Outbox.claimed_by).is_(None),
             )
@@ -206,7 +206,7 @@ class _Asking:
             for customer in customers
             if customer in reachable
         ]
-        waiting = await self.unsent([row.lane for row in rows])
+        waiting = await self.unsent([row.ordering_key for row in rows])
         await enqueue(
             self._rt.store,
             self._session,
@@ -224,13 +224,13 @@ class _Asking:
         and_more = f" and {len(lost) - 5} more" if len(lost) > 5 else ""
         return [f"Nobody to mail: no contact is known of {', '.join(lost[:5])}{and_more}."]
 
-    async def unsent(self, lanes: Sequence[str]) -> set[str]:
+    async def unsent(self, ordering_keys: Sequence[str]) -> set[str]:
         """What is asked by mails that nobody has taken in hand yet: their keys without the link."""
         customers_found: set[str] = set()
-        for chunk in chunked(lanes, 5_000):
+        for chunk in chunked(ordering_keys, 5_000):
             keys = await self._session.scalars(
                 select(col(Outbox.dedupe_key)).where(
-                    col(Outbox.lane).in_(chunk),
+                    col(Outbox.ordering_key).in_(chunk),
                     col(Outbox.status) == "pending",
                     col(Outbox.claimed_by).is_(None),
                 )
@@ -264,7 +264,7 @@ def mail(incident_id: str, attempt: int, customer_id: str, what: str) -> Message
         "email",
         f"email:{incident_id}:{attempt}:{customer_id}:{what}",
         {"do": what.partition(":")[0], "incident_id": incident_id, "customer_id": customer_id},
-        lane=f"email:{customer_id}",
+        ordering_key=f"email:{customer_id}",
     )
 
 
@@ -327,7 +327,7 @@ async def send_again(
             for customer_id in mailed
         ]
         # Whose first mail about it has not gone yet gets that alone.
-        first = await asking.unsent([row.lane for row in rows])
+        first = await asking.unsent([row.ordering_key for row in rows])
         repeated = [
             row for row in rows if row.dedupe_key.replace(f":again:{turn}", ":ask") not in first
         ]

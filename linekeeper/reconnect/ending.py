@@ -154,7 +154,8 @@ async def _mail(
                 "connections": ids,
                 "reminder": reminder,
             },
-            lane=f"email:ending:{customer_id}",  # it may wait for days: what is urgent does not
+            # It may wait for days; what is urgent doesn't wait behind it.
+            ordering_key=f"email:ending:{customer_id}",
             not_before=next_working_moment(now, expiries[0].time_zone),
         )
         await enqueue(rt.store, session, [message], now=now)

@@ -210,7 +210,7 @@ async def wake(
     key = f"{woken}:{_turn(now, over_at, now)}"
     before = await session.scalars(
         select(col(Outbox.dedupe_key)).where(
-            col(Outbox.lane) == woken, col(Outbox.status) == "pending"
+            col(Outbox.ordering_key) == woken, col(Outbox.status) == "pending"
         )
     )
     await supersede(session, before.all(), now=now)

@@ -13,7 +13,7 @@ from sqlalchemy import update
 from sqlmodel import col
 
 from linekeeper.config import AppConfig, Configuration
-from linekeeper.incidents.announce import announce, incident_lane
+from linekeeper.incidents.announce import announce, incident_ordering_key
 from linekeeper.incidents.lifecycle import IncidentChange, mark_reminded
 from linekeeper.incidents.windows import resting_until
 from linekeeper.outbox.queue import Message, enqueue
@@ -182,10 +182,13 @@ def _messages(step: ReminderStep, mailed: set[str], now: datetime) -> list[Messa
 
 
 def _timeline(step: ReminderStep, what: str, text: str) -> Message:
-    lane, first = incident_lane(step.case.incident_id), step.members[0].connection_id
-    key = f"{lane}:{what}:{step.case.attempt}:{step.number}{step.joined}:{first}"
+    ordering_key, first = (
+        incident_ordering_key(step.case.incident_id),
+        step.members[0].connection_id,
+    )
+    key = f"{ordering_key}:{what}:{step.case.attempt}:{step.number}{step.joined}:{first}"
     payload = {"do": "diary", "incident_id": step.case.incident_id, "text": text}
-    return Message("slack", key, payload, lane)
+    return Message("slack", key, payload, ordering_key)
 
 
 def _may_mail(app: AppConfig | None, member: WaitingMember, configuration: Configuration) -> bool:

@@ -133,6 +133,14 @@ def reference(target: str, **options: Any) -> Any:
     return Field(foreign_key=target, sa_type=Id, **options)
 
 
+def renamed(column: str, name: str, **options: Any) -> Any:
+    """What is called `name` here and `column` in the database, from before it had its name.
+
+    The column keeps it: while a new version takes over, the one before goes on beside it.
+    """
+    return Field(sa_column_kwargs={"name": column, "key": name}, **options)
+
+
 def from_row(kind: type[_Data], row: object, **differently: Any) -> _Data:
     """A `kind` of what `row` has under the same names, but for what is given `differently`."""
     same = (each.name for each in fields(kind) if each.name not in differently)

@@ -39,14 +39,14 @@ async def forwards(
 def _forwarded(is_sqlite: bool) -> Any:
     """Built once, like what follows."""
     behind = aliased(Outbox)
-    held_up = col(Outbox.lane).in_(
-        select(col(behind.lane)).where(
+    held_up = col(Outbox.ordering_key).in_(
+        select(col(behind.ordering_key)).where(
             col(behind.channel) == CHANNEL,
             col(behind.status) == "pending",
             col(behind.refusal) == "refused",
         )
     )
-    app = _app_of_lane(is_sqlite)
+    app = _app_of_ordering_key(is_sqlite)
     return (
         select(
             app,
@@ -75,7 +75,7 @@ async def refused_forwards(
 
 @cache
 def _refusals(is_sqlite: bool) -> Any:
-    app, error, refusal = _app_of_lane(is_sqlite), col(Outbox.error), col(Outbox.refusal)
+    app, error, refusal = _app_of_ordering_key(is_sqlite), col(Outbox.error), col(Outbox.refusal)
     again = (refusal == "refused") & (col(Outbox.attempts) >= REFUSED_TIMES)
     return (
         select(
@@ -101,7 +101,7 @@ async def untaken_since(session: AsyncSession, app: str) -> datetime | None:
     that. A message may wait before it is tried: nothing of ours was there to hand it on, or the
     settings lacked its app.
     """
-    is_of_app = _app_of_lane(session.get_bind().dialect.name == "sqlite") == app
+    is_of_app = _app_of_ordering_key(session.get_bind().dialect.name == "sqlite") == app
     waiting = (
         await session.execute(
             select(col(Outbox.created_at), col(Outbox.payload))
@@ -144,12 +144,12 @@ def _posted_as(payload: Mapping[str, Any]) -> list[str]:
     return [payload["event"] if connection is None else f"{payload['event']}-{connection}"]
 
 
-def _app_of_lane(is_sqlite: bool) -> Any:
+def _app_of_ordering_key(is_sqlite: bool) -> Any:
     """The app is in the ordering key: `forward:<app>/…`, or `forward:<app>@<target>/…`.
 
     No app's name has one of the two in it.
     """
-    rest = func.substr(col(Outbox.lane), len(CHANNEL) + 2)
+    rest = func.substr(col(Outbox.ordering_key), len(CHANNEL) + 2)
     marked = func.replace(rest, "@", "/")
     place = func.instr(marked, "/") if is_sqlite else func.strpos(marked, "/")
     return func.substr(rest, 1, place - 1)

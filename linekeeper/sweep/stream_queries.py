@@ -105,8 +105,8 @@ _CAME: ColumnElement[bool] = col(WebhookEvent.source) == "webhook"
 """Whether it came from outside: a replay is an operator's doing."""
 _UNTRIED = col(WebhookEvent.attempts) == 0
 _FAILING = aliased(WebhookEvent)
-_IN_LINE = _UNTRIED & col(WebhookEvent.lane).not_in(
-    select(col(_FAILING.lane)).where(
+_IN_LINE = _UNTRIED & col(WebhookEvent.ordering_key).not_in(
+    select(col(_FAILING.ordering_key)).where(
         col(_FAILING.status) == literal_column("'pending'"), col(_FAILING.attempts) > 0
     )
 )

@@ -120,11 +120,13 @@ def _sort(exchanges: Sequence[Exchange]) -> AssumptionFinding:
     refused = [exchange.status for pair in pairs for exchange in pair if exchange.status >= 300]
     if refused:
         return otherwise(f"refused with {refused[0]}")
-    told = [(up, down) for up, down in pairs if len(up.rows) > 1]
-    if not told:
+    comparable = [(up, down) for up, down in pairs if len(up.rows) > 1]
+    if not comparable:
         return not_seen("there are too few records to tell")
-    same = sum(_keys(up) == _keys(down) for up, down in told)
-    return decided(not same, f"both orders gave the same page in {same} of {len(told)} listings")
+    same = sum(_keys(up) == _keys(down) for up, down in comparable)
+    return decided(
+        not same, f"both orders gave the same page in {same} of {len(comparable)} listings"
+    )
 
 
 def _key_filter(exchanges: Sequence[Exchange]) -> AssumptionFinding:

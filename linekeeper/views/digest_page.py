@@ -256,9 +256,9 @@ async def gather(store: Store, apps: Mapping[str, AppConfig], *, now: datetime) 
 
 async def say_digest(store: Store, day: Day, links: Links) -> str:
     """Say it in Slack, once a day; returns its ordering key."""
-    lane = f"slack:say:digest:{day.now:%Y-%m-%d}"
+    ordering_key = f"slack:say:digest:{day.now:%Y-%m-%d}"
     payload: dict[str, Any] = {"do": "say", "text": headline(day), "mrkdwn": slack_text(day, links)}
     payload |= said_about("digest")
     async with store.write() as session:
-        await enqueue(store, session, [Message("slack", lane, payload)], now=day.now)
-    return lane
+        await enqueue(store, session, [Message("slack", ordering_key, payload)], now=day.now)
+    return ordering_key

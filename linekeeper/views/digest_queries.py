@@ -193,7 +193,7 @@ def _life(
         acknowledged_at=incident.acknowledged_at,
         acknowledged_by=incident.acknowledged_by,
         merged=merged,
-        message=(first.fold or incident.id) if first and was_notified else None,
+        message=(first.group_key or incident.id) if first and was_notified else None,
         notified_at=first.at if first and was_notified else None,
         withheld=first.why if first and not was_notified else "",
         signs_at=signs_at,

@@ -200,7 +200,7 @@ _OVERDUE = (
         col(Outbox.status) == "pending",
         col(Outbox.next_attempt_at) < _SINCE,
         ~exists().where(
-            col(_EARLIER.lane) == col(Outbox.lane),
+            col(_EARLIER.ordering_key) == col(Outbox.ordering_key),
             col(_EARLIER.status) == "pending",
             col(_EARLIER.seq) < col(Outbox.seq),
         ),

@@ -26,7 +26,7 @@ async def rt(settings: Settings) -> AsyncIterator[Runtime]:
 
 
 async def planted(rt: Runtime, now: datetime) -> str:
-    """One connection that was well for five hours; the lane of its messages."""
+    """One connection that was well for five hours; the ordering_key of its messages."""
     async with rt.store.write() as session:
         connection = Connection(
             app="default",
@@ -44,7 +44,12 @@ async def planted(rt: Runtime, now: datetime) -> str:
 
 
 async def message(
-    rt: Runtime, lane: str, key: str, *, tried_at: Sequence[datetime] = (), **columns: object
+    rt: Runtime,
+    ordering_key: str,
+    key: str,
+    *,
+    tried_at: Sequence[datetime] = (),
+    **columns: object,
 ) -> None:
     """One message for the product, which did not take it at `tried_at`."""
     async with rt.store.write() as session:
@@ -52,7 +57,7 @@ async def message(
             Outbox(
                 channel="forward",
                 dedupe_key=f"forward:{key}",
-                lane=lane,
+                ordering_key=ordering_key,
                 payload={"event": key},
                 attempts=len(tried_at),
                 **columns,
@@ -70,14 +75,16 @@ async def minutes_of_product(rt: Runtime, now: datetime) -> float:
 async def test_it_counts_from_the_first_message_that_was_tried_in_vain(rt: Runtime) -> None:
     """Its app was out of the settings while the first incident was open: another is opened."""
     now = utcnow()
-    lane = await planted(rt, now)
+    ordering_key = await planted(rt, now)
     written = now - 120 * MINUTE
-    await message(rt, lane, "1", created_at=written, tried_at=[written, now - 9 * MINUTE])
-    await message(rt, lane, "2", created_at=now - 110 * MINUTE)
+    await message(rt, ordering_key, "1", created_at=written, tried_at=[written, now - 9 * MINUTE])
+    await message(rt, ordering_key, "2", created_at=now - 110 * MINUTE)
     assert await watch_stream(rt, now)
     assert round(await minutes_of_product(rt, now)) == 120
     later = now + 30 * MINUTE
-    await message(rt, f"{lane}x", "3", created_at=now, status="sent", settled_at=now + MINUTE)
+    await message(
+        rt, f"{ordering_key}x", "3", created_at=now, status="sent", settled_at=now + MINUTE
+    )
     await watch_stream(rt, later)
     assert round(await minutes_of_product(rt, later)) == 150, "it is open since, whatever it took"
 
@@ -87,21 +94,21 @@ async def test_it_does_not_count_from_when_a_message_was_written_that_nobody_tri
 ) -> None:
     """Its app was out of the settings for an hour, and the product away when it was back."""
     now = utcnow()
-    lane = await planted(rt, now)
+    ordering_key = await planted(rt, now)
     tried = [now - 6 * MINUTE, now - 5 * MINUTE]
-    await message(rt, lane, "1", created_at=now - 60 * MINUTE)
-    await message(rt, f"{lane}x", "2", created_at=now - 50 * MINUTE, tried_at=tried)
+    await message(rt, ordering_key, "1", created_at=now - 60 * MINUTE)
+    await message(rt, f"{ordering_key}x", "2", created_at=now - 50 * MINUTE, tried_at=tried)
     assert await watch_stream(rt, now)
     assert round(await minutes_of_product(rt, now)) == 6
 
 
 async def test_it_counts_from_the_last_message_that_the_product_took(rt: Runtime) -> None:
     now = utcnow()
-    lane = await planted(rt, now)
+    ordering_key = await planted(rt, now)
     written = now - 120 * MINUTE
-    await message(rt, lane, "1", created_at=written, tried_at=[written])
+    await message(rt, ordering_key, "1", created_at=written, tried_at=[written])
     await message(
-        rt, f"{lane}x", "2", created_at=now - 50 * MINUTE, status="sent",
+        rt, f"{ordering_key}x", "2", created_at=now - 50 * MINUTE, status="sent",
         settled_at=now - 40 * MINUTE,
     )  # fmt: skip
     assert await watch_stream(rt, now)
@@ -111,7 +118,7 @@ async def test_it_counts_from_the_last_message_that_the_product_took(rt: Runtime
 async def test_what_was_never_tried_says_nothing_of_the_product(rt: Runtime) -> None:
     """It counts as it did: from as long before as a message has waited at the least."""
     now = utcnow()
-    lane = await planted(rt, now)
-    await message(rt, lane, "1", created_at=now - 120 * MINUTE)
+    ordering_key = await planted(rt, now)
+    await message(rt, ordering_key, "1", created_at=now - 120 * MINUTE)
     assert await watch_stream(rt, now)
     assert round(await minutes_of_product(rt, now)) == 15

@@ -88,7 +88,12 @@ async def filled(store: Store) -> Store:
                     expires_at=NOW + timedelta(days=3),
                 ),
                 WebhookEvent(
-                    app="default", delivery_key="d1", kind="x", lane="l", body=BODY, received_at=NOW
+                    app="default",
+                    delivery_key="d1",
+                    kind="x",
+                    ordering_key="l",
+                    body=BODY,
+                    received_at=NOW,
                 ),
                 Implementation(
                     key="i",
@@ -105,7 +110,7 @@ async def filled(store: Store) -> Store:
                     p50=date(2026, 1, 20),
                     p80=date(2026, 1, 22),
                 ),
-                Outbox(channel="slack", dedupe_key="one", lane="l", payload={"a": None}),
+                Outbox(channel="slack", dedupe_key="one", ordering_key="l", payload={"a": None}),
                 *[
                     Observation(connection_id=connection.id, at=at, source="product", outcome="ok")
                     for at in FIRST_AND_LAST

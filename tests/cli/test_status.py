@@ -102,7 +102,7 @@ async def test_without_slack_it_shows_what_would_have_been_sent(store: Store) ->
             Outbox(
                 channel="slack",
                 dedupe_key=f"k{n}",
-                lane=f"k{n}",
+                ordering_key=f"k{n}",
                 status="skipped",
                 settled_at=NOW + timedelta(seconds=n),
                 error=f"number {n}",

@@ -37,7 +37,7 @@ async def test_what_waits_in_the_inbox_is_counted(store: Store, shown: CommandLi
             delivery_key=name,
             status=status,
             kind="records.updated",
-            lane=name,
+            ordering_key=name,
             received_at=received,
             processed_at=None if status == "pending" else received,
             **more,

@@ -24,7 +24,7 @@ async def work(store: Store) -> None:
                 app="default",
                 delivery_key="d",
                 kind="x",
-                lane="l",
+                ordering_key="l",
                 received_at=NOW,
                 next_attempt_at=NOW,
             )
@@ -40,7 +40,7 @@ async def work_behind(store: Store) -> None:
                 app="default",
                 delivery_key="e",
                 kind="x",
-                lane="l",
+                ordering_key="l",
                 received_at=NOW,
                 next_attempt_at=NOW,
             )

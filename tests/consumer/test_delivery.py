@@ -271,7 +271,7 @@ def event(name: str, connection: str | None = None, **fields: Any) -> Message:
         "payload": {"before": "healthy"},
         **fields,
     }
-    return Message("event", new_id(), payload, lane=f"event:{connection}")
+    return Message("event", new_id(), payload, ordering_key=f"event:{connection}")
 
 
 async def feed(prefect: Prefect, connection: str, wanted: int) -> list[dict[str, Any]]:

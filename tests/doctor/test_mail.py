@@ -42,7 +42,7 @@ async def test_what_was_not_taken_is_said_until_it_is(store: Store) -> None:
                     seq=identifier,
                     channel="email",
                     dedupe_key=identifier,
-                    lane=identifier,
+                    ordering_key=identifier,
                     payload={},
                     status=status,
                     error=error,

@@ -85,7 +85,7 @@ def change(of: Connection, key: str, seq: int, entity: str = ASSETS, **values: A
 
 def delivery(of: Connection | None, *keys: str, entity: str = ASSETS, **values: Any) -> Any:
     body = {"event": f"{entity.rpartition('/')[2]}.updated", "body": list(keys)}
-    given: dict[str, Any] = {"kind": "record.updated", "lane": "l", "status": "processed"}
+    given: dict[str, Any] = {"kind": "record.updated", "ordering_key": "l", "status": "processed"}
     given |= {"received_at": NOW, "attempts": 1, "event": body["event"]} | values
     return WebhookEvent(
         app="default",
@@ -199,7 +199,7 @@ async def test_a_replay_that_worked_is_what_counts(world: World) -> None:
     brought.updated_at = NOW - timedelta(minutes=2)
     await world.add(record(which, "5"), first, again, brought)
     key = f"forward:{again.id}"
-    sent = Outbox(seq=new_id(), channel="forward", dedupe_key=key, lane="l", status="sent")
+    sent = Outbox(seq=new_id(), channel="forward", dedupe_key=key, ordering_key="l", status="sent")
     await world.add(sent, taken)
     assert (await world.ask("Acme · Maximo 5")).verdict.cause == "product_accepted"
 

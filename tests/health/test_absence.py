@@ -42,7 +42,7 @@ async def texts(rt: Runtime, incident: str) -> str:
     async with rt.store.read() as session:
         rows = await session.scalars(
             select(col(Outbox.payload))
-            .where(col(Outbox.lane) == f"slack:incident:{incident}")
+            .where(col(Outbox.ordering_key) == f"slack:incident:{incident}")
             .order_by(col(Outbox.seq))
         )
         return "\n".join(row.get("text", "") for row in rows)

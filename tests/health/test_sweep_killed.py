@@ -12,7 +12,7 @@ from sqlmodel import col
 import sandbox
 from linekeeper.clock import utcnow
 from linekeeper.config import HealthPolicy
-from linekeeper.incidents.announce import incident_lane
+from linekeeper.incidents.announce import incident_ordering_key
 from linekeeper.orchestrator import Blocks
 from linekeeper.runtime import Runtime
 from linekeeper.store.configuration import save_blocks
@@ -112,9 +112,9 @@ async def each_thing_was_told_once(rt: Runtime, *, troubles: int) -> None:
             )
         )
     told = Counter(
-        row.lane for row in outbox if row.channel == "slack" and row.payload["do"] == "show"
+        row.ordering_key for row in outbox if row.channel == "slack" and row.payload["do"] == "show"
     )
-    assert set(told) == {incident_lane(connection) for connection in incidents}
+    assert set(told) == {incident_ordering_key(connection) for connection in incidents}
     # A trouble's message is posted (or reopened) and edited when it is resolved: no more.
     assert told.total() == 2 * troubles
     last: dict[str, str] = {}

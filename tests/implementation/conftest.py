@@ -120,7 +120,7 @@ class Office:
                     status="processed",
                     connection_id=connection_id,
                     kind="records.updated",
-                    lane=connection_id,
+                    ordering_key=connection_id,
                     received_at=self.now,
                     processed_at=self.now,
                 )

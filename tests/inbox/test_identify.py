@@ -160,11 +160,11 @@ def test_a_delivery_without_id_carries_a_merge_key_and_one_with_id_does_not() ->
     without = make_delivery(ID, "default", of({"n": 1}), b"", received_at=NOW)
     assert without.delivery_key == f"content:{ID}"
     assert without.merge_key is not None
-    assert without.lane == ID
+    assert without.ordering_key == ID
     named = make_delivery(
         ID, "default", of({"id": "a", "connection_id": "c"}), b"", received_at=NOW
     )
-    assert (named.delivery_key, named.merge_key, named.lane) == ("a", None, "default/c")
+    assert (named.delivery_key, named.merge_key, named.ordering_key) == ("a", None, "default/c")
 
 
 @pytest.mark.parametrize(

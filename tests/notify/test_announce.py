@@ -23,10 +23,13 @@ async def rows(store: Store, channel: str) -> list[Outbox]:
 
 async def test_an_opened_incident_is_a_message_a_diary_entry_and_an_event(desk: Desk) -> None:
     incident_id = await desk.open()
-    lane = f"slack:incident:{incident_id}"
+    ordering_key = f"slack:incident:{incident_id}"
     slack = await rows(desk.store, "slack")
-    assert [row.dedupe_key for row in slack] == [f"{lane}:show:1", f"{lane}:diary:1"]
-    assert {row.lane for row in slack} == {lane}
+    assert [row.dedupe_key for row in slack] == [
+        f"{ordering_key}:show:1",
+        f"{ordering_key}:diary:1",
+    ]
+    assert {row.ordering_key for row in slack} == {ordering_key}
     [event] = await rows(desk.store, "event")
     assert event.payload["name"] == "linekeeper.incident.opened"
     assert event.payload["resource"]["prefect.resource.id"] == f"linekeeper.incident.{incident_id}"
@@ -126,7 +129,7 @@ async def test_a_transition_is_one_event_with_the_transitions_id(store: Store) -
     [row] = await rows(store, "event")
     assert row.payload["id"] == "0198c2f0-0000-7000-8000-000000000001"
     assert row.payload["name"] == "linekeeper.connection.unreachable"
-    assert row.lane == "event:linekeeper.connection.c-1"
+    assert row.ordering_key == "event:linekeeper.connection.c-1"
     assert [r["prefect.resource.id"] for r in row.payload["related"]] == [
         "linekeeper.provider.sap-ecc-6-0",
         "linekeeper.customer.u-1",

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from linekeeper.notify import compose, compose_others
-from linekeeper.notify.compose_others import fold, plain_fold
+from linekeeper.notify.compose_others import group, plain_group
 from linekeeper.notify.merged import Wider
 from linekeeper.notify.view import MEMBERS_SHOWN, IncidentView, Links, MemberView
 from linekeeper.text import width
@@ -318,7 +318,7 @@ def test_no_text_of_its_own_breaks_the_limits(text: str) -> None:
 def test_no_message_about_several_and_no_reminder_breaks_the_limits_either(
     many: list[IncidentView], step: str, why: str, now: datetime
 ) -> None:
-    rendered = [fold("morning:2026", many, links=LINKS), fold("cap:x", many)]
+    rendered = [group("morning:2026", many, links=LINKS), group("cap:x", many)]
     rendered += [compose_others.reminder(view, step, why, now=now) for view in many[:3]]
     for message in rendered:
         check_blocks([dict(block) for block in message.blocks])
@@ -326,7 +326,7 @@ def test_no_message_about_several_and_no_reminder_breaks_the_limits_either(
         assert width(message.text) <= 3_000
         assert not re.search(r"<!(?!date|subteam)", said)
         assert not re.search(r"@(channel|here|everyone)", said)
-    assert plain_fold("cap:x", many)
+    assert plain_group("cap:x", many)
 
 
 @pytest.mark.parametrize("name", ["Acme - UpKeep", "Acme | UpKeep", "Acme · UpKeep", "UpKeep"])

@@ -99,7 +99,7 @@ async def test_what_waits_behind_a_suppressed_message_is_suppressed_with_it(desk
         suppressed = select(Outbox).where(col(Outbox.status) == "suppressed")
         shown, diary = (await session.scalars(suppressed.order_by(col(Outbox.seq)))).all()
     assert (shown.payload["do"], diary.payload["do"]) == ("show", "diary")
-    assert (shown.lane, shown.error) == (diary.lane, diary.error)
+    assert (shown.ordering_key, shown.error) == (diary.ordering_key, diary.error)
     await desk.deliver()
     assert desk.messages() == []
     at(desk, MORNING)
@@ -241,14 +241,14 @@ async def test_a_burst_beyond_the_cap_is_one_more_message(desk: Desk) -> None:
     await desk.deliver(limit=200)
     messages = desk.messages()
     assert len(messages) == 4
-    [folded] = [m for m in messages if "in one message" in m["text"]]
-    assert "7 incidents" in folded["text"]
+    [grouped] = [m for m in messages if "in one message" in m["text"]]
+    assert "7 incidents" in grouped["text"]
     assert all(f"Customer {n:02}" in str(messages) for n in range(10))
     desk.ahead = timedelta(hours=5)
     await desk.deliver(limit=200)
     assert len(desk.messages()) == 4
-    [folded] = [m for m in desk.messages() if "in one message" in m["text"]]
-    assert sum("Reminder 1" in r["text"] for r in folded["replies"]) == 7
+    [grouped] = [m for m in desk.messages() if "in one message" in m["text"]]
+    assert sum("Reminder 1" in r["text"] for r in grouped["replies"]) == 7
 
 
 async def of_app(desk: Desk, kind: str, *, topic: str = "health", members: int = 0) -> str:
@@ -428,7 +428,7 @@ async def test_two_who_decide_at_once_decide_once(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("step", ["decided", "said"])
-async def test_a_fold_whose_deliverer_was_killed_is_one_message(
+async def test_a_group_whose_deliverer_was_killed_is_one_message(
     desk: Desk, as_if_unsettled: Any, step: str
 ) -> None:
     with_policy(desk, cap_per_hour=1)
@@ -450,7 +450,7 @@ async def test_a_reminder_waits_for_the_message_that_several_incidents_share(des
     for n in range(3):
         await desk.open(customer=f"Customer {n}")
     await evaluate_alerts(desk.store, desk.configuration, now=desk.now())
-    shared = update(Outbox).where(col(Outbox.lane).startswith("slack:fold:"))
+    shared = update(Outbox).where(col(Outbox.ordering_key).startswith("slack:fold:"))
     async with desk.store.write() as session:  # Slack took none of its attempts so far
         await session.execute(shared.values(next_attempt_at=desk.now() + timedelta(hours=6)))
     desk.ahead = timedelta(hours=5)

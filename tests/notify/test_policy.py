@@ -36,7 +36,8 @@ class Renderer:
         known = [situation for situation in situations if situation.opened_at <= now]
         decision = decide(known, self.notified, policy=self.policy, reach=self.reach, now=now)
         self.notified += [
-            Notified(say.incident_id, say.channel, say.step, now, say.fold) for say in decision.say
+            Notified(say.incident_id, say.channel, say.step, now, say.group_key)
+            for say in decision.say
         ]
         return decision
 
@@ -47,7 +48,7 @@ class Renderer:
 def test_the_first_notice_comes_at_once_and_once() -> None:
     renderer = Renderer(AlertPolicy())
     [said] = renderer.at(NOW, situation()).say
-    assert (said.step, said.fold, said.why) == ("first", None, "severity normal, open")
+    assert (said.step, said.group_key, said.why) == ("first", None, "severity normal, open")
     assert renderer.at(NOW + MINUTE, situation()).say == []
 
 
@@ -99,14 +100,14 @@ def test_a_night_is_one_message_in_the_morning_and_what_is_critical_passes() -> 
     assert all(s.severity == "critical" for s in renderer.at(morning - MINUTE, *calm, bad).say)
     told = [s for s in renderer.at(morning, *calm, bad).say if s.step == "first"]
     assert [s.incident_id for s in told] == [one.id for one in calm]
-    assert {s.fold for s in told} == {f"morning:{morning.isoformat()}"}
+    assert {s.group_key for s in told} == {f"morning:{morning.isoformat()}"}
 
 
 def test_one_that_waited_alone_gets_a_message_of_its_own() -> None:
     renderer = Renderer(NIGHT)
     one = situation(opened_at=datetime(2026, 3, 4, 23, 0, tzinfo=UTC))
     [said] = renderer.at(datetime(2026, 3, 5, 7, 0, tzinfo=UTC), one).say
-    assert said.fold is None
+    assert said.group_key is None
 
 
 def test_what_opens_and_ends_in_maintenance_is_never_told() -> None:
@@ -129,23 +130,23 @@ def test_what_is_over_before_a_deliverer_came_is_told_all_the_same() -> None:
     assert said.why == "severity normal, over already"
 
 
-def test_beyond_the_cap_messages_fold_into_one() -> None:
+def test_beyond_the_cap_messages_are_grouped_in_one() -> None:
     renderer = Renderer(AlertPolicy(cap_per_hour=5))
     several = [situation(n) for n in range(12)]
     said = renderer.at(NOW, *several).say
-    assert [s.fold for s in said] == [None] * 4 + ["cap:i004"] * 8
+    assert [s.group_key for s in said] == [None] * 4 + ["cap:i004"] * 8
     late = situation(50, opened_at=NOW + 30 * MINUTE)
     [more] = renderer.at(NOW + 30 * MINUTE, *several, late).say
-    assert more.fold == "cap:i004"
+    assert more.group_key == "cap:i004"
     later = situation(51, opened_at=NOW + 2 * HOUR)
-    assert [s.fold for s in renderer.at(NOW + 2 * HOUR, *several, later).say] == [None]
+    assert [s.group_key for s in renderer.at(NOW + 2 * HOUR, *several, later).say] == [None]
 
 
 @pytest.mark.parametrize(
     ("reach", "after", "why"),
     [
         (Reach(configured=False), timedelta(), "Slack is not configured"),
-        (Reach(broken_since=NOW, needs_mending=True), timedelta(), "Slack can't be reached"),
+        (Reach(broken_since=NOW, needs_fix=True), timedelta(), "Slack can't be reached"),
         (Reach(broken_since=NOW), 10 * MINUTE, "Slack can't be reached"),
     ],
 )
@@ -157,12 +158,12 @@ def test_where_slack_can_not_be_told_others_are(reach: Reach, after: timedelta, 
         assert renderer.at(NOW + after - MINUTE, *several).say == []
     said = renderer.at(NOW + after, *several).say or renderer.at(NOW + MINUTE, *several).say
     assert {(s.channel, s.step, s.why) for s in said} == {("elsewhere", "first", why)}
-    assert len({s.fold for s in said}) == 1
+    assert len({s.group_key for s in said}) == 1
     assert renderer.at(NOW + after + 2 * MINUTE, *several).say == []
 
 
 def test_who_joins_while_slack_can_not_be_told_is_told_to_others() -> None:
-    broken = Reach(broken_since=NOW, needs_mending=True)
+    broken = Reach(broken_since=NOW, needs_fix=True)
     renderer = Renderer(AlertPolicy(elsewhere=ELSEWHERE), broken)
     grown = situation(joined_at=NOW - MINUTE)
     renderer.at(NOW, grown)
@@ -182,7 +183,7 @@ def test_who_joins_what_slack_was_told_of_before_it_broke_is_told_to_others() ->
     renderer = Renderer(AlertPolicy(elsewhere=ELSEWHERE), Reach(delivered=frozenset({one.id})))
     renderer.at(NOW, one)
     assert renderer.at(NOW + MINUTE, one).say == []
-    renderer.reach = replace(renderer.reach, broken_since=NOW + MINUTE, needs_mending=True)
+    renderer.reach = replace(renderer.reach, broken_since=NOW + MINUTE, needs_fix=True)
     assert renderer.at(NOW + 2 * MINUTE, one).say == []
     one = replace(one, joined_at=NOW + 3 * MINUTE)
     assert [s.step for s in renderer.at(NOW + 3 * MINUTE, one).say] == ["joined:1"]
@@ -289,7 +290,7 @@ def test_whenever_it_is_asked_nothing_is_repeated_forgotten_or_too_loud(
     firsts: dict[str, datetime] = {}
     for told in renderer.notified:
         if told.channel == "slack" and told.step == "first":
-            firsts.setdefault(told.fold or told.incident_id, told.at)
+            firsts.setdefault(told.group_key or told.incident_id, told.at)
     for at in firsts.values():
         within = [other for other in firsts.values() if at <= other < at + HOUR]
         mornings = [key for key in firsts if key.startswith("morning:")]

@@ -178,10 +178,10 @@ def test_each_channel_has_its_own_cap_of_first_messages_and_its_own_reach() -> N
         for n, name in enumerate(["a"] * 30 + ["b"] * 5)
     ]
     elsewhere = AlertPolicy(elsewhere=(SecretStr("json://127.0.0.1:9/"),))
-    broken = Reach(broken_since=now, needs_mending=True)
+    broken = Reach(broken_since=now, needs_fix=True)
     reach = Reach(others={"a": broken, "b": Reach()})
     decision = decide(situations, [], policy=elsewhere, reach=reach, now=now)
     own = {say.slack_channel: 0 for say in decision.say}
     for say in decision.say:
-        own[say.slack_channel] += say.fold is None
+        own[say.slack_channel] += say.group_key is None
     assert own == {"a": 19, "b": 5}

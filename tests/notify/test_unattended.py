@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import select
 from sqlmodel import col
 
-from linekeeper.incidents.announce import incident_lane
+from linekeeper.incidents.announce import incident_ordering_key
 from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.store.tables import Outbox
 from sandbox.slack import SlackFaults
@@ -76,8 +76,8 @@ async def test_of_reminders_that_waited_together_only_the_last_is_said(desk: Des
         for number in (1, 2):
             payload = {"do": "remind", "incident_id": incident, "why": "nobody took it"}
             payload["step"] = f"reminder:{number}"
-            lane = incident_lane(incident)
-            message = Message("slack", f"{lane}:reminder:{number}", payload, lane)
+            ordering_key = incident_ordering_key(incident)
+            message = Message("slack", f"{ordering_key}:reminder:{number}", payload, ordering_key)
             await enqueue(desk.store, session, [message], now=desk.now())
     desk.ahead += timedelta(hours=2)
     for _ in range(3):

@@ -177,7 +177,7 @@ async def settled(rt: Runtime, connection_id: str, count: int) -> None:
                 "connection_id": connection_id,
                 "kind": "record.updated",
                 "entity": "eam/assets",
-                "lane": "default/c0",
+                "ordering_key": "default/c0",
                 "rank": 1,
                 "received_at": now,
                 "next_attempt_at": now,

@@ -45,9 +45,9 @@ async def test_the_same_key_is_written_once(store: Store) -> None:
 async def test_an_ordering_key_goes_out_in_order_and_keys_go_side_by_side(store: Store) -> None:
     await write(
         store,
-        Message("slack", "a1", lane="a"),
-        Message("slack", "a2", lane="a"),
-        Message("slack", "b1", lane="b"),
+        Message("slack", "a1", ordering_key="a"),
+        Message("slack", "a2", ordering_key="a"),
+        Message("slack", "b1", ordering_key="b"),
     )
     first = await take(store, "w")
     assert keys(first) == ["a1", "b1"]
@@ -57,7 +57,7 @@ async def test_an_ordering_key_goes_out_in_order_and_keys_go_side_by_side(store:
 
 
 async def test_sent_in_a_row_an_ordering_key_is_claimed_as_a_whole(store: Store) -> None:
-    await write(store, *(Message("slack", f"a{n}", lane="a") for n in range(3)))
+    await write(store, *(Message("slack", f"a{n}", ordering_key="a") for n in range(3)))
     first = await take(store, "w", limit=2, work=IN_A_ROW)
     assert keys(first) == ["a0", "a1"]
     assert keys(await take(store, "v", work=IN_A_ROW)) == []
@@ -92,7 +92,9 @@ async def test_a_dead_deliverers_claim_runs_out_and_the_repeat_is_visible(store:
 
 
 async def test_a_dead_letter_does_not_hold_up_what_is_behind_it(store: Store) -> None:
-    await write(store, Message("slack", "a1", lane="a"), Message("slack", "a2", lane="a"))
+    await write(
+        store, Message("slack", "a1", ordering_key="a"), Message("slack", "a2", ordering_key="a")
+    )
     await finish(store, await take(store, "w"), dead=True)
     assert keys(await take(store, "w")) == ["a2"]
 

@@ -88,7 +88,9 @@ async def test_old_code_goes_on_while_the_new_schema_is_there_and_loses_nothing(
 ) -> None:
     async with store.write() as session:
         session.add(
-            WebhookEvent(app="default", delivery_key="d", kind="x", lane="l", received_at=utcnow())
+            WebhookEvent(
+                app="default", delivery_key="d", kind="x", ordering_key="l", received_at=utcnow()
+            )
         )
     await beat(store, "old:1")
     held = await claim_events(store, "old:1", rank=1, limit=9, now=utcnow())

@@ -136,7 +136,7 @@ class AppriseSender(Sender):
                 await mark_well(session, f"{CHANNEL} {self.destination(row)}")
         for row, failed, _ in settlement.retried:
             name = f"{CHANNEL} {self.destination(row)}"
-            await mark_broken(self._store, session, name, failed.why, needs_mending=True, now=now)
+            await mark_broken(self._store, session, name, failed.why, needs_fix=True, now=now)
 
 
 def words_of(

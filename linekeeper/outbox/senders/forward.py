@@ -22,7 +22,7 @@ from linekeeper.inbox.headers import RawHeaders
 from linekeeper.logs import WAY, passed
 from linekeeper.makini.wire import bare_request, open_client
 from linekeeper.outbox.dispatcher import LONGEST_WAIT, Dispatcher
-from linekeeper.outbox.forward import CHANNEL, destination_of, lane_prefix
+from linekeeper.outbox.forward import CHANNEL, destination_of, ordering_key_prefix
 from linekeeper.outbox.forward_messages import Outgoing, envelope_of, read_messages
 from linekeeper.outbox.queue import DUE_SINCE, OUTBOX, outbox_of
 from linekeeper.outbox.sender import (
@@ -119,7 +119,7 @@ class ForwardSender(Sender):
 
     def destination(self, row: OutboxRow) -> str:
         """The app whose product it goes to, or its target."""
-        return destination_of(row.lane)
+        return destination_of(row.ordering_key)
 
     def not_before(self, row: OutboxRow, now: datetime) -> datetime | None:
         """What belongs to an app that is switched off waits, in case it returns."""
@@ -223,7 +223,9 @@ class ForwardSender(Sender):
 
 @lru_cache(maxsize=1_000)
 def _is_of(app: str) -> ColumnElement[bool]:
-    is_of: ColumnElement[bool] = OUTBOX.c.lane.startswith(lane_prefix(app), autoescape=True)
+    is_of: ColumnElement[bool] = OUTBOX.c.ordering_key.startswith(
+        ordering_key_prefix(app), autoescape=True
+    )
     return is_of
 
 

@@ -131,7 +131,7 @@ async def _was_just_written_to(store: Store, row: OutboxRow) -> bool:
     async with store.read() as session:
         newest = await session.scalar(
             select(func.max(col(Outbox.settled_at))).where(
-                col(Outbox.lane) == row.lane,
+                col(Outbox.ordering_key) == row.ordering_key,
                 col(Outbox.status) == "sent",
                 col(Outbox.dedupe_key).startswith(about, autoescape=True),
             )

@@ -29,7 +29,9 @@ class ReconnectSender(Sender):
 
     async def send(self, row: OutboxRow) -> Result:
         """Advance its case; whatever goes wrong is written in the row, and it is tried again."""
-        covered = await _waiting_behind(self._rt.store, row.id, row.lane)  # they ask for the same
+        covered = await _waiting_behind(
+            self._rt.store, row.id, row.ordering_key
+        )  # they ask for the same
         incident_id = str(row.payload.get("incident_id"))
         try:
             await check_and_advance(self._rt, incident_id)
@@ -43,13 +45,13 @@ class ReconnectSender(Sender):
         return Failed(f"not done within {self.deadline_seconds:.0f} s", is_kept=True)
 
 
-async def _waiting_behind(store: Store, row_id: str, lane: str) -> list[str]:
+async def _waiting_behind(store: Store, row_id: str, ordering_key: str) -> list[str]:
     """The dedupe keys of the messages that wait behind a claimed one now."""
     async with store.read() as session:
         return list(
             await session.scalars(
                 select(OUTBOX.c.dedupe_key).where(
-                    OUTBOX.c.lane == lane,
+                    OUTBOX.c.ordering_key == ordering_key,
                     OUTBOX.c.status == "pending",
                     OUTBOX.c.id != row_id,
                 )

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from linekeeper.clock import utcnow
 from linekeeper.config import Configuration, SlackConfig
-from linekeeper.incidents.announce import incident_lane
+from linekeeper.incidents.announce import incident_ordering_key
 from linekeeper.notify.channels import (
     gather_burst,
     hold_channel,
@@ -182,7 +182,7 @@ class SlackSender(Sender):
             self._later |= {row.id for row in rows[1:] if now - row.due_since < self.gives_up_after}
         known = await self._withheld(rows)
         is_quiet = self._configuration.alerts.quiet.holds(now)
-        if is_quiet and (trouble is None or not trouble.needs_mending):
+        if is_quiet and (trouble is None or not trouble.needs_fix):
             self._quiet |= await decided_before(self._store, rows)
         for row in rows:
             if row.id not in known:
@@ -262,10 +262,10 @@ class SlackSender(Sender):
             if row.payload.get("do") == "diary" and row.attempts == 1:
                 row = await gather_burst(self._store, row, now=self._clock())
             first = self._firsts.get(row.payload.get("incident_id", ""))
-            view, fold = self._view(row), first.fold if first else None
-            if row.id in self._quiet and not await renderer.is_posted(row, view, fold):
+            view, group_key = self._view(row), first.group_key if first else None
+            if row.id in self._quiet and not await renderer.is_posted(row, view, group_key):
                 return Ended("superseded", "it waits for the end of quiet hours")
-            is_said = await renderer.say(row, view, fold)
+            is_said = await renderer.say(row, view, group_key)
         except SlackTrouble as trouble:
             return self._failed(row, trouble)
         except InvalidMessage as reason:
@@ -297,12 +297,12 @@ class SlackSender(Sender):
     async def _overtaken(self, row: OutboxRow) -> list[str]:
         """Rows with no more news than it; the first notice has what was suppressed before."""
         view = self._view(row)
-        lane, _, revision = row.dedupe_key.rpartition(":")
+        ordering_key, _, revision = row.dedupe_key.rpartition(":")
         if view is None or row.payload.get("do") != "show" or not revision.isdecimal():
             return []
-        later = [f"{lane}:{n}" for n in range(int(revision) + 1, view.revision + 1)]
-        has_earlier = await withheld_texts(self._store, row.lane)
-        return later if has_earlier else [*later, f"{incident_lane(view.id)}:first"]
+        later = [f"{ordering_key}:{n}" for n in range(int(revision) + 1, view.revision + 1)]
+        has_earlier = await withheld_texts(self._store, row.ordering_key)
+        return later if has_earlier else [*later, f"{incident_ordering_key(view.id)}:first"]
 
     async def settled(
         self, session: AsyncSession, settlement: Settlement, *, now: datetime
@@ -331,7 +331,7 @@ class SlackSender(Sender):
             await hold_channel(session, why, until=until, only=only)
             if trouble.code != "ratelimited":
                 kept = known_as(name)
-                await mark_broken(self._store, session, kept, why, needs_mending=lasts, now=now)
+                await mark_broken(self._store, session, kept, why, needs_fix=lasts, now=now)
 
     def forget(self, rows: Sequence[OutboxRow]) -> None:
         """These are settled, or will be claimed anew."""

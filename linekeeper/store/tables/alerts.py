@@ -5,7 +5,7 @@ from datetime import datetime
 from sqlalchemy import Index
 from sqlmodel import Field, SQLModel
 
-from linekeeper.store.types import identifier, optional_time, reference, time
+from linekeeper.store.types import identifier, optional_time, reference, renamed, time
 
 
 class Notice(SQLModel, table=True):
@@ -13,7 +13,7 @@ class Notice(SQLModel, table=True):
 
     __table_args__ = (
         Index("notice_once", "incident_id", "channel", "step", "round", unique=True),
-        Index("notice_fold", "fold"),
+        Index("notice_fold", "group_key"),
     )
 
     id: str = identifier()
@@ -24,7 +24,7 @@ class Notice(SQLModel, table=True):
     """`first`, `reminder:<n>`, `escalation`, `resolved`; `never`: nobody will be notified."""
     round: int = 0
     """The number of the incident's opening (`incident.round`)."""
-    fold: str | None = None
+    group_key: str | None = renamed("fold", "group_key", default=None)
     """The one message about several incidents, if it is part of one."""
     slack_channel: str | None = None
     """The block of the Slack channel it is said in; None: `default`."""
@@ -63,5 +63,5 @@ class NoticeChannel(SQLModel, table=True):
     channel: str = Field(primary_key=True)
     trouble: str
     """Why it takes none, and what to fix."""
-    needs_mending: bool = False
+    needs_fix: bool = renamed("needs_mending", "needs_fix", default=False)
     since: datetime = time()

@@ -7,7 +7,15 @@ from sqlalchemy import Index
 from sqlmodel import Field, SQLModel
 
 from linekeeper.clock import new_id
-from linekeeper.store.types import Id, UtcDateTime, identifier, json_object, optional_time, time
+from linekeeper.store.types import (
+    Id,
+    UtcDateTime,
+    identifier,
+    json_object,
+    optional_time,
+    renamed,
+    time,
+)
 
 
 class NoticeMessage(SQLModel, table=True):
@@ -34,7 +42,7 @@ class Outbox(SQLModel, table=True):
 
     __table_args__ = (
         Index("outbox_due", "channel", "status", "next_attempt_at"),
-        Index("outbox_lane", "lane", "status", "seq"),
+        Index("outbox_lane", "ordering_key", "status", "seq"),
     )
 
     id: str = identifier()
@@ -43,8 +51,8 @@ class Outbox(SQLModel, table=True):
     channel: str
     """`slack`, `event`, `run`, `email` or `forward`."""
     dedupe_key: str = Field(unique=True)
-    lane: str
-    """The ordering key: rows of one key go out in order, different keys side by side."""
+    ordering_key: str = renamed("lane", "ordering_key")
+    """Rows of one key go out in order, different keys side by side."""
     payload: dict[str, Any] = json_object()
     status: str = "pending"
     """`pending`, `dead`, or how it ended: `sent`; `suppressed` by the alert policy; `superseded` by

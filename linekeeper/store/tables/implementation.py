@@ -12,6 +12,7 @@ from linekeeper.store.types import (
     json_object,
     optional_time,
     reference,
+    renamed,
     time,
 )
 
@@ -65,7 +66,7 @@ class Implementation(SQLModel, table=True):
     forecast_at: datetime = time()
     digest: str | None = None
     """Its line in the digest while something is late or will be; empty: as planned."""
-    told: str = ""
+    notified_signs: str = renamed("told", "notified_signs", default="")
     """The slip people were last notified of, so that they are notified once."""
     actual: dict[str, Any] = json_object()
     """Actual against plan, recorded at the go-live."""

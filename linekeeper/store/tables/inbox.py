@@ -10,7 +10,15 @@ from typing import Any
 from sqlalchemy import BigInteger, Column, Index, text
 from sqlmodel import Field, SQLModel
 
-from linekeeper.store.types import Id, identifier, json_object, optional_time, reference, time
+from linekeeper.store.types import (
+    Id,
+    identifier,
+    json_object,
+    optional_time,
+    reference,
+    renamed,
+    time,
+)
 
 _PENDING = text("status = 'pending'")
 _DEAD = text("status = 'dead'")
@@ -26,7 +34,7 @@ class WebhookEvent(SQLModel, table=True):
     """One accepted delivery and what became of it.
 
     Its indexes are what an insert can bear: those waiting for the first attempt are found in the
-    order of arrival, and only those that were claimed before are found by ordering key (`lane`)
+    order of arrival, and only those that were claimed before are found by ordering key
     too. An index by it over all of them would dirty as many pages as there are keys and halve the
     rate.
     """
@@ -51,7 +59,7 @@ class WebhookEvent(SQLModel, table=True):
         ),
         Index(
             "webhook_event_lane",
-            "lane",
+            "ordering_key",
             "id",
             sqlite_where=_TRIED,
             postgresql_where=_TRIED,
@@ -110,8 +118,8 @@ class WebhookEvent(SQLModel, table=True):
     entity: str | None = None
     event_at: datetime | None = optional_time()
     """The sender's time, never after `received_at`."""
-    lane: str
-    """The ordering key: events of one key are applied in order, different keys side by side."""
+    ordering_key: str = renamed("lane", "ordering_key")
+    """Events of one key are applied in order, different keys side by side."""
     rank: int = 1
     """0 for events about a connection, 1 for those about records: 0 is claimed first."""
     received_at: datetime = time()

@@ -115,11 +115,11 @@ async def test_many_events_are_stored_side_by_side_and_handed_on_in_order(stage:
         assert [identity for identity in taken if identity in set(own)] == own
 
 
-def held(number: int, connection: int | None, lane: str) -> HeldEvent:
+def held(number: int, connection: int | None, ordering_key: str) -> HeldEvent:
     now = utcnow()
     ref = None if connection is None else str(connection)
     event = Event(
-        f"{number:06d}", "default", lane, 1, ref, ref, "assets.updated", "record.updated",
+        f"{number:06d}", "default", ordering_key, 1, ref, ref, "assets.updated", "record.updated",
         "eam/assets", None, now, None, None,
     )  # fmt: skip
     return HeldEvent(event, EventPlan(Settled("processed", ref)), {}, 0.0)
@@ -129,11 +129,11 @@ def held(number: int, connection: int | None, lane: str) -> HeldEvent:
 def test_halves_share_no_connection_and_no_ordering_key(of: list[int], crossed: bool) -> None:
     connections = [None if number == 0 else number for number in of * 40]
     good = [
-        held(number, connection, f"lane {connection}" if connection else f"own {number}")
+        held(number, connection, f"ordering_key {connection}" if connection else f"own {number}")
         for number, connection in enumerate(connections)
     ]
     if crossed:  # the same name, known as another connection from some moment on
-        good += [held(800, 7, "lane x"), held(801, 8, "lane x")]
+        good += [held(800, 7, "ordering_key x"), held(801, 8, "ordering_key x")]
     halves, rest = halves_of(good)
     if crossed:
         assert (halves, rest) == ((), good)
@@ -142,10 +142,13 @@ def test_halves_share_no_connection_and_no_ordering_key(of: list[int], crossed: 
     assert sorted(each.event.id for part in parts for each in part) == [
         each.event.id for each in good
     ]
-    for name in (lambda each: each.plan.settled.connection_id, lambda each: each.event.lane):
+    for name in (
+        lambda each: each.plan.settled.connection_id,
+        lambda each: each.event.ordering_key,
+    ):
         first, second = ({name(each) for each in half} for half in halves)
         assert not first & second
     for part in parts:
-        for lane in {each.event.lane for each in part}:
-            ids = [each.event.id for each in part if each.event.lane == lane]
+        for ordering_key in {each.event.ordering_key for each in part}:
+            ids = [each.event.id for each in part if each.event.ordering_key == ordering_key]
             assert ids == sorted(ids)

@@ -134,7 +134,9 @@ async def test_the_same_content_after_a_claim_is_a_new_event(stage: Stage) -> No
     assert (merged.id, merged.is_new, later.is_new) == (first.id, False, True)
 
 
-async def test_a_makini_that_is_away_is_asked_again_and_its_lane_waits(stage: Stage) -> None:
+async def test_a_makini_that_is_away_is_asked_again_and_its_ordering_key_waits(
+    stage: Stage,
+) -> None:
     [connection, two, *_] = stage.connections
     mine, other = (
         await changed(stage, connection, "eam/assets"),
