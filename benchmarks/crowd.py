@@ -109,7 +109,7 @@ async def write(store: Store, model: type[SQLModel], rows: Any) -> None:
     for row in rows:
         if not defaults:
             made = model(**row)
-            required = (column.name for column in table.columns if not column.nullable)
+            required = (column.key for column in table.columns if not column.nullable)
             defaults = {name: getattr(made, name) for name in required if name not in row}
         fresh = {"id": new_id()} if "id" in defaults else {}
         some.append(defaults | fresh | row)

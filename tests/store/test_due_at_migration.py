@@ -38,7 +38,7 @@ def _fill(connection: SyncConnection) -> None:
                 seq=identifier,
                 channel=channel,
                 dedupe_key=key,
-                ordering_key=key,
+                lane=key,
                 payload={} if connection.dialect.name == "postgresql" else "{}",
                 status="pending",
                 attempts=attempts,
