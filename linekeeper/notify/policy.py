@@ -271,8 +271,8 @@ class _Deciding:
             else:
                 group_key = self._last(CAP, recent, started) or f"{CAP}{situation.id}"
                 recent.add(group_key)
-                over = f"more than {cap} messages an hour"
-                self._say(situation, "slack", "first", over, group_key)
+                many = f"more than {cap} messages an hour"
+                self._say(situation, "slack", "first", many, group_key)
 
     def _shared_by(
         self, over: Sequence[str], recent: Collection[str], started: Mapping[str, datetime]
