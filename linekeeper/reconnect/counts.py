@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, or_, select, union
+from sqlalchemy import and_, func, or_, select, union
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
 from sqlmodel import col
 
 from linekeeper.runtime import Runtime
@@ -26,8 +27,10 @@ async def keep_counts(
 
     `caught_up` is how many records changed at the source by `until` and reached the index only
     after the login was lost: the same number however often the backfill was begun. A change may be
-    dated before `since`, where a source gives whole days; another key is no change. An entity that
-    is read for the first time says of no record that it changed: there the times decide.
+    dated before `since`, where a source gives whole days, and after `until`, where its clock is
+    ahead: what is dated later than it was found shows that, and then what polls found counts.
+    Another key is no change. An entity that is read for the first time says of no record that it
+    changed: there the times decide.
     `removals_waiting` are not listed any more, and a second listing has to agree.
     """
     async with rt.store.write() as session:
@@ -49,9 +52,23 @@ async def _caught_up(
     changes = select(col(Change.entity), col(Change.key)).where(
         col(Change.connection_id) == connection_id, col(Change.at) >= lost_at
     )
+    ahead = aliased(Change)
+    is_ahead = (
+        select(ahead.id)
+        .where(
+            col(ahead.connection_id) == connection_id,
+            col(ahead.at) >= lost_at,
+            col(ahead.updated_at) > col(ahead.at),
+        )
+        .exists()
+    )
     changed = changes.where(
         col(Change.op) != "rekeyed",
-        or_(col(Change.updated_at).is_(None), col(Change.updated_at) <= until),
+        or_(
+            col(Change.updated_at).is_(None),
+            col(Change.updated_at) <= until,
+            and_(col(Change.source) == "poll", is_ahead),
+        ),
     )
     renamed = changes.where(
         col(Change.op) == "rekeyed",
@@ -60,7 +77,8 @@ async def _caught_up(
     )
     read = select(col(Record.entity), col(Record.key)).where(
         col(Record.connection_id) == connection_id,
-        col(Record.updated_at).between(since, until),
+        col(Record.updated_at) >= since,
+        or_(col(Record.updated_at) <= until, col(Record.updated_at) > col(Record.seen_at)),
         col(Record.seen_at) >= lost_at,
         ~renamed.exists(),
     )

@@ -1,6 +1,6 @@
 """How many records a reconnect brought is said, however coarse a source's times are."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from sqlmodel import col, select
 
@@ -15,6 +15,7 @@ from tests.reconcile.answering import ASSETS, rt, server
 from tests.reconcile.conftest import run
 
 __all__ = ["rt", "server"]
+LONG_AGO = datetime(2026, 3, 2, 8, tzinfo=UTC)
 
 
 def dated_by_the_day(server: Peer, *titles: str) -> None:
@@ -27,11 +28,47 @@ def dated_by_the_day(server: Peer, *titles: str) -> None:
     server.answer("GET", ASSETS, {"data": records, "meta": meta})
 
 
-async def test_changes_dated_before_the_login_was_lost_are_counted_as_backfilled(
+def dated(server: Peer, ahead: timedelta, *titles: str) -> None:
+    """Records that changed now, by a clock that is `ahead`; of no title: long ago."""
+    times = {True: utcnow() + ahead, False: LONG_AGO}
+    records = [
+        {"key": f"a{number}", "updatedAt": times[bool(title)].isoformat(), "title": title}
+        for number, title in enumerate(titles)
+    ]
+    meta = {"current_page": 1, "last_page": 1, "total": len(records)}
+    server.answer("GET", ASSETS, {"data": records, "meta": meta})
+
+
+async def test_changes_of_a_source_whose_clock_is_ahead_are_counted_as_backfilled(
     rt: Runtime, server: Peer
 ) -> None:
-    dated_by_the_day(server, "one", "two", "three")
+    ahead = timedelta(minutes=20)
+    dated(server, ahead, "", "", "")
     await run(rt)
+    incident, connection = await lost_login(rt)
+    since, until = utcnow() - timedelta(minutes=5), utcnow()
+    dated(server, ahead, "", "changed", "changed", "new")
+    for _ in range(2):  # the second as after a crash
+        counts = await reconcile_window(rt, connection, since, until)
+        kept = await keep_counts(rt, incident, connection, counts, since=since, until=until)
+        assert backfilled([kept]) == "3 records backfilled"
+
+
+async def test_what_a_clock_that_is_right_dates_after_the_login_is_not_counted(
+    rt: Runtime, server: Peer
+) -> None:
+    dated(server, timedelta(), "", "")
+    await run(rt)
+    incident, connection = await lost_login(rt)
+    since, until = utcnow() - timedelta(minutes=5), utcnow()
+    dated(server, timedelta(microseconds=1), "", "changed after it")
+    counts = await reconcile_window(rt, connection, since, until)
+    kept = await keep_counts(rt, incident, connection, counts, since=since, until=until)
+    assert kept["caught_up"] == 0
+
+
+async def lost_login(rt: Runtime) -> tuple[str, str]:
+    """The incident and the connection of a login that was lost now."""
     lost_at = utcnow()
     async with rt.store.write() as session:
         connection = (await session.scalars(select(Connection).order_by(col(Connection.id)))).one()
@@ -51,9 +88,19 @@ async def test_changes_dated_before_the_login_was_lost_are_counted_as_backfilled
         )
         assert incident is not None
         session.add(Reconnect(incident_id=incident, opened_at=lost_at))
+    return incident, connection.id
+
+
+async def test_changes_dated_before_the_login_was_lost_are_counted_as_backfilled(
+    rt: Runtime, server: Peer
+) -> None:
+    dated_by_the_day(server, "one", "two", "three")
+    await run(rt)
+    lost_at = utcnow()
+    incident, connection = await lost_login(rt)
     dated_by_the_day(server, "one", "changed", "changed", "new")
     since, until = lost_at - timedelta(minutes=5), utcnow() + timedelta(seconds=1)
-    counts = await reconcile_window(rt, connection.id, since, until)
-    kept = await keep_counts(rt, incident, connection.id, counts, since=since, until=until)
+    counts = await reconcile_window(rt, connection, since, until)
+    kept = await keep_counts(rt, incident, connection, counts, since=since, until=until)
     assert kept["caught_up"] == 3
     assert backfilled([kept]) == "3 records backfilled"
