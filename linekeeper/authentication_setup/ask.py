@@ -7,9 +7,9 @@ from linekeeper.access.links import link_url
 from linekeeper.access.signing import load_signer
 from linekeeper.authentication_setup.decide import SetupStanding, SetupSubject
 from linekeeper.authentication_setup.service import known, load_standing
+from linekeeper.customers.reachable import with_contacts
 from linekeeper.incidents.announce import said_about
 from linekeeper.outbox.queue import Message, enqueue
-from linekeeper.reconnect.ask import with_contacts
 from linekeeper.reconnect.remind import next_working_moment
 from linekeeper.runtime import Runtime
 from linekeeper.store.modes import app_for

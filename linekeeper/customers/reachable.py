@@ -1,9 +1,9 @@
 """Customers of whom somebody can be mailed now: what they were not asked for is asked then."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -11,7 +11,7 @@ from linekeeper.outbox.events import request_reconnects
 from linekeeper.outbox.queue import enqueue
 from linekeeper.store import Store
 from linekeeper.store.engine import chunked
-from linekeeper.store.tables import Connection, Incident, IncidentConnection
+from linekeeper.store.tables import Connection, Contact, Incident, IncidentConnection
 
 _LOST = "reauthorization_required"
 
@@ -39,3 +39,19 @@ async def ask_reachable(
             )
         )
     await enqueue(store, session, request_reconnects(sorted(incidents)), now=now)
+
+
+async def with_contacts(session: AsyncSession, customers: Sequence[str]) -> set[str]:
+    """Those of `customers` of whom somebody can be mailed."""
+    customers_found: set[str] = set()
+    for chunk in chunked(customers, 5_000):
+        rows = await session.execute(
+            select(col(Contact.customer_id), func.count())
+            .where(
+                col(Contact.customer_id).in_(chunk),
+                col(Contact.confirmed),
+            )
+            .group_by(col(Contact.customer_id))
+        )
+        customers_found |= {row[0] for row in rows}
+    return customers_found

@@ -7,13 +7,15 @@ consumers at once change nothing: each thing has a key of its own.
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.access.links import asked_customers, attempts_of, link_url, make_link
 from linekeeper.access.signing import Signer, load_signer
 from linekeeper.config import AppConfig, Configuration
+from linekeeper.customers.reachable import with_contacts
+from linekeeper.customers.successors import likely_succeeded
 from linekeeper.incidents.announce import announce
 from linekeeper.incidents.lifecycle import IncidentChange, annotate
 from linekeeper.incidents.operate import NoIncident, audit_id
@@ -28,7 +30,7 @@ from linekeeper.reconnect.runs import reopen, start_run, wake, withdraw_run
 from linekeeper.runtime import Runtime
 from linekeeper.store.engine import chunked
 from linekeeper.store.modes import app_of
-from linekeeper.store.tables import Audit, Contact, Outbox, Reconnect
+from linekeeper.store.tables import Audit, Outbox, Reconnect
 
 LOOK_AGAIN = timedelta(minutes=5)
 _ENDED = ("reconnected", "moved")
@@ -268,22 +270,6 @@ def mail(incident_id: str, attempt: int, customer_id: str, what: str) -> Message
     )
 
 
-async def with_contacts(session: AsyncSession, customers: Sequence[str]) -> set[str]:
-    """Those of `customers` of whom somebody can be mailed."""
-    customers_found: set[str] = set()
-    for chunk in chunked(customers, 5_000):
-        rows = await session.execute(
-            select(col(Contact.customer_id), func.count())
-            .where(
-                col(Contact.customer_id).in_(chunk),
-                col(Contact.confirmed),
-            )
-            .group_by(col(Contact.customer_id))
-        )
-        customers_found |= {row[0] for row in rows}
-    return customers_found
-
-
 async def send_again(
     rt: Runtime, incident_id: str, *, by: str, now: datetime, press: str | None = None
 ) -> str:
@@ -304,6 +290,12 @@ async def send_again(
         asked = case.to_ask(app)
         if not asked:
             raise ReadOnlyApp(app.name, "send a connect link", case.after_go_live[0].label)
+        succeeded = await likely_succeeded(session, [member.connection_id for member in asked])
+        asked = [member for member in asked if member.connection_id not in succeeded]
+        if not asked:
+            raise NoIncident(
+                "Makini lists a new connection in its place, whose own incident asks for its login"
+            )
         audited = audit_id(press, "send_again")
         if await session.get(Audit, audited) is not None:
             return "the link was sent again before"

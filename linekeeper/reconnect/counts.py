@@ -54,7 +54,7 @@ async def _caught_up(
     )
     ahead = aliased(Change)
     is_ahead = (
-        select(ahead.id)
+        select(col(ahead.id))
         .where(
             col(ahead.connection_id) == connection_id,
             col(ahead.at) >= lost_at,

@@ -15,10 +15,10 @@ from sqlmodel import col
 from linekeeper.access.expiry import WITHIN, Expiry, horizon
 from linekeeper.access.links import make_link
 from linekeeper.config import Configuration
+from linekeeper.customers.reachable import with_contacts
 from linekeeper.incidents.announce import said_about
 from linekeeper.incidents.findings import Finding, apply_findings
 from linekeeper.outbox.queue import Message, enqueue
-from linekeeper.reconnect.ask import with_contacts
 from linekeeper.reconnect.remind import next_working_moment
 from linekeeper.runtime import Runtime
 from linekeeper.store.modes import app_of

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.clock import utcnow, zone_of
+from linekeeper.customers.reachable import with_contacts
 from linekeeper.health.evidence import Observation, Outcome
 from linekeeper.health.login_check import read_surely, readable_entities
 from linekeeper.health.service import observe
@@ -18,7 +19,7 @@ from linekeeper.incidents.conclude import conclude
 from linekeeper.incidents.lifecycle import IncidentChange, annotate
 from linekeeper.incidents.operate import snooze_until
 from linekeeper.outbox.queue import enqueue
-from linekeeper.reconnect.ask import mail, who_was_asked, with_contacts
+from linekeeper.reconnect.ask import mail, who_was_asked
 from linekeeper.reconnect.case import KIND, Case, load_case
 from linekeeper.reconnect.counts import backfilled
 from linekeeper.reconnect.runs import end_replaced

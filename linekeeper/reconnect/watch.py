@@ -13,11 +13,13 @@ from sqlalchemy import update
 from sqlmodel import col
 
 from linekeeper.config import AppConfig, Configuration
+from linekeeper.customers.reachable import with_contacts
+from linekeeper.customers.successors import likely_succeeded
 from linekeeper.incidents.announce import announce, incident_ordering_key
 from linekeeper.incidents.lifecycle import IncidentChange, mark_reminded
 from linekeeper.incidents.windows import resting_until
 from linekeeper.outbox.queue import Message, enqueue
-from linekeeper.reconnect.ask import mail, with_contacts
+from linekeeper.reconnect.ask import mail
 from linekeeper.reconnect.open_cases import OpenCase, WaitingMember, load_open_cases
 from linekeeper.reconnect.remind import DEADLINE, DEADLINE_SAID, due
 from linekeeper.reconnect.runs import needs_waking, wake
@@ -124,8 +126,8 @@ async def _take(
     async with rt.store.write() as session:
         reachable = await with_contacts(session, sorted(customers))
         ids = [member.connection_id for step in steps for member in step.members]
-        resting = await resting_until(session, ids, now)
-        for step in (_without(step, resting) for step in steps):
+        spared = {*await resting_until(session, ids, now), *await likely_succeeded(session, ids)}
+        for step in (_without(step, spared) for step in steps):
             if not step.members:
                 continue
             case = step.case
@@ -144,11 +146,12 @@ async def _take(
             )
 
 
-def _without(step: ReminderStep, resting: Collection[str]) -> ReminderStep:
-    """The step without those who are not written to now; their reminder is due again later."""
+def _without(step: ReminderStep, spared: Collection[str]) -> ReminderStep:
+    """The step without those who are not written to now: in a maintenance window, or since Makini
+    shows a new connection in their place. Their reminder is due again later."""
     if step.number == DEADLINE_SAID:
         return step
-    members = [member for member in step.members if member.connection_id not in resting]
+    members = [member for member in step.members if member.connection_id not in spared]
     return replace(step, members=members)
 
 

@@ -11,10 +11,10 @@ from linekeeper.customers.adopt import Adoption, adopt
 from linekeeper.customers.change import BadChange, CustomerChange, change_customer
 from linekeeper.customers.importing import import_customers
 from linekeeper.customers.naming import loose_key, name_key
+from linekeeper.customers.reachable import with_contacts
 from linekeeper.implementation.order import Form
 from linekeeper.implementation.start import start
 from linekeeper.makini import ListedConnection
-from linekeeper.reconnect.ask import with_contacts
 from linekeeper.store import Store
 from linekeeper.store.tables import Connection, Contact, Customer, Implementation
 

@@ -1,15 +1,20 @@
 """Mails that waited together: a customer gets one, which says how things are now."""
 
+from datetime import timedelta
+
+import pytest
 from sqlalchemy import update
 from sqlmodel import col
 
 from linekeeper.access.links import link_url
 from linekeeper.access.signing import load_signer
 from linekeeper.clock import utcnow
+from linekeeper.incidents.operate import NoIncident
 from linekeeper.outbox.queue import enqueue
-from linekeeper.reconnect.ask import mail
+from linekeeper.reconnect.ask import mail, send_again
 from linekeeper.reconnect.case import load_case
 from linekeeper.reconnect.process import close, next_step
+from linekeeper.reconnect.watch import watch
 from linekeeper.store.tables import Connection, ConnectLink, IncidentConnection, Outbox
 from linekeeper.sweep.sweep import take_list
 from tests.reconnect.conftest import House
@@ -118,6 +123,29 @@ async def test_nobody_is_thanked_for_a_login_that_the_new_connection_has_lost_ag
         await close(house.rt, second.id, "reconnected", now=utcnow())
         await work(house)
         assert len(post.mails) == 3
+
+
+async def test_nobody_is_said_to_be_mailed_for_a_connection_that_seems_to_have_a_successor(
+    open_house: Opened,
+) -> None:
+    async with listening() as post:
+        house = await asking(open_house, post.url)
+        _, after = await _connected_anew_and_lost(house, post, answer="250 OK")
+        first, second = await house.incidents()
+        mailed = len(post.mails)
+        with pytest.raises(NoIncident, match="new connection"):
+            await send_again(house.rt, first.id, by="petra", now=utcnow())
+        said = await send_again(house.rt, second.id, by="petra", now=utcnow())
+        assert said == "the link is mailed again"
+        await work(house)
+        assert len(post.mails) == mailed + 1
+
+        await watch(house.rt, now=utcnow() + timedelta(days=4))
+        reminders = [
+            row.payload for row in await house.rows(Outbox) if "Still waiting" in str(row.payload)
+        ]
+        assert [reminder["incident_id"] for reminder in reminders] == [second.id]
+        assert after.provider in reminders[0]["text"]
 
 
 async def _connected_anew_and_lost(
