@@ -187,12 +187,17 @@ def need_by_week(
     return tuple(result)
 
 
-def _holdings(entries: Iterable[LedgerEntry]) -> dict[str, Balance]:
-    by_subject: dict[str, list[LedgerEntry]] = {}
+def by_subject(entries: Iterable[LedgerEntry]) -> dict[str, list[LedgerEntry]]:
+    """The entries of each subject, in their order."""
+    grouped: dict[str, list[LedgerEntry]] = {}
     for entry in entries:
         if entry.subject is not None:
-            by_subject.setdefault(entry.subject, []).append(entry)
-    return {subject: balance(own) for subject, own in by_subject.items()}
+            grouped.setdefault(entry.subject, []).append(entry)
+    return grouped
+
+
+def _holdings(entries: Iterable[LedgerEntry]) -> dict[str, Balance]:
+    return {subject: balance(own) for subject, own in by_subject(entries).items()}
 
 
 def _monday(day: date) -> date:

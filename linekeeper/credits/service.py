@@ -22,6 +22,7 @@ from linekeeper.credits.decide import (
     Week,
     adjust,
     balance,
+    by_subject,
     consume,
     find_leaks,
     need_by_week,
@@ -223,13 +224,14 @@ async def check(
         listed, gone = await _live(session, app)
         leaks = find_leaks(entries, listed)
         new = {leak.subject for leak in leaks if leak.kind == "not in ledger"}
+        posted = by_subject(entries)
         for charge in listed:
-            consumed = [e for e in entries if e.subject == charge.subject]
+            own = posted.get(charge.subject, [])
             if charge.subject in new:
-                booked = consume(consumed, charge.subject, charge.cost, now)
+                booked = consume(own, charge.subject, charge.cost, now)
                 note = "in Makini's list"
             else:
-                booked = adjust(consumed, charge.subject, charge.cost, now)
+                booked = adjust(own, charge.subject, charge.cost, now)
                 note = f"it is charged as {charge.charged_as}"
             await queries.post(
                 session, booked, app=app, by="credits", note=note, connection_id=charge.subject

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.credits import queries
-from linekeeper.credits.decide import CreditError, LedgerEntry, Tariff, adjust
+from linekeeper.credits.decide import CreditError, Tariff, adjust, by_subject
 from linekeeper.store import Store
 from linekeeper.store.tables import Audit, Connection
 from linekeeper.text import letters
@@ -106,9 +106,7 @@ async def set_charge(
     rows = await session.scalars(
         select(Connection).where(col(Connection.id).in_(connections)).with_for_update()
     )
-    posted: dict[str | None, list[LedgerEntry]] = {}
-    for entry in await queries.entries_of(session, connections):
-        posted.setdefault(entry.subject, []).append(entry)
+    posted = by_subject(await queries.entries_of(session, connections))
     changed = []
     for row in rows.all():
         before = Charge(row.tier, row.hosting)
