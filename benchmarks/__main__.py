@@ -50,7 +50,7 @@ def show(name: str, figures: dict[str, Any]) -> None:
     """Print a benchmark's figures, those with a goal first."""
     goals = figures.get("goals", {})
     print(f"\n{name}")
-    for key in sorted((one for one in figures if one != "goals"), key=lambda one: one not in goals):
+    for key in sorted((key for key in figures if key != "goals"), key=lambda key: key not in goals):
         value = figures[key]
         said = f"{value:,.3g}" if isinstance(value, float) else f"{value}"
         if key in goals and isinstance(value, int | float):
@@ -63,7 +63,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("name", nargs="*", help=f"default: all of {', '.join(names())}")
     chosen = parser.parse_args().name or names()
-    if unknown := [app_line for app_line in chosen if app_line not in names()]:
+    if unknown := [name for name in chosen if name not in names()]:
         parser.error(f"no benchmark {', '.join(unknown)}; there are {', '.join(names())}")
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     broken = 0

@@ -146,12 +146,12 @@ async def _push_burst(
 
         every = BURST // LOGINS
         for start in range(0, BURST, every):
-            some = []
+            posts = []
             for number in range(start, min(start + every, BURST)):
                 key, _ = connections[LOGINS + number % (len(connections) - LOGINS)]
                 record = keys[key][number % len(keys[key])]
                 body = {"id": f"b{number}", "event": "assets.updated", "body": [record]}
-                some.append(post(body, f"/{key}"))
+                posts.append(post(body, f"/{key}"))
             login = start // every
             if login < LOGINS:
                 _, identity = connections[login]
@@ -161,8 +161,8 @@ async def _push_burst(
                     "timestamp": utcnow().isoformat(),
                     "connection_id": identity,
                 }
-                some.insert(len(some) // 2, post(body))
-            await asyncio.gather(*some)
+                posts.insert(len(posts) // 2, post(body))
+            await asyncio.gather(*posts)
 
 
 async def _delays(environment: dict[str, str]) -> dict[str, Any]:

@@ -94,8 +94,8 @@ async def fill(store: Store, *, rows: int, now: datetime) -> Crowd:
     for start in range(0, deliveries, _ROWS):
         made = list(_deliveries(chance, ids, start, min(_ROWS, deliveries - start), rows, now))
         await write(store, WebhookEvent, made)
-        for model, some in _consequences(made):
-            await write(store, model, some)
+        for model, consequences in _consequences(made):
+            await write(store, model, consequences)
     if not store.is_sqlite:
         async with store.engine.execution_options(isolation_level="AUTOCOMMIT").connect() as plain:
             await plain.exec_driver_sql("ANALYZE")
@@ -104,7 +104,7 @@ async def fill(store: Store, *, rows: int, now: datetime) -> Crowd:
 
 async def write(store: Store, model: type[SQLModel], rows: Any) -> None:
     """Insert `rows`, which have the same columns, with the defaults of the model."""
-    table, some = table_of(model), []
+    table, batch = table_of(model), []
     defaults: dict[str, Any] = {}
     for row in rows:
         if not defaults:
@@ -112,12 +112,12 @@ async def write(store: Store, model: type[SQLModel], rows: Any) -> None:
             required = (column.key for column in table.columns if not column.nullable)
             defaults = {name: getattr(made, name) for name in required if name not in row}
         fresh = {"id": new_id()} if "id" in defaults else {}
-        some.append(defaults | fresh | row)
-        if len(some) == _ROWS:
-            await _insert(store, table, some)
-            some = []
-    if some:
-        await _insert(store, table, some)
+        batch.append(defaults | fresh | row)
+        if len(batch) == _ROWS:
+            await _insert(store, table, batch)
+            batch = []
+    if batch:
+        await _insert(store, table, batch)
 
 
 async def _insert(store: Store, table: Any, rows: list[dict[str, Any]]) -> None:

@@ -335,10 +335,11 @@ async def ask_all(store: Store, asked: list[Asked]) -> Found:
     times, cpu, wrong = [], [], []
     for planted in asked:
         began, worked = time.perf_counter(), time.process_time()
-        found = await explain(store, CONFIGURATION, planted.subject, now=utcnow())
+        explanation = await explain(store, CONFIGURATION, planted.subject, now=utcnow())
         times.append((time.perf_counter() - began) * 1000)
         cpu.append((time.process_time() - worked) * 1000)
-        got = found.verdict.cause.value, found.verdict.missing and found.verdict.missing.value
+        verdict = explanation.verdict
+        got = verdict.cause.value, verdict.missing and verdict.missing.value
         if got != (planted.cause, planted.missing):
             wrong.append(f"{planted.subject}: {got}, not {planted.cause}, {planted.missing}")
     return Found(times, cpu, wrong)
@@ -369,13 +370,13 @@ def run() -> dict[str, Any]:
         with postgres(folder) as server:
             for engine in ("sqlite", "postgresql"):
                 url = "" if engine == "sqlite" else asyncio.run(create_database(server, "explain"))
-                found = asyncio.run(_on(folder / engine, url))
+                timings = asyncio.run(_on(folder / engine, url))
                 figures |= {
-                    f"{engine}_p95_ms": found.p95(),
-                    f"{engine}_cpu_p95_ms": _p95(found.cpu),
-                    f"{engine}_median_ms": statistics.median(found.milliseconds),
-                    f"{engine}_right": 1 - len(found.wrong) / len(found.milliseconds),
-                    f"{engine}_wrong": found.wrong[:10],
+                    f"{engine}_p95_ms": timings.p95(),
+                    f"{engine}_cpu_p95_ms": _p95(timings.cpu),
+                    f"{engine}_median_ms": statistics.median(timings.milliseconds),
+                    f"{engine}_right": 1 - len(timings.wrong) / len(timings.milliseconds),
+                    f"{engine}_wrong": timings.wrong[:10],
                 }
     return figures | {"goals": GOALS}
 

@@ -42,8 +42,8 @@ def run() -> dict[str, Any]:
         folder = Path(name)
         with postgres(folder) as server:
             for kind in ("sqlite", "postgresql"):
-                found = asyncio.run(_measure(folder / f"home-{kind}", kind, server))
-                figures |= {f"{kind}_{name}": round(value, 3) for name, value in found.items()}
+                measured = asyncio.run(_measure(folder / f"home-{kind}", kind, server))
+                figures |= {f"{kind}_{name}": round(value, 3) for name, value in measured.items()}
     return {**figures, "goals": GOALS}
 
 
@@ -132,8 +132,8 @@ async def _round(
             posting.append(asyncio.create_task(post(identity, HANGING + number % HEALTHY)))
             if number % (2 * A_SECOND) == 0:
                 posting += [
-                    asyncio.create_task(post(f"{prefix}-more{one}-{number}", one))
-                    for one in range(HANGING)
+                    asyncio.create_task(post(f"{prefix}-more{hanging}-{number}", hanging))
+                    for hanging in range(HANGING)
                 ]
         await asyncio.gather(*posting)
     deadline = time.perf_counter() + DRAIN_SECONDS

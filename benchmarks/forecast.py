@@ -65,7 +65,7 @@ def plain_loop(gates: Sequence[PlannedGate], trials: int, seed: int) -> dict[str
     """P50, P80, each gate's share of critical trials and mean days, without numpy."""
     rng = random.Random(seed)
     index = {gate.id: n for n, gate in enumerate(gates)}
-    before = [[index[one] for one in (*gate.needs, *gate.after)] for gate in gates]
+    before = [[index[name] for name in (*gate.needs, *gate.after)] for gate in gates]
     shapes = []
     for gate in gates:
         span = gate.days
@@ -82,20 +82,20 @@ def plain_loop(gates: Sequence[PlannedGate], trials: int, seed: int) -> dict[str
         taken: list[float] = []
         for n, (best, width, rise, fall) in enumerate(shapes):
             days = best + width * rng.betavariate(rise, fall) if width else best
-            begin = max((finish[one] for one in before[n]), default=0.0)
+            begin = max((finish[earlier] for earlier in before[n]), default=0.0)
             start.append(begin)
             taken.append(days)
             finish.append(begin + days)
         total = max(finish)
         totals.append(total)
-        critical = [one == total for one in finish]
+        critical = [end == total for end in finish]
         for n in range(len(gates) - 1, -1, -1):
             if critical[n]:
                 on_path[n] += 1
                 on_path_days[n] += taken[n]
-                for one in before[n]:
-                    if finish[one] == start[n]:
-                        critical[one] = True
+                for earlier in before[n]:
+                    if finish[earlier] == start[n]:
+                        critical[earlier] = True
     totals.sort()
     return {
         "p50": totals[math.ceil(trials * 0.5) - 1],
@@ -137,7 +137,9 @@ async def hourly(home: Path) -> tuple[float, float]:
             complexity = COMPLEXITIES[n % 3]
             form = Form(
                 customer=f"Customer {n}",
-                systems=[f"System {one}" for one in range(1 if complexity == "standard" else 3)],
+                systems=[
+                    f"System {number}" for number in range(1 if complexity == "standard" else 3)
+                ],
                 complexity=complexity,
                 kickoff=now.date(),
                 by="benchmark",

@@ -173,7 +173,7 @@ async def _bodies(place: House) -> list[tuple[str, str]]:
     """Connections and records of theirs: (Makini's key, the record's key)."""
     import httpx
 
-    found = []
+    records = []
     async with httpx.AsyncClient(base_url=place.sandbox, timeout=60) as http:
         listed = (await http.get("/_control/connections")).json()
         keys = [
@@ -190,8 +190,8 @@ async def _bodies(place: House) -> list[tuple[str, str]]:
                 },
             )
             [made] = answer.json()["records"][key].values()
-            found += [(key, record) for record in made["made"]]
-    return found
+            records += [(key, record) for record in made["made"]]
+    return records
 
 
 async def _adopted(place: House, count: int) -> None:

@@ -157,7 +157,7 @@ class _Month:
         by_provider: dict[str, list[int]] = {}
         for n, name in enumerate(self.provider):
             by_provider.setdefault(name, []).append(n)
-        large = [name for name, some in by_provider.items() if len(some) >= 8]
+        large = [name for name, members in by_provider.items() if len(members) >= 8]
         taken: set[int] = set()
 
         def times(per_month: float) -> range:
@@ -168,16 +168,16 @@ class _Month:
 
         def alone() -> list[int]:
             free = [n for n in range(connections) if n not in taken]
-            one = chance.choice(free)
-            taken.add(one)
-            return [one]
+            connection = chance.choice(free)
+            taken.add(connection)
+            return [connection]
 
         def lasting(least: float, most: float) -> timedelta:
             return chance.uniform(least, most) * MINUTE
 
-        def cause(kind: str, members: Sequence[int], length: timedelta, **more: Any) -> Cause:
+        def cause(kind: str, members: Sequence[int], length: timedelta, **options: Any) -> Cause:
             start = moment()
-            return Cause(kind, members, start, start + length, **more)
+            return Cause(kind, members, start, start + length, **options)
 
         share = connections / 1_000
         script = [
@@ -185,8 +185,10 @@ class _Month:
             for _ in times(8)
         ]
         for _ in times(3):
-            some = by_provider[chance.choice(large)]
-            part = chance.sample(some, max(6, len(some) * 3 // 10)) if len(some) > 12 else some
+            members = by_provider[chance.choice(large)]
+            part = members
+            if len(members) > 12:
+                part = chance.sample(members, max(6, len(members) * 3 // 10))
             script.append(cause("partial outage", part, lasting(30, 120)))
         for _ in times(45 * share):
             script.append(
@@ -200,11 +202,11 @@ class _Month:
             for _ in times(6)
         ]
         for _ in times(12 * share):
-            [one], at = alone(), moment()
+            [connection], at = alone(), moment()
             until = at + chance.uniform(4, 8) * HOUR
             while at < until:
                 down = lasting(16, 25)
-                script.append(Cause("flapping", [one], at, at + down))
+                script.append(Cause("flapping", [connection], at, at + down))
                 at += down + lasting(10, 20)
         return script
 
@@ -373,11 +375,11 @@ class _Month:
                     self.acknowledging.append((self.now + wait, incident_id))
 
     async def _acknowledge(self) -> None:
-        due = [one for one in self.acknowledging if one[0] <= self.now]
-        for one in due:
-            self.acknowledging.remove(one)
+        due = [entry for entry in self.acknowledging if entry[0] <= self.now]
+        for entry in due:
+            self.acknowledging.remove(entry)
             try:
-                await acknowledge(self.store, one[1], by="Petra", now=self.now)
+                await acknowledge(self.store, entry[1], by="Petra", now=self.now)
             except NoIncident:
                 continue  # it is over
 
@@ -421,8 +423,8 @@ class _Month:
         member: dict[str, list[tuple[datetime, datetime, str]]] = {}
         for incident_id, connection_id, at, until in memberships:
             member.setdefault(connection_id, []).append((at, until, incident_id))
-        away = [one for one in self.causes if one.kind == "makini outage"]
-        planned = [one for one in self.causes if one.silent]
+        away = [cause for cause in self.causes if cause.kind == "makini outage"]
+        planned = [cause for cause in self.causes if cause.silent]
         roots: Counter[str] = Counter()
         flapping: set[int] = set()
         for cause in self.causes:
@@ -437,13 +439,13 @@ class _Month:
             roots[cause.kind] += 1
             if cause.kind == "makini outage" or self._is_hidden(cause, [*away, *planned]):
                 continue
-            found = {
+            identifiers = {
                 incident_id
                 for n in cause.members
                 for at, until, incident_id in member.get(self.ids[n], ())
                 if at <= cause.end + 30 * MINUTE and until >= cause.start
             }
-            if not any(identifier in firsts or identifier in merged for identifier in found):
+            if not any(identifier in firsts or identifier in merged for identifier in identifiers):
                 lasted = (cause.end - cause.start) / MINUTE
                 result.unheard.append(
                     f"{cause.kind} at {cause.start:%d %H:%M} for {lasted:.0f} min"
@@ -492,6 +494,6 @@ class _Month:
 
 
 if __name__ == "__main__":
-    found = run()
-    json.dump(found, sys.stdout, indent=2)
+    figures = run()
+    json.dump(figures, sys.stdout, indent=2)
     sys.stdout.write("\n")

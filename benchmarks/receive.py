@@ -72,10 +72,10 @@ def run() -> dict[str, Any]:
                     url = database(folder, server)
                     if size == LARGE:
                         with serving("bare", database(folder, server)) as bare:
-                            found = _ours(folder, url, load, check, nothing, bare)
+                            measured = _ours(folder, url, load, check, nothing, bare)
                     else:
-                        found = _ours(folder, url, load, check, nothing)
-                    figures |= {f"{kind}_{size}b_{key}": one for key, one in found.items()}
+                        measured = _ours(folder, url, load, check, nothing)
+                    figures |= {f"{kind}_{size}b_{key}": value for key, value in measured.items()}
                 with serving("usual", database(folder, server)) as address:
                     usual = push(folder, address, loads[2_000], SECONDS)["per_second"]
                 figures[f"{kind}_2000b_usual_per_second"] = usual
@@ -96,13 +96,13 @@ def _ours(
         fresh = load.after(send(folder, address, load, seconds=1)["requests"])
         for _ in range(ROUNDS):
             limit = push(folder, nothing, load, 1)
-            found = push(folder, address, fresh, 1 if bare else SECONDS)
-            fresh = fresh.after(found["requests"])
-            pushed += found["requests"] - found["not_200"]
-            rounds.append((found["per_second"] / limit["per_second"], found, limit))
+            ours = push(folder, address, fresh, 1 if bare else SECONDS)
+            fresh = fresh.after(ours["requests"])
+            pushed += ours["requests"] - ours["not_200"]
+            rounds.append((ours["per_second"] / limit["per_second"], ours, limit))
             if bare is not None:
                 other = push(folder, bare, load, 1)
-                of_bare.append(found["per_second"] / other["per_second"])
+                of_bare.append(ours["per_second"] / other["per_second"])
         log = folder / "answers"
         send(folder, address, check, seconds=6, log=log)
         answers = [
@@ -117,14 +117,14 @@ def _ours(
         raise SystemExit(
             f"benchmarks.receive: not exactly once: {rows} rows, {missing} missing, {twice} twice"
         )
-    ratio, found, limit = sorted(rounds, key=lambda one: one[0])[ROUNDS // 2]
+    ratio, ours, limit = sorted(rounds, key=lambda each: each[0])[ROUNDS // 2]
     return {
         "of_nothing": round(ratio, 3),
         "of_nothing_by_cpu": round(
             statistics.median(other["cpu_us"] / mine["cpu_us"] for _, mine, other in rounds), 3
         ),
-        "per_second": found["per_second"],
-        "p99_ms": round(statistics.median(one["p99_ms"] for _, one, _ in rounds), 1),
+        "per_second": ours["per_second"],
+        "p99_ms": round(statistics.median(ours["p99_ms"] for _, ours, _ in rounds), 1),
         "nothing_per_second": limit["per_second"],
         "verified": len(accepted),
         **({"of_bare": round(statistics.median(of_bare), 2)} if of_bare else {}),
@@ -182,11 +182,11 @@ def _load(path: Path, size: int, count: int, prefix: str = "evt") -> Load:
 def push(folder: Path, address: Address, load: Load, seconds: int) -> dict[str, Any]:
     """Send for so long; with the requests a second, and the server's processor time for each."""
     before = address.processor_seconds()
-    found = send(folder, address, load, seconds=seconds)
+    sent = send(folder, address, load, seconds=seconds)
     spent = address.processor_seconds() - before
-    found["cpu_us"] = 1e6 * spent / max(found["requests"], 1)
-    found["per_second"] = round(found["requests"] / found.pop("seconds"))
-    return found
+    sent["cpu_us"] = 1e6 * spent / max(sent["requests"], 1)
+    sent["per_second"] = round(sent["requests"] / sent.pop("seconds"))
+    return sent
 
 
 # --- the servers

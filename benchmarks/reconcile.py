@@ -46,40 +46,40 @@ def run() -> dict[str, Any]:
     """The figures, with the goals beside them."""
     with tempfile.TemporaryDirectory(prefix="linekeeper-reconcile-") as name:
         folder = Path(name)
-        found: dict[str, Any] = {}
+        figures: dict[str, Any] = {}
         with postgres(folder) as url:
-            found |= _upserts(folder, url)
-            found |= _two_workers(folder, url)
-        found |= _nothing(folder)
-        found |= _full_load(folder)
-    return found | {"goals": GOALS}
+            figures |= _upserts(folder, url)
+            figures |= _two_workers(folder, url)
+        figures |= _nothing(folder)
+        figures |= _full_load(folder)
+    return figures | {"goals": GOALS}
 
 
 def _upserts(folder: Path, postgres_url: str) -> dict[str, float]:
-    found = {}
+    figures = {}
     for engine, url in (("sqlite", ""), ("postgresql", postgres_url)):
         home = folder / f"upsert-{engine}"
         rates = _child("upserts", _env(home, "http://127.0.0.1:9", url))
-        found[f"{engine}_upserts_a_second"] = rates["upsert"]
-        found[f"{engine}_upsert_of_bare_insert"] = rates["of_bare"]
-        found[f"{engine}_upsert_of_merge"] = rates["upsert"] / rates["merge"]
-    return found
+        figures[f"{engine}_upserts_a_second"] = rates["upsert"]
+        figures[f"{engine}_upsert_of_bare_insert"] = rates["of_bare"]
+        figures[f"{engine}_upsert_of_merge"] = rates["upsert"] / rates["merge"]
+    return figures
 
 
 def _nothing(folder: Path) -> dict[str, float]:
     """A fleet in which nothing changed: calls, writes, seconds, with few and with many records."""
-    seconds, found = {}, {}
+    seconds, figures = {}, {}
     for records in (SMALL, LARGE):
         with sandbox(folder, connections=FLEET, records=records) as url:
             home = folder / f"nothing-{records}"
             told = _child("nothing", _env(home, url, ""))
             seconds[records] = told["seconds"]
-            found = told
+            figures = told
     return {
         "nothing_fleet": FLEET,
         "nothing_seconds": seconds[LARGE],
-        "linear_nothing_requests": found["requests"] / found["entities"],
-        "linear_nothing_writes": found["writes"],
+        "linear_nothing_requests": figures["requests"] / figures["entities"],
+        "linear_nothing_writes": figures["writes"],
         "linear_nothing_by_records": seconds[LARGE] / seconds[SMALL],
     }
 
@@ -110,12 +110,12 @@ def _two_workers(folder: Path, postgres_url: str) -> dict[str, float]:
     with sandbox(folder, connections=SHARED, records=SMALL, latency_ms=DELAY_MS) as url:
         env = _env(folder / "shared", url, postgres_url, database="shared")
         _child("prepare", env)
-        one = statistics.median(_together(env, 1) for _ in range(3))
+        single = statistics.median(_together(env, 1) for _ in range(3))
         two = statistics.median(_together(env, 2) for _ in range(3))
     return {
-        "one_worker_seconds": one,
+        "one_worker_seconds": single,
         "two_workers_seconds": two,
-        "linear_two_workers": two / one,
+        "linear_two_workers": two / single,
     }
 
 
@@ -251,9 +251,9 @@ async def _bare() -> dict[str, float]:
                 answer = await http.get(f"{app.api_url}/api/{entity}?{query}", headers=headers)
                 if answer.status_code == 404:
                     break
-                found = answer.json()
-                last, page = found["meta"]["last_page"], page + 1
-                count += len(found["data"])
+                listing = answer.json()
+                last, page = listing["meta"]["last_page"], page + 1
+                count += len(listing["data"])
         seconds = time.perf_counter() - begin
     return {"seconds": seconds, "records": float(count)}
 
@@ -320,8 +320,8 @@ async def _upsert_rates() -> dict[str, float]:
 
         async def rows() -> list[list[dict[str, Any]]]:
             async with rt.store.read() as session:
-                found = [record.model_dump() for record in await session.scalars(select(Record))]
-            return [found[start : start + BATCH] for start in range(0, len(found), BATCH)]
+                rows = [record.model_dump() for record in await session.scalars(select(Record))]
+            return [rows[start : start + BATCH] for start in range(0, len(rows), BATCH)]
 
         async def bare(prepared: list[list[dict[str, Any]]]) -> float:
             await empty()
@@ -335,10 +335,10 @@ async def _upsert_rates() -> dict[str, float]:
         async def merge(prepared: list[list[dict[str, Any]]]) -> float:
             await empty()
             begin = time.perf_counter()
-            some = [one for piece in prepared for one in piece][:MERGED]
-            for one in some:
+            records = [record for piece in prepared for record in piece][:MERGED]
+            for record in records:
                 async with AsyncSession(rt.store.engine) as session:
-                    await session.merge(Record(**one))
+                    await session.merge(Record(**record))
                     await session.commit()
             return time.perf_counter() - begin
 
@@ -427,8 +427,8 @@ def _child(part: str, env: dict[str, str]) -> dict[str, float]:
     )
     if done.returncode:
         raise RuntimeError(f"{part}: {done.stdout[-2000:]}{done.stderr[-3000:]}")
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return figures
 
 
 def _main() -> None:
@@ -445,9 +445,9 @@ def _main() -> None:
         "bare": _bare,
         "upserts": _upsert_rates,
     }
-    found = asyncio.run(parts[sys.argv[1]]())
-    found["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps(found))
+    figures = asyncio.run(parts[sys.argv[1]]())
+    figures["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(json.dumps(figures))
 
 
 if __name__ == "__main__":

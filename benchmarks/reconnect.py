@@ -190,10 +190,10 @@ async def one_after_the_other(house: House) -> list[float]:
     lost: dict[str, float] = {}
     for connection in (await house.connections("Fiix"))[:LOSSES]:
         address = await _address(house, connection)
-        found = house.fleet.world.find(connection.makini_key)
-        assert found is not None
+        system = house.fleet.world.find(connection.makini_key)
+        assert system is not None
         lost[address] = time.monotonic()
-        house.fleet.world.change_credentials(found)
+        house.fleet.world.change_credentials(system)
         await asyncio.sleep(PAUSE)
     await _until(lambda: lost.keys() <= house.post.mails.keys())
     return sorted(house.post.mails[address][0] - at for address, at in lost.items())
@@ -202,8 +202,8 @@ async def one_after_the_other(house: House) -> list[float]:
 async def login_and_catch_up(house: House) -> float:
     """Seconds from the customer's callback until `RECORDS` are fetched and the case is closed."""
     rt, connection = house.rt, (await house.connections("Fiix"))[0]
-    found = house.fleet.world.find(connection.makini_key)
-    assert found is not None
+    system = house.fleet.world.find(connection.makini_key)
+    assert system is not None
     async with rt.store.write() as session:
         earlier = utcnow() - timedelta(minutes=10)
         await session.execute(
@@ -211,8 +211,8 @@ async def login_and_catch_up(house: House) -> float:
             .where(col(Connection.id) == connection.id)
             .values(last_good_at=earlier)
         )
-    entity = next(iter(house.fleet.world.records.of(found)))
-    house.fleet.world.change_records(found, entity, make=RECORDS, announce=False)
+    entity = next(iter(house.fleet.world.records.of(system)))
+    house.fleet.world.change_records(system, entity, make=RECORDS, announce=False)
     text = house.post.mails[await _address(house, connection)][1]
     [link] = re.findall(r"http://\S+/connect/[\w-]+", text)
     async with httpx.AsyncClient(timeout=60) as http:
@@ -242,12 +242,12 @@ async def login_and_catch_up(house: House) -> float:
 async def all_at_once(house: House) -> float:
     """Seconds until every customer of a provider that fails as a whole has the mail."""
     many = await house.connections("UpKeep")
-    expected = {await _address(house, one) for one in many}
+    expected = {await _address(house, connection) for connection in many}
     began = time.monotonic()
     for connection in many:
-        found = house.fleet.world.find(connection.makini_key)
-        assert found is not None
-        house.fleet.world.change_credentials(found)
+        system = house.fleet.world.find(connection.makini_key)
+        assert system is not None
+        house.fleet.world.change_credentials(system)
     await _until(lambda: expected <= house.post.mails.keys())
     return time.monotonic() - began
 
@@ -259,10 +259,10 @@ async def _case_of(session: Any, connection_id: str) -> str:
 
 async def _address(house: House, connection: Connection) -> str:
     async with house.rt.store.read() as session:
-        found = await session.scalar(
+        address = await session.scalar(
             select(col(Contact.email)).where(col(Contact.customer_id) == connection.customer_id)
         )
-    return str(found)
+    return str(address)
 
 
 async def _until(done: Callable[[], bool]) -> None:

@@ -88,8 +88,8 @@ def send(
     else:
         command = [sys.executable, "-m", "benchmarks.sender", address, str(seconds), *arguments]
     output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    found: dict[str, Any] = json.loads(output.rpartition("RESULT ")[2])
-    return found
+    figures: dict[str, Any] = json.loads(output.rpartition("RESULT ")[2])
+    return figures
 
 
 class _Sending(asyncio.Protocol):
@@ -106,8 +106,8 @@ class _Sending(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._received += data
-        head, found, rest = self._received.partition(b"\r\n\r\n")
-        if not found:
+        head, end, rest = self._received.partition(b"\r\n\r\n")
+        if not end:
             return
         length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0])
         if len(rest) >= length:
@@ -187,7 +187,7 @@ async def _main(address: str, seconds: float, load: Load, log: Path | None) -> d
 if __name__ == "__main__":
     import uvloop
 
-    _, address, seconds, path, length, begin, *more = sys.argv
+    _, address, seconds, path, length, begin, *options = sys.argv
     load = Load(Path(path), int(length), int(begin))
-    log = Path(more[0]) if more else None
+    log = Path(options[0]) if options else None
     print("RESULT", json.dumps(uvloop.run(_main(address, float(seconds), load, log))))

@@ -51,10 +51,10 @@ def records(count: int, seed: int) -> list[dict[str, Any]]:
     """Work orders of one system, under keys that `seed` makes."""
     chance = random.Random(seed)
     start = datetime(2024, 1, 1, tzinfo=UTC)
-    found = []
+    records = []
     for n in range(count):
         same = n - 1 if n % TWINS == TWINS - 1 else n
-        found.append(
+        records.append(
             {
                 "key": f"{seed:02d}{chance.getrandbits(60):020d}",
                 "code": f"WO-{same:07d}",
@@ -66,7 +66,7 @@ def records(count: int, seed: int) -> list[dict[str, Any]]:
                 "notes": "Lock out, tag out. Report findings.",
             }
         )
-    return found
+    return records
 
 
 async def measure(rt: Runtime, count: int) -> dict[str, float]:
@@ -118,7 +118,7 @@ async def measure(rt: Runtime, count: int) -> dict[str, float]:
 
 
 async def _listed(
-    rt: Runtime, connection_id: str, found: list[dict[str, Any]], *, succeeds: bool = False
+    rt: Runtime, connection_id: str, records: list[dict[str, Any]], *, succeeds: bool = False
 ) -> None:
     (target,) = await load_targets(rt, await rt.app("default"), [connection_id])
     started = utcnow()
@@ -128,14 +128,14 @@ async def _listed(
         baseline=True, succeeds=succeeds,
     )  # fmt: skip
     batch, sizes = writer.batch(started), Sizes()
-    for start in range(0, len(found), 500):
+    for start in range(0, len(records), 500):
         if batch.is_full:
             await writer.write(batch)
             batch = writer.batch(started)
-        batch.add(found[start : start + 500], bodies=False)
-        sizes.record_total(len(found))
+        batch.add(records[start : start + 500], bodies=False)
+        sizes.record_total(len(records))
     await writer.finish(
-        batch, sizes, listed=len(found), deleted=0, whole=True, shifted=False, inconsistent=False
+        batch, sizes, listed=len(records), deleted=0, whole=True, shifted=False, inconsistent=False
     )
 
 
@@ -156,7 +156,7 @@ async def _on(home: Path, url: str) -> dict[str, float]:
 
 def run() -> dict[str, Any]:
     """The figures, with the goals beside them."""
-    found: dict[str, Any] = {"records": RECORDS, "share_wrong": 0.0, "share_deleted": 0.0}
+    totals: dict[str, Any] = {"records": RECORDS, "share_wrong": 0.0, "share_deleted": 0.0}
     with tempfile.TemporaryDirectory(prefix="linekeeper-succession-") as name:
         folder = Path(name)
         with postgres(folder) as server:
@@ -165,12 +165,12 @@ def run() -> dict[str, Any]:
                     "" if engine == "sqlite" else asyncio.run(create_database(server, "succession"))
                 )
                 figures = asyncio.run(_on(folder / engine, url))
-                found |= {
+                totals |= {
                     f"{engine}_{key}": figures[key] for key in ("seconds_s", "cpu_s", "mapped")
                 }
-                found["share_wrong"] += figures["wrong"] / RECORDS
-                found["share_deleted"] += figures["deleted"] / RECORDS
-    return found | {"goals": GOALS}
+                totals["share_wrong"] += figures["wrong"] / RECORDS
+                totals["share_deleted"] += figures["deleted"] / RECORDS
+    return totals | {"goals": GOALS}
 
 
 if __name__ == "__main__":

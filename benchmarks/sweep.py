@@ -95,8 +95,8 @@ def _child(part: str, env: dict[str, str]) -> dict[str, float]:
     )
     if done.returncode:
         raise RuntimeError(f"{part}: {done.stdout[-2000:]}{done.stderr[-3000:]}")
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return figures
 
 
 async def _migrate() -> float:

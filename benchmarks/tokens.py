@@ -30,8 +30,8 @@ def run() -> dict[str, Any]:
         with serving("nothing", "") as nothing, postgres(folder) as server:
             for kind in ("sqlite", "postgresql"):
                 url = database(folder, server if kind == "postgresql" else None)
-                found = _beside(folder, url, nothing)
-                figures |= {f"{kind}_{name}": value for name, value in found.items()}
+                measured = _beside(folder, url, nothing)
+                figures |= {f"{kind}_{name}": value for name, value in measured.items()}
     return {**figures, "goals": GOALS}
 
 
@@ -42,29 +42,29 @@ def _beside(folder: Path, url: str, nothing: Address) -> dict[str, Any]:
         given = _given(send(folder, address, load, seconds=1))
         for _ in range(ROUNDS):
             limit = push(folder, nothing, load, 1)
-            found = push(folder, address, load, SECONDS)
-            given += _given(found)
-            rounds.append((found["per_second"] / limit["per_second"], found, limit))
+            ours = push(folder, address, load, SECONDS)
+            given += _given(ours)
+            rounds.append((ours["per_second"] / limit["per_second"], ours, limit))
     audited = asyncio.run(_audited(url))
     # Who was asked last may not have waited for the answer.
     if not given <= audited <= given + 64 * (ROUNDS + 1):
         raise SystemExit(f"benchmarks.tokens: {given} tokens given, {audited} in the audit")
-    ratio, found, _ = sorted(rounds, key=lambda each: each[0])[ROUNDS // 2]
+    ratio, ours, _ = sorted(rounds, key=lambda each: each[0])[ROUNDS // 2]
     return {
         "of_nothing": round(ratio, 3),
         "of_nothing_by_cpu": round(
             statistics.median(other["cpu_us"] / mine["cpu_us"] for _, mine, other in rounds), 3
         ),
-        "per_second": found["per_second"],
+        "per_second": ours["per_second"],
         "p99_ms": round(statistics.median(each["p99_ms"] for _, each, _ in rounds), 1),
         "audited": audited,
     }
 
 
-def _given(found: dict[str, Any]) -> int:
-    if found["not_200"]:
-        raise SystemExit(f"benchmarks.tokens: {found['not_200']} were refused")
-    return int(found["requests"])
+def _given(sent: dict[str, Any]) -> int:
+    if sent["not_200"]:
+        raise SystemExit(f"benchmarks.tokens: {sent['not_200']} were refused")
+    return int(sent["requests"])
 
 
 def _load(folder: Path, asked: tuple[str, list[str]]) -> Load:

@@ -226,26 +226,20 @@ async def check(
         new = {leak.subject for leak in leaks if leak.kind == "not in ledger"}
         posted = by_subject(entries)
         for charge in listed:
-            own = posted.get(charge.subject, [])
-            if charge.subject in new:
-                booked = consume(own, charge.subject, charge.cost, now)
-                note = "in Makini's list"
+            subject, own = charge.subject, posted.get(charge.subject, [])
+            if subject in new:
+                booked, note = consume(own, subject, charge.cost, now), "in Makini's list"
             else:
-                booked = adjust(own, charge.subject, charge.cost, now)
+                booked = adjust(own, subject, charge.cost, now)
                 note = f"it is charged as {charge.charged_as}"
             await queries.post(
-                session, booked, app=app, by="credits", note=note, connection_id=charge.subject
+                session, booked, app=app, by="credits", note=note, connection_id=subject
             )
         for leak in leaks:
             if leak.kind == "not at Makini" and leak.subject in gone:
+                note = "replaced, or gone from Makini's list"
                 await return_credits(
-                    store,
-                    session,
-                    leak.subject,
-                    app=app,
-                    by="credits",
-                    note="replaced, or gone from Makini's list",
-                    now=now,
+                    store, session, leak.subject, app=app, by="credits", note=note, now=now
                 )
     return leaks
 
