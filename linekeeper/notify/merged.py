@@ -57,7 +57,7 @@ def _entity(incident: Any) -> Any:
 _RECOVERED = exists().where(
     col(_OTHER.incident_id) == col(_NARROW.id),
     _stayed(_OTHER),
-    ~exists().where(_goes_on(_OTHER, _ELSEWHERE)),
+    ~exists().where(_goes_on(_OTHER, _ELSEWHERE)).correlate(_NARROW, _OTHER),
 )
 """Somebody's trouble was over with it: then it is over, and does not go on elsewhere."""
 _MERGED = (

@@ -11,7 +11,7 @@ from linekeeper.config import HealthPolicy
 from linekeeper.incidents.conclude import conclude
 from linekeeper.notify.channels import remember_artifact
 from linekeeper.notify.view import Links, load_views
-from linekeeper.store.tables import Connection, IncidentConnection
+from linekeeper.store.tables import Connection, Incident, IncidentConnection
 from tests.notify.conftest import Desk
 
 
@@ -26,13 +26,17 @@ async def _members(desk: Desk, incident: str) -> list[str]:
 async def become(desk: Desk, ids: Sequence[str], health: str) -> None:
     """Their health is seen to be so, and what follows from it is concluded."""
     desk.ahead += timedelta(minutes=2)
+    await _turn(desk, ids, health)
+    await _conclude(desk)
+
+
+async def _turn(desk: Desk, ids: Sequence[str], health: str) -> None:
     async with desk.store.write() as session:
         await session.execute(
             update(Connection)
             .where(col(Connection.id).in_(ids))
             .values(health=health, health_since=desk.now())
         )
-    await _conclude(desk)
 
 
 async def _conclude(desk: Desk) -> None:
@@ -48,10 +52,7 @@ async def test_one_that_turns_out_to_have_another_problem_does_not_carry_the_out
     first, *rest = await _members(desk, outage)
     await become(desk, rest[:1], "healthy")
     if at_once:
-        async with desk.store.write() as session:
-            await session.execute(
-                update(Connection).where(col(Connection.id) == first).values(health="degraded")
-            )
+        await _turn(desk, [first], "degraded")
     else:
         await become(desk, [first], "degraded")
     await become(desk, rest, "healthy")
@@ -60,6 +61,28 @@ async def test_one_that_turns_out_to_have_another_problem_does_not_carry_the_out
     assert view.merged_into is None
     async with desk.store.read() as session:
         assert (await session.get_one(Connection, first)).health == "degraded"
+
+
+async def test_an_outage_is_over_for_those_who_had_another_while_something_else_ended(
+    desk: Desk,
+) -> None:
+    """The incident before it, and the end of a third one meanwhile, say nothing of this one."""
+    before = await desk.open(others=5)
+    first, *rest = members = await _members(desk, before)
+    third = await desk.open(customer="Bolt")
+    await become(desk, await _members(desk, third), "healthy")
+    await become(desk, members, "healthy")
+    desk.ahead += timedelta(days=8)
+    await become(desk, members, "unreachable")
+    async with desk.store.read() as session:
+        is_open = select(Incident).where(col(Incident.resolved_at).is_(None))
+        [outage] = await session.scalars(is_open)
+    assert outage.id not in (before, third)
+    await _turn(desk, [first], "degraded")
+    await become(desk, rest, "healthy")
+    [view] = (await load_views(desk.store, [outage.id])).values()
+    assert view.resolved_at is not None
+    assert view.merged_into is None
 
 
 async def test_one_that_goes_on_alone_is_said_to(desk: Desk) -> None:
