@@ -4,11 +4,13 @@
 for its rows and to close the cursor. A visit costs more than most of our statements do, and where
 the event loop is busy each way waits for Python's lock, 5 ms at worst: within a transaction that
 writes all other writers wait along. So there, once it has begun, no visit is made at all but for
-what may take long: many rows written or read at once, and the commit.
+what may take long: many rows written or read at once, and the commit. Nor is one made for what is
+read outside of it, if that is read soon: the way there takes the event loop longer.
 """
 
 import asyncio
 import sqlite3
+import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
@@ -27,6 +29,12 @@ _PORTION = 1_000
 """Rows that are fetched at once by who reads a result in portions."""
 FEW = 200
 """Rows that are written without leaving the event loop: a millisecond or two."""
+SOON = 50_000
+"""Steps of SQLite's machine after which what is read in the event loop is begun anew in the thread:
+a millisecond or two."""
+STATEMENTS = 1_000
+"""Prepared statements a connection keeps; Python's 128 are fewer than ours, and to prepare one
+costs as much as to run it."""
 
 
 async def connect(url: URL, **options: Any) -> "SqliteConnection":
@@ -38,7 +46,7 @@ async def connect(url: URL, **options: Any) -> "SqliteConnection":
         make_private_file(Path(url.database))
     places, named = url.get_dialect()().create_connect_args(url)
     # Its thread and the event loop's use it by turns, never both at once.
-    options = {**named, **options, "check_same_thread": False}
+    options = {"cached_statements": STATEMENTS, **named, **options, "check_same_thread": False}
     connection = SqliteConnection(partial(sqlite3.connect, *places, **options), 64)
     connection._thread.daemon = True  # as SQLAlchemy does with those it opens
     opening = asyncio.create_task(_opened(connection))
@@ -53,6 +61,7 @@ async def connect(url: URL, **options: Any) -> "SqliteConnection":
 
 async def _opened(connection: "SqliteConnection") -> None:
     await connection
+    connection._conn.set_progress_handler(connection.must_be_soon.is_set, SOON)
 
 
 class SqliteConnection(aiosqlite.Connection):
@@ -67,6 +76,11 @@ class SqliteConnection(aiosqlite.Connection):
     """Whether a transaction that only reads is to begin in the visit of its first statement."""
     _unsure = False
     """Whether something may still be under way in the thread, its caller gone."""
+
+    def __init__(self, connector: Callable[[], sqlite3.Connection], chunk: int) -> None:
+        super().__init__(connector, chunk)
+        self.must_be_soon = threading.Event()
+        """Set while the event loop waits for what is read: SQLite gives up after `SOON` steps."""
 
     async def commit(self) -> None:
         """Commit, in the thread: that waits for the storage."""
@@ -91,6 +105,22 @@ class SqliteConnection(aiosqlite.Connection):
         if self.begins_late:
             self.begins_late = False
             self._conn.execute("BEGIN")
+
+    def may_read_here(self, statement: str) -> bool:
+        """Whether `statement` only reads, so that it waits for no lock and may be begun anew."""
+        return statement.startswith("SELECT") and not self._unsure
+
+    async def read_soon(self, visit: Callable[[], Any]) -> Any:
+        """What `visit` reads: here, if that takes no longer than `SOON`, else in the thread."""
+        self.must_be_soon.set()
+        try:
+            return visit()
+        except sqlite3.OperationalError as error:
+            if getattr(error, "sqlite_errorcode", None) != sqlite3.SQLITE_INTERRUPT:
+                raise
+        finally:
+            self.must_be_soon.clear()
+        return await self._execute(visit)
 
     async def _execute(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         self._unsure = True
@@ -167,7 +197,8 @@ class SqliteCursor:
             return cursor
 
         here = self._driver.is_writing
-        self._cursor = self._do(visit, here=here)
+        soon = not (here or self.server_side) and self._driver.may_read_here(statement)
+        self._cursor = self._do(visit, here=here, soon=soon)
         if not self.server_side and in_greenlet():
             self.read()
 
@@ -181,10 +212,12 @@ class SqliteCursor:
         here = self._driver.is_writing and len(parameters) <= FEW
         self._cursor = self._do(visit, here=here)
 
-    def _do(self, visit: Callable[[], Any], *, here: bool) -> Any:
+    def _do(self, visit: Callable[[], Any], *, here: bool, soon: bool = False) -> Any:
         try:
             if self._driver.is_writing and not in_greenlet():
                 return visit()
+            if soon:
+                return await_only(self._driver.read_soon(visit))
             return await_only(_at_once(visit) if here else self._driver._execute(visit))
         except Exception as error:
             self._adapted._handle_exception(error)
