@@ -65,6 +65,7 @@ class Outcome(StrEnum):
     """What Makini's list says of it; the word is in `Observation.lifecycle`."""
 
 
+_GOOD = (Outcome.answered, Outcome.sync_failing)
 SEVERITY = {
     Health.healthy: 0,
     Health.degraded: 1,
@@ -111,10 +112,14 @@ class Observation:
     """What the connection's own status calls it."""
 
     @property
-    def is_sync_end(self) -> bool:
-        """Whether it is Makini's event that a synchronization ended, well or not."""
-        well = self.outcome is Outcome.answered and self.sync_updated_at is not None
-        return self.source == "webhook" and (well or self.outcome is Outcome.sync_failing)
+    def is_good_event(self) -> bool:
+        """Whether it is Makini's event that a sync ended, well or not, or that all is well."""
+        return self.source == "webhook" and self.outcome in _GOOD
+
+    @property
+    def is_back(self) -> bool:
+        """Whether it is Makini's event that it works again: of a sync it comes all the time."""
+        return self.is_good_event and self.outcome is Outcome.answered and not self.sync_updated_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +168,6 @@ class Judged:
     """When its status first said that it was read to the end."""
     replied_at: datetime | None = None
     """When something readable last came of that: well or refused, but no time-out, 5xx or HTML."""
-
     denied_at: datetime | None = None
     """When Makini, asked for a new token, last said that it doesn't know it; None once it answered
     since."""
@@ -203,7 +207,6 @@ CALLS = ("probe", "read", "reconcile")
 LAG_AFTER_LOGIN = timedelta(hours=1)
 """So long after a login a `fail` may be of a synchronization that had begun before it, whatever
 its date says, and is if it has none: a read settles it."""
-_GOOD = (Outcome.answered, Outcome.sync_failing)
 
 
 def is_late(observation: Observation, judged: Judged) -> bool:

@@ -25,7 +25,7 @@ from linekeeper.health.evidence import (
     is_late,
     is_older,
 )
-from linekeeper.health.sync_ends import awaits_call
+from linekeeper.health.makinis_word import awaits_call, noted
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +54,8 @@ def judge(previous: Judged, observation: Observation, policy: HealthPolicy) -> J
             return Judgement(previous, applied=False)
         doubted = replace(previous, lost_by=observation.source, lost_at=observation.at)
         return Judgement(doubted, applied=True, doubts=True)
-    if observation.is_sync_end and awaits_call(previous, observation.at):
-        return Judgement(previous, applied=True, awaits_call=True)
+    if observation.is_good_event and awaits_call(previous, observation.at):
+        return Judgement(noted(previous, observation), applied=True, awaits_call=True)
     if observation.outcome is Outcome.listed:
         return _listed(previous, observation, policy)
     state = _remembered(_seen(previous, observation, policy), observation, policy)
@@ -205,10 +205,7 @@ def _remembered(state: Judged, observation: Observation, policy: HealthPolicy) -
         known["synced_at"] = at
     # The status that a new login is asked for, whatever it says.
     logged_in = source == "reconnect" and observation.sync_status is not None
-    # Makini's own event says that it works again; one of a synchronization comes all the time.
-    is_back = source == "webhook" and observation.outcome is Outcome.answered
-    is_back = is_back and observation.sync_updated_at is None
-    if observation.outcome is Outcome.login_restored or logged_in or is_back:
+    if observation.outcome is Outcome.login_restored or logged_in or observation.is_back:
         known["restored_at"] = max(state.restored_at or at, at)
     if source not in CACHED and observation.outcome is not Outcome.doubted:
         known["stated_at"] = max(state.stated_at or at, at)

@@ -14,6 +14,7 @@ from linekeeper.inbox.unrouted import route_again
 from linekeeper.makini import ErrorKind, MakiniError
 from linekeeper.store import new_id
 from linekeeper.store.tables import Connection, WebhookEvent
+from tests.health.test_sweep import sweep
 from tests.inbox.process.stage import Stage, about
 
 
@@ -67,6 +68,7 @@ async def test_an_old_event_about_a_connection_ends_stale_when_it_is_done_again(
     await stage.process()
     await stage.deliver(about(connection, "connection.status_changed", utcnow(), to="online"))
     await stage.process()
+    await sweep(stage.rt)
     assert (await stage.connection(connection)).health == "healthy"
     assert await run(stage, Selection("processed", limit=1)) == 1
     await stage.process()

@@ -1,4 +1,4 @@
-"""The end of a synchronization is Makini's word about itself: it outweighs no call that fails."""
+"""What Makini says of itself, or of a connection's status, outweighs no call that fails."""
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -74,6 +74,46 @@ async def test_an_incident_of_calls_that_fail_ends_with_an_answered_one(
     await sweep(stage.rt)
     assert (await stage.connection(connection)).health == "healthy"
     assert await open_kinds(stage) == []
+
+
+@pytest.mark.parametrize(("begins", "is_over", "health"), TROUBLES)
+async def test_nor_does_the_word_that_its_status_is_good_again(
+    stage: Stage, begins: str, is_over: str, health: str
+) -> None:
+    [connection, *_] = stage.connections
+    await do(stage, connection, begins)
+    for _ in range(3):
+        await sweep(stage.rt)
+    assert (await is_online(stage, connection)).health == health
+    assert await is_due(stage, connection)
+    await sweep(stage.rt)
+    assert (await stage.connection(connection)).health == health
+    assert await open_kinds(stage) == [health]
+    await do(stage, connection, is_over)
+    await is_online(stage, connection)
+    await sweep(stage.rt)
+    assert (await stage.connection(connection)).health == "healthy"
+    assert await open_kinds(stage) == []
+
+
+async def test_an_older_word_that_comes_after_the_good_one_opens_nothing(stage: Stage) -> None:
+    [connection, *_] = stage.connections
+    await do(stage, connection, "go-offline")
+    for _ in range(3):
+        await sweep(stage.rt)
+    before = utcnow()
+    await is_online(stage, connection)
+    await stage.deliver(about(connection, "connection.auth_required", before), to=connection)
+    await stage.process()
+    assert await open_kinds(stage) == ["unreachable"]
+
+
+async def is_online(stage: Stage, which: Connection) -> Connection:
+    """Makini says that its status is good; returns what is held of the connection then."""
+    said = about(which, "connection.status_changed", utcnow(), to="online")
+    await stage.deliver(said, to=which)
+    await stage.process()
+    return await stage.connection(which)
 
 
 async def test_misses_add_up_whatever_makini_says_of_its_synchronizations(stage: Stage) -> None:

@@ -1,0 +1,41 @@
+"""What Makini's events say well of a connection whose calls fail. Pure.
+
+That a synchronization ended, well or not, is Makini's word about its own work, and that the status
+is good again is what it believes: neither says anything of calls that are not answered, or refused.
+The next answered call does.
+"""
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from linekeeper.health.evidence import FALLEN, Health, Judged, Observation
+
+UNASKED = timedelta(days=1)
+"""A connection that nobody asked for so long is judged by what Makini says of it."""
+
+
+def awaits_call(judged: Judged, at: datetime) -> bool:
+    """Whether such a word, said at `at`, decides nothing before a call is answered.
+
+    Where nobody calls, or nothing may be read to settle a dispute, it decides at once.
+    """
+    if judged.disputed:
+        return False
+    if judged.asked_at is None:
+        return judged.own is Health.unknown and judged.evidence is None
+    fails = judged.own in FALLEN or judged.misses > 0 or judged.refusals > 0
+    return fails and at - judged.asked_at < UNASKED
+
+
+def noted(judged: Judged, observation: Observation) -> Judged:
+    """`judged` with such a word: an older one says nothing after it, and where Makini's status
+    still repeats that the login is lost, a read settles it."""
+    if not observation.is_back:
+        return judged
+    at = observation.at
+    return replace(
+        judged,
+        observed_at=max(judged.observed_at or at, at),
+        restored_at=max(judged.restored_at or at, at),
+        stated_at=max(judged.stated_at or at, at),
+    )
