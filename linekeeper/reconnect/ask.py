@@ -26,15 +26,13 @@ from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.outbox.sender import supersede
 from linekeeper.reconnect.case import Case, Member, load_case
 from linekeeper.reconnect.remind import DEADLINE, JOINS_LATE
-from linekeeper.reconnect.runs import reopen, start_run, wake, withdraw_run
+from linekeeper.reconnect.runs import reopen, resume, start_run, wake, withdraw_run
 from linekeeper.runtime import Runtime
 from linekeeper.store.engine import chunked
 from linekeeper.store.modes import app_of
 from linekeeper.store.tables import Audit, Outbox, Reconnect
 
 LOOK_AGAIN = timedelta(minutes=5)
-_ENDED = ("reconnected", "moved")
-"""Outcomes after which a reopened incident is a new attempt."""
 
 
 async def advance_case(
@@ -59,10 +57,13 @@ async def advance_case(
             elif case.reconnect is not None and case.is_working:
                 over_at = case.incident.resolved_at or case.reconnect.deadline_at
                 await wake(rt, session, case.reconnect, over_at=over_at, now=now)
+            elif case.reconnect is not None and case.has_stopped and not case.moved:
+                await resume(session, case.reconnect)
+                await start_run(rt, session, case, case.reconnect, now=now)
             return
         if case.reconnect is not None and case.reconnect.closed_at is not None:
-            if case.reconnect.outcome not in _ENDED:
-                return  # people gave it up, or time did; only its end opens it anew
+            if case.has_stopped and not case.waits_anew:
+                return  # people gave it up, or time did
             await reopen(session, case, case.reconnect, now)
         reconnect = await _opened(session, case, now)
         await start_run(rt, session, case, reconnect, now=now)
@@ -86,8 +87,13 @@ async def _opened(session: AsyncSession, case: Case, now: datetime) -> Reconnect
     }
     if windows:
         reconnect.windows = {**reconnect.windows, **windows}
-        if now - reconnect.opened_at > JOINS_LATE:
-            reconnect.deadline_at = now + DEADLINE  # the case waits for who has joined last
+    late = [
+        member.joined_at
+        for member in case.members
+        if member.live and member.joined_at - reconnect.opened_at > JOINS_LATE
+    ]
+    if late:  # the case waits for who has joined last
+        reconnect.deadline_at = max(reconnect.deadline_at, max(late) + DEADLINE)
     await session.flush()
     return reconnect
 

@@ -16,6 +16,7 @@ from linekeeper.customers.naming import label
 from linekeeper.customers.successors import last_successors
 from linekeeper.health.evidence import Health
 from linekeeper.incidents.suppressed import implemented
+from linekeeper.reconnect.remind import DEADLINE
 from linekeeper.store import Store, is_id
 from linekeeper.store.modes import UNSAID, Chosen, app_of
 from linekeeper.store.tables import (
@@ -28,6 +29,7 @@ from linekeeper.store.tables import (
 from linekeeper.store.types import Id
 
 KIND = Health.reauthorization_required.value
+_STOPPED = ("given_up", "not_in_time")
 UNSETTLED = (Health.unknown.value, Health.unreachable.value)
 """What an incident of lost logins may become while nothing says whether they are back."""
 
@@ -60,6 +62,8 @@ class Member:
     came with the end of a login, doesn't stand for having been asked."""
     live: bool
     """Whether it is in the incident now."""
+    joined_at: datetime
+    """When it came into the incident, last."""
     asked_in: str | None = None
     """The incident that link was made in: it may have gone on in this one since."""
     disappeared: bool = False
@@ -104,6 +108,29 @@ class Case:
         return self.reconnect is not None and self.reconnect.closed_at is None
 
     @property
+    def has_stopped(self) -> bool:
+        """Whether time or people ended it while somebody still had to log in."""
+        return (
+            self.reconnect is not None
+            and self.reconnect.closed_at is not None
+            and self.reconnect.outcome in _STOPPED
+        )
+
+    @property
+    def waits_anew(self) -> bool:
+        """Whether somebody has to log in of whom it was not given up, and whose time is not over.
+
+        They came into the incident since; also into one that was over and is open again.
+        """
+        reconnect = self.reconnect
+        if reconnect is None or reconnect.closed_at is None:
+            return False
+        since = reconnect.closed_at
+        if reconnect.outcome == "not_in_time":
+            since -= DEADLINE
+        return any(member.joined_at > since for member in self.waiting)
+
+    @property
     def waiting(self) -> list[Member]:
         """Those whose customers still have to log in, in this incident."""
         return [member for member in self.members if member.waits and member.live]
@@ -146,7 +173,12 @@ _OF_INCIDENT: Any = bindparam("incident", type_=Id)
 _INCIDENT = select(Incident).where(col(Incident.id) == _OF_INCIDENT)
 _INCIDENT_LOCKED = _INCIDENT.with_for_update()
 _MEMBERS = (
-    select(Connection, Customer, col(IncidentConnection.left_at))
+    select(
+        Connection,
+        Customer,
+        col(IncidentConnection.left_at),
+        col(IncidentConnection.joined_at),
+    )
     .join(IncidentConnection, col(IncidentConnection.connection_id) == col(Connection.id))
     .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
     .where(col(IncidentConnection.incident_id) == _OF_INCIDENT)
@@ -169,7 +201,7 @@ async def _load(
     kept = await kept_logins(session, ids)
     successors = await last_successors(session, [row[0] for row in rows])
     members: dict[str, Member] = {}
-    for connection, customer, left_at in rows:
+    for connection, customer, left_at, joined_at in rows:
         came_with = underway.get(connection.id)
         link_id, asked_in = links.get(connection.id, (None, None))
         members[connection.id] = Member(
@@ -189,6 +221,7 @@ async def _load(
             time_zone=customer.time_zone if customer else "UTC",
             link_id=link_id,
             live=left_at is None,
+            joined_at=joined_at,
             asked_in=asked_in,
             disappeared=connection.disappeared_at is not None,
             implementing=came_with is not None and came_with.live_at is None,

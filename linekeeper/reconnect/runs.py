@@ -118,15 +118,25 @@ async def start_another(rt: Runtime, incident_id: str, *, now: datetime) -> bool
 async def reopen(session: AsyncSession, case: Case, reconnect: Reconnect, now: datetime) -> None:
     """Work on it again: as another attempt, unless it is the loss of before that goes on."""
     if _goes_on(case, reconnect):
-        if reconnect.run_id is not None:
-            reconnect.replaced_runs = [*reconnect.replaced_runs, reconnect.run_id]
-        reconnect.run_generation += 1
         await _keep_reminded(session, case)
+        await resume(session, reconnect)
     else:
         reconnect.attempt += 1
         reconnect.run_generation = 1
         reconnect.opened_at, reconnect.deadline_at = now, now + DEADLINE
         reconnect.snoozed_until, reconnect.windows, reconnect.counts = None, {}, {}
+        await _work_on(session, reconnect)
+
+
+async def resume(session: AsyncSession, reconnect: Reconnect) -> None:
+    """Work on the same attempt by another run: it goes on, or the login came after its end."""
+    if reconnect.run_id is not None:
+        reconnect.replaced_runs = [*reconnect.replaced_runs, reconnect.run_id]
+    reconnect.run_generation += 1
+    await _work_on(session, reconnect)
+
+
+async def _work_on(session: AsyncSession, reconnect: Reconnect) -> None:
     reconnect.run_id = reconnect.closed_at = reconnect.outcome = None
     reconnect.answers = 0
     await session.flush()
