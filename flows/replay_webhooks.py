@@ -1,6 +1,6 @@
 """Do webhooks again: plan first, then run."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from prefect import flow, get_run_logger
 from prefect.artifacts import acreate_markdown_artifact
@@ -13,16 +13,22 @@ from linekeeper.customers.find import NotFound, find_connection
 from linekeeper.inbox.claim import Status
 from linekeeper.inbox.replay import ReplayPlan, Selection
 from linekeeper.markdown import code, text
+from linekeeper.outbox.given_up import ForwardSelection, GivenUpForwards
 from linekeeper.refusal import Refusal
 from tasks.run import open_runtime, refused, rename
-from tasks.webhooks import plan, run_replay
+from tasks.webhooks import plan, plan_forwards, run_forwards, run_replay
 
 
 @flow(name="replay-webhooks", flow_run_name="replay {status}", retries=0)
 @form
 async def replay_webhooks(
     status: Annotated[
-        Status, Field(title="Status", description="Which events, by the status in which they ended")
+        Status | Literal["forward_dead"],
+        Field(
+            title="Status",
+            description="Which events, by the status in which they ended; forward_dead: messages "
+            "that were given up because the product took nothing for three days",
+        ),
     ] = "dead",
     since: Annotated[
         Moment | None,
@@ -67,6 +73,8 @@ async def replay_webhooks(
             return refused(
                 "connection", error, "Enter its name, `Customer · System`, a tag or Makini's key."
             )
+        if status == "forward_dead":
+            return await _hand_on_again(ForwardSelection(after, connection_id, limit), dry_run)
         selection = Selection(status, after, connection_id, limit)
         planned = await plan(selection)
         await acreate_markdown_artifact(_table(planned, status), key="replay-webhooks")
@@ -79,6 +87,31 @@ async def replay_webhooks(
         pruned = planned.without_body
         note = f"; {pruned:,} are too old, their payloads are pruned" if pruned else ""
         return Completed(message=summary.capitalize() + note)
+
+
+async def _hand_on_again(selection: ForwardSelection, dry_run: bool) -> State[None]:
+    """Hand on to the product what it did not take; nothing is applied again."""
+    planned = await plan_forwards(selection)
+    await acreate_markdown_artifact(_forwards_table(planned), key="replay-webhooks")
+    if dry_run:
+        count = min(planned.count, selection.limit)
+        summary = f"would hand on {count:,} of {planned.count:,} given up"
+    else:
+        summary = f"handed on {await run_forwards(selection):,} that were given up"
+    get_run_logger().info(summary)
+    await rename(f"replay · {summary}")
+    return Completed(message=summary.capitalize())
+
+
+def _forwards_table(planned: GivenUpForwards) -> str:
+    head = "| Written | Why | Event or change |\n|---|---|---|"
+    rows = [
+        f"| {forward.written_at:%Y-%m-%d %H:%M} | {text(forward.error, 160)} "
+        f"| {code(forward.about)} |"
+        for forward in planned.forwards
+    ]
+    title = f"# {planned.count:,} messages for the product were given up"
+    return "\n\n".join([title, head]) + "\n" + "\n".join(rows) + "\n"
 
 
 def _table(planned: ReplayPlan, status: str) -> str:

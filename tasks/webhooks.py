@@ -8,6 +8,12 @@ from linekeeper.consumer.connection_events import process_connection_events
 from linekeeper.consumer.record_events import process_record_events
 from linekeeper.inbox.replay import ReplayPlan, Selection, plan_replay, replay
 from linekeeper.inbox.unrouted import route_again
+from linekeeper.outbox.given_up import (
+    ForwardSelection,
+    GivenUpForwards,
+    given_up_forwards,
+    hand_on_again,
+)
 from linekeeper.views.webhook_figures import Figures, read_figures
 from linekeeper.views.webhooks_page import webhooks_headline, webhooks_markdown
 from tasks.report import put_artifact
@@ -73,4 +79,24 @@ async def run_replay(selection: Selection) -> int:
     async for count in replay(rt.store, apps, selection, now=utcnow()):
         done += count
         get_run_logger().info("%d put in again", done)
+    return done
+
+
+@task(name="plan-handing-on-again")
+async def plan_forwards(selection: ForwardSelection) -> GivenUpForwards:
+    """Which messages for the product would be handed on again."""
+    return await given_up_forwards(runtime().store, selection)
+
+
+@task(
+    name="hand-on-again",
+    retries=2,
+    retry_delay_seconds=exponential_backoff(backoff_factor=5),
+)
+async def run_forwards(selection: ForwardSelection) -> int:
+    """Hand on again what was given up; returns how many."""
+    done = 0
+    async for count in hand_on_again(runtime().store, selection, now=utcnow()):
+        done += count
+        get_run_logger().info("%d handed on again", done)
     return done

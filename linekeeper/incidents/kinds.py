@@ -214,6 +214,12 @@ _KINDS = {
         "The artifact `webhooks` shows what was turned away, and why. This incident is resolved "
         "when deliveries are accepted again, or the burst is over.",
     ),
+    "forward_dead": KindWords(
+        "",
+        "",
+        "Once the product takes messages again, run `replay-webhooks` with the status "
+        "`forward_dead`: they are handed on under their ids, and this incident is resolved.",
+    ),
     "forward_refused": KindWords(
         "",
         "",

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache
 from typing import Any
@@ -20,18 +21,33 @@ OLDEST = 200
 """So many of the messages that wait say since when the product takes nothing."""
 
 
-async def forwards(
-    session: AsyncSession,
-) -> dict[str, tuple[int, int, datetime | None, str]]:
-    """How many were given up and how many wait, since when, and why the last of them does."""
-    queues: dict[str, tuple[int, int, datetime | None, str]] = defaultdict(lambda: (0, 0, None, ""))
+@dataclass(frozen=True, slots=True)
+class Forwards:
+    """What is handed on for one app."""
+
+    dead: int = 0
+    """Given up."""
+    dead_error: str = ""
+    """Why the last of those were."""
+    dead_at: datetime | None = None
+    """When the last of them was."""
+    waiting: int = 0
+    oldest_at: datetime | None = None
+    """Since when the first waits that is not behind one that is refused."""
+    error: str = ""
+    """Why they wait."""
+
+
+async def forwards(session: AsyncSession) -> dict[str, Forwards]:
+    """What was given up and what waits, by app."""
+    queues: dict[str, Forwards] = defaultdict(Forwards)
     rows = await session.execute(_forwarded(session.get_bind().dialect.name == "sqlite"))
-    for name, status, count, oldest, error in rows:
-        dead, waiting, since, why = queues[name]
+    for app, status, count, oldest, error, settled_at in rows:
         if status == "dead":
-            queues[name] = (count, waiting, since, why)
+            seen = {"dead": count, "dead_error": error or "", "dead_at": settled_at}
         else:
-            queues[name] = (dead, count, oldest, error or "")
+            seen = {"waiting": count, "oldest_at": oldest, "error": error or ""}
+        queues[app] = replace(queues[app], **seen)
     return queues
 
 
@@ -54,6 +70,7 @@ def _forwarded(is_sqlite: bool) -> Any:
             func.count(),
             func.min(case((~held_up, col(Outbox.created_at)))),
             func.max(case((~held_up, col(Outbox.error)))),
+            func.max(col(Outbox.settled_at)),
         )
         .where(col(Outbox.channel) == CHANNEL, col(Outbox.status).in_(["pending", "dead"]))
         .group_by(app, col(Outbox.status))
@@ -92,6 +109,22 @@ def _refusals(is_sqlite: bool) -> Any:
         )
         .group_by(app)
     )
+
+
+async def taken_since(session: AsyncSession, app: str, at: datetime) -> bool:
+    """Whether the product of `app` has taken a message since."""
+    is_of_app = _app_of_ordering_key(session.get_bind().dialect.name == "sqlite") == app
+    taken = await session.scalar(
+        select(col(Outbox.id))
+        .where(
+            col(Outbox.channel) == CHANNEL,
+            col(Outbox.status) == "sent",
+            col(Outbox.settled_at) > at,
+            is_of_app,
+        )
+        .limit(1)
+    )
+    return taken is not None
 
 
 async def untaken_since(session: AsyncSession, app: str) -> datetime | None:

@@ -4,13 +4,13 @@ What is seen of one app (`Stream`) gives findings; each is an incident of its ow
 it is found.
 """
 
-from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from linekeeper.inbox.verify import Cause
 from linekeeper.outbox.forward import BEHIND_SECONDS, REFUSED_SECONDS
+from linekeeper.sweep.refusals import refused_words
 from linekeeper.text import counted
 
 
@@ -82,6 +82,9 @@ class Stream:
     """Turned away lately with none accepted since, by why."""
     lag_seconds: float = 0.0
     forward_dead: int = 0
+    forward_dead_error: str = ""
+    forward_untaken: bool = False
+    """Whether the product took nothing since messages for it were given up."""
     forward_waiting: int = 0
     forward_oldest_at: datetime | None = None
     forward_error: str = ""
@@ -139,15 +142,14 @@ def examine(
     troubles: list[tuple[str, float, str] | None] = [
         _failing(stream, policy),
         _dead(stream),
-        _many("webhooks_unrouted", stream.unrouted, "webhook {} of no connection that is known. "
+        _many("webhooks_unrouted", stream.unrouted, "{} of no connection that is known. "
               "This is over a day after the last one, found or not"),
         _forged(stream, policy, "webhooks_forged" in open_kinds),
         _behind(stream, policy, now),
         _silent(stream, policy, now),
-        _many("forward_dead", stream.forward_dead, "message {} given up: the product did not take "
-              "it for three days"),
+        _forward_dead(stream),
         _forward_refused(stream, policy, now),
-        _forward_behind(stream, policy, now),
+        _forward_behind(stream, policy, now, "forward_behind" in open_kinds),
     ]  # fmt: skip
     return [StreamTrouble(stream.app, *trouble) for trouble in troubles if trouble is not None]
 
@@ -156,8 +158,7 @@ def _many(kind: str, count: int, text: str) -> tuple[str, float, str] | None:
     if not count:
         return None
     is_one = count == 1
-    words = text.replace("webhook {}", "1 webhook is" if is_one else f"{count:,} webhooks are")
-    return kind, count, words.replace("message {}", "1 message is" if is_one else f"{count:,} are")
+    return kind, count, text.replace("{}", "1 webhook is" if is_one else f"{count:,} webhooks are")
 
 
 def _waiting(number: int, noun: str) -> str:
@@ -169,12 +170,12 @@ def _dead(stream: Stream) -> tuple[str, float, str] | None:
     replayable = _many(
         "webhooks_dead",
         stream.dead - stream.unreadable,
-        "webhook {} dead: see the artifact webhooks, fix the cause, then run replay-webhooks",
+        "{} dead: see the artifact webhooks, fix the cause, then run replay-webhooks",
     )
     unreadable = _many(
         "webhooks_dead",
         stream.unreadable_lately,
-        "webhook {} dead whose body cannot be read, and replaying changes nothing: show Makini "
+        "{} dead whose body cannot be read, and replaying changes nothing: show Makini "
         "what the artifact webhooks says of it. This is over a day after the last one",
     )
     findings = [each for each in (replayable, unreadable) if each is not None]
@@ -196,52 +197,11 @@ def _failing(stream: Stream, policy: StreamThresholds) -> tuple[str, float, str]
 
 def _forged(stream: Stream, policy: StreamThresholds, known: bool) -> tuple[str, float, str] | None:
     if stream.refused_in_a_row >= policy.refused_in_a_row:
-        text = _refused(stream.refusals_in_a_row, " in a row", ", and none was accepted since")
+        text = refused_words(stream.refusals_in_a_row, " in a row", ", and none was accepted since")
         return "webhooks_forged", max(stream.forged, stream.refused_in_a_row), text
     if stream.forged < (policy.forged_over if known else policy.forged_least):
         return None
-    return "webhooks_forged", stream.forged, _refused(stream.refusals, "", " in ten minutes")
-
-
-_SIGNATURE = (
-    "had an invalid signature",
-    "compare Webhook secrets of the block Makini App with the secret in Makini's dashboard; "
-    "where they agree, somebody forges deliveries",
-)
-_UNSIGNED = (
-    "had no signature where the scheme of this app has it",
-    "compare Webhook signature of the block Makini App with how Makini signs; where they agree, "
-    "something on the way removes headers, or they are not Makini's",
-)
-_TIME = (
-    "had a time more than five minutes off",
-    "compare the clocks here and at the sender; where they agree, somebody sends old deliveries "
-    "again",
-)
-_WHY: Mapping[Cause, tuple[str, str]] = {
-    "no_secret": (
-        "came while no webhook secret is set",
-        "enter the one of Makini's dashboard in Webhook secrets of the block Makini App",
-    ),
-    "no_signature": _UNSIGNED,
-    "no_id": _UNSIGNED,
-    "malformed_signature": _SIGNATURE,
-    "bad_signature": _SIGNATURE,
-    "bad_timestamp": _TIME,
-    "stale_timestamp": _TIME,
-}
-"""Why a delivery is turned away, and what to look at."""
-
-
-def _refused(causes: Mapping[Cause, int], order: str, then: str) -> str:
-    """Say why most were refused: what has to be looked at depends on it."""
-    numbers: Counter[tuple[str, str]] = Counter()
-    for cause, count in causes.items():
-        numbers[_WHY[cause]] += count
-    [((what, advice), most)] = numbers.most_common(1)
-    every = numbers.total()
-    many = f"{every:,}" if most == every else f"{most:,} of {every:,} refused"
-    return f"{many} deliveries{order} {what}{then}: {advice}"
+    return "webhooks_forged", stream.forged, refused_words(stream.refusals, "", " in ten minutes")
 
 
 def _behind(
@@ -286,6 +246,18 @@ def _silent(
     return "webhooks_silent", len(silent), text
 
 
+def _forward_dead(stream: Stream) -> tuple[str, float, str] | None:
+    if not stream.forward_dead:
+        return None
+    what = counted(stream.forward_dead, "message")
+    replayed = "it is replayed" if stream.forward_dead == 1 else "they are replayed"
+    text = (
+        f"{what} for the product will not be handed on unless {replayed}: "
+        f"{stream.forward_dead_error}"
+    )
+    return "forward_dead", stream.forward_dead, text
+
+
 def _forward_refused(
     stream: Stream, policy: StreamThresholds, now: datetime
 ) -> tuple[str, float, str] | None:
@@ -309,8 +281,14 @@ def _forward_refused(
 
 
 def _forward_behind(
-    stream: Stream, policy: StreamThresholds, now: datetime
+    stream: Stream, policy: StreamThresholds, now: datetime, known: bool
 ) -> tuple[str, float, str] | None:
+    if known and stream.forward_untaken and not stream.forward_waiting:
+        text = (
+            f"the product took nothing ({stream.forward_dead_error}); whether it does by now is "
+            "known once there is a message to hand on"
+        )
+        return "forward_behind", 0.0, text
     age = (now - stream.forward_oldest_at).total_seconds() if stream.forward_oldest_at else 0.0
     if age < policy.forward_oldest_seconds or stream.forward_gone:
         return None

@@ -30,7 +30,7 @@ from linekeeper.inbox.retention import HABIT_DAYS
 from linekeeper.inbox.verify import Cause
 from linekeeper.store.tables import Connection, DeliveryCount, WebhookEvent, WebhookHour
 from linekeeper.store.types import UtcDateTime, id_floor
-from linekeeper.sweep.forwards import forwards, refused_forwards
+from linekeeper.sweep.forwards import Forwards, forwards, refused_forwards, taken_since
 from linekeeper.sweep.stream import Habit, Stream, longest_gap
 
 QUIET_FROM = timedelta(hours=3)
@@ -77,10 +77,12 @@ async def read_streams(
             refusals=refusals[app],
             refusals_in_a_row=in_a_row[app],
             lag_seconds=lag[app],
-            forward_dead=forward[app][0],
-            forward_waiting=forward[app][1],
-            forward_oldest_at=forward[app][2],
-            forward_error=forward[app][3],
+            forward_dead=forward[app].dead,
+            forward_dead_error=forward[app].dead_error,
+            forward_untaken=await _is_untaken(session, app, forward[app]),
+            forward_waiting=forward[app].waiting,
+            forward_oldest_at=forward[app].oldest_at,
+            forward_error=forward[app].error,
             refused=refused[app][0],
             refused_at=refused[app][1],
             refused_error=refused[app][2],
@@ -90,6 +92,11 @@ async def read_streams(
         )
         for app in names
     ]
+
+
+async def _is_untaken(session: AsyncSession, app: str, forward: Forwards) -> bool:
+    """Whether the product took nothing since messages for it were given up."""
+    return forward.dead_at is not None and not await taken_since(session, app, forward.dead_at)
 
 
 async def _waiting(

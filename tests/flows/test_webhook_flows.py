@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import FlowRun, State
+from sqlmodel import select
 
 from flows.process_webhooks import process_webhooks
 from flows.replay_webhooks import replay_webhooks
@@ -18,7 +19,7 @@ from linekeeper.orchestrator import Blocks
 from linekeeper.store import Store, new_id
 from linekeeper.store.configuration import save_blocks
 from linekeeper.store.leases import holding
-from linekeeper.store.tables import Connection, Customer, WebhookEvent
+from linekeeper.store.tables import Connection, Customer, Outbox, WebhookEvent
 from tests.fixtures_prefect import PrefectServer
 from tests.flows.conftest import Running, on, on_both
 
@@ -68,8 +69,6 @@ async def task_runs(running: Running, run: FlowRun) -> list[tuple[str, str]]:
 
 
 async def events(store: Store) -> list[WebhookEvent]:
-    from sqlmodel import select
-
     async with store.read() as session:
         return list(await session.scalars(select(WebhookEvent).order_by(WebhookEvent.id)))
 
@@ -184,3 +183,34 @@ async def test_a_replay_since_a_time_without_a_zone_takes_it_as_utc(
             since = (utcnow() + timedelta(hours=hours)).replace(tzinfo=None)
             state = await replay_webhooks(since=since, return_state=True)
             assert await ended(state) == ("Completed", f"Would replay {found} of {found} dead")
+
+
+async def test_what_the_product_did_not_take_is_handed_on_again_after_a_plan(
+    running: Running, store: Store, clean_prefect: PrefectServer
+) -> None:
+    await save_blocks(store, Blocks(apps=[AppConfig()]), now=utcnow())
+    async with store.write() as session:
+        for number, channel in enumerate(("forward", "forward", "slack")):
+            session.add(
+                Outbox(
+                    channel=channel,
+                    dedupe_key=f"{channel}:{number}",
+                    ordering_key=f"{channel}:default/{number}",
+                    payload={"event": f"event-{number}"},
+                    status="dead",
+                    error="given up after 3 days: http://product answered 503",
+                    created_at=utcnow(),
+                    next_attempt_at=utcnow(),
+                    settled_at=utcnow() - timedelta(hours=1),
+                )
+            )
+    with on(clean_prefect):
+        planned = await replay_webhooks(status="forward_dead", return_state=True)
+        assert await ended(planned) == ("Completed", "Would hand on 2 of 2 given up")
+        assert "event-0" in await running.artifact("replay-webhooks")
+        done = await replay_webhooks(status="forward_dead", dry_run=False, return_state=True)
+    assert await ended(done) == ("Completed", "Handed on 2 that were given up")
+    async with store.read() as session:
+        rows = {row.dedupe_key: row for row in await session.scalars(select(Outbox))}
+    assert [rows[key].status for key in sorted(rows)] == ["pending", "pending", "dead"]
+    assert rows["forward:0"].attempts == 0

@@ -110,7 +110,22 @@ def test_forwarding_in_trouble_is_told_with_the_products_answer() -> None:
     untried = found(replace(waiting, forward_error=""))["forward_behind"]
     assert "none of them was tried, check that a consumer runs" in untried
     assert found(replace(waiting, forward_oldest_at=hours_ago(0.2))) == {}
-    assert "1 message is given up" in found(replace(QUIET, forward_dead=1))["forward_dead"]
+    dead = replace(QUIET, forward_dead=13, forward_dead_error="given up after 3 days: answered 500")
+    assert found(dead)["forward_dead"] == (
+        "13 messages for the product will not be handed on unless they are replayed: given up "
+        "after 3 days: answered 500"
+    )
+    assert "1 message for the product" in found(replace(dead, forward_dead=1))["forward_dead"]
+
+
+def test_a_product_that_takes_nothing_is_not_back_because_its_messages_are_given_up() -> None:
+    dead = replace(QUIET, forward_dead=13, forward_dead_error="answered 500", forward_untaken=True)
+    known = ["forward_behind"]
+    assert "answered 500" in found(dead, open_kinds=known)["forward_behind"]
+    assert "forward_behind" not in found(dead), "nothing new opens of it"
+    assert "forward_behind" not in found(replace(dead, forward_untaken=False), open_kinds=known)
+    again = replace(dead, forward_waiting=13, forward_oldest_at=hours_ago(0.1))
+    assert "forward_behind" not in found(again, open_kinds=known), "it is asked again"
 
 
 def test_a_message_that_is_refused_is_told_soon_with_what_to_do() -> None:

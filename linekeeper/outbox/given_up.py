@@ -1,0 +1,109 @@
+"""Forwards that were given up because the product took nothing for days: handed on again."""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, func, select, update
+from sqlmodel import col
+
+from linekeeper.outbox.forward import CHANNEL
+from linekeeper.store import Store
+from linekeeper.store.tables import Outbox
+
+SHOWN = 50
+_IN_A_TRANSACTION = 500
+
+
+@dataclass(frozen=True, slots=True)
+class ForwardSelection:
+    """Which of them: written since then (UTC), of one connection or all."""
+
+    since: datetime | None = None
+    connection_id: str | None = None
+    limit: int = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class GivenUpForward:
+    """One of them, to look at."""
+
+    about: str
+    """The id of the event or change that it hands on."""
+    written_at: datetime
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class GivenUpForwards:
+    """What there is to hand on again."""
+
+    count: int
+    forwards: Sequence[GivenUpForward]
+    """The oldest of them."""
+
+
+async def given_up_forwards(store: Store, selection: ForwardSelection) -> GivenUpForwards:
+    """What `hand_on_again` would do now; nothing is written."""
+    which = _given_up(selection)
+    async with store.read() as session:
+        count = await session.scalar(select(func.count()).select_from(Outbox).where(*which))
+        rows = await session.execute(
+            select(col(Outbox.payload), col(Outbox.created_at), col(Outbox.error))
+            .where(*which)
+            .order_by(col(Outbox.seq))
+            .limit(min(selection.limit, SHOWN))
+        )
+        forwards = [
+            GivenUpForward(payload.get("change") or payload["event"], at, error)
+            for payload, at, error in rows
+        ]
+    return GivenUpForwards(count or 0, forwards)
+
+
+async def hand_on_again(
+    store: Store, selection: ForwardSelection, *, now: datetime
+) -> AsyncIterator[int]:
+    """Have them delivered, the oldest first, under their ids, tried for as long as the first time.
+
+    Yields how many after each transaction; it may be broken off between two of them.
+    """
+    left = selection.limit
+    while left > 0:
+        ids = (
+            select(col(Outbox.id))
+            .where(*_given_up(selection), col(Outbox.settled_at) < now)  # not what ends so again
+            .order_by(col(Outbox.seq))
+            .limit(min(left, _IN_A_TRANSACTION))
+        )
+        again: dict[str, Any] = {
+            "status": "pending",
+            "attempts": 0,
+            "due_at": now,
+            "next_attempt_at": now,
+            **dict.fromkeys(("error", "refusal", "retry_at", "counts_from", "settled_at")),
+        }
+        async with store.write() as session:
+            rows = await session.scalars(
+                update(Outbox)
+                .where(col(Outbox.id).in_(ids.scalar_subquery()))
+                .values(again)
+                .returning(col(Outbox.id))
+                .execution_options(synchronize_session=False)
+            )
+            count = len(rows.all())
+        if not count:
+            return
+        left -= count
+        yield count
+
+
+def _given_up(selection: ForwardSelection) -> list[ColumnElement[bool]]:
+    which = [col(Outbox.channel) == CHANNEL, col(Outbox.status) == "dead"]
+    if selection.since is not None:
+        which.append(col(Outbox.created_at) >= selection.since)
+    if selection.connection_id is not None:
+        of_it = f"/{selection.connection_id}"
+        which.append(col(Outbox.ordering_key).endswith(of_it, autoescape=True))
+    return which
