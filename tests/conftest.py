@@ -15,8 +15,9 @@ from linekeeper.store import Store
 from tests.databases import Engine, Postgres, drop_sqlite, make_sqlite
 from tests.ending import end_at_once
 from tests.longest import longest_first
+from tests.on_postgresql import Replay, Statements
 from tests.places import quick_folder
-from tests.repetitions import leave_to_soak
+from tests.repetitions import is_run_on_both, leave_to_soak
 from tests.sharing import (
     share_compiled_statements,
     share_default_storage,
@@ -125,6 +126,36 @@ def postgres_url() -> Iterator[str]:
 def postgres(postgres_url: str) -> Postgres:
     """Its databases."""
     return Postgres(postgres_url)
+
+
+@pytest.fixture(scope="session")
+def replay(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replay]:
+    """See `tests.on_postgresql`."""
+    with Replay.open(postgres, tmp_path_factory.mktemp("replay")) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session", autouse=True)
+def statements(request: pytest.FixtureRequest) -> Iterator[Statements]:
+    """What the tests run on SQLite, noted."""
+    with pytest.MonkeyPatch.context() as patch:
+        _STATEMENTS.listen(patch)
+        _OF_SESSION.append(request)
+        yield _STATEMENTS
+        _OF_SESSION.clear()
+
+
+_STATEMENTS = Statements()
+_OF_SESSION: list[pytest.FixtureRequest] = []
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """Where a test went well, PostgreSQL runs what it was the first to say on SQLite."""
+    yield
+    noted = _STATEMENTS.take()
+    if noted and not is_run_on_both(item):
+        _OF_SESSION[0].getfixturevalue("replay").run(noted)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"], scope="session")

@@ -1,23 +1,45 @@
-"""What is left out on PostgreSQL is named in a file: nothing there that is gone, or called anew."""
+"""What runs on PostgreSQL too is named in a file: nothing there that is gone, or called anew."""
+
+import ast
 
 from tests.house.test_shared_peers import TESTS
 from tests.longest import SECONDS
-from tests.repetitions import BEFORE_THE_DATABASE, ELSEWHERE, is_run_whole
+from tests.on_postgresql import AS_TEXT, TWO_FORMS
+from tests.repetitions import ON_BOTH
+
+CODE = TESTS.parent / "linekeeper"
 
 
-def test_what_is_left_out_on_postgresql_is_there_and_not_about_the_database() -> None:
-    names = ELSEWHERE.read_text().split()
-    assert names == sorted(set(names))
+def test_what_runs_on_postgresql_too_is_there() -> None:
+    names = [name for name in ON_BOTH.read_text().splitlines() if not name.startswith("#")]
+    assert len(names) == len(set(names))
     for name in names:
         path, _, function = name.partition("::")
-        assert f"def {function}(" in (TESTS / path).read_text(), name
-        assert not is_run_whole(name), name
+        assert (TESTS / path).exists(), name
+        assert not function or f"def {function}(" in (TESTS / path).read_text(), name
 
 
-def test_what_is_decided_before_a_database_is_asked_is_there() -> None:
-    for path, functions in BEFORE_THE_DATABASE.items():
-        for function in functions:
-            assert f"def {function}(" in (TESTS / path).read_text(), function
+def test_sqlites_own_words_stand_only_where_postgresql_has_others() -> None:
+    for word, places in TWO_FORMS.items():
+        found = {
+            str(file.relative_to(CODE))
+            for file in CODE.rglob("*.py")
+            if word in file.read_text() and "versions" not in file.parts
+        }
+        assert found == set(places), word
+        assert all("is_sqlite" in (CODE / place).read_text() for place in places), word
+
+
+def test_sql_is_written_as_text_only_where_each_database_has_its_own() -> None:
+    found = set()
+    for file in CODE.rglob("*.py"):
+        if "versions" in file.parts:
+            continue
+        for node in ast.walk(ast.parse(file.read_text())):
+            is_from = isinstance(node, ast.ImportFrom) and node.module == "sqlalchemy"
+            if is_from and any(name.name == "text" for name in node.names):
+                found.add(str(file.relative_to(CODE)))
+    assert found == set(AS_TEXT), "its tests run on PostgreSQL, too: tests/postgresql.txt"
 
 
 def test_what_begins_first_is_there() -> None:
