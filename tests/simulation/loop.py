@@ -153,11 +153,13 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def _run_once(self) -> None:
         self.steps += 1
         ready: deque[asyncio.Handle] = self._ready  # type: ignore[attr-defined]
-        hosts = {handle._context.get(HOST) for handle in ready}  # type: ignore[attr-defined]
-        if any(host is not None and (host.dead or host.stalled) for host in hosts):
-            waiting = list(ready)
-            ready.clear()
-            ready.extend(handle for handle in waiting if not self._is_kept(handle))
+        for handle in ready:
+            host = handle._context.get(HOST)  # type: ignore[attr-defined]
+            if host is not None and (host.dead or host.stalled):
+                waiting = list(ready)
+                ready.clear()
+                ready.extend(each for each in waiting if not self._is_kept(each))
+                break
         super()._run_once()  # type: ignore[misc]
 
     def _is_kept(self, handle: asyncio.Handle) -> bool:

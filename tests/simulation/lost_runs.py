@@ -9,12 +9,13 @@ from datetime import datetime, timedelta
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from linekeeper.cli.lost_runs import BEGINS_WITHIN, silent_after
-from linekeeper.cli.orchestrator import PrefectOrchestrator
+from linekeeper import clock
+from linekeeper.cli.lost_runs import BEGINS_WITHIN, CRASHES_WITHIN, silent_after
+from linekeeper.cli.orchestrator import CALL_SECONDS, PrefectOrchestrator
 from linekeeper.consumer.loops import ServiceLoop
 from tests.simulation.flow_runs import SimRun
 from tests.simulation.loop import Host
-from tests.simulation.prefect import Connected
+from tests.simulation.prefect import Connected, SimPrefect
 
 if TYPE_CHECKING:
     from tests.simulation.universe import Universe
@@ -29,15 +30,36 @@ WATCH_SECONDS = 20.0
 
 
 def looking(universe: "Universe") -> ServiceLoop:
-    """The loop of a consumer that settles what was lost."""
-    client: Any = Connected(universe.prefect)
+    """The loop of a consumer that settles what was lost.
+
+    A look that finds no run at work is left out until a run changes: it would find none again.
+    """
+    server = universe.prefect
+    client: Any = Connected(server)
     orchestrator = PrefectOrchestrator(client)
+    seen = -1
 
     async def look() -> bool:
+        nonlocal seen
+        if seen == server.changes and not server.down and not _may_be_lost(server):
+            async with asyncio.timeout(CALL_SECONDS):  # timers of one moment keep their order
+                return False
+        changes = server.changes
         await orchestrator.look_after_lost_runs()
+        seen = -1 if _may_be_lost(server) else changes
         return False
 
     return ServiceLoop("lost runs", look, every=LOOK_SECONDS)
+
+
+def _may_be_lost(server: SimPrefect) -> bool:
+    """Whether there is a run that a look is about, by the clock of who looks."""
+    since = clock.utcnow() - CRASHES_WITHIN
+    return any(
+        run.state_word in ("pending", "running")
+        or (run.state_word == "crashed" and run.state.timestamp > since)
+        for run in server.runs.values()
+    )
 
 
 class LostRuns:

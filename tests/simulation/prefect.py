@@ -80,6 +80,8 @@ class SimPrefect:
         """What the server's machine believes."""
         self.settled: Callable[[SimRun, str, datetime], None] = lambda *_: None
         """Called where a run was forced into another state, with the one before and since when."""
+        self.changes = 0
+        """How often runs have changed: who has looked at them needs no look until the next."""
 
     def enqueue(self, run: SimRun, message: str = "") -> None:
         """Let a worker take it."""
@@ -154,6 +156,7 @@ class SimPrefect:
     async def update_flow_run(self, run_id: UUID, *, name: str | None = None,
                               tags: Sequence[str] | None = None, **_: Any) -> None:  # fmt: skip
         run = self.runs.get(run_id)
+        self.changes += 1
         if run is not None:
             run.name = name or run.name
             run.tags = list(tags) if tags is not None else run.tags
@@ -269,6 +272,7 @@ class SimPrefect:
             _run.reset(token)
 
     def _move(self, run: SimRun, word: str, name: str = "", message: str = "") -> None:
+        self.changes += 1
         run.move(word, self.server_now(), name, message)
         run.moved_at = self._now()
         if word in OVER:
