@@ -94,6 +94,22 @@ class Episodes:
         self.now.append(episode)
         self.over.append(episode)
 
+    async def of_list(self) -> None:
+        """The list of connections is forbidden for an hour; each connection can be asked."""
+        rng = Random(seed_of(self.universe.plan.seed, "list forbidden"))
+        await asyncio.sleep(rng.uniform(300.0, 2400.0))
+        if not self.universe.faulty("forbidden"):
+            return
+        now = self.universe.now()
+        self.universe.say("trouble: the list of connections is forbidden for an hour")
+        self._begin(
+            Episode(
+                now + timedelta(hours=1),
+                lambda request: request.path == "/api/system/connections",
+                Fault("status", 403), "the list is forbidden", now, "",
+            )
+        )  # fmt: skip
+
     async def of_makini(self) -> None:
         """No call to Makini is answered, whosever it is; from a source of chance of its own."""
         rng = Random(seed_of(self.universe.plan.seed, "makini away for"))

@@ -134,7 +134,8 @@ class Trouble:
             yield self._tokens()
         if self._on("sick"):
             living, wanted = self.universe.truth.living(), self.universe.plan.sick
-            has_total = self.universe.personality.paging != "cursor"
+            personality = self.universe.personality
+            has_total = personality.paging != "cursor" and personality.says_pages
             self.sick = draw_sickness(self.rng, living, wanted, has_total=has_total)
             if self.sick is not None and self.sick.lacking:
                 # So many that one or two of them are not too many to be believed gone.
@@ -147,6 +148,8 @@ class Trouble:
             yield self._lists()
         if "makini" in self.kinds:
             yield self.episodes.of_makini()
+        if self.universe.personality.forbids_list:
+            yield self.episodes.of_list()
         if "forged" in self.kinds:
             yield self._forgeries()
         if "clock" in self.kinds:

@@ -25,6 +25,7 @@ from tests.simulation.machine import SimClock, seed_of
 from tests.simulation.mail_server import MailServer
 from tests.simulation.makini.http import Answer, Call, Face, pause_headers
 from tests.simulation.makini.personality import (
+    LATEST_LIBERTIES_FROM,
     LIBERTIES_FROM,
     MORE_LIBERTIES_FROM,
     Personality,
@@ -39,6 +40,7 @@ from tests.simulation.makini.webhooks import (
     Postman,
 )
 from tests.simulation.net import PEERS, Network, Request, call_asgi
+from tests.simulation.new_events import new_events
 from tests.simulation.pager import Pager
 from tests.simulation.prefect import SimPrefect
 from tests.simulation.product import Product
@@ -119,6 +121,8 @@ class Universe:
             drawn = drawn.with_liberties(Random(seed_of(plan.seed, "liberties")))
         if plan.seed >= MORE_LIBERTIES_FROM:
             drawn = drawn.with_more_liberties(Random(seed_of(plan.seed, "more liberties")))
+        if plan.seed >= LATEST_LIBERTIES_FROM:
+            drawn = drawn.with_latest_liberties(Random(seed_of(plan.seed, "latest liberties")))
         self.personality = replace(drawn, **plan.personality)
         self.truth = Truth(Random(seed_of(plan.seed, "truth")), self.personality)
         self.face = Face(self.truth)
@@ -270,6 +274,7 @@ class Universe:
             if living := self.truth.living():
                 connection = rng.choice(living)
                 works = connection.login_ok and connection.online and connection.active
+                works |= self.personality.sync_lies
                 self.truth.tell((connection.key, SYNCED if works else NOT_SYNCED, []))
 
     def _later(self, seconds: float, work: Any) -> None:
@@ -451,6 +456,8 @@ class Universe:
             peers.append(self._synchronize())
         if self.personality.magic_links:
             peers.append(invitations(self))
+        if self.personality.new_events:
+            peers.append(new_events(self))
         self._peers += [self.loop.create_task(peer, context=PEERS.copy()) for peer in peers]
         await asyncio.sleep(self.plan.hours * 1800)
         if self.plan.lull:

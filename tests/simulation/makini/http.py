@@ -76,7 +76,9 @@ class Face:
 
     def error(self, status: int, code: str, message: str, **headers: str) -> Answer:
         """An error in this Makini's own shape."""
-        number = f"req-{len(self.effects)}-{status}"
+        number: Any = f"req-{len(self.effects)}-{status}"
+        if self.personality.number_ids:
+            number = 1000 * len(self.effects) + status
         style = self.personality.error_style
         shapes: dict[str, dict[str, Any]] = {
             "code": {"code": code, "type": "error", "message": message, "request_id": number},
@@ -85,7 +87,7 @@ class Face:
             "adapter": {"status": status, "errors": [message]},
         }
         answer = _json(shapes[style], status)
-        answer.headers.update({"x-request-id": number} | headers)
+        answer.headers.update({"x-request-id": str(number)} | headers)
         return answer
 
     # --- tokens
@@ -238,6 +240,9 @@ class Face:
             return self.error(403, "FORBIDDEN", "The connection is inactive.")
         if not connection.online and self.personality.offline_reads == "503":
             return self.error(503, "SERVICE_UNAVAILABLE", "The platform does not answer.")
+        if not connection.online and self.personality.offline_reads == "errors":
+            nothing = None if key else []
+            return _json({"data": nothing, "errors": ["The platform does not answer."]})
         records = connection.listed(entity, call.now)
         if key:
             record = records.get(key)
@@ -277,12 +282,16 @@ class Face:
         asked = call.query.get("per_page") or call.query.get("pageSize") or "25"
         size = max(1, min(int(asked) if asked.isdigit() else 25, self.personality.page_cap))
         if self.personality.paging == "cursor":
+            if self.personality.empty_first and "cursor" not in call.query:
+                return _json({"data": [], "next_cursor": "0", "meta": {"per_page": size}})
             start = int(call.query.get("cursor") or 0)
             rest = rows[start : start + size]
             following = str(start + size) if start + size < len(rows) else None
             return _json({"data": rest, "next_cursor": following, "meta": {"per_page": size}})
         page = max(1, int(call.query.get("page") or 1))
         last = max(1, -(-len(rows) // size))
+        if not self.personality.says_pages:
+            return self._page_alone(page, last, rows, size, is_capped=size < int(asked))
         shown = rows[(page - 1) * size : page * size]
         base = "https://elsewhere.invalid" + call.path  # links are not to be followed
         return _json({
@@ -294,6 +303,19 @@ class Face:
                      "to": (page - 1) * size + len(shown) if shown else None,
                      "total": len(rows) if total is None else total},
         })  # fmt: skip
+
+    def _page_alone(
+        self, page: int, last: int, rows: list[dict[str, Any]], size: int, *, is_capped: bool
+    ) -> Answer:
+        """A page that doesn't say how many there are.
+
+        Whoever gives fewer than were asked for may answer a page beyond the end as it likes.
+        """
+        if page > last and is_capped and self.personality.beyond_end == "refused":
+            return self.error(404, "NOT_FOUND", "No such page.")
+        if page > last and is_capped and self.personality.beyond_end == "again":
+            page = last
+        return _json({"data": rows[(page - 1) * size : page * size], "meta": {"per_page": size}})
 
     def _limit(self, whose: str, now: datetime) -> Answer | None:
         minute = (whose, int(now.timestamp() // 60))

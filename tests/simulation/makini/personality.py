@@ -10,6 +10,7 @@ LIBERTY = 0.3
 """How often each of the rarer liberties is taken."""
 LIBERTIES_FROM = 11_000
 MORE_LIBERTIES_FROM = 12_000
+LATEST_LIBERTIES_FROM = 13_000
 """Universes before these live as they did when they broke, or found a planted defect."""
 
 
@@ -35,7 +36,7 @@ class Personality:
     status_lag: float
     grain: float  # what updatedAt is cut down to
     window: float | None  # how far back a listing reaches
-    offline_reads: str  # "cached" or "503"
+    offline_reads: str  # "cached", "503" or "errors": 200 with no records and what is wrong
     per_minute: int
     retry_after: float
     error_style: str  # "code", "nested", "laravel" or "adapter"
@@ -56,6 +57,14 @@ class Personality:
     mint_refreshes: bool = False  # a minted token comes with one to refresh it by
     metadata_as: str = ""  # "text", "words", "object" or "array": how `user_metadata` reads
     magic_links: bool = False  # connections are listed as pending until somebody finishes them
+    # From here on drawn by `with_latest_liberties`.
+    says_pages: bool = True  # False: a page names neither a total nor the last page
+    beyond_end: str = "empty"  # then a page after the last one is "empty", "again" or "refused"
+    empty_first: bool = False  # with cursors: the first page is empty, and has the next cursor
+    number_ids: bool = False  # the ids of deliveries and requests are numbers
+    sync_lies: bool = False  # a synchronization "completes" whether its connection works or not
+    new_events: bool = False  # events come whose names nobody knows
+    forbids_list: bool = False  # the list of connections is forbidden (403) for an hour
 
     @classmethod
     def draw(cls, rng: Random) -> "Personality":
@@ -123,6 +132,29 @@ class Personality:
             mint_refreshes=rng.random() < LIBERTY,
             metadata_as=rng.choice(shapes) if rng.random() < 2 * LIBERTY else "",
             magic_links=rng.random() < LIBERTY,
+        )
+
+    def with_latest_liberties(self, rng: Random) -> "Personality":
+        """Take the liberties that came last, or don't."""
+
+        def takes() -> bool:
+            return rng.random() < LIBERTY
+
+        names_no_end, lies = takes(), takes()
+        capped = rng.choice((7, 25))
+        return replace(
+            self,
+            says_pages=not names_no_end,
+            page_cap=capped if names_no_end else self.page_cap,
+            paging="page" if names_no_end else self.paging,
+            beyond_end=rng.choice(("empty", "again", "refused")),
+            empty_first=takes(),
+            number_ids=takes(),
+            sync_lies=lies,
+            sync_events=self.sync_events or lies,
+            new_events=takes(),
+            forbids_list=takes(),
+            offline_reads="errors" if takes() else self.offline_reads,
         )
 
     def words(self) -> str:

@@ -61,9 +61,10 @@ class Postman:
         elif personality.webhook_connection != "none" or not keys:
             name = personality.webhook_connection
             body["connection_id" if name == "none" else name] = connection
-        identity = f"whd-{self.count:06d}-{self.truth.rng.getrandbits(32):08x}"
+        number = self.truth.rng.getrandbits(32)
+        identity = f"whd-{self.count:06d}-{number:08x}"
         if personality.webhook_id == "body":
-            body["id"] = identity
+            body["id"] = self.count << 32 | number if personality.number_ids else identity
         raw = json.dumps(body).encode()
         headers = {"content-type": "application/json", "x-webhook-signature": self.sign(raw)}
         if personality.webhook_id == "header":
