@@ -209,6 +209,25 @@ async def test_a_page_of_maintenance_kills_no_event(stage: Stage) -> None:
     assert [row.key for row in await stage.records()] == [key]
 
 
+async def test_errors_in_place_of_data_are_no_sign_that_a_record_is_gone(stage: Stage) -> None:
+    [connection, *_] = stage.connections
+    [key] = await changed(stage, connection, "eam/assets", 1)
+
+    def complain(last: str) -> Response:
+        nothing = None if last == key else []
+        return JSONResponse({"data": nothing, "errors": ["The platform does not answer."]})
+
+    async with fronted(stage, Front(stage.fleet.url, complain)) as seen:
+        receipt = await seen.deliver(event_of("eam/assets", [key]), to=connection)
+        await seen.process()
+    event = await stage.event(receipt.id)
+    assert event.status == "pending"
+    assert "The platform does not answer" in (event.error or "")
+    await make_due(stage)
+    await stage.process()
+    assert [row.key for row in await stage.records()] == [key]
+
+
 def _odd(key: str) -> Response | None:
     if key == "null":
         return JSONResponse({"data": None})
