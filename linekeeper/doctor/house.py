@@ -18,10 +18,11 @@ from linekeeper.store.leases import CONSUMER
 from linekeeper.store.schema import describe, head, require_current
 from linekeeper.store.tables import Audit, Connection, Lease
 from linekeeper.text import counted
-from linekeeper.watch.decide import WORK, examine
+from linekeeper.watch.decide import examine
 from linekeeper.watch.queries import read_parts
 from linekeeper.watch.service import policy_of
 from linekeeper.watch.standing import PartStanding, stand
+from linekeeper.watch.work import WORK
 
 _RESTART = {
     "consumer": "start it: linekeeper consumer",

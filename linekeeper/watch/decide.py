@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from types import MappingProxyType
 
+from linekeeper.watch.work import WORK
+
 WATCHERS = ("consumer", "receiver")
 """Kinds of part that watch the others all the time; every sweep does too."""
 WORKERS = "worker"
@@ -20,69 +22,6 @@ SWEEPING = "sweeping"
 """A sweep is under way; its last sign is when a connection was last checked."""
 
 
-@dataclass(frozen=True, slots=True)
-class ExpectedWork:
-    """Work that must come by."""
-
-    least: timedelta
-    """After so long at the least it is missed: a reconcile may read for long, a digest may rest
-    over a weekend."""
-    effect: str
-    """What it means that nobody does it."""
-    called: str = ""
-    """A word for it where people have one; else it is a run of the deployment."""
-    of_apps: bool = False
-    """It has to be done as soon as there is an app, whether it ever was or not; the rest is missed
-    once it was done."""
-    pauses: bool = False
-    """It stands still while an operator has paused everything: nobody is notified of it then."""
-    next_step: str = "`linekeeper doctor` says why runs are late: a worker, the pool, a schedule."
-
-
-WORK: Mapping[str, ExpectedWork] = {
-    "sweep": ExpectedWork(
-        timedelta(),
-        "Connections are not being checked.",
-        called="sweep",
-        of_apps=True,
-        pauses=True,
-    ),
-    "reconcile": ExpectedWork(
-        timedelta(hours=1),
-        "Changes that webhooks missed are not being found.",
-        called="reconcile",
-        of_apps=True,
-        pauses=True,
-    ),
-    "refresh-tokens": ExpectedWork(
-        timedelta(hours=26),
-        "Access tokens are not being renewed, and nobody is notified of logins that end.",
-        of_apps=True,
-    ),
-    "process-webhooks": ExpectedWork(
-        timedelta(hours=3), "Webhooks that the consumer left are not being applied."
-    ),
-    "advance-implementations": ExpectedWork(
-        timedelta(hours=6),
-        "Nobody is notified when an implementation is late, and implementations whose run was "
-        "lost stand still.",
-        pauses=True,
-    ),
-    "preflight": ExpectedWork(
-        timedelta(hours=74), "Changes of a customer's network are not being found.", pauses=True
-    ),
-    "housekeeping": ExpectedWork(timedelta(hours=74), "Expired data is not being removed."),
-    "digest": ExpectedWork(
-        timedelta(hours=74), "Nobody gets the daily summary.", called="digest", pauses=True
-    ),
-    "backup": ExpectedWork(
-        timedelta(days=8),
-        "What would be lost with this database grows every day.",
-        called="backup",
-        next_step="Run `linekeeper backup FILE`, and let a timer do it daily; "
-        "`linekeeper doctor` shows what else is overdue.",
-    ),
-}
 QUIET_AFTER = timedelta(minutes=2)
 _EFFECT: Mapping[str, str] = {
     "consumer": "Without one no webhooks are applied and only the receiver delivers messages",
@@ -169,20 +108,26 @@ def examine(
                 # Whoever asks Prefect about workers is away: nothing new is known of them.
                 if cause in known:
                     troubles.append(_no_worker(known[cause], of_kind))
-                troubles += [_silent_part(part, 0) for part in of_kind if _cause(part) in known]
+                unsure = (
+                    "whether others of its kind work is not known while Prefect does not answer"
+                )
+                troubles += [
+                    _silent_part(part, unsure) for part in of_kind if _cause(part) in known
+                ]
                 continue
             at, since = prefect.at, max(prefect.since, watching)
         lost, gone = _lost(of_kind, policy, since=since, now=at, known=known)
         since = known.get(cause, since)
         forgotten += gone
         silent += [part.name for part in lost]
-        living = sum(at - part.at < policy.after for part in of_kind)
+        living = [part for part in of_kind if at - part.at < policy.after]
         last = max([since, *(part.at for part in of_kind)])
         is_empty = not living and (cause in known or at - last >= policy.after)
         if kind == WORKERS and is_empty:
             troubles.append(_no_worker(since, of_kind))
         else:
-            troubles += [_silent_part(part, living) for part in lost]
+            others = _others(living, policy, now=at)
+            troubles += [_silent_part(part, others) for part in lost]
         if kind in WATCHERS and is_empty and not lost:
             troubles.append(_none_of_kind(kind, last))
     if prefect is not None and now - prefect.at >= policy.after:
@@ -245,8 +190,22 @@ def _lost(
     return lost[::-1], gone
 
 
-def _silent_part(part: Part, living: int) -> PartTrouble:
-    others = f"{living} more of its kind still work" if living else "no other of its kind works"
+def _others(living: Sequence[Part], policy: WatchPolicy, *, now: datetime) -> str:
+    """What is known of the other parts of a kind, none of which counts as silent yet."""
+    quiet = [part for part in living if is_quiet(part, policy, now=now)]
+    said = []
+    if working := len(living) - len(quiet):
+        said.append(f"{working} more of its kind still {'works' if working == 1 else 'work'}")
+    if quiet:
+        last = max(part.at for part in quiet)
+        said.append(
+            f"{len(quiet)} more {'was' if len(quiet) == 1 else 'were'} not heard of since "
+            f"{_clock(last)}"
+        )
+    return ", ".join(said) or "no other of its kind works"
+
+
+def _silent_part(part: Part, others: str) -> PartTrouble:
     return PartTrouble(
         "part_silent",
         _cause(part),

@@ -41,7 +41,7 @@ async def beat(store: Store, part: str, kind: str, host: str, *, mark: str = "")
 
 
 async def done(store: Store, work: str) -> None:
-    """Say that `work` (`decide.WORK`) was completed; `since` is when it was completed before."""
+    """Say that `work` (`work.WORK`) was completed; `since` is when it was completed before."""
     async with store.write() as session:
         now = await store.clock(session)
         before = await session.scalar(

@@ -9,7 +9,6 @@ from linekeeper.runtime import Runtime
 from linekeeper.watch.decide import (
     PREFECT,
     WATCHERS,
-    WORK,
     WORKERS,
     Part,
     WatchPolicy,
@@ -18,6 +17,7 @@ from linekeeper.watch.decide import (
 )
 from linekeeper.watch.queries import read_parts
 from linekeeper.watch.service import policy_of
+from linekeeper.watch.work import WORK
 
 State = Literal["works", "silent", "stopped", "unknown", "done", "overdue"]
 """`stopped`: none of its kind runs; the last one ended in good order, or none ever began."""

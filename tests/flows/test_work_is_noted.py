@@ -13,7 +13,7 @@ from flows.process_webhooks import process_webhooks
 from flows.refresh_tokens import refresh_tokens
 from linekeeper.store import Store
 from linekeeper.store.tables import PartHeartbeat
-from linekeeper.watch.decide import WORK
+from linekeeper.watch.work import WORK
 from tests.fixtures_prefect import PrefectServer
 from tests.flows.conftest import on, on_both
 

@@ -58,6 +58,39 @@ def test_each_of_several_is_watched() -> None:
     assert causes([*FINE, part("consumer:b", at=20)]) == {"part:consumer:b"}
 
 
+@pytest.mark.parametrize(
+    ("beside", "said"),
+    [
+        ([], "no other of its kind works"),
+        ([0], "1 more of its kind still works"),
+        ([0, 1], "2 more of its kind still work"),
+        ([7], "1 more was not heard of since 2026-03-01 11:53 UTC"),
+        ([0, 7, 9], "1 more of its kind still works, 2 more were not heard of since"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["consumer", "worker"])
+def test_of_the_others_is_said_what_is_known_of_them(
+    kind: str, beside: list[float], said: str
+) -> None:
+    others = [part(f"{kind}:{number}", at=at) for number, at in enumerate(beside)]
+    parts = [each for each in FINE if each.kind != kind]
+    troubles = examine([*parts, part(f"{kind}:dead", at=20), *others], POLICY, now=NOW).troubles
+    texts = [trouble.text for trouble in troubles if trouble.kind == "part_silent"]
+    assert all(said in text for text in texts)
+    assert len(texts) == (1 if beside or kind == "consumer" else 0)  # no worker: of the pool
+
+
+def test_while_prefect_is_away_nobody_knows_of_other_workers() -> None:
+    parts = but(part("worker:w", at=60), part("worker:v"), part("prefect", at=20))
+    known = {"part:worker:w": minutes(60)}
+    [text] = [
+        trouble.text
+        for trouble in examine(parts, POLICY, now=NOW, known=known).troubles
+        if trouble.cause == "part:worker:w"
+    ]
+    assert "not known while Prefect does not answer" in text
+
+
 def test_one_that_started_after_it_fell_silent_takes_its_place_once() -> None:
     restarted = but(part("consumer:a", at=30), part("consumer:b", since=29))
     assert causes(restarted) == set()
