@@ -46,6 +46,10 @@ class Unanswered(Exception):
         super().__init__(f"Makini answered {status}")
 
 
+class NotAllowed(Unanswered):
+    """The list of connections is not allowed to this client."""
+
+
 class RecordedReply(NamedTuple):
     """An answer as it came, for this run only, and as it is recorded."""
 

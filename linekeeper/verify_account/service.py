@@ -12,7 +12,7 @@ from linekeeper.store.leases import holding
 from linekeeper.text import counted
 from linekeeper.tokens.stored import lease_name
 from linekeeper.verify_account import about_data, about_list
-from linekeeper.verify_account.ask import Asker, OutOfCalls, Unanswered
+from linekeeper.verify_account.ask import Asker, NotAllowed, OutOfCalls, Unanswered
 from linekeeper.verify_account.evidence import (
     login_exchange,
     sample_named,
@@ -26,6 +26,13 @@ from linekeeper.verify_account.steps import CallStep, data_steps, list_steps, mi
 CALLS = 500
 QUESTIONS = (*about_list.QUESTIONS, *about_data.QUESTIONS)
 Say = Callable[[str], None]
+
+
+NO_LIST = (
+    "This client may not read it (`GET /api/system/connections`): ask Makini to allow it. All that "
+    "needs no list was asked."
+)
+BY_KEY = "Without a list `linekeeper connection add --key KEY` takes a connection with its token."
 
 
 class WriteNotConfirmed(Refusal):
@@ -108,7 +115,7 @@ async def verify_account(
         if wish.data:
             samples = await samples_of(rt, app.name, now=now)
             if not samples:
-                say("No connection has a token that lives, so no data is read.")
+                say(f"No connection has a token that lives, so no data is read. {BY_KEY}")
             steps += data_steps(app, samples)
         try:
             await _take(steps, recording, ask, say, unanswered)
@@ -131,15 +138,23 @@ async def verify_account(
 async def _take(
     steps: Sequence[CallStep], recording: Recording, ask: Asker, say: Say, unanswered: list[str]
 ) -> None:
-    """Take the steps that are not recorded; those that stay open get a line in `unanswered`."""
+    """Take the steps that are not recorded; those that stay open get a line in `unanswered`.
+
+    A list that is not allowed is asked for once, and what needs no list goes on.
+    """
+    refused: NotAllowed | None = None
     for number, step in enumerate(steps, start=1):
-        if step.name in recording.steps:
+        if step.name in recording.steps or (refused and step.name.startswith("list/")):
             continue
         say(f"{number} of {len(steps)}: {step.says}")
         try:
             recording.add(await step.run(ask))
+        except NotAllowed as answer:
+            refused = answer
         except Unanswered as answer:
             unanswered.append(f"{step.says}: {answer}")
+    if refused:
+        unanswered.append(f"the list of connections: {refused}. {NO_LIST} {BY_KEY}")
 
 
 async def _mint(

@@ -13,7 +13,7 @@ from urllib.parse import quote
 from linekeeper.config import AppConfig
 from linekeeper.makini.fields import mapping
 from linekeeper.makini.paging import MAX_PAGES, Pages, parse_page
-from linekeeper.verify_account.ask import Asker, RecordedReply, Unanswered
+from linekeeper.verify_account.ask import Asker, NotAllowed, RecordedReply, Unanswered
 from linekeeper.verify_account.recording import Exchange
 
 LIST = "/api/system/connections"
@@ -194,7 +194,7 @@ def _heard(reply: RecordedReply) -> Exchange:
 def _listed(reply: RecordedReply) -> Exchange:
     """The same of the list, which may also be not allowed to this client."""
     if reply.status in (401, 403):
-        raise Unanswered(reply.status)
+        raise NotAllowed(reply.status)
     return _heard(reply)
 
 

@@ -11,9 +11,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from linekeeper.clock import utcnow
+from linekeeper.customers.adopt import adopt
+from linekeeper.makini import ListedConnection, TokenPair
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store import Store
+from linekeeper.tokens.stored import save_tokens
+from linekeeper.verify_account.question import Confirmation
 from linekeeper.verify_account.service import Verification, Wish, verify_account
 from tests.makini.peer import Peer
 from tests.reconcile.answering import server
@@ -83,3 +87,30 @@ async def test_the_date_until_which_it_has_to_wait_counts_by_makinis_clock(
     done = await verify(rt)
     assert refused
     assert done.unanswered == []
+
+
+@pytest.mark.parametrize("status", [401, 403])
+async def test_where_the_list_is_not_allowed_it_says_so_once_and_goes_on_with_what_works(
+    rt: Runtime, server: Peer, status: int
+) -> None:
+    server.answer("GET", LIST, lambda _: JSONResponse({"message": "Not yours."}, status))
+    server.answer("GET", "/api/integrations/current", {"data": {"id": "k1", "sync_status": "done"}})
+    server.answer("GET", "/api/eam/assets", {"data": [{"key": "01", "name": "Pump"}]})
+    said: list[str] = []
+    wish = Wish(data=True)
+    first = await verify_account(rt, "default", wish, now=utcnow(), say=said.append)
+    assert any("connection add --key" in line for line in said)
+    [line] = first.unanswered
+    assert line.startswith(f"the list of connections: Makini answered {status}")
+    assert "ask Makini to allow it" in line
+    assert len(server.asked(LIST)) == 2  # and the refusal that is asked for on purpose
+
+    async with rt.store.write() as session:  # as `linekeeper connection add` does
+        listed = ListedConnection(key="k1", id="k1", name="Acme", provider="SAP ECC")
+        adopted = await adopt(rt.store, session, "default", [listed], now=utcnow())
+        pair = TokenPair("t")
+        await save_tokens(rt.store, session, {adopted.ids["k1"]: pair}, now=utcnow())
+    again = await verify_account(rt, "default", wish, now=utcnow(), say=said.append)
+    assert len(again.unanswered) == 1
+    seen = {answer.question: answer.verdict for answer in again.answers}
+    assert seen["sync-status"] is Confirmation.seen_so
