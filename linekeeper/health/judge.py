@@ -5,6 +5,7 @@ what the connection itself answers are kept apart: the list can cap an answer (`
 nobody knows), but an entry in the list never outshines a probe that failed.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from statistics import median
@@ -58,9 +59,11 @@ def judge(previous: Judged, observation: Observation, policy: HealthPolicy) -> J
         return Judgement(noted(previous, observation), applied=True, awaits_call=True)
     if observation.outcome is Outcome.listed:
         return _listed(previous, observation, policy)
-    state = _remembered(_seen(previous, observation, policy), observation, policy)
+    state = _seen(previous, observation, policy)
+    remembered = _remembered(state, observation, policy)
     dated = observation.outcome is not Outcome.doubted
-    return Judgement(_concluded(previous, state, observation, policy, dated=dated), applied=True)
+    judged = _concluded(previous, state, observation, policy, remembered, dated=dated)
+    return Judgement(judged, applied=True)
 
 
 def _raises_doubt(observation: Observation, judged: Judged) -> bool:
@@ -142,8 +145,8 @@ def _seen(previous: Judged, observation: Observation, policy: HealthPolicy) -> J
 def _lost(previous: Judged, observation: Observation) -> Judged:
     # Once Makini's status agrees, its next word is no longer behind what we know.
     by = "" if observation.source == "probe" else observation.source
-    return replace(
-        _agreed(previous),
+    return _agreed(
+        previous,
         own=Health.reauthorization_required,
         misses=0,
         latencies=(),
@@ -176,21 +179,19 @@ def _doubted(previous: Judged, observation: Observation, policy: HealthPolicy) -
     return replace(state, own=Health.unknown, disputed=True)
 
 
-def _agreed(state: Judged) -> Judged:
-    """Nothing contradicts the present word any more."""
-    refusals, refused_at = (0, None) if state.disputed else (state.refusals, state.refused_at)
-    return replace(
-        state,
-        lost_by="",
-        lost_at=None,
-        refusals=refusals,
-        refused_at=refused_at,
-        disputed=False,
-    )
+def _agreed(state: Judged, *, is_answered: bool = False, **also: Any) -> Judged:
+    """Nothing contradicts the present word any more; `also` is what else it changes.
+
+    `is_answered` says that the product's refused calls are answered for as well.
+    """
+    known: dict[str, Any] = {"lost_by": "", "lost_at": None, "disputed": False}
+    if is_answered or state.disputed:
+        known |= {"refusals": 0, "refused_at": None}
+    return replace(state, **known | also)
 
 
-def _remembered(state: Judged, observation: Observation, policy: HealthPolicy) -> Judged:
-    """How strong the evidence is now, and when it was got."""
+def _remembered(state: Judged, observation: Observation, policy: HealthPolicy) -> dict[str, Any]:
+    """How strong the evidence is now, and when it was got: what changes of `state` by that."""
     at, source = observation.at, observation.source
     reads = [moment for moment in (state.read_at, observation.read_at) if moment is not None]
     read_at = max(reads, default=None)
@@ -215,7 +216,7 @@ def _remembered(state: Judged, observation: Observation, policy: HealthPolicy) -
         lasting = timedelta(hours=policy.evidence_hours)
         is_recent = good and read_at is not None and at - read_at <= lasting
         known["evidence"] = Evidence.read if is_recent else Evidence.probed
-    return replace(state, **known)
+    return known
 
 
 _SYNCED = ("done", "fulldone")
@@ -234,11 +235,14 @@ def _answered(previous: Judged, observation: Observation, policy: HealthPolicy) 
     own = Health.degraded if slow or stale or failing else Health.healthy
     causes = {"sync_failing": failing, "sync_stale": stale, "slow": slow}
     cause = next((cause for cause, holds in causes.items() if holds), "")
-    state = replace(previous, own=own, misses=0, latencies=latencies, degraded_by=cause)
-    if observation.source not in CACHED:
-        # What is stronger than a cached word answers for the product's refused calls as well.
-        state = replace(state, refusals=0, refused_at=None)
-    return _agreed(state)
+    return _agreed(
+        previous,
+        is_answered=observation.source not in CACHED,  # a cached word answers for no call
+        own=own,
+        misses=0,
+        latencies=latencies,
+        degraded_by=cause,
+    )
 
 
 def _is_stale(observation: Observation, policy: HealthPolicy) -> bool:
@@ -255,9 +259,11 @@ def _concluded(
     state: Judged,
     observation: Observation,
     policy: HealthPolicy,
+    remembered: Mapping[str, Any] | None = None,
     *,
     dated: bool = True,
 ) -> Judged:
+    """`state` as it is held from now on, with what is `remembered` beside the health."""
     at = observation.at
     window = timedelta(minutes=policy.flap_window_minutes)
     health = _capped(state.own, state.lifecycle)
@@ -285,6 +291,7 @@ def _concluded(
     denied_at = at if observation.unknown_there else None if is_answer else state.denied_at
     return replace(
         state,
+        **(remembered or {}),
         denied_at=denied_at,
         health=health,
         degraded_by=state.degraded_by if health is Health.degraded else "",
@@ -330,15 +337,13 @@ def without_future(judged: Judged, now: datetime) -> Judged:
     older, and changes nothing until the wrong time has come.
     """
     latest = now + CLOCK_SLACK
-
-    def is_future(at: datetime | None) -> bool:
-        return at is not None and at > latest
-
-    put_right: dict[str, Any] = {name: now for name in _SAID_AT if is_future(getattr(judged, name))}
-    for name in _UNSAID:
-        if is_future(getattr(judged, name)):
-            put_right[name] = None
-    falls = tuple(at for at in judged.falls if not is_future(at))
+    dated = ((name, getattr(judged, name)) for name in (*_SAID_AT, *_UNSAID))
+    put_right: dict[str, Any] = {
+        name: now if name in _SAID_AT else None
+        for name, at in dated
+        if at is not None and at > latest
+    }
+    falls = tuple(at for at in judged.falls if at <= latest)
     if len(falls) < len(judged.falls):
         put_right["falls"] = falls
     return replace(judged, **put_right) if put_right else judged
