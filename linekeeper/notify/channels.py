@@ -170,12 +170,6 @@ async def mark_well(session: AsyncSession, channel: str) -> bool:
     return await session.scalar(_FORGET, {"name": channel}) is not None
 
 
-async def trouble_of(store: Store, name: str) -> NoticeChannel | None:
-    """Why the Slack channel of this name takes no messages, and since when, by what is known."""
-    async with store.read() as session:
-        return await session.get(NoticeChannel, known_as(name))
-
-
 async def troubles(store: Store) -> list[NoticeChannel]:
     """The channels that take nothing now."""
     async with store.read() as session:

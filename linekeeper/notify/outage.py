@@ -6,8 +6,21 @@ what can wait is not said in quiet hours because it was decided before them.
 
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import String, and_, cast, delete, exists, func, literal, or_, select, update
+from sqlalchemy import (
+    String,
+    and_,
+    bindparam,
+    cast,
+    delete,
+    exists,
+    func,
+    literal,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -18,6 +31,7 @@ from linekeeper.outbox.queue import OUTBOX
 from linekeeper.outbox.sender import OutboxRow
 from linekeeper.store.engine import Store, chunked
 from linekeeper.store.tables import Incident, Notice, NoticeMessage
+from linekeeper.store.types import Id
 
 _BEFORE = timedelta(hours=1)
 """So long before the trouble was noticed a message may have been decided that met it."""
@@ -143,6 +157,30 @@ async def _forget(session: AsyncSession, notice_ids: Sequence[str], *, now: date
         )
 
 
+_DECIDED = select(col(Notice.id), col(Notice.severity))
+_KEY, _STEP = bindparam("key", type_=String), bindparam("step", type_=String)
+
+
+def _unsaid(subject: str) -> Any:
+    """Whether there is no such message in Slack yet."""
+    return ~exists().where(col(NoticeMessage.subject) == literal(subject) + _KEY)
+
+
+_ALONE = _DECIDED.where(
+    *_FIRST,
+    col(Notice.incident_id) == bindparam("incident", type_=Id),
+    col(Notice.group_key).is_(None),
+    _unsaid("incident:"),
+)
+_TOGETHER = _DECIDED.where(*_FIRST, col(Notice.group_key) == _KEY, _unsaid("fold:"))
+_REMINDING = _DECIDED.join(Incident, col(Incident.id) == col(Notice.incident_id)).where(
+    col(Notice.incident_id) == bindparam("incident", type_=Id),
+    col(Notice.channel) == "slack",
+    col(Notice.step) == _STEP,
+    col(Notice.round) == col(Incident.round),
+)
+
+
 async def decided_before(store: Store, rows: Sequence[OutboxRow]) -> dict[str, list[str]]:
     """The rows that would notify people of nothing critical, each with its notices."""
     notices: dict[str, list[str]] = {}
@@ -150,28 +188,15 @@ async def decided_before(store: Store, rows: Sequence[OutboxRow]) -> dict[str, l
         for row in rows:
             match row.payload:
                 case {"do": "show", "incident_id": str(incident)}:
-                    which = and_(
-                        *_FIRST,
-                        col(Notice.incident_id) == incident,
-                        col(Notice.group_key).is_(None),
-                    )
-                    which &= ~exists().where(col(NoticeMessage.subject) == f"incident:{incident}")
+                    which, given = _ALONE, {"incident": incident, "key": incident}
                 case {"do": "fold", "fold": str(key)}:
-                    which = and_(*_FIRST, col(Notice.group_key) == key)
-                    which &= ~exists().where(col(NoticeMessage.subject) == f"fold:{key}")
+                    which, given = _TOGETHER, {"key": key}
                 case {"do": "remind", "incident_id": str(incident), "step": str(step)}:
                     step = "first" if step == "reopened" else step
-                    opening = select(col(Incident.round)).where(col(Incident.id) == incident)
-                    which = and_(
-                        col(Notice.incident_id) == incident, col(Notice.channel) == "slack"
-                    )
-                    which &= col(Notice.step) == step
-                    which &= col(Notice.round) == opening.scalar_subquery()
+                    which, given = _REMINDING, {"incident": incident, "step": step}
                 case _:
                     continue
-            decisions = await session.execute(
-                select(col(Notice.id), col(Notice.severity)).where(which)
-            )
+            decisions = await session.execute(which, given)
             severities = {notice.id: notice.severity for notice in decisions}
             if severities and "critical" not in severities.values():
                 notices[row.id] = list(severities)

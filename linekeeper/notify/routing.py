@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import Row, bindparam, literal_column, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -25,6 +25,7 @@ from linekeeper.store.tables import (
     Customer,
     IncidentConnection,
     Notice,
+    NoticeChannel,
     NoticeMessage,
     Outbox,
 )
@@ -185,6 +186,17 @@ def incidents_of(payloads: Iterable[Mapping[str, Any]]) -> list[str]:
     return [i for payload in payloads if isinstance(i := payload.get("incident_id"), str)]
 
 
+_TROUBLE = select(col(NoticeChannel.since), col(NoticeChannel.needs_fix)).where(
+    col(NoticeChannel.channel) == bindparam("name")
+)
+
+
+async def trouble_of(store: Store, channel: str) -> Row[datetime, bool] | None:
+    """Since when a channel takes no messages, and whether that needs a fix, by what is known."""
+    async with store.read() as session:
+        return (await session.execute(_TROUBLE, {"name": channel})).first()
+
+
 async def first_notices(session: AsyncSession, incident_ids: Collection[str]) -> dict[str, First]:
     """Those that are to be announced in Slack, and how; of several rounds the last.
 
@@ -235,17 +247,20 @@ async def later_reminds(store: Store, row: OutboxRow) -> bool:
         return any(payload.get("do") == "remind" for payload in behind)
 
 
+_WITHHELD = (
+    select(OUTBOX.c.payload)
+    .where(
+        OUTBOX.c.ordering_key == bindparam("key"),
+        OUTBOX.c.status == literal_column("'suppressed'"),
+    )
+    .order_by(OUTBOX.c.seq)
+)
+
+
 async def withheld_texts(store: Store, ordering_key: str) -> list[str]:
     """The entries for an incident's thread that were suppressed, oldest first."""
     async with store.read() as session:
-        rows = await session.scalars(
-            select(col(Outbox.payload))
-            .where(
-                col(Outbox.ordering_key) == ordering_key,
-                col(Outbox.status) == "suppressed",
-            )
-            .order_by(col(Outbox.seq))
-        )
+        rows = await session.scalars(_WITHHELD, {"key": ordering_key})
         return [str(row["text"]) for row in rows if row.get("do") == "diary"]
 
 

@@ -10,7 +10,7 @@ when somebody asks for it.
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from sqlalchemy import Connection, CursorResult, Delete, Engine, Select, Update
+from sqlalchemy import Connection, CursorResult, Delete, Engine, Select, Subquery, Update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.elements import ColumnElement
@@ -212,7 +212,7 @@ class Idle:
 
 
 def _are_columns(given: Iterable[Any]) -> bool:
-    return all(isinstance(each, ColumnElement) for each in given)
+    return all(isinstance(each, ColumnElement | Subquery) for each in given)
 
 
 class _Objects(Session):

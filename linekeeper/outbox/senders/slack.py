@@ -17,7 +17,6 @@ from linekeeper.notify.channels import (
     known_as,
     mark_broken,
     suppress_behind,
-    trouble_of,
 )
 from linekeeper.notify.evaluate import evaluate_alerts
 from linekeeper.notify.outage import (
@@ -37,6 +36,7 @@ from linekeeper.notify.routing import (
     due_messages,
     first_notices,
     incidents_of,
+    trouble_of,
     withheld_texts,
 )
 from linekeeper.notify.situations import NoticeDecision
@@ -175,7 +175,7 @@ class SlackSender(Sender):
         """The incidents of `rows`, and what is not to be said of them."""
         name, now = self._partition_of.get(rows[0].id, DEFAULT), self._clock()
         self._away.discard(name)
-        if (trouble := await trouble_of(self._store, name)) is not None:
+        if (trouble := await trouble_of(self._store, known_as(name))) is not None:
             self._away.add(name)
             claimed = [row.id for row in rows]
             await before_a_try(self._store, name, trouble.since, unsent=claimed, now=now)
