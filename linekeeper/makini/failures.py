@@ -16,6 +16,7 @@ import orjson
 from linekeeper.exact import loads, whole_number
 from linekeeper.makini.errors import ErrorKind, MakiniError
 from linekeeper.makini.fields import clean, mapping, number, text
+from linekeeper.tls import tls_trouble
 
 MESSAGE_LIMIT = 300
 CODE_LIMIT = 100
@@ -117,7 +118,7 @@ def from_exception(
     if isinstance(cause, aiohttp.ClientResponseError) or isinstance(error, httpx.DecodingError):
         reason = "it is not valid HTTP" if cause is error else "its body cannot be unpacked"
         return MakiniError(ErrorKind.malformed, reason, app=app, connection=connection)
-    reason = clean(str(cause), MESSAGE_LIMIT) or type(cause).__name__
+    reason = tls_trouble(error) or clean(str(cause), MESSAGE_LIMIT) or type(cause).__name__
     return MakiniError(ErrorKind.network, reason, app=app, connection=connection)
 
 

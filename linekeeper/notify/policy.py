@@ -203,7 +203,8 @@ class _Deciding:
         said = [each for (channel, _), each in before.items() if channel == "elsewhere"]
         if situation.resolved_at is not None:
             if said and ("elsewhere", "resolved") not in before:
-                self._say(situation, "elsewhere", "resolved", "it is over")
+                why = "it goes on in another incident" if situation.merged else "it is over"
+                self._say(situation, "elsewhere", "resolved", why)
             return
         reach = reach_of(self._reach, situation.slack_channel)
         broken = reach.broken_since is not None and (

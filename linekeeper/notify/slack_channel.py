@@ -27,6 +27,7 @@ from linekeeper.notify.refusals import (
     refused,
     unreachable,
 )
+from linekeeper.tls import tls_trouble
 
 TIMEOUT_SECONDS = 10
 EVENT_TYPE = "linekeeper_notice"
@@ -206,7 +207,8 @@ async def _call(client: AsyncWebClient, method: str, **arguments: Any) -> Mappin
         raise unreachable(text, wait=wait, may_stand=posting) from None
     except (aiohttp.ClientError, OSError) as error:
         may_stand = posting and not isinstance(error, aiohttp.ClientConnectorError)
-        raise unreachable(str(error) or type(error).__name__, may_stand=may_stand) from None
+        why = tls_trouble(error) or str(error) or type(error).__name__
+        raise unreachable(why, may_stand=may_stand) from None
     except (AttributeError, TypeError, ValueError):
         raise unreachable("its answer can't be read", may_stand=posting) from None
     data = answer.data

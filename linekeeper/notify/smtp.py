@@ -15,6 +15,7 @@ import idna
 
 from linekeeper.clock import utcnow
 from linekeeper.config import MailConfig
+from linekeeper.tls import tls_trouble
 
 TIMEOUT_SECONDS = 20.0
 
@@ -112,7 +113,8 @@ async def hand_over(mail: MailConfig, letter: Letter, identifier: str) -> list[s
     except aiosmtplib.SMTPResponseException as error:
         raise Delayed(f"the mail server answered {error.code}", everything=True) from None
     except (aiosmtplib.SMTPException, OSError) as error:
-        reason = f"the mail server can't be used ({type(error).__name__})"
+        why = tls_trouble(error) or type(error).__name__
+        reason = f"the mail server can't be used ({why})"
         raise Delayed(reason, everything=True) from None
     return sorted(
         known[address] for address in known if address in problems or address not in taken

@@ -85,7 +85,18 @@ def test_what_is_critical_and_untaken_is_escalated_in_both_channels() -> None:
     over = replace(one, resolved_at=NOW + 2 * HOUR)
     [said_then] = renderer.at(NOW + 2 * HOUR, over).say
     assert (said_then.channel, said_then.step) == ("elsewhere", "resolved")
+    assert said_then.why == "it is over"
     assert renderer.at(NOW + 3 * HOUR, over).say == []
+
+
+def test_others_do_not_hear_that_what_goes_on_in_a_wider_incident_is_over() -> None:
+    renderer = Renderer(AlertPolicy(elsewhere=ELSEWHERE), Reach(configured=False))
+    renderer.at(NOW, situation())
+    renderer.at(NOW + MINUTE, situation())
+    wider = situation(resolved_at=NOW + 2 * MINUTE, merged=True)
+    [said] = renderer.at(NOW + 2 * MINUTE, wider).say
+    assert (said.channel, said.step) == ("elsewhere", "resolved")
+    assert said.why == "it goes on in another incident"
 
 
 def test_a_night_is_one_message_in_the_morning_and_what_is_critical_passes() -> None:

@@ -39,6 +39,7 @@ from linekeeper.runtime import Runtime
 from linekeeper.store import new_id
 from linekeeper.store.tables import ForwardAttempt
 from linekeeper.store.types import table_of
+from linekeeper.tls import tls_trouble
 
 log = logging.getLogger("linekeeper.consumer")
 
@@ -136,7 +137,8 @@ class ForwardSender(Sender):
             status = await self._post(address, message.body, headers)
         except _UNREACHABLE as error:
             self._attempted(message, None, type(error).__name__)
-            return Failed(f"{url} could not be reached: {type(error).__name__}", pauses=True)
+            why = tls_trouble(error) or type(error).__name__
+            return Failed(f"{url} could not be reached: {why}", pauses=True)
         self._attempted(message, status, None)
         if 200 <= status < 300:
             return Ended()

@@ -1,0 +1,28 @@
+"""What is wrong with the certificate of a peer, in words. Pure."""
+
+import ssl
+
+
+def tls_trouble(error: BaseException) -> str | None:
+    """Say why no secure connection came to be, and who has to act; None if it is another failure.
+
+    The libraries wrap the error of `ssl` in their own: it is looked for among the causes.
+    """
+    seen: set[int] = set()
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        wrapped = getattr(cause, "certificate_error", None) or getattr(cause, "os_error", None)
+        if wrapped is None and isinstance(cause, ssl.SSLCertVerificationError):
+            return (
+                f"its certificate is not accepted ({cause.verify_message.rstrip('.')}): it has to "
+                "be renewed or corrected there, or the authority that issued it trusted here "
+                "(SSL_CERT_FILE)"
+            )
+        if wrapped is None and isinstance(cause, ssl.SSLError):
+            return (
+                f"it speaks no TLS that works ({cause.reason or 'no handshake'}): look at whether "
+                "the port is that of HTTPS"
+            )
+        cause = wrapped or cause.__cause__ or cause.__context__
+    return None
