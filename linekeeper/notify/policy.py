@@ -207,9 +207,8 @@ class _Deciding:
                 self._say(situation, "elsewhere", "resolved", why)
             return
         reach = reach_of(self._reach, situation.slack_channel)
-        broken = reach.broken_since is not None and (
-            reach.needs_fix or self._now >= reach.broken_since + PATIENCE
-        )
+        since = reach.broken_since
+        broken = since is not None and (reach.needs_fix or self._now >= since + PATIENCE)
         if not broken and reach.configured:
             return
         why = "Slack can't be reached" if broken else "Slack is not configured"

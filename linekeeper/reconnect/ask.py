@@ -31,6 +31,7 @@ from linekeeper.runtime import Runtime
 from linekeeper.store.engine import chunked
 from linekeeper.store.modes import app_of
 from linekeeper.store.tables import Audit, Outbox, Reconnect
+from linekeeper.text import named
 
 LOOK_AGAIN = timedelta(minutes=5)
 
@@ -215,22 +216,18 @@ class _Asking:
             if customer in reachable
         ]
         waiting = await self.unsent([row.ordering_key for row in rows])
-        await enqueue(
-            self._rt.store,
-            self._session,
-            [row for row in rows if row.dedupe_key.rpartition(":")[0] not in waiting],
-            now=self._now,
-        )
+        rows = [row for row in rows if row.dedupe_key.rpartition(":")[0] not in waiting]
+        await enqueue(self._rt.store, self._session, rows, now=self._now)
+        mailed = {row.payload["customer_id"] for row in rows}
         new = {member.customer_id for member in fresh if member.link_id is None}
-        lost = sorted(
-            str(name)
-            for customer_id, name in customers.items()
-            if customer_id in new and customer_id not in reachable
-        )
-        if not lost:
-            return []
-        and_more = f" and {len(lost) - 5} more" if len(lost) > 5 else ""
-        return [f"Nobody to mail: no contact is known of {', '.join(lost[:5])}{and_more}."]
+        lost, late = [], []
+        for customer_id, name in sorted(customers.items(), key=lambda item: str(item[1])):
+            if customer_id in new and customer_id not in reachable:
+                lost.append(str(name))
+            elif customer_id not in new and customer_id in mailed:
+                late.append(str(name))
+        texts = [f"Nobody to mail: no contact is known of {named(lost)}."] if lost else []
+        return [*texts, f"By now asked by mail: {named(late)}."] if late else texts
 
     async def unsent(self, ordering_keys: Sequence[str]) -> set[str]:
         """What is asked by mails that nobody has taken in hand yet: their keys without the link."""

@@ -62,6 +62,11 @@ async def test_a_contact_that_is_named_later_is_asked_then(
         await work(house)
     [mail] = mailbox.mails
     assert mail["To"] == "it@late.example"
+    said = [row.text for row in await house.rows(IncidentEntry) if "mail" in row.text]
+    assert said == [
+        f"Nobody to mail: no contact is known of {customer.name}.",
+        f"By now asked by mail: {customer.name}.",
+    ], "Slack's message is written anew: it had gone on saying that nobody is mailed"
 
 
 async def test_the_link_sent_again_to_who_was_not_asked_yet_is_one_mail(
