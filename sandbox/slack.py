@@ -83,8 +83,9 @@ class SlackFaults:
     """`share` of the calls go wrong by `mode`; the rest is as it should be."""
 
     mode: str = ""
-    """`500`, `429`, `html`, `timeout` (nothing happens, no answer), `lost` (it happens, the
-    answer never comes), or any error name of Slack's, such as `token_revoked`."""
+    """`500`, `429` (wait a second; `429-300`: wait 300), `html`, `timeout` (nothing happens, no
+    answer), `lost` (it happens, the answer never comes), or any error name of Slack's, such as
+    `token_revoked`."""
     share: float = 1.0
     method: str = ""
     """Only this method, such as `chat.update`; empty: all."""

@@ -32,8 +32,10 @@ async def call(request: Request) -> Response:
         return Response("upstream connect error", 500, media_type="text/plain")
     if fault == "html":
         return Response("<h1>Slack is having trouble</h1>", media_type="text/html")
-    if fault == "429" or (method in _POSTING and slack.held_up(str(fields.get("channel", "")))):
-        return json({"ok": False, "error": "ratelimited"}, 429, {"Retry-After": "1"})
+    busy = fault.startswith("429")
+    if busy or (method in _POSTING and slack.held_up(str(fields.get("channel", "")))):
+        wait = fault.removeprefix("429-") if busy and fault != "429" else "1"
+        return json({"ok": False, "error": "ratelimited"}, 429, {"Retry-After": wait})
     if fault == "timeout":
         await asyncio.sleep(slack.faults.timeout_seconds)
         return Response(status_code=504)

@@ -14,6 +14,8 @@ after it waits so long."""
 UNANSWERED_WAIT = 20.0
 """Seconds until a post is tried again that Slack did not answer in time: it may still be at it, and
 a message that isn't there yet is not found."""
+LONG_WAIT = 60.0
+"""A channel that is to wait so long counts as out of reach, as one that does not answer."""
 
 
 class SlackTrouble(Exception):
@@ -42,6 +44,11 @@ class SlackTrouble(Exception):
     def passing(self) -> bool:
         """Slack is busy, broken or out of reach, rather than refusing."""
         return self.code in _PASSING or self.code == ""
+
+    @property
+    def is_brief(self) -> bool:
+        """Slack asks for no longer a pause than a busy channel has now and then."""
+        return self.code == "ratelimited" and (self.wait or 0.0) < LONG_WAIT
 
     @property
     def is_about_text(self) -> bool:

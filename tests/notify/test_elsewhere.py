@@ -198,12 +198,14 @@ async def test_who_joins_an_incident_while_slack_refuses_is_told_to_others(
     ]
 
 
+@pytest.mark.parametrize("mode", ["500", "429-300"])
 async def test_a_slack_that_is_busy_for_a_moment_is_no_reason_to_call_others(
-    desk: Desk, pager: Pager
+    desk: Desk, pager: Pager, mode: str
 ) -> None:
+    """One that asks for one long pause after the other is out of reach, too."""
     also(desk, pager)
     await desk.open()
-    desk.slack.faults = SlackFaults(mode="500")
+    desk.slack.faults = SlackFaults(mode=mode)
     await deliver(desk)
     assert pager.heard == []
     desk.ahead = timedelta(minutes=11)

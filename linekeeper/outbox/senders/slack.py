@@ -329,7 +329,7 @@ class SlackSender(Sender):
             name, lasts = self.destination(row), not trouble.passing
             only = name if len(self._channels) > 1 else None
             await hold_channel(session, why, until=until, only=only)
-            if trouble.code != "ratelimited":
+            if not trouble.is_brief:
                 kept = known_as(name)
                 await mark_broken(self._store, session, kept, why, needs_fix=lasts, now=now)
 
