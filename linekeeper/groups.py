@@ -6,7 +6,7 @@ the cause.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -43,6 +43,21 @@ async def until_ended(
             if on_cancel is not None:
                 on_cancel()
     return cancelled
+
+
+async def to_end(*steps: Callable[[], Awaitable[object]]) -> None:
+    """Take `steps` in their order, to the end of the last, however often the caller is cancelled
+    meanwhile; that is raised then."""
+
+    async def take() -> None:
+        for step in steps:
+            await step()
+
+    task = asyncio.create_task(take())
+    cancelled = await until_ended(task)
+    task.result()
+    if cancelled is not None:
+        raise cancelled
 
 
 async def end_task(task: asyncio.Task[None]) -> None:

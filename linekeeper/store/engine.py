@@ -22,6 +22,7 @@ from sqlalchemy.util import await_only
 from sqlmodel import SQLModel
 
 from linekeeper.clock import monotonic, utcnow
+from linekeeper.groups import to_end
 from linekeeper.private import close_database, close_folder, make_private_folder
 from linekeeper.redact import without_values
 from linekeeper.settings import Settings
@@ -72,8 +73,9 @@ class Store:
         """
         close_folder(settings.home)
         engine = make_engine(settings.resolved_database_url, settings.database_pool)
-        cipher = Cipher(encryption_keys(settings))
-        return cls(engine, cipher, encrypts_bodies=settings.encrypt_bodies)
+        return cls(
+            engine, Cipher(encryption_keys(settings)), encrypts_bodies=settings.encrypt_bodies
+        )
 
     @property
     def is_sqlite(self) -> bool:
@@ -104,10 +106,8 @@ class Store:
         return now
 
     async def close(self) -> None:
-        """Wait for the tasks that must be stored, then give the connections back."""
-        await self.owned.finish()
-        await self._idle.close()
-        await self.engine.dispose()
+        """Finish what must be stored and give the connections back, whoever is cancelled."""
+        await to_end(self.owned.finish, self._idle.close, self.engine.dispose)
 
     async def __aenter__(self) -> Self:
         return self
@@ -216,8 +216,7 @@ def make_engine(url: str, pool: int = POOL) -> AsyncEngine:
 
 
 def _ask(connection: Any) -> bool:
-    """Whether PostgreSQL still answers, by one round trip; SQLAlchemy's way makes three of it: it
-    prepares its question, for which a pooler wants a transaction."""
+    """Whether PostgreSQL still answers, by one round trip: SQLAlchemy's own way makes three."""
     try:
         await_only(connection.driver_connection.execute("SELECT"))
     except Exception as error:

@@ -1,0 +1,78 @@
+"""A store that is cancelled while it is closed gives all its connections back all the same."""
+
+import asyncio
+from collections.abc import Coroutine, Generator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.fernet import Fernet
+from pydantic import SecretStr
+from sqlalchemy import event, text
+
+from linekeeper.settings import Settings
+from linekeeper.store import Store
+
+
+class CancelledAt:
+    """Awaits `work`, and cancels the task that does at its waits of these numbers."""
+
+    def __init__(self, work: Coroutine[Any, Any, None], *numbers: int) -> None:
+        self._work = work
+        self._numbers = numbers
+        self.waits = 0
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        steps = self._work.__await__()
+        try:
+            waited_for = next(steps)
+            while True:
+                self.waits += 1
+                if self.waits in self._numbers:
+                    task = asyncio.current_task()
+                    assert task is not None
+                    task.cancel()
+                try:
+                    value = yield waited_for
+                except BaseException as error:
+                    waited_for = steps.throw(error)
+                else:
+                    waited_for = steps.send(value)
+        except StopIteration:
+            return
+
+
+async def closed(folder: Path, *numbers: int) -> tuple[int, bool]:
+    """Close a store that has connections, cancelled there; how often closing it waits, and
+    whether it was cancelled."""
+    settings = Settings(
+        home=folder, encryption_keys=[SecretStr(Fernet.generate_key().decode())], _env_file=None
+    )
+    store, made = Store.open(settings), []
+    event.listen(store.engine.sync_engine, "connect", lambda driver, _: made.append(driver))
+    async with store.read() as first, store.read() as second, store.read() as third:
+        for session in (first, second, third):
+            await session.execute(text("SELECT 1"))
+    closing = CancelledAt(store.close(), *numbers)
+
+    async def close() -> None:
+        await closing
+
+    (ending,) = await asyncio.gather(asyncio.create_task(close()), return_exceptions=True)
+    assert len(made) == 3
+    still_open = [driver for driver in made if driver._connection._connection is not None]
+    for driver in still_open:  # else the garbage collector does
+        await driver._connection.close()
+    assert still_open == []
+    return closing.waits, isinstance(ending, asyncio.CancelledError)
+
+
+@pytest.mark.parametrize("apart", [1, 2])
+async def test_whenever_closing_is_cancelled_every_connection_is_closed(
+    tmp_path: Path, apart: int
+) -> None:
+    waits, cancelled = await closed(tmp_path / "home")
+    assert not cancelled
+    for number in range(1, waits + 1):
+        _, cancelled = await closed(tmp_path / f"home-{number}", number, number + apart)
+        assert cancelled
