@@ -18,11 +18,13 @@ from linekeeper.clock import token_bytes
 from linekeeper.config import AppConfig
 from linekeeper.store import new_id
 from linekeeper.store.engine import chunked
-from linekeeper.store.tables import ConnectLink, Outbox, Reconnect
+from linekeeper.store.tables import Connection, ConnectLink, Outbox, Reconnect
 from linekeeper.store.types import UtcDateTime
 
 LINK_LIVES = timedelta(days=7)
 STATE_LIVES = timedelta(minutes=30)
+CLOCKS_DIFFER = timedelta(minutes=10)
+"""What is well so much later than a link was made was well after it, whosever clock is wrong."""
 _LINK, _STATE = "connect-link", "oauth-state"
 
 
@@ -114,7 +116,14 @@ def authorize_url(app: AppConfig, public_url: str, state: str) -> str:
 
 
 _OF_LOST_LOGINS = (
-    select(col(ConnectLink.connection_id), col(ConnectLink.id), col(ConnectLink.incident_id))
+    select(
+        col(ConnectLink.connection_id),
+        col(ConnectLink.id),
+        col(ConnectLink.incident_id),
+        col(ConnectLink.created_at),
+        col(Connection.last_good_at),
+    )
+    .join(Connection, col(Connection.id) == col(ConnectLink.connection_id))
     .where(
         col(ConnectLink.connection_id).in_(bindparam("connections", expanding=True)),
         col(ConnectLink.incident_id).is_not(None),
@@ -128,11 +137,16 @@ _OF_LOST_LOGINS = (
 async def links_of_lost_logins(
     session: AsyncSession, connections: Sequence[str], now: datetime
 ) -> dict[str, tuple[str, str | None]]:
-    """Return by connection its newest link for a lost login that still works, and the incident."""
+    """Return by connection its newest link for a lost login that still works, and the incident.
+
+    One from before the connection was seen well for the last time was for another loss.
+    """
     links: dict[str, tuple[str, str | None]] = {}
     for chunk in chunked(connections, 5_000):
         rows = await session.execute(_OF_LOST_LOGINS, {"connections": chunk, "now": now})
-        links |= {str(row[0]): (row[1], row[2]) for row in rows}
+        for connection_id, link_id, incident_id, made_at, well_at in rows:
+            if well_at is None or not made_at + CLOCKS_DIFFER < well_at <= now:
+                links[str(connection_id)] = (link_id, incident_id)
     return links
 
 

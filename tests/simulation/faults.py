@@ -16,6 +16,7 @@ from tests.simulation.episodes import Episodes
 from tests.simulation.loop import HOST
 from tests.simulation.lost_runs import LostRuns
 from tests.simulation.machine import seed_of
+from tests.simulation.makini.personality import LATEST_LIBERTIES_FROM
 from tests.simulation.makini.truth import Connection
 from tests.simulation.net import PEERS, Fault, Request
 from tests.simulation.operators import Operators
@@ -26,6 +27,7 @@ from tests.simulation.shifting import Shifting
 from tests.simulation.sickness import Sickness
 from tests.simulation.sickness import draw as draw_sickness
 from tests.simulation.storage import Failing
+from tests.simulation.storms import STORM, storm
 from tests.simulation.twice import Twice
 from tests.simulation.universe import Universe
 from tests.simulation.unusual import UNUSUAL, UNUSUAL_KINDS, Unusual
@@ -85,6 +87,9 @@ class Trouble:
         self.kinds |= {kind for kind in UNUSUAL_KINDS if unusual.random() < UNUSUAL}
         if Random(seed_of(universe.plan.seed, "runs are lost")).random() < RUNS_LOST:
             self.kinds.add("lost")
+        storms = Random(seed_of(universe.plan.seed, "storms"))
+        if universe.plan.seed >= LATEST_LIBERTIES_FROM and storms.random() < STORM:
+            self.kinds.add("storm")
         if universe.plan.kinds:
             self.kinds = set(universe.plan.kinds)
         self.customers = Customers(universe, Random(seed_of(universe.plan.seed, "customers")))
@@ -124,6 +129,8 @@ class Trouble:
         if "logins" in self.kinds:
             yield self._logins()
             yield self.customers.live()
+        if "storm" in self.kinds:
+            yield storm(self.universe, Random(seed_of(self.universe.plan.seed, "storm")))
         if "commits" in self.kinds:
             yield self._commits()
         if "stops" in self.kinds:

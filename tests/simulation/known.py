@@ -27,6 +27,7 @@ REGRESSIONS: tuple[str, ...] = (
     "--seed 11025 --small",
     "--seed 12002",
     "--seed 12059",
+    "--seed 37 --kinds storm",
 )
 """Universes that broke, and hold since the product was fixed."""
 

@@ -14,6 +14,7 @@ from linekeeper.cli.lost_runs import BEGINS_WITHIN, CRASHES_WITHIN, silent_after
 from linekeeper.cli.orchestrator import CALL_SECONDS, PrefectOrchestrator
 from linekeeper.consumer.loops import ServiceLoop
 from tests.simulation.flow_runs import SimRun
+from tests.simulation.forms import Forms
 from tests.simulation.loop import Host
 from tests.simulation.prefect import Connected, SimPrefect
 
@@ -96,9 +97,11 @@ class LostRuns:
             self._universe.crash(host)
 
     async def watch(self) -> None:
-        """A run without a process ends, or is due again, within its bound."""
+        """A run without a process ends, or is due again, within its bound; forms are renewed."""
+        forms = Forms(self._universe)
         while True:
             self._look()
+            forms.look()
             await asyncio.sleep(WATCH_SECONDS)
 
     def _look(self) -> None:

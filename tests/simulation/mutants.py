@@ -8,7 +8,10 @@ from tests.simulation.planting import Edit, Mutant
 def _mutant(
     name: str, what: str, *edits: tuple[str, str, str], kinds: str = "none", **needs: Any
 ) -> Mutant:
-    planted = tuple(Edit(f"linekeeper/{file}", old, new) for file, old, new in edits)
+    planted = tuple(
+        Edit(file if file.startswith("tasks/") else f"linekeeper/{file}", old, new)
+        for file, old, new in edits
+    )
     return Mutant(name, what, planted, frozenset(kinds.split()), **needs)
 
 
@@ -258,5 +261,11 @@ MUTANTS = (
         kinds="logins", personality={
             "keeps_id": False, "renames_keys": False, "first_sync": 3600.0,
         }, hours=1.5,
+    ),
+    _mutant(
+        "forms-stay-as-they-were", "the form of a run that waits says what was so when it began",
+        ("tasks/reconnect_runs.py", "        await renew(client, run, waiting_for(case))\n",
+         "        pass\n"),
+        kinds="storm", hours=1.5, seed=37,
     ),
 )  # fmt: skip

@@ -180,7 +180,7 @@ def _says_lost(message: Message, name: str) -> bool:
     """Whether an incident's own message says it of `name`. A summary or a digest says of several
     customers at once what was so when it was sent, and isn't changed."""
     text = message.text
-    if message.incident_id is None or name not in text:
+    if message.incident_id is None or name not in text or f"{name} · recovered" in text:
         return False
     is_over = "*Resolved*" in text or "*Merged*" in text or "econnected" in text
     return "Reauthorization required" in text and not is_over
