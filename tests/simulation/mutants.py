@@ -155,8 +155,8 @@ MUTANTS = (
     _mutant(
         "told-once-or-never", "a message that Slack did not take is settled all the same",
         ("outbox/senders/slack.py",
-         "is_said = await renderer.say(row, view, fold)\n",
-         "is_said = row.attempts > 1 or await renderer.say(row, view, fold)\n"),
+         "is_said = await renderer.say(row, view, group_key)\n",
+         "is_said = row.attempts > 1 or await renderer.say(row, view, group_key)\n"),
         kinds="slack calls logins systems", hours=1.5, seed=2,
     ),
     _mutant(
