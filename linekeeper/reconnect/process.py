@@ -198,13 +198,12 @@ async def close(rt: Runtime, incident_id: str, outcome: str, *, now: datetime) -
             .values(closed_at=now, outcome=outcome)
             .returning(col(Reconnect.incident_id))
         )
-        if closed is None or outcome == "moved":
-            return sentence
+        if closed is None or outcome != "reconnected":
+            return sentence  # a link that is shown stays: whoever calls the customer passes it on
         await annotate(session, case.incident, connect_url=None)
-        if outcome == "reconnected":
-            change = IncidentChange(incident_id, "changed", sentence)
-            await announce(rt.store, session, [change], now=now)
-            await _thank(rt, case, reconnect, session, now)
+        change = IncidentChange(incident_id, "changed", sentence)
+        await announce(rt.store, session, [change], now=now)
+        await _thank(rt, case, reconnect, session, now)
     return sentence
 
 

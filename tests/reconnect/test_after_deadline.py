@@ -130,6 +130,19 @@ async def test_a_login_after_the_end_is_verified_backfilled_and_closed_by_a_run(
     assert (await only_case(asking)).outcome == "reconnected"
 
 
+@pytest.mark.parametrize("how", ["not_in_time", "given_up"])
+async def test_the_link_stays_in_slack_for_whoever_calls_the_customer(
+    asking: House, how: str
+) -> None:
+    """It had gone with the next change, and the message promised that it follows."""
+    _, incident = await lost_for_a_week(asking)
+    await advance_case(asking.rt, incident.id, now=utcnow())  # the first one has expired
+    [shown] = [each.connect_url for each in await asking.incidents()]
+    await end(asking, incident, how)
+    assert shown is not None
+    assert [each.connect_url for each in await asking.incidents()] == [shown]
+
+
 @pytest.mark.parametrize("has_ended", [True, False])
 @pytest.mark.parametrize("how", ["not_in_time", "given_up"])
 async def test_a_login_lost_again_after_the_end_is_asked_for_again(
