@@ -14,7 +14,7 @@ after it waits so long."""
 UNANSWERED_WAIT = 20.0
 """Seconds until a post is tried again that Slack did not answer in time: it may still be at it, and
 a message that isn't there yet is not found."""
-LONG_WAIT = 60.0
+LONG_PAUSE = 60.0
 """A channel that is to wait so long counts as out of reach, as one that does not answer."""
 
 
@@ -48,7 +48,7 @@ class SlackTrouble(Exception):
     @property
     def is_brief(self) -> bool:
         """Slack asks for no longer a pause than a busy channel has now and then."""
-        return self.code == "ratelimited" and (self.wait or 0.0) < LONG_WAIT
+        return self.code == "ratelimited" and (self.wait or 0.0) < LONG_PAUSE
 
     @property
     def is_about_text(self) -> bool:

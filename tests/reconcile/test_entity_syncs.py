@@ -19,6 +19,7 @@ from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store import Store, new_id
 from linekeeper.store.tables import Connection, Incident, WebhookEvent
+from tests.health.test_sweep import sweep
 from tests.makini.peer import Peer
 from tests.reconcile.answering import asset, server, with_one_connection
 from tests.reconcile.conftest import ENTITIES, adopt, pointed_at, run
@@ -39,7 +40,7 @@ async def rt(settings: Settings, store: Store, server: Peer) -> AsyncIterator[Ru
     async with Runtime.open(pointed_at(settings, server.url)) as opened:
         await adopt(opened)
         await run(opened)
-        await says(opened, "connection.status_changed", to="online")
+        await sweep(opened)
         yield opened
 
 
