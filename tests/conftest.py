@@ -19,6 +19,7 @@ from tests.on_postgresql import Replay, Statements
 from tests.places import quick_folder
 from tests.repetitions import is_run_on_both, leave_to_soak
 from tests.sharing import (
+    name_connections,
     share_compiled_statements,
     share_default_storage,
     share_flows,
@@ -110,6 +111,7 @@ def shared() -> Iterator[None]:
         end_at_once(patch)
         share_compiled_statements(patch)
         share_trust(patch)
+        name_connections(patch)
         share_flows(patch)
         share_default_storage(patch)
         yield

@@ -60,6 +60,23 @@ def share_trust(patch: pytest.MonkeyPatch) -> None:
         patch.setattr(prefect, "ssl", SimpleNamespace(**made))
 
 
+def name_connections(patch: pytest.MonkeyPatch) -> None:
+    """What the garbage collector finds open says which test opened it: it is another that fails."""
+    from linekeeper.store.sqlite import SqliteConnection
+
+    make = SqliteConnection.__init__
+
+    def opened(connection: SqliteConnection, *args: Any) -> None:
+        make(connection, *args)
+        vars(connection)["opened_in"] = os.environ.get("PYTEST_CURRENT_TEST", "no test")
+
+    def shown(connection: SqliteConnection) -> str:
+        return f"<a connection to SQLite, opened in {vars(connection).get('opened_in')}>"
+
+    patch.setattr(SqliteConnection, "__init__", opened)
+    patch.setattr(SqliteConnection, "__repr__", shown, raising=False)
+
+
 def share_default_storage(patch: pytest.MonkeyPatch) -> None:
     """Each server is asked once where results go that name no place: each run asks it thrice."""
     results: Any = sys.modules.get("prefect.results")

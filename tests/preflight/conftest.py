@@ -16,6 +16,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from linekeeper.preflight.targets import TLS_PORTS
+
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 Serve = Callable[..., Awaitable[int]]
 
@@ -100,6 +102,16 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return Authority(key, certificate, directory)
 
 
+def bound() -> socket.socket:
+    """A socket at a free port of 127.0.0.1 where nobody expects TLS."""
+    while True:
+        taken = socket.socket()
+        taken.bind(("127.0.0.1", 0))
+        if taken.getsockname()[1] not in TLS_PORTS:
+            return taken
+        taken.close()
+
+
 @pytest.fixture
 async def serve() -> AsyncIterator[Serve]:
     """`await serve(handler, tls=None)` listens on 127.0.0.1 and gives the port."""
@@ -118,7 +130,7 @@ async def serve() -> AsyncIterator[Serve]:
                 handling.discard(task)
                 writer.transport.abort()
 
-        server = await asyncio.start_server(handle, "127.0.0.1", 0, ssl=tls)
+        server = await asyncio.start_server(handle, sock=bound(), ssl=tls)
         servers.append(server)
         return int(server.sockets[0].getsockname()[1])
 
@@ -134,8 +146,7 @@ async def serve() -> AsyncIterator[Serve]:
 
 @pytest.fixture
 def closed_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+    with bound() as probe:
         return int(probe.getsockname()[1])
 
 
@@ -143,8 +154,7 @@ def closed_port() -> int:
 def silent_port() -> Iterator[int]:
     """A port whose queue is full: a further connection gets no answer, as behind a firewall."""
     with contextlib.ExitStack() as stack:
-        listener = stack.enter_context(socket.socket())
-        listener.bind(("127.0.0.1", 0))
+        listener = stack.enter_context(bound())
         listener.listen(0)
         for _ in range(4):
             waiting = stack.enter_context(socket.socket())
