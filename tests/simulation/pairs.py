@@ -32,8 +32,7 @@ class LostPairs:
         owner = self._owner(request)
         if owner is None:
             return None
-        self._lost.discard(owner.key)
-        if self._rng.random() >= LOST:
+        if self._rng.random() >= LOST:  # the pair of before stays lost until this one has come
             return None
         self._lose(owner, "is lost on its way")
         return Fault("lose")
