@@ -7,23 +7,23 @@ from linekeeper.inbox.verify import Cause
 
 _SIGNATURE = (
     "had an invalid signature",
-    "compare Webhook secrets of the block Makini App with the secret in Makini's dashboard; "
+    "Compare Webhook secrets of the block Makini App with the secret in Makini's dashboard; "
     "where they agree, somebody forges deliveries",
 )
 _UNSIGNED = (
     "had no signature where the scheme of this app has it",
-    "compare Webhook signature of the block Makini App with how Makini signs; where they agree, "
+    "Compare Webhook signature of the block Makini App with how Makini signs; where they agree, "
     "something on the way removes headers, or they are not Makini's",
 )
 _TIME = (
     "had a time more than five minutes off",
-    "compare the clocks here and at the sender; where they agree, somebody sends old deliveries "
+    "Compare the clocks here and at the sender; where they agree, somebody sends old deliveries "
     "again",
 )
 _WHY: Mapping[Cause, tuple[str, str]] = {
     "no_secret": (
         "came while no webhook secret is set",
-        "enter the one of Makini's dashboard in Webhook secrets of the block Makini App",
+        "Enter the one of Makini's dashboard in Webhook secrets of the block Makini App",
     ),
     "no_signature": _UNSIGNED,
     "no_id": _UNSIGNED,
@@ -45,4 +45,4 @@ def refused_words(causes: Mapping[Cause, int], order: str, then: str) -> str:
     [((what, advice), most)] = numbers.most_common(1)
     every = numbers.total()
     many = f"{every:,}" if most == every else f"{most:,} of {every:,} refused"
-    return f"{many} deliveries{order} {what}{then}: {advice}"
+    return f"{many} deliveries{order} {what}{then}. {advice}"

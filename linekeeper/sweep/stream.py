@@ -119,6 +119,12 @@ class StreamTrouble:
     figure: float
     """How bad it is, to compare with later."""
     text: str
+    """What is wrong, in a sentence; then what there is to say or to look at."""
+
+    @property
+    def heading(self) -> str:
+        """What is wrong, alone."""
+        return self.text.partition(". ")[0]
 
 
 KINDS = (

@@ -72,7 +72,7 @@ def _finding(trouble: StreamTrouble, detail: dict[str, str]) -> Finding:
         kind=trouble.kind,
         cause=f"app:{trouble.app}:{trouble.kind}",
         app=trouble.app,
-        title=f"app {trouble.app} · {trouble.text}",
+        title=f"app {trouble.app} · {trouble.heading}",
         text=trouble.text,
         figure=trouble.figure,
         resolved="The webhook stream no longer shows this.",

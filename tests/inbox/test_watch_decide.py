@@ -72,7 +72,7 @@ def test_a_burst_of_bad_signatures_is_over_only_well_below_where_it_begins() -> 
         ({"bad_signature": 12}, "12 deliveries in a row had an invalid signature", "secrets"),
         ({"stale_timestamp": 12}, "12 deliveries in a row had a time more than five", "clocks"),
         ({"no_id": 4, "no_signature": 8}, "12 deliveries in a row had no signature", "scheme"),
-        ({"no_secret": 12}, "12 deliveries in a row came while no webhook secret is set", "enter"),
+        ({"no_secret": 12}, "12 deliveries in a row came while no webhook secret is set", "Enter"),
         ({"bad_timestamp": 1, "stale_timestamp": 10, "bad_signature": 1}, "11 of 12 ", "clocks"),
     ],
 )
