@@ -140,8 +140,8 @@ def _what(view: IncidentView, pen: Pen, now: datetime) -> list[str]:
     meaning = words.meaning(view.kind, only.degraded_by if only else "")
     if meaning and view.resolved_at is None:
         lines.append(f"{pen.strong('Problem')} {meaning}")
-    elif not meaning and (evidence := view.summary) and len(view.title) > _TITLE_SHOWN:
-        lines.append(f"{pen.strong('Problem')} {pen.text(evidence, _FOUND_LIMIT)}")
+    elif not meaning and view.summary and (len(view.title) > _TITLE_SHOWN or view.says_more):
+        lines.append(f"{pen.strong('Problem')} {pen.text(view.summary, _FOUND_LIMIT)}")
     if cause := _root_cause(view, pen):
         lines.append(f"{pen.strong('Root cause')} {cause}")
     lines.append(_since(view, pen, now))

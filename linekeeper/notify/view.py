@@ -97,6 +97,12 @@ class IncidentView(IncidentFacts):
     """What a finder says of it at present."""
 
     @property
+    def says_more(self) -> bool:
+        """Whether its title is the first sentence of what there is to say while it is open."""
+        is_begun = self.summary.startswith(f"{self.title.rpartition(' · ')[2]}. ")
+        return is_begun and self.resolved_at is None
+
+    @property
     def since(self) -> datetime:
         """When the present trouble began."""
         return self.reopened_at or self.opened_at

@@ -210,6 +210,21 @@ def test_right_to_left_text_is_isolated_and_overrides_are_dropped() -> None:
     assert "\u202e" not in message
 
 
+def test_what_there_is_to_look_at_stands_below_a_heading_that_is_the_first_sentence() -> None:
+    forged = replace(
+        VIEW,
+        kind="webhooks_forged",
+        scope="app",
+        title="app default · 25 deliveries had an invalid signature",
+        summary="25 deliveries had an invalid signature. Compare the secrets",
+        members=(),
+        member_count=0,
+    )
+    assert "Compare the secrets" in read(forged)
+    plain = replace(forged, summary="25 deliveries had an invalid signature")
+    assert "*Problem*" not in read(plain)
+
+
 def test_a_name_of_500_characters_is_cut() -> None:
     [header, *_] = texts(compose.incident(replace(VIEW, title="x" * 500), now=NOW).blocks)
     assert width(header) == 150
