@@ -99,8 +99,8 @@ class IncidentView(IncidentFacts):
     @property
     def says_more(self) -> bool:
         """Whether its title is the first sentence of what there is to say while it is open."""
-        is_begun = self.summary.startswith(f"{self.title.rpartition(' · ')[2]}. ")
-        return is_begun and self.resolved_at is None
+        first, _, more = self.summary.partition(". ")
+        return bool(more) and self.title.endswith(first) and self.resolved_at is None
 
     @property
     def since(self) -> datetime:

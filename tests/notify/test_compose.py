@@ -215,13 +215,13 @@ def test_what_there_is_to_look_at_stands_below_a_heading_that_is_the_first_sente
         VIEW,
         kind="webhooks_forged",
         scope="app",
-        title="app default · 25 deliveries had an invalid signature",
-        summary="25 deliveries had an invalid signature. Compare the secrets",
+        title="app default · 25 deliveries of Acme · SAP had an invalid signature",
+        summary="25 deliveries of Acme · SAP had an invalid signature. Compare the secrets",
         members=(),
         member_count=0,
     )
     assert "Compare the secrets" in read(forged)
-    plain = replace(forged, summary="25 deliveries had an invalid signature")
+    plain = replace(forged, summary="25 deliveries of Acme · SAP had an invalid signature")
     assert "*Problem*" not in read(plain)
 
 

@@ -154,7 +154,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self.steps += 1
         ready: deque[asyncio.Handle] = self._ready  # type: ignore[attr-defined]
         for handle in ready:
-            host = handle._context.get(HOST)  # type: ignore[attr-defined]
+            host = _host_of(handle)
             if host is not None and (host.dead or host.stalled):
                 waiting = list(ready)
                 ready.clear()
@@ -164,7 +164,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def _is_kept(self, handle: asyncio.Handle) -> bool:
         """Whether it doesn't run now: kept for good where its process is gone."""
-        host = handle._context.get(HOST)  # type: ignore[attr-defined]
+        host = _host_of(handle)
         if host is None or not (host.dead or host.stalled):
             return False
         kept = self.frozen if host.dead else self._held.setdefault(host, [])
@@ -225,6 +225,12 @@ def _make_task(
         if len(host.tasks) > 500:
             host.tasks = [each for each in host.tasks if not each.done()]
     return task
+
+
+def _host_of(handle: asyncio.Handle) -> Host | None:
+    """Whose a callback is; asyncio has no public way to ask."""
+    context: contextvars.Context = handle._context  # type: ignore[attr-defined]
+    return context.get(HOST)
 
 
 def _is_dead(context: contextvars.Context) -> bool:
