@@ -109,6 +109,14 @@ _KINDS = {
         "Linekeeper tries again automatically, at growing intervals of up to 6 hours, and "
         "resolves this incident once the entity can be read.",
     ),
+    "reads_limited": KindWords(
+        "",
+        "Makini answers reads with 429: the call limit of the connection, or of the account, is "
+        "used up. The login is not in doubt. What changes is found late, or by webhooks only.",
+        "Ask Makini for a higher limit, or have whoever shares it call less: lower `per_minute` in "
+        "the MakiniApp block, or read less often by `workflow-configuration`. Linekeeper tries "
+        "again at growing intervals of up to 6 hours, and resolves this incident once all is read.",
+    ),
     "entity_unsynced": KindWords(
         "",
         "Makini says that its own sync of this entity failed. The connection answers, and the "

@@ -14,6 +14,9 @@ FORBIDDEN = "entity_forbidden"
 FAILING = "entity_failing"
 UNSYNCED = "entity_unsynced"
 INCONSISTENT = "entity_inconsistent"
+LIMITED = "reads_limited"
+UNREADABLE = (FAILING, FORBIDDEN, LIMITED)
+"""The kinds that say that an entity can't be read."""
 WIDESPREAD = 5
 """So many connections of an app, and half of those that offer the entity, are one incident."""
 PASSING_FAILURES = 2
@@ -81,11 +84,15 @@ class EntityState:
         """The kind of incident."""
         if not self._cannot_be_read:
             return INCONSISTENT if self.unsynced is None else UNSYNCED
+        if self.failure == ErrorKind.rate_limited:
+            return LIMITED
         return FORBIDDEN if self.failure in _PERMISSION else FAILING
 
 
 def goes_on(detail: Mapping[str, Any], finding: Finding) -> bool:
     """Whether an incident with this `detail` goes on in `finding`, of the same connections."""
+    if detail.get("limited") and finding.kind not in UNREADABLE:
+        return False
     entities = {detail.get("entity"), finding.detail["entity"]}
     return len(entities) == 1 or ALL_ENTITIES in entities
 
@@ -94,15 +101,19 @@ def find_failures(states: Sequence[EntityState]) -> list[Finding]:
     """The incidents there should be about entities, given all `states`.
 
     One for each entity that fails, one for a connection of which nothing can be read for the same
-    reason, and one for the app where an entity fails in the same way at many connections.
+    reason, and one for the app where an entity fails in the same way at many connections. A call
+    limit is the connection's, whichever entities it was met at, and the app's where many meet it.
     """
     offering: dict[tuple[str, str], int] = defaultdict(int)
     alike: dict[tuple[str, str, str], list[EntityState]] = defaultdict(list)
     of_connection: dict[str, list[EntityState]] = defaultdict(list)
+    limited: dict[str, dict[str, list[EntityState]]] = defaultdict(lambda: defaultdict(list))
     for state in states:
         offering[state.app, state.entity] += 1
         of_connection[state.connection_id].append(state)
-        if state.is_failing:
+        if state.is_failing and state.kind == LIMITED:
+            limited[state.app][state.connection_id].append(state)
+        elif state.is_failing:
             alike[state.app, state.entity, state.kind].append(state)
     findings = []
     grouped: set[tuple[str, str]] = set()
@@ -114,11 +125,38 @@ def find_failures(states: Sequence[EntityState]) -> list[Finding]:
         left = [
             state
             for state in own
-            if state.is_failing and (state.connection_id, state.entity) not in grouped
+            if state.is_failing
+            and state.kind != LIMITED
+            and (state.connection_id, state.entity) not in grouped
         ]
         same = len(left) == len(own) > 1 and len({state.kind for state in left}) == 1
         findings += [_of_connection(left)] if same else [_of_entity(state) for state in left]
+    for app, whose in limited.items():
+        size = len({state.connection_id for state in states if state.app == app})
+        of_app = len(whose) >= WIDESPREAD and 2 * len(whose) >= size
+        every = [state for own in whose.values() for state in own]
+        limits = [every] if of_app else list(whose.values())
+        findings += [_of_limit(met, of_app=of_app) for met in limits]
     return findings
+
+
+def _of_limit(states: Sequence[EntityState], *, of_app: bool) -> Finding:
+    """The call limit that these entities met, of one connection or of the app."""
+    first, members = states[0], tuple(dict.fromkeys(state.connection_id for state in states))
+    names = ", ".join(sorted({state.entity for state in states}))
+    where = f"app {first.app}" if of_app else first.label
+    count = f" at {len(members)} connections" if of_app else ""
+    return Finding(
+        scope="app" if of_app else "connection",
+        cause=f"entity:app:{first.app}:limit" if of_app else f"entity:{first.connection_id}:limit",
+        kind=LIMITED,
+        app=first.app,
+        detail={"entity": ALL_ENTITIES, "limited": True},
+        title=f"{where}: Makini's call limit keeps records from being read{count}",
+        text=f"{names} can't be read. {first.error}",
+        members=members,
+        resolved=_RESOLVED,
+    )
 
 
 def _of_entity(state: EntityState) -> Finding:

@@ -242,6 +242,11 @@ def not_found_since(mark: Watermark | None, now: datetime) -> datetime:
     return now if known is None else known
 
 
+def is_call_limit(error: MakiniError, scope: ErrorScope) -> bool:
+    """Whether it is the call limit of one connection that is reached. Pure."""
+    return scope is ErrorScope.connection and error.kind is ErrorKind.rate_limited
+
+
 async def note_failure(
     store: Store,
     connection_id: str,
@@ -255,10 +260,11 @@ async def note_failure(
     """The last attempt, of `mark`, failed; the watermark stays where it is.
 
     What is evidence about this entity alone counts as its own failure and makes it wait longer and
-    longer; a failure of the whole connection or app says nothing of it.
+    longer, and so does a call limit of its connection; any other failure of the whole connection or
+    app says nothing of it.
     """
     values: dict[str, Any] = {"error": f"{error.brief}."[:500]}
-    if scope is ErrorScope.entity:
+    if scope is ErrorScope.entity or is_call_limit(error, scope):
         failures = (mark.failures if mark is not None else 0) + 1
         missing = error.kind is ErrorKind.not_found
         values |= {

@@ -12,14 +12,14 @@ from linekeeper.clock import monotonic, utcnow
 from linekeeper.config import AppConfig
 from linekeeper.groups import task_group
 from linekeeper.health.scope import DataCaller
-from linekeeper.makini import ErrorKind, ErrorScope, MakiniError
+from linekeeper.makini import NO_TOKEN, ErrorKind, ErrorScope, MakiniError
 from linekeeper.reconcile.accounting import Counts
 from linekeeper.reconcile.claims import Claims, claiming
 from linekeeper.reconcile.deleting import apply_agreed
 from linekeeper.reconcile.doubt import are_all_refused, doubt_connection, observe_lost_login
 from linekeeper.reconcile.due import Pass, PollOrder, due_in, failing_last, is_entity_due
 from linekeeper.reconcile.known import Known, read_known
-from linekeeper.reconcile.marks import load_marks, note_failure
+from linekeeper.reconcile.marks import is_call_limit, load_marks, note_failure
 from linekeeper.reconcile.policy import POLICY
 from linekeeper.reconcile.poll import Sleep, read_entity
 from linekeeper.reconcile.reading import EntityReading, ReadQuestion
@@ -46,6 +46,10 @@ class Failure:
     entity: str
     message: str
     retryable: bool
+    app: str
+    has_no_token: bool = False
+    is_of_app: bool = False
+    """The app's own credentials or limit are what failed: it says nothing of the connection."""
 
 
 @dataclass(slots=True)
@@ -86,6 +90,9 @@ class ReconcileRun:
                     reading.entity,
                     reading.error.brief,
                     reading.error.retryable,
+                    target.app.name,
+                    has_no_token=reading.error.code == NO_TOKEN,
+                    is_of_app=reading.scope is ErrorScope.app,
                 )
             )
             return
@@ -255,11 +262,14 @@ async def _read_entities(
     """Read what is due; `again`: at once, though it has just failed."""
     caller, marks = known.caller, known.marks
     window = order.window if which == "backfill" else None
-    readings = []
-    for entity in failing_last(order.of_connection(target), marks):
+    readings: list[EntityReading] = []
+    due = [
+        entity
+        for entity in failing_last(order.of_connection(target), marks)
+        if is_entity_due(marks.get(entity), which, order, target.cadence_of(entity), again=again)
+    ]
+    for entity in due:
         mark = marks.get(entity)
-        if not is_entity_due(mark, which, order, target.cadence_of(entity), again=again):
-            continue
         question = ReadQuestion(
             run_at=order.started,
             full=which == "full",
@@ -283,6 +293,10 @@ async def _read_entities(
         if reading.error is not None and reading.scope is not ErrorScope.entity:
             if reading.scope is ErrorScope.connection:
                 await doubt_connection(rt, target, caller, reading.error)
+            if is_call_limit(reading.error, reading.scope):
+                for left in due[len(readings) :]:
+                    where, scope = (rt.store, target.id, left, marks.get(left)), reading.scope
+                    await note_failure(*where, reading.error, scope=scope, now=order.started)
             break
     return readings
 

@@ -1,7 +1,9 @@
 """Which connections a run could not read, and of which of them people know already.
 
-People know of what an open incident says that was there before the run began. That a read has
-failed before is not enough: nobody need have been notified of it, nor that run have been red.
+People know of what an open incident says that was there before the run began: of the entity, its
+connection, or the whole app, where it is the app's own credentials that fail. That a read has
+failed before is not enough: nobody need have been notified of it, nor that run have been red. That
+there is no token is never an incident: every page and `doctor` say so.
 """
 
 from collections import defaultdict
@@ -16,7 +18,7 @@ from linekeeper.health.evidence import Health
 from linekeeper.incidents.kinds import ALL_ENTITIES
 from linekeeper.makini import may_call_data
 from linekeeper.reconcile.due import PollOrder
-from linekeeper.reconcile.entity_failures import FAILING, FORBIDDEN
+from linekeeper.reconcile.entity_failures import UNREADABLE
 from linekeeper.reconcile.service import Failure
 from linekeeper.runtime import Runtime
 from linekeeper.store.connection_settings import configured, load_settings
@@ -24,7 +26,6 @@ from linekeeper.store.engine import chunked
 from linekeeper.store.tables import Connection, Incident, IncidentConnection, Watermark
 from linekeeper.store.types import UtcDateTime
 
-_OF_ENTITY = (FAILING, FORBIDDEN)
 _OF_WHOLE = (*(health.value for health in Health if health != Health.degraded), "disconnected")
 """Kinds of incidents of connections that can't be read at all: a degraded one answers."""
 _SAID = (
@@ -36,9 +37,14 @@ _SAID = (
         col(IncidentConnection.connection_id).in_(bindparam("ids", expanding=True)),
         col(IncidentConnection.left_at).is_(None),
         col(IncidentConnection.joined_at) < bindparam("started", type_=UtcDateTime),
-        col(IncidentConnection.kind).in_((*_OF_ENTITY, *_OF_WHOLE)),
+        col(IncidentConnection.kind).in_((*UNREADABLE, *_OF_WHOLE)),
         col(Incident.resolved_at).is_(None),
     )
+)
+_UNLISTED = select(col(Incident.app)).where(
+    col(Incident.kind) == "list_failed",
+    col(Incident.opened_at) < bindparam("started", type_=UtcDateTime),
+    col(Incident.resolved_at).is_(None),
 )
 _WAITING = (
     select(col(Connection.id), col(Connection.app), col(Connection.health), col(Watermark.entity))
@@ -64,8 +70,13 @@ class Unread:
 async def find_unread(rt: Runtime, order: PollOrder, failures: Sequence[Failure]) -> Unread:
     """Divide what a run did not read by whether an incident had said so before it."""
     said = await _said(rt, order, {failure.connection_id for failure in failures})
+    async with rt.store.read() as session:
+        unlisted = set(await session.scalars(_UNLISTED, {"started": order.started}))
     news: dict[str, Failure] = {}
     for failure in failures:
+        of_app = failure.is_of_app and failure.app in unlisted
+        if failure.has_no_token or of_app:
+            continue
         if not said[failure.connection_id] & {failure.entity, ALL_ENTITIES}:
             news.setdefault(failure.connection_id, failure)
     unread = {failure.connection_id for failure in failures} | await _waiting(rt, order)
@@ -79,7 +90,7 @@ async def _said(rt: Runtime, order: PollOrder, ids: set[str]) -> defaultdict[str
         for chunk in chunked(sorted(ids), 2_000):
             rows = await session.execute(_SAID, {"ids": chunk, "started": order.started})
             for connection_id, kind, detail in rows:
-                of_entity = kind in _OF_ENTITY
+                of_entity = kind in UNREADABLE
                 said[connection_id].add(detail["entity"] if of_entity else ALL_ENTITIES)
     return said
 

@@ -30,7 +30,8 @@ def _failing(states: Sequence[EntityState]) -> list[str]:
         table += f"\n| and {len(failing) - MOST_LINES:,} more | | | |"
     return [
         "## Entities that can't be read",
-        "Each fails alone: the others of its connection are read, and its login is not in doubt.",
+        "Each fails alone: the others of its connection are read, and its login is not in doubt. "
+        "Only a call limit holds for all of a connection.",
         table,
     ]
 

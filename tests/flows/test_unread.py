@@ -1,12 +1,14 @@
 """A reconcile that could not read what it was to read is green only where people know of that."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
 from starlette.responses import JSONResponse
 
 from flows.reconcile import reconcile
 from linekeeper.clock import utcnow
+from linekeeper.makini import MakiniError
 from linekeeper.reconcile import poll
 from linekeeper.reconcile.run import make_order
 from linekeeper.reconcile.run import reconcile as read
@@ -14,6 +16,8 @@ from linekeeper.reconcile.unread import find_unread
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store import Store
+from linekeeper.sweep.app import list_failed
+from linekeeper.sweep.sweep import take_list
 from tests.fixtures_prefect import PrefectServer
 from tests.flows.conftest import Running, on, on_both
 from tests.makini.peer import Peer
@@ -83,3 +87,49 @@ async def test_reads_that_time_out_are_red_until_an_incident_says_so_whoever_rea
     ]
     assert (list(scheduled.news), scheduled.known) == ([], 1)  # it waits, and is not well
     assert (well.name, (await running.last()).name) == ("Completed", "reconcile · 1 read")
+
+
+async def ends_of(
+    runs: int, running: Running, prefect: PrefectServer
+) -> list[tuple[str | None, str]]:
+    """How so many runs by hand end, and what they call themselves."""
+    ends = []
+    with on(prefect):
+        for _ in range(runs):
+            state = await reconcile(return_state=True)
+            ends.append((state.name, (await running.last()).name))
+    return ends
+
+
+@on_both
+async def test_a_connection_that_makini_always_rate_limits_is_red_until_an_incident_says_so(
+    rt: Runtime, server: Peer, running: Running, clean_prefect: PrefectServer
+) -> None:
+    assert not (await read(rt)).failures
+    server.answer("GET", ASSETS, lambda _: JSONResponse({"message": "Too many."}, 429))
+    assert await ends_of(3, running, clean_prefect) == [
+        ("Failed", "reconcile · 0 read, 1 newly not readable"),
+        ("Failed", "reconcile · 0 read, 1 newly not readable"),
+        ("Completed", "reconcile · 0 read, 1 known not readable"),
+    ]
+
+
+@on_both
+async def test_what_everybody_sees_or_an_incident_of_the_app_says_already_is_not_red(
+    rt: Runtime, server: Peer, running: Running, clean_prefect: PrefectServer
+) -> None:
+    def refuse(status: int) -> Callable[[Any], JSONResponse]:
+        return lambda _: JSONResponse({"message": "No."}, status)
+
+    server.answer("POST", "/api/system/connections/k1/token", refuse(403))  # mints none
+    known = ("Completed", "reconcile · 0 read, 1 known not readable")
+    assert await ends_of(1, running, clean_prefect) == [known]
+    server.answer("POST", "/link/token", refuse(401))  # the app's own login
+    new = ("Failed", "reconcile · 0 read, 1 newly not readable")
+    assert await ends_of(1, running, clean_prefect) == [new]
+    async with Runtime.open(rt.settings) as asking:
+        app = await asking.app("default")
+        with pytest.raises(MakiniError) as refused:
+            await take_list(asking, app, now=utcnow())
+        await list_failed(rt.store, app, refused.value, now=utcnow())
+    assert await ends_of(1, running, clean_prefect) == [known]
