@@ -5,6 +5,7 @@ from linekeeper.text import counted
 
 _WORDS = {
     "webhook": "Makini's event said that the login is lost",
+    "probe": "a call was refused, or its status said fail,",
     "read": "a read was refused",
     "reconcile": "a read was refused",
     "reconnect": "a read was refused",

@@ -26,7 +26,7 @@ from linekeeper.health.evidence import (
     is_late,
     is_older,
 )
-from linekeeper.health.makinis_word import awaits_call, noted
+from linekeeper.health.makinis_word import awaits_call, claimed, noted
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +104,7 @@ def _within(at: datetime | None, unit: timedelta | None) -> datetime | None:
 
 def _listed(previous: Judged, observation: Observation, policy: HealthPolicy) -> Judgement:
     word = observation.lifecycle or "unknown"
+    previous = claimed(previous) if observation.decisive else previous
     state = replace(previous, lifecycle=word)
     if observation.decisive:
         disputed = contradicts(previous, observation, policy)

@@ -455,6 +455,37 @@ async def test_from_manage_back_to_observe_nothing_turns_red(
         assert list(await session.scalars(select(Incident))) == []
 
 
+async def test_a_login_that_a_call_found_lost_is_not_found_again_by_the_list(
+    rt: Runtime, watcher: Runtime, fleet: sandbox.Served
+) -> None:
+    """The list says active of a connection whose login is lost; a token that ends proves nothing."""
+    await adopt(rt, fleet)
+    connection = await lose(rt, fleet, lagging=False)
+    await sweep(rt)
+    assert (await first(rt)).health == "reauthorization_required"
+    await control(fleet, "settings", advance_seconds=600)
+    async with rt.store.write() as session:
+        await session.execute(update(Credential).values(expires_at=utcnow()))
+    for _ in range(3):
+        await sweep(watcher)
+        assert (await first(watcher)).health == "unknown"
+    [incident] = await incidents(watcher)
+    assert incident.status == "open"
+    async with rt.store.read() as session:
+        last = await session.scalar(
+            select(Transition).where(
+                col(Transition.connection_id) == connection.id, col(Transition.after) == "unknown"
+            )
+        )
+    assert last is not None
+    assert "a call was refused" in last.evidence["message"]
+    assert "its list says active" in last.evidence["message"]
+    await control(fleet, f"connections/{connection.makini_key}/restore-credentials")
+    await sweep(rt)
+    assert (await first(rt)).health == "healthy"
+    assert {incident.status for incident in await incidents(rt)} == {"resolved"}
+
+
 async def test_in_observe_a_token_that_is_refused_before_its_end_is_no_lost_login(
     rt: Runtime, watcher: Runtime, fleet: sandbox.Served
 ) -> None:
