@@ -10,8 +10,10 @@ from pydantic import Field
 
 from flows.form import form
 from linekeeper.clock import utcnow
+from linekeeper.sweep.forward_words import lost_words
 from tasks.housekeeping import prune_database, prune_runs, prune_webhooks
 from tasks.run import completed, open_runtime, rename
+from tasks.webhooks import end_lost_forwards
 
 Days = Annotated[int, Field(ge=1, le=3650)]
 
@@ -57,6 +59,7 @@ async def housekeeping(
             now=now,
             dry_run=dry_run,
         )
+        lost = 0 if dry_run else await end_lost_forwards()
         runs = await prune_runs(before=now - timedelta(days=run_days), dry_run=dry_run)
         if not dry_run:
             await completed("housekeeping")
@@ -65,6 +68,8 @@ async def housekeeping(
         f"{pruned.traces} attempts and feed reads, {pruned.audit} audit entries, "
         f"{webhooks.payloads} payloads and {webhooks.events} webhooks"
     )
+    if lost:
+        what += f"; {lost_words(lost)}"
     outcome = f"would remove {what}" if dry_run else f"removed {what}"
     await rename(f"housekeeping · {outcome}")
     return Completed(message=outcome.capitalize())

@@ -11,6 +11,7 @@ from linekeeper.inbox.unrouted import route_again
 from linekeeper.outbox.given_up import (
     ForwardSelection,
     GivenUpForwards,
+    end_lost,
     given_up_forwards,
     hand_on_again,
 )
@@ -100,3 +101,13 @@ async def run_forwards(selection: ForwardSelection) -> int:
         done += count
         get_run_logger().info("%d handed on again", done)
     return done
+
+
+@task(
+    name="end-lost-forwards",
+    retries=2,
+    retry_delay_seconds=exponential_backoff(backoff_factor=5),
+)
+async def end_lost_forwards() -> int:
+    """End messages for the product of which the webhook is no longer kept; returns how many."""
+    return await end_lost(runtime(), now=utcnow())

@@ -59,9 +59,10 @@ def _taken(forward: ForwardFacts) -> Diagnosis | None:
 
 def _not_taken(forward: ForwardFacts) -> Diagnosis:
     if not forward.attempts:
-        if forward.status == "dead":
+        if forward.status in ("dead", "skipped"):
             return verdict(
-                Cause.forward_gave_up, "The forward was given up; no attempt is recorded."
+                Cause.forward_gave_up,
+                f"The forward was given up; no attempt is recorded.{_lost(forward)}",
             )
         return verdict(
             Cause.forward_waiting,
@@ -73,6 +74,11 @@ def _not_taken(forward: ForwardFacts) -> Diagnosis:
         return verdict(Cause.product_gone, f"The product's address takes nothing any more: {said}.")
     if last.status is not None and 400 <= last.status < 500 and last.status not in _NOT_NOW:
         return verdict(Cause.product_refused, f"The product refuses it: {said}.")
-    if forward.status == "dead":
-        return verdict(Cause.forward_gave_up, f"The forward was given up: {said}.")
+    if forward.status in ("dead", "skipped"):
+        return verdict(Cause.forward_gave_up, f"The forward was given up: {said}.{_lost(forward)}")
     return verdict(Cause.product_unreachable, f"The product did not take it: {said}.")
+
+
+def _lost(forward: ForwardFacts) -> str:
+    """What is added where nobody can hand it on any more."""
+    return " What it is about is no longer kept here." if forward.status == "skipped" else ""

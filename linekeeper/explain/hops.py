@@ -114,7 +114,7 @@ def _leaving(way: Way) -> Iterator[Hop]:
             for attempt in forward.attempts
         )
         state = HopState.done if taken else HopState.waiting
-        if forward.status == "dead":
+        if forward.status in ("dead", "skipped"):
             state = HopState.missing
         text = "; ".join(tried[-5:]) or f"Forward {forward.status}; no attempt is recorded"
         at = forward.attempts[-1].at if forward.attempts else forward.settled_at

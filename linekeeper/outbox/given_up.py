@@ -1,17 +1,24 @@
-"""Forwards that were given up because the product took nothing for days: handed on again."""
+"""Forwards that were given up because the product took nothing for days: handed on again, or ended
+where what they are about is no longer kept."""
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import ColumnElement, func, select, update
 from sqlmodel import col
 
 from linekeeper.outbox.forward import CHANNEL
+from linekeeper.outbox.forward_messages import read_messages
+from linekeeper.outbox.queue import OUTBOX
+from linekeeper.outbox.sender import OutboxRow
+from linekeeper.runtime import Runtime
 from linekeeper.store import Store
 from linekeeper.store.tables import Outbox
 
+UNKEPT = "the event it is about is no longer kept"
 SHOWN = 50
 _IN_A_TRANSACTION = 500
 
@@ -97,6 +104,38 @@ async def hand_on_again(
             return
         left -= count
         yield count
+
+
+async def end_lost(rt: Runtime, *, now: datetime) -> int:
+    """End those that can't be handed on again, because the event they are about is gone, or its
+    body where that is all there is to say; how many. They are `skipped`, which no other forward is.
+    """
+    apps = (await rt.configuration()).apps.values()
+    to = {name: each for app in apps for name, each in app.destinations().items()}
+    last, count = str(UUID(int=0)), 0
+    while True:
+        statement = _DEAD.where(OUTBOX.c.seq > last).limit(_IN_A_TRANSACTION)
+        async with rt.store.read() as session:
+            dead = (await session.execute(statement)).mappings().all()
+        if not dead:
+            return count
+        last = dead[-1]["seq"]
+        _, lost = await read_messages(rt.store, [OutboxRow.of(row) for row in dead], to)
+        if lost:
+            which = OUTBOX.c.id.in_(lost) & (OUTBOX.c.status == "dead")
+            ended = {"status": "skipped", "settled_at": now, "error": UNKEPT}
+            async with rt.store.write() as session:
+                rows = await session.execute(
+                    update(OUTBOX).where(which).values(ended).returning(OUTBOX.c.id)
+                )
+                count += len(rows.all())
+
+
+_DEAD = (
+    select(OUTBOX.c.seq, *(OUTBOX.c[name] for name in OutboxRow.__slots__))
+    .where(OUTBOX.c.channel == CHANNEL, OUTBOX.c.status == "dead")
+    .order_by(OUTBOX.c.seq)
+)
 
 
 def _given_up(selection: ForwardSelection) -> list[ColumnElement[bool]]:

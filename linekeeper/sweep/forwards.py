@@ -1,22 +1,25 @@
 """What is handed on to the product, seen by app: what waits, what was given up or is refused."""
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
 
-from sqlalchemy import case, func, select
+from sqlalchemy import bindparam, case, func, select, true
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 from sqlmodel import col
 
 from linekeeper.outbox.forward import CHANNEL
 from linekeeper.store.tables import ForwardAttempt, Outbox
+from linekeeper.store.types import UtcDateTime
 
 REFUSED_TIMES = 3
 """A message refused less often may be a product that restarts."""
+LOST_FOR = timedelta(days=1)
+"""So long people are told of messages that can't be handed on any more."""
 OLDEST = 200
 """So many of the messages that wait say since when the product takes nothing."""
 
@@ -31,6 +34,8 @@ class Forwards:
     """Why the last of those were."""
     dead_at: datetime | None = None
     """When the last of them was."""
+    lost: int = 0
+    """Those that ended lately because what they are about is no longer kept."""
     waiting: int = 0
     oldest_at: datetime | None = None
     """Since when the first waits that is not behind one that is refused."""
@@ -38,13 +43,23 @@ class Forwards:
     """Why they wait."""
 
 
-async def forwards(session: AsyncSession) -> dict[str, Forwards]:
-    """What was given up and what waits, by app."""
+async def forwards(
+    session: AsyncSession, destinations: Collection[str] | None, *, now: datetime
+) -> dict[str, Forwards]:
+    """What was given up and what waits, by app; only for `destinations`, where they are given.
+
+    What is for one that the settings don't name any more is kept, in case it returns.
+    """
     queues: dict[str, Forwards] = defaultdict(Forwards)
-    rows = await session.execute(_forwarded(session.get_bind().dialect.name == "sqlite"))
+    is_sqlite = session.get_bind().dialect.name == "sqlite"
+    statement = _forwarded(is_sqlite, of_all=destinations is None)
+    given = {"to": sorted(destinations or ()), "since": now - LOST_FOR}
+    rows = await session.execute(statement, given)
     for app, status, count, oldest, error, settled_at in rows:
         if status == "dead":
             seen = {"dead": count, "dead_error": error or "", "dead_at": settled_at}
+        elif status == "skipped":
+            seen = {"lost": count}
         else:
             seen = {"waiting": count, "oldest_at": oldest, "error": error or ""}
         queues[app] = replace(queues[app], **seen)
@@ -52,7 +67,7 @@ async def forwards(session: AsyncSession) -> dict[str, Forwards]:
 
 
 @cache
-def _forwarded(is_sqlite: bool) -> Any:
+def _forwarded(is_sqlite: bool, *, of_all: bool) -> Any:
     """Built once, like what follows."""
     behind = aliased(Outbox)
     held_up = col(Outbox.ordering_key).in_(
@@ -63,6 +78,8 @@ def _forwarded(is_sqlite: bool) -> Any:
         )
     )
     app = _app_of_ordering_key(is_sqlite)
+    lately = col(Outbox.settled_at) >= bindparam("since", type_=UtcDateTime)
+    was_lost = (col(Outbox.status) == "skipped") & lately
     return (
         select(
             app,
@@ -72,26 +89,32 @@ def _forwarded(is_sqlite: bool) -> Any:
             func.max(case((~held_up, col(Outbox.error)))),
             func.max(col(Outbox.settled_at)),
         )
-        .where(col(Outbox.channel) == CHANNEL, col(Outbox.status).in_(["pending", "dead"]))
+        .where(
+            col(Outbox.channel) == CHANNEL,
+            col(Outbox.status).in_(["pending", "dead"]) | was_lost,
+            _is_for(is_sqlite, of_all=of_all),
+        )
         .group_by(app, col(Outbox.status))
     )
 
 
 async def refused_forwards(
-    session: AsyncSession,
+    session: AsyncSession, destinations: Collection[str] | None
 ) -> dict[str, tuple[int, datetime | None, str, str]]:
     """How many the product refuses time after time, since when, why; its word that it is gone."""
     refused: dict[str, tuple[int, datetime | None, str, str]] = defaultdict(
         lambda: (0, None, "", "")
     )
-    rows = await session.execute(_refusals(session.get_bind().dialect.name == "sqlite"))
+    is_sqlite = session.get_bind().dialect.name == "sqlite"
+    statement = _refusals(is_sqlite, of_all=destinations is None)
+    rows = await session.execute(statement, {"to": sorted(destinations or ())})
     for name, count, oldest, why, gone in rows:
         refused[name] = (int(count or 0), oldest, why or "", gone or "")
     return refused
 
 
 @cache
-def _refusals(is_sqlite: bool) -> Any:
+def _refusals(is_sqlite: bool, *, of_all: bool) -> Any:
     app, error, refusal = _app_of_ordering_key(is_sqlite), col(Outbox.error), col(Outbox.refusal)
     again = (refusal == "refused") & (col(Outbox.attempts) >= REFUSED_TIMES)
     return (
@@ -106,13 +129,18 @@ def _refusals(is_sqlite: bool) -> Any:
             col(Outbox.channel) == CHANNEL,
             col(Outbox.status) == "pending",
             refusal.is_not(None),
+            _is_for(is_sqlite, of_all=of_all),
         )
         .group_by(app)
     )
 
 
-async def taken_since(session: AsyncSession, app: str, at: datetime) -> bool:
-    """Whether the product of `app` has taken a message since."""
+async def is_untaken(session: AsyncSession, app: str, forward: Forwards) -> bool:
+    """Whether the product took nothing since messages for it were given up."""
+    return forward.dead_at is not None and not await _taken_since(session, app, forward.dead_at)
+
+
+async def _taken_since(session: AsyncSession, app: str, at: datetime) -> bool:
     is_of_app = _app_of_ordering_key(session.get_bind().dialect.name == "sqlite") == app
     taken = await session.scalar(
         select(col(Outbox.id))
@@ -182,7 +210,19 @@ def _app_of_ordering_key(is_sqlite: bool) -> Any:
 
     No app's name has one of the two in it.
     """
+    return _part_of_ordering_key("@", is_sqlite)
+
+
+def _is_for(is_sqlite: bool, *, of_all: bool) -> Any:
+    """Whether it is for one of the destinations `to`."""
+    if of_all:
+        return true()
+    return _part_of_ordering_key("/", is_sqlite).in_(bindparam("to", expanding=True))
+
+
+def _part_of_ordering_key(end: str, is_sqlite: bool) -> Any:
+    """The ordering key after the channel, up to `end` or `/`: up to `/` it is the destination."""
     rest = func.substr(col(Outbox.ordering_key), len(CHANNEL) + 2)
-    marked = func.replace(rest, "@", "/")
+    marked = func.replace(rest, end, "/")
     place = func.instr(marked, "/") if is_sqlite else func.strpos(marked, "/")
     return func.substr(rest, 1, place - 1)

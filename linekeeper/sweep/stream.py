@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 
 from linekeeper.inbox.verify import Cause
 from linekeeper.outbox.forward import BEHIND_SECONDS, REFUSED_SECONDS
+from linekeeper.sweep.forward_words import resolved_words, untaken_words
 from linekeeper.sweep.refusals import refused_words
 from linekeeper.text import counted
 
@@ -83,6 +84,8 @@ class Stream:
     lag_seconds: float = 0.0
     forward_dead: int = 0
     forward_dead_error: str = ""
+    forward_lost: int = 0
+    """Messages that ended in the last day because what they are about is no longer kept."""
     forward_untaken: bool = False
     """Whether the product took nothing since messages for it were given up."""
     forward_waiting: int = 0
@@ -120,6 +123,8 @@ class StreamTrouble:
     """How bad it is, to compare with later."""
     text: str
     """What is wrong, in a sentence; then what there is to say or to look at."""
+    resolved: str
+    """What is said once it is over."""
 
     @property
     def heading(self) -> str:
@@ -157,7 +162,11 @@ def examine(
         _forward_refused(stream, policy, now),
         _forward_behind(stream, policy, now, "forward_behind" in open_kinds),
     ]  # fmt: skip
-    return [StreamTrouble(stream.app, *trouble) for trouble in troubles if trouble is not None]
+    return [
+        StreamTrouble(stream.app, *trouble, resolved_words(trouble[0], stream.forward_lost))
+        for trouble in troubles
+        if trouble is not None
+    ]
 
 
 def _many(kind: str, count: int, text: str) -> tuple[str, float, str] | None:
@@ -253,15 +262,8 @@ def _silent(
 
 
 def _forward_dead(stream: Stream) -> tuple[str, float, str] | None:
-    if not stream.forward_dead:
-        return None
-    what = counted(stream.forward_dead, "message")
-    replayed = "it is replayed" if stream.forward_dead == 1 else "they are replayed"
-    text = (
-        f"{what} for the product will not be handed on unless {replayed}: "
-        f"{stream.forward_dead_error}"
-    )
-    return "forward_dead", stream.forward_dead, text
+    text = untaken_words(stream.forward_dead, stream.forward_dead_error, stream.forward_lost)
+    return ("forward_dead", stream.forward_dead + stream.forward_lost, text) if text else None
 
 
 def _forward_refused(

@@ -30,7 +30,7 @@ from linekeeper.inbox.retention import HABIT_DAYS
 from linekeeper.inbox.verify import Cause
 from linekeeper.store.tables import Connection, DeliveryCount, WebhookEvent, WebhookHour
 from linekeeper.store.types import UtcDateTime, id_floor
-from linekeeper.sweep.forwards import Forwards, forwards, refused_forwards, taken_since
+from linekeeper.sweep.forwards import forwards, is_untaken, refused_forwards
 from linekeeper.sweep.stream import Habit, Stream, longest_gap
 
 QUIET_FROM = timedelta(hours=3)
@@ -47,9 +47,17 @@ REFUSED_KEPT = timedelta(days=7)
 
 
 async def read_streams(
-    session: AsyncSession, apps: Iterable[str], *, now: datetime, refusing: Collection[str] = ()
+    session: AsyncSession,
+    apps: Iterable[str],
+    *,
+    now: datetime,
+    refusing: Collection[str] = (),
+    destinations: Collection[str] | None = None,
 ) -> list[Stream]:
-    """What is seen of each of `apps` at `now`; of those that are `refusing` people know it."""
+    """What is seen of each of `apps` at `now`; of those that are `refusing` people know it.
+
+    Of what is handed on only what is for `destinations` is looked at, where they are given.
+    """
     names = sorted(apps)
     waiting = await _waiting(session)
     hour = await _last_hour(session, now)
@@ -58,8 +66,8 @@ async def read_streams(
     refusals = await _refusals(session, now)
     in_a_row = await _refused_in_a_row(session, now, refusing)
     lag = await _lag(session, now)
-    forward = await forwards(session)
-    refused = await refused_forwards(session)
+    forward = await forwards(session, destinations, now=now)
+    refused = await refused_forwards(session, destinations)
     habits = await _app_habits(session, now)
     quiet = await _quiet(session, now)
     return [
@@ -79,7 +87,8 @@ async def read_streams(
             lag_seconds=lag[app],
             forward_dead=forward[app].dead,
             forward_dead_error=forward[app].dead_error,
-            forward_untaken=await _is_untaken(session, app, forward[app]),
+            forward_lost=forward[app].lost,
+            forward_untaken=await is_untaken(session, app, forward[app]),
             forward_waiting=forward[app].waiting,
             forward_oldest_at=forward[app].oldest_at,
             forward_error=forward[app].error,
@@ -92,11 +101,6 @@ async def read_streams(
         )
         for app in names
     ]
-
-
-async def _is_untaken(session: AsyncSession, app: str, forward: Forwards) -> bool:
-    """Whether the product took nothing since messages for it were given up."""
-    return forward.dead_at is not None and not await taken_since(session, app, forward.dead_at)
 
 
 async def _waiting(

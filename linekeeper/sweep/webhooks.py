@@ -38,7 +38,8 @@ async def watch_stream(
         for app, kind in rows:
             open_kinds.setdefault(app, set()).add(kind)
         refusing = [app for app, kinds in open_kinds.items() if "webhooks_forged" in kinds]
-        streams = await read_streams(session, apps, now=now, refusing=refusing)
+        to = [destination for app in apps.values() for destination in app.destinations()]
+        streams = await read_streams(session, apps, now=now, refusing=refusing, destinations=to)
     troubles = [
         trouble
         for stream in streams
@@ -75,6 +76,6 @@ def _finding(trouble: StreamTrouble, detail: dict[str, str]) -> Finding:
         title=f"app {trouble.app} · {trouble.heading}",
         text=trouble.text,
         figure=trouble.figure,
-        resolved="The webhook stream no longer shows this.",
+        resolved=trouble.resolved,
         detail=detail,
     )

@@ -24,6 +24,7 @@ from linekeeper.makini.wire import bare_request, open_client
 from linekeeper.outbox.dispatcher import LONGEST_WAIT, Dispatcher
 from linekeeper.outbox.forward import CHANNEL, destination_of, ordering_key_prefix
 from linekeeper.outbox.forward_messages import Outgoing, envelope_of, read_messages
+from linekeeper.outbox.given_up import UNKEPT
 from linekeeper.outbox.queue import DUE_SINCE, OUTBOX, outbox_of
 from linekeeper.outbox.sender import (
     Ended,
@@ -112,8 +113,7 @@ class ForwardSender(Sender):
         messages, gone = await read_messages(self._rt.store, rows, self._apps)
         self._messages.update((message.row.id, message) for message in messages)
         try:
-            why = "the event it is about is no longer kept"
-            yield {row_id: Failed(why, is_final=True) for row_id in gone}
+            yield dict.fromkeys(gone, Ended("skipped", UNKEPT))
         finally:
             for row in rows:
                 self._messages.pop(row.id, None)

@@ -2,13 +2,19 @@
 
 from datetime import timedelta
 
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from sqlmodel import col
 
 from linekeeper.clock import utcnow
-from linekeeper.outbox.given_up import ForwardSelection, given_up_forwards, hand_on_again
+from linekeeper.outbox.given_up import (
+    ForwardSelection,
+    end_lost,
+    given_up_forwards,
+    hand_on_again,
+)
 from linekeeper.outbox.senders.forward import forwarding
-from linekeeper.store.tables import Incident
+from linekeeper.runtime import Runtime
+from linekeeper.store.tables import Incident, IncidentEntry, WebhookEvent
 from linekeeper.sweep.webhooks import watch_stream
 from tests.inbox.process.stage import Stage, about
 from tests.patient import attended
@@ -88,3 +94,66 @@ async def test_what_is_handed_on_again_is_tried_for_three_more_days(stage: Stage
     assert {row.status for row in await stage.forwards()} == {"pending"}
     await deliver(stage, timedelta(days=6.3))
     assert {row.status for row in await stage.forwards()} == {"dead"}
+
+
+async def removed(stage: Stage, ids: list[str]) -> None:
+    """The events are too old to be kept."""
+    async with stage.rt.store.write() as session:
+        await session.execute(delete(WebhookEvent).where(col(WebhookEvent.id).in_(ids)))
+
+
+async def test_what_is_no_longer_kept_ends_and_is_said_to_be_lost(stage: Stage) -> None:
+    """It had been dead for ever, whoever handed it on again."""
+    ids = await lost(stage)
+    now = utcnow() + timedelta(days=91)
+    await removed(stage, ids[:1])
+    assert await end_lost(stage.rt, now=now) == 1
+    assert await end_lost(stage.rt, now=now) == 0
+    await watch_stream(stage.rt, now)
+    summary = (await kinds(stage))["forward_dead"].summary
+    assert "1 message for the product will not be handed on unless it is replayed" in summary
+    assert "1 message can't be handed on any more" in summary
+    assert [n async for n in hand_on_again(stage.rt.store, ForwardSelection(), now=now)] == [1]
+    await deliver(stage, timedelta(days=91))
+    assert {row.status for row in await stage.forwards()} == {"skipped", "sent"}
+    await watch_stream(stage.rt, now)
+    (incident,) = (await kinds(stage)).values()
+    assert incident.kind == "forward_dead"
+    assert "unless" not in incident.summary
+    await watch_stream(stage.rt, now + timedelta(days=1.1))
+    assert await kinds(stage) == {}
+    assert "never handed on" in await last_entry(stage, incident.id)
+
+
+async def test_what_went_before_it_was_handed_on_again_ends_so_too(stage: Stage) -> None:
+    ids = await lost(stage)
+    now = utcnow() + timedelta(days=91)
+    assert [n async for n in hand_on_again(stage.rt.store, ForwardSelection(), now=now)] == [2]
+    await removed(stage, ids)
+    await deliver(stage, timedelta(days=91))
+    assert {row.status for row in await stage.forwards()} == {"skipped"}
+
+
+async def test_nothing_is_said_of_messages_for_an_address_that_is_not_configured_any_more(
+    stage: Stage,
+) -> None:
+    await lost(stage)
+    body = about(stage.connections[0], "connection.status_changed", utcnow(), to="online")
+    await stage.deliver(body)
+    await stage.process()
+    now = utcnow() + timedelta(days=3.2)
+    await watch_stream(stage.rt, now)
+    assert set(await kinds(stage)) == {"forward_behind", "forward_dead"}
+    settings = stage.rt.settings.model_copy(update={"forward_url": None})
+    async with Runtime.open(settings) as rt:
+        await watch_stream(rt, now)
+        assert await kinds(stage) == {}
+    await watch_stream(stage.rt, now)
+    assert set(await kinds(stage)) == {"forward_behind", "forward_dead"}
+
+
+async def last_entry(stage: Stage, incident_id: str) -> str:
+    statement = select(IncidentEntry).where(col(IncidentEntry.incident_id) == incident_id)
+    async with stage.rt.store.read() as session:
+        entries = await session.scalars(statement.order_by(col(IncidentEntry.id)))
+        return [entry.text for entry in entries][-1]

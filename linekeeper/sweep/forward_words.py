@@ -1,0 +1,31 @@
+"""What is said of messages that the product did not take. Pure."""
+
+from linekeeper.text import counted
+
+
+def untaken_words(dead: int, why: str, lost: int) -> str:
+    """What is said of `dead` messages, which a replay hands on, and of `lost` ones."""
+    said = []
+    if dead:
+        replayed = "it is replayed" if dead == 1 else "they are replayed"
+        what = f"{counted(dead, 'message')} for the product will not be handed on unless {replayed}"
+        said.append(f"{what}: {why}")
+    if lost:
+        said.append(
+            f"{lost_words(lost)}: have the product read what it lacks. This is over a day after "
+            "the last one"
+        )
+    return "; ".join(said)
+
+
+def lost_words(count: int) -> str:
+    """What is said of messages that nobody can hand on."""
+    are = "the webhook it is about is" if count == 1 else "the webhooks they are about are"
+    return f"{counted(count, 'message')} can't be handed on any more, as {are} no longer kept"
+
+
+def resolved_words(kind: str, lost: int) -> str:
+    """What is said once this kind of trouble with the stream of webhooks is over."""
+    if kind == "forward_dead" and lost:
+        return f"What was left was never handed on: {lost_words(lost)}"
+    return "The webhook stream no longer shows this."
