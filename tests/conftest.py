@@ -14,6 +14,7 @@ from linekeeper.settings import Settings
 from linekeeper.store import Store
 from tests.databases import Engine, Postgres, drop_sqlite, make_sqlite
 from tests.ending import end_at_once
+from tests.forked_workers import fork_workers
 from tests.longest import longest_first
 from tests.on_postgresql import Replay, Statements
 from tests.places import quick_folder
@@ -25,7 +26,7 @@ from tests.sharing import (
     share_flows,
     share_trust,
 )
-from tests.together import import_each_its_share, migrate_it, shared_postgres, template_of
+from tests.together import migrate_it, shared_postgres, template_of
 
 pytest_plugins = ["tests.fixtures_prefect"]
 hypothesis.settings.register_profile("short", deadline=None, max_examples=25)
@@ -36,16 +37,16 @@ for name in [name for name in os.environ if name.startswith("LINEKEEPER_")]:
     del os.environ[name]  # a developer's own settings don't reach the tests
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_collection(session: pytest.Session) -> Iterator[None]:
-    """Where several workers are about to import all tests, they share the work.
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(config: pytest.Config, specs: list[object]) -> None:
+    """Where several workers are about to import all tests, one process does so for all of them."""
+    fork_workers(len(specs), config.args)
 
-    What is imported stays: a seventh of that time would go into looking for garbage in it.
-    """
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """What is imported and collected stays: nothing there is garbage to be looked for."""
     gc.disable()
-    asked = [Path(given).resolve() for given in session.config.args]
-    if "PYTEST_XDIST_WORKER" in os.environ and asked == [Path(__file__).parent]:
-        import_each_its_share()
     try:
         return (yield)
     finally:

@@ -46,6 +46,11 @@ class PrefectServer:
 
     host: str
     port: int
+    home: Path
+
+    @property
+    def database(self) -> Path:
+        return self.home / "prefect" / "prefect.db"
 
     @property
     def api_url(self) -> str:
@@ -80,9 +85,10 @@ def prefect_server() -> Iterator[PrefectServer]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
-    server = PrefectServer("127.0.0.1", port)
-    own = server_environment(Settings(home=HOME / "server", prefect_port=port))
-    with (HOME / "server.log").open("wb") as log:
+    home = Path(tempfile.mkdtemp(prefix="server-", dir=HOME))
+    server = PrefectServer("127.0.0.1", port, home)
+    own = server_environment(Settings(home=home, prefect_port=port))
+    with _log(server).open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "linekeeper.cli.prefect_server"],
             env={**os.environ, **own},
@@ -101,7 +107,7 @@ def prefect_server() -> Iterator[PrefectServer]:
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
-        shutil.rmtree(HOME, ignore_errors=True)
+        shutil.rmtree(home, ignore_errors=True)
 
 
 def _wait_until_ready(server: PrefectServer, process: subprocess.Popen[bytes]) -> None:
@@ -113,22 +119,26 @@ def _wait_until_ready(server: PrefectServer, process: subprocess.Popen[bytes]) -
                     return
         except (urllib.error.URLError, OSError):
             time.sleep(0.2)
-    raise RuntimeError(f"the Prefect server did not start:\n{(HOME / 'server.log').read_text()}")
+    raise RuntimeError(f"the Prefect server did not start:\n{_log(server).read_text()}")
 
 
-def is_empty(database: Path = HOME / "server" / "prefect" / "prefect.db") -> bool:
+def _log(server: PrefectServer) -> Path:
+    return server.home / "server.log"
+
+
+def is_empty(server: PrefectServer) -> bool:
     """Whether the server has nothing that a test could find there: most leave only runs."""
     kept = ("deployment", "automation", "block_document", "variable")
     found = " UNION ALL ".join(f"SELECT 1 FROM {table}" for table in kept)
     found += " UNION ALL SELECT 1 FROM work_pool WHERE name = 'linekeeper'"
-    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as opened:
+    with closing(sqlite3.connect(f"file:{server.database}?mode=ro", uri=True)) as opened:
         return opened.execute(f"{found} LIMIT 1").fetchone() is None
 
 
 async def forget_everything(server: PrefectServer) -> None:
     """Leave nothing of Linekeeper's on the server."""
     DEPLOYED.clear()
-    if is_empty():
+    if is_empty(server):
         return
     from prefect.client.orchestration import PrefectClient
     from prefect.exceptions import ObjectNotFound

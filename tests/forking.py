@@ -22,7 +22,7 @@ import traceback
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, NoReturn
 
 ROOT = Path(__file__).parents[1]
 PRELOADED = (
@@ -257,13 +257,17 @@ def become(order: dict[str, object], standard: list[int]) -> None:
     except BaseException:
         traceback.print_exc()
     finally:
-        # What an interpreter does at its own end, and `os._exit` leaves out: threads are joined.
-        with suppress(Exception):
-            threading._shutdown()  # type: ignore[attr-defined]
-            atexit._run_exitfuncs()
-            sys.stdout.flush()
-            sys.stderr.flush()
-        os._exit(code)
+        end_process(code)
+
+
+def end_process(code: int) -> NoReturn:
+    """End a forked process with what an interpreter does at its own end, and `os._exit` not."""
+    with suppress(Exception):
+        threading._shutdown()  # type: ignore[attr-defined]
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,6 @@
 each of them has compiled."""
 
 import fcntl
-import importlib
-import os
 import shutil
 import warnings
 from collections.abc import Awaitable, Callable, Iterator
@@ -19,7 +17,6 @@ from linekeeper.store.migrate import migrate
 from tests.databases import KEY, Engine
 from tests.shared_folder import FOLDER
 
-TESTS = Path(__file__).parent
 POSTGRES = FOLDER / "postgres"
 CONFIGURATION = """
 # No test cuts its power; each worker has pools of connections.
@@ -92,17 +89,3 @@ async def migrate_it(settings: Settings) -> None:
 def _address(template: str) -> Path:
     """Where it is written down how the template is reached."""
     return FOLDER / f"{template}.url"
-
-
-def import_each_its_share() -> None:
-    """Import all tests, each worker beginning elsewhere: what one has compiled the others read.
-
-    In a new checkout each of them would compile all, which takes as long as all the rest before the
-    first test.
-    """
-    worker = int(os.environ["PYTEST_XDIST_WORKER"].removeprefix("gw"))
-    workers = int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
-    files = sorted(TESTS.rglob("test_*.py"))
-    begin = len(files) * worker // workers
-    for file in [*files[begin:], *files[:begin]]:
-        importlib.import_module(".".join(file.relative_to(TESTS.parent).with_suffix("").parts))

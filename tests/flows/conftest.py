@@ -28,8 +28,9 @@ on_both = pytest.mark.parametrize(
 class Running:
     """A place to run flows in, and to look at what became of them."""
 
-    def __init__(self, client: PrefectClient) -> None:
+    def __init__(self, client: PrefectClient, server: PrefectServer) -> None:
         self.client = client
+        self.server = server
 
     async def last(self) -> FlowRun:
         """The run started last."""
@@ -61,7 +62,7 @@ async def running(
     monkeypatch.setenv("LINEKEEPER_ENCRYPTION_KEYS", key)
     monkeypatch.setenv("LINEKEEPER_PREFECT_PORT", str(clean_prefect.port))
     async with PrefectClient(clean_prefect.api_url) as client:
-        yield Running(client)
+        yield Running(client, clean_prefect)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
         gc.collect()

@@ -15,7 +15,7 @@ from prefect.states import Completed
 from pydantic import Field
 
 from flows.form import form
-from tests.fixtures_prefect import HOME, PrefectServer
+from tests.fixtures_prefect import PrefectServer
 from tests.flows.conftest import Running, on
 
 CLOUD = "https://api.prefect.cloud/api/accounts/a/workspaces/w"
@@ -58,8 +58,8 @@ async def started(running: Running, asks: Any, made: CreatedBy | None, **given: 
     flow_id = await running.client.create_flow_from_name(asks.name)
     deployment = await running.client.create_deployment(flow_id, asks.name)
     run = await running.client.create_flow_run_from_deployment(deployment, parameters=given)
-    [database] = (HOME / "server").rglob("prefect.db")
     if made is not None:
+        database = running.server.database
         with closing(sqlite3.connect(database, timeout=30)) as connection, connection:
             changed = connection.execute(
                 "UPDATE flow_run SET created_by = ? WHERE replace(id, '-', '') = ?",
