@@ -18,7 +18,7 @@ from sqlmodel import col, select
 from flows.form import answered, form
 from linekeeper.clock import utcnow
 from linekeeper.customers.find import NotFound, find_connection
-from linekeeper.reconnect.case import Case, load_case
+from linekeeper.reconnect.case import Case, how_it_ended, incident_of_run, load_case
 from linekeeper.reconnect.check import check_and_advance
 from linekeeper.reconnect.graph import LOGIN
 from linekeeper.reconnect.process import (
@@ -94,8 +94,8 @@ async def reconnect(
     """
     async with open_runtime() as rt:
         try:
-            incident_id = incident.strip() or await _incident_of(rt, connection)
             run_id = _run_id()
+            incident_id = incident.strip() or await _incident_of(rt, connection, run_id)
             await check_and_advance(rt, incident_id)
             case = await take_up(rt, incident_id, run_id, now=utcnow())
             await rename(case.incident.title)
@@ -188,10 +188,13 @@ async def _case(rt: Runtime, incident_id: str) -> Case:
     return case
 
 
-async def _incident_of(rt: Runtime, connection: str) -> str:
+async def _incident_of(rt: Runtime, connection: str, run_id: str) -> str:
+    """The incident this run works on already, whatever its connection is called or is by now."""
     if not connection.strip():
         raise NoCase("Give an incident or a connection")
     async with rt.store.read() as session:
+        if known := await incident_of_run(session, run_id):
+            return known
         named = await find_connection(session, connection)
         incident_id = await session.scalar(
             select(IncidentConnection.incident_id).where(
@@ -200,11 +203,15 @@ async def _incident_of(rt: Runtime, connection: str) -> str:
                 col(IncidentConnection.kind) == "reauthorization_required",
             )
         )
-    if incident_id is None:
+    if incident_id is not None:
+        return incident_id
+    if named.setup == "disconnected":
         raise NoCase(
-            f"{named.label} has not lost its login. To renew a login all the same, run `connect`"
+            f"{named.label} is disconnected. To have its customer connect it anew, run `connect`"
         )
-    return incident_id
+    raise NoCase(
+        f"{named.label} has not lost its login. To renew a login all the same, run `connect`"
+    )
 
 
 async def _draw(case: Case) -> None:
@@ -236,7 +243,7 @@ async def _end(
         last = await _backfill(await _case(rt, incident_id), after=last)
     outcome = {"verify": "reconnected", "closed": ""}.get(step, step)
     if not outcome:
-        return skipped("This reconnect was ended before")
+        return skipped(how_it_ended(await _case(rt, incident_id)))
     sentence, closed = await follow(close, incident_id, outcome, before=[last])
     case = await _case(rt, incident_id)
     await rename(f"{case.incident.title} · {sentence}")

@@ -138,7 +138,8 @@ async def workflow_configuration(
             return await not_needed("configure", claim)
         try:
             async with rt.store.read() as session:
-                named = await find_connection(session, connection)
+                known = await service.connection_of_run(session, run_id)
+                named = await find_connection(session, known or connection)
             if named.setup not in ESTABLISHED:
                 raise BadConfiguration(
                     "connection", f"{named.label} is {named.setup}; run authentication-setup first"

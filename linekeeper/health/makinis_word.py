@@ -42,7 +42,7 @@ def noted(judged: Judged, observation: Observation) -> Judged:
 
 
 def claimed(judged: Judged) -> Judged:
-    """`judged`, where a login that a call found lost is a claim that Makini's list does not undo."""
+    """`judged`, where a login that a call found lost is a claim that the list does not undo."""
     if judged.own is not Health.reauthorization_required or judged.lost_by:
         return judged
     return replace(judged, lost_by="probe", lost_at=judged.observed_at)

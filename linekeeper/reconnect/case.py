@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import String, bindparam, cast, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -235,6 +235,38 @@ async def _load(
 def _is_lost(connection: Connection | None) -> bool:
     return (
         connection is not None and connection.health == KIND and connection.setup != "disconnected"
+    )
+
+
+def how_it_ended(case: Case) -> str:
+    """What ended a case that is over, and what people can still do about it. Pure."""
+    reconnect = case.reconnect
+    closed = "" if reconnect is None or reconnect.closed_at is None else reconnect.closed_at
+    on = f" on {closed:%Y-%m-%d %H:%M} UTC" if closed else ""
+    if not case.has_stopped:
+        moved = reconnect is not None and reconnect.outcome == "moved"
+        goes_on = "it goes on in another incident" if moved else "nothing is left to do"
+        return f"This reconnect ended{on}: {goes_on}"
+    assert reconnect is not None  # it has stopped
+    why = (
+        f"nobody logged in within {DEADLINE.days} days"
+        if reconnect.outcome == "not_in_time"
+        else "it was given up"
+    )
+    return (
+        f"This reconnect ended{on}: {why}. No more mails are sent, and the incident stays open. "
+        "Call the customer, and pass on a connect link: run `connect`. Once somebody has logged "
+        "in, another run verifies the login, backfills what was missed, and resolves the incident"
+    )
+
+
+async def incident_of_run(session: AsyncSession, run_id: str) -> str | None:
+    """The incident whose case Prefect's run `run_id` works on, or did before another took it."""
+    if not run_id:
+        return None
+    before = cast(col(Reconnect.replaced_runs), String).contains(run_id)
+    return await session.scalar(
+        select(col(Reconnect.incident_id)).where(or_(col(Reconnect.run_id) == run_id, before))
     )
 
 

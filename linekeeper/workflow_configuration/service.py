@@ -207,6 +207,17 @@ async def take_over(
         return True
 
 
+async def connection_of_run(session: AsyncSession, run_id: str) -> str | None:
+    """The connection that the run configures already, whatever it is called by now."""
+    if not run_id:
+        return None
+    return await session.scalar(
+        select(col(WorkflowConfiguration.connection_id)).where(
+            col(WorkflowConfiguration.run_id) == run_id
+        )
+    )
+
+
 async def is_ours(rt: Runtime, connection_id: str, run_id: str) -> bool:
     """Whether the run still is the one that verifies the configuration."""
     async with rt.store.read() as session:

@@ -157,6 +157,32 @@ async def test_a_person_may_say_that_webhooks_are_not_waited_for_and_drift_keeps
     assert (await kept(rt)).webhooks_accepted
 
 
+async def test_it_goes_on_with_a_connection_that_is_called_something_else_by_now(
+    rt: Runtime, running: Running, settings: Settings, clean_prefect: PrefectServer
+) -> None:
+    async with rt.store.write() as session:
+        [connection, _] = await session.scalars(select(Connection).order_by(col(Connection.id)))
+        connection.name = "Before"
+    with on(clean_prefect):
+        run = await begin(
+            running,
+            workflow_configuration,
+            connection="Before",
+            entities=["assets"],
+            by="Olaf",
+        )
+        assert run.name.endswith("waits for webhooks")
+        async with rt.store.write() as session:
+            (await session.get_one(Connection, connection.id)).name = "Behind"
+        await running.client.resume_flow_run(
+            run.id, run_input={"accept": True, "by": "Olaf", "note": "no webhooks there"}
+        )
+        run = await work(running, workflow_configuration, run.id)
+    assert run.state is not None
+    assert run.state.name == "Completed", run.state
+    assert (await kept(rt)).verified_at is not None
+
+
 async def test_what_cannot_be_configured_is_refused_and_nothing_is_written(
     rt: Runtime, running: Running, clean_prefect: PrefectServer
 ) -> None:

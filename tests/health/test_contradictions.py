@@ -458,7 +458,7 @@ async def test_from_manage_back_to_observe_nothing_turns_red(
 async def test_a_login_that_a_call_found_lost_is_not_found_again_by_the_list(
     rt: Runtime, watcher: Runtime, fleet: sandbox.Served
 ) -> None:
-    """The list says active of a connection whose login is lost; a token that ends proves nothing."""
+    """The list says active of a lost login too; that a token ended proves nothing."""
     await adopt(rt, fleet)
     connection = await lose(rt, fleet, lagging=False)
     await sweep(rt)
