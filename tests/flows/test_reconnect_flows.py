@@ -324,6 +324,7 @@ async def test_in_observe_without_a_token_it_ends_reconnected_too_and_asked_nobo
     found = fleet.world.find(connection.makini_key)
     assert found is not None
     fleet.world.restore_credentials(found)
+    found.connected_at = utcnow()  # by somebody at Makini
     await adopted()
     [incident] = await rows(store, Incident)
     with on(clean_prefect):
@@ -430,7 +431,7 @@ async def test_b2_without_token_and_without_mint_a_case_waits_for_its_customer(
     assert (case.outcome, case.closed_at) == (None, None)
 
 
-async def test_b2_a_login_back_by_the_list_alone_ends_the_case_and_says_what_was_not_read(
+async def test_b2_a_login_back_by_makinis_event_alone_ends_the_case_and_says_what_was_not_read(
     store: Store, clean_prefect: PrefectServer, fleet: sandbox.Served
 ) -> None:
     connection = await lost(store, fleet)
@@ -439,7 +440,16 @@ async def test_b2_a_login_back_by_the_list_alone_ends_the_case_and_says_what_was
         await destroy_tokens(session, connection.id)
     found = fleet.world.find(connection.makini_key)
     assert found is not None
+    await adopted()
+    [incident] = await rows(store, Incident)
+    assert incident.status == "open", "the list says active of a lost login too"
     fleet.world.restore_credentials(found)
+    async with Runtime.open() as rt:
+        policy = (await rt.configuration()).policy
+        back = Observed(at=utcnow(), source="webhook", outcome=Outcome.login_restored)
+        async with store.write() as session:
+            await observe(store, session, [(connection.id, back)], policy=policy, now=utcnow())
+            await conclude(store, session, policy=policy, now=utcnow())
     await adopted()
     [incident] = await rows(store, Incident)
     assert incident.status == "resolved"
