@@ -114,6 +114,7 @@ def _calling(view: IncidentView, step: str, why: str, pen: Pen, now: datetime) -
         "escalation": ":rotating_light: Escalated",
         "first": "New",
         "reopened": ":rotating_light: Reopened",
+        "worse": ":rotating_light: Worse",
         "resolved": "Resolved" if view.merged_into is None else "Part of a wider incident",
         "joined": "More connections",
     }.get(kind, f"Reminder {number}")

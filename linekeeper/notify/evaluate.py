@@ -17,6 +17,7 @@ from sqlmodel import col
 from linekeeper.clock import new_id
 from linekeeper.config import Configuration
 from linekeeper.incidents.announce import incident_ordering_key
+from linekeeper.notify.outgrown import outgrown
 from linekeeper.notify.policy import PATIENCE, decide, reach_of
 from linekeeper.notify.routing import DEFAULT, about_message, channels_of, group_ordering_key, route
 from linekeeper.notify.situations import Moment, NoticeDecision, Reach, Say, read_state
@@ -37,9 +38,9 @@ async def evaluate_alerts(
     """
     async with store.read() as session:
         state = await read_state(session, configuration, now)
-        lost = await _unheard(session, configuration, state, now)
+        more = await _besides(session, configuration, state, now)
     decision = _decide(state, configuration, now)
-    if not (decision.say or decision.never or lost):
+    if not (decision.say or decision.never or more):
         return decision
     async with store.write() as session:
         if not store.is_sqlite:
@@ -48,8 +49,8 @@ async def evaluate_alerts(
         decision = _decide(state, configuration, now)
         rounds = {situation.id: situation.round for situation in state.situations}
         await _write(store, session, decision, rounds, configuration, now=now)
-        lost = await _unheard(session, configuration, state, now)
-        await enqueue(store, session, lost, now=now)
+        more = await _besides(session, configuration, state, now)
+        await enqueue(store, session, more, now=now)
     return decision
 
 
@@ -190,6 +191,14 @@ def _elsewhere(say: Sequence[Say], configuration: Configuration) -> Iterable[Mes
         for target in targets(configuration.alerts.elsewhere):
             payload = {"target": target, "items": items}
             yield Message("elsewhere", f"elsewhere:{target}:{key}", payload)
+
+
+async def _besides(
+    session: AsyncSession, configuration: Configuration, state: Moment, now: datetime
+) -> list[Message]:
+    """What is to be said that no notice stands for."""
+    unheard = await _unheard(session, configuration, state, now)
+    return [*unheard, *await outgrown(session, configuration, state, now=now)]
 
 
 async def _unheard(

@@ -115,6 +115,12 @@ def held(situation: Situation, at: datetime, quiet: Quiet, policy: AlertPolicy) 
     return None
 
 
+def is_hushed(situation: Situation, policy: AlertPolicy, now: datetime) -> bool:
+    """Whether nothing more is to be said of it at present."""
+    is_snoozed = situation.snoozed_until is not None and now < situation.snoozed_until
+    return is_snoozed or held(situation, now, policy.quiet, policy) is not None
+
+
 def reminder_gap(count: int, policy: AlertPolicy) -> timedelta:
     """How long after the notice before it reminder number `count` (from 0) is due."""
     hours, longest = policy.remind_hours, policy.remind_max_hours
@@ -170,7 +176,7 @@ class _Deciding:
     ) -> None:
         """A reminder and an escalation of an open incident nobody has taken."""
         now, policy = self._now, self._policy
-        if self._is_hushed(situation):
+        if is_hushed(situation, self._policy, self._now):
             return
         rested = max(
             [first.at, situation.snoozed_until or first.at]
@@ -191,12 +197,6 @@ class _Deciding:
         if now >= latest + reminder_gap(count, policy):
             why = f"not acknowledged {_hours(now - first.at)} after the first notice"
             self._say(situation, "slack", f"reminder:{count + 1}", why)
-
-    def _is_hushed(self, situation: Situation) -> bool:
-        """Whether nothing more is to be said of it at present."""
-        if situation.snoozed_until is not None and self._now < situation.snoozed_until:
-            return True
-        return held(situation, self._now, self._quiet, self._policy) is not None
 
     def elsewhere(self, situation: Situation, before: Mapping[tuple[str, str], Notified]) -> None:
         """Notify fallback channels where Slack can't be reached: also of who joins, and the end."""
@@ -219,7 +219,7 @@ class _Deciding:
         else:
             self._say(situation, "elsewhere", "first", why)
             return
-        if situation.acknowledged_at is not None or self._is_hushed(situation):
+        if situation.acknowledged_at is not None or is_hushed(situation, self._policy, self._now):
             return
         if situation.joined_at is not None and situation.joined_at > known:
             count = sum(each.step.startswith("joined:") for each in said)

@@ -207,7 +207,7 @@ class Renderer:
     async def _remind_in_thread(
         self, row: OutboxRow, view: IncidentView, step: str, entry: Rendered, group_key: str | None
     ) -> None:
-        loud = step in ("escalation", "reopened")
+        loud = step in ("escalation", "reopened", "worse")
         shared = await self._shared(group_key) if group_key else None
         if shared is None:
             if group_key and await is_waiting(self._store, group_key):

@@ -1,8 +1,9 @@
 """Which Slack channel takes a message: the first whose rules fit, `default` the rest.
 
 An incident is routed once, when it is first announced, and stays in that channel to its end: its
-message and its thread are there. What concerns several connections fits a rule only if each of
-them does, so that an outage of a provider is not hidden in one customer's channel.
+message and thread are there (`outgrown`: another is notified where it grows beyond that). What
+concerns several connections fits a rule only if each of them does, so that an outage of a provider
+is not hidden in one customer's channel.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -277,22 +278,31 @@ async def channels_for(
     announced = await first_notices(session, [incident.id for incident in incidents])
     chosen = {incident_id: first.slack_channel for incident_id, first in announced.items()}
     fresh = [incident for incident in incidents if incident.id not in chosen]
+    return chosen | await fitting_channels(session, channels, fresh, severities)
+
+
+async def fitting_channels(
+    session: AsyncSession,
+    channels: Mapping[str, SlackConfig],
+    incidents: Sequence[IncidentRow],
+    severities: Mapping[str, str],
+) -> dict[str, str]:
+    """The name of the channel that takes each incident as it is now."""
     concerned: dict[str, set[Concerned]] = {}
-    for ids in chunked([incident.id for incident in fresh], _AT_ONCE):
+    for ids in chunked([incident.id for incident in incidents], _AT_ONCE):
         for incident_id, provider, tags, name, slug, owner in await session.execute(
             _CONCERNED, {"ids": ids}
         ):
             names = frozenset(filter(None, (name, slug)))
             member = Concerned(owner or "", names, frozenset(tags or ()), provider)
             concerned.setdefault(incident_id, set()).add(member)
-    for incident in fresh:
-        about = RuleSubject(
-            topics=(incident.kind, incident.topic),
-            severity=severities.get(incident.id, ""),
-            concerned=concerned.get(incident.id, set()),
+    about = {
+        each.id: RuleSubject(
+            (each.kind, each.topic), severities.get(each.id, ""), concerned.get(each.id, set())
         )
-        chosen[incident.id] = route(about, channels)
-    return chosen
+        for each in incidents
+    }
+    return {incident_id: route(subject, channels) for incident_id, subject in about.items()}
 
 
 async def channel_of_message(
@@ -324,9 +334,8 @@ async def about_message(session: AsyncSession, payload: Mapping[str, Any]) -> Ru
     about = payload.get("about")
     if not isinstance(about, Mapping):
         return RuleSubject()
-    connection = None
-    if about.get("connection_id"):
-        connection = await session.get(Connection, str(about["connection_id"]))
+    known = about.get("connection_id")
+    connection = await session.get(Connection, str(known)) if known else None
     customer_id = connection.customer_id if connection else about.get("customer_id")
     customer = await session.get(Customer, str(customer_id)) if customer_id else None
     concerned = []
