@@ -198,6 +198,11 @@ async def _besides(
 ) -> list[Message]:
     """What is to be said that no notice stands for."""
     unheard = await _unheard(session, configuration, state, now)
+    if not (
+        configuration.slack_channels
+        or any(each.severity == "critical" for each in state.situations)
+    ):
+        return unheard
     return [*unheard, *await outgrown(session, configuration, state, now=now)]
 
 

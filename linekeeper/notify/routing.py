@@ -1,9 +1,8 @@
 """Which Slack channel takes a message: the first whose rules fit, `default` the rest.
 
 An incident is routed once, when it is first announced, and stays in that channel to its end: its
-message and thread are there (`outgrown`: another is notified where it grows beyond that). What
-concerns several connections fits a rule only if each of them does, so that an outage of a provider
-is not hidden in one customer's channel.
+message is there; `outgrown` notifies another where it grows beyond that. What concerns several
+connections fits a rule only if each of them does: an outage is not hidden in a customer's channel.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
