@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import bindparam, delete, or_, update
+from sqlalchemy import bindparam, delete, literal_column, or_, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col, select
 
@@ -53,7 +53,7 @@ async def _release(session: AsyncSession, owners: Iterable[str], now: datetime) 
             await session.execute(
                 update(table)
                 .where(
-                    col(table.status) == "pending",
+                    col(table.status) == literal_column("'pending'"),  # the partial index's word
                     or_(claimed == owner, claimed.startswith(f"{owner}/", autoescape=True)),
                 )
                 .values(claimed_by=None, next_attempt_at=now)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import Delete, Update, delete, func, select, update
 from sqlmodel import SQLModel, col
@@ -81,14 +82,23 @@ async def prune_inbox(
 
 
 async def _repeat(store: Store, change: Callable[[Any], Update | Delete], which: list[Any]) -> int:
-    done = 0
+    """Change the rows that are so, the oldest first; returns how many.
+
+    They are looked for outside of the transactions that write, each time from where it stopped:
+    what was emptied long ago is passed once, while nobody waits for the lock.
+    """
+    done, last = 0, str(UUID(int=0))
     while True:
-        async with store.write() as session:
-            batch = select(_EVENT.c.id).where(*which).order_by(_EVENT.c.id).limit(_AT_ONCE)
-            rows = await session.execute(change(batch).returning(_EVENT.c.id))
-            count = len(rows.all())
-        done += count
-        if count < _AT_ONCE:
+        wanted = select(_EVENT.c.id).where(*which, _EVENT.c.id > last)
+        async with store.read() as session:
+            rows = await session.scalars(wanted.order_by(_EVENT.c.id).limit(_AT_ONCE))
+            ids = list(rows)
+        if ids:
+            last = ids[-1]
+            async with store.write() as session:
+                changing = change(ids).where(*which).returning(_EVENT.c.id)
+                done += len((await session.execute(changing)).all())
+        if len(ids) < _AT_ONCE:
             return done
 
 

@@ -49,11 +49,12 @@ async def watch_stream(
     ]
     if not troubles and not open_kinds:
         return []
-    async with rt.store.write() as session:
+    async with rt.store.read() as session:
         findings = [
             _finding(trouble, await _began(session, trouble, open_kinds.get(trouble.app, ())))
             for trouble in troubles
         ]
+    async with rt.store.write() as session:
         changes = await apply_findings(rt.store, session, TOPIC, findings, now=now, apps=apps)
     return [change.incident_id for change in changes]
 

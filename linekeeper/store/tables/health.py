@@ -139,6 +139,7 @@ class IncidentConnection(SQLModel, table=True):
             postgresql_where=text("left_at IS NULL"),
         ),
         Index("incident_connection_of", "incident_id"),
+        Index("incident_connection_ever", "connection_id", "topic"),
     )
 
     id: str = identifier()

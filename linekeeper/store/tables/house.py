@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Index
+from sqlalchemy import Index, text
 from sqlmodel import Field, SQLModel
 
 from linekeeper.clock import new_id
@@ -43,6 +43,12 @@ class Outbox(SQLModel, table=True):
     __table_args__ = (
         Index("outbox_due", "channel", "status", "next_attempt_at"),
         Index("outbox_lane", "ordering_key", "status", "seq"),
+        Index(
+            "outbox_pending",
+            "next_attempt_at",
+            sqlite_where=text("status = 'pending'"),
+            postgresql_where=text("status = 'pending'"),
+        ),
     )
 
     id: str = identifier()
@@ -145,6 +151,8 @@ class AppSetting(SQLModel, table=True):
 
 class Audit(SQLModel, table=True):
     """Who did what."""
+
+    __table_args__ = (Index("audit_action", "action", "at"),)
 
     id: str = identifier()
     at: datetime = time(index=True)
