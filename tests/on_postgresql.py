@@ -44,6 +44,7 @@ AS_TEXT = (
     "store/migrate.py",
     "store/schema.py",
     "store/tables/health.py",
+    "store/tables/house.py",
     "store/tables/inbox.py",
     "store/tables/records.py",
 )
