@@ -1,12 +1,14 @@
 """What Makini says of itself, or of a connection's status, outweighs no call that fails."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
 import sandbox
+from linekeeper import clock
 from linekeeper.clock import utcnow
 from linekeeper.health.evidence import dump, load
 from linekeeper.runtime import Runtime
@@ -132,6 +134,45 @@ async def test_it_does_not_put_off_the_probe_of_one_that_missed(stage: Stage) ->
     after = await ends(stage, connection)
     assert after.last_checked_at == before.last_checked_at
     assert await is_due(stage, connection)
+
+
+class Later(clock.Clock):
+    """A clock by which some minutes have passed."""
+
+    minutes = 0
+
+    def utcnow(self) -> datetime:
+        return super().utcnow() + timedelta(minutes=self.minutes)
+
+
+@contextmanager
+def passing() -> Iterator[Later]:
+    later = Later()
+    before = clock.use(later)
+    try:
+        yield later
+    finally:
+        clock.use(before)
+
+
+@pytest.fixture
+async def probed(
+    settings: Settings, fleet: sandbox.Served, product: Product
+) -> AsyncIterator[Stage]:
+    """A fleet whose healthy connections are probed every ten minutes."""
+    async with Runtime.open(managed(settings, fleet.url, probe_minutes=10)) as rt:
+        await sweep(rt)
+        yield await Stage.set(rt, fleet, product)
+
+
+async def test_nor_does_it_put_off_that_of_a_healthy_one(probed: Stage) -> None:
+    """Universe 11705: a synchronization ended every few minutes, and no sweep asked any more."""
+    [connection, *_] = probed.connections
+    app, policy = await probed.rt.app("default"), (await probed.rt.configuration()).policy
+    with passing() as later:
+        for later.minutes in (4, 9):
+            assert (await ends(probed, connection)).health == "healthy"
+        assert connection.id in (await due(probed.rt, app, policy, now=utcnow())).ids
 
 
 async def test_it_is_believed_where_nobody_asked_for_a_day(stage: Stage) -> None:
