@@ -109,12 +109,23 @@ def whole_minutes(seconds: Mapping[WaitedFor, float]) -> dict[WaitedFor, int]:
     return minutes
 
 
+def spans_of(value: str, turns: Sequence[Turn], within: TimeSpan) -> list[TimeSpan]:
+    """The times within `within` in which an axis had `value`. Pure."""
+    ends = [*(turn.at for turn in turns[1:]), within.until]
+    spans = (
+        TimeSpan(max(turn.at, within.since), min(end, within.until))
+        for turn, end in zip(turns, ends, strict=True)
+        if turn.value == value
+    )
+    return [span for span in spans if span.since < span.until]
+
+
 def spans_as_a_whole(members: Sequence[TimeSpan]) -> list[TimeSpan]:
     """The times in which an incident's connections were away together. Pure.
 
-    `members` has when each was in it, once for each time. Together they are away while they are at
-    least half as many as they ever were; who is left then has a reason of its own. They are found
-    silent one by one, so it begins up to `LEAD` earlier.
+    `members` has when each was away in it, once for each time. Together they are away while they
+    are several, and at least half as many as they ever were; who is left then has a reason of its
+    own. They are found silent one by one, so it begins up to `LEAD` earlier.
     """
     turns: Counter[datetime] = Counter()
     for span in members:
@@ -126,7 +137,7 @@ def spans_as_a_whole(members: Sequence[TimeSpan]) -> list[TimeSpan]:
     first = began = None
     for at, count in zip(sorted(turns), running, strict=True):
         first = (first or at) if count else None
-        if first is not None and 2 * count >= most:
+        if first is not None and count > 1 and 2 * count >= most:
             began = began or max(first, at - LEAD)
         elif began is not None:
             spans.append(TimeSpan(began, at))

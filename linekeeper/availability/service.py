@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from linekeeper.availability.app_outages import away_together
 from linekeeper.availability.decide import (
     AvailabilityLine,
     History,
@@ -20,7 +21,6 @@ from linekeeper.availability.decide import (
     Turn,
     WaitedFor,
     line_of,
-    spans_as_a_whole,
     total_of,
 )
 from linekeeper.customers.naming import label
@@ -31,7 +31,6 @@ from linekeeper.store.tables import (
     Connection,
     Customer,
     Incident,
-    IncidentConnection,
     Outage,
     Transition,
 )
@@ -119,7 +118,7 @@ async def read_troubles(session: AsyncSession, month: TimeSpan) -> Troubles:
     products: dict[str, list[TimeSpan]] = {}
     unwatched = []
     incident_rows = incidents.all()
-    together = await _together(
+    together = await away_together(
         session, [each.id for each in incident_rows if each.kind == "unreachable"], month
     )
     for incident in incident_rows:
@@ -145,23 +144,6 @@ def _began(incident: Incident) -> datetime:
         return began
     since = datetime.fromisoformat(said)  # a product that refuses one message may take others
     return min(began, since) if incident.kind == "forward_refused" else since
-
-
-async def _together(
-    session: AsyncSession, ids: Sequence[str], month: TimeSpan
-) -> dict[str, list[TimeSpan]]:
-    """When the connections of those incidents that have any were away together."""
-    rows = await session.execute(
-        select(
-            col(IncidentConnection.incident_id),
-            col(IncidentConnection.joined_at),
-            col(IncidentConnection.left_at),
-        ).where(col(IncidentConnection.incident_id).in_(ids))
-    )
-    members: dict[str, list[TimeSpan]] = {}
-    for incident_id, joined_at, left_at in rows:
-        members.setdefault(incident_id, []).append(TimeSpan(joined_at, left_at or month.until))
-    return {incident_id: spans_as_a_whole(spans) for incident_id, spans in members.items()}
 
 
 async def _at_start(session: AsyncSession, since: datetime) -> dict[tuple[str, str], str]:

@@ -219,6 +219,15 @@ async def test_makinis_is_the_time_in_which_an_apps_connections_were_away_togeth
         session.add_all([incident, *more])
         await session.flush()
         [known] = await session.scalars(select(Connection.id).where(Connection.makini_key == "k"))
+        for each in more:
+            for since, until in others:
+                for hours_in, before, after in (
+                    (since, "healthy", "unreachable"), (until, "unreachable", "healthy"),
+                ):  # fmt: skip
+                    session.add(Transition(
+                        connection_id=each.id, at=START + hours_in * HOUR, axis="health",
+                        before=before, after=after, source="probe",
+                    ))  # fmt: skip
         for connection_id, spans in ((known, own), *((each.id, others) for each in more)):
             for since, until in spans:
                 member = IncidentConnection(
@@ -234,6 +243,50 @@ async def test_makinis_is_the_time_in_which_an_apps_connections_were_away_togeth
     hours = {waiting: minutes / 60 for waiting, minutes in line.minutes.items()}
     assert hours[WaitedFor.makini] == TRUTH[WaitedFor.makini] + makini
     assert hours[WaitedFor.customer_system] == TRUTH[WaitedFor.customer_system] - makini
+
+
+async def test_who_was_in_other_trouble_before_or_is_left_alone_after_is_not_makinis(
+    store: Store,
+) -> None:
+    """Universe 11647: an incident began with one that was degraded, and went on for another."""
+    first, other = (
+        Connection(
+            app="default", makini_key=key, name=key, slug=key, setup="live", health="healthy",
+            created_at=START - HOUR,
+        )
+        for key in ("first", "other")
+    )  # fmt: skip
+    turns = [
+        (first, 10, "healthy", "degraded"),
+        (first, 14, "degraded", "unreachable"),
+        (first, 15, "unreachable", "healthy"),
+        (other, 14, "healthy", "unreachable"),
+        (other, 18, "unreachable", "healthy"),
+    ]
+    incident = Incident(
+        kind="unreachable", scope="app", cause="both", app="default", title="t",
+        status="resolved", opened_at=START + 10 * HOUR, resolved_at=START + 18 * HOUR,
+    )  # fmt: skip
+    async with store.write() as session:
+        session.add_all([first, other, incident])
+        await session.flush()
+        for connection, hours, before, after in turns:
+            session.add(Transition(
+                connection_id=connection.id, at=START + hours * HOUR, axis="health",
+                before=before, after=after, source="probe",
+            ))  # fmt: skip
+        for connection, since, until in ((first, 10, 15), (other, 14, 18)):
+            session.add(IncidentConnection(
+                incident_id=incident.id, connection_id=connection.id, topic="health",
+                kind="unreachable", joined_at=START + since * HOUR, left_at=START + until * HOUR,
+            ))  # fmt: skip
+    month = await read_month(store, "2026-11", now=START + 20 * HOUR)
+    hours = {line.label: {each: minutes / 60 for each, minutes in line.minutes.items() if minutes}
+             for line in month.lines}  # fmt: skip
+    assert hours == {
+        "first": {WaitedFor.healthy: 15, WaitedFor.unknown: 4, WaitedFor.makini: 1},
+        "other": {WaitedFor.healthy: 16, WaitedFor.makini: 1, WaitedFor.customer_system: 3},
+    }
 
 
 async def test_while_no_sweep_is_completed_what_was_well_is_not_known(store: Store) -> None:
