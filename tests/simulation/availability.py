@@ -23,6 +23,7 @@ from linekeeper.availability.decide import History, TimeSpan, Troubles, WaitedFo
 from linekeeper.availability.service import read_histories, read_troubles
 from linekeeper.settings import Settings
 from linekeeper.store import Store
+from tests.simulation.lost import was_lost
 from tests.simulation.makini.truth import Connection
 from tests.simulation.universe import Universe
 
@@ -32,6 +33,8 @@ DAY = 86_400.0
 """A sender's grain, in seconds."""
 NOTICED_WITHIN = timedelta(minutes=25)
 """Three misses, in sweeps as far apart as they are here."""
+SWEEPS = 3
+"""So many that came to their end, and everything that lasts was noticed."""
 KNOWABLE = {"customer_system": WaitedFor.unknown}
 """What of the truth Makini's words can say at all."""
 
@@ -80,7 +83,14 @@ class Truth:
 
     def __init__(self, universe: Universe, connection: Connection) -> None:
         self._connection = connection
-        self.noticed_within = NOTICED_WITHIN * max(1.0, universe.plan.pace)
+        self._noticed_within = NOTICED_WITHIN * max(1.0, universe.plan.pace)
+        self._sweeps = sorted(
+            (run.ended_at, run.start_time) for run in universe.prefect.runs.values()
+            if run.deployment == "health-sweep" and run.has_done_its_work
+            and run.ended_at is not None and run.start_time is not None
+        )  # fmt: skip
+        """Of each that came to its end: its end, and its beginning."""
+        self._begins = universe.begins
         personality = universe.personality
         # An event that is dated by the day may be from before a login: it waits for a read.
         self._announced = bool(personality.auth_event) and personality.grain < DAY
@@ -98,7 +108,7 @@ class Truth:
         self._product = universe.product.answers
         self._lists = [(when, connection.key in keys) for when, keys in universe.face.lists]
         self._unwatched = [
-            TimeSpan(since, until + self.noticed_within)
+            TimeSpan(since, until + self._noticed_within)
             for since, until in people.unusual.unwatched
         ]
 
@@ -117,6 +127,15 @@ class Truth:
             return WaitedFor.customer_system  # Makini answers for the others, and not for this one
         taken = _last(self._product, at, True)
         return WaitedFor.healthy if taken else WaitedFor.product
+
+    def noticed_since(self, at: datetime) -> datetime:
+        """What was so at this moment, and lasts, is noticed by `at`.
+
+        Sweeps that were killed on their way, or never begun, noticed nothing.
+        """
+        began = [start for end, start in self._sweeps if end <= at]
+        swept = began[-SWEEPS] if len(began) >= SWEEPS else self._begins
+        return min(at - self._noticed_within, swept)
 
     def is_hidden(self, at: datetime) -> bool:
         """Whether Makini says something else of the connection than is so, and nothing else can.
@@ -159,8 +178,12 @@ class Truth:
         so = {self.at(at) for at in inside} | {
             KNOWABLE.get(word) or WaitedFor(word) for word in words
         }
-        if WaitedFor.healthy in so and not all(_last(self._product, at, True) for at in inside):
-            so.add(WaitedFor.product)  # what is still held healthy waits for the product, too
+        if so & {WaitedFor.us, WaitedFor.makini} and was_lost(connection, since, until):
+            so.add(WaitedFor.customer_login)  # both are so, and each may have been said first
+        if so & {WaitedFor.healthy, WaitedFor.product}:
+            # What is still held healthy waits for the product as long as that is away.
+            taken = {_last(self._product, at, True) for at in inside}
+            so |= {WaitedFor.healthy if each else WaitedFor.product for each in taken}
         return so
 
     def _is_unlisted(self, at: datetime) -> bool:
@@ -202,15 +225,17 @@ def _each_minute(
         line = line_of(history, troubles, TimeSpan(at, at + MINUTE))
         said = max(line.minutes, key=lambda waiting: line.minutes[waiting])
         # Where no sweep is completed it says itself that it doesn't know.
-        if truth.is_hidden(at) or any(span.covers(at) for span in troubles.unwatched):
+        is_unwatched = any(
+            span.since < at + MINUTE and at < span.until for span in troubles.unwatched
+        )
+        if truth.is_hidden(at) or is_unwatched:
             found.hidden += 1
         else:
             so = truth.at(at)
             # What was so in this very minute is among what was so lately.
-            agrees = said == so or said in truth.within(at - truth.noticed_within, at + MINUTE)
-            if (
-                at - truth.noticed_within < live.since
-            ):  # nobody had looked when it came into the books
+            since = truth.noticed_since(at)
+            agrees = said == so or said in truth.within(since, at + MINUTE)
+            if since <= live.since:  # nobody had looked when it came into the books
                 agrees |= said is WaitedFor.unknown
             found.minutes += 1
             found.exact += said == so

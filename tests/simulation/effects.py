@@ -16,7 +16,6 @@ HINDERS = frozenset({
     "calls", "settings", "statements", "clock", "day", "list", "episodes", "makini",
 })  # fmt: skip
 """Kinds of trouble with which a poll may come to its end and have read less than it should."""
-READS = frozenset({"completed", "failed"})
 SWEEPS = 3
 POLLS = 2
 """So many polls that came to their end, and every entity that can be read was asked for."""
@@ -83,7 +82,7 @@ def _unread(oracle: "Oracle") -> Iterator[str]:
         run.ended_at
         for run in universe.prefect.runs.values()
         if run.deployment == "reconcile" and run.auto_scheduled and run.ended_at is not None
-        and run.state_word in READS and run.state_name not in ("Skipped", "Crashed")
+        and run.has_done_its_work
     )  # fmt: skip
     if len(ended) < POLLS:
         return
@@ -120,7 +119,7 @@ def _unprobed(oracle: "Oracle") -> Iterator[str]:
         for run in universe.prefect.runs.values()
         if run.deployment == "health-sweep" and run.auto_scheduled and run.ended_at is not None
         and run.start_time is not None and run.start_time >= universe.calm_since
-        and run.state_word in READS and run.state_name not in ("Skipped", "Crashed")
+        and run.has_done_its_work
     )  # fmt: skip
     if len(ended) < SWEEPS:
         return

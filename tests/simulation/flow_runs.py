@@ -66,6 +66,13 @@ class SimRun:
     """Whether it was said already that nobody settles it."""
 
     @property
+    def has_done_its_work(self) -> bool:
+        """Whether its flow came to its end, red or green: not skipped, not by an exception."""
+        if self.state_word == "failed":
+            return bool(self.state_name)
+        return self.state_word == "completed" and self.state_name != "Skipped"
+
+    @property
     def flow_id(self) -> UUID:
         """Which flow it is of."""
         return id_of(self.deployment)

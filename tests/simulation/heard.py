@@ -1,5 +1,7 @@
 """What Makini answered to calls with a connection's own token: what Linekeeper could know.
 
+Nobody knows for certain what only a process was told that ended before it may have stored it.
+
 A mail that asks for a login is judged by it. Makini's status `fail` is its one documented word for
 a lost login and counts, though it may be late, unless a record was read since it was first said:
 then it has to last. Whatever else says that a login is lost is settled by a read, the strongest
@@ -13,6 +15,7 @@ from datetime import datetime, timedelta
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
+from tests.simulation.loop import Host
 from tests.simulation.makini.http import Answer
 from tests.simulation.makini.truth import Connection
 from tests.simulation.net import Fault, Request
@@ -23,8 +26,12 @@ if TYPE_CHECKING:
 STATUS = "/api/integrations/current"
 ACTED_WITHIN = timedelta(minutes=2)
 """From an answer until no mail contradicts it: who is to be written to is looked up by then."""
+STORED_WITHIN = timedelta(seconds=30)
+"""From an answer until whoever asked has stored it: what was asked beside it may take its time."""
 LASTS = timedelta(minutes=50)
 """A `fail` that a read contradicts is believed where it lasts for longer."""
+AGAINST = frozenset({"fail", "failed", "refused"})
+"""Answers that say or leave open that the login is lost: whoever may know of one may act on it."""
 HINDERS = frozenset({"settings", "statements", "before commit"})
 """Kinds of trouble with which an answer may not be stored, or no read be made."""
 
@@ -35,6 +42,14 @@ class Heard:
 
     at: datetime
     word: str
+    host: Host | None = None
+    """The process that asked."""
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether who asked lived on for long enough to store it."""
+        ended_at = self.host.interrupted_at if self.host is not None else None
+        return ended_at is None or not self.at <= ended_at < self.at + STORED_WITHIN
 
 
 class Evidence:
@@ -44,14 +59,16 @@ class Evidence:
         self._universe = universe
         self._heard: dict[str, list[Heard]] = {}
 
-    def answered(self, request: Request, answer: Answer, fault: Fault | None) -> None:
-        """A call was answered so, or met `fault`."""
+    def answered(
+        self, request: Request, answer: Answer, fault: Fault | None, host: Host | None
+    ) -> None:
+        """A call of `host` was answered so, or met `fault`."""
         if request.host != "makini.sim" or not request.path.startswith("/api/"):
             return
         token = request.headers.get("authorization", "").removeprefix("Bearer ")
         owner = self._universe.truth.owner_of(token, self._universe.now())
         if owner is not None:
-            heard = Heard(self._universe.now(), _word(request.path, answer, fault))
+            heard = Heard(self._universe.now(), _word(request.path, answer, fault), host)
             self._heard.setdefault(owner.key, []).append(heard)
 
     def contradicts(self, line: Iterable[Connection], since: datetime, at: datetime) -> str:
@@ -61,7 +78,7 @@ class Evidence:
         """
         heard = sorted(
             (each for connection in line for each in self._heard.get(connection.key, [])
-             if since < each.at < at),
+             if since < each.at < at and (each.is_stored or each.word in AGAINST)),
             key=lambda each: each.at,
         )  # fmt: skip
         words = [each for each in heard if each.word not in ("read", "failed", "refused")]

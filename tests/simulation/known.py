@@ -25,6 +25,7 @@ REGRESSIONS: tuple[str, ...] = (
     "--seed 9759",
     "--seed 9914",
     "--seed 11025 --small",
+    "--seed 11705",
     "--seed 12002",
     "--seed 12059",
     "--seed 37 --kinds storm",

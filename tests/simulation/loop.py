@@ -16,7 +16,7 @@ import selectors
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Coroutine
-from datetime import timedelta
+from datetime import datetime, timedelta
 from random import Random
 from typing import Any
 
@@ -40,6 +40,7 @@ class Host:
         self.dead = False
         self.crashed = False  # its power was cut: it did not end by itself
         self.stalled = False  # none of its tasks runs until it goes on
+        self.interrupted_at: datetime | None = None  # when it crashed, or was told to stop
         self.gone = asyncio.Event()
         self.skew = timedelta()  # how far its wall clock is off
         self.handles: list[Callable[[], None]] = []

@@ -68,6 +68,13 @@ MUTANTS = (
         personality={"status_lag": 3600.0, "auth_event": "connection.auth_required"},
     ),
     _mutant(
+        "outdated-fail-is-believed", "a status from before a record was read loses the login",
+        ("health/evidence.py",
+         "        return _is_leftover(judged, observation) or _is_outdated(judged, observation)\n",
+         "        return False\n"),
+        kinds="logins tokens", personality={"status_lag": 900.0}, hours=1.5, seed=185,
+    ),
+    _mutant(
         "entity-401-is-a-lost-login", "one entity's 401 is taken for a lost login",
         ("health/scope.py",
          "            whole = self.is_lost or self.whole is Whole.silent\n",

@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 
-from tests.simulation.loop import HOST, VirtualLoop
+from tests.simulation.loop import HOST, Host, VirtualLoop
 from tests.simulation.makini.http import Answer
 
 HANG_SECONDS = 3600.0
@@ -40,7 +40,7 @@ class Request:
 
 Handler = Callable[[Request], Answer]
 Decide = Callable[[Request], Fault | None]
-Answered = Callable[[Request, Answer, Fault | None], None]
+Answered = Callable[[Request, Answer, Fault | None, Host | None], None]
 Came = Callable[[Request, Answer, bool], None]
 PEERS = contextvars.Context()  # peers outlive every host of ours
 
@@ -82,7 +82,7 @@ class Network:
                     answer.headers |= self.pause(request.host, float(fault.retry_after))
             else:
                 answer = peer(request)
-            self.answered(request, answer, fault)
+            self.answered(request, answer, fault, host)
             lost = fault is not None and fault.kind in ("lose", "hang")
             tail = f" ({fault.kind})" if fault else ""
             self._say(f"{said} {answer.status}{tail}")

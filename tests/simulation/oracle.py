@@ -150,6 +150,10 @@ class Oracle:
                 (each["entity"], each["key"]): each
                 for each in self.rows("SELECT * FROM record WHERE connection_id = ?", row["id"])
             }
+            # What went before a successor came is gone by its second poll: by the first its records
+            # are compared with those of the one before.
+            polled = timedelta(minutes=15) * self.universe.pace
+            is_compared = self.universe.now() - connection.created_at > OVERDUE_WITHIN + polled
             where = f"{row['name']} ({connection.key})"
             waiting = set(self._waiting(row["id"], connection))
             for entity, records in connection.records.items():
@@ -158,7 +162,8 @@ class Oracle:
                 for key, record in records.items():
                     kept = index.get((entity, key))
                     if record.deleted:
-                        if kept is not None and kept["deleted_at"] is None:
+                        is_due = record.updated_at > connection.created_at or is_compared
+                        if is_due and kept is not None and kept["deleted_at"] is None:
                             self.broken.append(f"index: {where} {entity} {key} is listed as "
                                                "deleted, and held for one that lives")  # fmt: skip
                         continue

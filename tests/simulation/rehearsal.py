@@ -6,6 +6,7 @@ cleared in time is broken.
 """
 
 import asyncio
+import re
 from datetime import datetime, timedelta
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -68,10 +69,12 @@ class Rehearsal:
         pairs = connection.pairs and connection.key not in self.trouble.customers.refused
         given = pairs or self.universe.personality.mint != "refused"
         # Switched off for want of credits, as far as Makini's late word goes: then that is said.
-        words = {connection.word(self.universe.now() + timedelta(minutes=wait)) for wait in (0, 20)}
-        is_listed = all(lifecycle == "Active" for lifecycle, _ in words)
+        now = self.universe.now()
+        until = now + timedelta(minutes=20)
+        words = {connection.word(now)[0]}
+        words |= {lifecycle for at, lifecycle, _ in connection.words if now < at <= until}
         return bool(
-            fine and settled and given and is_listed and connection.offers
+            fine and settled and given and words == {"Active"} and connection.offers
             and not self.trouble.is_sick(connection)
             and not self.trouble.pairs.is_locked_out(connection)
             and not self.trouble.patience.excuses(connection, AT_ONCE)
@@ -180,7 +183,8 @@ def _says_lost(message: Message, name: str) -> bool:
     """Whether an incident's own message says it of `name`. A summary or a digest says of several
     customers at once what was so when it was sent, and isn't changed."""
     text = message.text
-    if message.incident_id is None or name not in text or f"{name} · recovered" in text:
+    is_back = re.search(rf"{re.escape(name)}\b.* · recovered", text)
+    if message.incident_id is None or name not in text or is_back:
         return False
     is_over = "*Resolved*" in text or "*Merged*" in text or "econnected" in text
     return "Reauthorization required" in text and not is_over

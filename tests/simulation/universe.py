@@ -368,7 +368,7 @@ class Universe:
         """Cut the power of `host`."""
         self.say(f"crash of {host.name}")
         self.crashed_at.append(self.now())
-        host.crashed = True
+        host.crashed, host.interrupted_at = True, self.now()
         host.cut()
 
     def stop(self, name: str) -> None:
@@ -378,6 +378,7 @@ class Universe:
             if host.name.startswith(name) and not host.dead and main and not main.done():
                 self.say(f"{host.name} is told to stop")
                 self.stopped_at.append(self.now())
+                host.interrupted_at = self.now()
                 main.cancel()
 
     async def _supervise(self, name: str, main: Callable[[Host], Awaitable[None]]) -> None:

@@ -1,0 +1,62 @@
+"""What counts as known to Linekeeper: what a process was told that lived to store it."""
+
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tests.simulation.heard import STATUS, Evidence
+from tests.simulation.loop import Host
+from tests.simulation.makini.http import Answer
+from tests.simulation.net import Request
+
+BEGINS = datetime(2026, 3, 2, 6, tzinfo=UTC)
+RECORD = "/api/eam/assets"
+CONNECTION: Any = SimpleNamespace(key="k")
+
+
+class Told:
+    """Processes are told something; then somebody is mailed."""
+
+    def __init__(self) -> None:
+        self.at = BEGINS
+        truth = SimpleNamespace(owner_of=lambda *_: CONNECTION)
+        universe: Any = SimpleNamespace(
+            now=lambda: self.at, truth=truth, people=SimpleNamespace(kinds=set())
+        )
+        self._evidence = Evidence(universe)
+
+    def answer(self, minutes: float, path: str, body: bytes = b"{}") -> Host:
+        """Makini answers a process of its own."""
+        host, self.at = Host("worker"), BEGINS + timedelta(minutes=minutes)
+        request = Request("GET", "makini.sim", path, "", {"authorization": "Bearer t"}, b"")
+        self._evidence.answered(request, Answer(200, body, {}), None, host)
+        return host
+
+    def contradicts(self, minutes: float) -> str:
+        """Why a mail at that time was wrong."""
+        return self._evidence.contradicts([CONNECTION], BEGINS, BEGINS + timedelta(minutes=minutes))
+
+
+@pytest.mark.parametrize(
+    ("ends_after", "is_wrong"), [(None, True), (0.0, False), (20.0, False), (40.0, True)]
+)
+def test_a_read_contradicts_a_mail_where_who_read_it_lived_to_store_it(
+    ends_after: float | None, is_wrong: bool
+) -> None:
+    told = Told()
+    host = told.answer(10, RECORD)
+    if ends_after is not None:
+        host.interrupted_at = told.at + timedelta(seconds=ends_after)
+    assert bool(told.contradicts(13)) is is_wrong
+
+
+def test_a_lost_login_may_be_known_whoever_was_told() -> None:
+    """It is not certain that nobody knows."""
+    told = Told()
+    told.answer(10, RECORD)
+    told.answer(11, STATUS, b'{"data": {"sync_status": "done"}}')
+    host = told.answer(12, STATUS, b'{"data": {"sync_status": "fail"}}')
+    host.interrupted_at = told.at
+    assert told.contradicts(80) == ""
