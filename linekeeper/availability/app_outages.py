@@ -8,9 +8,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.availability.decide import TimeSpan, Turn, spans_as_a_whole, spans_of
-from linekeeper.health.evidence import Health
 from linekeeper.store.tables import Connection, IncidentConnection, Transition
 
+_AWAY = "unreachable"
 _MEMBERS = select(
     col(IncidentConnection.incident_id),
     col(IncidentConnection.connection_id),
@@ -57,7 +57,5 @@ async def away_together(
         later = [each for each in turns[connection_id] if each[0].at > joined_at]
         start = Turn(joined_at, later[0][1] if later else health)
         span = TimeSpan(joined_at, left_at or month.until)
-        away[incident_id] += spans_of(
-            Health.unreachable, [start, *(turn for turn, _ in later)], span
-        )
+        away[incident_id] += spans_of(_AWAY, [start, *(turn for turn, _ in later)], span)
     return {incident_id: spans_as_a_whole(spans) for incident_id, spans in away.items()}

@@ -150,10 +150,7 @@ class Oracle:
                 (each["entity"], each["key"]): each
                 for each in self.rows("SELECT * FROM record WHERE connection_id = ?", row["id"])
             }
-            # What went before a successor came is gone by its second poll: by the first its records
-            # are compared with those of the one before.
-            polled = timedelta(minutes=15) * self.universe.pace
-            is_compared = self.universe.now() - connection.created_at > OVERDUE_WITHIN + polled
+            succeeding = self._succeeding(row["id"])
             where = f"{row['name']} ({connection.key})"
             waiting = set(self._waiting(row["id"], connection))
             for entity, records in connection.records.items():
@@ -162,7 +159,7 @@ class Oracle:
                 for key, record in records.items():
                     kept = index.get((entity, key))
                     if record.deleted:
-                        is_due = record.updated_at > connection.created_at or is_compared
+                        is_due = entity not in succeeding
                         if is_due and kept is not None and kept["deleted_at"] is None:
                             self.broken.append(f"index: {where} {entity} {key} is listed as "
                                                "deleted, and held for one that lives")  # fmt: skip
@@ -178,6 +175,19 @@ class Oracle:
                             f"index: {where} {entity} {key} is outdated: "
                             f"{held['notes']} for {record.data['notes']}"
                         )
+
+    def _succeeding(self, connection_id: str) -> set[str]:
+        """The entities whose records came from the connection before, and were not listed since.
+
+        By the first listing they are compared, by the next what is listed as deleted goes.
+        """
+        rows = self.rows(
+            "SELECT s.entity FROM succession s LEFT JOIN watermark w"
+            " ON w.connection_id = s.connection_id AND w.entity = s.entity"
+            " WHERE s.connection_id = ? AND coalesce(w.full_at, '') <= coalesce(s.done_at, '9')",
+            connection_id,
+        )
+        return {row["entity"] for row in rows}
 
     def _waiting(self, connection_id: str, connection: Connection) -> Iterator[str]:
         """The entities that wait for a time after they were refused again and again.
