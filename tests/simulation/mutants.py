@@ -214,8 +214,8 @@ MUTANTS = (
          "        if reading.error is not None and reading.scope is not ErrorScope.entity:\n",
          "        if reading.error is not None:\n"),
         ("reconcile/service.py",
-         "    for entity in failing_last(order.of_connection(target), marks):\n",
-         "    for entity in sorted(order.of_connection(target)):\n"),
+         "        for entity in failing_last(order.of_connection(target), marks)\n",
+         "        for entity in sorted(order.of_connection(target))\n"),
         kinds="sick deaf", sick="403",
     ),
     _mutant(
