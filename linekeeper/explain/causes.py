@@ -182,7 +182,7 @@ CAUSES: Mapping[Cause, Consequence] = {
     Cause.silenced: Consequence(
         HopName.policy,
         Party.us,
-        "End the maintenance window early (deployment maintenance-window) to be notified.",
+        "Wait until then; a maintenance window can be ended early (deployment maintenance-window).",
     ),
     Cause.quiet_hours: Consequence(
         HopName.policy,

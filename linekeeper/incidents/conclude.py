@@ -231,7 +231,8 @@ def _changed_text(wanted: Draft, before: Mapping[str, str], fleet: Mapping[str, 
         parts.append(
             f"one root cause: {counted(len(wanted.merged), 'incident')} merged into this one"
         )
-    return "; ".join(parts) or "changed"
+    where = words.root_cause(wanted.scope, wanted.app, wanted.provider)
+    return "; ".join(parts) or f"It is taken for the trouble of {where} as a whole"
 
 
 def _names(group: Iterable[str], fleet: Mapping[str, Who]) -> str:

@@ -16,6 +16,7 @@ from linekeeper.makini.circuit import (
     begin_probe,
     may_call,
     may_call_data,
+    why_held,
 )
 from linekeeper.makini.client import MakiniClient
 from linekeeper.makini.errors import (
@@ -83,5 +84,6 @@ __all__ = [
     "normalise_status",
     "normalise_sync_status",
     "penalise",
+    "why_held",
     "yield_calls",
 ]

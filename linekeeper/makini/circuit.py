@@ -4,7 +4,7 @@ Two circuits (DESIGN "Two axes"): one per connection, which is its health, and o
 counts failures of the connection list and of the admin token only. Status probes pass both.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -37,12 +37,16 @@ class CircuitState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class AppCircuit:
-    """The circuit of one app. `failures` are in a row; `opened_at` is when trouble began."""
+    """The circuit of one app. `failures` are in a row; `opened_at` is when trouble began.
+
+    `cause` is how the last of them failed, for people.
+    """
 
     state: CircuitState = CircuitState.closed
     failures: int = 0
     opened_at: datetime | None = None
     retry_at: datetime | None = None
+    cause: str = ""
 
 
 def may_call(circuit: AppCircuit, now: datetime) -> bool:
@@ -63,12 +67,8 @@ def begin_probe(circuit: AppCircuit, now: datetime) -> AppCircuit:
     """
     if circuit.state is CircuitState.closed:
         return circuit
-    return AppCircuit(
-        CircuitState.half_open,
-        circuit.failures,
-        circuit.opened_at,
-        now + timedelta(seconds=FIRST_WAIT),
-    )
+    retry_at = now + timedelta(seconds=FIRST_WAIT)
+    return replace(circuit, state=CircuitState.half_open, retry_at=retry_at)
 
 
 def after_failure(circuit: AppCircuit, error: MakiniError, now: datetime) -> AppCircuit:
@@ -81,12 +81,18 @@ def after_failure(circuit: AppCircuit, error: MakiniError, now: datetime) -> App
     late = circuit.state is CircuitState.open and not may_call(circuit, now)
     if late or error.kind is ErrorKind.circuit_open:
         return circuit
-    failures = circuit.failures + 1
+    failures, since = circuit.failures + 1, circuit.opened_at or now
     if failures < FAILURES and circuit.state is CircuitState.closed:
-        return AppCircuit(CircuitState.closed, failures)
+        return AppCircuit(CircuitState.closed, failures, since, cause=error.brief)
     doublings = min(max(failures - FAILURES, 0), 32)
     wait = min(FIRST_WAIT * 2.0**doublings, LONGEST_WAIT)
     wait = max(wait, error.retry_after or 0.0)
-    return AppCircuit(
-        CircuitState.open, failures, circuit.opened_at or now, now + timedelta(seconds=wait)
-    )
+    retry_at = now + timedelta(seconds=wait)
+    return AppCircuit(CircuitState.open, failures, since, retry_at, error.brief)
+
+
+def why_held(circuit: AppCircuit) -> str:
+    """Since when calls fail, and how: for people."""
+    since = f" since {circuit.opened_at:%Y-%m-%d %H:%M} UTC" if circuit.opened_at else ""
+    how = f", the last with “{circuit.cause}”" if circuit.cause else ""
+    return f"{circuit.failures} failures in a row{since}{how}"

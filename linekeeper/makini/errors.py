@@ -136,6 +136,9 @@ class MakiniError(Exception):
     def _advice(self) -> str:
         if self.kind is ErrorKind.rate_limited and self.retry_after is not None:
             return f"Try again in {self.retry_after:.0f} s, or lower per_minute"
+        if self.kind is ErrorKind.circuit_open:
+            wait = 0 if self.retry_after is None else max(self.retry_after, 0)
+            return f"A sweep in {wait:.0f} s or later tries again; `linekeeper doctor` does now"
         of_connection = self.connection is not None and self.kind in _CONNECTION_ADVICE
         advice = _CONNECTION_ADVICE if of_connection else _APP_ADVICE
         return advice.get(self.kind, "Try again later").format(app=self.app)

@@ -22,6 +22,7 @@ from linekeeper.makini import (
     after_failure,
     begin_probe,
     may_call,
+    why_held,
 )
 from linekeeper.runtime import Runtime
 from linekeeper.store import Store
@@ -44,7 +45,7 @@ async def through_circuit(store: Store, app: AppConfig) -> AsyncIterator[None]:
         wait = (circuit.retry_at - now).total_seconds() if circuit.retry_at else None
         raise MakiniError(
             ErrorKind.circuit_open,
-            f"{circuit.failures} failures in a row",
+            why_held(circuit),
             app=app.name,
             retry_after=wait,
         )
@@ -185,6 +186,7 @@ async def _read(store: Store, app: str) -> AppCircuit:
         row["failures"],
         _time(row["opened_at"]),
         _time(row["retry_at"]),
+        row.get("cause", ""),
     )
 
 
@@ -194,6 +196,7 @@ async def _write(store: Store, app: str, circuit: AppCircuit) -> None:
         "failures": circuit.failures,
         "opened_at": circuit.opened_at.isoformat() if circuit.opened_at else None,
         "retry_at": circuit.retry_at.isoformat() if circuit.retry_at else None,
+        "cause": circuit.cause,
     }
     async with store.write() as session:
         await insert_ignore(store, session, AppState, [{"app": app, "budget": {}, "circuit": {}}])

@@ -1,4 +1,5 @@
 import asyncio
+import re
 from dataclasses import astuple
 from datetime import timedelta
 from typing import Any
@@ -307,12 +308,17 @@ async def test_the_apps_circuit_opens_after_five_failures(
 ) -> None:
     await control(fleet, "settings", admin_list="500")
     app = await rt.app("default")
-    kinds = []
+    errors = []
     for _ in range(6):
         with pytest.raises(MakiniError) as caught:
             await take_list(rt, app, now=utcnow())
-        kinds.append(caught.value.kind)
+        errors.append(caught.value)
+    kinds = [error.kind for error in errors]
     assert kinds == [ErrorKind.unavailable] * 5 + [ErrorKind.circuit_open]
+    said = str(errors[-1])
+    assert re.search(r"5 failures in a row since \d{4}-\d\d-\d\d \d\d:\d\d UTC", said)
+    assert f"the last with “{errors[-2].brief}”" in said, "what is wrong"
+    assert re.search(r"A sweep in \d+ s or later tries again", said)
 
 
 async def test_a_connection_missing_from_two_complete_lists_is_disconnected(

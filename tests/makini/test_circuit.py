@@ -49,7 +49,8 @@ def test_five_failures_in_a_row_open_the_circuit_for_half_a_minute() -> None:
         circuit = after_failure(circuit, DOWN, START)
         assert may_call(circuit, START)
     circuit = after_failure(circuit, DOWN, START)
-    assert circuit == AppCircuit(CircuitState.open, 5, START, START + timedelta(seconds=30))
+    retry_at = START + timedelta(seconds=30)
+    assert circuit == AppCircuit(CircuitState.open, 5, START, retry_at, DOWN.brief)
     assert not may_call(circuit, START + timedelta(seconds=29))
     assert may_call(circuit, START + timedelta(seconds=30))
 
