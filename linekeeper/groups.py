@@ -47,11 +47,17 @@ async def until_ended(
 
 async def to_end(*steps: Callable[[], Awaitable[object]]) -> None:
     """Take `steps` in their order, to the end of the last, however often the caller is cancelled
-    meanwhile; that is raised then."""
+    meanwhile, and whatever one of them raises; that is raised then."""
 
     async def take() -> None:
+        first: BaseException | None = None
         for step in steps:
-            await step()
+            try:
+                await step()
+            except (Exception, asyncio.CancelledError) as error:
+                first = first or error
+        if first is not None:
+            raise first
 
     task = asyncio.create_task(take())
     cancelled = await until_ended(task)

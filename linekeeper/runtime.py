@@ -9,6 +9,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from linekeeper.budget import DatabaseBudget
 from linekeeper.config import AppConfig
 from linekeeper.garbage import collect_seldom
+from linekeeper.groups import to_end
 from linekeeper.makini import MakiniClient, client_in_mode
 from linekeeper.settings import Settings
 from linekeeper.store import Store
@@ -35,6 +36,8 @@ class Runtime:
         self.budget = DatabaseBudget(store)
         self.login_budget = DatabaseBudget(store, logins=True)
         self._clients: dict[tuple[str, bool], tuple[AppConfig, MakiniClient]] = {}
+        self._replaced: list[MakiniClient] = []
+        """Clients of apps whose settings were changed meanwhile."""
         self.configuration = SharedConfiguration(store, settings).read
         """What operators set, a few seconds old at most."""
 
@@ -57,17 +60,18 @@ class Runtime:
                 try:
                     yield runtime
                 finally:
-                    try:
-                        await store.owned.finish()  # they still call Makini
-                    finally:
-                        await runtime._close()
+                    await runtime._close()
 
     async def _close(self) -> None:
-        for _, client in self._clients.values():
-            await client.aclose()
-        for budget in (self.budget, self.login_budget):
-            with suppress(SQLAlchemyError, OSError):  # figures; nothing depends on them
-                await budget.flush()
+        """Close what calls Makini, once nothing calls it that must be stored."""
+
+        async def count() -> None:
+            for budget in (self.budget, self.login_budget):
+                with suppress(SQLAlchemyError, OSError):  # figures; nothing depends on them
+                    await budget.flush()
+
+        clients = [client for _, client in self._clients.values()] + self._replaced
+        await to_end(self.store.owned.finish, *(client.aclose for client in clients), count)
 
     async def app(self, name: str) -> AppConfig:
         """The app called `name`. Raises `UnknownApp`."""
@@ -85,7 +89,8 @@ class Runtime:
         known = self._clients.get((app.name, for_login))
         if known is not None and known[0].is_called_like(app):
             return client_in_mode(known[1], app)
-        # An older client may be in use still; its connections end with the process.
+        if known is not None:
+            self._replaced.append(known[1])  # it may be in use still, and is closed at the end
         client = MakiniClient(app, budget=self.login_budget if for_login else self.budget)
         self._clients[app.name, for_login] = (app, client)
         return client

@@ -26,6 +26,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from linekeeper.clock import monotonic, utcnow
 from linekeeper.config import SlackConfig
+from linekeeper.groups import to_end
 from linekeeper.interactions import SlackReply, interact
 from linekeeper.notify.channels import SOCKET, mark_broken, mark_well
 from linekeeper.notify.home import home, read_own
@@ -88,8 +89,7 @@ class SlackSockets:
 
     async def close(self) -> None:
         """Close every connection once what came through it is done."""
-        for socket in self._sockets.values():
-            await socket.close()
+        await to_end(*(socket.close for socket in self._sockets.values()))
         self._sockets.clear()
 
 
@@ -125,9 +125,12 @@ class _Socket:
 
     async def close(self) -> None:
         """Finish what came in, then close."""
-        if self._doing:
-            await asyncio.wait(self._doing, timeout=_CLOSING_SECONDS)
-        await self._disconnect()
+
+        async def done() -> None:
+            if self._doing:
+                await asyncio.wait(self._doing, timeout=_CLOSING_SECONDS)
+
+        await to_end(done, self._disconnect)
 
     def _connect(self) -> None:
         web = AsyncWebClient(base_url=self._channel.api_url, retry_handlers=[])
@@ -145,15 +148,26 @@ class _Socket:
 
     async def _disconnect(self) -> None:
         client, self._client = self._client, None
-        if self._connecting is not None:
-            self._connecting.cancel()
-            await asyncio.gather(self._connecting, return_exceptions=True)
-        if client is not None:
-            close: Callable[[], Awaitable[None]] = client.close
-            with suppress(Exception):
-                async with asyncio.timeout(_CLOSING_SECONDS):
-                    await close()
-            await client.aiohttp_client_session.close()
+        connecting = self._connecting
+        if connecting is not None:
+            connecting.cancel()
+
+        async def ended() -> None:
+            if connecting is not None:
+                await asyncio.gather(connecting, return_exceptions=True)
+
+        async def close() -> None:
+            if client is not None:
+                leave: Callable[[], Awaitable[None]] = client.close
+                with suppress(Exception):
+                    async with asyncio.timeout(_CLOSING_SECONDS):
+                        await leave()
+
+        async def let_go() -> None:
+            if client is not None:
+                await client.aiohttp_client_session.close()
+
+        await to_end(ended, close, let_go)
 
     async def _take(self, client: AsyncBaseSocketModeClient, request: SocketModeRequest) -> None:
         task = asyncio.current_task()

@@ -15,6 +15,7 @@ from hashlib import sha256
 from typing import Protocol, Self, TypeAlias
 
 from linekeeper.clock import monotonic
+from linekeeper.groups import to_end
 from linekeeper.inbox.identify import Delivery, Receipt
 from linekeeper.inbox.postgres_writer import PostgresWriter
 from linekeeper.inbox.sqlite_writer import SqliteWriter
@@ -108,10 +109,13 @@ class Intake:
         ending = self._storing | ({task} if task else set())
         for each in ending:
             each.cancel()
-        if ending:
-            await asyncio.wait(ending)
-        self._refuse_waiting()
-        await self._writer.close()
+
+        async def ended() -> None:
+            if ending:
+                await asyncio.wait(ending)
+            self._refuse_waiting()
+
+        await to_end(ended, self._writer.close)
 
     async def _run(self) -> None:
         while True:

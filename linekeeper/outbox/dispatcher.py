@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import Self
 
 from linekeeper.clock import monotonic, utcnow
+from linekeeper.groups import to_end
 from linekeeper.outbox.queue import Claim, Work, claim, is_due, outbox_of, release_claim
 from linekeeper.outbox.sender import (
     End,
@@ -75,8 +76,7 @@ class Dispatcher:
         rounds = list(self._rounds.values())
         for task in rounds:
             task.cancel()
-        await asyncio.gather(*rounds, return_exceptions=True)
-        await self.sender.close()
+        await to_end(lambda: asyncio.gather(*rounds, return_exceptions=True), self.sender.close)
 
     async def deliver(self) -> list[tuple[OutboxRow, Result]]:
         """Deliver a batch of each partition; returns what came of the messages."""

@@ -1,9 +1,7 @@
 """A store that is cancelled while it is closed gives all its connections back all the same."""
 
 import asyncio
-from collections.abc import Coroutine, Generator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from cryptography.fernet import Fernet
@@ -12,34 +10,7 @@ from sqlalchemy import event, text
 
 from linekeeper.settings import Settings
 from linekeeper.store import Store
-
-
-class CancelledAt:
-    """Awaits `work`, and cancels the task that does at its waits of these numbers."""
-
-    def __init__(self, work: Coroutine[Any, Any, None], *numbers: int) -> None:
-        self._work = work
-        self._numbers = numbers
-        self.waits = 0
-
-    def __await__(self) -> Generator[Any, Any, None]:
-        steps = self._work.__await__()
-        try:
-            waited_for = next(steps)
-            while True:
-                self.waits += 1
-                if self.waits in self._numbers:
-                    task = asyncio.current_task()
-                    assert task is not None
-                    task.cancel()
-                try:
-                    value = yield waited_for
-                except BaseException as error:
-                    waited_for = steps.throw(error)
-                else:
-                    waited_for = steps.send(value)
-        except StopIteration:
-            return
+from tests.cancelling import CancelledAt
 
 
 async def closed(folder: Path, *numbers: int) -> tuple[int, bool]:

@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig
+from linekeeper.groups import to_end
 from linekeeper.inbox.headers import RawHeaders
 from linekeeper.logs import WAY, passed
 from linekeeper.makini.wire import bare_request, open_client
@@ -219,8 +220,7 @@ class ForwardSender(Sender):
 
     async def close(self) -> None:
         """Close the connections to the products."""
-        for client in self._clients.values():
-            await client.aclose()
+        await to_end(*(client.aclose for client in self._clients.values()))
 
 
 @lru_cache(maxsize=1_000)

@@ -1,0 +1,33 @@
+"""Cancels work at a wait of one's choice."""
+
+import asyncio
+from collections.abc import Coroutine, Generator
+from typing import Any
+
+
+class CancelledAt:
+    """Awaits `work`, and cancels the task that does at its waits of these numbers."""
+
+    def __init__(self, work: Coroutine[Any, Any, None], *numbers: int) -> None:
+        self._work = work
+        self._numbers = numbers
+        self.waits = 0
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        steps = self._work.__await__()
+        try:
+            waited_for = next(steps)
+            while True:
+                self.waits += 1
+                if self.waits in self._numbers:
+                    task = asyncio.current_task()
+                    assert task is not None
+                    task.cancel()
+                try:
+                    value = yield waited_for
+                except BaseException as error:
+                    waited_for = steps.throw(error)
+                else:
+                    waited_for = steps.send(value)
+        except StopIteration:
+            return
