@@ -14,7 +14,8 @@ from linekeeper.clock import utcnow
 from linekeeper.customers.find import NotFound, find_connection
 from linekeeper.incidents.news import since
 from linekeeper.incidents.windows import in_window
-from linekeeper.reconcile.due import PASSES, Pass, PollOrder, due_in, over_budget
+from linekeeper.reconcile.budget import over_budget
+from linekeeper.reconcile.due import PASSES, Pass, PollOrder, due_in
 from linekeeper.reconcile.named import (
     UnknownEntity,
     find_connections,

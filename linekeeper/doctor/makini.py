@@ -10,12 +10,19 @@ from linekeeper.clock import monotonic, utcnow
 from linekeeper.config import AppConfig, HealthPolicy
 from linekeeper.doctor.finding import DoctorFinding, ok, warn, wrong
 from linekeeper.makini import ConnectionPage, MakiniClient, MakiniError
-from linekeeper.makini.budget import RATE_SHARE
 from linekeeper.makini.failures import http_date
+from linekeeper.reconcile.policy import POLICY
+from linekeeper.sweep.pace import (
+    BUDGET_SHARE,
+    SWEEP_MINUTES,
+    in_words,
+    pages_of,
+    probe_calls,
+    reading_calls,
+)
 from linekeeper.text import counted
 
 LOOPBACK = {"localhost", "127.0.0.1", "::1"}
-SWEEP_MINUTES = 5.0
 CLOCK_WARN_SECONDS = 30.0
 CLOCK_WRONG_SECONDS = 300.0
 
@@ -90,29 +97,38 @@ def webhooks(app: AppConfig) -> DoctorFinding:
 
 
 def budget(app: AppConfig, policy: HealthPolicy, connections: int) -> DoctorFinding:
-    """Whether the app's calls a minute bear the probes the policy asks for."""
+    """Whether the app's calls a minute bear the probes and the reads that are asked for."""
     name = f"app {app.name} · call budget"
     if not app.per_minute:
         return ok(name, "no limit")
     every = policy.probe_minutes or SWEEP_MINUTES
-    pages = -(-connections // app.per_page)
-    needed = connections / every + pages / SWEEP_MINUTES
-    allowed = app.calls_a_minute * RATE_SHARE
-    if needed <= allowed:
+    needed, most = probe_calls(app, policy, connections), app.calls_a_minute * BUDGET_SHARE
+    listings = connections * len(app.entities) if app.manages else 0
+    routine = POLICY.routine / timedelta(minutes=1)
+    reads, left = listings / routine, reading_calls(app, policy, connections)
+    fleet = counted(connections, "connection")
+    if needed <= most and reads <= left:
         return ok(
             name,
-            f"{needed:.0f} of {app.calls_a_minute} calls a minute are enough to probe each of "
-            f"{counted(connections, 'connection')} every {every:g} min",
+            f"{needed + reads:.0f} of {app.calls_a_minute} calls a minute are enough to probe each "
+            f"of {fleet} every {every:g} min"
+            + (f" and to read it every {routine:g} min" if listings else ""),
         )
-    left = allowed - pages / SWEEP_MINUTES
-    possible = f"every {connections / left:.0f} min" if left > 0 else "never"
+    probing = max(most - pages_of(app, connections) / SWEEP_MINUTES, 0.0)
+    said = f"{fleet} every {every:g} min: that takes {needed:.0f} calls a minute"
+    if needed > most:
+        said += f", and {most:.0f} of {app.calls_a_minute} are for it: each is probed "
+        said += f"every {connections / probing:.0f} min" if probing else "never"
+    if reads > left:
+        said += (
+            f"; to read {counted(len(app.entities), 'entity')} of each every {routine:g} min takes "
+            f"{reads:.0f}, and {left:.0f} are for it: each is read every {in_words(listings, left)}"
+        )
     return warn(
         name,
-        f"{counted(connections, 'connection')} every {every:g} min: that takes "
-        f"{needed:.0f} calls a minute, {app.calls_a_minute} are allowed: each is "
-        f"probed {possible}",
-        "raise per_minute of the MakiniApp block if Makini allows more, "
-        "or probe_minutes of the HealthPolicy block",
+        said,
+        "raise per_minute of the MakiniApp block if Makini allows more, or probe_minutes of the "
+        "HealthPolicy block; read fewer entities, or less often (workflow-configuration)",
     )
 
 

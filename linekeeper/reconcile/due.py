@@ -27,7 +27,6 @@ from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig
 from linekeeper.customers.setup import ESTABLISHED
 from linekeeper.makini import may_call_data
-from linekeeper.makini.budget import RATE_SHARE
 from linekeeper.reconcile.causes import Window
 from linekeeper.reconcile.policy import POLICY
 from linekeeper.reconcile.target import PollTarget
@@ -146,29 +145,6 @@ class ReadState:
         return window is not None and self.polled_at is not None and self.polled_at < window.until
 
 
-async def over_budget(rt: Runtime, app: AppConfig, order: PollOrder) -> str:
-    """Why the connections of `app` can't be read as often as is said; empty where they can."""
-    if not app.per_minute:
-        return ""
-    known, _ = await standings(rt, app, order)
-    needed, borne = calls_needed(known), app.calls_a_minute * RATE_SHARE
-    if needed <= borne:
-        return ""
-    return (
-        f"app {app.name}: the call budget allows {borne:,.0f} of the {needed:,.0f} calls a "
-        "minute that the cadences need, so connections are read less often, critical ones first"
-    )
-
-
-def calls_needed(standings: Sequence[ReadState]) -> float:
-    """Calls a minute to read each connection by its cadence, one page an entity. Pure."""
-    return sum(
-        paced.offered / (standing.cadence(paced) / timedelta(minutes=1))
-        for standing in standings
-        for paced in standing.paced
-    )
-
-
 def failing_last(entities: Sequence[str], marks: Mapping[str, Watermark]) -> list[str]:
     """`entities` in the order to read them: those that failed the last time come last, so that
     whatever ends the reading of a connection never starves the others. Pure."""
@@ -212,7 +188,7 @@ def is_entity_due(
 
 async def standings(rt: Runtime, app: AppConfig, order: PollOrder) -> tuple[list[ReadState], int]:
     """Every connection of `app` that may be read, critical customers' and the longest unread
-    first, and how many may not because their circuit is open."""
+    first, and how many may not: their circuit is open."""
     async with rt.store.read() as session:
         rows = (await session.execute(*_standings(app, order))).all()
     closed = [row for row in rows if may_call_data(row.health)]
@@ -330,8 +306,7 @@ def _standing(rows: Sequence[Row[Any]]) -> ReadState:
 async def due_in(
     rt: Runtime, app: AppConfig, order: PollOrder, which: Pass
 ) -> tuple[list[str], int]:
-    """The connections of `app` to read in this pass, most urgent first, and how many may not be
-    read because their circuit is open."""
+    """The connections of `app` to read in this pass, most urgent first, and how many may not be."""
     if which == "backfill" and order.window is None:
         return [], 0
     known, circuits = await standings(rt, app, order)

@@ -23,7 +23,6 @@ from linekeeper.health.evidence import Health, Observation, Outcome
 from linekeeper.health.service import observe
 from linekeeper.incidents.conclude import conclude
 from linekeeper.makini import ENDS_LOOP, ConnectionPage, ListedConnection, MakiniError
-from linekeeper.makini.budget import LEAST_YIELDING_SHARE, RATE_SHARE
 from linekeeper.pipeline import prefetch
 from linekeeper.runtime import Runtime
 from linekeeper.spending import Purpose, spends_on
@@ -31,15 +30,11 @@ from linekeeper.store.engine import insert_or_update
 from linekeeper.store.modes import apply_rules, is_managed
 from linekeeper.store.tables import AppState, Connection, Credential, Customer
 from linekeeper.sweep import app as app_health
+from linekeeper.sweep.pace import BUDGET_SHARE, SWEEP_MINUTES, pages_of
 from linekeeper.tokens.stored import is_live
 
 BATCH = 2_000
-SWEEP_MINUTES = 5.0
-"""How far apart sweeps are scheduled; what falls due before the next one is probed in this one."""
 _BETWEEN = timedelta(minutes=SWEEP_MINUTES)
-BUDGET_SHARE = RATE_SHARE * (1 - LEAST_YIELDING_SHARE) * 0.9
-"""The share of an app's calls between two sweeps that list and probes may count on, beside what
-reconcile is granted in any case, and what webhooks and refreshed tokens take."""
 OTHERS_SHARE = 0.25
 """The share of the calls for probes that is kept for those that are not urgent."""
 TRIES_A_LIST = 3
@@ -275,8 +270,8 @@ async def due(rt: Runtime, app: AppConfig, policy: HealthPolicy, *, now: datetim
         )
     if not app.per_minute:
         return replace(choose(rows, calls_of(rows)), noted=noted)
-    pages = -(-(listed or 0) // app.per_page)
-    probe_budget = max(int(app.calls_a_minute * SWEEP_MINUTES * BUDGET_SHARE) - pages, 2)
+    most = int(app.calls_a_minute * SWEEP_MINUTES * BUDGET_SHARE)
+    probe_budget = max(most - pages_of(app, listed or 0), 2)
     return replace(choose(rows, probe_budget), noted=noted)
 
 

@@ -32,7 +32,7 @@ def _known(report: FleetReport) -> str:
     if not total:
         return "No connections yet"
     waiting = total - report.troubles_total - report.by_health.get(Health.healthy, 0)
-    tail = f" ({waiting:,} not live yet)" if waiting > 0 else ""
+    tail = f" ({waiting:,} not live or not checked yet)" if waiting > 0 else ""
     if report.troubles_total:
         verb = "is" if report.troubles_total == 1 else "are"
         return f"{report.troubles_total:,} of {total:,} connections {verb} in trouble{tail}"

@@ -110,9 +110,10 @@ def test_an_empty_webhook_secret_is_none() -> None:
 
 def test_a_fleet_the_calls_cant_bear_says_how_often_it_is_probed() -> None:
     assert budget(AppConfig(), POLICY, 1_000).level == "ok"
-    tight = budget(AppConfig(per_minute=60), POLICY, 1_000)
+    tight = budget(AppConfig(per_minute=60, mode="manage"), POLICY, 1_000)
     assert tight.level == "warn"
-    assert "each is probed every 20 min" in tight.text
+    assert "each is probed every 29 min" in tight.text
+    assert "takes 267, and 14 are for it: each is read every 4 h 40 min" in tight.text
     assert "never" in budget(AppConfig(per_minute=1, per_page=1), POLICY, 100).text
 
 

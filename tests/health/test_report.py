@@ -163,7 +163,7 @@ def test_ten_thousand_in_trouble_with_the_worst_names_fit_in_half_a_megabyte() -
         (fleet_of([trouble("Acme")], 41), "1 of 41 connections is in trouble"),
         (
             fleet_of([], 3, by_health={Health.healthy: 1, Health.unknown: 2}),
-            "No trouble among 3 connections (2 not live yet)",
+            "No trouble among 3 connections (2 not live or not checked yet)",
         ),
     ],
 )

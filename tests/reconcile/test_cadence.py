@@ -12,7 +12,8 @@ from starlette.responses import JSONResponse, Response
 
 from linekeeper.clock import utcnow
 from linekeeper.makini import MakiniError
-from linekeeper.reconcile.due import PollOrder, calls_needed, over_budget, standings
+from linekeeper.reconcile.budget import calls_needed, over_budget
+from linekeeper.reconcile.due import PollOrder, standings
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store import Store
@@ -162,7 +163,19 @@ async def test_a_budget_that_cannot_bear_the_cadences_is_said(
     tight = pointed_at(settings, server.url, makini_per_minute=1, makini_entities=names)
     async with Runtime.open(tight) as other:
         said = await over_budget(other, await other.app("default"), order)
-    assert "the call budget allows 1 of the 4 calls a minute" in said
+    assert "the call budget leaves 1 of the 4 calls a minute" in said
+    assert "to read everything once takes 38 min" in said
+
+
+async def test_what_was_never_read_counts_with_what_the_cadences_need(
+    rt: Runtime, settings: Settings, server: Peer
+) -> None:
+    """Nothing was said of the budget while the first listings took hours."""
+    names = tuple(f"eam/more-{number}" for number in range(200))
+    tight = pointed_at(settings, server.url, makini_per_minute=1, makini_entities=names)
+    async with Runtime.open(tight) as other:
+        said = await over_budget(other, await other.app("default"), PollOrder(started=utcnow()))
+    assert "of the 13 calls a minute that the cadences need" in said
 
 
 async def test_where_the_product_met_a_call_limit_our_own_calls_yield(
