@@ -28,7 +28,7 @@ logging.getLogger("prefect.task_runs").addFilter(_without_empty_traceback)
 
 @task(
     name="list-connections",
-    task_run_name="list connections · {app}",
+    task_run_name="list connections of {app}",
     **retry_policy(retries=RETRIES, first_wait=2, minutes=15),
 )
 async def list_connections(app: str, now: datetime, *, accept_missing: bool = False) -> Adoption:
@@ -46,7 +46,7 @@ async def list_connections(app: str, now: datetime, *, accept_missing: bool = Fa
 
 @task(
     name="probe-connections",
-    task_run_name="probe {app} · batch {number}",
+    task_run_name="probe {app}, batch {number}",
     **retry_policy(retries=RETRIES, first_wait=3, minutes=30),
 )
 async def probe_connections(

@@ -54,7 +54,7 @@ async def plan(
 
 @task(
     name="read-changes",
-    task_run_name="read {app} · {which}",
+    task_run_name="read {app}, {which}",
     retries=3,
     retry_delay_seconds=exponential_backoff(backoff_factor=5),
     retry_jitter_factor=0.5,

@@ -124,10 +124,10 @@ async def test_a_run_recovers_what_was_missed_and_says_so_in_name_table_chart_an
         "measure the webhooks",
         "notify",
         "plan",
-        "read default · routine",
+        "read default, routine",
         TRUST_PAGE,
     ]
-    chain = ["plan", "read default · routine", "measure the webhooks", TRUST_PAGE, "notify"]
+    chain = ["plan", "read default, routine", "measure the webhooks", TRUST_PAGE, "notify"]
     assert lines == set(itertools.pairwise(chain))
     assert await index(rt) == parsed(await peer.truth())
     assert ended(again) == (

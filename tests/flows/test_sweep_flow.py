@@ -190,9 +190,9 @@ async def test_the_graph_leads_from_the_list_to_batches_to_who_is_in_trouble_to_
     assert f"prefect.flow-run.{run.id}" in told_by
     red = {task.name: task for task in tasks if task.state and task.state.is_failed()}
     assert len(red) == 2
-    batch, pages, fleet = "probe default · batch 1", "update connection pages", "update fleet page"
+    batch, pages, fleet = "probe default, batch 1", "update connection pages", "update fleet page"
     everything = "update connections page"
-    listed = "list connections · default"
+    listed = "list connections of default"
     assert labels == sorted([listed, batch, *red, pages, fleet, everything, "notify"])
     assert lines == {
         (listed, batch),
