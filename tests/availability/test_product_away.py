@@ -21,7 +21,9 @@ LONG_AGO = timedelta(hours=5)
 @pytest.fixture
 async def rt(settings: Settings) -> AsyncIterator[Runtime]:
     """A runtime with an app whose Makini nobody asks for anything."""
-    async with Runtime.open(managed(settings, "http://127.0.0.1:9")) as runtime:
+    async with Runtime.open(
+        managed(settings, "http://127.0.0.1:9", forward_url="http://127.0.0.1:9")
+    ) as runtime:
         yield runtime
 
 
