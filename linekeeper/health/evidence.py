@@ -171,6 +171,8 @@ class Judged:
     denied_at: datetime | None = None
     """When Makini, asked for a new token, last said that it doesn't know it; None once it answered
     since."""
+    denied_since: datetime | None = None
+    """When it said so first, since it last answered."""
 
     @property
     def suspect(self) -> bool:

@@ -294,6 +294,7 @@ def _concluded(
         state,
         **(remembered or {}),
         denied_at=denied_at,
+        denied_since=(state.denied_since or denied_at) if denied_at else None,
         health=health,
         degraded_by=state.degraded_by if health is Health.degraded else "",
         observed_at=at if dated else previous.observed_at,
@@ -327,7 +328,7 @@ _SAID_AT = (
     "lost_at", "stated_at", "restored_at", "refused_at", "read_at", "tried_at", "asked_at",
     "failing_since", "syncing_since", "synced_at",
 )  # fmt: skip
-_UNSAID = ("observed_at", "trouble_at", "replied_at", "denied_at")
+_UNSAID = ("observed_at", "trouble_at", "replied_at", "denied_at", "denied_since")
 """What is not known any more: whether it was before or after something else decides too much."""
 
 

@@ -77,7 +77,6 @@ class _Member:
     """Makini's key of it, where what its status calls it isn't known."""
     ref: str
     health: str
-    health_since: datetime
     judged: Judged
     unlisted_since: datetime | None
     token: Token | None
@@ -147,7 +146,6 @@ class _Try:
                 return await self._unknown_there.decide(
                     replace(understood, unknown_there=True),
                     health=member.health,
-                    health_since=member.health_since,
                     judged=member.judged,
                     is_unlisted=member.unlisted_since is not None,
                 )
@@ -221,7 +219,6 @@ _UNFINISHED = (
         col(Connection.makini_key),
         col(Connection.makini_id),
         col(Connection.health),
-        col(Connection.health_since),
         col(Connection.judged),
         col(Connection.unlisted_since),
         col(Connection.created_at),
@@ -260,7 +257,6 @@ async def _unfinished(
             is_unnamed=makini_id is None,
             ref=app.ref_of(key, makini_id),
             health=health,
-            health_since=health_since,
             judged=load(judged),
             unlisted_since=unlisted_since,
             token=tokens.get(identifier),
@@ -273,7 +269,6 @@ async def _unfinished(
             key,
             makini_id,
             health,
-            health_since,
             judged,
             unlisted_since,
             created_at,

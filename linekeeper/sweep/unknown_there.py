@@ -5,7 +5,7 @@ lost. Where it also has no such connection to mint a token for (404), its list d
 customer is asked for anything: it is read at once. A list may lag behind, and some accounts mint
 nothing at all (404 whatever is asked), so a list that still shows the connection is believed at
 once only where Makini was never seen to mint a token. Where it was, or the list can't be read,
-`WAIT` passes first.
+`WAIT` passes first; where both are so, `LONGEST_WAIT`, as nothing says that it is there.
 """
 
 import asyncio
@@ -30,6 +30,7 @@ from linekeeper.sweep.sweep import take_list
 
 WAIT = timedelta(minutes=10)
 """Two sweeps: after it a connection that is listed still has lost its login."""
+LONGEST_WAIT = timedelta(days=1)
 _MESSAGE = (
     "Makini refuses the token, and says that it doesn't know the connection: the connection is "
     "gone there, or its login is lost. The next complete list decides."
@@ -52,7 +53,6 @@ class UnknownThere:
         refused: Observation,
         *,
         health: str,
-        health_since: datetime,
         judged: Judged,
         is_unlisted: bool,
     ) -> Observation:
@@ -64,10 +64,16 @@ class UnknownThere:
             return refused  # decided before
         async with self._one_at_a_time:
             await self._list_since(refused.at)
-            waited = health == Health.unknown.value and refused.at - health_since >= WAIT
-            if waited or (not self._is_list_failing and not await self._is_minting()):
+            since = judged.denied_since or refused.at
+            if refused.at - since >= await self._wait():
                 return refused
         return replace(refused, outcome=Outcome.doubted, message=_MESSAGE)
+
+    async def _wait(self) -> timedelta:
+        """How long after Makini first said that it doesn't know it, it is believed to be there."""
+        if await self._is_minting():
+            return LONGEST_WAIT if self._is_list_failing else WAIT
+        return WAIT if self._is_list_failing else timedelta(0)
 
     async def _list_since(self, at: datetime) -> None:
         """Read the list, unless one was begun after `at`, or it just failed."""

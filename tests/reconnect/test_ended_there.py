@@ -1,6 +1,7 @@
 """A connection that somebody ends at Makini is no lost login: its customer is asked for nothing."""
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -9,10 +10,11 @@ from sqlmodel import col
 
 from linekeeper.access.expiry import renew_ending
 from linekeeper.clock import utcnow
-from linekeeper.health.evidence import load
+from linekeeper.health.evidence import Health, dump, load
 from linekeeper.makini import TokenPair
 from linekeeper.reconnect.ending import announce_ending
 from linekeeper.store.tables import Connection, ConnectLink, Credential, Outbox
+from linekeeper.sweep.batch import probe_batch
 from linekeeper.tokens.stored import save_tokens
 from tests.health.test_absence import minutes_pass
 from tests.reconcile.conftest import deliver, process
@@ -66,15 +68,22 @@ async def swept_until_it_is_over(house: House, connection: Connection) -> None:
     assert (await house.connection(connection.id)).setup == "disconnected"
 
 
-async def asked_long_ago(house: House, connection: Connection) -> None:
-    """Its health is what it is for a quarter of an hour."""
-    before = utcnow() - timedelta(minutes=15)
+async def asked_long_ago(house: House, connection: Connection, *, minutes: float = 15) -> None:
+    """Since a quarter of an hour Makini says that it doesn't know it."""
     async with house.store.write() as session:
-        await session.execute(
-            update(Connection)
-            .where(col(Connection.id) == connection.id)
-            .values(health_since=before)
-        )
+        row = await session.get_one(Connection, connection.id)
+        judged = load(row.judged)
+        assert judged.denied_since is not None
+        since = judged.denied_since - timedelta(minutes=minutes)
+        row.judged = dump(replace(judged, denied_since=since))
+
+
+async def never_answered(house: House, connection: Connection) -> None:
+    """It came into the books a quarter of an hour ago, and no call of it was answered."""
+    async with house.store.write() as session:
+        row = await session.get_one(Connection, connection.id)
+        row.health, row.health_since = "unknown", utcnow() - timedelta(minutes=15)
+        row.judged = dump(replace(load(row.judged), health=Health.unknown, own=Health.unknown))
 
 
 async def test_a_call_that_is_refused_before_the_list_lacks_it_asks_no_customer(
@@ -181,8 +190,26 @@ async def test_while_the_list_cannot_be_read_nobody_is_asked(
     house.fleet.world.faults.admin_list = "500"
     await report_refused_call(house, connection)
     await nobody_was_asked(house, mailbox)
+    await asked_long_ago(house, connection, minutes=60)
+    app = await house.rt.app("default")
+    await probe_batch(house.rt, app, [connection.id], started=utcnow(), last_try=True)
+    await nobody_was_asked(house, mailbox)
     house.fleet.world.faults.admin_list = ""
     await swept_until_it_is_over(house, connection)
+    await nobody_was_asked(house, mailbox)
+
+
+async def test_nor_where_nothing_of_it_was_known_before(
+    open_house: Opened, post: tuple[Post, str]
+) -> None:
+    """Universe 13064: the customer was mailed half a minute after somebody ended it."""
+    mailbox, url = post
+    house = await asking(open_house, url)
+    [connection, *_] = await house.connections()
+    await never_answered(house, connection)
+    end(house, connection)
+    house.fleet.world.faults.admin_list = "500"
+    await report_refused_call(house, connection)
     await nobody_was_asked(house, mailbox)
 
 

@@ -7,7 +7,14 @@ from datetime import datetime, time, timedelta
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
-from tests.simulation.lost import NOTICED_LATE, line_of, was_lost, worked, works_since
+from tests.simulation.lost import (
+    NOTICED_LATE,
+    is_gone_untold,
+    line_of,
+    was_lost,
+    worked,
+    works_since,
+)
 
 if TYPE_CHECKING:
     from tests.simulation.flow_runs import SimRun
@@ -43,6 +50,8 @@ def _mails(oracle: "Oracle") -> Iterator[str]:
         theirs = [each for each in truth.connections.values() if each.email in mail.recipients]
         lines = [each for connection in theirs for each in line_of(truth, connection)]
         if any(oracle.was_locked_out(each) for each in lines):
+            continue
+        if any(is_gone_untold(oracle.universe, each, mail.at) for each in theirs):
             continue
         works = works_since(lines, mail.at)
         why = works and oracle.universe.evidence.contradicts(lines, works, mail.at)

@@ -2,9 +2,15 @@
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 from tests.simulation.makini.truth import Connection, Truth
 
+if TYPE_CHECKING:
+    from tests.simulation.universe import Universe
+
+UNTOLD_FOR = timedelta(minutes=10)
+"""From a connection's end until its refused calls count as a lost login, where no list is read."""
 NOTICED_LATE = timedelta(minutes=40)
 """A lost login may be noticed so long after it was true: misses, sweeps, a word that lags."""
 
@@ -16,6 +22,14 @@ def line_of(truth: Truth, connection: Connection) -> list[Connection]:
     while line[-1].key in before:
         line.append(before[line[-1].key])
     return line
+
+
+def is_gone_untold(universe: "Universe", connection: Connection, at: datetime) -> bool:
+    """Whether it is gone at Makini for a while, and no list was answered that could have told."""
+    gone_at = connection.deleted_at
+    if gone_at is None or at - gone_at < UNTOLD_FOR:
+        return False
+    return not any(gone_at <= when <= at for when, _ in universe.face.lists)
 
 
 def was_lost(connection: Connection, since: datetime, until: datetime) -> bool:

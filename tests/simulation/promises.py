@@ -9,7 +9,7 @@ from uuid import UUID
 from tests.simulation.caps import exceeded
 from tests.simulation.courtesy import discourtesies
 from tests.simulation.effects import missing_effects
-from tests.simulation.lost import NOTICED_LATE, line_of, was_lost, worked
+from tests.simulation.lost import NOTICED_LATE, is_gone_untold, line_of, was_lost, worked
 from tests.simulation.new_events import UNKNOWN
 
 if TYPE_CHECKING:
@@ -91,6 +91,8 @@ def _false_reauthorization(oracle: "Oracle") -> Iterator[str]:
         if connection is None or oracle.was_locked_out(connection):
             continue
         at = datetime.fromisoformat(row["at"])
+        if is_gone_untold(oracle.universe, connection, at):
+            continue
         since = at - lag - NOTICED_LATE
         # Where an event's time is cut down, it was lost at any time until this was written.
         is_cut = row["source"] == "webhook" and oracle.universe.personality.grain >= CUT_SECONDS
