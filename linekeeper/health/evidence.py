@@ -168,11 +168,9 @@ class Judged:
     """When its status first said that it was read to the end."""
     replied_at: datetime | None = None
     """When something readable last came of that: well or refused, but no time-out, 5xx or HTML."""
-    denied_at: datetime | None = None
-    """When Makini, asked for a new token, last said that it doesn't know it; None once it answered
-    since."""
     denied_since: datetime | None = None
-    """When it said so first, since it last answered."""
+    denied_at: datetime | None = None
+    """Since when, and when last, Makini said that it doesn't know it; None once it answered since."""
 
     @property
     def suspect(self) -> bool:

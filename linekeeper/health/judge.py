@@ -345,7 +345,6 @@ def without_future(judged: Judged, now: datetime) -> Judged:
         for name, at in dated
         if at is not None and at > latest
     }
-    falls = tuple(at for at in judged.falls if at <= latest)
-    if len(falls) < len(judged.falls):
-        put_right["falls"] = falls
+    if any(at > latest for at in judged.falls):
+        put_right["falls"] = tuple(at for at in judged.falls if at <= latest)
     return replace(judged, **put_right) if put_right else judged
