@@ -23,6 +23,7 @@ from linekeeper.consumer.storing import HeldEvent, Storing, halves_of, is_final,
 from linekeeper.groups import task_group
 from linekeeper.inbox.claim import Claimed, Event, Settled, claim_events
 from linekeeper.inbox.plan import EventPlan, ReadRequest
+from linekeeper.outbox.dispatcher import MoreIsDue, a_tick
 from linekeeper.outbox.queue import CLAIM_SECONDS, look_again, new_token
 from linekeeper.runtime import Runtime
 from linekeeper.store.trouble import is_of_database
@@ -36,8 +37,6 @@ SLOW_SECONDS = 1.0
 """Who waits longer for an answer takes nothing more in, and nobody else's room."""
 SETTLE_SECONDS = 30.0
 """The part of a claim's time that is kept for the settling."""
-TICK_SECONDS = 0.03
-"""Between two looks at what is due and what is answered."""
 PAUSE = timedelta(seconds=2)
 """Until the next claim of an event of which some keys are read and some are not."""
 
@@ -85,9 +84,10 @@ class RecordEvents:
     async def __aexit__(self, *_: object) -> None:
         await self._abandon()
 
-    async def step(self) -> bool:
+    async def step(self, more_is_due: MoreIsDue = a_tick) -> bool:
         """Claim what is due and settle what is answered; returns whether there may be more.
 
+        Where nothing is answered yet it waits until something is, or `more_is_due` returns.
         Trouble of the database is raised; what was held is due again then.
         """
         self._failing.clear()
@@ -99,7 +99,7 @@ class RecordEvents:
                 return claimed or bool(self._held)
             claimed = await self._take()
             if self._held and not self._ready:
-                await self._news()
+                await self._news(more_is_due)
             return claimed or bool(self._held)
         except BaseException:
             await self._abandon()
@@ -240,13 +240,14 @@ class RecordEvents:
 
     # Settling
 
-    async def _news(self) -> None:
-        """Wait for an answer, but not for long: something else may be due."""
+    async def _news(self, more_is_due: MoreIsDue) -> None:
+        """Wait for an answer, or until something else may be due."""
+        waiting = [asyncio.ensure_future(each()) for each in (self._readers.news.wait, more_is_due)]
         try:
-            async with asyncio.timeout(TICK_SECONDS):
-                await self._readers.news.wait()
-        except TimeoutError:
-            return
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for each in waiting:
+                each.cancel()
 
     def _hear_answers(self) -> None:
         """Note whose first event may be answered by now."""

@@ -46,6 +46,8 @@ from linekeeper.workflow_configuration.service import watch as watch_configurati
 BLOCKS_EVERY = 30.0
 OUTBOX_EVERY = 2.0
 """Seconds until rows whose time has come are looked for, without any change to see."""
+BUSY_SECONDS = 2.0
+"""The same while something is being sent, or read."""
 POLICY_EVERY = 5.0
 """Seconds until the alert policy is asked what time alone has made due."""
 LINKS_EVERY = 60.0
@@ -98,6 +100,7 @@ def service_loops(
     rt: Runtime,
     orchestrator: Orchestrator,
     links: _PrefectLinks,
+    waker: Waker,
     *,
     forwarder: Dispatcher,
     dispatchers: Mapping[str, Dispatcher],
@@ -128,7 +131,14 @@ def service_loops(
         if is_asked:
             policy_asked = now
             await speaker.evaluate(await rt.configuration(), links())
-        return (is_asked or speaker.is_busy) and await speaker.step()
+        more_is_due = waker.next("slack", seconds=BUSY_SECONDS)
+        return (is_asked or speaker.is_busy) and await speaker.step(more_is_due)
+
+    async def forward() -> bool:
+        return await forwarder.step(waker.next("forward", seconds=BUSY_SECONDS))
+
+    async def record_webhooks() -> bool:
+        return await record_events.step(waker.next(RECORD_WEBHOOKS, seconds=BUSY_SECONDS))
 
     async def look_at_reconnects() -> bool:
         await watch(rt, now=utcnow())
@@ -176,7 +186,7 @@ def service_loops(
         ),
         ServiceLoop(
             "record webhooks",
-            record_events.step,
+            record_webhooks,
             every=OUTBOX_EVERY,
             waits_for=RECORD_WEBHOOKS,
         ),
@@ -193,7 +203,7 @@ def service_loops(
         ServiceLoop("outages of ours", look_for_outages, every=OUTAGES_EVERY),
         ServiceLoop("webhook stream", look_at_stream, every=STREAM_EVERY),
         ServiceLoop("bodies at rest", Sealing(rt.store).step, every=SEALING_EVERY),
-        ServiceLoop("forward", forwarder.step, every=OUTBOX_EVERY, waits_for="forward"),
+        ServiceLoop("forward", forward, every=OUTBOX_EVERY, waits_for="forward"),
         ServiceLoop("block settings", blocks, every=BLOCKS_EVERY),
         ServiceLoop("links", links.step, every=MISSING_LINKS_EVERY),
         ServiceLoop("slack", slack, every=OUTBOX_EVERY, waits_for="slack"),
@@ -257,6 +267,7 @@ async def run_consumer(
             rt,
             orchestrator,
             links,
+            waker,
             forwarder=forwarder,
             dispatchers={each.sender.channel: each for each in (mails, elsewhere, events, runs)},
             record_events=record_events,

@@ -2,8 +2,9 @@
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any, NoReturn
 
 from sqlalchemy import ColumnElement, bindparam, exists, literal_column, select
@@ -120,6 +121,10 @@ class Waker:
                     await self._pulses[what].wait()
         except TimeoutError:
             return
+
+    def next(self, what: str, *, seconds: float) -> Callable[[], Awaitable[None]]:
+        """What waits until `what` is found due after now, or for `seconds`."""
+        return partial(self.wait, what, self.seen[what], seconds=seconds)
 
     def wake(self, what: str) -> None:
         """Wake who waits for `what`."""

@@ -7,13 +7,15 @@ runs out, and the next one repeats, in a form in which a repeat is harmless (DES
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from asyncio import FIRST_COMPLETED
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Self
 
 from linekeeper.clock import monotonic, utcnow
 from linekeeper.groups import to_end
-from linekeeper.outbox.queue import Claim, Work, claim, is_due, outbox_of, release_claim
+from linekeeper.outbox.queue import Claim, Work, claim, outbox_of, release_claim
 from linekeeper.outbox.sender import (
     End,
     Ended,
@@ -37,10 +39,11 @@ ROUND_SECONDS = 60.0
 claim lasts (`queue.CLAIM_SECONDS`)."""
 TICK_SECONDS = 0.05
 """Until what is due for other destinations is looked for, beside one that is slow."""
-LOOK_SECONDS = 0.5
-"""The same where the end of the slow one is waited for."""
-LONGEST_WAIT = 600.0
-"""Seconds; the back-off of a message ends there."""
+LOOK_SECONDS = 0.5  # the same where the end of the slow one is waited for
+LONGEST_WAIT = 600.0  # seconds; the back-off of a message ends there
+MoreIsDue = Callable[[], Awaitable[object]]
+"""Waits until there may be more to send."""
+a_tick: MoreIsDue = partial(asyncio.sleep, TICK_SECONDS)
 
 
 class Dispatcher:
@@ -94,24 +97,25 @@ class Dispatcher:
         """Whether a batch is under way."""
         return bool(self._rounds)
 
-    async def step(self, tick: float = TICK_SECONDS) -> bool:
+    async def step(self, more_is_due: MoreIsDue = a_tick) -> bool:
         """Deliver without waiting for a destination that is slow: the others go on beside it.
 
-        Returns whether there may be more to do; what is written meanwhile is not looked for.
+        It returns once a batch has ended, or `more_is_due` has: whether there may be more to do.
         """
         await self._begin(None)
         if not self._rounds:
             return False
-        await asyncio.wait(self._rounds.values(), timeout=tick, return_when=asyncio.FIRST_COMPLETED)
+        waiting = asyncio.ensure_future(more_is_due())
+        try:
+            await asyncio.wait([*self._rounds.values(), waiting], return_when=FIRST_COMPLETED)
+        finally:
+            waiting.cancel()
         leave_some = any(self._rounds[name].done() for name in self._leave_some)
         self._finished()
         return leave_some or bool(self._rounds)
 
     async def drain(self, most: int) -> int:
-        """Deliver until nothing more is due, or `most` messages were: how many were.
-
-        A destination that is slow holds up only its own messages; its batch is waited for.
-        """
+        """Deliver until nothing more is due, or `most` messages were; returns how many were."""
         delivered = 0
         try:
             while True:
@@ -119,9 +123,8 @@ class Dispatcher:
                     await self._begin(most - delivered)
                 if not self._rounds:
                     return delivered
-                await asyncio.wait(
-                    self._rounds.values(), timeout=LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED
-                )
+                rounds = self._rounds.values()
+                await asyncio.wait(rounds, timeout=LOOK_SECONDS, return_when=FIRST_COMPLETED)
                 results = self._finished()
                 delivered += len(results)
                 if not (results or self._rounds):
@@ -140,17 +143,15 @@ class Dispatcher:
         }
         now = self.clock()
         work = outbox_of(self.sender.channel, only_first=self.sender.only_first)
-        waiting: dict[str, Work] = {}
+        free = {
+            name: each
+            for name, each in self._partitions.items()
+            if name not in self._rounds and self.pause_of(name, now) is None
+        }
+        if not free:
+            return
         async with self.store.read() as session:
-            if not await is_due(session, work, now=now):
-                return
-            for name, partition in self._partitions.items():
-                if name in self._rounds or self.pause_of(name, now) is not None:
-                    continue
-                part = self._parts.of(work, name, partition)
-                if part is not work and not await is_due(session, part, now=now):
-                    continue
-                waiting[name] = part
+            waiting = await self._parts.due(session, work, free, now=now)
         for name, part in waiting.items():
             self._rounds[name] = asyncio.create_task(self._round(name, part, limit, now))
 

@@ -97,7 +97,7 @@ def _payload(store: Store, message: Message) -> Mapping[str, Any]:
     return {**message.payload, "related": [*message.payload.get("related", ()), run]}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Work:
     """A table of work. Rows of an ordering key are done in the order of `order`, a UUIDv7."""
 

@@ -4,9 +4,10 @@ from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any, Literal, NamedTuple, Self
 
-from sqlalchemy import ColumnElement, RowMapping, bindparam, literal_column, update
+from sqlalchemy import ColumnElement, RowMapping, bindparam, literal_column, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from linekeeper.outbox.queue import OUTBOX, Outcome, Work, change_claimed
@@ -177,6 +178,27 @@ class Parts:
         if name not in self._known or self._known[name][0] is not which:
             self._known[name] = (which, replace(work, which=work.which & which))
         return self._known[name][1]
+
+    async def due(
+        self,
+        session: AsyncSession,
+        work: Work,
+        partitions: Mapping[str, Partition],
+        *,
+        now: datetime,
+    ) -> dict[str, Work]:
+        """The parts of `work` that have something to claim, by one look."""
+        parts = {name: self.of(work, name, each) for name, each in partitions.items()}
+        found = (await session.execute(_looking(tuple(parts.values())), {"now": now})).one()
+        return {
+            name: part for (name, part), waits in zip(parts.items(), found, strict=True) if waits
+        }
+
+
+@lru_cache(maxsize=100)
+def _looking(parts: tuple[Work, ...]) -> Any:
+    """What asks whether each of `parts` has anything to claim; built once for the same ones."""
+    return select(*(part.due.exists().label(f"due_{n}") for n, part in enumerate(parts)))
 
 
 class Sender:

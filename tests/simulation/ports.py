@@ -5,7 +5,7 @@ import os
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from functools import cache, partial
@@ -29,13 +29,11 @@ from sqlalchemy.ext.asyncio import session as alchemy_session
 from linekeeper import clock, runtime
 from linekeeper.cli import lost_runs
 from linekeeper.consumer import alive as consumer_alive
-from linekeeper.consumer import record_events, service
+from linekeeper.consumer import service
 from linekeeper.consumer import waker as consumer_waker
 from linekeeper.inbox import sqlite_writer
 from linekeeper.makini import wire
-from linekeeper.outbox import dispatcher
 from linekeeper.outbox.senders import prefect as prefect_sender
-from linekeeper.outbox.senders import slack as slack_sender
 from linekeeper.receiver import beat as receiver_beat
 from linekeeper.settings import Settings
 from linekeeper.store import Store, configuration, leases, processes, sqlite
@@ -145,11 +143,11 @@ def machines(universe: Universe) -> Iterator[None]:
         (service, "BEAT_SECONDS", BEAT_SECONDS), (service, "SOCKETS_EVERY", SELDOM_SECONDS),
         (processes, "SIGN_SECONDS", WATCH_SECONDS), (processes, "LOOK_SECONDS", 15.0),
         (processes, "SILENT_AFTER", timedelta(minutes=45)),
-        (record_events, "TICK_SECONDS", LOOK_SECONDS), (dispatcher, "TICK_SECONDS", SLOW_SECONDS),
+        (service, "BUSY_SECONDS", SLOW_SECONDS),
         (prefect_sender, "AWAY_SECONDS", AWAY_SECONDS),
         (prefect_sender.EventSender, "longest_pause", AWAY_SECONDS),
         (prefect_sender.RunSender, "longest_pause", AWAY_SECONDS),
-        (slack_sender, "LOOK_SECONDS", SLOW_SECONDS), (configuration, "FRESH_SECONDS", 60.0),
+        (configuration, "FRESH_SECONDS", 60.0),
         (consumer_alive, "DEAD_AFTER", timedelta(seconds=3.5 * BEAT_SECONDS)),
         (receiver_beat, "BEAT_SECONDS", RECEIVER_BEAT_SECONDS),
         (receiver_beat, "_GAP", timedelta(seconds=3 * RECEIVER_BEAT_SECONDS)),
@@ -210,11 +208,11 @@ def _wake(universe: Universe) -> Callable[[Any], Awaitable[None]]:
             # Due is what is by its own clock, and by that of the database.
             now = min(clock.utcnow(), universe.now() + universe.machine_skew)
             text = now.isoformat(timespec="microseconds")
-            found = database.execute(str(_DUE), {**_DUE.params, "now": text}).fetchone()
-            for what, waits in zip(_DUE_NAMES, found, strict=True):
-                if waits:
+            found = database.execute(_LOOK, (text,)).fetchone()
+            for place, what in enumerate(_WAITED_FOR):
+                if found[2 * place]:
                     waker.wake(what)
-            seconds = _next_due(database, now, text)
+            seconds = _until_next(found[1::2], now)
             with suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
                     await changed.wait()
@@ -223,19 +221,22 @@ def _wake(universe: Universe) -> Callable[[Any], Awaitable[None]]:
     return run
 
 
-_DUE = consumer_waker._LOOK.compile(dialect=aiosqlite.dialect(paramstyle="named"))
-_DUE_NAMES = [str(column.name) for column in consumer_waker._LOOK.selected_columns]
+_WAITED_FOR = {
+    consumer_waker.CONNECTION_WEBHOOKS: "webhook_event WHERE rank = 0",
+    consumer_waker.RECORD_WEBHOOKS: "webhook_event WHERE rank = 1",
+    **{name: f"outbox WHERE channel = '{name}'" for name in consumer_waker.CHANNELS},
+}
+_LOOK = "SELECT " + ", ".join(
+    f"EXISTS (SELECT 1 FROM {rows} AND status = 'pending' AND next_attempt_at <= ?1),"
+    f" (SELECT min(next_attempt_at) FROM {rows} AND status = 'pending' AND next_attempt_at > ?1)"
+    for rows in _WAITED_FOR.values()
+)
+"""Of each, whether there is something due, and when there is next."""
 
 
-def _next_due(database: sqlite3.Connection, now: datetime, text: str) -> float:
-    rows = database.execute(
-        "SELECT min(next_attempt_at) FROM outbox WHERE status = 'pending' AND next_attempt_at > ?1"
-        " UNION ALL SELECT min(next_attempt_at) FROM webhook_event"
-        " WHERE status = 'pending' AND next_attempt_at > ?1",
-        (text,),
-    )
-    times = [datetime.fromisoformat(row[0]) for row in rows if row[0]]
-    return max(0.05, min([(each - now).total_seconds() for each in times], default=3600.0))
+def _until_next(times: Sequence[str | None], now: datetime) -> float:
+    waits = [(datetime.fromisoformat(each) - now).total_seconds() for each in times if each]
+    return max(0.05, min(waits, default=3600.0))
 
 
 def template() -> Path:

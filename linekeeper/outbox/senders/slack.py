@@ -42,7 +42,7 @@ from linekeeper.notify.routing import (
 from linekeeper.notify.situations import NoticeDecision
 from linekeeper.notify.slack_channel import Pacer, open_channel
 from linekeeper.notify.view import IncidentView, Links, load_views
-from linekeeper.outbox.dispatcher import LOOK_SECONDS, Dispatcher
+from linekeeper.outbox.dispatcher import Dispatcher, MoreIsDue, a_tick
 from linekeeper.outbox.queue import OUTBOX
 from linekeeper.outbox.sender import (
     Ended,
@@ -110,9 +110,9 @@ class SlackDelivery:
         """Ask the alert policy what is due to be said."""
         await self._sender.evaluate(configuration, links)
 
-    async def step(self) -> bool:
+    async def step(self, more_is_due: MoreIsDue = a_tick) -> bool:
         """Deliver what is due; whether there may be more to do."""
-        return await self._dispatcher.step(LOOK_SECONDS)
+        return await self._dispatcher.step(more_is_due)
 
     @property
     def is_busy(self) -> bool:
