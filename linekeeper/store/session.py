@@ -7,7 +7,9 @@ Here such statements go to the connection at once, with the same SQL, and the OR
 when somebody asks for it.
 """
 
+import asyncio
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any
 
 from sqlalchemy import Connection, CursorResult, Delete, Engine, Select, Subquery, Update
@@ -16,8 +18,10 @@ from sqlalchemy.orm import Session
 from sqlalchemy.sql.elements import ColumnElement
 from sqlalchemy.util.concurrency import greenlet_spawn
 
-from linekeeper.store.sqlite import FEW
+from linekeeper.store.sqlite import FEW, TakesLonger
 
+TURN = 4
+"""So many transactions that only read may follow each other before others have the event loop."""
 _ONLY_HERE: Any = {"synchronize_session": False}
 
 
@@ -109,15 +113,26 @@ class LeanSession(AsyncSession):
 
     async def close(self) -> None:
         """Roll back what was not committed, and give the connection back."""
-        if self._made is None and self._reached is None:
-            return
-        await greenlet_spawn(self._close)
+        if not self._is_closed_at_once():
+            await greenlet_spawn(self._close)
 
     async def __aexit__(self, kind: Any, error: Any, trace: Any) -> None:
-        if self._is_over or (self._made is None and self._reached is None):
+        if self._is_closed_at_once():
+            if error is None and not self._is_over and self._idle.is_others_turn():
+                await asyncio.sleep(0)
+            return
+        if self._is_over:
             await self.close()
         else:
             await super().__aexit__(kind, error, trace)
+
+    def _is_closed_at_once(self) -> bool:
+        """Close it where nothing is to be waited for: whether it is closed."""
+        if self._reached is not None:
+            if not self._idle.takes_at_once(self._reached):
+                return False
+            self._close()
+        return self._made is None
 
     def _close(self) -> None:
         self._runs_here = False
@@ -152,7 +167,17 @@ class LeanSession(AsyncSession):
             if cursor is not None and not cursor.is_read:
                 await greenlet_spawn(cursor.read)
             return result
+        if self._reads_here and isinstance(statement, Select):
+            with suppress(TakesLonger):
+                return self._run(statement, params)
         return await greenlet_spawn(self._run, statement, params)
+
+    @property
+    def _reads_here(self) -> bool:
+        """Whether what reads soon needs no way to the event loop and back, as on SQLite."""
+        if self._begun is not None or self._engine.dialect.name != "sqlite":
+            return False
+        return self._reached is not None or self._idle.has_some
 
     def _run(self, statement: Any, params: Any) -> CursorResult[Any]:
         return self.reach().execute(statement, params)
@@ -182,6 +207,24 @@ class Idle:
     def __init__(self, most: int) -> None:
         self._most = most
         self._connections: list[Connection] = []
+        self._sessions = 0
+
+    def is_others_turn(self) -> bool:
+        """Whether who read without waiting lets others have the event loop: one time of `TURN`."""
+        self._sessions += 1
+        return self._sessions % TURN == 0
+
+    @property
+    def has_some(self) -> bool:
+        """Whether there is one to take."""
+        return bool(self._connections)
+
+    def takes_at_once(self, connection: Connection) -> bool:
+        """Whether `leave` waits for nothing: it is kept, and what it did can be rolled back so."""
+        if len(self._connections) >= self._most or connection.invalidated or connection.closed:
+            return False
+        driver = connection.connection.driver_connection
+        return not connection.in_transaction() or bool(getattr(driver, "only_reads", False))
 
     def take(self) -> Connection | None:
         """One of them, if there is any."""

@@ -64,6 +64,10 @@ async def _opened(connection: "SqliteConnection") -> None:
     connection._conn.set_progress_handler(connection.must_be_soon.is_set, SOON)
 
 
+class TakesLonger(Exception):
+    """What was to be done in the event loop has to be done in the driver's thread."""
+
+
 class SqliteConnection(aiosqlite.Connection):
     """A connection that goes to its thread as seldom as it can.
 
@@ -92,9 +96,14 @@ class SqliteConnection(aiosqlite.Connection):
         if not self.roll_back_at_once():
             await super().rollback()
 
+    @property
+    def only_reads(self) -> bool:
+        """Whether its transaction can be rolled back at once."""
+        return not (self._unsure or self.is_writing)
+
     def roll_back_at_once(self) -> bool:
         """Roll back what only read; whether nothing is left to be rolled back in the thread."""
-        may_wait = self._unsure or self.is_writing
+        may_wait = not self.only_reads
         self.is_writing = self.begins_late = False
         if not may_wait and self._conn.in_transaction:
             self._conn.rollback()
@@ -110,8 +119,8 @@ class SqliteConnection(aiosqlite.Connection):
         """Whether `statement` only reads, so that it waits for no lock and may be begun anew."""
         return statement.startswith("SELECT") and not self._unsure
 
-    async def read_soon(self, visit: Callable[[], Any]) -> Any:
-        """What `visit` reads: here, if that takes no longer than `SOON`, else in the thread."""
+    def read_here(self, visit: Callable[[], Any]) -> Any:
+        """What `visit` reads. Raises `TakesLonger` where that takes more than `SOON` steps."""
         self.must_be_soon.set()
         try:
             return visit()
@@ -120,7 +129,14 @@ class SqliteConnection(aiosqlite.Connection):
                 raise
         finally:
             self.must_be_soon.clear()
-        return await self._execute(visit)
+        raise TakesLonger
+
+    async def read_soon(self, visit: Callable[[], Any]) -> Any:
+        """What `visit` reads: here, if that takes no longer than `SOON`, else in the thread."""
+        try:
+            return self.read_here(visit)
+        except TakesLonger:
+            return await self._execute(visit)
 
     async def _execute(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         self._unsure = True
@@ -214,11 +230,17 @@ class SqliteCursor:
 
     def _do(self, visit: Callable[[], Any], *, here: bool, soon: bool = False) -> Any:
         try:
-            if self._driver.is_writing and not in_greenlet():
-                return visit()
+            if not in_greenlet():
+                if here:
+                    return visit()
+                if not soon:
+                    raise TakesLonger
+                return self._driver.read_here(visit)
             if soon:
                 return await_only(self._driver.read_soon(visit))
             return await_only(_at_once(visit) if here else self._driver._execute(visit))
+        except TakesLonger:
+            raise
         except Exception as error:
             self._adapted._handle_exception(error)
 

@@ -16,6 +16,7 @@ from sqlalchemy.engine import make_url
 
 from linekeeper.settings import Settings
 from linekeeper.store import Store
+from linekeeper.store.session import TURN
 from linekeeper.store.sqlite import SqliteConnection, connect
 
 KEEP = text("INSERT INTO kept (n) VALUES (:n)")
@@ -126,7 +127,24 @@ async def test_a_read_makes_no_visit_to_the_thread_nor_does_a_write_where_others
     assert visits["all"] == 3  # begin, the many rows, commit
 
 
-@pytest.mark.parametrize("step", range(7))  # it is opened, told four pragmas, begun, asked
+async def test_who_reads_soon_waits_for_nothing_and_others_have_their_turn(store: Store) -> None:
+    async def read() -> int:
+        async with store.read() as session:
+            found = await session.scalar(select(literal_column("1")))
+            return int(found or 0) + int(await session.scalar(COUNT) or 0)
+
+    assert await read() == 1  # it opens the connection
+    waited = 0
+    for _ in range(2 * TURN):
+        reading = read()
+        with suppress(StopIteration):  # it has ended
+            reading.send(None)
+            waited += 1
+            reading.send(None)
+    assert waited == 2
+
+
+@pytest.mark.parametrize("step", range(6))  # it is opened, told four pragmas, begun
 async def test_a_connection_whose_making_is_cancelled_is_closed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
