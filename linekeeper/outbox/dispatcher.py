@@ -41,8 +41,7 @@ TICK_SECONDS = 0.05
 """Until what is due for other destinations is looked for, beside one that is slow."""
 LOOK_SECONDS = 0.5  # the same where the end of the slow one is waited for
 LONGEST_WAIT = 600.0  # seconds; the back-off of a message ends there
-MoreIsDue = Callable[[], Awaitable[object]]
-"""Waits until there may be more to send."""
+MoreIsDue = Callable[[], Awaitable[object]]  # waits until there may be more to send
 a_tick: MoreIsDue = partial(asyncio.sleep, TICK_SECONDS)
 
 
