@@ -191,7 +191,8 @@ class Renderer:
     ) -> bool:
         """Post in the thread and mention the owners; what is no reminder is seen in the channel
         too. False where it is over or somebody took it, or where a later one waits as well."""
-        if view.resolved_at is not None or view.acknowledged_at is not None:
+        is_taken = view.acknowledged_at is not None and step != "worse"
+        if view.resolved_at is not None or is_taken:
             return False
         if row.is_late(self._clock()) and await later_reminds(self._store, row):
             return False

@@ -2,6 +2,8 @@
 
 from datetime import timedelta
 
+import pytest
+
 from linekeeper.incidents.announce import announce
 from linekeeper.incidents.lifecycle import IncidentChange
 from linekeeper.store.tables import Connection, Customer, Incident, IncidentConnection
@@ -68,9 +70,15 @@ async def test_the_channel_that_takes_all_of_it_is_notified_and_of_the_end(desk:
     assert [reply["text"] for reply in there["replies"]] == ["app default — unreachable: resolved"]
 
 
-async def test_what_became_critical_is_said_in_the_channel_once(desk: Desk) -> None:
+@pytest.mark.parametrize("taken", [False, True])
+async def test_what_became_critical_is_said_in_the_channel_once(desk: Desk, taken: bool) -> None:
+    """Also where somebody took it: what was taken is one connection's trouble."""
     incident = await desk.open(customer="Acme", owner="Petra")
     await desk.deliver()
+    if taken:
+        acknowledged = {"status": "acknowledged", "acknowledged_at": desk.now()}
+        await desk.change(incident, "acknowledged", "Petra has it.", **acknowledged)
+        await desk.deliver()
     await grow(desk, incident)
     for _ in range(3):
         await desk.deliver()
