@@ -170,7 +170,7 @@ class Judged:
     """When something readable last came of that: well or refused, but no time-out, 5xx or HTML."""
     denied_since: datetime | None = None
     denied_at: datetime | None = None
-    """Since when, and when last, Makini said that it doesn't know it; None once it answered since."""
+    """Since when, and when last, Makini said it doesn't know it; None once it answered since."""
 
     @property
     def suspect(self) -> bool:
