@@ -15,6 +15,8 @@ from tests.simulation.product import FORWARD_SECRET
 from tests.simulation.promises import broken_promises
 from tests.simulation.universe import Universe
 
+AT_THE_END = timedelta(seconds=30)
+"""What comes so late may wait still."""
 ADOPTED_WITHIN = timedelta(minutes=25)
 """Two sweeps at their slowest."""
 
@@ -70,14 +72,16 @@ class Oracle:
 
         Those of a connection of which Makini asked for a pause wait until it is over.
         """
-        patience = self.universe.people.patience
+        patience, now = self.universe.people.patience, self.universe.now()
         excused = {self.sick_key} | {
             connection.key
             for connection in self.universe.truth.living()
             if patience.excuses(connection, AT_ONCE)
         }
         for row in self.rows("SELECT id, kind, status, error, connection_ref, url_connection"
-                             " FROM webhook_event WHERE status = 'pending'"):  # fmt: skip
+                             " FROM webhook_event WHERE status = 'pending'"
+                             " AND received_at NOT BETWEEN ? AND ?",
+                             _text(now - AT_THE_END), _text(now)):  # fmt: skip
             if excused & {row["connection_ref"], row["url_connection"]}:
                 continue
             self.broken.append(f"stuck: event {row['id']} {row['kind']} waits: {row['error']}")
