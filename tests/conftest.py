@@ -24,6 +24,7 @@ from tests.sharing import (
     share_compiled_statements,
     share_default_storage,
     share_flows,
+    share_how_settings_are_read,
     share_trust,
 )
 from tests.together import migrate_it, shared_postgres, template_of
@@ -115,6 +116,7 @@ def shared() -> Iterator[None]:
         name_connections(patch)
         share_flows(patch)
         share_default_storage(patch)
+        share_how_settings_are_read(patch)
         yield
 
 

@@ -10,6 +10,8 @@ from typing import Any
 
 import httpx
 import pytest
+from pydantic_settings import EnvSettingsSource
+from pydantic_settings.sources import PydanticBaseEnvSettingsSource
 
 
 def share_compiled_statements(patch: pytest.MonkeyPatch) -> None:
@@ -84,7 +86,10 @@ def share_default_storage(patch: pytest.MonkeyPatch) -> None:
         return
     from prefect.settings import PREFECT_API_URL
 
-    ask = results._read_server_default_result_storage_block_id
+    ask, ask_soon = (
+        results._read_server_default_result_storage_block_id,
+        results._aread_server_default_result_storage_block_id,
+    )
     shared: dict[object, Any] = {}
 
     def default() -> Any:
@@ -93,7 +98,35 @@ def share_default_storage(patch: pytest.MonkeyPatch) -> None:
             shared[server] = ask()
         return shared[server]
 
-    patch.setattr(results, "_read_server_default_result_storage_block_id", default)
+    async def default_soon() -> Any:
+        server = PREFECT_API_URL.value()
+        if server not in shared:
+            shared[server] = await ask_soon()
+        return shared[server]
+
+    patch.setattr(results, ask.__name__, default)
+    patch.setattr(results, ask_soon.__name__, default_soon)
+
+
+def share_how_settings_are_read(patch: pytest.MonkeyPatch) -> None:
+    """What the environment may say of a field is found out once: pydantic looks at each anew for
+    each object of settings, of which a flow makes Prefect's, with all that is in them."""
+
+    def once(of: type, name: str) -> None:
+        look = getattr(of, name)
+        shared: dict[tuple[object, ...], Any] = {}
+
+        def looked(source: Any, field: Any, *more: Any) -> Any:
+            # The field itself is kept, so that no other is ever at its place in memory.
+            key = (id(field), source.env_prefix, source.case_sensitive, *map(str, more))
+            if key not in shared:
+                shared[key] = look(source, field, *more), field
+            return shared[key][0]
+
+        patch.setattr(of, name, looked)
+
+    once(PydanticBaseEnvSettingsSource, "_extract_field_info")
+    once(EnvSettingsSource, "_field_is_complex")
 
 
 def share_flows(patch: pytest.MonkeyPatch) -> None:
