@@ -40,8 +40,12 @@ for name in [name for name in os.environ if name.startswith("LINEKEEPER_")]:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_setupnodes(config: pytest.Config, specs: list[object]) -> None:
-    """Where several workers are about to import all tests, one process does so for all of them."""
-    fork_workers(len(specs), config.args)
+    """Where several workers are about to import all tests, one process does so for all of them.
+
+    What is imported keeps the error output that it finds: that has to be a worker's own.
+    """
+    with config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+        fork_workers(len(specs), config.args)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -20,7 +20,7 @@ from typing import Any
 from execnet import gateway_io
 from execnet.gateway_base import Popen2IO
 
-from tests.forking import end_process
+from tests.forking import Zygote, end_process, keep
 
 ROOT = Path(__file__).parents[1]
 
@@ -94,6 +94,7 @@ def _work(read: int, write: int) -> None:
     code = 1
     try:
         unregister(shutil.rmtree)  # the folders that this process made are not the worker's
+        keep(Zygote.fork(read, write))  # while this process has no thread
         for number, descriptor in enumerate((read, write)):
             os.dup2(descriptor, number)
             os.close(descriptor)

@@ -19,10 +19,10 @@ import subprocess
 import sys
 import threading
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, NoReturn
+from typing import IO, NoReturn, Self
 
 ROOT = Path(__file__).parents[1]
 PRELOADED = (
@@ -88,23 +88,47 @@ class Forked:
 class Zygote:
     """The process that forks the others; it ends with this one."""
 
-    def __init__(self) -> None:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    def __init__(self, control: socket.socket, wait: Callable[[], object]) -> None:
+        self._control = control
+        self._wait = wait
+        self._settings = _read_at_import(os.environ)
+
+    @classmethod
+    def start(cls) -> Self:
+        """A new process, which imports everything first."""
+        ours, theirs = _pair()
         with theirs:
-            self._process = subprocess.Popen(
+            process = subprocess.Popen(
                 [sys.executable, "-m", "tests.forking", str(theirs.fileno())],
                 cwd=ROOT,
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
             )
-        self._control = ours
-        self._settings = _read_at_import(os.environ)
+        return cls(ours, process.wait)
+
+    @classmethod
+    def fork(cls, *foreign: int) -> Self:
+        """One with what this process has imported, in which no thread runs yet; without the
+        descriptors `foreign`."""
+        ours, theirs = _pair()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                for descriptor in (ours.fileno(), *foreign):
+                    os.close(descriptor)
+                serve(theirs)
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                os._exit(0)
+        theirs.close()
+        return cls(ours, lambda: os.waitpid(pid, 0))
 
     def can_start(self, environment: Mapping[str, str]) -> bool:
         """What is read as modules are imported has to be as it is here, or needs a new process."""
         return _read_at_import(environment) == self._settings
 
-    async def fork(
+    async def run(
         self,
         *words: str,
         env: Mapping[str, str],
@@ -139,7 +163,7 @@ class Zygote:
     def close(self) -> None:
         """End it, and whatever of it still runs."""
         self._control.close()
-        self._process.wait()
+        self._wait()
 
 
 _WATCHING: set[asyncio.Task[None]] = set()
@@ -149,9 +173,18 @@ _ZYGOTES: list[Zygote] = []
 def zygote() -> Zygote:
     """The one of this process."""
     if not _ZYGOTES:
-        _ZYGOTES.append(Zygote())
-        atexit.register(_ZYGOTES[0].close)
+        keep(Zygote.start())
     return _ZYGOTES[0]
+
+
+def keep(made: Zygote) -> None:
+    """Let it be the one of this process."""
+    _ZYGOTES.append(made)
+    atexit.register(made.close)
+
+
+def _pair() -> tuple[socket.socket, socket.socket]:
+    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
 
 async def python(
@@ -162,7 +195,7 @@ async def python(
     has_stdin: bool = False,
 ) -> Forked:
     """`python -m WORDS`, forked. What it says can be read, or goes to `stdout`; errors likewise."""
-    return await zygote().fork(*words, env=env, stdout=stdout, stderr=stderr, has_stdin=has_stdin)
+    return await zygote().run(*words, env=env, stdout=stdout, stderr=stderr, has_stdin=has_stdin)
 
 
 def _read_at_import(environment: Mapping[str, str]) -> dict[str, str]:
