@@ -6,6 +6,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from linekeeper.implementation.at_once import limit_at_once
 from linekeeper.implementation.calendar import WorkingCalendar
 from linekeeper.implementation.evaluate import (
     SETTLED,
@@ -14,7 +15,6 @@ from linekeeper.implementation.evaluate import (
     judge_commitment,
 )
 from linekeeper.implementation.forecast import TRIALS, Forecast, forecast
-from linekeeper.implementation.lanes import keep_lanes
 from linekeeper.implementation.plan import (
     TRADITIONAL_MONTHS,
     DurationEstimate,
@@ -68,7 +68,7 @@ def forecast_plan(
     gates = _again(plan, setbacks)
     if evaluation is not None:
         begun = [gate for gate, far in evaluation.so_far.items() if far.opened is not None]
-        gates = keep_lanes(gates, begun=set(begun), settled=set(evaluation.having(*SETTLED)))
+        gates = limit_at_once(gates, begun=set(begun), settled=set(evaluation.having(*SETTLED)))
     result = forecast(
         gates,
         trials=trials,

@@ -145,10 +145,10 @@ def _expand(scope: Scope, template: Template) -> list[PlannedGate]:
         if (kind.hosting is None or scope.hosting in kind.hosting) and (scope.vpn or not kind.vpn)
     }
     counts = {"implementation": 1, "system": scope.systems, "workflow": scope.custom_workflows}
-    lanes = {
+    at_once = {
         "implementation": 1,
-        "system": template.lanes.system,
-        "workflow": template.lanes.workflow,
+        "system": template.at_once.system,
+        "workflow": template.at_once.workflow,
     }
     lasts = {each: _ends(kinds, here, each) for each in ("system", "workflow")}
 
@@ -163,7 +163,7 @@ def _expand(scope: Scope, template: Template) -> list[PlannedGate]:
                 for instance in _instances(kinds[need], kind, number, counts, first_only=first)
             ]
             after: list[str] = []
-            behind = number - lanes[kind.each]
+            behind = number - at_once[kind.each]
             if behind >= 1 and _begins(kind, kinds, here):
                 after = [_gate_id(kinds[last], behind) for last in lasts[kind.each]]
             gates.append(_gate(kind, number, needs, after, scope))

@@ -83,7 +83,7 @@ class Published(_Strict):
     custom_workflows: Annotated[int, Field(ge=0)]
 
 
-class Lanes(_Strict):
+class AtOnce(_Strict):
     """How many systems and custom workflows the people involved work on at once."""
 
     system: Annotated[int, Field(ge=1, le=50)] = 1
@@ -95,7 +95,7 @@ class Template(_Strict):
 
     complexity: Complexity
     published: Published
-    lanes: Lanes = Lanes()
+    at_once: AtOnce = AtOnce()
     gates: Annotated[tuple[GateTemplate, ...], Field(min_length=1, max_length=100)]
 
 
@@ -146,6 +146,8 @@ def parse_template(text: str | bytes, source: str = "template") -> Template:
         raise PlanError(source, f"is not YAML: {reason[:200]}") from None
     if not isinstance(data, dict):
         raise PlanError(source, "must be a mapping with complexity, published and gates")
+    if "at_once" not in data and "lanes" in data:  # so it was called in 0.1
+        data["at_once"] = data.pop("lanes")
     try:
         template = Template.model_validate(data)
     except ValidationError as error:

@@ -37,6 +37,14 @@ def test_the_shipped_templates_are_valid_and_stand_by_the_published_weeks(comple
     assert (published.weeks_min, published.weeks_max) == weeks[complexity]
 
 
+def test_a_template_that_says_at_once_by_its_old_name_is_read():
+    said = "lanes: {system: 4, workflow: 3}"
+    template = parse_template(f"{SMALL}{said}")
+    assert (template.at_once.system, template.at_once.workflow) == (4, 3)
+    assert template == parse_template(f"{SMALL}{said.replace('lanes', 'at_once')}")
+    assert "lanes" in refused(f"{SMALL}{said}\nat_once: {{system: 1}}")
+
+
 def test_the_shipped_schema_is_the_one_that_decides():
     assert json.loads((SHIPPED / "schema.json").read_text()) == Template.model_json_schema()
 
@@ -107,7 +115,7 @@ values = st.recursive(
 )
 
 
-@given(st.sampled_from(["complexity", "published", "lanes", "gates"]), values)
+@given(st.sampled_from(["complexity", "published", "at_once", "lanes", "gates"]), values)
 def test_any_value_in_any_field_is_refused_or_valid(field, value):
     data = yaml.safe_load(SMALL)
     data[field] = value

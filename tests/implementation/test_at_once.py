@@ -1,6 +1,6 @@
 """As many systems at once as the template says, also when the first steps of more are open."""
 
-from linekeeper.implementation.lanes import keep_lanes
+from linekeeper.implementation.at_once import limit_at_once
 from tests.implementation.conftest import Office
 
 TWO = ["Maximo", "SAP ECC"]
@@ -31,11 +31,13 @@ async def test_who_is_further_goes_first(office: Office):
 
 async def test_before_anything_has_begun_the_plan_is_as_it_was(office: Office):
     plan = (await office.start(systems=TWO)).progress.standing.plan
-    kept = keep_lanes(plan.gates, begun=set(), settled=set())
+    kept = limit_at_once(plan.gates, begun=set(), settled=set())
     assert {gate.id: gate.after for gate in kept} == {gate.id: gate.after for gate in plan.gates}
 
 
 async def test_where_there_are_lanes_enough_nobody_waits(office: Office):
     started = await office.start(systems=TWO, complexity="enterprise")
     gates = started.progress.standing.plan.gates
-    assert not [gate for gate in keep_lanes(gates, begun={"kickoff"}, settled=set()) if gate.after]
+    assert not [
+        gate for gate in limit_at_once(gates, begun={"kickoff"}, settled=set()) if gate.after
+    ]

@@ -11,10 +11,10 @@ from linekeeper.implementation.plan import PlannedGate, order
 from linekeeper.implementation.scope import PlanError
 
 
-def keep_lanes(
+def limit_at_once(
     gates: Sequence[PlannedGate], *, begun: Collection[str], settled: Collection[str]
 ) -> tuple[PlannedGate, ...]:
-    """The gates of a plan, in order, whose lanes hold for what is left of it.
+    """The gates of a plan, in order, where no more are worked on at once of what is left of it.
 
     `begun` are the ids of gates that were opened, `settled` those that are done or skipped. Who is
     furthest goes first; where nothing has begun, the plan is as it was.
@@ -38,7 +38,7 @@ def _kept(
     waits = [(gate, by_id[gate.after[0]]) for gate in gates if gate.after]
     if not waits:
         return by_id
-    lanes = min(_number(gate, each) - _number(last, each) for gate, last in waits)
+    most = min(_number(gate, each) - _number(last, each) for gate, last in waits)
     last_kinds = {by_id[last].kind for gate, _ in waits for last in gate.after}
     members: dict[int, list[PlannedGate]] = {}
     for gate in gates:
@@ -53,7 +53,7 @@ def _kept(
     )
     for rank, number in enumerate(ranked):
         own = {gate.id for gate in members[number]}
-        before = members[ranked[rank - lanes]] if rank >= lanes else []
+        before = members[ranked[rank - most]] if rank >= most else []
         after = tuple(gate.id for gate in before if gate.kind in last_kinds)
         for gate in members[number]:
             needed = [need for need in gate.needs if need in own]
