@@ -83,7 +83,7 @@ class Published(_Strict):
     custom_workflows: Annotated[int, Field(ge=0)]
 
 
-class AtOnce(_Strict):
+class SideBySide(_Strict):
     """How many systems and custom workflows the people involved work on at once."""
 
     system: Annotated[int, Field(ge=1, le=50)] = 1
@@ -95,7 +95,7 @@ class Template(_Strict):
 
     complexity: Complexity
     published: Published
-    at_once: AtOnce = AtOnce()
+    at_once: SideBySide = SideBySide()
     gates: Annotated[tuple[GateTemplate, ...], Field(min_length=1, max_length=100)]
 
 
