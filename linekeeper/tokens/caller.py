@@ -20,6 +20,8 @@ from linekeeper.tokens.renew import renew
 from linekeeper.tokens.stored import Token, load_tokens, note_doubted
 
 T = TypeVar("T")
+MOST_ENDED = 3
+"""More in a row are no matter of waiting."""
 
 
 class NoToken(MakiniError):
@@ -39,7 +41,8 @@ class Caller:
     """Calls Makini for one connection, for as long as somebody has something to ask of it.
 
     A token is renewed once for a refusal, and again only after something was answered with the new
-    one: minting may end the product's.
+    one: minting may end the product's. One that has ended by the time its call was made, as where
+    that waited for the call budget, says nothing of the login: it is replaced, `MOST_ENDED` times.
     """
 
     def __init__(
@@ -55,6 +58,8 @@ class Caller:
         """The last one that it was called with, or is to be called with."""
         self.makini = rt.makini(app)
         self._is_prepared = self._is_renewed = False
+        self._ended = 0
+        """How many had ended by the time of their call, since something was answered."""
         self.is_unknown_there = False
         """Makini, asked for a new token, said that it doesn't know the connection."""
 
@@ -109,7 +114,7 @@ class Caller:
             return None
         elif not self.token.needs_minting(now):
             return self.token
-        if not self._is_prepared:
+        if not self._is_prepared or self._has_ended():
             self._is_prepared = True
             self.token = await self._newer() or self.token
         return self.token
@@ -133,7 +138,7 @@ class Caller:
 
         Raises `MakiniError` when Makini could not be asked.
         """
-        if self._is_renewed:
+        if self._is_renewed and not self._has_ended():
             return None
         self._is_renewed = True
         token = await self._newer()
@@ -143,6 +148,14 @@ class Caller:
     def answered(self) -> None:
         """Something was answered: a token that is refused later is renewed again."""
         self._is_prepared = self._is_renewed = self.is_unknown_there = False
+        self._ended = 0
+
+    def _has_ended(self) -> bool:
+        """Whether the token it has is to be replaced once more, because it has ended."""
+        if self.token is None or not self.token.is_over(utcnow()) or self._ended >= MOST_ENDED:
+            return False
+        self._ended += 1
+        return True
 
     def may_use(self, token: Token, now: datetime) -> bool:
         """Whether it may be called with `token`; where nothing may renew it, its end counts."""

@@ -1,0 +1,96 @@
+"""A token that ends while its call waits for the call budget says nothing of the login."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from sqlmodel import select
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+
+from linekeeper.clock import utcnow
+from linekeeper.runtime import Runtime
+from linekeeper.settings import Settings
+from linekeeper.store import Store
+from linekeeper.store.tables import Connection, Incident
+from linekeeper.sweep.batch import probe_batch
+from tests.makini.peer import Peer
+from tests.reconcile.answering import ASSETS, asset, server, with_one_connection
+from tests.reconcile.conftest import adopt, pointed_at, run
+
+__all__ = ["server"]
+STATUS = "/api/integrations/current"
+MINT = "/api/system/connections/k1/token"
+
+
+class Tokens:
+    """Makini's: the first few have ended by the time they come to be used."""
+
+    def __init__(self, server: Peer, ended: int) -> None:
+        self._ended = ended
+        self.minted = 0
+        server.answer("POST", MINT, self._mint)
+        server.answer("GET", STATUS, self._answering({"data": {"id": "k1", "sync_status": "done"}}))
+        page = {"data": [asset("1")], "meta": {"current_page": 1, "last_page": 1, "total": 1}}
+        server.answer("GET", ASSETS, self._answering(page))
+
+    def _mint(self, _: Any) -> JSONResponse:
+        self.minted += 1
+        lasts = -1 if self.minted <= self._ended else 3600
+        end = utcnow().timestamp() + lasts
+        return JSONResponse({"token": f"t{self.minted}", "expires_in": end})
+
+    def _answering(self, answer: object) -> Any:
+        def answered(request: Request) -> JSONResponse:
+            token = request.headers["authorization"].removeprefix("Bearer t")
+            if int(token) <= self._ended:
+                return JSONResponse({"message": "The token is expired."}, 401)
+            return JSONResponse(answer)
+
+        return answered
+
+
+@pytest.fixture
+async def rt(settings: Settings, store: Store, server: Peer) -> AsyncIterator[Runtime]:
+    """A runtime of one connection without a token as yet."""
+    with_one_connection(server)
+    managed = pointed_at(settings, server.url, makini_entities=("eam/assets",))
+    async with Runtime.open(managed) as opened:
+        await adopt(opened)
+        yield opened
+
+
+async def lost(rt: Runtime) -> bool:
+    """Whether the login counts as lost, or somebody is notified of anything."""
+    async with rt.store.read() as session:
+        (connection,) = await session.scalars(select(Connection))
+        incidents = (await session.scalars(select(Incident))).all()
+    return connection.health == "reauthorization_required" or bool(incidents)
+
+
+async def test_tokens_that_ended_while_their_calls_waited_are_replaced(
+    rt: Runtime, server: Peer
+) -> None:
+    """With 1,000 connections at 60 calls a minute customers were asked to log in again."""
+    tokens = Tokens(server, ended=2)
+    done = await run(rt)
+    assert not done.failures
+    assert not await lost(rt)
+    assert tokens.minted == 3
+
+
+async def test_a_probe_replaces_them_too(rt: Runtime, server: Peer) -> None:
+    Tokens(server, ended=2)
+    async with rt.store.read() as session:
+        (connection,) = await session.scalars(select(Connection))
+    await probe_batch(rt, await rt.app("default"), [connection.id], started=utcnow(), last_try=True)
+    assert not await lost(rt)
+
+
+async def test_where_every_token_is_refused_the_login_is_lost_and_no_more_are_asked_for(
+    rt: Runtime, server: Peer
+) -> None:
+    tokens = Tokens(server, ended=1_000)
+    await run(rt)
+    assert await lost(rt)
+    assert tokens.minted <= 5
