@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from linekeeper.implementation.glance import ImplementationsGlance
     from linekeeper.runtime import Runtime
-    from linekeeper.views.glance import Glance
+    from linekeeper.views.glance import Glance, LeaseGlance
     from linekeeper.views.inbox_glance import InboxGlance
     from linekeeper.watch.standing import PartStanding
 
@@ -180,9 +180,23 @@ def _shown(looked: _Looked) -> "RenderableType":
         *_outbox(seen),
     ]
     if seen.leases:
-        held = ", ".join(f"{lease.name} ({lease.owner})" for lease in seen.leases)
-        parts.append(Text(f"under way: {held}", "dim"))
+        parts.append(Text(f"under way: {under_way(seen.leases)}", "dim"))
     return Group(*parts)
+
+
+def under_way(leases: "Sequence[LeaseGlance]") -> str:
+    """What is being done, and by whom; of single connections only how many. Pure."""
+    from linekeeper.store.types import is_id
+
+    of_one = {about for lease in leases if is_id(about := lease.name.partition(":")[2])}
+    held = [
+        f"{lease.name} ({lease.owner})"
+        for lease in leases
+        if lease.name.partition(":")[2] not in of_one
+    ]
+    return ", ".join(
+        [*held, *([f"work on {counted(len(of_one), 'connection')}"] if of_one else [])]
+    )
 
 
 def _incidents(seen: "Glance") -> "RenderableType":
