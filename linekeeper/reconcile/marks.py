@@ -14,6 +14,7 @@ from linekeeper.reconcile.policy import POLICY
 from linekeeper.store import Store
 from linekeeper.store.engine import insert_or_update
 from linekeeper.store.tables import Record, Watermark
+from linekeeper.store.types import UtcDateTime, table_of
 
 GONE_AFTER = timedelta(days=1)
 """What was read before is given up once it was answered with 404 for this long."""
@@ -160,41 +161,50 @@ async def set_confirm_at(
     `known` are the times that the reading which says so found or set itself. Any other was set by
     somebody who asked meanwhile, and stays: this reading may not have seen what they had.
     """
-    held = col(Watermark.confirm_at)
     times = [time for time in known if time is not None]
-    await session.execute(
-        update(Watermark)
-        .where(col(Watermark.connection_id) == place[0], col(Watermark.entity) == place[1])
-        .where(or_(held.is_(None), held.in_(times)))
-        .values(confirm_at=at)
-        .execution_options(synchronize_session=False)
-    )
+    given = {"whose": place[0], "what": place[1], "times": times, "again": at}
+    await session.execute(_CONFIRM, given)
 
 
 async def ask_again(session: AsyncSession, places: Iterable[Place], *, now: datetime) -> None:
     """Have the next poll ask for `places`, of which a record was just read, though they count as
     not offered or wait after a failure."""
-    is_missing, waits = col(Watermark.offered).is_(False), col(Watermark.retry_at) > now
-    confirm_at = case((is_missing, now), else_=col(Watermark.confirm_at))
-    retry_at = case((waits, now), else_=col(Watermark.retry_at))
-    await _change(session, places, or_(is_missing, waits), confirm_at=confirm_at, retry_at=retry_at)
+    await session.execute(_ASK_AGAIN.where(_is_one_of(places)), {"now": now})
 
 
 async def list_whole(session: AsyncSession, places: Iterable[Place], *, now: datetime) -> None:
     """Have the next poll list `places` whole, whatever they count as."""
-    await _change(session, places, confirm_at=now)
+    await session.execute(_LIST_WHOLE.where(_is_one_of(places)), {"now": now})
 
 
-async def _change(
-    session: AsyncSession, places: Iterable[Place], *which: ColumnElement[bool], **values: Any
-) -> None:
-    place = tuple_(col(Watermark.connection_id), col(Watermark.entity))
-    await session.execute(
-        update(Watermark)
-        .where(place.in_(sorted(places)), *which)
-        .values(values)
-        .execution_options(synchronize_session=False)
+def _is_one_of(places: Iterable[Place]) -> ColumnElement[bool]:
+    return tuple_(_KEPT.c.connection_id, _KEPT.c.entity).in_(sorted(places))
+
+
+_KEPT = table_of(Watermark)
+_NOW: Any = bindparam("now", type_=UtcDateTime)
+_MISSING, _WAITS = _KEPT.c.offered.is_(False), _KEPT.c.retry_at > _NOW
+_LIST_WHOLE = update(_KEPT).values(confirm_at=_NOW)
+_ASK_AGAIN = (
+    update(_KEPT)
+    .where(or_(_MISSING, _WAITS))
+    .values(
+        confirm_at=case((_MISSING, _NOW), else_=_KEPT.c.confirm_at),
+        retry_at=case((_WAITS, _NOW), else_=_KEPT.c.retry_at),
     )
+)
+_CONFIRM = (
+    update(_KEPT)
+    .where(
+        _KEPT.c.connection_id == bindparam("whose"),
+        _KEPT.c.entity == bindparam("what"),
+        or_(
+            _KEPT.c.confirm_at.is_(None),
+            _KEPT.c.confirm_at.in_(bindparam("times", expanding=True)),
+        ),
+    )
+    .values(confirm_at=bindparam("again", type_=UtcDateTime))
+)
 
 
 async def is_known(store: Store, connection_id: str, entity: str) -> bool:

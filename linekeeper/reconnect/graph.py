@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import String, bindparam, select
 from sqlmodel import col
 
 from linekeeper.graph import Node
@@ -53,31 +53,9 @@ async def load_facts(store: Store, case: Case) -> CaseFacts:
     prefix = f"email:{incident}:{case.reconnect.attempt}:"
     members = [member.connection_id for member in case.members[:200]]
     async with store.read() as session:
-        lost = await session.execute(
-            select(col(Transition.at), col(Transition.source), col(Transition.evidence))
-            .where(
-                col(Transition.connection_id).in_(members),
-                col(Transition.axis) == "health",
-                col(Transition.after) == KIND,
-            )
-            .order_by(col(Transition.at).desc())
-            .limit(1)
-        )
-        links = await session.execute(
-            select(col(ConnectLink.created_at), col(ConnectLink.used_at))
-            .where(col(ConnectLink.incident_id) == incident)
-            .order_by(col(ConnectLink.created_at))
-        )
-        mails = await session.execute(
-            select(
-                col(Outbox.dedupe_key),
-                col(Outbox.status),
-                col(Outbox.created_at),
-                col(Outbox.settled_at),
-            )
-            .where(col(Outbox.channel) == "email", col(Outbox.dedupe_key).startswith(prefix))
-            .order_by(col(Outbox.created_at))
-        )
+        lost = await session.execute(_LOST, {"members": members})
+        links = await session.execute(_LINKS, {"incident": incident})
+        mails = await session.execute(_MAILS, {"prefix": prefix})
         case_row = lost.first()
         return CaseFacts(
             lost_at=min(case_row[0], opened) if case_row else opened,
@@ -85,6 +63,33 @@ async def load_facts(store: Store, case: Case) -> CaseFacts:
             links=[(row[0], row[1]) for row in links],
             mails=[_mail(prefix, *row) for row in mails],
         )
+
+
+_LOST = (
+    select(col(Transition.at), col(Transition.source), col(Transition.evidence))
+    .where(
+        col(Transition.connection_id).in_(bindparam("members", expanding=True)),
+        col(Transition.axis) == "health",
+        col(Transition.after) == KIND,
+    )
+    .order_by(col(Transition.at).desc())
+    .limit(1)
+)
+_LINKS = (
+    select(col(ConnectLink.created_at), col(ConnectLink.used_at))
+    .where(col(ConnectLink.incident_id) == bindparam("incident"))
+    .order_by(col(ConnectLink.created_at))
+)
+_MAILS = (
+    select(
+        col(Outbox.dedupe_key), col(Outbox.status), col(Outbox.created_at), col(Outbox.settled_at)
+    )
+    .where(
+        col(Outbox.channel) == "email",
+        col(Outbox.dedupe_key).startswith(bindparam("prefix", type_=String)),
+    )
+    .order_by(col(Outbox.created_at))
+)
 
 
 def _mail(

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any
 
 from sqlalchemy import bindparam, or_, update
@@ -15,7 +16,7 @@ from sqlmodel import col, select
 
 from linekeeper.clock import monotonic
 from linekeeper.groups import end_task
-from linekeeper.store.engine import Store, insert_ignore
+from linekeeper.store.engine import Store, upserting
 from linekeeper.store.tables import Lease
 from linekeeper.store.types import UtcDateTime, table_of
 
@@ -51,13 +52,10 @@ async def acquire(
     The owner itself may take it again. A lease whose time has passed is anybody's.
     """
     until = now + timedelta(seconds=seconds)
+    given = {"called": name, "by": owner, "now": now, "ends": until}
     async with store.write() as session:
-        await insert_ignore(
-            store, session, Lease, [{"name": name, "owner": owner, "until": now, "fence": 0}]
-        )
-        taken = (
-            await session.execute(_TAKE, {"called": name, "by": owner, "now": now, "ends": until})
-        ).scalar_one_or_none()
+        result = await session.execute(_taking(is_sqlite=store.is_sqlite), given)
+        taken: int | None = result.scalar_one_or_none()
     return None if taken is None else HeldLease(name, owner, taken)
 
 
@@ -76,22 +74,26 @@ async def release(store: Store, held: HeldLease, *, now: datetime) -> None:
 
 
 _LEASES = table_of(Lease)
-_TAKE = (
-    update(_LEASES)
-    .where(
-        _LEASES.c.name == bindparam("called"),
-        or_(
-            _LEASES.c.owner == bindparam("by", type_=_LEASES.c.owner.type),
-            _LEASES.c.until <= bindparam("now", type_=UtcDateTime),
-        ),
-    )
-    .values(
+
+
+@cache
+def _taking(*, is_sqlite: bool) -> Any:
+    """The statement of `acquire`: it gives the fence where the lease is ours by it."""
+    adding = upserting(Lease, is_sqlite=is_sqlite).values(
+        name=bindparam("called", type_=_LEASES.c.name.type),
         owner=bindparam("by", type_=_LEASES.c.owner.type),
         until=bindparam("ends", type_=UtcDateTime),
-        fence=_LEASES.c.fence + 1,
+        fence=1,
     )
-    .returning(_LEASES.c.fence)
-)
+    new = adding.excluded
+    is_free = _LEASES.c.until <= bindparam("now", type_=UtcDateTime)
+    return adding.on_conflict_do_update(
+        index_elements=["name"],
+        set_={"owner": new.owner, "until": new.until, "fence": _LEASES.c.fence + 1},
+        where=or_(_LEASES.c.owner == new.owner, is_free),
+    ).returning(_LEASES.c.fence)
+
+
 _HOLD = (
     update(_LEASES)
     .where(

@@ -63,7 +63,7 @@ async def registered(store: Store, owner: str, kind: str) -> AsyncIterator[None]
 
     What can't be written at the beginning raises; a sign of life that fails is tried again.
     """
-    await _sign(store, owner, kind)
+    await _sign(store, owner, kind, forgetting=True)
     signing = asyncio.create_task(_keep_signing(store, owner, kind), name="signs of life")
     try:
         yield
@@ -114,10 +114,11 @@ async def _keep_signing(store: Store, owner: str, kind: str) -> None:
             _log.warning("no sign of life could be written: %s", type(error).__name__)
 
 
-async def _sign(store: Store, owner: str, kind: str) -> None:
+async def _sign(store: Store, owner: str, kind: str, *, forgetting: bool = False) -> None:
     key = store.cipher.first_fingerprint
     async with store.write() as session:
         now = await store.clock(session)
-        await session.execute(_FORGET, {"before": now - FORGOTTEN_AFTER})
+        if forgetting:  # who has ended without saying so
+            await session.execute(_FORGET, {"before": now - FORGOTTEN_AFTER})
         row = {"owner": owner, "kind": kind, "key": key, "since": now, "at": now}
         await insert_or_update(store, session, OpenProcess, [row], key=["owner"], update=["at"])

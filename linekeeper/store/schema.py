@@ -3,6 +3,7 @@
 Every part asks this when it starts, and Alembic costs as much to import as a fifth of the rest.
 """
 
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -29,6 +30,7 @@ def head() -> str:
 
 
 _VERSION = text("SELECT version_num FROM alembic_version")
+_KEY_CHECK = select(col(AppSetting.value)).where(col(AppSetting.name) == KEY_CHECK)
 
 
 def schema_of(connection: Connection) -> str | None:
@@ -46,8 +48,7 @@ async def require_current(store: Store) -> None:
     consumers and runs go on while a release is rolled out.
     """
     try:
-        async with store.engine.connect() as connection:
-            version = await connection.run_sync(schema_of)
+        version, sealed = await _version_and_key(store)
     except (DBAPIError, OSError) as error:
         raise StoreError(describe(error)) from error
     if version != head() and not (version and head() in await _served(store)):
@@ -60,7 +61,20 @@ async def require_current(store: Store) -> None:
             f"the database's schema is {version or 'empty'}, this version needs {head()}: "
             "run `linekeeper migrate`"
         )
-    await check_key(store)
+    if sealed is None:
+        await check_key(store)
+    else:
+        store.cipher.decrypt(sealed)
+
+
+async def _version_and_key(store: Store) -> tuple[str | None, str | None]:
+    """The schema version, and the known text; in one look where there is a schema."""
+    with suppress(DBAPIError):
+        async with store.read() as session:
+            version: str | None = await session.scalar(_VERSION)
+            return version, await session.scalar(_KEY_CHECK)
+    async with store.engine.connect() as connection:
+        return await connection.run_sync(schema_of), None
 
 
 def describe(error: Exception) -> str:
@@ -75,9 +89,6 @@ def describe(error: Exception) -> str:
     if isinstance(error, OSError) or "connect" in cause.lower():
         return f"the database does not answer ({cause}): check LINEKEEPER_DATABASE_URL"
     return f"the database refused: {cause}"
-
-
-_KEY_CHECK = select(col(AppSetting.value)).where(col(AppSetting.name) == KEY_CHECK)
 
 
 async def check_key(store: Store) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any
 
 from sqlalchemy import bindparam, delete, exists, func, select, update
@@ -11,7 +12,7 @@ from sqlmodel import col
 
 from linekeeper.incidents.suppressed import PAUSE as PAUSE_WINDOW
 from linekeeper.store import Store
-from linekeeper.store.engine import insert_ignore, insert_or_update
+from linekeeper.store.engine import insert_ignore, insert_or_update, upserting
 from linekeeper.store.tables import (
     Audit,
     Connection,
@@ -44,18 +45,15 @@ async def done(store: Store, work: str) -> None:
     """Say that `work` (`work.WORK`) was completed; `since` is when it was completed before."""
     async with store.write() as session:
         now = await store.clock(session)
-        before = await session.scalar(
-            select(col(PartHeartbeat.at)).where(col(PartHeartbeat.part) == work)
-        )
-        row = {"part": work, "kind": work, "host": "", "since": before or now, "at": now}
-        await insert_or_update(
-            store,
-            session,
-            PartHeartbeat,
-            [row | {"mark": ""}],
-            key=["part"],
-            update=["since", "at"],
-        )
+        row = {"part": work, "kind": work, "host": "", "since": now, "at": now, "mark": ""}
+        await session.execute(_doing(is_sqlite=store.is_sqlite), [row])
+
+
+@cache
+def _doing(*, is_sqlite: bool) -> Any:
+    adding = upserting(PartHeartbeat, is_sqlite=is_sqlite)
+    changed = {"since": table_of(PartHeartbeat).c.at, "at": adding.excluded.at}
+    return adding.on_conflict_do_update(index_elements=["part"], set_=changed)
 
 
 async def remove(store: Store, parts: Collection[str]) -> None:
