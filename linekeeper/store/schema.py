@@ -84,6 +84,11 @@ def describe(error: Exception) -> str:
         return "the database is read-only: give this user write access to it and its folder"
     if "disk is full" in cause or "No space left" in cause:
         return "the database's disk is full: make room; nothing was written"
+    if "disk I/O error" in cause:  # also of a full disk, where SQLite can't lay out its journal
+        return (
+            "the database's disk can't be written or read (disk I/O error): make room on it, or "
+            "see whether it works; nothing was written"
+        )
     if "locked" in cause:
         return "the database is locked by another process: try again, or find who holds it"
     if isinstance(error, OSError) or "connect" in cause.lower():

@@ -4,6 +4,7 @@ import errno
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -97,6 +98,32 @@ def test_a_home_that_cannot_be_used_is_named(number: int, advice: str) -> None:
     assert line.startswith("/srv/linekeeper: ")
     assert advice in line
     assert explain(OSError(errno.EBADF, "bad")) is None, "that one is a bug"
+
+
+def test_a_disk_without_room_for_the_journal_says_what_to_do(tmp_path: Path) -> None:
+    """SQLite calls it an I/O error; here a limit of the process stands for the disk."""
+    code = (
+        "import resource, signal, sys\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024))\n"
+        "from linekeeper.cli import main\n"
+        "sys.argv = ['linekeeper', 'status']\n"
+        "main()"
+    )
+    kept = {name: value for name, value in os.environ.items() if "LINEKEEPER" not in name}
+    environment = kept | {"LINEKEEPER_HOME": str(tmp_path)}
+    migrate = [sys.executable, "-c", "from linekeeper.cli import main; main()", "migrate"]
+    subprocess.run(migrate, env=environment, check=True, capture_output=True)
+    shown = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert shown.returncode == 1
+    assert "make room" in shown.stderr, shown.stderr
+    assert "Traceback" not in shown.stderr
 
 
 def test_prefect_collects_nothing_of_a_command() -> None:
