@@ -4,6 +4,7 @@ import json
 import sqlite3
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -255,8 +256,12 @@ class Oracle:
         late = min(lag, timedelta(minutes=15))
         if len(connection.states) > 1 and connection.states[-2][1] == "us":
             late = lag + timedelta(minutes=20) * self.universe.pace
-        changed = max(connection.states[-1][0], connection.syncing_until or self.universe.begins)
-        return self.universe.now() - changed < OVERDUE_WITHIN + late
+        now, begins = self.universe.now(), self.universe.begins
+        changed = max(connection.states[-1][0], connection.syncing_until or begins)
+        # While its late word says that the login is lost, what webhooks bring is left to a poll.
+        worded = [(at, word) for at, _, word in connection.words if at <= now]
+        failed = [ends for (_, word), (ends, _) in pairwise([*worded, (now, "")]) if word == "fail"]
+        return now - max([changed, *failed]) < OVERDUE_WITHIN + late
 
     def is_unreadable(self, connection: Connection) -> bool:
         """Whether nobody gave Linekeeper a token of it, and it may not make one itself."""
