@@ -17,20 +17,18 @@ from alembic.script import ScriptDirectory
 from linekeeper.cli.prefect_server import is_by_a_person
 from linekeeper.cli.prefect_template import make_template
 from linekeeper.cli.server import PAGE_BYTES, make_database, prefect_template
-from tests.fixtures_prefect import HOME, PrefectServer
+from tests.fixtures_prefect import PrefectServer
 
 FORMS = 20
 
 
 @contextmanager
-def _writers() -> Iterator[None]:
+def _writers(server: PrefectServer) -> Iterator[None]:
     """Short transactions of others on Prefect's database, one after the other."""
     stop = threading.Event()
 
     def write() -> None:
-        with closing(
-            sqlite3.connect(HOME / "server" / "prefect" / "prefect.db", isolation_level=None)
-        ) as database:
+        with closing(sqlite3.connect(server.database, isolation_level=None)) as database:
             database.execute("PRAGMA busy_timeout=30000")
             while not stop.wait(0.02):
                 database.execute("BEGIN IMMEDIATE")
@@ -71,7 +69,7 @@ async def test_forms_are_answered_and_runs_started_while_others_write(
             "state": {"type": "PAUSED", "name": "Suspended", "state_details": asking},
         }
         runs = [await _made(http, "/flow_runs/", wanted) for _ in range(FORMS)]
-        with _writers():
+        with _writers(clean_prefect):
             answers = await asyncio.gather(
                 *(http.post(f"/flow_runs/{run}/resume", json={"run_input": {}}) for run in runs)
             )

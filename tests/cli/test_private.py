@@ -28,7 +28,7 @@ from linekeeper.settings import Settings
 from linekeeper.store import Store
 from linekeeper.store.migrate import migrate
 from tests.cli.commands import CommandLine
-from tests.fixtures_prefect import HOME, PrefectServer
+from tests.fixtures_prefect import PrefectServer
 
 
 @pytest.fixture
@@ -129,7 +129,7 @@ async def test_a_servers_own_key_moves_out_of_its_database_and_its_blocks_stay_r
     # The shared server is started as an earlier version started it: its key is in its database.
     with prefect_at(Settings(prefect_port=clean_prefect.port)):
         await Secret(value="tell-nobody").save("kept")
-    with closing(sqlite3.connect(HOME / "server" / "prefect" / "prefect.db")) as connection:
+    with closing(sqlite3.connect(clean_prefect.database)) as connection:
         connection.execute("VACUUM INTO ?", (str(database),))
     with closing(sqlite3.connect(database)) as connection:
         [[kept]] = connection.execute(
