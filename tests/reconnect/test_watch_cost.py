@@ -21,6 +21,7 @@ MONDAY = datetime(2026, 1, 5, 10, 0, tzinfo=UTC)
 
 @contextmanager
 def counting(store: Store) -> Iterator[list[str]]:
+    """What was executed to its end: a read that takes long is begun anew in the driver's thread."""
     statements: list[str] = []
 
     def note(_conn: object, _cursor: object, statement: str, *_more: object) -> None:
@@ -28,9 +29,9 @@ def counting(store: Store) -> Iterator[list[str]]:
             statements.append(statement)
 
     engine = store.engine.sync_engine
-    event.listen(engine, "before_cursor_execute", note)
+    event.listen(engine, "after_cursor_execute", note)
     yield statements
-    event.remove(engine, "before_cursor_execute", note)
+    event.remove(engine, "after_cursor_execute", note)
 
 
 async def open_cases(store: Store, count: int) -> None:
