@@ -140,7 +140,7 @@ MUTANTS = (
         ("tokens/renew.py",
          "        return await to_its_end(self._renewed(stored), BEFORE_SENDING)\n",
          "        return await self._renewed(stored)\n"),
-        kinds="tokens stops", seed=25,
+        kinds="tokens stops", seed=33,
     ),
     _mutant(
         "incident-never-resolved", "an incident goes on after its cause",
