@@ -455,6 +455,18 @@ async def test_from_manage_back_to_observe_nothing_turns_red(
         assert list(await session.scalars(select(Incident))) == []
 
 
+async def turned_unknown(rt: Runtime, connection_id: str) -> Transition:
+    """The change by which the connection became unknown, with what Linekeeper knew of it."""
+    async with rt.store.read() as session:
+        became = await session.scalar(
+            select(Transition).where(
+                col(Transition.connection_id) == connection_id, col(Transition.after) == "unknown"
+            )
+        )
+    assert became is not None
+    return became
+
+
 async def test_a_login_that_a_call_found_lost_is_not_found_again_by_the_list(
     rt: Runtime, watcher: Runtime, fleet: sandbox.Served
 ) -> None:
@@ -471,13 +483,7 @@ async def test_a_login_that_a_call_found_lost_is_not_found_again_by_the_list(
         assert (await first(watcher)).health == "unknown"
     [incident] = await incidents(watcher)
     assert incident.status == "open"
-    async with rt.store.read() as session:
-        last = await session.scalar(
-            select(Transition).where(
-                col(Transition.connection_id) == connection.id, col(Transition.after) == "unknown"
-            )
-        )
-    assert last is not None
+    last = await turned_unknown(rt, connection.id)
     assert "a call was refused" in last.evidence["message"]
     assert "its list says active" in last.evidence["message"]
     await control(fleet, f"connections/{connection.makini_key}/restore-credentials")
@@ -494,13 +500,7 @@ async def test_in_observe_a_token_that_is_refused_before_its_end_is_no_lost_logi
     await control(fleet, f"connections/{connection.makini_key}/expire-token")
     await sweep(watcher)
     assert (await first(watcher)).health == "unknown"
-    async with rt.store.read() as session:
-        seen = await session.scalar(
-            select(Transition).where(
-                col(Transition.connection_id) == connection.id, col(Transition.after) == "unknown"
-            )
-        )
-    assert seen is not None
+    seen = await turned_unknown(rt, connection.id)
     assert "refuses the token" in seen.evidence["message"]
     await sweep(rt)
     assert (await first(rt)).health == "healthy"
