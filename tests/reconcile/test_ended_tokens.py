@@ -1,24 +1,20 @@
 """A token that ends while its call waits for the call budget says nothing of the login."""
 
-from collections.abc import AsyncIterator
 from typing import Any
 
-import pytest
 from sqlmodel import select
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from linekeeper.clock import utcnow
 from linekeeper.runtime import Runtime
-from linekeeper.settings import Settings
-from linekeeper.store import Store
 from linekeeper.store.tables import Connection, Incident
 from linekeeper.sweep.batch import probe_batch
 from tests.makini.peer import Peer
-from tests.reconcile.answering import ASSETS, asset, server, with_one_connection
-from tests.reconcile.conftest import adopt, pointed_at, run
+from tests.reconcile.answering import ASSETS, asset, rt, server
+from tests.reconcile.conftest import run
 
-__all__ = ["server"]
+__all__ = ["rt", "server"]  # fixtures
 STATUS = "/api/integrations/current"
 MINT = "/api/system/connections/k1/token"
 
@@ -48,16 +44,6 @@ class Tokens:
             return JSONResponse(answer)
 
         return answered
-
-
-@pytest.fixture
-async def rt(settings: Settings, store: Store, server: Peer) -> AsyncIterator[Runtime]:
-    """A runtime of one connection without a token as yet."""
-    with_one_connection(server)
-    managed = pointed_at(settings, server.url, makini_entities=("eam/assets",))
-    async with Runtime.open(managed) as opened:
-        await adopt(opened)
-        yield opened
 
 
 async def lost(rt: Runtime) -> bool:
