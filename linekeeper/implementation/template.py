@@ -7,7 +7,7 @@ for editors; what is valid is decided here.
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -98,6 +98,14 @@ class Template(_Strict):
     at_once: SideBySide = SideBySide()
     gates: Annotated[tuple[GateTemplate, ...], Field(min_length=1, max_length=100)]
 
+    @model_validator(mode="before")
+    @classmethod
+    def _with_its_old_name(cls, data: Any) -> Any:
+        """What 0.1 called `lanes`, in a file or in an implementation that it began."""
+        if not isinstance(data, dict) or "lanes" not in data or "at_once" in data:
+            return data
+        return {("at_once" if name == "lanes" else name): value for name, value in data.items()}
+
 
 def load_template(complexity: Complexity, directory: Path | None = None) -> Template:
     """The team's own template for `complexity` from `directory`, else the shipped one.
@@ -146,8 +154,6 @@ def parse_template(text: str | bytes, source: str = "template") -> Template:
         raise PlanError(source, f"is not YAML: {reason[:200]}") from None
     if not isinstance(data, dict):
         raise PlanError(source, "must be a mapping with complexity, published and gates")
-    if "at_once" not in data and "lanes" in data:  # so it was called in 0.1
-        data["at_once"] = data.pop("lanes")
     try:
         template = Template.model_validate(data)
     except ValidationError as error:

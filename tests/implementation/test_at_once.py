@@ -1,6 +1,8 @@
 """As many systems at once as the template says, also when the first steps of more are open."""
 
 from linekeeper.implementation.at_once import limit_at_once
+from linekeeper.implementation.glance import implementations_at_a_glance
+from linekeeper.store.tables import Implementation
 from tests.implementation.conftest import Office
 
 TWO = ["Maximo", "SAP ECC"]
@@ -41,3 +43,18 @@ async def test_where_there_are_lanes_enough_nobody_waits(office: Office):
     assert not [
         gate for gate in limit_at_once(gates, begun={"kickoff"}, settled=set()) if gate.after
     ]
+
+
+async def test_an_implementation_that_the_first_version_began_goes_on(office: Office):
+    started = await office.start(systems=TWO)
+    taken = await office.says(started.progress, "kickoff")
+    assert taken.progress is not None
+    async with office.store.write() as session:
+        row = await session.get(Implementation, started.progress.standing.implementation.id)
+        assert row is not None
+        kept = {name: value for name, value in row.template.items() if name != "at_once"}
+        row.template = kept | {"lanes": row.template["at_once"]}
+    progress = await office.advance(started.progress)
+    assert progress.standing.plan == started.progress.standing.plan
+    assert progress.evaluation.statuses["kickoff"] == "done"
+    assert (await implementations_at_a_glance(office.store, now=office.now)).running == 1
