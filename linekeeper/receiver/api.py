@@ -7,7 +7,6 @@ from typing import Any
 import orjson
 from sqlalchemy import select
 from sqlmodel import col
-from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -27,6 +26,7 @@ from linekeeper.config import AppConfig
 from linekeeper.customers.naming import label
 from linekeeper.makini import MakiniError
 from linekeeper.receiver.connection_route import ConnectionRoute
+from linekeeper.receiver.follow_ups import FollowUps
 from linekeeper.receiver.gate import read_body
 from linekeeper.receiver.keys import require_key, runtime_of
 from linekeeper.reconcile.completeness import completeness_of
@@ -35,7 +35,7 @@ from linekeeper.reconcile.feed import MOST, BadCursor, FeedReads, read_feed
 from linekeeper.runtime import Runtime, UnknownApp
 from linekeeper.store.connection_settings import load_settings
 from linekeeper.store.tables import Connection, Customer
-from linekeeper.sweep.report_call import Call, follow_up, record_call
+from linekeeper.sweep.report_call import Call, record_call
 from linekeeper.tokens.stored import UnreadableToken
 
 _MAX_REPORT = 16_384
@@ -134,10 +134,10 @@ async def report(request: Request) -> Response:
     except UnknownApp:
         app = AppConfig(name=connection.app)  # taken out of the settings: nothing is changed there
     await record_call(rt, app, connection.id, call)
-    then = (
-        BackgroundTask(_follow_up, rt, connection.app, connection.id) if call.is_trouble else None
-    )
-    return JSONResponse({"status": "accepted"}, status_code=202, background=then)
+    if call.is_trouble:
+        follow_ups: FollowUps = request.app.state.follow_ups
+        follow_ups.note(connection.app, connection.id)
+    return JSONResponse({"status": "accepted"}, status_code=202)
 
 
 async def changes(request: Request) -> Response:
@@ -155,13 +155,6 @@ async def changes(request: Request) -> Response:
     reads: FeedReads = request.app.state.feed_reads
     reads.note(holder.id, page.after, page.upto, at=utcnow())
     return _json({"data": page.changes, "next": page.next}, headers=_NO_STORE)
-
-
-async def _follow_up(rt: Runtime, app: str, connection_id: str) -> None:
-    try:
-        await follow_up(rt, app, connection_id)
-    except (MakiniError, UnknownApp):
-        return  # it is suspect: the next sweep looks again
 
 
 async def _find(rt: Runtime, request: Request) -> Connection:

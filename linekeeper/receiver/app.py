@@ -30,6 +30,7 @@ from linekeeper.receiver import (
     slack_actions,
 )
 from linekeeper.receiver.beat import Beat
+from linekeeper.receiver.follow_ups import FollowUps
 from linekeeper.receiver.gate import FOR_CUSTOMERS, RequestLimit
 from linekeeper.receiver.html import page
 from linekeeper.receiver.protocol import Receive, Scope, Send
@@ -61,17 +62,19 @@ class Receiver:
             TokenIssuer(runtime.store) as issuer,
         ):
             webhooks = Webhooks(apps, intake, tally, max_body_bytes=runtime.settings.max_body_bytes)
-            standby = Standby(runtime)
+            standby, follow_ups = Standby(runtime), FollowUps(runtime)
             beside = [
                 asyncio.create_task(beat.run(), name="receiver beat"),
                 asyncio.create_task(standby.run(), name="receiver watch"),
             ]
+            site = make_site(runtime, beat, follow_ups)
             try:
-                yield cls(webhooks, Tokens(issuer), RequestLimit(make_site(runtime, beat)))
+                yield cls(webhooks, Tokens(issuer), RequestLimit(site))
             finally:
                 for task in beside:
                     task.cancel()
                 await asyncio.wait(beside)
+                await follow_ups.end()
                 await beat.last()
                 await standby.end()
 
@@ -90,7 +93,7 @@ _STORAGE = (SQLAlchemyError, OSError, KeyProblem, LeaseLost)
 which a `TimeoutError` is too."""
 
 
-def make_site(runtime: Runtime, beat: Beat) -> Starlette:
+def make_site(runtime: Runtime, beat: Beat, follow_ups: FollowUps) -> Starlette:
     """The pages and the product's API on `runtime`, which handlers find as `app.state.runtime`."""
     site = Starlette(
         routes=[
@@ -116,6 +119,7 @@ def make_site(runtime: Runtime, beat: Beat) -> Starlette:
     site.router.redirect_slashes = False
     site.state.runtime = runtime
     site.state.feed_reads = beat.feed_reads
+    site.state.follow_ups = follow_ups
     return site
 
 

@@ -31,8 +31,6 @@ REFUSED = "AUTHENTICATION_FAILED"
 LIMITED = 429
 YIELD = timedelta(minutes=1)
 """Makini's limits are per minute (MAKINI "Data API")."""
-PROBE_APART = timedelta(seconds=10)
-"""A connection probed within this is not probed again for one more report."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,12 +144,6 @@ async def _yield_to_product(rt: Runtime, app: AppConfig, connection_id: str) -> 
     await rt.budget.yield_calls(app.name, app.calls_a_minute)
 
 
-async def follow_up(rt: Runtime, app: str, connection_id: str) -> None:
-    """Probe the connection now, unless somebody just did; its incident follows from that."""
-    await probe_batch(
-        rt,
-        await rt.app(app),
-        [connection_id],
-        started=utcnow() - PROBE_APART,
-        last_try=True,
-    )
+async def follow_up(rt: Runtime, app: str, connection_id: str, *, since: datetime) -> None:
+    """Probe the connection unless it was since the report; its incident follows from that."""
+    await probe_batch(rt, await rt.app(app), [connection_id], started=since, last_try=True)

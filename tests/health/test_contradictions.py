@@ -40,7 +40,7 @@ async def reported(rt: Runtime, connection: Connection, *calls: tuple[int, str |
     app = await rt.app("default")
     for status, code in calls:
         await record_call(rt, app, connection.id, Call(status, utcnow(), code))
-    await follow_up(rt, "default", connection.id)
+    await follow_up(rt, "default", connection.id, since=utcnow())
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from sqlmodel import col
 
 from linekeeper.access.keys import KeyRefused, make_key, revoke_key
 from linekeeper.clock import utcnow
+from linekeeper.receiver import follow_ups
 from linekeeper.store.tables import ApiKey, Audit, Connection, Credential, Lease, Observation
 
 from .conftest import House
@@ -200,11 +201,10 @@ async def test_a_lease_that_is_lost_on_the_way_is_503_and_the_product_may_try_ag
 
 
 async def test_a_401_of_the_product_has_the_connection_looked_at_at_once(house: House) -> None:
+    """Also where it was found well a moment ago."""
     headers = await house.key()
+    await house.sweep()
     [connection, *_] = await house.connections()
-    async with house.store.write() as session:
-        long_ago = utcnow() - timedelta(minutes=5)
-        await session.execute(update(Connection).values(last_checked_at=long_ago))
     await house.control(f"connections/{connection.makini_key}/change-credentials")
     answer = await house.http.post(
         f"/api/connections/{connection.makini_key}/observations",
@@ -224,6 +224,28 @@ async def test_a_401_of_the_product_has_the_connection_looked_at_at_once(house: 
         "AUTHENTICATION_FAILED",
         "r-1",
     )
+
+
+async def test_a_401_that_comes_soon_after_another_is_looked_at_too(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was asked before a report says nothing about it."""
+    monkeypatch.setattr(follow_ups, "APART", timedelta(milliseconds=50))
+    headers = await house.key()
+    [connection, *_] = await house.connections()
+    address = f"/api/connections/{connection.id}"
+    seen = {(await house.http.get(f"{address}/token", headers=headers)).json()["access_token"]}
+    for _ in range(3):
+        await house.control(f"connections/{connection.makini_key}/expire-token")
+        await house.http.post(f"{address}/observations", headers=headers, json={"status": 401})
+        async with asyncio.timeout(30):
+            while True:
+                token = (await house.http.get(f"{address}/token", headers=headers)).json()
+                if token["access_token"] not in seen:
+                    break
+                await asyncio.sleep(0.02)
+        seen.add(token["access_token"])
+    assert (await house.connection(connection.id)).health == "healthy"
 
 
 async def test_a_401_with_an_old_token_makes_no_incident(house: House) -> None:
