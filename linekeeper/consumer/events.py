@@ -120,24 +120,22 @@ async def failed(rt: Runtime, claimed: Claimed, troubles: Sequence[Trouble]) -> 
         return
     now = utcnow()
     dead: dict[str, Settled] = {}
-    retries: dict[str, EventRetry] = {}
-    behind: dict[str, datetime] = {}
+    retries: list[EventRetry] = []
+    behind: list[tuple[Event, datetime]] = []
     for [head, *others], error in troubles:
         until = next_attempt(head.attempts, error, now=now)
         if until is None:
             dead[head.id] = give_up(head, error)
         else:
             reason = _reason(error)
-            retries[head.id] = EventRetry(until, reason)
+            retries.append(EventRetry(head, until, reason))
             message = "event %s: attempt %d failed: %s"
             log.info(message, head.id, head.attempts, reason, extra=_about(head, error))
-        behind.update((event.id, until or now) for event in others)
+        behind += [(event, until or now) for event in others]
 
     async def effects(session: AsyncSession, events: Sequence[Event]) -> Mapping[str, Settled]:
         ours = {event.id for event in events}
-        await schedule_retry(
-            session, {event_id: retries[event_id] for event_id in retries if event_id in ours}
-        )
+        await schedule_retry(session, [retry for retry in retries if retry.event.id in ours])
         await release_claim(session, claimed, behind)
         return {event_id: dead[event_id] for event_id in dead if event_id in ours}
 
@@ -178,7 +176,7 @@ async def nack(
     """Give back those of `events` that nobody settled, untried, due `until` then or at once."""
     due = until or utcnow()
     async with rt.store.write() as session:
-        await release_claim(session, claimed, {event.id: due for event in events})
+        await release_claim(session, claimed, [(event, due) for event in events])
 
 
 async def in_transaction(

@@ -141,19 +141,22 @@ class Readers:
             return
         if isinstance(trouble, MakiniError):
             self._suspects.add(connection_id)
+        if isinstance(trouble, MakiniError) and isinstance(answer, Records) and answer.is_of_entity:
+            return
         for other in list(wanted):  # it would fare no better, and costs a call and its time
             self._answer(wanted.pop(other), trouble)
 
     def _answer(self, batch: ReadBatch, answer: Records | Exception) -> None:
         if isinstance(answer, MakiniError | OutOfTime):
-            answer = Records(utcnow(), (), None, dict.fromkeys(batch.keys, answer))
+            unread = dict.fromkeys(batch.keys, answer)
+            answer = Records(utcnow(), (), None, unread, is_of_entity=False)
         batch.answer = answer
         self.answered.append(batch)
         self.news.set()
 
 
 def _trouble(answer: Records | Exception) -> Exception | None:
-    """What an answer says of the whole connection: that it can't be asked for anything now."""
+    """Why the connection, or at least an entity of it, can't be asked for anything now."""
     if isinstance(answer, ReadRefused):
         return answer if answer.observation is not None else None  # else of this entity only
     if not isinstance(answer, Records):

@@ -17,7 +17,7 @@ from linekeeper.health.evidence import Observation
 from linekeeper.health.probe import refused_token, understand_error
 from linekeeper.health.scope import DataCaller
 from linekeeper.inbox.routing import EventTarget
-from linekeeper.makini import ErrorKind, MakiniClient, MakiniError
+from linekeeper.makini import ErrorKind, ErrorScope, MakiniClient, MakiniError
 from linekeeper.reconcile.identity import record_key
 from linekeeper.runtime import Runtime
 from linekeeper.spending import Purpose, many_calls, spends_on
@@ -49,6 +49,8 @@ class Records(NamedTuple):
     """The keys without an answer, and why: `OutOfTime`, or what Makini said."""
     is_offered: bool = True
     """False where the listing that was to have them is not found: that proves nothing gone."""
+    is_of_entity: bool = True
+    """Whether what failed says nothing of the connection, nor of its other entities."""
 
 
 class ReadRefused(Exception):
@@ -81,7 +83,7 @@ async def read_records(
     ref = app.ref_of(target.makini_key, target.makini_id)
     caller = DataCaller(rt, app, target.id, ref, token)
     reading = _RecordReading(rt.makini(app), ref, entity, keys)
-    work = asyncio.create_task(caller.call(reading.go_on))
+    work = asyncio.create_task(_read(caller, reading))
     try:
         await asyncio.wait({work}, timeout=max(0.0, deadline - monotonic()))
     finally:
@@ -96,6 +98,15 @@ async def read_records(
     if error is not None:
         raise error
     return reading.result()
+
+
+async def _read(caller: DataCaller, reading: "_RecordReading") -> None:
+    try:
+        await caller.call(reading.go_on)
+    except MakiniError as error:
+        if error.kind not in _LOGIN or error.connection is None:
+            reading.is_of_entity = await caller.scope_of(error) is ErrorScope.entity
+        raise
 
 
 def _says_of_health(error: MakiniError, caller: DataCaller) -> Observation | None:
@@ -126,6 +137,8 @@ class _RecordReading:
         self._absent: dict[str, str] = {}
         """Those whose own address answers 404."""
         self._is_listing_asked = False
+        self.is_of_entity: bool | None = None
+        """What Makini's refusal is about; None: it refused nothing."""
         if len(sayable) < len(keys):
             self._note = "no URL can hold some of its keys: the next poll reads them"
 
@@ -135,7 +148,9 @@ class _RecordReading:
         left = [*self._left.values(), *self._unconfirmed.values()]
         unread = {**self._refused, **dict.fromkeys(left, reason)}
         records = list(self._found.values())
-        return Records(self._asked_at, records, self._note, unread, self._is_offered)
+        # Where time ran out, the connection answers if it answered something.
+        is_of_entity = bool(records) if self.is_of_entity is None else self.is_of_entity
+        return Records(self._asked_at, records, self._note, unread, self._is_offered, is_of_entity)
 
     async def go_on(self, token: Token) -> None:
         """Read what is left. Raises what is not about single keys."""

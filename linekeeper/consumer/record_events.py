@@ -15,6 +15,7 @@ from itertools import chain
 from typing import Self
 
 from linekeeper.clock import monotonic, utcnow
+from linekeeper.consumer.aside import in_order, stepping_aside
 from linekeeper.consumer.events import Trouble, apply, failed, in_transaction, nack
 from linekeeper.consumer.planning import PlannedEvent, plan_events
 from linekeeper.consumer.readers import ReadBatch, Readers
@@ -163,17 +164,21 @@ class RecordEvents:
         claimed = await claim_events(
             self._rt.store, self._rt.owner, rank=RANK, limit=room, now=at, token=self._claim.token
         )
-        events = await self._admit(claimed.events)
+        events = await self._admit(in_order(claimed.events, self._held))
         if events:
             planned, unplanned = await self._planned(events)
             troubles = dict(unplanned)
-            failing = [event for event in events if event.ordering_key in self._failing]
+            failing = [event for event in events if self._is_failing(event)]
             for event in events:
-                if event.ordering_key not in self._failing:
+                if not self._is_failing(event):
                     self._hold(planned.get(event.id), event, troubles.get(event.id), since=now)
             if failing:  # behind one that failed meanwhile: the next claim puts them off with it
                 await nack(self._rt, self._claim, failing, until=look_again(at, now=at))
         return bool(claimed.events)
+
+    def _is_failing(self, event: Event) -> bool:
+        """Whether one before it failed while it was claimed."""
+        return event.ordering_key in self._failing or event.aside in self._failing
 
     async def _admit(self, events: Sequence[Event]) -> list[Event]:
         """Those of `events` there is room for; the others are looked at again later."""
@@ -267,18 +272,24 @@ class RecordEvents:
         self._settling = []
 
     def _answered(self) -> tuple[list[HeldEvent], list[tuple[list[HeldEvent], Exception]]]:
-        """Takes out what can be settled, and all of each connection whose first event failed."""
+        """Takes out what can be settled, and what waits where the first event failed.
+
+        That is all of the connection, or what names its entity, where that alone can't be read.
+        """
         good: list[HeldEvent] = []
         wrong: list[tuple[list[HeldEvent], Exception]] = []
         for ordering_key in self._ready:
             queue = self._held.get(ordering_key)
             while queue and queue[0].is_answered:
                 reason = next((each for each in queue[0].wrong() if not is_final(each)), None)
-                if reason is not None:
-                    wrong.append((list(queue), reason))
-                    queue.clear()
-                else:
+                if reason is None:
                     good.append(queue.popleft())
+                    continue
+                behind = stepping_aside(queue) or list(queue)
+                wrong.append((behind, reason))
+                taken = {held.event.id for held in behind}
+                queue = deque(held for held in queue if held.event.id not in taken)
+                self._held[ordering_key] = queue
             if queue is not None and not queue:
                 del self._held[ordering_key]
         self._ready.clear()

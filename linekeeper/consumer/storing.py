@@ -56,6 +56,14 @@ class HeldEvent:
                 failures.append(answer)
         return failures
 
+    @property
+    def may_step_aside(self) -> bool:
+        """Whether what it waits for is its entity, while its connection answers."""
+        answers = [batch.answer for batch in self.batches.values()]
+        return self.event.aside is not None and all(
+            isinstance(answer, Records) and answer.is_of_entity for answer in answers
+        )
+
     def read(self) -> set[str]:
         """Its keys that every connection asked for them has answered."""
         done: set[str] = set()

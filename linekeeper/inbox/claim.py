@@ -11,9 +11,10 @@ from datetime import datetime
 from functools import cache
 from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import bindparam, literal_column, or_, select, update
+from sqlalchemy import RowMapping, bindparam, literal_column, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from linekeeper.inbox.identify import aside_key
 from linekeeper.logs import WAY, passed
 from linekeeper.outbox import queue
 from linekeeper.outbox.queue import Work
@@ -56,6 +57,11 @@ class Event(NamedTuple):
         return f"Event(id={self.id!r}, kind={self.kind!r}, ordering_key={self.ordering_key!r})"
 
     @property
+    def aside(self) -> str | None:
+        """The order in which it waits while its entity can't be read."""
+        return aside_key(self.app, self.connection_ref, self.entity)
+
+    @property
     def at(self) -> datetime:
         """When it happened: the sender's time where it gave one, never after its receipt."""
         return self.event_at or self.received_at
@@ -86,8 +92,9 @@ class Settled(NamedTuple):
 
 
 class EventRetry(NamedTuple):
-    """An event to try again."""
+    """An event to try again, in the order that it says."""
 
+    event: Event
     until: datetime
     error: str
 
@@ -179,25 +186,43 @@ async def remember_keys(session: AsyncSession, done: Mapping[str, bytes]) -> Non
     )
 
 
-async def schedule_retry(session: AsyncSession, retries: Mapping[str, EventRetry]) -> None:
+async def schedule_retry(session: AsyncSession, retries: Sequence[EventRetry]) -> None:
     """Try events that are `still_ours` again, each at its time."""
     await _update(
         session,
-        {"next_attempt_at": "new_until", "error": "new_error"},
+        {
+            "next_attempt_at": "new_until",
+            "error": "new_error",
+            "ordering_key": "new_ordering_key",
+        },
         [
-            {"row_id": event_id, "new_until": retry.until, "new_error": retry.error[:MAX_ERROR]}
-            for event_id, retry in retries.items()
+            {
+                "row_id": retry.event.id,
+                "new_until": retry.until,
+                "new_error": retry.error[:MAX_ERROR],
+                "new_ordering_key": retry.event.ordering_key,
+            }
+            for retry in retries
         ],
         claimed_by=None,
     )
 
 
 async def release_claim(
-    session: AsyncSession, claimed: Claimed, until: Mapping[str, datetime]
+    session: AsyncSession, claimed: Claimed, until: Sequence[tuple[Event, datetime]]
 ) -> None:
-    """Let go of events nobody tried, by id and from when they may be claimed again."""
-    if until:
-        await queue.release_claim(session, _work(claimed.rank), claimed.token, dict(until))
+    """Let go of events nobody tried, each with when it may be claimed again."""
+    await queue.release_claim(
+        session,
+        _work(claimed.rank),
+        claimed.token,
+        {event.id: at for event, at in until},
+        ordering_keys={event.id: event.ordering_key for event, _ in until},
+    )
+
+
+def _aside(row: RowMapping) -> str | None:
+    return aside_key(row["app"], row["connection_ref"], row["entity"])
 
 
 @cache
@@ -212,6 +237,7 @@ def _work(rank: int) -> Work:
             if name not in ("id", "ordering_key", "attempts")
         ],
         also={"merge_key": None},
+        aside=_aside,
     )
 
 

@@ -224,6 +224,26 @@ def _time(value: Any) -> datetime | None:
         return None
 
 
+def ordering_key_of(app: str, connection_ref: str | None, event_id: str) -> str:
+    """The order of an event as it comes: that of its connection, where it names one."""
+    return event_id if connection_ref is None else f"{app}/{connection_ref}"
+
+
+def aside_of(ordering_key: str, entity: str) -> str:
+    """The order in which events wait that came in `ordering_key`, while `entity` can't be read.
+
+    What came for the connection's other entities passes them.
+    """
+    return f"{ordering_key}#{entity}"
+
+
+def aside_key(app: str, connection_ref: str | None, entity: str | None) -> str | None:
+    """The same of one event; None where it waits for nothing that others could wait for."""
+    if connection_ref is None or entity is None:
+        return None
+    return aside_of(f"{app}/{connection_ref}", entity)
+
+
 class Delivery(NamedTuple):
     """The columns of a new row, in the order the writers insert them."""
 
@@ -286,7 +306,7 @@ def make_delivery(
         kind=identity.kind,
         entity=identity.entity,
         event_at=identity.event_at,
-        ordering_key=id if ref is None else f"{app}/{ref}",
+        ordering_key=ordering_key_of(app, ref, id),
         rank=identity.rank,
         received_at=received_at,
         headers=headers,

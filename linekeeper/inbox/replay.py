@@ -19,6 +19,7 @@ from sqlmodel import col
 
 from linekeeper.config import AppConfig
 from linekeeper.inbox.claim import Status
+from linekeeper.inbox.identify import ordering_key_of
 from linekeeper.inbox.meaning import EventNames, rank_of
 from linekeeper.store import Store, new_id
 from linekeeper.store.tables import Connection, WebhookEvent
@@ -128,7 +129,7 @@ async def replay(
             originals = (
                 (
                     await session.execute(
-                        select(_EVENT, _EVENT.c.ordering_key.label("ordering_key"))
+                        select(_EVENT)
                         .where(
                             *which,
                             col(WebhookEvent.body).is_not(None),
@@ -154,7 +155,6 @@ async def replay(
 
 def _again(original: RowMapping, names: EventNames | None, now: datetime) -> dict[str, Any]:
     identity = new_id()
-    has_own_key = original["ordering_key"] == original["id"]
     kind, entity = (
         (original["kind"], original["entity"])
         if names is None
@@ -170,7 +170,7 @@ def _again(original: RowMapping, names: EventNames | None, now: datetime) -> dic
         "source": "replay",
         "status": "pending",
         "event_at": original["event_at"] or original["received_at"],
-        "ordering_key": identity if has_own_key else original["ordering_key"],
+        "ordering_key": ordering_key_of(original["app"], original["connection_ref"], identity),
         "received_at": now,
         "next_attempt_at": now,
         "attempts": 0,

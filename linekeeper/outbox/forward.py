@@ -22,7 +22,7 @@ from sqlmodel import col
 from linekeeper.config import AppConfig
 from linekeeper.exact import read
 from linekeeper.inbox.claim import Event, Settled
-from linekeeper.inbox.identify import record_keys
+from linekeeper.inbox.identify import ordering_key_of, record_keys
 from linekeeper.inbox.meaning import RECORD_KINDS
 from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.store import Store
@@ -116,8 +116,8 @@ def _messages(accepted: AcceptedForward, targets: Mapping[str, str]) -> Iterator
             payload["keys"] = list(keys)
         for number, destination in enumerate(dict.fromkeys(to.values()) or [app.name]):
             key = f"{CHANNEL}:{event.id}" + (f":{destination}" if number else "")
-            ordering_key = _ordering_key(destination, settled.connection_id or event.ordering_key)
-            yield Message(CHANNEL, key, payload, ordering_key)
+            of = settled.connection_id or ordering_key_of(event.app, event.connection_ref, event.id)
+            yield Message(CHANNEL, key, payload, _ordering_key(destination, of))
         return
     for connection_id, keys in sorted(settled.owners.items()):
         yield Message(

@@ -10,10 +10,11 @@ by another claim; such rows are put off to the same moment, so that an ordering 
 costs nobody else anything, however many rows it has.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cache
+from itertools import chain
 from typing import Any, Literal, get_args
 
 from sqlalchemy import (
@@ -109,6 +110,8 @@ class Work:
     """What a claim returns beside `id`, `ordering_key` and `attempts`."""
     also: dict[str, Any] = field(default_factory=dict)
     """What else a claim sets."""
+    aside: Callable[[RowMapping], str | None] = lambda _: None
+    """The ordering key in which a row waits, where an earlier one of that key does."""
     only_first: bool = False
     """Whether only the first row of each ordering key is claimed, and the next once it is
     settled."""
@@ -118,7 +121,6 @@ class Work:
     """One of them, if there is any."""
     before_those_claimed: Any = field(init=False, compare=False)
     """What waits before `:top`, has one of the ordering `:keys` and isn't of the claim `:token`."""
-    _taking: dict[bool, Any] = field(init=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         due = select(self.table.c.id).where(self.waiting, self.table.c.next_attempt_at <= _NOW)
@@ -137,35 +139,28 @@ class Work:
         )
         object.__setattr__(self, "before_those_claimed", before)
 
+    @cache  # noqa: B019 - there is one of each table, for good
     def taking(self, is_sqlite: bool) -> Any:
         """The statement that claims the first `:most` of them; built once."""
-        if is_sqlite not in self._taking:
-            table = self.table
-            most = bindparam("most", type_=Integer)
-            due = self.due.order_by(table.c.next_attempt_at, self.order).limit(most)
-            if not is_sqlite:
-                # Read once: a plan that reads it again for each row finds others than those
-                # locked before, and the limit is none.
-                once = due.with_for_update(skip_locked=True).cte("once")
-                due = select(once.prefix_with("MATERIALIZED").c.id)
-            self._taking[is_sqlite] = (
-                update(table)
-                .where(table.c.id.in_(due))
-                .values(
-                    claimed_by=bindparam("token", type_=table.c.claimed_by.type),
-                    next_attempt_at=bindparam("until", type_=UtcDateTime),
-                    attempts=table.c.attempts + 1,
-                    **self.also,
-                )
-                .returning(
-                    table.c.id,
-                    self.order.label("place"),
-                    table.c.ordering_key.label(_KEY),
-                    table.c.attempts,
-                    *self.columns,
-                )
-            )
-        return self._taking[is_sqlite]
+        table, most = self.table, bindparam("most", type_=Integer)
+        due = self.due.order_by(table.c.next_attempt_at, self.order).limit(most)
+        if not is_sqlite:
+            # Read once: a plan that reads it again for each row finds others than those
+            # locked before, and the limit is none.
+            once = due.with_for_update(skip_locked=True).cte("once")
+            due = select(once.prefix_with("MATERIALIZED").c.id)
+        claimed = {
+            "claimed_by": bindparam("token", type_=table.c.claimed_by.type),
+            "next_attempt_at": bindparam("until", type_=UtcDateTime),
+            "attempts": table.c.attempts + 1,
+        }
+        key = table.c.ordering_key.label(_KEY)
+        return (
+            update(table)
+            .where(table.c.id.in_(due))
+            .values(**claimed, **self.also)
+            .returning(table.c.id, self.order.label("place"), key, table.c.attempts, *self.columns)
+        )
 
     @property
     def waiting(self) -> ColumnElement[bool]:
@@ -231,12 +226,11 @@ async def claim(
         given = {"now": now, "most": limit, "token": token, "until": until}
         taken = (await session.execute(work.taking(store.is_sqlite), given)).mappings()
         rows = sorted(taken, key=lambda row: row["place"])
-        blocked: dict[str, datetime] = {}
         if not work.only_first:
-            blocked = await _blocked(session, work, token, rows, now=now, seconds=seconds)
-        if blocked:
-            await release_claim(session, work, token, blocked)
-            rows = [row for row in rows if row["id"] not in blocked]
+            blocked, keys = await _blocked(session, work, token, rows, now=now, seconds=seconds)
+            if blocked:
+                await release_claim(session, work, token, blocked, ordering_keys=keys)
+                rows = [row for row in rows if row["id"] not in blocked]
     return Claim(token, until, rows)
 
 
@@ -258,12 +252,14 @@ async def _blocked(
     *,
     now: datetime,
     seconds: float,
-) -> dict[str, datetime]:
-    """Which of `rows` are behind an earlier one that isn't ours, and when to look again."""
-    keys = sorted({row["ordering_key"] for row in rows if row["ordering_key"] != row["id"]})
+) -> tuple[dict[str, datetime], dict[str, str]]:
+    """Which of `rows` are behind an earlier one that isn't ours; when to look again, and the order
+    in which it is before them: their own, or else that of those which stepped aside."""
+    orders = {row["id"]: (row["ordering_key"], work.aside(row)) for row in rows}
+    keys = sorted(filter(None, {*chain.from_iterable(orders.values())} - orders.keys()))
     if not keys:
-        return {}
-    first: dict[str, RowMapping] = {}
+        return {}, {}
+    first: dict[str | None, RowMapping] = {}
     for chunk in chunked(keys, _KEYS_AT_ONCE):
         which = {"keys": chunk, "top": rows[-1]["place"], "token": token}
         earlier = await session.execute(work.before_those_claimed, which)
@@ -271,20 +267,22 @@ async def _blocked(
             if row["place"] < first.setdefault(row["ordering_key"], row)["place"]:
                 first[row["ordering_key"]] = row
     blocked: dict[str, datetime] = {}
+    behind: dict[str, str] = {}
     for row in rows:
-        before = first.get(row["ordering_key"])
-        if before is not None and before["place"] < row["place"]:
+        befores = (first.get(key) for key in orders[row["id"]])
+        before = next((each for each in befores if each and each["place"] < row["place"]), None)
+        if before is not None:
             held = before["claimed_by"] is not None and before["next_attempt_at"] > now
             due = max(before["next_attempt_at"], now)
             if held:  # its claim may end early, and ends by then at the latest
                 began = before["next_attempt_at"] - timedelta(seconds=seconds)
                 due = min(look_again(began, now=now), due)
-            blocked[row["id"]] = due
-    return blocked
+            blocked[row["id"]], behind[row["id"]] = due, before["ordering_key"]
+    return blocked, behind
 
 
 def look_again(held_since: datetime, *, now: datetime) -> datetime:
-    """When to look again at rows behind some that are claimed since `held_since`."""
+    """When to look again at rows behind some that are claimed since then."""
     return now + max(now - held_since, timedelta(seconds=HELD_SECONDS))
 
 
@@ -295,20 +293,22 @@ async def release_claim(
     until: Mapping[str, datetime],
     *,
     planned: Collection[str] = (),
+    ordering_keys: Mapping[str, str] | None = None,
 ) -> None:
     """Let go of claimed rows that nobody tried: as if they had not been claimed, due at `until`.
 
-    Those `planned` are written for then, as if they had been from the start.
+    Those `planned` are written for then, as if they had been from the start; with `ordering_keys`
+    each goes on in the order given there.
     """
     for is_planned in (False, True):
         rows = [
-            {"row_id": row, "until": at}
+            {"row_id": row, "until": at} | ({"key": ordering_keys[row]} if ordering_keys else {})
             for row, at in until.items()
             if (row in planned) is is_planned
         ]
         names = ["next_attempt_at"] + (["due_at"] if is_planned else [])
         names += ["retry_at"] if "retry_at" in work.table.c else []  # somebody attends to them
-        columns = dict.fromkeys(names, "until")
+        columns = dict.fromkeys(names, "until") | ({_KEY: "key"} if ordering_keys else {})
         await change_claimed(session, work, token, columns, rows, is_untried=True)
 
 

@@ -7,6 +7,7 @@ from sqlalchemy import ColumnElement, literal_column, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from linekeeper.inbox.identify import aside_of
 from linekeeper.inbox.meaning import RECORD_KINDS
 from linekeeper.inbox.sealing import kept_keys
 from linekeeper.store.tables import WebhookEvent
@@ -26,11 +27,12 @@ async def delivered_since(
 
     `ordering_keys` are those its deliveries wait in until it is known whose they are.
     """
+    aside = [aside_of(ordering_key, entity) for ordering_key in ordering_keys]
     own = (col(WebhookEvent.connection_id) == connection_id, col(WebhookEvent.received_at) >= since)
     waiting = (
         # Spelled out, so that the partial index is used.
         col(WebhookEvent.status) == literal_column("'pending'"),
-        col(WebhookEvent.ordering_key).in_(ordering_keys),
+        col(WebhookEvent.ordering_key).in_([*ordering_keys, *aside]),
     )
     first_at: dict[str, datetime] = {}
     # One after the other: SQLite has no index for both at once, and reads the whole table.
