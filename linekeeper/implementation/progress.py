@@ -1,7 +1,7 @@
 """How far an implementation is, forecast from where it stands; a slip is announced."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -68,7 +68,15 @@ def slip_of(
 
 def news_in(slip: Slip | None, notified_signs: str) -> bool:
     """Whether `slip` has a sign that people were not notified of (`notified_signs`)."""
-    return slip is not None and not set(slip.signs) <= set(notified_signs.split("\n"))
+    return slip is not None and not set(slip.signs) <= _known(notified_signs.split("\n"))
+
+
+def _known(signs: Iterable[str]) -> set[str]:
+    """What is no news after `signs`: these, and that it is not as bad any more."""
+    known = set(signs)
+    if "commitment:late" in known:
+        known.add("commitment:at risk")
+    return known | {sign.replace("overdue:", "soon:", 1) for sign in known}
 
 
 def _named(standing: Standing, gates: list[str]) -> str:
@@ -163,7 +171,7 @@ async def keep(
             .execution_options(synchronize_session=False)
         )
         if claimed is not None:
-            fresh = {*slip.signs} - {*implementation.notified_signs.split("\n")} | unsaid
+            fresh = {*slip.signs} - _known(implementation.notified_signs.split("\n")) | unsaid
             line = news.slip(standing, slip.line, sorted(fresh), now=now)
             await news.send(store, session, [line], now=now)
     await session.execute(
@@ -194,7 +202,7 @@ async def _settle_waiting(
     signs = set(slip.signs) if slip else set()
     is_new = news_in(slip, standing.implementation.notified_signs)
     for row in (await session.scalars(select(Outbox).where(*waits))).all():
-        about = set(row.payload.get("signs", ()))
+        about = _known(row.payload.get("signs", ()))
         values: dict[str, Any] = {"payload": {**row.payload, "text": slip.line if slip else ""}}
         if is_new or not about & signs:
             values = {"status": "superseded", "settled_at": now, "error": "not so any more"}

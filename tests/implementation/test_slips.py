@@ -62,3 +62,44 @@ async def test_what_becomes_late_while_a_slip_waits_is_said_with_it(office: Offi
     assert "is late" in text
     await office.says(started.progress, "kickoff")
     assert (await slips(office))[1][0] == "pending"  # the date is still missed
+
+
+async def test_a_date_that_gets_better_is_no_new_slip(office: Office):
+    office.now = office.now.replace(hour=15)
+    started = await office.start(committed=date(2027, 3, 8))
+    progress = await office.advance(started.progress)
+    assert progress.outlook.commitment == "late"
+    await office.delivers_messages()
+    office.later(minutes=30)
+    taken = await office.says(progress, "kickoff")
+    assert taken.progress is not None
+    assert taken.progress.outlook.commitment == "at risk"
+    assert [("is late" in text) for _, text in await slips(office)] == [True]
+
+
+async def test_a_date_that_gets_better_before_it_was_said_is_said_as_it_is_then(office: Office):
+    office.now = office.now.replace(hour=15)
+    started = await office.start(committed=date(2027, 3, 8))
+    await office.advance(started.progress)
+    await office.says(started.progress, "kickoff")
+    [(status, text)] = await slips(office)
+    assert status == "pending"
+    assert "is at risk" in text
+
+
+async def test_a_step_whose_due_day_was_put_off_is_no_new_slip(office: Office):
+    started = await office.start()
+    office.later(days=1)
+    await office.update(
+        started.progress, "move", which_date="due", gate="kickoff", day=date(2027, 3, 1)
+    )
+    await office.advance(started.progress)
+    assert ["overdue: Kickoff" in text for _, text in await slips(office)] == [True]
+    await office.delivers_messages()
+    office.later(minutes=5)
+    await office.update(
+        started.progress, "move", which_date="due", gate="kickoff", day=date(2027, 3, 2)
+    )
+    progress = await office.advance(started.progress)
+    assert progress.evaluation.late == {"kickoff": "soon"}
+    assert len(await slips(office)) == 1
