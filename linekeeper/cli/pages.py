@@ -106,11 +106,11 @@ async def write_all_connections(
 async def write_fleet_pages(rt: Runtime, client: PrefectClient) -> None:
     """Write `fleet` and `audit`."""
     configuration, now = await rt.configuration(), utcnow()
-    stamp = await fleet_stamp(rt.store, configuration, await _links(rt, client, []), now=now)
+    links = await _links(rt, client, [])
+    stamp = await fleet_stamp(rt.store, configuration, links, now=now)
     report = await fleet_report(rt.store, configuration, now=now)
-    links = await _links(
-        rt, client, [artifact_key(trouble_line.slug) for trouble_line in report.troubles]
-    )
+    keys = [artifact_key(trouble_line.slug) for trouble_line in report.troubles]
+    links = replace(links, artifact_ids=await artifact_ids(rt.store, keys))
     entries = await read_audit(rt.store, limit=MARKDOWN_ROWS)
     taken = await issued_tokens(rt.store, since=now - timedelta(days=1))
     await put_artifact(
