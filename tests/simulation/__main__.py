@@ -83,7 +83,7 @@ def run(asked: argparse.Namespace, seeds: range) -> int:
             plan = drawn(plan)
         if planted is not None:
             plan.kinds, plan.personality = planted.kinds, planted.personality
-            plan.hours, plan.sick = planted.hours, planted.sick
+            plan.hours, plan.sick, plan.pace = planted.hours, planted.sick, planted.pace
         plan.personality = {**plan.personality, **recorded}
         if asked.days:
             plan.hours = asked.days * 24

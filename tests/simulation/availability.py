@@ -35,6 +35,8 @@ NOTICED_WITHIN = timedelta(minutes=25)
 """Three misses, in sweeps as far apart as they are here."""
 SWEEPS = 3
 """So many that came to their end, and everything that lasts was noticed."""
+ENOUGH_MINUTES, MISTAKEN = 90, 0.7
+"""Of so many minutes of one cause in one universe, the share that may not be said wrongly."""
 KNOWABLE = {"customer_system": WaitedFor.unknown}
 """What of the truth Makini's words can say at all."""
 
@@ -52,6 +54,15 @@ class Agreement:
     """Of `minutes`: those that agree with what was so in that very minute."""
     differing: Counter[tuple[str, str]] = field(default_factory=Counter)
     """By what was said and what was so: minutes that don't agree."""
+    by_truth: Counter[str] = field(default_factory=Counter)
+    """By what was so: minutes that were judged."""
+
+    def mistaken(self) -> Iterator[str]:
+        """What is nearly always said to be something else than it is."""
+        for so, minutes in self.by_truth.items():
+            wrong = sum(count for (_, truth), count in self.differing.items() if truth == so)
+            if minutes >= ENOUGH_MINUTES and wrong > MISTAKEN * minutes:
+                yield f"availability: of {minutes} minutes {so}, {wrong} were said to be otherwise"
 
 
 def compare(universe: Universe, database: Path) -> Agreement:
@@ -75,6 +86,7 @@ def compare(universe: Universe, database: Path) -> Agreement:
             truth = Truth(universe, connection)
             for since, until in _live(history, now):
                 _each_minute(found, history, troubles, truth, TimeSpan(since, until))
+    found.broken += found.mistaken()
     return found
 
 
@@ -238,6 +250,7 @@ def _each_minute(
             if since <= live.since:  # nobody had looked when it came into the books
                 agrees |= said is WaitedFor.unknown
             found.minutes += 1
+            found.by_truth[so.value] += 1
             found.exact += said == so
             found.agreed += agrees
             if not agrees:

@@ -26,6 +26,10 @@ CLOCKS = timedelta(minutes=6)
 CLOCK_KINDS = frozenset({"clock", "day"})
 KNOWN_AFTER = timedelta(minutes=2)
 """From a login that was answered as done until no mail asks for it any more."""
+REMINDED_AFTER = (1, 2, 4)
+"""Working days."""
+UNTIL_THE_DEADLINE = timedelta(days=7)
+SATURDAY = 5
 NEXT_DAY = timedelta(hours=15)
 QUIET_FROM = timedelta(minutes=25)
 QUIET_FOR = timedelta(minutes=45)
@@ -36,7 +40,9 @@ def discourtesies(oracle: "Oracle") -> list[str]:
     undated = [*_presses(oracle), *_said_twice(oracle)]
     if "day" in oracle.universe.people.kinds:
         return undated  # our own times are not those of the world
-    return [*_mails(oracle), *_mailed_twice(oracle), *_quiet(oracle), *undated]
+    return [
+        *_mails(oracle), *_mailed_twice(oracle), *_reminded(oracle), *_quiet(oracle), *undated,
+    ]  # fmt: skip
 
 
 def _mails(oracle: "Oracle") -> Iterator[str]:
@@ -101,6 +107,34 @@ def _mailed_twice(oracle: "Oracle") -> Iterator[str]:
                 yield (
                     f"twice: {', '.join(mail.recipients)} was mailed at {mail.at:%H:%M:%S} and at "
                     f"{later.at:%H:%M:%S}: {mail.subject}"
+                )
+
+
+def _reminded(oracle: "Oracle") -> Iterator[str]:
+    """Who doesn't log in is reminded after one, two and four working days, until the deadline.
+
+    Where nothing else goes wrong.
+    """
+    universe = oracle.universe
+    if not universe.people.kinds <= {"deadline", "none"}:
+        return
+    for connection in universe.truth.connections.values():
+        ends = [at for at, _ in connection.logins[1:]] + [universe.now()]
+        for (since, works), until in zip(connection.logins, ends, strict=True):
+            if works:
+                continue
+            end = min(until, since + UNTIL_THE_DEADLINE)
+            days = [since.date() + timedelta(days=n) for n in range(1, (end - since).days + 1)]
+            working_days = sum(day.weekday() < SATURDAY and day < end.date() for day in days)
+            wanted = 1 + sum(working_days >= after for after in REMINDED_AFTER)
+            mails = [
+                mail for mail in universe.mail.taken
+                if connection.email in mail.recipients and since <= mail.at <= end
+            ]  # fmt: skip
+            if wanted > 1 and len(mails) < wanted:
+                yield (
+                    f"mail: {connection.email} lost the login at {since:%d %H:%M}, and was mailed "
+                    f"{len(mails)} times until {end:%d %H:%M}, not {wanted}"
                 )
 
 

@@ -46,7 +46,7 @@ class Found:
 def plan_of(mutant: Mutant, seed: int) -> Plan:
     """A universe in which the defect matters."""
     return Plan(
-        seed, hours=mutant.hours, kinds=mutant.kinds,
+        seed, hours=mutant.hours, kinds=mutant.kinds, pace=mutant.pace,
         personality=mutant.personality, sick=mutant.sick,
     )  # fmt: skip
 

@@ -1,22 +1,10 @@
 """The known defects that `--mutants` plants: fixes undone, and steps in the wrong order."""
 
-from typing import Any
-
-from tests.simulation.planting import Edit, Mutant
-
-
-def _mutant(
-    name: str, what: str, *edits: tuple[str, str, str], kinds: str = "none", **needs: Any
-) -> Mutant:
-    planted = tuple(
-        Edit(file if file.startswith("tasks/") else f"linekeeper/{file}", old, new)
-        for file, old, new in edits
-    )
-    return Mutant(name, what, planted, frozenset(kinds.split()), **needs)
-
+from tests.simulation.mutants_of_words import OF_WORDS
+from tests.simulation.planting import mutant
 
 MUTANTS = (
-    _mutant(
+    mutant(
         "acknowledged-before-commit", "a webhook is answered before it is stored",
         ("inbox/intake.py", "            self.waiting.append((row, future))\n",
          "            if not future.done():\n"
@@ -24,38 +12,38 @@ MUTANTS = (
          "            self.waiting.append((row, future))\n"),
         kinds="webhooks",
     ),
-    _mutant(
+    mutant(
         "forwarded-outside-the-transaction", "the forward is written after the event is settled",
         ("consumer/events.py", "            await forward_events(",
          "            await settle(session, settled, now=now)\n"
          "            await session.commit()\n            await forward_events("),
         kinds="commits",
     ),
-    _mutant(
+    mutant(
         "claim-out-of-order", "a later message is claimed while an earlier one waits for a retry",
         ("outbox/queue.py", "        if blocked:\n", "        if False:\n"),
         kinds="product calls",
     ),
-    _mutant(
+    mutant(
         "claim-never-ends", "what a dead consumer had claimed is claimed for ever",
         ("outbox/queue.py", "until = now + timedelta(seconds=seconds)\n        given",
          "until = now + timedelta(days=30)\n        given"),
         ("consumer/alive.py", "    for owner in owners:\n", "    for owner in ():\n"),
         kinds="commits crash", seed=17,
     ),
-    _mutant(
+    mutant(
         "lease-for-anybody", "a lease is taken from whoever holds it",
         ("store/leases.py",
          '{"called": name, "by": owner, "now": now, "ends": until}',
          '{"called": name, "by": owner, "now": now + timedelta(days=1), "ends": until}'),
         kinds="hands tokens", personality={"mint": "short"},
     ),
-    _mutant(
+    mutant(
         "sent-though-refused", "a forward counts as sent whatever the product answers",
         ("outbox/senders/forward.py", "        if 200 <= status < 300:\n", "        if status:\n"),
         kinds="product calls",
     ),
-    _mutant(
+    mutant(
         "lagging-status-clears", "a cached status undoes a lost login",
         ("health/evidence.py", "    if observation.source not in CACHED:\n        return False\n"
          "    if observation.outcome is Outcome.login_lost:\n        return _is_leftover",
@@ -67,14 +55,14 @@ MUTANTS = (
         kinds="logins",
         personality={"status_lag": 3600.0, "auth_event": "connection.auth_required"},
     ),
-    _mutant(
+    mutant(
         "outdated-fail-is-believed", "a status from before a record was read loses the login",
         ("health/evidence.py",
          "        return _is_leftover(judged, observation) or _is_outdated(judged, observation)\n",
          "        return False\n"),
         kinds="logins tokens", personality={"status_lag": 900.0}, hours=1.5, seed=185,
     ),
-    _mutant(
+    mutant(
         "entity-401-is-a-lost-login", "one entity's 401 is taken for a lost login",
         ("health/scope.py",
          "            whole = self.is_lost or self.whole is Whole.silent\n",
@@ -83,13 +71,13 @@ MUTANTS = (
          "Whole.login_lost"),
         kinds="sick", sick="401",
     ),
-    _mutant(
+    mutant(
         "short-listing-deletes", "a listing below the source's own total proves records gone",
         ("reconcile/poll.py", "        inconsistent = whole and listing.lacks and not shifted\n",
          "        inconsistent = False\n"),
         kinds="sick", sick="lacking", personality={"since": "none", "paging": "page"}, hours=1.5,
     ),
-    _mutant(
+    mutant(
         "truncated-list-disconnects", "connections that a truncated list lacks are disconnected",
         ("health/absence.py",
          "        return self.is_short or self.missing > self.known * MISSING_SHARE\n",
@@ -99,80 +87,80 @@ MUTANTS = (
          "    if row.last_answered_at is None:\n"),
         kinds="list", hours=1.5,
     ),
-    _mutant(
+    mutant(
         "base64-signature-refused", "only one of the two documented encodings is accepted",
         ("inbox/verify.py", "    return _sha256_base64(value)\n", "    return None\n"),
         personality={"signature": "base64"},
     ),
-    _mutant(
+    mutant(
         "first-page-only", "pages after the first are not read",
         ("makini/paging.py", "            if self.number >= page.last_page:\n",
          "            if self.number >= 1:\n"),
         personality={"paging": "page", "page_cap": 7}, seed=3,
     ),
-    _mutant(
+    mutant(
         "cursor-not-followed", "a cursor is taken for the end",
         ("makini/paging.py",
          '            return [*self._size, ("cursor", page.next_cursor)]\n',
          "            return None\n"),
         personality={"paging": "cursor", "page_cap": 7}, seed=3,
     ),
-    _mutant(
+    mutant(
         "watermark-after-its-position", "a poll asks from the position + 1 µs",
         ("reconcile/watermark.py",
          "    return position if is_a_source_time else position - unit\n",
          "    return position + _INSTANT\n"),
         kinds="webhooks", personality={"since": "filter", "grain": 86400.0}, hours=1.5, seed=3,
     ),
-    _mutant(
+    mutant(
         "merge-key-survives-the-claim", "the same body after a claim is no new change",
         ("inbox/claim.py", '        also={"merge_key": None},\n', "        also={},\n"),
         personality={"webhook_id": "none"},
     ),
-    _mutant(
+    mutant(
         "new-pair-not-stored", "a refreshed pair is used, and not stored",
         ("tokens/renew.py", "        async def keep() -> bool:\n",
          "        async def keep() -> bool:\n            return True\n"),
         kinds="tokens",
     ),
-    _mutant(
+    mutant(
         "cancelled-refresh-loses-the-pair", "a refresh is cancelled after Makini rotated the pair",
         ("tokens/renew.py",
          "        return await to_its_end(self._renewed(stored), BEFORE_SENDING)\n",
          "        return await self._renewed(stored)\n"),
         kinds="tokens stops", seed=33,
     ),
-    _mutant(
+    mutant(
         "incident-never-resolved", "an incident goes on after its cause",
         ("incidents/conclude.py", "    for identifier in decision.resolved:\n",
          "    for identifier in ():\n"),
         kinds="logins",
     ),
-    _mutant(
+    mutant(
         "lost-login-is-no-trouble", "a lost login opens no incident",
         ("health/judge.py", "or health == Health.healthy:\n        return False\n",
          'or health in ("healthy", "reauthorization_required"):\n        return False\n'),
     ),
-    _mutant(
+    mutant(
         "auth-event-ignored", "Makini's word that a login is lost is not read",
         ("consumer/connection_events.py", "            elif said.says is None:\n",
          "            elif said:\n"),
         personality={"status_lag": 3600.0, "auth_event": "connection.auth_required"},
     ),
-    _mutant(
+    mutant(
         "told-once-or-never", "a message that Slack did not take is settled all the same",
         ("outbox/senders/slack.py",
          "is_said = await renderer.say(row, view, group_key)\n",
          "is_said = row.attempts > 1 or await renderer.say(row, view, group_key)\n"),
         kinds="slack calls logins systems", hours=1.5, seed=2,
     ),
-    _mutant(
+    mutant(
         "concluded-in-silence", "incidents open and end, and nobody is notified",
         ("incidents/conclude.py", "    await announce(store, session, changes, now=now)\n",
          "    await announce(store, session, (), now=now)\n"),
         kinds="systems", personality={"status_lag": 0.0},
     ),
-    _mutant(
+    mutant(
         "run-without-its-key", "a run is started again when the answer to its start was lost",
         ("outbox/senders/prefect.py",
          '            idempotency_key=payload.get("idempotency_key", dedupe_key),\n',
@@ -180,20 +168,20 @@ MUTANTS = (
          ".clock.token_bytes(6).hex(),\n"),
         kinds="prefect logins", hours=1.5, seed=3,
     ),
-    _mutant(
+    mutant(
         "token-in-plain-text", "an access token is stored as it is",
         ("tokens/stored.py",
          '            "access_token": store.cipher.encrypt(pair.access_token),\n',
          '            "access_token": pair.access_token,\n'),
     ),
-    _mutant(
+    mutant(
         "forged-webhook-accepted", "a wrong signature is accepted",
         ("inbox/verify.py",
          "                return ACCEPTED\n        return Rejected(\"bad_signature\")\n",
          "                return ACCEPTED\n        return ACCEPTED\n"),
         kinds="forged",
     ),
-    _mutant(
+    mutant(
         "settled-behind-a-barrier", "events are settled once all reads have ended",
         ("consumer/record_events.py", "            while queue and queue[0].is_answered:\n",
          "            while queue and all(\n"
@@ -201,14 +189,14 @@ MUTANTS = (
          "            ):\n"),
         kinds="sick", sick="hang", seed=3,
     ),
-    _mutant(
+    mutant(
         "one-limit-pauses-the-app", "the 429 of one connection pauses all others",
         ("makini/wire.py",
          "penalise(self.app.name, until, connection=paused_with)",
          "penalise(self.app.name, until, connection=None)"),
         kinds="sick", sick="429",
     ),
-    _mutant(
+    mutant(
         "first-failure-ends-the-loop", "an entity that fails starves those behind it",
         ("reconcile/service.py",
          "        if reading.error is not None and reading.scope is not ErrorScope.entity:\n",
@@ -218,61 +206,62 @@ MUTANTS = (
          "        for entity in sorted(order.of_connection(target))\n"),
         kinds="sick deaf", sick="403",
     ),
-    _mutant(
+    mutant(
         "one-miss-is-unreachable", "one probe without an answer makes a connection unreachable",
         ("health/judge.py", "            gone = misses >= policy.misses_unreachable\n",
          "            gone = misses >= 1\n"),
         kinds="episodes", hours=1.5, seed=2,
     ),
-    _mutant(
+    mutant(
         "healthy-is-never-probed", "only connections in trouble are probed",
         ("sweep/sweep.py",
          "        statement = statement.where(or_(urgent, critical, waiting))\n",
          "        statement = statement.where(or_(urgent, critical))\n"),
         personality={"status_lag": 0.0, "auth_event": ""}, seed=5,
     ),
-    _mutant(
+    mutant(
         "nobody-is-asked", "a lost login opens an incident, and no case",
         ("incidents/conclude.py",
          "request_reconnects(change.incident_id for change in changes)",
          "request_reconnects(())"),
         personality={"auth_event": "connection.auth_required"},
     ),
-    _mutant(
+    mutant(
         "login-thrown-away", "the pair of a login is got and not kept",
         ("access/login.py", "        kept = await retrying(\n",
          '        return Ending("used", self.link.system)\n        kept = await retrying(\n'),
         kinds="logins",
     ),
-    _mutant(
+    mutant(
         "lost-runs-stay", "runs whose process is gone are never settled",
         ("cli/lost_runs.py",
          "            if then is not None and await _is_still_so(client, run):\n",
          "            if then is not None and False:\n"),
         kinds="lost",
     ),
-    _mutant(
+    mutant(
         "answer-counted-again", "a run that is taken twice acts twice on the answer of its form",
         ("reconnect/process.py", "or case.reconnect.answers >= number:\n", "or False:\n"),
         kinds="forms twice logins", personality={"auth_event": "connection.auth_required"},
     ),
-    _mutant(
+    mutant(
         "deleted-at-ignored", "what a source lists as deleted is held for one that lives",
         ("reconcile/identity.py", "    return at is not None and at <= now + timedelta(days=1)\n",
          "    return False\n"),
         personality={"soft_deletes": True},
     ),
-    _mutant(
+    mutant(
         "first-sync-is-believed", "what Makini has not read yet is taken for deleted",
         ("reconcile/deletes.py", '    return setup == "syncing" or', "    return False and"),
         kinds="logins", personality={
             "keeps_id": False, "renames_keys": False, "first_sync": 3600.0,
         }, hours=1.5,
     ),
-    _mutant(
+    mutant(
         "forms-stay-as-they-were", "the form of a run that waits says what was so when it began",
         ("tasks/reconnect_runs.py", "        await renew(client, run, waiting_for(case))\n",
          "        pass\n"),
         kinds="storm", hours=1.5, seed=37,
     ),
+    *OF_WORDS,
 )  # fmt: skip

@@ -144,7 +144,8 @@ async def call_asgi(
 ) -> Answer:
     """One request to an ASGI app, as uvicorn hands it over."""
     sent: list[Any] = []
-    given_headers = {"host": "linekeeper.sim", "content-length": str(len(body)), **headers}
+    length = {"content-length": str(len(body))} if body or method != "GET" else {}
+    given_headers = {"host": "linekeeper.sim", **length, **headers}
     scope = {
         "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": method,
         "scheme": "http", "path": path, "raw_path": path.encode(), "query_string": query.encode(),

@@ -88,8 +88,7 @@ class Oracle:
             self.broken.append(f"stuck: event {row['id']} {row['kind']} waits: {row['error']}")
         for row in self.rows(
             "SELECT channel, dedupe_key, error FROM outbox"
-            " WHERE status = 'pending' AND channel IN ('forward', 'event', 'run', 'slack')"
-            " AND next_attempt_at < ?",
+            " WHERE status = 'pending' AND next_attempt_at < ?",
             _text(self.universe.now() - timedelta(minutes=10)),
         ):
             self.broken.append(f"stuck: {row['channel']} {row['dedupe_key']}: {row['error']}")
@@ -349,6 +348,8 @@ class Oracle:
             "an artifact": " ".join(str(each.data) for each in universe.prefect.artifacts.values()),
             "a run": " ".join(repr(run) for run in universe.prefect.runs.values()),
             "a forward": b" ".join(universe.product.seen.values()).decode(errors="replace"),
+            "a mail": " ".join(f"{mail.subject} {mail.text}" for mail in universe.mail.taken),
+            "an answer of the receiver": b" ".join(universe.pages).decode(errors="replace"),
             "the database": "\n".join(self.db.iterdump()),
         }
         for where, text in texts.items():

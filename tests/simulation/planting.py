@@ -51,6 +51,7 @@ class Mutant:
     personality: dict[str, Any] = field(default_factory=dict)
     sick: str = ""
     hours: float = 0.75
+    pace: float = 1.0
     seed: int = 1
     """The universe that is known to find it, which is tried first."""
 
@@ -65,6 +66,17 @@ class Mutant:
         for file, text in texts.items():
             module = importlib.import_module(file.removesuffix(".py").replace("/", "."))
             _swap(module, _compiled(file, text))
+
+
+def mutant(
+    name: str, what: str, *edits: tuple[str, str, str], kinds: str = "none", **needs: Any
+) -> Mutant:
+    """A defect by files of `linekeeper/` or `tasks/`, each with what stands there and what will."""
+    planted = tuple(
+        Edit(file if file.startswith("tasks/") else f"linekeeper/{file}", old, new)
+        for file, old, new in edits
+    )
+    return Mutant(name, what, planted, frozenset(kinds.split()), **needs)
 
 
 def _compiled(file: str, text: str) -> dict[str, CodeType]:

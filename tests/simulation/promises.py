@@ -6,11 +6,14 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from tests.simulation.asking import wrongly_given
 from tests.simulation.caps import exceeded
 from tests.simulation.courtesy import discourtesies
 from tests.simulation.effects import missing_effects
 from tests.simulation.lost import NOTICED_LATE, is_gone_untold, line_of, was_lost, worked
 from tests.simulation.new_events import UNKNOWN
+from tests.simulation.noticed import OF_HEALTH, unnoticed
+from tests.simulation.said import false_words
 
 if TYPE_CHECKING:
     from tests.simulation.oracle import Oracle
@@ -22,6 +25,12 @@ MORE_SWEEPS = frozenset({"hands", "twice"})
 SIDE_BY_SIDE = timedelta(minutes=8)
 """A run that is over for its incident may take so long to hear of it."""
 SAID_WITHIN = timedelta(minutes=12)
+WAITS_FOR = timedelta(minutes=25)
+"""What is no lost login waits so much longer, in case it passes, or others have the same cause."""
+WAIT = frozenset({"quiet", "caps", "day", "clock"})
+"""Kinds of trouble with which it may wait for hours."""
+LOST = "reauthorization_required"
+OTHERS = tuple(kind for kind in OF_HEALTH if kind != LOST)
 CUT_SECONDS = 60.0
 """A grain of so much or more says of an event only the minute or the day."""
 
@@ -31,7 +40,8 @@ def broken_promises(oracle: "Oracle") -> list[str]:
     return [
         *_disconnected(oracle), *_deleted(oracle), *_given_up(oracle), *_run_twice(oracle),
         *_messages(oracle), *_leases(oracle), *_forwarded(oracle), *missing_effects(oracle),
-        *_dated(oracle), *discourtesies(oracle), *exceeded(oracle),
+        *_dated(oracle), *discourtesies(oracle), *exceeded(oracle), *wrongly_given(oracle),
+        *false_words(oracle), *unnoticed(oracle),
     ]  # fmt: skip
 
 
@@ -193,6 +203,8 @@ def _messages(oracle: "Oracle") -> Iterator[str]:
     """Every incident that lasts was said, and what is over doesn't stand there as open."""
     universe = oracle.universe
     edge = (universe.now() - SAID_WITHIN).isoformat(timespec="microseconds")
+    early = (universe.now() - SAID_WITHIN - WAITS_FOR).isoformat(timespec="microseconds")
+    due = {LOST: edge} | ({} if universe.people.kinds & WAIT else dict.fromkeys(OTHERS, early))
     by_incident = {
         message.incident_id: message
         for message in universe.slack.channel
@@ -201,10 +213,14 @@ def _messages(oracle: "Oracle") -> Iterator[str]:
     for row in oracle.rows("SELECT id, kind, title, status, opened_at, resolved_at FROM incident"):
         message = by_incident.get(row["id"])
         if message is None:
-            lasts = row["status"] == "open" and row["opened_at"] < edge
+            lasts = row["status"] == "open" and row["opened_at"] < due.get(row["kind"], "")
             muted = any(incident == row["id"] for incident, *_ in universe.people.unusual.muted)
-            said = muted or any(row["title"] in other.text for other in universe.slack.channel)
-            if lasts and row["kind"] == "reauthorization_required" and not said:
+            said = any(
+                row["title"] in other.text
+                for other in universe.slack.channel
+                if other.incident_id is None
+            )  # in the message of several
+            if lasts and not (muted or said):
                 yield f"unsaid: {row['title']} is open since {row['opened_at'][11:19]}"
             continue
         shows_end = "*Resolved*" in message.text or "*Merged*" in message.text

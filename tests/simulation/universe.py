@@ -14,6 +14,7 @@ from linekeeper.consumer.service import run_consumer
 from linekeeper.receiver.app import Receiver
 from linekeeper.runtime import Runtime
 from tests.simulation import machine, slack
+from tests.simulation.asking import Asking
 from tests.simulation.flow_runs import SimRun
 from tests.simulation.founding import set_up
 from tests.simulation.heard import Evidence
@@ -136,6 +137,8 @@ class Universe:
         self.leases = Leases(self.clock.true_now)
         self.network = Network(self.loop, Random(seed_of(plan.seed, "net")), self.say)
         self.evidence = Evidence(self)
+        self.asking = Asking(self)
+        self.pages: list[bytes] = []  # what the receiver answered, but for tokens
         self.network.pause = self._pause_headers
         self.network.answered = self.evidence.answered
         self.network.peers = {
@@ -232,7 +235,10 @@ class Universe:
         done, _ = await asyncio.wait([task], timeout=10.0)
         if not done or host.dead:
             return None
-        return task.result() if not task.exception() else None
+        answer = task.result() if not task.exception() else None
+        if answer is not None and not path.endswith("/token"):
+            self.pages.append(answer.body)
+        return answer
 
     # --- Makini's webhooks
 
@@ -474,3 +480,4 @@ class Universe:
         settled = SETTLE_SECONDS if trouble.kinds - {"none"} else 300.0
         await asyncio.sleep(settled * self.plan.pace)
         await Rehearsal(self, trouble).play()
+        await self.asking.ask()

@@ -1,0 +1,77 @@
+"""Known defects of what is said, given and counted: to operators, customers and the product."""
+
+from tests.simulation.planting import mutant
+
+OF_WORDS = (
+    mutant(
+        "delivered-again-is-new", "a delivery that comes again under its id is another event",
+        ("inbox/identify.py",
+         "    event = _text_at(payload, _NAMES)\n",
+         "    delivery_id = delivery_id and delivery_id + __import__(\n"
+         '        "linekeeper.clock"\n'
+         "    ).clock.token_bytes(4).hex()\n"
+         "    event = _text_at(payload, _NAMES)\n"),
+        kinds="webhooks", personality={"webhook_id": "header"},
+    ),
+    mutant(
+        "nothing-to-backfill", "what a backfill brought isn't counted",
+        ("reconnect/counts.py",
+         '    records = sum(int(counts.get("caught_up", 0)) for counts in backfills)\n',
+         "    records = 0\n"),
+        kinds="logins", hours=1.5, seed=5,
+    ),
+    mutant(
+        "always-all-healthy", "a sweep says that all is healthy, whatever it found",
+        ("incidents/news.py",
+         '        return ", ".join(f"{count} {word}" for count, word in counts if count) or',
+         '        return "" or'),
+        kinds="logins systems",
+    ),
+    mutant(
+        "unreachable-is-no-trouble", "a connection that is unreachable opens no incident",
+        ("health/judge.py", "or health == Health.healthy:\n        return False\n",
+         'or health in ("healthy", "unreachable"):\n        return False\n'),
+        kinds="sick", sick="hang", hours=1.5,
+    ),
+    mutant(
+        "inactive-for-ever", "an incident about credits or a silent system outlives its cause",
+        ("incidents/decide.py",
+         "            if not incidents[incident_id].members and incident_id not in merged\n",
+         "            if not incidents[incident_id].members and incident_id not in merged\n"
+         '            and before[incident_id].kind not in ("unreachable", "inactive")\n'),
+        kinds="systems episodes", hours=1.5,
+    ),
+    mutant(
+        "token-after-the-end", "the product gets tokens of a connection that was disconnected",
+        ("access/issue.py",
+         '    if connection.setup == "disconnected":\n        return Withheld(',
+         '    if connection.setup == "":\n        return Withheld('),
+        kinds="anew logins", hours=1.5, personality={"keeps_id": False},
+    ),
+    mutant(
+        "charged-again", "a check of the ledger takes the credits of every connection again",
+        ("credits/service.py",
+         "        entries = await queries.sums(session, app)\n        listed, gone",
+         "        entries = []\n        listed, gone"),
+    ),
+    mutant(
+        "missed-counts-as-announced", "what no webhook announced counts as announced",
+        ("reconcile/writer.py",
+         '                change.update(recovered=True, due=change["due"] or "missed")\n',
+         '                change.update(announced_at=now, due="seen")\n'),
+        kinds="webhooks", hours=1.5,
+    ),
+    mutant(
+        "late-counts-as-missed", "a webhook that comes after the poll changes no figure",
+        ("reconcile/queries.py",
+         "        await session.execute(_ANNOUNCE[store.is_sqlite], values)\n",
+         "        pass\n"),
+        kinds="webhooks deaf late", hours=1.5, seed=3,
+    ),
+    mutant(
+        "nobody-is-reminded", "a customer is asked to log in once, and never again",
+        ("reconnect/remind.py", "    number = 0\n    for place",
+         "    return DueReminder()\n    for place"),
+        kinds="deadline", hours=64.0, pace=24.0,
+    ),
+)  # fmt: skip
