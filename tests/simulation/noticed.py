@@ -52,8 +52,9 @@ def _outlived(oracle: "Oracle") -> Iterator[str]:
         "SELECT c.name, c.setup, c.health, m.kind FROM incident_connection m"
         " JOIN incident i ON i.id = m.incident_id JOIN connection c ON c.id = m.connection_id"
         f" WHERE m.left_at IS NULL AND i.resolved_at IS NULL AND m.kind IN {OF_HEALTH}"
-        " AND m.joined_at < ? AND (c.setup = 'disconnected' OR"
-        " (c.health = 'healthy' AND c.health_since < ?))", edge, edge,
+        " AND m.joined_at < ?1 AND (c.health = 'healthy' AND c.health_since < ?1"
+        " OR c.setup = 'disconnected' AND NOT EXISTS (SELECT 1 FROM transition t"
+        " WHERE t.connection_id = c.id AND t.axis = 'setup' AND t.at >= ?1))", edge,
     ):  # fmt: skip
         yield (
             f"uncleared: {row['name']} is {row['setup']}, {row['health']}, and still in an "
@@ -114,7 +115,7 @@ def _figures(oracle: "Oracle") -> Iterator[str]:
     for delivered in universe.delivered:
         for key in delivered.post.keys:
             came[delivered.post.connection, key].append(delivered.at)
-    changed = {(key, entity, record): at for at, key, entity, record, _ in truth.changes}
+    changed = {(key, entity, record): (at, how) for at, key, entity, record, how in truth.changes}
     heirs = {each.successor for each in truth.connections.values() if each.successor}
     edge = universe.now() - SETTLED
     for row in oracle.rows(
@@ -123,9 +124,12 @@ def _figures(oracle: "Oracle") -> Iterator[str]:
         " WHERE h.op IN ('inserted', 'updated') GROUP BY h.connection_id, h.entity, h.key"
     ):
         connection = truth.connections.get(row["makini_key"])
-        at = changed.get((row["makini_key"], row["entity"], row["key"]))
-        if connection is None or connection.successor or connection.key in heirs or at is None:
+        place = (row["makini_key"], row["entity"], row["key"])
+        if connection is None or connection.successor or connection.key in heirs:
             continue
+        if place not in changed or changed[place][1] == "deleted":
+            continue
+        at = changed[place][0]
         if oracle.is_sick(connection.key, row["entity"]):
             continue
         since = [moment for moment in came[connection.key, row["key"]] if at <= moment < edge]
