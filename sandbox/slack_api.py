@@ -28,8 +28,8 @@ async def call(request: Request) -> Response:
     slack.calls[method] = slack.calls.get(method, 0) + 1
     fields = await _fields(request)
     fault = slack.goes_wrong(method, str(fields.get("channel", "")))
-    if fault == "500":
-        return Response("upstream connect error", 500, media_type="text/plain")
+    if fault in ("404", "405", "500", "501"):
+        return Response("not an answer of Slack's", int(fault), media_type="text/plain")
     if fault == "html":
         return Response("<h1>Slack is having trouble</h1>", media_type="text/html")
     busy = fault.startswith("429")

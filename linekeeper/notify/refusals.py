@@ -23,6 +23,7 @@ class SlackTrouble(Exception):
 
     `reach` is `channel` if the next message would fare no better. `wait` is in seconds; None
     leaves it to the usual back-off. A message that `may_stand` was perhaps taken all the same.
+    What is not `offered` was answered, but not in Slack's way: to try again changes nothing.
     """
 
     def __init__(
@@ -33,12 +34,14 @@ class SlackTrouble(Exception):
         reach: Reach = "message",
         wait: float | None = None,
         may_stand: bool = False,
+        offered: bool = True,
     ) -> None:
         super().__init__(text)
         self.code = code
         self.reach: Reach = reach
         self.wait = wait
         self.may_stand = may_stand
+        self.offered = offered
 
     @property
     def passing(self) -> bool:
@@ -65,7 +68,12 @@ class SlackTrouble(Exception):
 
     def _reaching(self, reach: Reach) -> "SlackTrouble":
         return SlackTrouble(
-            str(self), code=self.code, reach=reach, wait=self.wait, may_stand=self.may_stand
+            str(self),
+            code=self.code,
+            reach=reach,
+            wait=self.wait,
+            may_stand=self.may_stand,
+            offered=self.offered,
         )
 
 
@@ -167,7 +175,9 @@ def busy(code: str, *, retry_after: float | None = None) -> SlackTrouble:
     return SlackTrouble(f"Slack is not well: {code}", code=code, reach="channel", wait=retry_after)
 
 
-def unreachable(what: str, *, wait: float | None = None, may_stand: bool = False) -> SlackTrouble:
+def unreachable(
+    what: str, *, wait: float | None = None, may_stand: bool = False, offered: bool = True
+) -> SlackTrouble:
     """No answer of Slack's; whether it did what was asked is not known where it `may_stand`."""
     text = f"Slack does not answer: {what}"
-    return SlackTrouble(text, reach="channel", wait=wait, may_stand=may_stand)
+    return SlackTrouble(text, reach="channel", wait=wait, may_stand=may_stand, offered=offered)

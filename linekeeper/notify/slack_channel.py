@@ -36,6 +36,7 @@ _PAGE = 200
 _PAGES = 10
 _OF_PROXIES = frozenset({502, 504})
 """What stands between says so, whatever Slack did."""
+_NOT_OFFERED = frozenset({404, 405, 501})
 _CHANNEL_ID = re.compile(r"[CGD][A-Z0-9]{8,}")
 
 
@@ -128,9 +129,10 @@ class ChannelClient:
     async def find(
         self, key: str, *, place: str | None, since: datetime, thread_ts: str | None = None
     ) -> Posted | None:
-        """The message posted with `key` since then; None if there is none or we may not look.
+        """The message posted with `key` since then; None if there is none or we can't look.
 
-        Looking needs the scopes `channels:history` (`groups:history` for a private channel).
+        What takes messages as Slack does may offer no history. Looking needs the scopes
+        `channels:history` (`groups:history` for a private channel).
         """
         try:
             where = place or await self._place()
@@ -150,7 +152,7 @@ class ChannelClient:
                 if _key_of(message) == key:
                     return Posted(str(message["ts"]), where)
         except SlackTrouble as trouble:
-            if trouble.passing:
+            if trouble.passing and trouble.offered:
                 raise
         return None
 
@@ -280,7 +282,8 @@ def _trouble(response: object, *, posting: bool) -> SlackTrouble:
         return busy("ratelimited", retry_after=_seconds(headers.get("Retry-After")))
     if not isinstance(data, dict) or not code:
         text = f"HTTP {status} without an answer of Slack's"
-        return unreachable(text, may_stand=posting and status in _OF_PROXIES)
+        offered = not isinstance(data, dict) and status not in _NOT_OFFERED
+        return unreachable(text, may_stand=posting and status in _OF_PROXIES, offered=offered)
     if status >= 500:
         return busy(code)
     messages = (data.get("response_metadata") or {}).get("messages") or []

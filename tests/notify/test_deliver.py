@@ -183,6 +183,19 @@ async def test_without_the_right_to_read_history_it_is_said_again_rather_than_no
     assert len(desk.messages()) == 1
 
 
+@pytest.mark.parametrize("answer", ["404", "405", "501"])
+async def test_where_no_history_is_offered_it_is_said_again_rather_than_not_at_all(
+    desk: Desk, as_if_unsettled: Rewind, answer: str
+) -> None:
+    """What takes messages as Slack does may know no more of Slack than that."""
+    async with desk.store.write() as session:
+        await say(desk.store, session, "test", "A test", utcnow())
+    await as_if_unsettled()
+    desk.slack.faults = SlackFaults(mode=answer, method="conversations.list")
+    assert (await desk.deliver()).sent == 1
+    assert len(desk.messages()) == 1
+
+
 async def test_two_deliverers_at_once_say_everything_once(desk: Desk) -> None:
     for n in range(12):
         await desk.open(customer=f"Customer {n}")
