@@ -82,7 +82,7 @@ async def restore(
             revoked = 0 if header.is_signed else await _revoke_keys(connection, now)
             await _note(connection, header, by=by, now=now)
             schema = await connection.run_sync(schema_of)
-    except DBAPIError as error:
+    except (DBAPIError, OSError) as error:
         raise StoreError(f"{describe(error)}; nothing was restored") from error
     return Restored(header, rows, schema or "", revoked)
 

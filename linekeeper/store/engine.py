@@ -174,7 +174,7 @@ def make_engine(url: str, pool: int = POOL) -> AsyncEngine:
     """
     try:
         driver = make_url(url).drivername
-    except SQLAlchemyError as error:
+    except (SQLAlchemyError, ValueError) as error:  # ValueError: a port that is no number
         raise StoreError("LINEKEEPER_DATABASE_URL is not a database URL") from error
     if driver == "postgresql+asyncpg":
         engine = create_async_engine(

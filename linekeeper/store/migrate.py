@@ -46,7 +46,7 @@ async def migrate(store: Store) -> tuple[str | None, str]:
             before = await connection.run_sync(schema_of)
             await connection.run_sync(_upgrade)
             await connection.run_sync(say_whom_it_serves, store.cipher)
-    except DBAPIError as error:
+    except (DBAPIError, OSError) as error:
         raise StoreError(describe(error)) from error
     await check_key(store)
     return before, schema.head()

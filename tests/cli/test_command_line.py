@@ -50,6 +50,10 @@ def test_the_version_is_one_line(command: CommandLine) -> None:
         ({"DATABASE_URL": "mysql://root:hunter2@db/x"}, "mysql://… is not supported"),
         ({"DATABASE_URL": "nonsense"}, "LINEKEEPER_DATABASE_URL is not a database URL"),
         (
+            {"DATABASE_URL": "postgresql+asyncpg://u:hunter2@db:hunter2/x"},
+            "LINEKEEPER_DATABASE_URL is not a database URL",
+        ),
+        (
             {
                 "DATABASE_URL": "postgresql+asyncpg://u:hunter2@127.0.0.1:1/x",
                 "ENCRYPTION_KEYS": KEY,
@@ -71,6 +75,17 @@ def test_a_wrong_setting_is_one_line_without_its_value(
     assert done.err.startswith("linekeeper: ")
     assert said in done.err
     assert "hunter2" not in done.err + done.out
+
+
+@pytest.mark.parametrize("first", [["migrate"], ["up", "--no-sandbox"]], ids=lambda first: first[0])
+def test_a_database_that_does_not_answer_is_one_line_for_who_opens_it_first(
+    command: CommandLine, first: list[str]
+) -> None:
+    command.set(DATABASE_URL="postgresql+asyncpg://u:hunter2@127.0.0.1:1/x", ENCRYPTION_KEYS=KEY)
+    done = command(*first)
+    assert done.code == 1
+    assert done.err.splitlines()[-1].startswith("linekeeper: the database does not answer")
+    assert "hunter2" not in done.out + done.err
 
 
 def test_wrong_usage_exits_with_2(command: CommandLine) -> None:
