@@ -21,10 +21,22 @@ from linekeeper.store import KeyProblem, Store, StoreError
 from linekeeper.store.engine import begin_writing
 from linekeeper.store.migrate import build_schema, say_whom_it_serves
 from linekeeper.store.schema import KEY_CHECK, SERVES, describe, schema_of
-from linekeeper.store.tables import ApiKey, AppSetting, Audit, Credential, OpenProcess, PendingLogin
+from linekeeper.store.tables import (
+    ApiKey,
+    AppSetting,
+    Audit,
+    Credential,
+    OpenProcess,
+    PartHeartbeat,
+    PendingLogin,
+)
 from linekeeper.store.types import table_of
+from linekeeper.watch.decide import PREFECT, WATCHERS, WORKERS
 
 _PORTION = 500
+_PARTS = table_of(PartHeartbeat)
+_FORGET_PARTS = _PARTS.delete().where(_PARTS.c.kind.in_((*WATCHERS, WORKERS, PREFECT)))
+"""What was done last, such as a sweep, is as true of the copy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +87,9 @@ async def restore(
             rows = await _load(connection, reader)
             await connection.run_sync(build_schema, "head")
             await connection.run_sync(say_whom_it_serves, store.cipher)
-            # Whoever had the other database open has not this one.
+            # Whoever had the other database open has not this one, and runs beside it alone.
             await connection.execute(table_of(OpenProcess).delete())
+            await connection.execute(_FORGET_PARTS)
             await _require_readable(connection, store, path, header)
             await leave_gap(connection)
             revoked = 0 if header.is_signed else await _revoke_keys(connection, now)

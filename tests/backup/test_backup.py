@@ -21,6 +21,7 @@ from linekeeper.backup import BackupError, back_up, read_header, restore
 from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig
 from linekeeper.orchestrator import Blocks
+from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store import KeyProblem, Store
 from linekeeper.store.cipher import Cipher, fingerprint
@@ -40,8 +41,10 @@ from linekeeper.store.tables import (
     IncidentConnection,
     Observation,
     Outbox,
+    PartHeartbeat,
     WebhookEvent,
 )
+from linekeeper.watch.standing import read_standing
 from tests.databases import KEY, Engine, drop_sqlite, make_sqlite
 
 NOW = utcnow()
@@ -219,6 +222,23 @@ async def test_processes_of_the_house_it_was_taken_in_have_not_the_restored_data
         rotating = Store(store.engine, Cipher([Fernet.generate_key().decode(), old]))
         done = await rotate_keys(rotating, alone_within=0.0)
         assert (done.writers, done.is_complete) == ([], True)
+
+
+async def test_no_part_of_the_house_it_was_taken_in_works_in_the_restored_one(
+    filled: Store, settings: Settings, target: Settings, tmp_path: Path
+) -> None:
+    """Nor is one missed there; when a sweep was last completed is as true of the copy."""
+    now = utcnow()
+    async with filled.write() as session:
+        for kind in ("consumer", "receiver", "worker", "prefect", "sweep"):
+            row = PartHeartbeat(part=f"{kind}:old-host", kind=kind, host="old", since=now, at=now)
+            session.add(row)
+    file = await taken(filled, settings, tmp_path / "b")
+    async with Store.open(target) as store:
+        await restore(store, file, by="me", now=NOW)
+    async with Runtime.open(target) as rt:
+        standing = {each.kind: each.state for each in await read_standing(rt)}
+    assert standing == {"consumer": "stopped", "receiver": "stopped", "sweep": "done"}
 
 
 async def test_a_backup_is_of_one_moment_while_others_write(
