@@ -150,11 +150,11 @@ async def holding(
 ) -> AsyncIterator[HeldLease | None]:
     """Hold `name` for the block and renew it meanwhile; yields None where another holds it.
 
-    With `wait` it keeps asking, once a second, until the lease is free or `patience` (seconds) is
-    over. The lease is renewed well before its end, and again while that fails. Where it is lost, or
-    its end comes without a renewal, the block is cancelled and `LeaseLost` raised: from then on
-    another may hold it. What counts is the clock of the database, so a machine whose own is off
-    neither takes what others hold nor loses its own.
+    With `wait` it keeps looking, once a second and without a lock, until the lease is free or
+    `patience` (seconds) is over. The lease is renewed well before its end, and again while that
+    fails. Where it is lost, or its end comes without a renewal, the block is cancelled and
+    `LeaseLost` raised: from then on another may hold it. What counts is the clock of the database,
+    so a machine whose own is off neither takes what others hold nor loses its own.
     """
     started = monotonic()
     asked = started
@@ -162,7 +162,8 @@ async def holding(
     while held is None and wait and (patience is None or monotonic() - started < patience):
         await asyncio.sleep(1)
         asked = monotonic()
-        held = await acquire(store, name, owner, seconds=seconds, now=await _clock(store))
+        if await _looks_free(store, name, owner):
+            held = await acquire(store, name, owner, seconds=seconds, now=await _clock(store))
     if held is None:
         yield None
         return
@@ -245,6 +246,16 @@ class _Keeper:
         if kept:
             self._ends = asked + self._seconds * _SAFE_SHARE
         return kept
+
+
+async def _looks_free(store: Store, name: str, owner: str) -> bool:
+    """Whether `owner` could take it: a look that takes no lock."""
+    async with store.read() as session:
+        row = (await session.execute(_STANDING, {"called": name})).first()
+        return row is None or row.owner == owner or row.until <= await store.clock(session)
+
+
+_STANDING = select(col(Lease.owner), col(Lease.until)).where(col(Lease.name) == bindparam("called"))
 
 
 async def _clock(store: Store) -> datetime:

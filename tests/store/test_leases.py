@@ -61,6 +61,32 @@ async def test_a_block_that_waits_runs_after_the_one_before(store: Store) -> Non
     assert [step.split()[1] for step in order] == ["in", "out", "in", "out"]
 
 
+async def test_who_waits_writes_nothing_until_the_lease_looks_free(store: Store) -> None:
+    held = await acquire(store, "sweep", "a", seconds=30, now=utcnow())
+    assert held is not None
+    written: list[str] = []
+    tried = asyncio.Event()
+
+    @event.listens_for(store.engine.sync_engine, "before_cursor_execute")
+    def note(_1: Any, _2: Any, statement: str, *_: Any) -> None:
+        if statement.startswith("INSERT INTO lease"):
+            written.append(statement)
+            tried.set()
+
+    async def wait() -> None:
+        async with holding(store, "sweep", "b", wait=True) as mine:
+            assert mine is not None
+
+    waiting = asyncio.create_task(wait())
+    await asyncio.wait_for(tried.wait(), 30)
+    await asyncio.sleep(2.5)
+    assert not waiting.done()
+    assert len(written) == 1
+    await release(store, held, now=utcnow())
+    await asyncio.wait_for(waiting, 30)
+    assert len(written) == 2
+
+
 BLOCKS: list[Callable[[Store], AbstractAsyncContextManager[Any]]] = [
     lambda store: holding(store, "sweep", "a"),
     lambda store: registered(store, "a", "receiver"),
