@@ -32,6 +32,9 @@ def _claim(judged: Judged) -> str:
     if judged.lost_by:
         said = _WORDS.get(judged.lost_by, f"{judged.lost_by} said that the login is lost")
         return f"{said} at {judged.lost_at:%Y-%m-%d %H:%M} UTC" if judged.lost_at else said
+    if not judged.refusals:
+        last = f", the last at {judged.asked_at:%Y-%m-%d %H:%M} UTC" if judged.asked_at else ""
+        return f"calls of the connection failed{last}"
     calls = counted(judged.refusals, "call")
     last = f", the last at {judged.refused_at:%H:%M} UTC" if judged.refused_at else ""
     return f"Makini refused {calls} of the product{last}"

@@ -109,7 +109,8 @@ def _listed(previous: Judged, observation: Observation, policy: HealthPolicy) ->
     if observation.decisive:
         disputed = contradicts(previous, observation, policy)
         own = Health.healthy if word == "active" and not disputed else Health.unknown
-        state = replace(state, own=own, misses=0, latencies=(), disputed=disputed)
+        misses = previous.misses if disputed else 0
+        state = replace(state, own=own, misses=misses, latencies=(), disputed=disputed)
         state = replace(state if disputed else _agreed(state), evidence=Evidence.listed)
     elif word == previous.lifecycle:
         # Nothing new, and no news of the login: later events keep their place in time.

@@ -504,3 +504,54 @@ async def test_in_observe_a_token_that_is_refused_before_its_end_is_no_lost_logi
     assert "refuses the token" in seen.evidence["message"]
     await sweep(rt)
     assert (await first(rt)).health == "healthy"
+
+
+async def test_a_connection_that_did_not_answer_is_not_found_well_by_the_list(
+    rt: Runtime, watcher: Runtime, fleet: sandbox.Served
+) -> None:
+    """The list said active while its calls failed; that its token ended answers none of them."""
+    await adopt(rt, fleet)
+    connection = await first(rt)
+    await control(fleet, f"connections/{connection.makini_key}/go-offline")
+    for _ in range(3):
+        await sweep(rt)
+    assert (await first(rt)).health == "unreachable"
+    async with rt.store.write() as session:
+        await session.execute(update(Credential).values(expires_at=utcnow()))
+    for _ in range(3):
+        await sweep(watcher)
+        assert (await first(watcher)).health == "unknown"
+    [incident] = await incidents(watcher)
+    assert incident.status == "open"
+    last = await turned_unknown(rt, connection.id)
+    assert "calls of the connection failed, the last at" in last.evidence["message"]
+    await control(fleet, f"connections/{connection.makini_key}/come-online")
+    await sweep(rt)
+    assert (await first(rt)).health == "healthy"
+    assert {incident.status for incident in await incidents(rt)} == {"resolved"}
+
+
+@pytest.mark.parametrize("news", ["event", "list", "connected"])
+async def test_until_makini_says_something_new_of_it(
+    rt: Runtime, watcher: Runtime, fleet: sandbox.Served, news: str
+) -> None:
+    await adopt(rt, fleet)
+    connection = await first(rt)
+    await control(fleet, f"connections/{connection.makini_key}/go-offline")
+    for _ in range(3):
+        await sweep(rt)
+    async with rt.store.write() as session:
+        await session.execute(update(Credential).values(expires_at=utcnow()))
+    await sweep(watcher)
+    assert (await first(watcher)).health == "unknown"
+    if news == "event":
+        await said(watcher, connection, Outcome.answered)
+    elif news == "list":
+        for word in ("deactivate", "activate"):
+            await control(fleet, f"connections/{connection.makini_key}/{word}")
+            await sweep(watcher)
+    else:
+        fleet.world.connections[connection.makini_key].connected_at = utcnow()
+        await sweep(watcher)
+    await sweep(watcher)
+    assert (await first(watcher)).health == "healthy"
