@@ -276,8 +276,7 @@ def contradicts(judged: Judged, observation: Observation, policy: HealthPolicy) 
     if observation.outcome is Outcome.login_lost:
         return _is_leftover(judged, observation) or _is_outdated(judged, observation)
     if observation.outcome in _GOOD or _is_listed_active(observation):
-        claimed = _is_claimed_lost(judged, observation, policy)
-        return claimed or _is_unanswered(judged, observation, policy)
+        return _is_claimed_lost(judged, observation, policy)
     return False
 
 
@@ -328,19 +327,6 @@ def _is_claimed_lost(judged: Judged, observation: Observation, policy: HealthPol
     if judged.refusals < policy.failing_calls or judged.refused_at is None:
         return False
     return observation.at - judged.refused_at <= timedelta(minutes=policy.failing_minutes)
-
-
-def _is_unanswered(judged: Judged, observation: Observation, policy: HealthPolicy) -> bool:
-    """Whether the list still says active of a connection whose calls failed while it had a token.
-
-    It said so while they failed. That it says so anew, or that the customer connected it since, is
-    news.
-    """
-    if not _is_listed_active(observation) or judged.misses < policy.misses_unreachable:
-        return False
-    asked, connected = judged.asked_at, observation.connected_at
-    connected_since = asked is not None and connected is not None and connected > asked
-    return judged.lifecycle in ("", "active") and not connected_since
 
 
 def _is_listed_active(observation: Observation) -> bool:

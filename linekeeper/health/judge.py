@@ -26,7 +26,7 @@ from linekeeper.health.evidence import (
     is_late,
     is_older,
 )
-from linekeeper.health.makinis_word import awaits_call, claimed, noted
+from linekeeper.health.makinis_word import awaits_call, claimed, is_unanswered, noted
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,11 +107,11 @@ def _listed(previous: Judged, observation: Observation, policy: HealthPolicy) ->
     previous = claimed(previous) if observation.decisive else previous
     state = replace(previous, lifecycle=word)
     if observation.decisive:
-        disputed = contradicts(previous, observation, policy)
+        said = previous, observation, policy
+        disputed = contradicts(*said) or is_unanswered(*said)
         own = Health.healthy if word == "active" and not disputed else Health.unknown
-        misses = previous.misses if disputed else 0
-        state = replace(state, own=own, misses=misses, latencies=(), disputed=disputed)
-        state = replace(state if disputed else _agreed(state), evidence=Evidence.listed)
+        state = replace(state, own=own, latencies=(), disputed=disputed, evidence=Evidence.listed)
+        state = state if disputed else _agreed(state, misses=0)
     elif word == previous.lifecycle:
         # Nothing new, and no news of the login: later events keep their place in time.
         return Judgement(_concluded(previous, previous, observation, policy, dated=False), True)
@@ -182,10 +182,8 @@ def _doubted(previous: Judged, observation: Observation, policy: HealthPolicy) -
 
 
 def _agreed(state: Judged, *, is_answered: bool = False, **also: Any) -> Judged:
-    """Nothing contradicts the present word any more; `also` is what else it changes.
-
-    `is_answered` says that the product's refused calls are answered for as well.
-    """
+    """Nothing contradicts the present word any more; `also` is what else it changes, `is_answered`
+    says that the product's refused calls are answered for as well."""
     known: dict[str, Any] = {"lost_by": "", "lost_at": None, "disputed": False}
     if is_answered or state.disputed:
         known |= {"refusals": 0, "refused_at": None}

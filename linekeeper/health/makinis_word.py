@@ -1,4 +1,4 @@
-"""What Makini's events say well of a connection whose calls fail. Pure.
+"""What Makini says well of a connection whose calls fail. Pure.
 
 That a synchronization ended, well or not, is Makini's word about its own work, and that the status
 is good again is what it believes: neither says anything of calls that are not answered, or refused.
@@ -8,6 +8,7 @@ The next answered call does.
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from linekeeper.config import HealthPolicy
 from linekeeper.health.evidence import FALLEN, Health, Judged, Observation
 
 UNASKED = timedelta(days=1)
@@ -46,3 +47,13 @@ def claimed(judged: Judged) -> Judged:
     if judged.own is not Health.reauthorization_required or judged.lost_by:
         return judged
     return replace(judged, lost_by="probe", lost_at=judged.observed_at)
+
+
+def is_unanswered(judged: Judged, observation: Observation, policy: HealthPolicy) -> bool:
+    """Whether the list only goes on saying active of a connection whose calls failed while it had
+    a token. That it says so anew, or that the customer connected it since, is news."""
+    if observation.lifecycle != "active" or judged.misses < policy.misses_unreachable:
+        return False
+    asked, connected = judged.asked_at, observation.connected_at
+    is_connected_since = asked is not None and connected is not None and connected > asked
+    return judged.lifecycle in ("", "active") and not is_connected_since
