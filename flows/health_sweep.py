@@ -19,6 +19,7 @@ from linekeeper.customers.adopt import Adoption
 from linekeeper.inbox.unrouted import route_again
 from linekeeper.incidents.news import Findings, News, Since, find_news, mark_reported, since
 from linekeeper.makini import ErrorKind, MakiniError
+from linekeeper.reconcile.budget import watch_budget
 from linekeeper.runtime import Runtime
 from linekeeper.sweep.app import close_removed, list_failed
 from linekeeper.sweep.batch import ProbeBatch
@@ -114,6 +115,7 @@ async def _sweep(rt: Runtime) -> State[None]:
     if any(sweep.adopted for sweep in sweeps):  # a webhook may have come before its connection
         await route_again(rt.store, now=utcnow())
     await watch_stream(rt, utcnow())
+    await watch_budget(rt, now=utcnow())
     await watch_parts(rt)
     await watch_answers(rt)
     findings = await find_news(rt.store, policy=configuration.policy, now=utcnow())

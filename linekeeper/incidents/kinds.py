@@ -62,6 +62,14 @@ _KINDS = {
         "Linekeeper reads it again in every sweep, and resolves this incident when the list is "
         "complete. If the connections are gone for good, run adopt with Accept what is missing.",
     ),
+    "budget_too_small": KindWords(
+        "",
+        "The calls to Makini that this app may make are fewer than its connections need. Nothing "
+        "is lost; trouble and changes are found later than the settings say.",
+        "Raise `per_minute` of the MakiniApp block if Makini allows more, or `probe_minutes` of "
+        "the HealthPolicy block; read fewer entities, or less often (`workflow-configuration`). "
+        "Linekeeper resolves this incident once a tenth of the calls is to spare.",
+    ),
     "certificate_ending": KindWords(
         "",
         "The certificate of the customer's system ends. After that Makini can't reach it.",
@@ -267,7 +275,7 @@ _LOSSES = frozenset(
         "work_overdue",
     }
 )
-_MINOR = frozenset({"degraded", "unknown", "webhooks_unconfigured"})
+_MINOR = frozenset({"degraded", "unknown", "webhooks_unconfigured", "budget_too_small"})
 FLAPPING = frozenset({"unreachable", "degraded"})
 """What comes and goes by itself, and for which nobody has to do anything each time."""
 

@@ -314,6 +314,31 @@ async def test_a_list_that_waits_too_long_has_failed_and_the_others_are_swept(
     assert (incident.kind, incident.app) == ("list_failed", "paused")
 
 
+async def test_a_call_budget_that_is_too_small_is_one_incident_until_there_is_enough(
+    running: Running, clean_prefect: PrefectServer, store: Store, box: sandbox.Served
+) -> None:
+    many = AppConfig(
+        name="default",
+        mode="manage",
+        api_url=box.url,
+        client_id="sandbox-client",
+        client_secret=SecretStr("sandbox-secret"),
+        per_minute=120,
+        entities=[f"eam/many-{number}" for number in range(400)],
+    )
+    for per_minute, ends in ((120, "Failed"), (120, "Completed"), (0, "Completed")):
+        app = many.model_copy(update={"per_minute": per_minute})
+        await save_blocks(store, Blocks(apps=[app]), now=utcnow())
+        with on(clean_prefect):
+            state = await health_sweep(return_state=True)
+        assert state.name == ends, state.message
+        async with store.read() as session:
+            [incident] = await session.scalars(select(Incident))
+        assert incident.kind == "budget_too_small"
+        assert "6 connections share" in incident.summary
+        assert incident.status == ("resolved" if per_minute == 0 else "open")
+
+
 async def test_who_is_not_probed_for_a_pause_is_named_and_not_called_healthy(
     running: Running,
     clean_prefect: PrefectServer,
