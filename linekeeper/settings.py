@@ -29,6 +29,8 @@ from linekeeper.config import (
     WebhookScheme,
 )
 from linekeeper.config.alerts import quiet_times
+from linekeeper.config.app import parse_targets
+from linekeeper.config.base import require_mail_server, require_web_address
 from linekeeper.logs import Format
 
 SecretList = Annotated[tuple[SecretStr, ...], NoDecode]
@@ -143,6 +145,24 @@ class Settings(BaseSettings):
     @classmethod
     def _empty_is_absent(cls, value: object) -> object:
         return None if value == "" else value
+
+    @field_validator("public_url", "internal_url", "heartbeat_url", "forward_url")
+    @classmethod
+    def _address(cls, value: str | None) -> str | None:
+        return require_web_address(value) if value else value
+
+    @field_validator("smtp_url")
+    @classmethod
+    def _server(cls, value: SecretStr | None) -> SecretStr | None:
+        if value:
+            require_mail_server(value.get_secret_value())
+        return value or None
+
+    @field_validator("forward_targets")
+    @classmethod
+    def _targets(cls, value: SecretStr | None) -> SecretStr | None:
+        parse_targets(value.get_secret_value() if value else "")
+        return value
 
     @field_validator("quiet_hours")
     @classmethod

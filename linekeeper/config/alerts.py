@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import Field, SecretStr, field_validator
 
-from linekeeper.config.base import Config, Fields
+from linekeeper.config.base import Config, Fields, require_mail_server
 
 _HOURS = re.compile(r"(\d{1,2}):(\d{2})\s*[-–]\s*(\d{1,2}):(\d{2})")
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -302,3 +302,9 @@ class MailFields(Fields):
 
 class MailConfig(Config, MailFields):
     """The account customers' mail is sent from."""
+
+    @field_validator("smtp_url")
+    @classmethod
+    def _server(cls, value: SecretStr) -> SecretStr:
+        require_mail_server(value.get_secret_value())
+        return value

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import Field, SecretStr, field_validator
 
-from linekeeper.config.base import SLUG, Config, Fields, ForwardForm
+from linekeeper.config.base import SLUG, Config, Fields, ForwardForm, require_web_address
 
 _FORMS: tuple[ForwardForm, ...] = ("envelope", "original")
 
@@ -217,9 +217,12 @@ class AppConfig(Config, AppFields):
     @field_validator("api_url", "link_url")
     @classmethod
     def _base_url(cls, value: str) -> str:
-        if not value.startswith(("http://", "https://")):
-            raise ValueError("give a URL that starts with https:// (or http://)")
-        return value.rstrip("/")
+        return require_web_address(value).rstrip("/")
+
+    @field_validator("forward_url")
+    @classmethod
+    def _product(cls, value: str | None) -> str | None:
+        return require_web_address(value) if value else value
 
     @property
     def calls_a_minute(self) -> int:

@@ -2,6 +2,7 @@
 
 import re
 from typing import Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict
 
@@ -19,3 +20,25 @@ class Config(BaseModel):
 ForwardForm = Literal["envelope", "original"]
 SLUG = re.compile(r"[\w-]+")
 """A name of letters, digits, - and _ only."""
+
+
+def require_web_address(url: str) -> str:
+    """`url`, or `ValueError` for what is no address of a web server; what it says isn't shown."""
+    if not _has_host(url, {"http", "https"}):
+        raise ValueError("give a URL that starts with https:// (or http://)")
+    return url
+
+
+def require_mail_server(url: str) -> str:
+    """`url`, or `ValueError` for what is no address of a mail server; what it says isn't shown."""
+    if not _has_host(url, {"smtp", "smtps"}):
+        raise ValueError("give a URL such as smtp://user:password@host:587, or smtps://…")
+    return url
+
+
+def _has_host(url: str, schemes: set[str]) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number, half an IPv6 address
+        return False

@@ -47,6 +47,11 @@ def test_the_version_is_one_line(command: CommandLine) -> None:
     [
         ({"PREFECT_PORT": "abc"}, "LINEKEEPER_PREFECT_PORT: input should be a valid integer"),
         ({"MAKINI_API_URL": "makini"}, "LINEKEEPER_MAKINI_API_URL: give a URL that starts with"),
+        ({"PUBLIC_URL": "lines.acme.example"}, "LINEKEEPER_PUBLIC_URL: give a URL that starts"),
+        ({"HEARTBEAT_URL": "https://hc:hunter2/x"}, "LINEKEEPER_HEARTBEAT_URL: give a URL that"),
+        ({"FORWARD_URL": "acme/hunter2"}, "LINEKEEPER_FORWARD_URL: give a URL that starts"),
+        ({"FORWARD_TARGETS": "crm hunter2"}, "LINEKEEPER_FORWARD_TARGETS: line 1: "),
+        ({"SMTP_URL": "mail.acme.example:hunter2"}, "LINEKEEPER_SMTP_URL: give a URL such as"),
         ({"DATABASE_URL": "mysql://root:hunter2@db/x"}, "mysql://… is not supported"),
         ({"DATABASE_URL": "nonsense"}, "LINEKEEPER_DATABASE_URL is not a database URL"),
         (
@@ -68,8 +73,10 @@ def test_a_wrong_setting_is_one_line_without_its_value(
     command: CommandLine, settings: dict[str, str], said: str
 ) -> None:
     command.migrated()
-    command.set(**settings)
-    done = command("status")
+    with pytest.MonkeyPatch.context() as patch:  # what is run after the test reads settings, too
+        for name, value in settings.items():
+            patch.setenv(f"LINEKEEPER_{name}", value)
+        done = command("status")
     assert done.code == 1
     assert done.err.count("\n") == 1
     assert done.err.startswith("linekeeper: ")
