@@ -4,7 +4,14 @@ Each step takes what it needs from the database and leaves it there, so that a s
 anywhere is completed by the next (DESIGN "Nothing is lost").
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Sequence,
+)
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -19,7 +26,7 @@ from linekeeper.config import AppConfig, HealthPolicy
 from linekeeper.customers.adopt import Adoption, adopt
 from linekeeper.customers.succession import succeed_listed
 from linekeeper.health.absence import Missing, conclude_missing, find_missing
-from linekeeper.health.evidence import Health, Observation, Outcome
+from linekeeper.health.evidence import Health, Observation, Outcome, load
 from linekeeper.health.service import observe
 from linekeeper.incidents.conclude import conclude
 from linekeeper.makini import ENDS_LOOP, ConnectionPage, ListedConnection, MakiniError
@@ -198,13 +205,16 @@ async def _said_by_list(
             select(col(Connection.id)).where(col(Connection.id).in_(ids), is_managed(app))
         )
     )
+    lost = await _lost_without_token(session, managed)
     relisted = set(adoption.relisted)
     seen = []
     for key, listed in {entry.key: entry for entry in portion}.items():
         identifier = adoption.ids[key]
         if identifier in adoption.replaced:
             continue
-        decisive = identifier not in with_token and identifier not in managed
+        connected, lost_at = listed.connected_at, lost.get(identifier)
+        is_back = connected is not None and lost_at is not None and connected > lost_at
+        decisive = identifier not in with_token and (is_back or identifier not in managed)
         if decisive or key in relisted:
             seen.append(
                 (
@@ -222,6 +232,23 @@ async def _said_by_list(
                 )
             )
     return seen
+
+
+async def _lost_without_token(session: AsyncSession, ids: Collection[str]) -> dict[str, datetime]:
+    """When the login of each of the managed connections `ids` was lost that have no token at all.
+
+    Nothing but the list says of them that the customer connected them again at Makini itself.
+    """
+    if not ids:
+        return {}
+    rows = await session.execute(
+        select(col(Connection.id), col(Connection.judged), col(Connection.health_since)).where(
+            col(Connection.id).in_(ids),
+            col(Connection.health).in_((Health.reauthorization_required, Health.unknown)),
+            col(Connection.id).not_in(select(col(Credential.connection_id))),
+        )
+    )
+    return {row.id: load(row.judged).lost_at or row.health_since for row in rows}
 
 
 async def due(rt: Runtime, app: AppConfig, policy: HealthPolicy, *, now: datetime) -> DueProbes:
