@@ -73,9 +73,11 @@ async def announce(
             if c.text and c.what != "reopened"  # its first notice says so in the thread
         ]
         if texts:
-            entry = {"do": "diary", "incident_id": incident_id, "text": "\n".join(texts)}
+            entry = {"do": "timeline", "incident_id": incident_id, "text": "\n".join(texts)}
             messages.append(
-                Message("slack", f"{ordering_key}:diary:{incident.revision}", entry, ordering_key)
+                Message(
+                    "slack", f"{ordering_key}:timeline:{incident.revision}", entry, ordering_key
+                )
             )
         for change in its_changes:
             log.info("%s: %s", incident.title, change.what, extra={"incident": incident_id})
@@ -105,7 +107,7 @@ def _too(incident: IncidentFacts, head: str) -> Message:
     """Say it at once in the thread of the first of them, for its own message is held back."""
     ordering_key = incident_ordering_key(head)
     text = f"{incident.title} lost its login moments later: perhaps one root cause"
-    entry = {"do": "diary", "incident_id": head, "text": text}
+    entry = {"do": "timeline", "incident_id": head, "text": text}
     return Message("slack", f"{ordering_key}:alike:{incident.id}", entry, ordering_key)
 
 

@@ -258,7 +258,7 @@ async def gather_burst(store: Store, row: OutboxRow, *, now: datetime) -> Outbox
             return row
     async with store.write() as session:
         behind = (await session.execute(_BEHIND, which)).all()
-        entries = [entry for entry in behind if entry.payload.get("do") == "diary"]
+        entries = [entry for entry in behind if entry.payload.get("do") in ("timeline", "diary")]
         if len(entries) <= BURST:
             return row
         payloads = [row.payload, *(entry.payload for entry in entries)]

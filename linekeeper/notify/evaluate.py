@@ -124,8 +124,8 @@ def _in_slack(say: Sequence[Say], now: datetime) -> Iterable[Message]:
             grouped.add(notice.group_key)
             ordering_key = group_ordering_key(notice.group_key)
             payload = {
-                "do": "fold",
-                "fold": notice.group_key,
+                "do": "group",
+                "group_key": notice.group_key,
                 "slack_channel": notice.slack_channel,
             }
             # With its moment: what Slack did not take may be decided again, and alike.

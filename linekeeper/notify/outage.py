@@ -189,7 +189,7 @@ async def decided_before(store: Store, rows: Sequence[OutboxRow]) -> dict[str, l
             match row.payload:
                 case {"do": "show", "incident_id": str(incident)}:
                     which, given = _ALONE, {"incident": incident, "key": incident}
-                case {"do": "fold", "fold": str(key)}:
+                case {"do": "group", "group_key": str(key)}:
                     which, given = _TOGETHER, {"key": key}
                 case {"do": "remind", "incident_id": str(incident), "step": str(step)}:
                     step = "first" if step == "reopened" else step

@@ -17,12 +17,12 @@ async def said(
     match row.dated(now):
         case {"do": "say", "text": str(text)}:
             return text
-        case {"do": "fold", "fold": str(key)}:
+        case {"do": "group", "group_key": str(key)}:
             members = await load_views(store, await incidents_of_group(store, key))
             return compose_others.plain_group(key, list(members.values()), links=links)
         case {"do": "show"}:
             return compose.plain(needed(row, view), now=now, links=links)
-        case {"do": "diary", "text": str(text)}:
+        case {"do": "timeline", "text": str(text)}:
             return f"{needed(row, view).title}: {text}"
         case {"do": "remind", "step": str(step), "why": str(why)}:
             return compose_others.plain_reminder(needed(row, view), step, why, now=now)

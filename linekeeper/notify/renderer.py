@@ -63,9 +63,9 @@ class Renderer:
         match payload := row.dated(self._clock()):
             case {"do": "say"}:
                 await self._say_text(row, payload)
-            case {"do": "fold", "fold": str(key)}:
+            case {"do": "group", "group_key": str(key)}:
                 return await self._show_group(row, key)
-            case {"do": "show" | "diary" | "remind"} if (
+            case {"do": "show" | "timeline" | "remind"} if (
                 group_key is None and view is not None and await self._is_unnotified(row, view)
             ):
                 await forget_merged(self._store, [view.id])
@@ -76,7 +76,7 @@ class Renderer:
                 posted = await self._show(row, needed(row, view), key=row.dedupe_key)
                 if row.dedupe_key.endswith(":first"):
                     await self._render_earlier(row, posted)
-            case {"do": "diary", "text": str(text)}:
+            case {"do": "timeline", "text": str(text)}:
                 if group_key is not None and not await self._known(needed(row, view)):
                     return False
                 is_said = await self._write_entry(row, needed(row, view), text)

@@ -261,7 +261,7 @@ async def withheld_texts(store: Store, ordering_key: str) -> list[str]:
     """The entries for an incident's thread that were suppressed, oldest first."""
     async with store.read() as session:
         rows = await session.scalars(_WITHHELD, {"key": ordering_key})
-        return [str(row["text"]) for row in rows if row.get("do") == "diary"]
+        return [str(row["text"]) for row in rows if row.get("do") in ("timeline", "diary")]
 
 
 async def channels_for(

@@ -24,6 +24,18 @@ NOBODY_THERE = timedelta(hours=6)
 """A message that is tried so much later than planned was attended to by nobody."""
 
 
+_BEFORE = {"diary": "timeline", "fold": "group"}
+"""What rows that wait may ask for in words of the version before, and what that is called now."""
+
+
+def in_present_words(payload: dict[str, Any]) -> dict[str, Any]:
+    """`payload` as this version writes it."""
+    if payload.get("do") not in _BEFORE:
+        return payload
+    renamed = {"group_key" if name == "fold" else name: payload[name] for name in payload}
+    return {**renamed, "do": _BEFORE[payload["do"]]}
+
+
 @dataclass(frozen=True, slots=True)
 class OutboxRow:
     """A claimed message."""
@@ -48,7 +60,8 @@ class OutboxRow:
     @classmethod
     def of(cls, row: RowMapping) -> Self:
         """The message of a claimed row."""
-        return cls(**{name: row[name] for name in cls.__slots__})
+        fields = {name: row[name] for name in cls.__slots__}
+        return cls(**{**fields, "payload": in_present_words(row["payload"])})
 
     @property
     def due_since(self) -> datetime:

@@ -190,7 +190,7 @@ def _timeline(step: ReminderStep, what: str, text: str) -> Message:
         step.members[0].connection_id,
     )
     key = f"{ordering_key}:{what}:{step.case.attempt}:{step.number}{step.joined}:{first}"
-    payload = {"do": "diary", "incident_id": step.case.incident_id, "text": text}
+    payload = {"do": "timeline", "incident_id": step.case.incident_id, "text": text}
     return Message("slack", key, payload, ordering_key)
 
 

@@ -118,7 +118,7 @@ async def test_changed_credentials_make_one_incident_that_closes_by_itself(
         ("unknown", "healthy"),
         ("healthy", "reauthorization_required"),
     ]
-    assert [row.payload["do"] for row in outbox] == ["show", "diary"]
+    assert [row.payload["do"] for row in outbox] == ["show", "timeline"]
     await control(fleet, f"connections/{victim.makini_key}/restore-credentials")
     await sweep(rt)
     [incident] = await incidents(rt)

@@ -21,13 +21,13 @@ async def rows(store: Store, channel: str) -> list[Outbox]:
         return list(found)
 
 
-async def test_an_opened_incident_is_a_message_a_diary_entry_and_an_event(desk: Desk) -> None:
+async def test_an_opened_incident_is_a_message_a_timeline_entry_and_an_event(desk: Desk) -> None:
     incident_id = await desk.open()
     ordering_key = f"slack:incident:{incident_id}"
     slack = await rows(desk.store, "slack")
     assert [row.dedupe_key for row in slack] == [
         f"{ordering_key}:show:1",
-        f"{ordering_key}:diary:1",
+        f"{ordering_key}:timeline:1",
     ]
     assert {row.ordering_key for row in slack} == {ordering_key}
     [event] = await rows(desk.store, "event")
@@ -47,9 +47,9 @@ async def test_several_changes_of_one_incident_are_one_revision(desk: Desk) -> N
             IncidentChange(incident_id, "resolved", "It answers again."),
         ]
         await announce(desk.store, session, changes, now=utcnow())
-    diary = (await rows(desk.store, "slack"))[-1]
-    assert diary.dedupe_key.endswith(":diary:2")
-    assert diary.payload["text"] == "One more.\nIt answers again."
+    entry = (await rows(desk.store, "slack"))[-1]
+    assert entry.dedupe_key.endswith(":timeline:2")
+    assert entry.payload["text"] == "One more.\nIt answers again."
     names = [row.payload["name"] for row in await rows(desk.store, "event")]
     assert names == ["linekeeper.incident.opened", "linekeeper.incident.resolved"]
 
@@ -102,8 +102,8 @@ async def test_an_unknown_incident_is_an_error(store: Store) -> None:
 async def test_what_a_database_can_not_hold_is_dropped_from_texts(desk: Desk) -> None:
     incident_id = await desk.open()
     await desk.change(incident_id, "changed", "null \x00 and half a pair \ud800 stay out")
-    diary = (await rows(desk.store, "slack"))[-1]
-    assert diary.payload["text"] == "null and half a pair stay out"
+    entry = (await rows(desk.store, "slack"))[-1]
+    assert entry.payload["text"] == "null and half a pair stay out"
 
 
 async def test_a_subject_is_said_once(store: Store) -> None:

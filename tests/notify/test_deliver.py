@@ -36,7 +36,7 @@ async def slack_rows(store: Store) -> list[Outbox]:
         return list(found)
 
 
-async def test_an_incident_is_one_message_edited_in_place_with_its_diary_as_thread(
+async def test_an_incident_is_one_message_edited_in_place_with_its_timeline_as_thread(
     desk: Desk,
 ) -> None:
     incident_id = await desk.open()
@@ -119,7 +119,7 @@ async def test_many_changes_before_a_delivery_are_one_edit(desk: Desk) -> None:
     assert {row.status for row in await slack_rows(desk.store)} <= set(ENDED)
 
 
-async def test_a_burst_of_changes_is_one_entry_of_the_diary(desk: Desk) -> None:
+async def test_a_burst_of_changes_is_one_entry_of_the_timeline(desk: Desk) -> None:
     incident_id = await desk.open()
     for n in range(2 * BURST):
         await desk.change(incident_id, "changed", f"{n:02} more")

@@ -97,9 +97,9 @@ async def test_what_waits_behind_a_suppressed_message_is_suppressed_with_it(desk
     await desk.deliver(limit=1)
     async with desk.store.read() as session:
         suppressed = select(Outbox).where(col(Outbox.status) == "suppressed")
-        shown, diary = (await session.scalars(suppressed.order_by(col(Outbox.seq)))).all()
-    assert (shown.payload["do"], diary.payload["do"]) == ("show", "diary")
-    assert (shown.ordering_key, shown.error) == (diary.ordering_key, diary.error)
+        shown, entry = (await session.scalars(suppressed.order_by(col(Outbox.seq)))).all()
+    assert (shown.payload["do"], entry.payload["do"]) == ("show", "timeline")
+    assert (shown.ordering_key, shown.error) == (entry.ordering_key, entry.error)
     await desk.deliver()
     assert desk.messages() == []
     at(desk, MORNING)

@@ -93,7 +93,7 @@ async def test_a_channel_that_is_gone_holds_edits_with_all_else(desk: Desk) -> N
     assert "pending" in {row.status for row in await slack_rows(desk.store)}
 
 
-async def test_a_diary_whose_message_was_deleted_gets_a_new_one(desk: Desk) -> None:
+async def test_a_timeline_whose_message_was_deleted_gets_a_new_one(desk: Desk) -> None:
     await desk.open()
     assert (await desk.deliver(limit=1)).sent == 1
     [old] = desk.messages()

@@ -145,7 +145,9 @@ async def test_a_note_is_in_the_timeline_and_the_thread_once(house: House) -> No
     [incident] = await house.incidents()
     entries = await house.rows(IncidentEntry, col(IncidentEntry.text).contains("vendor"))
     assert [entry.text for entry in entries] == ["Note by petra (Slack): The vendor is on it."]
-    said = await house.rows(Outbox, col(Outbox.dedupe_key).contains(f"diary:{incident.revision}"))
+    said = await house.rows(
+        Outbox, col(Outbox.dedupe_key).contains(f"timeline:{incident.revision}")
+    )
     assert "The vendor is on it." in said[0].payload["text"]
 
 

@@ -45,7 +45,7 @@ def _unsaid(oracle: "Oracle") -> Iterator[str]:
         message = own.get(incident_id)
         if message is None:
             continue  # it was said in the message of several
-        if what == "diary" and row["dedupe_key"] not in keys:
+        if what == "timeline" and row["dedupe_key"] not in keys:
             yield f"unsaid: {row['dedupe_key']} counts as sent, and nothing says it"
         elif what == "show" and not universe.people.kinds & CLOCK_KINDS:
             since = datetime.fromisoformat(row["created_at"])

@@ -259,7 +259,7 @@ class SlackSender(Sender):
         """Say it: post or edit a message, or write into its thread."""
         renderer = self._renderers[self.destination(row)]
         try:
-            if row.payload.get("do") == "diary" and row.attempts == 1:
+            if row.payload.get("do") == "timeline" and row.attempts == 1:
                 row = await gather_burst(self._store, row, now=self._clock())
             first = self._firsts.get(row.payload.get("incident_id", ""))
             view, group_key = self._view(row), first.group_key if first else None
@@ -284,7 +284,7 @@ class SlackSender(Sender):
         view, does = self._view(row), row.payload.get("do")
         if pauses := trouble.reach == "channel":
             self._trouble[row.id] = trouble
-        elif does not in ("show", "fold"):  # what its message becomes doesn't wait for an entry
+        elif does not in ("show", "group"):  # what its message becomes doesn't wait for an entry
             return Failed(str(trouble), is_final=row.attempts >= ENTRY_TRIES)
         is_kept = does == "show" and view is not None and not view.resolved_at
         may_stand = trouble.may_stand or row.refusal == "unanswered"

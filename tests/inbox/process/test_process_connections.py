@@ -25,7 +25,7 @@ async def test_an_auth_required_event_opens_an_incident_in_the_same_transaction(
     async with stage.rt.store.read() as session:
         said = select(Outbox).where(col(Outbox.channel) == "slack").order_by(col(Outbox.seq))
         slack = await session.scalars(said)
-        assert [row.payload["do"] for row in slack] == ["show", "diary"]
+        assert [row.payload["do"] for row in slack] == ["show", "timeline"]
 
 
 async def test_an_older_event_is_recorded_and_ends_stale(stage: Stage) -> None:
