@@ -69,6 +69,36 @@ OF_WORDS = (
         kinds="webhooks deaf late", hours=1.5, seed=3,
     ),
     mutant(
+        "feed-leaves-one-out", "the change after each page of the feed is given to nobody",
+        ("reconcile/feed.py",
+         "                .where(col(Change.position) > position)\n",
+         "                .where(col(Change.position) > position + (1 if position else 0))\n"),
+    ),
+    mutant(
+        "token-in-the-audit", "the audit keeps the token that was given to the product",
+        ("access/issue.py", '        "detail": {"expires_at": expires_at},\n',
+         '        "detail": {"expires_at": expires_at, "token": token.access_token},\n'),
+    ),
+    mutant(
+        "dead-in-silence", "events are given up, and nobody is told",
+        ("sweep/stream.py", "    if not findings:\n        return None\n    return (\n",
+         "    if findings is not None:\n        return None\n    return (\n"),
+        kinds="forged", hours=1.5, seed=2,
+    ),
+    mutant(
+        "quiet-hours-ignored", "incidents are announced in quiet hours as at any other time",
+        ("notify/policy.py", "    if quiet.holds(at):\n        return Held",
+         "    if False:\n        return Held"),
+        kinds="quiet logins systems", hours=1.5, seed=2,
+    ),
+    mutant(
+        "pause-ignored", "a pause that Makini asks for is kept by nobody",
+        ("budget.py",
+         "        closed = await self._pause_calls(app, connection or OF_APP, until)\n",
+         "        return\n"),
+        kinds="sick episodes", sick="429", hours=1.5,
+    ),
+    mutant(
         "nobody-is-reminded", "a customer is asked to log in once, and never again",
         ("reconnect/remind.py", "    number = 0\n    for place",
          "    return DueReminder()\n    for place"),
