@@ -99,6 +99,20 @@ OF_WORDS = (
         kinds="sick episodes", sick="429", hours=1.5,
     ),
     mutant(
+        "tried-without-a-pause", "an event that fails is tried again at once",
+        ("consumer/events.py",
+         "    wait = min(2.0 ** min(attempts, 10), LONGEST_WAIT)\n    if isinstance",
+         "    wait = 0.0\n    if isinstance"),
+        kinds="sick", sick="500",
+    ),
+    mutant(
+        "lost-logins-are-ours", "the minutes in which a login is lost are put down to us",
+        ("availability/decide.py",
+         '    if health == "reauthorization_required":\n        return WaitedFor.customer_login\n',
+         '    if health == "reauthorization_required":\n        return WaitedFor.us\n'),
+        kinds="logins", hours=1.5, personality={"auth_event": "connection.auth_required"},
+    ),
+    mutant(
         "nobody-is-reminded", "a customer is asked to log in once, and never again",
         ("reconnect/remind.py", "    number = 0\n    for place",
          "    return DueReminder()\n    for place"),

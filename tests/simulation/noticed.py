@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 WITHIN = timedelta(minutes=20)
 """Two sweeps at their slowest, by which each incident is what its connections are."""
+MANY, TRIED_FOR = 6, timedelta(seconds=45)
+"""So many tries take at least so long, where the pause between two doubles from two seconds on."""
 TWICE_APART = timedelta(minutes=11)
 """Two complete listings that agree are ten minutes apart."""
 SETTLED = timedelta(minutes=15)
@@ -23,8 +25,10 @@ def unnoticed(oracle: "Oracle") -> list[str]:
     """Everything that is broken, in one line each."""
     if oracle.universe.people.kinds & CLOCK_KINDS:
         return []  # our own times are not those of the world
-    return [*_without_incident(oracle), *_outlived(oracle), *_twice_one_event(oracle),
-            *_unseen(oracle), *_kept(oracle), *_figures(oracle)]  # fmt: skip
+    return [
+        *_without_incident(oracle), *_outlived(oracle), *_twice_one_event(oracle),
+        *_unseen(oracle), *_given_up_early(oracle), *_kept(oracle), *_figures(oracle),
+    ]  # fmt: skip
 
 
 def _edge(oracle: "Oracle") -> str:
@@ -82,6 +86,22 @@ def _unseen(oracle: "Oracle") -> Iterator[str]:
     )
     if dead and not oracle.rows("SELECT 1 FROM incident WHERE kind = 'webhooks_dead'"):
         yield f"unsaid: {len(dead)} events are given up, as {dead[0]['kind']}, and nobody was told"
+
+
+def _given_up_early(oracle: "Oracle") -> Iterator[str]:
+    """What fails again and again is tried with pauses between, not as fast as it can be."""
+    for row in oracle.rows(
+        "SELECT id, kind, received_at, processed_at, attempts FROM webhook_event"
+        " WHERE status = 'dead' AND attempts >= ? AND error LIKE 'MakiniError%'", MANY,
+    ):  # fmt: skip
+        began, ended = (
+            datetime.fromisoformat(row[name]) for name in ("received_at", "processed_at")
+        )
+        if ended - began < TRIED_FOR:
+            yield (
+                f"given up: event {row['id']} {row['kind']} was tried {row['attempts']} times "
+                f"within {(ended - began).total_seconds():.0f} s"
+            )
 
 
 def _kept(oracle: "Oracle") -> Iterator[str]:
