@@ -96,6 +96,8 @@ class Observation:
     """Nothing may be read with the connection's token, so no contradiction can be settled."""
     unknown_there: bool = False
     """Makini, asked for a new token, said that it doesn't know the connection."""
+    tried: bool = False
+    """It was to be probed, and had no token to ask with."""
     code: str | None = None
     message: str | None = None
     request_id: str | None = None

@@ -9,7 +9,6 @@ from sqlalchemy import bindparam, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from linekeeper.clock import uniform
 from linekeeper.config import HealthPolicy
 from linekeeper.customers.naming import label
 from linekeeper.health.dispute import dispute
@@ -25,6 +24,7 @@ from linekeeper.health.evidence import (
     without_proof,
 )
 from linekeeper.health.judge import Judgement, judge, without_future
+from linekeeper.health.pace import next_probe_at
 from linekeeper.outbox.events import About, connection_event
 from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.store import Store, new_id, tables
@@ -115,7 +115,7 @@ async def observe(
         if after == row:
             continue
         rows[identifier] = after
-        updates[identifier] = _values(after, policy, now)
+        updates[identifier] = _values(after, observation, policy, now)
     if updates:
         await session.execute(_WRITE, [updates[key] for key in sorted(updates)])
     if recorded:
@@ -215,11 +215,9 @@ def _is_look(observation: Observation) -> bool:
     return observation.outcome is not Outcome.doubted
 
 
-def _values(row: _Row, policy: HealthPolicy, now: datetime) -> dict[str, Any]:
-    # Spread out: a little earlier than due, each connection at a moment of its own. What Makini
-    # says unasked puts no probe off, however often it does.
-    wait = timedelta(minutes=policy.probe_minutes * uniform(0.8, 0.95))
-    asked = row.judged.asked_at or row.last_checked_at or now
+def _values(
+    row: _Row, observation: Observation, policy: HealthPolicy, now: datetime
+) -> dict[str, Any]:
     return {
         "row_id": row.id,
         "new_health": row.health,
@@ -233,7 +231,9 @@ def _values(row: _Row, policy: HealthPolicy, now: datetime) -> dict[str, Any]:
         "new_last_good_at": row.last_good_at,
         "new_last_checked_at": row.last_checked_at,
         "new_last_answered_at": row.last_answered_at,
-        "new_next_probe_at": asked + wait,
+        "new_next_probe_at": next_probe_at(
+            row.judged, observation, row.last_checked_at, policy, now
+        ),
     }
 
 

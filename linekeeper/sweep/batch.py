@@ -209,6 +209,7 @@ def _by_list_alone(member: _Member, at: datetime) -> Observation:
         lifecycle=member.judged.lifecycle,
         decisive=True,
         unread=True,
+        tried=True,
         message="there is no token, and Makini mints none",
     )
 

@@ -98,6 +98,32 @@ async def test_observe_judges_by_the_list_and_writes_nothing_at_makini(
     assert calls["writes"] == 0, calls
 
 
+async def test_once_managed_the_next_sweep_asks_whom_only_the_list_spoke_of(
+    rt: Runtime, fleet: sandbox.Served
+) -> None:
+    """As the texts of the mode and of `doctor` say: the next sweep mints their tokens."""
+    spread = rt.settings.model_copy(update={"probe_minutes": 10})
+    async with Runtime.open(spread.model_copy(update={"makini_mode": "observe"})) as watcher:
+        await sweep(watcher)
+        await sweep(watcher)
+    async with Runtime.open(spread) as manager:
+        await sweep(manager)
+    assert {connection.evidence for connection in await connections(rt)} == {"probed"}
+    async with rt.store.read() as session:
+        assert len(list(await session.scalars(select(Credential)))) == 12
+
+
+async def test_whom_makini_mints_no_token_is_not_asked_for_in_every_sweep(
+    rt: Runtime, fleet: sandbox.Served
+) -> None:
+    fleet.world.settings.mint_shape = "refused"
+    spread = rt.settings.model_copy(update={"probe_minutes": 10})
+    async with Runtime.open(spread) as manager:
+        await sweep(manager)
+        app, policy = await manager.app("default"), (await manager.configuration()).policy
+        assert (await due(manager, app, policy, now=utcnow())).ids == []
+
+
 async def test_changed_credentials_make_one_incident_that_closes_by_itself(
     rt: Runtime, fleet: sandbox.Served
 ) -> None:
