@@ -1,6 +1,8 @@
 """Why a health is unknown though Makini says something, for people. Pure."""
 
-from linekeeper.health.evidence import CACHED, Judged, Observation, Outcome
+from dataclasses import replace
+
+from linekeeper.health.evidence import CACHED, Health, Judged, Observation, Outcome
 from linekeeper.text import counted
 
 _WORDS = {
@@ -12,8 +14,14 @@ _WORDS = {
 }
 
 
-def dispute(judged: Judged, observation: Observation) -> str:
-    """Why the health is unknown though Makini says something, for people."""
+def explained(observation: Observation, judged: Judged) -> Observation:
+    """`observation` with what it contradicts, where the health is unknown for that."""
+    if judged.disputed and judged.health is Health.unknown:
+        return replace(observation, message=_dispute(judged, observation))
+    return observation
+
+
+def _dispute(judged: Judged, observation: Observation) -> str:
     if observation.outcome is Outcome.login_lost:
         back = f" of {judged.restored_at:%H:%M} UTC" if judged.restored_at else ""
         word = f"Makini's status still says fail, perhaps from before the login{back}"

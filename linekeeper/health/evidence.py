@@ -332,11 +332,8 @@ def _is_claimed_lost(judged: Judged, observation: Observation, policy: HealthPol
 
 
 def _is_listed_active(observation: Observation) -> bool:
-    return (
-        observation.outcome is Outcome.listed
-        and observation.decisive
-        and observation.lifecycle == "active"
-    )
+    is_decisive = observation.outcome is Outcome.listed and observation.decisive
+    return is_decisive and observation.lifecycle == "active"
 
 
 def wants_read(judged: Judged, observation: Observation, policy: HealthPolicy) -> bool:

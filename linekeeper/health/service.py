@@ -2,16 +2,17 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import bindparam, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from linekeeper.clock import uniform
 from linekeeper.config import HealthPolicy
 from linekeeper.customers.naming import label
-from linekeeper.health.dispute import dispute
+from linekeeper.health.dispute import explained
 from linekeeper.health.evidence import (
     CALLS,
     Health,
@@ -24,7 +25,6 @@ from linekeeper.health.evidence import (
     without_proof,
 )
 from linekeeper.health.judge import Judgement, judge, without_future
-from linekeeper.health.pace import next_probe_at
 from linekeeper.outbox.events import About, connection_event
 from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.store import Store, new_id, tables
@@ -87,7 +87,7 @@ async def observe(
             continue
         observed = given if row.unlisted_since is None else without_proof(given)
         verdict = judge(row.judged, observed, policy)
-        observation = _explained(observed, verdict.judged)
+        observation = explained(observed, verdict.judged)
         if verdict.doubts:
             observation = replace(observation, outcome=Outcome.doubted)
         if verdict.awaits_call:
@@ -115,7 +115,7 @@ async def observe(
         if after == row:
             continue
         rows[identifier] = after
-        updates[identifier] = _values(after, observation, policy, now)
+        updates[identifier] = _values(after, _next_probe_at(after, observation, policy, now))
     if updates:
         await session.execute(_WRITE, [updates[key] for key in sorted(updates)])
     if recorded:
@@ -197,12 +197,6 @@ def _heard_of(row: _Row, judged: Judged, observation: Observation) -> _Row:
     )
 
 
-def _explained(observation: Observation, judged: Judged) -> Observation:
-    if judged.disputed and judged.health is Health.unknown:
-        return replace(observation, message=dispute(judged, observation))
-    return observation
-
-
 def _is_without_word(row: _Row, observation: Observation) -> bool:
     """Whether only the list could say anything, which lacks it: no token, and none is minted."""
     return observation.outcome is Outcome.listed and row.unlisted_since is not None
@@ -215,9 +209,19 @@ def _is_look(observation: Observation) -> bool:
     return observation.outcome is not Outcome.doubted
 
 
-def _values(
-    row: _Row, observation: Observation, policy: HealthPolicy, now: datetime
-) -> dict[str, Any]:
+def _next_probe_at(
+    row: _Row, seen: Observation, policy: HealthPolicy, now: datetime
+) -> datetime | None:
+    """None, which is at once, for one that only Makini's list spoke of: no call was possible."""
+    if row.judged.asked_at is None and seen.outcome is Outcome.listed and not seen.tried:
+        return None
+    # Spread out: a little earlier than due, each connection at a moment of its own. What Makini
+    # says unasked puts no probe off, however often it does.
+    wait = timedelta(minutes=policy.probe_minutes * uniform(0.8, 0.95))
+    return (row.judged.asked_at or row.last_checked_at or now) + wait
+
+
+def _values(row: _Row, next_probe_at: datetime | None) -> dict[str, Any]:
     return {
         "row_id": row.id,
         "new_health": row.health,
@@ -231,9 +235,7 @@ def _values(
         "new_last_good_at": row.last_good_at,
         "new_last_checked_at": row.last_checked_at,
         "new_last_answered_at": row.last_answered_at,
-        "new_next_probe_at": next_probe_at(
-            row.judged, observation, row.last_checked_at, policy, now
-        ),
+        "new_next_probe_at": next_probe_at,
     }
 
 
