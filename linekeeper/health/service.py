@@ -87,7 +87,8 @@ async def observe(
             continue
         observed = given if row.unlisted_since is None else without_proof(given)
         verdict = judge(row.judged, observed, policy)
-        observation = explained(observed, verdict.judged)
+        disputed = verdict.judged.disputed
+        observation = explained(observed, verdict.judged) if disputed else observed
         if verdict.doubts:
             observation = replace(observation, outcome=Outcome.doubted)
         if verdict.awaits_call:
@@ -204,19 +205,17 @@ def _is_without_word(row: _Row, observation: Observation) -> bool:
 
 def _is_look(observation: Observation) -> bool:
     """Whether the connection itself was looked at; a report of the product is only a hint."""
-    if observation.outcome is Outcome.listed:
-        return observation.decisive
-    return observation.outcome is not Outcome.doubted
+    is_hint = observation.outcome is Outcome.doubted
+    return observation.decisive if observation.outcome is Outcome.listed else not is_hint
 
 
 def _next_probe_at(
     row: _Row, seen: Observation, policy: HealthPolicy, now: datetime
 ) -> datetime | None:
-    """None, which is at once, for one that only Makini's list spoke of: no call was possible."""
+    """None, which is at once, for one of which only the list spoke: no call was possible."""
     if row.judged.asked_at is None and seen.outcome is Outcome.listed and not seen.tried:
         return None
-    # Spread out: a little earlier than due, each connection at a moment of its own. What Makini
-    # says unasked puts no probe off, however often it does.
+    # A little earlier than due, spread out; what Makini says unasked puts no probe off.
     wait = timedelta(minutes=policy.probe_minutes * uniform(0.8, 0.95))
     return (row.judged.asked_at or row.last_checked_at or now) + wait
 
