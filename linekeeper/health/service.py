@@ -166,8 +166,7 @@ async def _load(session: AsyncSession, ids: list[str], now: datetime) -> dict[st
 def _next_row(row: _Row, judged: Judged, observation: Observation) -> _Row:
     looked = _is_look(observation)
     unsaid = observation.outcome in (Outcome.missed, Outcome.unclear)
-    silent = unsaid or _is_without_word(row, observation)
-    answered = looked and not silent
+    answered = looked and not unsaid and not _is_without_word(row, observation)
     good = looked and judged.own is Health.healthy and judged.misses == 0
     return _Row(
         judged,
