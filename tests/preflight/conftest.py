@@ -22,6 +22,12 @@ Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]
 Serve = Callable[..., Awaitable[int]]
 
 
+_USAGES = (
+    "digital_signature", "content_commitment", "key_encipherment", "data_encipherment",
+    "key_agreement", "key_cert_sign", "crl_sign", "encipher_only", "decipher_only",
+)  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Authority:
     """A certificate authority of our own, and the file to trust it by."""
@@ -41,6 +47,7 @@ class Authority:
         days: int = 90,
         since: int = -100,
         self_signed: bool = False,
+        is_strict: bool = True,
     ) -> ssl.SSLContext:
         """A server's context whose certificate is valid from `since` to `days` days from now."""
         key = ec.generate_private_key(ec.SECP256R1())
@@ -50,8 +57,9 @@ class Authority:
             since=since,
             days=days,
             issuer=None if self_signed else self,
+            is_strict=is_strict,
         )
-        path = self.directory / f"{name}-{days}-{since}-{self_signed}.pem"
+        path = self.directory / f"{name}-{days}-{since}-{self_signed}-{is_strict}.pem"
         path.write_bytes(
             certificate.public_bytes(serialization.Encoding.PEM)
             + key.private_bytes(
@@ -73,7 +81,9 @@ def issue(
     days: int = 90,
     issuer: Authority | None = None,
     ca: bool = False,
+    is_strict: bool = True,
 ) -> x509.Certificate:
+    """A certificate; one that `is_strict` says whose key is whose, which few clients ask for."""
     now = datetime.now(UTC)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     names: list[x509.GeneralName] = [x509.DNSName(name)]
@@ -90,7 +100,18 @@ def issue(
         .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
     )
-    return builder.sign(key if issuer is None else issuer.key, hashes.SHA256())
+    signing = key if issuer is None else issuer.key
+    if is_strict:
+        purpose = "key_cert_sign" if ca else "digital_signature"
+        usage = dict.fromkeys(_USAGES, False) | {purpose: True}
+        own = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+        others = x509.AuthorityKeyIdentifier.from_issuer_public_key(signing.public_key())
+        builder = (
+            builder.add_extension(own, critical=False)
+            .add_extension(others, critical=False)
+            .add_extension(x509.KeyUsage(**usage), critical=True)
+        )
+    return builder.sign(signing, hashes.SHA256())
 
 
 @pytest.fixture(scope="session")

@@ -128,6 +128,14 @@ async def test_a_good_certificate_passes_by_chain_name_and_days(serve, authority
     assert "401" in message(report, "http")
 
 
+async def test_whichever_python_looks_a_certificate_without_key_identifiers_passes(
+    serve, authority
+):
+    port = await serve(answer_ok, authority.server(is_strict=False))
+    report = await run(f"https://localhost:{port}/", ca_file=authority.file)
+    assert statuses(report)["tls-chain"] == "ok"
+
+
 async def test_an_expired_certificate_is_a_finding_of_its_date_alone(serve, authority):
     port = await serve(answer_ok, authority.server(days=-3))
     report = await run(f"https://localhost:{port}", ca_file=authority.file)
