@@ -8,7 +8,7 @@ from sqlmodel import col
 from starlette.responses import JSONResponse, Response
 
 from linekeeper.clock import utcnow
-from linekeeper.consumer.record_events import process_record_events
+from linekeeper.consumer.record_events import RecordEvents, process_record_events
 from linekeeper.inbox.identify import Receipt
 from linekeeper.inbox.replay import Selection, replay
 from linekeeper.orchestrator import Blocks
@@ -16,6 +16,7 @@ from linekeeper.store.configuration import save_blocks
 from linekeeper.store.tables import Change, Connection, WebhookEvent
 from tests.inbox.process.front import Front, fronted
 from tests.inbox.process.stage import Stage
+from tests.inbox.process.test_fair import running
 from tests.inbox.process.test_process_records import changed, event_of, make_due
 from tests.reconcile.conftest import run
 
@@ -180,3 +181,37 @@ async def test_a_long_event_is_passed_by_what_came_for_another_entity(
         short = await seen.deliver(event_of(HERE, mine), to=connection)
         await process_record_events(seen.rt)
         assert await statuses(stage, [long, short]) == ["pending", "processed"]
+
+
+async def test_what_comes_while_the_first_is_being_read_is_behind_it(stage: Stage) -> None:
+    """It could be read, and is not: the first one failed meanwhile."""
+    [connection, *_] = stage.connections
+    await stage.control("settings", refused=f"{AWAY}=500")
+    [waiting] = await deliver(stage, connection, AWAY)
+    await stage.process()
+    await stage.control("settings", refused="")
+    stuck = (await stage.event(waiting.id)).body
+    assert stuck is not None
+    front = Front(stage.fleet.url, hangs=lambda last: last.encode() in stuck)
+    async with fronted(stage, front) as seen:
+        hurried = (await seen.rt.app("default")).model_copy(update={"timeout_seconds": 3.0})
+        await save_blocks(seen.rt.store, Blocks(apps=[hurried]), now=utcnow())
+        await make_due(stage)
+        async with RecordEvents(seen.rt) as events, running(events.step) as until:
+
+            async def hangs() -> bool:
+                return front.held_open == 1
+
+            async def is_decided() -> bool:
+                first, other = [await stage.event(each.id) for each in (waiting, late)]
+                return other.status != "pending" or other.ordering_key == first.ordering_key
+
+            await until(hangs)
+            [late] = await deliver(stage, connection, AWAY)
+            await until(is_decided)
+        assert await statuses(stage, [waiting, late]) == ["pending", "pending"]
+        front.hangs = lambda _: False
+        front.ended.set()
+        await make_due(stage)
+        await seen.process()
+    assert await handed_on(stage) == [waiting.id, late.id]
