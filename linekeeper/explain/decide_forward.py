@@ -7,13 +7,15 @@ from linekeeper.explain.words import answer, moment
 
 _NOT_NOW = frozenset({408, 425, 429})
 """Answers that say "not now" rather than "not this"."""
+_AHEAD: dict[str | None, Cause] = {"refused": Cause.product_refused, "gone": Cause.product_gone}
+"""What holds up a message behind one that the product refuses."""
 
 
 def handed_on(way: Way) -> Diagnosis:
     """The verdict on the last part of the way."""
     connection, forward = way.connection, way.forward
     if forward is not None and (forward.status is not None or forward.attempts):
-        return _taken(forward) or _not_taken(forward)
+        return _taken(forward) or (_not_taken(forward) if forward.attempts else _not_tried(forward))
     if way.reads:
         return verdict(
             Cause.product_accepted,
@@ -57,22 +59,30 @@ def _taken(forward: ForwardFacts) -> Diagnosis | None:
     return None
 
 
-def _not_taken(forward: ForwardFacts) -> Diagnosis:
-    if not forward.attempts:
-        if forward.status in ("dead", "skipped"):
-            return verdict(
-                Cause.forward_gave_up,
-                f"The forward was given up; no attempt is recorded.{_lost(forward)}",
-            )
+def _not_tried(forward: ForwardFacts) -> Diagnosis:
+    if forward.status in ("dead", "skipped"):
         return verdict(
-            Cause.forward_waiting,
-            f"The forward waits since {moment(forward.created_at)} and was not tried yet.",
+            Cause.forward_gave_up,
+            f"The forward was given up; no attempt is recorded.{_lost(forward)}",
         )
+    if forward.ahead is not None:
+        return verdict(
+            _AHEAD.get(forward.ahead.refusal, Cause.product_unreachable),
+            "It was not tried yet: a connection's messages go in order, and one before it was not "
+            f"taken ({forward.ahead.error}).",
+        )
+    return verdict(
+        Cause.forward_waiting,
+        f"The forward waits since {moment(forward.created_at)} and was not tried yet.",
+    )
+
+
+def _not_taken(forward: ForwardFacts) -> Diagnosis:
     last, tries = forward.attempts[-1], len(forward.attempts)
     said = f"{answer(last.status, last.error)} at {moment(last.at)}, attempt {tries}"
     if last.status == 410:
         return verdict(Cause.product_gone, f"The product's address takes nothing any more: {said}.")
-    if last.status is not None and 400 <= last.status < 500 and last.status not in _NOT_NOW:
+    if last.status is not None and last.status < 500 and last.status not in _NOT_NOW:
         return verdict(Cause.product_refused, f"The product refuses it: {said}.")
     if forward.status in ("dead", "skipped"):
         return verdict(Cause.forward_gave_up, f"The forward was given up: {said}.{_lost(forward)}")

@@ -90,6 +90,15 @@ class AttemptFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class AheadFacts:
+    """The message that the product has to take first, since a connection's go in order."""
+
+    error: str
+    refusal: str | None
+    """`refused` or `gone`; None where the product is away, or says "not now"."""
+
+
+@dataclass(frozen=True, slots=True)
 class ForwardFacts:
     """The outbox row of the forward, and its attempts, the oldest first."""
 
@@ -98,6 +107,8 @@ class ForwardFacts:
     created_at: datetime | None
     settled_at: datetime | None
     attempts: tuple[AttemptFacts, ...] = ()
+    ahead: AheadFacts | None = None
+    """What it waits for, while it was not tried."""
 
 
 @dataclass(frozen=True, slots=True)

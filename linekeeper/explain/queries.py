@@ -11,6 +11,7 @@ from sqlmodel import col
 from linekeeper.config import Configuration
 from linekeeper.customers.naming import label
 from linekeeper.explain.facts import (
+    AheadFacts,
     AttemptFacts,
     ChangeFacts,
     DeliveryFacts,
@@ -188,7 +189,13 @@ async def forward_of(
         messages.append(change.id)
     outbox = (
         await session.execute(
-            select(col(Outbox.status), col(Outbox.created_at), col(Outbox.settled_at))
+            select(
+                col(Outbox.status),
+                col(Outbox.created_at),
+                col(Outbox.settled_at),
+                col(Outbox.ordering_key),
+                col(Outbox.seq),
+            )
             .where(col(Outbox.dedupe_key).in_([f"forward:{row}" for row in rows]))
             .order_by(col(Outbox.status) != "sent", col(Outbox.seq).desc())
             .limit(1)
@@ -200,12 +207,34 @@ async def forward_of(
         .order_by(col(ForwardAttempt.at))
         .limit(_ATTEMPTS)
     )
+    ahead = None
+    if outbox is not None and outbox.status == "pending":
+        ahead = await _ahead(session, outbox.ordering_key, outbox.seq)
     return ForwardFacts(
+        ahead=ahead,
         status=outbox.status if outbox else None,
         created_at=outbox.created_at if outbox else None,
         settled_at=outbox.settled_at if outbox else None,
         attempts=tuple(AttemptFacts(row.at, row.status, row.error) for row in attempts),
     )
+
+
+async def _ahead(session: AsyncSession, ordering_key: str, seq: str) -> AheadFacts | None:
+    """What was tried of the same connection, and has to be taken before."""
+    row = (
+        await session.execute(
+            select(col(Outbox.error), col(Outbox.refusal))
+            .where(
+                col(Outbox.ordering_key) == ordering_key,
+                col(Outbox.status) == "pending",
+                col(Outbox.seq) < seq,
+                col(Outbox.error).is_not(None),
+            )
+            .order_by(col(Outbox.seq))
+            .limit(1)
+        )
+    ).first()
+    return None if row is None else AheadFacts(row.error, row.refusal)
 
 
 async def reads_of(session: AsyncSession, change: ChangeFacts) -> tuple[ReadFacts, ...]:

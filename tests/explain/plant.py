@@ -237,14 +237,38 @@ async def taken_by_the_product(stage: Stage) -> Planted:
     return Planted(await subject(stage, which, key), "product_accepted", None, "product")
 
 
-async def refused_by_the_product(stage: Stage) -> Planted:
+async def refused_by_the_product(stage: Stage, status: int = 422) -> Planted:
     which = stage.connections[0]
     key = await some_key(stage, which)
-    stage.product.answers = [422] * 50
+    stage.product.answers = [status] * 50
     await stage.deliver({"event": "assets.updated", "body": [key]}, to=which)
     await stage.process()
     await stage.forward()
     return Planted(await subject(stage, which, key), "product_refused", "forward", "product")
+
+
+async def redirected_by_the_product(stage: Stage) -> Planted:
+    planted = await refused_by_the_product(stage, status=307)
+    return Planted(planted.subject, "product_refused", "forward", "product")
+
+
+async def behind_one_that_is_refused(stage: Stage) -> Planted:
+    which = stage.connections[0]
+    await refused_by_the_product(stage)
+    key = await some_key(stage, which)
+    receipt = await stage.deliver({"event": "assets.updated", "body": [key]}, to=which)
+    await stage.process()
+    await stage.forward()
+    return Planted(receipt.id, "product_refused", "forward", "product")
+
+
+async def behind_one_while_the_product_is_away(stage: Stage) -> Planted:
+    which = stage.connections[0]
+    await product_in_trouble(stage)
+    key = await some_key(stage, which)
+    receipt = await stage.deliver({"event": "assets.updated", "body": [key]}, to=which)
+    await stage.process()
+    return Planted(receipt.id, "product_unreachable", "forward", "product")
 
 
 async def product_in_trouble(stage: Stage) -> Planted:
@@ -468,6 +492,9 @@ PLANTS: list[Plant] = [
     absent_at_the_source,
     taken_by_the_product,
     refused_by_the_product,
+    redirected_by_the_product,
+    behind_one_that_is_refused,
+    behind_one_while_the_product_is_away,
     product_in_trouble,
     product_gone,
     forward_waits,
