@@ -113,6 +113,15 @@ OF_WORDS = (
         kinds="logins", hours=1.5, personality={"auth_event": "connection.auth_required"},
     ),
     mutant(
+        "gone-records-stay", "what two complete listings lack is kept for good",
+        ("reconcile/deletes.py",
+         '    return "agreed" if started - absent_since >= apart else "again"\n',
+         '    return "again"\n'),
+        kinds="anew logins", hours=2.0, personality={
+            "keeps_id": False, "renames_keys": False, "soft_deletes": False, "first_sync": 0.0,
+        },
+    ),
+    mutant(
         "nobody-is-reminded", "a customer is asked to log in once, and never again",
         ("reconnect/remind.py", "    number = 0\n    for place",
          "    return DueReminder()\n    for place"),
