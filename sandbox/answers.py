@@ -58,6 +58,8 @@ def spoilt(world: World, fault: str, good: dict[str, Any]) -> Response:
             media_type="text/html",
         )
     headers = {"X-Request-Id": world.request_id()}
+    if fault == "empty":
+        good = {"data": None}
     if fault == "truncated":
         whole = orjson.dumps(good)
         return Response(whole[: len(whole) * 2 // 3], 200, headers, "application/json")

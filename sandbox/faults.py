@@ -30,7 +30,7 @@ class Faults:
     refused: str = ""
     """Entities that are refused, such as `eam/assets=403,eam/sites=500`."""
     token: str = ""
-    """The same for `POST /link/token`."""
+    """The same for `POST /link/token`, and `empty`: JSON without what was asked for."""
     status: str = ""
     """The same for the status of a connection."""
     paging: str = ""

@@ -260,8 +260,8 @@ class Attempt:
                 how = "system_away"
                 system = self.link.system or "the system"
                 text = f"Makini accepted it, but {system} does not answer Makini{error.reference}"
-            elif error.retryable:
-                how = "away"
+            elif error.retryable or error.kind is ErrorKind.malformed:
+                how = "away"  # an answer that can't be read says nothing of the login
         if kept is None or not kept.is_known:
             async with self.rt.store.write() as session:
                 await self._say(session, f"login.{how}", text, utcnow(), kept is not None)

@@ -79,6 +79,22 @@ async def test_whose_login_it_is_cannot_be_told_without_the_list_is_said_and_the
     assert (await through(house, path, connection.makini_key)).status_code == 200
 
 
+@pytest.mark.parametrize("fault", ["500", "html", "truncated", "empty"])
+async def test_whoever_logs_in_is_not_blamed_for_an_answer_of_makinis_that_says_nothing(
+    house: House, fault: str
+) -> None:
+    [connection, *_] = await house.connections()
+    _, path = await link_for(house, connection)
+    location = await log_in(house, await authorize_link(house, path), connection.makini_key)
+    await house.control("settings", token=fault)
+    answer = await house.http.get(location, timeout=30)
+    assert answer.status_code == 502
+    assert "Makini is not available" in answer.text
+    assert [row.action for row in await house.rows(Audit)] == ["login.away"]
+    await house.control("settings", token="")
+    assert (await through(house, path, connection.makini_key)).status_code == 200
+
+
 async def test_a_system_that_does_not_answer_is_named_and_makini_is_not_blamed(
     house: House,
 ) -> None:
