@@ -147,8 +147,8 @@ class MakiniClient:
         """
         self._must_manage("refresh a token")
         form = {"grant_type": "refresh_token", "refresh_token": refresh_token}
-        answer = await self._post_form(form, connection, [refresh_token])
-        return self._tokens(answer, connection)
+        pair = self._tokens(await self._post_form(form, connection, [refresh_token]), connection)
+        return pair.refreshed_with(refresh_token)
 
     async def delete_connection(self, connection: str) -> None:
         """Disconnect for good: reconnecting later makes a new connection (Makini's FAQ)."""

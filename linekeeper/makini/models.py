@@ -1,7 +1,7 @@
 """What Makini says, as plain values. Parsing is total: fields may be missing, unknown or odd."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal, cast, get_args
 
@@ -88,6 +88,10 @@ class TokenPair:
     refresh_token: str | None = field(default=None, repr=False)
     expires_at: datetime | None = None
     minted: bool = False
+
+    def refreshed_with(self, used: str) -> "TokenPair":
+        """What the refresh token `used` gave: it stays where no new one came (RFC 6749, 6)."""
+        return self if self.refresh_token else replace(self, refresh_token=used)
 
 
 @dataclass(frozen=True, slots=True)

@@ -324,6 +324,14 @@ async def test_a_refresh_sends_the_form_and_returns_the_new_pair(
     assert asked.headers["content-type"] == "application/x-www-form-urlencoded"
 
 
+async def test_a_refresh_that_gives_no_new_refresh_token_leaves_the_one_that_was_used(
+    peer: Peer, connect: Connect
+) -> None:
+    peer.answer("POST", "/link/token", {"access_token": "a2", "expires_in": 60})
+    pair = await connect(clock=lambda: NOW).refresh("r1", connection="acme")
+    assert pair == TokenPair("a2", "r1", NOW + timedelta(seconds=60))
+
+
 async def test_a_refused_refresh_token_is_said_without_it(peer: Peer, makini: MakiniClient) -> None:
     body = {"error": "invalid_grant", "error_description": "r1-old is revoked"}
     peer.answer("POST", "/link/token", lambda _: JSONResponse(body, 400))
