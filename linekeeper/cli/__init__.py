@@ -108,10 +108,24 @@ for _name, (_panel, _help) in COMMANDS.items():
     app.command(_name, help=_help, rich_help_panel=_panel)(_seen_in_the_overview)
 
 
+def _spare_loopback() -> None:
+    """Ask no proxy of the environment for this machine, here and in every process started here.
+
+    Prefect's client would otherwise look for Prefect's server in the proxy's network.
+    """
+    spared = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    if spared.strip() == "*" or not any(name.lower().endswith("_proxy") for name in os.environ):
+        return
+    hosts = [host.strip() for host in spared.split(",") if host.strip()]
+    hosts += [host for host in ("localhost", "127.0.0.1", "::1") if host not in hosts]
+    os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(hosts)
+
+
 def main() -> None:
     """Run the command line. An error a user can fix is one line on stderr and exit code 1."""
     keep_new_files_private()
     collect_seldom()
+    _spare_loopback()
     os.environ.setdefault("DO_NOT_TRACK", "1")  # Prefect's client asks no command's user
     try:
         app(prog_name="linekeeper")

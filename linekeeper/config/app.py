@@ -217,7 +217,9 @@ class AppConfig(Config, AppFields):
     @field_validator("api_url", "link_url")
     @classmethod
     def _base_url(cls, value: str) -> str:
-        return require_web_address(value).rstrip("/")
+        if not value.startswith(("http://", "https://")):
+            raise ValueError("give a URL that starts with https:// (or http://)")
+        return value.rstrip("/")
 
     @field_validator("forward_url")
     @classmethod

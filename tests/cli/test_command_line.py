@@ -95,6 +95,29 @@ def test_a_database_that_does_not_answer_is_one_line_for_who_opens_it_first(
     assert "hunter2" not in done.out + done.err
 
 
+def test_what_a_command_asks_on_this_machine_goes_through_no_proxy() -> None:
+    """As Prefect's client asks Prefect's server, with httpx, and as Makini and the product are."""
+    code = (
+        "import httpx, sys, threading; from http.server import *\n"
+        "sys.argv = ['linekeeper', '--version']\n"
+        "server = HTTPServer(('127.0.0.1', 0), SimpleHTTPRequestHandler)\n"
+        "threading.Thread(target=server.serve_forever, daemon=True).start()\n"
+        "from linekeeper.cli import main\n"
+        "try: main()\nexcept SystemExit: pass\n"
+        "from linekeeper.makini.wire import open_client\n"
+        "url = f'http://127.0.0.1:{server.server_port}/'\n"
+        "async def ask():\n"
+        "    async with open_client(url) as client: return await client.get(url)\n"
+        "import asyncio; print(httpx.get(url).status_code, asyncio.run(ask()).status_code)"
+    )
+    proxied = {"HTTP_PROXY": "http://127.0.0.1:1", "NO_PROXY": "plant.example"}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True, text=True, check=False, env={**os.environ, **proxied},
+    )  # fmt: skip
+    assert done.stdout.splitlines()[-1:] == ["200 200"], done.stderr
+
+
 def test_wrong_usage_exits_with_2(command: CommandLine) -> None:
     assert command("nonsense").code == 2
     assert command("sandbox", "--scenario", "x").code == 2
