@@ -92,6 +92,18 @@ OF_WORDS = (
         kinds="quiet logins systems", hours=1.5, seed=2,
     ),
     mutant(
+        "cap-ignored", "every incident has a first message of its own, however many an hour",
+        ("notify/policy.py", "            elif len(recent) < cap - 1:\n",
+         "            elif len(recent) < 1000:\n"),
+        kinds="caps logins systems", hours=1.5, seed=3,
+    ),
+    mutant(
+        "mute-ignored", "of an incident that is muted as much is said as of any other",
+        ("notify/policy.py", "        if silence.starts_at <= at < silence.ends_at:\n",
+         "        if False:\n"),
+        kinds="mutes sick", sick="hang", hours=9.0, pace=8.0,
+    ),
+    mutant(
         "pause-ignored", "a pause that Makini asks for is kept by nobody",
         ("budget.py",
          "        closed = await self._pause_calls(app, connection or OF_APP, until)\n",
