@@ -1,8 +1,8 @@
 # Linekeeper. `make up` starts everything; `make test` proves it. Both install what they need first.
 SHELL := /bin/bash
-# Debian's own is compiled with a profile, as those of version managers mostly are not: it takes a
-# tenth less processor time. Without that one, whatever python3 is.
-PYTHON ?= $(if $(wildcard /usr/lib/python3.11/ensurepip),/usr/bin/python3.11,python3)
+# The first that fits is taken. Debian's own is compiled with a profile, as those of version managers
+# mostly are not: it takes a tenth less processor time.
+PYTHONS := $(or $(PYTHON),/usr/bin/python3.11 python3 python3.13 python3.12 python3.11 /usr/bin/python3)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -14,10 +14,14 @@ CHROMIUM := $(firstword $(wildcard /usr/bin/chromium /usr/bin/chromium-browser /
 install: $(STAMP)
 
 $(BIN)/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
-	  || { echo "Linekeeper needs Python 3.11 or newer; $(PYTHON) is older. Try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
-	@$(PYTHON) -m venv $(VENV) 2>/dev/null || uv venv -q --seed $(VENV) \
-	  || { echo "Could not make a virtual environment. On Debian: apt-get install python3-venv"; exit 1; }
+	@for python in $(PYTHONS); do \
+	  "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue; \
+	  found=$${found:-$$python}; \
+	  "$$python" -c 'import ensurepip, venv' 2>/dev/null && exec "$$python" -m venv $(VENV); \
+	done; \
+	[ "$$found" ] || { echo "Linekeeper needs Python 3.11 or newer, and found none. Try: make PYTHON=/path/to/python3.13 $(MAKECMDGOALS)"; exit 1; }; \
+	uv venv -q --seed --python "$$found" $(VENV) 2>/dev/null \
+	  || { echo "$$found could not make a virtual environment. On Debian: apt-get install python3-venv"; exit 1; }
 
 $(BIN)/uv: | $(BIN)/python
 	@$(BIN)/python -m pip install -q --disable-pip-version-check uv
