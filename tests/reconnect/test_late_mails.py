@@ -19,7 +19,7 @@ from linekeeper.store.tables import Connection, ConnectLink, IncidentConnection,
 from linekeeper.sweep.sweep import take_list
 from tests.reconnect.conftest import House
 from tests.reconnect.post import Post, listening, text_of
-from tests.reconnect.test_ask import Opened, asking, work
+from tests.reconnect.test_ask import Opened, asking, next_weekday_noon, work
 
 
 async def test_a_reminder_that_waited_with_an_earlier_mail_is_not_sent(
@@ -140,7 +140,7 @@ async def test_nobody_is_said_to_be_mailed_for_a_connection_that_seems_to_have_a
         await work(house)
         assert len(post.mails) == mailed + 1
 
-        await watch(house.rt, now=utcnow() + timedelta(days=4))
+        await watch(house.rt, now=next_weekday_noon(utcnow() + timedelta(days=4)))
         reminders = [
             row.payload for row in await house.rows(Outbox) if "Still waiting" in str(row.payload)
         ]
