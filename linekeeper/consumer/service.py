@@ -35,6 +35,7 @@ from linekeeper.outbox.senders.reconnect import advance_due_cases
 from linekeeper.outbox.senders.slack import SlackDelivery
 from linekeeper.reconcile.outage import note_outages
 from linekeeper.reconnect.ending import announce_ending
+from linekeeper.reconnect.unasked import Unasked
 from linekeeper.reconnect.watch import watch
 from linekeeper.runtime import Runtime
 from linekeeper.store import Store
@@ -54,6 +55,7 @@ LINKS_EVERY = 60.0
 MISSING_LINKS_EVERY = 5.0
 """Seconds until forms are looked for that Prefect didn't have yet: right after the start."""
 RECONNECTS_EVERY = 10.0
+UNASKED_EVERY = 30.0
 LOGINS_EVERY = 10.0
 ENDING_EVERY = 60.0
 INTERRUPTED_EVERY = 60.0
@@ -194,6 +196,7 @@ def service_loops(
             "reconnects", lambda: advance_due_cases(rt), every=OUTBOX_EVERY, waits_for="reconnect"
         ),
         ServiceLoop("open reconnects", look_at_reconnects, every=RECONNECTS_EVERY),
+        ServiceLoop("customers not asked", Unasked(rt).step, every=UNASKED_EVERY),
         ServiceLoop("kept logins", verify_kept_logins, every=LOGINS_EVERY),
         ServiceLoop("interrupted renewals", verify_interrupted_renewals, every=INTERRUPTED_EVERY),
         ServiceLoop("ending logins", announce_ending_logins, every=ENDING_EVERY),

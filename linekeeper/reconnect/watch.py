@@ -135,7 +135,7 @@ async def _take(
             mailed = {
                 member.connection_id
                 for member in step.members
-                if member.customer_id in reachable and _may_mail(app, member, configuration)
+                if member.customer_id in reachable and may_mail(app, member, configuration)
             }
             await enqueue(rt.store, session, _messages(step, mailed, now), now=now)
             await mark_reminded(
@@ -194,7 +194,7 @@ def _timeline(step: ReminderStep, what: str, text: str) -> Message:
     return Message("slack", key, payload, ordering_key)
 
 
-def _may_mail(app: AppConfig | None, member: WaitingMember, configuration: Configuration) -> bool:
+def may_mail(app: AppConfig | None, member: WaitingMember, configuration: Configuration) -> bool:
     if app is None or configuration.mail is None:
         return False
     return app_of(app, member.chosen).writes_to_customers

@@ -1,19 +1,27 @@
 """A customer of whom nobody could be mailed is asked once somebody can be, and with one mail."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from datetime import timedelta
 
 import pytest
 from pydantic import SecretStr
 from sqlmodel import col
 
+from linekeeper.cli.orchestrator import PrefectOrchestrator
 from linekeeper.clock import utcnow
+from linekeeper.consumer.service import run_consumer
 from linekeeper.customers.change import CustomerChange, change_customer
 from linekeeper.customers.importing import import_customers
+from linekeeper.orchestrator import Blocks
 from linekeeper.outbox.senders.reconnect import advance_due_cases
 from linekeeper.reconnect.ask import send_again
+from linekeeper.reconnect.unasked import Unasked
 from linekeeper.reconnect.watch import watch
-from linekeeper.store.tables import Customer, IncidentEntry, Outbox
+from linekeeper.settings import Settings
+from linekeeper.store.configuration import SharedConfiguration, save_blocks
+from linekeeper.store.tables import Contact, Customer, IncidentEntry, Outbox
 from tests.delivering import deliver_mail
 
 from .conftest import House
@@ -67,6 +75,71 @@ async def test_a_contact_that_is_named_later_is_asked_then(
         f"Nobody to mail: no contact is known of {customer.name}.",
         f"By now asked by mail: {customer.name}.",
     ], "Slack's message is written anew: it had gone on saying that nobody is mailed"
+
+
+@asynccontextmanager
+async def consumer(house: House) -> AsyncIterator[None]:
+    """A consumer that runs, with Prefect away."""
+    stop = asyncio.Event()
+    away = Settings(home=house.rt.settings.home, prefect_port=1)
+    async with PrefectOrchestrator.open(away) as nobody:
+        running = asyncio.create_task(
+            run_consumer(house.rt, nobody, find_links=nobody.find_links, stop=stop)
+        )
+        try:
+            yield
+        finally:
+            stop.set()
+            await running
+
+
+async def until_mailed(mailbox: Post) -> None:
+    async with asyncio.timeout(30):
+        while not mailbox.mails:
+            await asyncio.sleep(0.05)
+
+
+async def test_who_got_a_contact_in_a_version_that_looked_at_no_case_is_asked_by_the_next_consumer(
+    open_house: Opened, mailbox: Post
+) -> None:
+    house, customer = await lost_without_contact(open_house, mailbox)
+    async with house.store.write() as session:  # all that an import of version 0.1 wrote
+        session.add(Contact(customer_id=customer.id, email="it@late.example"))
+    await work(house)
+    assert mailbox.mails == []
+    async with consumer(house):
+        await until_mailed(mailbox)
+    await Unasked(house.rt).step()  # as the consumer after that does
+    await work(house)
+    assert [mail["To"] for mail in mailbox.mails] == ["it@late.example"]
+    asked = await house.rows(Outbox, col(Outbox.channel) == "reconnect")
+    assert {row.status for row in asked} <= {"sent", "superseded"}
+    assert len(asked) == 2, "the loss, and the look of the first consumer"
+
+
+async def test_who_was_asked_by_nobody_while_mails_were_off_is_asked_once_a_block_switches_them_on(
+    open_house: Opened, mailbox: Post
+) -> None:
+    house = await open_house(
+        smtp_url=SecretStr(mailbox.url), mail_from="Line <line@op.example>", notify_customers=False
+    )
+    [connection, *_] = await house.connections()
+    async with house.store.write() as session:
+        session.add(Contact(customer_id=connection.customer_id, email="it@late.example"))
+    await house.lose_login(connection)
+    await work(house)
+    unasked = Unasked(house.rt)
+    await unasked.step()
+    await work(house)
+    assert mailbox.mails == []
+    app = await house.rt.app("default")
+    blocks = Blocks(apps=[app.model_copy(update={"notify_customers": True})])
+    await save_blocks(house.store, blocks, now=utcnow())
+    house.rt.configuration = SharedConfiguration(house.store, house.rt.settings).read
+    for _ in range(2):
+        await unasked.step()
+        await work(house)
+    assert [mail["To"] for mail in mailbox.mails] == ["it@late.example"]
 
 
 async def test_the_link_sent_again_to_who_was_not_asked_yet_is_one_mail(
