@@ -52,7 +52,8 @@ def _asking(row: AuthenticationSetup, subject: SetupSubject, number: int, now: d
         }
         key = f"email:setup:{row.link_id}:{number}"
         moment = next_working_moment(now, subject.time_zone)
-        ordering_key = f"email:{subject.customer_id}"
+        # It may wait for days; what is urgent doesn't wait behind it.
+        ordering_key = f"email:setup:{subject.customer_id}"
         return Message("email", key, payload, ordering_key=ordering_key, not_before=moment)
     todo = (
         "still waits for its login: please remind the customer" if number else "waits for a login"

@@ -262,7 +262,7 @@ class _Round:
                     rest = rows[position + 1 :]
                 self._until.update((each.id, until) for each in rest)
                 if self._is_put_off(row):
-                    self._put_off.update(each.id for each in rest)
+                    self._put_off.update(each.id for each in rest if self._sender.forgets_age(each))
                 return
 
     def _held_until(self, row: OutboxRow) -> datetime | None:

@@ -250,6 +250,10 @@ class Sender:
         """Until when `row` is not to be sent, if it isn't."""
         return None
 
+    def forgets_age(self, row: OutboxRow) -> bool:
+        """Whether `row`, put off, is as if it had been written for then."""
+        return True
+
     async def send(self, row: OutboxRow) -> Result:
         """Send it. What is raised is trouble of our own: the row is due again at once."""
         raise NotImplementedError

@@ -265,11 +265,13 @@ async def who_was_asked(
 
 def mail(incident_id: str, attempt: int, customer_id: str, what: str) -> Message:
     """A mail to a customer about an incident: `ask:<link>`, `remind:<n>`, `again:<n>`, `thank`."""
+    do = what.partition(":")[0]
     return Message(
         "email",
         f"email:{incident_id}:{attempt}:{customer_id}:{what}",
-        {"do": what.partition(":")[0], "incident_id": incident_id, "customer_id": customer_id},
-        ordering_key=f"email:{customer_id}",
+        {"do": do, "incident_id": incident_id, "customer_id": customer_id},
+        # A reminder may wait for days; what is urgent doesn't wait behind it.
+        ordering_key=f"email:remind:{customer_id}" if do == "remind" else f"email:{customer_id}",
     )
 
 

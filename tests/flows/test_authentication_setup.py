@@ -398,6 +398,7 @@ async def test_the_customer_is_mailed_and_reminded_until_the_login(
         assert await watch(rt, now=monday + timedelta(days=1, hours=1)) == 0
     first, reminder = await rows(rt, Outbox, col(Outbox.channel) == "email")
     assert [row.payload["reminder"] for row in (first, reminder)] == [False, True]
+    assert f"email:{connection.customer_id}" not in {first.ordering_key, reminder.ordering_key}
     signer = await load_signer(rt.store)
     told = {"notify_customers": True}  # as the runs have it
     configured = (await rt.configuration()).apps

@@ -20,6 +20,7 @@ from linekeeper.sweep.sweep import take_list
 from tests.reconnect.conftest import House
 from tests.reconnect.post import Post, listening, text_of
 from tests.reconnect.test_ask import Opened, asking, next_weekday_noon, work
+from tests.reconnect.working_clock import at
 
 
 async def test_a_reminder_that_waited_with_an_earlier_mail_is_not_sent(
@@ -40,7 +41,8 @@ async def test_a_reminder_that_waited_with_an_earlier_mail_is_not_sent(
         post.answer = "250 OK"
         async with house.store.write() as session:
             await session.execute(update(Outbox).values(next_attempt_at=utcnow()))
-        await work(house)
+        with at(next_weekday_noon(utcnow() + timedelta(days=1))):
+            await work(house)
         assert len(post.mails) == 1
         rows = await house.rows(Outbox, col(Outbox.channel) == "email")
         assert sorted((row.payload["do"], row.status) for row in rows) == [
@@ -95,7 +97,8 @@ async def test_a_connection_that_is_listed_again_is_asked_for_by_the_next_remind
                     )
                 reminder = mail(member.incident_id, 1, before.customer_id, f"remind:{number}")
                 await enqueue(house.store, session, [reminder], now=utcnow())
-            await work(house)
+            with at(next_weekday_noon(utcnow() + timedelta(days=1))):
+                await work(house)
             assert len(post.mails) == number
 
 

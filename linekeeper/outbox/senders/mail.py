@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -35,6 +35,7 @@ from linekeeper.outbox.sender import (
     Sender,
     Settlement,
 )
+from linekeeper.reconnect.remind import next_working_moment
 from linekeeper.runtime import Runtime
 from linekeeper.store import Store
 from linekeeper.store.modes import is_written_to
@@ -48,6 +49,8 @@ from linekeeper.store.tables import (
 )
 
 CHANNEL = "email"
+IN_WORKING_HOURS: frozenset[What] = frozenset({"ending", "remind", "setup"})
+"""What a customer gets in its working hours only, however long it had to wait."""
 PAUSE_SECONDS = 30.0
 """How long the others pause when the mail server accepts nothing."""
 _LOST = "reauthorization_required"
@@ -75,6 +78,8 @@ class MailSender(Sender):
         self._signer: Signer | None = None
         self._refused: dict[str, list[str]] = {}
         """Recipients the server did not take, by the row's id."""
+        self._zones: dict[str, str] = {}
+        """The time zones of customers whose working hours are minded, by the row's id."""
 
     async def partitions(self) -> Mapping[str, Partition]:
         """One mail server; another one is not paused because the one before took nothing."""
@@ -85,15 +90,42 @@ class MailSender(Sender):
 
     @asynccontextmanager
     async def prepare(self, rows: Sequence[OutboxRow]) -> AsyncIterator[Mapping[str, Result]]:
-        """The key that signs links."""
+        """The key that signs links, and where the customers are."""
         self._signer = await load_signer(self._store)
+        whose = {
+            row.id: row.payload["customer_id"]
+            for row in rows
+            if row.payload["do"] in IN_WORKING_HOURS
+        }
+        if whose:
+            select_zones = select(col(Customer.id), col(Customer.time_zone)).where(
+                col(Customer.id).in_(set(whose.values()))
+            )
+            async with self._store.read() as session:
+                zones = {row[0]: row[1] for row in await session.execute(select_zones)}
+            self._zones |= {row: zones[of] for row, of in whose.items() if of in zones}
         yield {}
+
+    def forget(self, rows: Sequence[OutboxRow]) -> None:
+        """The zones of these."""
+        for row in rows:
+            self._zones.pop(row.id, None)
+
+    def not_before(self, row: OutboxRow, now: datetime) -> datetime | None:
+        """A mail that has waited past the customer's working hours waits for the next."""
+        zone = self._zones.get(row.id)
+        at = now if zone is None else next_working_moment(now, zone)
+        return at if at > now else None
+
+    def forgets_age(self, row: OutboxRow) -> bool:
+        """What was refused before is given up after as long as ever."""
+        return row.attempts == 1
 
     async def send(self, row: OutboxRow) -> Result:
         """Compose it and hand it over."""
         assert self._signer is not None
-        if row.payload["do"] == "remind" and await _was_just_written_to(self._store, row):
-            return Ended("superseded", "the customer was mailed about it just before")
+        if row.payload["do"] == "remind" and await _is_written_to_anyway(self._store, row):
+            return Ended("superseded", "the customer is mailed about it anyway")
         url = self._rt.settings.resolved_public_url
         letter = await _letter(self._store, row, self._signer, url, self._apps)
         if letter is None or self._mail is None:
@@ -125,18 +157,25 @@ class MailSender(Sender):
             await _notify(self._store, session, row, f"A mail was not sent: {why}", now)
 
 
-async def _was_just_written_to(store: Store, row: OutboxRow) -> bool:
-    """Whether another mail about the incident went out while this reminder waited to be sent."""
-    about = ":".join([*row.dedupe_key.split(":")[:4], ""])  # as `reconnect.ask.mail` makes them
+async def _is_written_to_anyway(store: Store, row: OutboxRow) -> bool:
+    """Whether another mail about the incident went out while this reminder waited, or is to go."""
+    *incident, what = row.dedupe_key.split(":")[:5]  # as `reconnect.ask.mail` makes them
+    about, customer_id = ":".join([*incident, ""]), row.payload["customer_id"]
     async with store.read() as session:
-        newest = await session.scalar(
-            select(func.max(col(Outbox.settled_at))).where(
-                col(Outbox.ordering_key) == row.ordering_key,
-                col(Outbox.status) == "sent",
+        others = await session.execute(
+            select(col(Outbox.dedupe_key), col(Outbox.status), col(Outbox.settled_at)).where(
+                col(Outbox.ordering_key).in_({row.ordering_key, f"email:{customer_id}"}),
+                col(Outbox.status).in_(("sent", "pending")),
                 col(Outbox.dedupe_key).startswith(about, autoescape=True),
             )
         )
-    return newest is not None and newest > row.created_at
+        for key, status, settled_at in others:
+            is_reminder = key.removeprefix(about).partition(":")[0] == what
+            if status == "pending" and not is_reminder:
+                return True
+            if settled_at is not None and settled_at > row.created_at:
+                return True
+    return False
 
 
 async def _letter(

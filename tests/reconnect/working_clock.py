@@ -1,0 +1,36 @@
+"""The time at which people work, or don't, on whatever day and at whatever hour the tests run."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, time, timedelta
+from zoneinfo import ZoneInfo
+
+from linekeeper.clock import Clock, use
+
+
+class MovedClock(Clock):
+    """It runs as the machine's, from another moment on."""
+
+    def __init__(self, since: datetime) -> None:
+        self._moved = since - datetime.now(UTC)
+
+    def utcnow(self) -> datetime:
+        return datetime.now(UTC) + self._moved
+
+
+@contextmanager
+def at(moment: datetime) -> Iterator[None]:
+    """This process believes that it is `moment`; a database with a clock of its own does not."""
+    before = use(MovedClock(moment))
+    try:
+        yield
+    finally:
+        use(before)
+
+
+def monday_morning(zone: str) -> datetime:
+    """When the first week to come begins at work: at nine in `zone`."""
+    now = datetime.now(UTC).astimezone(ZoneInfo(zone))
+    monday = now.date() - timedelta(days=now.weekday())
+    morning = datetime.combine(monday, time(9), ZoneInfo(zone))
+    return (morning if morning > now else morning + timedelta(days=7)).astimezone(UTC)
