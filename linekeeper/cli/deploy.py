@@ -22,7 +22,7 @@ from rich.console import Console
 from linekeeper.cli import automations, block_documents, deployments, prefect_settings, project
 from linekeeper.cli.errors import UserError
 from linekeeper.cli.names import PAUSED_VARIABLE, deployment_name, every, tag, variable_name
-from linekeeper.cli.server import QUEUES, VANTAGE, prefect_at
+from linekeeper.cli.server import QUEUES, VANTAGE, prefect_at, require_prefect_address
 from linekeeper.preflight.verdict import vantage_queue
 from linekeeper.settings import Settings
 
@@ -51,6 +51,7 @@ async def deploy(
     `UserError` if Prefect can't be reached or refuses.
     """
     with prefect_at(settings) as url:
+        require_prefect_address(url)
         async with get_client() as client, prefect_settings.memory(settings) as memory:
             wanted = await project.wanted_deployments(client=client)
             if demo is not None:
@@ -346,5 +347,4 @@ def deploy_command(
 
       linekeeper deploy --reset
     """
-    console = Console(highlight=False, soft_wrap=True)
-    asyncio.run(deploy(Settings(), reset=reset, console=console))
+    asyncio.run(deploy(Settings(), reset=reset, console=Console(highlight=False, soft_wrap=True)))

@@ -9,6 +9,8 @@ from contextlib import closing, contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
+from linekeeper.cli.errors import UserError
+from linekeeper.config.base import require_web_address
 from linekeeper.private import make_private_file, make_private_folder
 from linekeeper.settings import Settings
 
@@ -109,6 +111,14 @@ def make_database(path: Path, template: Path | None = None) -> None:
     with closing(sqlite3.connect(path)) as database:
         database.execute(f"PRAGMA page_size = {PAGE_BYTES}")
         database.execute("VACUUM")
+
+
+def require_prefect_address(url: str) -> None:
+    """Raise `UserError` where `url`, which PREFECT_API_URL says, is no address of a web server."""
+    try:
+        require_web_address(url)
+    except ValueError as error:
+        raise UserError(f"PREFECT_API_URL: {error}, such as http://127.0.0.1:4200/api") from None
 
 
 @contextmanager

@@ -68,6 +68,7 @@ def up_command(
       linekeeper up --connections 200 --scenario quiet --no-schedules
     """
     from linekeeper.cli.parts import PartsChoice
+    from linekeeper.cli.server import require_prefect_address
     from linekeeper.settings import Settings
 
     if scenario not in (None, "demo", "quiet"):
@@ -82,7 +83,9 @@ def up_command(
         night=scenario == "demo",
     )
     with alone_in(settings.home):
-        if not os.environ.get("PREFECT_API_URL"):
+        if prefect := os.environ.get("PREFECT_API_URL"):
+            require_prefect_address(prefect)
+        else:
             require_auth_or_loopback(settings.prefect_host, os.environ)
             require_free_port(
                 settings.prefect_host, settings.prefect_port, "PREFECT_PORT", "the Prefect server"

@@ -95,6 +95,25 @@ def test_a_database_that_does_not_answer_is_one_line_for_who_opens_it_first(
     assert "hunter2" not in done.out + done.err
 
 
+@pytest.mark.parametrize(
+    ("words", "url"), [(["deploy"], "foo"), (["up", "--no-sandbox"], "op.example:4200/api")]
+)
+def test_what_is_no_address_of_a_prefect_is_not_waited_for(
+    tmp_path: Path, words: list[str], url: str
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "linekeeper.cli", *words],
+        env={**os.environ, "LINEKEEPER_HOME": str(tmp_path), "PREFECT_API_URL": url},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("linekeeper: PREFECT_API_URL: give a URL")
+
+
 def test_what_a_command_asks_on_this_machine_goes_through_no_proxy() -> None:
     """As Prefect's client asks Prefect's server, with httpx, and as Makini and the product are."""
     code = (
