@@ -6,6 +6,7 @@ import re
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from io import FileIO
 from pathlib import Path
 
 MAX_LOG_BYTES = 10 * 1024 * 1024
@@ -34,7 +35,8 @@ class Output:
         self._hushed = hushed
         self._lines: deque[str] = deque(maxlen=_KEPT)
         self._window = (0.0, 0)
-        self._log = self.path.open("ab")
+        self._log = self._open()
+        self._is_full = False
 
     @property
     def seen(self) -> str:
@@ -68,15 +70,25 @@ class Output:
         """Close the log; what comes later is lost."""
         self._log.close()
 
+    def _open(self) -> FileIO:
+        return self.path.open("ab", buffering=0)
+
     def _write(self, chunk: bytes) -> None:
+        """Into the log, as far as the disk has room; what it has none for is lost."""
         if self._log.closed:
             return
-        self._log.write(chunk)
-        self._log.flush()
-        if self._log.tell() > MAX_LOG_BYTES:
-            self._log.close()
-            self.path.replace(self.path.with_suffix(".log.1"))
-            self._log = self.path.open("ab")
+        try:
+            self._log.write(chunk)
+            if self._log.tell() > MAX_LOG_BYTES:
+                self.path.replace(self.path.with_suffix(".log.1"))
+                log, self._log = self._log, self._open()
+                log.close()
+        except OSError as error:
+            if not self._is_full:
+                self._report(f"{self._name}: {self.path} can't be written: {error.strerror}")
+            self._is_full = True
+        else:
+            self._is_full = False
 
     def _take(self, raw: bytes) -> None:
         line = _ESCAPES.sub("", raw[:MAX_LINE].decode("utf-8", "replace")).rstrip()

@@ -157,3 +157,21 @@ asyncio.run(main())
 
 def test_the_wait_before_a_restart_doubles_to_a_minute() -> None:
     assert [restart_delay(deaths) for deaths in (1, 2, 3, 7, 8, 500)] == [1, 2, 4, 60, 60, 60]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+async def test_with_a_full_disk_children_go_on_and_all_of_them_are_ended(
+    tmp_path: Path,
+) -> None:
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.log").symlink_to("/dev/full")
+    said: list[str] = []
+    before = psutil.Process().children()
+    async with Supervisor(tmp_path, said.append) as supervisor:
+        for name in ("a", "b"):
+            await supervisor.start(_child(name, "print('first', flush=True); " + FOREVER))
+        pids = [supervisor.pid(name) for name in ("a", "b")]
+    assert not any(pid and _alive(pid) for pid in pids)
+    assert psutil.Process().children() == before, "the reaper has ended, too, and was waited for"
+    assert [line.partition(":")[0] for line in said] == ["a", "b"]
+    assert all("No space left" in line for line in said)
