@@ -1,11 +1,13 @@
 """Everything the doctor looks at, Prefect and its blocks included."""
 
 import asyncio
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
 import httpx
+from dotenv import dotenv_values
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.filters import (
     DeploymentFilter,
@@ -31,6 +33,7 @@ from linekeeper.cli.server import prefect_at, work_pool
 from linekeeper.clock import utcnow
 from linekeeper.consumer.settings import BrokenBlocks
 from linekeeper.doctor import Level, examine, examine_database, worst
+from linekeeper.doctor.environment import examine_environment
 from linekeeper.doctor.finding import DoctorFinding, ok, warn, wrong
 from linekeeper.orchestrator import OrchestratorUnavailable
 from linekeeper.runtime import Runtime
@@ -192,7 +195,7 @@ async def _pool(
 
 
 async def examine_everything(settings: Settings, *, seconds: float) -> list[DoctorFinding]:
-    """Database, keys, apps, Slack, fleet, Prefect and the blocks; each may take `seconds`."""
+    """Everything from the environment to the blocks; each peer may take `seconds`."""
 
     async def prefect() -> Sequence[DoctorFinding]:
         return await examine_prefect(settings, seconds=seconds)
@@ -200,7 +203,9 @@ async def examine_everything(settings: Settings, *, seconds: float) -> list[Doct
     async def blocks() -> Sequence[DoctorFinding]:
         return await examine_blocks(settings, seconds=seconds)
 
-    findings = await examine_database(settings, seconds=seconds)
+    in_file = dict.fromkeys(dotenv_values(".env"), "")
+    findings = examine_environment(in_file | dict(os.environ))
+    findings += await examine_database(settings, seconds=seconds)
     if worst(findings) is Level.wrong:
         return [*findings, *await prefect()]
     async with Runtime.open(settings) as rt:
