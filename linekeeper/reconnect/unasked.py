@@ -82,7 +82,9 @@ async def _mailed(session: AsyncSession, customers: Collection[str]) -> set[tupl
     for chunk in chunked(sorted(customers), 5_000):
         keys = await session.scalars(
             select(col(Outbox.dedupe_key)).where(
-                col(Outbox.ordering_key).in_([f"email:{customer}" for customer in chunk])
+                col(Outbox.ordering_key).in_(
+                    [f"email:{which}{customer}" for customer in chunk for which in ("", "remind:")]
+                )
             )
         )
         for parts in (key.split(":") for key in keys):

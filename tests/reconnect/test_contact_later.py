@@ -26,6 +26,7 @@ from tests.delivering import deliver_mail
 
 from .conftest import House
 from .post import Post, listening
+from .test_ask import next_weekday_noon
 
 Opened = Callable[..., Awaitable[House]]
 
@@ -140,6 +141,19 @@ async def test_who_was_asked_by_nobody_while_mails_were_off_is_asked_once_a_bloc
         await unasked.step()
         await work(house)
     assert [mail["To"] for mail in mailbox.mails] == ["it@late.example"]
+
+
+async def test_who_was_not_asked_but_reminded_is_not_asked_after_that(
+    open_house: Opened, mailbox: Post
+) -> None:
+    house, customer = await lost_without_contact(open_house, mailbox)
+    async with house.store.write() as session:
+        session.add(Contact(customer_id=customer.id, email="it@late.example"))
+    await watch(house.rt, now=next_weekday_noon(utcnow() + timedelta(days=4)))
+    await Unasked(house.rt).step()
+    await advance_due_cases(house.rt)
+    mails = await house.rows(Outbox, col(Outbox.channel) == "email")
+    assert [row.payload["do"] for row in mails] == ["remind"]
 
 
 async def test_the_link_sent_again_to_who_was_not_asked_yet_is_one_mail(
