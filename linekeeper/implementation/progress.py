@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import select, update
@@ -21,6 +21,10 @@ from linekeeper.store import Store
 from linekeeper.store.tables import Implementation, ImplementationSystem, Outbox
 
 NAMED = 3
+WELL_AFTER = timedelta(days=1)
+"""How long a promised date has to be kept until its being at risk, or late, is news again."""
+_PROMISED = "promised "
+_WELL = "well since "
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,8 @@ class Slip:
 
     signs: tuple[str, ...]
     line: str
+    promise: str
+    """What the remembered signs of its promised date begin with."""
 
 
 def slip_of(
@@ -63,12 +69,45 @@ def slip_of(
     return Slip(
         tuple(signs),
         f"{implementation.title}: {'; '.join(parts)}. Owner {person(implementation.owner).shown}",
+        _promise(outlook),
     )
 
 
 def news_in(slip: Slip | None, notified_signs: str) -> bool:
     """Whether `slip` has a sign that people were not notified of (`notified_signs`)."""
-    return slip is not None and not set(slip.signs) <= _known(notified_signs.split("\n"))
+    return slip is not None and bool(_news(slip, notified_signs))
+
+
+def _news(slip: Slip, notified_signs: str) -> set[str]:
+    """The signs of `slip` that are news; a promised date's are none until it was well for a day."""
+    before = notified_signs.split("\n")
+    said = [
+        f"commitment:{sign.removeprefix(slip.promise)}"
+        for sign in before
+        if sign.startswith(slip.promise)
+    ]
+    return {*slip.signs} - _known([*before, *said])
+
+
+def _promise(outlook: Outlook) -> str:
+    return f"{_PROMISED}{outlook.plan.scope.committed}:"
+
+
+def remembered_of(
+    outlook: Outlook, notified_signs: str, now: datetime, *, unread: bool
+) -> list[str]:
+    """What was said of the promised date, until it was well for a day.
+
+    A date that hovers is announced once so. `unread`: what was to be said of it still waits.
+    """
+    before, promise = notified_signs.split("\n"), _promise(outlook)
+    said = {sign for sign in before if sign.startswith(promise) and not unread}
+    if outlook.commitment in ("at risk", "late"):
+        return sorted(said | {f"{promise}{outlook.commitment}"})
+    since = next((sign for sign in before if sign.startswith(_WELL)), f"{_WELL}{now.isoformat()}")
+    if not said or now - datetime.fromisoformat(since.removeprefix(_WELL)) >= WELL_AFTER:
+        return []
+    return [*sorted(said), since]
 
 
 def _known(signs: Iterable[str]) -> set[str]:
@@ -142,12 +181,15 @@ async def keep(
     """Store the forecast in the caller's transaction, and notify of a slip that is new."""
     implementation = standing.implementation
     slip = slip_of(standing, evaluation, outlook, troubles(lacks))
-    notified_signs = "\n".join(slip.signs) if slip else ""
-    unsaid = await _settle_waiting(session, standing, slip, now)
+    unsaid, unread = await _settle_waiting(session, standing, slip, now)
+    remembered = remembered_of(outlook, implementation.notified_signs, now, unread=unread)
+    notified_signs = "\n".join([*(slip.signs if slip else ()), *remembered])
     if implementation.status == "held":
         # What was notified before isn't new once it goes on; what only waited to be sent is.
         notified_signs = "\n".join(
-            sign for sign in implementation.notified_signs.split("\n") if sign not in unsaid
+            sign
+            for sign in implementation.notified_signs.split("\n")
+            if sign not in unsaid and not (unread and sign.startswith(_PROMISED))
         )
     values = {
         "p50": outlook.p50,
@@ -171,7 +213,7 @@ async def keep(
             .execution_options(synchronize_session=False)
         )
         if claimed is not None:
-            fresh = {*slip.signs} - _known(implementation.notified_signs.split("\n")) | unsaid
+            fresh = _news(slip, implementation.notified_signs) | unsaid
             line = news.slip(standing, slip.line, sorted(fresh), now=now)
             await news.send(store, session, [line], now=now)
     await session.execute(
@@ -187,11 +229,12 @@ async def keep(
 
 async def _settle_waiting(
     session: AsyncSession, standing: Standing, slip: Slip | None, now: datetime
-) -> set[str]:
+) -> tuple[set[str], bool]:
     """Keep what waits for working hours true until it is said.
 
     It is said in the words of now, and not at all once nothing it is about is so any more, or with
-    the message of what is new. Returns the signs of what is not said.
+    the message of what is new. Returns the signs of what is not said, and whether the promised date
+    is among what waited.
     """
     waits = (
         col(Outbox.dedupe_key).startswith(news.slip_keys(standing)),
@@ -199,10 +242,12 @@ async def _settle_waiting(
         col(Outbox.claimed_by).is_(None),
     )
     unsaid: set[str] = set()
+    unread = False
     signs = set(slip.signs) if slip else set()
     is_new = news_in(slip, standing.implementation.notified_signs)
     for row in (await session.scalars(select(Outbox).where(*waits))).all():
         about = _known(row.payload.get("signs", ()))
+        unread |= any(sign.startswith("commitment:") for sign in about)
         values: dict[str, Any] = {"payload": {**row.payload, "text": slip.line if slip else ""}}
         if is_new or not about & signs:
             values = {"status": "superseded", "settled_at": now, "error": "not so any more"}
@@ -213,7 +258,7 @@ async def _settle_waiting(
             .values(**values)
             .execution_options(synchronize_session=False)
         )
-    return unsaid
+    return unsaid, unread
 
 
 async def _keep_logins(session: AsyncSession, standing: Standing, outlook: Outlook) -> None:

@@ -1,8 +1,10 @@
 """A slip that waits for working hours: what is said then is so then."""
 
-from datetime import date
+from dataclasses import replace
+from datetime import date, timedelta
 
 from linekeeper.implementation.advance import advance_all
+from linekeeper.implementation.progress import remembered_of
 from linekeeper.implementation.start import Started
 from tests.implementation.conftest import Office
 
@@ -75,6 +77,57 @@ async def test_a_date_that_gets_better_is_no_new_slip(office: Office):
     assert taken.progress is not None
     assert taken.progress.outlook.commitment == "at risk"
     assert [("is late" in text) for _, text in await slips(office)] == [True]
+
+
+async def test_a_date_that_is_late_again_before_it_was_well_for_a_day_is_no_new_slip(
+    office: Office,
+):
+    office.now = office.now.replace(hour=15)
+    started = await office.start(committed=date(2027, 3, 8))
+    progress = await office.advance(started.progress)
+    await office.delivers_messages()
+    office.later(minutes=30)
+    await office.says(progress, "kickoff")
+    commitments = []
+    for _ in range(4):
+        progress = await office.advance(started.progress)
+        commitments.append(progress.outlook.commitment)
+        await office.delivers_messages()
+        office.later(days=1)
+    assert commitments[0] == "at risk"
+    assert "late" in commitments
+    rows = [row for row in await office.outbox("slack") if ":slip:" in row.dedupe_key]
+    assert [sign for row in rows for sign in row.payload["signs"] if "commitment" in sign] == [
+        "commitment:late"
+    ], "what else slips is news alone"
+
+    said = progress.standing.implementation.notified_signs
+    well = replace(progress.outlook, commitment="kept")
+    assert known_of(remembered_of(well, said, office.now, unread=False)) == {"late", "at risk"}
+    still = "\n".join(remembered_of(well, said, office.now, unread=False))
+    soon, later = office.now + timedelta(hours=23), office.now + timedelta(hours=24)
+    assert known_of(remembered_of(well, still, soon, unread=False)) == {"late", "at risk"}
+    assert remembered_of(well, still, later, unread=False) == []
+
+
+def known_of(remembered: list[str]) -> set[str]:
+    """What is no news of the promised date."""
+    return {sign.partition(":")[2] for sign in remembered if sign.startswith("promised ")}
+
+
+async def test_a_date_that_was_promised_anew_and_is_late_is_a_new_slip(office: Office):
+    office.now = office.now.replace(hour=15)
+    started = await office.start(committed=date(2027, 3, 8))
+    progress = await office.advance(started.progress)
+    await office.delivers_messages()
+    office.later(minutes=30)
+    await office.says(progress, "kickoff")
+    await office.advance(started.progress)
+    before = len(await slips(office))
+    await office.update(started.progress, "move", which_date="committed", day=date(2027, 3, 2))
+    progress = await office.advance(started.progress)
+    assert progress.outlook.commitment == "late"
+    assert len(await slips(office)) == before + 1
 
 
 async def test_a_date_that_gets_better_before_it_was_said_is_said_as_it_is_then(office: Office):
