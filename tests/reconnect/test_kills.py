@@ -44,6 +44,7 @@ from tests.receiver.test_connect import authorize_link, log_in, through
 from tests.reconnect.conftest import House
 from tests.reconnect.post import Post, listening
 from tests.reconnect.test_ask import Opened, asking, next_weekday_noon, outbox, work
+from tests.reconnect.working_clock import at
 
 SEED = 7
 DEADLINE_PAST = datetime(2100, 1, 1, tzinfo=UTC).isoformat()
@@ -258,7 +259,8 @@ async def test_killed_as_an_answer_is_taken_and_as_it_reminds_each_is_said_once(
         await watch(here.rt, now=datetime.fromisoformat(DEADLINE_PAST))
     async with here.store.write() as session:
         await session.execute(update(Outbox).values(next_attempt_at=utcnow()))
-    await work(here)
+    with at(next_weekday_noon(utcnow() + timedelta(days=1))):
+        await work(here)
     await told(here)
     [message] = messages(here)
     said = " ".join(reply["text"] for reply in message["replies"])
