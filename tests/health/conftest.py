@@ -24,3 +24,11 @@ async def rt(settings: Settings, store: Store, fleet: sandbox.Served) -> AsyncIt
     """A runtime that manages the sandbox's fleet."""
     async with Runtime.open(managed(settings, fleet.url)) as runtime:
         yield runtime
+
+
+@pytest.fixture
+async def watcher(rt: Runtime) -> AsyncIterator[Runtime]:
+    """The same fleet, with nothing at Makini to be changed or read."""
+    observing = rt.settings.model_copy(update={"makini_mode": "observe"})
+    async with Runtime.open(observing) as runtime:
+        yield runtime

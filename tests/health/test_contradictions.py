@@ -1,6 +1,5 @@
 """Evidence about a login that contradicts itself: settled by a read, or said to be unknown."""
 
-from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -15,7 +14,7 @@ from linekeeper.health.scope import count_reads
 from linekeeper.health.service import observe
 from linekeeper.incidents.conclude import conclude
 from linekeeper.runtime import Runtime
-from linekeeper.store.tables import Connection, Credential, Incident, Transition, Watermark
+from linekeeper.store.tables import Connection, Transition, Watermark
 from linekeeper.sweep.report_call import Call, follow_up, record_call
 from tests.health.test_sweep import adopt, connections, control, incidents, sweep
 
@@ -41,14 +40,6 @@ async def reported(rt: Runtime, connection: Connection, *calls: tuple[int, str |
     for status, code in calls:
         await record_call(rt, app, connection.id, Call(status, utcnow(), code))
     await follow_up(rt, "default", connection.id, since=utcnow())
-
-
-@pytest.fixture
-async def watcher(rt: Runtime) -> AsyncIterator[Runtime]:
-    """The same fleet, with nothing at Makini to be changed or read."""
-    observing = rt.settings.model_copy(update={"makini_mode": "observe"})
-    async with Runtime.open(observing) as runtime:
-        yield runtime
 
 
 async def first(rt: Runtime) -> Connection:
@@ -437,121 +428,3 @@ async def test_in_manage_a_refused_call_is_settled_by_a_read(
     other = (await connections(rt))[1]
     await reported(rt, other, (401, None))
     assert (await connections(rt))[1].health == "healthy"
-
-
-async def test_from_manage_back_to_observe_nothing_turns_red(
-    rt: Runtime, watcher: Runtime, fleet: sandbox.Served
-) -> None:
-    await adopt(rt, fleet)
-    await control(fleet, "settings", advance_seconds=600)
-    async with rt.store.write() as session:
-        await session.execute(update(Credential).values(expires_at=utcnow()))
-    for _ in range(3):
-        await sweep(watcher)
-        found = await connections(watcher)
-        assert {connection.health for connection in found} == {"healthy"}
-        assert {connection.evidence for connection in found} == {"listed"}
-    async with rt.store.read() as session:
-        assert list(await session.scalars(select(Incident))) == []
-
-
-async def turned_unknown(rt: Runtime, connection_id: str) -> Transition:
-    """The change by which the connection became unknown, with what Linekeeper knew of it."""
-    async with rt.store.read() as session:
-        became = await session.scalar(
-            select(Transition).where(
-                col(Transition.connection_id) == connection_id, col(Transition.after) == "unknown"
-            )
-        )
-    assert became is not None
-    return became
-
-
-async def test_a_login_that_a_call_found_lost_is_not_found_again_by_the_list(
-    rt: Runtime, watcher: Runtime, fleet: sandbox.Served
-) -> None:
-    """The list says active of a lost login too; that a token ended proves nothing."""
-    await adopt(rt, fleet)
-    connection = await lose(rt, fleet, lagging=False)
-    await sweep(rt)
-    assert (await first(rt)).health == "reauthorization_required"
-    await control(fleet, "settings", advance_seconds=600)
-    async with rt.store.write() as session:
-        await session.execute(update(Credential).values(expires_at=utcnow()))
-    for _ in range(3):
-        await sweep(watcher)
-        assert (await first(watcher)).health == "unknown"
-    [incident] = await incidents(watcher)
-    assert incident.status == "open"
-    last = await turned_unknown(rt, connection.id)
-    assert "a call was refused" in last.evidence["message"]
-    assert "its list says active" in last.evidence["message"]
-    await control(fleet, f"connections/{connection.makini_key}/restore-credentials")
-    await sweep(rt)
-    assert (await first(rt)).health == "healthy"
-    assert {incident.status for incident in await incidents(rt)} == {"resolved"}
-
-
-async def test_in_observe_a_token_that_is_refused_before_its_end_is_no_lost_login(
-    rt: Runtime, watcher: Runtime, fleet: sandbox.Served
-) -> None:
-    await adopt(rt, fleet)
-    connection = await first(rt)
-    await control(fleet, f"connections/{connection.makini_key}/expire-token")
-    await sweep(watcher)
-    assert (await first(watcher)).health == "unknown"
-    seen = await turned_unknown(rt, connection.id)
-    assert "refuses the token" in seen.evidence["message"]
-    await sweep(rt)
-    assert (await first(rt)).health == "healthy"
-
-
-async def test_a_connection_that_did_not_answer_is_not_found_well_by_the_list(
-    rt: Runtime, watcher: Runtime, fleet: sandbox.Served
-) -> None:
-    """The list said active while its calls failed; that its token ended answers none of them."""
-    await adopt(rt, fleet)
-    connection = await first(rt)
-    await control(fleet, f"connections/{connection.makini_key}/go-offline")
-    for _ in range(3):
-        await sweep(rt)
-    assert (await first(rt)).health == "unreachable"
-    async with rt.store.write() as session:
-        await session.execute(update(Credential).values(expires_at=utcnow()))
-    for _ in range(3):
-        await sweep(watcher)
-        assert (await first(watcher)).health == "unknown"
-    [incident] = await incidents(watcher)
-    assert incident.status == "open"
-    last = await turned_unknown(rt, connection.id)
-    assert "calls of the connection failed, the last at" in last.evidence["message"]
-    await control(fleet, f"connections/{connection.makini_key}/come-online")
-    await sweep(rt)
-    assert (await first(rt)).health == "healthy"
-    assert {incident.status for incident in await incidents(rt)} == {"resolved"}
-
-
-@pytest.mark.parametrize("news", ["event", "list", "connected"])
-async def test_until_makini_says_something_new_of_it(
-    rt: Runtime, watcher: Runtime, fleet: sandbox.Served, news: str
-) -> None:
-    await adopt(rt, fleet)
-    connection = await first(rt)
-    await control(fleet, f"connections/{connection.makini_key}/go-offline")
-    for _ in range(3):
-        await sweep(rt)
-    async with rt.store.write() as session:
-        await session.execute(update(Credential).values(expires_at=utcnow()))
-    await sweep(watcher)
-    assert (await first(watcher)).health == "unknown"
-    if news == "event":
-        await said(watcher, connection, Outcome.answered)
-    elif news == "list":
-        for word in ("deactivate", "activate"):
-            await control(fleet, f"connections/{connection.makini_key}/{word}")
-            await sweep(watcher)
-    else:
-        fleet.world.connections[connection.makini_key].connected_at = utcnow()
-        await sweep(watcher)
-    await sweep(watcher)
-    assert (await first(watcher)).health == "healthy"
