@@ -289,14 +289,7 @@ async def test_a_list_that_waits_too_long_has_failed_and_the_others_are_swept(
     seconds: float | None,
     says: str,
 ) -> None:
-    well = AppConfig(
-        name="well",
-        mode="manage",
-        api_url=box.url,
-        client_id="sandbox-client",
-        client_secret=SecretStr("sandbox-secret"),
-        per_minute=0,
-    )
+    well = managed_app(box, name="well", per_minute=0)
     paused = well.model_copy(update={"name": "paused", "per_minute": 600})
     await save_blocks(store, Blocks(apps=[well, paused]), now=utcnow())
     await DatabaseBudget(store).penalise("paused", utcnow() + pause)
@@ -314,18 +307,22 @@ async def test_a_list_that_waits_too_long_has_failed_and_the_others_are_swept(
     assert (incident.kind, incident.app) == ("list_failed", "paused")
 
 
-async def test_a_call_budget_that_is_too_small_is_one_incident_until_there_is_enough(
-    running: Running, clean_prefect: PrefectServer, store: Store, box: sandbox.Served
-) -> None:
-    many = AppConfig(
-        name="default",
+def managed_app(box: sandbox.Served, **fields: Any) -> AppConfig:
+    """An app of the sandbox."""
+    return AppConfig(
         mode="manage",
         api_url=box.url,
         client_id="sandbox-client",
         client_secret=SecretStr("sandbox-secret"),
-        per_minute=120,
-        entities=[f"eam/many-{number}" for number in range(400)],
+        **fields,
     )
+
+
+async def test_a_call_budget_that_is_too_small_is_one_incident_until_there_is_enough(
+    running: Running, clean_prefect: PrefectServer, store: Store, box: sandbox.Served
+) -> None:
+    entities = [f"eam/many-{number}" for number in range(400)]
+    many = managed_app(box, name="default", per_minute=120, entities=entities)
     for per_minute, ends in ((120, "Failed"), (120, "Completed"), (0, "Completed")):
         app = many.model_copy(update={"per_minute": per_minute})
         await save_blocks(store, Blocks(apps=[app]), now=utcnow())

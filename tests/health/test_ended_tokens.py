@@ -31,6 +31,23 @@ async def turned_unknown(rt: Runtime, connection_id: str) -> Transition:
     return became
 
 
+async def stays_unknown(watcher: Runtime) -> Transition:
+    """However often the list says active; and what was known when it became unknown."""
+    for _ in range(3):
+        await sweep(watcher)
+        assert (await first(watcher)).health == "unknown"
+    [incident] = await incidents(watcher)
+    assert incident.status == "open"
+    return await turned_unknown(watcher, (await first(watcher)).id)
+
+
+async def works_again(rt: Runtime) -> None:
+    """A call says so, and the incident is over."""
+    await sweep(rt)
+    assert (await first(rt)).health == "healthy"
+    assert {incident.status for incident in await incidents(rt)} == {"resolved"}
+
+
 async def test_from_manage_back_to_observe_nothing_turns_red(
     rt: Runtime, watcher: Runtime, fleet: sandbox.Served
 ) -> None:
@@ -56,18 +73,11 @@ async def test_a_login_that_a_call_found_lost_is_not_found_again_by_the_list(
     assert (await first(rt)).health == "reauthorization_required"
     await control(fleet, "settings", advance_seconds=600)
     await end_tokens(rt)
-    for _ in range(3):
-        await sweep(watcher)
-        assert (await first(watcher)).health == "unknown"
-    [incident] = await incidents(watcher)
-    assert incident.status == "open"
-    last = await turned_unknown(rt, connection.id)
+    last = await stays_unknown(watcher)
     assert "a call was refused" in last.evidence["message"]
     assert "its list says active" in last.evidence["message"]
     await control(fleet, f"connections/{connection.makini_key}/restore-credentials")
-    await sweep(rt)
-    assert (await first(rt)).health == "healthy"
-    assert {incident.status for incident in await incidents(rt)} == {"resolved"}
+    await works_again(rt)
 
 
 async def test_in_observe_a_token_that_is_refused_before_its_end_is_no_lost_login(
@@ -95,17 +105,10 @@ async def test_a_connection_that_did_not_answer_is_not_found_well_by_the_list(
         await sweep(rt)
     assert (await first(rt)).health == "unreachable"
     await end_tokens(rt)
-    for _ in range(3):
-        await sweep(watcher)
-        assert (await first(watcher)).health == "unknown"
-    [incident] = await incidents(watcher)
-    assert incident.status == "open"
-    last = await turned_unknown(rt, connection.id)
+    last = await stays_unknown(watcher)
     assert "calls of the connection failed, the last at" in last.evidence["message"]
     await control(fleet, f"connections/{connection.makini_key}/come-online")
-    await sweep(rt)
-    assert (await first(rt)).health == "healthy"
-    assert {incident.status for incident in await incidents(rt)} == {"resolved"}
+    await works_again(rt)
 
 
 @pytest.mark.parametrize("news", ["event", "list", "connected"])
