@@ -16,6 +16,7 @@ from sqlmodel import col
 from linekeeper.access.signing import Signer
 from linekeeper.clock import token_bytes
 from linekeeper.config import AppConfig
+from linekeeper.outbox.mail_order import mail_ordering_key
 from linekeeper.store import new_id
 from linekeeper.store.engine import chunked
 from linekeeper.store.tables import Connection, ConnectLink, Outbox, Reconnect
@@ -178,7 +179,7 @@ async def asked_customers(
     """
     asked: set[tuple[str, str]] = set()
     for chunk in chunked(sorted(set(customers)), 5_000):
-        ordering_keys = [f"email:{customer}" for customer in chunk]
+        ordering_keys = [mail_ordering_key("ask", customer) for customer in chunk]
         mails = select(col(Outbox.dedupe_key)).where(col(Outbox.ordering_key).in_(ordering_keys))
         if has_gone:
             mails = mails.where(col(Outbox.status) == "sent")

@@ -9,6 +9,7 @@ from linekeeper.authentication_setup.decide import SetupStanding, SetupSubject
 from linekeeper.authentication_setup.service import known, load_standing
 from linekeeper.customers.reachable import with_contacts
 from linekeeper.incidents.announce import said_about
+from linekeeper.outbox.mail_order import mail_ordering_key
 from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.reconnect.remind import next_working_moment
 from linekeeper.runtime import Runtime
@@ -52,8 +53,7 @@ def _asking(row: AuthenticationSetup, subject: SetupSubject, number: int, now: d
         }
         key = f"email:setup:{row.link_id}:{number}"
         moment = next_working_moment(now, subject.time_zone)
-        # It may wait for days; what is urgent doesn't wait behind it.
-        ordering_key = f"email:setup:{subject.customer_id}"
+        ordering_key = mail_ordering_key("setup", str(subject.customer_id))
         return Message("email", key, payload, ordering_key=ordering_key, not_before=moment)
     todo = (
         "still waits for its login: please remind the customer" if number else "waits for a login"

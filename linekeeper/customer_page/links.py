@@ -15,6 +15,7 @@ from sqlmodel import col
 from linekeeper.access.page_links import page_link, page_url, revoke_links, seen_in_words
 from linekeeper.access.signing import load_signer
 from linekeeper.customers.find import find_customer, recipients
+from linekeeper.outbox.mail_order import mail_ordering_key
 from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.runtime import Runtime
 from linekeeper.store import Store
@@ -109,7 +110,9 @@ async def mail_link(rt: Runtime, name: str, *, by: str, now: datetime) -> Mailed
         mailed = Mailed(customer.name, len(addresses))
         if await session.scalar(select(col(Outbox.id)).where(col(Outbox.dedupe_key) == key)):
             return mailed
-        message = Message("email", key, payload, ordering_key=f"email:{customer.id}")
+        message = Message(
+            "email", key, payload, ordering_key=mail_ordering_key("page", customer.id)
+        )
         await enqueue(rt.store, session, [message], now=now)
         detail = {"contacts": len(addresses)}
         session.add(

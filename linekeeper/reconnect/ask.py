@@ -22,6 +22,7 @@ from linekeeper.incidents.operate import NoIncident, audit_id
 from linekeeper.incidents.windows import resting_until
 from linekeeper.makini import ReadOnlyApp
 from linekeeper.outbox.events import planned_ordering_key, request_reconnect_at
+from linekeeper.outbox.mail_order import mail_ordering_key
 from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.outbox.sender import supersede
 from linekeeper.reconnect.case import Case, Member, load_case
@@ -270,8 +271,7 @@ def mail(incident_id: str, attempt: int, customer_id: str, what: str) -> Message
         "email",
         f"email:{incident_id}:{attempt}:{customer_id}:{what}",
         {"do": do, "incident_id": incident_id, "customer_id": customer_id},
-        # A reminder may wait for days; what is urgent doesn't wait behind it.
-        ordering_key=f"email:remind:{customer_id}" if do == "remind" else f"email:{customer_id}",
+        ordering_key=mail_ordering_key(do, customer_id),
     )
 
 

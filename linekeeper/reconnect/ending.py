@@ -18,6 +18,7 @@ from linekeeper.config import Configuration
 from linekeeper.customers.reachable import with_contacts
 from linekeeper.incidents.announce import said_about
 from linekeeper.incidents.findings import Finding, apply_findings
+from linekeeper.outbox.mail_order import mail_ordering_key
 from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.reconnect.remind import next_working_moment
 from linekeeper.runtime import Runtime
@@ -154,8 +155,7 @@ async def _mail(
                 "connections": ids,
                 "reminder": reminder,
             },
-            # It may wait for days; what is urgent doesn't wait behind it.
-            ordering_key=f"email:ending:{customer_id}",
+            ordering_key=mail_ordering_key("ending", customer_id),
             not_before=next_working_moment(now, expiries[0].time_zone),
         )
         await enqueue(rt.store, session, [message], now=now)

@@ -10,6 +10,7 @@ from linekeeper.clock import utcnow
 from linekeeper.config import Configuration
 from linekeeper.customers.reachable import with_contacts
 from linekeeper.outbox.events import request_reconnects
+from linekeeper.outbox.mail_order import mail_ordering_key
 from linekeeper.outbox.queue import enqueue
 from linekeeper.reconnect.open_cases import OpenCase, load_open_cases
 from linekeeper.reconnect.watch import may_mail
@@ -83,7 +84,9 @@ async def _mailed(session: AsyncSession, customers: Collection[str]) -> set[tupl
         keys = await session.scalars(
             select(col(Outbox.dedupe_key)).where(
                 col(Outbox.ordering_key).in_(
-                    [f"email:{which}{customer}" for customer in chunk for which in ("", "remind:")]
+                    mail_ordering_key(do, customer)
+                    for customer in chunk
+                    for do in ("ask", "remind")
                 )
             )
         )

@@ -73,6 +73,40 @@ async def test_what_is_urgent_does_not_wait_behind_it(open_house: Opened) -> Non
         assert row.payload["do"] == "remind"
 
 
+@pytest.mark.parametrize("what", ["remind", "setup"])
+async def test_nor_behind_one_that_version_0_1_wrote(open_house: Opened, what: str) -> None:
+    """That version kept all mails of a customer in one order; it planned the one for a login."""
+    monday = monday_morning(ZONE)
+    async with listening() as post:
+        house = await asking(open_house, post.url)
+        await _planned(house, what)
+        before = len(post.mails)
+        first, second, *_ = await house.connections()
+        async with house.store.write() as session:
+            await session.execute(
+                update(Outbox)
+                .where(col(Outbox.channel) == "email", col(Outbox.status) == "pending")
+                .values(
+                    ordering_key=f"email:{first.customer_id}",
+                    next_attempt_at=monday if what == "setup" else utcnow(),
+                )
+            )
+            await session.execute(
+                update(Connection)
+                .where(col(Connection.id) == second.id)
+                .values(customer_id=first.customer_id)
+            )
+        await house.lose_login(second)
+        await advance_due_cases(house.rt)
+        with at(monday - SUNDAY_NIGHT):
+            await deliver_mail(house.rt)
+            await deliver_mail(house.rt)
+        assert len(post.mails) == before + 1
+        assert second.provider in post.mails[-1]["Subject"]
+        [row] = await _waiting(house)
+        assert (row.payload["do"], row.next_attempt_at) == (what, monday)
+
+
 async def test_one_that_was_refused_is_tried_again_in_working_hours_and_ages(
     open_house: Opened,
 ) -> None:

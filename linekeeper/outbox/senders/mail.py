@@ -25,6 +25,12 @@ from linekeeper.notify.letters import ending_letter, page_letter, setup_letter
 from linekeeper.notify.mail_text import SystemToLogIn, What, compose
 from linekeeper.notify.smtp import Delayed, Letter, MailRefused, hand_over
 from linekeeper.outbox.dispatcher import Dispatcher
+from linekeeper.outbox.mail_order import (
+    CHANNEL,
+    IN_WORKING_HOURS,
+    keep_in_order,
+    mail_ordering_key,
+)
 from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.outbox.sender import (
     Ended,
@@ -48,9 +54,6 @@ from linekeeper.store.tables import (
     Outbox,
 )
 
-CHANNEL = "email"
-IN_WORKING_HOURS: frozenset[What] = frozenset({"ending", "remind", "setup"})
-"""What a customer gets in its working hours only, however long it had to wait."""
 PAUSE_SECONDS = 30.0
 """How long the others pause when the mail server accepts nothing."""
 _LOST = "reauthorization_required"
@@ -78,6 +81,7 @@ class MailSender(Sender):
         self._signer: Signer | None = None
         self._refused: dict[str, list[str]] = {}
         """Recipients the server did not take, by the row's id."""
+        self._is_in_order = False
         self._zones: dict[str, str] = {}
         """The time zones of customers whose working hours are minded, by the row's id."""
 
@@ -85,6 +89,9 @@ class MailSender(Sender):
         """One mail server; another one is not paused because the one before took nothing."""
         configuration = await self._rt.configuration()
         self._mail, self._apps = configuration.mail, configuration.apps
+        if not self._is_in_order:
+            await keep_in_order(self._store)
+            self._is_in_order = True
         server = self._mail.smtp_url.get_secret_value() if self._mail else ""
         return {"": Partition(address=str(hash(server)))}
 
@@ -164,7 +171,9 @@ async def _is_written_to_anyway(store: Store, row: OutboxRow) -> bool:
     async with store.read() as session:
         others = await session.execute(
             select(col(Outbox.dedupe_key), col(Outbox.status), col(Outbox.settled_at)).where(
-                col(Outbox.ordering_key).in_({row.ordering_key, f"email:{customer_id}"}),
+                col(Outbox.ordering_key).in_(
+                    {row.ordering_key, mail_ordering_key("ask", customer_id)}
+                ),
                 col(Outbox.status).in_(("sent", "pending")),
                 col(Outbox.dedupe_key).startswith(about, autoescape=True),
             )
