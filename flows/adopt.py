@@ -12,8 +12,8 @@ from flows.form import form
 from linekeeper.clock import utcnow
 from linekeeper.customers.adopt import Adoption
 from linekeeper.makini import MakiniError
-from linekeeper.markdown import text
 from linekeeper.sweep.sweep import preview_list
+from linekeeper.views.adoption_page import adoption_markdown
 from tasks.health import list_connections
 from tasks.run import open_runtime, refused, rename
 
@@ -63,7 +63,9 @@ async def adopt(
             except MakiniError as error:
                 troubles.append(str(error))
         await MarkdownArtifact(
-            key="adopt", description="The last adoption", markdown=_table(total, dry_run)
+            key="adopt",
+            description="The last adoption",
+            markdown=adoption_markdown(total, dry_run=dry_run),
         ).acreate()
         would = "would be " if dry_run else ""
         summary = (
@@ -82,25 +84,3 @@ async def adopt(
                 "is missing"
             )
         return Completed(message=summary)
-
-
-def _table(adoption: Adoption, dry_run: bool) -> str:
-    lines = [
-        f"# Adoption{' (dry run: nothing was written)' if dry_run else ''}",
-        f"{adoption.known} connections are known.",
-        "| | Connection |\n|---|---|",
-    ]
-    rows = [f"| new | {text(name)} |" for name in adoption.new[:500]]
-    rows += [f"| changed | {text(name)} |" for name in adoption.changed[:500]]
-    rows += [f"| missing | {text(name)} |" for name in adoption.missing[:500]]
-    rows += [
-        f"| the same customer? | {text(question)}: if so, run customer-update for the new one, "
-        "Is the same as |"
-        for question in adoption.alike[:500]
-    ]
-    rows += [
-        f"| proposed contact, confirm it in customer-update | {text(contact)} |"
-        for contact in adoption.proposed[:500]
-    ]
-    rows += [f"| new customer | {text(name)} |" for name in adoption.customers[:500]]
-    return "\n\n".join(lines) + "\n" + "\n".join(rows) + "\n"

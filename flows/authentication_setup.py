@@ -21,6 +21,7 @@ from linekeeper.customers.find import NotFound
 from linekeeper.implementation import work
 from linekeeper.implementation.advance import NoSuchImplementation
 from linekeeper.makini import ReadOnlyApp
+from linekeeper.markdown import not_taken
 from linekeeper.runtime import Runtime, UnknownApp
 from tasks.authentication_setup import (
     accept_preflight,
@@ -35,7 +36,6 @@ from tasks.implementation import gate_key, not_needed, place_of, this_run
 from tasks.implementation_forms import retag_work, setup_question
 from tasks.run import open_runtime, refused, rename
 from tasks.steps import Steps
-from tasks.waiting_form import not_taken
 
 WAITS_SECONDS = 180 * 86_400
 REQUIREMENTS, PREFLIGHT, LOGIN = "technical requirements", "preflight", "login"

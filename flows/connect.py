@@ -12,8 +12,8 @@ from linekeeper.access.invite import BadInvitation, Invitation, invite_again, in
 from linekeeper.clock import utcnow
 from linekeeper.customers.find import NotFound
 from linekeeper.makini import ReadOnlyApp
-from linekeeper.markdown import text
 from linekeeper.runtime import Runtime, UnknownApp
+from linekeeper.views.connect_link_page import connect_link_markdown
 from tasks.reconnect import publish
 from tasks.run import open_runtime, refused, rename
 
@@ -56,9 +56,7 @@ async def connect(
             return refused(field, error, "Correct it and send the form again.")
         await publish(
             "connect-link",
-            f"# {text(made.for_whom)}\n\n[{made.url}]({made.url})\n\nFor this customer only. Good "
-            f"until {made.expires_at:%Y-%m-%d %H:%M} UTC, or until the login succeeds. "
-            f"{text(made.made_before)}\n",
+            connect_link_markdown(made.for_whom, made.url, made.expires_at, made.made_before),
             description=made.for_whom,
         )
         await rename(f"connect · {made.for_whom}")

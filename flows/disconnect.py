@@ -10,9 +10,9 @@ from pydantic import Field
 from flows.form import form
 from linekeeper.customers.find import NotFound
 from linekeeper.makini import MakiniError, ReadOnlyApp
-from linekeeper.markdown import text
 from linekeeper.reconnect import disconnect as core
 from linekeeper.reconnect.disconnect import DisconnectNotConfirmed
+from linekeeper.reconnect.disconnect_page import disconnected_markdown, preview_markdown
 from linekeeper.runtime import UnknownApp
 from tasks.reconcile import purge_records
 from tasks.reconnect import publish
@@ -46,12 +46,10 @@ async def disconnect(
     async with open_runtime() as rt:
         try:
             preview = await core.preview(rt, connection)
-            lines = "\n".join(f"- {text(line, 300)}" for line in preview.lines)
             if not confirm.strip():
                 await publish(
                     "disconnect",
-                    f"# Preview: {text(preview.named.label)}\n\n{lines}\n\nNothing was done. To do "
-                    f"it, run this again with *Confirm* `{preview.named.makini_key}`.\n",
+                    preview_markdown(preview),
                     description=f"Preview: {preview.named.label}",
                 )
                 for line in preview.lines:
@@ -66,7 +64,7 @@ async def disconnect(
             return Failed(message=str(error))
         await publish(
             "disconnect",
-            f"# {text(sentence, 300)}\n\n{lines}\n\nDone by {text(by)}.\n",
+            disconnected_markdown(preview, sentence, by=by),
             description=sentence,
         )
         await rename(f"disconnect · {preview.named.label}")

@@ -11,7 +11,7 @@ from flows.form import form
 from linekeeper.access.modes import BadRule, WantedMode, change, find_subjects, preview_change
 from linekeeper.clock import utcnow
 from linekeeper.customers.find import NotFound
-from linekeeper.markdown import text
+from linekeeper.views.mode_page import done_markdown, dry_run_markdown
 from tasks.reconnect import publish
 from tasks.run import open_runtime, refused, rename
 
@@ -81,10 +81,9 @@ async def mode(
             if not confirm.strip():
                 seen = await preview_change(rt, wanted, now=utcnow())
                 phrase = wanted.phrase(seen.named)
-                then = f"Nothing was changed. To do it, run this again with *Confirm* `{phrase}`"
-                if seen.left and not stop_renewing:
-                    then = f"It would be refused: {text(seen.why_not, 1_000)}\n\n{then}"
-                await _publish(f"Dry run: {phrase}", seen.lines(done=False), f"{then}.")
+                refusal = seen.why_not if seen.left and not stop_renewing else None
+                page = dry_run_markdown(phrase, seen.lines(done=False), refusal)
+                await _publish(f"Dry run: {phrase}", seen.lines(done=False), page)
                 await rename(f"mode · dry run for {labels}")
                 return Completed(message=f"Dry run; artifact mode. To do it, confirm: {phrase}")
             if not by.strip():
@@ -95,13 +94,13 @@ async def mode(
         except (BadRule, NotFound) as error:
             return refused("names", error, "Correct it and send the form again.")
         said = wanted.phrase(seen.named)
-        await _publish(f"Done: {said}", seen.lines(done=True), f"Done by {text(by)}.")
+        lines = seen.lines(done=True)
+        await _publish(f"Done: {said}", lines, done_markdown(said, lines, by=by))
         await rename(f"mode · {said} · {labels}")
-        return Completed(message=" ".join(seen.lines(done=True))[:1_000])
+        return Completed(message=" ".join(lines)[:1_000])
 
 
-async def _publish(title: str, lines: list[str], end: str) -> None:
+async def _publish(title: str, lines: list[str], page: str) -> None:
     for line in lines:
         get_run_logger().info("%s", line)
-    shown = "\n".join(f"- {text(line, 500)}" for line in lines)
-    await publish("mode", f"# {text(title)}\n\n{shown}\n\n{end}\n", description=title)
+    await publish("mode", page, description=title)

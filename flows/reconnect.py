@@ -13,14 +13,21 @@ from prefect.states import Completed, Failed
 from prefect.tasks import Task
 from prefect.utilities.urls import url_for
 from pydantic import Field
-from sqlmodel import col, select
 
 from flows.form import answered, form
 from linekeeper.clock import utcnow
 from linekeeper.customers.find import NotFound, find_connection
-from linekeeper.reconnect.case import Case, how_it_ended, incident_of_run, load_case
+from linekeeper.markdown import not_taken
+from linekeeper.reconnect.case import (
+    Case,
+    how_it_ended,
+    incident_of,
+    incident_of_run,
+    load_case,
+)
 from linekeeper.reconnect.check import check_and_advance
 from linekeeper.reconnect.graph import LOGIN
+from linekeeper.reconnect.page import waiting_for
 from linekeeper.reconnect.process import (
     FormAnswer,
     Next,
@@ -31,7 +38,6 @@ from linekeeper.reconnect.process import (
     take_up,
 )
 from linekeeper.runtime import Runtime
-from linekeeper.store.tables import IncidentConnection
 from tasks.drawn import drawn_state
 from tasks.graph import follow
 from tasks.notify import NotDelivered, incident_ordering_keys, notify
@@ -41,11 +47,9 @@ from tasks.reconnect import (
     draw_case,
     report_reconnect,
     verify,
-    waiting_for,
 )
 from tasks.reconnect_runs import keep_named
 from tasks.run import open_runtime, refused, rename, skipped
-from tasks.waiting_form import not_taken
 
 VERIFICATIONS = 3
 WAITS_SECONDS = 180 * 86_400
@@ -196,13 +200,7 @@ async def _incident_of(rt: Runtime, connection: str, run_id: str) -> str:
         if known := await incident_of_run(session, run_id):
             return known
         named = await find_connection(session, connection)
-        incident_id = await session.scalar(
-            select(IncidentConnection.incident_id).where(
-                col(IncidentConnection.connection_id) == named.id,
-                col(IncidentConnection.left_at).is_(None),
-                col(IncidentConnection.kind) == "reauthorization_required",
-            )
-        )
+        incident_id = await incident_of(session, named.id)
     if incident_id is not None:
         return incident_id
     if named.setup == "disconnected":

@@ -11,10 +11,10 @@ from pydantic import Field
 from flows.form import Moment, form, moment_of
 from linekeeper.customers.find import NotFound, find_connection
 from linekeeper.inbox.claim import Status
-from linekeeper.inbox.replay import ReplayPlan, Selection
-from linekeeper.markdown import code, text
-from linekeeper.outbox.given_up import ForwardSelection, GivenUpForwards
+from linekeeper.inbox.replay import Selection
+from linekeeper.outbox.given_up import ForwardSelection
 from linekeeper.refusal import Refusal
+from linekeeper.views.replay_page import forwards_markdown, replay_markdown
 from tasks.run import open_runtime, refused, rename
 from tasks.webhooks import plan, plan_forwards, run_forwards, run_replay
 
@@ -77,7 +77,7 @@ async def replay_webhooks(
             return await _hand_on_again(ForwardSelection(after, connection_id, limit), dry_run)
         selection = Selection(status, after, connection_id, limit)
         planned = await plan(selection)
-        await acreate_markdown_artifact(_table(planned, status), key="replay-webhooks")
+        await acreate_markdown_artifact(replay_markdown(planned, status), key="replay-webhooks")
         if dry_run:
             summary = f"would replay {planned.replayed:,} of {planned.events:,} {status}"
         else:
@@ -92,7 +92,7 @@ async def replay_webhooks(
 async def _hand_on_again(selection: ForwardSelection, dry_run: bool) -> State[None]:
     """Hand on to the product what it did not take; nothing is applied again."""
     planned = await plan_forwards(selection)
-    await acreate_markdown_artifact(_forwards_table(planned), key="replay-webhooks")
+    await acreate_markdown_artifact(forwards_markdown(planned), key="replay-webhooks")
     if dry_run:
         count = min(planned.count, selection.limit)
         summary = f"would hand on {count:,} of {planned.count:,} given up"
@@ -101,29 +101,3 @@ async def _hand_on_again(selection: ForwardSelection, dry_run: bool) -> State[No
     get_run_logger().info(summary)
     await rename(f"replay · {summary}")
     return Completed(message=summary.capitalize())
-
-
-def _forwards_table(planned: GivenUpForwards) -> str:
-    head = "| Written | Why | Event or change |\n|---|---|---|"
-    rows = [
-        f"| {forward.written_at:%Y-%m-%d %H:%M} | {text(forward.error, 160)} "
-        f"| {code(forward.about)} |"
-        for forward in planned.forwards
-    ]
-    title = f"# {planned.count:,} messages for the product were given up"
-    return "\n\n".join([title, head]) + "\n" + "\n".join(rows) + "\n"
-
-
-def _table(planned: ReplayPlan, status: str) -> str:
-    kinds = ", ".join(f"{count:,} {text(kind)}" for kind, count in sorted(planned.by_kind.items()))
-    lines = [
-        f"# {planned.replayed:,} of {planned.events:,} {status} webhooks",
-        kinds or "There are none.",
-        "| Received | Connection | Event | Why | Id |\n|---|---|---|---|---|",
-    ]
-    rows = [
-        f"| {line.received_at:%Y-%m-%d %H:%M} | {text(line.connection)} | {text(line.event)} "
-        f"| {text(line.error, 160)} | {code(line.id)} |"
-        for line in planned.lines
-    ]
-    return "\n\n".join(lines) + "\n" + "\n".join(rows) + "\n"

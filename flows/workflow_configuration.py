@@ -16,7 +16,6 @@ from linekeeper.config import AppConfig
 from linekeeper.customers.find import Named, NotFound, find_connection
 from linekeeper.customers.setup import ESTABLISHED
 from linekeeper.implementation import work
-from linekeeper.markdown import text
 from linekeeper.runtime import Runtime, UnknownApp
 from linekeeper.workflow_configuration import service
 from linekeeper.workflow_configuration.decide import (
@@ -26,10 +25,14 @@ from linekeeper.workflow_configuration.decide import (
     WantedConfiguration,
     take_wanted,
 )
+from linekeeper.workflow_configuration.question import (
+    refused_for,
+    waiting_question,
+    what_to_read,
+)
 from tasks.implementation import gate_key, not_needed, place_of, step_of, this_run
 from tasks.run import open_runtime, refused, rename, skipped
 from tasks.steps import Steps
-from tasks.waiting_form import not_taken
 from tasks.workflow_configuration import (
     Writing,
     clean_reconcile,
@@ -175,13 +178,10 @@ async def _ask(
         if not await work.is_open(rt.store, run_id):
             return None
         await rename(f"configure · {named.label} · waits for what to configure")
-        question = (
-            f"{refusal}**What is {text(named.label)} to be read for?** Then every entity is read, "
-            "and the step is done; webhooks and a clean reconcile are verified after that."
-        )
         given = await asuspend_flow_run(
             wait_for_input=Configure.with_initial_data(
-                description=question + await step_of(run_id), entities=list(app.entities)
+                description=refusal + what_to_read(named.label) + await step_of(run_id),
+                entities=list(app.entities),
             ),
             timeout=WAITS_SECONDS,
             key=f"configure-{number}",
@@ -196,7 +196,7 @@ async def _ask(
             faults.insert(0, f"{problem.field}: {problem}")
         if wanted is not None and not faults:
             return wanted, given.by.strip()
-        refusal = not_taken(text("; ".join(faults), 1_000))
+        refusal = refused_for(faults)
     raise AssertionError("unreachable: counting does not end")
 
 
@@ -249,10 +249,11 @@ async def _wait(rt: Runtime, named: Named, standing: ConfigurationStanding, refu
         standing.step, "a clean reconcile"
     )
     await rename(f"configure · {named.label} · waits for {what}")
+    url = f"{rt.settings.resolved_public_url}/webhooks/{named.app}/{named.makini_key}"
     given = await asuspend_flow_run(
         wait_for_input=Waiting.with_initial_data(
             description=refusal
-            + _question(rt, named, standing)
+            + waiting_question(standing, url)
             + await step_of(standing.row.run_id or "")
         ),
         timeout=WAITS_SECONDS,
@@ -272,26 +273,7 @@ async def _take_answer(rt: Runtime, named: Named, number: int, given: Waiting) -
         note=given.note,
         now=utcnow(),
     )
-    return not_taken("say who you are" if given.accept and not given.by.strip() else None)
-
-
-def _question(rt: Runtime, named: Named, standing: ConfigurationStanding) -> str:
-    if standing.step == "first_read":
-        missing = ", ".join(standing.unread)
-        why = f" {text(standing.obstacle)}." if standing.obstacle else ""
-        return f"**Waiting for the first full read** of {missing}.{why} It is tried every 15 min."
-    if standing.step == "webhooks":
-        url = f"{rt.settings.resolved_public_url}/webhooks/{named.app}/{named.makini_key}"
-        return (
-            f"**Waiting for a webhook of each entity:** {', '.join(standing.undelivered)}.\n\n"
-            "In Makini's dashboard open this connection, then *Webhooks*: enter the address "
-            f"`{url}`, select these entities, and send a test webhook of each. The run goes on by "
-            "itself when they have come."
-        )
-    return (
-        "**Waiting for a clean reconcile:** the last one found changes that no webhook had "
-        "brought. It is repeated every 15 min; see the artifact `webhook-trust`."
-    )
+    return refused_for(["say who you are"] if given.accept and not given.by.strip() else [])
 
 
 async def _end(named: Named, standing: ConfigurationStanding) -> State[None]:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 MAX_NAME, MAX_MESSAGE, MAX_ID = 60, 160, 100
+NOT_TAKEN = "**Your last answer was not taken:**"
 _SPECIAL = str.maketrans({char: f"\\{char}" for char in "\\`*_[]|~#"} | {"<": "&lt;", ">": "&gt;"})
 _ENTITY = re.compile(r"&(?=#?\w+;)")
 _LINK_LIKE = re.compile(r":(?=//)|www(?=\.)|@", re.IGNORECASE)
@@ -53,3 +54,8 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def image(alt: str, svg: str) -> str:
     """A picture that goes with the text."""
     return f"![{alt}](data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()})"
+
+
+def not_taken(fault: str | None) -> str:
+    """What a form begins with where the last answer was refused for `fault`, Markdown already."""
+    return f"{NOT_TAKEN} {fault}.\n\n" if fault else ""

@@ -7,7 +7,7 @@ from prefect.states import Completed
 from linekeeper.authentication_setup import service
 from linekeeper.authentication_setup.ask import artifact_of, ask, url_of
 from linekeeper.clock import utcnow
-from linekeeper.markdown import text
+from linekeeper.views.connect_link_page import connect_link_markdown
 from tasks.reconnect import publish
 from tasks.run import runtime
 from tasks.task import retry_policy, task
@@ -48,8 +48,7 @@ async def ask_customer(run_id: str) -> None:
     how = "The customer is asked and reminded by mail." if row.is_mailed else "Please pass it on."
     await publish(
         artifact_of(row),
-        f"# {text(label)}\n\n[{url}]({url})\n\n{how} For this customer only. Good until "
-        f"{link.expires_at:%Y-%m-%d %H:%M} UTC, or until the login succeeds.\n",
+        connect_link_markdown(label, url, link.expires_at, how),
         description=label,
     )
     get_run_logger().info("%s: %s", label, how)

@@ -29,6 +29,7 @@ from linekeeper.implementation.advance import look
 from linekeeper.implementation.news import implementation_key
 from linekeeper.implementation.plan import Work
 from linekeeper.implementation.progress import Progress
+from linekeeper.implementation.question import step_of_markdown
 from linekeeper.implementation.report import (
     PORTFOLIO,
     PortfolioLine,
@@ -226,10 +227,7 @@ async def step_of(run_id: str) -> str:
     standing = await work.standing_of(runtime().store, run_id)
     if standing is None:
         return ""
-    implementation, graph = standing.implementation, await graph_of(standing)
-    shown = f"[its graph]({graph}) and " if graph else ""
-    page = f"artifact `{implementation_key(implementation.slug)}`"
-    return f"\n\nA step of **{escape(implementation.title)}**: {shown}{page}."
+    return step_of_markdown(standing.implementation, await graph_of(standing))
 
 
 def is_hung(run: FlowRun) -> bool:

@@ -10,80 +10,31 @@ from prefect.context import FlowRunContext
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 
 from linekeeper.authentication_setup import service
-from linekeeper.authentication_setup.ask import artifact_of
 from linekeeper.authentication_setup.decide import SetupStanding as Setup
+from linekeeper.authentication_setup.question import what_is_missing
 from linekeeper.clock import utcnow
 from linekeeper.implementation import queries, work
 from linekeeper.implementation.advance import advance
 from linekeeper.implementation.answer import GateQuestion, ask
 from linekeeper.implementation.evaluate import SETTLED
-from linekeeper.implementation.news import run_name, tags
+from linekeeper.implementation.news import tags
+from linekeeper.implementation.question import gate_question_markdown
 from linekeeper.implementation.standing import Standing
-from linekeeper.markdown import text
-from linekeeper.people import person
-from linekeeper.preflight.handover import escape
 from linekeeper.store.tables import Gate
 from tasks.implementation import graph_of, run_page, step_of
 from tasks.run import runtime
-from tasks.waiting_form import not_taken, renew
+from tasks.waiting_form import renew
 
 
 async def gate_question(asked: GateQuestion) -> str:
     """What the form of a gate's run says."""
-    implementation, row = asked.standing.implementation, asked.row
-    graph, works = await graph_of(asked.standing), await run_page(row.work_run_id)
-    lines = [f"{not_taken(escape(row.refusal))}**{escape(run_name(asked.standing, row))}**"]
-    if row.status == "blocked":
-        lines.append(f"Blocked: {escape(row.blocks[-1]['because'])}.")
-    for trouble in asked.troubles:
-        lines.append(f"**In trouble:** {escape(trouble.words)}. {escape(trouble.sentence)}")
-    opened = f"Open since {row.opened_at:%Y-%m-%d}. " if row.opened_at else ""
-    due = f"Due {row.due}. " if row.due else ""
-    lines.append(
-        f"{opened}{due}For {escape(person(row.assignee).shown)}. "
-        f"Forecast go-live: {implementation.p50} (P50)"
-        + (f", committed {implementation.committed}." if implementation.committed else ".")
-    )
-    if works:
-        lines.append(
-            f"[Its run]({works}) does this step and settles it; say *done* here only if it is done "
-            "in another way."
-        )
-    shown = f"[its graph]({graph}) and " if graph else ""
-    lines.append(
-        f"The whole implementation: {shown}artifact `implementation-{implementation.slug}`."
-    )
-    return "\n\n".join(lines)
+    graph, works = await graph_of(asked.standing), await run_page(asked.row.work_run_id)
+    return gate_question_markdown(asked, graph=graph, works=works)
 
 
 async def setup_question(standing: Setup) -> str:
     """What the form of a run says that sets up a login."""
-    return _what_is_missing(standing) + await step_of(standing.row.run_id)
-
-
-def _what_is_missing(standing: Setup) -> str:
-    label = text(standing.subject.label)
-    match standing.step:
-        case "requirements":
-            return (
-                f"**Waiting for the technical requirements of {label}.** Choose *confirmed* when "
-                "the customer has a user for Makini and what its system asks for. The kickoff of "
-                "its implementation confirms them, too."
-            )
-        case "preflight":
-            return (
-                f"**Waiting for preflight:** {text(standing.lacks_preflight, 300)}. The run goes "
-                "on by itself once it has passed; choose *confirmed* to go on without it."
-            )
-        case "verification":
-            return (
-                f"**{label}: the customer has logged in, and no record could be read yet.** It is "
-                "tried again every 15 minutes."
-            )
-    return (
-        f"**Waiting for the login to {label}.** The run goes on by itself. The link is in the "
-        f"artifact `{artifact_of(standing.row)}`."
-    )
+    return what_is_missing(standing) + await step_of(standing.row.run_id)
 
 
 async def renew_all_waiting() -> None:

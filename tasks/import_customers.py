@@ -6,11 +6,9 @@ from prefect.tasks import exponential_backoff
 from linekeeper.clock import utcnow
 from linekeeper.customers import importing
 from linekeeper.customers.importing import ImportPlan
+from linekeeper.views.import_page import import_markdown
 from tasks.run import runtime
 from tasks.task import task
-
-SHOWN = 200
-"""Lines of each kind in the artifact."""
 
 
 @task(
@@ -27,19 +25,4 @@ async def import_csv(csv: str, *, by: str, dry_run: bool) -> ImportPlan:
 
 async def publish_plan(plan: ImportPlan, *, dry_run: bool) -> None:
     """Write the artifact `import-customers`: what was done, or would be."""
-    parts = [
-        ("Problems; nothing is imported", [str(problem) for problem in plan.problems]),
-        ("Would be new" if dry_run else "New", [str(step) for step in plan.create]),
-        ("Would change" if dry_run else "Changed", [str(step) for step in plan.change]),
-        ("Nobody to notify: no contact", list(plan.without_contact)),
-    ]
-    text = [f"{plan.unchanged} customers of the file are as it says."]
-    for title, lines in parts:
-        if lines:
-            and_more = [f"- and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
-            text += [
-                f"### {title} ({len(lines)})",
-                *(f"- {line}" for line in lines[:SHOWN]),
-                *and_more,
-            ]
-    await acreate_markdown_artifact("\n".join(text), key="import-customers")
+    await acreate_markdown_artifact(import_markdown(plan, dry_run=dry_run), key="import-customers")

@@ -7,15 +7,12 @@ from prefect import get_client, get_run_logger
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import FlowRunContext
 from prefect.tasks import Task, exponential_backoff
-from sqlmodel import col, select
 
 from linekeeper.cli.links import find_links
 from linekeeper.incidents.announce import incident_ordering_key
 from linekeeper.notify.channels import troubles
+from linekeeper.outbox.backlog import why_not_delivered
 from linekeeper.outbox.senders.slack import deliver_due
-from linekeeper.store import Store
-from linekeeper.store.engine import chunked
-from linekeeper.store.tables import Outbox
 from tasks.run import runtime
 from tasks.task import task
 
@@ -56,7 +53,7 @@ async def notify(ordering_keys: Sequence[str]) -> int:
     delivered = await deliver_due(rt.store, await rt.configuration(), rt.owner, links=links)
     for text in delivered.unsent:
         log.info("Slack is not configured; this would have been sent:\n%s", text)
-    left = await _left(rt.store, ordering_keys)
+    left = await why_not_delivered(rt.store, ordering_keys)
     if left:
         slack = [
             notice_channel
@@ -75,18 +72,3 @@ async def notify(ordering_keys: Sequence[str]) -> int:
 def incident_ordering_keys(incident_ids: Sequence[str]) -> list[str]:
     """The ordering keys of everything said about `incident_ids`."""
     return [incident_ordering_key(identifier) for identifier in incident_ids]
-
-
-async def _left(store: Store, ordering_keys: Sequence[str]) -> list[str]:
-    """Why rows of `ordering_keys` were not delivered, one reason a row."""
-    reasons: list[str] = []
-    async with store.read() as session:
-        for chunk in chunked(ordering_keys, 500):
-            rows = await session.execute(
-                select(Outbox.status, Outbox.error).where(
-                    col(Outbox.ordering_key).in_(chunk),
-                    col(Outbox.status).in_(["pending", "dead"]),
-                )
-            )
-            reasons += [error or f"it is {status}" for status, error in rows]
-    return reasons

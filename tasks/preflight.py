@@ -8,10 +8,9 @@ from prefect import get_client, get_run_logger
 from linekeeper.clock import utcnow
 from linekeeper.preflight import evidence
 from linekeeper.preflight.evidence import Source
-from linekeeper.preflight.handover import escape
 from linekeeper.preflight.order import MAX_TARGETS, PreflightOrder, take_order
+from linekeeper.preflight.page import preflight_markdown
 from linekeeper.preflight.run import PreflightVerdicts, as_text, preflight
-from linekeeper.preflight.verdict import NOT_VERIFIED, VERIFIES
 from tasks.report import put_artifact
 from tasks.run import runtime
 from tasks.task import task
@@ -61,31 +60,9 @@ async def verified_orders(timeout: float) -> list[PreflightOrder]:
 @task(name="report-preflight", task_run_name="update preflight page")
 async def report_preflight(reports: Sequence[PreflightVerdicts]) -> None:
     """Write the artifact `preflight`: the verdicts of this run."""
-    parts = ["# Preflight"]
-    for report in reports:
-        parts.append(f"## From {report.vantage}, {report.at:%Y-%m-%d %H:%M} UTC")
-        parts.append(f"It can show {VERIFIES[report.vantage]}.")
-        rows = ["| | Target | Check | What was seen |", "|---|---|---|---|"]
-        rows += [
-            f"| {'**finding**' if verdict.status == 'finding' else verdict.status} | "
-            f"{escape(verdict.target)} | {verdict.check} | {escape(verdict.message)} |"
-            for verdict in report.verdicts
-        ]
-        parts.append("\n".join(rows))
     async with runtime().store.read() as session:
         targets = {target for report in reports for target in report.targets}
         through = await evidence.tunnelled(session, targets)
-    if through:
-        named = ", ".join(
-            f"{escape(place.label)} ({escape(place.target or '')})" for place in through
-        )
-        parts.append(
-            f"Through a VPN tunnel: {named}. *allowlisted* means from the tunnel's end at Makini's "
-            "side, or an address allowed like it; from outside nothing may be open for anybody, "
-            "Makini's public addresses included."
-        )
-    parts.append(NOT_VERIFIED)
+    markdown = preflight_markdown(reports, through)
     async with get_client() as client:
-        await put_artifact(
-            client, PREFLIGHT, "\n\n".join(parts) + "\n", description="The last preflight"
-        )
+        await put_artifact(client, PREFLIGHT, markdown, description="The last preflight")

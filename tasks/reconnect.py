@@ -1,30 +1,23 @@
 """Steps of reconnecting: what the graph shows of the asking; verify, backfill, close, report."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any
 
 from prefect import get_client, get_run_logger
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import FlowRun
-from sqlmodel import col, select
 
-from linekeeper.access.links import link_url
-from linekeeper.access.signing import load_signer
 from linekeeper.clock import utcnow
 from linekeeper.graph import span
 from linekeeper.makini import NO_TOKEN, MakiniError
-from linekeeper.markdown import text
 from linekeeper.reconcile.backfill import reconcile_window
 from linekeeper.reconnect import process
 from linekeeper.reconnect.case import Case, load_case
-from linekeeper.reconnect.counts import backfilled, keep_counts
+from linekeeper.reconnect.counts import keep_counts
 from linekeeper.reconnect.graph import load_facts, nodes
+from linekeeper.reconnect.page import artifact_of, case_markdown
 from linekeeper.reconnect.process import NotVerified
-from linekeeper.runtime import Runtime
-from linekeeper.store.tables import Incident, Transition
-from linekeeper.text import Plain, health_name
 from tasks.drawn import draw
 from tasks.report import put_artifact
 from tasks.run import runtime
@@ -125,88 +118,8 @@ async def report_reconnect(incident_id: str) -> None:
     case = await load_case(rt.store, incident_id, now=utcnow())
     if case is None:
         return
-    markdown = await _markdown(rt, case)
+    markdown = await case_markdown(rt, case)
     await publish(artifact_of(incident_id), markdown, description=case.incident.title)
-
-
-def waiting_for(case: Case) -> str:
-    """What the form of the run of the case says."""
-    members = [member for member in case.members if member.live]
-    if not case.is_unsettled:
-        members = case.waiting or members
-    names = [text(member.label) for member in members]
-    and_more = f" and {len(names) - 10} more" if len(names) > 10 else ""
-    return (
-        f"**Waiting for a login:** {', '.join(names[:10])}{and_more}.\n\n"
-        "The run goes on by itself once the customer has logged in, or the connection is well "
-        f"again. Links and state: artifact `{artifact_of(case.incident.id)}`. This form is only "
-        "for a note, a snooze, or giving up."
-    )
-
-
-def artifact_of(incident_id: str) -> str:
-    """The artifact's key."""
-    return f"reconnect-{incident_id}"
-
-
-async def _markdown(rt: Runtime, case: Case) -> str:
-    signer = await load_signer(rt.store)
-    reconnect = case.reconnect
-    tried = await _tried(rt, [member.connection_id for member in case.members[:200]])
-    lines = [
-        f"# {text(case.incident.title)}",
-        f"{health_name('reauthorization_required')} {_lasted(case.incident)}. Where Linekeeper "
-        "manages the connection, it first tried what needs no customer (refresh the token, mint "
-        "a new one).",
-        "| Connection | State | Makini's response | Connect link | Backfilled |\n"
-        "|---|---|---|---|---|",
-    ]
-    rows = []
-    for member in case.members[:200]:
-        url = (
-            link_url(signer, rt.settings.resolved_public_url, member.link_id)
-            if member.waits and member.link_id
-            else None
-        )
-        counts = (reconnect.counts if reconnect else {}).get(member.connection_id, {})
-        state = "waits for its customer" if member.waits else health_name(member.health)
-        rows.append(
-            f"| {text(member.label)} | {state} | {text(tried.get(member.connection_id), 160)} | "
-            f"{f'[link]({url})' if url else '—'} | {backfilled([counts]) if counts else '—'} |"
-        )
-    remaining = len(case.members) - 200
-    return (
-        "\n\n".join(lines)
-        + "\n"
-        + "\n".join(rows)
-        + (f"\n\n… and {remaining} more.\n" if remaining > 0 else "\n")
-    )
-
-
-def _lasted(incident: Incident) -> str:
-    """Since when: a length of time would be wrong by the next minute."""
-    moment = Plain().moment
-    since = f"since {moment(incident.reopened_at or incident.opened_at)}"
-    return f"{since} until {moment(incident.resolved_at)}" if incident.resolved_at else since
-
-
-async def _tried(rt: Runtime, connections: Sequence[str]) -> dict[str, str]:
-    async with rt.store.read() as session:
-        rows = await session.execute(
-            select(Transition.connection_id, Transition.source, Transition.evidence)
-            .where(
-                col(Transition.connection_id).in_(connections),
-                col(Transition.axis) == "health",
-                col(Transition.after) == "reauthorization_required",
-            )
-            .order_by(col(Transition.at), col(Transition.id))
-        )
-        return {row[0]: f"{row[1]}: {_said(row[2])}" for row in rows}
-
-
-def _said(evidence: Mapping[str, Any]) -> str:
-    said = (str(evidence[name]) for name in ("code", "message") if evidence.get(name))
-    return " ".join(dict.fromkeys(said))
 
 
 async def publish(key: str, markdown: str, *, description: str) -> None:

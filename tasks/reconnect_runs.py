@@ -8,17 +8,17 @@ from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterIdempotencyKey
 from prefect.client.schemas.objects import FlowRun
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
-from sqlmodel import col, select
 
 from linekeeper.cli.waiting_tags import without_waiting
 from linekeeper.clock import utcnow
 from linekeeper.reconnect.case import Case, load_case, open_cases
+from linekeeper.reconnect.page import waiting_for
 from linekeeper.reconnect.process import next_step
-from linekeeper.reconnect.runs import run_key, run_tags, start_another
+from linekeeper.reconnect.runs import is_on_its_way, run_key, run_tags, start_another
 from linekeeper.reconnect.watch import watch
 from linekeeper.runtime import Runtime
-from linekeeper.store.tables import Outbox, Reconnect
-from tasks.reconnect import draw_case, report_reconnect, waiting_for
+from linekeeper.store.tables import Reconnect
+from tasks.reconnect import draw_case, report_reconnect
 from tasks.run import runtime
 from tasks.waiting_form import renew
 
@@ -51,7 +51,7 @@ async def watch_runs() -> int:
 
 async def _is_missing(rt: Runtime, client: PrefectClient, case: Case, reconnect: Reconnect) -> bool:
     if reconnect.run_id is None:
-        return await _never_began(rt, client, run_key(reconnect))
+        return await _never_began(rt, client, reconnect)
     try:
         run = await client.read_flow_run(UUID(reconnect.run_id))
     except ObjectNotFound:
@@ -73,16 +73,11 @@ async def keep_named(client: PrefectClient, run: FlowRun, case: Case) -> None:
         await report_reconnect(case.incident.id)
 
 
-async def _never_began(rt: Runtime, client: PrefectClient, key: str) -> bool:
+async def _never_began(rt: Runtime, client: PrefectClient, reconnect: Reconnect) -> bool:
     """Whether a run was handed to a Prefect that lost it before it began."""
-    async with rt.store.read() as session:
-        on_the_way = await session.scalar(
-            select(Outbox.id).where(
-                col(Outbox.dedupe_key) == f"run:{key}", col(Outbox.status) == "pending"
-            )
-        )
-    if on_the_way is not None:
+    if await is_on_its_way(rt.store, reconnect):
         return False
-    ours = FlowRunFilter(idempotency_key=FlowRunFilterIdempotencyKey(any_=[key]))
+    key = FlowRunFilterIdempotencyKey(any_=[run_key(reconnect)])
+    ours = FlowRunFilter(idempotency_key=key)
     runs = await client.read_flow_runs(flow_run_filter=ours)
     return all(run.state is not None and run.state.is_final() for run in runs)

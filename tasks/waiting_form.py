@@ -11,15 +11,10 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.exceptions import PrefectHTTPStatusError
 
 from linekeeper.clock import utcnow
+from linekeeper.markdown import NOT_TAKEN
 
-NOT_TAKEN = "**Your last answer was not taken:**"
 WRITTEN_WITHIN = timedelta(minutes=15)
 """A run writes its form right after it has suspended: one that has none after that lost it."""
-
-
-def not_taken(fault: str | None) -> str:
-    """What the next form begins with where the last answer was refused for `fault`."""
-    return f"{NOT_TAKEN} {fault}.\n\n" if fault else ""
 
 
 async def renew(client: PrefectClient, run: FlowRun, words: str) -> bool:

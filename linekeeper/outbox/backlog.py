@@ -1,6 +1,6 @@
 """What waits in the outbox, since when, and what is planned for later, channel by channel."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -8,6 +8,8 @@ from sqlalchemy import case, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from linekeeper.outbox.queue import DUE_SINCE, OUTBOX
+from linekeeper.store import Store
+from linekeeper.store.engine import chunked
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,3 +47,17 @@ async def read_backlog(session: AsyncSession, *, now: datetime) -> Mapping[str, 
         channel: Backlog(int(pending), oldest, int(later), int(given_up))
         for channel, pending, oldest, later, given_up in rows
     }
+
+
+async def why_not_delivered(store: Store, ordering_keys: Sequence[str]) -> list[str]:
+    """Why messages of `ordering_keys` are not delivered: one reason for each that waits or died."""
+    table, reasons = OUTBOX.c, list[str]()
+    async with store.read() as session:
+        for chunk in chunked(ordering_keys, 500):
+            rows = await session.execute(
+                select(table.status, table.error).where(
+                    table.ordering_key.in_(chunk), table.status.in_(("pending", "dead"))
+                )
+            )
+            reasons += [error or f"it is {status}" for status, error in rows]
+    return reasons

@@ -14,6 +14,7 @@ from linekeeper.outbox.sender import supersede
 from linekeeper.reconnect.case import Case, load_case
 from linekeeper.reconnect.remind import DEADLINE
 from linekeeper.runtime import Runtime
+from linekeeper.store import Store
 from linekeeper.store.engine import chunked
 from linekeeper.store.tables import Incident, IncidentConnection, Outbox, Reconnect
 
@@ -88,6 +89,18 @@ async def withdraw_run(session: AsyncSession, case: Case, *, now: datetime) -> b
         .execution_options(synchronize_session=False)
     )
     return withdrawn is not None
+
+
+async def is_on_its_way(store: Store, reconnect: Reconnect) -> bool:
+    """Whether the run of this attempt is still to be handed to Prefect."""
+    async with store.read() as session:
+        waits = await session.scalar(
+            select(col(Outbox.id)).where(
+                col(Outbox.dedupe_key) == f"run:{run_key(reconnect)}",
+                col(Outbox.status) == "pending",
+            )
+        )
+    return waits is not None
 
 
 async def start_another(rt: Runtime, incident_id: str, *, now: datetime) -> bool:

@@ -1,0 +1,38 @@
+"""The artifact `preflight`: the verdicts of one run. Pure."""
+
+from collections.abc import Sequence
+
+from linekeeper.markdown import table
+from linekeeper.preflight.evidence import NamedTarget
+from linekeeper.preflight.handover import escape
+from linekeeper.preflight.run import PreflightVerdicts
+from linekeeper.preflight.verdict import NOT_VERIFIED, VERIFIES
+
+
+def preflight_markdown(reports: Sequence[PreflightVerdicts], through: Sequence[NamedTarget]) -> str:
+    """The page; `through` are the places behind a VPN tunnel among its targets."""
+    parts = ["# Preflight"]
+    for report in reports:
+        parts.append(f"## From {report.vantage}, {report.at:%Y-%m-%d %H:%M} UTC")
+        parts.append(f"It can show {VERIFIES[report.vantage]}.")
+        rows = [
+            (
+                "**finding**" if verdict.status == "finding" else verdict.status,
+                escape(verdict.target),
+                verdict.check,
+                escape(verdict.message),
+            )
+            for verdict in report.verdicts
+        ]
+        parts.append(table(["", "Target", "Check", "What was seen"], rows))
+    if through:
+        named = ", ".join(
+            f"{escape(place.label)} ({escape(place.target or '')})" for place in through
+        )
+        parts.append(
+            f"Through a VPN tunnel: {named}. *allowlisted* means from the tunnel's end at Makini's "
+            "side, or an address allowed like it; from outside nothing may be open for anybody, "
+            "Makini's public addresses included."
+        )
+    parts.append(NOT_VERIFIED)
+    return "\n\n".join(parts) + "\n"

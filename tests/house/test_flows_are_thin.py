@@ -1,0 +1,55 @@
+"""Flows and tasks hold what Prefect is for; pages and queries belong to the core."""
+
+import ast
+import re
+
+from tests.house.test_who_writes_what import ROOT
+
+_MARKDOWN = re.compile(r"\*\*\S|\]\(|\|\s?-{3}|^#{1,6} |^- ", re.MULTILINE)
+"""Bold, a link, the rule of a table, a heading, a list."""
+_SQL = {"sqlalchemy", "sqlmodel"}
+
+
+def _modules() -> list[tuple[str, ast.Module]]:
+    paths = [path for layer in ("flows", "tasks") for path in sorted((ROOT / layer).glob("*.py"))]
+    assert len(paths) > 40
+    return [(path.relative_to(ROOT).as_posix(), ast.parse(path.read_text())) for path in paths]
+
+
+def _docstrings(tree: ast.Module) -> list[ast.expr]:
+    return [
+        node.value
+        for parent in ast.walk(tree)
+        if isinstance(parent, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        for node in parent.body
+        if isinstance(node, ast.Expr)
+    ]
+
+
+def test_flows_and_tasks_build_no_markdown() -> None:
+    found = [
+        f"{path}:{node.lineno} {node.value[:60]!r}"
+        for path, tree in _modules()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant)
+        and isinstance(node.value, str)
+        and node not in _docstrings(tree)
+        and _MARKDOWN.search(node.value)
+    ]
+    assert found == [], "\n".join(found)
+
+
+def test_flows_and_tasks_hold_no_query() -> None:
+    found = [
+        f"{path}:{node.lineno} {name}"
+        for path, tree in _modules()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for name in (
+            [node.module or ""]
+            if isinstance(node, ast.ImportFrom)
+            else [alias.name for alias in node.names]
+        )
+        if name.split(".")[0] in _SQL
+    ]
+    assert found == [], "\n".join(found)
