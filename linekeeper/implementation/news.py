@@ -140,7 +140,10 @@ def slip(standing: Standing, text: str, signs: Sequence[str], *, now: datetime) 
     """A message that it slips, in the customer's working hours; `signs` are what is new in it."""
     at = working_moment(standing.calendar, now)
     message = say(standing, f"slip:{now:%Y%m%d%H%M%S%f}", text, not_before=at)
-    return replace(message, payload={**message.payload, "signs": list(signs)})
+    return replace(
+        message,
+        payload={**message.payload, "signs": list(signs), "zone": str(standing.calendar.zone)},
+    )
 
 
 def slip_keys(standing: Standing) -> str:

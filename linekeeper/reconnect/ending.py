@@ -20,7 +20,7 @@ from linekeeper.incidents.announce import said_about
 from linekeeper.incidents.findings import Finding, apply_findings
 from linekeeper.outbox.mail_order import mail_ordering_key
 from linekeeper.outbox.queue import Message, enqueue
-from linekeeper.reconnect.remind import next_working_moment
+from linekeeper.reconnect.remind import put_off
 from linekeeper.runtime import Runtime
 from linekeeper.store.modes import app_of
 from linekeeper.store.tables import Credential, Incident, Outbox
@@ -144,6 +144,7 @@ async def _mail(
             )
         ids = [expiry.connection_id for expiry in expiries]
         mailed.update(ids)
+        ends = [expiry.expires_at.isoformat() for expiry in expiries]
         reminder = any(expiry.notified for expiry in expiries)
         message = Message(
             "email",
@@ -154,9 +155,10 @@ async def _mail(
                 "customer_id": customer_id,
                 "connections": ids,
                 "reminder": reminder,
+                "ends": ends,
             },
             ordering_key=mail_ordering_key("ending", customer_id),
-            not_before=next_working_moment(now, expiries[0].time_zone),
+            not_before=put_off(now, expiries[0].time_zone, ends),
         )
         await enqueue(rt.store, session, [message], now=now)
     return mailed
@@ -169,6 +171,7 @@ def _operators(expiry: Expiry, is_mailed: bool, now: datetime) -> Message:
         if is_mailed or expiry.notified
         else "Send a connect link before that: run `connect`."
     )
+    ends = [expiry.expires_at.isoformat()]
     return Message(
         "slack",
         f"slack:say:expiry:{expiry.connection_id}:{expiry.expires_at:%Y-%m-%d}",
@@ -177,9 +180,11 @@ def _operators(expiry: Expiry, is_mailed: bool, now: datetime) -> Message:
             "subject": f"expiry:{expiry.connection_id}",
             "text": f"{expiry.label}: its login ends on {expiry.expires_at:%a %d %B, %H:%M} UTC "
             f"and can't be renewed without the customer. {todo}",
+            "zone": expiry.time_zone,
+            "ends": ends,
             **said_about("login", connection_id=expiry.connection_id),
         },
-        not_before=next_working_moment(now, expiry.time_zone),
+        not_before=put_off(now, expiry.time_zone, ends),
     )
 
 

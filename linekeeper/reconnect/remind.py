@@ -4,6 +4,7 @@ Reminders are due 1, 2 and 4 working days after the first mail, at the customer'
 and go out in the customer's working hours only.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta, tzinfo
 
@@ -94,3 +95,14 @@ def next_working_moment(now: datetime, zone: str) -> datetime:
     while local.weekday() >= _SATURDAY:
         local += timedelta(days=1)
     return local.replace(hour=FIRST_HOUR, minute=0, second=0, microsecond=0)
+
+
+def put_off(now: datetime, zone: str | None, ends: Iterable[str] = ()) -> datetime | None:
+    """When work begins next in `zone`, for what is to be said in working hours; None for now.
+
+    That is where people are at work, or where one of `ends` comes before: better out of hours than
+    too late.
+    """
+    at = now if zone is None else next_working_moment(now, zone)
+    is_too_late = any(now < datetime.fromisoformat(end) <= at for end in ends)
+    return None if at == now or is_too_late else at

@@ -1,5 +1,6 @@
 """A sandbox's fleet, a runtime and a receiver on each database."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import astuple, dataclass
 from typing import Any
@@ -22,6 +23,11 @@ from linekeeper.sweep.batch import probe_batch
 from linekeeper.sweep.sweep import due, take_list
 from tests.adopted import adopt_once
 from tests.managed import managed
+
+LOOPS = {"receiver beat", "receiver watch"}
+"""The receiver's own tasks, which run at any moment on a slow machine."""
+LOOK = "watch of the receiver"
+"""A look of the second, which goes on where its loop is cancelled."""
 
 
 @dataclass(slots=True)
@@ -140,3 +146,14 @@ async def open_house(
 async def house(open_house: Callable[..., Awaitable[House]]) -> House:
     """In `manage`, every connection adopted and well."""
     return await open_house()
+
+
+async def end_receivers_loops() -> None:
+    """The receiver answers, and does nothing of itself any more."""
+    loops = [task for task in asyncio.all_tasks() if task.get_name() in LOOPS]
+    assert len(loops) == len(LOOPS)
+    for task in loops:
+        task.cancel()
+    await asyncio.wait(loops)
+    if looking := {task for task in asyncio.all_tasks() if task.get_name() == LOOK}:
+        await asyncio.wait(looking)

@@ -1,6 +1,5 @@
 """The way of one webhook to Slack is short: few modules, few write transactions."""
 
-import asyncio
 import hashlib
 import hmac
 import re
@@ -26,7 +25,7 @@ from linekeeper.outbox.senders.slack import deliver_due
 from linekeeper.store import engine
 from linekeeper.store.tables import Credential
 from tests.inbox.process.stage import about
-from tests.reconnect.conftest import House
+from tests.reconnect.conftest import House, end_receivers_loops
 from tests.reconnect.test_ask import Opened
 from tests.reconnect.test_kills import with_slack
 
@@ -37,11 +36,6 @@ a cache may be warm, and one module less runs."""
 BESIDE = {"store/sqlite.py", "store/session.py", "groups.py"}
 """What stands in the place of a driver's, of SQLAlchemy's or of asyncio's own is not read by who
 follows the way."""
-LOOPS = {"receiver beat", "receiver watch"}
-"""The receiver's own tasks, which run at any moment on a slow machine. They end before it is
-traced: what they do is not the webhook's."""
-LOOK = "watch of the receiver"
-"""A look of the second, which goes on where its loop is cancelled."""
 STEPS = {
     "receiver/app.py",
     "inbox/verify.py",
@@ -110,13 +104,7 @@ async def test_a_webhook_reaches_slack_on_a_short_way(open_house: Opened) -> Non
     body = orjson.dumps(about(connection, "connection.auth_required", utcnow()))
     headers = {"x-webhook-signature": hmac.new(b"s3cret", body, hashlib.sha256).hexdigest()}
     rt = here.rt
-    loops = [task for task in asyncio.all_tasks() if task.get_name() in LOOPS]
-    assert len(loops) == len(LOOPS)
-    for task in loops:
-        task.cancel()
-    await asyncio.wait(loops)
-    if looking := {task for task in asyncio.all_tasks() if task.get_name() == LOOK}:
-        await asyncio.wait(looking)
+    await end_receivers_loops()  # what they do is not the webhook's
     await rt.configuration()  # as any process that runs; parsing it is no webhook's way
     with traced() as trace:
         answer = await here.http.post("/webhooks/default", content=body, headers=headers)

@@ -41,7 +41,7 @@ from linekeeper.outbox.sender import (
     Sender,
     Settlement,
 )
-from linekeeper.reconnect.remind import next_working_moment
+from linekeeper.reconnect.remind import put_off
 from linekeeper.runtime import Runtime
 from linekeeper.store import Store
 from linekeeper.store.modes import is_written_to
@@ -120,9 +120,7 @@ class MailSender(Sender):
 
     def not_before(self, row: OutboxRow, now: datetime) -> datetime | None:
         """A mail that has waited past the customer's working hours waits for the next."""
-        zone = self._zones.get(row.id)
-        at = now if zone is None else next_working_moment(now, zone)
-        return at if at > now else None
+        return put_off(now, self._zones.get(row.id), row.payload.get("ends", ()))
 
     def forgets_age(self, row: OutboxRow) -> bool:
         """What was refused before is given up after as long as ever."""

@@ -54,6 +54,7 @@ from linekeeper.outbox.sender import (
     Sender,
     Settlement,
 )
+from linekeeper.reconnect.remind import put_off
 from linekeeper.store.engine import Store
 
 CHANNEL = "slack"
@@ -190,23 +191,21 @@ class SlackSender(Sender):
                 if name not in self._channels:
                     known[row.id] = await self._unsent(row)
         async with AsyncExitStack() as stack:
-            for name in {self._names[row.id] for row in rows if self._is_here(row, known)}:
+            for name in {self._names[row.id] for row in rows if row.id not in known}:
                 slack = self._channels[name]
                 channel = await stack.enter_async_context(open_channel(slack, self._pacer))
                 links = replace(self._links, buttons=slack.has_buttons)
                 self._renderers[name] = Renderer(self._store, channel, links, self._clock)
             yield known
 
-    def _is_here(self, row: OutboxRow, known: Mapping[str, Result]) -> bool:
-        """Whether it is to be sent in the partition that it was claimed for."""
-        return row.id not in known and self.not_before(row, self._clock()) is None
-
     def not_before(self, row: OutboxRow, now: datetime) -> datetime | None:
-        """A row that turned out to be another Slack channel's is claimed anew, for that."""
-        if row.id in self._later:
-            return now
+        """What is for a customer's working hours waits for the next. A row that turned out to be
+        another Slack channel's is claimed anew, for that."""
         name = self._names.get(row.id, DEFAULT)
-        return None if self._partition_of.get(row.id, name) == name else now
+        if row.id in self._later or self._partition_of.get(row.id, name) != name:
+            return now
+        zone = row.payload.get("zone")
+        return None if zone is None else put_off(now, zone, row.payload.get("ends", ()))
 
     async def _name_of(self, payload: Mapping[str, Any], firsts: Mapping[str, First]) -> str:
         """Its Slack channel; `default` where there is none of this name any more."""
