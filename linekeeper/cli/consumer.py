@@ -11,6 +11,8 @@ SIGHT_EVERY = 15.0
 """Seconds between two looks at the workers."""
 LOST_RUNS_EVERY = 30.0
 """Seconds between two looks for runs whose process is gone."""
+SCHEDULES_EVERY = 60.0
+"""Seconds between two looks for schedules of which no run is planned that is due."""
 PAGES_EVERY = 10.0
 """Seconds between two looks for pages that don't show what is so."""
 
@@ -70,6 +72,10 @@ async def _run() -> None:
             await orchestrator.look_after_lost_runs()
             return False
 
+        async def look_at_schedules() -> bool:
+            await orchestrator.plan_again()
+            return False
+
         async def keep_pages() -> bool:
             return await orchestrator.keep_pages(rt)
 
@@ -82,6 +88,7 @@ async def _run() -> None:
                 ServiceLoop("what is set in Prefect", remember, every=REMEMBER_EVERY),
                 ServiceLoop("workers", look_at_prefect, every=SIGHT_EVERY),
                 ServiceLoop("lost runs", look_after_lost_runs, every=LOST_RUNS_EVERY),
+                ServiceLoop("schedules", look_at_schedules, every=SCHEDULES_EVERY),
                 ServiceLoop("pages", keep_pages, every=PAGES_EVERY),
             ],
         )

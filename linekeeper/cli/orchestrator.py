@@ -26,6 +26,7 @@ from linekeeper.cli.lost_runs import LostRuns
 from linekeeper.cli.names import full_name
 from linekeeper.cli.pages import keep_pages, put_artifact
 from linekeeper.cli.prefect_sight import Sight, look
+from linekeeper.cli.schedules import plan_again
 from linekeeper.cli.server import prefect_at, work_pool
 from linekeeper.cli.waiting_tags import untag_what_is_over
 from linekeeper.clock import monotonic, utcnow
@@ -170,6 +171,14 @@ class PrefectOrchestrator:
         except OrchestratorUnavailable:
             self._lost_runs.away()
             raise
+
+    async def plan_again(self) -> list[str]:
+        """Have runs planned that are due and were not; returns of which deployments.
+
+        Raises `OrchestratorUnavailable`.
+        """
+        async with self._call():
+            return await plan_again(self._client)
 
     async def keep_pages(self, rt: Runtime) -> bool:
         """Write anew the pages that don't show what is so; returns whether there is more.

@@ -4,11 +4,12 @@ import asyncio
 import socket
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import timedelta
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from linekeeper.cli.supervisor import Supervisor
-from linekeeper.clock import utcnow
+from linekeeper.clock import monotonic, utcnow
 from linekeeper.incidents.announce import say
 from linekeeper.settings import Settings
 from linekeeper.store import KeyProblem, Store, StoreError
@@ -24,6 +25,9 @@ CHILDREN = {
 }
 """Kind of part → the name of the child that is it."""
 SLOWEST_LOOK = 15.0
+CLOCK_EVERY = 15.0
+SET_BACK = timedelta(minutes=1)
+"""A clock that was set back by less is of no account."""
 _TROUBLE = (SQLAlchemyError, OSError, StoreError, KeyProblem)
 
 
@@ -71,3 +75,18 @@ async def restart_what_hangs(settings: Settings, supervisor: Supervisor) -> None
                         supervisor.kill(CHILDREN[kind], older=seconds)
                     elif owner[0] == socket.gethostname():
                         supervisor.kill(CHILDREN[kind], int(owner[1]), older=seconds)
+
+
+async def restart_prefect_when_set_back(supervisor: Supervisor) -> None:
+    """Start Prefect's server again each time the clock was set back, until cancelled.
+
+    Its own services (which notice late runs, end waits, see that a worker is gone) wait by the
+    wall clock: they would not run again until that shows the time it had shown before.
+    """
+    while True:
+        before, since = utcnow(), monotonic()
+        await asyncio.sleep(CLOCK_EVERY)
+        late = before + timedelta(seconds=monotonic() - since) - utcnow()
+        if late > SET_BACK:
+            minutes = round(late.total_seconds() / 60)
+            supervisor.restart(CHILDREN["prefect"], f"the clock was set back by {minutes} min")

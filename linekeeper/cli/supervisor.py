@@ -207,6 +207,13 @@ class Supervisor:
         with suppress(ProcessLookupError):
             self._running[name].process.kill()
 
+    def restart(self, name: str, why: str) -> None:
+        """Ask the child `name` to end, if there is one: it is started again."""
+        if name in self._running:
+            self._report(f"{why}: {name} is started again")
+            with suppress(ProcessLookupError):
+                self._running[name].process.terminate()
+
     async def _failed(
         self, running: _Running, what: str = "ended before it was ready"
     ) -> ChildFailed:

@@ -99,7 +99,11 @@ def up_command(
 async def _run(settings: "Settings", choice: "PartsChoice") -> None:
     """Start, stay until SIGINT or SIGTERM, end all. Raises what kept it from starting."""
     from linekeeper.cli.progress import StartProgress
-    from linekeeper.cli.restarts import notify_of_restart, restart_what_hangs
+    from linekeeper.cli.restarts import (
+        notify_of_restart,
+        restart_prefect_when_set_back,
+        restart_what_hangs,
+    )
     from linekeeper.cli.supervisor import Supervisor
 
     asked_to_end = asyncio.Event()
@@ -128,9 +132,13 @@ async def _run(settings: "Settings", choice: "PartsChoice") -> None:
             urls = " · ".join(f"{name} {url}" for name, url in starting.result().items())
             supervisor.starting = False
             progress.good(f"ready in {time.monotonic() - started:.0f} s · {urls}")
-            watching = asyncio.create_task(restart_what_hangs(settings, supervisor))
+            watching = [
+                asyncio.create_task(restart_what_hangs(settings, supervisor)),
+                asyncio.create_task(restart_prefect_when_set_back(supervisor)),
+            ]
             await ending
-            watching.cancel()
+            for task in watching:
+                task.cancel()
         else:
             starting.cancel()
             await asyncio.gather(starting, return_exceptions=True)

@@ -5,11 +5,18 @@ import os
 import socket
 import sys
 import time
+from datetime import datetime, timedelta
 from pathlib import Path
 
+import pytest
 from sqlmodel import col, select
 
-from linekeeper.cli.restarts import notify_of_restart, restart_what_hangs
+from linekeeper import clock
+from linekeeper.cli.restarts import (
+    notify_of_restart,
+    restart_prefect_when_set_back,
+    restart_what_hangs,
+)
 from linekeeper.cli.supervisor import Child, Supervisor
 from linekeeper.settings import Settings
 from linekeeper.store import Store
@@ -92,3 +99,50 @@ async def test_what_was_just_started_is_not_judged_by_the_silence_of_the_one_bef
             task.cancel()
         await asyncio.gather(*beside, return_exceptions=True)
     assert kills[1] - kills[0] >= 60 * settings.watch_minutes
+
+
+class Set(clock.Clock):
+    """A clock that can be set, and that knows how often it was looked at."""
+
+    ahead = timedelta()
+    looks = 0
+
+    def utcnow(self) -> datetime:
+        self.looks += 1
+        return super().utcnow() + self.ahead
+
+    async def seen(self) -> None:
+        """Ends once it was looked at some times from now on."""
+        until = self.looks + 6
+        while self.looks < until:
+            await asyncio.sleep(0.01)
+
+
+async def test_prefects_server_is_started_again_once_the_clock_was_set_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("linekeeper.cli.restarts.CLOCK_EVERY", 0.05)
+    machine = Set()
+    before = clock.use(machine)
+    said: list[str] = []
+    try:
+        async with Supervisor(tmp_path / "logs", said.append) as supervisor:
+            waiting = (sys.executable, "-c", "import time; print('up', flush=True); time.sleep(99)")
+            server = Child("Prefect server", waiting, dict(os.environ), ready_text="up")
+            await supervisor.start(server)
+            looking = asyncio.create_task(restart_prefect_when_set_back(supervisor))
+            async with asyncio.timeout(60):
+                await machine.seen()
+                machine.ahead = timedelta(hours=2)
+                await machine.seen()
+                assert said == []
+                machine.ahead = timedelta(minutes=30)
+                while len(said) < 3:
+                    await asyncio.sleep(0.01)
+                await machine.seen()
+            looking.cancel()
+    finally:
+        clock.use(before)
+    assert said[0] == "the clock was set back by 90 min: Prefect server is started again"
+    assert said[1].startswith("Prefect server ended (killed by SIGTERM): starting it again in 1 s")
+    assert said[2:] == ["Prefect server was started again"]

@@ -1,0 +1,111 @@
+"""A clock that was ahead: what Prefect planned by it keeps no sweep from being planned for now."""
+
+from datetime import datetime, timedelta
+from uuid import UUID, uuid4
+
+import pytest
+from prefect.client.schemas.actions import DeploymentScheduleCreate
+from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
+from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule
+from prefect.states import Cancelled
+
+from linekeeper.cli.orchestrator import PrefectOrchestrator
+from linekeeper.cli.schedules import leaves_out
+from linekeeper.clock import utcnow
+from tests.flows.conftest import Running
+
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
+DAY = timedelta(days=1)
+HOUR = timedelta(hours=1)
+SWEEPS = IntervalSchedule(interval=timedelta(minutes=5), anchor_date=utcnow() - 30 * DAY)
+DIGESTS = CronSchedule(cron="0 7 * * *", timezone="UTC")
+
+
+async def deployed(
+    running: Running, schedule: IntervalSchedule | CronSchedule, *, ahead: timedelta
+) -> tuple[UUID, str]:
+    """A deployment that Prefect planned while its clock was so far ahead; and its name."""
+    flow_id = await running.client.create_flow_from_name("health-sweep")
+    name = f"ahead-{uuid4().hex[:8]}"
+    deployment = await running.client.create_deployment(
+        flow_id,
+        name,
+        tags=["linekeeper"],
+        schedules=[DeploymentScheduleCreate(schedule=schedule, active=True)],
+    )
+    for run in await runs_of(running, deployment):  # Prefect's scheduler may have been there
+        await running.client.delete_flow_run(run[0])
+    await running.client.request(
+        "POST",
+        "/deployments/{id}/schedule",
+        path_params={"id": deployment},
+        json={"start_time": (utcnow() + ahead).isoformat()},
+    )
+    return deployment, name
+
+
+async def runs_of(running: Running, deployment: UUID) -> list[tuple[UUID, datetime, StateType]]:
+    """Its runs: id, when it is due, what it does; the first due first."""
+    runs = await running.client.read_flow_runs(
+        deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[deployment])), limit=200
+    )
+    listed = [
+        (run.id, run.expected_start_time, run.state.type)
+        for run in runs
+        if run.state and run.expected_start_time
+    ]
+    return sorted(listed, key=lambda run: run[1])
+
+
+async def due(running: Running, deployment: UUID) -> list[datetime]:
+    return [run[1] for run in await runs_of(running, deployment)]
+
+
+async def test_runs_are_planned_for_now_where_prefect_planned_tomorrows(running: Running) -> None:
+    deployment, name = await deployed(running, SWEEPS, ahead=DAY)
+    orchestrator = PrefectOrchestrator(running.client)
+    assert name in await orchestrator.plan_again()
+    planned = await due(running, deployment)
+    assert planned[0] - utcnow() < timedelta(minutes=6)
+    assert len(planned) == len(set(planned))
+    assert name not in await orchestrator.plan_again()
+    assert await due(running, deployment) == planned
+
+
+async def test_a_run_that_somebody_cancelled_is_not_planned_again(running: Running) -> None:
+    deployment, _ = await deployed(running, SWEEPS, ahead=timedelta())
+    [first, *rest] = await runs_of(running, deployment)
+    await running.client.set_flow_run_state(first[0], Cancelled(), force=True)
+    await PrefectOrchestrator(running.client).plan_again()
+    assert await runs_of(running, deployment) == [(*first[:2], StateType.CANCELLED), *rest]
+
+
+async def test_what_is_paused_is_not_planned(running: Running) -> None:
+    deployment, name = await deployed(running, SWEEPS, ahead=DAY)
+    await running.client.pause_deployment(deployment)
+    await running.client.request(
+        "POST",
+        "/deployments/{id}/schedule",
+        path_params={"id": deployment},
+        json={"start_time": (utcnow() + DAY).isoformat()},
+    )
+    before = await due(running, deployment)
+    assert name not in await PrefectOrchestrator(running.client).plan_again()
+    assert await due(running, deployment) == before
+
+
+async def test_a_digest_is_planned_for_its_next_morning(running: Running) -> None:
+    deployment, name = await deployed(running, DIGESTS, ahead=2 * DAY)
+    assert name in await PrefectOrchestrator(running.client).plan_again()
+    planned = await due(running, deployment)
+    assert planned[0] - utcnow() <= DAY
+    assert [each.hour for each in planned] == [7] * len(planned)
+
+
+def test_what_is_planned_as_it_should_be_leaves_out_nothing() -> None:
+    now = utcnow()
+    assert not leaves_out([], now=now)
+    assert not leaves_out([now + HOUR, now + 2 * HOUR, now + 3 * HOUR], now=now)
+    assert not leaves_out([now - 2 * HOUR, now - HOUR, now + HOUR], now=now)
+    assert leaves_out([now + 5 * HOUR, now + 4 * HOUR, now + 3 * HOUR], now=now)
