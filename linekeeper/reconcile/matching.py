@@ -47,6 +47,8 @@ class Matching:
     """New key by old key."""
     groups: list[tuple[list[str], list[str]]] = field(default_factory=list)
     """Old and new keys that belong together in a way only a person can tell."""
+    deleted: dict[str, str] = field(default_factory=dict)
+    """The key under which the other lists it as deleted, by old key."""
     gone: list[str] = field(default_factory=list)
     unmatched: list[str] = field(default_factory=list)
     """Old keys of which too little is known."""

@@ -270,6 +270,7 @@ class _Reader:
                 self._rt,
                 target,
                 succession,
+                deleted=list(writer.deleted.values()),
                 started=started,
                 run_at=self._question.run_at,
                 shard=self._question.shard,

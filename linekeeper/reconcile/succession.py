@@ -12,9 +12,11 @@ from datetime import datetime, timedelta
 from linekeeper.clock import utcnow
 from linekeeper.reconcile import succession_queries as queries
 from linekeeper.reconcile.accounting import Counts, count_due
+from linekeeper.reconcile.deletion_queries import put_tombstones
 from linekeeper.reconcile.identity import identifying_fields
 from linekeeper.reconcile.known import successions_of
 from linekeeper.reconcile.matching import Matching, MatchRow, is_changed, match_records
+from linekeeper.reconcile.matching_deleted import match_deleted
 from linekeeper.reconcile.queries import lock_feed
 from linekeeper.reconcile.succession_queries import Step
 from linekeeper.reconcile.succession_steps import decide_steps, freeing_first, publish
@@ -45,16 +47,18 @@ async def take_over(
     target: PollTarget,
     succession: Succession,
     *,
+    deleted: Sequence[MatchRow],
     started: datetime,
     run_at: datetime,
     shard: str | None = None,
 ) -> Counts:
     """Compare the listing of `target` that began at `started` with the predecessor's records.
 
-    What is counted is in a `drift` row of the run at `run_at`, for a backfill.
+    It names those in `deleted` as deleted. What is counted is in a `drift` row of the run at
+    `run_at`, for a backfill.
     """
     if succession.status == "pending":
-        await _plan(rt, target, succession, started)
+        await _plan(rt, target, succession, deleted, started)
     return await complete(rt, target, succession.entity, run_at=run_at, shard=shard)
 
 
@@ -81,7 +85,13 @@ async def complete(
         )
 
 
-async def _plan(rt: Runtime, target: PollTarget, succession: Succession, started: datetime) -> None:
+async def _plan(
+    rt: Runtime,
+    target: PollTarget,
+    succession: Succession,
+    deleted: Sequence[MatchRow],
+    started: datetime,
+) -> None:
     """Decide which old record is which new one, and write the steps down."""
     store, entity, before = rt.store, succession.entity, succession.predecessor_id
     await queries.forget_steps(store, target.id, entity)
@@ -91,6 +101,7 @@ async def _plan(rt: Runtime, target: PollTarget, succession: Succession, started
     fields = identifying_fields(target.app.natural_keys, entity)
     # Seconds of work for a hundred thousand records: what else this process does goes on.
     matching = await asyncio.to_thread(match_records, old, new, fields)
+    await asyncio.to_thread(match_deleted, matching, old, new, deleted, fields)
     steps = _steps(matching, old, new)
     for chunk in chunked(steps, queries.AT_ONCE):
         async with store.write() as session:
@@ -142,7 +153,8 @@ def _steps(matching: Matching, old: Sequence[MatchRow], new: Sequence[MatchRow])
     Whoever follows the renames one by one finds each new key free, as far as any order allows.
     """
     before, after = {row.key: row for row in old}, {row.key: row for row in new}
-    steps: list[Step] = [
+    steps: list[Step] = [("deleted", key, other, None) for key, other in matching.deleted.items()]
+    steps += [
         ("match", key, other, None)
         for key, other in freeing_first(matching.pairs)
         if key != other or is_changed(before[key], after[other], comparable=matching.comparable)
@@ -172,6 +184,8 @@ async def _take_some(rt: Runtime, target: PollTarget, succession: Succession) ->
         taken = decide_steps(steps, old_rows, new_rows, comparable=succession.comparable)
         await publish(store, session, target, entity, taken.changes, last=last)
         await queries.remove_rows(store, session, before, entity, taken.matched)
+        if taken.deleted:
+            await put_tombstones(store, session, before, entity, taken.deleted, now=utcnow())
         sides = {"before": before, "after": target.id}
         await queries.move_rows(store, session, entity, taken.absent, **sides)
         if taken.unmatched:

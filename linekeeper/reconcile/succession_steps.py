@@ -14,7 +14,7 @@ from linekeeper.reconcile.target import PollTarget
 from linekeeper.store import Store, new_id
 from linekeeper.store.tables import SuccessionStep
 
-Op = Literal["inserted", "updated", "rekeyed"]
+Op = Literal["inserted", "updated", "rekeyed", "deleted"]
 
 
 @dataclass(slots=True)
@@ -23,6 +23,7 @@ class SuccessionChanges:
 
     changes: list[dict[str, Any]] = field(default_factory=list)
     matched: list[str] = field(default_factory=list)
+    deleted: list[str] = field(default_factory=list)
     absent: list[str] = field(default_factory=list)
     unmatched: list[str] = field(default_factory=list)
 
@@ -60,7 +61,7 @@ def decide_steps(
     taken = SuccessionChanges()
     for step in steps:
         before, after = old.get(step.old_key or ""), new.get(step.new_key or "")
-        if step.op == "match" and before is not None and after is not None:
+        if step.op in ("match", "deleted") and before is not None and after is not None:
             taken.matched.append(before.key)
             if before.key != after.key:
                 taken.changes.append(_change("rekeyed", after, old_key=before.key))
@@ -68,6 +69,9 @@ def decide_steps(
                 taken.changes.append(_change("updated", after))
         elif step.op == "insert" and after is not None:
             taken.changes.append(_change("inserted", after))
+        elif step.op == "deleted" and before is not None:
+            taken.deleted.append(before.key)
+            taken.changes.append(_change("deleted", before))
         elif step.op in ("absent", "match") and before is not None:
             taken.absent.append(before.key)
         elif step.op == "unmatched" and before is not None:
@@ -82,7 +86,7 @@ def _change(op: Op, row: MatchRow, *, old_key: str | None = None) -> dict[str, A
         "op": op,
         "old_key": old_key,
         "updated_at": row.time,
-        "due": None if op == "rekeyed" else "missed",
+        "due": {"rekeyed": None, "deleted": "deleted"}.get(op, "missed"),
     }
 
 

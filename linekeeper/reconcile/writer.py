@@ -23,6 +23,7 @@ from linekeeper.reconcile.marks import (
     save_mark,
     set_confirm_at,
 )
+from linekeeper.reconcile.matching import MatchRow
 from linekeeper.reconcile.queries import known_records, lock_feed, write_records
 from linekeeper.reconcile.succession_queries import quiet_keys
 from linekeeper.reconcile.target import PollTarget
@@ -82,6 +83,8 @@ class ListingWriter:
         self._fields = identifying_fields(target.app.natural_keys, entity)
         if self.is_baseline:
             _baselines.add(self)
+        self.deleted: dict[str, MatchRow] = {}
+        """What was listed as deleted, by key, where it is to be compared with the one before."""
         self._is_fresh: bool | None = None
         self._newest: datetime | None = None
         self.oldest: datetime | None = None
@@ -231,6 +234,8 @@ class ListingWriter:
         self._grain.observe(known)
         if known:
             self.oldest = min(*known, self.oldest or known[0])
+        if self._succeeds:
+            self.deleted |= {key: _row(key, it) for key, it in batch.read.items() if it.deleted}
         if self._newest is not None:
             known.append(self._newest)
         self._newest = max(known, default=None)
@@ -321,6 +326,10 @@ class ListingWriter:
             op=change["op"],
             at=change["updated_at"] or change["at"],
         )
+
+
+def _row(key: str, read: Read) -> MatchRow:
+    return MatchRow(key, read.identity.natural_key, read.time, read.identity.plain_hash, read.hash)
 
 
 def _writes(change_set: ChangeSet) -> bool:

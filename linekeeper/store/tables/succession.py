@@ -57,8 +57,8 @@ class SuccessionStep(SQLModel, table=True):
     connection_id: str = reference("connection.id")
     entity: str
     op: str
-    """`match` (old and new are one record), `insert`, `absent`, `unmatched`, or `ambiguous`: one
-    side of a group that waits for a person."""
+    """`match` (old and new are one record), `deleted` (the new one is listed as that), `insert`,
+    `absent`, `unmatched`, or `ambiguous`: one side of a group that waits for a person."""
     old_key: str | None = None
     new_key: str | None = None
     group_key: str | None = None

@@ -1,0 +1,57 @@
+"""What the first listing of a successor names as deleted is deleted by that listing."""
+
+from collections import Counter
+
+import pytest
+from sqlmodel import col
+
+from linekeeper.store.tables import Deletion, Record, Succession
+from tests.reconcile.test_succession import (
+    HOWS,
+    ORDERS,
+    agrees,
+    feed,
+    house,
+    keys,
+    listed,
+    logged_in,
+    open_house,
+    run,
+)
+from tests.reconnect.conftest import House
+
+__all__ = ["house", "open_house"]  # fixtures
+
+
+@pytest.mark.parametrize("how", [*HOWS, "shift"])
+async def test_what_was_deleted_meanwhile_is_told_after_one_listing(house: House, how: str) -> None:
+    """More than the cap on what is only absent; what was deleted long before is told to nobody."""
+    [connection, _] = await house.connections()
+    world, was = house.fleet.world, listed(house, connection)
+    world.faults.deleted = "listed"
+    world.change_records(was, ORDERS, delete=3, announce=False)
+    await run(house, full=True)
+    before = len(await feed(house))
+    await house.lose_login(connection)
+    known = keys(house, was)
+    gone = world.change_records(was, ORDERS, delete=50, announce=False)["deleted"]
+    assert set(gone) <= set(known.values())
+    new = await logged_in(house, connection, how)
+    await run(house)
+    told = (await feed(house))[before:]
+    assert sorted(c["key"] for c in told if c["op"] == "deleted") == sorted(gone)
+    held = {key: number for number, key in known.items()}
+    for change in told:
+        if change["entity"] == ORDERS and change["op"] == "deleted":
+            del held[change["key"]]
+        elif change["entity"] == ORDERS and change["op"] == "rekeyed":
+            assert change["key"] not in held
+            held[change["key"]] = held.pop(change["old_key"])
+    assert held == {key: number for number, key in keys(house, listed(house, new)).items()}
+    await agrees(house, new)
+    await run(house, full=True)
+    assert Counter(c["op"] for c in (await feed(house))[before:])["deleted"] == len(gone)
+    succession = {row.entity: row for row in await house.rows(Succession)}[ORDERS]
+    assert (succession.absent, succession.unmatched, succession.ambiguous) == (0, 0, 0)
+    assert await house.rows(Deletion) == []
+    assert await house.rows(Record, col(Record.connection_id) == connection.id) == []
