@@ -1,9 +1,10 @@
-"""Runs that are due and that Prefect has not planned, because a clock was ahead.
+"""Runs that are due, and that a clock which was ahead keeps from being started.
 
 Prefect plans the runs of a schedule an hour, or three of them, ahead, and plans none while it has
 as many. Those of a clock that was a day ahead are tomorrow's: once it is right there would be no
 sweep until then. Prefect is asked to plan from now on. That is harmless at any time: a date that
-it has planned before, or whose run was cancelled, is not planned again.
+it has planned before, or whose run was cancelled, is not planned again. So what was skipped, by
+that clock, as being late goes first. A run that somebody started by it is due now, not tomorrow.
 """
 
 import logging
@@ -11,18 +12,23 @@ from collections import defaultdict
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
+from typing import Any
 from uuid import UUID
 
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.filters import (
     DeploymentFilter,
+    DeploymentFilterId,
     DeploymentFilterTags,
     FlowRunFilter,
+    FlowRunFilterExpectedStartTime,
     FlowRunFilterState,
+    FlowRunFilterStateName,
     FlowRunFilterStateType,
     FlowRunFilterTags,
 )
-from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.objects import State, StateType
+from prefect.states import Scheduled
 
 from linekeeper.cli.names import every, tag
 from linekeeper.clock import utcnow
@@ -33,30 +39,58 @@ log = logging.getLogger(__name__)
 
 
 async def plan_again(client: PrefectClient) -> list[str]:
-    """Have Prefect plan the deployments whose next run is too far away; returns which.
+    """Have what is due started; returns the deployments that were planned again.
 
     Raises as `client`.
     """
-    planned: defaultdict[UUID | None, list[datetime]] = defaultdict(list)
-    scheduled = FlowRunFilter(
-        tags=FlowRunFilterTags(all_=[tag()]),
-        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED])),
-    )
-    for run in await every(client.read_flow_runs, flow_run_filter=scheduled):
-        if run.auto_scheduled and run.next_scheduled_start_time:
-            planned[run.deployment_id].append(run.next_scheduled_start_time)
-    ours = DeploymentFilter(tags=DeploymentFilterTags(all_=[tag()]))
     now = await _its_time(client)
+    planned: defaultdict[UUID | None, list[datetime]] = defaultdict(list)
+    for run in await every(client.read_flow_runs, flow_run_filter=_scheduled()):
+        due = run.next_scheduled_start_time
+        if due and run.auto_scheduled:
+            planned[run.deployment_id].append(due)
+        elif due and run.state and is_put_off(run.state, due, now=now):
+            said = "It was due by a clock that was ahead: it is due now."
+            await client.set_flow_run_state(run.id, Scheduled(message=said), force=True)
+            log.warning("run %s (%s): %s", run.name, run.id, said)
+    ours = DeploymentFilter(tags=DeploymentFilterTags(all_=[tag()]))
     again = []
     for deployment in await every(client.read_deployments, deployment_filter=ours):
         is_on = not deployment.paused and any(each.active for each in deployment.schedules)
         if is_on and leaves_out(planned[deployment.id], now=now):
+            await _forget_skipped(client, deployment.id, now)
             await client.request(
                 "POST", "/deployments/{id}/schedule", path_params={"id": deployment.id}, json={}
             )
             log.warning("%s: runs were planned for later only; planned again", deployment.name)
             again.append(deployment.name)
     return again
+
+
+def _scheduled() -> FlowRunFilter:
+    return FlowRunFilter(
+        tags=FlowRunFilterTags(all_=[tag()]),
+        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED])),
+    )
+
+
+async def _forget_skipped(client: PrefectClient, deployment: UUID, now: datetime) -> None:
+    """Remove the runs that did nothing and are not due yet, so that their dates can be planned."""
+    skipped = FlowRunFilter(
+        state=FlowRunFilterState(name=FlowRunFilterStateName(any_=["Skipped"])),
+        expected_start_time=FlowRunFilterExpectedStartTime(after_=now),
+    )
+    which = DeploymentFilter(id=DeploymentFilterId(any_=[deployment]))
+    for run in await every(client.read_flow_runs, flow_run_filter=skipped, deployment_filter=which):
+        if run.auto_scheduled:
+            await client.delete_flow_run(run.id)
+
+
+def is_put_off(state: State[Any], due: datetime, *, now: datetime) -> bool:
+    """Whether a run that somebody started is due later only by a clock that was ahead."""
+    was_due_at_once = due < state.timestamp + A_BIT
+    is_of_later = state.timestamp > now + A_BIT and was_due_at_once
+    return due > now + A_BIT and (is_of_later or state.name == "Late")
 
 
 def leaves_out(planned: Iterable[datetime], *, now: datetime) -> bool:

@@ -8,10 +8,10 @@ from prefect.client.schemas.actions import DeploymentScheduleCreate
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
 from prefect.client.schemas.objects import StateType
 from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule
-from prefect.states import Cancelled
+from prefect.states import Cancelled, Completed, Late, Scheduled
 
 from linekeeper.cli.orchestrator import PrefectOrchestrator
-from linekeeper.cli.schedules import leaves_out
+from linekeeper.cli.schedules import is_put_off, leaves_out
 from linekeeper.clock import utcnow
 from tests.flows.conftest import Running
 
@@ -79,6 +79,54 @@ async def test_a_run_that_somebody_cancelled_is_not_planned_again(running: Runni
     await running.client.set_flow_run_state(first[0], Cancelled(), force=True)
     await PrefectOrchestrator(running.client).plan_again()
     assert await runs_of(running, deployment) == [(*first[:2], StateType.CANCELLED), *rest]
+
+
+async def test_dates_whose_runs_were_skipped_by_that_clock_are_planned(running: Running) -> None:
+    """It was right, was a day ahead for a while, and is right again."""
+    deployment, name = await deployed(running, SWEEPS, ahead=timedelta())
+    dates = await due(running, deployment)
+    for run in await runs_of(running, deployment):
+        await running.client.set_flow_run_state(run[0], Completed(name="Skipped"), force=True)
+    await running.client.request(
+        "POST",
+        "/deployments/{id}/schedule",
+        path_params={"id": deployment},
+        json={"start_time": (utcnow() + DAY).isoformat()},
+    )
+    assert name in await PrefectOrchestrator(running.client).plan_again()
+    again = [run for run in await runs_of(running, deployment) if run[1] in dates]
+    assert [run[1] for run in again] == dates
+    assert {run[2] for run in again} == {StateType.SCHEDULED}
+
+
+async def test_a_run_that_was_started_by_that_clock_is_due_now(running: Running) -> None:
+    deployment, _ = await deployed(running, SWEEPS, ahead=timedelta())
+    tomorrow = utcnow() + DAY
+    put_off, wanted = [
+        await running.client.create_flow_run_from_deployment(
+            deployment, state=Scheduled(scheduled_time=tomorrow), tags=["linekeeper"]
+        )
+        for _ in range(2)
+    ]
+    await running.client.set_flow_run_state(put_off.id, Late(scheduled_time=tomorrow), force=True)
+    await PrefectOrchestrator(running.client).plan_again()
+    now_due = (await running.client.read_flow_run(put_off.id)).next_scheduled_start_time
+    assert now_due is not None
+    assert now_due < tomorrow - HOUR
+    still = (await running.client.read_flow_run(wanted.id)).next_scheduled_start_time
+    assert still is not None
+    assert abs(still - tomorrow) < timedelta(seconds=1)
+
+
+def test_what_is_put_off_was_stated_by_a_clock_that_was_ahead() -> None:
+    now = utcnow()
+    tomorrow = now + DAY
+    state = Scheduled(scheduled_time=tomorrow)
+    assert not is_put_off(state, tomorrow, now=now)
+    state = state.model_copy(update={"timestamp": tomorrow})
+    assert is_put_off(state, tomorrow, now=now)
+    assert not is_put_off(state, tomorrow + HOUR, now=now)
+    assert not is_put_off(state, tomorrow, now=tomorrow)
 
 
 async def test_what_is_paused_is_not_planned(running: Running) -> None:
