@@ -62,7 +62,7 @@ async def plan_again(client: PrefectClient) -> list[str]:
             await client.request(
                 "POST", "/deployments/{id}/schedule", path_params={"id": deployment.id}, json={}
             )
-            log.warning("%s: runs were planned for later only; planned again", deployment.name)
+            log.info("%s: runs were planned for later only; planned again", deployment.name)
             again.append(deployment.name)
     return again
 

@@ -271,8 +271,9 @@ def _forward_refused(
 ) -> tuple[str, float, str] | None:
     if stream.forward_gone:
         text = (
-            f"the product's address is no more ({stream.forward_gone}): nothing is handed on but "
-            "one message every 10 min, to see; correct or empty Forward URL in the MakiniApp block"
+            f"the product's address is no more ({stream.forward_gone}): "
+            f"{_waiting(stream.forward_waiting, 'message')}, and one is tried every 10 min, to "
+            "see; correct or empty Forward URL in the MakiniApp block"
         )
         return "forward_refused", stream.forward_waiting, text
     if stream.refused_at is None or (now - stream.refused_at).total_seconds() < (

@@ -149,6 +149,7 @@ def test_an_address_that_is_no_more_is_told_at_once_and_only_once() -> None:
         forward_gone="http://product/hooks answered 410 Gone",
     )
     assert list(found(gone)) == ["forward_refused"]
+    assert "40 messages wait, and one is tried" in found(gone)["forward_refused"]
     assert "correct or empty Forward URL" in found(gone)["forward_refused"]
 
 
