@@ -8,3 +8,7 @@ class Refusal(Exception):
         super().__init__(reason)
         self.field = field
         self.reason = reason
+
+
+class UserError(Exception):
+    """Something the user of a command can fix; `str()` is the whole line."""

@@ -182,3 +182,11 @@ class Settings(BaseSettings):
         """Where customers and Makini reach the receiver, without a trailing slash."""
         url = self.public_url or f"http://{self.receiver_host}:{self.receiver_port}"
         return url.rstrip("/")
+
+    @property
+    def local_receiver_url(self) -> str:
+        """Where the receiver is, seen from this machine."""
+        host = self.receiver_host
+        if host in ("0.0.0.0", "::"):  # noqa: S104 - it is asked about, not listened on
+            host = "127.0.0.1"
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.receiver_port}"

@@ -4,9 +4,9 @@ from prefect import get_client
 
 from linekeeper.availability.service import markdown as availability_page
 from linekeeper.availability.service import read_month, sentence
-from linekeeper.cli.links import find_links
 from linekeeper.clock import utcnow
 from linekeeper.notify.channels import with_artifacts
+from linekeeper.prefect_adapter.links import find_links
 from linekeeper.views.digest_page import gather, headline, markdown, say_digest
 from tasks.report import put_artifact
 from tasks.run import runtime

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from prefect.artifacts import acreate_table_artifact
 
-from linekeeper.cli.examination import examine_blocks, examine_prefect
 from linekeeper.doctor import DoctorFinding, Level, examine, examine_database, worst
+from linekeeper.prefect_adapter.examination import examine_blocks, examine_prefect
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from tasks.task import task

@@ -14,9 +14,9 @@ from prefect.context import FlowRunContext
 from prefect.states import Completed, Failed
 from prefect.tasks import Task
 
-from linekeeper.cli.links import ui_url
 from linekeeper.notify.channels import with_artifacts
 from linekeeper.notify.view import Links
+from linekeeper.prefect_adapter.links import ui_url
 from linekeeper.views.parts import artifact_key
 from linekeeper.views.tags import Tagged
 from tasks.run import runtime

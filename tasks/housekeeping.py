@@ -14,9 +14,9 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import TERMINAL_STATES
 from prefect.tasks import exponential_backoff
 
-from linekeeper.cli.names import tag
 from linekeeper.housekeeping import PrunedRows, prune
 from linekeeper.inbox import retention
+from linekeeper.prefect_adapter.names import tag
 from tasks.run import runtime
 from tasks.task import task
 

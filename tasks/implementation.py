@@ -19,8 +19,6 @@ from prefect.client.schemas.objects import TERMINAL_STATES, FlowRun, State, Stat
 from prefect.context import FlowRunContext
 from prefect.tasks import exponential_backoff
 
-from linekeeper.cli.links import find_links
-from linekeeper.cli.names import deployment_name
 from linekeeper.clock import utcnow
 from linekeeper.credits.report import credits_markdown
 from linekeeper.credits.service import ledger, ledger_apps
@@ -40,6 +38,8 @@ from linekeeper.implementation.report import (
 from linekeeper.implementation.standing import Standing
 from linekeeper.notify.channels import with_artifacts
 from linekeeper.notify.view import Links
+from linekeeper.prefect_adapter.links import find_links
+from linekeeper.prefect_adapter.names import deployment_name
 from linekeeper.preflight.handover import HandoverSystem, escape, handover
 from linekeeper.preflight.network import Network, usable_network
 from linekeeper.preflight.targets import parse_target

@@ -10,7 +10,6 @@ from prefect.context import FlowRunContext
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelled
 
-from linekeeper.cli.links import find_links
 from linekeeper.clock import utcnow
 from linekeeper.graph import span
 from linekeeper.implementation.graph import nodes, waits_for
@@ -18,6 +17,7 @@ from linekeeper.implementation.news import MAX_TAG
 from linekeeper.implementation.progress import Progress
 from linekeeper.implementation.run import take_up
 from linekeeper.implementation.standing import Standing
+from linekeeper.prefect_adapter.links import find_links
 from tasks.drawn import draw
 from tasks.implementation import is_hung
 from tasks.run import runtime

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from prefect import get_client, get_run_logger
 from prefect.tasks import exponential_backoff
 
-from linekeeper.cli.links import find_links
 from linekeeper.clock import monotonic, utcnow
+from linekeeper.prefect_adapter.links import find_links
 from linekeeper.reconcile.due import PASSES, Pass, PollOrder, due_in
 from linekeeper.reconcile.match_decisions import waiting_at
 from linekeeper.reconcile.measure import TrustVerdict

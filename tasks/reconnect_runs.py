@@ -9,8 +9,8 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterIdempoten
 from prefect.client.schemas.objects import FlowRun
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 
-from linekeeper.cli.waiting_tags import without_waiting
 from linekeeper.clock import utcnow
+from linekeeper.prefect_adapter.waiting_tags import without_waiting
 from linekeeper.reconnect.case import Case, load_case, open_cases
 from linekeeper.reconnect.page import waiting_for
 from linekeeper.reconnect.process import next_step

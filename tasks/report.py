@@ -6,8 +6,8 @@ from datetime import timedelta
 from prefect import get_client
 from prefect.client.orchestration import PrefectClient
 
-from linekeeper.cli import pages
 from linekeeper.clock import utcnow
+from linekeeper.prefect_adapter import pages
 from tasks.run import runtime
 from tasks.task import task
 

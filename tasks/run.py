@@ -21,10 +21,10 @@ from prefect.states import Completed, Failed
 from prefect.variables import Variable
 
 from linekeeper import __version__
-from linekeeper.cli.names import PAUSED_VARIABLE, variable_name
-from linekeeper.cli.waiting_tags import without_waiting
 from linekeeper.clock import utcnow
 from linekeeper.notify.view import CONNECTIONS, Links
+from linekeeper.prefect_adapter.names import PAUSED_VARIABLE, variable_name
+from linekeeper.prefect_adapter.waiting_tags import without_waiting
 from linekeeper.refusal import Refusal
 from linekeeper.runtime import Runtime
 from linekeeper.store.leases import HeldLease, LeaseLost, holding, is_held, next_owner

@@ -14,7 +14,7 @@ from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
 from prefect.tasks import Task
 
-from linekeeper.cli.names import every
+from linekeeper.prefect_adapter.names import every
 from tasks.graph import edge, follow
 
 

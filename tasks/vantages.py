@@ -8,8 +8,8 @@ from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import WorkQueueStatus
 from prefect.exceptions import ObjectNotFound
 
-from linekeeper.cli.names import full_name
 from linekeeper.clock import utcnow
+from linekeeper.prefect_adapter.names import full_name
 from linekeeper.preflight.verdict import vantage_queue
 from tasks.preflight import PREFLIGHT
 from tasks.task import task

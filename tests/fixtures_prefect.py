@@ -79,7 +79,7 @@ class PrefectServer:
 @pytest.fixture(scope="session")
 def prefect_server() -> Iterator[PrefectServer]:
     """One server for the session, with a home and a port of its own."""
-    from linekeeper.cli.server import server_environment
+    from linekeeper.prefect_adapter.server import server_environment
     from linekeeper.settings import Settings
 
     with socket.socket() as probe:

@@ -35,9 +35,9 @@ def backup_command(
 
 async def _back_up(file: Path) -> "tuple[BackupSummary, str]":
     from linekeeper.backup import back_up
-    from linekeeper.cli.prefect_settings import remember_now
     from linekeeper.cli.terminal import who
     from linekeeper.clock import utcnow
+    from linekeeper.prefect_adapter.settings import remember_now
     from linekeeper.settings import Settings
     from linekeeper.store import Store
     from linekeeper.store.engine import encryption_keys

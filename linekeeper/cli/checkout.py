@@ -1,19 +1,8 @@
-"""Where the project is: what flow runs start from, and the list of deployments."""
+"""Where a flow run works: the pull step of every deployment names it."""
 
 import os
-from pathlib import Path
 
-import linekeeper
-
-
-def root() -> Path:
-    """The folder that holds `flows/` and `prefect.yaml`: this installation's own."""
-    return Path(linekeeper.__file__).resolve().parents[1]
-
-
-def deployments_file() -> Path:
-    """`prefect.yaml`: in a checkout beside the flows, in the wheel inside the package."""
-    return Path(linekeeper.__file__).with_name("prefect.yaml").resolve()
+from linekeeper.prefect_adapter.project import root
 
 
 def enter() -> dict[str, str]:

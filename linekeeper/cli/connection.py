@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from linekeeper.cli.errors import UserError
 from linekeeper.cli.login import disconnect_command, link_command, login_command
+from linekeeper.refusal import UserError
 
 if TYPE_CHECKING:
     from linekeeper.makini import TokenPair

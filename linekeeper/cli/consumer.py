@@ -29,10 +29,10 @@ def consumer_command() -> None:
 
 async def _run() -> None:
     from linekeeper.alive import reporting_alive
-    from linekeeper.cli.orchestrator import PrefectOrchestrator
     from linekeeper.consumer.loops import ServiceLoop
     from linekeeper.consumer.service import run_consumer
     from linekeeper.logs import set_up
+    from linekeeper.prefect_adapter.orchestrator import PrefectOrchestrator
     from linekeeper.runtime import Runtime
     from linekeeper.settings import Settings
     from linekeeper.watch.alerts import reported, settle_reported

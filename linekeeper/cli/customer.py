@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from linekeeper.cli.errors import UserError
 from linekeeper.cli.terminal import require_phrase, who
+from linekeeper.refusal import UserError
 from linekeeper.text import counted
 
 if TYPE_CHECKING:

@@ -14,12 +14,12 @@ from rich.console import Console
 from sqlalchemy import or_, select
 from sqlmodel import col
 
-from linekeeper.cli.errors import UserError
-from linekeeper.cli.orchestrator import PrefectOrchestrator
 from linekeeper.cli.parts import sandbox_url
-from linekeeper.cli.server import own_api_url
 from linekeeper.clock import utcnow
 from linekeeper.customers.naming import label
+from linekeeper.prefect_adapter.orchestrator import PrefectOrchestrator
+from linekeeper.prefect_adapter.server import own_api_url
+from linekeeper.refusal import UserError
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store import Store

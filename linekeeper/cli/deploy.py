@@ -1,13 +1,11 @@
 """`linekeeper deploy`: everything Prefect holds for Linekeeper; seeds, compares, never tramples."""
 
 import asyncio
-import json
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
 import httpx
 import typer
@@ -16,14 +14,21 @@ from prefect.client.schemas.actions import VariableCreate, WorkPoolCreate
 from prefect.client.schemas.objects import WorkQueue
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.exceptions import ObjectAlreadyExists, PrefectHTTPStatusError
-from prefect.workers.process import ProcessWorker
 from rich.console import Console
 
-from linekeeper.cli import automations, block_documents, deployments, prefect_settings, project
-from linekeeper.cli.errors import UserError
-from linekeeper.cli.names import PAUSED_VARIABLE, deployment_name, every, tag, variable_name
-from linekeeper.cli.server import QUEUES, VANTAGE, prefect_at, require_prefect_address
+from linekeeper.prefect_adapter import automations, block_documents, deployments, project
+from linekeeper.prefect_adapter import settings as prefect_settings
+from linekeeper.prefect_adapter.job_template import base_job_template
+from linekeeper.prefect_adapter.names import (
+    PAUSED_VARIABLE,
+    deployment_name,
+    every,
+    tag,
+    variable_name,
+)
+from linekeeper.prefect_adapter.server import QUEUES, VANTAGE, prefect_at, require_prefect_address
 from linekeeper.preflight.verdict import vantage_queue
+from linekeeper.refusal import UserError
 from linekeeper.settings import Settings
 
 START_SECONDS = 240.0
@@ -113,7 +118,9 @@ class _Seeder:
             name=name,
             type=kind,
             description="Runs Linekeeper's flows.",
-            base_job_template=await self._patiently(lambda: self._template(kind)),
+            base_job_template=await self._patiently(
+                lambda: base_job_template(self._client, self._settings)
+            ),
         )
         there: set[str] = set()
         if await self._make(lambda: self._client.create_work_pool(pool)):
@@ -146,25 +153,6 @@ class _Seeder:
     async def _queues(self) -> list[WorkQueue]:
         pool = self._settings.work_pool
         return await every(self._client.read_work_queues, work_pool_name=pool)
-
-    async def _template(self, kind: str) -> dict[str, Any]:
-        """The base job template of the settings, else of the type of worker. Raises `UserError`."""
-        if (file := self._settings.work_pool_template) is not None:
-            return await asyncio.to_thread(_read_template, file)
-        if kind == "process":
-            return ProcessWorker.get_default_base_job_template()
-        known = {
-            worker: fields["default_base_job_configuration"]
-            for workers in (await self._client.read_worker_metadata()).values()
-            for worker, fields in workers.items()
-        }
-        if kind not in known:
-            raise UserError(
-                f"LINEKEEPER_WORK_POOL_TYPE: Prefect knows no worker of the type {kind!r}; "
-                f"it knows {', '.join(sorted(known))}"
-            )
-        template: dict[str, Any] = known[kind]
-        return template
 
     async def blocks(self, settings: Settings) -> None:
         """Block types, and the documents the settings describe."""
@@ -300,17 +288,6 @@ class _Seeder:
                 )
             await asyncio.sleep(wait)
             wait = min(wait * 2, 5.0)
-
-
-def _read_template(file: Path) -> dict[str, Any]:
-    name = "LINEKEEPER_WORK_POOL_TEMPLATE"
-    try:
-        template = json.loads(file.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{name}: {file} can't be read: {error}") from error
-    if not isinstance(template, dict) or not {"job_configuration", "variables"} <= set(template):
-        raise UserError(f"{name}: {file} is no base job template (docs/deploy.md has two)")
-    return template
 
 
 def _as_it_was(

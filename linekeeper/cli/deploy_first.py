@@ -16,9 +16,9 @@ from linekeeper.garbage import importing
 with importing():
     from linekeeper.cli.deploy import deploy
     from linekeeper.cli.errors import explain
-    from linekeeper.cli.orchestrator import PrefectOrchestrator
-    from linekeeper.cli.project import SWEEP, Demo
     from linekeeper.orchestrator import RunRequest
+    from linekeeper.prefect_adapter.orchestrator import PrefectOrchestrator
+    from linekeeper.prefect_adapter.project import SWEEP, Demo
     from linekeeper.settings import Settings
     from linekeeper.store import new_id
 

@@ -28,8 +28,8 @@ def doctor_command(
 
       linekeeper doctor --json | jq '.[] | select(.level != "ok")'
     """
-    from linekeeper.cli.examination import examine_everything
     from linekeeper.doctor import Level, worst
+    from linekeeper.prefect_adapter.examination import examine_everything
     from linekeeper.settings import Settings
 
     findings = asyncio.run(examine_everything(Settings(), seconds=seconds))

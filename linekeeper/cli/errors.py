@@ -4,6 +4,8 @@ import errno
 import sqlite3
 from collections.abc import Sequence
 
+from linekeeper.refusal import UserError
+
 _PREFIXES = {
     "Settings": "LINEKEEPER_",
     "AppConfig": "LINEKEEPER_MAKINI_",
@@ -11,10 +13,6 @@ _PREFIXES = {
     "HealthPolicy": "LINEKEEPER_",
 }
 """A model whose values come from the environment → the prefix of its fields there."""
-
-
-class UserError(Exception):
-    """Something the user can fix; `str()` is the whole line."""
 
 
 def explain(error: BaseException) -> str | None:

@@ -35,9 +35,9 @@ def first_report_command(
 
 
 async def _report() -> tuple[str, str]:
-    from linekeeper.cli.orchestrator import PrefectOrchestrator
     from linekeeper.clock import utcnow
     from linekeeper.orchestrator import OrchestratorUnavailable
+    from linekeeper.prefect_adapter.orchestrator import PrefectOrchestrator
     from linekeeper.runtime import Runtime
     from linekeeper.settings import Settings
     from linekeeper.views.first_report import (

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from linekeeper.cli.errors import UserError
 from linekeeper.private import close_home, make_private_file
+from linekeeper.refusal import UserError
 
 _LOCAL_NAMES = {"localhost", "localhost.localdomain", "ip6-localhost"}
 

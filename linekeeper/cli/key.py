@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from linekeeper.cli.errors import UserError
 from linekeeper.cli.terminal import who
+from linekeeper.refusal import UserError
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Make, list and revoke the product's keys."

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from linekeeper.cli.errors import UserError
 from linekeeper.cli.terminal import who
+from linekeeper.refusal import UserError
 
 _WANTED = "A name, “Customer · System”, tag, Makini's key or our id."
 

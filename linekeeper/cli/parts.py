@@ -12,13 +12,13 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
-from linekeeper.cli.errors import UserError
 from linekeeper.cli.guards import is_loopback
 from linekeeper.cli.prefect_key import prefect_key
-from linekeeper.cli.server import QUEUES, server_environment, work_pool
 from linekeeper.cli.supervisor import Child
 from linekeeper.config import AppConfig
+from linekeeper.prefect_adapter.server import QUEUES, server_environment, work_pool
 from linekeeper.preflight.verdict import vantage_queue
+from linekeeper.refusal import UserError
 from linekeeper.settings import Settings
 from linekeeper.store.configuration import seed
 
@@ -77,7 +77,7 @@ def sandbox_settings(settings: Settings, choice: PartsChoice) -> "Sandbox":
     require_sandbox()
     from sandbox import Settings as Sandbox
 
-    base = receiver_url(settings)
+    base = settings.local_receiver_url
     return Sandbox(
         port=settings.sandbox_port,
         connections=choice.connections,
@@ -216,7 +216,7 @@ def receiver(settings: Settings, shared: Mapping[str, str], answers: Probe) -> C
         "receiver",
         (sys.executable, "-m", "linekeeper.cli", "receiver"),
         shared,
-        is_ready=answers(f"{receiver_url(settings)}/healthz"),
+        is_ready=answers(f"{settings.local_receiver_url}/healthz"),
     )
 
 
@@ -229,14 +229,6 @@ def sandbox(settings: Settings, box: "Sandbox", shared: Mapping[str, str], answe
         *("--webhook-url", str(box.webhook_url), "--actions-url", str(box.slack_actions_url)),
     ]
     return Child("sandbox", command, shared, is_ready=answers(f"{sandbox_url(settings)}/healthz"))
-
-
-def receiver_url(settings: Settings) -> str:
-    """Where the receiver is, seen from this machine."""
-    host = settings.receiver_host
-    if host in ("0.0.0.0", "::"):  # noqa: S104 - it is asked about, not listened on
-        host = "127.0.0.1"
-    return f"http://{f'[{host}]' if ':' in host else host}:{settings.receiver_port}"
 
 
 def _stays_here(url: object) -> bool:

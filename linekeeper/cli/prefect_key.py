@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 
-from linekeeper.cli.errors import UserError
+from linekeeper.refusal import UserError
 from linekeeper.settings import Settings
 from linekeeper.store.cipher import read_or_make_keys
 

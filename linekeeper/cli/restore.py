@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from linekeeper.cli.errors import UserError
+from linekeeper.refusal import UserError
 
 if TYPE_CHECKING:
     from linekeeper.backup import Restored

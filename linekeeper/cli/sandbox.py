@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from linekeeper.cli.errors import UserError
 from linekeeper.cli.guards import require_free_port
 from linekeeper.cli.parts import require_sandbox
+from linekeeper.refusal import UserError
 from linekeeper.text import counted
 from linekeeper.verify_account.question import AccountAnswer, Confirmation
 from linekeeper.verify_account.recording import Exchange, of, read_recording

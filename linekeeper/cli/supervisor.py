@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-from linekeeper.cli.errors import UserError
 from linekeeper.cli.output import Output
 from linekeeper.private import make_private_folder
+from linekeeper.refusal import UserError
 
 MARK = "LINEKEEPER_UP_ID"
 """The variable that every child and whatever it starts inherits, so that the reaper finds all."""

@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from linekeeper.cli.errors import UserError
+from linekeeper.refusal import UserError
 
 
 def who() -> str:

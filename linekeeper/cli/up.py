@@ -68,7 +68,7 @@ def up_command(
       linekeeper up --connections 200 --scenario quiet --no-schedules
     """
     from linekeeper.cli.parts import PartsChoice
-    from linekeeper.cli.server import require_prefect_address
+    from linekeeper.prefect_adapter.server import require_prefect_address
     from linekeeper.settings import Settings
 
     if scenario not in (None, "demo", "quiet"):
@@ -202,7 +202,7 @@ async def _start(
     await progress.step("runs are taken", worker_online(shared, settings.work_pool, seconds=60))
     urls = {
         "Prefect UI": shared["PREFECT_API_URL"].removesuffix("/api"),
-        "receiver": parts.receiver_url(settings),
+        "receiver": settings.local_receiver_url,
     }
     if box is not None:
         urls["sandbox"] = parts.sandbox_url(settings)

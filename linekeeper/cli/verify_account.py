@@ -60,8 +60,8 @@ def verify_account_command(
 
 
 async def _verify(app: str, wish: "Wish") -> "Verification":
-    from linekeeper.cli.errors import UserError
     from linekeeper.clock import utcnow
+    from linekeeper.refusal import UserError
     from linekeeper.runtime import Runtime
     from linekeeper.verify_account.service import WriteNotConfirmed, verify_account
 

@@ -1,7 +1,7 @@
 """What operators set in the Prefect UI, remembered: it comes back when Prefect's database is lost.
 
 Encrypted, since notification blocks hold addresses that are secrets.
-`linekeeper.cli.prefect_settings` takes it from Prefect and puts it back; here it is plain JSON.
+`linekeeper.prefect_adapter.settings` takes it from Prefect and puts it back; here it is plain JSON.
 """
 
 from datetime import datetime

@@ -14,10 +14,10 @@ from prefect.events.schemas.automations import AutomationCore
 from pydantic import SecretStr
 from rich.console import Console
 
-from linekeeper.cli import checkout, project
 from linekeeper.cli.deploy import deploy
-from linekeeper.cli.deployed import RECORD
-from linekeeper.cli.errors import UserError
+from linekeeper.prefect_adapter import project
+from linekeeper.prefect_adapter.deployed import RECORD
+from linekeeper.refusal import UserError
 from linekeeper.settings import Settings
 from tests.cli.few import FEW, few
 from tests.fixtures_prefect import PrefectServer
@@ -316,7 +316,7 @@ async def test_prefect_deploy_all_works_as_well(
 async def prefect_deploys(clean_prefect: PrefectServer, seeds: Settings, *which: str) -> None:
     async with PrefectClient(clean_prefect.api_url) as client:
         await client.create_work_pool(WorkPoolCreate(name="linekeeper", type="process"))
-    code, said = await clean_prefect.run("prefect", "deploy", *which, cwd=checkout.root())
+    code, said = await clean_prefect.run("prefect", "deploy", *which, cwd=project.root())
     assert code == 0, said
     wanted = await project.wanted_deployments()
     async with PrefectClient(clean_prefect.api_url) as client:
@@ -331,7 +331,7 @@ async def prefect_deploys(clean_prefect: PrefectServer, seeds: Settings, *which:
 
 async def test_prefect_block_register_takes_the_module(clean_prefect: PrefectServer) -> None:
     code, said = await clean_prefect.run(
-        "prefect", "block", "register", "--module", "blocks", cwd=checkout.root()
+        "prefect", "block", "register", "--module", "blocks", cwd=project.root()
     )
     assert code == 0, said
     assert "Successfully registered 5 blocks" in said

@@ -11,8 +11,8 @@ from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.actions import DeploymentScheduleCreate, DeploymentUpdate
 from prefect.client.schemas.schedules import IntervalSchedule
 
-from linekeeper.cli import project
-from linekeeper.cli.deployed import RECORD
+from linekeeper.prefect_adapter import project
+from linekeeper.prefect_adapter.deployed import RECORD
 from linekeeper.settings import Settings
 from tests.cli.few import few
 from tests.cli.test_deploy import SWEEP, deployed, seeds

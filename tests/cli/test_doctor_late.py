@@ -16,10 +16,10 @@ from prefect.client.schemas.objects import State
 from prefect.client.schemas.schedules import IntervalSchedule
 from prefect.states import Pending, Scheduled
 
-from linekeeper.cli.examination import NAME, examine_prefect
-from linekeeper.cli.prefect_sight import look
 from linekeeper.clock import utcnow
 from linekeeper.doctor.finding import DoctorFinding
+from linekeeper.prefect_adapter.examination import NAME, examine_prefect
+from linekeeper.prefect_adapter.sight import look
 from linekeeper.settings import Settings
 from linekeeper.watch.alerts import Alert
 from tests.databases import KEY

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from linekeeper.cli.errors import UserError
 from linekeeper.cli.guards import alone_in, is_loopback, require_auth_or_loopback, require_free_port
+from linekeeper.refusal import UserError
 
 
 def test_a_taken_port_is_named_with_its_setting() -> None:

@@ -116,4 +116,4 @@ def test_no_secret_shows_where_a_part_is_shown() -> None:
 
 
 def test_a_receiver_that_listens_everywhere_is_asked_on_this_machine() -> None:
-    assert parts.receiver_url(Settings(receiver_host="0.0.0.0")) == "http://127.0.0.1:8642"
+    assert Settings(receiver_host="0.0.0.0").local_receiver_url == "http://127.0.0.1:8642"

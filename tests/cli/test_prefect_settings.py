@@ -16,10 +16,10 @@ from rich.console import Console
 from blocks import MakiniApp
 from linekeeper.backup import back_up, restore
 from linekeeper.cli.deploy import deploy
-from linekeeper.cli.orchestrator import PrefectOrchestrator
 from linekeeper.clock import utcnow
 from linekeeper.consumer.settings import copy_blocks
 from linekeeper.orchestrator import OrchestratorUnavailable
+from linekeeper.prefect_adapter.orchestrator import PrefectOrchestrator
 from linekeeper.settings import Settings
 from linekeeper.store import Store
 from linekeeper.store.configuration import load_configuration

@@ -11,12 +11,13 @@ from prefect.events.schemas.automations import AutomationCore, EventTrigger, Pos
 from pydantic import SecretStr, ValidationError
 
 from blocks import MakiniApp
-from linekeeper.cli import block_documents, names, prefect_settings, project
-from linekeeper.cli.examination import examine_prefect
-from linekeeper.cli.links import find_links
-from linekeeper.cli.orchestrator import PrefectOrchestrator
-from linekeeper.cli.prefect_sight import look
 from linekeeper.orchestrator import RunRequest
+from linekeeper.prefect_adapter import block_documents, names, project
+from linekeeper.prefect_adapter import settings as prefect_settings
+from linekeeper.prefect_adapter.examination import examine_prefect
+from linekeeper.prefect_adapter.links import find_links
+from linekeeper.prefect_adapter.orchestrator import PrefectOrchestrator
+from linekeeper.prefect_adapter.sight import look
 from linekeeper.settings import Settings
 from tests.cli.test_deploy import deployed
 from tests.fixtures_prefect import PrefectServer

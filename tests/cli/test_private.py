@@ -19,11 +19,11 @@ import pytest
 from cryptography.fernet import Fernet
 from prefect.blocks.system import Secret
 
-from linekeeper.cli.errors import UserError
 from linekeeper.cli.guards import alone_in
 from linekeeper.cli.prefect_key import VARIABLE, prefect_key
-from linekeeper.cli.server import prefect_at, server_environment
+from linekeeper.prefect_adapter.server import prefect_at, server_environment
 from linekeeper.private import SharedHome
+from linekeeper.refusal import UserError
 from linekeeper.settings import Settings
 from linekeeper.store import Store
 from linekeeper.store.migrate import migrate

@@ -9,10 +9,10 @@ from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.actions import VariableCreate, WorkPoolCreate
 from prefect.client.schemas.schedules import RRuleSchedule
 
-from linekeeper.cli import checkout, project
-from linekeeper.cli.deployments import upsert
-from linekeeper.cli.errors import UserError
-from linekeeper.cli.server import prefect_at
+from linekeeper.prefect_adapter import project
+from linekeeper.prefect_adapter.deployments import upsert
+from linekeeper.prefect_adapter.server import prefect_at
+from linekeeper.refusal import UserError
 from linekeeper.settings import Settings
 from tests.fixtures_prefect import PrefectServer
 
@@ -40,7 +40,7 @@ ENTRY: dict[str, Any] = {
 
 def written(tmp_path: Path, **changes: Any) -> Path:
     """A `prefect.yaml` with one deployment, beside the project's flows."""
-    (tmp_path / "flows").symlink_to(checkout.root() / "flows")
+    (tmp_path / "flows").symlink_to(project.root() / "flows")
     file = tmp_path / "prefect.yaml"
     pull = [{"linekeeper.cli.checkout.enter": {}}]
     file.write_text(yaml.safe_dump({"pull": pull, "deployments": [ENTRY | changes]}))
@@ -87,7 +87,7 @@ async def test_the_version_is_the_commit_of_the_checkout(tmp_path: Path) -> None
     file.write_text(yaml.safe_dump({"deployments": [fields | {"description": "Checks."}]}))
     [wanted] = await project.wanted_deployments(file)
     assert wanted.version == project.commit_of(tmp_path)
-    assert project.commit_of(checkout.root()).strip("+") != ""
+    assert project.commit_of(project.root()).strip("+") != ""
 
 
 async def test_a_file_that_prefect_would_refuse_is_refused_and_says_where(tmp_path: Path) -> None:

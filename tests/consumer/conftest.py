@@ -10,7 +10,7 @@ from prefect.client.orchestration import PrefectClient
 from rich.console import Console
 
 from linekeeper.cli.deploy import deploy
-from linekeeper.cli.orchestrator import PrefectOrchestrator
+from linekeeper.prefect_adapter.orchestrator import PrefectOrchestrator
 from linekeeper.settings import Settings
 from tests.fixtures_prefect import (
     DEPLOYED,

@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import event
 
-from linekeeper.cli.orchestrator import PrefectOrchestrator
+from linekeeper.prefect_adapter.orchestrator import PrefectOrchestrator
 from linekeeper.settings import Settings
 from linekeeper.store import Store
 from tests.delivering import deliver_runs

@@ -19,10 +19,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col, select
 
 from linekeeper import clock
-from linekeeper.cli.orchestrator import PrefectOrchestrator
 from linekeeper.clock import utcnow
 from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.outbox.senders.prefect import runs_to_prefect
+from linekeeper.prefect_adapter.orchestrator import PrefectOrchestrator
 from linekeeper.store import Store, new_id
 from linekeeper.store.tables import Outbox
 from tests.consumer.conftest import Prefect

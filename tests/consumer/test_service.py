@@ -10,7 +10,6 @@ from datetime import timedelta
 import pytest
 from sqlmodel import select
 
-from linekeeper.cli.orchestrator import PrefectOrchestrator
 from linekeeper.clock import utcnow
 from linekeeper.consumer.loops import ServiceLoop, keep
 from linekeeper.consumer.service import run_consumer
@@ -19,6 +18,7 @@ from linekeeper.incidents.announce import say
 from linekeeper.notify.channels import remember
 from linekeeper.notify.view import FORMS, Links
 from linekeeper.outbox.queue import Message, enqueue
+from linekeeper.prefect_adapter.orchestrator import PrefectOrchestrator
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store import Store, new_id

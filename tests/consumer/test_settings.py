@@ -3,10 +3,10 @@
 import pytest
 
 from blocks import MakiniApp, SlackChannel
-from linekeeper.cli.orchestrator import PrefectOrchestrator
 from linekeeper.clock import utcnow
 from linekeeper.consumer.settings import BrokenBlocks, copy_blocks
 from linekeeper.orchestrator import OrchestratorUnavailable
+from linekeeper.prefect_adapter.orchestrator import PrefectOrchestrator
 from linekeeper.store import Store
 from linekeeper.store.configuration import load_configuration
 from tests.consumer.conftest import Prefect

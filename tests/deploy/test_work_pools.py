@@ -16,7 +16,7 @@ from prefect.utilities.templating import apply_values, find_placeholders
 from rich.console import Console
 
 from linekeeper.cli.deploy import deploy
-from linekeeper.cli.errors import UserError
+from linekeeper.refusal import UserError
 from linekeeper.settings import Settings
 from tests.deploy.conftest import blocks, paste
 from tests.deploy.test_files import DEPLOY, KNOWN

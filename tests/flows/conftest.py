@@ -11,7 +11,7 @@ import pytest
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import FlowRun
 
-from linekeeper.cli.server import prefect_at
+from linekeeper.prefect_adapter.server import prefect_at
 from linekeeper.settings import Settings
 from tests.fixtures_prefect import PrefectServer
 from tests.newest_runs import newest_runs

@@ -21,13 +21,13 @@ from linekeeper.access.callback import finish
 from linekeeper.access.links import make_state, redirect_uri
 from linekeeper.access.signing import load_signer
 from linekeeper.authentication_setup.watch import watch
-from linekeeper.cli.orchestrator import PrefectOrchestrator
 from linekeeper.clock import utcnow
 from linekeeper.implementation.answer import GateAnswer, answer
 from linekeeper.implementation.order import Form
 from linekeeper.implementation.start import start
 from linekeeper.implementation.successor import restart_lost
 from linekeeper.notify.letters import setup_letter
+from linekeeper.prefect_adapter.orchestrator import PrefectOrchestrator
 from linekeeper.preflight.evidence import keep
 from linekeeper.preflight.run import PreflightVerdicts
 from linekeeper.preflight.verdict import Verdict

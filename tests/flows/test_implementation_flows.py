@@ -22,9 +22,9 @@ from flows.implementation_abandon import implementation_abandon
 from flows.implementation_change import implementation_change
 from flows.implementation_skip import implementation_skip
 from flows.preflight import preflight
-from linekeeper.cli.orchestrator import PrefectOrchestrator
 from linekeeper.clock import utcnow
 from linekeeper.implementation.answer import ask
+from linekeeper.prefect_adapter.orchestrator import PrefectOrchestrator
 from linekeeper.settings import Settings
 from linekeeper.store import Store, new_id
 from linekeeper.store.tables import (

@@ -16,12 +16,12 @@ from flows.advance_implementations import advance_implementations
 from flows.implementation import implementation
 from flows.implementation_abandon import implementation_abandon
 from flows.implementation_skip import implementation_skip
-from linekeeper.cli.orchestrator import PrefectOrchestrator
 from linekeeper.clock import utcnow
 from linekeeper.implementation import queries
 from linekeeper.implementation.answer import GateAnswer, answer, ask
 from linekeeper.implementation.run import run_key
 from linekeeper.implementation.standing import Standing
+from linekeeper.prefect_adapter.orchestrator import PrefectOrchestrator
 from linekeeper.settings import Settings
 from linekeeper.store import Store
 from linekeeper.store.tables import Gate, Implementation, Outbox

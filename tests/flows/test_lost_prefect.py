@@ -10,8 +10,8 @@ from sqlmodel import col, select
 
 from linekeeper.backup import back_up, restore
 from linekeeper.cli.deploy import deploy
-from linekeeper.cli.orchestrator import PrefectOrchestrator
 from linekeeper.clock import utcnow
+from linekeeper.prefect_adapter.orchestrator import PrefectOrchestrator
 from linekeeper.reconnect.ask import advance_case
 from linekeeper.reconnect.process import take_up
 from linekeeper.runtime import Runtime

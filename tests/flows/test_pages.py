@@ -10,10 +10,10 @@ import pytest
 from sqlalchemy import update
 from sqlmodel import col
 
-from linekeeper.cli import pages as the_pages
-from linekeeper.cli.pages import keep_pages, put_artifact
 from linekeeper.clock import utcnow
 from linekeeper.markdown import when
+from linekeeper.prefect_adapter import pages as the_pages
+from linekeeper.prefect_adapter.pages import keep_pages, put_artifact
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store import Store

@@ -23,10 +23,10 @@ from rich.console import Console
 
 import sandbox
 from linekeeper.cli.deploy import deploy
-from linekeeper.cli.project import wanted_deployments
 from linekeeper.clock import utcnow
 from linekeeper.implementation.order import Form
 from linekeeper.implementation.start import start
+from linekeeper.prefect_adapter.project import wanted_deployments
 from linekeeper.settings import Settings
 from linekeeper.store import Store
 from linekeeper.store.tables import Connection, Customer

@@ -10,9 +10,9 @@ from prefect.client.schemas.objects import StateType
 from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule
 from prefect.states import Cancelled, Completed, Late, Scheduled
 
-from linekeeper.cli.orchestrator import PrefectOrchestrator
-from linekeeper.cli.schedules import is_put_off, leaves_out
 from linekeeper.clock import utcnow
+from linekeeper.prefect_adapter.orchestrator import PrefectOrchestrator
+from linekeeper.prefect_adapter.schedules import is_put_off, leaves_out
 from tests.flows.conftest import Running
 
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")

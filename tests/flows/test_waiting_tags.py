@@ -10,8 +10,8 @@ from sqlalchemy import delete
 
 import sandbox
 from flows.reconnect import reconnect
-from linekeeper.cli.orchestrator import PrefectOrchestrator
 from linekeeper.clock import utcnow
+from linekeeper.prefect_adapter.orchestrator import PrefectOrchestrator
 from linekeeper.settings import Settings
 from linekeeper.store import Store
 from linekeeper.store.tables import ConnectLink, Incident, PendingLogin

@@ -16,13 +16,13 @@ from flows.authentication_setup import authentication_setup
 from flows.gate import gate as gate_flow
 from flows.workflow_configuration import workflow_configuration
 from linekeeper.authentication_setup.watch import watch as watch_setups
-from linekeeper.cli.orchestrator import PrefectOrchestrator
 from linekeeper.clock import utcnow
 from linekeeper.implementation import work as works
 from linekeeper.implementation.answer import GateAnswer, answer, ask
 from linekeeper.implementation.order import Form
 from linekeeper.implementation.start import start
 from linekeeper.implementation.watch import watch
+from linekeeper.prefect_adapter.orchestrator import PrefectOrchestrator
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store.tables import (

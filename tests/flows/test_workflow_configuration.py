@@ -13,8 +13,8 @@ from sqlmodel import col, select
 
 import sandbox
 from flows.workflow_configuration import workflow_configuration
-from linekeeper.cli.orchestrator import PrefectOrchestrator
 from linekeeper.clock import utcnow
+from linekeeper.prefect_adapter.orchestrator import PrefectOrchestrator
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store import Store

@@ -1,4 +1,4 @@
-"""Flows and tasks hold what Prefect is for; pages and queries belong to the core."""
+"""Flows and tasks hold what Prefect is for; what a page says belongs to the core."""
 
 import ast
 import re
@@ -7,7 +7,6 @@ from tests.house.test_who_writes_what import ROOT
 
 _MARKDOWN = re.compile(r"\*\*\S|\]\(|\|\s?-{3}|^#{1,6} |^- ", re.MULTILINE)
 """Bold, a link, the rule of a table, a heading, a list."""
-_SQL = {"sqlalchemy", "sqlmodel"}
 
 
 def _modules() -> list[tuple[str, ast.Module]]:
@@ -35,21 +34,5 @@ def test_flows_and_tasks_build_no_markdown() -> None:
         and isinstance(node.value, str)
         and node not in _docstrings(tree)
         and _MARKDOWN.search(node.value)
-    ]
-    assert found == [], "\n".join(found)
-
-
-def test_flows_and_tasks_hold_no_query() -> None:
-    found = [
-        f"{path}:{node.lineno} {name}"
-        for path, tree in _modules()
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Import | ast.ImportFrom)
-        for name in (
-            [node.module or ""]
-            if isinstance(node, ast.ImportFrom)
-            else [alias.name for alias in node.names]
-        )
-        if name.split(".")[0] in _SQL
     ]
     assert found == [], "\n".join(found)

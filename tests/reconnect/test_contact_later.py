@@ -9,13 +9,13 @@ import pytest
 from pydantic import SecretStr
 from sqlmodel import col
 
-from linekeeper.cli.orchestrator import PrefectOrchestrator
 from linekeeper.clock import utcnow
 from linekeeper.consumer.service import run_consumer
 from linekeeper.customers.change import CustomerChange, change_customer
 from linekeeper.customers.importing import import_customers
 from linekeeper.orchestrator import Blocks
 from linekeeper.outbox.senders.reconnect import advance_due_cases
+from linekeeper.prefect_adapter.orchestrator import PrefectOrchestrator
 from linekeeper.reconnect.ask import send_again
 from linekeeper.reconnect.unasked import Unasked
 from linekeeper.reconnect.watch import watch

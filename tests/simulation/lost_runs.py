@@ -10,9 +10,9 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from linekeeper import clock
-from linekeeper.cli.lost_runs import BEGINS_WITHIN, CRASHES_WITHIN, silent_after
-from linekeeper.cli.orchestrator import CALL_SECONDS, PrefectOrchestrator
 from linekeeper.consumer.loops import ServiceLoop
+from linekeeper.prefect_adapter.lost_runs import BEGINS_WITHIN, CRASHES_WITHIN, silent_after
+from linekeeper.prefect_adapter.orchestrator import CALL_SECONDS, PrefectOrchestrator
 from tests.simulation.flow_runs import SimRun
 from tests.simulation.forms import Forms
 from tests.simulation.loop import Host

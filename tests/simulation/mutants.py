@@ -234,7 +234,7 @@ MUTANTS = (
     ),
     mutant(
         "lost-runs-stay", "runs whose process is gone are never settled",
-        ("cli/lost_runs.py",
+        ("prefect_adapter/lost_runs.py",
          "            if then is not None and await _is_still_so(client, run):\n",
          "            if then is not None and False:\n"),
         kinds="lost",

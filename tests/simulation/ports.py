@@ -27,13 +27,13 @@ from sqlalchemy.ext.asyncio import result as alchemy_result
 from sqlalchemy.ext.asyncio import session as alchemy_session
 
 from linekeeper import clock, runtime
-from linekeeper.cli import lost_runs
 from linekeeper.consumer import alive as consumer_alive
 from linekeeper.consumer import service
 from linekeeper.consumer import waker as consumer_waker
 from linekeeper.inbox import sqlite_writer
 from linekeeper.makini import wire
 from linekeeper.outbox.senders import prefect as prefect_sender
+from linekeeper.prefect_adapter import lost_runs
 from linekeeper.receiver import beat as receiver_beat
 from linekeeper.settings import Settings
 from linekeeper.store import Store, configuration, leases, processes, sqlite

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from linekeeper.cli.errors import UserError
 from linekeeper.cli.sandbox import settings_of
+from linekeeper.refusal import UserError
 from sandbox.quirks import QUIRKS
 from tests.simulation.recorded import personality_of
 from tests.verify_account.conftest import Account

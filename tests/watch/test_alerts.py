@@ -15,12 +15,12 @@ from rich.console import Console
 from sqlalchemy import update
 from sqlmodel import col, select
 
-from linekeeper.cli.automations import GONE
 from linekeeper.cli.deploy import deploy
-from linekeeper.cli.names import automation_name
-from linekeeper.cli.orchestrator import PrefectOrchestrator
 from linekeeper.notify.compose import plain
 from linekeeper.notify.view import Links, load_views
+from linekeeper.prefect_adapter.automations import GONE
+from linekeeper.prefect_adapter.names import automation_name
+from linekeeper.prefect_adapter.orchestrator import PrefectOrchestrator
 from linekeeper.receiver import serve
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings

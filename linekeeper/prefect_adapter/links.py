@@ -13,8 +13,8 @@ from prefect.client.schemas.filters import (
 from prefect.context import FlowRunContext
 from prefect.settings import PREFECT_UI_URL
 
-from linekeeper.cli.names import every, flow_of, tag
 from linekeeper.notify.view import Links
+from linekeeper.prefect_adapter.names import every, flow_of, tag
 
 
 def ui_url(client: PrefectClient) -> str:

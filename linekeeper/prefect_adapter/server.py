@@ -9,9 +9,9 @@ from contextlib import closing, contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
-from linekeeper.cli.errors import UserError
 from linekeeper.config.base import require_web_address
 from linekeeper.private import make_private_file, make_private_folder
+from linekeeper.refusal import UserError
 from linekeeper.settings import Settings
 
 QUEUES = {"urgent": (1, None), "routine": (2, None), "bulk": (3, 1)}

@@ -14,10 +14,10 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.client.schemas.objects import Artifact as Stored
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 
-from linekeeper.cli.links import find_links, list_in_run
-from linekeeper.cli.names import full_name
 from linekeeper.clock import utcnow
 from linekeeper.notify.channels import artifact_ids, remember_artifact, with_artifacts
+from linekeeper.prefect_adapter.links import find_links, list_in_run
+from linekeeper.prefect_adapter.names import full_name
 from linekeeper.runtime import Runtime
 from linekeeper.store.leases import LeaseLost, holding
 from linekeeper.views.audit import (

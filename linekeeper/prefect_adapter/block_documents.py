@@ -10,11 +10,11 @@ from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from pydantic import SecretStr, ValidationError
 
 from blocks import AlertPolicy, HealthPolicy, Mail, MakiniApp, SlackChannel
-from linekeeper.cli.names import called, document_name
 from linekeeper.config import AppConfig, Configuration, SlackConfig
 from linekeeper.consumer.settings import BrokenBlocks
 from linekeeper.notify.routing import channels_of
 from linekeeper.orchestrator import Blocks
+from linekeeper.prefect_adapter.names import called, document_name
 from linekeeper.settings import Settings
 from linekeeper.store.configuration import seed as seeded
 

@@ -24,11 +24,11 @@ from prefect.utilities.templating import (
     resolve_variables,
 )
 
+import linekeeper
 from linekeeper import __version__
-from linekeeper.cli.checkout import deployments_file, root
-from linekeeper.cli.errors import UserError
-from linekeeper.cli.names import tag
-from linekeeper.cli.server import work_pool
+from linekeeper.prefect_adapter.names import tag
+from linekeeper.prefect_adapter.server import work_pool
+from linekeeper.refusal import UserError
 
 OURS = "linekeeper"
 SWEEP, DIGEST = "health-sweep", "digest"
@@ -58,6 +58,16 @@ class Wanted:
     triggers: list[DeploymentTriggerTypes] = field(default_factory=list)
     """Automations that start it."""
     version: str = __version__
+
+
+def root() -> Path:
+    """The folder that holds `flows/` and `prefect.yaml`: this installation's own."""
+    return Path(linekeeper.__file__).resolve().parents[1]
+
+
+def deployments_file() -> Path:
+    """`prefect.yaml`: in a checkout beside the flows, in the wheel inside the package."""
+    return Path(linekeeper.__file__).with_name("prefect.yaml").resolve()
 
 
 async def wanted_deployments(

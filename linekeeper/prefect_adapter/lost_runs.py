@@ -31,7 +31,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.settings import get_current_settings
 from prefect.states import Crashed, Scheduled
 
-from linekeeper.cli.names import every, names_of_flows, tag
+from linekeeper.prefect_adapter.names import every, names_of_flows, tag
 from linekeeper.text import counted
 
 BEGINS_WITHIN = timedelta(minutes=3)

@@ -23,19 +23,19 @@ from prefect.client.schemas.objects import StateType, WorkPool
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 
-from linekeeper.cli.deployed import slug_of
-from linekeeper.cli.errors import UserError
-from linekeeper.cli.hold_up import HoldUp, hold_up, online_of, queues_of, route_of
-from linekeeper.cli.names import deployment_name, every, flow_of
-from linekeeper.cli.orchestrator import PrefectOrchestrator
-from linekeeper.cli.project import wanted_deployments
-from linekeeper.cli.server import prefect_at, work_pool
 from linekeeper.clock import utcnow
 from linekeeper.consumer.settings import BrokenBlocks
 from linekeeper.doctor import Level, examine, examine_database, worst
 from linekeeper.doctor.environment import examine_environment
 from linekeeper.doctor.finding import DoctorFinding, ok, warn, wrong
 from linekeeper.orchestrator import OrchestratorUnavailable
+from linekeeper.prefect_adapter.deployed import slug_of
+from linekeeper.prefect_adapter.hold_up import HoldUp, hold_up, online_of, queues_of, route_of
+from linekeeper.prefect_adapter.names import deployment_name, every, flow_of
+from linekeeper.prefect_adapter.orchestrator import PrefectOrchestrator
+from linekeeper.prefect_adapter.project import wanted_deployments
+from linekeeper.prefect_adapter.server import prefect_at, work_pool
+from linekeeper.refusal import UserError
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.text import named

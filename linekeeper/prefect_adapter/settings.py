@@ -26,10 +26,10 @@ from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 
-from linekeeper.cli.names import PAGE, automation_name, every, tag, variable_name
-from linekeeper.cli.server import prefect_at, work_pool
 from linekeeper.clock import utcnow
 from linekeeper.config import Configuration
+from linekeeper.prefect_adapter.names import PAGE, automation_name, every, tag, variable_name
+from linekeeper.prefect_adapter.server import prefect_at, work_pool
 from linekeeper.settings import Settings
 from linekeeper.store import KeyProblem, Store, StoreError
 from linekeeper.store.configuration import load_configuration

@@ -20,18 +20,19 @@ from prefect.client.schemas.responses import SetStateStatus
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 
-from linekeeper.cli import block_documents, prefect_settings
-from linekeeper.cli.links import find_links
-from linekeeper.cli.lost_runs import LostRuns
-from linekeeper.cli.names import full_name
-from linekeeper.cli.pages import keep_pages, put_artifact
-from linekeeper.cli.prefect_sight import Sight, look
-from linekeeper.cli.schedules import plan_again
-from linekeeper.cli.server import prefect_at, work_pool
-from linekeeper.cli.waiting_tags import untag_what_is_over
 from linekeeper.clock import monotonic, utcnow
 from linekeeper.notify.view import Links
 from linekeeper.orchestrator import Blocks, FeedEvent, OrchestratorUnavailable, RunRequest
+from linekeeper.prefect_adapter import block_documents
+from linekeeper.prefect_adapter import settings as prefect_settings
+from linekeeper.prefect_adapter.links import find_links
+from linekeeper.prefect_adapter.lost_runs import LostRuns
+from linekeeper.prefect_adapter.names import full_name
+from linekeeper.prefect_adapter.pages import keep_pages, put_artifact
+from linekeeper.prefect_adapter.schedules import plan_again
+from linekeeper.prefect_adapter.server import prefect_at, work_pool
+from linekeeper.prefect_adapter.sight import Sight, look
+from linekeeper.prefect_adapter.waiting_tags import untag_what_is_over
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store import Store

@@ -20,9 +20,9 @@ from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ObjectNotFound
 
-from linekeeper.cli.hold_up import hold_up, online_of, queues_of, route_of
-from linekeeper.cli.names import PAUSED_VARIABLE, every, variable_name
-from linekeeper.cli.server import work_pool
+from linekeeper.prefect_adapter.hold_up import hold_up, online_of, queues_of, route_of
+from linekeeper.prefect_adapter.names import PAUSED_VARIABLE, every, variable_name
+from linekeeper.prefect_adapter.server import work_pool
 from linekeeper.watch.alerts import Alert, RunOutcome, is_late
 
 

@@ -23,8 +23,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.types import SecretDict
 from pydantic import SecretStr
 
-from linekeeper.cli.names import automation_name, document_name, every, tag
-from linekeeper.cli.parts import receiver_url
+from linekeeper.prefect_adapter.names import automation_name, document_name, every, tag
 from linekeeper.settings import Settings
 from linekeeper.store.engine import encryption_keys
 from linekeeper.watch.alerts import Kind, alert_secrets
@@ -45,7 +44,7 @@ async def alerts_block(client: PrefectClient, settings: Settings) -> UUID:
     """
     secret = alert_secrets(encryption_keys(settings))[0]
     headers = {"Authorization": f"Bearer {secret}", "Content-Type": "application/json"}
-    base = settings.internal_url or settings.public_url or receiver_url(settings)
+    base = settings.internal_url or settings.public_url or settings.local_receiver_url
     url = f"{base.rstrip('/')}/prefect/alerts"
     try:
         there = await client.read_block_document_by_name(document_name(ALERTS_BLOCK), "webhook")
