@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from linekeeper.health.evidence import CACHED, Health, Judged, Observation, Outcome
+from linekeeper.health.evidence import CACHED, Evidence, Health, Judged, Observation, Outcome
 from linekeeper.text import counted
 
 _WORDS = {
@@ -22,17 +22,18 @@ def explained(observation: Observation, judged: Judged) -> Observation:
 
 
 def _dispute(judged: Judged, observation: Observation) -> str:
-    if observation.outcome is Outcome.login_lost:
+    if observation.outcome is Outcome.login_lost and observation.source != "webhook":
         back = f" of {judged.restored_at:%H:%M} UTC" if judged.restored_at else ""
         word = f"Makini's status still says fail, perhaps from before the login{back}"
     else:
         word = _claim(judged)
         cached = (
             "its list says active"
-            if observation.outcome is Outcome.listed
+            if observation.outcome is Outcome.listed or judged.evidence is Evidence.listed
             else f"its status says {observation.sync_status or 'well'}"
         )
-        word += f", but {cached}" if observation.source in CACHED else ""
+        is_cached = observation.source in CACHED or observation.outcome is Outcome.login_lost
+        word += f", but {cached}" if is_cached else ""
     return f"The evidence contradicts itself: {word}. No record may be read to settle it."
 
 

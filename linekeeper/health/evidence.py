@@ -149,6 +149,7 @@ class Judged:
     """When something stronger than a cached word last spoke of it: an event, a read, a login."""
     restored_at: datetime | None = None
     """When the customer last logged in, or Makini last said so."""
+    connected_at: datetime | None = None  # the customer did, as the list says
     refusals: int = 0
     """Calls that the product reported as refused, since something stronger said otherwise."""
     refused_at: datetime | None = None

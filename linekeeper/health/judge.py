@@ -16,7 +16,6 @@ from linekeeper.health.evidence import (
     CACHED,
     CALLS,
     FALLEN,
-    OURS,
     Evidence,
     Health,
     Judged,
@@ -24,8 +23,8 @@ from linekeeper.health.evidence import (
     Outcome,
     contradicts,
     is_late,
-    is_older,
 )
+from linekeeper.health.late_word import doubted, raises_doubt, unit_of
 from linekeeper.health.makinis_word import awaits_call, claimed, is_unanswered, noted
 
 
@@ -51,10 +50,9 @@ def judge(previous: Judged, observation: Observation, policy: HealthPolicy) -> J
     knows.
     """
     if is_late(observation, previous):
-        if not _raises_doubt(observation, previous):
+        if not raises_doubt(observation, previous):
             return Judgement(previous, applied=False)
-        doubted = replace(previous, lost_by=observation.source, lost_at=observation.at)
-        return Judgement(doubted, applied=True, doubts=True)
+        return Judgement(doubted(previous, observation), applied=True, doubts=True)
     if observation.is_good_event and awaits_call(previous, observation.at):
         return Judgement(noted(previous, observation), applied=True, awaits_call=True)
     if observation.outcome is Outcome.listed:
@@ -66,46 +64,11 @@ def judge(previous: Judged, observation: Observation, policy: HealthPolicy) -> J
     return Judgement(judged, applied=True)
 
 
-def _raises_doubt(observation: Observation, judged: Judged) -> bool:
-    """Whether a late word that the login is lost is outranked by nothing but cached words.
-
-    Makini's status may lag behind its own event, whichever of the two came first.
-    """
-    if observation.outcome is not Outcome.login_lost or observation.source in OURS:
-        return False
-    if judged.own is Health.reauthorization_required or judged.lost_by:
-        return False
-    unit = _unit(observation.at)
-    stronger = (judged.stated_at, judged.read_at, judged.restored_at)
-    return not any(is_older(observation.at, _within(at, unit), ours=False) for at in stronger)
-
-
-def _unit(at: datetime) -> timedelta | None:
-    """The minute, hour or day to which the time of an event may have been cut; None for neither.
-
-    A sender that gives whole days says of every event that it was before whatever we did that day.
-    One in sixty whole minutes, and the rare whole day, is none that was cut: all that costs is a
-    read.
-    """
-    if at.microsecond or at.second:
-        return None
-    if at.minute:
-        return timedelta(minutes=1)
-    return timedelta(hours=1) if at.hour else timedelta(days=1)
-
-
-def _within(at: datetime | None, unit: timedelta | None) -> datetime | None:
-    """`at`, cut to `unit` as the other time may have been."""
-    if at is None or unit is None:
-        return at
-    midnight = at.replace(hour=0, minute=0, second=0, microsecond=0)
-    return midnight + (at - midnight) // unit * unit
-
-
 def _listed(previous: Judged, observation: Observation, policy: HealthPolicy) -> Judgement:
     word = observation.lifecycle or "unknown"
     previous = claimed(previous) if observation.decisive else previous
-    state = replace(previous, lifecycle=word)
+    connected_at = observation.connected_at or previous.connected_at
+    state = replace(previous, lifecycle=word, connected_at=connected_at)
     if observation.decisive:
         said = previous, observation, policy
         disputed = contradicts(*said) or is_unanswered(*said)
@@ -250,7 +213,7 @@ def _is_stale(observation: Observation, policy: HealthPolicy) -> bool:
     synced = observation.sync_updated_at
     if synced is None:
         return False
-    latest = synced + (_unit(synced) or timedelta())
+    latest = synced + (unit_of(synced) or timedelta())
     return observation.at - latest > timedelta(hours=policy.stale_sync_hours)
 
 

@@ -1,7 +1,7 @@
 """A sandbox's adopted fleet, a product that listens, and a runtime on each database."""
 
 from collections.abc import AsyncIterator
-from dataclasses import astuple
+from dataclasses import astuple, replace
 
 import pytest
 from pydantic import SecretStr
@@ -36,7 +36,7 @@ async def adopt(rt: Runtime) -> None:
 @pytest.fixture
 async def fleet() -> AsyncIterator[sandbox.Served]:
     """The fleet's Makini."""
-    async with sandbox.serving(FLEET) as serving:
+    async with sandbox.serving(replace(FLEET)) as serving:
         yield serving
 
 
