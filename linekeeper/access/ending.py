@@ -22,6 +22,7 @@ Ended = Literal[
     "system_away",
     "away",
     "unlisted",
+    "checking",
 ]
 
 

@@ -136,6 +136,13 @@ _WORDS: dict[Ended, _Words] = {
         "works.",
         502,
     ),
+    "checking": _Words(
+        "We are checking your login",
+        "We have no answer from Makini yet, and go on waiting: if it accepts your login there is "
+        "nothing more to do. You can close this page. Your link shows in a few minutes how it "
+        "went, and still works if it did not.",
+        202,
+    ),
 }
 
 _OTHER_MAIL = _Words(
@@ -146,6 +153,13 @@ _OTHER_MAIL = _Words(
     409,
 )
 _KEPT: dict[Ended, _Words] = {
+    "checking": _Words(
+        "We are checking your login",
+        "Makini accepted your login, and has not said yet that {system} does. Your login is kept "
+        "and we go on asking: if it works there is nothing more to do. You can close this page. "
+        "Your link shows in a few minutes how it went.",
+        202,
+    ),
     "used": _Words(
         "The login is not verified yet",
         "Your login is kept: it is verified as soon as {system} answers Makini, and if it works "
@@ -191,7 +205,8 @@ def _page(ending: Ending) -> Response:
     title, text = words.title.format(**named), words.text.format(**named)
     if not ending.system:
         title, text = title[:1].upper() + title[1:], text[:1].upper() + text[1:]
-    return page(title, text, status=words.status, url=ending.connect_url, label="Try again")
+    label = "See how it went" if ending.how == "checking" else "Try again"
+    return page(title, text, status=words.status, url=ending.connect_url, label=label)
 
 
 def _hinted(mail: str) -> str:
