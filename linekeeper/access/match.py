@@ -14,6 +14,7 @@ from slugify import slugify
 
 from linekeeper.customers.naming import customer_name, metadata_digest
 from linekeeper.makini import ConnectionStatus, ListedConnection
+from linekeeper.text import SEPARATOR
 
 Kind = Literal["same", "replaces", "new", "known", "other", "unlisted"]
 _LOGGING_IN = timedelta(minutes=5)
@@ -236,7 +237,7 @@ def _fitting(
 def _fits(listed: ListedConnection, status: ConnectionStatus) -> bool:
     if not _same_words(listed.provider, status.provider):
         return False
-    same_company = _same_words(customer_name(listed), status.company_name)
+    same_company = _is_company(status, customer_name(listed), listed.name)
     return same_company and (bool(listed.metadata) or _same_mail(listed.email, status.email))
 
 
@@ -313,8 +314,18 @@ def _is_alike(known: KnownConnection, status: ConnectionStatus) -> bool:
 
 
 def _is_same_system(known: KnownConnection, status: ConnectionStatus) -> bool:
-    same_company = _same_words(known.customer, status.company_name)
+    same_company = _is_company(status, known.customer, known.name)
     return _same_words(known.provider, status.provider) and same_company
+
+
+def _is_company(status: ConnectionStatus, customer: str, name: str) -> bool:
+    """Whether the status names the customer, or what Makini calls the connection.
+
+    The customer is called as the operator or the metadata call it. Makini's status knows neither:
+    what it says is the connection's name, or the company's, which is the first part of that.
+    """
+    first = SEPARATOR.split(name.strip())[0]
+    return any(_same_words(each, status.company_name) for each in (customer, name, first))
 
 
 def _same_mail(mail: str, other: str) -> bool:

@@ -49,6 +49,19 @@ def test_the_login_of_a_connection_is_its_own_or_its_successors_or_another_syste
     assert found.kind == kind
 
 
+@pytest.mark.parametrize("company", ["Acme", "Acme - UpKeep", "Acme Metals GmbH"])
+@pytest.mark.parametrize("listed", [True, False])
+def test_a_successor_is_known_by_what_makini_calls_it_whatever_the_operator_calls_the_customer(
+    company: str, listed: bool
+) -> None:
+    ours = replace(ACME, customer="Acme Metals GmbH", name="Acme - UpKeep", makini_id="k1")
+    entry = replace(LISTED["k1"], key="new", id="new", name=ours.name)
+    shown = [LISTED["k2"], *([entry] if listed else [])]
+    assert match(asked(ours), status("new", company), shown, [ours, BOLT]).kind == "replaces"
+    other = match(asked(ours), status("new", "Bolt"), shown, [ours, BOLT])
+    assert other.kind == "other"
+
+
 def test_what_was_asked_for_and_is_still_there_is_not_replaced_by_a_second_one() -> None:
     second = replace(ACME, id="3", makini_key="k3")
     third = ListedConnection("k3", "k3", "Acme · UpKeep", "it@acme.example", provider="UpKeep")
