@@ -220,7 +220,8 @@ def _of_many(members: Sequence[EntityState]) -> str:
 
 
 def _disagreement(state: EntityState) -> str:
-    total, listed = state.source_total or 0, state.listed or 0
+    listed = state.listed or 0
+    total = state.source_total if state.source_total is not None else listed
     said = f"The source says that it has {total:,} records and lists {listed:,}"
     if listed < total:
         return (
@@ -230,8 +231,9 @@ def _disagreement(state: EntityState) -> str:
     if listed > total:
         return f"{said}. All that it lists is in the index, so its total is what is wrong."
     return (
-        f"{said}, but only {state.indexed or 0:,} are here: the others have no key to be kept "
-        "by, or share one."
+        f"{said}, but some have no key to be kept by, or share one: {state.indexed or 0:,} are "
+        "here. Nothing is deleted here as long as records are listed without a key, because each "
+        "of them may be one that is missing."
     )
 
 

@@ -17,7 +17,8 @@ class Listing:
     """Those of `keys` that the source lists as deleted: they are in its total, too."""
     sizes: Sizes = field(default_factory=Sizes)
     keyless: int = 0
-    """Records without a key; they are in the source's total, and can't be in the index."""
+    """Records without a key; they are in the source's total, and can't be in the index. Each may
+    be one that is missing, so while there are any nothing is gone."""
 
     @property
     def count(self) -> int:

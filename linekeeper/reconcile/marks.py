@@ -93,11 +93,13 @@ async def note_compared(
     started: datetime,
     total: int | None,
     indexed: int | None = None,
+    keyless: bool = False,
 ) -> None:
     """Keep how many records are here, right after the whole listing that `started` then: `indexed`,
     where somebody has just counted them.
 
-    Where as many were listed as there are and fewer are here, some have no key to be kept by.
+    Where as many were listed as there are and fewer are here, some have no key to be kept by, or
+    share one; `keyless` says that some were listed without a key.
     """
     if indexed is None:
         # Counted before the transaction that writes, which holds SQLite's one lock.
@@ -107,7 +109,7 @@ async def note_compared(
     values: dict[str, Any] = {"indexed": indexed or 0, "compared_at": started}
     if total is not None and values["indexed"] == total:
         values["agreed_at"] = started
-    lacks = total is not None and values["indexed"] < total
+    lacks = keyless or (total is not None and values["indexed"] < total)
     values["lacking"] = ((mark.lacking if mark is not None else 0) + 1) if lacks else 0
     async with store.write() as session:
         await save_mark(store, session, connection_id, entity, **values)

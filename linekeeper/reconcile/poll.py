@@ -278,7 +278,8 @@ class _Reader:
             reading.counts.add(counts)
             reading.compared = True
         alone, indexed = writer.wrote_all and succession is None, None
-        if whole and not shifted and not inconsistent and not alone:
+        proves = not (shifted or inconsistent or listing.keyless)
+        if whole and proves and not alone:
             concluded = await conclude_listing(
                 self._rt,
                 target,
@@ -303,6 +304,7 @@ class _Reader:
                 started=started,
                 total=listing.total,
                 indexed=indexed,
+                keyless=listing.keyless > 0,
             )
 
     async def _again(self, error: MakiniError) -> str | None:

@@ -211,3 +211,29 @@ async def test_records_without_a_key_count_in_the_total(rt: Runtime, server: Pee
     await run(rt)
     assert len(await live(rt)) == 3
     assert (await mark(rt)).inconsistent == 0
+
+
+@pytest.mark.parametrize("total", [20, None])
+async def test_a_record_that_comes_without_its_key_is_not_deleted_and_one_that_went_is_later(
+    rt: Runtime, server: Peer, total: int | None
+) -> None:
+    everything = assets(20)
+    server.answer("GET", ASSETS, whole(everything))
+    await run(rt)
+    bare = [{**row, "key": None} if row["key"] == "a007" else row for row in everything]
+
+    def without_its_key(_: Request) -> Response:
+        meta = {"current_page": 1, "last_page": 1} | ({"total": total} if total else {})
+        return JSONResponse({"data": bare, "meta": meta})
+
+    server.answer("GET", ASSETS, without_its_key)
+    for _ in range(3):
+        await run(rt, full=True)
+    assert await feed(rt) == []
+    assert len(await live(rt)) == 20
+    assert await open_incidents(rt) == ["entity_inconsistent"]
+    server.answer("GET", ASSETS, whole([row for row in everything if row["key"] != "a007"]))
+    for _ in range(2):
+        await run(rt, full=True)
+    assert [(change.op, change.key) for change in await feed(rt)] == [("deleted", "a007")]
+    assert await open_incidents(rt) == []
