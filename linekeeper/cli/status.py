@@ -186,14 +186,10 @@ def _shown(looked: _Looked) -> "RenderableType":
 
 def under_way(leases: "Sequence[LeaseGlance]") -> str:
     """What is being done, and by whom; of single connections only how many. Pure."""
-    from linekeeper.store.types import is_id
+    from linekeeper.store.leases import about_one
 
-    of_one = {about for lease in leases if is_id(about := lease.name.partition(":")[2])}
-    held = [
-        f"{lease.name} ({lease.owner})"
-        for lease in leases
-        if lease.name.partition(":")[2] not in of_one
-    ]
+    of_one = {about for lease in leases if (about := about_one(lease.name))}
+    held = [f"{lease.name} ({lease.owner})" for lease in leases if not about_one(lease.name)]
     return ", ".join(
         [*held, *([f"work on {counted(len(of_one), 'connection')}"] if of_one else [])]
     )

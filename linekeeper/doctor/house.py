@@ -14,7 +14,7 @@ from linekeeper.doctor.finding import DoctorFinding, ok, warn, wrong
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store import KeyProblem, Store, StoreError
-from linekeeper.store.leases import CONSUMER
+from linekeeper.store.leases import CONSUMER, about_one
 from linekeeper.store.schema import describe, head, require_current
 from linekeeper.store.tables import Audit, Connection, Lease
 from linekeeper.text import counted
@@ -61,15 +61,22 @@ async def _leases(rt: Runtime) -> list[DoctorFinding]:
     """What is under way: another run of the same work ends Skipped, or waits if asked by hand."""
     async with rt.store.read() as session:
         now = await rt.store.clock(session)
-        held = await session.scalars(
-            select(Lease)
-            .where(col(Lease.until) > now, ~col(Lease.name).startswith(CONSUMER))
-            .order_by(col(Lease.name))
+        held = list(
+            await session.scalars(
+                select(Lease)
+                .where(col(Lease.until) > now, ~col(Lease.name).startswith(CONSUMER))
+                .order_by(col(Lease.name))
+            )
         )
-        return [
-            ok(f"lease · {lease.name}", f"held by {lease.owner} until {lease.until:%H:%M:%S} UTC")
-            for lease in held
-        ]
+    findings = [
+        ok(f"lease · {lease.name}", f"held by {lease.owner} until {lease.until:%H:%M:%S} UTC")
+        for lease in held
+        if not about_one(lease.name)
+    ]
+    if of_one := {about for lease in held if (about := about_one(lease.name))}:
+        work = f"work on {counted(len(of_one), 'connection')}"
+        findings.append(ok("lease · connections", work))
+    return findings
 
 
 def _found(part: PartStanding, *, is_missed: bool) -> DoctorFinding:

@@ -15,6 +15,7 @@ from linekeeper.doctor.finding import DoctorFinding, ok, warn, wrong
 from linekeeper.doctor.makini import LOOPBACK
 from linekeeper.notify.refusals import refused
 from linekeeper.notify.routing import DEFAULT, channels_of, has_rules
+from linekeeper.tls import tls_trouble
 
 NEEDED_SCOPES = ("chat:write",)
 USEFUL_SCOPES = {
@@ -91,7 +92,8 @@ async def _examine_channel(config: SlackConfig, *, seconds: float) -> list[Docto
                 client.proxy = None  # slack-sdk sends everything through HTTPS_PROXY
             return await _examine(client, config)
     except (TimeoutError, aiohttp.ClientError, SlackClientError, OSError, ValueError) as error:
-        reason = f"no answer within {seconds:g} s" if isinstance(error, TimeoutError) else error
+        late = f"no answer within {seconds:g} s" if isinstance(error, TimeoutError) else None
+        reason = late or tls_trouble(error) or error
         return [
             wrong(
                 "slack · token",

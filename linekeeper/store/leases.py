@@ -18,10 +18,16 @@ from linekeeper.clock import monotonic
 from linekeeper.groups import end_task
 from linekeeper.store.engine import Store, upserting
 from linekeeper.store.tables import Lease
-from linekeeper.store.types import UtcDateTime, table_of
+from linekeeper.store.types import UtcDateTime, is_id, table_of
 
 CONSUMER = "consumer:"
 """Leases with such a name say that a consumer is alive (`linekeeper.consumer.alive`)."""
+
+
+def about_one(name: str) -> str | None:
+    """The single thing, such as a connection, whose lease is called so; None for work on many."""
+    about = name.partition(":")[2]
+    return about if is_id(about) else None
 
 
 _SAFE_SHARE = 0.95

@@ -1,5 +1,6 @@
 """The doctor names every part, and what is silent or overdue."""
 
+from contextlib import AsyncExitStack
 from datetime import timedelta
 
 from sqlalchemy import update
@@ -8,6 +9,7 @@ from sqlmodel import col
 from linekeeper.doctor.house import examine_parts
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
+from linekeeper.store import new_id
 from linekeeper.store.leases import holding
 from linekeeper.store.tables import PartHeartbeat
 from linekeeper.watch.queries import beat, note_prefect, remove
@@ -41,6 +43,20 @@ async def test_every_part_is_named_with_what_is_wrong(settings: Settings) -> Non
             [lease] = [each for each in await examine_parts(rt) if "lease" in each.name]
             assert (lease.name, lease.level) == ("lease · health-sweep", "ok")
             assert lease.text.startswith("held by run-1 until ")
+
+
+async def test_of_what_is_done_for_single_connections_the_number_is_said(
+    settings: Settings,
+) -> None:
+    """A whole reconcile of a big fleet held a hundred of them, each with a line of its own."""
+    async with Runtime.open(settings) as rt, AsyncExitStack() as held:
+        connections = [new_id() for _ in range(3)]
+        for name in [*(f"reconcile:{each}" for each in connections), f"token:{connections[0]}"]:
+            await held.enter_async_context(holding(rt.store, name, "run-1"))
+        findings = [each for each in await examine_parts(rt) if "lease" in each.name]
+        assert [(each.name, each.level, each.text) for each in findings] == [
+            ("lease · connections", "ok", "work on 3 connections")
+        ]
 
 
 async def test_while_prefect_hangs_nothing_is_known_of_its_workers(settings: Settings) -> None:

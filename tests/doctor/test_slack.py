@@ -1,6 +1,8 @@
 """What the doctor says of Slack, against the sandbox's."""
 
+import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
@@ -8,6 +10,7 @@ import sandbox
 from linekeeper.config import Configuration, SlackConfig
 from linekeeper.doctor import DoctorFinding, worst
 from linekeeper.doctor.slack import examine_slack
+from tests.self_signed import self_signed
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +52,20 @@ async def test_a_look_posts_nothing(box: sandbox.Served) -> None:
 async def test_no_slack_is_a_warning() -> None:
     (found,) = (await _examine(None)).values()
     assert (found.level, "nobody is notified" in found.text) == ("warn", True)
+
+
+async def test_a_certificate_that_nobody_knows_is_said_with_what_to_do(
+    box: sandbox.Served, tmp_path: Path
+) -> None:
+    server = await asyncio.start_server(
+        lambda _, writer: writer.close(), "127.0.0.1", 0, ssl=self_signed(tmp_path)
+    )
+    async with server:
+        url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/api/"
+        (found,) = (await _examine(_config(box, api_url=url))).values()
+    assert found.level == "wrong"
+    assert "its certificate is not accepted (self-signed certificate)" in found.text
+    assert "SSLCertVerificationError" not in found.text
 
 
 async def test_a_wrong_token_is_named_and_not_shown(box: sandbox.Served) -> None:

@@ -3,17 +3,13 @@
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import apprise.plugins.pagerduty
 import pytest
 from aiohttp import web
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from pydantic import SecretStr
 from sqlalchemy import select, update
 from sqlmodel import col
@@ -29,6 +25,7 @@ from sandbox.slack import SlackFaults
 from tests.delivering import is_any_sent
 from tests.notify.conftest import Desk
 from tests.reconnect.post import listening, text_of
+from tests.self_signed import self_signed
 
 pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
 
@@ -75,25 +72,7 @@ async def pager(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Pager]:
 @pytest.fixture
 def tls(tmp_path: Path) -> ssl.SSLContext:
     """A certificate that nobody but its own key vouches for."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .sign(key, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    secret = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    (tmp_path / "tls.pem").write_bytes(secret + certificate.public_bytes(pem))
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(tmp_path / "tls.pem")
-    return context
+    return self_signed(tmp_path)
 
 
 def also(desk: Desk, pager: Pager, **fields: Any) -> None:
