@@ -23,9 +23,10 @@ from linekeeper.reconcile.causes import (
     is_in,
 )
 from linekeeper.reconcile.deletes import LONGEST_FIRST_SYNC
-from linekeeper.reconcile.queries import lock_feed, one_of
+from linekeeper.reconcile.queries import lock_feed
 from linekeeper.reconcile.reachability import known_outages
 from linekeeper.store import Store
+from linekeeper.store.lists import one_of
 from linekeeper.store.tables import Change, Connection, Drift, Transition, Watermark
 from linekeeper.store.types import Id
 

@@ -9,9 +9,9 @@ from sqlalchemy import ColumnElement, bindparam, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from linekeeper.reconcile.queries import one_of
 from linekeeper.store import Store
 from linekeeper.store.engine import chunked
+from linekeeper.store.lists import one_of
 from linekeeper.store.tables import Deletion, Record
 from linekeeper.store.types import UtcDateTime, table_of
 

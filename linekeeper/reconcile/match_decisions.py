@@ -13,7 +13,7 @@ from sqlmodel import col
 from linekeeper.customers.find import NotFound, find_connection
 from linekeeper.reconcile import succession_queries as queries
 from linekeeper.reconcile.matching import MatchRow
-from linekeeper.reconcile.queries import lock_feed, one_of
+from linekeeper.reconcile.queries import lock_feed
 from linekeeper.reconcile.succession_steps import decide_steps, publish
 from linekeeper.reconcile.target import PollTarget, load_targets
 from linekeeper.reconcile.unmatched import settle_held
@@ -21,6 +21,7 @@ from linekeeper.refusal import Refusal
 from linekeeper.runtime import Runtime
 from linekeeper.store import Store
 from linekeeper.store.engine import chunked
+from linekeeper.store.lists import one_of
 from linekeeper.store.tables import Audit, Connection, Record, Succession, SuccessionStep, Watermark
 
 Decision = Literal["show", "pair", "same_contents", "distinct"]

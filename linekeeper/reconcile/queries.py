@@ -4,21 +4,15 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-import orjson
 from sqlalchemy import (
     Boolean,
-    ColumnElement,
     Executable,
-    any_,
     bindparam,
-    func,
     insert,
-    literal,
     select,
     text,
     update,
 )
-from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.types import String
 from sqlmodel import col
@@ -29,6 +23,7 @@ from linekeeper.reconcile.places import ANNOUNCED, KEYS, RECORDS, Place
 from linekeeper.store import Store
 from linekeeper.store.bodies import seal_body
 from linekeeper.store.engine import insert_ignore
+from linekeeper.store.lists import one_of
 from linekeeper.store.tables import Change, Feed, Record
 from linekeeper.store.types import Id, UtcDateTime, table_of
 
@@ -38,14 +33,6 @@ LATE_DAYS = 7
 Row = tuple[str, datetime | None, str, str | None, str | None, str | None, str | None]
 """A live record as it is written: key, source time, hash, body; number, natural key and plain hash
 (reconcile.identity)."""
-
-
-def one_of(store: Store, column: Any, values: Sequence[str]) -> ColumnElement[bool]:
-    """`column IN values` with one variable however many there are."""
-    if store.is_sqlite:
-        listed = func.json_each(orjson.dumps(list(values)).decode()).table_valued("value")
-        return col(column).in_(select(listed.c.value))
-    return col(column) == any_(literal(list(values), ARRAY(getattr(column, "type", String()))))
 
 
 async def lock_feed(store: Store, session: AsyncSession, connection_id: str) -> int:

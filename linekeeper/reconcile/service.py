@@ -14,7 +14,6 @@ from linekeeper.groups import task_group
 from linekeeper.health.scope import DataCaller
 from linekeeper.makini import NO_TOKEN, ErrorKind, ErrorScope, MakiniError
 from linekeeper.reconcile.accounting import Counts
-from linekeeper.reconcile.claims import Claims, claiming
 from linekeeper.reconcile.deleting import apply_agreed
 from linekeeper.reconcile.doubt import are_all_refused, doubt_connection, observe_lost_login
 from linekeeper.reconcile.due import Pass, PollOrder, due_in, failing_last, is_entity_due
@@ -27,12 +26,17 @@ from linekeeper.reconcile.succession import complete
 from linekeeper.reconcile.target import PollTarget, load_targets
 from linekeeper.runtime import Runtime
 from linekeeper.store import new_id
+from linekeeper.store.many_leases import ManyLeases, holding_many
 from linekeeper.store.tables import Watermark
 
 log = logging.getLogger(__name__)
 
 SIDE_BY_SIDE = 16
 """Connections read at once by one worker."""
+LEASES = "reconcile"
+"""The kind of the leases on connections that are read."""
+LONG: Pass = "full"
+"""Listing one whole may take hours."""
 OTHERS_SECONDS = (0.1, 2.0)
 """Between the first two looks at what other workers hold, and at most."""
 
@@ -125,7 +129,8 @@ async def read_pass(
     tried: set[str] = set()
     running: dict[asyncio.Task[ReconcileRun], str] = {}
     looked = 0.0
-    async with claiming(rt.store, owner, which) as claims, task_group() as group:
+    leasing = holding_many(rt.store, LEASES, owner, purpose=which)
+    async with leasing as leases, task_group() as group:
         while True:
             wanted, run.circuits = await due_in(rt, app, order, which)
             looked = monotonic()
@@ -133,7 +138,7 @@ async def read_pass(
                 [
                     connection_id
                     for connection_id in wanted
-                    if connection_id not in tried and connection_id not in claims.held
+                    if connection_id not in tried and connection_id not in leases.held
                 ],
                 order,
             )
@@ -144,20 +149,21 @@ async def read_pass(
                 free = SIDE_BY_SIDE - len(running)
                 if free:
                     portion, queue = queue[:free], queue[free:]
-                    mine = await claims.take(portion)
+                    mine = await leases.take(portion)
                     for target in await _still_due(rt, app, order, which, mine):
                         task = group.create_task(_read(rt, target, order, which, sleep))
                         running[task] = target.id
-                        claims.cover(target.id, task)
+                        leases.cover(target.id, task)
                     advanced = advanced or bool(mine)
                 if len(running) >= SIDE_BY_SIDE:
-                    await _collect(run, running, tried, claims)
+                    await _collect(run, running, tried, leases)
             if running:
-                await _collect(run, running, tried, claims)
+                await _collect(run, running, tried, leases)
                 while running and monotonic() - looked < longest:  # a look is at the whole fleet
-                    await _collect(run, running, tried, claims)
+                    await _collect(run, running, tried, leases)
             elif not advanced:
-                tried |= await claims.busy(wanted)
+                if which != LONG:  # only who wants to list them whole, too, waits for that
+                    tried |= await leases.taken_for(LONG, wanted)
                 await sleep(pause)
                 pause = min(2 * pause, longest)
 
@@ -166,9 +172,9 @@ async def _collect(
     run: ReconcileRun,
     running: dict[asyncio.Task[ReconcileRun], str],
     tried: set[str],
-    claims: Claims,
+    leases: ManyLeases,
 ) -> None:
-    """Wait until some have been read; their claims are given back.
+    """Wait until some have been read; their leases are given back.
 
     What another run took over meanwhile was cancelled, and is left to it.
     """
@@ -178,7 +184,7 @@ async def _collect(
         if not task.cancelled():
             run.add(task.result())
     tried.update(finished)
-    await claims.release_claims(finished)
+    await leases.give_back(finished)
 
 
 async def _still_due(

@@ -10,9 +10,9 @@ from sqlalchemy.orm import aliased
 from sqlmodel import col
 
 from linekeeper.reconcile.matching import MatchRow
-from linekeeper.reconcile.queries import one_of
 from linekeeper.store import Store, new_id
 from linekeeper.store.engine import chunked
+from linekeeper.store.lists import one_of
 from linekeeper.store.tables import Deletion, Record, Succession, SuccessionStep
 from linekeeper.store.types import table_of
 

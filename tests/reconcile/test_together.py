@@ -103,7 +103,7 @@ async def test_nobody_waits_for_a_connection_that_is_being_listed_whole(
     async with rt.store.write() as session:
         until = utcnow() + timedelta(hours=1)
         await session.merge(
-            Lease(name=f"reconcile:{one.id}", owner="full|alive", until=until, fence=7)
+            Lease(name=f"reconcile:{one.id}", owner="alive", purpose="full", until=until, fence=7)
         )
         await session.flush()
     done = await run(rt)

@@ -9,9 +9,9 @@ from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
 
 from linekeeper.clock import utcnow
-from linekeeper.reconcile.claims import claiming
 from linekeeper.store import Store
 from linekeeper.store.leases import LeaseLost, acquire, holding, release, renew
+from linekeeper.store.many_leases import holding_many
 from linekeeper.store.processes import registered
 from tests.leases import holder
 
@@ -90,11 +90,11 @@ async def test_who_waits_writes_nothing_until_the_lease_looks_free(store: Store)
 BLOCKS: list[Callable[[Store], AbstractAsyncContextManager[Any]]] = [
     lambda store: holding(store, "sweep", "a"),
     lambda store: registered(store, "a", "receiver"),
-    lambda store: claiming(store, "a", "reconcile"),
+    lambda store: holding_many(store, "reconcile", "a", purpose="routine"),
 ]
 
 
-@pytest.mark.parametrize("block", BLOCKS, ids=["holding", "registered", "claiming"])
+@pytest.mark.parametrize("block", BLOCKS, ids=["holding", "registered", "holding_many"])
 async def test_who_is_told_to_end_while_a_block_is_left_ends(
     store: Store, block: Callable[[Store], AbstractAsyncContextManager[Any]]
 ) -> None:

@@ -92,6 +92,8 @@ class Lease(SQLModel, table=True):
     owner: str
     until: datetime = time()
     fence: int = 0
+    purpose: str | None = None
+    """What its owner holds it for, where others want to know."""
 
 
 class AppState(SQLModel, table=True):

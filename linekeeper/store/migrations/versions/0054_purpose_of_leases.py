@@ -1,0 +1,24 @@
+"""What a lease is held for is a column of its own; it had been the beginning of the owner's name.
+
+Runs: before the new code (expand).
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0054"
+down_revision = "0053"
+branch_labels = None
+depends_on = None
+serves = (
+    *("0043", "0044", "0045", "0046", "0047", "0048", "0049", "0050", "0051", "0052"),
+    "0053",
+)
+
+
+def upgrade() -> None:
+    op.add_column("lease", sa.Column("purpose", sa.String(), nullable=True))
+
+
+def downgrade() -> None:
+    op.drop_column("lease", "purpose")
