@@ -78,6 +78,8 @@ def _file(error: OSError) -> str | None:
     reason = (error.strerror or str(error)).lower()
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"{what}: {reason}; make room, or set LINEKEEPER_HOME to a folder where there is"
+    if error.errno == errno.EFBIG:
+        return f"{what}: {reason}; raise the limit on the size of files (`ulimit -f`)"
     if error.errno == errno.EROFS:
         return f"{what}: {reason}; set LINEKEEPER_HOME to a folder that can be written"
     if isinstance(error, PermissionError | FileNotFoundError | NotADirectoryError):

@@ -35,8 +35,9 @@ class Output:
         self._hushed = hushed
         self._lines: deque[str] = deque(maxlen=_KEPT)
         self._window = (0.0, 0)
-        self._log = self._open()
-        self._is_full = False
+        self._is_full = self._is_closed = False
+        self._log: FileIO | None = None
+        self._write(b"")
 
     @property
     def seen(self) -> str:
@@ -68,16 +69,20 @@ class Output:
 
     def close(self) -> None:
         """Close the log; what comes later is lost."""
-        self._log.close()
+        self._is_closed = True
+        if self._log is not None:
+            self._log.close()
 
     def _open(self) -> FileIO:
         return self.path.open("ab", buffering=0)
 
     def _write(self, chunk: bytes) -> None:
         """Into the log, as far as the disk has room; what it has none for is lost."""
-        if self._log.closed:
+        if self._is_closed:
             return
         try:
+            if self._log is None:
+                self._log = self._open()
             self._log.write(chunk)
             if self._log.tell() > MAX_LOG_BYTES:
                 self.path.replace(self.path.with_suffix(".log.1"))

@@ -161,6 +161,10 @@ class Supervisor:
                 env={**child.environment, MARK: self._mark, "PYTHONUNBUFFERED": "1"},
                 start_new_session=True,
             )
+        except OSError:
+            os.close(read_end)
+            output.close()
+            raise
         finally:
             os.close(write_end)
         reading = asyncio.create_task(output.read(read_end))
@@ -182,11 +186,21 @@ class Supervisor:
                 f"see {running.output.path}"
             )
             await self._ended(running)
-            await asyncio.sleep(delay)
-            running = await self._spawn(child)
+            running = await self._spawn_again(child, delay)
             self._report(f"{child.name} was started again")
             if self._restarted is not None and is_worth_saying(deaths):
                 await self._restarted(child.name, _how(code))
+
+    async def _spawn_again(self, child: Child, delay: float) -> _Running:
+        """Start `child` in `delay` seconds; where the machine can't, as often as it takes."""
+        while True:
+            await asyncio.sleep(delay)
+            try:
+                return await self._spawn(child)
+            except OSError as error:
+                delay = MAX_DELAY
+                again = f"it is tried again in {delay:.0f} s"
+                self._report(f"{child.name} can't be started: {error.strerror}; {again}")
 
     def pid(self, name: str) -> int | None:
         """The process of the child `name`, while it runs."""

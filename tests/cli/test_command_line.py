@@ -152,6 +152,7 @@ def test_a_bug_keeps_its_traceback() -> None:
     [
         (errno.ENOSPC, "make room"),
         (errno.EDQUOT, "make room"),
+        (errno.EFBIG, "raise the limit"),
         (errno.EROFS, "set LINEKEEPER_HOME to a folder that can be written"),
         (errno.EACCES, "check the path"),
     ],
@@ -162,6 +163,30 @@ def test_a_home_that_cannot_be_used_is_named(number: int, advice: str) -> None:
     assert line.startswith("/srv/linekeeper: ")
     assert advice in line
     assert explain(OSError(errno.EBADF, "bad")) is None, "that one is a bug"
+
+
+def test_up_says_in_one_line_that_files_may_not_be_so_large(tmp_path: Path) -> None:
+    kept = {name: value for name, value in os.environ.items() if "LINEKEEPER" not in name}
+    code = (
+        "import resource, sys\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))\n"
+        "from linekeeper.cli import main\n"
+        "sys.argv = ['linekeeper', 'up', '--no-schedules']\n"
+        "main()"
+    )
+    ports = {f"LINEKEEPER_{part}_PORT": "0" for part in ("PREFECT", "RECEIVER", "SANDBOX")}
+    shown = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**kept, **ports, "LINEKEEPER_HOME": str(tmp_path / "home")},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert shown.returncode == 1
+    said = shown.stdout + shown.stderr
+    assert "Traceback" not in said, said
+    assert "file too large; raise the limit" in said
 
 
 def test_a_disk_without_room_for_the_journal_says_what_to_do(tmp_path: Path) -> None:

@@ -159,6 +159,22 @@ def test_the_wait_before_a_restart_doubles_to_a_minute() -> None:
     assert [restart_delay(deaths) for deaths in (1, 2, 3, 7, 8, 500)] == [1, 2, 4, 60, 60, 60]
 
 
+async def test_a_child_whose_log_cannot_be_opened_is_started_again(tmp_path: Path) -> None:
+    said: list[str] = []
+    pids = tmp_path / "pids"
+    code = f"import os; open({str(pids)!r}, 'a').write(f'{{os.getpid()}}\\n'); " + FOREVER
+    async with Supervisor(tmp_path, said.append) as supervisor:
+        await supervisor.start(_child("a", code))
+        (tmp_path / "a.log").unlink()
+        (tmp_path / "a.log").mkdir()
+        os.kill(int(pids.read_text()), signal.SIGKILL)
+        await _until(lambda: len(pids.read_text().split()) == 2)
+        await _until(lambda: "a was started again" in said)
+        (tmp_path / "a.log").rmdir()
+    assert not any(map(_alive, map(int, pids.read_text().split())))
+    assert [line for line in said if "a.log can't be written" in line] != []
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
 async def test_with_a_full_disk_children_go_on_and_all_of_them_are_ended(
     tmp_path: Path,
