@@ -4,16 +4,14 @@ What is known of the system goes over in the caller's transaction. Its records f
 successor's first listing (`reconcile.succession`), which is compared with them.
 """
 
-from datetime import datetime, timedelta
-from functools import cache
-from typing import Any
+from collections.abc import Collection
+from datetime import datetime
 
-from sqlalchemy import bindparam, case, delete, func, select, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import aliased
 from sqlmodel import col
 
-from linekeeper.customers.successors import is_of_same_system
+from linekeeper.customers.successors import heirs, listed_setup, returned
 from linekeeper.store import Store
 from linekeeper.store.engine import insert_ignore
 from linekeeper.store.modes import apply_rules, hand_over_rule
@@ -33,10 +31,6 @@ from linekeeper.store.tables import (
     Watermark,
     WebhookTrust,
 )
-from linekeeper.store.types import UtcDateTime
-
-HEIR_WITHIN = timedelta(days=30)
-"""How long a connection that Makini no longer lists may still be succeeded, or come back."""
 
 
 async def succeed(
@@ -118,68 +112,40 @@ async def take_back(session: AsyncSession, connection_id: str) -> None:
     )
 
 
-async def succeed_listed(store: Store, session: AsyncSession, app: str, *, now: datetime) -> int:
+async def succeed_listed(
+    store: Store, session: AsyncSession, app: str, *, replaced: Collection[str], now: datetime
+) -> int:
     """Recognise successors that came without a login of ours; how many there are.
 
     A connection that Makini's list lost, and the one established since for the same customer,
-    system and e-mail. Where several fit, nobody is taken for one.
+    system and e-mail; or one of `replaced`, which the list shows still or again, though its
+    successor is gone. Where several fit, nobody is taken for one.
     """
-    given = {"of_app": app, "since": now - HEIR_WITHIN}
-    rows = (await session.execute(_successors(), given)).all()
-    by_gone = [before for before, _ in rows]
-    by_heir = [after for _, after in rows]
+    came = await heirs(session, app, now=now)
+    came_back = await returned(session, app, replaced, now=now)
+    by_gone = [before for before, _ in (*came, *came_back)]
+    by_heir = [after for _, after in (*came, *came_back)]
     pairs = [
         (before, after)
-        for before, after in rows
+        for before, after in (*came, *came_back)
         if by_gone.count(before) == by_heir.count(after) == 1
     ]
     for before, after in pairs:
         message = "Makini lists the same system of the same customer under another key"
+        if (before, after) in came_back:
+            message = "Makini lists the connection that was replaced, and no longer its successor"
+            await _begin_anew(session, after, now)
         await succeed(store, session, before, after, source="list", message=message, now=now)
     return len(pairs)
 
 
-@cache
-def _successors() -> Any:
-    """Built once: every sweep asks it."""
-    gone, heir = aliased(Connection), aliased(Connection)
-    return (
-        select(col(gone.id), col(heir.id))
-        .join(heir, is_of_same_system(gone, heir))
-        .where(
-            col(gone.app) == bindparam("of_app"),
-            col(gone.setup) == "disconnected",
-            col(gone.replaced_by).is_(None),
-            ~select(col(Succession.entity))
-            .where(col(Succession.connection_id) == col(heir.id))
-            .exists(),
-            _left_by_list(gone),
-        )
-    )
-
-
-def _left_by_list(gone: type[Connection]) -> Any:
-    """Whether its last step to `disconnected` was Makini's list, not long ago: nobody ended it."""
-    return (
-        select(
-            case(
-                (
-                    (col(Transition.source) == "list")
-                    & (col(Transition.at) > bindparam("since", type_=UtcDateTime)),
-                    True,
-                ),
-                else_=False,
-            )
-        )
-        .where(
-            col(Transition.connection_id) == col(gone.id),
-            col(Transition.axis) == "setup",
-            col(Transition.after) == "disconnected",
-        )
-        .order_by(col(Transition.at).desc(), col(Transition.id).desc())
-        .limit(1)
-        .scalar_subquery()
-    )
+async def _begin_anew(session: AsyncSession, connection_id: str, now: datetime) -> None:
+    """It is no longer over; what was known of its health is from before it was replaced."""
+    connection = await session.get_one(Connection, connection_id, with_for_update=True)
+    connection.replaced_by, connection.setup = None, listed_setup(connection)
+    connection.health, connection.health_since = "unknown", now
+    connection.suspect, connection.judged, connection.last_answered_at = True, {}, None
+    await session.flush()
 
 
 async def _hand_over_settings(session: AsyncSession, before_id: str, after_id: str) -> None:

@@ -1,17 +1,23 @@
 """Which connection came, or has just come, in the place of another one of the same system."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, bindparam, func, select
+from sqlalchemy import ColumnElement, and_, bindparam, case, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 from sqlmodel import col
 
-from linekeeper.customers.setup import ESTABLISHED
+from linekeeper.customers.setup import ESTABLISHED, setup_after
+from linekeeper.makini import normalise_status
 from linekeeper.store.engine import chunked
-from linekeeper.store.tables import Connection
+from linekeeper.store.tables import Connection, Succession, Transition
+from linekeeper.store.types import UtcDateTime
+
+HEIR_WITHIN = timedelta(days=30)
+"""How long a connection that Makini no longer lists may still be succeeded, or come back."""
 
 
 def is_of_same_system(before: type[Connection], after: type[Connection]) -> ColumnElement[bool]:
@@ -62,6 +68,36 @@ async def last_successors(
     return last
 
 
+async def heirs(session: AsyncSession, app: str, *, now: datetime) -> set[tuple[str, str]]:
+    """The ids of connections that the list lost, with who came since for the same system."""
+    given = {"of_app": app, "since": now - HEIR_WITHIN}
+    return {(before, after) for before, after in await session.execute(_successors(), given)}
+
+
+async def returned(
+    session: AsyncSession, app: str, replaced: Collection[str], *, now: datetime
+) -> set[tuple[str, str]]:
+    """The ids of successors that the list lost, with who of `replaced` stood there before."""
+    known: list[Connection] = []
+    for chunk in chunked(sorted(replaced), 5_000):
+        known += await session.scalars(select(Connection).where(col(Connection.id).in_(chunk)))
+    last = await last_successors(session, known)
+    usable = [each for each in known if listed_setup(each) in ESTABLISHED and each.id in last]
+    places = {last[each.id].id for each in usable}
+    gone: set[str] = set()
+    for chunk in chunked(sorted(places), 5_000):
+        given = {"of_app": app, "since": now - HEIR_WITHIN, "places": chunk}
+        gone |= set(await session.scalars(_left_places(), given))
+    return {(last[each.id].id, each.id) for each in usable if last[each.id].id in gone}
+
+
+def listed_setup(connection: Connection) -> str:
+    """How far a connection that was over has come, by what Makini's list says of it."""
+    return setup_after(
+        "disconnected", normalise_status(connection.list_status or ""), connected=False
+    )
+
+
 @cache
 def _likely_succeeded() -> Any:
     """Built once: it is asked for every mail."""
@@ -75,4 +111,60 @@ def _likely_succeeded() -> Any:
             col(after.unlisted_since).is_(None),
             col(after.created_at) >= col(before.unlisted_since),
         )
+    )
+
+
+@cache
+def _successors() -> Any:
+    """Built once: every sweep asks it."""
+    gone, heir = aliased(Connection), aliased(Connection)
+    return (
+        select(col(gone.id), col(heir.id))
+        .join(heir, is_of_same_system(gone, heir))
+        .where(
+            col(gone.app) == bindparam("of_app"),
+            col(gone.setup) == "disconnected",
+            col(gone.replaced_by).is_(None),
+            ~select(col(Succession.entity))
+            .where(col(Succession.connection_id) == col(heir.id))
+            .exists(),
+            _left_by_list(gone),
+        )
+    )
+
+
+@cache
+def _left_places() -> Any:
+    """Built once: which of some connections the list lost, and nothing came in their place."""
+    gone = aliased(Connection)
+    return select(col(gone.id)).where(
+        col(gone.app) == bindparam("of_app"),
+        col(gone.id).in_(bindparam("places", expanding=True)),
+        col(gone.setup) == "disconnected",
+        col(gone.replaced_by).is_(None),
+        _left_by_list(gone),
+    )
+
+
+def _left_by_list(gone: type[Connection]) -> Any:
+    """Whether its last step to `disconnected` was Makini's list, not long ago: nobody ended it."""
+    return (
+        select(
+            case(
+                (
+                    (col(Transition.source) == "list")
+                    & (col(Transition.at) > bindparam("since", type_=UtcDateTime)),
+                    True,
+                ),
+                else_=False,
+            )
+        )
+        .where(
+            col(Transition.connection_id) == col(gone.id),
+            col(Transition.axis) == "setup",
+            col(Transition.after) == "disconnected",
+        )
+        .order_by(col(Transition.at).desc(), col(Transition.id).desc())
+        .limit(1)
+        .scalar_subquery()
     )

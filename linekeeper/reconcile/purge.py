@@ -6,7 +6,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from linekeeper.customers.succession import HEIR_WITHIN
+from linekeeper.customers.successors import HEIR_WITHIN
 from linekeeper.store import Store
 from linekeeper.store.tables import (
     Change,

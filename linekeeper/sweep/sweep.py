@@ -90,7 +90,8 @@ async def take_list(
         missing = await reading.find_missing(session)
         await conclude_missing(rt.store, session, app, missing, now=now, accept=accept_missing)
         if not missing.absence.looks_truncated:
-            await succeed_listed(rt.store, session, app.name, now=now)
+            replaced = reading.adoption.replaced
+            await succeed_listed(rt.store, session, app.name, replaced=replaced, now=now)
         await apply_rules(session)  # also for what came while somebody changed a rule
         await conclude(rt.store, session, policy=policy, now=now)
     is_whole = accept_missing or not missing.absence.looks_truncated

@@ -1,9 +1,18 @@
 """A connection that has a successor is over, though Makini goes on listing it."""
 
-from linekeeper.store.tables import WebhookEvent
+from linekeeper.store.tables import Outbox, WebhookEvent
 from tests.receiver.test_connect import link_for, through
 from tests.reconcile.conftest import deliver, process
-from tests.reconcile.test_succession import ORDERS, agrees, house, listed, logged_in, run, sweep
+from tests.reconcile.test_succession import (
+    ORDERS,
+    agrees,
+    feed,
+    house,
+    listed,
+    logged_in,
+    run,
+    sweep,
+)
 from tests.reconnect.conftest import House, open_house
 
 __all__ = ["house", "open_house"]
@@ -48,6 +57,34 @@ async def test_who_logs_in_to_the_old_one_again_has_it_back(house: House) -> Non
     old = await house.connection(connection.id)
     assert (await house.connection(new.id)).replaced_by == old.id
     assert (old.setup, old.replaced_by) == ("live", None)
+
+
+async def test_what_was_replaced_is_back_once_its_successor_is_gone_at_makini(house: House) -> None:
+    """Whoever reverts at Makini says so to nobody: its records are `rekeyed` back."""
+    [connection, _] = await house.connections()
+    world, was = house.fleet.world, listed(house, connection)
+    await house.lose_login(connection)
+    new = await logged_in(house, connection, "rename")
+    await run(house)
+    world.add(was)
+    world.restore_credentials(was)
+    await sweep(house)
+    world.remove(listed(house, new))
+    told, mailed = len(await feed(house)), len(await house.rows(Outbox, Outbox.channel == "mail"))
+    await house.sweep()
+    known = {each.id for each in await house.incidents()}
+    await house.sweep()
+    assert {each.id for each in await house.incidents()} == known
+    old = await house.connection(connection.id)
+    assert (old.setup, old.health, old.replaced_by) == ("live", "healthy", None)
+    assert (await house.connection(new.id)).replaced_by == old.id
+    await run(house)
+    since = (await feed(house))[told:]
+    assert {change["op"] for change in since} == {"rekeyed"}
+    assert {change["connection"] for change in since} == {old.id}
+    await agrees(house, old)
+    assert [each for each in await house.incidents() if each.resolved_at is None] == []
+    assert len(await house.rows(Outbox, Outbox.channel == "mail")) == mailed
 
 
 async def test_equal_metadata_is_remembered_and_makes_the_new_one_its_successor(
