@@ -98,6 +98,7 @@ def up_command(
 
 async def _run(settings: "Settings", choice: "PartsChoice") -> None:
     """Start, stay until SIGINT or SIGTERM, end all. Raises what kept it from starting."""
+    from linekeeper.cli.first_sweep import before_it, is_listed, say_when_listed
     from linekeeper.cli.progress import StartProgress
     from linekeeper.cli.restarts import (
         notify_of_restart,
@@ -131,11 +132,16 @@ async def _run(settings: "Settings", choice: "PartsChoice") -> None:
         if starting.done():
             urls = " · ".join(f"{name} {url}" for name, url in starting.result().items())
             supervisor.starting = False
+            is_new = not await is_listed(settings)
+            if is_new:
+                progress.line(before_it(schedules=choice.schedules))
             progress.good(f"ready in {time.monotonic() - started:.0f} s · {urls}")
             watching = [
                 asyncio.create_task(restart_what_hangs(settings, supervisor)),
                 asyncio.create_task(restart_prefect_when_set_back(supervisor)),
             ]
+            if is_new:
+                watching.append(asyncio.create_task(say_when_listed(settings, progress.line)))
             await ending
             for task in watching:
                 task.cancel()

@@ -51,6 +51,9 @@ async def test_everything_starts_is_kept_running_and_ends_on_a_signal(
     for url in urls:
         assert (await house.http.get(url)).status_code < 500
 
+    assert "schedules are paused" in await says(house, "^no connection is listed yet")
+    await says(house, "^the first sweep has listed 24 connections")
+
     assert open_to_others(house.home) == []
     command.set(HOME=str(house.home))
     second = await asyncio.to_thread(command, "up")
