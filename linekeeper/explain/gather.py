@@ -62,6 +62,7 @@ async def record_way(
         change = changes[0] if changes else None
         is_newest = True
     else:
+        changes = await queries.changes_of(session, connection.id, key, [change.entity])
         is_newest = False
     entity = entity or (change.entity if change else records[0].entity if records else None)
     record = next((each for each in records if each.entity == entity), None)
@@ -69,6 +70,10 @@ async def record_way(
         store, session, connection, key, change.announced_at if change else None
     )
     naming = [each for each in named if None in (entity, each.entity) or each.entity == entity]
+    if change is not None and change.announced_at is None:
+        # What announced another change of the record did not announce this one.
+        spent = {each.announced_at for each in changes}
+        naming = [each for each in naming if each.received_at not in spent]
     delivery, change = matched(naming, change, is_newest=is_newest)
     way = Way(
         key=key,

@@ -221,6 +221,22 @@ async def test_a_recovered_change_was_forwarded_though_its_webhook_came_late(wor
     assert "HTTP 204" in next(hop for hop in found.hops if hop.name is HopName.forward).text
 
 
+async def test_a_delivery_that_announced_one_change_does_not_announce_the_next(
+    world: World,
+) -> None:
+    """The record changed again six seconds later, of which no webhook came: a poll found it."""
+    which = await world.connection("a", last_webhook_at=NOW)
+    first, second = NOW - timedelta(minutes=9, seconds=6), NOW - timedelta(minutes=9)
+    told = {"source": "webhook", "recovered": False, "announced_at": first, "updated_at": first}
+    announced = change(which, "6", 1, at=first, **told)
+    lost = change(which, "6", 2, updated_at=second)
+    await world.add(record(which, "6"), announced, lost, delivery(which, "6", received_at=first))
+    for subject in ("Acme · Maximo 6", lost.id):
+        found = await world.ask(subject)
+        assert (found.verdict.cause, found.verdict.missing) == ("webhook_lost", HopName.webhook)
+    assert (await world.ask(announced.id)).verdict.cause != "webhook_lost"
+
+
 async def test_a_connection_without_a_target_of_its_own_is_not_forwarded(world: World) -> None:
     which, sent = await world.connection("a"), await world.connection("b", customer="Beta")
     target = {"crm": {"url": "https://crm.example", "secret": "whsec_x"}}
