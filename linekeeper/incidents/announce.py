@@ -62,8 +62,8 @@ async def announce(
         messages.append(
             Message(
                 "slack",
-                f"{ordering_key}:show:{incident.revision}",
-                {"do": "show", "incident_id": incident_id},
+                show_key(incident_id, incident.revision),
+                {"do": "show", "incident_id": incident_id, "revision": incident.revision},
                 ordering_key,
             )
         )
@@ -200,6 +200,16 @@ def said_about(
 def incident_ordering_key(incident_id: str) -> str:
     """The ordering key of everything said about an incident."""
     return f"slack:incident:{incident_id}"
+
+
+def first_key(incident_id: str) -> str:
+    """The dedupe key of the message with which an incident is first notified in Slack."""
+    return f"{incident_ordering_key(incident_id)}:first"
+
+
+def show_key(incident_id: str, revision: int) -> str:
+    """The dedupe key of what brings an incident's message up to a revision."""
+    return f"{incident_ordering_key(incident_id)}:show:{revision}"
 
 
 _AT_ONCE = 5_000

@@ -16,7 +16,7 @@ from sqlmodel import col
 
 from linekeeper.clock import new_id
 from linekeeper.config import Configuration
-from linekeeper.incidents.announce import incident_ordering_key
+from linekeeper.incidents.announce import first_key, incident_ordering_key
 from linekeeper.notify.outgrown import outgrown
 from linekeeper.notify.policy import PATIENCE, decide, reach_of
 from linekeeper.notify.routing import DEFAULT, about_message, channels_of, group_ordering_key, route
@@ -119,7 +119,7 @@ def _in_slack(say: Sequence[Say], now: datetime) -> Iterable[Message]:
         ordering_key = incident_ordering_key(notice.incident_id)
         if notice.step == "first" and notice.group_key is None and notice.round == 0:
             payload = {"do": "show", "incident_id": notice.incident_id}
-            yield Message("slack", f"{ordering_key}:first", payload, ordering_key)
+            yield Message("slack", first_key(notice.incident_id), payload, ordering_key)
         elif notice.group_key is not None and notice.group_key not in grouped:
             grouped.add(notice.group_key)
             ordering_key = group_ordering_key(notice.group_key)

@@ -24,7 +24,7 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from linekeeper.incidents.announce import incident_ordering_key
+from linekeeper.incidents.announce import first_key, incident_ordering_key
 from linekeeper.notify.channels import resume
 from linekeeper.notify.routing import CAP, DEFAULT, OVER, group_ordering_key
 from linekeeper.outbox.queue import OUTBOX
@@ -140,7 +140,7 @@ async def _forget(session: AsyncSession, notice_ids: Sequence[str], *, now: date
     for batch in chunked(notice_ids, _AT_ONCE):
         which = delete(Notice).where(col(Notice.id).in_(batch))
         incidents += await session.scalars(which.returning(col(Notice.incident_id)))
-    for batch in chunked([f"{incident_ordering_key(each)}:first" for each in incidents], _AT_ONCE):
+    for batch in chunked([first_key(each) for each in incidents], _AT_ONCE):
         await session.execute(
             update(OUTBOX)
             .where(

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
+from linekeeper.incidents.announce import first_key
 from linekeeper.notify import compose, compose_others
 from linekeeper.notify.channels import MessageKept, message_of, place_of, remember, with_artifacts
 from linekeeper.notify.compose import Rendered
@@ -38,10 +39,7 @@ class EarlierMessageWaits(Exception):
 
 
 class Renderer:
-    """Says rows in one channel.
-
-    Raises `SlackTrouble`, `InvalidMessage` or `EarlierMessageWaits`.
-    """
+    """Says rows in one channel; raises `SlackTrouble` and the two above."""
 
     def __init__(
         self, store: Store, channel: ChannelClient, links: Links, clock: Callable[[], datetime]
@@ -74,7 +72,7 @@ class Renderer:
                 return await self._edit_known(row, needed(row, view), group_key)
             case {"do": "show"}:
                 posted = await self._show(row, needed(row, view), key=row.dedupe_key)
-                if row.dedupe_key.endswith(":first"):
+                if row.dedupe_key == first_key(payload["incident_id"]):
                     await self._render_earlier(row, posted)
             case {"do": "timeline", "text": str(text)}:
                 if group_key is not None and not await self._known(needed(row, view)):

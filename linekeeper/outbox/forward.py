@@ -25,6 +25,7 @@ from linekeeper.inbox.claim import Event, Settled
 from linekeeper.inbox.identify import ordering_key_of, record_keys
 from linekeeper.inbox.meaning import RECORD_KINDS
 from linekeeper.outbox.queue import Message, enqueue
+from linekeeper.outbox.sender import OutboxRow
 from linekeeper.store import Store
 from linekeeper.store.tables import ConnectionSetting
 
@@ -90,9 +91,7 @@ async def forward_events(
 
 def _is_known(app: AppConfig, message: Message) -> bool:
     """Whether it has an address: its own target, or the one for all. Pure."""
-    return bool(app.forward_url) or not message.ordering_key.startswith(
-        ordering_key_prefix(app.name)
-    )
+    return bool(app.forward_url) or message.destination != app.name
 
 
 _TARGETS = select(col(ConnectionSetting.connection_id), col(ConnectionSetting.forward_to)).where(
@@ -117,7 +116,9 @@ def _messages(accepted: AcceptedForward, targets: Mapping[str, str]) -> Iterator
         for number, destination in enumerate(dict.fromkeys(to.values()) or [app.name]):
             key = f"{CHANNEL}:{event.id}" + (f":{destination}" if number else "")
             of = settled.connection_id or ordering_key_of(event.app, event.connection_ref, event.id)
-            yield Message(CHANNEL, key, payload, _ordering_key(destination, of))
+            yield Message(
+                CHANNEL, key, payload, _ordering_key(destination, of), destination=destination
+            )
         return
     for connection_id, keys in sorted(settled.owners.items()):
         yield Message(
@@ -125,6 +126,7 @@ def _messages(accepted: AcceptedForward, targets: Mapping[str, str]) -> Iterator
             f"{CHANNEL}:{event.id}:{connection_id}",
             {"event": event.id, "connection": connection_id, "keys": list(keys)},
             _ordering_key(to[connection_id], connection_id),
+            destination=to[connection_id],
         )
 
 
@@ -164,6 +166,7 @@ async def forward_changes(
                     },
                 },
                 _ordering_key(app.destination, change.connection_id),
+                destination=app.destination,
             )
             for change in changes
         ],
@@ -249,9 +252,11 @@ def ordering_key_prefix(destination: str) -> str:
     return f"{CHANNEL}:{destination}/"
 
 
-def destination_of(ordering_key: str) -> str:
-    """Where what has this ordering key is forwarded to."""
-    return ordering_key.removeprefix(f"{CHANNEL}:").partition("/")[0]
+def destination_of(row: OutboxRow) -> str:
+    """Where it is forwarded to."""
+    if row.destination is not None:
+        return row.destination
+    return row.ordering_key.removeprefix(f"{CHANNEL}:").partition("/")[0]  # of before version 0.2
 
 
 def _ordering_key(destination: str, of: str) -> str:

@@ -133,7 +133,7 @@ async def read_messages(
         }
     messages, gone = [], []
     for row in rows:
-        payload, app = row.payload, destination_of(row.ordering_key)
+        payload, app = row.payload, destination_of(row)
         if "change" in payload:
             messages.append(_change(row, app, payload, signatures.get(app)))
         elif (event := events.get(payload["event"])) and app in as_makini:

@@ -60,6 +60,7 @@ class Message:
     payload: dict[str, Any] = field(default_factory=dict)
     ordering_key: str = ""
     """By default the dedupe key: in order with nothing."""
+    destination: str | None = None
     not_before: datetime | None = None
 
 
@@ -74,6 +75,7 @@ async def enqueue(
             "channel": message.channel,
             "dedupe_key": message.dedupe_key,
             "ordering_key": message.ordering_key or message.dedupe_key,
+            "destination": message.destination,
             "payload": _payload(store, message),
             "status": "pending",
             "attempts": 0,
@@ -172,15 +174,10 @@ class Work:
 @cache
 def outbox_of(channel: str, *, only_first: bool = True) -> Work:
     """The messages of one channel."""
-    names = ["seq", "dedupe_key", "payload", "created_at", "due_at", "claimed_by"]
-    names += ["retry_at", "counts_from", "refusal"]
-    return Work(
-        table=OUTBOX,
-        order=OUTBOX.c.seq,
-        which=OUTBOX.c.channel == literal_column(f"'{channel}'"),
-        columns=[OUTBOX.c[name] for name in names],
-        only_first=only_first,
-    )
+    names = "seq dedupe_key payload created_at due_at claimed_by retry_at counts_from refusal"
+    columns = [OUTBOX.c[name] for name in (*names.split(), "destination")]
+    which = OUTBOX.c.channel == literal_column(f"'{channel}'")
+    return Work(OUTBOX, OUTBOX.c.seq, which, columns, only_first=only_first)
 
 
 @dataclass(frozen=True, slots=True)

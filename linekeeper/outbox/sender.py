@@ -22,8 +22,6 @@ and may have taken it."""
 LATE = timedelta(hours=1)
 NOBODY_THERE = timedelta(hours=6)
 """A message that is tried so much later than planned was attended to by nobody."""
-
-
 _BEFORE = {"diary": "timeline", "fold": "group"}
 """What rows that wait may ask for in words of the version before, and what that is called now."""
 
@@ -53,15 +51,16 @@ class OutboxRow:
     retry_at: datetime | None = None
     """When this try of a row was planned that was tried before."""
     counts_from: datetime | None = None
-    """The time from which its age counts, where nobody was there to try it for some time."""
+    """Since when its age counts, where nobody was there to try it."""
     refusal: str | None = None
     """What an earlier try met."""
+    destination: str | None = None
 
     @classmethod
     def of(cls, row: RowMapping) -> Self:
         """The message of a claimed row."""
         fields = {name: row[name] for name in cls.__slots__}
-        return cls(**{**fields, "payload": in_present_words(row["payload"])})
+        return cls(**fields | {"payload": in_present_words(row["payload"])})
 
     @property
     def due_since(self) -> datetime:

@@ -216,8 +216,8 @@ class _Asking:
             for customer in customers
             if customer in reachable
         ]
-        waiting = await self.unsent([row.ordering_key for row in rows])
-        rows = [row for row in rows if row.dedupe_key.rpartition(":")[0] not in waiting]
+        waiting = await self.waiting_to_go([row.ordering_key for row in rows])
+        rows = [row for row in rows if row.payload["customer_id"] not in waiting]
         await enqueue(self._rt.store, self._session, rows, now=self._now)
         mailed = {row.payload["customer_id"] for row in rows}
         new = {member.customer_id for member in fresh if member.link_id is None}
@@ -230,19 +230,26 @@ class _Asking:
         texts = [f"Nobody to mail: no contact is known of {named(lost)}."] if lost else []
         return [*texts, f"By now asked by mail: {named(late)}."] if late else texts
 
-    async def unsent(self, ordering_keys: Sequence[str]) -> set[str]:
-        """What is asked by mails that nobody has taken in hand yet: their keys without the link."""
-        customers_found: set[str] = set()
+    async def waiting_to_go(self, ordering_keys: Sequence[str]) -> set[str]:
+        """The customers who are asked, in this attempt, by mails that nobody has taken in hand."""
+        incident, attempt = self._case.incident.id, self._reconnect.attempt
+        found = set[str]()
         for chunk in chunked(ordering_keys, 5_000):
-            keys = await self._session.scalars(
-                select(col(Outbox.dedupe_key)).where(
+            payloads = await self._session.scalars(
+                select(col(Outbox.payload)).where(
                     col(Outbox.ordering_key).in_(chunk),
+                    col(Outbox.channel) == "email",
                     col(Outbox.status) == "pending",
                     col(Outbox.claimed_by).is_(None),
                 )
             )
-            customers_found |= {key.rpartition(":")[0] for key in keys}
-        return customers_found
+            found |= {
+                payload["customer_id"]
+                for payload in payloads
+                if (payload["do"], payload["incident_id"]) == ("ask", incident)
+                and payload.get("attempt", attempt) == attempt  # none in rows of before 0.2
+            }
+        return found
 
 
 async def who_was_asked(
@@ -270,7 +277,7 @@ def mail(incident_id: str, attempt: int, customer_id: str, what: str) -> Message
     return Message(
         "email",
         f"email:{incident_id}:{attempt}:{customer_id}:{what}",
-        {"do": do, "incident_id": incident_id, "customer_id": customer_id},
+        {"do": do, "incident_id": incident_id, "attempt": attempt, "customer_id": customer_id},
         ordering_key=mail_ordering_key(do, customer_id),
     )
 
@@ -324,10 +331,8 @@ async def send_again(
             for customer_id in mailed
         ]
         # Whose first mail about it has not gone yet gets that alone.
-        first = await asking.unsent([row.ordering_key for row in rows])
-        repeated = [
-            row for row in rows if row.dedupe_key.replace(f":again:{turn}", ":ask") not in first
-        ]
+        first = await asking.waiting_to_go([row.ordering_key for row in rows])
+        repeated = [row for row in rows if row.payload["customer_id"] not in first]
         await enqueue(rt.store, session, repeated, now=now)
         again = " again" if repeated else ""
         sentence = (

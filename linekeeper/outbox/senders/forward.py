@@ -13,7 +13,7 @@ from typing import Any
 
 import aiohttp
 import httpx
-from sqlalchemy import ColumnElement, func, insert, update
+from sqlalchemy import ColumnElement, and_, func, insert, or_, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from linekeeper.clock import utcnow
@@ -121,7 +121,7 @@ class ForwardSender(Sender):
 
     def destination(self, row: OutboxRow) -> str:
         """The app whose product it goes to, or its target."""
-        return destination_of(row.ordering_key)
+        return destination_of(row)
 
     def not_before(self, row: OutboxRow, now: datetime) -> datetime | None:
         """What belongs to an app that is switched off waits, in case it returns."""
@@ -225,15 +225,11 @@ class ForwardSender(Sender):
 
 @lru_cache(maxsize=1_000)
 def _is_of(app: str) -> ColumnElement[bool]:
-    is_of: ColumnElement[bool] = OUTBOX.c.ordering_key.startswith(
-        ordering_key_prefix(app), autoescape=True
-    )
-    return is_of
+    of_before = OUTBOX.c.ordering_key.startswith(ordering_key_prefix(app), autoescape=True)
+    return or_(OUTBOX.c.destination == app, OUTBOX.c.destination.is_(None) & of_before)
 
 
 @lru_cache(maxsize=10)
 def _is_of_none(apps: Sequence[str]) -> ColumnElement[bool]:
-    others: ColumnElement[bool] = OUTBOX.c.id.is_not(None)
-    for app in apps:
-        others &= ~_is_of(app)
-    return others
+    """The messages of apps and targets that the settings don't name."""
+    return and_(OUTBOX.c.id.is_not(None), *(~_is_of(app) for app in apps))

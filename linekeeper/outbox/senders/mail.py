@@ -164,25 +164,28 @@ class MailSender(Sender):
 
 async def _is_written_to_anyway(store: Store, row: OutboxRow) -> bool:
     """Whether another mail about the incident went out while this reminder waited, or is to go."""
-    *incident, what = row.dedupe_key.split(":")[:5]  # as `reconnect.ask.mail` makes them
-    about, customer_id = ":".join([*incident, ""]), row.payload["customer_id"]
+    about, customer_id = row.payload, row.payload["customer_id"]
     async with store.read() as session:
         others = await session.execute(
-            select(col(Outbox.dedupe_key), col(Outbox.status), col(Outbox.settled_at)).where(
+            select(col(Outbox.payload), col(Outbox.status), col(Outbox.settled_at)).where(
                 col(Outbox.ordering_key).in_(
                     {row.ordering_key, mail_ordering_key("ask", customer_id)}
                 ),
                 col(Outbox.status).in_(("sent", "pending")),
-                col(Outbox.dedupe_key).startswith(about, autoescape=True),
             )
         )
-        for key, status, settled_at in others:
-            is_reminder = key.removeprefix(about).partition(":")[0] == what
-            if status == "pending" and not is_reminder:
+        for payload, status, settled_at in others:
+            if any(payload.get(name) != about.get(name) for name in _OF_ONE_LOSS):
+                continue
+            if status == "pending" and payload["do"] != about["do"]:
                 return True
             if settled_at is not None and settled_at > row.created_at:
                 return True
     return False
+
+
+_OF_ONE_LOSS = ("incident_id", "attempt", "customer_id")
+"""What mails about one loss of a login to one customer have in common."""
 
 
 async def _letter(

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from linekeeper.clock import utcnow
 from linekeeper.config import Configuration, SlackConfig
-from linekeeper.incidents.announce import incident_ordering_key
+from linekeeper.incidents.announce import first_key, show_key
 from linekeeper.notify.channels import (
     gather_burst,
     hold_channel,
@@ -296,12 +296,12 @@ class SlackSender(Sender):
     async def _overtaken(self, row: OutboxRow) -> list[str]:
         """Rows with no more news than it; the first notice has what was suppressed before."""
         view = self._view(row)
-        ordering_key, _, revision = row.dedupe_key.rpartition(":")
-        if view is None or row.payload.get("do") != "show" or not revision.isdecimal():
+        revision = row.payload.get("revision")
+        if view is None or row.payload.get("do") != "show" or revision is None:
             return []
-        later = [f"{ordering_key}:{n}" for n in range(int(revision) + 1, view.revision + 1)]
+        later = [show_key(view.id, n) for n in range(revision + 1, view.revision + 1)]
         has_earlier = await withheld_texts(self._store, row.ordering_key)
-        return later if has_earlier else [*later, f"{incident_ordering_key(view.id)}:first"]
+        return later if has_earlier else [*later, first_key(view.id)]
 
     async def settled(
         self, session: AsyncSession, settlement: Settlement, *, now: datetime

@@ -59,6 +59,8 @@ class Outbox(SQLModel, table=True):
     dedupe_key: str = Field(unique=True)
     ordering_key: str = renamed("lane", "ordering_key")
     """Rows of one key go out in order, different keys side by side."""
+    destination: str | None = None
+    """Where a forward goes: an app, or its target. None also in rows of before version 0.2."""
     payload: dict[str, Any] = json_object()
     status: str = "pending"
     """`pending`, `dead`, or how it ended: `sent`; `suppressed` by the alert policy; `superseded` by

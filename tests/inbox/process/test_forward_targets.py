@@ -3,7 +3,7 @@
 import base64
 
 from pydantic import SecretStr
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlmodel import col
 
 from linekeeper.clock import utcnow
@@ -15,7 +15,7 @@ from linekeeper.reconcile.target import load_targets
 from linekeeper.runtime import Runtime
 from linekeeper.store import new_id
 from linekeeper.store.configuration import save_blocks
-from linekeeper.store.tables import Connection, ConnectionSetting, Incident
+from linekeeper.store.tables import Connection, ConnectionSetting, Incident, Outbox
 from linekeeper.sweep.webhooks import watch_stream
 from tests.inbox.process.product import listening
 from tests.inbox.process.stage import Stage
@@ -62,6 +62,26 @@ async def test_a_connection_with_a_target_of_its_own_is_handed_on_there_and_nowh
         assert crm.unverified == 2, "signed with the target's secret, not the app's"
     assert {identity for identity, _ in stage.product.taken} == {to_product}
     assert {status for status, _ in await states(stage)} == {"sent"}
+
+
+async def test_a_message_of_before_has_its_destination_in_its_ordering_key(stage: Stage) -> None:
+    [connection, two, *_] = stage.connections
+    async with listening() as crm:
+        target = ForwardTarget(url=SecretStr(crm.url))
+        app = await stage.rt.app("default")
+        app = app.model_copy(update={"forward_targets": {"crm": target}})
+        await save_blocks(stage.rt.store, Blocks(apps=[app]), now=utcnow())
+        await configured_to(stage, connection, "crm")
+        async with Runtime.open(stage.rt.settings) as rt:
+            there = Stage(rt, stage.fleet, stage.product, stage.connections)
+            [to_crm, to_product] = await online(there, connection, two)
+            async with rt.store.write() as session:
+                await session.execute(update(Outbox).values(destination=None))
+            async with forwarding(rt) as forwarder:
+                while await forwarder.deliver():
+                    pass
+        assert {identity for identity, _ in crm.taken} == {to_crm}
+    assert {identity for identity, _ in stage.product.taken} == {to_product}
 
 
 async def test_a_target_that_is_away_holds_up_nobody_else(stage: Stage) -> None:
