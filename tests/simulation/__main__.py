@@ -3,8 +3,10 @@
 import argparse
 import gc
 import os
+import shlex
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +19,10 @@ if TYPE_CHECKING:
 AGREEMENT = 0.98
 """Of the minutes of availability, the share that has to be as it was."""
 ENOUGH_MINUTES = 2_000
+SHAPES = (
+    "small", "brief", "days", "lull", "connections", "kinds", "pace", "recording", "plant",
+)  # fmt: skip
+"""What makes another universe of the same seed."""
 
 
 def main() -> int:
@@ -24,42 +30,56 @@ def main() -> int:
     if os.environ.get("PYTHONHASHSEED") != "0":  # the order of sets is part of a universe
         os.environ["PYTHONHASHSEED"] = "0"
         os.execv(sys.executable, [sys.executable, "-m", "tests.simulation", *sys.argv[1:]])
-    parser = argparse.ArgumentParser(prog="simulate", description=__doc__)
-    parser.add_argument("--seed", type=int, help="replay this universe")
-    parser.add_argument("--seeds", type=int, help="run so many universes")
-    parser.add_argument("--first", type=int, default=1, help="the first seed of --seeds")
-    parser.add_argument("--days", type=float, help="virtual days (default: as the seed draws)")
-    parser.add_argument(
-        "--small", action="store_true", help="4 connections, ¾ hour of trouble, whatever the seed"
-    )
-    parser.add_argument(
-        "--lull", type=float, help="so many hours in the middle without new trouble"
-    )
-    parser.add_argument("--connections", type=int, help="how many connections")
-    parser.add_argument("--kinds", help="this trouble alone, in place of what the seed draws")
-    parser.add_argument("--pace", type=float, help="so much slower, for lives of many days")
-    parser.add_argument(
-        "--mutants", nargs="*", metavar="NAME", help="plant the known defects, or those named"
-    )
-    parser.add_argument(
-        "--shrink", action="store_true", help="make what broke smaller, and print its timeline"
-    )
-    parser.add_argument(
-        "--recording", type=Path, metavar="FILE", help="a Makini as verify-account recorded it"
-    )
-    parser.add_argument("--plant", metavar="NAME", help="with this known defect in the code")
-    parser.add_argument("--trace", action="store_true", help="print the timeline")
-    asked = parser.parse_args()
+    asked = parser().parse_args()
     if asked.mutants is not None:
         from tests.simulation.hunt import run_mutants
 
         return run_mutants(asked.mutants, first=asked.first)
+    if asked.chosen:
+        from tests.simulation.chosen import CHOSEN
+
+        asked.brief = True
+        return run(asked, CHOSEN)
     first = asked.first if asked.seed is None else asked.seed
     count = 1 if asked.seed is not None else asked.seeds or 60
     return run(asked, range(first, first + count))
 
 
-def run(asked: argparse.Namespace, seeds: range) -> int:
+def parser() -> argparse.ArgumentParser:
+    """What may be asked for."""
+    options = argparse.ArgumentParser(prog="simulate", description=__doc__)
+    options.add_argument("--seed", type=int, help="replay this universe")
+    options.add_argument("--seeds", type=int, help="run so many universes")
+    options.add_argument("--first", type=int, default=1, help="the first seed of --seeds")
+    options.add_argument("--days", type=float, help="virtual days (default: as the seed draws)")
+    options.add_argument(
+        "--small", action="store_true", help="4 connections, ¾ hour of trouble, whatever the seed"
+    )
+    options.add_argument(
+        "--brief", action="store_true", help="4 connections, ½ hour of trouble, as in make test"
+    )
+    options.add_argument("--chosen", action="store_true", help="the sixty brief ones of make test")
+    options.add_argument(
+        "--lull", type=float, help="so many hours in the middle without new trouble"
+    )
+    options.add_argument("--connections", type=int, help="how many connections")
+    options.add_argument("--kinds", help="this trouble alone, in place of what the seed draws")
+    options.add_argument("--pace", type=float, help="so much slower, for lives of many days")
+    options.add_argument(
+        "--mutants", nargs="*", metavar="NAME", help="plant the known defects, or those named"
+    )
+    options.add_argument(
+        "--shrink", action="store_true", help="make what broke smaller, and print its timeline"
+    )
+    options.add_argument(
+        "--recording", type=Path, metavar="FILE", help="a Makini as verify-account recorded it"
+    )
+    options.add_argument("--plant", metavar="NAME", help="with this known defect in the code")
+    options.add_argument("--trace", action="store_true", help="print the timeline")
+    return options
+
+
+def run(asked: argparse.Namespace, seeds: Sequence[int]) -> int:
     """Run the seeds one after the other."""
     gc.disable()  # what is imported stays: a fifth of that time went into looking for garbage
     import logging
@@ -68,7 +88,7 @@ def run(asked: argparse.Namespace, seeds: range) -> int:
     from tests.simulation.recorded import personality_of
     from tests.simulation.run import simulate
     from tests.simulation.shrinking import report, shrink
-    from tests.simulation.sizes import drawn
+    from tests.simulation.sizes import brief, drawn
     from tests.simulation.universe import Plan
 
     gc.freeze()
@@ -79,7 +99,10 @@ def run(asked: argparse.Namespace, seeds: range) -> int:
     broken = minutes = agreed = 0
     for seed in seeds:
         plan = Plan(seed)
-        if not (asked.small or asked.days or asked.connections or asked.pace or asked.plant):
+        is_sized = asked.small or asked.days or asked.connections or asked.pace or asked.plant
+        if asked.brief:
+            plan = brief(plan)
+        elif not is_sized:
             plan = drawn(plan)
         if planted is not None:
             plan.kinds, plan.personality = planted.kinds, planted.personality
@@ -114,7 +137,7 @@ def run(asked: argparse.Namespace, seeds: range) -> int:
         for line in known:
             print(f"  known open: {line}")
         if new:
-            print(f'  replay: make simulate ARGS="--seed {seed} --trace"')
+            print(f'  replay: make simulate ARGS="{again(asked, seed)}"')
             if asked.shrink:
                 report(shrink(plan, new))
     if minutes > ENOUGH_MINUTES and agreed < AGREEMENT * minutes:
@@ -122,6 +145,18 @@ def run(asked: argparse.Namespace, seeds: range) -> int:
         print(f"broken: only {agreed} of {minutes} minutes of availability agree with the truth")
     print(f"{len(seeds)} seeds, {broken} broken")
     return int(broken > 0)
+
+
+def again(asked: argparse.Namespace, seed: int) -> str:
+    """What `make simulate` is to be asked for to live through that universe once more."""
+    said = ["--seed", str(seed)]
+    for name in SHAPES:
+        value = getattr(asked, name)
+        if value is True:
+            said.append(f"--{name}")
+        elif value is not None and value is not False:
+            said += [f"--{name}", str(value)]
+    return shlex.join([*said, "--trace"])
 
 
 def _plant(name: str) -> "Mutant":

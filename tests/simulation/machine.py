@@ -16,6 +16,8 @@ from linekeeper.store import sqlite
 from tests.simulation.loop import HOST, Contended, VirtualLoop
 
 BUSY_SECONDS = 30.0
+WAITS = (0.001, 0.002, 0.005, 0.01, 0.015, 0.02, 0.025, 0.025, 0.025, 0.05, 0.05, 0.1)
+"""How long SQLite itself sleeps before it tries for a lock again, the last for good."""
 WRITES = ("UPDATE", "INSERT", "DELETE")
 STATEMENTS = 2_000
 """Prepared statements that a connection keeps."""
@@ -214,7 +216,7 @@ class InlineConnection(sqlite.SqliteConnection):
         """Do it; wait in virtual time for another's lock."""
         if self._connection is None:
             raise ValueError("Connection closed")
-        host, since = HOST.get(), None
+        host, since, waits = HOST.get(), None, iter(WAITS)
         while True:
             try:
                 result = fn(*args, **kwargs)
@@ -224,7 +226,7 @@ class InlineConnection(sqlite.SqliteConnection):
                 since = loop.time() if since is None else since
                 if not loop.is_contended(error, since, BUSY_SECONDS):
                     raise
-                await asyncio.sleep(0.002)
+                await asyncio.sleep(next(waits, WAITS[-1]))
             except PowerCut:
                 await asyncio.Event().wait()
             else:

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from tests.simulation.asking import wrongly_given
 from tests.simulation.caps import exceeded
-from tests.simulation.courtesy import discourtesies
+from tests.simulation.courtesy import QUIET_FOR, discourtesies
 from tests.simulation.effects import missing_effects
 from tests.simulation.lost import NOTICED_LATE, is_gone_untold, line_of, was_lost, worked
 from tests.simulation.new_events import UNKNOWN
@@ -202,9 +202,13 @@ def _run_twice(oracle: "Oracle") -> Iterator[str]:
 def _messages(oracle: "Oracle") -> Iterator[str]:
     """Every incident that lasts was said, and what is over doesn't stand there as open."""
     universe = oracle.universe
-    edge = (universe.now() - SAID_WITHIN).isoformat(timespec="microseconds")
-    early = (universe.now() - SAID_WITHIN - WAITS_FOR).isoformat(timespec="microseconds")
-    due = {LOST: edge} | ({} if universe.people.kinds & WAIT else dict.fromkeys(OTHERS, early))
+    said_by = universe.now() - SAID_WITHIN
+    edge = said_by.isoformat(timespec="microseconds")
+    early = (said_by - WAITS_FOR).isoformat(timespec="microseconds")
+    # In quiet hours what is not critical waits for their end.
+    before_quiet = (said_by - QUIET_FOR).isoformat(timespec="microseconds")
+    due = {LOST: before_quiet if "quiet" in universe.people.kinds else edge}
+    due |= {} if universe.people.kinds & WAIT else dict.fromkeys(OTHERS, early)
     by_incident = {
         message.incident_id: message
         for message in universe.slack.channel

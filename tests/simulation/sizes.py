@@ -12,6 +12,8 @@ from tests.simulation.universe import Plan
 
 MEDIUM = 0.35
 LARGE = 0.1
+BRIEF_HOURS = 0.5
+"""How long there is trouble in those of `make test`."""
 
 
 def drawn(plan: Plan) -> Plan:
@@ -23,3 +25,8 @@ def drawn(plan: Plan) -> Plan:
     if size < LARGE + MEDIUM:
         return replace(plan, connections=rng.randint(4, 9), lull=rng.choice((1.0, 2.0)), pace=2.0)
     return replace(plan, connections=rng.randint(3, 6))
+
+
+def brief(plan: Plan) -> Plan:
+    """`plan` as small as those of `make test` are, whatever its seed draws."""
+    return replace(plan, hours=BRIEF_HOURS)

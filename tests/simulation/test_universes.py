@@ -6,14 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.simulation.__main__ import again, parser
+from tests.simulation.chosen import REPLAYED
 from tests.simulation.known import REGRESSIONS
 from tests.simulation.makini.personality import LIBERTIES_FROM, MORE_LIBERTIES_FROM
 
 ROOT = Path(__file__).parents[2]
-FIRST, LAST = 7, 18
-"""Some of those that `make soak` runs all of."""
-REPLAYED = 8
-"""The shortest of them."""
 
 
 def simulate(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -30,17 +28,23 @@ def trace_of(seed: int, done: subprocess.CompletedProcess[str]) -> str:
     return line.rpartition(" trace ")[2]
 
 
-@pytest.mark.timeout(1800)  # of CPU it takes less than a minute, on a busy machine minutes
+@pytest.mark.timeout(1800)  # of CPU it takes a minute and a half, on a busy machine minutes
 def test_no_universe_breaks_an_invariant_and_one_replays_bit_for_bit_in_another_process() -> None:
     """In one process, since each takes as long to start as two universes to live through."""
-    count = LAST - FIRST + 1
-    done = simulate("--first", str(FIRST), "--seeds", str(count))
+    done = simulate("--chosen")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.splitlines()[-1] == f"{count} seeds, 0 broken"
-    again = simulate("--seed", str(REPLAYED), "--trace")
-    assert again.returncode == 0, again.stdout + again.stderr
-    assert len(again.stdout.splitlines()) > 100
-    assert trace_of(REPLAYED, again) == trace_of(REPLAYED, done)
+    assert done.stdout.splitlines()[-1] == "60 seeds, 0 broken"
+    twice = simulate("--seed", str(REPLAYED), "--brief", "--trace")
+    assert twice.returncode == 0, twice.stdout + twice.stderr
+    assert len(twice.stdout.splitlines()) > 100
+    assert trace_of(REPLAYED, twice) == trace_of(REPLAYED, done)
+
+
+def test_a_universe_that_broke_is_replayed_as_it_was_asked_for() -> None:
+    asked = parser().parse_args(["--chosen", "--brief", "--kinds", "calls logins", "--lull", "2"])
+    said = again(asked, 13001)
+    assert said == "--seed 13001 --brief --lull 2.0 --kinds 'calls logins' --trace"
+    assert again(parser().parse_args(["--seeds", "9"]), 7) == "--seed 7 --trace"
 
 
 @pytest.mark.soak
