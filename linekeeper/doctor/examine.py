@@ -21,6 +21,7 @@ from linekeeper.makini import MakiniError
 from linekeeper.runtime import Runtime
 from linekeeper.store.modes import count_ruled, modes_otherwise
 from linekeeper.store.tables import Connection
+from linekeeper.sweep.renewals import count_renewed
 
 Look = Callable[[], Awaitable[Sequence[DoctorFinding]]]
 """Another look, handed in: Prefect's, which the core knows nothing of."""
@@ -41,6 +42,11 @@ async def examine(
             .group_by(Connection.app)
         )
         counts: Mapping[str, int] = {row[0]: row[1] for row in rows}
+        now = await rt.store.clock(session)
+        renewed = {
+            name: await count_renewed(session, app, now=now)
+            for name, app in configuration.apps.items()
+        }
         ruled = await count_ruled(session)
         fleet = [
             await customers_without_contact(session),
@@ -58,6 +64,7 @@ async def examine(
             makini,
             configuration.policy,
             connections=counts.get(name, 0),
+            renewed=renewed[name],
             seconds=seconds,
             otherwise=modes_otherwise(ruled, name, config.mode),
         )

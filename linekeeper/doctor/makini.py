@@ -15,6 +15,7 @@ from linekeeper.reconcile.policy import POLICY
 from linekeeper.sweep.pace import (
     BUDGET_SHARE,
     SWEEP_MINUTES,
+    for_tokens,
     in_words,
     pages_of,
     probe_calls,
@@ -32,12 +33,14 @@ async def examine_app(
     policy: HealthPolicy,
     *,
     connections: int,
+    renewed: int = 0,
     seconds: float,
     otherwise: str = "",
 ) -> list[DoctorFinding]:
     """What is to be said about the app of `makini`, which has `connections`; only looks.
 
-    `otherwise` says for how many of them rules say another mode.
+    `renewed` of them need a new token for each probe; `otherwise` says of how many rules say
+    another mode.
     Raises TimeoutError never; what takes longer than `seconds` is a finding.
     """
     app = makini.app
@@ -45,7 +48,7 @@ async def examine_app(
         address(app),
         mode(app, otherwise),
         webhooks(app),
-        budget(app, policy, connections),
+        budget(app, policy, connections, renewed),
     ]
     login, clock = await asyncio.gather(_login(makini, seconds), _clock(app, seconds))
     findings.append(login)
@@ -96,16 +99,22 @@ def webhooks(app: AppConfig) -> DoctorFinding:
     )
 
 
-def budget(app: AppConfig, policy: HealthPolicy, connections: int) -> DoctorFinding:
-    """Whether the app's calls a minute bear the probes and the reads that are asked for."""
+def budget(
+    app: AppConfig, policy: HealthPolicy, connections: int, renewed: int = 0
+) -> DoctorFinding:
+    """Whether the app's calls a minute bear the probes and the reads that are asked for.
+
+    `renewed` of the connections need a new token for each probe.
+    """
     name = f"app {app.name} · call budget"
     if not app.per_minute:
         return ok(name, "no limit")
     every = policy.probe_minutes or SWEEP_MINUTES
-    needed, most = probe_calls(app, policy, connections), app.calls_a_minute * BUDGET_SHARE
+    needed = probe_calls(app, policy, connections, renewed)
+    most = app.calls_a_minute * BUDGET_SHARE
     listings = connections * len(app.entities) if app.manages else 0
     routine = POLICY.routine / timedelta(minutes=1)
-    reads, left = listings / routine, reading_calls(app, policy, connections)
+    reads, left = listings / routine, reading_calls(app, policy, connections, renewed)
     fleet = counted(connections, "connection")
     if needed <= most and reads <= left:
         return ok(
@@ -116,9 +125,10 @@ def budget(app: AppConfig, policy: HealthPolicy, connections: int) -> DoctorFind
         )
     probing = max(most - pages_of(app, connections) / SWEEP_MINUTES, 0.0)
     said = f"{fleet} every {every:g} min: that takes {needed:.0f} calls a minute"
+    said += for_tokens(renewed)
     if needed > most:
         said += f", and {most:.0f} of {app.calls_a_minute} are for it: each is probed "
-        said += f"every {connections / probing:.0f} min" if probing else "never"
+        said += f"every {(connections + renewed) / probing:.0f} min" if probing else "never"
     if reads > left:
         said += (
             f"; to read {counted(len(app.entities), 'entity')} of each every {routine:g} min takes "

@@ -12,7 +12,15 @@ from linekeeper.incidents.findings import Finding, apply_findings
 from linekeeper.reconcile.due import Paced, PollOrder, ReadState, standings
 from linekeeper.runtime import Runtime
 from linekeeper.store.tables import Incident
-from linekeeper.sweep.pace import BUDGET_SHARE, SWEEP_MINUTES, in_words, probe_calls, reading_calls
+from linekeeper.sweep.pace import (
+    BUDGET_SHARE,
+    SWEEP_MINUTES,
+    for_tokens,
+    in_words,
+    probe_calls,
+    reading_calls,
+)
+from linekeeper.sweep.renewals import count_renewed
 from linekeeper.text import counted
 
 TOPIC = "budget"
@@ -32,6 +40,8 @@ class BudgetNeed:
     every: float
     """Minutes in which each is to be probed."""
     probing: float
+    renewed: int
+    """Those of which a probe needs a new token."""
     for_probing: float
     reading: float
     for_reading: float
@@ -61,9 +71,9 @@ class BudgetNeed:
             return ""
         late = self.every * self.probing / self.for_probing
         return (
-            f"to probe each every {self.every:g} min takes {self.probing:,.0f} calls a minute, and "
-            f"{self.for_probing:,.0f} are for it, so each is probed every {late:,.0f} min, "
-            "those in trouble first"
+            f"to probe each every {self.every:g} min takes {self.probing:,.0f} calls a minute"
+            f"{for_tokens(self.renewed)}, and {self.for_probing:,.0f} are for it, so each is "
+            f"probed every {late:,.0f} min, those in trouble first"
         )
 
 
@@ -73,20 +83,23 @@ async def need_of(rt: Runtime, app: AppConfig, order: PollOrder) -> BudgetNeed |
     known, circuits = await standings(rt, app, order)
     if not app.per_minute or not (known or circuits):
         return None
-    return _need(app, (await rt.configuration()).policy, known, circuits)
+    async with rt.store.read() as session:
+        renewed = await count_renewed(session, app, now=order.started)
+    return _need(app, (await rt.configuration()).policy, known, circuits, renewed)
 
 
 def _need(
-    app: AppConfig, policy: HealthPolicy, known: Sequence[ReadState], circuits: int
+    app: AppConfig, policy: HealthPolicy, known: Sequence[ReadState], circuits: int, renewed: int
 ) -> BudgetNeed:
     connections = len(known) + circuits
     return BudgetNeed(
         connections=connections,
         every=policy.probe_minutes or SWEEP_MINUTES,
-        probing=probe_calls(app, policy, connections),
+        probing=probe_calls(app, policy, connections, renewed),
+        renewed=renewed,
         for_probing=app.calls_a_minute * BUDGET_SHARE,
         reading=calls_needed(known),
-        for_reading=reading_calls(app, policy, connections),
+        for_reading=reading_calls(app, policy, connections, renewed),
         listings=sum(standing.wanted for standing in known),
     )
 

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from linekeeper.config import AppConfig, HealthPolicy
 from linekeeper.makini.budget import LEAST_YIELDING_SHARE, RATE_SHARE
-from linekeeper.text import duration
+from linekeeper.text import counted, duration
 
 SWEEP_MINUTES = 5.0
 """How far apart sweeps are scheduled; what falls due before the next one is probed in this one."""
@@ -18,17 +18,31 @@ def pages_of(app: AppConfig, connections: int) -> int:
     return -(-connections // app.per_page)
 
 
-def probe_calls(app: AppConfig, policy: HealthPolicy, connections: int) -> float:
-    """The calls a minute that list and probes need."""
+def probe_calls(app: AppConfig, policy: HealthPolicy, connections: int, renewed: int = 0) -> float:
+    """The calls a minute that list and probes need.
+
+    `renewed` of the connections need a new token for each probe (`linekeeper.sweep.renewals`).
+    """
     every = policy.probe_minutes or SWEEP_MINUTES
-    return connections / every + pages_of(app, connections) / SWEEP_MINUTES
+    renewing = renewed / max(every, SWEEP_MINUTES)
+    return connections / every + renewing + pages_of(app, connections) / SWEEP_MINUTES
 
 
-def reading_calls(app: AppConfig, policy: HealthPolicy, connections: int) -> float:
+def reading_calls(
+    app: AppConfig, policy: HealthPolicy, connections: int, renewed: int = 0
+) -> float:
     """The calls a minute that are left to reconcile, which comes after list and probes."""
     granted = app.calls_a_minute * RATE_SHARE
-    probing = min(probe_calls(app, policy, connections), app.calls_a_minute * BUDGET_SHARE)
+    needed = probe_calls(app, policy, connections, renewed)
+    probing = min(needed, app.calls_a_minute * BUDGET_SHARE)
     return max(granted - probing, granted * LEAST_YIELDING_SHARE)
+
+
+def for_tokens(renewed: int) -> str:
+    """Why probes take more calls than there are connections; empty where they don't."""
+    if not renewed:
+        return ""
+    return f", with a new token for {counted(renewed, 'connection')}, whose minted ones end before"
 
 
 def in_words(calls: float, a_minute: float) -> str:

@@ -117,6 +117,14 @@ def test_a_fleet_the_calls_cant_bear_says_how_often_it_is_probed() -> None:
     assert "never" in budget(AppConfig(per_minute=1, per_page=1), POLICY, 100).text
 
 
+def test_tokens_that_end_before_the_next_probe_are_counted() -> None:
+    every_sweep, app = HealthPolicy(probe_minutes=5), AppConfig(mode="manage")
+    assert budget(app, every_sweep, 1_000).level == "ok"
+    tight = budget(app, every_sweep, 1_000, 1_000)
+    assert tight.level == "warn"
+    assert "that takes 402 calls a minute, with a new token for 1,000 connections" in tight.text
+
+
 @given(st.integers(0, 10**6), st.integers(0, 10**4), st.floats(0, 10**4), st.integers(1, 500))
 def test_the_budget_is_always_judged(
     connections: int, per_minute: int, minutes: float, per_page: int

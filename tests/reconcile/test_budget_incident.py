@@ -1,10 +1,11 @@
 """A call budget that is too small for its connections is one incident of the app, with figures."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlmodel import col
 
 from linekeeper.clock import utcnow
@@ -13,7 +14,7 @@ from linekeeper.reconcile.due import PollOrder
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store import Store
-from linekeeper.store.tables import Incident
+from linekeeper.store.tables import Connection, Credential, Incident
 from tests.makini.peer import Peer
 from tests.reconcile.answering import server, with_one_connection
 from tests.reconcile.conftest import adopt, pointed_at
@@ -85,6 +86,26 @@ async def test_probes_count_as_reads_do(fleet: Fleet) -> None:
     assert await fleet.watch(1, **few, probe_minutes=1) == ["open"]
     [incident] = await fleet.incidents()
     assert "to probe each every 1 min takes 1 calls a minute" in incident.summary
+
+
+async def test_a_token_that_is_minted_anew_for_each_probe_counts(fleet: Fleet) -> None:
+    """Makini may mint for five minutes; a token that a customer's login brought lasts."""
+    needs = []
+    async with Runtime.open(fleet.limited(1, probe_minutes=1)) as rt:
+        app, now = await rt.app("default"), utcnow()
+        async with rt.store.write() as session:
+            connection = await session.scalar(select(col(Connection.id)))
+            session.add(Credential(connection_id=connection, access_token="sealed"))
+        for minted, minutes in ((False, 5), (True, 60 * 24), (True, 5)):
+            ends = now + timedelta(minutes=minutes)
+            async with rt.store.write() as session:
+                await session.execute(update(Credential).values(minted=minted, expires_at=ends))
+            needs.append(await need_of(rt, app, PollOrder(started=now)))
+    [login, lasting, short] = [need for need in needs if need is not None]
+    assert login.probing == lasting.probing
+    assert short.probing - lasting.probing == pytest.approx(1 / 5)
+    assert "with a new token" not in lasting.probes_late
+    assert "with a new token for 1 connection, whose" in short.probes_late
 
 
 async def test_nobody_is_told_while_nothing_is_asked_of_the_connections(fleet: Fleet) -> None:
