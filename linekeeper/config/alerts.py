@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta, tzinfo
+from itertools import pairwise
 from typing import Literal
 from zoneinfo import ZoneInfo
 
@@ -17,6 +18,7 @@ from linekeeper.config.base import Config, Fields, require_mail_server
 _HOURS = re.compile(r"(\d{1,2}):(\d{2})\s*[-–]\s*(\d{1,2}):(\d{2})")
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _INSTANT = timedelta(microseconds=1)
+_SECOND = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +61,37 @@ class Quiet:
         return None
 
     def _edges(self, at: datetime, days: range) -> Iterator[datetime]:
-        """The instants around `at` at which quiet may begin or end, in order."""
+        """The instants around `at` at which quiet may begin or end, in order.
+
+        A time that is there twice, when clocks go back, is two instants; what clocks skip when
+        they go forward ends when they do.
+        """
         today = at.astimezone(self.zone).date()
         clocks = {time(0), *(clock for clock in (self.start, self.end) if clock is not None)}
         edges = {
-            datetime.combine(today + timedelta(days=day), clock, self.zone).astimezone(UTC)
+            datetime.combine(
+                today + timedelta(days=day), clock.replace(fold=fold), self.zone
+            ).astimezone(UTC)
             for day in days
             for clock in clocks
+            for fold in (0, 1)
         }
-        yield from sorted(edges)
+        instants = sorted(edges)
+        changes = (self._changed(earlier, later) for earlier, later in pairwise(instants))
+        yield from sorted({*instants, *(change for change in changes if change is not None)})
+
+    def _changed(self, earlier: datetime, later: datetime) -> datetime | None:
+        """When the clocks were changed between two instants, to the second; None if never."""
+        before, after = (each.astimezone(self.zone).utcoffset() for each in (earlier, later))
+        if before == after:
+            return None
+        while later - earlier > _SECOND:
+            middle = earlier + (later - earlier) // 2
+            if middle.astimezone(self.zone).utcoffset() == before:
+                earlier = middle
+            else:
+                later = middle
+        return later.replace(microsecond=0)
 
 
 def quiet_times(hours: str, days: str, zone: str) -> Quiet:
