@@ -52,6 +52,7 @@ _WAS = {
     "app_state": ("last_list_at", "removed_at"),
     "part_heartbeat": ("at",),
     "open_process": ("at",),
+    "outage": ("since", "until", "found_at", "covered_at"),
     "receiver_heartbeat": ("since", "at"),
 }  # fmt: skip
 """When something was, where how long ago that is decides what is done next."""
