@@ -282,7 +282,9 @@ def _trouble(response: object, *, posting: bool) -> SlackTrouble:
         return busy("ratelimited", retry_after=_seconds(headers.get("Retry-After")))
     if not isinstance(data, dict) or not code:
         text = f"HTTP {status} without an answer of Slack's"
-        offered = not isinstance(data, dict) and status not in _NOT_OFFERED
+        # An empty one stands for whatever is no JSON: a page of what stands between, for a moment.
+        is_anothers = isinstance(data, dict) and bool(data) and status < 500
+        offered = not is_anothers and status not in _NOT_OFFERED
         return unreachable(text, may_stand=posting and status in _OF_PROXIES, offered=offered)
     if status >= 500:
         return busy(code)

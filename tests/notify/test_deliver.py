@@ -196,6 +196,23 @@ async def test_where_no_history_is_offered_it_is_said_again_rather_than_not_at_a
     assert len(desk.messages()) == 1
 
 
+@pytest.mark.parametrize("answer", ["html", "500"])
+async def test_a_page_in_place_of_the_history_does_not_lead_to_a_second_message(
+    desk: Desk, as_if_unsettled: Rewind, answer: str
+) -> None:
+    """That something stands between us and Slack for a moment says nothing of what it offers."""
+    async with desk.store.write() as session:
+        await say(desk.store, session, "test", "A test", utcnow())
+    await desk.deliver()
+    await as_if_unsettled()
+    desk.slack.faults = SlackFaults(mode=answer, method="conversations.list")
+    assert (await desk.deliver()).sent == 0
+    desk.slack.faults = SlackFaults()
+    desk.ahead = timedelta(minutes=2)
+    assert (await desk.deliver()).sent == 1
+    assert len(desk.messages()) == 1
+
+
 async def test_two_deliverers_at_once_say_everything_once(desk: Desk) -> None:
     for n in range(12):
         await desk.open(customer=f"Customer {n}")
