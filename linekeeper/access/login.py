@@ -17,7 +17,13 @@ from linekeeper.access.listing import listed_for
 from linekeeper.access.login_news import announce_login
 from linekeeper.access.match import is_called_after
 from linekeeper.access.owner import SOURCE, Login, place, what
-from linekeeper.access.pending import Pending, forget_pending, keep_pair, load_pending
+from linekeeper.access.pending import (
+    Pending,
+    forget_pending,
+    keep_pair,
+    keep_pause,
+    load_pending,
+)
 from linekeeper.clock import utcnow
 from linekeeper.health.probe import understand
 from linekeeper.health.service import observe
@@ -43,6 +49,8 @@ T = TypeVar("T")
 _SET_UP = ("syncing", "live")
 """A connection whose setup the list need not move on."""
 _TRIES = 3
+LONGEST_WAIT = 5.0
+"""Seconds a customer's page waits before Makini is asked again."""
 LEASE_SECONDS = 90.0
 PATIENCE_SECONDS = 20.0
 """How long a login waits for a renewal of the same connection to end."""
@@ -262,6 +270,8 @@ class Attempt:
                 text = f"Makini accepted it, but {system} does not answer Makini{error.reference}"
             elif error.retryable or error.kind is ErrorKind.malformed:
                 how = "away"  # an answer that can't be read says nothing of the login
+            if kept is not None and error.retry_after is not None:
+                await keep_pause(self.rt.store, kept.id, error.retry_after, now=utcnow())
         if kept is None or not kept.is_known:
             async with self.rt.store.write() as session:
                 await self._say(session, f"login.{how}", text, utcnow(), kept is not None)
@@ -290,12 +300,16 @@ class Attempt:
 
 
 async def _asked(ask: Callable[[], Awaitable[T]]) -> T:
-    """The answer to `ask`; asked again where Makini stumbles, for the code is spent already."""
+    """The answer to `ask`; asked again where Makini stumbles, for the code is spent already.
+
+    Not before the end of a pause that Makini asks for: of a longer one the kept login minds.
+    """
     for attempt in range(1, _TRIES):
         try:
             return await ask()
         except MakiniError as error:
-            if not error.retryable:
+            wait = max(error.retry_after or 0.0, 0.5 * attempt)
+            if not error.retryable or wait > LONGEST_WAIT:
                 raise
-            await asyncio.sleep(0.5 * attempt)
+            await asyncio.sleep(wait)
     return await ask()

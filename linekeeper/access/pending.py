@@ -9,12 +9,13 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import bindparam, delete, or_, select
+from sqlalchemy import bindparam, delete, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.access.login_news import announce_login
 from linekeeper.makini import TokenPair
+from linekeeper.makini.budget import MAX_PENALTY
 from linekeeper.store import KeyProblem, Store
 from linekeeper.store.engine import chunked
 from linekeeper.store.tables import Audit, ConnectAttempt, ConnectLink, Incident, PendingLogin
@@ -95,6 +96,18 @@ async def load_pending(store: Store, pending_id: str) -> TokenPair | None:
         return None
 
 
+async def keep_pause(store: Store, pending_id: str, seconds: float, *, now: datetime) -> None:
+    """Makini asked for a pause when it was asked about this login: nobody asks until its end."""
+    until = now + min(timedelta(seconds=seconds), MAX_PENALTY)
+    async with store.write() as session:
+        await session.execute(
+            update(PendingLogin)
+            .where(col(PendingLogin.id) == pending_id, col(PendingLogin.retry_at) < until)
+            .values(retry_at=until)
+            .execution_options(synchronize_session=False)
+        )
+
+
 async def postpone_login(store: Store, pending_id: str, *, now: datetime) -> None:
     """Ask about a login again later, ever less often; forget it once its pair has ended.
 
@@ -112,7 +125,8 @@ async def postpone_login(store: Store, pending_id: str, *, now: datetime) -> Non
             await _say_that_it_ended(store, session, link, row.received_at, now=now)
             return
         row.attempts += 1
-        row.retry_at = now + min(FIRST_RETRY * 2 ** min(row.attempts, 10), LONGEST_PAUSE)
+        wait = min(FIRST_RETRY * 2 ** min(row.attempts, 10), LONGEST_PAUSE)
+        row.retry_at = max(row.retry_at, now + wait)
 
 
 async def _say_that_it_ended(

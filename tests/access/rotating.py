@@ -45,6 +45,9 @@ class Rotating:
         self.may_answer.set()
         self.status_fails = 0
         """The HTTP status with which the status call fails; 0: it answers."""
+        self.status_asks_for: float | None = None
+        """The pause, in seconds, that it asks for then."""
+        self.status_calls = 0
         peer.reset()
         peer.answer("POST", "/link/token", self._token)
         peer.answer("GET", "/api/integrations/current", self._status)
@@ -80,8 +83,11 @@ class Rotating:
         return JSONResponse(answer)
 
     def _status(self, request: Request) -> Response:
+        self.status_calls += 1
         if self.status_fails:
-            return JSONResponse({"message": "no"}, self.status_fails)
+            pause = self.status_asks_for
+            headers = {} if pause is None else {"retry-after": f"{pause:.0f}"}
+            return JSONResponse({"message": "no"}, self.status_fails, headers)
         if request.headers["authorization"] != f"Bearer a{self.number}":
             return JSONResponse({"code": "AUTHENTICATION_FAILED", "message": "dead"}, 401)
         data = {

@@ -60,6 +60,21 @@ async def test_a_login_whose_status_fails_is_kept_and_verified_once_makini_answe
         assert actions == [f"login.{how}", "login.renewed"]  # said once, however often asked
 
 
+@pytest.mark.parametrize("status", [429, 503])
+async def test_a_pause_that_makini_asks_for_is_kept_until_its_end(
+    managed: Settings, rotating: Rotating, status: int
+) -> None:
+    async with with_k1(managed, rotating) as (rt, identifier):
+        rotating.status_fails, rotating.status_asks_for = status, 3_000
+        assert (await log_in(rt, identifier)).is_kept
+        assert rotating.status_calls == 1
+        rotating.status_fails = 0
+        assert await verify_logins(rt, now=utcnow() + timedelta(minutes=49)) == 0
+        assert rotating.status_calls == 1
+        assert await verify_logins(rt, now=utcnow() + timedelta(minutes=51)) == 1
+        await assert_stored_is_alive(rt.store, identifier, rotating)
+
+
 async def test_a_newer_login_by_the_same_link_is_what_stays(
     managed: Settings, rotating: Rotating
 ) -> None:
