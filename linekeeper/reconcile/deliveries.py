@@ -42,6 +42,22 @@ async def delivered_since(
     return first_at
 
 
+async def deferred_since(
+    session: AsyncSession, connection_id: str, entity: str, *, since: datetime
+) -> dict[str, datetime]:
+    """When the first delivery came that named each record, of those since `since` that nobody
+    could apply."""
+    first_at: dict[str, datetime] = {}
+    which = (
+        col(WebhookEvent.connection_id) == connection_id,
+        col(WebhookEvent.received_at) >= since,
+        col(WebhookEvent.status) == "deferred",
+    )
+    async for key, received_at in _named(session, entity, which):
+        first_at.setdefault(key, received_at)
+    return first_at
+
+
 async def _named(
     session: AsyncSession, entity: str, which: Iterable[ColumnElement[bool]]
 ) -> AsyncIterator[tuple[str, datetime]]:

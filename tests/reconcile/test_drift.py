@@ -8,6 +8,7 @@ from sqlalchemy import func, update
 from sqlmodel import col, select
 
 from linekeeper.clock import utcnow
+from linekeeper.reconcile.backfill import reconcile_window
 from linekeeper.reconcile.measure import measure
 from linekeeper.reconcile.purge import purge_disconnected
 from linekeeper.runtime import Runtime
@@ -37,6 +38,13 @@ async def changed(peer: Peer, connection: Connection, number: int) -> list[str]:
     return keys
 
 
+async def held_for(rt: Runtime, connection: Connection, health: str) -> None:
+    async with rt.store.write() as session:
+        await session.execute(
+            update(Connection).where(col(Connection.id) == connection.id).values(health=health)
+        )
+
+
 async def handed_on(rt: Runtime) -> list[dict[str, Any]]:
     """The recovered changes on their way to the product."""
     async with rt.store.read() as session:
@@ -63,6 +71,27 @@ async def test_a_change_whose_delivery_comes_after_the_run_is_missed_then_late_a
     [verdict] = [v for v in await measure(rt, now=utcnow()) if v.connection_id == one.id]
     assert (verdict.measured.lost, verdict.measured.announced) == (1, 3)
     assert verdict.measured.miss_rate == 0.25
+
+
+async def test_a_delivery_that_was_deferred_announced_what_the_backfill_finds_unchanged(
+    rt: Runtime, peer: Peer, one: Connection
+) -> None:
+    """Who could not be read when it came knows only then what it was about."""
+    await run(rt)
+    keys = await changed(peer, one, 2)
+    assert (await run(rt)).counts.missed == 2
+    await held_for(rt, one, "reauthorization_required")
+    lost_at = utcnow()
+    again = {"key": keys[1], "name": "again"}
+    put = {"connection": one.makini_key, "entity": "eam/assets", "record": again}
+    await peer.set("records", announce=False, put=[put])
+    await deliver(rt, one.makini_key, keys)
+    await process(rt)
+    await held_for(rt, one, "healthy")
+    await reconcile_window(rt, one.id, lost_at, utcnow())
+    announced = [(each.key, each.announced_at is not None) for each in await feed(rt)]
+    assert sorted(announced) == sorted([(keys[0], True), (keys[1], False), (keys[1], True)])
+    assert sum(row.late for row in await drift(rt)) == 1
 
 
 async def test_one_that_had_come_and_waited_was_no_miss_and_is_not_handed_on_twice(

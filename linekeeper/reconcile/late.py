@@ -1,0 +1,53 @@
+"""Webhooks that came while their connection could not be read, of what a poll had found before."""
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from linekeeper.reconcile.deliveries import deferred_since
+from linekeeper.reconcile.queries import mark_announced, one_of
+from linekeeper.store import Store
+from linekeeper.store.tables import Change
+
+
+async def announce_deferred(
+    store: Store,
+    session: AsyncSession,
+    connection_id: str,
+    entity: str,
+    *,
+    since: datetime,
+    started: datetime,
+) -> None:
+    """Settle what the deliveries deferred since `since` were about, by the listing of `started`.
+
+    Where a record had not changed again, they announced the change before, late.
+    """
+    came = await deferred_since(session, connection_id, entity, since=since)
+    if came:
+        last = await _last_changes(store, session, connection_id, entity, came)
+        late = {key: at for key, at in came.items() if key in last and last[key] < min(at, started)}
+        await mark_announced(store, session, {(connection_id, entity): late})
+
+
+async def _last_changes(
+    store: Store,
+    session: AsyncSession,
+    connection_id: str,
+    entity: str,
+    keys: Mapping[str, datetime],
+) -> dict[str, datetime]:
+    """When the last change of each of these records was found."""
+    rows = await session.execute(
+        select(col(Change.key), col(Change.at))
+        .where(
+            col(Change.connection_id) == connection_id,
+            col(Change.entity) == entity,
+            one_of(store, Change.key, sorted(keys)),
+        )
+        .order_by(col(Change.seq))
+    )
+    return {row[0]: row[1] for row in rows}
