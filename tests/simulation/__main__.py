@@ -107,6 +107,7 @@ def run(asked: argparse.Namespace, seeds: Sequence[int]) -> int:
         if planted is not None:
             plan.kinds, plan.personality = planted.kinds, planted.personality
             plan.hours, plan.sick, plan.pace = planted.hours, planted.sick, planted.pace
+            plan.lull = planted.lull
         plan.personality = {**plan.personality, **recorded}
         if asked.days:
             plan.hours = asked.days * 24

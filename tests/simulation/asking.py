@@ -42,7 +42,7 @@ class Asking:
 
     def __init__(self, universe: "Universe") -> None:
         self._universe = universe
-        self._key = ""
+        self.key = ""
         self.tokens: dict[str, Given] = {}
         self.changes: list[str] = []
         """The ids of all changes, as they were read."""
@@ -63,7 +63,7 @@ class Asking:
 
     async def _make_key(self, _: Host) -> None:
         async with Runtime.open() as rt, rt.store.write() as session:
-            self._key = await make_key(session, "product", (), by="ann", now=utcnow())
+            self.key = await make_key(session, "product", (), by="ann", now=utcnow())
 
     async def _book(self, _: Host) -> None:
         async with Runtime.open() as rt:
@@ -98,7 +98,7 @@ class Asking:
 
     @property
     def _headers(self) -> dict[str, str]:
-        return {"authorization": f"Bearer {self._key}"}
+        return {"authorization": f"Bearer {self.key}"}
 
 
 def wrongly_given(oracle: "Oracle") -> list[str]:

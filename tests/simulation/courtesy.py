@@ -15,6 +15,7 @@ from tests.simulation.lost import (
     worked,
     works_since,
 )
+from tests.simulation.working_hours import at_night
 
 if TYPE_CHECKING:
     from tests.simulation.flow_runs import SimRun
@@ -41,7 +42,8 @@ def discourtesies(oracle: "Oracle") -> list[str]:
     if "day" in oracle.universe.people.kinds:
         return undated  # our own times are not those of the world
     return [
-        *_mails(oracle), *_mailed_twice(oracle), *_reminded(oracle), *_quiet(oracle), *undated,
+        *_mails(oracle), *_mailed_twice(oracle), *_reminded(oracle), *_quiet(oracle),
+        *at_night(oracle), *undated,
     ]  # fmt: skip
 
 
@@ -100,6 +102,8 @@ def _mailed_twice(oracle: "Oracle") -> Iterator[str]:
                 each for each in universe.truth.connections.values()
                 if each.email in mail.recipients
             ]  # fmt: skip
+            if any(is_gone_untold(universe, each, mail.at) for each in theirs):
+                continue  # the first one asked for a connection that is gone, which nobody knew
             lines = [each for one in theirs for each in line_of(universe.truth, one)]
             # Whoever is gone at Makini by then was replaced by a login, or nobody asks for it.
             lived = [each for each in lines if not each.deleted_at or each.deleted_at > later.at]

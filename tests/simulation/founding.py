@@ -1,19 +1,28 @@
 """How a universe begins: customers with systems, listed and adopted, their logins taken over."""
 
+from random import Random
 from typing import TYPE_CHECKING
 
-from sqlalchemy import update
+from sqlalchemy import select, update
+from sqlmodel import col
 
 from linekeeper import clock
 from linekeeper.customers.adopt import adopt as take
 from linekeeper.makini.models import ListedConnection, TokenPair
 from linekeeper.runtime import Runtime
-from linekeeper.store.tables import Contact
+from linekeeper.store.tables import Connection, Contact, Customer
 from linekeeper.tokens.stored import save_tokens
 from tests.simulation.loop import Host
+from tests.simulation.machine import seed_of
 
 if TYPE_CHECKING:
     from tests.simulation.universe import Universe
+
+ZONES = (
+    "UTC", "Europe/Berlin", "America/Los_Angeles", "America/Sao_Paulo", "Asia/Tokyo",
+    "Australia/Sydney",
+)  # fmt: skip
+"""Where customers are."""
 
 
 def metadata_of(universe: "Universe", number: int) -> dict[str, str] | None:
@@ -26,6 +35,7 @@ def metadata_of(universe: "Universe", number: int) -> dict[str, str] | None:
 async def set_up(universe: "Universe") -> None:
     """Make the connections of the plan, and take them over."""
     now, truth, rng = universe.now(), universe.truth, universe.rng
+    zones = Random(seed_of(universe.plan.seed, "time zones"))
     for number in range(universe.plan.connections):
         offers = universe.entities if rng.random() < 0.8 else universe.entities[:1]
         provider = rng.choice(("sap-ecc", "maximo", "emaint", "upkeep"))
@@ -52,6 +62,14 @@ async def set_up(universe: "Universe") -> None:
                 )
             await save_tokens(rt.store, session, pairs, now=clock.utcnow())
             await session.execute(update(Contact).values(confirmed=True))
+            for each in truth.living():
+                zone = universe.zones[each.email] = zones.choice(ZONES)
+                theirs = select(col(Connection.customer_id)).where(
+                    col(Connection.makini_key) == each.key
+                )
+                await session.execute(
+                    update(Customer).where(col(Customer.id).in_(theirs)).values(time_zone=zone)
+                )
 
     _, task = universe.start("setup", adopt)
     await task

@@ -47,7 +47,7 @@ def plan_of(mutant: Mutant, seed: int) -> Plan:
     """A universe in which the defect matters."""
     return Plan(
         seed, hours=mutant.hours, kinds=mutant.kinds, pace=mutant.pace,
-        personality=mutant.personality, sick=mutant.sick,
+        personality=mutant.personality, sick=mutant.sick, lull=mutant.lull,
     )  # fmt: skip
 
 

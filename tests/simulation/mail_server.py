@@ -20,6 +20,8 @@ class Mail:
     recipients: tuple[str, ...]
     subject: str
     text: str
+    whole: str
+    """Its headers and all its parts, the one in HTML as well."""
 
 
 class MailServer:
@@ -47,11 +49,17 @@ class MailServer:
         self.taken.append(
             Mail(
                 self._now(), str(message["Message-ID"]), tuple(recipients),
-                str(message["Subject"]), text,
+                str(message["Subject"]), text, _whole(message),
             )
         )  # fmt: skip
         if self._rng.random() < self.loses:
             raise aiosmtplib.SMTPServerDisconnected("connection lost")
+
+
+def _whole(message: EmailMessage) -> str:
+    heads = [f"{name}: {value}" for name, value in message.items()]
+    parts = [part.get_content() for part in message.walk() if not part.is_multipart()]
+    return "\n".join([*heads, *map(str, parts)])
 
 
 class Client:

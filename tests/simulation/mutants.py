@@ -1,5 +1,6 @@
 """The known defects that `--mutants` plants: fixes undone, and steps in the wrong order."""
 
+from tests.simulation.mutants_of_secrets import OF_SECRETS
 from tests.simulation.mutants_of_words import OF_WORDS
 from tests.simulation.planting import mutant
 
@@ -264,4 +265,5 @@ MUTANTS = (
         kinds="storm", hours=1.5, seed=37,
     ),
     *OF_WORDS,
+    *OF_SECRETS,
 )  # fmt: skip

@@ -49,6 +49,29 @@ OF_WORDS = (
         kinds="anew logins", hours=1.5, personality={"keeps_id": False},
     ),
     mutant(
+        "token-of-a-lost-login", "the product gets tokens though the login is known to be lost",
+        ("access/issue.py",
+         "    if connection.health == Health.reauthorization_required.value:\n", "    if False:\n"),
+        ("access/issue.py",
+         "    if token is None or is_ending(token.expires_at, now):\n", "    if token is None:\n"),
+        ("access/issue.py",
+         "    elif token.in_doubt_since is not None:\n", "    elif token is None:\n"),
+        kinds="storm", hours=1.5, personality={"status_lag": 0.0},
+    ),
+    mutant(
+        "budget-overspent", "calls are granted that are not in the budget any more",
+        ("budget.py", "        granted, wait, closed = await self._change(app, take)\n",
+         "        await self._change(app, take)\n"
+         "        granted, wait, closed = want + ahead, 0.0, False\n"),
+        kinds="thrift hands", hours=1.5,
+    ),
+    mutant(
+        "thanked-while-lost", "a customer is thanked whose login is lost again",
+        ("outbox/senders/mail.py", '        if what == "thank" and not is_lost_again:\n',
+         '        if what == "thank":\n'),
+        kinds="logins", hours=1.5,
+    ),
+    mutant(
         "charged-again", "a check of the ledger takes the credits of every connection again",
         ("credits/service.py",
          "        entries = await queries.sums(session, app)\n        listed, gone",
@@ -138,5 +161,20 @@ OF_WORDS = (
         ("reconnect/remind.py", "    number = 0\n    for place",
          "    return DueReminder()\n    for place"),
         kinds="deadline", hours=64.0, pace=24.0,
+    ),
+    mutant(
+        "reminded-at-night", "a customer is reminded by the operator's clocks",
+        ("reconnect/remind.py", "    where = zone_of(zone)\n", '    where = zone_of("UTC")\n'),
+        ("outbox/senders/mail.py",
+         "        at = now if zone is None else next_working_moment(now, zone)\n",
+         "        at = now\n"),
+        kinds="deadline", hours=64.0, pace=24.0,
+    ),
+    mutant(
+        "waits-past-working-hours", "a reminder that had to wait goes out whenever it can",
+        ("outbox/senders/mail.py",
+         "        at = now if zone is None else next_working_moment(now, zone)\n",
+         "        at = now\n"),
+        kinds="deadline away", hours=48.0, pace=24.0, lull=30.0,
     ),
 )  # fmt: skip

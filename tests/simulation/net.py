@@ -58,11 +58,13 @@ class Network:
         self.came: Came = lambda *_: None
         """Hears of each answer that came back, and whether its asker still has power."""
         self.sent: list[Request] = []
+        """Every request, whether it arrives or not."""
         self.pause: Callable[[str, float], dict[str, str]] = lambda *_: {}
         """How a host asks for a pause of so many seconds."""
 
     async def send(self, request: Request) -> Answer:
         """The peer's answer. Raises what httpx raises when there is none."""
+        self.sent.append(request)
         fault = self.decide(request)
         peer = self.peers.get(request.host)
         said = f"→ {request.method} {request.host}{request.path}"

@@ -154,7 +154,10 @@ def _figures(oracle: "Oracle") -> Iterator[str]:
             continue
         since = [moment for moment in came[connection.key, row["key"]] if at <= moment < edge]
         which = f"{row['name']} {row['entity']} {row['key']}, changed at {at:%H:%M:%S}"
-        if row["recovered"] and row["announced_at"] is None and since:
+        # What came while it could not be read is settled by the next backfill or poll.
+        is_read = connection.login_ok and connection.online and connection.active
+        is_settled = is_read and not oracle.is_fresh(connection)
+        if row["recovered"] and row["announced_at"] is None and since and is_settled:
             yield f"figures: {which}, counts as missed; a webhook came at {since[0]:%H:%M:%S}"
         if row["announced_at"] is not None and not came[connection.key, row["key"]]:
             yield f"figures: {which}, counts as announced, and no webhook came"

@@ -8,12 +8,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from tests.simulation.makini.http import CLIENT_SECRET
 from tests.simulation.makini.truth import Connection
-from tests.simulation.makini.webhooks import WEBHOOK_SECRET
 from tests.simulation.patience import AT_ONCE, OVERDUE_WITHIN
-from tests.simulation.product import FORWARD_SECRET
 from tests.simulation.promises import broken_promises
+from tests.simulation.secrecy import told_secrets
 from tests.simulation.universe import Universe
 
 AT_THE_END = timedelta(seconds=30)
@@ -52,7 +50,7 @@ class Oracle:
         self.health()
         self.forwards()
         self.tokens()
-        self.secrets()
+        self.broken += told_secrets(self)
         self.errors()
         self.broken += broken_promises(self)
         self.db.close()
@@ -335,27 +333,6 @@ class Oracle:
                 self.broken.append(f"tokens: {row['name']}: the stored pair is not the live one")
             elif pairs and now >= pairs[0].refresh_until:
                 self.broken.append(f"tokens: {row['name']}: the stored pair ended unrenewed")
-
-    def secrets(self) -> None:
-        """No secret is anywhere but encrypted in the store."""
-        universe = self.universe
-        secrets = [*universe.truth.secrets, CLIENT_SECRET, WEBHOOK_SECRET, FORWARD_SECRET]
-        texts = {
-            "a message": " ".join(
-                text for message in universe.slack.messages.values() for _, text in message.texts
-            ),
-            "an event": " ".join(repr(event) for event in universe.prefect.events.values()),
-            "an artifact": " ".join(str(each.data) for each in universe.prefect.artifacts.values()),
-            "a run": " ".join(repr(run) for run in universe.prefect.runs.values()),
-            "a forward": b" ".join(universe.product.seen.values()).decode(errors="replace"),
-            "a mail": " ".join(f"{mail.subject} {mail.text}" for mail in universe.mail.taken),
-            "an answer of the receiver": b" ".join(universe.pages).decode(errors="replace"),
-            "the database": "\n".join(self.db.iterdump()),
-        }
-        for where, text in texts.items():
-            for secret in secrets:
-                if secret in text:
-                    self.broken.append(f"secret: {secret[:6]}… is in {where}")
 
     def is_shut(self) -> bool:
         """Whether something needs another key than there are: once it may go, nothing does."""

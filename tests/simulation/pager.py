@@ -18,15 +18,17 @@ class Pager:
         self._now = now
         self._rng = rng
         self.said: list[tuple[datetime, str]] = []
+        self.bodies: list[str] = []
 
     def client(self) -> "Client":
         """What stands in the place of `apprise.Apprise`."""
         return Client(self)
 
-    async def take(self, title: str) -> None:
+    async def take(self, title: str, body: str) -> None:
         """Something is said."""
         await asyncio.sleep(self._rng.uniform(0.01, 0.3))
         self.said.append((self._now(), title))
+        self.bodies.append(body)
 
 
 class Client:
@@ -39,7 +41,7 @@ class Client:
         """Any URL can be read."""
         return True
 
-    async def async_notify(self, *, title: str, **_: Any) -> bool:
+    async def async_notify(self, *, title: str, body: str, **_: Any) -> bool:
         """It takes everything."""
-        await self._pager.take(title)
+        await self._pager.take(title, body)
         return True

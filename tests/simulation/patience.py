@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from tests.simulation.heard import STATUS
 from tests.simulation.makini.truth import Connection
 from tests.simulation.net import Fault, Request
 
@@ -34,6 +35,9 @@ class Pause:
     key: str
     since: datetime
     until: datetime
+    login: str = ""
+    """The token of the login that was asked about, of which nobody knew whose it is: then no other
+    call has to wait for it."""
 
 
 class Patience:
@@ -57,15 +61,24 @@ class Patience:
             if pair is None:
                 continue
             is_new_login = pair.source == "login" and now - pair.issued_at < AT_ONCE * 2
+            login = token if pair.source == "login" and self._is_verifying(request) else ""
             if not is_new_login:
-                self._hurries(connection, request, now)
+                self._hurries(connection, request, now, login)
             if asked is not None:
-                self.pauses.append(Pause(connection.key, now, now + asked))
+                self.pauses.append(Pause(connection.key, now, now + asked, login))
 
-    def _hurries(self, connection: Connection, request: Request, now: datetime) -> None:
+    def _is_verifying(self, request: Request) -> bool:
+        """Whether the call may ask whose a login is."""
+        waits = "SELECT 1 FROM pending_login LIMIT 1"
+        return request.path == STATUS and bool(self._universe.ask(waits, ()))
+
+    def _hurries(
+        self, connection: Connection, request: Request, now: datetime, login: str
+    ) -> None:  # fmt: skip
         for pause in self.pauses:
             lasts = pause.since + STORED_WITHIN < now < pause.until - CLOCKS
-            if pause.key == connection.key and lasts and not self._forgotten(pause):
+            is_asked = pause.key == connection.key and pause.login == login
+            if is_asked and lasts and not self._forgotten(pause):
                 self.hurried.append(
                     f"{connection.key} was called at {now:%H:%M:%S} ({request.path}); at "
                     f"{pause.since:%H:%M:%S} Makini had asked for a pause until {pause.until:%H:%M}"

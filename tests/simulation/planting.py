@@ -52,6 +52,7 @@ class Mutant:
     sick: str = ""
     hours: float = 0.75
     pace: float = 1.0
+    lull: float = 0.0
     seed: int = 1
     """The universe that is known to find it, which is tried first."""
 

@@ -53,9 +53,9 @@ from tests.simulation.makini.webhooks import WEBHOOK_SECRET
 from tests.simulation.net import SimTransport
 from tests.simulation.prefect import installed
 from tests.simulation.product import FORWARD_SECRET
+from tests.simulation.secrecy import KEY, SMTP_URL
 from tests.simulation.universe import Universe
 
-KEY = "c2ltdWxhdGVkIGtleSwgMzIgYnl0ZXMgbG9uZyAhISE="  # of a throw-away database
 OFTEN_SECONDS = 300.0
 IDLE_SECONDS = 600.0
 SELDOM_SECONDS = 1800.0
@@ -88,7 +88,7 @@ def machines(universe: Universe) -> Iterator[None]:
         "PUBLIC_URL": "https://linekeeper.sim", "FORWARD_URL": "https://product.sim/hook",
         "FORWARD_SECRET": FORWARD_SECRET, "SLACK_BOT_TOKEN": slack.TOKEN,
         "SLACK_SIGNING_SECRET": slack.SIGNING_SECRET, "NOTIFY_CUSTOMERS": "true",
-        "SMTP_URL": "smtp://mail.sim:587", "MAIL_FROM": "Linekeeper <it@operator.example>",
+        "SMTP_URL": SMTP_URL, "MAIL_FROM": "Linekeeper <it@operator.example>",
         "SLACK_CHANNEL": slack.CHANNEL, "SLACK_API_URL": f"https://{slack.HOST}/api/",
     }  # fmt: skip
     undo: list[tuple[Any, str, Any]] = []
@@ -155,7 +155,7 @@ def machines(universe: Universe) -> Iterator[None]:
     ):  # fmt: skip
         put(owner, name, value)
     try:
-        with installed(universe.prefect):
+        with installed(universe.prefect), universe.logs.kept():
             yield
     finally:
         for owner, name, value in reversed(undo):

@@ -73,6 +73,8 @@ class SimPrefect:
         self.runs: dict[UUID, SimRun] = {}
         self.events: dict[str, FeedEvent] = {}
         self.artifacts: dict[str, Any] = {}
+        self.written: set[str] = set()
+        """All that was ever written: artifacts, and the names and tags of runs."""
         self.queue: list[SimRun] = []
         self.queued = asyncio.Event()
         self.api_url = httpx.URL("http://prefect.sim/api")
@@ -157,6 +159,7 @@ class SimPrefect:
                               tags: Sequence[str] | None = None, **_: Any) -> None:  # fmt: skip
         run = self.runs.get(run_id)
         self.changes += 1
+        self.written.add(f"{name} {tags}")
         if run is not None:
             run.name = name or run.name
             run.tags = list(tags) if tags is not None else run.tags
@@ -210,6 +213,7 @@ class SimPrefect:
 
     async def create_artifact(self, artifact: Any) -> Any:
         """A link in a run's own list of what it wrote, which is not told apart here."""
+        self.written.add(repr(artifact))
         return SimpleNamespace(id=UUID(self._new_id()))
 
     async def read_task_runs(self, **_: Any) -> list[Any]:
@@ -221,9 +225,11 @@ class SimPrefect:
     ) -> Any:
         """What pages are written with: `POST /artifacts/`, `PATCH /artifacts/{id}`."""
         if path == "/events":
+            self.written.add(repr(json))
             return None
         if path == "/events/filter":
             return _events_in(self.runs.values(), json["filter"])
+        self.written.add(repr(json))
         if method == "POST":
             known = SimpleNamespace(
                 id=UUID(self._new_id()), created=self._now(), updated=self._now(), **json

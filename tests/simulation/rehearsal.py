@@ -102,7 +102,9 @@ class Rehearsal:
         return changed
 
     def _expect_forward(self, connection: Connection, key: str, at: datetime) -> None:
-        whose = {connection.key, *([None] if self._is_compared_later(connection, at) else [])}
+        whose: set[str | None] = {connection.key}
+        if self._is_compared_later(connection, at):
+            whose |= {None, *(self._known_with(key) if not self._is_known(connection, key) else ())}
         for forwarded in self.universe.product.taken:
             within = timedelta() <= forwarded.at - at <= FORWARDED_WITHIN
             if within and forwarded.makini_key in whose and key in forwarded.keys:
@@ -117,10 +119,23 @@ class Rehearsal:
 
         Where webhooks name no connection, its records are told from those of others by what
         changed; and those of a new connection are compared with the one before once all are read.
+        While a record of it hasn't been read, a webhook is taken to be of those that have one.
         """
         until = connection.syncing_until
         is_named = self.universe.personality.webhook_connection != "none"
         return not is_named and until is not None and at < until + OVERDUE_WITHIN
+
+    def _is_known(self, connection: Connection, key: str) -> bool:
+        """Whether Linekeeper has read that record of it."""
+        return connection.key in self._known_with(key)
+
+    def _known_with(self, key: str) -> set[str]:
+        """The connections of which a record with that key has been read."""
+        rows = self.universe.ask(
+            "SELECT c.makini_key FROM record r JOIN connection c ON c.id = r.connection_id"
+            " WHERE r.key = ?", (key,),
+        )  # fmt: skip
+        return {row[0] for row in rows}
 
     async def _lost(self, loser: Connection) -> None:
         universe, personality = self.universe, self.universe.personality

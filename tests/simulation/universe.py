@@ -20,6 +20,7 @@ from tests.simulation.founding import set_up
 from tests.simulation.heard import Evidence
 from tests.simulation.invitations import invitations
 from tests.simulation.leases import Leases
+from tests.simulation.logs import Logs
 from tests.simulation.loop import HOST, Host, VirtualLoop
 from tests.simulation.lost_runs import looking
 from tests.simulation.machine import SimClock, seed_of
@@ -135,6 +136,7 @@ class Universe:
         self.prefect = SimPrefect(self.clock.true_now, self.clock.new_id)
         self.prefect.server_now = lambda: self.now() + self.machine_skew
         self.leases = Leases(self.clock.true_now)
+        self.logs = Logs()
         self.network = Network(self.loop, Random(seed_of(plan.seed, "net")), self.say)
         self.evidence = Evidence(self)
         self.asking = Asking(self)
@@ -149,6 +151,7 @@ class Universe:
         self.delivered: list[Delivered] = []
         self.lost: list[Post] = []
         self.receiver: tuple[Host, Receiver] | None = None
+        self.zones: dict[str, str] = {}  # where customers are, by address
         self.calm = self.is_lull = False
         self.calm_since = self.begins
         self.found: list[str] = []  # what is broken already

@@ -13,6 +13,8 @@ from pydantic import SecretStr
 
 from linekeeper.clock import utcnow
 from linekeeper.config import AlertPolicy
+from linekeeper.settings import Settings
+from linekeeper.store.configuration import seed
 from tests.simulation.loop import Host
 from tests.simulation.makini.webhooks import Post
 from tests.simulation.pager import URL
@@ -21,11 +23,13 @@ if TYPE_CHECKING:
     from tests.simulation.universe import Universe
 
 UNUSUAL_KINDS = ("late", "away", "mutes", "caps")
-"""Beside these there is `flood`, where it is asked for: reading so many records takes long."""
+"""Beside these there are, where they are asked for, `flood`, as reading so many records takes long,
+and `thrift`."""
 UNUSUAL = 0.15
 LATE = 0.25
 """The share of webhooks that are held back until it is calm."""
 CAP = 4
+FEW_CALLS = 6
 FLOOD = 10_000
 
 
@@ -51,6 +55,8 @@ class Unusual:
             yield self._mutes()
         if "flood" in kinds:
             yield self._flood()
+        if "thrift" in kinds:
+            yield self._thrift()
         if "caps" in kinds:
             prefect = self._universe.prefect
             alerts = (prefect.blocks.alerts or AlertPolicy()).model_copy(
@@ -139,6 +145,17 @@ class Unusual:
         host.end()
         if not task.cancelled() and (error := task.exception()):
             universe.say(f"mute: {type(error).__name__}: {error}")
+
+    async def _thrift(self) -> None:
+        """Few calls a minute are to be made, until it is calm."""
+        universe = self._universe
+        few = {"per_minute": 2 * FEW_CALLS, "share": 0.5}
+        app = seed(Settings()).apps["default"].model_copy(update=few)
+        universe.prefect.blocks = replace(universe.prefect.blocks, apps=[app])
+        since = universe.now()
+        while not universe.calm:
+            await asyncio.sleep(10.0)
+        universe.people.operators.budgets.append((since, universe.now(), app.calls_a_minute))
 
     async def _flood(self) -> None:
         """One webhook names ten thousand records, most of which the source doesn't have."""
