@@ -1,16 +1,24 @@
 """Webhooks that came while their connection could not be read, of what a poll had found before."""
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.reconcile.deliveries import deferred_since
-from linekeeper.reconcile.queries import mark_announced, one_of
+from linekeeper.reconcile.queries import LATE_DAYS, mark_announced, one_of
 from linekeeper.store import Store
 from linekeeper.store.tables import Change
+
+LEFT_ALONE = timedelta(minutes=20)
+"""So long a connection is not polled where it can't be read, or seldom is."""
+
+
+def was_left_alone(polled_at: datetime | None, now: datetime) -> bool:
+    """Whether it was not read for longer than polls are usually apart."""
+    return polled_at is not None and now - polled_at > LEFT_ALONE
 
 
 async def announce_deferred(
@@ -19,13 +27,16 @@ async def announce_deferred(
     connection_id: str,
     entity: str,
     *,
-    since: datetime,
+    since: datetime | None,
     started: datetime,
 ) -> None:
     """Settle what the deliveries deferred since `since` were about, by the listing of `started`.
 
     Where a record had not changed again, they announced the change before, late.
     """
+    if since is None:
+        return
+    since = max(since, started - timedelta(days=LATE_DAYS))
     came = await deferred_since(session, connection_id, entity, since=since)
     if came:
         last = await _last_changes(store, session, connection_id, entity, came)

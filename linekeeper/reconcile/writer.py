@@ -13,7 +13,7 @@ from linekeeper.reconcile.accounting import Before, Counts, count_due
 from linekeeper.reconcile.compare import Comparison, was_announced
 from linekeeper.reconcile.deliveries import delivered_since
 from linekeeper.reconcile.identity import identifying_fields
-from linekeeper.reconcile.late import announce_deferred
+from linekeeper.reconcile.late import announce_deferred, was_left_alone
 from linekeeper.reconcile.listing import BATCH_RECORDS, Sizes, WriteBatch, in_order
 from linekeeper.reconcile.marks import (
     WELL,
@@ -39,8 +39,6 @@ neighbours share pages, and a million keys in any order would dirty each page ma
 DELIVERY_DAYS = 3
 COARSE = timedelta(minutes=1)
 """From this coarseness of a clock on, other contents at the same time are an ordinary change."""
-LEFT_ALONE = timedelta(minutes=20)
-"""So long a connection is not polled where it can't be read, or seldom is."""
 DELIVERY_MARGIN = timedelta(hours=1)
 """A delivery may come this long before the change it announces can be read."""
 
@@ -145,9 +143,9 @@ class ListingWriter:
         mark = self._mark
         async with self._store.write() as session:
             written = earlier + await self._apply(session, read)
-            if (since := self._left_alone_since) is not None:
+            if self._cause is not None or was_left_alone(self._polled_at, self._started):
                 await announce_deferred(
-                    self._store, session, *self._place, since=since, started=self._started
+                    self._store, session, *self._place, since=self._polled_at, started=self._started
                 )
             grain = self._grain.learned
             proved = not shifted and sizes.proves(
@@ -188,14 +186,6 @@ class ListingWriter:
                 known = [confirm_at_of(mark)]
                 await set_confirm_at(session, self._place, self.relist_at, known=known)
         return written
-
-    @property
-    def _left_alone_since(self) -> datetime | None:
-        """Since when it was not read, where that was for longer than polls are apart."""
-        since = self._polled_at
-        if since is None or (self._cause is None and self._started - since < LEFT_ALONE):
-            return None
-        return max(since, self._started - timedelta(days=DELIVERY_DAYS))
 
     @property
     def _full_at(self) -> datetime | None:
