@@ -15,6 +15,7 @@ from tests.simulation.lost import (
     worked,
     works_since,
 )
+from tests.simulation.second_acts import IN_THE_SOUTH
 from tests.simulation.working_hours import at_night
 
 if TYPE_CHECKING:
@@ -154,7 +155,8 @@ class Quiet:
     def of(cls, universe: "Universe") -> "Quiet":
         """Some while of this universe, on a clock that may change in it."""
         begin, end = universe.begins + QUIET_FROM, universe.begins + QUIET_FROM + QUIET_FOR
-        for zone in ("Europe/Berlin", "UTC"):
+        south = ("Australia/Sydney",) if universe.begins in IN_THE_SOUTH else ()
+        for zone in (*south, "Europe/Berlin", "UTC"):
             local = [at.astimezone(ZoneInfo(zone)).time().replace(second=0) for at in (begin, end)]
             if local[0] < local[1]:
                 return cls(zone, *local)

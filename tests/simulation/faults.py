@@ -23,6 +23,7 @@ from tests.simulation.operators import Operators
 from tests.simulation.pairs import LostPairs
 from tests.simulation.patience import Patience
 from tests.simulation.rare import RARE, RARE_KINDS, Rare
+from tests.simulation.second_acts import SecondActs
 from tests.simulation.shifting import Shifting
 from tests.simulation.sickness import Sickness
 from tests.simulation.sickness import draw as draw_sickness
@@ -90,6 +91,8 @@ class Trouble:
         storms = Random(seed_of(universe.plan.seed, "storms"))
         if universe.plan.seed >= LATEST_LIBERTIES_FROM and storms.random() < STORM:
             self.kinds.add("storm")
+        acts = Random(seed_of(universe.plan.seed, "second acts"))
+        self.kinds |= SecondActs.drawn(universe.plan.seed, acts)
         if universe.plan.kinds:
             self.kinds = set(universe.plan.kinds)
         self.customers = Customers(universe, Random(seed_of(universe.plan.seed, "customers")))
@@ -100,6 +103,7 @@ class Trouble:
         self.pairs = LostPairs(universe, Random(seed_of(universe.plan.seed, "pairs")))
         self.rare = Rare(universe, Random(seed_of(universe.plan.seed, "rare")))
         self.unusual = Unusual(universe, Random(seed_of(universe.plan.seed, "unusual")))
+        self.second_acts = SecondActs(universe, acts)
         self.caps = Caps(universe)
         self.episodes = Episodes(universe, self.rng, self._on)
         self.over = self.episodes.over
@@ -117,6 +121,7 @@ class Trouble:
     def start(self) -> Iterator[Any]:
         """One task for each kind of trouble that this universe has."""
         yield self.lost_runs.watch()
+        yield from self.second_acts.start(self.kinds)  # before the kinds that come with them
         if "episodes" in self.kinds:
             yield self.episodes.of_connections()
         if "product" in self.kinds:

@@ -50,6 +50,14 @@ class Leases:
 
         return watched
 
+    def held(self) -> list[str]:
+        """Those that somebody holds now whose process lives."""
+        now = self._now()
+        return sorted(
+            name for name, (_, host, until) in self._held.items()
+            if until > now and host is not None and not host.dead
+        )  # fmt: skip
+
     def _took(self, name: str, owner: str, seconds: float) -> None:
         now = self._now()
         before = self._held.get(name)

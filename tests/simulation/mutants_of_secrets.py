@@ -33,7 +33,7 @@ OF_SECRETS = (
     ),
     mutant(
         "secret-on-a-page", "a page of the Prefect UI shows the app's secret",
-        ("cli/pages.py", '    shown = {"data": markdown,',
+        ("prefect_adapter/pages.py", '    shown = {"data": markdown,',
          '    shown = {"data": markdown + ' + CLIENT_SECRET + ","),
     ),
     mutant(

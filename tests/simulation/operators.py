@@ -152,6 +152,16 @@ class Operators:
         }
         return await self._post(asked)
 
+    async def snooze(self, incident_id: str) -> bool:
+        """Somebody snoozes an incident for an hour in the dialog."""
+        self._presses += 1
+        number = self._presses
+        asked = self._filled_in(incident_id, number, f"note {number}: looked at it")
+        values = asked["view"]["state"]["values"]
+        values["snooze"]["snooze"] = {"selected_option": {"value": "1h"}}
+        values["again"]["again"] = {}
+        return await self._post(asked)
+
     async def _post(self, payload: dict[str, Any]) -> bool:
         """What Slack posts, sometimes twice; whether it was taken.
 

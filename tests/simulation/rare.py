@@ -125,11 +125,17 @@ class Rare:
             await asyncio.sleep(rng.expovariate(1 / 1500.0))
             if universe.calm:
                 return
-            self._set_clock(rng.choice((DAY, -DAY)))
-            universe.say(f"trouble: the machine's clock is off by {universe.machine_skew}")
-            await asyncio.sleep(rng.choice((45.0, 240.0, 700.0)))
-            self._set_clock(timedelta())
-            universe.say("the machine's clock is right again")
+            await self.step_clock()
+
+    async def step_clock(self, why: str = "") -> None:
+        """It is a day off, and right again some minutes later."""
+        universe, rng = self._universe, self._rng
+        self._set_clock(rng.choice((DAY, -DAY)))
+        said = f"trouble: the machine's clock is off by {universe.machine_skew}"
+        universe.say(f"{said}; {why}" if why else said)
+        await asyncio.sleep(rng.choice((45.0, 240.0, 700.0)))
+        self._set_clock(timedelta())
+        universe.say("the machine's clock is right again")
 
     def _set_clock(self, skew: timedelta) -> None:
         self._universe.machine_skew = skew

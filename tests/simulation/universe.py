@@ -47,6 +47,7 @@ from tests.simulation.pager import Pager
 from tests.simulation.prefect import SimPrefect
 from tests.simulation.product import Product
 from tests.simulation.rehearsal import Rehearsal
+from tests.simulation.second_acts import IN_THE_SOUTH, SECOND_ACTS_FROM
 
 SCHEDULES = {
     "health-sweep": 300.0, "reconcile": 900.0, "process-webhooks": 900.0,
@@ -115,7 +116,9 @@ class Universe:
         self.plan = plan
         self.home = home
         self.loop = VirtualLoop(seed_of(plan.seed, "loop"))
-        self.begins = Random(seed_of(plan.seed, "calendar")).choice(BEGINNINGS)
+        is_south = plan.seed >= SECOND_ACTS_FROM
+        beginnings = (*BEGINNINGS, *IN_THE_SOUTH) if is_south else BEGINNINGS
+        self.begins = Random(seed_of(plan.seed, "calendar")).choice(beginnings)
         self.clock = SimClock(self.loop, Random(seed_of(plan.seed, "ids")), self.begins)
         self.rng = Random(seed_of(plan.seed, "world"))
         drawn = Personality.draw(Random(seed_of(plan.seed, "personality")))

@@ -1,0 +1,166 @@
+"""Second acts: what seldom comes together by chance, and is arranged from some universe on.
+
+An incident that is snoozed is resolved and opens again; a connection is made anew while its
+backfill runs; a peer is away while keys are rotated; the clock steps a day back under a lease.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tests.simulation.makini.truth import Connection
+    from tests.simulation.universe import Universe
+
+SECOND_ACTS_FROM = 16_000
+SECOND_ACTS = ("snoozed", "replaced", "dark keys", "leased", "thrift")
+CHANCE = 0.2
+IN_THE_SOUTH = (
+    datetime(2026, 10, 3, 15, 20, tzinfo=UTC),  # summer time begins in Sydney at four
+    datetime(2026, 4, 4, 15, 20, tzinfo=UTC),  # and ends
+)
+"""When such a universe may begin, too."""
+LOST = "reauthorization_required"
+LOOKS_EVERY = 5.0
+
+
+class SecondActs:
+    """Each is a task of its own."""
+
+    def __init__(self, universe: "Universe", rng: Random) -> None:
+        self._universe = universe
+        self._rng = rng
+
+    @staticmethod
+    def drawn(seed: int, rng: Random) -> set[str]:
+        """Those that a seed has; what one of them goes with comes along."""
+        kinds = {kind for kind in SECOND_ACTS if rng.random() < CHANCE}
+        return kinds if seed >= SECOND_ACTS_FROM else set()
+
+    def start(self, kinds: set[str]) -> Iterator[Any]:
+        """One task for each act; keys, customers who log in and clocks are of other kinds."""
+        if "snoozed" in kinds:
+            yield self._snoozed()
+        if "replaced" in kinds:
+            kinds.add("logins")
+            yield self._replaced()
+        if "dark keys" in kinds:
+            kinds.add("keys")
+            yield self._dark_keys()
+        if "leased" in kinds:
+            kinds.add("day")
+            yield self._leased()
+
+    async def _until(self, is_so: Any, *, within: float) -> bool:
+        """Wait until `is_so`; False where it isn't in time, or it is calm."""
+        for _ in range(int(within / LOOKS_EVERY)):
+            if self._universe.calm:
+                return False
+            if is_so():
+                return True
+            await asyncio.sleep(LOOKS_EVERY)
+        return False
+
+    def _one(self) -> "Connection | None":
+        """A connection that is well."""
+        people = self._universe.people
+        fine = [
+            each for each in self._universe.truth.living()
+            if each.login_ok and each.online and each.active and not people.is_sick(each)
+        ]  # fmt: skip
+        return self._rng.choice(fine) if fine else None
+
+    async def _snoozed(self) -> None:
+        """Somebody snoozes an incident for an hour; it is over, and within that hour it is back."""
+        universe, rng, truth = self._universe, self._rng, self._universe.truth
+        await asyncio.sleep(rng.uniform(200.0, 700.0))
+        connection = self._one()
+        if connection is None or not universe.faulty("snoozed"):
+            return
+        key = connection.key
+        universe.say(f"snoozed: {key} loses its login")
+        truth.lose_login(connection, universe.now())
+        if not await self._until(lambda: universe.is_open(key, LOST), within=1500.0):
+            return
+        [(incident_id, *_)] = universe.ask(
+            "SELECT m.incident_id FROM incident_connection m JOIN connection c"
+            " ON c.id = m.connection_id WHERE c.makini_key = ? AND m.kind = ?"
+            " AND m.left_at IS NULL", (key, LOST),
+        )  # fmt: skip
+        is_taken = await universe.people.operators.snooze(incident_id)
+        universe.say(f"snoozed: {incident_id}: {is_taken}")
+        await asyncio.sleep(rng.uniform(20.0, 400.0))
+        for works in (True, False, True):
+            if universe.calm or connection.deleted:
+                return
+            change = truth.restore_login if works else truth.lose_login
+            universe.say(f"snoozed: the login of {key} {'works' if works else 'is lost'} again")
+            change(connection, universe.now())
+            await asyncio.sleep(rng.uniform(60.0, 900.0))
+            if not works and rng.random() < 0.3:
+                return  # and stays so
+
+    async def _replaced(self) -> None:
+        """While the run of a case reads what was missed, its connection is made anew."""
+        universe, rng, truth = self._universe, self._rng, self._universe.truth
+        while await self._until(self._backfilling, within=1e6):
+            await asyncio.sleep(rng.choice((0.0, 0.2, 1.0)))
+            found = [truth.connections.get(key) for key in self._backfilling()]
+            living = [each for each in found if each and each.login_ok and not each.deleted]
+            if living and rng.random() < 0.7:
+                connection = rng.choice(living)
+                universe.people.removed.add(connection.key)
+                universe.say(f"replaced: {connection.key} is disconnected in its backfill")
+                truth.delete(connection, universe.now())
+                await asyncio.sleep(rng.choice((1.0, 30.0, 400.0)))
+                target = truth.connect_anew(connection, universe.now())
+                universe.say(f"replaced: it is connected anew as {target.key}")
+            await asyncio.sleep(60.0)
+
+    def _backfilling(self) -> list[str]:
+        """The connections of the cases whose runs are at work, and whose logins are back."""
+        running = [
+            str(run.parameters.get("incident")) for run in self._universe.prefect.runs.values()
+            if run.deployment == "reconnect" and run.state_word in ("pending", "running")
+        ]  # fmt: skip
+        return [
+            row[0]
+            for incident_id in running
+            for row in self._universe.ask(
+                "SELECT c.makini_key FROM incident_connection m JOIN connection c"
+                " ON c.id = m.connection_id WHERE m.incident_id = ?", (incident_id,),
+            )
+            if (known := self._universe.truth.connections.get(row[0])) and known.login_ok
+        ]  # fmt: skip
+
+    async def _dark_keys(self) -> None:
+        """A peer is away from when a new key stands in front until the old one is taken away."""
+        universe = self._universe
+        peers: dict[str, Any] = {
+            "the product": universe.product, "Prefect": universe.prefect,
+            "Slack": universe.slack, "the mail server": universe.mail,
+        }  # fmt: skip
+        name = self._rng.choice(sorted(peers))
+        kind = {"the product": "product", "Prefect": "prefect", "Slack": "slack"}.get(name, "mail")
+        if not await self._until(lambda: len(universe.keys) > 1, within=1e6):
+            return
+        universe.say(f"trouble: {name} is down while keys are rotated")
+        universe.people.kinds.add(kind)
+        peers[name].down = True
+        since = universe.now()
+        await self._until(lambda: len(universe.keys) == 1, within=2400.0)
+        peers[name].down = False
+        if name == "Prefect":
+            universe.people.unusual.unwatched.append((since, universe.now()))
+        universe.say(f"{name} is back")
+
+    async def _leased(self) -> None:
+        """The machine's clock steps a day back, or ahead, while somebody holds a lease."""
+        universe, rng = self._universe, self._rng
+        await asyncio.sleep(rng.uniform(200.0, 900.0))
+        if await self._until(universe.leases.held, within=1e6):
+            await asyncio.sleep(rng.choice((0.0, 0.05, 0.5)))
+            held = ", ".join(universe.leases.held()) or "none any more"
+            await universe.people.rare.step_clock(why=f"leases held: {held}")
