@@ -8,8 +8,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.reconcile.deliveries import deferred_since
-from linekeeper.reconcile.queries import LATE_DAYS, mark_announced, one_of
+from linekeeper.reconcile.queries import LATE_DAYS, mark_announced
 from linekeeper.store import Store
+from linekeeper.store.lists import one_of
 from linekeeper.store.tables import Change
 
 LEFT_ALONE = timedelta(minutes=20)

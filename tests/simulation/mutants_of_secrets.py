@@ -57,7 +57,7 @@ OF_SECRETS = (
         "secret-in-the-fallback-channel", "what is said elsewhere has the app's secret",
         ("outbox/senders/apprise.py", "            body=words.body,\n",
          "            body=words.body + " + CLIENT_SECRET + ",\n"),
-        kinds="caps slack logins systems", hours=1.5,
+        kinds="caps slack logins systems prefect", hours=1.5,
     ),
     mutant(
         "secret-in-an-answer", "why there is no token quotes the app's secret",

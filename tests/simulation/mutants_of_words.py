@@ -66,10 +66,19 @@ OF_WORDS = (
         kinds="thrift hands", hours=1.5,
     ),
     mutant(
-        "thanked-while-lost", "a customer is thanked whose login is lost again",
+        "thanked-while-lost", "who is to be asked for a login is thanked for one",
+        ("outbox/senders/mail.py", '    what: What = row.payload["do"]\n',
+         '    what: What = {"ask": "thank"}.get(row.payload["do"], row.payload["do"])\n'),
         ("outbox/senders/mail.py", '        if what == "thank" and not is_lost_again:\n',
          '        if what == "thank":\n'),
-        kinds="logins", hours=1.5,
+        kinds="logins",
+    ),
+    mutant(
+        "thanked-twice", "whoever has logged in is thanked in two mails",
+        ("reconnect/process.py", '        mail(incident, attempt, customer, "thank")\n',
+         "        mail(incident, attempt, customer, what)\n"
+         '        for what in ("thank", "thank:2")\n'),
+        kinds="logins",
     ),
     mutant(
         "charged-again", "a check of the ledger takes the credits of every connection again",

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 from tests.simulation.courtesy import CLOCK_KINDS
@@ -24,7 +25,8 @@ def false_words(oracle: "Oracle") -> list[str]:
     """Everything that is broken, in one line each."""
     if oracle.universe.people.kinds & CLOCK_KINDS:
         return []  # our own times are not those of the world
-    return [*_all_healthy(oracle), *_nothing_missed(oracle), *_thanked(oracle)]
+    return [*_all_healthy(oracle), *_nothing_missed(oracle), *_thanked(oracle),
+            *_thanked_twice(oracle)]  # fmt: skip
 
 
 def _all_healthy(oracle: "Oracle") -> Iterator[str]:
@@ -102,3 +104,19 @@ def _thanked(oracle: "Oracle") -> Iterator[str]:
         ]  # fmt: skip
         if theirs and not any(worked(each, mail.at - THANKED_WITHIN, mail.at) for each in theirs):
             yield f"false: {mail.recipients[0]} was thanked at {mail.at:%H:%M:%S}: {mail.subject}"
+
+
+def _thanked_twice(oracle: "Oracle") -> Iterator[str]:
+    """Nobody is thanked twice for one login; the same mail may come twice."""
+    universe = oracle.universe
+    thanks = [mail for mail in universe.mail.taken if THANKS in mail.subject]
+    for mail, later in combinations(thanks, 2):
+        if mail.recipients != later.recipients or mail.identity == later.identity:
+            continue
+        theirs = [
+            each for each in universe.truth.connections.values() if each.email in mail.recipients
+        ]
+        lost = [at for each in theirs for at, works in each.logins if not works]
+        if sum(at <= later.at for at in lost) < 2:
+            whom, times = mail.recipients[0], f"{mail.at:%H:%M:%S} and {later.at:%H:%M:%S}"
+            yield f"twice: {whom} was thanked at {times} for one login"

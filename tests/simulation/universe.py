@@ -242,7 +242,7 @@ class Universe:
         if not done or host.dead:
             return None
         answer = task.result() if not task.exception() else None
-        if answer is not None and not path.endswith("/token"):
+        if answer is not None and not (path.endswith("/token") and answer.status == 200):
             self.pages.append(answer.body)
         return answer
 
