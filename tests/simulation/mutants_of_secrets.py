@@ -14,8 +14,11 @@ OF_SECRETS = (
     ),
     mutant(
         "secret-in-the-outbox", "a row of the outbox holds the app's secret for its sender",
-        ("incidents/announce.py", '{"do": "show", "incident_id": incident_id},\n',
-         '{"do": "show", "incident_id": incident_id, "secret": ' + CLIENT_SECRET + "},\n"),
+        (
+            "reconnect/ask.py",
+            '"attempt": attempt, "customer_id": customer_id},\n',
+            '"attempt": attempt, "customer_id": customer_id, "secret": ' + CLIENT_SECRET + "},\n",
+        ),
         kinds="logins",
     ),
     mutant(
