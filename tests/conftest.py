@@ -27,6 +27,7 @@ from tests.sharing import (
     share_how_settings_are_read,
     share_trust,
 )
+from tests.simulation import begun
 from tests.together import migrate_it, shared_postgres, template_of
 
 pytest_plugins = ["tests.fixtures_prefect"]
@@ -44,6 +45,7 @@ def pytest_xdist_setupnodes(config: pytest.Config, specs: list[object]) -> None:
 
     What is imported keeps the error output that it finds: that has to be a worker's own.
     """
+    begun.begin(config)
     with config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
         fork_workers(len(specs), config.args)
 
@@ -81,6 +83,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Call what failed by its own name: `--last-failed` would not find `…@group` again, and what
     `.ci/run` does not find it does not repeat."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        begun.end()
     cache = getattr(session.config, "cache", None)
     if cache is None or "PYTEST_XDIST_WORKER" in os.environ:
         return

@@ -62,7 +62,10 @@ async def test_prefect_takes_it_and_it_has_all_that_prefects_own_has(
         assert set(ours["job_configuration"]) == set(own["job_configuration"])
 
 
-@pytest.mark.parametrize(("number", "kind"), [(0, "kubernetes"), (1, "docker")])
+@pytest.mark.parametrize(
+    ("number", "kind"),
+    [(0, "kubernetes"), pytest.param(1, "docker", marks=pytest.mark.soak)],
+)
 async def test_what_the_page_says_makes_the_pool(
     number: int, kind: str, clean_prefect: PrefectServer, tmp_path: Path
 ) -> None:

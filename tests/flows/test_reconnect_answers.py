@@ -21,7 +21,9 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize("decision", [{"give_up": True}, {"snooze": "4 hours"}])
+@pytest.mark.parametrize(
+    "decision", [{"give_up": True}, pytest.param({"snooze": "4 hours"}, marks=pytest.mark.soak)]
+)
 async def test_a_decision_without_a_name_is_not_taken_and_the_next_form_says_so(
     running: Running,
     clean_prefect: PrefectServer,

@@ -25,7 +25,7 @@ __all__ = ["managed", "rotating", "rotating_server"]  # fixtures
 RUN = "import asyncio; from flows.refresh_tokens import refresh_tokens as f; asyncio.run(f())"
 
 
-@pytest.mark.parametrize("times", [1, 3])
+@pytest.mark.parametrize("times", [pytest.param(1, marks=pytest.mark.soak), 3])
 async def test_a_run_that_is_terminated_stores_the_pair_that_makini_rotated(
     running: Running, managed: Settings, rotating: Rotating, store: Store, times: int
 ) -> None:

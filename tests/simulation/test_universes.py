@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.simulation.__main__ import again, parser
+from tests.simulation.begun import is_asked_for, universes
 from tests.simulation.chosen import REPLAYED
 from tests.simulation.known import REGRESSIONS
 from tests.simulation.makini.personality import LIBERTIES_FROM, MORE_LIBERTIES_FROM
@@ -31,13 +32,22 @@ def trace_of(seed: int, done: subprocess.CompletedProcess[str]) -> str:
 @pytest.mark.timeout(1800)  # of CPU it takes a minute and a half, on a busy machine minutes
 def test_no_universe_breaks_an_invariant_and_one_replays_bit_for_bit_in_another_process() -> None:
     """In one process, since each takes as long to start as two universes to live through."""
-    done = simulate("--chosen")
+    done = universes()
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.splitlines()[-1] == "60 seeds, 0 broken"
     twice = simulate("--seed", str(REPLAYED), "--brief", "--trace")
     assert twice.returncode == 0, twice.stdout + twice.stderr
     assert len(twice.stdout.splitlines()) > 100
     assert trace_of(REPLAYED, twice) == trace_of(REPLAYED, done)
+
+
+def test_they_begin_before_the_tests_where_theirs_is_sure_to_run() -> None:
+    for asked in ("tests", "tests/simulation", "tests/simulation/test_universes.py"):
+        assert is_asked_for([str(ROOT / asked)], "", "not soak"), asked
+    for asked in ("tests/notify", "tests/simulation/test_universes.py::test_one"):
+        assert not is_asked_for([str(ROOT / asked)], "", "not soak"), asked
+    assert not is_asked_for([str(ROOT / "tests")], "bit_for_bit", "not soak")
+    assert not is_asked_for([str(ROOT / "tests")], "", "soak")
 
 
 def test_a_universe_that_broke_is_replayed_as_it_was_asked_for() -> None:

@@ -192,7 +192,7 @@ async def test_a_writer_cancelled_amid_a_statement_leaves_no_transaction(
     async def write() -> None:
         async with store.write() as session:
             await session.execute(KEEP, {"n": 1})
-            await session.execute(KEEP, [{"n": n} for n in range(300_000)])
+            await session.execute(KEEP, [{"n": n} for n in range(150_000)])
 
     for _ in range(3):
         task = asyncio.create_task(write())
