@@ -44,7 +44,11 @@ async def deliverer(
     assert process.stdin is not None
     assert process.stdout is not None
     with process.stdin as given_to:
-        given_to.write(json.dumps(given).encode() + b"\n")
+        try:
+            given_to.write(json.dumps(given).encode() + b"\n")
+        except BrokenPipeError:
+            said, _ = await process.communicate()
+            raise AssertionError(f"it ended ({process.returncode}): {said.decode()}") from None
         await process.stdout.readline()
     try:
         yield
