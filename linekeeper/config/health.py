@@ -85,7 +85,14 @@ class HealthFields(Fields):
         default=10,
         ge=0,
         title="Root cause within (minutes)",
-        description="This many of one provider that fall within this time are one incident too.",
+        description="So many as the next field says that fall within this time are one incident, "
+        "too, however small a share they are.",
+    )
+    root_cause_together: int = Field(
+        default=12,
+        ge=2,
+        title="Root cause together (connections)",
+        description="... if they are of one provider, and at least so many.",
     )
     remind_hours: float = Field(
         default=4,

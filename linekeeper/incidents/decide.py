@@ -279,8 +279,8 @@ def find_causes(
     """The root causes behind `troubles`, the widest first.
 
     One is seen in at least `root_cause_members` connections of a provider that fail alike, if
-    they are `root_cause_share` of them, those suspect counted in; or if that many fell within
-    `root_cause_minutes`. It is the app's if the same holds beyond the provider that is hit most.
+    they are `root_cause_share` of them, those suspect counted in; or in `root_cause_together` that
+    fell within `root_cause_minutes`. It is the app's if the same holds beyond the worst provider.
     """
     of_app: dict[tuple[str, str], list[Trouble]] = defaultdict(list)
     of_provider: dict[tuple[str, str, str], list[Trouble]] = defaultdict(list)
@@ -311,7 +311,7 @@ def find_causes(
         if wide and _is_share(len(members) + extra, sizes[app], policy):
             causes.append(RootCause("app", app, "", kind, _ids(members)))
             continue
-        least = max(policy.root_cause_members, round(sizes[app] * _APP_SHARE))
+        least = max(policy.root_cause_together, round(sizes[app] * _APP_SHARE))
         together = _at_one_moment(members, least, policy)
         hit = Counter(trouble.provider for trouble in together)
         if hit and hit.total() - max(hit.values()) >= policy.root_cause_members:
@@ -320,7 +320,7 @@ def find_causes(
         extra = suspects.get((app, provider), 0) if kind == _MISSED else 0
         if _is_share(len(members) + extra, totals.get((app, provider), 0), policy):
             causes.append(RootCause("provider", app, provider, kind, _ids(members)))
-        elif together := _at_one_moment(members, policy.root_cause_members, policy):
+        elif together := _at_one_moment(members, policy.root_cause_together, policy):
             causes.append(RootCause("provider", app, provider, kind, _ids(together)))
     return causes
 

@@ -1,6 +1,7 @@
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,7 +19,10 @@ def down(number: int, provider: str = "SAP", *, ago: int = 0, kind: str = "unrea
     return Trouble(f"{provider}-{number:03}", "default", provider, kind, NOW - ago * MINUTE)
 
 
-def scopes(troubles: list[Trouble], suspects: dict[tuple[str, str], int]) -> list[tuple[str, int]]:
+def scopes(
+    troubles: list[Trouble],
+    suspects: dict[tuple[str, str], int],
+) -> list[tuple[str, int]]:
     causes = find_causes(troubles, TOTALS, suspects, POLICY)
     return [(cause.scope, len(cause.members)) for cause in causes]
 
@@ -34,11 +38,25 @@ def test_makini_as_a_whole_is_known_by_suspects_of_all_providers() -> None:
     assert scopes([down(0)], everywhere)[0] == ("app", 1)
 
 
-def test_what_falls_at_one_moment_is_one_cause_however_few_they_are() -> None:
-    burst = [down(n, "Maximo", ago=n) for n in range(6)]
-    assert scopes(burst, {}) == [("provider", 6)]
-    spread = [down(n, "Maximo", ago=20 * n) for n in range(6)]
+def test_twelve_that_fall_at_one_moment_are_one_cause_however_small_a_share() -> None:
+    burst = [down(n, "Maximo", ago=n % 9) for n in range(12)]
+    assert scopes(burst, {}) == [("provider", 12)]
+    assert scopes(burst[:11], {}) == []
+    spread = [down(n, "Maximo", ago=20 * n) for n in range(12)]
     assert scopes(spread, {}) == []
+
+
+@pytest.mark.parametrize(
+    ("failing", "of", "expected"),
+    [(4, 8, []), (5, 10, [("provider", 5)]), (5, 12, []), (6, 12, [("provider", 6)])],
+)
+def test_one_root_cause_is_at_least_five_and_half_of_a_providers(
+    failing: int, of: int, expected: list[tuple[str, int]]
+) -> None:
+    """INTERFACE, "Policy defaults": all at one moment."""
+    totals = {SAP: of, ("default", "UpKeep"): 60}
+    causes = find_causes([down(n) for n in range(failing)], totals, {}, POLICY)
+    assert [(cause.scope, len(cause.members)) for cause in causes] == expected
 
 
 def test_some_of_every_provider_at_one_moment_are_the_app() -> None:
