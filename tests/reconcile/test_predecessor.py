@@ -87,6 +87,29 @@ async def test_what_was_replaced_is_back_once_its_successor_is_gone_at_makini(ho
     assert len(await house.rows(Outbox, Outbox.channel == "mail")) == mailed
 
 
+async def test_two_that_take_turns_at_makini_are_compared_each_time(house: House) -> None:
+    [connection, _] = await house.connections()
+    world, was = house.fleet.world, listed(house, connection)
+    await house.lose_login(connection)
+    new = await logged_in(house, connection, "rename")
+    await run(house)
+    world.restore_credentials(was)
+    turns = [(listed(house, new), was), (was, listed(house, new))] * 2
+    for gone, back in turns:
+        told = len(await feed(house))
+        world.add(back)
+        world.remove(gone)
+        for _ in range(2):
+            await house.sweep()
+        await run(house)
+        ours = next(each for each in await house.connections() if each.makini_key == back.key)
+        assert (ours.setup, ours.health, ours.replaced_by) == ("live", "healthy", None)
+        since = (await feed(house))[told:]
+        assert {change["op"] for change in since} == {"rekeyed"}
+        assert {change["connection"] for change in since} == {ours.id}
+        await agrees(house, ours)
+
+
 async def test_equal_metadata_is_remembered_and_makes_the_new_one_its_successor(
     house: House,
 ) -> None:
