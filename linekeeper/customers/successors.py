@@ -77,18 +77,29 @@ async def heirs(session: AsyncSession, app: str, *, now: datetime) -> set[tuple[
 async def returned(
     session: AsyncSession, app: str, replaced: Collection[str], *, now: datetime
 ) -> set[tuple[str, str]]:
-    """The ids of successors that the list lost, with who of `replaced` stood there before."""
+    """The ids of connections in whose place one of `replaced` stands again, with that one's.
+
+    Either the list lost what came in its place. Or the list had lost it, what stood there before
+    came back, and now it is listed again: the younger one of the two is the customer's last login.
+    """
     known: list[Connection] = []
     for chunk in chunked(sorted(replaced), 5_000):
         known += await session.scalars(select(Connection).where(col(Connection.id).in_(chunk)))
     last = await last_successors(session, known)
-    usable = [each for each in known if listed_setup(each) in ESTABLISHED and each.id in last]
-    places = {last[each.id].id for each in usable}
-    gone: set[str] = set()
-    for chunk in chunked(sorted(places), 5_000):
-        given = {"of_app": app, "since": now - HEIR_WITHIN, "places": chunk}
-        gone |= set(await session.scalars(_left_places(), given))
-    return {(last[each.id].id, each.id) for each in usable if last[each.id].id in gone}
+    pairs = [
+        (last[each.id], each)
+        for each in known
+        if each.id in last and listed_setup(each) in ESTABLISHED
+    ]
+    lost: set[str] = set()
+    for chunk in chunked(sorted({each.id for pair in pairs for each in pair}), 5_000):
+        given = {"of_app": app, "since": now - HEIR_WITHIN, "connections": chunk}
+        lost |= set(await session.scalars(_lost(), given))
+    return {
+        (holder.id, each.id)
+        for holder, each in pairs
+        if holder.id in lost or (each.id in lost and each.created_at > holder.created_at)
+    }
 
 
 def listed_setup(connection: Connection) -> str:
@@ -134,14 +145,13 @@ def _successors() -> Any:
 
 
 @cache
-def _left_places() -> Any:
-    """Built once: which of some connections the list lost, and nothing came in their place."""
+def _lost() -> Any:
+    """Built once: which of some connections ended because the list lost them."""
     gone = aliased(Connection)
     return select(col(gone.id)).where(
         col(gone.app) == bindparam("of_app"),
-        col(gone.id).in_(bindparam("places", expanding=True)),
+        col(gone.id).in_(bindparam("connections", expanding=True)),
         col(gone.setup) == "disconnected",
-        col(gone.replaced_by).is_(None),
         _left_by_list(gone),
     )
 

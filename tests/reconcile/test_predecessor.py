@@ -57,6 +57,8 @@ async def test_who_logs_in_to_the_old_one_again_has_it_back(house: House) -> Non
     old = await house.connection(connection.id)
     assert (await house.connection(new.id)).replaced_by == old.id
     assert (old.setup, old.replaced_by) == ("live", None)
+    await sweep(house)
+    assert (await house.connection(new.id)).replaced_by == old.id
 
 
 async def test_what_was_replaced_is_back_once_its_successor_is_gone_at_makini(house: House) -> None:
@@ -85,6 +87,35 @@ async def test_what_was_replaced_is_back_once_its_successor_is_gone_at_makini(ho
     await agrees(house, old)
     assert [each for each in await house.incidents() if each.resolved_at is None] == []
     assert len(await house.rows(Outbox, Outbox.channel == "mail")) == mailed
+
+
+async def test_a_successor_that_was_not_listed_for_a_while_takes_its_place_again(
+    house: House,
+) -> None:
+    """Also while Makini goes on listing the one it replaced."""
+    [connection, _] = await house.connections()
+    world, was = house.fleet.world, listed(house, connection)
+    await house.lose_login(connection)
+    new = await logged_in(house, connection, "rename")
+    await run(house)
+    successor = listed(house, new)
+    world.restore_credentials(was)
+    world.add(was)
+    world.remove(successor)
+    for _ in range(2):
+        await house.sweep()
+    assert (await house.connection(connection.id)).setup == "live"
+    await run(house)
+    told = len(await feed(house))
+    world.add(successor)
+    for _ in range(3):
+        await house.sweep()
+    await run(house)
+    ours, old = await house.connection(new.id), await house.connection(connection.id)
+    assert (ours.setup, ours.health, ours.replaced_by) == ("live", "healthy", None)
+    assert (old.setup, old.replaced_by) == ("disconnected", new.id)
+    assert {change["op"] for change in (await feed(house))[told:]} == {"rekeyed"}
+    await agrees(house, ours)
 
 
 async def test_two_that_take_turns_at_makini_are_compared_each_time(house: House) -> None:
