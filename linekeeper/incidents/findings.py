@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.incidents.announce import announce
+from linekeeper.incidents.kinds import KINDS
 from linekeeper.incidents.lifecycle import (
     IncidentChange,
     Opening,
@@ -73,6 +74,8 @@ async def apply_findings(
     over from an incident, given its detail; if they have all its members, its trouble isn't over.
     Returns what changed; it is announced already, in the caller's transaction.
     """
+    strange = [f.kind for f in findings if f.kind in KINDS and topic not in KINDS[f.kind].topics]
+    assert not strange, f"{topic} has no incidents of the kind {strange[0]}"
     if not store.is_sqlite:
         await session.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
     by_cause = {finding.cause: finding for finding in findings}
