@@ -12,6 +12,9 @@ from typing import Literal
 AGES_SHOWN = 12
 """How many times a run's age its graph may reach beyond now, or before its start, and be read."""
 YOUNGEST = timedelta(seconds=15)
+AGES_UNTIL_NEXT = 4
+"""A graph that is not to scale is drawn again when the run is so many times as old."""
+LATEST = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,16 @@ class Node:
     """When the step began; where it is not open yet, when it is likely to begin."""
     end: datetime | None
     """None while it is open."""
+
+
+def draw_again_at(*, began: datetime, now: datetime) -> datetime:
+    """When a graph that is not to scale yet is to be drawn again; never before `now`.
+
+    A run that began later than now was begun by a clock that was ahead, and has no age until then.
+    """
+    if began > now:
+        return now + max(min(began - now, LATEST), YOUNGEST)
+    return now + (now - began) * (AGES_UNTIL_NEXT - 1)
 
 
 def span(nodes: Sequence[Node], *, began: datetime, now: datetime) -> tuple[list[Node], bool]:

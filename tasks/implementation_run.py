@@ -11,7 +11,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelled
 
 from linekeeper.clock import utcnow
-from linekeeper.graph import span
+from linekeeper.graph import draw_again_at, span
 from linekeeper.implementation.graph import nodes, waits_for
 from linekeeper.implementation.news import MAX_TAG
 from linekeeper.implementation.progress import Progress
@@ -21,9 +21,6 @@ from linekeeper.prefect_adapter.links import find_links
 from tasks.drawn import draw
 from tasks.implementation import is_hung
 from tasks.run import runtime
-
-AGES_UNTIL_NEXT = 4
-"""A graph that is not to scale is drawn again when the run is so many times as old."""
 
 
 def this_deployed_run() -> FlowRun | None:
@@ -89,7 +86,7 @@ async def show(progress: Progress, *, now: datetime) -> datetime | None:
         await client.update_flow_run(
             run.id, name=f"{implementation.title} · {done} %", tags=sorted(tags)
         )
-    return None if to_scale else now + (now - began) * (AGES_UNTIL_NEXT - 1)
+    return None if to_scale else draw_again_at(began=began, now=now)
 
 
 async def _read(client: PrefectClient, run_id: str) -> FlowRun | None:

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from linekeeper.graph import AGES_SHOWN, Node, span
+from linekeeper.graph import AGES_SHOWN, Node, draw_again_at, span
 
 NOW = datetime(2027, 3, 1, 9, tzinfo=UTC)
 
@@ -41,3 +41,12 @@ def test_an_old_run_draws_everything_where_it_is() -> None:
         node("next", timedelta(days=2), timedelta(days=20)),
     ]
     assert span(gates, began=NOW - timedelta(days=10), now=NOW) == (gates, True)
+
+
+def test_a_run_that_a_clock_began_which_was_ahead_is_not_drawn_again_and_again() -> None:
+    """Once the clock was right the next look lay in the past: each look woke the run for one."""
+    for ahead in (timedelta(seconds=1), timedelta(hours=2), timedelta(days=1)):
+        again = draw_again_at(began=NOW + ahead, now=NOW)
+        assert timedelta(seconds=15) <= again - NOW <= timedelta(hours=1)
+    age = timedelta(minutes=5)
+    assert draw_again_at(began=NOW - age, now=NOW) == NOW + 3 * age

@@ -52,6 +52,9 @@ _WAS = {
     "app_state": ("last_list_at", "removed_at"),
     "part_heartbeat": ("at",),
     "open_process": ("at",),
+    "implementation": ("started_at", "live_at", "forecast_at", "run_at", "abandoned_at"),
+    "gate": ("opened_at", "done_at", "skipped_at", "work_at"),
+    "outbox": ("settled_at",),
     "outage": ("since", "until", "found_at", "covered_at"),
     "receiver_heartbeat": ("since", "at"),
 }  # fmt: skip
