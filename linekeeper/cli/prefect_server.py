@@ -1,7 +1,9 @@
 """Prefect's server as `linekeeper up` starts it: `python -m linekeeper.cli.prefect_server`.
 
-It is what `prefect server start` runs, with one thing more. On SQLite, Prefect answers 503 where
-another of its transactions has written between the reading and the writing of one request
+It is what `prefect server start` runs, with two things more. It looks once a second for what its
+own services have to do, of which each is due every five seconds at most. Prefect looks four times,
+and is at work for half as long again while nobody asks it anything. And on SQLite, Prefect answers
+503 where another of its transactions has written between the reading and the writing of one request
 (`SQLITE_BUSY_SNAPSHOT`: it begins them deferred). Prefect's clients repeat such a call, its UI does
 not, so that what a person sends would be lost beside a sweep: the answer of a form, a run that is
 started, a block, variable, deployment or automation that is saved. Here these are repeated; each
@@ -11,6 +13,9 @@ is one transaction, which left nothing.
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, MutableMapping
+from datetime import timedelta
+from functools import partial
+from inspect import signature
 from typing import Any
 
 from linekeeper.garbage import collect_seldom, importing
@@ -20,6 +25,8 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
 
+LOOKS_EVERY = timedelta(seconds=1)
+INTERVALS = ("minimum_check_interval", "scheduling_resolution")
 WAITS = (0.05, 0.1, 0.2, *[0.3] * 30)
 """Seconds between one try and the next: ten altogether."""
 _BY_A_PERSON = (
@@ -97,6 +104,17 @@ async def _ask(app: App, scope: Message, body: bytes) -> list[Message]:
     return answer
 
 
+def look_seldom() -> None:
+    """Let the services of the server that is made next look for work every `LOOKS_EVERY`."""
+    from prefect.server.api import background_workers
+
+    worker: Any = vars(background_workers).get("Worker")
+    known = signature(worker).parameters if worker is not None else {}
+    if {*INTERVALS} <= known.keys():  # where another Prefect has other names, it looks as it does
+        seldom = dict.fromkeys(INTERVALS, LOOKS_EVERY)
+        vars(background_workers)["Worker"] = partial(worker, **seldom)
+
+
 def main() -> None:
     """Serve until stopped, where Prefect's settings say."""
     collect_seldom()
@@ -105,6 +123,7 @@ def main() -> None:
         from prefect.server.api.server import create_app
         from prefect.settings import get_current_settings
 
+        look_seldom()
         app = create_app(final=True)
     server = get_current_settings().server
     uvicorn.run(

@@ -14,12 +14,24 @@ import httpx
 import pytest
 from alembic.script import ScriptDirectory
 
-from linekeeper.cli.prefect_server import is_by_a_person
+from linekeeper.cli.prefect_server import is_by_a_person, look_seldom
 from linekeeper.cli.prefect_template import make_template
 from linekeeper.prefect_adapter.server import PAGE_BYTES, make_database, prefect_template
 from tests.fixtures_prefect import PrefectServer
 
 FORMS = 20
+
+
+def test_its_services_look_for_work_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the names that the installed Prefect has for it."""
+    from docket import Docket, Worker
+    from prefect.server.api import background_workers  # takes a second and a half
+
+    monkeypatch.setattr(background_workers, "Worker", Worker)  # put back; it has that name
+    look_seldom()
+    worker = vars(background_workers)["Worker"](Docket("linekeeper-test", "memory://"))
+    second = timedelta(seconds=1)
+    assert (worker.minimum_check_interval, worker.scheduling_resolution) == (second, second)
 
 
 @contextmanager

@@ -21,7 +21,7 @@ SAID = FOLDER / "universes"
 """What they said; beside it what they said of errors, and at their end the exit code."""
 ERRORS, CODE = SAID.with_suffix(".errors"), SAID.with_suffix(".code")
 COMMAND = [sys.executable, "-m", "tests.simulation", "--chosen"]
-_ALONE = 'nice -n 5 "$@" >"$SAID" 2>"$ERRORS"; echo $? >"$CODE.new"; mv "$CODE.new" "$CODE"'
+_ALONE = '"$@" >"$SAID" 2>"$ERRORS"; echo $? >"$CODE.new"; mv "$CODE.new" "$CODE"'
 _begun: list[int] = []
 
 
