@@ -44,8 +44,11 @@ _WAS = {
     "pending_login": ("received_at",),
     "connection": (
         "health_since", "missing_since", "unlisted_since", "last_answered_at", "last_good_at",
-        "last_read_at",
+        "last_read_at", "created_at",
     ),
+    "customer": ("created_at",),
+    "connect_link": ("created_at",),
+    "customer_link": ("created_at",),
     "credential": ("refused_at", "renewing_since", "updated_at"),
     "observation": ("at",),
     "transition": ("at",),
