@@ -8,12 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
+from starlette.responses import JSONResponse
 
 import sandbox
 from linekeeper.config import AppConfig, HealthPolicy
 from linekeeper.doctor import DoctorFinding, worst
 from linekeeper.doctor.makini import address, budget, clock_offset, examine_app, mode, webhooks
 from linekeeper.makini import MakiniClient
+from tests.makini.conftest import peer, peer_server
+from tests.makini.peer import Peer
+
+__all__ = ["peer", "peer_server"]  # fixtures
 
 NOW = datetime(2027, 3, 1, 12, 0, tzinfo=UTC)
 POLICY = HealthPolicy()
@@ -68,6 +73,19 @@ async def test_a_wrong_secret_is_named_and_not_shown(box: sandbox.Served) -> Non
     assert "refused the login" in login.text
     assert login.fix == "Check client_id and client_secret of app default"
     assert "hunter2" not in repr(login)
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 500])
+async def test_a_login_with_which_the_list_is_read_is_accepted(peer: Peer, status: int) -> None:
+    """Though the app's own page is refused."""
+    peer.answer("GET", "/api/system/client", lambda _: JSONResponse({"message": "no"}, status))
+    peer.answer("GET", "/api/system/connections", {"data": [], "meta": {"total": 0}})
+    app = AppConfig(api_url=peer.url, client_id="a", client_secret=SecretStr("b"))
+    found = await _examine(app)
+    assert (found["login"].level, found["list"].level) == ("ok", "ok")
+    assert str(status) in found["login"].text
+    peer.answer("GET", "/api/system/connections", lambda _: JSONResponse({"message": "no"}, 401))
+    assert (await _examine(app))["login"].level == "wrong"
 
 
 async def test_an_empty_secret_is_not_tried(box: sandbox.Served) -> None:
