@@ -20,7 +20,7 @@ async def storm(universe: "Universe", rng: Random) -> None:
 
     Such a thing is one incident here from two connections on.
     """
-    policy = HealthPolicy(root_cause_members=2)
+    policy = HealthPolicy(root_cause_members=2, root_cause_together=2)
     universe.prefect.blocks = replace(universe.prefect.blocks, policy=policy)
     await asyncio.sleep(rng.uniform(300.0, 1200.0))
     living = [each for each in universe.truth.living() if each.login_ok]
