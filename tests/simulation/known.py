@@ -7,6 +7,8 @@ KNOWN: tuple[tuple[str, str], ...] = ()
 
 REGRESSIONS: tuple[str, ...] = (
     "--seed 302",
+    "--seed 1387",
+    "--seed 1469",
     "--seed 2034 --small",
     "--seed 4021",
     "--seed 6065",
@@ -29,6 +31,7 @@ REGRESSIONS: tuple[str, ...] = (
     "--seed 11800",
     "--seed 12002",
     "--seed 12059",
+    "--seed 12546",
     "--seed 13064",
     "--seed 37 --kinds storm",
 )

@@ -177,13 +177,6 @@ OF_WORDS = (
         ("outbox/senders/mail.py",
          '        return put_off(now, self._zones.get(row.id), row.payload.get("ends", ()))\n',
          "        return None\n"),
-        kinds="deadline", hours=64.0, pace=24.0,
-    ),
-    mutant(
-        "waits-past-working-hours", "a reminder that had to wait goes out whenever it can",
-        ("outbox/senders/mail.py",
-         '        return put_off(now, self._zones.get(row.id), row.payload.get("ends", ()))\n',
-         "        return None\n"),
-        kinds="deadline away", hours=48.0, pace=24.0, lull=30.0,
+        kinds="deadline", hours=64.0, pace=24.0, seed=3,
     ),
 )  # fmt: skip
