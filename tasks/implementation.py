@@ -246,6 +246,7 @@ def _handover(progress: Progress, network: Network) -> str:
             system.name,
             parse_target(system.target) if system.target is not None else None,
             vpn=system.vpn,
+            hosting=standing.plan.scope.hosting_of(system.number),
         )
         for system in standing.systems
     ]

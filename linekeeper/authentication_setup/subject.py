@@ -73,7 +73,8 @@ async def load_subject(
         assert held is not None  # a subject is one or the other
         assert system is not None
         app, name = held.app, system.name
-    hosting = {connection.hosting if connection else "", held.hosting if held else ""}
+    planned = (system.hosting if system else None) or (held.hosting if held else "")
+    hosting = {connection.hosting if connection else "", planned}
     whose = customer.name if customer else ""
     return SetupSubject(
         app=app,

@@ -298,7 +298,8 @@ async def _connect(
             continue
         system.tier = connection.tier or system.tier
         if connection.tariff_by is None:
-            connection.tier, connection.hosting = system.tier, implementation.hosting
+            connection.tier = system.tier
+            connection.hosting = system.hosting or implementation.hosting
         system.cost = cost_of(system.tier, connection.hosting)
         await consume_on_connect(
             store,

@@ -65,7 +65,7 @@ async def go_live(
             )
             connection.setup = "live"
         if connection.tariff_by is None:
-            connection.hosting = implementation.hosting
+            connection.hosting = system.hosting or implementation.hosting
         connection.suspect = True  # looked at in the next sweep, whatever it showed before
         connection.next_probe_at = now
     implementation.status = "live"

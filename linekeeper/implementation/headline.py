@@ -19,7 +19,7 @@ def headline(progress: Progress, now: datetime) -> Iterable[str]:
         f": {escape(implementation.held_because)}" if implementation.held_because else ""
     )
     yield (
-        f"{status} · {implementation.complexity}, {implementation.hosting} · "
+        f"{status} · {implementation.complexity}, {progress.standing.plan.scope.hosting_shown} · "
         f"owner {escape(person(implementation.owner).shown)} · kickoff {implementation.kickoff} · "
         f"{round(100 * progress.evaluation.progress)} % done"
     )

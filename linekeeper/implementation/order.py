@@ -78,7 +78,8 @@ def check(form: Form, known: Customer | None, *, now: datetime) -> Implementatio
     owner = form.owner or (known.owner if known and known.owner else form.by)
     owner = faults.of(lambda: _line("owner", owner)) if form.by or form.owner else owner
     faults.of(lambda: _once(form.systems))
-    hosting = faults.of(lambda: _hosting(form.hosting, form.hostings)) or form.hosting
+    hostings = faults.of(lambda: _hostings(form.hosting, form.hostings, len(form.systems))) or ()
+    hosting = _whole(hostings, form.hosting)
     targets = faults.of(lambda: _targets(form.targets, len(form.systems)))
     tiers = faults.of(lambda: _tiers(form.tiers, len(form.systems)))
     app = faults.of(lambda: _line("app", form.app))
@@ -96,6 +97,7 @@ def check(form: Form, known: Customer | None, *, now: datetime) -> Implementatio
             country=calendar.country,
             system_names=tuple(form.systems),
             vpn=any(form.vpns),
+            hostings=hostings if len(set(hostings)) > 1 else (),
             today=now.astimezone(calendar.zone).date(),
         )
     )
@@ -110,7 +112,9 @@ def check(form: Form, known: Customer | None, *, now: datetime) -> Implementatio
         owner=owner,
         by=by,
         app=app,
-        costs=tuple(cost_of(tier, scope.hosting) for tier in tiers),
+        costs=tuple(
+            cost_of(tier, scope.hosting_of(number)) for number, tier in enumerate(tiers, start=1)
+        ),
         tiers=tuple(tier or "I" for tier in tiers),
         targets=targets,
         vpns=(*form.vpns, *[False] * (scope.systems - len(form.vpns))),
@@ -120,9 +124,10 @@ def check(form: Form, known: Customer | None, *, now: datetime) -> Implementatio
 
 def costs_of(form: Form) -> tuple[int, ...]:
     """What each system of `form` costs. Raises `PlanError` where that isn't known."""
-    hosting = _hosting(form.hosting, form.hostings)
+    hostings = _hostings(form.hosting, form.hostings, len(form.systems))
     try:
-        return tuple(cost_of(tier, hosting) for tier in _tiers(form.tiers, len(form.systems)))
+        tiers = _tiers(form.tiers, len(form.systems))
+        return tuple(cost_of(*each) for each in zip(tiers, hostings, strict=True))
     except CreditError as error:
         raise PlanError(error.field, error.reason) from None
 
@@ -134,7 +139,7 @@ def words(order: ImplementationOrder) -> str:
     reasons = "; ".join(order.outlook.plan.beyond)
     beyond = f" This plan is outside them: {reasons}." if reasons else ""
     promised = f", committed {scope.committed}" if scope.committed else ""
-    hosting = f"{scope.hosting}{' through a VPN' if scope.vpn else ''}"
+    hosting = f"{scope.hosting_shown}{' through a VPN' if scope.vpn else ''}"
     return (
         f"{order.customer} starts with {', '.join(scope.system_names)}: {scope.complexity}, "
         f"{hosting}, kickoff {scope.kickoff}, forecast go-live {order.outlook.p50} "
@@ -167,16 +172,22 @@ def _once(systems: Sequence[str]) -> None:
         seen.add(fold(name))
 
 
-def _hosting(whole: str, of_each: Sequence[str]) -> str:
-    """How all systems are hosted: the steps of an implementation are of one kind."""
-    hostings = {hosting or whole for hosting in of_each}
-    if len(hostings) > 1:
+def _hostings(whole: str, of_each: Sequence[str], systems: int) -> tuple[str, ...]:
+    """How each system is hosted. A self-hosted Makini is an app of its own."""
+    hostings = tuple(hosting or whole for hosting in _of_each("hosting", of_each, systems))
+    if len(set(hostings)) > 1 and "self-hosted" in hostings:
         raise PlanError(
             "systems",
-            f"are hosted differently ({', '.join(sorted(hostings))}), and so are their steps: "
-            "start an implementation for each kind of hosting",
+            f"are hosted differently ({', '.join(sorted(set(hostings)))}): a self-hosted Makini is "
+            "an app of its own, so start an implementation of its own for what it reaches",
         )
-    return next(iter(hostings), whole)
+    return hostings
+
+
+def _whole(hostings: Sequence[str], given: str) -> str:
+    """The hosting whose steps there are: of several it is the one that needs more of them."""
+    every = set(hostings) or {given}
+    return next(iter(every)) if len(every) == 1 else "on-premises"
 
 
 def _tiers(values: Sequence[str], systems: int) -> tuple[str | None, ...]:

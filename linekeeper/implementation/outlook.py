@@ -114,7 +114,7 @@ def as_json(outlook: Outlook) -> dict[str, Any]:
     ahead_short, ahead_long = ahead_of_traditional(result.p80)
     return {
         "complexity": scope.complexity,
-        "hosting": scope.hosting,
+        "hosting": scope.hosting_shown,
         "vpn": scope.vpn,
         "systems": scope.systems,
         "custom_workflows": scope.custom_workflows,

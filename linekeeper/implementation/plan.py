@@ -1,6 +1,6 @@
 """The plan: scope and template become a DAG of gates with owners, durations and a schedule."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -138,36 +138,107 @@ def order(gates: Iterable[PlannedGate]) -> tuple[PlannedGate, ...]:
 
 
 def _expand(scope: Scope, template: Template) -> list[PlannedGate]:
-    kinds = {kind.id: kind for kind in template.gates}
-    here = {
-        kind.id
-        for kind in template.gates
-        if (kind.hosting is None or scope.hosting in kind.hosting) and (scope.vpn or not kind.vpn)
-    }
-    counts = {"implementation": 1, "system": scope.systems, "workflow": scope.custom_workflows}
-    at_once = {
-        "implementation": 1,
-        "system": template.at_once.system,
-        "workflow": template.at_once.workflow,
-    }
-    lasts = {each: _ends(kinds, here, each) for each in ("system", "workflow")}
+    return list(_Expansion(scope, template).gates())
 
-    gates = []
-    for kind in template.gates:
-        if kind.id not in here:
-            continue
-        for number in range(1, counts[kind.each] + 1):
-            needs = [
-                instance
-                for need, first in _resolved(kind, kinds, here)
-                for instance in _instances(kinds[need], kind, number, counts, first_only=first)
-            ]
-            after: list[str] = []
-            behind = number - at_once[kind.each]
-            if behind >= 1 and _begins(kind, kinds, here):
-                after = [_gate_id(kinds[last], behind) for last in lasts[kind.each]]
-            gates.append(_gate(kind, number, needs, after, scope))
-    return gates
+
+class _Expansion:
+    """The steps of a template for one scope: each with what it needs, system by system."""
+
+    def __init__(self, scope: Scope, template: Template) -> None:
+        self._scope = scope
+        self._kinds = {kind.id: kind for kind in template.gates}
+        self._counts = {
+            "implementation": 1,
+            "system": scope.systems,
+            "workflow": scope.custom_workflows,
+        }
+        self._at_once = {
+            "implementation": 1,
+            "system": template.at_once.system,
+            "workflow": template.at_once.workflow,
+        }
+
+    def gates(self) -> Iterator[PlannedGate]:
+        for kind in self._kinds.values():
+            for number in range(1, self._counts[kind.each] + 1):
+                if not self._is_taken(kind, _system(kind, number)):
+                    continue
+                needs = self._needs(kind, number)
+                begins = kind.each != "implementation" and all(
+                    need.each != kind.each for need, _ in needs
+                )
+                behind = number - self._at_once[kind.each]
+                after = self._ends(kind.each, behind) if begins and behind >= 1 else []
+                yield _gate(kind, number, [gate for _, gate in needs], after, self._scope)
+
+    def _is_taken(self, kind: GateTemplate, system: int | None) -> bool:
+        """Whether there is such a step: for that system, or for any where none is meant."""
+        scope = self._scope
+        hostings = scope.every_hosting if system is None else {scope.hosting_of(system)}
+        is_hosted = kind.hosting is None or not hostings.isdisjoint(kind.hosting)
+        return is_hosted and (scope.vpn or not kind.vpn)
+
+    def _needs(self, kind: GateTemplate, number: int) -> list[tuple[GateTemplate, str]]:
+        """What a step needs: the kind and id of each.
+
+        A step that is not taken here, for its hosting or without a VPN, is replaced by what it
+        would have needed.
+        """
+        found: list[tuple[GateTemplate, str]] = []
+        pending = _needed(kind, _system(kind, number))
+        while pending:
+            name, first, system = pending.pop(0)
+            need = self._kinds[name]
+            for each, of in self._instances(need, kind, number, system, first_only=first):
+                if self._is_taken(need, of):
+                    found.append((need, _gate_id(need, each)))
+                else:
+                    pending += _needed(need, of, first=first)
+        return found
+
+    def _instances(
+        self,
+        need: GateTemplate,
+        kind: GateTemplate,
+        number: int,
+        system: int | None,
+        *,
+        first_only: bool,
+    ) -> list[tuple[int, int | None]]:
+        """The numbers of `need` for the `number`th of `kind`, each with the system it is for."""
+        if need.each == "implementation":
+            return [(1, system)]
+        if need.each == kind.each:
+            return [(number, system)]
+        if need.each == "system" and system is not None:
+            return [(system, system)]
+        count = self._counts[need.each]
+        last = min(1, count) if first_only else count
+        return [(each, _system(need, each)) for each in range(1, last + 1)]
+
+    def _ends(self, each: str, number: int) -> list[str]:
+        """The steps with which work on the `number`th system (or workflow) ends."""
+        own = [
+            kind
+            for kind in self._kinds.values()
+            if kind.each == each and self._is_taken(kind, _system(kind, number))
+        ]
+        needed = {gate for kind in own for _, gate in self._needs(kind, number)}
+        return [gate for kind in own if (gate := _gate_id(kind, number)) not in needed]
+
+
+_Need = tuple[str, bool, int | None]
+"""A kind, whether of the first system only, and for which system."""
+
+
+def _needed(kind: GateTemplate, system: int | None, *, first: bool = False) -> list[_Need]:
+    return [(need, first, system) for need in kind.needs] + [
+        (need, True, system) for need in kind.needs_first
+    ]
+
+
+def _system(kind: GateTemplate, number: int) -> int | None:
+    return number if kind.each == "system" else None
 
 
 def _gate_id(kind: GateTemplate, number: int) -> str:
@@ -198,56 +269,6 @@ def _gate(
         system=number if kind.each == "system" else None,
         workflow=number if kind.each == "workflow" else None,
     )
-
-
-def _resolved(
-    kind: GateTemplate, kinds: Mapping[str, GateTemplate], here: set[str]
-) -> list[tuple[str, bool]]:
-    """What `kind` needs here, and whether of the first system only.
-
-    A gate that is not needed here, for its hosting or without a VPN, is replaced by what it would
-    have needed.
-    """
-    resolved: list[tuple[str, bool]] = []
-    pending = [(need, False) for need in kind.needs]
-    pending += [(need, True) for need in kind.needs_first]
-    while pending:
-        need, first = pending.pop(0)
-        if need in here:
-            resolved.append((need, first))
-        else:
-            pending += [(deeper, first) for deeper in kinds[need].needs]
-            pending += [(deeper, True) for deeper in kinds[need].needs_first]
-    return resolved
-
-
-def _instances(
-    need: GateTemplate,
-    kind: GateTemplate,
-    number: int,
-    counts: Mapping[str, int],
-    *,
-    first_only: bool,
-) -> list[str]:
-    if need.each == "implementation":
-        return [need.id]
-    if need.each == kind.each:
-        return [_gate_id(need, number)]
-    last = min(1, counts[need.each]) if first_only else counts[need.each]
-    return [_gate_id(need, number) for number in range(1, last + 1)]
-
-
-def _begins(kind: GateTemplate, kinds: Mapping[str, GateTemplate], here: set[str]) -> bool:
-    """Whether `kind` is where work on a system (or workflow) begins."""
-    needs = (kinds[need] for need, _ in _resolved(kind, kinds, here))
-    return kind.each != "implementation" and all(need.each != kind.each for need in needs)
-
-
-def _ends(kinds: Mapping[str, GateTemplate], here: set[str], each: str) -> list[str]:
-    """The kinds with which work on one system (or workflow) ends."""
-    own = [kind for kind in kinds.values() if kind.each == each and kind.id in here]
-    needed = {need for kind in own for need, _ in _resolved(kind, kinds, here)}
-    return [kind.id for kind in own if kind.id not in needed]
 
 
 def _length(gates: tuple[PlannedGate, ...], which: str) -> float:

@@ -182,6 +182,8 @@ def _preflight(
     latest: list[datetime] = []
     said: list[str] = []
     for system in standing.systems:
+        if system.hosting == "cloud":  # beside systems on premises, whose network is looked at
+            continue
         if system.target is None:
             return Lack(
                 f"{system.name} has no host and port yet: run preflight for it with its target."

@@ -150,6 +150,7 @@ def start_message(standing: Standing) -> Message:
                 "tier": system.tier,
                 "target": system.target or "",
                 "vpn": system.vpn,
+                "hosting": system.hosting or "",
             }
             for system in standing.systems
         ],

@@ -75,6 +75,22 @@ class Scope:
     system_names: tuple[str, ...] = ()
     vpn: bool = False
     """Whether Makini reaches a system through a VPN tunnel."""
+    hostings: tuple[Hosting, ...] = ()
+    """The hosting of each system, where they differ."""
+
+    @property
+    def every_hosting(self) -> frozenset[Hosting]:
+        """Every hosting that one of its systems has."""
+        return frozenset(self.hostings or (self.hosting,))
+
+    @property
+    def hosting_shown(self) -> str:
+        """How its systems are hosted, in words."""
+        return ", ".join(hosting for hosting in HOSTINGS if hosting in self.every_hosting)
+
+    def hosting_of(self, system: int) -> Hosting:
+        """How a system is hosted; it is counted from 1."""
+        return self.hostings[system - 1] if self.hostings else self.hosting
 
 
 def parse_scope(
@@ -89,6 +105,7 @@ def parse_scope(
     committed: date | str | None = None,
     system_names: Sequence[str] = (),
     vpn: bool = False,
+    hostings: Sequence[str] = (),
 ) -> Scope:
     """The scope, or `PlanError` with the fields that can't be and why.
 
@@ -112,6 +129,7 @@ def parse_scope(
         committed=promised,
         system_names=names,
         vpn=faults.of(lambda: _vpn(hosting, vpn=vpn)),
+        hostings=faults.of(lambda: tuple(_one_of("hosting", each, HOSTINGS) for each in hostings)),
     )
     faults.end()
     return scope

@@ -82,6 +82,11 @@ def standing(
         committed=implementation.committed,
         system_names=tuple(system.name for system in ordered),
         vpn=any(system.vpn for system in ordered),
+        hostings=tuple(
+            cast("Hosting", system.hosting or implementation.hosting) for system in ordered
+        )
+        if any(system.hosting for system in ordered)
+        else (),
     )
     return Standing(
         implementation=implementation,

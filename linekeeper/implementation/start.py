@@ -142,6 +142,7 @@ async def _make(
             cost=cost,
             target=target,
             vpn=vpn,
+            hosting=scope.hosting_of(number) if scope.hostings else None,
         )
         for number, (name, tier, cost, target, vpn) in enumerate(
             zip(names, order.tiers, order.costs, order.targets, order.vpns, strict=True), start=1

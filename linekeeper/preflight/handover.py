@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from linekeeper.preflight.network import Network
-from linekeeper.preflight.requirements import Hosting, requirements
+from linekeeper.preflight.requirements import OPEN, Hosting, requirements
 from linekeeper.preflight.targets import Target
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()#+.!|<>&~=:@\-])")
@@ -28,6 +28,8 @@ class HandoverSystem:
     """None: nobody has named its host and port yet."""
     vpn: bool = False
     """Makini reaches it through a VPN tunnel."""
+    hosting: Hosting | None = None
+    """Where that of the systems differs; None: as the implementation."""
 
 
 def handover(
@@ -40,19 +42,22 @@ def handover(
     asked = requirements(
         hosting, network, vpn=bool(tunnelled), systems=[system.name for system in systems]
     )
-    needs = "\n".join(f"- {item}" for item in asked.items)
+    in_cloud = [system for system in systems if (system.hosting or hosting) == "cloud"]
+    items = [OPEN["cloud"], *asked.items] if in_cloud and hosting != "cloud" else asked.items
+    needs = "\n".join(f"- {item}" for item in items)
     parts = [
         f"# Technical requirements: {escape(customer)}",
         _wanted(systems, network),
         f"## What to prepare\n\n{needs}",
     ]
-    named = _named(systems)
+    reached = systems if hosting == "cloud" else [s for s in systems if s not in in_cloud]
+    named = _named(reached)
     if hosting == "self-hosted":
         parts.append(_self_hosted())
     else:
         parts.append(_sources(network, hosting))
         parts.append(_vpn(tunnelled))
-        direct = _named([system for system in systems if not system.vpn])
+        direct = _named([system for system in reached if not system.vpn])
         if hosting == "on-premises" and direct:
             parts.append(_rules(direct, network))
     if named:

@@ -98,14 +98,14 @@ async def test_what_cannot_be_is_refused_in_the_run_and_nothing_is_stored(
                 customer=" ",
                 systems=[
                     {"name": "UpKeep", "target": "no host"},
-                    {"name": "upkeep", "hosting": "on-premises"},
+                    {"name": "upkeep", "hosting": "self-hosted"},
                 ],
             )
         )
         for fault in (
             "Customer: is empty",
             "'upkeep' is there twice",
-            "hosted differently (cloud, on-premises)",
+            "hosted differently (cloud, self-hosted)",
             "targets: ",
             "kickoff: 'soon' is not a date; write it as 2027-03-01",
             "committed: '2027-13-01' is not a date",

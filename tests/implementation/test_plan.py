@@ -237,3 +237,13 @@ def test_weeks_are_counted_before_holidays_and_dates_after_them():
     german = as_json(look_ahead(scope("custom", kickoff=date(2026, 12, 14), country="DE")))
     assert german["weeks"] == without["weeks"]
     assert german["go_live"]["p50"] > without["go_live"]["p50"]
+
+
+def test_a_system_in_the_cloud_waits_for_no_network_of_another_on_premises():
+    mixed = scope("enterprise", "on-premises", 2, hostings=("cloud", "on-premises"))
+    gates = {gate.id: gate for gate in make_plan(mixed, load_template("enterprise")).gates}
+    assert {"network", "preflight"} <= gates.keys()
+    assert not {"installation", "reachability"} & gates.keys()
+    assert "preflight" in gates["authentication-2"].needs
+    assert gates["authentication-1"].needs == ("security-review", "credits")
+    assert mixed.hosting_shown == "cloud, on-premises"

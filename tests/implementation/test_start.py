@@ -171,3 +171,19 @@ async def test_starts_at_the_same_moment_are_one_implementation(office: Office):
     assert len(await office.gate_runs()) == 1
     async with office.store.read() as session:
         assert await session.scalar(select(func.sum(CreditEntry.delta))) == -1
+
+
+async def test_systems_of_one_implementation_may_be_in_the_cloud_and_on_premises(office: Office):
+    started = await office.start(
+        systems=["UpKeep", "SAP ECC"],
+        complexity="enterprise",
+        hostings=["", "on-premises"],
+        targets=["", "sap.acme.example:443"],
+    )
+    standing = started.progress.standing
+    assert [system.cost for system in standing.systems] == [1, 2]  # double on premises (H1)
+    again = (await office.start(systems=["UpKeep", "SAP ECC"])).progress.standing
+    assert again.plan == standing.plan
+    assert [again.plan.scope.hosting_of(number) for number in (1, 2)] == ["cloud", "on-premises"]
+    with pytest.raises(PlanError, match="a self-hosted Makini is an app of its own"):
+        await office.start(systems=["A", "B"], hostings=["cloud", "self-hosted"])

@@ -13,6 +13,7 @@ from markdown_it import MarkdownIt
 
 from linekeeper.preflight.handover import HandoverSystem, escape, handover, link
 from linekeeper.preflight.network import NetworkError, load_network, usable_network
+from linekeeper.preflight.requirements import OPEN
 from linekeeper.preflight.targets import parse_target
 
 MAKINI = load_network()
@@ -178,3 +179,15 @@ def test_a_label_from_a_form_leads_where_we_say_and_nowhere_else(text):
     assert [one.attrGet("href") for one in inline if one.type == "link_open"] == ["../../runs/1"]
     assert not {one.type for one in inline} & {"html_inline", "image", "code_inline"}
     assert link(text, None) == escape(text)
+
+
+def test_a_system_in_the_cloud_beside_one_on_premises_gets_no_firewall_rule() -> None:
+    on_premises, *_ = SYSTEMS
+    in_cloud = HandoverSystem("UpKeep", parse_target("upkeep.example:443"), hosting="cloud")
+    text = handover("A", [on_premises, in_cloud], "on-premises", MAKINI)
+    assert OPEN["cloud"] in text
+    assert OPEN["on-premises"] in text
+    assert on_premises.target is not None
+    rules = text.split("## Firewall rules")[1]
+    assert on_premises.target.host in rules
+    assert "upkeep.example" not in rules

@@ -93,6 +93,8 @@ class ImplementationSystem(SQLModel, table=True):
     """Where Makini is to reach it, `host:port` or a URL; for preflight and the hand-over."""
     vpn: bool = False
     """Whether Makini reaches it through a VPN tunnel."""
+    hosting: str | None = None
+    """Where that of the systems differs; None: as the implementation."""
     connects: date | None = None
     """When its login is likely, by the last forecast."""
     connection_id: str | None = reference("connection.id", default=None)
