@@ -18,7 +18,8 @@ async def made(stage: Stage) -> Connection:
     """A connection that no list of ours has yet, and for which Makini mints no token."""
     await stage.control("settings", mint_shape="refused")
     listed = await stage.control("connections", name="New", provider="fiix", email="it@new.example")
-    return Connection(app="default", makini_key=listed["key"], makini_id=listed["key"], slug="new")
+    key = listed["key"]
+    return Connection(app="default", name="New", makini_key=key, makini_id=key, slug="new")
 
 
 async def listed(rt: Runtime, new: Connection) -> Connection:
