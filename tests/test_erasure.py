@@ -54,7 +54,7 @@ NO_PROSE = {
     *("app", "topic", "kind", "scope", "status", "setup", "health", "axis", "before", "after"),
     *("channel", "step", "severity", "state", "op", "source", "code", "outcome", "vantage", "rule"),
     *("reason", "cause", "due", "entity", "event", "reported_kind", "custody", "list_status"),
-    *("purpose", "forward_to", "slack_channel"),
+    *("purpose", "forward_to", "destination", "slack_channel"),
     *("sync_status", "evidence", "provider", "hosting", "tier", "complexity", "commitment", "gate"),
     *(
         "check_name",

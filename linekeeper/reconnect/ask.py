@@ -246,7 +246,7 @@ class _Asking:
             found |= {
                 payload["customer_id"]
                 for payload in payloads
-                if (payload["do"], payload["incident_id"]) == ("ask", incident)
+                if (payload["do"], payload.get("incident_id")) == ("ask", incident)
                 and payload.get("attempt", attempt) == attempt  # none in rows of before 0.2
             }
         return found
