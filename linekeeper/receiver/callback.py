@@ -141,7 +141,7 @@ _WORDS: dict[Ended, _Words] = {
         "We have no answer from Makini yet, and go on waiting: if it accepts your login there is "
         "nothing more to do. You can close this page. Your link shows in a few minutes how it "
         "went, and still works if it did not.",
-        202,
+        502,
     ),
 }
 
@@ -158,7 +158,7 @@ _KEPT: dict[Ended, _Words] = {
         "Makini accepted your login, and has not said yet that {system} does. Your login is kept "
         "and we go on asking: if it works there is nothing more to do. You can close this page. "
         "Your link shows in a few minutes how it went.",
-        202,
+        502,
     ),
     "used": _Words(
         "The login is not verified yet",

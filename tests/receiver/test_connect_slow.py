@@ -39,7 +39,7 @@ async def test_a_status_that_hangs_keeps_nobody_waiting_and_the_login_is_taken(
     location = await log_in(house, await authorize_link(house, path), connection.makini_key)
     await house.control(f"connections/{connection.makini_key}/slow", seconds=4)
     answer = await house.http.get(location)
-    assert answer.status_code == 202
+    assert answer.status_code == 502
     assert "Your login is kept" in answer.text
     assert "You can close this page" in answer.text
     assert path in answer.text
@@ -62,7 +62,7 @@ async def test_what_is_not_exchanged_yet_is_not_said_to_be_kept(house: House) ->
     location = await log_in(house, await authorize_link(house, path), connection.makini_key)
     async with holding(house.store, f"connect:{link.id}", "tests", seconds=60):
         answer = await house.http.get(location)
-        assert answer.status_code == 202
+        assert answer.status_code == 502
         assert "We have no answer from Makini yet" in answer.text
         assert await house.rows(PendingLogin) == []
     assert (await used(house)).used_for == connection.id
