@@ -169,9 +169,11 @@ async def no_database(settings: Settings) -> AsyncIterator[None]:
     """Within the block nobody can use the database: nobody gets in, or gets to write."""
     url = settings.resolved_database_url
     if url.startswith("sqlite"):
-        connection = sqlite3.connect(settings.home / "linekeeper.db", isolation_level=None)
+        file = settings.home / "linekeeper.db"
+        connection = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
         connection.execute("PRAGMA busy_timeout=30000")
-        connection.execute("BEGIN EXCLUSIVE")
+        # In a thread: who writes may wait for a peer that lives in this loop.
+        await asyncio.to_thread(connection.execute, "BEGIN EXCLUSIVE")
         yield
         connection.close()
         return
