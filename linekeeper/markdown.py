@@ -51,6 +51,11 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
+def linked_text(link: str) -> str:
+    """What a Markdown link says: `fleet` of `[fleet](https://…)`."""
+    return link.partition("](")[0].removeprefix("[")
+
+
 def image(alt: str, svg: str) -> str:
     """A picture that goes with the text."""
     return f"![{alt}](data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()})"

@@ -6,8 +6,8 @@ from linekeeper.availability.service import markdown as availability_page
 from linekeeper.availability.service import read_month, sentence
 from linekeeper.clock import utcnow
 from linekeeper.notify.channels import with_artifacts
-from linekeeper.prefect_adapter.links import find_links
 from linekeeper.views.digest_page import gather, headline, markdown, say_digest
+from tasks.prefect_adapter.links import find_links
 from tasks.report import put_artifact
 from tasks.run import runtime
 from tasks.task import task

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from prefect.artifacts import acreate_table_artifact
 
 from linekeeper.doctor import DoctorFinding, Level, examine, examine_database, worst
-from linekeeper.prefect_adapter.examination import examine_blocks, examine_prefect
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
+from tasks.prefect_adapter.examination import examine_blocks, examine_prefect
 from tasks.task import task
 
 _SIGNS = {Level.ok: "✅", Level.warn: "⚠️", Level.wrong: "❌"}

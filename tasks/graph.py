@@ -16,9 +16,9 @@ from prefect.tasks import Task
 
 from linekeeper.notify.channels import with_artifacts
 from linekeeper.notify.view import Links
-from linekeeper.prefect_adapter.links import ui_url
 from linekeeper.views.parts import artifact_key
 from linekeeper.views.tags import Tagged
+from tasks.prefect_adapter.links import ui_url
 from tasks.run import runtime
 from tasks.task import task
 

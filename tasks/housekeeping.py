@@ -16,7 +16,7 @@ from prefect.tasks import exponential_backoff
 
 from linekeeper.housekeeping import PrunedRows, prune
 from linekeeper.inbox import retention
-from linekeeper.prefect_adapter.names import tag
+from tasks.prefect_adapter.names import tag
 from tasks.run import runtime
 from tasks.task import task
 

@@ -38,11 +38,11 @@ from linekeeper.implementation.report import (
 from linekeeper.implementation.standing import Standing
 from linekeeper.notify.channels import with_artifacts
 from linekeeper.notify.view import Links
-from linekeeper.prefect_adapter.links import find_links
-from linekeeper.prefect_adapter.names import deployment_name
 from linekeeper.preflight.handover import HandoverSystem, escape, handover
 from linekeeper.preflight.network import Network, usable_network
 from linekeeper.preflight.targets import parse_target
+from tasks.prefect_adapter.links import find_links
+from tasks.prefect_adapter.names import deployment_name
 from tasks.report import put_artifact
 from tasks.run import rename, runtime, skipped
 from tasks.task import task

@@ -17,9 +17,9 @@ from linekeeper.implementation.news import MAX_TAG
 from linekeeper.implementation.progress import Progress
 from linekeeper.implementation.run import take_up
 from linekeeper.implementation.standing import Standing
-from linekeeper.prefect_adapter.links import find_links
 from tasks.drawn import draw
 from tasks.implementation import is_hung
+from tasks.prefect_adapter.links import find_links
 from tasks.run import runtime
 
 

@@ -12,7 +12,7 @@ from linekeeper.incidents.announce import incident_ordering_key
 from linekeeper.notify.channels import troubles
 from linekeeper.outbox.backlog import why_not_delivered
 from linekeeper.outbox.senders.slack import deliver_due
-from linekeeper.prefect_adapter.links import find_links
+from tasks.prefect_adapter.links import find_links
 from tasks.run import runtime
 from tasks.task import task
 

@@ -7,7 +7,6 @@ from prefect import get_client, get_run_logger
 from prefect.tasks import exponential_backoff
 
 from linekeeper.clock import monotonic, utcnow
-from linekeeper.prefect_adapter.links import find_links
 from linekeeper.reconcile.due import PASSES, Pass, PollOrder, due_in
 from linekeeper.reconcile.match_decisions import waiting_at
 from linekeeper.reconcile.measure import TrustVerdict
@@ -17,6 +16,7 @@ from linekeeper.reconcile.service import ReconcileRun, read_pass
 from linekeeper.views.match_page import match_markdown
 from linekeeper.views.trust_page import KEY, trust_headline, trust_markdown
 from linekeeper.views.trust_queries import trust_report
+from tasks.prefect_adapter.links import find_links
 from tasks.report import put_artifact
 from tasks.run import runtime
 from tasks.task import task

@@ -10,7 +10,6 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 
 from linekeeper.clock import utcnow
-from linekeeper.prefect_adapter.waiting_tags import without_waiting
 from linekeeper.reconnect.case import Case, load_case, open_cases
 from linekeeper.reconnect.page import waiting_for
 from linekeeper.reconnect.process import next_step
@@ -18,6 +17,7 @@ from linekeeper.reconnect.runs import is_on_its_way, run_key, run_tags, start_an
 from linekeeper.reconnect.watch import watch
 from linekeeper.runtime import Runtime
 from linekeeper.store.tables import Reconnect
+from tasks.prefect_adapter.waiting_tags import without_waiting
 from tasks.reconnect import draw_case, report_reconnect
 from tasks.run import runtime
 from tasks.waiting_form import renew

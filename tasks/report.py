@@ -7,7 +7,7 @@ from prefect import get_client
 from prefect.client.orchestration import PrefectClient
 
 from linekeeper.clock import utcnow
-from linekeeper.prefect_adapter import pages
+from tasks.prefect_adapter import pages
 from tasks.run import runtime
 from tasks.task import task
 

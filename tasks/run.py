@@ -23,13 +23,13 @@ from prefect.variables import Variable
 from linekeeper import __version__
 from linekeeper.clock import utcnow
 from linekeeper.notify.view import CONNECTIONS, Links
-from linekeeper.prefect_adapter.names import PAUSED_VARIABLE, variable_name
-from linekeeper.prefect_adapter.waiting_tags import without_waiting
 from linekeeper.refusal import Refusal
 from linekeeper.runtime import Runtime
 from linekeeper.store.leases import HeldLease, LeaseLost, holding, is_held, next_owner
 from linekeeper.watch.queries import done, note_ended
 from tasks.late_runs import catch_up
+from tasks.prefect_adapter.names import PAUSED_VARIABLE, variable_name
+from tasks.prefect_adapter.waiting_tags import without_waiting
 
 F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
 

@@ -14,8 +14,8 @@ from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
 from prefect.tasks import Task
 
-from linekeeper.prefect_adapter.names import every
 from tasks.graph import edge, follow
+from tasks.prefect_adapter.names import every
 
 
 class Steps:

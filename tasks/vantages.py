@@ -9,8 +9,8 @@ from prefect.client.schemas.objects import WorkQueueStatus
 from prefect.exceptions import ObjectNotFound
 
 from linekeeper.clock import utcnow
-from linekeeper.prefect_adapter.names import full_name
 from linekeeper.preflight.verdict import vantage_queue
+from tasks.prefect_adapter.names import full_name
 from tasks.preflight import PREFLIGHT
 from tasks.task import task
 

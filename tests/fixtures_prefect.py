@@ -79,8 +79,8 @@ class PrefectServer:
 @pytest.fixture(scope="session")
 def prefect_server() -> Iterator[PrefectServer]:
     """One server for the session, with a home and a port of its own."""
-    from linekeeper.prefect_adapter.server import server_environment
     from linekeeper.settings import Settings
+    from tasks.prefect_adapter.server import server_environment
 
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

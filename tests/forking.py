@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[1]
 PRELOADED = (
     "linekeeper.cli.consumer",
     "linekeeper.cli.receiver",
-    "linekeeper.prefect_adapter.orchestrator",
+    "tasks.prefect_adapter.orchestrator",
     "linekeeper.consumer.service",
     "linekeeper.receiver.serve",
     "linekeeper.watch.alerts",

@@ -131,7 +131,7 @@ def share_how_settings_are_read(patch: pytest.MonkeyPatch) -> None:
 
 def share_flows(patch: pytest.MonkeyPatch) -> None:
     """A flow's file is run once, however often it is deployed; one that changed is run again."""
-    project: Any = sys.modules.get("linekeeper.prefect_adapter.project")
+    project: Any = sys.modules.get("tasks.prefect_adapter.project")
     if project is None:  # no test of this process deploys
         return
     from prefect.client.base import determine_server_type

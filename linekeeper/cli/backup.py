@@ -37,12 +37,12 @@ async def _back_up(file: Path) -> "tuple[BackupSummary, str]":
     from linekeeper.backup import back_up
     from linekeeper.cli.terminal import who
     from linekeeper.clock import utcnow
-    from linekeeper.prefect_adapter.settings import remember_now
     from linekeeper.settings import Settings
     from linekeeper.store import Store
     from linekeeper.store.engine import encryption_keys
     from linekeeper.store.schema import require_current
     from linekeeper.store.tables import Audit
+    from tasks.prefect_adapter.settings import remember_now
 
     settings = Settings()
     async with Store.open(settings) as store:

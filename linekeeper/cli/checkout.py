@@ -2,7 +2,7 @@
 
 import os
 
-from linekeeper.prefect_adapter.project import root
+from tasks.prefect_adapter.project import root
 
 
 def enter() -> dict[str, str]:

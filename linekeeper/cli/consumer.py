@@ -32,11 +32,11 @@ async def _run() -> None:
     from linekeeper.consumer.loops import ServiceLoop
     from linekeeper.consumer.service import run_consumer
     from linekeeper.logs import set_up
-    from linekeeper.prefect_adapter.orchestrator import PrefectOrchestrator
     from linekeeper.runtime import Runtime
     from linekeeper.settings import Settings
     from linekeeper.watch.alerts import reported, settle_reported
     from linekeeper.watch.queries import note_prefect
+    from tasks.prefect_adapter.orchestrator import PrefectOrchestrator
 
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

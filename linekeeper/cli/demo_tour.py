@@ -17,8 +17,6 @@ from sqlmodel import col
 from linekeeper.cli.parts import sandbox_url
 from linekeeper.clock import utcnow
 from linekeeper.customers.naming import label
-from linekeeper.prefect_adapter.orchestrator import PrefectOrchestrator
-from linekeeper.prefect_adapter.server import own_api_url
 from linekeeper.refusal import UserError
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
@@ -29,6 +27,8 @@ from linekeeper.store.tables import (
     Incident,
     IncidentConnection,
 )
+from tasks.prefect_adapter.orchestrator import PrefectOrchestrator
+from tasks.prefect_adapter.server import own_api_url
 
 LOOK_SECONDS = 1.0
 ALIVE_EVERY = 5

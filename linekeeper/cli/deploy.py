@@ -16,20 +16,20 @@ from prefect.client.schemas.responses import DeploymentResponse
 from prefect.exceptions import ObjectAlreadyExists, PrefectHTTPStatusError
 from rich.console import Console
 
-from linekeeper.prefect_adapter import automations, block_documents, deployments, project
-from linekeeper.prefect_adapter import settings as prefect_settings
-from linekeeper.prefect_adapter.job_template import base_job_template
-from linekeeper.prefect_adapter.names import (
+from linekeeper.preflight.verdict import vantage_queue
+from linekeeper.refusal import UserError
+from linekeeper.settings import Settings
+from tasks.prefect_adapter import automations, block_documents, deployments, project
+from tasks.prefect_adapter import settings as prefect_settings
+from tasks.prefect_adapter.job_template import base_job_template
+from tasks.prefect_adapter.names import (
     PAUSED_VARIABLE,
     deployment_name,
     every,
     tag,
     variable_name,
 )
-from linekeeper.prefect_adapter.server import QUEUES, VANTAGE, prefect_at, require_prefect_address
-from linekeeper.preflight.verdict import vantage_queue
-from linekeeper.refusal import UserError
-from linekeeper.settings import Settings
+from tasks.prefect_adapter.server import QUEUES, VANTAGE, prefect_at, require_prefect_address
 
 START_SECONDS = 240.0
 """How long a server that is just starting is waited for."""

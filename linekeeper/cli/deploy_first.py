@@ -17,10 +17,10 @@ with importing():
     from linekeeper.cli.deploy import deploy
     from linekeeper.cli.errors import explain
     from linekeeper.orchestrator import RunRequest
-    from linekeeper.prefect_adapter.orchestrator import PrefectOrchestrator
-    from linekeeper.prefect_adapter.project import SWEEP, Demo
     from linekeeper.settings import Settings
     from linekeeper.store import new_id
+    from tasks.prefect_adapter.orchestrator import PrefectOrchestrator
+    from tasks.prefect_adapter.project import SWEEP, Demo
 
 
 def deploy_first(

@@ -29,8 +29,8 @@ def doctor_command(
       linekeeper doctor --json | jq '.[] | select(.level != "ok")'
     """
     from linekeeper.doctor import Level, worst
-    from linekeeper.prefect_adapter.examination import examine_everything
     from linekeeper.settings import Settings
+    from tasks.prefect_adapter.examination import examine_everything
 
     findings = asyncio.run(examine_everything(Settings(), seconds=seconds))
     if as_json:

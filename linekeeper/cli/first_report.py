@@ -37,7 +37,6 @@ def first_report_command(
 async def _report() -> tuple[str, str]:
     from linekeeper.clock import utcnow
     from linekeeper.orchestrator import OrchestratorUnavailable
-    from linekeeper.prefect_adapter.orchestrator import PrefectOrchestrator
     from linekeeper.runtime import Runtime
     from linekeeper.settings import Settings
     from linekeeper.views.first_report import (
@@ -45,6 +44,7 @@ async def _report() -> tuple[str, str]:
         first_report_markdown,
         read_first_report,
     )
+    from tasks.prefect_adapter.orchestrator import PrefectOrchestrator
 
     settings = Settings()
     async with Runtime.open(settings) as rt:

@@ -16,11 +16,11 @@ from linekeeper.cli.guards import is_loopback
 from linekeeper.cli.prefect_key import prefect_key
 from linekeeper.cli.supervisor import Child
 from linekeeper.config import AppConfig
-from linekeeper.prefect_adapter.server import QUEUES, server_environment, work_pool
 from linekeeper.preflight.verdict import vantage_queue
 from linekeeper.refusal import UserError
 from linekeeper.settings import Settings
 from linekeeper.store.configuration import seed
+from tasks.prefect_adapter.server import QUEUES, server_environment, work_pool
 
 if TYPE_CHECKING:
     from sandbox import Settings as Sandbox

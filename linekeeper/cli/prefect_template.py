@@ -12,7 +12,7 @@ import tempfile
 from contextlib import closing
 from pathlib import Path
 
-from linekeeper.prefect_adapter.server import make_database, prefect_template
+from tasks.prefect_adapter.server import make_database, prefect_template
 
 
 def make_template(path: Path) -> None:

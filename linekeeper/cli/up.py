@@ -68,8 +68,8 @@ def up_command(
       linekeeper up --connections 200 --scenario quiet --no-schedules
     """
     from linekeeper.cli.parts import PartsChoice
-    from linekeeper.prefect_adapter.server import require_prefect_address
     from linekeeper.settings import Settings
+    from tasks.prefect_adapter.server import require_prefect_address
 
     if scenario not in (None, "demo", "quiet"):
         raise typer.BadParameter("it is demo or quiet", param_hint="--scenario")

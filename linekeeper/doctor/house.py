@@ -3,7 +3,6 @@
 import asyncio
 import shutil
 import stat
-from pathlib import Path
 
 from sqlalchemy import false, func, select, update
 from sqlalchemy.exc import DBAPIError
@@ -17,6 +16,7 @@ from linekeeper.store import KeyProblem, Store, StoreError
 from linekeeper.store.leases import CONSUMER, about_one
 from linekeeper.store.schema import describe, head, require_current
 from linekeeper.store.tables import Audit, Connection, Lease
+from linekeeper.store.usable import is_there
 from linekeeper.text import counted
 from linekeeper.watch.decide import examine
 from linekeeper.watch.queries import read_parts
@@ -101,7 +101,7 @@ CLOCK_WARN_SECONDS = 30.0
 async def examine_database(settings: Settings, *, seconds: float = 10.0) -> list[DoctorFinding]:
     """What is wrong with the store of `settings`; nothing is made or changed there."""
     name = "database"
-    if _missing(settings):
+    if not is_there(settings.resolved_database_url):
         return [wrong(name, "there is none yet", "run `linekeeper migrate` (or `linekeeper up`)")]
     try:
         async with asyncio.timeout(seconds), Store.open(settings) as store:
@@ -159,12 +159,6 @@ async def _backup(store: Store) -> DoctorFinding | None:
         if days <= BACKUP_DAYS
         else warn("backup", f"the last one is {counted(days, 'day')} old", fix)
     )
-
-
-def _missing(settings: Settings) -> bool:
-    """Whether this is SQLite and its file isn't there: opening it would make it."""
-    path = settings.resolved_database_url.removeprefix("sqlite+aiosqlite:///")
-    return path != settings.resolved_database_url and not Path(path).exists()
 
 
 def _key_file(settings: Settings) -> DoctorFinding | None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from linekeeper.prefect_adapter import project
+from tasks.prefect_adapter import project
 
 FEW = {"adopt", "digest", "health-sweep", "housekeeping", "reconcile", "reconnect"}
 

@@ -15,10 +15,10 @@ from pydantic import SecretStr
 from rich.console import Console
 
 from linekeeper.cli.deploy import deploy
-from linekeeper.prefect_adapter import project
-from linekeeper.prefect_adapter.deployed import RECORD
 from linekeeper.refusal import UserError
 from linekeeper.settings import Settings
+from tasks.prefect_adapter import project
+from tasks.prefect_adapter.deployed import RECORD
 from tests.cli.few import FEW, few
 from tests.fixtures_prefect import PrefectServer
 

@@ -11,9 +11,9 @@ from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.actions import DeploymentScheduleCreate, DeploymentUpdate
 from prefect.client.schemas.schedules import IntervalSchedule
 
-from linekeeper.prefect_adapter import project
-from linekeeper.prefect_adapter.deployed import RECORD
 from linekeeper.settings import Settings
+from tasks.prefect_adapter import project
+from tasks.prefect_adapter.deployed import RECORD
 from tests.cli.few import few
 from tests.cli.test_deploy import SWEEP, deployed, seeds
 from tests.fixtures_prefect import PrefectServer

@@ -16,7 +16,7 @@ from alembic.script import ScriptDirectory
 
 from linekeeper.cli.prefect_server import is_by_a_person, look_seldom
 from linekeeper.cli.prefect_template import make_template
-from linekeeper.prefect_adapter.server import PAGE_BYTES, make_database, prefect_template
+from tasks.prefect_adapter.server import PAGE_BYTES, make_database, prefect_template
 from tests.fixtures_prefect import PrefectServer
 
 FORMS = 20

@@ -19,12 +19,12 @@ from linekeeper.cli.deploy import deploy
 from linekeeper.clock import utcnow
 from linekeeper.consumer.settings import copy_blocks
 from linekeeper.orchestrator import OrchestratorUnavailable
-from linekeeper.prefect_adapter.orchestrator import PrefectOrchestrator
 from linekeeper.settings import Settings
 from linekeeper.store import Store
 from linekeeper.store.configuration import load_configuration
 from linekeeper.store.engine import encryption_keys
 from linekeeper.store.migrate import migrate
+from tasks.prefect_adapter.orchestrator import PrefectOrchestrator
 from tests.cli.few import few
 from tests.cli.test_deploy import SWEEP, shape, state
 from tests.databases import KEY

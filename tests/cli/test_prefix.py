@@ -12,13 +12,13 @@ from pydantic import SecretStr, ValidationError
 
 from blocks import MakiniApp
 from linekeeper.orchestrator import RunRequest
-from linekeeper.prefect_adapter import block_documents, names, project
-from linekeeper.prefect_adapter import settings as prefect_settings
-from linekeeper.prefect_adapter.examination import examine_prefect
-from linekeeper.prefect_adapter.links import find_links
-from linekeeper.prefect_adapter.orchestrator import PrefectOrchestrator
-from linekeeper.prefect_adapter.sight import look
 from linekeeper.settings import Settings
+from tasks.prefect_adapter import block_documents, names, project
+from tasks.prefect_adapter import settings as prefect_settings
+from tasks.prefect_adapter.examination import examine_prefect
+from tasks.prefect_adapter.links import find_links
+from tasks.prefect_adapter.orchestrator import PrefectOrchestrator
+from tasks.prefect_adapter.sight import look
 from tests.cli.test_deploy import deployed
 from tests.fixtures_prefect import PrefectServer
 

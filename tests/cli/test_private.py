@@ -21,12 +21,12 @@ from prefect.blocks.system import Secret
 
 from linekeeper.cli.guards import alone_in
 from linekeeper.cli.prefect_key import VARIABLE, prefect_key
-from linekeeper.prefect_adapter.server import prefect_at, server_environment
 from linekeeper.private import SharedHome
 from linekeeper.refusal import UserError
 from linekeeper.settings import Settings
 from linekeeper.store import Store
 from linekeeper.store.migrate import migrate
+from tasks.prefect_adapter.server import prefect_at, server_environment
 from tests.cli.commands import CommandLine
 from tests.fixtures_prefect import PrefectServer
 

@@ -10,8 +10,8 @@ from prefect.client.orchestration import PrefectClient
 from rich.console import Console
 
 from linekeeper.cli.deploy import deploy
-from linekeeper.prefect_adapter.orchestrator import PrefectOrchestrator
 from linekeeper.settings import Settings
+from tasks.prefect_adapter.orchestrator import PrefectOrchestrator
 from tests.fixtures_prefect import (
     DEPLOYED,
     PrefectServer,

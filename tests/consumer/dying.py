@@ -13,9 +13,9 @@ from typing import Any
 
 from sqlalchemy import event
 
-from linekeeper.prefect_adapter.orchestrator import PrefectOrchestrator
 from linekeeper.settings import Settings
 from linekeeper.store import Store
+from tasks.prefect_adapter.orchestrator import PrefectOrchestrator
 from tests.delivering import deliver_runs
 
 

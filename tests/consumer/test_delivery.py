@@ -22,9 +22,9 @@ from linekeeper import clock
 from linekeeper.clock import utcnow
 from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.outbox.senders.prefect import runs_to_prefect
-from linekeeper.prefect_adapter.orchestrator import PrefectOrchestrator
 from linekeeper.store import Store, new_id
 from linekeeper.store.tables import Outbox
+from tasks.prefect_adapter.orchestrator import PrefectOrchestrator
 from tests.consumer.conftest import Prefect
 from tests.delivering import deliver_events, deliver_runs
 from tests.forking import python

@@ -18,11 +18,11 @@ from linekeeper.incidents.announce import say
 from linekeeper.notify.channels import remember
 from linekeeper.notify.view import FORMS, Links
 from linekeeper.outbox.queue import Message, enqueue
-from linekeeper.prefect_adapter.orchestrator import PrefectOrchestrator
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store import Store, new_id
 from linekeeper.store.tables import Incident, Lease, Outbox
+from tasks.prefect_adapter.orchestrator import PrefectOrchestrator
 from tests.flows.conftest import on_both
 
 

@@ -6,9 +6,9 @@ from blocks import MakiniApp, SlackChannel
 from linekeeper.clock import utcnow
 from linekeeper.consumer.settings import BrokenBlocks, copy_blocks
 from linekeeper.orchestrator import OrchestratorUnavailable
-from linekeeper.prefect_adapter.orchestrator import PrefectOrchestrator
 from linekeeper.store import Store
 from linekeeper.store.configuration import load_configuration
+from tasks.prefect_adapter.orchestrator import PrefectOrchestrator
 from tests.consumer.conftest import Prefect
 from tests.flows.conftest import on_both
 

@@ -118,7 +118,7 @@ async def _links_lead_to_the_browser(place: Composed) -> None:
     login = ("admin", place.secret("prefect_password"))
     assert (await place.http.get(url, auth=login)).json()["api_url"] == f"{UI}/api"
     script = (
-        "from linekeeper.prefect_adapter.links import ui_url; from prefect import get_client; "
+        "from tasks.prefect_adapter.links import ui_url; from prefect import get_client; "
         "print(ui_url(get_client()))"
     )
     said = await podman("exec", place.container("consumer-1"), "python3", "-c", script)

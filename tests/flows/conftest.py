@@ -11,8 +11,8 @@ import pytest
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import FlowRun
 
-from linekeeper.prefect_adapter.server import prefect_at
 from linekeeper.settings import Settings
+from tasks.prefect_adapter.server import prefect_at
 from tests.fixtures_prefect import PrefectServer
 from tests.newest_runs import newest_runs
 

@@ -27,7 +27,6 @@ from linekeeper.implementation.order import Form
 from linekeeper.implementation.start import start
 from linekeeper.implementation.successor import restart_lost
 from linekeeper.notify.letters import setup_letter
-from linekeeper.prefect_adapter.orchestrator import PrefectOrchestrator
 from linekeeper.preflight.evidence import keep
 from linekeeper.preflight.run import PreflightVerdicts
 from linekeeper.preflight.verdict import Verdict
@@ -44,6 +43,7 @@ from linekeeper.store.tables import (
     Outbox,
 )
 from linekeeper.sweep.sweep import take_list
+from tasks.prefect_adapter.orchestrator import PrefectOrchestrator
 from tests.delivering import deliver_runs
 from tests.fixtures_prefect import PrefectServer
 from tests.flows.conftest import Running, on, on_both

@@ -10,7 +10,7 @@ from prefect.flows import load_flow_from_entrypoint
 from prefect.utilities.callables import parameter_schema
 from prefect.utilities.schema_tools.validation import build_error_obj, validate
 
-from linekeeper.prefect_adapter.project import wanted_deployments
+from tasks.prefect_adapter.project import wanted_deployments
 
 ROOT = Path(__file__).parents[2]
 ENTRYPOINTS = {

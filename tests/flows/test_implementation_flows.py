@@ -24,7 +24,6 @@ from flows.implementation_skip import implementation_skip
 from flows.preflight import preflight
 from linekeeper.clock import utcnow
 from linekeeper.implementation.answer import ask
-from linekeeper.prefect_adapter.orchestrator import PrefectOrchestrator
 from linekeeper.settings import Settings
 from linekeeper.store import Store, new_id
 from linekeeper.store.tables import (
@@ -36,6 +35,7 @@ from linekeeper.store.tables import (
     Incident,
     Outbox,
 )
+from tasks.prefect_adapter.orchestrator import PrefectOrchestrator
 from tests.delivering import deliver_runs
 from tests.fixtures_prefect import PrefectServer
 from tests.flows.conftest import Running, on, on_both

@@ -21,10 +21,10 @@ from linekeeper.implementation import queries
 from linekeeper.implementation.answer import GateAnswer, answer, ask
 from linekeeper.implementation.run import run_key
 from linekeeper.implementation.standing import Standing
-from linekeeper.prefect_adapter.orchestrator import PrefectOrchestrator
 from linekeeper.settings import Settings
 from linekeeper.store import Store
 from linekeeper.store.tables import Gate, Implementation, Outbox
+from tasks.prefect_adapter.orchestrator import PrefectOrchestrator
 from tests.delivering import deliver_runs
 from tests.fixtures_prefect import PrefectServer
 from tests.flows.conftest import Running, on, on_both

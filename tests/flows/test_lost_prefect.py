@@ -11,7 +11,6 @@ from sqlmodel import col, select
 from linekeeper.backup import back_up, restore
 from linekeeper.cli.deploy import deploy
 from linekeeper.clock import utcnow
-from linekeeper.prefect_adapter.orchestrator import PrefectOrchestrator
 from linekeeper.reconnect.ask import advance_case
 from linekeeper.reconnect.process import take_up
 from linekeeper.runtime import Runtime
@@ -25,6 +24,7 @@ from linekeeper.store.tables import (
     IncidentConnection,
     Reconnect,
 )
+from tasks.prefect_adapter.orchestrator import PrefectOrchestrator
 from tasks.reconnect_runs import watch_runs
 from tasks.run import open_runtime
 from tests.cli.few import few

@@ -15,17 +15,17 @@ from sqlmodel import col, select
 from flows.gate import gate as gate_flow
 from flows.implementation_skip import implementation_skip
 from linekeeper.clock import utcnow
-from linekeeper.prefect_adapter.lost_runs import (
+from linekeeper.settings import Settings
+from linekeeper.store import Store
+from linekeeper.store.tables import Outbox
+from tasks.prefect_adapter.lost_runs import (
     BEGINS_ELSEWHERE,
     BEGINS_WITHIN,
     CRASHES,
     LostRuns,
     silent_after,
 )
-from linekeeper.prefect_adapter.orchestrator import PrefectOrchestrator
-from linekeeper.settings import Settings
-from linekeeper.store import Store
-from linekeeper.store.tables import Outbox
+from tasks.prefect_adapter.orchestrator import PrefectOrchestrator
 from tests.delivering import deliver_runs
 from tests.fixtures_prefect import PrefectServer
 from tests.flows.conftest import Running, on, on_both

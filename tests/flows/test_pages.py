@@ -12,8 +12,6 @@ from sqlmodel import col
 
 from linekeeper.clock import utcnow
 from linekeeper.markdown import when
-from linekeeper.prefect_adapter import pages as the_pages
-from linekeeper.prefect_adapter.pages import keep_pages, put_artifact
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store import Store
@@ -29,6 +27,8 @@ from linekeeper.store.tables import (
 )
 from linekeeper.watch.queries import beat, done
 from linekeeper.watch.service import watch
+from tasks.prefect_adapter import pages as the_pages
+from tasks.prefect_adapter.pages import keep_pages, put_artifact
 from tests.flows.conftest import Running, on_both
 
 pytestmark = on_both

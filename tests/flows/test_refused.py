@@ -26,10 +26,10 @@ from linekeeper.cli.deploy import deploy
 from linekeeper.clock import utcnow
 from linekeeper.implementation.order import Form
 from linekeeper.implementation.start import start
-from linekeeper.prefect_adapter.project import wanted_deployments
 from linekeeper.settings import Settings
 from linekeeper.store import Store
 from linekeeper.store.tables import Connection, Customer
+from tasks.prefect_adapter.project import wanted_deployments
 from tests.fixtures_prefect import PrefectServer
 from tests.flows.conftest import Running, on, on_both
 from tests.flows.test_forms import ENTRYPOINTS

@@ -11,8 +11,8 @@ from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule
 from prefect.states import Cancelled, Completed, Late, Scheduled
 
 from linekeeper.clock import utcnow
-from linekeeper.prefect_adapter.orchestrator import PrefectOrchestrator
-from linekeeper.prefect_adapter.schedules import is_put_off, leaves_out
+from tasks.prefect_adapter.orchestrator import PrefectOrchestrator
+from tasks.prefect_adapter.schedules import is_put_off, leaves_out
 from tests.flows.conftest import Running
 
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")

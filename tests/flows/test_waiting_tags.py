@@ -11,10 +11,10 @@ from sqlalchemy import delete
 import sandbox
 from flows.reconnect import reconnect
 from linekeeper.clock import utcnow
-from linekeeper.prefect_adapter.orchestrator import PrefectOrchestrator
 from linekeeper.settings import Settings
 from linekeeper.store import Store
 from linekeeper.store.tables import ConnectLink, Incident, PendingLogin
+from tasks.prefect_adapter.orchestrator import PrefectOrchestrator
 from tests.fixtures_prefect import PrefectServer
 from tests.flows.conftest import Running, on, on_both
 from tests.flows.suspended import begin, work

@@ -22,7 +22,6 @@ from linekeeper.implementation.answer import GateAnswer, answer, ask
 from linekeeper.implementation.order import Form
 from linekeeper.implementation.start import start
 from linekeeper.implementation.watch import watch
-from linekeeper.prefect_adapter.orchestrator import PrefectOrchestrator
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store.tables import (
@@ -33,6 +32,7 @@ from linekeeper.store.tables import (
     Gate,
     Implementation,
 )
+from tasks.prefect_adapter.orchestrator import PrefectOrchestrator
 from tests.delivering import deliver_runs
 from tests.fixtures_prefect import PrefectServer
 from tests.flows.conftest import Running, on

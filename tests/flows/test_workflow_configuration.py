@@ -14,7 +14,6 @@ from sqlmodel import col, select
 import sandbox
 from flows.workflow_configuration import workflow_configuration
 from linekeeper.clock import utcnow
-from linekeeper.prefect_adapter.orchestrator import PrefectOrchestrator
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store import Store
@@ -25,6 +24,7 @@ from linekeeper.store.tables import (
     WorkflowConfiguration,
 )
 from linekeeper.workflow_configuration.service import watch
+from tasks.prefect_adapter.orchestrator import PrefectOrchestrator
 from tests.delivering import deliver_runs
 from tests.fixtures_prefect import PrefectServer
 from tests.flows.conftest import Running, on, on_both

@@ -10,7 +10,7 @@ _MARKDOWN = re.compile(r"\*\*\S|\]\(|\|\s?-{3}|^#{1,6} |^- ", re.MULTILINE)
 
 
 def _modules() -> list[tuple[str, ast.Module]]:
-    paths = [path for layer in ("flows", "tasks") for path in sorted((ROOT / layer).glob("*.py"))]
+    paths = [path for layer in ("flows", "tasks") for path in sorted((ROOT / layer).rglob("*.py"))]
     assert len(paths) > 40
     return [(path.relative_to(ROOT).as_posix(), ast.parse(path.read_text())) for path in paths]
 

@@ -15,13 +15,13 @@ from linekeeper.customers.change import CustomerChange, change_customer
 from linekeeper.customers.importing import import_customers
 from linekeeper.orchestrator import Blocks
 from linekeeper.outbox.senders.reconnect import advance_due_cases
-from linekeeper.prefect_adapter.orchestrator import PrefectOrchestrator
 from linekeeper.reconnect.ask import send_again
 from linekeeper.reconnect.unasked import Unasked
 from linekeeper.reconnect.watch import watch
 from linekeeper.settings import Settings
 from linekeeper.store.configuration import SharedConfiguration, save_blocks
 from linekeeper.store.tables import Contact, Customer, IncidentEntry, Outbox
+from tasks.prefect_adapter.orchestrator import PrefectOrchestrator
 from tests.delivering import deliver_mail
 
 from .conftest import House

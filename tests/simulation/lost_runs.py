@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from linekeeper import clock
 from linekeeper.consumer.loops import ServiceLoop
-from linekeeper.prefect_adapter.lost_runs import BEGINS_WITHIN, CRASHES_WITHIN, silent_after
-from linekeeper.prefect_adapter.orchestrator import CALL_SECONDS, PrefectOrchestrator
+from tasks.prefect_adapter.lost_runs import BEGINS_WITHIN, CRASHES_WITHIN, silent_after
+from tasks.prefect_adapter.orchestrator import CALL_SECONDS, PrefectOrchestrator
 from tests.simulation.flow_runs import SimRun
 from tests.simulation.forms import Forms
 from tests.simulation.loop import Host

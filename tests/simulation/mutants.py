@@ -235,7 +235,7 @@ MUTANTS = (
     ),
     mutant(
         "lost-runs-stay", "runs whose process is gone are never settled",
-        ("prefect_adapter/lost_runs.py",
+        ("tasks/prefect_adapter/lost_runs.py",
          "            if then is not None and await _is_still_so(client, run):\n",
          "            if then is not None and False:\n"),
         kinds="lost",

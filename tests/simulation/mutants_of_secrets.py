@@ -36,7 +36,7 @@ OF_SECRETS = (
     ),
     mutant(
         "secret-on-a-page", "a page of the Prefect UI shows the app's secret",
-        ("prefect_adapter/pages.py", '    shown = {"data": markdown,',
+        ("tasks/prefect_adapter/pages.py", '    shown = {"data": markdown,',
          '    shown = {"data": markdown + ' + CLIENT_SECRET + ","),
     ),
     mutant(

@@ -33,7 +33,6 @@ from linekeeper.consumer import waker as consumer_waker
 from linekeeper.inbox import sqlite_writer
 from linekeeper.makini import wire
 from linekeeper.outbox.senders import prefect as prefect_sender
-from linekeeper.prefect_adapter import lost_runs
 from linekeeper.receiver import beat as receiver_beat
 from linekeeper.settings import Settings
 from linekeeper.store import Store, configuration, leases, processes, sqlite
@@ -44,6 +43,7 @@ from linekeeper.store.schema import MIGRATIONS
 from linekeeper.watch import answers
 from linekeeper.watch import service as watching
 from linekeeper.watch.decide import Part
+from tasks.prefect_adapter import lost_runs
 from tests.simulation import machine, slack
 from tests.simulation.flow_runs import BEAT_SECONDS as BEAT
 from tests.simulation.machine import seed_of

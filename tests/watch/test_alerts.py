@@ -18,9 +18,6 @@ from sqlmodel import col, select
 from linekeeper.cli.deploy import deploy
 from linekeeper.notify.compose import plain
 from linekeeper.notify.view import Links, load_views
-from linekeeper.prefect_adapter.automations import GONE
-from linekeeper.prefect_adapter.names import automation_name
-from linekeeper.prefect_adapter.orchestrator import PrefectOrchestrator
 from linekeeper.receiver import serve
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
@@ -37,6 +34,9 @@ from linekeeper.watch.alerts import (
     watch_runs,
 )
 from linekeeper.watch.queries import note_ended
+from tasks.prefect_adapter.automations import GONE
+from tasks.prefect_adapter.names import automation_name
+from tasks.prefect_adapter.orchestrator import PrefectOrchestrator
 from tests.cli.few import few
 from tests.fixtures_prefect import PrefectServer
 from tests.flows.conftest import on_both

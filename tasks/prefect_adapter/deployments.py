@@ -16,7 +16,7 @@ from prefect.client.schemas.actions import DeploymentUpdate
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName
 from prefect.client.schemas.responses import DeploymentResponse
 
-from linekeeper.prefect_adapter.deployed import (
+from tasks.prefect_adapter.deployed import (
     RECORD,
     Followed,
     Record,
@@ -27,8 +27,8 @@ from linekeeper.prefect_adapter.deployed import (
     recorded,
     schedule_differences,
 )
-from linekeeper.prefect_adapter.names import deployment_name, every, names_of_flows
-from linekeeper.prefect_adapter.project import Wanted
+from tasks.prefect_adapter.names import deployment_name, every, names_of_flows
+from tasks.prefect_adapter.project import Wanted
 
 
 def of_code(wanted: Wanted, record: Record) -> dict[str, Any]:

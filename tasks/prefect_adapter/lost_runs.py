@@ -31,8 +31,8 @@ from prefect.exceptions import ObjectNotFound
 from prefect.settings import get_current_settings
 from prefect.states import Crashed, Scheduled
 
-from linekeeper.prefect_adapter.names import every, names_of_flows, tag
 from linekeeper.text import counted
+from tasks.prefect_adapter.names import every, names_of_flows, tag
 
 BEGINS_WITHIN = timedelta(minutes=3)
 """How long a run may be between a worker's taking it and its first step."""

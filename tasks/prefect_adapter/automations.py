@@ -23,10 +23,10 @@ from prefect.exceptions import ObjectNotFound
 from prefect.types import SecretDict
 from pydantic import SecretStr
 
-from linekeeper.prefect_adapter.names import automation_name, document_name, every, tag
 from linekeeper.settings import Settings
 from linekeeper.store.engine import encryption_keys
 from linekeeper.watch.alerts import Kind, alert_secrets
+from tasks.prefect_adapter.names import automation_name, document_name, every, tag
 
 ALERTS_BLOCK = "linekeeper-alerts"
 """The Webhook block through which the automations call the receiver."""

@@ -18,10 +18,10 @@ from prefect.states import Pending, Scheduled
 
 from linekeeper.clock import utcnow
 from linekeeper.doctor.finding import DoctorFinding
-from linekeeper.prefect_adapter.examination import NAME, examine_prefect
-from linekeeper.prefect_adapter.sight import look
 from linekeeper.settings import Settings
 from linekeeper.watch.alerts import Alert
+from tasks.prefect_adapter.examination import NAME, examine_prefect
+from tasks.prefect_adapter.sight import look
 from tests.databases import KEY
 from tests.fixtures_prefect import PrefectServer
 

@@ -14,9 +14,9 @@ from linekeeper.config import AppConfig, Configuration, SlackConfig
 from linekeeper.consumer.settings import BrokenBlocks
 from linekeeper.notify.routing import channels_of
 from linekeeper.orchestrator import Blocks
-from linekeeper.prefect_adapter.names import called, document_name
 from linekeeper.settings import Settings
 from linekeeper.store.configuration import seed as seeded
+from tasks.prefect_adapter.names import called, document_name
 
 BLOCKS: tuple[type[Block], ...] = (MakiniApp, SlackChannel, HealthPolicy, AlertPolicy, Mail)
 DEFAULT = "default"

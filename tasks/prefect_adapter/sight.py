@@ -20,10 +20,10 @@ from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ObjectNotFound
 
-from linekeeper.prefect_adapter.hold_up import hold_up, online_of, queues_of, route_of
-from linekeeper.prefect_adapter.names import PAUSED_VARIABLE, every, variable_name
-from linekeeper.prefect_adapter.server import work_pool
 from linekeeper.watch.alerts import Alert, RunOutcome, is_late
+from tasks.prefect_adapter.hold_up import hold_up, online_of, queues_of, route_of
+from tasks.prefect_adapter.names import PAUSED_VARIABLE, every, variable_name
+from tasks.prefect_adapter.server import work_pool
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,21 +23,21 @@ from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from linekeeper.clock import monotonic, utcnow
 from linekeeper.notify.view import Links
 from linekeeper.orchestrator import Blocks, FeedEvent, OrchestratorUnavailable, RunRequest
-from linekeeper.prefect_adapter import block_documents
-from linekeeper.prefect_adapter import settings as prefect_settings
-from linekeeper.prefect_adapter.links import find_links
-from linekeeper.prefect_adapter.lost_runs import LostRuns
-from linekeeper.prefect_adapter.names import full_name
-from linekeeper.prefect_adapter.pages import keep_pages, put_artifact
-from linekeeper.prefect_adapter.schedules import plan_again
-from linekeeper.prefect_adapter.server import prefect_at, work_pool
-from linekeeper.prefect_adapter.sight import Sight, look
-from linekeeper.prefect_adapter.waiting_tags import untag_what_is_over
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store import Store
 from linekeeper.store.engine import chunked
 from linekeeper.watch.alerts import Alert
+from tasks.prefect_adapter import block_documents
+from tasks.prefect_adapter import settings as prefect_settings
+from tasks.prefect_adapter.links import find_links
+from tasks.prefect_adapter.lost_runs import LostRuns
+from tasks.prefect_adapter.names import full_name
+from tasks.prefect_adapter.pages import keep_pages, put_artifact
+from tasks.prefect_adapter.schedules import plan_again
+from tasks.prefect_adapter.server import prefect_at, work_pool
+from tasks.prefect_adapter.sight import Sight, look
+from tasks.prefect_adapter.waiting_tags import untag_what_is_over
 
 CALL_SECONDS = 20.0
 """How long one call may take, repeats by Prefect's client included."""

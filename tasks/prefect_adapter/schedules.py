@@ -31,7 +31,7 @@ from prefect.client.schemas.objects import State, StateType
 from prefect.states import Scheduled
 
 from linekeeper.clock import utcnow
-from linekeeper.prefect_adapter.names import every, tag
+from tasks.prefect_adapter.names import every, tag
 
 A_BIT = timedelta(minutes=1)
 """How much later than its step the next run may be."""

@@ -13,8 +13,9 @@ from prefect.client.schemas.filters import (
 from prefect.context import FlowRunContext
 from prefect.settings import PREFECT_UI_URL
 
+from linekeeper.markdown import linked_text
 from linekeeper.notify.view import Links
-from linekeeper.prefect_adapter.names import every, flow_of, tag
+from tasks.prefect_adapter.names import every, flow_of, tag
 
 
 def ui_url(client: PrefectClient) -> str:
@@ -61,4 +62,4 @@ async def _listed_before(client: PrefectClient, run_id: UUID) -> set[str]:
     """What the run listed before it was suspended."""
     ours = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run_id]))
     artifacts = await every(client.read_artifacts, artifact_filter=ours)
-    return {str(artifact.data).partition("](")[0].removeprefix("[") for artifact in artifacts}
+    return {linked_text(str(artifact.data)) for artifact in artifacts}

@@ -9,7 +9,6 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -23,19 +22,18 @@ from prefect.client.schemas.actions import (
 from prefect.client.schemas.objects import DeploymentSchedule, Variable
 from prefect.events.schemas.automations import AutomationCore
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError
 
 from linekeeper.clock import utcnow
 from linekeeper.config import Configuration
-from linekeeper.prefect_adapter.names import PAGE, automation_name, every, tag, variable_name
-from linekeeper.prefect_adapter.server import prefect_at, work_pool
 from linekeeper.settings import Settings
-from linekeeper.store import KeyProblem, Store, StoreError
+from linekeeper.store import KeyProblem, Store
 from linekeeper.store.configuration import load_configuration
-from linekeeper.store.desk import load_desk, save_desk
+from linekeeper.store.prefect_settings import load_prefect_settings, save_prefect_settings
 from linekeeper.store.processes import new_owner, registered
-from linekeeper.store.schema import require_current
+from linekeeper.store.trouble import is_of_database
+from linekeeper.store.usable import enter_if_usable
+from tasks.prefect_adapter.names import PAGE, automation_name, every, tag, variable_name
+from tasks.prefect_adapter.server import prefect_at, work_pool
 
 OURS = "linekeeper"
 """Variables whose name starts so are ours."""
@@ -118,12 +116,15 @@ async def look(client: PrefectClient) -> PrefectSettings | None:
 
 
 async def put_documents_back(
-    client: PrefectClient, desk: PrefectSettings
+    client: PrefectClient, remembered: PrefectSettings
 ) -> tuple[PrefectSettings, list[str]]:
-    """Make the blocks the automations' actions need; the desk with their new ids, and problems."""
+    """Make the blocks that the automations' actions need.
+
+    Returns the settings with the blocks' new ids, and in words what could not be put back.
+    """
     new: dict[str, str] = {}
     problems = []
-    for old, document in desk.documents.items():
+    for old, document in remembered.documents.items():
         try:
             new[old] = await _make(client, document)
         except (ObjectNotFound, PrefectHTTPStatusError) as error:
@@ -133,19 +134,24 @@ async def put_documents_back(
             )
     automations = {
         name: row | {kind: [_moved(action, new) for action in row[kind]] for kind in _ACTIONS}
-        for name, row in desk.automations.items()
+        for name, row in remembered.automations.items()
     }
     return PrefectSettings(
-        desk.pool_id, desk.pool, desk.queues, desk.variables, desk.deployments, automations
+        remembered.pool_id,
+        remembered.pool,
+        remembered.queues,
+        remembered.variables,
+        remembered.deployments,
+        automations,
     ), problems
 
 
-async def put_pool_back(client: PrefectClient, desk: PrefectSettings) -> None:
+async def put_pool_back(client: PrefectClient, remembered: PrefectSettings) -> None:
     """Limits and pauses of the pool and of its queues."""
-    await client.update_work_pool(work_pool(), WorkPoolUpdate(**desk.pool))
+    await client.update_work_pool(work_pool(), WorkPoolUpdate(**remembered.pool))
     for queue in await every(client.read_work_queues, work_pool_name=work_pool()):
-        if queue.name in desk.queues:
-            await client.update_work_queue(queue.id, **desk.queues[queue.name])
+        if queue.name in remembered.queues:
+            await client.update_work_queue(queue.id, **remembered.queues[queue.name])
 
 
 def automation(fields: Mapping[str, Any]) -> AutomationCore:
@@ -157,21 +163,17 @@ def automation(fields: Mapping[str, Any]) -> AutomationCore:
 async def memory(settings: Settings) -> AsyncIterator["Memory"]:
     """The place to remember in: our database, if it is there. Raises nothing of its own."""
     async with AsyncExitStack() as stack:
-        memory = Memory(None, None, None)
-        if _is_there(settings):
+        store, trouble = await enter_if_usable(stack, settings)
+        known = None
+        if store is not None:
             try:
-                store = await stack.enter_async_context(Store.open(settings))
-                await require_current(store)
                 await stack.enter_async_context(registered(store, new_owner(), "command"))
-                memory = Memory(store, await _load(store), None)
-            except (StoreError, KeyProblem, DBAPIError, OSError) as error:
-                memory = Memory(None, None, str(error))
-        yield memory
-
-
-def _is_there(settings: Settings) -> bool:
-    url = make_url(settings.resolved_database_url)
-    return not url.drivername.startswith("sqlite") or Path(url.database or "").is_file()
+                known = await _load(store)
+            except Exception as error:
+                if not isinstance(error, KeyProblem) and not is_of_database(error):
+                    raise
+                store, trouble = None, str(error)
+        yield Memory(store, known, trouble)
 
 
 @dataclass(slots=True)
@@ -203,18 +205,18 @@ class Memory:
 
     async def keep(self, client: PrefectClient) -> bool:
         """Remember what is set now; returns whether it could be."""
-        if self.store is None or (desk := await look(client)) is None:
+        if self.store is None or (current := await look(client)) is None:
             return False
-        await save_desk(self.store, _plain(desk), now=utcnow())
+        await save_prefect_settings(self.store, _plain(current), now=utcnow())
         return True
 
 
 async def remember(client: PrefectClient, store: Store) -> bool:
     """Remember what is set now, unless this Prefect is a new one that waits for `deploy`."""
-    known, desk = await _load(store), await look(client)
-    if desk is None or (known is not None and known.pool_id != desk.pool_id):
+    known, current = await _load(store), await look(client)
+    if current is None or (known is not None and known.pool_id != current.pool_id):
         return False
-    await save_desk(store, _plain(desk), now=utcnow())
+    await save_prefect_settings(store, _plain(current), now=utcnow())
     return True
 
 
@@ -228,16 +230,16 @@ async def remember_now(store: Store, settings: Settings) -> str:
         why = "nothing is deployed there"
     except (httpx.HTTPError, PrefectHTTPStatusError, TimeoutError, RuntimeError) as error:
         why = f"it does not answer ({type(error).__name__})"
-    known = await load_desk(store) is not None
+    known = await load_prefect_settings(store) is not None
     return f"{why}; in it is {'what was last seen' if known else 'nothing'} of it"
 
 
-def _plain(desk: PrefectSettings) -> _Json:
-    return {name: getattr(desk, name) for name in PrefectSettings.__dataclass_fields__}
+def _plain(current: PrefectSettings) -> _Json:
+    return {name: getattr(current, name) for name in PrefectSettings.__dataclass_fields__}
 
 
 async def _load(store: Store) -> PrefectSettings | None:
-    known = await load_desk(store)
+    known = await load_prefect_settings(store)
     return None if known is None else PrefectSettings(**known)
 
 

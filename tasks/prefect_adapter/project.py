@@ -26,9 +26,9 @@ from prefect.utilities.templating import (
 
 import linekeeper
 from linekeeper import __version__
-from linekeeper.prefect_adapter.names import tag
-from linekeeper.prefect_adapter.server import work_pool
 from linekeeper.refusal import UserError
+from tasks.prefect_adapter.names import tag
+from tasks.prefect_adapter.server import work_pool
 
 OURS = "linekeeper"
 SWEEP, DIGEST = "health-sweep", "digest"

@@ -16,8 +16,6 @@ from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 
 from linekeeper.clock import utcnow
 from linekeeper.notify.channels import artifact_ids, remember_artifact, with_artifacts
-from linekeeper.prefect_adapter.links import find_links, list_in_run
-from linekeeper.prefect_adapter.names import full_name
 from linekeeper.runtime import Runtime
 from linekeeper.store.leases import LeaseLost, holding
 from linekeeper.views.audit import (
@@ -38,6 +36,8 @@ from linekeeper.views.stamps import (
     fleet_stamp,
     kept_stamps,
 )
+from tasks.prefect_adapter.links import find_links, list_in_run
+from tasks.prefect_adapter.names import full_name
 
 LEASE = "artifacts"
 TRIES = 3

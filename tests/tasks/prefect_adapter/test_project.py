@@ -9,11 +9,11 @@ from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.actions import VariableCreate, WorkPoolCreate
 from prefect.client.schemas.schedules import RRuleSchedule
 
-from linekeeper.prefect_adapter import project
-from linekeeper.prefect_adapter.deployments import upsert
-from linekeeper.prefect_adapter.server import prefect_at
 from linekeeper.refusal import UserError
 from linekeeper.settings import Settings
+from tasks.prefect_adapter import project
+from tasks.prefect_adapter.deployments import upsert
+from tasks.prefect_adapter.server import prefect_at
 from tests.fixtures_prefect import PrefectServer
 
 ENTRY: dict[str, Any] = {

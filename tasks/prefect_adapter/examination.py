@@ -29,16 +29,16 @@ from linekeeper.doctor import Level, examine, examine_database, worst
 from linekeeper.doctor.environment import examine_environment
 from linekeeper.doctor.finding import DoctorFinding, ok, warn, wrong
 from linekeeper.orchestrator import OrchestratorUnavailable
-from linekeeper.prefect_adapter.deployed import slug_of
-from linekeeper.prefect_adapter.hold_up import HoldUp, hold_up, online_of, queues_of, route_of
-from linekeeper.prefect_adapter.names import deployment_name, every, flow_of
-from linekeeper.prefect_adapter.orchestrator import PrefectOrchestrator
-from linekeeper.prefect_adapter.project import wanted_deployments
-from linekeeper.prefect_adapter.server import prefect_at, work_pool
 from linekeeper.refusal import UserError
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.text import named
+from tasks.prefect_adapter.deployed import slug_of
+from tasks.prefect_adapter.hold_up import HoldUp, hold_up, online_of, queues_of, route_of
+from tasks.prefect_adapter.names import deployment_name, every, flow_of
+from tasks.prefect_adapter.orchestrator import PrefectOrchestrator
+from tasks.prefect_adapter.project import wanted_deployments
+from tasks.prefect_adapter.server import prefect_at, work_pool
 
 LATE_AFTER = timedelta(minutes=1)
 """A worker that polls takes a run well before."""

@@ -17,7 +17,7 @@ from prefect.client.schemas.objects import DeploymentSchedule
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule, RRuleSchedule
 
-from linekeeper.prefect_adapter.project import Wanted
+from tasks.prefect_adapter.project import Wanted
 
 RECORD = "x-linekeeper-deployed"
 """The key in the schema under which there is a digest for each name of `of_operator`, of the

@@ -11,7 +11,7 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import TERMINAL_STATES
 
-from linekeeper.prefect_adapter.names import PAGE, tag
+from tasks.prefect_adapter.names import PAGE, tag
 
 WAITING = "waiting:"
 WHOM = ("customer", "us", "makini")

@@ -1,7 +1,7 @@
 """What operators set in the Prefect UI, remembered: it comes back when Prefect's database is lost.
 
 Encrypted, since notification blocks hold addresses that are secrets.
-`linekeeper.prefect_adapter.settings` takes it from Prefect and puts it back; here it is plain JSON.
+`tasks.prefect_adapter.settings` takes it from Prefect and puts it back; here it is plain JSON.
 """
 
 from datetime import datetime
@@ -15,21 +15,21 @@ from linekeeper.store.tables import AppSetting
 _NAME = "prefect-desk"
 
 
-async def load_desk(store: Store) -> dict[str, Any] | None:
+async def load_prefect_settings(store: Store) -> dict[str, Any] | None:
     """What was remembered last. Raises `KeyProblem` if it can't be decrypted."""
     async with store.read() as session:
         row = await session.get(AppSetting, _NAME)
     if row is None:
         return None
-    desk: dict[str, Any] = orjson.loads(store.cipher.decrypt(row.value))
-    return desk
+    known: dict[str, Any] = orjson.loads(store.cipher.decrypt(row.value))
+    return known
 
 
-async def save_desk(store: Store, desk: dict[str, Any], *, now: datetime) -> bool:
-    """Remember `desk`; returns whether it is different from before."""
-    if await load_desk(store) == desk:
+async def save_prefect_settings(store: Store, settings: dict[str, Any], *, now: datetime) -> bool:
+    """Remember `settings`; returns whether it is different from before."""
+    if await load_prefect_settings(store) == settings:
         return False
-    value = store.cipher.encrypt(orjson.dumps(desk, option=orjson.OPT_SORT_KEYS).decode())
+    value = store.cipher.encrypt(orjson.dumps(settings, option=orjson.OPT_SORT_KEYS).decode())
     row = {"name": _NAME, "value": value, "updated_at": now}
     async with store.write() as session:
         await insert_or_update(
