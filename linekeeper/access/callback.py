@@ -14,11 +14,12 @@ from typing import Literal
 from sqlalchemy import case, func, select, update
 from sqlmodel import col
 
-from linekeeper.access.ending import Ended, Ending
+from linekeeper.access.ending import Ended, Ending, after
 from linekeeper.access.links import LinkState, link_url, read_state
 from linekeeper.access.login import Attempt
 from linekeeper.access.pending import kept_login
 from linekeeper.access.signing import load_signer
+from linekeeper.clock import utcnow
 from linekeeper.runtime import Runtime
 from linekeeper.store.engine import ignoring
 from linekeeper.store.modes import UNSAID, app_of, chosen_for
@@ -50,6 +51,20 @@ async def finish(
     if isinstance(admitted, Ending):
         return admitted
     link, read, url = admitted
+    ending = await _attempt(rt, link, read, url, code=code, denied=denied, now=now)
+    return after(ending, link.expires_at, utcnow())
+
+
+async def _attempt(
+    rt: Runtime,
+    link: ConnectLink,
+    read: LinkState,
+    url: str,
+    *,
+    code: str | None,
+    denied: bool,
+    now: datetime,
+) -> Ending:
     attempt = Attempt(rt, link, url)
 
     async def attempted() -> Ending:
@@ -100,15 +115,16 @@ async def _admit(
         return Ending("forged")
     ended = connection is not None and connection.setup == "disconnected"
     if link.used_at is not None or (ended and link.expires_at <= now):
-        return Ending("used" if link.used_at is not None else "ended", link.system)
+        used = link.used_at is not None
+        return Ending("used" if used else "ended", link.system, used_link=link.id if used else "")
     app = (await rt.configuration()).apps.get(link.app)
     if app is not None and not app_of(app, chosen).manages:
         return Ending("observed", link.system)  # exchanging the code would end the product's tokens
     url = link_url(signer, rt.settings.resolved_public_url, link.id)
-    if read.expires_at <= now:
-        return Ending("too_late", link.system, connect_url=url)
-    refused = await _begin(rt, read, now)
-    return await _refused(rt, link, refused, url) if refused else (link, read, url)
+    refused = await _begin(rt, read, now) if read.expires_at > now else "too_late"
+    if refused is None:
+        return link, read, url
+    return after(await _refused(rt, link, refused, url), link.expires_at, now)
 
 
 async def _refused(rt: Runtime, link: ConnectLink, how: Ended, url: str) -> Ending:

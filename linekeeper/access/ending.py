@@ -1,6 +1,7 @@
 """How a login ended, and in which words operators read of it. Pure."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Literal
 
 from linekeeper.access.match import Match
@@ -40,10 +41,21 @@ class Ending:
     mail_before: str = ""
     connect_url: str | None = None
     """The link, where it still works."""
+    has_expired: bool = False
+    """It has ended since the customer followed it."""
+    used_link: str = ""
+    """The link's id, where an earlier login used it up."""
     was_lost: bool = False
     """The login replaces one that was lost: what changed meanwhile is fetched."""
     is_kept: bool = False
     """The login could not be verified yet; it is kept, and verified without anybody's help."""
+
+
+def after(ending: Ending, expires_at: datetime, now: datetime) -> Ending:
+    """`ending` as it is at `now`: a link that has expired by then is no longer offered. Pure."""
+    if ending.connect_url is None or now < expires_at:
+        return ending
+    return replace(ending, connect_url=None, has_expired=True)
 
 
 ASSUMED = (

@@ -119,7 +119,7 @@ class Attempt:
         """Exchange `code` and store what it gives."""
         async with self.rt.store.read() as session:
             if (await session.get_one(ConnectLink, self.link.id)).used_at is not None:
-                return Ending("used", self.link.system)
+                return Ending("used", self.link.system, used_link=self.link.id)
         try:
             app = await self.rt.app(self.link.app)
             target = redirect_uri(self.rt.settings.resolved_public_url)

@@ -85,6 +85,12 @@ async def show(request: Request) -> Response:
     return shown
 
 
+async def since_used(rt: Runtime, link_id: str) -> tuple[str, ...]:
+    """What became of the login for which the link was used up, in sentences."""
+    invitation = await _read(rt, link_id)
+    return _since_used(invitation) if invitation is not None else ()
+
+
 def _since_used(invitation: _Invitation) -> tuple[str, ...]:
     """What became of a login that was verified once."""
     system = invitation.system
