@@ -13,6 +13,10 @@ from datetime import datetime
 MAX_NAME, MAX_MESSAGE, MAX_ID = 60, 160, 100
 NOT_TAKEN = "**Your last answer was not taken:**"
 _SPECIAL = str.maketrans({char: f"\\{char}" for char in "\\`*_[]|~#"} | {"<": "&lt;", ">": "&gt;"})
+_LOOKALIKES = str.maketrans("[]<>|`*~\\", "()‹›¦'∗∼/")
+"""What stands in a link's label for what would be Markdown there (`link`)."""
+_EDGE_LINE = re.compile(r"(?<![^\W_])_|_(?![^\W_])")
+"""What makes text italic: not within a word."""
 _ENTITY = re.compile(r"&(?=#?\w+;)")
 _LINK_LIKE = re.compile(r":(?=//)|www(?=\.)|@", re.IGNORECASE)
 _WORD_JOINER = "\u2060"
@@ -20,17 +24,34 @@ _WORD_JOINER = "\u2060"
 
 def text(value: str | None, most: int = MAX_NAME) -> str:
     """`value` as Markdown that shows it, on one line of at most `most` characters; `—` if empty."""
+    return _kept_apart(_ENTITY.sub("&amp;", _line(value, most)).translate(_SPECIAL)) or "—"
+
+
+def link(label: str | None, url: str | None, most: int = MAX_NAME) -> str:
+    """A link to `url` that says `label`; where there is no `url`, the text alone.
+
+    Prefect's pages show a label as it stands, with each backslash and entity: what would be
+    Markdown in it is replaced by what looks like it.
+    """
+    if not url:
+        return text(label, most)
+    plain = _EDGE_LINE.sub("\uff3f", _ENTITY.sub("\uff06", _line(label, most)))
+    return f"[{_kept_apart(plain.translate(_LOOKALIKES)) or '—'}]({url})"
+
+
+def _line(value: str | None, most: int) -> str:
     shown = (
         char if char.isprintable() else " "
         for char in value or ""
         if unicodedata.category(char) != "Cf"
     )
     flat = " ".join("".join(shown).split())
-    if len(flat) > most:
-        flat = f"{flat[: most - 1]}…"
-    safe = _ENTITY.sub("&amp;", flat).translate(_SPECIAL)
-    # A joiner nobody sees keeps addresses from becoming links.
-    return _LINK_LIKE.sub(rf"\g<0>{_WORD_JOINER}", safe) or "—"
+    return flat if len(flat) <= most else f"{flat[: most - 1]}…"
+
+
+def _kept_apart(safe: str) -> str:
+    """`safe` with a joiner nobody sees, which keeps addresses from becoming links."""
+    return _LINK_LIKE.sub(rf"\g<0>{_WORD_JOINER}", safe)
 
 
 def code(value: str | None) -> str:

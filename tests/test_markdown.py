@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from linekeeper.markdown import code, text, when
-from tests.reading import cells, nasty
+from linekeeper.markdown import code, link, text, when
+from tests.reading import MARKDOWN, cells, nasty
 
 NOW = datetime(2026, 11, 24, 20, 15, tzinfo=UTC)
 
@@ -40,6 +40,26 @@ def test_text_from_outside_shows_itself_and_never_breaks_a_table(values: list[st
 def test_text_from_outside_never_becomes_an_address_to_click(value: str) -> None:
     shown = text(value, 600)
     assert not re.search(r"://|www\.|@[-\w]", shown, re.IGNORECASE)
+
+
+@given(nasty)
+@example("acme_prod_1 & Söhne #2")
+@example("_lean_ ~~gone~~ `id` [a](https://evil.example) &lt;b&gt; <b> \\ 5 * 5")
+def test_a_label_says_the_same_where_its_escapes_are_shown_as_they_stand(value: str) -> None:
+    """Prefect's pages show a label unparsed; other readers of Markdown parse it."""
+    made = link(value, "../../runs/1", 600)
+    [inline] = [token for token in MARKDOWN.parse(f"| a |\n|---|\n| {made} |\n")
+                if token.type == "inline" and token.content != "a"]  # fmt: skip
+    [opened, said, closed] = inline.children or []
+    assert (opened.type, said.type, closed.type) == ("link_open", "text", "link_close")
+    assert opened.attrGet("href") == "../../runs/1"
+    assert f"[{said.content}](../../runs/1)" == made
+    assert link(value, None, 600) == text(value, 600)
+
+
+def test_an_ordinary_name_stays_as_it_is_in_a_label() -> None:
+    for name in ("acme_prod_1", "Smith & Söhne", "C# Werke!", "A/B - SAP (ECC)"):
+        assert link(name, "../x") == f"[{name}](../x)"
 
 
 @given(nasty)

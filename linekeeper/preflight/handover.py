@@ -9,14 +9,14 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from linekeeper.markdown import MAX_MESSAGE
+from linekeeper.markdown import link as label_of
 from linekeeper.preflight.network import Network
 from linekeeper.preflight.requirements import OPEN, Hosting, requirements
 from linekeeper.preflight.targets import Target
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()#+.!|<>&~=:@\-])")
 _ENTITIES = {"<": "&lt;", ">": "&gt;"}
-_PLAIN = str.maketrans("[]<>|`*\\!&", "()‹›¦'∗/ǃ＆")
-"""What stands in a link's label for what Markdown would take as its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +82,8 @@ def escape(text: str) -> str:
 
 
 def link(text: str, url: str | None) -> str:
-    """`text` as the label of a link, or escaped where there is no `url`.
-
-    Prefect's pages take no backslash in a label: what would be Markdown there is replaced.
-    """
-    return f"[{_line(text).translate(_PLAIN)}]({url})" if url else escape(text)
+    """`text` as the label of a link, or escaped where there is no `url`."""
+    return label_of(text, url, MAX_MESSAGE) if url else escape(text)
 
 
 def _line(text: str) -> str:

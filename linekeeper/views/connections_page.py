@@ -10,7 +10,7 @@ from sqlalchemy import select
 from sqlmodel import col
 
 from linekeeper.customers.naming import label
-from linekeeper.markdown import text, when
+from linekeeper.markdown import link, text, when
 from linekeeper.notify.view import CONNECTIONS, Links
 from linekeeper.store import Store
 from linekeeper.store.tables import Connection, Customer, Incident, IncidentConnection
@@ -129,9 +129,7 @@ def _line(row: ConnectionRow, links: Links) -> str:
     """An entry of a list: a table for each customer would have columns of different widths."""
     shown = look(row.health)
     key = artifact_key(row.slug)
-    name = text(row.name)
-    if key in links.artifact_ids:
-        name = f"[{name}]({links.artifact(key)})"
+    name = link(row.name, links.artifact(key) if key in links.artifact_ids else None)
     checked = f"checked {when(row.last_checked_at)}" if row.last_checked_at else "never checked"
     health = f"{shown.sign} {shown.words}" + (f" ({row.setup})" if row.setup != "live" else "")
     forms: list[tuple[str, str, dict[str, Any]]] = [
@@ -150,6 +148,5 @@ def _incident(row: ConnectionRow, links: Links) -> str:
     if row.incident is None:
         return ""
     is_its_own = row.incident_title == row.name
-    title = "incident" if is_its_own else f"incident {text(row.incident_title)}"
-    url = links.form("explain", {"subject": row.incident})
-    return f"[{title}]({url})" if url else title
+    title = "incident" if is_its_own else f"incident {row.incident_title}"
+    return link(title, links.form("explain", {"subject": row.incident}))

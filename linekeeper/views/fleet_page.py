@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from linekeeper.health.evidence import Evidence, Health
-from linekeeper.markdown import image, table, text, when
+from linekeeper.markdown import image, link, table, text, when
 from linekeeper.text import counted, letters
 from linekeeper.views.evidence import evidence_sentence, how_to_verify
 from linekeeper.views.fleet_models import AppLine, FleetReport, TroubleLine
@@ -145,7 +145,7 @@ def _trouble(trouble_line: TroubleLine, links: ReportLinks) -> str:
     )
     seen = trouble_line.answer
     named = joined(
-        f"{'❗ ' if trouble_line.critical else ''}**[{text(trouble_line.label)}]({page})**",
+        f"{'❗ ' if trouble_line.critical else ''}**{link(trouble_line.label, page)}**",
         text(trouble_line.name)
         if letters(trouble_line.name) != letters(trouble_line.label)
         else "",
