@@ -17,6 +17,7 @@ from sqlmodel import col
 
 from linekeeper.access.issue import NoSuchConnection, find_by_id_or_key
 from linekeeper.access.token_check import AT_ONCE, TokenClaim, check_tokens, note_ids
+from linekeeper.answers import Answer
 from linekeeper.clock import utcnow
 from linekeeper.groups import task_group
 from linekeeper.health.evidence import Observation
@@ -62,13 +63,16 @@ class Handed:
     pair: TokenPair = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What became of one; `custody` is None where it was refused, and `error` says why."""
+class HandedResult(Answer):
+    """What became of one; `custody` is null where it was refused, and `error` says why."""
 
     connection: str
     custody: Custody | None
-    error: str | None = None
+    error: str | None
+
+
+def _refused(connection: str, why: str) -> HandedResult:
+    return HandedResult(connection=connection, custody=None, error=why)
 
 
 def parse_handed(value: object, *, now: datetime) -> list[Handed]:
@@ -106,31 +110,37 @@ async def take_over(
     by: str,
     now: datetime,
     within: float | None = None,
-) -> list[Result]:
+) -> list[HandedResult]:
     """Take each of `handed` once it is verified: an access token is borrowed, a pair is owned.
 
     Each is verified by asking for the connection's status with its access token, which renews
     nothing: until the result says `owned` the old holder keeps a pair. Repeating a call does no
     harm. `within` is how many seconds Makini is asked for.
     """
-    results: dict[int, Result] = {}
+    results: dict[int, HandedResult] = {}
     claims: dict[int, TokenClaim] = {}
     async with rt.store.read() as session:
         for position, each in enumerate(handed):
             try:
                 connection = await find_by_id_or_key(session, each.connection)
             except NoSuchConnection as error:
-                results[position] = Result(each.connection, None, str(error))
+                results[position] = HandedResult(
+                    connection=each.connection, custody=None, error=str(error)
+                )
                 continue
             if connection.setup == "disconnected":
                 why = "the connection was disconnected"
-                results[position] = Result(each.connection, None, why)
+                results[position] = HandedResult(
+                    connection=each.connection, custody=None, error=why
+                )
             else:
                 claims[position] = TokenClaim(connection, each.pair)
     checks = await check_tokens(rt, claims, within=within)
     for position, check in checks.items():
         if check.refused is not None:
-            results[position] = Result(handed[position].connection, None, check.refused)
+            results[position] = HandedResult(
+                connection=handed[position].connection, custody=None, error=check.refused
+            )
             del claims[position]
     async with rt.store.write() as session:
         await note_ids(session, claims, {position: checks[position] for position in claims})
@@ -171,12 +181,12 @@ async def _borrow(
     *,
     by: str,
     now: datetime,
-) -> dict[int, Result]:
+) -> dict[int, HandedResult]:
     """Store what is lent in one transaction; no pair of ours is written over.
 
     A renewal under way compares with the pair it started from, so it writes over none of these.
     """
-    results: dict[int, Result] = {}
+    results: dict[int, HandedResult] = {}
     pairs: dict[str, TokenPair] = {}
     changed: list[Connection] = []
     ids = [connection.id for connection in lent.values()]
@@ -195,9 +205,9 @@ async def _borrow(
         for position, connection in lent.items():
             name = handed[position].connection
             if connection.id in kept:
-                results[position] = Result(name, None, _OURS)
+                results[position] = _refused(name, _OURS)
                 continue
-            results[position] = Result(name, Custody.borrowed)
+            results[position] = HandedResult(connection=name, custody=Custody.borrowed, error=None)
             pairs[connection.id] = handed[position].pair
             changed.append(connection)
         if pairs:
@@ -209,7 +219,7 @@ async def _borrow(
 
 async def _own(
     rt: Runtime, handed: Handed, connection: Connection, *, by: str, now: datetime
-) -> Result:
+) -> HandedResult:
     me = f"{rt.owner}:{new_id()}"
     async with (
         holding(rt.store, lease_name(connection.id), me, seconds=LEASE_SECONDS, wait=True),
@@ -217,7 +227,7 @@ async def _own(
     ):
         await save_tokens(rt.store, session, {connection.id: handed.pair}, now=now)
         await _set(session, connection, Custody.owned, by=by, now=now)
-    return Result(handed.connection, Custody.owned)
+    return HandedResult(connection=handed.connection, custody=Custody.owned, error=None)
 
 
 async def _set(

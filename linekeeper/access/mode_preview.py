@@ -3,14 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlmodel import col
+from sqlmodel import Field, col
 
 from linekeeper.access.expiry import WITHIN
 from linekeeper.access.links import asked_customers, attempts_of, links_of_lost_logins
+from linekeeper.answers import Answer, UtcTime
 from linekeeper.config import AppConfig
 from linekeeper.customers.naming import label
 from linekeeper.incidents.suppressed import implemented
@@ -93,21 +93,37 @@ class ModePreview:
         lines.append(f"{len(self.people)} people {write}.")
         return lines
 
-    def as_json(self) -> dict[str, Any]:
+    def answer(self) -> "ModePreviewAnswer":
         """Return for programs, by what happens, the names it happens to; people are counted."""
-        return {
-            "named": self.named,
-            "to_manage": self.to_manage,
-            "to_observe": self.to_observe,
-            "overruled": self.overruled,
-            "renewed": self.renewed,
-            "minted": self.minted,
-            "links": self.links,
-            "people": len(self.people),
-            "silenced": self.silenced,
-            "left": self.left,
-            "first_end": self.first_end.isoformat() if self.first_end else None,
-        }
+        return ModePreviewAnswer(
+            named=self.named,
+            to_manage=self.to_manage,
+            to_observe=self.to_observe,
+            overruled=self.overruled,
+            renewed=self.renewed,
+            minted=self.minted,
+            links=self.links,
+            people=len(self.people),
+            silenced=self.silenced,
+            left=self.left,
+            first_end=self.first_end,
+        )
+
+
+class ModePreviewAnswer(Answer):
+    """What a change comes to."""
+
+    named: int
+    to_manage: list[str]
+    to_observe: list[str]
+    overruled: list[str]
+    renewed: list[str]
+    minted: list[str]
+    links: list[str]
+    people: int = Field(description="How many people are notified")
+    silenced: list[str]
+    left: list[str]
+    first_end: UtcTime | None
 
 
 def _names(names: Sequence[str]) -> str:

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.access.mode_preview import ModePreview, preview
+from linekeeper.config.app import Mode
 from linekeeper.customers.find import NotFound, find_connection, find_customer
 from linekeeper.outbox.events import request_reconnects
 from linekeeper.outbox.queue import enqueue
@@ -220,7 +221,7 @@ class ModeStanding:
     """Which mode holds for a connection, and why."""
 
     label: str
-    mode: str
+    mode: Mode
     notify_customers: bool
     mode_by: str
     """`the app`, or the rule's subject and who set it."""

@@ -1,14 +1,14 @@
 """What became of a canary in here, and the product's word that it got it."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
 from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlmodel import col
+from sqlmodel import Field, col
 
+from linekeeper.answers import Answer, UtcTime
 from linekeeper.inbox.meaning import CANARY
 from linekeeper.outbox.forward import CHANNEL
 from linekeeper.store import Store
@@ -19,19 +19,19 @@ Forward = Literal["none", "pending", "sent", "dead"]
 MOST_CHARACTERS = 200
 
 
-@dataclass(frozen=True, slots=True)
-class Canary:
-    """One canary's way so far; a time is None for what has not come yet."""
+class Canary(Answer):
+    """One canary's way so far; a time is null for what has not come yet."""
 
     id: str
     status: str
-    received_at: datetime
-    processed_at: datetime | None
-    forward: Forward
-    """`none` where there is nobody to hand it on to, or it is not processed yet."""
-    forwarded_at: datetime | None
+    received_at: UtcTime
+    processed_at: UtcTime | None
+    forward: Forward = Field(
+        description="`none` where there is nobody to hand it on to, or it is not processed yet"
+    )
+    forwarded_at: UtcTime | None
     forward_error: str | None
-    echoed_at: datetime | None
+    echoed_at: UtcTime | None
 
 
 async def read_canary(store: Store, wanted: str, apps: Iterable[str]) -> Canary | None:

@@ -7,7 +7,7 @@ canary comes through. Without a public address there is none to go through, and 
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from linekeeper.canary.echo import read_canary
@@ -107,6 +107,6 @@ async def _follow(rt: Runtime, order: CanaryOrder, app: AppConfig) -> None:
                 "The canary was stored, but by another Linekeeper than this: the public address "
                 "leads elsewhere. Correct LINEKEEPER_PUBLIC_URL, or the proxy's route.",
             )
-        if is_done(asdict(seen), order, is_last=is_last):
+        if is_done(seen.as_json(), order, is_last=is_last):
             return
         await asyncio.sleep(ASK_EVERY_SECONDS)

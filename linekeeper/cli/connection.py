@@ -4,7 +4,7 @@ import asyncio
 import sys
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +13,7 @@ from linekeeper.refusal import UserError
 
 if TYPE_CHECKING:
     from linekeeper.makini import TokenPair
+    from linekeeper.views.connections import ConnectionAnswer, ConnectionHistory
 
 WIDE = 120
 """A terminal of fewer columns gets a shorter table; `--json` has all of it."""
@@ -85,9 +86,9 @@ def list_command(
 
       linekeeper connection list --json
     """
-    rows = asyncio.run(_list(health))
+    rows = sorted(asyncio.run(_list(health)), key=lambda row: (row.label, row.makini_key))
     if as_json:
-        _echo_json(rows)
+        _echo_json([row.as_json() for row in rows])
         return
     from rich.console import Console
     from rich.table import Table
@@ -98,7 +99,7 @@ def list_command(
     console, table = Console(highlight=False), Table()
     is_narrow = console.width < WIDE
     if is_narrow:
-        longest = max((len(row["makini_key"]) for row in rows), default=0)
+        longest = max((len(row.makini_key) for row in rows), default=0)
         table.add_column("connection, key", overflow="fold", min_width=min(longest, LONGEST_KEY))
     else:
         table.add_column("connection", overflow="fold")
@@ -109,14 +110,14 @@ def list_command(
         else:
             table.add_column(heading, overflow="fold")
     for row in rows:
-        state = Text(health_name(row["health"]))
-        since, checked = _time(row["health_since"]), _time(row["last_checked_at"])
-        label, key = Text(row["label"]), Text(row["makini_key"], "dim")
+        state = Text(health_name(row.health))
+        since, checked = _time(row.health_since), _time(row.last_checked_at)
+        label, key = Text(row.label), Text(row.makini_key, "dim")
         if is_narrow:
             since = since.removesuffix(" UTC")
-            table.add_row(Text("\n").join([label, key]), row["setup"], state, since)
+            table.add_row(Text("\n").join([label, key]), row.setup, state, since)
         else:
-            table.add_row(label, key, Text(row["app"]), row["setup"], state, since, checked)
+            table.add_row(label, key, Text(row.app), row.setup, state, since, checked)
     console.print(table if rows else "no connection")
 
 
@@ -137,7 +138,7 @@ def show_command(
     """
     record = asyncio.run(_show(connection))
     if as_json:
-        _echo_json(record)
+        _echo_json(record.as_json())
         return
     from rich.console import Console
     from rich.table import Table
@@ -146,17 +147,17 @@ def show_command(
     from linekeeper.text import health_name
 
     table = Table(box=None, show_header=False)
-    for name, value in record.items():
+    for name, value in record:
         if name != "history":
             shown = _time(value) if isinstance(value, datetime) else _plain(value)
             shown = health_name(shown) if name == "health" else shown
             table.add_row(name.replace("_", " "), Text(shown))
     console = Console(highlight=False)
     console.print(table)
-    for step in record["history"]:
-        before, after = health_name(step["before"]), health_name(step["after"])
-        line = f"{_time(step['at'])}  {step['axis']}: {before} → {after}"
-        console.print(Text(f"{line} ({step['source']})"))
+    for step in record.history:
+        before, after = health_name(step.before), health_name(step.after)
+        line = f"{_time(step.at)}  {step.axis}: {before} → {after}"
+        console.print(Text(f"{line} ({step.source})"))
 
 
 def _asked() -> "TokenPair":
@@ -234,7 +235,7 @@ async def _add(
     return f"{label} (key {key}): {'new tokens stored' if key in known else 'added'}, {verified}"
 
 
-async def _list(health: str | None) -> list[dict[str, Any]]:
+async def _list(health: str | None) -> "list[ConnectionAnswer]":
     from linekeeper.runtime import Runtime
     from linekeeper.views.connections import list_connections
 
@@ -242,7 +243,7 @@ async def _list(health: str | None) -> list[dict[str, Any]]:
         return await list_connections(session, health=health)
 
 
-async def _show(wanted: str) -> dict[str, Any]:
+async def _show(wanted: str) -> "ConnectionHistory":
     from linekeeper.customers.find import find_connection
     from linekeeper.runtime import Runtime
     from linekeeper.views.connections import describe_connection
@@ -254,13 +255,7 @@ async def _show(wanted: str) -> dict[str, Any]:
 def _echo_json(value: object) -> None:
     import json
 
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False, default=_iso))
-
-
-def _iso(value: object) -> str:
-    if isinstance(value, datetime):
-        return value.isoformat()
-    raise TypeError(type(value).__name__)
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def _time(at: datetime | None) -> str:

@@ -34,7 +34,7 @@ def explain_command(
     """
     explanation = asyncio.run(_explain(" ".join(subject)))
     if as_json:
-        typer.echo(json.dumps(explanation.as_json(), indent=2, ensure_ascii=False))
+        typer.echo(json.dumps(explanation.answer().as_json(), indent=2, ensure_ascii=False))
         return
     from linekeeper.explain.render import plain
 

@@ -13,7 +13,7 @@ from linekeeper.store.engine import chunked
 from linekeeper.text import counted
 
 if TYPE_CHECKING:
-    from linekeeper.access.custody import Handed, Result
+    from linekeeper.access.custody import Handed, HandedResult
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help=("Import and export tokens in bulk.")
@@ -118,12 +118,12 @@ def _read(file: Path) -> "list[Handed]":
     return handed
 
 
-async def _import(handed: "list[Handed]") -> "list[Result]":
+async def _import(handed: "list[Handed]") -> "list[HandedResult]":
     from linekeeper.access.custody import take_over
     from linekeeper.clock import utcnow
     from linekeeper.runtime import Runtime
 
-    results: list[Result] = []
+    results: list[HandedResult] = []
     async with Runtime.open() as rt:
         for portion in chunked(handed, IN_ONE_GO):
             results += await take_over(rt, portion, by=who(), now=utcnow())

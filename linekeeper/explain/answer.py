@@ -3,7 +3,13 @@
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum, auto
-from typing import Any
+from typing import Literal
+
+from sqlmodel import Field
+
+from linekeeper.answers import Answer, UtcTime
+
+Kind = Literal["record", "delivery", "change", "incident", "message"]
 
 
 class HopName(StrEnum):
@@ -130,8 +136,7 @@ class Diagnosis:
 class Explanation:
     """The way of one subject."""
 
-    kind: str
-    """`record`, `delivery`, `change`, `incident` or `message`."""
+    kind: Kind
     subject: str
     title: str
     hops: tuple[Hop, ...]
@@ -141,27 +146,49 @@ class Explanation:
     ids: dict[str, str] = field(default_factory=dict)
     """The ids of what the explanation names: connection, event, change, incident."""
 
-    def as_json(self) -> dict[str, Any]:
+    def answer(self) -> "ExplanationAnswer":
         """The answer of `GET /api/explain` and of `--json`."""
-        return {
-            "kind": self.kind,
-            "subject": self.subject,
-            "title": self.title,
-            "cause": self.verdict.cause.value,
-            "missing": self.verdict.missing.value if self.verdict.missing else None,
-            "owner": self.verdict.owner.value,
-            "summary": self.verdict.summary,
-            "next_step": self.verdict.next_step,
-            "hops": [
-                {
-                    "hop": hop.name.value,
-                    "state": hop.state.value,
-                    "at": hop.at.isoformat() if hop.at else None,
-                    "text": hop.text,
-                    "evidence": hop.evidence,
-                }
+        return ExplanationAnswer(
+            kind=self.kind,
+            subject=self.subject,
+            title=self.title,
+            cause=self.verdict.cause,
+            missing=self.verdict.missing,
+            owner=self.verdict.owner,
+            summary=self.verdict.summary,
+            next_step=self.verdict.next_step,
+            hops=[
+                HopAnswer(
+                    hop=hop.name, state=hop.state, at=hop.at, text=hop.text, evidence=hop.evidence
+                )
                 for hop in self.hops
             ],
-            "limits": list(self.limits),
-            "ids": self.ids,
-        }
+            limits=list(self.limits),
+            ids=self.ids,
+        )
+
+
+class HopAnswer(Answer):
+    """One station of the way."""
+
+    hop: HopName
+    state: HopState
+    at: UtcTime | None
+    text: str
+    evidence: dict[str, str]
+
+
+class ExplanationAnswer(Answer):
+    """The way of one subject, and the hop that is missing."""
+
+    kind: Kind
+    subject: str
+    title: str
+    cause: Cause
+    missing: HopName | None
+    owner: Party = Field(description="Whose the missing hop is")
+    summary: str
+    next_step: str
+    hops: list[HopAnswer]
+    limits: list[str] = Field(description="Where the records end, and what can't be known")
+    ids: dict[str, str]

@@ -6,7 +6,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from linekeeper.config import Configuration
 from linekeeper.customers.find import NotFound
-from linekeeper.explain.answer import Explanation
+from linekeeper.explain.answer import Explanation, Kind
 from linekeeper.explain.decide import judge
 from linekeeper.explain.facts import Way
 from linekeeper.explain.gather import delivery_way, record_way
@@ -80,7 +80,7 @@ async def _by_id(
     return None
 
 
-def _explained(kind: str, subject: str, way: Way) -> Explanation:
+def _explained(kind: Kind, subject: str, way: Way) -> Explanation:
     verdict = judge(way)
     connection, change, delivery = way.connection, way.change, way.delivery
     label = connection.label if connection else "Unknown connection"

@@ -1,18 +1,15 @@
 """`/api/…`: what the operator's product asks and reports (INTERFACE "Over HTTP")."""
 
-from dataclasses import asdict
 from datetime import datetime
-from typing import Any
 
 import orjson
-from sqlalchemy import select
-from sqlmodel import col
+from sqlmodel import Field
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from linekeeper.access.custody import BadTokens, parse_handed, take_over
+from linekeeper.access.custody import BadTokens, HandedResult, parse_handed, take_over
 from linekeeper.access.issue import (
     IssuedToken,
     NoSuchConnection,
@@ -21,9 +18,9 @@ from linekeeper.access.issue import (
     open_incident_of,
 )
 from linekeeper.access.token_check import ASKED_FOR_SECONDS
+from linekeeper.answers import Answer, UtcTime
 from linekeeper.clock import as_utc, utcnow
 from linekeeper.config import AppConfig
-from linekeeper.customers.naming import label
 from linekeeper.makini import MakiniError
 from linekeeper.receiver.connection_route import ConnectionRoute
 from linekeeper.receiver.follow_ups import FollowUps
@@ -31,29 +28,57 @@ from linekeeper.receiver.gate import read_body
 from linekeeper.receiver.keys import require_key, runtime_of
 from linekeeper.reconcile.completeness import completeness_of
 from linekeeper.reconcile.entity_incidents import entity_states
-from linekeeper.reconcile.feed import MOST, BadCursor, FeedReads, read_feed
+from linekeeper.reconcile.feed import MOST, BadCursor, ChangeAnswer, FeedReads, read_feed
 from linekeeper.runtime import Runtime, UnknownApp
 from linekeeper.store.connection_settings import load_settings
-from linekeeper.store.tables import Connection, Customer
+from linekeeper.store.tables import Connection
 from linekeeper.sweep.report_call import Call, record_call
 from linekeeper.tokens.stored import UnreadableToken
+from linekeeper.views.connections import ConnectionAnswer, detail_connection, list_connections
 
 _MAX_REPORT = 16_384
 _MAX_TOKENS = 4 * 1024 * 1024
 _NO_STORE = {"Cache-Control": "no-store"}
 
 
-async def list_connections(request: Request) -> Response:
+class ConnectionsAnswer(Answer):
+    """Every connection."""
+
+    data: list[ConnectionAnswer]
+
+
+class TokenAnswer(Answer):
+    """The access token that a connection has now."""
+
+    access_token: str
+    expires_at: UtcTime | None
+
+
+class WithheldAnswer(Answer):
+    """Why there is no token that works."""
+
+    incident: str | None = Field(description="The open incident, which is being worked on")
+    error: str
+
+
+class HandedAnswer(Answer):
+    """What became of each token that was handed over, in order."""
+
+    results: list[HandedResult]
+
+
+class ChangesAnswer(Answer):
+    """Some of the change feed."""
+
+    data: list[ChangeAnswer]
+    next: str = Field(description="The cursor to go on with")
+
+
+async def list_all(request: Request) -> Response:
     """`GET /api/connections`: every connection with its setup and health."""
     await require_key(request, "connections:read")
     async with runtime_of(request).store.read() as session:
-        rows = await session.execute(
-            select(Connection, col(Customer.name))
-            .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
-            .order_by(col(Connection.id))
-        )
-        data = [_shown(connection, customer) for connection, customer in rows]
-    return _json({"data": data})
+        return _json(ConnectionsAnswer(data=await list_connections(session)))
 
 
 async def show_connection(request: Request) -> Response:
@@ -62,20 +87,17 @@ async def show_connection(request: Request) -> Response:
     await require_key(request, "connections:read")
     rt = runtime_of(request)
     connection = await _find(rt, request)
-    async with rt.store.read() as session:
-        customer = await session.scalar(
-            select(col(Customer.name)).where(col(Customer.id) == connection.customer_id)
-        )
-        own = (await load_settings(session, [connection.id])).get(connection.id, {})
     incident = await open_incident_of(rt, connection.id)
     entities = await entity_states(rt.store, connection_id=connection.id)
-    records = [completeness_of(entity).as_json() for entity in entities]
-    settings = [
-        row.model_dump(include={"entity", "cadence_minutes", "keep_bodies", "forward_to"})
-        for row in own.values()
-    ]
-    shown = _shown(connection, customer)
-    return _json({**shown, "incident": incident, "records": records, "settings": settings})
+    async with rt.store.read() as session:
+        detail = await detail_connection(
+            session,
+            connection,
+            incident=incident,
+            records=[completeness_of(entity) for entity in entities],
+            settings=(await load_settings(session, [connection.id])).get(connection.id, {}),
+        )
+    return _json(detail)
 
 
 async def token(request: Request) -> Response:
@@ -101,11 +123,10 @@ async def token(request: Request) -> Response:
     except UnknownApp as error:
         raise HTTPException(409, str(error)) from None
     if isinstance(given, IssuedToken):
-        return _json(
-            {"access_token": given.access_token, "expires_at": _time(given.expires_at)},
-            headers=_NO_STORE,
-        )
-    return _json({"incident": given.incident, "error": given.reason}, status=409, headers=_NO_STORE)
+        answer = TokenAnswer(access_token=given.access_token, expires_at=given.expires_at)
+        return _json(answer, headers=_NO_STORE)
+    withheld = WithheldAnswer(incident=given.incident, error=given.reason)
+    return _json(withheld, status=409, headers=_NO_STORE)
 
 
 async def hand_over(request: Request) -> Response:
@@ -120,7 +141,7 @@ async def hand_over(request: Request) -> Response:
     except BadTokens as error:
         raise HTTPException(422, str(error)) from None
     results = await take_over(rt, handed, by=holder.by, now=utcnow(), within=ASKED_FOR_SECONDS)
-    return _json({"results": [asdict(result) for result in results]}, headers=_NO_STORE)
+    return _json(HandedAnswer(results=results), headers=_NO_STORE)
 
 
 async def report(request: Request) -> Response:
@@ -154,7 +175,9 @@ async def changes(request: Request) -> Response:
         raise HTTPException(400, str(error)) from None
     reads: FeedReads = request.app.state.feed_reads
     reads.note(holder.id, page.after, page.upto, at=utcnow())
-    return _json({"data": page.changes, "next": page.next}, headers=_NO_STORE)
+    return _json(
+        ChangesAnswer.model_construct(data=page.changes, next=page.next), headers=_NO_STORE
+    )
 
 
 async def _find(rt: Runtime, request: Request) -> Connection:
@@ -201,42 +224,13 @@ def _short(value: object) -> str | None:
     return text or None
 
 
-def _shown(connection: Connection, customer: str | None) -> dict[str, Any]:
-    return {
-        "id": connection.id,
-        "app": connection.app,
-        "makini_key": connection.makini_key,
-        "label": label(customer, connection.provider, connection.name),
-        "name": connection.name,
-        "customer": customer,
-        "customer_id": connection.customer_id,
-        "provider": connection.provider,
-        "hosting": connection.hosting,
-        "tags": connection.tags,
-        "setup": connection.setup,
-        "health": connection.health,
-        "evidence": connection.evidence,
-        "health_since": _time(connection.health_since),
-        "last_checked_at": _time(connection.last_checked_at),
-        "last_sync_at": _time(connection.last_sync_at),
-        "last_webhook_at": _time(connection.last_webhook_at),
-        "replaced_by": connection.replaced_by,
-    }
-
-
-def _time(at: datetime | None) -> str | None:
-    return at.isoformat() if at is not None else None
-
-
-def _json(value: object, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    return Response(
-        orjson.dumps(value), status, media_type="application/json", headers=headers or {}
-    )
+def _json(answer: Answer, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(answer.encoded(), status, headers, media_type="application/json")
 
 
 ROUTES = [
     Route("/api/changes", changes, methods=["GET"]),
-    Route("/api/connections", list_connections, methods=["GET"]),
+    Route("/api/connections", list_all, methods=["GET"]),
     ConnectionRoute("", show_connection, method="GET"),
     ConnectionRoute("/token", token, method="GET"),
     Route("/api/tokens", hand_over, methods=["POST"]),

@@ -1,7 +1,5 @@
 """`POST /api/canary`: the product's echo; `GET /api/canary/{id}`: what came of a canary."""
 
-from dataclasses import asdict
-
 import orjson
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -44,7 +42,7 @@ def _shown(canary: Canary | None) -> Response:
     if canary is None:
         raise HTTPException(404, "no canary has this id")
     return Response(
-        orjson.dumps(asdict(canary)),
+        canary.encoded(),
         media_type="application/json",
         headers={"Cache-Control": "no-store"},
     )

@@ -1,6 +1,5 @@
 """`GET /api/explain?subject=…`: the way of a record, delivery, change, incident or message."""
 
-import orjson
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -26,7 +25,7 @@ async def show(request: Request) -> Response:
     except NotFound as error:
         raise HTTPException(404, str(error)) from None
     return Response(
-        orjson.dumps(explanation.as_json()),
+        explanation.answer().encoded(),
         media_type="application/json",
         headers={"Cache-Control": "no-store"},
     )

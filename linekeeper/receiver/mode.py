@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from linekeeper.access.issue import NoSuchConnection, find_by_id_or_key
+from linekeeper.access.mode_preview import ModePreviewAnswer
 from linekeeper.access.modes import (
     BadRule,
     StillRenewed,
@@ -17,7 +18,9 @@ from linekeeper.access.modes import (
     preview_change,
     standing_of,
 )
+from linekeeper.answers import Answer
 from linekeeper.clock import utcnow
+from linekeeper.config.app import Mode
 from linekeeper.customers.find import NotFound
 from linekeeper.receiver.connection_route import ConnectionRoute
 from linekeeper.receiver.gate import read_body
@@ -26,6 +29,19 @@ from linekeeper.runtime import UnknownApp
 
 _MOST_BYTES = 16_384
 _FLAGS = ("clear", "dry_run", "stop_renewing")
+
+
+class ModeAnswer(Answer):
+    """What a change of mode comes to; in a dry run `mode` and the rest are as they are now."""
+
+    connection: str
+    dry_run: bool
+    mode: Mode
+    mode_by: str
+    notify_customers: bool
+    notify_by: str
+    comes_to: ModePreviewAnswer
+    lines: list[str]
 
 
 async def set_mode(request: Request) -> Response:
@@ -55,18 +71,18 @@ async def set_mode(request: Request) -> Response:
         raise HTTPException(409, str(error)) from None
     except BadRule as error:
         raise HTTPException(422, str(error)) from None
-    result = {
-        "connection": named.id,
-        "dry_run": dry_run,
-        "mode": stands.mode,
-        "mode_by": stands.mode_by,
-        "notify_customers": stands.notify_customers,
-        "notify_by": stands.notify_by,
-        "comes_to": seen.as_json(),
-        "lines": seen.lines(done=not dry_run),
-    }
+    answer = ModeAnswer(
+        connection=named.id,
+        dry_run=dry_run,
+        mode=stands.mode,
+        mode_by=stands.mode_by,
+        notify_customers=stands.notify_customers,
+        notify_by=stands.notify_by,
+        comes_to=seen.answer(),
+        lines=seen.lines(done=not dry_run),
+    )
     return Response(
-        orjson.dumps(result), media_type="application/json", headers={"Cache-Control": "no-store"}
+        answer.encoded(), media_type="application/json", headers={"Cache-Control": "no-store"}
     )
 
 

@@ -1,29 +1,31 @@
 """`GET /openapi.json`: the routes programs use, as an OpenAPI 3.1 document (INTERFACE)."""
 
+from collections.abc import Sequence
+from functools import cache
+
 import orjson
+from pydantic.json_schema import models_json_schema
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from linekeeper import __version__
+from linekeeper.answers import Answer
+from linekeeper.canary.echo import Canary
+from linekeeper.explain.answer import ExplanationAnswer
+from linekeeper.receiver.api import ChangesAnswer, ConnectionsAnswer, HandedAnswer, TokenAnswer
+from linekeeper.receiver.mode import ModeAnswer
 from linekeeper.receiver.openapi_parts import (
     APP,
     BEARER,
-    CANARY,
-    CHANGE,
-    CONNECTION,
     CONNECTION_ID,
-    EXPLANATION,
     HANDED,
     KEY_ERRORS,
     MODE,
-    MODE_RESULT,
     NOT_FOUND,
-    OPTIONAL,
+    REF,
     REPORT,
-    TAKEN,
     TEXT,
-    TIME,
     Json,
     answer,
     errors_of,
@@ -33,6 +35,7 @@ from linekeeper.receiver.openapi_parts import (
     state_route,
     webhook_route,
 )
+from linekeeper.views.connections import ConnectionDetail
 
 DOCUMENT: Json = {
     "openapi": "3.1.0",
@@ -57,15 +60,15 @@ DOCUMENT: Json = {
         "/api/connections": read_route(
             "Every connection",
             "connections:read",
-            object_of({"data": {"type": "array", "items": CONNECTION}}),
+            ConnectionsAnswer,
         ),
         "/api/connections/{connection}": read_route(
-            "One connection", "connections:read", CONNECTION, CONNECTION_ID, **NOT_FOUND
+            "One connection", "connections:read", ConnectionDetail, CONNECTION_ID, **NOT_FOUND
         ),
         "/api/connections/{connection}/token": read_route(
             "The access token it has now",
             "tokens:read",
-            object_of({"access_token": TEXT, "expires_at": TIME}),
+            TokenAnswer,
             CONNECTION_ID,
             **NOT_FOUND,
             s409="There is no token that works; `incident` is being worked on",
@@ -106,7 +109,7 @@ DOCUMENT: Json = {
                     "content": {"application/json": {"schema": MODE}},
                 },
                 "responses": {
-                    "200": answer("What follows from it", MODE_RESULT),
+                    "200": answer("What follows from it", ModeAnswer),
                     **errors_of(
                         **KEY_ERRORS,
                         **NOT_FOUND,
@@ -132,7 +135,7 @@ DOCUMENT: Json = {
                     "content": {"application/json": {"schema": HANDED}},
                 },
                 "responses": {
-                    "200": answer("The result for each, in order", TAKEN),
+                    "200": answer("The result for each, in order", HandedAnswer),
                     **errors_of(
                         **KEY_ERRORS,
                         s400="Client disconnected while sending the body",
@@ -145,7 +148,7 @@ DOCUMENT: Json = {
         "/api/changes": read_route(
             "The change feed",
             "changes:read",
-            object_of({"data": {"type": "array", "items": CHANGE}, "next": OPTIONAL}),
+            ChangesAnswer,
             parameter(
                 "after",
                 "query",
@@ -160,7 +163,7 @@ DOCUMENT: Json = {
         "/api/explain": read_route(
             "The way of a record, delivery, change, incident or message, hop by hop",
             "explain:read",
-            EXPLANATION,
+            ExplanationAnswer,
             parameter("subject", "query", "`Customer · System RECORD-KEY`, a number, or an id"),
             s404="Nothing matches; `error` names what comes closest",
             s422="No subject, or one that is too long",
@@ -175,7 +178,7 @@ DOCUMENT: Json = {
                     "content": {"application/json": {"schema": object_of({"id": TEXT})}},
                 },
                 "responses": {
-                    "200": answer("Noted; the first echo counts", CANARY),
+                    "200": answer("Noted; the first echo counts", Canary),
                     **errors_of(
                         **KEY_ERRORS,
                         s400="Client disconnected while sending the body",
@@ -189,7 +192,7 @@ DOCUMENT: Json = {
         "/api/canary/{id}": read_route(
             "Which hops a canary has passed, and when",
             "canary:write",
-            CANARY,
+            Canary,
             parameter("id", "path", "The id that the webhooks route answered"),
             s404="No canary has this id",
         ),
@@ -201,12 +204,29 @@ DOCUMENT: Json = {
         ),
     },
 }
-_BODY = orjson.dumps(DOCUMENT)
+ANSWERS: Sequence[type[Answer]] = (
+    ConnectionsAnswer,
+    ConnectionDetail,
+    TokenAnswer,
+    ModeAnswer,
+    HandedAnswer,
+    ChangesAnswer,
+    ExplanationAnswer,
+    Canary,
+)
+"""What the routes answer with; the models that these are made of come with them."""
+
+
+@cache
+def _document() -> bytes:
+    shapes = models_json_schema([(model, "validation") for model in ANSWERS], ref_template=REF)[1]
+    components = DOCUMENT["components"] | {"schemas": shapes["$defs"]}
+    return orjson.dumps(DOCUMENT | {"components": components})
 
 
 async def show(_: Request) -> Response:
     """The document."""
-    return Response(_BODY, media_type="application/json")
+    return Response(_document(), media_type="application/json")
 
 
 ROUTES = [Route("/openapi.json", show, methods=["GET"])]

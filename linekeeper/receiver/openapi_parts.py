@@ -1,8 +1,14 @@
-"""What the OpenAPI document is made of: shapes of answers, kinds of routes."""
+"""What the OpenAPI document is made of: kinds of routes, shapes of what is sent to them.
+
+The shapes of answers are those of their models.
+"""
 
 from typing import Any
 
+from linekeeper.answers import Answer
+
 Json = dict[str, Any]
+REF = "#/components/schemas/{model}"
 
 TEXT: Json = {"type": "string"}
 OPTIONAL: Json = {"type": ["string", "null"]}
@@ -22,7 +28,8 @@ def object_of(required: Json, **optional: Json) -> Json:
     }
 
 
-def answer(description: str, schema: Json) -> Json:
+def answer(description: str, shape: type[Answer] | Json) -> Json:
+    schema = shape if isinstance(shape, dict) else {"$ref": REF.format(model=shape.__name__)}
     return {"description": description, "content": {"application/json": {"schema": schema}}}
 
 
@@ -30,105 +37,6 @@ def errors_of(**descriptions: str) -> Json:
     return {status.removeprefix("s"): answer(text, ERROR) for status, text in descriptions.items()}
 
 
-COUNT = {"type": ["integer", "null"]}
-COMPLETENESS = object_of(
-    {
-        "entity": TEXT,
-        "state": {"enum": ["agrees", "differs", "unknown"]},
-        "source": COUNT,
-        "here": COUNT,
-        "compared_at": TIME,
-        "agreed_at": TIME,
-        "unknown": {
-            "type": "array",
-            "items": {"enum": ["not_compared", "no_total", "window", "failing"]},
-        },
-    }
-)
-CONNECTION = object_of(
-    {
-        "id": TEXT,
-        "app": TEXT,
-        "makini_key": TEXT,
-        "label": TEXT,
-        "name": TEXT,
-        "customer": OPTIONAL,
-        "customer_id": OPTIONAL,
-        "provider": TEXT,
-        "hosting": TEXT,
-        "tags": {"type": "array"},
-        "setup": TEXT,
-        "health": TEXT,
-        "evidence": OPTIONAL,
-        "health_since": TIME,
-        "last_checked_at": TIME,
-        "last_sync_at": TIME,
-        "last_webhook_at": TIME,
-        "replaced_by": OPTIONAL,
-    },
-    incident=OPTIONAL,
-    records={"type": "array", "items": COMPLETENESS},
-    settings={
-        "type": "array",
-        "description": "What `workflow-configuration` set for it; empty: as its app",
-        "items": object_of(
-            {
-                "entity": TEXT,
-                "cadence_minutes": {"type": ["integer", "null"]},
-                "keep_bodies": {"type": ["boolean", "null"]},
-                "forward_to": OPTIONAL,
-            }
-        ),
-    },
-)
-CHANGE = object_of(
-    {
-        "id": TEXT,
-        "connection": TEXT,
-        "makini_key": TEXT,
-        "entity": TEXT,
-        "key": TEXT,
-        "op": {"enum": ["inserted", "updated", "deleted", "rekeyed"]},
-        "updated_at": TIME,
-    },
-    old_key={"type": "string", "description": "Of `rekeyed`: the key the record had before"},
-)
-HOP = object_of(
-    {
-        "hop": TEXT,
-        "state": {"enum": ["done", "missing", "waiting", "not_needed", "unknown"]},
-        "at": TIME,
-        "text": TEXT,
-        "evidence": {"type": "object"},
-    }
-)
-EXPLANATION = object_of(
-    {
-        "kind": {"enum": ["record", "delivery", "change", "incident", "message"]},
-        "subject": TEXT,
-        "title": TEXT,
-        "cause": TEXT,
-        "missing": OPTIONAL,
-        "owner": {"enum": ["makini", "customer", "us", "product", "nobody"]},
-        "summary": TEXT,
-        "next_step": TEXT,
-        "hops": {"type": "array", "items": HOP},
-        "limits": {"type": "array", "items": TEXT},
-        "ids": {"type": "object"},
-    }
-)
-CANARY = object_of(
-    {
-        "id": TEXT,
-        "status": TEXT,
-        "received_at": TIME,
-        "processed_at": TIME,
-        "forward": {"enum": ["none", "pending", "sent", "dead"]},
-        "forwarded_at": TIME,
-        "forward_error": OPTIONAL,
-        "echoed_at": TIME,
-    }
-)
 KEY_ERRORS = {
     "s401": "The key is missing, unknown or revoked",
     "s403": "The key lacks the scope",
@@ -160,14 +68,16 @@ CONNECTION_ID = parameter("connection", "path", "Our id, or Makini's key")
 APP = parameter("app", "path", "`default` unless named")
 
 
-def read_route(summary: str, scope: str, schema: Json, *parameters: Json, **errors: str) -> Json:
+def read_route(
+    summary: str, scope: str, shape: type[Answer], *parameters: Json, **errors: str
+) -> Json:
     return {
         "get": {
             "summary": summary,
             "description": f"Scope `{scope}`.",
             "security": BEARER,
             "parameters": list(parameters),
-            "responses": {"200": answer(summary, schema), **errors_of(**KEY_ERRORS, **errors)},
+            "responses": {"200": answer(summary, shape), **errors_of(**KEY_ERRORS, **errors)},
         }
     }
 
@@ -217,21 +127,6 @@ HANDED = object_of(
         }
     }
 )
-TAKEN = object_of(
-    {
-        "results": {
-            "type": "array",
-            "items": object_of(
-                {
-                    "connection": TEXT,
-                    "custody": {"enum": ["owned", "borrowed", None]},
-                    "error": OPTIONAL,
-                }
-            ),
-        }
-    }
-)
-TEXTS: Json = {"type": "array", "items": TEXT}
 MODE = object_of(
     {},
     mode={"enum": ["observe", "manage", None]},
@@ -242,30 +137,4 @@ MODE = object_of(
         "type": "boolean",
         "description": "Observe it although nobody would then renew its tokens",
     },
-)
-MODE_RESULT = object_of(
-    {
-        "connection": TEXT,
-        "dry_run": {"type": "boolean"},
-        "mode": {"enum": ["observe", "manage"]},
-        "mode_by": TEXT,
-        "notify_customers": {"type": "boolean"},
-        "notify_by": TEXT,
-        "comes_to": object_of(
-            {
-                "named": {"type": "integer"},
-                "to_manage": TEXTS,
-                "to_observe": TEXTS,
-                "overruled": TEXTS,
-                "renewed": TEXTS,
-                "minted": TEXTS,
-                "links": TEXTS,
-                "people": {"type": "integer", "description": "How many people are notified"},
-                "silenced": TEXTS,
-                "left": TEXTS,
-                "first_end": TIME,
-            }
-        ),
-        "lines": TEXTS,
-    }
 )

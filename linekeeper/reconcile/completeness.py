@@ -5,48 +5,35 @@ records here right after it. What has changed since is in neither.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 
+from sqlmodel import Field
+
+from linekeeper.answers import Answer, UtcTime
 from linekeeper.reconcile.entity_failures import EntityState
 
 Unknown = Literal["not_compared", "no_total", "window", "failing"]
 """Why it can't be known: never listed whole yet; the source says no total; its listing holds only
 what changed since some day; the entity can't be read at present."""
 
-_ORDER = {"differs": 0, "unknown": 1, "agrees": 2}
+State = Literal["agrees", "differs", "unknown"]
+_ORDER: Mapping[State, int] = {"differs": 0, "unknown": 1, "agrees": 2}
 
 
-@dataclass(frozen=True, slots=True)
-class Completeness:
+class Completeness(Answer):
     """One entity of one connection."""
 
-    connection_id: str
-    label: str
+    connection: str = Field(description="Linekeeper's id of it")
+    label: str = Field(description="`Customer · System`")
     entity: str
-    state: Literal["agrees", "differs", "unknown"]
-    source: int | None
-    """How many records the source said it has; None where it says no total."""
-    here: int | None
-    """Live records of the index."""
-    compared_at: datetime | None
-    """Start of the listing that both numbers are of."""
-    agreed_at: datetime | None
-    """When the two were the same for the last time."""
-    unknown: tuple[Unknown, ...]
-
-    def as_json(self) -> dict[str, Any]:
-        """Plain data with stable keys; times as ISO-8601 UTC."""
-        return {
-            "entity": self.entity,
-            "state": self.state,
-            "source": self.source,
-            "here": self.here,
-            "compared_at": self.compared_at.isoformat() if self.compared_at else None,
-            "agreed_at": self.agreed_at.isoformat() if self.agreed_at else None,
-            "unknown": list(self.unknown),
-        }
+    state: State
+    source: int | None = Field(
+        description="How many records the source said it has; null where it says no total"
+    )
+    here: int | None = Field(description="Live records of the index")
+    compared_at: UtcTime | None = Field(description="Start of the listing both numbers are of")
+    agreed_at: UtcTime | None = Field(description="When the two were the same for the last time")
+    unknown: tuple[Unknown, ...] = Field(description="Why it can't be known whether they agree")
 
 
 def completeness_of(entity: EntityState) -> Completeness:
@@ -60,11 +47,11 @@ def completeness_of(entity: EntityState) -> Completeness:
         unknown.append("window")
     if entity.failure is not None:
         unknown.append("failing")
-    state: Literal["agrees", "differs", "unknown"] = "unknown"
+    state: State = "unknown"
     if not unknown:
         state = "agrees" if entity.indexed == entity.source_total else "differs"
     return Completeness(
-        connection_id=entity.connection_id,
+        connection=entity.connection_id,
         label=entity.label,
         entity=entity.entity,
         state=state,

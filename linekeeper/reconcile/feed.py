@@ -7,15 +7,16 @@ after what was read before it, never in front.
 
 import base64
 import binascii
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import bindparam, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
-from sqlmodel import col, insert
+from sqlmodel import Field, col, insert
 
+from linekeeper.answers import Answer, UtcTime
 from linekeeper.store import Store, new_id
 from linekeeper.store.engine import insert_ignore
 from linekeeper.store.tables import Change, Connection, FeedEnd, FeedRead
@@ -33,12 +34,24 @@ class BadCursor(ValueError):
     """The cursor is none of ours."""
 
 
+class ChangeAnswer(Answer):
+    """One change of the feed."""
+
+    id: str
+    connection: str
+    makini_key: str
+    entity: str
+    key: str
+    op: Literal["inserted", "updated", "deleted", "rekeyed"]
+    updated_at: UtcTime | None
+    old_key: str = Field("", description="Of `rekeyed`: the key that the record had before")
+
+
 @dataclass(frozen=True, slots=True)
 class Page:
     """Some of the feed, and the cursor to go on with."""
 
-    changes: Sequence[dict[str, Any]]
-    """The changes as `GET /api/changes` gives them (INTERFACE "Bodies")."""
+    changes: list[ChangeAnswer]
     next: str
     after: int
     """The position the cursor it was asked with stands for ..."""
@@ -60,30 +73,35 @@ async def read_feed(store: Store, after: str | None, *, limit: int = MOST) -> Pa
                 "the cursor is ahead of all there is: it is of another database. Leave `after` "
                 "out and start over; a change that you have had already does no harm twice"
             )
-        rows = (
+        rows: Sequence[Any] = (
             await session.execute(
-                select(Change, col(Connection.makini_key))
+                select(
+                    col(Change.position),
+                    col(Change.id),
+                    col(Change.connection_id).label("connection"),
+                    col(Connection.makini_key),
+                    col(Change.entity),
+                    col(Change.key),
+                    col(Change.op),
+                    col(Change.updated_at),
+                    col(Change.old_key),
+                )
                 .join(Connection, col(Connection.id) == col(Change.connection_id))
                 .where(col(Change.position) > position)
                 .order_by(col(Change.position))
                 .limit(min(limit, MOST))
             )
         ).all()
-    changes = [
-        {
-            "id": change.id,
-            "connection": change.connection_id,
-            "makini_key": makini_key,
-            "entity": change.entity,
-            "key": change.key,
-            "op": change.op,
-            "updated_at": change.updated_at,
-            **({"old_key": change.old_key} if change.old_key is not None else {}),
-        }
-        for change, makini_key in rows
-    ]
-    last = (rows[-1][0].position if rows else position) or 0
-    return Page(changes, cursor(last), position, last)
+    last = (rows[-1].position if rows else position) or 0
+    return Page([_answer(row._mapping) for row in rows], cursor(last), position, last)
+
+
+def _answer(row: Mapping[Any, Any]) -> ChangeAnswer:
+    fields = dict(row)
+    del fields["position"]
+    if fields["old_key"] is None:
+        del fields["old_key"]
+    return ChangeAnswer.model_construct(**fields)  # what is in our table needs no validation
 
 
 def cursor(position: int) -> str:

@@ -18,7 +18,7 @@ class RecordsGlance:
     states: Mapping[str, int]
     """How many entities of connections agree, differ and can't be known."""
     entities: Sequence[Mapping[str, Any]]
-    """The first `MOST`, worst first (`Completeness.as_json`), with their connection."""
+    """The first `MOST`, worst first (`Completeness.as_json`)."""
     sentence: str
 
 
@@ -27,9 +27,6 @@ def records_at_a_glance(states: Sequence[EntityState]) -> RecordsGlance:
     completeness = worst_first(states)
     return RecordsGlance(
         count_states(completeness),
-        tuple(
-            {"connection": each.connection_id, "label": each.label, **each.as_json()}
-            for each in completeness[:MOST]
-        ),
+        tuple(each.as_json() for each in completeness[:MOST]),
         completeness_sentence(completeness),
     )

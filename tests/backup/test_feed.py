@@ -38,7 +38,7 @@ async def change(store: Store, *keys: str) -> None:
 
 async def read(store: Store, after: str | None) -> tuple[list[str], str]:
     page = await read_feed(store, after)
-    return [change["key"] for change in page.changes], page.next
+    return [change.key for change in page.changes], page.next
 
 
 async def test_what_is_new_after_a_restore_is_behind_every_cursor(

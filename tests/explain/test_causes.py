@@ -20,6 +20,6 @@ async def test_the_hop_that_is_missing_is_named(stage: Stage, plant: Plant) -> N
     assert verdict.summary in plain(found)
     assert found.limits
     assert markdown(found).startswith("## ")
-    answered = found.as_json()
+    answered = found.answer().as_json()
     missing = [hop["hop"] for hop in answered["hops"] if hop["state"] in ("missing", "waiting")]
     assert planted.missing is None or planted.missing in missing

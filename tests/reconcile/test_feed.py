@@ -29,7 +29,7 @@ async def pages(rt: Runtime, limit: int) -> list[dict[str, Any]]:
         if not page.changes:
             assert page.next == after or after is None
             return found
-        found += page.changes
+        found += [change.as_json() for change in page.changes]
         after = page.next
 
 

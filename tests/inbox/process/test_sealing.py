@@ -65,7 +65,7 @@ async def test_a_settled_body_is_encrypted_and_still_explained_replayed_and_forw
     configuration = await stage.rt.configuration()
     for asked in (await subject(stage, which, key), receipt.id):
         found = await explain(stage.rt.store, configuration, asked, now=utcnow())
-        assert receipt.id in orjson.dumps(found.as_json()).decode(), asked
+        assert receipt.id in orjson.dumps(found.answer().as_json()).decode(), asked
     selected = Selection("processed")
     done = [n async for n in replay(stage.rt.store, configuration.apps, selected, now=utcnow())]
     assert sum(done) == 1
