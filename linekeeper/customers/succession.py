@@ -4,6 +4,7 @@ What is known of the system goes over in the caller's transaction. Its records f
 successor's first listing (`reconcile.succession`), which is compared with them.
 """
 
+from collections import Counter
 from collections.abc import Collection
 from datetime import datetime
 
@@ -119,17 +120,18 @@ async def succeed_listed(
 
     A connection that Makini's list lost, and the one established since for the same customer,
     system and e-mail; or one of `replaced`, which the list shows still or again, though its
-    successor is gone. Where several fit, nobody is taken for one.
+    successor is gone. Where several fit, nobody is taken for one; but the last one of several that
+    came one after the other succeeds all of them.
     """
     came = await heirs(session, app, now=now)
     came_back = await returned(session, app, replaced, now=now)
-    by_gone = [before for before, _ in (*came, *came_back)]
-    by_heir = [after for _, after in (*came, *came_back)]
+    of_gone = Counter(before for before, *_ in (*came, *came_back))
+    new, back = {heir.after for heir in came}, Counter(after for _, after in came_back)
     pairs = [
-        (before, after)
-        for before, after in (*came, *came_back)
-        if by_gone.count(before) == by_heir.count(after) == 1
+        *((heir.before, heir.after) for heir in came if heir.is_only and not back[heir.after]),
+        *(pair for pair in came_back if back[pair[1]] == 1 and pair[1] not in new),
     ]
+    pairs = [(before, after) for before, after in pairs if of_gone[before] == 1]
     for before, after in pairs:
         message = "Makini lists the same system of the same customer under another key"
         if (before, after) in came_back:

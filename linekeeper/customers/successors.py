@@ -3,7 +3,8 @@
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from functools import cache
-from typing import Any
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, and_, bindparam, case, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -68,10 +69,31 @@ async def last_successors(
     return last
 
 
-async def heirs(session: AsyncSession, app: str, *, now: datetime) -> set[tuple[str, str]]:
-    """The ids of connections that the list lost, with who came since for the same system."""
+class Heir(NamedTuple):
+    """Ids of a connection that the list lost, and of one that came since for the same system."""
+
+    before: str
+    after: str
+    is_only: bool
+    """Whether `after` stands for one system. So it does for several that came one after the other,
+    each once the list had lost the one before it; not for those that were listed side by side."""
+
+
+async def heirs(session: AsyncSession, app: str, *, now: datetime) -> list[Heir]:
+    """Whoever may have succeeded those that the list lost; of one heir the last one lost first."""
     given = {"of_app": app, "since": now - HEIR_WITHIN}
-    return {(before, after) for before, after in await session.execute(_successors(), given)}
+    came: dict[str, list[Any]] = {}
+    for row in await session.execute(_successors(), given):
+        came.setdefault(row.heir, []).append(row)
+    found: list[Heir] = []
+    for heir, gone in came.items():
+        gone.sort(key=lambda row: row.created_at, reverse=True)
+        in_turn = all(
+            before.unlisted_since is not None and before.unlisted_since <= after.created_at
+            for after, before in pairwise(gone)
+        )
+        found += [Heir(row.gone, heir, in_turn) for row in gone]
+    return found
 
 
 async def returned(
@@ -130,7 +152,12 @@ def _successors() -> Any:
     """Built once: every sweep asks it."""
     gone, heir = aliased(Connection), aliased(Connection)
     return (
-        select(col(gone.id), col(heir.id))
+        select(
+            col(gone.id).label("gone"),
+            col(heir.id).label("heir"),
+            col(gone.created_at),
+            col(gone.unlisted_since),
+        )
         .join(heir, is_of_same_system(gone, heir))
         .where(
             col(gone.app) == bindparam("of_app"),

@@ -159,3 +159,36 @@ async def test_equal_metadata_is_remembered_and_makes_the_new_one_its_successor(
     old = await house.connection(connection.id)
     assert old.replaced_by is not None
     assert (await house.connection(old.replaced_by)).makini_key == new.key
+
+
+async def test_one_that_was_connected_anew_twice_is_succeeded_by_the_last(house: House) -> None:
+    """Before two lists had shown that the first one is gone, the second one was, too."""
+    [connection, _] = await house.connections()
+    world, was = house.fleet.world, listed(house, connection)
+    await run(house)
+    told = len(await feed(house))
+    between = world.succeed(was, "rename")
+    await house.sweep()
+    last = world.succeed(between, "rename")
+    for _ in range(3):
+        await house.sweep()
+    ours = {each.makini_key: each for each in await house.connections()}
+    assert (ours[last.key].setup, ours[last.key].health) == ("live", "healthy")
+    assert {ours[was.key].replaced_by, ours[between.key].replaced_by} == {ours[last.key].id}
+    assert [each.kind for each in await house.incidents() if each.resolved_at is None] == []
+    await run(house)
+    since = (await feed(house))[told:]
+    assert {change["op"] for change in since} == {"rekeyed"}
+    await agrees(house, ours[last.key])
+
+
+async def test_two_that_were_there_side_by_side_have_no_successor_in_one(house: House) -> None:
+    [connection, _] = await house.connections()
+    world, was = house.fleet.world, listed(house, connection)
+    twin = world.create(name=was.name, email=was.email, provider=connection.provider)
+    await house.sweep()
+    world.remove(twin)
+    world.succeed(was, "rename")
+    for _ in range(4):
+        await house.sweep()
+    assert {each.replaced_by for each in await house.connections()} == {None}
