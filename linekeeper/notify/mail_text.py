@@ -73,10 +73,12 @@ def compose(
     until: datetime | None,
     locale: str = _ENGLISH,
     reminder: bool = False,
+    is_backfilled: bool = True,
     page: str | None = None,
 ) -> MailText:
     """The mail to `customer` about `systems`; `until` is when the first of the links ends.
 
+    Whoever is thanked reads that what changed was fetched only where it `is_backfilled`.
     `page` is the address of the customer's own page.
 
     A language nobody wrote a file for is English; `de-CH` is `de` where there is no file for it.
@@ -91,6 +93,7 @@ def compose(
         "many": len(systems) != 1,
         "reminder": reminder or what == "remind",
         "until": until,
+        "is_backfilled": is_backfilled,
         "page": page,
         "systems": [
             {

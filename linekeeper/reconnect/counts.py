@@ -99,6 +99,11 @@ async def _removals_waiting(session: AsyncSession, connection_id: str, lost_at: 
     return waiting or 0
 
 
+def is_read_through(counts: Mapping[str, Any] | None) -> bool:
+    """Whether the backfill of a connection came to its end, and nothing of it is missing. Pure."""
+    return counts is not None and not int(counts.get("failed", 0))
+
+
 def backfilled(backfills: Sequence[Mapping[str, Any]]) -> str:
     """What the backfills of some connections brought, in words. Pure.
 

@@ -15,7 +15,7 @@ from linekeeper.reconnect.ask import mail, send_again
 from linekeeper.reconnect.case import load_case
 from linekeeper.reconnect.process import close, next_step
 from linekeeper.reconnect.watch import watch
-from linekeeper.store.tables import Connection, ConnectLink, IncidentConnection, Outbox
+from linekeeper.store.tables import Connection, ConnectLink, IncidentConnection, Outbox, Reconnect
 from linekeeper.sweep.sweep import take_list
 from tests.reconnect.conftest import House
 from tests.reconnect.post import Post, listening, text_of
@@ -128,6 +128,45 @@ async def test_nobody_is_thanked_for_a_login_that_the_new_connection_has_lost_ag
         assert len(post.mails) == 3
 
 
+async def test_nobody_is_thanked_for_a_login_of_which_only_makinis_list_says_that_it_works(
+    open_house: Opened,
+) -> None:
+    """It was made anew, no token of it may be had, and the list says `Active` of a lost one, too"""
+    async with listening() as post:
+        house = await asking(open_house, post.url)
+        before, after = await _connected_anew_and_lost(house, post, answer="250 OK", is_told=False)
+        app = await house.rt.app("default")
+        await take_list(house.rt, app, now=utcnow(), accept_missing=True)
+        assert (await house.connection(before.id)).replaced_by == after.id
+        assert (after.health, after.evidence) == ("healthy", "listed")
+        [incident] = await house.incidents()
+        await close(house.rt, incident.id, "reconnected", now=utcnow())
+        mailed = len(post.mails)
+        await work(house)
+        assert len(post.mails) == mailed
+
+
+@pytest.mark.parametrize("failed", [0, 1])
+async def test_a_thank_you_says_that_all_was_fetched_only_where_it_was(
+    open_house: Opened, failed: int
+) -> None:
+    async with listening() as post:
+        house = await asking(open_house, post.url)
+        [connection, *_] = await house.connections()
+        await house.lose_login(connection)
+        await work(house)
+        await house.restore_login(connection)
+        [incident] = await house.incidents()
+        async with house.store.write() as session:
+            case = await session.get_one(Reconnect, incident.id)
+            case.counts = {connection.id: {"failed": failed, "caught_up": 2}}
+        await close(house.rt, incident.id, "reconnected", now=utcnow())
+        await work(house)
+        said = text_of(post.mails[-1])
+        assert "connected again" in said
+        assert ("what changed meanwhile has been fetched" in said) is (not failed)
+
+
 async def test_nobody_is_said_to_be_mailed_for_a_connection_that_seems_to_have_a_successor(
     open_house: Opened,
 ) -> None:
@@ -152,9 +191,12 @@ async def test_nobody_is_said_to_be_mailed_for_a_connection_that_seems_to_have_a
 
 
 async def _connected_anew_and_lost(
-    house: House, post: Post, answer: str = "451 not now"
+    house: House, post: Post, answer: str = "451 not now", *, is_told: bool = True
 ) -> tuple[Connection, Connection]:
-    """A customer is asked, logs in elsewhere, and loses the login of the new connection at once."""
+    """A customer is asked, logs in elsewhere, and loses the login of the new connection at once.
+
+    Else, where it is not told, nobody can ask the new connection for more than the list says.
+    """
     [before, *_] = await house.connections()
     post.answer = answer
     await house.lose_login(before)
@@ -163,12 +205,17 @@ async def _connected_anew_and_lost(
     made = await house.control(
         "connections", name=before.name, provider=before.provider, email=before.email
     )
-    await house.control(f"connections/{made['key']}/change-credentials")
+    if is_told:
+        await house.control(f"connections/{made['key']}/change-credentials")
+    else:
+        await house.control("settings", mint_shape="refused")
     await house.sweep()
     await work(house)
     [after] = [each for each in await house.connections() if each.makini_key == made["key"]]
     assert after.customer_id == before.customer_id
-    assert after.health == (await house.connection(before.id)).health == "reauthorization_required"
+    if is_told:
+        lost = [after.health, (await house.connection(before.id)).health]
+        assert lost == ["reauthorization_required"] * 2
     return before, after
 
 

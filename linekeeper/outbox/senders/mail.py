@@ -19,6 +19,7 @@ from linekeeper.clock import utcnow, zone_of
 from linekeeper.config import AppConfig, MailConfig
 from linekeeper.customers.find import recipients
 from linekeeper.customers.successors import last_successors, likely_succeeded
+from linekeeper.health.evidence import Evidence
 from linekeeper.incidents.announce import announce, said_about
 from linekeeper.incidents.lifecycle import IncidentChange
 from linekeeper.notify.letters import ending_letter, page_letter, setup_letter
@@ -41,6 +42,7 @@ from linekeeper.outbox.sender import (
     Sender,
     Settlement,
 )
+from linekeeper.reconnect.counts import is_read_through
 from linekeeper.reconnect.remind import put_off
 from linekeeper.runtime import Runtime
 from linekeeper.store import Store
@@ -52,11 +54,15 @@ from linekeeper.store.tables import (
     Incident,
     IncidentConnection,
     Outbox,
+    Reconnect,
 )
 
 PAUSE_SECONDS = 30.0
 """How long the others pause when the mail server accepts nothing."""
 _LOST = "reauthorization_required"
+VERIFIED = (Evidence.probed, Evidence.read)
+"""Evidence of a login for which a customer is thanked: Makini's list says `Active` of a lost one,
+too."""
 
 
 def mailing(rt: Runtime) -> Dispatcher:
@@ -222,6 +228,7 @@ async def _letter(
                 .order_by(col(IncidentConnection.id))
             )
         ).all()
+        case = await session.get(Reconnect, incident_id) if what == "thank" else None
         successors = await last_successors(session, members)
         succeeded = await likely_succeeded(session, [member.id for member in members])
         links = {
@@ -237,6 +244,8 @@ async def _letter(
             )
         }
     zone = zone_of(customer.time_zone)
+    counts = case.counts if case is not None else {}
+    is_backfilled = True
     systems, ends = [], []
     for member in {member.id: member for member in members}.values():
         if not is_written_to(apps, member.app, member):
@@ -245,9 +254,10 @@ async def _letter(
         lost = member.health == _LOST and member.setup != "disconnected"
         current = successors.get(member.id, member)  # whoever is thanked needs no login
         is_lost_again = current.health == _LOST and current.setup != "disconnected"
-        if what == "thank" and not is_lost_again:
+        if what == "thank" and not is_lost_again and current.evidence in VERIFIED:
             name = member.provider or member.name
             systems.append(SystemToLogIn(name, member.health_since.astimezone(zone), ""))
+            is_backfilled &= is_read_through(counts.get(member.id) or counts.get(current.id))
         elif what != "thank" and member.id in succeeded:
             continue  # where the new connection needs a login, that is asked for
         elif what != "thank" and lost and link is not None:
@@ -266,6 +276,7 @@ async def _letter(
         customer.name,
         systems,
         until=min(ends, default=None),
+        is_backfilled=is_backfilled,
         locale=customer.locale,
         page=await page_address(store, customer_id, signer, public_url, now=utcnow()),
     )
