@@ -23,6 +23,8 @@ ERRORS, CODE = SAID.with_suffix(".errors"), SAID.with_suffix(".code")
 COMMAND = [sys.executable, "-m", "tests.simulation", "--chosen"]
 _ALONE = '"$@" >"$SAID" 2>"$ERRORS"; echo $? >"$CODE.new"; mv "$CODE.new" "$CODE"'
 _begun: list[int] = []
+PATIENCE_SECONDS = 1500.0
+"""They take a minute and a half of CPU; less than what pytest gives their test."""
 
 
 def begin(config: pytest.Config) -> None:
@@ -53,11 +55,19 @@ def end() -> None:
         os.waitpid(group, 0)
 
 
-def universes() -> subprocess.CompletedProcess[str]:
-    """What they said: those that have begun, or else that begin now."""
+def universes(*, patience: float = PATIENCE_SECONDS) -> subprocess.CompletedProcess[str]:
+    """What they said: those that have begun, or else that begin now.
+
+    Raises `TimeoutError` with the last that was said, where they don't end in `patience` seconds.
+    """
     if not SAID.exists():
         return subprocess.run(COMMAND, cwd=ROOT, capture_output=True, text=True, check=False)
+    until = time.monotonic() + patience
     while not CODE.exists():
+        if time.monotonic() > until:
+            last = (SAID.read_text() + ERRORS.read_text()).splitlines()[-5:]
+            said = "\n".join(last) or "They have said nothing."
+            raise TimeoutError(f"The universes have not ended after {patience:g} s. {said}")
         time.sleep(0.2)
     code, said, errors = CODE.read_text(), SAID.read_text(), ERRORS.read_text()
     return subprocess.CompletedProcess(COMMAND, int(code), said, errors)

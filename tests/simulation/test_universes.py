@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.simulation import begun
 from tests.simulation.__main__ import again, parser
 from tests.simulation.begun import is_asked_for, universes
 from tests.simulation.chosen import REPLAYED
@@ -48,6 +49,18 @@ def test_they_begin_before_the_tests_where_theirs_is_sure_to_run() -> None:
         assert not is_asked_for([str(ROOT / asked)], "", "not soak"), asked
     assert not is_asked_for([str(ROOT / "tests")], "bit_for_bit", "not soak")
     assert not is_asked_for([str(ROOT / "tests")], "", "soak")
+
+
+def test_universes_that_do_not_end_are_not_waited_for_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(begun, "SAID", tmp_path / "said")
+    monkeypatch.setattr(begun, "ERRORS", tmp_path / "errors")
+    monkeypatch.setattr(begun, "CODE", tmp_path / "code")
+    begun.SAID.write_text("seed 1: holds\n")
+    begun.ERRORS.write_text("")
+    with pytest.raises(TimeoutError, match=r"not ended after 0\.1 s\. seed 1: holds"):
+        universes(patience=0.1)
 
 
 def test_a_universe_that_broke_is_replayed_as_it_was_asked_for() -> None:
