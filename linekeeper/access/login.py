@@ -147,7 +147,7 @@ class Attempt:
             return await self._refused(error, taken=True, kept=kept)
         came_at = kept.received_at if kept is not None else None
         may_lag = came_at is not None and utcnow() - came_at < KEY_MAY_LAG
-        if await self._is_told_by_id(status.id):
+        if await self._is_known_by_id(status.id):
             login = Login(pair, status, None)
         else:
             try:
@@ -175,7 +175,7 @@ class Attempt:
         except MakiniError:
             return set()
 
-    async def _is_told_by_id(self, makini_id: str) -> bool:
+    async def _is_known_by_id(self, makini_id: str) -> bool:
         """Whether the login's own id says that it is the connection asked for, and no other's.
 
         Then Makini's list, a hundred calls for a large fleet, has nothing to add.

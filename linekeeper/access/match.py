@@ -93,7 +93,7 @@ def match(
     """
     wanted = asked.connection
     if listed is None:
-        entry, ours = None, told_by_status(wanted, status, known)
+        entry, ours = None, matched_by_status(wanted, status, known)
     else:
         entry, ours = _recognised(wanted, status, listed, known)
     if wanted is not None:
@@ -160,7 +160,7 @@ def _recognised(
     return entry, ours
 
 
-def told_by_status(
+def matched_by_status(
     wanted: KnownConnection | None, status: ConnectionStatus, known: Sequence[KnownConnection]
 ) -> KnownConnection | None:
     """The connection in our books: by id, else `wanted`, if it alone fits the status. Pure."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from linekeeper.access.match import KnownConnection, told_by_status
+from linekeeper.access.match import KnownConnection, matched_by_status
 from linekeeper.access.owner import known_connections, remember_id
 from linekeeper.clock import utcnow
 from linekeeper.health.evidence import Observation
@@ -142,6 +142,6 @@ def _judged(
     if not status.id or wanted is None or status.id in (wanted.makini_key, wanted.makini_id):
         return TokenCheck()
     is_id_known = wanted.makini_id not in (None, wanted.makini_key)
-    if is_id_known or told_by_status(wanted, status, known) is not wanted:
+    if is_id_known or matched_by_status(wanted, status, known) is not wanted:
         return TokenCheck("the token belongs to another connection")
     return TokenCheck(makini_id=status.id)

@@ -24,9 +24,9 @@ def backup_command(
 
       linekeeper backup /backups/linekeeper-2026-11-25.backup
     """
-    taken, desk = asyncio.run(_back_up(file))
+    taken, prefect_side = asyncio.run(_back_up(file))
     typer.echo(f"{file}: {taken.rows:,} rows of {taken.tables} tables, {taken.size / 1e6:.1f} MB")
-    typer.echo(f"Prefect's side: {desk}")
+    typer.echo(f"Prefect's side: {prefect_side}")
     typer.echo(
         f"To restore it one needs the encryption key{'s' if len(taken.keys) > 1 else ''} with the "
         f"fingerprint {', '.join(taken.keys)}, which this file does not hold"
@@ -47,7 +47,7 @@ async def _back_up(file: Path) -> "tuple[BackupSummary, str]":
     settings = Settings()
     async with Store.open(settings) as store:
         await require_current(store)
-        desk = await remember_now(store, settings)
+        prefect_side = await remember_now(store, settings)
         now = utcnow()
         taken = await back_up(store, file, encryption_keys(settings), now=now)
         async with store.write() as session:
@@ -55,4 +55,4 @@ async def _back_up(file: Path) -> "tuple[BackupSummary, str]":
             session.add(
                 Audit(at=now, by=who(), action="backup.taken", subject=file.name, detail=detail)
             )
-    return taken, desk
+    return taken, prefect_side

@@ -163,11 +163,11 @@ class _Socket:
                     async with asyncio.timeout(_CLOSING_SECONDS):
                         await leave()
 
-        async def let_go() -> None:
+        async def finish() -> None:
             if client is not None:
                 await client.aiohttp_client_session.close()
 
-        await to_end(ended, close, let_go)
+        await to_end(ended, close, finish)
 
     async def _take(self, client: AsyncBaseSocketModeClient, request: SocketModeRequest) -> None:
         task = asyncio.current_task()

@@ -129,8 +129,8 @@ def matched(
         return (naming[0], None) if naming else (None, None)
     if is_newest and naming:
         newest = naming[0]
-        told_at = max(change.announced_at or change.at, change.at)
-        if newest.received_at > told_at and newest.status in _OPEN:
+        notified_at = max(change.announced_at or change.at, change.at)
+        if newest.received_at > notified_at and newest.status in _OPEN:
             return newest, None
     if change.announced_at is not None:
         since = change.announced_at

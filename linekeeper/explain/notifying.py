@@ -156,8 +156,8 @@ async def _facts(
     )
     over = [incident.id] if incident.resolved_at else []
     wider = (await merged_into(session, over)).get(incident.id)
-    told_in = next((row.slack_channel for row in notices if row.slack_channel), DEFAULT)
-    channel = await session.get(NoticeChannel, known_as(told_in))
+    notified_in = next((row.slack_channel for row in notices if row.slack_channel), DEFAULT)
+    channel = await session.get(NoticeChannel, known_as(notified_in))
     return NotifyFacts(
         title=incident.title,
         kind=incident.kind,

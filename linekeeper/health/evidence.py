@@ -225,7 +225,7 @@ def is_late(observation: Observation, judged: Judged) -> bool:
     return is_older(observation.at, judged.observed_at, ours=observation.source in OURS)
 
 
-def without_proof(observation: Observation) -> Observation:
+def without_evidence(observation: Observation) -> Observation:
     """What `observation` says of a connection that Makini's list lacks.
 
     Makini refuses the token of a connection that is gone as it refuses a lost login, so a refused

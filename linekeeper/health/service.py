@@ -22,7 +22,7 @@ from linekeeper.health.evidence import (
     dump,
     is_readable,
     load,
-    without_proof,
+    without_evidence,
 )
 from linekeeper.health.judge import Judgement, judge, without_future
 from linekeeper.outbox.events import About, connection_event
@@ -85,7 +85,7 @@ async def observe(
         row = rows.get(identifier)
         if row is None:
             continue
-        observed = given if row.unlisted_since is None else without_proof(given)
+        observed = given if row.unlisted_since is None else without_evidence(given)
         verdict = judge(row.judged, observed, policy)
         disputed = verdict.judged.disputed
         observation = explained(observed, verdict.judged) if disputed else observed

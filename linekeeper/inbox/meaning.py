@@ -252,7 +252,7 @@ def _says(kind: str, event: str, payload: Any) -> Says | None:
         case "sync.failed":
             # A login is lost where a code or a sentence says so, not where a table is called so.
             lost = _read(_texts(payload, _RESULT)) == "login_lost" or any(
-                map(_tells_of_lost_login, _values(payload, (*_CODE, *_MESSAGE)))
+                map(_means_lost_login, _values(payload, (*_CODE, *_MESSAGE)))
             )
             return "login_lost" if lost else "sync_failing"
         case "system.error":
@@ -290,7 +290,7 @@ def _about_status(name: str, payload: Any) -> Says | None:
     return _read(_texts(payload, _STATUS)) or said or _read([name.rpartition(" ")[2]])
 
 
-def _tells_of_lost_login(value: str) -> bool:
+def _means_lost_login(value: str) -> bool:
     """Whether a code, or a sentence without the names in it, says that a login is lost."""
     parts: list[list[str]] = [[]]
     names = []

@@ -168,13 +168,13 @@ async def sent_to_fallback_channels(
         for name in names if notice.step != "resolved" else ():
             key = f"elsewhere:{name}:{_key_elsewhere(notice)}"
             of_key.setdefault(key, []).append((notice.incident_id, name))
-    heard: set[tuple[str, str]] = set()
+    gone_out: set[tuple[str, str]] = set()
     for keys in chunked(sorted(of_key), _AT_ONCE):
         sent = select(col(Outbox.dedupe_key)).where(
             col(Outbox.dedupe_key).in_(keys), col(Outbox.status) == "sent"
         )
-        heard.update(*(of_key[key] for key in await session.scalars(sent)))
-    return heard
+        gone_out.update(*(of_key[key] for key in await session.scalars(sent)))
+    return gone_out
 
 
 def _elsewhere(say: Sequence[Say], configuration: Configuration) -> Iterable[Message]:
@@ -197,23 +197,25 @@ async def _besides(
     session: AsyncSession, configuration: Configuration, state: Moment, now: datetime
 ) -> list[Message]:
     """What is to be said that no notice stands for."""
-    unheard = await _unheard(session, configuration, state, now)
+    unnotified = await _unnotified(session, configuration, state, now)
     if not (
         configuration.slack_channels
         or any(each.severity == "critical" for each in state.situations)
     ):
-        return unheard
-    return [*unheard, *await outgrown(session, configuration, state, now=now)]
+        return unnotified
+    return [*unnotified, *await outgrown(session, configuration, state, now=now)]
 
 
-async def _unheard(
+async def _unnotified(
     session: AsyncSession, configuration: Configuration, state: Moment, now: datetime
 ) -> list[Message]:
     """Messages of their own that Slack can't be reached, for elsewhere."""
     urls = targets(configuration.alerts.elsewhere)
     channels = channels_of(configuration)
-    deaf = {name for name in (*channels, DEFAULT) if _is_deaf(reach_of(state.reach, name), now)}
-    if not urls or not deaf:
+    unreached = {
+        name for name in (*channels, DEFAULT) if _is_unreached(reach_of(state.reach, name), now)
+    }
+    if not urls or not unreached:
         return []
     rows = (
         await session.execute(
@@ -229,7 +231,7 @@ async def _unheard(
     wanted = {
         f"elsewhere:{target}:{key}": {"target": target, "text": payload.get("text", "")}
         for key, payload in rows
-        if len(channels) < 2 or route(await about_message(session, payload), channels) in deaf
+        if len(channels) < 2 or route(await about_message(session, payload), channels) in unreached
         for target in urls
     }
     known = set(
@@ -242,7 +244,7 @@ async def _unheard(
     ]
 
 
-def _is_deaf(reach: Reach, now: datetime) -> bool:
+def _is_unreached(reach: Reach, now: datetime) -> bool:
     """Whether a channel takes nothing, for long enough that others are notified instead."""
     if not reach.configured:
         return True

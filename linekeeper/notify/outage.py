@@ -104,7 +104,7 @@ async def decide_anew(
             OUTBOX.c.refusal == "unanswered",
         ),
     )
-    unheard = (
+    unnotified = (
         select(
             col(Notice.id),
             col(Notice.incident_id),
@@ -122,7 +122,7 @@ async def decide_anew(
             ~may_stand,
         )
     )
-    rows = (await session.execute(unheard)).all()
+    rows = (await session.execute(unnotified)).all()
     if only_over:
         over = [
             row for row in rows if row.resolved_at and not (row.group_key or "").startswith(OVER)

@@ -184,7 +184,7 @@ async def _collect(
         if not task.cancelled():
             run.add(task.result())
     tried.update(finished)
-    await leases.give_back(finished)
+    await leases.release(finished)
 
 
 async def _still_due(

@@ -225,13 +225,13 @@ async def _thank(
     incident, attempt = case.incident.id, reconnect.attempt
     asked = await who_was_asked(session, case, reconnect, has_gone=True)
     by_connection = {member.connection_id: member.customer_id for member in case.members}
-    heard = {by_connection[connection_id] for connection_id in asked}
-    heard |= await _who_logged_in(session, list(by_connection), reconnect.opened_at)
+    aware = {by_connection[connection_id] for connection_id in asked}
+    aware |= await _who_logged_in(session, list(by_connection), reconnect.opened_at)
     reachable = await with_contacts(session, customers)
     rows = [
         mail(incident, attempt, customer, "thank")
         for customer in customers
-        if customer in reachable and customer in heard
+        if customer in reachable and customer in aware
     ]
     await enqueue(rt.store, session, rows, now=now)
 

@@ -68,7 +68,7 @@ class ManyLeases:
                 )
             )
 
-    async def give_back(self, ids: Sequence[str]) -> None:
+    async def release(self, ids: Sequence[str]) -> None:
         """Others may take `ids` again."""
         self.held -= set(ids)
         for identifier in ids:
@@ -161,7 +161,7 @@ async def holding_many(
         finally:
             if leases.held:
                 with suppress(SQLAlchemyError, OSError):  # they run out by themselves
-                    await leases.give_back(sorted(leases.held))
+                    await leases.release(sorted(leases.held))
 
 
 async def _every(seconds: float, step: Callable[[], Any]) -> None:

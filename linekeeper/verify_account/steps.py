@@ -47,7 +47,7 @@ def list_steps(app: AppConfig) -> list[CallStep]:
 
     async def client(ask: Asker) -> list[Exchange]:
         paths = ["/api/system/client", "/api/system/platforms"]
-        return [_heard(await ask.as_app("client", path)) for path in paths]
+        return [_received(await ask.as_app("client", path)) for path in paths]
 
     async def small(ask: Asker) -> list[Exchange]:
         return [_listed(await ask.as_app("list/small", LIST, _page(n, 2))) for n in (1, 2)]
@@ -83,7 +83,7 @@ def list_steps(app: AppConfig) -> list[CallStep]:
     async def refusals(ask: Asker) -> list[Exchange]:
         nobody = await ask.as_nobody("refusals", LIST)
         missing = await ask.as_app("refusals", "/api/system/linekeeper-no-such-route")
-        return [_heard(nobody), _heard(missing)]
+        return [_received(nobody), _received(missing)]
 
     return [
         CallStep("token", "the app's own token", token),
@@ -111,7 +111,9 @@ def _status_step(sample: Sample) -> CallStep:
     async def run(ask: Asker) -> list[Exchange]:
         exchanges = []
         for path in (STATUS, "/api/integrations/sync/status"):
-            exchanges.append(_heard(await ask.as_connection(name, sample.who, sample.token, path)))
+            exchanges.append(
+                _received(await ask.as_connection(name, sample.who, sample.token, path))
+            )
         return exchanges
 
     return CallStep(name, f"the status of {sample.who}", run)
@@ -129,7 +131,7 @@ def _entity_step(app: AppConfig, sample: Sample, entity: str) -> CallStep:
         plain = await ask.as_connection(
             name, sample.who, sample.token, path, _page(1, app.per_page)
         )
-        body, first = plain.body, _heard(plain)
+        body, first = plain.body, _received(plain)
         if first.status >= 300 or not first.rows:
             return [first]
         exchanges = [first]
@@ -168,7 +170,7 @@ def mint_step(sample: Sample, ref: str) -> CallStep:
 
     async def run(ask: Asker) -> list[Exchange]:
         before = await ask.as_connection("mint", sample.who, sample.token, STATUS)
-        _heard(before)  # else nothing is minted
+        _received(before)  # else nothing is minted
         path = f"{LIST}/{quote(ref, safe='')}/token"
         minted = await ask.as_app("mint", path, method="POST", shown=f"{LIST}/{{key}}/token")
         exchanges = [before.exchange, minted.exchange]
@@ -184,7 +186,7 @@ def mint_step(sample: Sample, ref: str) -> CallStep:
     return CallStep("mint", f"minting one token for {sample.who}", run)
 
 
-def _heard(reply: RecordedReply) -> Exchange:
+def _received(reply: RecordedReply) -> Exchange:
     """`reply` as it is recorded, unless Makini is away or asks to wait."""
     if reply.status == 429 or reply.status >= 500:
         raise Unanswered(reply.status)
@@ -195,7 +197,7 @@ def _listed(reply: RecordedReply) -> Exchange:
     """The same of the list, which may also be not allowed to this client."""
     if reply.status in (401, 403):
         raise NotAllowed(reply.status)
-    return _heard(reply)
+    return _received(reply)
 
 
 def middle_time(exchange: Exchange) -> str | None:

@@ -68,10 +68,10 @@ async def read_rows(store: Store) -> list[ConnectionRow]:
         connection_rows = [
             ConnectionRow(*row, *incidents.get(row[0], (None, None))) for row in rows
         ]
-    return sorted(map(_as_told, connection_rows), key=_order)
+    return sorted(map(_as_shown, connection_rows), key=_order)
 
 
-def _as_told(row: ConnectionRow) -> ConnectionRow:
+def _as_shown(row: ConnectionRow) -> ConnectionRow:
     name = label(row.customer, row.provider, row.name) if row.customer else row.name
     return replace(row, name=name)
 

@@ -85,7 +85,7 @@ class AppriseSender(Sender):
         self._links = links
         self._clock = clock
         self._views: Mapping[str, IncidentView] = {}
-        self._heard: Collection[tuple[str, str]] = ()
+        self._notified: Collection[tuple[str, str]] = ()
         """The incidents that go on in another one, each with the URLs that were notified of it."""
 
     async def partitions(self) -> Mapping[str, Partition]:
@@ -100,7 +100,7 @@ class AppriseSender(Sender):
         self._views = await load_views(self._store, ids)
         merged = [each.id for each in self._views.values() if each.merged_into is not None]
         async with self._store.read() as session:
-            self._heard = await sent_to_fallback_channels(session, merged, self._urls)
+            self._notified = await sent_to_fallback_channels(session, merged, self._urls)
         yield {}
 
     def destination(self, row: OutboxRow) -> str:
@@ -110,12 +110,13 @@ class AppriseSender(Sender):
     async def send(self, row: OutboxRow) -> Result:
         """Say what is still worth saying; nothing more goes to a URL that was removed."""
         url = self._urls.get(self.destination(row))
-        unheard = {
+        unnotified = {
             each.id
             for each in self._views.values()
-            if each.merged_into is not None and (each.id, self.destination(row)) not in self._heard
+            if each.merged_into is not None
+            and (each.id, self.destination(row)) not in self._notified
         }
-        views = {name: view for name, view in self._views.items() if name not in unheard}
+        views = {name: view for name, view in self._views.items() if name not in unnotified}
         words = words_of(row, views, now=self._clock(), links=self._links())
         if words is None or url is None or _needless(url, words):
             return Ended("skipped")
