@@ -21,6 +21,7 @@ from linekeeper.incidents.windows import resting_until
 from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.reconnect.ask import mail
 from linekeeper.reconnect.open_cases import OpenCase, WaitingMember, load_open_cases
+from linekeeper.reconnect.recent import not_known_to_be_lost
 from linekeeper.reconnect.remind import DEADLINE, DEADLINE_SAID, due
 from linekeeper.reconnect.runs import needs_waking, wake
 from linekeeper.runtime import Runtime
@@ -32,6 +33,7 @@ from linekeeper.text import duration
 async def watch(rt: Runtime, *, now: datetime) -> int:
     """Look at every open case; returns how many there are."""
     cases = await load_open_cases(rt.store)
+    late: list[OpenCase] = []
     steps: list[ReminderStep] = []
     for case in cases:
         if case.is_unsettled and case.outcome is None:
@@ -40,11 +42,11 @@ async def watch(rt: Runtime, *, now: datetime) -> int:
             if needs_waking(case.run_id, case.woken_at, over_at=case.over_at, now=now):
                 await _wake(rt, case, now)
         elif case.waiting and all(member.is_late(now) for member in case.waiting):
-            await _end(rt, case, now)
+            late.append(case)
         else:
             steps += due_steps(case, now=now)
-    if steps:
-        await _take(rt, steps, await rt.configuration(), now)
+    if late or steps:
+        await _act(rt, late, steps, now)
     return len(cases)
 
 
@@ -83,6 +85,21 @@ def due_steps(case: OpenCase, *, now: datetime) -> list[ReminderStep]:
     return [
         ReminderStep(case, number, joined, members) for (number, joined), members in groups.items()
     ]
+
+
+async def _act(
+    rt: Runtime, late: Sequence[OpenCase], steps: Sequence[ReminderStep], now: datetime
+) -> None:
+    """End the cases that are `late` and take `steps`, of those whose login is known to be lost."""
+    waiting = [case.waiting for case in late] + [step.members for step in steps]
+    ids = {member.connection_id for members in waiting for member in members}
+    unsure = await not_known_to_be_lost(rt, ids, now=now)
+    for case in late:
+        if not any(member.connection_id in unsure for member in case.waiting):
+            await _end(rt, case, now)
+    sure = [_without(step, unsure) for step in steps]
+    if steps := [step for step in sure if step.members]:
+        await _take(rt, steps, await rt.configuration(), now)
 
 
 async def _wake(rt: Runtime, case: OpenCase, now: datetime) -> None:
@@ -127,7 +144,7 @@ async def _take(
         reachable = await with_contacts(session, sorted(customers))
         ids = [member.connection_id for step in steps for member in step.members]
         spared = {*await resting_until(session, ids, now), *await likely_succeeded(session, ids)}
-        for step in (_without(step, spared) for step in steps):
+        for step in (_spared(step, spared) for step in steps):
             if not step.members:
                 continue
             case = step.case
@@ -146,12 +163,14 @@ async def _take(
             )
 
 
-def _without(step: ReminderStep, spared: Collection[str]) -> ReminderStep:
+def _spared(step: ReminderStep, spared: Collection[str]) -> ReminderStep:
     """The step without those who are not written to now: in a maintenance window, or since Makini
     shows a new connection in their place. Their reminder is due again later."""
-    if step.number == DEADLINE_SAID:
-        return step
-    members = [member for member in step.members if member.connection_id not in spared]
+    return step if step.number == DEADLINE_SAID else _without(step, spared)
+
+
+def _without(step: ReminderStep, connections: Collection[str]) -> ReminderStep:
+    members = [member for member in step.members if member.connection_id not in connections]
     return replace(step, members=members)
 
 
