@@ -62,16 +62,22 @@ class Runtime:
                 finally:
                     await runtime._close()
 
+    async def count_calls(self) -> None:
+        """Write down the calls not counted yet; they are figures, and nothing depends on them.
+
+        Who makes further calls writes them on the way. Who makes none for hours has them here.
+        """
+        for budget in (self.budget, self.login_budget):
+            with suppress(SQLAlchemyError, OSError):
+                await budget.flush()
+
     async def _close(self) -> None:
         """Close what calls Makini, once nothing calls it that must be stored."""
 
-        async def count() -> None:
-            for budget in (self.budget, self.login_budget):
-                with suppress(SQLAlchemyError, OSError):  # figures; nothing depends on them
-                    await budget.flush()
-
         clients = [client for _, client in self._clients.values()] + self._replaced
-        await to_end(self.store.owned.finish, *(client.aclose for client in clients), count)
+        await to_end(
+            self.store.owned.finish, *(client.aclose for client in clients), self.count_calls
+        )
 
     async def app(self, name: str) -> AppConfig:
         """The app called `name`. Raises `UnknownApp`."""

@@ -201,8 +201,11 @@ def _are_keys_ids(
 ) -> bool:
     """Whether this Makini's list calls connections what their status calls them.
 
-    The status of the one that is wanted says so, or that of two others, and none says otherwise.
+    The status of the one that is wanted says so, or that of two others, and none says otherwise:
+    that of the one that is wanted not even where the list has lost it.
     """
+    if wanted is not None and wanted.makini_id not in (None, wanted.makini_key):
+        return False
     keys = {entry.key for entry in listed if not entry.id}
     with_id = [each for each in known if each.makini_key in keys and each.makini_id is not None]
     if not all(each.makini_id == each.makini_key for each in with_id):

@@ -63,6 +63,7 @@ IMPLEMENTATIONS_EVERY = 5.0
 OUTAGES_EVERY = 30.0
 SOCKETS_EVERY = 2.0
 SEALING_EVERY = 30.0
+CALLS_EVERY = 5.0
 STREAM_EVERY = 30.0
 """Trouble of the webhook stream is found within a minute of its threshold."""
 ENDING_SECONDS = 3.0
@@ -178,6 +179,10 @@ def service_loops(
         await watch_stream(rt, utcnow())
         return False
 
+    async def count_calls() -> bool:
+        await rt.count_calls()
+        return False
+
     return [
         ServiceLoop("alive", be_alive, every=BEAT_SECONDS),
         ServiceLoop(
@@ -206,6 +211,7 @@ def service_loops(
         ServiceLoop("outages of ours", look_for_outages, every=OUTAGES_EVERY),
         ServiceLoop("webhook stream", look_at_stream, every=STREAM_EVERY),
         ServiceLoop("bodies at rest", Sealing(rt.store).step, every=SEALING_EVERY),
+        ServiceLoop("calls to Makini", count_calls, every=CALLS_EVERY),
         ServiceLoop("forward", forward, every=OUTBOX_EVERY, waits_for="forward"),
         ServiceLoop("block settings", blocks, every=BLOCKS_EVERY),
         ServiceLoop("links", links.step, every=MISSING_LINKS_EVERY),

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import Literal, get_args
 
-from linekeeper.text import counted
+from linekeeper.text import SEPARATOR, counted
 
 Reason = Literal["grant", "reserve", "release", "consume", "return", "adjust"]
 LeakKind = Literal["duplicate", "inactive", "not in ledger", "not at Makini"]
@@ -310,7 +310,9 @@ def find_leaks(entries: Iterable[LedgerEntry], live: Iterable[Listed]) -> tuple[
 
 
 def _leak(kind: LeakKind, listed: Listed, credits: int, what: str) -> Leak:
-    return Leak(kind, listed.subject, credits, f"{listed.customer} · {listed.name}: {what}")
+    said = SEPARATOR.split(listed.name.strip())  # Makini's name may begin with the customer's
+    names = said if _plain(said[0]) == _plain(listed.customer) else [listed.customer, listed.name]
+    return Leak(kind, listed.subject, credits, f"{' · '.join(names)}: {what}")
 
 
 def _plain(text: str) -> str:

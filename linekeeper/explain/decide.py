@@ -79,7 +79,7 @@ def _not_applied(way: Way) -> Diagnosis | None:
     if delivery.status == "dead":
         return verdict(
             Cause.dead,
-            f"The delivery was given up after {delivery.attempts} attempts: "
+            f"The delivery was given up after {counted(delivery.attempts, 'attempt')}: "
             f"{delivery.error or 'no reason is kept'}.{_recovered(way)}",
         )
     if delivery.status == "stale":

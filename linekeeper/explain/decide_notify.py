@@ -6,6 +6,7 @@ from linekeeper.explain.answer import Cause, Diagnosis, Hop, HopName, HopState
 from linekeeper.explain.causes import verdict
 from linekeeper.explain.facts import MessageFacts, NoticeFacts, NotifyFacts
 from linekeeper.explain.words import moment
+from linekeeper.text import counted
 
 _HELD: Mapping[str, Cause] = {
     "silence": Cause.silenced,
@@ -60,7 +61,7 @@ def judge_message(message: MessageFacts, why: str) -> Diagnosis:
     if message.status == "dead":
         return verdict(
             Cause.message_dead,
-            f"The message was given up after {message.attempts} attempts: "
+            f"The message was given up after {counted(message.attempts, 'attempt')}: "
             f"{message.error or 'no reason is kept'}.",
         )
     if message.status in _NEEDLESS:
@@ -71,8 +72,8 @@ def judge_message(message: MessageFacts, why: str) -> Diagnosis:
     reason = f"; the last attempt said: {message.error}" if message.error else ""
     return verdict(
         Cause.message_waiting,
-        f"The message waits since {moment(message.created_at)}, {message.attempts} attempts so "
-        f"far{reason}.",
+        f"The message waits since {moment(message.created_at)}, "
+        f"{counted(message.attempts, 'attempt')} so far{reason}.",
     )
 
 
@@ -110,7 +111,7 @@ def message_hops(messages: tuple[MessageFacts, ...]) -> list[Hop]:
             message.status, HopState.not_needed
         )
         reason = f": {message.error}" if message.error else ""
-        text = f"{message.status.capitalize()} after {message.attempts} attempts{reason}"
+        text = f"{message.status.capitalize()} after {counted(message.attempts, 'attempt')}{reason}"
         hops.append(Hop(HopName.delivered, state, text, message.settled_at, evidence))
     return hops
 

@@ -79,6 +79,7 @@ class Beat:
         await _try("heartbeat", self.can_store(), STEP_SECONDS)
         await _try("counts", self._tally.flush(store, now=utcnow()), STEP_SECONDS)
         await _try("feed reads", self.feed_reads.flush(store), STEP_SECONDS)
+        await _try("calls to Makini", self._runtime.count_calls(), STEP_SECONDS)
         refresh = self._apps.refresh(store, self._runtime.settings)
         await _try("configuration", refresh, STEP_SECONDS)
 

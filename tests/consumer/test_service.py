@@ -21,7 +21,7 @@ from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store import Store, new_id
-from linekeeper.store.tables import Incident, Lease, Outbox
+from linekeeper.store.tables import CallCount, Incident, Lease, Outbox
 from tasks.prefect_adapter.orchestrator import PrefectOrchestrator
 from tests.flows.conftest import on_both
 
@@ -53,6 +53,31 @@ async def test_with_prefect_away_slack_goes_on_and_the_rest_waits(
         stop.set()
         async with asyncio.timeout(5):
             await consumer
+
+
+@pytest.mark.parametrize("logins", [False, True])
+async def test_calls_are_counted_though_no_further_one_follows(
+    settings: Settings, nobody: PrefectOrchestrator, logins: bool
+) -> None:
+    stop = asyncio.Event()
+    async with Runtime.open(settings) as rt:
+        budget = rt.login_budget if logins else rt.budget
+        consumer = asyncio.create_task(
+            run_consumer(rt, nobody, find_links=nobody.find_links, stop=stop)
+        )
+        for _ in range(3):
+            await budget.take("default", 600)
+        async with asyncio.timeout(30):
+            while await counted(rt.store) < 3:
+                await asyncio.sleep(0.1)
+        stop.set()
+        await consumer
+
+
+async def counted(store: Store) -> int:
+    """The calls that are counted in the database."""
+    async with store.read() as session:
+        return sum(await session.scalars(select(CallCount.calls)))
 
 
 async def test_a_loop_that_fails_is_told_of_once_and_goes_on(

@@ -229,3 +229,9 @@ def test_ledger_and_list_are_compared_both_ways():
 def test_each_connection_leaks_in_one_way_at_most(live, actions):
     leaks = find_leaks(played(actions), live)
     assert len({leak.subject for leak in leaks}) == len(leaks)
+
+
+def test_a_leak_names_a_customer_once_also_where_makinis_name_begins_with_it():
+    named = listed("a", status="Inactive", customer="ACME", name="Acme - SAP North")
+    (leak,) = find_leaks(consume([], "a", 8, AT), [named])
+    assert leak.message.startswith("Acme · SAP North: ")

@@ -163,6 +163,15 @@ def test_without_the_list_it_is_the_one_of_that_id_or_the_one_asked_for_and_no_s
     assert match(asked(known[0]), came, None, known).kind == kind
 
 
+def test_one_whose_id_was_not_its_key_is_found_in_a_list_of_others_whose_keys_are_ids() -> None:
+    wanted = replace(ACME, makini_id="4711")
+    others = [replace(BOLT, id=key, makini_key=key, makini_id=key) for key in ("k2", "k4")]
+    shown = [replace(LISTED["k2"], key=each.makini_key, id="") for each in others]
+    successor = replace(UNSAID, key="new")
+    found = match(asked(wanted), status("4712"), [*shown, successor], [wanted, *others])
+    assert (found.kind, found.listed) == ("replaces", successor)
+
+
 def test_equal_metadata_that_nobody_else_has_makes_a_successor() -> None:
     marked = {"account": "4711"}
     wanted = replace(ACME, metadata=metadata_digest(marked))
