@@ -88,7 +88,7 @@ async def conclude(rt: Runtime, order: PollOrder, run: ReconcileRun) -> list[Tru
             order.window,
             connections=done.connections,
             left=len({failure.connection_id for failure in run.failures}) + run.circuits,
-            recovered=done.counts.recovered,
+            recovered=done.caught_up,
             quiet=(await rt.configuration()).alerts.quiet,
             now=now,
         )

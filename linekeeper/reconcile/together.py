@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from sqlalchemy import and_, func, select
+from sqlalchemy import and_, case, func, select
 from sqlmodel import col
 
 from linekeeper.reconcile.accounting import Counts
+from linekeeper.reconcile.causes import OUTAGE
 from linekeeper.store import Store
 from linekeeper.store.tables import Deletion, Drift, Watermark
 
@@ -24,6 +25,8 @@ class Together:
     counts: Counts
     held: int
     """Records that look deleted and wait for a decision."""
+    caught_up: int = 0
+    """Of what was found: changes of an outage of ours that no webhook had brought."""
 
     @property
     def summary(self) -> str:
@@ -70,6 +73,13 @@ async def together(
                         for column in (
                             col(Drift.missed), col(Drift.late), col(Drift.mismatched),
                             col(Drift.deleted), col(Drift.webhooks_seen), col(Drift.late_seconds),
+                            case(
+                                (
+                                    col(Drift.cause) == OUTAGE,
+                                    col(Drift.missed) + col(Drift.mismatched),
+                                ),
+                                else_=0,
+                            ),
                         )
                     )
                 ).where(and_(*drift))
@@ -89,4 +99,4 @@ async def together(
         webhooks_seen=int(row[4]),
         late_seconds=float(row[5]),
     )
-    return Together(read or 0, counts, int(waiting or 0))
+    return Together(read or 0, counts, int(waiting or 0), int(row[6]))

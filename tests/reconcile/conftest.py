@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import httpx
@@ -25,7 +26,7 @@ from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store import Store, new_id
 from linekeeper.store.keys import stored_key
-from linekeeper.store.tables import Change, Connection, Drift, Record
+from linekeeper.store.tables import Change, Connection, Drift, ReceiverHeartbeat, Record
 from linekeeper.sweep.sweep import take_list
 from sandbox.world import World
 
@@ -103,6 +104,17 @@ async def no_sleep(_: float) -> None:
 async def run(rt: Runtime, **options: Any) -> ReconcileRun:
     """A run that doesn't wait."""
     return await reconcile(rt, **{"sleep": no_sleep, **options})
+
+
+async def away(store: Store, hours: float) -> tuple[object, object]:
+    """The receiver was away for so long, until a minute ago."""
+    back = utcnow() - timedelta(minutes=1)
+    gone = back - timedelta(hours=hours)
+    async with store.write() as session:
+        for since, at in ((gone - timedelta(days=1), gone), (back, utcnow())):
+            session.add(ReceiverHeartbeat(receiver="r", since=since, at=at))
+        await session.flush()
+    return gone, back
 
 
 def pointed_at(settings: Settings, url: str, **changes: Any) -> Settings:

@@ -11,13 +11,14 @@ from starlette.responses import JSONResponse, Response
 
 from linekeeper.clock import utcnow
 from linekeeper.reconcile.decisions import decide_deletions
+from linekeeper.reconcile.outage import note_outages
 from linekeeper.runtime import Runtime
-from linekeeper.store.tables import Deletion, Incident, Record, Watermark
+from linekeeper.store.tables import Deletion, Incident, Outage, Record, Watermark
 from linekeeper.views.trust_page import trust_markdown
 from linekeeper.views.trust_queries import trust_report
 from tests.makini.peer import Peer
 from tests.reconcile.answering import ASSETS, rt, server
-from tests.reconcile.conftest import feed, run
+from tests.reconcile.conftest import away, feed, run
 
 __all__ = ["rt", "server"]
 SORT = "sort[key]"
@@ -162,6 +163,27 @@ async def test_everything_of_an_entity_is_never_deleted_unasked(
         deletion = (await session.scalars(select(Deletion))).one()
     await decide_deletions(rt, deletion.id, "accept", by="Ada", now=utcnow())
     assert await live(rt) == set()
+
+
+async def test_what_an_outage_of_ours_hid_is_told_without_what_a_person_deleted_before(
+    rt: Runtime, server: Peer
+) -> None:
+    server.answer("GET", ASSETS, whole(assets(5)))
+    await run(rt)
+    server.answer("GET", ASSETS, whole([]))
+    for _ in range(2):
+        await run(rt, full=True)
+    async with rt.store.read() as session:
+        deletion = (await session.scalars(select(Deletion))).one()
+    await decide_deletions(rt, deletion.id, "accept", by="Ada", now=utcnow())
+    await away(rt.store, 3)
+    await note_outages(rt.store, now=utcnow())
+    meanwhile = (utcnow() - timedelta(hours=2)).isoformat()
+    server.answer("GET", ASSETS, whole([{"key": key, "updatedAt": meanwhile} for key in "xy"]))
+    await run(rt)
+    async with rt.store.read() as session:
+        outage = (await session.scalars(select(Outage))).one()
+    assert outage.detail["recovered"] == 2
 
 
 @pytest.mark.parametrize(("left", "days_apart"), [(97, 30.0), (98, 0.5), (10, 9.0)])

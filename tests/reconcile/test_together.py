@@ -12,11 +12,10 @@ from linekeeper.reconcile.outage import note_outages
 from linekeeper.reconcile.together import together
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
-from linekeeper.store import Store
-from linekeeper.store.tables import Connection, Lease, Outage, Outbox, ReceiverHeartbeat, Watermark
+from linekeeper.store.tables import Connection, Lease, Outage, Outbox, Watermark
 from linekeeper.views.trust_page import trust_headline, trust_markdown
 from linekeeper.views.trust_queries import trust_report
-from tests.reconcile.conftest import Check, Peer, drift, feed, pointed_at, run
+from tests.reconcile.conftest import Check, Peer, away, drift, feed, pointed_at, run
 
 
 async def test_two_shards_read_each_connection_once_and_add_up(
@@ -110,24 +109,13 @@ async def test_nobody_waits_for_a_connection_that_is_being_listed_whole(
     assert len(done.connections) == 3
 
 
-async def _away(store: Store, hours: float) -> tuple[object, object]:
-    """The receiver was away for so long, until a minute ago."""
-    back = utcnow() - timedelta(minutes=1)
-    gone = back - timedelta(hours=hours)
-    async with store.write() as session:
-        for since, at in ((gone - timedelta(days=1), gone), (back, utcnow())):
-            session.add(ReceiverHeartbeat(receiver="r", since=since, at=at))
-        await session.flush()
-    return gone, back
-
-
 @pytest.mark.parametrize(("hours", "starts"), [(3.0, False), (30.0, True)])
 async def test_an_outage_of_ours_is_covered_by_the_next_run_and_no_reason_to_distrust(
     rt: Runtime, peer: Peer, hours: float, starts: bool, agree: Check
 ) -> None:
     """B6: our own outage is caught up."""
     await run(rt)
-    await _away(rt.store, hours)
+    await away(rt.store, hours)
     assert len(await note_outages(rt.store, now=utcnow(), starting_runs=True)) == 1
     assert await note_outages(rt.store, now=utcnow(), starting_runs=True) == []
     async with rt.store.read() as session:
@@ -167,7 +155,7 @@ async def test_the_table_shows_an_outage_and_text_from_outside_as_text(
     rt: Runtime, peer: Peer, one: Connection
 ) -> None:
     await run(rt)
-    await _away(rt.store, 3)
+    await away(rt.store, 3)
     await note_outages(rt.store, now=utcnow())
     async with rt.store.write() as session:
         row = await session.get_one(Connection, one.id)
