@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from linekeeper.inbox.meaning import EventNames, rank_of
 from linekeeper.makini.fields import instant
 from linekeeper.makini.models import normalise_sync_status
+from linekeeper.text import counted
 from linekeeper.verify_account.about_list import grain, page_cap
 from linekeeper.verify_account.question import (
     Assumption,
@@ -186,7 +187,9 @@ def _login_keeps(exchanges: Sequence[Exchange]) -> AssumptionFinding:
     kept, replaced = logins[-1].body.get("kept", 0), logins[-1].body.get("replaced", 0)
     if not kept and not replaced:
         return not_seen("no login of a known connection was seen yet: run it again after one")
-    return decided(not replaced, f"{kept} logins kept their connection, {replaced} made a new one")
+    return decided(
+        not replaced, f"{counted(kept, 'login')} kept the connection, {replaced} made a new one"
+    )
 
 
 def _is_record_event(exchange: Exchange) -> bool:

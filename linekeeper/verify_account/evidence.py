@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import func, select
+from sqlalchemy import String, cast, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -13,7 +13,7 @@ from linekeeper.inbox.meaning import CANARY
 from linekeeper.runtime import Runtime
 from linekeeper.store import Store
 from linekeeper.store.bodies import open_payload
-from linekeeper.store.tables import Connection, DeliveryCount, WebhookEvent
+from linekeeper.store.tables import Audit, Connection, ConnectLink, DeliveryCount, WebhookEvent
 from linekeeper.tokens.stored import load_tokens
 from linekeeper.verify_account.ask import Asker
 from linekeeper.verify_account.recording import Exchange
@@ -112,14 +112,29 @@ async def webhook_exchanges(
 
 
 async def login_exchange(rt: Runtime, app: str, *, now: datetime) -> list[Exchange]:
-    """How many known connections a login replaced; nothing where none did."""
+    """How many logins of known connections kept them, and how many connections one replaced.
+
+    Nothing where there was none. A login of which Makini did not say whose it was (`login.assumed`)
+    shows neither.
+    """
+    assumed = select(col(Audit.subject)).where(col(Audit.action) == "login.assumed")
     async with rt.store.read() as session:
+        kept = await session.scalar(
+            select(func.count())
+            .select_from(ConnectLink)
+            .where(
+                col(ConnectLink.app) == app,
+                col(ConnectLink.used_for) == col(ConnectLink.connection_id),
+                cast(col(ConnectLink.connection_id), String).not_in(assumed),
+            )
+        )
         replaced = await session.scalar(
             select(func.count())
             .select_from(Connection)
             .where(col(Connection.app) == app, col(Connection.replaced_by).is_not(None))
         )
-    return [_own("logins", {"replaced": int(replaced)}, now)] if replaced else []
+    figures = {"kept": int(kept or 0), "replaced": int(replaced or 0)}
+    return [_own("logins", figures, now)] if any(figures.values()) else []
 
 
 async def _samples_of_event(

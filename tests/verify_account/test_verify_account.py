@@ -5,6 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from linekeeper.access.links import make_link
+from linekeeper.access.login import Attempt
+from linekeeper.clock import utcnow
+from linekeeper.makini import TokenPair
 from linekeeper.verify_account.question import Confirmation
 from linekeeper.verify_account.recording import Exchange, read_recording
 from linekeeper.verify_account.service import WriteNotConfirmed, answer_all
@@ -197,3 +201,27 @@ async def test_what_makini_did_not_answer_is_not_said_of_the_account_and_asked_a
     assert not again.unanswered
     by_name = {answer.question: answer.verdict for answer in again.answers}
     assert by_name["list-paging"] is by_name["list-total"] is Confirmation.seen_so
+
+
+async def test_logins_that_kept_their_connection_are_counted(open_account: Open) -> None:
+    account = await open_account()
+    first, second, *_ = await account.borrow_tokens()
+    for connection in (first, first, second):
+        async with account.rt.store.write() as session:
+            link = await make_link(
+                session,
+                app="default",
+                connection_id=connection.id,
+                customer_id=None,
+                system=connection.provider,
+                by="tests",
+                now=utcnow(),
+            )
+        there = account.makini.world.find(connection.makini_key)
+        assert there is not None
+        held = account.makini.world.tokens.pair(there)
+        ending = await Attempt(account.rt, link, None).take(TokenPair(held.access, held.refresh))
+        assert ending.how == "done"
+    answer = (await account.answers())["login-keeps"]
+    assert answer.verdict is Confirmation.seen_so
+    assert answer.evidence.startswith("3 logins kept the connection, 0 ")
