@@ -147,11 +147,11 @@ def _shown(looked: _Looked) -> "RenderableType":
     connections, customers = counted(seen.connections, "connection"), seen.customers
     fleet = Text(f"{connections} of {counted(customers, 'customer')}: ")
     counts = [
-        Text(f"{n} {health_name(health)}", _STYLES.get(health, ""))
+        Text(f"{n:,} {health_name(health)}", _STYLES.get(health, ""))
         for health, n in seen.health.items()
     ]
     fleet.append_text(Text(", ").join(counts or [Text("none known yet")]))
-    setup = ", ".join(f"{number} {setup}" for setup, number in seen.setup.items())
+    setup = ", ".join(f"{number:,} {setup}" for setup, number in seen.setup.items())
     parts: list[RenderableType] = [fleet, *_unchecked(looked.parts)]
     parts += [Text(f"setup at Makini: {setup or '-'}", "dim")]
     if said := managed_sentence((app.managed for app in seen.apps.values()), seen.mode_rules):

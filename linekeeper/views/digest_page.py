@@ -133,7 +133,7 @@ def _figures(figures: Measures) -> list[tuple[str, str]]:
 def _ahead(day: Day) -> list[tuple[str, str]]:
     total = sum(day.fleet.values())
     unwell = total - day.fleet.get("healthy", 0)
-    lines = [("Fleet", f"{total} live connections, {unwell} not healthy")]
+    lines = [("Fleet", f"{total:,} live connections, {unwell:,} not healthy")]
     if day.managed:
         lines.append(("Mode", day.managed))
     if day.availability:

@@ -178,9 +178,10 @@ def _life(
     by_customer: bool,
 ) -> Life:
     was_notified = first is not None and first.step == "first"
+    # What has grown beyond one connection since is not what it was announced as.
     rank = (
         first.severity
-        if was_notified and first
+        if was_notified and first and incident.scope == "connection"
         else severity(incident.kind, incident.scope, live=True, critical=False)
     )
     return Life(

@@ -7,6 +7,7 @@ import pytest
 from linekeeper.incidents.announce import announce
 from linekeeper.incidents.lifecycle import IncidentChange
 from linekeeper.store.tables import Connection, Customer, Incident, IncidentConnection
+from linekeeper.views.digest_queries import read_lives
 from tests.notify.conftest import Desk
 from tests.notify.test_slack_channels import _channel, _of, _with
 
@@ -97,3 +98,14 @@ async def test_what_was_wide_from_the_beginning_is_said_once(desk: Desk) -> None
     assert _of(desk, "linekeeper") == []
     [message] = _of(desk, "ops")
     assert "Worse" not in str(message)
+
+
+async def test_the_digest_calls_what_became_critical_critical(desk: Desk) -> None:
+    incident = await desk.open(customer="Acme", owner="Petra")
+    await desk.deliver()
+    await grow(desk, incident)
+    await desk.deliver()
+    async with desk.store.read() as session:
+        [life] = await read_lives(session, desk.now() - timedelta(days=1))
+    assert life.message is not None
+    assert life.severity == "critical"

@@ -1,5 +1,6 @@
 """What the digest measures and says."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from hypothesis import given
@@ -82,6 +83,11 @@ def test_the_message_tells_what_is_new_open_and_ahead() -> None:
     assert "First messages" not in said  # what nobody acts on is on the page alone
     assert "<!channel>" not in said
     assert "http://ui/artifacts/key/digest" in said
+
+
+def test_a_large_fleet_is_counted_as_everywhere_else() -> None:
+    said = slack_text(replace(day(), fleet={"healthy": 900, "unreachable": 1_100}), Links())
+    assert "*Fleet* 2,000 live connections, 1,100 not healthy" in said
 
 
 def test_the_artifact_has_measures_and_charts() -> None:
