@@ -13,7 +13,7 @@ from typing import Any
 
 import aiohttp
 import httpx
-from sqlalchemy import ColumnElement, and_, func, insert, or_, update
+from sqlalchemy import ColumnElement, Update, and_, func, insert, or_, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from linekeeper.clock import utcnow
@@ -84,6 +84,8 @@ class ForwardSender(Sender):
         self._clock = clock
         self._clients: dict[str, httpx.AsyncClient] = {}
         self._apps: Mapping[str, AppConfig] = {}
+        self._addresses: dict[str, str] | None = None
+        """By destination, where it was when it was looked at last; None before."""
         self._messages: dict[str, Outgoing] = {}
         """The messages that are being sent, by the row's id."""
         self._attempts: list[dict[str, Any]] = []
@@ -100,13 +102,26 @@ class ForwardSender(Sender):
             for app in apps.values()
             for destination, to in app.destinations().items()
         }
+        addresses = {name: app.forward_url or "" for name, app in self._apps.items()}
+        if addresses != self._addresses:
+            await self._bring_forward(addresses)
         return {
-            **{
-                name: Partition(_is_of(name), app.forward_url or "")
-                for name, app in self._apps.items()
-            },
+            **{name: Partition(_is_of(name), address) for name, address in addresses.items()},
             _SWITCHED_OFF: Partition(_is_of_none(tuple(self._apps))),
         }
+
+    async def _bring_forward(self, addresses: dict[str, str]) -> None:
+        """What waits for a destination that is new, or elsewhere than before, is due now.
+
+        When a process begins, nobody knows what was before: what nobody has tried yet is due.
+        """
+        before, now = self._addresses or {}, self._clock()
+        which = OUTBOX.c.attempts == 0 if self._addresses is None else OUTBOX.c.id.is_not(None)
+        async with self._rt.store.write() as session:
+            for name, address in addresses.items():
+                if before.get(name) != address:
+                    await session.execute(_due_now(name, now).where(which))
+        self._addresses = addresses
 
     @asynccontextmanager
     async def prepare(self, rows: Sequence[OutboxRow]) -> AsyncIterator[Mapping[str, Result]]:
@@ -204,19 +219,14 @@ class ForwardSender(Sender):
         for row, why in settlement.dead:
             about = {"event": row.payload.get("event"), "app": self.destination(row)}
             log.warning("forward %s is dead: %s", row.id, why, extra=about)
-        waiting = outbox_of(CHANNEL).waiting & OUTBOX.c.claimed_by.is_(None)
         for app, why in settlement.expired.items():
             await session.execute(
                 update(OUTBOX)
-                .where(waiting, _is_of(app), now - self.gives_up_after > AGES_SINCE)
+                .where(_WAITING, _is_of(app), now - self.gives_up_after > AGES_SINCE)
                 .values(status="dead", settled_at=now, error=why)
             )
         for app in settlement.recovered:
-            await session.execute(
-                update(OUTBOX)
-                .where(waiting, _is_of(app), OUTBOX.c.next_attempt_at > now)
-                .values(next_attempt_at=now)
-            )
+            await session.execute(_due_now(app, now))
 
     async def close(self) -> None:
         """Close the connections to the products."""
@@ -227,6 +237,18 @@ class ForwardSender(Sender):
 def _is_of(app: str) -> ColumnElement[bool]:
     of_before = OUTBOX.c.ordering_key.startswith(ordering_key_prefix(app), autoescape=True)
     return or_(OUTBOX.c.destination == app, OUTBOX.c.destination.is_(None) & of_before)
+
+
+_WAITING = outbox_of(CHANNEL).waiting & OUTBOX.c.claimed_by.is_(None)
+
+
+def _due_now(app: str, now: datetime) -> Update:
+    """What waits for the destination, and was planned for later."""
+    return (
+        update(OUTBOX)
+        .where(_WAITING, _is_of(app), OUTBOX.c.next_attempt_at > now)
+        .values(next_attempt_at=now)
+    )
 
 
 @lru_cache(maxsize=10)
