@@ -2,12 +2,14 @@
 
 A receiver that is out of connections, or whose port something else took, still writes to the
 database. So each sweep asks every receiver that it can reach, at the address the heartbeat gives.
+Those that follow one another at one address, each of them killed, are one receiver.
 """
 
 import asyncio
 import socket
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from urllib.parse import urlsplit
 
@@ -28,6 +30,8 @@ TRIES = 3
 """A receiver that restarts answers by the third."""
 AGAIN_SECONDS = 2.0
 TIMEOUT_SECONDS = 5.0
+WRITES_WITHIN = timedelta(minutes=1)
+"""A receiver that wrote its heartbeat so lately still writes; they do every few seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +40,8 @@ class ReceiverAnswer:
 
     part: Part
     fault: str = ""
+    writes: bool = True
+    """Whether it still writes to the database."""
 
 
 async def watch_answers(
@@ -45,23 +51,33 @@ async def watch_answers(
     policy = policy_of(rt, await rt.configuration())
     async with rt.store.read() as session:
         now = await rt.store.clock(session)
-        parts = [part for part in await read_parts(session) if part.kind == "receiver"]
+        beats = [part for part in await read_parts(session) if part.kind == "receiver"]
         rows = await session.scalars(
             select(col(Incident.cause)).where(
                 col(Incident.topic) == TOPIC, col(Incident.resolved_at).is_(None)
             )
         )
         known = set(rows)
+    parts = newest_at_each_address(beats)
     # One that is silent is missed by its heartbeat already.
     heard = [part for part in parts if now - part.at < policy.after]
     asked = await asyncio.gather(
         *(_ask(part, timeout=timeout, again=again) for part in heard if is_reachable(part))
     )
+    asked = [
+        answer and replace(answer, writes=now - answer.part.at < WRITES_WITHIN) for answer in asked
+    ]
     findings = what_is_wrong(parts, asked, known)
     if findings or known:
         async with rt.store.write() as session:
             now = await rt.store.clock(session)
             await apply_findings(rt.store, session, TOPIC, findings, now=now)
+
+
+def newest_at_each_address(parts: Sequence[Part]) -> list[Part]:
+    """Of the receivers at one address the one that was heard last. Pure."""
+    newest = {_cause(part): part for part in sorted(parts, key=lambda part: part.at)}
+    return list(newest.values())
 
 
 def what_is_wrong(
@@ -141,17 +157,18 @@ def _root(error: BaseException) -> BaseException:
 
 
 def _cause(part: Part) -> str:
-    return f"answers:{part.name}"
+    return f"answers:{part.host}:{part.mark or part.name}"
 
 
 def _finding(answer: ReceiverAnswer) -> Finding:
     part = answer.part
+    writes = "writes" if answer.writes else f"last wrote at {part.at:%-d %b %H:%M} UTC"
     return Finding(
         kind="part_silent",
         cause=_cause(part),
         app="",
         title=f"The receiver on {part.host} does not answer",
-        text=f"The receiver on {part.host} writes to the database, but a sweep that asked it at "
+        text=f"The receiver on {part.host} {writes} to the database, and a sweep that asked it at "
         f"{part.mark} got no answer: {answer.fault}. Webhooks to it are probably lost until "
         "Makini sends them again. Restart it; `linekeeper doctor` shows every part.",
         scope="house",

@@ -2,15 +2,18 @@
 
 import asyncio
 import socket
-from datetime import UTC, datetime
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from sqlalchemy import update
 from sqlmodel import col, select
 
+from linekeeper.clock import utcnow
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store import Store
-from linekeeper.store.tables import Incident
+from linekeeper.store.tables import Incident, PartHeartbeat
 from linekeeper.watch.answers import ReceiverAnswer, is_reachable, watch_answers, what_is_wrong
 from linekeeper.watch.decide import Part
 from linekeeper.watch.queries import read_parts
@@ -31,6 +34,24 @@ async def heard(store: Store) -> bool:
     """Whether the receiver wrote its heartbeat."""
     async with store.read() as session:
         return any(part.kind == "receiver" for part in await read_parts(session))
+
+
+async def beats(store: Store) -> int:
+    async with store.read() as session:
+        return sum(part.kind == "receiver" for part in await read_parts(session))
+
+
+async def gone_for(
+    store: Store, length: timedelta, look: Callable[[], Awaitable[list[str]]]
+) -> list[str]:
+    """What is said once the receivers were heard last so long ago."""
+    async with store.write() as session:
+        await session.execute(
+            update(PartHeartbeat)
+            .where(col(PartHeartbeat.kind) == "receiver")
+            .values(at=utcnow() - length)
+        )
+    return await look()
 
 
 async def test_a_receiver_that_does_not_answer_is_an_incident_until_it_does(
@@ -65,6 +86,12 @@ async def test_a_receiver_that_does_not_answer_is_an_incident_until_it_does(
     receiver = await start("receiver", settings, log, port=port)
     try:
         assert await look() == []
+        while await beats(store) < 2:
+            await asyncio.sleep(0.1)
+        await receiver.kill()
+        [_] = await look()  # two were killed, and it is one address
+        [writes_no_more] = await gone_for(store, timedelta(minutes=5), look)
+        assert "last wrote at" in writes_no_more
     finally:
         await receiver.kill()
 
@@ -77,6 +104,7 @@ def test_what_cannot_be_asked_from_here_stays_as_it_is() -> None:
     here = Part("receiver:c", "receiver", socket.gethostname(), at, at, "http://127.0.0.1:8642")
     assert is_reachable(here)
     assert what_is_wrong([elsewhere], [], set()) == []
-    [kept] = what_is_wrong([elsewhere, here], [ReceiverAnswer(here)], {"answers:receiver:a"})
-    assert kept.cause == "answers:receiver:a"
-    assert what_is_wrong([], [], {"answers:receiver:a"}) == []
+    cause = "answers:another.example:http://127.0.0.1:8642"
+    [kept] = what_is_wrong([elsewhere, here], [ReceiverAnswer(here)], {cause})
+    assert kept.cause == cause
+    assert what_is_wrong([], [], {cause}) == []
