@@ -1,7 +1,7 @@
 """The way of one record or delivery, gathered from the database."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -9,11 +9,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from linekeeper.config import Configuration
 from linekeeper.explain import deliveries, queries
-from linekeeper.explain.facts import ChangeFacts, DeliveryFacts, Way
+from linekeeper.explain.facts import ChangeFacts, DeliveryFacts, RecordFacts, Way
 from linekeeper.inbox.meaning import RECORD_KINDS
 from linekeeper.store import Store
 from linekeeper.store.keys import stored_key
 from linekeeper.store.retention import load_retention
+from linekeeper.store.tables import Connection
 
 _BEFORE = timedelta(minutes=1)
 """Clocks differ: a delivery may seem to come before the change it announces."""
@@ -41,15 +42,15 @@ async def record_way(
     assert connection is not None  # found a moment ago, and connections are never removed
     key, renamed_from = stored_key(key), None
     entity = change.entity if change is not None else entity
-    records = await queries.records_of(session, connection.id, key, entity)
-    if not records and change is None:
-        renamed = await queries.renamed(session, (connection.id, connection.replaced_by), key)
-        if renamed is not None:
-            around = await queries.around(session, renamed.connection_id, configuration)
-            connection = around.row
-            assert connection is not None  # changes are of connections that are there
-            key, renamed_from, entity = renamed.key, key, renamed.entity
-            records = await queries.records_of(session, connection.id, key, entity)
+    asked_of, asked_key = connection, key
+    if change is None:
+        found = await _where_it_is(session, connection, key, entity)
+        records, connection, entity = found.records, found.connection, found.entity
+        key, renamed_from = found.key, key if found.key != key else None
+        if connection is not asked_of:
+            around = await queries.around(session, connection.id, configuration)
+    else:
+        records = await queries.records_of(session, connection.id, key, entity)
     key = records[0].key if records else key
     entities = await queries.entities_of(session, connection.id)
     if change is None:
@@ -69,6 +70,9 @@ async def record_way(
     named = await deliveries.naming(
         store, session, connection, key, change.announced_at if change else None
     )
+    if connection is not asked_of:
+        before = await deliveries.naming(store, session, asked_of, asked_key, None)
+        named = sorted([*named, *before], key=lambda each: each.received_at, reverse=True)
     naming = [each for each in named if None in (entity, each.entity) or each.entity == entity]
     if change is not None and change.announced_at is None:
         # What announced another change of the record did not announce this one.
@@ -109,12 +113,49 @@ async def delivery_way(
         retention=await load_retention(store, session),
     )
     if connection is not None and keys:
-        records = await queries.records_of(session, connection.id, keys[0], row.entity)
+        found = await _where_it_is(session, connection, keys[0], row.entity)
         changes = await queries.changes_of(session, connection.id, keys[0], [row.entity or ""])
         way = replace(
-            way, record=records[0] if records else None, change=_announced(facts, changes)
+            way,
+            record=found.records[0] if found.records else None,
+            change=_announced(facts, changes),
         )
     return await _with_surroundings(session, way)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a record is in the index by now, and under which key."""
+
+    connection: Connection
+    key: str
+    entity: str | None
+    records: Sequence[RecordFacts]
+
+
+async def _where_it_is(
+    session: AsyncSession, connection: Connection, key: str, entity: str | None
+) -> _Place:
+    """Follow a record to the key it has by now, and to the connection that took its place.
+
+    What took a connection's place has its index, also where records are not matched yet. Where
+    nothing is found it is of the connection that was asked about.
+    """
+    place = _Place(connection, key, entity, ())
+    visited: set[tuple[str, str]] = set()
+    at, wanted, which = connection, key, entity
+    while (at.id, wanted) not in visited:
+        visited.add((at.id, wanted))
+        if records := await queries.records_of(session, at.id, wanted, which):
+            return _Place(at, wanted, which, records)
+        renamed = await queries.renamed(session, (at.id, at.replaced_by), wanted)
+        if renamed is not None:
+            at = await session.get_one(Connection, renamed.connection_id)
+            wanted, which = renamed.key, renamed.entity
+            place = _Place(at, wanted, which, ())
+        elif at.replaced_by is not None:
+            at = await session.get_one(Connection, at.replaced_by)
+    return place
 
 
 def matched(

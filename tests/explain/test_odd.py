@@ -108,6 +108,28 @@ async def test_a_key_from_before_a_reconnect_leads_to_the_one_of_today(world: Wo
         assert found.ids["connection"] == after.id
 
 
+@pytest.mark.parametrize("renamed", [False, True])
+async def test_a_delivery_of_before_a_reconnect_is_not_said_to_be_absent_at_the_source(
+    world: World, renamed: bool
+) -> None:
+    """It was read, and its record went over to the successor: with a new key, or not matched."""
+    after = await world.connection("after")
+    between = await world.connection("between", setup="disconnected", replaced_by=after.id)
+    before = await world.connection("before", setup="disconnected", replaced_by=between.id)
+    await world.add(record(after, "new-1" if renamed else "old-1"))
+    if renamed:
+        await world.add(change(between, "mid-1", 1, op="rekeyed", old_key="old-1"))
+        await world.add(change(after, "new-1", 1, op="rekeyed", old_key="mid-1"))
+    row = delivery(before, "old-1", received_at=NOW - timedelta(hours=2))
+    await world.add(row)
+    found = await world.ask(row.id)
+    assert found.verdict.cause not in ("absent_at_source", "never_seen")
+    for subject in ("before old-1", "after old-1" if not renamed else "between old-1"):
+        found = await world.ask(subject)
+        assert found.verdict.cause not in ("absent_at_source", "never_seen", "disconnected")
+        assert found.ids["connection"] == after.id
+
+
 async def test_of_two_connections_called_alike_none_is_guessed(world: World) -> None:
     for key in ("a", "b"):
         await world.add(record(await world.connection(key), "4711", number="WO-7"))
