@@ -1,6 +1,9 @@
-"""What is wrong with the certificate of a peer, in words. Pure."""
+"""Who needs no encryption, and what is wrong with the certificate of a peer, in words. Pure."""
 
+import ipaddress
 import ssl
+
+_LOCAL_NAMES = {"localhost", "localhost.localdomain", "ip6-localhost"}
 
 
 def tls_trouble(error: BaseException) -> str | None:
@@ -26,3 +29,13 @@ def tls_trouble(error: BaseException) -> str | None:
             )
         cause = wrapped or cause.__cause__ or cause.__context__
     return None
+
+
+def is_loopback(host: str) -> bool:
+    """Whether `host` can be reached from this machine only."""
+    if host.lower() in _LOCAL_NAMES:
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False

@@ -2,7 +2,6 @@
 
 import errno
 import fcntl
-import ipaddress
 import os
 import socket
 from collections.abc import Iterator, Mapping
@@ -11,8 +10,7 @@ from pathlib import Path
 
 from linekeeper.private import close_home, make_private_file
 from linekeeper.refusal import UserError
-
-_LOCAL_NAMES = {"localhost", "localhost.localdomain", "ip6-localhost"}
+from linekeeper.tls import is_loopback
 
 
 @contextmanager
@@ -57,16 +55,6 @@ def require_free_port(host: str, port: int, setting: str, what: str) -> None:
             raise UserError(f"port {port} on {host} {problem}, {what} needs it: {fix}") from None
         except OverflowError:
             raise UserError(f"LINEKEEPER_{setting}: a port is 1 to 65535, not {port}") from None
-
-
-def is_loopback(host: str) -> bool:
-    """Whether `host` can be reached from this machine only."""
-    if host.lower() in _LOCAL_NAMES:
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 def require_auth_or_loopback(host: str, environment: Mapping[str, str]) -> None:

@@ -12,7 +12,6 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
-from linekeeper.cli.guards import is_loopback
 from linekeeper.cli.prefect_key import prefect_key
 from linekeeper.cli.supervisor import Child
 from linekeeper.config import AppConfig
@@ -20,6 +19,7 @@ from linekeeper.preflight.verdict import vantage_queue
 from linekeeper.refusal import UserError
 from linekeeper.settings import Settings
 from linekeeper.store.configuration import seed
+from linekeeper.tls import is_loopback
 from tasks.prefect_adapter.server import QUEUES, server_environment, work_pool
 
 if TYPE_CHECKING:

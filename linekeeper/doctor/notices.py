@@ -15,7 +15,7 @@ from linekeeper.notify.channels import SOCKET, troubles
 from linekeeper.notify.evaluate import targets
 from linekeeper.notify.policy import check
 from linekeeper.notify.routing import channels_of
-from linekeeper.notify.smtp import server_of
+from linekeeper.notify.smtp import mail_trouble, server_of
 from linekeeper.store import Store
 from linekeeper.store.tables import Outbox
 from linekeeper.text import named
@@ -47,7 +47,7 @@ async def _account(mail: MailConfig, seconds: float) -> DoctorFinding:
     except aiosmtplib.SMTPAuthenticationError as error:
         return wrong("mail · account", f"{where} refuses the login ({error.code})", _MAIL_BLOCK)
     except (aiosmtplib.SMTPException, OSError, TimeoutError) as error:
-        why = str(error)[:200] or type(error).__name__
+        why = mail_trouble(error) or str(error)[:200] or type(error).__name__
         fix = "check the network, and the SMTP URL in the Mail block"
         return wrong("mail · account", f"{where} can't be used: {why}", fix)
     return ok("mail · account", f"{where} takes us")

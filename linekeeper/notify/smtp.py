@@ -15,9 +15,13 @@ import idna
 
 from linekeeper.clock import utcnow
 from linekeeper.config import MailConfig
-from linekeeper.tls import tls_trouble
+from linekeeper.tls import is_loopback, tls_trouble
 
 TIMEOUT_SECONDS = 20.0
+_UNENCRYPTED = (
+    "it offers no encryption (STARTTLS), and the password is not sent in plain text: use smtps://, "
+    "or a server that offers it"
+)
 
 
 class _References(BaseHeader):
@@ -63,16 +67,28 @@ class Letter:
 
 
 def server_of(mail: MailConfig) -> dict[str, Any]:
-    """The account in the form that aiosmtplib takes."""
+    """The account in the form that aiosmtplib takes.
+
+    A password leaves this machine encrypted or not at all.
+    """
     server = urlsplit(mail.smtp_url.get_secret_value())
+    must_encrypt = server.scheme == "smtp" and bool(server.username)
     return {
         "hostname": server.hostname or "localhost",
         "port": server.port,
         "username": unquote(server.username) if server.username else None,
         "password": unquote(server.password) if server.password else None,
         "use_tls": server.scheme == "smtps",
+        "start_tls": True if must_encrypt and not is_loopback(server.hostname or "") else None,
         "timeout": TIMEOUT_SECONDS,
     }
+
+
+def mail_trouble(error: BaseException) -> str | None:
+    """Say why the server can't be used safely; None if it is another failure."""
+    if type(error) is aiosmtplib.SMTPException and "STARTTLS extension" in str(error):
+        return _UNENCRYPTED  # the library has no type for it; it only chooses these words
+    return tls_trouble(error)
 
 
 def on_the_wire(address: str) -> str:
@@ -113,7 +129,7 @@ async def hand_over(mail: MailConfig, letter: Letter, identifier: str) -> list[s
     except aiosmtplib.SMTPResponseException as error:
         raise Delayed(f"the mail server answered {error.code}", everything=True) from None
     except (aiosmtplib.SMTPException, OSError) as error:
-        why = tls_trouble(error) or type(error).__name__
+        why = mail_trouble(error) or type(error).__name__
         reason = f"the mail server can't be used ({why})"
         raise Delayed(reason, everything=True) from None
     return sorted(

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from linekeeper.cli.guards import alone_in, is_loopback, require_auth_or_loopback, require_free_port
+from linekeeper.cli.guards import alone_in, require_auth_or_loopback, require_free_port
 from linekeeper.refusal import UserError
+from linekeeper.tls import is_loopback
 
 
 def test_a_taken_port_is_named_with_its_setting() -> None:
