@@ -1,6 +1,7 @@
 """Slack over HTTP: post, edit and find messages of one channel, at the pace Slack allows."""
 
 import asyncio
+import ipaddress
 import json
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -26,7 +27,7 @@ from linekeeper.notify.refusals import (
     refused,
     unreachable,
 )
-from linekeeper.tls import is_loopback, tls_trouble
+from linekeeper.tls import tls_trouble
 
 TIMEOUT_SECONDS = 10
 EVENT_TYPE = "linekeeper_notice"
@@ -264,7 +265,11 @@ def _client(config: SlackConfig, session: aiohttp.ClientSession) -> AsyncWebClie
 def is_near(url: str) -> bool:
     """Whether no proxy is between us and `url`."""
     host = urlsplit(url).hostname or ""
-    return is_loopback(host) or bool(proxy_bypass(host))
+    try:
+        loopback = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = host == "localhost"
+    return loopback or bool(proxy_bypass(host))
 
 
 def _trouble(response: object, *, posting: bool) -> SlackTrouble:

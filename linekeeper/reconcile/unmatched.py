@@ -13,6 +13,7 @@ from linekeeper.reconcile.succession_queries import held_by
 from linekeeper.reconcile.target import PollTarget
 from linekeeper.store import Store, new_id
 from linekeeper.store.tables import Deletion
+from linekeeper.text import counted
 
 TOPIC = "succession"
 KIND = "records_unmatched"
@@ -57,14 +58,15 @@ async def ask(
     said = []
     if ambiguous:
         said.append(
-            f"{ambiguous:,} records may each be one of several: say which in the form "
+            f"{counted(ambiguous, 'record')} may each be one of several: say which in the form "
             "`deletions`: *show* lists them."
         )
     if unmatched:
         said.append(
-            f"{unmatched:,} records were stored by an earlier version, and too little is known "
-            "of them to recognise them under other keys: what the system has now is in the feed "
-            "as new. Once nothing refers to the old keys, accept them in the form `deletions`."
+            f"{counted(unmatched, 'record')} came from an earlier version, and too little is "
+            "known of what it stored to recognise it under another key: what the system has now "
+            "is in the feed as new. Once nothing refers to the old keys, accept them in the form "
+            "`deletions`."
         )
     count = ambiguous + unmatched
     await open_incident(
@@ -75,8 +77,8 @@ async def ask(
         scope="connection",
         cause=cause(target.id, entity),
         app=target.app.name,
-        title=f"{target.label} · {entity}: {count:,} records of the connection before are not "
-        "matched",
+        title=f"{target.label} · {entity}: {counted(count, 'record')} of the connection before "
+        f"{'is' if count == 1 else 'are'} not matched",
         text="The new login made a new connection. " + " ".join(said),
         connections=[target.id],
         detail={"entity": entity, "ambiguous": ambiguous, "unmatched": unmatched},
