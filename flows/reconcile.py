@@ -197,6 +197,7 @@ async def _read_named(reading: RunReading, ids: Sequence[str]) -> State[None]:
         failure = run.failures[0]
         return Failed(message=f"{label}: {failure.entity}: {failure.message}")
     held = f", {run.held_back:,} look deleted and wait for you" if run.held_back else ""
+    held += f", {counted(run.broken_off, 'list')} ended too early" if run.broken_off else ""
     return Completed(
         message=f"{label}: {counted(run.records, 'record')} read, {run.written:,} written, "
         f"{counts.missed:,} that no webhook announced, {counts.webhooks_seen:,} announced, "

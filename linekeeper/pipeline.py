@@ -31,10 +31,11 @@ async def _next(items: AsyncIterator[T]) -> T | None:
 class WriteBehind:
     """Numbers worked out one behind the other while the caller goes on.
 
-    Leaving the block by an exception cancels what is under way.
+    Leaving the block by an exception cancels what is under way, but for one that is a `bearable`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, bearable: type[Exception] | None = None) -> None:
+        self._bearable = bearable
         self._task: asyncio.Task[int] | None = None
 
     async def then(self, step: Coroutine[Any, Any, int]) -> int:
@@ -61,8 +62,10 @@ class WriteBehind:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(self, *_: object) -> None:
-        if self._task is not None:
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None and self._bearable is not None and issubclass(kind, self._bearable):
+            await self.done()
+        elif self._task is not None:
             await _drop(self._task)
 
 

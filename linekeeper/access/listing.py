@@ -14,7 +14,7 @@ from sqlalchemy import delete
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from linekeeper.makini import ListedConnection, MakiniClient
+from linekeeper.makini import ListedConnection, MakiniClient, MakiniError
 from linekeeper.runtime import Runtime
 from linekeeper.store import KeyProblem, new_id
 from linekeeper.store.engine import insert_or_update
@@ -69,9 +69,9 @@ async def listed_for(
             patience=PATIENCE_SECONDS,
         ):
             kept = await _kept(rt, app, makini_id, since)
-            return kept if kept is not None else await _listed(rt, makini, app)
+            return kept if kept is not None else await _listed(rt, makini, app, makini_id)
     except LeaseLost:
-        return await _listed(rt, makini, app)
+        return await _listed(rt, makini, app, makini_id)
 
 
 async def forget_listings(session: AsyncSession) -> None:
@@ -95,12 +95,21 @@ async def _kept(
     return connections if listing.settles(makini_id, since=since, now=now) else None
 
 
-async def _listed(rt: Runtime, makini: MakiniClient, app: str) -> list[ListedConnection]:
+async def _listed(
+    rt: Runtime, makini: MakiniClient, app: str, makini_id: str
+) -> list[ListedConnection]:
+    """A new listing. One that breaks off serves where it names `makini_id`, and is not kept."""
     async with rt.store.read() as session:
         begun_at = await rt.store.clock(session)
-    connections = [
-        connection async for page in makini.list_connections() for connection in page.connections
-    ]
+    connections: list[ListedConnection] = []
+    try:
+        async for page in makini.list_connections():
+            connections += page.connections
+    except MakiniError as error:
+        named = any(makini_id in (entry.id, entry.key) for entry in connections)
+        if error.fault is None or not (makini_id and named):
+            raise
+        return connections
     text = orjson.dumps([asdict(connection) for connection in connections]).decode()
     row = {
         "name": f"{_PREFIX}{app}",

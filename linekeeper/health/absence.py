@@ -1,10 +1,10 @@
 """What follows from connections that Makini's list lacks, and when nothing does.
 
 Absence is not evidence (DESIGN "True before green"): a list that lacks most of what is known, or
-fewer connections than its own total, looks truncated, and nothing is concluded from it until a
-person accepts it. A connection missing from two complete lists, whose own calls were refused
-between them (the sweep asks each whose token it has), has disappeared at Makini. Two lists of the
-same minutes may have the same flaw: they count as two where they are `APART`, or where Makini
+fewer connections than its own total, or has no end, looks truncated, and nothing is concluded from
+it until a person accepts it. A connection missing from two complete lists, whose own calls were
+refused between them (the sweep asks each whose token it has), has disappeared at Makini. Two lists
+of the same minutes may have the same flaw: they count as two if they are `APART`, or where Makini
 refused to renew the token since the first. That it had refused before says nothing: a login was
 lost, or the answer with a pair. One of which Makini says that it doesn't know it, while it mints
 tokens for others, is no sign of a truncated list. Linekeeper did not order that, so
@@ -52,6 +52,8 @@ class Absence:
     """How many the list says there are; None if it doesn't say."""
     accepted_shortfall: int = 0
     """The difference between total and list that a person accepted."""
+    broken: str = ""
+    """How the list ended before the end that it speaks of; empty where it did not."""
 
     @property
     def shortfall(self) -> int:
@@ -66,17 +68,18 @@ class Absence:
     @property
     def looks_truncated(self) -> bool:
         """Whether nothing may be concluded from what is missing."""
-        return self.is_short or self.missing > self.known * MISSING_SHARE
+        return bool(self.broken) or self.is_short or self.missing > self.known * MISSING_SHARE
 
     @property
     def figures(self) -> str:
         """What is missing, in numbers."""
-        parts = []
+        parts = [self.broken] if self.broken else []
         if self.is_short:
             parts.append(f"{self.listed} of the {self.total} connections it counts were listed")
         if self.missing:
             parts.append(f"{self.missing} of {self.known} known connections are missing")
-        return " and ".join(parts)
+        *most, last = parts or [""]
+        return f"{', '.join(most)} and {last}" if most else last
 
     @property
     def sentence(self) -> str:
@@ -103,6 +106,7 @@ async def find_missing(
     *,
     count: int,
     total: int | None,
+    broken: str = "",
 ) -> Missing:
     """Compare the known connections of `app` with the keys `listed`."""
     accepted = await session.scalar(
@@ -143,6 +147,7 @@ async def find_missing(
         listed=count,
         total=total,
         accepted_shortfall=accepted or 0,
+        broken=broken,
     )
     was_missing = [row for row in known if row.missing_since or row.unlisted_since]
     back = [row.id for row in was_missing if row.makini_key in listed]

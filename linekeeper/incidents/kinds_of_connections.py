@@ -149,9 +149,10 @@ OF_CONNECTIONS = {
         NORMAL,
         "reconcile.md#is-everything-here",
         "",
-        "The source lists more or fewer records than its own total says, or the index holds fewer.",
+        "The source lists more or fewer records than its own total says, its list ends too early, "
+        "or the index holds fewer.",
         "Linekeeper lists them again every day, in both orders, and resolves this incident once "
-        "the two agree. Ask Makini's support what limits the listing.",
+        "all of them come. Ask Makini's support what limits the listing.",
     ),
     "records_unmatched": Kind(
         ("succession",),

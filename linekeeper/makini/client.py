@@ -51,9 +51,9 @@ class MakiniClient:
 
     Every method raises MakiniError when there is no usable answer and never retries. `connection`
     names the connection in errors; for Admin API calls it is also the `{id}` of the route (the
-    listed field `app.connection_field` names). An api_url that is no address raises MakiniError
-    (`rejected`) at once. In mode `observe` whatever would change something
-    at Makini raises ReadOnlyApp before any call. A `client` passed in stays the caller's to close.
+    listed field `app.connection_field` names). An api_url that is none raises MakiniError
+    (`rejected`) at once. In mode `observe` what would change something at Makini raises
+    ReadOnlyApp before any call. A `client` passed in stays the caller's to close.
     """
 
     def __init__(
@@ -103,24 +103,26 @@ class MakiniClient:
     async def list_connections(self) -> AsyncIterator[ConnectionPage]:
         """Yield every connection of the app, page by page.
 
-        An entry with neither key nor id is left out. A list that repeats a page, breaks off or
-        has no end raises MakiniError (`malformed`): what was yielded is not the whole then.
-        Whether all of the total came is for the caller to compare: pages can overlap.
+        An entry with neither key nor id is left out. A list that repeats a page, breaks off or has
+        no end raises MakiniError (`malformed`) with its `fault`, after all that came of it. Pages
+        can overlap: whether all of the total came is for the caller to compare.
         """
         pages = Pages(self.app.paging, self.app.per_page)
         while (question := pages.question) is not None:
             try:
                 answer = await self._as_admin("GET", self._url("/api/system/connections", question))
             except MakiniError as error:
-                if pages.is_end(error.kind):
-                    return
-                raise
+                if not pages.is_end(error.kind):
+                    raise
+                return
             with self._reading(answer, None):
                 page = parse_page(self._json(answer, None))
                 if not pages.answered(page):
-                    return
+                    break
                 connections = parse_connections(page.records)
             yield ConnectionPage(connections, len(page.records) - len(connections), page.total)
+        with self._reading(answer, None):
+            pages.finish()
 
     # Tokens
 
@@ -189,16 +191,15 @@ class MakiniClient:
         """Yield the records of an entity such as `eam/assets`, page by page.
 
         `since` (UTC) asks for those updated then or later, `keys` for these; how is not all
-        documented, so both are hints: `rejected` means that the source refuses the filter (list
-        without it and compare), more may come than was asked for, and a key that is missing
-        proves nothing until `record` says so. `not_found`: this system doesn't offer the entity.
-        A listing that repeats a page, breaks off or has no end raises `malformed`; so does a page
-        over `MAX_BODY_BYTES`, with the code `TOO_LARGE`: ask for fewer records in `per_page`
-        (default: the app's). `reverse` asks for the last key first: a record that slips between
-        two pages in one order doesn't in the other.
-
-        `again` is awaited with the error of a page that could not be read: it returns the token
-        to ask for the same page with, or None to raise the error.
+        documented: both are hints: `rejected` means that the source refuses the filter (list
+        without it and compare), more may come than was asked for, and a key that is missing proves
+        nothing until `record` says so. `not_found`: this system doesn't offer the entity. A listing
+        that repeats a page, breaks off or has no end raises `malformed` with its `fault`, after all
+        that came; a page over `MAX_BODY_BYTES` with the code `TOO_LARGE`: ask for fewer records in
+        `per_page` (default: the app's). `reverse` asks for the last key first: a record that slips
+        between two pages in one order doesn't in the other. `again` is awaited with the error of a
+        page that could not be read: it returns the token to ask for the same page with, or None to
+        raise the error.
         """
         for filters in filter_queries(self.app.since, since, keys, reverse=reverse):
             pages = Pages(self.app.paging, per_page or self.app.per_page)
@@ -220,6 +221,8 @@ class MakiniClient:
                     if not pages.answered(page):
                         break
                 yield page
+            with self._reading(answer, connection):
+                pages.finish()
 
     async def record(
         self, access_token: str, entity: str, key: str, *, connection: str
@@ -304,8 +307,7 @@ class MakiniClient:
             raise MakiniError(ErrorKind.rejected, str(error), app=self.app.name) from error
 
     def _connection_url(self, connection: str, route: str = "") -> httpx.URL:
-        segment = self._segment(connection, connection)
-        return self._url(f"/api/system/connections/{segment}{route}")
+        return self._url(f"/api/system/connections/{self._segment(connection, connection)}{route}")
 
     def _segment(self, key: str, connection: str) -> str:
         """Return a key as one segment of a path, never as one that leads elsewhere."""
@@ -328,13 +330,11 @@ class MakiniClient:
         self, answer: MakiniAnswer, connection: str | None, *, minted: bool = False
     ) -> TokenPair:
         with self._reading(answer, connection):
-            value = self._json(answer, connection)
-            return parse_tokens(value, now=self._clock(), minted=minted)
+            return parse_tokens(self._json(answer, connection), now=self._clock(), minted=minted)
 
     @contextmanager
     def _reading(self, answer: MakiniAnswer, connection: str | None) -> Iterator[None]:
-        """Turn an answer of another shape, for the block, into an error like any other of
-        Makini's."""
+        """Turn an answer of another shape, for the block, into an error like Makini's others."""
         try:
             yield
         except WrongShape as error:
@@ -346,4 +346,5 @@ class MakiniClient:
                 status=answer.status,
                 code=OTHER_SHAPE,
                 request_id=answer.request_id,
+                fault=error.fault,
             ) from error

@@ -38,6 +38,17 @@ ENDS_LOOP = frozenset({ErrorKind.rejected, ErrorKind.not_found})
 """After the first page these are no answer to the question but the end of this loop: the source
 lets go of its cursors when something changes, or after a while, and asks to begin again."""
 
+
+class ListingFault(StrEnum):
+    """Why a listing ended before the end that its source speaks of."""
+
+    repeated_page = "repeated_page"
+    repeated_cursor = "repeated_cursor"
+    empty_page = "empty_page"
+    refused_page = "refused_page"
+    endless = "endless"
+
+
 _WHAT = {
     ErrorKind.unauthorized: "Makini refused the login",
     ErrorKind.forbidden: "Makini does not allow this",
@@ -75,7 +86,8 @@ class MakiniError(Exception):
     `str()` is one plain line: what happened, to which app and connection, Makini's code and
     request id (its support asks for both), and what to do. It holds no secret. `retryable` says
     whether the same call may succeed later; `retry_after` is in seconds from now, if Makini said
-    so. The client itself never retries (DESIGN "Retries in one layer").
+    so. The client itself never retries (DESIGN "Retries in one layer"). `fault` says that what came
+    of a listing before is true, but not all there is.
     """
 
     def __init__(
@@ -90,8 +102,10 @@ class MakiniError(Exception):
         status: int | None = None,
         retryable: bool | None = None,
         retry_after: float | None = None,
+        fault: ListingFault | None = None,
     ) -> None:
         super().__init__(message)
+        self.fault = fault
         self.kind = kind
         self.message = message
         self.app = app
@@ -117,6 +131,8 @@ class MakiniError(Exception):
 
     @property
     def _what(self) -> str:
+        if self.fault is not None:
+            return "What Makini lists is not the whole"
         if self.connection is not None and self.kind is ErrorKind.unavailable:
             return "The system, or Makini's way to it, does not answer"
         return _WHAT[self.kind]

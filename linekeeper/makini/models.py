@@ -7,6 +7,7 @@ from typing import Any, Literal, cast, get_args
 
 import orjson
 
+from linekeeper.makini.errors import ListingFault
 from linekeeper.makini.fields import clean, expiry, instant, mapping, text
 
 Lifecycle = Literal["pending", "synchronizing", "in_progress", "active", "inactive", "unknown"]
@@ -18,6 +19,16 @@ _SYNC_STATUSES = frozenset({"inprogress", "done", "fulldone", "error", "fail"})
 
 class WrongShape(ValueError):
     """The JSON is not what this answer should hold; the message says what is missing."""
+
+    fault: ListingFault | None = None
+
+
+class BrokenListing(WrongShape):
+    """A listing has no end where its source says that it has one; what came of it is true."""
+
+    def __init__(self, fault: ListingFault, message: str) -> None:
+        super().__init__(message)
+        self.fault = fault
 
 
 @dataclass(frozen=True, slots=True)

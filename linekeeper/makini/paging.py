@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from linekeeper.config import Paging, SinceFilter
-from linekeeper.makini.errors import ErrorKind
+from linekeeper.makini.errors import ErrorKind, ListingFault
 from linekeeper.makini.fields import mapping, text, whole
-from linekeeper.makini.models import RecordPage, WrongShape, parse_rows
+from linekeeper.makini.models import BrokenListing, RecordPage, parse_rows
 
 KEYS_IN_A_QUERY = 50
 CHARACTERS_IN_A_QUERY = 3000
@@ -62,6 +62,8 @@ def _bunches(keys: Sequence[str]) -> Iterator[list[str]]:
 
 MAX_PAGES = 100_000
 """Ten million records at a hundred a page; a listing beyond it has no end."""
+MAX_EMPTY = 3
+"""So many pages in a row are asked for in vain, where the source says that more follow."""
 
 
 def parse_page(value: object) -> RecordPage:
@@ -114,7 +116,8 @@ class Pages:
     A page that came already is never taken for the end: a source that gives everything at once
     whatever page is asked for looks like one that has more and can't be asked for it. The one
     exception is a page asked for after a short one, of which no more than a total said that
-    another follows.
+    another follows. Nor is an empty page after which, says the source, others follow: they are
+    asked for. `finish` says whether what came has a fault.
     """
 
     def __init__(self, style: Paging, per_page: int) -> None:
@@ -128,6 +131,10 @@ class Pages:
         self.number = 1
         self._seen: set[int] = set()
         self._cursors: set[str] = set()
+        self._broken: BrokenListing | None = None
+        self._empty = 0
+        """Pages in a row that had nothing, though the source says that more follow."""
+        self._total: int | None = None
         self._doubted = False
         """The page before was short, and no more than a total said that another follows it."""
         self._unsaid = False
@@ -141,20 +148,39 @@ class Pages:
     def answered(self, page: RecordPage) -> bool:
         """Take in the answer to `question`; False if it is an earlier page over again, the end.
 
-        Raises WrongShape when the listing repeats a page, breaks off, or has no end.
+        The listing ends where it repeats a page or a cursor, or has no end, too: see `finish`.
         """
         if self._is_repeated(page):
             if not self._doubted:
-                raise WrongShape(f"the list repeats page {self.number}{self._hint(page)}")
+                self._break(
+                    ListingFault.repeated_page,
+                    f"the list repeats page {self.number}{self._hint(page)}",
+                )
             self._question = None
             return False
         self._doubted = self._unsaid = False
         self._count += len(page.records)
+        self._total = page.total
         self._question = self._next(page)
         self.number += 1
         if self._question is not None and self.number > MAX_PAGES:
-            raise WrongShape(f"the list has no end: {MAX_PAGES} pages and more to come")
+            self._break(
+                ListingFault.endless, f"the list has no end: {MAX_PAGES} pages and more to come"
+            )
+            self._question = None
         return True
+
+    def finish(self) -> None:
+        """The last question was answered. Raises BrokenListing where what came isn't the whole:
+        the listing repeated a page or a cursor, had no end, or left a page empty in its midst."""
+        if self._broken is None:
+            return
+        if self._broken.fault is ListingFault.empty_page and self._count == self._total:
+            return
+        raise self._broken
+
+    def _break(self, fault: ListingFault, message: str) -> None:
+        self._broken = self._broken or BrokenListing(fault, message)
 
     def is_end(self, refusal: ErrorKind) -> bool:
         """Whether a refusal of `question` means that there is no such page."""
@@ -162,20 +188,37 @@ class Pages:
 
     def _next(self, page: RecordPage) -> Query | None:
         if page.next_cursor is not None:
-            if page.next_cursor in self._cursors:
-                raise WrongShape(f"the list repeats page {self.number}")
-            self._cursors.add(page.next_cursor)
-            return [*self._size, ("cursor", page.next_cursor)]
-        if self._cursors:
-            return None
-        if page.last_page is not None:
-            if self.number >= page.last_page:
-                return None
-            if not page.records:
-                raise WrongShape(f"page {self.number} of {page.last_page} is empty")
-        elif self._is_last(page):
+            return self._follow(page.next_cursor)
+        if self._cursors or self._is_over(page):
             return None
         return self._page(self.number + 1)
+
+    def _follow(self, cursor: str) -> Query | None:
+        if cursor in self._cursors:
+            self._break(
+                ListingFault.repeated_cursor,
+                f"after page {self.number} the list names a next page that it had named before",
+            )
+            return None
+        self._cursors.add(cursor)
+        return [*self._size, ("cursor", cursor)]
+
+    def _is_over(self, page: RecordPage) -> bool:
+        """Whether no page is to be asked for by its number any more."""
+        if page.last_page is not None:
+            if self.number >= page.last_page:
+                return True
+            return self._ends_empty(page, f" of {page.last_page}")
+        if not page.records and page.more:
+            return self._ends_empty(page, ", after which it says that another follows,")
+        return self._is_last(page)
+
+    def _ends_empty(self, page: RecordPage, which: str) -> bool:
+        """Whether too many pages were empty behind which, says the source, others follow."""
+        self._empty = 0 if page.records else self._empty + 1
+        if self._empty:
+            self._break(ListingFault.empty_page, f"page {self.number}{which} is empty")
+        return self._empty >= MAX_EMPTY
 
     def _is_last(self, page: RecordPage) -> bool:
         """Whether an answer with neither cursor nor last page is the end; in doubt it is not."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from linekeeper.incidents.findings import Finding
 from linekeeper.incidents.kinds import ALL_ENTITIES
-from linekeeper.makini import ErrorKind
+from linekeeper.makini import ErrorKind, ListingFault
 
 FORBIDDEN = "entity_forbidden"
 FAILING = "entity_failing"
@@ -50,7 +50,9 @@ class EntityState:
     source_total: int | None = None
     """How many the source said it has at that time."""
     inconsistent: int = 0
-    """How many whole listings in a row had another number of records than that."""
+    """How many whole listings in a row had another number of records than that, or broke off."""
+    broken_off: str | None = None
+    """Why the last whole listing ended too early (`ListingFault`)."""
     indexed: int | None = None
     """Live records of the index right after the last whole listing."""
     lacking: int = 0
@@ -78,6 +80,13 @@ class EntityState:
         if self.failure is None:
             return False
         return self.failures >= (1 if self.failure in _PERMISSION else PASSING_FAILURES)
+
+    @property
+    def problem(self) -> str:
+        """What is wrong with it, in a few words."""
+        if self.kind == INCONSISTENT and self.broken_off is not None:
+            return f"the list of {self.entity} ends too early"
+        return _PROBLEMS[self.kind].format(entity=self.entity)
 
     @property
     def kind(self) -> str:
@@ -166,7 +175,7 @@ def _of_entity(state: EntityState) -> Finding:
         kind=state.kind,
         app=state.app,
         detail={"entity": state.entity},
-        title=f"{state.label}: {_problem(state.kind, state.entity)}",
+        title=f"{state.label}: {state.problem}",
         text=_text(state),
         members=(state.connection_id,),
         resolved=_RESOLVED,
@@ -205,7 +214,7 @@ def _of_app(app: str, entity: str, kind: str, members: Sequence[EntityState]) ->
         kind=kind,
         app=app,
         detail={"entity": entity},
-        title=f"app {app}: {_problem(kind, entity)} at {len(members)} connections",
+        title=f"app {app}: {members[0].problem} at {len(members)} connections",
         text=_of_many(members),
         members=tuple(member.connection_id for member in members),
         resolved=_RESOLVED,
@@ -221,6 +230,8 @@ def _of_many(members: Sequence[EntityState]) -> str:
 
 def _disagreement(state: EntityState) -> str:
     listed = state.listed or 0
+    if state.broken_off:
+        return f"{listing_breaks_off(state)} It is listed again every day."
     total = state.source_total if state.source_total is not None else listed
     said = f"The source says that it has {total:,} records and lists {listed:,}"
     if listed < total:
@@ -235,6 +246,25 @@ def _disagreement(state: EntityState) -> str:
         "here. Nothing is deleted here as long as records are listed without a key, because each "
         "of them may be one that is missing."
     )
+
+
+def listing_breaks_off(state: EntityState) -> str:
+    """How the list of an entity ends too early, and what follows from that. Pure."""
+    total = "" if state.source_total is None else f" of {state.source_total:,}"
+    fault = _FAULTS[ListingFault(state.broken_off or "")]
+    return (
+        f"The source lists {state.listed or 0:,}{total} records, then {fault}. What it lists is in "
+        "the index, and what changes is read as before; nothing is deleted here."
+    )
+
+
+_FAULTS: Mapping[ListingFault, str] = {
+    ListingFault.repeated_page: "it gives a page again that it had given before",
+    ListingFault.repeated_cursor: "it names a next page that it had named before",
+    ListingFault.empty_page: "it leaves pages empty behind which, it says, others follow",
+    ListingFault.refused_page: "it refuses the next page",
+    ListingFault.endless: "it never comes to an end",
+}
 
 
 def _text(state: EntityState) -> str:
@@ -261,7 +291,3 @@ _PROBLEMS_OF_ALL: Mapping[str, str] = {
     UNSYNCED: "Makini's sync of every entity failed",
     INCONSISTENT: "every entity has another number of records than its total says",
 }
-
-
-def _problem(kind: str, entity: str) -> str:
-    return _PROBLEMS[kind].format(entity=entity)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from linekeeper.makini import MakiniError
 from linekeeper.reconcile.listing import KeySet, Sizes, WriteBatch
 from linekeeper.reconcile.writer import ListingWriter
 
@@ -16,6 +17,8 @@ class Listing:
     deleted: KeySet = field(default_factory=KeySet)
     """Those of `keys` that the source lists as deleted: they are in its total, too."""
     sizes: Sizes = field(default_factory=Sizes)
+    broken: MakiniError | None = None
+    """Why it ended before the end that its source speaks of."""
     keyless: int = 0
     """Records without a key; they are in the source's total, and can't be in the index. Each may
     be one that is missing, so while there are any nothing is gone."""
@@ -35,6 +38,11 @@ class Listing:
         """Whether fewer came than the source says it has."""
         return self.sizes.last is not None and self.count < self.sizes.last
 
+    @property
+    def fault(self) -> MakiniError | None:
+        """What keeps it from being the whole: it broke off, and not all of the total came."""
+        return self.broken if self.lacks or self.sizes.last is None else None
 
-class ListingBroken(Exception):
+
+class ListingShifted(Exception):
     """What was listed is not the whole: pages shifted while they were read."""

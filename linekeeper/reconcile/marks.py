@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, bindparam, case, func, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from linekeeper.makini import ErrorKind, ErrorScope, MakiniError
+from linekeeper.makini import ErrorKind, ErrorScope, ListingFault, MakiniError
 from linekeeper.reconcile.places import Place
 from linekeeper.reconcile.policy import POLICY
 from linekeeper.store import Store
@@ -74,7 +74,9 @@ def compared(
 
     One that is `inconsistent` proves nothing gone; where more came than the total says, it does.
     """
-    values: dict[str, Any] = {"listed": listed, "source_total": total, "inconsistent": 0}
+    values: dict[str, Any] = {
+        "listed": listed, "source_total": total, "inconsistent": 0, "broken_off": None,
+    }  # fmt: skip
     if total is not None and listed != total:
         before = mark.inconsistent if mark is not None else 0
         values["inconsistent"] = before + 1
@@ -82,6 +84,32 @@ def compared(
     if inconsistent:
         values["full_at"] = started
     return values
+
+
+async def note_broken_off(
+    store: Store,
+    connection_id: str,
+    entity: str,
+    mark: Watermark | None,
+    fault: ListingFault,
+    *,
+    started: datetime,
+    listed: int,
+    total: int | None,
+) -> Watermark:
+    """The whole listing that `started` then broke off: it is made again later, as one that is
+    inconsistent, and proves nothing meanwhile. Returns what is known of the entity now."""
+    before = mark.inconsistent if mark is not None else 0
+    values = compared(mark, started, listed, total, inconsistent=True)
+    values |= {"inconsistent": before + 1, "broken_off": fault.value}
+    again = values.pop("confirm_at", None) or started + POLICY.after_inconsistent(before)
+    async with store.write() as session:
+        await save_mark(store, session, connection_id, entity, **values)
+        known = [confirm_at_of(mark)]
+        await set_confirm_at(session, (connection_id, entity), again, known=known)
+    await note_compared(store, connection_id, entity, mark, started=started, total=total)
+    async with store.read() as session:
+        return await session.get_one(Watermark, (connection_id, entity))
 
 
 async def note_compared(

@@ -41,5 +41,7 @@ class EntityReading:
     error: MakiniError | None = None
     scope: ErrorScope = ErrorScope.entity
     """What the error is evidence about."""
+    is_broken_off: bool = False
+    """Listed whole, it ended too early; then what changed was read."""
     held_back: int = 0
     """Records that look deleted but are too many to believe it."""

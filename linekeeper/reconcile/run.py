@@ -13,7 +13,7 @@ from linekeeper.reconcile.due import PASSES, PollOrder
 from linekeeper.reconcile.entity_incidents import settle_entities
 from linekeeper.reconcile.measure import TrustVerdict, measure
 from linekeeper.reconcile.outage import covered, note_outages, uncovered
-from linekeeper.reconcile.poll import Sleep
+from linekeeper.reconcile.pages import Sleep
 from linekeeper.reconcile.purge import purge_disconnected
 from linekeeper.reconcile.service import ReconcileRun, read_pass
 from linekeeper.reconcile.together import together

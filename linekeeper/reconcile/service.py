@@ -19,8 +19,9 @@ from linekeeper.reconcile.doubt import are_all_refused, doubt_connection, observ
 from linekeeper.reconcile.due import Pass, PollOrder, due_in, failing_last, is_entity_due
 from linekeeper.reconcile.known import Known, read_known
 from linekeeper.reconcile.marks import is_call_limit, load_marks, note_failure
+from linekeeper.reconcile.pages import Sleep
 from linekeeper.reconcile.policy import POLICY
-from linekeeper.reconcile.poll import Sleep, read_entity
+from linekeeper.reconcile.poll import read_entity
 from linekeeper.reconcile.reading import EntityReading, ReadQuestion
 from linekeeper.reconcile.succession import complete
 from linekeeper.reconcile.target import PollTarget, load_targets
@@ -66,6 +67,8 @@ class ReconcileRun:
     records: int = 0
     written: int = 0
     held_back: int = 0
+    broken_off: int = 0
+    """Whole listings that ended too early."""
     circuits: int = 0
     """Connections left alone because their circuit is open."""
     counts: Counts = field(default_factory=Counts)
@@ -79,6 +82,7 @@ class ReconcileRun:
         self.records += other.records
         self.written += other.written
         self.held_back += other.held_back
+        self.broken_off += other.broken_off
         self.circuits = max(self.circuits, other.circuits)
         self.counts.add(other.counts)
         self.failures += other.failures
@@ -86,6 +90,7 @@ class ReconcileRun:
     def took(self, target: PollTarget, reading: EntityReading) -> None:
         """Add how reading one entity went."""
         self.connections.add(target.id)
+        self.broken_off += reading.is_broken_off
         if reading.outcome == "failed" and reading.error is not None:
             self.failures.append(
                 Failure(

@@ -5,15 +5,11 @@ anywhere is completed by the next (DESIGN "Nothing is lost").
 """
 
 from collections.abc import (
-    AsyncIterator,
-    Awaitable,
-    Callable,
     Collection,
     Iterable,
     Sequence,
 )
-from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import accumulate
 from typing import NamedTuple
@@ -25,18 +21,18 @@ from sqlmodel import col
 from linekeeper.config import AppConfig, HealthPolicy
 from linekeeper.customers.adopt import Adoption, adopt
 from linekeeper.customers.succession import succeed_listed
-from linekeeper.health.absence import Missing, conclude_missing, find_missing
+from linekeeper.health.absence import conclude_missing
 from linekeeper.health.evidence import Health, Observation, Outcome, load
 from linekeeper.health.service import observe
 from linekeeper.incidents.conclude import conclude
-from linekeeper.makini import ENDS_LOOP, ConnectionPage, ListedConnection, MakiniError
-from linekeeper.pipeline import prefetch
+from linekeeper.makini import ListedConnection
 from linekeeper.runtime import Runtime
 from linekeeper.spending import Purpose, spends_on
 from linekeeper.store.engine import insert_or_update
 from linekeeper.store.modes import apply_rules, is_managed
 from linekeeper.store.tables import AppState, Connection, Credential, Customer
 from linekeeper.sweep import app as app_health
+from linekeeper.sweep.connection_list import read_list
 from linekeeper.sweep.pace import BUDGET_SHARE, SWEEP_MINUTES, pages_of
 from linekeeper.tokens.stored import is_live
 
@@ -44,9 +40,6 @@ BATCH = 2_000
 _BETWEEN = timedelta(minutes=SWEEP_MINUTES)
 OTHERS_SHARE = 0.25
 """The share of the calls for probes that is kept for those that are not urgent."""
-TRIES_A_LIST = 3
-"""A list that gives fewer connections than its total says is read so often."""
-_PORTION = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +78,7 @@ async def take_list(
             await observe(rt.store, session, seen, policy=policy, now=now)
         return adoption
 
-    reading = await _read_list(rt, app, take)
+    reading = await read_list(rt, app, take)
     async with rt.store.write() as session:
         missing = await reading.find_missing(session)
         await conclude_missing(rt.store, session, app, missing, now=now, accept=accept_missing)
@@ -109,80 +102,13 @@ async def preview_list(rt: Runtime, app: AppConfig, *, now: datetime) -> Adoptio
         async with rt.store.read() as session:
             return await adopt(rt.store, session, app.name, portion, now=now, dry_run=True)
 
-    reading = await _read_list(rt, app, look)
+    reading = await read_list(rt, app, look)
     async with rt.store.read() as session:
         missing = await reading.find_missing(session)
     reading.adoption.missing = [row.name for row in missing.rows]
     if missing.absence.looks_truncated:
         reading.adoption.truncated = missing.absence.sentence
     return reading.adoption
-
-
-@dataclass(slots=True)
-class _ListReading:
-    """A list as it is read; read again it only grows."""
-
-    app: str
-    adoption: Adoption = field(default_factory=Adoption)
-    keys: set[str] = field(default_factory=set)
-    unnamed: int = 0
-    total: int | None = None
-    pages: int = 0
-    """What came of it this time."""
-
-    @property
-    def count(self) -> int:
-        """How many different connections were listed."""
-        return len(self.keys) + self.unnamed
-
-    async def find_missing(self, session: AsyncSession) -> Missing:
-        """What of the known connections it lacks."""
-        return await find_missing(session, self.app, self.keys, count=self.count, total=self.total)
-
-
-async def _read_list(
-    rt: Runtime,
-    app: AppConfig,
-    take: Callable[[Sequence[ListedConnection]], Awaitable[Adoption]],
-) -> _ListReading:
-    """Read the list, again where it breaks off or gives fewer connections than its total says.
-
-    Pages overlap where a connection is made or goes while they are read; what one reading
-    overlooked the next one finds. A cursor ends where Makini's call limit makes a reading long.
-    """
-    reading = _ListReading(app.name)
-    async with app_health.through_circuit(rt.store, app):
-        for number in range(1, TRIES_A_LIST + 1):
-            reading.unnamed, reading.total, reading.pages = 0, None, 0
-            try:
-                async for portion in _portions(rt.makini(app).list_connections(), reading):
-                    reading.adoption.add(await take(portion))
-            except MakiniError as error:
-                if not reading.pages or error.kind not in ENDS_LOOP or number == TRIES_A_LIST:
-                    raise
-                continue
-            if reading.total is None or reading.count >= reading.total:
-                break
-    reading.adoption.known = len(reading.keys) - len(reading.adoption.new)
-    return reading
-
-
-async def _portions(
-    pages: AsyncIterator[ConnectionPage], reading: _ListReading
-) -> AsyncIterator[list[ListedConnection]]:
-    portion: list[ListedConnection] = []
-    async with aclosing(prefetch(pages)) as listed:
-        async for page, _ in listed:
-            reading.pages += 1
-            reading.unnamed += page.unnamed
-            reading.total = page.total if page.total is not None else reading.total
-            reading.keys |= {connection.key for connection in page.connections}
-            portion += page.connections
-            if len(portion) >= _PORTION:
-                yield portion
-                portion = []
-    if portion:
-        yield portion
 
 
 async def _said_by_list(

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from linekeeper.markdown import text, when
 from linekeeper.reconcile.completeness import Completeness, Unknown, count_states
-from linekeeper.reconcile.entity_failures import EntityState
+from linekeeper.reconcile.entity_failures import EntityState, listing_breaks_off
 
 MOST_LINES = 200
 
@@ -50,7 +50,9 @@ def _not_whole(states: Sequence[EntityState]) -> list[str]:
 
 def _notes(state: EntityState) -> list[str]:
     notes = []
-    if state.inconsistent and (state.listed or 0) < (state.source_total or 0):
+    if state.broken_off is not None:
+        notes.append(listing_breaks_off(state))
+    elif state.inconsistent and (state.listed or 0) < (state.source_total or 0):
         notes.append(
             f"Inconsistent: {state.listed:,} of {state.source_total:,} records are listed, in "
             "both orders. Nothing is deleted here."

@@ -9,7 +9,7 @@ from starlette.responses import JSONResponse
 from flows.reconcile import reconcile
 from linekeeper.clock import utcnow
 from linekeeper.makini import MakiniError
-from linekeeper.reconcile import poll
+from linekeeper.reconcile import pages
 from linekeeper.reconcile.run import make_order
 from linekeeper.reconcile.run import reconcile as read
 from linekeeper.reconcile.unread import find_unread
@@ -41,7 +41,7 @@ async def rt(
     with_one_connection(server)
     server.answer("GET", STATUS, {"data": {"id": "k1", "sync_status": "done"}})
     server.answer("GET", ASSETS, {"data": [asset("1")], "meta": {"last_page": 1, "total": 1}})
-    monkeypatch.setattr(poll, "TRIES_A_PAGE", 1)
+    monkeypatch.setattr(pages, "TRIES_A_PAGE", 1)
     for name, value in {
         "API_URL": server.url,
         "CLIENT_ID": "sandbox-client",

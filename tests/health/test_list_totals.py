@@ -9,6 +9,7 @@ from sqlalchemy import select
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from linekeeper.access.listing import listed_for
 from linekeeper.clock import utcnow
 from linekeeper.customers.adopt import Adoption
 from linekeeper.makini import MakiniError
@@ -142,9 +143,9 @@ async def test_a_list_that_breaks_off_is_read_again_from_its_first_page(
     assert await known(rt) == keys(9)
     assert await open_kinds(rt) == []
     readings, refusals = 0, 99
-    with pytest.raises(MakiniError, match="cursor expired"):
-        await taken(rt)
+    assert "truncated: page 3 was refused each time and 3 of 9 known" in (await taken(rt)).truncated
     assert readings == 3
+    assert await open_kinds(rt) == ["list_truncated"]
     server.answer("GET", LIST, lambda _: JSONResponse({"message": "no"}, 400))
     with pytest.raises(MakiniError):
         await taken(rt)
@@ -193,3 +194,44 @@ async def test_a_list_that_says_no_total_is_read_once(rt: Runtime, server: Peer)
     assert (await taken(rt)).truncated == ""
     pages = [dict(seen.query)["page"] for seen in server.asked(LIST)]
     assert pages.count("1") == 1, pages
+
+
+@pytest.mark.parametrize("fault", ["loops", "empty"])
+async def test_a_list_without_an_end_is_used_as_far_as_it_goes_and_stops_nothing_else(
+    rt: Runtime, server: Peer, fault: str
+) -> None:
+    shows(server, portions(keys(9), 100))
+    await taken(rt)
+
+    def answer(request: Request) -> Response:
+        number = int(request.query_params.get("cursor") or request.query_params.get("page") or 1)
+        listed = [*keys(6), "new"][(number - 1) * 4 : number * 4]
+        entries = [
+            {"key": key, "name": f"{key} - SAP", "status": "Active", "integration_name": "SAP"}
+            for key in listed
+        ]
+        end = {"next_cursor": "2"} if fault == "loops" else {"meta": {"last_page": 9}}
+        return JSONResponse({"data": entries, **end})
+
+    server.answer("GET", LIST, answer)
+    for _ in range(6):  # an app's circuit opens at five failures
+        truncated = (await taken(rt)).truncated
+    why = {"loops": "names a next page that it had named before", "empty": "page 3 of 9 is empty"}
+    assert why[fault] in truncated
+    assert await known(rt) == [*keys(9), "new"]
+    assert await open_kinds(rt) == ["list_truncated"]
+    shows(server, portions([*keys(9), "new"], 100))
+    await taken(rt)
+    assert await open_kinds(rt) == []
+
+
+async def test_a_login_is_told_by_a_list_without_an_end_where_it_names_its_connection(
+    rt: Runtime, server: Peer
+) -> None:
+    listed = {"data": [{"key": "a", "id": "1", "status": "Active"}], "next_cursor": "again"}
+    server.answer("GET", LIST, listed)
+    makini = rt.makini(await rt.app("default"), for_login=True)
+    found = await listed_for(rt, makini, "default", "1", since=utcnow())
+    assert [entry.key for entry in found] == ["a"]
+    with pytest.raises(MakiniError, match="repeats page 2"):
+        await listed_for(rt, makini, "default", "2", since=utcnow())

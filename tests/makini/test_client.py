@@ -134,7 +134,9 @@ async def test_a_page_that_repeats_ends_the_listing_with_an_error(
     peer: Peer, makini: MakiniClient, answer: object
 ) -> None:
     peer.answer("GET", CONNECTIONS, answer)
-    with pytest.raises(MakiniError, match="the list repeats page 2") as caught:
+    with pytest.raises(
+        MakiniError, match=r"the list repeats page 2|names a next page that it had named before"
+    ) as caught:
         await listed(makini)
     assert caught.value.kind is ErrorKind.malformed
     assert len(peer.asked(CONNECTIONS)) == 2

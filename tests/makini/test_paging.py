@@ -79,6 +79,7 @@ def read(source: Source, style: Paging, per_page: int) -> tuple[int, int]:
         page = parse_page(source(dict(question)))
         if pages.answered(page):
             count += len(page.records)
+    pages.finish()
     return count, asked
 
 

@@ -91,8 +91,10 @@ def test_a_listing_without_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> No
     pages = Pages("page", 2)
     for n in range(9):
         pages.answered(RecordPage([{"key": str(n)}], last_page=10**9))
+    pages.answered(RecordPage([{"key": "9"}], last_page=10**9))
+    assert pages.question is None
     with pytest.raises(WrongShape, match="the list has no end"):
-        pages.answered(RecordPage([{"key": "9"}], last_page=10**9))
+        pages.finish()
 
 
 @given(st.binary() | JSON.map(json.dumps).map(str.encode))

@@ -7,7 +7,7 @@ from sqlalchemy import update
 from sqlmodel import col, select
 from starlette.responses import JSONResponse
 
-from linekeeper.reconcile import poll
+from linekeeper.reconcile import pages
 from linekeeper.reconcile.entity_failures import EntityState, find_failures
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
@@ -34,7 +34,7 @@ async def rt(
     settings: Settings, store: Store, server: Peer, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Runtime]:
     """A runtime of one connection with four entities, which were all read."""
-    monkeypatch.setattr(poll, "TRIES_A_PAGE", 1)
+    monkeypatch.setattr(pages, "TRIES_A_PAGE", 1)
     with_one_connection(server)
     answer_all(server, limited=[])
     status = {"data": {"id": "k1", "sync_status": "done"}}

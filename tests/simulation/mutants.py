@@ -81,7 +81,8 @@ MUTANTS = (
     mutant(
         "truncated-list-disconnects", "connections that a truncated list lacks are disconnected",
         ("health/absence.py",
-         "        return self.is_short or self.missing > self.known * MISSING_SHARE\n",
+         "        return bool(self.broken) or self.is_short or self.missing > "
+         "self.known * MISSING_SHARE\n",
          "        return False\n"),
         ("health/absence.py",  # where they answer for themselves, that alone would save them
          "    if row.last_answered_at is not None and row.last_answered_at > missing_since:\n",
@@ -102,8 +103,8 @@ MUTANTS = (
     mutant(
         "cursor-not-followed", "a cursor is taken for the end",
         ("makini/paging.py",
-         '            return [*self._size, ("cursor", page.next_cursor)]\n',
-         "            return None\n"),
+         '        return [*self._size, ("cursor", cursor)]\n',
+         "        return None\n"),
         personality={"paging": "cursor", "page_cap": 7}, seed=3,
     ),
     mutant(

@@ -167,7 +167,11 @@ class Watermark(SQLModel, table=True):
     source_total: int | None = None
     """How many the source said it has at that time; none where it says none."""
     inconsistent: int = 0
-    """How many whole listings in a row had not as many records as the source's total."""
+    """How many whole listings in a row had not as many records as the source's total, or broke
+    off."""
+    broken_off: str | None = None
+    """Why the last whole listing ended before the end that its source speaks of
+    (`ListingFault`)."""
     indexed: int | None = None
     """Live records of the index right after the last whole listing."""
     lacking: int = 0
