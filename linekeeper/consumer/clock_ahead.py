@@ -36,7 +36,9 @@ _MOST = 1_000
 """Rows that are looked at: those that wait longest."""
 
 _WAS = {
-    "watermark": ("polled_at", "moved_at", "run_at", "full_at", "sync_failed_at", "synced_at"),
+    "watermark": (
+        "polled_at", "moved_at", "run_at", "full_at", "counted_at", "sync_failed_at", "synced_at",
+    ),
     "incident": ("opened_at", "reopened_at"),
     "incident_connection": ("joined_at",),
     "notice": ("at",),

@@ -12,9 +12,10 @@ from sqlmodel import Field
 from linekeeper.answers import Answer, UtcTime
 from linekeeper.reconcile.entity_failures import EntityState
 
-Unknown = Literal["not_compared", "no_total", "window", "failing"]
+Unknown = Literal["not_compared", "no_total", "window", "failing", "recounted"]
 """Why it can't be known: never listed whole yet; the source says no total; its listing holds only
-what changed since some day; the entity can't be read at present."""
+what changed since some day; the entity can't be read at present; the source's total
+has changed since by another number than what was read explains."""
 
 State = Literal["agrees", "differs", "unknown"]
 _ORDER: Mapping[State, int] = {"differs": 0, "unknown": 1, "agrees": 2}
@@ -47,6 +48,8 @@ def completeness_of(entity: EntityState) -> Completeness:
         unknown.append("window")
     if entity.failure is not None:
         unknown.append("failing")
+    if entity.count_difference:
+        unknown.append("recounted")
     state: State = "unknown"
     if not unknown:
         state = "agrees" if entity.indexed == entity.source_total else "differs"

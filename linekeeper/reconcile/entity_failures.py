@@ -61,6 +61,10 @@ class EntityState:
     """When that listing began; None before the first one."""
     agreed_at: datetime | None = None
     """When as many records were here as the source said, for the last time."""
+    full_at: datetime | None = None
+    """When everything was last listed."""
+    count_difference: int | None = None
+    """By how much the source's total has grown since that other than by what was read."""
     window_since: datetime | None = None
     """The listing holds only what changed since then."""
     unsynced: str | None = None

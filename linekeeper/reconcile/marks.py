@@ -120,27 +120,35 @@ async def note_compared(
     *,
     started: datetime,
     total: int | None,
+    deleted: int = 0,
     indexed: int | None = None,
     keyless: bool = False,
 ) -> None:
     """Keep how many records are here, right after the whole listing that `started` then: `indexed`,
-    where somebody has just counted them.
+    where somebody has just counted them. `deleted` are those that were listed as such.
 
     Where as many were listed as there are and fewer are here, some have no key to be kept by, or
     share one; `keyless` says that some were listed without a key.
     """
     if indexed is None:
         # Counted before the transaction that writes, which holds SQLite's one lock.
-        place = {"whose": connection_id, "entity": entity}
-        async with store.read() as session:
-            indexed = await session.scalar(_INDEXED, place)
-    values: dict[str, Any] = {"indexed": indexed or 0, "compared_at": started}
+        indexed = await count_live(store, (connection_id, entity))
+    values: dict[str, Any] = {"indexed": indexed, "compared_at": started}
+    comparable = total is not None and deleted == 0 and not keyless
+    values["count_base"] = total - indexed if total is not None and comparable else None
+    values["count_difference"] = None
     if total is not None and values["indexed"] == total:
         values["agreed_at"] = started
     lacks = keyless or (total is not None and values["indexed"] < total)
     values["lacking"] = ((mark.lacking if mark is not None else 0) + 1) if lacks else 0
     async with store.write() as session:
         await save_mark(store, session, connection_id, entity, **values)
+
+
+async def count_live(store: Store, place: Place) -> int:
+    """How many live records of `place` are in the index."""
+    async with store.read() as session:
+        return await session.scalar(_INDEXED, {"whose": place[0], "entity": place[1]}) or 0
 
 
 _INDEXED = select(func.count()).where(

@@ -10,6 +10,7 @@ from linekeeper.pipeline import WriteBehind, prefetch
 from linekeeper.reconcile.gathered import Listing, ListingShifted
 from linekeeper.reconcile.identity import record_key
 from linekeeper.reconcile.reading import EntityReading
+from linekeeper.reconcile.recount import ask_total
 from linekeeper.reconcile.target import PollTarget
 from linekeeper.runtime import Runtime
 from linekeeper.tokens.caller import NoToken
@@ -52,6 +53,14 @@ class PageReader:
             return False
         self._per_page = max(1, self._per_page // SMALLER)
         return True
+
+    async def total(self) -> int | None:
+        """How many records the source says it has; None where it doesn't say."""
+        token = await self._caller.prepared()
+        if token is None:
+            return None
+        entity, connection = self._reading.entity, self._target.ref
+        return await ask_total(self._makini, token.access, entity, connection=connection)
 
     async def read(
         self,

@@ -18,6 +18,10 @@ class Policy:
     """After a listing from which records were missing: list again to confirm."""
     inconsistent: timedelta = timedelta(days=1)
     """After further listings with fewer records than the source's own total: list again."""
+    count: timedelta = timedelta(hours=6)
+    """How often a source is asked how many records it has."""
+    records_a_day: int = 10_000
+    """So many records more, and it is a day longer until all are listed again because of that."""
     refilter: timedelta = timedelta(days=1)
     """After a source refused the time filter: try it again."""
     slack: timedelta = timedelta(minutes=2)
@@ -38,6 +42,10 @@ class Policy:
     def after_inconsistent(self, before: int) -> timedelta:
         """When to list again after an inconsistent listing, `before` of which were so in a row."""
         return self.inconsistent if before else self.confirm
+
+    def relist_apart(self, records: int) -> timedelta:
+        """How long after a whole listing of so many the next may follow because numbers differ."""
+        return min(max(timedelta(days=records / self.records_a_day), self.count), self.full)
 
     def retry_after(self, failures: int) -> timedelta:
         """How long an entity waits that failed so often in a row."""

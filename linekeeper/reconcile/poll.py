@@ -22,6 +22,7 @@ from linekeeper.reconcile.marks import (
 from linekeeper.reconcile.pages import PageReader, Sleep
 from linekeeper.reconcile.policy import POLICY
 from linekeeper.reconcile.reading import EntityReading, ReadQuestion
+from linekeeper.reconcile.recount import is_count_due, note_total
 from linekeeper.reconcile.succession import may_take_over, take_over
 from linekeeper.reconcile.target import PollTarget
 from linekeeper.reconcile.watermark import read_from
@@ -103,13 +104,15 @@ class _Reader:
         waiting = await successions_of(self._rt.store, self._target.id)
         self._succession = waiting.get(self._reading.entity)
         since = None if self._is_whole_due else self._changed_since
-        tries = 0
+        tries, total = 0, None
         while True:
             tries += 1
             last = tries >= TRIES_A_LISTING
             try:
+                if since is not None and is_count_due(self._mark, now=self._question.run_at):
+                    total = await self._pages.total()
                 if await self._list(since, is_last=last):
-                    return
+                    break
                 since, tries = self._changed_since, 0
             except ListingShifted:
                 continue  # the last try bears it
@@ -120,6 +123,9 @@ class _Reader:
                     tries = 0
                 elif error.kind is not ErrorKind.malformed or last:
                     raise
+        if total is not None and since is not None and self._mark is not None:
+            place = (self._rt.store, self._target.id, self._reading.entity)
+            await note_total(*place, self._mark, total, now=self._question.run_at)
 
     @property
     def _is_whole_due(self) -> bool:
@@ -262,6 +268,7 @@ class _Reader:
                 self._mark,
                 started=started,
                 total=listing.total,
+                deleted=len(listing.deleted),
                 indexed=indexed,
                 keyless=listing.keyless > 0,
             )

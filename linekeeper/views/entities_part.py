@@ -6,6 +6,8 @@ from datetime import datetime
 from linekeeper.markdown import text, when
 from linekeeper.reconcile.completeness import Completeness, Unknown, count_states
 from linekeeper.reconcile.entity_failures import EntityState, listing_breaks_off
+from linekeeper.reconcile.recount import relist_at
+from linekeeper.text import counted
 
 MOST_LINES = 200
 
@@ -57,6 +59,8 @@ def _notes(state: EntityState) -> list[str]:
             f"Inconsistent: {state.listed:,} of {state.source_total:,} records are listed, in "
             "both orders. Nothing is deleted here."
         )
+    if state.count_difference:
+        notes.append(_recounted(state, state.count_difference))
     if state.window_since is not None:
         notes.append(
             f"History window: only what changed since {state.window_since:%Y-%m-%d} is listed. "
@@ -65,12 +69,23 @@ def _notes(state: EntityState) -> list[str]:
     return notes
 
 
+def _recounted(state: EntityState, difference: int) -> str:
+    came = "came to" if difference > 0 else "went from"
+    again = relist_at(state.full_at, state.source_total)
+    when_listed = "" if again is None else f", {when(again)} at the earliest"
+    return (
+        f"By its own total {counted(abs(difference), 'record')} {came} the source without a new "
+        f"time of change. Which is found when everything is listed again{when_listed}."
+    )
+
+
 _STATES = {"agrees": "🟢 agrees", "differs": "🔴 differs", "unknown": "⚪ can't be known"}
 WHY: Mapping[Unknown, str] = {
     "not_compared": "never listed whole yet",
     "no_total": "the source says no total",
     "window": "the listing is a history window; older records may exist",
     "failing": "it can't be read at present",
+    "recounted": "the source's total has changed by another number than what was read",
 }
 
 

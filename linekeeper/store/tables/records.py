@@ -180,6 +180,13 @@ class Watermark(SQLModel, table=True):
     """Start of the listing that `indexed` and `source_total` are of."""
     agreed_at: datetime | None = optional_time()
     """The last time the two were the same."""
+    count_base: int | None = None
+    """By how much the source's total was more than `indexed`; none where later ones can't be
+    compared with it."""
+    counted_at: datetime | None = optional_time()
+    """When the source was last asked for its total alone."""
+    count_difference: int | None = None
+    """By how much that total was more than what is here explains; none before it was asked."""
     window_since: datetime | None = optional_time()
     """The listing holds only what changed since then; older records may live unlisted."""
     grain_seconds: float | None = None
