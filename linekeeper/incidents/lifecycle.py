@@ -279,6 +279,15 @@ async def mark_reported(
             await session.execute(_REPORT_MEMBERS, {"ids": chunk, "kind_then": kind})
 
 
+async def mark_known(session: AsyncSession, incident_id: str, *, now: datetime) -> None:
+    """Remember that a person knows of an incident, as it is now: no run need be red for it.
+
+    Who joins it later, and what becomes worse, is news.
+    """
+    await session.execute(_REPORT, {"ids": [incident_id], "now": now})
+    await session.execute(_KNOW_MEMBERS, {"known_id": incident_id})
+
+
 _IDS: Any = bindparam("ids", expanding=True)
 _REPORT = (
     update(_INCIDENT)
@@ -289,6 +298,11 @@ _REPORT_MEMBERS = (
     update(_MEMBER)
     .where(_MEMBER.c.id.in_(_IDS))
     .values(reported_kind=bindparam("kind_then", type_=_MEMBER.c.reported_kind.type))
+)
+_KNOW_MEMBERS = (
+    update(_MEMBER)
+    .where(_MEMBER.c.incident_id == bindparam("known_id"), _MEMBER.c.left_at.is_(None))
+    .values(reported_kind=_MEMBER.c.kind)
 )
 
 

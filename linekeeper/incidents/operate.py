@@ -12,7 +12,7 @@ from sqlmodel import col
 
 from linekeeper.customers.find import NotFound, find_connection, find_customer
 from linekeeper.incidents.announce import announce
-from linekeeper.incidents.lifecycle import IncidentChange, perform
+from linekeeper.incidents.lifecycle import IncidentChange, mark_known, perform
 from linekeeper.refusal import Refusal
 from linekeeper.store import Store, is_id, new_id
 from linekeeper.store.tables import Audit, Connection, Incident, Reconnect, Silence
@@ -26,7 +26,8 @@ class NoIncident(Exception):
 
 
 async def acknowledge(store: Store, incident_id: str, *, by: str, now: datetime) -> str:
-    """Say that somebody has taken it. Returns what happened; raises `NoIncident`.
+    """Say that somebody has taken it: no run is red for it as it is now. Returns what happened;
+    raises `NoIncident`.
 
     An incident that was acknowledged before stays with whom it was.
     """
@@ -35,6 +36,7 @@ async def acknowledge(store: Store, incident_id: str, *, by: str, now: datetime)
         if incident.acknowledged_at is not None:
             return f"{incident.title} was acknowledged by {incident.acknowledged_by} before"
         await perform(session, incident_id, "acknowledge", now=now, acknowledged_by=by)
+        await mark_known(session, incident_id, now=now)
         session.add(Audit(at=now, by=by, action="incident.acknowledged", subject=incident_id))
         change = IncidentChange(incident_id, "acknowledged", f"Acknowledged by {by}.")
         await announce(store, session, [change], now=now)
@@ -62,6 +64,7 @@ async def snooze(
         if await session.get(Audit, audited) is not None:
             return f"{incident.title} is snoozed"
         await perform(session, incident_id, "change", now=now, snoozed_until=until)
+        await mark_known(session, incident_id, now=now)
         await session.execute(
             update(Reconnect)
             .where(col(Reconnect.incident_id) == incident_id)
