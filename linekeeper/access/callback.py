@@ -6,7 +6,6 @@ exchanged. A link has a few attempts an hour. For an app whose Makini doesn't gi
 only.
 """
 
-import asyncio
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Literal
@@ -17,6 +16,7 @@ from sqlmodel import col
 from linekeeper.access.ending import Ended, Ending, after
 from linekeeper.access.links import LinkState, link_url, read_state
 from linekeeper.access.login import Attempt
+from linekeeper.access.patience import ended_soon
 from linekeeper.access.pending import kept_login
 from linekeeper.access.signing import load_signer
 from linekeeper.clock import utcnow
@@ -27,8 +27,6 @@ from linekeeper.store.tables import ConnectAttempt, Connection, ConnectLink
 
 ATTEMPTS_AN_HOUR = 6
 """How many attempts one link has; whoever comes back without a code has tried nothing."""
-ANSWER_WITHIN = 10.0
-"""How many seconds a customer waits for a page; what is not known by then goes on without them."""
 RETURNS_AN_HOUR = 20
 """The same, with those who denied their consent: each is a row."""
 
@@ -72,21 +70,7 @@ async def _attempt(
         await _note(rt, read, ending.how)
         return ending
 
-    # It goes on where nobody waits for it any more.
-    work = asyncio.create_task(rt.store.owned.run(f"callback:{read.nonce}", attempted))
-    try:
-        await asyncio.wait({work}, timeout=ANSWER_WITHIN)
-        return work.result() if work.done() else await _unfinished(rt, link, url, now)
-    finally:
-        work.cancel()
-
-
-async def _unfinished(rt: Runtime, link: ConnectLink, url: str, now: datetime) -> Ending:
-    """Makini takes its time; whether it has given a pair yet, which is kept then."""
-    async with rt.store.read() as session:
-        kept = await kept_login(session, link)
-    is_kept = kept is not None and kept.at >= now
-    return Ending("checking", link.system, connect_url=url, is_kept=is_kept)
+    return await ended_soon(rt, f"callback:{read.nonce}", attempted, link=link, url=url, now=now)
 
 
 async def _admit(

@@ -14,6 +14,7 @@ from sqlmodel import col
 from linekeeper.access.ending import Ending
 from linekeeper.access.links import make_link
 from linekeeper.access.login import Attempt
+from linekeeper.access.patience import ended_soon
 from linekeeper.customers.find import find_connection
 from linekeeper.makini import ReadOnlyApp, TokenPair
 from linekeeper.makini.models import WrongShape, is_token, parse_tokens
@@ -66,6 +67,11 @@ class Pasted:
                 f"Makini accepted the login, but {label} does not answer Makini: try again once "
                 "the system can be reached"
             ),
+            "checking": (
+                f"Makini has not answered yet, and Linekeeper goes on waiting: if it accepts the "
+                f"login for {label} it is stored. Look at {label} in a few minutes; where it does "
+                "not work then, and this was a code, get a new one"
+            ),
             "away": "Makini could not be asked: try again; if it was a code, get a new one",
         }.get(how, f"Makini, or the system, refuses this login for {label}")
 
@@ -87,11 +93,19 @@ def understood(text: str, *, now: datetime) -> str | TokenPair:
 
 
 async def paste(
-    rt: Runtime, wanted: str, given: str | TokenPair, *, by: str, now: datetime
+    rt: Runtime,
+    wanted: str,
+    given: str | TokenPair,
+    *,
+    by: str,
+    now: datetime,
+    patiently: bool = True,
 ) -> Pasted:
     """Take `given`, a code of Makini Link or a pair, as the login of the connection `wanted`.
 
-    Raises `NotFound`, `ReadOnlyApp` in `observe`, `UnknownApp`.
+    Where it is not done `patiently` somebody waits for a page, and no longer than for any other of
+    a login: it goes on meanwhile, and is `checking`. Raises `NotFound`, `ReadOnlyApp` in `observe`,
+    `UnknownApp`.
     """
     async with rt.store.read() as session:
         named = await find_connection(session, wanted)
@@ -112,7 +126,11 @@ async def paste(
         )
         link.expires_at = now  # nobody is to open it: it is the record of this attempt
         await session.flush()
-    ending = await Attempt(rt, link, None, by).take(given)
+    attempt = Attempt(rt, link, None, by)
+    if patiently:
+        return Pasted(await attempt.take(given), named.label)
+    task = f"paste:{link.id}"
+    ending = await ended_soon(rt, task, lambda: attempt.take(given), link=link, url=None, now=now)
     return Pasted(ending, named.label)
 
 

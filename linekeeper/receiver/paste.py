@@ -20,7 +20,11 @@ from linekeeper.runtime import UnknownApp
 
 _MAX_FORM = 32_768
 _STATUS: dict[Ended, int] = {"done": 200, "other_system": 409}
-_TITLES: dict[Ended, str] = {"done": "Stored", "unproven": "Stored, not verified yet"}
+_TITLES: dict[Ended, str] = {
+    "done": "Stored",
+    "unproven": "Stored, not verified yet",
+    "checking": "Checking the login",
+}
 
 
 async def show(_: Request) -> Response:
@@ -29,7 +33,10 @@ async def show(_: Request) -> Response:
 
 
 async def take(request: Request) -> Response:
-    """Store what was pasted. 401 without a key with the scope `connect:write`."""
+    """Store what was pasted. 401 without a key with the scope `connect:write`.
+
+    The page comes within ten seconds: what Makini has not answered by then goes on without it.
+    """
     form = fields(await read_body(request, _MAX_FORM))
     try:
         holder = await require_key_text(request, form.get("key", ""), "connect:write")
@@ -41,11 +48,17 @@ async def take(request: Request) -> Response:
     try:
         given = understood(form.get("login", ""), now=utcnow())
         pasted = await paste(
-            runtime_of(request), connection, given, by=f"{who} ({holder.by})", now=utcnow()
+            runtime_of(request),
+            connection,
+            given,
+            by=f"{who} ({holder.by})",
+            now=utcnow(),
+            patiently=False,
         )
     except (Unusable, NotFound, ReadOnlyApp, UnknownApp) as problem:
         return _form(422, problem=f"{problem}.", connection=connection, who=who)
-    title = _TITLES.get(pasted.ending.how, "Not stored")
+    kept = "Kept, not verified yet" if pasted.ending.is_kept else "Not stored"
+    title = _TITLES.get(pasted.ending.how, kept)
     status = _STATUS.get(pasted.ending.how, 502)
     return page(title, f"{pasted.sentence[:1].upper()}{pasted.sentence[1:]}.", status=status)
 
