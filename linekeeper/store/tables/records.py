@@ -167,11 +167,9 @@ class Watermark(SQLModel, table=True):
     source_total: int | None = None
     """How many the source said it has at that time; none where it says none."""
     inconsistent: int = 0
-    """How many whole listings in a row had not as many records as the source's total, or broke
-    off."""
+    """How many whole listings in a row broke off, or had not as many records as the total."""
     broken_off: str | None = None
-    """Why the last whole listing ended before the end that its source speaks of
-    (`ListingFault`)."""
+    """Why the last whole listing ended too early (`ListingFault`)."""
     indexed: int | None = None
     """Live records of the index right after the last whole listing."""
     lacking: int = 0
@@ -181,8 +179,7 @@ class Watermark(SQLModel, table=True):
     agreed_at: datetime | None = optional_time()
     """The last time the two were the same."""
     count_base: int | None = None
-    """By how much the source's total was more than `indexed`; none where later ones can't be
-    compared with it."""
+    """By how much the source's total exceeded `indexed`; none where that can't be compared."""
     counted_at: datetime | None = optional_time()
     """When the source was last asked for its total alone."""
     count_difference: int | None = None
