@@ -12,8 +12,7 @@ from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig, HealthPolicy
 from linekeeper.consumer.events import NotConfigured, apply, failed, giving_back
 from linekeeper.exact import read
-from linekeeper.health.evidence import Observation, Outcome, is_older, load
-from linekeeper.health.judge import CLOCK_SLACK
+from linekeeper.health.evidence import Observation, Outcome
 from linekeeper.health.scope import doubt
 from linekeeper.health.service import observe
 from linekeeper.inbox.claim import Event, Settled, claim_events
@@ -34,7 +33,8 @@ BATCH = 500
 async def process_connection_events(rt: Runtime) -> bool:
     """Claim and apply one batch; returns whether there was any.
 
-    An event older than what its connection was last judged by is recorded, and ends `stale`.
+    An event that says nothing any more, since its connection was judged by what is newer, is
+    recorded and ends `stale`.
     """
     claimed = await claim_events(rt.store, rt.owner, rank=RANK, limit=BATCH, now=utcnow())
     if not claimed.events:
@@ -77,8 +77,10 @@ class _Judging:
         now = utcnow()
         named = await connections_of(session, events)
         owners = {event_id: target.id for event_id, target in named.items()}
-        last = await _last_judged(session, sorted(set(owners.values())), now)
+        await _lock(session, sorted(set(owners.values())))
         seen: list[tuple[str, Observation]] = []
+        said_by: list[str] = []
+        """The event of each that is seen."""
         settled: dict[str, Settled] = {}
         syncs: list[EntitySync] = []
         doubted: list[str] = []
@@ -104,11 +106,8 @@ class _Judging:
                 syncs += single
                 doubted += [owner] if said.says == "login_lost" else []
             else:
-                before = last.get(owner)
-                is_late = is_older(event.at, before, ours=False)
-                settled[event.id] = Settled("stale" if is_late else "processed", owner)
-                if not is_late:
-                    last[owner] = event.at
+                settled[event.id] = Settled("processed", owner)
+                said_by.append(event.id)
                 seen.append((owner, _observation(event, said)))
                 if said.synced:
                     whole[owner] = max(whole.get(owner, event.at), event.at)
@@ -116,7 +115,12 @@ class _Judging:
             await note_syncs(self._store, session, syncs, whole)
         if doubted:
             await doubt(session, sorted(set(doubted)), now=now)
-        changes = await observe(self._store, session, seen, policy=self._policy, now=now)
+        too_late: set[int] = set()
+        changes = await observe(
+            self._store, session, seen, policy=self._policy, now=now, too_late=too_late
+        )
+        for number in too_late:
+            settled[said_by[number]] = Settled("stale", seen[number][0])
         if changes:
             await conclude(self._store, session, policy=self._policy, now=now)
         return settled
@@ -157,23 +161,15 @@ def _says_nothing(event: Event, owner: str) -> Settled:
     return Settled("processed", owner, "it says nothing of the connection's health")
 
 
-async def _last_judged(
-    session: AsyncSession, ids: Sequence[str], now: datetime
-) -> dict[str, datetime]:
-    """When each connection was last judged; locked, in the order in which everybody locks."""
-    last_judged: dict[str, datetime] = {}
+async def _lock(session: AsyncSession, ids: Sequence[str]) -> None:
+    """Lock these connections, in the order in which everybody locks."""
     for chunk in chunked(ids, 5_000):
-        rows = await session.execute(
-            select(col(Connection.id), col(Connection.judged))
+        await session.execute(
+            select(col(Connection.id))
             .where(col(Connection.id).in_(chunk))
             .order_by(col(Connection.id))
             .with_for_update(key_share=True)
         )
-        for identifier, judged in rows:
-            at = load(judged).observed_at
-            if at is not None and at <= now + CLOCK_SLACK:
-                last_judged[identifier] = at
-    return last_judged
 
 
 class SyncScopes:

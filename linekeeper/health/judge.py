@@ -310,3 +310,14 @@ def without_future(judged: Judged, now: datetime) -> Judged:
     if any(at > latest for at in judged.falls):
         put_right["falls"] = tuple(at for at in judged.falls if at <= latest)
     return replace(judged, **put_right) if put_right else judged
+
+
+def is_noteworthy(observation: Observation, verdict: Judgement, before: Judged) -> bool:
+    """Whether an observation is worth a row of its own beside the judgement."""
+    if observation.source == "product":
+        return False  # its report is written down as it came
+    if not verdict.applied or verdict.judged.health is not before.health:
+        return True
+    if observation.source not in ("list", "probe", "read"):
+        return True
+    return observation.outcome not in (Outcome.answered, Outcome.listed)

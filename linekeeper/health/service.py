@@ -24,7 +24,7 @@ from linekeeper.health.evidence import (
     load,
     without_evidence,
 )
-from linekeeper.health.judge import Judgement, judge, without_future
+from linekeeper.health.judge import is_noteworthy, judge, without_future
 from linekeeper.outbox.events import About, connection_event
 from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.store import Store, new_id, tables
@@ -71,17 +71,20 @@ async def observe(
     *,
     policy: HealthPolicy,
     now: datetime,
+    too_late: set[int] | None = None,
 ) -> list[StateChange]:
     """Judge `seen` (connection id, observation), write what follows, return what changed.
 
     Several observations of one connection are judged in the order given. Ids nobody knows are
     left out. Rows are locked in the order of their ids, so that two writers never wait in a circle.
+    To `too_late` the places are added of those that say nothing any more: a newer one was known.
     """
     rows = await _load(session, sorted({identifier for identifier, _ in seen}), now)
+    late: set[int] = set() if too_late is None else too_late
     changes: list[StateChange] = []
     updates: dict[str, dict[str, Any]] = {}
     recorded: list[dict[str, Any]] = []
-    for identifier, given in seen:
+    for number, (identifier, given) in enumerate(seen):
         row = rows.get(identifier)
         if row is None:
             continue
@@ -93,9 +96,10 @@ async def observe(
             observation = replace(observation, outcome=Outcome.doubted)
         if verdict.awaits_call:
             observation = replace(observation, message=f"{observation.message}: {_AWAITS_CALL}")
-        if _is_noteworthy(observation, verdict, row.judged):
+        if is_noteworthy(observation, verdict, row.judged):
             recorded.append(_recorded(identifier, observation, verdict.applied))
         if not verdict.applied:
+            late.add(number)
             continue
         judged = verdict.judged
         if given.source in CALLS or _is_without_word(row, given):
@@ -323,16 +327,6 @@ def evidence(observation: Observation) -> dict[str, Any]:
         "request_id": observation.request_id,
     }
     return {name: value for name, value in facts.items() if value}
-
-
-def _is_noteworthy(observation: Observation, verdict: Judgement, before: Judged) -> bool:
-    if observation.source == "product":
-        return False  # its report is written down as it came
-    if not verdict.applied or verdict.judged.health is not before.health:
-        return True
-    if observation.source not in ("list", "probe", "read"):
-        return True
-    return observation.outcome not in (Outcome.answered, Outcome.listed)
 
 
 def _recorded(identifier: str, observation: Observation, applied: bool) -> dict[str, Any]:

@@ -18,12 +18,8 @@ def mail_ordering_key(do: str, customer_id: str) -> str:
 
 async def keep_in_order(store: Store) -> None:
     """Give mails that wait the order of this version, where a version before gave them another."""
-    columns = OUTBOX.c
-    waiting = select(columns.id, columns.ordering_key, columns.payload).where(
-        columns.channel == CHANNEL, columns.status == "pending"
-    )
     async with store.read() as session:
-        mails = (await session.execute(waiting)).all()
+        mails = (await session.execute(_WAITING)).all()
     orders = [
         {"row_id": row_id, "order": order}
         for row_id, before, payload in mails
@@ -35,6 +31,9 @@ async def keep_in_order(store: Store) -> None:
             await session.execute(_REORDER, orders)
 
 
+_WAITING = select(OUTBOX.c.id, OUTBOX.c.ordering_key, OUTBOX.c.payload).where(
+    OUTBOX.c.channel == CHANNEL, OUTBOX.c.status == "pending"
+)
 _REORDER = (
     update(OUTBOX)
     .where(OUTBOX.c.id == bindparam("row_id"), OUTBOX.c.status == "pending")

@@ -313,7 +313,22 @@ async def test_planned_work_is_no_red_run_and_what_outlasts_it_is(
     assert (await find_news(rt.store, policy=policy, now=later)).summary == "1 new problem"
 
 
-@pytest.mark.parametrize("trouble", ["500", "html", "truncated", "repeat", "429"])
+async def test_a_list_that_repeats_itself_for_ever_looks_truncated(
+    rt: Runtime, fleet: sandbox.Served
+) -> None:
+    await adopt(rt, fleet)
+    before = await connections(rt)
+    await control(fleet, "settings", admin_list="repeat")
+    app = await rt.app("default")
+    for _ in range(6):  # more often than failures open the circuit of the app
+        adoption = await take_list(rt, app, now=utcnow())
+        assert "looks truncated: the list repeats page 2" in adoption.truncated
+    assert [(each.id, each.setup) for each in await connections(rt)] == [
+        (each.id, each.setup) for each in before
+    ]
+
+
+@pytest.mark.parametrize("trouble", ["500", "html", "truncated", "429"])
 async def test_a_list_that_cannot_be_read_concludes_nothing(
     rt: Runtime, fleet: sandbox.Served, trouble: str
 ) -> None:

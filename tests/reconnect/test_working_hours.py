@@ -10,6 +10,8 @@ from sqlmodel import col
 from linekeeper.access.links import make_link
 from linekeeper.clock import utcnow
 from linekeeper.outbox.queue import Message, enqueue
+from linekeeper.outbox.senders import mail as mail_sender
+from linekeeper.outbox.senders.mail import mailing
 from linekeeper.outbox.senders.reconnect import advance_due_cases
 from linekeeper.reconnect.ask import mail
 from linekeeper.reconnect.ending import announce_ending
@@ -74,11 +76,21 @@ async def test_what_is_urgent_does_not_wait_behind_it(open_house: Opened) -> Non
 
 
 @pytest.mark.parametrize("what", ["remind", "setup"])
-async def test_nor_behind_one_that_version_0_1_wrote(open_house: Opened, what: str) -> None:
-    """That version kept all mails of a customer in one order; it planned the one for a login."""
+@pytest.mark.parametrize("beside", [False, True])
+async def test_nor_behind_one_that_version_0_1_wrote(
+    open_house: Opened, what: str, beside: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That version kept all mails of a customer in one order; it planned the one for a login.
+
+    It may write `beside` this one, whose consumer has begun already.
+    """
     monday = monday_morning(ZONE)
+    monkeypatch.setattr(mail_sender, "ORDER_SECONDS", 0.0)
     async with listening() as post:
         house = await asking(open_house, post.url)
+        consumer = mailing(house.rt)
+        if beside:
+            await consumer.deliver()
         await _planned(house, what)
         before = len(post.mails)
         first, second, *_ = await house.connections()
@@ -99,8 +111,8 @@ async def test_nor_behind_one_that_version_0_1_wrote(open_house: Opened, what: s
         await house.lose_login(second)
         await advance_due_cases(house.rt)
         with at(monday - SUNDAY_NIGHT):
-            await deliver_mail(house.rt)
-            await deliver_mail(house.rt)
+            await consumer.deliver()
+            await consumer.deliver()
         assert len(post.mails) == before + 1
         assert second.provider in post.mails[-1]["Subject"]
         [row] = await _waiting(house)

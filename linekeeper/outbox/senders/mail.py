@@ -15,7 +15,7 @@ from sqlmodel import col
 from linekeeper.access.links import link_url
 from linekeeper.access.page_links import page_address
 from linekeeper.access.signing import Signer, load_signer
-from linekeeper.clock import utcnow, zone_of
+from linekeeper.clock import monotonic, utcnow, zone_of
 from linekeeper.config import AppConfig, MailConfig
 from linekeeper.customers.find import recipients
 from linekeeper.customers.successors import last_successors, likely_succeeded
@@ -57,6 +57,8 @@ from linekeeper.store.tables import (
     Reconnect,
 )
 
+ORDER_SECONDS = 30.0
+"""How often mails that wait are put in order: version 0.1 may write beside this one."""
 PAUSE_SECONDS = 30.0
 """How long the others pause when the mail server accepts nothing."""
 _LOST = "reauthorization_required"
@@ -87,7 +89,7 @@ class MailSender(Sender):
         self._signer: Signer | None = None
         self._refused: dict[str, list[str]] = {}
         """Recipients the server did not take, by the row's id."""
-        self._is_in_order = False
+        self._ordered_until = 0.0
         self._zones: dict[str, str] = {}
         """The time zones of customers whose working hours are minded, by the row's id."""
 
@@ -95,9 +97,9 @@ class MailSender(Sender):
         """One mail server; another one is not paused because the one before took nothing."""
         configuration = await self._rt.configuration()
         self._mail, self._apps = configuration.mail, configuration.apps
-        if not self._is_in_order:
+        if monotonic() >= self._ordered_until:
             await keep_in_order(self._store)
-            self._is_in_order = True
+            self._ordered_until = monotonic() + ORDER_SECONDS
         server = self._mail.smtp_url.get_secret_value() if self._mail else ""
         return {"": Partition(address=str(hash(server)))}
 

@@ -6,6 +6,9 @@ from sqlmodel import col
 
 from linekeeper.clock import utcnow
 from linekeeper.consumer.connection_events import process_connection_events
+from linekeeper.health.evidence import Observation as Seen
+from linekeeper.health.evidence import Outcome
+from linekeeper.health.service import observe
 from linekeeper.runtime import Runtime
 from linekeeper.store.tables import Observation, Outbox, Transition, WebhookEvent
 from tests.inbox.process.stage import Stage, about
@@ -51,6 +54,22 @@ async def test_an_older_event_is_recorded_and_ends_stale(stage: Stage) -> None:
         ("answered", False),
         ("login_lost", True),
     ]
+
+
+async def test_a_late_event_that_raises_a_doubt_is_not_stale(stage: Stage) -> None:
+    """Only a cached status has followed it: it makes the connection suspect, and a read decides."""
+    [connection, *_] = stage.connections
+    now = utcnow()
+    policy = (await stage.rt.configuration()).policy
+    seen = Seen(at=now, source="probe", outcome=Outcome.answered, sync_status="done")
+    async with stage.rt.store.write() as session:
+        await observe(stage.rt.store, session, [(connection.id, seen)], policy=policy, now=now)
+    late = await stage.deliver(
+        about(connection, "connection.auth_required", now - timedelta(minutes=1))
+    )
+    await stage.process()
+    assert (await stage.connection(connection)).suspect
+    assert (await stage.event(late.id)).status == "processed"
 
 
 async def test_events_out_of_order_end_in_the_state_of_the_newest(stage: Stage) -> None:
