@@ -3,8 +3,10 @@
 Prefect plans the runs of a schedule an hour, or three of them, ahead, and plans none while it has
 as many. Those of a clock that was a day ahead are tomorrow's: once it is right there would be no
 sweep until then. Prefect is asked to plan from now on. That is harmless at any time: a date that
-it has planned before, or whose run was cancelled, is not planned again. So what was skipped, by
-that clock, as being late goes first. A run that somebody started by it is due now, not tomorrow.
+it has planned before, or whose run was cancelled, is not planned again. So what that clock let
+come to its end before its time goes first: what was skipped as being late, what found nothing new,
+and what crashed. What failed by its findings stays. A run that somebody started by it is due now,
+not tomorrow.
 """
 
 import logging
@@ -23,7 +25,6 @@ from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterExpectedStartTime,
     FlowRunFilterState,
-    FlowRunFilterStateName,
     FlowRunFilterStateType,
     FlowRunFilterTags,
 )
@@ -58,7 +59,7 @@ async def plan_again(client: PrefectClient) -> list[str]:
     for deployment in await every(client.read_deployments, deployment_filter=ours):
         is_on = not deployment.paused and any(each.active for each in deployment.schedules)
         if is_on and leaves_out(planned[deployment.id], now=now):
-            await _forget_skipped(client, deployment.id, now)
+            await _forget_early(client, deployment.id, now)
             await client.request(
                 "POST", "/deployments/{id}/schedule", path_params={"id": deployment.id}, json={}
             )
@@ -74,16 +75,20 @@ def _scheduled() -> FlowRunFilter:
     )
 
 
-async def _forget_skipped(client: PrefectClient, deployment: UUID, now: datetime) -> None:
-    """Remove the runs that did nothing and are not due yet, so that their dates can be planned."""
-    skipped = FlowRunFilter(
-        state=FlowRunFilterState(name=FlowRunFilterStateName(any_=["Skipped"])),
+async def _forget_early(client: PrefectClient, deployment: UUID, now: datetime) -> None:
+    """Remove the runs that are over and not due yet, so that their dates can be planned."""
+    early = FlowRunFilter(
+        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=_NO_NEWS)),
         expected_start_time=FlowRunFilterExpectedStartTime(after_=now),
     )
     which = DeploymentFilter(id=DeploymentFilterId(any_=[deployment]))
-    for run in await every(client.read_flow_runs, flow_run_filter=skipped, deployment_filter=which):
+    for run in await every(client.read_flow_runs, flow_run_filter=early, deployment_filter=which):
         if run.auto_scheduled:
             await client.delete_flow_run(run.id)
+
+
+_NO_NEWS = [StateType.COMPLETED, StateType.CRASHED]
+"""How a run ends of which nothing is to be read later; one that is cancelled was not to be."""
 
 
 def is_put_off(state: State[Any], due: datetime, *, now: datetime) -> bool:

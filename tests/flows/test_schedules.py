@@ -6,9 +6,9 @@ from uuid import UUID, uuid4
 import pytest
 from prefect.client.schemas.actions import DeploymentScheduleCreate
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
-from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.objects import State, StateType
 from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule
-from prefect.states import Cancelled, Completed, Late, Scheduled
+from prefect.states import Cancelled, Completed, Crashed, Failed, Late, Scheduled
 
 from linekeeper.clock import utcnow
 from tasks.prefect_adapter.orchestrator import PrefectOrchestrator
@@ -81,12 +81,17 @@ async def test_a_run_that_somebody_cancelled_is_not_planned_again(running: Runni
     assert await runs_of(running, deployment) == [(*first[:2], StateType.CANCELLED), *rest]
 
 
-async def test_dates_whose_runs_were_skipped_by_that_clock_are_planned(running: Running) -> None:
+@pytest.mark.parametrize(
+    "ended", [Completed(name="Skipped"), Completed(), Crashed()], ids=["skipped", "well", "crashed"]
+)
+async def test_dates_whose_runs_came_to_their_end_by_that_clock_are_planned(
+    running: Running, ended: State[None]
+) -> None:
     """It was right, was a day ahead for a while, and is right again."""
     deployment, name = await deployed(running, SWEEPS, ahead=timedelta())
     dates = await due(running, deployment)
     for run in await runs_of(running, deployment):
-        await running.client.set_flow_run_state(run[0], Completed(name="Skipped"), force=True)
+        await running.client.set_flow_run_state(run[0], ended, force=True)
     await running.client.request(
         "POST",
         "/deployments/{id}/schedule",
@@ -97,6 +102,22 @@ async def test_dates_whose_runs_were_skipped_by_that_clock_are_planned(running: 
     again = [run for run in await runs_of(running, deployment) if run[1] in dates]
     assert [run[1] for run in again] == dates
     assert {run[2] for run in again} == {StateType.SCHEDULED}
+
+
+async def test_a_run_that_failed_by_what_it_found_is_kept(running: Running) -> None:
+    deployment, _ = await deployed(running, SWEEPS, ahead=timedelta())
+    [first, *rest] = await runs_of(running, deployment)
+    await running.client.set_flow_run_state(first[0], Failed(), force=True)
+    for run in rest:
+        await running.client.delete_flow_run(run[0])
+    await running.client.request(
+        "POST",
+        "/deployments/{id}/schedule",
+        path_params={"id": deployment},
+        json={"start_time": (utcnow() + DAY).isoformat()},
+    )
+    await PrefectOrchestrator(running.client).plan_again()
+    assert (*first[:2], StateType.FAILED) in await runs_of(running, deployment)
 
 
 async def test_a_run_that_was_started_by_that_clock_is_due_now(running: Running) -> None:
