@@ -16,6 +16,7 @@ from linekeeper.doctor.fleet import (
 from linekeeper.doctor.house import examine_parts
 from linekeeper.doctor.makini import examine_app
 from linekeeper.doctor.notices import examine_alerts, examine_mail
+from linekeeper.doctor.product import examine_product
 from linekeeper.doctor.slack import examine_slack
 from linekeeper.makini import MakiniError
 from linekeeper.runtime import Runtime
@@ -30,7 +31,7 @@ Look = Callable[[], Awaitable[Sequence[DoctorFinding]]]
 async def examine(
     rt: Runtime, *, others: Sequence[Look] = (), seconds: float = 10.0
 ) -> list[DoctorFinding]:
-    """What is to be said about apps, Slack, mail, the fleet and what `others` look at.
+    """What is to be said about apps, products, Slack, mail, the fleet and what `others` look at.
 
     Only looks: nothing is minted, posted or changed. Each look may take `seconds`.
     """
@@ -71,6 +72,10 @@ async def examine(
 
     looks = [
         *(app(name) for name in sorted(configuration.apps)),
+        *(
+            examine_product(configuration.apps[name], seconds=seconds)
+            for name in sorted(configuration.apps)
+        ),
         examine_slack(configuration, seconds=seconds),
         examine_alerts(rt.store, configuration),
         examine_parts(rt),
