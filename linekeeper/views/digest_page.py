@@ -144,9 +144,11 @@ def _ahead(day: Day) -> list[tuple[str, str]]:
         lines.append(
             ("Webhook trust", f"{day.trust.get('good', 0)} of {measured} can be relied on{named}")
         )
-    lines.append(
-        ("Expiry", f"{_count(day.expiring, 'token')} would end within 7 days unless renewed")
-    )
+    expiry = f"{_count(day.expiring, 'token')} would end within 7 days unless renewed"
+    if day.ending:
+        one_or_many = "one login ends" if day.ending == 1 else f"{day.ending:,} logins end"
+        expiry += f"; {one_or_many} that only the customer can renew"
+    lines.append(("Expiry", expiry))
     if day.running:
         slips = f": {'; '.join(day.slips)}" if day.slips else ", all as planned"
         lines.append(("Implementations", f"{day.running} under way{slips}"))

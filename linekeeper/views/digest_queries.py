@@ -47,6 +47,7 @@ class Day:
     """Connections by webhook trust."""
     distrusted: Sequence[str]
     expiring: int
+    """Logins that end within a week and can be renewed without the customer."""
     running: int
     """Implementations under way."""
     slips: Sequence[str] = field(default_factory=list)
@@ -55,6 +56,8 @@ class Day:
     """How many connections are managed, and how many observed, in words."""
     availability: str = ""
     """The month before, on the first of a month."""
+    ending: int = 0
+    """Logins that end within a week and that only the customer can renew."""
 
 
 async def read_day(store: Store, *, since: datetime, charts_since: datetime, now: datetime) -> Day:
@@ -76,15 +79,22 @@ async def read_day(store: Store, *, since: datetime, charts_since: datetime, now
             .order_by(col(Connection.name))
             .limit(10)
         )
-        expiring = await session.scalar(
-            select(func.count())
-            .select_from(Credential)
+        by_customer = or_(
+            col(Credential.refused_at).is_not(None), col(Credential.refresh_token).is_(None)
+        )
+        ends = await session.execute(
+            select(by_customer, func.count())
+            .join(Connection, col(Connection.id) == col(Credential.connection_id))
             .where(
+                col(Connection.setup) != "disconnected",
+                col(Connection.custody) == "owned",
                 col(Credential.minted).is_(False),
-                col(Credential.expires_at).is_not(None),
+                col(Credential.expires_at) > now,
                 col(Credential.expires_at) < now + HORIZON,
             )
+            .group_by(by_customer)
         )
+        ending = {bool(only): count for only, count in ends}
         implementations = (
             await session.execute(
                 select(col(Implementation.title), col(Implementation.digest))
@@ -99,7 +109,8 @@ async def read_day(store: Store, *, since: datetime, charts_since: datetime, now
             fleet={row[0]: row[1] for row in fleet},
             trust={row[0]: row[1] for row in trust},
             distrusted=list(distrusted),
-            expiring=expiring or 0,
+            expiring=ending.get(False, 0),
+            ending=ending.get(True, 0),
             running=len(implementations),
             slips=[line for _, line in implementations if line],
         )
