@@ -16,9 +16,9 @@ from linekeeper.reconnect import process
 from linekeeper.reconnect.case import Case, load_case
 from linekeeper.reconnect.counts import keep_counts
 from linekeeper.reconnect.graph import load_facts, nodes
-from linekeeper.reconnect.page import artifact_of, case_markdown
 from linekeeper.reconnect.process import NotVerified
 from tasks.drawn import draw
+from tasks.prefect_adapter.case_pages import write_case_page
 from tasks.report import put_artifact
 from tasks.run import runtime
 from tasks.task import retry_policy, task
@@ -118,8 +118,8 @@ async def report_reconnect(incident_id: str) -> None:
     case = await load_case(rt.store, incident_id, now=utcnow())
     if case is None:
         return
-    markdown = await case_markdown(rt, case)
-    await publish(artifact_of(incident_id), markdown, description=case.incident.title)
+    async with get_client() as client:
+        await write_case_page(rt, client, case)
 
 
 async def publish(key: str, markdown: str, *, description: str) -> None:

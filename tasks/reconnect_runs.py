@@ -17,8 +17,9 @@ from linekeeper.reconnect.runs import is_on_its_way, run_key, run_tags, start_an
 from linekeeper.reconnect.watch import watch
 from linekeeper.runtime import Runtime
 from linekeeper.store.tables import Reconnect
+from tasks.prefect_adapter.case_pages import write_case_page
 from tasks.prefect_adapter.waiting_tags import without_waiting
-from tasks.reconnect import draw_case, report_reconnect
+from tasks.reconnect import draw_case
 from tasks.run import runtime
 from tasks.waiting_form import renew
 
@@ -61,6 +62,7 @@ async def _is_missing(rt: Runtime, client: PrefectClient, case: Case, reconnect:
     await keep_named(client, run, case)
     if next_step(case, str(run.id)) == "wait":
         await renew(client, run, waiting_for(case))
+    await write_case_page(rt, client, case, only_if_changed=True)
     await draw_case(client, run, case)
     return False
 
@@ -70,7 +72,6 @@ async def keep_named(client: PrefectClient, run: FlowRun, case: Case) -> None:
     title, tags = case.incident.title, sorted({*without_waiting(run.tags), *run_tags(case)})
     if (run.name, sorted(run.tags)) != (title, tags):
         await client.update_flow_run(run.id, name=title, tags=tags)
-        await report_reconnect(case.incident.id)
 
 
 async def _never_began(rt: Runtime, client: PrefectClient, reconnect: Reconnect) -> bool:

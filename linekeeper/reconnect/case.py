@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import String, bindparam, cast, or_, select
+from sqlalchemy import String, bindparam, cast, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -288,6 +288,24 @@ async def open_cases(store: Store) -> list[str]:
             await session.scalars(
                 select(col(Reconnect.incident_id))
                 .where(col(Reconnect.closed_at).is_(None))
+                .order_by(col(Reconnect.incident_id))
+            )
+        )
+
+
+async def shared_cases(store: Store) -> list[str]:
+    """The incidents of `open_cases` that more than one connection is in."""
+    several = (
+        select(col(IncidentConnection.incident_id))
+        .where(col(IncidentConnection.left_at).is_(None))
+        .group_by(col(IncidentConnection.incident_id))
+        .having(func.count() > 1)
+    )
+    async with store.read() as session:
+        return list(
+            await session.scalars(
+                select(col(Reconnect.incident_id))
+                .where(col(Reconnect.closed_at).is_(None), col(Reconnect.incident_id).in_(several))
                 .order_by(col(Reconnect.incident_id))
             )
         )

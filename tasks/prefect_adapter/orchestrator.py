@@ -30,6 +30,7 @@ from linekeeper.store.engine import chunked
 from linekeeper.watch.alerts import Alert
 from tasks.prefect_adapter import block_documents
 from tasks.prefect_adapter import settings as prefect_settings
+from tasks.prefect_adapter.case_pages import keep_case_pages
 from tasks.prefect_adapter.links import find_links
 from tasks.prefect_adapter.lost_runs import LostRuns
 from tasks.prefect_adapter.names import full_name
@@ -187,6 +188,7 @@ class PrefectOrchestrator:
         Raises `OrchestratorUnavailable`.
         """
         async with self._call():
+            await keep_case_pages(rt, self._client)
             return await keep_pages(rt, self._client)
 
     async def put_page(self, rt: Runtime, key: str, markdown: str, *, description: str) -> None:
