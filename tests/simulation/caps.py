@@ -19,6 +19,8 @@ KNOWN_WITHIN = timedelta(seconds=480)
 """Settings are copied every few minutes here, and a run under way goes by those before."""
 LOGIN_CALLS = 8
 """What a customer's login calls is counted apart."""
+KEPT_CALLS = 3
+"""What a minute's look at one login calls that is kept, as nobody could say yet whose it is."""
 NEVER = datetime(1, 1, 1, tzinfo=UTC)
 BUNCHED = frozenset({"slack", "calls", "clock", "day", "quiet", "prefect", "second"})
 """Where messages of different hours may come at once, or an hour isn't one."""
@@ -53,10 +55,19 @@ def _calls(oracle: "Oracle") -> Iterator[str]:
         return
     for since, until, budget in people.operators.budgets:
         calls = [at for at in people.caps.calls if since + KNOWN_WITHIN <= at <= until]
-        logins = sum(since <= at <= until for _, at in people.customers.done)
-        count, at = busiest(calls, MINUTE)
-        if budget and count > budget + LOGIN_CALLS * logins:
-            yield f"budget: {count} calls in the minute from {at:%H:%M:%S}, {budget} were set"
+        for number, at in enumerate(calls):
+            count = bisect_right(calls, at + MINUTE) - number
+            if count > budget + _for_logins(oracle, at):
+                yield f"budget: {count} calls in the minute from {at:%H:%M:%S}, {budget} were set"
+                break
+
+
+def _for_logins(oracle: "Oracle", since: datetime) -> int:
+    """How many calls of the minute from `since` may be for logins of customers."""
+    tried = oracle.universe.people.customers.tried
+    now = sum(since - MINUTE <= at <= since + 2 * MINUTE for at, _ in tried)
+    kept = sum(at < since and status not in (200, 400, 409) for at, status in tried)
+    return LOGIN_CALLS * now + KEPT_CALLS * kept
 
 
 def _messages(oracle: "Oracle") -> Iterator[str]:

@@ -34,6 +34,8 @@ class Customers:
         self._denials = Random(seed_of(universe.plan.seed, "denials"))
         self.done: list[tuple[str, datetime]] = []
         """Whose login was answered as done, and when."""
+        self.tried: list[tuple[datetime, int]] = []
+        """When a login was answered, and with what status; 0 where it was not answered."""
         self.refused: set[str] = set()
         """The keys of connections whose newest pair Linekeeper didn't take: another customer had
         been asked."""
@@ -91,6 +93,7 @@ class Customers:
         universe.say(
             f"person: logs in to {connection.key} {answer.status if answer else 'no answer'}"
         )
+        self.tried.append((universe.now(), answer.status if answer else 0))
         target = connection.successor or connection.key
         if answer is not None and answer.status == 409:
             self.refused.add(target)

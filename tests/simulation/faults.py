@@ -200,7 +200,7 @@ class Trouble:
         universe.prefect.loses_answers = lambda: False
         universe.mail.down, universe.mail.loses = False, 0.0
         universe.disk.cut_next = universe.disk.fail = None
-        self.operators.restore()
+        self.operators.restore(to_the_end=True)
         for host in universe.hosts:
             host.skew = timedelta()
         self.rare.end()

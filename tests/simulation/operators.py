@@ -48,6 +48,9 @@ class Operators:
         self._rng = rng
         self._presses = 0
         self.pressed: list[Press] = []
+        self.usual: tuple[AppConfig, ...] = ()
+        """What is set where nothing is changed for a while; nothing: what the environment says."""
+        self._budget = (universe.now(), 0)
         self.budgets: list[tuple[datetime, datetime, int]] = []
         """From when until when the settings gave how many calls a minute."""
 
@@ -187,25 +190,37 @@ class Operators:
     async def change_settings(self) -> None:
         """A block is changed, or another app's stands in its place; a while later all is undone."""
         universe = self._universe
-        app = seed(Settings()).apps["default"]
         while True:
             if not await self._pause(1500.0):
                 return
+            app = self.usual[0] if self.usual else seed(Settings()).apps["default"]
             name, changed = self._rng.choice(list(_changed(app)))
             universe.say(f"settings: {name}")
-            universe.prefect.blocks = replace(universe.prefect.blocks, apps=[changed])
-            since = universe.now()
+            self._set(changed)
             await asyncio.sleep(self._rng.choice((400.0, 900.0, 1500.0)))
-            if changed.name == app.name:
-                self.budgets.append((since, universe.now(), changed.calls_a_minute))
             if universe.calm:
                 return
             self.restore()
 
-    def restore(self) -> None:
-        """The settings are again as they were."""
-        self._universe.prefect.blocks = replace(self._universe.prefect.blocks, apps=())
+    def be_thrifty(self, app: AppConfig) -> None:
+        """`app` is what is set from now on, where nothing else is for a while."""
+        self.usual = (app,)
+        self._set(*self.usual)
+
+    def restore(self, *, to_the_end: bool = False) -> None:
+        """The settings are again as they were; or, to the end, as they were at the beginning."""
+        if to_the_end:
+            self.usual = ()
+        self._set(*self.usual)
         self._universe.say("settings: restored")
+
+    def _set(self, *apps: AppConfig) -> None:
+        universe, (since, budget) = self._universe, self._budget
+        if budget:
+            self.budgets.append((since, universe.now(), budget))
+        ours = [app.calls_a_minute for app in apps if app.name == "default"]
+        self._budget = (universe.now(), ours[0] if ours else 0)
+        universe.prefect.blocks = replace(universe.prefect.blocks, apps=apps)
 
 
 def _changed(app: AppConfig) -> Iterator[tuple[str, AppConfig]]:

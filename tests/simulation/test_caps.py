@@ -13,7 +13,7 @@ BEGINS = datetime(2026, 3, 2, 6, tzinfo=UTC)
 def universe(**differs: Any) -> Any:
     people = {
         "kinds": {"caps"}, "operators": SimpleNamespace(budgets=[]),
-        "caps": SimpleNamespace(calls=[]), "customers": SimpleNamespace(done=[]),
+        "caps": SimpleNamespace(calls=[]), "customers": SimpleNamespace(tried=[]),
         "unusual": SimpleNamespace(muted=[]),
     }  # fmt: skip
     return SimpleNamespace(
@@ -38,6 +38,10 @@ def test_more_calls_in_a_minute_than_the_settings_gave_are_seen() -> None:
         operators=SimpleNamespace(budgets=[(BEGINS, after(30), 30)]),
         caps=SimpleNamespace(calls=calls),
     )
+    assert [line.split(":")[0] for line in said(world)] == ["budget"]
+    world.people.customers.tried = [(after(19.5), 200), (after(5), 502)]
+    assert said(world) == []  # ten more: for a login of that minute, and for one that is kept
+    world.people.customers.tried = [(after(5), 200), (after(10), 409)]
     assert [line.split(":")[0] for line in said(world)] == ["budget"]
     world.people.caps.calls = calls[:30]
     assert said(world) == []

@@ -148,14 +148,9 @@ class Unusual:
 
     async def _thrift(self) -> None:
         """Few calls a minute are to be made, until it is calm."""
-        universe = self._universe
         few = {"per_minute": 2 * FEW_CALLS, "share": 0.5}
         app = seed(Settings()).apps["default"].model_copy(update=few)
-        universe.prefect.blocks = replace(universe.prefect.blocks, apps=[app])
-        since = universe.now()
-        while not universe.calm:
-            await asyncio.sleep(10.0)
-        universe.people.operators.budgets.append((since, universe.now(), app.calls_a_minute))
+        self._universe.people.operators.be_thrifty(app)
 
     async def _flood(self) -> None:
         """One webhook names ten thousand records, most of which the source doesn't have."""
