@@ -29,7 +29,8 @@ from linekeeper.makini import ListedConnection
 from linekeeper.store import Store, new_id
 from linekeeper.store.engine import chunked, insert_ignore
 from linekeeper.store.modes import apply_rules
-from linekeeper.store.tables import Connection, Customer, Transition, Watermark
+from linekeeper.store.relisting import list_whole_again
+from linekeeper.store.tables import Connection, Customer, Transition
 from linekeeper.store.types import table_of
 
 _TOLD = ("name", "provider", "email", "hosting", "tier", "setup")
@@ -302,14 +303,9 @@ async def _change(
     ]
     session.add_all(moved)
     await session.flush()
-    back = [transition.connection_id for transition in moved if transition.before == "disconnected"]
-    if back:  # listed whole soon: what went meanwhile is in no list of changes
-        await session.execute(
-            update(Watermark)
-            .where(col(Watermark.connection_id).in_(back), col(Watermark.full_at).is_not(None))
-            .values(confirm_at=now)
-            .execution_options(synchronize_session=False)
-        )
+    # What went while it was over, or came with its first sync, is in no list of changes.
+    anew = [each.connection_id for each in moved if each.before in ("disconnected", "syncing")]
+    await list_whole_again(session, anew, now=now)
 
 
 def _portions(values: list[str], size: int = 10_000) -> Iterable[list[str]]:

@@ -273,6 +273,12 @@ def _capped(own: Health, lifecycle: str) -> Health:
     return own
 
 
+def has_read_all(before: Judged, after: Judged) -> bool:
+    """Whether the status says for the first time that Makini's first sync is over."""
+    was_syncing = before.syncing_since is not None and before.synced_at is None
+    return was_syncing and after.synced_at is not None
+
+
 def is_trouble(setup: str, health: str, *, answered: bool) -> bool:
     """Whether a connection in this state needs an incident.
 

@@ -24,11 +24,12 @@ from linekeeper.health.evidence import (
     load,
     without_evidence,
 )
-from linekeeper.health.judge import is_noteworthy, judge, without_future
+from linekeeper.health.judge import has_read_all, is_noteworthy, judge, without_future
 from linekeeper.outbox.events import About, connection_event
 from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.store import Store, new_id, tables
 from linekeeper.store.engine import chunked
+from linekeeper.store.relisting import list_whole_again
 from linekeeper.store.tables import Connection, Customer, Transition, Watermark
 from linekeeper.store.types import UtcDateTime, table_of
 
@@ -81,6 +82,7 @@ async def observe(
     """
     rows = await _load(session, sorted({identifier for identifier, _ in seen}), now)
     late: set[int] = set() if too_late is None else too_late
+    before = dict(rows)
     changes: list[StateChange] = []
     updates: dict[str, dict[str, Any]] = {}
     recorded: list[dict[str, Any]] = []
@@ -126,6 +128,8 @@ async def observe(
     if recorded:
         await session.execute(_RECORD, recorded)
     await _record_changes(store, session, changes, rows, now)
+    synced = [each for each in updates if has_read_all(before[each].judged, rows[each].judged)]
+    await list_whole_again(session, synced, now=now)
     if well := sorted({each.connection_id for each in changes if each.after is Health.healthy}):
         await session.execute(_END_WAITS, {"now": now, "ids": well})
     return changes
@@ -242,18 +246,8 @@ def _values(row: _Row, next_probe_at: datetime | None) -> dict[str, Any]:
 
 
 _WRITTEN = (
-    "health",
-    "health_since",
-    "judged",
-    "suspect",
-    "evidence",
-    "last_read_at",
-    "sync_status",
-    "last_sync_at",
-    "last_good_at",
-    "last_checked_at",
-    "last_answered_at",
-    "next_probe_at",
+    *("health", "health_since", "judged", "suspect", "evidence", "last_read_at", "sync_status"),
+    *("last_sync_at", "last_good_at", "last_checked_at", "last_answered_at", "next_probe_at"),
 )
 
 

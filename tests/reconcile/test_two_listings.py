@@ -4,12 +4,13 @@ from collections import Counter
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import delete, select, update
 from sqlmodel import col
 
 from linekeeper.clock import utcnow
 from linekeeper.reconcile.policy import POLICY
 from linekeeper.store.tables import Connection, Record, Watermark
+from linekeeper.sweep.batch import probe_batch
 from tests.reconcile.test_succession import (
     ORDERS,
     House,
@@ -107,6 +108,42 @@ async def test_a_young_connection_that_says_it_syncs_is_in_its_first_sync(
     await pass_time(house)
     await list_again(house)
     assert (await ops(house))["deleted"] == int(gone)
+
+
+async def look(house: House, connection: Connection) -> None:
+    """A sweep in which this connection is due."""
+    await house.sweep()
+    app = await house.rt.app("default")
+    await probe_batch(house.rt, app, [connection.id], started=utcnow(), last_try=True)
+
+
+@pytest.mark.parametrize("said_by", ["list", "status"])
+async def test_what_the_first_sync_brought_is_read_once_it_is_over(
+    house: House, said_by: str
+) -> None:
+    """Its records are older than the last poll, so that no list of changes has them."""
+    [connection] = await house.connections()
+    source = listed(house, connection)
+    if said_by == "list":
+        source.status_override = "Synchronizing"
+        await _set(house, connection, setup="syncing")
+    else:
+        source.lagging_status = "inprogress"
+        await _set(house, connection, judged={})
+    await look(house, connection)
+    async with house.store.write() as session:  # as if they had not been read by Makini yet
+        keys = select(col(Record.key)).where(col(Record.entity) == ORDERS).limit(15)
+        await session.execute(delete(Record).where(col(Record.key).in_(keys)))
+    await run(house)
+    with pytest.raises(AssertionError):
+        await agrees(house, connection)
+    source.status_override = source.lagging_status = None
+    source.cached_slot = -1
+    await look(house, connection)
+    await run(house)
+    await agrees(house, connection)
+    [mark] = await house.rows(Watermark, Watermark.entity == ORDERS)
+    assert mark.confirm_at is None  # and not again and again
 
 
 async def _set(house: House, connection: Connection, **values: object) -> None:

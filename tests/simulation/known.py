@@ -33,6 +33,10 @@ REGRESSIONS: tuple[str, ...] = (
     "--seed 12059",
     "--seed 12546",
     "--seed 13064",
+    "--seed 1380",
+    "--seed 13718 --small",
+    "--seed 15002 --small",
+    "--seed 15009 --small",
     "--seed 37 --kinds storm",
 )
 """Universes that broke, and hold since the product was fixed."""
