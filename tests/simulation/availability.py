@@ -23,7 +23,7 @@ from linekeeper.availability.decide import History, TimeSpan, Troubles, WaitedFo
 from linekeeper.availability.service import read_histories, read_troubles
 from linekeeper.settings import Settings
 from linekeeper.store import Store
-from tests.simulation.lost import was_lost
+from tests.simulation.lost import is_unreadable, was_lost
 from tests.simulation.makini.truth import Connection
 from tests.simulation.universe import Universe
 
@@ -105,6 +105,7 @@ class Truth:
         self._begins = universe.begins
         personality = universe.personality
         # An event that is dated by the day may be from before a login: it waits for a read.
+        self._is_unreadable = is_unreadable(universe, connection)
         self._announced = bool(personality.auth_event) and personality.grain < DAY
         people = universe.people
         self._makini = [TimeSpan(each.since, each.until) for each in people.over if each.everywhere]
@@ -164,7 +165,8 @@ class Truth:
         so = _last(self._connection.states, at, "healthy")
         unheard = [span for span in self._alone if span.covers(at)]
         if so == "customer_login":
-            return not self._announced and (bool(unheard) or self._worded(at) != so)
+            is_deaf = bool(unheard) or self._is_unreadable or self._worded(at) != so
+            return not self._announced and is_deaf
         back_at = self._logged_in_at(at)
         if back_at is not None and any(span.covers(back_at) for span in unheard):
             return True

@@ -36,6 +36,8 @@ class Customers:
         """Whose login was answered as done, and when."""
         self.tried: list[tuple[datetime, int]] = []
         """When a login was answered, and with what status; 0 where it was not answered."""
+        self.kept: set[str] = set()
+        """The keys of connections whose newest pair was kept: nobody could say whose it is."""
         self.refused: set[str] = set()
         """The keys of connections whose newest pair Linekeeper didn't take: another customer had
         been asked."""
@@ -95,6 +97,8 @@ class Customers:
         )
         self.tried.append((universe.now(), answer.status if answer else 0))
         target = connection.successor or connection.key
+        is_kept = answer is None or answer.status not in (200, 400, 409)
+        (self.kept.add if is_kept else self.kept.discard)(target)
         if answer is not None and answer.status == 409:
             self.refused.add(target)
         else:

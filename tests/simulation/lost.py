@@ -65,3 +65,26 @@ def _ever(connection: Connection, since: datetime, until: datetime, *, works: bo
         state == works and at <= until and end >= since
         for (at, state), end in zip(connection.logins, ends, strict=True)
     )
+
+
+def is_unreadable(universe: "Universe", connection: Connection) -> bool:
+    """Whether nobody gave Linekeeper a token of it, and it may not make one itself.
+
+    A login that is kept may turn out to be of another system than was asked for: then its pair is
+    thrown away, too.
+    """
+    people = universe.people
+    if people.pairs.is_locked_out(connection):
+        return True
+    if universe.personality.mint != "refused":
+        return False
+    key, customers = connection.key, people.customers
+    is_given = connection.pairs and key not in customers.refused
+    if not is_given or key not in customers.kept:
+        return not is_given
+    has_token = universe.ask(
+        "SELECT 1 FROM credential k JOIN connection c ON c.id = k.connection_id"
+        " WHERE c.makini_key = ?", (key,),
+    )  # fmt: skip
+    others = universe.ask("SELECT 1 FROM audit WHERE action = ?", ("login.other_system",))
+    return bool(others) and not has_token

@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from tests.simulation.lost import is_unreadable
 from tests.simulation.makini.truth import Connection
 from tests.simulation.patience import AT_ONCE, OVERDUE_WITHIN
 from tests.simulation.promises import broken_promises
@@ -262,11 +263,7 @@ class Oracle:
 
     def is_unreadable(self, connection: Connection) -> bool:
         """Whether nobody gave Linekeeper a token of it, and it may not make one itself."""
-        if self.universe.people.pairs.is_locked_out(connection):
-            return True
-        refused = self.universe.people.customers.refused
-        given = connection.pairs and connection.key not in refused
-        return not given and self.universe.personality.mint == "refused"
+        return is_unreadable(self.universe, connection)
 
     def is_locked_out(self, connection: Connection) -> bool:
         """Whether a new pair was lost for good, as when a process dies while it gets one."""
