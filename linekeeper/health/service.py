@@ -128,11 +128,18 @@ async def observe(
     if recorded:
         await session.execute(_RECORD, recorded)
     await _record_changes(store, session, changes, rows, now)
-    synced = [each for each in updates if has_read_all(before[each].judged, rows[each].judged)]
-    await list_whole_again(session, synced, now=now)
+    await _list_what_synced(session, before, rows, now)
     if well := sorted({each.connection_id for each in changes if each.after is Health.healthy}):
         await session.execute(_END_WAITS, {"now": now, "ids": well})
     return changes
+
+
+async def _list_what_synced(
+    session: AsyncSession, before: dict[str, _Row], rows: dict[str, _Row], now: datetime
+) -> None:
+    """List whole whose first sync is over: it brought what is older than the last poll."""
+    if ids := [each for each in rows if has_read_all(before[each].judged, rows[each].judged)]:
+        await list_whole_again(session, ids, now=now)
 
 
 _AWAITS_CALL = "calls of the connection fail, or none was answered yet, so the next one decides"
@@ -249,8 +256,6 @@ _WRITTEN = (
     *("health", "health_since", "judged", "suspect", "evidence", "last_read_at", "sync_status"),
     *("last_sync_at", "last_good_at", "last_checked_at", "last_answered_at", "next_probe_at"),
 )
-
-
 _TABLE = table_of(Connection)
 _WRITE = (
     update(_TABLE)

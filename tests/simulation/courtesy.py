@@ -1,5 +1,6 @@
 """What people may expect: mails that are true, quiet that is kept, presses that count once."""
 
+import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,6 +8,7 @@ from datetime import datetime, time, timedelta
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
+from tests.simulation.ending import wrongly_told
 from tests.simulation.lost import (
     NOTICED_LATE,
     is_gone_untold,
@@ -15,6 +17,7 @@ from tests.simulation.lost import (
     worked,
     works_since,
 )
+from tests.simulation.mail_server import Mail
 from tests.simulation.second_acts import IN_THE_SOUTH
 from tests.simulation.working_hours import at_night
 
@@ -33,6 +36,7 @@ REMINDED_AFTER = (1, 2, 4)
 UNTIL_THE_DEADLINE = timedelta(days=7)
 SATURDAY = 5
 NEXT_DAY = timedelta(hours=15)
+BESIDE = timedelta(hours=6)
 QUIET_FROM = timedelta(minutes=25)
 QUIET_FOR = timedelta(minutes=45)
 
@@ -43,8 +47,8 @@ def discourtesies(oracle: "Oracle") -> list[str]:
     if "day" in oracle.universe.people.kinds:
         return undated  # our own times are not those of the world
     return [
-        *_mails(oracle), *_mailed_twice(oracle), *_reminded(oracle), *_quiet(oracle),
-        *at_night(oracle), *undated,
+        *_mails(oracle), *_mailed_twice(oracle), *_reminded(oracle), *_reminded_beside(oracle),
+        *_quiet(oracle), *at_night(oracle), *wrongly_told(oracle), *undated,
     ]  # fmt: skip
 
 
@@ -53,8 +57,8 @@ def _mails(oracle: "Oracle") -> Iterator[str]:
     truth, people = oracle.universe.truth, oracle.universe.people
     lag = timedelta(seconds=oracle.universe.personality.status_lag)
     for mail in oracle.universe.mail.taken:
-        if "/connect/" not in mail.text:
-            continue  # it asks for nothing
+        if "/connect/" not in mail.text or is_about_an_end(mail):
+            continue  # it asks for nothing, or for a login that ends
         since, until = mail.at - lag - NOTICED_LATE, mail.at + CLOCKS
         theirs = [each for each in truth.connections.values() if each.email in mail.recipients]
         lines = [each for connection in theirs for each in line_of(truth, connection)]
@@ -93,7 +97,10 @@ def _mailed_twice(oracle: "Oracle") -> Iterator[str]:
     universe = oracle.universe
     if universe.people.kinds & {"buttons", "deadline"}:
         return
-    asked = [mail for mail in universe.mail.taken if "/connect/" in mail.text]
+    asked = [
+        mail for mail in universe.mail.taken
+        if "/connect/" in mail.text and not is_about_an_end(mail)
+    ]  # fmt: skip
     for number, mail in enumerate(asked):
         for later in asked[number + 1 :]:
             is_same = later.recipients == mail.recipients and later.subject == mail.subject
@@ -141,6 +148,37 @@ def _reminded(oracle: "Oracle") -> Iterator[str]:
                     f"mail: {connection.email} lost the login at {since:%d %H:%M}, and was mailed "
                     f"{len(mails)} times until {end:%d %H:%M}, not {wanted}"
                 )
+
+
+def _reminded_beside(oracle: "Oracle") -> Iterator[str]:
+    """Nobody is reminded right after another mail about the same loss, however long both waited.
+
+    Where people press "send again", they may be.
+    """
+    universe = oracle.universe
+    if "buttons" in universe.people.kinds:
+        return
+    reminders = {
+        row["id"]
+        for row in oracle.rows("SELECT id, payload FROM outbox WHERE channel = 'email'")
+        if json.loads(row["payload"]).get("do") == "remind"
+    }
+    asked = [mail for mail in universe.mail.taken if "/connect/" in mail.text]
+    for mail in asked:
+        if mail.identity.strip("<>").partition("@")[0] not in reminders:
+            continue
+        for before in asked:
+            is_theirs = before.recipients == mail.recipients and before.identity != mail.identity
+            if is_theirs and timedelta() <= mail.at - before.at < BESIDE:
+                yield (
+                    f"beside: {mail.recipients[0]} was mailed at {before.at:%d %H:%M:%S}, and "
+                    f"reminded at {mail.at:%H:%M:%S}"
+                )
+
+
+def is_about_an_end(mail: Mail) -> bool:
+    """Whether it says that a login ends, which works as yet."""
+    return "renew the login" in mail.subject
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,8 @@ from tests.simulation.caps import Caps
 from tests.simulation.courtesy import Quiet
 from tests.simulation.customers import Customers
 from tests.simulation.deadline import Deadline
+from tests.simulation.ending import APART, ENDING, ENDING_FROM, Ending, endings
+from tests.simulation.ending import CHANCE as ENDING_CHANCE
 from tests.simulation.episodes import Episodes
 from tests.simulation.loop import HOST
 from tests.simulation.lost_runs import LostRuns
@@ -93,8 +95,12 @@ class Trouble:
             self.kinds.add("storm")
         acts = Random(seed_of(universe.plan.seed, "second acts"))
         self.kinds |= SecondActs.drawn(universe.plan.seed, acts)
+        ends = Random(seed_of(universe.plan.seed, "endings"))
+        if universe.plan.seed >= ENDING_FROM and ends.random() < ENDING_CHANCE:
+            self.kinds = {*self.kinds, ENDING} - APART
         if universe.plan.kinds:
             self.kinds = set(universe.plan.kinds)
+        self.endings: list[Ending] = []
         self.customers = Customers(universe, Random(seed_of(universe.plan.seed, "customers")))
         self.operators = Operators(universe, Random(seed_of(universe.plan.seed, "operators")))
         self.twice = Twice(universe, Random(seed_of(universe.plan.seed, "twice")))
@@ -122,6 +128,8 @@ class Trouble:
         """One task for each kind of trouble that this universe has."""
         yield self.lost_runs.watch()
         yield from self.second_acts.start(self.kinds)  # before the kinds that come with them
+        if ENDING in self.kinds:
+            yield endings(self.universe, Random(seed_of(self.universe.plan.seed, "ending")))
         if "episodes" in self.kinds:
             yield self.episodes.of_connections()
         if "product" in self.kinds:

@@ -64,9 +64,8 @@ OF_SECRETS = (
     ),
     mutant(
         "secret-in-an-answer", "why there is no token quotes the app's secret",
-        ("receiver/api.py", '    return _json({"incident": given.incident, "error": given.reason}',
-         '    return _json({"incident": given.incident, "error": given.reason + '
-         + CLIENT_SECRET + "}"),
+        ("receiver/api.py", "WithheldAnswer(incident=given.incident, error=given.reason)",
+         "WithheldAnswer(incident=given.incident, error=given.reason + " + CLIENT_SECRET + ")"),
         kinds="anew logins", hours=1.5, personality={"keeps_id": False},
     ),
     mutant(
