@@ -6,6 +6,7 @@ import os
 import shlex
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -97,6 +98,7 @@ def run(asked: argparse.Namespace, seeds: Sequence[int]) -> int:
     planted = _plant(asked.plant) if asked.plant else None
     recorded = personality_of(asked.recording) if asked.recording else {}
     broken = minutes = agreed = 0
+    acts: Counter[tuple[str, bool]] = Counter()
     for seed in seeds:
         plan = Plan(seed)
         is_sized = asked.small or asked.days or asked.connections or asked.pace or asked.plant
@@ -125,6 +127,7 @@ def run(asked: argparse.Namespace, seeds: Sequence[int]) -> int:
             print("\n".join(verdict.trace))
         minutes += int(verdict.figures["minutes"])
         agreed += int(verdict.figures["agreed"])
+        acts.update(verdict.acts.items())
         new, known = split(verdict.broken)
         broken += bool(new)
         figures = ", ".join(f"{value:g} {name}" for name, value in verdict.figures.items())
@@ -144,6 +147,9 @@ def run(asked: argparse.Namespace, seeds: Sequence[int]) -> int:
     if minutes > ENOUGH_MINUTES and agreed < AGREEMENT * minutes:
         broken += 1
         print(f"broken: only {agreed} of {minutes} minutes of availability agree with the truth")
+    for kind in sorted({kind for kind, _ in acts}):
+        came = acts[kind, True]
+        print(f"second act {kind}: came about in {came} of {came + acts[kind, False]}")
     print(f"{len(seeds)} seeds, {broken} broken")
     return int(broken > 0)
 

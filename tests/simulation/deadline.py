@@ -62,6 +62,7 @@ class Deadline:
         if waiting:
             universe.found.append(f"deadline: a run still waits for {late.key}")
         self.is_over = True
+        universe.acted.add("deadline")
 
     def _incident_of(self, connection: Connection) -> str | None:
         rows = self._universe.ask(

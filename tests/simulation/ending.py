@@ -65,6 +65,7 @@ async def endings(universe: "Universe", rng: Random) -> None:
         for connection, ending in zip(chosen, universe.people.endings, strict=True):
             is_here = connection.login_ok and not connection.deleted
             if ending.renewed_at is None and is_here and _mails(universe, ending.email):
+                universe.acted.add(ENDING)
                 if await universe.people.customers.log_in_to(connection):
                     ending.renewed_at = universe.now()
                 break

@@ -13,6 +13,7 @@ from tests.simulation.faults import Trouble
 from tests.simulation.loop import VirtualLoop, freeze_leftovers
 from tests.simulation.oracle import Oracle
 from tests.simulation.ports import machines, template
+from tests.simulation.second_acts import ACTS
 from tests.simulation.universe import Plan, Universe, Verdict
 
 
@@ -49,6 +50,8 @@ def simulate(plan: Plan) -> Verdict:
         for (said, so), minutes in sorted(available.differing.items())
     ]
     verdict.digest = hashlib.sha256("\n".join(universe.lines).encode()).hexdigest()[:16]
+    planned = universe.people.kinds & set(ACTS)
+    verdict.acts = {kind: kind in universe.acted for kind in sorted(planned)}
     verdict.figures = {
         "webhooks": len(universe.delivered), "lost": len(universe.lost),
         "crashes": len(universe.crashed_at), "forwards": len(universe.product.taken),

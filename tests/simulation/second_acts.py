@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 SECOND_ACTS_FROM = 16_000
 SECOND_ACTS = ("snoozed", "replaced", "dark keys", "leased", "thrift")
+ACTS = ("snoozed", "replaced", "dark keys", "leased", "ending", "deadline")
+"""Those of which it is counted whether they came about."""
 CHANCE = 0.2
 IN_THE_SOUTH = (
     datetime(2026, 10, 3, 15, 20, tzinfo=UTC),  # summer time begins in Sydney at four
@@ -53,14 +55,14 @@ class SecondActs:
             kinds.add("day")
             yield self._leased()
 
-    async def _until(self, is_so: Any, *, within: float) -> bool:
+    async def _until(self, is_so: Any, *, within: float, every: float = LOOKS_EVERY) -> bool:
         """Wait until `is_so`; False where it isn't in time, or it is calm."""
-        for _ in range(int(within / LOOKS_EVERY)):
+        for _ in range(int(within / every)):
             if self._universe.calm:
                 return False
             if is_so():
                 return True
-            await asyncio.sleep(LOOKS_EVERY)
+            await asyncio.sleep(every)
         return False
 
     def _one(self) -> "Connection | None":
@@ -98,26 +100,48 @@ class SecondActs:
             change = truth.restore_login if works else truth.lose_login
             universe.say(f"snoozed: the login of {key} {'works' if works else 'is lost'} again")
             change(connection, universe.now())
+            if not works:
+                universe.acted.add("snoozed")
             await asyncio.sleep(rng.uniform(60.0, 900.0))
             if not works and rng.random() < 0.3:
                 return  # and stays so
 
     async def _replaced(self) -> None:
-        """While the run of a case reads what was missed, its connection is made anew."""
+        """While the run of a case reads what was missed, its connection is made anew.
+
+        A login is lost for it, and works again a while after that was noticed.
+        """
         universe, rng, truth = self._universe, self._rng, self._universe.truth
-        while await self._until(self._backfilling, within=1e6):
-            await asyncio.sleep(rng.choice((0.0, 0.2, 1.0)))
-            found = [truth.connections.get(key) for key in self._backfilling()]
-            living = [each for each in found if each and each.login_ok and not each.deleted]
-            if living and rng.random() < 0.7:
-                connection = rng.choice(living)
-                universe.people.removed.add(connection.key)
-                universe.say(f"replaced: {connection.key} is disconnected in its backfill")
-                truth.delete(connection, universe.now())
-                await asyncio.sleep(rng.choice((1.0, 30.0, 400.0)))
-                target = truth.connect_anew(connection, universe.now())
-                universe.say(f"replaced: it is connected anew as {target.key}")
-            await asyncio.sleep(60.0)
+        await asyncio.sleep(rng.uniform(200.0, 900.0))
+        while not universe.calm and "replaced" not in universe.acted:
+            connection = self._one()
+            if connection is not None and universe.faulty("replaced"):
+                universe.say(f"replaced: {connection.key} loses its login")
+                truth.lose_login(connection, universe.now())
+                key = connection.key
+                if await self._until(lambda key=key: universe.is_open(key, LOST), within=1500.0):
+                    await asyncio.sleep(rng.uniform(20.0, 300.0))
+                if not (connection.deleted or connection.login_ok):
+                    universe.say(f"replaced: the login of {key} works again")
+                    truth.restore_login(connection, universe.now())
+            if await self._until(self._backfilling, within=900.0, every=0.5):
+                await self._made_anew()
+
+    async def _made_anew(self) -> None:
+        universe, rng, truth = self._universe, self._rng, self._universe.truth
+        await asyncio.sleep(rng.choice((0.0, 0.2, 1.0)))
+        found = [truth.connections.get(key) for key in self._backfilling()]
+        living = [each for each in found if each and each.login_ok and not each.deleted]
+        if not living:
+            return
+        connection = rng.choice(living)
+        universe.people.removed.add(connection.key)
+        universe.say(f"replaced: {connection.key} is disconnected in its backfill")
+        truth.delete(connection, universe.now())
+        await asyncio.sleep(rng.choice((1.0, 30.0, 400.0)))
+        target = truth.connect_anew(connection, universe.now())
+        universe.say(f"replaced: it is connected anew as {target.key}")
+        universe.acted.add("replaced")
 
     def _backfilling(self) -> list[str]:
         """The connections of the cases whose runs are at work, and whose logins are back."""
@@ -149,6 +173,7 @@ class SecondActs:
         universe.say(f"trouble: {name} is down while keys are rotated")
         universe.people.kinds.add(kind)
         peers[name].down = True
+        universe.acted.add("dark keys")
         since = universe.now()
         await self._until(lambda: len(universe.keys) == 1, within=2400.0)
         peers[name].down = False
@@ -163,4 +188,5 @@ class SecondActs:
         if await self._until(universe.leases.held, within=1e6):
             await asyncio.sleep(rng.choice((0.0, 0.05, 0.5)))
             held = ", ".join(universe.leases.held()) or "none any more"
+            universe.acted.add("leased")
             await universe.people.rare.step_clock(why=f"leases held: {held}")

@@ -106,6 +106,8 @@ class Verdict:
     """Minutes of availability that are not as it was; some few may be so."""
     trace: list[str] = field(default_factory=list)
     digest: str = ""
+    acts: dict[str, bool] = field(default_factory=dict)
+    """The second acts that were to be, and whether they came about."""
     figures: dict[str, float] = field(default_factory=dict)
 
 
@@ -160,6 +162,7 @@ class Universe:
         self.found: list[str] = []  # what is broken already
         self.trouble: Any = None  # how trouble is drawn
         self.people: Any = None  # the trouble that was drawn, and the people in it
+        self.acted: set[str] = set()  # the second acts that came about
         self.crashed_at: list[datetime] = []
         self.stopped_at: list[datetime] = []
         self.keys: list[str] = []  # the first one encrypts
