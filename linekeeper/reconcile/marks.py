@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, bindparam, case, func, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from linekeeper.clock import utcnow
 from linekeeper.makini import ErrorKind, ErrorScope, ListingFault, MakiniError
 from linekeeper.reconcile.places import Place
 from linekeeper.reconcile.policy import POLICY
@@ -29,6 +30,11 @@ WELL: Mapping[str, Any] = {
 """What a watermark holds after an attempt that did not fail."""
 
 
+_READ_AT = ("polled_at", "run_at", "moved_at", "full_at")
+SLACK = timedelta(minutes=1)
+"""Clocks that are corrected by less are left alone."""
+
+
 async def load_marks(store: Store, connection_id: str) -> dict[str, Watermark]:
     """How far each entity has been read that somebody tried."""
     async with store.read() as session:
@@ -47,7 +53,14 @@ _MARKS = select(Watermark).where(col(Watermark.connection_id) == bindparam("whos
 async def save_mark(
     store: Store, session: AsyncSession, connection_id: str, entity: str, **values: Any
 ) -> None:
-    """Set `values` of the watermark, made if there is none."""
+    """Set `values` of the watermark, made if there is none.
+
+    What was read while this machine's clock was ahead, and is written once it is right, counts as
+    read now: else nothing would be read until then.
+    """
+    latest = utcnow() + SLACK
+    ahead = [name for name in _READ_AT if (at := values.get(name)) is not None and at > latest]
+    values |= dict.fromkeys(ahead, latest - SLACK)
     row = {
         "connection_id": connection_id, "entity": entity,
         "offered": True, "filtered": True, "failures": 0, "inconsistent": 0, "lacking": 0,

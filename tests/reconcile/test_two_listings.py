@@ -1,5 +1,6 @@
 """Two listings that agree are some time apart, and a first sync proves nothing gone."""
 
+import asyncio
 from collections import Counter
 from datetime import timedelta
 
@@ -22,6 +23,7 @@ from tests.reconcile.test_succession import (
     run,
 )
 from tests.reconnect.conftest import open_house
+from tests.reconnect.working_clock import at
 
 __all__ = ["open_house"]  # a fixture
 
@@ -144,6 +146,24 @@ async def test_what_the_first_sync_brought_is_read_once_it_is_over(
     await agrees(house, connection)
     [mark] = await house.rows(Watermark, Watermark.entity == ORDERS)
     assert mark.confirm_at is None  # and not again and again
+
+
+async def test_what_was_read_by_a_clock_that_was_ahead_is_read_again_when_it_is_due(
+    house: House,
+) -> None:
+    """It was set back while the run was at work, and others had been put right before it wrote."""
+    [connection] = await house.connections()
+    await house.control("settings", latency_ms=400)
+    with at(utcnow() + timedelta(days=1)):
+        running = asyncio.create_task(run(house, full=True))
+        await asyncio.sleep(0.2)
+    await running
+    await house.control("settings", latency_ms=0)
+    assert max(mark.polled_at for mark in await house.rows(Watermark) if mark.polled_at) < utcnow()
+    house.fleet.world.change_records(listed(house, connection), ORDERS, make=1, announce=False)
+    with at(utcnow() + timedelta(minutes=20)):
+        await run(house)
+    await agrees(house, connection)
 
 
 async def _set(house: House, connection: Connection, **values: object) -> None:
