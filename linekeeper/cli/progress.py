@@ -92,16 +92,10 @@ async def worker_online(environment: Mapping[str, str], pool: str, *, seconds: f
     A worker says that it has started before the server knows of it, and a run that is due
     waits that long. `environment` has the API's address and credentials.
     """
-    import base64
-
     import httpx
 
-    headers = {}
-    if password := environment.get("PREFECT_API_AUTH_STRING"):
-        headers["Authorization"] = f"Basic {base64.b64encode(password.encode()).decode()}"
-    elif key := environment.get("PREFECT_API_KEY"):
-        headers["Authorization"] = f"Bearer {key}"
     url = f"{environment['PREFECT_API_URL'].rstrip('/')}/work_pools/{pool}/workers/filter"
+    headers = _credentials(environment)
     async with httpx.AsyncClient(trust_env=False, timeout=5, headers=headers) as client:
         for _ in range(int(seconds / _LOOK_SECONDS)):
             try:
@@ -114,3 +108,28 @@ async def worker_online(environment: Mapping[str, str], pool: str, *, seconds: f
                 pass
             await asyncio.sleep(_LOOK_SECONDS)
     return False
+
+
+async def are_runs_under_way(environment: Mapping[str, str]) -> bool:
+    """Whether a run is being started, or runs, as Prefect says; it does not where it is silent."""
+    import httpx
+
+    url = f"{environment['PREFECT_API_URL'].rstrip('/')}/flow_runs/count"
+    under_way = {"flow_runs": {"state": {"type": {"any_": ["PENDING", "RUNNING"]}}}}
+    headers = _credentials(environment)
+    async with httpx.AsyncClient(trust_env=False, timeout=5, headers=headers) as client:
+        try:
+            return bool((await client.post(url, json=under_way)).raise_for_status().json())
+        except (httpx.HTTPError, ValueError):
+            return False
+
+
+def _credentials(environment: Mapping[str, str]) -> dict[str, str]:
+    """The headers that a call of Prefect's API needs."""
+    import base64
+
+    if password := environment.get("PREFECT_API_AUTH_STRING"):
+        return {"Authorization": f"Basic {base64.b64encode(password.encode()).decode()}"}
+    if key := environment.get("PREFECT_API_KEY"):
+        return {"Authorization": f"Bearer {key}"}
+    return {}

@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import timedelta
 
@@ -26,6 +26,8 @@ CHILDREN = {
 """Kind of part → the name of the child that is it."""
 SLOWEST_LOOK = 15.0
 CLOCK_EVERY = 15.0
+QUIET_WITHIN, QUIET_EVERY = 60.0, 0.5
+"""How long a moment without runs is waited for, in seconds, and how often is looked for it."""
 SET_BACK = timedelta(minutes=1)
 """A clock that was set back by less is of no account."""
 _TROUBLE = (SQLAlchemyError, OSError, StoreError, KeyProblem)
@@ -77,16 +79,24 @@ async def restart_what_hangs(settings: Settings, supervisor: Supervisor) -> None
                         supervisor.kill(CHILDREN[kind], int(owner[1]), older=seconds)
 
 
-async def restart_prefect_when_set_back(supervisor: Supervisor) -> None:
+async def restart_prefect_when_set_back(
+    supervisor: Supervisor, is_busy: Callable[[], Awaitable[bool]]
+) -> None:
     """Start Prefect's server again each time the clock was set back, until cancelled.
 
     Its own services (which notice late runs, end waits, see that a worker is gone) wait by the
-    wall clock: they would not run again until that shows the time it had shown before.
+    wall clock: they would not run again until that shows the time it had shown before. A run that
+    is under way, and above all one that is being started, would crash without the server, so it is
+    restarted where it `is_busy` with none, or a minute later.
     """
     while True:
         before, since = utcnow(), monotonic()
         await asyncio.sleep(CLOCK_EVERY)
         late = before + timedelta(seconds=monotonic() - since) - utcnow()
         if late > SET_BACK:
+            for _ in range(int(QUIET_WITHIN / QUIET_EVERY)):
+                if not await is_busy():
+                    break
+                await asyncio.sleep(QUIET_EVERY)
             minutes = round(late.total_seconds() / 60)
             supervisor.restart(CHILDREN["prefect"], f"the clock was set back by {minutes} min")

@@ -99,7 +99,8 @@ def up_command(
 async def _run(settings: "Settings", choice: "PartsChoice") -> None:
     """Start, stay until SIGINT or SIGTERM, end all. Raises what kept it from starting."""
     from linekeeper.cli.first_sweep import before_it, is_listed, say_when_listed
-    from linekeeper.cli.progress import StartProgress
+    from linekeeper.cli.parts import environment
+    from linekeeper.cli.progress import StartProgress, are_runs_under_way
     from linekeeper.cli.restarts import (
         notify_of_restart,
         restart_prefect_when_set_back,
@@ -122,6 +123,9 @@ async def _run(settings: "Settings", choice: "PartsChoice") -> None:
     async def restarted(name: str, how: str) -> None:
         await notify_of_restart(settings, name, how, progress.line)
 
+    async def is_busy() -> bool:
+        return await are_runs_under_way(environment(settings, os.environ, None))
+
     logs = settings.home.resolve() / "logs"
     async with Supervisor(logs, progress.line, restarted) as supervisor:
         started = time.monotonic()
@@ -138,7 +142,7 @@ async def _run(settings: "Settings", choice: "PartsChoice") -> None:
             progress.good(f"ready in {time.monotonic() - started:.0f} s · {urls}")
             watching = [
                 asyncio.create_task(restart_what_hangs(settings, supervisor)),
-                asyncio.create_task(restart_prefect_when_set_back(supervisor)),
+                asyncio.create_task(restart_prefect_when_set_back(supervisor, is_busy)),
             ]
             if is_new:
                 watching.append(asyncio.create_task(say_when_listed(settings, progress.line)))

@@ -8,11 +8,13 @@ from prefect.client.schemas.actions import DeploymentScheduleCreate
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
 from prefect.client.schemas.objects import State, StateType
 from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule
-from prefect.states import Cancelled, Completed, Crashed, Failed, Late, Scheduled
+from prefect.states import Cancelled, Completed, Crashed, Failed, Late, Pending, Scheduled
 
+from linekeeper.cli.progress import are_runs_under_way
 from linekeeper.clock import utcnow
 from tasks.prefect_adapter.orchestrator import PrefectOrchestrator
 from tasks.prefect_adapter.schedules import is_put_off, leaves_out
+from tests.fixtures_prefect import PrefectServer
 from tests.flows.conftest import Running
 
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
@@ -178,3 +180,15 @@ def test_what_is_planned_as_it_should_be_leaves_out_nothing() -> None:
     assert not leaves_out([now + HOUR, now + 2 * HOUR, now + 3 * HOUR], now=now)
     assert not leaves_out([now - 2 * HOUR, now - HOUR, now + HOUR], now=now)
     assert leaves_out([now + 5 * HOUR, now + 4 * HOUR, now + 3 * HOUR], now=now)
+
+
+async def test_it_is_seen_whether_a_run_is_under_way(
+    running: Running, clean_prefect: PrefectServer
+) -> None:
+    deployment, _ = await deployed(running, SWEEPS, ahead=timedelta())
+    assert not await are_runs_under_way(clean_prefect.environment)
+    [first, *_] = await runs_of(running, deployment)
+    await running.client.set_flow_run_state(first[0], Pending(), force=True)
+    assert await are_runs_under_way(clean_prefect.environment)
+    silent = {"PREFECT_API_URL": "http://127.0.0.1:9/api"}
+    assert not await are_runs_under_way(silent)

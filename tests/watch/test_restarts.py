@@ -125,18 +125,30 @@ async def test_prefects_server_is_started_again_once_the_clock_was_set_back(
     machine = Set()
     before = clock.use(machine)
     said: list[str] = []
+    under_way, asked = True, 0
+
+    async def is_busy() -> bool:
+        nonlocal asked
+        asked += 1
+        return under_way
+
+    monkeypatch.setattr("linekeeper.cli.restarts.QUIET_EVERY", 0.05)
     try:
         async with Supervisor(tmp_path / "logs", said.append) as supervisor:
             waiting = (sys.executable, "-c", "import time; print('up', flush=True); time.sleep(99)")
             server = Child("Prefect server", waiting, dict(os.environ), ready_text="up")
             await supervisor.start(server)
-            looking = asyncio.create_task(restart_prefect_when_set_back(supervisor))
+            looking = asyncio.create_task(restart_prefect_when_set_back(supervisor, is_busy))
             async with asyncio.timeout(60):
                 await machine.seen()
                 machine.ahead = timedelta(hours=2)
                 await machine.seen()
                 assert said == []
                 machine.ahead = timedelta(minutes=30)
+                while asked < 3:
+                    await asyncio.sleep(0.01)
+                assert said == []  # a run is being started, which would crash
+                under_way = False
                 while len(said) < 3:
                     await asyncio.sleep(0.01)
                 await machine.seen()
