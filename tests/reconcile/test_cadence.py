@@ -61,8 +61,9 @@ async def trusted(rt: Runtime, state: str) -> None:
 
 
 def filters(server: Peer) -> list[bool]:
-    """Of each listing of assets, whether it asked for changes only."""
-    found = [FILTER in seen.parameters for seen in server.asked(ASSETS)]
+    """Of each listing of assets, whether it asked for changes only; not of calls for a total."""
+    calls = [seen for seen in server.asked(ASSETS) if ("per_page", "1") not in seen.query]
+    found = [FILTER in seen.parameters for seen in calls]
     server.seen.clear()
     return found
 
