@@ -17,6 +17,7 @@ from linekeeper.implementation.advance import (
     restart_lost,
 )
 from linekeeper.implementation.find import find_implementation
+from linekeeper.implementation.watch import ADVANCING
 from linekeeper.runtime import Runtime
 from tasks.implementation import publish, unfinished_runs
 from tasks.implementation_forms import renew_all_waiting, renew_waiting
@@ -55,7 +56,7 @@ async def advance_implementations(
     async with open_runtime() as rt:
         if implementation.strip():
             return await _one(rt, implementation)
-        async with only_one("advance-implementations") as held:
+        async with only_one(ADVANCING) as held:
             if held is None:
                 await rename("advance · skipped")
                 return skipped("Another run is moving them on")

@@ -19,6 +19,7 @@ from linekeeper.consumer.record_events import RecordEvents
 from linekeeper.consumer.settings import copy_blocks
 from linekeeper.consumer.slack_socket import SlackSockets
 from linekeeper.consumer.waker import CONNECTION_WEBHOOKS, RECORD_WEBHOOKS, Waker
+from linekeeper.implementation.watch import forecast_missed
 from linekeeper.implementation.watch import watch as watch_implementations
 from linekeeper.inbox.sealing import Sealing
 from linekeeper.notify.channels import show_with_forms
@@ -60,6 +61,7 @@ LOGINS_EVERY = 10.0
 ENDING_EVERY = 60.0
 INTERRUPTED_EVERY = 60.0
 IMPLEMENTATIONS_EVERY = 5.0
+FORECASTS_EVERY = 300.0
 OUTAGES_EVERY = 30.0
 SOCKETS_EVERY = 2.0
 SEALING_EVERY = 30.0
@@ -163,6 +165,10 @@ def service_loops(
         await watch_implementations(rt.store, now=utcnow())
         return False
 
+    async def forecast_implementations() -> bool:
+        await forecast_missed(rt.store, rt.owner, now=utcnow())
+        return False
+
     async def look_at_configurations() -> bool:
         await watch_configurations(rt, now=utcnow())
         return False
@@ -206,6 +212,7 @@ def service_loops(
         ServiceLoop("interrupted renewals", verify_interrupted_renewals, every=INTERRUPTED_EVERY),
         ServiceLoop("ending logins", announce_ending_logins, every=ENDING_EVERY),
         ServiceLoop("implementations", look_at_implementations, every=IMPLEMENTATIONS_EVERY),
+        ServiceLoop("forecasts", forecast_implementations, every=FORECASTS_EVERY),
         ServiceLoop("configurations", look_at_configurations, every=IMPLEMENTATIONS_EVERY),
         ServiceLoop("authentication set-ups", look_at_setups, every=IMPLEMENTATIONS_EVERY),
         ServiceLoop("outages of ours", look_for_outages, every=OUTAGES_EVERY),

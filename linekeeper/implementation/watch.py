@@ -1,21 +1,28 @@
 """Moving implementations on at once when something new proves a gate, whoever learned it.
 
-The consumer looks every few seconds; the hourly run is the net, and redraws what people see.
+The consumer looks every few seconds; the hourly run forecasts all anew, and redraws what people
+see. Where no such run comes, as Prefect is away, the consumer forecasts, and a slip is announced.
 """
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, func, select
 from sqlmodel import col
 
 from linekeeper.implementation import news, queries
-from linekeeper.implementation.advance import advance, ready
+from linekeeper.implementation.advance import advance, advance_all, ready
 from linekeeper.implementation.progress import Progress
+from linekeeper.incidents.windows import is_paused
 from linekeeper.preflight.evidence import keep
 from linekeeper.preflight.run import PreflightVerdicts
 from linekeeper.store import Store
+from linekeeper.store.leases import holding
 from linekeeper.store.tables import Implementation, ImplementationSystem
+
+ADVANCING = "advance-implementations"
+"""The lease of whoever moves all implementations on."""
+MISSED_AFTER = timedelta(minutes=90)
 
 
 async def watch(store: Store, *, now: datetime) -> bool:
@@ -30,6 +37,26 @@ async def watch(store: Store, *, now: datetime) -> bool:
     for identifier in ids:
         await advance(store, identifier, now=now)
     return bool(ids)
+
+
+async def forecast_missed(store: Store, owner: str, *, now: datetime) -> bool:
+    """Move all on and forecast them anew where no hourly run has done so; whether it was done.
+
+    Not while everything is paused, nor beside a run that is at it. `owner` is the process.
+    """
+    async with store.read() as session:
+        oldest = await session.scalar(
+            select(func.min(col(Implementation.forecast_at))).where(
+                col(Implementation.status).in_(queries.UNDERWAY)
+            )
+        )
+        if oldest is None or oldest > now - MISSED_AFTER or await is_paused(session, now):
+            return False
+    async with holding(store, ADVANCING, owner, wait=False) as held:
+        if held is None:
+            return False
+        await advance_all(store, now=now)
+    return True
 
 
 async def advance_targets(store: Store, targets: Iterable[str], *, now: datetime) -> list[Progress]:

@@ -22,6 +22,12 @@ async def in_window(store: Store, connection_ids: Sequence[str], now: datetime) 
         return set(await _covered_until(session, connection_ids, now, KINDS))
 
 
+async def is_paused(session: AsyncSession, now: datetime) -> bool:
+    """Whether everything was paused when Prefect was last asked (`linekeeper_paused`)."""
+    windows = await windows_at(session, now, timedelta())
+    return any(row.kind == PAUSE and now < window.ends_at for row, window in windows)
+
+
 async def resting_until(
     session: AsyncSession, connection_ids: Sequence[str], now: datetime
 ) -> dict[str, datetime]:

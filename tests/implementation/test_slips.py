@@ -6,6 +6,8 @@ from datetime import date, timedelta
 from linekeeper.implementation.advance import advance_all
 from linekeeper.implementation.progress import remembered_of
 from linekeeper.implementation.start import Started
+from linekeeper.implementation.watch import forecast_missed
+from linekeeper.watch.queries import note_prefect
 from tests.implementation.conftest import Office
 
 
@@ -24,6 +26,25 @@ async def late_at_night(office: Office) -> Started:
     assert "overdue: Kickoff" in text
     office.later(hours=3)
     return started
+
+
+async def test_a_slip_is_announced_where_no_run_comes_to_find_it(office: Office):
+    await office.start()
+    office.later(days=2, hours=2)
+    assert await forecast_missed(office.store, "consumer", now=office.now)
+    [(_, text)] = await slips(office)
+    assert "overdue: Kickoff" in text
+    office.later(hours=1)
+    assert not await forecast_missed(office.store, "consumer", now=office.now)  # nothing is missing
+    assert len(await slips(office)) == 1
+
+
+async def test_nothing_is_forecast_while_everything_is_paused(office: Office):
+    await office.start()
+    await note_prefect(office.store, {}, paused=True)
+    office.later(days=2, hours=2)
+    assert not await forecast_missed(office.store, "consumer", now=office.now)
+    assert await slips(office) == []
 
 
 async def test_a_slip_that_is_over_before_it_was_said_is_not_said(office: Office):
