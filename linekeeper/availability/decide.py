@@ -158,6 +158,13 @@ def _waiting(history: History, troubles: Troubles, at: datetime) -> WaitedFor:
     health = _value(history.health, at)
     if health == "healthy":
         return _while_healthy(history, troubles, at)
+    if _was_over_unseen(history, troubles, at):
+        return WaitedFor.unknown
+    return _trouble(history, troubles, at)
+
+
+def _trouble(history: History, troubles: Troubles, at: datetime) -> WaitedFor:
+    health = _value(history.health, at)
     if health == "reauthorization_required":
         return WaitedFor.customer_login
     if health == "inactive":  # too few credits, which are the operator's
@@ -169,6 +176,13 @@ def _waiting(history: History, troubles: Troubles, at: datetime) -> WaitedFor:
     # Whose fault a connection is degraded is not known: of a sync that fails Makini's contract says
     # no more than `error`, and what is slow or flaps may do so on either side of Makini.
     return WaitedFor.customer_system if health == "unreachable" else WaitedFor.unknown
+
+
+def _was_over_unseen(history: History, troubles: Troubles, at: datetime) -> bool:
+    """Whether it was found to be over once somebody looked again: since when, nobody knows."""
+    span = next((span for span in troubles.unwatched if span.covers(at)), None)
+    over = next((turn.at for turn in history.health if turn.at > at), None)
+    return span is not None and over is not None and span.until <= over < span.until + LEAD
 
 
 def _while_healthy(history: History, troubles: Troubles, at: datetime) -> WaitedFor:

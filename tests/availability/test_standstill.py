@@ -18,6 +18,7 @@ from linekeeper.store.tables import (
     Outbox,
     PartHeartbeat,
     ReceiverHeartbeat,
+    Transition,
 )
 from linekeeper.watch.queries import done
 
@@ -113,3 +114,36 @@ async def test_where_something_of_ours_ran_a_connection_that_was_well_is_held_we
     assert (found[WaitedFor.unknown], found[WaitedFor.healthy]) == (0, pytest.approx(300, abs=1))
     async with store.read() as session:
         assert await session.scalar(select(col(Outage.cause))) == "receiver"
+
+
+@pytest.mark.parametrize("is_repaired", [True, False])
+async def test_when_a_trouble_ended_while_nothing_of_ours_ran_is_not_known(
+    store: Store, is_repaired: bool
+) -> None:
+    now = utcnow()
+    gone, back = now - HOUR - OFF, now - HOUR
+    await planted(store)
+    lost, found_well = gone - HOUR / 2, back + HOUR / 30
+    turns = [(lost, "healthy", "reauthorization_required")]
+    turns += [(found_well, "reauthorization_required", "healthy")] if is_repaired else []
+    async with store.write() as session:
+        connection = (await session.scalars(select(Connection))).one()
+        connection.health = turns[-1][2]
+        for at, before, after in turns:
+            session.add(
+                Transition(
+                    connection_id=connection.id,
+                    at=at,
+                    axis="health",
+                    before=before,
+                    after=after,
+                    source="sweep",
+                )
+            )
+    await stored(store, ("a", gone - HOUR, gone), ("b", back, now))
+    await swept(store, gone - HOUR / 12)
+    await note_outages(store, now=now)
+    found = await minutes(store, now)
+    login, unknown = (32, 180) if is_repaired else (270, 0)
+    assert found[WaitedFor.customer_login] == pytest.approx(login, abs=1)
+    assert found[WaitedFor.unknown] == pytest.approx(unknown, abs=1)
