@@ -232,7 +232,7 @@ async def login_and_catch_up(house: House) -> float:
         case = await _case_of(session, connection.id)
     since, until = utcnow() - timedelta(minutes=10), utcnow()
     await verify_login(rt, connection.id)
-    counts = await reconcile_window(rt, connection.id, since, until)
+    counts = await reconcile_window(rt, connection.id, since)
     kept = await keep_counts(rt, case, connection.id, counts, since=since, until=until)
     await close(rt, case, "reconnected", now=utcnow())
     assert kept["caught_up"] >= RECORDS, kept

@@ -13,6 +13,7 @@ from linekeeper.customer_page.links import NotMailed, mail_link, read_seen, revo
 from linekeeper.customers.change import BadChange, CustomerChange, change_customer
 from linekeeper.customers.find import NotFound
 from linekeeper.runtime import Runtime
+from linekeeper.text import counted
 from tasks.run import open_runtime, refused, rename
 
 Page = Literal["leave", "show", "mail", "revoke"]
@@ -142,10 +143,10 @@ async def _page(rt: Runtime, customer: str, page: Page, by: str) -> str:
     """Do it with the link to the customer's page; returns it in words. Raises `NotMailed`."""
     match page:
         case "mail":
-            mailed = await mail_link(rt, customer, by=by, now=utcnow())
-            return f"the link is mailed to {mailed.contacts} contacts"
+            contacts = await mail_link(rt, customer, by=by, now=utcnow())
+            return f"the link is mailed to {counted(contacts, 'contact')}"
         case "revoke":
             ended = await revoke_link(rt.store, customer, by=by, now=utcnow())
-            return f"{ended.links} links revoked"
+            return f"{counted(ended.links, 'link')} revoked"
         case _:
-            return (await read_seen(rt.store, customer)).in_words
+            return await read_seen(rt.store, customer)

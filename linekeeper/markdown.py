@@ -19,12 +19,20 @@ _EDGE_LINE = re.compile(r"(?<![^\W_])_|_(?![^\W_])")
 """What makes text italic: not within a word."""
 _ENTITY = re.compile(r"&(?=#?\w+;)")
 _LINK_LIKE = re.compile(r":(?=//)|www(?=\.)|@", re.IGNORECASE)
+_BLOCK_LIKE = re.compile(r"^(?:(\d+)(?=[.)](?:\s|$))|(?=[-+]\s|[-+=]+$))")
+"""Where what begins a line would make it an entry of a list or a rule."""
 _WORD_JOINER = "\u2060"
 
 
 def text(value: str | None, most: int = MAX_NAME) -> str:
     """`value` as Markdown that shows it, on one line of at most `most` characters; `—` if empty."""
-    return _kept_apart(_ENTITY.sub("&amp;", _line(value, most)).translate(_SPECIAL)) or "—"
+    return literal(value, most) or "—"
+
+
+def literal(value: str | None, most: int | None = None) -> str:
+    """`value` as Markdown that shows it, on one line; all of it where `most` is not given."""
+    safe = _ENTITY.sub("&amp;", _line(value, most)).translate(_SPECIAL)
+    return _kept_apart(_BLOCK_LIKE.sub(r"\1\\", safe))
 
 
 def link(label: str | None, url: str | None, most: int = MAX_NAME) -> str:
@@ -39,14 +47,14 @@ def link(label: str | None, url: str | None, most: int = MAX_NAME) -> str:
     return f"[{_kept_apart(plain.translate(_LOOKALIKES)) or '—'}]({url})"
 
 
-def _line(value: str | None, most: int) -> str:
+def _line(value: str | None, most: int | None) -> str:
     shown = (
         char if char.isprintable() else " "
         for char in value or ""
         if unicodedata.category(char) != "Cf"
     )
     flat = " ".join("".join(shown).split())
-    return flat if len(flat) <= most else f"{flat[: most - 1]}…"
+    return flat if most is None or len(flat) <= most else f"{flat[: most - 1]}…"
 
 
 def _kept_apart(safe: str) -> str:

@@ -170,7 +170,7 @@ class Pen(Protocol):
         """A label of ours."""
         ...
 
-    def code(self, raw: str, limit: int = NAME_LIMIT) -> str:
+    def code(self, raw: str) -> str:
         """A code or id from outside."""
         ...
 
@@ -197,8 +197,8 @@ class Mrkdwn:
     def strong(self, label: str) -> str:
         return f"*{label}*"
 
-    def code(self, raw: str, limit: int = NAME_LIMIT) -> str:
-        return f"`{shown(raw.replace('`', chr(39)), limit, escape=escaped)}`"
+    def code(self, raw: str) -> str:
+        return f"`{shown(raw.replace('`', chr(39)), escape=escaped)}`"
 
     def moment(self, at: datetime) -> str:
         form = "{date_short_pretty} at {time}"
@@ -222,8 +222,8 @@ class Plain:
     def strong(self, label: str) -> str:
         return f"{label}:"
 
-    def code(self, raw: str, limit: int = NAME_LIMIT) -> str:
-        return self.text(raw, limit)
+    def code(self, raw: str) -> str:
+        return self.text(raw)
 
     def moment(self, at: datetime) -> str:
         return _utc(at)

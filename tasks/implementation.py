@@ -38,7 +38,7 @@ from linekeeper.implementation.report import (
 from linekeeper.implementation.standing import Standing
 from linekeeper.notify.channels import with_artifacts
 from linekeeper.notify.view import Links
-from linekeeper.preflight.handover import HandoverSystem, escape, handover
+from linekeeper.preflight.handover import HandoverSystem, handover
 from linekeeper.preflight.network import Network, usable_network
 from linekeeper.preflight.targets import parse_target
 from tasks.prefect_adapter.links import find_links
@@ -116,7 +116,6 @@ async def publish(ids: Sequence[str]) -> None:
                     credits_markdown(
                         await ledger(rt.store, today=now.date(), app=app),
                         now,
-                        escape,
                         app=app if len(apps) > 1 else None,
                     )
                     for app in apps

@@ -67,7 +67,7 @@ async def backfill(incident_id: str, members: Mapping[str, str], until: datetime
         since = datetime.fromisoformat(windows[connection_id])
         async with gate:
             try:
-                counts = await reconcile_window(rt, connection_id, since, until)
+                counts = await reconcile_window(rt, connection_id, since)
             except MakiniError as error:
                 if error.code != NO_TOKEN:
                     raise

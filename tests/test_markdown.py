@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from linekeeper.markdown import code, link, text, when
+from linekeeper.markdown import code, link, literal, text, when
 from tests.reading import MARKDOWN, cells, nasty
 
 NOW = datetime(2026, 11, 24, 20, 15, tzinfo=UTC)
@@ -34,6 +34,16 @@ def test_text_from_outside_shows_itself_and_never_breaks_a_table(values: list[st
         wanted = plain(value)
         wanted = wanted if len(wanted) <= 50 else f"{wanted[:49]}…"
         assert shown.replace("\u2060", "") == (wanted or "—")
+
+
+@given(nasty)
+@example("1. Plant")
+@example("- ")
+@example("===")
+def test_text_from_outside_is_no_entry_of_a_list(value: str) -> None:
+    tokens = [token.type for token in MARKDOWN.parse(f"Systems\n\n- {literal(value)}\n")]
+    assert tokens.count("list_item_open") == 1
+    assert tokens.count("paragraph_open") == 1 + bool(plain(value))
 
 
 @given(nasty)

@@ -32,7 +32,6 @@ class Expiry:
     connection_id: str
     app: str
     label: str
-    slug: str
     health: str
     time_zone: str
     expires_at: datetime
@@ -91,7 +90,6 @@ async def horizon(rt: Runtime, *, until: datetime) -> list[Expiry]:
                 connection_id=row[0].id,
                 app=row[0].app,
                 label=label(row[1], row[0].provider, row[0].name),
-                slug=row[0].slug,
                 health=row[0].health,
                 time_zone=row[2] or "UTC",
                 expires_at=row[3],

@@ -36,7 +36,7 @@ async def watch(rt: Runtime, *, now: datetime) -> int:
                 deadline_at=link.expires_at,
                 snoozed_until=None,
                 now=now,
-            ).reminder
+            )
             if reminder > row.reminded:
                 await remind(rt, run_id, standing.subject, reminder, now=now)
     return woken

@@ -51,7 +51,6 @@ class Turn:
 class History:
     """One connection's month; each axis begins with its value at the month's start."""
 
-    connection_id: str
     label: str
     customer: str
     setup: Sequence[Turn]

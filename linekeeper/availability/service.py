@@ -87,7 +87,6 @@ async def read_histories(session: AsyncSession, month: TimeSpan) -> list[History
     edges = _Edges(await _at_start(session, month.since), await _first_after(session, month.until))
     return [
         History(
-            connection_id=row.id,
             label=label(row.customer, row.provider, row.name),
             customer=row.customer or "",
             app=row.app,

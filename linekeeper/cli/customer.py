@@ -165,11 +165,12 @@ async def _link(name: str, *, revoke: bool) -> str:
     from linekeeper.clock import utcnow
     from linekeeper.customer_page.links import give_link, revoke_link
     from linekeeper.runtime import Runtime
+    from linekeeper.text import counted
 
     async with Runtime.open() as rt:
         if revoke:
             ended = await revoke_link(rt.store, name, by=who(), now=utcnow())
-            return f"{ended.customer}: {ended.links} links revoked"
+            return f"{ended.customer}: {counted(ended.links, 'link')} revoked"
         public_url = rt.settings.resolved_public_url
         link = await give_link(rt.store, public_url, name, by=who(), now=utcnow())
     return f"{link.customer}: {link.seen}\n{link.url}"

@@ -65,8 +65,3 @@ class Configuration(Config):
     alerts: AlertPolicy = AlertPolicy()
     problems: tuple[str, ...] = ()
     """What of the stored settings could not be used, a sentence each; the rest is in force."""
-
-    @property
-    def managed(self) -> list[str]:
-        """The apps at which something may be changed."""
-        return [name for name, app in self.apps.items() if app.manages]

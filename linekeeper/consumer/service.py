@@ -254,7 +254,7 @@ async def run_consumer(
     waker = Waker(rt.store)
     links = _PrefectLinks(rt.store, find_links)
     watch = ServiceLoop("database", waker.run, every=0)
-    sockets = SlackSockets(rt)
+    sockets = SlackSockets(rt, links)
     async with (
         forwarding(rt) as forwarder,
         mailing(rt) as mails,

@@ -28,11 +28,13 @@ from linekeeper.clock import monotonic, utcnow
 from linekeeper.config import SlackConfig
 from linekeeper.groups import to_end
 from linekeeper.interactions import SlackReply, interact
-from linekeeper.notify.channels import SOCKET, mark_broken, mark_well
+from linekeeper.notify.channels import SOCKET, mark_broken, mark_well, with_artifacts
 from linekeeper.notify.home import home, read_own
+from linekeeper.notify.merged import FLEET
 from linekeeper.notify.refusals import SlackTrouble
 from linekeeper.notify.routing import channels_of
 from linekeeper.notify.slack_channel import is_near, publish_home
+from linekeeper.notify.view import Links
 from linekeeper.redact import describe_error
 from linekeeper.runtime import Runtime
 
@@ -49,8 +51,11 @@ _SILENT.setLevel(logging.CRITICAL + 1)  # it logs addresses, which are secrets
 class SlackSockets:
     """The connections of one consumer: one for each app token there is."""
 
-    def __init__(self, rt: Runtime, *, patience: float = PATIENCE_SECONDS) -> None:
+    def __init__(
+        self, rt: Runtime, links: Callable[[], Links], *, patience: float = PATIENCE_SECONDS
+    ) -> None:
         self._rt = rt
+        self._links = links
         self._patience = patience
         self._sockets: dict[str, _Socket] = {}
         self._is_well = False
@@ -70,7 +75,7 @@ class SlackSockets:
             await self._sockets.pop(token).close()
         for token, channel in wanted.items():
             if token not in self._sockets:
-                self._sockets[token] = _Socket(self._rt, channel, patience=self._patience)
+                self._sockets[token] = _Socket(self._rt, channel, self._links, self._patience)
         troubles = [
             trouble for socket in self._sockets.values() if (trouble := await socket.step())
         ]
@@ -96,8 +101,11 @@ class SlackSockets:
 class _Socket:
     """One app token's connection, in the life of several clients."""
 
-    def __init__(self, rt: Runtime, channel: SlackConfig, *, patience: float) -> None:
+    def __init__(
+        self, rt: Runtime, channel: SlackConfig, links: Callable[[], Links], patience: float
+    ) -> None:
         self._rt = rt
+        self._links = links
         self._channel = channel
         self._patience = patience
         self._client: SocketModeClient | None = None
@@ -201,6 +209,8 @@ class _Socket:
     async def _show_home(self, member: str) -> None:
         try:
             own = await read_own(self._rt.store, member)
-            await publish_home(self._channel, member, home(own, now=utcnow()))
+            links = await with_artifacts(self._rt.store, self._links(), [FLEET])
+            view = home(own, now=utcnow(), fleet=links.artifact(FLEET))
+            await publish_home(self._channel, member, view)
         except (SQLAlchemyError, OSError, SlackTrouble) as error:
             log.warning("a home page in Slack was not shown: %s", describe_error(error))

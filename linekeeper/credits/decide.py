@@ -222,8 +222,6 @@ class Fit:
     """Whether an implementation may start, and what to tell who asked."""
 
     allowed: bool
-    short: int
-    """Credits missing; 0 if it fits."""
     message: str
 
 
@@ -236,13 +234,12 @@ def will_it_fit(available: int, costs: Sequence[int], override: Override | None 
     short = max(need - max(available, 0), 0)
     figures = f"needs {counted(need, 'credit')}, {available} available (estimate)"
     if not short:
-        return Fit(True, 0, f"It {figures}.")
+        return Fit(True, f"It {figures}.")
     if override is not None and override.by.strip() and override.reason.strip():
         by, reason = override.by.strip(), override.reason.strip()
-        return Fit(True, short, f"It {figures}; {by} starts it all the same: {reason}")
+        return Fit(True, f"It {figures}; {by} starts it all the same: {reason}")
     return Fit(
         False,
-        short,
         f"It {figures}: {short} short. Buy credits, disconnect what isn't used, "
         "or override with a reason and your name.",
     )

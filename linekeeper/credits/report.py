@@ -1,22 +1,20 @@
 """The artifact `credits` as Markdown. Pure."""
 
-from collections.abc import Callable
 from datetime import datetime
 
 from linekeeper.credits.service import Ledger
+from linekeeper.markdown import literal
 
 MOST_LEAKS = 200
 
 
-def credits_markdown(
-    ledger: Ledger, now: datetime, escape: Callable[[str], str], *, app: str | None = None
-) -> str:
-    """The ledger, the need by week and the leaks; `escape` makes text from outside harmless."""
+def credits_markdown(ledger: Ledger, now: datetime, *, app: str | None = None) -> str:
+    """The ledger, the need by week and the leaks."""
     own = ledger.balance
     bought = str(own.granted) if ledger.known else "not said"
     left = str(own.available) if ledger.known else "—"
     lines = [
-        f"# Connection credits{f' of {escape(app)}' if app else ''} (estimate)",
+        f"# Connection credits{f' of {literal(app)}' if app else ''} (estimate)",
         "Makini publishes no balance: these figures are our own, checked each night against the "
         f"list of connections. As of {now:%Y-%m-%d %H:%M} UTC.",
         "| Bought | Reserved | Taken | Available |\n|--:|--:|--:|--:|\n"
@@ -42,7 +40,7 @@ def credits_markdown(
     if ledger.leaks:
         table = "| Why | Credits | Connection |\n|---|--:|---|"
         for leak in ledger.leaks[:MOST_LEAKS]:
-            table += f"\n| {leak.kind} | {leak.credits} | {escape(leak.message)} |"
+            table += f"\n| {leak.kind} | {leak.credits} | {literal(leak.message)} |"
         if len(ledger.leaks) > MOST_LEAKS:
             table += f"\n| … | | and {len(ledger.leaks) - MOST_LEAKS} more |"
         lines.append(table)

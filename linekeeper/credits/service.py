@@ -79,7 +79,6 @@ async def fit(
     if not _is_known(entries):
         return Fit(
             True,
-            0,
             f"It needs {counted(sum(costs), 'credit')} (estimate); how many were bought nobody "
             "has said: say so in the form of the deployment credits.",
         )

@@ -33,14 +33,6 @@ class PageLink:
 
 
 @dataclass(frozen=True, slots=True)
-class LinkActivity:
-    """What a customer did with the link that works."""
-
-    customer: str
-    in_words: str
-
-
-@dataclass(frozen=True, slots=True)
 class Revoked:
     """How many links ended."""
 
@@ -67,16 +59,8 @@ class NotMailed(Exception):
     """The link can't be mailed; the text says why, and what to do."""
 
 
-@dataclass(frozen=True, slots=True)
-class Mailed:
-    """The customer whose link is mailed, and to how many contacts."""
-
-    customer: str
-    contacts: int
-
-
-async def mail_link(rt: Runtime, name: str, *, by: str, now: datetime) -> Mailed:
-    """Have the link mailed to the confirmed contacts of the customer called `name`.
+async def mail_link(rt: Runtime, name: str, *, by: str, now: datetime) -> int:
+    """Have the link mailed to the confirmed contacts of the customer called `name`: how many.
 
     Asked for twice within a minute it goes out once; for one run it does, however often and when
     workers take that. Raises `NotFound`, and `NotMailed` where
@@ -107,9 +91,8 @@ async def mail_link(rt: Runtime, name: str, *, by: str, now: datetime) -> Mailed
         link = await page_link(session, customer.id, by=by, now=now)
         payload = {"do": "page", "customer_id": customer.id, "link_id": link.id}
         key = f"email:page:{link.id}:{rt.store.run_id or f'{now:%Y-%m-%dT%H:%M}'}"
-        mailed = Mailed(customer.name, len(addresses))
         if await session.scalar(select(col(Outbox.id)).where(col(Outbox.dedupe_key) == key)):
-            return mailed
+            return len(addresses)
         message = Message(
             "email", key, payload, ordering_key=mail_ordering_key("page", customer.id)
         )
@@ -118,10 +101,10 @@ async def mail_link(rt: Runtime, name: str, *, by: str, now: datetime) -> Mailed
         session.add(
             Audit(at=now, by=by, action="customer_link.mailed", subject=customer.id, detail=detail)
         )
-        return mailed
+        return len(addresses)
 
 
-async def read_seen(store: Store, name: str) -> LinkActivity:
+async def read_seen(store: Store, name: str) -> str:
     """When the page of the customer called `name` was opened and answered. Raises `NotFound`."""
     async with store.read() as session:
         customer = await find_customer(session, name)
@@ -133,9 +116,7 @@ async def read_seen(store: Store, name: str) -> LinkActivity:
             .order_by(col(CustomerLink.id).desc())
             .limit(1)
         )
-        return LinkActivity(
-            customer.name, seen_in_words(link) if link is not None else "no link works now"
-        )
+        return seen_in_words(link) if link is not None else "no link works now"
 
 
 async def revoke_link(store: Store, name: str, *, by: str, now: datetime) -> Revoked:

@@ -52,7 +52,6 @@ class KnownCustomer:
 class ImportStep:
     """What one line does to one customer: `values` to set, `contacts` to add or rename."""
 
-    line: int
     name: str
     customer_id: str | None
     values: Mapping[str, Any]
@@ -105,7 +104,7 @@ def plan(rows: Sequence[CustomerRow], known: Iterable[KnownCustomer]) -> ImportP
             lonely.append(row.name)
         said = {name: value for name in _FIELDS if (value := getattr(row, name)) is not None}
         if have is None:
-            create.append(ImportStep(row.line, row.name, None, said, row.contacts))
+            create.append(ImportStep(row.name, None, said, row.contacts))
             continue
         values = {name: value for name, value in said.items() if getattr(have, name) != value}
         contacts = tuple(
@@ -116,7 +115,7 @@ def plan(rows: Sequence[CustomerRow], known: Iterable[KnownCustomer]) -> ImportP
             or (person.name and have.contacts[person.email] != person.name)
         )
         if values or contacts:
-            change.append(ImportStep(row.line, have.name, have.id, values, contacts))
+            change.append(ImportStep(have.name, have.id, values, contacts))
         else:
             unchanged += 1
     if problems:

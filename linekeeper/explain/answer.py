@@ -101,7 +101,6 @@ class Cause(StrEnum):
     held_alike = auto()
     held_checked = auto()
     held_lasting = auto()
-    held_cap = auto()
     merged = auto()
     never_notified = auto()
     slack_unconfigured = auto()

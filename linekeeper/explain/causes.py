@@ -198,11 +198,6 @@ CAUSES: Mapping[Cause, Consequence] = {
     Cause.held_lasting: Consequence(
         HopName.policy, Party.us, "Wait: it is notified if the trouble lasts (AlertPolicy)."
     ),
-    Cause.held_cap: Consequence(
-        HopName.policy,
-        Party.us,
-        "Wait: it is sent when the hour's cap of first messages (AlertPolicy) allows it.",
-    ),
     Cause.merged: Consequence(None, Party.nobody, "Ask about the incident in which it goes on."),
     Cause.never_notified: Consequence(
         HopName.policy, Party.us, "There is nothing to do: the incident's timeline has it."

@@ -6,15 +6,15 @@ from linekeeper.explain.answer import Cause, Diagnosis, Hop, HopName, HopState
 from linekeeper.explain.causes import verdict
 from linekeeper.explain.facts import MessageFacts, NoticeFacts, NotifyFacts
 from linekeeper.explain.words import moment
+from linekeeper.notify.situations import HoldCause
 from linekeeper.text import counted
 
-_HELD: Mapping[str, Cause] = {
+_HELD: Mapping[HoldCause, Cause] = {
     "silence": Cause.silenced,
     "alike": Cause.held_alike,
     "checked": Cause.held_checked,
     "lasting": Cause.held_lasting,
     "quiet": Cause.quiet_hours,
-    "cap": Cause.held_cap,
 }
 _NEEDLESS = frozenset({"suppressed", "superseded", "skipped"})
 

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
 
+from linekeeper.notify.situations import HoldCause
 from linekeeper.store.retention import Retention
 
 
@@ -47,7 +47,6 @@ class ChangeFacts:
     id: str
     op: str
     entity: str
-    key: str
     updated_at: datetime | None
     at: datetime
     source: str
@@ -218,9 +217,6 @@ class Way:
         return next((facts for facts in self.entities if facts.entity == wanted), None)
 
 
-HeldCause = Literal["silence", "alike", "checked", "lasting", "quiet", "cap"]
-
-
 @dataclass(frozen=True, slots=True)
 class NoticeFacts:
     """One decision of the alert policy."""
@@ -251,7 +247,6 @@ class NotifyFacts:
     """One incident, and all that was decided and sent of it."""
 
     title: str
-    kind: str
     since: datetime
     """When its present trouble began."""
     round: int
@@ -265,7 +260,7 @@ class NotifyFacts:
     """The maintenance window, or what else covered its beginning."""
     merged_into: str | None = None
     """The title of the incident in which it goes on."""
-    held: HeldCause | None = None
+    held: HoldCause | None = None
     held_why: str = ""
     held_until: datetime | None = None
     notices: tuple[NoticeFacts, ...] = ()

@@ -160,7 +160,6 @@ async def _facts(
     channel = await session.get(NoticeChannel, known_as(notified_in))
     return NotifyFacts(
         title=incident.title,
-        kind=incident.kind,
         since=incident.since,
         round=incident.round,
         now=now,

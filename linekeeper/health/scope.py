@@ -71,7 +71,7 @@ class DataCaller(Caller):
         Where the error alone can't tell whether it is about its entity or about the connection,
         the connection's status does; it is asked once as long as nothing was read.
         """
-        scope = error_scope(error, of_entity=True)
+        scope = error_scope(error)
         if scope is not ErrorScope.entity:
             return scope
         if error.kind is ErrorKind.unauthorized:

@@ -60,8 +60,6 @@ class SetUp:
     verified_at: datetime | None
     """When a record was read with the new token; None: not yet."""
     is_open: bool
-    waits_for: str | None = None
-    """What its run is suspended for."""
     logins_from: datetime | None = None
     """Logins from then on count: later than the last one where a new one was asked for."""
 

@@ -74,7 +74,6 @@ class Forecast:
     remaining: Mapping[Owner, float]
     """Mean working days still to go on the longest path, by who has to act."""
     gates: Mapping[str, GateForecast] = field(repr=False)
-    trials: int = TRIALS
 
     def matter_most(self, count: int = 5) -> list[tuple[str, GateForecast]]:
         """The gates that make the whole longest, the first one most; none that add nothing."""
@@ -140,7 +139,6 @@ def forecast(
             )
             for n, gate in enumerate(gates)
         },
-        trials=trials,
     )
 
 

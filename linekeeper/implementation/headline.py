@@ -8,19 +8,19 @@ from linekeeper.implementation.hold import days_of
 from linekeeper.implementation.plan import TRADITIONAL_MONTHS
 from linekeeper.implementation.progress import Progress
 from linekeeper.implementation.queries import UNDERWAY
+from linekeeper.markdown import literal
 from linekeeper.people import person
-from linekeeper.preflight.handover import escape
 
 
 def headline(progress: Progress, now: datetime) -> Iterable[str]:
     """Its paragraphs, at `now`."""
     implementation, outlook = progress.standing.implementation, progress.outlook
     status = f"**{implementation.status}**" + (
-        f": {escape(implementation.held_because)}" if implementation.held_because else ""
+        f": {literal(implementation.held_because)}" if implementation.held_because else ""
     )
     yield (
         f"{status} · {implementation.complexity}, {progress.standing.plan.scope.hosting_shown} · "
-        f"owner {escape(person(implementation.owner).shown)} · kickoff {implementation.kickoff} · "
+        f"owner {literal(person(implementation.owner).shown)} · kickoff {implementation.kickoff} · "
         f"{round(100 * progress.evaluation.progress)} % done"
     )
     low, high = outlook.plan.published
@@ -39,7 +39,7 @@ def headline(progress: Progress, now: datetime) -> Iterable[str]:
             f"the first forecast was {implementation.planned_p50}.{promise}"
         )
     yield from _on_hold(progress, now)
-    reasons = escape("; ".join(outlook.plan.beyond))
+    reasons = literal("; ".join(outlook.plan.beyond))
     outside = f" This plan is outside them: {reasons}." if reasons else ""
     yield (
         f"Makini publishes {low} to {high} weeks for {implementation.complexity}.{outside} "

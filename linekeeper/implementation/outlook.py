@@ -42,13 +42,11 @@ class Outlook:
     commitment: Commitment
 
 
-def look_ahead(
-    scope: Scope, *, templates: Path | None = None, seed: int = 0, trials: int = TRIALS
-) -> Outlook:
+def look_ahead(scope: Scope, *, templates: Path | None = None, trials: int = TRIALS) -> Outlook:
     """Plan and forecast `scope` before anything has begun. Raises `PlanError`."""
     calendar = WorkingCalendar(scope.country)
     plan = make_plan(scope, load_template(scope.complexity, templates))
-    return forecast_plan(plan, calendar, seed=seed, trials=trials)
+    return forecast_plan(plan, calendar, trials=trials)
 
 
 def forecast_plan(
@@ -57,7 +55,6 @@ def forecast_plan(
     evaluation: Evaluation | None = None,
     *,
     setbacks: Collection[str] = (),
-    seed: int = 0,
     trials: int = TRIALS,
 ) -> Outlook:
     """Forecast `plan` from where `evaluation` says it stands, or from its start.
@@ -72,7 +69,6 @@ def forecast_plan(
     result = forecast(
         gates,
         trials=trials,
-        seed=seed,
         progress=None if evaluation is None else evaluation.so_far,
         now=0.0 if evaluation is None else max(evaluation.now, 0.0),
         committed=_available(plan.scope.committed, start, calendar),

@@ -123,8 +123,7 @@ async def _set_up(session: AsyncSession, systems: Sequence[str]) -> dict[str, Se
     rows = await _among(session, AuthenticationSetup, "system_id", systems)
     rows.sort(key=lambda row: (row.started_at, row.id))
     return {
-        row.system_id: SetUp(row.verified_at, row.ended_at is None, row.waits_for, row.logins_from)
-        for row in rows
+        row.system_id: SetUp(row.verified_at, row.ended_at is None, row.logins_from) for row in rows
     }
 
 

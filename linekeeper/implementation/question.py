@@ -2,9 +2,8 @@
 
 from linekeeper.implementation.answer import GateQuestion
 from linekeeper.implementation.news import implementation_key, run_name
-from linekeeper.markdown import not_taken
+from linekeeper.markdown import literal, not_taken
 from linekeeper.people import person
-from linekeeper.preflight.handover import escape
 from linekeeper.store.tables import Implementation
 
 
@@ -14,15 +13,15 @@ def gate_question_markdown(asked: GateQuestion, *, graph: str | None, works: str
     `graph` is the address of the implementation's run, `works` of the one that does the step.
     """
     implementation, row = asked.standing.implementation, asked.row
-    lines = [f"{not_taken(escape(row.refusal))}**{escape(run_name(asked.standing, row))}**"]
+    lines = [f"{not_taken(literal(row.refusal))}**{literal(run_name(asked.standing, row))}**"]
     if row.status == "blocked":
-        lines.append(f"Blocked: {escape(row.blocks[-1]['because'])}.")
+        lines.append(f"Blocked: {literal(row.blocks[-1]['because'])}.")
     for trouble in asked.troubles:
-        lines.append(f"**In trouble:** {escape(trouble.words)}. {escape(trouble.sentence)}")
+        lines.append(f"**In trouble:** {literal(trouble.words)}. {literal(trouble.sentence)}")
     opened = f"Open since {row.opened_at:%Y-%m-%d}. " if row.opened_at else ""
     due = f"Due {row.due}. " if row.due else ""
     lines.append(
-        f"{opened}{due}For {escape(person(row.assignee).shown)}. "
+        f"{opened}{due}For {literal(person(row.assignee).shown)}. "
         f"Forecast go-live: {implementation.p50} (P50)"
         + (f", committed {implementation.committed}." if implementation.committed else ".")
     )
@@ -37,7 +36,7 @@ def gate_question_markdown(asked: GateQuestion, *, graph: str | None, works: str
 
 def step_of_markdown(implementation: Implementation, graph: str | None) -> str:
     """Of which implementation a run does a step."""
-    return f"\n\nA step of **{escape(implementation.title)}**: {_where(implementation, graph)}."
+    return f"\n\nA step of **{literal(implementation.title)}**: {_where(implementation, graph)}."
 
 
 def _where(implementation: Implementation, graph: str | None) -> str:

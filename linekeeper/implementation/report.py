@@ -1,6 +1,6 @@
 """The artifacts `implementation-<slug>` and `portfolio` as Markdown. Pure; times are UTC.
 
-Whatever came from a form is shown as text and nothing else (`preflight.handover.escape`).
+Whatever came from a form is shown as text and nothing else (`linekeeper.markdown`).
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,15 +17,13 @@ from linekeeper.implementation.progress import Progress
 from linekeeper.implementation.proofs import troubles
 from linekeeper.implementation.queries import UNDERWAY
 from linekeeper.implementation.standing import TURNS, WHOSE, turn_of
-from linekeeper.markdown import image
+from linekeeper.markdown import MAX_MESSAGE, image, link, literal
 from linekeeper.notify.view import Links
 from linekeeper.people import person
-from linekeeper.preflight.handover import escape, link
 from linekeeper.store.tables import Gate, Implementation
 
 PORTFOLIO = "portfolio"
 """The key of the artifact of all implementations."""
-MAX_CELL = 160
 MATTER_MOST = 3
 
 
@@ -41,7 +39,7 @@ def implementation_markdown(progress: Progress, now: datetime, links: Links) -> 
         progress.outlook, implementation.title, implementation.live_at or now, progress.evaluation
     )
     parts = [
-        f"# {escape(implementation.title)}",
+        f"# {literal(implementation.title)}",
         f"written {now:%Y-%m-%d %H:%M} UTC",
         *headline(progress, now),
         image("Gantt: planned, actual, forecast", svg),
@@ -91,8 +89,8 @@ def _in_trouble(progress: Progress, links: Links) -> Iterable[str]:
         url = links.form(form, wanted)
         announced = _ANNOUNCED if trouble.is_announced else _SILENT
         lines.append(
-            f"- **{escape(trouble.system)}** since {trouble.since:%Y-%m-%d %H:%M} UTC: "
-            f"{escape(trouble.sentence)} {announced}" + (f" [{what}]({url})" if url else "")
+            f"- **{literal(trouble.system)}** since {trouble.since:%Y-%m-%d %H:%M} UTC: "
+            f"{literal(trouble.sentence)} {announced}" + (f" [{what}]({url})" if url else "")
         )
     yield "\n".join(lines)
 
@@ -110,10 +108,10 @@ def _open(progress: Progress, links: Links) -> Iterable[str]:
     lines = []
     for identifier in progress.evaluation.having("open", "blocked"):
         row = progress.standing.gates[identifier]
-        title = link(row.title, links.run(row.run_id) if row.run_id else None)
+        title = link(row.title, links.run(row.run_id) if row.run_id else None, MAX_MESSAGE)
         if row.work_run_id and (url := links.run(row.work_run_id)):
             title += f" ([its run]({url}))"
-        who = f"{escape(person(row.assignee).shown)}, " if row.check_name is None else ""
+        who = f"{literal(person(row.assignee).shown)}, " if row.check_name is None else ""
         late = _LATE[progress.evaluation.late.get(identifier)]
         turn = "on hold, open" if progress.standing.held else TURNS.get(turn_of(row), "")
         said = _cell(_said(progress, row))
@@ -141,7 +139,7 @@ def _gates(progress: Progress, links: Links) -> str:
         likely = outlook.calendar.finish(outlook.start, outlook.forecast.gates[gate.id].finish_p50)
         shown = row.work_run_id or (row.run_id if row.status not in SETTLED else None)
         url = links.run(shown) if shown else None
-        title = link(row.title, url)
+        title = link(row.title, url, MAX_MESSAGE)
         if gate.id in outlook.plan.critical_path:
             title = f"**{title}**"
         late = _LATE[progress.evaluation.late.get(gate.id)] if goes_on else ""
@@ -212,7 +210,7 @@ def _matters(progress: Progress) -> Iterable[str]:
     ranked = progress.outlook.forecast.matter_most(MATTER_MOST)
     if ranked:
         named = ", ".join(
-            f"{escape(progress.standing.gates[gate].title)} ({gate_forecast.days:.1f} days)"
+            f"{literal(progress.standing.gates[gate].title)} ({gate_forecast.days:.1f} days)"
             for gate, gate_forecast in ranked
         )
         yield f"What matters most for the date: {named}."
@@ -238,7 +236,7 @@ def portfolio_markdown(lines: Sequence[PortfolioLine], now: datetime, links: Lin
         f"As of {now:%Y-%m-%d %H:%M} UTC.",
     ]
     if slipping:
-        parts.append("\n".join(f"- {escape(line)}" for line in slipping))
+        parts.append("\n".join(f"- {literal(line)}" for line in slipping))
     if underway:
         parts.append(_table(sorted(underway, key=_risk), links))
     if live:
@@ -277,7 +275,7 @@ def _table(lines: Sequence[PortfolioLine], links: Links) -> str:
             else f"{implementation.p50} to {implementation.p80:%m-%d}"
         )
         rows.append(
-            f"| {_linked(implementation, links)} ({escape(person(implementation.owner).shown)}) | "
+            f"| {_linked(implementation, links)} ({literal(person(implementation.owner).shown)}) | "
             f"{round(100 * implementation.progress)} % | {likely} | {promise} | "
             f"{_cell(held + waiting)} |"
         )
@@ -297,8 +295,9 @@ def _risk(line: PortfolioLine) -> tuple[int, float, date]:
 
 
 def _linked(implementation: Implementation, links: Links) -> str:
-    return link(implementation.title, links.artifact(implementation_key(implementation.slug)))
+    url = links.artifact(implementation_key(implementation.slug))
+    return link(implementation.title, url, MAX_MESSAGE)
 
 
-def _cell(text: str) -> str:
-    return escape(text if len(text) <= MAX_CELL else f"{text[: MAX_CELL - 1]}…")
+def _cell(words: str) -> str:
+    return literal(words, MAX_MESSAGE)

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Literal, TypeVar, cast, get_args
 
+from linekeeper.text import counted
+
 Complexity = Literal["standard", "custom", "enterprise"]
 Hosting = Literal["cloud", "on-premises", "self-hosted"]
 COMPLEXITIES: tuple[Complexity, ...] = get_args(Complexity)
@@ -162,7 +164,7 @@ def _vpn(hosting: str, *, vpn: bool) -> bool:
 def _names(values: Sequence[str], count: int | None) -> tuple[str, ...]:
     names = tuple(_name(name) for name in values)
     if count is not None and len(names) > count:
-        raise PlanError("system_names", f"{len(names)} names for {_number(count, 'system')}")
+        raise PlanError("system_names", f"{len(names)} names for {counted(count, 'system')}")
     return names
 
 
@@ -223,7 +225,3 @@ def _name(value: str) -> str:
 def _shown(value: object) -> str:
     text = ascii(value) if isinstance(value, str) else str(value)
     return text if len(text) <= 40 else f"{text[:37]}..."
-
-
-def _number(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -216,14 +216,14 @@ _ABOUT_THE_CALL = frozenset(
 """The statuses that, of a data call, may be about its entity alone."""
 
 
-def error_scope(error: MakiniError, *, of_entity: bool = False) -> ErrorScope:
-    """The widest thing that `error` may be evidence about.
+def error_scope(error: MakiniError) -> ErrorScope:
+    """The widest thing that the `error` of a call for one entity's records may be evidence about.
 
-    `of_entity`: the call asked for records of one entity. An error that names no connection is the
-    app's; a call limit, an open circuit and a missing token are the connection's.
+    An error that names no connection is the app's; a call limit, an open circuit and a missing
+    token are the connection's.
     """
     if error.connection is None:
         return ErrorScope.app
-    if of_entity and error.kind in _ABOUT_THE_CALL and error.code != NO_TOKEN:
+    if error.kind in _ABOUT_THE_CALL and error.code != NO_TOKEN:
         return ErrorScope.entity
     return ErrorScope.connection

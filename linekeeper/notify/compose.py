@@ -19,6 +19,7 @@ from slack_sdk.models.blocks import (
 
 from linekeeper.incidents import kinds as words
 from linekeeper.notify.buttons import buttons
+from linekeeper.notify.merged import FLEET
 from linekeeper.notify.next_step import follow, several
 from linekeeper.notify.view import CONNECTIONS, MEMBERS_SHOWN, IncidentView, Links, MemberView
 from linekeeper.text import (
@@ -35,7 +36,6 @@ from linekeeper.text import (
 
 SECTION_LIMIT = 3_000
 HEADER_LIMIT = 150
-
 _MESSAGE_LIMIT = 300
 _FOUND_LIMIT = 1_000
 _RESPONSE = "Makini's response"
@@ -312,7 +312,7 @@ def _links(view: IncidentView, links: Links, pen: Pen) -> list[str]:
     offered = [
         ("Run", links.run(view.run_id)),
         ("History", links.artifact(f"connection-{only.slug}") if only else None),
-        ("Fleet", links.artifact("fleet")),
+        ("Fleet", links.artifact(FLEET)),
         ("Connections", links.artifact(CONNECTIONS)),
         ("Explain", links.form("explain", {"subject": view.id})),
     ]

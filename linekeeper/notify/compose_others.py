@@ -16,6 +16,7 @@ from linekeeper.notify.compose import (
     rendered,
     sections,
 )
+from linekeeper.notify.merged import FLEET
 from linekeeper.notify.routing import OVER
 from linekeeper.notify.view import IncidentView, Links
 from linekeeper.text import Mrkdwn, Pen, Plain, counted, duration, shown, width
@@ -31,7 +32,7 @@ def group(key: str, views: Sequence[IncidentView], *, links: Links = _NO_LINKS) 
     headline = f"{_light(views)} {_headline(key, views)}"
     lines = _lines(views, pen, links)
     blocks: list[Block] = [HeaderBlock(text=shown(headline, HEADER_LIMIT)), *sections(lines)]
-    if (url := links.artifact("fleet")) and width(url) < SECTION_LIMIT:
+    if (url := links.artifact(FLEET)) and width(url) < SECTION_LIMIT:
         blocks.append(ContextBlock(elements=[mrkdwn(pen.link(url, "Fleet"))]))
     return rendered(headline, blocks)
 

@@ -79,10 +79,8 @@ async def read_own(store: Store, member: str) -> list[OwnConnection]:
     return sorted(own, key=lambda each: (each.health == "healthy", each.name.casefold()))
 
 
-def home(
-    own: Sequence[OwnConnection], *, now: datetime, fleet: str | None = None
-) -> dict[str, Any]:
-    """The page; `fleet` is the address of the page with everybody's."""
+def home(own: Sequence[OwnConnection], *, now: datetime, fleet: str | None) -> dict[str, Any]:
+    """The page; `fleet` is the address of the page with everybody's, where it is known."""
     pen = Mrkdwn()
     troubled = [connection for connection in own if connection.health != "healthy"]
     lines = [_line(connection, pen) for connection in troubled[:_SHOWN]]

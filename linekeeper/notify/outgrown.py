@@ -16,7 +16,7 @@ from sqlmodel import col
 from linekeeper.config import Configuration
 from linekeeper.incidents import kinds as words
 from linekeeper.incidents.announce import incident_ordering_key
-from linekeeper.notify.merged import merged_into
+from linekeeper.notify.merged import FLEET, merged_into
 from linekeeper.notify.policy import is_hushed
 from linekeeper.notify.routing import DEFAULT, channels_of, fitting_channels
 from linekeeper.notify.situations import Moment, Situation
@@ -156,7 +156,7 @@ def _subject(row: Any) -> str:
 
 def _say(row: Any, what: str, text: str, **where: str) -> Message:
     subject = _subject(row)
-    payload = {"do": "say", "thread": subject, "text": text, "page": "fleet", **where}
+    payload = {"do": "say", "thread": subject, "text": text, "page": FLEET, **where}
     return Message("slack", f"slack:{subject}:{what}", payload, f"slack:{subject}")
 
 

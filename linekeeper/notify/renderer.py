@@ -13,6 +13,7 @@ from linekeeper.notify import compose, compose_others
 from linekeeper.notify.channels import MessageKept, message_of, place_of, remember, with_artifacts
 from linekeeper.notify.compose import Rendered
 from linekeeper.notify.compose_others import group as compose_group
+from linekeeper.notify.merged import FLEET
 from linekeeper.notify.outage import forget_merged
 from linekeeper.notify.refusals import GONE, MOVED, NO_REPLIES, UNEDITABLE, SlackTrouble
 from linekeeper.notify.routing import (
@@ -238,7 +239,7 @@ class Renderer:
     async def _render_group(self, key: str) -> Rendered:
         views = await load_views(self._store, await incidents_of_group(self._store, key))
         wider = {view.merged_into.page for view in views.values() if view.merged_into}
-        links = await self._linked(*sorted({"fleet", *wider}))
+        links = await self._linked(*sorted({FLEET, *wider}))
         return compose_group(key, list(views.values()), links=links)
 
     async def _remember(self, subject: str, posted: Posted) -> None:

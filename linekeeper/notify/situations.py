@@ -38,7 +38,7 @@ from linekeeper.store.types import UtcDateTime
 
 Channel = Literal["slack", "elsewhere"]
 Unsettled = Literal["alike", "checked"]
-Cause = Unsettled | Literal["silence", "lasting", "quiet", "cap"]
+HoldCause = Unsettled | Literal["silence", "lasting", "quiet"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ class Say:
 class HeldBack:
     """Not now: why, and until when at least."""
 
-    cause: Cause
+    cause: HoldCause
     why: str
     until: datetime
 

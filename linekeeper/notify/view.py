@@ -16,7 +16,7 @@ from linekeeper.access.links import links_given
 from linekeeper.access.pending import KeptLogin, kept_logins
 from linekeeper.clock import utcnow
 from linekeeper.incidents.announce import RANKED
-from linekeeper.notify.merged import Wider, merged_into
+from linekeeper.notify.merged import FLEET, Wider, merged_into
 from linekeeper.outbox.events import IncidentFacts
 from linekeeper.store.engine import Store, chunked
 from linekeeper.store.tables import (
@@ -47,9 +47,7 @@ class MemberView:
     health: str
     kind: str
     """What it has in this incident; `health` is what it has now."""
-    joined_at: datetime
     left_at: datetime | None = None
-    customer_id: str | None = None
     customer: str | None = None
     owner: str | None = None
     critical: bool = False
@@ -117,7 +115,7 @@ def artifacts(view: IncidentView) -> tuple[str, ...]:
     """The keys of the artifacts the message leads to: its history, the fleet, all connections."""
     own = [f"connection-{view.only.slug}"] if view.only else []
     wider = [view.merged_into.page] if view.merged_into else []
-    return tuple(dict.fromkeys([*own, *wider, "fleet", CONNECTIONS]))
+    return tuple(dict.fromkeys([*own, *wider, FLEET, CONNECTIONS]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,9 +289,7 @@ async def _members(
                 health=row.health,
                 kind=row.kind,
                 degraded_by=row.degraded_by or "",
-                joined_at=row.joined_at,
                 left_at=row.left_at,
-                customer_id=row.customer_id,
                 customer=row.customer,
                 owner=row.owner,
                 critical=bool(row.critical),

@@ -5,18 +5,13 @@ names are escaped and stay out of every code block.
 """
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from linekeeper.markdown import MAX_MESSAGE
-from linekeeper.markdown import link as label_of
+from linekeeper.markdown import literal
 from linekeeper.preflight.network import Network
 from linekeeper.preflight.requirements import OPEN, Hosting, requirements
 from linekeeper.preflight.targets import Target
-
-_SPECIAL = re.compile(r"([\\`*_{}\[\]()#+.!|<>&~=:@\-])")
-_ENTITIES = {"<": "&lt;", ">": "&gt;"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +41,7 @@ def handover(
     items = [OPEN["cloud"], *asked.items] if in_cloud and hosting != "cloud" else asked.items
     needs = "\n".join(f"- {item}" for item in items)
     parts = [
-        f"# Technical requirements: {escape(customer)}",
+        f"# Technical requirements: {literal(customer)}",
         _wanted(systems, network),
         f"## What to prepare\n\n{needs}",
     ]
@@ -73,23 +68,6 @@ def _named(systems: Sequence[HandoverSystem]) -> _Named:
     return [(system.name, system.target) for system in systems if system.target is not None]
 
 
-def escape(text: str) -> str:
-    """One line of plain text, whatever Markdown or HTML it contains; no link comes alive.
-
-    Without numeric entities: Prefect's pages show them as they stand.
-    """
-    return _SPECIAL.sub(lambda matched: _ENTITIES.get(matched[1], f"\\{matched[1]}"), _line(text))
-
-
-def link(text: str, url: str | None) -> str:
-    """`text` as the label of a link, or escaped where there is no `url`."""
-    return label_of(text, url, MAX_MESSAGE) if url else escape(text)
-
-
-def _line(text: str) -> str:
-    return " ".join("".join(char if char.isprintable() else " " for char in text).split())
-
-
 def _wanted(systems: Sequence[HandoverSystem], network: Network) -> str:
     rows = []
     for system in systems:
@@ -99,10 +77,10 @@ def _wanted(systems: Sequence[HandoverSystem], network: Network) -> str:
             place = f"`{system.target.host}` | {system.target.port} | {speaks}"
         else:
             ports = network.ports_of(system.name)
-            usual = "; ".join(f"{escape(port.port)} ({escape(port.use)})" for port in ports)
-            spoken = ", ".join(dict.fromkeys(escape(port.speaks) for port in ports))
+            usual = "; ".join(f"{literal(port.port)} ({literal(port.use)})" for port in ports)
+            spoken = ", ".join(dict.fromkeys(literal(port.speaks) for port in ports))
             place = f"please name it | usually {usual} | {spoken}"
-        rows.append(f"| {escape(system.name)} | {place} | {through} |")
+        rows.append(f"| {literal(system.name)} | {place} | {through} |")
     heading = ["| System | Host | Port | Speaks | Reached |", "|---|---|---|---|---|"]
     table = "\n".join([*heading, *rows])
     if all(system.target is not None for system in systems):
@@ -123,7 +101,7 @@ def _sources(network: Network, hosting: Hosting) -> str:
     )
     return (
         f"## Where Makini comes from\n\n{lead}:\n\n{listed}\n\n"
-        f"These addresses are of {network.dated} ({escape(network.source)}). "
+        f"These addresses are of {network.dated} ({literal(network.source)}). "
         "**Verify them with Makini before you change a firewall.**"
     )
 
@@ -135,7 +113,7 @@ def _vpn(tunnelled: Sequence[HandoverSystem]) -> str:
             "the tunnel then ends where the systems above are reachable, and the firewall rules "
             "apply to the tunnel's inner addresses instead."
         )
-    names = ", ".join(escape(system.name) for system in tunnelled)
+    names = ", ".join(literal(system.name) for system in tunnelled)
     return (
         f"## VPN\n\nMakini reaches {names} through a VPN tunnel (site to site, IPsec). Agree with "
         "Makini on the peers, the proposal and the inner addresses. Through the tunnel only the "

@@ -2,9 +2,8 @@
 
 from collections.abc import Sequence
 
-from linekeeper.markdown import table
+from linekeeper.markdown import literal, table
 from linekeeper.preflight.evidence import NamedTarget
-from linekeeper.preflight.handover import escape
 from linekeeper.preflight.run import PreflightVerdicts
 from linekeeper.preflight.verdict import NOT_VERIFIED, VERIFIES
 
@@ -18,16 +17,16 @@ def preflight_markdown(reports: Sequence[PreflightVerdicts], through: Sequence[N
         rows = [
             (
                 "**finding**" if verdict.status == "finding" else verdict.status,
-                escape(verdict.target),
+                literal(verdict.target),
                 verdict.check,
-                escape(verdict.message),
+                literal(verdict.message),
             )
             for verdict in report.verdicts
         ]
         parts.append(table(["", "Target", "Check", "What was seen"], rows))
     if through:
         named = ", ".join(
-            f"{escape(place.label)} ({escape(place.target or '')})" for place in through
+            f"{literal(place.label)} ({literal(place.target or '')})" for place in through
         )
         parts.append(
             f"Through a VPN tunnel: {named}. *allowlisted* means from the tunnel's end at Makini's "

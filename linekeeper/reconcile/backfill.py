@@ -2,9 +2,6 @@
 
 from datetime import datetime
 
-from sqlalchemy import select
-from sqlmodel import col
-
 from linekeeper.clock import utcnow
 from linekeeper.makini import MakiniError
 from linekeeper.reconcile.marks import load_marks
@@ -13,18 +10,15 @@ from linekeeper.reconcile.reading import ReadQuestion
 from linekeeper.reconcile.service import ReconcileRun
 from linekeeper.reconcile.target import caller_for, load_targets
 from linekeeper.runtime import Runtime
-from linekeeper.store.tables import Change, Connection
+from linekeeper.store.tables import Connection
 
 
-async def reconcile_window(
-    rt: Runtime, connection_id: str, since: datetime, until: datetime
-) -> dict[str, int]:
+async def reconcile_window(rt: Runtime, connection_id: str, since: datetime) -> dict[str, int]:
     """Read what changed at a connection from `since` on, for the backfill after a reconnect.
 
-    Returns counts: `records` read, changes `recovered` and `webhooks_seen`, those `in_window`
-    (by the time the source gives, or found now), entities `compared` with what had been known of
-    them, those read for the first time (`new`), `failed` ones. Raises the first `MakiniError`
-    if no entity could be read. Safe to repeat.
+    Returns counts: `records` read, changes `recovered` and `webhooks_seen`, entities `compared`
+    with what had been known of them, those read for the first time (`new`), `failed` ones. Raises
+    the first `MakiniError` if no entity could be read. Safe to repeat.
     """
     async with rt.store.read() as session:
         row = await session.get(Connection, connection_id)
@@ -46,18 +40,10 @@ async def reconcile_window(
         first = first or reading.error
     if first is not None and not run.readings:
         raise first
-    async with rt.store.read() as session:
-        watermarks = await session.execute(
-            select(col(Change.updated_at)).where(
-                col(Change.connection_id) == connection_id, col(Change.at) >= started
-            )
-        )
-        inside = sum(time is None or since <= time <= until for (time,) in watermarks)
     return {
         "records": run.records,
         "recovered": run.counts.recovered,
         "webhooks_seen": run.counts.webhooks_seen,
-        "in_window": inside,
         "compared": compared,
         "new": new,
         "failed": len(run.failures),

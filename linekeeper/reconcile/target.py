@@ -35,8 +35,6 @@ class PollTarget:
     makini_key: str
     label: str
     """`Customer · System`."""
-    health: str
-    setup: str
     cadence: timedelta
     """How long its entities may go unread, but for those with a cadence of their own."""
     ordering_keys: Sequence[str]
@@ -67,8 +65,6 @@ async def load_targets(rt: Runtime, app: AppConfig, ids: Sequence[str]) -> list[
                     col(Connection.name),
                     col(Connection.provider),
                     col(Customer.name),
-                    col(Connection.health),
-                    col(Connection.setup),
                     func.coalesce(col(Customer.critical), False),
                     func.coalesce(col(WebhookTrust.state), "unknown"),
                     col(Connection.mode),
@@ -87,14 +83,12 @@ async def load_targets(rt: Runtime, app: AppConfig, ids: Sequence[str]) -> list[
             ref=app.ref_of(key, makini_id),
             makini_key=key,
             label=label(customer, provider, name),
-            health=health,
-            setup=setup,
             cadence=POLICY.cadence(trust, critical=bool(critical)),
             ordering_keys=[f"{app.name}/{ref}" for ref in (identifier, key, makini_id) if ref],
             settings=settings.get(identifier, {}),
         )
         for (
-            identifier, key, makini_id, name, provider, customer, health, setup, critical, trust,
+            identifier, key, makini_id, name, provider, customer, critical, trust,
             *chosen,
         ) in rows
     ]  # fmt: skip

@@ -64,7 +64,6 @@ class ListingWriter:
         baseline: bool,
         succeeds: bool = False,
     ) -> None:
-        self._rt = rt
         self._store = rt.store
         self._target = target
         self._entity = entity

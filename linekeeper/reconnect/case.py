@@ -47,7 +47,6 @@ class Member:
     app: str
     slug: str
     label: str
-    provider: str
     system: str
     health: str
     health_since: datetime
@@ -56,7 +55,6 @@ class Member:
     customer_id: str | None
     customer: str | None
     customer_slug: str | None
-    time_zone: str
     link_id: str | None
     """Its newest link for a lost login that still works; one that somebody made by hand, or that
     came with the end of a login, doesn't stand for having been asked."""
@@ -209,7 +207,6 @@ async def _load(
             app=connection.app,
             slug=connection.slug,
             label=label(customer.name if customer else None, connection.provider, connection.name),
-            provider=connection.provider,
             system=connection.provider or connection.name,
             health=connection.health,
             health_since=connection.health_since,
@@ -218,7 +215,6 @@ async def _load(
             customer_id=customer.id if customer else None,
             customer=customer.name if customer else None,
             customer_slug=customer.slug if customer else None,
-            time_zone=customer.time_zone if customer else "UTC",
             link_id=link_id,
             live=left_at is None,
             joined_at=joined_at,

@@ -5,7 +5,6 @@ and go out in the customer's working hours only.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import datetime, timedelta, tzinfo
 
 from linekeeper.clock import zone_of
@@ -18,15 +17,6 @@ JOINS_LATE = timedelta(hours=12)
 """Who joins a case within this time of its opening is counted from the opening."""
 FIRST_HOUR, LAST_HOUR = 9, 17
 _SATURDAY = 5
-
-
-@dataclass(frozen=True, slots=True)
-class DueReminder:
-    """What is due now for one customer: the number of a reminder, or 0."""
-
-    reminder: int = 0
-    last: bool = False
-    """No further reminder follows before the deadline."""
 
 
 def asked_since(
@@ -48,22 +38,22 @@ def due(
     deadline_at: datetime,
     snoozed_until: datetime | None,
     now: datetime,
-) -> DueReminder:
+) -> int:
     """Which reminder should have gone out by `now`; 0 while none is due or nobody is at work.
 
     Of several that are due at once only the last counts: a customer is never notified twice at
     once.
     """
     if now >= deadline_at or (snoozed_until is not None and now < snoozed_until):
-        return DueReminder()
+        return 0
     where = zone_of(zone)
     if not is_working(now.astimezone(where)):
-        return DueReminder()
+        return 0
     number = 0
     for place, days in enumerate(AFTER_WORKING_DAYS, start=1):
         if due_at(opened_at, days, where) <= now:
             number = place
-    return DueReminder(number, number == len(AFTER_WORKING_DAYS))
+    return number
 
 
 def due_at(opened_at: datetime, working_days: int, zone: tzinfo) -> datetime:

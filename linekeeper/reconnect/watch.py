@@ -77,7 +77,7 @@ def due_steps(case: OpenCase, *, now: datetime) -> list[ReminderStep]:
                 deadline_at=member.asked_since + DEADLINE,
                 snoozed_until=case.snoozed_until,
                 now=now,
-            ).reminder
+            )
         if number > member.reminded:
             since = member.asked_since
             joined = "" if since == case.opened_at else f":{since:%Y-%m-%d}"

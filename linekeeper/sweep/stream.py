@@ -132,17 +132,6 @@ class StreamTrouble:
         return self.text.partition(". ")[0]
 
 
-KINDS = (
-    "webhooks_failing",
-    "webhooks_dead",
-    "webhooks_unrouted",
-    "webhooks_forged",
-    "webhooks_behind",
-    "webhooks_silent",
-    "forward_dead",
-    "forward_refused",
-    "forward_behind",
-)
 NAMES_SHOWN = 10
 
 

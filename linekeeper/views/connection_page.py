@@ -6,11 +6,12 @@ from typing import Any
 from linekeeper.health.evidence import Health
 from linekeeper.incidents.kinds import meaning
 from linekeeper.markdown import MAX_MESSAGE, code, image, table, text, when
+from linekeeper.notify.merged import FLEET
 from linekeeper.people import person
 from linekeeper.text import health_name
 from linekeeper.views.fleet_models import ConnectionReport
 from linekeeper.views.health_chart import LOOKS, Turned, look, timeline
-from linekeeper.views.parts import FLEET, ReportLinks, answer, joined, taken
+from linekeeper.views.parts import ReportLinks, answer, joined, taken
 
 
 def connection_headline(report: ConnectionReport) -> str:

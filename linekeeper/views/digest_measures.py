@@ -40,7 +40,6 @@ class Spread:
 
     median: timedelta
     worst: timedelta
-    count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +49,6 @@ class Measures:
     opened: int
     resolved: int
     open: int
-    notified: int
     messages: int
     """First messages."""
     withheld: int
@@ -90,7 +88,6 @@ def measure(lives: Iterable[Life], *, since: datetime, now: datetime) -> Measure
         opened=len(causes),
         resolved=len(ended),
         open=sum(life.resolved_at is None or life.resolved_at > now for life in everything),
-        notified=len(causes_notified),
         messages=messages,
         withheld=sum(bool(life.withheld) and not life.merged for life in opened),
         per_cause=messages / len(causes_notified) if causes_notified else None,
@@ -134,4 +131,4 @@ def _spread(lives: Iterable[Life], length: Callable[[Life], timedelta | None]) -
     if not lengths:
         return None
     middle = median(length.total_seconds() for length in lengths)
-    return Spread(timedelta(seconds=middle), max(lengths), len(lengths))
+    return Spread(timedelta(seconds=middle), max(lengths))

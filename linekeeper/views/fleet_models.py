@@ -37,7 +37,6 @@ class OpenIncident:
 
     id: str
     title: str
-    kind: str
     opened_at: datetime
     acknowledged_at: datetime | None = None
     acknowledged_by: str | None = None

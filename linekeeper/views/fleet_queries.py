@@ -278,7 +278,6 @@ async def _incidents(
             OpenIncident(
                 id=incident.id,
                 title=incident.title,
-                kind=incident.kind,
                 opened_at=incident.since,
                 acknowledged_at=incident.acknowledged_at,
                 acknowledged_by=incident.acknowledged_by,

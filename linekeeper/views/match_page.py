@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from linekeeper.markdown import text
+from linekeeper.markdown import link, text
 from linekeeper.reconcile.match_decisions import MOST_GROUPS, WaitingMatches
 from linekeeper.store.tables import Record
 
@@ -11,7 +11,7 @@ from linekeeper.store.tables import Record
 def match_markdown(waiting: WaitingMatches, form: str | None) -> str:
     """The groups as a table; `form` leads to where they are decided."""
     groups = waiting.groups
-    where = f"[`deletions`]({form})" if form else "`deletions`"
+    where = link("deletions", form)
     alike = sum(len(group.alike) for group in groups)
     lines = [
         f"# {text(waiting.target.label)}: which record is which?",

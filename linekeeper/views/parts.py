@@ -8,9 +8,8 @@ from urllib.parse import quote
 from linekeeper.markdown import MAX_MESSAGE, code, text
 from linekeeper.views.fleet_models import OpenIncident
 
-FLEET = "fleet"
 AUDIT = "audit"
-"""The keys of these two pages."""
+"""The key of the page of who did what."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from sqlmodel import col
 from linekeeper.access.pending import kept_logins
 from linekeeper.config import Configuration
 from linekeeper.notify.channels import ARTIFACTS
+from linekeeper.notify.merged import FLEET
 from linekeeper.store import Store
 from linekeeper.store.engine import chunked
 from linekeeper.store.tables import (
@@ -34,7 +35,7 @@ from linekeeper.tokens.stored import has_usable_token
 from linekeeper.views.audit import ISSUED
 from linekeeper.views.fleet_queries import TROUBLES_SHOWN, in_trouble, unchecked_since
 from linekeeper.views.managed import count_managed, name_rules
-from linekeeper.views.parts import FLEET, ReportLinks, artifact_key
+from linekeeper.views.parts import ReportLinks, artifact_key
 
 MOST_WITHOUT_PAGE = 50
 """Members of open incidents that get their first page at once; the others as these are over."""

@@ -32,8 +32,6 @@ class TrustLine:
     """One connection: how its webhooks did over the window."""
 
     label: str
-    makini_key: str
-    app: str
     state: str
     since: datetime | None
     """Since when it is in this state; None before it was first measured."""
@@ -157,8 +155,6 @@ async def _lines(session: AsyncSession, since: datetime) -> list[TrustLine]:
     lines = [
         TrustLine(
             label=label(customer, connection.provider, connection.name),
-            makini_key=connection.makini_key,
-            app=connection.app,
             state=trust.state if trust else "unknown",
             since=trust.since if trust else None,
             measured=measured.get(connection.id, Measured()),

@@ -16,6 +16,7 @@ from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 
 from linekeeper.clock import utcnow
 from linekeeper.notify.channels import artifact_ids, remember_artifact, with_artifacts
+from linekeeper.notify.merged import FLEET
 from linekeeper.runtime import Runtime
 from linekeeper.store.leases import LeaseLost, holding
 from linekeeper.views.audit import (
@@ -29,7 +30,7 @@ from linekeeper.views.connection_page import connection_headline, connection_mar
 from linekeeper.views.connections_page import headline, pages, part_key, parts, read_rows
 from linekeeper.views.fleet_page import fleet_headline, fleet_markdown
 from linekeeper.views.fleet_queries import connection_reports, fleet_report
-from linekeeper.views.parts import AUDIT, FLEET, ReportLinks, artifact_key
+from linekeeper.views.parts import AUDIT, ReportLinks, artifact_key
 from linekeeper.views.stamps import (
     connection_stamps,
     connections_with_pages,

@@ -39,4 +39,5 @@ async def test_whoever_opens_the_home_page_sees_their_own_connections(
     assert "in trouble" in page
     assert "Reauthorization required" in page
     assert "A &amp; &lt;!channel&gt; B" in page
+    assert "<https://prefect.example/artifacts/key/fleet|Fleet>" in page
     assert "No customer has you as its owner" in str(peer.homes["U0PETRA0"])

@@ -15,12 +15,14 @@ from linekeeper.consumer import slack_socket
 from linekeeper.consumer.slack_socket import SlackSockets
 from linekeeper.interactions import interact
 from linekeeper.notify.channels import troubles
+from linekeeper.notify.view import Links
 from linekeeper.store.tables import Audit, Incident, IncidentEntry, NoticeChannel
 from tests.consumer.socket_peer import APP_TOKEN, SocketPeer, socket_peer, until
 from tests.reconnect.conftest import House, open_house
 from tests.reconnect.test_ask import Opened
 
 __all__ = ["open_house"]  # a fixture
+LINKS = Links("https://prefect.example")
 USER = {"id": "U0PETRA01", "username": "petra"}
 
 
@@ -50,7 +52,7 @@ async def sockets(
 ) -> AsyncIterator[list[SlackSockets]]:
     """Those of two consumers."""
     monkeypatch.setattr(slack_socket, "_PING_SECONDS", 0.1)
-    both = [SlackSockets(house.rt, patience=1.0) for _ in range(2)]
+    both = [SlackSockets(house.rt, lambda: LINKS, patience=1.0) for _ in range(2)]
 
     async def keep(one: SlackSockets) -> None:
         while True:

@@ -14,7 +14,6 @@ from linekeeper.credits.service import check, ledger, return_credits, set_bought
 from linekeeper.implementation.order import Form
 from linekeeper.implementation.scope import PlanError
 from linekeeper.implementation.start import Started, start
-from linekeeper.preflight.handover import escape
 from linekeeper.store import Store
 from linekeeper.store.tables import Connection, CreditEntry, Customer, Implementation
 
@@ -127,7 +126,7 @@ async def test_the_need_falls_into_the_week_in_which_the_login_is_likely(store: 
     needs = {week.monday: week.need for week in own.weeks if week.need}
     assert needs == {date(2027, 3, 1): 1, date(2027, 3, 29): 4}
     assert own.weeks[-1].left == 0
-    shown = credits_markdown(own, NOW, escape)
+    shown = credits_markdown(own, NOW)
     assert "| 5 | 5 | 0 | 0 |" in shown
     assert "| 2027-03-29 | 4 | 0 |" in shown
 

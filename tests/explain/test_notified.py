@@ -19,7 +19,7 @@ from linekeeper.store import Store
 from linekeeper.store.tables import Incident, Silence
 
 AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
-FACTS = NotifyFacts(title="t", kind="unreachable", since=AT, round=0, now=AT + timedelta(hours=1))
+FACTS = NotifyFacts(title="t", since=AT, round=0, now=AT + timedelta(hours=1))
 FIRST = NoticeFacts("slack", "first", "new", "normal", AT, 0)
 NEVER = NoticeFacts("slack", "never", "muted", "normal", AT, 0)
 SENT = MessageFacts("m", "slack", "sent", 1, None, AT, AT)
@@ -55,7 +55,6 @@ MUTED = {"muted_at": AT, "muted_until": AT + timedelta(days=1)}
         (replace(FACTS, held="alike"), Cause.held_alike, HopName.policy),
         (replace(FACTS, held="checked"), Cause.held_checked, HopName.policy),
         (replace(FACTS, held="lasting"), Cause.held_lasting, HopName.policy),
-        (replace(FACTS, held="cap"), Cause.held_cap, HopName.policy),
         (FACTS, Cause.message_waiting, HopName.policy),
         (replace(FACTS, resolved_at=AT), Cause.never_notified, HopName.policy),
         # What was said of an earlier opening is history.

@@ -221,7 +221,7 @@ async def test_a_customers_link_is_in_no_artifact_and_is_revoked_by_a_form(
         for artifact in await running.client.read_artifacts():
             assert given.url.rpartition("/")[2] not in str(artifact.data)
         state = await customer_update(name, "Petra", page="revoke", return_state=True)
-        assert state.message == f"{name}: 1 links revoked"
+        assert state.message == f"{name}: 1 link revoked"
         nobody = await customer_update("Nobody", "Petra", page="show", return_state=True)
         assert nobody.name == "Refused"
         unsent = await customer_update(name, "Petra", owner="Ann", page="mail", return_state=True)

@@ -71,7 +71,7 @@ def trouble(value: str, n: int = 0) -> TroubleLine:
             request_id=value,
         ),
         incident=OpenIncident(
-            "i", value, "unreachable", NOW - HOUR, acknowledged_at=NOW, acknowledged_by=value
+            "i", value, NOW - HOUR, acknowledged_at=NOW, acknowledged_by=value
         ),
     )  # fmt: skip
 
@@ -110,6 +110,12 @@ def test_a_fleet_full_of_hostile_names_is_still_its_two_tables(value: str) -> No
     assert len([t for t in MARKDOWN.parse(markdown) if t.type == "heading_open"]) == 4
 
 
+def test_a_name_that_leads_to_its_page_shows_as_it_is_written() -> None:
+    """Prefect shows the label of a link with its backslashes and entities, which Markdown drops."""
+    markdown = fleet_markdown(fleet_of([trouble("R_D & Söhne · SAP_ECC #2")], 3), LINKS)
+    assert "**[R_D & Söhne · SAP_ECC #2](../../artifacts/key/connection-acme-0)**" in markdown
+
+
 @given(nasty)
 def test_a_connection_full_of_hostile_text_is_still_its_tables(value: str) -> None:
     report = ConnectionReport(
@@ -123,7 +129,7 @@ def test_a_connection_full_of_hostile_text_is_still_its_tables(value: str) -> No
         customer=Customer(name=value, slug="a", owner=value, critical=True),
         has_token=False,
         mode=value,
-        incidents=[OpenIncident("i", value, value, NOW, NOW, value)],
+        incidents=[OpenIncident("i", value, NOW, NOW, value)],
         transitions=[
             Transition(
                 connection_id="x", at=NOW, axis=axis, before=value, after=value, source=value,

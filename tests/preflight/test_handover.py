@@ -4,6 +4,7 @@ import json
 import re
 import shlex
 import subprocess
+import unicodedata
 from dataclasses import replace
 
 import pytest
@@ -11,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from linekeeper.preflight.handover import HandoverSystem, escape, handover, link
+from linekeeper.markdown import literal
+from linekeeper.preflight.handover import HandoverSystem, handover
 from linekeeper.preflight.network import NetworkError, load_network, usable_network
 from linekeeper.preflight.requirements import OPEN
 from linekeeper.preflight.targets import parse_target
@@ -161,24 +163,13 @@ def test_text_from_a_form_stays_text(text):
     assert not kinds & {"html_block", "html_inline", "link_open", "image"}
     heading = next(token for token in tokens if token.type == "inline")
     shown = "".join(token.content for token in heading.children or ())
-    expected = "".join(char if char.isprintable() else " " for char in text)
-    assert shown.split() == ["Technical", "requirements:", *expected.split()]
+    seen = (char for char in text if unicodedata.category(char) != "Cf")
+    expected = "".join(char if char.isprintable() else " " for char in seen)
+    assert shown.replace("\u2060", "").split() == ["Technical", "requirements:", *expected.split()]
 
 
 def test_escaping_leaves_plain_words_alone():
-    assert escape("Acme  Söhne\n2") == "Acme Söhne 2"
-
-
-@given(st.text(max_size=60) | st.sampled_from([
-    "a](http://e.example)", "![x](y)", "`id`", "<b>x</b>", "a|b", "\\", "**x**", "&lt;b&gt;",
-]))  # fmt: skip
-def test_a_label_from_a_form_leads_where_we_say_and_nowhere_else(text):
-    page = f"| a |\n|---|\n| {link('x' + text, '../../runs/1')} |\n"
-    tokens = MarkdownIt("commonmark").enable("table").parse(page)
-    inline = [inner for token in tokens for inner in token.children or ()]
-    assert [one.attrGet("href") for one in inline if one.type == "link_open"] == ["../../runs/1"]
-    assert not {one.type for one in inline} & {"html_inline", "image", "code_inline"}
-    assert link(text, None) == escape(text)
+    assert literal("Acme  Söhne\n2") == "Acme Söhne 2"
 
 
 def test_a_system_in_the_cloud_beside_one_on_premises_gets_no_firewall_rule() -> None:

@@ -88,7 +88,7 @@ async def test_a_delivery_that_was_deferred_announced_what_the_backfill_finds_un
     await deliver(rt, one.makini_key, keys)
     await process(rt)
     await held_for(rt, one, "healthy")
-    await reconcile_window(rt, one.id, lost_at, utcnow())
+    await reconcile_window(rt, one.id, lost_at)
     announced = [(each.key, each.announced_at is not None) for each in await feed(rt)]
     assert sorted(announced) == sorted([(keys[0], True), (keys[1], False), (keys[1], True)])
     assert sum(row.late for row in await drift(rt)) == 1

@@ -455,7 +455,7 @@ async def test_the_case_of_the_lost_login_goes_on_with_the_successor_and_catches
     assert [member.connection_id for member in case.members] == [new.id]
     since = datetime.fromisoformat(case.reconnect.windows[new.id])
     until = case.incident.resolved_at or utcnow()
-    counts = await reconcile_window(house.rt, new.id, since, until)
+    counts = await reconcile_window(house.rt, new.id, since)
     assert counts["recovered"] == 7
     await keep_counts(house.rt, incident.id, new.id, counts, since=since, until=until)
     sentence = await close(house.rt, incident.id, "reconnected", now=utcnow())

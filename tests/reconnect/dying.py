@@ -76,7 +76,7 @@ async def step(rt: Runtime, name: str, given: dict[str, Any]) -> None:
             await process.verify_login(rt, connection)
         case "back_fill":
             since, until = (datetime.fromisoformat(given[name]) for name in ("since", "until"))
-            counts = await reconcile_window(rt, connection, since, until)
+            counts = await reconcile_window(rt, connection, since)
             await keep_counts(rt, incident, connection, counts, since=since, until=until)
         case "close":
             await process.close(rt, incident, "reconnected", now=utcnow())

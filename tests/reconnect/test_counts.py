@@ -49,7 +49,7 @@ async def test_changes_of_a_source_whose_clock_is_ahead_are_counted_as_backfille
     since, until = utcnow() - timedelta(minutes=5), utcnow()
     dated(server, ahead, "", "changed", "changed", "new")
     for _ in range(2):  # the second as after a crash
-        counts = await reconcile_window(rt, connection, since, until)
+        counts = await reconcile_window(rt, connection, since)
         kept = await keep_counts(rt, incident, connection, counts, since=since, until=until)
         assert backfilled([kept]) == "3 records backfilled"
 
@@ -62,7 +62,7 @@ async def test_what_a_clock_that_is_right_dates_after_the_login_is_not_counted(
     incident, connection = await lost_login(rt)
     since, until = utcnow() - timedelta(minutes=5), utcnow()
     dated(server, timedelta(microseconds=1), "", "changed after it")
-    counts = await reconcile_window(rt, connection, since, until)
+    counts = await reconcile_window(rt, connection, since)
     kept = await keep_counts(rt, incident, connection, counts, since=since, until=until)
     assert kept["caught_up"] == 0
 
@@ -100,7 +100,7 @@ async def test_changes_dated_before_the_login_was_lost_are_counted_as_backfilled
     incident, connection = await lost_login(rt)
     dated_by_the_day(server, "one", "changed", "changed", "new")
     since, until = lost_at - timedelta(minutes=5), utcnow() + timedelta(seconds=1)
-    counts = await reconcile_window(rt, connection, since, until)
+    counts = await reconcile_window(rt, connection, since)
     kept = await keep_counts(rt, incident, connection, counts, since=since, until=until)
     assert kept["caught_up"] == 3
     assert backfilled([kept]) == "3 records backfilled"

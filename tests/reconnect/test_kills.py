@@ -290,15 +290,14 @@ async def test_killed_as_it_proves_back_fills_and_closes_the_counts_are_right_an
     await killed(here, "verify", one_of("verify", "connection", "connection+"), **about)
     for table in ("record+", one_of("back_fill", "record", "change", "reconnect")):
         await killed(here, "back_fill", table, **about, **window)
-    counts = await reconcile_window(
-        here.rt, connection.id, *map(datetime.fromisoformat, window.values())
-    )
+    since, until = map(datetime.fromisoformat, window.values())
+    counts = await reconcile_window(here.rt, connection.id, since)
     kept = await keep_counts(
         here.rt,
         case.incident_id,
         connection.id,
         counts,
-        since=datetime.fromisoformat(window["since"]),
+        since=since,
         until=until,
     )
     assert kept["caught_up"] == 30
