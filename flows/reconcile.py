@@ -138,13 +138,14 @@ class RunReading:
     ) -> None:
         self.rt = rt
         self.run = ReconcileRun()
-        self._wish: dict[str, Any] = {
-            "connections": connections,
-            "entities": entities,
-            "full": full,
-            "everything": connections is not None or by_hand(),
-            "shard": shard,
-        }
+        self._wish = PollOrder(
+            utcnow(),
+            connections,
+            entities,
+            full,
+            everything=connections is not None or by_hand(),
+            shard=shard,
+        )
         self._order: PollOrder | None = None
         self._planned: State[PollOrder] | None = None
         self._read: list[State[ReconcileRun]] = []
@@ -152,7 +153,7 @@ class RunReading:
     async def order(self) -> PollOrder:
         """What is to be read; planned once, when it is first asked for."""
         if self._order is None:
-            self._order, self._planned = await follow(plan, **self._wish)
+            self._order, self._planned = await follow(plan, self._wish)
         assert self._order is not None
         return self._order
 

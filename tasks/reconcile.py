@@ -1,7 +1,6 @@
 """Steps of reconciling: read a pass, measure the webhooks, publish, name who could not be read."""
 
 import asyncio
-from collections.abc import Sequence
 
 from prefect import get_client, get_run_logger
 from prefect.tasks import exponential_backoff
@@ -11,7 +10,7 @@ from linekeeper.reconcile.due import PASSES, Pass, PollOrder, due_in
 from linekeeper.reconcile.match_decisions import waiting_at
 from linekeeper.reconcile.measure import TrustVerdict
 from linekeeper.reconcile.purge import purge
-from linekeeper.reconcile.run import conclude, make_order
+from linekeeper.reconcile.run import conclude, with_window
 from linekeeper.reconcile.service import ReconcileRun, read_pass
 from linekeeper.views.match_page import match_markdown
 from linekeeper.views.trust_page import KEY, trust_headline, trust_markdown
@@ -26,25 +25,10 @@ SAYS_EVERY = 30.0
 
 
 @task(name="plan", task_run_name="plan")
-async def plan(
-    *,
-    connections: Sequence[str] | None,
-    entities: Sequence[str] | None,
-    full: bool,
-    everything: bool,
-    shard: str | None,
-) -> PollOrder:
+async def plan(wish: PollOrder) -> PollOrder:
     """What this run reads; the log says how much of each app is due in each pass."""
     rt, log = runtime(), get_run_logger()
-    order = await make_order(
-        rt,
-        connections=connections,
-        entities=entities,
-        full=full,
-        everything=everything,
-        shard=shard,
-        started=utcnow(),
-    )
+    order = await with_window(rt.store, wish)
     for app in (await rt.configuration()).apps.values():
         due = {which: len((await due_in(rt, app, order, which))[0]) for which in PASSES}
         counts = ", ".join(f"{count:,} {which}" for which, count in due.items() if count)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from linekeeper.clock import utcnow
@@ -18,6 +19,7 @@ from linekeeper.reconcile.purge import purge_disconnected
 from linekeeper.reconcile.service import ReconcileRun, read_pass
 from linekeeper.reconcile.together import together
 from linekeeper.runtime import Runtime
+from linekeeper.store import Store
 
 
 async def reconcile(
@@ -37,15 +39,8 @@ async def reconcile(
     Any number of these may run at once and share the work.
     """
     started = started or utcnow()
-    order = await make_order(
-        rt,
-        connections=connections,
-        entities=entities,
-        full=full,
-        everything=everything,
-        shard=shard,
-        started=started,
-    )
+    wish = PollOrder(started, connections, entities, full, everything, shard)
+    order = await with_window(rt.store, wish)
     total = ReconcileRun()
     for app in (await rt.configuration()).apps.values():
         for which in PASSES:
@@ -54,27 +49,10 @@ async def reconcile(
     return total
 
 
-async def make_order(
-    rt: Runtime,
-    *,
-    connections: Sequence[str] | None,
-    entities: Sequence[str] | None,
-    full: bool,
-    everything: bool,
-    shard: str | None,
-    started: datetime,
-) -> PollOrder:
-    """What such a run reads; absences of our receiver are found here."""
-    await note_outages(rt.store, now=started)
-    return PollOrder(
-        started=started,
-        connections=connections,
-        entities=entities,
-        full=full,
-        everything=everything,
-        shard=shard,
-        window=await uncovered(rt.store),
-    )
+async def with_window(store: Store, order: PollOrder) -> PollOrder:
+    """`order` with what it is to cover of the absences of our receiver, which are found here."""
+    await note_outages(store, now=order.started)
+    return replace(order, window=await uncovered(store))
 
 
 async def conclude(rt: Runtime, order: PollOrder, run: ReconcileRun) -> list[TrustVerdict]:

@@ -10,8 +10,9 @@ from flows.reconcile import reconcile
 from linekeeper.clock import utcnow
 from linekeeper.makini import MakiniError
 from linekeeper.reconcile import pages
-from linekeeper.reconcile.run import make_order
+from linekeeper.reconcile.due import PollOrder
 from linekeeper.reconcile.run import reconcile as read
+from linekeeper.reconcile.run import with_window
 from linekeeper.reconcile.unread import find_unread
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
@@ -69,15 +70,7 @@ async def test_reads_that_time_out_are_red_until_an_incident_says_so_whoever_rea
         for _ in range(2):
             state = await reconcile(return_state=True)
             ends.append((state.name, (await running.last()).name))
-        order = await make_order(
-            rt,
-            connections=None,
-            entities=None,
-            full=False,
-            everything=False,
-            shard=None,
-            started=utcnow(),
-        )
+        order = await with_window(rt.store, PollOrder(utcnow()))
         scheduled = await find_unread(rt, order, [])
         server.answer("GET", ASSETS, {"data": [asset("1")], "meta": {"last_page": 1, "total": 1}})
         well = await reconcile(return_state=True)
