@@ -16,6 +16,8 @@ from tests.managed import managed
 
 MINUTE = timedelta(minutes=1)
 LONG_AGO = timedelta(hours=5)
+NOW = (utcnow().replace(day=1) - timedelta(days=15)).replace(hour=12)
+"""In the middle of a month: figures are of a month, and what is counted here spans hours."""
 
 
 @pytest.fixture
@@ -76,7 +78,7 @@ async def minutes_of_product(rt: Runtime, now: datetime) -> float:
 
 async def test_it_counts_from_the_first_message_that_was_tried_in_vain(rt: Runtime) -> None:
     """Its app was out of the settings while the first incident was open: another is opened."""
-    now = utcnow()
+    now = NOW
     ordering_key = await planted(rt, now)
     written = now - 120 * MINUTE
     await message(rt, ordering_key, "1", created_at=written, tried_at=[written, now - 9 * MINUTE])
@@ -95,7 +97,7 @@ async def test_it_does_not_count_from_when_a_message_was_written_that_nobody_tri
     rt: Runtime,
 ) -> None:
     """Its app was out of the settings for an hour, and the product away when it was back."""
-    now = utcnow()
+    now = NOW
     ordering_key = await planted(rt, now)
     tried = [now - 6 * MINUTE, now - 5 * MINUTE]
     await message(rt, ordering_key, "1", created_at=now - 60 * MINUTE)
@@ -105,7 +107,7 @@ async def test_it_does_not_count_from_when_a_message_was_written_that_nobody_tri
 
 
 async def test_it_counts_from_the_last_message_that_the_product_took(rt: Runtime) -> None:
-    now = utcnow()
+    now = NOW
     ordering_key = await planted(rt, now)
     written = now - 120 * MINUTE
     await message(rt, ordering_key, "1", created_at=written, tried_at=[written])
@@ -119,7 +121,7 @@ async def test_it_counts_from_the_last_message_that_the_product_took(rt: Runtime
 
 async def test_what_was_never_tried_says_nothing_of_the_product(rt: Runtime) -> None:
     """It counts as it did: from as long before as a message has waited at the least."""
-    now = utcnow()
+    now = NOW
     ordering_key = await planted(rt, now)
     await message(rt, ordering_key, "1", created_at=now - 120 * MINUTE)
     assert await watch_stream(rt, now)
