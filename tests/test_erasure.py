@@ -68,7 +68,7 @@ NO_PROSE = {
         "failure",
     ),
     *("waits_for", "blocks.status", "scopes", "listed_from", "budget", "circuit"),
-    *("notice_message.stamp", "outbox.refusal"),
+    *("notice_message.stamp", "outbox.refusal", "watermark.broken_off"),
     # Machines, and times and counts by connection.
     *("host", "worker", "lease.name", "reconnect.windows", "reconnect.counts", "outage.detail"),
 }

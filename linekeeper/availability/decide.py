@@ -56,6 +56,7 @@ class History:
     setup: Sequence[Turn]
     health: Sequence[Turn]
     app: str
+    connection_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,7 @@ class AvailabilityLine:
     customer: str
     label: str
     minutes: Mapping[WaitedFor, int]
+    connection_id: str
 
     @property
     def total(self) -> int:
@@ -95,7 +97,9 @@ def line_of(history: History, troubles: Troubles, month: TimeSpan) -> Availabili
         if _value(history.setup, since) == "live":
             waiting = _waiting(history, troubles, since)
             seconds[waiting] += (until - since).total_seconds()
-    return AvailabilityLine(history.customer, history.label, whole_minutes(seconds))
+    return AvailabilityLine(
+        history.customer, history.label, whole_minutes(seconds), history.connection_id
+    )
 
 
 def whole_minutes(seconds: Mapping[WaitedFor, float]) -> dict[WaitedFor, int]:

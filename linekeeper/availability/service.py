@@ -90,6 +90,7 @@ async def read_histories(session: AsyncSession, month: TimeSpan) -> list[History
             label=label(row.customer, row.provider, row.name),
             customer=row.customer or "",
             app=row.app,
+            connection_id=row.id,
             setup=_turns(row, "setup", edges, turns, month),
             health=_turns(row, "health", edges, turns, month),
         )
@@ -255,12 +256,16 @@ def as_csv(month: Month) -> str:
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(
-        ["month", "customer", "connection", *(each.value for each in WaitedFor), "total"]
+        [
+            *("month", "customer", "connection"),
+            *(each.value for each in WaitedFor),
+            *("total", "connection_id"),
+        ]
     )
     for line in month.lines:
         minutes = [line.minutes[each] for each in WaitedFor]
         names = [_cell(line.customer), _cell(line.label)]
-        writer.writerow([month.name, *names, *minutes, line.total])
+        writer.writerow([month.name, *names, *minutes, line.total, line.connection_id])
     return file.getvalue()
 
 

@@ -63,7 +63,7 @@ def test_the_minutes_of_a_month_sum_to_the_whole(
     turns: list[Turn], ours: list[TimeSpan], apps: list[TimeSpan], products: list[TimeSpan]
 ) -> None:
     health = [Turn(START, "unknown"), *sorted(turns, key=lambda turn: turn.at)]
-    history = History("Acme · SAP", "Acme", [Turn(START, "live")], health, "default")
+    history = History("Acme · SAP", "Acme", [Turn(START, "live")], health, "default", "c1")
     line = line_of(history, Troubles(ours, {"default": apps}, {"default": products}), MONTH)
     assert line.total == 30 * 24 * 60
     assert all(minutes >= 0 for minutes in line.minutes.values())

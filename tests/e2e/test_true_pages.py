@@ -16,9 +16,9 @@ from sqlmodel import col
 from linekeeper.clock import utcnow
 from linekeeper.incidents import kinds as words
 from linekeeper.markdown import text
+from linekeeper.notify.merged import FLEET
 from linekeeper.store.tables import Connection, Incident, IncidentConnection, NoticeMessage
 from linekeeper.views.health_chart import look
-from linekeeper.views.parts import FLEET
 from tests.e2e.conftest import PARTS, House, free_ports, started, until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.soak]
