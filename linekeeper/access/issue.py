@@ -81,7 +81,7 @@ async def issue_access_token(
     if connection.health == Health.reauthorization_required.value:
         return Withheld(
             await open_incident_of(rt, connection.id),
-            "the customer has to log in again",
+            "Reauthorization required: the customer has to log in again",
         )
     token = await _settled(rt, connection.id)
     if token is None or is_ending(token.expires_at, now):
