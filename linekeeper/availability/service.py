@@ -14,6 +14,7 @@ from sqlmodel import col
 
 from linekeeper.availability.app_outages import away_together
 from linekeeper.availability.decide import (
+    LEAD,
     AvailabilityLine,
     History,
     TimeSpan,
@@ -51,8 +52,16 @@ class _Edges(NamedTuple):
     after: Mapping[tuple[str, str], str]
 
 
-async def read_histories(session: AsyncSession, month: TimeSpan) -> list[History]:
-    """Each connection's turns in the month, beginning with what held at its start."""
+async def read_histories(
+    session: AsyncSession, month: TimeSpan, unwatched: Sequence[TimeSpan]
+) -> list[History]:
+    """Each connection's turns in the month, beginning with what held at its start.
+
+    Where nobody looked at its end, the turns found afterwards are read too: they say whether a
+    trouble had ended meanwhile.
+    """
+    until = max((span.until + LEAD for span in unwatched), default=month.until)
+    until = max(until, month.until)
     connections: Sequence[Any] = (
         await session.execute(
             select(
@@ -79,7 +88,7 @@ async def read_histories(session: AsyncSession, month: TimeSpan) -> list[History
             col(Transition.before),
             col(Transition.after),
         )
-        .where(col(Transition.at) >= month.since, col(Transition.at) < month.until)
+        .where(col(Transition.at) >= month.since, col(Transition.at) < until)
         .order_by(col(Transition.at), col(Transition.id))
     )
     for row in rows:
@@ -240,8 +249,8 @@ async def read_month(store: Store, name: str | None, *, now: datetime) -> Month:
     """The month of every connection that was live in it. Raises `InvalidMonth`."""
     name, span = month_of(name, now=now)
     async with store.read() as session:
-        histories = await read_histories(session, span)
         troubles = await read_troubles(session, span)
+        histories = await read_histories(session, span, troubles.unwatched)
     lines = [line_of(history, troubles, span) for history in histories]
     return Month(name, span, [line for line in lines if line.total])
 

@@ -26,7 +26,7 @@ HOUR = timedelta(hours=1)
 OFF = timedelta(hours=3)
 
 
-async def planted(store: Store) -> None:
+async def planted(store: Store, *, now: datetime | None = None) -> None:
     """One connection that was well all the time."""
     async with store.write() as session:
         customer = Customer(name="Acme", slug="acme")
@@ -42,7 +42,7 @@ async def planted(store: Store) -> None:
                 customer_id=customer.id,
                 setup="live",
                 health="healthy",
-                created_at=utcnow() - 5 * HOUR,
+                created_at=(now or utcnow()) - 5 * HOUR,
             )
         )
 
@@ -61,6 +61,11 @@ async def swept(store: Store, at: datetime) -> None:
         await session.execute(
             update(PartHeartbeat).where(col(PartHeartbeat.part) == "sweep").values(at=at)
         )
+
+
+def first_hours(now: datetime) -> datetime:
+    """An hour and a quarter after this month began."""
+    return now.replace(day=1, hour=1, minute=15, second=0, microsecond=0)
 
 
 async def minutes(store: Store, now: datetime) -> dict[WaitedFor, int]:
@@ -116,13 +121,14 @@ async def test_where_something_of_ours_ran_a_connection_that_was_well_is_held_we
         assert await session.scalar(select(col(Outage.cause))) == "receiver"
 
 
+@pytest.mark.parametrize("crosses_months", [True, False])
 @pytest.mark.parametrize("is_repaired", [True, False])
 async def test_when_a_trouble_ended_while_nothing_of_ours_ran_is_not_known(
-    store: Store, is_repaired: bool
+    store: Store, is_repaired: bool, crosses_months: bool
 ) -> None:
-    now = utcnow()
+    now = first_hours(utcnow()) if crosses_months else utcnow()
     gone, back = now - HOUR - OFF, now - HOUR
-    await planted(store)
+    await planted(store, now=now)
     lost, found_well = gone - HOUR / 2, back + HOUR / 30
     turns = [(lost, "healthy", "reauthorization_required")]
     turns += [(found_well, "reauthorization_required", "healthy")] if is_repaired else []

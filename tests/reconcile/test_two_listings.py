@@ -131,6 +131,7 @@ async def test_what_the_first_sync_brought_is_read_once_it_is_over(
         await _set(house, connection, setup="syncing")
     else:
         source.lagging_status = "inprogress"
+        source.cached_slot = -1
         await _set(house, connection, judged={})
     await look(house, connection)
     async with house.store.write() as session:  # as if they had not been read by Makini yet

@@ -270,4 +270,5 @@ def _live(history: History, now: datetime) -> Iterator[tuple[datetime, datetime]
 async def _read(database: Path, span: TimeSpan, keys: list[str]) -> tuple[list[History], Troubles]:
     settings = Settings(home=database.parent, encryption_keys=tuple(map(SecretStr, keys)))
     async with Store.open(settings) as store, store.read() as session:
-        return await read_histories(session, span), await read_troubles(session, span)
+        troubles = await read_troubles(session, span)
+        return await read_histories(session, span, troubles.unwatched), troubles
