@@ -306,7 +306,7 @@ def markdown(month: Month) -> str:
 
 
 def sentence(month: Month) -> str:
-    """The line in the digest of the first of the month."""
+    """The line in the first digest of the month that follows."""
     total = total_of(month.lines)
     whole = sum(total.values())
     if not whole:

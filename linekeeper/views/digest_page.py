@@ -6,7 +6,9 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlmodel import col, select
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
 
 from linekeeper.availability.service import read_month, sentence
 from linekeeper.charts import BLUE, GREY, RED, YELLOW, Bars, draw_bars
@@ -231,36 +233,54 @@ def _fitting(lines: Sequence[str]) -> str:
 
 
 _LONGEST = timedelta(days=7)
+_SAME_DAY = timedelta(hours=12)
+_NEXT_DAY = timedelta(hours=18)
+_SAID = "slack:say:digest:"
 
 
 async def gather(store: Store, apps: Mapping[str, AppConfig], *, now: datetime) -> Day:
-    """What happened since the last digest that was said: a day at least, a week at most."""
+    """What happened since the last digest that was said: a day at least, a week at most.
+
+    The first one in a month has the availability of the month before, whichever day that is.
+    """
     async with store.read() as session:
-        last = await session.scalar(
-            select(Outbox.created_at)
-            .where(col(Outbox.dedupe_key).startswith("slack:say:digest:"))
-            .order_by(col(Outbox.created_at).desc())
-            .limit(1)
-        )
+        last = await _last_said(session)
         managed = managed_sentence(
             (await count_managed(session, apps)).values(), await name_rules(session)
         )
-    since = now - timedelta(days=1) if last is None else max(last, now - _LONGEST)
-    if now - since < timedelta(hours=12):
-        since = now - timedelta(days=1)  # asked for again on the same day
+    said_at = last.created_at if last is not None else now - timedelta(days=1)
+    if now - said_at < _SAME_DAY:
+        said_at = now - timedelta(days=1)  # asked for again on the same day
+    since = max(said_at, now - _LONGEST)
     day = await read_day(store, since=since, charts_since=now - timedelta(days=CHART_DAYS), now=now)
     day = replace(day, managed=managed)
-    if now.day != 1:
+    if (said_at.year, said_at.month) == (now.year, now.month):
         return day
-    before = await read_month(store, f"{now - timedelta(days=1):%Y-%m}", now=now)
+    before = await read_month(store, f"{now.replace(day=1) - timedelta(days=1):%Y-%m}", now=now)
     return replace(day, availability=sentence(before))
 
 
 async def say_digest(store: Store, day: Day, links: Links) -> str:
-    """Say it in Slack, once a day; returns its ordering key."""
-    ordering_key = f"slack:say:digest:{day.now:%Y-%m-%d}"
+    """Say it in Slack, once a day; returns its ordering key.
+
+    Days are counted in UTC, but one that comes most of a day after the last is another day's: in a
+    zone whose clocks change, two days at the same local time may end on one day in UTC.
+    """
+    ordering_key = f"{_SAID}{day.now:%Y-%m-%d}"
     payload: dict[str, Any] = {"do": "say", "text": headline(day), "mrkdwn": slack_text(day, links)}
     payload |= said_about("digest")
     async with store.write() as session:
+        last = await _last_said(session)
+        if last is not None and last.dedupe_key == ordering_key:
+            ordering_key += ":2" if day.now - last.created_at >= _NEXT_DAY else ""
         await enqueue(store, session, [Message("slack", ordering_key, payload)], now=day.now)
     return ordering_key
+
+
+async def _last_said(session: AsyncSession) -> Outbox | None:
+    return await session.scalar(
+        select(Outbox)
+        .where(col(Outbox.dedupe_key).startswith(_SAID))
+        .order_by(col(Outbox.created_at).desc())
+        .limit(1)
+    )

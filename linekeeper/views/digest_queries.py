@@ -55,7 +55,7 @@ class Day:
     managed: str = ""
     """How many connections are managed, and how many observed, in words."""
     availability: str = ""
-    """The month before, on the first of a month."""
+    """The month before, in the first digest of a month."""
     ending: int = 0
     """Logins that end within a week and that only the customer can renew."""
 
