@@ -16,6 +16,7 @@ from sqlmodel import col
 from linekeeper.access.signing import Signer
 from linekeeper.clock import token_bytes
 from linekeeper.config import AppConfig
+from linekeeper.customers.own_names import own_names
 from linekeeper.outbox.mail_order import mail_ordering_key
 from linekeeper.store import new_id
 from linekeeper.store.engine import chunked
@@ -53,8 +54,13 @@ async def make_link(
 ) -> ConnectLink:
     """A new link, in the caller's transaction; `connection_id` None is for a new system.
 
+    `system` is what the customer reads, unless they have several of that product.
+
     It lives for `LINK_LIVES`, unless `expires_at` says until when.
     """
+    if connection_id is not None:
+        names = await own_names(session, customer_id, like=connection_id)
+        system = names.get(connection_id, system)
     link = ConnectLink(
         id=new_id(),
         app=app,

@@ -14,6 +14,7 @@ from linekeeper.access.signing import Signer
 from linekeeper.clock import zone_of
 from linekeeper.customer_page.content import CustomerPage, StepFacts, SystemFacts, make_page
 from linekeeper.customer_page.words import Words, words_of
+from linekeeper.customers.own_names import OwnSystem, told_apart
 from linekeeper.implementation.answer import MAX_TEXT, answer_by_customer
 from linekeeper.preflight.network import Network
 from linekeeper.store import Store, is_id
@@ -104,9 +105,10 @@ async def _systems(
     urls = {link.connection_id: link_url(signer, public_url, link.id) for link in links}
     lost = "reauthorization_required"
     kept = await kept_logins(session, [connection.id for connection in connections])
+    names = told_apart(OwnSystem(each.id, each.provider, each.name) for each in connections)
     systems = [
         SystemFacts(
-            name=connection.provider or connection.name,
+            name=names[connection.id],
             setup=connection.setup,
             health=connection.health,
             since=connection.health_since,

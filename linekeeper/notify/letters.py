@@ -11,6 +11,7 @@ from linekeeper.access.signing import Signer
 from linekeeper.clock import utcnow, zone_of
 from linekeeper.config import AppConfig
 from linekeeper.customers.find import recipients
+from linekeeper.customers.own_names import own_names
 from linekeeper.notify.mail_text import SystemToLogIn, compose
 from linekeeper.notify.smtp import Letter
 from linekeeper.outbox.sender import OutboxRow
@@ -40,6 +41,7 @@ async def ending_letter(
     async with store.read() as session:
         customer = await session.get(Customer, customer_id)
         addresses = await recipients(session, customer_id)
+        names = await own_names(session, customer_id)
         rows = (
             await session.execute(
                 select(Connection, col(Credential.expires_at), ConnectLink)
@@ -62,7 +64,7 @@ async def ending_letter(
     zone = zone_of(customer.time_zone)
     systems = {
         connection.id: SystemToLogIn(
-            connection.provider or connection.name,
+            names.get(connection.id) or connection.provider or connection.name,
             ends_at.astimezone(zone),
             link_url(signer, public_url, link.id),
         )

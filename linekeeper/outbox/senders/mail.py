@@ -18,6 +18,7 @@ from linekeeper.access.signing import Signer, load_signer
 from linekeeper.clock import monotonic, utcnow, zone_of
 from linekeeper.config import AppConfig, MailConfig
 from linekeeper.customers.find import recipients
+from linekeeper.customers.own_names import own_names
 from linekeeper.customers.successors import last_successors, likely_succeeded
 from linekeeper.health.evidence import Evidence
 from linekeeper.incidents.announce import announce, said_about
@@ -231,6 +232,7 @@ async def _letter(
             )
         ).all()
         case = await session.get(Reconnect, incident_id) if what == "thank" else None
+        names = await own_names(session, customer_id)
         successors = await last_successors(session, members)
         succeeded = await likely_succeeded(session, [member.id for member in members])
         links = {
@@ -253,11 +255,11 @@ async def _letter(
         if not is_written_to(apps, member.app, member):
             continue
         link = links.get(member.id)
+        name = names.get(member.id) or member.provider or member.name
         lost = member.health == _LOST and member.setup != "disconnected"
         current = successors.get(member.id, member)  # whoever is thanked needs no login
         is_lost_again = current.health == _LOST and current.setup != "disconnected"
         if what == "thank" and not is_lost_again and current.evidence in VERIFIED:
-            name = member.provider or member.name
             systems.append(SystemToLogIn(name, member.health_since.astimezone(zone), ""))
             is_backfilled &= is_read_through(counts.get(member.id) or counts.get(current.id))
         elif what != "thank" and member.id in succeeded:
@@ -266,7 +268,7 @@ async def _letter(
             ends.append(link.expires_at.astimezone(zone))
             systems.append(
                 SystemToLogIn(
-                    member.provider or member.name,
+                    name,
                     member.health_since.astimezone(zone),
                     link_url(signer, public_url, link.id),
                 )
