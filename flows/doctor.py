@@ -1,5 +1,6 @@
 """Every setting and peer, and what to fix."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from prefect import flow
@@ -9,8 +10,9 @@ from pydantic import Field
 
 from flows.form import form
 from linekeeper.clock import utcnow
-from linekeeper.doctor import Level, worst
+from linekeeper.doctor import DoctorFinding, Level
 from linekeeper.incidents.announce import say
+from linekeeper.runtime import Runtime
 from linekeeper.store import new_id
 from linekeeper.views.first_report import FIRST_REPORT, first_report_markdown, read_first_report
 from tasks.doctor import examine_everything, publish_findings
@@ -51,12 +53,18 @@ async def doctor(
         return await _send(test_message.strip())
     findings = await examine_everything(timeout_seconds)
     await publish_findings(findings)
-    if first_report and ("database", Level.ok) in {
-        (finding.name, finding.level) for finding in findings
-    }:
-        await _write_first_report()
+    if ("database", Level.ok) not in {(finding.name, finding.level) for finding in findings}:
+        return await _conclude(findings)
+    async with open_runtime() as rt:  # so that red by what it found is not taken for broken
+        if first_report:
+            await _write_first_report(rt)
+        return await _conclude(findings)
+
+
+async def _conclude(findings: Sequence[DoctorFinding]) -> State[Any]:
+    """How the run ends, and what it is called from then on."""
     wrong = [finding for finding in findings if finding.level is Level.wrong]
-    if worst(findings) is Level.wrong:
+    if wrong:
         await rename(f"doctor · {len(wrong)} wrong")
         return Failed(message="; ".join(f"{finding.name}: {finding.text}" for finding in wrong[:5]))
     warnings = sum(finding.level is Level.warn for finding in findings)
@@ -64,14 +72,13 @@ async def doctor(
     return Completed(message=f"{len(findings)} checks, {warnings} to look at, nothing wrong")
 
 
-async def _write_first_report() -> None:
+async def _write_first_report(rt: Runtime) -> None:
     """What is known of the fleet, and whom Linekeeper would notify, as an artifact.
 
     Tokens, addresses of people and contents of records are not in it.
     """
-    async with open_runtime() as rt:
-        report = await read_first_report(rt, now=utcnow())
-        await publish(FIRST_REPORT, first_report_markdown(report), description="The first report")
+    report = await read_first_report(rt, now=utcnow())
+    await publish(FIRST_REPORT, first_report_markdown(report), description="The first report")
 
 
 async def _send(message: str) -> State[Any]:

@@ -21,6 +21,7 @@ from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.store import Store
 from linekeeper.store.configuration import save_blocks
 from linekeeper.store.tables import Audit, Connection, Customer, Outbox
+from linekeeper.watch.alerts import Alert, record_alert
 from sandbox import Settings as SandboxSettings
 from sandbox import serving
 from tests.fixtures_prefect import PrefectServer
@@ -160,7 +161,7 @@ async def test_an_import_with_a_problem_is_refused_and_names_it(
 
 
 async def test_the_doctor_fails_if_something_is_wrong_and_publishes_its_table(
-    running: Running, clean_prefect: PrefectServer
+    running: Running, store: Store, clean_prefect: PrefectServer
 ) -> None:
     with on(clean_prefect):
         state = await doctor(return_state=True)
@@ -169,7 +170,10 @@ async def test_the_doctor_fails_if_something_is_wrong_and_publishes_its_table(
     assert "linekeeper" in message  # no pool, nothing deployed on this server
     table = await running.artifact("doctor")
     assert "linekeeper deploy" in table
-    assert "wrong" in (await running.last()).name
+    run = await running.last()
+    assert "wrong" in run.name
+    alert = Alert("run_failed", "doctor", str(run.id), run.name, message)
+    assert not await record_alert(store, alert)  # red by what it found: it did not break
 
 
 async def test_verifying_the_account_publishes_its_answers(
