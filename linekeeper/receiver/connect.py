@@ -109,7 +109,8 @@ def _too_old(invitation: _Invitation) -> tuple[str, ...]:
         return (_why(invitation), _ASK)
     if invitation.link.connection_id and not invitation.broken and not invitation.is_ended:
         return (f"{invitation.system} is connected: there is nothing you have to do.",)
-    return ("It was good for seven days.", _ASK)
+    ended = invitation.link.expires_at
+    return (f"It worked until {ended:%-d %B %Y, %H:%M} UTC.", _ASK)
 
 
 def _title(invitation: _Invitation) -> str:

@@ -163,6 +163,18 @@ async def test_a_link_that_expired_or_was_cut_says_so(house: House) -> None:
     assert "has expired" in shown.text
 
 
+async def test_a_link_that_expired_says_until_when_it_worked(house: House) -> None:
+    """Not every link is good for seven days: one of a login that ends lives until after that."""
+    [connection, *_] = await house.connections()
+    await house.lose_login(connection)
+    _, path = await link_for(house, connection)
+    ended = utcnow() - timedelta(days=2)
+    async with house.store.write() as session:
+        await session.execute(update(ConnectLink).values(expires_at=ended))
+    shown = (await house.http.get(path)).text
+    assert f"It worked until {ended:%-d %B %Y, %H:%M} UTC." in shown
+
+
 async def test_another_system_than_asked_for_is_refused_explained_and_loses_nothing(
     house: House,
 ) -> None:
