@@ -61,7 +61,7 @@ machines: install
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends postgresql redis-server nginx-light iproute2 faketime openssl prometheus podman runc debootstrap >/dev/null; }; fi
 
 test: install browser
-	@$(BIN)/python -m pytest -n 5 --dist loadgroup $(ARGS) -m "not soak"
+	@$(BIN)/python -m pytest -n 6 --dist loadgroup $(ARGS) -m "not soak"
 
 soak: install browser machines
 	@$(BIN)/python -m pytest $(ARGS) -m "soak or hypothesis" --hypothesis-profile long --timeout 0
