@@ -104,13 +104,13 @@ class _Reader:
         waiting = await successions_of(self._rt.store, self._target.id)
         self._succession = waiting.get(self._reading.entity)
         since = None if self._is_whole_due else self._changed_since
-        tries, total = 0, None
+        tries, counted, total = 0, False, None
         while True:
             tries += 1
             last = tries >= TRIES_A_LISTING
             try:
                 if since is not None and is_count_due(self._mark, now=self._question.run_at):
-                    total = await self._pages.total()
+                    counted, total = True, await self._pages.total()
                 if await self._list(since, is_last=last):
                     break
                 since, tries = self._changed_since, 0
@@ -123,7 +123,7 @@ class _Reader:
                     tries = 0
                 elif error.kind is not ErrorKind.malformed or last:
                     raise
-        if total is not None and since is not None and self._mark is not None:
+        if counted and since is not None and self._mark is not None:
             place = (self._rt.store, self._target.id, self._reading.entity)
             await note_total(*place, self._mark, total, now=self._question.run_at)
 

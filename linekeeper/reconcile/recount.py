@@ -5,9 +5,10 @@ to "what changed since": only a whole listing shows it, and so it is with one th
 change the number of records that the source says it has, which costs one call to ask for.
 """
 
+from contextlib import suppress
 from datetime import datetime
 
-from linekeeper.makini import ErrorKind, MakiniClient, MakiniError
+from linekeeper.makini import MakiniClient, MakiniError
 from linekeeper.reconcile.marks import confirm_at_of, count_live, save_mark, set_confirm_at
 from linekeeper.reconcile.policy import POLICY
 from linekeeper.store import Store
@@ -46,30 +47,38 @@ def is_count_due(mark: Watermark | None, *, now: datetime) -> bool:
 async def ask_total(
     makini: MakiniClient, access_token: str, entity: str, *, connection: str
 ) -> int | None:
-    """How many records the source says it has; None where it doesn't say. Raises `MakiniError`
-    only where it is not about this question."""
-    try:
+    """How many records the source says it has; None where it doesn't say.
+
+    It is asked by the way: what keeps it from answering, whatever that is, the reading that
+    follows will meet, or it is about this question alone.
+    """
+    with suppress(MakiniError):
         async for page in makini.records(access_token, entity, connection=connection, per_page=1):
             return page.total
-    except MakiniError as error:
-        if error.kind not in (ErrorKind.rejected, ErrorKind.malformed):
-            raise
     return None
 
 
 async def note_total(
-    store: Store, connection_id: str, entity: str, mark: Watermark, total: int, *, now: datetime
+    store: Store,
+    connection_id: str,
+    entity: str,
+    mark: Watermark,
+    total: int | None,
+    *,
+    now: datetime,
 ) -> None:
     """Compare `total`, asked for right before what changed was read to its end, with what is here.
 
     Where the two differ by as much as after the last whole listing, nothing is missing. Where they
-    don't, and had not the time before, all is listed again, as soon as `relist_at` says.
+    don't, and had not the time before, all is listed again, as soon as `relist_at` says. A source
+    that did not answer is asked again as late as one that did.
     """
     place = (connection_id, entity)
-    here = await count_live(store, place)
-    difference = total - here - (mark.count_base or 0)
+    difference = None
+    if total is not None:
+        difference = total - await count_live(store, place) - (mark.count_base or 0)
     before, again_at = mark.count_difference or 0, relist_at(mark.full_at, mark.source_total)
-    is_lasting = difference * before > 0
+    is_lasting = (difference or 0) * before > 0
     async with store.write() as session:
         values = {"counted_at": now, "count_difference": difference}
         await save_mark(store, session, connection_id, entity, **values)

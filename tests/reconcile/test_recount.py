@@ -10,7 +10,10 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 from sqlmodel import col, select
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 
+from linekeeper.clock import utcnow
 from linekeeper.reconcile.completeness import completeness_of
 from linekeeper.reconcile.entity_incidents import entity_states
 from linekeeper.reconcile.policy import POLICY
@@ -20,7 +23,7 @@ from linekeeper.store.types import table_of
 from tests.makini.peer import Peer, Seen
 from tests.reconcile.answering import ASSETS, rt, server
 from tests.reconcile.conftest import feed, run
-from tests.reconcile.test_listings import artifact, assets, live, mark, whole
+from tests.reconcile.test_listings import artifact, assets, live, mark, open_incidents, whole
 
 __all__ = ["rt", "server"]
 SINCE = "filter[updatedAt:gteq]"
@@ -89,6 +92,29 @@ async def test_the_number_is_asked_for_four_times_a_day_and_a_quiet_source_not_l
     assert len(counts) in (3, 4)
     assert not listings(server)
     assert (await mark(rt)).count_difference == 0
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 422, 500])
+async def test_a_source_that_answers_no_such_question_is_read_all_the_same_and_seldom_asked(
+    rt: Runtime, server: Peer, status: int
+) -> None:
+    everything = assets(20)
+    server.answer("GET", ASSETS, whole(everything))
+    await run(rt)
+    listing = whole([*everything, {"key": "new", "updatedAt": utcnow().isoformat()}])
+
+    def answer(request: Request) -> Response:
+        refused = request.query_params.get("per_page") == "1"
+        return JSONResponse({}, status_code=status) if refused else listing(request)
+
+    server.answer("GET", ASSETS, answer)
+    server.seen.clear()
+    await hours(rt, 24)
+    assert "new" in await live(rt)
+    counts = [call for call in server.asked(ASSETS) if ("per_page", "1") in call.query]
+    assert len(counts) in (3, 4)
+    assert not listings(server)
+    assert not await open_incidents(rt)
 
 
 async def test_what_changed_in_the_ordinary_way_is_no_difference(rt: Runtime, server: Peer) -> None:
