@@ -17,6 +17,7 @@ from linekeeper.access.signing import Signer
 from linekeeper.clock import token_bytes
 from linekeeper.config import AppConfig
 from linekeeper.customers.own_names import own_names
+from linekeeper.outbox.about import attempt_of
 from linekeeper.outbox.mail_order import mail_ordering_key
 from linekeeper.store import new_id
 from linekeeper.store.engine import chunked
@@ -186,13 +187,16 @@ async def asked_customers(
     asked: set[tuple[str, str]] = set()
     for chunk in chunked(sorted(set(customers)), 5_000):
         ordering_keys = [mail_ordering_key("ask", customer) for customer in chunk]
-        mails = select(col(Outbox.dedupe_key)).where(col(Outbox.ordering_key).in_(ordering_keys))
+        mails = select(col(Outbox.payload), col(Outbox.dedupe_key)).where(
+            col(Outbox.ordering_key).in_(ordering_keys)
+        )
         if has_gone:
             mails = mails.where(col(Outbox.status) == "sent")
-        keys = await session.scalars(mails)
-        for parts in (key.split(":") for key in keys):  # as `reconnect.ask.mail` makes them
-            if len(parts) == 6 and parts[4] == "ask" and parts[2] == str(attempts.get(parts[1])):
-                asked.add((parts[1], parts[3]))
+        for payload, key in await session.execute(mails):
+            if payload["do"] == "ask":
+                incident = payload["incident_id"]
+                if attempts.get(incident) == attempt_of(payload, key):
+                    asked.add((incident, payload["customer_id"]))
     return asked
 
 

@@ -62,7 +62,7 @@ def _asking(row: AuthenticationSetup, subject: SetupSubject, number: int, now: d
     about: dict[str, Any] = {"do": "say", "subject": f"setup:{row.id}", "text": text}
     about |= {"page": artifact_of(row)}
     about |= said_about("login", customer_id=subject.customer_id)
-    return Message("slack", f"slack:say:setup:{row.link_id}:{number}", about)
+    return Message("slack", f"slack:say:setup:{row.link_id}:{number}", about, kind="say")
 
 
 def artifact_of(row: AuthenticationSetup) -> str:

@@ -264,7 +264,7 @@ async def note_waiting(rt: Runtime, standing: SetupStanding, *, now: datetime) -
             text += "Answer the form of its authentication-setup run."
             about = said_about("login", customer_id=standing.subject.customer_id)
             payload = {"do": "say", "subject": f"setup:{row.id}", "text": text, **about}
-            message = Message("slack", f"slack:say:setup:{row.link_id}:ended", payload)
+            message = Message("slack", f"slack:say:setup:{row.link_id}:ended", payload, kind="say")
             await enqueue(rt.store, session, [message], now=now)
         return row.answers
 

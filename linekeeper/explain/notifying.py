@@ -21,10 +21,12 @@ from linekeeper.explain.words import kept
 from linekeeper.incidents.announce import incident_ordering_key
 from linekeeper.incidents.suppressed import silences
 from linekeeper.notify.channels import known_as
+from linekeeper.notify.evaluate import targets
 from linekeeper.notify.merged import merged_into
 from linekeeper.notify.policy import decide
 from linekeeper.notify.routing import DEFAULT, channels_of, group_ordering_key
 from linekeeper.notify.situations import read_state
+from linekeeper.outbox.about import is_about_incident
 from linekeeper.store import Store
 from linekeeper.store.modes import Rule, app_of, deciding, load_rules
 from linekeeper.store.retention import load_retention
@@ -121,25 +123,23 @@ async def _facts(
         NoticeFacts(row.channel, row.step, row.why, row.severity, row.at, row.round)
         for row in notices
     )
-    group_keys = await session.scalars(
-        select(col(Notice.group_key)).where(
-            col(Notice.incident_id) == incident.id, col(Notice.group_key).is_not(None)
-        )
-    )
+    group_keys = {row.group_key for row in notices if row.group_key is not None}
     orders = [
         incident_ordering_key(incident.id),
-        *(group_ordering_key(group_key) for group_key in group_keys if group_key),
+        *(group_ordering_key(group_key) for group_key in group_keys),
     ]
-    elsewhere = [f"elsewhere:%:{incident.id}:%"]
+    shared = [
+        f"elsewhere:{target}:{group_key}"
+        for target in targets(configuration.alerts.elsewhere)
+        for group_key in group_keys
+    ]
     messages = await session.scalars(
         select(Outbox)
         .where(
             or_(
                 col(Outbox.ordering_key).in_(orders),
-                *(
-                    (col(Outbox.channel) == "elsewhere") & col(Outbox.dedupe_key).like(pattern)
-                    for pattern in elsewhere
-                ),
+                (col(Outbox.channel) == "elsewhere") & is_about_incident(incident.id),
+                col(Outbox.dedupe_key).in_(shared),
             )
         )
         .order_by(col(Outbox.seq))

@@ -18,7 +18,7 @@ from linekeeper.incidents.announce import said_about
 from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.people import person
 from linekeeper.store import Store
-from linekeeper.store.tables import Gate, Implementation
+from linekeeper.store.tables import Gate
 
 MAX_TAG = 100
 
@@ -111,13 +111,14 @@ def wake(standing: Standing, because: str = "", *, at: datetime | None = None) -
     moved = sum(row.changes for row in standing.gates.values())
     connected = ",".join(system.connection_id or "" for system in standing.systems)
     state = f"{moved}:{connected}:{implementation.status}{because}"
-    key = f"{wake_key(implementation)}{implementation.run_id}:{state}"
-    return Message("run", key, {"wake": implementation.run_id}, not_before=at)
-
-
-def wake_key(implementation: Implementation) -> str:
-    """What the dedupe keys of all its wakings begin with."""
-    return f"implementation:{implementation.id}:wake:"
+    return Message(
+        "run",
+        f"implementation:{implementation.id}:wake:{implementation.run_id}:{state}",
+        {"wake": implementation.run_id},
+        kind="wake" if at is None else "look",
+        subject=implementation.id,
+        not_before=at,
+    )
 
 
 def run_name(standing: Standing, row: Gate) -> str:
@@ -142,13 +143,9 @@ def slip(standing: Standing, text: str, signs: Sequence[str], *, now: datetime) 
     message = say(standing, f"slip:{now:%Y%m%d%H%M%S%f}", text, not_before=at)
     return replace(
         message,
+        kind="slip",
         payload={**message.payload, "signs": list(signs), "zone": str(standing.calendar.zone)},
     )
-
-
-def slip_keys(standing: Standing) -> str:
-    """What the dedupe keys of its slips begin with."""
-    return f"slack:say:implementation:{standing.implementation.id}:slip:"
 
 
 def say(standing: Standing, what: str, text: str, *, not_before: datetime | None = None) -> Message:
@@ -164,7 +161,14 @@ def say(standing: Standing, what: str, text: str, *, not_before: datetime | None
         "page": page,
         **said_about("implementation", customer_id=standing.customer.id),
     }
-    return Message("slack", f"slack:say:{subject}", payload, not_before=not_before)
+    return Message(
+        "slack",
+        f"slack:say:{subject}",
+        payload,
+        kind="say",
+        subject=standing.implementation.id,
+        not_before=not_before,
+    )
 
 
 async def send(

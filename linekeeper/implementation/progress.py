@@ -16,6 +16,7 @@ from linekeeper.implementation.forecast import TRIALS
 from linekeeper.implementation.outlook import Outlook, forecast_plan
 from linekeeper.implementation.proofs import Lack, SystemTrouble, troubles
 from linekeeper.implementation.standing import TURNS, Standing, turn_of
+from linekeeper.outbox.about import is_a
 from linekeeper.people import person
 from linekeeper.store import Store
 from linekeeper.store.tables import Implementation, ImplementationSystem, Outbox
@@ -237,7 +238,7 @@ async def _settle_waiting(
     is among what waited.
     """
     waits = (
-        col(Outbox.dedupe_key).startswith(news.slip_keys(standing)),
+        is_a("slip", subject=standing.implementation.id),
         col(Outbox.status) == "pending",
         col(Outbox.claimed_by).is_(None),
     )

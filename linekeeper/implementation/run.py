@@ -10,12 +10,10 @@ from linekeeper.implementation import news, queries
 from linekeeper.implementation.advance import look
 from linekeeper.implementation.progress import Progress
 from linekeeper.implementation.standing import Standing
+from linekeeper.outbox.about import is_a
 from linekeeper.outbox.queue import Message
 from linekeeper.store import Store
 from linekeeper.store.tables import Implementation, Outbox
-
-PLANNED = ":at:"
-"""What marks the dedupe keys of wakings that are planned for a time."""
 
 
 async def shown_by(store: Store, run_id: str) -> str | None:
@@ -55,9 +53,7 @@ async def take_stock(store: Store, identifier: str, *, now: datetime) -> Progres
             await session.execute(
                 update(Outbox)
                 .where(
-                    col(Outbox.dedupe_key).startswith(
-                        news.wake_key(implementation), autoescape=True
-                    ),
+                    is_a("wake", "look", subject=implementation.id),
                     col(Outbox.status) == "pending",
                     col(Outbox.claimed_by).is_(None),
                     # One that was tried was due, and waits only until the run is suspended.
@@ -81,8 +77,7 @@ async def look_again(
         await session.execute(
             update(Outbox)
             .where(
-                col(Outbox.dedupe_key).startswith(news.wake_key(implementation), autoescape=True),
-                col(Outbox.dedupe_key).contains(PLANNED, autoescape=True),
+                is_a("look", subject=implementation.id),
                 col(Outbox.status) == "pending",
                 col(Outbox.claimed_by).is_(None),
             )
@@ -91,7 +86,7 @@ async def look_again(
         )
         if at is not None:
             # Made by each look anew: the same moment may have been planned and superseded before.
-            key = f"{PLANNED}{at:%Y%m%d%H%M}:{now:%Y%m%d%H%M%S%f}"
+            key = f":at:{at:%Y%m%d%H%M}:{now:%Y%m%d%H%M%S%f}"
             await news.send(store, session, [news.wake(standing, key, at=at)], now=now)
 
 

@@ -18,6 +18,7 @@ from sqlmodel import col, select
 from linekeeper.customers.setup import ESTABLISHED
 from linekeeper.implementation import work
 from linekeeper.implementation.plan import Work
+from linekeeper.outbox.about import is_a
 from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.store import Store
 from linekeeper.store.tables import (
@@ -135,7 +136,8 @@ async def _follow_up(
         return False
     coming = await session.scalar(
         select(col(Outbox.id)).where(
-            col(Outbox.dedupe_key).startswith(mine),
+            col(Outbox.channel) == "run",
+            is_a("follow_up", subject=begun.run_id),
             or_(col(Outbox.status) == "pending", col(Outbox.settled_at) >= before),
         )
     )
@@ -143,5 +145,6 @@ async def _follow_up(
         return False
     key = f"{mine}{now:%Y%m%d%H}"
     payload = {"deployment": begun.work, "idempotency_key": key, "parameters": begun.parameters}
-    await enqueue(store, session, [Message("run", key, payload)], now=now)
+    message = Message("run", key, payload, kind="follow_up", subject=begun.run_id)
+    await enqueue(store, session, [message], now=now)
     return True

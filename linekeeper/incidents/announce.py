@@ -186,7 +186,7 @@ async def say(
         **(about or {}),
     }
     at = quiet.until(now) if quiet is not None else None
-    message = Message("slack", f"slack:say:{subject}", payload, not_before=at)
+    message = Message("slack", f"slack:say:{subject}", payload, kind="say", not_before=at)
     await enqueue(store, session, [message], now=now)
 
 

@@ -21,6 +21,7 @@ from linekeeper.notify.outgrown import outgrown
 from linekeeper.notify.policy import PATIENCE, decide, reach_of
 from linekeeper.notify.routing import DEFAULT, about_message, channels_of, group_ordering_key, route
 from linekeeper.notify.situations import Moment, NoticeDecision, Reach, Say, read_state
+from linekeeper.outbox.about import is_a
 from linekeeper.outbox.queue import DUE_SINCE, Message, enqueue
 from linekeeper.store.engine import Store, chunked, insert_ignore
 from linekeeper.store.tables import Notice, Outbox
@@ -190,7 +191,8 @@ def _elsewhere(say: Sequence[Say], configuration: Configuration) -> Iterable[Mes
         ]
         for target in targets(configuration.alerts.elsewhere):
             payload = {"target": target, "items": items}
-            yield Message("elsewhere", f"elsewhere:{target}:{key}", payload)
+            alone = batch[0].incident_id if len(batch) == 1 else None
+            yield Message("elsewhere", f"elsewhere:{target}:{key}", payload, subject=alone)
 
 
 async def _besides(
@@ -222,7 +224,7 @@ async def _unnotified(
             select(col(Outbox.dedupe_key), col(Outbox.payload)).where(
                 col(Outbox.channel) == "slack",
                 col(Outbox.status) == "pending",
-                col(Outbox.dedupe_key).startswith("slack:say:"),
+                is_a("say", "slip", "digest"),
                 now - timedelta(days=3) < DUE_SINCE,
                 now >= DUE_SINCE,
             )

@@ -25,7 +25,6 @@ from linekeeper.inbox.claim import Event, Settled
 from linekeeper.inbox.identify import ordering_key_of, record_keys
 from linekeeper.inbox.meaning import RECORD_KINDS
 from linekeeper.outbox.queue import Message, enqueue
-from linekeeper.outbox.sender import OutboxRow
 from linekeeper.store import Store
 from linekeeper.store.tables import ConnectionSetting
 
@@ -117,7 +116,13 @@ def _messages(accepted: AcceptedForward, targets: Mapping[str, str]) -> Iterator
             key = f"{CHANNEL}:{event.id}" + (f":{destination}" if number else "")
             of = settled.connection_id or ordering_key_of(event.app, event.connection_ref, event.id)
             yield Message(
-                CHANNEL, key, payload, _ordering_key(destination, of), destination=destination
+                CHANNEL,
+                key,
+                payload,
+                _ordering_key(destination, of),
+                subject=settled.connection_id,
+                app=app.name,
+                destination=destination,
             )
         return
     for connection_id, keys in sorted(settled.owners.items()):
@@ -126,6 +131,8 @@ def _messages(accepted: AcceptedForward, targets: Mapping[str, str]) -> Iterator
             f"{CHANNEL}:{event.id}:{connection_id}",
             {"event": event.id, "connection": connection_id, "keys": list(keys)},
             _ordering_key(to[connection_id], connection_id),
+            subject=connection_id,
+            app=app.name,
             destination=to[connection_id],
         )
 
@@ -166,6 +173,8 @@ async def forward_changes(
                     },
                 },
                 _ordering_key(app.destination, change.connection_id),
+                subject=change.connection_id,
+                app=app.name,
                 destination=app.destination,
             )
             for change in changes
@@ -247,17 +256,5 @@ def stamp(at: datetime) -> str:
     return at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-def ordering_key_prefix(destination: str) -> str:
-    """How the ordering keys of all forwards to `destination`, an app or its target, begin."""
-    return f"{CHANNEL}:{destination}/"
-
-
-def destination_of(row: OutboxRow) -> str:
-    """Where it is forwarded to."""
-    if row.destination is not None:
-        return row.destination
-    return row.ordering_key.removeprefix(f"{CHANNEL}:").partition("/")[0]  # of before version 0.2
-
-
 def _ordering_key(destination: str, of: str) -> str:
-    return f"{ordering_key_prefix(destination)}{of}"
+    return f"{CHANNEL}:{destination}/{of}"

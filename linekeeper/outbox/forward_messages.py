@@ -21,7 +21,8 @@ from sqlmodel import col
 
 from linekeeper.config import AppConfig
 from linekeeper.inbox.headers import RawHeaders, kept_headers, signature_of
-from linekeeper.outbox.forward import change_message, destination_of, event_message, signed_headers
+from linekeeper.outbox.about import destination_of
+from linekeeper.outbox.forward import change_message, event_message, signed_headers
 from linekeeper.outbox.sender import OutboxRow
 from linekeeper.store import Store
 from linekeeper.store.bodies import open_payload
@@ -133,7 +134,7 @@ async def read_messages(
         }
     messages, gone = [], []
     for row in rows:
-        payload, app = row.payload, destination_of(row)
+        payload, app = row.payload, destination_of(row.destination, row.ordering_key)
         if "change" in payload:
             messages.append(_change(row, app, payload, signatures.get(app)))
         elif (event := events.get(payload["event"])) and app in as_makini:

@@ -10,6 +10,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, func, select, update
 from sqlmodel import col
 
+from linekeeper.outbox.about import is_about_connection
 from linekeeper.outbox.forward import CHANNEL
 from linekeeper.outbox.forward_messages import read_messages
 from linekeeper.outbox.queue import OUTBOX
@@ -143,6 +144,5 @@ def _given_up(selection: ForwardSelection) -> list[ColumnElement[bool]]:
     if selection.since is not None:
         which.append(col(Outbox.created_at) >= selection.since)
     if selection.connection_id is not None:
-        of_it = f"/{selection.connection_id}"
-        which.append(col(Outbox.ordering_key).endswith(of_it, autoescape=True))
+        which.append(is_about_connection(selection.connection_id))
     return which

@@ -31,6 +31,7 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from linekeeper.clock import utcnow
+from linekeeper.outbox.about import Kind
 from linekeeper.store import Store, new_id
 from linekeeper.store.engine import chunked, insert_ignore
 from linekeeper.store.tables import Outbox
@@ -46,6 +47,7 @@ HELD_SECONDS = 0.2
 has lasted longer by now, after as long again: so rows that wait long are looked at seldom."""
 _KEYS_AT_ONCE, _KEY = 5_000, "ordering_key"  # as a column it has another name
 OUTBOX = table_of(Outbox)
+_COPIED = ("channel", "dedupe_key", "kind", "subject", "app", "destination")
 DUE_SINCE: Any = func.coalesce(OUTBOX.c.due_at, OUTBOX.c.created_at, type_=OUTBOX.c.created_at.type)
 """Since when a message is due, or for when it is planned: its age counts from then."""
 _NOW: Any = bindparam("now", type_=UtcDateTime)
@@ -60,6 +62,9 @@ class Message:
     payload: dict[str, Any] = field(default_factory=dict)
     ordering_key: str = ""
     """By default the dedupe key: in order with nothing."""
+    kind: Kind = ""
+    subject: str | None = None
+    app: str | None = None
     destination: str | None = None
     not_before: datetime | None = None
 
@@ -72,10 +77,8 @@ async def enqueue(
         {
             "id": (identifier := new_id()),
             "seq": identifier,
-            "channel": message.channel,
-            "dedupe_key": message.dedupe_key,
+            **{name: getattr(message, name) for name in _COPIED},
             "ordering_key": message.ordering_key or message.dedupe_key,
-            "destination": message.destination,
             "payload": _payload(store, message),
             "status": "pending",
             "attempts": 0,

@@ -6,6 +6,7 @@ consumers at once change nothing: each thing has a key of its own.
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -21,6 +22,7 @@ from linekeeper.incidents.lifecycle import IncidentChange, annotate
 from linekeeper.incidents.operate import NoIncident, audit_id
 from linekeeper.incidents.windows import resting_until
 from linekeeper.makini import ReadOnlyApp
+from linekeeper.outbox.about import attempt_of
 from linekeeper.outbox.events import planned_ordering_key, request_reconnect_at
 from linekeeper.outbox.mail_order import mail_ordering_key
 from linekeeper.outbox.queue import Message, enqueue
@@ -212,7 +214,7 @@ class _Asking:
         reachable = await with_contacts(self._session, list(customers))
         incident, attempt = self._case.incident.id, self._reconnect.attempt
         rows = [
-            mail(incident, attempt, customer, f"ask:{newest[customer]}")
+            mail(incident, attempt, customer, "ask", newest[customer])
             for customer in customers
             if customer in reachable
         ]
@@ -235,8 +237,8 @@ class _Asking:
         incident, attempt = self._case.incident.id, self._reconnect.attempt
         found = set[str]()
         for chunk in chunked(ordering_keys, 5_000):
-            payloads = await self._session.scalars(
-                select(col(Outbox.payload)).where(
+            mails = await self._session.execute(
+                select(col(Outbox.payload), col(Outbox.dedupe_key)).where(
                     col(Outbox.ordering_key).in_(chunk),
                     col(Outbox.channel) == "email",
                     col(Outbox.status) == "pending",
@@ -245,9 +247,9 @@ class _Asking:
             )
             found |= {
                 payload["customer_id"]
-                for payload in payloads
+                for payload, key in mails
                 if (payload["do"], payload.get("incident_id")) == ("ask", incident)
-                and payload.get("attempt", attempt) == attempt  # none in rows of before 0.2
+                and attempt_of(payload, key) == attempt
             }
         return found
 
@@ -271,15 +273,13 @@ async def who_was_asked(
     }
 
 
-def mail(incident_id: str, attempt: int, customer_id: str, what: str) -> Message:
-    """A mail to a customer about an incident: `ask:<link>`, `remind:<n>`, `again:<n>`, `thank`."""
-    do = what.partition(":")[0]
-    return Message(
-        "email",
-        f"email:{incident_id}:{attempt}:{customer_id}:{what}",
-        {"do": do, "incident_id": incident_id, "attempt": attempt, "customer_id": customer_id},
-        ordering_key=mail_ordering_key(do, customer_id),
-    )
+def mail(incident_id: str, attempt: int, customer_id: str, do: str, *which: str) -> Message:
+    """A mail to a customer about an incident: `ask`, `remind`, `again` or `thank`, `which` once."""
+    key = ":".join(("email", incident_id, str(attempt), customer_id, do, *which))
+    order = mail_ordering_key(do, customer_id)
+    payload: dict[str, Any] = {"do": do, "incident_id": incident_id}
+    payload |= {"attempt": attempt, "customer_id": customer_id}
+    return Message("email", key, payload, order, kind="mail", subject=incident_id)
 
 
 async def send_again(
@@ -327,7 +327,7 @@ async def send_again(
             mailed = []
         turn = int(now.timestamp() // 60)  # two presses at once are one mail
         rows = [
-            mail(incident_id, reconnect.attempt, customer_id, f"again:{turn}")
+            mail(incident_id, reconnect.attempt, customer_id, "again", str(turn))
             for customer_id in mailed
         ]
         # Whose first mail about it has not gone yet gets that alone.

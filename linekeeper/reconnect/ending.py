@@ -184,6 +184,7 @@ def _operators(expiry: Expiry, is_mailed: bool, now: datetime) -> Message:
             "ends": ends,
             **said_about("login", connection_id=expiry.connection_id),
         },
+        kind="say",
         not_before=put_off(now, expiry.time_zone, ends),
     )
 

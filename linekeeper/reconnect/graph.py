@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from sqlalchemy import String, bindparam, select
+from sqlalchemy import bindparam, select
 from sqlmodel import col
 
 from linekeeper.graph import Node
+from linekeeper.outbox.about import attempt_of, is_a
 from linekeeper.reconnect.case import KIND, Case
 from linekeeper.store import Store
 from linekeeper.store.tables import ConnectLink, Outbox, Transition
@@ -50,18 +51,22 @@ async def load_facts(store: Store, case: Case) -> CaseFacts:
     """Read them; `case` has been taken up."""
     assert case.reconnect is not None
     incident, opened = case.incident.id, case.reconnect.opened_at
-    prefix = f"email:{incident}:{case.reconnect.attempt}:"
+    attempt = case.reconnect.attempt
     members = [member.connection_id for member in case.members[:200]]
     async with store.read() as session:
         lost = await session.execute(_LOST, {"members": members})
         links = await session.execute(_LINKS, {"incident": incident})
-        mails = await session.execute(_MAILS, {"prefix": prefix})
+        mails = await session.execute(_MAILS.where(is_a("mail", subject=incident)))
         case_row = lost.first()
         return CaseFacts(
             lost_at=min(case_row[0], opened) if case_row else opened,
             refusal=_said(case_row[1], case_row[2]) if case_row else "",
             links=[(row[0], row[1]) for row in links],
-            mails=[_mail(prefix, *row) for row in mails],
+            mails=[
+                CaseMail(payload["do"], *rest)
+                for key, payload, *rest in mails
+                if attempt_of(payload, key) == attempt
+            ],
         )
 
 
@@ -82,21 +87,15 @@ _LINKS = (
 )
 _MAILS = (
     select(
-        col(Outbox.dedupe_key), col(Outbox.status), col(Outbox.created_at), col(Outbox.settled_at)
+        col(Outbox.dedupe_key),
+        col(Outbox.payload),
+        col(Outbox.status),
+        col(Outbox.created_at),
+        col(Outbox.settled_at),
     )
-    .where(
-        col(Outbox.channel) == "email",
-        col(Outbox.dedupe_key).startswith(bindparam("prefix", type_=String)),
-    )
+    .where(col(Outbox.channel) == "email")
     .order_by(col(Outbox.created_at))
 )
-
-
-def _mail(
-    prefix: str, key: str, status: str, written_at: datetime, settled_at: datetime | None
-) -> CaseMail:
-    what = key.removeprefix(prefix).split(":")[1]  # after the customer
-    return CaseMail(what, status, written_at, settled_at)
 
 
 def _said(source: str, evidence: dict[str, str]) -> str:

@@ -9,6 +9,7 @@ from sqlmodel import col
 from linekeeper.clock import utcnow
 from linekeeper.config import Configuration
 from linekeeper.customers.reachable import with_contacts
+from linekeeper.outbox.about import attempt_of
 from linekeeper.outbox.events import request_reconnects
 from linekeeper.outbox.mail_order import mail_ordering_key
 from linekeeper.outbox.queue import enqueue
@@ -73,16 +74,16 @@ def _rules(configuration: Configuration) -> _Rules:
     )
 
 
-def _about(case: OpenCase, customer: str) -> tuple[str, str, str]:
-    return case.incident_id, str(case.attempt), customer
+def _about(case: OpenCase, customer: str) -> tuple[str, int, str]:
+    return case.incident_id, case.attempt, customer
 
 
-async def _mailed(session: AsyncSession, customers: Collection[str]) -> set[tuple[str, str, str]]:
-    """Incident, attempt and customer of every mail to `customers` (`ask.mail` makes the keys)."""
-    mailed: set[tuple[str, str, str]] = set()
+async def _mailed(session: AsyncSession, customers: Collection[str]) -> set[tuple[str, int, str]]:
+    """Incident, attempt and customer of every mail to `customers` about a case."""
+    mailed: set[tuple[str, int, str]] = set()
     for chunk in chunked(sorted(customers), 5_000):
-        keys = await session.scalars(
-            select(col(Outbox.dedupe_key)).where(
+        mails = await session.execute(
+            select(col(Outbox.payload), col(Outbox.dedupe_key)).where(
                 col(Outbox.ordering_key).in_(
                     mail_ordering_key(do, customer)
                     for customer in chunk
@@ -90,7 +91,9 @@ async def _mailed(session: AsyncSession, customers: Collection[str]) -> set[tupl
                 )
             )
         )
-        for parts in (key.split(":") for key in keys):
-            if len(parts) > 4:
-                mailed.add((parts[1], parts[2], parts[3]))
+        mailed |= {
+            (payload["incident_id"], attempt_of(payload, key), payload["customer_id"])
+            for payload, key in mails
+            if "incident_id" in payload
+        }
     return mailed

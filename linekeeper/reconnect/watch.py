@@ -196,7 +196,7 @@ def _messages(step: ReminderStep, mailed: set[str], now: datetime) -> list[Messa
     lasting = duration(now - min(member.asked_since for member in step.members))
     text = f"Still waiting after {lasting}: {', '.join(said)}."
     messages = [
-        mail(case.incident_id, case.attempt, customer_id, f"remind:{step.number}{step.joined}")
+        mail(case.incident_id, case.attempt, customer_id, "remind", f"{step.number}{step.joined}")
         for customer_id in dict.fromkeys(member.customer_id for member in by_mail)
         if customer_id is not None
     ]

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 from sqlmodel import col
 
+from linekeeper.outbox.about import app_column, destination_column
 from linekeeper.outbox.forward import CHANNEL
 from linekeeper.store.tables import ForwardAttempt, Outbox
 from linekeeper.store.types import UtcDateTime
@@ -77,7 +78,7 @@ def _forwarded(is_sqlite: bool, *, of_all: bool) -> Any:
             col(behind.refusal) == "refused",
         )
     )
-    app = _app_of_ordering_key(is_sqlite)
+    app = app_column(is_sqlite=is_sqlite)
     lately = col(Outbox.settled_at) >= bindparam("since", type_=UtcDateTime)
     was_lost = (col(Outbox.status) == "skipped") & lately
     return (
@@ -115,7 +116,7 @@ async def refused_forwards(
 
 @cache
 def _refusals(is_sqlite: bool, *, of_all: bool) -> Any:
-    app, error, refusal = _app_of_ordering_key(is_sqlite), col(Outbox.error), col(Outbox.refusal)
+    app, error, refusal = app_column(is_sqlite=is_sqlite), col(Outbox.error), col(Outbox.refusal)
     again = (refusal == "refused") & (col(Outbox.attempts) >= REFUSED_TIMES)
     return (
         select(
@@ -141,7 +142,7 @@ async def is_untaken(session: AsyncSession, app: str, forward: Forwards) -> bool
 
 
 async def _taken_since(session: AsyncSession, app: str, at: datetime) -> bool:
-    is_of_app = _app_of_ordering_key(session.get_bind().dialect.name == "sqlite") == app
+    is_of_app = app_column(is_sqlite=session.get_bind().dialect.name == "sqlite") == app
     taken = await session.scalar(
         select(col(Outbox.id))
         .where(
@@ -162,7 +163,7 @@ async def untaken_since(session: AsyncSession, app: str) -> datetime | None:
     that. A message may wait before it is tried: nothing of ours was there to hand it on, or the
     settings lacked its app.
     """
-    is_of_app = _app_of_ordering_key(session.get_bind().dialect.name == "sqlite") == app
+    is_of_app = app_column(is_sqlite=session.get_bind().dialect.name == "sqlite") == app
     waiting = (
         await session.execute(
             select(col(Outbox.created_at), col(Outbox.payload))
@@ -205,24 +206,8 @@ def _posted_as(payload: Mapping[str, Any]) -> list[str]:
     return [payload["event"] if connection is None else f"{payload['event']}-{connection}"]
 
 
-def _app_of_ordering_key(is_sqlite: bool) -> Any:
-    """The app is in the ordering key: `forward:<app>/…`, or `forward:<app>@<target>/…`.
-
-    No app's name has one of the two in it.
-    """
-    return _part_of_ordering_key("@", is_sqlite)
-
-
 def _is_for(is_sqlite: bool, *, of_all: bool) -> Any:
     """Whether it is for one of the destinations `to`."""
     if of_all:
         return true()
-    return _part_of_ordering_key("/", is_sqlite).in_(bindparam("to", expanding=True))
-
-
-def _part_of_ordering_key(end: str, is_sqlite: bool) -> Any:
-    """The ordering key after the channel, up to `end` or `/`: up to `/` it is the destination."""
-    rest = func.substr(col(Outbox.ordering_key), len(CHANNEL) + 2)
-    marked = func.replace(rest, end, "/")
-    place = func.instr(marked, "/") if is_sqlite else func.strpos(marked, "/")
-    return func.substr(rest, 1, place - 1)
+    return destination_column(is_sqlite=is_sqlite).in_(bindparam("to", expanding=True))

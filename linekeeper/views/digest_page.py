@@ -18,6 +18,7 @@ from linekeeper.incidents.announce import said_about
 from linekeeper.markdown import image, table
 from linekeeper.markdown import text as as_markdown
 from linekeeper.notify.view import Links
+from linekeeper.outbox.about import is_a
 from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.store import Store
 from linekeeper.store.tables import Outbox
@@ -235,7 +236,6 @@ def _fitting(lines: Sequence[str]) -> str:
 _LONGEST = timedelta(days=7)
 _SAME_DAY = timedelta(hours=12)
 _NEXT_DAY = timedelta(hours=18)
-_SAID = "slack:say:digest:"
 
 
 async def gather(store: Store, apps: Mapping[str, AppConfig], *, now: datetime) -> Day:
@@ -266,21 +266,22 @@ async def say_digest(store: Store, day: Day, links: Links) -> str:
     Days are counted in UTC, but one that comes most of a day after the last is another day's: in a
     zone whose clocks change, two days at the same local time may end on one day in UTC.
     """
-    ordering_key = f"{_SAID}{day.now:%Y-%m-%d}"
+    ordering_key = f"slack:say:digest:{day.now:%Y-%m-%d}"
     payload: dict[str, Any] = {"do": "say", "text": headline(day), "mrkdwn": slack_text(day, links)}
     payload |= said_about("digest")
     async with store.write() as session:
         last = await _last_said(session)
         if last is not None and last.dedupe_key == ordering_key:
             ordering_key += ":2" if day.now - last.created_at >= _NEXT_DAY else ""
-        await enqueue(store, session, [Message("slack", ordering_key, payload)], now=day.now)
+        message = Message("slack", ordering_key, payload, kind="digest")
+        await enqueue(store, session, [message], now=day.now)
     return ordering_key
 
 
 async def _last_said(session: AsyncSession) -> Outbox | None:
     return await session.scalar(
         select(Outbox)
-        .where(col(Outbox.dedupe_key).startswith(_SAID))
+        .where(col(Outbox.channel) == "slack", is_a("digest"))
         .order_by(col(Outbox.created_at).desc())
         .limit(1)
     )

@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from pydantic import SecretStr
 
 from linekeeper.clock import utcnow
 from linekeeper.config import AlertPolicy, Configuration
@@ -88,9 +89,11 @@ def test_a_message_ends_as_its_row_says(status: str, cause: Cause) -> None:
     assert judge_message(replace(SENT, status=status), "new").cause is cause
 
 
-async def opened(store: Store) -> Incident:
+async def opened(store: Store, cause: str = "p") -> Incident:
     """An incident that is announced."""
-    incident = Incident(kind="unreachable", scope="provider", cause="p", app="default", title="SAP")
+    incident = Incident(
+        kind="unreachable", scope="provider", cause=cause, app="default", title="SAP"
+    )
     async with store.write() as session:
         session.add(incident)
         await session.flush()
@@ -150,3 +153,19 @@ async def test_a_message_is_explained_by_the_rule_that_decided_on_it(store: Stor
 async def test_what_nobody_knows_is_refused_with_what_to_give(store: Store, subject: str) -> None:
     with pytest.raises(NotFound):
         await explain(store, Configuration(apps={}), subject, now=utcnow())
+
+
+async def test_a_message_to_fallback_channels_about_several_incidents_is_a_hop_of_each(
+    store: Store,
+) -> None:
+    """It had been looked for by the incident's id in its key, where it has none."""
+    urls = [SecretStr("json://pager.example.com"), SecretStr("json://mail.example.com")]
+    configuration = Configuration(apps={}, alerts=AlertPolicy(elsewhere=urls))
+    incidents = [await opened(store), await opened(store, "q")]
+    for minutes in (60, 61):
+        now = utcnow() + timedelta(minutes=minutes)
+        await evaluate_alerts(store, configuration, now=now)
+    for incident in incidents:
+        found = await explain(store, configuration, incident.id, now=now)
+        gone_out = [hop for hop in found.hops if hop.text.endswith("the channel elsewhere")]
+        assert len(gone_out) == len(urls), found.hops

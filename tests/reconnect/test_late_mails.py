@@ -35,7 +35,7 @@ async def test_a_reminder_that_waited_with_an_earlier_mail_is_not_sent(
         [incident] = await house.incidents()
         assert connection.customer_id is not None
         async with house.store.write() as session:
-            reminder = mail(incident.id, 1, connection.customer_id, "remind:1")
+            reminder = mail(incident.id, 1, connection.customer_id, "remind", "1")
             await enqueue(house.store, session, [reminder], now=utcnow())
         assert post.mails == []
         post.answer = "250 OK"
@@ -95,7 +95,7 @@ async def test_a_connection_that_is_listed_again_is_asked_for_by_the_next_remind
                         .where(col(Connection.id) == before.id)
                         .values(missing_since=None, unlisted_since=None)
                     )
-                reminder = mail(member.incident_id, 1, before.customer_id, f"remind:{number}")
+                reminder = mail(member.incident_id, 1, before.customer_id, "remind", str(number))
                 await enqueue(house.store, session, [reminder], now=utcnow())
             with at(next_weekday_noon(utcnow() + timedelta(days=1))):
                 await work(house)

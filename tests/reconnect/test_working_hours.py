@@ -179,7 +179,7 @@ async def _planned(house: House, what: str) -> None:
         await house.lose_login(connection)
         await work(house)
         [incident] = await house.incidents()
-        message = mail(incident.id, 1, connection.customer_id, "remind:1")
+        message = mail(incident.id, 1, connection.customer_id, "remind", "1")
     async with house.store.write() as session:
         if what == "setup":
             link = await make_link(

@@ -16,8 +16,8 @@ OF_SECRETS = (
         "secret-in-the-outbox", "a row of the outbox holds the app's secret for its sender",
         (
             "reconnect/ask.py",
-            '"attempt": attempt, "customer_id": customer_id},\n',
-            '"attempt": attempt, "customer_id": customer_id, "secret": ' + CLIENT_SECRET + "},\n",
+            '"attempt": attempt, "customer_id": customer_id}\n',
+            '"attempt": attempt, "customer_id": customer_id, "secret": ' + CLIENT_SECRET + "}\n",
         ),
         kinds="logins",
     ),

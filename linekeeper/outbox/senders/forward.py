@@ -13,7 +13,7 @@ from typing import Any
 
 import aiohttp
 import httpx
-from sqlalchemy import ColumnElement, Update, and_, func, insert, or_, update
+from sqlalchemy import ColumnElement, Update, and_, func, insert, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from linekeeper.clock import utcnow
@@ -22,8 +22,9 @@ from linekeeper.groups import to_end
 from linekeeper.inbox.headers import RawHeaders
 from linekeeper.logs import WAY, passed
 from linekeeper.makini.wire import bare_request, open_client
+from linekeeper.outbox.about import destination_of, is_for
 from linekeeper.outbox.dispatcher import LONGEST_WAIT, Dispatcher
-from linekeeper.outbox.forward import CHANNEL, destination_of, ordering_key_prefix
+from linekeeper.outbox.forward import CHANNEL
 from linekeeper.outbox.forward_messages import Outgoing, envelope_of, read_messages
 from linekeeper.outbox.given_up import UNKEPT
 from linekeeper.outbox.queue import DUE_SINCE, OUTBOX, outbox_of
@@ -136,7 +137,7 @@ class ForwardSender(Sender):
 
     def destination(self, row: OutboxRow) -> str:
         """The app whose product it goes to, or its target."""
-        return destination_of(row)
+        return destination_of(row.destination, row.ordering_key)
 
     def not_before(self, row: OutboxRow, now: datetime) -> datetime | None:
         """What belongs to an app that is switched off waits, in case it returns."""
@@ -235,8 +236,7 @@ class ForwardSender(Sender):
 
 @lru_cache(maxsize=1_000)
 def _is_of(app: str) -> ColumnElement[bool]:
-    of_before = OUTBOX.c.ordering_key.startswith(ordering_key_prefix(app), autoescape=True)
-    return or_(OUTBOX.c.destination == app, OUTBOX.c.destination.is_(None) & of_before)
+    return is_for(app)
 
 
 _WAITING = outbox_of(CHANNEL).waiting & OUTBOX.c.claimed_by.is_(None)

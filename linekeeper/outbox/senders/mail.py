@@ -315,4 +315,4 @@ async def _notify(
         **said_about("login", customer_id=row.payload["customer_id"]),
     }
     key = f"slack:say:{row.dedupe_key}:{text[:60]}"
-    await enqueue(store, session, [Message("slack", key, payload)], now=now)
+    await enqueue(store, session, [Message("slack", key, payload, kind="say")], now=now)

@@ -59,8 +59,15 @@ class Outbox(SQLModel, table=True):
     dedupe_key: str = Field(unique=True)
     ordering_key: str = renamed("lane", "ordering_key")
     """Rows of one key go out in order, different keys side by side."""
+    kind: str | None = None
+    """What it is for, where others of its channel are not (`linekeeper.outbox.about`). None only in
+    rows of a version before."""
+    subject: str | None = None
+    """The id of what it is about: an incident, a connection, an implementation, or a flow run."""
+    app: str | None = None
+    """Whose forward it is."""
     destination: str | None = None
-    """Where a forward goes: an app, or its target. None also in rows of before version 0.2."""
+    """Where a forward goes: an app, or its target."""
     payload: dict[str, Any] = json_object()
     status: str = "pending"
     """`pending`, `dead`, or how it ended: `sent`; `suppressed` by the alert policy; `superseded` by
