@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from linekeeper.consumer.storing import HeldEvent
+from linekeeper.consumer.held import HeldEvent
 from linekeeper.inbox.claim import Event
 
 

@@ -17,10 +17,11 @@ from typing import Self
 from linekeeper.clock import monotonic, utcnow
 from linekeeper.consumer.aside import in_order, stepping_aside
 from linekeeper.consumer.events import Trouble, apply, failed, in_transaction, nack
+from linekeeper.consumer.held import HeldEvent, is_final
 from linekeeper.consumer.planning import PlannedEvent, plan_events
 from linekeeper.consumer.readers import ReadBatch, Readers
 from linekeeper.consumer.reading import OutOfTime
-from linekeeper.consumer.storing import HeldEvent, Storing, halves_of, is_final, portions_of
+from linekeeper.consumer.storing import Storing, halves_of, portions_of
 from linekeeper.groups import task_group
 from linekeeper.inbox.claim import Claimed, Event, Settled, claim_events
 from linekeeper.inbox.plan import EventPlan, ReadRequest

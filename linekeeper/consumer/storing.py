@@ -1,86 +1,36 @@
 """The effects of record events: what was read goes into the index, in one transaction with the
 word that the events are settled."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import chain
 
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
 
 from linekeeper.clock import utcnow
 from linekeeper.config import Configuration
 from linekeeper.consumer.events import give_up
+from linekeeper.consumer.held import HeldEvent, is_final
 from linekeeper.consumer.readers import ReadBatch
 from linekeeper.consumer.reading import ReadRefused, Records
 from linekeeper.health.evidence import Observation
 from linekeeper.health.service import observe
 from linekeeper.inbox.claim import Event, Settled, remember_keys
-from linekeeper.inbox.plan import EventPlan, ReadRequest, mark_done
+from linekeeper.inbox.plan import ReadRequest, mark_done
 from linekeeper.incidents.conclude import conclude
-from linekeeper.makini import MakiniError
 from linekeeper.reconcile.identity import identifying_fields
 from linekeeper.reconcile.marks import list_whole
 from linekeeper.reconcile.upsert import Arrived, upsert_records
 from linekeeper.store import Store
 from linekeeper.store.keys import stored_key
+from linekeeper.store.lists import one_of
+from linekeeper.store.tables import Change
 
 IN_A_TRANSACTION = 500
 ASKS_IN_A_TRANSACTION = 40
-
-
-@dataclass(slots=True)
-class HeldEvent:
-    """A claimed event that is being worked on."""
-
-    event: Event
-    plan: EventPlan
-    batches: Mapping[ReadRequest, ReadBatch]
-    since: float
-    """When it was claimed (`clock.monotonic`)."""
-    failure: Exception | None = None
-    """Why it can't even be planned."""
-
-    @property
-    def is_answered(self) -> bool:
-        """Whether all that it waits for is there."""
-        return all(batch.answer is not None for batch in self.batches.values())
-
-    def wrong(self) -> list[Exception]:
-        """Why some of its keys have no answer. A refused login is an answer."""
-        failures = [self.failure] if self.failure is not None else []
-        for ask, keys in self.plan.reads.items():
-            answer = self.batches[ask].answer
-            if isinstance(answer, Records):
-                failures += [answer.unread[key] for key in keys if key in answer.unread]
-            elif isinstance(answer, Exception) and not isinstance(answer, ReadRefused):
-                failures.append(answer)
-        return failures
-
-    @property
-    def may_step_aside(self) -> bool:
-        """Whether what it waits for is its entity, while its connection answers."""
-        answers = [batch.answer for batch in self.batches.values()]
-        return self.event.aside is not None and all(
-            isinstance(answer, Records) and answer.is_of_entity for answer in answers
-        )
-
-    def read(self) -> set[str]:
-        """Its keys that every connection asked for them has answered."""
-        done: set[str] = set()
-        unread: set[str] = set()
-        for ask, keys in self.plan.reads.items():
-            answer = self.batches[ask].answer
-            if isinstance(answer, Records):
-                done.update(key for key in keys if key not in answer.unread)
-                unread.update(key for key in keys if key in answer.unread)
-            else:
-                unread.update(keys)
-        return done - unread
-
-
-def is_final(error: Exception) -> bool:
-    """Whether trying again can't help."""
-    return isinstance(error, MakiniError) and not error.retryable
 
 
 @dataclass(slots=True)
@@ -119,7 +69,30 @@ class Storing:
     ) -> Mapping[str, Settled]:
         """Store what was read for `events`; what becomes of each."""
         await self._store_records(session, events)
-        return {event.id: _settled(self._held[event.id]) for event in events}
+        settled: dict[str, Settled] = {}
+        for event in events:
+            held = self._held[event.id]
+            settled[event.id] = _settled(held, await self._brought_before(session, held))
+        return settled
+
+    async def _brought_before(self, session: AsyncSession, held: HeldEvent) -> set[tuple[str, str]]:
+        """Connection and key of what changed there by a webhook since the event came.
+
+        Asked where an earlier claim of it stored something: whose that was isn't known any more.
+        """
+        plan = held.plan
+        if not plan.candidates or held.event.keys_done is None:
+            return set()
+        rows = await session.execute(
+            select(col(Change.connection_id), col(Change.key)).where(
+                one_of(self._store, Change.connection_id, _among(plan.candidates.values())),
+                col(Change.entity) == plan.entity,
+                one_of(self._store, Change.key, _among([map(stored_key, plan.candidates)])),
+                col(Change.at) >= held.event.received_at,
+                col(Change.source) == "webhook",
+            )
+        )
+        return {(row[0], row[1]) for row in rows}
 
     async def remember(
         self, session: AsyncSession, events: Sequence[Event]
@@ -200,7 +173,11 @@ class Storing:
                 await conclude(self._store, session, policy=policy, now=now)
 
 
-def _settled(held: HeldEvent) -> Settled:
+def _among(several: Iterable[Iterable[str]]) -> list[str]:
+    return sorted(set(chain.from_iterable(several)))
+
+
+def _settled(held: HeldEvent, before: Collection[tuple[str, str]]) -> Settled:
     plan = held.plan
     final = [error for error in held.wrong() if is_final(error)]
     if final:
@@ -210,11 +187,13 @@ def _settled(held: HeldEvent) -> Settled:
     if refusals and len(refusals) == len(answers):
         return plan.settled._replace(status="deferred", note=refusals[0])
     notes = [answer.note for answer in answers if isinstance(answer, Records) and answer.note]
+    if left := len(held.left_to_the_poll()):
+        notes.append(f"{left} of the connections with its keys could not be read: a poll does it")
     settled = plan.settled._replace(note=notes[0]) if notes else plan.settled
-    return _of_owners(held, settled) if plan.candidates else settled
+    return _of_owners(held, settled, before) if plan.candidates else settled
 
 
-def _of_owners(held: HeldEvent, settled: Settled) -> Settled:
+def _of_owners(held: HeldEvent, settled: Settled, before: Collection[tuple[str, str]]) -> Settled:
     """Whose an event without a connection turned out to be.
 
     A key that only one connection has is that one's. One that several have is of those whose
@@ -227,7 +206,9 @@ def _of_owners(held: HeldEvent, settled: Settled) -> Settled:
         confirmed = [
             candidate
             for candidate in candidates
-            if len(candidates) == 1 or _confirms(held, candidate, key)
+            if len(candidates) == 1
+            or (candidate, stored_key(key)) in before
+            or _confirms(held, candidate, key)
         ]
         unconfirmed += not confirmed
         for connection_id in confirmed:

@@ -38,6 +38,8 @@ REGRESSIONS: tuple[str, ...] = (
     "--seed 16045 --small",
     "--seed 15002 --small",
     "--seed 15009 --small",
+    "--seed 20065",
+    "--seed 30074 --brief",
     "--seed 37 --kinds storm",
 )
 """Universes that broke, and hold since the product was fixed."""

@@ -23,6 +23,9 @@ STORED_WITHIN = timedelta(seconds=30)
 """Calls that were under way when the answer came."""
 CLOCKS = timedelta(seconds=330)
 """By so much the clocks of two processes may differ."""
+PUT_RIGHT_WITHIN = timedelta(seconds=420)
+"""How exactly what a clock wrote that was ahead is put right: by what was written last, as each
+beat of a consumer, which is rarer here (`ports.BEAT_SECONDS`)."""
 OVERDUE_WITHIN = timedelta(minutes=35)
 """From the end of a pause: by then a poll has been round."""
 AT_ONCE = timedelta(minutes=1)
@@ -38,6 +41,8 @@ class Pause:
     login: str = ""
     """The token of the login that was asked about, of which nobody knew whose it is: then no other
     call has to wait for it."""
+    later: timedelta = timedelta()
+    """By so much it may end later."""
 
 
 class Patience:
@@ -65,7 +70,9 @@ class Patience:
             if not is_new_login:
                 self._hurries(connection, request, now, login)
             if asked is not None:
-                self.pauses.append(Pause(connection.key, now, now + asked, login))
+                ahead = self._universe.machine_skew > timedelta()
+                later = PUT_RIGHT_WITHIN if ahead else timedelta()
+                self.pauses.append(Pause(connection.key, now, now + asked, login, later))
 
     def _is_verifying(self, request: Request) -> bool:
         """Whether the call may ask whose a login is."""
@@ -93,7 +100,7 @@ class Patience:
         """Whether a pause lasts, or ended less than `within` ago."""
         edge = self._universe.now() - within
         return any(
-            pause.until > edge
+            pause.until + pause.later > edge
             if pause.key == connection.key
             else min(pause.until, pause.since + SHORT) > edge and self._is_of_all(pause)
             for pause in self.pauses

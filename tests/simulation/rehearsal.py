@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from tests.simulation.lost import is_unreadable
 from tests.simulation.machine import seed_of
 from tests.simulation.makini.truth import Connection
 from tests.simulation.patience import AT_ONCE, OVERDUE_WITHIN
@@ -66,17 +67,15 @@ class Rehearsal:
         fine = connection.login_ok and connection.online and connection.active
         changed = connection.states[-1][0]
         settled = self.universe.now() - changed > timedelta(minutes=35)
-        pairs = connection.pairs and connection.key not in self.trouble.customers.refused
-        given = pairs or self.universe.personality.mint != "refused"
         # Switched off for want of credits, as far as Makini's late word goes: then that is said.
         now = self.universe.now()
         until = now + timedelta(minutes=20)
         words = {connection.word(now)[0]}
         words |= {lifecycle for at, lifecycle, _ in connection.words if now < at <= until}
         return bool(
-            fine and settled and given and words == {"Active"} and connection.offers
+            fine and settled and words == {"Active"} and connection.offers
             and not self.trouble.is_sick(connection)
-            and not self.trouble.pairs.is_locked_out(connection)
+            and not is_unreadable(self.universe, connection)
             and not self.trouble.patience.excuses(connection, AT_ONCE)
             and any(connection.live(entity) for entity in connection.offers)
         )  # fmt: skip

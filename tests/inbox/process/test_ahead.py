@@ -13,8 +13,9 @@ from sqlmodel import col
 from starlette.responses import JSONResponse
 
 from linekeeper.clock import utcnow
+from linekeeper.consumer.held import HeldEvent
 from linekeeper.consumer.record_events import RecordEvents
-from linekeeper.consumer.storing import IN_A_TRANSACTION, HeldEvent, halves_of
+from linekeeper.consumer.storing import IN_A_TRANSACTION, halves_of
 from linekeeper.inbox.claim import Event, Settled
 from linekeeper.inbox.plan import EventPlan
 from linekeeper.store.tables import WebhookEvent

@@ -37,6 +37,10 @@ class Makini:
     records: dict[str, dict[str, int]] = field(default_factory=dict)
     not_found: set[str] = field(default_factory=set)
     """The tokens to which it answers 404, whatever is asked."""
+    paused: set[str] = field(default_factory=set)
+    """The tokens of which it wants to hear nothing for an hour."""
+    slow: dict[str, str] = field(default_factory=dict)
+    """By token, the key that it can't give now."""
 
     def record(self, token: str, key: str) -> dict[str, Any] | None:
         version = self.records.get(token, {}).get(key)
@@ -46,7 +50,13 @@ class Makini:
         token = request.headers["authorization"].removeprefix("Bearer ")
         if token in self.not_found:
             return JSONResponse({"message": "Not found."}, 404)
+        if token in self.paused:
+            return JSONResponse({"message": "Slow down."}, 429, {"Retry-After": "3600"})
         keys = request.query_params.getlist("filter[key]")
+        if keys and token in self.slow:
+            return JSONResponse({"data": [], "meta": {"last_page": 1}})
+        if request.url.path.rpartition("/")[2] == self.slow.get(token):
+            return JSONResponse({"message": "Away."}, 503)
         if keys:
             found = [record for key in keys if (record := self.record(token, key))]
             return JSONResponse({"data": found, "meta": {"last_page": 1}})
