@@ -173,6 +173,7 @@ def _shown(looked: _Looked) -> "RenderableType":
     slips = implementations.late or implementations.overdue_steps
     parts += [
         _incidents(seen),
+        *_windows(seen),
         Text(inbox.sentence, "red" if inbox.dead else ""),
         Text(implementations.sentence, "red" if slips else ""),
         _apps(seen),
@@ -219,6 +220,24 @@ def _incidents(seen: "Glance") -> "RenderableType":
             Text(f"{incident.status}{by}"),
         )
     return table
+
+
+def _windows(seen: "Glance") -> "list[RenderableType]":
+    """Of whom nobody is notified now; nothing where there is nobody."""
+    from rich.table import Table
+    from rich.text import Text
+
+    if not seen.windows.total:
+        return []
+    table = Table(title="Maintenance windows and mutes", title_justify="left")
+    for heading in ("what", "of", "until", "set by", "reason"):
+        table.add_column(heading, overflow="fold")
+    for window in seen.windows.shown:
+        until = f"{window.until:%Y-%m-%d %H:%M} UTC" if window.until else "it is ended"
+        table.add_row(
+            *(Text(each) for each in (window.name, window.label, until, window.by, window.reason))
+        )
+    return [table, *([Text(seen.windows.remaining)] if seen.windows.remaining else [])]
 
 
 def _open(number: int) -> str:

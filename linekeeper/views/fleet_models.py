@@ -9,6 +9,7 @@ from linekeeper.spending import Spent
 from linekeeper.store.tables import Connection, Customer, Observation, Transition
 from linekeeper.views.health_chart import Bar
 from linekeeper.views.managed import Managed
+from linekeeper.views.windows import WindowsGlance
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,8 @@ class FleetReport:
     history: Sequence[Bar]
     mode_rules: Sequence[str] = ()
     """What there are rules for the mode of."""
+    windows: WindowsGlance = field(default_factory=WindowsGlance)
+    """Of whom nobody is notified now."""
     unchecked_since: datetime | None = None
     """No sweep was completed since, and that is an incident: all this is as it was known then."""
 

@@ -10,6 +10,7 @@ from linekeeper.views.fleet_models import AppLine, FleetReport, TroubleLine
 from linekeeper.views.health_chart import LOOKS, look, states_over_time
 from linekeeper.views.managed import managed_sentence
 from linekeeper.views.parts import ReportLinks, answer, artifact_key, joined, taken
+from linekeeper.views.windows import WindowGlance
 
 MAX_LIST_BYTES = 400_000
 """The fleet's troubles end there, so that the artifact stays under half a megabyte."""
@@ -76,6 +77,16 @@ def fleet_markdown(report: FleetReport, links: ReportLinks) -> str:
             f"… and {remaining:,} more: `linekeeper connection list` shows all."
             if remaining > 0
             else "",
+        ]
+    if report.windows.total:
+        parts += [
+            "## Maintenance windows and mutes",
+            "Trouble of these is recorded, and nobody is notified of it.",
+            table(
+                ["What", "Of", "Until", "Set by", "Reason"],
+                (_window(window) for window in report.windows.shown),
+            ),
+            report.windows.remaining,
         ]
     parts += [
         "## Apps",
@@ -162,6 +173,11 @@ def _trouble(trouble_line: TroubleLine, links: ReportLinks) -> str:
         f"- {shown.sign} {shown.words} since {when(trouble_line.since)}: {named}. "
         f"Last answer: {last}.{state}"
     )
+
+
+def _window(window: WindowGlance) -> list[str]:
+    until = when(window.until) if window.until else "it is ended"
+    return [window.name, text(window.label), until, text(window.by), text(window.reason)]
 
 
 def _as_fit(rows: Iterable[str]) -> list[str]:

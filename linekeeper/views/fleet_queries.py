@@ -39,6 +39,7 @@ from linekeeper.views.fleet_models import (
 )
 from linekeeper.views.health_chart import Bar, Newcomer, Turned, first_start, replay, step_for
 from linekeeper.views.managed import Managed, count_managed, name_rules
+from linekeeper.views.windows import windows_in_force
 
 TROUBLES_SHOWN = 200
 TOKENLESS_SHOWN = 20
@@ -77,6 +78,7 @@ async def fleet_report(store: Store, configuration: Configuration, *, now: datet
             tokenless=await _labels(session, *tokenless),
             tokenless_total=tokenless_total or 0,
             mode_rules=await name_rules(session),
+            windows=await windows_in_force(session, now),
             unchecked_since=await unchecked_since(session),
             history=await _history(
                 session, by_health, min((count.oldest for count in connected), default=None), now

@@ -32,6 +32,7 @@ from linekeeper.tokens.stored import has_usable_token
 from linekeeper.views.managed import Managed, count_managed, name_rules
 from linekeeper.views.records_glance import RecordsGlance, records_at_a_glance
 from linekeeper.views.webhooks_glance import WebhooksGlance, webhooks_at_a_glance
+from linekeeper.views.windows import WindowsGlance, windows_in_force
 
 INCIDENTS_SHOWN = 100
 NAMES_SHOWN = 10
@@ -121,6 +122,8 @@ class Glance:
     webhooks: WebhooksGlance
     records: RecordsGlance
     leases: tuple[LeaseGlance, ...]
+    windows: WindowsGlance = field(default_factory=WindowsGlance)
+    """Of whom nobody is notified now."""
     mode_rules: tuple[str, ...] = ()
     """What there are rules for the mode of."""
 
@@ -157,6 +160,7 @@ async def glance(store: Store, configuration: Configuration, *, now: datetime) -
             apps=await _apps(session, configuration, now),
             webhooks=await webhooks_at_a_glance(session),
             records=records,
+            windows=await windows_in_force(session, now),
             mode_rules=tuple(await name_rules(session)),
             leases=tuple(
                 LeaseGlance(lease.name, lease.owner, lease.until)

@@ -36,6 +36,7 @@ from linekeeper.views.audit import ISSUED
 from linekeeper.views.fleet_queries import TROUBLES_SHOWN, in_trouble, unchecked_since
 from linekeeper.views.managed import count_managed, name_rules
 from linekeeper.views.parts import ReportLinks, artifact_key
+from linekeeper.views.windows import windows_in_force
 
 MOST_WITHOUT_PAGE = 50
 """Members of open incidents that get their first page at once; the others as these are over."""
@@ -231,6 +232,7 @@ async def fleet_stamp(
             done,
             without_token,
             await unchecked_since(session),
+            await windows_in_force(session, now),
             links.check(""),
         )
 

@@ -144,6 +144,7 @@ async def test_its_json_is_plain_and_its_keys_stay(store: Store) -> None:
         "slack_configured",
         "unsent",
         "webhooks",
+        "windows",
         "without_token",
     ]
     assert plain["at"] == "2027-03-01T12:00:00+00:00"
