@@ -12,6 +12,7 @@ from linekeeper.incidents.announce import incident_ordering_key
 from linekeeper.notify.channels import troubles
 from linekeeper.outbox.backlog import why_not_delivered
 from linekeeper.outbox.senders.slack import deliver_due
+from linekeeper.sweep.recent import looking
 from tasks.prefect_adapter.links import find_links
 from tasks.run import runtime
 from tasks.task import task
@@ -50,7 +51,9 @@ async def notify(ordering_keys: Sequence[str]) -> int:
     run = context.flow_run if context else None
     async with get_client() as client:
         links = await find_links(client, run_id=str(run.id) if run else None)
-    delivered = await deliver_due(rt.store, await rt.configuration(), rt.owner, links=links)
+    delivered = await deliver_due(
+        rt.store, await rt.configuration(), rt.owner, links=links, look=looking(rt)
+    )
     for text in delivered.unsent:
         log.info("Slack is not configured; this would have been sent:\n%s", text)
     left = await why_not_delivered(rt.store, ordering_keys)

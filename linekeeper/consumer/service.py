@@ -33,7 +33,7 @@ from linekeeper.outbox.senders.forward import forwarding
 from linekeeper.outbox.senders.mail import mailing
 from linekeeper.outbox.senders.prefect import events_to_prefect, runs_to_prefect
 from linekeeper.outbox.senders.reconnect import advance_due_cases
-from linekeeper.outbox.senders.slack import SlackDelivery
+from linekeeper.outbox.senders.slack_delivery import SlackDelivery
 from linekeeper.reconcile.outage import note_outages
 from linekeeper.reconnect.ending import announce_ending
 from linekeeper.reconnect.unasked import Unasked
@@ -41,6 +41,7 @@ from linekeeper.reconnect.watch import watch
 from linekeeper.runtime import Runtime
 from linekeeper.store import Store
 from linekeeper.sweep.interrupted import verify_interrupted
+from linekeeper.sweep.recent import looking
 from linekeeper.sweep.webhooks import watch_stream
 from linekeeper.watch.service import Watcher
 from linekeeper.workflow_configuration.service import watch as watch_configurations
@@ -258,11 +259,13 @@ async def run_consumer(
     async with (
         forwarding(rt) as forwarder,
         mailing(rt) as mails,
-        fallback_sender(rt.store, rt.owner, rt.configuration, links=links) as elsewhere,
+        fallback_sender(
+            rt.store, rt.owner, rt.configuration, links=links, look=looking(rt)
+        ) as elsewhere,
         events_to_prefect(rt.store, orchestrator, rt.owner) as events,
         runs_to_prefect(rt.store, orchestrator, rt.owner) as runs,
         RecordEvents(rt) as record_events,
-        SlackDelivery(rt.store, rt.owner) as speaker,
+        SlackDelivery(rt.store, rt.owner, look=looking(rt)) as speaker,
     ):
         watcher = Watcher(rt, "consumer")
 

@@ -25,17 +25,19 @@ from linekeeper.outbox.about import is_a
 from linekeeper.outbox.queue import DUE_SINCE, Message, enqueue
 from linekeeper.store.engine import Store, chunked, insert_ignore
 from linekeeper.store.tables import Notice, Outbox
+from linekeeper.sweep.recent import Look
 
 _AT_ONCE = 5_000
 _LOCK = 4_217_005  # PostgreSQL's advisory lock: one process decides at a time
 
 
 async def evaluate_alerts(
-    store: Store, configuration: Configuration, *, now: datetime
+    store: Store, configuration: Configuration, *, now: datetime, look: Look | None = None
 ) -> NoticeDecision:
     """Decide what is to be said now and write it down; returns the decision.
 
-    Costs a look and nothing more while there is nothing to say.
+    Costs one statement and nothing more while there is nothing to say. Of what would be said
+    `look` makes sure first that it is so, where what is known of it is old.
     """
     async with store.read() as session:
         state = await read_state(session, configuration, now)
@@ -43,6 +45,8 @@ async def evaluate_alerts(
     decision = _decide(state, configuration, now)
     if not (decision.say or decision.never or more):
         return decision
+    if look is not None and decision.say:
+        await look({say.incident_id for say in decision.say})
     async with store.write() as session:
         if not store.is_sqlite:
             await session.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))

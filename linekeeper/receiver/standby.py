@@ -8,6 +8,7 @@ from linekeeper.groups import task_group
 from linekeeper.outbox.senders.slack import deliver_due
 from linekeeper.runtime import Runtime
 from linekeeper.store.leases import holding
+from linekeeper.sweep.recent import looking
 from linekeeper.sweep.webhooks import watch_stream
 from linekeeper.watch.answers import own_address
 from linekeeper.watch.queries import is_consumed
@@ -70,7 +71,7 @@ class Standby:
             if held is None:
                 return False
             configuration = await self._rt.configuration()
-            await deliver_due(store, configuration, self._rt.owner)
+            await deliver_due(store, configuration, self._rt.owner, look=looking(self._rt))
             # Last, and within bounds: where the table of webhooks is locked, notices still go out.
             async with asyncio.timeout(STREAM_SECONDS):
                 await watch_stream(self._rt, utcnow())

@@ -17,7 +17,8 @@ from linekeeper.notify.situations import Reach, Situation
 from linekeeper.notify.slack_channel import Pacer
 from linekeeper.notify.view import Links
 from linekeeper.outbox.queue import Message, enqueue
-from linekeeper.outbox.senders.slack import SlackDelivery, SlackSender
+from linekeeper.outbox.senders.slack import SlackSender
+from linekeeper.outbox.senders.slack_delivery import SlackDelivery
 from tests.notify.conftest import Desk
 from tests.notify.test_deliver import slack_rows
 

@@ -31,6 +31,7 @@ from linekeeper.outbox.sender import (
     Settlement,
 )
 from linekeeper.store.engine import Store
+from linekeeper.sweep.recent import Look
 from linekeeper.text import Plain, shown
 
 CHANNEL = "elsewhere"
@@ -58,9 +59,10 @@ def fallback_sender(
     *,
     links: Callable[[], Links] = Links,
     clock: Callable[[], datetime] = utcnow,
+    look: Look | None = None,
 ) -> Dispatcher:
     """The dispatcher of channel `elsewhere`; `configured` and `links` are asked for each batch."""
-    sender = AppriseSender(store, configured, links=links, clock=clock)
+    sender = AppriseSender(store, configured, links=links, clock=clock, look=look)
     return Dispatcher(store, owner, sender, clock=clock)
 
 
@@ -78,8 +80,10 @@ class AppriseSender(Sender):
         *,
         links: Callable[[], Links],
         clock: Callable[[], datetime],
+        look: Look | None = None,
     ) -> None:
         self._store = store
+        self._look = look
         self._configured = configured
         self._urls: Mapping[str, str] = {}
         self._links = links
@@ -97,6 +101,8 @@ class AppriseSender(Sender):
     async def prepare(self, rows: Sequence[OutboxRow]) -> AsyncIterator[Mapping[str, Result]]:
         """The incidents that `rows` are about."""
         ids = [item["incident_id"] for row in rows for item in row.payload.get("items", ())]
+        if self._look is not None:
+            await self._look(ids)
         self._views = await load_views(self._store, ids)
         merged = [each.id for each in self._views.values() if each.merged_into is not None]
         async with self._store.read() as session:

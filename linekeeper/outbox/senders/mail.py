@@ -6,7 +6,7 @@ looked up when its mail goes out: a customer who has logged in meanwhile gets no
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -44,6 +44,7 @@ from linekeeper.outbox.sender import (
     Settlement,
 )
 from linekeeper.reconnect.counts import is_read_through
+from linekeeper.reconnect.recent import not_known_losses
 from linekeeper.reconnect.remind import put_off
 from linekeeper.runtime import Runtime
 from linekeeper.store import Store
@@ -63,6 +64,10 @@ ORDER_SECONDS = 30.0
 PAUSE_SECONDS = 30.0
 """How long the others pause when the mail server accepts nothing."""
 _LOST = "reauthorization_required"
+_TO_LOG_IN = ("ask", "remind")
+"""What asks a customer to log in."""
+ASKED_AGAIN = timedelta(minutes=1)
+"""Until who may not have to log in any more, and could not be asked, is asked again."""
 VERIFIED = (Evidence.probed, Evidence.read)
 """Evidence of a login for which a customer is thanked: Makini's list says `Active` of a lost one,
 too."""
@@ -93,6 +98,8 @@ class MailSender(Sender):
         self._ordered_until = 0.0
         self._zones: dict[str, str] = {}
         """The time zones of customers whose working hours are minded, by the row's id."""
+        self._unsure: set[str] = set()
+        """Rows of customers of whom it isn't known whether their login is still lost."""
 
     async def partitions(self) -> Mapping[str, Partition]:
         """One mail server; another one is not paused because the one before took nothing."""
@@ -106,8 +113,16 @@ class MailSender(Sender):
 
     @asynccontextmanager
     async def prepare(self, rows: Sequence[OutboxRow]) -> AsyncIterator[Mapping[str, Result]]:
-        """The key that signs links, and where the customers are."""
+        """The key that signs links, where the customers are, and whether what they are to be
+        mailed is still so."""
         self._signer = await load_signer(self._store)
+        losses = {
+            row.id: (row.payload["incident_id"], row.payload["customer_id"])
+            for row in rows
+            if row.payload["do"] in _TO_LOG_IN
+        }
+        unsure = await not_known_losses(self._rt, losses.values(), now=utcnow()) if losses else ()
+        self._unsure |= {row_id for row_id, loss in losses.items() if loss in unsure}
         whose = {
             row.id: row.payload["customer_id"]
             for row in rows
@@ -123,12 +138,16 @@ class MailSender(Sender):
         yield {}
 
     def forget(self, rows: Sequence[OutboxRow]) -> None:
-        """The zones of these."""
+        """The zones of these, and who is not known to need a login."""
         for row in rows:
             self._zones.pop(row.id, None)
+            self._unsure.discard(row.id)
 
     def not_before(self, row: OutboxRow, now: datetime) -> datetime | None:
-        """A mail that has waited past the customer's working hours waits for the next."""
+        """A mail that has waited past the customer's working hours waits for the next; one whose
+        reason may be over waits until that is known."""
+        if row.id in self._unsure:
+            return now + ASKED_AGAIN
         return put_off(now, self._zones.get(row.id), row.payload.get("ends", ()))
 
     def forgets_age(self, row: OutboxRow) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequen
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any, Self
+from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -42,7 +42,7 @@ from linekeeper.notify.routing import (
 from linekeeper.notify.situations import NoticeDecision
 from linekeeper.notify.slack_channel import Pacer, open_channel
 from linekeeper.notify.view import IncidentView, Links, load_views
-from linekeeper.outbox.dispatcher import Dispatcher, MoreIsDue, a_tick
+from linekeeper.outbox.dispatcher import Dispatcher
 from linekeeper.outbox.queue import OUTBOX
 from linekeeper.outbox.sender import (
     Ended,
@@ -56,9 +56,11 @@ from linekeeper.outbox.sender import (
 )
 from linekeeper.reconnect.remind import put_off
 from linekeeper.store.engine import Store
+from linekeeper.sweep.recent import Look
 
 CHANNEL = "slack"
-_PACER = Pacer()
+PACER = Pacer()
+"""The pace of this process in each Slack channel."""
 
 
 @dataclass(slots=True)
@@ -78,47 +80,22 @@ async def deliver_due(
     clock: Callable[[], datetime] = utcnow,
     limit: int = 50,
     links: Links | None = None,
-    pacer: Pacer = _PACER,
+    pacer: Pacer = PACER,
+    look: Look | None = None,
 ) -> Delivered:
     """Deliver up to `limit` messages that are due; without Slack their texts are in `unsent`.
 
     Each is said at least once, in a form in which a repeat is harmless. Trouble with Slack is
     never raised: the row stays, with the reason, and is tried again. Errors of the database are
     raised. First the alert policy is asked what is due to be said; what it holds back is settled
-    unsaid, and its first notice will show all of it.
+    unsaid, and its first notice will show all of it. What is known of it may be hours old after a
+    time in which nothing of Linekeeper ran: `look` asks then.
     """
-    sender = SlackSender(store, clock=clock, pacer=pacer)
+    sender = SlackSender(store, clock=clock, pacer=pacer, look=look)
     await sender.evaluate(configuration, links or Links())
     async with Dispatcher(store, owner, sender, clock=clock) as dispatcher:
         await dispatcher.drain(limit)
     return sender.delivered
-
-
-class SlackDelivery:
-    """The same for who always runs; `step` waits for no Slack channel that hangs."""
-
-    def __init__(self, store: Store, owner: str, *, pacer: Pacer = _PACER) -> None:
-        self._sender = SlackSender(store, clock=utcnow, pacer=pacer)
-        self._dispatcher = Dispatcher(store, owner, self._sender)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._dispatcher.__aexit__()
-
-    async def evaluate(self, configuration: Configuration, links: Links) -> None:
-        """Ask the alert policy what is due to be said."""
-        await self._sender.evaluate(configuration, links)
-
-    async def step(self, more_is_due: MoreIsDue = a_tick) -> bool:
-        """Deliver what is due; whether there may be more to do."""
-        return await self._dispatcher.step(more_is_due)
-
-    @property
-    def is_busy(self) -> bool:
-        """Whether something is being sent."""
-        return self._dispatcher.is_busy
 
 
 class SlackSender(Sender):
@@ -131,8 +108,16 @@ class SlackSender(Sender):
     channel = CHANNEL
     cut_off_seconds = UNANSWERED_WAIT
 
-    def __init__(self, store: Store, *, clock: Callable[[], datetime], pacer: Pacer) -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        clock: Callable[[], datetime],
+        pacer: Pacer,
+        look: Look | None = None,
+    ) -> None:
         self._store = store
+        self._look = look
         self._configuration = Configuration()
         self._decided = NoticeDecision()
         self._channels: Mapping[str, SlackConfig] = {}
@@ -154,7 +139,12 @@ class SlackSender(Sender):
         """Ask the alert policy what is due to be said; what is sent from now on goes by these."""
         self._configuration, self._links = configuration, links
         self._channels = channels_of(configuration)
-        self._decided = await evaluate_alerts(self._store, configuration, now=self._clock())
+        self._decided = await self._decide()
+
+    async def _decide(self) -> NoticeDecision:
+        return await evaluate_alerts(
+            self._store, self._configuration, now=self._clock(), look=self._look
+        )
 
     async def partitions(self) -> Mapping[str, Partition]:
         """One for each Slack channel: the messages that are due for it now."""
@@ -226,12 +216,14 @@ class SlackSender(Sender):
     async def _withheld(self, rows: Sequence[OutboxRow]) -> dict[str, Result]:
         """What the policy suppresses: the first notice will contain it. Reads the incidents."""
         ids = set(incidents_of(row.payload for row in rows))
+        if self._look is not None:
+            await self._look(ids)
         firsts = await self._notified(ids)
         held = self._decided.held.keys() | self._decided.never.keys()
         decided = (ids & held) - firsts.keys()
         views = await load_views(self._store, ids - decided)
         if views.keys() - firsts.keys():  # news since the policy was asked
-            again = await evaluate_alerts(self._store, self._configuration, now=self._clock())
+            again = await self._decide()
             again.never = self._decided.never | again.never
             self._decided = again
             firsts = await self._notified(ids)
