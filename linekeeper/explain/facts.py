@@ -183,6 +183,8 @@ class Way:
     """The key that was asked for, where the record has another by now."""
     also_in: tuple[str, ...] = ()
     """Other entities of the connection with a record of the same key."""
+    named_at: datetime | None = None
+    """When the newest delivery came that names the record, where none belongs to the change."""
     more_keys: int = 0
     """How many records more the delivery names."""
 

@@ -84,6 +84,7 @@ async def record_way(
         connection=around.facts,
         now=now,
         record=record,
+        named_at=max((each.received_at for each in named), default=None),
         change=change,
         delivery=delivery,
         entities=tuple(entities),

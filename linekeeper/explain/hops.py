@@ -50,13 +50,19 @@ def _arriving(way: Way) -> Iterator[Hop]:
         state = HopState.not_needed if needless else HopState.unknown
         if change is not None and state is HopState.unknown:
             state = HopState.missing
-        none = "No accepted delivery names this record"
+        none, came = "No accepted delivery names this record", "None came"
+        if change is not None and way.named_at is not None:
+            came = "None came for this change"
+            none = (
+                "No accepted delivery announced this change; the last one that names the record "
+                f"came at {moment(way.named_at)}"
+            )
         if way.was_down:
             none = "None could come: it changed while the login was lost or the system away"
         elif way.is_of_first_sync:
             none = "None was due: Makini's first sync of the connection brought it"
         yield Hop(HopName.webhook, state, none)
-        text = f"{way.rejected} rejected deliveries in that time" if way.rejected else "None came"
+        text = f"{way.rejected} rejected deliveries in that time" if way.rejected else came
         yield Hop(HopName.accepted, HopState.unknown if way.rejected else state, text)
 
 

@@ -15,6 +15,7 @@ from linekeeper.config.alerts import quiet_times
 from linekeeper.customers.find import NotFound, find_customer
 from linekeeper.explain.answer import Explanation, HopName
 from linekeeper.explain.service import explain
+from linekeeper.explain.words import moment
 from linekeeper.store import Store, new_id
 from linekeeper.store.tables import (
     Change,
@@ -256,6 +257,9 @@ async def test_a_delivery_that_announced_one_change_does_not_announce_the_next(
     for subject in ("Acme · Maximo 6", lost.id):
         found = await world.ask(subject)
         assert (found.verdict.cause, found.verdict.missing) == ("webhook_lost", HopName.webhook)
+        [webhook] = [hop for hop in found.hops if hop.name is HopName.webhook]
+        assert "No accepted delivery announced this change" in webhook.text
+        assert f"the record came at {moment(first)}" in webhook.text  # there is one of another
     assert (await world.ask(announced.id)).verdict.cause != "webhook_lost"
 
 
