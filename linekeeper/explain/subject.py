@@ -112,7 +112,8 @@ async def find_record(
             continue
         if named is not None:
             return RecordSubject(named.id, key, entity)
-    return _without_connection(everything, subject, holders.get(subject, ()), several)
+    own = holders.get(subject) or await _holders_before(session, subject)
+    return _without_connection(everything, subject, own, several)
 
 
 _Holder = tuple[str, set[str]]
@@ -192,6 +193,28 @@ async def _holders(session: AsyncSession, keys: Sequence[str]) -> dict[str, list
             col(Record.number).in_(list(keys))
         ),
     ).limit(_HELD)
+    of_keys: dict[str, list[_Holder]] = {}
+    for key, holder in await _called(session, held):
+        of_keys.setdefault(asked.get(key, key), []).append(holder)
+    return of_keys
+
+
+async def _holders_before(session: AsyncSession, key: str) -> list[_Holder]:
+    """Return the connections that have a record which had that key before they renamed it."""
+    held: Any = (
+        select(col(Change.connection_id), col(Change.old_key).label("found"))
+        .where(
+            col(Change.connection_id).in_(select(col(Connection.id))),  # so that the index is used
+            col(Change.old_key).is_not(None),
+            col(Change.old_key) == stored_key(key),
+        )
+        .limit(_HELD)
+    )
+    return [holder for _, holder in await _called(session, held)]
+
+
+async def _called(session: AsyncSession, held: Any) -> list[tuple[str, _Holder]]:
+    """Return each key that was found, once for each connection, with what people call that."""
     subquery = held.subquery()
     rows = await session.execute(
         select(Connection, col(Customer.name), subquery.c.found)
@@ -199,11 +222,10 @@ async def _holders(session: AsyncSession, keys: Sequence[str]) -> dict[str, list
         .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
         .order_by(col(Connection.setup) == "disconnected", col(Connection.id))
     )
-    holders: dict[str, dict[str, set[str]]] = {}
-    for connection, customer, key in rows:
-        names = _names(connection, customer)
-        holders.setdefault(asked.get(key, key), {})[connection.id] = names
-    return {key: list(of_key.items()) for key, of_key in holders.items()}
+    found = {
+        (key, connection.id): _names(connection, customer) for connection, customer, key in rows
+    }
+    return [(key, (connection_id, names)) for (key, connection_id), names in found.items()]
 
 
 def _names(connection: Connection, customer: str | None) -> set[str]:

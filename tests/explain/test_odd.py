@@ -13,7 +13,7 @@ from linekeeper.clock import utcnow
 from linekeeper.config import AlertPolicy, AppConfig, Configuration
 from linekeeper.config.alerts import quiet_times
 from linekeeper.customers.find import NotFound, find_customer
-from linekeeper.explain.answer import Explanation, HopName
+from linekeeper.explain.answer import Explanation, HopName, HopState
 from linekeeper.explain.service import explain
 from linekeeper.explain.words import moment
 from linekeeper.store import Store, new_id
@@ -103,8 +103,10 @@ async def test_a_key_from_before_a_reconnect_leads_to_the_one_of_today(world: Wo
     before = await world.connection("before", setup="disconnected", replaced_by=after.id)
     await world.add(record(after, "new-1"))
     await world.add(change(after, "new-1", 1, op="rekeyed", old_key="old-1", recovered=False))
-    for subject in ("Acme · Maximo old-1", "before old-1", f"{before.id} old-1"):
+    for subject in ("Acme · Maximo old-1", "before old-1", f"{before.id} old-1", "old-1"):
         found = await world.ask(subject)
+        webhook = next(hop for hop in found.hops if hop.name is HopName.webhook)
+        assert webhook.state is HopState.not_needed  # nobody announces a new key
         assert found.title == f"Acme · Maximo · {ASSETS} new-1, was old-1"
         assert found.ids["connection"] == after.id
 
@@ -250,7 +252,12 @@ async def test_a_delivery_that_announced_one_change_does_not_announce_the_next(
     """The record changed again six seconds later, of which no webhook came: a poll found it."""
     which = await world.connection("a", last_webhook_at=NOW)
     first, second = NOW - timedelta(minutes=9, seconds=6), NOW - timedelta(minutes=9)
-    told = {"source": "webhook", "recovered": False, "announced_at": first, "updated_at": first}
+    told: dict[str, Any] = {
+        "source": "webhook",
+        "recovered": False,
+        "announced_at": first,
+        "updated_at": first,
+    }
     announced = change(which, "6", 1, at=first, **told)
     lost = change(which, "6", 2, updated_at=second)
     await world.add(record(which, "6"), announced, lost, delivery(which, "6", received_at=first))
