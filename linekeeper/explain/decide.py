@@ -182,7 +182,7 @@ def _late(way: Way) -> Diagnosis | None:
 
 def _unannounced(way: Way) -> Diagnosis | None:
     change, connection = way.change, way.connection
-    if change is None or change.announced_at is not None or change.op in ("deleted", "rekeyed"):
+    if change is None or change.announced_at is not None or change.is_ours:
         return None
     recovered = _recovered(way)
     if way.outage is not None:

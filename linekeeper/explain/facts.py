@@ -54,6 +54,11 @@ class ChangeFacts:
     announced_at: datetime | None
     position: int | None
 
+    @property
+    def is_ours(self) -> bool:
+        """Whether Linekeeper found it out, or people decided it here: nobody announces it."""
+        return self.source == "deletion" or self.op in ("deleted", "rekeyed")
+
 
 @dataclass(frozen=True, slots=True)
 class DeliveryFacts:

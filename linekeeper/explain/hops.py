@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from linekeeper.explain.answer import Diagnosis, Hop, HopName, HopState
-from linekeeper.explain.facts import Way
+from linekeeper.explain.facts import ChangeFacts, Way
 from linekeeper.explain.words import answer, moment
 
 _ORDER = (
@@ -29,10 +29,6 @@ def hops_of(way: Way, verdict: Diagnosis) -> tuple[Hop, ...]:
     return tuple(sorted(hops, key=lambda hop: _ORDER.index(hop.name)))
 
 
-_OURS = ("deleted", "rekeyed")
-"""What Linekeeper finds out by itself: Makini announces none of it."""
-
-
 def _arriving(way: Way) -> Iterator[Hop]:
     changed, delivery, change = way.changed_at, way.delivery, way.change
     if changed is not None:
@@ -50,7 +46,7 @@ def _arriving(way: Way) -> Iterator[Hop]:
         yield Hop(HopName.accepted, HopState.done, "Verified and stored", change.announced_at)
     else:
         is_natural = way.was_down or way.is_of_first_sync
-        needless = change is not None and (change.op in _OURS or is_natural)
+        needless = change is not None and (change.is_ours or is_natural)
         state = HopState.not_needed if needless else HopState.unknown
         if change is not None and state is HopState.unknown:
             state = HopState.missing
@@ -63,8 +59,8 @@ def _arriving(way: Way) -> Iterator[Hop]:
             )
         if way.was_down:
             none = "None could come: it changed while the login was lost or the system away"
-        elif change is not None and change.op == "rekeyed":
-            none = "None is due: a new connection renamed the record, as Linekeeper found out"
+        elif change is not None and change.is_ours:
+            none = f"None is due: {_found_out(change)}"
         elif way.is_of_first_sync:
             none = "None was due: Makini's first sync of the connection brought it"
         yield Hop(HopName.webhook, state, none)
@@ -149,12 +145,20 @@ def _leaving(way: Way) -> Iterator[Hop]:
     yield _polling(way)
 
 
+def _found_out(change: ChangeFacts) -> str:
+    """What a change is that nobody announces."""
+    if change.op == "rekeyed":
+        return "a new connection has the record under another key"
+    if change.op == "deleted":
+        return "the source no longer has the record"
+    return "its deletion was undone here"
+
+
 def _polling(way: Way) -> Hop:
     change, reading = way.change, way.reading()
     if change is not None and change.source != "webhook":
         label = "Backfilled by the poll" if change.recovered else "Found by the poll"
-        if change.op == "rekeyed":
-            label = "Found under its new key when all was listed"
+        label = _found_out(change).capitalize() if change.is_ours else label
         return Hop(HopName.poll, HopState.done, label, change.at, {"change": change.id})
     if reading is not None and reading.polled_at is not None:
         text = f"{reading.entity} was last polled then"

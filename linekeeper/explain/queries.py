@@ -159,8 +159,9 @@ async def changes_of(
 
 
 def change_facts(change: Change) -> ChangeFacts:
-    """One row of `change`."""
-    return from_row(ChangeFacts, change)
+    """One row of `change`. A deletion has its own time where others have that of a delivery."""
+    announced_at = None if change.source == "deletion" else change.announced_at
+    return from_row(ChangeFacts, change, announced_at=announced_at)
 
 
 async def entities_of(session: AsyncSession, connection_id: str) -> list[EntityFacts]:
