@@ -1,5 +1,6 @@
 """An implementation as one run: the gates of its plan are its graph, from kickoff to go-live."""
 
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 from uuid import uuid4
 
@@ -33,7 +34,9 @@ class System(BaseModel):
         title="Host and port",
         description="host:port or URL; for on-premises, and may come later",
     )
-    tier: Literal["I", "II", "III"] = Field(default="I", title="Tier")
+    tier: Literal["", "I", "II", "III"] = Field(
+        default="", title="Tier", description="Empty: that of the product"
+    )
     hosting: Literal["", "cloud", "on-premises", "self-hosted"] = Field(
         default="", title="Hosting", description="Empty: as the whole implementation"
     )
@@ -147,8 +150,11 @@ async def implementation(
                 over_credits_because=over_credits_because,
             )
             run_id = None if run is None else str(run.id)
+            apps = (await rt.configuration()).apps
+            if app in apps:
+                form = replace(form, tariffs=apps[app].tariffs)
             try:
-                if (apps := (await rt.configuration()).apps) and app not in apps:
+                if apps and app not in apps:
                     raise PlanError("app", f"there is no Makini app {app!r}: {', '.join(apps)}")
                 started = await start(rt.store, form, run_id=run_id, now=utcnow())
             except PlanError as refusal:

@@ -121,7 +121,18 @@ async def _settled(rt: Runtime, connection_id: str) -> Token | None:
         await asyncio.sleep(LOOK_SECONDS)
 
 
+_OF_THE_PRODUCT = {
+    "exported": "its tokens were given back to the product: Linekeeper renews and mints none for "
+    "it. Ask Makini for one with what was given back, or hand a pair over (POST /api/tokens)",
+    "borrowed": "the token that the product lent works no longer: lend a new one "
+    "(POST /api/tokens). Linekeeper renews and mints none for it",
+}
+"""Why there is none where Linekeeper doesn't renew, by the connection's custody."""
+
+
 async def _why_none(rt: Runtime, connection: Connection) -> str:
+    if (why := _OF_THE_PRODUCT.get(connection.custody)) is not None:
+        return why
     if not app_of(await rt.app(connection.app), connection).manages:
         return "it is in mode observe: Linekeeper holds no working token for it, and renews none"
     return "there is no token for it, and Makini issues none until the customer logs in"

@@ -66,6 +66,16 @@ def default_charge(provider: str, table: Mapping[str, str]) -> Charge:
     return Charge()
 
 
+def usual_tier(system: str, table: Mapping[str, str]) -> str | None:
+    """The tier of `system`, which people call `SAP ECC North`, by its product; None: unknown."""
+    wanted = letters(system)
+    for tariffs in (table, DEFAULT_TARIFFS):
+        for name, text in sorted(tariffs.items(), key=lambda tariff: -len(tariff[0])):
+            if letters(name) in wanted and (tier := parse_charge(text).tier):
+                return tier
+    return None
+
+
 async def estimate(session: AsyncSession, tables: Mapping[str, Mapping[str, str]]) -> int:
     """What all connections cost, each app's by its table: before anything is in the ledger, too."""
     rows = await session.execute(

@@ -1,13 +1,13 @@
 """What the operator's form asks for, checked before anything is stored."""
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from pathlib import Path
 
 from linekeeper.credits.decide import CreditError, Override
-from linekeeper.credits.tariff import cost_of
+from linekeeper.credits.tariff import DEFAULT_TIER, cost_of, usual_tier
 from linekeeper.implementation.outlook import Outlook, forecast_plan
 from linekeeper.implementation.plan import make_plan
 from linekeeper.implementation.scope import (
@@ -46,6 +46,9 @@ class Form:
     owner: str = ""
     targets: Sequence[str] = ()
     tiers: Sequence[str] = ()
+    """The tier of each system; empty: as `tariffs` have it for its product."""
+    tariffs: Mapping[str, str] = field(default_factory=dict)
+    """The app's own tiers and hostings by product."""
     vpns: Sequence[bool] = ()
     """Whether Makini reaches each system through a VPN tunnel."""
     app: str = "default"
@@ -81,7 +84,7 @@ def check(form: Form, known: Customer | None, *, now: datetime) -> Implementatio
     hostings = faults.of(lambda: _hostings(form.hosting, form.hostings, len(form.systems))) or ()
     hosting = _whole(hostings, form.hosting)
     targets = faults.of(lambda: _targets(form.targets, len(form.systems)))
-    tiers = faults.of(lambda: _tiers(form.tiers, len(form.systems)))
+    tiers = faults.of(lambda: _tiers(form)) or ()
     app = faults.of(lambda: _line("app", form.app))
     zone = known.time_zone if known else "UTC"
     country = faults.of(lambda: parse_country(form.country or None))
@@ -115,7 +118,7 @@ def check(form: Form, known: Customer | None, *, now: datetime) -> Implementatio
         costs=tuple(
             cost_of(tier, scope.hosting_of(number)) for number, tier in enumerate(tiers, start=1)
         ),
-        tiers=tuple(tier or "I" for tier in tiers),
+        tiers=tiers,
         targets=targets,
         vpns=(*form.vpns, *[False] * (scope.systems - len(form.vpns))),
         override=Override(by, form.over_credits_because) if form.over_credits_because else None,
@@ -126,7 +129,7 @@ def costs_of(form: Form) -> tuple[int, ...]:
     """What each system of `form` costs. Raises `PlanError` where that isn't known."""
     hostings = _hostings(form.hosting, form.hostings, len(form.systems))
     try:
-        tiers = _tiers(form.tiers, len(form.systems))
+        tiers = _tiers(form)
         return tuple(cost_of(*each) for each in zip(tiers, hostings, strict=True))
     except CreditError as error:
         raise PlanError(error.field, error.reason) from None
@@ -190,8 +193,12 @@ def _whole(hostings: Sequence[str], given: str) -> str:
     return next(iter(every)) if len(every) == 1 else "on-premises"
 
 
-def _tiers(values: Sequence[str], systems: int) -> tuple[str | None, ...]:
-    tiers = _of_each("tiers", [tier.upper() for tier in values], systems)
+def _tiers(form: Form) -> tuple[str, ...]:
+    given = _of_each("tiers", [tier.upper() for tier in form.tiers], len(form.systems))
+    tiers = tuple(
+        tier or usual_tier(system, form.tariffs) or DEFAULT_TIER
+        for tier, system in zip(given, form.systems, strict=True)
+    )
     try:
         for tier in tiers:
             cost_of(tier, "cloud")

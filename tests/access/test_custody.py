@@ -271,6 +271,14 @@ async def test_after_an_export_nothing_is_renewed_and_no_token_has_died(
     assert held == [Custody.exported.value, Custody.borrowed.value, Custody.exported.value]
     issued = await issue_access_token(cut_over.rt, second, by="product", now=utcnow())
     assert cut_over.lives(issued.access_token)
+    withheld = await issue_access_token(
+        cut_over.rt, (await cut_over.connections())[2], by="product", now=utcnow()
+    )
+    assert "its tokens were given back to the product" in withheld.reason
+    withheld = await issue_access_token(
+        cut_over.rt, (await cut_over.connections())[2], by="product", now=utcnow()
+    )
+    assert "its tokens were given back to the product" in withheld.reason
 
 
 async def test_the_status_that_verified_a_token_is_evidence_at_once(cut_over: CutOver) -> None:

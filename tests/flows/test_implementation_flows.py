@@ -370,20 +370,18 @@ async def test_credits_that_will_not_do_are_said_before_the_start(
         assert told(await credits(bought=3, by="Olaf", return_state=True))[1].startswith(
             "0 taken, 0 reserved, 3 available (estimate)"
         )
-        big: dict[str, Any] = {
-            "systems": [{"name": "SAP ECC", "tier": "II", "hosting": "on-premises"}]
-        }
+        big: dict[str, Any] = {"systems": [{"name": "SAP ECC", "hosting": "on-premises"}]}
         name, message = told(await begin_implementation(**big))
         assert name == "Refused"
-        assert "credits: It needs 4 credits, 3 available (estimate): 1 short" in message
+        assert "credits: It needs 8 credits, 3 available (estimate): 5 short" in message
         assert not await stored(store, select(Implementation))
         name, message = told(
             await begin_implementation(**big, over_credits_because="more come on Monday")
         )
         assert name == "Completed"
     shown = await running.artifact("credits")
-    assert "| 3 | 4 | 0 | -1 |" in shown
-    assert re.search(r"\| \d{4}-\d\d-\d\d \| 4 \| -1 \*\*short\*\* \|", shown), shown
+    assert "| 3 | 8 | 0 | -5 |" in shown
+    assert re.search(r"\| \d{4}-\d\d-\d\d \| 8 \| -5 \*\*short\*\* \|", shown), shown
     [audit] = await stored(store, select(Audit).where(col(Audit.action) == "implementation.start"))
     assert audit.detail["over_credits_because"] == "more come on Monday"
     assert UUID(audit.detail["implementation"])

@@ -62,7 +62,7 @@ async def test_standard_goes_live_by_evidence_and_forms(office: Office):
                 col(CreditEntry.reason)
             )
         )
-        assert {row[0]: row[1] for row in rows} == {"reserve": -1, "release": 1, "consume": -1}
+        assert {row[0]: row[1] for row in rows} == {"reserve": -4, "release": 4, "consume": -4}
     said = [row.payload["text"] for row in await office.outbox("slack")]
     assert "is live, as promised" in said[-1]
 

@@ -35,7 +35,7 @@ async def test_a_start_reserves_credits_opens_the_kickoff_and_starts_its_run(off
     [event] = await office.outbox("event")
     assert event.payload["name"] == "linekeeper.implementation.kickoff"
     async with office.store.read() as session:
-        assert await session.scalar(select(func.sum(CreditEntry.delta))) == -1
+        assert await session.scalar(select(func.sum(CreditEntry.delta))) == -4
 
 
 async def test_the_same_customer_and_systems_are_the_same_implementation(office: Office):
@@ -104,6 +104,22 @@ async def test_what_was_agreed_of_a_system_is_what_its_connection_costs(office: 
     assert (connection.tier, connection.hosting) == ("III", "on-premises")
 
 
+async def test_a_system_of_which_nobody_says_the_tier_is_charged_as_others_of_its_product(
+    office: Office,
+):
+    """B8: what is reserved before the start is what the connection will take."""
+    started = await office.start(
+        systems=["SAP ECC Werk 2", "UpKeep", "S/4 of SAP"],
+        hostings=["on-premises"],
+        tariffs={"S/4": "II", "upkeep": "cloud"},
+        complexity="enterprise",
+    )
+    assert [system.cost for system in started.progress.standing.systems] == [8, 1, 2]
+    await set_bought(office.store, 18, by="Olaf", now=office.now)
+    with pytest.raises(PlanError, match=r"It needs 8 credits, 7 available"):
+        await office.start(customer="Bolt", hosting="on-premises")
+
+
 async def test_starting_again_while_another_moves_it_on_loses_and_doubles_nothing(office: Office):
     started = await office.start()
     identifier = started.progress.standing.implementation.id
@@ -170,7 +186,7 @@ async def test_starts_at_the_same_moment_are_one_implementation(office: Office):
     assert len({one.progress.standing.implementation.id for one in started}) == 1
     assert len(await office.gate_runs()) == 1
     async with office.store.read() as session:
-        assert await session.scalar(select(func.sum(CreditEntry.delta))) == -1
+        assert await session.scalar(select(func.sum(CreditEntry.delta))) == -4
 
 
 async def test_systems_of_one_implementation_may_be_in_the_cloud_and_on_premises(office: Office):
@@ -181,7 +197,7 @@ async def test_systems_of_one_implementation_may_be_in_the_cloud_and_on_premises
         targets=["", "sap.acme.example:443"],
     )
     standing = started.progress.standing
-    assert [system.cost for system in standing.systems] == [1, 2]  # double on premises (H1)
+    assert [system.cost for system in standing.systems] == [1, 8]  # III, double on premises (H1)
     again = (await office.start(systems=["UpKeep", "SAP ECC"])).progress.standing
     assert again.plan == standing.plan
     assert [again.plan.scope.hosting_of(number) for number in (1, 2)] == ["cloud", "on-premises"]
