@@ -91,12 +91,23 @@ def stood_still(
     return last is not None and last <= window.since + BEAT
 
 
-def usual_step(came: Sequence[datetime]) -> timedelta | None:
-    """How long it usually takes from one canary to the next; `came` is in order. Pure."""
-    if len(came) < CANARIES:
-        return None
-    steps = sorted(later - earlier for earlier, later in pairwise(came))
-    return max(steps[len(steps) // 2], timedelta(seconds=1))
+def usual_step(came: Iterable[tuple[datetime, str]]) -> timedelta | None:
+    """How long it usually takes from one canary to the next; `came` has their apps, in order. Pure.
+
+    Those of several apps come together. Those of one may come from here and from another machine,
+    seconds apart: of two steps that follow each other the longer one counts.
+    """
+    by_app: dict[str, list[datetime]] = {}
+    for at, app in came:
+        by_app.setdefault(app, []).append(at)
+    usual = []
+    for moments in by_app.values():
+        if len(moments) < CANARIES:
+            continue
+        steps = [later - earlier for earlier, later in pairwise(moments)]
+        longer = sorted(max(pair) for pair in pairwise(steps))
+        usual.append(longer[(len(longer) - 1) // 2])
+    return max(min(usual), timedelta(seconds=1)) if usual else None
 
 
 def canary_gaps(came: Sequence[datetime], step: timedelta, *, now: datetime) -> list[Window]:

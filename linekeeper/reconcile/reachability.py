@@ -52,7 +52,7 @@ _SWEEPS = select(col(PartHeartbeat.since), col(PartHeartbeat.at)).where(
     col(PartHeartbeat.part) == "sweep"
 )
 _LAST_CANARIES = (
-    select(col(WebhookEvent.received_at))
+    select(col(WebhookEvent.received_at), col(WebhookEvent.app))
     .where(col(WebhookEvent.kind) == literal_column(f"'{CANARY}'"))
     .order_by(col(WebhookEvent.received_at).desc())
     .limit(CANARIES_LOOKED_AT)
@@ -67,8 +67,9 @@ async def find_absences(
     down = absences([(each.since, each.until) for each in spans], now=now if open_too else None)
     row = (await session.execute(_SWEEPS)).first() if down else None
     sweeps = None if row is None else (row.since, row.at)
-    came = sorted(await session.scalars(_LAST_CANARIES))
-    step = usual_step(came) or timedelta()
+    canaries = sorted((at, app) for at, app in await session.execute(_LAST_CANARIES))
+    came = [at for at, _ in canaries]
+    step = usual_step(canaries) or timedelta()
     silences = [
         await _silence(session, gap, now, open_too=open_too)
         for gap in (canary_gaps(came, step, now=now) if step else [])

@@ -187,13 +187,15 @@ async def test_what_was_counted_as_missed_before_the_outage_was_known_is_put_rig
     assert (measured.lost, measured.caught_up) == (2, 3)
 
 
-async def canary_came(rt: Runtime, at: datetime, *, kind: str = "canary") -> None:
+async def canary_came(
+    rt: Runtime, at: datetime, *, kind: str = "canary", named: str = "default"
+) -> None:
     """A delivery was stored at that time."""
     app = await rt.app("default")
     raw = orjson.dumps({"event": "linekeeper.canary", "id": new_id()})
-    identity = identify(app.name, EventNames(app.entities, app.event_kinds), {}, None, raw, now=at)
+    identity = identify(named, EventNames(app.entities, app.event_kinds), {}, None, raw, now=at)
     async with Intake.open(rt.store) as intake:
-        stored = make_delivery(new_id(), app.name, identity, raw, received_at=at)
+        stored = make_delivery(new_id(), named, identity, raw, received_at=at)
         await intake.store(stored)
     async with rt.store.write() as session:
         await session.execute(
@@ -240,6 +242,24 @@ async def test_a_receiver_behind_a_dead_proxy_is_an_outage_that_the_canary_tells
     assert (measured.lost, measured.caught_up) == (0, 4)
     page = trust_markdown(await trust_report(rt.store, now=utcnow()), {})
     assert "no canary and no webhook came through from outside" in page
+
+
+@pytest.mark.parametrize("seconds", [0.001, 10, 70])
+@pytest.mark.parametrize("other", ["default", "plant"])
+async def test_canaries_that_come_together_do_not_make_an_outage_of_the_time_between(
+    rt: Runtime, peer: Peer, one: Connection, seconds: float, other: str
+) -> None:
+    """Every five minutes: of each app at once, or from inside and from another machine."""
+    await run(rt)
+    now = utcnow()
+    for minute in range(60, -1, -5):
+        at = now - timedelta(minutes=minute)
+        await canary_came(rt, at - timedelta(seconds=seconds))
+        await canary_came(rt, at, named=other)
+    await receivers_ran(rt, (now - 24 * HOURS, now))
+    await run(rt)
+    async with rt.store.read() as session:
+        assert list(await session.scalars(select(Outage))) == []
 
 
 async def test_what_a_first_sync_brings_is_held_against_nobody(
