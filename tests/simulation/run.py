@@ -26,7 +26,7 @@ def simulate(plan: Plan) -> Verdict:
     loop: VirtualLoop = universe.loop
     verdict = Verdict(plan.seed)
     asyncio.set_event_loop(loop)
-    slack._PACER._next.clear()  # its slots are on the clock of the universe before
+    slack.PACER._next.clear()  # its slots are on the clock of the universe before
     if not gc.isenabled():  # else there was none before
         gc.collect()  # of the universe before; just once, as it is off from the first of them on
     gc.freeze()  # what is left is never looked at again: that would cost half a second each time
