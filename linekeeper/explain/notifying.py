@@ -22,9 +22,10 @@ from linekeeper.incidents.announce import incident_ordering_key
 from linekeeper.incidents.suppressed import silences
 from linekeeper.notify.channels import known_as
 from linekeeper.notify.evaluate import targets
+from linekeeper.notify.groups import group_ordering_key
 from linekeeper.notify.merged import merged_into
 from linekeeper.notify.policy import decide
-from linekeeper.notify.routing import DEFAULT, channels_of, group_ordering_key
+from linekeeper.notify.routing import DEFAULT, channels_of
 from linekeeper.notify.situations import read_state
 from linekeeper.outbox.about import is_about_incident
 from linekeeper.store import Store

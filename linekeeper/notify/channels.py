@@ -28,7 +28,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.incidents.announce import incident_ordering_key
-from linekeeper.notify.routing import DEFAULT, group_ordering_key
+from linekeeper.notify.groups import group_ordering_key
+from linekeeper.notify.routing import DEFAULT
 from linekeeper.notify.view import Links
 from linekeeper.outbox.queue import DUE_SINCE, OUTBOX, Message, enqueue
 from linekeeper.outbox.sender import OutboxRow

@@ -17,7 +17,6 @@ from linekeeper.notify.compose import (
     sections,
 )
 from linekeeper.notify.merged import FLEET
-from linekeeper.notify.routing import OVER
 from linekeeper.notify.view import IncidentView, Links
 from linekeeper.text import Mrkdwn, Pen, Plain, counted, duration, shown, width
 
@@ -26,10 +25,10 @@ _NAME = 120
 _NO_LINKS = Links()
 
 
-def group(key: str, views: Sequence[IncidentView], *, links: Links = _NO_LINKS) -> Rendered:
-    """The message `key` about `views`, as it should read now: open ones first, oldest first."""
+def group(kind: str, views: Sequence[IncidentView], *, links: Links = _NO_LINKS) -> Rendered:
+    """The message about `views`, as it should read now: open ones first, oldest first."""
     pen = Mrkdwn()
-    headline = f"{_light(views)} {_headline(key, views)}"
+    headline = f"{_light(views)} {_headline(kind, views)}"
     lines = _lines(views, pen, links)
     blocks: list[Block] = [HeaderBlock(text=shown(headline, HEADER_LIMIT)), *sections(lines)]
     if (url := links.artifact(FLEET)) and width(url) < SECTION_LIMIT:
@@ -37,18 +36,18 @@ def group(key: str, views: Sequence[IncidentView], *, links: Links = _NO_LINKS) 
     return rendered(headline, blocks)
 
 
-def plain_group(key: str, views: Sequence[IncidentView], *, links: Links = _NO_LINKS) -> str:
+def plain_group(kind: str, views: Sequence[IncidentView], *, links: Links = _NO_LINKS) -> str:
     """The same for logs and other channels."""
-    return "\n".join([_headline(key, views), *_lines(views, Plain(), links)])
+    return "\n".join([_headline(kind, views), *_lines(views, Plain(), links)])
 
 
-def _headline(key: str, views: Sequence[IncidentView]) -> str:
+def _headline(kind: str, views: Sequence[IncidentView]) -> str:
     count = counted(len(views), "incident")
     still = sum(incident_view.resolved_at is None for incident_view in views)
     state = f"{still} still open" if still else "all resolved"
-    if key.startswith("morning:"):
+    if kind == "morning":
         return f"Quiet-hours summary: {count}, {state}"
-    if key.startswith(OVER):
+    if kind == "over":
         were = "was" if len(views) == 1 else "were"
         return f"{count} that {were} over before anybody could be notified here: {state}"
     return f"{count} in one message, because the hour's limit of messages is reached: {state}"

@@ -17,9 +17,10 @@ from sqlmodel import col
 from linekeeper.clock import new_id
 from linekeeper.config import Configuration
 from linekeeper.incidents.announce import first_key, incident_ordering_key
+from linekeeper.notify.groups import group_ordering_key
 from linekeeper.notify.outgrown import outgrown
 from linekeeper.notify.policy import PATIENCE, decide, reach_of
-from linekeeper.notify.routing import DEFAULT, about_message, channels_of, group_ordering_key, route
+from linekeeper.notify.routing import DEFAULT, about_message, channels_of, route
 from linekeeper.notify.situations import Moment, NoticeDecision, Reach, Say, read_state
 from linekeeper.outbox.about import is_a
 from linekeeper.outbox.queue import DUE_SINCE, Message, enqueue
@@ -87,6 +88,7 @@ async def _write(
             "channel": say.channel,
             "step": say.step,
             "group_key": say.group_key,
+            "group_kind": say.group_kind,
             "slack_channel": say.slack_channel if say.channel == "slack" else None,
             "severity": say.severity,
             "round": say.round,
@@ -102,6 +104,7 @@ async def _write(
             "channel": "slack",
             "step": "never",
             "group_key": None,
+            "group_kind": None,
             "slack_channel": None,
             "severity": "normal",
             "round": rounds[incident_id],

@@ -26,7 +26,8 @@ from sqlmodel import col
 
 from linekeeper.incidents.announce import first_key, incident_ordering_key
 from linekeeper.notify.channels import resume
-from linekeeper.notify.routing import CAP, DEFAULT, OVER, group_ordering_key
+from linekeeper.notify.groups import GROUP_KIND, group_ordering_key
+from linekeeper.notify.routing import DEFAULT
 from linekeeper.outbox.queue import OUTBOX
 from linekeeper.outbox.sender import OutboxRow
 from linekeeper.store.engine import Store, chunked
@@ -108,7 +109,7 @@ async def decide_anew(
         select(
             col(Notice.id),
             col(Notice.incident_id),
-            col(Notice.group_key),
+            GROUP_KIND,
             col(Incident.resolved_at),
         )
         .join(Incident, col(Incident.id) == col(Notice.incident_id))
@@ -124,12 +125,8 @@ async def decide_anew(
     )
     rows = (await session.execute(unnotified)).all()
     if only_over:
-        over = [
-            row for row in rows if row.resolved_at and not (row.group_key or "").startswith(OVER)
-        ]
-        crowded = [
-            row for row in rows if not row.resolved_at and (row.group_key or "").startswith(CAP)
-        ]
+        over = [row for row in rows if row.resolved_at and row.group_kind != "over"]
+        crowded = [row for row in rows if not row.resolved_at and row.group_kind == "cap"]
         rows = [*over, *crowded] if over else []
     await _forget(session, [row.id for row in rows], now=now)
 

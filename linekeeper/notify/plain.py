@@ -3,8 +3,8 @@
 from datetime import datetime
 
 from linekeeper.notify import compose, compose_others
+from linekeeper.notify.groups import load_group
 from linekeeper.notify.renderer import InvalidMessage, needed
-from linekeeper.notify.routing import incidents_of_group
 from linekeeper.notify.view import IncidentView, Links, load_views
 from linekeeper.outbox.sender import OutboxRow
 from linekeeper.store.engine import Store
@@ -18,8 +18,9 @@ async def said(
         case {"do": "say", "text": str(text)}:
             return text
         case {"do": "group", "group_key": str(key)}:
-            members = await load_views(store, await incidents_of_group(store, key))
-            return compose_others.plain_group(key, list(members.values()), links=links)
+            group = await load_group(store, key)
+            members = await load_views(store, group.incidents)
+            return compose_others.plain_group(group.kind, list(members.values()), links=links)
         case {"do": "show"}:
             return compose.plain(needed(row, view), now=now, links=links)
         case {"do": "timeline", "text": str(text)}:

@@ -13,8 +13,9 @@ from linekeeper.config import AlertPolicy
 from linekeeper.config.alerts import Quiet, quiet_times
 from linekeeper.incidents.announce import ROOT_CAUSE_WAIT
 from linekeeper.incidents.conclude_queries import CHECK_WAIT
+from linekeeper.notify.groups import GroupKind, Shared
 from linekeeper.notify.outage import MERGED
-from linekeeper.notify.routing import CAP, DEFAULT, OVER
+from linekeeper.notify.routing import DEFAULT
 from linekeeper.notify.situations import (
     Channel,
     HeldBack,
@@ -145,6 +146,7 @@ class _Deciding:
         self._reach = reach
         self._now = now
         self._firsts: list[tuple[Situation, str]] = []
+        self._kinds: dict[str | None, str | None] = {}
 
     def first(self, situation: Situation) -> None:
         """Whether the time for the first notice has come."""
@@ -248,6 +250,7 @@ class _Deciding:
         started: dict[str, datetime] = {}
         for notice in sorted(notified, key=lambda notice: notice.at):
             started.setdefault(notice.group_key or notice.incident_id, notice.at)
+        self._kinds = {notice.group_key: notice.group_kind for notice in notified}
         recent = {key for key, at in started.items() if self._now - at < _HOUR}
         morning, of_morning = self._morning(
             slack_channel, [situation for situation, _ in firsts], started
@@ -261,31 +264,33 @@ class _Deciding:
         for situation, why in firsts:
             if situation.id in of_morning:
                 recent.add(morning)
-                self._say(situation, "slack", "first", "waited for the morning", morning)
+                waited = "waited for the morning"
+                self._say(situation, "slack", "first", waited, (morning, "morning"))
             elif situation.id in over and (shared := self._shared_by(over, recent, started)):
                 recent.add(shared)
-                self._say(situation, "slack", "first", why, shared)
+                self._say(situation, "slack", "first", why, (shared, "over"))
             elif len(recent) < cap - 1:
                 recent.add(situation.id)
                 self._say(situation, "slack", "first", why)
             else:
-                group_key = self._last(CAP, recent, started) or f"{CAP}{situation.id}"
+                group_key = self._last("cap", recent, started) or f"cap:{situation.id}"
                 recent.add(group_key)
                 many = f"more than {cap} messages an hour"
-                self._say(situation, "slack", "first", many, group_key)
+                self._say(situation, "slack", "first", many, (group_key, "cap"))
 
     def _shared_by(
         self, over: Sequence[str], recent: Collection[str], started: Mapping[str, datetime]
     ) -> str:
         """The one message about what is over already; empty where it needs none."""
-        known = self._last(OVER, recent, started)
+        known = self._last("over", recent, started)
         if known or len(over) < 2 or len(recent) >= self._policy.cap_per_hour - 1:
             return known
-        return f"{OVER}{over[0]}"
+        return f"over:{over[0]}"
 
-    def _last(self, kind: str, recent: Collection[str], started: Mapping[str, datetime]) -> str:
-        """The last message of several incidents within the hour whose key begins with `kind`."""
-        starts = [(started.get(key, self._now), key) for key in recent if key.startswith(kind)]
+    def _last(self, kind: GroupKind, recent: Iterable[str], started: Mapping[str, datetime]) -> str:
+        """The last message of that kind about several incidents within the hour."""
+        keys = (key for key in recent if self._kinds.get(key) == kind)
+        starts = [(started.get(key, self._now), key) for key in keys]
         return max(starts, default=(self._now, ""))[1]
 
     def group_for_fallback_channels(self, notified: Sequence[Notified]) -> None:
@@ -308,8 +313,10 @@ class _Deciding:
             wanted = []
         elif quiet.holds(now):
             wanted = [say for say in wanted if say.severity == "critical"]
-        group_key = f"elsewhere:{now.isoformat()}" if len(wanted) > 1 else None
-        self.decision.say = [*others, *(replace(say, group_key=group_key) for say in wanted)]
+        if len(wanted) > 1:
+            key = f"elsewhere:{now.isoformat()}"
+            wanted = [replace(say, group_key=key, group_kind="elsewhere") for say in wanted]
+        self.decision.say = [*others, *wanted]
 
     def _morning(
         self, slack_channel: str, firsts: Sequence[Situation], started: Collection[str]
@@ -329,20 +336,11 @@ class _Deciding:
         return f"morning:{dawn.isoformat()}{where}", frozenset(waited if len(waited) > 1 else ())
 
     def _say(
-        self, situation: Situation, channel: Channel, step: str, why: str, group: str | None = None
+        self, of: Situation, channel: Channel, step: str, why: str, group: Shared = (None, None)
     ) -> None:
-        self.decision.say.append(
-            Say(
-                situation.id,
-                channel,
-                step,
-                why,
-                group,
-                situation.severity,
-                situation.round,
-                situation.slack_channel,
-            )
-        )
+        self._kinds.update([group])
+        whereto = of.severity, of.round, of.slack_channel
+        self.decision.say.append(Say(of.id, channel, step, why, group[0], group[1], *whereto))
 
 
 def _hours(length: timedelta) -> str:

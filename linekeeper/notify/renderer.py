@@ -13,15 +13,11 @@ from linekeeper.notify import compose, compose_others
 from linekeeper.notify.channels import MessageKept, message_of, place_of, remember, with_artifacts
 from linekeeper.notify.compose import Rendered
 from linekeeper.notify.compose_others import group as compose_group
+from linekeeper.notify.groups import is_waiting, load_group
 from linekeeper.notify.merged import FLEET
 from linekeeper.notify.outage import forget_merged
 from linekeeper.notify.refusals import GONE, MOVED, NO_REPLIES, UNEDITABLE, SlackTrouble
-from linekeeper.notify.routing import (
-    incidents_of_group,
-    is_waiting,
-    later_reminds,
-    withheld_texts,
-)
+from linekeeper.notify.routing import later_reminds, withheld_texts
 from linekeeper.notify.slack_channel import ChannelClient, Posted
 from linekeeper.notify.view import IncidentView, Links, artifacts, load_views
 from linekeeper.outbox.sender import OutboxRow
@@ -132,10 +128,10 @@ class Renderer:
         """Post or edit the one message about several incidents; False where it is about none."""
         known = await self._shared(key)
         if known is None and not await self._is_posted(row, key=row.dedupe_key):
-            views = await load_views(self._store, await incidents_of_group(self._store, key))
+            views = await load_views(self._store, (await load_group(self._store, key)).incidents)
             merged = [each.id for each in views.values() if each.merged_into is not None]
             await forget_merged(self._store, merged)
-        if not await incidents_of_group(self._store, key):
+        if not (await load_group(self._store, key)).incidents:
             return False
         rendered = await self._render_group(key)
         if known is not None:
@@ -237,10 +233,11 @@ class Renderer:
         return await message_of(self._store, f"fold:{group_key}", self._channel.name)
 
     async def _render_group(self, key: str) -> Rendered:
-        views = await load_views(self._store, await incidents_of_group(self._store, key))
+        group = await load_group(self._store, key)
+        views = await load_views(self._store, group.incidents)
         wider = {view.merged_into.page for view in views.values() if view.merged_into}
         links = await self._linked(*sorted({FLEET, *wider}))
-        return compose_group(key, list(views.values()), links=links)
+        return compose_group(group.kind, list(views.values()), links=links)
 
     async def _remember(self, subject: str, posted: Posted) -> None:
         await remember(

@@ -31,10 +31,6 @@ from linekeeper.store.tables import (
 )
 
 DEFAULT = "default"
-CAP = "cap:"
-"""What the key of a message about what was more than the cap begins with."""
-OVER = "over:"
-"""What the key of the one message about what was over before anybody was notified begins with."""
 _SEVERITIES = frozenset({"critical", "normal", "low"})
 
 
@@ -169,11 +165,6 @@ class First:
     """The message it shares with others, if it does."""
 
 
-def group_ordering_key(group_key: str) -> str:
-    """The ordering key of the message that several incidents share."""
-    return f"slack:fold:{group_key}"
-
-
 async def due_messages(store: Store, *, now: datetime) -> dict[str, dict[str, Any]]:
     """The payloads of the messages that are due, by their ids."""
     async with store.read() as session:
@@ -207,31 +198,6 @@ async def first_notices(session: AsyncSession, incident_ids: Collection[str]) ->
         for incident_id, group_key, name in await session.execute(_FIRST, {"ids": ids}):
             firsts[incident_id] = First(name or DEFAULT, group_key)
     return firsts
-
-
-async def incidents_of_group(store: Store, key: str) -> list[str]:
-    """The incidents that the one message `key` is about."""
-    async with store.read() as session:
-        rows = await session.scalars(
-            select(col(Notice.incident_id))
-            .where(col(Notice.group_key) == key)
-            .order_by(col(Notice.id))
-        )
-        return list(rows)
-
-
-async def is_waiting(store: Store, group_key: str) -> bool:
-    """Whether the message that several incidents share has yet to be sent."""
-    async with store.read() as session:
-        row_id = await session.scalar(
-            select(col(Outbox.id))
-            .where(
-                col(Outbox.ordering_key) == group_ordering_key(group_key),
-                col(Outbox.status) == "pending",
-            )
-            .limit(1)
-        )
-        return row_id is not None
 
 
 async def later_reminds(store: Store, row: OutboxRow) -> bool:

@@ -22,6 +22,7 @@ from linekeeper.incidents.suppressed import (
     silences,
 )
 from linekeeper.notify.channels import known_as
+from linekeeper.notify.groups import GROUP_KIND, GroupKind, delivered_of
 from linekeeper.notify.merged import merged_into
 from linekeeper.notify.routing import DEFAULT, channels_for, channels_of
 from linekeeper.store.engine import chunked
@@ -32,7 +33,6 @@ from linekeeper.store.tables import (
     IncidentConnection,
     Notice,
     NoticeChannel,
-    NoticeMessage,
 )
 from linekeeper.store.types import UtcDateTime
 
@@ -76,6 +76,7 @@ class Notified:
     at: datetime
     group_key: str | None = None
     """The one message about several incidents, if it is part of one."""
+    group_kind: str | None = None
     round: int = 0
     """The number of the incident's opening that it is about."""
     slack_channel: str = DEFAULT
@@ -90,6 +91,7 @@ class Say:
     step: str
     why: str
     group_key: str | None = None
+    group_kind: GroupKind | None = None
     severity: Severity = "normal"
     round: int = 0
     """The number of the incident's opening that it is about."""
@@ -194,7 +196,7 @@ async def read_state(session: AsyncSession, configuration: Configuration, now: d
     ]
     in_slack = [channel.channel for channel in channels_of(configuration).values()]
     if in_slack and configuration.alerts.elsewhere:
-        reach = replace(reach, delivered=await _delivered(session, in_slack, ids))
+        reach = replace(reach, delivered=await delivered_of(session, in_slack, ids))
     return Moment(situations, await _notified(session, ids, now), reach)
 
 
@@ -292,6 +294,7 @@ _NOTIFIED = select(
     col(Notice.step),
     col(Notice.at),
     col(Notice.group_key),
+    GROUP_KIND,
     col(Notice.round),
     func.coalesce(col(Notice.slack_channel), DEFAULT),
 ).where(
@@ -323,28 +326,3 @@ async def _notified(session: AsyncSession, ids: Collection[str], now: datetime) 
         rows: Any = await session.execute(_NOTIFIED, {"since": now - _HOUR, "ids": batch})
         notified |= {identifier: Notified(*notice) for identifier, *notice in rows}
     return list(notified.values())
-
-
-async def _delivered(
-    session: AsyncSession, channels: Sequence[str], ids: Sequence[str]
-) -> frozenset[str]:
-    """Incidents that have a message in Slack, of their own or with others."""
-    subjects = {f"incident:{identifier}": identifier for identifier in ids}
-    group_keys = await session.execute(
-        select(col(Notice.group_key), col(Notice.incident_id)).where(
-            col(Notice.incident_id).in_(ids[:_AT_ONCE]), col(Notice.group_key).is_not(None)
-        )
-    )
-    of_group: dict[str, list[str]] = {}
-    for group_key, incident_id in group_keys:
-        of_group.setdefault(f"fold:{group_key}", []).append(incident_id)
-    delivered_subjects = await session.scalars(
-        select(col(NoticeMessage.subject)).where(
-            col(NoticeMessage.channel).in_(channels),
-            col(NoticeMessage.subject).in_([*subjects, *of_group][: 2 * _AT_ONCE]),
-        )
-    )
-    delivered: set[str] = set()
-    for subject in delivered_subjects:
-        delivered |= {subjects[subject]} if subject in subjects else set(of_group[subject])
-    return frozenset(delivered)

@@ -82,10 +82,7 @@ def fleet_markdown(report: FleetReport, links: ReportLinks) -> str:
         parts += [
             "## Maintenance windows and mutes",
             "Trouble of these is recorded, and nobody is notified of it.",
-            table(
-                ["What", "Of", "Until", "Set by", "Reason"],
-                (_window(window) for window in report.windows.shown),
-            ),
+            "\n".join(map(_window, report.windows.shown)),
             report.windows.remaining,
         ]
     parts += [
@@ -175,9 +172,11 @@ def _trouble(trouble_line: TroubleLine, links: ReportLinks) -> str:
     )
 
 
-def _window(window: WindowGlance) -> list[str]:
+def _window(window: WindowGlance) -> str:
+    """An entry of a list: Prefect's pages cut wide tables off."""
     until = when(window.until) if window.until else "it is ended"
-    return [window.name, text(window.label), until, text(window.by), text(window.reason)]
+    why = f": {text(window.reason)}" if window.reason else ""
+    return f"- **{text(window.label)}**: {window.name} until {until}, set by {text(window.by)}{why}"
 
 
 def _as_fit(rows: Iterable[str]) -> list[str]:

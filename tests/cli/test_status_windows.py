@@ -86,8 +86,8 @@ async def test_what_is_in_force_is_shown_with_its_end_and_who_set_it(
         ("mute", "Beta", "Petra", "patch day", None),
     ]
     ends = f"{until['Beta'][:10]} {until['Beta'][11:16]} UTC"
-    assert f"| maintenance window | Acme \\| Sons | {ends} | Petra | patch day |" in page
-    assert page.index("| mute of one incident | Gone |") < page.index("| maintenance window |")
+    assert f"- **Acme \\| Sons**: maintenance window until {ends}, set by Petra: patch day" in page
+    assert page.index("**Gone**: mute of one incident") < page.index("maintenance window")
     for words in (HEADING, "maintenance window", "Acme | Sons", ends, "Petra", "patch day", "Olaf"):
         assert words in lines
     assert await _stamp(store) != before, "the page is written anew"
@@ -114,7 +114,7 @@ async def test_a_pause_of_everything_is_in_force_until_it_is_ended(
     page, plain, lines = await _both(store, shown)
     [pause] = plain
     assert (pause["kind"], pause["label"], pause["until"]) == ("pause", "everything", None)
-    assert "| pause | everything | it is ended | linekeeper |" in page
+    assert "- **everything**: pause until it is ended, set by linekeeper: the variable" in page
     assert "linekeeper\\_paused is set" in page
     assert "it is ended" in lines
     await note_prefect(store, {}, paused=False)

@@ -36,7 +36,7 @@ class Renderer:
         known = [situation for situation in situations if situation.opened_at <= now]
         decision = decide(known, self.notified, policy=self.policy, reach=self.reach, now=now)
         self.notified += [
-            Notified(say.incident_id, say.channel, say.step, now, say.group_key)
+            Notified(say.incident_id, say.channel, say.step, now, say.group_key, say.group_kind)
             for say in decision.say
         ]
         return decision

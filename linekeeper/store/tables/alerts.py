@@ -26,6 +26,8 @@ class Notice(SQLModel, table=True):
     """The number of the incident's opening (`incident.round`)."""
     group_key: str | None = renamed("fold", "group_key", default=None)
     """The one message about several incidents, if it is part of one."""
+    group_kind: str | None = None
+    """Why they share it (`linekeeper.notify.groups`). None also in rows of the version before."""
     slack_channel: str | None = None
     """The block of the Slack channel it is said in; None: `default`."""
     severity: str = "normal"
