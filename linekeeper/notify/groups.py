@@ -30,14 +30,14 @@ A process of the version before may write such ones while this one takes over; o
 """
 
 
-class Group(NamedTuple):
+class SharedMessage(NamedTuple):
     """Such a message, by its key: its kind, and the ids of its incidents."""
 
     kind: str
     incidents: list[str]
 
 
-async def load_group(store: Store, key: str) -> Group:
+async def load_group(store: Store, key: str) -> SharedMessage:
     """Read it; one that nobody decided, or that was decided otherwise since, is about none."""
     async with store.read() as session:
         rows = await session.execute(
@@ -46,7 +46,7 @@ async def load_group(store: Store, key: str) -> Group:
             .order_by(col(Notice.id))
         )
         notices = rows.all()
-    return Group(notices[0][0] or "" if notices else "", [row[1] for row in notices])
+    return SharedMessage(notices[0][0] or "" if notices else "", [row[1] for row in notices])
 
 
 def group_ordering_key(group_key: str) -> str:
