@@ -31,15 +31,18 @@ from linekeeper.store import new_id
 from linekeeper.store.leases import holding
 from linekeeper.store.tables import Audit, Connection, Credential
 from linekeeper.tokens.stored import (
+    Token,
     UnreadableToken,
     lease_name,
     load_pair,
+    load_tokens,
     save_tokens,
 )
 
 MOST = 1_000
 """Tokens in one call."""
 LEASE_SECONDS = 60
+_CHANGED = "another login or renewal was stored while this pair was verified: send it again"
 _OURS = "Linekeeper owns this connection's pair: export it before lending another"
 
 
@@ -135,6 +138,8 @@ async def take_over(
                 )
             else:
                 claims[position] = TokenClaim(connection, each.pair)
+        ids = [claim.connection.id for claim in claims.values()]
+        before = await load_tokens(rt.store, session, ids)
     checks = await check_tokens(rt, claims, within=within)
     for position, check in checks.items():
         if check.refused is not None:
@@ -150,7 +155,8 @@ async def take_over(
 
     async def own_one(position: int, connection: Connection) -> None:
         async with gate:
-            results[position] = await _own(rt, handed[position], connection, by=by, now=now)
+            held = before.get(connection.id)
+            results[position] = await _own(rt, handed[position], connection, held, by=by, now=now)
 
     async with task_group() as group:
         for position, claim in claims.items():
@@ -218,13 +224,27 @@ async def _borrow(
 
 
 async def _own(
-    rt: Runtime, handed: Handed, connection: Connection, *, by: str, now: datetime
+    rt: Runtime,
+    handed: Handed,
+    connection: Connection,
+    held: Token | None,
+    *,
+    by: str,
+    now: datetime,
 ) -> HandedResult:
+    """Store a pair in place of what was `held` when it began to be verified.
+
+    Another one that is there by now is of a login or a renewal, which killed the pair.
+    """
     me = f"{rt.owner}:{new_id()}"
     async with (
         holding(rt.store, lease_name(connection.id), me, seconds=LEASE_SECONDS, wait=True),
         rt.store.write() as session,
     ):
+        current = (await load_tokens(rt.store, session, [connection.id])).get(connection.id)
+        known = {handed.pair.access_token, held.access if held is not None else None}
+        if current is not None and not current.minted and current.access not in known:
+            return _refused(handed.connection, _CHANGED)
         await save_tokens(rt.store, session, {connection.id: handed.pair}, now=now)
         await _set(session, connection, Custody.owned, by=by, now=now)
     return HandedResult(connection=handed.connection, custody=Custody.owned, error=None)

@@ -17,14 +17,16 @@ from linekeeper.access.expiry import horizon
 from linekeeper.access.issue import issue_access_token
 from linekeeper.access.keys import make_key
 from linekeeper.clock import utcnow
+from linekeeper.makini import TokenPair
 from linekeeper.receiver import serve
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
+from linekeeper.store.leases import holding
 from linekeeper.store.tables import Audit, Connection, Incident
 from linekeeper.sweep.batch import probe_batch
 from linekeeper.sweep.sweep import take_list
 from linekeeper.tokens.renew import renew
-from linekeeper.tokens.stored import load_tokens
+from linekeeper.tokens.stored import lease_name, load_tokens, save_tokens
 
 
 @dataclass(slots=True)
@@ -300,3 +302,32 @@ async def test_the_status_that_verified_a_token_is_evidence_at_once(cut_over: Cu
     async with cut_over.rt.store.read() as session:
         [incident] = await session.scalars(select(Incident))
     assert incident.kind == "reauthorization_required"
+
+
+async def test_a_login_that_comes_while_a_pair_is_verified_is_not_written_over(
+    cut_over: CutOver,
+) -> None:
+    """It killed that pair: whose was stored last would have to log in once more."""
+    first, *_ = await cut_over.connections()
+    store, pair = cut_over.rt.store, cut_over.pair(first)
+    handed = {"connection": first.id, "access_token": pair.access, "refresh_token": pair.refresh}
+    asked = ("GET", "/api/integrations/current")
+    before = cut_over.makini.world.calls[asked]
+    async with holding(store, lease_name(first.id), "a login", seconds=60, wait=True):
+        handing = asyncio.create_task(cut_over.hand_over(handed))
+        while cut_over.makini.world.calls[asked] == before:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.2)  # it is answered by now, and the pair waits for the lease
+        newer = cut_over.pair(first)
+        login = TokenPair(newer.access, newer.refresh, None)
+        async with store.write() as session:
+            await save_tokens(store, session, {first.id: login}, now=utcnow())
+    [result] = await handing
+    assert result["custody"] is None
+    assert "send it again" in result["error"]
+    async with store.read() as session:
+        [kept] = (await load_tokens(store, session, [first.id])).values()
+    assert kept.access == newer.access
+    assert cut_over.lives(kept.access)
+    [result] = await cut_over.hand_over(handed)
+    assert "Makini refuses this token" in result["error"]
