@@ -14,6 +14,9 @@ from linekeeper.health.evidence import FALLEN, Health, Judged, Observation
 UNASKED = timedelta(days=1)
 """A connection that nobody asked for so long is judged by what Makini says of it."""
 
+UNREPEATED = timedelta(days=2)
+"""Makini synchronizes at least daily: of one that fails on it speaks again within this time."""
+
 
 def awaits_call(judged: Judged, at: datetime) -> bool:
     """Whether such a word, said at `at`, decides nothing before a call is answered.
@@ -47,6 +50,21 @@ def claimed(judged: Judged) -> Judged:
     if judged.own is not Health.reauthorization_required or judged.lost_by:
         return judged
     return replace(judged, lost_by="probe", lost_at=judged.observed_at)
+
+
+def is_unsynced(judged: Judged, observation: Observation) -> bool:
+    """Whether the list only goes on saying active of a connection of which Makini's own event said
+    that a synchronization failed.
+
+    The list speaks of the connection, not of its synchronizations: another event does. That it
+    says active anew, or that the customer connected it since, is news.
+    """
+    said, connected = judged.stated_at, observation.connected_at
+    if observation.lifecycle != "active" or judged.degraded_by != "sync_failing" or said is None:
+        return False
+    is_connected_since = connected is not None and connected > said
+    is_repeated = judged.lifecycle in ("", "active") and not is_connected_since
+    return is_repeated and observation.at - said < UNREPEATED
 
 
 def is_unanswered(judged: Judged, observation: Observation, policy: HealthPolicy) -> bool:
