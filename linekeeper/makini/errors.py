@@ -46,6 +46,7 @@ class ListingFault(StrEnum):
     repeated_cursor = "repeated_cursor"
     empty_page = "empty_page"
     refused_page = "refused_page"
+    unanswered_page = "unanswered_page"
     endless = "endless"
 
 

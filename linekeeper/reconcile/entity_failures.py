@@ -267,6 +267,7 @@ _FAULTS: Mapping[ListingFault, str] = {
     ListingFault.repeated_cursor: "it names a next page that it had named before",
     ListingFault.empty_page: "it leaves pages empty behind which, it says, others follow",
     ListingFault.refused_page: "it refuses the next page",
+    ListingFault.unanswered_page: "it doesn't answer when asked for the next page",
     ListingFault.endless: "it never comes to an end",
 }
 

@@ -21,6 +21,7 @@ SMALLER = 8
 """A page too large to take is asked for again in parts of this."""
 LONGEST_WAIT = 120.0
 """Seconds; a source that asks for a longer pause is left for the next run."""
+UNANSWERED = frozenset({ErrorKind.unavailable, ErrorKind.timeout, ErrorKind.network})
 _CONFLICTS = frozenset({409, 423, 425})
 """Somebody else is at it: it passes."""
 
@@ -115,7 +116,7 @@ class PageReader:
                         raise ListingShifted
                 reading.written += await writing.done()
         except MakiniError as error:
-            broken = self._refused_page(error, came + 1) if came else error
+            broken = self._ended_at(error, came + 1, is_whole=since is None) if came else error
             if broken.fault is None or not is_last:
                 raise broken from error.__cause__
             listing.broken = broken
@@ -147,11 +148,20 @@ class PageReader:
             fault=fault,
         )
 
-    def _refused_page(self, error: MakiniError, number: int) -> MakiniError:
-        if error.kind not in ENDS_LOOP:
-            return error
-        reason = f"page {number} was refused ({error.status})"
-        return self.broken(reason, ListingFault.refused_page)
+    def _ended_at(self, error: MakiniError, number: int, *, is_whole: bool) -> MakiniError:
+        """Page `number` is not given, and those before it were: a fault of the listing.
+
+        That it isn't answered, however often it is asked for, is one of a whole listing only: what
+        changed is asked for instead. Where nothing is answered, nor is the first page the next
+        time, and that is no fault of the listing.
+        """
+        if error.kind in ENDS_LOOP:
+            reason = f"page {number} was refused ({error.status})"
+            return self.broken(reason, ListingFault.refused_page)
+        if is_whole and error.kind in UNANSWERED:
+            reason = f"page {number} was not answered ({error.brief})"
+            return self.broken(reason, ListingFault.unanswered_page)
+        return error
 
     async def _again(self, error: MakiniError) -> str | None:
         """What to ask for a failed page with, after the pause it needs; None to give up."""

@@ -54,11 +54,21 @@ def refusing(request: Request) -> Response:
     return JSONResponse({"data": slice_of(request, EVERYTHING, 1), "next_cursor": "2"})
 
 
+def failing(request: Request) -> Response:
+    """Its third page is a 503, however often it is asked for."""
+    number = int(request.query_params.get("page", "1"))
+    if number == 3:
+        return JSONResponse({"message": "down"}, 503)
+    found = EVERYTHING[(number - 1) * 10 : number * 10]
+    return JSONResponse({"data": found, "meta": {"last_page": 5, "total": 50}})
+
+
 BROKEN = [
     (looping, 20, "it names a next page that it had named before"),
     (repeating, 20, "it gives a page again that it had given before"),
     (with_a_hole, 40, "it leaves pages empty behind which, it says, others follow"),
     (refusing, 10, "it refuses the next page"),
+    (failing, 20, "it doesn't answer when asked for the next page"),
 ]
 
 
@@ -178,7 +188,7 @@ async def test_a_hole_that_the_reversed_order_fills_is_none(rt: Runtime, server:
     assert len(await live(rt)) == 50
 
 
-async def test_what_came_before_a_page_that_fails_is_in_the_index(
+async def test_what_comes_in_either_order_beside_a_page_that_fails_is_in_the_index(
     rt: Runtime, server: Peer
 ) -> None:
     def failing(request: Request) -> Response:
@@ -191,5 +201,5 @@ async def test_what_came_before_a_page_that_fails_is_in_the_index(
     server.answer("GET", ASSETS, failing)
     done = await run(rt)
     assert done.failures
-    assert len(await live(rt)) == 20
+    assert len(await live(rt)) == 40
     assert await feed(rt) == []
