@@ -6,6 +6,7 @@ was tried before may have reached Slack: before anything is posted, it is looked
 
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from linekeeper.incidents.announce import first_key
@@ -17,7 +18,7 @@ from linekeeper.notify.groups import is_waiting, load_group
 from linekeeper.notify.merged import FLEET
 from linekeeper.notify.outage import forget_merged
 from linekeeper.notify.refusals import GONE, MOVED, NO_REPLIES, UNEDITABLE, SlackTrouble
-from linekeeper.notify.routing import later_reminds, withheld_texts
+from linekeeper.notify.routing import later_reminds, prove_ours, withheld_texts
 from linekeeper.notify.slack_channel import ChannelClient, Posted
 from linekeeper.notify.view import IncidentView, Links, artifacts, load_views
 from linekeeper.outbox.sender import OutboxRow
@@ -36,7 +37,7 @@ class EarlierMessageWaits(Exception):
 
 
 class Renderer:
-    """Says rows in one channel; raises `SlackTrouble` and the two above."""
+    """Says rows in one channel; raises `SlackTrouble`, `NoLongerOurs` and the two above."""
 
     def __init__(
         self, store: Store, channel: ChannelClient, links: Links, clock: Callable[[], datetime]
@@ -240,15 +241,9 @@ class Renderer:
         return compose_group(group.kind, list(views.values()), links=links)
 
     async def _remember(self, subject: str, posted: Posted) -> None:
-        await remember(
-            self._store,
-            subject,
-            self._channel.name,
-            ts=posted.ts,
-            place=posted.place,
-            now=self._clock(),
-            stamp=self._links.forms_stamp,
-        )
+        where, stamp = {"ts": posted.ts, "place": posted.place}, self._links.forms_stamp
+        now, name = self._clock(), self._channel.name
+        await remember(self._store, subject, name, **where, now=now, stamp=stamp)
 
     async def _show_anew(
         self, row: OutboxRow, view: IncidentView, rendered: Rendered, *, key: str
@@ -292,14 +287,15 @@ class Renderer:
         edit_found: bool = False,
         broadcast: bool = False,
     ) -> Posted:
-        thread_ts = thread.ts if thread else None
         if row.attempts > 1:
             posted = await self._found(row, key=key, thread=thread)
             if posted is not None:
                 if edit_found:
                     await self._edit_if_possible(posted, rendered)
                 return posted
-        return await self._channel.post(rendered, key=key, thread_ts=thread_ts, broadcast=broadcast)
+        post = partial(self._channel.post, before=partial(prove_ours, self._store, row))
+        thread_ts = thread.ts if thread else None
+        return await post(rendered, key=key, thread_ts=thread_ts, broadcast=broadcast)
 
     async def _found(
         self, row: OutboxRow, *, key: str, thread: Posted | None = None

@@ -314,3 +314,22 @@ async def about_message(session: AsyncSession, payload: Mapping[str, Any]) -> Ru
             )
         )
     return RuleSubject(topics=(str(about.get("topic", "")),), concerned=concerned)
+
+
+class NoLongerOurs(Exception):
+    """Another process sends it: the claim ran out, or its holder was taken for dead meanwhile."""
+
+
+async def prove_ours(store: Store, row: OutboxRow) -> None:
+    """Raises `NoLongerOurs` where the claim that gave us `row` holds it no more."""
+    given = {"row_id": row.id, "token": row.claimed_by}
+    async with store.read() as session:
+        if await session.scalar(_HELD, given) is None:
+            raise NoLongerOurs("another process has taken it over")
+
+
+_HELD: Any = select(col(Outbox.id)).where(
+    col(Outbox.id) == bindparam("row_id"),
+    col(Outbox.claimed_by) == bindparam("token"),
+    col(Outbox.status) == literal_column("'pending'"),
+)

@@ -4,7 +4,7 @@ import asyncio
 import ipaddress
 import json
 import re
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -68,7 +68,7 @@ class Pacer:
 
 
 class ChannelClient:
-    """The channel of a `SlackConfig`. Every method raises `SlackTrouble` and nothing else."""
+    """The channel of a `SlackConfig`. Every method raises `SlackTrouble` alone."""
 
     def __init__(self, config: SlackConfig, client: AsyncWebClient, pacer: Pacer) -> None:
         self.name = config.channel
@@ -83,14 +83,19 @@ class ChannelClient:
         key: str,
         thread_ts: str | None = None,
         broadcast: bool = False,
+        before: Callable[[], Awaitable[None]] | None = None,
     ) -> Posted:
         """Post; `key` goes along as metadata, so that `find` can tell whether it was.
+
+        `before` is called when it is its turn; what it raises is raised, and nothing is posted.
 
         A reply with `broadcast` is shown in the channel too. A message of its own that Slack
         refuses for what it says is posted with less; if nothing is taken it is the channel's
         trouble.
         """
         await self._pacer.turn(self._paced_as)
+        if before is not None:
+            await before()
         fields: dict[str, Any] = {
             "channel": self.name,
             "text": rendered.text,

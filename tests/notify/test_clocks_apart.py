@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from linekeeper import clock
+from linekeeper.consumer.alive import retire
 from tests.notify.conftest import Desk
 from tests.notify.test_outage import Turn
 
@@ -47,5 +48,20 @@ async def test_what_one_machine_is_sending_no_other_sends(
             await sending.waits.wait()
         with off_by(second):
             await desk.deliver(owner="second")
+        sending.may_go.set()
+    assert len(desk.messages()) == 1
+
+
+async def test_what_was_taken_over_while_it_waited_for_its_turn_is_not_said_twice(
+    desk: Desk,
+) -> None:
+    """Universe 16034: as the clock was set a day ahead, a consumer that lives counted as dead."""
+    sending = Turn()
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+        await desk.open(customer="Acme")
+        group.create_task(desk.deliver(owner="first", pacer=sending))
+        await sending.waits.wait()
+        await retire(desk.store, "first")
+        await desk.deliver(owner="second")
         sending.may_go.set()
     assert len(desk.messages()) == 1

@@ -35,6 +35,7 @@ REGRESSIONS: tuple[str, ...] = (
     "--seed 13064",
     "--seed 1380",
     "--seed 13718 --small",
+    "--seed 16034 --small",
     "--seed 16045 --small",
     "--seed 15002 --small",
     "--seed 15009 --small",

@@ -25,6 +25,7 @@ from linekeeper.incidents.announce import announce, said_about
 from linekeeper.incidents.lifecycle import IncidentChange
 from linekeeper.notify.letters import ending_letter, page_letter, setup_letter
 from linekeeper.notify.mail_text import SystemToLogIn, What, compose
+from linekeeper.notify.routing import NoLongerOurs, prove_ours
 from linekeeper.notify.smtp import Delayed, Letter, MailRefused, hand_over
 from linekeeper.outbox.dispatcher import Dispatcher
 from linekeeper.outbox.mail_order import (
@@ -166,9 +167,10 @@ class MailSender(Sender):
         if not letter.recipients:
             return Failed("no contact is known of this customer", is_final=True)
         try:
+            await prove_ours(self._store, row)
             refused = await hand_over(self._mail, letter, row.id)
-        except MailRefused as problem:
-            return Failed(str(problem), is_final=True)
+        except (MailRefused, NoLongerOurs) as problem:
+            return Failed(str(problem), is_final=isinstance(problem, MailRefused))
         except Delayed as problem:
             return Failed(str(problem), pauses=problem.everything, pause=PAUSE_SECONDS)
         if refused:

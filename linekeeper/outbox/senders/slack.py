@@ -31,6 +31,7 @@ from linekeeper.notify.renderer import EarlierMessageWaits, InvalidMessage, Rend
 from linekeeper.notify.routing import (
     DEFAULT,
     First,
+    NoLongerOurs,
     channel_of_message,
     channels_of,
     due_messages,
@@ -261,7 +262,7 @@ class SlackSender(Sender):
             return self._failed(row, trouble)
         except InvalidMessage as reason:
             return Failed(str(reason), is_final=True)
-        except EarlierMessageWaits as reason:
+        except (EarlierMessageWaits, NoLongerOurs) as reason:
             return Failed(str(reason), wait=15.0)
         if not is_said:
             return Ended("superseded", "another message covers it")
