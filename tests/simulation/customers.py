@@ -67,6 +67,10 @@ class Customers:
                 return True
         return False
 
+    async def log_in_by(self, link: str, connection: Connection) -> bool:
+        """The customer of `connection` logs in by that link, which somebody handed on."""
+        return await self._log_in(link, connection)
+
     async def _log_in(
         self, link: str, wanted: Connection | None = None, *, strays: bool = False
     ) -> bool:

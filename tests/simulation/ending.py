@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from random import Random
 from typing import TYPE_CHECKING
 
+from tests.simulation.renewed import MEANWHILE, renewed_meanwhile
 from tests.simulation.working_hours import is_at_work
 
 if TYPE_CHECKING:
@@ -26,7 +27,9 @@ ENDING_FROM = 30_000
 CHANCE = 0.2
 APART = frozenset({"tokens", "pairs", "deadline"})
 """Kinds that end a token or its renewal in another way, which asks for another mail."""
-HINDERS = frozenset({"mail", "clock", "day", "settings", "statements", "away", "dark keys"})
+HINDERS = frozenset(
+    {"mail", "clock", "day", "settings", "statements", "away", "dark keys", MEANWHILE}
+)
 RENEWED = timedelta(minutes=2)
 """From a login that was answered as done until no mail speaks of the one before."""
 TOLD_WITHIN = timedelta(minutes=45)
@@ -60,6 +63,8 @@ async def endings(universe: "Universe", rng: Random) -> None:
                 " (SELECT id FROM connection WHERE makini_key = ?)",
                 (until.isoformat(timespec="microseconds"), connection.key),
             )
+    if MEANWHILE in universe.people.kinds:
+        await renewed_meanwhile(universe, rng, chosen, universe.people.endings)
     while not universe.calm:
         await asyncio.sleep(rng.uniform(300.0, 1500.0) * universe.plan.pace)
         for connection, ending in zip(chosen, universe.people.endings, strict=True):

@@ -86,11 +86,12 @@ class Episodes:
             key = connection.key
             until = self.universe.now() + timedelta(seconds=seconds)
             self.now = [each for each in self.now if each.until > self.universe.now()]
-            self._begin(
+            self.begin(
                 Episode(until, matches, fault, words, self.universe.now(), "" if path else key)
             )
 
-    def _begin(self, episode: Episode) -> None:
+    def begin(self, episode: Episode) -> None:
+        """It lasts from now on."""
         self.now.append(episode)
         self.over.append(episode)
 
@@ -102,7 +103,7 @@ class Episodes:
             return
         now = self.universe.now()
         self.universe.say("trouble: the list of connections is forbidden for an hour")
-        self._begin(
+        self.begin(
             Episode(
                 now + timedelta(hours=1),
                 lambda request: request.path == "/api/system/connections",
@@ -121,7 +122,7 @@ class Episodes:
             fault = rng.choice((Fault("refuse"), Fault("status", 503), Fault("hang")))
             now = self.universe.now()
             self.universe.say(f"trouble: Makini is away for {seconds:g} s: {fault.kind}")
-            self._begin(
+            self.begin(
                 Episode(
                     now + timedelta(seconds=seconds),
                     lambda request: request.host == "makini.sim",

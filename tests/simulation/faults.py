@@ -25,6 +25,7 @@ from tests.simulation.operators import Operators
 from tests.simulation.pairs import LostPairs
 from tests.simulation.patience import Patience
 from tests.simulation.rare import RARE, RARE_KINDS, Rare
+from tests.simulation.renewed import MEANWHILE
 from tests.simulation.second_acts import SecondActs
 from tests.simulation.shifting import Shifting
 from tests.simulation.sickness import Sickness
@@ -100,6 +101,8 @@ class Trouble:
             self.kinds = {*self.kinds, ENDING} - APART
         if universe.plan.kinds:
             self.kinds = set(universe.plan.kinds)
+        if MEANWHILE in self.kinds:
+            self.kinds = {*self.kinds, ENDING} - APART
         self.endings: list[Ending] = []
         self.customers = Customers(universe, Random(seed_of(universe.plan.seed, "customers")))
         self.operators = Operators(universe, Random(seed_of(universe.plan.seed, "operators")))

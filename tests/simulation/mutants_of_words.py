@@ -202,4 +202,13 @@ OF_WORDS = (
          "        return None\n"),
         kinds="ending",
     ),
+    mutant(
+        "ending-after-renewal", "a mail that a login ends is sent though it was renewed meanwhile",
+        ("notify/letters.py", "                    col(Credential.refused_at).is_not(None),\n", ""),
+        ("notify/letters.py",
+         "                    col(ConnectLink.used_at).is_(None),\n"
+         "                    col(ConnectLink.expires_at) > now,\n",
+         "                    col(ConnectLink.expires_at) > now,\n"),
+        kinds="renewed", seed=3,
+    ),
 )  # fmt: skip

@@ -2,6 +2,7 @@
 
 An incident that is snoozed is resolved and opens again; a connection is made anew while its
 backfill runs; a peer is away while keys are rotated; the clock steps a day back under a lease.
+What comes right after something was over is in `later_acts.py`.
 """
 
 import asyncio
@@ -10,13 +11,23 @@ from datetime import UTC, datetime
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from tests.simulation.later_acts import (
+    AFTERMATH,
+    LATER_ACTS,
+    LATER_ACTS_FROM,
+    RELAPSE,
+    aftermaths,
+    relapses,
+)
+from tests.simulation.machine import seed_of
+
 if TYPE_CHECKING:
     from tests.simulation.makini.truth import Connection
     from tests.simulation.universe import Universe
 
 SECOND_ACTS_FROM = 16_000
 SECOND_ACTS = ("snoozed", "replaced", "dark keys", "leased", "thrift")
-ACTS = ("snoozed", "replaced", "dark keys", "leased", "ending", "deadline")
+ACTS = ("snoozed", "replaced", "dark keys", "leased", "ending", "deadline", *LATER_ACTS)
 """Those of which it is counted whether they came about."""
 CHANCE = 0.2
 IN_THE_SOUTH = (
@@ -39,6 +50,10 @@ class SecondActs:
     def drawn(seed: int, rng: Random) -> set[str]:
         """Those that a seed has; what one of them goes with comes along."""
         kinds = {kind for kind in SECOND_ACTS if rng.random() < CHANCE}
+        also = Random(seed_of(seed, "later acts"))  # the others live as they did before
+        later = {kind for kind in LATER_ACTS if also.random() < CHANCE}
+        if seed >= LATER_ACTS_FROM:
+            kinds |= later
         return kinds if seed >= SECOND_ACTS_FROM else set()
 
     def start(self, kinds: set[str]) -> Iterator[Any]:
@@ -54,8 +69,12 @@ class SecondActs:
         if "leased" in kinds:
             kinds.add("day")
             yield self._leased()
+        for kind, act in ((RELAPSE, relapses), (AFTERMATH, aftermaths)):
+            if kind in kinds:
+                kinds.add("logins")
+                yield act(self._universe, self, Random(seed_of(self._universe.plan.seed, kind)))
 
-    async def _until(self, is_so: Any, *, within: float, every: float = LOOKS_EVERY) -> bool:
+    async def until(self, is_so: Any, *, within: float, every: float = LOOKS_EVERY) -> bool:
         """Wait until `is_so`; False where it isn't in time, or it is calm."""
         for _ in range(int(within / every)):
             if self._universe.calm:
@@ -65,7 +84,7 @@ class SecondActs:
             await asyncio.sleep(every)
         return False
 
-    def _one(self) -> "Connection | None":
+    def one(self) -> "Connection | None":
         """A connection that is well."""
         people = self._universe.people
         fine = [
@@ -78,13 +97,13 @@ class SecondActs:
         """Somebody snoozes an incident for an hour; it is over, and within that hour it is back."""
         universe, rng, truth = self._universe, self._rng, self._universe.truth
         await asyncio.sleep(rng.uniform(200.0, 700.0))
-        connection = self._one()
+        connection = self.one()
         if connection is None or not universe.faulty("snoozed"):
             return
         key = connection.key
         universe.say(f"snoozed: {key} loses its login")
         truth.lose_login(connection, universe.now())
-        if not await self._until(lambda: universe.is_open(key, LOST), within=1500.0):
+        if not await self.until(lambda: universe.is_open(key, LOST), within=1500.0):
             return
         [(incident_id, *_)] = universe.ask(
             "SELECT m.incident_id FROM incident_connection m JOIN connection c"
@@ -114,17 +133,17 @@ class SecondActs:
         universe, rng, truth = self._universe, self._rng, self._universe.truth
         await asyncio.sleep(rng.uniform(200.0, 900.0))
         while not universe.calm and "replaced" not in universe.acted:
-            connection = self._one()
+            connection = self.one()
             if connection is not None and universe.faulty("replaced"):
                 universe.say(f"replaced: {connection.key} loses its login")
                 truth.lose_login(connection, universe.now())
                 key = connection.key
-                if await self._until(lambda key=key: universe.is_open(key, LOST), within=1500.0):
+                if await self.until(lambda key=key: universe.is_open(key, LOST), within=1500.0):
                     await asyncio.sleep(rng.uniform(20.0, 300.0))
                 if not (connection.deleted or connection.login_ok):
                     universe.say(f"replaced: the login of {key} works again")
                     truth.restore_login(connection, universe.now())
-            if await self._until(self._backfilling, within=900.0, every=0.5):
+            if await self.until(self._backfilling, within=900.0, every=0.5):
                 await self._made_anew()
 
     async def _made_anew(self) -> None:
@@ -168,14 +187,14 @@ class SecondActs:
         }  # fmt: skip
         name = self._rng.choice(sorted(peers))
         kind = {"the product": "product", "Prefect": "prefect", "Slack": "slack"}.get(name, "mail")
-        if not await self._until(lambda: len(universe.keys) > 1, within=1e6):
+        if not await self.until(lambda: len(universe.keys) > 1, within=1e6):
             return
         universe.say(f"trouble: {name} is down while keys are rotated")
         universe.people.kinds.add(kind)
         peers[name].down = True
         universe.acted.add("dark keys")
         since = universe.now()
-        await self._until(lambda: len(universe.keys) == 1, within=2400.0)
+        await self.until(lambda: len(universe.keys) == 1, within=2400.0)
         peers[name].down = False
         if name == "Prefect":
             universe.people.unusual.unwatched.append((since, universe.now()))
@@ -185,7 +204,7 @@ class SecondActs:
         """The machine's clock steps a day back, or ahead, while somebody holds a lease."""
         universe, rng = self._universe, self._rng
         await asyncio.sleep(rng.uniform(200.0, 900.0))
-        if await self._until(universe.leases.held, within=1e6):
+        if await self.until(universe.leases.held, within=1e6):
             await asyncio.sleep(rng.choice((0.0, 0.05, 0.5)))
             held = ", ".join(universe.leases.held()) or "none any more"
             universe.acted.add("leased")
