@@ -173,10 +173,20 @@ class Rehearsal:
             universe.found.append(f"late: {key} logged in, a message still says that it is lost")
 
     def _was_mailed(self, loser: Connection) -> bool:
+        """Whether they were asked, since it was lost or since Makini's late word had said so."""
+        since = min(loser.logins[-1][0], *self._joined(loser))
         return any(
-            loser.email in mail.recipients and mail.at >= loser.logins[-1][0]
-            for mail in self.universe.mail.taken
+            loser.email in mail.recipients and mail.at >= since for mail in self.universe.mail.taken
         )
+
+    def _joined(self, loser: Connection) -> list[datetime]:
+        """Since when it is in an open incident about its login."""
+        rows = self.universe.ask(
+            "SELECT m.joined_at FROM incident_connection m JOIN connection c"
+            " ON c.id = m.connection_id WHERE c.makini_key = ? AND m.left_at IS NULL"
+            " AND m.kind = 'reauthorization_required'", (loser.key,),
+        )  # fmt: skip
+        return [datetime.fromisoformat(row[0]) for row in rows] or [loser.logins[-1][0]]
 
     def _is_said_to_be_unknown(self, loser: Connection) -> bool:
         """Whether nobody of theirs has been confirmed as a contact, and operators were told.
