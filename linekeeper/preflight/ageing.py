@@ -104,13 +104,16 @@ def judge_age(place: NamedTarget, report: PreflightReport, now: datetime) -> Ite
         step = next((days for days in EXPIRY_STEPS if left < days), None)
         if step is None:
             continue
-        until = f"in {counted(max(int(left), 0), 'day')}, on {ends:%Y-%m-%d}"
+        until = f"ends in {counted(int(left), 'day')}, on {ends:%Y-%m-%d}; after that"
+        if left <= 0:
+            until = f"ended on {ends:%Y-%m-%d}; unless it was renewed since,"
+        title = until.partition(";")[0]
         yield Finding(
             kind="certificate_ending",
             cause=f"certificate:{report.target}:{report.vantage}:{step}",
             app=place.app,
-            title=f"{place.label} · the certificate of {report.target} ends {until}",
-            text=f"The certificate of {report.target} ends {until}; after that every call fails. "
+            title=f"{place.label} · the certificate of {report.target} {title}",
+            text=f"The certificate of {report.target} {until} every call fails. "
             "Ask the customer's IT to renew it, and check again.",
             scope="connection",
             members=members,

@@ -167,6 +167,20 @@ async def test_a_certificate_warns_30_14_and_3_days_ahead_and_once_each(office: 
     assert warned == ["29", "13", "2"]
 
 
+async def test_a_certificate_that_has_ended_is_not_said_to_end(office: Office) -> None:
+    await on_premises(office)
+    await keep(office.store, report(office, 1.5), source="import", by="Ann", now=office.now)
+    await conclude_ageing(office.store, now=office.now)
+    assert [title.rpartition(" · ")[2] for title in await opened(office)] == [
+        f"the certificate of {TARGET} ends in 1 day, on {office.now + timedelta(days=1.5):%Y-%m-%d}"
+    ]
+    ended = office.now + timedelta(days=1.5)
+    office.later(days=5)
+    await conclude_ageing(office.store, now=office.now)
+    [title] = await opened(office)
+    assert title.endswith(f"the certificate of {TARGET} ended on {ended:%Y-%m-%d}")
+
+
 async def test_a_vantage_belongs_to_the_worker_that_has_it(office: Office) -> None:
     await on_premises(office)
     await keep(
