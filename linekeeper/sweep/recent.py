@@ -11,7 +11,7 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import bindparam, func, select
 from sqlmodel import col
 
 from linekeeper.clock import utcnow
@@ -27,6 +27,7 @@ from linekeeper.store.tables import (
     Credential,
     Incident,
     IncidentConnection,
+    PartHeartbeat,
 )
 from linekeeper.store.types import UtcDateTime
 from linekeeper.sweep.app import TOPIC as LIST
@@ -76,26 +77,30 @@ _OPEN = (
         col(Incident.topic).in_((TOPIC, LIST)),
     )
 )
+_SWEPT = select(func.max(col(PartHeartbeat.at))).where(col(PartHeartbeat.kind) == "sweep")
 
 
 def looking(rt: Runtime) -> Look:
     """What looks, with `rt`, at the connections of incidents of whom nothing recent is known.
 
-    An incident of an app's list is looked at by reading the list.
+    An incident of an app's list is looked at by reading the list, if no sweep has done so.
     """
 
     async def look(incidents: Collection[str]) -> None:
         apps: set[str] = set()
         members: set[str] = set()
+        now = utcnow()
         async with rt.store.read() as session:
+            swept = await session.scalar(_SWEPT)
             for chunk in chunked(sorted(incidents), 5_000):
                 for topic, app, member in await session.execute(_OPEN, {"incidents": chunk}):
                     if topic == LIST:
-                        apps.add(app)
+                        if swept is None or swept < now - RECENT:
+                            apps.add(app)
                     elif member is not None:
                         members.add(member)
         if apps or members:
-            await ask_where_old(rt, members, now=utcnow(), listing=apps)
+            await ask_where_old(rt, members, now=now, listing=apps)
 
     return look
 

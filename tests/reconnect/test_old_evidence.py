@@ -12,11 +12,14 @@ from sqlmodel import col
 
 from linekeeper.clock import utcnow
 from linekeeper.config import AlertPolicy
+from linekeeper.makini import ErrorKind, MakiniError
 from linekeeper.notify.evaluate import evaluate_alerts
 from linekeeper.orchestrator import Blocks
 from linekeeper.outbox.senders.reconnect import advance_due_cases
 from linekeeper.store.configuration import SharedConfiguration, save_blocks
 from linekeeper.store.tables import Connection, Outbox
+from linekeeper.sweep.app import list_failed
+from linekeeper.watch.queries import done
 from tests.notify.test_elsewhere import Pager, taking
 
 from .conftest import House
@@ -26,7 +29,11 @@ from .test_contact_later import consumer
 from .test_kills import messages, told, with_slack
 from .working_clock import at
 
-pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning"),
+    # PostgreSQL has a clock of its own, which hours can't be added to.
+    pytest.mark.parametrize("engine", ["sqlite"], indirect=True, scope="session"),
+]
 
 STANDSTILL = timedelta(hours=5)
 """By its end the first reminder and the escalation are due."""
@@ -208,3 +215,17 @@ async def test_who_has_no_token_is_looked_up_in_makinis_list(
     await after_standstill(house, utcnow() + STANDSTILL)
     assert await is_over(house) is is_over_there
     assert bool(reminded(house) and paged(pager)) is not is_over_there
+
+
+@pytest.mark.parametrize("hours", [0, 5])
+async def test_a_list_that_failed_is_read_to_tell_of_it_where_no_sweep_has_just_done_so(
+    open_house: Opened, post: Post, pager: Pager, hours: int
+) -> None:
+    house = await alerting(open_house, post, pager)
+    app = await house.rt.app("default")
+    with at(utcnow() - timedelta(hours=hours)):
+        error = MakiniError(ErrorKind.unavailable, "Makini answers 500", app=app.name, status=500)
+        await list_failed(house.store, app, error, now=utcnow())
+        await done(house.store, "sweep")
+    await after_standstill(house, utcnow())
+    assert await is_over(house) is (hours > 0)
