@@ -229,7 +229,7 @@ def _not_read(way: Way) -> Diagnosis | None:
         return None
     since = moment(connection.health_since)
     if connection.setup == "disconnected":
-        successor = f" Its successor is {connection.replaced_by}." if connection.replaced_by else ""
+        successor = f" Its successor is {connection.successor}." if connection.successor else ""
         return verdict(Cause.disconnected, f"The connection is disconnected.{successor}")
     if connection.setup in ("pending", "authorizing") and way.record is None:
         return verdict(

@@ -22,7 +22,8 @@ class ExplainedConnection:
     entities: frozenset[str] | None
     """None where the app isn't configured any more."""
     forwards: bool
-    replaced_by: str | None = None
+    successor: str | None = None
+    """What people call the connection that took over, and Makini's key of it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,8 +90,24 @@ async def around(
         has_token=bool(has_token),
         entities=frozenset(app.entities) if app is not None else None,
         forwards=bool(app is not None and (app.forward_url or forward_to)),
+        successor=await _called(session, connection.replaced_by),
     )
     return Around(connection, facts, kept_since)
+
+
+async def _called(session: AsyncSession, connection_id: str | None) -> str | None:
+    """What people call a connection, with the key that tells it from another one of its system."""
+    if connection_id is None:
+        return None
+    connection, customer = (
+        await session.execute(
+            select(Connection, col(Customer.name))
+            .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
+            .where(col(Connection.id) == connection_id)
+        )
+    ).one()
+    named = label(customer, connection.provider, connection.name)
+    return f"{named} ({connection.makini_key})"
 
 
 async def records_of(

@@ -130,6 +130,13 @@ class MakiniError(Exception):
         message = f": {self.message.rstrip('.')}" if self.message else ""
         return f"{self._what}{message}{self.reference}"
 
+    def brief_of(self, entity: str) -> str:
+        """The same of a call that says something of `entity` alone: its 401 is of no login."""
+        if self.kind is not ErrorKind.unauthorized:
+            return self.brief
+        message = f": {self.message.rstrip('.')}" if self.message else ""
+        return f"Makini refuses {entity} to this connection (401){message}{self.reference}"
+
     @property
     def _what(self) -> str:
         if self.fault is not None:

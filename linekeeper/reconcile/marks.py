@@ -324,7 +324,8 @@ async def note_failure(
     longer, and so does a call limit of its connection; any other failure of the whole connection or
     app says nothing of it.
     """
-    values: dict[str, Any] = {"error": f"{error.brief}."[:500]}
+    brief = error.brief_of(entity) if scope is ErrorScope.entity else error.brief
+    values: dict[str, Any] = {"error": f"{brief}."[:500]}
     if scope is ErrorScope.entity or is_call_limit(error, scope):
         failures = (mark.failures if mark is not None else 0) + 1
         missing = error.kind is ErrorKind.not_found

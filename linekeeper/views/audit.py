@@ -28,7 +28,7 @@ class AuditEntry:
     by: str
     action: str
     subject: str
-    """A connection or incident by the name people know; else as it was written down."""
+    """A connection, incident or customer by the name people know; else as it was written down."""
     detail: Mapping[str, Any]
 
     def as_json(self) -> dict[str, Any]:
@@ -176,7 +176,7 @@ def _short(value: object) -> str:
 
 
 async def _names(session: AsyncSession, subjects: Iterable[str]) -> dict[str, str]:
-    """What people call the connections and incidents among `subjects`."""
+    """What people call the connections, incidents and customers among `subjects`."""
     ids = sorted({subject for subject in subjects if _is_id(subject)})
     names: dict[str, str] = {}
     for batch in chunked(ids, _LOOK_UP):
@@ -193,6 +193,10 @@ async def _names(session: AsyncSession, subjects: Iterable[str]) -> dict[str, st
             select(Incident.id, Incident.title).where(col(Incident.id).in_(batch))
         )
         names |= {row[0]: row[1] for row in incidents}
+        customers = await session.execute(
+            select(Customer.id, Customer.name).where(col(Customer.id).in_(batch))
+        )
+        names |= {row[0]: row[1] for row in customers}
     return names
 
 

@@ -37,6 +37,15 @@ async def fill(store: Store) -> None:
         session.add(Audit(at=NOW - timedelta(days=3), by="old", action="x", subject="y"))
 
 
+async def test_the_audit_calls_a_customer_by_its_name(store: Store) -> None:
+    async with store.write() as session:
+        customer = Customer(name="Acme", slug="acme")
+        session.add(customer)
+        await session.flush()
+        session.add(Audit(at=NOW, by="Petra", action="customer_link.made", subject=customer.id))
+    assert [entry.subject for entry in await read_audit(store)] == ["Acme"]
+
+
 async def test_the_audit_names_what_people_know_and_can_be_narrowed(store: Store) -> None:
     await fill(store)
     everything = await read_audit(store)

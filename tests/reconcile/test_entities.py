@@ -125,6 +125,9 @@ async def test_a_401_for_one_entity_mints_nothing_asks_nobody_and_leaves_the_hea
         channels = set(await session.scalars(select(col(Outbox.channel)).distinct()))
     assert not channels & {"mail", "run"}
     assert [kind for kind, _, _ in await incidents(rt)] == ["entity_forbidden"]
+    said = (await mark(rt)).error or ""
+    assert said.startswith(f"Makini refuses {ORDERS} to this connection (401)")
+    assert "login" not in said
 
 
 async def test_a_token_that_died_is_renewed_once_and_the_entity_read(
