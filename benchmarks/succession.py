@@ -92,7 +92,7 @@ async def measure(rt: Runtime, count: int) -> dict[str, float]:
     (target,) = await load_targets(rt, app, [after])
     succession = (await successions_of(rt.store, after))[ENTITY]
     began, used, at = time.perf_counter(), time.process_time(), utcnow()
-    await take_over(rt, target, succession, deleted=(), started=at, run_at=at)
+    await take_over(rt, target, succession, deleted=(), run_at=at)
     seconds, cpu = time.perf_counter() - began, time.process_time() - used
     truth = {mine["key"]: theirs["key"] for mine, theirs in zip(old, new, strict=True)}
     twins = {old[n - d]["key"] for n in range(TWINS - 1, count, TWINS) for d in (0, 1)}

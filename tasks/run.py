@@ -25,7 +25,7 @@ from linekeeper.clock import utcnow
 from linekeeper.notify.view import CONNECTIONS, Links
 from linekeeper.refusal import Refusal
 from linekeeper.runtime import Runtime
-from linekeeper.store.leases import HeldLease, LeaseLost, holding, is_held, next_owner
+from linekeeper.store.leases import HeldLease, LeaseLost, holding, is_held, next_holder
 from linekeeper.watch.queries import done, note_ended
 from tasks.late_runs import catch_up
 from tasks.prefect_adapter.names import PAUSED_VARIABLE, variable_name
@@ -232,10 +232,11 @@ async def only_one(name: str) -> AsyncIterator[HeldLease | None]:
     opened = runtime()
     mine: HeldLease | None = None
     context = FlowRunContext.get()
-    run_id = str(context.flow_run.id) if context and context.flow_run else ""
-    owner = f"{opened.owner}{_RUN}{run_id}"
+    run_id = str(context.flow_run.id) if context and context.flow_run else None
+    owner = f"{opened.owner} · run {run_id}" if run_id else opened.owner
+    take = functools.partial(holding, opened.store, name, owner, run_id=run_id)
     try:
-        async with holding(opened.store, name, owner, wait=False) as held:
+        async with take(wait=False) as held:
             if held is not None or not by_hand():
                 mine = held
                 if held is not None and context and context.flow_run:
@@ -245,7 +246,7 @@ async def only_one(name: str) -> AsyncIterator[HeldLease | None]:
         get_run_logger().warning("Another run holds the lease %s: this one waits for it", name)
         called = _called() or name
         await rename(f"{called} · waits for another run")
-        async with holding(opened.store, name, owner, wait=True) as held:
+        async with take(wait=True) as held:
             await rename(called)
             mine = held
             yield held
@@ -255,18 +256,14 @@ async def only_one(name: str) -> AsyncIterator[HeldLease | None]:
         raise TakenOver(await _taken_by(opened, mine)) from None
 
 
-_RUN = " · run "
-"""Between the process and the run in the owner of a lease."""
-
-
 async def _taken_by(opened: Runtime, mine: HeldLease) -> str | None:
     """Who has, or had, the lease after us, in words."""
-    owner = await next_owner(opened.store, mine)
-    if owner is None:
+    holder = await next_holder(opened.store, mine)
+    if holder is None:
         return None
-    process, _, run_id = owner.partition(_RUN)
-    if not run_id:
-        return f"The process {process}"
+    owner, run_id = holder
+    if run_id is None:
+        return f"The process {owner}"
     try:
         async with get_client() as client:
             run = await client.read_flow_run(UUID(run_id))

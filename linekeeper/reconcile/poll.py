@@ -236,7 +236,6 @@ class _Reader:
                 target,
                 succession,
                 deleted=list(writer.deleted.values()),
-                started=started,
                 run_at=self._question.run_at,
                 shard=self._question.shard,
             )

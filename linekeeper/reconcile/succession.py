@@ -48,17 +48,16 @@ async def take_over(
     succession: Succession,
     *,
     deleted: Sequence[MatchRow],
-    started: datetime,
     run_at: datetime,
     shard: str | None = None,
 ) -> Counts:
-    """Compare the listing of `target` that began at `started` with the predecessor's records.
+    """Compare a listing of `target` with the predecessor's records.
 
     It names those in `deleted` as deleted. What is counted is in a `drift` row of the run at
     `run_at`, for a backfill.
     """
     if succession.status == "pending":
-        await _plan(rt, target, succession, deleted, started)
+        await _plan(rt, target, succession, deleted)
     return await complete(rt, target, succession.entity, run_at=run_at, shard=shard)
 
 
@@ -90,7 +89,6 @@ async def _plan(
     target: PollTarget,
     succession: Succession,
     deleted: Sequence[MatchRow],
-    started: datetime,
 ) -> None:
     """Decide which old record is which new one, and write the steps down."""
     store, entity, before = rt.store, succession.entity, succession.predecessor_id
@@ -136,7 +134,6 @@ async def _plan(
             target.id,
             entity,
             status="planned",
-            listed_at=started,
             rule=matching.rule,
             comparable=matching.comparable,
             records=len(old),

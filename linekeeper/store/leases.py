@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
-from sqlalchemy import bindparam, or_, update
+from sqlalchemy import bindparam, case, or_, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col, select
@@ -51,14 +51,20 @@ class HeldLease:
 
 
 async def acquire(
-    store: Store, name: str, owner: str, *, seconds: float, now: datetime
+    store: Store,
+    name: str,
+    owner: str,
+    *,
+    seconds: float,
+    now: datetime,
+    run_id: str | None = None,
 ) -> HeldLease | None:
     """Take the lease `name` until `now + seconds`; None if another owner holds it.
 
     The owner itself may take it again. A lease whose time has passed is anybody's.
     """
     until = now + timedelta(seconds=seconds)
-    given = {"called": name, "by": owner, "now": now, "ends": until}
+    given = {"called": name, "by": owner, "now": now, "ends": until, "run": run_id}
     async with store.write() as session:
         result = await session.execute(_taking(is_sqlite=store.is_sqlite), given)
         taken: int | None = result.scalar_one_or_none()
@@ -90,12 +96,20 @@ def _taking(*, is_sqlite: bool) -> Any:
         owner=bindparam("by", type_=_LEASES.c.owner.type),
         until=bindparam("ends", type_=UtcDateTime),
         fence=1,
+        run_id=bindparam("run", type_=_LEASES.c.run_id.type),
+        run_fence=1,
     )
     new = adding.excluded
     is_free = _LEASES.c.until <= bindparam("now", type_=UtcDateTime)
     return adding.on_conflict_do_update(
         index_elements=["name"],
-        set_={"owner": new.owner, "until": new.until, "fence": _LEASES.c.fence + 1},
+        set_={
+            "owner": new.owner,
+            "until": new.until,
+            "fence": _LEASES.c.fence + 1,
+            "run_id": new.run_id,
+            "run_fence": _LEASES.c.fence + 1,
+        },
         where=or_(_LEASES.c.owner == new.owner, is_free),
     ).returning(_LEASES.c.fence)
 
@@ -128,12 +142,15 @@ async def is_taken(store: Store, session: AsyncSession, name: str) -> bool:
     return until is not None and until > await store.clock(session)
 
 
-async def next_owner(store: Store, held: HeldLease) -> str | None:
-    """Who took it after us, last; None if nobody has."""
+async def next_holder(store: Store, held: HeldLease) -> tuple[str, str | None] | None:
+    """Who took it after us, last, and the flow run that did, if one; None if nobody has."""
+    is_of_it = col(Lease.run_fence) == col(Lease.fence)
+    holder = select(Lease.owner, case((is_of_it, col(Lease.run_id)))).where(
+        col(Lease.name) == held.name, col(Lease.fence) > held.fence
+    )
     async with store.read() as session:
-        return await session.scalar(
-            select(Lease.owner).where(col(Lease.name) == held.name, col(Lease.fence) > held.fence)
-        )
+        row = (await session.execute(holder)).first()
+        return None if row is None else (row[0], row[1])
 
 
 def _ours(column: Any, held: HeldLease) -> Any:
@@ -153,6 +170,7 @@ async def holding(
     seconds: float = 30,
     wait: bool = False,
     patience: float | None = None,
+    run_id: str | None = None,
 ) -> AsyncIterator[HeldLease | None]:
     """Hold `name` for the block and renew it meanwhile; yields None where another holds it.
 
@@ -164,12 +182,13 @@ async def holding(
     """
     started = monotonic()
     asked = started
-    held = await acquire(store, name, owner, seconds=seconds, now=await _clock(store))
+    take = partial(acquire, store, name, owner, seconds=seconds, run_id=run_id)
+    held = await take(now=await _clock(store))
     while held is None and wait and (patience is None or monotonic() - started < patience):
         await asyncio.sleep(1)
         asked = monotonic()
         if await _looks_free(store, name, owner):
-            held = await acquire(store, name, owner, seconds=seconds, now=await _clock(store))
+            held = await take(now=await _clock(store))
     if held is None:
         yield None
         return

@@ -22,9 +22,9 @@ _ASKED_FOR = frozenset(
 """What a framework reads or calls by its name."""
 _KEPT = {
     "Kind.mails_customer": "docs/incidents.md has it",
-    "Outbox.claimed_until": "a column of the first schema; older code may still run beside ours",
-    "Implementation.planned_p80": "a column, beside planned_p50, for who reads the table",
-    "Succession.listed_at": "a column for who looks into a succession",
+    "Outbox.claimed_until": "a column that older code beside ours asks for: migration 0061",
+    "Implementation.planned_p80": "the same; and it takes no null",
+    "Succession.listed_at": "the same",
 }
 
 

@@ -5,14 +5,16 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import event, update
 from sqlalchemy.exc import OperationalError
+from sqlmodel import col
 
 from linekeeper.clock import utcnow
 from linekeeper.store import Store
-from linekeeper.store.leases import LeaseLost, acquire, holding, release, renew
+from linekeeper.store.leases import LeaseLost, acquire, holding, next_holder, release, renew
 from linekeeper.store.many_leases import holding_many
 from linekeeper.store.processes import registered
+from linekeeper.store.tables import Lease
 from tests.leases import holder
 
 
@@ -192,3 +194,25 @@ async def test_a_machine_whose_clock_is_off_takes_nothing_from_others_and_keeps_
             machine.undo()
             async with holding(store, "sweep", "right") as taken:
                 assert taken is None
+
+
+async def test_the_run_that_took_a_lease_is_known_and_none_where_something_else_did(
+    store: Store,
+) -> None:
+    """Also where the version before takes it, which leaves the columns as they are."""
+    now = utcnow()
+    mine = await acquire(store, "sweep", "a · run x", seconds=1, now=now, run_id="first")
+    assert mine is not None
+    assert await next_holder(store, mine) is None
+    later = now + timedelta(seconds=5)
+    theirs = await acquire(store, "sweep", "b", seconds=1, now=later, run_id="second")
+    assert theirs is not None
+    assert await next_holder(store, mine) == ("b", "second")
+    assert await next_holder(store, theirs) is None
+    async with store.write() as session:
+        took = {"owner": "c · run y", "fence": col(Lease.fence) + 1}
+        await session.execute(update(Lease).where(col(Lease.name) == "sweep").values(took))
+    assert await next_holder(store, mine) == ("c · run y", None)
+    again = later + timedelta(seconds=5)
+    assert await acquire(store, "sweep", "d", seconds=1, now=again) is not None
+    assert await next_holder(store, mine) == ("d", None)

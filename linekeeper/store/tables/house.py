@@ -90,7 +90,8 @@ class Outbox(SQLModel, table=True):
     """The time from which its age counts, where nobody was there to try it for some time."""
     claimed_by: str | None = None
     claimed_until: datetime | None = optional_time()
-    """Not written any more (a claim puts `next_attempt_at` off); the version before reads it."""
+    """Not written any more, as a claim puts `next_attempt_at` off; when it goes says migration
+    0061."""
     settled_at: datetime | None = optional_time(index=True)
 
 
@@ -103,6 +104,10 @@ class Lease(SQLModel, table=True):
     fence: int = 0
     purpose: str | None = None
     """What its owner holds it for, where others want to know."""
+    run_id: str | None = None
+    """The flow run that took it, if one did."""
+    run_fence: int | None = None
+    """The fence with which `run_id` was written: the version before takes a lease without it."""
 
 
 class AppState(SQLModel, table=True):

@@ -24,7 +24,7 @@ class Succession(SQLModel, table=True):
     or `done`. Until then nothing of the entity is in the feed."""
     created_at: datetime = time()
     listed_at: datetime | None = optional_time()
-    """Start of the listing it was compared by."""
+    """Not written any more (migration 0061 says when it goes)."""
     done_at: datetime | None = optional_time()
     rule: str | None = None
     """What most records were matched by: `same_keys`, `key_suffix` or `natural_keys`."""
