@@ -113,7 +113,7 @@ async def authentication_setup(
     """
     async with open_runtime() as rt:
         run_id, who = this_run() or "", by.strip() or "authentication-setup form"
-        key, lost = gate_key(), place_of()
+        key, lost = await gate_key(), await place_of()
         try:
             if await service.has_begun(rt, run_id):
                 pass

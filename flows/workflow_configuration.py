@@ -135,7 +135,7 @@ async def workflow_configuration(
     name. The first full read settles the implementation's step for this connection.
     """
     async with open_runtime() as rt:
-        steps, run_id, key = await Steps.of_this_run(), this_run() or "", gate_key()
+        steps, run_id, key = await Steps.of_this_run(), this_run() or "", await gate_key()
         claim = await work.claim(rt.store, key, run_id, now=utcnow()) if key else "ours"
         if claim != "ours":
             return await not_needed("configure", claim)
@@ -153,7 +153,7 @@ async def workflow_configuration(
             await rename("configure · refused")
             await work.note_ended(rt.store, run_id)
             return refused("connection", refusal, "Correct it and send the form again.")
-        who, lost = by.strip() or FORM, place_of()
+        who, lost = by.strip() or FORM, await place_of()
         if lost is not None and not await service.take_over(rt, named.id, run_id, lost=lost):
             return await not_needed("configure", "taken")
         if key is not None and not await service.take_over(rt, named.id, run_id):

@@ -62,7 +62,9 @@ async def prune(
     it, and stays. What waits, and what is dead and may be replayed, stays. What was removed is
     written down for `explain`. With `dry_run` it only counts.
     """
-    outbox = col(Outbox.status).in_(ENDED) & (col(Outbox.settled_at) < outbox_before)
+    # A run may begin long after it was asked for, and is told then whom it follows.
+    is_over = col(Outbox.status).in_(ENDED) & col(Outbox.kind).is_distinct_from("follow_up")
+    outbox = is_over & (col(Outbox.settled_at) < outbox_before)
     observations = col(Observation.at) < observations_before
     act = _count if dry_run else _remove
     audit = 0

@@ -204,15 +204,15 @@ async def not_needed(what: str, claim: work.Claim) -> State[None]:
     )
 
 
-def gate_key() -> str | None:
+async def gate_key() -> str | None:
     """The idempotency key of this run if Linekeeper started it to do the work of a gate."""
     key = _idempotency_key()
-    return key if work.is_key(key) else None
+    return key if await work.gate_of_key(runtime().store, key) is not None else None
 
 
-def place_of() -> str | None:
+async def place_of() -> str | None:
     """The lost run whose place this run takes, if Linekeeper started it for that."""
-    return successor.lost_run(_idempotency_key())
+    return await successor.lost_run(runtime().store, _idempotency_key())
 
 
 def _idempotency_key() -> str | None:

@@ -18,7 +18,7 @@ from sqlmodel import col, select
 from linekeeper.customers.setup import ESTABLISHED
 from linekeeper.implementation import work
 from linekeeper.implementation.plan import Work
-from linekeeper.outbox.about import is_a
+from linekeeper.outbox.about import followed_by_key, is_a
 from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.store import Store
 from linekeeper.store.tables import (
@@ -29,9 +29,6 @@ from linekeeper.store.tables import (
     Outbox,
     WorkflowConfiguration,
 )
-
-PREFIX = "after:"
-"""What the idempotency key of such a run begins with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +43,21 @@ class _Begun:
     system_id: str | None = None
 
 
-def lost_run(idempotency_key: str | None) -> str | None:
-    """Whose place the run with that key takes; None: it takes nobody's. Pure."""
-    if not (idempotency_key or "").startswith(PREFIX):
+async def lost_run(store: Store, idempotency_key: str | None) -> str | None:
+    """Whose place the run with that key takes; None: it takes nobody's."""
+    if idempotency_key is None:
         return None
-    return (idempotency_key or "").removeprefix(PREFIX).partition(":")[0]
+    async with store.read() as session:
+        row = (
+            await session.execute(
+                select(col(Outbox.kind), col(Outbox.subject)).where(
+                    col(Outbox.dedupe_key) == idempotency_key
+                )
+            )
+        ).first()
+    if row is None or row.kind is None:
+        return followed_by_key(idempotency_key)
+    return row.subject if row.kind == "follow_up" else None
 
 
 async def restart_lost(
@@ -131,8 +138,14 @@ async def _follow_up(
 
     Where that run is alive, or one that takes its place is or comes, none is started.
     """
-    mine = f"{PREFIX}{begun.run_id}:"
-    if begun.run_id in alive or any(name.startswith(mine) for name in alive):
+    if begun.run_id in alive:
+        return False
+    followed = await session.scalars(
+        select(Outbox.dedupe_key).where(
+            col(Outbox.channel) == "run", is_a("follow_up", subject=begun.run_id)
+        )
+    )
+    if any(key in alive for key in followed):
         return False
     coming = await session.scalar(
         select(col(Outbox.id)).where(
@@ -143,7 +156,7 @@ async def _follow_up(
     )
     if coming is not None:
         return False
-    key = f"{mine}{now:%Y%m%d%H}"
+    key = f"after:{begun.run_id}:{now:%Y%m%d%H}"
     payload = {"deployment": begun.work, "idempotency_key": key, "parameters": begun.parameters}
     message = Message("run", key, payload, kind="follow_up", subject=begun.run_id)
     await enqueue(store, session, [message], now=now)

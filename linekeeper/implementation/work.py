@@ -28,8 +28,6 @@ from linekeeper.store.tables import (
 
 Claim = Literal["ours", "taken", "settled"]
 """Whether a run does the work of its gate: another run may do it, or nothing may be left to do."""
-PREFIX = "work:"
-"""What the idempotency key of a run that Linekeeper starts for a gate begins with."""
 BY_LINEKEEPER = "Linekeeper"
 
 
@@ -118,25 +116,47 @@ async def end_links(session: AsyncSession, standing: Standing, *, now: datetime)
 
 def key_of(row: Gate) -> str:
     """What makes the run of a gate's present attempt one run: the gate, and the attempt. Pure."""
-    return f"{PREFIX}{row.id}:{row.work_attempt}"
+    return _key(row.id, row.work_attempt)
 
 
-def is_key(idempotency_key: str | None) -> bool:
-    """Whether a run with that key was started by Linekeeper for a gate. Pure."""
-    return (idempotency_key or "").startswith(PREFIX)
+def _key(gate_id: str, attempt: int) -> str:
+    return f"work:{gate_id}:{attempt}"
+
+
+async def gate_of_key(store: Store, idempotency_key: str | None) -> tuple[str, int] | None:
+    """The gate and attempt for which Linekeeper started the run with that key; None: for none.
+
+    A key is compared with those that were written, and not taken apart.
+    """
+    if idempotency_key is None:
+        return None
+    started = select(col(Gate.id), col(Gate.work_attempt)).where(col(Gate.work_attempt) > 0)
+    async with store.read() as session:
+        gates = (await session.execute(started)).all()
+    return next(
+        (
+            (gate_id, attempt)
+            for gate_id, last in gates
+            for attempt in range(last, 0, -1)
+            if _key(gate_id, attempt) == idempotency_key
+        ),
+        None,
+    )
 
 
 async def claim(store: Store, key: str, run_id: str, *, now: datetime) -> Claim:
     """Let the run that was started with `key` do the work of its gate, unless another one does."""
-    gate_id, _, attempt = key.removeprefix(PREFIX).partition(":")
+    started_for = await gate_of_key(store, key)
+    if started_for is None:
+        return "settled"
+    gate_id, attempt = started_for
     async with store.write() as session:
         work = await _load(session, gate_id)
-        if work is None:
-            return "settled"
+        assert work is not None  # gates are kept
         standing, row = work
         if row.work_run_id == run_id:
             return "ours"
-        if row.work_run_id is not None or str(row.work_attempt) != attempt:
+        if row.work_run_id is not None or row.work_attempt != attempt:
             return "taken"
         if row.status in SETTLED or standing.implementation.status not in queries.UNDERWAY:
             return "settled"

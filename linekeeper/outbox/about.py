@@ -56,6 +56,12 @@ def attempt_of(payload: Mapping[str, Any], dedupe_key: str) -> int:
     return int(payload["attempt"] if "attempt" in payload else dedupe_key.split(":")[2])
 
 
+def followed_by_key(idempotency_key: str) -> str | None:
+    """Of before: the lost run that a run with that key follows; None: it follows none."""
+    beginning, _, rest = idempotency_key.partition(":")
+    return rest.partition(":")[0] if beginning == "after" else None
+
+
 def is_about_connection(connection_id: str) -> ColumnElement[bool]:
     """Whether a forward is about that connection."""
     of_before = _OUTBOX.c.ordering_key.endswith(f"/{connection_id}", autoescape=True)
