@@ -104,9 +104,14 @@ class Truth:
         """Of each that came to its end: its end, and its beginning."""
         self._begins = universe.begins
         personality = universe.personality
-        # An event that is dated by the day may be from before a login: it waits for a read.
+        # An event that is dated by the day may be from before a login: it waits for a read. One
+        # that was lost on its way told nothing.
         self._is_unreadable = is_unreadable(universe, connection)
-        self._announced = bool(personality.auth_event) and personality.grain < DAY
+        told = not any(
+            post.event == personality.auth_event and post.connection == connection.key
+            for post in universe.lost
+        )
+        self._announced = bool(personality.auth_event) and personality.grain < DAY and told
         people = universe.people
         self._makini = [TimeSpan(each.since, each.until) for each in people.over if each.everywhere]
         self._alone = [
