@@ -26,6 +26,7 @@ from linekeeper.preflight.run import PreflightVerdicts
 from linekeeper.preflight.verdict import vantage_queue
 from linekeeper.refusal import Refusal
 from linekeeper.runtime import Runtime
+from linekeeper.text import counted
 from tasks.graph import follow
 from tasks.implementation import publish
 from tasks.preflight import check, keep_report, report_preflight, verified_orders, worker_name
@@ -207,7 +208,7 @@ async def _conclude(
     await follow(report_preflight, reports, before=[pages])
     findings = [finding for report in reports for finding in report.findings]
     opened = [change for change in [*changes, *aged] if change.what == "opened"]
-    summary = f"{len(targets)} checked, {len(findings)} findings"
+    summary = f"{len(targets)} checked, {counted(len(findings), 'finding')}"
     await rename(f"preflight · {summary}")
     said = "; ".join(
         ([sent] if sent else [])

@@ -45,8 +45,8 @@ def restore_command(
     if not done.header.is_signed:
         typer.echo(
             "warning: nothing verifies that this file is as Linekeeper wrote it; look through the "
-            f"audit and the contacts. {done.revoked_keys} API keys are revoked: make new ones with "
-            "linekeeper key add",
+            f"audit and the contacts. API keys that came back revoked: {done.revoked_keys:,}; make "
+            "new ones with linekeeper key add",
             err=True,
         )
     typer.echo("next: linekeeper up (on one machine), or linekeeper deploy and start the parts")

@@ -341,7 +341,7 @@ async def test_preflight_finds_a_closed_port_and_its_daily_run_what_turns_later(
             assert (name, message.startswith("Refused, nothing was c")) == ("Refused", True)
         shut = await preflight("Acme", [door.target], timeout=1, return_state=True)
         assert told(shut)[0] == "Failed"
-        assert "1 findings" in told(shut)[1]
+        assert "1 checked, 1 finding: " in told(shut)[1]
         door.open()
         assert told(await preflight("Acme", timeout=1, return_state=True))[0] == "Completed"
         door.close()
