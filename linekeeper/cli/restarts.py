@@ -71,12 +71,11 @@ async def restart_what_hangs(settings: Settings, supervisor: Supervisor) -> None
                 if watched_since is None or now - watched_since < after:
                     continue
                 silent = examine(parts, WatchPolicy(after, has_apps=False), now=now).silent
-                for part in silent:
-                    kind, *owner = part.split(":")
-                    if kind not in WATCHERS:
-                        supervisor.kill(CHILDREN[kind], older=seconds)
-                    elif owner[0] == socket.gethostname():
-                        supervisor.kill(CHILDREN[kind], int(owner[1]), older=seconds)
+                for part in (part for part in parts if part.name in silent):
+                    if part.kind not in WATCHERS:
+                        supervisor.kill(CHILDREN[part.kind], older=seconds)
+                    elif part.host == socket.gethostname() and part.process_id is not None:
+                        supervisor.kill(CHILDREN[part.kind], part.process_id, older=seconds)
 
 
 async def restart_prefect_when_set_back(

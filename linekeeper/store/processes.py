@@ -17,7 +17,7 @@ from linekeeper.clock import token_bytes
 from linekeeper.groups import end_task
 from linekeeper.store.engine import Store, insert_or_update
 from linekeeper.store.tables import OpenProcess
-from linekeeper.store.types import UtcDateTime, table_of
+from linekeeper.store.types import UtcDateTime, from_row, table_of
 
 SIGN_SECONDS = 60.0
 """Between two signs of life of a process."""
@@ -40,16 +40,19 @@ class DatabaseProcess:
     kind: str
     """`receiver`, `consumer`, `flow run` or `command`."""
     owner: str
-    """`<host>:<process id>:<random>`."""
+    host: str | None
+    process_id: int | None
+    """None where the version before says that it lives."""
     is_silent: bool
     """It gives no sign of life: it was killed, or it hangs and may go on."""
     at: datetime
     """Its last sign of life."""
 
     def __str__(self) -> str:
-        host, process, _ = self.owner.rsplit(":", 2)
         silent = f", without a sign of life since {self.at:%H:%M:%S} UTC" if self.is_silent else ""
-        return f"{self.kind} on {host} (process {process}{silent})"
+        if self.host is None:
+            return f"{self.kind} (process {self.owner}{silent})"
+        return f"{self.kind} on {self.host} (process {self.process_id}{silent})"
 
 
 def new_owner() -> str:
@@ -89,8 +92,7 @@ async def read_writers_under_other_keys(store: Store) -> list[DatabaseProcess]:
             .order_by(col(OpenProcess.kind), col(OpenProcess.owner))
         )
         return [
-            DatabaseProcess(row.kind, row.owner, now - row.at > SILENT_AFTER, row.at)
-            for row in rows
+            from_row(DatabaseProcess, row, is_silent=now - row.at > SILENT_AFTER) for row in rows
         ]
 
 
@@ -121,4 +123,5 @@ async def _sign(store: Store, owner: str, kind: str, *, forgetting: bool = False
         if forgetting:  # who has ended without saying so
             await session.execute(_FORGET, {"before": now - FORGOTTEN_AFTER})
         row = {"owner": owner, "kind": kind, "key": key, "since": now, "at": now}
+        row |= {"host": socket.gethostname(), "process_id": os.getpid()}
         await insert_or_update(store, session, OpenProcess, [row], key=["owner"], update=["at"])

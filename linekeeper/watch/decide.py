@@ -52,6 +52,8 @@ class Part:
     at: datetime
     mark: str = ""
     """The address at which a receiver answers."""
+    process_id: int | None = None
+    """Which process of `host` it is."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,11 +31,14 @@ RUNS_KEPT = timedelta(days=2)
 LONGEST_PAUSE = timedelta(days=365)
 
 
-async def beat(store: Store, part: str, kind: str, host: str, *, mark: str = "") -> None:
+async def beat(
+    store: Store, part: str, kind: str, host: str, *, process_id: int | None = None, mark: str = ""
+) -> None:
     """Say that `part` lives."""
     async with store.write() as session:
         now = await store.clock(session)
         row = {"part": part, "kind": kind, "host": host, "since": now, "at": now, "mark": mark}
+        row["process_id"] = process_id
         await insert_or_update(
             store, session, PartHeartbeat, [row], key=["part"], update=["at", "mark"]
         )
@@ -143,6 +146,7 @@ _PARTS = select(
     col(PartHeartbeat.since),
     col(PartHeartbeat.at),
     col(PartHeartbeat.mark),
+    col(PartHeartbeat.process_id),
 ).order_by(col(PartHeartbeat.part))
 _TAKEN = (
     select(col(Audit.at))

@@ -2,9 +2,11 @@
 
 import asyncio
 import logging
+import os
 import socket
 from contextlib import suppress
 from datetime import datetime, timedelta
+from functools import partial
 
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
@@ -136,7 +138,8 @@ class Watcher:
             log.warning("the end of this part was not noted: %s", type(error).__name__)
 
     async def _look(self) -> WatchFindings:
-        await beat(self._rt.store, self._part, self._kind, self._host, mark=self._address)
+        alive = partial(beat, self._rt.store, self._part, self._kind, self._host)
+        await alive(process_id=os.getpid(), mark=self._address)
         self._configuration = await self._rt.configuration()
         return await watch(self._rt)
 

@@ -43,8 +43,10 @@ async def test_a_child_that_hangs_is_killed_started_again_and_said(
         sleeping = (sys.executable, "-c", "import time; print('up', flush=True); time.sleep(600)")
         await supervisor.start(Child("consumer", sleeping, dict(os.environ), ready_text="up"))
         pid = supervisor.pid("consumer")
-        await beat(store, f"consumer:{socket.gethostname()}:{pid}:0", "consumer", "")
-        await beat(store, f"consumer:elsewhere:{pid}:0", "consumer", "")
+        here = socket.gethostname()
+        await beat(store, "consumer:any name", "consumer", here, process_id=pid)
+        await beat(store, "consumer:another", "consumer", "elsewhere", process_id=pid)
+        await beat(store, f"consumer:{here}:{os.getpid()}:0", "consumer", here)  # of before
         beside = [
             asyncio.create_task(receiver_watches()),
             asyncio.create_task(restart_what_hangs(settings, supervisor)),
@@ -56,7 +58,7 @@ async def test_a_child_that_hangs_is_killed_started_again_and_said(
         await asyncio.gather(*beside, return_exceptions=True)
         assert supervisor.pid("consumer") not in (None, pid)
     async with store.read() as session:
-        assert len(await read_parts(session)) == 3
+        assert len(await read_parts(session)) == 4
         payload = await session.scalar(
             select(col(Outbox.payload)).where(col(Outbox.channel) == "slack")
         )

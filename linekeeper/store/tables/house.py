@@ -191,6 +191,8 @@ class PartHeartbeat(SQLModel, table=True):
     """`consumer:<owner>`, `receiver:<owner>`, `worker:<name>`, `prefect`, `sweep`, …"""
     kind: str
     host: str = ""
+    process_id: int | None = None
+    """Which process of `host` it is, where it is one that writes this row itself."""
     since: datetime = time()
     """When it started, or when the present span of answers began; of work that is completed time
     and again, when it was completed before."""
@@ -208,6 +210,9 @@ class OpenProcess(SQLModel, table=True):
     owner: str = Field(primary_key=True)
     kind: str
     """`receiver`, `consumer`, `flow run` or `command`."""
+    host: str | None = None
+    process_id: int | None = None
+    """The machine, and its process; None also for one of the version before."""
     key: str
     """The fingerprint of the key it encrypts with."""
     since: datetime = time()
