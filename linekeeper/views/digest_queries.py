@@ -70,12 +70,18 @@ async def read_day(store: Store, *, since: datetime, charts_since: datetime, now
             .group_by(col(Connection.health))
         )
         trust = await session.execute(
-            select(col(WebhookTrust.state), func.count()).group_by(col(WebhookTrust.state))
+            select(col(WebhookTrust.state), func.count())
+            .join(Connection, col(Connection.id) == col(WebhookTrust.connection_id))
+            .where(col(Connection.setup) != "disconnected")
+            .group_by(col(WebhookTrust.state))
         )
         distrusted = await session.scalars(
             select(col(Connection.name))
             .join(WebhookTrust, col(WebhookTrust.connection_id) == col(Connection.id))
-            .where(col(WebhookTrust.state).in_(("bad", "none")))
+            .where(
+                col(WebhookTrust.state).in_(("bad", "none")),
+                col(Connection.setup) != "disconnected",
+            )
             .order_by(col(Connection.name))
             .limit(10)
         )

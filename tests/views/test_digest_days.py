@@ -10,7 +10,7 @@ from sqlmodel import col
 
 from linekeeper.notify.view import Links
 from linekeeper.store import Store, new_id
-from linekeeper.store.tables import Connection, Outbox
+from linekeeper.store.tables import Connection, Outbox, WebhookTrust
 from linekeeper.views.digest_page import gather, say_digest, slack_text
 
 UTC = ZoneInfo("UTC")
@@ -85,3 +85,26 @@ async def test_each_day_has_its_digest_where_clocks_change(
 async def test_one_asked_for_again_on_its_day_is_not_said_again(store: Store) -> None:
     await months_said(store, [on(3, 4), on(3, 4, 8), on(3, 4, 23), on(3, 5)])
     assert await said(store) == 2
+
+
+async def test_a_connection_that_is_over_is_none_whose_webhooks_can_be_relied_on(
+    store: Store,
+) -> None:
+    """Nothing measures its webhooks any more; what was measured last stays in its row."""
+    async with store.write() as session:
+        for setup, state in (("live", "good"), ("disconnected", "bad"), ("disconnected", "good")):
+            connection = Connection(
+                id=new_id(),
+                app="default",
+                makini_key=f"{setup}-{state}",
+                name=f"{setup} {state}",
+                slug=f"{setup}-{state}",
+                provider="sap",
+                setup=setup,
+            )
+            session.add(connection)
+            await session.flush()
+            session.add(WebhookTrust(connection_id=connection.id, state=state))
+    said = slack_text(await gather(store, {}, now=on(3, 4)), Links())
+    assert "*Webhook trust* 1 of 1 can be relied on\n" in said
+    assert "disconnected" not in said
