@@ -1,8 +1,10 @@
 """What a process of Linekeeper has once, and the tests, one process, would make again and again."""
 
+import gc
 import os
 import ssl
 import sys
+import warnings
 from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -96,6 +98,9 @@ def share_default_storage(patch: pytest.MonkeyPatch) -> None:
         server = PREFECT_API_URL.value()
         if server not in shared:
             shared[server] = ask()
+            with warnings.catch_warnings():  # Prefect leaves its client open
+                warnings.simplefilter("ignore", ResourceWarning)
+                gc.collect()
         return shared[server]
 
     async def default_soon() -> Any:
