@@ -34,9 +34,11 @@ NO_PROSE = {
     "work_run_id",
     *("message_id", "request_id", "reconnect.replaced_runs", "ts", "nonce", "digest", "hash"),
     *("natural_key", "plain_hash", "old_key", "new_key", "group_key", "connection_ref"),
+    "group_kind",
     *("url_connection", "lane", "claimed_by", "keys_done", "call_pause.connection", "mark"),
     *(
         "silence.subject",
+        "outbox.subject",
         "mode_rule.mode",
         "connection.mode",
         "implementation.holds",  # times, and days by step

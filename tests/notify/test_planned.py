@@ -20,7 +20,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:Deprecati
 async def said_later(desk: Desk, *, planned: timedelta) -> None:
     """A message of its own that is due in `planned`."""
     payload = {"do": "say", "subject": "news", "text": "A word of its own"}
-    message = Message("slack", "slack:say:news", payload, not_before=desk.now() + planned)
+    due = desk.now() + planned
+    message = Message("slack", "slack:say:news", payload, kind="say", not_before=due)
     async with desk.store.write() as session:
         await enqueue(desk.store, session, [message], now=desk.now())
 

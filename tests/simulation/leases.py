@@ -20,8 +20,10 @@ class Leases:
     def taking(self, acquire: Any) -> Any:
         """`acquire`, watched."""
 
-        async def watched(store: Any, name: str, owner: str, *, seconds: float, now: Any) -> Any:
-            held = await acquire(store, name, owner, seconds=seconds, now=now)
+        async def watched(
+            store: Any, name: str, owner: str, *, seconds: float, now: Any, **more: Any
+        ) -> Any:
+            held = await acquire(store, name, owner, seconds=seconds, now=now, **more)
             if held is not None:
                 self._took(name, owner, seconds)
             return held

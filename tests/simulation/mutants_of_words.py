@@ -77,8 +77,8 @@ OF_WORDS = (
     mutant(
         "thanked-twice", "whoever has logged in is thanked in two mails",
         ("reconnect/process.py", '        mail(incident, attempt, customer, "thank")\n',
-         "        mail(incident, attempt, customer, what)\n"
-         '        for what in ("thank", "thank:2")\n'),
+         '        mail(incident, attempt, customer, "thank", *which)\n'
+         '        for which in ((), ("2",))\n'),
         kinds="logins",
     ),
     mutant(

@@ -84,7 +84,7 @@ def _forwards() -> None:
     )
     is_postgresql = op.get_bind().dialect.name == "postgresql"
     place = sa.func.strpos if is_postgresql else sa.func.instr
-    after_channel = sa.func.substr(columns.lane, len("forward:") + 1)
+    after_channel = sa.func.substr(columns.lane, len("forward:") + 1).concat("/")
     destination = sa.func.substr(after_channel, 1, place(after_channel, "/") - 1)
     op.execute(unsettled.where(columns.destination.is_(None)).values(destination=destination))
     ended = columns.destination.concat("@")
