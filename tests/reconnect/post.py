@@ -73,13 +73,17 @@ class Post:
 
 @asynccontextmanager
 async def listening(
-    port: int = 0, *, account: tuple[str, str] | None = None, letters: bool = False
+    port: int = 0,
+    *,
+    account: tuple[str, str] | None = None,
+    letters: bool = False,
+    post: Post | None = None,
 ) -> AsyncIterator[Post]:
     """A server at `port` of this machine, or at a free one; it wants an `account` if given one.
 
-    `letters`: it takes addresses with any letters (SMTPUTF8).
+    `letters`: it takes addresses with any letters (SMTPUTF8). `post`: it takes the mails.
     """
-    post = Post()
+    post = post or Post()
     loop = asyncio.get_running_loop()
 
     def takes(_server: SMTP, _session: Session, _envelope: Envelope, _how: str, who: Any) -> Any:
