@@ -53,7 +53,7 @@ _PROSE: dict[str, tuple[str, ...]] = {
     ),
     "implementation": (
         *("title", "key", "slug", "held_because", "owner", "started_by"),
-        *("template", "digest", "notified_signs", "actual"),
+        *("template", "digest", "notified", "notified_of_before", "actual"),
     ),
     "implementation_system": ("name", "target"),
     "incident": ("title", "summary", "message", "detail", "acknowledged_by"),

@@ -21,6 +21,7 @@ from linekeeper.implementation.evaluate import Evaluation, GateChange, evaluate
 from linekeeper.implementation.facts import ConnectionFacts, GateEvidence
 from linekeeper.implementation.golive import go_live
 from linekeeper.implementation.logins import turns_over
+from linekeeper.implementation.notified import NotifiedSlip, notified_of
 from linekeeper.implementation.outlook import Outlook
 from linekeeper.implementation.progress import Progress, forecast_anew, forecast_standing, keep
 from linekeeper.implementation.proofs import Lack, bind, prove, troubles
@@ -180,10 +181,11 @@ class _Surveyed:
     moves: bool
 
 
-def _seen(surveyed: _Surveyed) -> tuple[date, str]:
+def _seen(surveyed: _Surveyed) -> tuple[date, NotifiedSlip]:
     """What decides whether its artifact has to be drawn again."""
     implementation = surveyed.standing.implementation
-    return implementation.forecast_at.date(), implementation.notified_signs
+    notified = notified_of(implementation.notified, implementation.notified_of_before)
+    return implementation.forecast_at.date(), notified
 
 
 async def _survey(

@@ -3,7 +3,7 @@
 Each is a row of the outbox, written in the transaction that makes it true.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -12,6 +12,7 @@ from slugify import slugify
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from linekeeper.implementation.calendar import FIRST_HOUR, HOURS, WorkingCalendar
+from linekeeper.implementation.notified import Sign, payload_of
 from linekeeper.implementation.queries import run_key
 from linekeeper.implementation.standing import Standing, turn_of
 from linekeeper.incidents.announce import said_about
@@ -137,14 +138,14 @@ def tags(standing: Standing, row: Gate) -> list[str]:
     ]
 
 
-def slip(standing: Standing, text: str, signs: Sequence[str], *, now: datetime) -> Message:
+def slip(standing: Standing, text: str, signs: Iterable[Sign], *, now: datetime) -> Message:
     """A message that it slips, in the customer's working hours; `signs` are what is new in it."""
     at = working_moment(standing.calendar, now)
     message = say(standing, f"slip:{now:%Y%m%d%H%M%S%f}", text, not_before=at)
     return replace(
         message,
         kind="slip",
-        payload={**message.payload, "signs": list(signs), "zone": str(standing.calendar.zone)},
+        payload={**message.payload, **payload_of(signs), "zone": str(standing.calendar.zone)},
     )
 
 

@@ -1,9 +1,9 @@
 """How far an implementation is, forecast from where it stands; a slip is announced."""
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import select, update
@@ -13,6 +13,14 @@ from sqlmodel import col
 from linekeeper.implementation import news
 from linekeeper.implementation.evaluate import Evaluation
 from linekeeper.implementation.forecast import TRIALS
+from linekeeper.implementation.notified import (
+    NotifiedSlip,
+    Sign,
+    as_text,
+    known,
+    notified_of,
+    signs_in,
+)
 from linekeeper.implementation.outlook import Outlook, forecast_plan
 from linekeeper.implementation.proofs import Lack, SystemTrouble, troubles
 from linekeeper.implementation.standing import TURNS, Standing, turn_of
@@ -22,20 +30,14 @@ from linekeeper.store import Store
 from linekeeper.store.tables import Implementation, ImplementationSystem, Outbox
 
 NAMED = 3
-WELL_AFTER = timedelta(days=1)
-"""How long a promised date has to be kept until its being at risk, or late, is news again."""
-_PROMISED = "promised "
-_WELL = "well since "
 
 
 @dataclass(frozen=True, slots=True)
 class Slip:
     """What is late or will be. `signs` are remembered, so that each is notified once."""
 
-    signs: tuple[str, ...]
+    signs: tuple[Sign, ...]
     line: str
-    promise: str
-    """What the remembered signs of its promised date begin with."""
 
 
 def slip_of(
@@ -48,18 +50,18 @@ def slip_of(
     implementation = standing.implementation
     if implementation.status != "running":
         return None
-    signs: list[str] = []
+    signs: list[Sign] = []
     parts: list[str] = []
     for word, lateness in (("overdue", "overdue"), ("late soon", "soon")):
         gates = [gate for gate, how in evaluation.late.items() if how == lateness]
         if gates:
-            signs += [f"{lateness}:{gate}" for gate in gates]
+            signs += [Sign(lateness, gate) for gate in gates]
             parts.append(f"{word}: {_named(standing, gates)}")
     if troubles:
-        signs += [f"{trouble.health}:{trouble.connection_id}" for trouble in troubles]
+        signs += [Sign(trouble.health, trouble.connection_id) for trouble in troubles]
         parts.append(f"in trouble: {_listed([trouble.words for trouble in troubles])}")
     if outlook.commitment in ("at risk", "late"):
-        signs.append(f"commitment:{outlook.commitment}")
+        signs.append(Sign("commitment", outlook.commitment))
         chance = round(100 * (outlook.forecast.chance or 0))
         parts.append(
             f"committed {outlook.plan.scope.committed} is {outlook.commitment} "
@@ -70,53 +72,7 @@ def slip_of(
     return Slip(
         tuple(signs),
         f"{implementation.title}: {'; '.join(parts)}. Owner {person(implementation.owner).shown}",
-        _promise(outlook),
     )
-
-
-def news_in(slip: Slip | None, notified_signs: str) -> bool:
-    """Whether `slip` has a sign that people were not notified of (`notified_signs`)."""
-    return slip is not None and bool(_news(slip, notified_signs))
-
-
-def _news(slip: Slip, notified_signs: str) -> set[str]:
-    """The signs of `slip` that are news; a promised date's are none until it was well for a day."""
-    before = notified_signs.split("\n")
-    said = [
-        f"commitment:{sign.removeprefix(slip.promise)}"
-        for sign in before
-        if sign.startswith(slip.promise)
-    ]
-    return {*slip.signs} - _known([*before, *said])
-
-
-def _promise(outlook: Outlook) -> str:
-    return f"{_PROMISED}{outlook.plan.scope.committed}:"
-
-
-def remembered_of(
-    outlook: Outlook, notified_signs: str, now: datetime, *, unread: bool
-) -> list[str]:
-    """What was said of the promised date, until it was well for a day.
-
-    A date that hovers is announced once so. `unread`: what was to be said of it still waits.
-    """
-    before, promise = notified_signs.split("\n"), _promise(outlook)
-    said = {sign for sign in before if sign.startswith(promise) and not unread}
-    if outlook.commitment in ("at risk", "late"):
-        return sorted(said | {f"{promise}{outlook.commitment}"})
-    since = next((sign for sign in before if sign.startswith(_WELL)), f"{_WELL}{now.isoformat()}")
-    if not said or now - datetime.fromisoformat(since.removeprefix(_WELL)) >= WELL_AFTER:
-        return []
-    return [*sorted(said), since]
-
-
-def _known(signs: Iterable[str]) -> set[str]:
-    """What is no news after `signs`: these, and that it is not as bad any more."""
-    known = set(signs)
-    if "commitment:late" in known:
-        known.add("commitment:at risk")
-    return known | {sign.replace("overdue:", "soon:", 1) for sign in known}
 
 
 def _named(standing: Standing, gates: list[str]) -> str:
@@ -182,16 +138,15 @@ async def keep(
     """Store the forecast in the caller's transaction, and notify of a slip that is new."""
     implementation = standing.implementation
     slip = slip_of(standing, evaluation, outlook, troubles(lacks))
-    unsaid, unread = await _settle_waiting(session, standing, slip, now)
-    remembered = remembered_of(outlook, implementation.notified_signs, now, unread=unread)
-    notified_signs = "\n".join([*(slip.signs if slip else ()), *remembered])
+    signs, promised = slip.signs if slip else (), outlook.plan.scope.committed
+    before = await _notified(session, implementation.id)
+    fresh = before.news(signs, promised)
+    unsaid, unread = await _settle_waiting(session, standing, slip, fresh, now)
     if implementation.status == "held":
         # What was notified before isn't new once it goes on; what only waited to be sent is.
-        notified_signs = "\n".join(
-            sign
-            for sign in implementation.notified_signs.split("\n")
-            if sign not in unsaid and not (unread and sign.startswith(_PROMISED))
-        )
+        notified = before.without(unsaid, promise=unread)
+    else:
+        notified = before.after(signs, promised, outlook.commitment, now, unread=unread)
     values = {
         "p50": outlook.p50,
         "p80": outlook.p80,
@@ -200,23 +155,12 @@ async def keep(
         "progress": evaluation.progress,
         "forecast_at": now,
         "digest": slip.line if slip else None,
-        "notified_signs": notified_signs,
+        "notified": notified.as_json(),
+        "notified_of_before": as_text(notified),
     }
-    if slip is not None and news_in(slip, implementation.notified_signs):
-        claimed = await session.scalar(
-            update(Implementation)
-            .where(
-                col(Implementation.id) == implementation.id,
-                col(Implementation.notified_signs) == implementation.notified_signs,
-            )
-            .values(notified_signs=notified_signs)
-            .returning(col(Implementation.id))
-            .execution_options(synchronize_session=False)
-        )
-        if claimed is not None:
-            fresh = _news(slip, implementation.notified_signs) | unsaid
-            line = news.slip(standing, slip.line, sorted(fresh), now=now)
-            await news.send(store, session, [line], now=now)
+    if slip is not None and fresh:
+        line = news.slip(standing, slip.line, fresh | unsaid, now=now)
+        await news.send(store, session, [line], now=now)
     await session.execute(
         update(Implementation)
         .where(col(Implementation.id) == implementation.id)
@@ -228,29 +172,42 @@ async def keep(
     await _keep_logins(session, standing, outlook)
 
 
+async def _notified(session: AsyncSession, identifier: str) -> NotifiedSlip:
+    """What people were notified of; nobody else changes it until the transaction ends."""
+    stored = await session.execute(
+        select(col(Implementation.notified), col(Implementation.notified_of_before))
+        .where(col(Implementation.id) == identifier)
+        .with_for_update()
+    )
+    return notified_of(*stored.one())
+
+
 async def _settle_waiting(
-    session: AsyncSession, standing: Standing, slip: Slip | None, now: datetime
-) -> tuple[set[str], bool]:
+    session: AsyncSession,
+    standing: Standing,
+    slip: Slip | None,
+    fresh: set[Sign],
+    now: datetime,
+) -> tuple[set[Sign], bool]:
     """Keep what waits for working hours true until it is said.
 
     It is said in the words of now, and not at all once nothing it is about is so any more, or with
-    the message of what is new. Returns the signs of what is not said, and whether the promised date
-    is among what waited.
+    the message of what is `fresh`. Returns the signs of what is not said, and whether the promised
+    date is among what waited.
     """
     waits = (
         is_a("slip", subject=standing.implementation.id),
         col(Outbox.status) == "pending",
         col(Outbox.claimed_by).is_(None),
     )
-    unsaid: set[str] = set()
+    unsaid: set[Sign] = set()
     unread = False
     signs = set(slip.signs) if slip else set()
-    is_new = news_in(slip, standing.implementation.notified_signs)
     for row in (await session.scalars(select(Outbox).where(*waits))).all():
-        about = _known(row.payload.get("signs", ()))
-        unread |= any(sign.startswith("commitment:") for sign in about)
+        about = known(signs_in(row.payload))
+        unread |= any(sign.kind == "commitment" for sign in about)
         values: dict[str, Any] = {"payload": {**row.payload, "text": slip.line if slip else ""}}
-        if is_new or not about & signs:
+        if fresh or not about & signs:
             values = {"status": "superseded", "settled_at": now, "error": "not so any more"}
             unsaid |= about & signs if slip else about
         await session.execute(

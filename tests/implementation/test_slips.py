@@ -1,12 +1,17 @@
 """A slip that waits for working hours: what is said then is so then."""
 
-from dataclasses import replace
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 
-from linekeeper.implementation.advance import advance_all
-from linekeeper.implementation.progress import remembered_of
+from sqlalchemy import select, update
+
+from linekeeper.implementation import queries
+from linekeeper.implementation.advance import advance_all, advance_in
+from linekeeper.implementation.notified import NotifiedSlip, Sign, notified_of, signs_in
+from linekeeper.implementation.progress import forecast_anew
 from linekeeper.implementation.start import Started
 from linekeeper.implementation.watch import forecast_missed
+from linekeeper.outbox.about import is_a
+from linekeeper.store.tables import Implementation, Outbox
 from linekeeper.watch.queries import note_prefect
 from tests.implementation.conftest import Office
 
@@ -124,22 +129,20 @@ async def test_a_date_that_is_late_again_before_it_was_well_for_a_day_is_no_new_
     assert commitments[0] == "at risk"
     assert "late" in commitments
     rows = [row for row in await office.outbox("slack") if ":slip:" in row.dedupe_key]
-    assert [sign for row in rows for sign in row.payload["signs"] if "commitment" in sign] == [
-        "commitment:late"
-    ], "what else slips is news alone"
+    signs = [sign for row in rows for sign in signs_in(row.payload)]
+    assert [sign for sign in signs if sign.kind == "commitment"] == [Sign("commitment", "late")], (
+        "what else slips is news alone"
+    )
 
-    said = progress.standing.implementation.notified_signs
-    well = replace(progress.outlook, commitment="kept")
-    assert known_of(remembered_of(well, said, office.now, unread=False)) == {"late", "at risk"}
-    still = "\n".join(remembered_of(well, said, office.now, unread=False))
-    soon, later = office.now + timedelta(hours=23), office.now + timedelta(hours=24)
-    assert known_of(remembered_of(well, still, soon, unread=False)) == {"late", "at risk"}
-    assert remembered_of(well, still, later, unread=False) == []
+    def well(before: NotifiedSlip, at: datetime) -> NotifiedSlip:
+        return before.after((), date(2027, 3, 8), "kept", at, unread=False)
 
-
-def known_of(remembered: list[str]) -> set[str]:
-    """What is no news of the promised date."""
-    return {sign.partition(":")[2] for sign in remembered if sign.startswith("promised ")}
+    implementation = progress.standing.implementation
+    said = notified_of(implementation.notified, implementation.notified_of_before)
+    still = well(said, office.now)
+    assert {*still.said} == {"late", "at risk"}
+    assert {*well(still, office.now + timedelta(hours=23)).said} == {"late", "at risk"}
+    assert well(still, office.now + timedelta(hours=24)) == NotifiedSlip()
 
 
 async def test_a_date_that_was_promised_anew_and_is_late_is_a_new_slip(office: Office):
@@ -177,4 +180,41 @@ async def test_a_step_whose_due_day_was_put_off_is_no_new_slip(office: Office):
     )
     progress = await office.advance(started.progress)
     assert progress.evaluation.late == {"kickoff": "soon"}
+    assert len(await slips(office)) == 1
+
+
+async def stored(office: Office) -> Implementation:
+    async with office.store.read() as session:
+        return (await session.scalars(select(Implementation))).one()
+
+
+async def test_what_the_version_before_announced_is_no_news(office: Office):
+    await office.start()
+    before = (await stored(office)).notified
+    office.later(days=2, hours=2)
+    await advance_all(office.store, now=office.now)
+    announced = await stored(office)
+    async with office.store.write() as session:
+        # As if the version before had done it: it leaves the column as it is.
+        await session.execute(update(Implementation).values(notified=before))
+        [slip] = (await session.scalars(select(Outbox).where(is_a("slip")))).all()
+        slip.status = "sent"
+    office.later(minutes=5)
+    await advance_all(office.store, now=office.now)
+    assert len(await slips(office)) == 1
+    assert (await stored(office)).notified == announced.notified != before
+
+
+async def test_a_slip_that_two_find_at_once_is_announced_once(office: Office):
+    """Each looked before the other wrote down what it had announced."""
+    started = await office.start()
+    office.later(days=2, hours=2)
+    identifier = started.progress.standing.implementation.id
+    async with office.store.write() as session:
+        first, second = [await queries.load(session, identifier) for _ in range(2)]
+        assert first is not None
+        assert second is not None
+        evaluation, lacks = await advance_in(office.store, session, first, now=office.now)
+    for standing in (first, second):
+        await forecast_anew(office.store, standing, evaluation, lacks, now=office.now)
     assert len(await slips(office)) == 1

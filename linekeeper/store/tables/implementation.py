@@ -3,10 +3,11 @@
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import Index
+from sqlalchemy import Column, Index
 from sqlmodel import Field, SQLModel
 
 from linekeeper.store.types import (
+    Json,
     identifier,
     json_array,
     json_object,
@@ -66,8 +67,10 @@ class Implementation(SQLModel, table=True):
     forecast_at: datetime = time()
     digest: str | None = None
     """Its line in the digest while something is late or will be; empty: as planned."""
-    notified_signs: str = renamed("told", "notified_signs", default="")
-    """The slip people were last notified of, so that they are notified once."""
+    notified: dict[str, Any] | None = Field(default=None, sa_column=Column(Json, nullable=True))
+    """The slip people were last notified of (linekeeper.implementation.notified); None: of none."""
+    notified_of_before: str = renamed("told", "notified_of_before", default="")
+    """The same as the version before writes and reads it."""
     actual: dict[str, Any] = json_object()
     """Actual against plan, recorded at the go-live."""
 
