@@ -4,13 +4,12 @@ from typing import Annotated, Any, Literal
 
 from prefect import flow
 from prefect.client.schemas.objects import State
-from prefect.flow_runs import asuspend_flow_run
 from prefect.input import RunInput
 from prefect.states import Completed, Failed
 from prefect.tasks import Task
 from pydantic import Field
 
-from flows.form import answered, form
+from flows.form import SentForm, answered, form, wait_for
 from linekeeper.access.invite import BadInvitation
 from linekeeper.authentication_setup import service
 from linekeeper.authentication_setup.decide import BadSetup, Decision, SetupStanding
@@ -232,20 +231,19 @@ async def _wait(rt: Runtime, standing: SetupStanding, refusal: str) -> str:
     await rename(f"authentication · {label} · waits for {what}")
     await retag_work(row.run_id)
     asked = WaitingForUs if standing.step in ("requirements", "preflight") else WaitingForCustomer
-    given = await asuspend_flow_run(
-        wait_for_input=asked.with_initial_data(
-            description=refusal + await setup_question(standing)
-        ),
-        timeout=WAITS_SECONDS,
-        key=_key(number),
+    given = await wait_for(
+        asked.with_initial_data(description=refusal + await setup_question(standing)),
+        _key(number),
+        seconds=WAITS_SECONDS,
     )
     return await _take_answer(rt, row.run_id, number, given)
 
 
-async def _take_answer(rt: Runtime, run_id: str, number: int, given: SetupAnswer) -> str:
+async def _take_answer(rt: Runtime, run_id: str, number: int, sent: SentForm[SetupAnswer]) -> str:
     """Take it; why it is not taken, as the next form says it."""
+    given = sent.form
     fault = await service.take_answer(
-        rt, run_id, number, given.decision, note=given.note, by=given.by, now=utcnow()
+        rt, run_id, number, given.decision, note=given.note, by=given.by, now=sent.at
     )
     return not_taken(fault)
 

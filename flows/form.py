@@ -3,24 +3,26 @@
 import functools
 import inspect
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Annotated, Any, TypeVar, cast, get_type_hints
+from typing import Annotated, Any, Generic, TypeVar, cast, get_type_hints
 
+from prefect import get_client
 from prefect.client.base import ServerType, determine_server_type
 from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
+from prefect.flow_runs import asuspend_flow_run
 from prefect.input import RunInput
-from prefect.input.actions import aread_flow_run_input
 from prefect.input.run_input import keyset_from_base_key
 from pydantic import Field, WithJsonSchema
 from pydantic.fields import FieldInfo
 
-from linekeeper.clock import as_utc
+from linekeeper.clock import as_utc, utcnow
 from linekeeper.refusal import Refusal
 from tasks.run import REFUSED, call_refused, refused
 
 F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
-Answer = TypeVar("Answer", bound=RunInput)
+Answer_co = TypeVar("Answer_co", bound=RunInput, covariant=True)
 NAME = "by"
 """The parameter *Your name*."""
 Day = Annotated[date | str, WithJsonSchema({"type": "string", "format": "date"})]
@@ -51,10 +53,37 @@ def moment_of(field: str, given: Moment | None) -> datetime | None:
         ) from None
 
 
-async def answered(asked: type[Answer], key: str) -> Answer | None:
+@dataclass(frozen=True, slots=True)
+class SentForm(Generic[Answer_co]):
+    """The form of a suspended run, as somebody sent it."""
+
+    form: Answer_co
+    at: datetime
+    """When they sent it. The run may take it up much later: once there is a worker again."""
+
+
+async def answered(asked: type[Answer_co], key: str) -> SentForm[Answer_co] | None:
     """What this run was resumed with, where it was suspended under `key`; None if it wasn't."""
-    given = await aread_flow_run_input(keyset_from_base_key(f"suspended-{key}")["response"])
-    return None if given is None else asked(**given)
+    context = FlowRunContext.get()
+    assert context is not None  # only a run has a form
+    assert context.flow_run is not None
+    name = keyset_from_base_key(f"suspended-{key}")["response"]
+    async with get_client() as client:
+        kept = await client.filter_flow_run_input(context.flow_run.id, name, 1, set())
+    if not kept:
+        return None
+    # Prefect stores it in the moment in which it is sent, by its own machine's clock.
+    now = utcnow()
+    at = now if kept[0].created is None else as_utc(kept[0].created)
+    return SentForm(asked(**kept[0].decoded_value), min(at, now))
+
+
+async def wait_for(asked: type[Answer_co], key: str, *, seconds: int) -> SentForm[Answer_co]:
+    """Suspend this run until somebody sends its form; returns at once if they have."""
+    await asuspend_flow_run(wait_for_input=asked, timeout=seconds, key=key)
+    sent = await answered(asked, key)
+    assert sent is not None  # or Prefect would not have let it go on
+    return sent
 
 
 def form(flow_function: F) -> F:

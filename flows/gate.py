@@ -4,12 +4,11 @@ from typing import Annotated, Literal
 
 from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
-from prefect.flow_runs import asuspend_flow_run
 from prefect.input import RunInput
 from prefect.states import Completed
 from pydantic import Field
 
-from flows.form import answered, form
+from flows.form import SentForm, answered, form, wait_for
 from linekeeper.clock import utcnow
 from linekeeper.implementation.answer import (
     AnswerOutcome,
@@ -89,11 +88,12 @@ async def gate(
                 return Completed(message=taken.message)
 
 
-async def _take(rt: Runtime, gate_id: str, given: GateForm, number: int) -> AnswerOutcome:
+async def _take(rt: Runtime, gate_id: str, sent: SentForm[GateForm], number: int) -> AnswerOutcome:
+    given = sent.form
     return await answer(
         rt.store,
         gate_id,
-        GateAnswer(given.outcome, given.evidence, given.note, given.whose_turn, given.by),
+        GateAnswer(given.outcome, given.evidence, given.note, given.whose_turn, given.by, sent.at),
         number=number,
         run_id=this_run(),
         now=utcnow(),
@@ -104,13 +104,13 @@ def _key(number: int) -> str:
     return f"answer-{number}"
 
 
-async def _wait(asked: GateQuestion, name: str) -> GateForm:
+async def _wait(asked: GateQuestion, name: str) -> SentForm[GateForm]:
     """Suspended until somebody sends the form."""
     await rename(f"{name} · answer not taken" if asked.row.refusal else name)
     await retag(asked)
     await publish([asked.standing.implementation.id])
-    return await asuspend_flow_run(
-        wait_for_input=GateForm.with_initial_data(description=await gate_question(asked)),
-        timeout=WAITS_SECONDS,
-        key=_key(asked.row.answers),
+    return await wait_for(
+        GateForm.with_initial_data(description=await gate_question(asked)),
+        _key(asked.row.answers),
+        seconds=WAITS_SECONDS,
     )

@@ -7,14 +7,13 @@ from uuid import UUID
 from prefect import flow, get_client, get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
-from prefect.flow_runs import asuspend_flow_run
 from prefect.input import RunInput
 from prefect.states import Completed, Failed
 from prefect.tasks import Task
 from prefect.utilities.urls import url_for
 from pydantic import Field
 
-from flows.form import answered, form
+from flows.form import SentForm, answered, form, wait_for
 from linekeeper.clock import utcnow
 from linekeeper.customers.find import NotFound, find_connection
 from linekeeper.markdown import not_taken
@@ -136,9 +135,12 @@ async def _take_last(rt: Runtime, incident_id: str) -> str:
     return "" if given is None else await _take(rt, incident_id, number, given)
 
 
-async def _take(rt: Runtime, incident_id: str, number: int, given: WaitingForCustomer) -> str:
+async def _take(
+    rt: Runtime, incident_id: str, number: int, sent: SentForm[WaitingForCustomer]
+) -> str:
     """Take it; why it is not taken, as the next form says it."""
-    answer = FormAnswer(given.by, given.note, given.snooze, given.give_up)
+    given = sent.form
+    answer = FormAnswer(given.by, given.note, given.snooze, given.give_up, sent.at)
     return not_taken(await take_answer(rt, incident_id, number, answer, now=utcnow()))
 
 
@@ -168,12 +170,10 @@ async def _wait(
             step = next_step(case, run_id)
         if step != "wait":
             return step, last
-        given = await asuspend_flow_run(
-            wait_for_input=WaitingForCustomer.with_initial_data(
-                description=refusal + waiting_for(case)
-            ),
-            timeout=WAITS_SECONDS,
-            key=f"waiting-{number}",
+        given = await wait_for(
+            WaitingForCustomer.with_initial_data(description=refusal + waiting_for(case)),
+            f"waiting-{number}",
+            seconds=WAITS_SECONDS,
         )
         # Answers from before this run was resumed come first, and were taken.
         refusal = await _take(rt, incident_id, number, given) or refusal

@@ -5,12 +5,11 @@ from typing import Annotated, Literal
 
 from prefect import flow
 from prefect.client.schemas.objects import State
-from prefect.flow_runs import asuspend_flow_run
 from prefect.input import RunInput
 from prefect.states import Completed, Failed
 from pydantic import Field
 
-from flows.form import answered, form
+from flows.form import SentForm, answered, form, wait_for
 from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig
 from linekeeper.customers.find import Named, NotFound, find_connection
@@ -178,14 +177,15 @@ async def _ask(
         if not await work.is_open(rt.store, run_id):
             return None
         await rename(f"configure · {named.label} · waits for what to configure")
-        given = await asuspend_flow_run(
-            wait_for_input=Configure.with_initial_data(
+        sent = await wait_for(
+            Configure.with_initial_data(
                 description=refusal + what_to_read(named.label) + await step_of(run_id),
                 entities=list(app.entities),
             ),
-            timeout=WAITS_SECONDS,
-            key=f"configure-{number}",
+            f"configure-{number}",
+            seconds=WAITS_SECONDS,
         )
+        given = sent.form
         if not given.configure:
             continue
         wanted, faults = None, [] if given.by.strip() else ["by: say who you are"]
@@ -250,20 +250,21 @@ async def _wait(rt: Runtime, named: Named, standing: ConfigurationStanding, refu
     )
     await rename(f"configure · {named.label} · waits for {what}")
     url = f"{rt.settings.resolved_public_url}/webhooks/{named.app}/{named.makini_key}"
-    given = await asuspend_flow_run(
-        wait_for_input=Waiting.with_initial_data(
+    given = await wait_for(
+        Waiting.with_initial_data(
             description=refusal
             + waiting_question(standing, url)
             + await step_of(standing.row.run_id or "")
         ),
-        timeout=WAITS_SECONDS,
-        key=_key(number),
+        _key(number),
+        seconds=WAITS_SECONDS,
     )
     return await _take_answer(rt, named, number, given)
 
 
-async def _take_answer(rt: Runtime, named: Named, number: int, given: Waiting) -> str:
+async def _take_answer(rt: Runtime, named: Named, number: int, sent: SentForm[Waiting]) -> str:
     """Take it; why it is not taken, as the next form says it."""
+    given = sent.form
     await service.take_answer(
         rt,
         named.id,
@@ -271,7 +272,7 @@ async def _take_answer(rt: Runtime, named: Named, number: int, given: Waiting) -
         accept=given.accept,
         by=given.by,
         note=given.note,
-        now=utcnow(),
+        now=sent.at,
     )
     return refused_for(["say who you are"] if given.accept and not given.by.strip() else [])
 

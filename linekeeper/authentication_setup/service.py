@@ -272,9 +272,9 @@ async def note_waiting(rt: Runtime, standing: SetupStanding, *, now: datetime) -
 async def take_answer(
     rt: Runtime, run_id: str, number: int, decision: Decision, *, note: str, by: str, now: datetime
 ) -> str | None:
-    """Take answer `number` of the form, each counts once; why it is not taken, if it isn't.
+    """Take answer `number` of the form, sent at `now`, once; why it is not taken, if it isn't.
 
-    One that comes after the set-up has ended changes nothing; the audit keeps it, as it does notes.
+    Logins after it count. One after the end of the set-up is kept in the audit, as notes are.
     """
     async with rt.store.write() as session:
         row = await known(session, run_id)

@@ -36,6 +36,8 @@ class GateAnswer:
     note: str = ""
     whose_turn: str = "customer"
     by: str = ""
+    at: datetime | None = None
+    """When it was sent, from which it counts; None for now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,7 @@ async def answer(
 ) -> AnswerOutcome:
     """Take answer `number` (from 0) of the run `run_id`, and move the implementation on with it.
 
+    It counts from when it was sent: that no worker took it up meanwhile is nobody's time.
     One that was taken before, comes from a run given up, or comes when the gate is settled changes
     nothing; the last is kept in the audit. One that says too little is refused, with the reason in
     the next form.
@@ -107,7 +110,8 @@ async def answer(
         if row.status in SETTLED or standing.implementation.status == "abandoned":
             if row.run_id == run_id and row.answers == number and given.by != work.BY_LINEKEEPER:
                 row.answers += 1
-                session.add(_audit(standing, row, given, now, action="gate.answered_late"))
+                late = _audit(standing, row, given, given.at or now, action="gate.answered_late")
+                session.add(late)
             return AnswerOutcome(_settled_words(row), True)
         if row.run_id != run_id:
             return AnswerOutcome(ANOTHER_RUN, True)
@@ -118,8 +122,9 @@ async def answer(
         if row.refusal:
             await session.flush()
             return AnswerOutcome(row.refusal, False, refused=True)
-        message = _take(standing, row, given, now)
-        session.add(_audit(standing, row, given, now))
+        at = _said_at(row, given, now)
+        message = _take(standing, row, given, at)
+        session.add(_audit(standing, row, given, at))
         await session.flush()
         await news.send(store, session, [message, *_ends(row, now)], now=now)
         evaluation, lacks = await advance_in(store, session, standing, now=now)
@@ -189,6 +194,13 @@ def refuse(row: Gate, given: GateAnswer) -> str | None:
         (given.outcome == "carry on" and row.status != "blocked", "outcome: it is not blocked"),
     )
     return "; ".join(reason for wrong, reason in problems if wrong) or None
+
+
+def _said_at(row: Gate, given: GateAnswer, now: datetime) -> datetime:
+    """When the answer was sent: never before what was known of the gate when it was asked."""
+    moments = [block.get("until") or block["since"] for block in row.blocks]
+    known = [row.opened_at or now, *map(datetime.fromisoformat, moments)]
+    return max([min(given.at or now, now), *known])
 
 
 def _take(standing: Standing, row: Gate, given: GateAnswer, now: datetime) -> Message:

@@ -55,6 +55,8 @@ class FormAnswer:
     snooze: str = "no"
     """`no`, `1 hour`, `4 hours` or `Monday`."""
     give_up: bool = False
+    at: datetime | None = None
+    """When they sent it: a snooze counts from then; None for now."""
 
 
 async def take_up(rt: Runtime, incident_id: str, run_id: str, *, now: datetime) -> Case:
@@ -122,19 +124,19 @@ async def take_answer(
             return None
         if decides and not answer.by.strip():
             return "say who you are"
-        by = answer.by.strip() or "somebody (reconnect form)"
+        by, sent = answer.by.strip() or "somebody (reconnect form)", answer.at or now
         texts = []
         if answer.note.strip():
             texts.append(f"{by}: {answer.note.strip()}")
         if answer.snooze != "no":
-            reconnect.snoozed_until = until = snooze_until(answer.snooze, now, zone)
+            reconnect.snoozed_until = until = snooze_until(answer.snooze, sent, zone)
             texts.append(f"{by} snoozed reminders until {until:%a %H:%M %Z}.")
         if answer.give_up and reconnect.outcome is None:
             reconnect.outcome = "given_up"
             texts.append(f"{by} gave up waiting. The incident stays open; no more mails are sent.")
         detail = {"note": answer.note[:500], "snooze": answer.snooze, "give_up": answer.give_up}
         session.add(
-            Audit(at=now, by=by, action="reconnect.answered", subject=incident_id, detail=detail)
+            Audit(at=sent, by=by, action="reconnect.answered", subject=incident_id, detail=detail)
         )
         change = IncidentChange(incident_id, "changed", "\n".join(texts))
         await announce(rt.store, session, [change], now=now)

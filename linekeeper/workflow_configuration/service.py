@@ -171,7 +171,7 @@ async def take_answer(
     note: str,
     now: datetime,
 ) -> None:
-    """Take answer `number` of the form; each counts once."""
+    """Take answer `number` of the form, sent at `now`; each counts once."""
     async with rt.store.write() as session:
         row = await session.get_one(WorkflowConfiguration, connection_id)
         if row.answers != number:

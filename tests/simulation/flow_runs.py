@@ -44,6 +44,7 @@ class SimRun:
     message: str = ""
     state_name: str = ""
     inputs: dict[str, Any] = field(default_factory=dict)
+    sent_at: dict[str, datetime] = field(default_factory=dict)
     waits_for: str = ""
     texts: dict[str, str] = field(default_factory=dict)
     """What its forms say, by the keys that Prefect gives them."""

@@ -124,6 +124,7 @@ class SimPrefect:
         run = self.runs.get(UUID(run_id))
         if run is not None and run.state_word == "suspended":
             run.inputs[run.waits_for] = dict(answer or {})
+            run.sent_at[run.waits_for] = self.server_now()
             self.enqueue(run)
 
     async def wake_run(self, run_id: str) -> bool:
@@ -171,6 +172,16 @@ class SimPrefect:
 
     async def read_flow_run_input(self, run_id: UUID, key: str) -> str:
         return self.runs[run_id].texts[key]
+
+    async def filter_flow_run_input(
+        self, run_id: UUID, key_prefix: str, limit: int, exclude_keys: set[str]
+    ) -> list[Any]:
+        """What a form was sent with, if it was: nothing else is asked for like this."""
+        run, key = self.runs[run_id], key_prefix.removeprefix("suspended-")
+        key = key.removesuffix("-response")
+        if key not in run.inputs:
+            return []
+        return [SimpleNamespace(decoded_value=run.inputs[key], created=run.sent_at[key])]
 
     async def delete_flow_run_input(self, run_id: UUID, key: str) -> None:
         del self.runs[run_id].texts[key]
@@ -405,25 +416,16 @@ def _delay(task: Any, attempt: int) -> float:
     return clock.uniform(1.0, 1.3) * float(delay or 0)
 
 
-async def _suspend(wait_for_input: Any = None, timeout: float = 0, key: str = "") -> Any:
+async def _suspend(wait_for_input: Any = None, timeout: float = 0, key: str = "") -> None:
     run = _run.get()
     if key in run.inputs:
-        values = {name: info.default for name, info in _fields(wait_for_input).items()}
-        return SimpleNamespace(**{**values, **run.inputs[key]})
+        return
     if run.state_word not in ("running", "suspended"):  # another process has ended or resumed it
         raise RuntimeError(f"Flow run cannot be suspended: it is {run.state_word}")
     run.waits_for = key
     if isinstance(words := getattr(wait_for_input, "_description", None), str):
         run.texts[f"suspended-{key}-description"] = json.dumps(words)
     raise Suspended
-
-
-async def _read_input(key: str) -> Any:
-    return _run.get().inputs.get(key.removeprefix("suspended-").removesuffix("-response"))
-
-
-def _fields(model: Any) -> dict[str, Any]:
-    return dict(getattr(model, "model_fields", {}))
 
 
 _PATCHED_MODULES = [
@@ -457,7 +459,6 @@ def installed(server: SimPrefect) -> Iterator[None]:
             ("get_client", get_client),
             ("get_run_logger", lambda: logger),
             ("asuspend_flow_run", _suspend),
-            ("aread_flow_run_input", _read_input),
         ):
             if name in module.__dict__:
                 put(module, name, value)
