@@ -24,6 +24,8 @@ from linekeeper.store.types import UtcDateTime, id_floor
 COUNTED_WITHIN = timedelta(days=8)
 """Changes are counted soon after they are found, at the latest when their delivery comes late."""
 CANARIES_LOOKED_AT = 200
+LOOKED_BACK = timedelta(days=15)
+"""So far back the hours in which webhooks came are looked at, and a day."""
 
 
 class ReceiverAbsence(NamedTuple):
@@ -43,6 +45,12 @@ async def known_outages(session: AsyncSession, *, now: datetime) -> list[Window]
     noted = [Window(*row) for row in rows]
     absences = await find_absences(session, now, since=since, open_too=True)
     return [*noted, *(outage.window for outage in absences)]
+
+
+async def receivers_away(session: AsyncSession, now: datetime) -> list[Window]:
+    """When no receiver of ours could store, in the last days; nothing that only canaries show."""
+    spans = await session.execute(_SPANS, {"since": now - LOOKED_BACK})
+    return absences([(span.since, span.at) for span in spans])
 
 
 _SPANS = select(

@@ -4,7 +4,7 @@ What is seen of one app (`Stream`) gives findings; each is an incident of its ow
 it is found.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -48,11 +48,12 @@ class Habit:
     """How regularly webhooks came in the last two weeks, from one connection or a whole app."""
 
     name: str
-    last_at: datetime
+    silent_since: datetime
+    """When the last one came; later by the time since then in which none could have come."""
     hours: int
     """Hours in which any came."""
     longest_gap: int
-    """Hours between two of those, at most."""
+    """Hours between two of those, at most; those in which no receiver of ours lived left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +232,7 @@ def _silent(
 ) -> tuple[str, float, str] | None:
     habit = stream.habit
     if habit is not None and _is_silent(habit, policy, policy.silent_app_least_hours, now):
-        hours = _hours(habit.last_at, now)
+        hours = _hours(habit.silent_since, now)
         text = (
             f"no webhook of any connection for {_long(3600 * hours)} (longest silence before: "
             f"{habit.longest_gap} h): is the URL still set at Makini?"
@@ -302,17 +303,7 @@ def _is_silent(habit: Habit, policy: StreamThresholds, least: float, now: dateti
     if habit.hours < policy.habit_least_hours:
         return False
     longest = max(habit.longest_gap * policy.silent_times, least)
-    return now - habit.last_at >= timedelta(hours=longest)
-
-
-def longest_gap(hours: Iterable[int]) -> int:
-    """The greatest distance between two neighbours of ascending `hours`."""
-    longest, before = 0, None
-    for hour in hours:
-        if before is not None:
-            longest = max(longest, hour - before)
-        before = hour
-    return longest
+    return now - habit.silent_since >= timedelta(hours=longest)
 
 
 def _hours(since: datetime, now: datetime) -> float:

@@ -4,37 +4,25 @@ Ids are UUIDv7, so the part of the table since a moment is a range of its key.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
-from functools import cache
 from typing import Any, get_args
 
-from sqlalchemy import (
-    ColumnElement,
-    Integer,
-    bindparam,
-    case,
-    exists,
-    func,
-    literal_column,
-    select,
-)
+from sqlalchemy import ColumnElement, bindparam, case, exists, func, literal_column, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 from sqlmodel import col
 
-from linekeeper.inbox.claim import hour_of
 from linekeeper.inbox.meaning import CANARY, UNKNOWN
 from linekeeper.inbox.replay import not_replayed
-from linekeeper.inbox.retention import HABIT_DAYS
 from linekeeper.inbox.verify import Cause
-from linekeeper.store.tables import Connection, DeliveryCount, WebhookEvent, WebhookHour
+from linekeeper.reconcile.reachability import receivers_away
+from linekeeper.store.tables import DeliveryCount, WebhookEvent
 from linekeeper.store.types import UtcDateTime, id_floor
 from linekeeper.sweep.forwards import forwards, is_untaken, refused_forwards
-from linekeeper.sweep.stream import Habit, Stream, longest_gap
+from linekeeper.sweep.habits import app_habits, quiet_connections
+from linekeeper.sweep.stream import Stream
 
-QUIET_FROM = timedelta(hours=3)
-"""Only connections quiet for so long are looked at closely."""
 LOOK_AGAIN = timedelta(minutes=30)
 """Until then an unrouted event may still find its connection (process-webhooks, 15 min)."""
 LAG_SAMPLE = 1_000
@@ -68,8 +56,9 @@ async def read_streams(
     lag = await _lag(session, now)
     forward = await forwards(session, destinations, now=now)
     refused = await refused_forwards(session, destinations)
-    habits = await _app_habits(session, now)
-    quiet = await _quiet(session, now)
+    away = await receivers_away(session, now)
+    habits = await app_habits(session, away, now)
+    quiet = await quiet_connections(session, away, now)
     return [
         Stream(
             app=app,
@@ -146,7 +135,7 @@ _LAST_HOUR = (
         func.count(),
         func.sum(case(((col(WebhookEvent.status) == "dead") & ~_GOES_BETTER, 1), else_=0)),
     )
-    .where(col(WebhookEvent.id) >= _FIRST, _CAME)
+    .where(col(WebhookEvent.id) >= _FIRST, _CAME, col(WebhookEvent.kind) != CANARY)
     .group_by(col(WebhookEvent.app))
 )
 
@@ -264,75 +253,6 @@ _SETTLED = (
     .order_by(col(WebhookEvent.id).desc())
     .limit(LAG_SAMPLE)
 )
-
-
-_HOURS = (
-    select(col(Connection.app), col(WebhookHour.hour))
-    .join(Connection, col(Connection.id) == col(WebhookHour.connection_id))
-    .where(col(WebhookHour.hour) >= bindparam("hour"))
-    .group_by(col(Connection.app), col(WebhookHour.hour))
-    .order_by(col(Connection.app), col(WebhookHour.hour))
-)
-_LAST = (
-    select(col(Connection.app), func.max(col(Connection.last_webhook_at)))
-    .where(col(Connection.last_webhook_at).is_not(None))
-    .group_by(col(Connection.app))
-)
-
-
-async def _app_habits(session: AsyncSession, now: datetime) -> dict[str, Habit]:
-    rows = await session.execute(_HOURS, {"hour": hour_of(now - timedelta(days=HABIT_DAYS))})
-    hours: defaultdict[str, list[int]] = defaultdict(list)
-    for app, hour in rows:
-        hours[app].append(hour)
-    last = await session.execute(_LAST)
-    return {app: Habit(app, at, len(hours[app]), longest_gap(hours[app])) for app, at in last if at}
-
-
-async def _quiet(session: AsyncSession, now: datetime) -> dict[str, Sequence[Habit]]:
-    times = {"hour": hour_of(now - timedelta(days=HABIT_DAYS)), "since": now - QUIET_FROM}
-    habits: defaultdict[str, list[Habit]] = defaultdict(list)
-    for app, name, last_at, hours, longest in await session.execute(_quiet_ones(), times):
-        habits[app].append(Habit(name, last_at, hours, longest or 0))
-    return defaultdict(tuple, {app: tuple(entries) for app, entries in habits.items()})
-
-
-@cache
-def _quiet_ones() -> Any:
-    gap = col(WebhookHour.hour) - func.lag(col(WebhookHour.hour)).over(
-        partition_by=col(WebhookHour.connection_id), order_by=col(WebhookHour.hour)
-    )
-    gaps = (
-        select(
-            col(WebhookHour.connection_id).label("connection_id"),
-            gap.cast(Integer).label("gap"),
-        )
-        .join(Connection, col(Connection.id) == col(WebhookHour.connection_id))
-        .where(
-            col(WebhookHour.hour) >= bindparam("hour"),
-            col(Connection.setup) == "live",
-            col(Connection.health) == "healthy",
-            col(Connection.last_webhook_at) < _SINCE,
-        )
-        .subquery()
-    )
-    return (
-        select(
-            col(Connection.app),
-            col(Connection.name),
-            col(Connection.last_webhook_at),
-            func.count(),
-            func.max(gaps.c.gap),
-        )
-        .join(Connection, col(Connection.id) == gaps.c.connection_id)
-        .group_by(
-            col(Connection.id),
-            col(Connection.app),
-            col(Connection.name),
-            col(Connection.last_webhook_at),
-        )
-        .order_by(col(Connection.name))
-    )
 
 
 def _counts(rows: Iterable[Any]) -> dict[str, int]:

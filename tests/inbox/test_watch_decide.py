@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from linekeeper.inbox.verify import Cause
 from linekeeper.incidents.findings import is_worse
 from linekeeper.incidents.kinds import KINDS
+from linekeeper.sweep.habits import longest_gap
 from linekeeper.sweep.stream import (
     Habit,
     Stream,
     StreamThresholds,
     examine,
-    longest_gap,
 )
 
 NOW = datetime(2027, 3, 1, 12, tzinfo=UTC)
@@ -176,6 +176,8 @@ def test_it_is_worse_from_twice_as_bad_on() -> None:
 def test_the_longest_gap_is_between_neighbours() -> None:
     assert longest_gap([]) == longest_gap([5]) == 0
     assert longest_gap([1, 2, 9, 10]) == 7
+    assert longest_gap([1, 2, 9, 12], [(3, 8)]) == 3
+    assert longest_gap([1, 9], [(-4, 3), (8, 20)]) == 5
 
 
 times = st.none() | st.integers(-100, 100).map(hours_ago)

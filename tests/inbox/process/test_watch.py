@@ -3,19 +3,18 @@
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import insert, select, update
+from sqlalchemy import select, update
 from sqlmodel import col
 
 from linekeeper.clock import utcnow
-from linekeeper.inbox.claim import hour_of
 from linekeeper.inbox.tally import Tally
 from linekeeper.inbox.unrouted import route_again
 from linekeeper.incidents.findings import open_incident
 from linekeeper.incidents.operate import mute
 from linekeeper.store import new_id
-from linekeeper.store.tables import Connection, Incident, Outbox, WebhookEvent, WebhookHour
+from linekeeper.store.tables import Connection, Incident, Outbox, WebhookEvent
 from linekeeper.sweep.webhooks import watch_stream as watch
-from tests.inbox.process.stage import Stage, about
+from tests.inbox.process.stage import Stage
 
 
 async def incidents(stage: Stage) -> dict[str, Incident]:
@@ -282,34 +281,13 @@ async def test_a_mute_outlives_what_the_watch_writes_and_others_topics_are_untou
         assert unconfigured.resolved_at is None
 
 
-async def test_a_connection_that_falls_silent_against_its_habit_is_told(stage: Stage) -> None:
-    [connection, two, *_] = stage.connections
-    now = utcnow()
-    async with stage.rt.store.write() as session:
-        # Hourly events for two days from both; the first one stopped nine hours ago.
-        rows = [
-            {"connection_id": which.id, "hour": hour_of(now - timedelta(hours=hours)), "events": 3}
-            for which, since in ((connection, 9), (two, 0))
-            for hours in range(since, since + 48)
-        ]
-        await session.execute(insert(WebhookHour), rows)
-        await session.execute(
-            update(Connection)
-            .where(col(Connection.id).in_([connection.id, two.id]))
-            .values(last_webhook_at=now, setup="live", health="healthy")
-        )
-        await session.execute(
-            update(Connection)
-            .where(col(Connection.id) == connection.id)
-            .values(last_webhook_at=now - timedelta(hours=9))
-        )
-    await watch(stage.rt, now)
-    silent = (await incidents(stage))["webhooks_silent"]
-    assert (silent.title or "").endswith(f"from {connection.name}")
-    await stage.deliver(about(connection, "sync.completed", now, result="success"))
+async def test_a_canary_is_none_of_the_webhooks_of_which_a_share_fails(stage: Stage) -> None:
+    await stage.deliver({"id": "c", "event": "linekeeper.canary"})
+    for number in range(5):
+        await stage.deliver({"id": f"d{number}", "event": "moon.rising"})
     await stage.process()
-    await watch(stage.rt, now)
-    assert await incidents(stage) == {}
+    await watch(stage.rt, utcnow())
+    assert "5 of 5 webhooks" in ((await incidents(stage))["webhooks_failing"].title or "")
 
 
 async def test_two_sweeps_at_once_open_each_incident_once(stage: Stage) -> None:

@@ -1,0 +1,172 @@
+"""How regularly webhooks come, and for how long none has come that could have (MISSION W7).
+
+None could come while no receiver of ours lived, nor from a connection that was not healthy: neither
+is its sender's silence.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from functools import cache
+from typing import Any
+
+from sqlalchemy import ColumnElement, Integer, bindparam, case, func, literal, select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from linekeeper.inbox.claim import hour_of
+from linekeeper.inbox.retention import HABIT_DAYS
+from linekeeper.reconcile.causes import Window, overlap
+from linekeeper.store.tables import Connection, WebhookHour
+from linekeeper.store.types import UtcDateTime
+from linekeeper.sweep.stream import Habit
+
+QUIET_FROM = timedelta(hours=3)
+"""Only connections quiet for so long are looked at closely."""
+MOST_AWAY = 16
+"""So many of our own absences are left out of the gaps, the longest ones."""
+
+HoursAway = tuple[int, int]
+"""The first hour in which no receiver lived, and the first one in which one did again."""
+
+
+def silent_since(
+    last_at: datetime, healthy_since: datetime, away: Iterable[Window], now: datetime
+) -> datetime:
+    """When the silence began, later by what of it was ours. Pure.
+
+    `last_at` is when the last webhook came, `healthy_since` since when one could come.
+    """
+    silence = Window(max(last_at, healthy_since), now)
+    return silence.since + sum((overlap(window, silence) for window in away), timedelta())
+
+
+def hours_away(away: Iterable[Window]) -> list[HoursAway]:
+    """The whole hours of `away`, as `WebhookHour` counts them, the longest ones. Pure."""
+    whole = [(hour_of(window.since) + 1, hour_of(window.until)) for window in away]
+    longest = sorted(whole, key=lambda hours: hours[0] - hours[1])[:MOST_AWAY]
+    return [(since, until) for since, until in longest if until > since]
+
+
+def longest_gap(hours: Iterable[int], away: Sequence[HoursAway] = ()) -> int:
+    """The greatest distance between two neighbours of ascending `hours`, without `away`. Pure."""
+    longest, before = 0, None
+    for hour in hours:
+        if before is not None:
+            ours = sum(max(0, min(hour, until) - max(before, since)) for since, until in away)
+            longest = max(longest, hour - before - ours)
+        before = hour
+    return longest
+
+
+_IS_WELL = (col(Connection.setup) == "live") & (col(Connection.health) == "healthy")
+_HOURS = (
+    select(col(Connection.app), col(WebhookHour.hour))
+    .join(Connection, col(Connection.id) == col(WebhookHour.connection_id))
+    .where(col(WebhookHour.hour) >= bindparam("hour"))
+    .group_by(col(Connection.app), col(WebhookHour.hour))
+    .order_by(col(Connection.app), col(WebhookHour.hour))
+)
+_LAST = (
+    select(
+        col(Connection.app),
+        func.max(col(Connection.last_webhook_at)),
+        func.min(case((_IS_WELL, col(Connection.health_since)))),
+    )
+    .where(col(Connection.last_webhook_at).is_not(None))
+    .group_by(col(Connection.app))
+)
+
+
+async def app_habits(
+    session: AsyncSession, away: Sequence[Window], now: datetime
+) -> dict[str, Habit]:
+    """The habit of each app of whose connections one is healthy, and so could have sent any."""
+    rows = await session.execute(_HOURS, {"hour": hour_of(now - timedelta(days=HABIT_DAYS))})
+    hours: defaultdict[str, list[int]] = defaultdict(list)
+    for app, hour in rows:
+        hours[app].append(hour)
+    ours = hours_away(away)
+    return {
+        app: Habit(
+            app,
+            silent_since(last_at, healthy_since, away, now),
+            len(hours[app]),
+            longest_gap(hours[app], ours),
+        )
+        for app, last_at, healthy_since in await session.execute(_LAST)
+        if last_at and healthy_since
+    }
+
+
+async def quiet_connections(
+    session: AsyncSession, away: Sequence[Window], now: datetime
+) -> dict[str, Sequence[Habit]]:
+    """The habits of healthy connections from which nothing came for hours, by app."""
+    ours = hours_away(away)
+    times: dict[str, Any] = {
+        "hour": hour_of(now - timedelta(days=HABIT_DAYS)),
+        "since": now - QUIET_FROM,
+    }
+    for number, (since, until) in enumerate(ours):
+        times |= {f"since_{number}": since, f"until_{number}": until}
+    habits: defaultdict[str, list[Habit]] = defaultdict(list)
+    rows = await session.execute(_quiet_ones(len(ours)), times)
+    for app, name, last_at, healthy_since, hours, longest in rows:
+        quiet_since = silent_since(last_at, healthy_since, away, now)
+        habits[app].append(Habit(name, quiet_since, hours, longest or 0))
+    return defaultdict(tuple, {app: tuple(entries) for app, entries in habits.items()})
+
+
+@cache
+def _quiet_ones(absences: int) -> Any:
+    """The statement that leaves out so many absences of ours."""
+    hour = col(WebhookHour.hour)
+    before = func.lag(hour).over(
+        partition_by=col(WebhookHour.connection_id), order_by=col(WebhookHour.hour)
+    )
+    neighbours = (
+        select(
+            col(WebhookHour.connection_id).label("connection_id"),
+            hour.label("hour"),
+            before.cast(Integer).label("before"),
+        )
+        .join(Connection, col(Connection.id) == col(WebhookHour.connection_id))
+        .where(
+            col(WebhookHour.hour) >= bindparam("hour"),
+            _IS_WELL,
+            col(Connection.last_webhook_at) < bindparam("since", type_=UtcDateTime),
+        )
+        .subquery()
+    )
+    gap: ColumnElement[int] = neighbours.c.hour - neighbours.c.before
+    for number in range(absences):
+        gap = gap - _ours(neighbours.c.before, neighbours.c.hour, number)
+    return (
+        select(
+            col(Connection.app),
+            col(Connection.name),
+            col(Connection.last_webhook_at),
+            col(Connection.health_since),
+            func.count(),
+            func.max(gap),
+        )
+        .join(Connection, col(Connection.id) == neighbours.c.connection_id)
+        .group_by(
+            col(Connection.id),
+            col(Connection.app),
+            col(Connection.name),
+            col(Connection.last_webhook_at),
+            col(Connection.health_since),
+        )
+        .order_by(col(Connection.name))
+    )
+
+
+def _ours(before: ColumnElement[int], hour: ColumnElement[int], number: int) -> ColumnElement[int]:
+    """How many hours between the two are of one absence of ours."""
+    since: Any = bindparam(f"since_{number}", type_=Integer)
+    until: Any = bindparam(f"until_{number}", type_=Integer)
+    first = case((before > since, before), else_=since)
+    last = case((hour < until, hour), else_=until)
+    return case((last > first, last - first), else_=literal(0))

@@ -1,0 +1,123 @@
+"""Silence is a sender's: not our own absence, nor that of a login that was lost (MISSION W7)."""
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+
+import pytest
+from sqlalchemy import delete, insert, update
+from sqlmodel import col
+
+from linekeeper.clock import utcnow
+from linekeeper.inbox.claim import hour_of
+from linekeeper.store.tables import Connection, ReceiverHeartbeat, WebhookHour
+from linekeeper.sweep.webhooks import watch_stream as watch
+from tests.inbox.process.stage import Stage, about
+from tests.inbox.process.test_watch import incidents
+
+HOUR = timedelta(hours=1)
+
+
+async def came(stage: Stage, connection: Connection, hours_ago: Iterable[int]) -> None:
+    """Webhooks of the connection came in these hours; it has been healthy for a month."""
+    now = utcnow()
+    hours = sorted(hours_ago)
+    async with stage.rt.store.write() as session:
+        rows = [
+            {"connection_id": connection.id, "hour": hour_of(now - each * HOUR), "events": 3}
+            for each in hours
+        ]
+        await session.execute(insert(WebhookHour), rows)
+        await session.execute(
+            update(Connection)
+            .where(col(Connection.id) == connection.id)
+            .values(
+                last_webhook_at=now - hours[0] * HOUR,
+                setup="live",
+                health="healthy",
+                health_since=now - timedelta(days=30),
+            )
+        )
+
+
+async def received(stage: Stage, *spans: tuple[datetime, datetime]) -> None:
+    """Receivers lived at these times, and at no other."""
+    async with stage.rt.store.write() as session:
+        await session.execute(delete(ReceiverHeartbeat))
+        session.add_all(
+            ReceiverHeartbeat(receiver=f"r{number}", since=since, at=until)
+            for number, (since, until) in enumerate(spans)
+        )
+
+
+async def test_a_connection_that_falls_silent_against_its_habit_is_told(stage: Stage) -> None:
+    [connection, two, *_] = stage.connections
+    now = utcnow()
+    await came(stage, connection, range(9, 57))
+    await came(stage, two, range(48))
+    await watch(stage.rt, now)
+    silent = (await incidents(stage))["webhooks_silent"]
+    assert (silent.title or "").endswith(f"from {connection.name}")
+    await stage.deliver(about(connection, "sync.completed", now, result="success"))
+    await stage.process()
+    await watch(stage.rt, now)
+    assert await incidents(stage) == {}
+
+
+@pytest.mark.parametrize("others", [0, 1])
+async def test_a_night_in_which_linekeeper_was_off_is_nobodys_silence(
+    stage: Stage, others: int
+) -> None:
+    now = utcnow()
+    month = now - timedelta(days=30)
+    for connection in stage.connections[: 1 + others]:
+        await came(stage, connection, range(10, 58))
+    await received(stage, (month, now - 9.5 * HOUR), (now - HOUR / 10, now))
+    await watch(stage.rt, now)
+    assert await incidents(stage) == {}, "one call after the start nobody can be silent"
+
+    later = now + 7 * HOUR
+    await received(stage, (month, now - 9.5 * HOUR), (now - HOUR / 10, later))
+    await watch(stage.rt, later)
+    assert "no webhook of any connection for 8 h" in (
+        (await incidents(stage))["webhooks_silent"].title or ""
+    )
+
+
+async def test_an_outage_of_ours_makes_no_habit_of_silence(stage: Stage) -> None:
+    [connection, two, *_] = stage.connections
+    now = utcnow()
+    for each, since in ((connection, 9), (two, 0)):
+        await came(stage, each, [*range(since, since + 30), *range(since + 80, since + 110)])
+    lived = [(now - timedelta(days=30), now - 88 * HOUR), (now - 38 * HOUR, now)]
+    await received(stage, *lived)
+    await watch(stage.rt, now)
+    silent = (await incidents(stage))["webhooks_silent"]
+    assert (silent.title or "").endswith(f"from {connection.name}")
+
+
+@pytest.mark.parametrize("others", [0, 1])
+async def test_a_connection_whose_login_was_lost_has_not_been_silent(
+    stage: Stage, others: int
+) -> None:
+    [connection, two, *_] = stage.connections
+    now = utcnow()
+    await came(stage, connection, range(70, 130))
+    if others:
+        await came(stage, two, range(60))
+    async with stage.rt.store.write() as session:
+        await session.execute(
+            update(Connection)
+            .where(col(Connection.id) == connection.id)
+            .values(health_since=now - HOUR)
+        )
+    await watch(stage.rt, now)
+    assert await incidents(stage) == {}, "it can send anything since an hour"
+
+    async with stage.rt.store.write() as session:
+        await session.execute(
+            update(Connection)
+            .where(col(Connection.id) == connection.id)
+            .values(health="reauthorization_required")
+        )
+    await watch(stage.rt, now)
+    assert await incidents(stage) == {}, "and nothing while its login is lost"
