@@ -15,7 +15,6 @@ from linekeeper.access.ending import ASSUMED, Ended, Ending, how_it_ended, why_n
 from linekeeper.access.links import redirect_uri
 from linekeeper.access.listing import listed_for
 from linekeeper.access.login_news import announce_login
-from linekeeper.access.match import is_called_after
 from linekeeper.access.owner import SOURCE, Login, place, what
 from linekeeper.access.pending import (
     Pending,
@@ -24,6 +23,7 @@ from linekeeper.access.pending import (
     keep_pause,
     load_pending,
 )
+from linekeeper.access.system_names import is_called_after
 from linekeeper.clock import utcnow
 from linekeeper.health.probe import understand
 from linekeeper.health.service import observe

@@ -5,13 +5,12 @@ connection's id is not public, nor whether the list's `key` is the status's `id`
 recognised by id, else by metadata, else by provider, company and e-mail.
 """
 
-from collections.abc import Collection, Sequence, Set
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
-from slugify import slugify
-
+from linekeeper.access.system_names import names_another, same_words, words_of
 from linekeeper.customers.naming import customer_name, metadata_digest
 from linekeeper.makini import ConnectionStatus, ListedConnection
 from linekeeper.text import SEPARATOR
@@ -238,7 +237,7 @@ def _fitting(
 
 
 def _fits(listed: ListedConnection, status: ConnectionStatus) -> bool:
-    if not _same_words(listed.provider, status.provider):
+    if not same_words(listed.provider, status.provider):
         return False
     same_company = _is_company(status, customer_name(listed), listed.name)
     return same_company and (bool(listed.metadata) or _same_mail(listed.email, status.email))
@@ -260,13 +259,27 @@ def _is_successor(
     is_unsaid = held is not None and entry is None and not held.id
     if is_unsaid and not _are_keys_ids(wanted, listed, known):
         return False  # several fit, and this one may be any of them
-    if not _same_words(wanted.provider, status.provider):
+    if not same_words(wanted.provider, status.provider):
         return False
     if entry is not None and _is_marked_alike(wanted, entry, listed, known):
         return True
     if entry is not None and entry.metadata:
-        return _same_words(customer_name(entry), wanted.customer)
-    return _is_alike(wanted, status)
+        return same_words(customer_name(entry), wanted.customer)
+    return _is_alike(wanted, status) or _is_called_alike(wanted, status, entry, known)
+
+
+def _is_called_alike(
+    wanted: KnownConnection,
+    status: ConnectionStatus,
+    entry: ListedConnection | None,
+    known: Sequence[KnownConnection],
+) -> bool:
+    """Whether Makini calls the new one as the one before; its company is nobody else's."""
+    if entry is None or not same_words(entry.name, wanted.name):
+        return False
+    others = [each for each in known if each.id != wanted.id]
+    is_of_another = any(_is_company(status, each.customer, each.name) for each in others)
+    return _same_mail(wanted.email, status.email) and not is_of_another
 
 
 def _is_marked_alike(
@@ -285,56 +298,28 @@ def _is_marked_alike(
     return marked <= keys
 
 
-def is_called_after(system: str, provider: str) -> bool:
-    """Whether `system`, as people call it, says `provider`. Pure."""
-    return _in_common(_words(system), _words(provider)) > 0
-
-
-def names_another(system: str, provider: str, providers: Collection[str]) -> bool:
-    """Whether `system` is called by another of `providers` rather than by `provider`. Pure.
-
-    `SAP ECC North` is `sap-ecc`, and so is `SAP`. A name in which no provider is found, such as
-    `Maintenance North`, says nothing of one.
-    """
-    named = _words(system)
-    if not named:
-        return False
-    others = max((_in_common(named, _words(each)) for each in providers), default=0)
-    return _in_common(named, _words(provider)) < others
-
-
-def _in_common(named: Set[str], words: Set[str]) -> int:
-    """How many words the two share, where one of them has all those of the other."""
-    return min(len(named), len(words)) if named <= words or words <= named else 0
-
-
-def _words(name: str) -> Set[str]:
-    return set(slugify(name).split("-")) - {""}
-
-
 def _is_alike(known: KnownConnection, status: ConnectionStatus) -> bool:
     return _is_same_system(known, status) and _same_mail(known.email, status.email)
 
 
 def _is_same_system(known: KnownConnection, status: ConnectionStatus) -> bool:
     same_company = _is_company(status, known.customer, known.name)
-    return _same_words(known.provider, status.provider) and same_company
+    return same_words(known.provider, status.provider) and same_company
 
 
 def _is_company(status: ConnectionStatus, customer: str, name: str) -> bool:
     """Whether the status names the customer, or what Makini calls the connection.
 
     The customer is called as the operator or the metadata call it. Makini's status knows neither:
-    what it says is the connection's name, or the company's, which is the first part of that.
+    what it says is the connection's name, or the company's, which is the first part of that, or
+    all of it but the provider.
     """
     first = SEPARATOR.split(name.strip())[0]
-    return any(_same_words(each, status.company_name) for each in (customer, name, first))
+    if any(same_words(each, status.company_name) for each in (customer, name, first)):
+        return True
+    rest = words_of(name) - words_of(status.provider)
+    return bool(rest) and rest == words_of(status.company_name)
 
 
 def _same_mail(mail: str, other: str) -> bool:
     return mail.casefold() == other.casefold()
-
-
-def _same_words(words: str, other: str) -> bool:
-    """`UpKeep` and `upkeep`, `SAP ECC` and `sap-ecc`: Makini writes both."""
-    return bool(words) and slugify(words) == slugify(other)

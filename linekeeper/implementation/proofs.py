@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from slugify import slugify
 
-from linekeeper.access.match import names_another
+from linekeeper.access.system_names import names_another
 from linekeeper.implementation.evaluate import GateState, Proof
 from linekeeper.implementation.facts import ConnectionFacts, GateEvidence
 from linekeeper.implementation.plan import PlannedGate

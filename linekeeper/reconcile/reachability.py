@@ -53,6 +53,20 @@ async def receivers_away(session: AsyncSession, now: datetime) -> list[Window]:
     return absences([(span.since, span.at) for span in spans])
 
 
+async def standstills(session: AsyncSession, now: datetime) -> list[Window]:
+    """When nothing of ours ran, in the last days, whether it is written down yet or not."""
+    since = now - LOOKED_BACK
+    rows = await session.execute(
+        select(col(Outage.since), col(Outage.until)).where(
+            col(Outage.until) >= since, col(Outage.cause) == "standstill"
+        )
+    )
+    found = await find_absences(session, now, since=since)
+    windows = [*(Window(*row) for row in rows)]
+    windows += [each.window for each in found if each.cause == "standstill"]
+    return list({window.since: window for window in windows}.values())
+
+
 _SPANS = select(
     col(ReceiverHeartbeat.since), col(ReceiverHeartbeat.at), col(ReceiverHeartbeat.receiver)
 ).where(col(ReceiverHeartbeat.at) >= bindparam("since", type_=UtcDateTime))

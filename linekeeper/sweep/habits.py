@@ -30,15 +30,18 @@ HoursAway = tuple[int, int]
 """The first hour in which no receiver lived, and the first one in which one did again."""
 
 
-def silent_since(
-    last_at: datetime, healthy_since: datetime, away: Iterable[Window], now: datetime
-) -> datetime:
-    """When the silence began, later by what of it was ours. Pure.
+def excused(
+    last_at: datetime, healthy_since: datetime | None, away: Iterable[Window], now: datetime
+) -> timedelta:
+    """How much of the silence since `last_at` is not the sender's. Pure.
 
-    `last_at` is when the last webhook came, `healthy_since` since when one could come.
+    `healthy_since` is since when a webhook could come from there; None: none can.
     """
-    silence = Window(max(last_at, healthy_since), now)
-    return silence.since + sum((overlap(window, silence) for window in away), timedelta())
+    if healthy_since is None:
+        return now - last_at
+    able = Window(max(last_at, healthy_since), now)
+    ours = sum((overlap(window, able) for window in away), timedelta())
+    return able.since - last_at + ours
 
 
 def hours_away(away: Iterable[Window]) -> list[HoursAway]:
@@ -81,7 +84,7 @@ _LAST = (
 async def app_habits(
     session: AsyncSession, away: Sequence[Window], now: datetime
 ) -> dict[str, Habit]:
-    """The habit of each app of whose connections one is healthy, and so could have sent any."""
+    """The habit of each app. Where none of its connections is healthy nothing can come."""
     rows = await session.execute(_HOURS, {"hour": hour_of(now - timedelta(days=HABIT_DAYS))})
     hours: defaultdict[str, list[int]] = defaultdict(list)
     for app, hour in rows:
@@ -90,12 +93,13 @@ async def app_habits(
     return {
         app: Habit(
             app,
-            silent_since(last_at, healthy_since, away, now),
+            last_at,
             len(hours[app]),
             longest_gap(hours[app], ours),
+            excused(last_at, healthy_since, away, now),
         )
         for app, last_at, healthy_since in await session.execute(_LAST)
-        if last_at and healthy_since
+        if last_at
     }
 
 
@@ -113,8 +117,8 @@ async def quiet_connections(
     habits: defaultdict[str, list[Habit]] = defaultdict(list)
     rows = await session.execute(_quiet_ones(len(ours)), times)
     for app, name, last_at, healthy_since, hours, longest in rows:
-        quiet_since = silent_since(last_at, healthy_since, away, now)
-        habits[app].append(Habit(name, quiet_since, hours, longest or 0))
+        not_theirs = excused(last_at, healthy_since, away, now)
+        habits[app].append(Habit(name, last_at, hours, longest or 0, not_theirs))
     return defaultdict(tuple, {app: tuple(entries) for app, entries in habits.items()})
 
 

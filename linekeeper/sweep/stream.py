@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 
 from linekeeper.inbox.verify import Cause
 from linekeeper.outbox.forward import BEHIND_SECONDS, REFUSED_SECONDS
+from linekeeper.reconcile.causes import Window, overlap
 from linekeeper.sweep.forward_words import resolved_words, untaken_words
 from linekeeper.sweep.refusals import refused_words
 from linekeeper.text import counted
@@ -48,12 +49,17 @@ class Habit:
     """How regularly webhooks came in the last two weeks, from one connection or a whole app."""
 
     name: str
-    silent_since: datetime
-    """When the last one came; later by the time since then in which none could have come."""
+    last_at: datetime
     hours: int
     """Hours in which any came."""
     longest_gap: int
     """Hours between two of those, at most; those in which no receiver of ours lived left out."""
+    excused: timedelta = timedelta()
+    """How much of the time since `last_at` there was in which none could have come."""
+
+    def silence(self, now: datetime) -> timedelta:
+        """For how long none has come that could have."""
+        return now - self.last_at - self.excused
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +67,8 @@ class Stream:
     """What is seen of one app's webhooks."""
 
     app: str
+    standstills: Sequence[Window] = ()
+    """When nothing of ours ran, which is said in other words than what waited meanwhile."""
     pending: int = 0
     """Waiting for their first attempt."""
     oldest_at: datetime | None = None
@@ -103,6 +111,14 @@ class Stream:
     habit: Habit | None = None
     quiet: Sequence[Habit] = ()
     """Connections from which nothing came for hours."""
+
+    def waiting(self, since: datetime | None, now: datetime) -> float:
+        """For how many seconds something has waited since then while anything of ours ran."""
+        if since is None:
+            return 0.0
+        wait = Window(since, now)
+        ours = sum((overlap(window, wait) for window in self.standstills), timedelta())
+        return (wait.length - ours).total_seconds()
 
     @property
     def forged(self) -> int:
@@ -213,7 +229,7 @@ def _behind(
     stream: Stream, policy: StreamThresholds, now: datetime
 ) -> tuple[str, float, str] | None:
     age = (now - stream.oldest_at).total_seconds() if stream.oldest_at else 0.0
-    if age >= policy.oldest_seconds:
+    if stream.waiting(stream.oldest_at, now) >= policy.oldest_seconds:
         text = (
             f"{_waiting(stream.pending, 'webhook')}, the oldest for {_long(age)}: check that a "
             "consumer runs"
@@ -232,7 +248,7 @@ def _silent(
 ) -> tuple[str, float, str] | None:
     habit = stream.habit
     if habit is not None and _is_silent(habit, policy, policy.silent_app_least_hours, now):
-        hours = _hours(habit.silent_since, now)
+        hours = habit.silence(now).total_seconds() / 3600
         text = (
             f"no webhook of any connection for {_long(3600 * hours)} (longest silence before: "
             f"{habit.longest_gap} h): is the URL still set at Makini?"
@@ -289,7 +305,8 @@ def _forward_behind(
         )
         return "forward_behind", 0.0, text
     age = (now - stream.forward_oldest_at).total_seconds() if stream.forward_oldest_at else 0.0
-    if age < policy.forward_oldest_seconds or stream.forward_gone:
+    waited = stream.waiting(stream.forward_oldest_at, now)
+    if waited < policy.forward_oldest_seconds or stream.forward_gone:
         return None
     why = stream.forward_error or "none of them was tried, check that a consumer runs"
     text = (
@@ -303,11 +320,7 @@ def _is_silent(habit: Habit, policy: StreamThresholds, least: float, now: dateti
     if habit.hours < policy.habit_least_hours:
         return False
     longest = max(habit.longest_gap * policy.silent_times, least)
-    return now - habit.silent_since >= timedelta(hours=longest)
-
-
-def _hours(since: datetime, now: datetime) -> float:
-    return (now - since).total_seconds() / 3600
+    return habit.silence(now) >= timedelta(hours=longest)
 
 
 def _long(seconds: float) -> str:

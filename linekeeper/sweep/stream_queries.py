@@ -16,7 +16,7 @@ from sqlmodel import col
 from linekeeper.inbox.meaning import CANARY, UNKNOWN
 from linekeeper.inbox.replay import not_replayed
 from linekeeper.inbox.verify import Cause
-from linekeeper.reconcile.reachability import receivers_away
+from linekeeper.reconcile.reachability import receivers_away, standstills
 from linekeeper.store.tables import DeliveryCount, WebhookEvent
 from linekeeper.store.types import UtcDateTime, id_floor
 from linekeeper.sweep.forwards import forwards, is_untaken, refused_forwards
@@ -59,9 +59,11 @@ async def read_streams(
     away = await receivers_away(session, now)
     habits = await app_habits(session, away, now)
     quiet = await quiet_connections(session, away, now)
+    stood_still = await standstills(session, now) if away else ()
     return [
         Stream(
             app=app,
+            standstills=stood_still,
             pending=waiting[app][0],
             oldest_at=waiting[app][1],
             failing=waiting[app][2],

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from linekeeper.inbox.verify import Cause
 from linekeeper.incidents.findings import is_worse
 from linekeeper.incidents.kinds import KINDS
+from linekeeper.reconcile.causes import Window
 from linekeeper.sweep.habits import longest_gap
 from linekeeper.sweep.stream import (
     Habit,
@@ -98,6 +99,18 @@ def test_the_age_of_the_oldest_counts_whatever_the_depth() -> None:
     assert "the oldest for 12 min" in found(stream)["webhooks_behind"]
     assert "webhooks_behind" in found(replace(QUIET, pending=100_000, oldest_at=NOW))
     assert "webhooks_behind" in found(replace(QUIET, lag_seconds=301))
+
+
+def test_what_waited_while_all_of_linekeeper_was_off_is_not_behind_when_it_starts() -> None:
+    night = [Window(hours_ago(9), hours_ago(0.05))]
+    waiting = Stream(
+        "default", pending=1, oldest_at=hours_ago(9), forward_waiting=1, forward_oldest_at=NOW
+    )
+    assert list(found(waiting)) == ["webhooks_behind"]
+    assert found(replace(waiting, standstills=night)) == {}
+    late = replace(waiting, forward_oldest_at=hours_ago(9.2), standstills=night)
+    assert list(found(late)) == ["forward_behind"]
+    assert found(replace(late, forward_oldest_at=hours_ago(9.1))) == {}
 
 
 def test_forwarding_in_trouble_is_told_with_the_products_answer() -> None:

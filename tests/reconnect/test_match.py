@@ -62,6 +62,29 @@ def test_a_successor_is_known_by_what_makini_calls_it_whatever_the_operator_call
     assert other.kind == "other"
 
 
+@pytest.mark.parametrize(
+    ("name", "company", "kind"),
+    [
+        ("Acme UpKeep", "Acme", "replaces"),  # the company, and the provider without a separator
+        ("Acme UpKeep", "Acme Upkeepers", "other"),
+        ("Plant 7 production", "Acme Metals GmbH", "other"),  # nothing says that they are one
+    ],
+)
+@pytest.mark.parametrize("listed", [True, False])
+def test_a_successor_of_a_company_that_is_not_said_as_the_list_says_it(
+    name: str, company: str, kind: str, listed: bool
+) -> None:
+    ours = replace(ACME, customer=name, name=name, makini_id="k1")
+    entry = replace(LISTED["k1"], key="new", id="new", name="Acme again")
+    shown = [LISTED["k2"], *([entry] if listed else [])]
+    assert match(asked(ours), status("new", company), shown, [ours, BOLT]).kind == kind
+    entry = replace(entry, name=name)  # Makini calls the new one as it called the one before
+    found = match(asked(ours), status("new", company), [LISTED["k2"], entry], [ours, BOLT])
+    assert found.kind == "replaces"
+    stranger = status("new", company, email="it@bolt.example")
+    assert match(asked(ours), stranger, [LISTED["k2"], entry], [ours, BOLT]).kind == "other"
+
+
 def test_what_was_asked_for_and_is_still_there_is_not_replaced_by_a_second_one() -> None:
     second = replace(ACME, id="3", makini_key="k3")
     third = ListedConnection("k3", "k3", "Acme · UpKeep", "it@acme.example", provider="UpKeep")

@@ -9,7 +9,7 @@ from sqlmodel import col
 
 from linekeeper.clock import utcnow
 from linekeeper.inbox.claim import hour_of
-from linekeeper.store.tables import Connection, ReceiverHeartbeat, WebhookHour
+from linekeeper.store.tables import Connection, PartHeartbeat, ReceiverHeartbeat, WebhookHour
 from linekeeper.sweep.webhooks import watch_stream as watch
 from tests.inbox.process.stage import Stage, about
 from tests.inbox.process.test_watch import incidents
@@ -81,6 +81,23 @@ async def test_a_night_in_which_linekeeper_was_off_is_nobodys_silence(
     assert "no webhook of any connection for 8 h" in (
         (await incidents(stage))["webhooks_silent"].title or ""
     )
+
+
+async def test_what_waited_through_the_night_is_not_behind_in_the_first_seconds(
+    stage: Stage,
+) -> None:
+    now = utcnow()
+    await stage.deliver(about(stage.connections[0], "sync.completed", now, result="success"))
+    slept, woke = now + HOUR / 60, now + 9 * HOUR
+    async with stage.rt.store.write() as session:
+        sweep = PartHeartbeat(part="sweep", kind="sweep", since=now - HOUR / 12, at=now)
+        session.add(sweep)
+    await received(stage, (now - HOUR, slept), (woke, woke + HOUR / 120))
+    await watch(stage.rt, woke + HOUR / 120)
+    assert await incidents(stage) == {}
+    await received(stage, (now - HOUR, slept), (woke, woke + HOUR / 10))
+    await watch(stage.rt, woke + HOUR / 10)
+    assert list(await incidents(stage)) == ["webhooks_behind"]
 
 
 async def test_an_outage_of_ours_makes_no_habit_of_silence(stage: Stage) -> None:
