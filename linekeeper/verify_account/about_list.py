@@ -76,6 +76,8 @@ def page_cap(big: Exchange, known: int) -> AssumptionFinding:
     there = total if isinstance(total, int) else known
     if got < there:
         return decided(100 <= got <= 500, f"of 1,000 asked for, {got} of {there} came")
+    if got and _cursor(big):
+        return decided(100 <= got <= 500, f"of 1,000 asked for, {got} came, and a cursor to more")
     if got > 500:
         return otherwise(f"{got} came in one page: no cap up to there")
     return not_seen(f"there are only {got}: too few to tell")

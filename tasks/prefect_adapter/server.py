@@ -40,6 +40,9 @@ events is a little over what SQLite bears on a page of 4 KiB: each would take a 
 fifth of the database."""
 _DAY = 86_400
 
+UI_API, _UI_API_BEFORE = "PREFECT_SERVER_UI_API_URL", "PREFECT_UI_API_URL"
+"""Where the browser finds the API, under its present name and the one before."""
+
 SERVER_ENVIRONMENT: Mapping[str, str] = {
     # Prefect's vacuum removes events by default, runs (with their logs and artifacts) only if set.
     "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
@@ -56,6 +59,8 @@ SERVER_ENVIRONMENT: Mapping[str, str] = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
     "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
+    # The UI asks the API at the address it was itself opened by: a tunnel, a proxy, another host.
+    UI_API: "/api",
 }
 
 
@@ -81,6 +86,7 @@ def server_environment(settings: Settings) -> dict[str, str]:
     make_private_folder(home)
     make_database(home / "prefect.db", prefect_template())
     kept = {name: os.environ.get(name, value) for name, value in SERVER_ENVIRONMENT.items()}
+    kept[UI_API] = os.environ.get(UI_API) or os.environ.get(_UI_API_BEFORE) or kept[UI_API]
     return kept | {
         "PREFECT_HOME": str(home),
         "PREFECT_SERVER_API_HOST": settings.prefect_host,

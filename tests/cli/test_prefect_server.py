@@ -16,7 +16,13 @@ from alembic.script import ScriptDirectory
 
 from linekeeper.cli.prefect_server import is_by_a_person, look_seldom
 from linekeeper.cli.prefect_template import make_template
-from tasks.prefect_adapter.server import PAGE_BYTES, make_database, prefect_template
+from linekeeper.settings import Settings
+from tasks.prefect_adapter.server import (
+    PAGE_BYTES,
+    make_database,
+    prefect_template,
+    server_environment,
+)
 from tests.fixtures_prefect import PrefectServer
 
 FORMS = 20
@@ -32,6 +38,24 @@ def test_its_services_look_for_work_once_a_second(monkeypatch: pytest.MonkeyPatc
     worker = vars(background_workers)["Worker"](Docket("linekeeper-test", "memory://"))
     second = timedelta(seconds=1)
     assert (worker.minimum_check_interval, worker.scheduling_resolution) == (second, second)
+
+
+async def test_its_pages_ask_the_api_at_the_address_they_were_opened_by(
+    prefect_server: PrefectServer,
+) -> None:
+    """Through a tunnel with another port the one that the server has is nobody's."""
+    async with httpx.AsyncClient() as http:
+        told = await http.get(f"http://{prefect_server.host}:{prefect_server.port}/ui-settings")
+    assert told.json()["api_url"] == "/api"
+
+
+@pytest.mark.parametrize("name", ["PREFECT_SERVER_UI_API_URL", "PREFECT_UI_API_URL"])
+def test_where_its_pages_find_the_api_may_be_said(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, "https://prefect.example.com/plant/api")
+    own = server_environment(Settings(home=tmp_path / "home"))
+    assert own["PREFECT_SERVER_UI_API_URL"] == "https://prefect.example.com/plant/api"
 
 
 @contextmanager

@@ -114,3 +114,20 @@ async def test_where_the_list_is_not_allowed_it_says_so_once_and_goes_on_with_wh
     assert len(again.unanswered) == 1
     seen = {answer.question: answer.verdict for answer in again.answers}
     assert seen["sync-status"] is Confirmation.seen_so
+
+
+async def test_a_capped_page_with_a_cursor_to_more_is_not_all_there_is(
+    rt: Runtime, server: Peer
+) -> None:
+    page = {"data": [{"key": f"0{number}"} for number in range(10)], "next_cursor": "more"}
+    server.answer("GET", "/api/integrations/current", {"data": {"id": "k1", "sync_status": "done"}})
+    for entity in rt.settings.makini_entities:
+        server.answer("GET", f"/api/{entity}", page)
+    async with rt.store.write() as session:
+        listed = ListedConnection(key="k1", id="k1", name="Acme", provider="SAP ECC")
+        adopted = await adopt(rt.store, session, "default", [listed], now=utcnow())
+        await save_tokens(rt.store, session, {adopted.ids["k1"]: TokenPair("t")}, now=utcnow())
+    done = await verify_account(rt, "default", Wish(data=True), now=utcnow(), say=lambda _: None)
+    [cap] = [answer for answer in done.answers if answer.question == "record-page-cap"]
+    assert cap.verdict is Confirmation.seen_otherwise
+    assert "a cursor to more" in cap.evidence
