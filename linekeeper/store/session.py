@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.sql.elements import ColumnElement
 from sqlalchemy.util.concurrency import greenlet_spawn
 
-from linekeeper.store.sqlite import FEW, TakesLonger
+from linekeeper.store.sqlite import FEW, TakesLonger, are_long
 
 TURN = 4
 """So many transactions that only read may follow each other before others have the event loop."""
@@ -161,7 +161,7 @@ class LeanSession(AsyncSession):
         return connection
 
     async def _ran(self, statement: Any, params: Any) -> CursorResult[Any]:
-        if self._runs_here and not (isinstance(params, list) and len(params) > FEW):
+        if self._runs_here and not _takes_long(params):
             result = self._run(statement, params)
             cursor: Any = result.cursor
             if cursor is not None and not cursor.is_read:
@@ -252,6 +252,13 @@ class Idle:
         """Give all of them back to the pool."""
         while self._connections:
             await greenlet_spawn(self._connections.pop().close)
+
+
+def _takes_long(params: Any) -> bool:
+    """Whether a statement with `params` that writes is run in the driver's thread."""
+    if isinstance(params, list):
+        return len(params) > FEW
+    return params is not None and are_long(params.values())
 
 
 def _are_columns(given: Iterable[Any]) -> bool:

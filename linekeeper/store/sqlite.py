@@ -12,7 +12,7 @@ import asyncio
 import sqlite3
 import threading
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,8 @@ _PORTION = 1_000
 """Rows that are fetched at once by who reads a result in portions."""
 FEW = 200
 """Rows that are written without leaving the event loop: a millisecond or two."""
+LONG = 100_000
+"""Characters of a value from which on its statement takes longer than that: it brings many rows."""
 SOON = 50_000
 """Steps of SQLite's machine after which what is read in the event loop is begun anew in the thread:
 a millisecond or two."""
@@ -62,6 +64,11 @@ async def connect(url: URL, **options: Any) -> "SqliteConnection":
 async def _opened(connection: "SqliteConnection") -> None:
     await connection
     connection._conn.set_progress_handler(connection.must_be_soon.is_set, SOON)
+
+
+def are_long(values: Iterable[Any]) -> bool:
+    """Whether one of a statement's `values` is so long that it is better run in the thread."""
+    return any(type(value) is str and len(value) > LONG for value in values)
 
 
 class TakesLonger(Exception):
@@ -212,8 +219,9 @@ class SqliteCursor:
                 self._is_read = not in_portions or len(rows) < _PORTION
             return cursor
 
-        here = self._driver.is_writing
-        soon = not (here or self.server_side) and self._driver.may_read_here(statement)
+        writes = self._driver.is_writing
+        here = writes and not are_long(parameters or ())
+        soon = not (writes or self.server_side) and self._driver.may_read_here(statement)
         self._cursor = self._do(visit, here=here, soon=soon)
         if not self.server_side and in_greenlet():
             self.read()

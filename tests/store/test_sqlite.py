@@ -1,6 +1,7 @@
 """SQLite's driver: as little to and fro with its thread as there can be, and nothing lost by it."""
 
 import asyncio
+import json
 import sqlite3
 import threading
 from collections import Counter
@@ -101,6 +102,32 @@ async def test_what_takes_long_to_read_is_read_in_the_thread(store: Store) -> No
             assert list(await session.scalars(numbers)) == list(range(1, count + 1))
             assert threads[False] == (count if count > 1_000 else 0)
             assert threads[True] <= 10_000
+
+
+@pytest.mark.parametrize(("count", "here"), [(100, True), (20_000, False)])
+@pytest.mark.parametrize("by", ["session", "connection"])
+async def test_many_rows_that_one_value_brings_are_written_in_the_thread(
+    store: Store, count: int, here: bool, by: str
+) -> None:
+    """A first listing writes thousands of records so: the event loop has others to serve."""
+    threads: Counter[bool] = Counter()
+
+    def seen(number: int) -> int:
+        threads[threading.current_thread() is threading.main_thread()] += 1
+        return number
+
+    bring = text("INSERT INTO kept (n) SELECT seen(value) FROM json_each(:listed) RETURNING n")
+    listed = json.dumps(list(range(100_000, 100_000 + count)))
+    async with store.write() as session:
+        connection = await session.connection()
+        raw: Any = await connection.get_raw_connection()
+        await raw.driver_connection.create_function("seen", 1, seen)
+        executor = session if by == "session" else connection
+        assert len((await executor.execute(bring, {"listed": listed})).all()) == count
+        assert threads == {here: count}
+        assert await session.scalar(COUNT) == count
+    async with store.read() as session:
+        assert await session.scalar(COUNT) == count
 
 
 async def test_a_read_makes_no_visit_to_the_thread_nor_does_a_write_where_others_wait(
