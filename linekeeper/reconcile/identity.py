@@ -5,7 +5,7 @@ Makini's keys are opaque, and a new connection may rename them all. Pure and tot
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -129,10 +129,17 @@ def number(record: Mapping[str, Any]) -> str | None:
     """The number people call it by, as text any database holds; None where it has none."""
     for name in NUMBERS:
         value = record.get(name)
-        if isinstance(value, str | int) and not isinstance(value, bool) and str(value).strip():
-            said = str(value).strip()[:MAX_NUMBER].replace("\0", "")
-            return said.encode("utf-8", "replace").decode() or None
+        if value is None or isinstance(value, bool) or not isinstance(value, _WRITTEN):
+            continue
+        said = str(value).strip()[:MAX_NUMBER]
+        if said:
+            if not said.isascii():
+                said = said.encode("utf-8", "replace").decode()
+            return said.replace("\0", "") or None
     return None
+
+
+_WRITTEN = (str, int)
 
 
 def natural_key(record: Mapping[str, Any], fields: Sequence[str]) -> str | None:
@@ -142,19 +149,20 @@ def natural_key(record: Mapping[str, Any], fields: Sequence[str]) -> str | None:
     """
     if not fields:
         return None
-    hashes, values, scalars, numbered = [], 0, 0, False
-    for name in fields:
-        value = _plain(name, record.get(name))
-        if value is None:
+    signed, known = _named(tuple(fields))
+    hashes, values, scalars, numbered = [signed], 0, False, False
+    for name, write, is_scalar, is_number in known:
+        written = write(record.get(name))
+        if written is None:
             hashes.append("")
             continue
-        hashes.append(blake2b(value, digest_size=6).hexdigest())
+        hashes.append(blake2b(written, digest_size=6).hexdigest())
         values += 1
-        scalars += not is_reference(name)
-        numbered = numbered or name in NUMBERS
-    if not scalars or not (values == len(fields) or numbered or values >= 2):
+        scalars = scalars or is_scalar
+        numbered = numbered or is_number
+    if not scalars or not (numbered or values >= 2 or values == len(known)):
         return None
-    return ".".join((signature(tuple(fields)), *hashes))
+    return ".".join(hashes)
 
 
 @lru_cache(maxsize=256)
@@ -163,36 +171,80 @@ def signature(fields: tuple[str, ...]) -> str:
     return blake2b("\0".join(fields).encode("utf-8", "replace"), digest_size=3).hexdigest()
 
 
+_Write = Callable[[Any], bytes | None]
+
+
+@lru_cache(maxsize=256)
+def _named(fields: tuple[str, ...]) -> tuple[str, list[tuple[str, _Write, bool, bool]]]:
+    """The signature of `fields`; of each its name, how its value is written, and whether it is no
+    key, and the number."""
+    known: list[tuple[str, _Write, bool, bool]] = []
+    for name in fields:
+        write = _plain_time if name.endswith("At") else _plain
+        known.append((name, write, not is_reference(name), name in NUMBERS))
+    return signature(fields), known
+
+
 def plain_hash(record: Mapping[str, Any], text: bytes) -> str:
-    """64 bits of the contents without any keys, in hex."""
-    with suppress(RecursionError):
-        text = content(_without_keys(record))
+    """64 bits of the contents without any keys, in hex; `text` is its JSON (`content`)."""
+    is_whole = text.startswith(b"{")  # and not only the names of what is nested too deep
+    keys_of = _keys_of if is_whole and len(text) <= REMEMBERED else _keys_of.__wrapped__
+    if is_whole and text.find(b"{", 1) < 0:  # it has no other object in it
+        text = content(_cut(record, keys_of))
+    else:
+        with suppress(RecursionError):
+            text = content(_without_keys(record, keys_of))
     return blake2b(text, digest_size=8).hexdigest()
 
 
-def _without_keys(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {
-            name: _without_keys(held) if held and isinstance(held, dict | list) else held
-            for name, held in value.items()
-            if not _is_key(name)
-        }
-    return [
-        _without_keys(held) if held and isinstance(held, dict | list) else held for held in value
-    ]
+_KeysOf = Callable[[tuple[str, ...]], tuple[str, ...]]
 
 
-@lru_cache(maxsize=4096)
-def _is_key(name: str) -> bool:
-    return _KEYS.fullmatch(name) is not None
+def _without_keys(value: Any, keys_of: _KeysOf) -> Any:
+    if not isinstance(value, Mapping):
+        return [_without_keys(one, keys_of) if isinstance(one, _NESTED) else one for one in value]
+    plain = _cut(value, keys_of)
+    for name, held in plain.items():
+        if isinstance(held, _NESTED):
+            plain[name] = _without_keys(held, keys_of)
+    return plain
 
 
-def _plain(name: str, value: Any) -> bytes | None:
+_NESTED = (dict, list)
+
+
+def _cut(value: Mapping[str, Any], keys_of: _KeysOf) -> dict[str, Any]:
+    """`value` without its own keys."""
+    plain = dict(value)
+    for name in keys_of(tuple(plain)):
+        del plain[name]
+    return plain
+
+
+REMEMBERED = 16_000
+"""Bytes of a record up to which its fields' names are remembered: what strangers send is kept."""
+
+
+@lru_cache(maxsize=512)
+def _keys_of(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of `names` that are of keys; nearly all records of an entity have the same names."""
+    return tuple(name for name in names if _KEYS.fullmatch(name))
+
+
+def _plain(value: Any) -> bytes | None:
     """A value as bytes that are the same however it is written; None where it says nothing."""
     if isinstance(value, str):
-        if name.endswith("At") and (time := instant(value)) is not None:
-            return time.isoformat().encode()
         return value.strip().encode("utf-8", "surrogatepass") or None
     if value is None or isinstance(value, bool):
         return None
-    return str(value).encode() if isinstance(value, int | float) else content({"": value})
+    return str(value).encode() if isinstance(value, _NUMBER) else content({"": value})
+
+
+_NUMBER = (int, float)
+
+
+def _plain_time(value: Any) -> bytes | None:
+    """The same of a time, which has a moment."""
+    if isinstance(value, str) and (time := instant(value)) is not None:
+        return time.isoformat().encode()
+    return _plain(value)
