@@ -2,7 +2,7 @@
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterable, KeysView, Mapping, Sequence
+from collections.abc import Iterable, Iterator, KeysView, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -132,10 +132,14 @@ class WriteBatch:
         return len(self.read) >= self.most or self.size >= BATCH_BYTES
 
 
-def in_order(read: dict[str, Read]) -> list[dict[str, Read]]:
-    """`read` by key, in pieces of one transaction each; one empty piece where there is nothing."""
+def in_order(read: dict[str, Read]) -> Iterator[dict[str, Read]]:
+    """`read` by key, in pieces of one transaction each; one empty piece where there is nothing.
+
+    It is taken apart: what of it was written is held no longer.
+    """
     if len(read) <= BATCH_RECORDS:
-        return [read]
+        yield read
+        return
     keys = sorted(read)
-    pieces = (keys[start : start + BATCH_RECORDS] for start in range(0, len(keys), BATCH_RECORDS))
-    return [{key: read[key] for key in piece} for piece in pieces]
+    for start in range(0, len(keys), BATCH_RECORDS):
+        yield {key: read.pop(key) for key in keys[start : start + BATCH_RECORDS]}

@@ -33,9 +33,12 @@ from linekeeper.reconcile.watermark import Grain, move
 from linekeeper.runtime import Runtime
 from linekeeper.store.tables import Watermark
 
-GATHERED = 100_000
+GATHERED = 50_000
 """Records that all first listings of this process gather, to write them in the order of their keys:
-neighbours share pages, and a million keys in any order would dirty each page many times over."""
+neighbours share pages, and a million keys in any order would dirty each page many times over. As
+many again may be under way to the index. With more, what is written at the end of a listing, beside
+which nothing is read, takes longer, and the index of their numbers, which come in an order of their
+own, dirties more pages."""
 DELIVERY_DAYS = 3
 COARSE = timedelta(minutes=1)
 """From this coarseness of a clock on, other contents at the same time are an ordinary change."""
@@ -103,7 +106,7 @@ class ListingWriter:
         return WriteBatch(asked_at, self._fields, most=max(BATCH_RECORDS, share))
 
     async def write(self, batch: WriteBatch) -> int:
-        """Bring `batch` into the index; returns how many records were written."""
+        """Bring `batch` into the index, which empties it; returns how many were written."""
         written = 0
         for read in in_order(self._seen(batch)):
             written += await self._write(read)
@@ -137,8 +140,11 @@ class ListingWriter:
         lost nothing: two that agree.
         An `inconsistent` one has fewer records than the source's own total: it proves nothing gone.
         """
-        *before, read = in_order(self._seen(batch))
-        earlier = sum([await self._write(portion) for portion in before])
+        earlier, pieces = 0, in_order(self._seen(batch))
+        read = next(pieces)
+        for piece in pieces:
+            earlier += await self._write(read)
+            read = piece
         mark = self._mark
         async with self._store.write() as session:
             written = earlier + await self._apply(session, read)
