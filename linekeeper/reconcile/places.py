@@ -67,9 +67,9 @@ def values(
 ) -> dict[str, Any]:
     """The values of `parameters`: of each place its rows, one value for each of `columns`."""
     if store.is_sqlite:
-        times = [n for n, (_, kind) in enumerate(columns) if kind is datetime]
-        listed = [[*place, _written(of_place, times)] for place, of_place in rows.items()]
-        return {"listed": orjson.dumps(listed).decode()}
+        listed = [[*place, of_place] for place, of_place in rows.items()]
+        written = orjson.dumps(listed, _in_a_column, orjson.OPT_PASSTHROUGH_DATETIME)
+        return {"listed": written.decode()}
     flat = [row for of_place in rows.values() for row in of_place]
     lists = map(list, zip(*flat, strict=True)) if flat else ([] for _ in columns)
     return {
@@ -79,13 +79,6 @@ def values(
     }
 
 
-def _written(rows: Sequence[Sequence[Any]], times: Sequence[int]) -> Sequence[Sequence[Any]]:
-    """`rows` with times as SQLite's columns have them (store.types)."""
-    if not times:
-        return rows
-    written = [list(row) for row in rows]
-    for row in written:
-        for n in times:
-            if row[n] is not None:
-                row[n] = row[n].isoformat(timespec="microseconds")
-    return written
+def _in_a_column(time: datetime) -> str:
+    """A time as SQLite's columns have it (store.types)."""
+    return time.isoformat(timespec="microseconds")
