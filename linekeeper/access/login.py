@@ -15,7 +15,7 @@ from linekeeper.access.ending import ASSUMED, Ended, Ending, how_it_ended, why_n
 from linekeeper.access.links import redirect_uri
 from linekeeper.access.listing import listed_for
 from linekeeper.access.login_news import announce_login
-from linekeeper.access.owner import SOURCE, Login, place, what
+from linekeeper.access.owner import Login, place, what
 from linekeeper.access.pending import (
     Pending,
     forget_pending,
@@ -23,10 +23,14 @@ from linekeeper.access.pending import (
     keep_pause,
     load_pending,
 )
+from linekeeper.access.superseded import (
+    forget_refused,
+    is_superseded,
+    settle_superseded,
+    store_login,
+)
 from linekeeper.access.system_names import is_called_after
 from linekeeper.clock import utcnow
-from linekeeper.health.probe import understand
-from linekeeper.health.service import observe
 from linekeeper.incidents.conclude import conclude
 from linekeeper.makini import (
     BEFORE_SENDING,
@@ -43,7 +47,7 @@ from linekeeper.store.leases import LeaseLost, holding
 from linekeeper.store.owned import retrying, to_its_end
 from linekeeper.store.tables import Audit, Connection, ConnectLink
 from linekeeper.tokens.renew import STORAGE_TROUBLE, STORE_AGAIN_AFTER
-from linekeeper.tokens.stored import destroy_tokens, lease_name, own, save_tokens
+from linekeeper.tokens.stored import destroy_tokens, lease_name
 
 T = TypeVar("T")
 _SET_UP = ("syncing", "live")
@@ -203,22 +207,20 @@ class Attempt:
         async with rt.store.write() as session:
             # What it asks for may have got a successor since the customer followed it.
             link = await session.get_one(ConnectLink, self.link.id)
+            if kept is not None and kept.is_known and await is_superseded(session, kept.id):
+                ending = await settle_superseded(rt, session, link, login, kept, by=self.by)
+                if ending is not None:
+                    await conclude(rt.store, session, policy=policy, now=now)
+                    return ending
             asked = link.connection_id
             match, owner = await place(rt.store, session, link, login)
             if owner is not None:
                 # Also where it isn't what was asked for: the login killed this one's old pair.
-                await save_tokens(rt.store, session, {owner: login.pair}, now=now)
-                await own(session, owner)
-                seen = replace(understand(status, now), source=SOURCE)
-                await observe(rt.store, session, [(owner, seen)], policy=policy, now=now)
+                await store_login(rt, session, owner, login, kept)
             how = how_it_ended(match, owner, login)
             is_open = how in ("away", "unlisted") and kept is not None
-            if not is_open:
-                until = kept.received_at if kept is not None else now
-                # A login to another system killed no pair but that one's.
-                link_id = link.id if how != "other_system" else None
-                own_id = kept.id if kept is not None else None
-                await forget_pending(session, own_id, link_id, owner, until=until)
+            if kept is not None and not is_open:
+                await forget_pending(session, kept.id)
             if match.kind == "replaces" and asked is not None:
                 await destroy_tokens(session, asked)
             if how == "done":
@@ -272,7 +274,10 @@ class Attempt:
                 how = "away"  # an answer that can't be read says nothing of the login
             if kept is not None and error.retry_after is not None:
                 await keep_pause(self.rt.store, kept.id, error.retry_after, now=utcnow())
-        if kept is None or not kept.is_known:
+        if kept is not None and kept.is_known:
+            if isinstance(error, MakiniError) and error.kind is ErrorKind.unauthorized:
+                await forget_refused(self.rt.store, kept, now=utcnow())
+        else:
             async with self.rt.store.write() as session:
                 await self._say(session, f"login.{how}", text, utcnow(), kept is not None)
         return Ending(how, self.link.system, connect_url=self.url, is_kept=kept is not None)

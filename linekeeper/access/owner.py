@@ -58,6 +58,30 @@ async def place(
     None where it is another system, one we don't know, or where that isn't known yet. A connection
     it takes the place of ends.
     """
+    matched, asked = await whose(session, link, login)
+    if matched.kind == "unlisted":
+        return matched, None
+    owner = await _owner(store, session, link, matched, login.status)
+    unsaid = matched.listed is None or not matched.listed.id
+    if owner is not None and unsaid and login.status.id:
+        await remember_id(session, owner, login.status.id)
+    if matched.kind == "replaces" and asked is not None and owner is not None:
+        await succeed(
+            store,
+            session,
+            asked.id,
+            owner,
+            source=SOURCE,
+            message="Makini gave the new login another id",
+            now=utcnow(),
+        )
+    return matched, owner
+
+
+async def whose(
+    session: AsyncSession, link: ConnectLink, login: Login
+) -> tuple[Match, KnownConnection | None]:
+    """Whose login it is, and the connection that its link asks for. It changes nothing."""
     known = await known_connections(session, link.app)
     asked = LinkPurpose(
         connection=next(
@@ -77,23 +101,7 @@ async def place(
         may_lag=login.may_lag,
         came_at=login.came_at,
     )
-    if matched.kind == "unlisted":
-        return matched, None
-    owner = await _owner(store, session, link, matched, login.status)
-    unsaid = matched.listed is None or not matched.listed.id
-    if owner is not None and unsaid and login.status.id:
-        await remember_id(session, owner, login.status.id)
-    if matched.kind == "replaces" and asked.connection is not None and owner is not None:
-        await succeed(
-            store,
-            session,
-            asked.connection.id,
-            owner,
-            source=SOURCE,
-            message="Makini gave the new login another id",
-            now=utcnow(),
-        )
-    return matched, owner
+    return matched, asked.connection
 
 
 def what(status: ConnectionStatus, match: Match) -> str:

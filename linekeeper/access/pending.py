@@ -9,8 +9,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import bindparam, delete, or_, select, update
+from sqlalchemy import bindparam, delete, exists, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
 from sqlmodel import col
 
 from linekeeper.access.login_news import announce_login
@@ -143,32 +144,32 @@ async def _say_that_it_ended(
     await announce_login(store, session, link, "ended", text, now=now)
 
 
-async def forget_pending(
-    session: AsyncSession,
-    pending_id: str | None,
-    link_id: str | None,
-    connection_id: str | None,
-    *,
-    until: datetime,
-) -> None:
-    """Forget this login, and what others by this link, or to this connection, gave by `until`.
+async def forget_pending(session: AsyncSession, pending_id: str) -> None:
+    """Forget a login whose pair is stored, or is known to be of no use.
 
-    A newer login killed those pairs, or one of them is stored now.
+    Never others by the same link: somebody may have logged in to another connection by it.
     """
-    logins = [col(PendingLogin.id) == pending_id, col(PendingLogin.link_id) == link_id]
-    if connection_id is not None:
-        logins.append(
-            col(PendingLogin.link_id).in_(
-                select(col(ConnectLink.id)).where(col(ConnectLink.connection_id) == connection_id)
-            )
-        )
     await session.execute(
         delete(PendingLogin)
-        .where(or_(*logins), col(PendingLogin.received_at) <= until)
+        .where(col(PendingLogin.id) == pending_id)
         .execution_options(synchronize_session=False)
     )
 
 
+_LATER = aliased(ConnectLink)
+_OWN = aliased(ConnectLink)
+SUPERSEDED = exists().where(
+    col(_OWN.id) == col(PendingLogin.link_id),
+    or_(
+        col(_OWN.used_at).is_not(None),
+        exists().where(
+            col(_LATER.connection_id) == col(_OWN.connection_id),
+            col(_LATER.used_at) > col(PendingLogin.received_at),
+        ),
+    ),
+)
+"""That what the link of a kept login asks for was logged in to since. The login may be another
+connection's all the same, whose pair before it is dead."""
 _AT_ONCE = 500
 
 
@@ -184,7 +185,10 @@ class KeptLogin:
 async def kept_logins(
     session: AsyncSession, connection_ids: Collection[str]
 ) -> dict[str, KeptLogin]:
-    """The newest kept login of each of these connections; those without one are left out."""
+    """The newest kept login of each of these connections; those without one are left out.
+
+    One that a later login superseded isn't theirs to speak of any more.
+    """
     logins: dict[str, KeptLogin] = {}
     for ids in chunked(sorted(set(connection_ids)), _AT_ONCE):
         for connection_id, at, outcome in await session.execute(_KEPT_OF, {"ids": ids}):
@@ -214,6 +218,7 @@ _OUTCOME = (
 _KEPT = (
     select(col(ConnectLink.connection_id), col(PendingLogin.received_at), _OUTCOME)
     .join(ConnectLink, col(ConnectLink.id) == col(PendingLogin.link_id))
+    .where(~SUPERSEDED)
     .order_by(col(PendingLogin.received_at), col(PendingLogin.id))
 )
 _KEPT_OF = _KEPT.where(col(ConnectLink.connection_id).in_(bindparam("ids", expanding=True)))

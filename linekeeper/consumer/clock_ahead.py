@@ -49,7 +49,7 @@ _WAS = {
         "last_read_at", "created_at",
     ),
     "customer": ("created_at",),
-    "connect_link": ("created_at",),
+    "connect_link": ("created_at", "used_at"),
     "customer_link": ("created_at",),
     "credential": ("refused_at", "renewing_since", "updated_at"),
     "observation": ("at",),
@@ -73,15 +73,18 @@ _PUT_RIGHT = (
             strftime('%Y-%m-%dT%H:%M:%f', next_attempt_at, :earlier) || '000+00:00'))
     WHERE status = 'pending' AND rank IN (0, 1) AND next_attempt_at > :edge
     """,
-    # What was written for later by a right clock, and never tried, stays for then.
+    # What was written for later by a right clock, and never tried, stays for then. What was put off
+    # since is decided about anew, whichever clock put it off.
     """
     UPDATE outbox SET created_at = min(created_at, :now),
-        due_at = CASE WHEN created_at <= :edge THEN due_at
-            ELSE strftime('%Y-%m-%dT%H:%M:%f', due_at, :earlier) || '000+00:00' END,
-        next_attempt_at =
-            max(:now, strftime('%Y-%m-%dT%H:%M:%f', next_attempt_at, :earlier) || '000+00:00')
+        due_at = CASE WHEN created_at > :edge
+                THEN strftime('%Y-%m-%dT%H:%M:%f', due_at, :earlier) || '000+00:00'
+            WHEN attempts = 0 AND retry_at IS NOT NULL THEN min(due_at, :now)
+            ELSE due_at END,
+        next_attempt_at = CASE WHEN attempts = 0 AND retry_at IS NOT NULL THEN :now ELSE
+            max(:now, strftime('%Y-%m-%dT%H:%M:%f', next_attempt_at, :earlier) || '000+00:00') END
     WHERE status = 'pending' AND next_attempt_at > :edge
-        AND (created_at > :edge OR attempts > 0 OR channel = 'forward')
+        AND (created_at > :edge OR attempts > 0 OR retry_at IS NOT NULL OR channel = 'forward')
     """,
     """
     UPDATE lease

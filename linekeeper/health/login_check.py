@@ -73,7 +73,11 @@ async def read_surely(
 ) -> Observation | None:
     """Read like `read_one`, but raise `MakiniError` where there was no answer, so that it can be
     tried again; None only where no entity can be read. One that is away says nothing of the
-    others."""
+    others.
+
+    It also raises where the reads were refused because the token is by now, as that of a connection
+    that has just ended at Makini: a probe finds out what that means.
+    """
     token = caller.token
     if token is None:
         return None
@@ -97,6 +101,8 @@ async def read_surely(
         if away:
             raise away[-1]
         return None
+    if status.outcome is not Outcome.login_lost:
+        await caller.makini.status(token.access, connection=caller.ref)
     return replace(
         status,
         source="read",

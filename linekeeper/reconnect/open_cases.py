@@ -7,6 +7,7 @@ from datetime import datetime
 from sqlalchemy import and_, exists, select
 from sqlmodel import col
 
+from linekeeper.access.pending import SUPERSEDED
 from linekeeper.customers.naming import label
 from linekeeper.reconnect.case import KIND, is_unsettled
 from linekeeper.reconnect.remind import DEADLINE, asked_since
@@ -90,6 +91,7 @@ _IS_IMPLEMENTED = exists().where(
 _HAS_LOGGED_IN = exists().where(
     col(PendingLogin.link_id) == col(ConnectLink.id),
     col(ConnectLink.connection_id) == col(Connection.id),
+    ~SUPERSEDED,
 )
 _CASES = (
     select(

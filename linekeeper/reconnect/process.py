@@ -18,6 +18,7 @@ from linekeeper.incidents.announce import announce
 from linekeeper.incidents.conclude import conclude
 from linekeeper.incidents.lifecycle import IncidentChange, annotate
 from linekeeper.incidents.operate import snooze_until
+from linekeeper.makini import ErrorKind, MakiniError
 from linekeeper.outbox.queue import enqueue
 from linekeeper.reconnect.ask import mail, who_was_asked
 from linekeeper.reconnect.case import KIND, Case, load_case
@@ -151,28 +152,41 @@ async def verify_login(rt: Runtime, connection_id: str) -> str:
     Returns what was seen. Raises `MakiniError` where that can be tried again, `NotVerified` where
     the login is lost again.
     """
+    for _ in range(2):
+        connection, caller = await _probed(rt, connection_id)
+        if connection.setup == "disconnected":
+            return "disconnected" + (", replaced" if connection.replaced_by else "")
+        if connection.health == KIND:
+            raise NotVerified("the login is lost again")
+        if caller.token is None:
+            return f"{connection.health}, by Makini's list"
+        status = Observation(at=utcnow(), source="reconnect", outcome=Outcome.answered)
+        try:
+            entities = await readable_entities(rt, caller.app, connection_id)
+            read = await read_surely(caller, entities, status)
+        except MakiniError as error:
+            if error.kind is not ErrorKind.unauthorized:
+                raise
+            continue  # the token ended meanwhile, or the connection did: a probe finds out
+        if read is None:
+            return f"{connection.health}; no entity of it may be read"
+        await _judge(rt, connection_id, read)
+        if read.outcome is Outcome.login_lost:
+            raise NotVerified("the reads are refused with the new login")
+        return f"{connection.health}; its records can be read"
+    raise NotVerified("Makini refuses the token, and whether the login is lost is not known")
+
+
+async def _probed(rt: Runtime, connection_id: str) -> tuple[Connection, Caller]:
+    """The connection as it is after a probe, unless it is disconnected; and who calls it."""
     async with rt.store.read() as session:
         connection = await session.get_one(Connection, connection_id)
-    if connection.setup == "disconnected":
-        return "disconnected" + (", replaced" if connection.replaced_by else "")
     app = await rt.app(connection.app)
-    await probe_batch(rt, app, [connection_id], started=utcnow(), last_try=True)
-    async with rt.store.read() as session:
-        connection = await session.get_one(Connection, connection_id)
-    if connection.health == KIND:
-        raise NotVerified("the login is lost again")
-    caller = await Caller.of(rt, app, connection)
-    if caller.token is None:
-        return f"{connection.health}, by Makini's list"
-    status = Observation(at=utcnow(), source="reconnect", outcome=Outcome.answered)
-    entities = await readable_entities(rt, app, connection_id)
-    read = await read_surely(caller, entities, status)
-    if read is None:
-        return f"{connection.health}; no entity of it may be read"
-    await _judge(rt, connection_id, read)
-    if read.outcome is Outcome.login_lost:
-        raise NotVerified("the reads are refused with the new login")
-    return f"{connection.health}; its records can be read"
+    if connection.setup != "disconnected":
+        await probe_batch(rt, app, [connection_id], started=utcnow(), last_try=True)
+        async with rt.store.read() as session:
+            connection = await session.get_one(Connection, connection_id)
+    return connection, await Caller.of(rt, app, connection)
 
 
 async def _judge(rt: Runtime, connection_id: str, seen: Observation) -> None:

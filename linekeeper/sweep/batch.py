@@ -20,11 +20,11 @@ from linekeeper.health.evidence import (
     load,
     wants_read,
 )
-from linekeeper.health.login_check import is_check_due, last_polled, read_one, readable_entities
+from linekeeper.health.login_check import is_check_due, last_polled, read_surely, readable_entities
 from linekeeper.health.probe import probe, understand_error
 from linekeeper.health.service import StateChange, observe
 from linekeeper.incidents.conclude import conclude
-from linekeeper.makini import CONNECTION_PAUSED, PAUSED, MakiniError
+from linekeeper.makini import CONNECTION_PAUSED, PAUSED, ErrorKind, MakiniError
 from linekeeper.runtime import Runtime
 from linekeeper.spending import Purpose, spends_on
 from linekeeper.store.tables import Connection
@@ -123,44 +123,64 @@ class _Try:
             self._batch.answered += not missed
             self._seen.append((member.id, observation))
 
-    async def _look(self, member: _Member, at: datetime) -> Observation | None:
-        """What is learned of `member`; None if nothing, which is counted."""
+    async def _look(
+        self, member: _Member, at: datetime, *, again: bool = False
+    ) -> Observation | None:
+        """What is learned of `member`; None if nothing, which is counted.
+
+        It looks once `again` where the token was refused meanwhile.
+        """
         caller = Caller(self._rt, member.app, member.id, member.ref, member.token)
         try:
             seen = await probe(caller, at=at)
         except MakiniError as error:
-            known = member.health == Health.unreachable.value
-            paused = error.code == CONNECTION_PAUSED  # for longer than this sweep lasts
-            if error.retryable and not self._last and not known and not paused:
-                self._batch.unanswered += 1
-                self._batch.retry_after = max(self._batch.retry_after, error.retry_after or 0.0)
-                return None
-            understood = understand_error(error, at)
-            if understood is None:
-                self._batch.skipped += 1
-                if error.connection is None:
-                    self._app_error = error
-                elif error.code == PAUSED:
-                    self._batch.trouble = str(error)
-            elif caller.is_unknown_there and understood.outcome is Outcome.login_lost:
-                return await self._unknown_there.decide(
-                    replace(understood, unknown_there=True),
-                    health=member.health,
-                    judged=member.judged,
-                    is_unlisted=member.unlisted_since is not None,
-                )
-            return understood
+            return await self._unanswered(member, caller, error, at)
         if seen is None:
             return replace(_by_list_alone(member, at), unknown_there=caller.is_unknown_there)
         if seen.called and member.is_unnamed:
             self._named[member.id] = seen.called
         status = replace(seen, read_at=member.read_at)
-        return await self._verified(member, status, caller) or status
+        try:
+            return await self._verified(member, status, caller) or status
+        except MakiniError as error:
+            is_refused = error.kind is ErrorKind.unauthorized and error.connection is not None
+            if again or not is_refused:
+                return status
+        return await self._look(member, utcnow(), again=True)
+
+    async def _unanswered(
+        self, member: _Member, caller: Caller, error: MakiniError, at: datetime
+    ) -> Observation | None:
+        """What a probe's `error` says of `member`; None if nothing, which is counted."""
+        known = member.health == Health.unreachable.value
+        paused = error.code == CONNECTION_PAUSED  # for longer than this sweep lasts
+        if error.retryable and not self._last and not known and not paused:
+            self._batch.unanswered += 1
+            self._batch.retry_after = max(self._batch.retry_after, error.retry_after or 0.0)
+            return None
+        understood = understand_error(error, at)
+        if understood is None:
+            self._batch.skipped += 1
+            if error.connection is None:
+                self._app_error = error
+            elif error.code == PAUSED:
+                self._batch.trouble = str(error)
+        elif caller.is_unknown_there and understood.outcome is Outcome.login_lost:
+            return await self._unknown_there.decide(
+                replace(understood, unknown_there=True),
+                health=member.health,
+                judged=member.judged,
+                is_unlisted=member.unlisted_since is not None,
+            )
+        return understood
 
     async def _verified(
         self, member: _Member, status: Observation, caller: Caller
     ) -> Observation | None:
-        """What a read says where the status alone doesn't settle it; None if it says nothing."""
+        """What a read says where the status alone doesn't settle it; None if it says nothing.
+
+        Raises `MakiniError` where there was no answer, or the token was refused meanwhile.
+        """
         if not caller.may_read:
             return None
         policy = (await self._rt.configuration()).policy
@@ -175,7 +195,7 @@ class _Try:
         if not due and not wants_read(judged, status, policy):
             return None
         entities = await readable_entities(self._rt, member.app, member.id)
-        return await read_one(caller, entities, status)
+        return await read_surely(caller, entities, status)
 
     async def _write_until(self, all_answered: asyncio.Event) -> None:
         while not all_answered.is_set():

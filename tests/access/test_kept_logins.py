@@ -6,6 +6,8 @@ import pytest
 from sqlmodel import col, select
 
 from linekeeper.access.ending import Ending
+from linekeeper.access.pending import kept_logins
+from linekeeper.access.superseded import REFUSAL_MAY_PASS
 from linekeeper.access.verify import verify_logins
 from linekeeper.clock import utcnow
 from linekeeper.reconnect.disconnect import disconnect
@@ -83,8 +85,32 @@ async def test_a_newer_login_by_the_same_link_is_what_stays(
         await log_in(rt, identifier)
         rotating.status_fails = 0
         assert (await log_in(rt, identifier)).how == "done"
-        assert await verify_logins(rt, now=soon()) == 0
+        async with rt.store.read() as session:
+            assert await kept_logins(session, [identifier]) == {}
+        assert await verify_logins(rt, now=soon()) == 1  # it may be another connection's
         await assert_stored_is_alive(rt.store, identifier, rotating)
+        assert len(await kept(rt)) == 1  # a refusal may pass
+        async with rt.store.write() as session:
+            [row] = await session.scalars(select(PendingLogin))
+            row.received_at -= REFUSAL_MAY_PASS
+        await verify_logins(rt, now=utcnow() + timedelta(minutes=20))
+        assert await kept(rt) == []
+        await assert_stored_is_alive(rt.store, identifier, rotating)
+
+
+async def test_an_older_kept_login_is_not_stored_over_a_newer_one(
+    managed: Settings, rotating: Rotating
+) -> None:
+    """A Makini that leaves the pairs before a login alive answers for each of them."""
+    async with with_k1(managed, rotating) as (rt, identifier):
+        rotating.leaves_alive = True
+        rotating.status_fails = 503
+        await log_in(rt, identifier)
+        rotating.status_fails = 0
+        assert (await log_in(rt, identifier)).how == "done"
+        await verify_logins(rt, now=soon())
+        await assert_stored_is_alive(rt.store, identifier, rotating)
+        assert await kept(rt) == []
 
 
 async def test_disconnecting_forgets_a_login_that_is_still_to_be_verified(

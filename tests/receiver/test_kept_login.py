@@ -8,10 +8,11 @@ from linekeeper.notify.compose import plain
 from linekeeper.notify.view import load_views
 from linekeeper.reconnect.open_cases import OpenCase, WaitingMember
 from linekeeper.reconnect.watch import due_steps
-from linekeeper.store.tables import Connection, IncidentEntry, PendingLogin
+from linekeeper.store import new_id
+from linekeeper.store.tables import Audit, Connection, IncidentEntry, PendingLogin
 from linekeeper.views.connection_page import next_step
 from linekeeper.views.fleet_queries import connection_reports
-from tests.receiver.test_connect import authorize_link, link_for, log_in
+from tests.receiver.test_connect import authorize_link, link_for, log_in, through, token_of
 from tests.reconnect.conftest import House, house, open_house
 
 __all__ = ["house", "open_house"]  # fixtures
@@ -79,6 +80,44 @@ async def test_a_login_to_another_system_by_the_same_link_leaves_it_kept(house: 
     await verify_logins(house.rt, now=utcnow() + timedelta(seconds=90))
     assert (await house.connection(connection.id)).health == "healthy"
     assert await house.rows(PendingLogin) == []
+
+
+async def test_a_login_to_another_system_is_kept_beside_the_right_one_by_the_same_link(
+    house: House,
+) -> None:
+    """Universe 30067: it was forgotten, and that other customer had to log in once more."""
+    connection, other = (await house.connections())[:2]
+    await house.lose_login(connection)
+    _, path = await link_for(house, connection)
+    location = await log_in(house, await authorize_link(house, path), other.makini_key)
+    await house.control(f"connections/{other.makini_key}/go-offline")
+    assert (await house.http.get(location, timeout=30)).status_code == 502
+    assert (await through(house, path, connection.makini_key)).status_code == 200
+    assert (await house.connection(connection.id)).health == "healthy"
+    its_token = await token_of(house, connection)
+
+    await house.control(f"connections/{other.makini_key}/come-online")
+    await verify_logins(house.rt, now=utcnow() + timedelta(seconds=90))
+    for each in (connection, other):
+        bearer = {"Authorization": f"Bearer {await token_of(house, each)}"}
+        answer = await house.makini.get("/api/integrations/current", headers=bearer)
+        assert answer.status_code == 200, each.makini_key
+    assert await token_of(house, connection) == its_token
+    assert await house.rows(PendingLogin) == []
+    assert [a.action for a in await house.rows(Audit)][-1] == "login.other_system"
+
+
+async def test_a_kept_login_is_not_spoken_of_once_a_later_one_was_verified(house: House) -> None:
+    connection, path = await logged_in_while_it_was_away(house)
+    [kept] = await house.rows(PendingLogin)
+    await house.control(f"connections/{connection.makini_key}/come-online")
+    assert (await through(house, path, connection.makini_key)).status_code == 200
+    async with house.store.write() as session:
+        session.add(PendingLogin(**{**kept.model_dump(), "id": new_id()}))  # whoever's it is
+    await house.lose_login(connection)
+    step = await its_next_step(house, connection)
+    assert "somebody logged in at" not in step
+    assert "has to log in again" in step
 
 
 async def test_a_kept_login_that_ended_unverified_is_asked_for_again(house: House) -> None:

@@ -1,18 +1,21 @@
 """What a new login is verified by: its status and a read; one entity's refusal is not the login."""
 
 from collections.abc import AsyncIterator
+from datetime import timedelta
 
 import pytest
 from sqlmodel import select
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from linekeeper.clock import utcnow
 from linekeeper.makini import MakiniError
 from linekeeper.reconnect.process import NotVerified, verify_login
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store import Store
 from linekeeper.store.tables import Connection
+from linekeeper.sweep.batch import probe_batch
 from tests.makini.peer import Peer
 from tests.reconcile.answering import asset, server, with_one_connection
 from tests.reconcile.conftest import ENTITIES, adopt, pointed_at
@@ -72,6 +75,85 @@ async def test_where_the_reads_are_refused_the_login_is_lost_again(
     with pytest.raises(NotVerified):
         await verify_login(rt, connection.id)
     assert (await only(rt)).health == "reauthorization_required"
+
+
+def ends_when_it_is_read(server: Peer) -> None:
+    """Somebody ends the connection at Makini while the first record is asked for."""
+    ended: list[bool] = []
+
+    def read(_: Request) -> Response:
+        ended.append(True)
+        return refused(_)
+
+    def status(_: Request) -> Response:
+        data = {"id": "k1", "sync_status": "done"}
+        return refused(_) if ended else JSONResponse({"data": data})
+
+    def mint(_: Request) -> Response:
+        if ended:
+            return JSONResponse({"message": "no such connection"}, 404)
+        return JSONResponse({"data": {"access_token": "minted", "expires_in": 3600}})
+
+    for entity in ENTITIES:
+        server.answer("GET", f"/api/{entity}", read)
+    server.answer("GET", STATUS, status)
+    server.answer("POST", "/api/system/connections/k1/token", mint)
+
+
+async def test_a_connection_that_ends_at_makini_while_it_is_verified_has_not_lost_its_login(
+    rt: Runtime, server: Peer
+) -> None:
+    """Universe 30508: its customer, who had just logged in, was asked to log in once more."""
+    ends_when_it_is_read(server)
+    connection = await only(rt)
+    with pytest.raises(NotVerified):
+        await verify_login(rt, connection.id)
+    assert (await only(rt)).health == "unknown"
+
+
+async def test_nor_has_one_that_ends_while_a_sweep_reads_of_it(rt: Runtime, server: Peer) -> None:
+    ends_when_it_is_read(server)
+    connection = await only(rt)
+    async with rt.store.write() as session:
+        row = await session.get_one(Connection, connection.id)
+        row.created_at = utcnow() - timedelta(days=9)  # its login was tested by nobody
+    app = await rt.app(connection.app)
+    await probe_batch(rt, app, [connection.id], started=utcnow(), last_try=True)
+    assert (await only(rt)).health == "unknown"
+
+
+async def test_a_token_that_ends_while_the_login_is_verified_is_renewed(
+    rt: Runtime, server: Peer
+) -> None:
+    tokens = ["first"]
+
+    def is_good(request: Request) -> bool:
+        return request.headers["authorization"] == f"Bearer {tokens[-1]}" and len(tokens) > 1
+
+    def status(request: Request) -> Response:
+        is_first = len(tokens) == 1
+        if is_first or is_good(request):
+            return JSONResponse({"data": {"id": "k1", "sync_status": "done"}})
+        return refused(request)
+
+    def read(request: Request) -> Response:
+        if is_good(request):
+            return JSONResponse({"data": [asset("a")], "meta": {"last_page": 1, "total": 1}})
+        tokens.append("ended")
+        return refused(request)
+
+    def mint(_: Request) -> Response:
+        if len(tokens) > 1:
+            tokens.append("second")
+        return JSONResponse({"data": {"access_token": tokens[-1], "expires_in": 3600}})
+
+    for entity in ENTITIES:
+        server.answer("GET", f"/api/{entity}", read)
+    server.answer("GET", STATUS, status)
+    server.answer("POST", "/api/system/connections/k1/token", mint)
+    connection = await only(rt)
+    assert "can be read" in await verify_login(rt, connection.id)
+    assert (await only(rt)).health == "healthy"
 
 
 async def test_a_read_that_has_no_answer_is_tried_again(rt: Runtime, server: Peer) -> None:

@@ -15,7 +15,7 @@ from linekeeper.consumer.clock_ahead import put_right
 from linekeeper.consumer.events import LONGEST_WAIT
 from linekeeper.inbox.claim import claim_events
 from linekeeper.makini.failures import MAX_RETRY_AFTER
-from linekeeper.outbox.queue import Message, claim, enqueue, outbox_of
+from linekeeper.outbox.queue import Message, claim, enqueue, outbox_of, release_claim
 from linekeeper.outbox.senders.forward import forwarding
 from linekeeper.receiver.beat import Heartbeat
 from linekeeper.store.leases import acquire
@@ -106,6 +106,30 @@ async def test_claims_and_leases_of_who_died_with_the_wrong_clock_run_out(stage:
     assert planned is not None
     assert planned.next_attempt_at == tomorrow
     assert max(leases) <= later + timedelta(seconds=31)
+
+
+async def test_what_was_put_off_by_the_wrong_clock_is_decided_about_anew(stage: Stage) -> None:
+    """Universe 30108: a mail that was due tonight was put off to the working hours of the day after
+    tomorrow, and waited for them."""
+    store, mails = stage.rt.store, outbox_of("email")
+    async with store.write() as session:
+        due = utcnow() + timedelta(minutes=9)
+        messages = [
+            Message("email", "first", ordering_key="acme", not_before=due),
+            Message("email", "second", ordering_key="acme", not_before=due),
+        ]
+        await enqueue(store, session, messages, now=utcnow())
+    with ahead():
+        await beat(store, "one")
+        taken = await claim(store, mails, "one", limit=9, now=utcnow())
+        until = dict.fromkeys([row["id"] for row in taken.rows], utcnow() + timedelta(days=1))
+        async with store.write() as session:
+            await release_claim(session, mails, taken.token, until, planned=list(until))
+    assert len(until) == 1
+    await put_right(store, beat=DEAD_AFTER)
+    [row] = (await claim(store, mails, "b", limit=9, now=utcnow())).rows
+    assert row["dedupe_key"] == "first"
+    assert row["due_at"] <= utcnow()
 
 
 async def test_connections_that_were_probed_in_the_future_are_probed_again(stage: Stage) -> None:
