@@ -202,9 +202,13 @@ def incident_ordering_key(incident_id: str) -> str:
     return f"slack:incident:{incident_id}"
 
 
-def first_key(incident_id: str) -> str:
-    """The dedupe key of the message with which an incident is first notified in Slack."""
-    return f"{incident_ordering_key(incident_id)}:first"
+def first_key(incident_id: str, opening: int = 0) -> str:
+    """The dedupe key of the message with which an incident is first notified in Slack.
+
+    `opening` counts how often it was reopened before.
+    """
+    again = f":{opening}" if opening else ""
+    return f"{incident_ordering_key(incident_id)}{again}:first"
 
 
 def show_key(incident_id: str, revision: int) -> str:

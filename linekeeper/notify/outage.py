@@ -133,11 +133,12 @@ async def decide_anew(
 
 async def _forget(session: AsyncSession, notice_ids: Sequence[str], *, now: datetime) -> None:
     """The policy decides again of what it had decided by these notices."""
-    incidents: list[str] = []
+    keys: list[str] = []
     for batch in chunked(notice_ids, _AT_ONCE):
         which = delete(Notice).where(col(Notice.id).in_(batch))
-        incidents += await session.scalars(which.returning(col(Notice.incident_id)))
-    for batch in chunked([first_key(each) for each in incidents], _AT_ONCE):
+        gone = await session.execute(which.returning(col(Notice.incident_id), col(Notice.round)))
+        keys += [first_key(incident_id, opening) for incident_id, opening in gone]
+    for batch in chunked(keys, _AT_ONCE):
         await session.execute(
             update(OUTBOX)
             .where(
@@ -164,7 +165,7 @@ def _unsaid(subject: str) -> Any:
 
 
 _ALONE = _DECIDED.where(
-    *_FIRST,
+    *_FIRST[:2],  # of each opening: none of them was said while it has no message
     col(Notice.incident_id) == bindparam("incident", type_=Id),
     col(Notice.group_key).is_(None),
     _unsaid("incident:"),

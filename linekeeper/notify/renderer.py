@@ -186,10 +186,15 @@ class Renderer:
         self, row: OutboxRow, view: IncidentView, step: str, why: str, group_key: str | None
     ) -> bool:
         """Post in the thread and mention the owners; what is no reminder is seen in the channel
-        too. False where it is over or somebody took it, or where a later one waits as well."""
+        too. False where it is over or somebody took it, or where a later one waits as well.
+
+        What nobody was notified of before it began again has its message all the same."""
         is_taken = view.acknowledged_at is not None and step != "worse"
         if view.resolved_at is not None or is_taken:
-            return False
+            is_new = step == "reopened" and group_key is None and await self._known(view) is None
+            if is_new:
+                await self._show(row, view, key=f"{row.dedupe_key}:show")
+            return is_new
         if row.is_late(self._clock()) and await later_reminds(self._store, row):
             return False
         entry = compose_others.reminder(view, step, why, now=self._clock())

@@ -150,3 +150,33 @@ async def test_a_reminder_that_slack_did_not_take_waits_for_the_morning(desk: De
     await _minutes_pass(desk, 1)
     [message] = desk.messages()
     assert sum("Reminder 1" in reply["text"] for reply in message["replies"]) == 1
+
+
+async def test_an_incident_that_began_anew_while_slack_was_away_waits_with_all_its_entries(
+    desk: Desk,
+) -> None:
+    """Universe 30058: an entry of its thread posted its message at night, which nobody edited."""
+    at(desk, EVENING - timedelta(minutes=10))
+    with_policy(desk, quiet_hours=QUIET)
+    desk.slack.faults = SlackFaults(mode="500")
+    incident = await desk.open(customer="Acme")
+    await _minutes_pass(desk, 3)
+    now = desk.now()
+    await desk.change(incident, "resolved", "Resolved", status="resolved", resolved_at=now)
+    await _minutes_pass(desk, 1)
+    await desk.change(
+        incident, "reopened", "Reopened", status="open", resolved_at=None, round=1, reopened_at=now
+    )
+    await _minutes_pass(desk, 7)
+    assert desk.now() > EVENING
+    at(desk, NIGHT)
+    desk.slack.faults = SlackFaults()
+    await _minutes_pass(desk, 20)
+    assert desk.messages() == []
+    now = desk.now()
+    await desk.change(incident, "resolved", "Resolved again", status="resolved", resolved_at=now)
+    await _minutes_pass(desk, 1)
+    at(desk, MORNING)
+    await _minutes_pass(desk, 1)
+    [message] = desk.messages()
+    assert "resolved" in message["text"]
