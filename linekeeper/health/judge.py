@@ -320,6 +320,14 @@ def without_future(judged: Judged, now: datetime) -> Judged:
     return replace(judged, **put_right) if put_right else judged
 
 
+def dated(observation: Observation, now: datetime) -> Observation:
+    """`observation` as it is written down `now`: nothing was learned later than that. Pure.
+
+    A clock that was ahead when it was made may have been set right meanwhile.
+    """
+    return replace(observation, at=now) if observation.at > now + CLOCK_SLACK else observation
+
+
 def is_noteworthy(observation: Observation, verdict: Judgement, before: Judged) -> bool:
     """Whether an observation is worth a row of its own beside the judgement."""
     if observation.source == "product":

@@ -24,7 +24,7 @@ from linekeeper.health.evidence import (
     load,
     without_evidence,
 )
-from linekeeper.health.judge import has_read_all, is_noteworthy, judge, without_future
+from linekeeper.health.judge import dated, has_read_all, is_noteworthy, judge, without_future
 from linekeeper.outbox.events import About, connection_event
 from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.store import Store, new_id, tables
@@ -86,8 +86,8 @@ async def observe(
     changes: list[StateChange] = []
     updates: dict[str, dict[str, Any]] = {}
     recorded: list[dict[str, Any]] = []
-    for number, (identifier, given) in enumerate(seen):
-        row = rows.get(identifier)
+    for number, (identifier, stated) in enumerate(seen):
+        row, given = rows.get(identifier), dated(stated, now)
         if row is None:
             continue
         observed = given if row.unlisted_since is None else without_evidence(given)

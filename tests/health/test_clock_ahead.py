@@ -67,3 +67,17 @@ async def test_a_late_event_raises_doubt_although_a_read_is_dated_tomorrow(rt: R
     await see(rt, connection.id, "webhook", Outcome.login_lost, at=happened)
     [found] = [each for each in await connections(rt) if each.id == connection.id]
     assert found.judged["lost_by"] == "webhook"
+
+
+async def test_what_was_asked_by_the_wrong_clock_and_written_by_the_right_one_is_of_now(
+    rt: Runtime,
+) -> None:
+    """Universe 30509: nobody was probed any more, for the sweep had begun a day ahead."""
+    await sweep(rt)
+    connection = (await connections(rt))[0]
+    await see(rt, connection.id, "probe", Outcome.answered, at=utcnow() + DAY)
+    [found] = [each for each in await connections(rt) if each.id == connection.id]
+    assert found.last_checked_at is not None
+    assert found.last_checked_at <= utcnow()
+    assert found.next_probe_at is not None
+    assert found.next_probe_at < utcnow() + timedelta(hours=1)
