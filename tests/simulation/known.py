@@ -40,7 +40,14 @@ REGRESSIONS: tuple[str, ...] = (
     "--seed 15002 --small",
     "--seed 15009 --small",
     "--seed 20065",
+    "--seed 30058 --brief",
+    "--seed 30067 --brief",
     "--seed 30074 --brief",
+    "--seed 30088 --brief",
+    "--seed 30108 --brief",
+    "--seed 30300 --brief",
+    "--seed 30508 --brief",
+    "--seed 30509 --brief",
     "--seed 37 --kinds storm",
 )
 """Universes that broke, and hold since the product was fixed."""
