@@ -35,6 +35,8 @@ os.environ["PREFECT_LOGGING_LEVEL"] = "WARNING"
 os.environ["PREFECT_CLIENT_CSRF_SUPPORT_ENABLED"] = "false"  # no server here asks for its token
 os.environ["DO_NOT_TRACK"] = "1"
 
+PLANS_NOTHING = {"PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED": "false"}
+"""The server plans runs of a schedule when a test asks for it, and never between its steps."""
 START_SECONDS = 240
 DEPLOYED: dict[str, set[object]] = {}
 """By server on which everything is as a deploy left it, but for runs and perhaps blocks: these."""
@@ -91,7 +93,7 @@ def prefect_server() -> Iterator[PrefectServer]:
     with _log(server).open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "linekeeper.cli.prefect_server"],
-            env={**os.environ, **own},
+            env={**os.environ, **own, **PLANS_NOTHING},
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
