@@ -36,7 +36,7 @@ from linekeeper.store.types import table_of
 _TOLD = ("name", "provider", "email", "hosting", "tier", "setup")
 _FOLLOWED = (
     *(*_TOLD, "tariff_by", "makini_id", "tags", "list_status", "disappeared_at"),
-    "metadata_digest",
+    *("metadata_digest", "made_at"),
 )
 """Columns that follow Makini's list; those of `_TOLD` are worth a word to people."""
 _KNOWN = select(
@@ -244,7 +244,16 @@ def _row(
         "suspect": True,
         "judged": {},
         "created_at": now,
+        "made_at": _made_at(listed, None),
     }
+
+
+def _made_at(listed: ListedConnection, known: datetime | None) -> datetime | None:
+    """When it was made: a later login may move the time since which it is connected."""
+    if listed.created_at is not None:
+        return listed.created_at
+    said = [at for at in (listed.connected_at, known) if at is not None]
+    return min(said, default=None)
 
 
 def _followed(
@@ -269,6 +278,7 @@ def _followed(
         ),
         "disappeared_at": None,  # it is listed
         "metadata_digest": metadata_digest(listed.metadata),
+        "made_at": _made_at(listed, held["made_at"]),
     }
 
 

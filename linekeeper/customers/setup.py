@@ -1,7 +1,16 @@
-"""The setup axis: how far a connection has come. Pure."""
+"""The setup axis: how far a connection has come, and since when there is one. Pure."""
+
+from sqlalchemy import func
+from sqlmodel import col
+
+from linekeeper.store.tables import Connection
 
 ESTABLISHED = ("syncing", "live")
 """With these a connection counts in a provider's or app's fleet."""
+
+
+MADE_AT = func.coalesce(col(Connection.made_at), col(Connection.created_at))
+"""When a connection was made; where Makini's list doesn't say, when it was first seen."""
 
 
 def setup_after(current: str, lifecycle: str, *, connected: bool) -> str:

@@ -17,6 +17,7 @@ from linekeeper.credits.service import consume_on_connect, return_credits
 from linekeeper.credits.tariff import cost_of
 from linekeeper.customers.setup import ESTABLISHED
 from linekeeper.implementation import news, queries, work
+from linekeeper.implementation.binding import bind
 from linekeeper.implementation.evaluate import Evaluation, GateChange, evaluate
 from linekeeper.implementation.facts import ConnectionFacts, GateEvidence
 from linekeeper.implementation.golive import go_live
@@ -24,7 +25,7 @@ from linekeeper.implementation.logins import turns_over
 from linekeeper.implementation.notified import NotifiedSlip, notified_of
 from linekeeper.implementation.outlook import Outlook
 from linekeeper.implementation.progress import Progress, forecast_anew, forecast_standing, keep
-from linekeeper.implementation.proofs import Lack, bind, prove, troubles
+from linekeeper.implementation.proofs import Lack, prove, troubles
 from linekeeper.implementation.standing import Standing, hand_over, is_handed_over
 from linekeeper.outbox.queue import Message
 from linekeeper.store import Store
@@ -258,7 +259,15 @@ def _bound(standing: Standing, seen: GateEvidence, taken: Iterable[str]) -> dict
     gone = {facts.id: facts.replaced_by for facts in seen.connections.values() if _is_gone(facts)}
     since = standing.implementation.started_at
     customer = standing.customer.name
-    bound = bind(standing.systems, customer, free, since, gone=gone, providers=seen.providers)
+    bound = bind(
+        standing.systems,
+        customer,
+        free,
+        since,
+        gone=gone,
+        providers=seen.providers,
+        known_since=seen.known_since,
+    )
     for system in standing.systems:
         if successor := gone.get(system.connection_id or ""):
             bound[system.id] = successor

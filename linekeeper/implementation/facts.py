@@ -20,6 +20,11 @@ class ConnectionFacts:
     last_good_at: datetime | None
     last_sync_at: datetime | None
     created_at: datetime
+    """When Linekeeper first saw it."""
+    made_at: datetime | None
+    """When it was made, as Makini's list says; None where the list doesn't say."""
+    customer_id: str | None
+    app: str
     delivered_at: datetime | None = None
     """When its first signed delivery was processed."""
     polled_at: datetime | None = None
@@ -33,6 +38,10 @@ class ConnectionFacts:
     """When the customer last logged in by a link."""
     system: str | None = None
     """What the link was made for by which the customer connected it; None: not by such a link."""
+
+    def came_before(self, since: datetime) -> bool:
+        """Whether it is older than `since`, as far as is known."""
+        return (self.made_at or self.created_at) < since
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +89,9 @@ class GateEvidence:
     connections: Mapping[str, ConnectionFacts] = field(default_factory=dict)
     providers: frozenset[str] = frozenset()
     """What all connections in the books are to."""
+    known_since: Mapping[str, datetime] = field(default_factory=dict)
+    """When the first connection of each app was seen; only where Makini's list says of some of the
+    others not when they were made."""
     preflights: Mapping[tuple[str, str], SeenPreflight] = field(default_factory=dict)
     """The last preflights, by target and vantage."""
     listed: Mapping[str, AppListing] = field(default_factory=dict)

@@ -1,13 +1,11 @@
 """What proves an automatic gate, and what is missing where nothing does. Pure."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from urllib.parse import urlsplit
 
-from slugify import slugify
-
-from linekeeper.access.system_names import names_another
+from linekeeper.implementation.binding import is_new
 from linekeeper.implementation.evaluate import GateState, Proof
 from linekeeper.implementation.facts import ConnectionFacts, GateEvidence
 from linekeeper.implementation.plan import PlannedGate
@@ -118,50 +116,6 @@ def troubles(lacks: Mapping[str, Lack]) -> tuple[SystemTrouble, ...]:
     return tuple(dict.fromkeys(lack.trouble for lack in lacks.values() if lack.trouble is not None))
 
 
-def bind(
-    systems: Sequence[ImplementationSystem],
-    customer: str,
-    candidates: Sequence[ConnectionFacts],
-    since: datetime,
-    *,
-    gone: Collection[str] = (),
-    providers: Collection[str] = (),
-) -> dict[str, str]:
-    """Which connection of the customer is which of the `systems` that have none, or one of `gone`.
-
-    By the link the customer connected it with, else by provider or name. The one connection made
-    after `since` that is left is the one system that is left, unless that is called by another of
-    the `providers` there are. `candidates` are those that belong to no system.
-    """
-    bound: dict[str, str] = {}
-    free = {facts.id: facts for facts in candidates if facts.setup != "disconnected"}
-    left = [
-        system for system in systems if system.connection_id is None or system.connection_id in gone
-    ]
-    for called in (_by_link, _by_provider_or_name):
-        for system in left:
-            texts = {slugify(system.name), slugify(f"{customer} {system.name}")}
-            same = [facts for facts in free.values() if texts & called(facts)]
-            if len(same) == 1:
-                bound[system.id] = same[0].id
-                del free[same[0].id]
-        left = [system for system in left if system.id not in bound]
-    new = [facts for facts in free.values() if facts.created_at >= since]
-    for system, facts in zip(left, new, strict=False):
-        is_only = len(left) == 1 and len(new) == 1
-        if is_only and not names_another(system.name, facts.provider, providers):
-            bound[system.id] = facts.id
-    return bound
-
-
-def _by_link(facts: ConnectionFacts) -> set[str]:
-    return {slugify(facts.system)} if facts.system else set()
-
-
-def _by_provider_or_name(facts: ConnectionFacts) -> set[str]:
-    return {slugify(facts.provider), slugify(facts.name)}
-
-
 _Found = Proof | Lack
 _Check = Callable[[Standing, ImplementationSystem | None, GateEvidence], _Found]
 
@@ -228,8 +182,10 @@ def is_cloud(url: str) -> bool:
     return host == "makini.io" or host.endswith(".makini.io")
 
 
-def _token(_: Standing, system: ImplementationSystem | None, evidence: GateEvidence) -> _Found:
-    connection = _connection(system, evidence)
+def _token(
+    standing: Standing, system: ImplementationSystem | None, evidence: GateEvidence
+) -> _Found:
+    connection = _connection(standing, system, evidence)
     if isinstance(connection, Lack):
         return connection
     if not connection.has_token:
@@ -248,8 +204,10 @@ def _token(_: Standing, system: ImplementationSystem | None, evidence: GateEvide
     return Proof(connection.last_good_at, "The connection answers with its token.")
 
 
-def _synced(_: Standing, system: ImplementationSystem | None, evidence: GateEvidence) -> _Found:
-    connection = _connection(system, evidence)
+def _synced(
+    standing: Standing, system: ImplementationSystem | None, evidence: GateEvidence
+) -> _Found:
+    connection = _connection(standing, system, evidence)
     if isinstance(connection, Lack):
         return connection
     if (
@@ -265,8 +223,10 @@ def _synced(_: Standing, system: ImplementationSystem | None, evidence: GateEvid
     )
 
 
-def _delivered(_: Standing, system: ImplementationSystem | None, evidence: GateEvidence) -> _Found:
-    facts = _connection(system, evidence)
+def _delivered(
+    standing: Standing, system: ImplementationSystem | None, evidence: GateEvidence
+) -> _Found:
+    facts = _connection(standing, system, evidence)
     if isinstance(facts, Lack):
         return facts
     if facts.delivered_at is None:
@@ -274,8 +234,10 @@ def _delivered(_: Standing, system: ImplementationSystem | None, evidence: GateE
     return Proof(facts.delivered_at, "A signed delivery arrived and was processed.")
 
 
-def _reconciled(_: Standing, system: ImplementationSystem | None, evidence: GateEvidence) -> _Found:
-    connection = _connection(system, evidence)
+def _reconciled(
+    standing: Standing, system: ImplementationSystem | None, evidence: GateEvidence
+) -> _Found:
+    connection = _connection(standing, system, evidence)
     if isinstance(connection, Lack):
         return connection
     if connection.polled_at is None:
@@ -294,17 +256,38 @@ def _trouble(
     health = "disconnected" if facts.setup == "disconnected" else facts.health
     if health != "disconnected" and (health not in _LOST or facts.last_good_at is None):
         return None  # what never worked yet is what its gates wait for
-    was_there = facts.created_at < standing.implementation.started_at
+    was_there = facts.came_before(standing.implementation.started_at)
     return SystemTrouble(system.name, facts.id, health, facts.health_since, was_there)
 
 
 def _connection(
-    system: ImplementationSystem | None, evidence: GateEvidence
+    standing: Standing, system: ImplementationSystem | None, evidence: GateEvidence
 ) -> ConnectionFacts | Lack:
     known = None if system is None else evidence.connections.get(system.connection_id or "")
-    if known is None:
-        return Lack("The customer has not connected it yet: send them the link.")
-    return known
+    if known is not None:
+        return known
+    return Lack(
+        "The customer has not connected it yet: send them the link."
+        + "".join(
+            f" Makini's list has {name}, and does not say whether it was connected before the "
+            "start: it is taken once the customer logs in by the link."
+            for name in _unclear(standing, evidence)
+        )
+    )
+
+
+def _unclear(standing: Standing, evidence: GateEvidence) -> list[str]:
+    """The customer's connections that may be older than the start, or new: nothing says it."""
+    taken = {system.connection_id for system in standing.systems}
+    since = standing.implementation.started_at
+    return sorted(
+        facts.name
+        for facts in evidence.connections.values()
+        if facts.customer_id == standing.customer.id
+        and facts.id not in taken
+        and facts.setup != "disconnected"
+        and is_new(facts, since, evidence.known_since) is None
+    )
 
 
 _CHECKS: Mapping[str, _Check] = {

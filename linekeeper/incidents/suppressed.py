@@ -14,7 +14,7 @@ from sqlalchemy import Row, and_, bindparam, case, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from linekeeper.customers.setup import ESTABLISHED
+from linekeeper.customers.setup import ESTABLISHED, MADE_AT
 from linekeeper.store.engine import chunked
 from linekeeper.store.tables import (
     Connection,
@@ -29,7 +29,7 @@ from linekeeper.store.types import UtcDateTime, table_of
 _IS_SYSTEM = col(ImplementationSystem.connection_id) == col(Connection.id)
 _CAME = and_(
     col(Implementation.id) == col(ImplementationSystem.implementation_id),
-    col(Connection.created_at) >= col(Implementation.started_at),
+    col(Implementation.started_at) <= MADE_AT,
     col(Implementation.status) != "abandoned",
 )
 _PROJECT = (col(Implementation.title), col(Implementation.started_at), col(Implementation.live_at))

@@ -9,6 +9,7 @@ from sqlmodel import col
 
 from linekeeper.access.pending import SUPERSEDED
 from linekeeper.customers.naming import label
+from linekeeper.customers.setup import MADE_AT
 from linekeeper.reconnect.case import KIND, is_unsettled
 from linekeeper.reconnect.remind import DEADLINE, asked_since
 from linekeeper.store import Store
@@ -72,7 +73,7 @@ class OpenCase:
 
 _CAME_WITH = and_(
     col(Implementation.id) == col(ImplementationSystem.implementation_id),
-    col(Connection.created_at) >= col(Implementation.started_at),
+    col(Implementation.started_at) <= MADE_AT,
     col(Implementation.status) != "abandoned",
 )
 _LIVE_AT = (

@@ -113,6 +113,9 @@ class Connection(SQLModel, table=True):
     replaced_by: str | None = Field(default=None, sa_type=Id)
     """The connection that a new login of the same customer at the same system became."""
     created_at: datetime = time()
+    """When Linekeeper first saw it."""
+    made_at: datetime | None = optional_time()
+    """When it was made, as Makini's list says; None where the list doesn't say."""
 
 
 class Credential(SQLModel, table=True):
