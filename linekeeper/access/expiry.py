@@ -89,7 +89,7 @@ async def horizon(rt: Runtime, *, until: datetime) -> list[Expiry]:
             Expiry(
                 connection_id=row[0].id,
                 app=row[0].app,
-                label=label(row[1], row[0].provider, row[0].name),
+                label=label(row[1], row[0].provider, row[0].name, row[0].told_apart_by),
                 health=row[0].health,
                 time_zone=row[2] or "UTC",
                 expires_at=row[3],

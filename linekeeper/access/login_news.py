@@ -28,6 +28,8 @@ async def announce_login(
         connection = await session.get_one(Connection, link.connection_id)
         customer_id, named = connection.customer_id, named or connection.name
     customer = await session.get(Customer, customer_id) if customer_id else None
-    said = f"{label(customer.name if customer else None, named, '') or 'A login'}: {text}"[:500]
+    said = f"{label(customer.name if customer else None, named, '', None) or 'A login'}: {text}"[
+        :500
+    ]
     about = said_about("login", customer_id=customer_id, connection_id=link.connection_id)
     await say(store, session, f"login:{link.id}:{what}", said, now, about=about)

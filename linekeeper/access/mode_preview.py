@@ -13,6 +13,7 @@ from linekeeper.access.links import asked_customers, attempts_of, links_of_lost_
 from linekeeper.answers import Answer, UtcTime
 from linekeeper.config import AppConfig
 from linekeeper.customers.naming import label
+from linekeeper.customers.telling_apart import SAID
 from linekeeper.incidents.suppressed import implemented
 from linekeeper.runtime import Runtime
 from linekeeper.store.engine import chunked
@@ -210,14 +211,12 @@ async def _labels(session: AsyncSession, ids: Sequence[str]) -> dict[str, str]:
         rows = await session.execute(
             select(
                 col(Connection.id),
-                col(Customer.name),
-                col(Connection.provider),
-                col(Connection.name),
+                *SAID,
             )
             .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
             .where(col(Connection.id).in_(batch))
         )
-        labels |= {row[0]: label(row[1], row[2], row[3]) for row in rows}
+        labels |= {identifier: label(*said) for identifier, *said in rows}
     return labels
 
 

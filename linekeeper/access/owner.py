@@ -15,6 +15,7 @@ from linekeeper.customers.adopt import adopt
 from linekeeper.customers.change import merge_customer
 from linekeeper.customers.naming import label
 from linekeeper.customers.succession import succeed, take_back
+from linekeeper.customers.telling_apart import tell_apart
 from linekeeper.makini import ConnectionStatus, ListedConnection, MakiniError, TokenPair
 from linekeeper.store import Store
 from linekeeper.store.modes import apply_rules
@@ -107,7 +108,7 @@ async def whose(
 def what(status: ConnectionStatus, match: Match) -> str:
     """What people know it by: its system as Makini's list or our books name it."""
     name = match.listed.name if match.listed else match.known.name if match.known else ""
-    return label(status.company_name or None, status.provider, name) or status.id
+    return label(status.company_name or None, status.provider, name, None) or status.id
 
 
 async def _other_systems(session: AsyncSession, link: ConnectLink) -> set[str]:
@@ -215,6 +216,7 @@ async def _hand_over(session: AsyncSession, identifier: str, customer_id: str | 
             .where(col(Connection.id) == identifier)
             .values(customer_id=customer_id)
         )
+        await tell_apart(session, [customer_id])
         await apply_rules(session, [identifier])
 
 

@@ -69,6 +69,7 @@ async def read_histories(
                 col(Connection.app),
                 col(Connection.name),
                 col(Connection.provider),
+                col(Connection.told_apart_by),
                 col(Connection.setup),
                 col(Connection.health),
                 col(Connection.created_at),
@@ -96,7 +97,7 @@ async def read_histories(
     edges = _Edges(await _at_start(session, month.since), await _first_after(session, month.until))
     return [
         History(
-            label=label(row.customer, row.provider, row.name),
+            label=label(row.customer, row.provider, row.name, row.told_apart_by),
             customer=row.customer or "",
             app=row.app,
             connection_id=row.id,

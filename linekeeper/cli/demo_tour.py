@@ -127,7 +127,10 @@ class Tour:
                 .order_by(col(Customer.name), col(Connection.id))
             )
             return [
-                (connection, label(name, connection.provider, connection.name))
+                (
+                    connection,
+                    label(name, connection.provider, connection.name, connection.told_apart_by),
+                )
                 for connection, name in rows
             ]
 

@@ -25,6 +25,7 @@ from linekeeper.customers.naming import (
 )
 from linekeeper.customers.proposing import propose_contacts
 from linekeeper.customers.setup import setup_after
+from linekeeper.customers.telling_apart import tell_apart
 from linekeeper.makini import ListedConnection
 from linekeeper.store import Store, new_id
 from linekeeper.store.engine import chunked, insert_ignore
@@ -125,7 +126,8 @@ async def adopt(
     charges = await _charges(session, owners.values())
     rows = [_row(app, entry, owners, charges, now) for entry in fresh]
     result.new = [
-        label(customer_name(entry), entry.provider, entry.name or entry.key) for entry in fresh
+        label(customer_name(entry), entry.provider, entry.name or entry.key, None)
+        for entry in fresh
     ]
     result.relisted = [
         key for key, listed in by_key.items() if judged_by.get(key) != listed.lifecycle
@@ -145,6 +147,10 @@ async def adopt(
         result.proposed = await propose_contacts(store, session, rows)
     result.ids |= {row["makini_key"]: row["id"] for row in rows}
     await _change(session, changes, now)
+    renamed = [row_id for row_id, held, wanted in changes if _is_renamed(held, wanted)]
+    if rows or renamed:
+        owned = {row["customer_id"] for row in rows} | await _owners(session, renamed)
+        await tell_apart(session, [owner for owner in owned if owner is not None])
     retagged = [row_id for row_id, held, wanted in changes if held["tags"] != wanted["tags"]]
     await apply_rules(session, [*retagged, *(row["id"] for row in rows)])
     return result
@@ -280,6 +286,19 @@ def _followed(
         "metadata_digest": metadata_digest(listed.metadata),
         "made_at": _made_at(listed, held["made_at"]),
     }
+
+
+def _is_renamed(held: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    """Whether it may have to be told apart from others, or no longer."""
+    return any(held[name] != wanted[name] for name in ("name", "provider", "setup"))
+
+
+async def _owners(session: AsyncSession, connections: Sequence[str]) -> set[str | None]:
+    owners: set[str | None] = set()
+    for portion in _portions(list(connections)):
+        of_them = select(col(Connection.customer_id)).where(col(Connection.id).in_(portion))
+        owners |= set(await session.scalars(of_them))
+    return owners
 
 
 async def _change(

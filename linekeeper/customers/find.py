@@ -27,6 +27,8 @@ class Named:
     makini_key: str
     app: str
     label: str
+    short: str
+    """Its label, without what tells several of one product apart."""
     name: str
     slug: str
     tags: tuple[str, ...]
@@ -59,6 +61,7 @@ def called(everything: Sequence[Named], wanted: str) -> Named | None:
     folded = fold(wanted)
     for texts in (
         lambda each: [each.label],
+        lambda each: [each.short],
         lambda each: [each.name, each.slug],
         lambda each: each.tags,
         lambda each: [each.makini_key],
@@ -73,7 +76,9 @@ def called(everything: Sequence[Named], wanted: str) -> Named | None:
 
 
 def _to_choose(several: Sequence[Named]) -> str:
-    """What tells `several` apart: Makini's key, or our id where apps share a key."""
+    """What tells `several` apart: their names; else Makini's key, or our id where apps share it."""
+    if len({fold(each.label) for each in several}) == len(several):
+        return f"enter one of {'; '.join(each.label for each in several[:8])}"
     if len({each.makini_key for each in several}) == len(several):
         choices = ", ".join(f"{each.label} (key {each.makini_key})" for each in several[:8])
         return f"give the key: {choices}"
@@ -120,6 +125,7 @@ async def named_connections(session: AsyncSession) -> list[Named]:
             col(Connection.tags),
             col(Connection.setup),
             col(Customer.name),
+            col(Connection.told_apart_by),
         ).outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
     )
     return [
@@ -127,7 +133,8 @@ async def named_connections(session: AsyncSession) -> list[Named]:
             id=row[0],
             makini_key=row[1],
             app=row[2],
-            label=label(row[8], row[4], row[3]),
+            label=label(row[8], row[4], row[3], row[9]),
+            short=label(row[8], row[4], row[3], None),
             name=row[3],
             slug=row[5],
             tags=tuple(row[6]),

@@ -68,11 +68,17 @@ def tier(metadata: Mapping[str, str]) -> str | None:
 
 
 @lru_cache(maxsize=NAMES_KEPT)
-def label(customer: str | None, provider: str, name: str) -> str:
-    """What people know a connection by: `Customer · System`."""
+def label(customer: str | None, provider: str, name: str, told_apart_by: str | None) -> str:
+    """What people know a connection by: `Customer · System`.
+
+    `told_apart_by` is what else has to be said where the customer has several of the product
+    (`customers.telling_apart`); it is a column of the connection.
+    """
     # Makini writes `sap-ecc` as well as `SAP ECC`: where the name has it in people's words, those.
     said = (part for part in SEPARATOR.split(name) if provider and slugify(part) == provider)
     system = next(said, provider) or name
+    if told_apart_by is not None:
+        system = f"{system} ({told_apart_by})"
     return f"{customer} · {system}" if customer else system
 
 
@@ -81,7 +87,7 @@ def slug(customer: str | None, provider: str, name: str, key: str, app: str) -> 
 
     Keys that differ only in case or punctuation get different slugs.
     """
-    readable = slugify(label(customer, provider, name), max_length=60) or "connection"
+    readable = slugify(label(customer, provider, name, None), max_length=60) or "connection"
     unique = _key_part(key) if app == "default" else f"{_key_part(app)}-{_key_part(key)}"
     return f"{readable}-{unique}"
 

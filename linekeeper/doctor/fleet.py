@@ -3,11 +3,13 @@
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlmodel import col, select
+from sqlmodel import col
 
 from linekeeper.config import AppConfig
 from linekeeper.customers.naming import label
+from linekeeper.customers.telling_apart import SAID
 from linekeeper.doctor.finding import DoctorFinding, ok, warn, wrong
 from linekeeper.doctor.makini import LOOPBACK
 from linekeeper.settings import Settings
@@ -21,7 +23,7 @@ async def customers_without_contact(session: AsyncSession) -> DoctorFinding:
     """Customers whom nobody could ask to log in again."""
     names = list(
         await session.scalars(
-            select(Customer.name)
+            select(col(Customer.name))
             .outerjoin(
                 Contact,
                 (col(Contact.customer_id) == col(Customer.id)) & col(Contact.confirmed),
@@ -46,15 +48,18 @@ async def connections_without_token(
 ) -> list[DoctorFinding]:
     """Which connections are judged by Makini's list alone, and how to get their tokens, per app."""
     rows = await session.execute(
-        select(Connection.app, Customer.name, Connection.provider, Connection.name)
+        select(
+            col(Connection.app),
+            *SAID,
+        )
         .outerjoin(Credential, col(Credential.connection_id) == col(Connection.id))
         .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
         .where(col(Credential.connection_id).is_(None), col(Connection.setup) != "disconnected")
         .order_by(Connection.app, Customer.name)
     )
     by_app: dict[str, list[str]] = {}
-    for app, customer, provider, name in rows:
-        by_app.setdefault(app, []).append(label(customer, provider, name))
+    for app, *said in rows:
+        by_app.setdefault(app, []).append(label(*said))
     findings = []
     for app, names in by_app.items():
         config = apps.get(app)
@@ -82,12 +87,12 @@ async def unreadable_connections(store: Store, session: AsyncSession) -> list[Do
     if not ids:
         return []
     rows = await session.execute(
-        select(col(Customer.name), Connection.provider, Connection.name)
+        select(*SAID)
         .select_from(Connection)
         .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
         .where(col(Connection.id).in_(ids[:100]))
     )
-    names = [label(customer, provider, name) for customer, provider, name in rows]
+    names = [label(*said) for said in rows]
     return [
         wrong(
             "encryption keys",

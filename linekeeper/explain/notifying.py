@@ -215,7 +215,7 @@ async def why_unasked(
     for connection, customer in rows:
         held = app_of(app, connection)
         by_mode, by_notify = deciding(rules, subject_of(connection))
-        name = label(customer, connection.provider, connection.name)
+        name = label(customer, connection.provider, connection.name, connection.told_apart_by)
         if not held.manages:
             why = _reason(by_mode, app.name)
             reasons.append(f"{name}: nobody is asked to log in, for it is in mode observe by {why}")

@@ -86,7 +86,7 @@ async def around(
     facts = from_row(
         ExplainedConnection,
         connection,
-        label=label(customer, connection.provider, connection.name),
+        label=label(customer, connection.provider, connection.name, connection.told_apart_by),
         has_token=bool(has_token),
         entities=frozenset(app.entities) if app is not None else None,
         forwards=bool(app is not None and (app.forward_url or forward_to)),
@@ -106,7 +106,7 @@ async def _called(session: AsyncSession, connection_id: str | None) -> str | Non
             .where(col(Connection.id) == connection_id)
         )
     ).one()
-    named = label(customer, connection.provider, connection.name)
+    named = label(customer, connection.provider, connection.name, connection.told_apart_by)
     return f"{named} ({connection.makini_key})"
 
 

@@ -229,6 +229,7 @@ async def _called(session: AsyncSession, held: Any) -> list[tuple[str, _Holder]]
 
 
 def _names(connection: Connection, customer: str | None) -> set[str]:
-    spoken = label(customer, connection.provider, connection.name)
-    names = (connection.id, connection.makini_key, connection.name, connection.slug, spoken)
+    said = (customer, connection.provider, connection.name)
+    spoken = (label(*said, connection.told_apart_by), label(*said, None))
+    names = (connection.id, connection.makini_key, connection.name, connection.slug, *spoken)
     return {fold(name) for name in names}

@@ -54,6 +54,7 @@ class _Row:
     customer: str | None
     provider: str
     name: str
+    told_apart_by: str | None
     health: str
     health_since: datetime
     """When the present health began, as the observation dates it."""
@@ -113,7 +114,7 @@ async def observe(
             changes.append(
                 StateChange(
                     identifier,
-                    label(row.customer, row.provider, row.name),
+                    label(row.customer, row.provider, row.name, row.told_apart_by),
                     Health(row.health),
                     Health(after.health),
                     observation,
@@ -152,6 +153,7 @@ _KNOWN = (
         col(Customer.name),
         col(Connection.provider),
         col(Connection.name),
+        col(Connection.told_apart_by),
         col(Connection.health),
         col(Connection.health_since),
         col(Connection.unlisted_since),
@@ -191,6 +193,7 @@ def _next_row(row: _Row, judged: Judged, observation: Observation) -> _Row:
         row.customer,
         row.provider,
         row.name,
+        row.told_apart_by,
         judged.health.value,
         row.health_since if judged.health.value == row.health else observation.at,
         row.unlisted_since,

@@ -82,6 +82,7 @@ _CONCERNED = (
         col(Customer.name),
         col(Connection.provider),
         col(Connection.name),
+        col(Connection.told_apart_by),
         col(Connection.app),
         col(Connection.setup),
         col(Connection.health),
@@ -179,9 +180,10 @@ async def concerned(session: AsyncSession, members: Sequence[str]) -> dict[str, 
     portions = [members[start : start + 10_000] for start in range(0, len(members), 10_000)]
     for portion in portions or [[]]:
         rows = await session.execute(_CONCERNED, {"members": list(portion)})
-        for identifier, customer, provider, name, app, setup, health, answered_at, *times in rows:
+        for identifier, customer, provider, name, told_apart_by, app, setup, *more in rows:
+            health, answered_at, *times = more
             who[identifier] = Who(
-                label(customer, provider, name),
+                label(customer, provider, name, told_apart_by),
                 app,
                 provider,
                 setup,

@@ -113,6 +113,7 @@ _IN_TROUBLE = (
         col(Connection.slug),
         col(Connection.provider),
         col(Connection.name),
+        col(Connection.told_apart_by),
         col(Connection.health_since),
         type_coerce(col(Connection.judged), Json)["degraded_by"].as_string(),
         col(Customer.name),
@@ -139,7 +140,7 @@ async def find_news(store: Store, *, policy: HealthPolicy, now: datetime) -> Fin
         for member_id, incident_id, kind, reported, joined_at, *connection in members:
             reason = _reason(kind, reported)
             if reason is not None and incident_id not in silent:
-                identifier, slug, provider, name, since, cause, customer = connection
+                identifier, slug, *said, since, cause, customer = connection
                 why = meaning(kind, cause or "").rstrip(".") if kind == "degraded" else ""
                 news.append(
                     News(
@@ -148,7 +149,7 @@ async def find_news(store: Store, *, policy: HealthPolicy, now: datetime) -> Fin
                         membership_id=member_id,
                         connection_id=identifier,
                         slug=slug,
-                        name=label(customer, provider, name),
+                        name=label(customer, *said),
                         kind=kind,
                         since=since if kind in _HEALTHS else joined_at,
                         evidence=why,

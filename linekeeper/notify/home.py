@@ -55,6 +55,7 @@ async def read_own(store: Store, member: str) -> list[OwnConnection]:
                 col(Connection.customer_id),
                 col(Connection.provider),
                 col(Connection.name),
+                col(Connection.told_apart_by),
                 col(Connection.health),
                 col(Connection.health_since),
             ).where(col(Connection.customer_id).in_(mine), col(Connection.setup) != "disconnected")
@@ -72,8 +73,8 @@ async def read_own(store: Store, member: str) -> list[OwnConnection]:
         )
         by = {row[0]: row[1] for row in taken}
     own = [
-        OwnConnection(label(mine[customer], provider, name), health, since, by.get(identifier))
-        for identifier, customer, provider, name, health, since in connections
+        OwnConnection(label(mine[customer], *said), health, since, by.get(identifier))
+        for identifier, customer, *said, health, since in connections
         if customer is not None
     ]
     return sorted(own, key=lambda each: (each.health == "healthy", each.name.casefold()))

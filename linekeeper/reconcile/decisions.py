@@ -143,7 +143,11 @@ async def _find(
         if decision == "undo" and not may_undo(deletion.decided_at or deletion.at, now=now):
             raise NoDeletion(f"it is longer ago than {UNDO.days} days: it can't be undone")
     return [
-        (deletion, connection, label(customer, connection.provider, connection.name))
+        (
+            deletion,
+            connection,
+            label(customer, connection.provider, connection.name, connection.told_apart_by),
+        )
         for deletion, connection, customer in rows
     ]
 

@@ -158,6 +158,7 @@ async def _verdicts(rt: Runtime, now: datetime) -> list[TrustVerdict]:
                 col(Connection.makini_key),
                 col(Connection.name),
                 col(Connection.provider),
+                col(Connection.told_apart_by),
                 col(Connection.last_webhook_at),
                 col(Customer.name),
                 func.coalesce(col(WebhookTrust.state), "unknown"),
@@ -167,7 +168,8 @@ async def _verdicts(rt: Runtime, now: datetime) -> list[TrustVerdict]:
             .where(col(Connection.setup) != "disconnected")
         )
         verdicts = []
-        for identifier, app, key, name, provider, webhook_at, customer, before in known:
+        for identifier, app, key, name, provider, told_apart_by, webhook_at, *more in known:
+            customer, before = more
             measured = counted.get(identifier)
             if measured is None and before == "unknown":
                 continue
@@ -176,7 +178,7 @@ async def _verdicts(rt: Runtime, now: datetime) -> list[TrustVerdict]:
             verdicts.append(
                 TrustVerdict(
                     identifier,
-                    label(customer, provider, name),
+                    label(customer, provider, name, told_apart_by),
                     app,
                     key,
                     before,

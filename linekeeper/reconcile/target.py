@@ -64,6 +64,7 @@ async def load_targets(rt: Runtime, app: AppConfig, ids: Sequence[str]) -> list[
                     col(Connection.makini_id),
                     col(Connection.name),
                     col(Connection.provider),
+                    col(Connection.told_apart_by),
                     col(Customer.name),
                     func.coalesce(col(Customer.critical), False),
                     func.coalesce(col(WebhookTrust.state), "unknown"),
@@ -82,13 +83,13 @@ async def load_targets(rt: Runtime, app: AppConfig, ids: Sequence[str]) -> list[
             app=configured(app.as_chosen(*chosen), settings.get(identifier)),
             ref=app.ref_of(key, makini_id),
             makini_key=key,
-            label=label(customer, provider, name),
+            label=label(customer, provider, name, told_apart_by),
             cadence=POLICY.cadence(trust, critical=bool(critical)),
             ordering_keys=[f"{app.name}/{ref}" for ref in (identifier, key, makini_id) if ref],
             settings=settings.get(identifier, {}),
         )
         for (
-            identifier, key, makini_id, name, provider, customer, critical, trust,
+            identifier, key, makini_id, name, provider, told_apart_by, customer, critical, trust,
             *chosen,
         ) in rows
     ]  # fmt: skip

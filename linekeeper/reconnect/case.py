@@ -206,7 +206,12 @@ async def _load(
             connection_id=connection.id,
             app=connection.app,
             slug=connection.slug,
-            label=label(customer.name if customer else None, connection.provider, connection.name),
+            label=label(
+                customer.name if customer else None,
+                connection.provider,
+                connection.name,
+                connection.told_apart_by,
+            ),
             system=connection.provider or connection.name,
             health=connection.health,
             health_since=connection.health_since,

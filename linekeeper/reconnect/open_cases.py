@@ -110,6 +110,7 @@ _CASES = (
         col(Connection.id).label("connection_id"),
         col(Connection.provider),
         col(Connection.name),
+        col(Connection.told_apart_by),
         col(Connection.mode),
         col(Connection.notify_customers),
         col(Customer.id).label("customer_id"),
@@ -170,7 +171,7 @@ async def load_open_cases(store: Store) -> list[OpenCase]:
             waiting[row.id].append(
                 WaitingMember(
                     connection_id=row.connection_id,
-                    label=label(row.customer, row.provider, row.name),
+                    label=label(row.customer, row.provider, row.name, row.told_apart_by),
                     customer_id=row.customer_id,
                     time_zone=row.time_zone or "UTC",
                     asked_since=asked_since(row.opened_at, row.joined_at, row.live_at),

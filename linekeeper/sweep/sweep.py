@@ -21,6 +21,7 @@ from sqlmodel import col
 from linekeeper.config import AppConfig, HealthPolicy
 from linekeeper.customers.adopt import Adoption, adopt
 from linekeeper.customers.succession import succeed_listed
+from linekeeper.customers.telling_apart import tell_apart
 from linekeeper.health.absence import conclude_missing
 from linekeeper.health.evidence import Health, Observation, Outcome, load
 from linekeeper.health.service import observe
@@ -85,6 +86,7 @@ async def take_list(
         if not missing.absence.looks_truncated:
             replaced = reading.adoption.replaced
             await succeed_listed(rt.store, session, app.name, replaced=replaced, now=now)
+        await tell_apart(session)  # also where one has just ended, or has another customer
         await apply_rules(session)  # also for what came while somebody changed a rule
         await conclude(rt.store, session, policy=policy, now=now)
     is_whole = accept_missing or not missing.absence.looks_truncated

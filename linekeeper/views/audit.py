@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func
+from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlmodel import col, select
+from sqlmodel import col
 
 from linekeeper.customers.naming import label
+from linekeeper.customers.telling_apart import SAID
 from linekeeper.markdown import table, text, when
 from linekeeper.store import Store
 from linekeeper.store.engine import chunked
@@ -87,7 +88,7 @@ async def issued_tokens(store: Store, *, since: datetime) -> list[IssuedTokens]:
     async with store.read() as session:
         rows = await session.execute(
             select(
-                Audit.by,
+                col(Audit.by),
                 func.count(),
                 func.count(col(Audit.subject).distinct()),
                 func.max(col(Audit.at)),
@@ -181,20 +182,20 @@ async def _names(session: AsyncSession, subjects: Iterable[str]) -> dict[str, st
     names: dict[str, str] = {}
     for batch in chunked(ids, _LOOK_UP):
         connections = await session.execute(
-            select(Connection.id, Customer.name, Connection.provider, Connection.name)
+            select(
+                col(Connection.id),
+                *SAID,
+            )
             .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
             .where(col(Connection.id).in_(batch))
         )
-        names |= {
-            connection_id: label(customer, kind, name)
-            for connection_id, customer, kind, name in connections
-        }
+        names |= {connection_id: label(*said) for connection_id, *said in connections}
         incidents = await session.execute(
-            select(Incident.id, Incident.title).where(col(Incident.id).in_(batch))
+            select(col(Incident.id), col(Incident.title)).where(col(Incident.id).in_(batch))
         )
         names |= {row[0]: row[1] for row in incidents}
         customers = await session.execute(
-            select(Customer.id, Customer.name).where(col(Customer.id).in_(batch))
+            select(col(Customer.id), col(Customer.name)).where(col(Customer.id).in_(batch))
         )
         names |= {row[0]: row[1] for row in customers}
     return names

@@ -98,7 +98,7 @@ _Answer = TypeVar("_Answer", bound=ConnectionAnswer)
 def _answer(
     kind: type[_Answer], connection: Connection, customer: str | None, more: Mapping[str, Any]
 ) -> _Answer:
-    named = label(customer, connection.provider, connection.name)
+    named = label(customer, connection.provider, connection.name, connection.told_apart_by)
     columns = {
         name: getattr(connection, name) for name in kind.model_fields if hasattr(connection, name)
     }

@@ -35,6 +35,7 @@ class ConnectionRow:
     setup: str
     health: str
     last_checked_at: datetime | None
+    told_apart_by: str | None
     customer: str | None
     incident: str | None
     """The id of an open incident it is in."""
@@ -60,6 +61,7 @@ async def read_rows(store: Store) -> list[ConnectionRow]:
                 col(Connection.setup),
                 col(Connection.health),
                 col(Connection.last_checked_at),
+                col(Connection.told_apart_by),
                 col(Customer.name),
             )
             .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
@@ -72,8 +74,9 @@ async def read_rows(store: Store) -> list[ConnectionRow]:
 
 
 def _as_shown(row: ConnectionRow) -> ConnectionRow:
-    name = label(row.customer, row.provider, row.name) if row.customer else row.name
-    return replace(row, name=name)
+    if row.customer is None:
+        return row
+    return replace(row, name=label(row.customer, row.provider, row.name, row.told_apart_by))
 
 
 def _order(row: ConnectionRow) -> tuple[bool, str, str, str]:

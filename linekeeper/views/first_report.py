@@ -17,6 +17,7 @@ from linekeeper.access.expiry import Expiry, horizon
 from linekeeper.config import Configuration
 from linekeeper.credits.tariff import estimate
 from linekeeper.customers.naming import label
+from linekeeper.customers.telling_apart import SAID
 from linekeeper.markdown import table, text, when
 from linekeeper.people import person
 from linekeeper.reconcile.entity_failures import EntityState
@@ -121,9 +122,7 @@ async def _silent(session: AsyncSession) -> tuple[int, list[str]]:
     rows = (
         await session.execute(
             select(
-                col(Customer.name),
-                col(Connection.provider),
-                col(Connection.name),
+                *SAID,
                 col(Connection.last_webhook_at),
             )
             .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
@@ -131,7 +130,7 @@ async def _silent(session: AsyncSession) -> tuple[int, list[str]]:
             .order_by(col(Connection.id))
         )
     ).all()
-    return len(rows), [label(*row[:3]) for row in rows if row[3] is None]
+    return len(rows), [label(*said) for *said, webhook_at in rows if webhook_at is None]
 
 
 async def _alerts(session: AsyncSession, configuration: Configuration) -> list[OpenAlert]:

@@ -12,6 +12,7 @@ from sqlmodel import col
 from linekeeper.access.pending import kept_logins
 from linekeeper.config import Configuration
 from linekeeper.customers.naming import label
+from linekeeper.customers.telling_apart import SAID
 from linekeeper.health.evidence import Evidence, Health
 from linekeeper.health.judge import is_trouble
 from linekeeper.makini.bucket_row import stated_in_words
@@ -62,9 +63,8 @@ async def fleet_report(store: Store, configuration: Configuration, *, now: datet
             col(Connection.setup) != "disconnected",
             ~has_usable_token(now, configuration.apps),
         )
-        tokenless_total = await session.scalar(
-            select(func.count()).select_from(Connection).where(*tokenless)
-        )
+        counted = select(func.count()).select_from(Connection).where(*tokenless)
+        tokenless_total = await session.scalar(counted)
         return FleetReport(
             at=now,
             by_health=by_health,
@@ -211,8 +211,8 @@ async def _apps(
 
 
 def _label(connection: Connection, customer: Customer | None) -> str:
-    owner = customer.name if customer is not None else None
-    return label(owner, connection.provider, connection.name)
+    said = (connection.provider, connection.name, connection.told_apart_by)
+    return label(customer.name if customer is not None else None, *said)
 
 
 async def _troubles(session: AsyncSession) -> list[TroubleLine]:
@@ -290,7 +290,7 @@ async def _incidents(
 
 async def _labels(session: AsyncSession, *where: ColumnElement[bool]) -> list[str]:
     rows = await session.execute(
-        select(col(Customer.name), col(Connection.provider), col(Connection.name))
+        select(*SAID)
         .outerjoin_from(Connection, Customer, col(Customer.id) == col(Connection.customer_id))
         .where(*where)
         .order_by(col(Connection.slug))

@@ -5,12 +5,13 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func
+from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlmodel import col, select
+from sqlmodel import col
 
 from linekeeper.config import Configuration
 from linekeeper.customers.naming import label
+from linekeeper.customers.telling_apart import SAID
 from linekeeper.health.evidence import Evidence, Health
 from linekeeper.makini.bucket_row import stated_in_words
 from linekeeper.notify.routing import channels_of
@@ -184,7 +185,7 @@ async def _counts(session: AsyncSession, column: Any) -> dict[str, int]:
 async def evidence_of(session: AsyncSession) -> dict[str, int]:
     """How strong the evidence of the healthy connections is: each kind and how many have it."""
     rows = await session.execute(
-        select(Connection.evidence, func.count())
+        select(col(Connection.evidence), func.count())
         .where(
             col(Connection.setup) != "disconnected",
             col(Connection.health) == Health.healthy.value,
@@ -221,7 +222,10 @@ async def _incidents(session: AsyncSession) -> tuple[IncidentGlance, ...]:
         )
     )
     members = await session.execute(
-        select(IncidentConnection.incident_id, Customer.name, Connection.provider, Connection.name)
+        select(
+            col(IncidentConnection.incident_id),
+            *SAID,
+        )
         .join(Connection, col(Connection.id) == col(IncidentConnection.connection_id))
         .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
         .where(
@@ -231,8 +235,8 @@ async def _incidents(session: AsyncSession) -> tuple[IncidentGlance, ...]:
         .order_by(col(IncidentConnection.joined_at))
     )
     names: dict[str, list[str]] = {}
-    for incident_id, customer, provider, name in members:
-        names.setdefault(incident_id, []).append(label(customer, provider, name))
+    for incident_id, *said in members:
+        names.setdefault(incident_id, []).append(label(*said))
     return tuple(
         IncidentGlance(
             id=row.id,
@@ -267,7 +271,7 @@ async def _outbox(session: AsyncSession, now: datetime) -> dict[str, OutboxGlanc
 
 async def _last_error(session: AsyncSession, channel: str) -> str | None:
     return await session.scalar(
-        select(Outbox.error)
+        select(col(Outbox.error))
         .where(
             col(Outbox.channel) == channel,
             col(Outbox.status).in_(("pending", "dead")),
@@ -280,7 +284,7 @@ async def _last_error(session: AsyncSession, channel: str) -> str | None:
 
 async def _unsent(session: AsyncSession) -> tuple[str, ...]:
     rows = await session.scalars(
-        select(Outbox.error)
+        select(col(Outbox.error))
         .where(
             col(Outbox.channel) == "slack",
             col(Outbox.status) == "skipped",
@@ -302,7 +306,7 @@ async def _apps(
         app: (number, checked)
         for app, number, checked in await session.execute(
             select(
-                Connection.app, func.count(), func.max(col(Connection.last_checked_at))
+                col(Connection.app), func.count(), func.max(col(Connection.last_checked_at))
             ).group_by(Connection.app)
         )
     }

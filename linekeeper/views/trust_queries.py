@@ -154,7 +154,7 @@ async def _lines(session: AsyncSession, since: datetime) -> list[TrustLine]:
     )  # fmt: skip
     lines = [
         TrustLine(
-            label=label(customer, connection.provider, connection.name),
+            label=label(customer, connection.provider, connection.name, connection.told_apart_by),
             state=trust.state if trust else "unknown",
             since=trust.since if trust else None,
             measured=measured.get(connection.id, Measured()),
@@ -234,7 +234,7 @@ async def _held(session: AsyncSession, now: datetime) -> list[HeldDeletion]:
     return [
         HeldDeletion(
             deletion.id,
-            label(customer, connection.provider, connection.name),
+            label(customer, connection.provider, connection.name, connection.told_apart_by),
             deletion.entity,
             deletion.status,
             deletion.records,

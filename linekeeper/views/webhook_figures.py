@@ -52,6 +52,7 @@ class EndedEvent:
     provider: str | None
     name: str | None
     """The name of the connection, where it is known."""
+    told_apart_by: str | None
     ref: str | None
     """What the sender calls the connection."""
     error: str
@@ -206,6 +207,7 @@ async def _ended(session: AsyncSession, which: Sequence[ColumnElement[bool]]) ->
             col(Customer.name),
             col(Connection.provider),
             col(Connection.name),
+            col(Connection.told_apart_by),
             col(WebhookEvent.connection_ref),
             col(WebhookEvent.error),
             col(WebhookEvent.connection_id),
@@ -225,9 +227,10 @@ async def _ended(session: AsyncSession, which: Sequence[ColumnElement[bool]]) ->
             customer=row[4],
             provider=row[5],
             name=row[6],
-            ref=row[7],
-            error=row[8] or "",
-            connection_id=row[9],
+            told_apart_by=row[7],
+            ref=row[8],
+            error=row[9] or "",
+            connection_id=row[10],
         )
         for row in rows
     ]

@@ -94,7 +94,7 @@ def webhooks_markdown(figures: Figures) -> str:
 def whose(ended: EndedEvent) -> str:
     """`Customer · System`, or what the sender calls the connection."""
     if ended.name is not None:
-        return label(ended.customer, ended.provider or "", ended.name)
+        return label(ended.customer, ended.provider or "", ended.name, ended.told_apart_by)
     return ended.ref or "no connection"
 
 

@@ -120,7 +120,7 @@ async def _standing(
     )
     return ConfigurationStanding(
         row=row,
-        label=label(customer, connection.provider, connection.name),
+        label=label(customer, connection.provider, connection.name, connection.told_apart_by),
         settings=list(settings.values()),
         marks={mark.entity: mark for mark in marks},
         delivered={str(entity) for entity in delivered},

@@ -11,7 +11,7 @@ def test_long_keys_that_end_differently_get_slugs_of_their_own() -> None:
 
 
 def test_a_system_is_called_as_people_write_it_where_makini_gives_a_slug() -> None:
-    assert label("Nordic", "sap-ecc", "Nordic Foundry · SAP ECC") == "Nordic · SAP ECC"
-    assert label("Nordic", "SAP ECC", "Plant 1") == "Nordic · SAP ECC"
-    assert label("Nordic", "sap-ecc", "Plant 1") == "Nordic · sap-ecc"
-    assert label(None, "", "Plant 1") == "Plant 1"
+    assert label("Nordic", "sap-ecc", "Nordic Foundry · SAP ECC", None) == "Nordic · SAP ECC"
+    assert label("Nordic", "SAP ECC", "Plant 1", None) == "Nordic · SAP ECC"
+    assert label("Nordic", "sap-ecc", "Plant 1", None) == "Nordic · sap-ecc"
+    assert label(None, "", "Plant 1", None) == "Plant 1"

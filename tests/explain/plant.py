@@ -52,7 +52,7 @@ async def named(stage: Stage, which: Connection) -> str:
         customer = await session.scalar(
             select(col(Customer.name)).where(col(Customer.id) == which.customer_id)
         )
-    return label(customer, which.provider, which.name)
+    return label(customer, which.provider, which.name, which.told_apart_by)
 
 
 async def subject(stage: Stage, which: Connection, key: str) -> str:

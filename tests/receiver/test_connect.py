@@ -185,7 +185,7 @@ async def test_another_system_than_asked_for_is_refused_explained_and_loses_noth
     assert answer.status_code == 409
     assert "That was another system" in answer.text
     # As people name it: Makini's status has only the word for its kind of system.
-    named = label(other.name.split(" · ")[0], other.provider, other.name)
+    named = label(other.name.split(" · ")[0], other.provider, other.name, None)
     assert named.endswith(" · IBM Maximo")
     assert f"You logged in to {named}, but" in html.unescape(answer.text)
     async with house.store.read() as session:

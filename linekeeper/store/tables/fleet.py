@@ -112,6 +112,8 @@ class Connection(SQLModel, table=True):
     """The digest of `user_metadata` in Makini's list; None where that is empty."""
     replaced_by: str | None = Field(default=None, sa_type=Id)
     """The connection that a new login of the same customer at the same system became."""
+    told_apart_by: str | None = None
+    """What else its name says where its customer has several of its product."""
     created_at: datetime = time()
     """When Linekeeper first saw it."""
     made_at: datetime | None = optional_time()
