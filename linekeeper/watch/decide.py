@@ -2,8 +2,9 @@
 
 A part is silent once it has not reported for `WatchPolicy.after`, whatever the reason: it was
 killed, it hangs, or it reaches the database no more. Silence counts from when somebody watched: a
-machine that was switched off finds nothing wrong at its start. What was found once is over only
-when its end is seen, not because those who watch were started anew, or nobody can say.
+machine that was switched off finds nothing wrong at its start, nor one that slept when it wakes.
+What was found once is over only when its end is seen, not because those who watch were started
+anew, or nobody can say.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -21,6 +22,9 @@ PAUSE = "pause"
 SWEEPING = "sweeping"
 """A sweep is under way; its last sign is when a connection was last checked."""
 
+
+AWAKE = "awake"
+"""A watcher woke up, and found that no other had watched meanwhile: the machine had been asleep."""
 
 QUIET_AFTER = timedelta(minutes=2)
 _EFFECT: Mapping[str, str] = {
@@ -79,12 +83,17 @@ class WatchFindings:
     """Names of the parts whose rows may go: replaced by newer ones, or gone for good."""
 
 
+def quiet_after(policy: WatchPolicy) -> timedelta:
+    """For how long a part says nothing until nobody can say that it works. Pure."""
+    return min(QUIET_AFTER, policy.after)
+
+
 def is_quiet(part: Part, policy: WatchPolicy, *, now: datetime) -> bool:
     """Whether `part` has not reported for so long that nobody can say that it works. Pure.
 
     Each says that it lives every few seconds; people are notified only after `policy.after`.
     """
-    return now - part.at >= min(QUIET_AFTER, policy.after)
+    return now - part.at >= quiet_after(policy)
 
 
 def examine(
@@ -149,10 +158,12 @@ def watching_since(
     kinds: Collection[str] = WATCHERS,
 ) -> datetime:
     """Since when one of the parts of `kinds` that live now has watched; `now` if none does."""
-    return min(
+    parts = list(parts)
+    began = min(
         (part.since for part in parts if part.kind in kinds and now - part.at < policy.after),
         default=now,
     )
+    return max([began, *(part.at for part in parts if part.kind == AWAKE and part.at <= now)])
 
 
 def _cause(part: Part) -> str:

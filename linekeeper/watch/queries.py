@@ -23,7 +23,7 @@ from linekeeper.store.tables import (
     Silence,
 )
 from linekeeper.store.types import UtcDateTime, table_of
-from linekeeper.watch.decide import PAUSE, PREFECT, SWEEPING, WORKERS, Part
+from linekeeper.watch.decide import AWAKE, PAUSE, PREFECT, SWEEPING, WATCHERS, WORKERS, Part
 
 SPAN_ENDS_AFTER = timedelta(seconds=90)
 """Prefect has answered all along if no two answers are further apart."""
@@ -42,6 +42,20 @@ async def beat(
         await insert_or_update(
             store, session, PartHeartbeat, [row], key=["part"], update=["at", "mark"]
         )
+
+
+async def wake(store: Store, *, quiet_after: timedelta) -> None:
+    """Say that nobody watched until now, unless a watcher reported within `quiet_after`."""
+    async with store.write() as session:
+        now = await store.clock(session)
+        watched = select(col(PartHeartbeat.part)).where(
+            col(PartHeartbeat.kind).in_(WATCHERS), col(PartHeartbeat.at) > now - quiet_after
+        )
+        if await session.scalar(watched.limit(1)) is None:
+            row = {"part": AWAKE, "kind": AWAKE, "host": "", "since": now, "at": now, "mark": ""}
+            await insert_or_update(
+                store, session, PartHeartbeat, [row], key=["part"], update=["since", "at"]
+            )
 
 
 async def done(store: Store, work: str) -> None:

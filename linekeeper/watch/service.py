@@ -24,8 +24,14 @@ from linekeeper.store.configuration import seed
 from linekeeper.store.tables import Incident
 from linekeeper.watch.alerts import watch_runs
 from linekeeper.watch.database import MOST_PATIENCE, DatabaseWatch, say_directly
-from linekeeper.watch.decide import PartTrouble, WatchFindings, WatchPolicy, examine
-from linekeeper.watch.queries import beat, read_parts, remove
+from linekeeper.watch.decide import (
+    PartTrouble,
+    WatchFindings,
+    WatchPolicy,
+    examine,
+    quiet_after,
+)
+from linekeeper.watch.queries import beat, read_parts, remove, wake
 
 TOPIC = "parts"
 SLOWEST_BEAT = 10.0
@@ -105,6 +111,7 @@ class Watcher:
         self._database = DatabaseWatch(f"the {kind} on {self._host}", min(after, MOST_PATIENCE))
         self._configuration: Configuration | None = None
         self._looking: asyncio.Task[WatchFindings] | None = None
+        self._looked_at: datetime | None = None
 
     async def step(self) -> WatchFindings | None:
         """Live and watch once; what was seen, or None where the database did not answer."""
@@ -138,9 +145,13 @@ class Watcher:
             log.warning("the end of this part was not noted: %s", type(error).__name__)
 
     async def _look(self) -> WatchFindings:
+        self._configuration = await self._rt.configuration()
+        quiet = quiet_after(policy_of(self._rt, self._configuration))
+        if self._looked_at is not None and utcnow() - self._looked_at >= quiet:
+            await wake(self._rt.store, quiet_after=quiet)
         alive = partial(beat, self._rt.store, self._part, self._kind, self._host)
         await alive(process_id=os.getpid(), mark=self._address)
-        self._configuration = await self._rt.configuration()
+        self._looked_at = utcnow()
         return await watch(self._rt)
 
     async def _database_failed(self, reason: str) -> None:

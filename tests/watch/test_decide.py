@@ -1,5 +1,6 @@
 """Who is silent and what is overdue, from heartbeats and a clock alone."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -46,6 +47,18 @@ def but(*changed: Part) -> list[Part]:
 
 def test_nothing_is_wrong_where_all_live() -> None:
     assert causes(FINE) == set()
+
+
+def test_a_machine_that_slept_finds_nothing_wrong_when_it_wakes() -> None:
+    """The first that wakes has reported already; the others, and all work, are a night old."""
+    night = [replace(each, at=minutes(600), since=minutes(900)) for each in FINE]
+    asleep = [part("consumer:a", since=900), *night[1:]]
+    assert causes(asleep) > {"part:receiver:a", "work:sweep"}
+    assert causes([*asleep, part("awake", since=1, at=1)]) == set()
+    assert causes([*asleep, part("awake", since=14.9, at=14.9)]) == set()
+    late = causes([*asleep, part("awake", since=15, at=15)])
+    assert late == {"part:receiver:a", "part:prefect", "work:sweep"}
+    assert causes([*asleep, part("awake", since=-60, at=-60)]) > late, "a clock that was ahead"
 
 
 @pytest.mark.parametrize("name", ["consumer:a", "receiver:a"])

@@ -14,6 +14,7 @@ from sqlalchemy import text as sql
 from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import col, select
 
+from linekeeper.clock import utcnow
 from linekeeper.settings import Settings
 from linekeeper.store import Store
 from linekeeper.store.engine import make_engine
@@ -146,6 +147,25 @@ async def test_a_part_that_hangs_is_noticed_by_the_other_and_cleared(
     house.signal(name, signal.SIGCONT)
     await house.says(f"{name} on ", "works again", instead="can be used again" if sqlite else "")
     assert house.parts[by].process.returncode is None
+
+
+async def test_a_machine_that_slept_says_of_no_part_that_it_is_silent(
+    house: House, store: Store
+) -> None:
+    for name in ("consumer", "receiver"):
+        house.signal(name, signal.SIGSTOP)
+    await asyncio.sleep(60 * WATCH_MINUTES + 8)
+    woke = utcnow()
+    for name in ("receiver", "consumer"):
+        house.signal(name, signal.SIGCONT)
+    async with asyncio.timeout(PATIENCE):
+        watching: set[str] = set()
+        while not {"receiver", "consumer"} <= watching:
+            await asyncio.sleep(0.2)
+            async with store.read() as session:
+                watching = {part.kind for part in await read_parts(session) if part.at > woke}
+    await asyncio.sleep(3)
+    assert not [text for text in house.texts() if "silent since" in text]
 
 
 async def test_a_consumer_that_is_killed_is_noticed_by_the_receiver(
