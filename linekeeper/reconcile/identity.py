@@ -246,5 +246,5 @@ _NUMBER = (int, float)
 def _plain_time(value: Any) -> bytes | None:
     """The same of a time, which has a moment."""
     if isinstance(value, str) and (time := instant(value)) is not None:
-        return time.isoformat().encode()
+        return orjson.dumps(time)[1:-1]  # as its `isoformat`, in a third of the time
     return _plain(value)

@@ -14,6 +14,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.types import String
 
 from linekeeper.store import Store
+from linekeeper.store.types import time_as_text
 
 Place = tuple[str, str]
 """Whose records: the connection's id and the entity."""
@@ -68,7 +69,7 @@ def values(
     """The values of `parameters`: of each place its rows, one value for each of `columns`."""
     if store.is_sqlite:
         listed = [[*place, of_place] for place, of_place in rows.items()]
-        written = orjson.dumps(listed, _in_a_column, orjson.OPT_PASSTHROUGH_DATETIME)
+        written = orjson.dumps(listed, time_as_text, orjson.OPT_PASSTHROUGH_DATETIME)
         return {"listed": written.decode()}
     flat = [row for of_place in rows.values() for row in of_place]
     lists = map(list, zip(*flat, strict=True)) if flat else ([] for _ in columns)
@@ -77,8 +78,3 @@ def values(
         "entity_list": [place[1] for place, of_place in rows.items() for _ in of_place],
         **{f"{name}_list": values for (name, _), values in zip(columns, lists, strict=True)},
     }
-
-
-def _in_a_column(time: datetime) -> str:
-    """A time as SQLite's columns have it (store.types)."""
-    return time.isoformat(timespec="microseconds")

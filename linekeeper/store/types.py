@@ -8,6 +8,7 @@ from inspect import Signature
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
+import orjson
 from sqlalchemy import JSON, Column, DateTime, String, Uuid, inspect
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import Dialect
@@ -51,6 +52,18 @@ class Id(TypeDecorator[str]):
         return _ID_AS_TEXT if dialect.name == "sqlite" else _ID_ITSELF
 
 
+def time_as_text(time: datetime) -> str:
+    """A time in UTC as columns of SQLite have it: its `isoformat` with microseconds, which takes
+    three times as long."""
+    written = orjson.dumps(time)
+    if len(written) == _WITH_MICROSECONDS:
+        return written[1:-1].decode()
+    return f"{written[1:20].decode()}.000000+00:00"
+
+
+_WITH_MICROSECONDS = len('"2026-01-01T00:00:00.000001+00:00"')
+
+
 class UtcDateTime(TypeDecorator[datetime]):
     """An aware UTC time: `timestamptz` on PostgreSQL, ISO-8601 text on SQLite.
 
@@ -70,7 +83,7 @@ class UtcDateTime(TypeDecorator[datetime]):
             raise ValueError(f"a time without zone can't be stored: {value!r}")
         if value.tzinfo is not UTC:
             value = value.astimezone(UTC)
-        return value.isoformat(timespec="microseconds") if dialect.name == "sqlite" else value
+        return time_as_text(value) if dialect.name == "sqlite" else value
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
         if value is None:

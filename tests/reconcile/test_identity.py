@@ -108,6 +108,13 @@ def test_a_record_is_known_by_what_it_was_known_by_before(
         )
 
 
+@given(st.datetimes(timezones=st.just(UTC)))
+def test_a_moment_is_known_as_before(moment: datetime) -> None:
+    record = {"createdAt": moment.isoformat()}
+    known = natural_key(record, ("createdAt",))
+    assert known == first_natural_key(record, ("createdAt",))
+
+
 @given(RECORDS)
 def test_the_order_of_fields_says_nothing_and_the_record_stays_as_it_is(
     record: dict[str, Any],

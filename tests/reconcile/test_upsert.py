@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 from sqlmodel import col, select
 
 from linekeeper.reconcile.upsert import AddedChange, Arrived, upsert_records
@@ -71,6 +72,21 @@ async def test_a_record_is_inserted_then_updated_then_left_alone(
     assert [(c.key, c.op, c.seq) for c in changed] == [("1", "updated", 2)]
     assert await put(store, connection, [asset("1", 5, name="Valve")], minute=2) == []
     assert await feed(store) == [(1, "1", "inserted"), (2, "1", "updated")]
+
+
+@pytest.mark.parametrize("said", ["2026-03-02T08:00:00Z", "2026-03-02T08:00:00.000001Z", None])
+async def test_a_time_is_stored_as_all_times_are(
+    store: Store, connection: str, said: str | None
+) -> None:
+    """On SQLite they are text, which is compared as such: each has microseconds."""
+    time = None if said is None else datetime.fromisoformat(said)
+    await put(store, connection, [{"key": "1", "updatedAt": said}])
+    assert (await index(store))["1"].updated_at == time
+    async with store.read() as session:
+        stored = (await session.execute(text("SELECT updated_at, seen_at FROM record"))).one()
+    if store.is_sqlite:
+        written = (time, NOW)
+        assert tuple(stored) == tuple(t and t.isoformat(timespec="microseconds") for t in written)
 
 
 async def test_the_order_of_fields_is_no_change(store: Store, connection: str) -> None:
