@@ -17,6 +17,7 @@ from linekeeper.notify.compose import (
     sections,
 )
 from linekeeper.notify.merged import FLEET
+from linekeeper.notify.steps import Step
 from linekeeper.notify.view import IncidentView, Links
 from linekeeper.text import Mrkdwn, Pen, Plain, counted, duration, shown, width
 
@@ -96,20 +97,19 @@ def _line(view: IncidentView, pen: Pen, links: Links) -> str:
     return line if width(line) <= SECTION_LIMIT else " · ".join(parts[:2])
 
 
-def reminder(view: IncidentView, step: str, why: str, *, now: datetime) -> Rendered:
+def reminder(view: IncidentView, step: Step, why: str, *, now: datetime) -> Rendered:
     """A reminder or an escalation, in the thread: it calls those who own it."""
     pen = Mrkdwn()
     written = f"{_calling(view, step, why, pen, now)}\n{owners_of(view, pen)}"
     return rendered(written, [SectionBlock(text=mrkdwn(written))])
 
 
-def plain_reminder(view: IncidentView, step: str, why: str, *, now: datetime) -> str:
+def plain_reminder(view: IncidentView, step: Step, why: str, *, now: datetime) -> str:
     """The same for logs and other channels."""
     return _calling(view, step, why, Plain(), now)
 
 
-def _calling(view: IncidentView, step: str, why: str, pen: Pen, now: datetime) -> str:
-    kind, _, number = step.partition(":")
+def _calling(view: IncidentView, step: Step, why: str, pen: Pen, now: datetime) -> str:
     lead = {
         "escalation": ":rotating_light: Escalated",
         "first": "New",
@@ -117,7 +117,7 @@ def _calling(view: IncidentView, step: str, why: str, pen: Pen, now: datetime) -
         "worse": ":rotating_light: Worse",
         "resolved": "Resolved" if view.merged_into is None else "Part of a wider incident",
         "joined": "More connections",
-    }.get(kind, f"Reminder {number}")
+    }.get(step.kind, f"Reminder {step.number}")
     if not isinstance(pen, Mrkdwn):
         lead = lead.rpartition(": ")[2]
     lasting = duration((view.resolved_at or now) - view.since)

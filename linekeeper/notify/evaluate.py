@@ -22,6 +22,7 @@ from linekeeper.notify.outgrown import outgrown
 from linekeeper.notify.policy import PATIENCE, decide, reach_of
 from linekeeper.notify.routing import DEFAULT, about_message, channels_of, route
 from linekeeper.notify.situations import Moment, NoticeDecision, Reach, Say, read_state
+from linekeeper.notify.steps import Step
 from linekeeper.outbox.about import is_a
 from linekeeper.outbox.queue import DUE_SINCE, Message, enqueue
 from linekeeper.store.engine import Store, chunked, insert_ignore
@@ -86,7 +87,9 @@ async def _write(
             "id": new_id(),
             "incident_id": say.incident_id,
             "channel": say.channel,
-            "step": say.step,
+            "step": step_name(say.step),
+            "step_kind": say.step.kind,
+            "number": say.step.number,
             "group_key": say.group_key,
             "group_kind": say.group_kind,
             "slack_channel": say.slack_channel if say.channel == "slack" else None,
@@ -103,6 +106,8 @@ async def _write(
             "incident_id": incident_id,
             "channel": "slack",
             "step": "never",
+            "step_kind": "never",
+            "number": 0,
             "group_key": None,
             "group_kind": None,
             "slack_channel": None,
@@ -125,7 +130,7 @@ def _in_slack(say: Sequence[Say], now: datetime) -> Iterable[Message]:
         if notice.channel != "slack":
             continue
         ordering_key = incident_ordering_key(notice.incident_id)
-        if notice.step == "first" and notice.group_key is None and notice.round == 0:
+        if notice.step.kind == "first" and notice.group_key is None and notice.round == 0:
             payload = {"do": "show", "incident_id": notice.incident_id}
             yield Message("slack", first_key(notice.incident_id), payload, ordering_key)
         elif notice.group_key is not None and notice.group_key not in grouped:
@@ -144,20 +149,31 @@ def _in_slack(say: Sequence[Say], now: datetime) -> Iterable[Message]:
                 "do": "remind",
                 "incident_id": notice.incident_id,
                 # Its message is there and edited, which notifies nobody: it is said in the thread.
-                "step": "reopened" if notice.step == "first" else notice.step,
+                **step_payload(Step("reopened") if notice.step.kind == "first" else notice.step),
                 "why": notice.why,
             }
-            yield Message("slack", f"{ordering_key}:{_step(notice)}", payload, ordering_key)
+            key = f"{ordering_key}:{_step(notice.round, step_name(notice.step))}"
+            yield Message("slack", key, payload, ordering_key)
 
 
-def _step(say: Say | Notice) -> str:
+def step_name(step: Step) -> str:
+    """The name by which it is said once."""
+    return f"{step.kind}:{step.number}" if step.number else step.kind
+
+
+def step_payload(step: Step) -> dict[str, Any]:
+    """What a message says of its step; the name is for the version before."""
+    return {"step": step_name(step), "step_kind": step.kind, "number": step.number}
+
+
+def _step(round_: int, name: str) -> str:
     """A step's name that is another one each time the incident is opened."""
-    return f"{say.round}:{say.step}" if say.round else say.step
+    return f"{round_}:{name}" if round_ else name
 
 
-def _key_elsewhere(say: Say | Notice) -> str:
-    """What the key of its message ends with, whichever URL it is for."""
-    return say.group_key or f"{say.incident_id}:{_step(say)}"
+def _key_elsewhere(of: Say | Notice, name: str) -> str:
+    """What the key of its message ends with, whichever URL it is for; `name` is the step's."""
+    return of.group_key or f"{of.incident_id}:{_step(of.round, name)}"
 
 
 async def sent_to_fallback_channels(
@@ -174,7 +190,7 @@ async def sent_to_fallback_channels(
     of_key: dict[str, list[tuple[str, str]]] = {}
     for notice in notices:
         for name in names if notice.step != "resolved" else ():
-            key = f"elsewhere:{name}:{_key_elsewhere(notice)}"
+            key = f"elsewhere:{name}:{_key_elsewhere(notice, notice.step)}"
             of_key.setdefault(key, []).append((notice.incident_id, name))
     gone_out: set[tuple[str, str]] = set()
     for keys in chunked(sorted(of_key), _AT_ONCE):
@@ -190,10 +206,10 @@ def _elsewhere(say: Sequence[Say], configuration: Configuration) -> Iterable[Mes
     batches: dict[str, list[Say]] = {}
     for notice in say:
         if notice.channel == "elsewhere":
-            batches.setdefault(_key_elsewhere(notice), []).append(notice)
+            batches.setdefault(_key_elsewhere(notice, step_name(notice.step)), []).append(notice)
     for key, batch in batches.items():
         items = [
-            {"incident_id": notice.incident_id, "step": notice.step, "why": notice.why}
+            {"incident_id": notice.incident_id, **step_payload(notice.step), "why": notice.why}
             for notice in batch
         ]
         for target in targets(configuration.alerts.elsewhere):

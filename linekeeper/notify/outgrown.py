@@ -91,6 +91,8 @@ def _worse(announced: Iterable[Any]) -> Iterable[Message]:
                 "do": "remind",
                 "incident_id": row.id,
                 "step": "worse",
+                "step_kind": "worse",
+                "number": 0,
                 "why": f"severity critical, announced as {row.severity}",
             }
             yield Message("slack", f"{ordering_key}:{row.round}:worse", payload, ordering_key)

@@ -5,6 +5,7 @@ from datetime import datetime
 from linekeeper.notify import compose, compose_others
 from linekeeper.notify.groups import load_group
 from linekeeper.notify.renderer import InvalidMessage, needed
+from linekeeper.notify.steps import step_in
 from linekeeper.notify.view import IncidentView, Links, load_views
 from linekeeper.outbox.sender import OutboxRow
 from linekeeper.store.engine import Store
@@ -25,7 +26,7 @@ async def said(
             return compose.plain(needed(row, view), now=now, links=links)
         case {"do": "timeline", "text": str(text)}:
             return f"{needed(row, view).title}: {text}"
-        case {"do": "remind", "step": str(step), "why": str(why)}:
-            return compose_others.plain_reminder(needed(row, view), step, why, now=now)
+        case {"do": "remind", "step": str(), "why": str(why)} as payload:
+            return compose_others.plain_reminder(needed(row, view), step_in(payload), why, now=now)
         case _:
             raise InvalidMessage(f"{row.dedupe_key} asks for something unknown")

@@ -25,6 +25,7 @@ from linekeeper.notify.situations import (
     Say,
     Situation,
 )
+from linekeeper.notify.steps import Step
 
 RANK: Mapping[str, int] = {"low": 0, "normal": 1, "critical": 2, "never": 3}
 PATIENCE = timedelta(minutes=10)
@@ -79,7 +80,7 @@ def decide(
             for notice in past.get(situation.id, ())
             if notice.round == situation.round
         }
-        first = before.get(("slack", "first"))
+        first = before.get(("slack", Step("first")))
         if first is None:
             deciding.first(situation)
             if policy.elsewhere and situation.resolved_at is not None:
@@ -174,7 +175,7 @@ class _Deciding:
             self._firsts.append((situation, f"severity {situation.severity}, over already"))
 
     def more(
-        self, situation: Situation, before: Mapping[tuple[str, str], Notified], first: Notified
+        self, situation: Situation, before: Mapping[tuple[str, Step], Notified], first: Notified
     ) -> None:
         """A reminder and an escalation of an open incident nobody has taken."""
         now, policy = self._now, self._policy
@@ -189,24 +190,24 @@ class _Deciding:
             why = f"nobody acknowledged it within {policy.escalate_minutes:g} min"
             channels: tuple[Channel, ...] = ("slack", "elsewhere")
             for channel in channels if policy.elsewhere else channels[:1]:
-                if (channel, "escalation") not in before:
-                    self._say(situation, channel, "escalation", why)
+                if (channel, Step("escalation")) not in before:
+                    self._say(situation, channel, Step("escalation"), why)
         if situation.severity == "low":
             return
-        reminders = [said for (_, step), said in before.items() if step.startswith("reminder:")]
+        reminders = [said for said in before.values() if said.step.kind == "reminder"]
         count = len(reminders)
         latest = max([rested, *(said.at for said in reminders)])
         if now >= latest + reminder_gap(count, policy):
             why = f"not acknowledged {_hours(now - first.at)} after the first notice"
-            self._say(situation, "slack", f"reminder:{count + 1}", why)
+            self._say(situation, "slack", Step("reminder", count + 1), why)
 
-    def elsewhere(self, situation: Situation, before: Mapping[tuple[str, str], Notified]) -> None:
+    def elsewhere(self, situation: Situation, before: Mapping[tuple[str, Step], Notified]) -> None:
         """Notify fallback channels where Slack can't be reached: also of who joins, and the end."""
-        said = [each for (channel, _), each in before.items() if channel == "elsewhere"]
+        said = [each for each in before.values() if each.channel == "elsewhere"]
         if situation.resolved_at is not None:
-            if said and ("elsewhere", "resolved") not in before:
+            if said and ("elsewhere", Step("resolved")) not in before:
                 why = "it goes on in another incident" if situation.merged else "it is over"
-                self._say(situation, "elsewhere", "resolved", why)
+                self._say(situation, "elsewhere", Step("resolved"), why)
             return
         reach = reach_of(self._reach, situation.slack_channel)
         since = reach.broken_since
@@ -219,13 +220,13 @@ class _Deciding:
         elif situation.id in self._reach.delivered and not situation.round:
             known = reach.broken_since or self._now
         else:
-            self._say(situation, "elsewhere", "first", why)
+            self._say(situation, "elsewhere", Step("first"), why)
             return
         if situation.acknowledged_at is not None or is_hushed(situation, self._policy, self._now):
             return
         if situation.joined_at is not None and situation.joined_at > known:
-            count = sum(each.step.startswith("joined:") for each in said)
-            self._say(situation, "elsewhere", f"joined:{count + 1}", why)
+            count = sum(each.step.kind == "joined" for each in said)
+            self._say(situation, "elsewhere", Step("joined", count + 1), why)
 
     def place_firsts(self, notified: Sequence[Notified]) -> None:
         """Give each first notice a message of its own or, in the morning and over the cap, one.
@@ -233,12 +234,13 @@ class _Deciding:
         Each channel has its own morning and its own cap.
         """
         in_slack = [
-            notice for notice in notified if notice.channel == "slack" and notice.step == "first"
+            notice
+            for notice in notified
+            if notice.channel == "slack" and notice.step.kind == "first"
         ]
         for name in dict.fromkeys(situation.slack_channel for situation, _ in self._firsts):
-            self._place_firsts(
-                name, [notice for notice in in_slack if notice.slack_channel == name]
-            )
+            of_channel = [notice for notice in in_slack if notice.slack_channel == name]
+            self._place_firsts(name, of_channel)
 
     def _place_firsts(self, slack_channel: str, notified: Sequence[Notified]) -> None:
         cap = self._policy.cap_per_hour
@@ -265,18 +267,18 @@ class _Deciding:
             if situation.id in of_morning:
                 recent.add(morning)
                 waited = "waited for the morning"
-                self._say(situation, "slack", "first", waited, (morning, "morning"))
+                self._say(situation, "slack", Step("first"), waited, (morning, "morning"))
             elif situation.id in over and (shared := self._shared_by(over, recent, started)):
                 recent.add(shared)
-                self._say(situation, "slack", "first", why, (shared, "over"))
+                self._say(situation, "slack", Step("first"), why, (shared, "over"))
             elif len(recent) < cap - 1:
                 recent.add(situation.id)
-                self._say(situation, "slack", "first", why)
+                self._say(situation, "slack", Step("first"), why)
             else:
                 group_key = self._last("cap", recent, started) or f"cap:{situation.id}"
                 recent.add(group_key)
                 many = f"more than {cap} messages an hour"
-                self._say(situation, "slack", "first", many, (group_key, "cap"))
+                self._say(situation, "slack", Step("first"), many, (group_key, "cap"))
 
     def _shared_by(
         self, over: Sequence[str], recent: Collection[str], started: Mapping[str, datetime]
@@ -336,7 +338,7 @@ class _Deciding:
         return f"morning:{dawn.isoformat()}{where}", frozenset(waited if len(waited) > 1 else ())
 
     def _say(
-        self, of: Situation, channel: Channel, step: str, why: str, group: Shared = (None, None)
+        self, of: Situation, channel: Channel, step: Step, why: str, group: Shared = (None, None)
     ) -> None:
         self._kinds.update([group])
         whereto = of.severity, of.round, of.slack_channel

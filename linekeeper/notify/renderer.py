@@ -20,6 +20,7 @@ from linekeeper.notify.outage import forget_merged
 from linekeeper.notify.refusals import GONE, MOVED, NO_REPLIES, UNEDITABLE, SlackTrouble
 from linekeeper.notify.routing import later_reminds, prove_ours, withheld_texts
 from linekeeper.notify.slack_channel import ChannelClient, Posted
+from linekeeper.notify.steps import Step, step_in
 from linekeeper.notify.view import IncidentView, Links, artifacts, load_views
 from linekeeper.outbox.sender import OutboxRow
 from linekeeper.store.engine import Store
@@ -76,7 +77,8 @@ class Renderer:
                 if group_key is not None and not await self._known(needed(row, view)):
                     return False
                 is_said = await self._write_entry(row, needed(row, view), text)
-            case {"do": "remind", "step": str(step), "why": str(why)}:
+            case {"do": "remind", "step": str(), "why": str(why)}:
+                step = step_in(payload)
                 is_said = await self._remind(row, needed(row, view), step, why, group_key)
             case _:
                 raise InvalidMessage(f"{row.dedupe_key} asks for something unknown")
@@ -183,15 +185,16 @@ class Renderer:
         return bool(grouped or own)
 
     async def _remind(
-        self, row: OutboxRow, view: IncidentView, step: str, why: str, group_key: str | None
+        self, row: OutboxRow, view: IncidentView, step: Step, why: str, group_key: str | None
     ) -> bool:
         """Post in the thread and mention the owners; what is no reminder is seen in the channel
         too. False where it is over or somebody took it, or where a later one waits as well.
 
         What nobody was notified of before it began again has its message all the same."""
-        is_taken = view.acknowledged_at is not None and step != "worse"
+        is_taken = view.acknowledged_at is not None and step.kind != "worse"
         if view.resolved_at is not None or is_taken:
-            is_new = step == "reopened" and group_key is None and await self._known(view) is None
+            is_alone = step.kind == "reopened" and group_key is None
+            is_new = is_alone and await self._known(view) is None
             if is_new:
                 await self._show(row, view, key=f"{row.dedupe_key}:show")
             return is_new
@@ -207,9 +210,9 @@ class Renderer:
         return True
 
     async def _remind_in_thread(
-        self, row: OutboxRow, view: IncidentView, step: str, entry: Rendered, group_key: str | None
+        self, row: OutboxRow, view: IncidentView, step: Step, entry: Rendered, group_key: str | None
     ) -> None:
-        loud = step in ("escalation", "reopened", "worse")
+        loud = step.kind in ("escalation", "reopened", "worse")
         shared = await self._shared(group_key) if group_key else None
         if shared is None:
             if group_key and await is_waiting(self._store, group_key):

@@ -25,6 +25,7 @@ from linekeeper.notify.channels import known_as
 from linekeeper.notify.groups import GROUP_KIND, GroupKind, delivered_of
 from linekeeper.notify.merged import merged_into
 from linekeeper.notify.routing import DEFAULT, channels_for, channels_of
+from linekeeper.notify.steps import Step, step_of
 from linekeeper.store.engine import chunked
 from linekeeper.store.tables import (
     Connection,
@@ -67,12 +68,11 @@ class Situation:
 
 @dataclass(frozen=True, slots=True)
 class Notified:
-    """Something that was decided to be said: `first`, `reminder:<n>`, `escalation`, `joined:<n>`,
-    `resolved`."""
+    """Something that was decided to be said."""
 
     incident_id: str
     channel: str
-    step: str
+    step: Step
     at: datetime
     group_key: str | None = None
     """The one message about several incidents, if it is part of one."""
@@ -88,7 +88,7 @@ class Say:
 
     incident_id: str
     channel: Channel
-    step: str
+    step: Step
     why: str
     group_key: str | None = None
     group_kind: GroupKind | None = None
@@ -292,6 +292,8 @@ _NOTIFIED = select(
     col(Notice.incident_id),
     col(Notice.channel),
     col(Notice.step),
+    col(Notice.step_kind),
+    col(Notice.number),
     col(Notice.at),
     col(Notice.group_key),
     GROUP_KIND,
@@ -324,5 +326,7 @@ async def _notified(session: AsyncSession, ids: Collection[str], now: datetime) 
     notified: dict[str, Notified] = {}
     for batch in chunked(sorted(ids), _AT_ONCE):
         rows: Any = await session.execute(_NOTIFIED, {"since": now - _HOUR, "ids": batch})
-        notified |= {identifier: Notified(*notice) for identifier, *notice in rows}
+        for identifier, incident_id, channel, name, kind, number, *others in rows:
+            step = step_of(name, kind, number)
+            notified[identifier] = Notified(incident_id, channel, step, *others)
     return list(notified.values())

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from linekeeper.notify import compose, compose_others
 from linekeeper.notify.compose_others import group, plain_group
 from linekeeper.notify.merged import Wider
+from linekeeper.notify.steps import Step
 from linekeeper.notify.view import MEMBERS_SHOWN, IncidentView, Links, MemberView
 from linekeeper.text import width
 from sandbox.slack import check_blocks
@@ -324,12 +325,14 @@ def test_no_text_of_its_own_breaks_the_limits(text: str) -> None:
     many=st.lists(views, max_size=4).flatmap(
         lambda some: st.integers(1, 40).map(lambda times: some * times)
     ),
-    step=st.sampled_from(["reminder:3", "escalation", "first", "resolved"]),
+    step=st.sampled_from(
+        [Step("reminder", 3), Step("escalation"), Step("first"), Step("resolved")]
+    ),
     why=nasty,
     now=times,
 )
 def test_no_message_about_several_and_no_reminder_breaks_the_limits_either(
-    many: list[IncidentView], step: str, why: str, now: datetime
+    many: list[IncidentView], step: Step, why: str, now: datetime
 ) -> None:
     rendered = [group("morning", many, links=LINKS), group("cap", many)]
     rendered += [compose_others.reminder(view, step, why, now=now) for view in many[:3]]

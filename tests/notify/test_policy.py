@@ -10,6 +10,7 @@ from linekeeper.config import AlertPolicy, Severity
 from linekeeper.config.alerts import quiet_times
 from linekeeper.incidents.kinds import severity
 from linekeeper.incidents.suppressed import Suppression
+from linekeeper.notify.evaluate import step_name
 from linekeeper.notify.policy import decide, reminder_gap
 from linekeeper.notify.situations import NoticeDecision, Notified, Reach, Situation
 
@@ -42,13 +43,17 @@ class Renderer:
         return decision
 
     def steps(self, channel: str = "slack") -> list[str]:
-        return [told.step for told in self.notified if told.channel == channel]
+        return [step_name(told.step) for told in self.notified if told.channel == channel]
 
 
 def test_the_first_notice_comes_at_once_and_once() -> None:
     renderer = Renderer(AlertPolicy())
     [said] = renderer.at(NOW, situation()).say
-    assert (said.step, said.group_key, said.why) == ("first", None, "severity normal, open")
+    assert (step_name(said.step), said.group_key, said.why) == (
+        "first",
+        None,
+        "severity normal, open",
+    )
     assert renderer.at(NOW + MINUTE, situation()).say == []
 
 
@@ -67,8 +72,12 @@ def test_a_snooze_holds_reminders_and_escalation_back() -> None:
     snoozed = situation(severity="critical", snoozed_until=NOW + 6 * HOUR)
     renderer.at(NOW, snoozed)
     assert renderer.at(NOW + 5 * HOUR, snoozed).say == []
-    assert [say.step for say in renderer.at(NOW + 7 * HOUR, snoozed).say] == ["escalation"]
-    assert [say.step for say in renderer.at(NOW + 10 * HOUR, snoozed).say] == ["reminder:1"]
+    assert [step_name(say.step) for say in renderer.at(NOW + 7 * HOUR, snoozed).say] == [
+        "escalation"
+    ]
+    assert [step_name(say.step) for say in renderer.at(NOW + 10 * HOUR, snoozed).say] == [
+        "reminder:1"
+    ]
 
 
 def test_what_is_critical_and_untaken_is_escalated_in_both_channels() -> None:
@@ -78,13 +87,13 @@ def test_what_is_critical_and_untaken_is_escalated_in_both_channels() -> None:
     renderer.at(NOW, one)
     assert renderer.at(NOW + 59 * MINUTE, one).say == []
     said = renderer.at(NOW + HOUR, one).say
-    assert [(s.channel, s.step) for s in said] == [
+    assert [(s.channel, step_name(s.step)) for s in said] == [
         ("slack", "escalation"),
         ("elsewhere", "escalation"),
     ]
     over = replace(one, resolved_at=NOW + 2 * HOUR)
     [said_then] = renderer.at(NOW + 2 * HOUR, over).say
-    assert (said_then.channel, said_then.step) == ("elsewhere", "resolved")
+    assert (said_then.channel, step_name(said_then.step)) == ("elsewhere", "resolved")
     assert said_then.why == "it is over"
     assert renderer.at(NOW + 3 * HOUR, over).say == []
 
@@ -95,7 +104,7 @@ def test_others_do_not_hear_that_what_goes_on_in_a_wider_incident_is_over() -> N
     renderer.at(NOW + MINUTE, situation())
     wider = situation(resolved_at=NOW + 2 * MINUTE, merged=True)
     [said] = renderer.at(NOW + 2 * MINUTE, wider).say
-    assert (said.channel, said.step) == ("elsewhere", "resolved")
+    assert (said.channel, step_name(said.step)) == ("elsewhere", "resolved")
     assert said.why == "it goes on in another incident"
 
 
@@ -109,7 +118,7 @@ def test_a_night_is_one_message_in_the_morning_and_what_is_critical_passes() -> 
     assert said.incident_id == bad.id
     morning = datetime(2026, 3, 5, 7, 0, tzinfo=UTC)
     assert all(s.severity == "critical" for s in renderer.at(morning - MINUTE, *calm, bad).say)
-    told = [s for s in renderer.at(morning, *calm, bad).say if s.step == "first"]
+    told = [s for s in renderer.at(morning, *calm, bad).say if step_name(s.step) == "first"]
     assert [s.incident_id for s in told] == [one.id for one in calm]
     assert {s.group_key for s in told} == {f"morning:{morning.isoformat()}"}
 
@@ -132,7 +141,7 @@ def test_what_opens_and_ends_in_maintenance_is_never_told() -> None:
     assert renderer.at(NOW + 2 * HOUR, over).never == {
         one.id: "over before anybody was notified: maintenance: patching"
     }
-    assert [s.step for s in renderer.at(NOW + HOUR, one).say] == ["first"]
+    assert [step_name(s.step) for s in renderer.at(NOW + HOUR, one).say] == ["first"]
 
 
 def test_what_is_over_before_a_deliverer_came_is_told_all_the_same() -> None:
@@ -168,7 +177,7 @@ def test_where_slack_can_not_be_told_others_are(reach: Reach, after: timedelta, 
     if after:
         assert renderer.at(NOW + after - MINUTE, *several).say == []
     said = renderer.at(NOW + after, *several).say or renderer.at(NOW + MINUTE, *several).say
-    assert {(s.channel, s.step, s.why) for s in said} == {("elsewhere", "first", why)}
+    assert {(s.channel, step_name(s.step), s.why) for s in said} == {("elsewhere", "first", why)}
     assert len({s.group_key for s in said}) == 1
     assert renderer.at(NOW + after + 2 * MINUTE, *several).say == []
 
@@ -178,12 +187,12 @@ def test_who_joins_while_slack_can_not_be_told_is_told_to_others() -> None:
     renderer = Renderer(AlertPolicy(elsewhere=ELSEWHERE), broken)
     grown = situation(joined_at=NOW - MINUTE)
     renderer.at(NOW, grown)
-    assert [s.step for s in renderer.at(NOW, grown).say] == ["first"]
+    assert [step_name(s.step) for s in renderer.at(NOW, grown).say] == ["first"]
     assert renderer.at(NOW + MINUTE, grown).say == []
     for n in (1, 2):
         grown = replace(grown, joined_at=NOW + n * 2 * MINUTE)
         [said] = renderer.at(NOW + n * 2 * MINUTE + MINUTE, grown).say
-        assert (said.channel, said.step) == ("elsewhere", f"joined:{n}")
+        assert (said.channel, step_name(said.step)) == ("elsewhere", f"joined:{n}")
         assert renderer.at(NOW + n * 2 * MINUTE + MINUTE, grown).say == []
     taken = replace(grown, joined_at=NOW + 8 * MINUTE, acknowledged_at=NOW + 7 * MINUTE)
     assert renderer.at(NOW + 9 * MINUTE, taken).say == []
@@ -197,7 +206,7 @@ def test_who_joins_what_slack_was_told_of_before_it_broke_is_told_to_others() ->
     renderer.reach = replace(renderer.reach, broken_since=NOW + MINUTE, needs_fix=True)
     assert renderer.at(NOW + 2 * MINUTE, one).say == []
     one = replace(one, joined_at=NOW + 3 * MINUTE)
-    assert [s.step for s in renderer.at(NOW + 3 * MINUTE, one).say] == ["joined:1"]
+    assert [step_name(s.step) for s in renderer.at(NOW + 3 * MINUTE, one).say] == ["joined:1"]
 
 
 @pytest.mark.parametrize(
@@ -287,7 +296,7 @@ def test_whenever_it_is_asked_nothing_is_repeated_forgotten_or_too_loud(
             situation = of[said.incident_id]
             assert situation.severity == "critical" or not hush.holds(now)
             assert not any(s.starts_at <= now < s.ends_at for s in situation.silences) or (
-                said.step in ("first", "resolved")
+                step_name(said.step) in ("first", "resolved")
                 and situation.resolved_at is not None
                 and situation.resolved_at <= now
             )
@@ -296,11 +305,11 @@ def test_whenever_it_is_asked_nothing_is_repeated_forgotten_or_too_loud(
                 t.incident_id == situation.id for t in renderer.notified
             )
             assert known or situation.opened_at > now  # nothing is silently unheard
-    steps = [(one.incident_id, one.channel, one.step) for one in renderer.notified]
+    steps = [(one.incident_id, one.channel, step_name(one.step)) for one in renderer.notified]
     assert len(steps) == len(set(steps))
     firsts: dict[str, datetime] = {}
     for told in renderer.notified:
-        if told.channel == "slack" and told.step == "first":
+        if told.channel == "slack" and step_name(told.step) == "first":
             firsts.setdefault(told.group_key or told.incident_id, told.at)
     for at in firsts.values():
         within = [other for other in firsts.values() if at <= other < at + HOUR]

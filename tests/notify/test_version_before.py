@@ -1,5 +1,6 @@
 """Messages that wait while Linekeeper is upgraded are in words of the version before."""
 
+from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import select, update
@@ -7,7 +8,7 @@ from sqlmodel import col
 
 from linekeeper.notify.evaluate import evaluate_alerts
 from linekeeper.store import Store
-from linekeeper.store.tables import Outbox
+from linekeeper.store.tables import Notice, Outbox
 from tests.notify.conftest import Desk
 from tests.notify.test_evaluate import with_policy
 
@@ -56,3 +57,23 @@ async def test_several_incidents_share_their_message(desk: Desk) -> None:
     await desk.deliver()
     [message] = desk.messages()
     assert "3 incidents" in message["text"]
+
+
+async def test_reminders_are_counted(desk: Desk) -> None:
+    incident_id = await desk.open()
+    for number in range(4):
+        desk.ahead = timedelta(days=2 * number)
+        await evaluate_alerts(desk.store, desk.configuration, now=desk.now())
+        async with desk.store.write() as session:
+            which = col(Notice.incident_id) == incident_id, col(Notice.step).contains("reminder")
+            names = await session.scalars(select(col(Notice.step)).where(*which))
+            assert {*names} == {f"reminder:{each + 1}" for each in range(number)}
+            await session.execute(update(Notice).values(step_kind=None, number=None))
+            for row in await session.scalars(select(Outbox)):
+                typed = {"step_kind", "number"}
+                row.payload = {name: row.payload[name] for name in row.payload if name not in typed}
+        await desk.deliver()
+    [message] = desk.messages()
+    assert [f"Reminder {number}:" in str(message["replies"]) for number in (1, 2, 3, 4)] == [
+        *(True, True, True, False)
+    ]

@@ -19,6 +19,7 @@ from linekeeper.config import Configuration
 from linekeeper.notify import compose, compose_others
 from linekeeper.notify.channels import mark_broken, mark_well
 from linekeeper.notify.evaluate import sent_to_fallback_channels, targets
+from linekeeper.notify.steps import step_in
 from linekeeper.notify.view import IncidentView, Links, load_views
 from linekeeper.outbox.dispatcher import Dispatcher
 from linekeeper.outbox.sender import (
@@ -155,9 +156,9 @@ def words_of(
     parts: list[tuple[IncidentView, str]] = []
     for item in row.payload.get("items", ()):
         view = views.get(item["incident_id"])
-        step = str(item["step"])
-        taken = view is not None and step == "escalation" and view.acknowledged_at is not None
-        if view is None or taken or (view.resolved_at is not None and step != "resolved"):
+        step = step_in(item)
+        taken = view is not None and step.kind == "escalation" and view.acknowledged_at is not None
+        if view is None or taken or (view.resolved_at is not None and step.kind != "resolved"):
             continue  # only its end is left to say
         calling = compose_others.plain_reminder(view, step, str(item["why"]), now=now)
         parts.append((view, calling))

@@ -21,7 +21,11 @@ class Notice(SQLModel, table=True):
     channel: str
     """`slack` or `elsewhere`."""
     step: str
-    """`first`, `reminder:<n>`, `escalation`, `resolved`; `never`: nobody will be notified."""
+    """The name by which it is said once; what it is, is in the next two."""
+    step_kind: str | None = None
+    """What it is (`linekeeper.notify.steps`). None also in rows of the version before."""
+    number: int | None = None
+    """Which of its kind it is, from 1; 0 where there is only one."""
     round: int = 0
     """The number of the incident's opening (`incident.round`)."""
     group_key: str | None = renamed("fold", "group_key", default=None)

@@ -11,7 +11,7 @@ from alembic import op
 from linekeeper.store.types import UtcDateTime
 
 revision = "0070"
-down_revision = "0063"
+down_revision = "0064"
 branch_labels = None
 depends_on = None
 serves = (
