@@ -5,6 +5,7 @@ Runs: before the new code (expand).
 
 import sqlalchemy as sa
 from alembic import op
+from sqlalchemy.dialects.postgresql import JSONB
 
 from linekeeper.store.types import Id, Json
 
@@ -59,39 +60,53 @@ def _name(
     op.execute(sa.update(_OUTBOX).where(_KEY.startswith(beginning), which).values(values))
 
 
+def _is_postgresql() -> bool:
+    return op.get_bind().dialect.name == "postgresql"
+
+
 def _mails() -> None:
     """Of those about a case: its incident and attempt, which before 0055 only the key says."""
-    columns, connection = _OUTBOX.c, op.get_bind()
-    mails = sa.select(columns.id, columns.dedupe_key, columns.payload).where(
-        columns.channel == "email"
-    )
-    for identifier, key, payload in connection.execute(mails).all():
-        if "incident_id" in payload:
-            attempt = payload["attempt"] if "attempt" in payload else int(key.split(":")[2])
-            values = {
-                "kind": "mail",
-                "subject": payload["incident_id"],
-                "payload": {**payload, "attempt": attempt},
-            }
-            connection.execute(sa.update(_OUTBOX).where(columns.id == identifier).values(values))
+    columns = _OUTBOX.c
+    incident, stated = (columns.payload[name].as_string() for name in ("incident_id", "attempt"))
+    mails = (columns.channel == "email") & incident.is_not(None)
+    op.execute(sa.update(_OUTBOX).where(mails).values(kind="mail", subject=incident))
+    # email:<incident>:<attempt>:…
+    rest = sa.func.substr(_KEY, len("email:") + _ID + 2)
+    attempt = sa.cast(sa.func.substr(rest, 1, _place(rest, ":") - 1), sa.Integer())
+    if _is_postgresql():
+        payload = sa.type_coerce(columns.payload, JSONB())
+        counted = payload.concat(sa.func.jsonb_build_object("attempt", attempt))
+    else:
+        counted = sa.func.json_set(columns.payload, "$.attempt", attempt)
+    is_said = _KEY.like("email:________-____-____-____-____________:%:%")
+    op.execute(sa.update(_OUTBOX).where(mails, stated.is_(None), is_said).values(payload=counted))
 
 
 def _forwards() -> None:
     """Of those that are not settled: their app and destination, and the connection, if one."""
     columns = _OUTBOX.c
-    unsettled = sa.update(_OUTBOX).where(
-        columns.channel == "forward", columns.status.in_(("pending", "dead"))
-    )
-    is_postgresql = op.get_bind().dialect.name == "postgresql"
-    place = sa.func.strpos if is_postgresql else sa.func.instr
     after_channel = sa.func.substr(columns.lane, len("forward:") + 1).concat("/")
-    destination = sa.func.substr(after_channel, 1, place(after_channel, "/") - 1)
-    op.execute(unsettled.where(columns.destination.is_(None)).values(destination=destination))
-    ended = columns.destination.concat("@")
-    op.execute(unsettled.values(app=sa.func.substr(ended, 1, place(ended, "@") - 1)))
+    in_lane = sa.func.substr(after_channel, 1, _place(after_channel, "/") - 1)
+    destination = sa.func.coalesce(columns.destination, in_lane)
+    ended = destination.concat("@")
     last = sa.func.substr(columns.lane, sa.func.length(columns.lane) - (_ID - 1))
     is_id = columns.lane.like("%/________-____-____-____-____________")
-    op.execute(unsettled.where(is_id).values(subject=last))
+    unsettled = columns.channel == "forward", columns.status.in_(("pending", "dead"))
+    op.execute(
+        sa.update(_OUTBOX)
+        .where(*unsettled)
+        .values(
+            destination=destination,
+            app=sa.func.substr(ended, 1, _place(ended, "@") - 1),
+            subject=sa.case((is_id, last)),
+        )
+    )
+
+
+def _place(text: sa.ColumnElement[str], sought: str) -> sa.ColumnElement[int]:
+    """Where `sought` begins in `text`, counted from 1."""
+    found = sa.func.strpos if _is_postgresql() else sa.func.instr
+    return found(text, sought)
 
 
 def downgrade() -> None:
