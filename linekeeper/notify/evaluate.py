@@ -6,7 +6,7 @@ nothing is forgotten.
 """
 
 import hashlib
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -27,7 +27,9 @@ from linekeeper.outbox.about import is_a
 from linekeeper.outbox.queue import DUE_SINCE, Message, enqueue
 from linekeeper.store.engine import Store, chunked, insert_ignore
 from linekeeper.store.tables import Notice, Outbox
-from linekeeper.sweep.recent import Look
+
+Look = Callable[[Collection[str]], Awaitable[None]]
+"""Looks at the connections of incidents that somebody is about to be notified of."""
 
 _AT_ONCE = 5_000
 _LOCK = 4_217_005  # PostgreSQL's advisory lock: one process decides at a time

@@ -41,9 +41,6 @@ AT_ONCE = 100
 SECONDS = 30.0
 """How long a look may take; what hasn't answered by then is asked again the next time."""
 
-Look = Callable[[Collection[str]], Awaitable[None]]
-"""Looks at the connections of incidents that somebody is about to be notified of."""
-
 _KNOWN = (
     select(
         col(Connection.id),
@@ -80,7 +77,7 @@ _OPEN = (
 _SWEPT = select(func.max(col(PartHeartbeat.at))).where(col(PartHeartbeat.kind) == "sweep")
 
 
-def looking(rt: Runtime) -> Look:
+def looking(rt: Runtime) -> Callable[[Collection[str]], Awaitable[None]]:
     """What looks, with `rt`, at the connections of incidents of whom nothing recent is known.
 
     An incident of an app's list is looked at by reading the list, if no sweep has done so.

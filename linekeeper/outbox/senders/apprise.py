@@ -18,7 +18,7 @@ from linekeeper.clock import utcnow
 from linekeeper.config import Configuration
 from linekeeper.notify import compose, compose_others
 from linekeeper.notify.channels import mark_broken, mark_well
-from linekeeper.notify.evaluate import sent_to_fallback_channels, targets
+from linekeeper.notify.evaluate import Look, sent_to_fallback_channels, targets
 from linekeeper.notify.steps import step_in
 from linekeeper.notify.view import IncidentView, Links, load_views
 from linekeeper.outbox.dispatcher import Dispatcher
@@ -32,7 +32,6 @@ from linekeeper.outbox.sender import (
     Settlement,
 )
 from linekeeper.store.engine import Store
-from linekeeper.sweep.recent import Look
 from linekeeper.text import Plain, shown
 
 CHANNEL = "elsewhere"

@@ -18,7 +18,7 @@ from linekeeper.notify.channels import (
     mark_broken,
     suppress_behind,
 )
-from linekeeper.notify.evaluate import evaluate_alerts
+from linekeeper.notify.evaluate import Look, evaluate_alerts
 from linekeeper.notify.outage import (
     before_a_try,
     decide_after_quiet,
@@ -57,7 +57,6 @@ from linekeeper.outbox.sender import (
 )
 from linekeeper.reconnect.remind import put_off
 from linekeeper.store.engine import Store
-from linekeeper.sweep.recent import Look
 
 CHANNEL = "slack"
 PACER = Pacer()

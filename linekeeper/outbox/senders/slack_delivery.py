@@ -4,12 +4,12 @@ from typing import Self
 
 from linekeeper.clock import utcnow
 from linekeeper.config import Configuration
+from linekeeper.notify.evaluate import Look
 from linekeeper.notify.slack_channel import Pacer
 from linekeeper.notify.view import Links
 from linekeeper.outbox.dispatcher import Dispatcher, MoreIsDue, a_tick
 from linekeeper.outbox.senders.slack import PACER, SlackSender
 from linekeeper.store.engine import Store
-from linekeeper.sweep.recent import Look
 
 
 class SlackDelivery:
