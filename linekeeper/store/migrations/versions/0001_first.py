@@ -10,8 +10,6 @@ from linekeeper.store.types import Id, Json, UtcDateTime
 
 revision = "0001"
 down_revision = None
-branch_labels = None
-depends_on = None
 
 
 def upgrade() -> None:

@@ -10,9 +10,6 @@ from linekeeper.store.types import UtcDateTime
 
 revision = "0002"
 down_revision = "0001"
-branch_labels = None
-depends_on = None
-serves = ("0001",)
 
 
 def upgrade() -> None:

@@ -10,9 +10,6 @@ from linekeeper.store.types import UtcDateTime
 
 revision = "0003"
 down_revision = "0002"
-branch_labels = None
-depends_on = None
-serves = ("0002",)
 
 
 def upgrade() -> None:

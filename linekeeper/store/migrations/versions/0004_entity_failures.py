@@ -10,9 +10,6 @@ from linekeeper.store.types import UtcDateTime
 
 revision = "0004"
 down_revision = "0003"
-branch_labels = None
-depends_on = None
-serves = ("0001", "0002", "0003")
 
 
 def upgrade() -> None:

@@ -10,9 +10,6 @@ from linekeeper.store.types import Id, UtcDateTime
 
 revision = "0005"
 down_revision = "0004"
-branch_labels = None
-depends_on = None
-serves = ("0004",)
 
 
 def upgrade() -> None:

@@ -10,9 +10,6 @@ from linekeeper.store.types import UtcDateTime
 
 revision = "0006"
 down_revision = "0005"
-branch_labels = None
-depends_on = None
-serves = ("0005",)
 
 _LIVE = sa.text("left_at IS NULL")
 

@@ -11,16 +11,8 @@ from alembic import op
 
 revision = "0009"
 down_revision = "0008"
-branch_labels = None
-depends_on = None
-serves = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008")
 
 
 def upgrade() -> None:
     """Add the column; what is there has none."""
     op.add_column("webhook_event", sa.Column("keys_done", sa.LargeBinary(), nullable=True))
-
-
-def downgrade() -> None:
-    """Take the column away."""
-    op.drop_column("webhook_event", "keys_done")

@@ -10,9 +10,6 @@ from linekeeper.store.types import UtcDateTime
 
 revision = "0010"
 down_revision = "0009"
-branch_labels = None
-depends_on = None
-serves = ("0009",)
 
 
 def upgrade() -> None:

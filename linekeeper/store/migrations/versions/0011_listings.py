@@ -10,9 +10,6 @@ from linekeeper.store.types import UtcDateTime
 
 revision = "0011"
 down_revision = "0010"
-branch_labels = None
-depends_on = None
-serves = ("0010",)
 
 
 def upgrade() -> None:

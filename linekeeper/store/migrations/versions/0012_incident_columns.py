@@ -14,9 +14,6 @@ from linekeeper.store.types import Id, Json, UtcDateTime
 
 revision = "0012"
 down_revision = "0011"
-branch_labels = None
-depends_on = None
-serves = ("0011",)
 
 _TIMES = ("snoozed_until", "muted_at", "muted_until")
 _TEXTS = ("run_id", "connect_url", "code", "message", "request_id")

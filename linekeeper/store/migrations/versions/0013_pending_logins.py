@@ -10,9 +10,6 @@ from linekeeper.store.types import Id, UtcDateTime
 
 revision = "0013"
 down_revision = "0012"
-branch_labels = None
-depends_on = None
-serves = ("0012",)
 
 
 def upgrade() -> None:

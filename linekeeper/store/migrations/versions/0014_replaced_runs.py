@@ -10,9 +10,6 @@ from linekeeper.store.types import Json
 
 revision = "0014"
 down_revision = "0013"
-branch_labels = None
-depends_on = None
-serves = ("0013",)
 
 
 def upgrade() -> None:

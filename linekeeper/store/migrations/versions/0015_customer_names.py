@@ -10,9 +10,6 @@ from linekeeper.store.types import Json
 
 revision = "0015"
 down_revision = "0014"
-branch_labels = None
-depends_on = None
-serves = ("0014",)
 
 
 def upgrade() -> None:

@@ -10,9 +10,6 @@ from linekeeper.store.types import Id, UtcDateTime
 
 revision = "0016"
 down_revision = "0015"
-branch_labels = None
-depends_on = None
-serves = ("0015",)
 
 
 def upgrade() -> None:

@@ -11,16 +11,8 @@ from alembic import op
 
 revision = "0017"
 down_revision = "0016"
-branch_labels = None
-depends_on = None
-serves = ("0016",)
 
 
 def upgrade() -> None:
     """Add the column; what is there has none."""
     op.add_column("webhook_event", sa.Column("headers", sa.LargeBinary(), nullable=True))
-
-
-def downgrade() -> None:
-    """Take the column away."""
-    op.drop_column("webhook_event", "headers")

@@ -8,9 +8,6 @@ from alembic import op
 
 revision = "0018"
 down_revision = "0017"
-branch_labels = None
-depends_on = None
-serves = ("0017",)
 
 
 def upgrade() -> None:

@@ -10,9 +10,6 @@ from linekeeper.store.types import UtcDateTime
 
 revision = "0019"
 down_revision = "0018"
-branch_labels = None
-depends_on = None
-serves = ("0018",)
 
 
 def upgrade() -> None:

@@ -11,9 +11,6 @@ from alembic import op
 
 revision = "0020"
 down_revision = "0019"
-branch_labels = None
-depends_on = None
-serves = ("0019",)
 
 
 def upgrade() -> None:
@@ -21,8 +18,3 @@ def upgrade() -> None:
     op.add_column(
         "connection", sa.Column("custody", sa.String(), nullable=False, server_default="owned")
     )
-
-
-def downgrade() -> None:
-    """Take the column away."""
-    op.drop_column("connection", "custody")

@@ -10,9 +10,6 @@ from linekeeper.store.types import Id, UtcDateTime
 
 revision = "0021"
 down_revision = "0020"
-branch_labels = None
-depends_on = None
-serves = ("0020",)
 
 
 def upgrade() -> None:

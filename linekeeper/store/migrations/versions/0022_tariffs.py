@@ -8,9 +8,6 @@ from alembic import op
 
 revision = "0022"
 down_revision = "0021"
-branch_labels = None
-depends_on = None
-serves = ("0021",)
 
 
 def upgrade() -> None:

@@ -10,9 +10,6 @@ from linekeeper.store.types import UtcDateTime
 
 revision = "0024"
 down_revision = "0023"
-branch_labels = None
-depends_on = None
-serves = ("0023",)
 
 
 def upgrade() -> None:

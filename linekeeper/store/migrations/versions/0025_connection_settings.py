@@ -10,9 +10,6 @@ from linekeeper.store.types import Id, UtcDateTime
 
 revision = "0025"
 down_revision = "0024"
-branch_labels = None
-depends_on = None
-serves = ("0024",)
 
 
 def upgrade() -> None:

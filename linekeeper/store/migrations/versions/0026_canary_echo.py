@@ -10,9 +10,6 @@ from linekeeper.store.types import UtcDateTime
 
 revision = "0026"
 down_revision = "0025"
-branch_labels = None
-depends_on = None
-serves = ("0025",)
 
 
 def upgrade() -> None:

@@ -10,9 +10,6 @@ from linekeeper.store.types import Id, UtcDateTime
 
 revision = "0027"
 down_revision = "0026"
-branch_labels = None
-depends_on = None
-serves = ("0026",)
 
 
 def upgrade() -> None:

@@ -10,9 +10,6 @@ from linekeeper.store.types import UtcDateTime
 
 revision = "0028"
 down_revision = "0027"
-branch_labels = None
-depends_on = None
-serves = ("0027",)
 
 
 def upgrade() -> None:

@@ -8,9 +8,6 @@ from alembic import op
 
 revision = "0029"
 down_revision = "0028"
-branch_labels = None
-depends_on = None
-serves = ("0028",)
 
 
 def upgrade() -> None:

@@ -13,9 +13,6 @@ from linekeeper.store.types import Id
 
 revision = "0030"
 down_revision = "0029"
-branch_labels = None
-depends_on = None
-serves = ("0029",)
 
 
 def upgrade() -> None:

@@ -10,9 +10,6 @@ from linekeeper.store.types import UtcDateTime
 
 revision = "0031"
 down_revision = "0030"
-branch_labels = None
-depends_on = None
-serves = ("0030",)
 
 
 def upgrade() -> None:

@@ -8,9 +8,6 @@ from alembic import op
 
 revision = "0032"
 down_revision = "0031"
-branch_labels = None
-depends_on = None
-serves = ("0031",)
 
 _OUTBOX = sa.table(
     "outbox",

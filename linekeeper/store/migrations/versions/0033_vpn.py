@@ -8,9 +8,6 @@ from alembic import op
 
 revision = "0033"
 down_revision = "0032"
-branch_labels = None
-depends_on = None
-serves = ("0032",)
 
 
 def upgrade() -> None:

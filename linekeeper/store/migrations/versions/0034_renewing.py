@@ -10,9 +10,6 @@ from linekeeper.store.types import UtcDateTime
 
 revision = "0034"
 down_revision = "0033"
-branch_labels = None
-depends_on = None
-serves = ("0033",)
 
 
 def upgrade() -> None:

@@ -10,9 +10,6 @@ from linekeeper.store.types import UtcDateTime
 
 revision = "0035"
 down_revision = "0034"
-branch_labels = None
-depends_on = None
-serves = ("0034",)
 
 
 def upgrade() -> None:

@@ -10,9 +10,6 @@ from linekeeper.store.types import UtcDateTime
 
 revision = "0036"
 down_revision = "0035"
-branch_labels = None
-depends_on = None
-serves = ("0035",)
 
 
 def upgrade() -> None:

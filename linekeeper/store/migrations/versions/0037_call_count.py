@@ -10,9 +10,6 @@ from linekeeper.store.types import UtcDateTime
 
 revision = "0037"
 down_revision = "0036"
-branch_labels = None
-depends_on = None
-serves = ("0036",)
 
 
 def upgrade() -> None:

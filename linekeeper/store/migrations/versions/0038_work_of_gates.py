@@ -10,9 +10,6 @@ from linekeeper.store.types import UtcDateTime
 
 revision = "0038"
 down_revision = "0037"
-branch_labels = None
-depends_on = None
-serves = ("0037",)
 
 
 def upgrade() -> None:

@@ -8,9 +8,6 @@ from alembic import op
 
 revision = "0040"
 down_revision = "0039"
-branch_labels = None
-depends_on = None
-serves = ("0039",)
 
 
 def upgrade() -> None:

@@ -8,9 +8,6 @@ from alembic import op
 
 revision = "0041"
 down_revision = "0040"
-branch_labels = None
-depends_on = None
-serves = ("0040",)
 
 
 def upgrade() -> None:
@@ -21,7 +18,3 @@ def upgrade() -> None:
         sqlite_where=sa.text("old_key IS NOT NULL"),
         postgresql_where=sa.text("old_key IS NOT NULL"),
     )
-
-
-def downgrade() -> None:
-    op.drop_index("change_renamed", table_name="change")

@@ -10,9 +10,6 @@ from linekeeper.store.types import Id, UtcDateTime
 
 revision = "0042"
 down_revision = "0041"
-branch_labels = None
-depends_on = None
-serves = ("0041",)
 
 
 def upgrade() -> None:

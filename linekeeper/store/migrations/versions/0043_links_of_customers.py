@@ -7,14 +7,7 @@ from alembic import op
 
 revision = "0043"
 down_revision = "0042"
-branch_labels = None
-depends_on = None
-serves = ("0042",)
 
 
 def upgrade() -> None:
     op.create_index("connect_link_customer", "connect_link", ["customer_id"])
-
-
-def downgrade() -> None:
-    op.drop_index("connect_link_customer", table_name="connect_link")

@@ -8,9 +8,6 @@ from alembic import op
 
 revision = "0044"
 down_revision = "0043"
-branch_labels = None
-depends_on = None
-serves = ("0043",)
 
 _PLAIN = sa.text("status <> 'pending' AND body IS NOT NULL AND body_keys IS NULL")
 
@@ -24,8 +21,3 @@ def upgrade() -> None:
         sqlite_where=_PLAIN,
         postgresql_where=_PLAIN,
     )
-
-
-def downgrade() -> None:
-    op.drop_index("webhook_event_plain", table_name="webhook_event")
-    op.drop_column("webhook_event", "body_keys")

@@ -10,18 +10,9 @@ from linekeeper.store.types import UtcDateTime
 
 revision = "0045"
 down_revision = "0044"
-branch_labels = None
-depends_on = None
-serves = ("0043", "0044")
 
 
 def upgrade() -> None:
     op.add_column("watermark", sa.Column("sync_failed_at", UtcDateTime(), nullable=True))
     op.add_column("watermark", sa.Column("sync_error", sa.String(), nullable=True))
     op.add_column("watermark", sa.Column("synced_at", UtcDateTime(), nullable=True))
-
-
-def downgrade() -> None:
-    op.drop_column("watermark", "synced_at")
-    op.drop_column("watermark", "sync_error")
-    op.drop_column("watermark", "sync_failed_at")

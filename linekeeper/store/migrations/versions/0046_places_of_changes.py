@@ -9,17 +9,10 @@ from alembic import op
 
 revision = "0046"
 down_revision = "0045"
-branch_labels = None
-depends_on = None
-serves = ("0043", "0044", "0045")
 
 
 def upgrade() -> None:
     _to(sa.BigInteger(), sa.Integer())
-
-
-def downgrade() -> None:
-    _to(sa.Integer(), sa.BigInteger())
 
 
 def _to(kind: sa.types.TypeEngine[int], before: sa.types.TypeEngine[int]) -> None:

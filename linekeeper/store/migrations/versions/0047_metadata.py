@@ -8,14 +8,7 @@ from alembic import op
 
 revision = "0047"
 down_revision = "0046"
-branch_labels = None
-depends_on = None
-serves = ("0043", "0044", "0045", "0046")
 
 
 def upgrade() -> None:
     op.add_column("connection", sa.Column("metadata_digest", sa.String(), nullable=True))
-
-
-def downgrade() -> None:
-    op.drop_column("connection", "metadata_digest")

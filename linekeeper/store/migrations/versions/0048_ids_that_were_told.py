@@ -7,14 +7,7 @@ from alembic import op
 
 revision = "0048"
 down_revision = "0047"
-branch_labels = None
-depends_on = None
-serves = ("0043", "0044", "0045", "0046", "0047")
 
 
 def upgrade() -> None:
     op.execute("UPDATE connection SET makini_id = NULL WHERE makini_id = makini_key")
-
-
-def downgrade() -> None:
-    op.execute("UPDATE connection SET makini_id = makini_key WHERE makini_id IS NULL")

@@ -10,9 +10,6 @@ from linekeeper.store.types import Id, Json, UtcDateTime
 
 revision = "0049"
 down_revision = "0048"
-branch_labels = None
-depends_on = None
-serves = ("0043", "0044", "0045", "0046", "0047", "0048")
 
 ENDS = ("implementation.resume", "implementation.abandon")
 
@@ -58,7 +55,3 @@ def upgrade() -> None:
                 .where(implementation.c.id == identifier)
                 .values(holds=rows)
             )
-
-
-def downgrade() -> None:
-    op.drop_column("implementation", "holds")

@@ -10,9 +10,6 @@ from linekeeper.store.types import UtcDateTime
 
 revision = "0050"
 down_revision = "0049"
-branch_labels = None
-depends_on = None
-serves = ("0043", "0044", "0045", "0046", "0047", "0048", "0049")
 
 
 def upgrade() -> None:
@@ -22,7 +19,3 @@ def upgrade() -> None:
         "UPDATE outbox SET due_at = next_attempt_at WHERE channel = 'run' AND status = 'pending' "
         "AND attempts = 0 AND claimed_by IS NULL AND next_attempt_at > created_at"
     )
-
-
-def downgrade() -> None:
-    op.drop_column("outbox", "due_at")

@@ -10,16 +10,8 @@ from linekeeper.store.types import UtcDateTime
 
 revision = "0052"
 down_revision = "0051"
-branch_labels = None
-depends_on = None
-serves = ("0043", "0044", "0045", "0046", "0047", "0048", "0049", "0050", "0051")
 
 
 def upgrade() -> None:
     op.add_column("outbox", sa.Column("retry_at", UtcDateTime(), nullable=True))
     op.add_column("outbox", sa.Column("counts_from", UtcDateTime(), nullable=True))
-
-
-def downgrade() -> None:
-    op.drop_column("outbox", "counts_from")
-    op.drop_column("outbox", "retry_at")

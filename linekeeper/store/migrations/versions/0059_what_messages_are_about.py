@@ -11,12 +11,6 @@ from linekeeper.store.types import Id, Json
 
 revision = "0059"
 down_revision = "0058"
-branch_labels = None
-depends_on = None
-serves = (
-    *("0043", "0044", "0045", "0046", "0047", "0048", "0049", "0050", "0051", "0052"),
-    *("0053", "0054", "0055", "0056", "0057", "0058"),
-)
 
 _ID = 36
 _OUTBOX = sa.table(
@@ -107,8 +101,3 @@ def _place(text: sa.ColumnElement[str], sought: str) -> sa.ColumnElement[int]:
     """Where `sought` begins in `text`, counted from 1."""
     found = sa.func.strpos if _is_postgresql() else sa.func.instr
     return found(text, sought)
-
-
-def downgrade() -> None:
-    for column in ("app", "subject", "kind"):
-        op.drop_column("outbox", column)

@@ -8,12 +8,6 @@ from alembic import op
 
 revision = "0060"
 down_revision = "0059"
-branch_labels = None
-depends_on = None
-serves = (
-    *("0043", "0044", "0045", "0046", "0047", "0048", "0049", "0050", "0051", "0052"),
-    *("0053", "0054", "0055", "0056", "0057", "0058", "0059"),
-)
 
 _NOTICE = sa.table("notice", sa.column("fold", sa.String()), sa.column("group_kind", sa.String()))
 
@@ -23,7 +17,3 @@ def upgrade() -> None:
     for kind in ("morning", "cap", "over", "elsewhere"):
         is_it = _NOTICE.c.fold.startswith(f"{kind}:")
         op.execute(sa.update(_NOTICE).where(is_it).values(group_kind=kind))
-
-
-def downgrade() -> None:
-    op.drop_column("notice", "group_kind")

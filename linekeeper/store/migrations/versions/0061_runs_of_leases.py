@@ -14,19 +14,8 @@ from alembic import op
 
 revision = "0061"
 down_revision = "0060"
-branch_labels = None
-depends_on = None
-serves = (
-    *("0043", "0044", "0045", "0046", "0047", "0048", "0049", "0050", "0051", "0052"),
-    *("0053", "0054", "0055", "0056", "0057", "0058", "0059", "0060"),
-)
 
 
 def upgrade() -> None:
     op.add_column("lease", sa.Column("run_id", sa.String(), nullable=True))
     op.add_column("lease", sa.Column("run_fence", sa.Integer(), nullable=True))
-
-
-def downgrade() -> None:
-    op.drop_column("lease", "run_fence")
-    op.drop_column("lease", "run_id")

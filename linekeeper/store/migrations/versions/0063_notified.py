@@ -15,12 +15,6 @@ from linekeeper.store.types import Id, Json
 
 revision = "0063"
 down_revision = "0062"
-branch_labels = None
-depends_on = None
-serves = (
-    *("0043", "0044", "0045", "0046", "0047", "0048", "0049", "0050", "0051", "0052"),
-    *("0053", "0054", "0055", "0056", "0057", "0058", "0059", "0060", "0061", "0062"),
-)
 
 _IMPLEMENTATION = sa.table(
     "implementation",
@@ -53,7 +47,3 @@ def _read(told: str) -> dict[str, Any]:
             kind, _, subject = line.partition(":")
             signs.append({"kind": kind, "subject": subject})
     return {"signs": signs, "promised": promised, "said": said, "well_since": well_since}
-
-
-def downgrade() -> None:
-    op.drop_column("implementation", "notified")

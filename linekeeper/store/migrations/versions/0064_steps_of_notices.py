@@ -8,12 +8,6 @@ from alembic import op
 
 revision = "0064"
 down_revision = "0063"
-branch_labels = None
-depends_on = None
-serves = (
-    *("0043", "0044", "0045", "0046", "0047", "0048", "0049", "0050", "0051", "0052"),
-    *("0053", "0054", "0055", "0056", "0057", "0058", "0059", "0060", "0061", "0062", "0063"),
-)
 
 _NOTICE = sa.table(
     "notice",
@@ -33,8 +27,3 @@ def upgrade() -> None:
         counted = sa.func.substr(name, len(kind) + 2)
         values = {"step_kind": kind, "number": sa.cast(counted, sa.Integer())}
         op.execute(sa.update(_NOTICE).where(name.startswith(f"{kind}:")).values(values))
-
-
-def downgrade() -> None:
-    op.drop_column("notice", "number")
-    op.drop_column("notice", "step_kind")

@@ -10,8 +10,6 @@ from alembic import op
 
 revision = "0071"
 down_revision = "0070"
-branch_labels = None
-depends_on = None
 serves = (
     *("0043", "0044", "0045", "0046", "0047", "0048", "0049", "0050", "0051", "0052"),
     *("0053", "0054", "0055", "0056", "0057", "0058", "0059", "0060", "0061", "0062"),
@@ -21,7 +19,3 @@ serves = (
 
 def upgrade() -> None:
     op.add_column("connection", sa.Column("told_apart_by", sa.String(), nullable=True))
-
-
-def downgrade() -> None:
-    op.drop_column("connection", "told_apart_by")
