@@ -23,5 +23,4 @@ class Answer(SQLModel):
         return self.model_dump(mode="json", exclude_unset=True)
 
     def encoded(self) -> bytes:
-        """The same as JSON."""
         return self.model_dump_json(exclude_unset=True).encode()

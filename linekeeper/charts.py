@@ -115,7 +115,6 @@ def open_chart(
 
 
 def title(words: str, x: float = LEFT, y: int = 24) -> str:
-    """A heading."""
     return f'<text class="t" x="{number(x)}" y="{y}">{safe(words, 100)}</text>'
 
 

@@ -147,7 +147,6 @@ class Collection:
         return index if with_deleted or not self.is_deleted(index) else None
 
     def is_deleted(self, index: int) -> bool:
-        """Whether the record was deleted."""
         change = self.changes.get(index)
         return change is not None and change.deleted
 

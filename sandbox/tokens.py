@@ -103,7 +103,6 @@ class Tokens:
         return known.connection if known.redirect_uri == redirect_uri else None
 
     def current(self, connection: Connection) -> Pair | None:
-        """The pair that is alive, if there is one."""
         for value in self._of.get(connection.key, ()):
             token = self.access[value]
             if token.partner is not None and self._alive(token):

@@ -48,7 +48,6 @@ async def drain() -> int:
 
 
 async def webhook_figures() -> Figures:
-    """How the stream of webhooks is."""
     rt = runtime()
     return await read_figures(rt.store, sorted((await rt.configuration()).apps), now=utcnow())
 

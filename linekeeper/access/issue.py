@@ -151,7 +151,6 @@ def issued(connection_id: str, token: IssuedToken, *, by: str, now: datetime) ->
 
 
 async def open_incident_of(rt: Runtime, connection_id: str) -> str | None:
-    """The open incident that `connection_id` is a member of."""
     async with rt.store.read() as session:
         return await session.scalar(
             select(col(Incident.id))

@@ -344,7 +344,6 @@ async def _row(session: AsyncSession, run_id: str) -> AuthenticationSetup | None
 
 
 async def known(session: AsyncSession, run_id: str) -> AuthenticationSetup:
-    """The set-up of the run."""
     row = await _row(session, run_id)
     assert row is not None  # the run has begun it, and set-ups are never removed
     return row

@@ -187,7 +187,6 @@ async def step(leading: Tour, count: str) -> None:
 
 
 async def done_step(leading: Tour, step_id: str) -> Gate | None:
-    """The step, once it is done."""
     async with leading.store.read() as session:
         step = await session.get_one(Gate, step_id)
     return step if step.status == "done" else None

@@ -204,7 +204,6 @@ class _Seeder:
             self._differs(f"deployment {wanted.name}: {line}")
 
     async def automations(self) -> None:
-        """The automations."""
         alerts = await self._patiently(
             lambda: automations.alerts_block(self._client, self._settings)
         )

@@ -103,7 +103,6 @@ def night(
 
 
 def sandbox_url(settings: Settings) -> str:
-    """Where the sandbox is."""
     return f"http://127.0.0.1:{settings.sandbox_port}"
 
 

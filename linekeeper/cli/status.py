@@ -81,7 +81,6 @@ async def _look() -> _Looked:
 
 
 async def look_at(rt: "Runtime") -> _Looked:
-    """All of it, as it is now."""
     from linekeeper.clock import utcnow
     from linekeeper.implementation.glance import implementations_at_a_glance
     from linekeeper.views.glance import glance

@@ -33,7 +33,6 @@ class Quiet:
     zone: tzinfo = UTC
 
     def holds(self, at: datetime) -> bool:
-        """Whether it is quiet at `at`."""
         local = at.astimezone(self.zone)
         if local.weekday() in self.days:
             return True

@@ -71,7 +71,6 @@ class HeldEvent:
         return isinstance(error, MakiniError) and (error.retry_after or 0.0) > LONG_PAUSE
 
     def _has_answer(self, key: str) -> bool:
-        """Whether any connection has answered for `key`."""
         return any(
             isinstance(answer := self.batches[ask].answer, Records) and key not in answer.unread
             for ask, keys in self.plan.reads.items()

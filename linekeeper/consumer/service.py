@@ -113,7 +113,6 @@ def service_loops(
     record_events: RecordEvents,
     speaker: SlackDelivery,
 ) -> list[ServiceLoop]:
-    """The loops of the consumer."""
     policy_asked = float("-inf")
 
     async def blocks() -> bool:

@@ -146,7 +146,6 @@ async def _version(connection: AsyncConnection) -> int:
 
 
 async def wait_at_most(event: asyncio.Event, seconds: float) -> None:
-    """Wait for `event`, at most so long."""
     try:
         async with asyncio.timeout(seconds):
             await event.wait()

@@ -188,7 +188,6 @@ def need_by_week(
 
 
 def by_subject(entries: Iterable[LedgerEntry]) -> dict[str, list[LedgerEntry]]:
-    """The entries of each subject, in their order."""
     grouped: dict[str, list[LedgerEntry]] = {}
     for entry in entries:
         if entry.subject is not None:

@@ -161,7 +161,6 @@ def _dialect(text: str) -> tuple[int, str, str]:
 
 
 def _header(line: int, cells: list[str]) -> tuple[dict[int, str], list[Problem]]:
-    """Which column is where."""
     places: dict[int, str] = {}
     problems = []
     for place, cell in enumerate(cells):

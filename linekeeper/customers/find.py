@@ -113,7 +113,6 @@ async def find_customer(session: AsyncSession, wanted: str) -> Customer:
 
 
 async def named_connections(session: AsyncSession) -> list[Named]:
-    """Every connection with its names."""
     rows = await session.execute(
         select(
             col(Connection.id),

@@ -57,7 +57,6 @@ def customer_names(customers: Iterable[CustomerName]) -> CustomerNames:
 
 
 async def read_customer_names(session: AsyncSession) -> CustomerNames:
-    """The names of all customers."""
     rows = await session.execute(
         select(col(Customer.id), col(Customer.name), col(Customer.aliases)).order_by(
             col(Customer.id)

@@ -186,7 +186,6 @@ def matched(
 
 
 def _announced(delivery: DeliveryFacts, changes: Sequence[ChangeFacts]) -> ChangeFacts | None:
-    """The change that a delivery brought, if it brought one."""
     for change in changes:
         if change.announced_at == delivery.received_at:
             return change

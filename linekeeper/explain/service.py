@@ -59,7 +59,6 @@ def _readable(subject: str) -> str:
 async def _by_id(
     store: Store, session: AsyncSession, configuration: Configuration, subject: str, now: datetime
 ) -> Explanation | None:
-    """The explanation of what has `subject` as its id."""
     if is_id(subject.lower()):
         subject = subject.lower()
     row = await find_by_id(session, subject, list(configuration.apps) or ["default"])

@@ -178,7 +178,6 @@ class _Course:
 
 
 def status_of(state: GateState) -> Status:
-    """The status as it is stored."""
     if state.skipped_because is not None:
         return "skipped"
     if state.done_at is not None:

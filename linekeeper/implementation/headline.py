@@ -13,7 +13,6 @@ from linekeeper.people import person
 
 
 def headline(progress: Progress, now: datetime) -> Iterable[str]:
-    """Its paragraphs, at `now`."""
     implementation, outlook = progress.standing.implementation, progress.outlook
     status = f"**{implementation.status}**" + (
         f": {literal(implementation.held_because)}" if implementation.held_because else ""

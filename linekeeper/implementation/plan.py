@@ -205,7 +205,6 @@ class _Expansion:
         *,
         first_only: bool,
     ) -> list[tuple[int, int | None]]:
-        """The numbers of `need` for the `number`th of `kind`, each with the system it is for."""
         if need.each == "implementation":
             return [(1, system)]
         if need.each == kind.each:

@@ -35,7 +35,6 @@ class SystemTrouble:
 
     @property
     def words(self) -> str:
-        """Which system, and what it is."""
         return f"{self.system} ({health_name(self.health)})"
 
     @property
@@ -112,7 +111,6 @@ def _recent(proof: Proof, state: GateState | None) -> Proof | Lack:
 
 
 def troubles(lacks: Mapping[str, Lack]) -> tuple[SystemTrouble, ...]:
-    """The systems in trouble, each once."""
     return tuple(dict.fromkeys(lack.trouble for lack in lacks.values() if lack.trouble is not None))
 
 

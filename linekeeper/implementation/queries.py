@@ -57,7 +57,6 @@ async def load_underway(session: AsyncSession) -> list[Standing]:
 
 
 async def load_many(session: AsyncSession, rows: Sequence[Implementation]) -> list[Standing]:
-    """The standings of `rows`, in their order."""
     ids = [row.id for row in rows]
     systems: dict[str, list[ImplementationSystem]] = {}
     gates: dict[str, list[Gate]] = {}
@@ -140,7 +139,6 @@ async def spoken_for(session: AsyncSession, customers: Sequence[str]) -> set[str
 async def last_preflights(
     session: AsyncSession, targets: Iterable[str]
 ) -> dict[tuple[str, str], SeenPreflight]:
-    """The last preflight of each of `targets` from each vantage."""
     wanted = sorted(set(targets))
     if not wanted:
         return {}

@@ -55,7 +55,6 @@ class Standing:
 
     @property
     def holds(self) -> tuple[Hold, ...]:
-        """The times it was on hold."""
         return holds_of(self.implementation.holds)
 
     def system(self, number: int | None) -> ImplementationSystem | None:

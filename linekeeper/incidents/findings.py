@@ -281,7 +281,6 @@ async def open_causes(session: AsyncSession, *, topic: str, kind: str) -> list[t
 
 
 async def is_open(session: AsyncSession, cause: str) -> bool:
-    """Whether an incident of `cause` is open."""
     return await find_open(session, cause) is not None
 
 

@@ -45,7 +45,6 @@ def bucket_of(row: dict[str, Any], name: str | None, now: datetime) -> Bucket | 
 
 
 def bucket_row(bucket: Bucket) -> dict[str, Any]:
-    """`bucket` as it is kept."""
     return {
         "tokens": bucket.tokens,
         "at": bucket.at.isoformat(),

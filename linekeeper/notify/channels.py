@@ -61,7 +61,6 @@ class MessageKept(NamedTuple):
 
 
 async def message_of(store: Store, subject: str, channel: str) -> MessageKept | None:
-    """Where the message about `subject` is in `channel`, if there is one."""
     async with store.read() as session:
         rows = await session.execute(_MESSAGE, {"channel": channel, "subject": subject})
         row = rows.one_or_none()

@@ -28,5 +28,4 @@ def step_of(name: str, kind: str | None, number: int | None) -> Step:
 
 
 def step_in(payload: Mapping[str, Any]) -> Step:
-    """What a message is."""
     return step_of(payload["step"], payload.get("step_kind"), payload.get("number"))

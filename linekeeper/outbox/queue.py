@@ -176,7 +176,6 @@ class Work:
 
 @cache
 def outbox_of(channel: str, *, only_first: bool = True) -> Work:
-    """The messages of one channel."""
     names = "seq dedupe_key payload created_at due_at claimed_by retry_at counts_from refusal"
     columns = [OUTBOX.c[name] for name in (*names.split(), "destination")]
     which = OUTBOX.c.channel == literal_column(f"'{channel}'")

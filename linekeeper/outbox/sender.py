@@ -64,7 +64,6 @@ class OutboxRow:
 
     @property
     def due_since(self) -> datetime:
-        """Since when it is due."""
         return self.due_at or self.created_at
 
     def is_late(self, now: datetime) -> bool:

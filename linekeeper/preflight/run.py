@@ -28,7 +28,6 @@ class PreflightVerdicts:
 
     @property
     def findings(self) -> tuple[Verdict, ...]:
-        """What has to be fixed."""
         return tuple(verdict for verdict in self.verdicts if verdict.status == "finding")
 
     def of(self, target: str) -> list[dict[str, Any]]:

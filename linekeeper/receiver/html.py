@@ -31,7 +31,6 @@ def page(
 
 
 def rendered(template: str, status: int = 200, **values: Any) -> Response:
-    """A template as an answer."""
     content = _ENVIRONMENT.get_template(template).render(values)
     return HTMLResponse(content, status, _HEADERS)
 

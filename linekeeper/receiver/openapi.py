@@ -225,7 +225,6 @@ def _document() -> bytes:
 
 
 async def show(_: Request) -> Response:
-    """The document."""
     return Response(_document(), media_type="application/json")
 
 

@@ -95,7 +95,6 @@ class Apps:
         self._apps: dict[str, InboxApp] = {}
 
     def get(self, name: str) -> InboxApp | None:
-        """The app `name`, or None if there is none."""
         return self._apps.get(name)
 
     async def refresh(self, store: Store, settings: Settings) -> None:

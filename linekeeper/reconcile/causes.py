@@ -43,7 +43,6 @@ class Window:
 
     @property
     def length(self) -> timedelta:
-        """How long it was."""
         return self.until - self.since
 
 

@@ -94,7 +94,6 @@ class EntityState:
 
     @property
     def kind(self) -> str:
-        """The kind of incident."""
         if not self._cannot_be_read:
             return INCONSISTENT if self.unsynced is None else UNSYNCED
         if self.failure == ErrorKind.rate_limited:

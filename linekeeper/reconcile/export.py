@@ -38,7 +38,6 @@ class RecordChoice:
 
 
 async def count_records(store: Store, choice: RecordChoice) -> int:
-    """How many there are."""
     async with store.read() as session:
         statement = select(func.count()).select_from(Record).where(*choice.condition)
         return await session.scalar(statement) or 0

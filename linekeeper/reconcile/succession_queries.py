@@ -152,7 +152,6 @@ async def unplanned_keys(
 async def next_steps(
     session: AsyncSession, connection_id: str, entity: str
 ) -> Sequence[SuccessionStep]:
-    """Some of the steps to take next."""
     rows = await session.scalars(
         select(SuccessionStep)
         .where(*_steps_of(connection_id, entity), col(SuccessionStep.op) != "ambiguous")
@@ -187,7 +186,6 @@ async def ambiguous_steps(
 async def remove_rows(
     store: Store, session: AsyncSession, connection_id: str, entity: str, keys: Sequence[str]
 ) -> None:
-    """Remove the rows with these keys."""
     if keys:
         await session.execute(
             delete(Record)
@@ -272,7 +270,6 @@ async def count_up(session: AsyncSession, connection_id: str, entity: str, **cou
 async def set_succession(
     session: AsyncSession, connection_id: str, entity: str, **values: Any
 ) -> None:
-    """Set columns of a succession."""
     await session.execute(
         update(Succession)
         .where(*_succession(connection_id, entity))

@@ -25,7 +25,6 @@ _PLACE = (col(Record.connection_id), col(Record.entity), col(Record.key))
 
 
 def seal_body(cipher: Cipher, body: str | None) -> str | None:
-    """`body` as it is kept."""
     return None if body is None else cipher.encrypt(body)
 
 
@@ -35,7 +34,6 @@ def open_body(cipher: Cipher, kept: str | None) -> str | None:
 
 
 def is_sealed(kept: str) -> bool:
-    """Whether it is encrypted."""
     return kept.startswith(_SEALED)
 
 

@@ -62,7 +62,6 @@ class Cipher:
             ) from error
 
     def opens(self, token: str) -> bool:
-        """Whether one of the keys opens `token`."""
         try:
             self._fernet.decrypt(token.encode())
         except InvalidToken:

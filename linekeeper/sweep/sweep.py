@@ -54,7 +54,6 @@ class DueProbes:
 
     @property
     def batches(self) -> list[Sequence[str]]:
-        """The ids in batches."""
         return [self.ids[start : start + BATCH] for start in range(0, len(self.ids), BATCH)]
 
 

@@ -184,7 +184,6 @@ async def describe_connection(session: AsyncSession, connection_id: str) -> Conn
 
 
 async def _customer(session: AsyncSession, connection: Connection) -> str | None:
-    """The name of its customer."""
     return await session.scalar(
         select(Customer.name).where(col(Customer.id) == connection.customer_id)
     )

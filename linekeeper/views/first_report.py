@@ -176,7 +176,6 @@ async def _alerts(session: AsyncSession, configuration: Configuration) -> list[O
 
 
 def first_report_markdown(report: FirstReport) -> str:
-    """The report as Markdown. Pure."""
     fleet = report.fleet
     modes = ", ".join(f"{text(app.name)}: {app.mode or 'not configured'}" for app in fleet.apps)
     managed = managed_sentence((app.managed for app in fleet.apps), map(text, fleet.mode_rules))

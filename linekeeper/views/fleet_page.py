@@ -49,7 +49,6 @@ def _known(report: FleetReport) -> str:
 
 
 def fleet_markdown(report: FleetReport, links: ReportLinks) -> str:
-    """The artifact `fleet`."""
     counts = [
         f"{look.sign} {report.by_health[health]:,} {look.words}"
         for health, look in LOOKS.items()

@@ -8,7 +8,6 @@ _MOST, _LINE = 200, 300
 
 
 def import_markdown(plan: ImportPlan, *, dry_run: bool) -> str:
-    """The page."""
     parts = [
         ("Problems; nothing is imported", [str(problem) for problem in plan.problems]),
         ("Would be new" if dry_run else "New", [str(step) for step in plan.create]),

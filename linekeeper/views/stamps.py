@@ -104,7 +104,6 @@ async def connection_stamps(
     *,
     now: datetime,
 ) -> dict[str, Stamp]:
-    """The stamps of the connections `ids`, by id."""
     stamps: dict[str, Stamp] = {}
     wanted = list(ids)
     last = {

@@ -94,7 +94,6 @@ class Figures:
 
 
 async def read_figures(store: Store, apps: Sequence[str], *, now: datetime) -> Figures:
-    """The figures of `apps` at `now`."""
     async with store.read() as session:
         streams = await read_streams(session, apps, now=now)
         dead = [_is("dead"), not_replayed()]

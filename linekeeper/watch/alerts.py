@@ -123,7 +123,6 @@ async def watch_runs(store: Store) -> None:
 
 
 async def reported(store: Store) -> list[Alert]:
-    """What was reported and is not over."""
     async with store.read() as session:
         rows = await session.scalars(_REPORTED)
         return [_alert(row) for row in rows]

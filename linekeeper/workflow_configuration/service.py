@@ -92,7 +92,6 @@ async def configure(
 
 
 async def load_standing(rt: Runtime, connection_id: str) -> ConfigurationStanding:
-    """How far the configuration of a connection is."""
     async with rt.store.read() as session:
         return await _standing(rt, session, connection_id)
 

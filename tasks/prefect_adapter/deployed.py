@@ -31,7 +31,6 @@ _SCHEDULES_SINCE = frozenset({"in-between"})
 
 
 def record_of(wanted: Wanted) -> dict[str, Any]:
-    """What is noted of a deployment that is as `wanted`."""
     return {
         "description": _digest(wanted.description),
         **{name: _digest(value) for name, value in _sorted(of_operator(wanted)).items()},

@@ -24,7 +24,6 @@ _Listed = TypeVar("_Listed")
 
 
 def deployment_name(flow: str) -> str:
-    """The name of the deployment of `flow`."""
     return f"{_prefix()}{flow}"
 
 
@@ -44,7 +43,6 @@ def tag() -> str:
 
 
 def automation_name(what: str) -> str:
-    """The name of the automation that reports `what`."""
     return f"{_prefix()}Linekeeper: {what}"
 
 
@@ -75,7 +73,6 @@ async def every(read: Callable[..., Awaitable[list[_Listed]]], **filters: Any) -
 
 
 async def names_of_flows(client: "PrefectClient", ids: Collection[UUID]) -> dict[UUID, str]:
-    """The names of the flows with these `ids`."""
     from prefect.client.schemas.filters import FlowFilter, FlowFilterId
 
     if not ids:

@@ -71,7 +71,6 @@ async def keep_pages(rt: Runtime, client: PrefectClient) -> bool:
 
 
 async def write_connection_pages(rt: Runtime, client: PrefectClient, ids: Sequence[str]) -> None:
-    """Write `connection-<slug>` for each of `ids`."""
     configuration, now = await rt.configuration(), utcnow()
     links = await _links(rt, client, [FLEET])
     # The stamps are older than what is shown: what changes in between is seen by the next look.
@@ -105,7 +104,6 @@ async def write_all_connections(
 
 
 async def write_fleet_pages(rt: Runtime, client: PrefectClient) -> None:
-    """Write `fleet` and `audit`."""
     configuration, now = await rt.configuration(), utcnow()
     links = await _links(rt, client, [])
     stamp = await fleet_stamp(rt.store, configuration, links, now=now)
@@ -216,7 +214,6 @@ async def _updated(client: PrefectClient, identifier: str | None, shown: Mapping
 
 
 async def newest(client: PrefectClient, key: str) -> Stored | None:
-    """The artifact of that key, if there is one."""
     artifacts = await client.read_artifacts(
         artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=[key])), limit=200
     )
