@@ -18,7 +18,7 @@ from linekeeper.credits.tariff import cost_of
 from linekeeper.customers.setup import ESTABLISHED
 from linekeeper.implementation import news, queries, work
 from linekeeper.implementation.binding import bind
-from linekeeper.implementation.evaluate import Evaluation, GateChange, evaluate
+from linekeeper.implementation.evaluate import Evaluation, GateChange
 from linekeeper.implementation.facts import ConnectionFacts, GateEvidence
 from linekeeper.implementation.golive import go_live
 from linekeeper.implementation.logins import turns_over
@@ -80,15 +80,7 @@ async def advance_in(
             hand_over(row, to, at)
             row.changes += 1
     held = implementation.status != "running"
-    evaluation = evaluate(
-        standing.plan,
-        standing.states,
-        proofs,
-        now,
-        standing.calendar,
-        held=held,
-        holds=standing.holds,
-    )
+    evaluation = standing.evaluate(proofs, now, held=held)
     messages: list[Message | None] = []
     for change in evaluation.changes:
         row = standing.gates[change.gate]
@@ -110,15 +102,7 @@ async def look(store: Store, identifier: str, *, now: datetime) -> Progress:
         _, lacks = prove(standing, await queries.evidence(session, [standing]))
     implementation = standing.implementation
     at = implementation.live_at or implementation.abandoned_at or now
-    evaluation = evaluate(
-        standing.plan,
-        standing.states,
-        {},
-        at,
-        standing.calendar,
-        held=True,
-        holds=standing.holds,
-    )
+    evaluation = standing.evaluate({}, at, held=True)
     outlook = await asyncio.to_thread(forecast_standing, standing, evaluation, lacks)
     return Progress(standing, evaluation, outlook, lacks)
 
@@ -199,15 +183,7 @@ async def _survey(
     surveyed = []
     for standing in standings:
         proofs, lacks = prove(standing, seen)
-        evaluation = evaluate(
-            standing.plan,
-            standing.states,
-            proofs,
-            now,
-            standing.calendar,
-            held=standing.held,
-            holds=standing.holds,
-        )
+        evaluation = standing.evaluate(proofs, now, held=standing.held)
         moves = bool(evaluation.changes or work.due(standing)) or evaluation.live
         moves = moves or _may_connect(standing, seen, taken) or bool(turns_over(standing, seen))
         surveyed.append(_Surveyed(standing, evaluation, lacks, moves))

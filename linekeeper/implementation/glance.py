@@ -4,7 +4,6 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from linekeeper.implementation.evaluate import evaluate
 from linekeeper.implementation.queries import load_underway
 from linekeeper.implementation.standing import Standing
 from linekeeper.store import Store
@@ -72,13 +71,5 @@ def _overdue(standing: Standing, now: datetime) -> list[Gate]:
     """Its steps that are overdue at `now`; none while it is on hold (`progress.slip_of`)."""
     if standing.held:
         return []
-    evaluation = evaluate(
-        standing.plan,
-        standing.states,
-        {},
-        now,
-        standing.calendar,
-        held=True,  # nothing is opened by looking
-        holds=standing.holds,
-    )
+    evaluation = standing.evaluate({}, now, held=True)  # nothing is opened by looking
     return [standing.gates[gate] for gate, how in evaluation.late.items() if how == "overdue"]

@@ -9,7 +9,7 @@ from typing import Any, cast
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from linekeeper.implementation.calendar import WorkingCalendar
-from linekeeper.implementation.evaluate import Block, GateState
+from linekeeper.implementation.evaluate import Block, Evaluation, GateState, Proof, evaluate
 from linekeeper.implementation.hold import Hold, holds_of
 from linekeeper.implementation.plan import Plan, make_plan
 from linekeeper.implementation.scope import Complexity, Hosting, Scope
@@ -47,6 +47,12 @@ class Standing:
             for gate_id, row in self.gates.items()
             if gate_id in owners
         }
+
+    def evaluate(self, proofs: Mapping[str, Proof], now: datetime, *, held: bool) -> Evaluation:
+        """How it stands at `now`, given what proves its gates (`evaluate.evaluate`)."""
+        return evaluate(
+            self.plan, self.states, proofs, now, self.calendar, held=held, holds=self.holds
+        )
 
     @property
     def held(self) -> bool:

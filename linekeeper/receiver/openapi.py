@@ -17,10 +17,8 @@ from linekeeper.receiver.api import ChangesAnswer, ConnectionsAnswer, HandedAnsw
 from linekeeper.receiver.mode import ModeAnswer
 from linekeeper.receiver.openapi_parts import (
     APP,
-    BEARER,
     CONNECTION_ID,
     HANDED,
-    KEY_ERRORS,
     MODE,
     NOT_FOUND,
     REF,
@@ -28,12 +26,12 @@ from linekeeper.receiver.openapi_parts import (
     TEXT,
     Json,
     answer,
-    errors_of,
     object_of,
     parameter,
     read_route,
     state_route,
     webhook_route,
+    write_route,
 )
 from linekeeper.views.connections import ConnectionDetail
 
@@ -73,78 +71,35 @@ DOCUMENT: Json = {
             **NOT_FOUND,
             s409="There is no token that works; `incident` is being worked on",
         ),
-        "/api/connections/{connection}/observations": {
-            "post": {
-                "summary": "Report how a call of the product went",
-                "description": "Scope `observations:write`.",
-                "security": BEARER,
-                "parameters": [CONNECTION_ID],
-                "requestBody": {
-                    "required": True,
-                    "content": {"application/json": {"schema": REPORT}},
-                },
-                "responses": {
-                    "202": answer("Noted", object_of({"status": {"const": "accepted"}})),
-                    **errors_of(
-                        **KEY_ERRORS,
-                        **NOT_FOUND,
-                        s400="Client disconnected while sending the body",
-                        s413="Too long",
-                        s422="It is not a report; `error` says why",
-                    ),
-                },
-            }
-        },
-        "/api/connections/{connection}/mode": {
-            "post": {
-                "summary": (
-                    "Set whether it is observed or managed, and whether its customers are notified"
-                ),
-                "description": "Scope `mode:write`. `mode` and the rest are as the connection "
-                "stands afterwards, in a dry run as it stands.",
-                "security": BEARER,
-                "parameters": [CONNECTION_ID],
-                "requestBody": {
-                    "required": True,
-                    "content": {"application/json": {"schema": MODE}},
-                },
-                "responses": {
-                    "200": answer("What follows from it", ModeAnswer),
-                    **errors_of(
-                        **KEY_ERRORS,
-                        **NOT_FOUND,
-                        s400="Client disconnected while sending the body",
-                        s409=(
-                            "Linekeeper renews its tokens, and nobody would afterwards; or its "
-                            "app isn't configured"
-                        ),
-                        s413="Too long",
-                        s422="The request is invalid; `error` says why",
-                    ),
-                },
-            }
-        },
-        "/api/tokens": {
-            "post": {
-                "summary": "Hand over tokens: an access token is lent, a pair is given",
-                "description": "Scope `tokens:write`. At most 1,000. What is lent is only read "
-                "with. A pair is verified first; until its result says `owned`, keep it.",
-                "security": BEARER,
-                "requestBody": {
-                    "required": True,
-                    "content": {"application/json": {"schema": HANDED}},
-                },
-                "responses": {
-                    "200": answer("The result for each, in order", HandedAnswer),
-                    **errors_of(
-                        **KEY_ERRORS,
-                        s400="Client disconnected while sending the body",
-                        s413="Too long",
-                        s422="One of them is not a token; none was stored",
-                    ),
-                },
-            }
-        },
+        "/api/connections/{connection}/observations": write_route(
+            "Report how a call of the product went",
+            "Scope `observations:write`.",
+            REPORT,
+            {"202": answer("Noted", object_of({"status": {"const": "accepted"}}))},
+            CONNECTION_ID,
+            **NOT_FOUND,
+            s422="It is not a report; `error` says why",
+        ),
+        "/api/connections/{connection}/mode": write_route(
+            "Set whether it is observed or managed, and whether its customers are notified",
+            "Scope `mode:write`. `mode` and the rest are as the connection stands afterwards, in a "
+            "dry run as it stands.",
+            MODE,
+            {"200": answer("What follows from it", ModeAnswer)},
+            CONNECTION_ID,
+            **NOT_FOUND,
+            s409="Linekeeper renews its tokens, and nobody would afterwards; or its app isn't "
+            "configured",
+            s422="The request is invalid; `error` says why",
+        ),
+        "/api/tokens": write_route(
+            "Hand over tokens: an access token is lent, a pair is given",
+            "Scope `tokens:write`. At most 1,000. What is lent is only read with. A pair is "
+            "verified first; until its result says `owned`, keep it.",
+            HANDED,
+            {"200": answer("The result for each, in order", HandedAnswer)},
+            s422="One of them is not a token; none was stored",
+        ),
         "/api/changes": read_route(
             "The change feed",
             "changes:read",
@@ -168,27 +123,14 @@ DOCUMENT: Json = {
             s404="Nothing matches; `error` names what comes closest",
             s422="No subject, or one that is too long",
         ),
-        "/api/canary": {
-            "post": {
-                "summary": "Say that a canary (`type` `canary`) reached the product",
-                "description": "Scope `canary:write`. `id` is the `webhook-id` it came with.",
-                "security": BEARER,
-                "requestBody": {
-                    "required": True,
-                    "content": {"application/json": {"schema": object_of({"id": TEXT})}},
-                },
-                "responses": {
-                    "200": answer("Noted; the first echo counts", Canary),
-                    **errors_of(
-                        **KEY_ERRORS,
-                        s400="Client disconnected while sending the body",
-                        s404="No canary has this id",
-                        s413="Too long",
-                        s422="There is no id in it",
-                    ),
-                },
-            }
-        },
+        "/api/canary": write_route(
+            "Say that a canary (`type` `canary`) reached the product",
+            "Scope `canary:write`. `id` is the `webhook-id` it came with.",
+            object_of({"id": TEXT}),
+            {"200": answer("Noted; the first echo counts", Canary)},
+            s404="No canary has this id",
+            s422="There is no id in it",
+        ),
         "/api/canary/{id}": read_route(
             "Which hops a canary has passed, and when",
             "canary:write",

@@ -68,6 +68,27 @@ CONNECTION_ID = parameter("connection", "path", "Our id, or Makini's key")
 APP = parameter("app", "path", "`default` unless named")
 
 
+def write_route(
+    summary: str,
+    description: str,
+    body: Json,
+    answers: Json,
+    *parameters: Json,
+    **errors: str,
+) -> Json:
+    of_body = {"s400": "Client disconnected while sending the body", "s413": "Too long"}
+    return {
+        "post": {
+            "summary": summary,
+            "description": description,
+            "security": BEARER,
+            **({"parameters": list(parameters)} if parameters else {}),
+            "requestBody": {"required": True, "content": {"application/json": {"schema": body}}},
+            "responses": {**answers, **errors_of(**KEY_ERRORS, **of_body, **errors)},
+        }
+    }
+
+
 def read_route(
     summary: str, scope: str, shape: type[Answer], *parameters: Json, **errors: str
 ) -> Json:
