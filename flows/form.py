@@ -31,6 +31,18 @@ Prefect would fail the run for it, and nobody would see the others."""
 Moment = Annotated[datetime | str, WithJsonSchema({"type": "string", "format": "date-time"})]
 """The same for a day with a time."""
 
+Implementation = Annotated[
+    str,
+    Field(
+        title="Implementation",
+        description="Its title, its short name, or its customer",
+        min_length=1,
+    ),
+]
+CommittedDay = Annotated[
+    Day | None, Field(title="Committed go-live", description="The date promised to the customer")
+]
+
 
 def day_of(field: str, given: Day | None) -> date | None:
     """The day that was picked; None for none. Raises `Refusal`."""

@@ -10,7 +10,7 @@ from prefect.flow_runs import asuspend_flow_run
 from prefect.states import Completed
 from pydantic import BaseModel, Field, model_validator
 
-from flows.form import Day, form
+from flows.form import CommittedDay, Day, form
 from linekeeper.clock import utcnow
 from linekeeper.implementation.order import Form
 from linekeeper.implementation.run import look_again, shown_by, take_stock
@@ -87,10 +87,7 @@ async def implementation(
     custom_workflows: Annotated[
         int, Field(title="Custom workflows", description="How many are to be built")
     ] = 0,
-    committed: Annotated[
-        Day | None,
-        Field(title="Committed go-live", description="The date promised to the customer"),
-    ] = None,
+    committed: CommittedDay = None,
     country: Annotated[
         str,
         Field(

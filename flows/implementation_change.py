@@ -6,7 +6,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from pydantic import Field
 
-from flows.form import Day, day_of, form
+from flows.form import CommittedDay, Day, Implementation, day_of, form
 from linekeeper.implementation.change import Update
 from linekeeper.refusal import Refusal
 from tasks.implementation_change import carry_out
@@ -18,24 +18,14 @@ _WHAT = "Fill in a date, an owner, a host and port, or On hold."
 @flow(name="implementation-change", flow_run_name="change {implementation}", retries=0)
 @form
 async def implementation_change(
-    implementation: Annotated[
-        str,
-        Field(
-            title="Implementation",
-            description="Its title, its short name, or its customer",
-            min_length=1,
-        ),
-    ],
+    implementation: Implementation,
     by: Annotated[
         str,
         Field(
             title="Your name", description="Who changes it; it is kept in the audit", min_length=1
         ),
     ],
-    committed: Annotated[
-        Day | None,
-        Field(title="Committed go-live", description="The date promised to the customer"),
-    ] = None,
+    committed: CommittedDay = None,
     owner: Annotated[
         str, Field(title="Owner", description="Who of your team is responsible for the whole")
     ] = "",

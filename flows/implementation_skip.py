@@ -6,7 +6,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from pydantic import Field
 
-from flows.form import form
+from flows.form import Implementation, form
 from linekeeper.implementation.change import Update
 from tasks.implementation_change import carry_out
 
@@ -14,14 +14,7 @@ from tasks.implementation_change import carry_out
 @flow(name="implementation-skip", flow_run_name="skip {step} of {implementation}", retries=0)
 @form
 async def implementation_skip(
-    implementation: Annotated[
-        str,
-        Field(
-            title="Implementation",
-            description="Its title, its short name, or its customer",
-            min_length=1,
-        ),
-    ],
+    implementation: Implementation,
     step: Annotated[str, Field(title="Step", description="Its title or id", min_length=1)],
     reason: Annotated[
         str,

@@ -10,5 +10,14 @@ class Refusal(Exception):
         self.reason = reason
 
 
+class FieldError(ValueError):
+    """The same of what a function was handed: `field` is what to change, `reason` why."""
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(f"{field}: {reason}")
+        self.field = field
+        self.reason = reason
+
+
 class UserError(Exception):
     """Something the user of a command can fix; `str()` is the whole line."""

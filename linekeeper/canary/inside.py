@@ -6,9 +6,8 @@ canary comes through. Without a public address there is none to go through, and 
 """
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from linekeeper.canary.echo import read_canary
 from linekeeper.canary.probe import (
@@ -39,11 +38,7 @@ _LEASE_SECONDS = 600.0
 
 
 async def fly_regularly(
-    rt: Runtime,
-    *,
-    clock: Callable[[], datetime] = utcnow,
-    wait: float = WAIT_SECONDS,
-    again: float = AGAIN_SECONDS,
+    rt: Runtime, *, wait: float = WAIT_SECONDS, again: float = AGAIN_SECONDS
 ) -> None:
     """Send a canary for each app and bring the incidents in line; once for all consumers.
 
@@ -52,7 +47,7 @@ async def fly_regularly(
     minutes = rt.settings.canary_minutes
     if rt.settings.public_url is None or not minutes:
         return
-    now = clock()
+    now = utcnow()
     seconds = max(_LEASE_SECONDS, minutes * 60)
     held = await leases.acquire(rt.store, _LEASE, rt.owner, seconds=seconds, now=now)
     if held is None:
@@ -61,7 +56,7 @@ async def fly_regularly(
     able = [app for app in apps.values() if app.webhook_secrets]
     looks = [_fly(rt, app, wait=wait, again=again) for app in able]
     findings = [finding for finding in await asyncio.gather(*looks) if finding is not None]
-    now = clock()
+    now = utcnow()
     async with rt.store.write() as session:
         await apply_findings(rt.store, session, TOPIC, findings, now=now, apps=apps)
     ends = now + timedelta(minutes=minutes)

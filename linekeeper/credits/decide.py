@@ -9,19 +9,15 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import Literal, get_args
 
+from linekeeper.refusal import FieldError
 from linekeeper.text import SEPARATOR, counted
 
 Reason = Literal["grant", "reserve", "release", "consume", "return", "adjust"]
 LeakKind = Literal["duplicate", "inactive", "not in ledger", "not at Makini"]
 
 
-class CreditError(ValueError):
-    """Refused: `field` is what to change, `reason` why."""
-
-    def __init__(self, field: str, reason: str) -> None:
-        super().__init__(f"{field}: {reason}")
-        self.field = field
-        self.reason = reason
+class CreditError(FieldError):
+    """Refused."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from linekeeper.preflight.targets import Target, TargetError, parse_target
 from linekeeper.preflight.verdict import VANTAGES, Vantage
+from linekeeper.refusal import FieldError
 
 TIMEOUT_SECONDS = 5.0
 MAX_TIMEOUT_SECONDS = 120.0
@@ -14,13 +15,8 @@ DEFAULT_CONTROL = "api.makini.io:443"
 """What the internet reaches: from outside it must answer before a closed port means anything."""
 
 
-class OrderError(ValueError):
-    """Refused: `field` is what to change, `reason` why."""
-
-    def __init__(self, field: str, reason: str) -> None:
-        super().__init__(f"{field}: {reason}")
-        self.field = field
-        self.reason = reason
+class OrderError(FieldError):
+    """Refused."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,9 +19,7 @@ TOPIC = "stream"
 _POLICY = StreamThresholds()
 
 
-async def watch_stream(
-    rt: Runtime, now: datetime, *, policy: StreamThresholds = _POLICY
-) -> list[str]:
+async def watch_stream(rt: Runtime, now: datetime) -> list[str]:
     """Bring the incidents about webhooks in line with what is seen; returns those that changed.
 
     Each app and kind of trouble (`linekeeper.sweep.stream.KINDS`) is one incident, open as long
@@ -44,7 +42,7 @@ async def watch_stream(
         trouble
         for stream in streams
         for trouble in examine(
-            stream, policy=policy, now=now, open_kinds=open_kinds.get(stream.app, ())
+            stream, policy=_POLICY, now=now, open_kinds=open_kinds.get(stream.app, ())
         )
     ]
     if not troubles and not open_kinds:
