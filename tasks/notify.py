@@ -9,7 +9,8 @@ from prefect.context import FlowRunContext
 from prefect.tasks import Task, exponential_backoff
 
 from linekeeper.incidents.announce import incident_ordering_key
-from linekeeper.notify.channels import troubles
+from linekeeper.notify.channels import known_as, troubles
+from linekeeper.notify.routing import channels_of
 from linekeeper.outbox.backlog import why_not_delivered
 from linekeeper.outbox.senders.slack import deliver_due
 from linekeeper.sweep.recent import looking
@@ -51,23 +52,17 @@ async def notify(ordering_keys: Sequence[str]) -> int:
     run = context.flow_run if context else None
     async with get_client() as client:
         links = await find_links(client, run_id=str(run.id) if run else None)
-    delivered = await deliver_due(
-        rt.store, await rt.configuration(), rt.owner, links=links, look=looking(rt)
-    )
+    configuration = await rt.configuration()
+    delivered = await deliver_due(rt.store, configuration, rt.owner, links=links, look=looking(rt))
     for text in delivered.unsent:
         log.info("Slack is not configured; this would have been sent:\n%s", text)
     left = await why_not_delivered(rt.store, ordering_keys)
     if left:
-        slack = [
-            notice_channel
-            for notice_channel in await troubles(rt.store)
-            if notice_channel.channel.split()[0] == "slack"
-        ]
-        kind = (
-            SlackRefused
-            if any(notice_channel.needs_fix for notice_channel in slack)
-            else NotDelivered
+        channels = {known_as(name) for name in channels_of(configuration)}
+        needs_fix = any(
+            trouble.needs_fix for trouble in await troubles(rt.store) if trouble.channel in channels
         )
+        kind = SlackRefused if needs_fix else NotDelivered
         raise kind(f"{len(left)} still to be sent: {left[0]}")
     return delivered.sent
 
