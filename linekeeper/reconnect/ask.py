@@ -27,7 +27,7 @@ from linekeeper.outbox.events import planned_ordering_key, request_reconnect_at
 from linekeeper.outbox.mail_order import mail_ordering_key
 from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.outbox.sender import supersede
-from linekeeper.reconnect.case import Case, Member, load_case
+from linekeeper.reconnect.case import Case, Member, customers_of, load_case
 from linekeeper.reconnect.remind import DEADLINE, JOINS_LATE
 from linekeeper.reconnect.runs import reopen, resume, start_run, wake, withdraw_run
 from linekeeper.runtime import Runtime
@@ -287,7 +287,7 @@ async def send_again(
 ) -> str:
     """Mail the links of an incident once more; where one was used or ended, a new one.
 
-    The same `press` is done once.
+    Not to whom logs in just now. The same `press` is done once.
     Returns what happened, in a sentence. Raises `NoIncident`, or `ReadOnlyApp` in `observe`.
     """
     configuration = await rt.configuration()
@@ -308,19 +308,16 @@ async def send_again(
             raise NoIncident(
                 "Makini lists a new connection in its place, whose own incident asks for its login"
             )
+        asked = [member for member in asked if not member.is_being_verified]
+        if not asked:
+            raise NoIncident("somebody logged in within the last hour, and that is being verified")
         audited = audit_id(press, "send_again")
         if await session.get(Audit, audited) is not None:
             return "the link was sent again before"
         reconnect = await _opened(session, case, now)
         asking = _Asking(rt, session, case, reconnect, now)
         await asking.ask(configuration, app, signer)
-        customers = list(
-            dict.fromkeys(
-                member.customer_id
-                for member in asked
-                if member.customer_id and app_of(app, member.chosen).writes_to_customers
-            )
-        )
+        customers = customers_of(asked, app)
         reachable = await with_contacts(session, customers)
         mailed = [customer for customer in customers if customer in reachable]
         if not configuration.mail:

@@ -1,8 +1,8 @@
 """One incident of lost logins, as everybody who works on it sees it: read from the database."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import String, bindparam, cast, func, or_, select
@@ -29,6 +29,8 @@ from linekeeper.store.tables import (
 from linekeeper.store.types import Id
 
 KIND = Health.reauthorization_required.value
+VERIFYING = timedelta(hours=1)
+"""So long nobody who logged in is asked for that again, not even by a person."""
 _STOPPED = ("given_up", "not_in_time")
 UNSETTLED = (Health.unknown.value, Health.unreachable.value)
 """What an incident of lost logins may become while nothing says whether they are back."""
@@ -72,6 +74,8 @@ class Member:
     """What the rules say of its mode."""
     has_logged_in: bool = False
     """Somebody has; it could not be verified yet."""
+    is_being_verified: bool = False
+    """Somebody has within the last hour: whether it works is being found out."""
 
     successor_waits: bool = False
     """A connection that took its place has lost its login, which is an incident of its own."""
@@ -152,6 +156,12 @@ class Case:
         return waits or (bool(gone) and len(gone) == len(self.members))
 
 
+def customers_of(members: Iterable[Member], app: AppConfig) -> list[str]:
+    """The customers of `members` that are written to, each once. Pure."""
+    customers = [m.customer_id for m in members if app_of(app, m.chosen).writes_to_customers]
+    return list(dict.fromkeys(customer for customer in customers if customer))
+
+
 async def load_case(
     store: Store, incident_id: str, *, now: datetime, session: AsyncSession | None = None
 ) -> Case | None:
@@ -228,6 +238,7 @@ async def _load(
             implementing=came_with is not None and came_with.live_at is None,
             chosen=Chosen(connection.mode, connection.notify_customers),
             has_logged_in=connection.id in kept,
+            is_being_verified=connection.id in kept and now - kept[connection.id].at < VERIFYING,
             successor_waits=_is_lost(successors.get(connection.id)),
         )
     return Case(incident, reconnect, list(members.values()))

@@ -21,12 +21,11 @@ from linekeeper.incidents.operate import snooze_until
 from linekeeper.makini import ErrorKind, MakiniError
 from linekeeper.outbox.queue import enqueue
 from linekeeper.reconnect.ask import mail, who_was_asked
-from linekeeper.reconnect.case import KIND, Case, load_case
+from linekeeper.reconnect.case import KIND, Case, customers_of, load_case
 from linekeeper.reconnect.counts import backfilled
 from linekeeper.reconnect.runs import end_replaced
 from linekeeper.runtime import Runtime
 from linekeeper.store.engine import chunked
-from linekeeper.store.modes import app_of
 from linekeeper.store.tables import Audit, Connection, ConnectLink, Reconnect
 from linekeeper.sweep.batch import probe_batch
 from linekeeper.text import duration
@@ -231,13 +230,7 @@ async def _thank(
     app = configuration.apps.get(case.incident.app)
     if app is None or not configuration.mail:
         return
-    customers = list(
-        dict.fromkeys(
-            member.customer_id
-            for member in case.members
-            if member.customer_id and app_of(app, member.chosen).writes_to_customers
-        )
-    )
+    customers = customers_of(case.members, app)
     incident, attempt = case.incident.id, reconnect.attempt
     asked = await who_was_asked(session, case, reconnect, has_gone=True)
     by_connection = {member.connection_id: member.customer_id for member in case.members}

@@ -2,10 +2,14 @@
 
 from datetime import timedelta
 
+import pytest
+
 from linekeeper.access.verify import verify_logins
 from linekeeper.clock import utcnow
+from linekeeper.incidents.operate import NoIncident
 from linekeeper.notify.compose import plain
 from linekeeper.notify.view import load_views
+from linekeeper.reconnect.ask import send_again
 from linekeeper.reconnect.open_cases import OpenCase, WaitingMember
 from linekeeper.reconnect.watch import due_steps
 from linekeeper.store import new_id
@@ -105,6 +109,18 @@ async def test_a_login_to_another_system_is_kept_beside_the_right_one_by_the_sam
     assert await token_of(house, connection) == its_token
     assert await house.rows(PendingLogin) == []
     assert [a.action for a in await house.rows(Audit)][-1] == "login.other_system"
+
+
+async def test_a_person_who_mails_the_link_again_does_not_ask_who_logs_in_just_now(
+    house: House,
+) -> None:
+    """Universe 15075: six minutes after a login its customer was mailed once more."""
+    await logged_in_while_it_was_away(house)
+    [incident] = await house.incidents()
+    with pytest.raises(NoIncident, match="somebody logged in within the last hour"):
+        await send_again(house.rt, incident.id, by="petra", now=utcnow())
+    later = utcnow() + timedelta(minutes=61)  # nothing came of it yet: a person may decide
+    assert "is mailed" in await send_again(house.rt, incident.id, by="petra", now=later)
 
 
 async def test_a_kept_login_is_not_spoken_of_once_a_later_one_was_verified(house: House) -> None:

@@ -48,6 +48,7 @@ REGRESSIONS: tuple[str, ...] = (
     "--seed 30300 --brief",
     "--seed 30508 --brief",
     "--seed 30509 --brief",
+    "--seed 15075 --small",
     "--seed 37 --kinds storm",
 )
 """Universes that broke, and hold since the product was fixed."""

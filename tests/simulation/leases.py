@@ -15,6 +15,8 @@ class Leases:
     def __init__(self, now: Callable[[], datetime]) -> None:
         self._now = now
         self._held: dict[str, tuple[str, Host | None, datetime]] = {}
+        self._over: set[str] = set()
+        """Those written by a clock that was a day behind: they are over once it is right."""
         self.wrong: list[str] = []
 
     def taking(self, acquire: Any) -> Any:
@@ -38,6 +40,7 @@ class Leases:
             if kept and held.name in self._held:
                 until = self._now() + timedelta(seconds=seconds)
                 self._held[held.name] = (held.owner, HOST.get(), until)
+                self._dated(held.name)
             return kept
 
         return watched
@@ -68,11 +71,16 @@ class Leases:
             if (
                 not (host is None or host.dead)
                 and host.skew == timedelta()
+                and name not in self._over
                 and not _is_off(HOST.get())
                 and now < until - MARGIN
             ):
                 self.wrong.append(f"{name} was taken by {owner} while {holder} held it")
         self._held[name] = (owner, HOST.get(), now + timedelta(seconds=seconds))
+        self._dated(name)
+
+    def _dated(self, name: str) -> None:
+        (self._over.add if _is_off(HOST.get()) else self._over.discard)(name)
 
 
 def _is_off(host: Host | None) -> bool:
