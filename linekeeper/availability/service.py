@@ -35,7 +35,7 @@ from linekeeper.store.tables import (
     Outage,
     Transition,
 )
-from linekeeper.store.tables.health import SWEEP_OVERDUE
+from linekeeper.store.tables.health import LIST_REFUSED, SWEEP_OVERDUE
 
 _APP = ("unreachable", "list_failed")
 """Kinds of incidents of a whole app that explain why its connections give no answer. In an app of
@@ -135,6 +135,8 @@ async def read_troubles(session: AsyncSession, month: TimeSpan) -> Troubles:
         if incident.cause == SWEEP_OVERDUE:
             unwatched.append(TimeSpan(incident.since, incident.resolved_at or month.until))
             continue
+        if incident.detail.get(LIST_REFUSED):
+            continue  # Makini answered: that says nothing of its connections
         kept = products if incident.kind in UNTAKEN else apps
         whole = [TimeSpan(_began(incident), incident.resolved_at or month.until)]
         kept.setdefault(incident.app, []).extend(together.get(incident.id, whole))

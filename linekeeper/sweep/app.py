@@ -29,8 +29,12 @@ from linekeeper.store import Store
 from linekeeper.store.configuration import configured_apps
 from linekeeper.store.engine import insert_ignore, insert_or_update
 from linekeeper.store.tables import AppState, Connection, Incident
+from linekeeper.store.tables.health import LIST_REFUSED
 
 TOPIC = "list"
+_REFUSALS = frozenset(
+    {ErrorKind.unauthorized, ErrorKind.forbidden, ErrorKind.not_found, ErrorKind.rejected}
+)
 
 
 @asynccontextmanager
@@ -81,6 +85,7 @@ async def list_failed(store: Store, app: AppConfig, error: MakiniError, *, now: 
         code=error.code or error.kind.value,
         message=error.brief,
         request_id=error.request_id,
+        detail={LIST_REFUSED: True} if error.kind in _REFUSALS else {},
     )
     await _open(store, opening, f"The connection list failed: {error.brief}.", now=now)
 

@@ -43,6 +43,8 @@ class Transition(SQLModel, table=True):
 
 SWEEP_OVERDUE = "parts:work:sweep"
 """The cause of the incident that no sweep was completed: what is known is as of the last one."""
+LIST_REFUSED = "list_refused"
+"""In the detail of a `list_failed`: Makini answered, and refused its list."""
 
 
 class Incident(SQLModel, table=True):
