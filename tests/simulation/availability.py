@@ -25,10 +25,12 @@ from linekeeper.settings import Settings
 from linekeeper.store import Store
 from tests.simulation.lost import is_unreadable, was_lost
 from tests.simulation.makini.truth import Connection
+from tests.simulation.ports import RECEIVER_BEAT_SECONDS
 from tests.simulation.universe import Universe
 
 T = TypeVar("T")
 MINUTE = timedelta(minutes=1)
+RECEIVER_BEATS = timedelta(seconds=RECEIVER_BEAT_SECONDS) + MINUTE
 DAY = 86_400.0
 """A sender's grain, in seconds."""
 NOTICED_WITHIN = timedelta(minutes=25)
@@ -254,6 +256,11 @@ def _each_minute(
             # What was so in this very minute is among what was so lately.
             since = truth.noticed_since(at)
             agrees = said == so or said in truth.within(since, at + MINUTE)
+            # Its last beat may lie three minutes before a receiver ends here, not ten seconds.
+            agrees |= said is WaitedFor.us and any(
+                span.since < at + MINUTE and at < span.until <= span.since + RECEIVER_BEATS
+                for span in troubles.ours
+            )
             if since <= live.since:  # nobody had looked when it came into the books
                 agrees |= said is WaitedFor.unknown
             found.minutes += 1
