@@ -63,6 +63,14 @@ _NOT_OURS = _Words(
     "for. Nothing was changed.",
     400,
 )
+_NO_STATE = _Words(
+    _NOT_OURS.title,
+    "Please open the link you were sent again, and go on from there in the same browser. It has to "
+    "accept cookies, and to have no other such link open: without that we can't tell which system "
+    "this login is for. Nothing was changed.",
+    400,
+)
+"""Makini gave no `state` back, and the browser had none, or those of several links."""
 _AGAIN = _Words(
     "Done, thank you",
     "{system} is connected again and the new login works. What changed meanwhile is being fetched "
@@ -76,7 +84,7 @@ _WORDS: dict[Ended, _Words] = {
         "this page.",
         200,
     ),
-    "no_state": _NOT_OURS,
+    "no_state": _NO_STATE,
     "forged": _NOT_OURS,
     "too_late": _Words(
         "That took a little too long",

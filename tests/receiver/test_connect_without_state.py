@@ -84,6 +84,7 @@ async def test_without_the_cookie_or_with_those_of_two_links_nothing_is_exchange
     refused = await come_back(lenient, href, connection.makini_key)
     assert refused.status_code == 400
     assert "did not begin here" in refused.text
+    assert "accept cookies, and to have no other such link open" in refused.text
     assert not lenient.http.cookies  # the next attempt begins with one
     assert (await come_back(lenient, href, connection.makini_key)).status_code == 400
     assert await lenient.rows(ConnectAttempt) == []
