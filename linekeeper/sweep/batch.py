@@ -20,7 +20,13 @@ from linekeeper.health.evidence import (
     load,
     wants_read,
 )
-from linekeeper.health.login_check import is_check_due, last_polled, read_surely, readable_entities
+from linekeeper.health.login_check import (
+    is_check_due,
+    last_polled,
+    read_one,
+    read_surely,
+    readable_entities,
+)
 from linekeeper.health.probe import probe, understand_error
 from linekeeper.health.service import StateChange, observe
 from linekeeper.incidents.conclude import conclude
@@ -130,11 +136,12 @@ class _Try:
 
         It looks once `again` where the token was refused meanwhile.
         """
-        caller = Caller(self._rt, member.app, member.id, member.ref, member.token)
+        caller = StatusCaller(self._rt, member.app, member.id, member.ref, member.token)
+        caller.is_known_lost = member.health == Health.reauthorization_required.value
         try:
             seen = await probe(caller, at=at)
         except MakiniError as error:
-            return await self._unanswered(member, caller, error, at)
+            return caller.read or await self._unanswered(member, caller, error, at)
         if seen is None:
             return replace(_by_list_alone(member, at), unknown_there=caller.is_unknown_there)
         if seen.called and member.is_unnamed:
@@ -219,6 +226,29 @@ class _Try:
             if changes:
                 await conclude(rt.store, session, policy=policy, now=now)
         self._batch.changes += changes
+
+
+class StatusCaller(Caller):
+    """Whose token is renewed for a status that refuses it only where records refuse it, too.
+
+    A permission may be missing, or that one route of Makini's be broken: such a login isn't lost.
+    """
+
+    is_known_lost = False
+    read: Observation | None = None
+    """What a read said for the status that was refused."""
+
+    async def is_of_token(self) -> bool:
+        if not await super().is_of_token():
+            return False
+        if self.is_known_lost or not self.may_read:
+            return True
+        entities = await readable_entities(self._rt, self.app, self.id)
+        status = Observation(at=utcnow(), source="probe", outcome=Outcome.login_lost)
+        read = await read_one(self, entities, status)
+        if read is not None and read.outcome is Outcome.answered:
+            self.read = read
+        return self.read is None
 
 
 def _by_list_alone(member: _Member, at: datetime) -> Observation:

@@ -223,7 +223,7 @@ async def test_what_no_list_has_and_whose_new_tokens_are_refused_is_unknown_and_
     await adopt(rt, fleet)
     [hidden, *_] = await connections(rt)
     fleet.world.connections[hidden.makini_key].hidden = True
-    fleet.world.faults.status = "401"
+    fleet.world.faults.status = fleet.world.faults.data_list = "401"
     for _ in range(3):
         await sweep(rt)
         await minutes_pass(rt)

@@ -1,0 +1,55 @@
+"""A status that refuses every token: what the connection's reads say counts."""
+
+from sqlalchemy import update
+from starlette.responses import JSONResponse
+
+from linekeeper.clock import utcnow
+from linekeeper.runtime import Runtime
+from linekeeper.store.tables import Connection
+from tests.health.test_sweep import connections, incidents, sweep
+from tests.makini.peer import Peer
+from tests.reconcile.answering import ASSETS, rt, server
+
+__all__ = ["rt", "server"]
+STATUS = "/api/integrations/current"
+MINT = "/api/system/connections/k1/token"
+
+
+def refused(_: object) -> JSONResponse:
+    return JSONResponse({"code": "AUTHENTICATION_FAILED", "message": "Unauthenticated."}, 401)
+
+
+async def probed(rt: Runtime) -> Connection:
+    """Sweep as it is due again, and return the connection."""
+    async with rt.store.write() as session:
+        await session.execute(update(Connection).values(next_probe_at=utcnow()))
+    await sweep(rt)
+    [connection] = await connections(rt)
+    return connection
+
+
+async def test_a_login_whose_records_are_read_is_not_lost_because_the_status_refuses(
+    rt: Runtime, server: Peer
+) -> None:
+    """A permission that is missing, or a route of Makini's that is broken: nobody is mailed."""
+    server.answer("GET", STATUS, {"data": {"id": "k1", "sync_status": "done"}})
+    server.answer("GET", ASSETS, {"data": [{"key": "01"}]})
+    await sweep(rt)
+    server.answer("GET", STATUS, refused)
+    for _ in range(2):
+        connection = await probed(rt)
+        assert (connection.health, connection.evidence) == ("healthy", "read")
+    assert await incidents(rt) == []
+    assert len(server.asked(MINT)) == 1, "the token works: none is made in its place"
+
+    server.answer("GET", ASSETS, refused)
+    connection = await probed(rt)
+    assert (connection.health, connection.evidence) == ("reauthorization_required", "probed")
+    [incident] = await incidents(rt)
+    assert incident.kind == "reauthorization_required"
+
+    server.answer("GET", ASSETS, {"data": [{"key": "01"}]})
+    server.answer("GET", STATUS, {"data": {"id": "k1", "sync_status": "done"}})
+    assert (await probed(rt)).health == "healthy"
+    [incident] = await incidents(rt)
+    assert incident.status == "resolved"
