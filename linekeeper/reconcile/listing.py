@@ -2,6 +2,7 @@
 
 from array import array
 from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, KeysView, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -55,14 +56,15 @@ class Sizes:
 
 
 class KeySet:
-    """Remembers which keys were listed, however many: eight bytes a key.
+    """Remembers which keys were listed, however many: eight bytes a key, in parts, of which there
+    are as many as are needed: most listings bring a record or none.
 
     Two of a million keys look alike once in forty million times; then one that is gone passes for
     listed, until a listing of another process.
     """
 
     def __init__(self) -> None:
-        self._parts = [array("q") for _ in range(_PARTS)]
+        self._parts: defaultdict[int, array[int]] = defaultdict(lambda: array("q"))
         self._sorted = True
 
     def update(self, keys: Iterable[str]) -> None:
@@ -75,18 +77,19 @@ class KeySet:
     def __contains__(self, key: str) -> bool:
         digest = hash(key)
         self._sort()
-        part = self._parts[digest % _PARTS]
+        part = self._parts.get(digest % _PARTS, ())
         place = bisect_left(part, digest)
         return place < len(part) and part[place] == digest
 
     def __len__(self) -> int:
         """How many different keys were listed."""
         self._sort()
-        return sum(map(len, self._parts))
+        return sum(map(len, self._parts.values()))
 
     def _sort(self) -> None:
         if not self._sorted:
-            self._parts = [array("q", sorted(set(part))) for part in self._parts]
+            for number, part in self._parts.items():
+                self._parts[number] = array("q", sorted(set(part)))
             self._sorted = True
 
 
