@@ -10,7 +10,6 @@ read outside of it, if that is read soon: the way there takes the event loop lon
 
 import asyncio
 import sqlite3
-import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from functools import partial
@@ -63,12 +62,15 @@ async def connect(url: URL, **options: Any) -> "SqliteConnection":
 
 async def _opened(connection: "SqliteConnection") -> None:
     await connection
-    connection._conn.set_progress_handler(connection.must_be_soon.is_set, SOON)
 
 
 def are_long(values: Iterable[Any]) -> bool:
     """Whether one of a statement's `values` is so long that it is better run in the thread."""
     return any(type(value) is str and len(value) > LONG for value in values)
+
+
+def _give_up() -> bool:
+    return True
 
 
 class TakesLonger(Exception):
@@ -87,11 +89,6 @@ class SqliteConnection(aiosqlite.Connection):
     """Whether a transaction that only reads is to begin in the visit of its first statement."""
     _unsure = False
     """Whether something may still be under way in the thread, its caller gone."""
-
-    def __init__(self, connector: Callable[[], sqlite3.Connection], chunk: int) -> None:
-        super().__init__(connector, chunk)
-        self.must_be_soon = threading.Event()
-        """Set while the event loop waits for what is read: SQLite gives up after `SOON` steps."""
 
     async def commit(self) -> None:
         """Commit, in the thread: that waits for the storage."""
@@ -128,14 +125,15 @@ class SqliteConnection(aiosqlite.Connection):
 
     def read_here(self, visit: Callable[[], Any]) -> Any:
         """What `visit` reads. Raises `TakesLonger` where that takes more than `SOON` steps."""
-        self.must_be_soon.set()
+        # Only now: asked of what the thread does, too, it would wait for Python's lock each time.
+        self._conn.set_progress_handler(_give_up, SOON)
         try:
             return visit()
         except sqlite3.OperationalError as error:
             if getattr(error, "sqlite_errorcode", None) != sqlite3.SQLITE_INTERRUPT:
                 raise
         finally:
-            self.must_be_soon.clear()
+            self._conn.set_progress_handler(None, 0)
         raise TakesLonger
 
     async def read_soon(self, visit: Callable[[], Any]) -> Any:

@@ -8,6 +8,7 @@ from collections import Counter
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import aiosqlite
@@ -128,6 +129,29 @@ async def test_many_rows_that_one_value_brings_are_written_in_the_thread(
         assert await session.scalar(COUNT) == count
     async with store.read() as session:
         assert await session.scalar(COUNT) == count
+
+
+async def test_what_the_thread_does_asks_nothing_of_python(store: Store, tmp_path: Path) -> None:
+    """It would wait for Python's lock each time, and all other writers would wait along."""
+    asked: list[str] = []
+    within = [False]
+
+    def look(frame: FrameType, event: str, arg: Any) -> None:
+        if event in ("c_call", "c_return") and arg.__name__ == "execute":
+            within[0] = event == "c_call"
+        elif event == "call" and within[0]:
+            asked.append(frame.f_code.co_name)
+
+    threading.setprofile(look)
+    try:
+        async with Store.open(Settings(home=tmp_path)) as another, another.write() as session:
+            await session.execute(
+                text("INSERT INTO kept (n) SELECT value FROM json_each(:listed)"),
+                {"listed": json.dumps(list(range(50_000)))},
+            )
+    finally:
+        threading.setprofile(None)
+    assert asked == []
 
 
 async def test_a_read_makes_no_visit_to_the_thread_nor_does_a_write_where_others_wait(
