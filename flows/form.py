@@ -85,9 +85,10 @@ async def answered(asked: type[Answer_co], key: str) -> SentForm[Answer_co] | No
     if not kept:
         return None
     # Prefect stores it in the moment in which it is sent, by its own machine's clock.
-    now = utcnow()
-    at = now if kept[0].created is None else as_utc(kept[0].created)
-    return SentForm(asked(**kept[0].decoded_value), min(at, now))
+    sent, now = kept[0].created, utcnow()
+    # A time of Prefect's own class can't be written into every database.
+    at = now if sent is None else datetime.combine(sent.date(), sent.timetz())
+    return SentForm(asked(**kept[0].decoded_value), min(as_utc(at), now))
 
 
 async def wait_for(asked: type[Answer_co], key: str, *, seconds: int) -> SentForm[Answer_co]:
