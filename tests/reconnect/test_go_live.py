@@ -32,7 +32,12 @@ LINKS = Links(ui_url="../..", deployments={"connect": "c0ffee"})
 
 
 async def implement(house: House, connection: Connection, *, before: bool = True) -> Progress:
-    """An implementation that `connection` came with; or was there `before` it was started."""
+    """An implementation that `connection` came with; or was there `before` it was started.
+
+    By Makini's list it was made when it was first seen here.
+    """
+    house.fleet.world.connections[connection.makini_key].created_at = connection.created_at
+    await house.sweep()
     [customer] = await house.rows(Customer, Customer.id == connection.customer_id)
     aside = timedelta(minutes=1)
     form = Form(
