@@ -28,6 +28,7 @@ from linekeeper.config import AppConfig
 from linekeeper.customers.setup import ESTABLISHED
 from linekeeper.makini import may_call_data
 from linekeeper.reconcile.causes import Window
+from linekeeper.reconcile.first_listing import is_whole_due
 from linekeeper.reconcile.policy import POLICY
 from linekeeper.reconcile.target import PollTarget
 from linekeeper.runtime import Runtime
@@ -134,11 +135,12 @@ class ReadState:
         """Whether some of its entities are to be listed whole. Pure."""
         if self.entities < self.wanted or self.never_full:
             return True
-        if self.full_at is None:
-            return False  # all of them wait after a failure
+        if self.full_at is None:  # all wait after a failure, or after a first listing broke off
+            return order.full and self.polled_at is not None
         if order.full and self.full_at < order.started:
             return True
-        return POLICY.is_full_due(self.full_at, self.confirm_at, now=order.started)
+        confirm_at, polled_at = self.confirm_at, self.polled_at
+        return POLICY.is_full_due(self.full_at, confirm_at, polled_at=polled_at, now=order.started)
 
     def misses(self, window: Window | None) -> bool:
         """Whether it has not been read since `window` ended. Pure."""
@@ -174,8 +176,8 @@ def is_entity_due(
     waits = mark.retry_at is not None and mark.retry_at > order.started
     if waits and not (order.everything or again):
         return False
-    whole = POLICY.is_full_due(mark.full_at, mark.confirm_at, now=order.started) or (
-        order.full and mark.full_at is not None and mark.full_at < order.started
+    whole = is_whole_due(mark, now=order.started) or (
+        order.full and (mark.full_at is None or mark.full_at < order.started)
     )
     if whole or which == "full":
         return whole and which == "full"
@@ -223,7 +225,15 @@ def _standings_of(
     waits = and_(col(Watermark.retry_at).is_not(None), col(Watermark.retry_at) > started)
     tried = true() if everything else not_(waits)
     read_now = case((and_(tried, col(Watermark.offered)), col(Watermark.polled_at)))
-    never_listed = and_(tried, col(Watermark.entity).is_not(None), col(Watermark.full_at).is_(None))
+    never_listed = and_(
+        *(tried, col(Watermark.entity).is_not(None), col(Watermark.full_at).is_(None)),
+        # A first listing that broke off waits, once what changed since could be read.
+        or_(
+            col(Watermark.polled_at).is_(None),
+            col(Watermark.confirm_at).is_(None),
+            col(Watermark.confirm_at) <= started,
+        ),
+    )
     # What is observed is read with a token that was lent for it, while that lives.
     held = select(col(Credential.connection_id)).where(is_live(bindparam("now", type_=UtcDateTime)))
     is_lent = and_(col(Connection.custody) == "borrowed", col(Connection.id).in_(held))

@@ -107,15 +107,20 @@ async def note_broken_off(
     fault: ListingFault,
     *,
     started: datetime,
+    position: datetime | None,
     listed: int,
     total: int | None,
 ) -> Watermark:
     """The whole listing that `started` then broke off: it is made again later, as one that is
-    inconsistent, and proves nothing meanwhile. Returns what is known of the entity now."""
+    inconsistent, and proves nothing meanwhile. What changed is asked for from `position` on; a
+    first listing is still to come. Returns what is known of the entity now."""
     before = mark.inconsistent if mark is not None else 0
     values = compared(mark, started, listed, total, inconsistent=True)
     values |= {"inconsistent": before + 1, "broken_off": fault.value}
     again = values.pop("confirm_at", None) or started + POLICY.after_inconsistent(before)
+    if mark is None or mark.full_at is None:
+        moved_at = started if mark is None or mark.moved_at is None else mark.moved_at
+        values |= {"full_at": None, "position": position, "moved_at": moved_at}
     async with store.write() as session:
         await save_mark(store, session, connection_id, entity, **values)
         known = [confirm_at_of(mark)]
@@ -267,22 +272,6 @@ async def is_known(store: Store, connection_id: str, entity: str) -> bool:
             .limit(1)
         )
     return known is not None
-
-
-async def is_baseline(
-    store: Store, connection_id: str, entity: str, mark: Watermark | None
-) -> bool:
-    """Whether the next complete listing is the first: it says nothing in the feed.
-
-    It is for an entity never listed whole. One that was not offered and is again is compared with
-    what is known of it, unless nothing but webhooks said so.
-    """
-    if mark is None or mark.full_at is None:
-        return True
-    if mark.offered:
-        return False
-    was_listed = mark.listed is not None or mark.position is not None
-    return not was_listed or not await is_known(store, connection_id, entity)
 
 
 async def is_offered(

@@ -59,12 +59,21 @@ class Policy:
         return self.loose if trust == "good" else self.routine
 
     def is_full_due(
-        self, full_at: datetime | None, confirm_at: datetime | None, *, now: datetime
+        self,
+        full_at: datetime | None,
+        confirm_at: datetime | None,
+        *,
+        polled_at: datetime | None,
+        now: datetime,
     ) -> bool:
-        """Whether to list everything."""
-        if full_at is None or now - full_at >= self.full:
-            return True
-        return confirm_at is not None and now >= confirm_at
+        """Whether to list everything.
+
+        Where a first listing broke off, and what changed since could be read, it is made again at
+        `confirm_at`.
+        """
+        if full_at is None:
+            return polled_at is None or confirm_at is None or now >= confirm_at
+        return now - full_at >= self.full or (confirm_at is not None and now >= confirm_at)
 
 
 POLICY = Policy()

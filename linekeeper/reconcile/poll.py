@@ -7,12 +7,12 @@ from linekeeper.clock import utcnow
 from linekeeper.health.scope import DataCaller
 from linekeeper.makini import TOO_LARGE, ErrorKind, MakiniError
 from linekeeper.reconcile.deleting import conclude_listing
+from linekeeper.reconcile.first_listing import is_baseline, is_whole_due
 from linekeeper.reconcile.gathered import Listing, ListingShifted
 from linekeeper.reconcile.known import successions_of
 from linekeeper.reconcile.marks import (
     filter_refused_at,
     grain_of,
-    is_baseline,
     is_offered,
     note_broken_off,
     note_compared,
@@ -20,12 +20,11 @@ from linekeeper.reconcile.marks import (
     note_not_offered,
 )
 from linekeeper.reconcile.pages import PageReader, Sleep
-from linekeeper.reconcile.policy import POLICY
 from linekeeper.reconcile.reading import EntityReading, ReadQuestion
 from linekeeper.reconcile.recount import is_count_due, note_total
 from linekeeper.reconcile.succession import may_take_over, take_over
 from linekeeper.reconcile.target import PollTarget
-from linekeeper.reconcile.watermark import read_from
+from linekeeper.reconcile.watermark import move, read_from
 from linekeeper.reconcile.writer import ListingWriter
 from linekeeper.runtime import Runtime
 from linekeeper.spending import Purpose, spends_on
@@ -130,16 +129,13 @@ class _Reader:
     @property
     def _is_whole_due(self) -> bool:
         mark, now = self._mark, self._question.run_at
-        due = mark is None or POLICY.is_full_due(mark.full_at, mark.confirm_at, now=now)
-        return due or self._question.full
+        return mark is None or is_whole_due(mark, now=now) or self._question.full
 
     @property
     def _changed_since(self) -> datetime | None:
         """From when on to ask for what changed; None where nothing but a whole listing will do."""
         mark, question = self._mark, self._question
-        if mark is None or mark.position is None or self._succession is not None:
-            return None
-        if self._filter_refused_at is not None or not mark.offered:
+        if mark is None or mark.position is None or not self._can_ask_since(mark.position):
             return None
         since = read_from(mark.position, mark.moved_at, mark.polled_at, grain=grain_of(mark))
         return since if question.since is None else min(since, question.since)
@@ -154,7 +150,9 @@ class _Reader:
         started = utcnow()
         reading, target = self._reading, self._target
         reading.full, reading.records, reading.written = since is None, 0, 0
-        is_first = await is_baseline(self._rt.store, target.id, reading.entity, self._mark)
+        is_first = since is None and await is_baseline(
+            self._rt.store, target.id, reading.entity, self._mark
+        )
         writer = ListingWriter(
             self._rt,
             target,
@@ -190,7 +188,10 @@ class _Reader:
         changed can't be asked for instead."""
         reading, target = self._reading, self._target
         reading.written += await listing.writer.write(listing.batch)
-        if not whole or self._changed_since is None or broken.fault is None:
+        position = self._mark.position if self._mark is not None else None
+        if position is None and self._succession is None:  # from there on, it all came or is new
+            position = move(None, listing.writer.newest, started=started)
+        if not whole or broken.fault is None or not self._can_ask_since(position):
             raise self._pages.broken(
                 f"{broken.message}, {TRIES_A_LISTING} times in a row. What came is in the index, "
                 "and nothing is deleted here",
@@ -204,9 +205,16 @@ class _Reader:
             self._mark,
             broken.fault,
             started=started,
+            position=position,
             listed=listing.count - len(listing.deleted),
             total=listing.total,
         )
+
+    def _can_ask_since(self, position: datetime | None) -> bool:
+        """Whether the source can be asked for what changed since `position`."""
+        is_offered = self._mark is None or self._mark.offered
+        may_filter = self._filter_refused_at is None and self._succession is None
+        return position is not None and is_offered and may_filter
 
     async def _conclude(self, listing: Listing, *, whole: bool, started: datetime) -> None:
         """What the listing proves: the watermark moves, and a whole one says what is gone."""

@@ -12,6 +12,7 @@ from linekeeper.outbox.forward import RecoveredChange, forward_changes
 from linekeeper.reconcile.accounting import Before, Counts, count_due
 from linekeeper.reconcile.compare import Comparison, was_announced
 from linekeeper.reconcile.deliveries import delivered_since
+from linekeeper.reconcile.first_listing import news_from, news_of
 from linekeeper.reconcile.identity import identifying_fields
 from linekeeper.reconcile.late import announce_deferred, was_left_alone
 from linekeeper.reconcile.listing import BATCH_RECORDS, Sizes, WriteBatch, in_order
@@ -77,6 +78,7 @@ class ListingWriter:
         self._shard = shard
         self._filter_refused_at = filter_refused_at
         self.is_baseline = baseline
+        self._is_first = baseline or mark is None or mark.full_at is None
         # Until its records are compared with those of the one before, it is to be listed again.
         self._succeeds = succeeds
         # When an entity that was not offered was asked for, nothing of it was read.
@@ -89,9 +91,9 @@ class ListingWriter:
         self.deleted: dict[str, MatchRow] = {}
         """What was listed as deleted, by key, where it is to be compared with the one before."""
         self._is_fresh: bool | None = None
-        self._newest: datetime | None = None
+        self.newest: datetime | None = None
         self.oldest: datetime | None = None
-        """The oldest source time seen."""
+        """The newest and the oldest source time seen."""
         self._grain = Grain(grain_of(mark))
         self._found_older = False
         """Something differed that had changed before the last listing began."""
@@ -116,7 +118,7 @@ class ListingWriter:
         """One transaction, none where nothing differs."""
         if not self.is_baseline and not await self._differs(read):
             return 0
-        if self.is_baseline and await self._insert(read):
+        if self.is_baseline and news_from(self._mark) is None and await self._insert(read):
             return len(read)
         async with self._store.write() as session:
             return await self._apply(session, read)
@@ -154,12 +156,12 @@ class ListingWriter:
                 )
             grain = self._grain.learned
             proved = not shifted and sizes.proves(
-                listed, self._newest, started=self._started, grain=grain
+                listed, self.newest, started=self._started, grain=grain
             )
             position = self._position(proved=proved, shifted=shifted)
             agreed = proved or not (shifted or self._found_older)
             settled = agreed and mark is not None and position == mark.position
-            again = shifted or (position is None and self._newest is not None)
+            again = shifted or (position is None and self.newest is not None)
             whole_values: dict[str, Any] = {"full_at": self._full_at}
             if whole and not shifted:
                 total = None if sizes.last is None else sizes.last - deleted
@@ -200,11 +202,11 @@ class ListingWriter:
         mark = self._mark
         held = mark.position if mark is not None else None
         if proved:
-            return move(held, self._newest, started=self._started)
+            return move(held, self.newest, started=self._started)
         if shifted or self.is_baseline or self._found_older:
             return held
         until = self._polled_at
-        return held if until is None else move(held, self._newest, started=until)
+        return held if until is None else move(held, self.newest, started=until)
 
     async def _insert(self, read: dict[str, Read]) -> bool:
         """Insert `read` where nothing was in the index before this listing; whether that went.
@@ -244,11 +246,9 @@ class ListingWriter:
         self._grain.observe(known)
         if known:
             self.oldest = min(*known, self.oldest or known[0])
+            self.newest = max(*known, self.newest or known[0])
         if self._succeeds:
             self.deleted |= {key: _row(key, it) for key, it in batch.read.items() if it.deleted}
-        if self._newest is not None:
-            known.append(self._newest)
-        self._newest = max(known, default=None)
         return batch.read
 
     async def _differs(self, read: dict[str, Read]) -> bool:
@@ -263,9 +263,9 @@ class ListingWriter:
         now = utcnow()
         change_set = await self._diff(session, read, now)
         self._note_older(change_set)
-        if self.is_baseline:
-            change_set.new = []
-        else:
+        if self._is_first:
+            change_set.new = [] if self._succeeds else news_of(change_set, self._mark)
+        if change_set.new:
             await self._keep_quiet(session, change_set)
             await self._explain(session, change_set)
             for seq, change in enumerate(change_set.new, start=last + 1):
