@@ -8,6 +8,7 @@ from prefect.states import Completed
 from pydantic import Field
 
 from flows.form import form
+from linekeeper.text import counted
 from tasks.import_customers import import_csv, publish_plan
 from tasks.run import open_runtime, refused, rename
 
@@ -35,7 +36,8 @@ async def import_customers(
         plan = await import_csv(csv, by=by or "import-customers form", dry_run=dry_run)
     await publish_plan(plan, dry_run=dry_run)
     if plan.problems:
-        await rename(f"import-customers · {len(plan.problems)} problems, nothing imported")
+        problems = counted(len(plan.problems), "problem")
+        await rename(f"import-customers · {problems}, nothing imported")
         problems = "; ".join(str(problem) for problem in plan.problems[:5])
         return refused("csv", problems, "Correct these lines and send the whole file again.")
     outcome = f"{len(plan.create)} new, {len(plan.change)} changed, {plan.unchanged} unchanged"

@@ -20,6 +20,7 @@ from linekeeper.reconcile.named import (
     UnknownEntity,
     find_connections,
     find_entities,
+    offered_by_nobody,
     why_not_read,
 )
 from linekeeper.reconcile.service import ReconcileRun
@@ -112,7 +113,7 @@ async def reconcile(
             return refused("entities", error, "Enter one of these, or another with its area.")
         reading = RunReading(rt, ids, wanted, full, shard)
         if ids is not None:
-            return await _read_named(reading, ids)
+            return await _unless_offered_by_nobody(reading, await _read_named(reading, ids))
         async with only_one(f"reconcile:{shard or 'all'}") as held:
             if held is None:
                 await rename("reconcile · skipped")
@@ -122,7 +123,20 @@ async def reconcile(
             note = "" if held else "; another run is still listing everything"
             if held:
                 await reading.read(("full",))
-        return await _conclude(reading, name="reconcile", note=note)
+        ended = await _conclude(reading, name="reconcile", note=note)
+        return await _unless_offered_by_nobody(reading, ended)
+
+
+async def _unless_offered_by_nobody(reading: "RunReading", ended: State[None]) -> State[None]:
+    """Say of entities that were named, and that no system offers, that nothing was read of them."""
+    wanted = reading.wanted or []
+    missing = await offered_by_nobody(reading.rt, wanted, reading.connections) if wanted else []
+    if not missing or ended.is_failed():
+        return ended
+    said = f"no system that was asked offers {', '.join(missing)}"
+    if len(missing) == len(wanted):
+        return refused("entities", said, "Nothing was read. Enter what the systems offer.")
+    return Completed(message=f"{ended.message}; {said}")
 
 
 class RunReading:
@@ -137,6 +151,7 @@ class RunReading:
         shard: str | None,
     ) -> None:
         self.rt = rt
+        self.connections, self.wanted = connections, entities
         self.run = ReconcileRun()
         self._wish = PollOrder(
             utcnow(),

@@ -17,7 +17,9 @@ from sqlmodel import SQLModel, col
 
 from linekeeper.access.listing import forget_listings
 from linekeeper.customers.find import NotFound
-from linekeeper.notify.channels import ARTIFACTS
+from linekeeper.customers.naming import label as label_of
+from linekeeper.implementation.news import implementation_key
+from linekeeper.implementation.report import handover_key
 from linekeeper.store import Store
 from linekeeper.store.engine import chunked
 from linekeeper.store.modes import deciding, load_rules, load_subjects
@@ -27,6 +29,7 @@ from linekeeper.store.tables import (
     Contact,
     Customer,
     CustomerLink,
+    Implementation,
     ModeRule,
     NoticeMessage,
     Outbox,
@@ -34,6 +37,7 @@ from linekeeper.store.tables import (
     WebhookEvent,
 )
 from linekeeper.store.types import table_of
+from linekeeper.views.parts import artifact_key
 
 _IDS_AT_ONCE = 500
 _EVENT, _RECORD = table_of(WebhookEvent), table_of(Record)
@@ -42,7 +46,7 @@ _PROSE: dict[str, tuple[str, ...]] = {
     "audit": ("by", "subject", "detail"),
     "authentication_setup": ("started_by", "confirmed_by"),
     "connect_link": ("system", "created_by"),
-    "connection": ("tariff_by", "judged", "told_apart_by"),
+    "connection": ("tariff_by", "judged"),
     "credit_entry": ("subject", "note", "by"),
     "customer_link": ("created_by",),
     "deletion": ("decided_by",),
@@ -168,7 +172,7 @@ async def erase_customer(
                 await session.execute(delete(table).where(col(table.customer_id) == customer.id))
             await forget_listings(session)
             await _keep_modes(session, eraser, by=by, now=now)
-            await _forget_pages(session, [customer.slug, *(each.slug for each in connections)])
+            await _forget_pages(session, customer, connections)
             _rename(customer, connections, label)
             await session.flush()
         texts = await _texts(session, eraser, erase=not dry_run)
@@ -190,6 +194,9 @@ def _names(
         names += [contact.email, contact.name]
     for connection in connections:
         names += [connection.name, connection.email, connection.slug]
+        if connection.told_apart_by is not None:  # as it was called, without its customer
+            said = (connection.provider, connection.name, connection.told_apart_by)
+            names.append(label_of(None, *said))
     return [name for name in dict.fromkeys(names) if name and len(name) > 2]
 
 
@@ -198,6 +205,7 @@ def _rename(customer: Customer, connections: Sequence[Connection], label: str) -
     customer.aliases, customer.owner = [], None
     for connection in connections:
         connection.name = f"{label} {connection.id[-8:]}"
+        connection.told_apart_by = None
         connection.slug = slugify(connection.name)
         connection.email, connection.tags = "", []
 
@@ -241,14 +249,18 @@ async def _keep_modes(session: AsyncSession, eraser: Eraser, *, by: str, now: da
     await session.flush()
 
 
-async def _forget_pages(session: AsyncSession, slugs: Sequence[str]) -> None:
-    """That pages were written whose address ends in one of `slugs`."""
-    ends = tuple(f"-{slug}" for slug in slugs)
-    written = await session.scalars(
-        select(col(NoticeMessage.subject)).where(col(NoticeMessage.channel) == ARTIFACTS)
+async def _forget_pages(
+    session: AsyncSession, customer: Customer, connections: Sequence[Connection]
+) -> None:
+    """That the pages were written that are called by the customer, and by nobody else."""
+    theirs = await session.scalars(
+        select(col(Implementation.slug)).where(col(Implementation.customer_id) == customer.id)
     )
-    named = [subject for subject in written if subject.endswith(ends)]
-    for batch in chunked(named, _IDS_AT_ONCE):
+    named = {artifact_key(each.slug) for each in connections}
+    named |= {f"match-records-{each.slug}" for each in connections}
+    for slug in theirs:
+        named |= {implementation_key(slug), handover_key(slug)}
+    for batch in chunked(sorted(named), _IDS_AT_ONCE):
         await session.execute(delete(NoticeMessage).where(col(NoticeMessage.subject).in_(batch)))
 
 

@@ -109,6 +109,8 @@ async def people(store: Store) -> str:
                 customer_id=acme,
                 name="Acme - SAP",
                 slug="acme-sap",
+                provider="SAP ECC",
+                told_apart_by="Munich",
                 email="it@acme.example",
                 health_since=NOW,
                 created_at=NOW,
@@ -117,6 +119,8 @@ async def people(store: Store) -> str:
         await session.flush()
         said = {"what": "Acme · SAP was mailed to Jo Doe <jo@acme.example>", "n": 3}
         session.add(Audit(at=NOW, by="anna", action="x", subject="Acme · SAP", detail=said))
+        called = "Acme · SAP ECC (Munich)"
+        session.add(Audit(at=NOW, by="anna", action="z", subject=called, detail={}))
         session.add(Audit(at=NOW, by="anna", action="y", subject="Acme Bolt · SAP", detail={}))
         session.add(Record(connection_id=connection, entity="eam/assets", key="1", hash="h"))
         session.add(
@@ -133,7 +137,8 @@ async def people(store: Store) -> str:
                 body=b'{"who": "Acme"}',
             )
         )
-        for page in ("connection-acme-sap", "connection-acme-bolt-sap"):
+        # The second is of the other customer, whose system is called as this one is.
+        for page in ("connection-acme-sap", "implementation-bolt-acme", "connection-acme-bolt-sap"):
             session.add(
                 NoticeMessage(subject=page, channel=ARTIFACTS, ts="t", place="p", updated_at=NOW)
             )
@@ -148,7 +153,7 @@ async def test_no_name_is_left_and_the_numbers_stay(store: Store) -> None:
     async with store.read() as session:
         assert await session.scalar(select(col(Contact.email))) == "jo@acme.example"
     erased = await erase_customer(store, "Acme", by="anna", now=NOW)
-    assert (looked.texts, looked.contacts, erased.contacts, erased.live) == (2, 1, 1, 1)
+    assert (looked.texts, looked.contacts, erased.contacts, erased.live) == (3, 1, 1, 1)
     assert erased.bodies == looked.bodies == 1
     async with store.read() as session:
         everything = []
@@ -156,14 +161,14 @@ async def test_no_name_is_left_and_the_numbers_stay(store: Store) -> None:
             rows = await session.execute(text(f"SELECT * FROM {table}"))
             everything += [repr(tuple(row)) for row in rows]
         said = "\n".join(everything)
-        for name in ("Jo Doe", "jo@acme", "it@acme", "Acme · SAP'", "Acme - SAP"):
+        for name in ("Jo Doe", "jo@acme", "it@acme", "Acme · SAP'", "Acme - SAP", "Munich"):
             assert name not in said.replace("Acme Bolt · SAP", ""), name
         assert "Acme Bolt · SAP" in said
         assert (await session.scalars(select(Outbox))).one().status == "skipped"
         assert (await session.scalars(select(Record))).one().key == "1"
         assert (await session.scalars(select(WebhookEvent))).one().body is None
         pages = [row.subject for row in await session.scalars(select(NoticeMessage))]
-        assert pages == ["connection-acme-bolt-sap"]
+        assert sorted(pages) == ["connection-acme-bolt-sap", "implementation-bolt-acme"]
         actions = [row.action for row in await session.scalars(select(Audit))]
         assert "customer.erased" in actions
     with pytest.raises(NotFound):

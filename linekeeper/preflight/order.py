@@ -38,15 +38,12 @@ def take_order(
     ca_file: str | None = None,
     control: str = DEFAULT_CONTROL,
 ) -> PreflightOrder:
-    """The order, each target once; `OrderError` for the first thing that can't be done."""
+    """The order, each target once; `OrderError` for the first field that can't be done."""
     try:
         known_open = parse_target(control)
     except TargetError as error:
         raise OrderError("control", str(error)) from None
-    try:
-        places = tuple(dict.fromkeys(map(parse_target, targets)))
-    except TargetError as error:
-        raise OrderError("target", str(error)) from None
+    places = _parse_all(targets)
     if not 1 <= len(places) <= MAX_TARGETS:
         raise OrderError("target", f"give 1 to {MAX_TARGETS}, not {len(places)}")
     known = next((candidate for candidate in VANTAGES if candidate == vantage), None)
@@ -61,3 +58,17 @@ def take_order(
             reason = error.strerror if error.errno and not isinstance(error, ssl.SSLError) else None
             raise OrderError("ca-file", f"{ca_file}: {reason or 'holds no certificate'}") from None
     return PreflightOrder(places, known, timeout, ca_file, known_open)
+
+
+def _parse_all(targets: Sequence[str]) -> tuple[Target, ...]:
+    """Each once. `OrderError` names all that are none."""
+    places: dict[Target, None] = {}
+    faults: dict[str, None] = {}
+    for text in targets:
+        try:
+            places[parse_target(text)] = None
+        except TargetError as error:
+            faults[str(error)] = None
+    if faults:
+        raise OrderError("target", "; ".join(faults))
+    return tuple(places)

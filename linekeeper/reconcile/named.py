@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from sqlmodel import col, select
+from sqlalchemy import case, func, select
+from sqlmodel import col
 
 from linekeeper.clock import utcnow
 from linekeeper.customers.find import find_connection
@@ -11,7 +12,7 @@ from linekeeper.makini import may_call_data
 from linekeeper.runtime import Runtime
 from linekeeper.store import Store
 from linekeeper.store.modes import app_of
-from linekeeper.store.tables import Connection, Credential
+from linekeeper.store.tables import Connection, Credential, Watermark
 from linekeeper.text import health_name
 from linekeeper.tokens.stored import is_live
 
@@ -50,6 +51,24 @@ async def find_entities(rt: Runtime, wanted: Sequence[str] | None) -> list[str] 
             raise UnknownEntity(f"no entity is called {name!r}; there are {', '.join(known)}")
         entities_named.update(dict.fromkeys(short or [name]))
     return list(entities_named)
+
+
+async def offered_by_nobody(
+    rt: Runtime, entities: Sequence[str], connections: Sequence[str] | None
+) -> list[str]:
+    """Those of `entities` that each of `connections`, or of all, that was asked does not offer."""
+    offers = case((col(Watermark.offered), 1), else_=0)
+    asked = (
+        select(col(Watermark.entity))
+        .where(col(Watermark.entity).in_(entities))
+        .group_by(col(Watermark.entity))
+        .having(func.max(offers) == 0)
+        .order_by(col(Watermark.entity))
+    )
+    if connections is not None:
+        asked = asked.where(col(Watermark.connection_id).in_(connections))
+    async with rt.store.read() as session:
+        return list(await session.scalars(asked))
 
 
 async def why_not_read(rt: Runtime, connection_id: str) -> str | None:

@@ -26,7 +26,7 @@ class ExpectedWork:
 
 WORK: Mapping[str, ExpectedWork] = {
     "sweep": ExpectedWork(
-        timedelta(),
+        timedelta(minutes=10),  # twice as long as from one to the next
         "Connections are not being checked.",
         called="sweep",
         of_apps=True,

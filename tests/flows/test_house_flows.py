@@ -157,7 +157,7 @@ async def test_an_import_with_a_problem_is_refused_and_names_it(
     name, message = await ended(state)
     assert name == "Refused"
     assert "no-address" in message
-    assert "problems, nothing imported" in (await running.last()).name
+    assert "1 problem, nothing imported" in (await running.last()).name
 
 
 async def test_the_doctor_fails_if_something_is_wrong_and_publishes_its_table(

@@ -254,6 +254,17 @@ async def test_one_connection_is_read_by_name_and_a_wrong_name_offers_the_neares
         wrong = await reconcile([f"{connection.name} typo"], return_state=True)
         assert ended(wrong)[0] == "Refused"
         assert "The nearest" in ended(wrong)[1]
+        for again in range(2):  # what is not offered is not asked for again at once
+            nobody = await reconcile(
+                [connection.makini_key], entities=["eam/pumps"], return_state=True
+            )
+            assert nobody.name == "Refused", (again, nobody)
+            assert "no system that was asked offers eam/pumps" in (nobody.message or "")
+        some = await reconcile(
+            [connection.makini_key], entities=["eam/pumps", "assets"], return_state=True
+        )
+        assert some.name == "Completed"
+        assert (some.message or "").endswith("; no system that was asked offers eam/pumps")
         none = await reconcile([connection.makini_key], entities=["pumps"], return_state=True)
         assert "no entity is called 'pumps'" in ended(none)[1]
 

@@ -105,6 +105,13 @@ def test_a_bad_order_is_refused_with_field_and_reason(changes, field):
         take_order(**{"targets": ["h:1"], "vantage": "inside", **changes})
 
 
+def test_every_bad_target_is_named():
+    with pytest.raises(OrderError) as refused:
+        take_order(["first bad", "h:1", "h:99999", "third bad"], "inside")
+    for named in ("first bad", "99999", "third bad"):
+        assert named in str(refused.value), refused.value
+
+
 def report() -> PreflightVerdicts:
     target = parse_target("h:443")
     facts = TargetFacts(
