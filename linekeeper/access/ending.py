@@ -49,6 +49,8 @@ class Ending:
     """The login replaces one that was lost: what changed meanwhile is fetched."""
     is_kept: bool = False
     """The login could not be verified yet; it is kept, and verified without anybody's help."""
+    why: str = ""
+    """Why Makini could not be asked, for operators: no customer reads it."""
 
 
 def after(ending: Ending, expires_at: datetime, now: datetime) -> Ending:

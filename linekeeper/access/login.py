@@ -280,7 +280,8 @@ class Attempt:
         else:
             async with self.rt.store.write() as session:
                 await self._say(session, f"login.{how}", text, utcnow(), kept is not None)
-        return Ending(how, self.link.system, connect_url=self.url, is_kept=kept is not None)
+        why, is_kept = (text if how == "away" else ""), kept is not None
+        return Ending(how, self.link.system, connect_url=self.url, is_kept=is_kept, why=why)
 
     async def _say(
         self, session: AsyncSession, action: str, text: str, now: datetime, is_kept: bool

@@ -50,6 +50,7 @@ class Pasted:
         """What the operator reads."""
         label = self.label
         how = "kept" if self.ending.is_kept else self.ending.how
+        why = f" ({self.ending.why.rstrip('.')})" if self.ending.why else ""
         return {
             "done": f"{label}: the login works and is stored",
             "other_system": (
@@ -60,7 +61,7 @@ class Pasted:
                 "the next probe decides"
             ),
             "kept": (
-                f"{label}: Makini accepted the login, but it could not be verified yet; it is "
+                f"{label}: Makini accepted the login, but it could not be verified yet{why}; it is "
                 "kept, and Linekeeper tries again automatically"
             ),
             "system_away": (
@@ -72,7 +73,7 @@ class Pasted:
                 f"login for {label} it is stored. Look at {label} in a few minutes; where it does "
                 "not work then, and this was a code, get a new one"
             ),
-            "away": "Makini could not be asked: try again; if it was a code, get a new one",
+            "away": f"Makini could not be asked{why}: try again; if it was a code, get a new one",
         }.get(how, f"Makini, or the system, refuses this login for {label}")
 
 

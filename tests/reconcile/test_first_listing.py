@@ -4,6 +4,7 @@ import gc
 from datetime import datetime
 from typing import Any
 
+import pytest
 from sqlmodel import col, func, select
 
 from linekeeper.clock import utcnow
@@ -17,6 +18,12 @@ from tests.reconcile.conftest import Peer
 
 ENTITY = "eam/assets"
 MANY = 3 * BATCH_RECORDS + 1
+
+
+@pytest.fixture(autouse=True)
+def nothing_held() -> None:
+    """What earlier tests left in circles is gone."""
+    gc.collect()
 
 
 def held() -> int:
