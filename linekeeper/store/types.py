@@ -55,6 +55,8 @@ class Id(TypeDecorator[str]):
 def time_as_text(time: datetime) -> str:
     """A time in UTC as columns of SQLite have it: its `isoformat` with microseconds, which takes
     three times as long."""
+    if type(time) is not datetime:  # such as Prefect's, which orjson does not know
+        return time.isoformat(timespec="microseconds")
     written = orjson.dumps(time)
     if len(written) == _WITH_MICROSECONDS:
         return written[1:-1].decode()
