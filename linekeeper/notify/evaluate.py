@@ -182,18 +182,7 @@ async def sent_to_fallback_channels(
     session: AsyncSession, incident_ids: Sequence[str], names: Collection[str]
 ) -> set[tuple[str, str]]:
     """Which of these incidents were sent to fallback channels called `names`: pairs of both."""
-    if not incident_ids:
-        return set()
-    notices = await session.scalars(
-        select(Notice).where(
-            col(Notice.channel) == "elsewhere", col(Notice.incident_id).in_(incident_ids[:_AT_ONCE])
-        )
-    )
-    of_key: dict[str, list[tuple[str, str]]] = {}
-    for notice in notices:
-        for name in names if notice.step != "resolved" else ():
-            key = f"elsewhere:{name}:{_key_elsewhere(notice, notice.step)}"
-            of_key.setdefault(key, []).append((notice.incident_id, name))
+    of_key = await _keys_elsewhere(session, incident_ids, names)
     gone_out: set[tuple[str, str]] = set()
     for keys in chunked(sorted(of_key), _AT_ONCE):
         sent = select(col(Outbox.dedupe_key)).where(
@@ -201,6 +190,54 @@ async def sent_to_fallback_channels(
         )
         gone_out.update(*(of_key[key] for key in await session.scalars(sent)))
     return gone_out
+
+
+async def withheld_from_fallback_channels(
+    session: AsyncSession, incident_ids: Sequence[str], names: Collection[str]
+) -> set[tuple[str, str]]:
+    """The same, of those that were to be escalated there, and were not: no end is told of them.
+
+    Of one that others were to be notified of in Slack's place, the end is news.
+    """
+    of_key = await _keys_elsewhere(session, incident_ids, names)
+    in_its_place = {
+        incident_id
+        for some in chunked(incident_ids, _AT_ONCE)
+        for incident_id in await session.scalars(
+            select(col(Notice.incident_id)).where(
+                col(Notice.channel) == "elsewhere",
+                col(Notice.incident_id).in_(some),
+                col(Notice.step).not_in(("escalation", "resolved")),
+            )
+        )
+    }
+    went: set[tuple[str, str]] = set()
+    withheld: set[tuple[str, str]] = set()
+    for keys in chunked(sorted(of_key), _AT_ONCE):
+        kept = select(col(Outbox.dedupe_key), col(Outbox.status)).where(
+            col(Outbox.dedupe_key).in_(keys)
+        )
+        for key, status in await session.execute(kept):
+            (went if status == "sent" else withheld).update(of_key[key])
+    return {pair for pair in withheld - went if pair[0] not in in_its_place}
+
+
+async def _keys_elsewhere(
+    session: AsyncSession, incident_ids: Sequence[str], names: Collection[str]
+) -> dict[str, list[tuple[str, str]]]:
+    """What was to be sent of these incidents but their ends, by the keys of its messages."""
+    of_key: dict[str, list[tuple[str, str]]] = {}
+    for some in chunked(incident_ids, _AT_ONCE):
+        notices = await session.scalars(
+            select(Notice).where(
+                col(Notice.channel) == "elsewhere", col(Notice.incident_id).in_(some)
+            )
+        )
+        for notice in notices:
+            for name in names if notice.step != "resolved" else ():
+                key = f"elsewhere:{name}:{_key_elsewhere(notice, notice.step)}"
+                of_key.setdefault(key, []).append((notice.incident_id, name))
+    return of_key
 
 
 def _elsewhere(say: Sequence[Say], configuration: Configuration) -> Iterable[Message]:

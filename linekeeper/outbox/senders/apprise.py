@@ -18,7 +18,12 @@ from linekeeper.clock import utcnow
 from linekeeper.config import Configuration
 from linekeeper.notify import compose, compose_others
 from linekeeper.notify.channels import mark_broken, mark_well
-from linekeeper.notify.evaluate import Look, sent_to_fallback_channels, targets
+from linekeeper.notify.evaluate import (
+    Look,
+    sent_to_fallback_channels,
+    targets,
+    withheld_from_fallback_channels,
+)
 from linekeeper.notify.steps import step_in
 from linekeeper.notify.view import IncidentView, Links, load_views
 from linekeeper.outbox.dispatcher import Dispatcher
@@ -91,6 +96,8 @@ class AppriseSender(Sender):
         self._views: Mapping[str, IncidentView] = {}
         self._notified: Collection[tuple[str, str]] = ()
         """The incidents that go on in another one, each with the URLs that were notified of it."""
+        self._withheld: Collection[tuple[str, str]] = ()
+        """The incidents that are over, each with the URLs to which it was not escalated in time."""
 
     async def partitions(self) -> Mapping[str, Partition]:
         """All of them: a URL that takes nothing holds up its own messages one by one."""
@@ -107,6 +114,8 @@ class AppriseSender(Sender):
         merged = [each.id for each in self._views.values() if each.merged_into is not None]
         async with self._store.read() as session:
             self._notified = await sent_to_fallback_channels(session, merged, self._urls)
+            over = [each.id for each in self._views.values() if each.resolved_at is not None]
+            self._withheld = await withheld_from_fallback_channels(session, over, self._urls)
         yield {}
 
     def destination(self, row: OutboxRow) -> str:
@@ -119,8 +128,11 @@ class AppriseSender(Sender):
         unnotified = {
             each.id
             for each in self._views.values()
-            if each.merged_into is not None
-            and (each.id, self.destination(row)) not in self._notified
+            if (each.id, self.destination(row)) in self._withheld
+            or (
+                each.merged_into is not None
+                and (each.id, self.destination(row)) not in self._notified
+            )
         }
         views = {name: view for name, view in self._views.items() if name not in unnotified}
         words = words_of(row, views, now=self._clock(), links=self._links())
