@@ -100,7 +100,7 @@ async def firsts(house: House, *, later: timedelta = timedelta()) -> list[str]:
     """The incidents of which somebody is notified for the first time now."""
     configuration = await house.rt.configuration()
     decision = await evaluate_alerts(house.rt.store, configuration, now=utcnow() + later)
-    return [say.incident_id for say in decision.say if say.step == "first"]
+    return [say.incident_id for say in decision.say if say.step.kind == "first"]
 
 
 async def test_nor_where_the_link_of_an_earlier_loss_still_works(
