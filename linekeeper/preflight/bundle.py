@@ -4,15 +4,17 @@ import zipfile
 from pathlib import Path
 
 MODULES = (
-    "__init__",
-    "__main__",
-    "checks",
-    "facts",
-    "order",
-    "run",
-    "targets",
-    "verdict",
+    "preflight/__init__",
+    "preflight/__main__",
+    "preflight/checks",
+    "preflight/facts",
+    "preflight/order",
+    "preflight/run",
+    "preflight/targets",
+    "preflight/verdict",
+    "refusal",
 )
+"""All that a preflight needs of Linekeeper."""
 _START = """\
 import sys
 
@@ -34,15 +36,15 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 def write_bundle(path: Path) -> None:
     """Write an executable Python archive; the same code gives the same bytes. Raises `OSError`."""
-    here = Path(__file__).parent
+    core = Path(__file__).parents[1]
     with path.open("wb") as file:
         file.write(b"#!/usr/bin/env python3\n")
         with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
             _add(archive, "__main__.py", _START)
             _add(archive, "linekeeper/__init__.py", "")
             for module in MODULES:
-                source = (here / f"{module}.py").read_text(encoding="utf-8")
-                _add(archive, f"linekeeper/preflight/{module}.py", source)
+                source = (core / f"{module}.py").read_text(encoding="utf-8")
+                _add(archive, f"linekeeper/{module}.py", source)
     path.chmod(0o755)
 
 
