@@ -208,6 +208,7 @@ class Idle:
         self._most = most
         self._connections: list[Connection] = []
         self._sessions = 0
+        self._is_over = False
 
     def is_others_turn(self) -> bool:
         """Whether who read without waiting lets others have the event loop: one time of `TURN`."""
@@ -221,7 +222,8 @@ class Idle:
 
     def takes_at_once(self, connection: Connection) -> bool:
         """Whether `leave` waits for nothing: it is kept, and what it did can be rolled back so."""
-        if len(self._connections) >= self._most or connection.invalidated or connection.closed:
+        is_full = self._is_over or len(self._connections) >= self._most
+        if is_full or connection.invalidated or connection.closed:
             return False
         driver = connection.connection.driver_connection
         return not connection.in_transaction() or bool(getattr(driver, "only_reads", False))
@@ -233,7 +235,9 @@ class Idle:
     def leave(self, connection: Connection) -> None:
         """Roll back what was not committed, and keep it or close it; called where SQLAlchemy may
         wait."""
-        if self._most == 0:
+        if self._is_over and not (connection.invalidated or connection.closed):
+            connection.detach()  # the pool that it came from is gone, too
+        if self._most == 0 or self._is_over:
             connection.close()
             return
         try:
@@ -242,14 +246,15 @@ class Idle:
             connection.close()
             raise
         # Looked at after the waiting: others came meanwhile.
-        is_wanted = len(self._connections) < self._most
+        is_wanted = not self._is_over and len(self._connections) < self._most
         if is_wanted and not (connection.invalidated or connection.closed):
             self._connections.append(connection)
         else:
             connection.close()
 
     async def close(self) -> None:
-        """Give all of them back to the pool."""
+        """Give all of them back to the pool. Who leaves one from now on closes it."""
+        self._is_over = True
         while self._connections:
             await greenlet_spawn(self._connections.pop().close)
 

@@ -47,3 +47,22 @@ async def test_whenever_closing_is_cancelled_every_connection_is_closed(
     for number in range(1, waits + 1):
         _, cancelled = await closed(tmp_path / f"home-{number}", number, number + apart)
         assert cancelled
+
+
+@pytest.mark.parametrize("pool", [4, 20])
+async def test_who_is_still_at_work_when_the_store_is_closed_leaves_nothing_open(
+    tmp_path: Path, pool: int
+) -> None:
+    """As a task that stores what must not be lost, though whoever began it is cancelled."""
+    key = SecretStr(Fernet.generate_key().decode())
+    settings = Settings(home=tmp_path, encryption_keys=[key], database_pool=pool, _env_file=None)
+    store, made = Store.open(settings), []
+    event.listen(store.engine.sync_engine, "connect", lambda driver, _: made.append(driver))
+    async with store.read() as reads, store.write() as writes:
+        await reads.execute(text("SELECT 1"))
+        await writes.execute(text("SELECT 1"))
+        await store.close()
+    still_open = [driver for driver in made if driver._connection._connection is not None]
+    for driver in still_open:
+        await driver._connection.close()
+    assert (len(made), still_open) == (2, [])
