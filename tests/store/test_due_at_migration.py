@@ -8,10 +8,10 @@ from sqlmodel import col
 
 from linekeeper.clock import utcnow
 from linekeeper.settings import Settings
-from linekeeper.store import Store, new_id
-from linekeeper.store.migrate import build_schema, migrate
+from linekeeper.store import new_id
 from linekeeper.store.tables import Outbox
 from linekeeper.store.types import UtcDateTime
+from tests.store.filling import migrated
 
 BEFORE = "0049"
 NOW = utcnow()
@@ -49,11 +49,6 @@ def _fill(connection: SyncConnection) -> None:
 
 
 async def test_only_what_nobody_tried_was_written_for_later(empty_settings: Settings) -> None:
-    async with Store.open(empty_settings) as store:
-        async with store.engine.begin() as connection:
-            await connection.run_sync(build_schema, BEFORE)
-            await connection.run_sync(_fill)
-        assert (await migrate(store))[0] == BEFORE
-        async with store.read() as session:
-            rows = await session.execute(select(col(Outbox.dedupe_key), col(Outbox.due_at)))
+    async with migrated(empty_settings, BEFORE, _fill) as session:
+        rows = await session.execute(select(col(Outbox.dedupe_key), col(Outbox.due_at)))
     assert {key: due for key, due in rows if due is not None} == {"planned": LATER}

@@ -7,10 +7,9 @@ from sqlalchemy.engine import Connection as SyncConnection
 
 from linekeeper.implementation.hold import Hold, holds_of
 from linekeeper.settings import Settings
-from linekeeper.store import Store, new_id
-from linekeeper.store.migrate import build_schema, migrate
+from linekeeper.store import new_id
 from linekeeper.store.tables import Implementation
-from tests.store.filling import fill
+from tests.store.filling import fill, migrated
 
 BEFORE = "0048"
 NOW = datetime(2026, 11, 30, 9, 30, tzinfo=UTC)
@@ -65,16 +64,11 @@ def _fill(connection: SyncConnection) -> None:
 
 
 async def test_the_holds_of_before_are_known(empty_settings: Settings) -> None:
-    async with Store.open(empty_settings) as store:
-        async with store.engine.begin() as connection:
-            await connection.run_sync(build_schema, BEFORE)
-            await connection.run_sync(_fill)
-        assert (await migrate(store))[0] == BEFORE
-        async with store.read() as session:
-            found = {
-                identifier: holds_of((await session.get_one(Implementation, identifier)).holds)
-                for identifier in (HELD, PAST, NEVER)
-            }
+    async with migrated(empty_settings, BEFORE, _fill) as session:
+        found = {
+            identifier: holds_of((await session.get_one(Implementation, identifier)).holds)
+            for identifier in (HELD, PAST, NEVER)
+        }
     assert found == {
         HELD: (Hold(_at(1)),),
         PAST: (Hold(_at(0), _at(5)), Hold(_at(9), _at(12))),

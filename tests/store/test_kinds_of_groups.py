@@ -11,9 +11,8 @@ from linekeeper.notify.compose_others import plain_group
 from linekeeper.notify.groups import load_group
 from linekeeper.settings import Settings
 from linekeeper.store import Store, new_id
-from linekeeper.store.migrate import build_schema, migrate
 from linekeeper.store.tables import Incident, Notice
-from tests.store.filling import fill
+from tests.store.filling import fill, migrated
 
 BEFORE = "0059"
 NOW = datetime(2026, 11, 30, 9, 30, tzinfo=UTC)
@@ -43,14 +42,9 @@ def _fill(connection: SyncConnection) -> None:
 
 
 async def test_the_kinds_of_before_are_in_their_column(empty_settings: Settings) -> None:
-    async with Store.open(empty_settings) as store:
-        async with store.engine.begin() as connection:
-            await connection.run_sync(build_schema, BEFORE)
-            await connection.run_sync(_fill)
-        assert (await migrate(store))[0] == BEFORE
-        async with store.read() as session:
-            rows = await session.execute(select(col(Notice.group_key), col(Notice.group_kind)))
-            assert {row[0]: row[1] for row in rows} == {**KINDS, None: None}
+    async with migrated(empty_settings, BEFORE, _fill) as session:
+        rows = await session.execute(select(col(Notice.group_key), col(Notice.group_kind)))
+        assert {row[0]: row[1] for row in rows} == {**KINDS, None: None}
 
 
 @pytest.mark.parametrize(

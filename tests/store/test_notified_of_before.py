@@ -17,10 +17,9 @@ from linekeeper.implementation.notified import (
     signs_in,
 )
 from linekeeper.settings import Settings
-from linekeeper.store import Store, new_id
-from linekeeper.store.migrate import build_schema, migrate
+from linekeeper.store import new_id
 from linekeeper.store.tables import Implementation
-from tests.store.filling import fill
+from tests.store.filling import fill, migrated
 
 BEFORE = "0062"
 NOW = datetime(2027, 3, 1, 9, 30, tzinfo=UTC)
@@ -60,16 +59,11 @@ def _fill(connection: SyncConnection) -> None:
 
 
 async def test_what_was_notified_before_is_in_its_column(empty_settings: Settings) -> None:
-    async with Store.open(empty_settings) as store:
-        async with store.engine.begin() as connection:
-            await connection.run_sync(build_schema, BEFORE)
-            await connection.run_sync(_fill)
-        assert (await migrate(store))[0] == BEFORE
-        async with store.read() as session:
-            rows = await session.scalars(
-                select(col(Implementation.notified)).order_by(col(Implementation.key))
-            )
-            assert list(rows) == [None, *(case.as_json() for case in CASES[1:])]
+    async with migrated(empty_settings, BEFORE, _fill) as session:
+        rows = await session.scalars(
+            select(col(Implementation.notified)).order_by(col(Implementation.key))
+        )
+        assert list(rows) == [None, *(case.as_json() for case in CASES[1:])]
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -10,10 +10,9 @@ from sqlmodel import col
 from linekeeper.notify.evaluate import step_name, step_payload
 from linekeeper.notify.steps import Step, step_in, step_of
 from linekeeper.settings import Settings
-from linekeeper.store import Store, new_id
-from linekeeper.store.migrate import build_schema, migrate
+from linekeeper.store import new_id
 from linekeeper.store.tables import Notice
-from tests.store.filling import fill
+from tests.store.filling import fill, migrated
 
 BEFORE = "0063"
 NOW = datetime(2026, 11, 30, 9, 30, tzinfo=UTC)
@@ -46,16 +45,11 @@ def _fill(connection: SyncConnection) -> None:
 
 
 async def test_the_steps_of_before_are_in_their_columns(empty_settings: Settings) -> None:
-    async with Store.open(empty_settings) as store:
-        async with store.engine.begin() as connection:
-            await connection.run_sync(build_schema, BEFORE)
-            await connection.run_sync(_fill)
-        assert (await migrate(store))[0] == BEFORE
-        async with store.read() as session:
-            rows = await session.execute(
-                select(col(Notice.step), col(Notice.step_kind), col(Notice.number))
-            )
-            assert {(kind, number) for _, kind, number in rows.all()} == {*STEPS}
+    async with migrated(empty_settings, BEFORE, _fill) as session:
+        rows = await session.execute(
+            select(col(Notice.step), col(Notice.step_kind), col(Notice.number))
+        )
+        assert {(kind, number) for _, kind, number in rows.all()} == {*STEPS}
 
 
 @pytest.mark.parametrize("step", STEPS)
