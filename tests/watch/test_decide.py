@@ -172,6 +172,12 @@ def test_no_sweep_was_completed() -> None:
     assert causes(never, WatchPolicy(after=timedelta(minutes=15), has_apps=False)) == set()
 
 
+def test_a_sweep_is_overdue_no_sooner_than_the_one_after_the_next_could_be_there() -> None:
+    impatient = WatchPolicy(after=timedelta(minutes=4))
+    assert "work:sweep" not in causes(but(part("sweep", at=9.9)), impatient)
+    assert "work:sweep" in causes(but(part("sweep", at=10)), impatient)
+
+
 def test_a_pause_is_no_trouble_and_has_a_beginning_and_an_end() -> None:
     overdue = but(part("sweep", at=300), part("reconcile", at=300))
     assert causes(overdue) == {"work:sweep", "work:reconcile"}
