@@ -157,7 +157,7 @@ def need_by_week(
     today: date,
     weeks: int = 26,
 ) -> tuple[Week, ...]:
-    """The portfolio's need for the coming `weeks`, this week first.
+    """The portfolio's need for the coming `weeks`, and on to the last that is planned; this first.
 
     A reservation counts in the week it connects, not before; what should have connected already
     counts this week. A subject that has consumed its credits only returns them.
@@ -165,17 +165,20 @@ def need_by_week(
     now = balance(entries)
     held = _holdings(entries)
     first = _monday(today)
-    changes = dict.fromkeys((first + timedelta(weeks=n) for n in range(weeks)), 0)
-    left = now.available + now.reserved
     planned = list(planned)
+    days = [day for charge in planned for day in (charge.connects, charge.ends) if day is not None]
+    last = max([first + timedelta(weeks=weeks - 1), *map(_monday, days)])
+    coming = range((last - first).days // 7 + 1)
+    changes = dict.fromkeys((first + timedelta(weeks=n) for n in coming), 0)
+    left = now.available + now.reserved
     spoken_for = {charge.subject for charge in planned}
     # Set aside for nobody in the plans: kept from the first week on.
     left -= sum(own.reserved for subject, own in held.items() if subject not in spoken_for)
     for charge in planned:
         if not (charge.subject in held and held[charge.subject].consumed):
-            _add(changes, max(_monday(charge.connects), first), charge.cost)
+            changes[max(_monday(charge.connects), first)] += charge.cost
         if charge.ends is not None:
-            _add(changes, max(_monday(charge.ends), first), -charge.cost)
+            changes[max(_monday(charge.ends), first)] -= charge.cost
     result = []
     for monday, need in changes.items():
         left -= need
@@ -197,11 +200,6 @@ def _holdings(entries: Iterable[LedgerEntry]) -> dict[str, Balance]:
 
 def _monday(day: date) -> date:
     return day - timedelta(days=day.weekday())
-
-
-def _add(changes: dict[date, int], monday: date, credits: int) -> None:
-    if monday in changes:
-        changes[monday] += credits
 
 
 @dataclass(frozen=True, slots=True)

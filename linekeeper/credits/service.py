@@ -222,11 +222,12 @@ async def check(
         entries = await queries.sums(session, app)
         listed, gone = await _live(session, app)
         leaks = find_leaks(entries, listed)
-        new = {leak.subject for leak in leaks if leak.kind == "not in ledger"}
+        # Makini charges for one that is connected twice, too.
+        charged = {leak.subject for leak in leaks if leak.kind in ("not in ledger", "duplicate")}
         posted = by_subject(entries)
         for charge in listed:
             subject, own = charge.subject, posted.get(charge.subject, [])
-            if subject in new:
+            if subject in charged and not balance(own).consumed:
                 booked, note = consume(own, subject, charge.cost, now), "in Makini's list"
             else:
                 booked = adjust(own, subject, charge.cost, now)

@@ -22,7 +22,7 @@ from linekeeper.outbox.about import is_a
 from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.store import Store
 from linekeeper.store.tables import Outbox
-from linekeeper.text import Mrkdwn, duration, health_name, width
+from linekeeper.text import Mrkdwn, duration, health_name, named, width
 from linekeeper.views.digest_measures import Life, Measures, Spread, measure
 from linekeeper.views.digest_queries import Day, read_day
 from linekeeper.views.managed import count_managed, managed_sentence, name_rules
@@ -39,27 +39,21 @@ def slack_text(day: Day, links: Links) -> str:
     It holds what a person acts on; how well alerts work is on the page.
     """
     pen = Mrkdwn()
-    lines = [f"*{headline(day)}*"]
-    opened = sorted(_of_day(day), key=lambda life: not _is_open(life, day.now))
-    for life in opened[:_SHOWN]:
-        state = (
-            f"resolved after {duration(life.resolved_at - life.opened_at)}"
-            if life.resolved_at
-            else f"open since {pen.moment(life.opened_at)}"
-        )
-        suppressed = " (not announced)" if life.withheld else ""
-        lines.append(f"• {pen.text(life.title, 80)} — {_said(life)}: {state}{suppressed}")
-    if len(opened) > _SHOWN:
-        lines.append(f"and {len(opened) - _SHOWN} more")
+    news = [
+        _news(life, pen)
+        for life in sorted(_of_day(day), key=lambda life: not _is_open(life, day.now))
+    ]
+    below = []
     older = [life for life in day.lives if _is_open(life, day.now) and life.opened_at <= day.since]
     if older:
-        names = ", ".join(pen.text(life.title, 60) for life in older[:5])
-        and_more = f" and {len(older) - 5} more" if len(older) > 5 else ""
-        lines.append(f"*Open for longer* {names}{and_more}")
-    lines += [f"*{name}* {pen.text(value, 400)}" for name, value in _ahead(day)]
+        titles = (pen.text(life.title, 60) for life in older)
+        below.append(f"*Open for longer* {named(titles)}")
+    below += [f"*{name}* {pen.text(value, 400)}" for name, value in _ahead(day)]
     if url := links.artifact("digest"):
-        lines.append(pen.link(url, "The whole digest, with charts"))
-    return _fitting(lines)
+        below.append(pen.link(url, "The whole digest, with charts"))
+    first = f"*{headline(day)}*"
+    # What is ahead has its place, however much happened.
+    return "\n".join([first, *_fitting(news, _ROOM - _width([first, *below])), *below])
 
 
 def headline(day: Day) -> str:
@@ -143,9 +137,9 @@ def _ahead(day: Day) -> list[tuple[str, str]]:
         lines.append(("Availability", day.availability))
     measured = sum(day.trust.get(state, 0) for state in ("good", "bad", "none"))
     if measured:
-        named = f": {', '.join(day.distrusted)}" if day.distrusted else ""
+        others = f": {named(day.distrusted, _SHOWN)}" if day.distrusted else ""
         lines.append(
-            ("Webhook trust", f"{day.trust.get('good', 0)} of {measured} can be relied on{named}")
+            ("Webhook trust", f"{day.trust.get('good', 0)} of {measured} can be relied on{others}")
         )
     expiry = f"{_count(day.expiring, 'token')} would end within 7 days unless renewed"
     if day.ending:
@@ -155,8 +149,12 @@ def _ahead(day: Day) -> list[tuple[str, str]]:
     if day.running:
         slips = f": {'; '.join(day.slips)}" if day.slips else ", all as planned"
         lines.append(("Implementations", f"{day.running} under way{slips}"))
-    if day.credits is not None and day.credits.known:
-        lines.append(("Credits (estimate)", f"{day.credits.balance.available} available"))
+    if day.credits:
+        left = [
+            f"{available} available" if len(day.credits) == 1 else f"{app}: {available} available"
+            for app, available in day.credits.items()
+        ]
+        lines.append(("Credits (estimate)", "; ".join(left)))
     return lines
 
 
@@ -222,15 +220,29 @@ def _at(moment: datetime) -> str:
     return f"{moment:%d %b %H:%M} UTC"
 
 
-def _fitting(lines: Sequence[str]) -> str:
-    kept: list[str] = []
-    room = _ROOM
-    for line in lines:
-        room -= width(line) + 1
-        if room < 0:
-            break
-        kept.append(line)
-    return "\n".join(kept)
+def _news(life: Life, pen: Mrkdwn) -> str:
+    state = (
+        f"resolved after {duration(life.resolved_at - life.opened_at)}"
+        if life.resolved_at
+        else f"open since {pen.moment(life.opened_at)}"
+    )
+    suppressed = " (not announced)" if life.withheld else ""
+    return f"• {pen.text(life.title, 80)} — {_said(life)}: {state}{suppressed}"
+
+
+def _fitting(lines: Sequence[str], room: int) -> list[str]:
+    """The first of `lines` that fit into `room`, and how many more there are."""
+    shown = len(lines[:_SHOWN])
+    while True:
+        remaining = len(lines) - shown
+        kept = [*lines[:shown], *([f"and {remaining} more"] if remaining else [])]
+        if not shown or _width(kept) <= room:
+            return kept
+        shown -= 1
+
+
+def _width(lines: Sequence[str]) -> int:
+    return sum(width(line) + 1 for line in lines)
 
 
 _LONGEST = timedelta(days=7)

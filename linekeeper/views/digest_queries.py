@@ -1,6 +1,6 @@
 """What the digest contains, read in few statements."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -8,7 +8,9 @@ from sqlalchemy import func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from linekeeper.credits.service import Ledger, ledger
+from linekeeper.credits.service import ledger, ledger_apps
+from linekeeper.customers.naming import label
+from linekeeper.customers.telling_apart import SAID
 from linekeeper.incidents.kinds import severity
 from linekeeper.notify.merged import merged_into
 from linekeeper.store import Store
@@ -17,6 +19,7 @@ from linekeeper.store.tables import (
     Connection,
     ConnectLink,
     Credential,
+    Customer,
     Implementation,
     Incident,
     IncidentConnection,
@@ -46,12 +49,14 @@ class Day:
     trust: dict[str, int]
     """Connections by webhook trust."""
     distrusted: Sequence[str]
+    """Those whose webhooks can't be relied on, by the names that people know."""
     expiring: int
     """Logins that end within a week and can be renewed without the customer."""
     running: int
     """Implementations under way."""
     slips: Sequence[str] = field(default_factory=list)
-    credits: Ledger | None = None
+    credits: Mapping[str, int] = field(default_factory=dict)
+    """What each app has available, of those of which anybody said how many were bought."""
     managed: str = ""
     """How many connections are managed, and how many observed, in words."""
     availability: str = ""
@@ -75,15 +80,14 @@ async def read_day(store: Store, *, since: datetime, charts_since: datetime, now
             .where(col(Connection.setup) != "disconnected")
             .group_by(col(WebhookTrust.state))
         )
-        distrusted = await session.scalars(
-            select(col(Connection.name))
+        distrusted = await session.execute(
+            select(*SAID)
             .join(WebhookTrust, col(WebhookTrust.connection_id) == col(Connection.id))
+            .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
             .where(
                 col(WebhookTrust.state).in_(("bad", "none")),
                 col(Connection.setup) != "disconnected",
             )
-            .order_by(col(Connection.name))
-            .limit(10)
         )
         by_customer = or_(
             col(Credential.refused_at).is_not(None), col(Credential.refresh_token).is_(None)
@@ -114,13 +118,18 @@ async def read_day(store: Store, *, since: datetime, charts_since: datetime, now
             lives=lives,
             fleet={row[0]: row[1] for row in fleet},
             trust={row[0]: row[1] for row in trust},
-            distrusted=list(distrusted),
+            distrusted=sorted(label(*said) for said in distrusted),
             expiring=ending.get(False, 0),
             ending=ending.get(True, 0),
             running=len(implementations),
             slips=[line for _, line in implementations if line],
         )
-    return replace(day, credits=await ledger(store, today=now.date()))
+    credits = {}
+    for app in await ledger_apps(store):
+        own = await ledger(store, today=now.date(), app=app)
+        if own.known:
+            credits[app] = own.balance.available
+    return replace(day, credits=credits)
 
 
 async def read_lives(session: AsyncSession, since: datetime) -> list[Life]:

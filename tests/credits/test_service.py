@@ -67,7 +67,8 @@ async def test_the_nightly_check_names_leaks_and_the_ledger_follows_the_list(sto
     await connect(store, "Plant 3", "Pending", setup="pending")
     leaks = {leak.kind: leak.subject for leak in await check(store, now=NOW)}
     assert leaks == {"not in ledger": first, "duplicate": again, "inactive": idle}
-    assert (await ledger(store, today=NOW.date())).balance.consumed == 4
+    # Makini charges for a connection whether it is the second of its kind or not.
+    assert (await ledger(store, today=NOW.date())).balance.consumed == 8
     kinds = [leak.kind for leak in await check(store, now=NOW)]
     assert sorted(kinds) == ["duplicate", "inactive"]
 
@@ -75,7 +76,7 @@ async def test_the_nightly_check_names_leaks_and_the_ledger_follows_the_list(sto
         gone = await session.get_one(Connection, first)
         gone.setup = "disconnected"
     leaks = {leak.kind: leak.subject for leak in await check(store, now=NOW)}
-    assert leaks == {"not in ledger": again, "not at Makini": first, "inactive": idle}
+    assert leaks == {"not at Makini": first, "inactive": idle}
     assert (await ledger(store, today=NOW.date())).balance.consumed == 4
 
 
@@ -129,6 +130,24 @@ async def test_the_need_falls_into_the_week_in_which_the_login_is_likely(store: 
     shown = credits_markdown(own, NOW)
     assert "| 5 | 5 | 0 | 0 |" in shown
     assert "| 2027-03-29 | 4 | 0 |" in shown
+
+
+async def test_what_is_planned_for_next_year_is_not_nothing(store: Store):
+    await set_bought(store, 5, by="Olaf", now=NOW)
+    await begin(store, "Next year", kickoff=NOW.date() + timedelta(weeks=45), tiers=["III"])
+    shown = credits_markdown(await ledger(store, today=NOW.date()), NOW)
+    assert "Nothing is planned" not in shown
+    assert "| 2028-01-10 | 4 | 1 |" in shown
+
+
+async def test_a_system_connected_twice_takes_its_credits_twice(store: Store):
+    """A start that does not fit is refused: what a duplicate takes is not there for it."""
+    await set_bought(store, 8, by="Olaf", now=NOW)
+    for _ in range(2):
+        await connect(store, "Plant 1")
+    assert "duplicate" in {leak.kind for leak in await check(store, now=NOW)}
+    with pytest.raises(PlanError, match="0 available"):
+        await begin(store, "Beta")
 
 
 @pytest.mark.parametrize(
