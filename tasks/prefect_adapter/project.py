@@ -67,7 +67,8 @@ def root() -> Path:
 
 def deployments_file() -> Path:
     """`prefect.yaml`: in a checkout beside the flows, in the wheel inside the package."""
-    return Path(linekeeper.__file__).with_name("prefect.yaml").resolve()
+    own = root() / "prefect.yaml"
+    return own if own.is_file() else Path(linekeeper.__file__).with_name("prefect.yaml")
 
 
 async def wanted_deployments(
