@@ -1,5 +1,6 @@
 """What a process of Linekeeper has once, and the tests, one process, would make again and again."""
 
+import asyncio
 import gc
 import os
 import ssl
@@ -65,14 +66,16 @@ def share_trust(patch: pytest.MonkeyPatch) -> None:
 
 
 def name_connections(patch: pytest.MonkeyPatch) -> None:
-    """What the garbage collector finds open says which test opened it: it is another that fails."""
+    """What the garbage collector finds open says which test opened it, and which task: it is
+    another test that fails."""
     from linekeeper.store.sqlite import SqliteConnection
 
     make = SqliteConnection.__init__
 
     def opened(connection: SqliteConnection, *args: Any) -> None:
         make(connection, *args)
-        vars(connection)["opened_in"] = os.environ.get("PYTEST_CURRENT_TEST", "no test")
+        test = os.environ.get("PYTEST_CURRENT_TEST", "no test")
+        vars(connection)["opened_in"] = f"{test} by {asyncio.current_task()!r}"
 
     def shown(connection: SqliteConnection) -> str:
         return f"<a connection to SQLite, opened in {vars(connection).get('opened_in')}>"

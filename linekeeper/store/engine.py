@@ -28,7 +28,8 @@ from linekeeper.redact import without_values
 from linekeeper.settings import Settings
 from linekeeper.store.cipher import Cipher, KeyProblem, read_or_make_keys
 from linekeeper.store.owned import OwnedTasks
-from linekeeper.store.session import Idle, LeanSession
+from linekeeper.store.pool import ClosingPool, Idle
+from linekeeper.store.session import LeanSession
 from linekeeper.store.sqlite import adapted, connect
 from linekeeper.store.types import table_of
 
@@ -161,6 +162,7 @@ _SESSION = {
 """What PostgreSQL gets to know of every connection."""
 
 _OPTIONS: dict[str, Any] = {
+    "poolclass": ClosingPool,
     "json_serializer": _to_json,
     "json_deserializer": json.loads,
     "hide_parameters": True,

@@ -18,10 +18,9 @@ from sqlalchemy.orm import Session
 from sqlalchemy.sql.elements import ColumnElement
 from sqlalchemy.util.concurrency import greenlet_spawn
 
+from linekeeper.store.pool import Idle
 from linekeeper.store.sqlite import FEW, TakesLonger, are_long
 
-TURN = 4
-"""So many transactions that only read may follow each other before others have the event loop."""
 _ONLY_HERE: Any = {"synchronize_session": False}
 
 
@@ -196,67 +195,6 @@ class LeanSession(AsyncSession):
         has_objects = self._made is not None and len(self._made.identity_map) > 0
         follow_nothing = options == _ONLY_HERE or not (options or has_objects)
         return follow_nothing and _are_columns(statement._returning)
-
-
-class Idle:
-    """Connections that nobody uses just now, at most `most`.
-
-    To give one back to SQLAlchemy's pool and to take one from it costs as much as a statement.
-    """
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._connections: list[Connection] = []
-        self._sessions = 0
-        self._is_over = False
-
-    def is_others_turn(self) -> bool:
-        """Whether who read without waiting lets others have the event loop: one time of `TURN`."""
-        self._sessions += 1
-        return self._sessions % TURN == 0
-
-    @property
-    def has_some(self) -> bool:
-        """Whether there is one to take."""
-        return bool(self._connections)
-
-    def takes_at_once(self, connection: Connection) -> bool:
-        """Whether `leave` waits for nothing: it is kept, and what it did can be rolled back so."""
-        is_full = self._is_over or len(self._connections) >= self._most
-        if is_full or connection.invalidated or connection.closed:
-            return False
-        driver = connection.connection.driver_connection
-        return not connection.in_transaction() or bool(getattr(driver, "only_reads", False))
-
-    def take(self) -> Connection | None:
-        """One of them, if there is any."""
-        return self._connections.pop() if self._connections else None
-
-    def leave(self, connection: Connection) -> None:
-        """Roll back what was not committed, and keep it or close it; called where SQLAlchemy may
-        wait."""
-        if self._is_over and not (connection.invalidated or connection.closed):
-            connection.detach()  # the pool that it came from is gone, too
-        if self._most == 0 or self._is_over:
-            connection.close()
-            return
-        try:
-            connection.rollback()
-        except BaseException:
-            connection.close()
-            raise
-        # Looked at after the waiting: others came meanwhile.
-        is_wanted = not self._is_over and len(self._connections) < self._most
-        if is_wanted and not (connection.invalidated or connection.closed):
-            self._connections.append(connection)
-        else:
-            connection.close()
-
-    async def close(self) -> None:
-        """Give all of them back to the pool. Who leaves one from now on closes it."""
-        self._is_over = True
-        while self._connections:
-            await greenlet_spawn(self._connections.pop().close)
 
 
 def _takes_long(params: Any) -> bool:

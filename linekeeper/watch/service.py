@@ -137,12 +137,16 @@ class Watcher:
 
     async def end(self) -> None:
         """Say that this part ends in good order, if the database takes it within a second."""
-        if self._looking is not None:
-            self._looking.cancel()
-        removing = asyncio.create_task(remove(self._rt.store, [self._part]))
-        await asyncio.wait({removing}, timeout=1.0)
-        if removing.done() and (error := removing.exception()) is not None:
+        ending = asyncio.create_task(self._end(), name=f"end of the {self._kind}")
+        await asyncio.wait({ending}, timeout=1.0)
+        if ending.done() and (error := ending.exception()) is not None:
             log.warning("the end of this part was not noted: %s", type(error).__name__)
+
+    async def _end(self) -> None:
+        if self._looking is not None:  # its heartbeat, written later, would say that it lives
+            self._looking.cancel()
+            await asyncio.gather(self._looking, return_exceptions=True)
+        await remove(self._rt.store, [self._part])
 
     async def _look(self) -> WatchFindings:
         self._configuration = await self._rt.configuration()

@@ -18,7 +18,7 @@ from sqlalchemy.engine import make_url
 
 from linekeeper.settings import Settings
 from linekeeper.store import Store
-from linekeeper.store.session import TURN
+from linekeeper.store.pool import TURN
 from linekeeper.store.sqlite import SqliteConnection, connect
 
 KEEP = text("INSERT INTO kept (n) VALUES (:n)")

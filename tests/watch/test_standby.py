@@ -14,7 +14,7 @@ from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store import Store
 from linekeeper.store.leases import acquire
-from linekeeper.watch.queries import beat
+from linekeeper.watch.queries import beat, read_parts
 from sandbox import Served, serving
 from sandbox import Settings as SandboxSettings
 
@@ -103,3 +103,22 @@ async def test_a_watch_that_fails_goes_on_and_is_named(
         await standby.end()
     assert running.cancelled()
     assert ["ValueError" in record.message for record in caplog.records] == [True]
+
+
+async def test_a_receiver_that_ends_amid_a_look_leaves_nothing_of_it_behind(
+    runtime: Runtime, store: Store
+) -> None:
+    """A heartbeat written after the end would have the others say that this part is silent."""
+    standby = Standby(runtime)
+    lock = "DELETE FROM lease" if store.is_sqlite else "LOCK TABLE part_heartbeat"
+    async with store.write() as other:
+        await other.execute(text(lock))
+        watching = asyncio.create_task(standby.run())
+        await asyncio.sleep(0.3)  # it waits for the lock: SQLite asks again 0.1 s apart
+        watching.cancel()
+        ending = asyncio.create_task(standby.end())
+        await asyncio.sleep(0.1)
+    await asyncio.gather(watching, ending, return_exceptions=True)
+    assert [task.get_name() for task in asyncio.all_tasks() if "watch" in task.get_name()] == []
+    async with store.read() as session:
+        assert await read_parts(session, now=await store.clock(session)) == []
