@@ -7,6 +7,7 @@ new version of the file is followed. What is not is an operator's, and stays.
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -25,6 +26,8 @@ description and, by their slugs, of the schedules."""
 Record = Mapping[str, Any]
 Schedule = DeploymentSchedule | DeploymentScheduleCreate
 
+_BEFORE = re.compile(r"0\.[01]\..*|[0-9a-f]{12}\+?")
+"""What versions that noted nothing were called, outside a checkout and in one."""
 _TAGS_SINCE = frozenset({"internal", "start-here"})
 _SCHEDULES_SINCE = frozenset({"in-between"})
 """What 0.1, which noted nothing, did not have yet."""
@@ -41,10 +44,13 @@ def record_of(wanted: Wanted) -> dict[str, Any]:
 
 
 def recorded(deployment: DeploymentResponse, wanted: Wanted) -> Record:
-    """What was noted; where a version before notes deployed it, what that would have noted."""
+    """What was noted; where 0.1 deployed it, what that would have noted. `prefect deploy` notes
+    nothing: what it brought is taken to be what the file says, and all else an operator's."""
     noted = (deployment.parameter_openapi_schema or {}).get(RECORD)
     if isinstance(noted, dict):
         return noted
+    if not _BEFORE.fullmatch(deployment.version or ""):
+        return record_of(wanted)
     before = replace(
         wanted,
         tags=[tag for tag in wanted.tags if tag not in _TAGS_SINCE],
@@ -52,9 +58,13 @@ def recorded(deployment: DeploymentResponse, wanted: Wanted) -> Record:
             schedule for schedule in wanted.schedules if slug_of(schedule) not in _SCHEDULES_SINCE
         ],
     )
-    # Descriptions were the file's then. Those of this very version an operator has edited.
-    theirs = wanted.description if deployment.version == wanted.version else deployment.description
-    return record_of(before) | {"description": _digest(theirs)}
+    # Descriptions were the file's then.
+    return record_of(before) | {"description": _digest(_described(deployment))}
+
+
+def _described(deployment: DeploymentResponse) -> str:
+    """Its description; `prefect deploy` leaves the end of the last line in it."""
+    return (deployment.description or "").strip()
 
 
 def of_operator(wanted: Wanted) -> dict[str, Any]:
@@ -89,9 +99,8 @@ def followed(deployment: DeploymentResponse, wanted: Wanted, record: Record) -> 
         for name, value in _sorted(here).items()
         if value != there[name] and record.get(name) == _digest(there[name])
     }
-    if deployment.description != wanted.description and record.get("description") == _digest(
-        deployment.description
-    ):
+    described = _described(deployment)
+    if described != wanted.description and record.get("description") == _digest(described):
         fields["description"] = wanted.description
     noted = record.get("schedules") or {}
     theirs = {slug_of(schedule): schedule for schedule in deployment.schedules}
@@ -115,7 +124,7 @@ def followed(deployment: DeploymentResponse, wanted: Wanted, record: Record) -> 
 
 def operator_differences(deployment: DeploymentResponse, wanted: Wanted) -> list[str]:
     """What an operator set differently, one line each: `tags: [a] (prefect.yaml: [b])`."""
-    there = _sorted(_there(deployment)) | {"description": deployment.description}
+    there = _sorted(_there(deployment)) | {"description": _described(deployment)}
     here = _sorted(of_operator(wanted)) | {"description": wanted.description}
     lines = [
         f"{name}: {_shown(value)} (prefect.yaml: {_shown(here[name])})"

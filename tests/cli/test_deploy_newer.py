@@ -141,3 +141,40 @@ async def test_what_0_1_deployed_gets_what_is_new_and_keeps_what_an_operator_set
         assert reconcile.description != "What 0.1 said."
         left = {one.name for one in await client.read_deployments()}
         assert not left & {"reconcile-connection", "implementation-update", "test-alert"}
+
+
+async def test_what_an_operator_took_away_after_prefect_deploy_stays_away(
+    seeds: Settings, clean_prefect: PrefectServer
+) -> None:
+    """`prefect deploy --all` notes nothing, and says the commit in eight characters."""
+    await deployed(seeds)
+    async with PrefectClient(clean_prefect.api_url) as client:
+        reconcile = await client.read_deployment_by_name(RECONCILE)
+        house = await client.read_deployment_by_name(HOUSE)
+
+        async def noted_nothing() -> None:
+            for one in (reconcile, house):
+                schema = dict(one.parameter_openapi_schema or {})
+                del schema[RECORD]
+                said = f"{one.description}\n"
+                update = DeploymentUpdate(
+                    parameter_openapi_schema=schema, version="583524f2", description=said
+                )
+                await client.update_deployment(one.id, update)
+
+        await noted_nothing()
+        assert not [line for line in await deployed(seeds) if line.startswith("left ")]
+        await noted_nothing()
+        in_between = next(one for one in reconcile.schedules if one.slug == "in-between")
+        await client.delete_deployment_schedule(reconcile.id, in_between.id)
+        await client.update_deployment(
+            house.id, DeploymentUpdate(tags=["linekeeper", "house"], description="Ours.")
+        )
+        lines = [line.partition(" (")[0] for line in await deployed(seeds)]
+        assert [line for line in lines if line.startswith("left ")] == [
+            "left deployment housekeeping: tags: ['house', 'linekeeper']",
+            "left deployment housekeeping: description: Ours.",
+            "left deployment reconcile: schedule in-between: none",
+        ]
+        house = await client.read_deployment_by_name(HOUSE)
+        assert (sorted(house.tags), house.description) == (["house", "linekeeper"], "Ours.")
