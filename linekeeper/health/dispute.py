@@ -1,4 +1,4 @@
-"""Why a health is unknown though Makini says something, for people. Pure."""
+"""Why a health is not what Makini says last, for people. Pure."""
 
 from dataclasses import replace
 
@@ -15,8 +15,8 @@ _WORDS = {
 
 
 def explained(observation: Observation, judged: Judged) -> Observation:
-    """`observation` with what it contradicts, where the health is unknown for that."""
-    if judged.disputed and judged.health is Health.unknown:
+    """`observation` with what it contradicts, where the health is unknown or lost all the same."""
+    if judged.disputed and judged.health in (Health.unknown, Health.reauthorization_required):
         return replace(observation, message=_dispute(judged, observation))
     return observation
 

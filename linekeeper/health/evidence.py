@@ -75,9 +75,7 @@ SEVERITY = {
     Health.reauthorization_required: 5,
 }
 """Higher is worse; a rise makes a sweep red again."""
-FALLEN = frozenset(
-    {Health.unreachable, Health.reauthorization_required, Health.inactive, Health.unknown}
-)
+FALLEN = frozenset(each for each in Health if SEVERITY[each] > SEVERITY[Health.degraded])
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +96,8 @@ class Observation:
     """Makini, asked for a new token, said that it doesn't know the connection."""
     tried: bool = False
     """It was to be probed, and had no token to ask with."""
+    needs_login: bool = False
+    """There is no token, and nothing but a login brings one: Makini was asked, and mints none."""
     code: str | None = None
     message: str | None = None
     request_id: str | None = None

@@ -25,7 +25,14 @@ from linekeeper.health.evidence import (
     is_late,
 )
 from linekeeper.health.late_word import doubted, raises_doubt, unit_of
-from linekeeper.health.makinis_word import awaits_call, claimed, is_unanswered, is_unsynced, noted
+from linekeeper.health.makinis_word import (
+    awaits_call,
+    claimed,
+    is_lost_for_good,
+    is_unanswered,
+    is_unsynced,
+    noted,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +82,8 @@ def _listed(previous: Judged, observation: Observation, policy: HealthPolicy) ->
         own = Health.healthy if word == "active" and not disputed else Health.unknown
         if not disputed and is_unsynced(previous, observation):
             own = previous.own
+        if disputed and is_lost_for_good(previous, observation):
+            own = _LOST
         state = replace(state, own=own, latencies=(), disputed=disputed, evidence=Evidence.listed)
         state = state if disputed else _agreed(state, misses=0)
     elif word == previous.lifecycle:

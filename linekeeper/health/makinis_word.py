@@ -52,6 +52,15 @@ def claimed(judged: Judged) -> Judged:
     return replace(judged, lost_by="probe", lost_at=judged.observed_at)
 
 
+def is_lost_for_good(judged: Judged, observation: Observation) -> bool:
+    """Whether a word that the login is lost stands, though the list only goes on saying active.
+
+    No read can settle it, nor will one before somebody logs in: the customer is asked for that.
+    """
+    is_known_there = observation.needs_login and not observation.unknown_there
+    return is_known_there and bool(judged.lost_by)
+
+
 def is_unsynced(judged: Judged, observation: Observation) -> bool:
     """Whether the list only goes on saying active of a connection of which Makini's own event said
     that a synchronization failed.

@@ -143,7 +143,7 @@ class _Try:
         except MakiniError as error:
             return caller.read or await self._unanswered(member, caller, error, at)
         if seen is None:
-            return replace(_by_list_alone(member, at), unknown_there=caller.is_unknown_there)
+            return _by_list_alone(member, caller, at)
         if seen.called and member.is_unnamed:
             self._named[member.id] = seen.called
         status = replace(seen, read_at=member.read_at)
@@ -251,7 +251,7 @@ class StatusCaller(Caller):
         return self.read is None
 
 
-def _by_list_alone(member: _Member, at: datetime) -> Observation:
+def _by_list_alone(member: _Member, caller: Caller, at: datetime) -> Observation:
     return Observation(
         at=at,
         source="list",
@@ -259,7 +259,9 @@ def _by_list_alone(member: _Member, at: datetime) -> Observation:
         lifecycle=member.judged.lifecycle,
         decisive=True,
         unread=True,
+        unknown_there=caller.is_unknown_there,
         tried=True,
+        needs_login=caller.may_renew,
         message="there is no token, and Makini mints none",
     )
 

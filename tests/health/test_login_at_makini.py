@@ -10,6 +10,8 @@ from sandbox.fleet import Connection
 from tests.health.test_contradictions import first, said
 from tests.health.test_sweep import adopt, control, incidents, sweep
 
+LOST = "reauthorization_required"
+
 
 async def lost_without_token(rt: Runtime, fleet: sandbox.Served) -> Connection:
     """A connection whose login is lost, as Makini's event said; its status is in the list alone."""
@@ -20,7 +22,7 @@ async def lost_without_token(rt: Runtime, fleet: sandbox.Served) -> Connection:
     connection = await first(rt)
     await said(rt, connection, Outcome.login_lost)
     await sweep(rt)
-    assert (await first(rt)).health == "unknown"
+    assert (await first(rt)).health == LOST
     return fleet.world.connections[connection.makini_key]
 
 
@@ -40,11 +42,11 @@ async def test_a_list_that_has_no_time_of_it_proves_nothing(
     fleet.world.log_in(connection)
     connection.connected_at = None
     await sweep(rt)
-    assert (await first(rt)).health == "unknown"
+    assert (await first(rt)).health == LOST
 
 
 async def test_a_connecting_before_the_loss_is_no_news(rt: Runtime, fleet: sandbox.Served) -> None:
     connection = await lost_without_token(rt, fleet)
     await sweep(rt)
     assert connection.connected_at is not None
-    assert (await first(rt)).health == "unknown"
+    assert (await first(rt)).health == LOST

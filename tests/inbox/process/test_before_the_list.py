@@ -28,9 +28,11 @@ async def listed(rt: Runtime, new: Connection) -> Connection:
         return (await session.scalars(select(Connection).where(where))).one()
 
 
-@pytest.mark.parametrize("mode", ["manage", "observe"])
+@pytest.mark.parametrize(
+    ("mode", "then"), [("manage", "reauthorization_required"), ("observe", "unknown")]
+)
 async def test_a_connection_that_no_list_has_yet_is_not_well_once_it_has(
-    stage: Stage, mode: str
+    stage: Stage, mode: str, then: str
 ) -> None:
     """A cached status does not outrank Makini's own event, and nothing may be read to settle it."""
     new = await made(stage)
@@ -44,10 +46,10 @@ async def test_a_connection_that_no_list_has_yet_is_not_well_once_it_has(
         assert (await listed(rt, new)).health == "healthy"
         assert await route_again(rt.store, now=utcnow()) == 1
         await there.process()
-        for _ in range(2):
+        for health in ("unknown", then):
             known = await listed(rt, new)
-            assert (known.health, known.evidence) == ("unknown", "listed")
-            assert [incident.kind for incident in await there.incidents()] == ["unknown"]
+            assert (known.health, known.evidence) == (health, "listed")
+            assert [incident.kind for incident in await there.incidents()] == [health]
             await adopt(rt)
         async with rt.store.read() as session:
             mine = col(Transition.connection_id) == known.id
