@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from functools import partial
 from typing import Annotated, TypeVar
 
@@ -21,6 +20,7 @@ from linekeeper.refusal import UserError
 from linekeeper.settings import Settings
 from tasks.prefect_adapter import automations, block_documents, deployments, project
 from tasks.prefect_adapter import settings as prefect_settings
+from tasks.prefect_adapter.deployed import as_it_was
 from tasks.prefect_adapter.job_template import base_job_template
 from tasks.prefect_adapter.names import (
     PAUSED_VARIABLE,
@@ -35,7 +35,6 @@ START_SECONDS = 240.0
 """How long a server that is just starting is waited for."""
 AT_ONCE = 3
 """Deployments on their way: with more the server's SQLite keeps each waiting for the others."""
-_SAME = ("tags", "parameters", "job_variables", "paused", "concurrency_limit")
 _Answer = TypeVar("_Answer")
 
 
@@ -294,16 +293,10 @@ def _as_it_was(
 ) -> project.Wanted:
     """A deployment with what an operator had set on it in the Prefect that is gone."""
     name = deployment_name(wanted.name)
-    settings, schedules = (lost.settings(name), lost.schedules(name)) if lost else (None, None)
-    if not settings or schedules is None:
+    schedules = lost.schedules(name) if lost else None
+    if lost is None or schedules is None:
         return wanted
-    return replace(
-        wanted,
-        pool=settings["work_pool_name"],
-        queue=settings["work_queue_name"],
-        schedules=schedules,
-        **{name: settings[name] for name in _SAME},
-    )
+    return as_it_was(wanted, lost.settings(name), schedules, lost.noted(name))
 
 
 def deploy_command(

@@ -67,6 +67,49 @@ def _described(deployment: DeploymentResponse) -> str:
     return (deployment.description or "").strip()
 
 
+def set_by_operator(deployment: DeploymentResponse) -> dict[str, Any]:
+    """What the server has of `of_operator`, and the description."""
+    return _there(deployment) | {"description": _described(deployment)}
+
+
+def as_it_was(
+    wanted: Wanted,
+    settings: Mapping[str, Any],
+    schedules: Sequence[DeploymentScheduleCreate],
+    record: Record | None,
+) -> Wanted:
+    """`wanted` with what an operator had set on a server that is gone.
+
+    `record` is what was noted there: what nobody had changed follows the file. Where it isn't
+    known, all of `settings` and `schedules` counts as an operator's.
+    """
+    fields = {
+        _FIELDS.get(name, name): value
+        for name, value in _sorted(settings).items()
+        if record is None or record.get(name) != _digest(value)
+    }
+    if record is None:
+        return replace(wanted, schedules=list(schedules), **fields)
+    noted = record.get("schedules") or {}
+    theirs = {slug_of(schedule): schedule for schedule in schedules}
+    kept = [
+        schedule
+        for slug, schedule in theirs.items()
+        if noted.get(slug) != _digest(describe(schedule))
+    ]
+    ours = [
+        schedule
+        for schedule in wanted.schedules
+        if (slug := slug_of(schedule)) not in {slug_of(each) for each in kept}
+        and (slug in theirs or slug not in noted)
+    ]
+    return replace(wanted, schedules=[*ours, *kept], **fields)
+
+
+_FIELDS = {"work_pool_name": "pool", "work_queue_name": "queue"}
+"""What `Wanted` calls them."""
+
+
 def of_operator(wanted: Wanted) -> dict[str, Any]:
     """The fields that are the operator's once the deployment is there; schedules apart."""
     return {

@@ -32,20 +32,15 @@ from linekeeper.store.prefect_settings import load_prefect_settings, save_prefec
 from linekeeper.store.processes import new_owner, registered
 from linekeeper.store.trouble import is_of_database
 from linekeeper.store.usable import enter_if_usable
+from tasks.prefect_adapter.deployed import RECORD, set_by_operator
 from tasks.prefect_adapter.names import PAGE, automation_name, every, tag, variable_name
 from tasks.prefect_adapter.server import prefect_at, work_pool
 
 OURS = "linekeeper"
 """Variables whose name starts so are ours."""
 SECONDS = 20.0
-_OPERATORS = (
-    "work_pool_name",
-    "work_queue_name",
-    "tags",
-    "parameters",
-    "job_variables",
-    "paused",
-)
+_SCHEDULES, _NOTED = "schedules", "noted"
+_NOT_FIELDS = (_SCHEDULES, _NOTED)
 _ACTIONS = ("actions", "actions_on_trigger", "actions_on_resolve")
 _QUEUE = ("priority", "concurrency_limit", "is_paused")
 _Json = dict[str, Any]
@@ -69,14 +64,16 @@ class PrefectSettings:
         known = self.deployments.get(deployment)
         if known is None:
             return None
-        return [
-            DeploymentScheduleCreate.model_validate(schedule) for schedule in known["schedules"]
-        ]
+        return [DeploymentScheduleCreate.model_validate(schedule) for schedule in known[_SCHEDULES]]
 
     def settings(self, deployment: str) -> _Json:
         """The fields of a deployment that are an operator's, as the API takes them."""
         known = self.deployments.get(deployment, {})
-        return {name: value for name, value in known.items() if name != "schedules"}
+        return {name: value for name, value in known.items() if name not in _NOT_FIELDS}
+
+    def noted(self, deployment: str) -> _Json | None:
+        """What was noted of it at its deploy (`deployed.RECORD`); None if that isn't known."""
+        return self.deployments.get(deployment, {}).get(_NOTED)
 
 
 async def look(client: PrefectClient) -> PrefectSettings | None:
@@ -102,10 +99,9 @@ async def look(client: PrefectClient) -> PrefectSettings | None:
         },
         deployments={
             deployment.name: {
-                **{name: getattr(deployment, name) for name in _OPERATORS},
-                "concurrency_limit": deployment.global_concurrency_limit
-                and deployment.global_concurrency_limit.limit,
-                "schedules": [_schedule(schedule) for schedule in deployment.schedules],
+                **set_by_operator(deployment),
+                _SCHEDULES: [_schedule(schedule) for schedule in deployment.schedules],
+                _NOTED: (deployment.parameter_openapi_schema or {}).get(RECORD),
             }
             for deployment in await every(client.read_deployments)
             if deployment.work_pool_name == work_pool() or tag() in deployment.tags

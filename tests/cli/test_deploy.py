@@ -197,6 +197,7 @@ def shape(deployment: dict[str, Any]) -> dict[str, Any]:
     return {
         **{name: deployment[name] for name in kept},
         "limit": limit and limit["limit"],
+        "options": deployment["concurrency_options"],
         "schedules": sorted(  # Prefect gives those of one moment in any order
             (schedule["slug"], schedule["active"], repr(schedule["schedule"]))
             for schedule in deployment["schedules"]

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.actions import BlockDocumentCreate, DeploymentUpdate, VariableUpdate
+from prefect.client.schemas.objects import ConcurrencyLimitStrategy, ConcurrencyOptions
 from prefect.client.schemas.schedules import IntervalSchedule
 from prefect.events.schemas.automations import AutomationCore
 from rich.console import Console
@@ -27,6 +28,7 @@ from linekeeper.store.migrate import migrate
 from tasks.prefect_adapter.orchestrator import PrefectOrchestrator
 from tests.cli.few import few
 from tests.cli.test_deploy import SWEEP, shape, state
+from tests.cli.test_deploy_newer import every, shipping
 from tests.databases import KEY
 from tests.fixtures_prefect import PrefectServer, forget_everything
 
@@ -78,7 +80,15 @@ async def set_things(server: PrefectServer) -> None:
         house = await client.read_deployment_by_name("housekeeping/housekeeping")
         await client.update_deployment(
             house.id,
-            DeploymentUpdate(parameters={"outbox_days": 3}, tags=["linekeeper", "mine"]),
+            DeploymentUpdate(
+                parameters={"outbox_days": 3},
+                tags=["linekeeper", "mine"],
+                description="Ask Petra before you run it.",
+                concurrency_limit=1,
+                concurrency_options=ConcurrencyOptions(
+                    collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW
+                ),
+            ),
         )
         adopt = await client.read_deployment_by_name("adopt/adopt")
         await client.update_deployment(adopt.id, DeploymentUpdate(paused=True))
@@ -174,3 +184,34 @@ async def test_a_new_prefect_gets_back_what_operators_had_set_or_with_reset_what
     await forget_everything(clean_prefect)
     await deployed(fresh, reset=True)
     assert [one["value"] for one in (await state(clean_prefect))["variables"]] == [False]
+
+
+async def test_a_new_prefect_follows_a_newer_version_where_nobody_had_set_anything(
+    at_home: Settings, store: Store, clean_prefect: PrefectServer
+) -> None:
+    first = [every(5, "kept"), every(9, "paused"), every(7, "deleted"), every(8, "gone")]
+    with shipping("health-sweep", schedules=first, tags=["linekeeper"], description="Old."):
+        await deployed(at_home)
+    async with PrefectClient(clean_prefect.api_url) as client:
+        sweep = await client.read_deployment_by_name(SWEEP)
+        of = {one.slug: one.id for one in sweep.schedules}
+        await client.update_deployment_schedule(sweep.id, of["paused"], active=False)
+        await client.delete_deployment_schedule(sweep.id, of["deleted"])
+        await client.update_deployment(sweep.id, DeploymentUpdate(parameters={"mine": 1}))
+    async with PrefectOrchestrator.open(at_home) as orchestrator:
+        await orchestrator.remember(store)
+    await forget_everything(clean_prefect)
+
+    second = [every(6, "kept"), every(4, "paused"), every(3, "deleted"), every(2, "new")]
+    newer = {"schedules": second, "tags": ["linekeeper", "new"], "description": "New."}
+    with shipping("health-sweep", **newer):
+        await deployed(at_home)
+    async with PrefectClient(clean_prefect.api_url) as client:
+        sweep = await client.read_deployment_by_name(SWEEP)
+    assert (sorted(sweep.tags), sweep.description) == (["linekeeper", "new"], "New.")
+    assert sweep.parameters == {"mine": 1}
+    assert {(one.slug, one.active, one.schedule.interval) for one in sweep.schedules} == {
+        ("kept", True, timedelta(minutes=6)),
+        ("paused", False, timedelta(minutes=9)),
+        ("new", True, timedelta(minutes=2)),
+    }
