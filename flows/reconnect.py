@@ -196,9 +196,9 @@ async def _incident_of(rt: Runtime, connection: str, run_id: str) -> str:
     """The incident this run works on already, whatever its connection is called or is by now."""
     if not connection.strip():
         raise NoCase("Give an incident or a connection")
+    if known := await incident_of_run(rt.store, run_id):
+        return known
     async with rt.store.read() as session:
-        if known := await incident_of_run(session, run_id):
-            return known
         named = await find_connection(session, connection)
         incident_id = await incident_of(session, named.id)
     if incident_id is not None:

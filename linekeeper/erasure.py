@@ -313,7 +313,8 @@ async def _bodies(
 
 
 async def _settle_pending(session: AsyncSession, which: Any, now: datetime) -> None:
-    settled = {"status": "stale", "processed_at": now, "claimed_by": None, "merge_key": None}
+    settled = {"status": "stale", "processed_at": now, "merge_key": None}
+    settled |= {"claimed_by": None, "claim_owner": None}
     settled["error"] = "the customer was erased"
     pending = _EVENT.c.status == literal_column("'pending'")
     await session.execute(update(_EVENT).where(which, pending).values(settled))

@@ -6,6 +6,7 @@ product lends its token, and after an export nothing here renews.
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -28,12 +29,11 @@ from linekeeper.makini.fields import expiry, instant
 from linekeeper.makini.models import is_token
 from linekeeper.runtime import Runtime
 from linekeeper.store import new_id
-from linekeeper.store.leases import holding
+from linekeeper.store.leases import TOKENS, HeldLease, holding
 from linekeeper.store.tables import Audit, Connection, Credential
 from linekeeper.tokens.stored import (
     Token,
     UnreadableToken,
-    lease_name,
     load_pair,
     load_tokens,
     save_tokens,
@@ -223,6 +223,12 @@ async def _borrow(
     return results
 
 
+def _alone(rt: Runtime, connection_id: str) -> AbstractAsyncContextManager[HeldLease | None]:
+    """Hold the connection's tokens for the block: a renewal or a login under way ends first."""
+    me = f"{rt.owner}:{new_id()}"
+    return holding(rt.store, TOKENS, me, subject=connection_id, seconds=LEASE_SECONDS, wait=True)
+
+
 async def _own(
     rt: Runtime,
     handed: Handed,
@@ -236,11 +242,7 @@ async def _own(
 
     Another one that is there by now is of a login or a renewal, which killed the pair.
     """
-    me = f"{rt.owner}:{new_id()}"
-    async with (
-        holding(rt.store, lease_name(connection.id), me, seconds=LEASE_SECONDS, wait=True),
-        rt.store.write() as session,
-    ):
+    async with _alone(rt, connection.id), rt.store.write() as session:
         current = (await load_tokens(rt.store, session, [connection.id])).get(connection.id)
         known = {handed.pair.access_token, held.access if held is not None else None}
         if current is not None and not current.minted and current.access not in known:
@@ -284,11 +286,7 @@ async def return_tokens(
     is in the audit, with the public key `to` which they go. Raises `UnreadableToken`; it is not
     renewed any more then, either.
     """
-    me = f"{rt.owner}:{new_id()}"
-    async with (
-        holding(rt.store, lease_name(connection.id), me, seconds=LEASE_SECONDS, wait=True),
-        rt.store.write() as session,
-    ):
+    async with _alone(rt, connection.id), rt.store.write() as session:
         row = await session.get_one(Connection, connection.id, populate_existing=True)
         if row.custody == Custody.borrowed.value:
             return None

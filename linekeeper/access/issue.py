@@ -14,11 +14,11 @@ from linekeeper.health.evidence import Health
 from linekeeper.makini import ErrorKind, MakiniError
 from linekeeper.runtime import Runtime
 from linekeeper.store import is_id
-from linekeeper.store.leases import is_taken
+from linekeeper.store.leases import TOKENS, is_taken
 from linekeeper.store.modes import app_of
 from linekeeper.store.tables import Audit, Connection, Incident, IncidentConnection
 from linekeeper.tokens.caller import Caller
-from linekeeper.tokens.stored import MINT_MARGIN, Token, lease_name, load_pair, load_tokens
+from linekeeper.tokens.stored import MINT_MARGIN, Token, load_pair, load_tokens
 
 RENEWAL_SECONDS = 5.0
 """How long the product waits for the end of a renewal; then Makini is asked what works."""
@@ -114,7 +114,7 @@ async def _settled(rt: Runtime, connection_id: str) -> Token | None:
             is_being_renewed = (
                 token is not None
                 and token.in_doubt_since is not None
-                and await is_taken(rt.store, session, lease_name(connection_id))
+                and await is_taken(rt.store, session, TOKENS, connection_id)
             )
         if not is_being_renewed or monotonic() >= until:
             return token

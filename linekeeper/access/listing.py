@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 import orjson
 from pydantic import TypeAdapter, ValidationError
-from sqlalchemy import delete
+from sqlalchemy import delete, or_
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -25,7 +25,7 @@ SHARED_FOR = timedelta(seconds=30)
 PATIENCE_SECONDS = 30.0
 """How long a login waits for another's listing to end before it makes one of its own."""
 _LEASE_SECONDS = 60.0
-_PREFIX = "listing:"
+_LISTING = "listing"
 _LISTED = TypeAdapter(list[ListedConnection])
 
 
@@ -62,8 +62,9 @@ async def listed_for(
     try:
         async with holding(
             rt.store,
-            f"{_PREFIX}{app}",
+            _LISTING,
             me,
+            subject=app,
             seconds=_LEASE_SECONDS,
             wait=True,
             patience=PATIENCE_SECONDS,
@@ -74,9 +75,16 @@ async def listed_for(
         return await _listed(rt, makini, app, makini_id)
 
 
+def _name(app: str) -> str:
+    return f"{_LISTING}:{app}"
+
+
 async def forget_listings(session: AsyncSession) -> None:
     """Forget what was listed for logins: it holds names."""
-    await session.execute(delete(AppSetting).where(col(AppSetting.name).startswith(_PREFIX)))
+    of_before = col(AppSetting.kind).is_(None) & col(AppSetting.name).startswith("listing:")
+    await session.execute(
+        delete(AppSetting).where(or_(col(AppSetting.kind) == _LISTING, of_before))
+    )
 
 
 async def _kept(
@@ -84,7 +92,7 @@ async def _kept(
 ) -> Sequence[ListedConnection] | None:
     async with rt.store.read() as session:
         now = await rt.store.clock(session)
-        row = await session.get(AppSetting, f"{_PREFIX}{app}")
+        row = await session.get(AppSetting, _name(app))
     if row is None or (row.updated_at < since and now - row.updated_at >= SHARED_FOR):
         return None
     try:
@@ -112,7 +120,9 @@ async def _listed(
         return connections
     text = orjson.dumps([asdict(connection) for connection in connections]).decode()
     row = {
-        "name": f"{_PREFIX}{app}",
+        "name": _name(app),
+        "kind": _LISTING,
+        "subject": app,
         "value": rt.store.cipher.encrypt(text),
         "updated_at": begun_at,
     }

@@ -43,11 +43,11 @@ from linekeeper.makini import (
 )
 from linekeeper.runtime import Runtime, UnknownApp
 from linekeeper.store import new_id
-from linekeeper.store.leases import LeaseLost, holding
+from linekeeper.store.leases import LOGINS, TOKENS, LeaseLost, holding
 from linekeeper.store.owned import retrying, to_its_end
 from linekeeper.store.tables import Audit, Connection, ConnectLink
 from linekeeper.tokens.renew import STORAGE_TROUBLE, STORE_AGAIN_AFTER
-from linekeeper.tokens.stored import destroy_tokens, lease_name
+from linekeeper.tokens.stored import destroy_tokens
 
 T = TypeVar("T")
 _SET_UP = ("syncing", "live")
@@ -95,15 +95,21 @@ class Attempt:
 
     async def _take(self, given: str | TokenPair | Pending) -> Ending:
         store, me = self.rt.store, f"{self.rt.owner}:{new_id()}"
-        names = [f"connect:{self.link.id}"]
+        wanted = [(LOGINS, self.link.id)]
         if self.link.connection_id is not None:
-            names.append(lease_name(self.link.connection_id))
+            wanted.append((TOKENS, self.link.connection_id))
         async with AsyncExitStack() as leases:
-            for name in names:
+            for kind, subject in wanted:
                 # A customer waits for this page. What comes after another's lease that doesn't
                 # end is safe, too: a renewal never writes over a login.
                 lease = holding(
-                    store, name, me, seconds=LEASE_SECONDS, wait=True, patience=PATIENCE_SECONDS
+                    store,
+                    kind,
+                    me,
+                    subject=subject,
+                    seconds=LEASE_SECONDS,
+                    wait=True,
+                    patience=PATIENCE_SECONDS,
                 )
                 await leases.enter_async_context(lease)
             return await to_its_end(self._with(given), BEFORE_SENDING)

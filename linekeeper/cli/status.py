@@ -186,10 +186,10 @@ def _shown(looked: _Looked) -> "RenderableType":
 
 def under_way(leases: "Sequence[LeaseGlance]") -> str:
     """What is being done, and by whom; of single connections only how many. Pure."""
-    from linekeeper.store.leases import about_one
+    from linekeeper.store.leases import is_about_one
 
-    of_one = {about for lease in leases if (about := about_one(lease.name))}
-    held = [f"{lease.name} ({lease.owner})" for lease in leases if not about_one(lease.name)]
+    of_one = {lease.subject for lease in leases if is_about_one(lease.kind)}
+    held = [f"{lease.name} ({lease.owner})" for lease in leases if not is_about_one(lease.kind)]
     return ", ".join(
         [*held, *([f"work on {counted(len(of_one), 'connection')}"] if of_one else [])]
     )

@@ -8,13 +8,13 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import bindparam, delete, literal_column, or_, update
+from sqlalchemy import ColumnElement, bindparam, delete, literal_column, or_, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col, select
 
 from linekeeper.store import Store
 from linekeeper.store.engine import insert_or_update
-from linekeeper.store.leases import CONSUMER
+from linekeeper.store.leases import CONSUMER, IS_CONSUMERS, lease_name
 from linekeeper.store.tables import Lease, Outbox, WebhookEvent
 from linekeeper.store.types import UtcDateTime
 
@@ -24,8 +24,7 @@ DEAD_AFTER = timedelta(seconds=7)
 
 
 _DEAD = select(Lease.owner).where(
-    col(Lease.name).startswith(CONSUMER, autoescape=True),
-    col(Lease.until) < bindparam("now", type_=UtcDateTime),
+    IS_CONSUMERS, col(Lease.until) < bindparam("now", type_=UtcDateTime)
 )
 
 
@@ -33,7 +32,8 @@ async def beat(store: Store, owner: str) -> list[str]:
     """Say that `owner` consumes; returns the owners found dead, whose claims are free now."""
     async with store.write() as session:
         now = await store.clock(session)
-        row = {"name": CONSUMER + owner, "owner": owner, "until": now + DEAD_AFTER, "fence": 0}
+        row: dict[str, Any] = {"name": lease_name(CONSUMER, owner), "kind": CONSUMER}
+        row |= {"subject": owner, "owner": owner, "until": now + DEAD_AFTER, "fence": 0}
         await insert_or_update(store, session, Lease, [row], key=["name"], update=["until"])
         dead = list(await session.scalars(_DEAD, {"now": now}))
         await _release(session, dead, now)
@@ -49,14 +49,23 @@ async def retire(store: Store, owner: str) -> None:
 async def _release(session: AsyncSession, owners: Iterable[str], now: datetime) -> None:
     for owner in owners:
         for table in (WebhookEvent, Outbox):
-            claimed: Any = col(table.claimed_by)
             await session.execute(
                 update(table)
                 .where(
                     col(table.status) == literal_column("'pending'"),  # the partial index's word
-                    or_(claimed == owner, claimed.startswith(f"{owner}/", autoescape=True)),
+                    or_(col(table.claim_owner) == owner, _of_before(table, owner)),
                 )
-                .values(claimed_by=None, next_attempt_at=now)
+                .values(claimed_by=None, claim_owner=None, next_attempt_at=now)
                 .execution_options(synchronize_session=False)
             )
-        await session.execute(delete(Lease).where(col(Lease.name) == CONSUMER + owner))
+        await session.execute(delete(Lease).where(col(Lease.name) == lease_name(CONSUMER, owner)))
+
+
+def _of_before(table: type[WebhookEvent | Outbox], owner: str) -> ColumnElement[bool]:
+    """Whether `owner` claimed a row as versions before migration 0074 do: the name says whose.
+
+    A process of that version may claim while this one takes over; once no migration `serves` a
+    schema before 0074 any more, the column is enough.
+    """
+    of_owner = col(table.claimed_by).startswith(f"{owner}/", autoescape=True)
+    return col(table.claim_owner).is_(None) & of_owner

@@ -21,7 +21,7 @@ from linekeeper.consumer.waker import CHANNELS
 from linekeeper.makini.failures import MAX_RETRY_AFTER
 from linekeeper.reconcile.policy import POLICY
 from linekeeper.store import Store
-from linekeeper.store.leases import CONSUMER
+from linekeeper.store.leases import IS_CONSUMERS
 from linekeeper.store.tables import AppState, Lease, Outbox, ReceiverHeartbeat, WebhookEvent
 from linekeeper.store.types import UtcDateTime
 
@@ -183,10 +183,9 @@ def _latest_lease(which: Any) -> Any:
 _PENDING: Any = literal_column("'pending'")
 """The status stands in the statement itself, or SQLite doesn't use the index of those pending."""
 _SOON: Any = bindparam("soon", type_=UtcDateTime)
-_ALIVE = col(Lease.name).startswith(CONSUMER, autoescape=True)
 _FUTURE = select(
-    _latest_lease(_ALIVE),
-    _latest_lease(~_ALIVE),
+    _latest_lease(IS_CONSUMERS),
+    _latest_lease(~IS_CONSUMERS),
     select(func.max(col(ReceiverHeartbeat.at))).scalar_subquery(),
     *(_longest_wait(rank) for rank in (0, 1)),
     *(

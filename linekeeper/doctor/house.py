@@ -13,7 +13,7 @@ from linekeeper.doctor.finding import DoctorFinding, ok, warn, wrong
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store import KeyProblem, Store, StoreError
-from linekeeper.store.leases import CONSUMER, about_one
+from linekeeper.store.leases import IS_CONSUMERS, is_about_one
 from linekeeper.store.schema import describe, head, require_current
 from linekeeper.store.tables import Audit, Connection, Lease
 from linekeeper.store.usable import is_there
@@ -63,17 +63,15 @@ async def _leases(rt: Runtime) -> list[DoctorFinding]:
         now = await rt.store.clock(session)
         held = list(
             await session.scalars(
-                select(Lease)
-                .where(col(Lease.until) > now, ~col(Lease.name).startswith(CONSUMER))
-                .order_by(col(Lease.name))
+                select(Lease).where(col(Lease.until) > now, ~IS_CONSUMERS).order_by(col(Lease.name))
             )
         )
     findings = [
         ok(f"lease · {lease.name}", f"held by {lease.owner} until {lease.until:%H:%M:%S} UTC")
         for lease in held
-        if not about_one(lease.name)
+        if not is_about_one(lease.kind)
     ]
-    if of_one := {about for lease in held if (about := about_one(lease.name))}:
+    if of_one := {lease.subject for lease in held if is_about_one(lease.kind)}:
         work = f"work on {counted(len(of_one), 'connection')}"
         findings.append(ok("lease · connections", work))
     return findings

@@ -169,6 +169,7 @@ async def settle(session: AsyncSession, settled: Mapping[str, Settled], *, now: 
             for event_id, settlement in settled.items()
         ],
         claimed_by=None,
+        claim_owner=None,
         processed_at=now,
     )
 
@@ -205,6 +206,7 @@ async def schedule_retry(session: AsyncSession, retries: Sequence[EventRetry]) -
             for retry in retries
         ],
         claimed_by=None,
+        claim_owner=None,
     )
 
 

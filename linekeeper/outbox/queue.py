@@ -156,6 +156,7 @@ class Work:
             due = select(once.prefix_with("MATERIALIZED").c.id)
         claimed = {
             "claimed_by": bindparam("token", type_=table.c.claimed_by.type),
+            "claim_owner": bindparam("owner", type_=table.c.claim_owner.type),
             "next_attempt_at": bindparam("until", type_=UtcDateTime),
             "attempts": table.c.attempts + 1,
         }
@@ -192,7 +193,7 @@ class Claim:
 
 
 def new_token(owner: str) -> str:
-    """What a claim of `owner` is known by."""
+    """What a claim of `owner` is known by: a name for it alone, which is compared whole."""
     return f"{owner}/{new_id()}"
 
 
@@ -222,7 +223,7 @@ async def claim(
     async with store.write() as session:
         now = now - utcnow() + await store.clock(session)
         until = now + timedelta(seconds=seconds)
-        given = {"now": now, "most": limit, "token": token, "until": until}
+        given = {"now": now, "most": limit, "token": token, "owner": owner, "until": until}
         taken = (await session.execute(work.taking(store.is_sqlite), given)).mappings()
         rows = sorted(taken, key=lambda row: row["place"])
         if not work.only_first:
@@ -345,5 +346,5 @@ def _changing(table: Any, columns: Sequence[tuple[str, str]], is_untried: bool) 
             table.c.claimed_by == bindparam("token"),
             table.c.status == literal_column("'pending'"),
         )
-        .values(claimed_by=None, **values)
+        .values(claimed_by=None, claim_owner=None, **values)
     )

@@ -27,6 +27,7 @@ from linekeeper.reconcile.succession import complete
 from linekeeper.reconcile.target import PollTarget, load_targets
 from linekeeper.runtime import Runtime
 from linekeeper.store import new_id
+from linekeeper.store.leases import READS
 from linekeeper.store.many_leases import ManyLeases, holding_many
 from linekeeper.store.tables import Watermark
 
@@ -34,7 +35,6 @@ log = logging.getLogger(__name__)
 
 SIDE_BY_SIDE = 16
 """Connections read at once by one worker."""
-LEASES = "reconcile"
 """The kind of the leases on connections that are read."""
 LONG: Pass = "full"
 """Listing one whole may take hours."""
@@ -134,7 +134,7 @@ async def read_pass(
     tried: set[str] = set()
     running: dict[asyncio.Task[ReconcileRun], str] = {}
     looked = 0.0
-    leasing = holding_many(rt.store, LEASES, owner, purpose=which)
+    leasing = holding_many(rt.store, READS, owner, purpose=which)
     async with leasing as leases, task_group() as group:
         while True:
             wanted, run.circuits = await due_in(rt, app, order, which)

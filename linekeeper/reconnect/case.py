@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import String, bindparam, cast, func, or_, select
+from sqlalchemy import bindparam, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -18,6 +18,7 @@ from linekeeper.health.evidence import Health
 from linekeeper.incidents.suppressed import implemented
 from linekeeper.reconnect.remind import DEADLINE
 from linekeeper.store import Store, is_id
+from linekeeper.store.lists import is_listed
 from linekeeper.store.modes import UNSAID, Chosen, app_of
 from linekeeper.store.tables import (
     Connection,
@@ -272,14 +273,13 @@ def how_it_ended(case: Case) -> str:
     )
 
 
-async def incident_of_run(session: AsyncSession, run_id: str) -> str | None:
+async def incident_of_run(store: Store, run_id: str) -> str | None:
     """The incident whose case Prefect's run `run_id` works on, or did before another took it."""
-    if not run_id:
-        return None
-    before = cast(col(Reconnect.replaced_runs), String).contains(run_id)
-    return await session.scalar(
-        select(col(Reconnect.incident_id)).where(or_(col(Reconnect.run_id) == run_id, before))
-    )
+    before = is_listed(store, Reconnect.replaced_runs, run_id)
+    async with store.read() as session:
+        return await session.scalar(
+            select(col(Reconnect.incident_id)).where(or_(col(Reconnect.run_id) == run_id, before))
+        )
 
 
 async def incident_of(session: AsyncSession, connection_id: str) -> str | None:

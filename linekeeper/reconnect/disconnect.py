@@ -16,7 +16,7 @@ from linekeeper.makini import ErrorKind, MakiniError, ReadOnlyApp
 from linekeeper.refusal import Refusal
 from linekeeper.runtime import Runtime
 from linekeeper.store import new_id
-from linekeeper.store.leases import holding
+from linekeeper.store.leases import TOKENS, holding
 from linekeeper.store.modes import app_of, load_chosen
 from linekeeper.store.tables import (
     Audit,
@@ -30,7 +30,7 @@ from linekeeper.store.tables import (
     Transition,
 )
 from linekeeper.text import counted
-from linekeeper.tokens.stored import destroy_tokens, lease_name
+from linekeeper.tokens.stored import destroy_tokens
 
 
 class DisconnectNotConfirmed(Refusal):
@@ -129,8 +129,9 @@ async def disconnect(rt: Runtime, wanted: str, *, confirm: str, by: str) -> str:
         raise ReadOnlyApp(app.name, "disconnect a connection", named.label)
     async with holding(
         rt.store,
-        lease_name(connection.id),  # a renewal or a login under way ends first
+        TOKENS,  # a renewal or a login under way ends first
         f"{rt.owner}:{new_id()}",
+        subject=connection.id,
         seconds=LEASE_SECONDS,
         wait=True,
         patience=PATIENCE_SECONDS,

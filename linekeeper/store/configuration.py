@@ -5,13 +5,13 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import orjson
 from pydantic import BaseModel, SecretStr, ValidationError
-from sqlalchemy import delete
+from sqlalchemy import delete, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlmodel import col, select
+from sqlmodel import col
 
 from linekeeper.clock import monotonic
 from linekeeper.config import (
@@ -28,20 +28,37 @@ from linekeeper.settings import Settings
 from linekeeper.store.cipher import KeyProblem
 from linekeeper.store.engine import Store, insert_or_update
 from linekeeper.store.tables import AppSetting
+from linekeeper.store.types import table_of
 
 _log = logging.getLogger(__name__)
 FRESH_SECONDS = 5.0
+_KINDS = ("app", "slack", "policy", "alerts", "mail")
 _PREFIX = "block:"
-_CHANNEL = "slack:"
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
-Copies = Sequence[tuple[str, str]]
-"""What blocks say as it is stored: names, and texts that are encrypted."""
+class BlockName(NamedTuple):
+    """Which block a copy is of."""
+
+    kind: str
+    subject: str | None = None
+    """The app, or the channel beside the one that everything goes to."""
+
+    def __str__(self) -> str:
+        return self.kind if self.subject is None else f"{self.kind}:{self.subject}"
+
+
+Copies = Sequence[tuple[BlockName, str]]
+"""What blocks say as it is stored: which they are, and texts that are encrypted."""
+_SETTING = table_of(AppSetting)
+_IS_OF_BEFORE = _SETTING.c.kind.is_(None)
+"""Rows of before migration 0073, which a process of that version may write while this one takes
+over, say in their names alone which block they are of. Once no migration `serves` a schema before
+0073 any more, the kind is enough."""
 _COPIES = (
-    select(AppSetting.name, AppSetting.value)
-    .where(col(AppSetting.name).startswith(_PREFIX))
-    .order_by(col(AppSetting.name))
+    select(_SETTING.c.name, _SETTING.c.kind, _SETTING.c.subject, _SETTING.c.value)
+    .where(or_(_SETTING.c.kind.in_(_KINDS), _IS_OF_BEFORE & _SETTING.c.name.startswith(_PREFIX)))
+    .order_by(_SETTING.c.name)
 )
 
 
@@ -86,7 +103,19 @@ class SharedConfiguration:
 async def read_copies(store: Store) -> Copies:
     """The blocks' last copy as it is stored: the same as before where nothing was changed."""
     async with store.read() as session:
-        return [(row[0], row[1]) for row in await session.execute(_COPIES)]
+        return await _read(session)
+
+
+async def _read(session: AsyncSession) -> Copies:
+    return [
+        (_of_before(name) if kind is None else BlockName(kind, subject), value)
+        for name, kind, subject, value in await session.execute(_COPIES)
+    ]
+
+
+def _of_before(name: str) -> BlockName:
+    kind, _, subject = name.removeprefix(_PREFIX).partition(":")
+    return BlockName(kind, subject or None)
 
 
 def configuration_of(
@@ -99,24 +128,23 @@ def configuration_of(
     the rest. Raises `KeyProblem` where not one of several can be decrypted: the keys are others'.
     """
     problems: list[str] = []
-    texts: dict[str, str] = {}
-    for number, (stored, sealed) in enumerate(rows, 1):
-        name = stored.removeprefix(_PREFIX)
+    texts: dict[BlockName, str] = {}
+    for number, (block, sealed) in enumerate(rows, 1):
         try:
-            texts[name] = decrypt(sealed)
+            texts[block] = decrypt(sealed)
         except KeyProblem as problem:
             if 1 < len(rows) == number and not texts:
                 raise
-            problems.append(f"The settings {name!r} can't be used: {problem}.")
+            problems.append(f"The settings {str(block)!r} can't be used: {problem}.")
     return Configuration(
-        apps=_copies(AppConfig, "app:", texts, problems) or _seed_apps(settings),
-        slack=_copy(SlackConfig, "slack", texts, problems) or _seed_slack(settings),
-        slack_channels=_copies(SlackConfig, _CHANNEL, texts, problems),
-        policy=_copy(HealthPolicy, "policy", texts, problems)
+        apps=_copies(AppConfig, "app", texts, problems) or _seed_apps(settings),
+        slack=_copy(SlackConfig, BlockName("slack"), texts, problems) or _seed_slack(settings),
+        slack_channels=_copies(SlackConfig, "slack", texts, problems),
+        policy=_copy(HealthPolicy, BlockName("policy"), texts, problems)
         or HealthPolicy(probe_minutes=settings.probe_minutes),
-        alerts=_copy(AlertPolicy, "alerts", texts, problems)
+        alerts=_copy(AlertPolicy, BlockName("alerts"), texts, problems)
         or AlertPolicy(quiet_hours=settings.quiet_hours),
-        mail=_copy(MailConfig, "mail", texts, problems) or _seed_mail(settings),
+        mail=_copy(MailConfig, BlockName("mail"), texts, problems) or _seed_mail(settings),
         problems=tuple(problems),
     )
 
@@ -184,49 +212,43 @@ def _given(values: dict[str, Any]) -> dict[str, Any]:
 
 async def configured_apps(session: AsyncSession) -> set[str]:
     """The names of the apps in the copy, also of those whose settings can't be read."""
-    prefix = f"{_PREFIX}app:"
-    names = await session.scalars(
-        select(AppSetting.name).where(col(AppSetting.name).startswith(prefix))
-    )
-    return {name.removeprefix(prefix) for name in names}
-
-
-_BLOCKS = select(col(AppSetting.name), col(AppSetting.value)).where(
-    col(AppSetting.name).startswith(_PREFIX)
-)
+    blocks = (block for block, _ in await _read(session))
+    return {block.subject for block in blocks if block.kind == "app" and block.subject}
 
 
 async def save_blocks(store: Store, blocks: Blocks, *, now: datetime) -> bool:
     """Replace the copy by `blocks`; returns whether anything was different."""
-    wanted: dict[str, BaseModel] = {f"app:{app.name}": app for app in blocks.apps}
-    wanted |= {f"{_CHANNEL}{name}": channel for name, channel in blocks.slack_channels.items()}
-    for name, model in (
+    wanted: dict[BlockName, BaseModel] = {BlockName("app", app.name): app for app in blocks.apps}
+    wanted |= {BlockName("slack", name): channel for name, channel in blocks.slack_channels.items()}
+    for kind, model in (
         ("slack", blocks.slack),
         ("policy", blocks.policy),
         ("alerts", blocks.alerts),
         ("mail", blocks.mail),
     ):
         if model is not None:
-            wanted[name] = model
-    texts = {_PREFIX + name: _plain(model) for name, model in wanted.items()}
-    async with store.read() as session:
-        rows = await session.execute(_BLOCKS)
-        saved = {name: _opened(store, value) for name, value in rows}
+            wanted[BlockName(kind)] = model
+    texts = {block: _plain(model) for block, model in wanted.items()}
+    saved = {block: _opened(store, sealed) for block, sealed in await read_copies(store)}
     if saved == texts:
         return False
     async with store.write() as session:
-        gone = sorted(saved.keys() - texts.keys())
+        gone = sorted(f"{_PREFIX}{block}" for block in saved.keys() - texts.keys())
         if gone:
             await session.execute(delete(AppSetting).where(col(AppSetting.name).in_(gone)))
         changed = [
-            {"name": name, "value": store.cipher.encrypt(text), "updated_at": now}
-            for name, text in texts.items()
-            if saved.get(name) != text
+            {
+                "name": f"{_PREFIX}{block}",
+                **block._asdict(),
+                "value": store.cipher.encrypt(text),
+                "updated_at": now,
+            }
+            for block, text in texts.items()
+            if saved.get(block) != text
         ]
         if changed:
-            await insert_or_update(
-                store, session, AppSetting, changed, key=["name"], update=["value", "updated_at"]
-            )
+            update = ["kind", "subject", "value", "updated_at"]
+            await insert_or_update(store, session, AppSetting, changed, key=["name"], update=update)
     return True
 
 
@@ -248,22 +270,24 @@ def _opened(store: Store, sealed: str) -> str | None:
 
 
 def _copies(
-    model: type[_Model], prefix: str, texts: Mapping[str, str], problems: list[str]
+    model: type[_Model], kind: str, texts: Mapping[BlockName, str], problems: list[str]
 ) -> dict[str, _Model]:
     """Those of one kind by what they are called."""
-    names = sorted(name for name in texts if name.startswith(prefix))
-    copies = {name: _copy(model, name, texts, problems) for name in names}
-    return {name.removeprefix(prefix): copy for name, copy in copies.items() if copy is not None}
+    subjects = sorted(block.subject for block in texts if block.kind == kind and block.subject)
+    copies = {
+        subject: _copy(model, BlockName(kind, subject), texts, problems) for subject in subjects
+    }
+    return {subject: copy for subject, copy in copies.items() if copy is not None}
 
 
 def _copy(
-    kind: type[_Model], name: str, texts: Mapping[str, str], problems: list[str]
+    model: type[_Model], block: BlockName, texts: Mapping[BlockName, str], problems: list[str]
 ) -> _Model | None:
-    """The settings `name`, without the fields that are invalid, which are named."""
-    if name not in texts:
+    """The settings of `block`, without the fields that are invalid, which are named."""
+    if block not in texts:
         return None
     try:
-        return kind.model_validate_json(texts[name])
+        return model.model_validate_json(texts[block])
     except ValidationError as error:
         invalid = sorted(
             {
@@ -276,11 +300,11 @@ def _copy(
     with suppress(ValidationError, orjson.JSONDecodeError, AttributeError):
         valid = {
             field: value
-            for field, value in orjson.loads(texts[name]).items()
+            for field, value in orjson.loads(texts[block]).items()
             if field not in invalid
         }
-        rest = kind.model_validate(valid)
-        problems.append(f"The settings {name!r} hold {said}; the default counts.")
+        rest = model.model_validate(valid)
+        problems.append(f"The settings {str(block)!r} hold {said}; the default counts.")
         return rest
-    problems.append(f"The settings {name!r} can't be used: {said}.")
+    problems.append(f"The settings {str(block)!r} can't be used: {said}.")
     return None

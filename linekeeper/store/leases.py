@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from functools import cache, partial
 from typing import Any
 
-from sqlalchemy import bindparam, case, or_, update
+from sqlalchemy import ColumnElement, bindparam, case, or_, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col, select
@@ -18,18 +18,34 @@ from linekeeper.clock import monotonic
 from linekeeper.groups import end_task
 from linekeeper.store.engine import Store, upserting
 from linekeeper.store.tables import Lease
-from linekeeper.store.types import UtcDateTime, is_id, table_of
+from linekeeper.store.types import UtcDateTime, table_of
 
-CONSUMER = "consumer:"
-"""Leases with such a name say that a consumer is alive (`linekeeper.consumer.alive`)."""
-
-
-def about_one(name: str) -> str | None:
-    """The single thing, such as a connection, whose lease is called so; None for work on many."""
-    about = name.partition(":")[2]
-    return about if is_id(about) else None
+CONSUMER = "consumer"
+"""Such a lease says that its subject, a consumer, is alive (`linekeeper.consumer.alive`)."""
+TOKENS, READS, LOGINS = "token", "reconcile", "connect"
+"""The kinds of lease that are about one thing of many: a connection, or a login's link."""
 
 
+def lease_name(kind: str, subject: str | None) -> str:
+    """The whole name, which is the lease's key: written and compared, and never taken apart."""
+    return kind if subject is None else f"{kind}:{subject}"
+
+
+def is_about_one(kind: str | None) -> bool:
+    """Whether a lease of that kind is about a single thing of many."""
+    return kind in (TOKENS, READS, LOGINS)
+
+
+IS_CONSUMERS: ColumnElement[bool] = case(
+    (col(Lease.kind).is_(None), col(Lease.name).startswith("consumer:")),
+    else_=col(Lease.kind) == CONSUMER,
+)
+"""Whether a lease says that a consumer is alive.
+
+One of before migration 0072 says it in its name alone, and a process of that version may take such
+a one while this one takes over. Once no migration `serves` a schema before 0072 any more, the kind
+is enough.
+"""
 _SAFE_SHARE = 0.95
 """The safe share of a lease's time: the rest lets the cancelled block end before another holds
 it."""
@@ -52,19 +68,21 @@ class HeldLease:
 
 async def acquire(
     store: Store,
-    name: str,
+    kind: str,
     owner: str,
     *,
+    subject: str | None = None,
     seconds: float,
     now: datetime,
     run_id: str | None = None,
 ) -> HeldLease | None:
-    """Take the lease `name` until `now + seconds`; None if another owner holds it.
+    """Take the lease on `kind`, or on its `subject`, until `now + seconds`; None if another has it.
 
     The owner itself may take it again. A lease whose time has passed is anybody's.
     """
-    until = now + timedelta(seconds=seconds)
-    given = {"called": name, "by": owner, "now": now, "ends": until, "run": run_id}
+    name, until = lease_name(kind, subject), now + timedelta(seconds=seconds)
+    given: dict[str, Any] = {"called": name, "of": kind, "about": subject}
+    given |= {"by": owner, "now": now, "ends": until, "run": run_id}
     async with store.write() as session:
         result = await session.execute(_taking(is_sqlite=store.is_sqlite), given)
         taken: int | None = result.scalar_one_or_none()
@@ -93,6 +111,8 @@ def _taking(*, is_sqlite: bool) -> Any:
     """The statement of `acquire`: it gives the fence where the lease is ours by it."""
     adding = upserting(Lease, is_sqlite=is_sqlite).values(
         name=bindparam("called", type_=_LEASES.c.name.type),
+        kind=bindparam("of", type_=_LEASES.c.kind.type),
+        subject=bindparam("about", type_=_LEASES.c.subject.type),
         owner=bindparam("by", type_=_LEASES.c.owner.type),
         until=bindparam("ends", type_=UtcDateTime),
         fence=1,
@@ -104,6 +124,8 @@ def _taking(*, is_sqlite: bool) -> Any:
     return adding.on_conflict_do_update(
         index_elements=["name"],
         set_={
+            "kind": new.kind,
+            "subject": new.subject,
             "owner": new.owner,
             "until": new.until,
             "fence": _LEASES.c.fence + 1,
@@ -136,9 +158,10 @@ async def is_held(store: Store, held: HeldLease) -> bool:
         return until is not None and until > await store.clock(session)
 
 
-async def is_taken(store: Store, session: AsyncSession, name: str) -> bool:
-    """Whether anybody holds the lease `name`."""
-    until = await session.scalar(select(Lease.until).where(col(Lease.name) == name))
+async def is_taken(store: Store, session: AsyncSession, kind: str, subject: str) -> bool:
+    """Whether anybody holds the lease of that kind on `subject`."""
+    is_it = col(Lease.name) == lease_name(kind, subject)
+    until = await session.scalar(select(Lease.until).where(is_it))
     return until is not None and until > await store.clock(session)
 
 
@@ -164,15 +187,18 @@ def _ours(column: Any, held: HeldLease) -> Any:
 @asynccontextmanager
 async def holding(
     store: Store,
-    name: str,
+    kind: str,
     owner: str,
     *,
+    subject: str | None = None,
     seconds: float = 30,
     wait: bool = False,
     patience: float | None = None,
     run_id: str | None = None,
 ) -> AsyncIterator[HeldLease | None]:
-    """Hold `name` for the block and renew it meanwhile; yields None where another holds it.
+    """Hold the lease on `kind`, or on its `subject`, for the block, and renew it meanwhile.
+
+    Yields None where another holds it.
 
     With `wait` it keeps looking, once a second and without a lock, until the lease is free or
     `patience` (seconds) is over. The lease is renewed well before its end, and again while that
@@ -182,7 +208,8 @@ async def holding(
     """
     started = monotonic()
     asked = started
-    take = partial(acquire, store, name, owner, seconds=seconds, run_id=run_id)
+    name = lease_name(kind, subject)
+    take = partial(acquire, store, kind, owner, subject=subject, seconds=seconds, run_id=run_id)
     held = await take(now=await _clock(store))
     while held is None and wait and (patience is None or monotonic() - started < patience):
         await asyncio.sleep(1)

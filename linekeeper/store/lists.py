@@ -4,7 +4,18 @@ from collections.abc import Sequence
 from typing import Any
 
 import orjson
-from sqlalchemy import ARRAY, ColumnElement, String, any_, func, literal, select
+from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
+    String,
+    any_,
+    exists,
+    func,
+    literal,
+    select,
+    type_coerce,
+)
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import col
 
 from linekeeper.store.engine import Store
@@ -16,3 +27,11 @@ def one_of(store: Store, column: Any, values: Sequence[str]) -> ColumnElement[bo
         listed = func.json_each(orjson.dumps(list(values)).decode()).table_valued("value")
         return col(column).in_(select(listed.c.value))
     return col(column) == any_(literal(list(values), ARRAY(getattr(column, "type", String()))))
+
+
+def is_listed(store: Store, column: Any, value: str) -> ColumnElement[bool]:
+    """Whether the JSON list in `column` has `value` as one of its members."""
+    if store.is_sqlite:
+        listed = func.json_each(col(column)).table_valued("value")
+        return exists().where(listed.c.value == value)
+    return type_coerce(col(column), JSONB).contains([value])

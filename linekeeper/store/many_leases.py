@@ -13,6 +13,7 @@ from sqlmodel import col
 from linekeeper.clock import monotonic
 from linekeeper.groups import end_task
 from linekeeper.store.engine import Store, upserting
+from linekeeper.store.leases import lease_name
 from linekeeper.store.lists import one_of
 from linekeeper.store.tables import Lease
 
@@ -22,14 +23,14 @@ _UNSAFE_SHARE = 0.1
 
 
 class ManyLeases:
-    """The leases `<kind>:<id>` that one owner holds. `owner` is one run's alone.
+    """The leases of one kind that one owner holds, each on one id. `owner` is one run's alone.
 
     `purpose` tells others what the owner holds them for.
     """
 
     def __init__(self, store: Store, kind: str, owner: str, purpose: str) -> None:
         self._store = store
-        self._prefix = f"{kind}:"
+        self._kind = kind
         self._owner = owner
         self._purpose = purpose
         self.held: set[str] = set()
@@ -51,22 +52,22 @@ class ManyLeases:
             self._ends = monotonic() + SECONDS
         async with self._store.write() as session:
             now = await self._store.clock(session)
-            taken = self._ids(await session.scalars(self._taking(ids, now=now)))
+            taken = set(await session.scalars(self._taking(ids, now=now)))
         self.held |= taken
         return [identifier for identifier in ids if identifier in taken]
 
     async def taken_for(self, purpose: str, ids: Sequence[str]) -> set[str]:
         """Those of `ids` that somebody holds for `purpose`."""
+        names = {lease_name(self._kind, identifier): identifier for identifier in ids}
         async with self._store.read() as session:
-            return self._ids(
-                await session.scalars(
-                    select(col(Lease.name)).where(
-                        self._named(ids),
-                        col(Lease.purpose) == purpose,
-                        col(Lease.until) > await self._store.clock(session),
-                    )
+            taken = await session.scalars(
+                select(col(Lease.name)).where(
+                    self._named(ids),
+                    col(Lease.purpose) == purpose,
+                    col(Lease.until) > await self._store.clock(session),
                 )
             )
+            return {names[name] for name in taken}
 
     async def release(self, ids: Sequence[str]) -> None:
         """Others may take `ids` again."""
@@ -90,8 +91,8 @@ class ManyLeases:
             async with asyncio.timeout(max(0.01, safe_until - asked)):
                 async with self._store.write() as session:
                     until = await self._store.clock(session) + timedelta(seconds=SECONDS)
-                    renewing = self._of(asking).values(until=until).returning(col(Lease.name))
-                    kept = self._ids(await session.scalars(renewing))
+                    renewing = self._of(asking).values(until=until).returning(col(Lease.subject))
+                    kept = set(await session.scalars(renewing))
         except (SQLAlchemyError, OSError, TimeoutError):
             if monotonic() >= safe_until:
                 self._lose(asking)
@@ -111,7 +112,9 @@ class ManyLeases:
         adding = upserting(Lease, is_sqlite=self._store.is_sqlite).values(
             [
                 {
-                    "name": self._prefix + identifier,
+                    "name": lease_name(self._kind, identifier),
+                    "kind": self._kind,
+                    "subject": identifier,
                     "owner": self._owner,
                     "purpose": self._purpose,
                     "until": until,
@@ -124,13 +127,15 @@ class ManyLeases:
         return adding.on_conflict_do_update(
             index_elements=["name"],
             set_={
+                "kind": new.kind,
+                "subject": new.subject,
                 "owner": new.owner,
                 "purpose": new.purpose,
                 "until": new.until,
                 "fence": col(Lease.fence) + 1,
             },
             where=or_(col(Lease.until) <= now, col(Lease.owner) == self._owner),
-        ).returning(col(Lease.name))
+        ).returning(col(Lease.subject))
 
     def _of(self, ids: Sequence[str]) -> Any:
         return (
@@ -140,10 +145,8 @@ class ManyLeases:
         )
 
     def _named(self, ids: Sequence[str]) -> Any:
-        return one_of(self._store, Lease.name, [self._prefix + identifier for identifier in ids])
-
-    def _ids(self, names: Collection[str] | Any) -> set[str]:
-        return {name.removeprefix(self._prefix) for name in names}
+        names = [lease_name(self._kind, identifier) for identifier in ids]
+        return one_of(self._store, Lease.name, names)
 
 
 @asynccontextmanager

@@ -22,7 +22,7 @@ from linekeeper.makini import (
 )
 from linekeeper.spending import Purpose, spends_on
 from linekeeper.store import Store, new_id
-from linekeeper.store.leases import LeaseLost, holding
+from linekeeper.store.leases import TOKENS, LeaseLost, holding, lease_name
 from linekeeper.store.modes import app_of
 from linekeeper.store.owned import retrying, to_its_end
 from linekeeper.store.tables import Connection
@@ -30,7 +30,6 @@ from linekeeper.tokens.stored import (
     StoredPair,
     Token,
     UnreadableToken,
-    lease_name,
     load_pair,
     note_refused,
     note_renewing,
@@ -93,7 +92,7 @@ async def renew(
         refused=refused,
         owner=owner,
     )
-    name, is_ours = lease_name(connection_id), False
+    name, is_ours = lease_name(TOKENS, connection_id), False
 
     async def begin() -> Renewed:
         nonlocal is_ours
@@ -123,9 +122,11 @@ class _Renewal:
 
     async def run(self) -> Renewed:
         # An owner of its own for each: a lease is open to its owner.
-        name, me = lease_name(self.connection_id), f"{self.owner}:{new_id()}"
+        me, about = f"{self.owner}:{new_id()}", self.connection_id
         try:
-            async with holding(self.store, name, me, seconds=LEASE_SECONDS, wait=True):
+            async with holding(
+                self.store, TOKENS, me, subject=about, seconds=LEASE_SECONDS, wait=True
+            ):
                 return await self._under_lease()
         except UnreadableToken:
             return Renewed(None)  # another process may have its key: nothing is written over it

@@ -1,6 +1,6 @@
 """Tokens at rest: encrypted in the table `credential`, decrypted here and nowhere else.
 
-Who writes a pair either holds the connection's lease (`lease_name`) or compares with the pair it
+Who writes a pair either holds the connection's lease (`TOKENS`) or compares with the pair it
 started from (`replace_pair`); a customer's new login does the first and is never overwritten.
 """
 
@@ -83,11 +83,6 @@ def is_live(now: datetime | ColumnElement[datetime]) -> ColumnElement[bool]:
 
 class UnreadableToken(KeyProblem):
     """The pair of one connection was encrypted with a key that this process doesn't have."""
-
-
-def lease_name(connection_id: str) -> str:
-    """The lease held by whoever gets a connection a new pair, or ends it."""
-    return f"token:{connection_id}"
 
 
 def has_usable_token(now: datetime, apps: Mapping[str, AppConfig]) -> ColumnElement[bool]:

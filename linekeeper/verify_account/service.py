@@ -8,9 +8,8 @@ from typing import Any
 from linekeeper.markdown import table, text
 from linekeeper.refusal import Refusal
 from linekeeper.runtime import Runtime
-from linekeeper.store.leases import holding
+from linekeeper.store.leases import TOKENS, holding
 from linekeeper.text import counted
-from linekeeper.tokens.stored import lease_name
 from linekeeper.verify_account import about_data, about_list
 from linekeeper.verify_account.ask import Asker, NotAllowed, OutOfCalls, Unanswered
 from linekeeper.verify_account.evidence import (
@@ -171,7 +170,7 @@ async def _mint(
         return
     step = mint_step(sample, ref)
     say(step.says)
-    async with holding(rt.store, lease_name(connection_id), rt.owner, seconds=60.0) as held:
+    async with holding(rt.store, TOKENS, rt.owner, subject=connection_id, seconds=60.0) as held:
         if held is None:
             raise WriteNotConfirmed(
                 "write_on", "its token is being renewed at this moment: run it again"

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily
-from sqlalchemy import literal_column
+from sqlalchemy import bindparam, literal_column
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col, func, select
 
@@ -17,7 +17,7 @@ from linekeeper.makini.budget import grant
 from linekeeper.outbox.backlog import read_backlog
 from linekeeper.spending import read_spent
 from linekeeper.store import Store
-from linekeeper.store.leases import CONSUMER
+from linekeeper.store.leases import IS_CONSUMERS
 from linekeeper.store.schema import head
 from linekeeper.store.tables import (
     AppState,
@@ -27,6 +27,7 @@ from linekeeper.store.tables import (
     ReceiverHeartbeat,
     Reconnect,
 )
+from linekeeper.store.types import UtcDateTime
 from linekeeper.sweep.stream_queries import read_streams
 from linekeeper.views.managed import count_managed
 
@@ -295,22 +296,29 @@ async def _modes(session: AsyncSession, configuration: Configuration) -> list[Ga
     ]
 
 
+_HELD = (
+    select(IS_CONSUMERS, func.coalesce(col(Lease.kind), col(Lease.name)), func.count())
+    .where(col(Lease.until) > bindparam("now", type_=UtcDateTime))
+    .group_by(IS_CONSUMERS, func.coalesce(col(Lease.kind), col(Lease.name)))
+)
+
+
 async def _house(session: AsyncSession, now: datetime) -> list[Gauge]:
     receivers = await session.scalar(
         select(func.count(col(ReceiverHeartbeat.receiver).distinct())).where(
             col(ReceiverHeartbeat.at) >= now - ALIVE
         )
     )
-    held = list(await session.scalars(select(Lease.name).where(col(Lease.until) > now)))
-    consumers = sum(name.startswith(CONSUMER) for name in held)
+    held = (await session.execute(_HELD, {"now": now})).all()
+    consumers = sum(number for is_consumers, _, number in held if is_consumers)
     return [
         _one("linekeeper_consumers", "Consumers that are alive.", consumers),
         _one("linekeeper_receivers", "Receivers that could store lately.", receivers or 0),
         _labelled(
             "linekeeper_lease_held",
-            "Implementations under way.",
+            "Leases that are held, by what they are for.",
             ("name",),
-            [((name,), 1) for name in held if not name.startswith(CONSUMER)],
+            [((kind,), number) for is_consumers, kind, number in held if not is_consumers],
         ),
     ]
 

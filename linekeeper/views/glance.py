@@ -19,7 +19,7 @@ from linekeeper.outbox.backlog import read_backlog
 from linekeeper.reconcile.entity_incidents import entity_states
 from linekeeper.spending import Spent, read_spent
 from linekeeper.store import Store
-from linekeeper.store.leases import CONSUMER
+from linekeeper.store.leases import IS_CONSUMERS
 from linekeeper.store.tables import (
     AppState,
     Connection,
@@ -29,6 +29,7 @@ from linekeeper.store.tables import (
     Lease,
     Outbox,
 )
+from linekeeper.store.types import from_row
 from linekeeper.tokens.stored import has_usable_token
 from linekeeper.views.managed import Managed, count_managed, name_rules
 from linekeeper.views.records_glance import RecordsGlance, records_at_a_glance
@@ -98,6 +99,8 @@ class LeaseGlance:
     name: str
     owner: str
     until: datetime
+    kind: str | None = None
+    subject: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,10 +167,10 @@ async def glance(store: Store, configuration: Configuration, *, now: datetime) -
             windows=await windows_in_force(session, now),
             mode_rules=tuple(await name_rules(session)),
             leases=tuple(
-                LeaseGlance(lease.name, lease.owner, lease.until)
+                from_row(LeaseGlance, lease)
                 for lease in await session.scalars(
                     select(Lease)
-                    .where(col(Lease.until) > now, ~col(Lease.name).startswith(CONSUMER))
+                    .where(col(Lease.until) > now, ~IS_CONSUMERS)
                     .order_by(col(Lease.name))
                 )
             ),

@@ -21,12 +21,12 @@ from linekeeper.makini import TokenPair
 from linekeeper.receiver import serve
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
-from linekeeper.store.leases import holding
+from linekeeper.store.leases import TOKENS, holding
 from linekeeper.store.tables import Audit, Connection, Incident
 from linekeeper.sweep.batch import probe_batch
 from linekeeper.sweep.sweep import take_list
 from linekeeper.tokens.renew import renew
-from linekeeper.tokens.stored import lease_name, load_tokens, save_tokens
+from linekeeper.tokens.stored import load_tokens, save_tokens
 
 
 @dataclass(slots=True)
@@ -313,7 +313,7 @@ async def test_a_login_that_comes_while_a_pair_is_verified_is_not_written_over(
     handed = {"connection": first.id, "access_token": pair.access, "refresh_token": pair.refresh}
     asked = ("GET", "/api/integrations/current")
     before = cut_over.makini.world.calls[asked]
-    async with holding(store, lease_name(first.id), "a login", seconds=60, wait=True):
+    async with holding(store, TOKENS, "a login", subject=first.id, seconds=60, wait=True):
         handing = asyncio.create_task(cut_over.hand_over(handed))
         while cut_over.makini.world.calls[asked] == before:
             await asyncio.sleep(0.01)

@@ -15,10 +15,10 @@ from linekeeper.access.expiry import renew_ending
 from linekeeper.clock import Clock, use, utcnow
 from linekeeper.makini import TokenPair
 from linekeeper.store import Store
-from linekeeper.store.leases import acquire
+from linekeeper.store.leases import TOKENS, acquire
 from linekeeper.store.tables import Credential
 from linekeeper.sweep.batch import probe_batch
-from linekeeper.tokens.stored import lease_name, save_tokens
+from linekeeper.tokens.stored import save_tokens
 from tests.access.test_renew import a_pair, stored, works
 from tests.reconnect.conftest import House, house, open_house
 
@@ -31,7 +31,7 @@ async def under_renewal(here: House, *, seconds: float) -> None:
     async with here.store.write() as session:
         await session.execute(update(Credential).values(renewing_since=since))
     for connection in await here.connections():
-        await acquire(here.store, lease_name(connection.id), "renewer", seconds=60, now=since)
+        await acquire(here.store, TOKENS, "renewer", subject=connection.id, seconds=60, now=since)
 
 
 @contextmanager

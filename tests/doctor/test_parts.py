@@ -10,7 +10,7 @@ from linekeeper.doctor.house import examine_parts
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store import new_id
-from linekeeper.store.leases import holding
+from linekeeper.store.leases import READS, TOKENS, holding
 from linekeeper.store.tables import PartHeartbeat
 from linekeeper.watch.queries import beat, note_prefect, remove
 
@@ -51,8 +51,8 @@ async def test_of_what_is_done_for_single_connections_the_number_is_said(
     """A whole reconcile of a big fleet held a hundred of them, each with a line of its own."""
     async with Runtime.open(settings) as rt, AsyncExitStack() as held:
         connections = [new_id() for _ in range(3)]
-        for name in [*(f"reconcile:{each}" for each in connections), f"token:{connections[0]}"]:
-            await held.enter_async_context(holding(rt.store, name, "run-1"))
+        for kind, subject in [*((READS, each) for each in connections), (TOKENS, connections[0])]:
+            await held.enter_async_context(holding(rt.store, kind, "run-1", subject=subject))
         findings = [each for each in await examine_parts(rt) if "lease" in each.name]
         assert [(each.name, each.level, each.text) for each in findings] == [
             ("lease · connections", "ok", "work on 3 connections")

@@ -4,13 +4,20 @@ import ast
 
 from tests.house.test_sizes import ROOT
 
-KEYS = ("dedupe_key", "group_key", "ordering_key", "idempotency_key")
+KEYS = (
+    *("dedupe_key", "group_key", "ordering_key", "idempotency_key"),
+    *("Lease.name", "lease.name", "AppSetting.name", "SETTING.c.name", "claimed_by"),
+)
 READING = {
     *("split", "rsplit", "partition", "rpartition", "startswith", "endswith", "removeprefix"),
     *("removesuffix", "contains", "like", "ilike", "fullmatch", "regexp_match"),
 }
 OF_BEFORE = {
+    "linekeeper/access/listing.py": "settings of before say in their names what they are",
+    "linekeeper/consumer/alive.py": "claims of before say in their names whose they are",
     "linekeeper/notify/groups.py": "notices of the version before say in a key why they share one",
+    "linekeeper/store/configuration.py": "as listings do",
+    "linekeeper/store/leases.py": "leases of before say in their names what they are",
     "linekeeper/outbox/about.py": "messages of the version before say what they are about in keys",
 }
 

@@ -7,7 +7,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from linekeeper.access import patience
-from linekeeper.store.leases import holding
+from linekeeper.store.leases import LOGINS, holding
 from linekeeper.store.tables import Audit, ConnectAttempt, ConnectLink, PendingLogin
 from tests.receiver.test_connect import authorize_link, link_for, log_in
 from tests.reconnect.conftest import House, house, open_house
@@ -62,7 +62,7 @@ async def test_what_is_not_exchanged_yet_is_not_said_to_be_kept(house: House) ->
     await house.lose_login(connection)
     link, path = await link_for(house, connection)
     location = await log_in(house, await authorize_link(house, path), connection.makini_key)
-    async with holding(house.store, f"connect:{link.id}", "tests", seconds=60):
+    async with holding(house.store, LOGINS, "tests", subject=link.id, seconds=60):
         answer = await house.http.get(location)
         assert answer.status_code == 502
         assert "We have no answer from Makini yet" in answer.text

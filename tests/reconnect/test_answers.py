@@ -6,6 +6,7 @@ import pytest
 
 from linekeeper.clock import utcnow
 from linekeeper.reconnect.ask import advance_case
+from linekeeper.reconnect.case import incident_of_run
 from linekeeper.reconnect.process import FormAnswer, Replaced, next_step, take_answer, take_up
 from linekeeper.reconnect.runs import start_another
 from linekeeper.store.tables import Audit, Outbox, Reconnect
@@ -76,6 +77,8 @@ async def test_a_run_that_takes_the_case_ends_the_one_before_which_never_takes_i
         next_step(case, first)
     [reconnect] = await house.rows(Reconnect)
     assert (reconnect.run_id, reconnect.replaced_runs) == (second, [first])
+    for run_id, known in ((first, incident.id), (second, incident.id), ("firs", None), ("", None)):
+        assert await incident_of_run(house.rt.store, run_id) == known
 
 
 async def test_a_run_that_was_given_up_for_lost_goes_on_only_where_no_other_has_begun(

@@ -106,7 +106,8 @@ async def test_no_more_are_claimed_than_asked_for_whatever_the_plan(
     """PostgreSQL may join by reading what is due again for each row, and locks others each time."""
     await write(store, *(Message("slack", f"a{n}") for n in range(6)))
     now = utcnow()
-    given = {"now": now, "most": 1, "token": "w", "until": now + timedelta(seconds=CLAIM_SECONDS)}
+    until = now + timedelta(seconds=CLAIM_SECONDS)
+    given = {"now": now, "most": 1, "token": "w/1", "owner": "w", "until": until}
     async with store.write() as session:
         if not store.is_sqlite:
             for way in ("hashjoin", "mergejoin", "hashagg", "sort", "material", "indexscan",

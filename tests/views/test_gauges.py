@@ -5,8 +5,10 @@ from datetime import timedelta
 
 from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig, Configuration
+from linekeeper.consumer.alive import beat
 from linekeeper.makini.budget import new_bucket
 from linekeeper.store import Store
+from linekeeper.store.leases import TOKENS, acquire
 from linekeeper.store.tables import (
     AppState,
     Connection,
@@ -142,3 +144,18 @@ async def test_every_figure_has_a_help_and_a_unit_in_its_name_where_it_has_one(
     assert len(names) == len(set(names)) > 15
     assert all(name.startswith("linekeeper_") for name in names)
     assert figures(down()) == {"linekeeper_up": 0}
+
+
+async def test_leases_are_counted_by_what_they_are_for(store: Store) -> None:
+    """One figure for each connection would be a new time series for each, for good."""
+    await beat(store, "consumer 1")
+    for number in range(3):
+        await acquire(store, TOKENS, "a", subject=f"connection {number}", seconds=60, now=NOW)
+    await acquire(store, "health-sweep", "a", seconds=60, now=NOW)
+    found = figures(exposition(await read_gauges(store, Configuration(), now=NOW)))
+    held = {name: figure for name, figure in found.items() if "lease" in name}
+    assert held == {
+        'linekeeper_lease_held{name="health-sweep"}': 1,
+        'linekeeper_lease_held{name="token"}': 3,
+    }
+    assert found["linekeeper_consumers"] == 1

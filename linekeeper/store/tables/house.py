@@ -89,6 +89,9 @@ class Outbox(SQLModel, table=True):
     counts_from: datetime | None = optional_time()
     """The time from which its age counts, where nobody was there to try it for some time."""
     claimed_by: str | None = None
+    """The one claim that may settle it."""
+    claim_owner: str | None = None
+    """The process whose claim that is; None also where one of a version before claimed it."""
     claimed_until: datetime | None = optional_time()
     """Not written any more, as a claim puts `next_attempt_at` off; when it goes says migration
     0061."""
@@ -99,6 +102,12 @@ class Lease(SQLModel, table=True):
     """Who may do a thing, until when; `fence` grows with every owner."""
 
     name: str = Field(primary_key=True)
+    """Its kind, and its subject if it has one, as one key."""
+    kind: str | None = None
+    """The work it is for, or `consumer`, as a sign of life. None only in rows of a version before,
+    whose names alone say it."""
+    subject: str | None = None
+    """The id of the one thing it is about: a connection, a connect link, an app, a consumer."""
     owner: str
     until: datetime = time()
     fence: int = 0
@@ -161,6 +170,11 @@ class AppSetting(SQLModel, table=True):
     __tablename__ = "app_setting"
 
     name: str = Field(primary_key=True)
+    kind: str | None = None
+    """Of the copy of a block which one it is (`app`, `slack`, `policy`, `alerts`, `mail`), or
+    `listing`; None for what its name says whole, and in rows of a version before."""
+    subject: str | None = None
+    """The app, or the channel, of which there may be several."""
     value: str = Field(repr=False)
     updated_at: datetime = time()
 

@@ -128,6 +128,8 @@ class WebhookEvent(SQLModel, table=True):
     attempts: int = 0
     claimed_by: str | None = None
     """The one claim that may settle it."""
+    claim_owner: str | None = None
+    """The process whose claim that is; None also where one of a version before claimed it."""
     processed_at: datetime | None = optional_time()
     error: str | None = None
     """Why it failed, or what else there is to say of how it was settled."""
