@@ -23,11 +23,11 @@ class Leases:
         """`acquire`, watched."""
 
         async def watched(
-            store: Any, name: str, owner: str, *, seconds: float, now: Any, **more: Any
+            store: Any, kind: str, owner: str, *, seconds: float, now: Any, **more: Any
         ) -> Any:
-            held = await acquire(store, name, owner, seconds=seconds, now=now, **more)
+            held = await acquire(store, kind, owner, seconds=seconds, now=now, **more)
             if held is not None:
-                self._took(name, owner, seconds)
+                self._took(held.name, owner, seconds)
             return held
 
         return watched

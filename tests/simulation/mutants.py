@@ -35,9 +35,8 @@ MUTANTS = (
     mutant(
         "lease-for-anybody", "a lease is taken from whoever holds it",
         ("store/leases.py",
-         '{"called": name, "by": owner, "now": now, "ends": until, "run": run_id}',
-         '{"called": name, "by": owner, "now": now + timedelta(days=1), "ends": until,'
-         ' "run": run_id}'),
+         '{"by": owner, "now": now, "ends": until, "run": run_id}',
+         '{"by": owner, "now": now + timedelta(days=1), "ends": until, "run": run_id}'),
         kinds="hands tokens", personality={"mint": "short"},
     ),
     mutant(
