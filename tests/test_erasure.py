@@ -36,6 +36,7 @@ NO_PROSE = {
     *("natural_key", "plain_hash", "old_key", "new_key", "group_key", "connection_ref"),
     "group_kind",
     *("url_connection", "lane", "claimed_by", "keys_done", "call_pause.connection", "mark"),
+    *("claim_owner", "lease.subject", "app_setting.subject"),
     *(
         "silence.subject",
         "outbox.subject",
