@@ -6,6 +6,7 @@ import re
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -14,7 +15,7 @@ from linekeeper.settings import Settings
 from linekeeper.store import Store
 from tests.databases import Engine, Postgres, drop_sqlite, make_sqlite
 from tests.ending import end_at_once
-from tests.forked_workers import fork_workers
+from tests.forked_workers import fork_workers, sendable
 from tests.longest import longest_first
 from tests.on_postgresql import Replay, Statements
 from tests.places import quick_folder
@@ -35,8 +36,10 @@ hypothesis.settings.register_profile("short", deadline=None, max_examples=25)
 hypothesis.settings.register_profile("long", deadline=None, max_examples=500)  # make soak
 hypothesis.settings.load_profile("short")  # neither has a deadline: tests assert no times
 
-for name in [name for name in os.environ if name.startswith("LINEKEEPER_")]:
-    del os.environ[name]  # a developer's own settings don't reach the tests
+# A developer's own settings don't reach the tests, nor do proxies: all peers are on this machine.
+for name in list(os.environ):
+    if name.startswith("LINEKEEPER_") or name.lower().endswith("_proxy"):
+        del os.environ[name]
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -77,6 +80,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
     yield
     if "PYTEST_XDIST_WORKER" in os.environ:
         longest_first(items)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable() -> Iterator[Any]:
+    """A report of a lone surrogate, as bodies of webhooks have, can be sent by a worker: otherwise
+    the whole run ends, with an internal error that names no cause."""
+    return sendable((yield))
 
 
 @pytest.hookimpl(trylast=True)  # once pytest has written it

@@ -80,6 +80,17 @@ def fork_workers(number: int, asked: Iterable[str]) -> None:
     vars(gateway_io)["Popen2IOMaster"] = Forked
 
 
+def sendable(said: Any) -> Any:
+    """What a worker can send, where `said` may have text that is no UTF-8: that is escaped."""
+    if isinstance(said, str):
+        return said.encode("utf-8", "backslashreplace").decode()
+    if isinstance(said, dict):
+        return {key: sendable(value) for key, value in said.items()}
+    if isinstance(said, list | tuple):
+        return type(said)(map(sendable, said))
+    return said
+
+
 def _import_tests(asked: Iterable[str]) -> None:
     for given in asked:
         path = Path(given.partition("::")[0]).resolve()
