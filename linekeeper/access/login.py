@@ -112,38 +112,46 @@ class Attempt:
                     patience=PATIENCE_SECONDS,
                 )
                 await leases.enter_async_context(lease)
-            return await to_its_end(self._with(given), BEFORE_SENDING)
+            return await self._with(given)
 
     async def _with(self, given: str | TokenPair | Pending) -> Ending:
         match given:
             case str():
-                return await self.with_code(given)
-            case TokenPair():
-                return await self.with_pair(given)
+                return await self._with_code(given)
+            case TokenPair():  # nowhere kept but where it came from
+                return await to_its_end(self._with_pair(given), BEFORE_SENDING)
         pair = await load_pending(self.rt.store, given.id)
         if pair is None:
             return Ending("used", self.link.system)
-        return await self.with_pair(pair, given)
+        return await self._with_pair(pair, given)
 
-    async def with_code(self, code: str) -> Ending:
-        """Exchange `code` and store what it gives."""
+    async def _with_code(self, code: str) -> Ending:
+        """Exchange `code` and store what it gives: whoever leaves meanwhile, the pair is kept.
+
+        Whose it is may be asked again: who ends the process doesn't wait for that.
+        """
         async with self.rt.store.read() as session:
             if (await session.get_one(ConnectLink, self.link.id)).used_at is not None:
                 return Ending("used", self.link.system, used_link=self.link.id)
         try:
-            app = await self.rt.app(self.link.app)
-            target = redirect_uri(self.rt.settings.resolved_public_url)
-            pair = await self.rt.makini(app, for_login=True).exchange_code(code, target)
+            pair, kept = await to_its_end(self._exchanged(code), BEFORE_SENDING)
         except (MakiniError, UnknownApp) as error:
             return await self._refused(error)
+        return await self._with_pair(pair, kept)
+
+    async def _exchanged(self, code: str) -> tuple[TokenPair, Pending]:
+        """The pair for `code`, and where it is kept. Raises `MakiniError`, `UnknownApp`."""
+        app = await self.rt.app(self.link.app)
+        target = redirect_uri(self.rt.settings.resolved_public_url)
+        pair = await self.rt.makini(app, for_login=True).exchange_code(code, target)
         kept = await retrying(
             lambda: keep_pair(self.rt.store, self.link, pair, by=self.by, now=utcnow()),
             on=STORAGE_TROUBLE,
             waits=STORE_AGAIN_AFTER,
         )
-        return await self.with_pair(pair, kept)
+        return pair, kept
 
-    async def with_pair(self, pair: TokenPair, kept: Pending | None = None) -> Ending:
+    async def _with_pair(self, pair: TokenPair, kept: Pending | None = None) -> Ending:
         """Learn whose `pair` it is and store it: the login killed the one before it.
 
         `kept` is where it is while that isn't known.

@@ -137,6 +137,8 @@ async def read_troubles(session: AsyncSession, month: TimeSpan) -> Troubles:
             continue
         if incident.detail.get(LIST_REFUSED):
             continue  # Makini answered: that says nothing of its connections
+        if incident.kind in UNTAKEN and incident.detail.get(BEGAN, "") is None:
+            continue  # nothing was handed to the product, which may be well
         kept = products if incident.kind in UNTAKEN else apps
         whole = [TimeSpan(_began(incident), incident.resolved_at or month.until)]
         kept.setdefault(incident.app, []).extend(together.get(incident.id, whole))

@@ -40,7 +40,9 @@ UNTAKEN = {
 """Kinds of incidents in which the product takes no messages, and how long a message has waited at
 the least when each is opened."""
 BEGAN = "began"
-"""Where such an incident says in its detail since when the product took nothing."""
+"""Where such an incident says in its detail since when the product took nothing. None: nothing that
+waits was tried, as where no consumer runs, which says nothing of the product. One of version 0.1
+says nothing at all."""
 
 
 @dataclass(frozen=True, slots=True)

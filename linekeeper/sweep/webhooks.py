@@ -27,14 +27,18 @@ async def watch_stream(rt: Runtime, now: datetime) -> list[str]:
     """
     apps = (await rt.configuration()).apps
     open_kinds: dict[str, set[str]] = {}
+    begun: set[tuple[str, str]] = set()
+    """The app and kind of each of which it is known since when the product takes nothing."""
     async with rt.store.read() as session:
         rows = await session.execute(
-            select(col(Incident.app), col(Incident.kind)).where(
+            select(col(Incident.app), col(Incident.kind), col(Incident.detail)).where(
                 col(Incident.topic) == TOPIC, col(Incident.resolved_at).is_(None)
             )
         )
-        for app, kind in rows:
+        for app, kind, detail in rows:
             open_kinds.setdefault(app, set()).add(kind)
+            if detail.get(BEGAN, ""):
+                begun.add((app, kind))
         refusing = [app for app, kinds in open_kinds.items() if "webhooks_forged" in kinds]
         to = [destination for app in apps.values() for destination in app.destinations()]
         streams = await read_streams(session, apps, now=now, refusing=refusing, destinations=to)
@@ -49,8 +53,7 @@ async def watch_stream(rt: Runtime, now: datetime) -> list[str]:
         return []
     async with rt.store.read() as session:
         findings = [
-            _finding(trouble, await _began(session, trouble, open_kinds.get(trouble.app, ())))
-            for trouble in troubles
+            _finding(trouble, await _began(session, trouble, begun)) for trouble in troubles
         ]
     async with rt.store.write() as session:
         changes = await apply_findings(rt.store, session, TOPIC, findings, now=now, apps=apps)
@@ -58,16 +61,16 @@ async def watch_stream(rt: Runtime, now: datetime) -> list[str]:
 
 
 async def _began(
-    session: AsyncSession, trouble: StreamTrouble, open_kinds: Collection[str]
-) -> dict[str, str]:
-    """When the product began to take nothing, for the incident that opens now."""
-    if trouble.kind not in UNTAKEN or trouble.kind in open_kinds:
+    session: AsyncSession, trouble: StreamTrouble, begun: Collection[tuple[str, str]]
+) -> dict[str, str | None]:
+    """When the product began to take nothing; None while nothing of what waits was tried."""
+    if trouble.kind not in UNTAKEN or (trouble.app, trouble.kind) in begun:
         return {}
     since = await untaken_since(session, trouble.app)
-    return {} if since is None else {BEGAN: since.isoformat()}
+    return {BEGAN: since.isoformat() if since is not None else None}
 
 
-def _finding(trouble: StreamTrouble, detail: dict[str, str]) -> Finding:
+def _finding(trouble: StreamTrouble, detail: dict[str, str | None]) -> Finding:
     return Finding(
         kind=trouble.kind,
         cause=f"app:{trouble.app}:{trouble.kind}",

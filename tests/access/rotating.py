@@ -48,6 +48,8 @@ class Rotating:
         self.status_asks_for: float | None = None
         """The pause, in seconds, that it asks for then."""
         self.status_calls = 0
+        self.is_silent = False
+        """The status call has no answer."""
         self.leaves_alive = False
         """A login leaves the pairs before it alive."""
         peer.reset()
@@ -84,8 +86,10 @@ class Rotating:
             await asyncio.to_thread(self.may_answer.wait, 30)
         return JSONResponse(answer)
 
-    def _status(self, request: Request) -> Response:
+    async def _status(self, request: Request) -> Response:
         self.status_calls += 1
+        if self.is_silent:
+            await asyncio.sleep(30)
         if self.status_fails:
             pause = self.status_asks_for
             headers = {} if pause is None else {"retry-after": f"{pause:.0f}"}

@@ -120,9 +120,15 @@ async def test_it_counts_from_the_last_message_that_the_product_took(rt: Runtime
 
 
 async def test_what_was_never_tried_says_nothing_of_the_product(rt: Runtime) -> None:
-    """It counts as it did: from as long before as a message has waited at the least."""
+    """Universe 30796: no consumer was there for half an hour, and that was the product's time."""
     now = NOW
     ordering_key = await planted(rt, now)
     await message(rt, ordering_key, "1", created_at=now - 120 * MINUTE)
     assert await watch_stream(rt, now)
-    assert round(await minutes_of_product(rt, now)) == 15
+    assert round(await minutes_of_product(rt, now)) == 0
+    later = now + 30 * MINUTE  # the consumer is back, and the product is not
+    tried = [later - 20 * MINUTE]
+    await message(rt, f"{ordering_key}x", "2", created_at=now - 90 * MINUTE, tried_at=tried)
+    for _ in range(2):
+        await watch_stream(rt, later)
+        assert round(await minutes_of_product(rt, later)) == 20

@@ -71,7 +71,10 @@ async def endings(universe: "Universe", rng: Random) -> None:
             is_here = connection.login_ok and not connection.deleted
             if ending.renewed_at is None and is_here and _mails(universe, ending.email):
                 universe.acted.add(ENDING)
-                if await universe.people.customers.log_in_to(connection):
+                before = connection.pairs[-1]
+                await universe.people.customers.log_in_to(connection)
+                # A link that was refused, as by a clock of tomorrow, renewed nothing.
+                if connection.successor or connection.pairs[-1] is not before:
                     ending.renewed_at = universe.now()
                 break
 

@@ -13,7 +13,7 @@ from tests.simulation.net import Request
 
 BEGINS = datetime(2026, 3, 2, 6, tzinfo=UTC)
 RECORD = "/api/eam/assets"
-CONNECTION: Any = SimpleNamespace(key="k")
+CONNECTION: Any = SimpleNamespace(key="k", pairs=[])
 
 
 class Told:
@@ -23,7 +23,7 @@ class Told:
         self.at = BEGINS
         truth = SimpleNamespace(owner_of=lambda *_: CONNECTION)
         universe: Any = SimpleNamespace(
-            now=lambda: self.at, truth=truth, people=SimpleNamespace(kinds=set())
+            now=lambda: self.at, truth=truth, people=SimpleNamespace(kinds=set()), begins=BEGINS
         )
         self._evidence = Evidence(universe)
 
@@ -60,3 +60,15 @@ def test_a_lost_login_may_be_known_whoever_was_told() -> None:
     host = told.answer(12, STATUS, b'{"data": {"sync_status": "fail"}}')
     host.interrupted_at = told.at
     assert told.contradicts(80) == ""
+
+
+@pytest.mark.parametrize(("synced", "is_wrong"), [("06:05:00", True), ("06:15:00", False)])
+def test_a_fail_counts_against_a_read_where_it_is_of_a_later_synchronization(
+    synced: str, is_wrong: bool
+) -> None:
+    told = Told()
+    said = b'{"data": {"sync_status": "fail", "sync_updated_at": "2026-03-02T%sZ"}}'
+    told.answer(8, STATUS, said % b"06:03:00")
+    told.answer(10, RECORD)
+    told.answer(20, STATUS, said % synced.encode())
+    assert bool(told.contradicts(21)) is is_wrong
