@@ -115,8 +115,8 @@ async def take_back(session: AsyncSession, connection_id: str) -> None:
 
 async def succeed_listed(
     store: Store, session: AsyncSession, app: str, *, replaced: Collection[str], now: datetime
-) -> int:
-    """Recognise successors that came without a login of ours; how many there are.
+) -> list[tuple[str, str]]:
+    """Recognise successors that came without a login of ours; the ids of each pair.
 
     A connection that Makini's list lost, and the one established since for the same customer,
     system and e-mail; or one of `replaced`, which the list shows still or again, though its
@@ -138,7 +138,7 @@ async def succeed_listed(
             message = "Makini lists the connection that was replaced, and no longer its successor"
             await _begin_anew(session, after, now)
         await succeed(store, session, before, after, source="list", message=message, now=now)
-    return len(pairs)
+    return pairs
 
 
 async def _begin_anew(session: AsyncSession, connection_id: str, now: datetime) -> None:

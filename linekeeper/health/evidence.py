@@ -147,8 +147,7 @@ class Judged:
     lost_at: datetime | None = None
     stated_at: datetime | None = None
     """When something stronger than a cached word last spoke of it: an event, a read, a login."""
-    restored_at: datetime | None = None
-    """When the customer last logged in, or Makini last said so."""
+    restored_at: datetime | None = None  # when the customer last logged in, or Makini said so
     connected_at: datetime | None = None  # the customer did, as the list says
     refusals: int = 0
     """Calls that the product reported as refused, since something stronger said otherwise."""
@@ -167,10 +166,11 @@ class Judged:
     """Since when Makini's status says `fail` of a login that is held for good."""
     syncing_since: datetime | None = None
     """Since when its status said that it is being read, before it ever said that it was."""
-    synced_at: datetime | None = None
-    """When its status first said that it was read to the end."""
+    synced_at: datetime | None = None  # when its status first said that it was read to the end
     replied_at: datetime | None = None
     """When something readable last came of that: well or refused, but no time-out, 5xx or HTML."""
+    token_missing_since: datetime | None = None
+    """Since when its token is missing, where it took a connection's place (`token_missing`)."""
     denied_since: datetime | None = None
     denied_at: datetime | None = None
     """Since when, and when last, Makini said it doesn't know it; None once it answered since."""
@@ -180,7 +180,7 @@ class Judged:
         """Whether the next sweep should look again, whatever its health."""
         lost = self.own is Health.reauthorization_required
         doubted = self.refusals > 0 or self.failing_since is not None
-        doubted = doubted or (bool(self.lost_by) and not lost)
+        doubted = doubted or (bool(self.lost_by or self.token_missing_since) and not lost)
         return self.misses > 0 or self.own is Health.unknown or doubted
 
 

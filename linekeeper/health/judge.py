@@ -32,6 +32,7 @@ from linekeeper.health.makinis_word import (
     is_unanswered,
     is_unsynced,
     noted,
+    without_token,
 )
 
 
@@ -239,6 +240,8 @@ def _concluded(
 ) -> Judged:
     """`state` as it is held from now on, with what is `remembered` beside the health."""
     at = observation.at
+    if previous.token_missing_since is not None:
+        state = without_token(previous, state, observation)
     window = timedelta(minutes=policy.flap_window_minutes)
     health = _capped(state.own, state.lifecycle)
     in_trouble = health not in (Health.healthy, Health.degraded) or state.misses > 0
@@ -305,7 +308,7 @@ CLOCK_SLACK = timedelta(minutes=1)
 """Clocks of two processes may differ by so much."""
 _SAID_AT = (
     "lost_at", "stated_at", "restored_at", "refused_at", "read_at", "tried_at", "asked_at",
-    "failing_since", "syncing_since", "synced_at",
+    "failing_since", "syncing_since", "synced_at", "token_missing_since",
 )  # fmt: skip
 _UNSAID = ("observed_at", "trouble_at", "replied_at", "denied_at", "denied_since")
 """What is not known any more: whether it was before or after something else decides too much."""

@@ -9,13 +9,17 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from linekeeper.config import HealthPolicy
-from linekeeper.health.evidence import FALLEN, Health, Judged, Observation
+from linekeeper.health.evidence import CALLS, FALLEN, Health, Judged, Observation, Outcome
 
 UNASKED = timedelta(days=1)
 """A connection that nobody asked for so long is judged by what Makini says of it."""
 
 UNREPEATED = timedelta(days=2)
 """Makini synchronizes at least daily: of one that fails on it speaks again within this time."""
+
+_LOST = Health.reauthorization_required
+_OF_TOKEN = (*CALLS, "reconnect", "product")
+_SAYS_NOTHING = (Outcome.doubted, Outcome.missed, Outcome.unclear)
 
 
 def awaits_call(judged: Judged, at: datetime) -> bool:
@@ -47,7 +51,7 @@ def noted(judged: Judged, observation: Observation) -> Judged:
 
 def claimed(judged: Judged) -> Judged:
     """`judged`, where a login that a call found lost is a claim that the list does not undo."""
-    if judged.own is not Health.reauthorization_required or judged.lost_by:
+    if judged.own is not _LOST or judged.lost_by:
         return judged
     return replace(judged, lost_by="probe", lost_at=judged.observed_at)
 
@@ -84,3 +88,17 @@ def is_unanswered(judged: Judged, observation: Observation, policy: HealthPolicy
     asked, connected = judged.asked_at, observation.connected_at
     is_connected_since = asked is not None and connected is not None and connected > asked
     return judged.lifecycle in ("", "active") and not is_connected_since
+
+
+def without_token(previous: Judged, state: Judged, observation: Observation) -> Judged:
+    """`state`, which is what `observation` makes of `previous`, as far as it may be believed.
+
+    A call with a token, ours or the product's, says how the connection is. A word of Makini's
+    does not say that anybody has its token.
+    """
+    if observation.source in _OF_TOKEN and observation.outcome not in _SAYS_NOTHING:
+        return replace(state, token_missing_since=None)
+    if previous.own is not _LOST or state.own is _LOST:
+        return state
+    by, at = previous.lost_by, previous.lost_at
+    return replace(state, own=_LOST, disputed=previous.disputed, lost_by=by, lost_at=at)

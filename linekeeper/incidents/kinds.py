@@ -1,6 +1,7 @@
 """The registry of the kinds of incidents: one entry a kind, and what is said by it."""
 
 from linekeeper.config import Severity
+from linekeeper.health.token_missing import TOKEN_MISSING
 from linekeeper.incidents.kinds_of_connections import OF_CONNECTIONS
 from linekeeper.incidents.kinds_of_the_house import OF_THE_HOUSE
 from linekeeper.incidents.registry import LOSS, MINOR, NORMAL, Kind
@@ -15,6 +16,10 @@ _DEGRADED = {
     "flapping": "The connection is flapping: it fails and recovers again and again.",
 }
 """What a degraded connection has, by its one cause."""
+_MADE_ANEW = (
+    "There is a new connection at Makini in place of the one before. Linekeeper has no token of "
+    "it, and Makini mints none: your product gets no token, though Makini calls it active."
+)
 _OTHER = Kind(
     (),
     NORMAL,
@@ -42,8 +47,11 @@ def headline(kind: str) -> str:
 def meaning(kind: str, cause: str = "") -> str:
     """What is wrong; empty for a kind that has only its title.
 
-    `cause` is the one why a connection is degraded (`Judged.degraded_by`), where it is known.
+    `cause` is the one why a connection is degraded (`Judged.degraded_by`), where it is known, or
+    `TOKEN_MISSING` of one whose login is wanted for that.
     """
+    if kind == "reauthorization_required" and cause == TOKEN_MISSING:
+        return _MADE_ANEW
     known = _DEGRADED.get(cause) if kind == "degraded" else None
     return known or KINDS.get(kind, _OTHER).meaning
 

@@ -137,7 +137,7 @@ def _taken(view: IncidentView) -> bool:
 def _what(view: IncidentView, pen: Pen, now: datetime) -> list[str]:
     lines = []
     only = view.only
-    meaning = words.meaning(view.kind, only.degraded_by if only else "")
+    meaning = words.meaning(view.kind, only.cause if only else "")
     if meaning and view.resolved_at is None:
         lines.append(f"{pen.strong('Problem')} {meaning}")
     elif not meaning and view.summary and (len(view.title) > _TITLE_SHOWN or view.says_more):

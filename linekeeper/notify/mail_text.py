@@ -54,6 +54,8 @@ class SystemToLogIn:
     name: str
     since: datetime
     url: str
+    is_new: bool = False
+    """It was connected anew at Makini itself, and has no login with us."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,7 @@ def compose(
         "customer": shown(customer),
         "names": _listed([system.name for system in systems], words),
         "many": len(systems) != 1,
+        "is_new": bool(systems) and all(system.is_new for system in systems),
         "reminder": reminder or what == "remind",
         "until": until,
         "is_backfilled": is_backfilled,
@@ -100,6 +103,7 @@ def compose(
                 "name": shown(system_to_log_in.name),
                 "since": system_to_log_in.since,
                 "url": system_to_log_in.url,
+                "is_new": system_to_log_in.is_new,
             }
             for system_to_log_in in systems
         ],

@@ -15,6 +15,7 @@ from sqlmodel import col
 from linekeeper.access.links import links_given
 from linekeeper.access.pending import KeptLogin, kept_logins
 from linekeeper.clock import utcnow
+from linekeeper.health.token_missing import TOKEN_MISSING
 from linekeeper.incidents.announce import RANKED
 from linekeeper.notify.merged import FLEET, Wider, merged_into
 from linekeeper.outbox.events import IncidentFacts
@@ -54,8 +55,8 @@ class MemberView:
     code: str | None = None
     message: str | None = None
     request_id: str | None = None
-    degraded_by: str = ""
-    """The one cause, while it is degraded."""
+    cause: str = ""
+    """The one cause of its state, where that is known (`incidents.kinds.meaning`)."""
     login_kept: KeptLogin | None = None
     """Somebody has logged in, and it could not be verified yet."""
     is_mailed: bool | None = None
@@ -178,6 +179,7 @@ _EVIDENCE_BEFORE = timedelta(hours=1)
 """Trouble seen this long before a connection joined belongs to the incident: misses add up."""
 
 
+_JUDGED = type_coerce(col(Connection.judged), Json)
 _SHOWN = (
     select(
         RANKED,
@@ -186,7 +188,8 @@ _SHOWN = (
         col(Connection.makini_key),
         col(Connection.provider),
         col(Connection.health),
-        type_coerce(col(Connection.judged), Json)["degraded_by"].as_string().label("degraded_by"),
+        _JUDGED["degraded_by"].as_string().label("degraded_by"),
+        _JUDGED["token_missing_since"].as_string().label("token_missing"),
         col(Connection.customer_id),
         col(Customer.name).label("customer"),
         col(Customer.owner),
@@ -288,7 +291,7 @@ async def _members(
                 provider=row.provider,
                 health=row.health,
                 kind=row.kind,
-                degraded_by=row.degraded_by or "",
+                cause=row.degraded_by or (TOKEN_MISSING if row.token_missing else ""),
                 left_at=row.left_at,
                 customer=row.customer,
                 owner=row.owner,

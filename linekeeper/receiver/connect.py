@@ -14,6 +14,7 @@ from linekeeper.access.pending import KeptLogin, kept_login
 from linekeeper.access.signing import load_signer
 from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig
+from linekeeper.health.token_missing import is_token_missing
 from linekeeper.receiver.html import page, rendered
 from linekeeper.receiver.keys import runtime_of
 from linekeeper.receiver.remember import remember
@@ -30,6 +31,8 @@ class _Invitation:
     customer: str
     system: str
     broken: bool
+    is_new: bool
+    """It was made anew at Makini itself, and nobody has logged in to it by a link."""
     since: datetime | None
     chosen: Chosen
     """What the rules say of the mode of its connection, or of the one that it asks for."""
@@ -147,6 +150,12 @@ def _why(invitation: _Invitation) -> str:
             f"{invitation.system} of {invitation.customer} is connected: there is nothing you have "
             "to do. You can renew its login here, if you want to."
         )
+    if invitation.is_new:
+        return (
+            f"{invitation.system} of {invitation.customer} was connected anew at Makini, and we "
+            "have no access to the new connection. Until you log in here once, nothing can be read "
+            "from it or sent to it."
+        )
     since = f" since {invitation.since:%-d %B %Y, %H:%M} UTC" if invitation.since else ""
     return (
         f"{invitation.system} of {invitation.customer} has not accepted the stored login{since}. "
@@ -174,6 +183,7 @@ async def _read(rt: Runtime, identifier: str) -> _Invitation | None:
         customer=customer or "your company",
         system=link.system or (connection.name if connection else "") or "your system",
         broken=connection is not None and connection.health == "reauthorization_required",
+        is_new=connection is not None and is_token_missing(connection.judged),
         since=connection.health_since if connection is not None else None,
         chosen=chosen,
         is_ended=connection is not None and connection.setup == "disconnected",

@@ -6,7 +6,6 @@ consumers at once change nothing: each thing has a key of its own.
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -24,10 +23,10 @@ from linekeeper.incidents.windows import resting_until
 from linekeeper.makini import ReadOnlyApp
 from linekeeper.outbox.about import attempt_of
 from linekeeper.outbox.events import planned_ordering_key, request_reconnect_at
-from linekeeper.outbox.mail_order import mail_ordering_key
-from linekeeper.outbox.queue import Message, enqueue
+from linekeeper.outbox.queue import enqueue
 from linekeeper.outbox.sender import supersede
 from linekeeper.reconnect.case import Case, Member, customers_of, load_case
+from linekeeper.reconnect.mails import ask_once, mail
 from linekeeper.reconnect.remind import DEADLINE, JOINS_LATE
 from linekeeper.reconnect.runs import reopen, resume, start_run, wake, withdraw_run
 from linekeeper.runtime import Runtime
@@ -142,16 +141,29 @@ class _Asking:
         made = {member.connection_id: await self._link(member) for member in waiting}
         texts: list[str] = []
         asked = await who_was_asked(self._session, self._case, self._reconnect)
-        notified = [
+        written = [
             member
             for member in waiting
+            if member.connection_id not in resting
+            and app_of(app, member.chosen).writes_to_customers
+        ]
+        notified = [
+            member
+            for member in written
             # A link may be older than the wish that customers are written to.
             if (member.link_id is None or member.connection_id not in asked)
-            and member.connection_id not in resting
-            and app_of(app, member.chosen).writes_to_customers
+            and not member.token_missing
         ]
         if notified and self._reconnect.outcome is None:
             texts = await self._mail(notified, made, configuration)
+        if configuration.mail is not None and self._reconnect.outcome is None:
+            texts += await ask_once(
+                self._rt.store,
+                self._session,
+                (self._case.incident.id, self._reconnect.attempt),
+                [member for member in written if member.token_missing],
+                now=self._now,
+            )
         url = None
         if len(waiting) == 1:
             link_id = made[waiting[0].connection_id]
@@ -271,15 +283,6 @@ async def who_was_asked(
         for member in case.members
         if {(case.incident.id, member.customer_id), (member.asked_in, member.customer_id)} & asked
     }
-
-
-def mail(incident_id: str, attempt: int, customer_id: str, do: str, *which: str) -> Message:
-    """A mail to a customer about an incident: `ask`, `remind`, `again` or `thank`, `which` once."""
-    key = ":".join(("email", incident_id, str(attempt), customer_id, do, *which))
-    order = mail_ordering_key(do, customer_id)
-    payload: dict[str, Any] = {"do": do, "incident_id": incident_id}
-    payload |= {"attempt": attempt, "customer_id": customer_id}
-    return Message("email", key, payload, order, kind="mail", subject=incident_id)
 
 
 async def send_again(

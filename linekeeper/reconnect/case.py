@@ -15,6 +15,7 @@ from linekeeper.config import AppConfig
 from linekeeper.customers.naming import label
 from linekeeper.customers.successors import last_successors
 from linekeeper.health.evidence import Health
+from linekeeper.health.token_missing import is_token_missing
 from linekeeper.incidents.suppressed import implemented
 from linekeeper.reconnect.remind import DEADLINE
 from linekeeper.store import Store, is_id
@@ -77,7 +78,8 @@ class Member:
     """Somebody has; it could not be verified yet."""
     is_being_verified: bool = False
     """Somebody has within the last hour: whether it works is being found out."""
-
+    token_missing: bool = False
+    """It was made anew at Makini itself, and Linekeeper has no token of it."""
     successor_waits: bool = False
     """A connection that took its place has lost its login, which is an incident of its own."""
 
@@ -240,6 +242,7 @@ async def _load(
             chosen=Chosen(connection.mode, connection.notify_customers),
             has_logged_in=connection.id in kept,
             is_being_verified=connection.id in kept and now - kept[connection.id].at < VERIFYING,
+            token_missing=is_token_missing(connection.judged),
             successor_waits=_is_lost(successors.get(connection.id)),
         )
     return Case(incident, reconnect, list(members.values()))

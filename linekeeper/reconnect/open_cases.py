@@ -10,6 +10,7 @@ from sqlmodel import col
 from linekeeper.access.pending import SUPERSEDED
 from linekeeper.customers.naming import label
 from linekeeper.customers.setup import MADE_AT
+from linekeeper.health.token_missing import is_token_missing
 from linekeeper.reconnect.case import KIND, is_unsettled
 from linekeeper.reconnect.remind import DEADLINE, asked_since
 from linekeeper.store import Store
@@ -43,6 +44,8 @@ class WaitingMember:
     """What the rules say of its mode."""
     has_logged_in: bool = False
     """Somebody has; it could not be verified yet."""
+    token_missing: bool = False
+    """It was made anew at Makini itself: its customer is asked once (`mails.ask_once`)."""
 
     def is_late(self, now: datetime) -> bool:
         """Whether its deadline has passed."""
@@ -113,6 +116,7 @@ _CASES = (
         col(Connection.told_apart_by),
         col(Connection.mode),
         col(Connection.notify_customers),
+        col(Connection.judged),
         col(Customer.id).label("customer_id"),
         col(Customer.name).label("customer"),
         col(Customer.time_zone),
@@ -178,6 +182,7 @@ async def load_open_cases(store: Store) -> list[OpenCase]:
                     reminded=row.reminded,
                     chosen=Chosen(row.mode, row.notify_customers),
                     has_logged_in=row.has_logged_in,
+                    token_missing=is_token_missing(row.judged),
                 )
             )
     return list(cases.values())

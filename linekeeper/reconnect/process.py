@@ -20,9 +20,10 @@ from linekeeper.incidents.lifecycle import IncidentChange, annotate
 from linekeeper.incidents.operate import snooze_until
 from linekeeper.makini import ErrorKind, MakiniError
 from linekeeper.outbox.queue import enqueue
-from linekeeper.reconnect.ask import mail, who_was_asked
+from linekeeper.reconnect.ask import who_was_asked
 from linekeeper.reconnect.case import KIND, Case, customers_of, load_case
 from linekeeper.reconnect.counts import backfilled
+from linekeeper.reconnect.mails import mail
 from linekeeper.reconnect.runs import end_replaced
 from linekeeper.runtime import Runtime
 from linekeeper.store.engine import chunked

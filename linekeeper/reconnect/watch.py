@@ -19,7 +19,7 @@ from linekeeper.incidents.announce import announce, incident_ordering_key
 from linekeeper.incidents.lifecycle import IncidentChange, mark_reminded
 from linekeeper.incidents.windows import resting_until
 from linekeeper.outbox.queue import Message, enqueue
-from linekeeper.reconnect.ask import mail
+from linekeeper.reconnect.mails import mail
 from linekeeper.reconnect.open_cases import OpenCase, WaitingMember, load_open_cases
 from linekeeper.reconnect.recent import not_known_to_be_lost
 from linekeeper.reconnect.remind import DEADLINE, DEADLINE_SAID, due
@@ -152,7 +152,9 @@ async def _take(
             mailed = {
                 member.connection_id
                 for member in step.members
-                if member.customer_id in reachable and may_mail(app, member, configuration)
+                if member.customer_id in reachable
+                and not member.token_missing
+                and may_mail(app, member, configuration)
             }
             await enqueue(rt.store, session, _messages(step, mailed, now), now=now)
             await mark_reminded(

@@ -29,6 +29,7 @@ from linekeeper.health.login_check import (
 )
 from linekeeper.health.probe import probe, understand_error
 from linekeeper.health.service import StateChange, observe
+from linekeeper.health.token_missing import needs_login
 from linekeeper.incidents.conclude import conclude
 from linekeeper.makini import CONNECTION_PAUSED, PAUSED, ErrorKind, MakiniError
 from linekeeper.runtime import Runtime
@@ -252,6 +253,8 @@ class StatusCaller(Caller):
 
 
 def _by_list_alone(member: _Member, caller: Caller, at: datetime) -> Observation:
+    if member.judged.token_missing_since is not None:
+        return replace(needs_login(at), unknown_there=caller.is_unknown_there)
     return Observation(
         at=at,
         source="list",

@@ -35,6 +35,7 @@ from linekeeper.store.tables import AppState, Connection, Credential, Customer
 from linekeeper.sweep import app as app_health
 from linekeeper.sweep.connection_list import read_list
 from linekeeper.sweep.pace import BUDGET_SHARE, SWEEP_MINUTES, pages_of
+from linekeeper.sweep.successors import expect_tokens
 from linekeeper.tokens.stored import is_live
 
 BATCH = 2_000
@@ -84,7 +85,8 @@ async def take_list(
         await conclude_missing(rt.store, session, app, missing, now=now, accept=accept_missing)
         if not missing.absence.looks_truncated:
             replaced = reading.adoption.replaced
-            await succeed_listed(rt.store, session, app.name, replaced=replaced, now=now)
+            pairs = await succeed_listed(rt.store, session, app.name, replaced=replaced, now=now)
+            await expect_tokens(rt.store, session, pairs, policy=policy, now=now)
         await tell_apart(session)  # also where one has just ended, or has another customer
         await apply_rules(session)  # also for what came while somebody changed a rule
         await conclude(rt.store, session, policy=policy, now=now)

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from linekeeper.health.evidence import Health
+from linekeeper.health.token_missing import TOKEN_MISSING, is_token_missing
 from linekeeper.incidents.kinds import meaning
 from linekeeper.markdown import MAX_MESSAGE, code, image, table, text, when
 from linekeeper.notify.merged import FLEET
@@ -139,6 +140,8 @@ def next_step(report: ConnectionReport) -> str:
     words = [_NEXT.get(health, "")]
     if health is Health.degraded and (cause := str(connection.judged.get("degraded_by") or "")):
         words = [f"{meaning(health, cause)} It is healthy again automatically once that is over."]
+    if health is Health.reauthorization_required and is_token_missing(connection.judged):
+        words = [f"{meaning(health, TOKEN_MISSING)} A login by the connect link brings one."]
     if health is Health.reauthorization_required and (kept := report.login_kept) is not None:
         while_away = " while the system did not answer Makini" if kept.is_system_away else ""
         words = [

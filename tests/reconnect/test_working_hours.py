@@ -13,8 +13,8 @@ from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.outbox.senders import mail as mail_sender
 from linekeeper.outbox.senders.mail import mailing
 from linekeeper.outbox.senders.reconnect import advance_due_cases
-from linekeeper.reconnect.ask import mail
 from linekeeper.reconnect.ending import announce_ending
+from linekeeper.reconnect.mails import mail
 from linekeeper.reconnect.remind import next_working_moment
 from linekeeper.store.tables import Connection, Customer, Outbox
 from tests.delivering import deliver_mail

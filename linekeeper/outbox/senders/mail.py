@@ -21,6 +21,7 @@ from linekeeper.customers.find import recipients
 from linekeeper.customers.own_names import own_names
 from linekeeper.customers.successors import last_successors, likely_succeeded
 from linekeeper.health.evidence import Evidence
+from linekeeper.health.token_missing import is_token_missing
 from linekeeper.incidents.announce import announce, said_about
 from linekeeper.incidents.lifecycle import IncidentChange
 from linekeeper.notify.letters import ending_letter, page_letter, setup_letter
@@ -292,6 +293,7 @@ async def _letter(
                     name,
                     member.health_since.astimezone(zone),
                     link_url(signer, public_url, link.id),
+                    is_new=is_token_missing(member.judged),
                 )
             )
     if not systems:
