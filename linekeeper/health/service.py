@@ -217,13 +217,14 @@ def _heard_of(row: _Row, judged: Judged, observation: Observation) -> _Row:
 
 def _is_without_word(row: _Row, observation: Observation) -> bool:
     """Whether only the list could say anything, which lacks it: no token, and none is minted."""
-    return observation.outcome is Outcome.listed and row.unlisted_since is not None
+    return observation.source == "list" and row.unlisted_since is not None
 
 
 def _is_look(observation: Observation) -> bool:
     """Whether the connection itself was looked at; a report of the product is only a hint."""
-    is_hint = observation.outcome is Outcome.doubted
-    return observation.decisive if observation.outcome is Outcome.listed else not is_hint
+    if observation.source == "list":
+        return observation.decisive or observation.tried
+    return observation.outcome is not Outcome.doubted
 
 
 def _next_probe_at(

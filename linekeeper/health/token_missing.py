@@ -15,14 +15,15 @@ TOKEN_MISSING = "token_missing"  # noqa: S105 - a cause, no token
 """What an incident of a lost login is called by whose connection waits for its token."""
 
 
-def needs_login(at: datetime) -> Observation:
-    """What is learned of such a connection of which Makini gives no token either."""
+def needs_login(at: datetime, *, tried: bool) -> Observation:
+    """What is learned of such a connection of which Makini gives no token either; `tried` is
+    whether it was asked for one just now."""
     return Observation(
         at=at,
         source="list",
         outcome=Outcome.login_lost,
         unread=True,
-        tried=True,
+        tried=tried,
         message="Makini lists this new connection in place of the one before. Linekeeper has no "
         "token of it, and Makini mints none: a login by the connect link brings one",
     )

@@ -254,7 +254,8 @@ class StatusCaller(Caller):
 
 def _by_list_alone(member: _Member, caller: Caller, at: datetime) -> Observation:
     if member.judged.token_missing_since is not None:
-        return replace(needs_login(at), unknown_there=caller.is_unknown_there)
+        seen = needs_login(at, tried=True)
+        return replace(seen, unknown_there=caller.is_unknown_there)
     return Observation(
         at=at,
         source="list",

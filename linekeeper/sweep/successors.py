@@ -47,7 +47,7 @@ async def expect_tokens(
         judged = replace(load(after.judged), token_missing_since=waited or now)
         marks.append({"row_id": after_id, "judged_now": dump(judged)})
         if before.health == Health.reauthorization_required:
-            seen.append((after_id, needs_login(now)))
+            seen.append((after_id, needs_login(now, tried=False)))
         elif before.health != Health.healthy:
             seen.append((after_id, is_tried_anew(now)))
     if marks:

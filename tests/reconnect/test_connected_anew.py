@@ -16,6 +16,7 @@ from linekeeper.runtime import Runtime
 from linekeeper.store.tables import Connection, Credential, Incident, Reconnect
 from linekeeper.sweep.report_call import Call, record_call
 from linekeeper.sweep.sweep import take_list
+from tests.health.test_absence import minutes_pass
 from tests.health.test_contradictions import said
 from tests.receiver.test_connect import link_for, through
 from tests.receiver.test_link_of_successor import connect_anew
@@ -32,8 +33,9 @@ async def succeeded(house: House, connection: Connection) -> Connection:
     """What stands in its place once two lists have told; Makini mints nothing by then."""
     await house.control("settings", mint_shape="refused")
     successor = connect_anew(house, connection.makini_key)
-    for _ in range(3):
-        await house.sweep()
+    await house.sweep()
+    await minutes_pass(house.rt)
+    await house.sweep()
     replaced_by = (await house.connection(connection.id)).replaced_by
     assert replaced_by is not None
     heir = await house.connection(replaced_by)
@@ -125,3 +127,12 @@ async def test_its_customer_gets_one_mail_and_operators_the_reminders(
         await work(house)
     assert len(mailbox.mails) == 2
     assert any("please remind them" in str(row.payload) for row in await outbox(house, "slack"))
+
+
+async def test_one_that_is_made_anew_once_more_has_the_next_one_in_its_place(house: House) -> None:
+    """That nobody has its token says nothing of whether Makini still knows it."""
+    [connection, *_] = await house.connections()
+    heir = await succeeded(house, connection)
+    last = await succeeded(house, heir)
+    assert (await house.connection(heir.id)).setup == "disconnected"
+    assert last.health == "reauthorization_required"

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,7 +24,7 @@ from linekeeper.availability.decide import History, TimeSpan, Troubles, WaitedFo
 from linekeeper.availability.service import read_histories, read_troubles
 from linekeeper.settings import Settings
 from linekeeper.store import Store
-from tests.simulation.lost import is_unreadable, was_lost
+from tests.simulation.lost import is_token_missing, is_unreadable, was_lost
 from tests.simulation.makini.truth import Connection
 from tests.simulation.ports import RECEIVER_BEAT_SECONDS
 from tests.simulation.universe import Universe
@@ -109,6 +110,7 @@ class Truth:
         # An event that is dated by the day may be from before a login: it waits for a read. One
         # that was lost on its way told nothing.
         self._is_unreadable = is_unreadable(universe, connection)
+        self._is_token_missing = partial(is_token_missing, universe, connection)
         told = not any(
             post.event == personality.auth_event and post.connection == connection.key
             for post in universe.lost
@@ -162,10 +164,13 @@ class Truth:
 
         Nothing is so of one that is gone there, until it is known here to be gone. Nothing is swept
         while Prefect is away. Nor can its own words say that a login is lost, or that one works
-        which somebody made meanwhile, while no call of the connection is answered.
+        which somebody made meanwhile, while no call of the connection is answered. One that was
+        made anew, and of which nobody has a token, is of no use, though all of it works.
         """
         gone_at = self._connection.deleted_at
         if gone_at is not None and at + MINUTE > gone_at:
+            return True
+        if self._is_token_missing(at):
             return True
         if any(span.covers(at) for span in self._unwatched) or self._is_unlisted(at):
             return True

@@ -12,6 +12,7 @@ from tests.simulation.ending import wrongly_told
 from tests.simulation.lost import (
     NOTICED_LATE,
     is_gone_untold,
+    is_token_missing,
     line_of,
     was_lost,
     worked,
@@ -65,6 +66,8 @@ def _mails(oracle: "Oracle") -> Iterator[str]:
         if any(oracle.was_locked_out(each) for each in lines):
             continue
         if any(is_gone_untold(oracle.universe, each, mail.at) for each in theirs):
+            continue
+        if any(is_token_missing(oracle.universe, each, mail.at) for each in theirs):
             continue
         works = works_since(lines, mail.at)
         why = works and oracle.universe.evidence.contradicts(lines, works, mail.at)

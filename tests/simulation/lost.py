@@ -32,6 +32,14 @@ def is_gone_untold(universe: "Universe", connection: Connection, at: datetime) -
     return not any(gone_at <= when <= at for when, _ in universe.face.lists)
 
 
+def is_token_missing(universe: "Universe", connection: Connection, at: datetime) -> bool:
+    """Whether it was made anew at Makini itself, which mints no token: a login is asked for."""
+    is_anew = len(line_of(universe.truth, connection)) > 1
+    is_refused = connection.key in universe.people.customers.refused  # its pair is nowhere
+    given = not is_refused and any(pair.issued_at <= at for pair in connection.pairs)
+    return universe.personality.mint == "refused" and is_anew and not given
+
+
 def was_lost(connection: Connection, since: datetime, until: datetime) -> bool:
     """Whether the login did not work at some moment of the span."""
     return _ever(connection, since, until, works=False)

@@ -15,7 +15,7 @@ OF_SECRETS = (
     mutant(
         "secret-in-the-outbox", "a row of the outbox holds the app's secret for its sender",
         (
-            "reconnect/ask.py",
+            "reconnect/mails.py",
             '"attempt": attempt, "customer_id": customer_id}\n',
             '"attempt": attempt, "customer_id": customer_id, "secret": ' + CLIENT_SECRET + "}\n",
         ),

@@ -10,7 +10,14 @@ from tests.simulation.asking import wrongly_given
 from tests.simulation.caps import exceeded
 from tests.simulation.courtesy import QUIET_FOR, discourtesies
 from tests.simulation.effects import missing_effects
-from tests.simulation.lost import NOTICED_LATE, is_gone_untold, line_of, was_lost, worked
+from tests.simulation.lost import (
+    NOTICED_LATE,
+    is_gone_untold,
+    is_token_missing,
+    line_of,
+    was_lost,
+    worked,
+)
 from tests.simulation.new_events import UNKNOWN
 from tests.simulation.noticed import OF_HEALTH, unnoticed
 from tests.simulation.said import false_words
@@ -102,6 +109,8 @@ def _false_reauthorization(oracle: "Oracle") -> Iterator[str]:
             continue
         at = datetime.fromisoformat(row["at"])
         if is_gone_untold(oracle.universe, connection, at):
+            continue
+        if is_token_missing(oracle.universe, connection, at):
             continue
         since = at - lag - NOTICED_LATE
         # Where an event's time is cut down, it was lost at any time until this was written.
