@@ -16,6 +16,7 @@ from linekeeper.health.evidence import (
     CACHED,
     CALLS,
     FALLEN,
+    OURS,
     Evidence,
     Health,
     Judged,
@@ -194,8 +195,7 @@ def _remembered(state: Judged, observation: Observation, policy: HealthPolicy) -
     return known
 
 
-_SYNCED = ("done", "fulldone")
-_LOST = Health.reauthorization_required
+_SYNCED, _LOST = ("done", "fulldone"), Health.reauthorization_required
 _SAYS_NOTHING = frozenset({Outcome.doubted, Outcome.missed, Outcome.unclear})
 """Outcomes of a status call after which the evidence is what it was."""
 
@@ -240,7 +240,7 @@ def _concluded(
 ) -> Judged:
     """`state` as it is held from now on, with what is `remembered` beside the health."""
     at = observation.at
-    if previous.token_missing_since is not None:
+    if previous.token_missing_since:
         state = without_token(previous, state, observation)
     window = timedelta(minutes=policy.flap_window_minutes)
     health = _capped(state.own, state.lifecycle)
@@ -346,6 +346,5 @@ def is_noteworthy(observation: Observation, verdict: Judgement, before: Judged) 
         return False  # its report is written down as it came
     if not verdict.applied or verdict.judged.health is not before.health:
         return True
-    if observation.source not in ("list", "probe", "read"):
-        return True
-    return observation.outcome not in (Outcome.answered, Outcome.listed)
+    is_word = observation.outcome in (Outcome.answered, Outcome.listed)
+    return observation.source not in OURS or not is_word
