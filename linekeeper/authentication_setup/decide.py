@@ -8,6 +8,7 @@ from typing import Literal
 from linekeeper.implementation.facts import SeenPreflight
 from linekeeper.implementation.hold import Hold, within
 from linekeeper.preflight.evidence import MAX_AGE
+from linekeeper.reconnect.remind import next_working_moment
 from linekeeper.refusal import Refusal
 from linekeeper.store.tables import AuthenticationSetup, ConnectLink, ImplementationSystem
 
@@ -78,11 +79,13 @@ class SetupStanding:
     def reminders_from(self, now: datetime) -> datetime | None:
         """Return when reminders begin to count: when the customer was asked, plus the time on hold.
 
-        None where nobody is to be reminded now.
+        By mail it is asked in its working hours. None where nobody is to be reminded now.
         """
         asked = self.row.asked_at
         if self.step != "login" or asked is None or self.subject.on_hold:
             return None
+        if self.row.is_mailed:
+            asked = next_working_moment(asked, self.subject.time_zone)
         held = within(self.subject.holds, asked, now)
         return asked + sum((until - since for since, until in held), timedelta())
 

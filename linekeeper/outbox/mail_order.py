@@ -1,14 +1,24 @@
-"""The order of a customer's mails: what may wait for days holds up nothing that is urgent."""
+"""The order of a customer's mails: what may wait for days holds up nothing that is urgent, and a
+reminder does not come with what it reminds of."""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy import bindparam, select, update
 
 from linekeeper.outbox.queue import OUTBOX
+from linekeeper.outbox.sender import OutboxRow
 from linekeeper.store import Store
 
 CHANNEL = "email"
 IN_WORKING_HOURS = frozenset({"ending", "remind", "setup"})
 """What a customer gets in its working hours, however long it had to wait; each kind has an order
 of its own."""
+
+APART = timedelta(hours=12)
+"""A reminder comes so long after what it reminds of, or not at all: where nothing of Linekeeper
+ran for days, or the mail server took nothing, both were due at once."""
 
 
 def mail_ordering_key(do: str, customer_id: str) -> str:
@@ -39,3 +49,40 @@ _REORDER = (
     .where(OUTBOX.c.id == bindparam("row_id"), OUTBOX.c.status == "pending")
     .values(ordering_key=bindparam("order"))
 )
+
+
+def is_reminder(row: OutboxRow) -> bool:
+    """Whether it asks again for what another mail asked for."""
+    return row.payload["do"] == "remind" or bool(row.payload.get("reminder"))
+
+
+async def is_written_to_anyway(store: Store, row: OutboxRow, *, now: datetime) -> bool:
+    """Whether another mail about the same went out just before this reminder, or while it waited,
+    or is to go."""
+    about, customer_id = row.payload, row.payload["customer_id"]
+    since = min(row.created_at, now - APART)
+    async with store.read() as session:
+        others = await session.execute(
+            select(OUTBOX.c.payload, OUTBOX.c.status, OUTBOX.c.settled_at).where(
+                OUTBOX.c.ordering_key.in_(
+                    {row.ordering_key, mail_ordering_key("ask", customer_id)}
+                ),
+                OUTBOX.c.status.in_(("sent", "pending")),
+            )
+        )
+        for payload, status, settled_at in others:
+            if not _is_about_the_same(payload, about):
+                continue
+            if status == "pending" and payload["do"] != about["do"]:
+                return True
+            if settled_at is not None and settled_at > since:
+                return True
+    return False
+
+
+def _is_about_the_same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two mails to a customer are about one loss, one login to set up, or one that ends."""
+    return all(one.get(name) == other.get(name) for name in _ABOUT)
+
+
+_ABOUT = ("incident_id", "attempt", "customer_id", "link_id", "connections")

@@ -32,8 +32,9 @@ from linekeeper.outbox.dispatcher import Dispatcher
 from linekeeper.outbox.mail_order import (
     CHANNEL,
     IN_WORKING_HOURS,
+    is_reminder,
+    is_written_to_anyway,
     keep_in_order,
-    mail_ordering_key,
 )
 from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.outbox.sender import (
@@ -57,7 +58,6 @@ from linekeeper.store.tables import (
     Customer,
     Incident,
     IncidentConnection,
-    Outbox,
     Reconnect,
 )
 
@@ -159,7 +159,7 @@ class MailSender(Sender):
     async def send(self, row: OutboxRow) -> Result:
         """Compose it and hand it over."""
         assert self._signer is not None
-        if row.payload["do"] == "remind" and await _is_written_to_anyway(self._store, row):
+        if is_reminder(row) and await is_written_to_anyway(self._store, row, now=utcnow()):
             return Ended("superseded", "the customer is mailed about it anyway")
         url = self._rt.settings.resolved_public_url
         letter = await _letter(self._store, row, self._signer, url, self._apps)
@@ -191,32 +191,6 @@ class MailSender(Sender):
                 await _notify(self._store, session, row, text, now)
         for row, why in settlement.dead:
             await _notify(self._store, session, row, f"A mail was not sent: {why}", now)
-
-
-async def _is_written_to_anyway(store: Store, row: OutboxRow) -> bool:
-    """Whether another mail about the incident went out while this reminder waited, or is to go."""
-    about, customer_id = row.payload, row.payload["customer_id"]
-    async with store.read() as session:
-        others = await session.execute(
-            select(col(Outbox.payload), col(Outbox.status), col(Outbox.settled_at)).where(
-                col(Outbox.ordering_key).in_(
-                    {row.ordering_key, mail_ordering_key("ask", customer_id)}
-                ),
-                col(Outbox.status).in_(("sent", "pending")),
-            )
-        )
-        for payload, status, settled_at in others:
-            if any(payload.get(name) != about.get(name) for name in _OF_ONE_LOSS):
-                continue
-            if status == "pending" and payload["do"] != about["do"]:
-                return True
-            if settled_at is not None and settled_at > row.created_at:
-                return True
-    return False
-
-
-_OF_ONE_LOSS = ("incident_id", "attempt", "customer_id")
-"""What mails about one loss of a login to one customer have in common."""
 
 
 async def _letter(
