@@ -164,7 +164,9 @@ async def _update(
         "run_id": run_id,
         "detail": {**incident.detail, **_detail(finding)},
     }
-    moved = await _bring_members(store, session, incident, finding, now)
+    moved = await _bring_members(
+        store, session, incident, finding.members, kind=finding.kind, now=now
+    )
     if any(getattr(incident, name) != value for name, value in columns.items()):
         await perform(session, incident.id, "change", now=now, **columns)
     if worse or moved or turned or leads_elsewhere:
@@ -174,14 +176,20 @@ async def _update(
 
 
 async def _bring_members(
-    store: Store, session: AsyncSession, incident: Incident, finding: Finding, now: datetime
+    store: Store,
+    session: AsyncSession,
+    incident: Incident,
+    members: Collection[str],
+    *,
+    kind: str,
+    now: datetime,
 ) -> bool:
-    before = await _members(session, incident.id)
-    wanted = set(finding.members)
+    """Make these its members, who join with that `kind`; whether they were others."""
+    before, wanted = await _members(session, incident.id), set(members)
     if before == wanted:
         return False
     await leave(session, incident.id, sorted(before - wanted), now=now)
-    joined = dict.fromkeys(sorted(wanted - before), finding.kind)
+    joined = dict.fromkeys(sorted(wanted - before), kind)
     await join(store, session, incident.id, incident.topic, joined, now=now)
     return True
 
@@ -212,36 +220,13 @@ def is_worse(before: float | None, figure: float | None) -> bool:
 
 
 async def open_incident(
-    store: Store,
-    session: AsyncSession,
-    *,
-    topic: str,
-    kind: str,
-    scope: str,
-    cause: str,
-    app: str,
-    title: str,
-    text: str,
-    connections: Sequence[str],
-    detail: dict[str, Any],
-    now: datetime,
-) -> str | None:
-    """Open the incident of `cause` and notify people of `text`; None if it is open already."""
-    opening = Opening(
-        topic=topic,
-        kind=kind,
-        scope=scope,
-        cause=cause,
-        app=app,
-        title=title,
-        summary=text,
-        detail=detail,
-        members=dict.fromkeys(connections, kind),
-    )
+    store: Store, session: AsyncSession, opening: Opening, text: str = "", *, now: datetime
+) -> None:
+    """Open an incident and notify people of `text`, or its summary; nothing if it is open."""
     identifier = await open_new(store, session, opening, now=now)
     if identifier is not None:
-        await announce(store, session, [IncidentChange(identifier, "opened", text)], now=now)
-    return identifier
+        change = IncidentChange(identifier, "opened", text or opening.summary)
+        await announce(store, session, [change], now=now)
 
 
 async def keep_members(
@@ -251,21 +236,8 @@ async def keep_members(
     incident = await session.scalar(
         select(Incident).where(col(Incident.cause) == cause, col(Incident.resolved_at).is_(None))
     )
-    if incident is None:
-        return
-    present = set(
-        await session.scalars(
-            select(col(IncidentConnection.connection_id)).where(
-                col(IncidentConnection.incident_id) == incident.id,
-                col(IncidentConnection.left_at).is_(None),
-            )
-        )
-    )
-    gone = sorted(present - set(connections))
-    joined = [connection for connection in connections if connection not in present]
-    await leave(session, incident.id, gone, now=now)
-    kinds = dict.fromkeys(joined, incident.kind)
-    await join(store, session, incident.id, incident.topic, kinds, now=now)
+    if incident is not None:
+        await _bring_members(store, session, incident, connections, kind=incident.kind, now=now)
 
 
 async def open_causes(session: AsyncSession, *, topic: str, kind: str) -> list[tuple[str, str]]:
@@ -278,10 +250,6 @@ async def open_causes(session: AsyncSession, *, topic: str, kind: str) -> list[t
         )
     )
     return [(row[0], row[1]) for row in rows]
-
-
-async def is_open(session: AsyncSession, cause: str) -> bool:
-    return await find_open(session, cause) is not None
 
 
 async def resolve_of_apps(

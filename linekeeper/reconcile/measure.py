@@ -13,12 +13,12 @@ from sqlmodel import col
 from linekeeper.customers.naming import label
 from linekeeper.incidents.announce import say
 from linekeeper.incidents.findings import (
-    is_open,
     keep_members,
     open_causes,
     open_incident,
     resolve_incident,
 )
+from linekeeper.incidents.lifecycle import Opening, find_open
 from linekeeper.reconcile.causes import OUTAGE
 from linekeeper.reconcile.trust import WINDOW, Measured, state_after
 from linekeeper.runtime import Runtime
@@ -217,21 +217,19 @@ async def _incidents(
             await resolve_incident(rt.store, session, cause, text, now=now)
         for cause, verdict in wanted.items():
             url = webhook_url(rt.settings.resolved_public_url, app, verdict.makini_key)
-            await open_incident(
-                rt.store,
-                session,
+            opening = Opening(
                 topic=TOPIC,
                 kind=KIND,
                 scope="connection",
                 cause=cause,
                 app=app,
                 title=f"{verdict.label} · webhooks look unconfigured",
-                text=f"{counted(verdict.measured.lost, 'change')} in {WINDOW.days} days and not "
+                summary=f"{counted(verdict.measured.lost, 'change')} in {WINDOW.days} days and not "
                 f"one webhook. In Makini's dashboard, send its webhooks to {url}",
-                connections=[verdict.connection_id],
+                members={verdict.connection_id: KIND},
                 detail={"url": url},
-                now=now,
             )
+            await open_incident(rt.store, session, opening, now=now)
 
 
 async def _of_app(
@@ -253,7 +251,7 @@ async def _of_app(
         await resolve_incident(store, session, cause, text, now=now)
         return False
     members = [verdict.connection_id for verdict in silent]
-    if await is_open(session, cause):
+    if await find_open(session, cause) is not None:
         await keep_members(store, session, cause, members, now=now)
         return True
     total = await session.scalar(
@@ -264,21 +262,19 @@ async def _of_app(
     if len(silent) < WIDESPREAD or len(silent) * 2 < (total or 0):
         return False
     url = f"{rt.settings.resolved_public_url}/webhooks/{app}"
-    await open_incident(
-        store,
-        session,
+    opening = Opening(
         topic=TOPIC,
         kind=KIND,
         scope="app",
         cause=cause,
         app=app,
         title=f"app {app} · webhooks look unconfigured",
-        text=f"{counted(len(silent), 'connection')} changed and not one webhook came. In Makini's "
-        f"dashboard, send webhooks to {url} (or, per connection, to {url}/<key>).",
-        connections=members,
+        summary=f"{counted(len(silent), 'connection')} changed and not one webhook came. In "
+        f"Makini's dashboard, send webhooks to {url} (or, per connection, to {url}/<key>).",
+        members=dict.fromkeys(members, KIND),
         detail={"url": url},
-        now=now,
     )
+    await open_incident(store, session, opening, now=now)
     return True
 
 

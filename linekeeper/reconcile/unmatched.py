@@ -8,6 +8,7 @@ from sqlmodel import col
 
 from linekeeper.clock import utcnow
 from linekeeper.incidents.findings import open_incident, resolve_incident
+from linekeeper.incidents.lifecycle import Opening
 from linekeeper.reconcile.deletion_queries import count_of
 from linekeeper.reconcile.succession_queries import held_by
 from linekeeper.reconcile.target import PollTarget
@@ -69,9 +70,7 @@ async def ask(
             "`deletions`."
         )
     count = ambiguous + unmatched
-    await open_incident(
-        store,
-        session,
+    opening = Opening(
         topic=TOPIC,
         kind=KIND,
         scope="connection",
@@ -79,11 +78,11 @@ async def ask(
         app=target.app.name,
         title=f"{target.label} · {entity}: {counted(count, 'record')} of the connection before "
         f"{'is' if count == 1 else 'are'} not matched",
-        text="The new login made a new connection. " + " ".join(said),
-        connections=[target.id],
+        summary="The new login made a new connection. " + " ".join(said),
+        members={target.id: KIND},
         detail={"entity": entity, "ambiguous": ambiguous, "unmatched": unmatched},
-        now=utcnow(),
     )
+    await open_incident(store, session, opening, now=utcnow())
 
 
 def cause(connection_id: str, entity: str) -> str:

@@ -10,10 +10,9 @@ from sqlmodel import col
 from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig
 from linekeeper.health.absence import Absence
-from linekeeper.incidents.announce import announce
 from linekeeper.incidents.conclude import conclude
-from linekeeper.incidents.findings import resolve_incident, resolve_of_apps
-from linekeeper.incidents.lifecycle import IncidentChange, Opening, find_open, open_new, perform
+from linekeeper.incidents.findings import open_incident, resolve_incident, resolve_of_apps
+from linekeeper.incidents.lifecycle import Opening, find_open, perform
 from linekeeper.makini import (
     AppCircuit,
     CircuitState,
@@ -176,9 +175,7 @@ async def _open(store: Store, opening: Opening, text: str, *, now: datetime) -> 
         if await find_open(session, opening.cause) is not None:
             return
     async with store.write() as session:
-        incident_id = await open_new(store, session, opening, now=now)
-        if incident_id is not None:
-            await announce(store, session, [IncidentChange(incident_id, "opened", text)], now=now)
+        await open_incident(store, session, opening, text, now=now)
 
 
 async def _read(store: Store, app: str) -> AppCircuit:

@@ -10,6 +10,7 @@ import sandbox
 from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig
 from linekeeper.incidents.findings import open_incident, resolve_incident
+from linekeeper.incidents.lifecycle import Opening, find_open
 from linekeeper.notify.view import load_views
 from linekeeper.orchestrator import Blocks
 from linekeeper.reconcile.measure import measure
@@ -89,20 +90,18 @@ async def test_one_connection_is_a_member_of_several_incidents_of_one_topic(rt: 
     opened = []
     async with rt.store.write() as session:
         for cause in causes:
-            identifier = await open_incident(
-                rt.store,
-                session,
+            opening = Opening(
                 topic="deletions",
                 kind="deletions_held",
                 scope="connection",
                 cause=cause,
                 app="default",
                 title=f"{victim.name} · deletions held back",
-                text="Too many to believe",
-                connections=[victim.id],
-                detail={},
-                now=utcnow(),
+                summary="Too many to believe",
+                members={victim.id: "deletions_held"},
             )
+            await open_incident(rt.store, session, opening, now=utcnow())
+            identifier = await find_open(session, cause)
             assert identifier is not None
             opened.append(identifier)
     views = await load_views(rt.store, opened)
