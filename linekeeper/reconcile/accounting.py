@@ -111,7 +111,7 @@ async def count_due(
     run_at: datetime,
     cause: str | None = None,
     before: Before | None = None,
-    shard: str | None = None,
+    shard: str | None,
 ) -> Counts:
     """Count every change that is due, once, into `drift` rows of the run at `run_at`.
 

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig
 from linekeeper.incidents.findings import open_incident, resolve_incident
+from linekeeper.incidents.lifecycle import Opening
 from linekeeper.outbox.forward import RecoveredChange, forward_changes
 from linekeeper.reconcile.accounting import Counts, count_due, is_any_due
 from linekeeper.reconcile.deletes import UNDO, Absence, absence, is_believed, window_since
@@ -38,6 +39,7 @@ from linekeeper.store import Store, new_id
 from linekeeper.store.tables import Deletion, Watermark
 
 TOPIC = "deletions"
+KIND = "deletions_held"
 
 
 @dataclass(slots=True)
@@ -87,7 +89,7 @@ async def conclude_listing(
     run_at: datetime,
     shard: str | None,
     apart: timedelta,
-    relist_at: datetime | None = None,
+    relist_at: datetime | None,
 ) -> Concluded:
     """Compare the index with the complete listing `keys` that began at `started`.
 
@@ -261,21 +263,19 @@ async def _propose(
     await assign(rt.store, session, deletion, list(missing.agreed), started=started)
     if not believed:
         share = f"{deletion.records} of {live}"
-        await open_incident(
-            rt.store,
-            session,
+        opening = Opening(
             topic=TOPIC,
-            kind="deletions_held",
+            kind=KIND,
             scope="connection",
             cause=cause(target.id, entity),
             app=target.app.name,
             title=f"{target.label} · {entity}: {share} records look deleted",
-            text=f"Two complete listings lack {share} records of {entity}: too many to delete "
+            summary=f"Two complete listings lack {share} records of {entity}: too many to delete "
             "without being asked. Accept or refuse in the form `deletions`.",
-            connections=[target.id],
+            members={target.id: KIND},
             detail={"entity": entity, "records": deletion.records, "live": live},
-            now=now,
         )
+        await open_incident(rt.store, session, opening, now=now)
     return deletion
 
 

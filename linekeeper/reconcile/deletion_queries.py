@@ -5,13 +5,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, bindparam, func, select, update
+from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from linekeeper.reconcile.queries import set_of_keys
 from linekeeper.store import Store
-from linekeeper.store.engine import chunked
-from linekeeper.store.lists import one_of
 from linekeeper.store.tables import Deletion, Record
 from linekeeper.store.types import UtcDateTime, table_of
 
@@ -76,29 +75,24 @@ async def mark_absent(
     started: datetime,
 ) -> None:
     """A complete listing begun at `started` lacks `keys`, for the first time."""
-    for batch in chunked(keys, AT_ONCE):
-        await _set(
-            session,
-            *_of(connection_id, entity),
-            one_of(store, Record.key, batch),
-            col(Record.seen_at) < started,
-            col(Record.absent_since).is_(None),
-            absent_since=started,
-        )
+    await set_of_keys(
+        store,
+        session,
+        connection_id,
+        entity,
+        keys,
+        col(Record.seen_at) < started,
+        col(Record.absent_since).is_(None),
+        absent_since=started,
+    )
 
 
 async def forget_absent(
     store: Store, session: AsyncSession, connection_id: str, entity: str, keys: Sequence[str]
 ) -> None:
     """That listings lacked `keys` has turned out to mean nothing."""
-    for batch in chunked(keys, AT_ONCE):
-        await _set(
-            session,
-            *_of(connection_id, entity),
-            one_of(store, Record.key, batch),
-            col(Record.deletion_id).is_(None),
-            absent_since=None,
-        )
+    is_free = col(Record.deletion_id).is_(None)
+    await set_of_keys(store, session, connection_id, entity, keys, is_free, absent_since=None)
 
 
 async def assign(
@@ -110,15 +104,16 @@ async def assign(
     started: datetime,
 ) -> None:
     """`keys` belong to `deletion` from now on; one that was read meanwhile is not gone."""
-    for batch in chunked(keys, AT_ONCE):
-        await _set(
-            session,
-            *_of(deletion.connection_id, deletion.entity),
-            one_of(store, Record.key, batch),
-            col(Record.absent_since) < started,
-            col(Record.seen_at) < started,
-            deletion_id=deletion.id,
-        )
+    await set_of_keys(
+        store,
+        session,
+        deletion.connection_id,
+        deletion.entity,
+        keys,
+        col(Record.absent_since) < started,
+        col(Record.seen_at) < started,
+        deletion_id=deletion.id,
+    )
     deletion.records = await count_of(session, deletion.id)
     await session.flush()
 
@@ -193,16 +188,15 @@ async def put_tombstones(
     now: datetime,
 ) -> None:
     """`keys` are deleted, as of `now`."""
-    mine = (*_of(connection_id, entity), one_of(store, Record.key, keys))
-    await _set(session, *mine, deleted_at=now, seen_at=now)
+    await set_of_keys(store, session, connection_id, entity, keys, deleted_at=now, seen_at=now)
 
 
 async def take_tombstones(
     store: Store, session: AsyncSession, connection_id: str, entity: str, keys: Sequence[str]
 ) -> None:
     """`keys` are live again; what they belonged to stays noted."""
-    mine = (*_of(connection_id, entity), one_of(store, Record.key, keys))
-    await _set(session, *mine, deleted_at=None, absent_since=None)
+    live: dict[str, Any] = {"deleted_at": None, "absent_since": None}
+    await set_of_keys(store, session, connection_id, entity, keys, **live)
 
 
 _FORGET_BODIES = (
@@ -222,16 +216,3 @@ async def forget_bodies(
     """Bodies of what was deleted before `before` go; a tombstone needs none after that."""
     place = {"connection": connection_id, "of_entity": entity}
     await session.execute(_FORGET_BODIES, {**place, "before": before})
-
-
-def _of(connection_id: str, entity: str) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
-    return col(Record.connection_id) == connection_id, col(Record.entity) == entity
-
-
-async def _set(session: AsyncSession, *conditions: ColumnElement[bool], **values: Any) -> None:
-    await session.execute(
-        update(Record)
-        .where(*conditions)
-        .values(**values)
-        .execution_options(synchronize_session=False)
-    )

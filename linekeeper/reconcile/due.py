@@ -164,7 +164,7 @@ def is_entity_due(
     order: PollOrder,
     cadence: timedelta,
     *,
-    again: bool = False,
+    again: bool,
 ) -> bool:
     """Whether one entity is to be read in this pass. Pure.
 

@@ -13,14 +13,13 @@ from sqlmodel import col
 from linekeeper.customers.find import NotFound, find_connection
 from linekeeper.reconcile import succession_queries as queries
 from linekeeper.reconcile.matching import MatchRow
-from linekeeper.reconcile.queries import lock_feed
+from linekeeper.reconcile.queries import clear_marks, lock_feed, records_of
 from linekeeper.reconcile.succession_steps import decide_steps, publish
 from linekeeper.reconcile.target import PollTarget, load_targets
 from linekeeper.reconcile.unmatched import settle_held
 from linekeeper.refusal import Refusal
 from linekeeper.runtime import Runtime
 from linekeeper.store import Store
-from linekeeper.store.engine import chunked
 from linekeeper.store.lists import one_of
 from linekeeper.store.tables import Audit, Connection, Record, Succession, SuccessionStep, Watermark
 
@@ -185,17 +184,7 @@ async def _settle(
         await publish(store, session, target, entity, result.changes, last=last)
         await queries.remove_rows(store, session, target.id, entity, result.matched)
         released += result.absent  # its partner went meanwhile
-        for chunk in chunked(released, queries.AT_ONCE):
-            await session.execute(
-                update(Record)
-                .where(
-                    col(Record.connection_id) == target.id,
-                    col(Record.entity) == entity,
-                    one_of(store, Record.key, chunk),
-                )
-                .values(deletion_id=None, absent_since=None)
-                .execution_options(synchronize_session=False)
-            )
+        await clear_marks(store, session, target.id, entity, released)
         await queries.drop_steps(session, finished)
         await queries.count_up(
             session,
@@ -259,11 +248,7 @@ async def _records(
 ) -> dict[str, Record]:
     keys = [key for step in steps for key in (step.old_key, step.new_key) if key is not None]
     rows = await session.scalars(
-        select(Record).where(
-            col(Record.connection_id) == connection_id,
-            col(Record.entity) == entity,
-            one_of(store, Record.key, keys),
-        )
+        select(Record).where(*records_of(connection_id, entity), one_of(store, Record.key, keys))
     )
     return {row.key: row for row in rows}
 

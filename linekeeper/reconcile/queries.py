@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import (
     Boolean,
+    ColumnElement,
     Executable,
     bindparam,
     insert,
@@ -22,7 +23,7 @@ from linekeeper.reconcile.compare import KnownRecord
 from linekeeper.reconcile.places import ANNOUNCED, KEYS, RECORDS, Place
 from linekeeper.store import Store
 from linekeeper.store.bodies import seal_body
-from linekeeper.store.engine import insert_ignore
+from linekeeper.store.engine import chunked, insert_ignore
 from linekeeper.store.lists import one_of
 from linekeeper.store.tables import Change, Feed, Record
 from linekeeper.store.types import Id, UtcDateTime, table_of
@@ -175,21 +176,41 @@ _WRITE = {
 }
 
 
+_AT_ONCE = 5_000
+
+
+def records_of(connection_id: str, entity: str) -> tuple[ColumnElement[bool], ...]:
+    """Those of one entity of one connection, as conditions of a statement."""
+    return col(Record.connection_id) == connection_id, col(Record.entity) == entity
+
+
+async def set_of_keys(
+    store: Store,
+    session: AsyncSession,
+    connection_id: str,
+    entity: str,
+    keys: Sequence[str],
+    *conditions: ColumnElement[bool],
+    **values: Any,
+) -> None:
+    """Write `values` into those of the records with `keys` that meet the `conditions`."""
+    for batch in chunked(keys, _AT_ONCE):
+        await session.execute(
+            update(Record)
+            .where(
+                *records_of(connection_id, entity), one_of(store, Record.key, batch), *conditions
+            )
+            .values(**values)
+            .execution_options(synchronize_session=False)
+        )
+
+
 async def clear_marks(
     store: Store, session: AsyncSession, connection_id: str, entity: str, keys: Sequence[str]
 ) -> None:
     """The source has `keys` after all: they are no candidates for deletion any more."""
-    if keys:
-        await session.execute(
-            update(Record)
-            .where(
-                col(Record.connection_id) == connection_id,
-                col(Record.entity) == entity,
-                one_of(store, Record.key, keys),
-            )
-            .values(absent_since=None, deletion_id=None)
-            .execution_options(synchronize_session=False)
-        )
+    unmarked: dict[str, Any] = {"absent_since": None, "deletion_id": None}
+    await set_of_keys(store, session, connection_id, entity, keys, **unmarked)
 
 
 _APPEND = insert(table_of(Change))

@@ -35,7 +35,6 @@ log = logging.getLogger(__name__)
 
 SIDE_BY_SIDE = 16
 """Connections read at once by one worker."""
-"""The kind of the leases on connections that are read."""
 LONG: Pass = "full"
 """Listing one whole may take hours."""
 OTHERS_SECONDS = (0.1, 2.0)

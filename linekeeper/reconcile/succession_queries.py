@@ -10,6 +10,7 @@ from sqlalchemy.orm import aliased
 from sqlmodel import col
 
 from linekeeper.reconcile.matching import MatchRow
+from linekeeper.reconcile.queries import records_of
 from linekeeper.store import Store, new_id
 from linekeeper.store.engine import chunked
 from linekeeper.store.lists import one_of
@@ -72,7 +73,7 @@ async def live_rows(store: Store, connection_id: str, entity: str) -> list[Match
             rows = await session.execute(
                 select(*_ROW)
                 .where(
-                    *_records_of(connection_id, entity),
+                    *records_of(connection_id, entity),
                     col(Record.deleted_at).is_(None),
                     col(Record.key) > after,
                 )
@@ -94,7 +95,7 @@ async def rows_of(
         return {}
     rows = await session.execute(
         select(*_ROW).where(
-            *_records_of(connection_id, entity),
+            *records_of(connection_id, entity),
             one_of(store, Record.key, keys),
             col(Record.deleted_at).is_(None),
         )
@@ -141,7 +142,7 @@ async def unplanned_keys(
     """Keys of the successor's records written `since`, of which the plan knows nothing."""
     rows = await session.scalars(
         select(col(Record.key)).where(
-            *_records_of(connection_id, entity),
+            *records_of(connection_id, entity),
             col(Record.seen_at) >= since,
             col(Record.deleted_at).is_(None),
         )
@@ -189,7 +190,7 @@ async def remove_rows(
     if keys:
         await session.execute(
             delete(Record)
-            .where(*_records_of(connection_id, entity), one_of(store, Record.key, keys))
+            .where(*records_of(connection_id, entity), one_of(store, Record.key, keys))
             .execution_options(synchronize_session=False)
         )
 
@@ -213,7 +214,7 @@ async def move_rows(
     await session.execute(
         update(Record)
         .where(
-            *_records_of(before, entity),
+            *records_of(before, entity),
             one_of(store, Record.key, keys),
             ~_has_same_key(after, entity),
         )
@@ -227,7 +228,7 @@ async def move_tombstones(session: AsyncSession, entity: str, *, before: str, af
     await session.execute(
         update(Record)
         .where(
-            *_records_of(before, entity),
+            *records_of(before, entity),
             col(Record.deleted_at).is_not(None),
             ~_has_same_key(after, entity),
         )
@@ -243,7 +244,7 @@ async def remove_rest(store: Store, connection_id: str, entity: str) -> None:
             keys = (
                 await session.scalars(
                     select(col(Record.key))
-                    .where(*_records_of(connection_id, entity))
+                    .where(*records_of(connection_id, entity))
                     .order_by(col(Record.key))
                     .limit(AT_ONCE)
                 )
@@ -302,10 +303,6 @@ def _has_same_key(connection_id: str, entity: str) -> ColumnElement[bool]:
             col(other.key) == col(Record.key),
         )
     )
-
-
-def _records_of(connection_id: str, entity: str) -> tuple[ColumnElement[bool], ...]:
-    return col(Record.connection_id) == connection_id, col(Record.entity) == entity
 
 
 def _steps_of(connection_id: str, entity: str) -> tuple[ColumnElement[bool], ...]:
