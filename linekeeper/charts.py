@@ -137,7 +137,7 @@ def legend(x: float, y: int, names: Iterable[str], *, kinds: Iterable[int] | Non
     return "".join(parts)
 
 
-def grid_line(y: int, label: str, *, is_axis: bool = False) -> str:
+def grid_line(y: int, label: str, *, is_axis: bool) -> str:
     """A horizontal line across, with its value at the left."""
     line = f'<path class="{"x" if is_axis else "g"}" d="M{LEFT} {y}h{PLOT}"/>'
     return line + small(LEFT - 8, y + 4, label, anchor="end")

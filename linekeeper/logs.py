@@ -57,7 +57,7 @@ def passed(hop: str, events: Sequence[str], **more: Sequence[object]) -> None:
         WAY.info("%s: %d", hop, len(events), extra=about)
 
 
-def set_up(form: Format, *, level: int = logging.INFO, stream: TextIO | None = None) -> None:
+def set_up(form: Format, *, stream: TextIO | None = None) -> None:
     """Log what is ours to `stream` (stderr); libraries log as they are set up to."""
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(
@@ -69,6 +69,6 @@ def set_up(form: Format, *, level: int = logging.INFO, stream: TextIO | None = N
     for old in list(log.handlers):
         log.removeHandler(old)
     log.addHandler(handler)
-    log.setLevel(level)
+    log.setLevel(logging.INFO)
     log.propagate = False
     WAY.setLevel(logging.INFO if form == "json" else logging.WARNING)

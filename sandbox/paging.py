@@ -19,7 +19,7 @@ def page_of(
     everything: Sequence[T],
     show: Callable[[Sequence[T]], list[Any]],
     *,
-    fault: str = "",
+    fault: str,
     overlap: int = 0,
     most: int | None = None,
 ) -> dict[str, Any]:

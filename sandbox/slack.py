@@ -135,7 +135,7 @@ class Slack:
                 return channel
         raise SlackError("channel_not_found")
 
-    def goes_wrong(self, method: str, channel: str = "") -> str:
+    def goes_wrong(self, method: str, channel: str) -> str:
         """The fault that strikes this call; empty text if none does."""
         faults = self.faults
         if not faults.mode or faults.method not in ("", method):

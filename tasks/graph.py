@@ -71,7 +71,7 @@ async def _in_trouble(name: str, sentence: str) -> State[None]:
 
 
 async def show_in_trouble(
-    name: str, sentence: str, about: Tagged | None = None, *, before: Sequence[State[Any] | None]
+    name: str, sentence: str, about: Tagged | None, *, before: Sequence[State[Any] | None]
 ) -> State[None]:
     """A failed task run named after who is in trouble, tagged, with a link to the page.
 

@@ -59,7 +59,7 @@ class TokenClaim:
 
 
 async def check_tokens(
-    rt: Runtime, claims: Mapping[int, TokenClaim], *, within: float | None = None
+    rt: Runtime, claims: Mapping[int, TokenClaim], *, within: float | None
 ) -> dict[int, TokenCheck]:
     """Whose each of the tokens is, a few at a time; what is not answered `within` is refused."""
     async with rt.store.read() as session:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, LargeBinary, MetaData, select
+from sqlalchemy import LargeBinary, MetaData, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import SQLModel
 
@@ -48,7 +48,7 @@ async def back_up(store: Store, path: Path, keys: Sequence[str], *, now: datetim
         if not store.is_sqlite:
             connection = await plain.execution_options(isolation_level="REPEATABLE READ")
         async with connection.begin():
-            schema: str | None = await connection.run_sync(_schema)
+            schema: str | None = await connection.run_sync(schema_of)
             if schema != head():
                 raise StoreError(
                     f"the database's schema {schema} is newer than this version of Linekeeper "
@@ -69,10 +69,6 @@ async def back_up(store: Store, path: Path, keys: Sequence[str], *, now: datetim
                 for table in tables:
                     await _write(connection, writer, table)
     return BackupSummary(writer.rows, len(tables), writer.size, header.keys)
-
-
-def _schema(connection: Connection) -> Any:
-    return schema_of(connection)
 
 
 async def _write(connection: AsyncConnection, writer: BackupWriter, table: Any) -> None:

@@ -127,7 +127,7 @@ async def failed(rt: Runtime, claimed: Claimed, troubles: Sequence[Trouble]) -> 
         if until is None:
             dead[head.id] = give_up(head, error)
         else:
-            reason = _reason(error)
+            reason = describe_error(error)
             retries.append(EventRetry(head, until, reason))
             message = "event %s: attempt %d failed: %s"
             log.info(message, head.id, head.attempts, reason, extra=_about(head, error))
@@ -144,14 +144,10 @@ async def failed(rt: Runtime, claimed: Claimed, troubles: Sequence[Trouble]) -> 
 
 def give_up(event: Event, error: Exception, connection_id: str | None = None) -> Settled:
     """The event is dead of `error`; the log says so."""
-    reason = _reason(error)
+    reason = describe_error(error)
     message = "event %s is dead after attempt %d: %s"
     log.warning(message, event.id, event.attempts, reason, extra=_about(event, error))
     return Settled("dead", connection_id, reason)
-
-
-def _reason(error: Exception) -> str:
-    return describe_error(error)
 
 
 def _about(event: Event, error: Exception) -> dict[str, Any]:

@@ -41,7 +41,7 @@ async def entries_of(session: AsyncSession, subjects: Sequence[str]) -> list[Led
     return entries
 
 
-async def sums(session: AsyncSession, app: str | None = None) -> list[LedgerEntry]:
+async def sums(session: AsyncSession, app: str | None) -> list[LedgerEntry]:
     """The ledger of `app` (None: of all) as one entry for each subject and reason: the same sums,
     far fewer rows."""
     rows = await session.execute(

@@ -67,9 +67,9 @@ class Ledger:
 async def fit(
     session: AsyncSession,
     costs: Sequence[int],
-    override: Override | None = None,
+    override: Override | None,
     *,
-    app: str = "default",
+    app: str,
 ) -> Fit:
     """Whether connections of `app` that cost `costs` may be planned (MISSION B8).
 
@@ -92,7 +92,7 @@ async def set_aside(
     app: str,
     implementation_id: str,
     by: str,
-    note: str = "",
+    note: str,
     now: datetime,
 ) -> None:
     """Reserve credits for planned connections; one that holds some already is left alone."""

@@ -197,7 +197,7 @@ def judge_commitment(committed: date | None, p50: date, p80: date) -> Commitment
 
 
 def turns(
-    gate: PlannedGate, state: GateState, now: datetime, holds: Sequence[Hold] = ()
+    gate: PlannedGate, state: GateState, now: datetime, holds: Sequence[Hold]
 ) -> list[tuple[datetime, datetime, Owner]]:
     """Whose turn it was, from when until when, while the gate was open, and nothing on hold."""
     if state.opened_at is None:

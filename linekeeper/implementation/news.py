@@ -29,7 +29,7 @@ def implementation_key(slug: str) -> str:
     return f"implementation-{slug}"
 
 
-def gate_event(standing: Standing, row: Gate, what: str, at: datetime, text: str = "") -> Message:
+def gate_event(standing: Standing, row: Gate, what: str, at: datetime, text: str) -> Message:
     """`linekeeper.implementation.<gate>` for one change; `row.changes` has been counted up."""
     implementation = standing.implementation
     resource = f"linekeeper.implementation.{implementation.id}"

@@ -21,7 +21,7 @@ def filter_queries(
     since: datetime | None,
     keys: Sequence[str] | None,
     *,
-    reverse: bool = False,
+    reverse: bool,
 ) -> Iterator[Query]:
     """Yield the parameters of each listing needed: one, or one for each bunch of keys.
 

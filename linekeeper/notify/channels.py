@@ -194,7 +194,7 @@ _BEHIND = (
 
 
 async def hold_channel(
-    session: AsyncSession, error: str, *, until: datetime, only: str | None = None
+    session: AsyncSession, error: str, *, until: datetime, only: str | None
 ) -> None:
     """Nothing of channel `slack` is due before `until`; each row says why.
 

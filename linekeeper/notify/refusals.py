@@ -176,7 +176,7 @@ def busy(code: str, *, retry_after: float | None = None) -> SlackTrouble:
 
 
 def unreachable(
-    what: str, *, wait: float | None = None, may_stand: bool = False, offered: bool = True
+    what: str, *, wait: float | None = None, may_stand: bool, offered: bool = True
 ) -> SlackTrouble:
     """No answer of Slack's; whether it did what was asked is not known where it `may_stand`."""
     text = f"Slack does not answer: {what}"

@@ -122,9 +122,7 @@ async def _connect(address: str, port: int, timeout: float) -> TcpOutcome:
     return "open"
 
 
-async def handshake(
-    target: Target, address: str, timeout: float, ca_file: str | None = None
-) -> TlsFact:
+async def handshake(target: Target, address: str, timeout: float, ca_file: str | None) -> TlsFact:
     """Shake hands up to three times: for the dates, for chain and name, and for the name alone."""
     try:
         async with asyncio.timeout(timeout):

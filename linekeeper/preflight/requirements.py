@@ -80,7 +80,7 @@ class Requirements:
 
 
 def requirements(
-    hosting: Hosting, network: Network, *, vpn: bool = False, systems: Sequence[str] = ()
+    hosting: Hosting, network: Network, *, vpn: bool, systems: Sequence[str]
 ) -> Requirements:
     """The requirements of `systems`, or of every known product where none is named."""
     if systems:

@@ -87,7 +87,7 @@ def next_working_moment(now: datetime, zone: str) -> datetime:
     return local.replace(hour=FIRST_HOUR, minute=0, second=0, microsecond=0)
 
 
-def put_off(now: datetime, zone: str | None, ends: Iterable[str] = ()) -> datetime | None:
+def put_off(now: datetime, zone: str | None, ends: Iterable[str]) -> datetime | None:
     """When work begins next in `zone`, for what is to be said in working hours; None for now.
 
     That is where people are at work, or where one of `ends` comes before: better out of hours than

@@ -18,7 +18,7 @@ def pages_of(app: AppConfig, connections: int) -> int:
     return -(-connections // app.per_page)
 
 
-def probe_calls(app: AppConfig, policy: HealthPolicy, connections: int, renewed: int = 0) -> float:
+def probe_calls(app: AppConfig, policy: HealthPolicy, connections: int, renewed: int) -> float:
     """The calls a minute that list and probes need.
 
     `renewed` of the connections need a new token for each probe (`linekeeper.sweep.renewals`).
@@ -28,9 +28,7 @@ def probe_calls(app: AppConfig, policy: HealthPolicy, connections: int, renewed:
     return connections / every + renewing + pages_of(app, connections) / SWEEP_MINUTES
 
 
-def reading_calls(
-    app: AppConfig, policy: HealthPolicy, connections: int, renewed: int = 0
-) -> float:
+def reading_calls(app: AppConfig, policy: HealthPolicy, connections: int, renewed: int) -> float:
     """The calls a minute that are left to reconcile, which comes after list and probes."""
     granted = app.calls_a_minute * RATE_SHARE
     needed = probe_calls(app, policy, connections, renewed)
