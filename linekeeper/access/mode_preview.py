@@ -12,8 +12,7 @@ from linekeeper.access.expiry import WITHIN
 from linekeeper.access.links import asked_customers, attempts_of, links_of_lost_logins
 from linekeeper.answers import Answer, UtcTime
 from linekeeper.config import AppConfig
-from linekeeper.customers.naming import label
-from linekeeper.customers.telling_apart import SAID
+from linekeeper.customers.telling_apart import labels_of
 from linekeeper.incidents.suppressed import implemented
 from linekeeper.runtime import Runtime
 from linekeeper.store.engine import chunked
@@ -22,7 +21,6 @@ from linekeeper.store.tables import (
     Connection,
     Contact,
     Credential,
-    Customer,
     Incident,
     IncidentConnection,
     Reconnect,
@@ -199,32 +197,17 @@ async def preview(
         ):
             overruled.append(identifier)
     turns = await _turns(session, turned)
-    seen.overruled = sorted((await _labels(session, overruled)).values())
+    seen.overruled = sorted((await labels_of(session, overruled)).values())
     await _count_tokens(session, seen, turns, now)
     await _count_people(session, seen, turns, now, has_mail=configuration.mail is not None)
     return seen
-
-
-async def _labels(session: AsyncSession, ids: Sequence[str]) -> dict[str, str]:
-    labels: dict[str, str] = {}
-    for batch in chunked(ids, _AT_ONCE):
-        rows = await session.execute(
-            select(
-                col(Connection.id),
-                *SAID,
-            )
-            .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
-            .where(col(Connection.id).in_(batch))
-        )
-        labels |= {identifier: label(*said) for identifier, *said in rows}
-    return labels
 
 
 async def _turns(
     session: AsyncSession, turned: Mapping[str, tuple[AppConfig, AppConfig]]
 ) -> list[ModeTurn]:
     ids = sorted(turned)
-    labels = await _labels(session, ids)
+    labels = await labels_of(session, ids)
     turns: list[ModeTurn] = []
     for batch in chunked(ids, _AT_ONCE):
         rows = await session.scalars(select(Connection).where(col(Connection.id).in_(batch)))

@@ -75,7 +75,7 @@ async def change_customer(
         customer = await find_customer(session, wanted)
         name = customer.name
         changed = [
-            f"{column.replace('_', ' ')}: {_shown(value)}"
+            f"{column.replace('_', ' ')}: {in_words(value)}"
             for column, value in said.values.items()
             if getattr(customer, column) != value
         ]
@@ -221,7 +221,8 @@ def _understood(change: CustomerChange) -> _Understood:
     )
 
 
-def _shown(value: object) -> str:
+def in_words(value: object) -> str:
+    """A value of a customer as people read it."""
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
 
 

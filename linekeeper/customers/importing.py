@@ -14,7 +14,7 @@ from sqlalchemy import bindparam, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from linekeeper.credits.tariff import Charge
-from linekeeper.customers.change import charge_customers
+from linekeeper.customers.change import charge_customers, in_words
 from linekeeper.customers.csv_cells import ContactCell
 from linekeeper.customers.csv_file import MAX_PROBLEMS, CustomerRow, Problem, read_customers
 from linekeeper.customers.matching import CustomerName, customer_names
@@ -58,7 +58,9 @@ class ImportStep:
     contacts: tuple[ContactCell, ...]
 
     def __str__(self) -> str:
-        said = [f"{name.replace('_', ' ')} {_said(value)}" for name, value in self.values.items()]
+        said = [
+            f"{name.replace('_', ' ')} {in_words(value)}" for name, value in self.values.items()
+        ]
         said += [f"contact {person.email}" for person in self.contacts]
         return f"{self.name}: {', '.join(said)}" if said else self.name
 
@@ -279,7 +281,3 @@ def free_slug(name: str, taken: set[str]) -> str:
         slug = f"{base}-{number}"
     taken.add(slug)
     return slug
-
-
-def _said(value: object) -> str:
-    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)

@@ -12,7 +12,7 @@ from sqlalchemy import bindparam, func, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from linekeeper.customers.naming import name_key
+from linekeeper.customers.naming import label, name_key
 from linekeeper.store.engine import chunked
 from linekeeper.store.tables import Connection, Customer
 from linekeeper.store.types import table_of
@@ -37,6 +37,12 @@ SAID = (
     col(Connection.told_apart_by),
 )
 """What `label` calls a connection by, in the order in which it takes it."""
+_CALLED = (
+    select(col(Connection.id), *SAID)
+    .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
+    .where(col(Connection.id).in_(bindparam("ids", expanding=True)))
+)
+_AT_ONCE = 5_000
 _PRODUCT = (col(Connection.customer_id), func.lower(col(Connection.provider)))
 _LISTED = col(Connection.setup) != "disconnected"
 _SEVERAL = (
@@ -69,6 +75,15 @@ _WRITE = (
     .where(_TABLE.c.id == bindparam("row_id"))
     .values(told_apart_by=bindparam("words", type_=_TABLE.c.told_apart_by.type))
 )
+
+
+async def labels_of(session: AsyncSession, ids: Collection[str]) -> dict[str, str]:
+    """What people know each of these connections by; ids of nothing are left out."""
+    labels: dict[str, str] = {}
+    for batch in chunked(sorted(set(ids)), _AT_ONCE):
+        rows = await session.execute(_CALLED, {"ids": batch})
+        labels |= {connection_id: label(*said) for connection_id, *said in rows}
+    return labels
 
 
 async def tell_apart(session: AsyncSession, customers: Collection[str] | None = None) -> None:

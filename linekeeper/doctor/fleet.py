@@ -9,7 +9,7 @@ from sqlmodel import col
 
 from linekeeper.config import AppConfig
 from linekeeper.customers.naming import label
-from linekeeper.customers.telling_apart import SAID
+from linekeeper.customers.telling_apart import SAID, labels_of
 from linekeeper.doctor.finding import DoctorFinding, ok, warn, wrong
 from linekeeper.doctor.makini import LOOPBACK
 from linekeeper.settings import Settings
@@ -86,13 +86,7 @@ async def unreadable_connections(store: Store, session: AsyncSession) -> list[Do
     ids = await unreadable_tokens(store, session)
     if not ids:
         return []
-    rows = await session.execute(
-        select(*SAID)
-        .select_from(Connection)
-        .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
-        .where(col(Connection.id).in_(ids[:100]))
-    )
-    names = [label(*said) for said in rows]
+    names = list((await labels_of(session, ids[:100])).values())
     return [
         wrong(
             "encryption keys",

@@ -9,12 +9,11 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from linekeeper.customers.naming import label
-from linekeeper.customers.telling_apart import SAID
+from linekeeper.customers.telling_apart import labels_of
 from linekeeper.markdown import table, text, when
-from linekeeper.store import Store
+from linekeeper.store import Store, is_id
 from linekeeper.store.engine import chunked
-from linekeeper.store.tables import Audit, Connection, Customer, Incident
+from linekeeper.store.tables import Audit, Customer, Incident
 
 ISSUED = "token.handed_out"
 MARKDOWN_ROWS = 200
@@ -165,7 +164,7 @@ def more(detail: Mapping[str, Any]) -> str:
 
 def _without_ids(detail: Mapping[str, Any]) -> str:
     """Return what people read of an entry: the command prints the ids as well."""
-    read = {name: value for name, value in detail.items() if not _is_id(str(value))}
+    read = {name: value for name, value in detail.items() if not is_id(str(value))}
     return more(read)
 
 
@@ -178,18 +177,9 @@ def _short(value: object) -> str:
 
 async def _names(session: AsyncSession, subjects: Iterable[str]) -> dict[str, str]:
     """What people call the connections, incidents and customers among `subjects`."""
-    ids = sorted({subject for subject in subjects if _is_id(subject)})
-    names: dict[str, str] = {}
+    ids = sorted({subject for subject in subjects if is_id(subject)})
+    names = await labels_of(session, ids)
     for batch in chunked(ids, _LOOK_UP):
-        connections = await session.execute(
-            select(
-                col(Connection.id),
-                *SAID,
-            )
-            .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
-            .where(col(Connection.id).in_(batch))
-        )
-        names |= {connection_id: label(*said) for connection_id, *said in connections}
         incidents = await session.execute(
             select(col(Incident.id), col(Incident.title)).where(col(Incident.id).in_(batch))
         )
@@ -199,7 +189,3 @@ async def _names(session: AsyncSession, subjects: Iterable[str]) -> dict[str, st
         )
         names |= {row[0]: row[1] for row in customers}
     return names
-
-
-def _is_id(subject: str) -> bool:
-    return len(subject) == 36 and subject.count("-") == 4
