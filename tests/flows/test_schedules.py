@@ -5,7 +5,13 @@ from uuid import UUID, uuid4
 
 import pytest
 from prefect.client.schemas.actions import DeploymentScheduleCreate
-from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
+from prefect.client.schemas.filters import (
+    DeploymentFilter,
+    DeploymentFilterId,
+    FlowRunFilter,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
 from prefect.client.schemas.objects import State, StateType
 from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule
 from prefect.states import Cancelled, Completed, Crashed, Failed, Late, Pending, Scheduled
@@ -21,6 +27,11 @@ pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning
 DAY = timedelta(days=1)
 HOUR = timedelta(hours=1)
 SWEEPS = IntervalSchedule(interval=timedelta(minutes=5), anchor_date=utcnow() - 30 * DAY)
+UNDER_WAY = FlowRunFilter(
+    state=FlowRunFilterState(
+        type=FlowRunFilterStateType(any_=[StateType.PENDING, StateType.RUNNING])
+    )
+)
 DIGESTS = CronSchedule(cron="0 7 * * *", timezone="UTC")
 
 
@@ -183,6 +194,8 @@ def test_what_is_planned_as_it_should_be_leaves_out_nothing() -> None:
 async def test_it_is_seen_whether_a_run_is_under_way(
     running: Running, clean_prefect: PrefectServer
 ) -> None:
+    for left in await running.client.read_flow_runs(flow_run_filter=UNDER_WAY):
+        await running.client.delete_flow_run(left.id)  # another test's, which was killed perhaps
     deployment, _ = await deployed(running, SWEEPS, ahead=timedelta())
     assert not await are_runs_under_way(clean_prefect.environment)
     [first, *_] = await runs_of(running, deployment)
