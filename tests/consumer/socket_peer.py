@@ -52,6 +52,18 @@ class SocketPeer:
         for identifier in list(self.waiting):
             await self._send(identifier)
 
+    async def taken(self, most: int = 0) -> bool:
+        """Whether no more than so many wait; what does is sent again, as Slack does after a while.
+
+        A connection may break beneath an envelope, or a busy machine be late to acknowledge it.
+        """
+        for _ in range(25):
+            if len(self.waiting) <= most:
+                return True
+            await asyncio.sleep(0.02)
+        await self.send_again()
+        return False
+
     async def drop(self) -> None:
         """Every connection breaks without a word."""
         for connection in self.connections:

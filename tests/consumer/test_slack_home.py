@@ -33,7 +33,8 @@ async def test_whoever_opens_the_home_page_sees_their_own_connections(
     await peer.press(opened("U0PETRA01"))
     await peer.press(opened("U0PETRA0"))  # the beginning of hers
     await peer.press(opened("U0NOBODY1", "messages"))
-    await until(lambda: not peer.waiting and len(peer.homes) == 2)
+    await until(peer.taken)
+    await until(lambda: len(peer.homes) == 2)
     page = str(peer.homes["U0PETRA01"])
     assert peer.homes["U0PETRA01"]["type"] == "home"
     assert "in trouble" in page

@@ -101,7 +101,7 @@ async def test_a_press_is_done_and_acknowledged(
     await until(lambda: len(peer.connections) == 2)
     incident = await incident_of(house)
     await peer.press(acknowledge(incident))
-    await until(lambda: not peer.waiting)
+    await until(peer.taken)
     assert (await incident_of(house)).acknowledged_by == "petra (Slack)"
 
 
@@ -121,7 +121,7 @@ async def test_the_second_button_opens_a_dialog_and_what_is_filled_in_is_done_on
 
     for _ in range(3):  # Slack missed the acknowledgement
         await peer.press(submission(incident, 1, "The vendor is on it.", "4h"))
-    await until(lambda: not peer.waiting)
+    await until(peer.taken)
     for action in ("incident.noted", "incident.snoozed"):
         assert len(await house.rows(Audit, col(Audit.action) == action)) == 1
     [entry] = await house.rows(IncidentEntry, col(IncidentEntry.text).contains("vendor"))
@@ -138,7 +138,7 @@ async def test_what_is_saved_on_an_incident_that_is_over_is_refused_in_the_dialo
     await house.restore_login(connection)
     assert (await incident_of(house)).status == "resolved"
     pressed = await peer.press(submission(incident, 1, "The vendor is on it.", "4h"))
-    await until(lambda: not peer.waiting)
+    await until(peer.taken)
     assert peer.answers[pressed]["response_action"] == "errors"
     assert "is resolved already" in peer.answers[pressed]["errors"]["snooze"]
     assert await house.rows(Audit, col(Audit.action) == "incident.noted") == []
@@ -156,13 +156,6 @@ async def test_in_a_storm_of_reconnects_nothing_is_lost_and_nothing_done_twice(
     """
     incident = await incident_of(house)
 
-    async def at_most(waiting: int) -> bool:
-        """Whether no more wait; what does is sent again, as Slack does after a while."""
-        if len(peer.waiting) > waiting:
-            await asyncio.sleep(0.5)
-            await peer.send_again()
-        return len(peer.waiting) <= waiting
-
     wanted = [f"note number {number}." for number in range(many)]
     for number, text in enumerate(wanted):
         await peer.press(submission(incident, number, text))
@@ -178,9 +171,9 @@ async def test_in_a_storm_of_reconnects_nothing_is_lost_and_nothing_done_twice(
                 await peer.send_again()
                 await peer.send_again()
         await asyncio.sleep(0.05)
-        await until(partial(at_most, 5), seconds=120)  # people press no faster than it is done
+        await until(partial(peer.taken, 5), seconds=120)  # people press no faster than it is done
 
-    await until(partial(at_most, 0), seconds=120)
+    await until(peer.taken, seconds=120)
     entries = await house.rows(IncidentEntry, col(IncidentEntry.text).contains("note number"))
     said = sorted(entry.text.partition(": ")[2] for entry in entries)
     assert said == sorted(wanted)
@@ -232,5 +225,5 @@ async def test_a_token_that_is_refused_is_said_until_it_works(
     await until(is_over)
     incident = await incident_of(house)
     await peer.press(acknowledge(incident))
-    await until(lambda: not peer.waiting)
+    await until(peer.taken)
     assert (await incident_of(house)).status == "acknowledged"
