@@ -19,6 +19,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from msgspec import to_builtins
 from pydantic import SecretStr
 from sqlalchemy import bindparam, func, insert, select
 from sqlmodel import col
@@ -30,7 +31,6 @@ from linekeeper.health.evidence import (
     Judged,
     Observation,
     Outcome,
-    dump,
 )
 from linekeeper.health.service import observe
 from linekeeper.incidents.conclude import conclude
@@ -246,7 +246,7 @@ class _Month:
             }
             for n in range(max(4, len(self.ids) // 3))
         ]
-        judged = dump(Judged(Health.healthy, Health.healthy, "active", observed_at=START))
+        judged = to_builtins(Judged(Health.healthy, Health.healthy, "active", observed_at=START))
         rows: list[dict[str, Any]] = [
             {
                 "id": identifier,

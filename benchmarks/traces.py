@@ -45,8 +45,11 @@ def run() -> dict[str, Any]:
     figures: dict[str, Any] = {"events": EVENTS, "goals": GOALS}
     with tempfile.TemporaryDirectory(prefix="linekeeper-traces-") as name, _product() as product:
         folder = Path(name)
-        for database in ("sqlite", "postgresql"):
-            figures |= asyncio.run(_compare(folder / database, database, product))
+        url = f"sqlite+aiosqlite:///{folder}/line.db"
+        figures |= asyncio.run(_on(folder, url, "sqlite", product))
+        with postgres(folder) as server:
+            url = asyncio.run(create_database(server, "traces"))
+            figures |= asyncio.run(_on(folder, url, "postgresql", product))
     return figures
 
 
@@ -60,15 +63,6 @@ def _product() -> Iterator[str]:
     finally:
         process.kill()
         process.wait()
-
-
-async def _compare(folder: Path, database: str, product: str) -> dict[str, Any]:
-    folder.mkdir()
-    if database == "sqlite":
-        return await _on(folder, f"sqlite+aiosqlite:///{folder}/line.db", database, product)
-    with postgres(folder) as server:
-        url = await create_database(server, "traces")
-        return await _on(folder, url, database, product)
 
 
 async def _on(folder: Path, url: str, database: str, product: str) -> dict[str, Any]:

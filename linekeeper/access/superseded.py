@@ -4,9 +4,9 @@ The later login killed its pair, if both are of one connection. If somebody had 
 one by the link, the pair that was kept is the only one of that connection that lives.
 """
 
-from dataclasses import replace
 from datetime import datetime, timedelta
 
+from msgspec.structs import replace
 from sqlalchemy import exists, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col

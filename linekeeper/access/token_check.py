@@ -131,7 +131,7 @@ async def _check(rt: Runtime, claim: TokenClaim, known: Sequence[KnownConnection
     check = _judged(claim.connection.id, status, known)
     if check.refused is not None:
         return check
-    return replace(check, seen=replace(understand(status, utcnow()), unread=not manages))
+    return replace(check, seen=understand(status, utcnow(), unread=not manages))
 
 
 def _judged(

@@ -1,9 +1,9 @@
 """Events about connections: judged with their own time, concluded, announced, at once (C1, C2)."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 
+from msgspec.structs import replace
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col

@@ -7,9 +7,10 @@ deadline: a time-out around a `TaskGroup` that fails lets `CancelledError` out o
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 from typing import Any, NamedTuple
+
+from msgspec.structs import replace
 
 from linekeeper.clock import monotonic, utcnow
 from linekeeper.config import AppConfig

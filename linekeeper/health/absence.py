@@ -116,18 +116,11 @@ async def find_missing(
         await session.execute(
             select(
                 col(Connection.id),
-                col(Connection.name),
                 col(Connection.makini_key),
                 col(Connection.setup),
                 col(Connection.missing_since),
                 col(Connection.unlisted_since),
-                col(Connection.disappeared_at),
-                col(Connection.last_answered_at),
-                col(Connection.judged),
-                col(Credential.refused_at).label("renewal_refused_at"),
-                col(Credential.updated_at).label("pair_at"),
             )
-            .join(Credential, col(Credential.connection_id) == col(Connection.id), isouter=True)
             .where(
                 col(Connection.app) == app,
                 or_(
@@ -138,7 +131,7 @@ async def find_missing(
             .order_by(col(Connection.id))
         )
     ).all()
-    missing = [row for row in rows if row.makini_key not in listed]
+    missing = await _all_about(session, [row.id for row in rows if row.makini_key not in listed])
     known = [row for row in rows if row.setup != "disconnected"]
     denied = await _denied(session, app, missing)
     absence = Absence(
@@ -152,6 +145,32 @@ async def find_missing(
     was_missing = [row for row in known if row.missing_since or row.unlisted_since]
     back = [row.id for row in was_missing if row.makini_key in listed]
     return Missing(absence, missing, back)
+
+
+async def _all_about(session: AsyncSession, ids: Sequence[str]) -> list[Any]:
+    """The rows of those that a list lacks, as in `Missing`: few, of the many that are known."""
+    found: list[Any] = []
+    for chunk in chunked(ids, _AT_ONCE):
+        rows = await session.execute(
+            select(
+                col(Connection.id),
+                col(Connection.name),
+                col(Connection.makini_key),
+                col(Connection.setup),
+                col(Connection.missing_since),
+                col(Connection.unlisted_since),
+                col(Connection.disappeared_at),
+                col(Connection.last_answered_at),
+                col(Connection.judged),
+                col(Credential.refused_at).label("renewal_refused_at"),
+                col(Credential.updated_at).label("pair_at"),
+            )
+            .join(Credential, col(Credential.connection_id) == col(Connection.id), isouter=True)
+            .where(col(Connection.id).in_(chunk))
+            .order_by(col(Connection.id))
+        )
+        found += rows.all()
+    return found
 
 
 async def _denied(session: AsyncSession, app: str, missing: Sequence[Any]) -> set[str]:

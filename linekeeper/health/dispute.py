@@ -1,6 +1,6 @@
 """Why a health is not what Makini says last, for people. Pure."""
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from linekeeper.health.evidence import CACHED, Evidence, Health, Judged, Observation, Outcome
 from linekeeper.text import counted

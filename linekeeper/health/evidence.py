@@ -7,12 +7,12 @@ customer logged in, or before a record was last read, say at once that it is los
 connection's own token settles it; where nothing may be read the health is `unknown`.
 """
 
-from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from pydantic import TypeAdapter
+import msgspec
+from msgspec.structs import replace
 
 from linekeeper.config import HealthPolicy
 from linekeeper.makini import OTHER_SHAPE
@@ -78,8 +78,7 @@ SEVERITY = {
 FALLEN = frozenset(each for each in Health if SEVERITY[each] > SEVERITY[Health.degraded])
 
 
-@dataclass(frozen=True, slots=True)
-class Observation:
+class Observation(msgspec.Struct, frozen=True):
     """Something learned about a connection: what, from whom, when (UTC)."""
 
     at: datetime
@@ -124,8 +123,7 @@ class Observation:
         return self.is_good_event and self.outcome is Outcome.answered and not self.sync_updated_at
 
 
-@dataclass(frozen=True, slots=True)
-class Judged:
+class Judged(msgspec.Struct, frozen=True, omit_defaults=True):
     """What is held of a connection: its health and what later judgements need to remember."""
 
     health: Health = Health.unknown
@@ -184,21 +182,12 @@ class Judged:
         return self.misses > 0 or self.own is Health.unknown or doubted
 
 
-_JUDGED = TypeAdapter(Judged)
-
-
-def dump(judged: Judged) -> dict[str, Any]:
-    """`judged` as JSON for the table `connection`."""
-    dumped: dict[str, Any] = _JUDGED.dump_python(judged, mode="json")
-    return dumped
-
-
 def load(row: dict[str, Any]) -> Judged:
-    """The inverse of `dump`; an empty row is a connection nobody has judged yet.
+    """What the table `connection` holds as JSON; an empty row is one that nobody has judged yet.
 
     A row of an earlier version lacks what was not remembered then.
     """
-    return _JUDGED.validate_python(row)
+    return msgspec.convert(row, Judged)
 
 
 CACHED = ("list", "probe")

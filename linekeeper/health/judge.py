@@ -6,17 +6,19 @@ nobody knows), but an entry in the list never outshines a probe that failed.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from operator import attrgetter
 from statistics import median
 from typing import Any
+
+from msgspec.structs import replace
 
 from linekeeper.config import HealthPolicy
 from linekeeper.health.evidence import (
     CACHED,
     CALLS,
     FALLEN,
-    OURS,
     Evidence,
     Health,
     Judged,
@@ -25,14 +27,16 @@ from linekeeper.health.evidence import (
     contradicts,
     is_late,
 )
-from linekeeper.health.late_word import doubted, raises_doubt, unit_of
 from linekeeper.health.makinis_word import (
     awaits_call,
     claimed,
+    doubted,
     is_lost_for_good,
     is_unanswered,
     is_unsynced,
     noted,
+    raises_doubt,
+    unit_of,
     without_token,
 )
 
@@ -312,6 +316,8 @@ _SAID_AT = (
 )  # fmt: skip
 _UNSAID = ("observed_at", "trouble_at", "replied_at", "denied_at", "denied_since")
 """What is not known any more: whether it was before or after something else decides too much."""
+_DATES = (*_SAID_AT, *_UNSAID)
+_dates_of = attrgetter(*_DATES)
 
 
 def without_future(judged: Judged, now: datetime) -> Judged:
@@ -321,15 +327,15 @@ def without_future(judged: Judged, now: datetime) -> Judged:
     older, and changes nothing until the wrong time has come.
     """
     latest = now + CLOCK_SLACK
-    dated = ((name, getattr(judged, name)) for name in (*_SAID_AT, *_UNSAID))
+    times = *_dates_of(judged), *judged.falls
+    if all(at is None or at <= latest for at in times):
+        return judged
     put_right: dict[str, Any] = {
         name: now if name in _SAID_AT else None
-        for name, at in dated
+        for name, at in zip(_DATES, times, strict=False)
         if at is not None and at > latest
     }
-    if any(at > latest for at in judged.falls):
-        put_right["falls"] = tuple(at for at in judged.falls if at <= latest)
-    return replace(judged, **put_right) if put_right else judged
+    return replace(judged, falls=tuple(at for at in judged.falls if at <= latest), **put_right)
 
 
 def dated(observation: Observation, now: datetime) -> Observation:
@@ -338,13 +344,3 @@ def dated(observation: Observation, now: datetime) -> Observation:
     A clock that was ahead when it was made may have been set right meanwhile.
     """
     return replace(observation, at=now) if observation.at > now + CLOCK_SLACK else observation
-
-
-def is_noteworthy(observation: Observation, verdict: Judgement, before: Judged) -> bool:
-    """Whether an observation is worth a row of its own beside the judgement."""
-    if observation.source == "product":
-        return False  # its report is written down as it came
-    if not verdict.applied or verdict.judged.health is not before.health:
-        return True
-    is_word = observation.outcome in (Outcome.answered, Outcome.listed)
-    return observation.source not in OURS or not is_word

@@ -5,9 +5,9 @@ the login was lost, or from before the customer logged in again. It never mints 
 """
 
 from collections.abc import Container, Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 
+from msgspec.structs import replace
 from sqlalchemy import bindparam, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col

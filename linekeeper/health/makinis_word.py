@@ -1,15 +1,27 @@
-"""What Makini says well of a connection whose calls fail. Pure.
+"""What Makini's word is worth that comes late, or is good while calls fail. Pure.
 
+A late word that the login is lost is older than what its connection was last judged by.
 That a synchronization ended, well or not, is Makini's word about its own work, and that the status
 is good again is what it believes: neither says anything of calls that are not answered, or refused.
 The next answered call does.
 """
 
-from dataclasses import replace
 from datetime import datetime, timedelta
 
+from msgspec.structs import replace
+
 from linekeeper.config import HealthPolicy
-from linekeeper.health.evidence import CALLS, FALLEN, Health, Judged, Observation, Outcome
+from linekeeper.health.evidence import (
+    CALLS,
+    FALLEN,
+    OURS,
+    Evidence,
+    Health,
+    Judged,
+    Observation,
+    Outcome,
+    is_older,
+)
 
 UNASKED = timedelta(days=1)
 """A connection that nobody asked for so long is judged by what Makini says of it."""
@@ -88,6 +100,56 @@ def is_unanswered(judged: Judged, observation: Observation, policy: HealthPolicy
     asked, connected = judged.asked_at, observation.connected_at
     is_connected_since = asked is not None and connected is not None and connected > asked
     return judged.lifecycle in ("", "active") and not is_connected_since
+
+
+def raises_doubt(observation: Observation, judged: Judged) -> bool:
+    """Whether a late word that the login is lost is outranked by nothing but cached words.
+
+    Makini's status may lag behind its own event, whichever of the two came first.
+    """
+    if observation.outcome is not Outcome.login_lost or observation.source in OURS:
+        return False
+    if judged.own is Health.reauthorization_required or judged.lost_by:
+        return False
+    unit = unit_of(observation.at)
+    stronger = (judged.stated_at, judged.read_at, judged.restored_at, judged.connected_at)
+    return not any(is_older(observation.at, _within(at, unit), ours=False) for at in stronger)
+
+
+def unit_of(at: datetime) -> timedelta | None:
+    """The minute, hour or day to which the time of an event may have been cut; None for neither.
+
+    A sender that gives whole days says of every event that it was before whatever we did that day.
+    One in sixty whole minutes, and the rare whole day, is none that was cut: all that costs is a
+    read.
+    """
+    if at.microsecond or at.second:
+        return None
+    if at.minute:
+        return timedelta(minutes=1)
+    return timedelta(hours=1) if at.hour else timedelta(days=1)
+
+
+def _within(at: datetime | None, unit: timedelta | None) -> datetime | None:
+    """`at`, cut to `unit` as the other time may have been."""
+    if at is None or unit is None:
+        return at
+    midnight = at.replace(hour=0, minute=0, second=0, microsecond=0)
+    return midnight + (at - midnight) // unit * unit
+
+
+def doubted(judged: Judged, observation: Observation) -> Judged:
+    """`judged` with a doubt, which a read settles.
+
+    Where there is nothing but Makini's list to judge by, nothing may be read, and its cached word
+    does not outrank Makini's own event: so nobody knows.
+    """
+    at = observation.at
+    state = replace(judged, lost_by=observation.source, lost_at=at)
+    if judged.evidence is not Evidence.listed or judged.health is not Health.healthy:
+        return state
+    unknown = Health.unknown
+    return replace(state, own=unknown, health=unknown, disputed=True, trouble_at=at)
 
 
 def without_token(previous: Judged, state: Judged, observation: Observation) -> Judged:

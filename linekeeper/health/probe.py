@@ -1,6 +1,5 @@
 """One connection's status, asked and understood."""
 
-from dataclasses import replace
 from datetime import datetime
 
 from linekeeper.health.evidence import Observation, Outcome
@@ -17,8 +16,17 @@ _SYNC = {
 """Makini's `sync_status` (MAKINI "Status"); `fail` is invalid platform credentials."""
 
 
-def understand(status: ConnectionStatus, at: datetime) -> Observation:
-    """What a status answer says; a word nobody knows is never healthy. Pure."""
+def understand(
+    status: ConnectionStatus,
+    at: datetime,
+    *,
+    unread: bool = False,
+    read_at: datetime | None = None,
+) -> Observation:
+    """What a status answer says; a word nobody knows is never healthy. Pure.
+
+    `unread` and `read_at` are as in `Observation`.
+    """
     outcome = _SYNC.get(status.sync_status, Outcome.strange)
     message = (
         None if outcome is Outcome.answered else f"sync_status {status.sync_status or 'absent'}"
@@ -27,11 +35,13 @@ def understand(status: ConnectionStatus, at: datetime) -> Observation:
         at=at,
         source="probe",
         outcome=outcome,
+        unread=unread,
         message=message,
         request_id=status.request_id,
         latency=status.latency,
         sync_status=status.sync_status or None,
         sync_updated_at=status.sync_updated_at,
+        read_at=read_at,
         called=status.id,
     )
 
@@ -59,8 +69,12 @@ def understand_error(error: MakiniError, at: datetime) -> Observation | None:
     )
 
 
-async def probe(caller: Caller, *, at: datetime) -> Observation | None:
+async def probe(
+    caller: Caller, *, at: datetime, read_at: datetime | None = None
+) -> Observation | None:
     """Ask Makini how the connection is; `caller` renews its token where that fixes a 401.
+
+    `read_at` is when a poll last read one of its entities to the end, where that is known.
 
     Returns None for one that has no token and can get none; a token that has ended and can't be
     renewed in the connection's mode is none. Raises `MakiniError` if there was no usable answer;
@@ -76,7 +90,7 @@ async def probe(caller: Caller, *, at: datetime) -> Observation | None:
         if caller.may_renew or not refused:
             raise
         return refused_token(error, at)
-    return replace(understand(status, at), unread=not caller.may_read)
+    return understand(status, at, unread=not caller.may_read, read_at=read_at)
 
 
 def refused_token(error: MakiniError, at: datetime, *, source: str = "probe") -> Observation:

@@ -42,5 +42,5 @@ def is_tried_anew(at: datetime) -> Observation:
 
 
 def is_token_missing(judged: Mapping[str, Any]) -> bool:
-    """Whether it is such a connection, by what the table holds of it (`evidence.dump`)."""
+    """Whether it is such a connection, by what the table holds of it (`evidence.load`)."""
     return judged.get("token_missing_since") is not None

@@ -80,8 +80,10 @@ class BudgetNeed:
 async def need_of(rt: Runtime, app: AppConfig, order: PollOrder) -> BudgetNeed | None:
     """What the connections that `order` is about need; None where there is no limit, or nothing
     is asked of any of them."""
+    if not app.per_minute:
+        return None
     known, circuits = await standings(rt, app, order)
-    if not app.per_minute or not (known or circuits):
+    if not (known or circuits):
         return None
     async with rt.store.read() as session:
         renewed = await count_renewed(session, app, now=order.started)

@@ -8,6 +8,7 @@ from inspect import Signature
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
+import msgspec
 import orjson
 from sqlalchemy import JSON, Column, DateTime, String, Uuid, inspect
 from sqlalchemy.dialects.postgresql import JSONB
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 _Data = TypeVar("_Data", bound="DataclassInstance")
+_Held = TypeVar("_Held", bound=msgspec.Struct)
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -95,6 +97,29 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 
 Json = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
+
+
+class AsStruct(TypeDecorator[_Held]):
+    """A column of JSON, read and written as a msgspec struct without a `dict` in between."""
+
+    impl = JSON
+    cache_ok = True
+
+    def __init__(self, struct: type[_Held]) -> None:
+        super().__init__()
+        self.struct = struct
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        return dialect.type_descriptor(JSONB() if dialect.name == "postgresql" else JSON())
+
+    def bind_processor(self, dialect: Dialect) -> Callable[[Any], str]:
+        encode = msgspec.json.Encoder().encode
+        return lambda value: encode(value).decode()
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], _Held]:
+        if dialect.name == "postgresql":  # the driver has read the JSON already
+            return lambda value: msgspec.convert(value, self.struct)
+        return msgspec.json.Decoder(self.struct).decode
 
 
 def table_of(model: type[SQLModel]) -> Any:

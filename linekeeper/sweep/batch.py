@@ -3,10 +3,11 @@
 import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 
-from sqlalchemy import bindparam, or_, select, update
+from msgspec.structs import replace
+from sqlalchemy import bindparam, or_, select, type_coerce, update
 from sqlmodel import col
 
 from linekeeper.clock import utcnow
@@ -17,9 +18,9 @@ from linekeeper.health.evidence import (
     Judged,
     Observation,
     Outcome,
-    load,
     wants_read,
 )
+from linekeeper.health.held import JUDGED
 from linekeeper.health.login_check import (
     is_check_due,
     last_polled,
@@ -140,14 +141,13 @@ class _Try:
         caller = StatusCaller(self._rt, member.app, member.id, member.ref, member.token)
         caller.is_known_lost = member.health == Health.reauthorization_required.value
         try:
-            seen = await probe(caller, at=at)
+            status = await probe(caller, at=at, read_at=member.read_at)
         except MakiniError as error:
             return caller.read or await self._unanswered(member, caller, error, at)
-        if seen is None:
+        if status is None:
             return _by_list_alone(member, caller, at)
-        if seen.called and member.is_unnamed:
-            self._named[member.id] = seen.called
-        status = replace(seen, read_at=member.read_at)
+        if status.called and member.is_unnamed:
+            self._named[member.id] = status.called
         try:
             return await self._verified(member, status, caller) or status
         except MakiniError as error:
@@ -276,7 +276,7 @@ _UNFINISHED = (
         col(Connection.makini_key),
         col(Connection.makini_id),
         col(Connection.health),
-        col(Connection.judged),
+        type_coerce(col(Connection.judged), JUDGED),
         col(Connection.unlisted_since),
         col(Connection.created_at),
         col(Connection.mode),
@@ -314,11 +314,11 @@ async def _unfinished(
             is_unnamed=makini_id is None,
             ref=app.ref_of(key, makini_id),
             health=health,
-            judged=load(judged),
+            judged=judged,
             unlisted_since=unlisted_since,
             token=tokens.get(identifier),
             known_since=created_at,
-            app=app.as_chosen(*chosen),
+            app=app.as_chosen(mode, notifies),
             read_at=read_at.get(identifier),
         )
         for (
@@ -329,6 +329,7 @@ async def _unfinished(
             judged,
             unlisted_since,
             created_at,
-            *chosen,
+            mode,
+            notifies,
         ) in rows
     ]

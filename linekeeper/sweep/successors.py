@@ -1,16 +1,17 @@
 """Whose token is missing since a customer made a new connection at Makini itself."""
 
 from collections.abc import Iterable
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+from msgspec.structs import replace
 from sqlalchemy import bindparam, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.config import HealthPolicy
-from linekeeper.health.evidence import Health, Observation, dump, load
+from linekeeper.health.evidence import Health, Observation, load
+from linekeeper.health.held import JUDGED
 from linekeeper.health.service import observe
 from linekeeper.health.token_missing import is_tried_anew, needs_login
 from linekeeper.outbox.events import request_reconnects
@@ -45,7 +46,7 @@ async def expect_tokens(
         if after.has_pair or not (waited or (before.has_pair and before.custody == "owned")):
             continue
         judged = replace(load(after.judged), token_missing_since=waited or now)
-        marks.append({"row_id": after_id, "judged_now": dump(judged)})
+        marks.append({"row_id": after_id, "judged_now": judged})
         if before.health == Health.reauthorization_required:
             seen.append((after_id, needs_login(now, tried=False)))
         elif before.health != Health.healthy:
@@ -62,7 +63,7 @@ _MARK = (
     # It is urgent: the sweep that finds it asks for its token.
     update(_TABLE)
     .where(_TABLE.c.id == bindparam("row_id"))
-    .values(judged=bindparam("judged_now", type_=_TABLE.c.judged.type), suspect=True)
+    .values(judged=bindparam("judged_now", type_=JUDGED), suspect=True)
 )
 _CASES = select(col(IncidentConnection.incident_id)).where(
     col(IncidentConnection.connection_id).in_(bindparam("ids", expanding=True)),

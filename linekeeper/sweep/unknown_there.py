@@ -9,9 +9,9 @@ once only where Makini was never seen to mint a token. Where it was, or the list
 """
 
 import asyncio
-from dataclasses import replace
 from datetime import datetime, timedelta
 
+from msgspec.structs import replace
 from sqlalchemy import select
 from sqlmodel import col
 

@@ -1,15 +1,16 @@
 """What is asked of a connection that Makini's list lacks, and what its answers mean."""
 
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from msgspec import to_builtins
+from msgspec.structs import replace
 from sqlalchemy import select, update
 from sqlmodel import col
 
 import sandbox
 from linekeeper.clock import utcnow
-from linekeeper.health.evidence import dump, load
+from linekeeper.health.evidence import load
 from linekeeper.makini import ErrorKind, MakiniError
 from linekeeper.reconcile.doubt import observe_lost_login
 from linekeeper.reconcile.target import load_targets
@@ -209,7 +210,7 @@ async def test_a_token_that_was_minted_since_says_that_it_is_there(
     async with rt.store.write() as session:
         connection = await session.get_one(Connection, hidden.id)
         judged = replace(load(connection.judged), asked_at=utcnow(), replied_at=utcnow())
-        connection.judged = dump(judged)
+        connection.judged = to_builtins(judged)
         connection.last_answered_at = None
         (await session.get_one(Credential, hidden.id)).updated_at = utcnow()
     await lists(rt, 1)
@@ -271,7 +272,7 @@ async def test_what_may_not_be_asked_for_its_call_limit_is_not_gone_by_two_lists
         async with rt.store.write() as session:
             connection = await session.get_one(Connection, hidden.id)
             asked_at = utcnow() - timedelta(days=asked_days_ago)
-            connection.judged = dump(replace(load(connection.judged), asked_at=asked_at))
+            connection.judged = to_builtins(replace(load(connection.judged), asked_at=asked_at))
     back = unlist(fleet, hidden)
     for _ in range(3):
         await sweep(rt)

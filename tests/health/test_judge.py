@@ -1,9 +1,10 @@
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import orjson
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import to_builtins
+from msgspec.structs import replace
 
 from linekeeper.config import HealthPolicy
 from linekeeper.health.evidence import (
@@ -12,7 +13,6 @@ from linekeeper.health.evidence import (
     Judged,
     Observation,
     Outcome,
-    dump,
     is_older,
     load,
     wants_read,
@@ -61,7 +61,7 @@ def test_any_sequence_is_judged_and_survives_json(sequence: list[Observation]) -
     state = Judged()
     for observation in sequence:
         state = judge(state, observation, POLICY).judged
-        assert load(orjson.loads(orjson.dumps(dump(state)))) == state
+        assert load(orjson.loads(orjson.dumps(to_builtins(state)))) == state
         assert len(state.latencies) <= POLICY.slow_samples
         assert len(state.falls) <= 700
 
@@ -211,11 +211,11 @@ def test_the_senders_word_wins_a_tie_with_a_probe() -> None:
 
 
 def test_a_row_of_an_earlier_version_is_read() -> None:
-    old = dump(after(seen(Outcome.answered, 0)))
+    old = to_builtins(after(seen(Outcome.answered, 0)))
     for name in ("lost_by", "lost_at", "restored_at", "refusals", "refused_at", "disputed"):
-        del old[name]
+        old.pop(name, None)
     for name in ("evidence", "read_at", "tried_at"):
-        del old[name]
+        old.pop(name, None)
     assert load(old).health is Health.healthy
 
 

@@ -15,7 +15,8 @@ _ASKED_FOR = frozenset(
         *("model_config", "settings_customise_sources"),  # by pydantic
         *("_block_type_name", "_block_type_slug", "_description", "task_run_name"),  # by Prefect
         *("impl", "cache_ok", "load_dialect_impl", "process_bind_param"),  # by SQLAlchemy
-        *("process_result_value", "_proxied", "_async_soft_close"),
+        *("process_result_value", "bind_processor", "result_processor"),
+        *("_proxied", "_async_soft_close"),
         "max_count",  # by the standard library's e-mail
     }
 )

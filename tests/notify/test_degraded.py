@@ -1,9 +1,10 @@
 """The message of a degraded connection names its one cause, as it is now."""
 
 import pytest
+from msgspec import to_builtins
 from sqlalchemy import update
 
-from linekeeper.health.evidence import Health, Judged, dump
+from linekeeper.health.evidence import Health, Judged
 from linekeeper.store.tables import Connection
 from tests.notify.conftest import Desk
 
@@ -24,7 +25,7 @@ async def test_a_degraded_connection_has_the_one_problem_that_it_has(
     incident_id = await desk.open(kind="degraded")
     judged = Judged(health=Health.degraded, degraded_by=cause)
     async with desk.store.write() as session:
-        await session.execute(update(Connection).values(judged=dump(judged)))
+        await session.execute(update(Connection).values(judged=to_builtins(judged)))
     await desk.deliver()
     [message] = desk.messages()
     assert problem in str(message["blocks"])

@@ -1,15 +1,16 @@
 """In time, late by the sender, caught up after our own outage, lost: four numbers, told apart."""
 
-from dataclasses import replace
 from datetime import datetime, timedelta
 
 import orjson
 import pytest
+from msgspec import to_builtins
+from msgspec.structs import replace
 from sqlalchemy import update
 from sqlmodel import col, select
 
 from linekeeper.clock import utcnow
-from linekeeper.health.evidence import dump, load
+from linekeeper.health.evidence import load
 from linekeeper.inbox.identify import identify, make_delivery
 from linekeeper.inbox.intake import Intake
 from linekeeper.inbox.meaning import EventNames
@@ -307,7 +308,7 @@ async def test_a_first_sync_of_which_only_the_status_tells_is_one(
         connection = await session.get_one(Connection, one.id)
         then = utcnow() - HOURS
         judged = replace(load(connection.judged), syncing_since=then, synced_at=then)
-        connection.judged = dump(judged)
+        connection.judged = to_builtins(judged)
         connection.created_at = then - HOURS
     await read_last(rt, then + HOURS / 2)
     change(peer, one, range(5))

@@ -1,16 +1,17 @@
 """A connection that somebody ends at Makini is no lost login: its customer is asked for nothing."""
 
 import asyncio
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from msgspec import to_builtins
+from msgspec.structs import replace
 from sqlalchemy import update
 from sqlmodel import col
 
 from linekeeper.access.expiry import renew_ending
 from linekeeper.clock import utcnow
-from linekeeper.health.evidence import Health, dump, load
+from linekeeper.health.evidence import Health, load
 from linekeeper.makini import TokenPair
 from linekeeper.reconnect.ending import announce_ending
 from linekeeper.store.tables import Connection, ConnectLink, Credential, Outbox
@@ -75,7 +76,7 @@ async def asked_long_ago(house: House, connection: Connection, *, minutes: float
         judged = load(row.judged)
         assert judged.denied_since is not None
         since = judged.denied_since - timedelta(minutes=minutes)
-        row.judged = dump(replace(judged, denied_since=since))
+        row.judged = to_builtins(replace(judged, denied_since=since))
 
 
 async def never_answered(house: House, connection: Connection) -> None:
@@ -83,7 +84,9 @@ async def never_answered(house: House, connection: Connection) -> None:
     async with house.store.write() as session:
         row = await session.get_one(Connection, connection.id)
         row.health, row.health_since = "unknown", utcnow() - timedelta(minutes=15)
-        row.judged = dump(replace(load(row.judged), health=Health.unknown, own=Health.unknown))
+        row.judged = to_builtins(
+            replace(load(row.judged), health=Health.unknown, own=Health.unknown)
+        )
 
 
 async def test_a_call_that_is_refused_before_the_list_lacks_it_asks_no_customer(

@@ -2,15 +2,16 @@
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
+from msgspec import to_builtins
+from msgspec.structs import replace
 
 import sandbox
 from linekeeper import clock
 from linekeeper.clock import utcnow
-from linekeeper.health.evidence import dump, load
+from linekeeper.health.evidence import load
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store.tables import Connection
@@ -186,7 +187,7 @@ async def test_it_is_believed_where_nobody_asked_for_a_day(stage: Stage) -> None
     assert judged.asked_at is not None
     async with stage.rt.store.write() as session:
         row = await session.get_one(Connection, connection.id)
-        row.judged = dump(replace(judged, asked_at=judged.asked_at - timedelta(days=1)))
+        row.judged = to_builtins(replace(judged, asked_at=judged.asked_at - timedelta(days=1)))
     assert (await ends(stage, connection)).health == "healthy"
     assert await open_kinds(stage) == []
 
