@@ -7,7 +7,7 @@ members explains nothing about the others.
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Row, and_, bindparam, case, func, or_, select
@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.customers.setup import ESTABLISHED, MADE_AT
+from linekeeper.incidents.one_cause import APP_GRACE, FOREVER, Suppression, explained
 from linekeeper.store.engine import chunked
 from linekeeper.store.tables import (
     Connection,
@@ -64,20 +65,10 @@ async def implemented(session: AsyncSession, connections: Sequence[str]) -> dict
     return underway
 
 
-FOREVER = datetime.max.replace(tzinfo=UTC)
 SINCE = func.coalesce(col(Incident.reopened_at), col(Incident.opened_at)).label("since")
 """`Incident.since` as a column."""
 IncidentRow = Incident | Row[Any]
 """An incident, or what was read of it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Suppression:
-    """A time in which nobody is notified of an incident that is recorded: maintenance, a mute, …"""
-
-    starts_at: datetime
-    ends_at: datetime
-    why: str
 
 
 PAUSE = "pause"
@@ -89,8 +80,6 @@ FORGOTTEN_AFTER = timedelta(days=7)
 _COVERED = ("unreachable", "unknown", "degraded", "webhooks_silent", "webhooks_behind")
 """Kinds that follow from an app that is unreachable as a whole."""
 _AT_ONCE = 5_000
-APP_GRACE = timedelta(minutes=15)
-"""After an app's trouble its connections have so long to be well again."""
 WHOLE_SHARE = 0.5
 """An app in which this share of the connections is unreachable is unreachable as a whole."""
 
@@ -170,11 +159,13 @@ async def silences(
     if began := [incident.since for incident in incidents if incident.kind in _COVERED]:
         # What was over before the first of them began explains none of them.
         covers = await app_outages(session, now=now, back=min(back, now - min(began) + APP_GRACE))
+    following = await explained(session, incidents, now=now, back=back)
     return {
         incident.id: [
             *windows.get(incident.id, ()),
             *ahead.get(incident.id, ()),
             *_of_app(incident, covers),
+            *following.get(incident.id, ()),
             *_muted(incident),
         ]
         for incident in incidents

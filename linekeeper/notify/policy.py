@@ -17,6 +17,7 @@ from linekeeper.notify.groups import GroupKind, Shared
 from linekeeper.notify.outage import MERGED
 from linekeeper.notify.routing import DEFAULT
 from linekeeper.notify.situations import (
+    RANK,
     Channel,
     HeldBack,
     NoticeDecision,
@@ -27,7 +28,6 @@ from linekeeper.notify.situations import (
 )
 from linekeeper.notify.steps import Step
 
-RANK: Mapping[str, int] = {"low": 0, "normal": 1, "critical": 2, "never": 3}
 PATIENCE = timedelta(minutes=10)
 """So long Slack may be out of reach until others are notified instead."""
 _UNSETTLED: Mapping[str, tuple[str, timedelta]] = {

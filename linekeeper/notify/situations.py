@@ -13,12 +13,11 @@ from linekeeper.config import Configuration, Severity
 from linekeeper.incidents.announce import OF_ITS_ROUND, heads
 from linekeeper.incidents.conclude_queries import being_checked
 from linekeeper.incidents.kinds import severity
+from linekeeper.incidents.one_cause import FOREVER, Suppression
 from linekeeper.incidents.suppressed import (
-    FOREVER,
     FORGOTTEN_AFTER,
     SINCE,
     IncidentRow,
-    Suppression,
     silences,
 )
 from linekeeper.notify.channels import known_as
@@ -139,6 +138,7 @@ class NoticeDecision:
         return f"{holding.why}{ends}"
 
 
+RANK: Mapping[str, int] = {"low": 0, "normal": 1, "critical": 2, "never": 3}
 _HOUR = timedelta(hours=1)
 _AT_ONCE = 5_000
 
@@ -176,6 +176,11 @@ async def read_state(session: AsyncSession, configuration: Configuration, now: d
         for incident in incidents
         for known in (facts.get(incident.id, _NOBODY),)
     }
+    for incident_id, spans in hushed.items():
+        for cause_id in {each.cause_id for each in spans if each.starts_at <= now < each.ends_at}:
+            if cause_id in severities:  # what stands for others is as severe as they are
+                both = severities[cause_id], severities[incident_id]
+                severities[cause_id] = max(both, key=lambda severity: RANK[severity])
     channels = await channels_for(session, configuration, incidents, severities)
     situations = [
         Situation(

@@ -8,7 +8,7 @@ import hashlib
 import hmac
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from sqlalchemy import ColumnElement, delete, select, update
@@ -16,12 +16,18 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.incidents.findings import Finding, apply_findings, resolve_incident
+from linekeeper.incidents.one_cause import HOLDS_UP, MISSING
 from linekeeper.redact import without_addresses
 from linekeeper.store import Store
 from linekeeper.store.engine import insert_or_update
 from linekeeper.store.tables import EndedRun, Incident, RunAlert
+from linekeeper.watch.decide import AWAKE, QUIET_AFTER, WATCHERS, WatchPolicy, watching_since
+from linekeeper.watch.queries import read_parts
+from linekeeper.watch.work import works_of
 
 TOPIC = "runs"
+NO_WORKER = "no worker is online"
+"""What holds a run up where no worker does."""
 Kind = Literal["run_failed", "run_crashed", "run_late", "pool_not_ready"]
 KINDS: tuple[Kind, ...] = ("run_failed", "run_crashed", "run_late", "pool_not_ready")
 SETTLES: Mapping[str, timedelta] = {
@@ -221,7 +227,14 @@ def is_over(
 
 async def _findings(session: AsyncSession, now: datetime) -> list[Finding]:
     rows = await session.scalars(_REPORTED)
-    due = [row for row in rows if now - row.at >= SETTLES.get(row.kind, timedelta())]
+    known = {row.cause for row in await session.execute(_KNOWN)}
+    watched = await _watched_since(session, now)
+    due = [
+        row
+        for row in rows
+        if _cause_of(row) in known
+        or now - max(row.at, watched) >= SETTLES.get(row.kind, timedelta())
+    ]
     if any(row.kind == "pool_not_ready" for row in due):  # why runs are late
         due = [row for row in due if row.kind != "run_late"]
     late: dict[str, list[RunAlert]] = {}
@@ -232,6 +245,15 @@ async def _findings(session: AsyncSession, now: datetime) -> list[Finding]:
     return [*own, *(_late(reason, rows) for reason, rows in late.items())]
 
 
+async def _watched_since(session: AsyncSession, now: datetime) -> datetime:
+    """Since when somebody watches: what Prefect reports after a sleep of the machine, or as it
+    starts, may be over in a moment."""
+    parts = [part for part in await read_parts(session) if part.kind in (*WATCHERS, AWAKE)]
+    if not parts:
+        return datetime.min.replace(tzinfo=UTC)
+    return watching_since(parts, WatchPolicy(QUIET_AFTER), now=now)
+
+
 def _late(reason: str, rows: Sequence[RunAlert]) -> Finding:
     """All that the same thing holds up is one incident."""
     first = min(rows, key=lambda row: row.at)
@@ -240,7 +262,7 @@ def _late(reason: str, rows: Sequence[RunAlert]) -> Finding:
     why = f": {reason}" if reason else ""
     return Finding(
         kind="run_late",
-        cause=f"runs:run_late:{reason}",
+        cause=_cause_of(first),
         app="",
         title=f"Runs are late since {since}{why}",
         text=f"Runs of {names} wait past their time, the first since {since}{why}. "
@@ -248,6 +270,10 @@ def _late(reason: str, rows: Sequence[RunAlert]) -> Finding:
         scope="house",
         run_id=first.run_id or None,
         resolved="What held these runs up is over.",
+        detail={
+            MISSING: "worker" if reason == NO_WORKER else "",
+            HOLDS_UP: [f"parts:work:{work}" for work in works_of(row.subject for row in rows)],
+        },
     )
 
 
@@ -285,12 +311,13 @@ def _finding(row: RunAlert) -> Finding:
         scope="house",
         run_id=row.run_id or None,
         resolved=resolved,
+        detail={MISSING: "worker" if row.kind == "pool_not_ready" else ""},
     )
 
 
 def _cause_of(row: RunAlert) -> str:
-    """That of the incident about `row`, unless it is about runs that are late."""
-    return f"runs:{row.cause}"
+    """That of the incident about `row`; runs that the same thing makes late share theirs."""
+    return f"runs:run_late:{row.state_message}" if row.kind == "run_late" else f"runs:{row.cause}"
 
 
 def _alert(row: RunAlert) -> Alert:

@@ -8,7 +8,7 @@ anew, or nobody can say.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from types import MappingProxyType
 
@@ -43,6 +43,13 @@ class WatchPolicy:
     after: timedelta
     has_apps: bool = True
     """Whether there is a Makini app: without one there is nothing to sweep or reconcile."""
+    needed: Collection[str] = ()
+    """Kinds of part that are missed as soon as nobody can say that they work: work waits for them
+    for too long already."""
+
+    def of_kind(self, kind: str) -> "WatchPolicy":
+        """The thresholds that hold for a kind of part."""
+        return replace(self, after=quiet_after(self)) if kind in self.needed else self
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +77,8 @@ class PartTrouble:
     title: str
     text: str
     resolved: str
+    missing: str = ""
+    """The kind of part of which none works, where that is what is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +122,7 @@ def examine(
     for kind in (*WATCHERS, WORKERS):
         of_kind = [part for part in parts if part.kind == kind]
         cause = "pool" if kind == WORKERS else f"kind:{kind}"
-        at, since = now, watching
+        at, since, policy_of_kind = now, watching, policy.of_kind(kind)
         if kind == WORKERS:
             if prefect is None or now - prefect.at >= policy.after:
                 # Whoever asks Prefect about workers is away: nothing new is known of them.
@@ -127,18 +136,20 @@ def examine(
                 ]
                 continue
             at, since = prefect.at, max(prefect.since, watching)
-        lost, gone = _lost(of_kind, policy, since=since, now=at, known=known)
+        lost, gone = _lost(of_kind, policy_of_kind, since=since, now=at, known=known)
         since = known.get(cause, since)
         forgotten += gone
         silent += [part.name for part in lost]
-        living = [part for part in of_kind if at - part.at < policy.after]
+        after = policy_of_kind.after
+        living = [part for part in of_kind if at - part.at < after]
         last = max([since, *(part.at for part in of_kind)])
-        is_empty = not living and (cause in known or at - last >= policy.after)
+        is_empty = not living and (cause in known or at - last >= after)
         if kind == WORKERS and is_empty:
             troubles.append(_no_worker(since, of_kind))
         else:
             others = _others(living, policy, now=at)
-            troubles += [_silent_part(part, others) for part in lost]
+            missing = "" if living else kind
+            troubles += [replace(_silent_part(part, others), missing=missing) for part in lost]
         if kind in WATCHERS and is_empty and not lost:
             troubles.append(_none_of_kind(kind, last))
     if prefect is not None and now - prefect.at >= policy.after:
@@ -240,6 +251,7 @@ def _none_of_kind(kind: str, since: datetime) -> PartTrouble:
         f"No {kind} has run since {_clock(since)}. {_EFFECT[kind]}. "
         f"Start one: `linekeeper {kind}`; `linekeeper doctor` shows every part.",
         f"A {kind} runs again.",
+        missing=kind,
     )
 
 
@@ -254,6 +266,7 @@ def _no_worker(since: datetime, workers: Sequence[Part]) -> PartTrouble:
         "runs. Webhooks are still applied and messages delivered. Start a worker; `linekeeper "
         "doctor` shows why runs are late.",
         "A worker polls the work pool again.",
+        missing=WORKERS,
     )
 
 
@@ -267,6 +280,7 @@ def _prefect(part: Part) -> PartTrouble:
         "and changed blocks are not seen. Webhooks are still applied and messages delivered. "
         "Restart the server, or correct PREFECT_API_URL; `linekeeper doctor` says which.",
         "Prefect answers again.",
+        missing=PREFECT,
     )
 
 

@@ -189,17 +189,21 @@ async def note_ended(store: Store, run_id: str) -> None:
         await session.execute(_FORGET_RUNS, {"before": now - RUNS_KEPT})
 
 
-async def is_consumed(store: Store, after: timedelta) -> bool:
-    """Whether a consumer reported within `after`, and no message for Slack waits for longer.
+async def consumer_lives(store: Store, within: timedelta) -> bool:
+    """Whether a consumer reported `within` that time."""
+    async with store.read() as session:
+        since = await store.clock(session) - within
+        return await session.scalar(_LIVES, {"since": since}) is not None
 
-    A message that waits for the one before it, or for another attempt, is not overdue.
+
+async def is_delivered(store: Store, after: timedelta) -> bool:
+    """Whether no message for Slack is overdue by more than `after`.
+
+    One that waits for the one before it, or for another attempt, is not.
     """
     async with store.read() as session:
         since = await store.clock(session) - after
-        if await session.scalar(_LIVES, {"since": since}) is None:
-            return False
-        overdue = await session.scalar(_OVERDUE, {"since": since})
-    return overdue is None
+        return await session.scalar(_OVERDUE, {"since": since}) is None
 
 
 _SINCE: Any = bindparam("since", type_=UtcDateTime)

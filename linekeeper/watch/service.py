@@ -5,6 +5,7 @@ import logging
 import os
 import socket
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -16,6 +17,7 @@ from sqlmodel import col
 from linekeeper.clock import monotonic, utcnow
 from linekeeper.config import Configuration
 from linekeeper.incidents.findings import Finding, apply_findings
+from linekeeper.incidents.one_cause import MISSING
 from linekeeper.notify.routing import RuleSubject, channels_of, route
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
@@ -46,6 +48,10 @@ _SINCE = "since"
 _KNOWN = select(
     col(Incident.cause), col(Incident.title), col(Incident.opened_at), col(Incident.detail)
 ).where(col(Incident.topic) == TOPIC, col(Incident.resolved_at).is_(None))
+_BEHIND = select(col(Incident.id)).where(
+    col(Incident.kind) == "webhooks_behind", col(Incident.resolved_at).is_(None)
+)
+"""Webhooks wait for a consumer for too long already."""
 
 
 async def watch(rt: Runtime) -> WatchFindings:
@@ -79,6 +85,8 @@ async def _see(
         for cause, _, opened_at, detail in rows
     }
     now = await rt.store.clock(session)
+    needed = ("consumer",) if await session.scalar(_BEHIND) is not None else ()
+    policy = replace(policy, needed=needed)
     seen = examine(await read_parts(session, now=now), policy, now=now, known=since)
     return seen, {(cause, title) for cause, title, *_ in rows}
 
@@ -186,5 +194,5 @@ def _finding(trouble: PartTrouble) -> Finding:
         text=trouble.text,
         scope="house",
         resolved=trouble.resolved,
-        detail={_SINCE: trouble.since.isoformat()},
+        detail={_SINCE: trouble.since.isoformat(), MISSING: trouble.missing},
     )

@@ -1,6 +1,6 @@
 """Work that has to come by, and what it means that it does not."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -68,3 +68,13 @@ WORK: Mapping[str, ExpectedWork] = {
         "`linekeeper doctor` shows what else is overdue.",
     ),
 }
+
+
+def works_of(deployments: Iterable[str]) -> list[str]:
+    """The work that runs of these deployments do. Pure."""
+    names = {_DEPLOYMENTS.get(work, work): work for work in WORK}
+    return sorted(names[each] for each in set(deployments) if each in names)
+
+
+_DEPLOYMENTS = {"sweep": "health-sweep"}
+"""What the deployment of a work is called, where that is not the same."""

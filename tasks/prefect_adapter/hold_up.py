@@ -7,6 +7,8 @@ from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import Worker, WorkPool, WorkQueue
 from prefect.client.schemas.responses import DeploymentResponse
 
+from linekeeper.watch.alerts import NO_WORKER
+
 
 @dataclass(frozen=True, slots=True)
 class Route:
@@ -38,7 +40,7 @@ def hold_up(route: Sequence[Route], *, workers: int) -> HoldUp:
         if gate.is_paused:
             return HoldUp(f"the {gate.name} is paused", f"resume the {gate.name} in the Prefect UI")
     if not workers:
-        return HoldUp("no worker is online", "start a worker")
+        return HoldUp(NO_WORKER, "start a worker")
     for gate in route:
         if gate.limit is not None and gate.active >= gate.limit:
             return HoldUp(

@@ -13,8 +13,9 @@ from linekeeper.clock import utcnow
 from linekeeper.config import AlertPolicy
 from linekeeper.incidents.announce import LOST, ROOT_CAUSE_WAIT, announce
 from linekeeper.incidents.lifecycle import IncidentChange
+from linekeeper.incidents.one_cause import FOREVER
 from linekeeper.incidents.operate import acknowledge, mute, snooze
-from linekeeper.incidents.suppressed import FOREVER, whole_until
+from linekeeper.incidents.suppressed import whole_until
 from linekeeper.notify.evaluate import evaluate_alerts
 from linekeeper.store import Store, new_id
 from linekeeper.store.tables import (

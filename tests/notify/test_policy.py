@@ -9,7 +9,7 @@ from pydantic import SecretStr
 from linekeeper.config import AlertPolicy, Severity
 from linekeeper.config.alerts import quiet_times
 from linekeeper.incidents.kinds import severity
-from linekeeper.incidents.suppressed import Suppression
+from linekeeper.incidents.one_cause import Suppression
 from linekeeper.notify.evaluate import step_name
 from linekeeper.notify.policy import decide, reminder_gap
 from linekeeper.notify.situations import NoticeDecision, Notified, Reach, Situation

@@ -23,7 +23,7 @@ from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store import Store
 from linekeeper.store.engine import encryption_keys
-from linekeeper.store.tables import Incident, IncidentEntry, RunAlert
+from linekeeper.store.tables import Incident, IncidentEntry, PartHeartbeat, RunAlert
 from linekeeper.watch.alerts import (
     Alert,
     RunOutcome,
@@ -61,7 +61,9 @@ async def age(store: Store, *, minutes: float) -> None:
     """As if all that was reported had been so long ago."""
     async with store.write() as session:
         now = await store.clock(session)
-        await session.execute(update(RunAlert).values(at=now - timedelta(minutes=minutes)))
+        before = now - timedelta(minutes=minutes)
+        await session.execute(update(RunAlert).values(at=before))
+        await session.execute(update(PartHeartbeat).values(since=before))
     await watch_runs(store)
 
 
