@@ -14,6 +14,7 @@ from linekeeper.credits.tariff import Charge, parse_charge, set_charge
 from linekeeper.customers.csv_file import read_customers
 from linekeeper.customers.find import NotFound, find_connection, find_customer
 from linekeeper.customers.reachable import ask_reachable
+from linekeeper.customers.telling_apart import tell_apart
 from linekeeper.refusal import Refusal
 from linekeeper.store import Store
 from linekeeper.store.engine import chunked
@@ -290,3 +291,4 @@ async def merge_customer(session: AsyncSession, customer: Customer, heir: Custom
     heir.critical = heir.critical or customer.critical
     await session.flush()
     await session.execute(delete(Customer).where(col(Customer.id) == customer.id))
+    await tell_apart(session, [heir.id])

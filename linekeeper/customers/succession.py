@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.customers.successors import heirs, listed_setup, returned
+from linekeeper.customers.telling_apart import tell_apart
 from linekeeper.store import Store
 from linekeeper.store.engine import insert_ignore
 from linekeeper.store.modes import apply_rules, hand_over_rule
@@ -99,6 +100,9 @@ async def succeed(
     await _hand_over_links(session, before_id, after_id)
     await _hand_over_figures(session, before_id, after_id)
     await _expect_records(store, session, before_id, after_id, now)
+    await session.flush()
+    if after.customer_id is not None:  # one less of its systems is called by that name
+        await tell_apart(session, [after.customer_id])
 
 
 async def take_back(session: AsyncSession, connection_id: str) -> None:

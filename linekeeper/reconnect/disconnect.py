@@ -11,6 +11,7 @@ from linekeeper.access.login import LEASE_SECONDS, PATIENCE_SECONDS
 from linekeeper.clock import utcnow
 from linekeeper.credits.service import return_credits
 from linekeeper.customers.find import Named, find_connection
+from linekeeper.customers.telling_apart import tell_apart
 from linekeeper.incidents.conclude import conclude
 from linekeeper.makini import ErrorKind, MakiniError, ReadOnlyApp
 from linekeeper.refusal import Refusal
@@ -182,3 +183,5 @@ async def _end(session: AsyncSession, connection_id: str, *, by: str, now: datet
     row.disappeared_at = None  # ordered, or confirmed, here
     session.add(Audit(at=now, by=by, action="connection.disconnected", subject=connection_id))
     await session.flush()
+    if row.customer_id is not None:
+        await tell_apart(session, [row.customer_id])
