@@ -16,6 +16,7 @@ from sqlmodel import col
 
 from linekeeper.customers.setup import ESTABLISHED, MADE_AT
 from linekeeper.incidents.one_cause import APP_GRACE, FOREVER, Suppression, explained
+from linekeeper.incidents.standstill import looked_at_anew
 from linekeeper.store.engine import chunked
 from linekeeper.store.tables import (
     Connection,
@@ -159,6 +160,7 @@ async def silences(
     if began := [incident.since for incident in incidents if incident.kind in _COVERED]:
         # What was over before the first of them began explains none of them.
         covers = await app_outages(session, now=now, back=min(back, now - min(began) + APP_GRACE))
+    anew = await looked_at_anew(session, incidents, now=now)
     following = await explained(session, incidents, now=now, back=back)
     return {
         incident.id: [
@@ -166,6 +168,7 @@ async def silences(
             *ahead.get(incident.id, ()),
             *_of_app(incident, covers),
             *following.get(incident.id, ()),
+            *([anew[incident.id]] if incident.id in anew else ()),
             *_muted(incident),
         ]
         for incident in incidents
