@@ -3,6 +3,7 @@
 import asyncio
 import shutil
 import stat
+from datetime import timedelta
 
 from sqlalchemy import false, func, select, update
 from sqlalchemy.exc import DBAPIError
@@ -17,7 +18,7 @@ from linekeeper.store.leases import IS_CONSUMERS, is_about_one
 from linekeeper.store.schema import describe, head, require_current
 from linekeeper.store.tables import Audit, Connection, Lease
 from linekeeper.store.usable import is_there
-from linekeeper.text import counted
+from linekeeper.text import counted, duration
 from linekeeper.watch.decide import examine
 from linekeeper.watch.queries import read_parts
 from linekeeper.watch.service import policy_of
@@ -54,7 +55,20 @@ async def examine_parts(rt: Runtime) -> list[DoctorFinding]:
         for each in stand(parts, policy, now=now)
         if each.kind not in WORK
     ]
-    return [*findings, *await _leases(rt)]
+    return [*findings, *_floors(policy.after), *await _leases(rt)]
+
+
+def _floors(after: timedelta) -> list[DoctorFinding]:
+    """Where `WATCH_MINUTES` is less than the least after which work is missed. Pure."""
+    least = min((each for each in WORK.values() if each.of_apps), key=lambda each: each.least)
+    if after >= least.least:
+        return []
+    text = (
+        f"a part that is silent is missed after {duration(after)}, but a {least.called} not before "
+        f"{duration(least.least)}, whatever WATCH_MINUTES says: that is two in a row. The runs of "
+        "a worker go by the setting in its own environment, and by the same floor"
+    )
+    return [ok("watch minutes", text)]
 
 
 async def _leases(rt: Runtime) -> list[DoctorFinding]:

@@ -97,3 +97,13 @@ async def test_a_consumer_that_was_ended_and_not_started_again_is_wrong(settings
     assert found["consumer"].fix == "start it: linekeeper consumer"
     assert found["prefect"].text.endswith("no consumer asks it")
     assert found["worker · vm"].level == "warn"
+
+
+async def test_the_floor_below_which_watch_minutes_is_not_taken_is_said(settings: Settings) -> None:
+    for minutes, is_said in ((3, True), (15, False)):
+        own = settings.model_copy(update={"watch_minutes": minutes})
+        async with Runtime.open(own) as rt:
+            said = [each.text for each in await examine_parts(rt) if each.name == "watch minutes"]
+        assert [("3 min" in text, "sweep not before 10 min" in text) for text in said] == (
+            [(True, True)] if is_said else []
+        )
