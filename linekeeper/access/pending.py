@@ -120,27 +120,33 @@ async def postpone_login(store: Store, pending_id: str, *, now: datetime) -> Non
             return
         ends_at = max(row.expires_at or now, row.received_at + KEPT)
         if ends_at <= now:
-            session.add(Audit(at=now, by=row.by, action="login.ended", subject=row.link_id))
-            link = await session.get_one(ConnectLink, row.link_id)
-            await session.delete(row)
-            await _say_that_it_ended(store, session, link, row.received_at, now=now)
+            await _end(store, session, row, "could not be verified before it expired", now=now)
             return
         row.attempts += 1
         wait = min(FIRST_RETRY * 2 ** min(row.attempts, 10), LONGEST_PAUSE)
         row.retry_at = max(row.retry_at, now + wait)
 
 
-async def _say_that_it_ended(
-    store: Store, session: AsyncSession, link: ConnectLink, at: datetime, *, now: datetime
+async def end_refused(
+    store: Store, session: AsyncSession, pending_id: str, *, now: datetime
+) -> None:
+    """End a login whose pair Makini has refused for too long: its customer is asked again."""
+    row = await session.get(PendingLogin, pending_id, with_for_update=True)
+    if row is not None:
+        await _end(store, session, row, "could not be verified: Makini refuses it", now=now)
+
+
+async def _end(
+    store: Store, session: AsyncSession, row: PendingLogin, why: str, *, now: datetime
 ) -> None:
     """The messages that said somebody had logged in say again that somebody has to."""
+    session.add(Audit(at=now, by=row.by, action="login.ended", subject=row.link_id))
+    link, at = await session.get_one(ConnectLink, row.link_id), row.received_at
+    await session.delete(row)
     incident = await session.get(Incident, link.incident_id) if link.incident_id else None
     if incident is not None and incident.resolved_at is not None:
         return
-    text = (
-        f"the login of {at:%Y-%m-%d %H:%M} UTC could not be verified before it expired. "
-        "The customer has to log in again."
-    )
+    text = f"the login of {at:%Y-%m-%d %H:%M} UTC {why}. The customer has to log in again."
     await announce_login(store, session, link, "ended", text, now=now)
 
 

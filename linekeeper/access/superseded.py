@@ -13,7 +13,7 @@ from sqlmodel import col
 
 from linekeeper.access.ending import Ending, how_it_ended, why_not
 from linekeeper.access.owner import SOURCE, Login, whose
-from linekeeper.access.pending import SUPERSEDED, Pending, forget_pending
+from linekeeper.access.pending import SUPERSEDED, Pending, end_refused, forget_pending
 from linekeeper.clock import utcnow
 from linekeeper.health.probe import understand
 from linekeeper.health.service import observe
@@ -32,6 +32,8 @@ from linekeeper.tokens.stored import (
 
 REFUSAL_MAY_PASS = timedelta(hours=1)
 """How long a superseded pair that Makini refuses is asked about: what is forgotten is lost."""
+REFUSED_FOR_GOOD = timedelta(days=1)
+"""So old is one that nothing superseded, and is refused: nobody was reminded meanwhile."""
 
 
 async def is_superseded(session: AsyncSession, pending_id: str) -> bool:
@@ -67,12 +69,15 @@ async def settle_superseded(
 
 
 async def forget_refused(store: Store, kept: Pending, *, now: datetime) -> None:
-    """Forget a pair that Makini has refused for long enough, if a later login superseded it."""
+    """Forget a pair that Makini has refused for long enough; where no later login superseded it,
+    its customer is asked to log in again."""
     if now - kept.received_at < REFUSAL_MAY_PASS:
         return
     async with store.write() as session:
         if await is_superseded(session, kept.id):
             await forget_pending(session, kept.id)
+        elif now - kept.received_at >= REFUSED_FOR_GOOD:
+            await end_refused(store, session, kept.id, now=now)
 
 
 async def store_login(

@@ -151,6 +151,26 @@ async def test_a_kept_login_that_ended_unverified_is_asked_for_again(house: Hous
     assert any("could not be verified before it expired" in entry.text for entry in entries)
 
 
+async def test_a_kept_login_that_makini_refuses_for_a_day_is_asked_for_again(house: House) -> None:
+    """It was asked about for a month, four times an hour, and nobody was reminded meanwhile."""
+    connection, path = await logged_in_while_it_was_away(house)
+    await house.control(f"connections/{connection.makini_key}/come-online")
+    found = house.fleet.world.find(connection.makini_key)
+    assert found is not None
+    house.fleet.world.tokens.kill(found)
+    await verify_logins(house.rt, now=utcnow() + timedelta(seconds=90))
+    assert len(await house.rows(PendingLogin)) == 1  # it may pass
+    async with house.store.write() as session:
+        [row] = await house.rows(PendingLogin)
+        row.received_at -= timedelta(days=1)
+        await session.merge(row)
+    await verify_logins(house.rt, now=utcnow() + timedelta(minutes=20))
+    assert await house.rows(PendingLogin) == []
+    assert "Please log in to" in (await house.http.get(path)).text
+    entries = await house.rows(IncidentEntry)
+    assert any("Makini refuses it" in entry.text for entry in entries)
+
+
 def test_who_has_logged_in_is_not_reminded_and_not_said_to_be_silent() -> None:
     opened = utcnow() - timedelta(days=6)
 
