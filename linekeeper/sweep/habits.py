@@ -1,7 +1,7 @@
 """How regularly webhooks come, and for how long none has come that could have (MISSION W7).
 
 None could come while no receiver of ours lived, nor from a connection that was not healthy: neither
-is its sender's silence.
+is its sender's silence, nor a habit of silence.
 """
 
 from collections import defaultdict
@@ -14,10 +14,12 @@ from sqlalchemy import ColumnElement, Integer, bindparam, case, func, literal, s
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from linekeeper.health.evidence import FALLEN
 from linekeeper.inbox.claim import hour_of
 from linekeeper.inbox.retention import HABIT_DAYS
 from linekeeper.reconcile.causes import Window, overlap
-from linekeeper.store.tables import Connection, WebhookHour
+from linekeeper.store.engine import chunked
+from linekeeper.store.tables import Connection, Transition, WebhookHour
 from linekeeper.store.types import UtcDateTime
 from linekeeper.sweep.stream import Habit
 
@@ -115,11 +117,86 @@ async def quiet_connections(
     for number, (since, until) in enumerate(ours):
         times |= {f"since_{number}": since, f"until_{number}": until}
     habits: defaultdict[str, list[Habit]] = defaultdict(list)
-    rows = await session.execute(_quiet_ones(len(ours)), times)
-    for app, name, last_at, healthy_since, hours, longest in rows:
+    rows = (await session.execute(_quiet_ones(len(ours)), times)).all()
+    without = await _gaps_without_falls(session, ours, now) if rows else {}
+    for identifier, app, name, last_at, healthy_since, hours, longest in rows:
         not_theirs = excused(last_at, healthy_since, away, now)
-        habits[app].append(Habit(name, last_at, hours, longest or 0, not_theirs))
+        gap = without.get(identifier, longest or 0)
+        habits[app].append(Habit(name, last_at, hours, gap, not_theirs))
     return defaultdict(tuple, {app: tuple(entries) for app, entries in habits.items()})
+
+
+def fallen(turns: Iterable[Any], since: datetime, now: datetime) -> list[Window]:
+    """When a connection could send nothing, by the changes of its health since then. Pure.
+
+    The changes come in order; each says what it was `before` and `after`.
+    """
+    windows: list[Window] = []
+    began: datetime | None = None
+    for number, turn in enumerate(turns):
+        if number == 0 and turn.before in FALLEN:
+            began = since
+        if turn.after in FALLEN:
+            began = began or turn.at
+        elif began is not None:
+            windows.append(Window(began, turn.at))
+            began = None
+    return [*windows, Window(began, now)] if began is not None else windows
+
+
+def merged(spans: Iterable[HoursAway]) -> list[HoursAway]:
+    """The same hours without overlaps. Pure."""
+    whole: list[HoursAway] = []
+    for since, until in sorted(spans):
+        if whole and since <= whole[-1][1]:
+            whole[-1] = (whole[-1][0], max(whole[-1][1], until))
+        else:
+            whole.append((since, until))
+    return whole
+
+
+async def _gaps_without_falls(
+    session: AsyncSession, ours: Sequence[HoursAway], now: datetime
+) -> dict[str, int]:
+    """The longest gap of each quiet connection that fell lately, without the time of its falls."""
+    since = now - timedelta(days=HABIT_DAYS)
+    given = {"from": since, "since": now - QUIET_FROM}
+    turns: defaultdict[str, list[Any]] = defaultdict(list)
+    for turn in await session.execute(_TURNS, given):
+        turns[turn.connection_id].append(turn)
+    falls = {each: hours_away(fallen(changes, since, now)) for each, changes in turns.items()}
+    falls = {each: hours for each, hours in falls.items() if hours}
+    came: defaultdict[str, list[int]] = defaultdict(list)
+    for ids in chunked(sorted(falls), 5_000):
+        for each, hour in await session.execute(_CAME, {"ids": ids, "hour": hour_of(since)}):
+            came[each].append(hour)
+    return {each: longest_gap(came[each], merged([*ours, *falls[each]])) for each in falls}
+
+
+_QUIET = _IS_WELL & (col(Connection.last_webhook_at) < bindparam("since", type_=UtcDateTime))
+_TURNS = (
+    select(
+        col(Transition.connection_id),
+        col(Transition.at),
+        col(Transition.before),
+        col(Transition.after),
+    )
+    .join(Connection, col(Connection.id) == col(Transition.connection_id))
+    .where(
+        col(Transition.axis) == "health",
+        col(Transition.at) >= bindparam("from", type_=UtcDateTime),
+        _QUIET,
+    )
+    .order_by(col(Transition.connection_id), col(Transition.at), col(Transition.id))
+)
+_CAME = (
+    select(col(WebhookHour.connection_id), col(WebhookHour.hour))
+    .where(
+        col(WebhookHour.connection_id).in_(bindparam("ids", expanding=True)),
+        col(WebhookHour.hour) >= bindparam("hour"),
+    )
+    .order_by(col(WebhookHour.connection_id), col(WebhookHour.hour))
+)
 
 
 @cache
@@ -138,8 +215,7 @@ def _quiet_ones(absences: int) -> Any:
         .join(Connection, col(Connection.id) == col(WebhookHour.connection_id))
         .where(
             col(WebhookHour.hour) >= bindparam("hour"),
-            _IS_WELL,
-            col(Connection.last_webhook_at) < bindparam("since", type_=UtcDateTime),
+            _QUIET,
         )
         .subquery()
     )
@@ -148,6 +224,7 @@ def _quiet_ones(absences: int) -> Any:
         gap = gap - _ours(neighbours.c.before, neighbours.c.hour, number)
     return (
         select(
+            col(Connection.id),
             col(Connection.app),
             col(Connection.name),
             col(Connection.last_webhook_at),

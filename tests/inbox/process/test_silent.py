@@ -9,7 +9,13 @@ from sqlmodel import col
 
 from linekeeper.clock import utcnow
 from linekeeper.inbox.claim import hour_of
-from linekeeper.store.tables import Connection, PartHeartbeat, ReceiverHeartbeat, WebhookHour
+from linekeeper.store.tables import (
+    Connection,
+    PartHeartbeat,
+    ReceiverHeartbeat,
+    Transition,
+    WebhookHour,
+)
 from linekeeper.sweep.webhooks import watch_stream as watch
 from tests.inbox.process.stage import Stage, about
 from tests.inbox.process.test_watch import incidents
@@ -138,3 +144,26 @@ async def test_a_connection_whose_login_was_lost_has_not_been_silent(
         )
     await watch(stage.rt, now)
     assert await incidents(stage) == {}, "and nothing while its login is lost"
+
+
+async def test_a_login_that_was_lost_makes_no_habit_of_silence(stage: Stage) -> None:
+    """It was lost for two days, some days ago: a real silence was found only after four."""
+    [connection, two, *_] = stage.connections
+    now = utcnow()
+    for each, since in ((connection, 9), (two, 0)):
+        await came(stage, each, [*range(since, since + 30), *range(since + 80, since + 110)])
+    lost, back = now - 88 * HOUR, now - 40 * HOUR
+    async with stage.rt.store.write() as session:
+        session.add_all(
+            Transition(
+                connection_id=connection.id, at=at, axis="health", before=before, after=after,
+                source="probe",
+            )
+            for at, before, after in (
+                (lost, "healthy", "reauthorization_required"),
+                (back, "reauthorization_required", "healthy"),
+            )
+        )  # fmt: skip
+    await watch(stage.rt, now)
+    silent = (await incidents(stage))["webhooks_silent"]
+    assert (silent.title or "").endswith(f"from {connection.name}")
