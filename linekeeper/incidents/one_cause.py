@@ -5,7 +5,7 @@ says so is open, nor of a second one that says so; the first one is as severe as
 stands for. What is still wrong some time after its end is notified then.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -70,18 +70,12 @@ class Suppression:
 
 
 async def explained(
-    session: AsyncSession,
-    incidents: Iterable[Incident | Row[Any]],
-    *,
-    now: datetime,
-    back: timedelta,
+    session: AsyncSession, *, now: datetime, back: timedelta
 ) -> dict[str, list[Suppression]]:
     """Return by incident the times in which a missing part explains it.
 
     What ended longer than `back` ago is left out.
     """
-    if not any(incident.kind in EXPLAINED for incident in incidents):
-        return {}
     rows = (await session.execute(_RELATED, {"since": now - back})).all()
     following: dict[str, list[Suppression]] = {}
     for cause in rows:

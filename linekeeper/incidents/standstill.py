@@ -36,9 +36,6 @@ async def looked_at_anew(
     session: AsyncSession, incidents: Sequence[Incident | Row[Any]], *, now: datetime
 ) -> dict[str, Suppression]:
     """Return by incident the time, if it goes on, until which it is to be looked at anew."""
-    older = [incident for incident in incidents if incident.topic in FINDERS]
-    if not older:
-        return {}
     rows = (await session.execute(_SEEN)).all()
     began = [row.since for row in rows if row.kind in _WATCHERS and now - row.at < _LIVES]
     if not began:
@@ -46,7 +43,7 @@ async def looked_at_anew(
     anew = max([min(began), *(row.at for row in rows if row.kind == _AWAKE and row.at <= now)])
     done = {row.kind: row.at for row in rows}
     waits: dict[str, Suppression] = {}
-    for incident in older:
+    for incident in (each for each in incidents if each.topic in FINDERS):
         finder, most = FINDERS[incident.topic]
         is_found_out = done.get(finder, anew) > anew
         if incident.since < anew and now < anew + most and not is_found_out:

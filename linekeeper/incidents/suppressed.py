@@ -15,8 +15,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.customers.setup import ESTABLISHED, MADE_AT
-from linekeeper.incidents.one_cause import APP_GRACE, FOREVER, Suppression, explained
-from linekeeper.incidents.standstill import looked_at_anew
+from linekeeper.incidents.one_cause import APP_GRACE, EXPLAINED, FOREVER, Suppression, explained
+from linekeeper.incidents.standstill import FINDERS, looked_at_anew
 from linekeeper.store.engine import chunked
 from linekeeper.store.tables import (
     Connection,
@@ -160,8 +160,12 @@ async def silences(
     if began := [incident.since for incident in incidents if incident.kind in _COVERED]:
         # What was over before the first of them began explains none of them.
         covers = await app_outages(session, now=now, back=min(back, now - min(began) + APP_GRACE))
-    anew = await looked_at_anew(session, incidents, now=now)
-    following = await explained(session, incidents, now=now, back=back)
+    anew: Mapping[str, Suppression] = {}
+    following: Mapping[str, list[Suppression]] = {}
+    if not FINDERS.keys().isdisjoint(incident.topic for incident in incidents):
+        anew = await looked_at_anew(session, incidents, now=now)
+    if not EXPLAINED.isdisjoint(incident.kind for incident in incidents):
+        following = await explained(session, now=now, back=back)
     return {
         incident.id: [
             *windows.get(incident.id, ()),
