@@ -88,6 +88,7 @@ _OPEN = (
     select(
         col(Incident.id),
         col(Incident.status),
+        col(Incident.topic),
         col(Incident.kind),
         col(Incident.scope),
         col(Incident.app),
