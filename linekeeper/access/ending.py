@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Literal
 
 from linekeeper.access.match import Match
-from linekeeper.access.owner import Login, what
+from linekeeper.access.owner import Login
 
 Ended = Literal[
     "done",
@@ -80,16 +80,17 @@ def how_it_ended(match: Match, owner: str | None, login: Login) -> Ended:
     return "unproven" if login.status.sync_status == "fail" else "done"
 
 
-def why_not(how: Ended, login: Login, match: Match) -> str:
-    """Why an attempt did not end well; empty where it did. Pure."""
+def why_not(how: Ended, login: Login, match: Match, came: str) -> str:
+    """Why an attempt did not end well, where `came` is what was logged in to; empty where it did.
+    Pure."""
     if how == "other_system" and match.mail_before:
         mails = f"with {login.status.email or 'no e-mail'} instead of {match.mail_before}"
         return (
-            f"it was {what(login.status, match)} {mails}, which may be another one; if it took the "
+            f"it was {came} {mails}, which may be another one; if it took the "
             "place of this one, disconnect this one (the next sweep takes the new one in)"
         )
     if how == "other_system":
-        return f"it was another system, {what(login.status, match)}"
+        return f"it was another system, {came}"
     if how == "unlisted":
         return (
             "Makini has given it a new id, and its list does not show yet which connection has it"

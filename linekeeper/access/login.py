@@ -235,6 +235,7 @@ class Attempt:
             is_open = how in ("away", "unlisted") and kept is not None
             if kept is not None and not is_open:
                 await forget_pending(session, kept.id)
+            came = await what(session, link, login, match)
             if match.kind == "replaces" and asked is not None:
                 await destroy_tokens(session, asked)
             if how == "done":
@@ -243,7 +244,9 @@ class Attempt:
                 if match.is_assumed:
                     await self._say_assumed(session, owner, now)
             elif not (is_open and kept is not None and kept.is_known):
-                await self._say(session, f"login.{how}", why_not(how, login, match), now, is_open)
+                await self._say(
+                    session, f"login.{how}", why_not(how, login, match, came), now, is_open
+                )
             await conclude(rt.store, session, policy=policy, now=now)
         if how == "done":
             was_lost = self.link.incident_id is not None
@@ -251,7 +254,7 @@ class Attempt:
         return Ending(
             how,
             self.link.system,
-            came=what(status, match),
+            came=came,
             mail=status.email if match.mail_before else "",
             mail_before=match.mail_before,
             connect_url=self.url,

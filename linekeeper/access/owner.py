@@ -14,6 +14,7 @@ from linekeeper.clock import utcnow
 from linekeeper.customers.adopt import adopt
 from linekeeper.customers.change import merge_customer
 from linekeeper.customers.naming import label
+from linekeeper.customers.own_names import own_names
 from linekeeper.customers.succession import succeed, take_back
 from linekeeper.customers.telling_apart import tell_apart
 from linekeeper.makini import ConnectionStatus, ListedConnection, MakiniError, TokenPair
@@ -105,8 +106,16 @@ async def whose(
     return matched, asked.connection
 
 
-def what(status: ConnectionStatus, match: Match) -> str:
-    """What people know it by: its system as Makini's list or our books name it."""
+async def what(session: AsyncSession, link: ConnectLink, login: Login, match: Match) -> str:
+    """What people know it by: its system as Makini's list or our books name it.
+
+    Where the customer has several of that product, by what they call it.
+    """
+    if match.known is not None and match.known.customer_id == link.customer_id:
+        alike = await own_names(session, link.customer_id, like=match.known.id)
+        if len(alike) > 1 and match.known.id in alike:
+            return alike[match.known.id]
+    status = login.status
     name = match.listed.name if match.listed else match.known.name if match.known else ""
     return label(status.company_name or None, status.provider, name, None) or status.id
 

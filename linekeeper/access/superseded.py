@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.access.ending import Ending, how_it_ended, why_not
-from linekeeper.access.owner import SOURCE, Login, whose
+from linekeeper.access.owner import SOURCE, Login, what, whose
 from linekeeper.access.pending import SUPERSEDED, Pending, end_refused, forget_pending
 from linekeeper.clock import utcnow
 from linekeeper.health.probe import understand
@@ -59,7 +59,8 @@ async def settle_superseded(
             return None
     elif owner is not None and owner.setup != "disconnected":
         await store_login(rt, session, owner.id, login, kept)
-        text = why_not("other_system", login, match)
+        came = await what(session, link, login, match)
+        text = why_not("other_system", login, match, came)
         detail = {"link": link.id, "text": text[:300]}
         subject = link.connection_id or link.customer_id or link.id
         action = "login.other_system"
