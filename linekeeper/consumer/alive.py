@@ -64,8 +64,9 @@ async def _release(session: AsyncSession, owners: Iterable[str], now: datetime) 
 def _of_before(table: type[WebhookEvent | Outbox], owner: str) -> ColumnElement[bool]:
     """Whether `owner` claimed a row as versions before migration 0074 do: the name says whose.
 
-    A process of that version may claim while this one takes over; once no migration `serves` a
-    schema before 0074 any more, the column is enough.
+    A process of that version may claim while this one takes over, and leaves the column as the
+    claim before had it. Once no migration `serves` a schema before 0074 any more, the column is
+    enough.
     """
-    of_owner = col(table.claimed_by).startswith(f"{owner}/", autoescape=True)
-    return col(table.claim_owner).is_(None) & of_owner
+    of_owner: ColumnElement[bool] = col(table.claimed_by).startswith(f"{owner}/", autoescape=True)
+    return of_owner

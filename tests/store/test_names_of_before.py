@@ -133,8 +133,12 @@ async def test_a_consumer_that_died_is_known_by_its_kind_and_of_before_by_its_na
 
 @pytest.mark.parametrize(
     "values",
-    [{"claimed_by": "x"}, {"claimed_by": "a:1/x", "claim_owner": None}],
-    ids=["by its owner", "of before"],
+    [
+        {"claimed_by": "x"},
+        {"claimed_by": "a:1/x", "claim_owner": None},
+        {"claimed_by": "a:1/x", "claim_owner": "who claimed it before"},
+    ],
+    ids=["by its owner", "of before", "of before, after this version"],
 )
 async def test_what_a_dead_consumer_claimed_is_known_by_its_owner_and_of_before_by_its_name(
     store: Store, values: dict[str, str | None]
