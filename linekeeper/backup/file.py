@@ -27,6 +27,8 @@ FORMAT = 2
 UNSIGNED_FORMAT = 1
 _PURPOSE = "linekeeper backup"
 _LEVEL = 4
+_GZIP = zlib.MAX_WBITS | 16
+"""Of zlib: with gzip's head and end."""
 
 
 class BackupError(Exception):
@@ -55,7 +57,8 @@ class BackupWriter:
     """Writes a backup; `seal` must be called, or the file is worth nothing."""
 
     def __init__(self, handle: IO[bytes], header: Header, cipher: Cipher) -> None:
-        self._zip = gzip.GzipFile(filename="", mode="wb", fileobj=handle, compresslevel=_LEVEL)
+        # Not a `GzipFile`: of one that is not closed, as where the disk is full, Python 3.13 warns.
+        self._zip = zlib.compressobj(_LEVEL, wbits=_GZIP)
         self._seal = cipher.seals(_PURPOSE)[0]
         self._handle = handle
         self.rows = 0
@@ -77,13 +80,13 @@ class BackupWriter:
     def seal(self) -> None:
         """Finish the file."""
         self._line({"end": {"rows": self.rows, "hmac": self._seal.hexdigest()}})
-        self._zip.close()
+        self._handle.write(self._zip.flush())
         self.size = self._handle.tell()
 
     def _line(self, value: object) -> None:
         line = orjson.dumps(value) + b"\n"
         self._seal.update(line)
-        self._zip.write(line)
+        self._handle.write(self._zip.compress(line))
 
 
 @contextmanager
