@@ -11,7 +11,7 @@ from linekeeper.implementation.progress import forecast_anew
 from linekeeper.implementation.start import Started
 from linekeeper.implementation.watch import forecast_missed
 from linekeeper.outbox.about import is_a
-from linekeeper.store.tables import Implementation, Outbox
+from linekeeper.store.tables import Implementation, Outbox, Silence
 from linekeeper.watch.queries import note_prefect
 from tests.implementation.conftest import Office
 
@@ -47,6 +47,8 @@ async def test_a_slip_is_announced_where_no_run_comes_to_find_it(office: Office)
 async def test_nothing_is_forecast_while_everything_is_paused(office: Office):
     await office.start()
     await note_prefect(office.store, {}, paused=True)
+    async with office.store.write() as session:  # by the office's clock, not by today's
+        await session.execute(update(Silence).values(starts_at=office.now))
     office.later(days=2, hours=2)
     assert not await forecast_missed(office.store, "consumer", now=office.now)
     assert await slips(office) == []
