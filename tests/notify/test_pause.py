@@ -32,14 +32,23 @@ async def test_a_part_that_dies_in_a_pause_is_told_and_a_customers_trouble_is_no
         text="Webhooks wait for 20 min.",
         resolved="They are applied again.",
     )
+    lost = Finding(
+        kind="canary_lost",
+        cause="canary:default",
+        app="default",
+        title="app default · a canary was lost",
+        text="It did not come through.",
+    )
     async with Runtime.open(settings) as rt:
         await watch(rt)
     async with desk.store.write() as session:
         await apply_findings(desk.store, session, TOPIC, [behind], now=utcnow())
+        await apply_findings(desk.store, session, "canary", [lost], now=utcnow())
     await desk.deliver(limit=200)
     said = " | ".join(message["text"] for message in desk.messages())
     assert "The consumer on vm is silent since" in said
-    assert "webhooks wait for 20 min" in said
+    assert "webhooks wait for 20 min" not in said  # which is why: it is one message
+    assert "a canary was lost" in said
     assert "Acme" not in said
     # That nothing is swept is what the pause is for.
     assert "No sweep" not in said
