@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from sqlmodel import col, select
 
 from linekeeper.clock import utcnow
-from linekeeper.incidents.findings import open_incident
+from linekeeper.incidents.lifecycle import Opening, open_new
 from linekeeper.reconcile.backfill import reconcile_window
 from linekeeper.reconnect.counts import backfilled, keep_counts
 from linekeeper.runtime import Runtime
@@ -72,20 +72,17 @@ async def lost_login(rt: Runtime) -> tuple[str, str]:
     lost_at = utcnow()
     async with rt.store.write() as session:
         connection = (await session.scalars(select(Connection).order_by(col(Connection.id)))).one()
-        incident = await open_incident(
-            rt.store,
-            session,
+        opening = Opening(
             topic="health",
             kind="reauthorization_required",
             scope="connection",
             cause="lost",
             app="default",
             title="Acme",
-            text="Lost",
-            connections=[connection.id],
-            detail={},
-            now=lost_at,
+            summary="Lost",
+            members={connection.id: "reauthorization_required"},
         )
+        incident = await open_new(rt.store, session, opening, now=lost_at)
         assert incident is not None
         session.add(Reconnect(incident_id=incident, opened_at=lost_at))
     return incident, connection.id

@@ -9,7 +9,7 @@ from sqlmodel import col
 from linekeeper.clock import utcnow
 from linekeeper.inbox.tally import Tally
 from linekeeper.inbox.unrouted import route_again
-from linekeeper.incidents.findings import open_incident
+from linekeeper.incidents.lifecycle import Opening, open_new
 from linekeeper.incidents.operate import mute
 from linekeeper.store import new_id
 from linekeeper.store.tables import Connection, Incident, Outbox, WebhookEvent
@@ -254,20 +254,17 @@ async def test_a_mute_outlives_what_the_watch_writes_and_others_topics_are_untou
     dead = (await incidents(stage))["webhooks_dead"]
     await mute(stage.rt.store, dead.id, 4, by="Ada", now=now)
     async with stage.rt.store.write() as session:
-        other = await open_incident(
-            stage.rt.store,
-            session,
+        opening = Opening(
             topic="webhooks",
             kind="webhooks_unconfigured",
             scope="connection",
             cause=f"connection:{connection.id}:webhooks",
             app="default",
             title="Acme · webhooks look unconfigured",
-            text="No webhook came.",
-            connections=[connection.id],
-            detail={},
-            now=now,
+            summary="No webhook came.",
+            members={connection.id: "webhooks_unconfigured"},
         )
+        other = await open_new(stage.rt.store, session, opening, now=now)
     for number in range(2, 9):
         await stage.deliver({"id": f"d{number}", "event": "moon.rising"}, to=connection)
     await stage.process()
