@@ -419,7 +419,7 @@ async def test_b2_without_token_and_without_mint_a_case_waits_for_its_customer(
         await advance_due_cases(rt)
     await swept(clean_prefect)
     [incident] = await rows(store, Incident)
-    assert (incident.kind, incident.status) == ("unknown", "open")
+    assert (incident.kind, incident.status) == ("reauthorization_required", "open")
     # Here no worker runs it, so it can't suspend: it would wait.
     with on(clean_prefect), pytest.raises(RuntimeError, match="suspend"):
         await reconnect(incident.id)
