@@ -13,6 +13,7 @@ from linekeeper.clock import utcnow
 from linekeeper.customers.adopt import Adoption
 from linekeeper.makini import MakiniError
 from linekeeper.sweep.sweep import preview_list
+from linekeeper.text import sentences
 from linekeeper.views.adoption_page import adoption_markdown
 from tasks.health import list_connections
 from tasks.run import open_runtime, refused, rename
@@ -75,7 +76,7 @@ async def adopt(
         get_run_logger().info(summary)
         await rename(f"adopt · {'dry run · ' if dry_run else ''}{summary}")
         if total.alike:
-            summary += f". Please answer: {'; '.join(total.alike[:3])}"
+            summary += f". Please answer: {sentences(total.alike, 3)}"
         if troubles:
             return Failed(message="; ".join(troubles))
         if total.truncated:

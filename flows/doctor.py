@@ -14,6 +14,7 @@ from linekeeper.doctor import DoctorFinding, Level
 from linekeeper.incidents.announce import say
 from linekeeper.runtime import Runtime
 from linekeeper.store import new_id
+from linekeeper.text import sentences
 from linekeeper.views.first_report import FIRST_REPORT, first_report_markdown, read_first_report
 from tasks.doctor import examine_everything, publish_findings
 from tasks.notify import notify
@@ -66,7 +67,7 @@ async def _conclude(findings: Sequence[DoctorFinding]) -> State[Any]:
     wrong = [finding for finding in findings if finding.level is Level.wrong]
     if wrong:
         await rename(f"doctor · {len(wrong)} wrong")
-        return Failed(message="; ".join(f"{finding.name}: {finding.text}" for finding in wrong[:5]))
+        return Failed(message=sentences(f"{finding.name}: {finding.text}" for finding in wrong))
     warnings = sum(finding.level is Level.warn for finding in findings)
     await rename(f"doctor · {warnings} to look at" if warnings else "doctor · all healthy")
     return Completed(message=f"{len(findings)} checks, {warnings} to look at, nothing wrong")

@@ -25,6 +25,7 @@ from linekeeper.sweep.app import close_removed, list_failed
 from linekeeper.sweep.batch import ProbeBatch
 from linekeeper.sweep.sweep import due, note_left_out
 from linekeeper.sweep.webhooks import watch_stream
+from linekeeper.text import sentences
 from linekeeper.views.tags import tagged
 from linekeeper.watch.answers import watch_answers
 from linekeeper.watch.service import watch as watch_parts
@@ -50,6 +51,7 @@ from tasks.run import (
 )
 
 MOST_NAMED = 50
+_NEWS_SAID = 10
 """Failed task runs a sweep makes for connections in trouble; the rest is in the artifact."""
 
 BATCHES_AT_ONCE = 2
@@ -244,13 +246,11 @@ async def _conclusion(
     notes = "".join(f"; {note}" for sweep in sweeps for note in sweep.notes)
     if troubles:
         await rename(f"sweep · could not do its work, {said}")
-        said = "".join(f"; {news.sentence}" for news in findings.news[:10])
-        return Failed(message=f"{'; '.join(troubles)} ({summary}){said}")
+        news = sentences((each.sentence for each in findings.news), _NEWS_SAID)
+        return Failed(message="; ".join(filter(None, [f"{'; '.join(troubles)} ({summary})", news])))
     await heartbeat(rt.settings.heartbeat_url)
     await rename(f"sweep · {said}")
     if findings.news:
-        said = "; ".join(news.sentence for news in findings.news[:10])
-        remaining = len(findings.news) - 10
-        said += f"; and {remaining} more" if remaining > 0 else ""
-        return Failed(message=f"{summary}: {said}{notes}")
+        news = sentences((each.sentence for each in findings.news), _NEWS_SAID)
+        return Failed(message=f"{summary}: {news}{notes}")
     return Completed(message=summary + notes)

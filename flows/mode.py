@@ -11,6 +11,7 @@ from flows.form import form
 from linekeeper.access.modes import BadRule, WantedMode, change, find_subjects, preview_change
 from linekeeper.clock import utcnow
 from linekeeper.customers.find import NotFound
+from linekeeper.text import named
 from linekeeper.views.mode_page import done_markdown, dry_run_markdown
 from tasks.reconnect import publish
 from tasks.run import open_runtime, refused, rename
@@ -77,7 +78,7 @@ async def mode(
                 )
             subjects = await find_subjects(rt, **{_KINDS[of]: [name.strip() for name in names]})
             wanted = WantedMode(subjects, wanted_mode, notify, clears)
-            labels = ", ".join(subject.label for subject in subjects[:5])
+            labels = named(subject.label for subject in subjects)
             if not confirm.strip():
                 seen = await preview_change(rt, wanted, now=utcnow())
                 phrase = wanted.phrase(seen.named)

@@ -26,7 +26,7 @@ from linekeeper.preflight.run import PreflightVerdicts
 from linekeeper.preflight.verdict import vantage_queue
 from linekeeper.refusal import Refusal
 from linekeeper.runtime import Runtime
-from linekeeper.text import counted
+from linekeeper.text import counted, sentences
 from tasks.graph import follow
 from tasks.implementation import publish
 from tasks.preflight import check, keep_report, report_preflight, verified_orders, worker_name
@@ -168,7 +168,7 @@ async def _check_again(rt: Runtime, timeout: float, *, is_sent: bool) -> State[N
         ]
         if aged:
             await rename(f"preflight · {len(aged)} to renew")
-            return Failed(message="; ".join(incident_change.text for incident_change in aged[:5]))
+            return Failed(message=sentences(incident_change.text for incident_change in aged))
         await rename("preflight · nothing to check")
         nothing = "Nothing was verified from here yet: run it for a system first"
         return skipped(f"{nothing}; {sent}" if str(sent) else nothing)
@@ -211,9 +211,14 @@ async def _conclude(
     summary = f"{len(targets)} checked, {counted(len(findings), 'finding')}"
     await rename(f"preflight · {summary}")
     said = "; ".join(
-        ([sent] if sent else [])
-        + [f"{verdict.target}: {verdict.message}" for verdict in findings[:5]]
-        + [item.text for item in aged if item.what == "opened"][:5]
+        filter(
+            None,
+            [
+                sent,
+                sentences(f"{verdict.target}: {verdict.message}" for verdict in findings),
+                sentences(item.text for item in aged if item.what == "opened"),
+            ],
+        )
     )
     if opened or (findings and not again):
         return Failed(message=f"{summary}: {said}")

@@ -27,7 +27,7 @@ from linekeeper.reconcile.service import ReconcileRun
 from linekeeper.reconcile.together import Whose, together
 from linekeeper.reconcile.unread import find_unread
 from linekeeper.runtime import Runtime
-from linekeeper.text import counted
+from linekeeper.text import counted, sentences
 from linekeeper.views.tags import tagged
 from linekeeper.views.trust_page import KEY as TRUST
 from linekeeper.views.trust_queries import trust_report
@@ -265,9 +265,8 @@ async def _conclude(reading: RunReading, *, name: str, note: str = "") -> State[
     if not apps:
         return Failed(message="No Makini app is configured: fill in a MakiniApp block")
     if new:
-        reasons = "; ".join(
-            f"{failure.label}: {failure.entity}: {failure.message}" for failure in new[:5]
+        reasons = sentences(
+            f"{failure.label}: {failure.entity}: {failure.message}" for failure in new
         )
-        and_more = f"; and {len(new) - 5} more" if len(new) > 5 else ""
-        return Failed(message=f"{message}: {reasons}{and_more}")
+        return Failed(message=f"{message}: {reasons}")
     return Completed(message=message)

@@ -122,6 +122,13 @@ def named(names: Iterable[str], limit: int = 5) -> str:
     return ", ".join(every[:limit]) + (f" and {remaining} more" if remaining > 0 else "")
 
 
+def sentences(said: Iterable[str], limit: int = 5) -> str:
+    """`this; that; and 7 more`."""
+    every = list(said)
+    remaining = len(every) - limit
+    return "; ".join([*every[:limit], *([f"and {remaining} more"] if remaining > 0 else [])])
+
+
 def duration(length: timedelta) -> str:
     """`less than a minute`, `12 min`, `3 h 5 min`, `2 d 4 h`."""
     minutes = max(0, int(length.total_seconds() // 60))

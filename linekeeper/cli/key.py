@@ -55,7 +55,7 @@ def list_command() -> None:
 
     table = Table()
     for heading in ("name", "scopes", "made", "by", "last used", "revoked"):
-        table.add_column(heading, overflow="fold")
+        table.add_column(heading, overflow="fold", no_wrap=heading == "scopes")
     rows = asyncio.run(_list())
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
@@ -94,7 +94,7 @@ async def _list() -> list[tuple[str, ...]]:
     return [
         (
             key.name,
-            ", ".join(key.scopes),
+            "\n".join(key.scopes),
             day(key.created_at),
             key.created_by,
             day(key.last_used_at),

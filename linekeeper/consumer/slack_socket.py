@@ -208,9 +208,9 @@ class _Socket:
 
     async def _show_home(self, member: str) -> None:
         try:
-            own = await read_own(self._rt.store, member)
+            own, customers = await read_own(self._rt.store, member)
             links = await with_artifacts(self._rt.store, self._links(), [FLEET])
-            view = home(own, now=utcnow(), fleet=links.artifact(FLEET))
+            view = home(own, customers, now=utcnow(), fleet=links.artifact(FLEET))
             await publish_home(self._channel, member, view)
         except (SQLAlchemyError, OSError, SlackTrouble) as error:
             log.warning("a home page in Slack was not shown: %s", describe_error(error))

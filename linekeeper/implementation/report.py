@@ -21,6 +21,7 @@ from linekeeper.markdown import MAX_MESSAGE, image, link, literal
 from linekeeper.notify.view import Links
 from linekeeper.people import person
 from linekeeper.store.tables import Gate, Implementation
+from linekeeper.text import sentences
 
 PORTFOLIO = "portfolio"
 """The key of the artifact of all implementations."""
@@ -265,8 +266,8 @@ def _table(lines: Sequence[PortfolioLine], links: Links) -> str:
         if implementation.committed is not None:
             chance = round(100 * (implementation.chance or 0))
             promise = f"{implementation.committed} ({implementation.commitment}, {chance} %)"
-        waiting = "; ".join(
-            f"{WHOSE.get(turn_of(gate), gate.owner)}: {gate.title}" for gate in line.waiting[:2]
+        waiting = sentences(
+            (f"{WHOSE.get(turn_of(gate), gate.owner)}: {gate.title}" for gate in line.waiting), 2
         )
         held = "on hold; " if implementation.status == "held" else ""
         likely = (

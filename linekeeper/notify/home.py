@@ -34,10 +34,11 @@ class OwnConnection:
     """Who acknowledged its open incident."""
 
 
-async def read_own(store: Store, member: str) -> list[OwnConnection]:
-    """The connections of customers whose owner is the Slack `member`."""
+async def read_own(store: Store, member: str) -> tuple[list[OwnConnection], int]:
+    """The connections of customers whose owner is the Slack `member`, and how many customers that
+    are."""
     if not is_member(member):
-        return []
+        return [], 0
     async with store.read() as session:
         owners = await session.execute(
             select(col(Customer.id), col(Customer.name), col(Customer.owner)).where(
@@ -77,17 +78,22 @@ async def read_own(store: Store, member: str) -> list[OwnConnection]:
         for identifier, customer, *said, health, since in connections
         if customer is not None
     ]
-    return sorted(own, key=lambda each: (each.health == "healthy", each.name.casefold()))
+    own.sort(key=lambda each: (each.health == "healthy", each.name.casefold()))
+    return own, len(mine)
 
 
-def home(own: Sequence[OwnConnection], *, now: datetime, fleet: str | None) -> dict[str, Any]:
+def home(
+    own: Sequence[OwnConnection], customers: int, *, now: datetime, fleet: str | None
+) -> dict[str, Any]:
     """The page; `fleet` is the address of the page with everybody's, where it is known."""
     pen = Mrkdwn()
     troubled = [connection for connection in own if connection.health != "healthy"]
     lines = [_line(connection, pen) for connection in troubled[:_SHOWN]]
     if len(troubled) > _SHOWN:
         lines.append(f"and {len(troubled) - _SHOWN} more")
-    if not own:
+    if not own and customers:
+        lines = [f"You own {counted(customers, 'customer')}, without a connection so far."]
+    elif not own:
         lines = ["No customer has you as its owner. `customer-update` and `import-customers` set"]
         lines[0] += " it: a name and your member id, such as `Petra Novak <U0PETRANOVAK>`."
         lines[0] = lines[0].replace("<", "&lt;").replace(">", "&gt;")

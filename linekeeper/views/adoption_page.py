@@ -1,5 +1,7 @@
 """The artifact `adopt`: what importing Makini's connections did, or would do. Pure."""
 
+from collections.abc import Iterable, Sequence
+
 from linekeeper.customers.adopt import Adoption
 from linekeeper.markdown import text
 
@@ -14,17 +16,23 @@ def adoption_markdown(adoption: Adoption, *, dry_run: bool) -> str:
         f"{adoption.known} connections are known.",
         "| | Connection |\n|---|---|",
     ]
-    rows = [f"| new | {text(name)} |" for name in adoption.new[:_MOST]]
-    rows += [f"| changed | {text(name)} |" for name in adoption.changed[:_MOST]]
-    rows += [f"| missing | {text(name)} |" for name in adoption.missing[:_MOST]]
-    rows += [
-        f"| the same customer? | {text(question)}: if so, run customer-update for the new one, "
-        "Is the same as |"
-        for question in adoption.alike[:_MOST]
+    kinds: list[tuple[str, Sequence[str], str]] = [
+        ("new", adoption.new, ""),
+        ("changed", adoption.changed, ""),
+        ("missing", adoption.missing, ""),
+        (
+            "the same customer?",
+            adoption.alike,
+            ": if so, run customer-update for the new one, Is the same as",
+        ),
+        ("proposed contact, confirm it in customer-update", adoption.proposed, ""),
+        ("new customer", adoption.customers, ""),
     ]
-    rows += [
-        f"| proposed contact, confirm it in customer-update | {text(contact)} |"
-        for contact in adoption.proposed[:_MOST]
-    ]
-    rows += [f"| new customer | {text(name)} |" for name in adoption.customers[:_MOST]]
+    rows = [row for what, names, then in kinds for row in _rows(what, names, then)]
     return "\n\n".join(lines) + "\n" + "\n".join(rows) + "\n"
+
+
+def _rows(what: str, names: Sequence[str], then: str) -> Iterable[str]:
+    yield from (f"| {what} | {text(name)}{then} |" for name in names[:_MOST])
+    if len(names) > _MOST:
+        yield f"| {what} | and {len(names) - _MOST:,} more |"

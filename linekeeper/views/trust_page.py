@@ -140,6 +140,8 @@ def _held(report: TrustReport, forms: Mapping[str, str]) -> list[str]:
             f"\n| {text(held.label)} | {held.records:,} | {held.live:,} | {text(held.entity)} "
             f"| {when(held.at)} | {_choices(held, forms)} |"
         )
+    if (remaining := report.held_total - len(report.held)) > 0:
+        table += f"\n| and {remaining:,} more | | | | | |"
     return ["## Records that are gone at the source", table]
 
 

@@ -79,6 +79,8 @@ class TrustReport:
     held: Sequence[HeldDeletion]
     outages: Sequence[Outage]
     entities: Sequence[EntityState] = ()
+    held_total: int = 0
+    """How many there are of `held`, which has the first of them."""
 
     @property
     def measured(self) -> Measured:
@@ -94,6 +96,7 @@ class TrustReport:
 
 
 POINTS = 48
+MOST_HELD = 50
 
 
 async def trust_report(store: Store, *, now: datetime) -> TrustReport:
@@ -102,7 +105,7 @@ async def trust_report(store: Store, *, now: datetime) -> TrustReport:
     async with store.read() as session:
         lines = await _lines(session, since)
         points, step = await _points(session, since, now)
-        held = await _held(session, now)
+        held, held_total = await _held(session, now)
         outages = list(
             await session.scalars(
                 select(Outage)
@@ -111,7 +114,8 @@ async def trust_report(store: Store, *, now: datetime) -> TrustReport:
                 .limit(10)
             )
         )
-    return TrustReport(now, lines, points, step, held, outages, await entity_states(store))
+    entities = await entity_states(store)
+    return TrustReport(now, lines, points, step, held, outages, entities, held_total)
 
 
 async def _lines(session: AsyncSession, since: datetime) -> list[TrustLine]:
@@ -214,24 +218,25 @@ async def _points(
 _STEPS = tuple(timedelta(minutes=minutes) for minutes in (15, 30, 60, 120, 240, 480))
 
 
-async def _held(session: AsyncSession, now: datetime) -> list[HeldDeletion]:
+async def _held(session: AsyncSession, now: datetime) -> tuple[list[HeldDeletion], int]:
+    """The first `MOST_HELD`, those that wait before others, and how many there are."""
+    which = or_(
+        col(Deletion.status) == "proposed",
+        and_(
+            col(Deletion.status) == "applied",
+            func.coalesce(col(Deletion.decided_at), col(Deletion.at)) >= now - UNDO,
+        ),
+    )
     rows = await session.execute(
         select(Deletion, Connection, col(Customer.name))
         .join(Connection, col(Connection.id) == col(Deletion.connection_id))
         .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
-        .where(
-            or_(
-                col(Deletion.status) == "proposed",
-                and_(
-                    col(Deletion.status) == "applied",
-                    func.coalesce(col(Deletion.decided_at), col(Deletion.at)) >= now - UNDO,
-                ),
-            )
-        )
+        .where(which)
         .order_by(col(Deletion.status).desc(), col(Deletion.at).desc())
-        .limit(50)
+        .limit(MOST_HELD)
     )
-    return [
+    total = await session.scalar(select(func.count()).select_from(Deletion).where(which))
+    held = [
         HeldDeletion(
             deletion.id,
             label(customer, connection.provider, connection.name, connection.told_apart_by),
@@ -243,3 +248,4 @@ async def _held(session: AsyncSession, now: datetime) -> list[HeldDeletion]:
         )
         for deletion, connection, customer in rows
     ]
+    return held, total or 0

@@ -86,6 +86,7 @@ class Figures:
     dead: Sequence[EndedEvent]
     dead_total: int
     unrouted: Sequence[EndedEvent]
+    unrouted_total: int
     rejected: Sequence[TurnedAway]
 
     def total(self, status: str) -> int:
@@ -97,6 +98,7 @@ async def read_figures(store: Store, apps: Sequence[str], *, now: datetime) -> F
     async with store.read() as session:
         streams = await read_streams(session, apps, now=now)
         dead = [_is("dead"), not_replayed()]
+        unrouted = [_is("unrouted"), col(WebhookEvent.processed_at) >= now - SPAN, not_replayed()]
         return Figures(
             at=now,
             statuses=await _statuses(session, now),
@@ -105,14 +107,11 @@ async def read_figures(store: Store, apps: Sequence[str], *, now: datetime) -> F
             streams=streams,
             dead=await _ended(session, dead),
             dead_total=sum(stream.dead for stream in streams),
-            unrouted=await _ended(
-                session,
-                [
-                    _is("unrouted"),
-                    col(WebhookEvent.processed_at) >= now - SPAN,
-                    not_replayed(),
-                ],
-            ),
+            unrouted=await _ended(session, unrouted),
+            unrouted_total=await session.scalar(
+                select(func.count()).select_from(WebhookEvent).where(*unrouted)
+            )
+            or 0,
             rejected=await _rejected(session),
         )
 

@@ -65,7 +65,12 @@ def webhooks_markdown(figures: Figures) -> str:
             f"… and {remaining:,} more" if remaining > 0 else "",
         ]
     if figures.unrouted:
-        parts += ["## Of no connection that is known", _ended(figures.unrouted)]
+        remaining = figures.unrouted_total - len(figures.unrouted)
+        parts += [
+            "## Of no connection that is known",
+            _ended(figures.unrouted),
+            f"… and {remaining:,} more" if remaining > 0 else "",
+        ]
     if figures.deliveries:
         parts += ["## Left no event", _counts(figures.deliveries, "Why")]
     if figures.rejected:

@@ -42,3 +42,14 @@ async def test_whoever_opens_the_home_page_sees_their_own_connections(
     assert "A &amp; &lt;!channel&gt; B" in page
     assert "<https://prefect.example/artifacts/key/fleet|Fleet>" in page
     assert "No customer has you as its owner" in str(peer.homes["U0PETRA0"])
+
+
+async def test_who_owns_customers_without_a_connection_is_not_told_to_own_none(
+    house: House, peer: SocketPeer, sockets: list[SlackSockets]
+) -> None:
+    await until(lambda: len(peer.connections) == 2)
+    async with house.store.write() as session:
+        session.add(Customer(name="To come", slug="to-come", owner="Petra Novak <U0PETRA01>"))
+    await peer.press(opened("U0PETRA01"))
+    await until(lambda: not peer.waiting and len(peer.homes) == 1)
+    assert "You own 1 customer, without a connection so far." in str(peer.homes["U0PETRA01"])

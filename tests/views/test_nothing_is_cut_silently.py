@@ -1,0 +1,86 @@
+"""A page that can't show everything says how much it leaves out."""
+
+from datetime import UTC, date, datetime, timedelta
+
+from linekeeper.customers.adopt import Adoption
+from linekeeper.implementation.report import PortfolioLine, portfolio_markdown
+from linekeeper.notify.view import Links
+from linekeeper.store import Store, new_id
+from linekeeper.store.tables import Connection, Deletion, Gate, Implementation, WebhookEvent
+from linekeeper.text import sentences
+from linekeeper.views.adoption_page import adoption_markdown
+from linekeeper.views.trust_page import trust_markdown
+from linekeeper.views.trust_queries import MOST_HELD, trust_report
+from linekeeper.views.webhook_figures import LISTED, read_figures
+from linekeeper.views.webhooks_page import webhooks_markdown
+
+NOW = datetime(2027, 3, 1, 9, tzinfo=UTC)
+
+
+def test_sentences_say_how_many_are_left_out() -> None:
+    assert sentences(["a", "b"]) == "a; b"
+    assert sentences("abcdefg") == "a; b; c; d; e; and 2 more"
+    assert sentences([]) == ""
+
+
+def test_the_import_of_a_large_fleet_says_what_its_page_leaves_out() -> None:
+    fleet = Adoption(
+        new=[f"Customer {n} · SAP ECC" for n in range(2_000)],
+        missing=[f"Customer {n} · UpKeep" for n in range(500)],
+        customers=[f"Customer {n}" for n in range(1_501)],
+    )
+    page = adoption_markdown(fleet, dry_run=True)
+    assert "| new | and 1,500 more |" in page
+    assert "| new customer | and 1,001 more |" in page
+    assert "| missing | and" not in page
+
+
+async def test_deletions_that_wait_for_a_decision_are_counted(store: Store) -> None:
+    connection = Connection(
+        id=new_id(), app="default", makini_key="c1", name="Acme - SAP ECC", slug="acme",
+        provider="SAP ECC", setup="live", created_at=NOW,
+    )  # fmt: skip
+    async with store.write() as session:
+        session.add(connection)
+        await session.flush()
+        session.add_all(
+            Deletion(
+                id=new_id(), connection_id=connection.id, entity="eam/assets", status="proposed",
+                records=9, live=10, at=NOW - timedelta(minutes=n),
+            )
+            for n in range(MOST_HELD + 7)
+        )  # fmt: skip
+    page = trust_markdown(await trust_report(store, now=NOW), {})
+    assert page.count("eam/assets") == MOST_HELD
+    assert "| and 7 more | | | | | |" in page
+
+
+async def test_webhooks_of_no_known_connection_are_counted(store: Store) -> None:
+    async with store.write() as session:
+        session.add_all(
+            WebhookEvent(
+                id=new_id(), app="default", delivery_key=f"d{n}", source="webhook",
+                event="assets.updated", kind="records", status="unrouted", body=b"{}",
+                ordering_key="", received_at=NOW,
+                processed_at=NOW, connection_ref=f"c{n}",
+            )
+            for n in range(LISTED + 3)
+        )  # fmt: skip
+    page = webhooks_markdown(await read_figures(store, ["default"], now=NOW))
+    assert "… and 3 more" in page
+
+
+def test_the_portfolio_says_that_more_is_waited_for() -> None:
+    implementation = Implementation(
+        id=new_id(), key="k", slug="acme", customer_id=new_id(), title="Acme · SAP ECC",
+        complexity="custom", hosting="cloud", kickoff=NOW.date(), owner="Petra", template={},
+        started_at=NOW, started_by="Olaf", p50=date(2027, 4, 1), p80=date(2027, 4, 8),
+        planned_p50=date(2027, 4, 1), planned_p80=date(2027, 4, 8), forecast_at=NOW,
+        status="running", commitment="none", progress=0.5,
+    )  # fmt: skip
+    gates = [
+        Gate(implementation_id=implementation.id, gate=f"g{n}", title=f"Step {n}", owner="customer")
+        for n in range(5)
+    ]
+    page = portfolio_markdown([PortfolioLine(implementation, tuple(gates))], NOW, Links())
+    assert "the customer: Step 1; and 3 more" in page
