@@ -22,7 +22,9 @@ _INCIDENT_EVENTS: Mapping[str, str] = {
     "reopened": "opened",
     "acknowledged": "acknowledged",
     "resolved": "resolved",
+    "merged": "resolved",
 }
+"""What is over has an event that says so: `what` of its payload tells the two apart."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,3 +74,23 @@ async def test_a_lost_login_whose_connection_disappears_is_not_called_reconnecte
     assert await close(here.rt, incident.id, "moved", now=utcnow()) == (
         "continued in another incident"
     )
+
+
+async def test_an_incident_that_is_part_of_a_wider_one_is_over_in_the_event_feed_too(
+    open_house: Opened,
+) -> None:
+    """Who counts open incidents by their events had counted it for good."""
+    async with listening() as post:
+        here = await asking(open_house, post.url)
+        await lost_one_by_one(here)
+        incidents = await here.incidents()
+        events = await here.rows(Outbox, col(Outbox.channel) == "event")
+        said: dict[str, list[str]] = {incident.id: [] for incident in incidents}
+        for event in sorted(events, key=lambda row: row.seq):
+            if event.payload["name"].startswith("linekeeper.incident."):
+                about = event.payload["payload"]
+                said[about["incident"]].append(f"{event.payload['name'][20:]} ({about['what']})")
+        assert sum(incident.resolved_at is None for incident in incidents) == 1
+        for incident in incidents:
+            ends = ["resolved (merged)"] if incident.resolved_at else []
+            assert said[incident.id] == ["opened (opened)", *ends]
