@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 
+import pytest
 from sqlalchemy import delete, update
 from sqlmodel import col
 
@@ -28,6 +29,7 @@ async def lost_by_its_event(house: House) -> Connection:
     return connection
 
 
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True, scope="session")  # the clock is ours
 async def test_its_customer_is_asked_and_reminded_though_the_list_goes_on_saying_active(
     open_house: Opened,
 ) -> None:
@@ -45,10 +47,10 @@ async def test_its_customer_is_asked_and_reminded_though_the_list_goes_on_saying
         await work(house)
         assert [connection.provider in letter["Subject"] for letter in post.mails] == [True]
 
-        tomorrow = next_weekday_noon(utcnow() + timedelta(days=1))
-        with at(tomorrow):
+        day_after = next_weekday_noon(utcnow() + timedelta(days=2))
+        with at(day_after):
             await house.sweep()
-            await watch(house.rt, now=tomorrow)
+            await watch(house.rt, now=day_after)
             await work(house)
         assert len(post.mails) == 2
         assert len(await house.rows(ConnectLink)) == 1
