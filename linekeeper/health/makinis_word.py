@@ -42,7 +42,7 @@ def awaits_call(judged: Judged, at: datetime) -> bool:
     if judged.disputed:
         return False
     if judged.asked_at is None:
-        return judged.own is Health.unknown and judged.evidence is None
+        return judged.evidence is None  # nobody has looked at it yet
     fails = judged.own in FALLEN or judged.misses > 0 or judged.refusals > 0
     return fails and at - judged.asked_at < UNASKED
 
