@@ -1,7 +1,8 @@
 """One connection's status, asked and understood."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
+from linekeeper.clock import utcnow
 from linekeeper.health.evidence import Observation, Outcome
 from linekeeper.makini import OTHER_SHAPE, ConnectionStatus, ErrorKind, MakiniError
 from linekeeper.tokens.caller import Caller, NoToken
@@ -74,7 +75,8 @@ async def probe(
 ) -> Observation | None:
     """Ask Makini how the connection is; `caller` renews its token where that fixes a 401.
 
-    `read_at` is when a poll last read one of its entities to the end, where that is known.
+    `read_at` is when a poll last read one of its entities to the end, where that is known. It began
+    `at`, and may wait for the call budget: an answer is dated by when its call was sent.
 
     Returns None for one that has no token and can get none; a token that has ended and can't be
     renewed in the connection's mode is none. Raises `MakiniError` if there was no usable answer;
@@ -90,7 +92,8 @@ async def probe(
         if caller.may_renew or not refused:
             raise
         return refused_token(error, at)
-    return understand(status, at, unread=not caller.may_read, read_at=read_at)
+    sent = utcnow() - timedelta(seconds=status.latency)
+    return understand(status, max(at, sent), unread=not caller.may_read, read_at=read_at)
 
 
 def refused_token(error: MakiniError, at: datetime, *, source: str = "probe") -> Observation:
