@@ -4,7 +4,7 @@ import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from sqlalchemy import bindparam, select, update
@@ -57,7 +57,7 @@ _KEEP = (
     .where(_STATES.c.app == bindparam("of_app"))
     .values(budget=bindparam("bucket", type_=_STATES.c.budget.type))
 )
-_PAUSES = select(col(CallPause.connection), col(CallPause.until)).where(
+_PAUSES = select(col(CallPause.connection), col(CallPause.until), col(CallPause.refused_at)).where(
     col(CallPause.app) == bindparam("of_app"),
     col(CallPause.until) > bindparam("now", type_=UtcDateTime),
 )
@@ -236,7 +236,7 @@ class DatabaseBudget:
                 session.add(known[connection])
             pause = known[connection]
             pause.refused_at, pause.until = now, max(pause.until, until)
-            self._remember(app, {connection: pause.until}, now, replacing=False)
+            self._remember(app, {connection: pause.until - now}, replacing=False)
         if connection == OF_APP:
             return min(now + LONGEST_PAUSE, until)
         recent = [
@@ -249,13 +249,10 @@ class DatabaseBudget:
         return None
 
     def _remember(
-        self, app: str, pauses: Mapping[str, datetime], now: datetime, *, replacing: bool = True
+        self, app: str, lasting: Mapping[str, timedelta], *, replacing: bool = True
     ) -> None:
         steady = monotonic()
-        ends = {
-            connection: steady + (until - now).total_seconds()
-            for connection, until in pauses.items()
-        }
+        ends = {name: steady + length.total_seconds() for name, length in lasting.items()}
         self._pauses[app] = ends if replacing else {**self._pauses.get(app, {}), **ends}
 
     async def _grant(self, app: str, per_minute: int, want: int, ahead: int) -> tuple[int, float]:
@@ -281,7 +278,9 @@ class DatabaseBudget:
             row = await self._locked(session, app)
             now = await self._store.clock(session)
             paused = await session.execute(_PAUSES, {"of_app": app, "now": now})
-            self._remember(app, {row[0]: row[1] for row in paused}, now)
+            # By a clock that was set back none lasts longer than it was to when it was asked for.
+            lasting = {name: until - max(now, refused_at) for name, until, refused_at in paused}
+            self._remember(app, lasting)
             if self._is_count_due():
                 await self._write_counts(session, app, now)
             bucket, result = step(bucket_of(row, self._name, now), now)

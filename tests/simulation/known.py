@@ -48,6 +48,11 @@ REGRESSIONS: tuple[str, ...] = (
     "--seed 30300 --brief",
     "--seed 30508 --brief",
     "--seed 30509 --brief",
+    "--seed 30796 --brief",
+    "--seed 31022 --brief",
+    "--seed 31063 --brief",
+    "--seed 31174 --brief",
+    "--seed 31192 --brief",
     "--seed 15075 --small",
     "--seed 37 --kinds storm",
 )

@@ -1,5 +1,6 @@
 """The known defects that `--mutants` plants: fixes undone, and steps in the wrong order."""
 
+from tests.simulation.mutants_of_fixes import OF_FIXES
 from tests.simulation.mutants_of_secrets import OF_SECRETS
 from tests.simulation.mutants_of_words import OF_WORDS
 from tests.simulation.planting import mutant
@@ -267,4 +268,5 @@ MUTANTS = (
     ),
     *OF_WORDS,
     *OF_SECRETS,
+    *OF_FIXES,
 )  # fmt: skip

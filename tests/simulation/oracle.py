@@ -16,6 +16,8 @@ from tests.simulation.promises import broken_promises
 from tests.simulation.secrecy import told_secrets
 from tests.simulation.universe import Universe
 
+DAY = 86_400.0
+"""A sender's grain, in seconds."""
 AT_THE_END = timedelta(seconds=30)
 """What comes so late may wait still."""
 WEEKEND = timedelta(days=3)
@@ -236,7 +238,7 @@ class Oracle:
                 continue  # what it says of itself is older than what is so
             if self.is_sick(connection.key) or self.is_locked_out(connection):
                 continue
-            if self.is_unreadable(connection):
+            if self.is_unreadable(connection) and not self.is_announced(connection):
                 continue
             for row in self.rows("SELECT * FROM connection WHERE makini_key = ?", connection.key):
                 lost = "reauthorization_required" in open_kinds.get(row["id"], set())
@@ -270,6 +272,16 @@ class Oracle:
     def is_unreadable(self, connection: Connection) -> bool:
         """Whether nobody gave Linekeeper a token of it, and it may not make one itself."""
         return is_unreadable(self.universe, connection)
+
+    def is_announced(self, connection: Connection) -> bool:
+        """Whether Makini's own event said of its login that it is lost, as it is to the end."""
+        personality = self.universe.personality
+        if connection.login_ok or not personality.auth_event or personality.grain >= DAY:
+            return False
+        return any(
+            each.post.event == personality.auth_event and each.post.connection == connection.key
+            and each.at >= connection.logins[-1][0] for each in self.universe.delivered
+        )  # fmt: skip
 
     def is_locked_out(self, connection: Connection) -> bool:
         """Whether a new pair was lost for good, as when a process dies while it gets one."""

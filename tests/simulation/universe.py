@@ -66,6 +66,8 @@ BEGINNINGS = (
 """When a universe may begin."""
 SYNC_SECONDS = 900.0
 """From one synchronization of a connection to the next."""
+ENDS_WITHIN = 100.0
+"""Seconds from when a part is told to stop: a pair that is being renewed is waited for."""
 SETTLE_SECONDS = 3000.0
 """How long it is calm before the last act."""
 
@@ -395,6 +397,12 @@ class Universe:
                 self.stopped_at.append(self.now())
                 host.interrupted_at = self.now()
                 main.cancel()
+                if name in ("receiver", "consumer"):
+                    self._later(ENDS_WITHIN, self._has_ended(host, self.now()))
+
+    async def _has_ended(self, host: Host, told_at: datetime) -> None:
+        if not (host.dead or host.stalled):
+            self.found.append(f"stop: {host.name} was told to at {told_at:%H:%M:%S}, and goes on")
 
     async def _supervise(self, name: str, main: Callable[[Host], Awaitable[None]]) -> None:
         """Start a process, and again when it is gone."""

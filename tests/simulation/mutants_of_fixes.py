@@ -1,0 +1,65 @@
+"""Known defects: fixes of what universes had found, undone. Each has the life that showed it."""
+
+from tests.simulation.planting import Mutant, mutant
+
+
+def undone(
+    name: str,
+    what: str,
+    *edits: tuple[str, str, str],
+    seed: int,
+    hours: float = 0.5,
+    kinds: str = "",
+) -> Mutant:
+    """A fix undone, in the universe that showed it, as it draws its trouble by itself."""
+    return mutant(name, what, *edits, kinds=kinds, seed=seed, hours=hours)
+
+
+OF_FIXES = (
+    undone(
+        "kept-login-forgotten", "a kept login is forgotten for a later one by the same link",
+        ("access/login.py",
+         "            if kept is not None and not is_open:\n"
+         "                await forget_pending(session, kept.id)\n",
+         "            if not is_open and (kept is not None or how == \"done\"):\n"
+         "                await session.execute(\n"
+         "                    __import__(\"sqlalchemy\").text(\n"
+         "                        \"DELETE FROM pending_login WHERE link_id = :link\"\n"
+         "                    ), {\"link\": link.id},\n"
+         "                )\n"),
+        seed=30067,
+    ),
+    undone(
+        "refused-read-is-a-lost-login", "reads that are refused after a good status lose the login",
+        ("health/login_check.py",
+         "    if status.outcome is not Outcome.login_lost:\n", "    if False:\n"),
+        seed=30088,
+    ),
+    undone(
+        "learned-tomorrow", "what was learned by a clock that was ahead is dated tomorrow",
+        ("health/judge.py",
+         "    return replace(observation, at=now) if observation.at > now + CLOCK_SLACK else"
+         " observation\n",
+         "    return observation\n"),
+        seed=30509,
+    ),
+    undone(
+        "waits-for-tomorrow", "a message that a clock that was ahead put off waits for that time",
+        ("consumer/clock_ahead.py", "        for statement in _PUT_RIGHT:\n",
+         "        for statement in (_PUT_RIGHT[0], *_PUT_RIGHT[2:]):\n"),
+        seed=30108, kinds="ending day leased away mail",
+    ),
+    undone(
+        "good-word-before-a-look", "a sync that completed undoes a lost login nobody looked at",
+        ("health/makinis_word.py",
+         "        return judged.evidence is None  # nobody has looked at it yet\n",
+         "        return judged.own is Health.unknown and judged.evidence is None\n"),
+        seed=31022,
+    ),
+    undone(
+        "kept-login-holds-up-the-end", "a process that ends waits for an answer about a kept login",
+        ("access/login.py", "            return await self._with(given)\n",
+         "            return await to_its_end(self._with(given), BEFORE_SENDING)\n"),
+        seed=30796,
+    ),
+)  # fmt: skip
