@@ -3,9 +3,10 @@
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from pathlib import Path
 
+from linekeeper.clock import zone_of
 from linekeeper.credits.decide import CreditError, Override
 from linekeeper.credits.tariff import DEFAULT_TIER, cost_of, usual_tier
 from linekeeper.implementation.outlook import Outlook, forecast_plan
@@ -101,7 +102,7 @@ def check(form: Form, known: Customer | None, *, now: datetime) -> Implementatio
             system_names=tuple(form.systems),
             vpn=any(form.vpns),
             hostings=hostings if len(set(hostings)) > 1 else (),
-            today=now.astimezone(calendar.zone).date(),
+            today=_today(now, zone),
         )
     )
     faults.end()
@@ -123,6 +124,15 @@ def check(form: Form, known: Customer | None, *, now: datetime) -> Implementatio
         vpns=(*form.vpns, *[False] * (scope.systems - len(form.vpns))),
         override=Override(by, form.over_credits_because) if form.over_credits_because else None,
     )
+
+
+def _today(now: datetime, zone: str) -> date:
+    """The day where the customer is. Where nobody said where that is, the earliest that it is
+    anywhere: at five in the afternoon in Los Angeles it is tomorrow in UTC."""
+    return (now - _WESTMOST if zone == "UTC" else now.astimezone(zone_of(zone))).date()
+
+
+_WESTMOST = timedelta(hours=12)
 
 
 def costs_of(form: Form) -> tuple[int, ...]:

@@ -1,7 +1,7 @@
 """The start of an implementation: what is refused, and that one is one."""
 
 import asyncio
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
@@ -203,3 +203,13 @@ async def test_systems_of_one_implementation_may_be_in_the_cloud_and_on_premises
     assert [again.plan.scope.hosting_of(number) for number in (1, 2)] == ["cloud", "on-premises"]
     with pytest.raises(PlanError, match="a self-hosted Makini is an app of its own"):
         await office.start(systems=["A", "B"], hostings=["cloud", "self-hosted"])
+
+
+async def test_a_kickoff_today_is_not_yesterday_for_who_sits_west_of_utc(office: Office):
+    """A new customer is taken to be in UTC until somebody says where it is."""
+    office.now = datetime(2027, 3, 2, 1, tzinfo=UTC)  # Monday, 17:00 in Los Angeles
+    started = await office.start(kickoff=date(2027, 3, 1))
+    assert started.new
+    office.now = datetime(2027, 3, 2, 13, tzinfo=UTC)
+    with pytest.raises(PlanError, match="in the past"):
+        await office.start(customer="Another", kickoff=date(2027, 3, 1))
