@@ -109,8 +109,8 @@ class DatabaseBudget:
             try:
                 async with line.lock:
                     if line.ahead and monotonic() > line.ahead_until:
-                        line.ahead = 0  # whoever was to use it did not
-                        line.granted = min(line.granted, line.waiting)
+                        # Whoever was to use it did not; what is known of pauses is as old.
+                        line.ahead = line.granted = 0
                     while not line.granted and self._pause(app, connection) <= 0:
                         await asyncio.sleep(0)  # who asks at the same moment is served with it
                         await self._fetch(line, app, per_minute, connection)

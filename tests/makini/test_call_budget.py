@@ -10,7 +10,7 @@ from sqlalchemy import select, update
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from linekeeper.budget import DatabaseBudget
+from linekeeper.budget import AHEAD_SECONDS, DatabaseBudget
 from linekeeper.clock import utcnow
 from linekeeper.makini import (
     CONNECTION_PAUSED,
@@ -24,7 +24,7 @@ from linekeeper.makini.bucket_row import bucket_row, read_bucket
 from linekeeper.makini.budget import Bucket
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
-from linekeeper.spending import Purpose, spends_on
+from linekeeper.spending import Purpose, many_calls, spends_on
 from linekeeper.store import Store
 from linekeeper.store.tables import AppState, CallPause, Connection
 from linekeeper.sweep.report_call import Call, record_call
@@ -211,6 +211,21 @@ async def test_calls_on_a_paused_connection_keep_no_call_from_the_others(store: 
         return_exceptions=True,
     )
     assert [type(base_exception) for base_exception in endings] == [Paused, type(None)] * 20
+
+
+async def test_a_call_granted_ahead_and_not_made_is_lost_and_what_was_known_with_it(
+    store: Store,
+) -> None:
+    """Another process was told meanwhile to leave the connection alone."""
+    reading = DatabaseBudget(store)
+    with many_calls(100):
+        await reading.take("plant", 6_000)
+    await DatabaseBudget(store).penalise(
+        "plant", utcnow() + timedelta(minutes=40), connection="refused"
+    )
+    await asyncio.sleep(AHEAD_SECONDS + 0.1)
+    with pytest.raises(Paused):
+        await asyncio.wait_for(reading.take("plant", 6_000, connection="refused"), timeout=60)
 
 
 async def test_a_short_pause_of_a_connection_is_waited_for(store: Store) -> None:

@@ -52,6 +52,7 @@ REGRESSIONS: tuple[str, ...] = (
     "--seed 31022 --brief",
     "--seed 31063 --brief",
     "--seed 31174 --brief",
+    "--seed 31382 --brief",
     "--seed 31192 --brief",
     "--seed 15075 --small",
     "--seed 37 --kinds storm",

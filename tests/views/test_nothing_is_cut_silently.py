@@ -79,7 +79,13 @@ def test_the_portfolio_says_that_more_is_waited_for() -> None:
         status="running", commitment="none", progress=0.5,
     )  # fmt: skip
     gates = [
-        Gate(implementation_id=implementation.id, gate=f"g{n}", title=f"Step {n}", owner="customer")
+        Gate(
+            implementation_id=implementation.id,
+            gate=f"g{n}",
+            title=f"Step {n}",
+            owner="customer",
+            assignee="",
+        )
         for n in range(5)
     ]
     page = portfolio_markdown([PortfolioLine(implementation, tuple(gates))], NOW, Links())
