@@ -78,7 +78,7 @@ async def test_what_cannot_be_is_refused_in_the_run_and_nothing_is_stored(
     today = utcnow().date()
     with on(clean_prefect):
         for changed, field in (
-            ({"kickoff": today - timedelta(days=1)}, "Kickoff"),
+            ({"kickoff": today - timedelta(days=2)}, "Kickoff"),
             ({"country": "QQ"}, "Country"),
             ({"systems": []}, "Systems"),
             ({"systems": [f"System {n}" for n in range(500)]}, "Systems"),
