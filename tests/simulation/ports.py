@@ -34,6 +34,7 @@ from linekeeper.inbox import sqlite_writer
 from linekeeper.makini import wire
 from linekeeper.outbox.senders import prefect as prefect_sender
 from linekeeper.receiver import beat as receiver_beat
+from linekeeper.receiver import standby
 from linekeeper.settings import Settings
 from linekeeper.store import Store, configuration, leases, processes, sqlite
 from linekeeper.store import engine as store_engine
@@ -149,6 +150,9 @@ def machines(universe: Universe) -> Iterator[None]:
         (prefect_sender.RunSender, "longest_pause", AWAY_SECONDS),
         (configuration, "FRESH_SECONDS", 60.0),
         (consumer_alive, "DEAD_AFTER", timedelta(seconds=3.5 * BEAT_SECONDS)),
+        (standby, "ABSENT_AFTER", timedelta(seconds=2.5 * WATCH_SECONDS)),
+        (standby, "QUIET_AFTER", timedelta(seconds=2.5 * WATCH_SECONDS)),
+        (standby, "STREAM_EVERY", OFTEN_SECONDS),
         (receiver_beat, "BEAT_SECONDS", RECEIVER_BEAT_SECONDS),
         (receiver_beat, "_GAP", timedelta(seconds=3 * RECEIVER_BEAT_SECONDS)),
         (consumer_waker.Waker, "run", _wake(universe)),
