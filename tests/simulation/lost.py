@@ -36,6 +36,7 @@ def is_token_missing(universe: "Universe", connection: Connection, at: datetime)
     """Whether it was made anew at Makini itself, which mints no token: a login is asked for."""
     is_anew = len(line_of(universe.truth, connection)) > 1
     is_refused = connection.key in universe.people.customers.refused  # its pair is nowhere
+    is_refused = is_refused or _is_thrown_away(universe, connection.key)
     given = not is_refused and any(pair.issued_at <= at for pair in connection.pairs)
     return universe.personality.mint == "refused" and is_anew and not given
 
@@ -88,8 +89,14 @@ def is_unreadable(universe: "Universe", connection: Connection) -> bool:
         return False
     key, customers = connection.key, people.customers
     is_given = connection.pairs and key not in customers.refused
-    if not is_given or key not in customers.kept:
-        return not is_given
+    return not is_given or _is_thrown_away(universe, key)
+
+
+def _is_thrown_away(universe: "Universe", key: str) -> bool:
+    """Whether the newest pair of this connection was kept, and turned out to be of another
+    system than was asked for."""
+    if key not in universe.people.customers.kept:
+        return False
     has_token = universe.ask(
         "SELECT 1 FROM credential k JOIN connection c ON c.id = k.connection_id"
         " WHERE c.makini_key = ?", (key,),
