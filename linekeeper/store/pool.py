@@ -24,7 +24,8 @@ class ClosingPool(AsyncAdaptedQueuePool):
 
     def recreate(self) -> "ClosingPool":
         """The engine's next pool, for who asks after the end."""
-        successor: ClosingPool = super().recreate()  # type: ignore[assignment]
+        successor = super().recreate()
+        assert isinstance(successor, ClosingPool)  # SQLAlchemy makes one of the same class
         successor._is_over = self._is_over
         return successor
 
