@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.availability.decide import TimeSpan, Turn, spans_as_a_whole, spans_of
+from linekeeper.store.health_changes import HEALTH_CHANGES
 from linekeeper.store.tables import Connection, IncidentConnection, Transition
 
 _AWAY = "unreachable"
@@ -18,16 +19,7 @@ _MEMBERS = select(
     col(IncidentConnection.left_at),
     col(Connection.health),
 ).join(Connection, col(Connection.id) == col(IncidentConnection.connection_id))
-_TURNS = (
-    select(
-        col(Transition.connection_id),
-        col(Transition.at),
-        col(Transition.before),
-        col(Transition.after),
-    )
-    .where(col(Transition.axis) == "health")
-    .order_by(col(Transition.at), col(Transition.id))
-)
+_TURNS = HEALTH_CHANGES.order_by(col(Transition.at), col(Transition.id))
 
 
 async def away_together(

@@ -19,6 +19,7 @@ from linekeeper.inbox.claim import hour_of
 from linekeeper.inbox.retention import HABIT_DAYS
 from linekeeper.reconcile.causes import Window, overlap
 from linekeeper.store.engine import chunked
+from linekeeper.store.health_changes import HEALTH_CHANGES
 from linekeeper.store.tables import Connection, Transition, WebhookHour
 from linekeeper.store.types import UtcDateTime
 from linekeeper.sweep.stream import Habit
@@ -175,15 +176,8 @@ async def _gaps_without_falls(
 
 _QUIET = _IS_WELL & (col(Connection.last_webhook_at) < bindparam("since", type_=UtcDateTime))
 _TURNS = (
-    select(
-        col(Transition.connection_id),
-        col(Transition.at),
-        col(Transition.before),
-        col(Transition.after),
-    )
-    .join(Connection, col(Connection.id) == col(Transition.connection_id))
+    HEALTH_CHANGES.join(Connection, col(Connection.id) == col(Transition.connection_id))
     .where(
-        col(Transition.axis) == "health",
         col(Transition.at) >= bindparam("from", type_=UtcDateTime),
         _QUIET,
     )

@@ -18,6 +18,7 @@ from linekeeper.health.judge import is_trouble
 from linekeeper.makini.bucket_row import stated_in_words
 from linekeeper.spending import read_spent
 from linekeeper.store import Store
+from linekeeper.store.health_changes import HEALTH_CHANGES
 from linekeeper.store.tables import (
     AppState,
     Connection,
@@ -305,15 +306,8 @@ async def _history(
     step = step_for(oldest, now)
     since = first_start(step, now)
     rows = await session.execute(
-        select(
-            col(Transition.connection_id),
-            col(Transition.at),
-            col(Transition.before),
-            col(Transition.after),
-        )
-        .join(Connection, col(Connection.id) == col(Transition.connection_id))
+        HEALTH_CHANGES.join(Connection, col(Connection.id) == col(Transition.connection_id))
         .where(
-            col(Transition.axis) == "health",
             col(Transition.at) >= since,
             col(Connection.setup) != "disconnected",
         )

@@ -20,9 +20,10 @@ from tests.health.test_absence import minutes_pass
 from tests.health.test_contradictions import said
 from tests.receiver.test_connect import link_for, through
 from tests.receiver.test_link_of_successor import connect_anew
+from tests.reconnect.asked import asked
 from tests.reconnect.conftest import House
 from tests.reconnect.post import Post, text_of
-from tests.reconnect.test_ask import asking, next_weekday_noon, outbox, post, work
+from tests.reconnect.test_ask import next_weekday_noon, outbox, post, work
 from tests.reconnect.working_clock import at
 
 __all__ = ["post"]  # a fixture
@@ -110,10 +111,7 @@ async def test_its_customer_gets_one_mail_and_operators_the_reminders(
     open_house: Opened, post: tuple[Post, str]
 ) -> None:
     mailbox, url = post
-    house = await asking(open_house, url)
-    [connection, *_] = await house.connections()
-    await house.lose_login(connection)
-    await work(house)
+    house, connection = await asked(open_house, url)
     await succeeded(house, connection)
     await work(house)
     await house.sweep()

@@ -6,7 +6,6 @@ import pytest
 from sqlalchemy import update
 from sqlmodel import col
 
-from linekeeper.access.links import make_link
 from linekeeper.clock import utcnow
 from linekeeper.outbox.mail_order import mail_ordering_key
 from linekeeper.outbox.queue import Message, enqueue
@@ -14,6 +13,7 @@ from linekeeper.reconnect.ask import mail
 from linekeeper.reconnect.ending import announce_ending
 from linekeeper.store.tables import Connection, Credential, Outbox
 from tests.delivering import deliver_mail
+from tests.reconnect.asked import asked, link_to_set_up
 from tests.reconnect.conftest import House
 from tests.reconnect.post import listening
 from tests.reconnect.test_ask import Opened, asking, next_weekday_noon, work
@@ -45,10 +45,7 @@ async def test_a_reminder_is_sent_a_day_after_what_it_reminds_of_and_not_at_once
     open_house: Opened,
 ) -> None:
     async with listening() as post:
-        house = await asking(open_house, post.url)
-        [connection, *_] = await house.connections()
-        await house.lose_login(connection)
-        await work(house)
+        house, connection = await asked(open_house, post.url)
         assert len(post.mails) == 1
         [incident] = await house.incidents()
         assert connection.customer_id is not None
@@ -77,17 +74,8 @@ async def _ask(house: House, what: str) -> None:
         await announce_ending(house.rt, now=utcnow())
         return
     [connection, *_] = await house.connections()
-    async with house.store.write() as session:
-        link = await make_link(
-            session,
-            app=connection.app,
-            connection_id=None,
-            customer_id=connection.customer_id,
-            system="Fiix",
-            by="petra",
-            now=utcnow(),
-            expires_at=utcnow() + timedelta(days=20),
-        )
+    expires_at = utcnow() + timedelta(days=20)
+    link = await link_to_set_up(house, connection, expires_at=expires_at)
     await _set_up(house, str(connection.customer_id), link.id, 0)
 
 

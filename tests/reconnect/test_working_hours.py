@@ -7,7 +7,6 @@ import pytest
 from sqlalchemy import update
 from sqlmodel import col
 
-from linekeeper.access.links import make_link
 from linekeeper.clock import utcnow
 from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.outbox.senders import mail as mail_sender
@@ -18,6 +17,7 @@ from linekeeper.reconnect.mails import mail
 from linekeeper.reconnect.remind import next_working_moment
 from linekeeper.store.tables import Connection, Customer, Outbox
 from tests.delivering import deliver_mail
+from tests.reconnect.asked import link_to_set_up
 from tests.reconnect.conftest import House
 from tests.reconnect.post import listening
 from tests.reconnect.test_ask import Opened, asking, work
@@ -180,19 +180,11 @@ async def _planned(house: House, what: str) -> None:
         await work(house)
         [incident] = await house.incidents()
         message = mail(incident.id, 1, connection.customer_id, "remind", "1")
+    if what == "setup":
+        link = await link_to_set_up(house, connection)
+        payload = {"do": what, "customer_id": connection.customer_id, "link_id": link.id}
+        message = Message("email", f"email:setup:{link.id}:0", payload)
     async with house.store.write() as session:
-        if what == "setup":
-            link = await make_link(
-                session,
-                app=connection.app,
-                connection_id=None,
-                customer_id=connection.customer_id,
-                system="Fiix",
-                by="petra",
-                now=utcnow(),
-            )
-            payload = {"do": what, "customer_id": connection.customer_id, "link_id": link.id}
-            message = Message("email", f"email:setup:{link.id}:0", payload)
         await enqueue(house.store, session, [message], now=utcnow())
 
 
