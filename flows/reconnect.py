@@ -16,6 +16,7 @@ from pydantic import Field
 from flows.form import SentForm, answered, form, wait_for
 from linekeeper.clock import utcnow
 from linekeeper.customers.find import NotFound, find_connection
+from linekeeper.makini import MakiniError
 from linekeeper.markdown import not_taken
 from linekeeper.reconnect.case import (
     Case,
@@ -55,6 +56,10 @@ WAITS_SECONDS = 180 * 86_400
 """Prefect's own time-out, far beyond ours: when waiting ends is decided in our database."""
 
 
+class CannotBeRead(Exception):
+    """A login that the status finds well, and a read refuses, time and again."""
+
+
 class WaitingForCustomer(RunInput):
     """Nothing to do here: the run goes on by itself once the customer has logged in."""
 
@@ -91,9 +96,9 @@ async def reconnect(
 ) -> State[None]:
     """Wait for the customer's login; then verify it, backfill what was missed, and close.
 
-    It waits suspended and costs nothing. Ends `Reconnected`, or `Failed` if it was given up or the
-    deadline passed; the incident is open then. Where another run takes the case, as one that is
-    started by hand does, it ends `Replaced`.
+    It waits suspended and costs nothing. Ends `Reconnected`, or `Failed` if it was given up, the
+    deadline passed, or Makini did not answer; the incident is open then. Where another run takes
+    the case, as one that is started by hand does, it ends `Replaced`.
     """
     async with open_runtime() as rt:
         try:
@@ -104,7 +109,7 @@ async def reconnect(
             await rename(case.incident.title)
             await report_reconnect(incident_id)
             refusal = await _take_last(rt, incident_id)
-            step, verified = await _wait(rt, incident_id, run_id, refusal)
+            return await _go_on(rt, incident_id, run_id, refusal)
         except (NoCase, NotFound) as error:
             return refused(
                 "incident" if incident.strip() else "connection",
@@ -113,7 +118,21 @@ async def reconnect(
             )
         except Replaced as replaced:
             return await _hand_over(await _case(rt, incident_id), replaced.run_id)
+
+
+async def _go_on(rt: Runtime, incident_id: str, run_id: str, refusal: str) -> State[None]:
+    """Wait, and do what is to be done then.
+
+    Where Makini or the system is away for longer than the steps try, the run has found that, and is
+    not broken: the next sweep starts another one, which goes on with what is left.
+    """
+    try:
+        step, verified = await _wait(rt, incident_id, run_id, refusal)
         return await _end(rt, incident_id, step, after=verified)
+    except (MakiniError, CannotBeRead) as error:
+        title = (await _case(rt, incident_id)).incident.title
+        said = str(error).rstrip(".")
+        return Failed(message=f"{title}: {said}. Another run goes on with it after the next sweep")
 
 
 async def _hand_over(case: Case, run_id: str) -> State[None]:
@@ -149,7 +168,8 @@ async def _wait(
 ) -> tuple[Next, State[Any] | None]:
     """Wait until there is something else to do; what that is, and what it comes after.
 
-    A verification that fails waits again. Raises `Replaced` once another run has taken the case.
+    A verification that fails waits again. Raises `Replaced` once another run has taken the case,
+    and `MakiniError` or `CannotBeRead` where nobody can say how the login is.
     """
     refused = 0
     last = drawn_state(UUID(run_id), LOGIN) if run_id else None
@@ -163,9 +183,7 @@ async def _wait(
                 break
             refused += 1
             if refused > VERIFICATIONS:
-                raise RuntimeError(
-                    f"{case.incident.title}: its status is good, but it can't be read"
-                )
+                raise CannotBeRead("its status is good, but it can't be read")
             case = await _case(rt, incident_id)
             step = next_step(case, run_id)
         if step != "wait":

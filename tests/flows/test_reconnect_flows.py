@@ -41,11 +41,13 @@ from linekeeper.store.tables import (
     Credential,
     Customer,
     CustomerLink,
+    EndedRun,
     Incident,
     Outbox,
     Reconnect,
 )
 from linekeeper.tokens.stored import destroy_tokens
+from tasks.reconnect import verify
 from tests.fixtures_prefect import PrefectServer
 from tests.flows.conftest import Running, on, on_both
 from tests.health.test_sweep import sweep
@@ -287,6 +289,36 @@ async def test_a_login_mended_elsewhere_ends_the_run_reconnected_with_its_number
     assert again.name == "Skipped"
     [case] = await rows(store, Reconnect)
     assert case.outcome == "reconnected"
+
+
+async def test_a_system_that_goes_away_while_its_login_is_verified_is_no_broken_run(
+    running: Running,
+    store: Store,
+    clean_prefect: PrefectServer,
+    fleet: sandbox.Served,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is red by what it found, and another run goes on with the case."""
+    monkeypatch.setattr("flows.reconnect.verify", verify.with_options(retries=0))
+    connection = await lost(store, fleet)
+    found = fleet.world.find(connection.makini_key)
+    assert found is not None
+    fleet.world.restore_credentials(found)
+    await swept(clean_prefect)
+    [incident] = await rows(store, Incident)
+    fleet.world.go_offline(found)
+    with on(clean_prefect):
+        state = await reconnect(incident.id, return_state=True)
+    assert state.is_failed()
+    assert "does not answer" in str(state.message)
+    assert "Another run goes on" in str(state.message)
+    assert str(state.state_details.flow_run_id) in {
+        row.run_id for row in await rows(store, EndedRun)
+    }
+    fleet.world.come_online(found)
+    with on(clean_prefect):
+        again = await reconnect(incident.id, return_state=True)
+    assert again.name == "Reconnected", again.message
 
 
 async def test_a_run_whose_case_another_one_took_ends_replaced_and_names_it(
