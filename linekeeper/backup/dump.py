@@ -52,7 +52,8 @@ async def back_up(store: Store, path: Path, keys: Sequence[str], *, now: datetim
             if schema != head():
                 raise StoreError(
                     f"the database's schema {schema} is newer than this version of Linekeeper "
-                    f"(schema {head()}): back it up with the new version"
+                    f"(schema {head()})",
+                    "back it up with the new version",
                 )
             header = Header(
                 version=__version__,

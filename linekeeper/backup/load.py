@@ -19,8 +19,9 @@ from linekeeper.backup.file import BackupError, Header, Reader
 from linekeeper.reconcile.feed import leave_gap
 from linekeeper.store import KeyProblem, Store, StoreError
 from linekeeper.store.engine import begin_writing
+from linekeeper.store.errors import trouble_of
 from linekeeper.store.migrate import build_schema, say_whom_it_serves
-from linekeeper.store.schema import KEY_CHECK, SERVES, describe, schema_of
+from linekeeper.store.schema import KEY_CHECK, SERVES, schema_of
 from linekeeper.store.tables import (
     ApiKey,
     AppSetting,
@@ -96,7 +97,7 @@ async def restore(
             await _note(connection, header, by=by, now=now)
             schema = await connection.run_sync(schema_of)
     except (DBAPIError, OSError) as error:
-        raise StoreError(f"{describe(error)}; nothing was restored") from error
+        raise StoreError(f"{trouble_of(error)}; nothing was restored") from error
     return Restored(header, rows, schema or "", revoked)
 
 

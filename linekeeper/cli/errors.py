@@ -29,7 +29,7 @@ def explain(error: BaseException) -> str | None:
     from linekeeper.private import SharedHome
     from linekeeper.runtime import UnknownApp
     from linekeeper.store import KeyProblem, StoreError
-    from linekeeper.store.schema import describe
+    from linekeeper.store.errors import trouble_of
 
     if isinstance(error, BaseExceptionGroup):
         lines = [explain(inner) for inner in error.exceptions]
@@ -39,7 +39,7 @@ def explain(error: BaseException) -> str | None:
     if isinstance(error, SettingsError):
         return f"a setting can't be read: {error}"
     if isinstance(error, DBAPIError | sqlite3.Error):
-        return describe(error)
+        return str(trouble_of(error))
     if isinstance(error, OSError) and (line := _file(error)):
         return line
     expected = (

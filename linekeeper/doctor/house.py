@@ -14,8 +14,9 @@ from linekeeper.doctor.finding import DoctorFinding, ok, warn, wrong
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store import KeyProblem, Store, StoreError
+from linekeeper.store.errors import trouble_of
 from linekeeper.store.leases import IS_CONSUMERS, is_about_one
-from linekeeper.store.schema import describe, head, require_current
+from linekeeper.store.schema import head, require_current
 from linekeeper.store.tables import Audit, Connection, Lease
 from linekeeper.store.usable import is_there
 from linekeeper.text import counted, duration
@@ -128,12 +129,9 @@ async def examine_database(settings: Settings, *, seconds: float = 10.0) -> list
         return [wrong(name, f"no answer within {seconds:g} s", "check LINEKEEPER_DATABASE_URL")]
     except KeyProblem as problem:
         return [wrong("encryption keys", str(problem), "put the right keys back")]
-    except StoreError as problem:
-        text, _, fix = str(problem).partition(": ")
-        return [wrong(name, text, fix or "check LINEKEEPER_DATABASE_URL")]
-    except (DBAPIError, OSError) as problem:
-        text, _, fix = describe(problem).partition(": ")
-        return [wrong(name, text, fix or "check LINEKEEPER_DATABASE_URL")]
+    except (StoreError, DBAPIError, OSError) as error:
+        found = error if isinstance(error, StoreError) else trouble_of(error)
+        return [wrong(name, found.text, found.fix or "check LINEKEEPER_DATABASE_URL")]
     findings = [ok(name, f"{kind} answers, schema {head()}, our keys fit, it can be written")]
     others = (_key_file(settings), _room(settings), clock, backup)
     return findings + [finding for finding in others if finding]

@@ -221,8 +221,7 @@ async def _clock(app: AppConfig, seconds: float) -> DoctorFinding | None:
 
 
 def _refused(name: str, error: MakiniError) -> DoctorFinding:
-    text, separator, fix = str(error).rstrip(".").rpartition("]. ")
-    return wrong(name, f"{text}]", fix) if separator else wrong(name, str(error), "try again later")
+    return wrong(name, error.said, error.advice)
 
 
 def _too_slow(name: str, seconds: float) -> DoctorFinding:

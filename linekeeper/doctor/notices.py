@@ -81,6 +81,7 @@ async def _untaken(store: Store) -> list[DoctorFinding]:
 
 
 _BLOCK = "correct it in the AlertPolicy block"
+_CHANNELS_BLOCK = "do so, or name another channel in its block; then it is tried again by itself"
 
 
 async def examine_alerts(store: Store, configuration: Configuration) -> list[DoctorFinding]:
@@ -94,17 +95,12 @@ async def examine_alerts(store: Store, configuration: Configuration) -> list[Doc
         await asyncio.to_thread(_readable, url) for url in targets(policy.elsewhere).values()
     ]
     for notice_channel in await troubles(store):
-        text, _, fix = notice_channel.trouble.rpartition(": ")
         since = f"takes nothing since {notice_channel.since:%Y-%m-%d %H:%M} UTC"
-        name = f"alerts · {notice_channel.channel}"
+        name, text = f"alerts · {notice_channel.channel}", f"{since}: {notice_channel.trouble}"
         if notice_channel.needs_fix:
-            findings.append(
-                wrong(name, f"{since}: {text or notice_channel.trouble}", fix or _BLOCK)
-            )
+            findings.append(wrong(name, text, _CHANNELS_BLOCK))
         else:
-            findings.append(
-                warn(name, f"{since}: {notice_channel.trouble}", "it is tried again by itself")
-            )
+            findings.append(warn(name, text, "it is tried again by itself"))
     if not channels_of(configuration) and not policy.elsewhere:
         text = "nobody is notified of incidents: neither Slack nor another channel is filled in"
         findings.append(warn("alerts", text, "fill in a SlackChannel or an AlertPolicy block"))

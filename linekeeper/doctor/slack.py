@@ -211,5 +211,5 @@ async def _call(
 
 
 def _wrong(name: str, error: _Refused) -> DoctorFinding:
-    text, _, fix = str(refused(error.code, needed=error.needed)).rpartition(": ")
-    return wrong(name, text, fix)
+    trouble = refused(error.code, needed=error.needed)
+    return wrong(name, trouble.text, trouble.fix)

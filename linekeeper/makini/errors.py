@@ -146,6 +146,11 @@ class MakiniError(Exception):
         return _WHAT[self.kind]
 
     def __str__(self) -> str:
+        return f"{self.said}. {self.advice}."
+
+    @property
+    def said(self) -> str:
+        """What happened, with everything by which Makini's support finds the call."""
         status = f" ({self.status})" if self.status is not None else ""
         message = f": {self.message.rstrip('.')}" if self.message else ""
         where = [f"app {self.app}"]
@@ -155,9 +160,11 @@ class MakiniError(Exception):
             where.append(f"code {self.code}")
         if self.request_id:
             where.append(f"request id {self.request_id}")
-        return f"{self._what}{status}{message} [{', '.join(where)}]. {self._advice()}."
+        return f"{self._what}{status}{message} [{', '.join(where)}]"
 
-    def _advice(self) -> str:
+    @property
+    def advice(self) -> str:
+        """What to do."""
         if self.kind is ErrorKind.rate_limited and self.retry_after is not None:
             return f"Try again in {self.retry_after:.0f} s, or lower per_minute"
         if self.kind is ErrorKind.circuit_open:

@@ -19,7 +19,7 @@ LONG_PAUSE = 60.0
 
 
 class SlackTrouble(Exception):
-    """Slack did not do what was asked. `str()` says why and what to fix.
+    """Slack did not do what was asked. `text` says why, `fix` what to do, and `str()` both.
 
     `reach` is `channel` if the next message would fare no better. `wait` is in seconds; None
     leaves it to the usual back-off. A message that `may_stand` was perhaps taken all the same.
@@ -30,13 +30,16 @@ class SlackTrouble(Exception):
         self,
         text: str,
         *,
+        fix: str = "",
         code: str = "",
         reach: Reach = "message",
         wait: float | None = None,
         may_stand: bool = False,
         offered: bool = True,
     ) -> None:
-        super().__init__(text)
+        super().__init__(f"{text}: {fix}" if fix else text)
+        self.text = text
+        self.fix = fix
         self.code = code
         self.reach: Reach = reach
         self.wait = wait
@@ -68,7 +71,8 @@ class SlackTrouble(Exception):
 
     def _reaching(self, reach: Reach) -> "SlackTrouble":
         return SlackTrouble(
-            str(self),
+            self.text,
+            fix=self.fix,
             code=self.code,
             reach=reach,
             wait=self.wait,
@@ -158,7 +162,11 @@ def refused(code: str, *, needed: str = "", detail: str = "") -> SlackTrouble:
     fix = meaning.fix.replace("chat:write", needed) if needed else meaning.fix
     reason = f" ({detail})" if detail else ""
     return SlackTrouble(
-        f"Slack refuses: {code}{reason}: {fix}", code=code, reach=meaning.reach, wait=LONG_WAIT
+        f"Slack refuses: {code}{reason}",
+        fix=fix,
+        code=code,
+        reach=meaning.reach,
+        wait=LONG_WAIT,
     )
 
 

@@ -2,7 +2,8 @@
 
 from linekeeper.clock import new_id
 from linekeeper.store.cipher import Cipher, KeyProblem
-from linekeeper.store.engine import Store, StoreError
+from linekeeper.store.engine import Store
+from linekeeper.store.errors import StoreError
 from linekeeper.store.types import is_id
 
 __all__ = ["Cipher", "KeyProblem", "Store", "StoreError", "is_id", "new_id"]

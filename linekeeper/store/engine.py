@@ -27,6 +27,7 @@ from linekeeper.private import close_database, close_folder, make_private_folder
 from linekeeper.redact import without_values
 from linekeeper.settings import Settings
 from linekeeper.store.cipher import Cipher, KeyProblem, read_or_make_keys
+from linekeeper.store.errors import StoreError
 from linekeeper.store.owned import OwnedTasks
 from linekeeper.store.pool import ClosingPool, Idle
 from linekeeper.store.session import LeanSession
@@ -38,10 +39,6 @@ POOL = 20
 """Connections a process holds at most, where no setting says otherwise."""
 KEPT, KEPT_FROM = 2, 10
 """How many connections are kept out of a pool to SQLite, and from which size of pool on."""
-
-
-class StoreError(Exception):
-    """The database can't be used; the message says what to fix."""
 
 
 class Store:
@@ -194,8 +191,8 @@ def make_engine(url: str, pool: int = POOL) -> AsyncEngine:
         return engine
     if driver != "sqlite+aiosqlite":
         raise StoreError(
-            f"LINEKEEPER_DATABASE_URL: {driver}://… is not supported; use "
-            "postgresql+asyncpg://… or sqlite+aiosqlite:///…"
+            f"LINEKEEPER_DATABASE_URL begins with {driver}://, which is not supported",
+            "use postgresql+asyncpg://… or sqlite+aiosqlite:///…",
         )
     parsed = make_url(url)
     if parsed.database:

@@ -16,8 +16,9 @@ from sqlmodel import col
 from linekeeper.clock import monotonic, utcnow
 from linekeeper.store import schema
 from linekeeper.store.cipher import Cipher, KeyProblem
-from linekeeper.store.engine import Store, StoreError, begin_writing
-from linekeeper.store.schema import SERVES, check_key, describe, schema_of
+from linekeeper.store.engine import Store, begin_writing
+from linekeeper.store.errors import StoreError, trouble_of
+from linekeeper.store.schema import SERVES, check_key, schema_of
 from linekeeper.store.tables import AppSetting
 
 _LOCK = 4_217_001  # PostgreSQL's advisory lock for migrations
@@ -47,7 +48,7 @@ async def migrate(store: Store) -> tuple[str | None, str]:
             await connection.run_sync(_upgrade)
             await connection.run_sync(say_whom_it_serves, store.cipher)
     except (DBAPIError, OSError) as error:
-        raise StoreError(describe(error)) from error
+        raise trouble_of(error) from error
     await check_key(store)
     return before, schema.head()
 
@@ -111,7 +112,7 @@ def _upgrade(connection: Connection) -> None:
     version = schema_of(connection)
     if version is not None and version not in known:
         raise StoreError(
-            f"the database's schema {version} is newer than this version of Linekeeper: "
-            "upgrade Linekeeper, or restore the backup taken before the upgrade"
+            f"the database's schema {version} is newer than this version of Linekeeper",
+            "upgrade Linekeeper, or restore the backup taken before the upgrade",
         )
     build_schema(connection, "head")

@@ -13,7 +13,8 @@ from sqlalchemy.exc import DBAPIError
 from sqlmodel import col
 
 from linekeeper.clock import utcnow
-from linekeeper.store.engine import Store, StoreError, insert_ignore
+from linekeeper.store.engine import Store, insert_ignore
+from linekeeper.store.errors import StoreError, trouble_of
 from linekeeper.store.tables import AppSetting
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -50,16 +51,17 @@ async def require_current(store: Store) -> None:
     try:
         version, sealed = await _version_and_key(store)
     except (DBAPIError, OSError) as error:
-        raise StoreError(describe(error)) from error
+        raise trouble_of(error) from error
     if version != head() and not (version and head() in await _served(store)):
         if version and version > head():
             raise StoreError(
                 f"the database's schema {version} is too new for this version of Linekeeper "
-                f"(schema {head()}): upgrade Linekeeper"
+                f"(schema {head()})",
+                "upgrade Linekeeper",
             )
         raise StoreError(
-            f"the database's schema is {version or 'empty'}, this version needs {head()}: "
-            "run `linekeeper migrate`"
+            f"the database's schema is {version or 'empty'}, this version needs {head()}",
+            "run `linekeeper migrate`",
         )
     if sealed is None:
         await check_key(store)
@@ -75,25 +77,6 @@ async def _version_and_key(store: Store) -> tuple[str | None, str | None]:
             return version, await session.scalar(_KEY_CHECK)
     async with store.engine.connect() as connection:
         return await connection.run_sync(schema_of), None
-
-
-def describe(error: Exception) -> str:
-    """A database error in one line with what to do; no values and no statement in it."""
-    cause = str(getattr(error, "orig", None) or error).splitlines()[0]
-    if "readonly" in cause or "read-only" in cause:
-        return "the database is read-only: give this user write access to it and its folder"
-    if "disk is full" in cause or "No space left" in cause:
-        return "the database's disk is full: make room; nothing was written"
-    if "disk I/O error" in cause:  # also of a full disk, where SQLite can't lay out its journal
-        return (
-            "the database's disk can't be written or read (disk I/O error): make room on it, or "
-            "see whether it works; nothing was written"
-        )
-    if "locked" in cause:
-        return "the database is locked by another process: try again, or find who holds it"
-    if isinstance(error, OSError) or "connect" in cause.lower():
-        return f"the database does not answer ({cause}): check LINEKEEPER_DATABASE_URL"
-    return f"the database refused: {cause}"
 
 
 async def check_key(store: Store) -> None:

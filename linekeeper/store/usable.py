@@ -8,7 +8,8 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from linekeeper.settings import Settings
 from linekeeper.store.cipher import KeyProblem
-from linekeeper.store.engine import Store, StoreError
+from linekeeper.store.engine import Store
+from linekeeper.store.errors import StoreError, trouble_of
 from linekeeper.store.schema import require_current
 
 
@@ -35,6 +36,8 @@ async def enter_if_usable(
             store = await opening.enter_async_context(Store.open(settings))
             await require_current(store)
             stack.push_async_exit(opening.pop_all())
-    except (StoreError, KeyProblem, DBAPIError, OSError) as error:
+    except (StoreError, KeyProblem) as error:
         return None, str(error)
+    except (DBAPIError, OSError) as error:
+        return None, str(trouble_of(error))
     return store, None

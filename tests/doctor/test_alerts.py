@@ -24,8 +24,11 @@ async def test_a_channel_that_takes_nothing_is_named_until_it_does(store: Store)
             trouble = str(refused(code))
             await mark_broken(store, session, "slack", trouble, needs_fix=True, now=now)
     [found] = await examine_alerts(store, Configuration(slack=SLACK))
-    assert found.text == "takes nothing since 2026-03-04 12:00 UTC: Slack refuses: is_archived"
-    assert found.fix == "unarchive the channel, or name another in the SlackChannel block"
+    assert found.text == (
+        "takes nothing since 2026-03-04 12:00 UTC: Slack refuses: is_archived: "
+        "unarchive the channel, or name another in the SlackChannel block"
+    )
+    assert found.fix.startswith("do so")
     async with store.write() as session:
         await mark_well(session, "slack")
     [found] = await examine_alerts(store, Configuration(slack=SLACK))
@@ -70,4 +73,4 @@ async def test_whether_the_socket_is_connected_is_said(store: Store) -> None:
         await mark_broken(store, session, SOCKET, text, needs_fix=True, now=utcnow())
     found = {each.name: each for each in await examine_alerts(store, configuration)}
     assert found[f"alerts · {SOCKET}"].level == "wrong"
-    assert "app token" in found[f"alerts · {SOCKET}"].fix
+    assert "check the app token" in found[f"alerts · {SOCKET}"].text

@@ -56,6 +56,13 @@ async def test_looking_at_a_home_that_isnt_there_makes_none(tmp_path: Path) -> N
     assert not home.exists()
 
 
+async def test_a_kind_of_database_it_does_not_know_is_named_whole(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path, database_url=SecretStr("postgresql+psycopg://u:p@db/x"))
+    (finding,) = await examine_database(settings)
+    assert finding.text.endswith("begins with postgresql+psycopg://, which is not supported")
+    assert finding.fix == "use postgresql+asyncpg://… or sqlite+aiosqlite:///…"
+
+
 async def test_a_database_nobody_answers_at_is_wrong(tmp_path: Path) -> None:
     settings = Settings(
         home=tmp_path,

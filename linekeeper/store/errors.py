@@ -1,0 +1,35 @@
+"""Why the database can't be used, and what to do."""
+
+
+class StoreError(Exception):
+    """The database can't be used. `text` is what was found, `fix` what to do; `str()` says both."""
+
+    def __init__(self, text: str, fix: str = "") -> None:
+        super().__init__(f"{text}: {fix}" if fix else text)
+        self.text = text
+        self.fix = fix
+
+
+def trouble_of(error: Exception) -> StoreError:
+    """A database error in one line with what to do; no values and no statement in it."""
+    cause = str(getattr(error, "orig", None) or error).splitlines()[0]
+    if "readonly" in cause or "read-only" in cause:
+        return StoreError(
+            "the database is read-only", "give this user write access to it and its folder"
+        )
+    if "disk is full" in cause or "No space left" in cause:
+        return StoreError("the database's disk is full", "make room; nothing was written")
+    if "disk I/O error" in cause:  # also of a full disk, where SQLite can't lay out its journal
+        return StoreError(
+            "the database's disk can't be written or read (disk I/O error)",
+            "make room on it, or see whether it works; nothing was written",
+        )
+    if "locked" in cause:
+        return StoreError(
+            "the database is locked by another process", "try again, or find who holds it"
+        )
+    if isinstance(error, OSError) or "connect" in cause.lower():
+        return StoreError(
+            f"the database does not answer ({cause})", "check LINEKEEPER_DATABASE_URL"
+        )
+    return StoreError(f"the database refused: {cause}")
