@@ -4,15 +4,20 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from sqlalchemy import select
 
 from linekeeper.canary.inside import fly_regularly
+from linekeeper.clock import utcnow
+from linekeeper.outbox.forward import REFUSED_SECONDS
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store.tables import Incident, Outbox
+from linekeeper.sweep.forwards import REFUSED_TIMES
+from linekeeper.sweep.webhooks import watch_stream
 from tests.canary.test_canary import answering, certificate, consuming, here, product
 from tests.receiver.conftest import Here
 from tests.receiver.processes import free_port
@@ -35,18 +40,18 @@ async def open_incidents(here: Here) -> list[tuple[str, str, str]]:
 
 
 async def refused(here: Here) -> None:
-    """Until it is written down that the product refused what was handed to it."""
+    """Until the product has refused what was handed to it as often as it takes to be told."""
     async with asyncio.timeout(120):
         while True:
             async with here.rt.store.read() as session:
-                errors = await session.scalars(select(Outbox.error))
-                if any(error and "403" in error for error in errors):
+                rows = await session.scalars(select(Outbox))
+                if any(row.refusal and row.attempts >= REFUSED_TIMES for row in rows):
                     return
             await asyncio.sleep(0.05)
 
 
-async def fly(rt: Runtime, wait: float = 60.0) -> None:
-    await fly_regularly(rt, wait=wait, again=0.01)
+async def fly(rt: Runtime) -> None:
+    await fly_regularly(rt, again=0.01)
 
 
 async def test_a_canary_that_comes_through_causes_nothing_and_ends_what_was_open(
@@ -103,7 +108,7 @@ async def test_a_proxy_in_the_way_is_told_apart(
     assert [f"({what})" in text for _, _, text in await open_incidents(here)] == [True, True]
 
 
-async def test_dns_certificate_consumer_and_product_are_told_apart(
+async def test_dns_and_certificate_are_told_apart(
     here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("linekeeper.canary.inside.TRIES", 1)
@@ -113,24 +118,30 @@ async def test_dns_certificate_consumer_and_product_are_told_apart(
         addresses = {
             "dns": "https://linekeeper.invalid",
             "certificate": plain.replace("http://127.0.0.1", "https://localhost"),
-            "not_processed": here.url,
         }
         for what, url in addresses.items():
             async with house(here, url) as rt:
-                await fly(rt, wait=0.5)
+                await fly(rt)
             assert f"({what})" in (await open_incidents(here))[0][2]
-    over: list[float] = []
-    monkeypatch.setattr("linekeeper.canary.inside.monotonic", lambda: sum(over))
+
+
+async def test_a_product_that_refuses_the_canary_is_one_incident_which_is_about_the_product(
+    here: Here,
+) -> None:
     async with product(here, status=403), consuming(here), house(here, here.url) as rt:
-        flying = asyncio.create_task(fly(rt, wait=60))
+        await fly(rt)
         await refused(here)
-        while not flying.done():
-            over.append(61.0)  # the minute is over once the product has refused
-            await asyncio.sleep(0.05)
-        await flying
-    said = {app: text for app, kind, text in await open_incidents(here) if kind == "canary_lost"}
-    assert "(product_refused)" in said["default"]
-    assert "(not_processed)" in said["standard"]  # out of the settings, until a sweep sees it
+        await watch_stream(rt, utcnow() + timedelta(seconds=2 * REFUSED_SECONDS))
+    [(app, kind, text)] = await open_incidents(here)
+    assert (app, kind) == ("default", "forward_refused")
+    assert text.startswith("the product refuses 1 message")
+
+
+async def test_a_canary_that_is_not_processed_is_said_by_the_stream_alone(here: Here) -> None:
+    async with house(here, here.url) as rt:
+        await fly(rt)
+        await watch_stream(rt, utcnow() + timedelta(seconds=400))
+    assert {kind for _, kind, _ in await open_incidents(here)} == {"webhooks_behind"}
 
 
 async def test_an_address_that_leads_to_another_linekeeper_is_told_apart(

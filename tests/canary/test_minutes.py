@@ -1,4 +1,4 @@
-"""Ten faults planted at the running thing: after how many minutes they are known, with the canary
+"""Nine faults planted at the running thing: after how many minutes they are known, with the canary
 and without. `make soak ARGS="tests/canary/test_minutes.py -s"` prints the table of
 docs/operations.md."""
 
@@ -48,7 +48,6 @@ FAULTS: Sequence[tuple[str, str]] = [
     ("redirect", "redirect"),
     ("broken off", "broken_off"),
     ("wrong secret", "wrong_secret"),
-    ("product", "product_refused"),
 ]
 """What is planted, and the word for it."""
 
@@ -111,7 +110,6 @@ class House:
     """Receiver and consumer behind a front, with a product behind them."""
 
     front: Front
-    product: Product
     settings: Settings
 
     async def open_incidents(self) -> dict[str, str]:
@@ -123,8 +121,7 @@ class House:
             return {f"{row.kind} {row.cause}": row.summary for row in rows}
 
     async def plant(self, fault: str) -> None:
-        self.product.status = 403 if fault == "product" else 204
-        await self.front.become("" if fault == "product" else fault)
+        await self.front.become(fault)
 
     async def send(self, number: int) -> None:
         """A webhook, as Makini sends them all the time."""
@@ -153,9 +150,9 @@ async def house(folder: Path, canary_minutes: float) -> AsyncIterator[House]:
         tls.load_cert_chain(pem)
         with trusted.open("ab") as all_of_them:
             all_of_them.write(pem.read_bytes())
-    front, taking = Front(contexts), Product(204)
+    front = Front(contexts)
     await front.become("")
-    server = await asyncio.start_server(taking.answer, "127.0.0.1", 0)
+    server = await asyncio.start_server(Product(204).answer, "127.0.0.1", 0)
     extra = {
         "LINEKEEPER_PUBLIC_URL": f"https://localhost:{front.port}",
         "LINEKEEPER_CANARY_MINUTES": str(canary_minutes),
@@ -173,7 +170,7 @@ async def house(folder: Path, canary_minutes: float) -> AsyncIterator[House]:
     ):
         front.upstream, front.wrong = _port(receiver), _port(wrong)
         try:
-            yield House(front, taking, settings)
+            yield House(front, settings)
         finally:
             await front.become("refused")
 
