@@ -23,7 +23,7 @@ from tasks.webhooks import plan, plan_forwards, run_forwards, run_replay
 @form
 async def replay_webhooks(
     status: Annotated[
-        Status | Literal["forward_dead"],
+        Literal[Status, "forward_dead"],
         Field(
             title="Status",
             description="Which events, by the status in which they ended; forward_dead: messages "

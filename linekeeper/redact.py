@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 _URL = re.compile(r"\b[a-zA-Z][a-zA-Z0-9+.-]*://[^\s\"'<>()]+")
 _WITH_HOSTS = {"http", "https", "postgresql", "postgres", "redis", "rediss", "smtp", "smtps"}
+_STATEMENT = re.compile(r"\s*\[SQL: .*", re.S)
 _QUOTED = (
     re.compile(r"(invalid input for query argument \$\d+).*", re.S),
     re.compile(r"(invalid (?:input syntax|byte sequence)[^:]*):.*", re.S),
@@ -34,6 +35,11 @@ def origin(url: str) -> str:
 def without_addresses(text: str) -> str:
     """`text` with every URL in it cut down to its origin."""
     return _URL.sub(lambda matched: origin(matched.group()), text)
+
+
+def without_statement(text: str) -> str:
+    """A message, without the SQL statement that SQLAlchemy quotes at its end."""
+    return _STATEMENT.sub("", text)
 
 
 def describe_error(error: BaseException) -> str:

@@ -17,7 +17,7 @@ from sqlmodel import col
 
 from linekeeper.incidents.findings import Finding, apply_findings, resolve_incident
 from linekeeper.incidents.one_cause import HOLDS_UP, MISSING
-from linekeeper.redact import without_addresses
+from linekeeper.redact import without_addresses, without_statement
 from linekeeper.store import Store
 from linekeeper.store.engine import insert_or_update
 from linekeeper.store.tables import EndedRun, Incident, RunAlert
@@ -278,7 +278,8 @@ def _late(reason: str, rows: Sequence[RunAlert]) -> Finding:
 
 
 def _finding(row: RunAlert) -> Finding:
-    name, message = row.run_name or row.run_id, without_addresses(row.state_message) or "no message"
+    name = row.run_name or row.run_id
+    message = without_addresses(without_statement(row.state_message)) or "no message"
     since = f"{row.at:%Y-%m-%d %H:%M} UTC"
     title, text, resolved = {
         "run_failed": (

@@ -34,6 +34,13 @@ def test_prefects_own_schema_has_a_title_and_a_description_of_every_field(name: 
     assert {*own["properties"]} - {*own.get("required", ())} == optional
 
 
+async def test_what_can_be_chosen_for_a_field_is_in_one_list() -> None:
+    for wanted in await wanted_deployments():
+        for field, shown in wanted.parameter_schema["properties"].items():
+            kinds = [each for each in shown.get("anyOf", ()) if each != {"type": "null"}]
+            assert len(kinds) <= 1, f"{wanted.name}: {field} is offered in {len(kinds)} lists"
+
+
 async def test_what_we_deploy_is_prefects_own_schema() -> None:
     for wanted in await wanted_deployments():
         flow: Any = load_flow_from_entrypoint(ENTRYPOINTS[wanted.name], use_placeholder_flow=False)

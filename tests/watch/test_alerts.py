@@ -262,12 +262,17 @@ async def test_all_that_one_thing_holds_up_is_one_incident_that_names_it(store: 
     assert "health-sweep" not in text
 
 
-async def test_the_message_leads_to_the_run_that_failed_last(store: Store) -> None:
+async def test_the_message_leads_to_the_run_that_failed_last_and_says_why_without_the_sql(
+    store: Store,
+) -> None:
     links = Links(ui_url="http://prefect")
     for run in ("first", "second"):
-        await record_alert(store, Alert("run_failed", "digest", run, "a name", "KeyError: 'x'"))
+        why = "DBAPIError: statement timeout\n[SQL: SELECT x\nFROM customer]"
+        await record_alert(store, Alert("run_failed", "digest", run, "a name", why))
         async with store.read() as session:
             ids = list(await session.scalars(select(col(Incident.id))))
+            [*_, said] = await session.scalars(select(col(IncidentEntry.text)))
+        assert "what it found (DBAPIError: statement timeout)." in said
         [view] = (await load_views(store, ids)).values()
         message = plain(view, now=view.opened_at, links=links)
         assert f"http://prefect/runs/flow-run/{run}" in message
