@@ -20,6 +20,9 @@ BEAT = timedelta(seconds=30)
 """So long after its last sign of life a receiver may have lived on."""
 CANARIES = 3
 """So many are needed before it is known how often they come."""
+CANARIES_EVERY = timedelta(minutes=5)
+"""None is expected oftener than Linekeeper sends its own: some that somebody sends one after the
+other, by hand, make no rhythm."""
 CANARIES_LACKING = 2.5
 """So many times their usual interval without one, and without any delivery, is an outage."""
 
@@ -106,7 +109,7 @@ def usual_step(came: Iterable[tuple[datetime, str]]) -> timedelta | None:
         steps = [later - earlier for earlier, later in pairwise(moments)]
         longer = sorted(max(pair) for pair in pairwise(steps))
         usual.append(longer[(len(longer) - 1) // 2])
-    return max(min(usual), timedelta(seconds=1)) if usual else None
+    return max(min(usual), CANARIES_EVERY) if usual else None
 
 
 def canary_gaps(came: Sequence[datetime], step: timedelta, *, now: datetime) -> list[Window]:
