@@ -251,16 +251,16 @@ async def _update(
 ) -> None:
     if not rows:
         return
-    statement = _updating(tuple(columns.items()), tuple(constants.items()))
-    await session.execute(statement, list(rows))
+    same = {f"same_{name}": value for name, value in constants.items()}
+    names = {**columns, **{name: f"same_{name}" for name in constants}}
+    await session.execute(_updating(tuple(names.items())), [{**row, **same} for row in rows])
 
 
 @cache
-def _updating(columns: Sequence[tuple[str, str]], constants: Sequence[tuple[str, Any]]) -> Any:
-    """The statement of `_update`: built once for each set of columns."""
+def _updating(columns: Sequence[tuple[str, str]]) -> Any:
+    """The statement of `_update`: built once for each set of columns, whatever is written."""
     values = {name: bindparam(to, type_=_EVENT.c[name].type) for name, to in columns}
-    changed = values | dict(constants)
-    return update(_EVENT).where(_EVENT.c.id == bindparam("row_id")).values(changed)
+    return update(_EVENT).where(_EVENT.c.id == bindparam("row_id")).values(values)
 
 
 _CONNECTION = table_of(Connection)

@@ -126,6 +126,7 @@ class Work:
     """One of them, if there is any."""
     before_those_claimed: Any = field(init=False, compare=False)
     """What waits before `:top`, has one of the ordering `:keys` and isn't of the claim `:token`."""
+    _taking: dict[bool, Any] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         due = select(self.table.c.id).where(self.waiting, self.table.c.next_attempt_at <= _NOW)
@@ -144,9 +145,10 @@ class Work:
         )
         object.__setattr__(self, "before_those_claimed", before)
 
-    @cache  # noqa: B019 - there is one of each table, for good
     def taking(self, is_sqlite: bool) -> Any:
-        """The statement that claims the first `:most` of them; built once."""
+        """The statement that claims the first `:most` of them; built once, and gone with it."""
+        if is_sqlite in self._taking:
+            return self._taking[is_sqlite]
         table, most = self.table, bindparam("most", type_=Integer)
         due = self.due.order_by(table.c.next_attempt_at, self.order).limit(most)
         if not is_sqlite:
@@ -160,13 +162,10 @@ class Work:
             "next_attempt_at": bindparam("until", type_=UtcDateTime),
             "attempts": table.c.attempts + 1,
         }
-        key = table.c.ordering_key.label(_KEY)
-        return (
-            update(table)
-            .where(table.c.id.in_(due))
-            .values(**claimed, **self.also)
-            .returning(table.c.id, self.order.label("place"), key, table.c.attempts, *self.columns)
-        )
+        given = (table.c.ordering_key.label(_KEY), table.c.attempts, *self.columns)
+        taking = update(table).where(table.c.id.in_(due)).values(**claimed, **self.also)
+        self._taking[is_sqlite] = taking.returning(table.c.id, self.order.label("place"), *given)
+        return self._taking[is_sqlite]
 
     @property
     def waiting(self) -> ColumnElement[bool]:

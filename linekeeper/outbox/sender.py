@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from functools import lru_cache
 from typing import Any, Literal, NamedTuple, Self
 
 from sqlalchemy import ColumnElement, RowMapping, bindparam, literal_column, select, update
@@ -180,6 +179,8 @@ class Parts:
 
     def __init__(self) -> None:
         self._known: dict[str, tuple[ColumnElement[bool], Work]] = {}
+        self._look: tuple[tuple[Work, ...], Any] = ((), None)
+        """What asks for the parts that were asked for last."""
 
     def of(self, work: Work, name: str, partition: Partition) -> Work:
         """The part of `work` that is `partition`, which is called `name`."""
@@ -200,15 +201,16 @@ class Parts:
     ) -> dict[str, Work]:
         """The parts of `work` that have something to claim, by one look."""
         parts = {name: self.of(work, name, each) for name, each in partitions.items()}
-        found = (await session.execute(_looking(tuple(parts.values())), {"now": now})).one()
+        if self._look[0] != (works := tuple(parts.values())):
+            self._look = (works, _looking(works))
+        found = (await session.execute(self._look[1], {"now": now})).one()
         return {
             name: part for (name, part), waits in zip(parts.items(), found, strict=True) if waits
         }
 
 
-@lru_cache(maxsize=100)
 def _looking(parts: tuple[Work, ...]) -> Any:
-    """What asks whether each of `parts` has anything to claim; built once for the same ones."""
+    """What asks whether each of `parts` has anything to claim."""
     return select(*(part.due.exists().label(f"due_{n}") for n, part in enumerate(parts)))
 
 

@@ -1,6 +1,7 @@
 """Several Slack channels: each incident in the one that fits, and a channel that is away alone."""
 
 import asyncio
+import gc
 from datetime import timedelta
 from typing import Any
 
@@ -16,7 +17,7 @@ from linekeeper.notify.routing import Concerned, RuleSubject, channels_of, check
 from linekeeper.notify.situations import Reach, Situation
 from linekeeper.notify.slack_channel import Pacer
 from linekeeper.notify.view import Links
-from linekeeper.outbox.queue import Message, enqueue
+from linekeeper.outbox.queue import Message, Work, enqueue
 from linekeeper.outbox.senders.slack import SlackSender
 from linekeeper.outbox.senders.slack_delivery import SlackDelivery
 from tests.notify.conftest import Desk
@@ -186,3 +187,20 @@ def test_each_channel_has_its_own_cap_of_first_messages_and_its_own_reach() -> N
     for say in decision.say:
         own[say.slack_channel] += say.group_key is None
     assert own == {"a": 19, "b": 5}
+
+
+async def test_no_statement_is_kept_for_what_was_due_in_each_channel_once(desk: Desk) -> None:
+    """A consumer runs for months, and each look at several channels finds other messages."""
+
+    def kept() -> int:
+        gc.collect()
+        return sum(type(each) is Work for each in gc.get_objects())
+
+    _with(desk, petra=_channel(desk, "#ops", owners="Petra"))
+    await desk.open(customer="Acme", owner="Petra")
+    await desk.deliver()
+    before = kept()
+    for number in range(5):
+        await desk.open(customer=f"Globex {number}", owner="Petra")
+        await desk.deliver()
+    assert kept() - before < 5
