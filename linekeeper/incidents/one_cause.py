@@ -97,13 +97,14 @@ _LATE = "follows from another incident: its runs are late"
 def follows(row: Row[Any], cause: Row[Any]) -> bool:
     """Whether the incident `row` follows from `cause`. Pure.
 
-    Of those that say that the same part is missing the others follow from the first.
+    Of those that say that the same part is missing the others follow from the first, if they began
+    before it was over: one of that kind worked since, and is missed anew.
     """
     if row.id == cause.id or row.cause == UNRELATED:
         return False
     part = cause.detail.get(MISSING)
     if part and row.detail.get(MISSING) == part:
-        return _begun(cause) < _begun(row)
+        return _begun(cause) < _begun(row) and _begun(row)[0] <= (cause.resolved_at or FOREVER)
     return row.kind in FOLLOWS.get(part, ()) or row.cause in cause.detail.get(HOLDS_UP, ())
 
 

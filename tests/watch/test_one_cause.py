@@ -16,9 +16,10 @@ from linekeeper.store.tables import Incident, PartHeartbeat, RunAlert, WebhookEv
 from linekeeper.watch.alerts import NO_WORKER, Alert, record_alert, watch_runs
 from linekeeper.watch.queries import beat, done, note_prefect
 from linekeeper.watch.service import watch
+from sandbox import Served
 from tests.inbox.process.conftest import fleet, product, stage
 from tests.inbox.process.stage import Stage
-from tests.watch.test_standby import runtime, slack
+from tests.watch.test_standby import runtime, said, slack
 
 __all__ = ["fleet", "product", "runtime", "slack", "stage"]  # fixtures
 
@@ -151,3 +152,25 @@ async def test_late_runs_that_wait_for_a_worker_are_told_as_that(runtime: Runtim
     async with store.write() as session:
         await apply_findings(store, session, "parts", [missing], now=utcnow())
     assert await notified(runtime) == {"run_late": "critical"}
+
+
+async def test_a_part_that_is_missed_again_once_one_had_worked_is_said_at_once(
+    runtime: Runtime, slack: Served
+) -> None:
+    """Only what began while none worked follows from that."""
+    store, standby = runtime.store, Standby(runtime)
+    await beat(store, "receiver:a", "receiver", "there")
+    await pass_by(store, minutes=20)
+    await beat(store, "receiver:a", "receiver", "there")
+    await watch(runtime)
+    assert await standby.deliver_if_nobody_does()
+    assert "No consumer runs since" in said(slack)[0]
+    await beat(store, "consumer:c", "consumer", "there")
+    await watch(runtime)
+    assert await open_kinds(store) == set()
+    await pass_by(store, minutes=20)  # by the parts' clocks; the incident was resolved just now
+    await watch(runtime)
+    assert await open_kinds(store) == {"part_silent"}
+    assert await notified(runtime) == {"part_silent": "critical"}
+    assert await standby.deliver_if_nobody_does()
+    assert any("The consumer on there is silent since" in text for text in said(slack))
