@@ -30,12 +30,10 @@ from tasks.run import (
     refused,
     rename,
     skipped,
-    yielding,
 )
 
 
 @flow(name="advance-implementations", flow_run_name="advance", retries=0)
-@yielding
 @form
 async def advance_implementations(
     implementation: Annotated[

@@ -1,5 +1,6 @@
 """A login set up, from the technical requirements to the connection's first status: one run."""
 
+from contextlib import suppress
 from typing import Annotated, Any, Literal
 
 from prefect import flow
@@ -19,7 +20,7 @@ from linekeeper.clock import utcnow
 from linekeeper.customers.find import NotFound
 from linekeeper.implementation import work
 from linekeeper.implementation.advance import NoSuchImplementation
-from linekeeper.makini import ReadOnlyApp
+from linekeeper.makini import MakiniError, ReadOnlyApp
 from linekeeper.markdown import not_taken
 from linekeeper.runtime import Runtime, UnknownApp
 from tasks.authentication_setup import (
@@ -178,7 +179,8 @@ async def _set_up(rt: Runtime, run_id: str) -> State[None]:
             case "verification":
                 await _take(steps, note_login, run_id, LOGIN, order)
                 await retag_work(run_id)
-                await _take(steps, verify_token, run_id, VERIFIED, order)
+                with suppress(MakiniError):  # the step is red; it is tried again, as for *Not read*
+                    await _take(steps, verify_token, run_id, VERIFIED, order)
                 if not steps.is_done(VERIFIED):
                     refusal = await _wait(rt, standing, refusal)
             case _:

@@ -7,19 +7,21 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Annotated, Any, Generic, TypeVar, cast, get_type_hints
 
-from prefect import get_client
+from prefect import get_client, get_run_logger
 from prefect.client.base import ServerType, determine_server_type
 from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
 from prefect.flow_runs import asuspend_flow_run
 from prefect.input import RunInput
 from prefect.input.run_input import keyset_from_base_key
+from prefect.states import Failed
 from pydantic import Field, WithJsonSchema
 from pydantic.fields import FieldInfo
 
 from linekeeper.clock import as_utc, utcnow
 from linekeeper.refusal import Refusal
-from tasks.run import REFUSED, call_refused, refused
+from tasks.ending import FOUND, TakenOver, reason_of
+from tasks.run import REFUSED, by_hand, call_refused, called_now, refused, rename, skipped
 
 F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
 Answer_co = TypeVar("Answer_co", bound=RunInput, covariant=True)
@@ -119,20 +121,48 @@ def form(flow_function: F) -> F:
         of = str if name == NAME and _may_be_empty(signature) else hints[name]
         flow_function.__annotations__[name] = Annotated[of, Field(json_schema_extra=extra)]
     named = _with_name(flow_function) if NAME in signature.parameters else flow_function
-    return _saying_when_refused(named)
+    return _saying_how_it_ended(named)
 
 
-def _saying_when_refused(flow_function: F) -> F:
-    """The Runs page shows by the run's name that it was refused, and which form it was."""
+def _saying_how_it_ended(flow_function: F) -> F:
+    """End the run by plain words, also where it could not do its work.
+
+    The Runs page shows by its name that a form was refused, and which one. What Makini, a system,
+    Slack or the database kept it from doing is the message of a failed run, not an exception. One
+    that stood still for so long that another took over ends `Skipped`, as it would have if the
+    other had been first.
+    """
 
     @functools.wraps(flow_function)
     async def said(*given: Any, **kwargs: Any) -> Any:
-        ended = await flow_function(*given, **kwargs)
+        try:
+            ended = await flow_function(*given, **kwargs)
+        except TakenOver as taken:
+            if taken.by is None:
+                return Failed(
+                    message=f"{_STOOD_STILL} Nobody has taken over: run it again. {_KEPT}"
+                )
+            await rename(f"{called_now()} · taken over")
+            return skipped(f"{_STOOD_STILL} {taken.by} took over. {_KEPT}")
+        except Exception as error:
+            reason = reason_of(error)
+            if reason is None:
+                raise
+            get_run_logger().warning("%s", reason, exc_info=not isinstance(error, FOUND))
+            again = "Run it again once that is over" if by_hand() else "Its next run goes on"
+            return Failed(message=f"{reason}. {again}. {_KEPT}")
         if isinstance(ended, State) and ended.name == REFUSED:
             await call_refused()
         return ended
 
     return cast("F", said)
+
+
+_STOOD_STILL = (
+    "This run stood still for longer than its lease lasts (its process or its machine was "
+    "suspended, or the database could not be reached), and has stopped."
+)
+_KEPT = "Nothing is lost: what it had done by then is kept."
 
 
 def _may_be_empty(signature: inspect.Signature) -> bool:

@@ -13,6 +13,7 @@ from prefect.states import Completed, Failed
 from prefect.task_engine import TaskRunTimeoutError
 from prefect.utilities.annotations import quote
 
+from flows.form import form
 from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig
 from linekeeper.customers.adopt import Adoption
@@ -47,7 +48,6 @@ from tasks.run import (
     paused,
     rename,
     skipped,
-    yielding,
 )
 
 MOST_NAMED = 50
@@ -84,7 +84,7 @@ class Sweep:
 
 
 @flow(name="health-sweep", flow_run_name="sweep", retries=0)
-@yielding
+@form
 async def health_sweep() -> State[None]:
     """Look at every connection, open and close incidents, notify who should know.
 

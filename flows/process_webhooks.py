@@ -4,13 +4,14 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
+from flows.form import form
 from linekeeper.clock import utcnow
 from linekeeper.views.tags import tagged
 from linekeeper.views.webhook_figures import mark_reported, newly_dead
 from linekeeper.views.webhooks_page import webhooks_headline, whose
 from tasks.graph import follow, show_in_trouble
 from tasks.report import is_stale
-from tasks.run import by_hand, completed, only_one, open_runtime, rename, skipped, yielding
+from tasks.run import by_hand, completed, only_one, open_runtime, rename, skipped
 from tasks.webhooks import WEBHOOKS, drain, report_webhooks, webhook_figures
 
 MOST_NAMED = 50
@@ -18,7 +19,7 @@ MOST_NAMED = 50
 
 
 @flow(name="process-webhooks", flow_run_name="webhooks", retries=0)
-@yielding
+@form
 async def process_webhooks() -> State[None]:
     """Apply what the consumer left, and publish how the stream of webhooks is.
 

@@ -45,7 +45,6 @@ from tasks.run import (
     refused,
     rename,
     skipped,
-    yielding,
 )
 
 MOST_NAMED = 50
@@ -53,7 +52,6 @@ MOST_NAMED = 50
 
 
 @flow(name="reconcile", flow_run_name="reconcile", retries=0)
-@yielding
 @form
 async def reconcile(
     connections: Annotated[

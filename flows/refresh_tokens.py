@@ -7,15 +7,16 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 from prefect.utilities.annotations import quote
 
+from flows.form import form
 from tasks.graph import attempt, follow
 from tasks.notify import NotDelivered, notify
 from tasks.refresh_tokens import announce_ending, renew_tokens, report_expiry
-from tasks.run import completed, only_one, open_runtime, rename, skipped, yielding
+from tasks.run import completed, only_one, open_runtime, rename, skipped
 from tasks.task import StillFailing
 
 
 @flow(name="refresh-tokens", flow_run_name="refresh-tokens", retries=0)
-@yielding
+@form
 async def refresh_tokens() -> State[None]:
     """Renew the tokens that end within 7 days, in `manage`; write the artifact `expiry`.
 

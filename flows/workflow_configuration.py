@@ -1,6 +1,7 @@
 """What a connection is read for, how often, what is kept: set, then verified, in one run."""
 
 import itertools
+from contextlib import suppress
 from typing import Annotated, Literal
 
 from prefect import flow
@@ -32,6 +33,7 @@ from linekeeper.workflow_configuration.question import (
 from tasks.implementation import gate_key, not_needed, place_of, step_of, this_run
 from tasks.run import open_runtime, refused, rename, skipped
 from tasks.steps import Steps
+from tasks.task import StillFailing
 from tasks.workflow_configuration import (
     Writing,
     clean_reconcile,
@@ -210,7 +212,8 @@ async def _verify(rt: Runtime, named: Named, steps: Steps, run_id: str) -> State
         standing = await service.load_standing(rt, named.id)
         if standing.step == "first_read":
             if standing.obstacle is None:
-                await steps.once(first_read, named.id, name=READ, after=[WRITE])
+                with suppress(StillFailing):  # the step is red; it is waited for, as other failures
+                    await steps.once(first_read, named.id, name=READ, after=[WRITE])
                 standing = await service.load_standing(rt, named.id)
             if standing.step == "first_read":
                 refusal = await _wait(rt, named, standing, refusal)

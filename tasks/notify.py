@@ -16,10 +16,10 @@ from linekeeper.outbox.senders.slack import deliver_due
 from linekeeper.sweep.recent import looking
 from tasks.prefect_adapter.links import find_links
 from tasks.run import runtime
-from tasks.task import task
+from tasks.task import StillFailing, task
 
 
-class NotDelivered(Exception):
+class NotDelivered(StillFailing):
     """Something is still to be sent; the message says why. It stays in the outbox."""
 
 

@@ -8,7 +8,7 @@ import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 from uuid import UUID
 
 import httpx
@@ -17,7 +17,7 @@ from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
 from prefect.exceptions import PrefectException, PrefectHTTPStatusError
 from prefect.settings import PREFECT_UI_URL
-from prefect.states import Completed, Failed
+from prefect.states import Completed
 from prefect.variables import Variable
 
 from linekeeper import __version__
@@ -27,6 +27,7 @@ from linekeeper.refusal import Refusal
 from linekeeper.runtime import Runtime
 from linekeeper.store.leases import HeldLease, LeaseLost, holding, is_held, next_holder
 from linekeeper.watch.queries import done, note_ended
+from tasks.ending import FOUND, TakenOver
 from tasks.late_runs import catch_up
 from tasks.prefect_adapter.names import PAUSED_VARIABLE, variable_name
 from tasks.prefect_adapter.waiting_tags import without_waiting
@@ -57,6 +58,9 @@ async def open_runtime() -> AsyncIterator[Runtime]:
             try:
                 yield opened
                 await _note_end(opened)
+            except FOUND:
+                await _note_end(opened)
+                raise
             finally:
                 _runtime.reset(token)
 
@@ -183,46 +187,6 @@ def by_hand() -> bool:
     return run is None or not run.auto_scheduled
 
 
-class TakenOver(Exception):
-    """This run stood still for longer than its lease, which ended.
-
-    `by` is the run that took it over; None: nobody has.
-    """
-
-    def __init__(self, by: str | None) -> None:
-        super().__init__(by or "nobody")
-        self.by = by
-
-
-def yielding(flow_function: F) -> F:
-    """A run that stood still for so long that another took over says so, and is not red.
-
-    It ends `Skipped`, as it would have if the other had been first. Where nobody took over it fails
-    and says that the work is still to be done.
-    """
-
-    @functools.wraps(flow_function)
-    async def ended(*given: Any, **kwargs: Any) -> Any:
-        try:
-            return await flow_function(*given, **kwargs)
-        except TakenOver as taken:
-            if taken.by is None:
-                return Failed(
-                    message=f"{_STOOD_STILL} Nobody has taken over: run it again. {_KEPT}"
-                )
-            await rename(f"{_called()} · taken over")
-            return skipped(f"{_STOOD_STILL} {taken.by} took over. {_KEPT}")
-
-    return cast("F", ended)
-
-
-_STOOD_STILL = (
-    "This run stood still for longer than its lease lasts (its process or its machine was "
-    "suspended, or the database could not be reached), and has stopped."
-)
-_KEPT = "Nothing is lost: what it had done by then is kept."
-
-
 @asynccontextmanager
 async def only_one(name: str) -> AsyncIterator[HeldLease | None]:
     """Hold the lease `name`: a run started by hand waits for it, a scheduled one gets None.
@@ -244,7 +208,7 @@ async def only_one(name: str) -> AsyncIterator[HeldLease | None]:
                 yield held
                 return
         get_run_logger().warning("Another run holds the lease %s: this one waits for it", name)
-        called = _called() or name
+        called = called_now() or name
         await rename(f"{called} · waits for another run")
         async with take(wait=True) as held:
             await rename(called)
@@ -273,7 +237,8 @@ async def _taken_by(opened: Runtime, mine: HeldLease) -> str | None:
     return f"The run {run.name!r} ({run_id}){began}"
 
 
-def _called() -> str:
+def called_now() -> str:
+    """What this run is called now; empty outside a run."""
     context = FlowRunContext.get()
     return context.flow_run.name if context and context.flow_run else ""
 

@@ -78,7 +78,10 @@ async def verify_webhooks(connection_id: str) -> None:
 
 @task(name="clean-reconcile", **retry_policy(retries=2, first_wait=5, minutes=60))
 async def clean_reconcile(connection_id: str) -> State[None]:
-    """Read what changed; it ends `Drift found` if the webhooks had not brought all of it."""
+    """Read what changed; it ends `Drift found` if the webhooks had not brought all of it.
+
+    Where not all could be read it ends `Not read`: nothing is known of what they brought.
+    """
     rt = runtime()
     run = await service.read_connection(rt, connection_id)
     counts = run.counts
@@ -88,6 +91,9 @@ async def clean_reconcile(connection_id: str) -> State[None]:
     if clean:
         await service.note_step(rt, connection_id, "reconcile", now=utcnow())
         return Completed()
+    if not differences:
+        why = [f"{failure.entity}: {failure.message}" for failure in run.failures]
+        return Completed(name="Not read", message="; ".join(why) or "nothing was read")
     return Completed(
         name="Drift found", message=f"{counted(differences, 'change')} no webhook had brought"
     )

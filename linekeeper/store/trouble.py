@@ -16,6 +16,11 @@ def is_of_database(error: BaseException) -> bool:
     )
 
 
+def is_in_trouble(error: BaseException) -> bool:
+    """The same of an error that may have come from anywhere: a file that is missing is not it."""
+    return is_of_database(error) and isinstance(error, DBAPIError | ConnectionError)
+
+
 def _passing(error: DBAPIError) -> bool:
     """Deadlocks and serialization failures of PostgreSQL: the same again may work."""
     return getattr(error.orig, "sqlstate", "") in ("40001", "40P01", "57P01", "57P03", "53300")

@@ -32,5 +32,6 @@ def waiting_question(standing: ConfigurationStanding, webhooks_url: str) -> str:
         )
     return (
         "**Waiting for a clean reconcile:** the last one found changes that no webhook had "
-        "brought. It is repeated every 15 min; see the artifact `webhook-trust`."
+        "brought, or could not read everything. It is repeated every 15 min; see the artifact "
+        "`webhook-trust`."
     )
