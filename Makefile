@@ -2,7 +2,8 @@
 SHELL := /bin/bash
 # The first that fits is taken. Debian's own is compiled with a profile, as those of version managers
 # mostly are not: it takes a tenth less processor time.
-PYTHONS := $(or $(PYTHON),/usr/bin/python3.11 python3 python3.13 python3.12 python3.11 /usr/bin/python3)
+PYTHONS := $(or $(PYTHON),/usr/bin/python3.11 python3 python3.14 python3.13 python3.12 python3.11 \
+  /usr/bin/python3)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -15,11 +16,11 @@ install: $(STAMP)
 
 $(BIN)/python:
 	@for python in $(PYTHONS); do \
-	  "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue; \
+	  "$$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2>/dev/null || continue; \
 	  found=$${found:-$$python}; \
 	  "$$python" -c 'import ensurepip, venv' 2>/dev/null && exec "$$python" -m venv $(VENV); \
 	done; \
-	[ "$$found" ] || { echo "Linekeeper needs Python 3.11 or newer, and found none. Try: make PYTHON=/path/to/python3.13 $(MAKECMDGOALS)"; exit 1; }; \
+	[ "$$found" ] || { echo "Linekeeper needs Python 3.11 to 3.14, and found none (of 3.15, some packages are not there yet). Try: make PYTHON=/path/to/python3.13 $(MAKECMDGOALS)"; exit 1; }; \
 	uv venv -q --seed --python "$$found" $(VENV) 2>/dev/null \
 	  || { echo "$$found could not make a virtual environment. On Debian: apt-get install python3-venv"; exit 1; }
 
