@@ -59,7 +59,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument(
         "--brief", action="store_true", help="4 connections, ½ hour of trouble, as in make test"
     )
-    options.add_argument("--chosen", action="store_true", help="the thirty brief ones of make test")
+    options.add_argument("--chosen", action="store_true", help="the sixty brief ones of make test")
     options.add_argument(
         "--lull", type=float, help="so many hours in the middle without new trouble"
     )

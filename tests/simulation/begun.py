@@ -24,7 +24,7 @@ COMMAND = [sys.executable, "-m", "tests.simulation", "--chosen"]
 _ALONE = '"$@" >"$SAID" 2>"$ERRORS"; echo $? >"$CODE.new"; mv "$CODE.new" "$CODE"'
 _begun: list[int] = []
 PATIENCE_SECONDS = 1500.0
-"""They take a minute of CPU; less than what pytest gives their test."""
+"""They take a minute and a half of CPU; less than what pytest gives their test."""
 
 
 def begin(config: pytest.Config) -> None:
