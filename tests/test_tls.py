@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from linekeeper.config import AppConfig, SlackConfig
 from linekeeper.makini import MakiniClient, MakiniError
-from linekeeper.makini.wire import open_client
+from linekeeper.makini.http_client import open_client
 from linekeeper.notify.refusals import SlackTrouble
 from linekeeper.notify.slack_channel import publish_home
 from linekeeper.tls import tls_trouble

@@ -9,7 +9,7 @@ import httpx
 
 from linekeeper.config import AppConfig
 from linekeeper.doctor.finding import DoctorFinding, ok, warn, wrong
-from linekeeper.makini.wire import bare_request, open_client
+from linekeeper.makini.http_client import bare_request, open_client
 from linekeeper.redact import origin
 from linekeeper.tls import is_loopback, tls_trouble
 

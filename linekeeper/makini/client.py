@@ -15,6 +15,7 @@ from linekeeper.makini.admin import AdminToken
 from linekeeper.makini.budget import Budget
 from linekeeper.makini.errors import ErrorKind, MakiniError, ReadOnlyApp
 from linekeeper.makini.failures import read_json
+from linekeeper.makini.http_client import open_client
 from linekeeper.makini.models import (
     ConnectionPage,
     ConnectionStatus,
@@ -33,15 +34,14 @@ from linekeeper.makini.wire import (
     OTHER_SHAPE,
     MakiniAnswer,
     Wire,
-    open_client,
     refuse_unusable_address,
     refuse_unusable_token,
 )
 
 Again = Callable[[MakiniError], Awaitable[str | None]]
 
-_FORM = b"application/x-www-form-urlencoded"
-_JSON = b"application/json"
+_FORM = "application/x-www-form-urlencoded"
+_JSON = "application/json"
 _NOT_THE_CONNECTIONS_FAULT = frozenset({"invalid_client", "unauthorized_client"})
 """RFC 6749, 5.2: the app's own credentials are wrong, not the customer's login."""
 

@@ -16,7 +16,8 @@ from linekeeper.makini import Budget, ErrorKind, MakiniError
 from linekeeper.makini.budget import Paused
 from linekeeper.makini.failures import from_exception, kind_of_status, retry_after, their_now
 from linekeeper.makini.fields import mapping
-from linekeeper.makini.wire import DEFAULT_PENALTY, open_client
+from linekeeper.makini.http_client import open_client
+from linekeeper.makini.wire import DEFAULT_PENALTY
 from linekeeper.verify_account.recording import (
     ERROR_WORDS,
     EVENT_WORDS,

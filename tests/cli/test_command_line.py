@@ -126,7 +126,7 @@ def test_what_a_command_asks_on_this_machine_goes_through_no_proxy() -> None:
         "threading.Thread(target=server.serve_forever, daemon=True).start()\n"
         "from linekeeper.cli import main\n"
         "try: main()\nexcept SystemExit: pass\n"
-        "from linekeeper.makini.wire import open_client\n"
+        "from linekeeper.makini.http_client import open_client\n"
         "url = f'http://127.0.0.1:{server.server_port}/'\n"
         "async def ask():\n"
         "    async with open_client(url) as client: return await client.get(url)\n"

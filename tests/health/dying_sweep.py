@@ -10,11 +10,11 @@ import signal
 import sys
 from typing import Any
 
-import httpx
+import aiohttp
 from sqlalchemy import event
 
 from linekeeper.clock import utcnow
-from linekeeper.makini.wire import _Direct
+from linekeeper.makini.http_client import _Direct
 from linekeeper.runtime import Runtime
 from linekeeper.store import Store
 from linekeeper.sweep.batch import probe_batch
@@ -38,13 +38,13 @@ def watch(store: Store, moments: Moments) -> None:
     """Every statement, commit and request is a moment to die at."""
     for what in ("before_cursor_execute", "commit"):
         event.listen(store.engine.sync_engine, what, moments)
-    send = _Direct.send
+    session = _Direct.session
 
-    async def counted(self: _Direct, *args: Any, **kwargs: Any) -> httpx.Response:
+    def counted(self: _Direct) -> aiohttp.ClientSession | None:
         moments()
-        return await send(self, *args, **kwargs)
+        return session(self)
 
-    _Direct.send = counted  # type: ignore[method-assign]
+    _Direct.session = counted  # type: ignore[method-assign]
 
 
 async def main(last: int) -> int:

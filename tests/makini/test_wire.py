@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response, Stream
 import linekeeper
 from linekeeper.makini import ErrorKind, MakiniClient, MakiniError
 from linekeeper.makini.budget import StatedLimit
-from linekeeper.makini.wire import MAX_BODY_BYTES
+from linekeeper.makini.http_client import MAX_BODY_BYTES
 from tests.makini.peer import CLIENT_SECRET, Peer
 
 CURRENT = "/api/integrations/current"
@@ -167,6 +167,23 @@ async def test_a_byte_order_mark_before_an_answer_is_passed_over(
     assert (await makini.status("token", connection="k1")).sync_status == "done"
     peer.answer("GET", CURRENT, lambda _: marked({"code": "AUTHENTICATION_FAILED"}, 401))
     assert (await failure(makini)).code == "AUTHENTICATION_FAILED"
+
+
+@pytest.mark.parametrize("status", [200, 503])
+async def test_a_request_id_of_other_bytes_can_be_kept(
+    peer: Peer, makini: MakiniClient, status: int
+) -> None:
+    def answer(_: Request) -> Response:
+        answer = JSONResponse(GOOD, status)
+        answer.raw_headers.append((b"x-request-id", b"req-\xfc\xff7"))
+        return answer
+
+    peer.answer("GET", CURRENT, answer)
+    if status == 200:
+        request_id = (await makini.status("token", connection="k1")).request_id
+    else:
+        request_id = (await failure(makini)).request_id
+    assert (request_id or "").encode().startswith(b"req-")
 
 
 async def test_a_redirect_is_not_followed(peer: Peer, makini: MakiniClient) -> None:

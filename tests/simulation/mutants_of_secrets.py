@@ -70,8 +70,8 @@ OF_SECRETS = (
     ),
     mutant(
         "token-in-an-address", "a call to Makini has its token in the address",
-        ("makini/wire.py", '        request = bare_request(method, url, headers, body or b"")\n',
+        ("makini/wire.py", "        headers = self._headers.copy()\n",
          "        url = url.copy_add_param('access_token', token) if token else url\n"
-         '        request = bare_request(method, url, headers, body or b"")\n'),
+         "        headers = self._headers.copy()\n"),
     ),
 )  # fmt: skip

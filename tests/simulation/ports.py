@@ -31,7 +31,7 @@ from linekeeper.consumer import alive as consumer_alive
 from linekeeper.consumer import service
 from linekeeper.consumer import waker as consumer_waker
 from linekeeper.inbox import sqlite_writer
-from linekeeper.makini import wire
+from linekeeper.makini import http_client
 from linekeeper.outbox.senders import prefect as prefect_sender
 from linekeeper.receiver import beat as receiver_beat
 from linekeeper.receiver import standby
@@ -119,7 +119,7 @@ def machines(universe: Universe) -> Iterator[None]:
     put(store_engine, "create_async_engine", machine.share_compiled(create_async_engine))
     put(sqlite_writer.sqlite3, "connect", machine.connect_inline)
     put(Store, "clock", _clock_of_database(universe))
-    put(wire, "open_transport", lambda _: SimTransport(universe.network))
+    put(http_client, "open_transport", lambda _: SimTransport(universe.network))
     put(aiosmtplib, "SMTP", universe.mail.client)
     put(apprise, "Apprise", universe.pager.client)
     put(signature.Clock, "now", lambda _: clock.utcnow().timestamp())

@@ -21,7 +21,7 @@ from linekeeper.config import AppConfig
 from linekeeper.groups import to_end
 from linekeeper.inbox.headers import RawHeaders
 from linekeeper.logs import WAY, passed
-from linekeeper.makini.wire import bare_request, open_client
+from linekeeper.makini.http_client import bare_request, open_client
 from linekeeper.outbox.about import destination_of, is_for
 from linekeeper.outbox.dispatcher import LONGEST_WAIT, Dispatcher
 from linekeeper.outbox.forward import CHANNEL
