@@ -23,9 +23,12 @@ DEAD_AFTER = timedelta(seconds=7)
 """After this silence a consumer is dead: with the beat another one has its work within 10 s."""
 
 
-_DEAD = select(Lease.owner).where(
-    IS_CONSUMERS, col(Lease.until) < bindparam("now", type_=UtcDateTime)
+_DEAD = (
+    select(Lease.owner)
+    .where(IS_CONSUMERS, col(Lease.until) < bindparam("now", type_=UtcDateTime))
+    .with_for_update(skip_locked=True)
 )
+"""Those whose row nobody else writes at this moment: it says that it lives, or is taken over."""
 
 
 async def beat(store: Store, owner: str) -> list[str]:

@@ -1,5 +1,6 @@
 """A consumer that dies is replaced within seconds; one that only seemed dead does no harm."""
 
+import asyncio
 from datetime import timedelta
 
 from sqlalchemy import update
@@ -55,6 +56,18 @@ async def dies(store: Store, owner: str) -> None:
             .where(col(Lease.owner) == owner)
             .values(until=utcnow() - timedelta(seconds=1))
         )
+
+
+async def test_after_a_pause_of_the_database_consumers_do_not_take_each_other_for_dead(
+    store: Store,
+) -> None:
+    """None could say that it lives; each does so as soon as it can, all at the same moment."""
+    for _ in range(5):
+        await asyncio.gather(*(beat(store, owner) for owner in ("a:1", "b:2")))
+        await dies(store, "a:1")
+        await dies(store, "b:2")
+        taken_over = await asyncio.gather(*(beat(store, owner) for owner in ("a:1", "b:2")))
+        assert sum(map(len, taken_over)) <= 1
 
 
 async def test_what_a_dead_consumer_had_claimed_is_free_once_another_notices(store: Store) -> None:
