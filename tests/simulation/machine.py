@@ -108,6 +108,14 @@ class Disk:
                 watcher()
 
 
+    def close(self) -> None:
+        """Let go of the file: what hangs for good would hold it, with all that was prepared."""
+        for connection in self.idle:
+            connection.close()
+        self.idle.clear()
+        self.watchers.clear()
+
+
 DISK: Disk = Disk()
 
 

@@ -40,6 +40,7 @@ def simulate(plan: Plan) -> Verdict:
     finally:
         for host in universe.hosts:
             host.cut()
+        universe.disk.close()
         freeze_leftovers(loop)
         asyncio.set_event_loop(None)
         loop.close()
@@ -59,6 +60,7 @@ def simulate(plan: Plan) -> Verdict:
         "agreed": available.agreed, "hidden": available.hidden, "exact": available.exact,
         "steps": loop.steps, "commits": universe.disk.commits,
     }  # fmt: skip
+    universe.forget()
     return verdict
 
 

@@ -179,6 +179,14 @@ class Universe:
         self.entities = tuple(sorted(shape.sample(ENTITIES, shape.choice((1, 2, 2, 3)))))
         self.pace = shape.choice((1.5, 2.0)) * plan.pace  # schedules are so much slower
 
+    def forget(self) -> None:
+        """Let go of what was in it, once it is judged: tasks that hang for good hold it."""
+        for model in (
+            self.network, self.truth, self.face, self.postman, self.product, self.slack, self.mail,
+            self.prefect, self.evidence, self.asking, self.people, self.logs, self,
+        ):  # fmt: skip
+            vars(model).clear()
+
     # --- telling
 
     def now(self) -> datetime:
