@@ -317,12 +317,13 @@ async def note_failure(
     values: dict[str, Any] = {"error": f"{brief}."[:500]}
     if scope is ErrorScope.entity or is_call_limit(error, scope):
         failures = (mark.failures if mark is not None else 0) + 1
+        since = (mark.failing_since if mark is not None else None) or now
         missing = error.kind is ErrorKind.not_found
         values |= {
             "failure": error.kind.value,
             "failures": failures,
-            "failing_since": (mark.failing_since if mark is not None else None) or now,
-            "retry_at": now + POLICY.retry_after(failures),
+            "failing_since": since,
+            "retry_at": now + POLICY.retry_after(now - since),
             "not_found_since": not_found_since(mark, now) if missing else None,
         }
     async with store.write() as session:

@@ -47,10 +47,13 @@ class Policy:
         """How long after a whole listing of so many the next may follow because numbers differ."""
         return min(max(timedelta(days=records / self.records_a_day), self.count), self.full)
 
-    def retry_after(self, failures: int) -> timedelta:
-        """How long an entity waits that failed so often in a row."""
-        doublings: int = min(max(failures - 1, 0), 16)
-        return min(self.retry * 2.0**doublings, self.retry_longest) - self.slack
+    def retry_after(self, failing_for: timedelta) -> timedelta:
+        """How long an entity waits that has failed for so long.
+
+        As long again as it failed: 15 minutes, then 30, 60 and so on. Who tries it by hand
+        meanwhile, however often, makes it wait no longer.
+        """
+        return min(self.retry + max(failing_for, timedelta()), self.retry_longest) - self.slack
 
     def cadence(self, trust: str, *, critical: bool) -> timedelta:
         """How long a connection may go unread, by the state of its webhooks' trust."""

@@ -281,7 +281,7 @@ async def fails_for_hours(rt: Runtime, server: Peer, began: datetime) -> None:
     """The entity alone can't be read, so that it waits for hours."""
     await run(rt, started=began)
     server.answer("GET", f"/api/{ORDERS}", refusing(503))
-    for minutes in range(1, 6):
+    for minutes in (1, 240):
         await run(rt, started=began + timedelta(minutes=minutes))
     assert ((await mark(rt)).retry_at or began) > began + timedelta(hours=3)
 
@@ -290,6 +290,20 @@ async def is_read_on_the_schedule(rt: Runtime, server: Peer, started: datetime) 
     asked = len(server.asked(f"/api/{ORDERS}"))
     await run(rt, started=started, everything=False)
     return len(server.asked(f"/api/{ORDERS}")) > asked
+
+
+async def test_who_tries_an_entity_by_hand_again_and_again_makes_it_wait_no_longer(
+    rt: Runtime, server: Peer
+) -> None:
+    """Five tries within five minutes had put the next scheduled one off by four hours."""
+    began = utcnow()
+    await run(rt, started=began)
+    server.answer("GET", f"/api/{ORDERS}", refusing(403))
+    for minutes in range(1, 6):
+        await run(rt, started=began + timedelta(minutes=minutes))
+    server.answer("GET", f"/api/{ORDERS}", of(asset("w"), asset("x")))
+    assert not await is_read_on_the_schedule(rt, server, began + timedelta(minutes=15))
+    assert await is_read_on_the_schedule(rt, server, began + timedelta(minutes=30))
 
 
 async def test_a_record_that_a_webhook_names_and_can_be_read_ends_the_wait_of_its_entity(

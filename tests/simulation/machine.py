@@ -267,7 +267,8 @@ def connect_inline(database: str, *args: Any, **options: Any) -> sqlite3.Connect
     return connection
 
 
-_connect = sqlite3.connect
+_connect = observe = sqlite3.connect
+"""The real one, whatever `ports` puts in its place: `observe` is for who looks from outside."""
 
 
 def seed_of(*parts: object) -> int:
