@@ -54,6 +54,7 @@ REGRESSIONS: tuple[str, ...] = (
     "--seed 31174 --brief",
     "--seed 31382 --brief",
     "--seed 31192 --brief",
+    "--seed 31582 --brief",
     "--seed 15075 --small",
     "--seed 37 --kinds storm",
 )

@@ -107,7 +107,6 @@ class Disk:
             for watcher in list(self.watchers):
                 watcher()
 
-
     def close(self) -> None:
         """Let go of the file: what hangs for good would hold it, with all that was prepared."""
         for connection in self.idle:

@@ -1,14 +1,13 @@
 """What must hold, whatever happened: the model's truth against what Linekeeper did."""
 
-import json
 import sqlite3
-from collections.abc import Iterator
 from datetime import datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from tests.simulation.ending import is_ending
+from tests.simulation.indexed import wrong_records
 from tests.simulation.lost import is_unreadable
 from tests.simulation.makini.truth import Connection
 from tests.simulation.patience import AT_ONCE, OVERDUE_WITHIN
@@ -22,8 +21,6 @@ AT_THE_END = timedelta(seconds=30)
 """What comes so late may wait still."""
 WEEKEND = timedelta(days=3)
 """So long people may not be at work."""
-ADOPTED_WITHIN = timedelta(minutes=25)
-"""Two sweeps at their slowest."""
 
 
 class Oracle:
@@ -52,7 +49,7 @@ class Oracle:
         self.ended()
         self.gone()
         self.pending()
-        self.index()
+        self.broken += wrong_records(self)
         self.health()
         self.forwards()
         self.tokens()
@@ -138,90 +135,6 @@ class Oracle:
                 held = (row["setup"], row["health"])
                 if key in left and held != ("pending", "unknown"):
                     self.broken.append(f"pending: {key} is listed as pending, held {held}")
-
-    def index(self) -> None:
-        """The index is what the systems hold."""
-        ids = {row["makini_key"]: row for row in self.rows("SELECT * FROM connection")}
-        window = self.universe.personality.window
-        edge = self.universe.now() - timedelta(seconds=window) if window else None
-        for connection in self.universe.truth.living():
-            row = ids.get(connection.key)
-            if row is None and self.universe.now() - connection.created_at < ADOPTED_WITHIN:
-                continue
-            if row is None:
-                self.broken.append(f"unknown: connection {connection.key} was never adopted")
-                continue
-            if not (connection.login_ok and connection.online and connection.active):
-                continue
-            if self.universe.people.patience.excuses(connection, OVERDUE_WITHIN):
-                continue
-            if self.is_unreadable(connection) or self.is_fresh(connection):
-                continue
-            index: dict[tuple[str, str], sqlite3.Row] = {
-                (each["entity"], each["key"]): each
-                for each in self.rows("SELECT * FROM record WHERE connection_id = ?", row["id"])
-            }
-            succeeding = self._succeeding(row["id"])
-            where = f"{row['name']} ({connection.key})"
-            waiting = set(self._waiting(row["id"], connection))
-            for entity, records in connection.records.items():
-                if self.is_sick(connection.key, entity) or entity in waiting:
-                    continue
-                for key, record in records.items():
-                    kept = index.get((entity, key))
-                    if record.deleted:
-                        is_due = entity not in succeeding
-                        if is_due and kept is not None and kept["deleted_at"] is None:
-                            self.broken.append(f"index: {where} {entity} {key} is listed as "
-                                               "deleted, and held for one that lives")  # fmt: skip
-                        continue
-                    if edge is not None and record.updated_at < edge + timedelta(hours=12):
-                        continue
-                    if kept is None:
-                        self.broken.append(f"index: {where} {entity} {key} is missing")
-                    elif kept["deleted_at"] is not None:
-                        self.broken.append(f"index: {where} {entity} {key} lives, held deleted")
-                    elif kept["body"] and (held := self._opened(kept["body"])) != record.data:
-                        self.broken.append(
-                            f"index: {where} {entity} {key} is outdated: "
-                            f"{held['notes']} for {record.data['notes']}"
-                        )
-
-    def _succeeding(self, connection_id: str) -> set[str]:
-        """The entities whose records came from the connection before, and were not listed since.
-
-        By the first listing they are compared, by the next what is listed as deleted goes.
-        """
-        rows = self.rows(
-            "SELECT s.entity FROM succession s LEFT JOIN watermark w"
-            " ON w.connection_id = s.connection_id AND w.entity = s.entity"
-            " WHERE s.connection_id = ? AND coalesce(w.full_at, '') <= coalesce(s.done_at, '9')",
-            connection_id,
-        )
-        return {row["entity"] for row in rows}
-
-    def _waiting(self, connection_id: str, connection: Connection) -> Iterator[str]:
-        """The entities that wait for a time after they were refused again and again.
-
-        Each waits by itself, as is documented, where the whole connection did not work and Makini's
-        late word said that it does.
-        """
-        for row in self.rows(
-            "SELECT entity, failing_since FROM watermark WHERE connection_id = ? AND retry_at > ?",
-            connection_id, _text(self.universe.now()),
-        ):  # fmt: skip
-            began = datetime.fromisoformat(row["failing_since"])
-            states = [state for at, state in connection.states if at <= began]
-            is_hidden = connection.word(began) == ("Active", "done")
-            if is_hidden and states and states[-1] != "healthy":
-                yield row["entity"]
-
-    def _opened(self, kept: str) -> Any:
-        """The contents of a record, which are encrypted at rest."""
-        from linekeeper.store.bodies import open_body
-        from linekeeper.store.cipher import Cipher
-
-        return json.loads(open_body(Cipher(self.universe.keys), kept) or "null")
 
     def health(self) -> None:
         """The final health is the truth's, and an incident is open just where there is trouble."""
