@@ -13,7 +13,7 @@ from linekeeper.outbox.forward import BEHIND_SECONDS, REFUSED_SECONDS
 from linekeeper.reconcile.causes import Window, overlap
 from linekeeper.sweep.forward_words import resolved_words, untaken_words
 from linekeeper.sweep.refusals import refused_words
-from linekeeper.text import counted
+from linekeeper.text import counted, shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +86,8 @@ class Stream:
     """Those of these that came in the last day."""
     unrouted: int = 0
     """Events unrouted in the last day for longer than it takes to look again."""
+    unrouted_to: str = ""
+    """One of the connections that they name; empty: they name none."""
     refusals: Mapping[Cause, int] = field(default_factory=dict)
     """Turned away as not genuine in the last ten minutes, by why."""
     refusals_in_a_row: Mapping[Cause, int] = field(default_factory=dict)
@@ -159,8 +161,7 @@ def examine(
     troubles: list[tuple[str, float, str] | None] = [
         _failing(stream, policy),
         _dead(stream),
-        _many("webhooks_unrouted", stream.unrouted, "{} of no connection that is known. "
-              "This is over a day after the last one, found or not"),
+        _unrouted(stream),
         _forged(stream, policy, "webhooks_forged" in open_kinds),
         _behind(stream, policy, now),
         _silent(stream, policy, now),
@@ -180,6 +181,16 @@ def _many(kind: str, count: int, text: str) -> tuple[str, float, str] | None:
         return None
     is_one = count == 1
     return kind, count, text.replace("{}", "1 webhook is" if is_one else f"{count:,} webhooks are")
+
+
+def _unrouted(stream: Stream) -> tuple[str, float, str] | None:
+    named = f", such as {shown(stream.unrouted_to)}" if stream.unrouted_to else ", and name none"
+    text = f"{{}} of no connection that is known{named}. "
+    return _many(
+        "webhooks_unrouted",
+        stream.unrouted,
+        f"{text}This is over a day after the last one, found or not",
+    )
 
 
 def _waiting(number: int, noun: str) -> str:

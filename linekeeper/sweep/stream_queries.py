@@ -72,7 +72,8 @@ async def read_streams(
             dead=dead[app][0],
             unreadable=dead[app][1],
             unreadable_lately=dead[app][2],
-            unrouted=unrouted[app],
+            unrouted=unrouted[app][0],
+            unrouted_to=unrouted[app][1],
             refusals=refusals[app],
             refusals_in_a_row=in_a_row[app],
             lag_seconds=lag[app],
@@ -171,8 +172,9 @@ _DEAD = (
     .where(col(WebhookEvent.status) == literal_column("'dead'"), not_replayed())
     .group_by(col(WebhookEvent.app))
 )
+_NAMED = func.coalesce(col(WebhookEvent.connection_ref), col(WebhookEvent.url_connection))
 _UNROUTED = (
-    select(col(WebhookEvent.app), func.count())
+    select(col(WebhookEvent.app), func.count(), func.max(_NAMED))
     .where(
         col(WebhookEvent.status) == literal_column("'unrouted'"),
         col(WebhookEvent.processed_at) >= _SINCE,
@@ -191,9 +193,12 @@ _REFUSED_AFTER = _REFUSED.where(col(DeliveryCount.minute) > _SINCE)
 _REFUSED_OF = _REFUSED_AFTER.where(col(DeliveryCount.app) == bindparam("app"))
 
 
-async def _unrouted(session: AsyncSession, now: datetime) -> dict[str, int]:
+async def _unrouted(session: AsyncSession, now: datetime) -> dict[str, tuple[int, str]]:
+    """How many, and one of the connections that they name."""
     times = {"since": now - timedelta(days=1), "until": now - LOOK_AGAIN}
-    return _counts(await session.execute(_UNROUTED, times))
+    counts: dict[str, tuple[int, str]] = defaultdict(lambda: (0, ""))
+    rows = await session.execute(_UNROUTED, times)
+    return counts | {app: (count, name or "") for app, count, name in rows}
 
 
 async def _refusals(session: AsyncSession, now: datetime) -> dict[str, dict[Cause, int]]:
@@ -255,13 +260,6 @@ _SETTLED = (
     .order_by(col(WebhookEvent.id).desc())
     .limit(LAG_SAMPLE)
 )
-
-
-def _counts(rows: Iterable[Any]) -> dict[str, int]:
-    counts: defaultdict[str, int] = defaultdict(int)
-    for app, count in rows:
-        counts[app] = int(count or 0)
-    return counts
 
 
 def _by_cause(rows: Iterable[Any]) -> dict[str, dict[Cause, int]]:

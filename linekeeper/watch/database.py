@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from linekeeper.config import SlackConfig
 from linekeeper.notify.compose import Rendered
 from linekeeper.notify.refusals import SlackTrouble
-from linekeeper.notify.slack_channel import Pacer, open_channel
+from linekeeper.notify.slack_channel import ChannelClient, Pacer, Posted, open_channel
 
 MOST_PATIENCE = timedelta(minutes=2)
 """A database that restarts or fails over is back by then."""
@@ -53,15 +53,27 @@ class DatabaseWatch:
         )
 
 
-async def say_directly(slack: SlackConfig | None, text: str, *, key: str) -> bool:
-    """Post `text` without the outbox; False if Slack doesn't take it now."""
+async def say_directly(slack: SlackConfig | None, text: str, *, key: str, since: datetime) -> bool:
+    """Post `text` without the outbox; False if Slack doesn't take it now.
+
+    Where another part has said the same, under `key`, since then, it goes into that one's thread.
+    """
     log.error("%s", text)
     if slack is None:
         return True
     try:
         async with open_channel(slack, Pacer()) as channel:
-            await channel.post(Rendered(text), key=key)
+            first = await _said(channel, key, since)
+            thread_ts = first.ts if first is not None else None
+            await channel.post(Rendered(text), key=key, thread_ts=thread_ts)
     except SlackTrouble as trouble:
         log.warning("Slack could not be reached: %s", trouble)
         return not trouble.passing
     return True
+
+
+async def _said(channel: ChannelClient, key: str, since: datetime) -> Posted | None:
+    try:
+        return await channel.find(key, place=None, since=since)
+    except SlackTrouble:
+        return None  # better said twice than not at all

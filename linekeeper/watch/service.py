@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from sqlalchemy import select
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -23,6 +23,7 @@ from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store import KeyProblem
 from linekeeper.store.configuration import seed
+from linekeeper.store.errors import trouble_of
 from linekeeper.store.tables import Incident
 from linekeeper.watch.alerts import watch_runs
 from linekeeper.watch.database import MOST_PATIENCE, DatabaseWatch, say_directly
@@ -140,7 +141,7 @@ class Watcher:
         if not isinstance(error, _TROUBLE):
             log.error("watching the other parts failed: %s", type(error).__name__)
             return None
-        await self._database_failed(type(error).__name__)
+        await self._database_failed(_why(error))
         return None
 
     async def end(self) -> None:
@@ -167,22 +168,29 @@ class Watcher:
         return await watch(self._rt)
 
     async def _database_failed(self, reason: str) -> None:
-        text = self._database.failed(reason, monotonic=monotonic(), now=utcnow())
+        now = utcnow()
+        text = self._database.failed(reason, monotonic=monotonic(), now=now)
         if text is not None:
-            self._database.has_notified = await self._say(text)
+            since = self._database.failing_from or now
+            self._database.has_notified = await self._say(text, "database:gone", since)
 
     async def _database_worked(self) -> None:
+        since = self._database.failing_from
         text = self._database.worked()
-        if text is not None:
-            await self._say(text)
+        if text is not None and since is not None:
+            await self._say(text, "database:back", since)
 
-    async def _say(self, text: str) -> bool:
+    async def _say(self, text: str, key: str, since: datetime) -> bool:
         slack = seed(self._rt.settings).slack
         if self._configuration is not None:
             about = RuleSubject(topics=("parts", "part_silent"), severity="critical")
             channels = channels_of(self._configuration)
             slack = channels.get(route(about, channels))
-        return await say_directly(slack, text, key=f"{self._part}:{utcnow():%Y%m%d%H%M%S}")
+        return await say_directly(slack, text, key=key, since=since)
+
+
+def _why(error: Exception) -> str:
+    return trouble_of(error).text if isinstance(error, DBAPIError) else type(error).__name__
 
 
 def _finding(trouble: PartTrouble) -> Finding:

@@ -146,6 +146,9 @@ async def test_what_is_unrouted_is_told_only_after_it_was_looked_at_again(stage:
     assert await incidents(stage) == {}
     await watch(stage.rt, utcnow() + timedelta(minutes=40))
     assert "webhooks_unrouted" in await incidents(stage)
+    async with stage.rt.store.read() as session:
+        said = await session.scalars(select(col(Incident.summary)))
+        assert any("no connection that is known, such as nobody. " in text for text in said)
 
 
 async def test_what_came_before_its_connection_was_listed_is_not_failing(stage: Stage) -> None:
