@@ -18,6 +18,7 @@ from sqlalchemy.engine import make_url
 
 from linekeeper.settings import Settings
 from linekeeper.store import Store
+from linekeeper.store.engine import make_engine
 from linekeeper.store.pool import TURN
 from linekeeper.store.sqlite import SqliteConnection, connect
 
@@ -52,6 +53,34 @@ async def test_all_rows_come_in_their_order(store: Store, count: int) -> None:
         )  # left half read: what follows is not disturbed
         assert (await async_result.first() is None) is (count == 0)
         await connection.execute(COUNT)
+
+
+async def test_webhooks_of_two_kilobytes_leave_less_than_half_as_much_again_unused(
+    store: Store,
+) -> None:
+    async with store.write() as session:
+        await session.execute(text("ALTER TABLE kept ADD COLUMN body BLOB"))
+        await session.execute(
+            text(
+                f"INSERT INTO kept (n, body) SELECT n, zeroblob(2100) FROM ({NUMBERS.format(999)})"
+            )
+        )
+        pages = await session.scalar(text("SELECT page_count FROM pragma_page_count"))
+        size = await session.scalar(text("SELECT page_size FROM pragma_page_size"))
+    assert pages * size < 1.5 * 999 * 2_100
+
+
+async def test_a_file_that_is_there_keeps_its_pages(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "before.db") as other:
+        other.execute("PRAGMA page_size=4096")
+        other.execute("CREATE TABLE kept (n INTEGER)")
+    other.close()
+    engine = make_engine(f"sqlite+aiosqlite:///{tmp_path / 'before.db'}")
+    async with engine.begin() as connection:
+        await connection.execute(KEEP, {"n": 7})
+        assert await connection.scalar(COUNT) == 1
+        assert await connection.scalar(text("SELECT page_size FROM pragma_page_size")) == 4096
+    await engine.dispose()
 
 
 async def test_many_rows_of_a_transaction_that_writes_are_not_read_in_the_event_loop(
