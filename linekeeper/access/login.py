@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TypeVar
@@ -43,7 +43,7 @@ from linekeeper.makini import (
 )
 from linekeeper.runtime import Runtime, UnknownApp
 from linekeeper.store import new_id
-from linekeeper.store.leases import LOGINS, TOKENS, LeaseLost, holding
+from linekeeper.store.leases import LOGINS, TOKENS, HeldLease, LeaseLost, holding
 from linekeeper.store.owned import retrying, to_its_end
 from linekeeper.store.tables import Audit, Connection, ConnectLink
 from linekeeper.tokens.renew import STORAGE_TROUBLE, STORE_AGAIN_AFTER
@@ -79,7 +79,8 @@ class Attempt:
         A pair that an earlier attempt got is `Pending`: then Makini is asked whose it is.
 
         One attempt of a link at a time, for a second login kills the pair of the first; and none
-        beside a renewal of the same connection.
+        beside a renewal of the same connection. Whose a kept pair is may take half an hour to ask,
+        where few calls are left: renewals wait only while it is stored.
         """
         try:
             return await self.rt.store.owned.run(f"login:{new_id()}", lambda: self._take(given))
@@ -94,25 +95,27 @@ class Attempt:
         return Ending("denied", self.link.system, connect_url=self.url)
 
     async def _take(self, given: str | TokenPair | Pending) -> Ending:
-        store, me = self.rt.store, f"{self.rt.owner}:{new_id()}"
-        wanted = [(LOGINS, self.link.id)]
-        if self.link.connection_id is not None:
-            wanted.append((TOKENS, self.link.connection_id))
-        async with AsyncExitStack() as leases:
-            for kind, subject in wanted:
-                # A customer waits for this page. What comes after another's lease that doesn't
-                # end is safe, too: a renewal never writes over a login.
-                lease = holding(
-                    store,
-                    kind,
-                    me,
-                    subject=subject,
-                    seconds=LEASE_SECONDS,
-                    wait=True,
-                    patience=PATIENCE_SECONDS,
-                )
-                await leases.enter_async_context(lease)
+        tokens = nullcontext() if isinstance(given, Pending) else self._holding_tokens()
+        async with self._holding(LOGINS, self.link.id), tokens:
             return await self._with(given)
+
+    def _holding(self, kind: str, subject: str) -> AbstractAsyncContextManager[HeldLease | None]:
+        # A customer waits for this page. What comes after another's lease that doesn't end is safe,
+        # too: a renewal never writes over a login.
+        return holding(
+            self.rt.store,
+            kind,
+            f"{self.rt.owner}:{new_id()}",
+            subject=subject,
+            seconds=LEASE_SECONDS,
+            wait=True,
+            patience=PATIENCE_SECONDS,
+        )
+
+    def _holding_tokens(self) -> AbstractAsyncContextManager[HeldLease | None]:
+        """No renewal of the connection that is asked for, if one is, begins meanwhile."""
+        connection_id = self.link.connection_id
+        return nullcontext() if connection_id is None else self._holding(TOKENS, connection_id)
 
     async def _with(self, given: str | TokenPair | Pending) -> Ending:
         match given:
@@ -176,9 +179,11 @@ class Attempt:
             except MakiniError as error:
                 login = Login(pair, status, None, error, may_lag)
         login = replace(login, platforms=await self._platforms(makini, status))
-        return await retrying(
-            lambda: self._settle(login, kept), on=STORAGE_TROUBLE, waits=STORE_AGAIN_AFTER
-        )
+        is_held_already = kept is None or not kept.is_known
+        async with nullcontext() if is_held_already else self._holding_tokens():
+            return await retrying(
+                lambda: self._settle(login, kept), on=STORAGE_TROUBLE, waits=STORE_AGAIN_AFTER
+            )
 
     async def _platforms(self, makini: MakiniClient, status: ConnectionStatus) -> set[str]:
         """What Makini calls its systems, where the one asked for may be another than `status` says.

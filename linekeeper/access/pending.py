@@ -123,8 +123,23 @@ async def postpone_login(store: Store, pending_id: str, *, now: datetime) -> Non
             await _end(store, session, row, "could not be verified before it expired", now=now)
             return
         row.attempts += 1
-        wait = min(FIRST_RETRY * 2 ** min(row.attempts, 10), LONGEST_PAUSE)
-        row.retry_at = max(row.retry_at, now + wait)
+        row.retry_at = max(row.retry_at, now + _wait_of(row))
+
+
+def _wait_of(row: PendingLogin) -> timedelta:
+    """How long after its last attempt it is asked about again, where nothing else says when."""
+    wait: timedelta = FIRST_RETRY * 2 ** min(row.attempts, 10)
+    return min(wait, LONGEST_PAUSE)
+
+
+async def count_refusal(session: AsyncSession, pending_id: str) -> timedelta:
+    """How long Makini has refused the pair, with this refusal: it stands until the next attempt."""
+    row = await session.get(PendingLogin, pending_id, with_for_update=True)
+    if row is None:
+        return timedelta()
+    row.refused_seconds += int(_wait_of(row).total_seconds())
+    await session.flush()  # the row may be deleted next
+    return timedelta(seconds=row.refused_seconds)
 
 
 async def end_refused(

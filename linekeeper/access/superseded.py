@@ -13,7 +13,13 @@ from sqlmodel import col
 
 from linekeeper.access.ending import Ending, how_it_ended, why_not
 from linekeeper.access.owner import SOURCE, Login, what, whose
-from linekeeper.access.pending import SUPERSEDED, Pending, end_refused, forget_pending
+from linekeeper.access.pending import (
+    SUPERSEDED,
+    Pending,
+    count_refusal,
+    end_refused,
+    forget_pending,
+)
 from linekeeper.clock import utcnow
 from linekeeper.health.probe import understand
 from linekeeper.health.service import observe
@@ -33,7 +39,7 @@ from linekeeper.tokens.stored import (
 REFUSAL_MAY_PASS = timedelta(hours=1)
 """How long a superseded pair that Makini refuses is asked about: what is forgotten is lost."""
 REFUSED_FOR_GOOD = timedelta(days=1)
-"""So old is one that nothing superseded, and is refused: nobody was reminded meanwhile."""
+"""How long one that nothing superseded is refused: nobody is reminded meanwhile."""
 
 
 async def is_superseded(session: AsyncSession, pending_id: str) -> bool:
@@ -70,14 +76,17 @@ async def settle_superseded(
 
 
 async def forget_refused(store: Store, kept: Pending, *, now: datetime) -> None:
-    """Forget a pair that Makini has refused for long enough; where no later login superseded it,
-    its customer is asked to log in again."""
-    if now - kept.received_at < REFUSAL_MAY_PASS:
-        return
+    """Count that Makini has refused a pair; forget one that it has refused for long enough.
+
+    Where no later login superseded it, its customer is asked to log in again.
+    """
     async with store.write() as session:
+        refused_for = await count_refusal(session, kept.id)
+        if refused_for < REFUSAL_MAY_PASS:
+            return
         if await is_superseded(session, kept.id):
             await forget_pending(session, kept.id)
-        elif now - kept.received_at >= REFUSED_FOR_GOOD:
+        elif refused_for >= REFUSED_FOR_GOOD:
             await end_refused(store, session, kept.id, now=now)
 
 

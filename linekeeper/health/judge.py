@@ -214,6 +214,10 @@ def _answered(previous: Judged, observation: Observation, policy: HealthPolicy) 
     own = Health.degraded if slow or stale or failing else Health.healthy
     causes = {"sync_failing": failing, "sync_stale": stale, "slow": slow}
     cause = next((cause for cause, holds in causes.items() if holds), "")
+    was_of_sync = previous.own is Health.degraded and previous.degraded_by in _OF_SYNC
+    if own is Health.healthy and was_of_sync and _says_nothing_of_sync(observation):
+        # A record is read from what Makini has synchronized, however long ago that was.
+        own, cause = Health.degraded, previous.degraded_by
     return _agreed(
         previous,
         is_answered=observation.source not in CACHED,  # a cached word answers for no call
@@ -222,6 +226,15 @@ def _answered(previous: Judged, observation: Observation, policy: HealthPolicy) 
         latencies=latencies,
         degraded_by=cause,
     )
+
+
+_OF_SYNC = frozenset({"sync_failing", "sync_stale"})
+
+
+def _says_nothing_of_sync(observation: Observation) -> bool:
+    """Whether it is of a call that is answered without a word of the last synchronization."""
+    is_said = observation.sync_status is not None or observation.sync_updated_at is not None
+    return observation.source != "webhook" and not is_said
 
 
 def _is_stale(observation: Observation, policy: HealthPolicy) -> bool:

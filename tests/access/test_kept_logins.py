@@ -1,5 +1,6 @@
 """A login whose code is spent and whose status can't be had: its pair is kept until it can."""
 
+import asyncio
 from datetime import datetime, timedelta
 
 import pytest
@@ -10,6 +11,7 @@ from linekeeper.access.pending import kept_logins
 from linekeeper.access.superseded import REFUSAL_MAY_PASS
 from linekeeper.access.verify import verify_logins
 from linekeeper.clock import utcnow
+from linekeeper.makini.budget import LEAST_LOGIN_BURST
 from linekeeper.reconnect.disconnect import disconnect
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
@@ -23,7 +25,7 @@ from tests.access.rotating import (
     rotating_server,
     with_k1,
 )
-from tests.access.test_writers import assert_stored_is_alive, log_in
+from tests.access.test_writers import assert_stored_is_alive, log_in, renewed
 
 __all__ = ["managed", "rotating", "rotating_server"]  # fixtures
 
@@ -62,6 +64,26 @@ async def test_a_login_whose_status_fails_is_kept_and_verified_once_makini_answe
         assert actions == [f"login.{how}", "login.renewed"]  # said once, however often asked
 
 
+async def test_a_renewal_does_not_wait_for_the_calls_that_a_kept_login_waits_for(
+    managed: Settings, rotating: Rotating
+) -> None:
+    """Universe 30796: with six calls a minute a sweep ran for half an hour."""
+    few = managed.model_copy(update={"makini_per_minute": 6})
+    async with with_k1(managed, rotating) as (rt, identifier), Runtime.open(few) as consumer:
+        rotating.status_fails = 503
+        assert (await log_in(rt, identifier)).is_kept
+        rotating.status_fails = 0
+        for _ in range(LEAST_LOGIN_BURST):
+            await consumer.login_budget.take("default", 6)
+        asking = asyncio.create_task(verify_logins(consumer, now=soon()))
+        await asyncio.sleep(1)  # it waits for five minutes from here
+        assert not asking.done()
+        async with asyncio.timeout(5):
+            assert await renewed(rt, identifier) is None  # the pair that is stored is dead
+        asking.cancel()
+        assert len(await kept(rt)) == 1
+
+
 @pytest.mark.parametrize("status", [429, 503])
 async def test_a_pause_that_makini_asks_for_is_kept_until_its_end(
     managed: Settings, rotating: Rotating, status: int
@@ -92,7 +114,7 @@ async def test_a_newer_login_by_the_same_link_is_what_stays(
         assert len(await kept(rt)) == 1  # a refusal may pass
         async with rt.store.write() as session:
             [row] = await session.scalars(select(PendingLogin))
-            row.received_at -= REFUSAL_MAY_PASS
+            row.refused_seconds = int(REFUSAL_MAY_PASS.total_seconds())
         await verify_logins(rt, now=utcnow() + timedelta(minutes=20))
         assert await kept(rt) == []
         await assert_stored_is_alive(rt.store, identifier, rotating)

@@ -139,6 +139,8 @@ class PendingLogin(SQLModel, table=True):
     received_at: datetime = time()
     attempts: int = 0
     """How often the status was asked since, in vain."""
+    refused_seconds: int = 0
+    """How long Makini has refused the pair. A time in which it said nothing of it is not in it."""
     retry_at: datetime = time()
 
 
