@@ -36,9 +36,9 @@ from linekeeper.health.makinis_word import (
     is_unsynced,
     noted,
     raises_doubt,
-    unit_of,
     without_token,
 )
+from linekeeper.health.synchronized import is_stale, lasting_cause
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,15 +209,13 @@ def _answered(previous: Judged, observation: Observation, policy: HealthPolicy) 
     if observation.latency is not None:
         latencies = (*latencies, observation.latency)[-policy.slow_samples :]
     slow = len(latencies) == policy.slow_samples and median(latencies) > policy.slow_seconds
-    stale = _is_stale(observation, policy)
+    stale = is_stale(observation, policy)
     failing = observation.outcome is Outcome.sync_failing
     own = Health.degraded if slow or stale or failing else Health.healthy
     causes = {"sync_failing": failing, "sync_stale": stale, "slow": slow}
     cause = next((cause for cause, holds in causes.items() if holds), "")
-    was_of_sync = previous.own is Health.degraded and previous.degraded_by in _OF_SYNC
-    if own is Health.healthy and was_of_sync and _says_nothing_of_sync(observation):
-        # A record is read from what Makini has synchronized, however long ago that was.
-        own, cause = Health.degraded, previous.degraded_by
+    if own is Health.healthy and (lasting := lasting_cause(previous, observation)):
+        own, cause = Health.degraded, lasting
     return _agreed(
         previous,
         is_answered=observation.source not in CACHED,  # a cached word answers for no call
@@ -226,24 +224,6 @@ def _answered(previous: Judged, observation: Observation, policy: HealthPolicy) 
         latencies=latencies,
         degraded_by=cause,
     )
-
-
-_OF_SYNC = frozenset({"sync_failing", "sync_stale"})
-
-
-def _says_nothing_of_sync(observation: Observation) -> bool:
-    """Whether it is of a call that is answered without a word of the last synchronization."""
-    is_said = observation.sync_status is not None or observation.sync_updated_at is not None
-    return observation.source != "webhook" and not is_said
-
-
-def _is_stale(observation: Observation, policy: HealthPolicy) -> bool:
-    """Whether the last synchronization is too long ago, whenever it was on the day it is dated."""
-    synced = observation.sync_updated_at
-    if synced is None:
-        return False
-    latest = synced + (unit_of(synced) or timedelta())
-    return observation.at - latest > timedelta(hours=policy.stale_sync_hours)
 
 
 def _concluded(

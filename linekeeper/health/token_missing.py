@@ -25,7 +25,7 @@ def needs_login(at: datetime, *, tried: bool) -> Observation:
         unread=True,
         tried=tried,
         message="Makini lists this new connection in place of the one before. Linekeeper has no "
-        "token of it, and Makini mints none: a login by the connect link brings one",
+        "token of it, and none is minted: a login by the connect link brings one",
     )
 
 

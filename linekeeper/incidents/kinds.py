@@ -18,7 +18,7 @@ _DEGRADED = {
 """What a degraded connection has, by its one cause."""
 _MADE_ANEW = (
     "There is a new connection at Makini in place of the one before. Linekeeper has no token of "
-    "it, and Makini mints none: your product gets no token, though Makini calls it active."
+    "it, and none is minted: your product gets no token, though Makini calls it active."
 )
 _OTHER = Kind(
     (),

@@ -15,7 +15,7 @@ from linekeeper.sweep.webhooks import watch_stream
 from linekeeper.watch.answers import own_address
 from linekeeper.watch.decide import QUIET_AFTER
 from linekeeper.watch.queries import consumer_lives, is_delivered
-from linekeeper.watch.service import Watcher, after_of, watch
+from linekeeper.watch.service import Watcher, after_of, has_watched_enough, watch
 
 LEASE = "standby"
 STREAM_LEASE = "standby stream"
@@ -89,8 +89,12 @@ class Standby:
         return True
 
     async def look_if_nobody_consumes(self) -> bool:
-        """Look at the stream of webhooks where no consumer lives that would; whether it did."""
-        if await consumer_lives(self._rt.store, min(ABSENT_AFTER, self._after)):
+        """Look at the stream of webhooks where no consumer lives that would; whether it did.
+
+        Not before somebody has watched for long enough to know that none does.
+        """
+        lives = await consumer_lives(self._rt.store, min(ABSENT_AFTER, self._after))
+        if lives or not await has_watched_enough(self._rt):
             return False
         async with holding(self._rt.store, STREAM_LEASE, self._rt.owner) as held:
             if held is None:

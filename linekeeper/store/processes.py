@@ -16,6 +16,7 @@ from sqlmodel import col
 from linekeeper.clock import token_bytes
 from linekeeper.groups import end_task
 from linekeeper.store.engine import Store, insert_or_update
+from linekeeper.store.process_life import has_ended, life_of_this
 from linekeeper.store.tables import OpenProcess
 from linekeeper.store.types import UtcDateTime, from_row, table_of
 
@@ -80,7 +81,10 @@ async def registered(store: Store, owner: str, kind: str) -> AsyncIterator[None]
 
 
 async def read_writers_under_other_keys(store: Store) -> list[DatabaseProcess]:
-    """Every process that has the database open and encrypts with another key than we do."""
+    """Every process that has the database open and encrypts with another key than we do.
+
+    One that was killed is left out where that is certain; else it may hang, and go on.
+    """
     async with store.read() as session:
         now = await store.clock(session)
         rows = await session.scalars(
@@ -92,7 +96,9 @@ async def read_writers_under_other_keys(store: Store) -> list[DatabaseProcess]:
             .order_by(col(OpenProcess.kind), col(OpenProcess.owner))
         )
         return [
-            from_row(DatabaseProcess, row, is_silent=now - row.at > SILENT_AFTER) for row in rows
+            from_row(DatabaseProcess, row, is_silent=now - row.at > SILENT_AFTER)
+            for row in rows
+            if not has_ended(row.process_id, row.life)
         ]
 
 
@@ -123,5 +129,5 @@ async def _sign(store: Store, owner: str, kind: str, *, forgetting: bool = False
         if forgetting:  # who has ended without saying so
             await session.execute(_FORGET, {"before": now - FORGOTTEN_AFTER})
         row = {"owner": owner, "kind": kind, "key": key, "since": now, "at": now}
-        row |= {"host": socket.gethostname(), "process_id": os.getpid()}
+        row |= {"host": socket.gethostname(), "process_id": os.getpid(), "life": life_of_this()}
         await insert_or_update(store, session, OpenProcess, [row], key=["owner"], update=["at"])

@@ -266,7 +266,7 @@ def _by_list_alone(member: _Member, caller: Caller, at: datetime) -> Observation
         unknown_there=caller.is_unknown_there,
         tried=True,
         needs_login=caller.may_renew,
-        message="there is no token, and Makini mints none",
+        message="there is no token, and none is minted",
     )
 
 

@@ -33,6 +33,7 @@ from linekeeper.watch.decide import (
     WatchPolicy,
     examine,
     quiet_after,
+    watching_since,
 )
 from linekeeper.watch.queries import beat, read_parts, remove, wake
 
@@ -90,6 +91,18 @@ async def _see(
     policy = replace(policy, needed=needed)
     seen = examine(await read_parts(session, now=now), policy, now=now, known=since)
     return seen, {(cause, title) for cause, title, *_ in rows}
+
+
+async def has_watched_enough(rt: Runtime) -> bool:
+    """Whether somebody has watched for so long that a part that says nothing is missing.
+
+    Before that nobody can say it: a receiver that has just begun would find what follows from it,
+    and not the cause.
+    """
+    policy = policy_of(rt, await rt.configuration())
+    async with rt.store.read() as session:
+        parts, now = await read_parts(session), await rt.store.clock(session)
+    return now - watching_since(parts, policy, now=now) >= quiet_after(policy)
 
 
 def policy_of(rt: Runtime, configuration: Configuration) -> WatchPolicy:

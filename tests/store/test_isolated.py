@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
@@ -229,12 +230,34 @@ async def test_nothing_is_encrypted_anew_beside_a_process_that_could_not_read_it
         await process.wait()
     async with store.write() as session:
         at = await store.clock(session) - timedelta(minutes=5)
-        await session.execute(update(OpenProcess).values(at=at))
+        await session.execute(update(OpenProcess).values(at=at, life=None))
     done = await rotate_keys(rotating, alone_within=0.0)  # a dead one reads nothing
     assert (done.changed, [each.is_silent for each in done.writers]) == (done.seen, [True])
 
 
-async def test_a_process_with_the_old_key_that_was_killed_counts_until_an_hour_later(
+async def test_a_process_of_this_machine_that_was_killed_is_waited_for_no_more(
+    store: Store, settings: Settings
+) -> None:
+    """One that only stands still may go on, and is named."""
+    one, *_ = await three_connections(store)
+    old = settings.encryption_keys[0].get_secret_value()
+    rotating = Store(store.engine, Cipher([Fernet.generate_key().decode(), old]))
+    async with process_with(settings, old, one) as process:
+        process.send_signal(signal.SIGSTOP)
+        assert [each.process_id for each in (await rotate_keys(rotating)).writers] == [process.pid]
+        process.kill()
+        await process.wait()
+        assert (await rotate_keys(rotating)).is_complete
+        async with store.write() as session:  # its id is another's by now
+            await session.execute(update(OpenProcess).values(process_id=os.getpid()))
+        assert (await rotate_keys(rotating)).is_complete
+        async with store.write() as session:  # of another container, or from before a restart
+            life = col(OpenProcess.life)
+            await session.execute(update(OpenProcess).values(life="x" + life))
+        assert len((await rotate_keys(rotating)).writers) == 1
+
+
+async def test_a_process_elsewhere_with_the_old_key_that_was_killed_counts_until_an_hour_later(
     store: Store, settings: Settings
 ) -> None:
     one, *_ = await three_connections(store)
@@ -246,7 +269,7 @@ async def test_a_process_with_the_old_key_that_was_killed_counts_until_an_hour_l
     for minutes, silent in ((5, True), (59, True), (61, None)):
         async with store.write() as session:
             at = await store.clock(session) - timedelta(minutes=minutes)
-            await session.execute(update(OpenProcess).values(at=at))
+            await session.execute(update(OpenProcess).values(at=at, life=None))
         assert [each.is_silent for each in (await rotate_keys(rotating)).writers] == [
             value for value in (silent,) if value is not None
         ]

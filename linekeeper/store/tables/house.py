@@ -227,6 +227,8 @@ class OpenProcess(SQLModel, table=True):
     host: str | None = None
     process_id: int | None = None
     """The machine, and its process; None also for one of the version before."""
+    life: str | None = None
+    """What tells it from a later process with its id (`process_life`); None where nothing does."""
     key: str
     """The fingerprint of the key it encrypts with."""
     since: datetime = time()
