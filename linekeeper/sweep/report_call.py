@@ -9,7 +9,8 @@ the probe, the next sweep probes whatever is suspect.
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import select, update
+from sqlalchemy import bindparam, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.clock import utcnow
@@ -31,6 +32,9 @@ REFUSED = "AUTHENTICATION_FAILED"
 LIMITED = 429
 YIELD = timedelta(minutes=1)
 """Makini's limits are per minute (MAKINI "Data API")."""
+TROUBLE_APART, GOOD_APART = timedelta(minutes=1), timedelta(hours=1)
+"""A report that says the same as the one before is kept again after so long: a product may report
+every call that it makes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,19 +114,7 @@ async def record_call(rt: Runtime, app: AppConfig, connection_id: str, call: Cal
                 policy=configuration.policy,
                 now=now,
             )
-        session.add(
-            Observation(
-                id=new_id(),
-                connection_id=connection_id,
-                at=call.at,
-                source=SOURCE,
-                outcome=f"reported_{call.status}",
-                applied=False,
-                code=call.code or (str(call.status) if call.is_trouble else None),
-                message="reported by the product" if call.is_trouble else None,
-                request_id=call.request_id,
-            )
-        )
+        await _keep(session, connection_id, call)
         if call.is_trouble:
             await session.execute(
                 update(Connection)
@@ -134,6 +126,45 @@ async def record_call(rt: Runtime, app: AppConfig, connection_id: str, call: Cal
 
 
 @spends_on(Purpose.product)
+async def _keep(session: AsyncSession, connection_id: str, call: Call) -> None:
+    """Write the report down, unless it says what the one before has said just now.
+
+    How many there were is in the count of calls (`linekeeper.spending`).
+    """
+    outcome = f"reported_{call.status}"
+    code = call.code or (str(call.status) if call.is_trouble else None)
+    last = (await session.execute(_LAST, {"connection": connection_id})).first()
+    apart = TROUBLE_APART if call.is_trouble else GOOD_APART
+    is_same = last is not None and (last.outcome, last.code) == (outcome, code)
+    if last is not None and is_same and abs(call.at - last.at) < apart:
+        return
+    session.add(
+        Observation(
+            id=new_id(),
+            connection_id=connection_id,
+            at=call.at,
+            source=SOURCE,
+            outcome=outcome,
+            applied=False,
+            code=code,
+            message="reported by the product" if call.is_trouble else None,
+            request_id=call.request_id,
+        )
+    )
+
+
+_LAST = (
+    select(col(Observation.outcome), col(Observation.code), col(Observation.at))
+    .where(
+        col(Observation.connection_id) == bindparam("connection"),
+        col(Observation.source) == SOURCE,
+        col(Observation.outcome).startswith("reported_"),
+    )
+    .order_by(col(Observation.at).desc(), col(Observation.id).desc())
+    .limit(1)
+)
+
+
 async def _yield_to_product(rt: Runtime, app: AppConfig, connection_id: str) -> None:
     async with rt.store.read() as session:
         connection = await session.get(Connection, connection_id)
