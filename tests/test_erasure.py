@@ -85,7 +85,8 @@ NO_PROSE = {
     *("waits_for", "blocks.status", "scopes", "listed_from", "budget", "circuit"),
     *("notice_message.stamp", "outbox.refusal", "watermark.broken_off"),
     # Machines, and times and counts by connection.
-    *("host", "worker", "lease.name", "reconnect.windows", "reconnect.counts", "outage.detail"),
+    *("host", "life", "worker", "lease.name", "reconnect.windows", "reconnect.counts"),
+    "outage.detail",
 }
 """Columns, everywhere or of one table, that can't hold a word of a person or about one."""
 PROSE = {"gate.evidence", "transition.evidence", "implementation.owner", "customer.owner",
