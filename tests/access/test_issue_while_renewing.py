@@ -20,7 +20,7 @@ from linekeeper.store.tables import Credential
 from linekeeper.sweep.batch import probe_batch
 from linekeeper.tokens.stored import save_tokens
 from tests.access.test_renew import a_pair, stored, works
-from tests.reconnect.conftest import House, end_receivers_loops, house, open_house
+from tests.reconnect.conftest import House, house, open_house
 
 __all__ = ["house", "open_house"]  # fixtures
 
@@ -71,7 +71,6 @@ def at_look(house: House, number: int, act: Callable[[Store], Awaitable[None]]) 
 
 @pytest.mark.parametrize("look", [1, 2, 3])
 async def test_the_product_gets_the_new_token_not_the_dead_one(house: House, look: int) -> None:
-    await end_receivers_loops()  # amid a transaction of theirs nobody else could write
     [connection, *_] = await house.connections()
     headers = await house.key("tokens:read")
     url = f"/api/connections/{connection.id}/token"

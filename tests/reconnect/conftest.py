@@ -25,7 +25,7 @@ from tests.adopted import adopt_once
 from tests.managed import managed
 
 LOOPS = {"receiver beat", "receiver watch"}
-"""The receiver's own tasks, which run at any moment on a slow machine."""
+"""The receiver's own tasks, which would run at any moment on a slow machine."""
 LOOK = "watch of the receiver"
 """A look of the second, which goes on where its loop is cancelled."""
 
@@ -99,7 +99,8 @@ async def open_house(
 ) -> AsyncIterator[Callable[..., Awaitable[House]]]:
     """Opens a house with the settings given, `makini` being the sandbox's; closed at the end.
 
-    Its connections are adopted and well; where it `is_read`, so are their records.
+    Its connections are adopted and well; where it `is_read`, so are their records. Its receiver
+    answers and does nothing of itself: no consumer lives, for which it would deliver to Slack.
     """
     from contextlib import AsyncExitStack
 
@@ -137,6 +138,7 @@ async def open_house(
             key = (astuple(box), own.makini_mode, own.forward_url, is_read)
             await adopt_once(key, rt.store, fleet.world, adopt)
             await stack.enter_async_context(serve.serving(rt, listener))
+            await _end_loops()
             return house
 
         yield opened
@@ -148,8 +150,8 @@ async def house(open_house: Callable[..., Awaitable[House]]) -> House:
     return await open_house()
 
 
-async def end_receivers_loops() -> None:
-    """The receiver answers, and does nothing of itself any more."""
+async def _end_loops() -> None:
+    """The receiver that was opened last does nothing of itself."""
     loops = [task for task in asyncio.all_tasks() if task.get_name() in LOOPS]
     assert len(loops) == len(LOOPS)
     for task in loops:

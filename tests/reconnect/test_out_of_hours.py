@@ -10,7 +10,7 @@ from linekeeper.outbox.senders.slack import deliver_due
 from linekeeper.reconnect.ending import announce_ending
 from linekeeper.store.tables import Customer, Outbox
 from tests.delivering import deliver_mail
-from tests.reconnect.conftest import House, end_receivers_loops
+from tests.reconnect.conftest import House
 from tests.reconnect.post import listening
 from tests.reconnect.test_ask import Opened, asking
 from tests.reconnect.test_ending import refused
@@ -63,7 +63,6 @@ async def test_what_waited_and_ends_before_work_begins_is_said_once_somebody_is_
 async def _ends(open_house: Opened, url: str, ends_at: datetime) -> House:
     """A login that Makini refuses to renew ends then, of a customer in Kathmandu."""
     house = await asking(open_house, url)
-    await end_receivers_loops()  # days later, what stands in for a consumer that is silent
     await with_slack(house)
     connection, _ = await refused(house, ends_in=ends_at - utcnow())
     async with house.store.write() as session:

@@ -25,7 +25,7 @@ from linekeeper.outbox.senders.slack import deliver_due
 from linekeeper.store import engine
 from linekeeper.store.tables import Credential
 from tests.inbox.process.stage import about
-from tests.reconnect.conftest import House, end_receivers_loops
+from tests.reconnect.conftest import House
 from tests.reconnect.test_ask import Opened
 from tests.reconnect.test_kills import with_slack
 
@@ -104,7 +104,6 @@ async def test_a_webhook_reaches_slack_on_a_short_way(open_house: Opened) -> Non
     body = orjson.dumps(about(connection, "connection.auth_required", utcnow()))
     headers = {"x-webhook-signature": hmac.new(b"s3cret", body, hashlib.sha256).hexdigest()}
     rt = here.rt
-    await end_receivers_loops()  # what they do is not the webhook's
     await rt.configuration()  # as any process that runs; parsing it is no webhook's way
     with traced() as trace:
         answer = await here.http.post("/webhooks/default", content=body, headers=headers)
