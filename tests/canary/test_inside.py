@@ -18,7 +18,8 @@ from linekeeper.settings import Settings
 from linekeeper.store.tables import Incident, Outbox
 from linekeeper.sweep.forwards import REFUSED_TIMES
 from linekeeper.sweep.webhooks import watch_stream
-from tests.canary.test_canary import answering, certificate, consuming, here, product
+from tests.canary.test_canary import consuming, here, product
+from tests.canary.test_canary_way import answering, certificate
 from tests.receiver.conftest import Here
 from tests.receiver.processes import free_port
 

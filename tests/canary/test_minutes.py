@@ -20,7 +20,8 @@ from linekeeper.settings import Settings
 from linekeeper.store import Store
 from linekeeper.store.migrate import migrate
 from linekeeper.store.tables import Incident
-from tests.canary.test_canary import Product, certificate
+from tests.canary.test_canary import Product
+from tests.canary.test_canary_way import certificate
 from tests.databases import KEY
 from tests.receiver.conftest import SECRET, signature
 from tests.receiver.processes import Part, part

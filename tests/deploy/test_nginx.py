@@ -15,7 +15,7 @@ from sqlmodel import col, func, select
 from linekeeper.settings import Settings
 from linekeeper.store import Store
 from linekeeper.store.tables import WebhookEvent
-from tests.canary.test_canary import certificate
+from tests.canary.test_canary_way import certificate
 from tests.deploy.conftest import run
 from tests.deploy.test_files import DEPLOY
 from tests.e2e.conftest import until

@@ -1,111 +1,50 @@
 """Causes planted in a running part or in the database, each with what a person would ask."""
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, update
 from sqlmodel import col
 
 from linekeeper.clock import utcnow
-from linekeeper.customers.naming import label
-from linekeeper.housekeeping import prune
 from linekeeper.store import new_id
 from linekeeper.store.tables import (
-    ApiKey,
-    Change,
-    Connection,
     Credential,
-    Customer,
     Deletion,
     DeliveryCount,
-    FeedRead,
     Outage,
     Outbox,
     Record,
-    Transition,
-    Watermark,
     WebhookEvent,
 )
+from tests.explain.plant_of_polls import (
+    baseline,
+    disconnected,
+    entity_failing,
+    entity_failing_of_a_known_record,
+    entity_not_offered,
+    listed_in_part,
+    login_lost,
+    login_lost_of_a_known_record,
+    never_polled,
+    never_seen,
+    not_connected,
+    outside_the_window,
+    read_from_the_feed,
+    too_long_ago,
+    unreachable_with_a_known_record,
+)
+from tests.explain.planting import (
+    ASSETS,
+    Plant,
+    Planted,
+    fall,
+    have_had_webhooks,
+    recovered,
+    some_key,
+    subject,
+    write,
+)
 from tests.inbox.process.stage import Stage
-
-ASSETS = "eam/assets"
-
-
-@dataclass(frozen=True, slots=True)
-class Planted:
-    """What to ask, and what has to come out."""
-
-    subject: str
-    cause: str
-    missing: str | None
-    owner: str
-
-
-Plant = Callable[[Stage], Awaitable[Planted]]
-
-
-async def named(stage: Stage, which: Connection) -> str:
-    """`Customer · System`, or the key where two connections are called the same."""
-    async with stage.rt.store.read() as session:
-        customer = await session.scalar(
-            select(col(Customer.name)).where(col(Customer.id) == which.customer_id)
-        )
-    return label(customer, which.provider, which.name, which.told_apart_by)
-
-
-async def subject(stage: Stage, which: Connection, key: str) -> str:
-    return f"{await named(stage, which)} {key}"
-
-
-async def write(stage: Stage, *rows: Any) -> None:
-    async with stage.rt.store.write() as session:
-        for row in rows:
-            session.add(row)
-            await session.flush()
-
-
-async def some_key(stage: Stage, which: Connection) -> str:
-    """A key that the source has, and of which it has told nobody."""
-    made = await stage.control(
-        "records", connection=which.makini_key, entity=ASSETS, make=1, announce=False
-    )
-    [[key]] = [each["made"] for each in made["records"][which.makini_key].values()]
-    return str(key)
-
-
-def recovered(which: Connection, key: str, **values: Any) -> list[Any]:
-    """A record that a poll brought a moment ago, and its change."""
-    now = utcnow()
-    updated = values.pop("updated_at", now - timedelta(hours=1))
-    change = {
-        "connection_id": which.id,
-        "seq": values.pop("seq", 1),
-        "entity": ASSETS,
-        "key": key,
-        "op": "updated",
-        "updated_at": updated,
-        "at": now - timedelta(minutes=1),
-        "source": "poll",
-        "recovered": True,
-    }
-    return [
-        Record(
-            connection_id=which.id,
-            entity=ASSETS,
-            key=key,
-            hash="h",
-            updated_at=updated,
-            number=values.pop("number", None),
-        ),
-        Change(**(change | values)),
-    ]
-
-
-async def have_had_webhooks(stage: Stage) -> None:
-    async with stage.rt.store.write() as session:
-        await session.execute(update(Connection).values(last_webhook_at=utcnow()))
 
 
 async def lost(stage: Stage) -> Planted:
@@ -348,130 +287,6 @@ async def deletion_held(stage: Stage) -> Planted:
     )
     await write(stage, deletion, record)
     return Planted(await subject(stage, which, "held-1"), "deletion_held", "poll", "us")
-
-
-def mark(which: Connection, **values: Any) -> Watermark:
-    now = utcnow()
-    known = {"position": now, "polled_at": now, "full_at": now, "moved_at": now}
-    return Watermark(connection_id=which.id, entity=ASSETS, **(known | values))
-
-
-async def outside_the_window(stage: Stage) -> Planted:
-    which = stage.connections[0]
-    await write(stage, mark(which, window_since=utcnow() - timedelta(days=60)))
-    return Planted(await subject(stage, which, "old-1"), "outside_window", "poll", "makini")
-
-
-async def listed_in_part(stage: Stage) -> Planted:
-    which = stage.connections[0]
-    await write(stage, mark(which, listed=40, source_total=60, indexed=40, inconsistent=2))
-    return Planted(await subject(stage, which, "p-1"), "listing_incomplete", "poll", "makini")
-
-
-async def entity_failing(stage: Stage) -> Planted:
-    which = stage.connections[0]
-    await write(stage, mark(which, failures=3, failing_since=utcnow(), error="403 forbidden"))
-    return Planted(await subject(stage, which, "e-1"), "entity_failing", "poll", "makini")
-
-
-async def entity_not_offered(stage: Stage) -> Planted:
-    which = stage.connections[0]
-    await write(stage, mark(which, offered=False))
-    return Planted(await subject(stage, which, "n-1"), "entity_not_offered", "poll", "makini")
-
-
-async def never_polled(stage: Stage) -> Planted:
-    which = stage.connections[0]
-    return Planted(await subject(stage, which, "p-1"), "never_polled", "poll", "us")
-
-
-async def never_seen(stage: Stage) -> Planted:
-    which = stage.connections[0]
-    await write(stage, mark(which))
-    return Planted(await subject(stage, which, "x-1"), "never_seen", "source", "customer")
-
-
-async def login_lost(stage: Stage) -> Planted:
-    which = stage.connections[0]
-    await write(stage, mark(which))
-    await fall(stage, which, "reauthorization_required")
-    return Planted(await subject(stage, which, "l-1"), "login_lost", "poll", "customer")
-
-
-async def login_lost_of_a_known_record(stage: Stage) -> Planted:
-    which = stage.connections[0]
-    await write(stage, mark(which), recovered(which, "l-2")[0])
-    await fall(stage, which, "reauthorization_required")
-    return Planted(await subject(stage, which, "l-2"), "login_lost", "poll", "customer")
-
-
-async def unreachable_with_a_known_record(stage: Stage) -> Planted:
-    which = stage.connections[0]
-    await write(stage, mark(which), recovered(which, "u-2")[0])
-    await fall(stage, which, "unreachable")
-    return Planted(await subject(stage, which, "u-2"), "system_unreachable", "poll", "customer")
-
-
-async def entity_failing_of_a_known_record(stage: Stage) -> Planted:
-    which = stage.connections[0]
-    failing = mark(which, failures=3, failing_since=utcnow(), error="403 forbidden")
-    await write(stage, failing, recovered(which, "e-2")[0])
-    return Planted(await subject(stage, which, "e-2"), "entity_failing", "poll", "makini")
-
-
-async def not_connected(stage: Stage) -> Planted:
-    which = stage.connections[0]
-    await set_connection(stage, which, setup="authorizing")
-    return Planted(await subject(stage, which, "a-1"), "not_connected", "source", "customer")
-
-
-async def disconnected(stage: Stage) -> Planted:
-    which = stage.connections[0]
-    await set_connection(stage, which, setup="disconnected")
-    return Planted(await subject(stage, which, "d-1"), "disconnected", "source", "customer")
-
-
-async def baseline(stage: Stage) -> Planted:
-    which = stage.connections[0]
-    await write(stage, recovered(which, "b-1")[0])
-    return Planted(await subject(stage, which, "b-1"), "baseline", None, "nobody")
-
-
-async def read_from_the_feed(stage: Stage) -> Planted:
-    which, key = stage.connections[0], ApiKey(name="crm", digest="x", created_by="tests")
-    rows = recovered(which, "f-1", op="rekeyed", recovered=False, position=7)
-    read = FeedRead(key_id=key.id, after=3, upto=9)
-    await write(stage, *rows, key, read)
-    return Planted(await subject(stage, which, "f-1"), "product_accepted", None, "product")
-
-
-async def too_long_ago(stage: Stage) -> Planted:
-    which = stage.connections[0]
-    rows = recovered(which, "o-1", op="rekeyed", recovered=False)
-    now = utcnow()
-    rows[1].at = now - timedelta(days=40)
-    await write(stage, *rows)
-    ago = now - timedelta(days=14)
-    await prune(stage.rt.store, outbox_before=ago, observations_before=ago, traces_before=ago)
-    return Planted(await subject(stage, which, "o-1"), "not_recorded", None, "nobody")
-
-
-async def fall(stage: Stage, which: Connection, health: str) -> None:
-    before = (await stage.connection(which)).health
-    await set_connection(stage, which, health=health)
-    await write(
-        stage,
-        Transition(
-            connection_id=which.id, axis="health", before=before, after=health, source="probe"
-        ),
-    )
-
-
-async def set_connection(stage: Stage, which: Connection, **values: Any) -> None:
-    async with stage.rt.store.write() as session:
-        await session.execute(
-            update(Connection).where(col(Connection.id) == which.id).values(**values)
-        )
 
 
 PLANTS: list[Plant] = [

@@ -9,7 +9,7 @@ from linekeeper.explain.answer import HopName, HopState
 from linekeeper.explain.service import explain
 from linekeeper.store import new_id
 from linekeeper.store.tables import Drift, Transition
-from tests.explain.plant import ASSETS, some_key, subject
+from tests.explain.planting import ASSETS, some_key, subject
 from tests.explain.test_odd import NOW, World, change, record, world
 from tests.inbox.process.stage import Stage
 

@@ -5,7 +5,8 @@ import pytest
 from linekeeper.clock import utcnow
 from linekeeper.explain.render import markdown, plain
 from linekeeper.explain.service import explain
-from tests.explain.plant import PLANTS, Plant
+from tests.explain.plant import PLANTS
+from tests.explain.planting import Plant
 from tests.inbox.process.stage import Stage
 
 

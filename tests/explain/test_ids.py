@@ -11,7 +11,7 @@ import orjson
 
 from linekeeper.clock import utcnow
 from linekeeper.explain.service import explain
-from tests.explain.plant import some_key
+from tests.explain.planting import some_key
 from tests.inbox.process.product import SECRET as FORWARD_SECRET
 from tests.inbox.process.stage import Stage
 from tests.receiver.conftest import signature

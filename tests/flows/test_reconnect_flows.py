@@ -1,30 +1,21 @@
 """connect, disconnect, acknowledge, customer-update, and the watch over reconnects,
 run as Prefect runs them. What suspends needs a worker: tests/e2e/test_reconnect.py."""
 
-import re
 from collections.abc import AsyncIterator
-from datetime import timedelta
 from typing import Any, cast
-from uuid import UUID
 
 import pytest
 from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.flow_engine import run_flow
-from prefect.states import Cancelled, Crashed, Suspended
+from prefect.states import Suspended
 from sqlalchemy import select, update
 from sqlmodel import col
 
 import sandbox
-from flows.acknowledge import acknowledge
-from flows.connect import connect
-from flows.credits import credits
-from flows.customer_update import customer_update
-from flows.disconnect import disconnect
 from flows.health_sweep import health_sweep
 from flows.reconnect import reconnect
 from linekeeper.clock import utcnow
-from linekeeper.customer_page.links import give_link
 from linekeeper.health.evidence import Observation as Observed
 from linekeeper.health.evidence import Outcome
 from linekeeper.health.service import observe
@@ -34,16 +25,9 @@ from linekeeper.reconcile.run import reconcile
 from linekeeper.runtime import Runtime
 from linekeeper.store import Store
 from linekeeper.store.tables import (
-    Audit,
     Connection,
-    ConnectLink,
-    Contact,
-    Credential,
-    Customer,
-    CustomerLink,
     EndedRun,
     Incident,
-    Outbox,
     Reconnect,
 )
 from linekeeper.tokens.stored import destroy_tokens
@@ -113,162 +97,6 @@ async def lost(store: Store, fleet: sandbox.Served) -> Connection:
     async with Runtime.open() as rt:
         await advance_due_cases(rt)
     return cast("Connection", connection)
-
-
-async def test_a_link_is_made_without_an_incident_and_nonsense_is_refused(
-    running: Running, store: Store, clean_prefect: PrefectServer, fleet: sandbox.Served
-) -> None:
-    await adopted()
-    [one, *_] = await rows(store, Connection)
-    with on(clean_prefect):
-        assert ended(await connect(connection=one.name, by="Petra", return_state=True))[0] == (
-            "Completed"
-        )
-        [url] = re.findall(r"/connect/[\w-]{20,}(?=\))", await running.artifact("connect-link"))
-        again = await connect(connection=one.name, by="Anna", return_state=True)
-        assert "It is the one that Petra had made on" in (again.message or "")
-        assert url in await running.artifact("connect-link")
-        new = await connect(customer="Zeta Steel", system="UpKeep", return_state=True)
-        assert new.name == "Completed"
-        for wrong in ({}, {"connection": "nobody"}, {"customer": "x", "system": "y", "app": "z"}):
-            assert (await connect(**wrong, return_state=True)).name == "Refused"
-    assert len(await rows(store, ConnectLink)) == 2
-    assert {row.by for row in await rows(store, Audit)} == {"Petra", "Anna", "connect form"}
-
-
-async def test_disconnecting_is_a_preview_until_the_key_is_typed_by_somebody(
-    running: Running, store: Store, clean_prefect: PrefectServer, fleet: sandbox.Served
-) -> None:
-    connection = await lost(store, fleet)
-    with on(clean_prefect):
-        seen = await disconnect(connection.makini_key, return_state=True)
-        assert ended(seen) == ("Completed", "Only a preview; see the artifact disconnect")
-        for confirm, by in ((connection.makini_key, ""), ("yes", "Petra")):
-            refused = await disconnect(connection.makini_key, confirm, by, return_state=True)
-            assert refused.name == "Refused"
-        assert fleet.world.find(connection.makini_key) is not None
-        done = await disconnect(
-            connection.makini_key, connection.makini_key, "Petra", return_state=True
-        )
-        assert done.name == "Completed", done.message
-        again = await disconnect(
-            connection.makini_key, connection.makini_key, "Petra", return_state=True
-        )
-        assert again.name == "Completed", again.message
-    assert fleet.world.find(connection.makini_key) is None
-    [row] = await rows(store, Connection, Connection.id == connection.id)
-    assert row.setup == "disconnected"
-    assert await rows(store, Credential, Credential.connection_id == connection.id) == []
-    assert [i.status for i in await rows(store, Incident)] == ["resolved"]
-    assert all(link.expires_at <= utcnow() for link in await rows(store, ConnectLink))
-
-
-async def test_an_incident_is_acknowledged_and_snoozed_by_somebody(
-    store: Store, clean_prefect: PrefectServer, fleet: sandbox.Served
-) -> None:
-    await lost(store, fleet)
-    [incident] = await rows(store, Incident)
-    with on(clean_prefect):
-        state = await acknowledge(incident.id, "Petra", "4 hours", return_state=True)
-        assert state.name == "Completed", state.message
-        assert (await acknowledge("nothing", "Petra", return_state=True)).name == "Refused"
-    [incident] = await rows(store, Incident)
-    assert (incident.status, incident.acknowledged_by) == ("acknowledged", "Petra")
-    [case] = await rows(store, Reconnect)
-    assert case.snoozed_until > utcnow() + timedelta(hours=3)
-    assert {"incident.acknowledged", "incident.snoozed"} <= {
-        row.action for row in await rows(store, Audit)
-    }
-
-
-async def test_connections_that_the_ledger_did_not_know_are_counted_once_and_said_so(
-    store: Store, clean_prefect: PrefectServer, fleet: sandbox.Served
-) -> None:
-    """Nothing disagrees any more when the run has made the ledger follow the list."""
-    await adopted()
-    with on(clean_prefect):
-        _, first = ended(await credits(return_state=True))
-        _, again = ended(await credits(return_state=True))
-    assert "4 connections not in the ledger before, and counted from now on" in first
-    assert again.endswith("bought not said (estimate)")
-
-
-async def test_a_customer_gets_a_contact_by_the_form(
-    store: Store, clean_prefect: PrefectServer, fleet: sandbox.Served
-) -> None:
-    await adopted()
-    name = (await rows(store, Customer))[0].name
-    with on(clean_prefect):
-        state = await customer_update(name, "Petra", contacts="a@b.example", return_state=True)
-        assert state.name == "Completed", state.message
-        wrong = await customer_update(name, "Petra", time_zone="Mars", return_state=True)
-        assert ended(wrong)[0] == "Refused"
-    contacts = [row.email for row in await rows(store, Contact) if row.confirmed]
-    assert contacts == ["a@b.example"]
-
-
-async def test_a_customers_link_is_in_no_artifact_and_is_revoked_by_a_form(
-    running: Running, store: Store, clean_prefect: PrefectServer, fleet: sandbox.Served
-) -> None:
-    await lost(store, fleet)
-    name = (await rows(store, Customer))[0].name
-    with on(clean_prefect):
-        state = await customer_update(name, "Petra", page="show", return_state=True)
-        assert state.message == f"{name}: no link works now"
-        given = await give_link(store, "https://here.example", name, by="Petra", now=utcnow())
-        state = await customer_update(name, "Petra", page="show", return_state=True)
-        assert state.message == f"{name}: opened never, answered never"
-        run = await running.last()
-        assert run.name == f"customer-update · {name}: opened never, answered never"
-        for artifact in await running.client.read_artifacts():
-            assert given.url.rpartition("/")[2] not in str(artifact.data)
-        state = await customer_update(name, "Petra", page="revoke", return_state=True)
-        assert state.message == f"{name}: 1 link revoked"
-        nobody = await customer_update("Nobody", "Petra", page="show", return_state=True)
-        assert nobody.name == "Refused"
-        unsent = await customer_update(name, "Petra", owner="Ann", page="mail", return_state=True)
-        assert (unsent.name, "no mail account" in (unsent.message or "")) == ("Refused", True)
-        assert "kept: owner: Ann." in (unsent.message or "")
-    [link] = await rows(store, CustomerLink)
-    assert link.revoked_at is not None
-
-
-@pytest.mark.parametrize("what", ["cancelled", "crashed", "deleted", "waiting"])
-async def test_a_run_that_is_gone_while_waiting_is_started_anew_by_the_next_sweep(
-    running: Running,
-    store: Store,
-    clean_prefect: PrefectServer,
-    fleet: sandbox.Served,
-    what: str,
-) -> None:
-    await lost(store, fleet)
-    run = await running.client.create_flow_run(stand_in, state=Suspended(timeout_seconds=900))
-    async with store.write() as session:
-        [case] = await session.scalars(select(Reconnect))
-        case.run_id = str(run.id)
-    match what:
-        case "cancelled":
-            await running.client.set_flow_run_state(run.id, Cancelled(), force=True)
-        case "crashed":
-            await running.client.set_flow_run_state(run.id, Crashed(), force=True)
-        case "deleted":
-            await running.client.delete_flow_run(UUID(str(run.id)))
-    for _ in range(2):
-        await swept(clean_prefect)
-    keys = [row.payload["idempotency_key"] for row in await started(store)]
-    assert len(keys) == (1 if what == "waiting" else 2)
-    assert len(set(keys)) == len(keys)
-    if what == "waiting":  # it is named, tagged and shown after its incident, which may have grown
-        [incident] = await rows(store, Incident)
-        kept = await running.client.read_flow_run(run.id)
-        assert kept.name == incident.title
-        assert "waiting:customer" in kept.tags
-        assert "waits for its customer" in await running.artifact(f"reconnect-{incident.id}")
-
-
-async def started(store: Store) -> list[Outbox]:
-    found = await rows(store, Outbox, Outbox.channel == "run")
-    return [row for row in found if row.payload.get("deployment") == "reconnect"]
 
 
 async def test_a_login_mended_elsewhere_ends_the_run_reconnected_with_its_numbers(
@@ -386,23 +214,6 @@ async def test_that_there_was_nothing_to_backfill_is_said_only_after_a_compariso
     assert ("nothing to backfill" in said) == read_before
     assert ("nothing could be compared (" in said) != read_before
     assert ("read for the first time" in said) != read_before, "the reason is said"
-
-
-async def test_a_run_that_fails_again_and_again_is_started_ever_less_often(
-    running: Running, store: Store, clean_prefect: PrefectServer, fleet: sandbox.Served
-) -> None:
-    await lost(store, fleet)
-    for _ in range(4):
-        run = await running.client.create_flow_run(stand_in, state=Crashed())
-        async with store.write() as session:
-            [case] = await session.scalars(select(Reconnect))
-            case.run_id = str(run.id)
-        await swept(clean_prefect)
-    assert len(await started(store)) == 2
-    async with store.write() as session:
-        await session.execute(update(Outbox).values(created_at=utcnow() - timedelta(minutes=11)))
-    await swept(clean_prefect)
-    assert len(await started(store)) == 3
 
 
 async def test_a_connection_that_has_its_login_has_no_run_and_is_told_what_to_do(

@@ -30,7 +30,6 @@ from linekeeper.store import Store
 from linekeeper.store.configuration import save_blocks
 from linekeeper.store.leases import holding
 from linekeeper.store.tables import Connection, Customer, Incident, Outbox
-from tasks.health import list_connections
 from tests.fixtures_prefect import PrefectServer
 from tests.flows.conftest import Running, on, on_both
 from tests.flows.suspended import edges
@@ -214,97 +213,6 @@ async def test_the_graph_leads_from_the_list_to_batches_to_who_is_in_trouble_to_
     keys = ["fleet", "audit", "connections", *pages_of]
     links = sorted(str(artifact.data).partition("](http")[0] for artifact in shown)
     assert links == sorted(f"[{key}" for key in keys)
-
-
-async def test_a_list_that_fails_is_red_the_first_time_and_nobody_is_well_by_it(
-    running: Running, clean_prefect: PrefectServer, store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("LINEKEEPER_MAKINI_CLIENT_ID", "wrong")
-    monkeypatch.setenv("LINEKEEPER_MAKINI_CLIENT_SECRET", "wrong")
-    settings = sandbox.Settings(port=0, connections=2, scenario="quiet")
-    async with sandbox.serving(settings) as serving:
-        monkeypatch.setenv("LINEKEEPER_MAKINI_API_URL", serving.url)
-        with on(clean_prefect):
-            state = await health_sweep(return_state=True)
-    assert state.name == "Failed"
-    assert "app default: the list failed" in (state.message or "")
-    assert "wrong" not in (state.message or "")
-    assert (await running.last()).name.startswith("sweep · could not do its work")
-    assert await connections(store) == []
-
-
-async def test_a_truncated_list_is_red_once_and_a_person_decides(
-    running: Running, clean_prefect: PrefectServer, store: Store, box: sandbox.Served
-) -> None:
-    async def swept() -> tuple[str, str]:
-        state = await health_sweep(return_state=True)
-        return state.name or "", (await running.last()).name
-
-    await adopted()
-    with on(clean_prefect):
-        box.world.connections.clear()
-        assert await swept() == ("Failed", "sweep · 1 new problem")
-        assert await swept() == ("Completed", "sweep · 1 known")
-        assert {connection.setup for connection in await connections(store)} == {"live"}
-        state = await adopt(dry_run=False, return_state=True)
-        assert "6 of 6 known connections are missing. Nothing was changed" in (state.message or "")
-        await adopt(dry_run=False, accept_missing=True, return_state=True)
-        assert {connection.setup for connection in await connections(store)} == {"disconnected"}
-        assert await swept() == ("Completed", "sweep · no trouble known")
-
-
-async def test_connections_that_vanish_from_a_truncated_list_ask_no_customer_to_log_in(
-    running: Running, clean_prefect: PrefectServer, store: Store, box: sandbox.Served
-) -> None:
-    await adopted()
-    for connection in list(box.world.connections.values())[:5]:
-        box.world.remove(connection)  # their tokens are refused from now on
-    for _ in range(2):
-        await adopted()
-    with on(clean_prefect):
-        await health_sweep(return_state=True)
-    assert {connection.setup for connection in await connections(store)} == {"live"}
-    healths = sorted(connection.health for connection in await connections(store))
-    assert healths == ["healthy", *["unknown"] * 5]
-    async with store.read() as session:
-        kinds = set(await session.scalars(select(Incident.kind)))
-    assert "list_truncated" in kinds
-    assert "reauthorization_required" not in kinds
-
-
-@pytest.mark.parametrize(
-    ("pause", "seconds", "says"),
-    [
-        (timedelta(minutes=40), None, "a pause that is not over"),
-        (timedelta(seconds=50), 1.0, "did not answer in time"),
-    ],
-)
-async def test_a_list_that_waits_too_long_has_failed_and_the_others_are_swept(
-    running: Running,
-    clean_prefect: PrefectServer,
-    store: Store,
-    box: sandbox.Served,
-    monkeypatch: pytest.MonkeyPatch,
-    pause: timedelta,
-    seconds: float | None,
-    says: str,
-) -> None:
-    well = managed_app(box, name="well", per_minute=0)
-    paused = well.model_copy(update={"name": "paused", "per_minute": 600})
-    await save_blocks(store, Blocks(apps=[well, paused]), now=utcnow())
-    await DatabaseBudget(store).penalise("paused", utcnow() + pause)
-    if seconds is not None:
-        shorter = list_connections.with_options(timeout_seconds=seconds)
-        monkeypatch.setattr("flows.health_sweep.list_connections", shorter)
-    with on(clean_prefect):
-        state = await health_sweep(return_state=True)
-    assert state.name == "Failed"
-    assert says in (state.message or "")
-    assert "6 checked" in (state.message or "")
-    assert (await running.last()).name == "sweep · could not do its work, 1 new problem"
-    async with store.read() as session:
-        [incident] = await session.scalars(select(Incident))
-    assert (incident.kind, incident.app) == ("list_failed", "paused")
 
 
 def managed_app(box: sandbox.Served, **fields: Any) -> AppConfig:

@@ -11,8 +11,8 @@ from tests.reconcile.test_succession import (
     listed,
     logged_in,
     run,
-    sweep,
 )
+from tests.reconcile.test_succession_listed import sweep
 from tests.reconnect.conftest import House, open_house
 
 __all__ = ["house", "open_house"]

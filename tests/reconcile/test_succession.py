@@ -4,7 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -12,18 +12,10 @@ from sqlalchemy import func, select, update
 from sqlmodel import col
 
 from linekeeper.clock import utcnow
-from linekeeper.outbox.senders.reconnect import advance_due_cases
 from linekeeper.reconcile import succession_queries
-from linekeeper.reconcile.backfill import reconcile_window
-from linekeeper.reconcile.decisions import decide_deletions
-from linekeeper.reconcile.match_decisions import MatchOutcome, NoMatch, decide_matches, waiting_at
-from linekeeper.reconcile.purge import purge_disconnected
 from linekeeper.reconcile.run import reconcile
 from linekeeper.reconcile.service import ReconcileRun
 from linekeeper.reconcile.succession import may_take_over
-from linekeeper.reconnect.case import load_case
-from linekeeper.reconnect.counts import keep_counts
-from linekeeper.reconnect.process import close
 from linekeeper.store.tables import (
     Connection,
     ConnectionSetting,
@@ -35,10 +27,7 @@ from linekeeper.store.tables import (
     Silence,
     Succession,
     SuccessionStep,
-    WebhookEvent,
 )
-from linekeeper.sweep.sweep import take_list
-from linekeeper.views.match_page import match_markdown
 from sandbox.fleet import Connection as Listed
 from tests.receiver.test_connect import link_for, through
 from tests.reconcile.conftest import deliver, index_of, no_sleep, parsed, process
@@ -284,201 +273,6 @@ async def test_old_rows_too_little_is_known_of_are_counted_and_stay(house: House
             .where(col(Record.deleted_at).is_(None))
         )
     assert live == 2 * len(known)
-
-
-async def made_twins(house: House, connection: Listed) -> tuple[str, str]:
-    """Two work orders with the same number, title and time of creation; only the notes differ."""
-    world = house.fleet.world
-    collection = world.records.of(connection)[ORDERS]
-    first, second = collection.key(3), collection.key(4)
-    shared = {"code": "WO-TWIN", "title": "Inspect pump", "createdAt": "2025-03-01T08:00:00Z"}
-    for key, notes in ((first, "north"), (second, "south")):
-        world.put_record(connection, ORDERS, {"key": key, "notes": notes, **shared}, announce=False)
-    return first, second
-
-
-async def with_twins(house: House) -> tuple[Connection, tuple[str, str], tuple[str, str]]:
-    """A successor whose listing has twins: it, their old keys and their new keys."""
-    [connection, _] = await house.connections()
-    was = listed(house, connection)
-    await made_twins(house, was)
-    await run(house, full=True)
-    before = len(await feed(house))
-    known = keys(house, was)
-    new = await logged_in(house, connection, "rename")
-    now = keys(house, listed(house, new))
-    await run(house)
-    told = (await feed(house))[before:]
-    renamed = {c["old_key"]: c["key"] for c in told if c["entity"] == ORDERS}
-    assert renamed == {known[n]: key for n, key in now.items() if n not in (3, 4)}
-    assert {c["op"] for c in told} == {"rekeyed"}
-    return new, (known[3], known[4]), (now[3], now[4])
-
-
-async def since_then(house: House, count: int) -> list[dict[str, Any]]:
-    return (await feed(house))[count:]
-
-
-async def test_twins_wait_for_a_person_who_pairs_them(house: House) -> None:
-    new, olds, news = await with_twins(house)
-    [incident] = await house.rows(Incident, Incident.kind == "records_unmatched")
-    assert (incident.status, incident.detail["ambiguous"]) == ("open", 2)
-    for _ in range(3):
-        await run(house, full=True)
-    count = len(await feed(house))
-    waiting = await waiting_at(house.rt, new.makini_key)
-    [group] = waiting.groups
-    assert (set(group.old), set(group.new)) == (set(olds), set(news))
-    page = match_markdown(waiting, None)
-    assert all(key in page for key in (*olds, *news, "WO-TWIN"))
-    with pytest.raises(NoMatch, match="not of one group"):
-        await decide(house, new, "pair", {olds[0]: "0"})
-    done = await decide(house, new, "pair", {olds[0]: news[0]})
-    assert (done.matched, done.new, done.left) == (1, 0, 1)
-    done = await decide(house, new, "distinct", {})
-    assert (done.matched, done.new, done.left) == (0, 1, 0)
-    told = await since_then(house, count)
-    assert [(c["op"], c.get("old_key"), c["key"]) for c in told] == [
-        ("rekeyed", olds[0], news[0]),
-        ("inserted", None, news[1]),
-    ]
-    [incident] = await house.rows(Incident, Incident.kind == "records_unmatched")
-    assert incident.status == "resolved"
-    for _ in range(2):
-        await run(house, full=True)
-    [last] = await since_then(house, count + 2)
-    assert (last["op"], last["key"]) == ("deleted", olds[1])
-    await agrees(house, new)
-
-
-async def test_twins_of_the_same_contents_are_paired_at_once(house: House) -> None:
-    new, olds, news = await with_twins(house)
-    count = len(await feed(house))
-    done = await decide(house, new, "same_contents", {})
-    assert (done.matched, done.new, done.left) == (2, 0, 0)
-    told = await since_then(house, count)
-    assert {c["old_key"]: c["key"] for c in told} == dict(zip(olds, news, strict=True))
-    await run(house, full=True)
-    await agrees(house, new)
-    with pytest.raises(NoMatch, match="nothing waits"):
-        await decide(house, new, "distinct", {})
-
-
-async def decide(
-    house: House, connection: Connection, decision: Any, pairs: dict[str, str]
-) -> MatchOutcome:
-    return await decide_matches(
-        house.rt, connection.makini_key, decision, pairs=pairs, by="Petra", now=utcnow()
-    )
-
-
-async def test_what_stays_unmatched_is_accepted_as_gone_in_the_form_of_deletions(
-    house: House,
-) -> None:
-    [connection, _] = await house.connections()
-    async with house.store.write() as session:
-        await session.execute(
-            update(Record)
-            .where(col(Record.entity) == ORDERS)
-            .values(number=None, natural_key=None, plain_hash=None, updated_at=None)
-        )
-    new = await logged_in(house, connection, "rename")
-    await run(house)
-    [held] = await house.rows(Deletion)
-    await decide_deletions(house.rt, held.id, "accept", by="Petra", now=utcnow())
-    counts = Counter(c["op"] for c in await feed(house) if c["entity"] == ORDERS)
-    assert counts == {"inserted": held.records, "deleted": held.records}
-    assert [row.status for row in await house.rows(Incident)] == ["resolved"]
-    await agrees(house, new)
-
-
-async def sweep(house: House) -> None:
-    await take_list(house.rt, await house.rt.app("default"), now=utcnow())
-
-
-async def test_25_hours_off_the_list_and_back_is_no_new_beginning(house: House) -> None:
-    [connection, _] = await house.connections()
-    world, was = house.fleet.world, listed(house, connection)
-    world.remove(was)
-    await house.sweep()
-    await house.sweep()
-    assert (await house.connection(connection.id)).setup == "disconnected"
-    await purge_disconnected(house.store, now=utcnow() + timedelta(hours=25))
-    gone = world.change_records(was, ORDERS, delete=2, announce=False)["deleted"]
-    world.change_records(was, ORDERS, change=6, announce=False)
-    world.change_records(was, ORDERS, make=1, announce=False)
-    world.add(was)
-    await sweep(house)
-    assert (await house.connection(connection.id)).setup == "live"
-    for _ in range(2):
-        await run(house)
-    assert await ops(house) == {"updated": 6, "inserted": 1}
-    await run(house, full=True)
-    deleted = [c["key"] for c in await feed(house) if c["op"] == "deleted"]
-    assert sorted(deleted) == sorted(gone)
-    await agrees(house, connection)
-
-
-async def test_a_successor_that_only_the_list_shows_inherits_as_well(house: House) -> None:
-    [connection, _] = await house.connections()
-    world, was = house.fleet.world, listed(house, connection)
-    known = keys(house, was)
-    after = world.succeed(was, "rename")
-    world.change_records(after, ORDERS, change=3, announce=False)
-    await sweep(house)
-    await run(house)  # it is new, as far as anybody knows
-    await sweep(house)
-    old = await house.connection(connection.id)
-    assert old.replaced_by is not None
-    new = await house.connection(old.replaced_by)
-    assert (new.makini_key, new.customer_id) == (after.key, connection.customer_id)
-    await run(house)
-    told = Counter(c["op"] for c in await feed(house) if c["entity"] == ORDERS)
-    assert told == {"rekeyed": len(known), "updated": 3}
-
-
-async def test_the_case_of_the_lost_login_goes_on_with_the_successor_and_catches_up(
-    house: House,
-) -> None:
-    [connection, _] = await house.connections()
-    await house.lose_login(connection)
-    await advance_due_cases(house.rt)
-    [incident] = await house.incidents()
-    world, was = house.fleet.world, listed(house, connection)
-    world.change_records(was, ORDERS, delete=2, announce=False)
-    world.change_records(was, ORDERS, change=6, announce=False)
-    world.change_records(was, ORDERS, make=1, announce=False)
-    new = await logged_in(house, connection, "rename")
-    case = await load_case(house.store, incident.id, now=utcnow())
-    assert case is not None
-    assert case.reconnect is not None
-    assert [member.connection_id for member in case.members] == [new.id]
-    since = datetime.fromisoformat(case.reconnect.windows[new.id])
-    until = case.incident.resolved_at or utcnow()
-    counts = await reconcile_window(house.rt, new.id, since)
-    assert counts["recovered"] == 7
-    await keep_counts(house.rt, incident.id, new.id, counts, since=since, until=until)
-    sentence = await close(house.rt, incident.id, "reconnected", now=utcnow())
-    assert sentence.endswith("7 records backfilled; 2 removals wait for a second complete listing")
-
-
-async def test_webhooks_that_go_on_naming_the_old_connection_are_the_successors(
-    house: House,
-) -> None:
-    [connection, _] = await house.connections()
-    await house.lose_login(connection)
-    new = await logged_in(house, connection, "rename")
-    await run(house)
-    before = await ops(house)
-    system = listed(house, new)
-    changed = house.fleet.world.change_records(system, ORDERS, change=3, announce=False)["changed"]
-    await deliver(house.rt, connection.makini_key, changed, plural="work-orders")  # to the old URL
-    await process(house.rt)
-    [event] = await house.rows(WebhookEvent, WebhookEvent.url_connection == connection.makini_key)
-    assert (event.status, event.connection_id) == ("processed", new.id)
-    assert (await ops(house))["updated"] == before["updated"] + 3
-    assert {c["connection"] for c in await feed(house)} == {new.id}
-    await agrees(house, new)
 
 
 async def test_the_products_api_says_how_many_records_there_are(house: House) -> None:

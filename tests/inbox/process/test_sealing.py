@@ -18,7 +18,7 @@ from linekeeper.store.bodies import open_payload
 from linekeeper.store.cipher import Cipher, is_sealed
 from linekeeper.store.rotate import rotate_keys
 from linekeeper.store.tables import Change, Drift, WebhookEvent
-from tests.explain.plant import some_key, subject
+from tests.explain.planting import some_key, subject
 from tests.inbox.process.stage import Stage
 
 SECRET = "Jo Doe's pump"
