@@ -1,6 +1,7 @@
 """What benchmarks run against: a sandbox and a Prefect server, each a process of its own."""
 
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -137,3 +138,14 @@ async def create_database(server: str, name: str) -> str:
         await connection.execute(text(f"CREATE DATABASE {name}"))
     await engine.dispose()
     return server.replace("/postgres?", f"/{name}?")
+
+
+def figures_of(module: str, part: str, env: Mapping[str, str]) -> dict[str, float]:
+    """What `python -m MODULE PART`, a process of its own, says in its last line, which is JSON."""
+    done = subprocess.run(
+        [sys.executable, "-m", module, part], env=env, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise RuntimeError(f"{part}: {done.stdout[-2000:]}{done.stderr[-3000:]}")
+    figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return figures

@@ -19,7 +19,7 @@ from typing import Any
 
 import httpx
 
-from benchmarks.peers import BIN, create_database, free_port, postgres, process
+from benchmarks.peers import BIN, create_database, figures_of, free_port, postgres, process
 
 RECORDS = int(os.environ.get("BENCH_RECORDS", "1000000"))
 ROWS, MERGED, BATCH, ROUNDS = 20_000, 1_000, 500, 5
@@ -59,7 +59,7 @@ def _upserts(folder: Path, postgres_url: str) -> dict[str, float]:
     figures = {}
     for engine, url in (("sqlite", ""), ("postgresql", postgres_url)):
         home = folder / f"upsert-{engine}"
-        rates = _child("upserts", _env(home, "http://127.0.0.1:9", url))
+        rates = figures_of("benchmarks.reconcile", "upserts", _env(home, "http://127.0.0.1:9", url))
         figures[f"{engine}_upserts_a_second"] = rates["upsert"]
         figures[f"{engine}_upsert_of_bare_insert"] = rates["of_bare"]
         figures[f"{engine}_upsert_of_merge"] = rates["upsert"] / rates["merge"]
@@ -72,7 +72,7 @@ def _nothing(folder: Path) -> dict[str, float]:
     for records in (SMALL, LARGE):
         with sandbox(folder, connections=FLEET, records=records) as url:
             home = folder / f"nothing-{records}"
-            told = _child("nothing", _env(home, url, ""))
+            told = figures_of("benchmarks.reconcile", "nothing", _env(home, url, ""))
             seconds[records] = told["seconds"]
             figures = told
     return {
@@ -92,8 +92,8 @@ def _full_load(folder: Path) -> dict[str, float]:
     for records in (RECORDS // 10, RECORDS):
         with sandbox(folder, connections=1, records=records) as url:
             home = folder / f"load-{records}"
-            ours = _child("load", _env(home, url, ""))
-            bare = _child("bare", _env(home, url, ""))
+            ours = figures_of("benchmarks.reconcile", "load", _env(home, url, ""))
+            bare = figures_of("benchmarks.reconcile", "bare", _env(home, url, ""))
             tenth, peak = peak, ours["peak_mb"]
     return {
         "full_load_records": ours["records"],
@@ -113,7 +113,7 @@ def _two_workers(folder: Path, postgres_url: str) -> dict[str, float]:
     """One worker and two on PostgreSQL, with a source that takes its time."""
     with sandbox(folder, connections=SHARED, records=SMALL, latency_ms=DELAY_MS) as url:
         env = _env(folder / "shared", url, postgres_url, database="shared")
-        _child("prepare", env)
+        figures_of("benchmarks.reconcile", "prepare", env)
         single = statistics.median(_together(env, 1) for _ in range(3))
         two = statistics.median(_together(env, 2) for _ in range(3))
     return {
@@ -427,20 +427,6 @@ def sandbox(
     with process(command, ready=f"{url}/healthz", log=folder / "sandbox.log"):
         httpx.post(f"{url}/_control/settings", json={"latency_ms": latency_ms})
         yield url
-
-
-def _child(part: str, env: dict[str, str]) -> dict[str, float]:
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.reconcile", part],
-        env=env,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise RuntimeError(f"{part}: {done.stdout[-2000:]}{done.stderr[-3000:]}")
-    figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return figures
 
 
 def _main() -> None:

@@ -10,7 +10,6 @@ import json
 import os
 import resource
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -31,7 +30,7 @@ GOALS = {
 
 def run() -> dict[str, Any]:
     """The figures, with the goals beside them."""
-    from benchmarks.peers import prefect_server, sandbox
+    from benchmarks.peers import figures_of, prefect_server, sandbox
 
     with (
         tempfile.TemporaryDirectory() as name,
@@ -50,21 +49,21 @@ def run() -> dict[str, Any]:
             "LINEKEEPER_MAKINI_PER_MINUTE": "0",
             "LINEKEEPER_PROBE_MINUTES": "0",
         }
-        _child("migrate", env)
-        _child("flow", env)  # adopts the fleet and gives it tokens
+        figures_of("benchmarks.sweep", "migrate", env)
+        figures_of("benchmarks.sweep", "flow", env)  # adopts the fleet and gives it tokens
         bare, ours, grown, peak = [], [], [], []
         for _ in range(ROUNDS):
-            bare.append(_child("bare", env)["seconds"])
+            bare.append(figures_of("benchmarks.sweep", "bare", env)["seconds"])
             before = _database_mb(folder)
-            measured = _child("flow", env)
+            measured = figures_of("benchmarks.sweep", "flow", env)
             time.sleep(3)  # the server writes events a little later
             ours.append(measured["seconds"])
             peak.append(measured["peak_mb"])
             grown.append(_database_mb(folder) - before)
-        plain = _child("plain", env)["seconds"] / PLAIN * CONNECTIONS
+        plain = figures_of("benchmarks.sweep", "plain", env)["seconds"] / PLAIN * CONNECTIONS
     small, large = (
-        _child("core", {**os.environ, "BENCH_SIZE": "10000"}),
-        _child("core", {**os.environ, "BENCH_SIZE": "100000"}),
+        figures_of("benchmarks.sweep", "core", {**os.environ, "BENCH_SIZE": "10000"}),
+        figures_of("benchmarks.sweep", "core", {**os.environ, "BENCH_SIZE": "100000"}),
     )
     return {
         "connections": CONNECTIONS,
@@ -83,20 +82,6 @@ def run() -> dict[str, Any]:
 def _database_mb(folder: Path) -> float:
     files = (folder / "prefect").glob("prefect.db*")
     return sum(file.stat().st_size for file in files) / 1e6
-
-
-def _child(part: str, env: dict[str, str]) -> dict[str, float]:
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.sweep", part],
-        env=env,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise RuntimeError(f"{part}: {done.stdout[-2000:]}{done.stderr[-3000:]}")
-    figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return figures
 
 
 async def _migrate() -> float:

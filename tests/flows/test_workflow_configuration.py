@@ -16,7 +16,6 @@ from flows.workflow_configuration import workflow_configuration
 from linekeeper.clock import utcnow
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
-from linekeeper.store import Store
 from linekeeper.store.tables import (
     Audit,
     Connection,
@@ -29,8 +28,10 @@ from tests.delivering import deliver_runs
 from tests.fixtures_prefect import PrefectServer
 from tests.flows.conftest import Running, on, on_both
 from tests.flows.suspended import begin, edges, work
-from tests.reconcile.conftest import Peer, adopt, deliver, pointed_at, process
+from tests.flows.test_reconcile_flows import rt
+from tests.reconcile.conftest import Peer, deliver, process
 
+__all__ = ["rt"]  # a fixture
 pytestmark = [
     pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
     on_both,
@@ -64,14 +65,6 @@ async def peer(running: Running, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
         }.items():
             monkeypatch.setenv(f"LINEKEEPER_{name}", value)
         yield Peer(served.url, http)
-
-
-@pytest.fixture
-async def rt(settings: Settings, store: Store, peer: Peer) -> AsyncIterator[Runtime]:
-    """A runtime beside the flow's, to look with."""
-    async with Runtime.open(pointed_at(settings, peer.url)) as opened:
-        await adopt(opened)
-        yield opened
 
 
 async def kept(rt: Runtime) -> WorkflowConfiguration:
