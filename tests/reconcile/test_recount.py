@@ -94,7 +94,9 @@ async def test_the_number_is_asked_for_four_times_a_day_and_a_quiet_source_not_l
     assert (await mark(rt)).count_difference == 0
 
 
-@pytest.mark.parametrize("status", [401, 403, 404, 422, 500])
+@pytest.mark.parametrize(
+    "status", [401, 500, *(pytest.param(each, marks=pytest.mark.soak) for each in (403, 404, 422))]
+)
 async def test_a_source_that_answers_no_such_question_is_read_all_the_same_and_seldom_asked(
     rt: Runtime, server: Peer, status: int
 ) -> None:

@@ -186,7 +186,7 @@ async def test_a_lease_that_is_lost_on_the_way_is_503_and_the_product_may_try_ag
     monkeypatch.setattr(sys.modules["linekeeper.tokens.renew"], "LEASE_SECONDS", 0.6)
     async with house.store.write() as session:
         await session.execute(update(Credential).values(expires_at=utcnow()))
-    await house.control("settings", latency_ms=10_000)
+    await house.control("settings", latency_ms=3_000)
     asking = asyncio.create_task(
         house.http.get(f"/api/connections/{connection.id}/token", headers=headers, timeout=30)
     )
