@@ -2,7 +2,8 @@
 
 Most of their seconds they wait, for a part to be missed or a process to start: beside others that
 costs nothing, at the end all would wait for them. `longest.txt` has the seconds of each, as
-`pytest --durations=60` tells them; a test that isn't there begins later.
+`pytest --durations=60` tells them; a test that isn't there begins later. So does that of the
+universes, which have begun by themselves (`tests.simulation.begun`): who asks early only waits.
 """
 
 from pathlib import Path

@@ -10,27 +10,33 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 from uuid import UUID
 
-import httpx
 import pytest
-from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId
 from prefect.client.schemas.objects import FlowRun
-from redis.asyncio import Redis
-from sqlalchemy import func, select, text
+from sqlalchemy import func, select
 from sqlmodel import col
 
 import sandbox
 from linekeeper.clock import utcnow
 from linekeeper.store import Store
-from linekeeper.store.tables import Change, Connection, Incident, WebhookEvent
+from linekeeper.store.tables import Connection, Incident
 from tests.e2e.conftest import until
+from tests.e2e.seen_under_load import (
+    is_forwarded,
+    is_quiet,
+    not_in_redis,
+    readable,
+    repeated_changes,
+    sizes,
+    statuses_of,
+    until_answered,
+    until_free,
+)
 from tests.e2e.site import Site, missing, site
 from tests.leases import holder
-from tests.newest_runs import newest_runs
-from tests.reconcile.conftest import ENTITIES, index_of, parsed
+from tests.reconcile.conftest import index_of
 
 pytestmark = [pytest.mark.soak, pytest.mark.e2e]
 
@@ -85,15 +91,15 @@ async def test_one_of_each_dies_under_load_and_nothing_is_lost_or_done_twice(
         load = Load(place)
         await _completed(place, "health-sweep")
         await _completed(place, "reconcile")
-        assert await _not_in_redis(place) == set()
+        assert await not_in_redis(place) == set()
         async with load.going_on():
             for one, other in (("1", "2"), ("2", "1")):
                 receiver = await place.kill(f"receiver-{one}")
-                took[receiver.name] = await _until_answered(place)
+                took[receiver.name] = await until_answered(place)
                 await load.burst(BURST)  # so that it dies with its hands full
                 await asyncio.sleep(0.5)
                 consumer = await place.kill(f"consumer-{one}")
-                took[consumer.name] = await _until_free(store)
+                took[consumer.name] = await until_free(store)
                 await place.start(receiver.name)
                 await place.start(consumer.name)
                 await place.control("webhooks", drop=0.3 if other == "1" else 0.0)
@@ -106,21 +112,21 @@ async def test_one_of_each_dies_under_load_and_nothing_is_lost_or_done_twice(
             await place.start(sweep)
             await _login_found(place, store, incident, waiting)
         await place.control("webhooks", drop=0.0)
-        await until(lambda: _quiet(place, store), seconds=600, what="every webhook to be applied")
+        await until(lambda: is_quiet(place, store), seconds=600, what="every webhook to be applied")
         await _completed(place, "reconcile")
 
         truth = await place.truth()
         sent = [
             ended for ended in truth["webhooks"] if ended["keys"] and ended["fate"] != "unannounced"
         ]
-        fates, statuses = Counter(one["fate"] for one in sent), await _statuses(store)
+        fates, statuses = Counter(one["fate"] for one in sent), await statuses_of(store)
         # Nothing lost: everything announced came, and the index is what the sources have.
         assert set(fates) == {"delivered", "dropped"}
         assert set(statuses) <= {"processed", "stale", "deferred"}
-        assert await index_of(store) == _readable(truth)
-        await until(lambda: _forwarded(store, place), seconds=600, what="the product")
+        assert await index_of(store) == readable(truth)
+        await until(lambda: is_forwarded(store, place), seconds=600, what="the product")
         # Nothing twice: one row for each change, and to the product one id for each.
-        assert await _repeated_changes(store) == 0
+        assert await repeated_changes(store) == 0
         assert place.product.unverified == 0
         ids = Counter(identity for identity, _ in place.product.taken)
         bodies = {(identity, str(body)) for identity, body in place.product.taken}
@@ -130,7 +136,7 @@ async def test_one_of_each_dies_under_load_and_nothing_is_lost_or_done_twice(
             f" events {dict(statuses)}, product took {len(ids)} ids and "
             f"{sum(ids.values()) - len(ids)} repeats under the same id; taken over in seconds: "
             + ", ".join(f"{name} {seconds:.1f}" for name, seconds in took.items())
-            + f"; {await _sizes(place, store)}"
+            + f"; {await sizes(place, store)}"
         )
         with capsys.disabled():
             sys.stdout.write(f"\n{report}\n")
@@ -243,117 +249,3 @@ async def _told(place: Site, run_id: UUID) -> bool:
             json={"filter": {"event": {"name": ["prefect.automation.triggered"]}}},
         )
     return str(run_id) in answer.text
-
-
-async def _not_in_redis(place: Site) -> set[str]:
-    """What Prefect should keep in Redis and doesn't; first a lease, for no flow takes one."""
-    async with place.prefect() as client:
-        limit = GlobalConcurrencyLimitCreate(name="probe", limit=1)
-        await client.create_global_concurrency_limit(limit)
-        await client.increment_concurrency_slots_with_lease(
-            names=["probe"], slots=1, mode="concurrency", lease_duration=60
-        )
-    kept: set[str] = set()
-    for database in (0, 1):
-        async with Redis(host=place.at("redis"), db=database) as client:
-            kept |= {key.decode() async for key in client.scan_iter(count=1_000)}
-    wanted = {
-        "their order": ":seen:",
-        "leases": "prefect:concurrency:lease:",
-        "services": "prefect-server",
-    }
-    lacking = {what for what, part in wanted.items() if not any(part in key for key in kept)}
-    return lacking if "events" in kept else lacking | {"messages"}
-
-
-async def _sizes(place: Site, store: Store) -> str:
-    """What a row of each of the large tables takes, with its indexes; and Prefect's database."""
-    said = []
-    async with store.read() as session:
-        for name in ("webhook_event", "record", "change", "outbox"):
-            size = f"SELECT pg_total_relation_size('{name}') / greatest(count(*), 1) FROM {name}"
-            said.append(f"{name} {await session.scalar(text(size))}")
-        prefect = await session.scalar(text("SELECT pg_database_size('prefect')"))
-    async with place.prefect() as client:
-        runs = len(await newest_runs(client))
-    return f"bytes a row: {', '.join(said)}; Prefect {prefect / 1e6:.1f} MB after {runs} runs"
-
-
-async def _quiet(place: Site, store: Store) -> bool:
-    told = await place.truth("?records=0&webhooks=0")
-    return not told["webhooks_outstanding"] and not (await _statuses(store))["pending"]
-
-
-async def _statuses(store: Store) -> Counter[str]:
-    async with store.read() as session:
-        rows = await session.execute(
-            select(col(WebhookEvent.status), func.count()).group_by(col(WebhookEvent.status))
-        )
-        return Counter(dict(rows.all()))
-
-
-def _readable(truth: dict[str, Any]) -> dict[str, Any]:
-    """What the sources have of what can be read."""
-    wanted = {
-        connection: {
-            entity: times for entity, times in found.items() if entity in ENTITIES and times
-        }
-        for connection, found in truth["records"].items()
-        if truth["states"][connection] not in ("pending", "inactive")
-    }
-    return {key: found for key, found in parsed(wanted).items() if found}
-
-
-async def _repeated_changes(store: Store) -> int:
-    """Changes that were noted more than once."""
-    one = (Change.connection_id, Change.entity, Change.key, Change.op, Change.updated_at)
-    async with store.read() as session:
-        rows = await session.execute(
-            select(func.count()).select_from(Change).group_by(*one).having(func.count() > 1)
-        )
-        return len(rows.all())
-
-
-async def _forwarded(store: Store, place: Site) -> bool:
-    async with store.read() as session:
-        events = set(await session.scalars(select(col(WebhookEvent.id))))
-        recovered = await session.scalars(select(col(Change.id)).where(col(Change.recovered)))
-        events |= set(recovered)
-    return events <= {identity for identity, _ in place.product.taken}
-
-
-async def _until_answered(place: Site) -> float:
-    """Seconds until nginx has somebody who answers."""
-    begun = time.monotonic()
-
-    async def ready() -> bool:
-        try:
-            return (await place.http.get(f"{place.front}/readyz")).status_code == 200
-        except httpx.HTTPError:
-            return False
-
-    await until(ready, seconds=200, what="a receiver")
-    return time.monotonic() - begun
-
-
-async def _until_free(store: Store) -> float:
-    """Seconds until everything is settled that was pending now."""
-    begun = time.monotonic()
-    async with store.read() as session:
-        held = set(
-            await session.scalars(
-                select(col(WebhookEvent.id)).where(col(WebhookEvent.status) == "pending")
-            )
-        )
-
-    async def done() -> bool:
-        async with store.read() as session:
-            left = await session.scalar(
-                select(func.count())
-                .select_from(WebhookEvent)
-                .where(col(WebhookEvent.id).in_(held), col(WebhookEvent.status) == "pending")
-            )
-        return not left
-
-    await until(done, seconds=300, what="the other consumer to take over")
-    return time.monotonic() - begun
