@@ -8,7 +8,9 @@ waited for when the process ends.
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from sqlalchemy import bindparam, select
 from sqlalchemy.exc import SQLAlchemyError
+from sqlmodel import col
 
 from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig
@@ -23,7 +25,7 @@ from linekeeper.makini import (
 from linekeeper.spending import Purpose, spends_on
 from linekeeper.store import Store, new_id
 from linekeeper.store.leases import TOKENS, LeaseLost, holding, lease_name
-from linekeeper.store.modes import app_of
+from linekeeper.store.modes import Chosen, app_of
 from linekeeper.store.owned import retrying, to_its_end
 from linekeeper.store.tables import Connection
 from linekeeper.tokens.stored import (
@@ -36,6 +38,12 @@ from linekeeper.tokens.stored import (
     replace_pair,
 )
 
+_HELD = select(
+    col(Connection.setup),
+    col(Connection.custody),
+    col(Connection.mode),
+    col(Connection.notify_customers),
+).where(col(Connection.id) == bindparam("which"))
 _FINAL = frozenset(
     {ErrorKind.unauthorized, ErrorKind.forbidden, ErrorKind.not_found, ErrorKind.rejected}
 )
@@ -184,12 +192,13 @@ class _Renewal:
 
     async def _stored(self) -> tuple[StoredPair | None, bool, bool]:
         async with self.store.read() as session:
-            connection = await session.get(Connection, self.connection_id)
+            held = (await session.execute(_HELD, {"which": self.connection_id})).first()
             pair = await load_pair(self.store, session, self.connection_id)
-            if connection is None:
-                return pair, False, False
-            is_ours = connection.custody == "owned" and app_of(self.app, connection).manages
-            return pair, connection.setup != "disconnected", is_ours
+        if held is None:
+            return pair, False, False
+        setup, custody, mode, notifies = held
+        is_ours = custody == "owned" and app_of(self.app, Chosen(mode, notifies)).manages
+        return pair, setup != "disconnected", is_ours
 
     async def _new_pair(self, stored: StoredPair | None) -> TokenPair | MakiniError:
         """A new pair, or why Makini mints none. Raises `MakiniError` where it may do so later."""

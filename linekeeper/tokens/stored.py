@@ -19,6 +19,7 @@ from linekeeper.store import KeyProblem, Store
 from linekeeper.store.engine import chunked, insert_or_update
 from linekeeper.store.modes import is_managed_in
 from linekeeper.store.tables import Connection, ConnectLink, Credential, PendingLogin
+from linekeeper.store.types import UtcDateTime, table_of
 
 MINT_MARGIN = timedelta(seconds=60)
 """A minted token with less than this left is minted again before use (INTERFACE, MAKINI)."""
@@ -33,6 +34,21 @@ _HELD = select(
     .where(col(Connection.id) == col(Credential.connection_id))
     .scalar_subquery(),
 ).where(col(Credential.connection_id).in_(bindparam("ids", expanding=True)))
+_PAIR = select(
+    col(Credential.access_token),
+    col(Credential.refresh_token),
+    col(Credential.expires_at),
+    col(Credential.minted),
+    col(Credential.refused_at),
+    col(Credential.renewing_since),
+).where(col(Credential.connection_id) == bindparam("of"))
+_IS_IT = col(Connection.id) == bindparam("which")
+_LOCK = select(col(Connection.setup)).where(_IS_IT).with_for_update(key_share=True)
+_NOTE_RENEWING = (
+    update(table_of(Credential))
+    .where(table_of(Credential).c.connection_id == bindparam("of"))
+    .values(renewing_since=bindparam("since", type_=UtcDateTime))
+)
 _log = logging.getLogger(__name__)
 
 
@@ -148,7 +164,7 @@ class StoredPair:
 
 async def load_pair(store: Store, session: AsyncSession, connection_id: str) -> StoredPair | None:
     """The pair of one connection, for its renewal. Raises `UnreadableToken`."""
-    row = await session.get(Credential, connection_id, populate_existing=True)
+    row = (await session.execute(_PAIR, {"of": connection_id})).first()
     if row is None:
         return None
     try:
@@ -227,12 +243,7 @@ async def note_refused(
 
 async def note_renewing(session: AsyncSession, connection_id: str, since: datetime | None) -> None:
     """Remember that the pair is about to be refreshed; None: that it is known to live."""
-    await session.execute(
-        update(Credential)
-        .where(col(Credential.connection_id) == connection_id)
-        .values(renewing_since=since)
-        .execution_options(synchronize_session=False)
-    )
+    await session.execute(_NOTE_RENEWING, {"of": connection_id, "since": since})
 
 
 async def note_doubted(
@@ -290,11 +301,8 @@ async def _lock(session: AsyncSession, connection_id: str) -> str | None:
 
     Every writer of its tokens begins here, so that they come one after the other.
     """
-    return await session.scalar(
-        select(col(Connection.setup))
-        .where(col(Connection.id) == connection_id)
-        .with_for_update(key_share=True)
-    )
+    setup: str | None = await session.scalar(_LOCK, {"which": connection_id})
+    return setup
 
 
 def _access(pair: StoredPair | None) -> str | None:
