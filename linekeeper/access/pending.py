@@ -183,10 +183,13 @@ SUPERSEDED = exists().where(
     col(_OWN.id) == col(PendingLogin.link_id),
     or_(
         col(_OWN.used_at).is_not(None),
-        exists().where(
+        # Of this login: uncorrelated, it would be any one that is kept.
+        exists()
+        .where(
             col(_LATER.connection_id) == col(_OWN.connection_id),
             col(_LATER.used_at) > col(PendingLogin.received_at),
-        ),
+        )
+        .correlate(_OWN, PendingLogin),
     ),
 )
 """That what the link of a kept login asks for was logged in to since. The login may be another

@@ -4,6 +4,8 @@ from datetime import timedelta
 
 import pytest
 
+from linekeeper.access.pending import kept_logins
+from linekeeper.access.superseded import is_superseded
 from linekeeper.access.verify import verify_logins
 from linekeeper.clock import utcnow
 from linekeeper.incidents.operate import NoIncident
@@ -84,6 +86,30 @@ async def test_a_login_to_another_system_by_the_same_link_leaves_it_kept(house: 
     await verify_logins(house.rt, now=utcnow() + timedelta(seconds=90))
     assert (await house.connection(connection.id)).health == "healthy"
     assert await house.rows(PendingLogin) == []
+
+
+async def test_an_older_login_that_is_kept_of_somebody_else_supersedes_none(house: House) -> None:
+    """Its customer was mailed once more, and after an hour its pair would have been forgotten."""
+    somebody_else, connection = (await house.connections())[:2]
+    await kept_for(house, somebody_else)
+    await house.lose_login(connection)
+    _, path = await link_for(house, connection)
+    assert (await through(house, path, connection.makini_key)).status_code == 200
+    await kept_for(house, connection)
+    async with house.store.read() as session:
+        kept = await kept_logins(session, [somebody_else.id, connection.id])
+        assert set(kept) == {somebody_else.id, connection.id}
+        for pending in await house.rows(PendingLogin):
+            assert not await is_superseded(session, pending.id)
+
+
+async def kept_for(house: House, connection: Connection) -> None:
+    """Its customer logs in while its system is away."""
+    await house.lose_login(connection)
+    _, path = await link_for(house, connection)
+    location = await log_in(house, await authorize_link(house, path), connection.makini_key)
+    await house.control(f"connections/{connection.makini_key}/go-offline")
+    assert (await house.http.get(location, timeout=30)).status_code == 502
 
 
 async def test_a_login_to_another_system_is_kept_beside_the_right_one_by_the_same_link(

@@ -8,6 +8,7 @@ from datetime import datetime, time, timedelta
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
+from tests.simulation.doubted import DOUBTED, mailed_while_kept
 from tests.simulation.ending import wrongly_told
 from tests.simulation.lost import (
     NOTICED_LATE,
@@ -18,7 +19,6 @@ from tests.simulation.lost import (
     worked,
     works_since,
 )
-from tests.simulation.mail_server import Mail
 from tests.simulation.second_acts import IN_THE_SOUTH
 from tests.simulation.working_hours import at_night
 
@@ -49,7 +49,8 @@ def discourtesies(oracle: "Oracle") -> list[str]:
         return undated  # our own times are not those of the world
     return [
         *_mails(oracle), *_mailed_twice(oracle), *_reminded(oracle), *_reminded_beside(oracle),
-        *_quiet(oracle), *at_night(oracle), *wrongly_told(oracle), *undated,
+        *_quiet(oracle), *at_night(oracle), *wrongly_told(oracle), *mailed_while_kept(oracle),
+        *undated,
     ]  # fmt: skip
 
 
@@ -58,7 +59,7 @@ def _mails(oracle: "Oracle") -> Iterator[str]:
     truth, people = oracle.universe.truth, oracle.universe.people
     lag = timedelta(seconds=oracle.universe.personality.status_lag)
     for mail in oracle.universe.mail.taken:
-        if "/connect/" not in mail.text or is_about_an_end(mail):
+        if not mail.asks_for_a_login:
             continue  # it asks for nothing, or for a login that ends
         since, until = mail.at - lag - NOTICED_LATE, mail.at + CLOCKS
         theirs = [each for each in truth.connections.values() if each.email in mail.recipients]
@@ -98,11 +99,11 @@ def _mailed_twice(oracle: "Oracle") -> Iterator[str]:
     Where people press "send again", they are.
     """
     universe = oracle.universe
-    if universe.people.kinds & {"buttons", "deadline"}:
+    if universe.people.kinds & {"buttons", "deadline", DOUBTED}:
         return
     asked = [
         mail for mail in universe.mail.taken
-        if "/connect/" in mail.text and not is_about_an_end(mail)
+        if "/connect/" in mail.text and not mail.is_about_an_end
     ]  # fmt: skip
     for number, mail in enumerate(asked):
         for later in asked[number + 1 :]:
@@ -177,11 +178,6 @@ def _reminded_beside(oracle: "Oracle") -> Iterator[str]:
                     f"beside: {mail.recipients[0]} was mailed at {before.at:%d %H:%M:%S}, and "
                     f"reminded at {mail.at:%H:%M:%S}"
                 )
-
-
-def is_about_an_end(mail: Mail) -> bool:
-    """Whether it says that a login ends, which works as yet."""
-    return "renew the login" in mail.subject
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,9 @@ class Customers:
         """When a login was answered, and with what status; 0 where it was not answered."""
         self.kept: set[str] = set()
         """The keys of connections whose newest pair was kept: nobody could say whose it is."""
+        self.kept_for_now: list[tuple[str, str, datetime]] = []
+        """The connection, whose login by a link of their own was kept until Makini says whose it
+        is, and when."""
         self.refused: set[str] = set()
         """The keys of connections whose newest pair Linekeeper didn't take: another customer had
         been asked."""
@@ -107,6 +110,8 @@ class Customers:
             self.refused.add(target)
         else:
             self.refused.discard(target)
+        if wanted is not None and answer is not None and b"login is kept" in answer.body:
+            self.kept_for_now.append((target, connection.email, universe.now()))
         if answer is not None and answer.status == 200:
             self.done.append((connection.email, universe.now()))
         if strays and not universe.calm and self._rng.random() < LOST_AGAIN:

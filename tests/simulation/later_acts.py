@@ -7,6 +7,7 @@ from datetime import timedelta
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from tests.simulation.doubted import DOUBTED
 from tests.simulation.episodes import Episode
 from tests.simulation.net import Fault
 from tests.simulation.renewed import MEANWHILE
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 LATER_ACTS_FROM = 40_000
 RELAPSE, AFTERMATH = "relapse", "aftermath"
-LATER_ACTS = (RELAPSE, AFTERMATH, MEANWHILE)
+LATER_ACTS = (RELAPSE, AFTERMATH, MEANWHILE, DOUBTED)
 LOST = "reauthorization_required"
 AT_ONCE = (0.0, 0.3, 2.0, 15.0, 60.0, 200.0)
 """Seconds from when something is over to what comes next."""

@@ -23,6 +23,16 @@ class Mail:
     whole: str
     """Its headers and all its parts, the one in HTML as well."""
 
+    @property
+    def is_about_an_end(self) -> bool:
+        """Whether it says that a login ends, which works as yet."""
+        return "renew the login" in self.subject
+
+    @property
+    def asks_for_a_login(self) -> bool:
+        """Whether it asks its customer to log in, as the login is lost."""
+        return "/connect/" in self.text and not self.is_about_an_end
+
 
 class MailServer:
     """Takes every mail; `down` takes none, and sometimes the answer is lost after one was taken."""

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from tests.simulation.doubted import DOUBTED, doubts
 from tests.simulation.later_acts import (
     AFTERMATH,
     LATER_ACTS,
@@ -69,7 +70,7 @@ class SecondActs:
         if "leased" in kinds:
             kinds.add("day")
             yield self._leased()
-        for kind, act in ((RELAPSE, relapses), (AFTERMATH, aftermaths)):
+        for kind, act in ((RELAPSE, relapses), (AFTERMATH, aftermaths), (DOUBTED, doubts)):
             if kind in kinds:
                 kinds.add("logins")
                 yield act(self._universe, self, Random(seed_of(self._universe.plan.seed, kind)))
