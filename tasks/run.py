@@ -22,6 +22,7 @@ from prefect.variables import Variable
 
 from linekeeper import __version__
 from linekeeper.clock import utcnow
+from linekeeper.notify.channels import with_artifacts
 from linekeeper.notify.view import CONNECTIONS, Links
 from linekeeper.refusal import Refusal
 from linekeeper.runtime import Runtime
@@ -54,8 +55,8 @@ async def open_runtime() -> AsyncIterator[Runtime]:
     with _terminated_by_cancelling():
         async with Runtime.open(kind="flow run") as opened:
             token = _runtime.set(opened)
-            _begin(opened)
             try:
+                await _begin(opened)
                 yield opened
                 await _note_end(opened)
             except FOUND:
@@ -65,15 +66,16 @@ async def open_runtime() -> AsyncIterator[Runtime]:
                 _runtime.reset(token)
 
 
-def _begin(opened: Runtime) -> None:
+async def _begin(opened: Runtime) -> None:
     """Have events carry this run; say in the log its version and where all connections are."""
     context = FlowRunContext.get()
     run = context.flow_run if context else None
     if run is None:
         return
     opened.store.run_id = str(run.id)
-    version, page = run.deployment_version, Links(PREFECT_UI_URL.value()).artifact(CONNECTIONS)
-    get_run_logger().info("Linekeeper %s · all connections: %s", version or __version__, page)
+    links = await with_artifacts(opened.store, Links(PREFECT_UI_URL.value()), [CONNECTIONS])
+    version, page = run.deployment_version or __version__, links.artifact(CONNECTIONS)
+    get_run_logger().info("Linekeeper %s · all connections: %s", version, page)
 
 
 async def _note_end(opened: Runtime) -> None:

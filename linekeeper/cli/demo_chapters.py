@@ -7,6 +7,8 @@ from sqlmodel import col
 
 from linekeeper.cli.demo_tour import Tour
 from linekeeper.clock import utcnow
+from linekeeper.notify.channels import with_artifacts
+from linekeeper.notify.view import Links
 from linekeeper.orchestrator import RunRequest
 from linekeeper.reconnect.counts import backfilled
 from linekeeper.store import new_id
@@ -20,6 +22,7 @@ from linekeeper.store.tables import (
     Watermark,
     WebhookTrust,
 )
+from linekeeper.views.trust_page import KEY as WEBHOOK_TRUST
 
 OUTAGE_MEMBERS = 5
 """This many connections of one provider that fail alike are one incident."""
@@ -132,10 +135,11 @@ async def webhook(leading: Tour, count: str) -> None:
         return missed if trust is not None and trust.measured_at >= now else None
 
     missed = await leading.waits("reconcile has read what changed", missed_changes)
+    links = await with_artifacts(leading.store, Links(leading.ui), [WEBHOOK_TRUST])
     leading.says(
         f"[bold]{missed} changes that no webhook announced[/] at {name}: counted, repaired, and in "
         "the feed of changes that your product reads.",
-        f"How far webhooks can be trusted: {leading.ui}/artifacts/key/webhook-trust",
+        f"How far webhooks can be trusted: {links.artifact(WEBHOOK_TRUST)}",
     )
 
 

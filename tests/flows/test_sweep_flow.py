@@ -1,5 +1,6 @@
 """health-sweep, check-connection and adopt, run as Prefect runs them against a sandbox."""
 
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 from typing import Any
@@ -102,6 +103,7 @@ async def test_a_sweep_with_nothing_due_calls_nobody_healthy(
     store: Store,
     control: Control,
     monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def sweep() -> tuple[str, str]:
         with on(clean_prefect):
@@ -109,8 +111,12 @@ async def test_a_sweep_with_nothing_due_calls_nobody_healthy(
         return (await running.last()).name, state.message or ""
 
     monkeypatch.setenv("LINEKEEPER_PROBE_MINUTES", "60")
+    monkeypatch.setattr("tasks.run.get_run_logger", lambda: logging.getLogger("a run"))
+    caplog.set_level(logging.INFO, "a run")
     assert await sweep() == ("sweep · all healthy", "6 checked, all healthy")
     assert await sweep() == ("sweep · no trouble known", "nothing was due, no trouble known")
+    # What Prefect shows of a key is the list of its versions, and not what they say.
+    assert "/artifacts/artifact/" in caplog.messages[-1].partition("all connections: ")[2]
     [victim, *_] = await connections(store)
     await control(f"connections/{victim.makini_key}/change-credentials")
     async with store.write() as session:
