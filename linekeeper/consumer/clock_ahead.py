@@ -92,8 +92,8 @@ _PUT_RIGHT = (
     WHERE until > :edge
     """,
     """
-    UPDATE connection SET last_checked_at = :now, next_probe_at = :now
-    WHERE last_checked_at > :edge
+    UPDATE connection SET last_checked_at = min(last_checked_at, :now), next_probe_at = :now
+    WHERE last_checked_at > :edge OR json_extract(judged, '$.asked_at') > :edge
     """,
     """
     UPDATE watermark SET retry_at =

@@ -43,6 +43,21 @@ async def test_connections_are_probed_although_only_a_list_was_read_by_the_wrong
     assert await put_right(rt.store, beat=DEAD_AFTER) is None
 
 
+async def test_a_connection_whose_answer_decided_nothing_is_probed_although_it_was_asked_tomorrow(
+    rt: Runtime,
+) -> None:
+    """Universe 31866: no sweep had asked it until the next day."""
+    await sweep(rt)
+    connection = (await connections(rt))[0]
+    with off(DAY):
+        await take_list(rt, await rt.app("default"), now=utcnow())
+        await see(rt, connection.id, "probe", Outcome.doubted)
+    assert await put_right(rt.store, beat=DEAD_AFTER) is not None
+    [found] = [each for each in await connections(rt) if each.id == connection.id]
+    assert found.next_probe_at is not None
+    assert found.next_probe_at <= utcnow()
+
+
 async def test_a_connection_was_heard_of_no_later_than_now(rt: Runtime) -> None:
     """Else one that is gone at Makini counts as heard of since, until tomorrow."""
     await sweep(rt)

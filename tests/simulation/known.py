@@ -55,6 +55,8 @@ REGRESSIONS: tuple[str, ...] = (
     "--seed 31382 --brief",
     "--seed 31192 --brief",
     "--seed 31582 --brief",
+    "--seed 31866 --brief",
+    "--seed 31898 --brief",
     "--seed 5 --small --kinds doubted",
     "--seed 15075 --small",
     "--seed 37 --kinds storm",

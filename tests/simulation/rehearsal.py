@@ -163,8 +163,10 @@ class Rehearsal:
         if not (is_in or loser.login_ok or loser.successor):
             universe.found.append(f"late: {loser.key} is not asked to log in")
             return
-        await asyncio.sleep(CLEARED_SECONDS)
         key = loser.successor or loser.key
+        if key in self.trouble.customers.refused:
+            return  # by another customer's link: two lists have to show what became of it
+        await asyncio.sleep(CLEARED_SECONDS)
         if universe.is_open(key, "reauthorization_required"):
             await asyncio.sleep(self._until_the_next_sweep())
         if universe.is_open(key, "reauthorization_required"):
