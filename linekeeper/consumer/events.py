@@ -56,19 +56,24 @@ def next_attempt(attempts: int, error: Exception, *, now: datetime) -> datetime 
     """When to try again after `attempts`; None to give it up.
 
     2 s, doubling to ten minutes, or as long as Makini asks. A call limit is no failure of the
-    event: it is tried until it is answered. An app that is not in the settings is
+    event: it is tried until it is answered, and not counted. An app that is not in the settings is
     waited for, a day. What trying again doesn't fix is given up at once.
     """
     wait = min(2.0 ** min(attempts, 10), LONGEST_WAIT)
     if isinstance(error, MakiniError):
         if not error.retryable:
             return None
-        if error.kind not in _NO_ATTEMPT and attempts >= MOST_CALLS:
+        if not _is_limit(error) and attempts >= MOST_CALLS:
             return None
         wait = max(wait, error.retry_after or 0.0)
     elif attempts >= (MOST_UNCONFIGURED if isinstance(error, NotConfigured) else MOST_ATTEMPTS):
         return None
     return now + timedelta(seconds=wait)
+
+
+def _is_limit(error: Exception) -> bool:
+    """Whether the call was not made, or not answered, because there were too many."""
+    return isinstance(error, MakiniError) and error.kind in _NO_ATTEMPT
 
 
 log = logging.getLogger("linekeeper.consumer")
@@ -128,7 +133,7 @@ async def failed(rt: Runtime, claimed: Claimed, troubles: Sequence[Trouble]) -> 
             dead[head.id] = give_up(head, error)
         else:
             reason = describe_error(error)
-            retries.append(EventRetry(head, until, reason))
+            retries.append(EventRetry(head, until, reason, is_counted=not _is_limit(error)))
             message = "event %s: attempt %d failed: %s"
             log.info(message, head.id, head.attempts, reason, extra=_about(head, error))
         behind += [(event, until or now) for event in others]

@@ -97,6 +97,8 @@ class EventRetry(NamedTuple):
     event: Event
     until: datetime
     error: str
+    is_counted: bool = True
+    """Whether the attempt counts towards giving it up: not where it was only waited."""
 
 
 async def claim_events(
@@ -193,6 +195,7 @@ async def schedule_retry(session: AsyncSession, retries: Sequence[EventRetry]) -
         session,
         {
             "next_attempt_at": "new_until",
+            "attempts": "new_attempts",
             "error": "new_error",
             "ordering_key": "new_ordering_key",
         },
@@ -200,6 +203,7 @@ async def schedule_retry(session: AsyncSession, retries: Sequence[EventRetry]) -
             {
                 "row_id": retry.event.id,
                 "new_until": retry.until,
+                "new_attempts": max(1, retry.event.attempts - (not retry.is_counted)),
                 "new_error": retry.error[:MAX_ERROR],
                 "new_ordering_key": retry.event.ordering_key,
             }

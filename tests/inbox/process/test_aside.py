@@ -1,5 +1,6 @@
 """An entity that can't be read holds up what came for it, and nothing else of its connection."""
 
+import asyncio
 from collections.abc import Sequence
 
 import pytest
@@ -8,6 +9,7 @@ from sqlmodel import col
 from starlette.responses import JSONResponse, Response
 
 from linekeeper.clock import utcnow
+from linekeeper.consumer.events import MOST_CALLS
 from linekeeper.consumer.record_events import RecordEvents, process_record_events
 from linekeeper.inbox.identify import Receipt
 from linekeeper.inbox.replay import Selection, replay
@@ -101,6 +103,31 @@ async def test_where_the_connection_is_away_nobody_passes(stage: Stage) -> None:
         await make_due(stage)
         await process_record_events(seen.rt)
     assert await handed_on(stage) == [receipt.id for receipt in receipts]
+
+
+async def test_that_it_waited_for_calls_is_not_counted_against_an_event(stage: Stage) -> None:
+    """A first trouble after a long wait is tried again, as a first one."""
+    [connection, *_] = stage.connections
+
+    def busy(_: str) -> Response:
+        return JSONResponse({"message": "Slow down."}, 429, {"Retry-After": "1"})
+
+    front = Front(stage.fleet.url, answer=busy)
+    async with fronted(stage, front) as seen:
+        [receipt] = await deliver(stage, connection, HERE)
+        for _ in range(MOST_CALLS + 1):
+            await make_due(stage)
+            await process_record_events(seen.rt)
+        assert (await stage.event(receipt.id)).attempts <= 2
+        await asyncio.sleep(1.5)  # until the pause that it asked for is over
+        front.answer = lambda _: JSONResponse({"message": "Down."}, 503)
+        await make_due(stage)
+        await process_record_events(seen.rt)
+        assert await statuses(stage, [receipt]) == ["pending"]
+        front.answer = lambda _: None
+        await make_due(stage)
+        await process_record_events(seen.rt)
+    assert await statuses(stage, [receipt]) == ["processed"]
 
 
 async def test_within_an_entity_the_order_holds_for_several_consumers(stage: Stage) -> None:
