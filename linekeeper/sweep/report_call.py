@@ -125,7 +125,6 @@ async def record_call(rt: Runtime, app: AppConfig, connection_id: str, call: Cal
             await conclude(rt.store, session, policy=configuration.policy, now=now)
 
 
-@spends_on(Purpose.product)
 async def _keep(session: AsyncSession, connection_id: str, call: Call) -> None:
     """Write the report down, unless it says what the one before has said just now.
 
@@ -165,6 +164,7 @@ _LAST = (
 )
 
 
+@spends_on(Purpose.product)
 async def _yield_to_product(rt: Runtime, app: AppConfig, connection_id: str) -> None:
     async with rt.store.read() as session:
         connection = await session.get(Connection, connection_id)
