@@ -73,16 +73,6 @@ OF_FIXES = (
         "waits-as-often-as-tried", "each try of an entity by hand doubles its wait",
         ("reconcile/marks.py", "POLICY.retry_after(now - since)",
          "POLICY.retry_after(POLICY.retry * (2.0 ** (failures - 1) - 1))"),
-        seed=31582,
-    ),
-    undone(
-        "dated-by-its-wish", "a probe is dated by when it was wanted, not by when it was sent",
-        ("health/probe.py", "max(at, sent)", "at"),
-        seed=31063,
-    ),
-    undone(
-        "pause-of-yesterday", "a pause lasts until its end, however the clock was set meanwhile",
-        ("budget.py", "until - max(now, refused_at)", "until - now"),
-        seed=31174,
+        seed=31898,
     ),
 )  # fmt: skip
