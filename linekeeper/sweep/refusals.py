@@ -11,7 +11,7 @@ _SIGNATURE = (
     "where they agree, somebody forges deliveries",
 )
 _UNSIGNED = (
-    "had no signature where the scheme of this app has it",
+    "had no signature where the scheme of this app expects it",
     "Compare Webhook signature of the block Makini App with how Makini signs; where they agree, "
     "something on the way removes headers, or they are not Makini's",
 )

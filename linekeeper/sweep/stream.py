@@ -233,7 +233,7 @@ def _forged(stream: Stream, policy: StreamThresholds, known: bool) -> tuple[str,
         return "webhooks_forged", max(stream.forged, stream.refused_in_a_row), text
     if stream.forged < (policy.forged_over if known else policy.forged_least):
         return None
-    return "webhooks_forged", stream.forged, refused_words(stream.refusals, "", " in ten minutes")
+    return "webhooks_forged", stream.forged, refused_words(stream.refusals, " in ten minutes", "")
 
 
 def _behind(

@@ -86,7 +86,7 @@ def test_why_deliveries_are_refused_decides_what_has_to_be_looked_at(
     assert advice in in_a_row
     known = ["webhooks_forged"]
     burst = found(replace(QUIET, refusals=causes), open_kinds=known)["webhooks_forged"]
-    assert burst.startswith(what.replace(" in a row", ""))
+    assert burst.startswith(what.replace(" in a row", " in ten minutes"))
     assert advice in burst
 
 
