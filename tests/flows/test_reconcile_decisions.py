@@ -23,7 +23,7 @@ from linekeeper.sweep.batch import probe_batch
 from linekeeper.sweep.sweep import take_list
 from tests.fixtures_prefect import PrefectServer
 from tests.flows.conftest import Running, on, on_both
-from tests.flows.test_reconcile_flows import ended, peer, rt
+from tests.flows.test_reconcile_flows import ended, first_connection, peer, rt
 from tests.reconcile.conftest import Peer, index, parsed
 
 __all__ = ["peer", "rt"]  # fixtures
@@ -34,11 +34,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning
 async def test_too_many_deletions_wait_for_a_decision_which_can_be_undone(
     rt: Runtime, peer: Peer, running: Running, clean_prefect: PrefectServer
 ) -> None:
-    async with rt.store.read() as session:
-        connection = (
-            await session.scalars(select(Connection).order_by(col(Connection.id)))
-        ).first()
-    assert connection is not None
+    connection = await first_connection(rt)
     key = connection.makini_key
     with on(clean_prefect):
         await reconcile([key])
@@ -76,11 +72,7 @@ async def test_too_many_deletions_wait_for_a_decision_which_can_be_undone(
 async def test_records_only_a_person_can_match_are_on_a_page_and_paired_in_the_form(
     rt: Runtime, peer: Peer, running: Running, clean_prefect: PrefectServer
 ) -> None:
-    async with rt.store.read() as session:
-        connection = (
-            await session.scalars(select(Connection).order_by(col(Connection.id)))
-        ).first()
-    assert connection is not None
+    connection = await first_connection(rt)
     before, after = connection.makini_key, ""
     twins = [
         {

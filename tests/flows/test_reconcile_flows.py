@@ -155,6 +155,12 @@ async def test_what_another_run_found_meanwhile_is_not_in_this_ones_name(
         assert (await running.last()).name == "reconcile · 4 read"
 
 
+async def first_connection(rt: Runtime) -> Connection:
+    async with rt.store.read() as session:
+        found = await session.scalars(select(Connection).order_by(col(Connection.id)))
+        return found.first() or pytest.fail("there is none")
+
+
 @on_both
 async def test_each_connection_that_newly_cant_be_read_is_one_failed_task_run_and_red_once(
     rt: Runtime, peer: Peer, running: Running, clean_prefect: PrefectServer
@@ -223,11 +229,7 @@ async def test_webhooks_that_never_come_are_an_incident_with_the_url_and_the_swe
 async def test_one_connection_is_read_by_name_and_a_wrong_name_offers_the_nearest(
     rt: Runtime, peer: Peer, running: Running, clean_prefect: PrefectServer
 ) -> None:
-    async with rt.store.read() as session:
-        connection = (
-            await session.scalars(select(Connection).order_by(col(Connection.id)))
-        ).first()
-    assert connection is not None
+    connection = await first_connection(rt)
     with on(clean_prefect):
         state = await reconcile([connection.makini_key], return_state=True)
         assert ended(state)[0] == "Completed"

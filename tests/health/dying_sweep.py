@@ -11,6 +11,7 @@ import sys
 from typing import Any
 
 import aiohttp
+import pytest
 from sqlalchemy import event
 
 from linekeeper.clock import utcnow
@@ -44,7 +45,7 @@ def watch(store: Store, moments: Moments) -> None:
         moments()
         return session(self)
 
-    _Direct.session = counted  # type: ignore[method-assign]
+    pytest.MonkeyPatch().setattr(_Direct, "session", counted)
 
 
 async def main(last: int) -> int:

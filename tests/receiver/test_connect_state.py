@@ -4,6 +4,7 @@ from datetime import timedelta
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from sqlmodel import col
 
 from linekeeper.access.links import make_state
 from linekeeper.access.signing import Signer, load_signer
@@ -39,7 +40,7 @@ async def test_without_a_state_of_ours_the_callback_fails_closed(house: House, c
     answer = await house.http.get("/oauth/callback", params=query)
     assert answer.status_code == 400
     assert "<h1>" in answer.text
-    assert await house.rows(ConnectLink, ConnectLink.used_at.is_not(None)) == []  # type: ignore[union-attr]
+    assert await house.rows(ConnectLink, col(ConnectLink.used_at).is_not(None)) == []
 
 
 async def test_a_state_is_good_for_one_callback_and_the_link_for_another(house: House) -> None:
@@ -78,7 +79,7 @@ async def test_a_state_of_anothers_link_does_not_take_ones_login_there(house: Ho
     )
     swapped = await house.http.get("/oauth/callback", params={"code": code, "state": state})
     assert swapped.status_code == 409
-    assert await house.rows(ConnectLink, ConnectLink.used_at.is_not(None)) == []  # type: ignore[union-attr]
+    assert await house.rows(ConnectLink, col(ConnectLink.used_at).is_not(None)) == []
     assert await token_of(house, other) == theirs
     assert (await through(house, others_path, other.makini_key)).status_code == 200
 

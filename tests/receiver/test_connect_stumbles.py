@@ -126,7 +126,7 @@ async def test_a_login_that_makini_still_calls_failed_is_kept_and_the_next_probe
     assert path in answer.text
     assert await sync_status(house, connection) == "fail"
     assert (await house.connection(connection.id)).health == "reauthorization_required"
-    assert await house.rows(ConnectLink, ConnectLink.used_at.is_not(None)) == []  # type: ignore[union-attr]
+    assert await house.rows(ConnectLink, col(ConnectLink.used_at).is_not(None)) == []
     await house.control(f"connections/{connection.makini_key}/restore-credentials")
     await house.sweep()
     assert (await house.connection(connection.id)).health == "healthy"
