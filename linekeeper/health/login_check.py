@@ -4,7 +4,8 @@ It is the strongest test there is (DESIGN "True before green"): Makini's status 
 the login was lost, or from before the customer logged in again. It never mints or refreshes.
 """
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from msgspec.structs import replace
@@ -22,7 +23,7 @@ from linekeeper.tokens.caller import Caller
 from linekeeper.tokens.stored import Token
 
 ENOUGH_REFUSALS = 2
-"""One entity's 401 says nothing of the others; so many different ones are the login."""
+"""One entity's 401 says nothing of the others; so many that were read before are the login."""
 ENOUGH_UNANSWERED = 2
 """Each costs the whole time that an answer may take."""
 _UNANSWERED = frozenset({ErrorKind.timeout, ErrorKind.network})
@@ -54,26 +55,35 @@ def is_check_due(
     )
 
 
-async def read_one(
-    caller: Caller, entities: Sequence[str], status: Observation
-) -> Observation | None:
-    """What reading one record of one of `entities` says of the login.
+@dataclass(frozen=True, slots=True)
+class Readable:
+    """What a login may be tested with."""
+
+    entities: Sequence[str]
+    """In the order in which they are tried."""
+    read_before: frozenset[str] = frozenset()
+    """Those of them that a poll has read to the end: to these the connection had permission."""
+
+
+async def read_one(caller: Caller, readable: Readable, status: Observation) -> Observation | None:
+    """What reading one record of one `readable` entity says of the login.
 
     `status` is what the connection answered with the same token just before; the result stands in
     its place. None where nothing was learned: no entity can be read, or there was no answer.
     """
     try:
-        return await read_surely(caller, entities, status)
+        return await read_surely(caller, readable, status)
     except MakiniError:
         return None
 
 
 async def read_surely(
-    caller: Caller, entities: Sequence[str], status: Observation
+    caller: Caller, readable: Readable, status: Observation
 ) -> Observation | None:
     """Read like `read_one`, but raise `MakiniError` where there was no answer, so that it can be
     tried again; None only where no entity can be read. One that is away says nothing of the
-    others.
+    others. The login is lost where two are refused that were read before, or all there are: a
+    permission may be missing for several.
 
     It also raises where the reads were refused because the token is by now, as that of a connection
     that has just ended at Makini: a probe finds out what that means.
@@ -82,7 +92,8 @@ async def read_surely(
     if token is None:
         return None
     errors: list[MakiniError] = []
-    for entity in entities:
+    withdrawn = 0
+    for entity in readable.entities:
         error = await _why_unread(caller, token, entity)
         if error is None:
             failing = status.outcome is Outcome.sync_failing
@@ -90,14 +101,15 @@ async def read_surely(
             message = status.message if failing else None
             return replace(status, source="read", outcome=outcome, message=message)
         errors.append(error)
-        if len(_of(errors, _REFUSED)) == ENOUGH_REFUSALS:
+        withdrawn += error.kind in _REFUSED and entity in readable.read_before
+        if withdrawn == ENOUGH_REFUSALS:
             break
         if len(_of(errors, _UNANSWERED)) == ENOUGH_UNANSWERED:
             break
     refused, away = _of(errors, _REFUSED), _of(errors, _AWAY)
     not_offered = len(_of(errors, _NOT_OFFERED))
-    is_only_one = len(refused) == 1 and not_offered == len(entities) - 1
-    if len(refused) < ENOUGH_REFUSALS and not is_only_one:
+    is_every_one = bool(refused) and len(refused) + not_offered == len(readable.entities)
+    if withdrawn < ENOUGH_REFUSALS and not is_every_one:
         if away:
             raise away[-1]
         return None
@@ -130,27 +142,49 @@ def _of(errors: Sequence[MakiniError], kinds: Container[ErrorKind]) -> list[Maki
     return [error for error in errors if error.kind in kinds]
 
 
-async def readable_entities(rt: Runtime, app: AppConfig, connection_id: str) -> list[str]:
-    """What it is read for, those that were read before first; without those not offered here."""
+async def readable_entities(rt: Runtime, app: AppConfig, connection_id: str) -> Readable:
+    """What it is read for, those that were read before first; without those not offered here, and
+    those refused by their own permission."""
     async with rt.store.read() as session:
-        rows = await session.execute(
-            select(
-                col(Watermark.entity),
-                col(Watermark.offered),
-                col(Watermark.polled_at),
-                col(Watermark.error),
-            ).where(col(Watermark.connection_id) == connection_id)
+        rows = await session.scalars(
+            select(Watermark).where(col(Watermark.connection_id) == connection_id)
         )
+        marks = {mark.entity: mark for mark in rows}
         settings = await load_settings(session, [connection_id])
     app = configured(app, settings.get(connection_id))
-    marks = {entity: (offered, polled_at, error) for entity, offered, polled_at, error in rows}
+    return readable_of(app.entities, marks)
+
+
+def readable_of(entities: Sequence[str], marks: Mapping[str, Watermark]) -> Readable:
+    """The same of `entities`, read up to `marks`. Pure.
+
+    One that has been refused since before another was read to the end is refused by its own
+    permission: the login worked meanwhile, and it says nothing of it now.
+    """
+    polled = {
+        entity: at for entity in entities if (at := _polled_at(marks.get(entity))) is not None
+    }
+
+    def is_forbidden(entity: str) -> bool:
+        mark = marks.get(entity)
+        since = mark.failing_since if mark is not None else None
+        if mark is None or mark.failure not in _PERMISSION or since is None:
+            return False
+        return any(at >= since for other, at in polled.items() if other != entity)
 
     def rank(entity: str) -> int:
-        _, polled_at, error = marks.get(entity, (True, None, None))
-        return 0 if polled_at is not None and error is None else 1
+        return 0 if entity in polled and marks[entity].error is None else 1
 
-    offered = [entity for entity in app.entities if marks.get(entity, (True,))[0]]
-    return sorted(offered or app.entities, key=rank)
+    offered = [entity for entity in entities if entity not in marks or marks[entity].offered]
+    left = [entity for entity in offered or entities if not is_forbidden(entity)]
+    return Readable(sorted(left, key=rank), frozenset(polled))
+
+
+def _polled_at(mark: Watermark | None) -> datetime | None:
+    return mark.polled_at if mark is not None else None
+
+
+_PERMISSION = (ErrorKind.unauthorized.value, ErrorKind.forbidden.value)
 
 
 async def last_polled(session: AsyncSession, ids: Sequence[str]) -> dict[str, datetime]:

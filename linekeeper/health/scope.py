@@ -112,8 +112,8 @@ class DataCaller(Caller):
     async def _is_believed(self, status: Observation) -> bool:
         """Whether the login is lost, as its `status` says: a read decides. Where none does, a word
         from before the last login or reading counts as little as it does in a sweep."""
-        entities = await readable_entities(self._rt, self.app, self.id)
-        read = await read_one(self, entities, status)
+        readable = await readable_entities(self._rt, self.app, self.id)
+        read = await read_one(self, readable, status)
         if read is not None:
             return read.outcome is Outcome.login_lost
         async with self._rt.store.read() as session:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from linekeeper.clock import utcnow
 from linekeeper.health.evidence import Observation, Outcome
+from linekeeper.health.login_check import read_one, readable_entities
 from linekeeper.health.probe import refused_token
 from linekeeper.health.scope import DataCaller, make_suspect
 from linekeeper.health.service import observe
@@ -17,12 +18,30 @@ from linekeeper.sweep.batch import probe_batch
 
 def are_all_refused(readings: Sequence[EntityReading]) -> bool:
     """Whether each of several entities was refused with a 401: that is no single one's. Pure."""
-    refused = [
-        reading
+    return len(readings) > 1 and len(_refused(readings)) == len(readings)
+
+
+async def is_login_refused(
+    rt: Runtime, target: PollTarget, caller: DataCaller, readings: Sequence[EntityReading]
+) -> bool:
+    """Whether `readings`, which `are_all_refused`, are of all that the connection may read.
+
+    What was not due is read for it: a permission may be missing for several entities.
+    """
+    readable = await readable_entities(rt, target.app, target.id)
+    if set(readable.entities) <= _refused(readings):
+        return bool(readable.entities)
+    status = Observation(at=utcnow(), source="reconcile", outcome=Outcome.answered)
+    read = await read_one(caller, readable, status)
+    return read is not None and read.outcome is Outcome.login_lost
+
+
+def _refused(readings: Sequence[EntityReading]) -> set[str]:
+    return {
+        reading.entity
         for reading in readings
         if reading.error is not None and reading.error.kind is ErrorKind.unauthorized
-    ]
-    return len(readings) > 1 and len(refused) == len(readings)
+    }
 
 
 async def doubt_connection(

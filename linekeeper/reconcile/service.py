@@ -15,7 +15,12 @@ from linekeeper.health.scope import DataCaller
 from linekeeper.makini import NO_TOKEN, ErrorKind, ErrorScope, MakiniError
 from linekeeper.reconcile.accounting import Counts
 from linekeeper.reconcile.deleting import apply_agreed
-from linekeeper.reconcile.doubt import are_all_refused, doubt_connection, observe_lost_login
+from linekeeper.reconcile.doubt import (
+    are_all_refused,
+    doubt_connection,
+    is_login_refused,
+    observe_lost_login,
+)
 from linekeeper.reconcile.due import Pass, PollOrder, due_in, failing_last, is_entity_due
 from linekeeper.reconcile.known import Known, read_known
 from linekeeper.reconcile.marks import is_call_limit, load_marks, note_failure
@@ -237,7 +242,8 @@ async def _read(
         known = await read_known(rt, target)
     caller = known.caller
     readings = await _read_entities(rt, target, known, order, which, sleep=sleep)
-    if are_all_refused(readings) and not caller.is_replaced_perhaps:
+    is_lost = are_all_refused(readings) and not caller.is_replaced_perhaps
+    if is_lost and await is_login_refused(rt, target, caller, readings):
         # The status says that the login is well, every single read that it isn't: reads are right.
         if await _has_new_token(caller):
             known = replace(known, marks=await load_marks(rt.store, target.id))

@@ -162,8 +162,8 @@ async def verify_login(rt: Runtime, connection_id: str) -> str:
             return f"{connection.health}, by Makini's list"
         status = Observation(at=utcnow(), source="reconnect", outcome=Outcome.answered)
         try:
-            entities = await readable_entities(rt, caller.app, connection_id)
-            read = await read_surely(caller, entities, status)
+            readable = await readable_entities(rt, caller.app, connection_id)
+            read = await read_surely(caller, readable, status)
         except MakiniError as error:
             if error.kind is not ErrorKind.unauthorized:
                 raise

@@ -202,8 +202,8 @@ class _Try:
         )
         if not due and not wants_read(judged, status, policy):
             return None
-        entities = await readable_entities(self._rt, member.app, member.id)
-        return await read_surely(caller, entities, status)
+        readable = await readable_entities(self._rt, member.app, member.id)
+        return await read_surely(caller, readable, status)
 
     async def _write_until(self, all_answered: asyncio.Event) -> None:
         while not all_answered.is_set():
@@ -244,9 +244,9 @@ class StatusCaller(Caller):
             return False
         if self.is_known_lost or not self.may_read:
             return True
-        entities = await readable_entities(self._rt, self.app, self.id)
+        readable = await readable_entities(self._rt, self.app, self.id)
         status = Observation(at=utcnow(), source="probe", outcome=Outcome.login_lost)
-        read = await read_one(self, entities, status)
+        read = await read_one(self, readable, status)
         if read is not None and read.outcome is Outcome.answered:
             self.read = read
         return self.read is None
