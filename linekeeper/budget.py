@@ -20,6 +20,7 @@ from linekeeper.makini.budget import (
     REFUSED_WITHIN,
     WORK,
     Bucket,
+    NothingLeft,
     Paused,
     StatedLimit,
     grant,
@@ -98,13 +99,18 @@ class DatabaseBudget:
         self._stated: dict[str, StatedLimit] = {}
         """What the last answer said of an app's limit, until it is written."""
 
-    async def take(self, app: str, per_minute: int, *, connection: str | None = None) -> None:
-        """Return when a call to `app` may be made. Raises `Paused`."""
+    async def take(
+        self, app: str, per_minute: int, *, connection: str | None = None, waits: bool = True
+    ) -> None:
+        """Return when a call to `app` may be made. Raises `Paused`, `NothingLeft`."""
         if per_minute <= 0:
             return
         line = self._lines[app, self._purpose() in YIELDING]
         while True:
-            await self._wait_for(app, connection)
+            if waits:
+                await self._wait_for(app, connection)
+            elif line.lock.locked() or self._pause(app, connection) > 0:
+                raise NothingLeft  # others of this process wait already
             line.waiting += 1
             try:
                 async with line.lock:
@@ -113,7 +119,7 @@ class DatabaseBudget:
                         line.ahead = line.granted = 0
                     while not line.granted and self._pause(app, connection) <= 0:
                         await asyncio.sleep(0)  # who asks at the same moment is served with it
-                        await self._fetch(line, app, per_minute, connection)
+                        await self._fetch(line, app, per_minute, connection, waits=waits)
                     if self._pause(app, connection) <= 0:
                         line.granted -= 1
                         self._calls[app][self._purpose()] += 1
@@ -123,10 +129,13 @@ class DatabaseBudget:
                 # What was granted to a connection that is paused is for those who wait, or lost.
                 line.granted = min(line.granted, line.waiting + line.ahead)
 
-    async def _fetch(self, line: _Line, app: str, per_minute: int, connection: str | None) -> None:
+    async def _fetch(
+        self, line: _Line, app: str, per_minute: int, connection: str | None, *, waits: bool
+    ) -> None:
         """Have some calls granted: those that are waited for, and of many some that come next.
 
-        It waits where none are, unless it learns that `connection` has to wait by itself.
+        It waits where none are, unless it learns that `connection` has to wait by itself. Raises
+        `NothingLeft` where it may not wait.
         """
         want = line.waiting - line.granted
         many = min(calls_to_come(), int(per_minute * AHEAD_SHARE))
@@ -135,6 +144,8 @@ class DatabaseBudget:
         line.ahead = max(granted - want, 0)
         line.ahead_until = monotonic() + AHEAD_SECONDS
         if not line.granted and self._pause(app, connection) <= 0:
+            if not waits:
+                raise NothingLeft
             least = GATHER_SECONDS if many else 0.0
             await asyncio.sleep(min(max(wait, least), 5.0))
 

@@ -1,16 +1,15 @@
 """A login, by code or token pair: whose it is, whether it works; stored, announced (MISSION C4)."""
 
-import asyncio
-from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import TypeVar
+from functools import partial
 
 from sqlalchemy import or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from linekeeper.access.asking import asked
 from linekeeper.access.ending import ASSUMED, Ended, Ending, how_it_ended, why_not
 from linekeeper.access.links import redirect_uri
 from linekeeper.access.listing import listed_for
@@ -19,6 +18,7 @@ from linekeeper.access.owner import Login, place, what
 from linekeeper.access.pending import (
     Pending,
     forget_pending,
+    is_kept,
     keep_pair,
     keep_pause,
     load_pending,
@@ -39,7 +39,9 @@ from linekeeper.makini import (
     ErrorKind,
     MakiniClient,
     MakiniError,
+    NoCallLeft,
     TokenPair,
+    with_call_in_hand,
 )
 from linekeeper.runtime import Runtime, UnknownApp
 from linekeeper.store import new_id
@@ -49,18 +51,24 @@ from linekeeper.store.tables import Audit, Connection, ConnectLink
 from linekeeper.tokens.renew import STORAGE_TROUBLE, STORE_AGAIN_AFTER
 from linekeeper.tokens.stored import destroy_tokens
 
-T = TypeVar("T")
 _SET_UP = ("syncing", "live")
 """A connection whose setup the list need not move on."""
-_TRIES = 3
-LONGEST_WAIT = 5.0
-"""Seconds a customer's page waits before Makini is asked again."""
 LEASE_SECONDS = 90.0
 PATIENCE_SECONDS = 20.0
 """How long a login waits for a renewal of the same connection to end."""
 KEY_MAY_LAG = timedelta(minutes=15)
 """How long Makini's list may take to show the connection that a login made."""
 CUSTOMER = "customer, by connect link"
+
+
+@dataclass(frozen=True, slots=True)
+class _GotPair:
+    """A pair that Makini gave, where it is kept, and what its status said or how that failed."""
+
+    pair: TokenPair
+    kept: Pending | None = None
+    status: ConnectionStatus | None = None
+    failed: MakiniError | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +87,9 @@ class Attempt:
         A pair that an earlier attempt got is `Pending`: then Makini is asked whose it is.
 
         One attempt of a link at a time, for a second login kills the pair of the first; and none
-        beside a renewal of the same connection. Whose a kept pair is may take half an hour to ask,
-        where few calls are left: renewals wait only while it is stored.
+        beside a renewal of the same connection. Neither waits for the calls of this one: a code is
+        exchanged with a call in hand, and whose the pair is may take half an hour to ask, where few
+        calls are left.
         """
         try:
             return await self.rt.store.owned.run(f"login:{new_id()}", lambda: self._take(given))
@@ -95,13 +104,25 @@ class Attempt:
         return Ending("denied", self.link.system, connect_url=self.url)
 
     async def _take(self, given: str | TokenPair | Pending) -> Ending:
-        tokens = nullcontext() if isinstance(given, Pending) else self._holding_tokens()
-        async with self._holding(LOGINS, self.link.id), tokens:
-            return await self._with(given)
+        if isinstance(given, Pending):
+            pair = await load_pending(self.rt.store, given.id)
+            if pair is None:
+                return Ending("used", self.link.system)
+            return await self._with_pair(_GotPair(pair, given))
+        try:
+            makini = self.rt.makini(await self.rt.app(self.link.app), for_login=True)
+            begun = await with_call_in_hand(makini.reserve, lambda: self._begin(makini, given))
+        except (MakiniError, UnknownApp) as error:
+            return await self._refused(error)
+        if isinstance(begun, Ending):
+            return begun
+        if begun.kept is None:  # nowhere kept but where it came from
+            return await to_its_end(self._with_pair(begun), BEFORE_SENDING)
+        return await self._with_pair(begun)
 
     def _holding(self, kind: str, subject: str) -> AbstractAsyncContextManager[HeldLease | None]:
-        # A customer waits for this page. What comes after another's lease that doesn't end is safe,
-        # too: a renewal never writes over a login.
+        # A customer waits for this page. What comes after another's lease that doesn't end is
+        # safe, too: a renewal never writes over a login.
         return holding(
             self.rt.store,
             kind,
@@ -117,53 +138,52 @@ class Attempt:
         connection_id = self.link.connection_id
         return nullcontext() if connection_id is None else self._holding(TOKENS, connection_id)
 
-    async def _with(self, given: str | TokenPair | Pending) -> Ending:
-        match given:
-            case str():
-                return await self._with_code(given)
-            case TokenPair():  # nowhere kept but where it came from
-                return await to_its_end(self._with_pair(given), BEFORE_SENDING)
-        pair = await load_pending(self.rt.store, given.id)
-        if pair is None:
-            return Ending("used", self.link.system)
-        return await self._with_pair(pair, given)
+    async def _begin(self, makini: MakiniClient, given: str | TokenPair) -> _GotPair | Ending:
+        """Get the pair, and learn whose it is where that is soon known: nothing waits for a call.
 
-    async def _with_code(self, code: str) -> Ending:
-        """Exchange `code` and store what it gives: whoever leaves meanwhile, the pair is kept.
-
-        Whose it is may be asked again: who ends the process doesn't wait for that.
+        Whoever leaves meanwhile, the pair for a code is kept.
         """
-        async with self.rt.store.read() as session:
-            if (await session.get_one(ConnectLink, self.link.id)).used_at is not None:
-                return Ending("used", self.link.system, used_link=self.link.id)
+        async with self._holding(LOGINS, self.link.id), self._holding_tokens():
+            async with self.rt.store.read() as session:
+                if (await session.get_one(ConnectLink, self.link.id)).used_at is not None:
+                    return Ending("used", self.link.system, used_link=self.link.id)
+            if isinstance(given, TokenPair):
+                return await to_its_end(self._recognized(makini, _GotPair(given)), BEFORE_SENDING)
+            # Whose it is may be asked again: who ends the process doesn't wait for that.
+            begun = await to_its_end(self._exchanged(makini, given), BEFORE_SENDING)
+            return await self._recognized(makini, begun)
+
+    async def _recognized(self, makini: MakiniClient, begun: _GotPair) -> _GotPair | Ending:
+        """Its end where its status can be had at once, and says that it is what was asked for."""
         try:
-            pair, kept = await to_its_end(self._exchanged(code), BEFORE_SENDING)
-        except (MakiniError, UnknownApp) as error:
-            return await self._refused(error)
-        return await self._with_pair(pair, kept)
+            status = await makini.status(begun.pair.access_token, connection=NEW_LOGIN)
+        except NoCallLeft:
+            return begun
+        except MakiniError as error:
+            return replace(begun, failed=error)
+        if not await self._is_known_by_id(status.id):
+            return replace(begun, status=status)
+        return await self._stored(Login(begun.pair, status, None), begun.kept)
 
-    async def _exchanged(self, code: str) -> tuple[TokenPair, Pending]:
-        """The pair for `code`, and where it is kept. Raises `MakiniError`, `UnknownApp`."""
-        app = await self.rt.app(self.link.app)
+    async def _exchanged(self, makini: MakiniClient, code: str) -> _GotPair:
+        """The pair for `code`, and where it is kept. Raises `MakiniError`."""
         target = redirect_uri(self.rt.settings.resolved_public_url)
-        pair = await self.rt.makini(app, for_login=True).exchange_code(code, target)
-        kept = await retrying(
-            lambda: keep_pair(self.rt.store, self.link, pair, by=self.by, now=utcnow()),
-            on=STORAGE_TROUBLE,
-            waits=STORE_AGAIN_AFTER,
-        )
-        return pair, kept
+        pair = await makini.exchange_code(code, target)
+        keep = partial(keep_pair, self.rt.store, self.link, pair, by=self.by, now=utcnow())
+        kept = await retrying(keep, on=STORAGE_TROUBLE, waits=STORE_AGAIN_AFTER)
+        return _GotPair(pair, kept)
 
-    async def _with_pair(self, pair: TokenPair, kept: Pending | None = None) -> Ending:
-        """Learn whose `pair` it is and store it: the login killed the one before it.
-
-        `kept` is where it is while that isn't known.
-        """
+    async def _with_pair(self, begun: _GotPair) -> Ending:
+        """Learn whose its pair is and store it: the login killed the one before it."""
+        pair, kept = begun.pair, begun.kept
         async with self.rt.store.read() as session:
             since = await self.rt.store.clock(session)
         try:
             makini = self.rt.makini(await self.rt.app(self.link.app), for_login=True)
-            status = await _asked(lambda: makini.status(pair.access_token, connection=NEW_LOGIN))
+            ask = partial(makini.status, pair.access_token, connection=NEW_LOGIN)
+            status = begun.status
+            if status is None:
+                status = await asked(ask, failed=begun.failed)
         except (MakiniError, UnknownApp) as error:
             return await self._refused(error, taken=True, kept=kept)
         came_at = kept.received_at if kept is not None else None
@@ -172,18 +192,19 @@ class Attempt:
             login = Login(pair, status, None)
         else:
             try:
-                listed = await _asked(
+                listed = await asked(
                     lambda: listed_for(self.rt, makini, self.link.app, status.id, since=since)
                 )
                 login = Login(pair, status, listed, None, may_lag, came_at)
             except MakiniError as error:
                 login = Login(pair, status, None, error, may_lag)
         login = replace(login, platforms=await self._platforms(makini, status))
-        is_held_already = kept is None or not kept.is_known
-        async with nullcontext() if is_held_already else self._holding_tokens():
-            return await retrying(
-                lambda: self._settle(login, kept), on=STORAGE_TROUBLE, waits=STORE_AGAIN_AFTER
-            )
+        async with self._holding(LOGINS, self.link.id), self._holding_tokens():
+            return await self._stored(login, kept)
+
+    async def _stored(self, login: Login, kept: Pending | None) -> Ending:
+        settle = partial(self._settle, login, kept)
+        return await retrying(settle, on=STORAGE_TROUBLE, waits=STORE_AGAIN_AFTER)
 
     async def _platforms(self, makini: MakiniClient, status: ConnectionStatus) -> set[str]:
         """What Makini calls its systems, where the one asked for may be another than `status` says.
@@ -226,7 +247,9 @@ class Attempt:
         async with rt.store.write() as session:
             # What it asks for may have got a successor since the customer followed it.
             link = await session.get_one(ConnectLink, self.link.id)
-            if kept is not None and kept.is_known and await is_superseded(session, kept.id):
+            if kept is not None and not await is_kept(session, kept.id):
+                return Ending("used", link.system, used_link=link.id)
+            if kept is not None and await is_superseded(session, kept.id):
                 ending = await settle_superseded(rt, session, link, login, kept, by=self.by)
                 if ending is not None:
                     await conclude(rt.store, session, policy=policy, now=now)
@@ -325,19 +348,3 @@ class Attempt:
             subject=self.link.connection_id or self.link.customer_id or self.link.id,
             detail={"link": self.link.id, "text": text[:300]},
         )
-
-
-async def _asked(ask: Callable[[], Awaitable[T]]) -> T:
-    """The answer to `ask`; asked again where Makini stumbles, for the code is spent already.
-
-    Not before the end of a pause that Makini asks for: of a longer one the kept login minds.
-    """
-    for attempt in range(1, _TRIES):
-        try:
-            return await ask()
-        except MakiniError as error:
-            wait = max(error.retry_after or 0.0, 0.5 * attempt)
-            if not error.retryable or wait > LONGEST_WAIT:
-                raise
-            await asyncio.sleep(wait)
-    return await ask()

@@ -97,6 +97,11 @@ async def load_pending(store: Store, pending_id: str) -> TokenPair | None:
         return None
 
 
+async def is_kept(session: AsyncSession, pending_id: str) -> bool:
+    """Whether nobody settled that login yet."""
+    return await session.get(PendingLogin, pending_id, with_for_update=True) is not None
+
+
 async def keep_pause(store: Store, pending_id: str, seconds: float, *, now: datetime) -> None:
     """Makini asked for a pause when it was asked about this login: nobody asks until its end."""
     until = now + min(timedelta(seconds=seconds), MAX_PENALTY)

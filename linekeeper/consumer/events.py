@@ -26,7 +26,7 @@ from linekeeper.inbox.claim import (
     still_ours,
 )
 from linekeeper.logs import WAY, ids_of, passed
-from linekeeper.makini import ErrorKind, MakiniError
+from linekeeper.makini import NOT_ASKED, MakiniError
 from linekeeper.outbox.forward import AcceptedForward, forward_events
 from linekeeper.redact import describe_error
 from linekeeper.runtime import Runtime
@@ -42,7 +42,6 @@ MOST_UNCONFIGURED = 150
 """How often an event is tried whose app is in no settings: a day. Settings that were cleared are
 restored."""
 LONGEST_WAIT = 600.0
-_NO_ATTEMPT = frozenset({ErrorKind.rate_limited, ErrorKind.circuit_open})
 
 
 class NotConfigured(Exception):
@@ -73,7 +72,7 @@ def next_attempt(attempts: int, error: Exception, *, now: datetime) -> datetime 
 
 def _is_limit(error: Exception) -> bool:
     """Whether the call was not made, or not answered, because there were too many."""
-    return isinstance(error, MakiniError) and error.kind in _NO_ATTEMPT
+    return isinstance(error, MakiniError) and error.kind in NOT_ASKED
 
 
 log = logging.getLogger("linekeeper.consumer")

@@ -15,7 +15,7 @@ from sqlmodel import col
 
 from linekeeper.config import AppConfig, HealthPolicy
 from linekeeper.health.evidence import Judged, Observation, Outcome
-from linekeeper.makini import ErrorKind, MakiniError
+from linekeeper.makini import NOT_ASKED, ErrorKind, MakiniError
 from linekeeper.runtime import Runtime
 from linekeeper.store.connection_settings import configured, load_settings
 from linekeeper.store.tables import Watermark
@@ -30,7 +30,7 @@ _UNANSWERED = frozenset({ErrorKind.timeout, ErrorKind.network})
 _REFUSED = frozenset({ErrorKind.unauthorized})
 _NOT_OFFERED = frozenset({ErrorKind.not_found})
 _AWAY = frozenset({ErrorKind.unavailable, ErrorKind.malformed}) | _UNANSWERED
-_ABOUT_MORE = frozenset({ErrorKind.rate_limited, ErrorKind.circuit_open})
+_ABOUT_MORE = NOT_ASKED
 """All else is about the entity that was asked for: the connection has just answered."""
 
 

@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 
 from linekeeper.clock import utcnow
 from linekeeper.health.evidence import Observation, Outcome
-from linekeeper.makini import OTHER_SHAPE, ConnectionStatus, ErrorKind, MakiniError
+from linekeeper.makini import NOT_ASKED, OTHER_SHAPE, ConnectionStatus, ErrorKind, MakiniError
 from linekeeper.tokens.caller import Caller, NoToken
 
 _SYNC = {
@@ -52,7 +52,7 @@ def understand_error(error: MakiniError, at: datetime) -> Observation | None:
 
     A call limit, an open circuit or a refusal of the app itself is not the connection's trouble.
     """
-    if error.connection is None or error.kind in (ErrorKind.rate_limited, ErrorKind.circuit_open):
+    if error.connection is None or error.kind in NOT_ASKED:
         return None
     outcome = {
         ErrorKind.unauthorized: Outcome.login_lost,

@@ -13,22 +13,14 @@ from linekeeper.clock import utcnow
 from linekeeper.health.evidence import Evidence, Observation, Outcome, contradicts, load
 from linekeeper.health.login_check import last_polled, read_one, readable_entities
 from linekeeper.health.probe import understand
-from linekeeper.makini import ErrorKind, ErrorScope, MakiniError, error_scope
+from linekeeper.makini import NOT_ASKED, ErrorKind, ErrorScope, MakiniError, error_scope
 from linekeeper.store import Store
 from linekeeper.store.tables import Connection, Watermark
 from linekeeper.tokens.caller import Caller
 from linekeeper.tokens.stored import Token
 
-_SILENT = frozenset(
-    {
-        ErrorKind.rate_limited,
-        ErrorKind.unavailable,
-        ErrorKind.timeout,
-        ErrorKind.network,
-        ErrorKind.circuit_open,
-    }
-)
 _AWAY = (ErrorKind.unavailable, ErrorKind.timeout, ErrorKind.network)
+_SILENT = NOT_ASKED.union(_AWAY)
 
 
 class Whole(StrEnum):

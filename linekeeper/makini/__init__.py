@@ -1,5 +1,6 @@
 """Makini over HTTP: client, tokens, pagination, errors, circuits, call budget."""
 
+from linekeeper.makini.at_once import NoCallLeft, ReservedCall, with_call_in_hand
 from linekeeper.makini.budget import (
     Bucket,
     Budget,
@@ -22,6 +23,7 @@ from linekeeper.makini.client import MakiniClient
 from linekeeper.makini.errors import (
     ENDS_LOOP,
     NO_TOKEN,
+    NOT_ASKED,
     ErrorKind,
     ErrorScope,
     ListingFault,
@@ -54,6 +56,7 @@ __all__ = [
     "CONNECTION_PAUSED",
     "ENDS_LOOP",
     "NEW_LOGIN",
+    "NOT_ASKED",
     "NO_TOKEN",
     "OTHER_SHAPE",
     "PAUSED",
@@ -71,9 +74,11 @@ __all__ = [
     "ListingFault",
     "MakiniClient",
     "MakiniError",
+    "NoCallLeft",
     "Paused",
     "ReadOnlyApp",
     "RecordPage",
+    "ReservedCall",
     "TokenPair",
     "after_failure",
     "begin_probe",
@@ -87,5 +92,6 @@ __all__ = [
     "normalise_sync_status",
     "penalise",
     "why_held",
+    "with_call_in_hand",
     "yield_calls",
 ]

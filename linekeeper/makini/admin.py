@@ -35,7 +35,9 @@ class AdminToken:
         Where the credentials themselves were just refused, that answer is raised again.
         """
         async with self._one_at_a_time:
-            if self._token is None or self._token == refused or self._ends():
+            if self._token == refused or self._ends():
+                self._token = None  # also where no other can be had now
+            if self._token is None:
                 pair = await self._fetched()
                 self._token = pair.access_token
                 self._fresh_until = fresh_until(pair.expires_at, self._clock())

@@ -114,15 +114,21 @@ class Paused(Exception):
         self.connection = connection
 
 
+class NothingLeft(Exception):
+    """No call may be made at this moment, and who asked does not wait."""
+
+
 class Budget(Protocol):
     """Whoever counts the calls of all processes together."""
 
-    async def take(self, app: str, per_minute: int, *, connection: str | None = None) -> None:
+    async def take(
+        self, app: str, per_minute: int, *, connection: str | None = None, waits: bool = True
+    ) -> None:
         """Return when a call to `app` may be made; it counts as made from then on.
 
         With `connection` it is a call on this connection, with its own token. A queue is waited
-        for however long it is. Raises `Paused` where a penalty closes the app, or this connection,
-        for longer than `LONGEST_PAUSE`.
+        for however long it is; who does not wait gets `NothingLeft` in its place. Raises `Paused`
+        where a penalty closes the app, or this connection, for longer than `LONGEST_PAUSE`.
         """
 
     async def penalise(

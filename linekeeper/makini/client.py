@@ -1,7 +1,7 @@
 """Makini as one app sees it: connections, tokens, status, records."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any, Self
 from urllib.parse import quote, urlencode
@@ -12,6 +12,7 @@ import orjson
 from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig
 from linekeeper.makini.admin import AdminToken
+from linekeeper.makini.at_once import ReservedCall
 from linekeeper.makini.budget import Budget
 from linekeeper.makini.errors import ErrorKind, MakiniError, ReadOnlyApp
 from linekeeper.makini.failures import read_json
@@ -21,7 +22,6 @@ from linekeeper.makini.models import (
     ConnectionStatus,
     RecordPage,
     TokenPair,
-    WrongShape,
     parse_client,
     parse_connections,
     parse_platforms,
@@ -31,9 +31,9 @@ from linekeeper.makini.models import (
 )
 from linekeeper.makini.paging import Pages, filter_queries, parse_page
 from linekeeper.makini.wire import (
-    OTHER_SHAPE,
     MakiniAnswer,
     Wire,
+    reading,
     refuse_unusable_address,
     refuse_unusable_token,
 )
@@ -85,6 +85,18 @@ class MakiniClient:
         """Close the connections this client opened."""
         if self._owned:
             await self._client.aclose()
+
+    async def reserve(
+        self, connection: str | None = None, *, app_token: bool = False
+    ) -> ReservedCall:
+        """Wait until a call may be made, and keep it: see `linekeeper.makini.at_once`.
+
+        `connection` is that whose token it is made with; `app_token`: it is made with the app's
+        own, which is fetched here where it has to be.
+        """
+        if app_token:
+            await self._admin.get()
+        return await self._wire.reserve(connection, as_admin=app_token)
 
     # The app
 
@@ -332,19 +344,7 @@ class MakiniClient:
         with self._reading(answer, connection):
             return parse_tokens(self._json(answer, connection), now=self._clock(), minted=minted)
 
-    @contextmanager
-    def _reading(self, answer: MakiniAnswer, connection: str | None) -> Iterator[None]:
-        """Turn an answer of another shape, for the block, into an error like Makini's others."""
-        try:
-            yield
-        except WrongShape as error:
-            raise MakiniError(
-                ErrorKind.malformed,
-                str(error),
-                app=self.app.name,
-                connection=connection,
-                status=answer.status,
-                code=OTHER_SHAPE,
-                request_id=answer.request_id,
-                fault=error.fault,
-            ) from error
+    def _reading(
+        self, answer: MakiniAnswer, connection: str | None
+    ) -> AbstractContextManager[None]:
+        return reading(answer, app=self.app.name, connection=connection)

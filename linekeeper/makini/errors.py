@@ -22,17 +22,14 @@ class ErrorKind(StrEnum):
     network = "network"
     malformed = "malformed"
     circuit_open = "circuit_open"
+    taken_over = "taken_over"
+    """Not of Makini: another process of Linekeeper holds the lease now."""
 
 
-_PASSING = frozenset(
-    {
-        ErrorKind.rate_limited,
-        ErrorKind.unavailable,
-        ErrorKind.timeout,
-        ErrorKind.network,
-        ErrorKind.circuit_open,
-    }
-)
+NOT_ASKED = frozenset({ErrorKind.rate_limited, ErrorKind.circuit_open, ErrorKind.taken_over})
+"""Makini was not asked, or did not say: for as many calls as there were, or because of us. It is
+evidence of nothing else."""
+_PASSING = NOT_ASKED | {ErrorKind.unavailable, ErrorKind.timeout, ErrorKind.network}
 
 ENDS_LOOP = frozenset({ErrorKind.rejected, ErrorKind.not_found})
 """After the first page these are no answer to the question but the end of this loop: the source
@@ -61,6 +58,7 @@ _WHAT = {
     ErrorKind.network: "Makini could not be reached",
     ErrorKind.malformed: "Makini's answer could not be read",
     ErrorKind.circuit_open: "Calls to Makini are paused after repeated failures",
+    ErrorKind.taken_over: "Linekeeper's own turn ended before it was done",
 }
 
 _APP_ADVICE = {
@@ -71,6 +69,7 @@ _APP_ADVICE = {
     ErrorKind.rejected: "Check the settings this call is made from; repeating it will not help",
     ErrorKind.rate_limited: "Try again in a minute, or lower per_minute",
     ErrorKind.network: "Check api_url of app {app} and the network, then try again",
+    ErrorKind.taken_over: "Try again in a few seconds; what runs by itself does so",
 }
 NO_TOKEN = "NO_TOKEN"  # noqa: S105 - no password
 """Our code for a connection without a token, where none may be minted."""

@@ -1,7 +1,8 @@
 """One exchange with one Makini over HTTP: bounded in time, size and number; no retries."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -11,12 +12,13 @@ import httpx
 
 from linekeeper.clock import monotonic
 from linekeeper.config import AppConfig
-from linekeeper.makini.budget import Budget, Paused, closed_until, stated_limit
+from linekeeper.makini.at_once import IN_HAND, NoCallLeft, ReservedCall
+from linekeeper.makini.budget import Budget, NothingLeft, Paused, closed_until, stated_limit
 from linekeeper.makini.errors import ErrorKind, MakiniError
 from linekeeper.makini.failures import from_answer, from_exception, stated_failure
 from linekeeper.makini.fields import clean
 from linekeeper.makini.http_client import MAX_BODY_BYTES, MAX_IN_FLIGHT, Received, exchange
-from linekeeper.makini.models import is_token
+from linekeeper.makini.models import WrongShape, is_token
 
 TOO_LARGE = "ANSWER_TOO_LARGE"
 OTHER_SHAPE = "UNEXPECTED_ANSWER"
@@ -68,6 +70,24 @@ def refuse_unusable_token(app: AppConfig, token: str, connection: str) -> None:
             app=app.name,
             connection=connection,
         )
+
+
+@contextmanager
+def reading(answer: MakiniAnswer, *, app: str, connection: str | None) -> Iterator[None]:
+    """Turn an answer of another shape, for the block, into an error like Makini's others."""
+    try:
+        yield
+    except WrongShape as error:
+        raise MakiniError(
+            ErrorKind.malformed,
+            str(error),
+            app=app,
+            connection=connection,
+            status=answer.status,
+            code=OTHER_SHAPE,
+            request_id=answer.request_id,
+            fault=error.fault,
+        ) from error
 
 
 class Wire:
@@ -176,9 +196,23 @@ class Wire:
                 self.app.name, until, connection=paused_with, is_refused=False
             )
 
+    async def reserve(self, connection: str | None, *, as_admin: bool = False) -> ReservedCall:
+        """Wait until a call may be made, and keep it for who takes a lease then."""
+        if self._budget is not None:
+            await self._take(self._budget, connection, None if as_admin else connection)
+        return ReservedCall()
+
     async def _take(self, budget: Budget, connection: str | None, paused_with: str | None) -> None:
+        reserved = IN_HAND.get()
+        if reserved is not None and reserved.use():
+            return
+        app = self.app
         try:
-            await budget.take(self.app.name, self.app.calls_a_minute, connection=paused_with)
+            await budget.take(
+                app.name, app.calls_a_minute, connection=paused_with, waits=reserved is None
+            )
+        except NothingLeft:
+            raise NoCallLeft(app.name, connection) from None
         except Paused as pause:
             whose = "" if pause.connection is None else " for this connection"
             raise MakiniError(

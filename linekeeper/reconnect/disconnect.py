@@ -13,7 +13,7 @@ from linekeeper.credits.service import return_credits
 from linekeeper.customers.find import Named, find_connection
 from linekeeper.customers.telling_apart import tell_apart
 from linekeeper.incidents.conclude import conclude
-from linekeeper.makini import ErrorKind, MakiniError, ReadOnlyApp
+from linekeeper.makini import ErrorKind, MakiniError, ReadOnlyApp, with_call_in_hand
 from linekeeper.refusal import Refusal
 from linekeeper.runtime import Runtime
 from linekeeper.store import new_id
@@ -128,30 +128,33 @@ async def disconnect(rt: Runtime, wanted: str, *, confirm: str, by: str) -> str:
     app = app_of(await rt.app(named.app), connection)
     if not app.manages:
         raise ReadOnlyApp(app.name, "disconnect a connection", named.label)
-    async with holding(
-        rt.store,
-        TOKENS,  # a renewal or a login under way ends first
-        f"{rt.owner}:{new_id()}",
-        subject=connection.id,
-        seconds=LEASE_SECONDS,
-        wait=True,
-        patience=PATIENCE_SECONDS,
-    ):
-        try:
-            await rt.makini(app).delete_connection(
-                app.ref_of(connection.makini_key, connection.makini_id)
-            )
-        except MakiniError as error:
-            if error.kind is not ErrorKind.not_found:
-                raise
-        policy = (await rt.configuration()).policy
-        now = utcnow()
-        async with rt.store.write() as session:
-            await return_credits(
-                rt.store, session, connection.id, app=named.app, by=by.strip(), now=now
-            )
-            await _end(session, connection.id, by=by.strip(), now=now)
-            await conclude(rt.store, session, policy=policy, now=now)
+    makini, ref = rt.makini(app), app.ref_of(connection.makini_key, connection.makini_id)
+
+    async def delete() -> None:
+        async with holding(
+            rt.store,
+            TOKENS,  # a renewal or a login under way ends first
+            f"{rt.owner}:{new_id()}",
+            subject=connection.id,
+            seconds=LEASE_SECONDS,
+            wait=True,
+            patience=PATIENCE_SECONDS,
+        ):
+            try:
+                await makini.delete_connection(ref)
+            except MakiniError as error:
+                if error.kind is not ErrorKind.not_found:
+                    raise
+            policy = (await rt.configuration()).policy
+            now = utcnow()
+            async with rt.store.write() as session:
+                await return_credits(
+                    rt.store, session, connection.id, app=named.app, by=by.strip(), now=now
+                )
+                await _end(session, connection.id, by=by.strip(), now=now)
+                await conclude(rt.store, session, policy=policy, now=now)
+
+    await with_call_in_hand(lambda: makini.reserve(ref, app_token=True), delete)
     return f"{named.label} is disconnected: deleted at Makini, its tokens destroyed"
 
 

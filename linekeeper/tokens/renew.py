@@ -5,7 +5,7 @@ One renewal per connection at a time, anywhere: a refresh kills the pair it was 
 waited for when the process ends.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from sqlalchemy import bindparam, select
@@ -16,11 +16,15 @@ from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig
 from linekeeper.makini import (
     BEFORE_SENDING,
+    NOT_ASKED,
     ErrorKind,
     MakiniClient,
     MakiniError,
+    NoCallLeft,
+    ReservedCall,
     TokenPair,
     client_in_mode,
+    with_call_in_hand,
 )
 from linekeeper.spending import Purpose, spends_on
 from linekeeper.store import Store, new_id
@@ -48,14 +52,12 @@ _FINAL = frozenset(
     {ErrorKind.unauthorized, ErrorKind.forbidden, ErrorKind.not_found, ErrorKind.rejected}
 )
 """Refusals that trying again does not fix."""
-_UNDONE = frozenset({ErrorKind.rate_limited, ErrorKind.circuit_open})
-"""A refresh that was not begun: the pair is what it was."""
 
 OFFERED_AGAIN = timedelta(hours=1)
 """After it a refresh token that was refused may have been refused by mistake."""
 LEASE_SECONDS = 60
 TAKEN_OVER_SECONDS = 5.0
-"""When to ask again where another process took the renewal over: it has the new pair soon."""
+"""When to ask again where the lease was lost: another process has the new pair soon."""
 STORE_AGAIN_AFTER = (0.2, 1.0, 3.0, 10.0, 30.0)
 """Seconds between tries to store a new pair: the one it was got with is dead already."""
 STORAGE_TROUBLE = (SQLAlchemyError, OSError, TimeoutError)
@@ -127,34 +129,57 @@ class _Renewal:
     makini_ref: str
     refused: Token | None
     owner: str
+    offered: set[str] = field(default_factory=set)
+    """Refresh tokens that were refused in it: one is offered once."""
 
     async def run(self) -> Renewed:
-        # An owner of its own for each: a lease is open to its owner.
-        me, about = f"{self.owner}:{new_id()}", self.connection_id
         try:
-            async with holding(
-                self.store, TOKENS, me, subject=about, seconds=LEASE_SECONDS, wait=True
-            ):
-                return await self._under_lease()
+            return await with_call_in_hand(self._reserve, self._with_lease)
         except UnreadableToken:
             return Renewed(None)  # another process may have its key: nothing is written over it
         except LeaseLost as error:
             raise MakiniError(
-                ErrorKind.timeout,
-                "the renewal was interrupted: another process took it over",
+                ErrorKind.taken_over,
+                "it stood still, or the database did, for so long that another process of "
+                "Linekeeper may renew this token now",
                 app=self.app.name,
                 connection=self.makini_ref,
                 retry_after=TAKEN_OVER_SECONDS,
             ) from error
 
+    async def _reserve(self) -> ReservedCall | None:
+        """The call that it takes as things are now; None where it takes none."""
+        stored, is_connected, is_ours = await self._stored()
+        if not is_connected or not is_ours or self._is_newer(stored):
+            return None
+        return await self.makini.reserve(
+            self.makini_ref, app_token=self._refresh_token(stored) is None
+        )
+
+    async def _with_lease(self) -> Renewed:
+        # An owner of its own for each: a lease is open to its owner.
+        me, about = f"{self.owner}:{new_id()}", self.connection_id
+        async with holding(self.store, TOKENS, me, subject=about, seconds=LEASE_SECONDS, wait=True):
+            return await self._under_lease()
+
+    def _is_newer(self, stored: StoredPair | None) -> bool:
+        """Whether it is another than was refused: of another process, or of a login."""
+        return stored is not None and (
+            self.refused is None or stored.token.access != self.refused.access
+        )
+
+    def _refresh_token(self, stored: StoredPair | None) -> str | None:
+        """What to offer for a new pair; None where one is to be minted."""
+        if stored is None or _is_dead(stored) or stored.refresh in self.offered:
+            return None
+        return stored.refresh
+
     async def _under_lease(self) -> Renewed:
         stored, is_connected, is_ours = await self._stored()
         if not is_connected:
             return Renewed(None)
-        if stored is not None and (
-            self.refused is None or stored.token.access != self.refused.access
-        ):
-            return Renewed(stored.token)  # another process renewed it, or the customer logged in
+        if stored is not None and self._is_newer(stored):
+            return Renewed(stored.token)
         if not is_ours:
             return Renewed(None)
         return await to_its_end(self._renewed(stored), BEFORE_SENDING)
@@ -204,19 +229,25 @@ class _Renewal:
         """A new pair, or why Makini mints none. Raises `MakiniError` where it may do so later."""
         managed = self.app.as_chosen("manage", None)  # as was found under the lease
         makini = client_in_mode(self.makini, managed)
-        if stored is not None and stored.refresh is not None and not _is_dead(stored):
+        refresh = self._refresh_token(stored)
+        if stored is not None and refresh is not None:
             # Makini kills the pair before its answer is here: whoever finds this process gone
             # has to know that the pair is in doubt (`interrupted`).
             await self._note_renewing(stored.in_doubt_since or utcnow())
             try:
-                return await makini.refresh(stored.refresh, connection=self.makini_ref)
+                return await makini.refresh(refresh, connection=self.makini_ref)
             except MakiniError as error:
-                if error.kind in _UNDONE:
+                if error.kind in NOT_ASKED:  # the pair is what it was
                     await self._note_renewing(stored.in_doubt_since)
                 if not _is_final(error):
                     raise
+                self.offered.add(refresh)
         try:
             return await makini.mint_token(self.makini_ref)
+        except NoCallLeft:
+            if stored is not None:  # what this renewal offered was refused, not replaced
+                await self._note_renewing(stored.in_doubt_since)
+            raise
         except MakiniError as error:
             if not _is_final(error):
                 raise

@@ -1,7 +1,8 @@
 """Putting a question to Makini: within the budget, redacted at once, never repeated."""
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
@@ -69,6 +70,26 @@ class Asker:
         self._redactor = redactor
         self._client = open_client(app.api_url)
         self._admin: str | None = None
+        self._granted = 0
+        """Calls that were granted and not made yet."""
+        self._waits = True
+
+    @asynccontextmanager
+    async def at_once(self, calls: int) -> AsyncIterator[None]:
+        """For the block, in which a lease may be held: `calls` are granted before it.
+
+        A call that Makini answers with 429 is not made again in it. Raises `OutOfCalls` where not
+        as many are left.
+        """
+        if self.left < calls:
+            raise OutOfCalls
+        for _ in range(calls):
+            await self._take()
+        self._granted, self._waits = calls, False
+        try:
+            yield
+        finally:
+            self._granted, self._waits = 0, True
 
     async def __aenter__(self) -> "Asker":
         return self
@@ -159,7 +180,8 @@ class Asker:
             wait = retry_after(answer.headers.get("retry-after"), there)
             until = utcnow() + (DEFAULT_PENALTY if wait is None else timedelta(seconds=wait))
             await self._budget.penalise(self.app.name, until)
-            answer = await self._send(method, path, query, token, body)
+            if self._waits:
+                answer = await self._send(method, path, query, token, body)
         value = read(answer.content)
         words = ERROR_WORDS
         if answer.status_code < 400:
@@ -195,15 +217,10 @@ class Asker:
     ) -> httpx.Response:
         if self.left <= 0:
             raise OutOfCalls
-        try:
-            await self._budget.take(self.app.name, self.app.calls_a_minute)
-        except Paused as pause:
-            raise MakiniError(
-                ErrorKind.rate_limited,
-                "it asked for a pause that is not over",
-                app=self.app.name,
-                retry_after=pause.seconds,
-            ) from pause
+        if self._granted:
+            self._granted -= 1
+        else:
+            await self._take()
         self.left -= 1
         headers = {"Accept": "application/json"}
         if token is not None:
@@ -217,6 +234,17 @@ class Asker:
             raise from_exception(
                 error, app=self.app.name, connection=None, timeout=timeout
             ) from error
+
+    async def _take(self) -> None:
+        try:
+            await self._budget.take(self.app.name, self.app.calls_a_minute)
+        except Paused as pause:
+            raise MakiniError(
+                ErrorKind.rate_limited,
+                "it asked for a pause that is not over",
+                app=self.app.name,
+                retry_after=pause.seconds,
+            ) from pause
 
 
 def _slim(value: object) -> object:

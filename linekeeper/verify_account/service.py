@@ -20,7 +20,13 @@ from linekeeper.verify_account.evidence import (
 )
 from linekeeper.verify_account.question import AccountAnswer, Confirmation
 from linekeeper.verify_account.recording import Exchange, Recording, Redactor
-from linekeeper.verify_account.steps import CallStep, data_steps, list_steps, mint_step
+from linekeeper.verify_account.steps import (
+    MINT_CALLS,
+    CallStep,
+    data_steps,
+    list_steps,
+    mint_step,
+)
 
 CALLS = 500
 QUESTIONS = (*about_list.QUESTIONS, *about_data.QUESTIONS)
@@ -170,7 +176,10 @@ async def _mint(
         return
     step = mint_step(sample, ref)
     say(step.says)
-    async with holding(rt.store, TOKENS, rt.owner, subject=connection_id, seconds=60.0) as held:
+    async with (
+        ask.at_once(MINT_CALLS),
+        holding(rt.store, TOKENS, rt.owner, subject=connection_id, seconds=60.0) as held,
+    ):
         if held is None:
             raise WriteNotConfirmed(
                 "write_on", "its token is being renewed at this moment: run it again"

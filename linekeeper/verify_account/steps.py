@@ -19,6 +19,8 @@ from linekeeper.verify_account.recording import Exchange
 LIST = "/api/system/connections"
 STATUS = "/api/integrations/current"
 BIG_PAGE = 1000
+MINT_CALLS = 5
+"""As many calls as `mint_step` makes: the app's token, if need be, one to mint, three reads."""
 FAR_AHEAD = "2199-01-01T00:00:00Z"
 
 
@@ -173,6 +175,8 @@ def mint_step(sample: Sample, ref: str) -> CallStep:
         _received(before)  # else nothing is minted
         path = f"{LIST}/{quote(ref, safe='')}/token"
         minted = await ask.as_app("mint", path, method="POST", shown=f"{LIST}/{{key}}/token")
+        if minted.status == 429:
+            raise Unanswered(minted.status)  # nothing was minted
         exchanges = [before.exchange, minted.exchange]
         top = mapping(minted.body)
         inner = mapping(top.get("data", top))

@@ -16,7 +16,7 @@ class Ledger:
         self.limits: set[int] = set()
 
     async def take(
-        self, app: str, per_minute: int, calls: int = 1, *, connection: str | None = None
+        self, app: str, per_minute: int, *, connection: str | None = None, waits: bool = True
     ) -> None:
         self.limits.add(per_minute)
 

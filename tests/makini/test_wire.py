@@ -27,13 +27,13 @@ class CountingBudget:
     """Notes who asked."""
 
     def __init__(self) -> None:
-        self.taken: list[tuple[str, int, int]] = []
+        self.taken: list[tuple[str, int]] = []
         self.penalties: list[tuple[str, datetime, str | None]] = []
 
     async def take(
-        self, app: str, per_minute: int, calls: int = 1, *, connection: str | None = None
+        self, app: str, per_minute: int, *, connection: str | None = None, waits: bool = True
     ) -> None:
-        self.taken.append((app, per_minute, calls))
+        self.taken.append((app, per_minute))
 
     async def penalise(
         self,
@@ -318,7 +318,7 @@ async def test_every_call_takes_from_the_budget(peer: Peer, connect: Connect) ->
     budget = CountingBudget()
     peer.answer("GET", CURRENT, GOOD)
     await connect(budget=budget, per_minute=90).status("t", connection="acme")
-    assert budget.taken == [("plant", 90, 1)]
+    assert budget.taken == [("plant", 90)]
 
 
 async def test_no_limit_asks_no_budget(peer: Peer, connect: Connect) -> None:

@@ -231,8 +231,11 @@ MUTANTS = (
     ),
     mutant(
         "login-thrown-away", "the pair of a login is got and not kept",
-        ("access/login.py", "        kept = await retrying(\n",
-         '        return Ending("used", self.link.system)\n        kept = await retrying(\n'),
+        ("access/login.py",
+         "            begun = await to_its_end(self._exchanged(makini, given), BEFORE_SENDING)\n",
+         "            target = redirect_uri(self.rt.settings.resolved_public_url)\n"
+         "            await makini.exchange_code(given, target)\n"
+         '            return Ending("used", self.link.system)\n'),
         kinds="logins",
     ),
     mutant(

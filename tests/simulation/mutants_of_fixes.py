@@ -58,8 +58,10 @@ OF_FIXES = (
     ),
     undone(
         "kept-login-holds-up-the-end", "a process that ends waits for an answer about a kept login",
-        ("access/login.py", "            return await self._with(given)\n",
-         "            return await to_its_end(self._with(given), BEFORE_SENDING)\n"),
+        ("access/login.py", "            return await self._with_pair(_GotPair(pair, given))\n",
+         "            return await to_its_end(\n"
+         "                self._with_pair(_GotPair(pair, given)), BEFORE_SENDING\n"
+         "            )\n"),
         seed=30796,
     ),
     undone(
