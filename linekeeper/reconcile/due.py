@@ -149,13 +149,15 @@ class ReadState:
 
 def failing_last(entities: Sequence[str], marks: Mapping[str, Watermark]) -> list[str]:
     """`entities` in the order to read them: those that failed the last time come last, so that
-    whatever ends the reading of a connection never starves the others. Pure."""
+    whatever ends the reading of a connection never starves the others. Pure.
 
-    def failed(entity: str) -> bool:
-        mark = marks.get(entity)
-        return mark is not None and mark.error is not None
-
-    return sorted(entities, key=failed)
+    Those that failed take turns at being the first of them: a call limit that one of them meets
+    counts as a failure of all that are left.
+    """
+    failed = [entity for entity in entities if entity in marks and marks[entity].error is not None]
+    turn = max((marks[entity].failures for entity in failed), default=0) % max(1, len(failed))
+    well = [entity for entity in entities if entity not in failed]
+    return [*well, *failed[turn:], *failed[:turn]]
 
 
 def is_entity_due(

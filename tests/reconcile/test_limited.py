@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Sequence
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import delete, update
 from sqlmodel import col, select
 from starlette.responses import JSONResponse
 
@@ -72,6 +72,22 @@ async def test_a_limit_that_goes_on_is_one_incident_of_the_connection_until_all_
     answer_all(server, limited=[])
     assert not (await run(rt)).failures
     assert await incidents(rt) == [("reads_limited", "resolved")]
+
+
+@pytest.mark.parametrize("which", range(len(ENTITIES)))
+async def test_an_entity_with_a_limit_of_its_own_keeps_no_other_from_being_read(
+    rt: Runtime, server: Peer, which: int
+) -> None:
+    """Whoever met the limit had always been asked first again."""
+    other_entities = {entity for entity in ENTITIES if entity != ENTITIES[which]}
+    async with rt.store.write() as session:
+        await session.execute(delete(Watermark))  # none was read yet
+    answer_all(server, limited=[ENTITIES[which]])
+    for _ in range(2):
+        await run(rt)
+    async with rt.store.read() as session:
+        read = select(col(Watermark.entity)).where(col(Watermark.polled_at).is_not(None))
+        assert set(await session.scalars(read)) == other_entities
 
 
 async def test_a_scheduled_run_leaves_it_alone_for_a_while(rt: Runtime, server: Peer) -> None:
