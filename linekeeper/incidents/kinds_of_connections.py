@@ -150,7 +150,7 @@ OF_CONNECTIONS = {
         "reconcile.md#is-everything-here",
         "",
         "The source lists more or fewer records than its own total says, its list ends too early, "
-        "or the index holds fewer.",
+        "or some of its records have no key of their own.",
         "Linekeeper lists them again every day, in both orders, and resolves this incident once "
         "all of them come. Ask Makini's support what limits the listing.",
     ),

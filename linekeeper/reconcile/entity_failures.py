@@ -90,7 +90,15 @@ class EntityState:
         """What is wrong with it, in a few words."""
         if self.kind == INCONSISTENT and self.broken_off is not None:
             return f"the list of {self.entity} ends too early"
+        if self.kind == INCONSISTENT and self._is_listed_whole:
+            return f"{self.entity} has records without a key of their own"
         return _PROBLEMS[self.kind].format(entity=self.entity)
+
+    @property
+    def _is_listed_whole(self) -> bool:
+        """Whether as many records come as the source says, if it says a total: some are not kept,
+        as they have no key, or share one."""
+        return self.source_total is None or self.source_total == self.listed
 
     @property
     def kind(self) -> str:
@@ -236,7 +244,10 @@ def _disagreement(state: EntityState) -> str:
     if state.broken_off:
         return f"{listing_breaks_off(state)} It is listed again every day."
     total = state.source_total if state.source_total is not None else listed
-    said = f"The source says that it has {total:,} records and lists {listed:,}"
+    if state.source_total is None:
+        said = f"The source lists {listed:,} records"
+    else:
+        said = f"The source says that it has {total:,} records and lists {listed:,}"
     if listed < total:
         return (
             f"{said}, read in both orders. What it lists is in the index; nothing is deleted "

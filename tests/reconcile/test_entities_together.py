@@ -133,3 +133,18 @@ async def test_one_failed_read_does_not_resolve_what_was_wrong_with_the_entity_b
     await run_twice(rt)
     [incident] = await incidents(rt)
     assert (incident.kind, incident.status) == ("entity_inconsistent", "open")
+
+
+@pytest.mark.parametrize("total", [None, 3])
+async def test_records_without_a_key_are_not_called_another_number_than_the_total(
+    rt: Runtime, server: Peer, total: int | None
+) -> None:
+    """A source of cursors says no total at all."""
+    meta = {"current_page": 1, "last_page": 1} | ({} if total is None else {"total": total})
+    records = [asset("1"), asset("2"), {"name": "no key"}]
+    server.answer("GET", f"/api/{ORDERS}", {"data": records, "meta": meta})
+    await run_twice(rt)
+    [incident] = await incidents(rt)
+    assert incident.title.endswith(f": {ORDERS} has records without a key of their own")
+    assert ("lists 3 records" if total is None else "has 3 records") in incident.summary
+    assert total is not None or "says that it has" not in incident.summary
