@@ -74,6 +74,8 @@ async def announce(
         ]
         if texts:
             entry = {"do": "timeline", "incident_id": incident_id, "text": "\n".join(texts)}
+            if joined := ", ".join(change.joined for change in its_changes if change.joined):
+                entry["joined"] = shown(joined, _TEXT_LIMIT)
             messages.append(
                 Message(
                     "slack", f"{ordering_key}:timeline:{incident.revision}", entry, ordering_key

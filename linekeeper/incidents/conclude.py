@@ -40,6 +40,8 @@ from linekeeper.store import Store
 from linekeeper.store.tables import Incident, IncidentConnection
 from linekeeper.text import counted, duration, health_name
 
+_JOINED_NAMED = 20
+"""As many as an incident's own message lists."""
 _LOCK = 4_217_002  # PostgreSQL's advisory lock: one process concludes at a time
 
 
@@ -153,7 +155,9 @@ async def _bring(
         if wanted.kind == DISCONNECTED:
             text += _open_before(wanted, fleet, open_before)
         return IncidentChange(wanted.id, what, text)
-    return IncidentChange(wanted.id, "changed", _changed_text(wanted, before, fleet))
+    names = _names(joined, fleet, most=_JOINED_NAMED)
+    text = _changed_text(wanted, before, fleet)
+    return IncidentChange(wanted.id, "changed", text, joined=names)
 
 
 async def _reported(
@@ -235,10 +239,10 @@ def _changed_text(wanted: Draft, before: Mapping[str, str], fleet: Mapping[str, 
     return "; ".join(parts) or f"It is taken for the trouble of {where} as a whole"
 
 
-def _names(group: Iterable[str], fleet: Mapping[str, Who]) -> str:
+def _names(group: Iterable[str], fleet: Mapping[str, Who], *, most: int = 5) -> str:
     names = sorted(fleet[member].label if member in fleet else member for member in group)
-    rest = len(names) - 5
-    return ", ".join(names[:5]) + (f" and {rest} more" if rest > 0 else "")
+    rest = len(names) - most
+    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _open_before(

@@ -30,6 +30,8 @@ class IncidentChange:
     incident_id: str
     what: What
     text: str = ""
+    joined: str = ""
+    """The names of connections that joined an incident that was open, as far as they are said."""
 
 
 Status = Literal["open", "acknowledged", "resolved"]

@@ -264,6 +264,8 @@ async def gather_burst(store: Store, row: OutboxRow, *, now: datetime) -> Outbox
         payloads = [row.payload, *(entry.payload for entry in entries)]
         texts = [str(payload.get("text", "")) for payload in payloads]
         payload = {**row.payload, "text": shown("\n".join(texts), _BURST_LIMIT, keep_lines=True)}
+        if joined := ", ".join(p["joined"] for p in payloads if "joined" in p):
+            payload["joined"] = shown(joined, _BURST_LIMIT)
         ours = await session.scalar(
             update(OUTBOX)
             .where(OUTBOX.c.id == row.id, OUTBOX.c.claimed_by == row.claimed_by)

@@ -23,6 +23,9 @@ from linekeeper.text import Mrkdwn, Pen, Plain, counted, duration, shown, width
 
 _SHOWN = 60
 _NAME = 120
+_NAMES = 2_500
+_MEMBERS = 5
+"""How many connections of an incident its line names."""
 _NO_LINKS = Links()
 
 
@@ -74,10 +77,24 @@ def _lines(views: Sequence[IncidentView], pen: Pen, links: Links) -> list[str]:
     return lines
 
 
+def _headlined(view: IncidentView) -> str:
+    headline = words.headline(view.kind)
+    return f" — {headline}" if headline else ""
+
+
+def _affected(view: IncidentView, pen: Pen) -> str:
+    """Which connections it is about, where its title counts them."""
+    if view.member_count <= 1:
+        return ""
+    affected = [member for member in view.members if member.left_at is None][:_MEMBERS]
+    rest = view.member_count - view.recovered_count - len(affected)
+    names = ", ".join(pen.text(member.label, _NAME) for member in affected)
+    return f"{names} and {rest} more" if rest > 0 else names
+
+
 def _line(view: IncidentView, pen: Pen, links: Links) -> str:
     sign = f"{light(view)} " if isinstance(pen, Mrkdwn) else "- "
-    headline = words.headline(view.kind)
-    what = f"{sign}{pen.text(view.title, _NAME)}" + (f" — {headline}" if headline else "")
+    what = f"{sign}{pen.text(view.title, _NAME)}{_headlined(view)}"
     if view.merged_into is not None:
         part = f"part of the incident of {pen.text(view.merged_into.name, _NAME)}"
         page = links.artifact(view.merged_into.page)
@@ -85,7 +102,8 @@ def _line(view: IncidentView, pen: Pen, links: Links) -> str:
         return line if width(line) <= SECTION_LIMIT else f"{what} · {part}"
     if view.resolved_at is not None:
         return f"{what} · resolved after {duration(view.resolved_at - view.since)}"
-    parts = [what, f"since {pen.moment(view.since)}"]
+    whose = _affected(view, pen)
+    parts = [f"{what} ({whose})" if whose else what, f"since {pen.moment(view.since)}"]
     if view.acknowledged_at is not None:
         parts.append(f"taken by {pen.person(view.acknowledged_by or 'somebody')}")
     else:
@@ -101,6 +119,13 @@ def reminder(view: IncidentView, step: Step, why: str, *, now: datetime) -> Rend
     """A reminder or an escalation, in the thread: it calls those who own it."""
     pen = Mrkdwn()
     written = f"{_calling(view, step, why, pen, now)}\n{owners_of(view, pen)}"
+    return rendered(written, [SectionBlock(text=mrkdwn(written))])
+
+
+def joined(view: IncidentView, names: str) -> Rendered:
+    """Who joined it, for the thread of a message that has only one line about it."""
+    pen = Mrkdwn()
+    written = f"{pen.text(view.title, _NAME)}{_headlined(view)}\nJoined: {pen.text(names, _NAMES)}"
     return rendered(written, [SectionBlock(text=mrkdwn(written))])
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from linekeeper.incidents.announce import first_key
 from linekeeper.notify import compose, compose_others
-from linekeeper.notify.channels import MessageKept, message_of, place_of, remember, with_artifacts
+from linekeeper.notify.channels import message_of, place_of, remember, with_artifacts
 from linekeeper.notify.compose import Rendered
 from linekeeper.notify.compose_others import group as compose_group
 from linekeeper.notify.groups import is_waiting, load_group
@@ -56,7 +56,6 @@ class Renderer:
         `group_key` is the message it was announced in, if that is not its own. Returns whether
         Slack was asked for anything: there may be nothing to say beside another message.
         """
-        is_said = True
         match payload := row.dated(self._clock()):
             case {"do": "say"}:
                 await self._say_text(row, payload)
@@ -74,15 +73,12 @@ class Renderer:
                 if row.dedupe_key == first_key(payload["incident_id"]):
                     await self._render_earlier(row, posted)
             case {"do": "timeline", "text": str(text)}:
-                if group_key is not None and not await self._known(needed(row, view)):
-                    return False
-                is_said = await self._write_entry(row, needed(row, view), text)
+                return await self._write_entry(row, needed(row, view), text, group_key)
             case {"do": "remind", "step": str(), "why": str(why)}:
-                step = step_in(payload)
-                is_said = await self._remind(row, needed(row, view), step, why, group_key)
+                return await self._remind(row, needed(row, view), step_in(payload), why, group_key)
             case _:
                 raise InvalidMessage(f"{row.dedupe_key} asks for something unknown")
-        return is_said
+        return True
 
     async def _say_text(self, row: OutboxRow, payload: Mapping[str, Any]) -> None:
         page = (await self._linked(key)).artifact(key) if (key := payload.get("page")) else None
@@ -98,9 +94,8 @@ class Renderer:
 
     async def _say_in_thread(self, row: OutboxRow, subject: str, entry: Rendered) -> None:
         """The first of its thread begins it; what follows is seen in the channel too."""
-        known = await message_of(self._store, subject, self._channel.name)
-        if known is not None:
-            head = Posted(known.ts, known.place)
+        head = await self._message(subject)
+        if head is not None:
             try:
                 await self._post_once(row, entry, key=row.dedupe_key, thread=head, broadcast=True)
             except SlackTrouble as trouble:
@@ -139,7 +134,7 @@ class Renderer:
         rendered = await self._render_group(key)
         if known is not None:
             try:
-                await self._channel.edit(Posted(known.ts, known.place), rendered)
+                await self._channel.edit(known, rendered)
             except SlackTrouble as trouble:
                 if trouble.code not in UNEDITABLE | MOVED:
                     raise
@@ -164,7 +159,7 @@ class Renderer:
         head = None
         if row.payload.get("do") == "remind" and view is not None:
             shared = await self._shared(group) if group else None
-            head = Posted(shared.ts, shared.place) if shared else await self._known(view)
+            head = shared or await self._known(view)
         return await self._found(row, key=row.dedupe_key, thread=head) is not None
 
     async def _is_posted(self, row: OutboxRow, *, key: str) -> bool:
@@ -176,7 +171,7 @@ class Renderer:
         grouped = await self._shared(group_key)
         if grouped is not None:
             rendered = await self._render_group(group_key)
-            await self._edit_if_possible(Posted(grouped.ts, grouped.place), rendered)
+            await self._edit_if_possible(grouped, rendered)
         own = await self._known(view)
         if own is None and row.attempts > 1:  # it may have been posted before it was to be shared
             own = await self._found(row, key=row.dedupe_key)
@@ -202,30 +197,13 @@ class Renderer:
             return False
         entry = compose_others.reminder(view, step, why, now=self._clock())
         try:
-            await self._remind_in_thread(row, view, step, entry, group_key)
+            loud = step.kind in ("escalation", "reopened", "worse")
+            await self._reply(row, view, entry, group_key, broadcast=loud)
         except SlackTrouble as trouble:
             if trouble.code not in NO_REPLIES:
                 raise
             await self._post_once(row, entry, key=row.dedupe_key)
         return True
-
-    async def _remind_in_thread(
-        self, row: OutboxRow, view: IncidentView, step: Step, entry: Rendered, group_key: str | None
-    ) -> None:
-        loud = step.kind in ("escalation", "reopened", "worse")
-        shared = await self._shared(group_key) if group_key else None
-        if shared is None:
-            if group_key and await is_waiting(self._store, group_key):
-                raise EarlierMessageWaits("the message about several incidents goes first")
-            await self._reply(row, view, entry, broadcast=loud)
-            return
-        try:
-            head = Posted(shared.ts, shared.place)
-            await self._post_once(row, entry, key=row.dedupe_key, thread=head, broadcast=loud)
-        except SlackTrouble as trouble:
-            if trouble.code not in GONE:
-                raise
-            await self._reply(row, view, entry, broadcast=loud)
 
     async def _render_earlier(self, row: OutboxRow, head: Posted) -> None:
         """The entries that were suppressed while nobody was to be notified of the incident."""
@@ -238,8 +216,8 @@ class Renderer:
                 if trouble.code not in NO_REPLIES:
                     raise
 
-    async def _shared(self, group_key: str) -> MessageKept | None:
-        return await message_of(self._store, f"fold:{group_key}", self._channel.name)
+    async def _shared(self, group_key: str) -> Posted | None:
+        return await self._message(f"fold:{group_key}")
 
     async def _render_group(self, key: str) -> Rendered:
         group = await load_group(self._store, key)
@@ -260,10 +238,18 @@ class Renderer:
         await self._remember(_subject(view), posted)
         return posted
 
-    async def _write_entry(self, row: OutboxRow, view: IncidentView, text: str) -> bool:
-        """Where replies are not taken the message itself has to do."""
+    async def _write_entry(
+        self, row: OutboxRow, view: IncidentView, text: str, group_key: str | None
+    ) -> bool:
+        """Where replies are not taken the message itself has to do. Under one that it shares with
+        others, which has a line of it, only who joined it is said."""
+        is_shared = group_key is not None and await self._known(view) is None
+        joined = row.payload.get("joined")
+        if is_shared and not (joined and view.resolved_at is None):
+            return False
+        entry = compose_others.joined(view, str(joined)) if is_shared else compose.note(text)
         try:
-            await self._reply(row, view, compose.note(text))
+            await self._reply(row, view, entry, group_key if is_shared else None)
         except SlackTrouble as trouble:
             if trouble.code not in NO_REPLIES:
                 raise
@@ -271,19 +257,29 @@ class Renderer:
         return True
 
     async def _reply(
-        self, row: OutboxRow, view: IncidentView, entry: Rendered, *, broadcast: bool = False
+        self,
+        row: OutboxRow,
+        view: IncidentView,
+        entry: Rendered,
+        group_key: str | None,
+        *,
+        broadcast: bool = False,
     ) -> None:
-        key = f"{row.dedupe_key}:show"
-        head = await self._known(view) or await self._show_anew(
-            row, view, await self._render(view), key=key
-        )
-        try:
-            await self._post_once(row, entry, key=row.dedupe_key, thread=head, broadcast=broadcast)
-        except SlackTrouble as trouble:
-            if trouble.code not in GONE:
-                raise
-            head = await self._show_anew(row, view, await self._render(view), key=key)
-            await self._post_once(row, entry, key=row.dedupe_key, thread=head, broadcast=broadcast)
+        """In the thread of the message that it shares with others, or of its own."""
+        post = partial(self._post_once, row, entry, key=row.dedupe_key, broadcast=broadcast)
+        shared = await self._shared(group_key) if group_key else None
+        if group_key and not shared and await is_waiting(self._store, group_key):
+            raise EarlierMessageWaits("the message about several incidents goes first")
+        for head in filter(None, (shared, await self._known(view))):
+            try:
+                await post(thread=head)
+            except SlackTrouble as trouble:
+                if trouble.code not in GONE:
+                    raise
+            else:
+                return
+        rendered, key = await self._render(view), f"{row.dedupe_key}:show"
+        await post(thread=await self._show_anew(row, view, rendered, key=key))
 
     async def _post_once(
         self,
@@ -326,8 +322,11 @@ class Renderer:
                 raise
 
     async def _known(self, view: IncidentView) -> Posted | None:
-        known = await message_of(self._store, _subject(view), self._channel.name)
-        return Posted(known.ts, known.place) if known else None
+        return await self._message(_subject(view))
+
+    async def _message(self, subject: str) -> Posted | None:
+        kept = await message_of(self._store, subject, self._channel.name)
+        return Posted(kept.ts, kept.place) if kept else None
 
     async def _render(self, view: IncidentView) -> Rendered:
         links = await self._linked(*artifacts(view))

@@ -77,4 +77,16 @@ OF_FIXES = (
          "POLICY.retry_after(POLICY.retry * (2.0 ** (failures - 1) - 1))"),
         seed=31898,
     ),
+    undone(
+        "joined-unnamed", "who joins an incident that is a line of a summary is named nowhere",
+        ("notify/renderer.py",
+         "        if is_shared and not (joined and view.resolved_at is None):\n",
+         "        if is_shared:\n"),
+        seed=31745,
+    ),
+    undone(
+        "said-again-at-night", "what begins anew while Slack is away is said in quiet hours",
+        ("notify/outage.py", "_FIRST[:2],  # of each opening", "_FIRST,  # of each opening"),
+        seed=30058,
+    ),
 )  # fmt: skip

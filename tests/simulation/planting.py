@@ -1,12 +1,16 @@
 """Planting a known defect into production code, for the life of this process.
 
 A defect is a replacement of text in one or more source files. The functions that it touches get
-the code of the changed text, so that whoever holds them runs it. Where the text is not there just
-once, or lies outside every function, planting raises: a defect that can't be planted is no defect
-that was found.
+the code of the changed text, so that whoever holds them runs it. A name of a module that it gives
+another value is set in every module that has imported it; what was built from the old value before
+(a default of a parameter, a constant of another module) keeps it. Where the text is not there just
+once, or lies in neither, planting raises: a defect that can't be planted is no defect that was
+found.
 """
 
+import ast
 import importlib
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,11 +66,17 @@ class Mutant:
         for edit in self.edits:  # all those of a file together: each swaps the whole module
             texts[edit.file], line = edit.changed(texts.get(edit.file))
             codes = _compiled(edit.file, texts[edit.file])
-            if not any(_covers(code, line) for code in codes.values()):
-                raise NotPlanted(f"{edit.file}:{line} lies in no function")
+            if not any(_covers(code, line) for code in codes.values()) and not any(
+                _spans(named, line) for named in _assigned(texts[edit.file])
+            ):
+                raise NotPlanted(f"{edit.file}:{line} lies in no function, and names no value")
         for file, text in texts.items():
             module = importlib.import_module(file.removesuffix(".py").replace("/", "."))
             _swap(module, _compiled(file, text))
+            before = {ast.unparse(named) for named in _assigned((ROOT / file).read_text())}
+            for named in _assigned(text):
+                if ast.unparse(named) not in before:
+                    _assign(module, named)
 
 
 def mutant(
@@ -97,6 +107,32 @@ def _codes(code: CodeType) -> Iterator[tuple[str, CodeType]]:
 def _covers(code: CodeType, line: int) -> bool:
     lines = [at for _, _, at in code.co_lines() if at is not None]
     return bool(lines) and code.co_firstlineno <= line <= max(lines) + 1
+
+
+Named = ast.Assign | ast.AnnAssign
+
+
+def _assigned(text: str) -> Iterator[Named]:
+    """The statements that give a module's names their values."""
+    for statement in ast.parse(text).body:
+        if isinstance(statement, Named) and statement.value is not None:
+            yield statement
+
+
+def _spans(statement: Named, line: int) -> bool:
+    return statement.lineno <= line <= (statement.end_lineno or statement.lineno)
+
+
+def _assign(module: Any, statement: Named) -> None:
+    """Do it in `module`, and wherever else what it gives another value is known by that name."""
+    targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+    names = [node.id for each in targets for node in ast.walk(each) if isinstance(node, ast.Name)]
+    before = {name: vars(module)[name] for name in names}
+    exec(compile(ast.Module([statement], []), str(module.__file__), "exec"), vars(module))
+    for other in list(sys.modules.values()):
+        for name in names:
+            if not name.startswith("_") and vars(other).get(name) is before[name]:
+                setattr(other, name, vars(module)[name])
 
 
 def _swap(module: Any, codes: dict[str, CodeType]) -> None:

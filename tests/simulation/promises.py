@@ -10,6 +10,7 @@ from tests.simulation.asking import wrongly_given
 from tests.simulation.caps import exceeded
 from tests.simulation.courtesy import QUIET_FOR, discourtesies
 from tests.simulation.effects import missing_effects
+from tests.simulation.joined import unnamed
 from tests.simulation.lost import (
     NOTICED_LATE,
     is_gone_untold,
@@ -48,7 +49,7 @@ def broken_promises(oracle: "Oracle") -> list[str]:
         *_disconnected(oracle), *_deleted(oracle), *_given_up(oracle), *_run_twice(oracle),
         *_messages(oracle), *_leases(oracle), *_forwarded(oracle), *missing_effects(oracle),
         *_dated(oracle), *discourtesies(oracle), *exceeded(oracle), *wrongly_given(oracle),
-        *false_words(oracle), *unnoticed(oracle),
+        *false_words(oracle), *unnoticed(oracle), *unnamed(oracle),
     ]  # fmt: skip
 
 

@@ -45,8 +45,26 @@ def test_a_defect_whose_place_is_gone_is_refused() -> None:
         Mutant("gone", "", (gone,)).plant()
 
 
-def test_a_defect_outside_every_function_is_refused() -> None:
-    outside = Edit("linekeeper/outbox/queue.py", "HELD_SECONDS = 0.2\n", "HELD_SECONDS = 0.3\n")
+def test_a_value_of_a_module_is_planted_wherever_it_was_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a_value.py").write_text(
+        "LIMIT = 1000\nTWICE = (\n    LIMIT,\n    LIMIT,\n)\n\n\ndef both():\n    return TWICE\n"
+    )
+    (tmp_path / "its_user.py").write_text("from a_value import LIMIT, both\n")
+    monkeypatch.setattr(planting, "ROOT", tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    its_user = import_module("its_user")
+    edits = (
+        Edit("a_value.py", "LIMIT = 1000\n", "LIMIT = 2000\n"),
+        Edit("a_value.py", "    LIMIT,\n)\n", "    0,\n)\n"),
+    )
+    Mutant("value", "", edits).plant()
+    assert (its_user.LIMIT, its_user.both()) == (2000, (2000, 0))
+
+
+def test_a_defect_outside_every_function_and_value_is_refused() -> None:
+    outside = Edit("linekeeper/outbox/queue.py", "clock import utcnow\n", "clock import  utcnow\n")
     with pytest.raises(NotPlanted):
         Mutant("outside", "", (outside,)).plant()
 
