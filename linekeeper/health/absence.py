@@ -7,8 +7,9 @@ refused between them (the sweep asks each whose token it has), has disappeared a
 of the same minutes may have the same flaw: they count as two if they are `APART`, or where Makini
 refused to renew the token since the first. That it had refused before says nothing: a login was
 lost, or the answer with a pair. One of which Makini says that it doesn't know it, while it mints
-tokens for others, is no sign of a truncated list. Linekeeper did not order that, so
-`disappeared_at` makes it an incident (`linekeeper.incidents.conclude`).
+tokens for others, is no sign of a truncated list. While the list lacks a connection that answers
+for itself, it is not whole, and for a day says nothing of the others that it lacks. Linekeeper did
+not order that one disappears, so `disappeared_at` makes it an incident (`incidents.conclude`).
 """
 
 from collections.abc import Container, Sequence
@@ -242,7 +243,10 @@ async def _conclude(
     session: AsyncSession, missing: Missing, *, now: datetime, accept: bool
 ) -> None:
     present = [row for row in missing.rows if row.setup != "disconnected"]
-    gone = [row for row in present if accept or _stays_away(row, now)]
+    is_contradicted = any(
+        row.missing_since is not None and _was_heard_of(row, row.missing_since) for row in present
+    )
+    gone = [row for row in present if accept or _stays_away(row, now, is_contradicted)]
     # A link that nobody finished may go unnoticed; a connection that was in use may not.
     used = [row.id for row in gone if row.setup != "pending" and not accept]
     unused = [row.id for row in gone if row.setup == "pending" or accept]
@@ -293,21 +297,23 @@ def _was_heard_of(row: Any, missing_since: datetime) -> bool:
     return row.pair_at is not None and row.pair_at > missing_since
 
 
-def _stays_away(row: Any, now: datetime) -> bool:
+def _stays_away(row: Any, now: datetime, is_contradicted: bool) -> bool:
     """Whether it was missing before, and since then was asked in vain and gave no sign of life.
 
     One that can be asked is not gone unasked: a sweep may end between its list and its probes. Nor
     is one gone whose answer can't be read: its system may be off line, or Makini answers HTML or
-    that its call limit is reached. One that is in no list all day long is.
+    that its call limit is reached. Nor is one while the list lacks another that does answer, so
+    that it is not whole: a refused call may be a lost login then. One that is in no list all day
+    long is.
     """
     missing_since: datetime | None = row.missing_since
     if missing_since is None or _is_too_soon(row, now) or _was_heard_of(row, missing_since):
         return False
     judged = without_future(load(row.judged), now)
     asked_lately = judged.asked_at is not None and now - judged.asked_at <= UNASKABLE
-    if row.pair_at is None and not asked_lately:
-        return True
-    if judged.replied_at is not None and judged.replied_at > missing_since:
+    can_be_asked = row.pair_at is not None or asked_lately
+    was_refused = judged.replied_at is not None and judged.replied_at > missing_since
+    if (was_refused or not can_be_asked) and not is_contradicted:
         return True
     return row.unlisted_since is not None and now - row.unlisted_since > UNASKABLE
 

@@ -5,12 +5,12 @@ from datetime import timedelta
 import pytest
 from msgspec import to_builtins
 from msgspec.structs import replace
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 from sqlmodel import col
 
 import sandbox
 from linekeeper.clock import utcnow
-from linekeeper.health.evidence import load
+from linekeeper.health.evidence import Judged, load
 from linekeeper.makini import ErrorKind, MakiniError
 from linekeeper.reconcile.doubt import observe_lost_login
 from linekeeper.reconcile.target import load_targets
@@ -156,6 +156,41 @@ async def test_where_nothing_can_be_asked_two_lists_are_enough(
     await minutes_pass(rt)
     await sweep(rt)
     assert (await connections(rt))[0].setup == "disconnected"
+
+
+@pytest.mark.parametrize("has_token", [False, True])
+async def test_a_list_that_lacks_one_that_answers_proves_nothing_of_the_others(
+    rt: Runtime, fleet: sandbox.Served, has_token: bool
+) -> None:
+    """Universe 32083: a list without a total, cut to half, twice. Of one that it lacked there was
+    no token, or a login was lost; another that it lacked answered for itself."""
+    await adopt(rt, fleet)
+    await control(fleet, "settings", mint_shape="refused")
+    hidden, answering, *_ = await connections(rt)
+    if has_token:
+        fleet.world.tokens.kill(fleet.world.connections[hidden.makini_key])
+        await sweep(rt)
+    else:
+        async with rt.store.write() as session:
+            await session.execute(
+                delete(Credential).where(col(Credential.connection_id) == hidden.id)
+            )
+            await session.execute(
+                update(Connection)
+                .where(col(Connection.id) == hidden.id)
+                .values(last_answered_at=None, judged=to_builtins(Judged()))
+            )
+    back = unlist(fleet, hidden, answering)
+    for _ in range(4):
+        await sweep(rt)
+        await minutes_pass(rt)
+    assert {each.setup for each in await connections(rt)} == {"live"}
+    fleet.world.tokens.kill(back[answering.makini_key])  # it answers no more
+    for _ in range(3):
+        await sweep(rt)
+        await minutes_pass(rt)
+    setups = {each.id: each.setup for each in await connections(rt)}
+    assert {setups[hidden.id], setups[answering.id]} == {"disconnected"}
 
 
 async def test_two_lists_of_the_same_minutes_are_one(rt: Runtime, fleet: sandbox.Served) -> None:

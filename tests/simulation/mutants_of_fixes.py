@@ -85,6 +85,13 @@ OF_FIXES = (
         seed=31745,
     ),
     undone(
+        "contradicted-list-believed", "a list that lacks one that answers says who is gone",
+        ("health/absence.py",
+         "    if (was_refused or not can_be_asked) and not is_contradicted:\n",
+         "    if was_refused or not can_be_asked:\n"),
+        seed=32083,
+    ),
+    undone(
         "said-again-at-night", "what begins anew while Slack is away is said in quiet hours",
         ("notify/outage.py", "_FIRST[:2],  # of each opening", "_FIRST,  # of each opening"),
         seed=30058,
