@@ -38,9 +38,6 @@ MOST_CALLS = 12
 """How often an event is tried whose records Makini can't give: 20 to 40 minutes, by how many
 tries ran out of time and were followed at once; before that its connection is judged
 unreachable, and the event deferred."""
-MOST_UNCONFIGURED = 150
-"""How often an event is tried whose app is in no settings: a day. Settings that were cleared are
-restored."""
 LONGEST_WAIT = 600.0
 
 
@@ -51,27 +48,34 @@ class NotConfigured(Exception):
         super().__init__(f"no Makini app {app} is configured")
 
 
-def next_attempt(attempts: int, error: Exception, *, now: datetime) -> datetime | None:
+def next_attempt(
+    attempts: int, error: Exception, *, received_at: datetime, now: datetime
+) -> datetime | None:
     """When to try again after `attempts`; None to give it up.
 
-    2 s, doubling to ten minutes, or as long as Makini asks. A call limit is no failure of the
-    event: it is tried until it is answered, and not counted. An app that is not in the settings is
-    waited for, a day. What trying again doesn't fix is given up at once.
+    2 s, doubling to ten minutes, or as long as Makini asks. What is only waited for is no failure
+    of the event: an answer to a call that the limit forbids, or the settings of its app, which are
+    looked for after as long as it has waited, ten minutes at most. It is tried until then, and not
+    counted. What trying again doesn't fix is given up at once.
     """
-    wait = min(2.0 ** min(attempts, 10), LONGEST_WAIT)
-    if isinstance(error, MakiniError):
+    wait = 2.0 ** min(attempts, 10)
+    if isinstance(error, NotConfigured):
+        wait = max((now - received_at).total_seconds(), 2.0)
+    elif isinstance(error, MakiniError):
         if not error.retryable:
             return None
-        if not _is_limit(error) and attempts >= MOST_CALLS:
+        if attempts >= MOST_CALLS and not _is_waited_for(error):
             return None
-        wait = max(wait, error.retry_after or 0.0)
-    elif attempts >= (MOST_UNCONFIGURED if isinstance(error, NotConfigured) else MOST_ATTEMPTS):
+    elif attempts >= MOST_ATTEMPTS:
         return None
-    return now + timedelta(seconds=wait)
+    asked_for = error.retry_after or 0.0 if isinstance(error, MakiniError) else 0.0
+    return now + timedelta(seconds=max(min(wait, LONGEST_WAIT), asked_for))
 
 
-def _is_limit(error: Exception) -> bool:
-    """Whether the call was not made, or not answered, because there were too many."""
+def _is_waited_for(error: Exception) -> bool:
+    """Whether nothing was tried: for want of the app's settings, or of calls."""
+    if isinstance(error, NotConfigured):
+        return True
     return isinstance(error, MakiniError) and error.kind in NOT_ASKED
 
 
@@ -127,12 +131,12 @@ async def failed(rt: Runtime, claimed: Claimed, troubles: Sequence[Trouble]) -> 
     retries: list[EventRetry] = []
     behind: list[tuple[Event, datetime]] = []
     for [head, *others], error in troubles:
-        until = next_attempt(head.attempts, error, now=now)
+        until = next_attempt(head.attempts, error, received_at=head.received_at, now=now)
         if until is None:
             dead[head.id] = give_up(head, error)
         else:
             reason = describe_error(error)
-            retries.append(EventRetry(head, until, reason, is_counted=not _is_limit(error)))
+            retries.append(EventRetry(head, until, reason, is_counted=not _is_waited_for(error)))
             message = "event %s: attempt %d failed: %s"
             log.info(message, head.id, head.attempts, reason, extra=_about(head, error))
         behind += [(event, until or now) for event in others]

@@ -12,6 +12,7 @@ from linekeeper.doctor.fleet import (
     customers_without_contact,
     public_url,
     unreadable_connections,
+    webhooks_without_app,
 )
 from linekeeper.doctor.house import examine_parts
 from linekeeper.doctor.makini import examine_app
@@ -53,6 +54,7 @@ async def examine(
             await customers_without_contact(session),
             *await connections_without_token(session, configuration.apps),
             *await unreadable_connections(rt.store, session),
+            *await webhooks_without_app(session, configuration.apps),
         ]
 
     async def app(name: str) -> Sequence[DoctorFinding]:

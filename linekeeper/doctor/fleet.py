@@ -1,9 +1,9 @@
 """Customers without anybody to notify, connections without a token, how the world reaches us."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from urllib.parse import urlsplit
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -14,7 +14,7 @@ from linekeeper.doctor.finding import DoctorFinding, ok, warn, wrong
 from linekeeper.doctor.makini import LOOPBACK
 from linekeeper.settings import Settings
 from linekeeper.store import Store
-from linekeeper.store.tables import Connection, Contact, Credential, Customer
+from linekeeper.store.tables import Connection, Contact, Credential, Customer, WebhookEvent
 from linekeeper.text import counted, named
 from linekeeper.tokens.stored import unreadable_tokens
 
@@ -94,6 +94,26 @@ async def unreadable_connections(store: Store, session: AsyncSession) -> list[Do
             "put the key they were written with into LINEKEEPER_ENCRYPTION_KEYS, or send their "
             "customers a connect link (`connect`)",
         )
+    ]
+
+
+async def webhooks_without_app(session: AsyncSession, apps: Collection[str]) -> list[DoctorFinding]:
+    """Webhooks that wait for the settings of their app; `apps` are those that are configured."""
+    waiting = await session.execute(
+        select(col(WebhookEvent.app), func.count(), func.min(col(WebhookEvent.received_at)))
+        .where(col(WebhookEvent.status) == "pending", col(WebhookEvent.app).not_in(apps))
+        .group_by(col(WebhookEvent.app))
+        .order_by(col(WebhookEvent.app))
+    )
+    return [
+        warn(
+            f"webhooks · app {app}",
+            f"{counted(count, 'webhook')} of it {'waits' if count == 1 else 'wait'}, the oldest "
+            f"since {first:%Y-%m-%d %H:%M} UTC, because no app of that name is configured: what "
+            "they say of its connections is not known here",
+            f"fill in the MakiniApp block {app} again; they are applied within ten minutes",
+        )
+        for app, count, first in waiting
     ]
 
 

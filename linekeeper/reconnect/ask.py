@@ -21,16 +21,14 @@ from linekeeper.incidents.lifecycle import IncidentChange, annotate
 from linekeeper.incidents.operate import NoIncident, audit_id
 from linekeeper.incidents.windows import resting_until
 from linekeeper.makini import ReadOnlyApp
-from linekeeper.outbox.about import attempt_of
 from linekeeper.outbox.events import planned_ordering_key, request_reconnect_at
 from linekeeper.outbox.queue import enqueue
 from linekeeper.outbox.sender import supersede
 from linekeeper.reconnect.case import Case, Member, customers_of, load_case
-from linekeeper.reconnect.mails import ask_once, mail
+from linekeeper.reconnect.mails import ask_once, mail, waiting_to_go
 from linekeeper.reconnect.remind import DEADLINE, JOINS_LATE
 from linekeeper.reconnect.runs import reopen, resume, start_run, wake, withdraw_run
 from linekeeper.runtime import Runtime
-from linekeeper.store.engine import chunked
 from linekeeper.store.modes import app_of
 from linekeeper.store.tables import Audit, Outbox, Reconnect
 from linekeeper.text import named
@@ -230,7 +228,7 @@ class _Asking:
             for customer in customers
             if customer in reachable
         ]
-        waiting = await self.waiting_to_go([row.ordering_key for row in rows])
+        waiting = await waiting_to_go(self._session, (incident, attempt), reachable)
         rows = [row for row in rows if row.payload["customer_id"] not in waiting]
         await enqueue(self._rt.store, self._session, rows, now=self._now)
         mailed = {row.payload["customer_id"] for row in rows}
@@ -243,27 +241,6 @@ class _Asking:
                 late.append(str(name))
         texts = [f"Nobody to mail: no contact is known of {named(lost)}."] if lost else []
         return [*texts, f"By now asked by mail: {named(late)}."] if late else texts
-
-    async def waiting_to_go(self, ordering_keys: Sequence[str]) -> set[str]:
-        """The customers who are asked, in this attempt, by mails that nobody has taken in hand."""
-        incident, attempt = self._case.incident.id, self._reconnect.attempt
-        found = set[str]()
-        for chunk in chunked(ordering_keys, 5_000):
-            mails = await self._session.execute(
-                select(col(Outbox.payload), col(Outbox.dedupe_key)).where(
-                    col(Outbox.ordering_key).in_(chunk),
-                    col(Outbox.channel) == "email",
-                    col(Outbox.status) == "pending",
-                    col(Outbox.claimed_by).is_(None),
-                )
-            )
-            found |= {
-                payload["customer_id"]
-                for payload, key in mails
-                if (payload["do"], payload.get("incident_id")) == ("ask", incident)
-                and attempt_of(payload, key) == attempt
-            }
-        return found
 
 
 async def who_was_asked(
@@ -331,7 +308,7 @@ async def send_again(
             for customer_id in mailed
         ]
         # Whose first mail about it has not gone yet gets that alone.
-        first = await asking.waiting_to_go([row.ordering_key for row in rows])
+        first = await waiting_to_go(session, (incident_id, reconnect.attempt), mailed)
         repeated = [row for row in rows if row.payload["customer_id"] not in first]
         await enqueue(rt.store, session, repeated, now=now)
         again = " again" if repeated else ""

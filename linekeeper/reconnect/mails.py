@@ -1,6 +1,6 @@
 """Mails to customers about the case of a lost login."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -10,10 +10,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.customers.reachable import with_contacts
-from linekeeper.outbox.mail_order import mail_ordering_key
+from linekeeper.outbox.about import attempt_of
+from linekeeper.outbox.mail_order import UNLESS_SENT, mail_ordering_key
 from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.reconnect.case import Member
 from linekeeper.store import Store
+from linekeeper.store.engine import chunked
 from linekeeper.store.tables import Outbox
 from linekeeper.text import named
 
@@ -27,6 +29,35 @@ def mail(incident_id: str, attempt: int, customer_id: str, do: str, *which: str)
     return Message("email", key, payload, order, kind="mail", subject=incident_id)
 
 
+async def waiting_to_go(
+    session: AsyncSession, case: tuple[str, int], customers: Iterable[str]
+) -> dict[str, str]:
+    """Of `customers` those who are asked in the case (incident and attempt) by a mail that nobody
+    has taken in hand: with its key. It will name all of their systems that need a login then.
+
+    One that goes out only where another does not is no such mail.
+    """
+    incident, attempt = case
+    found: dict[str, str] = {}
+    for chunk in chunked([mail_ordering_key("ask", customer) for customer in customers], 5_000):
+        mails = await session.execute(
+            select(col(Outbox.payload), col(Outbox.dedupe_key)).where(
+                col(Outbox.ordering_key).in_(chunk),
+                col(Outbox.channel) == "email",
+                col(Outbox.status) == "pending",
+                col(Outbox.claimed_by).is_(None),
+            )
+        )
+        found |= {
+            payload["customer_id"]: key
+            for payload, key in mails
+            if (payload["do"], payload.get("incident_id")) == ("ask", incident)
+            and attempt_of(payload, key) == attempt
+            and UNLESS_SENT not in payload
+        }
+    return found
+
+
 async def ask_once(
     store: Store,
     session: AsyncSession,
@@ -38,8 +69,9 @@ async def ask_once(
     """Mail whose customers made a new connection at Makini itself, of which there is no token.
 
     Their data may flow at Makini as ever: so it is one mail that says what is needed of them,
-    however often their case (incident and attempt) is looked at, and no reminder. Returns what
-    operators should know of it, once.
+    however often their case (incident and attempt) is looked at, and no reminder. Whom another mail
+    of the case waits to ask gets this one only if that does not go out. Returns what operators
+    should know of it, once.
     """
     mails = {
         (member.customer_id, member.customer): replace(
@@ -54,7 +86,12 @@ async def ask_once(
     known = set(await session.scalars(is_asked)) if keys else set[str]()
     fresh = {whose: message for whose, message in mails.items() if message.dedupe_key not in known}
     reachable = await with_contacts(session, [customer for customer, _ in fresh if customer])
-    rows = [message for (customer, _), message in fresh.items() if customer in reachable]
+    mailed_anyway = await waiting_to_go(session, case, reachable)
+    rows = [
+        _unless_sent(message, mailed_anyway.get(customer))
+        for (customer, _), message in fresh.items()
+        if customer in reachable
+    ]
     await enqueue(store, session, rows, now=now)
     mailed = sorted(str(name) for customer, name in fresh if customer in reachable)
     unnamed = sorted(
@@ -66,3 +103,10 @@ async def ask_once(
     if mailed:
         said.append(f"Asked by mail for a login to the new connection: {named(mailed)}.")
     return said
+
+
+def _unless_sent(message: Message, other: str | None) -> Message:
+    """`message`, which is not sent where the mail with the key `other` was."""
+    if other is None:
+        return message
+    return replace(message, payload={**message.payload, UNLESS_SENT: other})

@@ -32,6 +32,7 @@ from linekeeper.outbox.dispatcher import Dispatcher
 from linekeeper.outbox.mail_order import (
     CHANNEL,
     IN_WORKING_HOURS,
+    is_asked_already,
     is_reminder,
     is_written_to_anyway,
     keep_in_order,
@@ -159,7 +160,9 @@ class MailSender(Sender):
     async def send(self, row: OutboxRow) -> Result:
         """Compose it and hand it over."""
         assert self._signer is not None
-        if is_reminder(row) and await is_written_to_anyway(self._store, row, now=utcnow()):
+        if await is_asked_already(self._store, row) or (
+            is_reminder(row) and await is_written_to_anyway(self._store, row, now=utcnow())
+        ):
             return Ended("superseded", "the customer is mailed about it anyway")
         url = self._rt.settings.resolved_public_url
         letter = await _letter(self._store, row, self._signer, url, self._apps)

@@ -6,6 +6,7 @@ from sqlmodel import col
 
 from linekeeper.clock import utcnow
 from linekeeper.consumer.connection_events import process_connection_events
+from linekeeper.doctor.examine import examine
 from linekeeper.health.evidence import Observation as Seen
 from linekeeper.health.evidence import Outcome
 from linekeeper.health.service import observe
@@ -198,6 +199,33 @@ async def test_a_sync_that_fails_at_a_table_of_logins_asks_nobody_to_log_in(stag
     await stage.deliver(about(connection, "sync.failed", utcnow(), error=text))
     await stage.process()
     assert (await stage.connection(connection)).health == "degraded"
+
+
+async def test_an_event_waits_weeks_for_its_app_and_is_applied_with_it(stage: Stage) -> None:
+    """After a day it had been dead, and settings that came later brought it back no more."""
+    [connection, *_] = stage.connections
+    receipt = await stage.deliver(about(connection, "connection.auth_required", utcnow()))
+    cleared = stage.rt.settings.model_copy(
+        update={"makini_api_url": None, "makini_client_id": None}
+    )
+    async with stage.rt.store.write() as session:
+        await session.execute(
+            update(WebhookEvent).values(
+                attempts=500, received_at=utcnow() - timedelta(weeks=3), event_at=None
+            )
+        )
+    async with Runtime.open(cleared) as without:
+        assert await process_connection_events(without)
+        found = await examine(without, seconds=0.1)
+    [waiting] = [each for each in found if each.name == "webhooks · app default"]
+    event = await stage.event(receipt.id)
+    assert (event.status, event.attempts) == ("pending", 500)
+    assert timedelta(minutes=9) < event.next_attempt_at - utcnow() <= timedelta(minutes=10)
+    assert waiting.text.startswith("1 webhook of it waits")
+    async with stage.rt.store.write() as session:
+        await session.execute(update(WebhookEvent).values(next_attempt_at=utcnow()))
+    await stage.process()
+    assert (await stage.event(receipt.id)).status in ("processed", "stale")
 
 
 async def test_an_event_whose_app_is_in_no_settings_waits_for_it(stage: Stage) -> None:

@@ -1,6 +1,7 @@
 """Doing events again, looking again for an owner, giving up, and forgetting in time."""
 
 from datetime import timedelta
+from functools import partial
 
 import pytest
 from sqlalchemy import select, update
@@ -188,10 +189,11 @@ def test_a_call_limit_is_no_failure_and_what_never_mends_is_given_up_at_once() -
     limited = MakiniError(ErrorKind.rate_limited, "slow down", app="default", retry_after=90)
     away = MakiniError(ErrorKind.unavailable, "away", app="default")
     wrong = MakiniError(ErrorKind.rejected, "no", app="default")
-    assert next_attempt(500, limited, now=now) == now + timedelta(seconds=LONGEST_WAIT)
-    assert next_attempt(1, limited, now=now) == now + timedelta(seconds=90)
-    assert next_attempt(MOST_CALLS - 1, away, now=now) is not None
-    assert next_attempt(MOST_CALLS, away, now=now) is None
-    assert next_attempt(1, wrong, now=now) is None
-    assert next_attempt(1, RuntimeError(), now=now) == now + timedelta(seconds=2)
-    assert next_attempt(MOST_ATTEMPTS, RuntimeError(), now=now) is None
+    decide = partial(next_attempt, received_at=now, now=now)
+    assert decide(500, limited) == now + timedelta(seconds=LONGEST_WAIT)
+    assert decide(1, limited) == now + timedelta(seconds=90)
+    assert decide(MOST_CALLS - 1, away) is not None
+    assert decide(MOST_CALLS, away) is None
+    assert decide(1, wrong) is None
+    assert decide(1, RuntimeError()) == now + timedelta(seconds=2)
+    assert decide(MOST_ATTEMPTS, RuntimeError()) is None
