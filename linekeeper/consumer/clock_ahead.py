@@ -11,19 +11,28 @@ wait longer than any event is made to wait.
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import bindparam, func, literal_column, select, text
+from sqlalchemy import bindparam, func, literal_column, select, text, type_coerce, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.clock import utcnow
 from linekeeper.consumer.events import LONGEST_WAIT
 from linekeeper.consumer.waker import CHANNELS
+from linekeeper.health.held import JUDGED
+from linekeeper.health.judge import without_future
 from linekeeper.makini.failures import MAX_RETRY_AFTER
 from linekeeper.reconcile.policy import POLICY
 from linekeeper.store import Store
 from linekeeper.store.leases import IS_CONSUMERS
-from linekeeper.store.tables import AppState, Lease, Outbox, ReceiverHeartbeat, WebhookEvent
-from linekeeper.store.types import UtcDateTime
+from linekeeper.store.tables import (
+    AppState,
+    Connection,
+    Lease,
+    Outbox,
+    ReceiverHeartbeat,
+    WebhookEvent,
+)
+from linekeeper.store.types import UtcDateTime, table_of
 
 SLACK = timedelta(minutes=1)
 """Clocks that are corrected by less are left alone."""
@@ -145,7 +154,23 @@ async def put_right(store: Store, *, beat: timedelta) -> timedelta | None:
     async with store.write() as session:
         for statement in _PUT_RIGHT:
             await session.execute(text(statement), values)
+        await _put_judged_right(session, now)
     return ahead
+
+
+async def _put_judged_right(session: AsyncSession, now: datetime) -> None:
+    """What is held of connections is as it is believed from now on, for whoever reads it."""
+    rows = await session.execute(
+        select(col(Connection.id), type_coerce(col(Connection.judged), JUDGED))
+    )
+    believed = {row_id: (judged, without_future(judged, now)) for row_id, judged in rows}
+    changed = [
+        {"which": row_id, "judged_now": after}
+        for row_id, (before, after) in believed.items()
+        if after is not before
+    ]
+    if changed:
+        await session.execute(_BELIEVE, changed)
 
 
 async def _ahead(session: AsyncSession, now: datetime, beat: timedelta) -> timedelta:
@@ -196,6 +221,14 @@ _FUTURE = select(
     select(func.max(col(AppState.last_list_at))).scalar_subquery(),
 )
 """One look for all: the consumer asks it every few seconds."""
+
+
+_CONNECTION = table_of(Connection)
+_BELIEVE = (
+    update(_CONNECTION)
+    .where(_CONNECTION.c.id == bindparam("which"))
+    .values(judged=bindparam("judged_now", type_=JUDGED))
+)
 
 
 def _text(at: datetime) -> str:

@@ -8,7 +8,9 @@ from linekeeper.clock import utcnow
 from linekeeper.config import HealthPolicy
 from linekeeper.consumer.alive import DEAD_AFTER
 from linekeeper.consumer.clock_ahead import put_right
-from linekeeper.health.evidence import Observation, Outcome
+from linekeeper.health.evidence import Observation, Outcome, load
+from linekeeper.health.judge import without_future
+from linekeeper.health.login_check import is_check_due
 from linekeeper.health.service import observe
 from linekeeper.runtime import Runtime
 from linekeeper.sweep.sweep import take_list
@@ -69,6 +71,24 @@ async def test_a_connection_was_heard_of_no_later_than_now(rt: Runtime) -> None:
     [found] = [each for each in await connections(rt) if each.id == connection.id]
     assert found.last_answered_at is not None
     assert found.last_answered_at <= utcnow()
+
+
+async def test_a_login_that_nobody_uses_is_tested_in_time_although_it_was_read_tomorrow(
+    rt: Runtime,
+) -> None:
+    await sweep(rt)
+    connection = (await connections(rt))[0]
+    with off(DAY):
+        await take_list(rt, await rt.app("default"), now=utcnow())
+        await see(rt, connection.id, "read", Outcome.answered)
+    await put_right(rt.store, beat=DEAD_AFTER)
+    now = utcnow()
+    [found] = [each for each in await connections(rt) if each.id == connection.id]
+    held = load(found.judged)
+    assert held == without_future(held, now)
+    policy = (await rt.configuration()).policy
+    latest = now + timedelta(hours=policy.login_check_hours)
+    assert is_check_due(found.id, held, found.created_at, policy, now=latest)
 
 
 async def test_a_late_event_raises_doubt_although_a_read_is_dated_tomorrow(rt: Runtime) -> None:
