@@ -5,13 +5,11 @@ from prefect import get_client
 from linekeeper.clock import utcnow
 from linekeeper.customers.find import NotFound
 from linekeeper.explain.answer import Explanation
-from linekeeper.explain.render import markdown, missing
+from linekeeper.explain.render import KEY, markdown, missing
 from linekeeper.explain.service import explain
 from tasks.report import put_artifact
 from tasks.run import runtime
 from tasks.task import task
-
-EXPLAIN = "explain"
 
 
 @task(name="explain-subject", task_run_name="follow {subject}")
@@ -31,4 +29,4 @@ async def publish_explanation(explanation: Explanation) -> None:
     """Write the artifact `explain`."""
     async with get_client() as client:
         description = f"{explanation.title}: {missing(explanation)}"
-        await put_artifact(client, EXPLAIN, markdown(explanation), description=description)
+        await put_artifact(client, KEY, markdown(explanation), description=description)

@@ -7,6 +7,9 @@ from linekeeper.cli.demo_chapters import done_step, step_of
 from linekeeper.cli.demo_tour import Tour
 from linekeeper.clock import utcnow
 from linekeeper.customer_page.links import give_link
+from linekeeper.explain.render import KEY as EXPLANATION
+from linekeeper.notify.channels import with_artifacts
+from linekeeper.notify.view import Links
 from linekeeper.orchestrator import RunRequest
 from linekeeper.store import new_id
 from linekeeper.store.tables import Change, Gate
@@ -66,10 +69,11 @@ async def explain(leading: Tour, count: str) -> None:
         return await leading.orchestrator.find_run_name("explain", key, since=now)
 
     answer = await leading.waits("the hop that is missing is named", named)
+    pages = await with_artifacts(leading.store, Links(leading.ui), [EXPLANATION])
     leading.says(
         f"[bold]{answer}[/]",
         "Every other hop is there with its time and its evidence, and what to do next:",
-        f"  {leading.ui}/artifacts/key/explain",
+        f"  {pages.artifact(EXPLANATION)}",
     )
 
 

@@ -4,6 +4,8 @@ from linekeeper.explain.answer import Explanation, HopState
 from linekeeper.explain.words import moment
 from linekeeper.markdown import code, table, text
 
+KEY = "explain"
+"""The key of the artifact."""
 _SIGNS = {
     HopState.done: "✓",
     HopState.missing: "✗",

@@ -26,6 +26,8 @@ from linekeeper.text import sentences
 PORTFOLIO = "portfolio"
 """The key of the artifact of all implementations."""
 MATTER_MOST = 3
+SLIPPING_SHOWN = 10
+"""So many of those that slip are told of above the portfolio's table, which has them all."""
 
 
 def handover_key(slug: str) -> str:
@@ -230,16 +232,20 @@ def portfolio_markdown(lines: Sequence[PortfolioLine], now: datetime, links: Lin
     """All implementations, those at risk first."""
     underway = [line for line in lines if line.implementation.status in ("running", "held")]
     live = [line for line in lines if line.implementation.status == "live"]
-    slipping = [line.implementation.digest for line in underway if line.implementation.digest]
+    at_risk = sorted(underway, key=_risk)
+    slipping = [line.implementation.digest for line in at_risk if line.implementation.digest]
     parts = [
         "# Implementations",
         f"{len(underway)} underway, {len(slipping)} of them slipping; {len(live)} live. "
         f"As of {now:%Y-%m-%d %H:%M} UTC.",
     ]
     if slipping:
-        parts.append("\n".join(f"- {literal(line)}" for line in slipping))
+        rows = [f"- {literal(line)}" for line in slipping[:SLIPPING_SHOWN]]
+        if (more := len(slipping) - SLIPPING_SHOWN) > 0:
+            rows.append(f"- and {more:,} more, by risk in the table below")
+        parts.append("\n".join(rows))
     if underway:
-        parts.append(_table(sorted(underway, key=_risk), links))
+        parts.append(_table(at_risk, links))
     if live:
         rows = ["## Live", "", "| Implementation | Live | Planned | Days | Planned days |"]
         rows.append("|---|---|---|--:|--:|")

@@ -21,6 +21,7 @@ from linekeeper.incidents import kinds as words
 from linekeeper.notify.buttons import buttons
 from linekeeper.notify.merged import FLEET
 from linekeeper.notify.next_step import follow, several
+from linekeeper.notify.root_cause import cause_in_words
 from linekeeper.notify.view import CONNECTIONS, MEMBERS_SHOWN, IncidentView, Links, MemberView
 from linekeeper.text import (
     Mrkdwn,
@@ -159,16 +160,14 @@ def _what(view: IncidentView, pen: Pen, now: datetime) -> list[str]:
 
 
 def _root_cause(view: IncidentView, pen: Pen) -> str:
-    if view.only is not None:
+    if view.only is not None or view.scope not in ("provider", "app"):
         return ""
-    if view.scope == "provider":
-        verb = "fail" if view.resolved_at is None else "failed"
-        return f"connections of {pen.text(view.provider)} {verb} alike"
-    if view.scope == "app" and view.members:
-        verb = "fail" if view.resolved_at is None else "failed"
-        app = f"the Makini app {pen.code(view.app)}"
-        return f"connections of several providers {verb} alike, all of {app}"
-    return ""
+    if view.share is not None and view.share.is_cause:
+        return view.share.words(pen)
+    if view.scope == "app" and not view.members:
+        return ""
+    is_over = view.resolved_at is not None
+    return cause_in_words(view.scope, view.app, view.provider, is_over=is_over, pen=pen)
 
 
 def _since(view: IncidentView, pen: Pen, now: datetime) -> str:

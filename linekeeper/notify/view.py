@@ -18,6 +18,7 @@ from linekeeper.clock import utcnow
 from linekeeper.health.token_missing import TOKEN_MISSING
 from linekeeper.incidents.announce import RANKED
 from linekeeper.notify.merged import FLEET, Wider, merged_into
+from linekeeper.notify.root_cause import CustomerShare, customer_shares
 from linekeeper.outbox.events import IncidentFacts
 from linekeeper.store.engine import Store, chunked
 from linekeeper.store.tables import (
@@ -84,6 +85,8 @@ class IncidentView(IncidentFacts):
     members: tuple[MemberView, ...] = ()
     member_count: int = 0
     recovered_count: int = 0
+    share: CustomerShare | None = None
+    """The customer who has the most of its connections, where it is about several."""
     run_id: str | None = None
     """The run that works on it."""
     connect_url: str | None = None
@@ -248,6 +251,8 @@ async def load_views(store: Store, incident_ids: Collection[str]) -> dict[str, I
             members, counts = await _members(session, batch, asking)
             over = [incident.id for incident in incidents if incident.resolved_at]
             wider = await merged_into(session, over) if over else {}
+            several = [each.id for each in incidents if each.scope != "connection"]
+            shares = await customer_shares(session, several) if several else {}
             for incident in incidents:
                 count, left = counts.get(incident.id, (0, 0))
                 views[incident.id] = from_row(
@@ -257,6 +262,7 @@ async def load_views(store: Store, incident_ids: Collection[str]) -> dict[str, I
                     members=tuple(members.get(incident.id, ())),
                     member_count=count,
                     recovered_count=left,
+                    share=shares.get(incident.id),
                 )
     return views
 

@@ -1,9 +1,10 @@
 """A page that can't show everything says how much it leaves out."""
 
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 from linekeeper.customers.adopt import Adoption
-from linekeeper.implementation.report import PortfolioLine, portfolio_markdown
+from linekeeper.implementation.report import SLIPPING_SHOWN, PortfolioLine, portfolio_markdown
 from linekeeper.notify.view import Links
 from linekeeper.store import Store, new_id
 from linekeeper.store.tables import Connection, Deletion, Gate, Implementation, WebhookEvent
@@ -70,14 +71,20 @@ async def test_webhooks_of_no_known_connection_are_counted(store: Store) -> None
     assert "… and 3 more" in page
 
 
+def _implementation(**more: Any) -> Implementation:
+    given: dict[str, Any] = {
+        "id": new_id(), "key": "k", "slug": "acme", "title": "Acme · SAP ECC",
+        "customer_id": new_id(), "complexity": "custom", "hosting": "cloud", "template": {},
+        "kickoff": NOW.date(), "owner": "Petra", "started_at": NOW, "started_by": "Olaf",
+        "p50": date(2027, 4, 1), "p80": date(2027, 4, 8), "planned_p50": date(2027, 4, 1),
+        "planned_p80": date(2027, 4, 8), "forecast_at": NOW, "status": "running",
+        "commitment": "none", "progress": 0.5,
+    }  # fmt: skip
+    return Implementation(**{**given, **more})
+
+
 def test_the_portfolio_says_that_more_is_waited_for() -> None:
-    implementation = Implementation(
-        id=new_id(), key="k", slug="acme", customer_id=new_id(), title="Acme · SAP ECC",
-        complexity="custom", hosting="cloud", kickoff=NOW.date(), owner="Petra", template={},
-        started_at=NOW, started_by="Olaf", p50=date(2027, 4, 1), p80=date(2027, 4, 8),
-        planned_p50=date(2027, 4, 1), planned_p80=date(2027, 4, 8), forecast_at=NOW,
-        status="running", commitment="none", progress=0.5,
-    )  # fmt: skip
+    implementation = _implementation()
     gates = [
         Gate(
             implementation_id=implementation.id,
@@ -90,3 +97,18 @@ def test_the_portfolio_says_that_more_is_waited_for() -> None:
     ]
     page = portfolio_markdown([PortfolioLine(implementation, tuple(gates))], NOW, Links())
     assert "the customer: Step 1; and 3 more" in page
+
+
+def test_of_many_that_slip_the_portfolio_tells_of_the_worst_and_lists_all() -> None:
+    lines = []
+    for n in reversed(range(SLIPPING_SHOWN + 30)):
+        named = {"key": f"k{n}", "slug": f"s{n}", "title": f"Customer {n}"}
+        slips = {"digest": f"Customer {n} slips.", "commitment": "late", "chance": n / 100}
+        row = _implementation(**named, **slips, committed=NOW.date())
+        lines.append(PortfolioLine(row))
+    page = portfolio_markdown(lines, NOW, Links())
+    above, _, table = page.partition("| Implementation |")
+    told = [f"Customer {n} slips" in above for n in range(SLIPPING_SHOWN + 30)]
+    assert told == [True] * SLIPPING_SHOWN + [False] * 30
+    assert "and 30 more, by risk in the table below" in above
+    assert all(f"Customer {n}" in table for n in range(SLIPPING_SHOWN + 30))

@@ -1,0 +1,121 @@
+"""What several connections that fail alike have in common, as far as it is known.
+
+They are one incident of a provider, or of an app, by how many they are. Where nearly all of them
+are one customer's, while most of the others are well, the cause is rather with that customer.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import bindparam, func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from linekeeper.customers.setup import ESTABLISHED
+from linekeeper.store.tables import Connection, Customer, Incident, IncidentConnection
+from linekeeper.text import Pen, counted
+
+LEAST_SHARE = 2 / 3
+"""The share of an incident's connections from which on one customer has nearly all of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class CustomerShare:
+    """The customer of whom an incident has the most connections."""
+
+    customer: str
+    hit: int
+    """How many of theirs are in the incident."""
+    others_hit: int
+    others: int
+    """How many connections of the same provider, or app, are of others."""
+
+    @property
+    def is_cause(self) -> bool:
+        """Whether the trouble is rather theirs than that of the provider, or the app."""
+        mostly_theirs = self.hit >= (self.hit + self.others_hit) * LEAST_SHARE
+        return mostly_theirs and self.others_hit * 2 < self.others
+
+    def words(self, pen: Pen) -> str:
+        """What people read in place of a provider, or an app."""
+        all_hit = counted(self.hit + self.others_hit, "connection")
+        which = f"{self.hit:,} of {all_hit}" if self.others_hit else f"all {all_hit}"
+        well = self.others - self.others_hit
+        return (
+            f"perhaps at {pen.text(self.customer)}, whose are {which}; of others "
+            f"{counted(well, 'connection')} {'is' if well == 1 else 'are'} not hit"
+        )
+
+
+def cause_in_words(scope: str, app: str, provider: str, *, is_over: bool, pen: Pen) -> str:
+    """What connections of a provider, or of an app, have in common."""
+    verb = "failed" if is_over else "fail"
+    if scope == "provider":
+        return f"connections of {pen.text(provider)} {verb} alike"
+    of_app = f"all of the Makini app {pen.code(app)}"
+    return f"connections of several providers {verb} alike, {of_app}"
+
+
+_HIT: Any = (
+    select(
+        col(IncidentConnection.incident_id).label("incident_id"),
+        col(Incident.app).label("app"),
+        col(Incident.scope).label("scope"),
+        col(Incident.provider).label("provider"),
+        col(Connection.customer_id).label("customer_id"),
+        func.count(col(Connection.id).distinct()).label("hit"),
+    )
+    .join(Incident, col(Incident.id) == col(IncidentConnection.incident_id))
+    .join(Connection, col(Connection.id) == col(IncidentConnection.connection_id))
+    .where(
+        col(IncidentConnection.incident_id).in_(bindparam("ids", expanding=True)),
+        col(Incident.scope).in_(("app", "provider")),
+        col(Incident.topic) == "health",
+    )
+    .group_by(
+        col(IncidentConnection.incident_id),
+        col(Incident.app),
+        col(Incident.scope),
+        col(Incident.provider),
+        col(Connection.customer_id),
+    )
+)
+_SET_UP = (
+    select(col(Connection.customer_id), func.count())
+    .where(
+        col(Connection.app) == bindparam("of_app"),
+        col(Connection.setup).in_(ESTABLISHED),
+    )
+    .group_by(col(Connection.customer_id))
+)
+
+
+async def customer_shares(
+    session: AsyncSession, incident_ids: Collection[str]
+) -> dict[str, CustomerShare]:
+    """Return by incident the customer who has the most connections in it.
+
+    Left out are incidents of single connections, and those whose most are of no known customer.
+    """
+    rows = (await session.execute(_HIT, {"ids": sorted(incident_ids)})).all()
+    shares: dict[str, CustomerShare] = {}
+    for incident_id in {row.incident_id for row in rows}:
+        hit = [row for row in rows if row.incident_id == incident_id]
+        worst = max(hit, key=lambda row: (row.hit, row.customer_id or ""))
+        if worst.customer_id is None:
+            continue
+        query = _SET_UP
+        if worst.scope == "provider":
+            query = query.where(col(Connection.provider) == worst.provider)
+        set_up = {row[0]: row[1] for row in await session.execute(query, {"of_app": worst.app})}
+        shares[incident_id] = CustomerShare(
+            customer=await session.scalar(
+                select(col(Customer.name)).where(col(Customer.id) == worst.customer_id)
+            )
+            or "",
+            hit=worst.hit,
+            others_hit=sum(row.hit for row in hit) - worst.hit,
+            others=sum(set_up.values()) - set_up.get(worst.customer_id, 0),
+        )
+    return shares

@@ -1,0 +1,74 @@
+"""An incident of many connections that are nearly all one customer's does not blame the app."""
+
+from collections.abc import Mapping
+
+import pytest
+from sqlalchemy import select
+from sqlmodel import col
+
+from linekeeper.clock import utcnow
+from linekeeper.config import HealthPolicy
+from linekeeper.incidents.conclude import conclude
+from linekeeper.notify import compose
+from linekeeper.notify.view import load_views
+from linekeeper.store import Store
+from linekeeper.store.tables import Connection, Customer, Incident
+
+
+async def said_of(
+    store: Store, hit: Mapping[str, int], fleet: Mapping[str, int]
+) -> tuple[str, str]:
+    """The scope of the incident, and its message: of each customer's `fleet` so many are `hit`."""
+    now = utcnow()
+    async with store.write() as session:
+        for name, count in fleet.items():
+            customer = Customer(name=name, slug=name.lower())
+            session.add(customer)
+            await session.flush()
+            for number in range(count):
+                lost = number < hit.get(name, 0)
+                session.add(
+                    Connection(
+                        app="default",
+                        makini_key=f"{name}-{number}",
+                        customer_id=customer.id,
+                        name=f"System {number}",
+                        slug=f"{name}-{number}".lower(),
+                        provider=("SAP ECC", "Fiix")[number % 2],
+                        setup="live",
+                        health="reauthorization_required" if lost else "healthy",
+                        health_since=now,
+                        last_answered_at=now,
+                    )
+                )
+        await session.flush()
+        await conclude(store, session, policy=HealthPolicy(), now=now)
+    async with store.read() as session:
+        [incident] = await session.scalars(
+            select(Incident).where(col(Incident.scope) != "connection")
+        )
+    [view] = (await load_views(store, [incident.id])).values()
+    return incident.scope, compose.plain(view, now=now)
+
+
+async def test_what_nearly_all_of_one_customer_lost_is_not_said_to_be_the_apps(
+    store: Store,
+) -> None:
+    scope, said = await said_of(
+        store, {"Acme": 80, "Bolt": 6}, {"Acme": 80, "Bolt": 100, "Cargo": 100}
+    )
+    assert scope == "app"
+    whose = "perhaps at Acme, whose are 80 of 86 connections"
+    assert f"{whose}; of others 194 connections are not hit" in said
+    assert "fail alike" not in said
+
+
+@pytest.mark.parametrize(
+    "fleet", [{"Acme": 80, "Bolt": 40}, {"Acme": 80, "Bolt": 32}], ids=["most", "all"]
+)
+async def test_where_most_of_the_others_are_lost_too_it_is_no_customers(
+    store: Store, fleet: Mapping[str, int]
+) -> None:
+    scope, said = await said_of(store, {"Acme": 80, "Bolt": 32}, fleet)
+    assert scope == "app"
+    assert "connections of several providers fail alike" in said
