@@ -1,6 +1,6 @@
 """Which records the deliveries named, processed or not."""
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from datetime import datetime
 
 from sqlalchemy import ColumnElement, literal_column, or_, select
@@ -40,6 +40,26 @@ async def delivered_since(
         async for key, received_at in _named(session, entity, which):
             first_at[key] = max(received_at, first_at.get(key, received_at))
     return first_at
+
+
+async def unrouted_since(
+    session: AsyncSession, app: str, entity: str, keys: Collection[str], since: datetime
+) -> dict[str, datetime]:
+    """When the newest delivery came that named each of these `keys` and no connection, of those
+    since `since` that are nobody's yet: of a new record nobody knows whose it is before a poll."""
+    newest_at: dict[str, datetime] = {}
+    if not keys:
+        return newest_at
+    which = (
+        col(WebhookEvent.status) == literal_column("'unrouted'"),
+        col(WebhookEvent.app) == app,
+        col(WebhookEvent.connection_ref).is_(None),
+        col(WebhookEvent.received_at) >= since,
+    )
+    async for key, received_at in _named(session, entity, which):
+        if key in keys:
+            newest_at[key] = received_at
+    return newest_at
 
 
 async def deferred_since(

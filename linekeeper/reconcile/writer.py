@@ -11,7 +11,7 @@ from linekeeper.clock import utcnow
 from linekeeper.outbox.forward import RecoveredChange, forward_changes
 from linekeeper.reconcile.accounting import Before, Counts, count_due
 from linekeeper.reconcile.compare import Comparison, was_announced
-from linekeeper.reconcile.deliveries import delivered_since
+from linekeeper.reconcile.deliveries import delivered_since, unrouted_since
 from linekeeper.reconcile.first_listing import news_from, news_of
 from linekeeper.reconcile.identity import identifying_fields
 from linekeeper.reconcile.late import announce_deferred, was_left_alone
@@ -297,8 +297,7 @@ class ListingWriter:
         """Leave out what waits for a person to say which record it is."""
         if not change_set.new:
             return
-        place = self._place
-        keys = [change["key"] for change in change_set.new]
+        place, keys = self._place, [change["key"] for change in change_set.new]
         waiting = (await quiet_keys(self._store, session, {place: keys})).get(place) or set()
         change_set.new = [change for change in change_set.new if change["key"] not in waiting]
 
@@ -311,20 +310,21 @@ class ListingWriter:
         last, grain = self._polled_at, self._grain.learned
         is_coarse = grain is not None and grain >= COARSE
         since = oldest if last is None else max(oldest, last - DELIVERY_MARGIN)
-        delivered = await delivered_since(
-            session, self._target.id, self._entity, self._target.ordering_keys, since=since
-        )
+        own = self._target.id, self._entity, self._target.ordering_keys
+        delivered = await delivered_since(session, *own, since=since)
+        left = {change["key"] for change in change_set.new} - delivered.keys()
+        nameless = await unrouted_since(session, self._target.app.name, self._entity, left, since)
         for change in change_set.new:
             key = change["key"]
-            came_at = delivered.get(key)
-            if was_announced(change_set.before[key], change_set.found[key], came_at, now=now):
+            read, came_at = (change_set.before[key], change_set.found[key]), delivered.get(key)
+            if was_announced(*read, came_at, now=now):
                 change.update(announced_at=came_at, due="seen")
+            elif was_announced(*read, nameless.get(key), now=now):  # if ours: it is handed on
+                change.update(announced_at=nameless[key], due="seen", recovered=True)
             elif change["op"] == Comparison.deleted:  # of which nobody need announce anything
                 change.update(recovered=True)
-            elif is_coarse:  # two changes of one day have the same time: nothing contradicts
-                change.update(recovered=True, due="missed")
-            else:
-                change.update(recovered=True, due=change["due"] or "missed")
+            else:  # of a coarse clock two changes of one day have the same time: no contradiction
+                change.update(recovered=True, due=(not is_coarse and change["due"]) or "missed")
 
     def _recovered(self, change: dict[str, Any]) -> RecoveredChange:
         return RecoveredChange(

@@ -210,7 +210,9 @@ async def feed(rt: Runtime) -> list[Change]:
         return list(rows)
 
 
-async def deliver(rt: Runtime, makini_key: str, keys: list[str], *, plural: str = "assets") -> None:
+async def deliver(
+    rt: Runtime, makini_key: str | None, keys: list[str], *, plural: str = "assets"
+) -> None:
     """A webhook that names `keys` comes in, as the receiver stores it."""
     app = await rt.app("default")
     raw = orjson.dumps({"event": f"{plural}.updated", "body": keys})

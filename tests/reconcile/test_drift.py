@@ -8,6 +8,7 @@ from sqlalchemy import func, update
 from sqlmodel import col, select
 
 from linekeeper.clock import utcnow
+from linekeeper.inbox.unrouted import route_again
 from linekeeper.reconcile.backfill import reconcile_window
 from linekeeper.reconcile.measure import measure
 from linekeeper.reconcile.purge import purge_disconnected
@@ -253,3 +254,33 @@ async def test_a_webhook_for_a_record_the_source_no_longer_has_changes_nothing(
     await process(rt)
     done = await run(rt)
     assert (done.counts.missed, done.counts.webhooks_seen, await feed(rt)) == (0, 0, [])
+
+
+async def test_a_new_record_announced_without_its_connection_is_neither_missed_nor_late(
+    forwarding: Runtime, peer: Peer, one: Connection
+) -> None:
+    """Makini's one documented payload names none: whose the record is, a poll finds out."""
+    rt = forwarding
+    await run(rt)
+    done = await peer.set(
+        "records",
+        connection=one.makini_key,
+        entity="eam/assets",
+        make=2,
+        announce=False,
+    )
+    keys = done["records"][one.makini_key]["eam/assets"]["made"]
+    await deliver(rt, None, keys[:1])
+    await process(rt)
+    for _ in range(2):
+        await run(rt)
+        await route_again(rt.store, now=utcnow())
+        await process(rt)
+    await run(rt)
+    counts = [
+        (row.missed, row.late, row.came_late, row.webhooks_seen)
+        for row in await drift(rt)
+        if row.missed or row.late or row.webhooks_seen
+    ]
+    assert counts == [(1, 0, 0, 1)], "one was announced, one was missed"
+    assert len(await handed_on(rt)) == 2

@@ -90,8 +90,8 @@ OF_WORDS = (
     mutant(
         "missed-counts-as-announced", "what no webhook announced counts as announced",
         ("reconcile/writer.py",
-         '                change.update(recovered=True, due=change["due"] or "missed")\n',
-         '                change.update(announced_at=now, due="seen")\n'),
+         'change.update(recovered=True, due=(not is_coarse and change["due"]) or "missed")\n',
+         'change.update(announced_at=now, due="seen")\n'),
         kinds="webhooks", hours=1.5,
     ),
     mutant(
