@@ -1,9 +1,16 @@
 """Connections that nobody uses just now, and what becomes of those that come back late."""
 
+import asyncio
+from typing import Any
+
 from sqlalchemy import Connection
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
 from sqlalchemy.util.concurrency import greenlet_spawn
 
+PATIENCE = 30
+"""Seconds after which who waits for a place gives up: somebody keeps theirs."""
 TURN = 4
 """So many transactions that only read may follow each other before others have the event loop."""
 
@@ -37,6 +44,40 @@ class ClosingPool(AsyncAdaptedQueuePool):
             record.close()
         finally:
             self._dec_overflow()
+
+
+class Places:
+    """Lets at most `number` tasks of a process at the database, in the order in which they came.
+
+    Who waits in SQLAlchemy's pool loses the place to whoever comes at the right moment, and who
+    waits for SQLite's lock looks only now and then whether it is free: among sixty who write, the
+    renewal of a lease came too late.
+    """
+
+    def __init__(self, number: int) -> None:
+        self._places = asyncio.Semaphore(number)
+
+    async def __aenter__(self) -> None:
+        """Wait for a place. Raises SQLAlchemy's `TimeoutError` where none is free in time."""
+        if not self._places.locked():
+            await self._places.acquire()
+            return
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await self._places.acquire()
+        except TimeoutError as error:
+            raise PoolTimeout(f"no place at the database was free for {PATIENCE} s") from error
+
+    async def __aexit__(self, *_: object) -> None:
+        self._places.release()
+
+
+def places_of(engine: AsyncEngine) -> tuple[Places, Places]:
+    """The places of those who read and of those who write: together as many as the pool holds."""
+    pool: Any = engine.pool
+    size = pool.size() + pool._max_overflow
+    writers = 1 if engine.dialect.name == "sqlite" else max(size // 2, 1)
+    return Places(max(size - writers, 1)), Places(writers)
 
 
 class Idle:

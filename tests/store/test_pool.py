@@ -5,6 +5,7 @@ import asyncio
 import asyncpg
 import pytest
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from linekeeper.settings import Settings
 from linekeeper.store import Store
@@ -21,12 +22,19 @@ async def test_what_needs_more_connections_than_there_may_be_waits(
         if store.is_sqlite:
             return  # each of its connections is a file opened
 
-        async def look() -> int:
-            async with store.read() as session:
-                await session.execute(text("SELECT pg_sleep(0.2)"))
-                return int(await session.scalar(text(OURS)) or 0)
+        async def look(session: AsyncSession) -> int:
+            await session.execute(text("SELECT pg_sleep(0.2)"))
+            return int(await session.scalar(text(OURS)) or 0)
 
-        seen = await asyncio.gather(*(look() for _ in range(12)))
+        async def read() -> int:
+            async with store.read() as session:
+                return await look(session)
+
+        async def write() -> int:
+            async with store.write() as session:
+                return await look(session)
+
+        seen = await asyncio.gather(*(read() for _ in range(6)), *(write() for _ in range(6)))
         assert max(seen) == 4
 
 
