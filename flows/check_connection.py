@@ -14,7 +14,7 @@ from linekeeper.customers.find import NotFound, find_connection
 from linekeeper.health.evidence import Health
 from linekeeper.incidents.news import since
 from linekeeper.store.tables import Connection
-from linekeeper.text import health_name
+from linekeeper.text import state_name
 from tasks.health import probe_connections
 from tasks.notify import NotDelivered, notify
 from tasks.report import report_connections, report_fleet
@@ -53,7 +53,7 @@ async def check_connection(
         async with rt.store.read() as session:
             row = await session.get(Connection, named.id)
         assert row is not None  # it was found a moment ago, and rows are never removed
-        words = health_name(row.health)
+        words = state_name(row.health, row.evidence)
         await report_connections([named.id])
         done = await since(rt.store, before)
         if done.changed:

@@ -252,3 +252,14 @@ def health_name(health: str) -> str:
 
 
 _HEALTHS = {"reauthorization_required": "Reauthorization required"}
+LISTED = "listed as active"
+
+
+def is_only_listed(health: str, evidence: str | None) -> bool:
+    """Whether nothing but Makini's list says that a connection is well."""
+    return health == "healthy" and evidence in (None, "listed")
+
+
+def state_name(health: str, evidence: str | None) -> str:
+    """What people read for the health of one connection: what is only listed is not *healthy*."""
+    return LISTED if is_only_listed(health, evidence) else health_name(health)

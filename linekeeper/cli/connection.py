@@ -94,7 +94,7 @@ def list_command(
     from rich.table import Table
     from rich.text import Text
 
-    from linekeeper.text import health_name
+    from linekeeper.text import state_name
 
     console, table = Console(highlight=False), Table()
     is_narrow = console.width < WIDE
@@ -110,7 +110,7 @@ def list_command(
         else:
             table.add_column(heading, overflow="fold")
     for row in rows:
-        state = Text(health_name(row.health))
+        state = Text(state_name(row.health, row.evidence))
         since, checked = _time(row.health_since), _time(row.last_checked_at)
         label, key = Text(row.label), Text(row.makini_key, "dim")
         if is_narrow:

@@ -138,16 +138,15 @@ def _shown(looked: _Looked) -> "RenderableType":
     from rich.console import Group
     from rich.text import Text
 
-    from linekeeper.text import health_name
-    from linekeeper.views.evidence import evidence_sentence
+    from linekeeper.views.evidence import counts_by_look, evidence_sentence
     from linekeeper.views.managed import managed_sentence
 
     seen = looked.seen
     connections, customers = counted(seen.connections, "connection"), seen.customers
     fleet = Text(f"{connections} of {counted(customers, 'customer')}: ")
     counts = [
-        Text(f"{n:,} {health_name(health)}", _STYLES.get(health, ""))
-        for health, n in seen.health.items()
+        Text(f"{number:,} {shown.words}", _STYLES.get(health, ""))
+        for health, shown, number in counts_by_look(seen.health, seen.evidence)
     ]
     fleet.append_text(Text(", ").join(counts or [Text("none known yet")]))
     setup = ", ".join(f"{number:,} {setup}" for setup, number in seen.setup.items())

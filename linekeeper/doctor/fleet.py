@@ -65,10 +65,10 @@ async def connections_without_token(
         config = apps.get(app)
         fixes = {
             None: f"configure the app {app} again (MakiniApp block)",
-            False: "lend them (linekeeper tokens import), or set the mode to manage (the next "
-            "sweep mints them)",
+            False: "let your product lend them (linekeeper tokens import), or set the mode to "
+            "manage: the next sweep then has Makini mint them, which may end your product's own",
             True: "the table of the last sweep says why Makini gave none; "
-            "linekeeper connection add stores one by hand",
+            "linekeeper tokens import takes those of your product",
         }
         findings.append(
             warn(

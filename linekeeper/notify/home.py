@@ -15,7 +15,7 @@ from linekeeper.notify.compose import mrkdwn, sections
 from linekeeper.people import is_member, person
 from linekeeper.store import Store
 from linekeeper.store.tables import Connection, Customer, Incident, IncidentConnection
-from linekeeper.text import Mrkdwn, counted, health_name
+from linekeeper.text import Mrkdwn, counted, health_name, is_only_listed
 
 _SHOWN = 100
 """Connections in trouble that are named; a page of Slack's has a hundred blocks at most."""
@@ -32,6 +32,8 @@ class OwnConnection:
     since: datetime | None
     taken_by: str | None
     """Who acknowledged its open incident."""
+    evidence: str | None = "probed"
+    """How strong what shows the health is."""
 
 
 async def read_own(store: Store, member: str) -> tuple[list[OwnConnection], int]:
@@ -59,6 +61,7 @@ async def read_own(store: Store, member: str) -> tuple[list[OwnConnection], int]
                 col(Connection.told_apart_by),
                 col(Connection.health),
                 col(Connection.health_since),
+                col(Connection.evidence),
             ).where(col(Connection.customer_id).in_(mine), col(Connection.setup) != "disconnected")
         )
         connections = rows.all()
@@ -74,8 +77,8 @@ async def read_own(store: Store, member: str) -> tuple[list[OwnConnection], int]
         )
         by = {row[0]: row[1] for row in taken}
     own = [
-        OwnConnection(label(mine[customer], *said), health, since, by.get(identifier))
-        for identifier, customer, *said, health, since in connections
+        OwnConnection(label(mine[customer], *said), health, since, by.get(identifier), evidence)
+        for identifier, customer, *said, health, since, evidence in connections
         if customer is not None
     ]
     own.sort(key=lambda each: (each.health == "healthy", each.name.casefold()))
@@ -98,7 +101,12 @@ def home(
         lines[0] += " it: a name and your member id, such as `Petra Novak <U0PETRANOVAK>`."
         lines[0] = lines[0].replace("<", "&lt;").replace(">", "&gt;")
     elif not troubled:
-        lines = ["All of them are healthy."]
+        listed = sum(is_only_listed(each.health, each.evidence) for each in own)
+        lines = [
+            f"No trouble is known; {listed} of them are only listed as active by Makini."
+            if listed
+            else "All of them are healthy."
+        ]
     count = counted(len(own), "connection")
     blocks: list[Block] = [
         HeaderBlock(text=f"My connections: {count}, {len(troubled)} in trouble"),

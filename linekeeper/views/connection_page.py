@@ -9,15 +9,15 @@ from linekeeper.incidents.kinds import meaning
 from linekeeper.markdown import MAX_MESSAGE, code, image, table, text, when
 from linekeeper.notify.merged import FLEET
 from linekeeper.people import person
-from linekeeper.text import health_name
+from linekeeper.text import health_name, is_only_listed
 from linekeeper.views.fleet_models import ConnectionReport
-from linekeeper.views.health_chart import LOOKS, Turned, look, timeline
+from linekeeper.views.health_chart import LOOKS, Turned, look, look_of, timeline
 from linekeeper.views.parts import ReportLinks, answer, joined, taken
 
 
 def connection_headline(report: ConnectionReport) -> str:
     """One line for the artifact's description: which connection, and how it is."""
-    shown = look(report.connection.health)
+    shown = look_of(report.connection.health, report.connection.evidence)
     return f"{shown.sign} {text(report.label)}: {shown.words}"
 
 
@@ -149,10 +149,15 @@ def next_step(report: ConnectionReport) -> str:
             "login is kept and verified as soon as Makini and the system answer; if it works, the "
             "incident is closed."
         ]
+    if is_only_listed(connection.health, connection.evidence):
+        words = [
+            "No trouble is known: Makini's list calls it active. Whether its login works was not "
+            "asked."
+        ]
     if not report.has_token:
         words.append(
             "Linekeeper has no token for it, so it is judged by Makini's list alone: `linekeeper "
-            "connection add` stores one."
+            "tokens import` takes one that your product lends."
         )
     return " ".join(words)
 

@@ -15,7 +15,7 @@ from linekeeper.notify.view import CONNECTIONS, Links
 from linekeeper.store import Store
 from linekeeper.store.tables import Connection, Customer, Incident, IncidentConnection
 from linekeeper.text import counted
-from linekeeper.views.health_chart import look
+from linekeeper.views.health_chart import look_of
 from linekeeper.views.parts import artifact_key, joined
 
 A_PART = 500
@@ -34,6 +34,7 @@ class ConnectionRow:
     provider: str
     setup: str
     health: str
+    evidence: str | None
     last_checked_at: datetime | None
     told_apart_by: str | None
     customer: str | None
@@ -60,6 +61,7 @@ async def read_rows(store: Store) -> list[ConnectionRow]:
                 col(Connection.provider),
                 col(Connection.setup),
                 col(Connection.health),
+                col(Connection.evidence),
                 col(Connection.last_checked_at),
                 col(Connection.told_apart_by),
                 col(Customer.name),
@@ -130,7 +132,7 @@ def _page(lines: list[str], part: Sequence[ConnectionRow], links: Links) -> str:
 
 def _line(row: ConnectionRow, links: Links) -> str:
     """An entry of a list: a table for each customer would have columns of different widths."""
-    shown = look(row.health)
+    shown = look_of(row.health, row.evidence)
     key = artifact_key(row.slug)
     name = link(row.name, links.artifact(key) if key in links.artifact_ids else None)
     checked = f"checked {when(row.last_checked_at)}" if row.last_checked_at else "never checked"

@@ -23,6 +23,8 @@ class AppLine:
     last_list_at: datetime | None
     managed: Managed = field(default_factory=Managed)
     """How many of them are managed."""
+    listed: int = 0
+    """How many of the healthy ones nothing but Makini's list calls well."""
     left_out: int = 0
     """How many the last sweep did not probe though they were due."""
     calls_per_minute: int = 0

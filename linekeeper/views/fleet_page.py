@@ -5,9 +5,9 @@ from collections.abc import Iterable
 from linekeeper.health.evidence import Evidence, Health
 from linekeeper.markdown import image, link, table, text, when
 from linekeeper.text import counted, letters
-from linekeeper.views.evidence import evidence_sentence, how_to_verify
+from linekeeper.views.evidence import counts_by_look, evidence_sentence, how_to_verify
 from linekeeper.views.fleet_models import AppLine, FleetReport, TroubleLine
-from linekeeper.views.health_chart import LOOKS, look, states_over_time
+from linekeeper.views.health_chart import look, states_over_time
 from linekeeper.views.managed import managed_sentence
 from linekeeper.views.parts import ReportLinks, answer, artifact_key, joined, taken
 from linekeeper.views.windows import WindowGlance
@@ -50,9 +50,8 @@ def _known(report: FleetReport) -> str:
 
 def fleet_markdown(report: FleetReport, links: ReportLinks) -> str:
     counts = [
-        f"{look.sign} {report.by_health[health]:,} {look.words}"
-        for health, look in LOOKS.items()
-        if report.by_health.get(health)
+        f"{shown.sign} {number:,} {shown.words}"
+        for _, shown, number in counts_by_look(report.by_health, report.evidence)
     ]
     parts = [
         f"# {fleet_headline(report)}",
@@ -86,10 +85,7 @@ def fleet_markdown(report: FleetReport, links: ReportLinks) -> str:
         ]
     parts += [
         "## Apps",
-        table(
-            ["App", "Mode", "Connections", "Healthy", "Last listed", "Note"],
-            (_app(app_line) for app_line in report.apps),
-        ),
+        "\n".join(map(_app, report.apps)),
         "Setup: " + (" · ".join(f"{n:,} {text(s)}" for s, n in sorted(report.by_setup.items())))
         if report.by_setup
         else "No connection is known yet: the next `health-sweep` adopts what Makini lists.",
@@ -113,8 +109,8 @@ def fleet_markdown(report: FleetReport, links: ReportLinks) -> str:
             f"{report.tokenless_total:,} can be judged by Makini's list alone: "
             + ", ".join(text(name) for name in report.tokenless)
             + (f", and {remaining:,} more." if remaining > 0 else "."),
-            "In mode `manage` tokens are fetched where Makini hands them out; `linekeeper "
-            "connection add` stores one by hand.",
+            "`linekeeper tokens import` takes those that your product lends. In mode `manage` "
+            "Linekeeper has Makini mint them where Makini does that, which may end your product's.",
         ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -209,15 +205,18 @@ def _mode(app_line: AppLine) -> str:
     return f"{mode} ({managed_sentence([app_line.managed])})" if is_other else mode
 
 
-def _app(app_line: AppLine) -> list[str]:
-    return [
-        text(app_line.name),
-        _mode(app_line),
-        f"{app_line.connections:,}",
-        f"{app_line.healthy:,}",
-        when(app_line.last_list_at),
+def _app(app_line: AppLine) -> str:
+    """An entry of a list: Prefect's pages cut wide tables off."""
+    asked = app_line.healthy - app_line.listed
+    listed = f", {app_line.listed:,} listed as active" if app_line.listed else ""
+    late = (
         f"{app_line.left_out:,} that were due wait for a later sweep, because the call budget is "
         "used up"
-        if app_line.left_out
-        else "",
-    ]
+    )
+    facts = joined(
+        _mode(app_line),
+        f"{counted(app_line.connections, 'connection')}: {asked:,} healthy{listed}",
+        f"last listed {when(app_line.last_list_at)}" if app_line.last_list_at else "never listed",
+        late if app_line.left_out else "",
+    )
+    return f"- **{text(app_line.name)}**: {facts}"

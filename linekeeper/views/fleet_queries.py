@@ -30,6 +30,7 @@ from linekeeper.store.tables import (
     Transition,
 )
 from linekeeper.store.tables.health import SWEEP_OVERDUE
+from linekeeper.text import is_only_listed
 from linekeeper.tokens.stored import has_usable_token
 from linekeeper.views.connections import with_predecessors
 from linekeeper.views.fleet_models import (
@@ -191,13 +192,16 @@ async def _apps(
     states = {row.app: row for row in await session.scalars(select(AppState))}
     managed = await count_managed(session, configuration.apps)
     all_of = _sums(connected, "app")
-    healthy = _sums([count for count in connected if count.health == Health.healthy], "app")
+    healthy = [count for count in connected if count.health == Health.healthy]
+    listed = [count for count in healthy if is_only_listed(count.health, count.evidence)]
+    healthy_of, listed_of = _sums(healthy, "app"), _sums(listed, "app")
     return [
         AppLine(
             name=name,
             mode=_mode(configuration, name),
             connections=all_of.get(name, 0),
-            healthy=healthy.get(name, 0),
+            healthy=healthy_of.get(name, 0),
+            listed=listed_of.get(name, 0),
             managed=managed.get(name, Managed()),
             last_list_at=states[name].last_list_at if name in states else None,
             left_out=states[name].left_out if name in states else 0,

@@ -25,7 +25,7 @@ from linekeeper.charts import (
     title,
 )
 from linekeeper.health.evidence import Health
-from linekeeper.text import health_name
+from linekeeper.text import LISTED, health_name, is_only_listed
 
 _STEPS = (300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200, 86_400)
 """Seconds between two marks of the clock."""
@@ -51,6 +51,8 @@ LOOKS: Mapping[str, Look] = {
     Health.unknown: Look("❔", health_name(Health.unknown), BLUE),
 }
 """How each health looks, in the order of legends and counts."""
+ONLY_LISTED = Look("📋", LISTED, GREEN)
+"""How those look of which nothing is known but that Makini's list calls them active."""
 
 TROUBLES = (
     Health.reauthorization_required,
@@ -70,6 +72,11 @@ _STYLE, _STYLE_DARK = ".in{fill:#fff;font-weight:600}.dark{fill:#10141b}", ".in{
 def look(health: str) -> Look:
     """How `health` is shown; a value nobody knows is shown as unknown."""
     return LOOKS[_known(health)]
+
+
+def look_of(health: str, evidence: str | None) -> Look:
+    """How one connection is shown: one that only Makini's list calls well has no green light."""
+    return ONLY_LISTED if is_only_listed(health, evidence) else look(health)
 
 
 @dataclass(frozen=True, slots=True)

@@ -157,7 +157,12 @@ async def test_a_fleet_report_says_who_is_in_trouble_and_why(store: Store) -> No
     assert report.tokenless_total == 3
     assert set(report.tokenless) == {"Vital · UpKeep", "Acme · UpKeep", "X"}
     assert report.apps == [
-        AppLine("default", "manage", 3, 1, NOW, Managed(3, 3), left_out=7, calls_per_minute=600),
+        AppLine(
+            *("default", "manage", 3, 1, NOW, Managed(3, 3)),
+            listed=1,
+            left_out=7,
+            calls_per_minute=600,
+        ),
         AppLine("second", None, 1, 0, None, Managed(1)),
     ]
     markdown = fleet_markdown(report, LINKS)

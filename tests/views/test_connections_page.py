@@ -62,7 +62,7 @@ async def test_every_connection_is_there_grouped_by_customer_with_its_incident(
 def test_many_are_shown_in_parts_that_lead_to_each_other_and_stay_small() -> None:
     rows = [
         ConnectionRow(f"{number:032}", f"slug-{number}", "N" * 60, "SAP ECC", "live", "healthy",
-            NOW - timedelta(minutes=3), None, f"Customer {number // 3:05}", None)
+            "probed", NOW - timedelta(minutes=3), None, f"Customer {number // 3:05}", None)
         for number in range(A_PART * 2 + 1)
     ]  # fmt: skip
     ids = {connections_page.part_key(number): f"id-{number}" for number in (1, 2, 3)}

@@ -11,11 +11,15 @@ import sandbox
 from linekeeper.cli.status import _shown, look_at
 from linekeeper.clock import utcnow
 from linekeeper.incidents.news import since
+from linekeeper.notify.home import home, read_own
+from linekeeper.notify.view import Links
 from linekeeper.runtime import Runtime
-from linekeeper.store.tables import Connection
+from linekeeper.store.tables import Connection, Customer
+from linekeeper.views.connection_page import connection_markdown
+from linekeeper.views.connections_page import pages, read_rows
 from linekeeper.views.evidence import evidence_sentence
 from linekeeper.views.fleet_page import fleet_headline, fleet_markdown
-from linekeeper.views.fleet_queries import fleet_report
+from linekeeper.views.fleet_queries import connection_reports, fleet_report
 from linekeeper.views.gauges import exposition, read_gauges
 from linekeeper.views.parts import ReportLinks
 from tests.health.conftest import fleet, rt
@@ -59,12 +63,39 @@ async def test_a_fleet_that_was_only_listed_is_not_called_healthy(
         "No trouble known of 12 connections: 12 listed as active, 0 verified by a read"
     )
     assert "12 listed as active, 0 verified by a read" in markdown
-    assert "In mode `manage` tokens are minted and logins are tested" in markdown
-    assert "12 listed as active, 0 verified by a read" in await status(watcher)
+    assert "· 📋 12 listed as active" in markdown
+    assert "12 connections: 0 healthy, 12 listed as active" in markdown
+    assert "tokens (`linekeeper tokens import`)" in markdown
+    assert "which may end those that your product has" in markdown
+    seen = await status(watcher)
+    assert "12 listed as active, 0 verified by a read" in seen
+    assert "12 connections of 11 customers: 12 listed as active\n" in seen
     figures = await metrics(watcher)
     assert 'linekeeper_connections_evidence{app="default",evidence="listed"} 12.0' in figures
     looked = await since(watcher.store, started)
     assert (looked.checked, looked.listed) == (0, 12)
+
+
+async def test_a_connection_that_was_only_listed_is_nowhere_called_healthy(
+    watcher: Runtime, fleet: sandbox.Served
+) -> None:
+    await sweep(watcher)
+    rows = await read_rows(watcher.store)
+    [part] = pages(rows, Links(), utcnow())
+    assert "healthy" not in part
+    assert part.count("📋 listed as active: **") == 12
+    [report] = await connection_reports(
+        watcher.store, await watcher.configuration(), [rows[0].id], now=utcnow()
+    )
+    page = connection_markdown(report, ReportLinks())
+    assert page.startswith(f"# 📋 {rows[0].name}: listed as active\n")
+    assert "Nothing is wrong" not in page
+    assert "Whether its login works was not asked" in page
+    async with watcher.store.write() as session:
+        await session.execute(update(Customer).values(owner="Petra Novak <U0PETRANOVAK>"))
+    own, customers = await read_own(watcher.store, "U0PETRANOVAK")
+    shown = str(home(own, customers, now=utcnow(), fleet=None))
+    assert "No trouble is known; 12 of them are only listed as active by Makini." in shown
 
 
 async def test_what_was_asked_and_what_was_read_are_told_apart(
