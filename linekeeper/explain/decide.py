@@ -278,6 +278,11 @@ def _not_listed(way: Way) -> Diagnosis | None:
     failing = [facts for facts in way.entities if facts.failures]
     if failing:
         return _failing(failing[0], "The record may be among what is missing.")
+    if way.entities and all(not facts.offered for facts in way.entities):
+        return verdict(
+            Cause.entity_not_offered,
+            f"{_not_offered(way)} No listing, delivery or change that is kept contains this key.",
+        )
     if not any(facts.full_at for facts in way.entities):
         return verdict(
             Cause.never_polled, "No entity of this connection has been listed completely yet."
@@ -298,24 +303,26 @@ def _not_listed(way: Way) -> Diagnosis | None:
             f"{partial[0].entity}, and {partial[0].indexed or 0:,} were here after its last whole "
             "listing. The record may be among what is missing.",
         )
-    absent = sorted(facts.entity for facts in way.entities if not facts.offered)
-    if absent:
-        return verdict(
-            Cause.entity_not_offered,
-            "No listing, delivery or change that is kept contains this key. This system does not "
-            f"offer {', '.join(absent)} (Makini answers 404): a record of that can't be read. If "
-            "it is of another entity, whether the system has it can't be known from here.",
-        )
     return None
 
 
-def _never_seen(way: Way) -> Diagnosis | None:
-    _ = way
-    return verdict(
-        Cause.never_seen,
-        "No listing, delivery or change that is kept contains this key. Whether the customer's "
-        "system has such a record can't be known from here.",
+def _not_offered(way: Way) -> str:
+    absent = sorted(facts.entity for facts in way.entities if not facts.offered)
+    if not absent:
+        return ""
+    return (
+        f"This system does not offer {', '.join(absent)} (Makini answers 404): a record of that "
+        "can't be read."
     )
+
+
+def _never_seen(way: Way) -> Diagnosis | None:
+    """Nothing contains the key: a wrong key is likelier than a record that can't be read."""
+    said = (
+        "No listing, delivery or change that is kept contains this key. Whether the customer's "
+        f"system has such a record can't be known from here. {_not_offered(way)}"
+    )
+    return verdict(Cause.never_seen, said.rstrip())
 
 
 _WITH_DELIVERY: Sequence[_Rule] = (_unsettled, _not_applied, _deleted, _without_record, _late)

@@ -87,7 +87,11 @@ async def record_way(
         named_at=max((each.received_at for each in named), default=None),
         change=change,
         delivery=delivery,
-        entities=tuple(entities),
+        entities=tuple(
+            [facts for facts in entities if facts.entity == entity] or entities
+            if change is None
+            else entities
+        ),
         renamed_from=renamed_from,
         also_in=tuple(sorted({each.entity for each in records} - {entity or ""})),
         kept_since=around.kept_since,

@@ -104,7 +104,9 @@ async def find_record(
             return _one_of(await named_connections(session), asked, key, entity)
     everything = await named_connections(session)
     several = ""
-    for prefix, key, entity in spoken:
+    # Of a key that nobody has, the word before it is rather an entity than a part of the key.
+    in_turn = (meant for cut in cuts for meant in (cut, *_with_entity([cut], entities)))
+    for prefix, key, entity in in_turn:
         try:
             named = called(everything, prefix)
         except NotFound as error:

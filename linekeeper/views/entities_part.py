@@ -91,12 +91,14 @@ WHY: Mapping[Unknown, str] = {
 
 def completeness_sentence(states: Sequence[Completeness]) -> str:
     """One line over all of them."""
-    counts = count_states(states)
-    return (
-        f"Of {len(states):,} entities {counts['agrees']:,} have as many records here as the source "
-        f"says it has, {counts['differs']:,} have not, and of {counts['unknown']:,} it can't be "
-        "known"
-    )
+    counts, all_of_them = count_states(states), counted(len(states), "entity")
+    agreeing = "have as many records here as at the source"
+    if counts["agrees"] == len(states) > 1:
+        return f"All {all_of_them} {agreeing}"
+    said = [f"{counts['agrees']:,} of {all_of_them} {agreeing}"]
+    said += [f"{counts['differs']:,} differ"] if counts["differs"] else []
+    said += [f"of {counts['unknown']:,} it is not known"] if counts["unknown"] else []
+    return "; ".join(said)
 
 
 def completeness_markdown(states: Sequence[Completeness]) -> list[str]:
