@@ -158,3 +158,19 @@ async def test_a_number_that_cannot_be_is_refused(store: Store, bought: int, by:
         await set_bought(store, bought, by=by, now=NOW)
     assert refusal.value.field == field
     assert not (await ledger(store, today=NOW.date())).known
+
+
+async def test_a_connection_that_is_not_counted_yet_is_not_said_to_do_nothing(store: Store):
+    """An implementation is started before the first nightly run: the page is written then."""
+    await connect(store, "Plant 1")
+    await connect(store, "Plant 2", "Inactive")
+    page = credits_markdown(await ledger(store, today=NOW.date()), NOW)
+    idle, _, rest = page.partition("## Credits that do nothing")[2].partition("\n## ")
+    assert "Plant 2: Makini says Inactive" in idle
+    assert "Plant 1" not in idle
+    assert rest.startswith("Not in step with Makini's list yet")
+    assert "To be taken: 4 credits of 1 connection that are connected." in rest
+    await check(store, now=NOW)
+    page = credits_markdown(await ledger(store, today=NOW.date()), NOW)
+    assert "Plant 1" not in page
+    assert "| not said | 0 | 4 | — |" in page
