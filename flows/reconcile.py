@@ -257,7 +257,7 @@ async def _conclude(reading: RunReading, *, name: str, note: str = "") -> State[
     apps = (await rt.configuration()).apps.values()
     measured_rate = report.measured.miss_rate
     rate = "" if measured_rate is None else f"; in 7 days webhooks missed {measured_rate:.1%}"
-    circuits = f"; {run.circuits} left alone, their circuit is open" if run.circuits else ""
+    circuits = f"; {run.circuits} not tried: system or login is down" if run.circuits else ""
     over = "".join([f"; {why}" for app in apps if (why := await over_budget(rt, app, order))])
     message = f"{summary}{rate}{circuits}{over}{note}"
     if not apps:

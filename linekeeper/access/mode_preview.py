@@ -49,6 +49,10 @@ class ModePreview:
     """Whose login is lost: a connect link is made at once."""
     people: list[str] = field(default_factory=list)
     """Addresses that are written to at once."""
+    heard: list[str] = field(default_factory=list)
+    """Whose customers are written to from now on, when a login is lost or ends."""
+    without_contact: list[str] = field(default_factory=list)
+    """Those among them whose customer has no confirmed contact, so that nobody is."""
     silenced: list[str] = field(default_factory=list)
     """Whose customers are no longer written to."""
     left: list[str] = field(default_factory=list)
@@ -82,6 +86,8 @@ class ModePreview:
                 "end the product's own",
             ),
             (self.links, f"lost their login: a connect link {'is' if done else 'would be'} made"),
+            (self.heard, f"{would}have customers who are notified from then on"),
+            (self.without_contact, "of these have no confirmed contact, so nobody is notified yet"),
             (self.silenced, f"{would}have customers who are no longer notified"),
             (self.left, f"{would}have tokens that nobody renews"),
         ]
@@ -89,7 +95,9 @@ class ModePreview:
         lines = [f"{named} named."]
         lines += [f"{len(labels)} {what}: {_names(labels)}." for labels, what in counted if labels]
         write = "are notified" if done else "would be notified"
-        lines.append(f"{len(self.people)} people {write}.")
+        people = "1 person" if len(self.people) == 1 else f"{len(self.people)} people"
+        write = write.replace("are", "is") if len(self.people) == 1 else write
+        lines.append(f"{people} {write} at once, of a login that is lost already.")
         return lines
 
     def answer(self) -> "ModePreviewAnswer":
@@ -103,6 +111,8 @@ class ModePreview:
             minted=self.minted,
             links=self.links,
             people=len(self.people),
+            heard=self.heard,
+            without_contact=self.without_contact,
             silenced=self.silenced,
             left=self.left,
             first_end=self.first_end,
@@ -120,6 +130,10 @@ class ModePreviewAnswer(Answer):
     minted: list[str]
     links: list[str]
     people: int = Field(description="How many people are notified")
+    heard: list[str] = Field(description="Whose customers are notified from then on")
+    without_contact: list[str] = Field(
+        description="Those among `heard` whose customer has no confirmed contact"
+    )
     silenced: list[str]
     left: list[str]
     first_end: UtcTime | None
@@ -254,6 +268,22 @@ async def _count_people(
         turn.label
         for turn in turns
         if turn.before.writes_to_customers and not turn.after.writes_to_customers
+    ]
+    heard = [
+        turn
+        for turn in turns
+        if turn.after.writes_to_customers and not turn.before.writes_to_customers
+    ]
+    reached = set(
+        await session.scalars(
+            select(col(Contact.customer_id)).where(col(Contact.confirmed).is_(True)).distinct()
+        )
+        if heard
+        else ()
+    )
+    seen.heard = [turn.label for turn in heard]
+    seen.without_contact = [
+        turn.label for turn in heard if turn.connection.customer_id not in reached
     ]
     lost = {turn.connection.id: turn for turn in turns if turn.connection.health == LOST}
     customers: set[str] = set()

@@ -36,7 +36,10 @@ async def test_some_are_managed_and_come_back_with_their_tokens(command: Command
         assert "Nothing was changed" in would
         assert "by the settings of app default" in await run("mode", "show", first.key)
         assert "1 go from observe to manage" in await run("mode", "set", "manage", *one)
-        await run("mode", "set", *one, "--notify-customers")
+        said = await run("mode", "set", *one, "--notify-customers")
+        assert "1 have customers who are notified from then on: " in said
+        assert "1 of these have no confirmed contact, so nobody is notified yet: " in said
+        assert "0 people are notified at once, of a login that is lost already." in said
         shown = await run("mode", "show")
         assert "app default, by its settings: observe" in shown
         assert "manage, customers are notified (set by" in shown

@@ -62,7 +62,7 @@ async def test_it_is_a_dry_run_until_what_it_says_is_typed_by_somebody(
             "Completed",
             "2 connections are named. 2 go from observe to manage: System 0, System 1. 2 will "
             "get a token minted by the next sweep, which may end the product's own: System 0, "
-            "System 1. 0 people are notified.",
+            "System 1. 0 people are notified at once, of a login that is lost already.",
         )
         assert await rules(store) == [("tag pilot", "manage", None)]
         cleared = await mode(

@@ -189,7 +189,9 @@ async def test_a_dry_run_counts_what_then_happens(
     seen = await preview_change(house.rt, what, now=utcnow())
     assert (len(seen.to_manage), len(seen.renewed), len(seen.minted)) == (9, 3, 2)
     assert len(seen.links) == len(seen.people) == 2
-    assert "2 people would be notified." in seen.lines(done=False)
+    assert "2 people would be notified at once, of a login that is lost already." in seen.lines(
+        done=False
+    )
     assert {row.mode for row in await house.connections()} == {None}
     assert asked(house) == before
 
