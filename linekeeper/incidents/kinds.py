@@ -20,6 +20,33 @@ _MADE_ANEW = (
     "There is a new connection at Makini in place of the one before. Linekeeper has no token of "
     "it, and none is minted: your product gets no token, though Makini calls it active."
 )
+_NOT_IN_DOUBT = "The logins are not in doubt."
+_SWITCHED_OFF = "Makini has switched these connections off, because there are not enough credits."
+_OF_MANY = {
+    ("unreachable", "provider"): (
+        f"These systems, or Makini's way to them, do not answer. {_NOT_IN_DOUBT}"
+    ),
+    ("unreachable", "app"): (
+        "Systems of several providers do not answer: Makini itself, or the way to it, is likelier "
+        f"to be the cause than the customers' systems. {_NOT_IN_DOUBT}"
+    ),
+    ("reauthorization_required", "provider"): (
+        "These systems reject the stored credentials. Every call on these connections fails."
+    ),
+    ("reauthorization_required", "app"): (
+        "Systems of several providers reject the stored credentials. Every call on these "
+        "connections fails."
+    ),
+    ("inactive", "provider"): _SWITCHED_OFF,
+    ("inactive", "app"): _SWITCHED_OFF,
+}
+"""What is wrong with connections of one provider, or of several of an app, that fail alike."""
+_AHEAD_OF_MANY = {
+    "unreachable": "Linekeeper probes them in every sweep, and resolves this incident when they "
+    "answer.",
+    "inactive": "Add credits in Makini and activate the connections there; the next sweep resolves "
+    "this.",
+}
 _OTHER = Kind(
     (),
     NORMAL,
@@ -44,21 +71,26 @@ def headline(kind: str) -> str:
     return KINDS.get(kind, _OTHER).headline
 
 
-def meaning(kind: str, cause: str = "") -> str:
+def meaning(kind: str, cause: str = "", scope: str = "") -> str:
     """What is wrong; empty for a kind that has only its title.
 
+    `scope` is that of an incident of several connections: of a provider, or of an app, where it is
+    not the systems of several providers that are taken for the cause.
     `cause` is the one why a connection is degraded (`Judged.degraded_by`), where it is known, or
     `TOKEN_MISSING` of one whose login is wanted for that.
     """
     if kind == "reauthorization_required" and cause == TOKEN_MISSING:
         return _MADE_ANEW
-    known = _DEGRADED.get(cause) if kind == "degraded" else None
+    known = _DEGRADED.get(cause) if kind == "degraded" else _OF_MANY.get((kind, scope))
     return known or KINDS.get(kind, _OTHER).meaning
 
 
-def ahead(kind: str, *, resolved: bool) -> str:
-    """What happens next."""
-    return _RESOLVED if resolved else KINDS.get(kind, _OTHER).ahead
+def ahead(kind: str, scope: str = "connection", *, resolved: bool) -> str:
+    """What happens next, to one connection or to several."""
+    if resolved:
+        return _RESOLVED
+    of_many = None if scope == "connection" else _AHEAD_OF_MANY.get(kind)
+    return of_many or KINDS.get(kind, _OTHER).ahead
 
 
 def severity(kind: str, scope: str, *, live: bool, critical: bool) -> Severity:

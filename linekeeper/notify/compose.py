@@ -138,7 +138,7 @@ def _taken(view: IncidentView) -> bool:
 def _what(view: IncidentView, pen: Pen, now: datetime) -> list[str]:
     lines = []
     only = view.only
-    meaning = words.meaning(view.kind, only.cause if only else "")
+    meaning = words.meaning(view.kind, only.cause if only else "", "" if only else view.scope)
     if meaning and view.resolved_at is None:
         lines.append(f"{pen.strong('Problem')} {meaning}")
     elif not meaning and view.summary and (len(view.title) > _TITLE_SHOWN or view.says_more):
@@ -198,9 +198,8 @@ def owners_of(view: IncidentView, pen: Pen) -> str:
     named = ", ".join(pen.person(owner) for owner in owners[:_OWNERS_SHOWN])
     if len(owners) > _OWNERS_SHOWN:
         named += f" and {len(owners) - _OWNERS_SHOWN} more"
-    if not view.members:
-        return named
-    return named or "no owner is set for the customer"
+    nobody = f"no owner is set for the customer{'s' if len(view.members) > 1 else ''}"
+    return named or (nobody if view.members else "")
 
 
 def _members(view: IncidentView, pen: Pen) -> list[str]:
@@ -282,7 +281,7 @@ def _ahead(view: IncidentView, pen: Pen, links: Links) -> list[str]:
 def _next_step(view: IncidentView, pen: Pen, links: Links) -> str:
     """What happens next; of a lost login also who brings the customer the link."""
     if view.resolved_at is not None or view.kind != "reauthorization_required":
-        return words.ahead(view.kind, resolved=view.resolved_at is not None)
+        return words.ahead(view.kind, view.scope, resolved=view.resolved_at is not None)
     if (only := view.only) is None:
         return several(view, pen, links)
     then = "verifies the login, backfills what was missed, and resolves this incident."

@@ -79,6 +79,13 @@ def test_trouble_of_several_providers_is_not_called_that_of_the_whole_app() -> N
     wide = replace(VIEW, kind="unreachable", scope="app", member_count=2, members=(MEMBER, MEMBER))
     assert "connections of several providers fail alike" in read(wide)
     assert "as a whole" not in read(wide)
+    assert "The customer's system" not in read(wide), "of several providers it is likelier Makini"
+    assert "Makini itself, or the way to it, is likelier to be the cause" in read(wide)
+    assert "resolves this incident when they answer" in read(wide)
+    unowned = replace(MEMBER, owner=None)
+    two = replace(wide, scope="provider", members=(unowned, unowned))
+    assert "These systems, or Makini's way to them, do not answer." in read(two)
+    assert "no owner is set for the customers" in read(two)
     no_list = replace(VIEW, kind="list_failed", scope="app", member_count=0, members=())
     assert "not being watched" not in read(no_list), "a sweep checks all that have a token"
     assert "Root cause" not in read(no_list), "what an app's webhooks do is not Makini's doing"
