@@ -20,7 +20,7 @@ from linekeeper.store.schema import head, require_current
 from linekeeper.store.tables import Audit, Connection, Lease
 from linekeeper.store.usable import is_there
 from linekeeper.text import counted, duration
-from linekeeper.watch.decide import examine
+from linekeeper.watch.decide import PREFECT, examine
 from linekeeper.watch.queries import read_parts
 from linekeeper.watch.service import policy_of
 from linekeeper.watch.standing import PartStanding, stand
@@ -32,9 +32,10 @@ _RESTART = {
     "worker": "start it: prefect worker start --pool linekeeper",
     "prefect": "restart the Prefect server, or correct PREFECT_API_URL",
 }
+_NOBODY_ASKS = ("no consumer asks it", "start one: linekeeper consumer")
 _UNKNOWN = {
     "worker": ("only Prefect knows, and it does not answer", "fix Prefect first"),
-    "prefect": ("no consumer asks it", "start one: linekeeper consumer"),
+    "prefect": _NOBODY_ASKS,
 }
 """Why nobody can say whether a part works, and what lets one."""
 
@@ -51,10 +52,10 @@ async def examine_parts(rt: Runtime) -> list[DoctorFinding]:
         for trouble in seen.troubles
         if trouble.kind == "work_overdue"
     ]
+    standing = [each for each in stand(parts, policy, now=now) if each.kind not in WORK]
+    is_asked = all(each.state != "unknown" for each in standing if each.kind == PREFECT)
     findings += [
-        _found(each, is_missed=each.name in seen.silent)
-        for each in stand(parts, policy, now=now)
-        if each.kind not in WORK
+        _found(each, is_missed=each.name in seen.silent, is_asked=is_asked) for each in standing
     ]
     return [*findings, *_floors(policy.after), *await _leases(rt)]
 
@@ -92,14 +93,18 @@ async def _leases(rt: Runtime) -> list[DoctorFinding]:
     return findings
 
 
-def _found(part: PartStanding, *, is_missed: bool) -> DoctorFinding:
-    """How one part stands; `is_missed`: it has been silent for so long that people are notified."""
+def _found(part: PartStanding, *, is_missed: bool, is_asked: bool) -> DoctorFinding:
+    """How one part stands.
+
+    `is_missed`: it has been silent for so long that people are notified; `is_asked`: a consumer
+    asks Prefect, which alone knows of workers.
+    """
     name = f"{part.kind} · {part.host}" if part.host else part.kind
     since = f" since {part.since:%Y-%m-%d %H:%M} UTC" if part.since else ""
     if part.state == "works":
         return ok(name, f"works{since}")
     if part.state == "unknown":
-        why, fix = _UNKNOWN[part.kind]
+        why, fix = _UNKNOWN[part.kind] if is_asked else _NOBODY_ASKS
         return warn(name, f"not known{since}: {why}", fix)
     if part.state == "stopped":
         return wrong(name, "none runs", _RESTART[part.kind])

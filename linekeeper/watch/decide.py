@@ -214,6 +214,17 @@ def _lost(
     return lost[::-1], gone
 
 
+def restarted(parts: Iterable[Part], policy: WatchPolicy, *, now: datetime) -> frozenset[str]:
+    """The parts that are quiet and whose place another took since, on the same host. Pure."""
+    at_once = replace(policy, after=quiet_after(policy))
+    of_host: dict[tuple[str, str], list[Part]] = {}
+    for part in parts:
+        if part.kind in WATCHERS:
+            of_host.setdefault((part.kind, part.host), []).append(part)
+    pairs = (_lost(group, at_once, since=now, now=now, known=()) for group in of_host.values())
+    return frozenset(name for _, gone in pairs for name in gone)
+
+
 def _others(living: Sequence[Part], policy: WatchPolicy, *, now: datetime) -> str:
     """What is known of the other parts of a kind, none of which counts as silent yet."""
     quiet = [part for part in living if is_quiet(part, policy, now=now)]

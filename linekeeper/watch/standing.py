@@ -14,6 +14,7 @@ from linekeeper.watch.decide import (
     WatchPolicy,
     examine,
     is_quiet,
+    restarted,
 )
 from linekeeper.watch.queries import read_parts
 from linekeeper.watch.service import policy_of
@@ -79,9 +80,8 @@ def stand(parts: Iterable[Part], policy: WatchPolicy, *, now: datetime) -> list[
             return at(part, "silent", part.at)
         return at(part, "works", None if part.kind == WORKERS else part.since)
 
-    standing = [
-        stands(part) for part in parts if part.kind in _ORDER and part.name not in seen.forgotten
-    ]
+    replaced = seen.forgotten | restarted(parts, policy, now=now)
+    standing = [stands(part) for part in parts if part.kind in _ORDER and part.name not in replaced]
     if any(part.kind in _ORDER and part.kind != "backup" for part in parts):
         missing = [kind for kind in WATCHERS if kind not in last]
         standing += [PartStanding(kind, kind, "", "stopped", None) for kind in missing]

@@ -96,7 +96,35 @@ async def test_a_consumer_that_was_ended_and_not_started_again_is_wrong(settings
     assert (found["consumer"].level, found["consumer"].text) == ("wrong", "none runs")
     assert found["consumer"].fix == "start it: linekeeper consumer"
     assert found["prefect"].text.endswith("no consumer asks it")
-    assert found["worker · vm"].level == "warn"
+    worker = found["worker · vm"]
+    assert (worker.level, worker.fix) == ("warn", "start one: linekeeper consumer")
+    assert "does not answer" not in worker.text, "Prefect may be well: nobody asks it"
+
+
+async def test_what_was_killed_and_started_again_on_its_host_is_not_named_beside_its_successor(
+    settings: Settings,
+) -> None:
+    async with Runtime.open(settings) as rt:
+        for name, kind, host in (
+            ("receiver:a:1:x", "receiver", "a"),
+            ("receiver:b:1:x", "receiver", "b"),
+            ("consumer:a:1:x", "consumer", "a"),
+        ):
+            await beat(rt.store, name, kind, host)
+        async with rt.store.write() as session:
+            killed = await rt.store.clock(session) - timedelta(minutes=6)
+            await session.execute(
+                update(PartHeartbeat)
+                .where(col(PartHeartbeat.kind) == "receiver")
+                .values(since=killed - timedelta(hours=1), at=killed)
+            )
+        await beat(rt.store, "receiver:a:2:y", "receiver", "a")
+        found = [(each.name, each.level) for each in await examine_parts(rt)]
+    assert sorted(found) == [
+        ("consumer · a", "ok"),
+        ("receiver · a", "ok"),
+        ("receiver · b", "warn"),
+    ]
 
 
 async def test_the_floor_below_which_watch_minutes_is_not_taken_is_said(settings: Settings) -> None:
