@@ -40,7 +40,9 @@ def canary_command(
     ] = None,
     wait: Annotated[
         float,
-        typer.Option(metavar="SECONDS", help="Wait until it is processed and handed on; a key."),
+        typer.Option(
+            metavar="SECONDS", help="Wait until it is processed and handed on; needs a key."
+        ),
     ] = 0.0,
     echo: Annotated[
         bool, typer.Option("--echo", help="Wait for the product's echo too (POST /api/canary).")

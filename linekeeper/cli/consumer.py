@@ -18,7 +18,7 @@ PAGES_EVERY = 10.0
 
 
 def consumer_command() -> None:
-    """Deliver the outbox and copy block settings, whether Prefect is there or not.
+    """Apply webhooks, deliver messages, copy settings of blocks; with or without Prefect.
 
     Foreground; several may run side by side. SIGTERM or Ctrl-C ends it within five seconds.
     """

@@ -200,7 +200,7 @@ def deployments(
 
 
 def consumer(shared: Mapping[str, str]) -> Child:
-    """The service that delivers the outbox and copies the blocks."""
+    """The service that applies webhooks, delivers messages and copies the blocks."""
     return Child(
         "consumer",
         (sys.executable, "-m", "linekeeper.cli", "consumer"),

@@ -19,7 +19,7 @@ LOOK_AGAIN_SECONDS = 60.0
 
 def rotate_keys_command(
     now: Annotated[
-        bool, typer.Option("--now", help="Beside processes that go by another key, too.")
+        bool, typer.Option("--now", help="Do it although processes with another key still run.")
     ] = False,
 ) -> None:
     """Encrypt all tokens and settings anew under the first encryption key.

@@ -91,7 +91,7 @@ def webhooks(app: AppConfig) -> DoctorFinding:
     """Whether deliveries can be verified."""
     name = f"app {app.name} · webhooks"
     if any(secret.get_secret_value() for secret in app.webhook_secrets):
-        return ok(name, f"{len(app.webhook_secrets)} secret(s) set")
+        return ok(name, f"{counted(len(app.webhook_secrets), 'secret')} set")
     return warn(
         name,
         "no webhook secret: every delivery would be refused as unsigned",

@@ -80,7 +80,7 @@ def stand(parts: Iterable[Part], policy: WatchPolicy, *, now: datetime) -> list[
             return at(part, "silent", part.at)
         return at(part, "works", None if part.kind == WORKERS else part.since)
 
-    replaced = seen.forgotten | restarted(parts, policy, now=now)
+    replaced = {*seen.forgotten, *restarted(parts, policy, now=now)}
     standing = [stands(part) for part in parts if part.kind in _ORDER and part.name not in replaced]
     if any(part.kind in _ORDER and part.kind != "backup" for part in parts):
         missing = [kind for kind in WATCHERS if kind not in last]

@@ -32,7 +32,7 @@ from linekeeper.orchestrator import OrchestratorUnavailable
 from linekeeper.refusal import UserError
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
-from linekeeper.text import named
+from linekeeper.text import counted, named
 from tasks.prefect_adapter.deployed import slug_of
 from tasks.prefect_adapter.hold_up import HoldUp, hold_up, online_of, queues_of, route_of
 from tasks.prefect_adapter.names import deployment_name, every, flow_of
@@ -190,7 +190,7 @@ async def _pool(
         start = f"PREFECT_API_URL={url} prefect worker start --pool {work_pool()}"
         finding = wrong(name, "no worker is online", f"run `linekeeper up`, or `{start}`")
     else:
-        finding = ok(name, f"{len(online)} worker(s) online")
+        finding = ok(name, f"{counted(len(online), 'worker')} online")
     return [finding, *await examine_late(client, pool, deployments, workers=len(online))]
 
 
