@@ -138,7 +138,8 @@ def _taken(view: IncidentView) -> bool:
 def _what(view: IncidentView, pen: Pen, now: datetime) -> list[str]:
     lines = []
     only = view.only
-    meaning = words.meaning(view.kind, only.cause if only else "", "" if only else view.scope)
+    scope = "provider" if view.share is not None and view.share.is_cause else view.scope
+    meaning = words.meaning(view.kind, only.cause if only else "", "" if only else scope)
     if meaning and view.resolved_at is None:
         lines.append(f"{pen.strong('Problem')} {meaning}")
     elif not meaning and view.summary and (len(view.title) > _TITLE_SHOWN or view.says_more):

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from linekeeper.notify import compose
+from linekeeper.notify.root_cause import CustomerShare
 from linekeeper.notify.view import MEMBERS_SHOWN, IncidentView, Links, MemberView
 from linekeeper.text import width
 
@@ -82,6 +83,8 @@ def test_trouble_of_several_providers_is_not_called_that_of_the_whole_app() -> N
     assert "The customer's system" not in read(wide), "of several providers it is likelier Makini"
     assert "Makini itself, or the way to it, is likelier to be the cause" in read(wide)
     assert "resolves this incident when they answer" in read(wide)
+    theirs = replace(wide, share=CustomerShare("Acme", hit=5, others_hit=0, others=40))
+    assert "Makini itself" not in read(theirs), "the systems of others answer"
     unowned = replace(MEMBER, owner=None)
     two = replace(wide, scope="provider", members=(unowned, unowned))
     assert "These systems, or Makini's way to them, do not answer." in read(two)
