@@ -18,6 +18,7 @@ from rich.console import Console
 from linekeeper.preflight.verdict import vantage_queue
 from linekeeper.refusal import UserError
 from linekeeper.settings import Settings
+from linekeeper.text import counted
 from tasks.prefect_adapter import automations, block_documents, deployments, project
 from tasks.prefect_adapter import settings as prefect_settings
 from tasks.prefect_adapter.deployed import as_it_was
@@ -230,7 +231,7 @@ class _Seeder:
     def say_the_end(self, count: int) -> None:
         """The last line."""
         left = (
-            f"; {self._left} differences left as an operator set them (--reset puts them back)"
+            f"; {counted(self._left, 'difference')} left as set in Prefect (--reset undoes that)"
             if self._left
             else ""
         )

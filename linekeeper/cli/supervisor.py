@@ -84,6 +84,8 @@ class Supervisor:
         """Gets the name of a child that was started again, and how it had ended."""
         self._mark = secrets.token_hex(8)
         self._running: dict[str, _Running] = {}
+        self._hanging: set[str] = set()
+        """Those that were killed because they hang, until they have ended."""
         self._keepers: dict[str, asyncio.Task[None]] = {}
         self._reaper: asyncio.subprocess.Process | None = None
         self.starting = True
@@ -176,20 +178,23 @@ class Supervisor:
     async def _keep(self, running: _Running) -> None:
         child, deaths = running.child, 0
         while True:
-            code = await running.process.wait()
+            how = _how(await running.process.wait())
+            if child.name in self._hanging:
+                self._hanging.discard(child.name)
+                how = "it hung, and was killed"
             if time.monotonic() - running.started >= STABLE_SECONDS:
                 deaths = 0
             deaths += 1
             delay = restart_delay(deaths)
             self._report(
-                f"{child.name} ended ({_how(code)}): starting it again in {delay:.0f} s; "
+                f"{child.name} ended ({how}): starting it again in {delay:.0f} s; "
                 f"see {running.output.path}"
             )
             await self._ended(running)
             running = await self._spawn_again(child, delay)
             self._report(f"{child.name} was started again")
             if self._restarted is not None and is_worth_saying(deaths):
-                await self._restarted(child.name, _how(code))
+                await self._restarted(child.name, how)
 
     async def _spawn_again(self, child: Child, delay: float) -> _Running:
         """Start `child` in `delay` seconds; where the machine can't, as often as it takes."""
@@ -218,6 +223,7 @@ class Supervisor:
         if time.monotonic() - self._running[name].started < older:
             return
         self._report(f"{name} hangs: it is killed and started again")
+        self._hanging.add(name)
         with suppress(ProcessLookupError):
             self._running[name].process.kill()
 

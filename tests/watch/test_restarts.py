@@ -52,7 +52,7 @@ async def test_a_child_that_hangs_is_killed_started_again_and_said(
             asyncio.create_task(restart_what_hangs(settings, supervisor)),
         ]
         async with asyncio.timeout(60):
-            assert await heard.get() == "consumer: killed by SIGKILL"
+            assert await heard.get() == "consumer: it hung, and was killed"
         for task in beside:
             task.cancel()
         await asyncio.gather(*beside, return_exceptions=True)
@@ -63,7 +63,7 @@ async def test_a_child_that_hangs_is_killed_started_again_and_said(
             select(col(Outbox.payload)).where(col(Outbox.channel) == "slack")
         )
     assert payload is not None
-    assert "*consumer* ended (killed by SIGKILL) and was started again" in payload["text"]
+    assert "*consumer* ended (it hung, and was killed) and was started again" in payload["text"]
 
 
 async def test_what_was_just_started_is_not_judged_by_the_silence_of_the_one_before(
