@@ -64,6 +64,11 @@ class Readable:
     read_before: frozenset[str] = frozenset()
     """Those of them that a poll has read to the end: to these the connection had permission."""
 
+    @property
+    def first(self) -> "Readable":
+        """The one that is tried first, alone."""
+        return Readable(self.entities[:1], self.read_before)
+
 
 async def read_one(caller: Caller, readable: Readable, status: Observation) -> Observation | None:
     """What reading one record of one `readable` entity says of the login.

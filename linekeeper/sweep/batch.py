@@ -38,6 +38,7 @@ from linekeeper.spending import Purpose, spends_on
 from linekeeper.store.tables import Connection
 from linekeeper.store.types import table_of
 from linekeeper.sweep import app as app_health
+from linekeeper.sweep.broken_status import read_instead
 from linekeeper.sweep.unknown_there import UnknownThere
 from linekeeper.tokens.caller import Caller
 from linekeeper.tokens.stored import Token, load_tokens
@@ -180,6 +181,17 @@ class _Try:
                 judged=member.judged,
                 is_unlisted=member.unlisted_since is not None,
             )
+        else:
+            read = await read_instead(
+                self._rt,
+                member.app,
+                member.id,
+                caller,
+                judged=member.judged,
+                error=error,
+                understood=understood,
+            )
+            return read or understood
         return understood
 
     async def _verified(

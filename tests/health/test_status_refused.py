@@ -1,7 +1,8 @@
 """A status that refuses every token: what the connection's reads say counts."""
 
+import pytest
 from sqlalchemy import update
-from starlette.responses import JSONResponse
+from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from linekeeper.clock import utcnow
 from linekeeper.runtime import Runtime
@@ -53,3 +54,34 @@ async def test_a_login_whose_records_are_read_is_not_lost_because_the_status_ref
     assert (await probed(rt)).health == "healthy"
     [incident] = await incidents(rt)
     assert incident.status == "resolved"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        HTMLResponse("<html>maintenance</html>"),
+        JSONResponse({"message": "Server Error"}, 500),
+        JSONResponse([]),
+    ],
+)
+async def test_a_connection_whose_records_are_read_is_not_unreachable_because_its_status_fails(
+    rt: Runtime, server: Peer, answer: Response
+) -> None:
+    """Else no record of it would be read any more, for one broken route of Makini's."""
+    server.answer("GET", STATUS, {"data": {"id": "k1", "sync_status": "done"}})
+    server.answer("GET", ASSETS, {"data": [{"key": "01"}]})
+    await sweep(rt)
+    server.answer("GET", STATUS, lambda _: answer)
+    for _ in range(7):
+        assert (await probed(rt)).health == "healthy"
+    assert await incidents(rt) == []
+    assert len(server.asked(ASSETS)) == 2, "only where it would become unreachable"
+
+    server.answer("GET", ASSETS, lambda _: JSONResponse({"message": "Server Error"}, 503))
+    for _ in range(5):
+        connection = await probed(rt)
+    assert connection.health in ("unreachable", "unknown")
+    server.answer("GET", ASSETS, {"data": [{"key": "01"}]})
+    for _ in range(3):
+        connection = await probed(rt)
+    assert connection.health == "healthy"
