@@ -182,7 +182,20 @@ def readable_of(entities: Sequence[str], marks: Mapping[str, Watermark]) -> Read
 
     offered = [entity for entity in entities if entity not in marks or marks[entity].offered]
     left = [entity for entity in offered or entities if not is_forbidden(entity)]
-    return Readable(sorted(left, key=rank), frozenset(polled))
+    return Readable(sorted(failing_last(left, marks), key=rank), frozenset(polled))
+
+
+def failing_last(entities: Sequence[str], marks: Mapping[str, Watermark]) -> list[str]:
+    """`entities` in the order to read them: those that failed the last time come last, so that
+    whatever ends the reading of a connection never starves the others. Pure.
+
+    Those that failed take turns at being the first of them: a call limit that one of them meets
+    counts as a failure of all that are left.
+    """
+    failed = [entity for entity in entities if entity in marks and marks[entity].error is not None]
+    turn = max((marks[entity].failures for entity in failed), default=0) % max(1, len(failed))
+    well = [entity for entity in entities if entity not in failed]
+    return [*well, *failed[turn:], *failed[:turn]]
 
 
 def _polled_at(mark: Watermark | None) -> datetime | None:

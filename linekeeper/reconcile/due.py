@@ -1,6 +1,6 @@
 """What is to be read now, most urgent first."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
@@ -145,19 +145,6 @@ class ReadState:
     def misses(self, window: Window | None) -> bool:
         """Whether it has not been read since `window` ended. Pure."""
         return window is not None and self.polled_at is not None and self.polled_at < window.until
-
-
-def failing_last(entities: Sequence[str], marks: Mapping[str, Watermark]) -> list[str]:
-    """`entities` in the order to read them: those that failed the last time come last, so that
-    whatever ends the reading of a connection never starves the others. Pure.
-
-    Those that failed take turns at being the first of them: a call limit that one of them meets
-    counts as a failure of all that are left.
-    """
-    failed = [entity for entity in entities if entity in marks and marks[entity].error is not None]
-    turn = max((marks[entity].failures for entity in failed), default=0) % max(1, len(failed))
-    well = [entity for entity in entities if entity not in failed]
-    return [*well, *failed[turn:], *failed[:turn]]
 
 
 def is_entity_due(

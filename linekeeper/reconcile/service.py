@@ -11,6 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from linekeeper.clock import monotonic, utcnow
 from linekeeper.config import AppConfig
 from linekeeper.groups import task_group
+from linekeeper.health.login_check import failing_last
 from linekeeper.health.scope import DataCaller
 from linekeeper.makini import NO_TOKEN, ErrorKind, ErrorScope, MakiniError
 from linekeeper.reconcile.accounting import Counts
@@ -21,7 +22,7 @@ from linekeeper.reconcile.doubt import (
     is_login_refused,
     observe_lost_login,
 )
-from linekeeper.reconcile.due import Pass, PollOrder, due_in, failing_last, is_entity_due
+from linekeeper.reconcile.due import Pass, PollOrder, due_in, is_entity_due
 from linekeeper.reconcile.known import Known, read_known
 from linekeeper.reconcile.marks import is_call_limit, load_marks, note_failure
 from linekeeper.reconcile.pages import Sleep

@@ -1,18 +1,21 @@
 """A connection that Makini rate-limits for good is one incident, which says so and ends."""
 
 from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
 
 import pytest
 from sqlalchemy import delete, update
 from sqlmodel import col, select
 from starlette.responses import JSONResponse
 
+from linekeeper.clock import utcnow
 from linekeeper.reconcile import pages
 from linekeeper.reconcile.entity_failures import EntityState, find_failures
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store import Store
-from linekeeper.store.tables import Incident, Watermark
+from linekeeper.store.tables import Connection, Incident, Watermark
+from tests.health.test_sweep import sweep
 from tests.makini.peer import Peer
 from tests.reconcile.answering import asset, server, with_one_connection
 from tests.reconcile.conftest import ENTITIES, adopt, pointed_at, run
@@ -74,20 +77,37 @@ async def test_a_limit_that_goes_on_is_one_incident_of_the_connection_until_all_
     assert await incidents(rt) == [("reads_limited", "resolved")]
 
 
+async def make_unread(rt: Runtime) -> None:
+    async with rt.store.write() as session:
+        await session.execute(delete(Watermark))
+
+
 @pytest.mark.parametrize("which", range(len(ENTITIES)))
 async def test_an_entity_with_a_limit_of_its_own_keeps_no_other_from_being_read(
     rt: Runtime, server: Peer, which: int
 ) -> None:
     """Whoever met the limit had always been asked first again."""
     other_entities = {entity for entity in ENTITIES if entity != ENTITIES[which]}
-    async with rt.store.write() as session:
-        await session.execute(delete(Watermark))  # none was read yet
+    await make_unread(rt)
     answer_all(server, limited=[ENTITIES[which]])
     for _ in range(2):
         await run(rt)
     async with rt.store.read() as session:
         read = select(col(Watermark.entity)).where(col(Watermark.polled_at).is_not(None))
         assert set(await session.scalars(read)) == other_entities
+
+
+async def test_nor_does_the_test_of_a_login_that_nobody_uses(rt: Runtime, server: Peer) -> None:
+    """It comes with a sweep, before the run, and had met the limit first each time."""
+    await make_unread(rt)
+    answer_all(server, limited=ENTITIES[:1])
+    await run(rt)
+    async with rt.store.write() as session:
+        long_ago = utcnow() - timedelta(days=2)
+        await session.execute(update(Connection).values(created_at=long_ago, judged={}))
+    await sweep(rt)
+    async with rt.store.read() as session:
+        assert (await session.scalars(select(Connection))).one().evidence == "read"
 
 
 async def test_a_scheduled_run_leaves_it_alone_for_a_while(rt: Runtime, server: Peer) -> None:
