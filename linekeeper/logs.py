@@ -71,4 +71,6 @@ def set_up(form: Format, *, stream: TextIO | None = None) -> None:
     log.addHandler(handler)
     log.setLevel(logging.INFO)
     log.propagate = False
+    # SQLAlchemy logs under the name of the module, each time its pool is thrown away.
+    logging.getLogger("linekeeper.store.pool").setLevel(logging.WARNING)
     WAY.setLevel(logging.INFO if form == "json" else logging.WARNING)

@@ -34,6 +34,7 @@ async def _run() -> None:
     from linekeeper.logs import set_up
     from linekeeper.runtime import Runtime
     from linekeeper.settings import Settings
+    from linekeeper.store.usable import has_come
     from linekeeper.watch.alerts import reported, settle_reported
     from linekeeper.watch.queries import note_prefect
     from tasks.prefect_adapter.orchestrator import PrefectOrchestrator
@@ -43,6 +44,8 @@ async def _run() -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     settings = Settings()
     set_up(settings.log_format)
+    if not await has_come(settings, stop):
+        return
     async with (
         Runtime.open(settings, kind="consumer") as rt,
         PrefectOrchestrator.open(settings) as orchestrator,

@@ -16,6 +16,7 @@ from linekeeper.receiver.app import Receiver
 from linekeeper.receiver.protocol import guarded
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
+from linekeeper.store.usable import has_come
 
 BACKLOG = 2048
 MAX_CONNECTIONS = 4096
@@ -93,12 +94,15 @@ async def until_stopped(
 ) -> None:
     """Serve until SIGINT or SIGTERM; `ready` is called when the first request can be answered.
 
-    Raises `StoreError` or `KeyProblem` for a database that can't be used.
+    A database that does not answer is waited for; who connects meanwhile waits as well. Raises
+    `StoreError` or `KeyProblem` for one that can't be used.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
+    if not await has_come(settings, stop):
+        return
     async with Runtime.open(settings, kind="receiver") as runtime, serving(runtime, listener):
         _tune_python()
         async with reporting_alive(settings.alive_file):

@@ -2,12 +2,16 @@
 
 
 class StoreError(Exception):
-    """The database can't be used. `text` is what was found, `fix` what to do; `str()` says both."""
+    """The database can't be used. `text` is what was found, `fix` what to do; `str()` says both.
 
-    def __init__(self, text: str, fix: str = "") -> None:
+    `passes` says that it may be usable in a while, without anybody doing anything here.
+    """
+
+    def __init__(self, text: str, fix: str = "", *, passes: bool = False) -> None:
         super().__init__(f"{text}: {fix}" if fix else text)
         self.text = text
         self.fix = fix
+        self.passes = passes
 
 
 def trouble_of(error: Exception) -> StoreError:
@@ -30,6 +34,8 @@ def trouble_of(error: Exception) -> StoreError:
         )
     if isinstance(error, OSError) or "connect" in cause.lower():
         return StoreError(
-            f"the database does not answer ({cause})", "check LINEKEEPER_DATABASE_URL"
+            f"the database does not answer ({cause})",
+            "check LINEKEEPER_DATABASE_URL",
+            passes=True,
         )
     return StoreError(f"the database refused: {cause}")

@@ -1,16 +1,50 @@
-"""Our database where a command can do without it: one that is absent or in trouble is no error."""
+"""Our database where a command can do without it: one that is absent or in trouble is no error.
 
-from contextlib import AsyncExitStack
+A service can't, and waits for it.
+"""
+
+import asyncio
+import logging
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
+from linekeeper.clock import monotonic
 from linekeeper.settings import Settings
 from linekeeper.store.cipher import KeyProblem
 from linekeeper.store.engine import Store
 from linekeeper.store.errors import StoreError, trouble_of
 from linekeeper.store.schema import require_current
+
+WAITED_FOR = 60.0
+"""Seconds for which a service that starts waits for its database; systemd gives it 90 to start."""
+LOOK_SECONDS = 2.0
+_log = logging.getLogger(__name__)
+
+
+async def has_come(settings: Settings, stop: asyncio.Event) -> bool:
+    """Wait until the database answers, `WAITED_FOR` seconds at most; False where `stop` was set.
+
+    Raises `StoreError` or `KeyProblem` where it does not answer by then, or can't be used.
+    """
+    ends = monotonic() + WAITED_FOR
+    is_said = False
+    while not stop.is_set():
+        try:
+            async with Store.open(settings) as store:
+                await require_current(store)
+            return True
+        except StoreError as error:
+            if not error.passes or monotonic() >= ends:
+                raise
+            if not is_said:
+                _log.warning("%s. It is waited for, %.0f seconds at most", error, WAITED_FOR)
+                is_said = True
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), LOOK_SECONDS)
+    return False
 
 
 def is_there(url: str) -> bool:

@@ -1,0 +1,111 @@
+"""A service whose database does not answer when it starts waits for it, and says so once."""
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from sqlalchemy.engine import URL, make_url
+
+from linekeeper.settings import Settings
+from tests.databases import KEY
+from tests.receiver.processes import free_port
+
+SECONDS = 120
+pytestmark = [
+    pytest.mark.parametrize("engine", ["postgresql"], indirect=True),
+    pytest.mark.parametrize("part", ["consumer", "receiver"]),
+]
+
+
+def away(settings: Settings) -> URL:
+    """The address of the database at a port where nobody listens yet."""
+    url = make_url(settings.resolved_database_url)
+    return url.set(host="127.0.0.1", port=free_port(), query={})
+
+
+@asynccontextmanager
+async def listening(settings: Settings, at: URL) -> AsyncIterator[None]:
+    """The database answers at that port, for the block."""
+    folder = make_url(settings.resolved_database_url).query["host"]
+    assert isinstance(folder, str)
+    [socket] = [path for path in Path(folder).iterdir() if path.is_socket()]
+
+    async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        theirs, to = await asyncio.open_unix_connection(socket)
+
+        async def copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+            while data := await source.read(65_536):
+                target.write(data)
+                await target.drain()
+            target.close()
+
+        await asyncio.gather(copy(reader, to), copy(theirs, writer), return_exceptions=True)
+
+    server = await asyncio.start_server(forward, at.host, at.port)
+    try:
+        yield
+    finally:
+        server.close()
+
+
+async def begun(part: str, settings: Settings, url: URL) -> asyncio.subprocess.Process:
+    told = {
+        "LINEKEEPER_HOME": str(settings.home),
+        "LINEKEEPER_DATABASE_URL": url.render_as_string(hide_password=False),
+        "LINEKEEPER_ENCRYPTION_KEYS": KEY.get_secret_value(),
+        "LINEKEEPER_RECEIVER_PORT": str(free_port()),
+        "PREFECT_API_URL": "http://127.0.0.1:1/api",
+    }
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "linekeeper.cli", part),
+        env={**os.environ, **told},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+
+
+async def said_until(process: asyncio.subprocess.Process, words: str) -> list[str]:
+    """The lines up to the one with `words`."""
+    assert process.stdout is not None
+    lines: list[str] = []
+    async with asyncio.timeout(SECONDS):
+        while line := await process.stdout.readline():
+            lines.append(line.decode().strip())
+            if words in lines[-1]:
+                return lines
+    raise AssertionError(lines)
+
+
+async def test_a_database_that_comes_later_is_waited_for(part: str, settings: Settings) -> None:
+    url = away(settings)
+    process = await begun(part, settings, url)
+    try:
+        lines = await said_until(process, "It is waited for, 60 seconds at most")
+        assert "the database does not answer" in lines[-1]
+        await asyncio.sleep(3)
+        async with listening(settings, url):
+            assert len(await said_until(process, "ready")) == 1  # said once
+            process.terminate()
+            assert await asyncio.wait_for(process.wait(), SECONDS) == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def test_who_is_told_to_stop_while_it_waits_ends_at_once(
+    part: str, settings: Settings
+) -> None:
+    process = await begun(part, settings, away(settings))
+    try:
+        await said_until(process, "It is waited for, 60 seconds at most")
+        process.terminate()
+        assert await asyncio.wait_for(process.wait(), 20) == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
