@@ -85,12 +85,12 @@ def run(asked: argparse.Namespace, seeds: Sequence[int]) -> int:
     gc.disable()  # what is imported stays: a fifth of that time went into looking for garbage
     import logging
 
+    from tests.simulation.plan import Plan
     from tests.simulation.ports import template
     from tests.simulation.recorded import personality_of
     from tests.simulation.run import simulate
     from tests.simulation.shrinking import report, shrink
     from tests.simulation.sizes import brief, drawn
-    from tests.simulation.universe import Plan
 
     gc.freeze()
     logging.disable(logging.CRITICAL)  # what it logs is not what it does

@@ -16,7 +16,7 @@ from tests.simulation.loop import Host
 from tests.simulation.patience import OVERDUE_WITHIN
 
 if TYPE_CHECKING:
-    from tests.simulation.makini.truth import Connection
+    from tests.simulation.makini.connection import Connection
     from tests.simulation.oracle import Oracle
     from tests.simulation.universe import Universe
 

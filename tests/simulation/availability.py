@@ -25,7 +25,7 @@ from linekeeper.availability.service import read_histories, read_troubles
 from linekeeper.settings import Settings
 from linekeeper.store import Store
 from tests.simulation.lost import is_token_missing, is_unreadable, was_lost
-from tests.simulation.makini.truth import Connection
+from tests.simulation.makini.connection import Connection
 from tests.simulation.ports import RECEIVER_BEAT_SECONDS
 from tests.simulation.universe import Universe
 

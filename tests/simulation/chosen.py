@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.simulation.faults import Trouble
+from tests.simulation.plan import Plan
 from tests.simulation.sizes import brief
-from tests.simulation.universe import Plan, Universe
+from tests.simulation.universe import Universe
 
 POOL = (*range(1, 301), *range(11_000, 11_080), *range(13_000, 13_120))
 """Those they were chosen from; Makini takes more liberties in the later ones."""

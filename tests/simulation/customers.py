@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 from tests.simulation.machine import seed_of
-from tests.simulation.makini.truth import Connection
+from tests.simulation.makini.connection import Connection
 
 if TYPE_CHECKING:
     from tests.simulation.universe import Universe

@@ -11,7 +11,7 @@ from itertools import pairwise
 from random import Random
 from typing import TYPE_CHECKING
 
-from tests.simulation.makini.truth import Connection
+from tests.simulation.makini.connection import Connection
 from tests.simulation.rehearsal import CLEARED_SECONDS, SWEEP_SECONDS
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from tests.simulation.net import Fault, Request
 
 if TYPE_CHECKING:
     from tests.simulation.mail_server import Mail
-    from tests.simulation.makini.truth import Connection
+    from tests.simulation.makini.connection import Connection
     from tests.simulation.oracle import Oracle
     from tests.simulation.second_acts import SecondActs
     from tests.simulation.universe import Universe

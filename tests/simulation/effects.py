@@ -9,7 +9,7 @@ from tests.simulation.courtesy import CLOCK_KINDS
 from tests.simulation.patience import OVERDUE_WITHIN
 
 if TYPE_CHECKING:
-    from tests.simulation.makini.truth import Connection
+    from tests.simulation.makini.connection import Connection
     from tests.simulation.oracle import Oracle
 
 HINDERS = frozenset({

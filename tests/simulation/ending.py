@@ -18,7 +18,7 @@ from tests.simulation.renewed import MEANWHILE, renewed_meanwhile
 from tests.simulation.working_hours import is_at_work
 
 if TYPE_CHECKING:
-    from tests.simulation.makini.truth import Connection
+    from tests.simulation.makini.connection import Connection
     from tests.simulation.oracle import Oracle
     from tests.simulation.universe import Universe
 

@@ -8,7 +8,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from tests.simulation.machine import seed_of
-from tests.simulation.makini.truth import Connection
+from tests.simulation.makini.connection import Connection
 from tests.simulation.net import Fault, Request
 
 if TYPE_CHECKING:

@@ -1,13 +1,14 @@
 """What goes wrong in a universe, and the people in it: everything drawn from its seed."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from random import Random
 from typing import Any
 
 from linekeeper.config import AlertPolicy
+from tests.simulation.at_makini import AtMakini
 from tests.simulation.caps import Caps
 from tests.simulation.courtesy import Quiet
 from tests.simulation.customers import Customers
@@ -15,12 +16,12 @@ from tests.simulation.deadline import Deadline
 from tests.simulation.ending import APART, ENDING, ENDING_FROM, Ending, endings
 from tests.simulation.ending import CHANCE as ENDING_CHANCE
 from tests.simulation.episodes import Episodes
-from tests.simulation.loop import HOST
+from tests.simulation.interrupted import Interrupted
 from tests.simulation.lost_runs import LostRuns
 from tests.simulation.machine import seed_of
+from tests.simulation.makini.connection import Connection
 from tests.simulation.makini.personality import LATEST_LIBERTIES_FROM
-from tests.simulation.makini.truth import Connection
-from tests.simulation.net import PEERS, Fault, Request
+from tests.simulation.net import Fault, Request
 from tests.simulation.operators import Operators
 from tests.simulation.pairs import LostPairs
 from tests.simulation.patience import Patience
@@ -30,7 +31,6 @@ from tests.simulation.second_acts import SecondActs
 from tests.simulation.shifting import Shifting
 from tests.simulation.sickness import Sickness
 from tests.simulation.sickness import draw as draw_sickness
-from tests.simulation.storage import Failing
 from tests.simulation.storms import STORM, storm
 from tests.simulation.twice import Twice
 from tests.simulation.universe import Universe
@@ -64,11 +64,6 @@ MAKINI_AWAY = 0.3
 """The share of universes in which Makini as a whole goes away."""
 RUNS_LOST = 0.25
 """The share of those in which workers lose runs."""
-CUT_AFTER = (
-    "", " webhook_event", "processed_at=?", "processed_at=?", "attempts=(", "attempts=(",
-    " incident", " credential",
-)  # fmt: skip
-"""What a transaction wrote after whose commit the power is cut: a settlement, a claim, …"""
 LACKS_FROM_SECONDS = 1200.0
 """A listing that lacks records does so once all were read."""
 
@@ -119,10 +114,10 @@ class Trouble:
         self.patience = Patience(universe)
         universe.network.decide = self.decide
         universe.network.came = self.pairs.came
-        universe.face.mutilate_list = self.mutilate
-        self._cut_list: Callable[[list[dict[str, Any]]], list[dict[str, Any]]] | None = None
-        self.removed: set[str] = set()
-        """The keys of connections that were disconnected at Makini."""
+        self.interrupted = Interrupted(universe, self.rng, self._on, self._pause)
+        self.at_makini = AtMakini(universe, self.rng, self._on, self._pause)
+        self.removed = self.at_makini.removed
+        universe.face.mutilate_list = self.at_makini.mutilate
         self.sick: Sickness | None = None
         universe.disk.cut_now = universe.crash
         universe.face.lacking = self.lacking
@@ -143,18 +138,18 @@ class Trouble:
         if "slack" in self.kinds:
             yield self._down(self.universe.slack, "Slack")
         if "logins" in self.kinds:
-            yield self._logins()
+            yield self.at_makini.logins()
             yield self.customers.live()
         if "storm" in self.kinds:
             yield storm(self.universe, Random(seed_of(self.universe.plan.seed, "storm")))
         if "commits" in self.kinds:
-            yield self._commits()
+            yield self.interrupted.commits()
         if "stops" in self.kinds:
-            yield self._stops()
+            yield self.interrupted.stops()
         if "shift" in self.kinds:
             self.shifting.fill()
         if self.kinds & {"tokens", "pairs"}:
-            yield self._tokens()
+            yield self.at_makini.tokens()
         if self._on("sick"):
             living, wanted = self.universe.truth.living(), self.universe.plan.sick
             personality = self.universe.personality
@@ -166,9 +161,9 @@ class Trouble:
             if self.sick is not None:
                 self.universe.say(f"sick to the end: {self.sick.words()}")
         if "systems" in self.kinds:
-            yield self._systems()
+            yield self.at_makini.systems()
         if "list" in self.kinds:
-            yield self._lists()
+            yield self.at_makini.lists()
         if "makini" in self.kinds:
             yield self.episodes.of_makini()
         if self.universe.personality.forbids_list:
@@ -176,7 +171,7 @@ class Trouble:
         if "forged" in self.kinds:
             yield self._forgeries()
         if "clock" in self.kinds:
-            yield self._clocks()
+            yield self.interrupted.clocks()
         if "hands" in self.kinds:
             yield self.operators.start_runs()
         if "buttons" in self.kinds:
@@ -193,9 +188,9 @@ class Trouble:
             self.universe.mail.loses = 0.2
             yield self._down(self.universe.mail, "the mail server")
         if "statements" in self.kinds:
-            yield self._statements()
+            yield self.interrupted.statements()
         if "anew" in self.kinds:
-            yield self._anew()
+            yield self.at_makini.anew()
         if "deadline" in self.kinds:
             chance = Random(seed_of(self.universe.plan.seed, "deadline"))
             yield Deadline(self.universe, chance).live()
@@ -205,7 +200,7 @@ class Trouble:
     def end(self) -> None:
         """It is to be calm: everything works, except for logins that nobody renewed."""
         self.episodes.end()
-        self._cut_list = None
+        self.at_makini.cut_list = None
         universe = self.universe
         universe.product.down = universe.prefect.down = universe.slack.down = False
         universe.prefect.loses_answers = lambda: False
@@ -242,7 +237,7 @@ class Trouble:
         if (fault := self.episodes.fault_of(request)) is not None:
             return fault
         if request.path == "/link/token":
-            self._hit_refresh(request)
+            self.interrupted.hit_refresh(request)
             if self._on("pairs") and (fault := self.pairs.fault_of(request)) is not None:
                 return fault
         if not self._on("calls") or self.rng.random() > 0.03:
@@ -270,53 +265,6 @@ class Trouble:
             peer.down = False
             self.universe.say(f"{name} is back")
 
-    # --- processes and tokens
-
-    async def _commits(self) -> None:
-        """The power of a process is cut right after a commit, often one that matters."""
-        while True:
-            await self._pause(400.0)
-            if self._on("commits"):
-                choice = ("receiver", "consumer", "consumer", "consumer", "worker")
-                self.universe.disk.cut_next = self.rng.choice(choice)
-                self.universe.disk.cut_after = self.rng.choice(CUT_AFTER)
-                self.universe.disk.cuts_before = (
-                    "before commit" in self.kinds and self.rng.random() < 0.4
-                )
-
-    async def _stops(self) -> None:
-        """A process is told to stop, and started again."""
-        while True:
-            await self._pause(1200.0)
-            if self._on("stops"):
-                self.universe.stop(self.rng.choice(("receiver", "consumer", "worker")))
-
-    async def _statements(self) -> None:
-        """A statement fails, or for some seconds every one that writes."""
-        while True:
-            await self._pause(300.0)
-            if self._on("statements"):
-                self.universe.disk.fail = Failing(
-                    self.universe, self.rng.randrange(1, 80), self.rng.choice((0.0, 0.0, 20.0))
-                )
-
-    def _hit_refresh(self, request: Request) -> None:
-        """Whoever refreshes a pair is told to stop while Makini works on it."""
-        host = HOST.get()
-        if host is None or b"refresh_token" not in request.body or not self._on("stops"):
-            return
-        if self.rng.random() < 0.5:
-            self.universe.loop.call_later(0.09, self.universe.stop, host.name, context=PEERS.copy())
-
-    async def _tokens(self) -> None:
-        """Makini ends an access token before its time; the refresh token lives."""
-        while True:
-            await self._pause(900.0)
-            if self._on("tokens") or self._on("pairs"):
-                connection = self.rng.choice(self.universe.truth.living())
-                self.universe.say(f"trouble: the access token of {connection.key} ends early")
-                self.universe.truth.end_tokens(connection, self.universe.now())
-
     def lacking(self, key: str, entity: str) -> int:
         """How many records a listing lacks."""
         if self.sick is None or not self.sick.covers(key, entity) or self.universe.calm:
@@ -328,74 +276,6 @@ class Trouble:
     def is_sick(self, connection: Connection) -> bool:
         """Whether something of it stays wrong to the end."""
         return self.sick is not None and self.sick.connection is connection
-
-    # --- logins and systems
-
-    async def _logins(self) -> None:
-        truth = self.universe.truth
-        while True:
-            await self._pause(1500.0)
-            if not self._on("logins"):
-                continue
-            connection = self.rng.choice(truth.living())
-            if connection.login_ok:
-                self.universe.say(f"trouble: {connection.key} loses its login")
-                truth.lose_login(connection, self.universe.now())
-            elif self.rng.random() < 0.4:
-                self.universe.say(f"{connection.key}: the old password works again")
-                truth.restore_login(connection, self.universe.now())
-
-    async def _anew(self) -> None:
-        """A customer disconnects at Makini, and connects the same system anew a while later."""
-        truth = self.universe.truth
-        while True:
-            await self._pause(1800.0)
-            if not self._on("anew"):
-                continue
-            connection = self.rng.choice(truth.living())
-            if connection.key in self.removed or not connection.login_ok:
-                continue
-            self.removed.add(connection.key)
-            self.universe.say(f"trouble: {connection.key} is disconnected at Makini")
-            truth.delete(connection, self.universe.now())
-            await asyncio.sleep(self.rng.choice((30.0, 400.0, 1200.0)))
-            target = truth.connect_anew(connection, self.universe.now())
-            self.universe.say(f"trouble: it is connected anew as {target.key}")
-
-    async def _systems(self) -> None:
-        truth = self.universe.truth
-        while True:
-            await self._pause(1200.0)
-            if not self._on("systems"):
-                continue
-            connection = self.rng.choice(truth.living())
-            now = self.universe.now()
-            if self.rng.random() < 0.7:
-                truth.set_online(connection, not connection.online, now)
-                self.universe.say(f"trouble: {connection.key} online={connection.online}")
-            else:
-                truth.set_active(connection, not connection.active, now)
-                self.universe.say(f"trouble: {connection.key} active={connection.active}")
-
-    # --- the list, webhooks, clocks
-
-    def mutilate(self, listed: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """The list as Makini shows it in an episode of its own."""
-        return self._cut_list(listed) if self._cut_list is not None else listed
-
-    async def _lists(self) -> None:
-        while True:
-            await self._pause(1500.0)
-            if self.universe.calm:
-                return
-            name, self._cut_list = self.rng.choice((
-                ("empty", lambda _: []),
-                ("truncated", lambda listed: listed[: len(listed) // 2]),
-                ("duplicated", lambda listed: listed + listed),
-            ))  # fmt: skip
-            self.universe.say(f"trouble: the list is {name}")
-            await asyncio.sleep(self.rng.choice((100.0, 1300.0)))
-            self._cut_list = None
 
     async def _forgeries(self) -> None:
         universe = self.universe
@@ -423,12 +303,3 @@ class Trouble:
                 continue  # it could not be stored, or a receiver was forgotten that lacks the key
             if status and (status == 200) != genuine:
                 universe.found.append(f"receiver: answered {status} to {raw[:40]!r}, {genuine=}")
-
-    async def _clocks(self) -> None:
-        while True:
-            await self._pause(1800.0)
-            if not self._on("clock") or not self.universe.hosts:
-                continue
-            host = self.rng.choice(self.universe.hosts)
-            host.skew = timedelta(seconds=self.rng.choice((-240.0, -30.0, 45.0, 300.0)))
-            self.universe.say(f"trouble: the clock of {host.name} is off by {host.skew}")

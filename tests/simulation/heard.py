@@ -16,8 +16,8 @@ from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from tests.simulation.loop import Host
-from tests.simulation.makini.http import Answer
-from tests.simulation.makini.truth import Connection
+from tests.simulation.makini.answers import Answer
+from tests.simulation.makini.connection import Connection
 from tests.simulation.net import Fault, Request
 
 if TYPE_CHECKING:

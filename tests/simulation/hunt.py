@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 from itertools import count
 
 from tests.simulation.mutants import MUTANTS
+from tests.simulation.plan import Plan
 from tests.simulation.planting import Mutant
-from tests.simulation.universe import Plan
 
 CPU_SECONDS = 40.0
 """What a hunt may take; the controls are not counted."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from tests.simulation.founding import metadata_of
 from tests.simulation.machine import seed_of
-from tests.simulation.makini.truth import Connection
+from tests.simulation.makini.connection import Connection
 
 if TYPE_CHECKING:
     from tests.simulation.universe import Universe

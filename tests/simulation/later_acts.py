@@ -13,7 +13,7 @@ from tests.simulation.net import Fault
 from tests.simulation.renewed import MEANWHILE
 
 if TYPE_CHECKING:
-    from tests.simulation.makini.truth import Connection
+    from tests.simulation.makini.connection import Connection
     from tests.simulation.second_acts import SecondActs
     from tests.simulation.universe import Universe
 

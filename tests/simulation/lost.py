@@ -4,7 +4,8 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from tests.simulation.makini.truth import Connection, Truth
+from tests.simulation.makini.connection import Connection
+from tests.simulation.makini.truth import Truth
 
 if TYPE_CHECKING:
     from tests.simulation.universe import Universe

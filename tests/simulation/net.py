@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 
 from tests.simulation.loop import HOST, Host, VirtualLoop
-from tests.simulation.makini.http import Answer
+from tests.simulation.makini.answers import Answer
 
 HANG_SECONDS = 3600.0
 

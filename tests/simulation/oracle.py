@@ -9,7 +9,7 @@ from typing import Any
 from tests.simulation.ending import is_ending
 from tests.simulation.indexed import wrong_records
 from tests.simulation.lost import is_unreadable
-from tests.simulation.makini.truth import Connection
+from tests.simulation.makini.connection import Connection
 from tests.simulation.patience import AT_ONCE, OVERDUE_WITHIN
 from tests.simulation.promises import broken_promises
 from tests.simulation.secrecy import told_secrets

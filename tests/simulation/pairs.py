@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
 from tests.simulation.lost import line_of
-from tests.simulation.makini.http import Answer
-from tests.simulation.makini.truth import Connection
+from tests.simulation.makini.answers import Answer
+from tests.simulation.makini.connection import Connection
 from tests.simulation.net import Fault, Request
 
 if TYPE_CHECKING:

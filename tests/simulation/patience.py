@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from tests.simulation.heard import STATUS
-from tests.simulation.makini.truth import Connection
+from tests.simulation.makini.connection import Connection
 from tests.simulation.net import Fault, Request
 
 if TYPE_CHECKING:

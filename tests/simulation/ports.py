@@ -52,9 +52,9 @@ from tests.simulation.makini.http import CLIENT_ID, CLIENT_SECRET
 from tests.simulation.makini.truth import ENTITIES
 from tests.simulation.makini.webhooks import WEBHOOK_SECRET
 from tests.simulation.net import SimTransport
-from tests.simulation.prefect import installed
 from tests.simulation.product import FORWARD_SECRET
 from tests.simulation.secrecy import KEY, SMTP_URL
+from tests.simulation.task_engine import installed
 from tests.simulation.universe import Universe
 
 OFTEN_SECONDS = 300.0

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from tests.simulation.makini.http import Answer
+from tests.simulation.makini.answers import Answer
 from tests.simulation.net import Request
 
 FORWARD_SECRET = "whsec_" + base64.b64encode(b"simulated forward key 32 bytes!!").decode()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tests.simulation.lost import is_unreadable
 from tests.simulation.machine import seed_of
-from tests.simulation.makini.truth import Connection
+from tests.simulation.makini.connection import Connection
 from tests.simulation.patience import AT_ONCE, OVERDUE_WITHIN
 from tests.simulation.slack import Message
 

@@ -14,7 +14,7 @@ from tests.simulation.loop import Host
 
 if TYPE_CHECKING:
     from tests.simulation.ending import Ending
-    from tests.simulation.makini.truth import Connection
+    from tests.simulation.makini.connection import Connection
     from tests.simulation.universe import Universe
 
 MEANWHILE = "renewed"

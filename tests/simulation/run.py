@@ -12,9 +12,10 @@ from tests.simulation.availability import compare
 from tests.simulation.faults import Trouble
 from tests.simulation.loop import VirtualLoop, freeze_leftovers
 from tests.simulation.oracle import Oracle
+from tests.simulation.plan import Plan, Verdict
 from tests.simulation.ports import machines, template
 from tests.simulation.second_acts import ACTS
-from tests.simulation.universe import Plan, Universe, Verdict
+from tests.simulation.universe import Universe
 
 
 def simulate(plan: Plan) -> Verdict:

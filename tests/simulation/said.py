@@ -11,7 +11,7 @@ from tests.simulation.lost import worked
 
 if TYPE_CHECKING:
     from tests.simulation.flow_runs import SimRun
-    from tests.simulation.makini.truth import Connection
+    from tests.simulation.makini.connection import Connection
     from tests.simulation.oracle import Oracle
 
 ALL_HEALTHY, NOTHING = "all healthy", "nothing to backfill"

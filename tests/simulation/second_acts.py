@@ -23,7 +23,7 @@ from tests.simulation.later_acts import (
 from tests.simulation.machine import seed_of
 
 if TYPE_CHECKING:
-    from tests.simulation.makini.truth import Connection
+    from tests.simulation.makini.connection import Connection
     from tests.simulation.universe import Universe
 
 SECOND_ACTS_FROM = 16_000

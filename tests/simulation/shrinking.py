@@ -9,9 +9,9 @@ from dataclasses import replace
 
 from linekeeper.text import counted
 from tests.simulation.faults import KINDS, MORE_KINDS
+from tests.simulation.plan import Plan, Verdict
 from tests.simulation.rare import RARE_KINDS
 from tests.simulation.run import simulate
-from tests.simulation.universe import Plan, Verdict
 
 Live = Callable[[Plan], Verdict]
 ALWAYS = ("webhooks", "crash", "makini", "lost")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from random import Random
 
-from tests.simulation.makini.truth import Connection
+from tests.simulation.makini.connection import Connection
 from tests.simulation.net import Fault, Request
 
 

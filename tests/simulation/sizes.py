@@ -8,7 +8,7 @@ from dataclasses import replace
 from random import Random
 
 from tests.simulation.machine import seed_of
-from tests.simulation.universe import Plan
+from tests.simulation.plan import Plan
 
 MEDIUM = 0.35
 LARGE = 0.1

@@ -13,7 +13,7 @@ from slack_sdk.errors import SlackApiError
 from slack_sdk.web.async_client import AsyncWebClient
 from slack_sdk.web.async_slack_response import AsyncSlackResponse
 
-from tests.simulation.makini.http import Answer
+from tests.simulation.makini.answers import Answer
 from tests.simulation.net import Network, Request
 
 CHANNEL = "C0SIMULATED"

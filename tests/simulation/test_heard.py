@@ -8,7 +8,7 @@ import pytest
 
 from tests.simulation.heard import STATUS, Evidence
 from tests.simulation.loop import Host
-from tests.simulation.makini.http import Answer
+from tests.simulation.makini.answers import Answer
 from tests.simulation.net import Request
 
 BEGINS = datetime(2026, 3, 2, 6, tzinfo=UTC)

@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
+from tests.simulation.plan import Plan, Verdict
 from tests.simulation.shrinking import shrink
-from tests.simulation.universe import Plan, Verdict
 
 
 def test_what_is_left_is_what_the_defect_needs() -> None:

@@ -73,7 +73,7 @@ class Twice:
     def _again(self, run: SimRun, when: str) -> None:
         if run.state_word == "running" and not self._universe.calm:
             self._universe.say(f"trouble: run {run.deployment} is taken again {when}")
-            self._universe.take(run)
+            self._universe.workers.take(run)
 
 
 def holds_the_database(host: Host) -> bool:

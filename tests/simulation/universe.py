@@ -3,18 +3,18 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import closing
-from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
+from urllib.parse import parse_qsl
 
 from linekeeper.consumer.service import run_consumer
 from linekeeper.receiver.app import Receiver
 from linekeeper.runtime import Runtime
 from tests.simulation import machine, slack
 from tests.simulation.asking import Asking
-from tests.simulation.flow_runs import SimRun
 from tests.simulation.founding import set_up
 from tests.simulation.heard import Evidence
 from tests.simulation.invitations import invitations
@@ -24,36 +24,24 @@ from tests.simulation.loop import HOST, Host, VirtualLoop
 from tests.simulation.lost_runs import looking
 from tests.simulation.machine import SimClock, seed_of
 from tests.simulation.mail_server import MailServer
-from tests.simulation.makini.http import Answer, Call, Face, pause_headers
-from tests.simulation.makini.personality import (
-    LATEST_LIBERTIES_FROM,
-    LIBERTIES_FROM,
-    MORE_LIBERTIES_FROM,
-    Personality,
-)
+from tests.simulation.makini.answers import Answer, Call, pause_headers
+from tests.simulation.makini.http import Face
+from tests.simulation.makini.personality import Personality
 from tests.simulation.makini.truth import ENTITIES, Truth
 from tests.simulation.makini.webhooks import (
-    NOT_SYNCED,
-    RETRY_FIRST,
-    RETRY_FOR,
-    SYNCED,
     Post,
     Postman,
 )
 from tests.simulation.net import PEERS, Network, Request, call_asgi
 from tests.simulation.new_events import new_events
 from tests.simulation.pager import Pager
+from tests.simulation.plan import Delivered, Plan
 from tests.simulation.prefect import SimPrefect
 from tests.simulation.product import Product
 from tests.simulation.rehearsal import Rehearsal
 from tests.simulation.second_acts import IN_THE_SOUTH, SECOND_ACTS_FROM
-
-SCHEDULES = {
-    "health-sweep": 300.0, "reconcile": 900.0, "process-webhooks": 900.0,
-    "refresh-tokens": 21_600.0, "advance-implementations": 3_600.0, "digest": 86_400.0,
-    "housekeeping": 86_400.0,
-}  # fmt: skip
-
+from tests.simulation.sending import Sending
+from tests.simulation.workers import SCHEDULES, Workers
 
 BEGINNINGS = (
     *[datetime(2026, 3, 2, 6, 0, tzinfo=UTC)] * 5,
@@ -63,53 +51,10 @@ BEGINNINGS = (
     datetime(2028, 2, 28, 23, 20, tzinfo=UTC),
 )
 """When a universe may begin."""
-SYNC_SECONDS = 900.0
-"""From one synchronization of a connection to the next."""
 ENDS_WITHIN = 100.0
 """Seconds from when a part is told to stop: a pair that is being renewed is waited for."""
 SETTLE_SECONDS = 3000.0
 """How long it is calm before the last act."""
-
-
-@dataclass
-class Plan:
-    """How one universe is to be: all drawn from the seed, so that a smaller one can be tried."""
-
-    seed: int
-    hours: float = 0.75
-    connections: int = 4
-    faults: bool = True
-    kinds: frozenset[str] = frozenset()  # empty: those that the seed draws
-    personality: dict[str, Any] = field(default_factory=dict)  # in place of what it draws
-    sick: str = ""  # the sickness, where there is one
-    lull: float = 0.0  # hours in the middle in which nothing new goes wrong
-    pace: float = 1.0  # schedules, changes and the last calm are so much slower, for long lives
-
-
-@dataclass
-class Delivered:
-    """A webhook of the model that was acknowledged: what we answered for."""
-
-    post: Post
-    at: datetime
-    answer: str
-    identity: str
-
-
-@dataclass
-class Verdict:
-    """What the oracle says."""
-
-    seed: int
-    broken: list[str] = field(default_factory=list)
-    known: list[str] = field(default_factory=list)
-    differing: list[str] = field(default_factory=list)
-    """Minutes of availability that are not as it was; some few may be so."""
-    trace: list[str] = field(default_factory=list)
-    digest: str = ""
-    acts: dict[str, bool] = field(default_factory=dict)
-    """The second acts that were to be, and whether they came about."""
-    figures: dict[str, float] = field(default_factory=dict)
 
 
 class Universe:
@@ -124,14 +69,7 @@ class Universe:
         self.begins = Random(seed_of(plan.seed, "calendar")).choice(beginnings)
         self.clock = SimClock(self.loop, Random(seed_of(plan.seed, "ids")), self.begins)
         self.rng = Random(seed_of(plan.seed, "world"))
-        drawn = Personality.draw(Random(seed_of(plan.seed, "personality")))
-        if plan.seed >= LIBERTIES_FROM:
-            drawn = drawn.with_liberties(Random(seed_of(plan.seed, "liberties")))
-        if plan.seed >= MORE_LIBERTIES_FROM:
-            drawn = drawn.with_more_liberties(Random(seed_of(plan.seed, "more liberties")))
-        if plan.seed >= LATEST_LIBERTIES_FROM:
-            drawn = drawn.with_latest_liberties(Random(seed_of(plan.seed, "latest liberties")))
-        self.personality = replace(drawn, **plan.personality)
+        self.personality = Personality.of(plan.seed, plan.personality)
         self.truth = Truth(Random(seed_of(plan.seed, "truth")), self.personality)
         self.face = Face(self.truth)
         self.postman = Postman(self.truth)
@@ -156,6 +94,7 @@ class Universe:
         self.lines: list[str] = []
         self.delivered: list[Delivered] = []
         self.lost: list[Post] = []
+        self.sending, self.workers = Sending(self), Workers(self)
         self.receiver: tuple[Host, Receiver] | None = None
         self.zones: dict[str, str] = {}  # where customers are, by address
         self.calm = self.is_lull = False
@@ -199,8 +138,6 @@ class Universe:
     # --- peers
 
     def _makini(self, request: Request) -> Answer:
-        from urllib.parse import parse_qsl
-
         query = dict(parse_qsl(request.query, keep_blank_values=True))
         return self.face.answer(
             Call(request.method, request.path, query, request.headers, request.body, self.now())
@@ -258,50 +195,9 @@ class Universe:
             self.pages.append(answer.body)
         return answer
 
-    # --- Makini's webhooks
+    def later(self, seconds: float, work: Any) -> None:
+        """Let somebody outside do `work` in so many seconds."""
 
-    async def _send_webhooks(self) -> None:
-        while True:
-            await self.truth.announced.wait()
-            self.truth.announced.clear()
-            await asyncio.sleep(1.0)
-            announced, self.truth.announce = self.truth.announce, []
-            for connection, event, keys in self.postman.gathered(announced):
-                post = self.postman.compose(connection, event, keys, self.truth.stamp(self.now()))
-                self._dispatch(post)
-
-    def _dispatch(self, post: Post) -> None:
-        if self.people.unusual.holds(post):
-            return
-        chance = self.rng.random() if self.faulty("webhooks") else 1.0
-        if chance < 0.06 or self._is_deaf(post):
-            self.lost.append(post)
-            self.say(f"webhook {post.number} {post.event} of {post.connection} lost")
-            return
-        delay = self.rng.uniform(0.1, 3.0)
-        if chance < 0.12:
-            delay += self.rng.choice((60.0, 600.0, 7200.0))
-        self._later(delay, self.deliver(post))
-        if 0.12 <= chance < 0.2:
-            self._later(delay + self.rng.uniform(0, 30), self.deliver(post))
-
-    def _is_deaf(self, post: Post) -> bool:
-        """Whether this Makini's webhooks about records don't arrive, for the time being."""
-        return "deaf" in self.people.kinds and not self.calm and bool(post.keys)
-
-    async def _synchronize(self) -> None:
-        """Makini says how each synchronization of a connection ended."""
-        rng = Random(seed_of(self.plan.seed, "synchronizations"))
-        while True:
-            living = self.truth.living()
-            await asyncio.sleep(rng.expovariate(max(1, len(living)) / (SYNC_SECONDS * self.pace)))
-            if living := self.truth.living():
-                connection = rng.choice(living)
-                works = connection.login_ok and connection.online and connection.active
-                works |= self.personality.sync_lies
-                self.truth.tell((connection.key, SYNCED if works else NOT_SYNCED, []))
-
-    def _later(self, seconds: float, work: Any) -> None:
         async def wait() -> None:
             await asyncio.sleep(seconds)
             await work
@@ -311,22 +207,6 @@ class Universe:
     def spawn(self, work: Any) -> None:
         """Let somebody outside do `work`."""
         self._peers.append(self.loop.create_task(work, context=PEERS.copy()))
-
-    async def deliver(self, post: Post) -> None:
-        """Post it until it is answered with 200."""
-        import json
-
-        waited, pause = 0.0, RETRY_FIRST
-        while waited < RETRY_FOR:
-            answer = await self.request("POST", post.path, post.headers, post.body)
-            status = answer.status if answer else 0
-            self.say(f"webhook {post.number} {post.event} {post.connection} {post.keys} → {status}")
-            if answer is not None and answer.status == 200:
-                said = json.loads(answer.body)
-                self.delivered.append(Delivered(post, self.now(), said["status"], said["id"]))
-                return
-            await asyncio.sleep(pause)
-            waited, pause = waited + pause, min(pause * 2, 3600.0)
 
     # --- what Linekeeper says
 
@@ -405,7 +285,7 @@ class Universe:
                 host.interrupted_at = self.now()
                 main.cancel()
                 if name in ("receiver", "consumer"):
-                    self._later(ENDS_WITHIN, self._has_ended(host, self.now()))
+                    self.later(ENDS_WITHIN, self._has_ended(host, self.now()))
 
     async def _has_ended(self, host: Host, told_at: datetime) -> None:
         if not (host.dead or host.stalled):
@@ -424,49 +304,6 @@ class Universe:
                 host.cut()
             await asyncio.sleep(self.rng.choice((1.0, 5.0, 40.0)))
 
-    # --- Prefect: schedules and workers
-
-    async def _schedule(self, name: str, every: float) -> None:
-        await asyncio.sleep(self.rng.uniform(1.0, min(every, 120.0)))
-        while True:
-            if not self.prefect.down:
-                from uuid import UUID
-
-                run = SimRun(UUID(self.clock.new_id()), name, name, True)
-                self.prefect.enqueue(run)
-            await asyncio.sleep(every)
-
-    async def _work(self) -> None:
-        """A worker: every run is a process of its own."""
-        while True:
-            await self.prefect.queued.wait()
-            self.prefect.queued.clear()
-            await asyncio.sleep(1.0)
-            while self.prefect.queue:
-                if self.workers_away:
-                    await asyncio.sleep(5.0)
-                    continue
-                run = self.prefect.queue.pop(0)
-                self.prefect.taken(run)
-                if not self.people.lost_runs.never_begins(run):
-                    self.take(run)
-
-    def take(self, run: SimRun) -> None:
-        """A worker runs it, in a process of its own."""
-
-        async def main(_: Host) -> None:
-            await self.prefect.run_flow(run)
-
-        host, task = self.start(f"worker {run.deployment}", main)
-        run.hosts.append(host)
-        self.people.lost_runs.taken(run, host)
-        task.add_done_callback(lambda _: self._ended(run, host), context=PEERS)
-        self.people.twice.taken(run, host)
-
-    def _ended(self, run: SimRun, host: Host) -> None:
-        host.end()
-        self.say(f"run {run.deployment}: {run.state_word} {run.state_name} {run.message}")
-
     # --- the whole
 
     async def live(self) -> None:
@@ -478,17 +315,18 @@ class Universe:
         peers = [
             self._supervise("receiver", self._receive),
             self._supervise("consumer", self._consume),
-            self._send_webhooks(), self._live(), self._trouble(), self._work(), *trouble.start(),
-            *(self._schedule(name, every * self.pace) for name, every in SCHEDULES.items()),
+            self.sending.live(), self._live(), self._trouble(), self.workers.live(),
+            *trouble.start(),
+            *(self.workers.schedule(name, every * self.pace) for name, every in SCHEDULES.items()),
         ]  # fmt: skip
         if "second" in trouble.kinds:
             peers.append(self._supervise("second consumer", self._consume))
-        if self.personality.sync_events:
-            peers.append(self._synchronize())
-        if self.personality.magic_links:
-            peers.append(invitations(self))
-        if self.personality.new_events:
-            peers.append(new_events(self))
+        for is_so, peer in (
+            (self.personality.sync_events, self.sending.synchronize),
+            (self.personality.magic_links, partial(invitations, self)),
+            (self.personality.new_events, partial(new_events, self)),
+        ):
+            peers += [peer()] if is_so else []
         self._peers += [self.loop.create_task(peer, context=PEERS.copy()) for peer in peers]
         await asyncio.sleep(self.plan.hours * 1800)
         if self.plan.lull:

@@ -83,7 +83,7 @@ class Unusual:
         await asyncio.sleep(self._rng.uniform(60, 600))
         self._rng.shuffle(self._held)
         for post in self._held:
-            universe.spawn(universe.deliver(post))
+            universe.spawn(universe.sending.deliver(post))
             await asyncio.sleep(self._rng.uniform(0, 20))
 
     async def _away(self, kinds: set[str]) -> None:

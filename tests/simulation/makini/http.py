@@ -2,37 +2,16 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from email.utils import format_datetime
 from typing import Any
 from urllib.parse import parse_qs, parse_qsl
 
-from tests.simulation.makini.truth import Connection, Record, Truth
+from tests.simulation.makini.answers import Answer, Call, as_json, pause_headers, spelled
+from tests.simulation.makini.connection import Connection, Record
+from tests.simulation.makini.truth import Truth
 
 CLIENT_ID = "simulated-client"
 CLIENT_SECRET = "mkcs-7f3a9d"
-
-
-@dataclass
-class Answer:
-    """A status, headers and a body."""
-
-    status: int
-    body: bytes = b""
-    headers: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass
-class Call:
-    """One request as the model sees it."""
-
-    method: str
-    path: str
-    query: dict[str, str]
-    headers: dict[str, str]
-    body: bytes
-    now: datetime
 
 
 class Face:
@@ -71,7 +50,7 @@ class Face:
         if call.path == "/api/integrations/current":
             return self._current(call, connection)
         if call.path == "/api/integrations/sync/status":
-            return _json({"status": self._word(connection, call.now)[1]})
+            return as_json({"status": self._word(connection, call.now)[1]})
         return self._data(call, connection)
 
     def error(self, status: int, code: str, message: str, **headers: str) -> Answer:
@@ -86,7 +65,7 @@ class Face:
             "laravel": {"message": message},
             "adapter": {"status": status, "errors": [message]},
         }
-        answer = _json(shapes[style], status)
+        answer = as_json(shapes[style], status)
         answer.headers.update({"x-request-id": str(number)} | headers)
         return answer
 
@@ -108,7 +87,7 @@ class Face:
             token = f"mkad-{self.truth.rng.getrandbits(96):024x}"
             self.truth.secrets.append(token)
             self.admin[token] = call.now + timedelta(hours=1)
-            return _json({"access_token": token, "token_type": "bearer",
+            return as_json({"access_token": token, "token_type": "bearer",
                           "expires_in": self._expiry(call.now, self.admin[token])})  # fmt: skip
         if grant == "authorization_code":
             known = self.codes.pop(str(given.get("code")), None)
@@ -125,7 +104,7 @@ class Face:
             self.effects.append((call.now, "refresh", owner.key))
         else:
             return self.error(400, "UNSUPPORTED_GRANT_TYPE", "The grant type is not supported.")
-        return _json({
+        return as_json({
             "access_token": pair.access, "refresh_token": pair.refresh, "token_type": "Bearer",
             "expires_in": self._expiry(call.now, pair.access_until),
         })  # fmt: skip
@@ -164,12 +143,12 @@ class Face:
             if parts[2:] == ["token"] and call.method == "POST":
                 return self._mint(call, connection)
             if parts[2:] == ["metadata"] and call.method == "GET":
-                return _json({"data": self._metadata(connection) or []})
+                return as_json({"data": self._metadata(connection) or []})
         if parts == ["client"]:
-            return _json({"data": {"id": CLIENT_ID, "name": "Simulated", "redirects": []}})
+            return as_json({"data": {"id": CLIENT_ID, "name": "Simulated", "redirects": []}})
         if parts == ["platforms"]:
             slugs = sorted({each.provider for each in self.truth.living()})
-            return _json({"data": [{"slug": slug, "name": slug} for slug in slugs]})
+            return as_json({"data": [{"slug": slug, "name": slug} for slug in slugs]})
         return self.error(404, "NOT_FOUND", "No such route.")
 
     def _mint(self, call: Call, connection: Connection) -> Answer:
@@ -179,15 +158,15 @@ class Face:
         self.effects.append((call.now, "mint", connection.key))
         more = {"refresh_token": pair.refresh} if pair.refresh else {}
         if self.personality.mint == "short":
-            return _json({"token": pair.access, "expires_in": 300, **more})
+            return as_json({"token": pair.access, "expires_in": 300, **more})
         until = self._expiry(call.now, pair.access_until)
-        return _json({"data": {"access_token": pair.access, "expires_in": until, **more}})
+        return as_json({"data": {"access_token": pair.access, "expires_in": until, **more}})
 
     def _listed(self, connection: Connection, now: datetime) -> dict[str, Any]:
         lifecycle, sync = self._word(connection, now)
         if sync == "error":
             lifecycle = self.personality.offline_as
-        lifecycle = _spelled(lifecycle, self.personality.lifecycle_case)
+        lifecycle = spelled(lifecycle, self.personality.lifecycle_case)
         made = self.truth.stamp(connection.created_at)
         return {
             "key": connection.key, "name": connection.name, "email": connection.email,
@@ -223,7 +202,7 @@ class Face:
         _, sync = self._word(connection, call.now)
         at = self.truth.stamp(call.now - timedelta(minutes=5) if connection.login_ok
                               and connection.online else connection.words[-1][0])  # fmt: skip
-        return _json({"data": {
+        return as_json({"data": {
             "id": connection.key, "company_name": connection.company, "email": connection.email,
             "provider": connection.provider, "updated_at": at, "sync_status": sync,
             "sync_updated_at": at,
@@ -242,13 +221,13 @@ class Face:
             return self.error(503, "SERVICE_UNAVAILABLE", "The platform does not answer.")
         if not connection.online and self.personality.offline_reads == "errors":
             nothing = None if key else []
-            return _json({"data": nothing, "errors": ["The platform does not answer."]})
+            return as_json({"data": nothing, "errors": ["The platform does not answer."]})
         records = connection.listed(entity, call.now)
         if key:
             record = records.get(key)
             if record is None:
                 return self.error(404, "NOT_FOUND", "No such record.")
-            return _json({"data": record.data})
+            return as_json({"data": record.data})
         self.listed.setdefault((connection.key, entity), call.now)
         lacking = self.lacking(connection.key, entity)
         return self._list_records(call, list(records.values()), lacking)
@@ -283,18 +262,18 @@ class Face:
         size = max(1, min(int(asked) if asked.isdigit() else 25, self.personality.page_cap))
         if self.personality.paging == "cursor":
             if self.personality.empty_first and "cursor" not in call.query:
-                return _json({"data": [], "next_cursor": "0", "meta": {"per_page": size}})
+                return as_json({"data": [], "next_cursor": "0", "meta": {"per_page": size}})
             start = int(call.query.get("cursor") or 0)
             rest = rows[start : start + size]
             following = str(start + size) if start + size < len(rows) else None
-            return _json({"data": rest, "next_cursor": following, "meta": {"per_page": size}})
+            return as_json({"data": rest, "next_cursor": following, "meta": {"per_page": size}})
         page = max(1, int(call.query.get("page") or 1))
         last = max(1, -(-len(rows) // size))
         if not self.personality.says_pages:
             return self._page_alone(page, last, rows, size, is_capped=size < int(asked))
         shown = rows[(page - 1) * size : page * size]
         base = "https://elsewhere.invalid" + call.path  # links are not to be followed
-        return _json({
+        return as_json({
             "data": shown,
             "links": {"first": f"{base}?page=1", "last": f"{base}?page={last}", "prev": None,
                       "next": f"{base}?page={page + 1}" if page < last else None},
@@ -315,7 +294,7 @@ class Face:
             return self.error(404, "NOT_FOUND", "No such page.")
         if page > last and is_capped and self.personality.beyond_end == "again":
             page = last
-        return _json({"data": rows[(page - 1) * size : page * size], "meta": {"per_page": size}})
+        return as_json({"data": rows[(page - 1) * size : page * size], "meta": {"per_page": size}})
 
     def _limit(self, whose: str, now: datetime) -> Answer | None:
         minute = (whose, int(now.timestamp() // 60))
@@ -334,23 +313,3 @@ class Face:
         self.truth.secrets.append(code)
         self.codes[code] = (connection_key, asked["redirect_uri"])
         return code, asked.get("state", "")
-
-
-def pause_headers(seconds: float, style: str, now: datetime) -> dict[str, str]:
-    """How a pause of so many seconds is asked for."""
-    match style:
-        case "date":
-            until = format_datetime(now + timedelta(seconds=seconds), usegmt=True)
-            return {"retry-after": until, "date": format_datetime(now, usegmt=True)}
-        case "none":
-            return {}
-    return {"retry-after": str(int(seconds))}
-
-
-def _spelled(lifecycle: str, case: str) -> str:
-    words = lifecycle.replace("_", " ")
-    return {"upper": words.upper(), "snake": words.lower().replace(" ", "_")}.get(case, lifecycle)
-
-
-def _json(value: Any, status: int = 200) -> Answer:
-    return Answer(status, json.dumps(value).encode(), {"content-type": "application/json"})

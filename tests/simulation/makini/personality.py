@@ -2,7 +2,9 @@
 
 from dataclasses import asdict, dataclass, replace
 from random import Random
-from typing import TypeVar
+from typing import Any, TypeVar
+
+from tests.simulation.machine import seed_of
 
 T = TypeVar("T")
 DAY = 86400.0
@@ -100,6 +102,18 @@ class Personality:
             retry_after=rng.choice((1.0, 7.0, 60.0)),
             error_style=rng.choice(("code", "nested", "laravel", "adapter")),
         )
+
+    @classmethod
+    def of(cls, seed: int, given: dict[str, Any]) -> "Personality":
+        """What the universe of this seed draws, but for what is given."""
+        drawn = cls.draw(Random(seed_of(seed, "personality")))
+        if seed >= LIBERTIES_FROM:
+            drawn = drawn.with_liberties(Random(seed_of(seed, "liberties")))
+        if seed >= MORE_LIBERTIES_FROM:
+            drawn = drawn.with_more_liberties(Random(seed_of(seed, "more liberties")))
+        if seed >= LATEST_LIBERTIES_FROM:
+            drawn = drawn.with_latest_liberties(Random(seed_of(seed, "latest liberties")))
+        return replace(drawn, **given)
 
     def with_liberties(self, rng: Random) -> "Personality":
         """Take each of the contract's rarer liberties, or don't."""
