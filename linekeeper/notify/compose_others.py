@@ -83,10 +83,10 @@ def _headlined(view: IncidentView) -> str:
 
 
 def _affected(view: IncidentView, pen: Pen) -> str:
-    """Which connections it is about, where its title counts them."""
-    if view.member_count <= 1:
-        return ""
+    """Which connections it is about, where its title does not name the one that it is."""
     affected = [member for member in view.members if member.left_at is None][:_MEMBERS]
+    if len(affected) == 1 and affected[0].label in view.title:
+        return ""
     rest = view.member_count - view.recovered_count - len(affected)
     names = ", ".join(pen.text(member.label, _NAME) for member in affected)
     return f"{names} and {rest} more" if rest > 0 else names

@@ -96,6 +96,21 @@ async def test_its_line_names_who_is_affected(desk: Desk) -> None:
     assert "(Customer 5 · SAP ECC, Customer 6 · SAP ECC) · since" in line
 
 
+async def test_the_first_of_a_wide_incident_is_named_and_no_name_stands_twice(desk: Desk) -> None:
+    """Universe 13091: the others of it are only suspect yet, so that its title counts one."""
+    with_policy(desk, quiet_hours="22:00-07:00")
+    at(desk, NIGHT)
+    wide = await desk.open(customer="Acme")
+    await desk.change(wide, "changed", scope="provider", title="sap-ecc · 1 connection")
+    await desk.open(customer="Borealis")
+    await desk.deliver()
+    at(desk, MORNING)
+    await desk.deliver()
+    shown = str(_summary(desk)["blocks"])
+    assert "sap-ecc · 1 connection — unreachable (Acme · SAP ECC) · since" in shown
+    assert "Borealis · SAP ECC — unreachable · since" in shown
+
+
 async def test_what_slack_did_not_take_names_them_once_it_does(desk: Desk) -> None:
     ids = await _night(desk)
     desk.slack.faults = SlackFaults(mode="429")

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import TypeVar
 
@@ -40,6 +41,9 @@ SWEEPS = 3
 """So many that came to their end, and everything that lasts was noticed."""
 ENOUGH_MINUTES, MISTAKEN = 90, 0.7
 """Of so many minutes of one cause in one universe, the share that may not be said wrongly."""
+FALLS, FALLS_WITHIN, FLAPS_FOR = 3, timedelta(hours=1), timedelta(minutes=30)
+"""What falls so often within so long is *degraded* until it was quiet for so long, as is
+documented: whose time that is nobody says."""
 KNOWABLE = {"customer_system": WaitedFor.unknown}
 """What of the truth Makini's words can say at all."""
 
@@ -210,7 +214,21 @@ class Truth:
             # What is still held healthy waits for the product as long as that is away.
             taken = {_last(self._product, at, True) for at in inside}
             so |= {WaitedFor.healthy if each else WaitedFor.product for each in taken}
+        if self._flapped(since, until):
+            so.add(WaitedFor.unknown)
         return so
+
+    def _flapped(self, since: datetime, until: datetime) -> bool:
+        """Whether it fell so often that it may have counted as flapping between two moments."""
+        falls = [
+            at
+            for (_, before), (at, so) in pairwise(self._connection.states)
+            if before == "healthy" != so and at <= until
+        ]
+        rows = zip(falls, falls[FALLS - 1 :], strict=False)
+        return any(
+            last - first <= FALLS_WITHIN and last + FLAPS_FOR >= since for first, last in rows
+        )
 
     def _is_unlisted(self, at: datetime) -> bool:
         """Whether the last list lacked it, and none since one that named it says what changed.

@@ -60,6 +60,7 @@ REGRESSIONS: tuple[str, ...] = (
     "--seed 31898 --brief",
     "--seed 32012 --brief",
     "--seed 32083 --brief",
+    "--seed 32213 --brief",
     "--seed 5 --small --kinds doubted",
     "--seed 15075 --small",
     "--seed 37 --kinds storm",

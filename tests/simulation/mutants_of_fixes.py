@@ -99,18 +99,6 @@ OF_FIXES = (
         seed=31866,
     ),
     undone(
-        "granted-ahead-kept", "a call granted minutes ago is made without a look at pauses",
-        ("budget.py", "                        line.ahead = line.granted = 0\n",
-         "                        line.ahead = 0\n"
-         "                        line.granted = min(line.granted, line.waiting)\n"),
-        seed=31382,
-    ),
-    undone(
-        "waits-count-as-tries", "that an event waited for calls counts towards giving it up",
-        ("consumer/events.py", "is_counted=not _is_limit(error)", "is_counted=True"),
-        seed=16000, hours=1.5, kinds="thrift calls hands",
-    ),
-    undone(
         "said-again-at-night", "what begins anew while Slack is away is said in quiet hours",
         ("notify/outage.py", "_FIRST[:2],  # of each opening", "_FIRST,  # of each opening"),
         seed=30058,

@@ -311,7 +311,9 @@ class Truth:
 
     def _say(self, connection: Connection, now: datetime) -> None:
         if not connection.active:
-            state, words = "us", ("Inactive", "done")
+            # Nothing is synchronized, so that what was said of a login that is lost stays.
+            was_lost = not connection.login_ok and connection.words[-1][2] == "fail"
+            state, words = "us", ("Inactive", "fail" if was_lost else "done")
         elif not connection.login_ok:
             state, words = "customer_login", ("Active", "fail")
         elif not connection.online:
