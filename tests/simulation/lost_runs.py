@@ -137,7 +137,10 @@ class LostRuns:
         """The consumer has found a run lost that was in this state since then."""
         universe, now = self._universe, self._universe.now()
         universe.say(f"lost run {run.deployment}: {run.state_word} {run.message}")
-        if any(not (host.dead or host.stalled) for host in run.hosts):
+        living = [host for host in run.hosts if not (host.dead or host.stalled)]
+        if word == "crashed":  # one of two beside each other said so; the other is told to end, too
+            living = [host for host in living if host.interrupted_at is None]
+        if living:
             universe.found.append(f"lost run: {run.deployment} was taken for lost, and lives")
         silence = silent_after() if word == "running" else BEGINS_WITHIN
         heard_at = run.heard_at or since if word == "running" else since
