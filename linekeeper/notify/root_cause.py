@@ -39,12 +39,13 @@ class CustomerShare:
 
     def words(self, pen: Pen) -> str:
         """What people read in place of a provider, or an app."""
-        all_hit = counted(self.hit + self.others_hit, "connection")
-        which = f"{self.hit:,} of {all_hit}" if self.others_hit else f"all {all_hit}"
+        all_hit = self.hit + self.others_hit
+        theirs = f"{self.hit:,} of the {all_hit:,}" if self.others_hit else f"all {all_hit:,}"
         well = self.others - self.others_hit
         return (
-            f"perhaps at {pen.text(self.customer)}, whose are {which}; of others "
-            f"{counted(well, 'connection')} {'is' if well == 1 else 'are'} not hit"
+            f"probably at {pen.text(self.customer)}: {theirs} connections are theirs; "
+            f"{counted(well, 'connection')} of other customers {'is' if well == 1 else 'are'} "
+            "not affected"
         )
 
 

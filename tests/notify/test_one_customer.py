@@ -58,8 +58,8 @@ async def test_what_nearly_all_of_one_customer_lost_is_not_said_to_be_the_apps(
         store, {"Acme": 80, "Bolt": 6}, {"Acme": 80, "Bolt": 100, "Cargo": 100}
     )
     assert scope == "app"
-    whose = "perhaps at Acme, whose are 80 of 86 connections"
-    assert f"{whose}; of others 194 connections are not hit" in said
+    whose = "probably at Acme: 80 of the 86 connections are theirs"
+    assert f"{whose}; 194 connections of other customers are not affected" in said
     assert "fail alike" not in said
 
 
