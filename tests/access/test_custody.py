@@ -27,6 +27,7 @@ from linekeeper.sweep.batch import probe_batch
 from linekeeper.sweep.sweep import take_list
 from linekeeper.tokens.renew import renew
 from linekeeper.tokens.stored import load_tokens, save_tokens
+from tests.answering import answering
 
 
 @dataclass(slots=True)
@@ -98,7 +99,7 @@ async def cutting_over(settings: Settings, box: sandbox.Settings) -> AsyncIterat
                 key = await make_key(session, "product", (), by="tests", now=utcnow())
             with serve.listening(managed) as listener:
                 url = serve.address(listener)
-                async with serve.serving(rt, listener), httpx.AsyncClient(base_url=url) as http:
+                async with answering(rt, listener), httpx.AsyncClient(base_url=url) as http:
                     yield CutOver(rt, makini, http, {"Authorization": f"Bearer {key}"})
 
 

@@ -23,6 +23,7 @@ from linekeeper.settings import Settings
 from linekeeper.store.tables import Connection
 from linekeeper.sweep.batch import probe_batch
 from linekeeper.sweep.sweep import due, take_list
+from tests.answering import answering
 
 from .cut_over import Product
 
@@ -119,7 +120,7 @@ async def test_three_hundred_connections_go_in_and_come_out_again(settings: Sett
             with serve.listening(observing) as listener:
                 url = serve.address(listener)
                 async with (
-                    serve.serving(rt, listener),
+                    answering(rt, listener),
                     httpx.AsyncClient(base_url=url, timeout=120) as http,
                 ):
                     headers = {"Authorization": f"Bearer {key}"}

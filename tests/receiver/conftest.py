@@ -27,6 +27,7 @@ from linekeeper.store import Store
 from linekeeper.store.configuration import save_blocks
 from linekeeper.store.migrate import migrate
 from linekeeper.store.tables import WebhookEvent
+from tests.answering import answering
 from tests.databases import Engine
 
 SECRET = "s3cret"
@@ -113,7 +114,7 @@ async def receiving(settings: Settings) -> AsyncIterator[Here]:
         await save_blocks(rt.store, Blocks(apps=apps), now=utcnow())
         with serve.listening(settings) as listener:
             url = serve.address(listener)
-            async with serve.serving(rt, listener), httpx.AsyncClient(base_url=url) as http:
+            async with answering(rt, listener), httpx.AsyncClient(base_url=url) as http:
                 yield Here(rt, url, listener.getsockname()[1], http)
 
 

@@ -17,6 +17,7 @@ from linekeeper.reconcile.feed import read_feed
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store.tables import Connection
+from tests.answering import answering
 from tests.reconcile.conftest import Peer, deliver, feed, index, process, run
 
 
@@ -74,7 +75,7 @@ async def test_the_product_reads_it_over_http_with_a_key(
         other = await make_key(session, "other", ["tokens:read"], by="tests", now=utcnow())
     with serve.listening(settings.model_copy(update={"receiver_port": 0})) as listener:
         url = serve.address(listener)
-        async with serve.serving(rt, listener), httpx.AsyncClient(base_url=url) as http:
+        async with answering(rt, listener), httpx.AsyncClient(base_url=url) as http:
             headers = {"Authorization": f"Bearer {key}"}
             first = (await http.get("/api/changes?limit=2", headers=headers)).json()
             assert [set(change) for change in first["data"]] == [

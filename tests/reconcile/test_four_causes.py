@@ -4,20 +4,15 @@ from datetime import datetime, timedelta
 
 import orjson
 import pytest
-from msgspec import to_builtins
-from msgspec.structs import replace
 from sqlalchemy import update
 from sqlmodel import col, select
 
 from linekeeper.clock import utcnow
-from linekeeper.health.evidence import load
 from linekeeper.inbox.identify import identify, make_delivery
 from linekeeper.inbox.intake import Intake
 from linekeeper.inbox.meaning import EventNames
 from linekeeper.reconcile.causes import Window, downtimes, is_in
-from linekeeper.reconcile.measure import measure
 from linekeeper.reconcile.outage import note_outages
-from linekeeper.reconcile.trust import Measured
 from linekeeper.runtime import Runtime
 from linekeeper.store import new_id
 from linekeeper.store.tables import (
@@ -26,17 +21,14 @@ from linekeeper.store.tables import (
     Outage,
     ReceiverHeartbeat,
     Transition,
-    Watermark,
     WebhookEvent,
     WebhookTrust,
 )
 from linekeeper.store.types import id_floor
-from linekeeper.sweep.batch import probe_batch
 from linekeeper.views.trust_page import trust_markdown
 from linekeeper.views.trust_queries import trust_report
 from tests.reconcile.conftest import Peer, deliver, drift, process, run
-
-HOURS = timedelta(hours=1)
+from tests.reconcile.unannounced import HOURS, change, measured_of, read_last
 
 
 async def receivers_ran(rt: Runtime, *spans: tuple[datetime, datetime]) -> None:
@@ -45,35 +37,6 @@ async def receivers_ran(rt: Runtime, *spans: tuple[datetime, datetime]) -> None:
         for since, at in spans:
             session.add(ReceiverHeartbeat(receiver="r", since=since, at=at))
         await session.flush()
-
-
-async def read_last(rt: Runtime, at: datetime) -> None:
-    """Everything was read for the last time then."""
-    async with rt.store.write() as session:
-        await session.execute(
-            update(Watermark).values(polled_at=at, moved_at=at, position=at - HOURS)
-        )
-
-
-def change(
-    peer: Peer, connection: Connection, assets: range, *, at: datetime | None = None
-) -> list[str]:
-    """These of its assets change, at that time as the source says; no webhook is sent."""
-    assert peer.world is not None
-    system = peer.world.find(connection.makini_key)
-    assert system is not None
-    collection = peer.world.records.of(system)["eam/assets"]
-    keys = [collection.key(index) for index in assets]
-    for key in keys:
-        said = {} if at is None else {"updatedAt": at.isoformat()}
-        peer.world.put_record(system, "eam/assets", {"key": key, **said}, announce=False)
-    return keys
-
-
-async def measured_of(rt: Runtime, connection: Connection) -> tuple[Measured, str]:
-    """What is measured of it, and the state it is in."""
-    [verdict] = [v for v in await measure(rt, now=utcnow()) if v.connection_id == connection.id]
-    return verdict.measured, verdict.after
 
 
 async def test_retries_after_our_outage_are_no_fault_of_the_sender_and_hide_no_real_misses(
@@ -265,85 +228,6 @@ async def test_canaries_that_somebody_sends_by_hand_make_no_outage_of_the_minute
     await run(rt)
     async with rt.store.read() as session:
         assert list(await session.scalars(select(Outage))) == []
-
-
-async def test_what_a_first_sync_brings_is_held_against_nobody(
-    rt: Runtime, peer: Peer, one: Connection
-) -> None:
-    """It was there before the connection was: nobody could have announced it."""
-    long_ago = utcnow() - timedelta(days=60)
-    await set_up(rt, one, "syncing")
-    await run(rt)
-    change(peer, one, range(40, 52), at=long_ago)
-    await run(rt)
-    change(peer, one, range(52, 60), at=long_ago)
-    await set_up(rt, one, "live", before="syncing")
-    await run(rt)
-    measured, after = await measured_of(rt, one)
-    assert (measured.lost, after) == (0, "unknown")
-    assert sum(row.missed for row in await drift(rt) if row.cause == "first_sync") == 20
-    async with rt.store.write() as session:
-        then = utcnow() - HOURS
-        await session.execute(update(Transition).values(at=then))
-    await read_last(rt, then + HOURS / 2)
-    change(peer, one, range(5))  # what changes afterwards has to be announced
-    await run(rt)
-    measured, after = await measured_of(rt, one)
-    assert (measured.lost, after) == (5, "none")
-
-
-async def test_a_first_sync_of_which_only_the_status_tells_is_one(
-    rt: Runtime, peer: Peer, one: Connection
-) -> None:
-    """The list calls the connection active, while its status says that it is being read."""
-    long_ago = utcnow() - timedelta(days=60)
-    await status_says(rt, peer, one, "inprogress")
-    await run(rt)
-    change(peer, one, range(40, 52), at=long_ago)
-    await run(rt)
-    change(peer, one, range(52, 60), at=long_ago)
-    await status_says(rt, peer, one, "done")
-    await run(rt)
-    measured, after = await measured_of(rt, one)
-    assert (measured.lost, after) == (0, "unknown")
-    assert sum(row.missed for row in await drift(rt) if row.cause == "first_sync") == 20
-    await status_says(rt, peer, one, "inprogress")  # a later one is none
-    async with rt.store.write() as session:
-        connection = await session.get_one(Connection, one.id)
-        then = utcnow() - HOURS
-        judged = replace(load(connection.judged), syncing_since=then, synced_at=then)
-        connection.judged = to_builtins(judged)
-        connection.created_at = then - HOURS
-    await read_last(rt, then + HOURS / 2)
-    change(peer, one, range(5))
-    await run(rt)
-    measured, after = await measured_of(rt, one)
-    assert (measured.lost, after) == (5, "none")
-
-
-async def status_says(rt: Runtime, peer: Peer, connection: Connection, word: str) -> None:
-    """The sweep asks for its status, which says `word`; the list calls it active all the time."""
-    assert peer.world is not None
-    system = peer.world.find(connection.makini_key)
-    assert system is not None
-    system.lagging_status = word
-    app = await rt.app(connection.app)
-    await probe_batch(rt, app, [connection.id], started=utcnow(), last_try=True)
-
-
-async def set_up(rt: Runtime, connection: Connection, state: str, *, before: str = "") -> None:
-    """It is at this step of its setup from now on."""
-    async with rt.store.write() as session:
-        await session.execute(
-            update(Connection).where(col(Connection.id) == connection.id).values(setup=state)
-        )
-        if before:
-            session.add(
-                Transition(
-                    connection_id=connection.id, at=utcnow(), axis="setup", before=before,
-                    after=state, source="list",
-                )
-            )  # fmt: skip
 
 
 def test_what_was_down_when_its_history_begins_was_down_before() -> None:

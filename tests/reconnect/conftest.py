@@ -1,6 +1,5 @@
 """A sandbox's fleet, a runtime and a receiver on each database."""
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import astuple, dataclass
 from typing import Any
@@ -22,12 +21,8 @@ from linekeeper.store.tables import Connection, Incident
 from linekeeper.sweep.batch import probe_batch
 from linekeeper.sweep.sweep import due, take_list
 from tests.adopted import adopt_once
+from tests.answering import answering
 from tests.managed import managed
-
-LOOPS = {"receiver beat", "receiver watch"}
-"""The receiver's own tasks, which would run at any moment on a slow machine."""
-LOOK = "watch of the receiver"
-"""A look of the second, which goes on where its loop is cancelled."""
 
 
 @dataclass(slots=True)
@@ -99,8 +94,7 @@ async def open_house(
 ) -> AsyncIterator[Callable[..., Awaitable[House]]]:
     """Opens a house with the settings given, `makini` being the sandbox's; closed at the end.
 
-    Its connections are adopted and well; where it `is_read`, so are their records. Its receiver
-    answers and does nothing of itself: no consumer lives, for which it would deliver to Slack.
+    Its connections are adopted and well; where it `is_read`, so are their records.
     """
     from contextlib import AsyncExitStack
 
@@ -137,8 +131,7 @@ async def open_house(
             adopt = house.adopt_and_read if is_read else house.sweep
             key = (astuple(box), own.makini_mode, own.forward_url, is_read)
             await adopt_once(key, rt.store, fleet.world, adopt)
-            await stack.enter_async_context(serve.serving(rt, listener))
-            await _end_loops()
+            await stack.enter_async_context(answering(rt, listener))
             return house
 
         yield opened
@@ -148,14 +141,3 @@ async def open_house(
 async def house(open_house: Callable[..., Awaitable[House]]) -> House:
     """In `manage`, every connection adopted and well."""
     return await open_house()
-
-
-async def _end_loops() -> None:
-    """The receiver that was opened last does nothing of itself."""
-    loops = [task for task in asyncio.all_tasks() if task.get_name() in LOOPS]
-    assert len(loops) == len(LOOPS)
-    for task in loops:
-        task.cancel()
-    await asyncio.wait(loops)
-    if looking := {task for task in asyncio.all_tasks() if task.get_name() == LOOK}:
-        await asyncio.wait(looking)

@@ -37,6 +37,7 @@ from linekeeper.watch.queries import note_ended
 from tasks.prefect_adapter.automations import GONE
 from tasks.prefect_adapter.names import automation_name
 from tasks.prefect_adapter.orchestrator import PrefectOrchestrator
+from tests.answering import answering
 from tests.cli.few import few
 from tests.fixtures_prefect import PrefectServer
 from tests.flows.conftest import on_both
@@ -74,7 +75,7 @@ async def receiver(settings: Settings) -> AsyncIterator[Settings]:
     async with AsyncExitStack() as stack:
         rt = await stack.enter_async_context(Runtime.open(settings))
         listener = stack.enter_context(serve.listening(settings))
-        await stack.enter_async_context(serve.serving(rt, listener))
+        await stack.enter_async_context(answering(rt, listener))
         yield settings.model_copy(update={"public_url": serve.address(listener)})
 
 

@@ -16,6 +16,7 @@ from linekeeper.outbox.forward_messages import makini_headers
 from linekeeper.receiver import serve
 from linekeeper.runtime import Runtime
 from linekeeper.store import new_id
+from tests.answering import answering
 from tests.inbox.process.product import serving
 from tests.inbox.process.stage import Stage
 
@@ -70,7 +71,7 @@ async def place(stage: Stage) -> AsyncIterator[Place]:
         async with Runtime.open(original) as rt:
             with serve.listening(original) as listener:
                 base = serve.address(listener)
-                async with serve.serving(rt, listener), httpx.AsyncClient(base_url=base) as http:
+                async with answering(rt, listener), httpx.AsyncClient(base_url=base) as http:
                     staged = Stage(rt, stage.fleet, stage.product, stage.connections)
                     yield Place(staged, old, http)
 
