@@ -11,11 +11,12 @@ from prefect.client.schemas.filters import (
     DeploymentFilterTags,
 )
 from prefect.context import FlowRunContext
+from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_UI_URL
 
 from linekeeper.markdown import linked_text
 from linekeeper.notify.view import Links
-from tasks.prefect_adapter.names import every, flow_of, tag
+from tasks.prefect_adapter.names import every, flow_of, full_name, tag
 
 
 def ui_url(client: PrefectClient) -> str:
@@ -26,17 +27,51 @@ def ui_url(client: PrefectClient) -> str:
 async def find_links(client: PrefectClient, *, run_id: str | None = None) -> Links:
     """The UI's address and our deployments; `run_id` is the run that reports something.
 
-    Errors of Prefect's client pass through.
+    A run asks for the deployments once. Errors of Prefect's client pass through.
     """
+    run = _this_run()
+    if run is None:
+        deployments = await _deployments(client)
+    else:
+        if _run_knows.get(run) is None:
+            _run_knows[run] = await _deployments(client)
+        deployments = _run_knows[run]
+    return Links(ui_url=ui_url(client), deployments=deployments, run_id=run_id)
+
+
+async def form_ids(client: PrefectClient, *flows: str) -> list[str | None]:
+    """The deployment of each of `flows`; None for one that isn't deployed.
+
+    Outside a run these alone are asked for: all of them are much to read every few seconds.
+    """
+    if _this_run() is not None:
+        deployments = (await find_links(client)).deployments
+        return [deployments.get(flow) for flow in flows]
+    ids: list[str | None] = []
+    for flow in flows:
+        try:
+            ids.append(str((await client.read_deployment_by_name(full_name(flow))).id))
+        except ObjectNotFound:
+            ids.append(None)
+    return ids
+
+
+async def _deployments(client: PrefectClient) -> dict[str, str]:
     ours = DeploymentFilter(tags=DeploymentFilterTags(all_=[tag()]))
     deployments = await every(client.read_deployments, deployment_filter=ours)
-    return Links(
-        ui_url=ui_url(client),
-        deployments={flow_of(deployment.name): str(deployment.id) for deployment in deployments},
-        run_id=run_id,
-    )
+    return {flow_of(deployment.name): str(deployment.id) for deployment in deployments}
 
 
+def _this_run() -> tuple[UUID, int] | None:
+    """The run we are in, and how often it has begun: one that goes on later asks anew."""
+    context = FlowRunContext.get()
+    if context is None or context.flow_run is None:
+        return None
+    return context.flow_run.id, context.flow_run.run_count
+
+
+_run_knows: dict[tuple[UUID, int], dict[str, str]] = {}
+"""The deployments, as the runs that this process works on found them."""
 _listed: dict[UUID, set[str]] = {}
 """The keys of what is listed in the runs that this process works on."""
 
@@ -50,7 +85,8 @@ async def list_in_run(
         return
     run_id = context.flow_run.id
     if run_id not in _listed:
-        _listed[run_id] = await _listed_before(client, run_id)
+        has_begun_before = context.flow_run.run_count > 1
+        _listed[run_id] = await _listed_before(client, run_id) if has_begun_before else set()
     if key in _listed[run_id]:
         return
     _listed[run_id].add(key)

@@ -37,8 +37,7 @@ from linekeeper.views.stamps import (
     fleet_stamp,
     kept_stamps,
 )
-from tasks.prefect_adapter.links import find_links, list_in_run
-from tasks.prefect_adapter.names import full_name
+from tasks.prefect_adapter.links import find_links, form_ids, list_in_run
 
 LEASE = "artifacts"
 TRIES = 3
@@ -221,13 +220,9 @@ async def newest(client: PrefectClient, key: str) -> Stored | None:
 
 
 async def _links(rt: Runtime, client: PrefectClient, keys: Sequence[str]) -> ReportLinks:
-    ids = await artifact_ids(rt.store, keys)
-    forms: list[str | None] = []
-    for name in ("check-connection", "explain"):
-        try:
-            forms.append(str((await client.read_deployment_by_name(full_name(name))).id))
-        except ObjectNotFound:
-            forms.append(None)
+    check, explain = await form_ids(client, "check-connection", "explain")
     return ReportLinks(
-        check_deployment_id=forms[0], explain_deployment_id=forms[1], artifact_ids=ids
+        check_deployment_id=check,
+        explain_deployment_id=explain,
+        artifact_ids=await artifact_ids(rt.store, keys),
     )
