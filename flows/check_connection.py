@@ -1,14 +1,12 @@
 """Look at one connection, now."""
 
 from contextlib import suppress
-from typing import Annotated
 
 from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
-from pydantic import Field
 
-from flows.form import form
+from flows.form import OneConnection, form
 from linekeeper.clock import utcnow
 from linekeeper.customers.find import NotFound, find_connection
 from linekeeper.health.evidence import Health
@@ -24,15 +22,7 @@ from tasks.run import is_paused, open_runtime, paused, refused, rename
 @flow(name="check-connection", flow_run_name="check {connection}", retries=0)
 @form
 async def check_connection(
-    connection: Annotated[
-        str,
-        Field(
-            title="Connection",
-            description="Its name, `Customer · System`, a tag, or Makini's key",
-            examples=["Acme Metals · SAP ECC"],
-            min_length=1,
-        ),
-    ],
+    connection: OneConnection,
 ) -> State[None]:
     """Ask Makini how one connection is, judge it, and say what was found.
 

@@ -7,7 +7,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 from pydantic import Field
 
-from flows.form import form
+from flows.form import OneConnection, form
 from linekeeper.customers.find import NotFound
 from linekeeper.makini import MakiniError, ReadOnlyApp
 from linekeeper.reconnect import disconnect as core
@@ -22,14 +22,7 @@ from tasks.run import open_runtime, refused, rename
 @flow(name="disconnect", flow_run_name="disconnect", retries=0)
 @form
 async def disconnect(
-    connection: Annotated[
-        str,
-        Field(
-            title="Connection",
-            description="Its name, `Customer · System`, a tag, or Makini's key",
-            min_length=1,
-        ),
-    ],
+    connection: OneConnection,
     confirm: Annotated[
         str,
         Field(

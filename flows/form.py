@@ -33,6 +33,15 @@ Prefect would fail the run for it, and nobody would see the others."""
 Moment = Annotated[datetime | str, WithJsonSchema({"type": "string", "format": "date-time"})]
 """The same for a day with a time."""
 
+OneConnection = Annotated[
+    str,
+    Field(
+        title="Connection",
+        description="Its name, `Customer · System`, a tag, or Makini's key",
+        examples=["Acme Metals · SAP ECC"],
+        min_length=1,
+    ),
+]
 Implementation = Annotated[
     str,
     Field(

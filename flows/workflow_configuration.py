@@ -10,7 +10,7 @@ from prefect.input import RunInput
 from prefect.states import Completed, Failed
 from pydantic import Field
 
-from flows.form import SentForm, answered, form, wait_for
+from flows.form import OneConnection, SentForm, answered, form, wait_for
 from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig
 from linekeeper.customers.find import Named, NotFound, find_connection
@@ -91,15 +91,7 @@ class Configure(RunInput):
 @flow(name="workflow-configuration", flow_run_name="configure {connection}", retries=0)
 @form
 async def workflow_configuration(
-    connection: Annotated[
-        str,
-        Field(
-            title="Connection",
-            description="Its name, `Customer · System`, a tag, or Makini's key",
-            examples=["Acme Metals · SAP ECC"],
-            min_length=1,
-        ),
-    ],
+    connection: OneConnection,
     entities: Annotated[
         list[str],
         Field(

@@ -2,6 +2,15 @@
 
 from linekeeper.incidents.registry import LOSS, MINOR, NORMAL, Kind
 
+_RUN = Kind(
+    ("runs",),
+    NORMAL,
+    "operations.md#when-something-is-red",
+    "",
+    "Prefect reports that a run of Linekeeper did not do its work.",
+    "`linekeeper doctor` says whether workers and pool are well. This incident resolves "
+    "automatically when another run succeeds.",
+)
 OF_THE_HOUSE = {
     "certificate_ending": Kind(
         ("preflight_evidence",),
@@ -86,24 +95,8 @@ OF_THE_HOUSE = {
         "Restart the server, or correct PREFECT_API_URL. This incident resolves automatically "
         "when it answers.",
     ),
-    "run_failed": Kind(
-        ("runs",),
-        NORMAL,
-        "operations.md#when-something-is-red",
-        "",
-        "Prefect reports that a run of Linekeeper did not do its work.",
-        "`linekeeper doctor` says whether workers and pool are well. This incident resolves "
-        "automatically when another run succeeds.",
-    ),
-    "run_crashed": Kind(
-        ("runs",),
-        NORMAL,
-        "operations.md#when-something-is-red",
-        "",
-        "Prefect reports that a run of Linekeeper did not do its work.",
-        "`linekeeper doctor` says whether workers and pool are well. This incident resolves "
-        "automatically when another run succeeds.",
-    ),
+    "run_failed": _RUN,
+    "run_crashed": _RUN,
     "run_late": Kind(
         ("runs",),
         NORMAL,
