@@ -47,7 +47,8 @@ async def test_a_gates_run_that_is_cancelled_crashed_or_deleted_is_started_again
                     "0 slipping"
                 )
                 run = await _run_of_the_gate(running, attempt)
-                await _given_to_bob(running, store, run)
+                if attempt == 1:
+                    await _given_to_bob(running, store, run)
                 if how == "deleted":
                     await running.client.delete_flow_run(run.id)
                 else:

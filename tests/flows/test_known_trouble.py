@@ -11,13 +11,14 @@ from linekeeper.store import Store
 from linekeeper.store.tables import Incident
 from tests.fixtures_prefect import PrefectServer
 from tests.flows.conftest import Running, on, on_both
+from tests.flows.test_reconnect_flows import adopted
 from tests.flows.test_sweep_flow import Control, box, connections, control, failed_tasks
 
 __all__ = ["box", "control"]
 pytestmark = [on_both, pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")]
 
 
-@pytest.mark.parametrize("snooze", ["no", "4 hours"])
+@pytest.mark.parametrize("snooze", ["no", pytest.param("4 hours", marks=pytest.mark.soak)])
 async def test_a_sweep_is_not_red_for_what_somebody_acknowledged_before_it(
     running: Running, clean_prefect: PrefectServer, store: Store, control: Control, snooze: str
 ) -> None:
@@ -26,7 +27,7 @@ async def test_a_sweep_is_not_red_for_what_somebody_acknowledged_before_it(
             state: State[None] = await health_sweep(return_state=True)
         return state
 
-    await sweep()
+    await adopted()
     victim, other, *_ = await connections(store)
     await control(f"connections/{victim.makini_key}/change-credentials")
     with on(clean_prefect):

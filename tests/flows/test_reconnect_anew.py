@@ -26,7 +26,9 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize("what", ["cancelled", "crashed", "deleted", "waiting"])
+@pytest.mark.parametrize(
+    "what", ["cancelled", pytest.param("crashed", marks=pytest.mark.soak), "deleted", "waiting"]
+)
 async def test_a_run_that_is_gone_while_waiting_is_started_anew_by_the_next_sweep(
     running: Running,
     store: Store,

@@ -33,7 +33,7 @@ from tasks.prefect_adapter.project import wanted_deployments
 from tests.fixtures_prefect import PrefectServer
 from tests.flows.conftest import Running, on, on_both
 from tests.flows.test_forms import ENTRYPOINTS
-from tests.flows.test_reconnect_flows import fleet, rows, swept
+from tests.flows.test_reconnect_flows import adopted, fleet, rows
 
 __all__ = ["fleet"]
 pytestmark = [on_both, pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")]
@@ -229,7 +229,7 @@ async def test_every_form_refuses_a_mistake_with_its_field_and_no_run_is_red(
     clean_prefect: PrefectServer,
     fleet: sandbox.Served,
 ) -> None:
-    await swept(clean_prefect)
+    await adopted()
     [connection, *_] = await rows(store, Connection)
     [customer] = await rows(store, Customer, Customer.id == connection.customer_id)
     order = Form(
