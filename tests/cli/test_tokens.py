@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import json
-import sys
+import os
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
@@ -21,6 +21,7 @@ from linekeeper.runtime import Runtime
 from linekeeper.store.tables import Connection
 from linekeeper.sweep.sweep import take_list
 from tests.cli.commands import CommandLine
+from tests.forking import python
 
 PUBLIC = "age1834kjnelledpe8j3jwapsrzd7cv2v2ery49m964p9fgn5g5x259saepdwa"
 SECRET = "AGE-SECRET-KEY-1GRQGX7ACEEN363PZGX05ERMXLJRYTQUL7HGD78DPLJN5JL8QU0RQREENNK"
@@ -131,12 +132,10 @@ async def test_what_was_verified_stays_when_a_long_import_is_killed(
                 [{"connection": key, "access_token": pair.access} for key, pair in pairs.items()]
             )
         )
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "linekeeper.cli", "tokens", "import", str(file)),
-            stderr=asyncio.subprocess.PIPE,
-        )
-        assert process.stderr is not None
-        said = await process.stderr.readline()
+        words = ("tokens", "import", str(file))
+        process = await python("linekeeper.cli", *words, env=os.environ)
+        assert process.stdout is not None
+        said = await process.stdout.readline()
         process.kill()
         await process.wait()
         async with Runtime.open() as rt, rt.store.read() as session:

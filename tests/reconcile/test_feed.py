@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store.tables import Connection
 from tests.answering import answering
+from tests.forking import python
 from tests.reconcile.conftest import Peer, deliver, feed, index, process, run
 
 
@@ -111,13 +111,8 @@ async def test_the_index_is_exported_as_ndjson(
     }
 
     async def export(to: Path) -> tuple[int | None, str]:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "linekeeper.cli", "records", "export", one.makini_key),
-            *("--output", str(to)),
-            env=env,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-        )
+        words = ("records", "export", one.makini_key, "--output", str(to))
+        process = await python("linekeeper.cli", *words, env=env)
         said, _ = await process.communicate()
         return process.returncode, said.decode()
 

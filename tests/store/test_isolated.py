@@ -3,8 +3,6 @@
 import asyncio
 import os
 import signal
-import sys
-from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -28,6 +26,7 @@ from linekeeper.store.rotate import OthersEncrypt, rotate_keys
 from linekeeper.store.schema import check_key
 from linekeeper.store.tables import AppSetting, Credential, OpenProcess
 from linekeeper.tokens.stored import load_tokens, save_tokens, unreadable_tokens
+from tests.forking import Forked, python
 
 
 def sealed_by_others(text: str) -> str:
@@ -139,29 +138,8 @@ async def test_a_rotation_names_what_no_key_opens_and_goes_on(store: Store) -> N
     assert not done.is_complete
 
 
-_WRITER = """
-import asyncio, sys
-from linekeeper.tokens.stored import save_tokens
-from linekeeper.clock import utcnow
-from linekeeper.makini import TokenPair
-from linekeeper.runtime import Runtime
-
-async def main():
-    async with Runtime.open(kind="flow run") as rt:
-        print("open", flush=True)
-        await asyncio.to_thread(sys.stdin.readline)
-        pair = {sys.argv[1]: TokenPair("a-new", "r-new", None, minted=False)}
-        async with rt.store.write() as session:
-            await save_tokens(rt.store, session, pair, now=utcnow())
-        print("written", flush=True)
-        await asyncio.to_thread(sys.stdin.readline)
-
-asyncio.run(main())
-"""
-
-
 @asynccontextmanager
-async def process_with(settings: Settings, key: str, writes: str) -> AsyncIterator[Process]:
+async def process_with(settings: Settings, key: str, writes: str) -> AsyncIterator[Forked]:
     """Another process that has the database open with `key`, and writes when it is told to."""
     environment = {
         **os.environ,
@@ -169,23 +147,22 @@ async def process_with(settings: Settings, key: str, writes: str) -> AsyncIterat
         "LINEKEEPER_DATABASE_URL": settings.resolved_database_url,
         "LINEKEEPER_ENCRYPTION_KEYS": key,
     }
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", _WRITER, writes, stdin=PIPE, stdout=PIPE, env=environment
-    )
+    process = await python("tests.store.writing", writes, env=environment, has_stdin=True)
+    assert process.stdin is not None
     assert process.stdout is not None
     try:
         assert await process.stdout.readline() == b"open\n"
         yield process
     finally:
+        process.stdin.close()
         if process.returncode is None:
             process.kill()
         await process.wait()
 
 
-async def tell(process: Process) -> None:
+def tell(process: Forked) -> None:
     assert process.stdin is not None
     process.stdin.write(b"\n")
-    await process.stdin.drain()
 
 
 async def test_a_rotation_names_a_silent_process_with_the_old_key_until_it_has_ended(
@@ -202,12 +179,12 @@ async def test_a_rotation_names_a_silent_process_with_the_old_key_until_it_has_e
         assert f"(process {process.pid})" in str(writer)
         assert done.written_since == []  # it wrote nothing: its rows would not have told
         assert not done.is_complete
-        await tell(process)
+        tell(process)
         assert process.stdout is not None
         assert await process.stdout.readline() == b"written\n"
         rotation = asyncio.create_task(rotate_keys(rotating, look_again_after=60))
         await asyncio.sleep(0)
-        await tell(process)  # now it ends, and the rotation has waited for it
+        tell(process)  # now it ends, and the rotation has waited for it
         assert (await rotation).is_complete
     async with rotating.read() as session:
         row = await session.get_one(Credential, one)
