@@ -99,6 +99,12 @@ OF_FIXES = (
         seed=31866,
     ),
     undone(
+        "sent-without-a-claim", "a message is sent though its claim was taken over meanwhile",
+        ("notify/routing.py", "        if await session.scalar(_HELD, given) is None:\n",
+         "        if False:\n"),
+        seed=16034, hours=0.75,
+    ),
+    undone(
         "said-again-at-night", "what begins anew while Slack is away is said in quiet hours",
         ("notify/outage.py", "_FIRST[:2],  # of each opening", "_FIRST,  # of each opening"),
         seed=30058,
