@@ -45,7 +45,7 @@ async def case_markdown(rt: Runtime, case: Case) -> str:
         f"{health_name('reauthorization_required')} {_lasted(case.incident)}. Where Linekeeper "
         "manages the connection, it first tried what needs no customer (refresh the token, mint "
         "a new one).",
-        "| Connection | State | Makini's response | Connect link | Backfilled |\n"
+        "| Connection | Connect link | State | Backfilled | Makini's response |\n"
         "|---|---|---|---|---|",
     ]
     rows = []
@@ -58,8 +58,9 @@ async def case_markdown(rt: Runtime, case: Case) -> str:
         counts = (reconnect.counts if reconnect else {}).get(member.connection_id, {})
         state = "waits for its customer" if member.waits else health_name(member.health)
         rows.append(
-            f"| {text(member.label)} | {state} | {text(tried.get(member.connection_id), 160)} | "
-            f"{f'[link]({url})' if url else '—'} | {backfilled([counts]) if counts else '—'} |"
+            f"| {text(member.label)} | {f'[link]({url})' if url else '—'} | {state} | "
+            f"{backfilled([counts]) if counts else '—'} | "
+            f"{text(tried.get(member.connection_id), 160)} |"
         )
     remaining = len(case.members) - 200
     return (

@@ -100,7 +100,7 @@ def _changes_over_time(report: TrustReport) -> Bars:
 
 def _connections(report: TrustReport) -> str:
     table = (
-        "| Connection | Webhooks | Miss rate | In time | Late | Backfilled | Lost | Other "
+        "| Connection | Webhooks | Miss rate | Lost | In time | Late | Backfilled | Other "
         "| Deleted | Last read |\n|---|---|--:|--:|--:|--:|--:|--:|--:|---|"
     )
     for line in report.lines[:MOST_LINES]:
@@ -123,9 +123,9 @@ def _row(line: TrustLine) -> str:
     if line.since is not None and line.state in ("bad", "none"):
         state += f", since {line.since:%m-%d %H:%M}"
     return (
-        f"| {text(line.label)} | {state} | {rate} | {measured.webhooks_seen:,} | {late} "
-        f"| {measured.caught_up:,} | {measured.lost:,} | {line.mismatched:,} | {line.deleted:,} "
-        f"| {read} |"
+        f"| {text(line.label)} | {state} | {rate} | {measured.lost:,} "
+        f"| {measured.webhooks_seen:,} | {late} | {measured.caught_up:,} | {line.mismatched:,} "
+        f"| {line.deleted:,} | {read} |"
     )
 
 

@@ -76,7 +76,7 @@ async def test_retries_after_our_outage_are_no_fault_of_the_sender_and_hide_no_r
     assert sum(row.missed for row in rows if row.cause == "outage") == 8
     assert sum(row.late for row in rows if row.cause == "outage") == 8
     page = trust_markdown(await trust_report(rt.store, now=utcnow()), {})
-    assert "| In time | Late | Backfilled | Lost |" in page
+    assert "| Connection | Webhooks | Miss rate | Lost | In time | Late | Backfilled |" in page
     async with rt.store.read() as session:
         trust = await session.get_one(WebhookTrust, one.id)
     assert (trust.missed, trust.late, trust.webhooks_seen, trust.caught_up) == (3, 2, 4, 8)
