@@ -135,17 +135,27 @@ class _Renewal:
     async def run(self) -> Renewed:
         try:
             return await with_call_in_hand(self._reserve, self._with_lease)
-        except UnreadableToken:
-            return Renewed(None)  # another process may have its key: nothing is written over it
-        except LeaseLost as error:
-            raise MakiniError(
-                ErrorKind.taken_over,
-                "it stood still, or the database did, for so long that another process of "
-                "Linekeeper may renew this token now",
-                app=self.app.name,
-                connection=self.makini_ref,
-                retry_after=TAKEN_OVER_SECONDS,
+        except UnreadableToken as error:  # another process may have its key: it is not written over
+            if self.refused is None:
+                return Renewed(None)
+            raise self._taken_over(
+                "another process of Linekeeper, which has an encryption key that this one lacks, "
+                "has stored a newer token"
             ) from error
+        except LeaseLost as error:
+            raise self._taken_over(
+                "it stood still, or the database did, for so long that another process of "
+                "Linekeeper may renew this token now"
+            ) from error
+
+    def _taken_over(self, why: str) -> MakiniError:
+        return MakiniError(
+            ErrorKind.taken_over,
+            why,
+            app=self.app.name,
+            connection=self.makini_ref,
+            retry_after=TAKEN_OVER_SECONDS,
+        )
 
     async def _reserve(self) -> ReservedCall | None:
         """The call that it takes as things are now; None where it takes none."""

@@ -6,6 +6,7 @@ started from (`replace_pair`); a customer's new login does the first and is neve
 
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -251,9 +252,10 @@ async def note_doubted(
 ) -> None:
     """Remember that Makini refused `token` while no other could be had, unless it was replaced."""
     await _lock(session, connection_id)
-    current = await load_pair(store, session, connection_id)
-    if current is not None and current.token.access == token.access:
-        await note_renewing(session, connection_id, current.in_doubt_since or now)
+    with suppress(UnreadableToken):  # then it was replaced, by a process with a newer key
+        current = await load_pair(store, session, connection_id)
+        if current is not None and current.token.access == token.access:
+            await note_renewing(session, connection_id, current.in_doubt_since or now)
 
 
 async def own(session: AsyncSession, connection_id: str) -> None:
