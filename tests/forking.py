@@ -279,6 +279,8 @@ def become(order: dict[str, object], standard: list[int]) -> None:
         environment, words = order["env"], order["words"]
         assert isinstance(environment, dict)
         assert isinstance(words, list)
+        # A worker of pytest-xdist has another object there, which is at its end.
+        sys.stdin = open(0, closefd=False)  # noqa: SIM115 - as long as the process lives
         os.environ.clear()
         os.environ.update(environment)
         os.chdir(str(order["cwd"]))

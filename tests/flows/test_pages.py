@@ -42,7 +42,7 @@ async def test_a_page_is_written_again_when_what_it_shows_changes(
     acme = Customer(name="Acme", slug="acme")
     lost = Connection(
         app="default", makini_key="k1", name="SAP ECC", slug="acme-sap", provider="SAP ECC",
-        customer_id=acme.id, setup="live", health=LOST, health_since=now,
+        customer_id=acme.id, setup="live", health=LOST, health_since=now, evidence="read",
     )  # fmt: skip
     well = Connection(
         app="default", makini_key="k2", name="UpKeep", slug="acme-upkeep", provider="UpKeep",

@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 
 import pytest
@@ -155,7 +155,7 @@ async def process_with(settings: Settings, key: str, writes: str) -> AsyncIterat
         yield process
     finally:
         process.stdin.close()
-        if process.returncode is None:
+        with suppress(ProcessLookupError):  # it has ended
             process.kill()
         await process.wait()
 
