@@ -1,9 +1,10 @@
 """Who waits for a call to Makini holds up nobody else: no lease is held meanwhile."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import update
@@ -58,31 +59,25 @@ async def is_held(rt: Runtime, identifier: str) -> bool:
         return await is_taken(rt.store, session, TOKENS, identifier)
 
 
-async def test_a_login_that_waits_for_its_calls_keeps_no_renewal_waiting(
-    managed: Settings, rotating: Rotating
+async def paste_pair(receiver: Runtime, _: str) -> None:
+    given = TokenPair("a9", "r9", utcnow(), minted=False)
+    await paste(receiver, "k1", given, by="tests", now=utcnow())
+
+
+@pytest.mark.parametrize("come_back", [log_in, paste_pair], ids=["login", "pasted pair"])
+async def test_who_comes_back_and_waits_for_calls_keeps_no_renewal_waiting(
+    managed: Settings,
+    rotating: Rotating,
+    come_back: Callable[[Runtime, str], Coroutine[Any, Any, object]],
 ) -> None:
     async with with_k1(managed, rotating) as (rt, identifier), without_calls(managed) as receiver:
-        coming_back = asyncio.create_task(log_in(receiver, identifier))
+        coming_back = asyncio.create_task(come_back(receiver, identifier))
         await asyncio.sleep(1)
         assert not coming_back.done()
         async with asyncio.timeout(5):
-            token = await renewed(rt, identifier)
-        assert token is not None
+            assert await renewed(rt, identifier) is not None
         await assert_stored_is_alive(rt.store, identifier, rotating)
         coming_back.cancel()
-
-
-async def test_a_pasted_pair_that_waits_for_its_calls_keeps_no_renewal_waiting(
-    managed: Settings, rotating: Rotating
-) -> None:
-    async with with_k1(managed, rotating) as (rt, identifier), without_calls(managed) as receiver:
-        given = TokenPair("a9", "r9", utcnow(), minted=False)
-        pasting = asyncio.create_task(paste(receiver, "k1", given, by="tests", now=utcnow()))
-        await asyncio.sleep(1)
-        assert not pasting.done()
-        async with asyncio.timeout(5):
-            assert await renewed(rt, identifier) is not None
-        pasting.cancel()
 
 
 async def test_a_login_whose_code_was_exchanged_waits_for_the_rest_alone(

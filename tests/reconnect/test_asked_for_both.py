@@ -47,15 +47,21 @@ async def test_who_has_a_lost_login_and_a_new_connection_gets_one_mail_for_both(
         assert sum(mail["To"] == "it@acme.example" for mail in post.mails) == 1
 
 
+async def second_mail(here: House) -> Outbox:
+    """The mail that waits for what becomes of the first."""
+    await lost_with_a_new_one(here)
+    await advance_due_cases(here.rt)
+    mails = [row for row in await outbox(here, "email") if row.payload["do"] == "ask"]
+    [second] = [row for row in mails if UNLESS_SENT in row.payload]
+    return second
+
+
 async def test_where_the_mail_that_waited_is_given_up_the_other_one_goes(
     open_house: Opened,
 ) -> None:
     async with listening() as post:
         here = await asking(open_house, post.url)
-        await lost_with_a_new_one(here)
-        await advance_due_cases(here.rt)
-        mails = [row for row in await outbox(here, "email") if row.payload["do"] == "ask"]
-        [second] = [row for row in mails if UNLESS_SENT in row.payload]
+        second = await second_mail(here)
         async with here.store.write() as session:
             await session.execute(
                 update(Outbox)
@@ -73,10 +79,7 @@ async def test_who_loses_another_login_meanwhile_is_asked_for_that_too(
     """The mail that goes only if another does not is none that names what is lost later."""
     async with listening() as post:
         here = await asking(open_house, post.url)
-        await lost_with_a_new_one(here)
-        await advance_due_cases(here.rt)
-        mails = [row for row in await outbox(here, "email") if row.payload["do"] == "ask"]
-        [second] = [row for row in mails if UNLESS_SENT in row.payload]
+        second = await second_mail(here)
         customer = second.payload["customer_id"]
         case = second.payload["incident_id"], second.payload["attempt"]
         async with here.store.write() as session:
