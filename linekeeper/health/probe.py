@@ -4,7 +4,14 @@ from datetime import datetime, timedelta
 
 from linekeeper.clock import utcnow
 from linekeeper.health.evidence import Observation, Outcome
-from linekeeper.makini import NOT_ASKED, OTHER_SHAPE, ConnectionStatus, ErrorKind, MakiniError
+from linekeeper.makini import (
+    CONNECTION_PAUSED,
+    NOT_ASKED,
+    OTHER_SHAPE,
+    ConnectionStatus,
+    ErrorKind,
+    MakiniError,
+)
 from linekeeper.tokens.caller import Caller, NoToken
 
 _SYNC = {
@@ -68,6 +75,18 @@ def understand_error(error: MakiniError, at: datetime) -> Observation | None:
         message=error.message or error.kind.value.replace("_", " "),
         request_id=error.request_id,
     )
+
+
+def may_answer_yet(error: MakiniError, *, misses: int) -> bool:
+    """Whether a further try within the same sweep may help after `error`. Pure.
+
+    Where the connection missed before (`misses`), or this call has hung, the next sweep is the
+    further try: an outage of hundreds is waited for once a sweep, which ends before the next.
+    """
+    if error.kind in NOT_ASKED:
+        return error.code != CONNECTION_PAUSED  # that lasts longer than the sweep
+    hung = error.kind is ErrorKind.timeout and error.connection is not None
+    return error.retryable and not misses and not hung
 
 
 async def probe(

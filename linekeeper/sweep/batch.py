@@ -28,11 +28,11 @@ from linekeeper.health.login_check import (
     read_surely,
     readable_entities,
 )
-from linekeeper.health.probe import probe, understand_error
+from linekeeper.health.probe import may_answer_yet, probe, understand_error
 from linekeeper.health.service import StateChange, observe
 from linekeeper.health.token_missing import needs_login
 from linekeeper.incidents.conclude import conclude
-from linekeeper.makini import CONNECTION_PAUSED, PAUSED, ErrorKind, MakiniError
+from linekeeper.makini import PAUSED, ErrorKind, MakiniError
 from linekeeper.runtime import Runtime
 from linekeeper.spending import Purpose, spends_on
 from linekeeper.store.tables import Connection
@@ -72,8 +72,8 @@ async def probe_batch(
     """Probe those of `ids` not checked since `started`.
 
     What answered is written in one transaction, in a batch that takes long in one every
-    `WRITE_SECONDS`. A miss is an observation only on the last try, or for a connection that is
-    unreachable already; before that it is left for the next try.
+    `WRITE_SECONDS`. A miss is an observation on the last try, of a connection that did not answer
+    the sweep before either, and where the call hung: otherwise it is left for the next try.
     """
     members = await _unfinished(rt, app, ids, started)
     return await _Try(rt, app, last_try).over(members)
@@ -161,9 +161,7 @@ class _Try:
         self, member: _Member, caller: Caller, error: MakiniError, at: datetime
     ) -> Observation | None:
         """What a probe's `error` says of `member`; None if nothing, which is counted."""
-        known = member.health == Health.unreachable.value
-        paused = error.code == CONNECTION_PAUSED  # for longer than this sweep lasts
-        if error.retryable and not self._last and not known and not paused:
+        if not self._last and may_answer_yet(error, misses=member.judged.misses):
             self._batch.unanswered += 1
             self._batch.retry_after = max(self._batch.retry_after, error.retry_after or 0.0)
             return None
