@@ -6,7 +6,7 @@ the login was lost, or from before the customer logged in again. It never mints 
 
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from msgspec.structs import replace
 from sqlalchemy import bindparam, func, select
@@ -189,13 +189,15 @@ def failing_last(entities: Sequence[str], marks: Mapping[str, Watermark]) -> lis
     """`entities` in the order to read them: those that failed the last time come last, so that
     whatever ends the reading of a connection never starves the others. Pure.
 
-    Those that failed take turns at being the first of them: a call limit that one of them meets
-    counts as a failure of all that are left.
+    Of those that failed the first is whose turn comes soonest: a call limit that one of them meets
+    counts as a failure of all that are left, which wait less long than that one.
     """
     failed = [entity for entity in entities if entity in marks and marks[entity].error is not None]
-    turn = max((marks[entity].failures for entity in failed), default=0) % max(1, len(failed))
     well = [entity for entity in entities if entity not in failed]
-    return [*well, *failed[turn:], *failed[:turn]]
+    return [*well, *sorted(failed, key=lambda entity: marks[entity].retry_at or _LAST)]
+
+
+_LAST = datetime.max.replace(tzinfo=UTC)
 
 
 def _polled_at(mark: Watermark | None) -> datetime | None:

@@ -45,6 +45,7 @@ from linekeeper.makini.models import (
 from linekeeper.makini.wire import (
     BEFORE_SENDING,
     CONNECTION_PAUSED,
+    DEFAULT_PENALTY,
     NEW_LOGIN,
     OTHER_SHAPE,
     PAUSED,
@@ -54,6 +55,7 @@ from linekeeper.makini.wire import (
 __all__ = [
     "BEFORE_SENDING",
     "CONNECTION_PAUSED",
+    "DEFAULT_PENALTY",
     "ENDS_LOOP",
     "NEW_LOGIN",
     "NOT_ASKED",

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.clock import utcnow
-from linekeeper.makini import ErrorKind, ErrorScope, ListingFault, MakiniError
+from linekeeper.makini import ListingFault
 from linekeeper.reconcile.places import Place
 from linekeeper.reconcile.policy import POLICY
 from linekeeper.store import Store
@@ -290,41 +290,3 @@ def not_found_since(mark: Watermark | None, now: datetime) -> datetime:
     """When the source began to answer 404 and nothing else: `now`, if the last answer was none."""
     known = mark.not_found_since if mark is not None else None
     return now if known is None else known
-
-
-def is_call_limit(error: MakiniError, scope: ErrorScope) -> bool:
-    """Whether it is the call limit of one connection that is reached. Pure."""
-    return scope is ErrorScope.connection and error.kind is ErrorKind.rate_limited
-
-
-async def note_failure(
-    store: Store,
-    connection_id: str,
-    entity: str,
-    mark: Watermark | None,
-    error: MakiniError,
-    *,
-    scope: ErrorScope,
-    now: datetime,
-) -> None:
-    """The last attempt, of `mark`, failed; the watermark stays where it is.
-
-    What is evidence about this entity alone counts as its own failure and makes it wait longer and
-    longer, and so does a call limit of its connection; any other failure of the whole connection or
-    app says nothing of it.
-    """
-    brief = error.brief_of(entity) if scope is ErrorScope.entity else error.brief
-    values: dict[str, Any] = {"error": f"{brief}."[:500]}
-    if scope is ErrorScope.entity or is_call_limit(error, scope):
-        failures = (mark.failures if mark is not None else 0) + 1
-        since = (mark.failing_since if mark is not None else None) or now
-        missing = error.kind is ErrorKind.not_found
-        values |= {
-            "failure": error.kind.value,
-            "failures": failures,
-            "failing_since": since,
-            "retry_at": now + POLICY.retry_after(now - since),
-            "not_found_since": not_found_since(mark, now) if missing else None,
-        }
-    async with store.write() as session:
-        await save_mark(store, session, connection_id, entity, **values)

@@ -7,6 +7,7 @@ from linekeeper.clock import utcnow
 from linekeeper.health.scope import DataCaller
 from linekeeper.makini import TOO_LARGE, ErrorKind, MakiniError
 from linekeeper.reconcile.deleting import conclude_listing
+from linekeeper.reconcile.failed import note_failure
 from linekeeper.reconcile.first_listing import is_baseline, is_whole_due
 from linekeeper.reconcile.gathered import Listing, ListingShifted
 from linekeeper.reconcile.known import successions_of
@@ -16,7 +17,6 @@ from linekeeper.reconcile.marks import (
     is_offered,
     note_broken_off,
     note_compared,
-    note_failure,
     note_not_offered,
 )
 from linekeeper.reconcile.pages import PageReader, Sleep

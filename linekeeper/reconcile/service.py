@@ -23,8 +23,9 @@ from linekeeper.reconcile.doubt import (
     observe_lost_login,
 )
 from linekeeper.reconcile.due import Pass, PollOrder, due_in, is_entity_due
+from linekeeper.reconcile.failed import is_call_limit, note_failure
 from linekeeper.reconcile.known import Known, read_known
-from linekeeper.reconcile.marks import is_call_limit, load_marks, note_failure
+from linekeeper.reconcile.marks import load_marks
 from linekeeper.reconcile.pages import Sleep
 from linekeeper.reconcile.policy import POLICY
 from linekeeper.reconcile.poll import read_entity
@@ -313,7 +314,8 @@ async def _read_entities(
             if is_call_limit(reading.error, reading.scope):
                 for left in due[len(readings) :]:
                     where, scope = (rt.store, target.id, left, marks.get(left)), reading.scope
-                    await note_failure(*where, reading.error, scope=scope, now=order.started)
+                    now = order.started
+                    await note_failure(*where, reading.error, scope=scope, now=now, is_left=True)
             break
     return readings
 

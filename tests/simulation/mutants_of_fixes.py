@@ -73,7 +73,7 @@ OF_FIXES = (
     ),
     undone(
         "waits-as-often-as-tried", "each try of an entity by hand doubles its wait",
-        ("reconcile/marks.py", "POLICY.retry_after(now - since)",
+        ("reconcile/failed.py", "POLICY.retry_after(now - since)",
          "POLICY.retry_after(POLICY.retry * (2.0 ** (failures - 1) - 1))"),
         seed=31898,
     ),
