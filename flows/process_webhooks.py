@@ -6,13 +6,14 @@ from prefect.states import Completed, Failed
 
 from flows.form import form
 from linekeeper.clock import utcnow
+from linekeeper.notify.view import WEBHOOKS
 from linekeeper.views.tags import tagged
 from linekeeper.views.webhook_figures import mark_reported, newly_dead
 from linekeeper.views.webhooks_page import webhooks_headline, whose
 from tasks.graph import follow, show_in_trouble
 from tasks.report import is_stale
 from tasks.run import by_hand, completed, only_one, open_runtime, rename, skipped
-from tasks.webhooks import WEBHOOKS, drain, report_webhooks, webhook_figures
+from tasks.webhooks import drain, report_webhooks, webhook_figures
 
 MOST_NAMED = 50
 """Failed task runs for dead events; the rest is in the artifact."""

@@ -8,6 +8,7 @@ from linekeeper.consumer.connection_events import process_connection_events
 from linekeeper.consumer.record_events import process_record_events
 from linekeeper.inbox.replay import ReplayPlan, Selection, plan_replay, replay
 from linekeeper.inbox.unrouted import route_again
+from linekeeper.notify.view import WEBHOOKS
 from linekeeper.outbox.given_up import (
     ForwardSelection,
     GivenUpForwards,
@@ -21,7 +22,6 @@ from tasks.report import put_artifact
 from tasks.run import runtime
 from tasks.task import task
 
-WEBHOOKS = "webhooks"
 DRAIN_SECONDS = 240.0
 """How long the run drains the inbox; after that the consumer, or the next run, goes on."""
 

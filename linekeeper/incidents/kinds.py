@@ -93,6 +93,11 @@ def ahead(kind: str, scope: str = "connection", *, resolved: bool) -> str:
     return of_many or KINDS.get(kind, _OTHER).ahead
 
 
+def is_about_webhooks(kind: str) -> bool:
+    """Whether the page that shows more of it is that of the webhook stream."""
+    return "stream" in KINDS.get(kind, _OTHER).topics
+
+
 def severity(kind: str, scope: str, *, live: bool, critical: bool) -> Severity:
     """How much an incident matters: `live` if a member is, `critical` if its customer is."""
     weight = KINDS.get(kind, _OTHER).weight

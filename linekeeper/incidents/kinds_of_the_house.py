@@ -176,7 +176,8 @@ OF_THE_HOUSE = {
         "webhooks.md#watch-it",
         "",
         "",
-        "Linekeeper checks this in every sweep, and resolves this incident when the cause is gone.",
+        "Fix the cause that the artifact `webhooks` names, then run `replay-webhooks`. This "
+        "incident is resolved when none is dead that a replay can help.",
     ),
     "webhooks_failing": Kind(
         ("stream",),
@@ -184,7 +185,8 @@ OF_THE_HOUSE = {
         "webhooks.md#watch-it",
         "",
         "",
-        "Linekeeper checks this in every sweep, and resolves this incident when the cause is gone.",
+        "The artifact `webhooks` names them and says why. Linekeeper tries each again at growing "
+        "intervals, and resolves this incident when few fail.",
     ),
     "webhooks_behind": Kind(
         ("stream",),
@@ -192,7 +194,8 @@ OF_THE_HOUSE = {
         "webhooks.md#watch-it",
         "",
         "",
-        "Linekeeper checks this in every sweep, and resolves this incident when the cause is gone.",
+        "`linekeeper status` says whether a consumer runs; start one where none does. None is "
+        "lost: what waits is applied then, and this incident is resolved.",
     ),
     "webhooks_silent": Kind(
         ("stream",),
@@ -200,6 +203,7 @@ OF_THE_HOUSE = {
         "webhooks.md#watch-it",
         "",
         "",
-        "Linekeeper checks this in every sweep, and resolves this incident when the cause is gone.",
+        "Compare the webhook URL in Makini's dashboard with Linekeeper's address. Meanwhile "
+        "`reconcile` finds what changes. This incident is resolved when a webhook comes.",
     ),
 }

@@ -22,7 +22,7 @@ from linekeeper.notify.buttons import buttons
 from linekeeper.notify.merged import FLEET
 from linekeeper.notify.next_step import follow, several
 from linekeeper.notify.root_cause import cause_in_words
-from linekeeper.notify.view import CONNECTIONS, MEMBERS_SHOWN, IncidentView, Links, MemberView
+from linekeeper.notify.view import MEMBERS_SHOWN, IncidentView, Links, MemberView, overview_of
 from linekeeper.text import (
     Mrkdwn,
     Pen,
@@ -308,11 +308,12 @@ def _next_step(view: IncidentView, pen: Pen, links: Links) -> str:
 
 def _links(view: IncidentView, links: Links, pen: Pen) -> list[str]:
     only = view.only
+    overview, page = overview_of(view.kind)
     offered = [
         ("Run", links.run(view.run_id)),
         ("History", links.artifact(f"connection-{only.slug}") if only else None),
         ("Fleet", links.artifact(FLEET)),
-        ("Connections", links.artifact(CONNECTIONS)),
+        (overview, links.artifact(page)),
         ("Explain", links.form("explain", {"subject": view.id})),
     ]
     if view.resolved_at is None:

@@ -16,6 +16,7 @@ from linekeeper.access.links import links_given
 from linekeeper.access.pending import KeptLogin, kept_logins
 from linekeeper.clock import utcnow
 from linekeeper.health.token_missing import TOKEN_MISSING
+from linekeeper.incidents import kinds
 from linekeeper.incidents.announce import RANKED
 from linekeeper.notify.merged import FLEET, Wider, merged_into
 from linekeeper.notify.root_cause import CustomerShare, customer_shares
@@ -33,6 +34,8 @@ from linekeeper.text import in_parts
 MEMBERS_SHOWN = 20
 CONNECTIONS = "connections"
 """The key of the page of every connection."""
+WEBHOOKS = "webhooks"
+"""The key of the page of the webhook stream."""
 FORMS = ("acknowledge", "check-connection", "explain", "reconnect")
 """The deployments whose forms a message of an incident leads to."""
 
@@ -115,11 +118,18 @@ class IncidentView(IncidentFacts):
         return self.members[0] if self.member_count == 1 and self.members else None
 
 
+def overview_of(kind: str) -> tuple[str, str]:
+    """The name and the key of the page that shows all that incidents of `kind` are about."""
+    if kinds.is_about_webhooks(kind):
+        return "Webhooks", WEBHOOKS
+    return "Connections", CONNECTIONS
+
+
 def artifacts(view: IncidentView) -> tuple[str, ...]:
-    """The keys of the artifacts the message leads to: its history, the fleet, all connections."""
+    """The keys of the artifacts the message leads to: its history, the fleet, its overview."""
     own = [f"connection-{view.only.slug}"] if view.only else []
     wider = [view.merged_into.page] if view.merged_into else []
-    return tuple(dict.fromkeys([*own, *wider, FLEET, CONNECTIONS]))
+    return tuple(dict.fromkeys([*own, *wider, FLEET, overview_of(view.kind)[1]]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,21 @@
-"""What is said of messages that the product did not take. Pure."""
+"""What is said of messages that the product did not take, and of trouble that is over. Pure."""
+
+from collections.abc import Mapping
 
 from linekeeper.text import counted
+
+_OVER: Mapping[str, str] = {
+    "webhooks_dead": "No webhook is dead any more that a replay can help.",
+    "webhooks_failing": "Few of the webhooks of the last hour fail.",
+    "webhooks_unrouted": "No webhook of the last day is without a connection.",
+    "webhooks_forged": "Hardly any delivery is refused now.",
+    "webhooks_behind": "No webhook waits for long any more, and they are applied in time.",
+    "webhooks_silent": "Nothing is silent for much longer than usual any more.",
+    "forward_dead": "No message that was given up is left to hand on.",
+    "forward_refused": "The product refuses no message now.",
+    "forward_behind": "The product takes messages again, or none is to be handed on now.",
+}
+"""Why each kind is over; whatever ended it, this is so."""
 
 
 def untaken_words(dead: int, why: str, lost: int) -> str:
@@ -28,4 +43,4 @@ def resolved_words(kind: str, lost: int) -> str:
     """What is said once this kind of trouble with the stream of webhooks is over."""
     if kind == "forward_dead" and lost:
         return f"What was left was never handed on: {lost_words(lost)}"
-    return "The webhook stream no longer shows this."
+    return _OVER[kind]

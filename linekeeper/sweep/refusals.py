@@ -8,22 +8,22 @@ from linekeeper.inbox.verify import Cause
 _SIGNATURE = (
     "had an invalid signature",
     "Compare Webhook secrets of the block Makini App with the secret in Makini's dashboard; "
-    "where they agree, somebody forges deliveries",
+    "where they agree, somebody forges deliveries.",
 )
 _UNSIGNED = (
     "had no signature where the scheme of this app expects it",
     "Compare Webhook signature of the block Makini App with how Makini signs; where they agree, "
-    "something on the way removes headers, or they are not Makini's",
+    "something on the way removes headers, or they are not Makini's.",
 )
 _TIME = (
     "had a time more than five minutes off",
     "Compare the clocks here and at the sender; where they agree, somebody sends old deliveries "
-    "again",
+    "again.",
 )
 _WHY: Mapping[Cause, tuple[str, str]] = {
     "no_secret": (
         "came while no webhook secret is set",
-        "Enter the one of Makini's dashboard in Webhook secrets of the block Makini App",
+        "Enter the one of Makini's dashboard in Webhook secrets of the block Makini App.",
     ),
     "no_signature": _UNSIGNED,
     "no_id": _UNSIGNED,

@@ -179,8 +179,11 @@ def examine(
 def _many(kind: str, count: int, text: str) -> tuple[str, float, str] | None:
     if not count:
         return None
-    is_one = count == 1
-    return kind, count, text.replace("{}", "1 webhook is" if is_one else f"{count:,} webhooks are")
+    return kind, count, text.replace("{}", _are(count))
+
+
+def _are(count: int) -> str:
+    return f"{counted(count, 'webhook')} {'is' if count == 1 else 'are'}"
 
 
 def _unrouted(stream: Stream) -> tuple[str, float, str] | None:
@@ -189,7 +192,7 @@ def _unrouted(stream: Stream) -> tuple[str, float, str] | None:
     return _many(
         "webhooks_unrouted",
         stream.unrouted,
-        f"{text}This is over a day after the last one, found or not",
+        f"{text}This is over a day after the last one, found or not.",
     )
 
 
@@ -199,25 +202,21 @@ def _waiting(number: int, noun: str) -> str:
 
 def _dead(stream: Stream) -> tuple[str, float, str] | None:
     """Those that a replay can fix, and for a day those that nothing fixes: people are to know."""
-    replayable = _many(
-        "webhooks_dead",
-        stream.dead - stream.unreadable,
-        "{} dead: see the artifact webhooks, fix the cause, then run replay-webhooks",
-    )
-    unreadable = _many(
-        "webhooks_dead",
-        stream.unreadable_lately,
-        "{} dead whose body cannot be read, and replaying changes nothing: show Makini "
-        "what the artifact webhooks says of it. This is over a day after the last one",
-    )
-    findings = [each for each in (replayable, unreadable) if each is not None]
-    if not findings:
+    replayable, unreadable = stream.dead - stream.unreadable, stream.unreadable_lately
+    said = []
+    if replayable:
+        said.append(f"{_are(replayable)} dead")
+    if unreadable:
+        said.append(f"{_are(unreadable)} dead with a body that cannot be read")
+    if not said:
         return None
-    return (
-        "webhooks_dead",
-        sum(count for _, count, _ in findings),
-        "; ".join(t for _, _, t in findings),
-    )
+    text = f"{', and '.join(said)}. The artifact webhooks says why."
+    if unreadable:
+        text += (
+            " A replay does not help where the body cannot be read: show Makini what is said of "
+            "it. This is over a day after the last one."
+        )
+    return "webhooks_dead", replayable + unreadable, text
 
 
 def _failing(stream: Stream, policy: StreamThresholds) -> tuple[str, float, str] | None:
@@ -242,8 +241,8 @@ def _behind(
     age = (now - stream.oldest_at).total_seconds() if stream.oldest_at else 0.0
     if stream.waiting(stream.oldest_at, now) >= policy.oldest_seconds:
         text = (
-            f"{_waiting(stream.pending, 'webhook')}, the oldest for {_long(age)}: check that a "
-            "consumer runs"
+            f"{_waiting(stream.pending, 'webhook')}, the oldest for {_long(age)}. Check that a "
+            "consumer runs."
         )
         return "webhooks_behind", age, text
     if stream.pending >= policy.depth:
@@ -262,7 +261,7 @@ def _silent(
         hours = habit.silence(now).total_seconds() / 3600
         text = (
             f"no webhook of any connection for {_long(3600 * hours)} (longest silence before: "
-            f"{habit.longest_gap} h): is the URL still set at Makini?"
+            f"{habit.longest_gap} h). Is the URL still set at Makini?"
         )
         return "webhooks_silent", hours, text
     silent = [
@@ -288,9 +287,9 @@ def _forward_refused(
 ) -> tuple[str, float, str] | None:
     if stream.forward_gone:
         text = (
-            f"the product's address is no more ({stream.forward_gone}): "
+            f"the product's address is no more ({stream.forward_gone}). "
             f"{_waiting(stream.forward_waiting, 'message')}, and one is tried every 10 min, to "
-            "see; correct or empty Forward URL in the MakiniApp block"
+            "see. Correct or empty Forward URL in the MakiniApp block."
         )
         return "forward_refused", stream.forward_waiting, text
     if stream.refused_at is None or (now - stream.refused_at).total_seconds() < (
@@ -299,9 +298,9 @@ def _forward_refused(
         return None
     what = counted(stream.refused, "message")
     text = (
-        f"the product refuses {what} ({stream.refused_error}); what follows on the same connection "
-        "waits, for three days at most: fix the product, or let it answer 2xx to that id to go on "
-        "without it"
+        f"the product refuses {what} ({stream.refused_error}). What follows on the same connection "
+        "waits, for three days at most. Fix the product, or let it answer 2xx to that id to go on "
+        "without it."
     )
     return "forward_refused", stream.refused, text
 

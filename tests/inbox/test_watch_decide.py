@@ -44,7 +44,7 @@ def test_a_quiet_stream_is_fine() -> None:
 def test_dead_and_unrouted_events_are_named_with_their_number() -> None:
     assert found(replace(QUIET, dead=1))["webhooks_dead"].startswith("1 webhook is dead")
     assert found(replace(QUIET, dead=1200))["webhooks_dead"].startswith("1,200 webhooks are dead")
-    over = "This is over a day after the last one, found or not"
+    over = "This is over a day after the last one, found or not."
     assert found(replace(QUIET, unrouted=2)) == {
         "webhooks_unrouted": f"2 webhooks are of no connection that is known, and name none. {over}"
     }
@@ -150,7 +150,7 @@ def test_a_message_that_is_refused_is_told_soon_with_what_to_do() -> None:
     )
     text = found(refused)["forward_refused"]
     assert "refuses 1 message (http://product/hooks answered 422 to webhook-id 0197)" in text
-    assert "fix the product, or let it answer 2xx to that id" in text
+    assert "Fix the product, or let it answer 2xx to that id" in text
     assert found(replace(refused, refused_at=hours_ago(0.05))) == {}
 
 
@@ -163,7 +163,7 @@ def test_an_address_that_is_no_more_is_told_at_once_and_only_once() -> None:
     )
     assert list(found(gone)) == ["forward_refused"]
     assert "40 messages wait, and one is tried" in found(gone)["forward_refused"]
-    assert "correct or empty Forward URL" in found(gone)["forward_refused"]
+    assert "Correct or empty Forward URL" in found(gone)["forward_refused"]
 
 
 def test_silence_is_measured_against_its_own_habit() -> None:

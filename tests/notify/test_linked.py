@@ -67,3 +67,11 @@ async def test_a_text_that_names_a_page_leads_to_it(desk: Desk) -> None:
     await desk.deliver(links=links())
     [message] = desk.messages()
     assert leads_to(message, f"{UI}/artifacts/key/connect-link-1")
+
+
+async def test_what_is_about_the_stream_of_webhooks_leads_to_its_page(desk: Desk) -> None:
+    await desk.open(kind="webhooks_dead")
+    await desk.deliver(links=links())
+    [message] = desk.messages()
+    assert leads_to(message, f"{UI}/artifacts/key/webhooks|Webhooks")
+    assert not leads_to(message, "artifacts/key/connections")
