@@ -3,7 +3,6 @@
 On SQLite such statements run in the event loop, and everybody else who writes waits for them.
 """
 
-from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -147,9 +146,9 @@ async def emptied(store: Store) -> None:
     )
 
 
-@pytest.mark.parametrize("does", [released, named, watched, concluded, emptied])
-async def test_it_takes_no_longer_for_what_is_kept_beside_it(
-    kept: Store, steps: Steps, does: Callable[[Store], Awaitable[None]]
-) -> None:
-    await does(kept)
-    assert steps.count < ENOUGH
+async def test_it_takes_no_longer_for_what_is_kept_beside_it(kept: Store, steps: Steps) -> None:
+    """One fill for all: it takes longer than they do."""
+    for does in (released, named, watched, concluded, emptied):
+        steps.count = 0
+        await does(kept)
+        assert steps.count < ENOUGH, does.__name__
