@@ -10,7 +10,7 @@ STAMP := $(VENV)/.installed
 unexport PYTHONDONTWRITEBYTECODE  # every command would compile all it imports anew
 CHROMIUM := $(firstword $(wildcard /usr/bin/chromium /usr/bin/chromium-browser /usr/bin/google-chrome))
 
-.PHONY: install up wheel test soak simulate pictures bench check lock browser machines clean
+.PHONY: install up wheel test repeats soak simulate pictures bench check lock browser machines clean
 
 install: $(STAMP)
 
@@ -62,7 +62,11 @@ machines: install
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends postgresql redis-server nginx-light iproute2 faketime openssl prometheus podman runc debootstrap >/dev/null; }; fi
 
 test: install browser
-	@$(BIN)/python -m pytest -n 6 --dist loadgroup $(ARGS) -m "not soak"
+	@$(BIN)/python -m pytest -n 6 --dist loadgroup $(ARGS) -m "not soak and not repeats"
+
+# What each of its tests shows, another shows in `make test`, which it names.
+repeats: install browser
+	@$(BIN)/python -m pytest -n 6 --dist loadgroup $(ARGS) -m "repeats and not soak"
 
 soak: install browser machines
 	@$(BIN)/python -m pytest $(ARGS) -m "soak or hypothesis" --hypothesis-profile long --timeout 0

@@ -19,7 +19,7 @@ from tests.forked_workers import fork_workers, sendable
 from tests.longest import longest_first
 from tests.on_postgresql import Replay, Statements
 from tests.places import quick_folder
-from tests.repetitions import is_run_on_both, leave_to_soak
+from tests.repetitions import collect_what_runs, has_none, is_run_on_both, leave_to_soak
 from tests.sharing import (
     name_connections,
     share_compiled_statements,
@@ -50,7 +50,19 @@ def pytest_xdist_setupnodes(config: pytest.Config, specs: list[object]) -> None:
     """
     begun.begin(config)
     with config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
-        fork_workers(len(specs), config.args)
+        fork_workers(len(specs), config.args, config.option.markexpr)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """A module of which nothing will run is not imported."""
+    is_module = collection_path.match("test_*.py")
+    return True if is_module and has_none(collection_path, config.option.markexpr) else None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """See `tests.repetitions`."""
+    collect_what_runs(metafunc)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -21,6 +21,7 @@ from execnet import gateway_io
 from execnet.gateway_base import Popen2IO
 
 from tests.forking import Zygote, end_process, keep
+from tests.repetitions import has_none
 
 ROOT = Path(__file__).parents[1]
 
@@ -38,13 +39,14 @@ class Process:
         os.kill(self._pid, signal.SIGKILL)
 
 
-def fork_workers(number: int, asked: Iterable[str]) -> None:
-    """Fork so many, which know the tests that were asked for; pytest-xdist takes them as its own.
+def fork_workers(number: int, asked: Iterable[str], marks: str) -> None:
+    """Fork so many, which know the tests that were asked for and that `marks` choose; pytest-xdist
+    takes them as its own.
 
     Where threads run, a fork would not have them: then the workers start as they always do.
     """
     gc.disable()  # what is imported stays
-    _import_tests(asked)
+    _import_tests(asked, marks)
     gc.collect()
     gc.freeze()
     gc.enable()
@@ -91,10 +93,11 @@ def sendable(said: Any) -> Any:
     return said
 
 
-def _import_tests(asked: Iterable[str]) -> None:
+def _import_tests(asked: Iterable[str], marks: str) -> None:
     for given in asked:
         path = Path(given.partition("::")[0]).resolve()
-        for file in sorted(path.rglob("test_*.py")) if path.is_dir() else [path]:
+        files = sorted(path.rglob("test_*.py")) if path.is_dir() else [path]
+        for file in (file for file in files if file == path or not has_none(file, marks)):
             name = ".".join(file.relative_to(ROOT).with_suffix("").parts)
             with suppress(Exception):  # each worker says it of its own
                 importlib.import_module(name)

@@ -1,4 +1,7 @@
-"""What `make test` leaves to `make soak` of what is promised on both databases.
+"""What `make test` leaves to others: to `make repeats` what another of its tests shows as well, to
+`make soak` what is long, and what is promised on both databases.
+
+A test that repeats names the one that does not: `@pytest.mark.repeats("notify/test_x.py::…")`.
 
 Each promise is tested on SQLite, and each statement that keeps it is run on PostgreSQL as well
 (`tests.on_postgresql`). What that can't show, `make test` runs there too (`postgresql.txt`): what
@@ -7,8 +10,10 @@ form of its own for PostgreSQL, and each capability once. All the rest is run th
 and by whoever asks for it: `python -m pytest -m "" tests/notify`.
 """
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,6 +24,51 @@ _NAMED = [line for line in ON_BOTH.read_text().splitlines() if not line.startswi
 _FUNCTIONS = frozenset(name for name in _NAMED if "::" in name)
 _GIVEN_WITH_MARKS = type(pytest.param())
 _PATHS = tuple(name for name in _NAMED if "::" not in name)
+
+
+IN_TEST, IN_REPEATS = "not soak and not repeats", "repeats and not soak"
+"""The marks by which `make test` and `make repeats` choose."""
+_OF_MODULE = r"^pytestmark\b.*(\n    .*)*\b({})\b"
+
+
+def left_out(marks: str) -> frozenset[str]:
+    """The marks whose tests an expression like `IN_TEST` is sure to leave out."""
+    return frozenset(() if " or " in marks else re.findall(r"\bnot (\w+)", marks))
+
+
+def has_none(module: Path, marks: str) -> bool:
+    """Whether its text says that `marks` choose no test of it: then nobody has to import it."""
+    text = module.read_text()
+    if marks.startswith("repeats"):
+        return "mark.repeats(" not in text
+    names = "|".join(left_out(marks))
+    return bool(names) and re.search(_OF_MODULE.format(names), text, re.M) is not None
+
+
+def collect_what_runs(metafunc: pytest.Metafunc) -> None:
+    """Make no test of a value that is left out: thousands would be made in each worker."""
+    out = left_out(metafunc.config.option.markexpr)
+    if not out:
+        return
+    parametrize = metafunc.parametrize
+
+    def parametrize_what_runs(names: Any, values: Iterable[Any], *more: Any, **how: Any) -> None:
+        every = list(values)
+        kept = [number for number, value in enumerate(every) if not out & _marks_of(value)]
+        if names == "engine" and "soak" in out and not is_on_both(metafunc.definition):
+            kept = [number for number in kept if every[number] != "postgresql"] or kept
+        if kept and len(kept) < len(every):
+            if isinstance(how.get("ids"), Sequence):
+                how["ids"] = [how["ids"][number] for number in kept]
+            every = [every[number] for number in kept]
+        parametrize(names, every, *more, **how)
+
+    vars(metafunc)["parametrize"] = parametrize_what_runs
+
+
+def _marks_of(value: object) -> set[str]:
+    marks = value.marks if isinstance(value, _GIVEN_WITH_MARKS) else ()
+    return {mark.name for mark in marks}
 
 
 def leave_to_soak(items: Iterable[pytest.Item]) -> None:
@@ -42,9 +92,13 @@ def is_run_on_both(item: pytest.Item) -> bool:
     return function_of(item).removeprefix(TESTS).startswith(_PATHS)
 
 
+def is_on_both(item: pytest.Item) -> bool:
+    """Whether `make test` runs it on PostgreSQL too, with the first of its other values."""
+    return is_run_on_both(item) or function_of(item).removeprefix(TESTS) in _FUNCTIONS
+
+
 def _is_named(item: pytest.Item) -> bool:
-    is_listed = function_of(item).removeprefix(TESTS) in _FUNCTIONS
-    return is_run_on_both(item) or (is_listed and _is_first_case(item))
+    return is_run_on_both(item) or (is_on_both(item) and _is_first_case(item))
 
 
 def _is_first_case(item: pytest.Item) -> bool:

@@ -98,8 +98,17 @@ def test_a_database_that_does_not_answer_is_one_line_for_who_opens_it_first(
     assert "hunter2" not in done.out + done.err
 
 
+AGAIN = pytest.mark.repeats(
+    "cli/test_command_line.py::test_what_is_no_address_of_a_prefect_is_not_waited_for"
+)
+
+
 @pytest.mark.parametrize(
-    ("words", "url"), [(["deploy"], "foo"), (["up", "--no-sandbox"], "op.example:4200/api")]
+    ("words", "url"),
+    [
+        pytest.param(["deploy"], "foo", marks=AGAIN),
+        (["up", "--no-sandbox"], "op.example:4200/api"),
+    ],
 )
 def test_what_is_no_address_of_a_prefect_is_not_waited_for(
     tmp_path: Path, words: list[str], url: str

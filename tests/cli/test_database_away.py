@@ -15,9 +15,12 @@ from tests.databases import KEY
 from tests.receiver.processes import free_port
 
 SECONDS = 120
+AGAIN = pytest.mark.repeats(
+    "cli/test_database_away.py::test_a_database_that_comes_later_is_waited_for"
+)
 pytestmark = [
     pytest.mark.parametrize("engine", ["postgresql"], indirect=True),
-    pytest.mark.parametrize("part", ["consumer", "receiver"]),
+    pytest.mark.parametrize("part", ["consumer", pytest.param("receiver", marks=AGAIN)]),
 ]
 
 

@@ -300,6 +300,9 @@ async def test_no_server_is_one_line_that_says_what_to_do(
 
 
 @pytest.mark.usefixtures("few")
+@pytest.mark.repeats(
+    "tasks/prefect_adapter/test_project.py::test_everything_prefect_reads_is_deployed_and_differences_are_shown"
+)
 async def test_prefect_deploy_works_from_the_root_once_the_pool_is_there(
     seeds: Settings, clean_prefect: PrefectServer
 ) -> None:

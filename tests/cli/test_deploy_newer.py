@@ -143,6 +143,9 @@ async def test_what_0_1_deployed_gets_what_is_new_and_keeps_what_an_operator_set
         assert not left & {"reconcile-connection", "implementation-update", "test-alert"}
 
 
+@pytest.mark.repeats(
+    "cli/test_deploy_newer.py::test_what_an_operator_changed_or_deleted_stays_over_a_newer_version"
+)
 async def test_what_an_operator_took_away_after_prefect_deploy_stays_away(
     seeds: Settings, clean_prefect: PrefectServer
 ) -> None:

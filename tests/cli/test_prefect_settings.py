@@ -186,6 +186,9 @@ async def test_a_new_prefect_gets_back_what_operators_had_set_or_with_reset_what
     assert [one["value"] for one in (await state(clean_prefect))["variables"]] == [False]
 
 
+@pytest.mark.repeats(
+    "cli/test_deploy_newer.py::test_a_new_tag_parameter_and_schedule_arrive_where_nobody_changed_anything"
+)
 async def test_a_new_prefect_follows_a_newer_version_where_nobody_had_set_anything(
     at_home: Settings, store: Store, clean_prefect: PrefectServer
 ) -> None:

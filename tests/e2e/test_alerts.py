@@ -46,6 +46,12 @@ async def _window_from_its_form(house: House, page: Page, customer: str) -> None
     await page.goto("about:blank")  # its page asks and draws all the time
 
 
+@pytest.mark.repeats(
+    "health/test_sweep.py::test_a_provider_that_fails_is_one_incident",
+    "notify/test_evaluate.py::test_maintenance_is_recorded_and_not_announced",
+    "flows/test_alert_flows.py::test_a_window_is_begun_and_ended_by_the_form",
+    "flows/test_alert_flows.py::test_the_digest_is_said_once_a_day_and_kept_as_an_artifact",
+)
 async def test_an_outage_is_one_message_planned_work_is_none_and_the_digest_tells_of_both(
     house: House, page: Page
 ) -> None:

@@ -81,7 +81,22 @@ async def is_noted(store: Store, state: Ending) -> bool:
     return run_id in {row.run_id for row in await all_of(store, EndedRun)}
 
 
-@pytest.mark.parametrize("which", FLOWS)
+@pytest.mark.parametrize(
+    "which",
+    [
+        "check-connection",
+        "health-sweep",
+        *(
+            pytest.param(
+                other,
+                marks=pytest.mark.repeats(
+                    "flows/test_away.py::test_a_run_ends_by_its_own_words_where_makini_is_away"
+                ),
+            )
+            for other in sorted(FLOWS.keys() - {"check-connection", "health-sweep"})
+        ),
+    ],
+)
 async def test_a_run_ends_by_its_own_words_where_makini_is_away(
     which: str,
     running: Running,

@@ -64,6 +64,10 @@ async def stored(store: Store, statement: Any) -> list[Any]:
         return list(await session.scalars(statement))
 
 
+@pytest.mark.repeats(
+    "implementation/test_start.py::test_what_cannot_be_is_refused_and_nothing_is_stored",
+    "flows/test_refused.py::test_every_form_refuses_a_mistake_with_its_field_and_no_run_is_red",
+)
 async def test_what_cannot_be_is_refused_in_the_run_and_nothing_is_stored(
     running: Running, store: Store, clean_prefect: PrefectServer
 ) -> None:
@@ -170,6 +174,11 @@ async def test_links_lead_to_what_an_artifact_shows_and_outlive_the_run_that_wro
         assert again[0] == again[1] != first[0]
 
 
+@pytest.mark.repeats(
+    "implementation/test_start.py::test_the_same_customer_and_systems_are_the_same_implementation",
+    "implementation/test_service_changes.py::test_dates_move_and_work_is_given_to_others",
+    "implementation/test_faults.py::test_a_form_is_told_of_all_its_fields_by_the_names_it_has_for_them",
+)
 async def test_two_starts_are_one_and_an_operators_changes_are_kept_in_the_audit(
     running: Running, store: Store, clean_prefect: PrefectServer
 ) -> None:

@@ -69,6 +69,9 @@ async def test_too_many_deletions_wait_for_a_decision_which_can_be_undone(
 
 
 @on_both
+@pytest.mark.repeats(
+    "reconcile/test_succession_twins.py::test_twins_wait_for_a_person_who_pairs_them"
+)
 async def test_records_only_a_person_can_match_are_on_a_page_and_paired_in_the_form(
     rt: Runtime, peer: Peer, running: Running, clean_prefect: PrefectServer
 ) -> None:

@@ -140,6 +140,9 @@ async def test_a_run_recovers_what_was_missed_and_says_so_in_name_table_chart_an
     assert len([text for text in await slack(peer) if "can't be trusted" in text]) == 1
 
 
+@pytest.mark.repeats(
+    "reconcile/test_together.py::test_what_a_run_of_some_connections_finds_is_no_find_of_the_one_beside_it"
+)
 async def test_what_another_run_found_meanwhile_is_not_in_this_ones_name(
     rt: Runtime, running: Running, clean_prefect: PrefectServer
 ) -> None:
@@ -226,6 +229,7 @@ async def test_webhooks_that_never_come_are_an_incident_with_the_url_and_the_swe
 
 
 @on_both
+@pytest.mark.repeats("flows/test_sweep_flow.py::test_one_connection_is_checked_by_any_of_its_names")
 async def test_one_connection_is_read_by_name_and_a_wrong_name_offers_the_nearest(
     rt: Runtime, peer: Peer, running: Running, clean_prefect: PrefectServer
 ) -> None:

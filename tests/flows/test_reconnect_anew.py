@@ -26,8 +26,20 @@ pytestmark = [
 ]
 
 
+AGAIN = pytest.mark.repeats(
+    "flows/test_reconnect_anew.py"
+    "::test_a_run_that_is_gone_while_waiting_is_started_anew_by_the_next_sweep"
+)
+
+
 @pytest.mark.parametrize(
-    "what", ["cancelled", pytest.param("crashed", marks=pytest.mark.soak), "deleted", "waiting"]
+    "what",
+    [
+        pytest.param("cancelled", marks=AGAIN),
+        pytest.param("crashed", marks=AGAIN),
+        "deleted",
+        "waiting",
+    ],
 )
 async def test_a_run_that_is_gone_while_waiting_is_started_anew_by_the_next_sweep(
     running: Running,

@@ -233,7 +233,13 @@ async def test_a_connection_that_has_its_login_has_no_run_and_is_told_what_to_do
             assert said in str(state.message)
 
 
-@pytest.mark.parametrize("why", ["given back", "mint refused"])
+AGAIN = pytest.mark.repeats(
+    "flows/test_reconnect_flows.py"
+    "::test_b2_without_token_and_without_mint_a_case_waits_for_its_customer"
+)
+
+
+@pytest.mark.parametrize("why", ["given back", pytest.param("mint refused", marks=AGAIN)])
 async def test_b2_without_token_and_without_mint_a_case_waits_for_its_customer(
     running: Running,
     store: Store,

@@ -168,6 +168,10 @@ async def test_a_set_up_says_what_preflight_lacks_by_now(
         assert "was not checked" not in said
 
 
+@pytest.mark.repeats(
+    "implementation/test_login_turn.py::test_from_the_login_on_it_is_our_turn_until_a_record_was_read",
+    "implementation/test_login_turn.py::test_it_is_the_customers_turn_again_once_a_new_login_was_asked_for",
+)
 async def test_a_set_up_waits_for_us_from_the_login_on_until_another_is_asked_for(
     running: Running,
     clean_prefect: PrefectServer,

@@ -81,7 +81,13 @@ async def test_a_snooze_of_an_hour_is_over_an_hour_after_it_was_asked_for(
     assert case.snoozed_until <= after + timedelta(hours=1)
 
 
-@pytest.mark.parametrize("decision", ["confirmed", "send again"])
+AGAIN = pytest.mark.repeats(
+    "flows/test_sent_while_nobody_worked.py"
+    "::test_a_login_after_the_form_was_sent_is_one_whenever_the_run_takes_it_up"
+)
+
+
+@pytest.mark.parametrize("decision", [pytest.param("confirmed", marks=AGAIN), "send again"])
 async def test_a_login_after_the_form_was_sent_is_one_whenever_the_run_takes_it_up(
     running: Running,
     clean_prefect: PrefectServer,

@@ -232,6 +232,9 @@ def managed_app(box: sandbox.Served, **fields: Any) -> AppConfig:
     )
 
 
+@pytest.mark.repeats(
+    "reconcile/test_budget_incident.py::test_it_opens_with_figures_and_ends_once_there_is_something_to_spare"
+)
 async def test_a_call_budget_that_is_too_small_is_one_incident_until_there_is_enough(
     running: Running, clean_prefect: PrefectServer, store: Store, box: sandbox.Served
 ) -> None:

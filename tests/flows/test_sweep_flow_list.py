@@ -61,6 +61,9 @@ async def test_a_truncated_list_is_red_once_and_a_person_decides(
         assert await swept() == ("Completed", "sweep · no trouble known")
 
 
+@pytest.mark.repeats(
+    "health/test_absence_asked.py::test_a_refused_call_of_a_connection_that_the_list_lacks_is_no_lost_login"
+)
 async def test_connections_that_vanish_from_a_truncated_list_ask_no_customer_to_log_in(
     running: Running, clean_prefect: PrefectServer, store: Store, box: sandbox.Served
 ) -> None:
@@ -80,11 +83,17 @@ async def test_connections_that_vanish_from_a_truncated_list_ask_no_customer_to_
     assert "reauthorization_required" not in kinds
 
 
+AGAIN = pytest.mark.repeats(
+    "flows/test_sweep_flow_list.py"
+    "::test_a_list_that_waits_too_long_has_failed_and_the_others_are_swept"
+)
+
+
 @pytest.mark.parametrize(
     ("pause", "seconds", "says"),
     [
         (timedelta(minutes=40), None, "a pause that is not over"),
-        (timedelta(seconds=50), 1.0, "did not answer in time"),
+        pytest.param(timedelta(seconds=50), 1.0, "did not answer in time", marks=AGAIN),
     ],
 )
 async def test_a_list_that_waits_too_long_has_failed_and_the_others_are_swept(

@@ -95,6 +95,9 @@ async def ends_of(
 
 
 @on_both
+@pytest.mark.repeats(
+    "flows/test_unread.py::test_reads_that_time_out_are_red_until_an_incident_says_so_whoever_read_before"
+)
 async def test_a_connection_that_makini_always_rate_limits_is_red_until_an_incident_says_so(
     rt: Runtime, server: Peer, running: Running, clean_prefect: PrefectServer
 ) -> None:

@@ -182,6 +182,9 @@ async def test_an_implementation_sets_up_its_login_and_configures_its_connection
     assert step.work_run_id == str(second.id), "the graph of the implementation links to it"
 
 
+@pytest.mark.repeats(
+    "flows/test_authentication_setup.py::test_a_lost_set_up_that_no_gate_asks_for_goes_on_in_another_run"
+)
 async def test_a_lost_set_up_goes_on_in_the_run_that_is_started_again(
     rt: Runtime,
     box: sandbox.Served,

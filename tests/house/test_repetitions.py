@@ -1,11 +1,15 @@
-"""What runs on PostgreSQL too is named in a file: nothing there that is gone, or called anew."""
+"""What runs on PostgreSQL too is named in a file: nothing there that is gone, or called anew.
+
+And what `make test` leaves to `make repeats` names what holds its promise."""
 
 import ast
+import re
+from pathlib import Path
 
 from tests.house.test_shared_peers import TESTS
 from tests.longest import SECONDS
 from tests.on_postgresql import AS_TEXT, TWO_FORMS
-from tests.repetitions import ON_BOTH
+from tests.repetitions import IN_TEST, ON_BOTH, has_none
 
 CODE = TESTS.parent / "linekeeper"
 
@@ -17,6 +21,36 @@ def test_what_runs_on_postgresql_too_is_there() -> None:
         path, _, function = name.partition("::")
         assert (TESTS / path).exists(), name
         assert not function or f"def {function}(" in (TESTS / path).read_text(), name
+
+
+def test_what_repeats_names_a_test_that_make_test_runs() -> None:
+    for file in TESTS.rglob("test_*.py"):
+        if "mark.repeats" not in (text := file.read_text()):
+            continue
+        for node in ast.walk(ast.parse(text)):
+            if not (isinstance(node, ast.Call) and ast.unparse(node.func) == "pytest.mark.repeats"):
+                continue
+            assert node.args, f"{file.name}: what does it repeat?"
+            for named in map(ast.literal_eval, node.args):
+                path, _, function = named.partition("::")
+                assert function in run_by_make_test(TESTS / path), f"{file.name} repeats {named}"
+
+
+def run_by_make_test(module: Path) -> set[str]:
+    """Its tests that `make test` runs, with some of their values at least."""
+    return {
+        node.name
+        for node in ast.parse(module.read_text()).body
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and node.name.startswith("test_")
+        and not has_none(module, IN_TEST)
+        and not any(is_left_out(each) for each in node.decorator_list)
+    }
+
+
+def is_left_out(decorator: ast.expr) -> bool:
+    """Whether it marks the whole test."""
+    return re.match(r"pytest\.mark\.(soak|repeats)\b", ast.unparse(decorator)) is not None
 
 
 def test_sqlites_own_words_stand_only_where_postgresql_has_others() -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.repetitions import IN_TEST
 from tests.shared_folder import FOLDER
 
 ROOT = Path(__file__).parents[2]
@@ -41,7 +42,7 @@ def begin(config: pytest.Config) -> None:
 def is_asked_for(arguments: list[str], keyword: str, marks: str) -> bool:
     """Whether their test is sure to run: by its file, or a folder above it."""
     asked = [Path(each).resolve() for each in arguments]
-    return not keyword and marks in ("", "not soak") and any(
+    return not keyword and marks in ("", "not soak", IN_TEST) and any(
         each == TEST or each in TEST.parents for each in asked
     )  # fmt: skip
 

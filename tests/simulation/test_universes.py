@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.repetitions import IN_TEST
 from tests.simulation import begun
 from tests.simulation.__main__ import again, parser
 from tests.simulation.begun import is_asked_for, universes
@@ -44,10 +45,10 @@ def test_no_universe_breaks_an_invariant_and_one_replays_bit_for_bit_in_another_
 
 def test_they_begin_before_the_tests_where_theirs_is_sure_to_run() -> None:
     for asked in ("tests", "tests/simulation", "tests/simulation/test_universes.py"):
-        assert is_asked_for([str(ROOT / asked)], "", "not soak"), asked
+        assert is_asked_for([str(ROOT / asked)], "", IN_TEST), asked
     for asked in ("tests/notify", "tests/simulation/test_universes.py::test_one"):
-        assert not is_asked_for([str(ROOT / asked)], "", "not soak"), asked
-    assert not is_asked_for([str(ROOT / "tests")], "bit_for_bit", "not soak")
+        assert not is_asked_for([str(ROOT / asked)], "", IN_TEST), asked
+    assert not is_asked_for([str(ROOT / "tests")], "bit_for_bit", IN_TEST)
     assert not is_asked_for([str(ROOT / "tests")], "", "soak")
 
 
