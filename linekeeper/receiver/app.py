@@ -29,10 +29,10 @@ from linekeeper.receiver import (
     prefect_alerts,
     slack_actions,
 )
+from linekeeper.receiver.away import storage_down
 from linekeeper.receiver.beat import Beat
 from linekeeper.receiver.follow_ups import FollowUps
-from linekeeper.receiver.gate import FOR_CUSTOMERS, RequestLimit
-from linekeeper.receiver.html import page
+from linekeeper.receiver.gate import RequestLimit
 from linekeeper.receiver.protocol import Receive, Scope, Send
 from linekeeper.receiver.standby import Standby
 from linekeeper.receiver.tokens import Tokens
@@ -134,14 +134,4 @@ async def _storage_down(request: Request, problem: Exception) -> Response:
     # Only the kind of error: a driver's message may quote values.
     path: str = request.scope["path"]
     log.error("receiver: %s: %s", path[1:].partition("/")[0][:20], type(problem).__name__)
-    if path.startswith(FOR_CUSTOMERS):
-        return page(
-            "Please try again in a minute",
-            "This page can't be shown right now, which is not your fault. Your link still works.",
-            status=503,
-        )
-    return JSONResponse(
-        {"error": "Linekeeper's database can't be used right now: try again"},
-        status_code=503,
-        headers={"Retry-After": "5"},
-    )
+    return storage_down(path)

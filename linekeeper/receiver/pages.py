@@ -17,6 +17,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from linekeeper.clock import monotonic, utcnow
+from linekeeper.receiver.away import alive, not_ready
 from linekeeper.receiver.beat import Beat
 from linekeeper.runtime import Runtime
 from linekeeper.store import KeyProblem
@@ -94,14 +95,12 @@ def routes(beat: Beat, runtime: Runtime) -> list[Route]:
     readiness, gauges = Readiness(beat), Gauges(runtime)
 
     async def healthz(_: Request) -> Response:
-        return JSONResponse({"status": "alive"})
+        return alive()
 
     async def readyz(_: Request) -> Response:
         if await readiness.ready():
             return JSONResponse({"status": "ready"})
-        return JSONResponse(
-            {"status": "storage down"}, status_code=503, headers={"Retry-After": "5"}
-        )
+        return not_ready()
 
     async def metrics(_: Request) -> Response:
         return Response(of_receiver() + await gauges.text(), media_type=CONTENT_TYPE_LATEST)

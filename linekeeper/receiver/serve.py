@@ -7,12 +7,13 @@ import resource
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import uvicorn
 
 from linekeeper.alive import reporting_alive
 from linekeeper.receiver.app import Receiver
+from linekeeper.receiver.away import until_it_comes
 from linekeeper.receiver.protocol import guarded
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
@@ -61,32 +62,47 @@ async def serving(runtime: Runtime, listener: socket.socket) -> AsyncIterator[No
     Afterwards requests that are under way have `STOP_SECONDS`, then they are answered that they
     should come again.
     """
-    async with Receiver.open(runtime) as app:
-        server = _Server(
-            uvicorn.Config(
-                app,
-                http=guarded(_connections()),
-                ws="none",
-                lifespan="off",
-                interface="asgi3",
-                access_log=False,
-                log_config=None,
-                proxy_headers=False,
-                server_header=False,
-                backlog=BACKLOG,
-                timeout_keep_alive=KEEP_ALIVE_SECONDS,
-                timeout_graceful_shutdown=STOP_SECONDS,
-            )
+    async with Receiver.open(runtime) as app, _answering(app, listener):
+        yield
+
+
+@contextlib.asynccontextmanager
+async def _answering(
+    app: Callable[..., Awaitable[None]], listener: socket.socket
+) -> AsyncIterator[None]:
+    server = _Server(
+        uvicorn.Config(
+            app,
+            http=guarded(_connections()),
+            ws="none",
+            lifespan="off",
+            interface="asgi3",
+            access_log=False,
+            log_config=None,
+            proxy_headers=False,
+            server_header=False,
+            backlog=BACKLOG,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=STOP_SECONDS,
         )
-        task = asyncio.create_task(server.serve(sockets=[listener]), name="receiver")
-        try:
-            up = asyncio.create_task(server.up.wait())
-            await asyncio.wait({task, up}, return_when=asyncio.FIRST_COMPLETED)
-            up.cancel()
+    )
+    task = asyncio.create_task(server.serve(sockets=[listener]), name="receiver")
+    try:
+        up = asyncio.create_task(server.up.wait())
+        await asyncio.wait({task, up}, return_when=asyncio.FIRST_COMPLETED)
+        up.cancel()
+        yield
+    finally:
+        server.should_exit = True
+        await task
+
+
+@contextlib.asynccontextmanager
+async def _asking_to_come_again(listener: socket.socket) -> AsyncIterator[None]:
+    """Say for the block that the database is away. The port stays open after it."""
+    with listener.dup() as ours:  # uvicorn closes what it listens on
+        async with _answering(until_it_comes, ours):
             yield
-        finally:
-            server.should_exit = True
-            await task
 
 
 async def until_stopped(
@@ -94,14 +110,14 @@ async def until_stopped(
 ) -> None:
     """Serve until SIGINT or SIGTERM; `ready` is called when the first request can be answered.
 
-    A database that does not answer is waited for; who connects meanwhile waits as well. Raises
+    A database that does not answer is waited for; whoever asks meanwhile is told so. Raises
     `StoreError` or `KeyProblem` for one that can't be used.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    if not await has_come(settings, stop):
+    if not await has_come(settings, stop, lambda: _asking_to_come_again(listener)):
         return
     async with Runtime.open(settings, kind="receiver") as runtime, serving(runtime, listener):
         _tune_python()

@@ -5,7 +5,8 @@ A service can't, and waits for it.
 
 import asyncio
 import logging
-from contextlib import AsyncExitStack, suppress
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext, suppress
 from pathlib import Path
 
 from sqlalchemy.engine import make_url
@@ -24,26 +25,33 @@ LOOK_SECONDS = 2.0
 _log = logging.getLogger(__name__)
 
 
-async def has_come(settings: Settings, stop: asyncio.Event) -> bool:
+async def has_come(
+    settings: Settings,
+    stop: asyncio.Event,
+    meanwhile: Callable[[], AbstractAsyncContextManager[None]] = nullcontext,
+) -> bool:
     """Wait until the database answers, `WAITED_FOR` seconds at most; False where `stop` was set.
 
+    `meanwhile` is entered where it has to be waited for, and left before this returns.
     Raises `StoreError` or `KeyProblem` where it does not answer by then, or can't be used.
     """
     ends = monotonic() + WAITED_FOR
     is_said = False
-    while not stop.is_set():
-        try:
-            async with Store.open(settings) as store:
-                await require_current(store)
-            return True
-        except StoreError as error:
-            if not error.passes or monotonic() >= ends:
-                raise
-            if not is_said:
-                _log.warning("%s. It is waited for, %.0f seconds at most", error, WAITED_FOR)
-                is_said = True
-        with suppress(TimeoutError):
-            await asyncio.wait_for(stop.wait(), LOOK_SECONDS)
+    async with AsyncExitStack() as waiting:
+        while not stop.is_set():
+            try:
+                async with Store.open(settings) as store:
+                    await require_current(store)
+                return True
+            except StoreError as error:
+                if not error.passes or monotonic() >= ends:
+                    raise
+                if not is_said:
+                    _log.warning("%s. It is waited for, %.0f seconds at most", error, WAITED_FOR)
+                    is_said = True
+                    await waiting.enter_async_context(meanwhile())
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), LOOK_SECONDS)
     return False
 
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 from sqlalchemy.engine import URL, make_url
 
@@ -55,12 +56,28 @@ async def listening(settings: Settings, at: URL) -> AsyncIterator[None]:
         server.close()
 
 
-async def begun(part: str, settings: Settings, url: URL) -> asyncio.subprocess.Process:
+async def asked_meanwhile(port: int) -> dict[str, tuple[int, str | None]]:
+    """What a receiver that waits for its database answers to whom."""
+    answers = {}
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as asking:
+        for path in ("/healthz", "/readyz", "/api/connections/some/token", "/connect/some"):
+            answers[path] = await asking.get(path)
+        answers["/webhooks/default"] = await asking.post("/webhooks/default", content=b"{}")
+    assert "Your link still works" in answers["/connect/some"].text
+    return {
+        path: (answer.status_code, answer.headers.get("Retry-After"))
+        for path, answer in answers.items()
+    }
+
+
+async def begun(
+    part: str, settings: Settings, url: URL, port: int = 0
+) -> asyncio.subprocess.Process:
     told = {
         "LINEKEEPER_HOME": str(settings.home),
         "LINEKEEPER_DATABASE_URL": url.render_as_string(hide_password=False),
         "LINEKEEPER_ENCRYPTION_KEYS": KEY.get_secret_value(),
-        "LINEKEEPER_RECEIVER_PORT": str(free_port()),
+        "LINEKEEPER_RECEIVER_PORT": str(port or free_port()),
         "PREFECT_API_URL": "http://127.0.0.1:1/api",
     }
     return await asyncio.create_subprocess_exec(
@@ -85,13 +102,26 @@ async def said_until(process: asyncio.subprocess.Process, words: str) -> list[st
 
 async def test_a_database_that_comes_later_is_waited_for(part: str, settings: Settings) -> None:
     url = away(settings)
-    process = await begun(part, settings, url)
+    port = free_port()
+    process = await begun(part, settings, url, port)
     try:
         lines = await said_until(process, "It is waited for, 60 seconds at most")
         assert "the database does not answer" in lines[-1]
+        if part == "receiver":
+            assert await asked_meanwhile(port) == {
+                "/healthz": (200, None),
+                "/readyz": (503, "5"),
+                "/webhooks/default": (503, "5"),
+                "/api/connections/some/token": (503, "5"),
+                "/connect/some": (503, None),
+            }
         await asyncio.sleep(3)
         async with listening(settings, url):
             assert len(await said_until(process, "ready")) == 1  # said once
+            if part == "receiver":
+                async with httpx.AsyncClient() as asking:
+                    answer = await asking.get(f"http://127.0.0.1:{port}/readyz")
+                assert answer.status_code == 200
             process.terminate()
             assert await asyncio.wait_for(process.wait(), SECONDS) == 0
     finally:
