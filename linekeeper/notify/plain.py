@@ -1,7 +1,9 @@
 """What a message would say, as plain text, where no Slack is configured."""
 
+from collections.abc import Mapping
 from datetime import datetime
 
+from linekeeper.config import AppConfig
 from linekeeper.notify import compose, compose_others
 from linekeeper.notify.groups import load_group
 from linekeeper.notify.renderer import InvalidMessage, needed
@@ -12,7 +14,13 @@ from linekeeper.store.engine import Store
 
 
 async def said(
-    store: Store, row: OutboxRow, view: IncidentView | None, *, now: datetime, links: Links
+    store: Store,
+    row: OutboxRow,
+    view: IncidentView | None,
+    *,
+    now: datetime,
+    links: Links,
+    apps: Mapping[str, AppConfig],
 ) -> str:
     """What `row` says; `view` is its incident. Raises `InvalidMessage`."""
     match row.dated(now):
@@ -20,7 +28,7 @@ async def said(
             return text
         case {"do": "group", "group_key": str(key)}:
             group = await load_group(store, key)
-            members = await load_views(store, group.incidents)
+            members = await load_views(store, group.incidents, apps)
             return compose_others.plain_group(group.kind, list(members.values()), links=links)
         case {"do": "show"}:
             return compose.plain(needed(row, view), now=now, links=links)

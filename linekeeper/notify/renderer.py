@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
+from linekeeper.config import AppConfig
 from linekeeper.incidents.announce import first_key
 from linekeeper.notify import compose, compose_others
 from linekeeper.notify.channels import message_of, place_of, remember, with_artifacts
@@ -41,12 +42,15 @@ class Renderer:
     """Says rows in one channel; raises `SlackTrouble`, `NoLongerOurs` and the two above."""
 
     def __init__(
-        self, store: Store, channel: ChannelClient, links: Links, clock: Callable[[], datetime]
+        self,
+        store: Store,
+        channel: ChannelClient,
+        links: Links,
+        clock: Callable[[], datetime],
+        apps: Mapping[str, AppConfig],
     ) -> None:
-        self._store = store
-        self._channel = channel
-        self._links = links
-        self._clock = clock
+        self._store, self._apps = store, apps
+        self._channel, self._links, self._clock = channel, links, clock
 
     async def say(
         self, row: OutboxRow, view: IncidentView | None, group_key: str | None = None
@@ -221,7 +225,7 @@ class Renderer:
 
     async def _render_group(self, key: str) -> Rendered:
         group = await load_group(self._store, key)
-        views = await load_views(self._store, group.incidents)
+        views = await load_views(self._store, group.incidents, self._apps)
         wider = {view.merged_into.page for view in views.values() if view.merged_into}
         links = await self._linked(*sorted({FLEET, *wider}))
         return compose_group(group.kind, list(views.values()), links=links)
@@ -329,8 +333,7 @@ class Renderer:
         return Posted(kept.ts, kept.place) if kept else None
 
     async def _render(self, view: IncidentView) -> Rendered:
-        links = await self._linked(*artifacts(view))
-        return compose.incident(view, now=self._clock(), links=links)
+        return compose.incident(view, now=self._clock(), links=await self._linked(*artifacts(view)))
 
     async def _linked(self, *keys: str) -> Links:
         return await with_artifacts(self._store, self._links, keys)
@@ -339,9 +342,7 @@ class Renderer:
 def needed(row: OutboxRow, view: IncidentView | None) -> IncidentView:
     """The incident that `row` is about. Raises `InvalidMessage`."""
     if view is None:
-        raise InvalidMessage(
-            f"the incident {row.payload.get('incident_id')} does not exist any more"
-        )
+        raise InvalidMessage(f"the incident {row.payload.get('incident_id')} is gone")
     return view
 
 

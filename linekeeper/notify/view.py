@@ -15,6 +15,7 @@ from sqlmodel import col
 from linekeeper.access.links import links_given
 from linekeeper.access.pending import KeptLogin, kept_logins
 from linekeeper.clock import utcnow
+from linekeeper.config import AppConfig
 from linekeeper.health.token_missing import TOKEN_MISSING
 from linekeeper.incidents import kinds
 from linekeeper.incidents.announce import RANKED
@@ -22,6 +23,7 @@ from linekeeper.notify.merged import FLEET, Wider, merged_into
 from linekeeper.notify.root_cause import CustomerShare, customer_shares
 from linekeeper.outbox.events import IncidentFacts
 from linekeeper.store.engine import Store, chunked
+from linekeeper.store.modes import Chosen, app_of
 from linekeeper.store.tables import (
     Connection,
     Customer,
@@ -65,6 +67,8 @@ class MemberView:
     """Somebody has logged in, and it could not be verified yet."""
     is_mailed: bool | None = None
     """Whether its customer is mailed the connect link; None where there is none."""
+    is_observed: bool | None = None
+    """Whether it is in mode observe, in which no connect link is made; None: not known."""
 
     @property
     def label(self) -> str:
@@ -201,6 +205,8 @@ _SHOWN = (
         col(Connection.makini_key),
         col(Connection.provider),
         col(Connection.health),
+        col(Connection.app),
+        col(Connection.mode),
         _JUDGED["degraded_by"].as_string().label("degraded_by"),
         _JUDGED["token_missing_since"].as_string().label("token_missing"),
         col(Connection.customer_id),
@@ -249,8 +255,13 @@ _LAST_TROUBLE = (
 """Built once: building them takes longer than running them."""
 
 
-async def load_views(store: Store, incident_ids: Collection[str]) -> dict[str, IncidentView]:
-    """The incidents as they are now; an id without an incident is left out."""
+async def load_views(
+    store: Store, incident_ids: Collection[str], apps: Mapping[str, AppConfig] | None = None
+) -> dict[str, IncidentView]:
+    """The incidents as they are now; an id without an incident is left out.
+
+    By `apps` it is known which connections are only observed.
+    """
     views: dict[str, IncidentView] = {}
     async with store.read() as session:
         for batch in chunked(sorted(set(incident_ids)), _AT_ONCE):
@@ -258,7 +269,7 @@ async def load_views(store: Store, incident_ids: Collection[str]) -> dict[str, I
             asking = {
                 each.id for each in incidents if each.connect_url or each.scope != "connection"
             }
-            members, counts = await _members(session, batch, asking)
+            members, counts = await _members(session, batch, asking, apps or {})
             over = [incident.id for incident in incidents if incident.resolved_at]
             wider = await merged_into(session, over) if over else {}
             several = [each.id for each in incidents if each.scope != "connection"]
@@ -278,7 +289,10 @@ async def load_views(store: Store, incident_ids: Collection[str]) -> dict[str, I
 
 
 async def _members(
-    session: AsyncSession, incident_ids: Sequence[str], asking: Collection[str]
+    session: AsyncSession,
+    incident_ids: Sequence[str],
+    asking: Collection[str],
+    apps: Mapping[str, AppConfig],
 ) -> tuple[dict[str, list[MemberView]], dict[str, tuple[int, int]]]:
     """The members, and how many there are; `asking`: incidents for which there are links."""
     rows = (await session.execute(_SHOWN, {"incident_ids": list(incident_ids)})).all()
@@ -316,6 +330,9 @@ async def _members(
                 message=seen.message if seen else None,
                 request_id=seen.request_id if seen else None,
                 login_kept=kept.get(row.connection_id) if row.kind == _LOST else None,
+                is_observed=not app_of(app, Chosen(row.mode)).manages
+                if (app := apps.get(row.app))
+                else None,
                 is_mailed=given.get(row.connection_id) if row.connection_id in lost else None,
             )
         )

@@ -69,7 +69,11 @@ def test_a_lost_login_says_what_since_when_whose_and_what_happens_next() -> None
 
 def test_the_connect_link_is_named_once_there_is_one() -> None:
     # In observe there never is: nothing may lead to what isn't there.
-    assert "connect link for it follows here; in observe Linekeeper makes none" in read(VIEW)
+    assert "The customer has to log in again. A probe" in read(VIEW)
+    observed = replace(VIEW, members=(replace(MEMBER, is_observed=True),))
+    managed = replace(VIEW, members=(replace(MEMBER, is_observed=False),))
+    assert "through a link of yours: in mode observe Linekeeper makes none. A" in read(observed)
+    assert "The customer has to log in again. The connect link follows here. A" in read(managed)
     with_link = read(replace(VIEW, connect_url="https://lk.example/connect/x"))
     assert "Pass the connect link on to the customer: Linekeeper mails it to nobody" in with_link
     assert "<https://lk.example/connect/x|Connect link for the customer>" in with_link

@@ -15,7 +15,7 @@ import apprise
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from linekeeper.clock import utcnow
-from linekeeper.config import Configuration
+from linekeeper.config import AppConfig, Configuration
 from linekeeper.notify import compose, compose_others
 from linekeeper.notify.channels import mark_broken, mark_well
 from linekeeper.notify.evaluate import (
@@ -91,6 +91,7 @@ class AppriseSender(Sender):
         self._look = look
         self._configured = configured
         self._urls: Mapping[str, str] = {}
+        self._apps: Mapping[str, AppConfig] = {}
         self._links = links
         self._clock = clock
         self._views: Mapping[str, IncidentView] = {}
@@ -101,7 +102,8 @@ class AppriseSender(Sender):
 
     async def partitions(self) -> Mapping[str, Partition]:
         """All of them: a URL that takes nothing holds up its own messages one by one."""
-        self._urls = targets((await self._configured()).alerts.elsewhere)
+        configuration = await self._configured()
+        self._urls, self._apps = targets(configuration.alerts.elsewhere), configuration.apps
         return {"": Partition()}
 
     @asynccontextmanager
@@ -110,7 +112,7 @@ class AppriseSender(Sender):
         ids = [item["incident_id"] for row in rows for item in row.payload.get("items", ())]
         if self._look is not None:
             await self._look(ids)
-        self._views = await load_views(self._store, ids)
+        self._views = await load_views(self._store, ids, self._apps)
         merged = [each.id for each in self._views.values() if each.merged_into is not None]
         async with self._store.read() as session:
             self._notified = await sent_to_fallback_channels(session, merged, self._urls)

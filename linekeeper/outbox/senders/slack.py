@@ -185,7 +185,9 @@ class SlackSender(Sender):
                 slack = self._channels[name]
                 channel = await stack.enter_async_context(open_channel(slack, self._pacer))
                 links = replace(self._links, buttons=slack.has_buttons)
-                self._renderers[name] = Renderer(self._store, channel, links, self._clock)
+                self._renderers[name] = Renderer(
+                    self._store, channel, links, self._clock, self._configuration.apps
+                )
             yield known
 
     def not_before(self, row: OutboxRow, now: datetime) -> datetime | None:
@@ -221,7 +223,7 @@ class SlackSender(Sender):
         firsts = await self._notified(ids)
         held = self._decided.held.keys() | self._decided.never.keys()
         decided = (ids & held) - firsts.keys()
-        views = await load_views(self._store, ids - decided)
+        views = await load_views(self._store, ids - decided, self._configuration.apps)
         if views.keys() - firsts.keys():  # news since the policy was asked
             again = await self._decide()
             again.never = self._decided.never | again.never
@@ -240,7 +242,9 @@ class SlackSender(Sender):
         """Settle a row without Slack: what would have been said stays in it."""
         try:
             view, now = self._view(row), self._clock()
-            text = await said(self._store, row, view, now=now, links=self._links)
+            text = await said(
+                self._store, row, view, now=now, links=self._links, apps=self._configuration.apps
+            )
         except InvalidMessage as reason:
             return Failed(str(reason), is_final=True)
         self.delivered.unsent.append(text)
