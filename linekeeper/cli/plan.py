@@ -185,9 +185,9 @@ def _table(outlook: "Outlook", bar_width: int) -> "RenderableType":
     from rich.table import Table
     from rich.text import Text
 
-    plan, calendar = outlook.plan, outlook.calendar
+    plan = outlook.plan
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("Step", "Owner", "Days", "Done"):
+    for heading in ("Step", "Owner", "Days", "Done (P50)"):
         table.add_column(heading, overflow="fold")
     table.add_column("Timeline", no_wrap=True, min_width=bar_width)
     scale = bar_width / max(plan.likely, 1)
@@ -201,7 +201,7 @@ def _table(outlook: "Outlook", bar_width: int) -> "RenderableType":
             Text(gate.title, style="bold" if critical else ""),
             gate.owner,
             f"{days.best:g} {days.likely:g} {days.worst:g}",
-            calendar.finish(outlook.start, slot.finish).isoformat(),
+            outlook.done(gate).isoformat(),
             Text(bar, style="cyan" if critical else "dim"),
         )
     return table

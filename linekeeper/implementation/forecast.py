@@ -119,6 +119,7 @@ def forecast(
     sample = slice(0, _BAND_TRIALS)
     starts = np.sort(start[:, sample], axis=1)
     finishes = np.sort(finish[:, sample], axis=1)
+    is_last = [bool((each == total).all()) for each in finish]
     half, most = (_rank(starts.shape[1], percent) for percent in (50, 80))
     return Forecast(
         p50=p50,
@@ -132,8 +133,8 @@ def forecast(
         gates={
             gate.id: GateForecast(
                 start_p50=float(starts[n, half]),
-                finish_p50=float(finishes[n, half]),
-                finish_p80=float(finishes[n, most]),
+                finish_p50=p50 if is_last[n] else min(float(finishes[n, half]), p50),
+                finish_p80=p80 if is_last[n] else min(float(finishes[n, most]), p80),
                 on_path=float(on_path[n]),
                 days=float(days[n]),
             )

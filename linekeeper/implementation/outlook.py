@@ -41,6 +41,10 @@ class Outlook:
     p80: date
     commitment: Commitment
 
+    def done(self, gate: PlannedGate) -> date:
+        """When half of the trials have done `gate`; the last one then is what `p50` says."""
+        return self.calendar.finish(self.start, self.forecast.gates[gate.id].finish_p50)
+
 
 def look_ahead(scope: Scope, *, templates: Path | None = None, trials: int = TRIALS) -> Outlook:
     """Plan and forecast `scope` before anything has begun. Raises `PlanError`."""
@@ -155,8 +159,9 @@ def as_json(outlook: Outlook) -> dict[str, Any]:
 def _gate(outlook: Outlook, gate: PlannedGate) -> dict[str, Any]:
     slot = outlook.plan.slots[gate.id]
     calendar, start = outlook.calendar, outlook.start
-    begins = calendar.ordinal(start, slot.start, ending=False)
-    finishes = calendar.finish(start, slot.finish)
+    likely = outlook.forecast.gates[gate.id]
+    begins = calendar.ordinal(start, likely.start_p50, ending=False)
+    finishes = outlook.done(gate)
     return {
         "id": gate.id,
         "title": gate.title,

@@ -232,6 +232,14 @@ def test_the_json_has_the_promised_names():
     assert all(gate["start"] <= gate["finish"] for gate in data["gates"])
 
 
+@pytest.mark.parametrize("complexity", ["standard", "custom", "enterprise"])
+def test_the_go_live_step_is_done_when_the_forecast_says(complexity):
+    data = as_json(look_ahead(scope(complexity, country="de")))
+    days = {gate["id"]: gate["finish"] for gate in data["gates"]}
+    assert max(days.values()) == days["go-live"] == data["go_live"]["p50"]
+    assert all(days[need] <= gate["finish"] for gate in data["gates"] for need in gate["needs"])
+
+
 def test_weeks_are_counted_before_holidays_and_dates_after_them():
     without = as_json(look_ahead(scope("custom", kickoff=date(2026, 12, 14))))
     german = as_json(look_ahead(scope("custom", kickoff=date(2026, 12, 14), country="DE")))
