@@ -243,7 +243,11 @@ async def _conclusion(
     troubles = [sweep.trouble for sweep in sweeps if sweep.trouble]
     said = _said(findings, done, sweeps)
     summary = f"{_looked(done, sweeps)}, {said}"
-    notes = "".join(f"; {note}" for sweep in sweeps for note in sweep.notes)
+    notes = "".join(
+        f"; app {sweep.app}: {note}" if len(sweeps) > 1 else f"; {note}"
+        for sweep in sweeps
+        for note in sweep.notes
+    )
     if troubles:
         await rename(f"sweep · could not do its work, {said}")
         news = sentences((each.sentence for each in findings.news), _NEWS_SAID)

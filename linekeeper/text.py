@@ -107,6 +107,11 @@ def in_parts(name: str) -> str:
     return " · ".join(SEPARATOR.split(name))
 
 
+def closed(text: str) -> str:
+    """`text`, which may be several sentences: then the last one ends as the others do."""
+    return f"{text}." if ". " in text and text[-1] not in ".!?" else text
+
+
 def counted(number: int, noun: str) -> str:
     """`1 record`, `1,234 records`, `2 entities`."""
     if number == 1:

@@ -6,7 +6,7 @@ the one at which the system is reached now.
 """
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -104,7 +104,7 @@ def judge_age(place: NamedTarget, report: PreflightReport, now: datetime) -> Ite
         step = next((days for days in EXPIRY_STEPS if left < days), None)
         if step is None:
             continue
-        until = f"ends in {counted(int(left), 'day')}, on {ends:%Y-%m-%d}; after that"
+        until = f"{_ahead(ends.date(), now.date())}, on {ends:%Y-%m-%d}; after that"
         if left <= 0:
             until = f"ended on {ends:%Y-%m-%d}; unless it was renewed since,"
         title = until.partition(";")[0]
@@ -120,6 +120,12 @@ def judge_age(place: NamedTarget, report: PreflightReport, now: datetime) -> Ite
             resolved="The certificate was renewed, or its next warning is due.",
             detail={"target": report.target, "vantage": report.vantage, "step": step},
         )
+
+
+def _ahead(day: date, today: date) -> str:
+    """`ends in 5 days`, `ends tomorrow`: counted in dates, as the date stands beside it."""
+    days = (day - today).days
+    return {0: "ends today", 1: "ends tomorrow"}.get(days) or f"ends in {counted(days, 'day')}"
 
 
 async def _latest_good(session: AsyncSession) -> list[PreflightReport]:

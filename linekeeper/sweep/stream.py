@@ -13,7 +13,7 @@ from linekeeper.outbox.forward import BEHIND_SECONDS, REFUSED_SECONDS
 from linekeeper.reconcile.causes import Window, overlap
 from linekeeper.sweep.forward_words import resolved_words, untaken_words
 from linekeeper.sweep.refusals import refused_words
-from linekeeper.text import counted, shown
+from linekeeper.text import closed, counted, shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,9 +170,10 @@ def examine(
         _forward_behind(stream, policy, now, "forward_behind" in open_kinds),
     ]  # fmt: skip
     return [
-        StreamTrouble(stream.app, *trouble, resolved_words(trouble[0], stream.forward_lost))
-        for trouble in troubles
-        if trouble is not None
+        StreamTrouble(
+            stream.app, kind, value, closed(text), resolved_words(kind, stream.forward_lost)
+        )
+        for kind, value, text in filter(None, troubles)
     ]
 
 

@@ -273,6 +273,23 @@ async def test_who_is_not_probed_for_a_pause_is_named_and_not_called_healthy(
     assert (await running.last()).name == "sweep · no trouble known"
 
 
+async def test_who_is_not_probed_is_said_with_its_app_where_there_are_several(
+    running: Running, clean_prefect: PrefectServer, store: Store, box: sandbox.Served
+) -> None:
+    apps = [managed_app(box, name=name, per_minute=6000) for name in ("default", "second")]
+    await save_blocks(store, Blocks(apps=apps), now=utcnow())
+    with on(clean_prefect):
+        await health_sweep(return_state=True)
+    until = utcnow() + timedelta(minutes=40)
+    for app in ("default", "second"):
+        paused = next(each for each in await connections(store) if each.app == app)
+        await DatabaseBudget(store).penalise(app, until, connection=paused.makini_key)
+    with on(clean_prefect):
+        state: State[None] = await health_sweep(return_state=True)
+    words = "1 not probed: Makini asked for a pause of their calls"
+    assert str(state.message).endswith(f"; app default: {words}; app second: {words}")
+
+
 async def test_no_answer_is_tried_again_and_then_an_observation_not_a_failure(
     running: Running, clean_prefect: PrefectServer, store: Store, control: Control
 ) -> None:

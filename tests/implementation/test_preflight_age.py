@@ -172,7 +172,7 @@ async def test_a_certificate_that_has_ended_is_not_said_to_end(office: Office) -
     await keep(office.store, report(office, 1.5), source="import", by="Ann", now=office.now)
     await conclude_ageing(office.store, now=office.now)
     assert [title.rpartition(" · ")[2] for title in await opened(office)] == [
-        f"the certificate of {TARGET} ends in 1 day, on {office.now + timedelta(days=1.5):%Y-%m-%d}"
+        f"the certificate of {TARGET} ends tomorrow, on {office.now + timedelta(days=1.5):%Y-%m-%d}"
     ]
     ended = office.now + timedelta(days=1.5)
     office.later(days=5)

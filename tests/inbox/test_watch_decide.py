@@ -1,5 +1,6 @@
 """When the stream of webhooks is in trouble: the decision alone."""
 
+import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import get_args
@@ -87,6 +88,7 @@ def test_why_deliveries_are_refused_decides_what_has_to_be_looked_at(
     known = ["webhooks_forged"]
     burst = found(replace(QUIET, refusals=causes), open_kinds=known)["webhooks_forged"]
     assert burst.startswith(what.replace(" in a row", " in ten minutes"))
+    assert re.search(r"\w\.$", burst)
     assert advice in burst
 
 
