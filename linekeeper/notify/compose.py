@@ -20,7 +20,7 @@ from slack_sdk.models.blocks import (
 from linekeeper.incidents import kinds as words
 from linekeeper.notify.buttons import buttons
 from linekeeper.notify.merged import FLEET
-from linekeeper.notify.next_step import follow, several, without_links
+from linekeeper.notify.next_step import WITHOUT_LINK, follow, several
 from linekeeper.notify.root_cause import cause_in_words
 from linekeeper.notify.view import MEMBERS_SHOWN, IncidentView, Links, MemberView, overview_of
 from linekeeper.text import (
@@ -293,7 +293,7 @@ def _next_step(view: IncidentView, pen: Pen, links: Links) -> str:
             f"as it gets an answer, Linekeeper automatically {then}"
         )
     if view.connect_url is None:
-        return without_links([only])
+        return WITHOUT_LINK[only.is_observed]
     if only.is_mailed:
         return f"The customer logs in through the connect link they are mailed. Linekeeper {then}"
     return (

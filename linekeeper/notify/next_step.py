@@ -1,10 +1,19 @@
 """What happens next about incidents that go on elsewhere or are about several customers. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from linekeeper.notify.merged import FLEET, Wider
 from linekeeper.notify.view import IncidentView, Links, MemberView
 from linekeeper.text import Pen
+
+_RESOLVES = "A probe that finds the login working resolves this incident."
+WITHOUT_LINK: Mapping[bool | None, str] = {
+    True: "The customer has to log in again through a link of yours: in mode observe Linekeeper "
+    f"makes none. {_RESOLVES}",
+    False: f"The customer has to log in again. The connect link follows here. {_RESOLVES}",
+    None: f"The customer has to log in again. {_RESOLVES}",
+}
+"""The sentences where there is no connect link, by whether the connection is observed."""
 
 
 def follow(wider: Wider, pen: Pen, links: Links) -> str:
@@ -20,7 +29,7 @@ def several(view: IncidentView, pen: Pen, links: Links) -> str:
     """The sentences behind *Next step*."""
     waiting = [member for member in view.members if member.is_mailed is not None]
     if not waiting:
-        return without_links(view.members)
+        return _without_links(view.members)
     page = links.artifact(f"reconnect-{view.id}")
     where = f", which are on {pen.link(page, 'this page')}" if page else ""
     if all(member.is_mailed for member in waiting):
@@ -34,16 +43,15 @@ def several(view: IncidentView, pen: Pen, links: Links) -> str:
     )
 
 
-def without_links(members: Sequence[MemberView]) -> str:
-    """The sentences where there is no connect link, for one connection or several."""
-    who = "The customer has" if len(members) == 1 else "The customers have"
-    works = "the login" if len(members) == 1 else "the login of each"
-    observed = [member.is_observed for member in members if member.left_at is None]
-    links = ""
-    if observed and all(observed):
-        links = " through a link of yours: in mode observe Linekeeper makes none"
-    elif observed and not any(each is None or each for each in observed):
-        links = ". The connect link follows here" if len(members) == 1 else ". Links follow here"
+def _without_links(members: Sequence[MemberView]) -> str:
+    modes = {member.is_observed for member in members if member.left_at is None}
+    [mode] = modes if len(modes) == 1 else [None]
+    how = {
+        True: " through links of yours: in mode observe Linekeeper makes none",
+        False: ". The connect links follow here",
+        None: "",
+    }
     return (
-        f"{who} to log in again{links}. A probe that finds {works} working resolves this incident."
+        f"The customers have to log in again{how[mode]}. A probe that finds the login of each "
+        "working resolves this incident."
     )

@@ -23,7 +23,6 @@ from linekeeper.notify.merged import FLEET, Wider, merged_into
 from linekeeper.notify.root_cause import CustomerShare, customer_shares
 from linekeeper.outbox.events import IncidentFacts
 from linekeeper.store.engine import Store, chunked
-from linekeeper.store.modes import Chosen, app_of
 from linekeeper.store.tables import (
     Connection,
     Customer,
@@ -330,8 +329,8 @@ async def _members(
                 message=seen.message if seen else None,
                 request_id=seen.request_id if seen else None,
                 login_kept=kept.get(row.connection_id) if row.kind == _LOST else None,
-                is_observed=not app_of(app, Chosen(row.mode)).manages
-                if (app := apps.get(row.app))
+                is_observed=(row.mode or apps[row.app].mode) == "observe"
+                if row.app in apps
                 else None,
                 is_mailed=given.get(row.connection_id) if row.connection_id in lost else None,
             )
