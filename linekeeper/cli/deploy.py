@@ -15,6 +15,7 @@ from prefect.client.schemas.responses import DeploymentResponse
 from prefect.exceptions import ObjectAlreadyExists, PrefectHTTPStatusError
 from rich.console import Console
 
+from linekeeper.cli.guards import is_up
 from linekeeper.preflight.verdict import vantage_queue
 from linekeeper.refusal import UserError
 from linekeeper.settings import Settings
@@ -46,14 +47,15 @@ async def deploy(
     console: Console,
     schedules_active: bool = True,
     demo: project.Demo | None = None,
+    beside_up: bool = False,
 ) -> None:
     """Make pool, queues, block types, blocks, variable, deployments and automations.
 
     What is missing is made. What an operator set stays and is shown where it differs; `reset` puts
     it back. Without `schedules_active` every schedule is paused, those that are there too.
     Into a Prefect that is new, though ours is not, goes what operators had set in the one before.
-    `demo` gives schedules of the sandbox's own, which go with the next deploy without it. Raises
-    `UserError` if Prefect can't be reached or refuses.
+    `demo` gives schedules of the sandbox's own, which go with the next deploy without it, but not
+    `beside_up`, which made them. Raises `UserError` if Prefect can't be reached or refuses.
     """
     with prefect_at(settings) as url:
         require_prefect_address(url)
@@ -65,7 +67,7 @@ async def deploy(
             await seeder.recall()
             await seeder.blocks(settings)
             await seeder.infrastructure()
-            await seeder.deployments(wanted, schedules_active=schedules_active)
+            await seeder.deployments(wanted, schedules_active=schedules_active, keep_demo=beside_up)
             await seeder.automations()
             await seeder.remember()
     seeder.say_the_end(len(wanted))
@@ -166,9 +168,13 @@ class _Seeder:
         for line in different:
             self._differs(f"block {line}")
 
-    async def deployments(self, wanted: list[project.Wanted], *, schedules_active: bool) -> None:
+    async def deployments(
+        self, wanted: list[project.Wanted], *, schedules_active: bool, keep_demo: bool
+    ) -> None:
         """The deployments; those of earlier versions go, for their flows are no more."""
         there = await self._patiently(lambda: deployments.there(self._client, wanted))
+        if keep_demo:
+            wanted = [project.with_demo_of(each, there.get(each.name)) for each in wanted]
         for name, existing in there.items():
             if deployments.is_gone(existing, name):
                 await self._patiently(partial(self._client.delete_deployment, existing.id))
@@ -317,4 +323,12 @@ def deploy_command(
 
       linekeeper deploy --reset
     """
-    asyncio.run(deploy(Settings(), reset=reset, console=Console(highlight=False, soft_wrap=True)))
+    settings = Settings()
+    asyncio.run(
+        deploy(
+            settings,
+            reset=reset,
+            console=Console(highlight=False, soft_wrap=True),
+            beside_up=is_up(settings.home),
+        )
+    )

@@ -41,6 +41,20 @@ def alone_in(home: Path) -> Iterator[None]:
         yield
 
 
+def is_up(home: Path) -> bool:
+    """Whether an `up` runs for `home` now."""
+    try:
+        with (home / "up.lock").open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        if error.errno not in (errno.EAGAIN, errno.EACCES):
+            raise
+        return True
+    return False
+
+
 def require_free_port(host: str, port: int, setting: str, what: str) -> None:
     """Raise `UserError` unless `what` can listen on `host:port`."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET

@@ -14,6 +14,7 @@ from prefect.cli.deploy._schedules import _schedule_config_to_deployment_schedul
 from prefect.cli.deploy._triggers import _initialize_deployment_triggers
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.actions import DeploymentScheduleCreate
+from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.schedules import SCHEDULE_TYPES, CronSchedule, IntervalSchedule
 from prefect.events import DeploymentTriggerTypes
 from prefect.flows import Flow, load_flow_from_entrypoint
@@ -163,6 +164,17 @@ def with_demo(wanted: list[Wanted], demo: Demo) -> list[Wanted]:
         else deployment
         for deployment in wanted
     ]
+
+
+def with_demo_of(wanted: Wanted, existing: DeploymentResponse | None) -> Wanted:
+    """The same, with the schedules of the sandbox's own that are on it already."""
+    theirs = existing.schedules if existing is not None else []
+    demo = [
+        DeploymentScheduleCreate(schedule=schedule.schedule, slug=DEMO_SLUG, active=schedule.active)
+        for schedule in theirs
+        if schedule.slug == DEMO_SLUG
+    ]
+    return replace(wanted, schedules=demo) if demo else wanted
 
 
 async def _wanted(

@@ -15,6 +15,7 @@ from pydantic import SecretStr
 from rich.console import Console
 
 from linekeeper.cli.deploy import deploy
+from linekeeper.cli.guards import alone_in, is_up
 from linekeeper.refusal import UserError
 from linekeeper.settings import Settings
 from tasks.prefect_adapter import project
@@ -278,7 +279,11 @@ async def test_the_sandbox_schedules_go_with_the_sandbox(
         assert [(s.slug, s.schedule.cron) for s in digest] == [("demo", "7 9 * * *")]
         again = await deployed(seeds, demo=demo)
         assert not [line for line in again if line.startswith("left ")]
-        await deployed(seeds)
+        with alone_in(seeds.home):  # `up` runs, and somebody else deploys
+            await deployed(seeds, beside_up=is_up(seeds.home))
+        kept = (await client.read_deployment_by_name(SWEEP)).schedules
+        assert [(s.slug, s.schedule.interval) for s in kept] == [("demo", timedelta(seconds=30))]
+        await deployed(seeds, beside_up=is_up(seeds.home))
         slugs = [
             [s.slug for s in (await client.read_deployment_by_name(name)).schedules]
             for name in (SWEEP, DIGEST)
