@@ -23,12 +23,7 @@ from linekeeper.notify.merged import FLEET, Wider, merged_into
 from linekeeper.notify.root_cause import CustomerShare, customer_shares
 from linekeeper.outbox.events import IncidentFacts
 from linekeeper.store.engine import Store, chunked
-from linekeeper.store.tables import (
-    Connection,
-    Customer,
-    Incident,
-    Observation,
-)
+from linekeeper.store.tables import Connection, Customer, Incident, Observation
 from linekeeper.store.types import Json, from_row, table_of
 from linekeeper.text import in_parts
 
@@ -257,10 +252,7 @@ _LAST_TROUBLE = (
 async def load_views(
     store: Store, incident_ids: Collection[str], apps: Mapping[str, AppConfig] | None = None
 ) -> dict[str, IncidentView]:
-    """The incidents as they are now; an id without an incident is left out.
-
-    By `apps` it is known which connections are only observed.
-    """
+    """The incidents as they are now; an id without one is left out. `apps`: who is observed."""
     views: dict[str, IncidentView] = {}
     async with store.read() as session:
         for batch in chunked(sorted(set(incident_ids)), _AT_ONCE):
