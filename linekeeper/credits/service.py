@@ -30,7 +30,7 @@ from linekeeper.credits.decide import (
     reserve,
     will_it_fit,
 )
-from linekeeper.credits.tariff import Charge, cost_of, default_charge
+from linekeeper.credits.tariff import Charge, apply_defaults, cost_of
 from linekeeper.store import Store
 from linekeeper.store.tables import (
     Audit,
@@ -218,7 +218,7 @@ async def check(
     """
     async with store.write() as session:
         await queries.lock_ledger(store, session)
-        await _apply_defaults(session, app, tariffs)
+        await apply_defaults(session, app, tariffs)
         entries = await queries.sums(session, app)
         listed, gone = await _live(session, app)
         leaks = find_leaks(entries, listed)
@@ -242,24 +242,6 @@ async def check(
                     store, session, leak.subject, app=app, by="credits", note=note, now=now
                 )
     return leaks
-
-
-async def _apply_defaults(session: AsyncSession, app: str, tariffs: Mapping[str, str]) -> None:
-    """Connections of which nobody said the tier are charged as others of their provider."""
-    rows = await session.scalars(
-        select(Connection).where(
-            col(Connection.app) == app,
-            col(Connection.tier).is_(None),
-            col(Connection.tariff_by).is_(None),
-            col(Connection.setup) != "disconnected",
-        )
-    )
-    for row in rows.all():
-        charge = default_charge(row.provider, tariffs)
-        row.tier = charge.tier
-        if charge.hosting is not None and row.hosting == "cloud":
-            row.hosting = charge.hosting
-    await session.flush()
 
 
 async def ledger(store: Store, *, today: date, app: str | None = None) -> Ledger:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -74,6 +74,33 @@ def usual_tier(system: str, table: Mapping[str, str]) -> str | None:
             if letters(name) in wanted and (tier := parse_charge(text).tier):
                 return tier
     return None
+
+
+async def apply_defaults(session: AsyncSession, app: str, table: Mapping[str, str]) -> None:
+    """Connections of `app` of which nobody said the tier are charged as others of their provider.
+
+    What the table said once is taken back where it says something else by now.
+    """
+    rows = await session.scalars(
+        select(Connection).where(
+            col(Connection.app) == app,
+            or_(col(Connection.tier).is_(None), col(Connection.tariff_default).is_not(None)),
+            col(Connection.tariff_by).is_(None),
+            col(Connection.setup) != "disconnected",
+        )
+    )
+    for row in rows.all():
+        if row.tariff_default == str(Charge(row.tier, row.hosting)):
+            row.tier, row.hosting = None, "cloud"
+        row.tariff_default = None
+        charge = default_charge(row.provider, table)
+        if row.tier is not None or charge == Charge():
+            continue  # somebody else has said it since, or nobody says anything
+        row.tier = charge.tier
+        if charge.hosting is not None and row.hosting == "cloud":
+            row.hosting = charge.hosting
+        row.tariff_default = str(Charge(row.tier, row.hosting))
+    await session.flush()
 
 
 async def estimate(session: AsyncSession, tables: Mapping[str, Mapping[str, str]]) -> int:

@@ -76,7 +76,7 @@ async def succeed(
     after.tags = [*after.tags, *(tag for tag in before.tags if tag not in after.tags)]
     if before.tariff_by is not None or after.tier is None:  # the same system: the same charge
         after.tier, after.hosting = before.tier, before.hosting
-        after.tariff_by = before.tariff_by
+        after.tariff_by, after.tariff_default = before.tariff_by, before.tariff_default
     after.last_webhook_at = after.last_webhook_at or before.last_webhook_at
     after.last_sync_at = after.last_sync_at or before.last_sync_at
     session.add(

@@ -87,6 +87,31 @@ async def test_what_nobody_said_is_charged_by_the_provider(store: Store) -> None
         AppConfig(tariffs={"x": "IV"})
 
 
+async def test_a_corrected_table_of_providers_counts_and_says_nothing_of_what_others_said(
+    store: Store,
+) -> None:
+    """16.22: what the table had said once was never corrected by it."""
+    by_faq = await take(store, "1", "SAP ECC")
+    by_setting = await take(store, "2", "Infor EAM")
+    by_list = await take(store, "3", "Infor EAM")
+    wrong = {"Infor EAM": "I cloud"}
+    await check(store, now=NOW, tariffs=wrong)
+    async with store.write() as session:  # Makini's list says it since
+        (await session.get_one(Connection, by_list)).tier = "III"
+    right = {"Infor EAM": "II cloud", "SAP ECC": "II on-premises"}
+    await check(store, now=NOW, tariffs=right)
+    assert await book(store, by_faq) == [
+        ("consume", -8, "in Makini's list"),
+        ("adjust", 4, "it is charged as on-premises II"),
+    ]
+    await check(store, now=NOW, tariffs=wrong)
+    await check(store, now=NOW, tariffs=right)
+    assert (await book(store, by_setting))[-1] == ("adjust", -1, "it is charged as cloud II")
+    assert await consumed(store) == 4 + 2 + 4
+    await check(store, now=NOW, tariffs={})  # it says nothing of it any more
+    assert await consumed(store) == 8 + 1 + 4
+
+
 async def test_each_app_has_its_own_ledger(store: Store) -> None:
     await take(store, "1", "UpKeep")
     await take(store, "1", "UpKeep", app="plant")

@@ -71,6 +71,8 @@ class Connection(SQLModel, table=True):
     tier: str | None = None
     tariff_by: str | None = None
     """Who said its hosting and tier; None: Makini's list and the table of providers do."""
+    tariff_default: str | None = None
+    """What the table of providers made of the two, where it did."""
     tags: list[str] = json_array()
     setup: str = "pending"
     health: str = "unknown"

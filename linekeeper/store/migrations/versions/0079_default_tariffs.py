@@ -1,0 +1,21 @@
+"""What the table of providers said of a connection's tier and hosting: it could not be corrected.
+
+Of a row of before that is not known: its tier stays until a person says another.
+
+Runs: before the new code (expand).
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0079"
+down_revision = "0076"
+serves = (
+    *("0043", "0044", "0045", "0046", "0047", "0048", "0049", "0050", "0051", "0052"),
+    *("0053", "0054", "0055", "0056", "0057", "0058", "0059", "0060", "0061", "0062"),
+    *("0063", "0064", "0070", "0071", "0072", "0073", "0074", "0075", "0076"),
+)
+
+
+def upgrade() -> None:
+    op.add_column("connection", sa.Column("tariff_default", sa.String(), nullable=True))
