@@ -30,6 +30,7 @@ GREEN = Colour("#22a35a", "#3fbf74")
 BLUE = Colour("#2b8fc4", "#63b8e6")
 GREY = Colour("#8a94a3", "#aab4c2")
 VIOLET = Colour("#7647d6", "#a98bf5")
+PALE = Colour("#b9c9c0", "#5d7166")
 
 _LIGHT = (
     "text{font:12px system-ui,sans-serif;fill:#1f2937}.s{font-size:11px;fill:#4b5563}"

@@ -30,7 +30,13 @@ def connection_markdown(report: ConnectionReport, links: ReportLinks) -> str:
         if change.axis == "health"
     ]
     known = min((change.at for change in report.transitions), default=connection.health_since)
-    chart = timeline(changes, report.at, connection.health, since=known)
+    chart = timeline(
+        changes,
+        report.at,
+        connection.health,
+        since=known,
+        only_listed=is_only_listed(connection.health, connection.evidence),
+    )
     check = links.check(connection.id)
     parts = [
         f"# {connection_headline(report)}",

@@ -58,7 +58,10 @@ def fleet_markdown(report: FleetReport, links: ReportLinks) -> str:
         " · ".join([f"written {report.at:%Y-%m-%d %H:%M:%S} UTC", *counts]),
         _modes(report),
         _evidence(report),
-        image("Connections by health over time", states_over_time(report.history)),
+        image(
+            "Connections by health over time",
+            states_over_time(report.history, report.evidence.get(Evidence.listed, 0)),
+        ),
         _bar_length(report),
         "Changes since that sweep are here only if a webhook reported them; `linekeeper doctor` "
         "says why no sweep was completed."

@@ -11,6 +11,7 @@ from linekeeper.charts import (
     GREEN,
     GREY,
     LEFT,
+    PALE,
     PLOT,
     RED,
     VIOLET,
@@ -51,7 +52,7 @@ LOOKS: Mapping[str, Look] = {
     Health.unknown: Look("❔", health_name(Health.unknown), BLUE),
 }
 """How each health looks, in the order of legends and counts."""
-ONLY_LISTED = Look("📋", LISTED, GREEN)
+ONLY_LISTED = Look("📋", LISTED, PALE)
 """How those look of which nothing is known but that Makini's list calls them active."""
 
 TROUBLES = (
@@ -171,10 +172,12 @@ def _badness(counts: Mapping[str, int]) -> tuple[int, int]:
     return sum(counts.values()) - counts.get(Health.healthy, 0) - unknown, unknown
 
 
-def states_over_time(buckets: Sequence[Bar]) -> str:
+def states_over_time(buckets: Sequence[Bar], listed: int = 0) -> str:
     """How many connections were in which health: those not healthy above, the healthy below.
 
-    The two have scales of their own, so that three in trouble are seen among ten thousand.
+    The two have scales of their own, so that three in trouble are seen among ten thousand. Of
+    `listed` of the healthy ones nothing but Makini's list says so now. How many those were before
+    is not known, so that then none of them is drawn as healthy.
     """
     most = max((bucket.troubles for bucket in buckets), default=0)
     top, tall, short = 54, 150 if most else 50, 40
@@ -190,9 +193,11 @@ def states_over_time(buckets: Sequence[Bar]) -> str:
     parts += _stacks(buckets, TROUBLES, top + tall, tall, _ceiling(most))
     if not most:
         parts.append(small(LEFT + PLOT / 2, top + tall / 2, "nothing in trouble", anchor="middle"))
-    parts.append(title("Healthy", y=below - 10))
+    words = f"Healthy, or {LISTED} (now {listed:,} only listed)" if listed else "Healthy"
+    parts.append(title(words, y=below - 10))
     parts.append(_grid(below, short, healthy, lines=1))
-    parts += _stacks(buckets, [Health.healthy], below + short, short, _ceiling(healthy))
+    stacks = _stacks(buckets, [Health.healthy], below + short, short, _ceiling(healthy))
+    parts += [_only_listed(stack) for stack in stacks] if listed else stacks
     if len(buckets) > 1:
         end = buckets[-1].start + (buckets[-1].start - buckets[-2].start)
         parts.append(_clock(buckets[0].start, end, below + short))
@@ -206,11 +211,13 @@ def timeline(
     health: str = Health.unknown,
     *,
     since: datetime | None = None,
+    only_listed: bool = False,
 ) -> str:
     """One connection's health as a strip up to `now`: the last week, or less if it is younger.
 
     `changes` oldest first; `health` is what it is drawn as if there are none. `since` is the first
-    thing known of it: nothing is drawn of the time before.
+    thing known of it: nothing is drawn of the time before. Where it is `only_listed`, nothing
+    is drawn as healthy.
     """
     ordered = sorted((change for change in changes if change.at <= now), key=lambda item: item.at)
     known = [*([since] if since else []), *(change.at for change in ordered[:1])]
@@ -228,17 +235,22 @@ def timeline(
         _open(height, "Health of this connection over time"),
         title("Health"),
         _legend(
-            LEFT + 60, 24, [name for name in LOOKS if name in {_known(state) for _, state in spans}]
+            LEFT + 60,
+            24,
+            [name for name in LOOKS if name in {_known(state) for _, state in spans}],
+            only_listed=only_listed,
         ),
     ]
     ends = [*(at for at, _ in spans[1:]), now]
     for (at, state), until in zip(spans, ends, strict=True):
         width = max(PLOT * (until - at).total_seconds() / span, 2.0)
         x = min(LEFT + PLOT * (at - start).total_seconds() / span, LEFT + PLOT - width)
-        wide, words = number(width), look(state).words
-        parts.append(f'<path class="c{_kind(state)}" d="M{number(x)} {y}h{wide}v{tall}h-{wide}z"/>')
+        is_listed = only_listed and _known(state) == Health.healthy
+        wide, words = number(width), (ONLY_LISTED if is_listed else look(state)).words
+        path = f'<path class="c{_kind(state)}" d="M{number(x)} {y}h{wide}v{tall}h-{wide}z"/>'
+        parts.append(_only_listed(path) if is_listed else path)
         if width > 7 * len(words) + 12:
-            ink = "in dark" if _known(state) == Health.degraded else "in"
+            ink = "in dark" if is_listed or _known(state) == Health.degraded else "in"
             parts.append(
                 f'<text class="{ink}" x="{number(x + 8)}" y="{y + 20}">{safe(words)}</text>'
             )
@@ -247,8 +259,14 @@ def timeline(
     return "".join(parts)
 
 
+def _only_listed(shape: str) -> str:
+    """`shape`, which is of the class of the healthy, as of those that are only listed."""
+    healthy, listed = f'class="c{_kind(Health.healthy)}"', f'class="c{len(LOOKS)}"'
+    return shape.replace(healthy, listed)
+
+
 def _open(height: int, name: str) -> str:
-    colours = [look.colour for look in LOOKS.values()]
+    colours = [look.colour for look in (*LOOKS.values(), ONLY_LISTED)]
     return open_chart(height, name, colours=colours, more=_STYLE, more_dark=_STYLE_DARK)
 
 
@@ -325,6 +343,8 @@ def _clock(start: datetime, end: datetime, y: int) -> str:
     return "".join(parts)
 
 
-def _legend(x: int, y: int, kinds: Iterable[str]) -> str:
+def _legend(x: int, y: int, kinds: Iterable[str], *, only_listed: bool = False) -> str:
     names = {_kind(kind): look(kind).words for kind in kinds}
+    if only_listed and names.pop(_kind(Health.healthy), None):
+        names = {len(LOOKS): LISTED, **names}
     return legend(x, y, names.values(), kinds=names)

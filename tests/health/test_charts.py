@@ -198,3 +198,17 @@ def test_a_history_that_does_not_add_up_is_still_drawn(
     history = replay(counts, happened, newcomers, step=QUARTER, now=NOW)
     assert all(count >= 0 for bucket in history for count in bucket.counts.values())
     ElementTree.fromstring(states_over_time(history))
+
+
+def test_who_is_only_listed_is_not_drawn_as_healthy() -> None:
+    green, pale = f'class="c{list(LOOKS).index(Health.healthy)}"', f'class="c{len(LOOKS)}"'
+    buckets = [Bar(NOW + QUARTER * n, {Health.healthy: 600}) for n in range(2)]
+    svg = states_over_time(buckets, 600)
+    assert green not in svg
+    assert pale in svg
+    assert "listed as active (now 600 only listed)" in svg
+    adopted = [Turned(NOW - timedelta(days=1), Health.unknown, Health.healthy)]
+    svg = timeline(adopted, NOW, Health.healthy, only_listed=True)
+    assert green not in svg
+    assert pale in svg
+    assert green in timeline(adopted, NOW, Health.healthy)
