@@ -219,7 +219,10 @@ CAUSES: Mapping[Cause, Consequence] = {
 }
 
 
-def verdict(cause: Cause, summary: str, *, missing: HopName | None = None) -> Diagnosis:
-    """What follows from `cause`; `missing` names another hop than the usual one."""
+def verdict(
+    cause: Cause, summary: str, *, missing: HopName | None = None, next_step: str | None = None
+) -> Diagnosis:
+    """What follows from `cause`; `missing` and `next_step` are others than the usual ones."""
     entry = CAUSES[cause]
-    return Diagnosis(cause, missing or entry.missing, entry.owner, summary, entry.next_step)
+    next_step = entry.next_step if next_step is None else next_step
+    return Diagnosis(cause, missing or entry.missing, entry.owner, summary, next_step)

@@ -90,32 +90,31 @@ def _not_applied(way: Way) -> Diagnosis | None:
     return _deferred(way, delivery) if delivery.status == "deferred" else None
 
 
+_READ_SINCE = "Nothing: Linekeeper has read the record since."
+
+
 def _deferred(way: Way, delivery: DeliveryFacts) -> Diagnosis:
     then = delivery.health_then or (way.connection.health if way.connection else "unknown")
-    recovered = _recovered(way)
+    cause, why = _why_deferred(way, delivery, then)
+    record, settled = way.record, delivery.processed_at
+    read_since = _recovered(way)
+    if not read_since and record is not None and settled is not None and record.seen_at > settled:
+        read_since = f" It was read since, at {moment(record.seen_at)}."
+    return verdict(cause, why + read_since, next_step=_READ_SINCE if read_since else None)
+
+
+def _why_deferred(way: Way, delivery: DeliveryFacts, then: str) -> tuple[Cause, str]:
+    could_not = "The record could not be read when the delivery came: "
     if then == "reauthorization_required":
-        return verdict(
-            Cause.deferred_login,
-            "The record could not be read when the delivery came: Reauthorization required."
-            + recovered,
-        )
+        return Cause.deferred_login, f"{could_not}Reauthorization required."
     if then == "unreachable":
-        return verdict(
-            Cause.deferred_unreachable,
-            "The record could not be read when the delivery came: the customer's system was "
-            f"unreachable.{recovered}",
-        )
+        why = f"{could_not}the customer's system was unreachable."
+        return Cause.deferred_unreachable, why
     if way.connection is not None and not way.connection.has_token:
-        return verdict(
-            Cause.deferred_without_token,
-            "The record could not be read: Linekeeper holds no token for this connection."
-            + recovered,
-        )
-    return verdict(
-        Cause.deferred,
-        f"The delivery was left to the next poll: {delivery.error or 'no reason is kept'}."
-        + recovered,
-    )
+        why = "The record could not be read: Linekeeper holds no token for this connection."
+        return Cause.deferred_without_token, why
+    reason = delivery.error or "no reason is kept"
+    return Cause.deferred, f"The delivery was left to the next poll: {reason}."
 
 
 def _without_record(way: Way) -> Diagnosis | None:

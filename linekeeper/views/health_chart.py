@@ -345,6 +345,6 @@ def _clock(start: datetime, end: datetime, y: int) -> str:
 
 def _legend(x: int, y: int, kinds: Iterable[str], *, only_listed: bool = False) -> str:
     names = {_kind(kind): look(kind).words for kind in kinds}
-    if only_listed and names.pop(_kind(Health.healthy), None):
+    if only_listed and names.pop(_kind(Health.healthy), ""):
         names = {len(LOOKS): LISTED, **names}
     return legend(x, y, names.values(), kinds=names)

@@ -1,0 +1,35 @@
+"""What a delivery could not bring, and was read later, is not said to be still to come."""
+
+from datetime import timedelta
+
+import pytest
+
+from linekeeper.explain.answer import HopName
+
+from .test_odd import NOW, World, change, delivery, record, world
+
+__all__ = ["world"]
+
+MINUTE = timedelta(minutes=1)
+
+
+@pytest.mark.parametrize("brought_by", ["nothing", "first listing", "poll"])
+async def test_the_next_step_of_a_deferred_delivery_is_true_now(
+    world: World, brought_by: str
+) -> None:
+    which = await world.connection("a", last_webhook_at=NOW)
+    came = NOW - 20 * MINUTE
+    held = delivery(
+        which, "9", status="deferred", received_at=came, processed_at=came, error="unreachable"
+    )
+    await world.add(held)
+    if brought_by != "nothing":
+        seen = NOW - 5 * MINUTE
+        await world.add(record(which, "9", updated_at=came, seen_at=seen))
+    if brought_by == "poll":
+        await world.add(change(which, "9", 1, updated_at=came, at=NOW - 5 * MINUTE))
+    found = await world.ask(held.id)
+    assert found.verdict.missing is HopName.read
+    is_read = brought_by != "nothing"
+    assert (found.verdict.next_step == "Nothing: Linekeeper has read the record since.") is is_read
+    assert ("was read since" in found.verdict.summary) is is_read
