@@ -35,11 +35,12 @@ def is_gone_untold(universe: "Universe", connection: Connection, at: datetime) -
 
 def is_token_missing(universe: "Universe", connection: Connection, at: datetime) -> bool:
     """Whether it was made anew at Makini itself, which mints no token: a login is asked for."""
-    is_anew = len(line_of(universe.truth, connection)) > 1
+    if universe.personality.mint != "refused" or len(line_of(universe.truth, connection)) == 1:
+        return False
+    if not any(pair.issued_at <= at for pair in connection.pairs):
+        return True
     is_refused = connection.key in universe.people.customers.refused  # its pair is nowhere
-    is_refused = is_refused or _is_thrown_away(universe, connection.key)
-    given = not is_refused and any(pair.issued_at <= at for pair in connection.pairs)
-    return universe.personality.mint == "refused" and is_anew and not given
+    return is_refused or _is_thrown_away(universe, connection.key)
 
 
 def was_lost(connection: Connection, since: datetime, until: datetime) -> bool:

@@ -1,8 +1,8 @@
 """One universe: hosts of ours, peers that aren't, faults drawn from the seed, and a trace."""
 
 import asyncio
+import sqlite3
 from collections.abc import Awaitable, Callable
-from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -113,12 +113,15 @@ class Universe:
         self.hosts: list[Host] = []
         self._peers: list[asyncio.Task[Any]] = []
         self.disk = machine.Disk()
+        self._observer: sqlite3.Connection | None = None
         shape = Random(seed_of(plan.seed, "shape"))
         self.entities = tuple(sorted(shape.sample(ENTITIES, shape.choice((1, 2, 2, 3)))))
         self.pace = shape.choice((1.5, 2.0)) * plan.pace  # schedules are so much slower
 
     def forget(self) -> None:
         """Let go of what was in it, once it is judged: tasks that hang for good hold it."""
+        if self._observer is not None:
+            self._observer.close()
         for model in (
             self.network, self.truth, self.face, self.postman, self.product, self.slack, self.mail,
             self.prefect, self.evidence, self.asking, self.people, self.logs, self,
@@ -221,8 +224,9 @@ class Universe:
 
     def ask(self, statement: str, values: tuple[Any, ...]) -> list[Any]:
         """What the database holds now; on no process's behalf, so that it never fails."""
-        with closing(machine.observe(self.home / "linekeeper.db")) as db:
-            return db.execute(statement, values).fetchall()
+        if self._observer is None:  # opened once: to read the schema takes longer than to ask
+            self._observer = machine.observe(self.home / "linekeeper.db")
+        return self._observer.execute(statement, values).fetchall()
 
     def shown_of(self, name: str) -> list[str]:
         """What the channel shows about a customer now."""
