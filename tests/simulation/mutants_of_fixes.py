@@ -1,5 +1,7 @@
 """Known defects: fixes of what universes had found, undone. Each has the life that showed it."""
 
+from typing import Any
+
 from tests.simulation.planting import Mutant, mutant
 
 
@@ -10,9 +12,10 @@ def undone(
     seed: int,
     hours: float = 0.5,
     kinds: str = "",
+    **needs: Any,
 ) -> Mutant:
     """A fix undone, in the universe that showed it, as it draws its trouble by itself."""
-    return mutant(name, what, *edits, kinds=kinds, seed=seed, hours=hours)
+    return mutant(name, what, *edits, kinds=kinds, seed=seed, hours=hours, **needs)
 
 
 OF_FIXES = (
@@ -75,7 +78,21 @@ OF_FIXES = (
         "waits-as-often-as-tried", "each try of an entity by hand doubles its wait",
         ("reconcile/failed.py", "POLICY.retry_after(now - since)",
          "POLICY.retry_after(POLICY.retry * (2.0 ** (failures - 1) - 1))"),
-        seed=31898,
+        seed=2, kinds="insisted",
+    ),
+    undone(
+        "pause-by-a-clock-set-back", "a pause is longer by what the clock was set back meanwhile",
+        ("budget.py", "until - max(now, refused_at) for name", "until - now for name"),
+        seed=2, kinds="paused",
+    ),
+    undone(
+        "dated-by-its-wish", "a probe is dated by when it was wanted, not by when it was sent",
+        ("health/probe.py", "    return understand(status, max(at, sent), unread",
+         "    return understand(status, at, unread"),
+        seed=2, kinds="queued",
+        personality={
+            "recovery_event": "connection.status_changed", "status_lag": 0.0, "grain": 1e-6,
+        },
     ),
     undone(
         "joined-unnamed", "who joins an incident that is a line of a summary is named nowhere",

@@ -127,10 +127,10 @@ class Rare:
                 return
             await self.step_clock()
 
-    async def step_clock(self, why: str = "") -> None:
-        """It is a day off, and right again some minutes later."""
+    async def step_clock(self, skew: timedelta | None = None, why: str = "") -> None:
+        """It is a day off, or by `skew`, and right again some minutes later."""
         universe, rng = self._universe, self._rng
-        self._set_clock(rng.choice((DAY, -DAY)))
+        self._set_clock(rng.choice((DAY, -DAY)) if skew is None else skew)
         said = f"trouble: the machine's clock is off by {universe.machine_skew}"
         universe.say(f"{said}; {why}" if why else said)
         await asyncio.sleep(rng.choice((45.0, 240.0, 700.0)))

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from tests.simulation.arranged import ACTS_OF, ARRANGED, ARRANGED_FROM, COMES_WITH
 from tests.simulation.doubted import DOUBTED, doubts
 from tests.simulation.later_acts import (
     AFTERMATH,
@@ -28,7 +29,9 @@ if TYPE_CHECKING:
 
 SECOND_ACTS_FROM = 16_000
 SECOND_ACTS = ("snoozed", "replaced", "dark keys", "leased", "thrift")
-ACTS = ("snoozed", "replaced", "dark keys", "leased", "ending", "deadline", *LATER_ACTS)
+ACTS = (
+    "snoozed", "replaced", "dark keys", "leased", "ending", "deadline", *LATER_ACTS, *ARRANGED,
+)  # fmt: skip
 """Those of which it is counted whether they came about."""
 CHANCE = 0.2
 IN_THE_SOUTH = (
@@ -55,6 +58,9 @@ class SecondActs:
         later = {kind for kind in LATER_ACTS if also.random() < CHANCE}
         if seed >= LATER_ACTS_FROM:
             kinds |= later
+        arranged = Random(seed_of(seed, "arranged acts"))
+        if seed >= ARRANGED_FROM:
+            kinds |= {kind for kind in ARRANGED if arranged.random() < CHANCE}
         return kinds if seed >= SECOND_ACTS_FROM else set()
 
     def start(self, kinds: set[str]) -> Iterator[Any]:
@@ -70,6 +76,12 @@ class SecondActs:
         if "leased" in kinds:
             kinds.add("day")
             yield self._leased()
+        for kind, arranged in ACTS_OF.items():
+            if kind in kinds:
+                kinds |= COMES_WITH.get(kind, set())
+                yield arranged(
+                    self._universe, self, Random(seed_of(self._universe.plan.seed, kind))
+                )
         for kind, act in ((RELAPSE, relapses), (AFTERMATH, aftermaths), (DOUBTED, doubts)):
             if kind in kinds:
                 kinds.add("logins")

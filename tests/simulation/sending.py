@@ -21,6 +21,8 @@ class Sending:
 
     def __init__(self, universe: "Universe") -> None:
         self._universe = universe
+        self.silent_about: set[str] = set()
+        """Connections whose webhooks about records don't arrive."""
 
     async def live(self) -> None:
         """Compose what the model announces, and send it."""
@@ -52,7 +54,8 @@ class Sending:
 
     def _is_deaf(self, post: Post) -> bool:
         """Whether this Makini's webhooks about records don't arrive, for the time being."""
-        return "deaf" in self._universe.people.kinds and not self._universe.calm and bool(post.keys)
+        is_deaf = "deaf" in self._universe.people.kinds or post.connection in self.silent_about
+        return is_deaf and not self._universe.calm and bool(post.keys)
 
     async def synchronize(self) -> None:
         """Makini says how each synchronization of a connection ended."""

@@ -1,0 +1,131 @@
+"""What fixes of ours need to matter, and chance brings together in one universe of hundreds.
+
+From some universe on, in a known share of them, or where it is asked for.
+"""
+
+import asyncio
+from datetime import timedelta
+from random import Random
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from tests.simulation.episodes import Episode
+from tests.simulation.flow_runs import SimRun
+from tests.simulation.net import Fault, Request
+from tests.simulation.rare import DAY
+
+if TYPE_CHECKING:
+    from tests.simulation.makini.connection import Connection
+    from tests.simulation.second_acts import SecondActs
+    from tests.simulation.universe import Universe
+
+ARRANGED_FROM = 50_000
+INSISTED, PAUSED, QUEUED = "insisted", "paused", "queued"
+ARRANGED = (INSISTED, PAUSED, QUEUED)
+COMES_WITH = {PAUSED: {"day"}, QUEUED: {"thrift", "logins"}}
+"""Kinds whose work they use."""
+LOST = "reauthorization_required"
+
+
+async def insists(universe: "Universe", acts: "SecondActs", rng: Random) -> None:
+    """An entity is refused; a person starts `reconcile` again and again meanwhile, and what changes
+    there no webhook tells."""
+    await asyncio.sleep(rng.uniform(200.0, 500.0) * universe.plan.pace)
+    connection = acts.one()
+    if connection is None or not connection.offers or not universe.faulty(INSISTED):
+        return
+    entity = rng.choice(connection.offers)
+    universe.say(f"insisted: {connection.key} {entity} is refused")
+    _refuse(universe, connection, f"/api/{entity}", Fault("status", rng.choice((403, 500))), 1500.0)
+    universe.sending.silent_about.add(connection.key)
+    universe.truth.change(connection, entity, universe.now(), "inserted")
+    for _ in range(rng.choice((3, 4))):
+        await asyncio.sleep(rng.uniform(30.0, 250.0))
+        if universe.calm or universe.prefect.down:
+            break
+        universe.say("insisted: reconcile by hand")
+        run = SimRun(UUID(universe.clock.new_id()), "reconcile", "reconcile", False)
+        universe.prefect.enqueue(run)
+        universe.acted.add(INSISTED)
+    await acts.until(lambda: universe.calm, within=1e6)
+    universe.sending.silent_about.discard(connection.key)
+
+
+async def pauses(universe: "Universe", acts: "SecondActs", rng: Random) -> None:
+    """Shortly before it is calm Makini asks for a pause of half a minute, and the clock is set back
+    by a day; then records of other connections are read, and nothing else for long."""
+    plan = universe.plan
+    await asyncio.sleep(3600.0 * (plan.hours + plan.lull) - rng.uniform(60.0, 200.0))
+    connection = acts.one()
+    if connection is None or not connection.offers or not universe.faulty(PAUSED):
+        return
+    universe.say(f"paused: {connection.key} is to be left alone for half a minute")
+    _refuse(universe, connection, "/api/", Fault("status", 429, retry_after="30"), 20.0)
+    _change(universe, connection, rng)
+    asked = "SELECT 1 FROM call_pause WHERE connection = ?"
+    key = connection.key
+    if not await acts.until(lambda: bool(universe.ask(asked, (key,))), within=20.0, every=0.5):
+        return
+    stepping = asyncio.create_task(universe.people.rare.step_clock(-DAY, why="a pause lasts"))
+    for other in [each for each in universe.truth.living() if each is not connection]:
+        await asyncio.sleep(rng.uniform(1.0, 6.0))
+        if other.offers and other.login_ok and not universe.calm:
+            _change(universe, other, rng)
+            universe.acted.add(PAUSED)
+    await stepping
+
+
+async def queues(universe: "Universe", acts: "SecondActs", rng: Random) -> None:
+    """A lost login works again while its probe waits for its turn among few calls, and Makini says
+    so meanwhile. Then a person has the link mailed once more."""
+    await asyncio.sleep(rng.uniform(60.0, 200.0) * universe.plan.pace)
+    connection = acts.one()
+    if connection is None or not universe.faulty(QUEUED):
+        return
+    key, truth, face = connection.key, universe.truth, universe.face
+    universe.say(f"queued: {key} loses its login")
+    truth.lose_login(connection, universe.now())
+    if not await acts.until(lambda: universe.is_open(key, LOST), within=1500.0):
+        return
+    listed = len(face.lists)
+    if not await acts.until(lambda: len(face.lists) > listed, within=1500.0, every=0.5):
+        return
+    if connection.login_ok or connection.deleted:
+        return
+    universe.say(f"queued: a sweep has begun, and the login of {key} works again")
+    since = universe.now()
+    truth.restore_login(connection, since)
+    if not await acts.until(lambda: face.probed.get(key, since) > since, within=300.0):
+        return
+    await asyncio.sleep(rng.uniform(130.0, 160.0))
+    opened = universe.ask(
+        "SELECT m.incident_id FROM incident_connection m JOIN incident i ON i.id = m.incident_id"
+        " JOIN connection c ON c.id = m.connection_id WHERE c.makini_key = ? AND m.kind = ?"
+        " ORDER BY i.opened_at DESC", (key, LOST),
+    )  # fmt: skip
+    if opened and not universe.calm:
+        is_taken = await universe.people.operators.send_again(opened[0][0])
+        universe.say(f"queued: the link is to be mailed again: {is_taken}")
+        universe.acted.add(QUEUED)
+
+
+def _change(universe: "Universe", connection: "Connection", rng: Random) -> None:
+    universe.truth.change(connection, rng.choice(connection.offers), universe.now(), "updated")
+
+
+def _refuse(
+    universe: "Universe", connection: "Connection", path: str, fault: Fault, seconds: float
+) -> None:
+    """Calls of `connection` to `path` meet `fault` for so long."""
+
+    def matches(request: Request) -> bool:
+        token = request.headers.get("authorization", "").removeprefix("Bearer ")
+        is_theirs = any(pair.access == token for pair in connection.pairs)
+        return request.host == "makini.sim" and is_theirs and request.path.startswith(path)
+
+    now = universe.now()
+    until = now + timedelta(seconds=seconds)
+    universe.people.episodes.begin(Episode(until, matches, fault, "arranged", now, ""))
+
+
+ACTS_OF = {INSISTED: insists, PAUSED: pauses, QUEUED: queues}
