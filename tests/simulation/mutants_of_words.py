@@ -114,8 +114,8 @@ OF_WORDS = (
     ),
     mutant(
         "dead-in-silence", "events are given up, and nobody is told",
-        ("sweep/stream.py", "    if not findings:\n        return None\n    return (\n",
-         "    if findings is not None:\n        return None\n    return (\n"),
+        ("sweep/stream.py", "    if not said:\n        return None\n    text = f\"{',",
+         "    if said is not None:\n        return None\n    text = f\"{',"),
         kinds="forged", hours=1.5, seed=2,
     ),
     mutant(
