@@ -8,6 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 unexport PYTHONDONTWRITEBYTECODE  # every command would compile all it imports anew
+RULES := tests/house tests/docs/test_commands.py  # tests of the code and the pages: `make check` runs them
 CHROMIUM := $(firstword $(wildcard /usr/bin/chromium /usr/bin/chromium-browser /usr/bin/google-chrome))
 
 .PHONY: install up wheel test repeats soak simulate pictures bench check lock browser machines clean
@@ -62,7 +63,7 @@ machines: install
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends postgresql redis-server nginx-light iproute2 faketime openssl prometheus podman runc debootstrap >/dev/null; }; fi
 
 test: install browser
-	@$(BIN)/python -m pytest -n 6 --dist loadgroup $(ARGS) -m "not soak and not repeats"
+	@$(BIN)/python -m pytest -n 6 --dist loadgroup $(RULES:%=--ignore %) $(ARGS) -m "not soak and not repeats"
 
 # What each of its tests shows, another shows in `make test`, which it names.
 repeats: install browser
@@ -90,7 +91,7 @@ check: install
 	@$(BIN)/mypy -p tests > .mypy_cache/tests.txt; \
 	  [ $$? -le 1 ] && ! grep "\[call-arg\]" .mypy_cache/tests.txt
 	@$(BIN)/lint-imports
-	@$(BIN)/python -m pytest -n 0 tests/house tests/docs/test_commands.py
+	@$(BIN)/python -m pytest -n 0 $(RULES)
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --site-dir site
 
 # Exact versions with hashes, for every platform; no registry is named.

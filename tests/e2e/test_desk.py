@@ -101,6 +101,12 @@ async def _shown_in_slack(house: House, page: Page, words: re.Pattern[str]) -> N
 
 
 @pytest.mark.e2e
+@pytest.mark.repeats(
+    "flows/test_sweep_flow.py::test_red_means_new",
+    "health/test_report.py::test_links_lead_to_the_artifact_and_to_the_filled_in_form",
+    "flows/test_reconnect_forms.py::test_an_incident_is_acknowledged_and_snoozed_by_somebody",
+    "flows/test_sweep_flow.py::test_one_connection_is_checked_by_any_of_its_names",
+)
 async def test_an_operator_goes_from_a_failed_run_to_the_cause_takes_it_and_checks_again(
     house: House, page: Page
 ) -> None:

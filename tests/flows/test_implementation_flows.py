@@ -231,6 +231,11 @@ async def test_two_starts_are_one_and_an_operators_changes_are_kept_in_the_audit
     assert "done by phone" in await running.artifact("implementation-acme-sap-ecc")
 
 
+@pytest.mark.repeats(
+    "implementation/test_preflight.py::test_a_closed_port_keeps_the_gate_shut_and_opening_it_moves_the_forecast",
+    "implementation/test_preflight.py::test_what_was_proven_and_turns_is_one_incident_until_it_holds_again",
+    "flows/test_vantages.py::test_the_daily_preflight_goes_to_the_worker_that_has_the_vantage",
+)
 async def test_preflight_finds_a_closed_port_and_its_daily_run_what_turns_later(
     running: Running, store: Store, clean_prefect: PrefectServer, door: Door
 ) -> None:
@@ -266,6 +271,7 @@ async def test_preflight_finds_a_closed_port_and_its_daily_run_what_turns_later(
     assert door.target in await running.artifact("handover-acme-sap-ecc")
 
 
+@pytest.mark.repeats("credits/test_decide.py::test_a_start_is_allowed_only_if_the_credits_last")
 async def test_credits_that_will_not_do_are_said_before_the_start(
     running: Running, store: Store, clean_prefect: PrefectServer
 ) -> None:

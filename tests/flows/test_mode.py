@@ -20,6 +20,10 @@ async def rules(store: Store) -> list[tuple[str, str | None, bool | None]]:
         return [(row.label, row.mode, row.notify_customers) for row in rows]
 
 
+@pytest.mark.repeats(
+    "reconnect/test_modes.py::test_a_dry_run_counts_what_then_happens",
+    "flows/test_refused.py::test_every_form_refuses_a_mistake_with_its_field_and_no_run_is_red",
+)
 async def test_it_is_a_dry_run_until_what_it_says_is_typed_by_somebody(
     running: Running, store: Store, clean_prefect: PrefectServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -41,6 +41,11 @@ async def test_a_list_that_fails_is_red_the_first_time_and_nobody_is_well_by_it(
     assert await connections(store) == []
 
 
+@pytest.mark.repeats(
+    "health/test_absence.py::test_a_list_that_lacks_more_than_half_looks_truncated",
+    "health/test_absence.py::test_what_is_accepted_as_gone_is_no_incident_any_more",
+    "flows/test_sweep_flow.py::test_red_means_new",
+)
 async def test_a_truncated_list_is_red_once_and_a_person_decides(
     running: Running, clean_prefect: PrefectServer, store: Store, box: sandbox.Served
 ) -> None:

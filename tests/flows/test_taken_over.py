@@ -104,6 +104,9 @@ async def test_a_sweep_that_was_suspended_says_which_run_took_over_and_is_not_re
     assert "Nothing is lost" in message
 
 
+@pytest.mark.repeats(
+    "flows/test_taken_over.py::test_a_sweep_that_was_suspended_says_which_run_took_over_and_is_not_red"
+)
 async def test_a_sweep_that_lost_its_lease_to_nobody_is_red_and_says_what_to_do(
     running: Running, settings: Settings, store: Store, silent: Silent
 ) -> None:

@@ -3,8 +3,6 @@
 import re
 from pathlib import Path
 
-import pytest
-
 TESTS = Path(__file__).parents[1]
 PREFECT = re.compile(r"Popen\((?:[^)]*\n)?[^)]*prefect_server")
 HOUSE = re.compile(r"(?<![\w.])(?:started|living)\(\n? *(?:Path|tmp_path|home|connections)")
@@ -32,16 +30,3 @@ def test_the_browser_tests_share_one_house() -> None:
 
 def test_who_ends_that_house_comes_last() -> None:
     assert max(path.name for path in (TESTS / "e2e").glob("test_*.py")) == "test_whole.py"
-
-
-def test_side_by_side_the_tests_that_share_something_go_to_one_worker(
-    request: pytest.FixtureRequest,
-) -> None:
-    """With another order of the hooks the groups are lost in silence: three houses, 31 minutes."""
-    if not request.config.getoption("loadgroup", False):
-        pytest.skip("these tests don't run side by side: make test")
-    for item in request.session.items:
-        if "e2e" in item.path.parts:
-            assert item.nodeid.endswith("@house")
-        elif "prefect_server" in getattr(item, "fixturenames", ()):
-            assert item.nodeid.endswith("@flows" if "flows" in item.path.parts else "@prefect")

@@ -106,6 +106,9 @@ async def test_a_part_that_is_out_of_connections_is_noticed_by_the_other_and_cle
 
 
 @pytest.mark.parametrize("engine", ["postgresql"], indirect=True, scope="session")
+@pytest.mark.repeats(
+    "watch/test_hanging.py::test_a_part_that_is_out_of_connections_is_noticed_by_the_other_and_cleared"
+)
 async def test_a_consumer_whose_connections_all_hang_is_noticed_by_the_receiver_and_cleared(
     settings: Settings, store: Store, tmp_path: Path
 ) -> None:

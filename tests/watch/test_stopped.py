@@ -189,6 +189,10 @@ async def served(gate: Gate) -> AsyncIterator[str]:
 @pytest.mark.parametrize(
     "number", [signal.SIGKILL, pytest.param(signal.SIGSTOP, marks=pytest.mark.soak)]
 )
+@pytest.mark.repeats(
+    "watch/test_one_cause.py::test_no_worker_is_one_message_however_it_shows",
+    "watch/test_parts.py::test_a_consumer_that_is_killed_is_noticed_by_the_receiver",
+)
 async def test_a_worker_that_hangs_or_is_killed_is_noticed_by_the_consumer(
     place: Place, number: signal.Signals
 ) -> None:
