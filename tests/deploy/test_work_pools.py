@@ -66,6 +66,9 @@ async def test_prefect_takes_it_and_it_has_all_that_prefects_own_has(
     ("number", "kind"),
     [(0, "kubernetes"), pytest.param(1, "docker", marks=pytest.mark.soak)],
 )
+@pytest.mark.repeats(
+    "deploy/test_work_pools.py::test_prefect_takes_it_and_it_has_all_that_prefects_own_has"
+)
 async def test_what_the_page_says_makes_the_pool(
     number: int, kind: str, clean_prefect: PrefectServer, tmp_path: Path
 ) -> None:

@@ -20,6 +20,9 @@ async def _truth(house: House) -> dict[str, Any]:
 
 
 @pytest.mark.e2e
+@pytest.mark.repeats(
+    "flows/test_reconcile_flows.py::test_a_run_recovers_what_was_missed_and_says_so_in_name_table_chart_and_one_line"
+)
 async def test_the_next_run_makes_the_index_right_and_tells_the_miss_rate(
     house: House, page: Page
 ) -> None:

@@ -19,6 +19,10 @@ pytestmark = [on_both, pytest.mark.filterwarnings("ignore:unclosed:ResourceWarni
 
 
 @pytest.mark.parametrize("snooze", ["no", pytest.param("4 hours", marks=pytest.mark.soak)])
+@pytest.mark.repeats(
+    "health/test_sweep.py::test_red_means_new",
+    "flows/test_sweep_flow.py::test_red_means_new",
+)
 async def test_a_sweep_is_not_red_for_what_somebody_acknowledged_before_it(
     running: Running, clean_prefect: PrefectServer, store: Store, control: Control, snooze: str
 ) -> None:

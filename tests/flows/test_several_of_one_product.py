@@ -28,6 +28,10 @@ async def named(store: Store, name: str) -> Connection:
     return connection
 
 
+@pytest.mark.repeats(
+    "receiver/test_another_of_one_product.py::test_the_page_names_both_by_what_tells_them_apart",
+    "flows/test_several_of_one_product.py::test_one_whose_name_says_no_more_is_told_apart_by_its_key_and_the_last_by_nothing",
+)
 async def test_each_is_called_by_a_name_of_its_own_and_one_that_fits_several_is_refused(
     running: Running, clean_prefect: PrefectServer, store: Store, fleet: sandbox.Served
 ) -> None:

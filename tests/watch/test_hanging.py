@@ -29,6 +29,9 @@ FEWEST = {"LINEKEEPER_DATABASE_POOL": "4"}
 
 @on_both
 @pytest.mark.parametrize("name", ["consumer", pytest.param("receiver", marks=pytest.mark.soak)])
+@pytest.mark.repeats(
+    "watch/test_parts.py::test_a_part_that_hangs_is_noticed_by_the_other_and_cleared"
+)
 async def test_a_part_that_loops_is_noticed_by_the_other_and_cleared(
     settings: Settings, store: Store, tmp_path: Path, name: str
 ) -> None:
