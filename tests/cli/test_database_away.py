@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,15 +12,13 @@ from sqlalchemy.engine import URL, make_url
 
 from linekeeper.settings import Settings
 from tests.databases import KEY
+from tests.forking import Forked, python
 from tests.receiver.processes import free_port
 
 SECONDS = 120
-AGAIN = pytest.mark.repeats(
-    "cli/test_database_away.py::test_a_database_that_comes_later_is_waited_for"
-)
 pytestmark = [
     pytest.mark.parametrize("engine", ["postgresql"], indirect=True),
-    pytest.mark.parametrize("part", ["consumer", pytest.param("receiver", marks=AGAIN)]),
+    pytest.mark.parametrize("part", ["consumer", "receiver"]),
 ]
 
 
@@ -70,25 +67,18 @@ async def asked_meanwhile(port: int) -> dict[str, tuple[int, str | None]]:
     }
 
 
-async def begun(
-    part: str, settings: Settings, url: URL, port: int = 0
-) -> asyncio.subprocess.Process:
+async def begun(part: str, settings: Settings, url: URL, port: int = 0) -> Forked:
     told = {
         "LINEKEEPER_HOME": str(settings.home),
         "LINEKEEPER_DATABASE_URL": url.render_as_string(hide_password=False),
         "LINEKEEPER_ENCRYPTION_KEYS": KEY.get_secret_value(),
         "LINEKEEPER_RECEIVER_PORT": str(port or free_port()),
-        "PREFECT_API_URL": "http://127.0.0.1:1/api",
+        "LINEKEEPER_PREFECT_PORT": "1",
     }
-    return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "linekeeper.cli", part),
-        env={**os.environ, **told},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
+    return await python("linekeeper.cli", part, env={**os.environ, **told})
 
 
-async def said_until(process: asyncio.subprocess.Process, words: str) -> list[str]:
+async def said_until(process: Forked, words: str) -> list[str]:
     """The lines up to the one with `words`."""
     assert process.stdout is not None
     lines: list[str] = []

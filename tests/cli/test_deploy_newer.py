@@ -102,6 +102,10 @@ async def test_what_an_operator_changed_or_deleted_stays_over_a_newer_version(
         assert sorted(sweep.tags) == ["linekeeper", "new"]
 
 
+@pytest.mark.repeats(
+    "cli/test_deploy_newer.py::test_a_new_tag_parameter_and_schedule_arrive_where_nobody_changed_anything",
+    "cli/test_deploy_newer.py::test_what_an_operator_changed_or_deleted_stays_over_a_newer_version",
+)
 async def test_what_0_1_deployed_gets_what_is_new_and_keeps_what_an_operator_set(
     seeds: Settings, clean_prefect: PrefectServer
 ) -> None:

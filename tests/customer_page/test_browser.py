@@ -13,7 +13,13 @@ IMAGES = os.environ.get("SCREENSHOTS")
 SIZES = {"desktop": (1280, 900), "phone": (360, 740)}
 
 
-@pytest.mark.parametrize("size", SIZES)
+AGAIN = pytest.mark.repeats(
+    "customer_page/test_browser.py"
+    "::test_the_page_is_readable_and_the_checklist_works_without_scripts"
+)
+
+
+@pytest.mark.parametrize("size", [pytest.param("desktop", marks=AGAIN), "phone"])
 async def test_the_page_is_readable_and_the_checklist_works_without_scripts(
     portal: Portal, size: str
 ) -> None:

@@ -155,6 +155,7 @@ async def started_from_its_form(house: House, page: Page, customer: str, system:
 @pytest.mark.repeats(
     "flows/test_implementation_run.py::test_the_graph_has_every_gate_once_with_the_plans_edges_and_follows_the_work",
     "implementation/test_service.py::test_standard_goes_live_by_evidence_and_forms",
+    "flows/test_renewed_forms.py::test_a_step_says_what_is_so_when_a_form_changes_it_and_by_the_hour",
 )
 async def test_an_implementation_is_started_from_its_form_and_moves_on_by_the_form_of_a_step(
     house: House, page: Page

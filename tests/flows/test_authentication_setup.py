@@ -210,6 +210,10 @@ async def test_a_login_is_set_up_in_one_graph_across_its_suspensions(
     assert lines == set(itertools.pairwise(CHAIN))
 
 
+@pytest.mark.repeats(
+    "flows/test_work_of_gates.py::test_an_implementation_sets_up_its_login_and_configures_its_connection",
+    "implementation/test_evaluate.py::test_at_the_kickoff_only_the_kickoff_opens",
+)
 async def test_a_system_of_an_implementation_waits_for_kickoff_and_preflight(
     rt: Runtime,
     box: sandbox.Served,

@@ -41,6 +41,10 @@ async def keep_a_login(store: Store) -> None:
         session.add(PendingLogin(**kept, received_at=now, retry_at=now))
 
 
+@pytest.mark.repeats(
+    "e2e/test_reconnect.py::test_credentials_change_and_the_customer_logs_in_again",
+    "flows/test_waiting_tags.py::test_a_run_that_is_over_without_its_own_doing_waits_for_nobody_either",
+)
 async def test_a_reconnect_waits_for_the_customer_until_they_have_logged_in(
     running: Running, clean_prefect: PrefectServer, store: Store, fleet: sandbox.Served
 ) -> None:
