@@ -47,6 +47,7 @@ def fork_workers(number: int, asked: Iterable[str], marks: str) -> None:
     """
     gc.disable()  # what is imported stays
     _import_tests(asked, marks)
+    _read_constants()
     gc.collect()
     gc.freeze()
     gc.enable()
@@ -101,6 +102,14 @@ def _import_tests(asked: Iterable[str], marks: str) -> None:
             name = ".".join(file.relative_to(ROOT).with_suffix("").parts)
             with suppress(Exception):  # each worker says it of its own
                 importlib.import_module(name)
+
+
+def _read_constants() -> None:
+    """Hypothesis looks for numbers and words in the text of all modules: once for all workers."""
+    with suppress(ImportError):  # another Hypothesis, where each does it
+        from hypothesis.internal.conjecture.providers import _get_local_constants
+
+        _get_local_constants()
 
 
 def _work(read: int, write: int) -> None:
