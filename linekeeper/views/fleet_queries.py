@@ -13,7 +13,7 @@ from linekeeper.access.pending import kept_logins
 from linekeeper.config import Configuration
 from linekeeper.customers.naming import label
 from linekeeper.customers.telling_apart import SAID
-from linekeeper.health.evidence import Evidence, Health
+from linekeeper.health.evidence import Evidence, Health, Outcome
 from linekeeper.health.judge import is_trouble
 from linekeeper.makini.bucket_row import stated_in_words
 from linekeeper.spending import read_spent
@@ -225,6 +225,7 @@ async def _troubles(session: AsyncSession) -> list[TroubleLine]:
         select(col(Observation.id))
         .where(
             col(Observation.connection_id) == col(Connection.id),
+            col(Observation.outcome).not_in((Outcome.answered, Outcome.login_restored)),
             or_(col(Observation.code).is_not(None), col(Observation.message).is_not(None)),
         )
         .order_by(col(Observation.at).desc(), col(Observation.id).desc())

@@ -135,6 +135,10 @@ async def test_a_fleet_report_says_who_is_in_trouble_and_why(store: Store) -> No
             code="504", message="gateway", request_id="r2",
         ),
         Observation(connection_id=newest.id, at=NOW, source="list", outcome="listed"),
+        Observation(
+            connection_id=newest.id, at=NOW + HOUR, source="webhook", outcome="answered",
+            message="webhook sync.completed: the next call decides",
+        ),
         Credential(connection_id=fine.id, access_token="x"),
         AppState(app="default", last_list_at=NOW, left_out=7),
     )  # fmt: skip
