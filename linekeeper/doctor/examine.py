@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from sqlalchemy import func
 from sqlmodel import col, select
 
-from linekeeper.doctor.finding import DoctorFinding, warn, wrong
+from linekeeper.doctor.finding import DoctorFinding, warn, worst, wrong
 from linekeeper.doctor.fleet import (
     connections_without_token,
     customers_without_contact,
@@ -19,6 +19,7 @@ from linekeeper.doctor.makini import examine_app
 from linekeeper.doctor.notices import examine_alerts, examine_mail
 from linekeeper.doctor.product import examine_product
 from linekeeper.doctor.slack import examine_slack
+from linekeeper.doctor.status_route import examine_status
 from linekeeper.makini import MakiniError
 from linekeeper.runtime import Runtime
 from linekeeper.store.modes import count_ruled, modes_otherwise
@@ -63,7 +64,7 @@ async def examine(
             makini = rt.makini(config)
         except MakiniError as error:
             return [wrong(f"app {name} · address", error.message, "correct the MakiniApp block")]
-        return await examine_app(
+        findings = await examine_app(
             makini,
             configuration.policy,
             connections=counts.get(name, 0),
@@ -71,6 +72,9 @@ async def examine(
             seconds=seconds,
             otherwise=modes_otherwise(ruled, name, config.mode),
         )
+        if worst(findings) != "wrong":
+            findings += await examine_status(rt, config, makini, seconds=seconds)
+        return findings
 
     looks = [
         *(app(name) for name in sorted(configuration.apps)),
