@@ -112,6 +112,7 @@ def _found(part: PartStanding, *, is_missed: bool, is_asked: bool) -> DoctorFind
 
 
 MIN_FREE_BYTES = 1 << 30
+FULL_BYTES = 1 << 20
 BACKUP_DAYS = 8
 CLOCK_WARN_SECONDS = 30.0
 
@@ -137,8 +138,11 @@ async def examine_database(settings: Settings, *, seconds: float = 10.0) -> list
     except (StoreError, DBAPIError, OSError) as error:
         found = error if isinstance(error, StoreError) else trouble_of(error)
         return [wrong(name, found.text, found.fix or "check LINEKEEPER_DATABASE_URL")]
-    findings = [ok(name, f"{kind} answers, schema {head()}, our keys fit, it can be written")]
-    others = (_key_file(settings), _room(settings), clock, backup)
+    room = _room(settings)
+    is_full = store.is_sqlite and room is not None and room.level == "wrong"
+    written = "" if is_full else ", it can be written"  # tried in a transaction that is empty
+    findings = [ok(name, f"{kind} answers, schema {head()}, our keys fit{written}")]
+    others = (_key_file(settings), room, clock, backup)
     return findings + [finding for finding in others if finding]
 
 
@@ -191,6 +195,7 @@ def _room(settings: Settings) -> DoctorFinding | None:
     free = shutil.disk_usage(settings.home).free
     if free >= MIN_FREE_BYTES:
         return None
-    return warn(
-        "disk", f"{free >> 20} MiB are free at {settings.home}", "make room before it is full"
-    )
+    text = f"{free >> 20} MiB are free at {settings.home}"
+    if free < FULL_BYTES:
+        return wrong("disk", text, "make room: what is written there is refused")
+    return warn("disk", text, "make room before it is full")

@@ -1,5 +1,6 @@
 """The whole examination: database, apps, fleet, and others handed in."""
 
+import shutil
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -47,6 +48,19 @@ async def test_an_empty_database_says_what_to_run(empty_settings: Settings) -> N
     findings = await examine_database(empty_settings)
     assert worst(findings) == Level.wrong
     assert "linekeeper migrate" in findings[0].fix
+
+
+async def test_a_full_disk_is_wrong_and_not_called_writable(
+    store: Store, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the doctor would go on to what needs a row of its own, and end with one line."""
+    settings.home.mkdir(exist_ok=True)
+    used = shutil.disk_usage(settings.home)._replace(free=0)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: used)
+    findings = await examine_database(settings)
+    [disk] = [finding for finding in findings if finding.name == "disk"]
+    assert (disk.level, disk.text) == ("wrong", f"0 MiB are free at {settings.home}")
+    assert ("it can be written" in findings[0].text) is not store.is_sqlite
 
 
 async def test_looking_at_a_home_that_isnt_there_makes_none(tmp_path: Path) -> None:
