@@ -1,10 +1,11 @@
 """`linekeeper demo` says so when the `linekeeper up` that it leads through ends."""
 
 import asyncio
-import sys
+import os
 
 import sandbox
 from tests.cli.commands import CommandLine
+from tests.forking import python
 
 
 async def test_a_demo_that_waits_ends_with_a_next_step_when_up_has_ended(
@@ -13,12 +14,7 @@ async def test_a_demo_that_waits_ends_with_a_next_step_when_up_has_ended(
     await asyncio.to_thread(command.migrated)
     async with sandbox.serving(sandbox.Settings(port=0, connections=2)) as makini:
         command.set(SANDBOX_PORT=makini.url.rsplit(":", 1)[1])
-        demo = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "linekeeper.cli", "demo", "--chapter", "login"),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-        )
+        demo = await python("linekeeper.cli", "demo", "--chapter", "login", env=os.environ)
         assert demo.stdout is not None
         said = ""
         while "waiting:" not in said:

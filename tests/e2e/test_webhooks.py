@@ -80,6 +80,7 @@ async def _events(house: House, since: Any) -> list[WebhookEvent]:
 @pytest.mark.repeats(
     "inbox/process/test_kills.py::test_three_kills_lose_nothing_and_repeat_nothing",
     "flows/test_webhook_flows.py::test_the_net_applies_what_is_left_and_is_red_once_for_each_dead_event",
+    "docs/test_webhook_sample.py::test_it_keeps_what_is_genuine_once_and_refuses_the_rest",
 )
 async def test_spoilt_webhooks_reach_the_product_all_the_same_and_the_story_is_told(
     house: House, page: Page, sample: Sample

@@ -81,9 +81,6 @@ async def test_a_lost_login_is_one_graph_from_the_renewal_to_the_end(
     assert (await states(running, run.id))["login"] == "COMPLETED"
 
 
-@pytest.mark.repeats(
-    "flows/test_authentication_setup_asked.py::test_what_was_answered_before_the_login_is_kept_though_nothing_is_waited_for"
-)
 async def test_what_was_answered_before_the_login_is_kept_though_nothing_is_waited_for(
     running: Running, clean_prefect: PrefectServer, store: Store, fleet: sandbox.Served
 ) -> None:

@@ -8,15 +8,17 @@ from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 
 import pytest
-from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.objects import FlowRun, State
 from sqlalchemy import delete, update
 from sqlmodel import col
 
+from flows.form import form
 from flows.health_sweep import health_sweep
 from linekeeper.clock import utcnow
 from linekeeper.settings import Settings
 from linekeeper.store import Store
 from linekeeper.store.tables import Lease
+from tasks.ending import TakenOver
 from tests.fixtures_prefect import PrefectServer
 from tests.flows.conftest import Running, on, on_both
 from tests.flows.test_terminated import environment
@@ -105,7 +107,8 @@ async def test_a_sweep_that_was_suspended_says_which_run_took_over_and_is_not_re
 
 
 @pytest.mark.repeats(
-    "flows/test_taken_over.py::test_a_sweep_that_was_suspended_says_which_run_took_over_and_is_not_red"
+    "flows/test_taken_over.py::test_a_sweep_that_was_suspended_says_which_run_took_over_and_is_not_red",
+    "flows/test_taken_over.py::test_work_that_nobody_took_over_is_red_and_says_what_to_do",
 )
 async def test_a_sweep_that_lost_its_lease_to_nobody_is_red_and_says_what_to_do(
     running: Running, settings: Settings, store: Store, silent: Silent
@@ -120,3 +123,13 @@ async def test_a_sweep_that_lost_its_lease_to_nobody_is_red_and_says_what_to_do(
     assert only.state.name == "Failed"
     assert "Nobody has taken over: run it again" in (only.state.message or "")
     assert "LeaseLost" not in (only.state.message or "")
+
+
+@pytest.mark.usefixtures("engine")
+async def test_work_that_nobody_took_over_is_red_and_says_what_to_do() -> None:
+    async def stood_still() -> State[None]:
+        raise TakenOver(by=None)
+
+    state = await form(stood_still)()
+    assert state.name == "Failed"
+    assert "Nobody has taken over: run it again" in (state.message or "")

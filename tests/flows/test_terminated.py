@@ -26,9 +26,6 @@ RUN = "import asyncio; from flows.refresh_tokens import refresh_tokens as f; asy
 
 
 @pytest.mark.parametrize("times", [pytest.param(1, marks=pytest.mark.soak), 3])
-@pytest.mark.repeats(
-    "access/test_writers.py::test_a_deadline_that_passes_after_makini_rotated_loses_nothing"
-)
 async def test_a_run_that_is_terminated_stores_the_pair_that_makini_rotated(
     running: Running, managed: Settings, rotating: Rotating, store: Store, times: int
 ) -> None:
