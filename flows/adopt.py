@@ -11,6 +11,7 @@ from pydantic import Field
 from flows.form import form
 from linekeeper.clock import utcnow
 from linekeeper.customers.adopt import Adoption
+from linekeeper.customers.matching import same_customers
 from linekeeper.makini import MakiniError
 from linekeeper.sweep.sweep import preview_list
 from linekeeper.text import sentences
@@ -63,6 +64,9 @@ async def adopt(
                     total.add(adoption)
             except MakiniError as error:
                 troubles.append(str(error))
+        async with rt.store.read() as session:  # also of those that a sweep has adopted
+            open_questions = await same_customers(session)
+        total.alike = list(dict.fromkeys((*total.alike, *open_questions)))
         await MarkdownArtifact(
             key="adopt",
             description="The last adoption",

@@ -1,6 +1,8 @@
-"""Who needs no encryption, and what is wrong with the certificate of a peer, in words. Pure."""
+"""Who needs no encryption, and why a peer, or its certificate, is of no use, in words. Pure."""
 
 import ipaddress
+import os
+import socket
 import ssl
 
 _LOCAL_NAMES = {"localhost", "localhost.localdomain", "ip6-localhost"}
@@ -29,6 +31,26 @@ def tls_trouble(error: BaseException) -> str | None:
             )
         cause = wrapped or cause.__cause__ or cause.__context__
     return None
+
+
+def unreachable_because(error: BaseException) -> str:
+    """Say why nothing came back: the certificate, or what the system says, or the error's kind.
+
+    The aiohttp transport calls every lost connection `ConnectTimeout`; the cause knows.
+    """
+    if (trouble := tls_trouble(error)) is not None:
+        return trouble
+    seen: set[int] = set()
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        said = getattr(cause, "os_error", None) or cause
+        if isinstance(said, socket.gaierror):
+            return "its name can't be looked up"
+        if isinstance(said, OSError) and not isinstance(said, TimeoutError) and said.errno:
+            return os.strerror(said.errno).lower()
+        cause = cause.__cause__ or cause.__context__
+    return type(error).__name__
 
 
 def is_loopback(host: str) -> bool:

@@ -170,16 +170,21 @@ async def _customers(
     Spellings of one name are one customer. Where a new name may mean a customer we have, it is
     made, and people are asked.
     """
-    names = sorted({customer_name(listed) for listed in fresh})
+    products = {customer_name(listed): listed.provider for listed in fresh}
+    names = sorted(products)
     if not names:
         return {}
     known = await read_customer_names(session)
-    missing = {name_key(name): name for name in reversed(names) if known.owner(name) is None}
+    missing = {
+        name_key(name): name
+        for name in reversed(names)
+        if known.owner(name, products[name]) is None
+    }
     result.customers = sorted(missing.values())
     result.alike = [
         f"{name} may be {' or '.join(alike)}"
         for name in result.customers
-        if (alike := known.alike(name))
+        if (alike := known.alike(name, products[name]))
     ]
     if missing and not dry_run:
         taken = set(await session.scalars(select(col(Customer.slug))))
@@ -198,7 +203,7 @@ async def _customers(
         ]
         await insert_ignore(store, session, Customer, rows)
         known = await read_customer_names(session)
-    owners = {name: known.owner(name) for name in names}
+    owners = {name: known.owner(name, products[name]) for name in names}
     return {name: owner for name, owner in owners.items() if owner is not None}
 
 

@@ -42,6 +42,13 @@ def customer_name(listed: ListedConnection) -> str:
     return (first or listed.email.partition("@")[2] or listed.key)[:MAX_NAME]
 
 
+def without_product(name: str, provider: str) -> str:
+    """What is left of `Acme Metals SAP ECC` without its product; empty where that says nothing."""
+    words, product = name_key(name).split(), name_key(provider).split()
+    is_named = len(words) > len(product) > 0 and words[-len(product) :] == product
+    return " ".join(words[: -len(product)]) if is_named else ""
+
+
 def name_key(name: str) -> str:
     """What two spellings of one name have in common: case, spaces and punctuation don't count."""
     text = unicodedata.normalize("NFKC", name).casefold()

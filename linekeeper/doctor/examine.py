@@ -9,6 +9,7 @@ from sqlmodel import col, select
 from linekeeper.doctor.finding import DoctorFinding, warn, worst, wrong
 from linekeeper.doctor.fleet import (
     connections_without_token,
+    customers_named_twice,
     customers_without_contact,
     public_url,
     unreadable_connections,
@@ -53,6 +54,7 @@ async def examine(
         ruled = await count_ruled(session)
         fleet = [
             await customers_without_contact(session),
+            *await customers_named_twice(session),
             *await connections_without_token(session, configuration.apps),
             *await unreadable_connections(rt.store, session),
             *await webhooks_without_app(session, configuration.apps),

@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.config import AppConfig
+from linekeeper.customers.matching import same_customers
 from linekeeper.customers.naming import label
 from linekeeper.customers.telling_apart import SAID, labels_of
 from linekeeper.doctor.finding import DoctorFinding, ok, warn, wrong
@@ -41,6 +42,20 @@ async def customers_without_contact(session: AsyncSession) -> DoctorFinding:
         "or the form of the deployment import-customers; those that the adoption proposed: "
         "customer-update, Confirm proposed contacts",
     )
+
+
+async def customers_named_twice(session: AsyncSession) -> list[DoctorFinding]:
+    """Customers who have no system, as Makini's list may name them otherwise."""
+    questions = await same_customers(session)
+    if not questions:
+        return []
+    return [
+        warn(
+            "customers",
+            f"{named(questions)}: the second has no system, and the first not its contacts",
+            "if they are one, the form customer-update for the first, Is the same as the second",
+        )
+    ]
 
 
 async def connections_without_token(

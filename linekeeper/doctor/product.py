@@ -11,7 +11,7 @@ from linekeeper.config import AppConfig
 from linekeeper.doctor.finding import DoctorFinding, ok, warn, wrong
 from linekeeper.makini.http_client import bare_request, open_client
 from linekeeper.redact import origin
-from linekeeper.tls import is_loopback, tls_trouble
+from linekeeper.tls import is_loopback, unreachable_because
 
 _UNREACHABLE = (httpx.HTTPError, httpx.InvalidURL, aiohttp.ClientError, OSError, ValueError)
 
@@ -48,7 +48,7 @@ async def _trouble(where: str, seconds: float) -> str | None:
     except TimeoutError:
         return f"no answer within {seconds:g} s"
     except _UNREACHABLE as error:
-        return tls_trouble(error) or type(error).__name__
+        return unreachable_because(error)
     finally:
         await client.aclose()
     return None

@@ -10,8 +10,10 @@ from linekeeper.clock import utcnow
 from linekeeper.customers.adopt import Adoption, adopt
 from linekeeper.customers.change import BadChange, CustomerChange, change_customer
 from linekeeper.customers.importing import import_customers
+from linekeeper.customers.matching import same_customers
 from linekeeper.customers.naming import loose_key, name_key
 from linekeeper.customers.reachable import with_contacts
+from linekeeper.doctor.fleet import customers_named_twice
 from linekeeper.implementation.order import Form
 from linekeeper.implementation.start import start
 from linekeeper.makini import ListedConnection
@@ -19,12 +21,14 @@ from linekeeper.store import Store
 from linekeeper.store.tables import Connection, Contact, Customer, Implementation
 
 
-async def take(store: Store, *named: tuple[str, str], dry_run: bool = False) -> Adoption:
+async def take(
+    store: Store, *named: tuple[str, str], dry_run: bool = False, separator: str = " - "
+) -> Adoption:
     """Adopt a listed connection for each (customer, e-mail)."""
     listed = [
         ListedConnection(
             key=f"k-{customer}-{email}",
-            name=f"{customer} - SAP ECC",
+            name=f"{customer}{separator}SAP ECC",
             email=email,
             provider="SAP ECC",
             status="Active",
@@ -51,6 +55,43 @@ async def test_import_before_adopt_makes_one_customer_however_it_is_spelled(
     assert await customers(store) == [" ".join(spelled.split())]
     again = await import_customers(store, b"name,owner\nACME METALS,Kim\n", by="Olaf", now=utcnow())
     assert (len(again.create), len(again.change)) == (0, 1)
+
+
+@pytest.mark.parametrize("spelled", ["Acme Metals", "ACME  Metals", "acme-metals"])
+async def test_a_name_that_makini_ends_with_the_product_means_the_customer_that_was_imported(
+    store: Store, spelled: str
+) -> None:
+    """16.24: the lost login of such a connection was mailed to nobody."""
+    file = f'name,contacts\n"{spelled}",ann@acme.example\n'.encode()
+    await import_customers(store, file, by="Olaf", now=utcnow())
+    adoption = await take(store, ("ACME Metals sap-ecc", "bob@acme.example"), separator=" · ")
+    assert (adoption.customers, adoption.alike) == ([], [])
+    assert await customers(store) == [" ".join(spelled.split())]
+
+
+@pytest.mark.parametrize(
+    ("imported", "listed", "address"),
+    [
+        ("Cork Metals GmbH", "Cork Metals SAP ECC", "it@cork.example"),
+        ("Dune International", "DI", "ANN@acme.example"),
+    ],
+)
+async def test_a_customer_without_a_system_that_a_sweep_named_otherwise_is_asked_about(
+    store: Store, imported: str, listed: str, address: str
+) -> None:
+    """16.24: only the form `adopt` asked, and only when it came before every sweep."""
+    file = f"name,contacts\n{imported},ann@acme.example\nZeta,z@zeta.example\n".encode()
+    await import_customers(store, file, by="Olaf", now=utcnow())
+    await take(store, (listed, address), ("Other", "o@other.example"))
+    async with store.read() as session:
+        [asked] = await customers_named_twice(session)
+        assert f"{listed} may be {imported}:" in asked.text
+        assert await same_customers(session) == [f"{listed} may be {imported}"]
+    await change_customer(store, listed, CustomerChange(same_as=imported), by="Olaf", now=utcnow())
+    async with store.read() as session:
+        assert await customers_named_twice(session) == []
+        owners = set(await session.scalars(select(col(Connection.customer_id))))
+        assert len(await with_contacts(session, sorted(filter(None, owners)))) == 1
 
 
 async def test_two_spellings_in_one_list_are_one_customer(store: Store) -> None:

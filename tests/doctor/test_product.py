@@ -63,6 +63,7 @@ async def test_one_that_is_away_unencrypted_or_unsigned_is_pointed_out() -> None
     level, text = await said(f"http://127.0.0.1:{port}/hidden")
     assert level == "wrong"
     assert "can't be reached" in text
+    assert "connection refused" in text
 
 
 async def test_an_app_that_forwards_nothing_has_nothing_to_be_said_of() -> None:

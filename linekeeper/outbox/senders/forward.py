@@ -42,7 +42,7 @@ from linekeeper.runtime import Runtime
 from linekeeper.store import new_id
 from linekeeper.store.tables import ForwardAttempt
 from linekeeper.store.types import table_of
-from linekeeper.tls import tls_trouble
+from linekeeper.tls import unreachable_because
 
 log = logging.getLogger("linekeeper.consumer")
 
@@ -153,8 +153,7 @@ class ForwardSender(Sender):
         try:
             status = await self._post(address, message.body, headers)
         except _UNREACHABLE as error:
-            self._attempted(message, None, type(error).__name__)
-            why = tls_trouble(error) or type(error).__name__
+            self._attempted(message, None, why := unreachable_because(error))
             return Failed(f"{url} could not be reached: {why}", pauses=True)
         self._attempted(message, status, None)
         if 200 <= status < 300:
