@@ -124,10 +124,12 @@ def erase_command(
     )
     if not dry_run:
         typer.echo(f"It is called “{erased.label}” from now on.")
+        typer.echo("Messages in Slack and runs in Prefect keep the name: delete them there.")
     if erased.live:
+        are = "is" if erased.live == 1 else "are"
         typer.echo(
-            f"{erased.live} of its connections are not disconnected: what Makini calls them comes "
-            "back with its list. Disconnect them first, or rename them there.",
+            f"{erased.live} of its connections {are} not disconnected: what Makini calls them "
+            "comes back with its list. Disconnect them first, or rename them there.",
             err=True,
         )
 

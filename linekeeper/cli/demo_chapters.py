@@ -45,8 +45,8 @@ async def login(leading: Tour, count: str) -> None:
         f"It is red in Slack: {leading.sandbox}/slack",
         "Now be the customer. Click [bold]Connect link for the customer[/] under that message, or",
         f"  {incident.connect_url}",
-        "then [bold]Log in[/], pick the system marked “Reauthorization required”, and enter any "
-        "name and password.",
+        f"then [bold]Log in[/], pick [bold]{name}[/] (it is marked “Reauthorization required”), "
+        "and enter any name and password.",
     )
 
     async def reconnected() -> Reconnect | None:

@@ -242,10 +242,11 @@ def portfolio_markdown(lines: Sequence[PortfolioLine], now: datetime, links: Lin
     if slipping:
         rows = [f"- {literal(line)}" for line in slipping[:SLIPPING_SHOWN]]
         if (more := len(slipping) - SLIPPING_SHOWN) > 0:
-            rows.append(f"- and {more:,} more, by risk in the table below")
+            rows.append(f"- and {more:,} more, by risk in the list below")
         parts.append("\n".join(rows))
     if underway:
-        parts.append(_table(at_risk, links))
+        parts.append("## Underway")
+        parts.append("\n".join(_underway(line, links) for line in at_risk))
     if live:
         rows = ["## Live", "", "| Implementation | Live | Planned | Days | Planned days |"]
         rows.append("|---|---|---|--:|--:|")
@@ -261,32 +262,25 @@ def portfolio_markdown(lines: Sequence[PortfolioLine], now: datetime, links: Lin
     return "\n\n".join(parts) + "\n"
 
 
-def _table(lines: Sequence[PortfolioLine], links: Links) -> str:
-    rows = [
-        "| Implementation | Done | Likely live | Committed | Waiting for |",
-        "|---|--:|---|---|---|",
-    ]
-    for line in lines:
-        implementation = line.implementation
-        promise = "—"
-        if implementation.committed is not None:
-            chance = round(100 * (implementation.chance or 0))
-            promise = f"{implementation.committed} ({implementation.commitment}, {chance} %)"
-        waiting = sentences(
-            (f"{WHOSE.get(turn_of(gate), gate.owner)}: {gate.title}" for gate in line.waiting), 2
+def _underway(line: PortfolioLine, links: Links) -> str:
+    """One line; in a table what is waited for, the longest, would be cut."""
+    implementation = line.implementation
+    parts = [f"{round(100 * implementation.progress)} % done", f"likely live {implementation.p50}"]
+    if implementation.p50 != implementation.p80:
+        parts[-1] += f" to {implementation.p80:%m-%d}"
+    if implementation.committed is not None:
+        chance = round(100 * (implementation.chance or 0))
+        parts.append(
+            f"committed {implementation.committed} ({implementation.commitment}, {chance} %)"
         )
-        held = "on hold; " if implementation.status == "held" else ""
-        likely = (
-            f"{implementation.p50}"
-            if implementation.p50 == implementation.p80
-            else f"{implementation.p50} to {implementation.p80:%m-%d}"
-        )
-        rows.append(
-            f"| {_linked(implementation, links)} ({literal(person(implementation.owner).shown)}) | "
-            f"{round(100 * implementation.progress)} % | {likely} | {promise} | "
-            f"{_cell(held + waiting)} |"
-        )
-    return "\n".join(rows)
+    if implementation.status == "held":
+        parts.append("on hold")
+    waiting = sentences(
+        (f"{WHOSE.get(turn_of(gate), gate.owner)}: {gate.title}" for gate in line.waiting), 2
+    )
+    owner = literal(person(implementation.owner).shown)
+    waits = f". Waiting for {_cell(waiting)}" if waiting else ""
+    return f"- {_linked(implementation, links)} ({owner}): {', '.join(parts)}{waits}"
 
 
 def _risk(line: PortfolioLine) -> tuple[int, float, date]:

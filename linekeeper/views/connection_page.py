@@ -9,6 +9,7 @@ from linekeeper.incidents.kinds import meaning
 from linekeeper.markdown import MAX_MESSAGE, code, image, table, text, when
 from linekeeper.notify.merged import FLEET
 from linekeeper.people import person
+from linekeeper.store.tables import Observation, Transition
 from linekeeper.text import health_name, is_only_listed
 from linekeeper.views.fleet_models import ConnectionReport
 from linekeeper.views.health_chart import LOOKS, Turned, look, look_of, timeline
@@ -71,43 +72,30 @@ def connection_markdown(report: ConnectionReport, links: ReportLinks) -> str:
         "Makini's support asks for the connection and the request ids below. `linekeeper "
         "connection show` with Makini's key says when it was last checked, read and synchronized.",
         "## State changes",
-        table(
-            ["When", "Turned", "Source", "Evidence"],
-            (
-                [
-                    when(change.at),
-                    f"{text(change.axis)}: {_state(change.axis, change.before)} → "
-                    f"{_state(change.axis, change.after)}",
-                    text(change.source),
-                    _evidence(change.evidence),
-                ]
-                for change in report.transitions
-            ),
-        )
-        if report.transitions
-        else "Nothing yet.",
+        "\n".join(map(_change, report.transitions)) or "Nothing yet.",
         "## Observations",
         "Good answers that change nothing are not listed.",
-        table(
-            ["When", "Source", "Outcome", "Answer"],
-            (
-                [
-                    when(seen.at),
-                    text(seen.source),
-                    text(_OUTCOMES.get(seen.outcome) or seen.outcome.replace("_", " "))
-                    + ("" if seen.applied else " (older than what is known: changed nothing)"),
-                    joined(
-                        answer(seen.code, seen.message, seen.request_id).removeprefix("—"),
-                        f"{seen.latency:.2f} s" if seen.latency is not None else "",
-                    ),
-                ]
-                for seen in report.observations
-            ),
-        )
-        if report.observations
-        else "Nothing yet.",
+        "\n".join(map(_seen, report.observations)) or "Nothing yet.",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _change(change: Transition) -> str:
+    """One line of the state changes; a table of them would be cut where the evidence begins."""
+    turned = f"{_state(change.axis, change.before)} → {_state(change.axis, change.after)}"
+    why = joined(text(change.source), _evidence(change.evidence).removeprefix("—"))
+    return f"- {when(change.at)}: {text(change.axis)} {turned} ({why})"
+
+
+def _seen(seen: Observation) -> str:
+    """One line of the observations, with the request id that Makini's support asks for."""
+    outcome = text(_OUTCOMES.get(seen.outcome) or seen.outcome.replace("_", " "))
+    said = joined(
+        answer(seen.code, seen.message, seen.request_id).removeprefix("—"),
+        f"{seen.latency:.2f} s" if seen.latency is not None else "",
+    )
+    unused = "" if seen.applied else " (older than what is known: changed nothing)"
+    return f"- {when(seen.at)}, {text(seen.source)}: **{outcome}**{unused} · {said}"
 
 
 _OUTCOMES = {"login_lost": health_name(Health.reauthorization_required)}

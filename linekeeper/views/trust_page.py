@@ -41,7 +41,7 @@ def trust_headline(report: TrustReport) -> str:
     if measured.caught_up:
         said += f", {measured.caught_up:,} more backfilled after our own outage"
     if bad:
-        said += f", {bad:,} connections' webhooks can't be trusted"
+        said += f", {'the webhooks of ' + counted(bad, 'connection')} can't be trusted"
     if none:
         said += f", {none:,} get none at all"
     return said
