@@ -13,7 +13,7 @@ _OVER: Mapping[str, str] = {
     "webhooks_silent": "Nothing is silent for much longer than usual any more.",
     "forward_dead": "No message that was given up is left to hand on.",
     "forward_refused": "The product refuses no message now.",
-    "forward_behind": "The product takes messages again, or none is to be handed on now.",
+    "forward_behind": "Messages for the product are no longer held up as a whole.",
 }
 """Why each kind is over; whatever ended it, this is so."""
 
