@@ -41,7 +41,8 @@ _MESSAGE_LIMIT = 300
 _FOUND_LIMIT = 1_000
 _RESPONSE = "Makini's response"
 _TITLE_SHOWN = 110
-"""The header has only this many characters of a title; a longer one is repeated below."""
+"""The header has only this many characters of a title; a longer one is repeated below, while it is
+so."""
 _OWNERS_SHOWN = 5
 _RED, _YELLOW, _GREEN = ":red_circle:", ":large_yellow_circle:", ":large_green_circle:"
 _WHITE = ":white_circle:"
@@ -140,10 +141,10 @@ def _what(view: IncidentView, pen: Pen, now: datetime) -> list[str]:
     only = view.only
     scope = "provider" if view.share is not None and view.share.is_cause else view.scope
     meaning = words.meaning(view.kind, only.cause if only else "", "" if only else scope)
-    if meaning and view.resolved_at is None:
-        lines.append(f"{pen.strong('Problem')} {meaning}")
-    elif not meaning and view.summary and (len(view.title) > _TITLE_SHOWN or view.says_more):
-        lines.append(f"{pen.strong('Problem')} {pen.text(view.summary, _FOUND_LIMIT)}")
+    is_more = view.summary and (len(view.title) > _TITLE_SHOWN or view.says_more)
+    if view.resolved_at is None and (meaning or is_more):
+        problem = meaning or pen.text(view.summary, _FOUND_LIMIT)
+        lines.append(f"{pen.strong('Problem')} {problem}")
     if cause := _root_cause(view, pen):
         lines.append(f"{pen.strong('Root cause')} {cause}")
     lines.append(_since(view, pen, now))

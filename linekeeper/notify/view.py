@@ -101,9 +101,9 @@ class IncidentView(IncidentFacts):
 
     @property
     def says_more(self) -> bool:
-        """Whether its title is the first sentence of what there is to say while it is open."""
+        """Whether its title is the first sentence of what there is to say."""
         first, _, more = self.summary.partition(". ")
-        return bool(more) and self.title.endswith(first) and self.resolved_at is None
+        return bool(more) and self.title.endswith(first)
 
     @property
     def since(self) -> datetime:

@@ -159,6 +159,14 @@ def test_a_resolved_incident_does_not_say_that_the_problem_is_there() -> None:
     )
 
 
+def test_nor_does_one_whose_title_was_too_long_for_the_heading() -> None:
+    """The title says what was found, and what was found is over."""
+    found = "the product refuses 6 messages " + "of this connection " * 9
+    refused = replace(VIEW, kind="forward_refused", title=f"app default · {found}", summary=found)
+    assert f"*Problem* {found.strip()}" in read(refused)
+    assert "*Problem*" not in read(replace(refused, status="resolved", resolved_at=NOW))
+
+
 def test_resolved_is_green_with_its_duration_and_asks_for_nothing() -> None:
     resolved = replace(
         VIEW, status="resolved", resolved_at=OPENED + timedelta(days=1, hours=2, minutes=3)
