@@ -14,6 +14,7 @@ from sqlmodel import col
 from linekeeper.config import HealthPolicy
 from linekeeper.incidents import kinds as words
 from linekeeper.incidents.announce import OF_ITS_ROUND, announce
+from linekeeper.incidents.causes import Trouble
 from linekeeper.incidents.conclude_queries import (
     TOPIC,
     Who,
@@ -21,9 +22,11 @@ from linekeeper.incidents.conclude_queries import (
     open_incidents,
     open_kinds,
     past_incidents,
+    standings,
+    stored_scope,
     totals,
 )
-from linekeeper.incidents.decide import DISCONNECTED, Draft, Open, Trouble, decide
+from linekeeper.incidents.decide import DISCONNECTED, Draft, Open, decide
 from linekeeper.incidents.lifecycle import (
     IncidentChange,
     Opening,
@@ -54,7 +57,14 @@ async def conclude(
     opened = await open_incidents(session)
     fleet = await concerned(session, [member for each in opened for member in each.members])
     troubles = [
-        Trouble(identifier, who.app, who.provider, kind, who.disappeared_at or who.since)
+        Trouble(
+            identifier,
+            who.app,
+            who.provider,
+            kind,
+            who.disappeared_at or who.since,
+            who.customer_id,
+        )
         for identifier, who in fleet.items()
         if (kind := who.trouble) is not None
     ]
@@ -74,6 +84,7 @@ async def conclude(
         policy=policy,
         now=now,
         suspects=suspects,
+        customers=await standings(session, troubles),
     )
     before = {incident.id: incident for incident in opened}
     lost = [member for member, who in fleet.items() if who.disappeared_at is not None]
@@ -120,10 +131,11 @@ async def _bring(
         opening = Opening(
             topic=TOPIC,
             kind=wanted.kind,
-            scope=wanted.scope,
+            scope=stored_scope(wanted.scope),
             cause=wanted.cause,
             app=wanted.app,
             provider=wanted.provider,
+            customer_id=wanted.customer_id,
             title=title,
         )
         wanted.id = await open_new(store, session, opening, now=now)
@@ -136,9 +148,10 @@ async def _bring(
             "reopen" if wanted.reopen else "change",
             now=now,
             kind=wanted.kind,
-            scope=wanted.scope,
+            scope=stored_scope(wanted.scope),
             cause=wanted.cause,
             provider=wanted.provider,
+            customer_id=wanted.customer_id,
             title=title,
         )
     joined = {member: kind for member, kind in wanted.members.items() if member not in before}
@@ -208,7 +221,7 @@ def _title(wanted: Draft, fleet: Mapping[str, Who], now: set[str], before: set[s
     """`before` is said where some of them are not in trouble again: it is another problem now."""
     if wanted.scope == "connection":
         return fleet[next(iter(wanted.members))].label
-    where = words.root_cause(wanted.scope, wanted.app, wanted.provider)
+    where = _where(wanted, fleet)
     title = f"{where} · {counted(len(now), 'connection')}"
     if before <= now:
         return title
@@ -216,6 +229,11 @@ def _title(wanted: Draft, fleet: Mapping[str, Who], now: set[str], before: set[s
     if len(now) > 1:
         return f"{title} again (before: {was})"
     return f"{fleet[next(iter(now))].label} again (before: {was} of {where})"
+
+
+def _where(wanted: Draft, fleet: Mapping[str, Who]) -> str:
+    customer = fleet[next(iter(wanted.members))].customer if wanted.customer_id else None
+    return words.root_cause(wanted.scope, wanted.app, wanted.provider, customer)
 
 
 def _changed_text(wanted: Draft, before: Mapping[str, str], fleet: Mapping[str, Who]) -> str:
@@ -235,7 +253,7 @@ def _changed_text(wanted: Draft, before: Mapping[str, str], fleet: Mapping[str, 
         parts.append(
             f"one root cause: {counted(len(wanted.merged), 'incident')} merged into this one"
         )
-    where = words.root_cause(wanted.scope, wanted.app, wanted.provider)
+    where = _where(wanted, fleet)
     return "; ".join(parts) or f"It is taken for the trouble of {where} as a whole"
 
 

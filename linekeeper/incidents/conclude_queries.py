@@ -1,6 +1,7 @@
 """What incidents are concluded from: those that are open, and whoever is or was in trouble."""
 
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, cast
@@ -14,7 +15,8 @@ from linekeeper.customers.setup import ESTABLISHED
 from linekeeper.health.evidence import CALLS, Health
 from linekeeper.health.judge import is_trouble
 from linekeeper.incidents.announce import OF_ITS_ROUND
-from linekeeper.incidents.decide import DISCONNECTED, Open, Past, Scope
+from linekeeper.incidents.causes import Customers, Scope, Standing, Trouble
+from linekeeper.incidents.decide import DISCONNECTED, Open, Past
 from linekeeper.outbox.events import RECONNECT, reconnect_ordering_key
 from linekeeper.store.engine import chunked
 from linekeeper.store.tables import (
@@ -48,6 +50,9 @@ class Who:
     disappeared_at: datetime | None = None
     removed_at: datetime | None = None
     """When its app was taken out of the settings."""
+    customer_id: str | None = None
+    customer: str | None = None
+    """What its customer is called."""
 
     @property
     def trouble(self) -> str | None:
@@ -66,6 +71,7 @@ _OPEN = (
         col(Incident.kind),
         col(Incident.app),
         col(Incident.provider),
+        col(Incident.customer_id),
         func.coalesce(col(Incident.reopened_at), col(Incident.opened_at)).label("since"),
     )
     .where(col(Incident.resolved_at).is_(None), col(Incident.topic) == TOPIC)
@@ -91,6 +97,7 @@ _CONCERNED = (
         # Replaced by a new login, nothing of it is missed.
         case((col(Connection.replaced_by).is_(None), col(Connection.disappeared_at))),
         col(AppState.removed_at),
+        col(Connection.customer_id),
     )
     .outerjoin(AppState, col(AppState.app) == col(Connection.app))
     .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
@@ -125,6 +132,7 @@ _PAST = (
         col(Incident.scope),
         col(IncidentConnection.kind),
         col(Incident.resolved_at),
+        col(Incident.customer_id),
     )
     .join(Incident, col(Incident.id) == col(IncidentConnection.incident_id))
     .where(
@@ -159,19 +167,26 @@ async def open_incidents(session: AsyncSession) -> list[Open]:
     return [
         Open(
             id=incident.id,
-            scope=_scope(incident.scope),
+            scope=_scope(incident.scope, incident.customer_id),
             kind=incident.kind,
             app=incident.app,
             provider=incident.provider,
             opened_at=incident.since,
             members=members.get(incident.id, {}),
+            customer_id=incident.customer_id,
         )
         for incident in incidents
     ]
 
 
-def _scope(text: str) -> Scope:
-    return cast("Scope", text)  # written by us from a Scope
+def _scope(text: str, customer_id: str | None) -> Scope:
+    """How far a root cause reaches; a version before wrote and reads a customer's as the app's."""
+    return "customer" if customer_id is not None else cast("Scope", text)
+
+
+def stored_scope(scope: Scope) -> str:
+    """What is written for `scope`: a version before knows none of a customer."""
+    return "app" if scope == "customer" else scope
 
 
 async def concerned(session: AsyncSession, members: Sequence[str]) -> dict[str, Who]:
@@ -181,7 +196,7 @@ async def concerned(session: AsyncSession, members: Sequence[str]) -> dict[str, 
     for portion in portions or [[]]:
         rows = await session.execute(_CONCERNED, {"members": list(portion)})
         for identifier, customer, provider, name, told_apart_by, app, setup, *more in rows:
-            health, answered_at, *times = more
+            health, answered_at, since, disappeared_at, removed_at, customer_id = more
             who[identifier] = Who(
                 label(customer, provider, name, told_apart_by),
                 app,
@@ -189,7 +204,11 @@ async def concerned(session: AsyncSession, members: Sequence[str]) -> dict[str, 
                 setup,
                 health,
                 answered_at is not None,
-                *times,
+                since,
+                disappeared_at,
+                removed_at,
+                customer_id=customer_id,
+                customer=customer,
             )
     return who
 
@@ -213,7 +232,7 @@ async def past_incidents(
     for batch in chunked(connections, 10_000):
         rows = await session.execute(_PAST, {"connections": batch, "since": since})
         past |= {
-            row[0]: Past(row[1], _scope(row[2]), row[3], row[4])
+            row[0]: Past(row[1], _scope(row[2], row[5]), row[3], row[4])
             for row in rows
             if row[4] is not None
         }
@@ -230,6 +249,35 @@ async def totals(
     rows = (await session.execute(_TOTALS)).all()
     counts = {(app, provider): count for app, provider, count, _ in rows}
     return counts, {(app, provider): suspect for app, provider, _, suspect in rows if suspect}
+
+
+_OF_CUSTOMERS = (
+    select(
+        col(Connection.app),
+        col(Connection.customer_id),
+        col(Connection.provider),
+        func.count(),
+        func.sum(case((_IS_SUSPECT, 1), else_=0)),
+    )
+    .where(
+        col(Connection.setup).in_(ESTABLISHED),
+        col(Connection.customer_id).in_(bindparam("customers", expanding=True)),
+    )
+    .group_by(col(Connection.app), col(Connection.customer_id), col(Connection.provider))
+)
+
+
+async def standings(session: AsyncSession, troubles: Iterable[Trouble]) -> Customers:
+    """How the connections stand of every customer who has several in trouble."""
+    several = Counter(trouble.customer_id for trouble in troubles)
+    ids = sorted(each for each, count in several.items() if each is not None and count > 1)
+    found: defaultdict[tuple[str, str], dict[str, Standing]] = defaultdict(dict)
+    for chunk in chunked(ids, 5_000):
+        for app, customer_id, provider, total, suspect in await session.execute(
+            _OF_CUSTOMERS, {"customers": chunk}
+        ):
+            found[app, customer_id][provider] = Standing(total, suspect)
+    return found
 
 
 _LOSSES = (

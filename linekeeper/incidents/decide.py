@@ -2,51 +2,22 @@
 
 `decide` compares what is with what is open and returns the steps between: deciding twice in the
 same state gives nothing to do, so a crash or a second process can neither lose an incident nor
-open one twice. One root cause is one incident (INTERFACE "Policy defaults"): connections of one
-provider, or of one app, that fail alike; it starts as the incident of the first of them and grows,
-so that people see one message that is edited.
+open one twice. One root cause is one incident (`causes`); it starts as the incident of the first
+connection and grows, so that people see one message that is edited.
 """
 
-from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Literal
 
 from linekeeper.config import HealthPolicy
+from linekeeper.incidents.causes import Customers, RootCause, Scope, Trouble, find_causes
 
-Scope = Literal["connection", "provider", "app"]
-
-_MISSED = "unreachable"
-"""The kind that connections are on the way to while they are suspect."""
-_APP_SHARE = 0.02
-"""This share of several providers' connections at one moment is the app's trouble."""
 DISCONNECTED = "disconnected"
 """The kind of a connection that disappeared at Makini; no health, and it follows from none."""
-_WIDTH: dict[str, int] = {"connection": 0, "provider": 1, "app": 2}
+_WIDTH: dict[str, int] = {"connection": 0, "customer": 1, "provider": 2, "app": 3}
 _NOBODY: Mapping[tuple[str, str], int] = {}
-
-
-@dataclass(frozen=True, slots=True)
-class Trouble:
-    """A connection in trouble: `kind` is its health, `since` when it became that."""
-
-    connection_id: str
-    app: str
-    provider: str
-    kind: str
-    since: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class RootCause:
-    """One root cause of several connections' trouble."""
-
-    scope: Scope
-    app: str
-    provider: str
-    kind: str
-    members: frozenset[str]
+_NO_CUSTOMERS: Customers = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +31,7 @@ class Open:
     provider: str
     opened_at: datetime
     members: Mapping[str, str]
+    customer_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +57,16 @@ class Draft:
     reopen: bool = False
     merged: list[str] = field(default_factory=list)
     """Incidents whose members moved here; they are resolved."""
+    customer_id: str | None = None
+    """Whose trouble it is, in the scope of a customer."""
 
     @property
     def cause(self) -> str:
         """Unique among open incidents (table `incident`)."""
         if self.scope == "app":
             return f"app:{self.app}:{self.kind}"
+        if self.scope == "customer":
+            return f"customer:{self.app}:{self.customer_id}:{self.kind}"
         if self.scope == "provider":
             return f"provider:{self.app}:{self.provider}:{self.kind}"
         return f"connection:{next(iter(self.members))}:health"
@@ -113,16 +89,26 @@ def decide(
     policy: HealthPolicy,
     now: datetime,
     suspects: Mapping[tuple[str, str], int] = _NOBODY,
+    customers: Customers = _NO_CUSTOMERS,
 ) -> IncidentDecision:
     """Return which incidents to open, change, merge and resolve.
 
     `past` holds, by connection, the resolved incident it was in last; `totals` the number of
     connections that are set up, by (app, provider); `suspects` those of them that don't answer
-    but are not in trouble yet, so that an outage is one incident from its first connection on.
+    but are not in trouble yet, so that an outage is one incident from its first connection on;
+    `customers` how the connections stand of those customers who have several in trouble.
     """
-    causes = find_causes(troubles, totals, suspects, policy)
+    causes = find_causes(troubles, totals, suspects, policy, customers)
     incidents = {
-        each.id: Draft(each.id, each.scope, each.kind, each.app, each.provider) for each in opened
+        each.id: Draft(
+            each.id,
+            each.scope,
+            each.kind,
+            each.app,
+            each.provider,
+            customer_id=each.customer_id,
+        )
+        for each in opened
     }
     before = {incident.id: incident for incident in opened}
     in_trouble = {trouble.connection_id: trouble for trouble in troubles}
@@ -170,6 +156,8 @@ def _belongs(incident: Open, trouble: Trouble) -> bool:
     """Whether a member stays: a connection's own incident follows it, a wider one is of a kind."""
     if DISCONNECTED in (incident.kind, trouble.kind):
         return trouble.kind == incident.kind
+    if incident.scope == "customer" and trouble.customer_id != incident.customer_id:
+        return False
     return incident.scope == "connection" or trouble.kind == incident.kind
 
 
@@ -188,9 +176,11 @@ def _wider(
     recently = timedelta(minutes=policy.reopen_minutes)
     for wanted in sorted(incidents.values(), key=lambda incident: -_WIDTH[incident.scope]):
         alike = wanted.kind == trouble.kind and wanted.app == trouble.app
-        wide = wanted.scope == "app" or (
-            wanted.scope == "provider" and wanted.provider == trouble.provider
-        )
+        wide = {
+            "app": True,
+            "provider": wanted.provider == trouble.provider,
+            "customer": wanted.customer_id == trouble.customer_id,
+        }.get(wanted.scope, False)
         if not (alike and wide):
             continue
         fell = [at for member in wanted.members if (at := in_trouble[member].since) is not None]
@@ -212,7 +202,13 @@ def _reopened(trouble: Trouble, last: Past | None, incidents: Mapping[str, Draft
     if last is None or last.incident_id in incidents or last.kind != trouble.kind:
         return None  # another trouble is another message
     return Draft(
-        last.incident_id, last.scope, trouble.kind, trouble.app, trouble.provider, reopen=True
+        last.incident_id,
+        last.scope,
+        trouble.kind,
+        trouble.app,
+        trouble.provider,
+        reopen=True,
+        customer_id=trouble.customer_id if last.scope == "customer" else None,
     )
 
 
@@ -226,16 +222,27 @@ def _group(
             for wanted in everything
             if wanted.app == cause.app
             and set(wanted.members.values()) == {cause.kind}
-            and (
-                cause.scope == "app"
-                or (wanted.scope != "app" and wanted.provider == cause.provider)
-            )
-            and (wanted.members.keys() <= cause.members or wanted.scope == cause.scope)
+            and _may_be_of(wanted, cause)
         ]
-        _merge(group, cause.scope, cause.kind, before)
+        _merge(group, cause, before)
 
 
-def _merge(group: list[Draft], scope: Scope, kind: str, before: Mapping[str, Open]) -> None:
+def _may_be_of(wanted: Draft, cause: RootCause) -> bool:
+    """Whether an incident may be a part of that of `cause`, or is that one."""
+    is_part = wanted.members.keys() <= cause.members
+    if cause.scope == "customer":
+        is_whole = wanted.scope == "customer" and wanted.customer_id == cause.customer_id
+        return is_whole or (is_part and wanted.scope == "connection")
+    is_whole = wanted.scope == cause.scope
+    if cause.scope == "app":
+        return is_part or is_whole
+    if wanted.scope == "customer":
+        return is_part
+    return wanted.scope != "app" and wanted.provider == cause.provider and (is_part or is_whole)
+
+
+def _merge(group: list[Draft], cause: RootCause, before: Mapping[str, Open]) -> None:
+    scope, kind = cause.scope, cause.kind
     if not group or (len(group) == 1 and group[0].scope == scope):
         return
 
@@ -256,8 +263,7 @@ def _merge(group: list[Draft], scope: Scope, kind: str, before: Mapping[str, Ope
         if wanted.id is not None and not wanted.reopen:
             keeper.merged.append(wanted.id)
     keeper.scope, keeper.kind = scope, kind
-    if scope == "app":
-        keeper.provider = ""
+    keeper.provider, keeper.customer_id = cause.provider, cause.customer_id
 
 
 def _same(wanted: Draft, before: Mapping[str, Open]) -> bool:
@@ -268,83 +274,3 @@ def _same(wanted: Draft, before: Mapping[str, Open]) -> bool:
         and (known.scope, known.kind) == (wanted.scope, wanted.kind)
         and dict(known.members) == wanted.members
     )
-
-
-def find_causes(
-    troubles: Collection[Trouble],
-    totals: Mapping[tuple[str, str], int],
-    suspects: Mapping[tuple[str, str], int],
-    policy: HealthPolicy,
-) -> Sequence[RootCause]:
-    """The root causes behind `troubles`, the widest first.
-
-    One is seen in at least `root_cause_members` connections of a provider that fail alike, if
-    they are `root_cause_share` of them, those suspect counted in; or in `root_cause_together` that
-    fell within `root_cause_minutes`. It is the app's if the same holds beyond the worst provider.
-    """
-    of_app: dict[tuple[str, str], list[Trouble]] = defaultdict(list)
-    of_provider: dict[tuple[str, str, str], list[Trouble]] = defaultdict(list)
-    for trouble in troubles:
-        of_app[trouble.app, trouble.kind].append(trouble)
-        of_provider[trouble.app, trouble.provider, trouble.kind].append(trouble)
-    sizes: Counter[str] = Counter()
-    doubts: Counter[str] = Counter()
-    doubtful: defaultdict[str, set[str]] = defaultdict(set)
-    for (app, _), total in totals.items():
-        sizes[app] += total
-    for (app, provider), count in suspects.items():
-        doubts[app] += count
-        if count:
-            doubtful[app].add(provider)
-    causes = []
-    for (app, kind), members in sorted(of_app.items()):
-        extra = doubts[app] if kind == _MISSED else 0
-        providers = {trouble.provider for trouble in members} | (doubtful[app] if extra else set())
-        if len(providers) < 2:
-            continue
-        hit = Counter({p: n for (a, p), n in suspects.items() if a == app} if extra else {})
-        hit.update(trouble.provider for trouble in members)
-        worst, most = max(hit.items(), key=lambda entry: (entry[1], entry[0]))
-        others = len(members) + extra - most
-        elsewhere = sizes[app] - totals.get((app, worst), 0)
-        wide = others >= elsewhere * policy.root_cause_share
-        if wide and _is_share(len(members) + extra, sizes[app], policy):
-            causes.append(RootCause("app", app, "", kind, _ids(members)))
-            continue
-        least = max(policy.root_cause_together, round(sizes[app] * _APP_SHARE))
-        together = _at_one_moment(members, least, policy)
-        hit = Counter(trouble.provider for trouble in together)
-        if hit and hit.total() - max(hit.values()) >= policy.root_cause_members:
-            causes.append(RootCause("app", app, "", kind, _ids(together)))
-    for (app, provider, kind), members in sorted(of_provider.items()):
-        extra = suspects.get((app, provider), 0) if kind == _MISSED else 0
-        if _is_share(len(members) + extra, totals.get((app, provider), 0), policy):
-            causes.append(RootCause("provider", app, provider, kind, _ids(members)))
-        elif together := _at_one_moment(members, policy.root_cause_together, policy):
-            causes.append(RootCause("provider", app, provider, kind, _ids(together)))
-    return causes
-
-
-def _is_share(count: int, total: int, policy: HealthPolicy) -> bool:
-    return count >= policy.root_cause_members and count >= total * policy.root_cause_share
-
-
-def _at_one_moment(troubles: Iterable[Trouble], least: int, policy: HealthPolicy) -> list[Trouble]:
-    """Those that fell with at least `least - 1` others within the policy's minutes."""
-    dated = sorted(
-        ((each.since, each.connection_id, each) for each in troubles if each.since is not None),
-        key=lambda entry: entry[:2],
-    )
-    within = timedelta(minutes=policy.root_cause_minutes)
-    at_once: dict[str, Trouble] = {}
-    start = 0
-    for end, (since, _, _) in enumerate(dated):
-        while since - dated[start][0] > within:
-            start += 1
-        if end - start + 1 >= least:
-            at_once |= {identifier: trouble for _, identifier, trouble in dated[start : end + 1]}
-    return list(at_once.values())
-
-
-def _ids(troubles: Iterable[Trouble]) -> frozenset[str]:
-    return frozenset(trouble.connection_id for trouble in troubles)

@@ -61,8 +61,11 @@ FLAPPING = frozenset({"unreachable", "degraded"})
 """What comes and goes by itself, and for which nobody has to do anything each time."""
 
 
-def root_cause(scope: str, app: str, provider: str) -> str:
-    """What has the one root cause of several connections' trouble: a provider, or an app."""
+def root_cause(scope: str, app: str, provider: str, customer: str | None = None) -> str:
+    """What has the one root cause of several connections' trouble: a customer, a provider, or an
+    app."""
+    if customer is not None:
+        return customer
     return f"app {app}" if scope == "app" else provider or "unnamed provider"
 
 

@@ -59,6 +59,7 @@ class Opening:
     app: str
     title: str
     provider: str = ""
+    customer_id: str | None = None
     summary: str = ""
     figure: float | None = None
     code: str | None = None
@@ -99,6 +100,7 @@ async def open_new(
         cause=opening.cause,
         app=opening.app,
         provider=opening.provider,
+        customer_id=opening.customer_id,
         title=opening.title,
         summary=opening.summary,
         figure=opening.figure,

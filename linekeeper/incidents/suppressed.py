@@ -88,6 +88,7 @@ _OF_APPS = (
     select(col(Incident.id), col(Incident.app), SINCE)
     .where(
         col(Incident.scope) == "app",
+        col(Incident.customer_id).is_(None),
         col(Incident.kind) == "unreachable",
         or_(
             col(Incident.resolved_at).is_(None),

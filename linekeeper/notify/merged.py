@@ -10,7 +10,7 @@ from sqlalchemy.orm import aliased
 from sqlmodel import col
 
 from linekeeper.incidents import kinds as words
-from linekeeper.store.tables import Connection, Incident, IncidentConnection
+from linekeeper.store.tables import Connection, Customer, Incident, IncidentConnection
 from linekeeper.store.types import Json
 
 FLEET = "fleet"
@@ -60,6 +60,9 @@ _RECOVERED = exists().where(
     ~exists().where(_goes_on(_OTHER, _ELSEWHERE)).correlate(_NARROW, _OTHER),
 )
 """Somebody's trouble was over with it: then it is over, and does not go on elsewhere."""
+_CUSTOMER = (
+    select(col(Customer.name)).where(col(Customer.id) == col(_WIDE.customer_id)).scalar_subquery()
+)
 _MERGED = (
     select(
         col(_NARROW.id),
@@ -68,6 +71,7 @@ _MERGED = (
         col(_WIDE.app),
         col(_WIDE.provider),
         col(_WIDE.title),
+        _CUSTOMER.label("customer"),
         func.min(col(Connection.slug)).label("slug"),
     )
     .join(_HERE, and_(col(_HERE.incident_id) == col(_NARROW.id), _stayed(_HERE)))
@@ -103,6 +107,7 @@ async def merged_into(session: AsyncSession, incident_ids: Sequence[str]) -> dic
 def _wider(row: Any) -> Wider:
     if row.scope == "connection":
         return Wider(row.title, row.title, f"connection-{row.slug}")
-    is_counted = row.topic == "health"
-    name = words.root_cause(row.scope, row.app, row.provider) if is_counted else row.title
+    name = row.title
+    if row.topic == "health":  # that title counts connections
+        name = words.root_cause(row.scope, row.app, row.provider, row.customer)
     return Wider(row.title, name, FLEET)

@@ -22,12 +22,18 @@ from linekeeper.notify.routing import DEFAULT, channels_of, fitting_channels
 from linekeeper.notify.situations import Moment, Situation
 from linekeeper.outbox.queue import Message
 from linekeeper.store.engine import chunked
-from linekeeper.store.tables import Incident, Notice, NoticeMessage, Outbox
+from linekeeper.store.tables import Customer, Incident, Notice, NoticeMessage, Outbox
 from linekeeper.store.types import UtcDateTime
 
 _AT_ONCE = 5_000
 _LATEST_END = timedelta(days=1)
 """So long after it an end is announced; shorter than delivered messages are kept."""
+_CUSTOMER = (
+    select(col(Customer.name))
+    .where(col(Customer.id) == col(Incident.customer_id))
+    .scalar_subquery()
+    .label("customer")
+)
 _ANNOUNCED = (
     select(
         col(Incident.id),
@@ -36,6 +42,7 @@ _ANNOUNCED = (
         col(Incident.scope),
         col(Incident.app),
         col(Incident.provider),
+        _CUSTOMER,
         col(Incident.round),
         func.coalesce(col(Notice.slack_channel), DEFAULT).label("slack_channel"),
         col(Notice.severity),
@@ -53,6 +60,7 @@ _ENDED = select(
     col(Incident.scope),
     col(Incident.app),
     col(Incident.provider),
+    _CUSTOMER,
     col(Incident.kind),
     col(Incident.round),
 ).where(
@@ -149,7 +157,8 @@ async def _ended(session: AsyncSession, now: datetime) -> list[Message]:
 
 def _cause(row: Any) -> str:
     """What has the trouble, and which; a title would count connections, which changes."""
-    return f"{words.root_cause(row.scope, row.app, row.provider)} — {words.headline(row.kind)}"
+    where = words.root_cause(row.scope, row.app, row.provider, row.customer)
+    return f"{where} — {words.headline(row.kind)}"
 
 
 def _subject(row: Any) -> str:

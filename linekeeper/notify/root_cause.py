@@ -13,11 +13,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.customers.setup import ESTABLISHED
+from linekeeper.incidents.causes import is_of_customer
 from linekeeper.store.tables import Connection, Customer, Incident, IncidentConnection
 from linekeeper.text import Pen, counted
-
-LEAST_SHARE = 2 / 3
-"""The share of an incident's connections from which on one customer has nearly all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +32,7 @@ class CustomerShare:
     @property
     def is_cause(self) -> bool:
         """Whether the trouble is rather theirs than that of the provider, or the app."""
-        mostly_theirs = self.hit >= (self.hit + self.others_hit) * LEAST_SHARE
-        return mostly_theirs and self.others_hit * 2 < self.others
+        return is_of_customer(self.hit, self.others_hit, self.others)
 
     def words(self, pen: Pen) -> str:
         """What people read in place of a provider, or an app."""

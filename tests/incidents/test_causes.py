@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from linekeeper.config import HealthPolicy
-from linekeeper.incidents.decide import Open, Past, Trouble, decide, find_causes
+from linekeeper.incidents.causes import Trouble, find_causes
+from linekeeper.incidents.decide import Open, Past, decide
 
 NOW = datetime(2026, 11, 24, 8, 0, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)

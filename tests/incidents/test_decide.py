@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from linekeeper.config import HealthPolicy
-from linekeeper.incidents.decide import IncidentDecision, Open, Past, Trouble, decide
+from linekeeper.incidents.causes import Trouble
+from linekeeper.incidents.decide import IncidentDecision, Open, Past, decide
 
 NOW = datetime(2026, 11, 24, 8, 0, tzinfo=UTC)
 POLICY = HealthPolicy()

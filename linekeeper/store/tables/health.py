@@ -4,9 +4,9 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Index, text
-from sqlmodel import SQLModel
+from sqlmodel import Field, SQLModel
 
-from linekeeper.store.types import identifier, json_object, optional_time, reference, time
+from linekeeper.store.types import Id, identifier, json_object, optional_time, reference, time
 
 
 class Observation(SQLModel, table=True):
@@ -67,11 +67,14 @@ class Incident(SQLModel, table=True):
     kind: str
     """The health's name for a connection's trouble; else what is wrong (`list_failed`, …)."""
     scope: str
-    """`connection`, `provider` or `app`: how far the root cause reaches."""
+    """`connection`, `provider` or `app`: how far the root cause reaches. Of one that is a
+    customer's it is `app`, for a version that does not know `customer_id`."""
     cause: str
     """Unique among open incidents, such as `connection:<id>:health`."""
     app: str
     provider: str = ""
+    customer_id: str | None = Field(default=None, sa_type=Id)
+    """The customer whose trouble it is, rather than a provider's, or the app's."""
     title: str
     summary: str = ""
     """What is found at present, in a sentence; a finder rewrites it."""
