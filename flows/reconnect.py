@@ -16,12 +16,13 @@ from pydantic import Field
 from flows.form import SentForm, answered, form, wait_for
 from linekeeper.clock import utcnow
 from linekeeper.customers.find import NotFound, find_connection
+from linekeeper.incidents.of_connection import incident_of
 from linekeeper.makini import MakiniError
 from linekeeper.markdown import not_taken
 from linekeeper.reconnect.case import (
+    KIND,
     Case,
     how_it_ended,
-    incident_of,
     incident_of_run,
     load_case,
 )
@@ -218,7 +219,7 @@ async def _incident_of(rt: Runtime, connection: str, run_id: str) -> str:
         return known
     async with rt.store.read() as session:
         named = await find_connection(session, connection)
-        incident_id = await incident_of(session, named.id)
+        incident_id = await incident_of(session, named.id, kind=KIND)
     if incident_id is not None:
         return incident_id
     if named.setup == "disconnected":

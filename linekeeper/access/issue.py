@@ -11,12 +11,13 @@ from sqlmodel import col
 
 from linekeeper.clock import monotonic
 from linekeeper.health.evidence import Health
+from linekeeper.incidents.of_connection import incident_of
 from linekeeper.makini import ErrorKind, MakiniError
 from linekeeper.runtime import Runtime
 from linekeeper.store import is_id
 from linekeeper.store.leases import TOKENS, is_taken
 from linekeeper.store.modes import app_of
-from linekeeper.store.tables import Audit, Connection, Incident, IncidentConnection
+from linekeeper.store.tables import Audit, Connection
 from linekeeper.tokens.caller import Caller
 from linekeeper.tokens.stored import MINT_MARGIN, Token, load_pair, load_tokens
 
@@ -75,12 +76,10 @@ async def issue_access_token(
     there is one that this process's keys don't open.
     """
     if connection.setup == "disconnected":
-        return Withheld(
-            await open_incident_of(rt, connection.id), "the connection was disconnected"
-        )
+        return Withheld(await _incident_of(rt, connection.id), "the connection was disconnected")
     if connection.health == Health.reauthorization_required.value:
         return Withheld(
-            await open_incident_of(rt, connection.id),
+            await _incident_of(rt, connection.id),
             "Reauthorization required: the customer has to log in again",
         )
     token = await _settled(rt, connection.id)
@@ -92,7 +91,7 @@ async def issue_access_token(
         async with rt.store.read() as session:
             await load_pair(rt.store, session, connection.id)  # raises where that is why
         return Withheld(
-            await open_incident_of(rt, connection.id),
+            await _incident_of(rt, connection.id),
             await _why_none(rt, connection),
         )
     async with rt.store.write() as session:
@@ -150,18 +149,9 @@ def issued(connection_id: str, token: IssuedToken, *, by: str, now: datetime) ->
     }
 
 
-async def open_incident_of(rt: Runtime, connection_id: str) -> str | None:
+async def _incident_of(rt: Runtime, connection_id: str) -> str | None:
     async with rt.store.read() as session:
-        return await session.scalar(
-            select(col(Incident.id))
-            .join(IncidentConnection, col(IncidentConnection.incident_id) == col(Incident.id))
-            .where(
-                col(IncidentConnection.connection_id) == connection_id,
-                col(IncidentConnection.left_at).is_(None),
-                col(Incident.resolved_at).is_(None),
-            )
-            .limit(1)
-        )
+        return await incident_of(session, connection_id)
 
 
 async def _fresher(

@@ -7,20 +7,20 @@ from dataclasses import dataclass
 from datetime import datetime
 from json import JSONDecodeError, loads
 
-from sqlalchemy import select
-from sqlalchemy.ext.asyncio import AsyncSession
-from sqlmodel import col
-
 from linekeeper.access.ending import Ending
 from linekeeper.access.links import make_link
 from linekeeper.access.login import Attempt
 from linekeeper.access.patience import ended_soon
 from linekeeper.customers.find import find_connection
+from linekeeper.health.evidence import Health
+from linekeeper.incidents.of_connection import incident_of
 from linekeeper.makini import ReadOnlyApp, TokenPair
 from linekeeper.makini.models import WrongShape, is_token, parse_tokens
 from linekeeper.runtime import Runtime
 from linekeeper.store.modes import app_of
-from linekeeper.store.tables import Connection, Incident, IncidentConnection
+from linekeeper.store.tables import Connection
+
+LOST = Health.reauthorization_required.value
 
 
 class Unusable(Exception):
@@ -120,7 +120,9 @@ async def paste(
             app=named.app,
             connection_id=connection.id,
             customer_id=connection.customer_id,
-            incident_id=await _incident(session, connection.id),
+            incident_id=await incident_of(
+                session, connection.id, kind=Health.reauthorization_required
+            ),
             system=connection.provider or connection.name,
             by=by,
             now=now,
@@ -133,17 +135,3 @@ async def paste(
     task = f"paste:{link.id}"
     ending = await ended_soon(rt, task, lambda: attempt.take(given), link=link, url=None, now=now)
     return Pasted(ending, named.label)
-
-
-async def _incident(session: AsyncSession, connection_id: str) -> str | None:
-    """The open incident of its lost login."""
-    return await session.scalar(
-        select(col(Incident.id))
-        .join(IncidentConnection, col(IncidentConnection.incident_id) == col(Incident.id))
-        .where(
-            col(IncidentConnection.connection_id) == connection_id,
-            col(IncidentConnection.left_at).is_(None),
-            col(Incident.kind) == "reauthorization_required",
-        )
-        .limit(1)
-    )

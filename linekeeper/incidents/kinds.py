@@ -5,6 +5,7 @@ from linekeeper.health.token_missing import TOKEN_MISSING
 from linekeeper.incidents.kinds_of_connections import OF_CONNECTIONS
 from linekeeper.incidents.kinds_of_the_house import OF_THE_HOUSE
 from linekeeper.incidents.registry import LOSS, MINOR, NORMAL, Kind
+from linekeeper.text import Pen
 
 ALL_ENTITIES = "*"
 """What the detail of an incident has in place of an entity, for all that the connection offers."""
@@ -67,6 +68,15 @@ def root_cause(scope: str, app: str, provider: str, customer: str | None = None)
     if customer is not None:
         return customer
     return f"app {app}" if scope == "app" else provider or "unnamed provider"
+
+
+def cause_in_words(scope: str, app: str, provider: str, *, is_over: bool, pen: Pen) -> str:
+    """What connections of a provider, or of an app, have in common."""
+    verb = "failed" if is_over else "fail"
+    if scope == "provider":
+        return f"connections of {pen.text(provider)} {verb} alike"
+    of_app = f"all of the Makini app {pen.code(app)}"
+    return f"connections of several providers {verb} alike, {of_app}"
 
 
 def headline(kind: str) -> str:

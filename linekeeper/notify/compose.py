@@ -21,7 +21,6 @@ from linekeeper.incidents import kinds as words
 from linekeeper.notify.buttons import buttons
 from linekeeper.notify.merged import FLEET
 from linekeeper.notify.next_step import WITHOUT_LINK, follow, several
-from linekeeper.notify.root_cause import cause_in_words
 from linekeeper.notify.view import MEMBERS_SHOWN, IncidentView, Links, MemberView, overview_of
 from linekeeper.text import (
     Mrkdwn,
@@ -169,7 +168,7 @@ def _root_cause(view: IncidentView, pen: Pen) -> str:
     if view.scope == "app" and not view.members:
         return ""
     is_over = view.resolved_at is not None
-    return cause_in_words(view.scope, view.app, view.provider, is_over=is_over, pen=pen)
+    return words.cause_in_words(view.scope, view.app, view.provider, is_over=is_over, pen=pen)
 
 
 def _since(view: IncidentView, pen: Pen, now: datetime) -> str:

@@ -46,15 +46,6 @@ class CustomerShare:
         )
 
 
-def cause_in_words(scope: str, app: str, provider: str, *, is_over: bool, pen: Pen) -> str:
-    """What connections of a provider, or of an app, have in common."""
-    verb = "failed" if is_over else "fail"
-    if scope == "provider":
-        return f"connections of {pen.text(provider)} {verb} alike"
-    of_app = f"all of the Makini app {pen.code(app)}"
-    return f"connections of several providers {verb} alike, {of_app}"
-
-
 _HIT: Any = (
     select(
         col(IncidentConnection.incident_id).label("incident_id"),

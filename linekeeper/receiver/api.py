@@ -15,12 +15,12 @@ from linekeeper.access.issue import (
     NoSuchConnection,
     find_by_id_or_key,
     issue_access_token,
-    open_incident_of,
 )
 from linekeeper.access.token_check import ASKED_FOR_SECONDS
 from linekeeper.answers import Answer, UtcTime
 from linekeeper.clock import as_utc, utcnow
 from linekeeper.config import AppConfig
+from linekeeper.incidents.of_connection import incident_of
 from linekeeper.makini import MakiniError
 from linekeeper.receiver.connection_route import ConnectionRoute
 from linekeeper.receiver.follow_ups import FollowUps
@@ -87,13 +87,12 @@ async def show_connection(request: Request) -> Response:
     await require_key(request, "connections:read")
     rt = runtime_of(request)
     connection = await _find(rt, request)
-    incident = await open_incident_of(rt, connection.id)
     entities = await entity_states(rt.store, connection_id=connection.id)
     async with rt.store.read() as session:
         detail = await detail_connection(
             session,
             connection,
-            incident=incident,
+            incident=await incident_of(session, connection.id),
             records=[completeness_of(entity) for entity in entities],
             settings=(await load_settings(session, [connection.id])).get(connection.id, {}),
         )

@@ -285,17 +285,6 @@ async def incident_of_run(store: Store, run_id: str) -> str | None:
         )
 
 
-async def incident_of(session: AsyncSession, connection_id: str) -> str | None:
-    """The open incident in which the connection has lost its login; None where it hasn't."""
-    return await session.scalar(
-        select(col(IncidentConnection.incident_id)).where(
-            col(IncidentConnection.connection_id) == connection_id,
-            col(IncidentConnection.left_at).is_(None),
-            col(IncidentConnection.kind) == KIND,
-        )
-    )
-
-
 async def open_cases(store: Store) -> list[str]:
     """The incidents a run should be working on."""
     async with store.read() as session:
