@@ -181,8 +181,9 @@ async def asked_customers(
 ) -> set[tuple[str, str]]:
     """Incident and customer, where a mail of the incident's present attempt asks, or asked.
 
-    `attempts` are by the incidents' ids; `has_gone`: only mails that were sent count. A mail is
-    known for a week after it went out, which is as long as a case and its links last.
+    `attempts` are by the incidents' ids; `has_gone`: only mails that were sent count, or what was
+    asked in another one. A mail is known for a week after it went out, which is as long as a case
+    and its links last.
     """
     asked: set[tuple[str, str]] = set()
     for chunk in chunked(sorted(set(customers)), 5_000):
@@ -191,7 +192,7 @@ async def asked_customers(
             col(Outbox.ordering_key).in_(ordering_keys)
         )
         if has_gone:
-            mails = mails.where(col(Outbox.status) == "sent")
+            mails = mails.where(col(Outbox.status).in_(("sent", "superseded")))
         for payload, key in await session.execute(mails):
             if payload["do"] == "ask":
                 incident = payload["incident_id"]

@@ -98,7 +98,10 @@ def decide(
     but are not in trouble yet, so that an outage is one incident from its first connection on;
     `customers` how the connections stand of those customers who have several in trouble.
     """
-    causes = find_causes(troubles, totals, suspects, policy, customers)
+    least = min(policy.root_cause_members, policy.root_cause_together)
+    causes: Sequence[RootCause] = ()
+    if len(troubles) + sum(suspects.values()) >= least:
+        causes = find_causes(troubles, totals, suspects, policy, customers)
     incidents = {
         each.id: Draft(
             each.id,

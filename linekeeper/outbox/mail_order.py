@@ -50,19 +50,6 @@ _REORDER = (
     .values(ordering_key=bindparam("order"))
 )
 
-UNLESS_SENT = "unless_sent"
-"""In a mail's payload: the key of another, before it in their order, that asks for the same too."""
-
-
-async def is_asked_already(store: Store, row: OutboxRow) -> bool:
-    """Whether the mail that was to ask for the same has been sent since this one was written."""
-    other = row.payload.get(UNLESS_SENT)
-    if other is None:
-        return False
-    async with store.read() as session:
-        status = await session.scalar(select(OUTBOX.c.status).where(OUTBOX.c.dedupe_key == other))
-    return bool(status == "sent")
-
 
 def is_reminder(row: OutboxRow) -> bool:
     """Whether it asks again for what another mail asked for."""

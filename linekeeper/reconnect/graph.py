@@ -154,7 +154,7 @@ def _asking(facts: CaseFacts, opened: datetime, *, over: datetime | None) -> Nod
     if not mails:
         why = "Nobody is mailed by Linekeeper: mails to customers are off, or no contact is known."
         return _skipped(MAIL, title, why, opened)
-    sent = [mail for mail in mails if mail.status == "sent"]
+    sent = [mail for mail in mails if mail.status in ("sent", "superseded")]  # with another one
     start = mails[0].written_at
     waiting = [mail for mail in mails if mail.status == "pending"]
     if waiting and over is None:

@@ -11,7 +11,7 @@ from sqlmodel import col
 
 from linekeeper.customers.reachable import with_contacts
 from linekeeper.outbox.about import attempt_of
-from linekeeper.outbox.mail_order import UNLESS_SENT, mail_ordering_key
+from linekeeper.outbox.mail_order import mail_ordering_key
 from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.reconnect.case import Member
 from linekeeper.store import Store
@@ -34,8 +34,6 @@ async def waiting_to_go(
 ) -> dict[str, str]:
     """Of `customers` those who are asked in the case (incident and attempt) by a mail that nobody
     has taken in hand: with its key. It will name all of their systems that need a login then.
-
-    One that goes out only where another does not is no such mail.
     """
     incident, attempt = case
     found: dict[str, str] = {}
@@ -53,7 +51,6 @@ async def waiting_to_go(
             for payload, key in mails
             if (payload["do"], payload.get("incident_id")) == ("ask", incident)
             and attempt_of(payload, key) == attempt
-            and UNLESS_SENT not in payload
         }
     return found
 
@@ -69,8 +66,8 @@ async def ask_once(
     """Mail whose customers made a new connection at Makini itself, of which there is no token.
 
     Their data may flow at Makini as ever: so it is one mail that says what is needed of them,
-    however often their case (incident and attempt) is looked at, and no reminder. Whom another mail
-    of the case waits to ask gets this one only if that does not go out. Returns what operators
+    however often their case (incident and attempt) is looked at, and no reminder. Where another
+    mail of theirs waits, that names it as well (`outbox.mail_together`). Returns what operators
     should know of it, once.
     """
     mails = {
@@ -86,12 +83,7 @@ async def ask_once(
     known = set(await session.scalars(is_asked)) if keys else set[str]()
     fresh = {whose: message for whose, message in mails.items() if message.dedupe_key not in known}
     reachable = await with_contacts(session, [customer for customer, _ in fresh if customer])
-    mailed_anyway = await waiting_to_go(session, case, reachable)
-    rows = [
-        _unless_sent(message, mailed_anyway.get(customer))
-        for (customer, _), message in fresh.items()
-        if customer in reachable
-    ]
+    rows = [message for (customer, _), message in fresh.items() if customer in reachable]
     await enqueue(store, session, rows, now=now)
     mailed = sorted(str(name) for customer, name in fresh if customer in reachable)
     unnamed = sorted(
@@ -103,10 +95,3 @@ async def ask_once(
     if mailed:
         said.append(f"Asked by mail for a login to the new connection: {named(mailed)}.")
     return said
-
-
-def _unless_sent(message: Message, other: str | None) -> Message:
-    """`message`, which is not sent where the mail with the key `other` was."""
-    if other is None:
-        return message
-    return replace(message, payload={**message.payload, UNLESS_SENT: other})

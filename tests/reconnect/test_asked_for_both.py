@@ -3,10 +3,7 @@
 from sqlalchemy import update
 from sqlmodel import col
 
-from linekeeper.clock import utcnow
-from linekeeper.outbox.mail_order import UNLESS_SENT
 from linekeeper.outbox.senders.reconnect import advance_due_cases
-from linekeeper.reconnect.mails import waiting_to_go
 from linekeeper.store.tables import Contact, Customer, Outbox
 from tests.reconnect.conftest import House
 from tests.reconnect.post import listening, text_of
@@ -48,12 +45,17 @@ async def test_who_has_a_lost_login_and_a_new_connection_gets_one_mail_for_both(
 
 
 async def second_mail(here: House) -> Outbox:
-    """The mail that waits for what becomes of the first."""
+    """The mail behind the first, which names what it asks for as well."""
     await lost_with_a_new_one(here)
     await advance_due_cases(here.rt)
-    mails = [row for row in await outbox(here, "email") if row.payload["do"] == "ask"]
-    [second] = [row for row in mails if UNLESS_SENT in row.payload]
+    mails = await outbox(here, "email")
+    [second] = [row for row in mails if ":anew:" in row.dedupe_key]
+    [_] = before_it(mails, second)
     return second
+
+
+def before_it(mails: list[Outbox], second: Outbox) -> list[Outbox]:
+    return [row for row in mails if row.ordering_key == second.ordering_key and row != second]
 
 
 async def test_where_the_mail_that_waited_is_given_up_the_other_one_goes(
@@ -62,33 +64,11 @@ async def test_where_the_mail_that_waited_is_given_up_the_other_one_goes(
     async with listening() as post:
         here = await asking(open_house, post.url)
         second = await second_mail(here)
+        [first] = before_it(await outbox(here, "email"), second)
         async with here.store.write() as session:
             await session.execute(
-                update(Outbox)
-                .where(col(Outbox.dedupe_key) == second.payload[UNLESS_SENT])
-                .values(status="dead")
+                update(Outbox).where(col(Outbox.id) == first.id).values(status="dead")
             )
         await work(here)
         texts = [text_of(mail) for mail in post.mails if mail["To"] == "it@acme.example"]
         assert [text.count("/connect/") for text in texts] == [2]
-
-
-async def test_who_loses_another_login_meanwhile_is_asked_for_that_too(
-    open_house: Opened,
-) -> None:
-    """The mail that goes only if another does not is none that names what is lost later."""
-    async with listening() as post:
-        here = await asking(open_house, post.url)
-        second = await second_mail(here)
-        customer = second.payload["customer_id"]
-        case = second.payload["incident_id"], second.payload["attempt"]
-        async with here.store.write() as session:
-            assert (await waiting_to_go(session, case, [customer])).keys() == {customer}
-            await session.execute(
-                update(Outbox)
-                .where(col(Outbox.dedupe_key) == second.payload[UNLESS_SENT])
-                .values(status="sent", settled_at=utcnow())
-            )
-            assert not await waiting_to_go(session, case, [customer])
-        await work(here)
-        assert not [mail for mail in post.mails if mail["To"] == "it@acme.example"]

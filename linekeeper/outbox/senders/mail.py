@@ -4,7 +4,7 @@ A repeat has the same Message-ID, by which mail programs know it. What an incide
 looked up when its mail goes out: a customer who has logged in meanwhile gets none.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 
@@ -32,10 +32,16 @@ from linekeeper.outbox.dispatcher import Dispatcher
 from linekeeper.outbox.mail_order import (
     CHANNEL,
     IN_WORKING_HOURS,
-    is_asked_already,
     is_reminder,
     is_written_to_anyway,
     keep_in_order,
+)
+from linekeeper.outbox.mail_together import (
+    TOGETHER,
+    Behind,
+    about_to_be_asked,
+    mails_behind,
+    named_by,
 )
 from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.outbox.sender import (
@@ -67,8 +73,7 @@ ORDER_SECONDS = 30.0
 PAUSE_SECONDS = 30.0
 """How long the others pause when the mail server accepts nothing."""
 _LOST = "reauthorization_required"
-_TO_LOG_IN = ("ask", "remind")
-"""What asks a customer to log in."""
+MOMENT = timedelta(seconds=1)
 ASKED_AGAIN = timedelta(minutes=1)
 """Until who may not have to log in any more, and could not be asked, is asked again."""
 VERIFIED = (Evidence.probed, Evidence.read)
@@ -103,6 +108,10 @@ class MailSender(Sender):
         """The time zones of customers whose working hours are minded, by the row's id."""
         self._unsure: set[str] = set()
         """Rows of customers of whom it isn't known whether their login is still lost."""
+        self._early: Collection[str] = ()
+        """Rows of customers who are about to be asked for something else, too."""
+        self._behind: dict[str, list[Behind]] = {}
+        """By row what asks for the same behind it, and is named in its mail."""
 
     async def partitions(self) -> Mapping[str, Partition]:
         """One mail server; another one is not paused because the one before took nothing."""
@@ -119,13 +128,22 @@ class MailSender(Sender):
         """The key that signs links, where the customers are, and whether what they are to be
         mailed is still so."""
         self._signer = await load_signer(self._store)
+        asking = [row for row in rows if row.payload["do"] in TOGETHER]
+        self._early = await about_to_be_asked(self._store, asking, now=utcnow())
+        behind = await mails_behind(self._store, asking)
         losses = {
-            row.id: (row.payload["incident_id"], row.payload["customer_id"])
-            for row in rows
-            if row.payload["do"] in _TO_LOG_IN
+            row.id: {(each, row.payload["customer_id"]) for each in named_by(row, behind)}
+            for row in asking
         }
-        unsure = await not_known_losses(self._rt, losses.values(), now=utcnow()) if losses else ()
-        self._unsure |= {row_id for row_id, loss in losses.items() if loss in unsure}
+        every = {loss for those in losses.values() for loss in those}
+        unsure = await not_known_losses(self._rt, every, now=utcnow()) if every else ()
+        for row in asking:
+            customer_id = row.payload["customer_id"]
+            if (row.payload["incident_id"], customer_id) in unsure:
+                self._unsure.add(row.id)
+            self._behind[row.id] = [
+                each for each in behind[row.id] if (each.incident_id, customer_id) not in unsure
+            ]
         whose = {
             row.id: row.payload["customer_id"]
             for row in rows
@@ -145,12 +163,15 @@ class MailSender(Sender):
         for row in rows:
             self._zones.pop(row.id, None)
             self._unsure.discard(row.id)
+            self._behind.pop(row.id, None)
 
     def not_before(self, row: OutboxRow, now: datetime) -> datetime | None:
         """A mail that has waited past the customer's working hours waits for the next; one whose
         reason may be over waits until that is known."""
         if row.id in self._unsure:
             return now + ASKED_AGAIN
+        if row.id in self._early:
+            return now + MOMENT
         return put_off(now, self._zones.get(row.id), row.payload.get("ends", ()))
 
     def forgets_age(self, row: OutboxRow) -> bool:
@@ -160,12 +181,11 @@ class MailSender(Sender):
     async def send(self, row: OutboxRow) -> Result:
         """Compose it and hand it over."""
         assert self._signer is not None
-        if await is_asked_already(self._store, row) or (
-            is_reminder(row) and await is_written_to_anyway(self._store, row, now=utcnow())
-        ):
+        if is_reminder(row) and await is_written_to_anyway(self._store, row, now=utcnow()):
             return Ended("superseded", "the customer is mailed about it anyway")
         url = self._rt.settings.resolved_public_url
-        letter = await _letter(self._store, row, self._signer, url, self._apps)
+        named = named_by(row, self._behind) if "incident_id" in row.payload else ()
+        letter = await _letter(self._store, row, self._signer, url, self._apps, incidents=named)
         if letter is None or self._mail is None:
             return Ended("skipped")
         if not letter.recipients:
@@ -179,7 +199,7 @@ class MailSender(Sender):
             return Failed(str(problem), pauses=problem.everything, pause=PAUSE_SECONDS)
         if refused:
             self._refused[row.id] = refused
-        return Ended()
+        return Ended(covers=[each.dedupe_key for each in self._behind.get(row.id, ())])
 
     async def settled(
         self, session: AsyncSession, settlement: Settlement, *, now: datetime
@@ -202,8 +222,13 @@ async def _letter(
     signer: Signer,
     public_url: str,
     apps: Mapping[str, AppConfig],
+    *,
+    incidents: Sequence[str],
 ) -> Letter | None:
-    """The mail `row` asks for, as things are now; None if it isn't needed any more."""
+    """The mail `row` asks for, as things are now; None if it isn't needed any more.
+
+    It names the customer's systems of these `incidents`.
+    """
     what: What = row.payload["do"]
     if what == "ending":
         return await ending_letter(store, row, signer, public_url, apps)
@@ -224,7 +249,7 @@ async def _letter(
                     IncidentConnection, col(IncidentConnection.connection_id) == col(Connection.id)
                 )
                 .where(
-                    col(IncidentConnection.incident_id) == incident_id,
+                    col(IncidentConnection.incident_id).in_(incidents),
                     col(Connection.customer_id) == customer_id,
                 )
                 .order_by(col(IncidentConnection.id))

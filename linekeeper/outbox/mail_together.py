@@ -1,0 +1,95 @@
+"""A customer who is to be asked for several things at about the same time gets one mail.
+
+Mails of a customer go out in order, one at a time: the first names what those behind it ask for as
+well, and once it has gone they need not be sent. Where it is given up, or not needed any more, the
+next one goes.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from sqlalchemy import bindparam, select
+from sqlmodel import col
+
+from linekeeper.outbox.events import RECONNECT
+from linekeeper.outbox.queue import OUTBOX
+from linekeeper.outbox.sender import OutboxRow
+from linekeeper.store import Store
+from linekeeper.store.engine import chunked
+from linekeeper.store.tables import Connection, IncidentConnection
+from linekeeper.store.types import UtcDateTime
+
+TOGETHER = ("ask", "remind")
+"""What a mail asks of several cases at once."""
+GATHERS = timedelta(seconds=15)
+"""So long after it was written a mail waits at most for what is about to be asked, too."""
+
+_BEHIND = select(OUTBOX.c.ordering_key, OUTBOX.c.dedupe_key, OUTBOX.c.payload).where(
+    OUTBOX.c.ordering_key.in_(bindparam("orders", expanding=True)),
+    OUTBOX.c.status == "pending",
+    OUTBOX.c.claimed_by.is_(None),
+)
+_LOOKED_AT = select(OUTBOX.c.payload).where(
+    OUTBOX.c.channel == RECONNECT,
+    OUTBOX.c.status == "pending",
+    OUTBOX.c.next_attempt_at <= bindparam("now", type_=UtcDateTime),
+)
+_WHOSE = (
+    select(col(IncidentConnection.incident_id), col(Connection.customer_id))
+    .join(Connection, col(Connection.id) == col(IncidentConnection.connection_id))
+    .where(
+        col(IncidentConnection.incident_id).in_(bindparam("incidents", expanding=True)),
+        col(IncidentConnection.left_at).is_(None),
+    )
+)
+
+
+class Behind(NamedTuple):
+    """A mail behind another to the same customer, which asks for the same of another case."""
+
+    dedupe_key: str
+    incident_id: str
+
+
+async def mails_behind(store: Store, rows: Sequence[OutboxRow]) -> dict[str, list[Behind]]:
+    """By the row of a mail that was claimed what waits behind it."""
+    first = {row.ordering_key: row for row in rows if row.payload["do"] in TOGETHER}
+    behind: defaultdict[str, list[Behind]] = defaultdict(list)
+    if not first:
+        return behind
+    async with store.read() as session:
+        for order, key, payload in await session.execute(_BEHIND, {"orders": sorted(first)}):
+            row = first[order]
+            if payload["do"] == row.payload["do"] and key != row.dedupe_key:
+                behind[row.id].append(Behind(key, payload["incident_id"]))
+    return behind
+
+
+async def about_to_be_asked(
+    store: Store, rows: Sequence[OutboxRow], *, now: datetime
+) -> Collection[str]:
+    """The mails of `rows` that were just written, while another case of their customer is still to
+    be looked at: moments later that may ask, too."""
+    young = [
+        row for row in rows if row.payload["do"] in TOGETHER and now - row.created_at < GATHERS
+    ]
+    if not young:
+        return ()
+    async with store.read() as session:
+        payloads = await session.scalars(_LOOKED_AT, {"now": now})
+        incidents = sorted({payload["incident_id"] for payload in payloads})
+        cases: defaultdict[str | None, set[str]] = defaultdict(set)
+        for chunk in chunked(incidents, 5_000):
+            for incident_id, customer_id in await session.execute(_WHOSE, {"incidents": chunk}):
+                cases[customer_id].add(incident_id)
+    return {
+        row.id for row in young if cases[row.payload["customer_id"]] - {row.payload["incident_id"]}
+    }
+
+
+def named_by(row: OutboxRow, behind: Mapping[str, Sequence[Behind]]) -> list[str]:
+    """The incidents whose lost logins the mail of `row` names. Pure."""
+    others = [each.incident_id for each in behind.get(row.id, ())]
+    return list(dict.fromkeys([row.payload["incident_id"], *others]))
