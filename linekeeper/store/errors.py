@@ -14,9 +14,15 @@ class StoreError(Exception):
         self.passes = passes
 
 
+_PASSES = ("57P", "53300")
+"""SQLSTATEs of PostgreSQL where it starts, ends or recovers, and where it has no place left."""
+
+
 def trouble_of(error: Exception) -> StoreError:
     """A database error in one line with what to do; no values and no statement in it."""
-    cause = str(getattr(error, "orig", None) or error).splitlines()[0]
+    met = getattr(error, "orig", None) or error
+    cause = next(iter(str(met).splitlines()), type(met).__name__)
+    takes_nobody = (getattr(met, "sqlstate", None) or "").startswith(_PASSES)
     if "readonly" in cause or "read-only" in cause:
         return StoreError(
             "the database is read-only", "give this user write access to it and its folder"
@@ -30,9 +36,11 @@ def trouble_of(error: Exception) -> StoreError:
         )
     if "locked" in cause:
         return StoreError(
-            "the database is locked by another process", "try again, or find who holds it"
+            "the database is locked by another process",
+            "try again, or find who holds it",
+            passes=True,
         )
-    if isinstance(error, OSError) or "connect" in cause.lower():
+    if takes_nobody or isinstance(error, OSError) or "connect" in cause.lower():
         return StoreError(
             f"the database does not answer ({cause})",
             "check LINEKEEPER_DATABASE_URL",

@@ -22,6 +22,8 @@ from linekeeper.store.schema import require_current
 WAITED_FOR = 60.0
 """Seconds for which a service that starts waits for its database; systemd gives it 90 to start."""
 LOOK_SECONDS = 2.0
+ANSWER_SECONDS = 10.0
+"""A driver waits a minute where nobody answers at all, as behind a firewall."""
 _log = logging.getLogger(__name__)
 
 
@@ -40,9 +42,7 @@ async def has_come(
     async with AsyncExitStack() as waiting:
         while not stop.is_set():
             try:
-                async with Store.open(settings) as store:
-                    await require_current(store)
-                return True
+                await _look(settings)
             except StoreError as error:
                 if not error.passes or monotonic() >= ends:
                     raise
@@ -50,9 +50,21 @@ async def has_come(
                     _log.warning("%s. It is waited for, %.0f seconds at most", error, WAITED_FOR)
                     is_said = True
                     await waiting.enter_async_context(meanwhile())
+            else:
+                return True
             with suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), LOOK_SECONDS)
     return False
+
+
+async def _look(settings: Settings) -> None:
+    """Raise `StoreError` or `KeyProblem` unless the database can be used, and answers soon."""
+    try:
+        async with asyncio.timeout(ANSWER_SECONDS), Store.open(settings) as store:
+            await require_current(store)
+    except TimeoutError as error:
+        late = f"the database does not answer (within {ANSWER_SECONDS:g} s)"
+        raise StoreError(late, "check LINEKEEPER_DATABASE_URL", passes=True) from error
 
 
 def is_there(url: str) -> bool:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from tests.forking import Forked, python
 from tests.receiver.processes import free_port
 
 SECONDS = 120
+_SSL_REQUEST = struct.pack("!i", 8)
 pytestmark = [
     pytest.mark.parametrize("engine", ["postgresql"], indirect=True),
     pytest.mark.parametrize("part", ["consumer", "receiver"]),
@@ -51,6 +53,39 @@ async def listening(settings: Settings, at: URL) -> AsyncIterator[None]:
         yield
     finally:
         server.close()
+
+
+def starting_up() -> bytes:
+    """What PostgreSQL answers until it has recovered."""
+    said = {"S": "FATAL", "V": "FATAL", "C": "57P03", "M": "the database system is starting up"}
+    body = b"".join(f"{name}{value}\0".encode() for name, value in said.items()) + b"\0"
+    return b"E" + struct.pack("!i", len(body) + 4) + body
+
+
+@asynccontextmanager
+async def not_yet(at: URL, answer: bytes) -> AsyncIterator[None]:
+    """Whoever connects gets `answer`, for the block; an empty one never comes."""
+
+    writers: list[asyncio.StreamWriter] = []
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+        while header := await reader.read(4):
+            await reader.readexactly(struct.unpack("!i", header)[0] - 4)
+            if header != _SSL_REQUEST and answer:
+                writer.write(answer)
+                writer.close()
+                return
+            if answer:
+                writer.write(b"N")
+
+    server = await asyncio.start_server(talk, at.host, at.port)
+    try:
+        yield
+    finally:
+        server.close()
+        for writer in writers:
+            writer.close()
 
 
 async def asked_meanwhile(port: int) -> dict[str, tuple[int, str | None]]:
@@ -112,6 +147,26 @@ async def test_a_database_that_comes_later_is_waited_for(part: str, settings: Se
                 async with httpx.AsyncClient() as asking:
                     answer = await asking.get(f"http://127.0.0.1:{port}/readyz")
                 assert answer.status_code == 200
+            process.terminate()
+            assert await asyncio.wait_for(process.wait(), SECONDS) == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+@pytest.mark.parametrize("answer", [starting_up(), b""], ids=["starting up", "silent"])
+async def test_so_is_one_that_takes_no_connections_yet(
+    part: str, settings: Settings, answer: bytes
+) -> None:
+    """It had ended at once where PostgreSQL was starting, as after a machine's start."""
+    url = away(settings)
+    async with not_yet(url, answer):
+        process = await begun(part, settings, url)
+        await said_until(process, "It is waited for, 60 seconds at most")
+    try:
+        async with listening(settings, url):
+            await said_until(process, "ready")
             process.terminate()
             assert await asyncio.wait_for(process.wait(), SECONDS) == 0
     finally:
