@@ -73,6 +73,9 @@ def find_causes(
     Before that it is a customer's, if it is so many of the customer's, and hardly anybody else's.
     """
     of_customers = _of_customers(troubles, totals, suspects, policy, customers)
+    if of_customers:  # what customers of different providers have at one moment is the app's
+        wide = _beyond_customers(troubles, totals, suspects, policy)
+        of_customers = [cause for cause in of_customers if not _is_minor_part(cause, wide)]
     explained = {(cause.kind, member) for cause in of_customers for member in cause.members}
     rest = [each for each in troubles if (each.kind, each.connection_id) not in explained]
     left = Counter(suspects)
@@ -115,6 +118,16 @@ def _of_customers(
         if is_of_customer(len(theirs) + extra, others_hit - len(theirs), others):
             causes.append(RootCause("customer", app, "", kind, _ids(theirs), customer_id))
     return causes
+
+
+def _is_minor_part(cause: RootCause, wide: Iterable[RootCause]) -> bool:
+    """Whether it is a part of what the whole app has, and not nearly all of that. Pure."""
+    return any(
+        (each.scope, each.app, each.kind) == ("app", cause.app, cause.kind)
+        and cause.members & each.members
+        and len(cause.members) < len(each.members) * LEAST_SHARE
+        for each in wide
+    )
 
 
 def is_of_customer(hit: int, others_hit: int, others: int) -> bool:

@@ -67,12 +67,14 @@ async def is_written_to_anyway(store: Store, row: OutboxRow, *, now: datetime) -
                 OUTBOX.c.ordering_key.in_(
                     {row.ordering_key, mail_ordering_key("ask", customer_id)}
                 ),
-                OUTBOX.c.status.in_(("sent", "pending")),
+                OUTBOX.c.status.in_(("sent", "pending", "superseded")),
             )
         )
         for payload, status, settled_at in others:
             if not _is_about_the_same(payload, about):
                 continue
+            if status == "superseded" and payload["do"] != "ask":
+                continue  # a reminder that nobody got; an ask was in another mail
             if status == "pending" and payload["do"] != about["do"]:
                 return True
             if settled_at is not None and settled_at > since:

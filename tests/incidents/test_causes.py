@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from linekeeper.config import HealthPolicy
-from linekeeper.incidents.causes import Trouble, find_causes
+from linekeeper.incidents.causes import Standing, Trouble, find_causes
 from linekeeper.incidents.decide import Open, Past, decide
 
 NOW = datetime(2026, 11, 24, 8, 0, tzinfo=UTC)
@@ -154,3 +154,19 @@ def test_however_it_goes_a_cause_is_open_once_and_deciding_again_changes_nothing
             assert all(count == 1 for count in causes.values())
             members = Counter(member for one in opened.values() for member in one.members)
             assert members == Counter(kinds.keys())
+
+
+def of_customer(number: int, customer: str) -> Trouble:
+    return Trouble(f"c{number}", "default", f"P{customer}", "inactive", NOW, customer)
+
+
+def test_several_customers_of_different_providers_at_one_moment_are_the_apps() -> None:
+    """Each of them alone would be one of its customer."""
+    customers = ("a", "b", "c")
+    totals = {("default", f"P{each}"): 100 for each in customers}
+    standing = {("default", each): {f"P{each}": Standing(8)} for each in customers}
+    hit = [of_customer(i * 10 + n, each) for i, each in enumerate(customers) for n in range(8)]
+    [cause] = find_causes(hit, totals, {}, POLICY, standing)
+    assert (cause.scope, len(cause.members)) == ("app", 24)
+    [cause] = find_causes(hit[:8], totals, {}, POLICY, standing)
+    assert (cause.scope, cause.customer_id) == ("customer", "a")
