@@ -22,7 +22,7 @@ LEAST_SHARE = 2 / 3
 """The share of an incident's connections from which on one customer has nearly all of them."""
 
 
-class Standing(NamedTuple):
+class ProviderCounts(NamedTuple):
     """Of a customer's connections of one provider: how many are set up, and how many suspect."""
 
     total: int
@@ -53,7 +53,7 @@ class RootCause:
     customer_id: str | None = None
 
 
-Customers = Mapping[tuple[str, str], Mapping[str, Standing]]
+Customers = Mapping[tuple[str, str], Mapping[str, ProviderCounts]]
 """By (app, customer): how their connections of each provider stand."""
 _NOBODY: Customers = {}
 
@@ -110,7 +110,7 @@ def _of_customers(
             continue
         others = others_hit = 0
         for provider in {trouble.provider for trouble in theirs}:
-            own = standings.get(provider, Standing(0))
+            own = standings.get(provider, ProviderCounts(0))
             others += totals.get((app, provider), 0) - own.total
             others_hit += hit[app, provider, kind]
             if counts_suspects:

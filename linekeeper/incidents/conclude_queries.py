@@ -15,7 +15,7 @@ from linekeeper.customers.setup import ESTABLISHED
 from linekeeper.health.evidence import CALLS, Health
 from linekeeper.health.judge import is_trouble
 from linekeeper.incidents.announce import OF_ITS_ROUND
-from linekeeper.incidents.causes import Customers, Scope, Standing, Trouble
+from linekeeper.incidents.causes import Customers, ProviderCounts, Scope, Trouble
 from linekeeper.incidents.decide import DISCONNECTED, Open, Past
 from linekeeper.outbox.events import RECONNECT, reconnect_ordering_key
 from linekeeper.store.engine import chunked
@@ -271,12 +271,12 @@ async def standings(session: AsyncSession, troubles: Iterable[Trouble]) -> Custo
     """How the connections stand of every customer who has several in trouble."""
     several = Counter(trouble.customer_id for trouble in troubles)
     ids = sorted(each for each, count in several.items() if each is not None and count > 1)
-    found: defaultdict[tuple[str, str], dict[str, Standing]] = defaultdict(dict)
+    found: defaultdict[tuple[str, str], dict[str, ProviderCounts]] = defaultdict(dict)
     for chunk in chunked(ids, 5_000):
         for app, customer_id, provider, total, suspect in await session.execute(
             _OF_CUSTOMERS, {"customers": chunk}
         ):
-            found[app, customer_id][provider] = Standing(total, suspect)
+            found[app, customer_id][provider] = ProviderCounts(total, suspect)
     return found
 
 

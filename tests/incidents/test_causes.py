@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from linekeeper.config import HealthPolicy
-from linekeeper.incidents.causes import Standing, Trouble, find_causes
+from linekeeper.incidents.causes import ProviderCounts, Trouble, find_causes
 from linekeeper.incidents.decide import Open, Past, decide
 
 NOW = datetime(2026, 11, 24, 8, 0, tzinfo=UTC)
@@ -164,7 +164,7 @@ def test_several_customers_of_different_providers_at_one_moment_are_the_apps() -
     """Each of them alone would be one of its customer."""
     customers = ("a", "b", "c")
     totals = {("default", f"P{each}"): 100 for each in customers}
-    standing = {("default", each): {f"P{each}": Standing(8)} for each in customers}
+    standing = {("default", each): {f"P{each}": ProviderCounts(8)} for each in customers}
     hit = [of_customer(i * 10 + n, each) for i, each in enumerate(customers) for n in range(8)]
     [cause] = find_causes(hit, totals, {}, POLICY, standing)
     assert (cause.scope, len(cause.members)) == ("app", 24)
