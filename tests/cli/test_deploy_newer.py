@@ -105,6 +105,7 @@ async def test_what_an_operator_changed_or_deleted_stays_over_a_newer_version(
 @pytest.mark.repeats(
     "cli/test_deploy_newer.py::test_a_new_tag_parameter_and_schedule_arrive_where_nobody_changed_anything",
     "cli/test_deploy_newer.py::test_what_an_operator_changed_or_deleted_stays_over_a_newer_version",
+    "cli/test_deploy.py::test_code_follows_the_checkout_and_what_is_gone_from_it_goes_but_for_an_operators_own",
 )
 async def test_what_0_1_deployed_gets_what_is_new_and_keeps_what_an_operator_set(
     seeds: Settings, clean_prefect: PrefectServer

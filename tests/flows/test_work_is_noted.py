@@ -32,22 +32,7 @@ async def noted(store: Store) -> set[str]:
         return set(await session.scalars(select(col(PartHeartbeat.kind))))
 
 
-@pytest.mark.parametrize(
-    "work",
-    [
-        "preflight",
-        "refresh-tokens",
-        *(
-            pytest.param(
-                other,
-                marks=pytest.mark.repeats(
-                    "flows/test_work_is_noted.py::test_a_run_that_did_its_work_says_so"
-                ),
-            )
-            for other in sorted(FLOWS.keys() - {"preflight", "refresh-tokens"})
-        ),
-    ],
-)
+@pytest.mark.parametrize("work", sorted(FLOWS))
 @pytest.mark.usefixtures("running")
 async def test_a_run_that_did_its_work_says_so(
     clean_prefect: PrefectServer, store: Store, work: str
