@@ -114,7 +114,7 @@ async def page(leading: Tour, count: str) -> None:
     leading.says(
         "Now be the customer's IT. Open their own page; no login is needed:",
         f"  {link.url}",
-        f"At {network.title}: tick [bold]This is done[/], say who did it, and send it.",
+        f"At {network.title}: tick [bold]This is done[/], and click [bold]Save[/].",
     )
 
     ticked = "the requirement is ticked, and the step is done"
