@@ -204,15 +204,18 @@ def _reopened(trouble: Trouble, last: Past | None, incidents: Mapping[str, Draft
     """The incident that a connection newly in trouble was in before, if it goes on."""
     if last is None or last.incident_id in incidents or last.kind != trouble.kind:
         return None  # another trouble is another message
-    return Draft(
+    before = Draft(
         last.incident_id,
         last.scope,
         trouble.kind,
         trouble.app,
         trouble.provider,
+        {trouble.connection_id: trouble.kind},
         reopen=True,
         customer_id=trouble.customer_id if last.scope == "customer" else None,
     )
+    taken = any(each.members and each.cause == before.cause for each in incidents.values())
+    return None if taken else before  # what is open of its cause is another one, of others
 
 
 def _group(

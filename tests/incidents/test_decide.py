@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from linekeeper.config import HealthPolicy
-from linekeeper.incidents.causes import Trouble
+from linekeeper.incidents.causes import Customers, Trouble
 from linekeeper.incidents.decide import IncidentDecision, Open, Past, decide
 
 NOW = datetime(2026, 11, 24, 8, 0, tzinfo=UTC)
@@ -19,18 +19,33 @@ class World:
     def __init__(self) -> None:
         self.open: dict[str, Open] = {}
         self.past: dict[str, Past] = {}
+        self.causes: dict[str, str] = {}
         self.firsts = 0
         self.now = NOW
 
-    def step(self, troubles: list[Trouble], totals: dict[tuple[str, str], int]) -> IncidentDecision:
-        decision = decide(
+    def decide(
+        self,
+        troubles: list[Trouble],
+        totals: dict[tuple[str, str], int],
+        customers: Customers | None = None,
+    ) -> IncidentDecision:
+        return decide(
             troubles,
             list(self.open.values()),
             past=self.past,
             totals=totals,
             policy=POLICY,
             now=self.now,
+            customers=customers or {},
         )
+
+    def step(
+        self,
+        troubles: list[Trouble],
+        totals: dict[tuple[str, str], int],
+        customers: Customers | None = None,
+    ) -> IncidentDecision:
+        decision = self.decide(troubles, totals, customers)
         for wanted in decision.wanted:
             for loser in wanted.merged:
                 self.close(loser)
@@ -49,11 +64,14 @@ class World:
                 wanted.provider,
                 opened_at,
                 dict(wanted.members),
+                wanted.customer_id,
             )
+            self.causes[identifier] = wanted.cause
         return decision
 
     def close(self, identifier: str) -> None:
         gone = self.open.pop(identifier)
+        del self.causes[identifier]
         for member, kind in gone.members.items():
             self.past[member] = Past(identifier, gone.scope, kind, self.now)
 
@@ -87,14 +105,7 @@ def test_whatever_happens_each_trouble_is_in_exactly_one_open_incident(steps) ->
         world.step(current, total)
         members = [member for one in world.open.values() for member in one.members]
         assert sorted(members) == sorted(one.connection_id for one in current)
-        again = decide(
-            current,
-            list(world.open.values()),
-            past=world.past,
-            totals=total,
-            policy=POLICY,
-            now=world.now,
-        )
+        again = world.decide(current, total)
         assert not again.wanted
         assert not again.resolved
 
