@@ -182,8 +182,8 @@ OF_WORDS = (
     mutant(
         "reminded-beside", "a reminder that waited with another mail is sent right after it",
         ("outbox/senders/mail.py",
-         "            is_reminder(row) and await is_written_to_anyway(",
-         "            False and await is_written_to_anyway("),
+         "        if is_reminder(row) and await is_written_to_anyway(",
+         "        if False and await is_written_to_anyway("),
         kinds="deadline away product slack prefect", hours=4.0, lull=58.0, pace=24.0,
     ),
     mutant(
