@@ -70,14 +70,18 @@ def _connected(address: str) -> socket.socket:
             # With the settings of a run, which are read as Prefect is imported.
             common = {k: v for k, v in os.environ.items() if not k.startswith(OF_ONE_RUN)}
             given = (str(listening.fileno()), str(os.getppid()))
-            subprocess.Popen(
-                [sys.executable, "-m", "tests.e2e.forked_runs", *given],
-                cwd=ROOT,
-                env=common,
-                pass_fds=[listening.fileno()],
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,
-            )
+            # The worker reads what this run says until nobody holds the other end any more.
+            with Path(f"{address}.log").open("ab") as said:
+                subprocess.Popen(
+                    [sys.executable, "-m", "tests.e2e.forked_runs", *given],
+                    cwd=ROOT,
+                    env=common,
+                    pass_fds=[listening.fileno()],
+                    stdin=subprocess.DEVNULL,
+                    stdout=said,
+                    stderr=said,
+                    start_new_session=True,
+                )
             peer.connect(address)
     return peer
 

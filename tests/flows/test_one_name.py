@@ -161,7 +161,7 @@ async def every_screen_says_it(
         page = await running.artifact(f"connection-{connection.slug}")
         says(page.partition("\n\n")[0], name, of="the heading of its page")
         [changed] = [row for row in page.splitlines() if f"→ {LOOKS[health].sign}" in row]
-        says(changed.split("|")[2], name, of="the history on its page")
+        says(changed.partition("→")[2].partition(" (")[0], name, of="the history on its page")
         assert "login lost" not in page
         [message] = [one for one in messages if label in one]
         says(message.splitlines()[0], name, of="Slack")
