@@ -89,9 +89,12 @@ class Oracle:
             self.broken.append(f"stuck: event {row['id']} {row['kind']} waits: {row['error']}")
         for row in self.rows(
             "SELECT channel, dedupe_key, error FROM outbox"
-            " WHERE status = 'pending' AND next_attempt_at < ?",
-            _text(self.universe.now() - timedelta(minutes=10)),
-        ):
+            " WHERE status = 'pending' AND next_attempt_at < ?"
+            " AND NOT EXISTS (SELECT 1 FROM outbox first WHERE first.lane = outbox.lane"
+            " AND first.status = 'pending' AND first.seq < outbox.seq"
+            " AND first.next_attempt_at > ?)",  # it is behind that one, which is looked at below
+            _text(now - timedelta(minutes=10)), _text(now),
+        ):  # fmt: skip
             self.broken.append(f"stuck: {row['channel']} {row['dedupe_key']}: {row['error']}")
         # What is said in working hours waits for the next, though a clock of tomorrow had tried it.
         for row in self.rows(

@@ -67,13 +67,17 @@ class Rehearsal:
         fine = connection.login_ok and connection.online and connection.active
         changed = connection.states[-1][0]
         settled = self.universe.now() - changed > timedelta(minutes=35)
-        # Switched off for want of credits, as far as Makini's late word goes: then that is said.
+        # Switched off for want of credits, or without a login, as far as Makini's late word goes:
+        # then that is said.
         now = self.universe.now()
         until = now + timedelta(minutes=20)
-        words = {connection.word(now)[0]}
-        words |= {lifecycle for at, lifecycle, _ in connection.words if now < at <= until}
+        words = [connection.word(now)]
+        words += [
+            (lifecycle, sync) for at, lifecycle, sync in connection.words if now < at <= until
+        ]
+        spoken_well_of = all(word[0] == "Active" and word[1] != "fail" for word in words)
         return bool(
-            fine and settled and words == {"Active"} and connection.offers
+            fine and settled and spoken_well_of and connection.offers
             and not self.trouble.is_sick(connection)
             and not is_unreadable(self.universe, connection)
             and not self.trouble.patience.excuses(connection, AT_ONCE)
