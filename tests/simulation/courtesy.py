@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
+from itertools import pairwise
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
@@ -266,8 +267,19 @@ def _has_ended(run: "SimRun") -> bool:
 
 
 def _said_twice(oracle: "Oracle") -> Iterator[str]:
-    """No message stands in the channel twice."""
-    keys = Counter(message.key for message in oracle.universe.slack.channel if message.key)
+    """No message stands in the channel twice; that the database is gone, not until it is back.
+
+    A process that crashed can't say that the database is back, nor does another know that it had
+    said more.
+    """
+    said = [message.key for message in oracle.universe.slack.channel if message.key]
+    database = [key for key in said if key.startswith("database:")]
+    keys = Counter(key for key in said if key not in database)
     yield from (
         f"twice: {key} stands in Slack {count} times" for key, count in keys.items() if count > 1
+    )
+    yield from (
+        f"twice: {key} is said again in Slack"
+        for key, then in pairwise(database)
+        if key == then and not oracle.universe.crashed_at
     )

@@ -63,6 +63,8 @@ REGRESSIONS: tuple[str, ...] = (
     "--seed 32213 --brief",
     "--seed 32225 --brief",
     "--seed 32302 --brief",
+    "--seed 32466 --brief",
+    "--seed 32495 --brief",
     "--seed 5 --small --kinds doubted",
     "--seed 15075 --small",
     "--seed 37 --kinds storm",
