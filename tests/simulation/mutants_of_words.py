@@ -184,7 +184,7 @@ OF_WORDS = (
         ("outbox/senders/mail.py",
          "        if is_reminder(row) and await is_written_to_anyway(",
          "        if False and await is_written_to_anyway("),
-        kinds="deadline away product slack prefect", hours=4.0, lull=58.0, pace=24.0,
+        kinds="deadline away product slack prefect", hours=4.0, lull=58.0, pace=24.0, seed=3,
     ),
     mutant(
         "ending-said-to-nobody", "customers are not told that their logins end",
