@@ -4,7 +4,7 @@ import asyncio
 import os
 import struct
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import httpx
@@ -102,7 +102,9 @@ async def asked_meanwhile(port: int) -> dict[str, tuple[int, str | None]]:
     }
 
 
-async def begun(part: str, settings: Settings, url: URL, port: int = 0) -> Forked:
+@asynccontextmanager
+async def begun(part: str, settings: Settings, url: URL, port: int = 0) -> AsyncIterator[Forked]:
+    """A part that runs by itself, for the block at most."""
     told = {
         "LINEKEEPER_HOME": str(settings.home),
         "LINEKEEPER_DATABASE_URL": url.render_as_string(hide_password=False),
@@ -110,7 +112,13 @@ async def begun(part: str, settings: Settings, url: URL, port: int = 0) -> Forke
         "LINEKEEPER_RECEIVER_PORT": str(port or free_port()),
         "LINEKEEPER_PREFECT_PORT": "1",
     }
-    return await python("linekeeper.cli", part, env={**os.environ, **told})
+    process = await python("linekeeper.cli", part, env={**os.environ, **told})
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
 
 
 async def said_until(process: Forked, words: str) -> list[str]:
@@ -128,8 +136,7 @@ async def said_until(process: Forked, words: str) -> list[str]:
 async def test_a_database_that_comes_later_is_waited_for(part: str, settings: Settings) -> None:
     url = away(settings)
     port = free_port()
-    process = await begun(part, settings, url, port)
-    try:
+    async with begun(part, settings, url, port) as process:
         lines = await said_until(process, "It is waited for, 60 seconds at most")
         assert "the database does not answer" in lines[-1]
         if part == "receiver":
@@ -149,10 +156,6 @@ async def test_a_database_that_comes_later_is_waited_for(part: str, settings: Se
                 assert answer.status_code == 200
             process.terminate()
             assert await asyncio.wait_for(process.wait(), SECONDS) == 0
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
 
 
 @pytest.mark.parametrize("answer", [starting_up(), b""], ids=["starting up", "silent"])
@@ -161,29 +164,20 @@ async def test_so_is_one_that_takes_no_connections_yet(
 ) -> None:
     """It had ended at once where PostgreSQL was starting, as after a machine's start."""
     url = away(settings)
-    async with not_yet(url, answer):
-        process = await begun(part, settings, url)
-        await said_until(process, "It is waited for, 60 seconds at most")
-    try:
+    async with AsyncExitStack() as running:
+        async with not_yet(url, answer):
+            process = await running.enter_async_context(begun(part, settings, url))
+            await said_until(process, "It is waited for, 60 seconds at most")
         async with listening(settings, url):
             await said_until(process, "ready")
             process.terminate()
             assert await asyncio.wait_for(process.wait(), SECONDS) == 0
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
 
 
 async def test_who_is_told_to_stop_while_it_waits_ends_at_once(
     part: str, settings: Settings
 ) -> None:
-    process = await begun(part, settings, away(settings))
-    try:
+    async with begun(part, settings, away(settings)) as process:
         await said_until(process, "It is waited for, 60 seconds at most")
         process.terminate()
         assert await asyncio.wait_for(process.wait(), 20) == 0
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
