@@ -1,9 +1,10 @@
 """Makini's connection list as logins need it: one listing serves all that it can, in any process.
 
 A fleet of 10,000 is a hundred calls a listing. So the last one is kept, encrypted, beside the
-settings, and one is made at a time: whoever waited for it looks at what it brought first.
+settings, and one is made at a time: whoever waits for it looks at what it brought.
 """
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
@@ -14,16 +15,19 @@ from sqlalchemy import delete, or_
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from linekeeper.clock import monotonic
 from linekeeper.makini import ListedConnection, MakiniClient, MakiniError
 from linekeeper.runtime import Runtime
 from linekeeper.store import KeyProblem, new_id
 from linekeeper.store.engine import insert_or_update
-from linekeeper.store.leases import LeaseLost, holding
+from linekeeper.store.leases import LeaseLost, holding, is_taken
 from linekeeper.store.tables import AppSetting
 
 SHARED_FOR = timedelta(seconds=30)
-PATIENCE_SECONDS = 30.0
-"""How long a login waits for another's listing to end before it makes one of its own."""
+PATIENCE_SECONDS = 300.0
+"""How long a login waits for another's listing to end before it makes one of its own; the person
+is told before that it goes on."""
+_LOOK_AGAIN_SECONDS = 1.0
 _LEASE_SECONDS = 60.0
 _LISTING = "listing"
 _LISTED = TypeAdapter(list[ListedConnection])
@@ -55,24 +59,27 @@ async def listed_for(
 
     `since` is when its pair was there, by the database's clock. Raises `MakiniError`.
     """
-    kept = await _kept(rt, app, makini_id, since)
-    if kept is not None:
-        return kept
     me = f"{rt.owner}:{new_id()}"
-    try:
-        async with holding(
-            rt.store,
-            _LISTING,
-            me,
-            subject=app,
-            seconds=_LEASE_SECONDS,
-            wait=True,
-            patience=PATIENCE_SECONDS,
-        ):
-            kept = await _kept(rt, app, makini_id, since)
-            return kept if kept is not None else await _listed(rt, makini, app, makini_id)
-    except LeaseLost:
-        return await _listed(rt, makini, app, makini_id)
+    impatient_at = monotonic() + PATIENCE_SECONDS
+    while (kept := await _kept(rt, app, makini_id, since)) is None:
+        is_patient = monotonic() < impatient_at
+        if is_patient and await _is_being_made(rt, app):
+            await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+            continue
+        try:
+            async with holding(rt.store, _LISTING, me, subject=app, seconds=_LEASE_SECONDS) as held:
+                if held is None and is_patient:
+                    continue
+                kept = await _kept(rt, app, makini_id, since)
+                return kept if kept is not None else await _listed(rt, makini, app, makini_id)
+        except LeaseLost:
+            return await _listed(rt, makini, app, makini_id)
+    return kept
+
+
+async def _is_being_made(rt: Runtime, app: str) -> bool:
+    async with rt.store.read() as session:
+        return await is_taken(rt.store, session, _LISTING, app)
 
 
 def _name(app: str) -> str:

@@ -1,5 +1,6 @@
 """Logins share one listing of Makini's connections, also across receivers (docs/reconnect.md)."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
 
@@ -12,7 +13,7 @@ from linekeeper.access.listing import ConnectionListing, listed_for
 from linekeeper.makini import ListedConnection
 from linekeeper.receiver import serve
 from linekeeper.runtime import Runtime
-from linekeeper.store.tables import AppSetting, Connection
+from linekeeper.store.tables import AppSetting, Connection, Lease
 from tests.receiver.test_connect import authorize_link, link_for, listings, log_in
 from tests.reconnect.conftest import House, house, open_house
 
@@ -44,6 +45,27 @@ async def test_b2_logins_within_half_a_minute_share_one_listing_whichever_receiv
     assert {one.setup for one in await house.connections()} <= {"syncing", "live"}
     [kept] = await house.rows(AppSetting, col(AppSetting.name).startswith("listing:"))
     assert connections[0].name not in kept.value
+
+
+async def test_b2_logins_at_once_wait_for_one_listing_and_not_for_each_other(
+    house: House,
+) -> None:
+    connections = await house.connections()
+    async with house.store.write() as session:
+        await session.execute(update(Connection).values(setup="authorizing"))
+    locations = []
+    for connection in connections:
+        _, path = await link_for(house, connection)
+        href = await authorize_link(house, path)
+        locations.append(urlsplit(await log_in(house, href, connection.makini_key)))
+    before = await listings(house)
+    answers = await asyncio.gather(
+        *(house.http.get(f"{location.path}?{location.query}") for location in locations)
+    )
+    assert {answer.status_code for answer in answers} == {200}, [each.text for each in answers]
+    assert await listings(house) == before + 1
+    [lease] = await house.rows(Lease, col(Lease.kind) == "listing")
+    assert lease.fence <= 2 < len(connections)  # each of them held it, one a second
 
 
 async def test_b2_an_older_listing_that_does_not_name_the_login_is_not_believed(
