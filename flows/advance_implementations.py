@@ -53,7 +53,7 @@ async def advance_implementations(
         return paused()
     async with open_runtime() as rt:
         if implementation.strip():
-            return await _one(rt, implementation)
+            return await _advance(rt, implementation)
         async with only_one(ADVANCING) as held:
             if held is None:
                 await rename("advance · skipped")
@@ -61,7 +61,7 @@ async def advance_implementations(
             return await _all(rt)
 
 
-async def _one(rt: Runtime, wanted: str) -> State[None]:
+async def _advance(rt: Runtime, wanted: str) -> State[None]:
     try:
         async with rt.store.read() as session:
             identifier = await find_implementation(session, wanted)

@@ -32,7 +32,7 @@ from tasks.authentication_setup import (
     note_login,
     verify_token,
 )
-from tasks.implementation import gate_key, not_needed, place_of, this_run
+from tasks.implementation import gate_key, not_needed, run_to_replace, this_run
 from tasks.implementation_forms import retag_work, setup_question
 from tasks.run import open_runtime, refused, rename
 from tasks.steps import Steps
@@ -113,7 +113,7 @@ async def authentication_setup(
     """
     async with open_runtime() as rt:
         run_id, who = this_run() or "", by.strip() or "authentication-setup form"
-        key, lost = await gate_key(), await place_of()
+        key, lost = await gate_key(), await run_to_replace()
         try:
             if await service.has_begun(rt, run_id):
                 pass

@@ -66,11 +66,11 @@ async def credits(
         await publish([])
         summary = "; ".join(summaries)
         await rename(f"credits · {summary}")
-        said = "".join(f"; {sentence}" for sentence in _found(leaks_by_kind))
+        said = "".join(f"; {sentence}" for sentence in _sentences(leaks_by_kind))
         return Completed(message=f"{summary} (estimate){said}")
 
 
-def _found(leaks: Counter[LeakKind]) -> list[str]:
+def _sentences(leaks: Counter[LeakKind]) -> list[str]:
     """What did not agree, and what became of it."""
     sentences: dict[LeakKind, str] = {
         "not in ledger": "not in the ledger before, and counted from now on",

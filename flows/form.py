@@ -20,7 +20,7 @@ from pydantic.fields import FieldInfo
 
 from linekeeper.clock import as_utc, utcnow
 from linekeeper.refusal import Refusal
-from tasks.ending import FOUND, TakenOver, reason_of
+from tasks.ending import EXPECTED, TakenOver, reason_of
 from tasks.run import REFUSED, by_hand, call_refused, called_now, refused, rename, skipped
 
 F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
@@ -157,7 +157,7 @@ def _saying_how_it_ended(flow_function: F) -> F:
             reason = reason_of(error)
             if reason is None:
                 raise
-            get_run_logger().warning("%s", reason, exc_info=not isinstance(error, FOUND))
+            get_run_logger().warning("%s", reason, exc_info=not isinstance(error, EXPECTED))
             again = "Run it again once that is over" if by_hand() else "Its next run goes on"
             return Failed(message=f"{reason}. {again}. {_KEPT}")
         if isinstance(ended, State) and ended.name == REFUSED:

@@ -13,9 +13,9 @@ from linekeeper.clock import utcnow
 from linekeeper.implementation.watch import advance_targets
 from linekeeper.preflight.ageing import conclude_ageing
 from linekeeper.preflight.evidence import (
-    NoSuchPlace,
+    NoSuchSystem,
     conclude_drift,
-    find_places,
+    find_named_targets,
     name_target,
     other_workers,
     unowned_targets,
@@ -113,7 +113,7 @@ async def preflight(
                 return await _import(rt, report, by)
             if system.strip() or targets:
                 return await _check(rt, system, targets, vantage, timeout, control)
-        except (Refusal, NoSuchPlace, OrderError, ReportError) as error:
+        except (Refusal, NoSuchSystem, OrderError, ReportError) as error:
             await rename("preflight · refused")
             field = "report" if isinstance(error, ReportError) else "system"
             wrong: object = error
@@ -129,13 +129,13 @@ async def _check(
     rt: Runtime, system: str, targets: list[str], vantage: str, timeout: float, control: str
 ) -> State[None]:
     async with rt.store.read() as session:
-        places = await find_places(session, system) if system.strip() else []
-    wanted = targets or [place.target for place in places if place.target is not None]
+        named_targets = await find_named_targets(session, system) if system.strip() else []
+    wanted = targets or [named.target for named in named_targets if named.target is not None]
     if not wanted:
         raise Refusal("targets", f"{system} has no host and port yet; give them")
     order = take_order(wanted, vantage, timeout, control=control)
-    if len(places) == 1 and len(order.targets) == 1:
-        await name_target(rt.store, places[0], str(order.targets[0]))
+    if len(named_targets) == 1 and len(order.targets) == 1:
+        await name_target(rt.store, named_targets[0], str(order.targets[0]))
     report, checked = await follow(check, order)
     await keep_report(report, source="flow", by="preflight")
     return await _conclude(rt, [report], before=[checked])

@@ -30,7 +30,7 @@ from linekeeper.workflow_configuration.question import (
     waiting_question,
     what_to_read,
 )
-from tasks.implementation import gate_key, not_needed, place_of, step_of, this_run
+from tasks.implementation import gate_key, not_needed, run_to_replace, step_of, this_run
 from tasks.run import open_runtime, refused, rename, skipped
 from tasks.steps import Steps
 from tasks.task import StillFailing
@@ -146,7 +146,7 @@ async def workflow_configuration(
             await rename("configure · refused")
             await work.note_ended(rt.store, run_id)
             return refused("connection", refusal, "Correct it and send the form again.")
-        who, lost = by.strip() or FORM, await place_of()
+        who, lost = by.strip() or FORM, await run_to_replace()
         if lost is not None and not await service.take_over(rt, named.id, run_id, lost=lost):
             return await not_needed("configure", "taken")
         if key is not None and not await service.take_over(rt, named.id, run_id):

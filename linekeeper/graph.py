@@ -57,7 +57,7 @@ def span(nodes: Sequence[Node], *, began: datetime, now: datetime) -> tuple[list
     ahead = min(room / (last - now), 1.0) if last > now else 1.0
     behind = min(room / (began - first), 1.0) if first < began else 1.0
 
-    def place(at: datetime) -> datetime:
+    def squeezed(at: datetime) -> datetime:
         if at > now:
             return now + (at - now) * ahead
         if at < began:
@@ -65,7 +65,9 @@ def span(nodes: Sequence[Node], *, began: datetime, now: datetime) -> tuple[list
         return at
 
     drawn = [
-        replace(node, start=place(node.start), end=None if node.end is None else place(node.end))
+        replace(
+            node, start=squeezed(node.start), end=None if node.end is None else squeezed(node.end)
+        )
         for node in nodes
     ]
     return drawn, ahead == 1.0 and behind == 1.0

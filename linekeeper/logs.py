@@ -46,14 +46,14 @@ def ids_of(something: object) -> dict[str, str]:
     }
 
 
-def passed(hop: str, events: Sequence[str], **more: Sequence[object]) -> None:
+def passed(hop: str, events: Sequence[str], **details: Sequence[object]) -> None:
     """Say that `events` (their ids; of a forward the `webhook-id`) passed `hop` together.
 
     One line a group, so that what a machine can search for costs the hot path little; whoever
     is on it asks `WAY` first, and gathers nothing where nobody reads it.
     """
     if events:
-        about = {"hop": hop, "events": list(events), **more}
+        about = {"hop": hop, "events": list(events), **details}
         WAY.info("%s: %d", hop, len(events), extra=about)
 
 

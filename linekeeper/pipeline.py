@@ -31,11 +31,11 @@ async def _next(items: AsyncIterator[T]) -> T | None:
 class WriteBehind:
     """Numbers worked out one behind the other while the caller goes on.
 
-    Leaving the block by an exception cancels what is under way, but for one that is a `bearable`.
+    Leaving the block by an exception cancels what is under way, but for one that is `expected`.
     """
 
-    def __init__(self, bearable: type[Exception] | None = None) -> None:
-        self._bearable = bearable
+    def __init__(self, expected: type[Exception] | None = None) -> None:
+        self._expected = expected
         self._task: asyncio.Task[int] | None = None
 
     async def then(self, step: Coroutine[Any, Any, int]) -> int:
@@ -63,7 +63,7 @@ class WriteBehind:
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None and self._bearable is not None and issubclass(kind, self._bearable):
+        if kind is not None and self._expected is not None and issubclass(kind, self._expected):
             await self.done()
         elif self._task is not None:
             await _drop(self._task)

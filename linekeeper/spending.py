@@ -44,22 +44,22 @@ class Purpose(StrEnum):
 _purpose: ContextVar[Purpose] = ContextVar("purpose", default=Purpose.other)
 
 
-_more: ContextVar[int] = ContextVar("more", default=0)
+_beyond: ContextVar[int] = ContextVar("more", default=0)
 
 
 @contextmanager
 def many_calls(count: int) -> Iterator[None]:
     """What runs within, and every task that it starts, makes about `count` calls to Makini."""
-    before = _more.set(count)
+    before = _beyond.set(count)
     try:
         yield
     finally:
-        _more.reset(before)
+        _beyond.reset(before)
 
 
 def calls_to_come() -> int:
     """How many calls the present task is about to make, where they are many."""
-    return _more.get()
+    return _beyond.get()
 
 
 def purpose_now() -> Purpose:

@@ -50,7 +50,7 @@ async def list_connections(request: Request) -> Response:
     shown = page_of(
         request,
         [connection for connection in world.connections.values() if not connection.hidden],
-        lambda found: [_listed(world, connection) for connection in found],
+        lambda rows: [_listed(world, connection) for connection in rows],
         fault=world.faults.admin_list,
     )
     return spoilt(world, world.faults.admin_list, shown)

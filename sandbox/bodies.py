@@ -34,7 +34,7 @@ _JOBS = ("Inspect", "Replace seal on", "Lubricate", "Align", "Repair", "Calibrat
 _STATUS = ("Open", "Planned", "In progress", "Waiting for parts", "Completed", "Closed")
 _SEVERITY = ("Low", "Medium", "High", "Critical")
 _MAKERS = ("Grundfos", "Siemens", "ABB", "Atlas Copco", "SEW", "KSB", "Fanuc", "Toyota")
-_PLACES = ("Plant North", "Plant South", "Mill 2", "Warehouse A", "Tank farm", "Smelter")
+_SITES = ("Plant North", "Plant South", "Mill 2", "Warehouse A", "Tank farm", "Smelter")
 
 
 def _mixed(source: Source, index: int) -> int:
@@ -141,8 +141,8 @@ def _inventory(source: Source, index: int, revision: int) -> dict[str, Any]:
 BODIES: dict[str, Callable[[Source, int, int], dict[str, Any]]] = {
     "eam/work-orders": _work_order,
     "eam/assets": _asset,
-    "eam/sites": _named("S", _PLACES),
-    "eam/locations": _named("L", _PLACES),
+    "eam/sites": _named("S", _SITES),
+    "eam/locations": _named("L", _SITES),
     "eam/materials": _named("MAT", ("Seal kit", "Bearing", "V-belt", "Filter", "Valve")),
     "eam/vendors": _named("V", _MAKERS),
     "erp/purchase-orders": _purchase_order,

@@ -231,19 +231,19 @@ def _spread(
     name = body.get("connection")
     chosen = [named(world, str(name))] if name else list(world.connections.values())
     entity = body.get("entity")
-    places: list[tuple[Connection, str]] = []
+    listings: list[tuple[Connection, str]] = []
     for connection in chosen:
         offered = list(world.records.of(connection))
         if entity and entity not in offered:
             if name:
                 raise Refused(404, "NOT_FOUND", f"{connection.name} does not offer {entity}.")
             continue
-        places += [(connection, name) for name in ([str(entity)] if entity else offered[:2])]
+        listings += [(connection, name) for name in ([str(entity)] if entity else offered[:2])]
     shares: dict[tuple[Connection, str], dict[str, int]] = {}
-    if places:
+    if listings:
         for what, count in counts.items():
-            for place in world.chance.choices(places, k=count):
-                share = shares.setdefault(place, {})
+            for listing in world.chance.choices(listings, k=count):
+                share = shares.setdefault(listing, {})
                 share[what] = share.get(what, 0) + 1
     return shares
 

@@ -50,7 +50,7 @@ async def listing(request: Request) -> Response:
     return spoilt(world, world.faults.data_list, shown)
 
 
-async def one(request: Request) -> Response:
+async def record(request: Request) -> Response:
     world, _, collection = await _asked(request)
     index = collection.index(
         request.path_params["key"], with_deleted=shows_deleted(world, collection)
@@ -151,6 +151,6 @@ _WRITES = ["POST", "PUT", "PATCH", "DELETE"]
 ROUTES = [
     Route("/api/{area}/{entity}", listing, methods=["GET"]),
     Route("/api/{area}/{entity}", write, methods=_WRITES),
-    Route("/api/{area}/{entity}/{key}", one, methods=["GET"]),
+    Route("/api/{area}/{entity}/{key}", record, methods=["GET"]),
     Route("/api/{area}/{entity}/{key}", write, methods=_WRITES),
 ]

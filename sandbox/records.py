@@ -212,8 +212,8 @@ class Collection:
                 self._live = range(self.count)
         known = self.changes.pop(index, None)
         if known is not None and known.fields:
-            told = ("updatedAt", "deletedAt")
-            kept = {name: v for name, v in known.fields.items() if name not in told}
+            stamps = ("updatedAt", "deletedAt")
+            kept = {name: v for name, v in known.fields.items() if name not in stamps}
             change.fields = {**kept, **(change.fields or {})}
         self.changes[index] = change
         if change.fields and "key" in change.fields:

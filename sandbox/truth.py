@@ -24,17 +24,17 @@ async def truth(request: Request) -> Response:
     world, query = world_of(request), request.query_params
     name = query.get("connection")
     chosen = [named(world, name)] if name else list(world.connections.values())
-    told: dict[str, Any] = {"states": {c.key: c.state for c in chosen}}
+    answer: dict[str, Any] = {"states": {c.key: c.state for c in chosen}}
     if query.get("records") != "0":
-        told["records"] = {c.key: world.records.truth(c, query.get("entity")) for c in chosen}
+        answer["records"] = {c.key: world.records.truth(c, query.get("entity")) for c in chosen}
     if query.get("webhooks") != "0":
         keys = {c.key for c in chosen} if name else None
-        told["webhooks"] = [
+        answer["webhooks"] = [
             sent.as_dict() for sent in world.webhooks.log if not keys or sent.connection in keys
         ]
-    told["webhook_counts"] = dict(world.webhooks.counts)
-    told["webhooks_outstanding"] = world.webhooks.outstanding
-    return json(told)
+    answer["webhook_counts"] = dict(world.webhooks.counts)
+    answer["webhooks_outstanding"] = world.webhooks.outstanding
+    return json(answer)
 
 
 async def calls(request: Request) -> Response:

@@ -9,7 +9,7 @@ from linekeeper.store.errors import trouble_of
 from linekeeper.store.trouble import is_in_trouble
 from tasks.task import StillFailing
 
-FOUND = (MakiniError, ReadOnlyApp, UnknownApp, StillFailing)
+EXPECTED = (MakiniError, ReadOnlyApp, UnknownApp, StillFailing)
 """What a run finds: others tell of it, or who started it, and the run is not broken."""
 
 
@@ -29,7 +29,7 @@ def reason_of(error: Exception) -> str | None:
     said: str | None = None
     if isinstance(error, TaskRunTimeoutError):
         said = f"A step took longer than it may ({error})"
-    elif isinstance(error, (*FOUND, StoreError, KeyProblem)):
+    elif isinstance(error, (*EXPECTED, StoreError, KeyProblem)):
         said = str(error)
     elif is_in_trouble(error):
         said = str(trouble_of(error))

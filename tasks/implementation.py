@@ -210,7 +210,7 @@ async def gate_key() -> str | None:
     return key if await work.gate_of_key(runtime().store, key) is not None else None
 
 
-async def place_of() -> str | None:
+async def run_to_replace() -> str | None:
     """The lost run whose place this run takes, if Linekeeper started it for that."""
     return await successor.lost_run(runtime().store, _idempotency_key())
 

@@ -28,7 +28,7 @@ from linekeeper.refusal import Refusal
 from linekeeper.runtime import Runtime
 from linekeeper.store.leases import HeldLease, LeaseLost, holding, is_held, next_holder
 from linekeeper.watch.queries import done, note_ended
-from tasks.ending import FOUND, TakenOver
+from tasks.ending import EXPECTED, TakenOver
 from tasks.late_runs import catch_up
 from tasks.prefect_adapter.names import PAUSED_VARIABLE, variable_name
 from tasks.prefect_adapter.waiting_tags import without_waiting
@@ -59,7 +59,7 @@ async def open_runtime() -> AsyncIterator[Runtime]:
                 await _begin(opened)
                 yield opened
                 await _note_end(opened)
-            except FOUND:
+            except EXPECTED:
                 await _note_end(opened)
                 raise
             finally:

@@ -30,7 +30,7 @@ from tests.shared_folder import FOLDER
 from tests.together import migrate_it, template_of
 
 TWO_FORMS = {
-    "json_each(": ("reconcile/places.py", "store/lists.py"),
+    "json_each(": ("reconcile/partitions.py", "store/lists.py"),
     "instr(": ("explain/deliveries.py", "outbox/about.py"),
 }
 """SQLite's own words, and where the code has another form of the same for PostgreSQL."""

@@ -16,9 +16,9 @@ from sqlmodel import col
 from linekeeper.access.ending import Ended, Ending, after
 from linekeeper.access.links import LinkState, link_url, read_state
 from linekeeper.access.login import Attempt
-from linekeeper.access.patience import ended_soon
 from linekeeper.access.pending import kept_login
 from linekeeper.access.signing import load_signer
+from linekeeper.access.time_limit import ended_soon
 from linekeeper.clock import utcnow
 from linekeeper.runtime import Runtime
 from linekeeper.store.engine import ignoring

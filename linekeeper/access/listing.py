@@ -24,7 +24,7 @@ from linekeeper.store.leases import LeaseLost, holding, is_taken
 from linekeeper.store.tables import AppSetting
 
 SHARED_FOR = timedelta(seconds=30)
-PATIENCE_SECONDS = 300.0
+WAIT_SECONDS = 300.0
 """How long a login waits for another's listing to end before it makes one of its own; the person
 is told before that it goes on."""
 _LOOK_AGAIN_SECONDS = 1.0
@@ -60,7 +60,7 @@ async def listed_for(
     `since` is when its pair was there, by the database's clock. Raises `MakiniError`.
     """
     me = f"{rt.owner}:{new_id()}"
-    impatient_at = monotonic() + PATIENCE_SECONDS
+    impatient_at = monotonic() + WAIT_SECONDS
     while (kept := await _kept(rt, app, makini_id, since)) is None:
         is_patient = monotonic() < impatient_at
         if is_patient and await _is_being_made(rt, app):

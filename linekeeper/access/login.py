@@ -14,7 +14,7 @@ from linekeeper.access.ending import ASSUMED, Ended, Ending, how_it_ended, why_n
 from linekeeper.access.links import redirect_uri
 from linekeeper.access.listing import listed_for
 from linekeeper.access.login_news import announce_login
-from linekeeper.access.owner import Login, place, what
+from linekeeper.access.owner import Login, resolve_owner, what
 from linekeeper.access.pending import (
     Pending,
     forget_pending,
@@ -54,7 +54,7 @@ from linekeeper.tokens.stored import destroy_tokens
 _SET_UP = ("syncing", "live")
 """A connection whose setup the list need not move on."""
 LEASE_SECONDS = 90.0
-PATIENCE_SECONDS = 20.0
+WAIT_SECONDS = 20.0
 """How long a login waits for a renewal of the same connection to end."""
 KEY_MAY_LAG = timedelta(minutes=15)
 """How long Makini's list may take to show the connection that a login made."""
@@ -130,7 +130,7 @@ class Attempt:
             subject=subject,
             seconds=LEASE_SECONDS,
             wait=True,
-            patience=PATIENCE_SECONDS,
+            wait_seconds=WAIT_SECONDS,
         )
 
     def _holding_tokens(self) -> AbstractAsyncContextManager[HeldLease | None]:
@@ -255,7 +255,7 @@ class Attempt:
                     await conclude(rt.store, session, policy=policy, now=now)
                     return ending
             asked = link.connection_id
-            match, owner = await place(rt.store, session, link, login)
+            match, owner = await resolve_owner(rt.store, session, link, login)
             if owner is not None:
                 # Also where it isn't what was asked for: the login killed this one's old pair.
                 await store_login(rt, session, owner, login, kept)

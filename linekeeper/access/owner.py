@@ -52,7 +52,7 @@ class Login:
     """What Makini calls the systems there are, where that was asked for."""
 
 
-async def place(
+async def resolve_owner(
     store: Store, session: AsyncSession, link: ConnectLink, login: Login
 ) -> tuple[Match, str | None]:
     """Whose login it is, and the connection it belongs to, in the caller's transaction.

@@ -10,7 +10,7 @@ from json import JSONDecodeError, loads
 from linekeeper.access.ending import Ending
 from linekeeper.access.links import make_link
 from linekeeper.access.login import Attempt
-from linekeeper.access.patience import ended_soon
+from linekeeper.access.time_limit import ended_soon
 from linekeeper.customers.find import find_connection
 from linekeeper.health.evidence import Health
 from linekeeper.incidents.of_connection import incident_of

@@ -76,7 +76,7 @@ class Fault(Exception):
         self.what = what
 
 
-class Place(NamedTuple):
+class Origin(NamedTuple):
     """Where Linekeeper is: an address, and the path that stands before its routes."""
 
     is_tls: bool
@@ -92,13 +92,13 @@ class Place(NamedTuple):
 class CanaryOrder:
     """Where to send the canary, signed with what, and how long to wait for what comes of it."""
 
-    place: Place
+    origin: Origin
     path: str
     secret: str
     scheme: str
     timeout: float
     tls: ssl.SSLContext | None
-    api: Place
+    api: Origin
     key: str
     wait: float
     echo: bool
@@ -144,12 +144,12 @@ def take_order(
     echo: bool = False,
 ) -> CanaryOrder:
     """The order that was given. Raises `BadOrder`."""
-    place, path = _place(url)
+    origin, path = _origin(url)
     if _WEBHOOKS in f"{path}/":
         prefix = path.partition(_WEBHOOKS)[0]
-        place = place._replace(prefix=prefix)
+        origin = origin._replace(prefix=prefix)
     else:
-        place, path = place._replace(prefix=path), f"{path}{_WEBHOOKS}default"
+        origin, path = origin._replace(prefix=path), f"{path}{_WEBHOOKS}default"
     secret = next((part.strip() for part in secret.split(",") if part.strip()), "")
     if not secret:
         raise BadOrder(f"give the webhook secret: {SECRETS} in the environment, or --secret-file")
@@ -165,17 +165,17 @@ def take_order(
             f"waiting needs a key with the scope canary:write: {KEY} in the environment, "
             "or --key-file (linekeeper key add canary --scope canary:write)"
         )
-    api = place if api_url is None else _api_place(api_url)
+    api = origin if api_url is None else _api_origin(api_url)
     tls = None
-    if place.is_tls or api.is_tls:
+    if origin.is_tls or api.is_tls:
         try:
             tls = ssl.create_default_context(cafile=ca_file)
         except OSError as error:
             raise BadOrder(f"{ca_file} can't be used as a certificate authority: {error}") from None
-    return CanaryOrder(place, path, secret, scheme, timeout, tls, api, key, wait, echo)
+    return CanaryOrder(origin, path, secret, scheme, timeout, tls, api, key, wait, echo)
 
 
-def _place(url: str) -> tuple[Place, str]:
+def _origin(url: str) -> tuple[Origin, str]:
     try:
         parts = urlsplit(url.strip())
         host, port = parts.hostname, parts.port
@@ -185,12 +185,12 @@ def _place(url: str) -> tuple[Place, str]:
         raise BadOrder("give the public address, such as https://linekeeper.example.com")
     is_tls = parts.scheme == "https"
     path = quote(parts.path.rstrip("/"), safe="/%:@!$&'()*+,;=~")
-    return Place(is_tls, host, port or (443 if is_tls else 80), ""), path
+    return Origin(is_tls, host, port or (443 if is_tls else 80), ""), path
 
 
-def _api_place(url: str) -> Place:
-    place, path = _place(url)
-    return place._replace(prefix=path)
+def _api_origin(url: str) -> Origin:
+    origin, path = _origin(url)
+    return origin._replace(prefix=path)
 
 
 def fly(order: CanaryOrder) -> Report:
@@ -218,7 +218,7 @@ def send(order: CanaryOrder) -> str:
     sent_at = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     body = json.dumps({"id": identity, "event": EVENT, "timestamp": sent_at}).encode()
     headers = {"content-type": "application/json", **_signed(order, identity, body)}
-    answer = _exchange(order.place, order, ("POST", order.path), headers=headers, body=body)
+    answer = _exchange(order.origin, order, ("POST", order.path), headers=headers, body=body)
     identifier = answer.said.get("id")
     if (
         answer.status == 200
@@ -308,35 +308,35 @@ def _refusal(order: CanaryOrder, answer: HttpAnswer) -> Fault:
     """Why the canary was not stored."""
     known = _REFUSALS.get(answer.error)
     if known is None:
-        return _of_somebody_else(order.place, answer)
+        return _of_somebody_else(order.origin, answer)
     what, text = known
     said = f"{answer.status} {answer.error}"
     return Fault(what, text.format(answer=said, path=order.path, scheme=order.scheme))
 
 
-def _of_somebody_else(place: Place, answer: HttpAnswer) -> Fault:
+def _of_somebody_else(origin: Origin, answer: HttpAnswer) -> Fault:
     status = answer.status
     if 300 <= status < 400:
         return Fault(
             "redirect",
-            f"{place} redirects to {answer.location or 'another address'} ({status}): Makini "
+            f"{origin} redirects to {answer.location or 'another address'} ({status}): Makini "
             "follows no redirect, so give both the address that answers itself.",
         )
     if status in (502, 504, 503):
         return Fault(
             "proxy",
-            f"A proxy at {place} answers, but doesn't reach Linekeeper's receiver ({status}): "
+            f"A proxy at {origin} answers, but doesn't reach Linekeeper's receiver ({status}): "
             "start the receiver, or correct the proxy's upstream.",
         )
     if status in (401, 403, 407, 429):
         return Fault(
             "proxy",
-            f"Something in front of Linekeeper at {place} turns callers away ({status}): let "
+            f"Something in front of Linekeeper at {origin} turns callers away ({status}): let "
             "POST /webhooks/ through without a login, a filter or a limit.",
         )
     return Fault(
         "proxy",
-        f"Something other than Linekeeper answers at {place} ({status}): correct the address, or "
+        f"Something other than Linekeeper answers at {origin} ({status}): correct the address, or "
         "the proxy's route to the receiver.",
     )
 
@@ -425,7 +425,7 @@ def _good(seen: Mapping[str, Any], order: CanaryOrder) -> str:
 
 
 def _exchange(
-    place: Place,
+    origin: Origin,
     order: CanaryOrder,
     request: tuple[str, str],
     *,
@@ -433,26 +433,26 @@ def _exchange(
     body: bytes | None = None,
 ) -> HttpAnswer:
     """One request on a connection of its own. Raises `Fault` where there is no HTTP answer."""
-    connected = _connect(place, order.timeout)
-    client = http.client.HTTPSConnection if place.is_tls else http.client.HTTPConnection
-    connection = client(place.host, place.port, timeout=order.timeout)
+    connected = _connect(origin, order.timeout)
+    client = http.client.HTTPSConnection if origin.is_tls else http.client.HTTPConnection
+    connection = client(origin.host, origin.port, timeout=order.timeout)
     try:
-        connection.sock = _secure(connected, place, order)
+        connection.sock = _secure(connected, origin, order)
         connection.request(*request, body=body, headers=dict(headers))
         answer = connection.getresponse()
         content = answer.read(_MAX_ANSWER)
     except TimeoutError:
         raise Fault(
             "no_answer",
-            f"{place} took the connection but did not answer within {order.timeout:g} s: the "
+            f"{origin} took the connection but did not answer within {order.timeout:g} s: the "
             "receiver or the proxy hangs; restart it.",
         ) from None
     except (http.client.HTTPException, OSError) as error:
         raise Fault(
             "broken_off",
-            f"{place} broke the exchange off ({type(error).__name__}): see the log of the proxy "
+            f"{origin} broke the exchange off ({type(error).__name__}): see the log of the proxy "
             "and the receiver, and whether the port speaks HTTP"
-            f"{'S' if place.is_tls else ' (not HTTPS)'}.",
+            f"{'S' if origin.is_tls else ' (not HTTPS)'}.",
         ) from None
     finally:
         connection.close()
@@ -460,13 +460,13 @@ def _exchange(
     return HttpAnswer(answer.status, _object(content), answer.headers.get("location", "")[:200])
 
 
-def _connect(place: Place, timeout: float) -> socket.socket:
+def _connect(origin: Origin, timeout: float) -> socket.socket:
     try:
-        addresses = socket.getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM)
+        addresses = socket.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         raise Fault(
             "dns",
-            f"The name {place.host} can't be resolved here ({error}): correct its DNS record, or "
+            f"The name {origin.host} can't be resolved here ({error}): correct its DNS record, or "
             "this machine's resolver.",
         ) from None
     problem: OSError | None = None
@@ -483,36 +483,36 @@ def _connect(place: Place, timeout: float) -> socket.socket:
     if isinstance(problem, ConnectionRefusedError):
         raise Fault(
             "refused",
-            f"Nobody listens at {place} (connection refused): start the receiver or the proxy in "
+            f"Nobody listens at {origin} (connection refused): start the receiver or the proxy in "
             "front of it.",
         )
     if isinstance(problem, TimeoutError):
         raise Fault(
             "no_answer",
-            f"{place} does not answer within {timeout:g} s: the machine is off, or a firewall "
+            f"{origin} does not answer within {timeout:g} s: the machine is off, or a firewall "
             "drops what comes from here.",
         )
     raise Fault(
         "unreachable",
-        f"{place} can't be reached from here ({problem}): look at the route and the firewall.",
+        f"{origin} can't be reached from here ({problem}): look at the route and the firewall.",
     )
 
 
-def _secure(connected: socket.socket, place: Place, order: CanaryOrder) -> socket.socket:
-    if not place.is_tls or order.tls is None:
+def _secure(connected: socket.socket, origin: Origin, order: CanaryOrder) -> socket.socket:
+    if not origin.is_tls or order.tls is None:
         return connected
     try:
-        return order.tls.wrap_socket(connected, server_hostname=place.host)
+        return order.tls.wrap_socket(connected, server_hostname=origin.host)
     except ssl.SSLCertVerificationError as error:
         raise Fault(
             "certificate",
-            f"The certificate of {place} is not accepted ({error.verify_message}): renew or "
+            f"The certificate of {origin} is not accepted ({error.verify_message}): renew or "
             "correct it, with its chain; Makini refuses it too.",
         ) from None
     except ssl.SSLError as error:
         raise Fault(
             "tls",
-            f"{place} speaks no TLS that works ({error.reason or 'no handshake'}): look at the "
+            f"{origin} speaks no TLS that works ({error.reason or 'no handshake'}): look at the "
             "proxy's TLS settings, and whether the port is that of HTTPS.",
         ) from None
 

@@ -50,14 +50,14 @@ def audit_command(
     from rich.table import Table
     from rich.text import Text
 
-    from linekeeper.views.audit import more
+    from linekeeper.views.audit import details_text
 
     table = Table()
     table.add_column("at (UTC), who", overflow="fold", min_width=16)
     table.add_column("what", no_wrap=True)
     table.add_column("to what, more", overflow="fold")
     for entry in entries:
-        known = [entry.subject, more(entry.detail)]
+        known = [entry.subject, details_text(entry.detail)]
         table.add_row(
             Text(f"{entry.at:%Y-%m-%d %H:%M}\n{entry.by}"),
             Text(entry.action),

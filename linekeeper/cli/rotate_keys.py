@@ -55,12 +55,12 @@ def rotate_keys_command(
     if done.unreadable:
         typer.echo(
             f"None of the keys opens {len(done.unreadable)} rows, which were left as they are: "
-            f"{_some(done.unreadable)}"
+            f"{_listed(done.unreadable)}"
         )
     if done.written_since:
         typer.echo(
             f"{len(done.written_since)} rows were written under an older key meanwhile: "
-            f"{_some(done.written_since)}. Run this again once every part was restarted with the "
+            f"{_listed(done.written_since)}. Run this again once every part was restarted with the "
             "new key"
         )
     if done.writers:
@@ -75,13 +75,13 @@ def rotate_keys_command(
 
 def _beside(writers: "Sequence[DatabaseProcess]") -> str:
     """Who has the database open beside this command."""
-    named = _some([str(writer) for writer in writers])
+    named = _listed([str(writer) for writer in writers])
     if len(writers) == 1:
         return f"1 process has the database open and encrypts with another key: {named}"
     return f"{len(writers)} processes have the database open and encrypt with another key: {named}"
 
 
-def _some(rows: list[str]) -> str:
+def _listed(rows: list[str]) -> str:
     return ", ".join(rows[:5]) + (f" and {len(rows) - 5} more" if len(rows) > 5 else "")
 
 

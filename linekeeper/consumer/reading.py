@@ -131,7 +131,7 @@ class _RecordReading:
         self._asked_at = utcnow()
         sayable = [key for key in keys if not has_surrogate(key)]
         self._left = {stored_key(key): key for key in sayable}
-        self._found: dict[str, dict[str, Any]] = {}
+        self._records: dict[str, dict[str, Any]] = {}
         self._refused: dict[str, Exception] = {}
         self._note: str | None = None
         self._is_offered = True
@@ -148,7 +148,7 @@ class _RecordReading:
         reason = why or OutOfTime(f"{self._entity} could not be read in time")
         left = [*self._left.values(), *self._unconfirmed.values()]
         unread = {**self._refused, **dict.fromkeys(left, reason)}
-        records = list(self._found.values())
+        records = list(self._records.values())
         # Where time ran out, the connection answers if it answered something.
         is_of_entity = bool(records) if self.is_of_entity is None else self.is_of_entity
         return Records(self._asked_at, records, self._note, unread, self._is_offered, is_of_entity)
@@ -191,7 +191,7 @@ class _RecordReading:
                 if stored is None or stored not in wanted:
                     heeded = False
                     continue
-                self._found[stored] = record
+                self._records[stored] = record
                 self._left.pop(stored, None)
             if not heeded:
                 break
@@ -239,7 +239,7 @@ class _RecordReading:
             if record and record_key(record) != stored:
                 self._refused[key] = self._another(record)
             elif record:
-                self._found[stored] = record
+                self._records[stored] = record
             else:
                 self._absent[stored] = key
         del self._left[stored]

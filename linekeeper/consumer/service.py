@@ -87,18 +87,18 @@ class _PrefectLinks:
         self._store = store
         self._find = find
         self._asked = float("-inf")
-        self._found = Links()
+        self._links = Links()
 
     def __call__(self) -> Links:
-        return self._found
+        return self._links
 
     async def step(self) -> bool:
         """Look them up where they are not known yet, or were looked up long ago."""
-        if self._found.has_all_forms and monotonic() - self._asked < LINKS_EVERY:
+        if self._links.has_all_forms and monotonic() - self._asked < LINKS_EVERY:
             return False
-        self._found = await self._find()
+        self._links = await self._find()
         self._asked = monotonic()
-        await show_with_forms(self._store, self._found, now=utcnow())
+        await show_with_forms(self._store, self._links, now=utcnow())
         return False
 
 

@@ -7,7 +7,7 @@ which Slack tells the person.
 
 slack-sdk's client reconnects by itself, but goes on asking for the same address for ever once one
 is refused, and an address is good for one connection. So a client that has been without a
-connection for `PATIENCE_SECONDS` is replaced by a new one.
+connection for `SILENCE_SECONDS` is replaced by a new one.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ from linekeeper.notify.view import Links
 from linekeeper.redact import describe_error
 from linekeeper.runtime import Runtime
 
-PATIENCE_SECONDS = 15.0
+SILENCE_SECONDS = 15.0
 _PING_SECONDS = 5.0
 _ACKNOWLEDGE_SECONDS = 2.5
 """After three seconds Slack tells the person that it did not work."""
@@ -52,11 +52,11 @@ class SlackSockets:
     """The connections of one consumer: one for each app token there is."""
 
     def __init__(
-        self, rt: Runtime, links: Callable[[], Links], *, patience: float = PATIENCE_SECONDS
+        self, rt: Runtime, links: Callable[[], Links], *, silence: float = SILENCE_SECONDS
     ) -> None:
         self._rt = rt
         self._links = links
-        self._patience = patience
+        self._silence = silence
         self._sockets: dict[str, _Socket] = {}
         self._is_well = False
         """No trouble is kept; at the start there may be some of those before us."""
@@ -75,7 +75,7 @@ class SlackSockets:
             await self._sockets.pop(token).close()
         for token, channel in wanted.items():
             if token not in self._sockets:
-                self._sockets[token] = _Socket(self._rt, channel, self._links, self._patience)
+                self._sockets[token] = _Socket(self._rt, channel, self._links, self._silence)
         troubles = [
             trouble for socket in self._sockets.values() if (trouble := await socket.step())
         ]
@@ -102,12 +102,12 @@ class _Socket:
     """One app token's connection, in the life of several clients."""
 
     def __init__(
-        self, rt: Runtime, channel: SlackConfig, links: Callable[[], Links], patience: float
+        self, rt: Runtime, channel: SlackConfig, links: Callable[[], Links], silence: float
     ) -> None:
         self._rt = rt
         self._links = links
         self._channel = channel
-        self._patience = patience
+        self._silence = silence
         self._client: SocketModeClient | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._alone_since = monotonic()
@@ -124,7 +124,7 @@ class _Socket:
         if self._client is None:
             self._connect()
             return ""
-        if lasting < self._patience:
+        if lasting < self._silence:
             return ""
         await self._disconnect()
         self._alone_since = monotonic()

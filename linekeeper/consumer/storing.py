@@ -125,7 +125,7 @@ class Storing:
         self._stored = [batch for batches in came.values() for batch in batches]
         waves: list[dict[ReadRequest, tuple[ReadBatch, Arrived]]] = []
         for ask in sorted(came):
-            place = 0
+            partition = 0
             for batch, same_batch in came[ask].items():
                 answer = batch.answer
                 if not isinstance(answer, Records) or not answer.records:
@@ -141,10 +141,10 @@ class Storing:
                     named_at=same_batch.by_key,
                     shared=same_batch.by_key.keys() - same_batch.own,
                 )
-                if place == len(waves):
+                if partition == len(waves):
                     waves.append({})
-                waves[place][ask] = (batch, arrived)
-                place += 1
+                waves[partition][ask] = (batch, arrived)
+                partition += 1
         for wave in waves:  # each connection and entity once in each, the earlier reading first
             arrivals = [arrived for _, arrived in wave.values()]
             changes = await upsert_records(

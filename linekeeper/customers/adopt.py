@@ -34,12 +34,12 @@ from linekeeper.store.relisting import list_whole_again
 from linekeeper.store.tables import Connection, Customer, Transition
 from linekeeper.store.types import table_of
 
-_TOLD = ("name", "provider", "email", "hosting", "tier", "setup")
+_ANNOUNCED = ("name", "provider", "email", "hosting", "tier", "setup")
 _FOLLOWED = (
-    *(*_TOLD, "tariff_by", "makini_id", "tags", "list_status", "disappeared_at"),
+    *(*_ANNOUNCED, "tariff_by", "makini_id", "tags", "list_status", "disappeared_at"),
     *("metadata_digest", "made_at"),
 )
-"""Columns that follow Makini's list; those of `_TOLD` are worth a word to people."""
+"""Columns that follow Makini's list; those of `_ANNOUNCED` are worth a word to people."""
 _KNOWN = select(
     col(Connection.id),
     col(Connection.makini_key),
@@ -138,7 +138,7 @@ async def adopt(
         if held == wanted:
             continue
         changes.append((ids[key], held, wanted))
-        if any(held[name] != wanted[name] for name in _TOLD):
+        if any(held[name] != wanted[name] for name in _ANNOUNCED):
             result.changed.append(wanted["name"])
     if dry_run:
         return result

@@ -72,17 +72,17 @@ def read_customers(data: bytes) -> tuple[list[CustomerRow], list[Problem]]:
     rows: list[CustomerRow] = []
     problems: list[Problem] = []
     seen: dict[str, int] = {}
-    places: dict[int, str] | None = None
+    column_at: dict[int, str] | None = None
     for line, cells in lines:
         if not any(cell.strip() for cell in cells):
             continue
-        if places is None:
-            places, wrong = _header(line, cells)
+        if column_at is None:
+            column_at, wrong = _header(line, cells)
             problems += wrong
             if wrong:
                 break
             continue
-        row, wrong = _row(line, cells, places)
+        row, wrong = _row(line, cells, column_at)
         problems += wrong
         if row is not None:
             first = seen.setdefault(name_key(row.name), line)
@@ -100,7 +100,7 @@ def read_customers(data: bytes) -> tuple[list[CustomerRow], list[Problem]]:
             break
     if lines.broken is not None:
         problems.append(lines.broken)
-    if places is None and not problems:
+    if column_at is None and not problems:
         problems.append(Problem(1, "", f"the file is empty: the columns are {', '.join(COLUMNS)}"))
     return rows, problems
 
@@ -161,9 +161,9 @@ def _dialect(text: str) -> tuple[int, str, str]:
 
 
 def _header(line: int, cells: list[str]) -> tuple[dict[int, str], list[Problem]]:
-    places: dict[int, str] = {}
+    column_at: dict[int, str] = {}
     problems = []
-    for place, cell in enumerate(cells):
+    for index, cell in enumerate(cells):
         if not cell.strip():
             continue
         column = _ALIASES.get(re.sub(r"[\s_\-]+", "", cell.casefold()))
@@ -173,26 +173,26 @@ def _header(line: int, cells: list[str]) -> tuple[dict[int, str], list[Problem]]
             problems.append(
                 Problem(line, heading, f"no such column: the first line names the columns: {known}")
             )
-        elif column in places.values():
+        elif column in column_at.values():
             problems.append(Problem(line, heading, f"a second column for {column}: remove one"))
         else:
-            places[place] = column
-    if not problems and "name" not in places.values():
+            column_at[index] = column
+    if not problems and "name" not in column_at.values():
         problems.append(Problem(line, "name", "the column is missing"))
-    return places, problems
+    return column_at, problems
 
 
 def _row(
-    line: int, cells: list[str], places: dict[int, str]
+    line: int, cells: list[str], column_at: dict[int, str]
 ) -> tuple[CustomerRow | None, list[Problem]]:
     values: dict[str, str] = {}
     problems = []
-    for place, cell in enumerate(cells):
-        if place in places:
-            values[places[place]] = cell
+    for index, cell in enumerate(cells):
+        if index in column_at:
+            values[column_at[index]] = cell
         elif cell.strip():
             problems.append(
-                Problem(line, str(place + 1), f"{shown(cell)!r} is in a column without a name")
+                Problem(line, str(index + 1), f"{shown(cell)!r} is in a column without a name")
             )
     read: dict[str, object] = {}
     for column, parse in PARSERS.items():

@@ -85,15 +85,15 @@ async def heirs(session: AsyncSession, app: str, *, now: datetime) -> list[Heir]
     came: dict[str, list[Any]] = {}
     for row in await session.execute(_successors(), given):
         came.setdefault(row.heir, []).append(row)
-    found: list[Heir] = []
+    heirs_found: list[Heir] = []
     for heir, gone in came.items():
         gone.sort(key=lambda row: row.created_at, reverse=True)
         in_turn = all(
             before.unlisted_since is not None and before.unlisted_since <= after.created_at
             for after, before in pairwise(gone)
         )
-        found += [Heir(row.gone, heir, in_turn) for row in gone]
-    return found
+        heirs_found += [Heir(row.gone, heir, in_turn) for row in gone]
+    return heirs_found
 
 
 async def returned(

@@ -115,15 +115,15 @@ def words_of(systems: Iterable[NamedSystem]) -> Mapping[str, str]:
     for several in alike.values():
         if len(several) == 1:
             continue
-        said = {system.id: _more(system) for system in several}
+        said = {system.id: _details(system) for system in several}
         times = Counter(map(name_key, said.values()))
         for system in several:
-            more = said[system.id]
-            words[system.id] = more if more and times[name_key(more)] == 1 else system.key
+            details = said[system.id]
+            words[system.id] = details if details and times[name_key(details)] == 1 else system.key
     return words
 
 
-def _more(system: NamedSystem) -> str:
+def _details(system: NamedSystem) -> str:
     """What its name says beside its customer and its product."""
     known = {name_key(system.customer), name_key(system.provider)}
     parts = (part.strip() for part in SEPARATOR.split(system.name))

@@ -55,7 +55,8 @@ async def examine_parts(rt: Runtime) -> list[DoctorFinding]:
     standing = [each for each in stand(parts, policy, now=now) if each.kind not in WORK]
     is_asked = all(each.state != "unknown" for each in standing if each.kind == PREFECT)
     findings += [
-        _found(each, is_missed=each.name in seen.silent, is_asked=is_asked) for each in standing
+        _finding_of(each, is_missed=each.name in seen.silent, is_asked=is_asked)
+        for each in standing
     ]
     return [*findings, *_floors(policy.after), *await _leases(rt)]
 
@@ -93,7 +94,7 @@ async def _leases(rt: Runtime) -> list[DoctorFinding]:
     return findings
 
 
-def _found(part: PartStanding, *, is_missed: bool, is_asked: bool) -> DoctorFinding:
+def _finding_of(part: PartStanding, *, is_missed: bool, is_asked: bool) -> DoctorFinding:
     """How one part stands.
 
     `is_missed`: it has been silent for so long that people are notified; `is_asked`: a consumer
@@ -136,8 +137,8 @@ async def examine_database(settings: Settings, *, seconds: float = 10.0) -> list
     except KeyProblem as problem:
         return [wrong("encryption keys", str(problem), "put the right keys back")]
     except (StoreError, DBAPIError, OSError) as error:
-        found = error if isinstance(error, StoreError) else trouble_of(error)
-        return [wrong(name, found.text, found.fix or "check LINEKEEPER_DATABASE_URL")]
+        reported = error if isinstance(error, StoreError) else trouble_of(error)
+        return [wrong(name, reported.text, reported.fix or "check LINEKEEPER_DATABASE_URL")]
     room = _room(settings)
     is_full = store.is_sqlite and room is not None and room.level == "wrong"
     written = "" if is_full else ", it can be written"  # tried in a transaction that is empty

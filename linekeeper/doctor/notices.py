@@ -132,11 +132,11 @@ def _readable(url: str) -> DoctorFinding:
 def _where_to(configuration: Configuration) -> str:
     policy, slack = configuration.alerts, channels_of(configuration)
     others = len(policy.elsewhere)
-    places = [
+    destinations = [
         *(["Slack"] if len(slack) == 1 else []),
         *([f"{len(slack)} Slack channels"] if len(slack) > 1 else []),
         *([f"{others} other {'channel' if others == 1 else 'channels'}"] if others else []),
     ]
     quiet = " and ".join(filter(None, (policy.quiet_hours, policy.quiet_days)))
     hours = f"quiet hours {quiet} ({policy.time_zone})" if quiet else "no quiet hours"
-    return f"incidents go to {' and '.join(places)}; {hours}"
+    return f"incidents go to {' and '.join(destinations)}; {hours}"

@@ -27,7 +27,7 @@ from linekeeper.store.types import from_row, table_of
 
 SEARCHED = 5_000
 """The newest deliveries of a connection are searched for a key first."""
-_FOUND = 20
+_MOST = 20
 _EVENT = table_of(WebhookEvent)
 _TRANSITION = table_of(Transition)
 _COLUMNS = (
@@ -77,7 +77,7 @@ async def naming(
                 or_(own, _EVENT.c.connection_id.is_(None)),
                 _contains(_EVENT.c, store.is_sqlite),
             )
-            .limit(_FOUND),
+            .limit(_MOST),
             _spellings(key),
         )
     if not deliveries:
@@ -89,7 +89,7 @@ async def naming(
         if row.app == connection.app and _names(row, key) and _may_be(row, connection.id, names)
     }
     ordered = sorted(rows.values(), key=lambda row: (row.received_at, row.id), reverse=True)
-    return [await facts_of(session, row, connection.id) for row in ordered[:_FOUND]]
+    return [await facts_of(session, row, connection.id) for row in ordered[:_MOST]]
 
 
 async def facts_of(session: AsyncSession, row: Any, connection_id: str | None) -> DeliveryFacts:
@@ -143,7 +143,7 @@ def _newest(is_sqlite: bool) -> Select[Any]:
             select(newest)
             .where(newest.c.body.is_not(None), _contains(newest.c, is_sqlite))
             .order_by(newest.c.received_at.desc())
-            .limit(literal_column(str(_FOUND)))
+            .limit(literal_column(str(_MOST)))
             .subquery()
         )
         candidates.append(select(newest_rows))
@@ -172,7 +172,7 @@ def _older(is_sqlite: bool) -> Select[Any]:
             _contains(_EVENT.c, is_sqlite),
         )
         .order_by(_EVENT.c.received_at.desc())
-        .limit(_FOUND)
+        .limit(_MOST)
     )
 
 
@@ -183,11 +183,11 @@ def _contains(columns: Any, is_sqlite: bool) -> ColumnElement[bool]:
     """
     searched = func.coalesce(columns.body_keys, columns.body)
     needles = [bindparam(name, type_=LargeBinary) for name in ("plain", "escaped")]
-    places = [
+    found_at = [
         func.instr(searched, needle) if is_sqlite else func.position(needle.op("IN")(searched))
         for needle in needles
     ]
-    return or_(*(place > 0 for place in places))
+    return or_(*(position_of_key > 0 for position_of_key in found_at))
 
 
 def _spellings(key: str) -> dict[str, bytes]:

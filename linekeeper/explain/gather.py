@@ -44,9 +44,9 @@ async def record_way(
     entity = change.entity if change is not None else entity
     asked_of, asked_key = connection, key
     if change is None:
-        found = await _where_it_is(session, connection, key, entity)
-        records, connection, entity = found.records, found.connection, found.entity
-        key, renamed_from = found.key, key if found.key != key else None
+        location = await _where_it_is(session, connection, key, entity)
+        records, connection, entity = location.records, location.connection, location.entity
+        key, renamed_from = location.key, key if location.key != key else None
         if connection is not asked_of:
             around = await queries.around(session, connection.id, configuration)
     else:
@@ -118,18 +118,18 @@ async def delivery_way(
         retention=await load_retention(store, session),
     )
     if connection is not None and keys:
-        found = await _where_it_is(session, connection, keys[0], row.entity)
+        location = await _where_it_is(session, connection, keys[0], row.entity)
         changes = await queries.changes_of(session, connection.id, keys[0], [row.entity or ""])
         way = replace(
             way,
-            record=found.records[0] if found.records else None,
+            record=location.records[0] if location.records else None,
             change=_announced(facts, changes),
         )
     return await _with_surroundings(session, way)
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class _Location:
     """Where a record is in the index by now, and under which key."""
 
     connection: Connection
@@ -140,27 +140,27 @@ class _Place:
 
 async def _where_it_is(
     session: AsyncSession, connection: Connection, key: str, entity: str | None
-) -> _Place:
+) -> _Location:
     """Follow a record to the key it has by now, and to the connection that took its place.
 
     What took a connection's place has its index, also where records are not matched yet. Where
     nothing is found it is of the connection that was asked about.
     """
-    place = _Place(connection, key, entity, ())
+    location = _Location(connection, key, entity, ())
     visited: set[tuple[str, str]] = set()
     at, wanted, which = connection, key, entity
     while (at.id, wanted) not in visited:
         visited.add((at.id, wanted))
         if records := await queries.records_of(session, at.id, wanted, which):
-            return _Place(at, wanted, which, records)
+            return _Location(at, wanted, which, records)
         renamed = await queries.renamed(session, (at.id, at.replaced_by), wanted)
         if renamed is not None:
             at = await session.get_one(Connection, renamed.connection_id)
             wanted, which = renamed.key, renamed.entity
-            place = _Place(at, wanted, which, ())
+            location = _Location(at, wanted, which, ())
         elif at.replaced_by is not None:
             at = await session.get_one(Connection, at.replaced_by)
-    return place
+    return location
 
 
 def matched(

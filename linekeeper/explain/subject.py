@@ -55,18 +55,18 @@ async def find_by_id(
     session: AsyncSession, wanted: str, apps: Collection[str]
 ) -> Incident | Change | WebhookEvent | Outbox | None:
     """What has that id: ours, or the sender's of a delivery at one of `apps`, or a dedupe key."""
-    places: list[Any] = [
+    lookups: list[Any] = [
         select(literal_column("'event'"), col(WebhookEvent.id)).where(
             col(WebhookEvent.app).in_(apps), col(WebhookEvent.delivery_key) == wanted
         ),
         select(literal_column("'message'"), col(Outbox.id)).where(col(Outbox.dedupe_key) == wanted),
     ]
     if is_id(wanted):
-        places += [
+        lookups += [
             select(literal_column(f"'{name}'"), col(model.id)).where(col(model.id) == wanted)
             for name, model in _WITH_ID.items()
         ]
-    rows = await session.execute(union_all(*places))
+    rows = await session.execute(union_all(*lookups))
     for name, identifier in sorted(rows, key=lambda row: _ORDER.index(row[0])):
         candidate: Incident | Change | WebhookEvent | Outbox | None = await session.get(
             _WITH_ID[name], identifier
@@ -188,10 +188,10 @@ async def _holders(session: AsyncSession, keys: Sequence[str]) -> dict[str, list
     """Return the connections that have such a record, by key or number."""
     asked = {stored_key(key): key for key in keys}
     held: Any = union_all(
-        select(col(Record.connection_id), col(Record.key).label("found")).where(
+        select(col(Record.connection_id), col(Record.key).label("matched")).where(
             col(Record.key).in_([stored_key(key) for key in keys])
         ),
-        select(col(Record.connection_id), col(Record.number).label("found")).where(
+        select(col(Record.connection_id), col(Record.number).label("matched")).where(
             col(Record.number).in_(list(keys))
         ),
     ).limit(_HELD)
@@ -204,7 +204,7 @@ async def _holders(session: AsyncSession, keys: Sequence[str]) -> dict[str, list
 async def _holders_before(session: AsyncSession, key: str) -> list[_Holder]:
     """Return the connections that have a record which had that key before they renamed it."""
     held: Any = (
-        select(col(Change.connection_id), col(Change.old_key).label("found"))
+        select(col(Change.connection_id), col(Change.old_key).label("matched"))
         .where(
             col(Change.connection_id).in_(select(col(Connection.id))),  # so that the index is used
             col(Change.old_key).is_not(None),
@@ -219,15 +219,15 @@ async def _called(session: AsyncSession, held: Any) -> list[tuple[str, _Holder]]
     """Return each key that was found, once for each connection, with what people call that."""
     subquery = held.subquery()
     rows = await session.execute(
-        select(Connection, col(Customer.name), subquery.c.found)
+        select(Connection, col(Customer.name), subquery.c.matched)
         .join(subquery, subquery.c.connection_id == col(Connection.id))
         .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
         .order_by(col(Connection.setup) == "disconnected", col(Connection.id))
     )
-    found = {
+    matches = {
         (key, connection.id): _names(connection, customer) for connection, customer, key in rows
     }
-    return [(key, (connection_id, names)) for (key, connection_id), names in found.items()]
+    return [(key, (connection_id, names)) for (key, connection_id), names in matches.items()]
 
 
 def _names(connection: Connection, customer: str | None) -> set[str]:

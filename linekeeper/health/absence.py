@@ -150,7 +150,7 @@ async def find_missing(
 
 async def _all_about(session: AsyncSession, ids: Sequence[str]) -> list[Any]:
     """The rows of those that a list lacks, as in `Missing`: few, of the many that are known."""
-    found: list[Any] = []
+    rows_found: list[Any] = []
     for chunk in chunked(ids, _AT_ONCE):
         rows = await session.execute(
             select(
@@ -170,8 +170,8 @@ async def _all_about(session: AsyncSession, ids: Sequence[str]) -> list[Any]:
             .where(col(Connection.id).in_(chunk))
             .order_by(col(Connection.id))
         )
-        found += rows.all()
-    return found
+        rows_found += rows.all()
+    return rows_found
 
 
 async def _denied(session: AsyncSession, app: str, missing: Sequence[Any]) -> set[str]:

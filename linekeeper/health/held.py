@@ -201,13 +201,13 @@ async def write_held(
 
     Of most a sweep finds nothing new but that they are as they were: a few times are written.
     """
-    some: list[dict[str, Any]] = []
+    same: list[dict[str, Any]] = []
     everything: list[dict[str, Any]] = []
     for identifier in sorted(probed_next):
         was, row = before[identifier], after[identifier]
         is_same = was.is_as_stored and _others_of(was) == _others_of(row)
-        (some if is_same else everything).append(_values(row, probed_next[identifier]))
-    if some:
-        await session.execute(_WRITE, some)
+        (same if is_same else everything).append(_values(row, probed_next[identifier]))
+    if same:
+        await session.execute(_WRITE, same)
     if everything:
         await session.execute(_WRITE_ALL, everything)

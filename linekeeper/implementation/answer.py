@@ -264,8 +264,8 @@ def _settled_words(row: Gate) -> str:
 
 async def _load(session: AsyncSession, gate_id: str) -> tuple[Standing, Gate]:
     # Only its address: the row itself is read once the implementation is locked.
-    place = select(col(Gate.implementation_id), col(Gate.gate)).where(col(Gate.id) == gate_id)
-    row = (await session.execute(place)).first() if is_id(gate_id) else None
+    statement = select(col(Gate.implementation_id), col(Gate.gate)).where(col(Gate.id) == gate_id)
+    row = (await session.execute(statement)).first() if is_id(gate_id) else None
     if row is None:
         raise NoSuchGate(f"there is no gate {gate_id[:40]!a}: gates are started by Linekeeper")
     standing = await queries.load(session, row[0], lock=True)

@@ -33,8 +33,8 @@ class WorkingCalendar:
     def is_working(self, day: date) -> bool:
         """Neither weekend nor public holiday."""
         days, at = _working_days(self.country, day.year), day.toordinal()
-        place = bisect_left(days, at)
-        return place < len(days) and days[place] == at
+        index = bisect_left(days, at)
+        return index < len(days) and days[index] == at
 
     def first(self, day: date) -> date:
         """`day`, or the next working day."""
@@ -88,10 +88,10 @@ class WorkingCalendar:
         year, first = start.year, start.toordinal()
         while True:
             days = _working_days(self.country, year)
-            place = bisect_left(days, first) + steps
-            if place < len(days):
-                return date.fromordinal(days[place])
-            steps = place - len(days)
+            index = bisect_left(days, first) + steps
+            if index < len(days):
+                return date.fromordinal(days[index])
+            steps = index - len(days)
             year += 1
 
 

@@ -111,9 +111,9 @@ def _moment(outlook: Outlook, at: datetime) -> float:
 def _draw(
     bars: Sequence[_Bar], heading: str, subtitle: str, marks: Sequence[tuple[str, str, float]]
 ) -> str:
-    places = [x for bar in bars for x in _places(bar)] + [mark[2] for mark in marks]
-    first = min(places) // 1
-    last = max(*places, first + 1)
+    positions = [x for bar in bars for x in _positions(bar)] + [mark[2] for mark in marks]
+    first = min(positions) // 1
+    last = max(*positions, first + 1)
     scale = (WIDTH - LABELS - 2 * MARGIN) / (last - first)
     bottom = HEADER + ROW * len(bars)
     height = bottom + LEGEND
@@ -165,7 +165,7 @@ def _draw(
     return "".join(parts)
 
 
-def _places(bar: _Bar) -> Iterable[float]:
+def _positions(bar: _Bar) -> Iterable[float]:
     for span in (bar.planned, bar.forecast, bar.actual, *bar.waiting):
         if span is not None:
             yield from span

@@ -165,9 +165,9 @@ def _likely(progress: Progress, gate: str, now: datetime) -> tuple[datetime, dat
     calendar, first = outlook.calendar, outlook.start
 
     def moment(days: float, *, ending: bool) -> datetime:
-        place = calendar.ordinal(first, days, ending=ending)
-        day = datetime.fromordinal(int(place)).replace(tzinfo=calendar.zone)
-        return (day + timedelta(days=place - int(place))).astimezone(UTC)
+        ordinal_day = calendar.ordinal(first, days, ending=ending)
+        day = datetime.fromordinal(int(ordinal_day)).replace(tzinfo=calendar.zone)
+        return (day + timedelta(days=ordinal_day - int(ordinal_day))).astimezone(UTC)
 
     start = max(moment(seen.start_p50, ending=False), now)
     return start, max(moment(seen.finish_p50, ending=True), start + timedelta(hours=1))

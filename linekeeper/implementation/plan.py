@@ -167,8 +167,8 @@ class _Expansion:
                 begins = kind.each != "implementation" and all(
                     need.each != kind.each for need, _ in needs
                 )
-                behind = number - self._at_once[kind.each]
-                after = self._ends(kind.each, behind) if begins and behind >= 1 else []
+                earlier = number - self._at_once[kind.each]
+                after = self._ends(kind.each, earlier) if begins and earlier >= 1 else []
                 yield _gate(kind, number, [gate for _, gate in needs], after, self._scope)
 
     def _is_taken(self, kind: GateTemplate, system: int | None) -> bool:
@@ -184,17 +184,17 @@ class _Expansion:
         A step that is not taken here, for its hosting or without a VPN, is replaced by what it
         would have needed.
         """
-        found: list[tuple[GateTemplate, str]] = []
+        gates_needed: list[tuple[GateTemplate, str]] = []
         pending = _needed(kind, _system(kind, number))
         while pending:
             name, first, system = pending.pop(0)
             need = self._kinds[name]
             for each, of in self._instances(need, kind, number, system, first_only=first):
                 if self._is_taken(need, of):
-                    found.append((need, _gate_id(need, each)))
+                    gates_needed.append((need, _gate_id(need, each)))
                 else:
                     pending += _needed(need, of, first=first)
-        return found
+        return gates_needed
 
     def _instances(
         self,

@@ -114,11 +114,11 @@ def troubles(lacks: Mapping[str, Lack]) -> tuple[SystemTrouble, ...]:
     return tuple(dict.fromkeys(lack.trouble for lack in lacks.values() if lack.trouble is not None))
 
 
-_Found = Proof | Lack
-_Check = Callable[[Standing, ImplementationSystem | None, GateEvidence], _Found]
+_Result = Proof | Lack
+_Check = Callable[[Standing, ImplementationSystem | None, GateEvidence], _Result]
 
 
-def _credits(standing: Standing, _: ImplementationSystem | None, evidence: GateEvidence) -> _Found:
+def _credits(standing: Standing, _: ImplementationSystem | None, evidence: GateEvidence) -> _Result:
     for system in standing.systems:
         if not {system.id, system.connection_id} & evidence.credited:
             return Lack(f"No credits are reserved for {system.name}.")
@@ -130,7 +130,7 @@ def _credits(standing: Standing, _: ImplementationSystem | None, evidence: GateE
 
 def _preflight(
     standing: Standing, _: ImplementationSystem | None, evidence: GateEvidence
-) -> _Found:
+) -> _Result:
     latest: list[datetime] = []
     said: list[str] = []
     for system in standing.systems:
@@ -160,7 +160,9 @@ def _preflight(
     return Proof(min(latest), f"Preflight found no problem: {', '.join(dict.fromkeys(said))}.")
 
 
-def _instance(standing: Standing, _: ImplementationSystem | None, evidence: GateEvidence) -> _Found:
+def _instance(
+    standing: Standing, _: ImplementationSystem | None, evidence: GateEvidence
+) -> _Result:
     app = standing.implementation.app
     listing = evidence.listed.get(app)
     if listing is None or listing.url is None or listing.at < standing.implementation.started_at:
@@ -182,7 +184,7 @@ def is_cloud(url: str) -> bool:
 
 def _token(
     standing: Standing, system: ImplementationSystem | None, evidence: GateEvidence
-) -> _Found:
+) -> _Result:
     connection = _connection(standing, system, evidence)
     if isinstance(connection, Lack):
         return connection
@@ -204,7 +206,7 @@ def _token(
 
 def _synced(
     standing: Standing, system: ImplementationSystem | None, evidence: GateEvidence
-) -> _Found:
+) -> _Result:
     connection = _connection(standing, system, evidence)
     if isinstance(connection, Lack):
         return connection
@@ -223,7 +225,7 @@ def _synced(
 
 def _delivered(
     standing: Standing, system: ImplementationSystem | None, evidence: GateEvidence
-) -> _Found:
+) -> _Result:
     facts = _connection(standing, system, evidence)
     if isinstance(facts, Lack):
         return facts
@@ -234,7 +236,7 @@ def _delivered(
 
 def _reconciled(
     standing: Standing, system: ImplementationSystem | None, evidence: GateEvidence
-) -> _Found:
+) -> _Result:
     connection = _connection(standing, system, evidence)
     if isinstance(connection, Lack):
         return connection

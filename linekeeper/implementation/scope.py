@@ -43,21 +43,21 @@ class FormErrors:
     """Collects what can't be, so that a form shows all of it at once."""
 
     def __init__(self) -> None:
-        self._found: list[PlanError] = []
+        self._faults: list[PlanError] = []
 
     def of(self, check: Callable[[], V]) -> V:
         """What `check` gives; nothing to be relied on where that raises `PlanError`."""
         try:
             return check()
         except PlanError as fault:
-            self._found.append(fault)
+            self._faults.append(fault)
             return cast("V", None)
 
     def end(self) -> None:
         """Raise one `PlanError` that names everything found, if there was anything."""
-        if self._found:
+        if self._faults:
             # Of two changes one may be the same.
-            first, *others = dict.fromkeys(each for fault in self._found for each in fault.faults)
+            first, *others = dict.fromkeys(each for fault in self._faults for each in fault.faults)
             raise PlanError(*first, *others)
 
 

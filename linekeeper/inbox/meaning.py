@@ -266,9 +266,9 @@ def _entities(payload: Any) -> tuple[str, ...]:
     if not isinstance(payload, dict):
         return ()
     inner = (payload.get(name) for name in _INNER)
-    for place in (*(part for part in inner if isinstance(part, dict)), payload):
+    for section in (*(part for part in inner if isinstance(part, dict)), payload):
         for name in _ENTITY:
-            value = place.get(name)
+            value = section.get(name)
             listed = value[:_MOST_ENTITIES] if isinstance(value, list) else [value]
             named = tuple(part.strip() for part in listed if isinstance(part, str) and part.strip())
             if named:
@@ -336,9 +336,9 @@ def _values(payload: Any, names: Iterable[str]) -> Iterator[str]:
     if not isinstance(payload, dict):
         return
     inner = (payload.get(name) for name in _INNER)
-    for place in (*(part for part in inner if isinstance(part, dict)), payload):
+    for section in (*(part for part in inner if isinstance(part, dict)), payload):
         for name in names:
-            value = place.get(name)
+            value = section.get(name)
             if isinstance(value, bool):
                 yield str(value).lower()
             elif isinstance(value, int | str) and str(value).strip():

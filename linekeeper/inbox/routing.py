@@ -129,7 +129,7 @@ async def owners_of(
                     *_COLUMNS,
                     func.row_number()
                     .over(partition_by=col(Record.key), order_by=col(Connection.id))
-                    .label("place"),
+                    .label("rank"),
                 )
                 .join(Connection, col(Connection.id) == col(Record.connection_id))
                 .where(
@@ -141,8 +141,8 @@ async def owners_of(
             )
             rows = await session.execute(
                 select(numbered)
-                .where(numbered.c.place <= MOST_OWNERS + 1)
-                .order_by(numbered.c.record_key, numbered.c.place)
+                .where(numbered.c.rank <= MOST_OWNERS + 1)
+                .order_by(numbered.c.record_key, numbered.c.rank)
             )
             for key, *target, _ in rows:
                 targets[app, entity, by_stored[key]].append(EventTarget(*target))

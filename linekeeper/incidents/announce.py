@@ -277,7 +277,7 @@ def _ranked_members() -> Subquery:
                 partition_by=last.c.incident_id,
                 order_by=[gone, ordinary, last.c.joined_at, last.c.connection_id],
             )
-            .label("place"),
+            .label("rank"),
             func.count().over(partition_by=last.c.incident_id).label("members"),
             func.sum(1 - gone).over(partition_by=last.c.incident_id).label("affected"),
         )
@@ -301,8 +301,8 @@ _ABOUT = (
     )
     .join(Connection, col(Connection.id) == RANKED.c.connection_id)
     .join(Customer, col(Customer.id) == col(Connection.customer_id), isouter=True)
-    .where(RANKED.c.place <= bindparam("each"))
-    .order_by(RANKED.c.incident_id, RANKED.c.place)
+    .where(RANKED.c.rank <= bindparam("each"))
+    .order_by(RANKED.c.incident_id, RANKED.c.rank)
 )
 
 

@@ -167,8 +167,8 @@ def _beyond_customers(
         hit.update(trouble.provider for trouble in members)
         worst, most = max(hit.items(), key=lambda entry: (entry[1], entry[0]))
         others = len(members) + extra - most
-        elsewhere = sizes[app] - totals.get((app, worst), 0)
-        wide = others >= elsewhere * policy.root_cause_share
+        outside = sizes[app] - totals.get((app, worst), 0)
+        wide = others >= outside * policy.root_cause_share
         if wide and _is_share(len(members) + extra, sizes[app], policy):
             causes.append(RootCause("app", app, "", kind, _ids(members)))
             continue

@@ -115,7 +115,7 @@ _CONCERNED = (
         )
     )
 )
-_ELSEWHERE = (
+_OTHER_INCIDENTS = (
     select(col(IncidentConnection.connection_id), col(Incident.kind), col(Incident.opened_at))
     .join(Incident, col(Incident.id) == col(IncidentConnection.incident_id))
     .where(
@@ -195,8 +195,8 @@ async def concerned(session: AsyncSession, members: Sequence[str]) -> dict[str, 
     portions = [members[start : start + 10_000] for start in range(0, len(members), 10_000)]
     for portion in portions or [[]]:
         rows = await session.execute(_CONCERNED, {"members": list(portion)})
-        for identifier, customer, provider, name, told_apart_by, app, setup, *more in rows:
-            health, answered_at, since, disappeared_at, removed_at, customer_id = more
+        for identifier, customer, provider, name, told_apart_by, app, setup, *rest in rows:
+            health, answered_at, since, disappeared_at, removed_at, customer_id = rest
             who[identifier] = Who(
                 label(customer, provider, name, told_apart_by),
                 app,
@@ -219,7 +219,7 @@ async def open_kinds(
     """What is open about each of `connections`, of whichever topic: its kind, and since when."""
     memberships: dict[str, list[tuple[str, datetime]]] = {}
     for portion in chunked(connections, 10_000):
-        for row in await session.execute(_ELSEWHERE, {"connections": portion}):
+        for row in await session.execute(_OTHER_INCIDENTS, {"connections": portion}):
             memberships.setdefault(row[0], []).append((row[1], row[2]))
     return memberships
 
@@ -271,13 +271,13 @@ async def standings(session: AsyncSession, troubles: Iterable[Trouble]) -> Custo
     """How the connections stand of every customer who has several in trouble."""
     several = Counter(trouble.customer_id for trouble in troubles)
     ids = sorted(each for each, count in several.items() if each is not None and count > 1)
-    found: defaultdict[tuple[str, str], dict[str, ProviderCounts]] = defaultdict(dict)
+    counts_of: defaultdict[tuple[str, str], dict[str, ProviderCounts]] = defaultdict(dict)
     for chunk in chunked(ids, 5_000):
         for app, customer_id, provider, total, suspect in await session.execute(
             _OF_CUSTOMERS, {"customers": chunk}
         ):
-            found[app, customer_id][provider] = ProviderCounts(total, suspect)
-    return found
+            counts_of[app, customer_id][provider] = ProviderCounts(total, suspect)
+    return counts_of
 
 
 _LOSSES = (

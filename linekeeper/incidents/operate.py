@@ -95,7 +95,7 @@ async def note(
     """
     audited = audit_id(press, "note")
     async with store.write() as session:
-        incident = await _found(session, incident_id)
+        incident = await _incident(session, incident_id)
         if await session.get(Audit, audited) is None:
             session.add(
                 Audit(id=audited, at=now, by=by, action="incident.noted", subject=incident_id)
@@ -151,13 +151,13 @@ def audit_id(press: str | None, action: str) -> str:
 
 
 async def _open(session: AsyncSession, incident_id: str) -> Incident:
-    incident = await _found(session, incident_id)
+    incident = await _incident(session, incident_id)
     if incident.resolved_at is not None:
         raise NoIncident(f"{incident.title} is resolved already")
     return incident
 
 
-async def _found(session: AsyncSession, incident_id: str) -> Incident:
+async def _incident(session: AsyncSession, incident_id: str) -> Incident:
     incident = None
     if is_id(incident_id):
         incident = await session.get(Incident, incident_id, with_for_update=True)

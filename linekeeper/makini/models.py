@@ -109,12 +109,12 @@ class TokenPair:
 class RecordPage:
     """One page of records as Makini sent them, and what it said about the next.
 
-    `more`: whether it says that another page follows; None where it says nothing of that.
+    `has_more`: whether it says that another page follows; None where it says nothing of that.
     """
 
     records: list[dict[str, Any]]
     next_cursor: str | None = None
-    more: bool | None = None
+    has_more: bool | None = None
     page: int | None = None
     last_page: int | None = None
     total: int | None = None

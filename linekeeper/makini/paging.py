@@ -70,11 +70,11 @@ def parse_page(value: object) -> RecordPage:
     """Return a page of a listing: `data`, `next_cursor`, `links`, `meta`. Raises WrongShape."""
     top = mapping(value)
     meta = mapping(top.get("meta"))
-    places = (top, meta, mapping(top.get("pagination")))
+    sources = (top, meta, mapping(top.get("pagination")))
     return RecordPage(
         records=parse_rows(value),
-        next_cursor=next(filter(None, map(_cursor, places)), None),
-        more=_more(places, mapping(top.get("links"))),
+        next_cursor=next(filter(None, map(_cursor, sources)), None),
+        has_more=_has_more(sources, mapping(top.get("links"))),
         page=whole(meta.get("current_page")),
         last_page=whole(meta.get("last_page")),
         total=whole(meta.get("total")),
@@ -91,9 +91,9 @@ def _cursor(entry: Mapping[str, Any]) -> str | None:
 _NEXT = ("next_cursor", "nextCursor")
 
 
-def _more(places: Sequence[Mapping[str, Any]], links: Mapping[str, Any]) -> bool | None:
+def _has_more(sources: Sequence[Mapping[str, Any]], links: Mapping[str, Any]) -> bool | None:
     """What an answer says of a next page, by its cursors or its links."""
-    said = [entry[name] for entry in places for name in _NEXT if name in entry]
+    said = [entry[name] for entry in sources for name in _NEXT if name in entry]
     said += [links["next"]] if "next" in links else []
     if not said:
         return None
@@ -209,7 +209,7 @@ class Pages:
             if self.number >= page.last_page:
                 return True
             return self._ends_empty(page, f" of {page.last_page}")
-        if not page.records and page.more:
+        if not page.records and page.has_more:
             return self._ends_empty(page, ", after which it says that another follows,")
         return self._is_last(page)
 
@@ -224,19 +224,19 @@ class Pages:
         """Whether an answer with neither cursor nor last page is the end; in doubt it is not."""
         by_cursor = self._style == "cursor"
         if len(page.records) < self._per_page:
-            if not page.records or page.more is False or page.total == self._count:
+            if not page.records or page.has_more is False or page.total == self._count:
                 return True
-            if page.more:
+            if page.has_more:
                 return False
             says_more = page.total is not None and page.total > self._count
             self._unsaid = not says_more and not by_cursor
             self._doubted = says_more or self._unsaid
             return not self._doubted
-        if page.more:
+        if page.has_more:
             return False
         if page.total is not None and page.total > self._count:
-            return by_cursor and page.more is False  # a total may count what was filtered out
-        return page.total == self._count or page.more is False or by_cursor
+            return by_cursor and page.has_more is False  # a total may count what was filtered out
+        return page.total == self._count or page.has_more is False or by_cursor
 
     def _page(self, number: int) -> Query:
         return [*self._size, ("page", str(number))]

@@ -56,7 +56,7 @@ class MessageKept(NamedTuple):
     """Where a message is, and the stamp of the forms it was last written with."""
 
     ts: str
-    place: str
+    channel_id: str
     stamp: str | None
 
 
@@ -67,7 +67,7 @@ async def message_of(store: Store, subject: str, channel: str) -> MessageKept | 
         return MessageKept(*row) if row else None
 
 
-async def place_of(store: Store, channel: str) -> str | None:
+async def channel_id_of(store: Store, channel: str) -> str | None:
     """The id Slack gave for `channel`, if anything was posted there before."""
     async with store.read() as session:
         return await session.scalar(
@@ -84,7 +84,7 @@ async def remember(
     channel: str,
     *,
     ts: str,
-    place: str,
+    channel_id: str,
     now: datetime,
     stamp: str | None = None,
 ) -> None:
@@ -93,7 +93,7 @@ async def remember(
         "subject": subject,
         "channel": channel,
         "ts": ts,
-        "place": place,
+        "place": channel_id,
         "stamp": stamp,
         "updated_at": now,
     }
@@ -112,7 +112,7 @@ async def remember_artifact(
     store: Store, key: str, identifier: str, *, now: datetime, stamp: str | None = None
 ) -> None:
     """Keep the id of the artifact `key`, so that links lead to what it shows, and its stamp."""
-    await remember(store, key, ARTIFACTS, ts=identifier, place="", now=now, stamp=stamp)
+    await remember(store, key, ARTIFACTS, ts=identifier, channel_id="", now=now, stamp=stamp)
 
 
 async def artifact_ids(store: Store, keys: Sequence[str]) -> dict[str, str]:

@@ -19,7 +19,7 @@ from linekeeper.config import Configuration
 from linekeeper.incidents.announce import first_key, incident_ordering_key
 from linekeeper.notify.groups import group_ordering_key
 from linekeeper.notify.outgrown import outgrown
-from linekeeper.notify.policy import PATIENCE, decide, reach_of
+from linekeeper.notify.policy import BROKEN_AFTER, decide, reach_of
 from linekeeper.notify.routing import DEFAULT, about_message, channels_of, route
 from linekeeper.notify.situations import Moment, NoticeDecision, Reach, Say, read_state
 from linekeeper.notify.steps import Step
@@ -45,9 +45,9 @@ async def evaluate_alerts(
     """
     async with store.read() as session:
         state = await read_state(session, configuration, now)
-        more = await _besides(session, configuration, state, now)
+        besides = await _besides(session, configuration, state, now)
     decision = _decide(state, configuration, now)
-    if not (decision.say or decision.never or more):
+    if not (decision.say or decision.never or besides):
         return decision
     if look is not None and decision.say:
         await look({say.incident_id for say in decision.say})
@@ -58,8 +58,8 @@ async def evaluate_alerts(
         decision = _decide(state, configuration, now)
         rounds = {situation.id: situation.round for situation in state.situations}
         await _write(store, session, decision, rounds, configuration, now=now)
-        more = await _besides(session, configuration, state, now)
-        await enqueue(store, session, more, now=now)
+        besides = await _besides(session, configuration, state, now)
+        await enqueue(store, session, besides, now=now)
     return decision
 
 
@@ -122,7 +122,7 @@ async def _write(
     ]
     if notices:
         await insert_ignore(store, session, Notice, notices)
-    messages = [*_in_slack(decision.say, now), *_elsewhere(decision.say, configuration)]
+    messages = [*_in_slack(decision.say, now), *_for_fallback(decision.say, configuration)]
     await enqueue(store, session, messages, now=now)
 
 
@@ -173,7 +173,7 @@ def _step(round_: int, name: str) -> str:
     return f"{round_}:{name}" if round_ else name
 
 
-def _key_elsewhere(of: Say | Notice, name: str) -> str:
+def _fallback_key(of: Say | Notice, name: str) -> str:
     """What the key of its message ends with, whichever URL it is for; `name` is the step's."""
     return of.group_key or f"{of.incident_id}:{_step(of.round, name)}"
 
@@ -182,7 +182,7 @@ async def sent_to_fallback_channels(
     session: AsyncSession, incident_ids: Sequence[str], names: Collection[str]
 ) -> set[tuple[str, str]]:
     """Which of these incidents were sent to fallback channels called `names`: pairs of both."""
-    of_key = await _keys_elsewhere(session, incident_ids, names)
+    of_key = await _fallback_keys(session, incident_ids, names)
     gone_out: set[tuple[str, str]] = set()
     for keys in chunked(sorted(of_key), _AT_ONCE):
         sent = select(col(Outbox.dedupe_key)).where(
@@ -199,14 +199,14 @@ async def withheld_from_fallback_channels(
 
     Of one that others were to be notified of in Slack's place, the end is news.
     """
-    of_key = await _keys_elsewhere(session, incident_ids, names)
+    of_key = await _fallback_keys(session, incident_ids, names)
     in_its_place = {
         incident_id
-        for some in chunked(incident_ids, _AT_ONCE)
+        for portion in chunked(incident_ids, _AT_ONCE)
         for incident_id in await session.scalars(
             select(col(Notice.incident_id)).where(
                 col(Notice.channel) == "elsewhere",
-                col(Notice.incident_id).in_(some),
+                col(Notice.incident_id).in_(portion),
                 col(Notice.step).not_in(("escalation", "resolved")),
             )
         )
@@ -222,30 +222,30 @@ async def withheld_from_fallback_channels(
     return {pair for pair in withheld - went if pair[0] not in in_its_place}
 
 
-async def _keys_elsewhere(
+async def _fallback_keys(
     session: AsyncSession, incident_ids: Sequence[str], names: Collection[str]
 ) -> dict[str, list[tuple[str, str]]]:
     """What was to be sent of these incidents but their ends, by the keys of its messages."""
     of_key: dict[str, list[tuple[str, str]]] = {}
-    for some in chunked(incident_ids, _AT_ONCE):
+    for portion in chunked(incident_ids, _AT_ONCE):
         notices = await session.scalars(
             select(Notice).where(
-                col(Notice.channel) == "elsewhere", col(Notice.incident_id).in_(some)
+                col(Notice.channel) == "elsewhere", col(Notice.incident_id).in_(portion)
             )
         )
         for notice in notices:
             for name in names if notice.step != "resolved" else ():
-                key = f"elsewhere:{name}:{_key_elsewhere(notice, notice.step)}"
+                key = f"elsewhere:{name}:{_fallback_key(notice, notice.step)}"
                 of_key.setdefault(key, []).append((notice.incident_id, name))
     return of_key
 
 
-def _elsewhere(say: Sequence[Say], configuration: Configuration) -> Iterable[Message]:
+def _for_fallback(say: Sequence[Say], configuration: Configuration) -> Iterable[Message]:
     """A row for each URL: one that fails is tried again without the others hearing twice."""
     batches: dict[str, list[Say]] = {}
     for notice in say:
         if notice.channel == "elsewhere":
-            batches.setdefault(_key_elsewhere(notice, step_name(notice.step)), []).append(notice)
+            batches.setdefault(_fallback_key(notice, step_name(notice.step)), []).append(notice)
     for key, batch in batches.items():
         items = [
             {"incident_id": notice.incident_id, **step_payload(notice.step), "why": notice.why}
@@ -314,4 +314,4 @@ def _is_unreached(reach: Reach, now: datetime) -> bool:
         return True
     if reach.broken_since is None:
         return False
-    return reach.needs_fix or now >= reach.broken_since + PATIENCE
+    return reach.needs_fix or now >= reach.broken_since + BROKEN_AFTER

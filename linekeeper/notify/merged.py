@@ -30,7 +30,7 @@ class Wider:
 
 _NARROW, _WIDE = aliased(Incident), aliased(Incident)
 _HERE, _THERE = aliased(IncidentConnection), aliased(IncidentConnection)
-_OTHER, _ELSEWHERE = aliased(IncidentConnection), aliased(IncidentConnection)
+_OTHER, _CONTINUED = aliased(IncidentConnection), aliased(IncidentConnection)
 
 
 def _stayed(member: Any) -> ColumnElement[bool]:
@@ -57,7 +57,7 @@ def _entity(incident: Any) -> Any:
 _RECOVERED = exists().where(
     col(_OTHER.incident_id) == col(_NARROW.id),
     _stayed(_OTHER),
-    ~exists().where(_goes_on(_OTHER, _ELSEWHERE)).correlate(_NARROW, _OTHER),
+    ~exists().where(_goes_on(_OTHER, _CONTINUED)).correlate(_NARROW, _OTHER),
 )
 """Somebody's trouble was over with it: then it is over, and does not go on elsewhere."""
 _CUSTOMER = (

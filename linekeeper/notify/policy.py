@@ -28,7 +28,7 @@ from linekeeper.notify.situations import (
 )
 from linekeeper.notify.steps import Step
 
-PATIENCE = timedelta(minutes=10)
+BROKEN_AFTER = timedelta(minutes=10)
 """So long Slack may be out of reach until others are notified instead."""
 _UNSETTLED: Mapping[str, tuple[str, timedelta]] = {
     "alike": ("perhaps of one root cause with another of its provider", ROOT_CAUSE_WAIT),
@@ -211,7 +211,7 @@ class _Deciding:
             return
         reach = reach_of(self._reach, situation.slack_channel)
         since = reach.broken_since
-        broken = since is not None and (reach.needs_fix or self._now >= since + PATIENCE)
+        broken = since is not None and (reach.needs_fix or self._now >= since + BROKEN_AFTER)
         if not broken and reach.configured:
             return
         why = "Slack can't be reached" if broken else "Slack is not configured"

@@ -12,7 +12,7 @@ from typing import Any
 from linekeeper.config import AppConfig
 from linekeeper.incidents.announce import first_key
 from linekeeper.notify import compose, compose_others
-from linekeeper.notify.channels import message_of, place_of, remember, with_artifacts
+from linekeeper.notify.channels import channel_id_of, message_of, remember, with_artifacts
 from linekeeper.notify.compose import Rendered
 from linekeeper.notify.compose_others import group as compose_group
 from linekeeper.notify.groups import is_waiting, load_group
@@ -114,7 +114,7 @@ class Renderer:
         rendered = await self._render(view)
         kept = await message_of(self._store, _subject(view), self._channel.name)
         if kept is not None:
-            known = Posted(kept.ts, kept.place)
+            known = Posted(kept.ts, kept.channel_id)
             try:
                 await self._channel.edit(known, rendered)
             except SlackTrouble as trouble:
@@ -164,11 +164,11 @@ class Renderer:
         if row.payload.get("do") == "remind" and view is not None:
             shared = await self._shared(group) if group else None
             head = shared or await self._known(view)
-        return await self._found(row, key=row.dedupe_key, thread=head) is not None
+        return await self._find_posted(row, key=row.dedupe_key, thread=head) is not None
 
     async def _is_posted(self, row: OutboxRow, *, key: str) -> bool:
         """Whether an earlier attempt may be seen in the channel."""
-        return row.attempts > 1 and await self._found(row, key=key) is not None
+        return row.attempts > 1 and await self._find_posted(row, key=key) is not None
 
     async def _edit_known(self, row: OutboxRow, view: IncidentView, group_key: str) -> bool:
         """Edit what there is of an incident that was announced with others; nothing is posted."""
@@ -178,7 +178,7 @@ class Renderer:
             await self._edit_if_possible(grouped, rendered)
         own = await self._known(view)
         if own is None and row.attempts > 1:  # it may have been posted before it was to be shared
-            own = await self._found(row, key=row.dedupe_key)
+            own = await self._find_posted(row, key=row.dedupe_key)
         if own is not None:
             await self._edit_if_possible(own, await self._render(view))
         return bool(grouped or own)
@@ -231,7 +231,7 @@ class Renderer:
         return compose_group(group.kind, list(views.values()), links=links)
 
     async def _remember(self, subject: str, posted: Posted) -> None:
-        where, stamp = {"ts": posted.ts, "place": posted.place}, self._links.forms_stamp
+        where, stamp = {"ts": posted.ts, "channel_id": posted.channel_id}, self._links.forms_stamp
         now, name = self._clock(), self._channel.name
         await remember(self._store, subject, name, **where, now=now, stamp=stamp)
 
@@ -296,7 +296,7 @@ class Renderer:
         broadcast: bool = False,
     ) -> Posted:
         if row.attempts > 1:
-            posted = await self._found(row, key=key, thread=thread)
+            posted = await self._find_posted(row, key=key, thread=thread)
             if posted is not None:
                 if edit_found:
                     await self._edit_if_possible(posted, rendered)
@@ -305,16 +305,16 @@ class Renderer:
         thread_ts = thread.ts if thread else None
         return await post(rendered, key=key, thread_ts=thread_ts, broadcast=broadcast)
 
-    async def _found(
+    async def _find_posted(
         self, row: OutboxRow, *, key: str, thread: Posted | None = None
     ) -> Posted | None:
         """What an earlier attempt posted with `key`, if it did."""
-        return await self._channel.find(
-            key,
-            place=thread.place if thread else await place_of(self._store, self._channel.name),
-            since=row.due_since - _SKEW,
-            thread_ts=thread.ts if thread else None,
-        )
+        since = row.due_since - _SKEW
+        if thread is None:
+            channel_id = await channel_id_of(self._store, self._channel.name)
+            return await self._channel.find(key, channel_id=channel_id, since=since)
+        where = thread.channel_id
+        return await self._channel.find(key, channel_id=where, since=since, thread_ts=thread.ts)
 
     async def _edit_if_possible(self, posted: Posted, rendered: Rendered) -> None:
         try:
@@ -330,7 +330,7 @@ class Renderer:
 
     async def _message(self, subject: str) -> Posted | None:
         kept = await message_of(self._store, subject, self._channel.name)
-        return Posted(kept.ts, kept.place) if kept else None
+        return Posted(kept.ts, kept.channel_id) if kept else None
 
     async def _render(self, view: IncidentView) -> Rendered:
         return compose.incident(view, now=self._clock(), links=await self._linked(*artifacts(view)))

@@ -248,8 +248,8 @@ def _noticed(*conditions: Any) -> Any:
 
 
 _ANSWERED = _noticed(col(Notice.channel) == "slack", col(Notice.step).in_(("first", "never")))
-_ELSEWHERE = col(Notice.channel) == "elsewhere"
-_OWED = and_(_noticed(_ELSEWHERE), ~_noticed(_ELSEWHERE, col(Notice.step) == "resolved"))
+_FALLBACK = col(Notice.channel) == "elsewhere"
+_OWED = and_(_noticed(_FALLBACK), ~_noticed(_FALLBACK, col(Notice.step) == "resolved"))
 _UNSAID = select(
     col(Incident.id),
     col(Incident.topic),

@@ -42,10 +42,10 @@ _CHANNEL_ID = re.compile(r"[CGD][A-Z0-9]{8,}")
 
 @dataclass(frozen=True, slots=True)
 class Posted:
-    """Where a message is: its `ts` and the channel's id (`place`)."""
+    """Where a message is: its `ts` and the channel's id (`channel_id`)."""
 
     ts: str
-    place: str
+    channel_id: str
 
 
 class Pacer:
@@ -121,7 +121,7 @@ class ChannelClient:
         """Change the message to `rendered`."""
         await self._pacer.turn(self._paced_as)
         fields: dict[str, Any] = {
-            "channel": posted.place,
+            "channel": posted.channel_id,
             "ts": posted.ts,
             "text": rendered.text,
             "parse": "none",
@@ -132,7 +132,7 @@ class ChannelClient:
         await self._in_some_form("chat.update", forms)
 
     async def find(
-        self, key: str, *, place: str | None, since: datetime, thread_ts: str | None = None
+        self, key: str, *, channel_id: str | None, since: datetime, thread_ts: str | None = None
     ) -> Posted | None:
         """The message posted with `key` since then; None if there is none or we can't look.
 
@@ -140,7 +140,7 @@ class ChannelClient:
         `channels:history` (`groups:history` for a private channel).
         """
         try:
-            where = place or await self._place()
+            where = channel_id or await self._channel_id()
             if where is None:
                 return None
             params: dict[str, Any] = {
@@ -161,7 +161,7 @@ class ChannelClient:
                 raise
         return None
 
-    async def _place(self) -> str | None:
+    async def _channel_id(self) -> str | None:
         if _CHANNEL_ID.fullmatch(self.name):
             return self.name
         params = {"limit": 1000, "types": "public_channel,private_channel"}

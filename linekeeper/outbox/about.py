@@ -104,5 +104,5 @@ def _part_of_key(end: str, is_sqlite: bool) -> Any:
     """
     rest = func.substr(_OUTBOX.c.ordering_key, len(_FORWARD) + 1).concat("/")
     marked = func.replace(rest, end, "/")
-    place = func.instr(marked, "/") if is_sqlite else func.strpos(marked, "/")
-    return func.substr(rest, 1, place - 1)
+    slash = func.instr(marked, "/") if is_sqlite else func.strpos(marked, "/")
+    return func.substr(rest, 1, slash - 1)

@@ -178,15 +178,18 @@ def _related(
     """Providers and customers first, so that a cut loses connections rather than them."""
     members = list(members)
     rows = [
-        *(_one("provider", _slug(p), p) for p in (*providers, *(m.provider for m in members))),
         *(
-            _one("customer", m.customer_id, m.customer or m.customer_id)
+            _related_to("provider", _slug(p), p)
+            for p in (*providers, *(m.provider for m in members))
+        ),
+        *(
+            _related_to("customer", m.customer_id, m.customer or m.customer_id)
             for m in members
             if m.customer_id is not None
         ),
     ]
     if with_connections:
-        rows += [_one("connection", m.connection_id, m.name) for m in members]
+        rows += [_related_to("connection", m.connection_id, m.name) for m in members]
     once = {row["prefect.resource.id"]: row for row in rows if row is not None}
     return list(once.values())[:RELATED_LIMIT]
 
@@ -202,7 +205,7 @@ def _slug(provider: str) -> str:
     return slugify(provider)
 
 
-def _one(role: str, identifier: str, name: str) -> dict[str, str] | None:
+def _related_to(role: str, identifier: str, name: str) -> dict[str, str] | None:
     if not identifier:
         return None
     return {

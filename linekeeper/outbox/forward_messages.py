@@ -31,7 +31,7 @@ from linekeeper.store.tables import Connection, WebhookEvent
 RECOVERED = "x-linekeeper-recovered"
 CONNECTION = "x-linekeeper-connection"
 OLD_KEY = "x-linekeeper-old-key"
-PLACE = "{connection}"
+PLACEHOLDER = "{connection}"
 """What stands in a forward URL for Makini's key of the connection, as in Makini's own URLs."""
 _HEX = re.compile(r"(sha256=)?[0-9a-fA-F]{64}")
 _OPS = {"inserted": "inserted", "updated": "updated", "deleted": "deleted", "rekeyed": "updated"}
@@ -77,7 +77,7 @@ def makini_headers(
 
 def address(url: str, makini_key: str | None) -> str:
     """The forward URL with the connection in its place, if it has one."""
-    return url.replace(PLACE, quote(makini_key or "", safe=""))
+    return url.replace(PLACEHOLDER, quote(makini_key or "", safe=""))
 
 
 @dataclass(frozen=True, slots=True)

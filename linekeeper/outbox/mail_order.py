@@ -82,9 +82,9 @@ async def is_written_to_anyway(store: Store, row: OutboxRow, *, now: datetime) -
     return False
 
 
-def _is_about_the_same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+def _is_about_the_same(mail: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Whether two mails to a customer are about one loss, one login to set up, or one that ends."""
-    return all(one.get(name) == other.get(name) for name in _ABOUT)
+    return all(mail.get(name) == other.get(name) for name in _ABOUT)
 
 
 _ABOUT = ("incident_id", "attempt", "customer_id", "link_id", "connections")

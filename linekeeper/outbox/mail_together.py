@@ -26,7 +26,7 @@ TOGETHER = ("ask", "remind")
 GATHERS = timedelta(seconds=15)
 """So long after it was written a mail waits at most for what is about to be asked, too."""
 
-_BEHIND = select(OUTBOX.c.ordering_key, OUTBOX.c.dedupe_key, OUTBOX.c.payload).where(
+_WAITING_BEHIND = select(OUTBOX.c.ordering_key, OUTBOX.c.dedupe_key, OUTBOX.c.payload).where(
     OUTBOX.c.ordering_key.in_(bindparam("orders", expanding=True)),
     OUTBOX.c.status == "pending",
     OUTBOX.c.claimed_by.is_(None),
@@ -46,24 +46,26 @@ _WHOSE = (
 )
 
 
-class Behind(NamedTuple):
+class WaitingMail(NamedTuple):
     """A mail behind another to the same customer, which asks for the same of another case."""
 
     dedupe_key: str
     incident_id: str
 
 
-async def mails_behind(store: Store, rows: Sequence[OutboxRow]) -> dict[str, list[Behind]]:
+async def mails_behind(store: Store, rows: Sequence[OutboxRow]) -> dict[str, list[WaitingMail]]:
     """By the row of a mail that was claimed what waits behind it."""
     first = {row.ordering_key: row for row in rows if row.payload["do"] in TOGETHER}
-    behind: defaultdict[str, list[Behind]] = defaultdict(list)
+    behind: defaultdict[str, list[WaitingMail]] = defaultdict(list)
     if not first:
         return behind
     async with store.read() as session:
-        for order, key, payload in await session.execute(_BEHIND, {"orders": sorted(first)}):
+        for order, key, payload in await session.execute(
+            _WAITING_BEHIND, {"orders": sorted(first)}
+        ):
             row = first[order]
             if payload["do"] == row.payload["do"] and key != row.dedupe_key:
-                behind[row.id].append(Behind(key, payload["incident_id"]))
+                behind[row.id].append(WaitingMail(key, payload["incident_id"]))
     return behind
 
 
@@ -89,7 +91,7 @@ async def about_to_be_asked(
     }
 
 
-def named_by(row: OutboxRow, behind: Mapping[str, Sequence[Behind]]) -> list[str]:
+def named_by(row: OutboxRow, behind: Mapping[str, Sequence[WaitingMail]]) -> list[str]:
     """The incidents whose lost logins the mail of `row` names. Pure."""
     others = [each.incident_id for each in behind.get(row.id, ())]
     return list(dict.fromkeys([row.payload["incident_id"], *others]))

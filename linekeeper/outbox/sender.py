@@ -203,9 +203,9 @@ class Parts:
         parts = {name: self.of(work, name, each) for name, each in partitions.items()}
         if self._look[0] != (works := tuple(parts.values())):
             self._look = (works, _looking(works))
-        found = (await session.execute(self._look[1], {"now": now})).one()
+        waiting = (await session.execute(self._look[1], {"now": now})).one()
         return {
-            name: part for (name, part), waits in zip(parts.items(), found, strict=True) if waits
+            name: part for (name, part), waits in zip(parts.items(), waiting, strict=True) if waits
         }
 
 

@@ -14,7 +14,7 @@ from sqlmodel import col
 
 from linekeeper.incidents.findings import Finding, apply_findings
 from linekeeper.incidents.lifecycle import IncidentChange
-from linekeeper.preflight.evidence import MAX_AGE, REACHED, NamedTarget, places
+from linekeeper.preflight.evidence import MAX_AGE, REACHED, NamedTarget, named_targets
 from linekeeper.preflight.verdict import EXPIRY_STEPS
 from linekeeper.store import Store
 from linekeeper.store.tables import Gate, PreflightReport
@@ -34,15 +34,15 @@ async def conclude_ageing_in(
     store: Store, session: AsyncSession, *, now: datetime
 ) -> list[IncidentChange]:
     """The same in the caller's transaction."""
-    known = [place for place in await places(session) if place.target is not None]
-    named = {place.target: place for place in known}
+    known = [system for system in await named_targets(session) if system.target is not None]
+    by_target = {system.target: system for system in known}
     findings = [
         finding
         for report in await _latest_good(session)
-        if (place := named.get(report.target)) is not None
-        for finding in judge_age(place, report, now)
+        if (system := by_target.get(report.target)) is not None
+        for finding in judge_age(system, report, now)
     ]
-    findings += [_ask_for(place) for place in await _unchecked(session, known)]
+    findings += [_ask_for(system) for system in await _unchecked(session, known)]
     return await apply_findings(store, session, TOPIC, findings, now=now)
 
 
@@ -60,37 +60,39 @@ async def _unchecked(session: AsyncSession, known: Iterable[NamedTarget]) -> lis
     )
     steps, targets = set(verified), set(passed)
     return [
-        place for place in known if place.implementation_id in steps and place.target not in targets
+        system
+        for system in known
+        if system.implementation_id in steps and system.target not in targets
     ]
 
 
-def _ask_for(place: NamedTarget) -> Finding:
+def _ask_for(system: NamedTarget) -> Finding:
     return Finding(
         kind="preflight_missing",
-        cause=f"preflight-missing:{place.system_id}:{place.target}",
-        app=place.app,
-        title=f"{place.label} · {place.target} was never checked",
-        text=f"{place.label} is reached at {place.target} since its step was completed, and no "
+        cause=f"preflight-missing:{system.system_id}:{system.target}",
+        app=system.app,
+        title=f"{system.label} · {system.target} was never checked",
+        text=f"{system.label} is reached at {system.target} since its step was completed, and no "
         "preflight found that address in order. Run preflight for it, or ask the customer's IT "
         "for a report.",
         scope="connection",
-        members=[place.connection_id] if place.connection_id else [],
-        resolved=f"{place.label} was checked where it is reached, or is reached elsewhere.",
-        detail={"target": place.target},
+        members=[system.connection_id] if system.connection_id else [],
+        resolved=f"{system.label} was checked where it is reached, or is reached elsewhere.",
+        detail={"target": system.target},
     )
 
 
-def judge_age(place: NamedTarget, report: PreflightReport, now: datetime) -> Iterable[Finding]:
+def judge_age(system: NamedTarget, report: PreflightReport, now: datetime) -> Iterable[Finding]:
     """What is wrong with the last good report on a target from one vantage; pure."""
     where = f"{report.target} from {report.vantage}"
-    members = [place.connection_id] if place.connection_id else []
+    members = [system.connection_id] if system.connection_id else []
     age = (now - report.at).days
     if now - report.at > MAX_AGE:
         yield Finding(
             kind="preflight_outdated",
             cause=f"preflight-outdated:{report.target}:{report.vantage}",
-            app=place.app,
-            title=f"{place.label} · {where}: the report is outdated",
+            app=system.app,
+            title=f"{system.label} · {where}: the report is outdated",
             text=f"{where} was last found in order {age} days ago, by {report.by}; a report is "
             f"no evidence after {MAX_AGE.days} days. Run preflight there again, or ask the "
             "customer's IT for a new report.",
@@ -111,8 +113,8 @@ def judge_age(place: NamedTarget, report: PreflightReport, now: datetime) -> Ite
         yield Finding(
             kind="certificate_ending",
             cause=f"certificate:{report.target}:{report.vantage}:{step}",
-            app=place.app,
-            title=f"{place.label} · the certificate of {report.target} {title}",
+            app=system.app,
+            title=f"{system.label} · the certificate of {report.target} {title}",
             text=f"The certificate of {report.target} {until} every call fails. "
             "Ask the customer's IT to renew it, and check again.",
             scope="connection",

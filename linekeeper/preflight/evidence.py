@@ -53,7 +53,7 @@ class NamedTarget:
     """Makini reaches it through a VPN tunnel."""
 
 
-class NoSuchPlace(Exception):
+class NoSuchSystem(Exception):
     """Nothing answers to that name; the message says what does."""
 
 
@@ -135,7 +135,7 @@ async def unowned_targets(store: Store, report: PreflightVerdicts) -> str:
     """Return a sentence with the targets of `report` that no system of an implementation has;
     empty if there are none. Such evidence proves no gate."""
     async with store.read() as session:
-        known = {place.target for place in await places(session)}
+        known = {system.target for system in await named_targets(session)}
     unknown = [target for target in report.targets if target not in known]
     if not unknown:
         return ""
@@ -147,10 +147,12 @@ async def unowned_targets(store: Store, report: PreflightVerdicts) -> str:
 
 async def tunnelled(session: AsyncSession, targets: Collection[str]) -> list[NamedTarget]:
     """The systems at `targets` that Makini reaches through a VPN tunnel."""
-    return [place for place in await places(session) if place.vpn and place.target in targets]
+    return [
+        system for system in await named_targets(session) if system.vpn and system.target in targets
+    ]
 
 
-async def places(session: AsyncSession) -> list[NamedTarget]:
+async def named_targets(session: AsyncSession) -> list[NamedTarget]:
     """Every system of an implementation that wasn't abandoned."""
     rows = await session.execute(
         select(
@@ -177,28 +179,30 @@ async def places(session: AsyncSession) -> list[NamedTarget]:
     ]
 
 
-async def find_places(session: AsyncSession, wanted: str) -> list[NamedTarget]:
-    """The systems `wanted` names: a customer, or `Customer · System`. Raises `NoSuchPlace`."""
-    everything = await places(session)
+async def find_named_targets(session: AsyncSession, wanted: str) -> list[NamedTarget]:
+    """The systems `wanted` names: a customer, or `Customer · System`. Raises `NoSuchSystem`."""
+    everything = await named_targets(session)
     folded = _fold(wanted)
-    matching = [place for place in everything if _fold(place.label) == folded]
+    matching = [system for system in everything if _fold(system.label) == folded]
     if not matching:
-        matching = [place for place in everything if _fold(place.label.split(" · ")[0]) == folded]
+        matching = [
+            system for system in everything if _fold(system.label.split(" · ")[0]) == folded
+        ]
     if not matching:
         labels = (
-            "; ".join(sorted(place.label for place in everything)[:8]) or "none: start one first"
+            "; ".join(sorted(system.label for system in everything)[:8]) or "none: start one first"
         )
-        raise NoSuchPlace(f"no system of an implementation matches {wanted!r}: {labels}")
+        raise NoSuchSystem(f"no system of an implementation matches {wanted!r}: {labels}")
     return matching
 
 
-async def name_target(store: Store, place: NamedTarget, target: str) -> None:
-    """Keep where the system of `place` is reached, if nobody has said so before."""
+async def name_target(store: Store, system: NamedTarget, target: str) -> None:
+    """Keep where the system of `system` is reached, if nobody has said so before."""
     async with store.write() as session:
         await session.execute(
             update(ImplementationSystem)
             .where(
-                col(ImplementationSystem.id) == place.system_id,
+                col(ImplementationSystem.id) == system.system_id,
                 col(ImplementationSystem.target).is_(None),
             )
             .values(target=str(parse_target(target)))
@@ -211,7 +215,9 @@ async def verified(session: AsyncSession, worker: str | None = None) -> list[tup
     A vantage belongs to the worker that has it: elsewhere a closed port says nothing. With
     `worker` only those that it proved, or that nobody says who proved.
     """
-    current = {place.target for place in await places(session) if place.target is not None}
+    current = {
+        system.target for system in await named_targets(session) if system.target is not None
+    }
     rows = await session.execute(
         select(col(PreflightReport.target), col(PreflightReport.vantage))
         .where(
@@ -235,7 +241,9 @@ async def verified(session: AsyncSession, worker: str | None = None) -> list[tup
 
 async def other_workers(session: AsyncSession, worker: str) -> list[str]:
     """The workers other than `worker` that proved something which only they can check again."""
-    current = {place.target for place in await places(session) if place.target is not None}
+    current = {
+        system.target for system in await named_targets(session) if system.target is not None
+    }
     rows = await session.execute(
         select(col(PreflightReport.worker), col(PreflightReport.target))
         .where(
@@ -259,14 +267,18 @@ async def conclude_drift(
     """
     async with store.write() as session:
         held = {(t, v) for t, v in await verified(session)}
-        named = {place.target: place for place in await places(session) if place.target is not None}
+        named = {
+            system.target: system
+            for system in await named_targets(session)
+            if system.target is not None
+        }
         changes: list[IncidentChange] = []
         for report in reports:
             for target in report.targets:
                 if (target, report.vantage) not in held:
                     continue
-                place = named[target]
-                change = await _conclude(store, session, report, target, place=place, now=now)
+                system = named[target]
+                change = await _conclude(store, session, report, target, system=system, now=now)
                 changes += [change] if change else []
         if changes:
             await announce(store, session, changes, now=now)
@@ -303,7 +315,7 @@ async def _conclude(
     report: PreflightVerdicts,
     target: str,
     *,
-    place: NamedTarget,
+    system: NamedTarget,
     now: datetime,
 ) -> IncidentChange | None:
     cause = f"preflight:{target}:{report.vantage}"
@@ -323,8 +335,8 @@ async def _conclude(
         kind=KIND,
         scope="connection",
         cause=cause,
-        app=place.app,
-        title=f"{place.label} · {target} from {report.vantage}",
+        app=system.app,
+        title=f"{system.label} · {target} from {report.vantage}",
         detail={"target": target, "vantage": report.vantage, "check": findings[0].check},
     )
     identifier = await open_new(store, session, opening, now=now)

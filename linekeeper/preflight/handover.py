@@ -74,13 +74,13 @@ def _wanted(systems: Sequence[HandoverSystem], network: Network) -> str:
         through = "VPN tunnel" if system.vpn else "direct"
         if system.target is not None:
             speaks = "TLS" if system.target.tls else "TCP"
-            place = f"`{system.target.host}` | {system.target.port} | {speaks}"
+            address_cell = f"`{system.target.host}` | {system.target.port} | {speaks}"
         else:
             ports = network.ports_of(system.name)
             usual = "; ".join(f"{literal(port.port)} ({literal(port.use)})" for port in ports)
             spoken = ", ".join(dict.fromkeys(literal(port.speaks) for port in ports))
-            place = f"please name it | usually {usual} | {spoken}"
-        rows.append(f"| {literal(system.name)} | {place} | {through} |")
+            address_cell = f"please name it | usually {usual} | {spoken}"
+        rows.append(f"| {literal(system.name)} | {address_cell} | {through} |")
     heading = ["| System | Host | Port | Speaks | Reached |", "|---|---|---|---|---|"]
     table = "\n".join([*heading, *rows])
     if all(system.target is not None for system in systems):

@@ -43,9 +43,9 @@ def take_order(
         known_open = parse_target(control)
     except TargetError as error:
         raise OrderError("control", str(error)) from None
-    places = _parse_all(targets)
-    if not 1 <= len(places) <= MAX_TARGETS:
-        raise OrderError("target", f"give 1 to {MAX_TARGETS}, not {len(places)}")
+    parsed = _parse_all(targets)
+    if not 1 <= len(parsed) <= MAX_TARGETS:
+        raise OrderError("target", f"give 1 to {MAX_TARGETS}, not {len(parsed)}")
     known = next((candidate for candidate in VANTAGES if candidate == vantage), None)
     if known is None:
         raise OrderError("vantage", f"{vantage[:40]!a} is not one of {', '.join(VANTAGES)}")
@@ -57,18 +57,18 @@ def take_order(
         except OSError as error:
             reason = error.strerror if error.errno and not isinstance(error, ssl.SSLError) else None
             raise OrderError("ca-file", f"{ca_file}: {reason or 'holds no certificate'}") from None
-    return PreflightOrder(places, known, timeout, ca_file, known_open)
+    return PreflightOrder(parsed, known, timeout, ca_file, known_open)
 
 
 def _parse_all(targets: Sequence[str]) -> tuple[Target, ...]:
     """Each once. `OrderError` names all that are none."""
-    places: dict[Target, None] = {}
+    parsed: dict[Target, None] = {}
     faults: dict[str, None] = {}
     for text in targets:
         try:
-            places[parse_target(text)] = None
+            parsed[parse_target(text)] = None
         except TargetError as error:
             faults[str(error)] = None
     if faults:
         raise OrderError("target", "; ".join(faults))
-    return tuple(places)
+    return tuple(parsed)

@@ -26,7 +26,7 @@ def preflight_markdown(reports: Sequence[PreflightVerdicts], through: Sequence[N
         parts.append(table(["", "Target", "Check", "What was seen"], rows))
     if through:
         named = ", ".join(
-            f"{literal(place.label)} ({literal(place.target or '')})" for place in through
+            f"{literal(system.label)} ({literal(system.target or '')})" for system in through
         )
         parts.append(
             f"Through a VPN tunnel: {named}. *allowlisted* means from the tunnel's end at Makini's "

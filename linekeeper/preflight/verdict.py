@@ -73,10 +73,10 @@ def judge(
     )
 
 
-_Found = tuple[Check, Status, str]
+_Result = tuple[Check, Status, str]
 
 
-def _from_outside(facts: TargetFacts) -> Iterable[_Found]:
+def _from_outside(facts: TargetFacts) -> Iterable[_Result]:
     if facts.dns is not None:
         yield "dns", ("warning" if facts.dns.unknown else "ok"), _named(facts.dns)
     if facts.tcp is None:
@@ -142,7 +142,7 @@ def is_inner(address: str) -> bool:
     return any(ip in network for network in _INNER)
 
 
-def _must_reach(target: Target, facts: TargetFacts, now: datetime) -> Iterable[_Found]:
+def _must_reach(target: Target, facts: TargetFacts, now: datetime) -> Iterable[_Result]:
     if facts.dns is not None:
         yield "dns", ("ok" if facts.dns.addresses else "finding"), _named(facts.dns)
     if facts.tcp is None:
@@ -155,7 +155,7 @@ def _must_reach(target: Target, facts: TargetFacts, now: datetime) -> Iterable[_
         yield from _answered(facts.http)
 
 
-def _reached(target: Target, tcp: TcpFact) -> _Found:
+def _reached(target: Target, tcp: TcpFact) -> _Result:
     open_at = [address for address, outcome in tcp.outcomes if outcome == "open"]
     if not open_at:
         return (
@@ -179,7 +179,7 @@ def _advice(tcp: TcpFact) -> str:
     return "There is no route: check network, VPN and address."
 
 
-def _secured(target: Target, tls: TlsFact, now: datetime) -> Iterable[_Found]:
+def _secured(target: Target, tls: TlsFact, now: datetime) -> Iterable[_Result]:
     if tls.error is not None:
         yield "tls", "finding", f"No TLS handshake: {tls.error}."
         return
@@ -200,7 +200,7 @@ def _secured(target: Target, tls: TlsFact, now: datetime) -> Iterable[_Found]:
     yield _dated(tls, now)
 
 
-def _dated(tls: TlsFact, now: datetime) -> _Found:
+def _dated(tls: TlsFact, now: datetime) -> _Result:
     if tls.not_after is None:
         return "tls-expiry", "warning", "The certificate's dates can't be read."
     left = (tls.not_after - now).total_seconds() / 86400
@@ -216,7 +216,7 @@ def _dated(tls: TlsFact, now: datetime) -> _Found:
     return "tls-expiry", "ok", f"{days} left (until {day})."
 
 
-def _answered(http: HttpFact) -> Iterable[_Found]:
+def _answered(http: HttpFact) -> Iterable[_Result]:
     if http.error is not None:
         yield "http", "finding", f"No HTTP answer: {http.error}."
         return

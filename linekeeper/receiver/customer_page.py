@@ -27,7 +27,7 @@ from linekeeper.store.tables import Customer, CustomerLink
 
 _MAX_FORM = 32_768
 _JSON = ".json"
-_Found = tuple[CustomerLink, Customer]
+_Opened = tuple[CustomerLink, Customer]
 
 
 async def show(request: Request) -> Response:
@@ -69,7 +69,7 @@ async def take(request: Request) -> Response:
 
 
 async def _page(
-    request: Request, opened: _Found, *, as_json: bool = False, notice: str = "", status: int = 200
+    request: Request, opened: _Opened, *, as_json: bool = False, notice: str = "", status: int = 200
 ) -> Response:
     rt, (_, customer), now = runtime_of(request), opened, utcnow()
     signer, public_url = await load_signer(rt.store), rt.settings.resolved_public_url
@@ -97,7 +97,7 @@ async def _page(
     )
 
 
-async def _find(request: Request, token: str) -> _Found | None:
+async def _find(request: Request, token: str) -> _Opened | None:
     store = runtime_of(request).store
     link_id = read_token(await load_signer(store), token)
     if link_id is None:

@@ -34,7 +34,7 @@ class FollowUps:
         self._rt = runtime
         self._reported: dict[str, _Reported] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._places = asyncio.Semaphore(AT_ONCE)
+        self._slots = asyncio.Semaphore(AT_ONCE)
 
     def note(self, app: str, connection_id: str) -> None:
         """Trouble of the connection was just reported, and is in the database."""
@@ -58,7 +58,7 @@ class FollowUps:
         try:
             while reported.at is not None:
                 since, reported.at = reported.at, None
-                async with self._places:
+                async with self._slots:
                     await follow_up(self._rt, reported.app, connection_id, since=since)
                 await asyncio.sleep(APART.total_seconds())
         except (MakiniError, UnknownApp):

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 4 * 1024 * 1024
 """The limit for any route; most accept less (`read_body`)."""
-PLACES = 256
+SLOTS = 256
 ANSWER_SECONDS = 60.0
 
 FOR_CUSTOMERS = ("/connect/", "/customer/", "/oauth/")
@@ -30,25 +30,25 @@ FOR_CUSTOMERS = ("/connect/", "/customer/", "/oauth/")
 
 
 class RequestLimit:
-    """The ASGI app before `site`, with `places` requests at once.
+    """The ASGI app before `site`, with `slots` requests at once.
 
     When all are taken, the request that has kept us waiting longest for its body gives way (408);
     if none does, the new one is asked to come again (503).
     """
 
     def __init__(
-        self, site: Any, *, places: int = PLACES, answer_seconds: float = ANSWER_SECONDS
+        self, site: Any, *, slots: int = SLOTS, answer_seconds: float = ANSWER_SECONDS
     ) -> None:
         self._site = site
-        self._places = places
+        self._slots = slots
         self._answer_seconds = answer_seconds
         self._bodies = Bodies(MAX_BODY_BYTES)
         self.taken = 0
-        """Places in use."""
+        """Slots in use."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        if self.taken >= self._places and not self._bodies.give_up_longest():
+        if self.taken >= self._slots and not self._bodies.give_up_longest():
             await _refuse(protocol.BUSY, scope, receive, send)
             return
         self.taken += 1
@@ -63,7 +63,7 @@ class RequestLimit:
             answering = asyncio.create_task(
                 _answer(self._site(scope, exchange.receive, exchange.send))
             )
-            answering.add_done_callback(self._release_place)
+            answering.add_done_callback(self._release_slot)
             await self._answered(answering, exchange, scope)
         except Disconnected:
             return
@@ -71,7 +71,7 @@ class RequestLimit:
             if answering is None:
                 self.taken -= 1
 
-    def _release_place(self, answering: "asyncio.Task[None]") -> None:
+    def _release_slot(self, answering: "asyncio.Task[None]") -> None:
         self.taken -= 1
         if not answering.cancelled() and (error := answering.exception()) is not None:
             # Where and of what kind it is, without its message: that may quote what was sent.

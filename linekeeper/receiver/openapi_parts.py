@@ -54,13 +54,13 @@ WEBHOOK_ERRORS = {
 BEARER: list[Json] = [{"key": []}]
 
 
-def parameter(name: str, place: str, description: str, schema: Json = TEXT) -> Json:
+def parameter(name: str, location: str, description: str, schema: Json = TEXT) -> Json:
     return {
         "name": name,
-        "in": place,
-        "required": place == "path",
+        "in": location,
+        "required": location == "path",
         "description": description,
-        "schema": schema if place != "path" else {**schema, "minLength": 1},
+        "schema": schema if location != "path" else {**schema, "minLength": 1},
     }
 
 

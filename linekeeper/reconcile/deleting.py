@@ -30,7 +30,7 @@ from linekeeper.reconcile.deletion_queries import (
 )
 from linekeeper.reconcile.listing import KeySet
 from linekeeper.reconcile.marks import confirm_at_of, save_mark, set_confirm_at
-from linekeeper.reconcile.places import Place
+from linekeeper.reconcile.partitions import Partition
 from linekeeper.reconcile.policy import POLICY
 from linekeeper.reconcile.queries import append_changes, lock_feed
 from linekeeper.reconcile.target import PollTarget
@@ -164,7 +164,7 @@ async def apply_agreed(
                 rows = _changes(
                     connection_id, entity, keys, "deleted", due="deleted", last=last, now=now
                 )
-                await _tell(store, session, app, makini_key, rows)
+                await _notify(store, session, app, makini_key, rows)
                 total += len(keys)
     return total
 
@@ -173,16 +173,16 @@ async def restore(
     store: Store, app: AppConfig, deletion: Deletion, makini_key: str, *, now: datetime
 ) -> int:
     """Take the tombstones of `deletion` back; how many."""
-    total, place = 0, (deletion.connection_id, deletion.entity)
+    total, partition = 0, (deletion.connection_id, deletion.entity)
     while True:
         async with store.write() as session:
             last = await lock_feed(store, session, deletion.connection_id)
             keys = [key for _, key in await some_of(session, deletion.id, deleted=True)]
             if not keys:
                 return total
-            await take_tombstones(store, session, *place, keys)
-            rows = _changes(*place, keys, "inserted", due=None, last=last, now=now)
-            await _tell(store, session, app, makini_key, rows)
+            await take_tombstones(store, session, *partition, keys)
+            rows = _changes(*partition, keys, "inserted", due=None, last=last, now=now)
+            await _notify(store, session, app, makini_key, rows)
             total += len(keys)
 
 
@@ -192,10 +192,10 @@ def cause(connection_id: str, entity: str) -> str:
 
 
 async def _missing(
-    store: Store, place: Place, keys: KeySet, started: datetime, apart: timedelta
+    store: Store, partition: Partition, keys: KeySet, started: datetime, apart: timedelta
 ) -> _Missing:
     missing = _Missing()
-    async for records in live_records(store, *place):
+    async for records in live_records(store, *partition):
         missing.live += len(records)
         for record in records:
             if record.key in keys:
@@ -322,7 +322,7 @@ def _changes(
     ]  # fmt: skip
 
 
-async def _tell(
+async def _notify(
     store: Store,
     session: AsyncSession,
     app: AppConfig,

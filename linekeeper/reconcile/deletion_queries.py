@@ -55,8 +55,8 @@ async def live_records(
     after = ""
     while True:
         async with store.read() as session:
-            place = {"connection": connection_id, "of_entity": entity}
-            rows = await session.execute(_LIVE, {**place, "after": after})
+            partition = {"connection": connection_id, "of_entity": entity}
+            rows = await session.execute(_LIVE, {**partition, "after": after})
             live = [Live(*row) for row in rows]
         if live:
             yield live
@@ -127,8 +127,8 @@ _PROPOSED = select(Deletion).where(
 
 async def proposed(session: AsyncSession, connection_id: str, entity: str) -> Deletion | None:
     """The deletion that waits for a decision."""
-    place = {"connection": connection_id, "of_entity": entity}
-    deletion: Deletion | None = await session.scalar(_PROPOSED, place)
+    partition = {"connection": connection_id, "of_entity": entity}
+    deletion: Deletion | None = await session.scalar(_PROPOSED, partition)
     return deletion
 
 
@@ -214,5 +214,5 @@ async def forget_bodies(
     session: AsyncSession, connection_id: str, entity: str, *, before: datetime
 ) -> None:
     """Bodies of what was deleted before `before` go; a tombstone needs none after that."""
-    place = {"connection": connection_id, "of_entity": entity}
-    await session.execute(_FORGET_BODIES, {**place, "before": before})
+    partition = {"connection": connection_id, "of_entity": entity}
+    await session.execute(_FORGET_BODIES, {**partition, "before": before})

@@ -49,7 +49,7 @@ async def export_records(store: Store, choice: RecordChoice) -> AsyncIterator[li
     Each is as it was when it was read; nothing is locked meanwhile. `body` is Makini's JSON, kept
     only where `MAKINI_BODIES` names the entity.
     """
-    place = tuple_(col(Record.connection_id), col(Record.entity), col(Record.key))
+    identity = tuple_(col(Record.connection_id), col(Record.entity), col(Record.key))
     after: tuple[str, str, str] | None = None
     while True:
         statement = (
@@ -60,7 +60,7 @@ async def export_records(store: Store, choice: RecordChoice) -> AsyncIterator[li
             .limit(AT_ONCE)
         )
         if after is not None:
-            statement = statement.where(place > after)
+            statement = statement.where(identity > after)
         async with store.read() as session:
             rows = (await session.execute(statement)).all()
         if rows:

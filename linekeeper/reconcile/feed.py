@@ -66,7 +66,7 @@ async def read_feed(store: Store, after: str | None, *, limit: int = MOST) -> Pa
     new, `next` is the same place again. Raises `BadCursor`.
     """
     position = position_of(after)
-    await _place(store)
+    await _number(store)
     async with store.read() as session:
         if position > (await session.scalar(select(col(FeedEnd.position))) or 0):
             raise BadCursor(
@@ -133,15 +133,15 @@ async def leave_gap(connection: AsyncConnection) -> None:
     await connection.execute(update(table).values(position=table.c.position + GAP))
 
 
-async def _place(store: Store) -> None:
+async def _number(store: Store) -> None:
     """Give every change that has none its place, each connection's in order."""
     while True:
         async with store.read() as session:
-            if not await _unplaced(session, 1):
+            if not await _unnumbered(session, 1):
                 return
         async with store.write() as session:
             last = await _lock_end(store, session)
-            ids = await _unplaced(session, _PLACED_AT_ONCE)
+            ids = await _unnumbered(session, _PLACED_AT_ONCE)
             if ids:
                 connection = await session.connection()
                 await connection.execute(
@@ -161,7 +161,7 @@ async def _lock_end(store: Store, session: AsyncSession) -> int:
     return await session.scalar(select(col(FeedEnd.position)).with_for_update()) or 0
 
 
-async def _unplaced(session: AsyncSession, limit: int) -> list[str]:
+async def _unnumbered(session: AsyncSession, limit: int) -> list[str]:
     return list(
         await session.scalars(
             select(col(Change.id))

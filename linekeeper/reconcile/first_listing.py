@@ -49,7 +49,7 @@ def news_of(change_set: ChangeSet, mark: Watermark | None) -> list[dict[str, Any
     since = news_from(mark)
 
     def is_new(key: str) -> bool:
-        time = change_set.found[key].time
+        time = change_set.latest[key].time
         return since is not None and time is not None and time > since
 
     return [

@@ -202,7 +202,9 @@ _KeysOf = Callable[[tuple[str, ...]], tuple[str, ...]]
 
 def _without_keys(value: Any, keys_of: _KeysOf) -> Any:
     if not isinstance(value, Mapping):
-        return [_without_keys(one, keys_of) if isinstance(one, _NESTED) else one for one in value]
+        return [
+            _without_keys(item, keys_of) if isinstance(item, _NESTED) else item for item in value
+        ]
     plain = _cut(value, keys_of)
     for name, held in plain.items():
         if isinstance(held, _NESTED):

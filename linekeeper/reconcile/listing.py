@@ -34,7 +34,7 @@ class Sizes:
         self.pages += 1
         self.last = total if total is not None else self.last
 
-    def proves(
+    def is_consistent(
         self,
         listed: int,
         newest: datetime | None,
@@ -78,8 +78,8 @@ class KeySet:
         digest = hash(key)
         self._sort()
         part = self._parts.get(digest % _PARTS, ())
-        place = bisect_left(part, digest)
-        return place < len(part) and part[place] == digest
+        partition = bisect_left(part, digest)
+        return partition < len(part) and part[partition] == digest
 
     def __len__(self) -> int:
         """How many different keys were listed."""

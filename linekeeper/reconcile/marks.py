@@ -10,7 +10,7 @@ from sqlmodel import col
 
 from linekeeper.clock import utcnow
 from linekeeper.makini import ListingFault
-from linekeeper.reconcile.places import Place
+from linekeeper.reconcile.partitions import Partition
 from linekeeper.reconcile.policy import POLICY
 from linekeeper.store import Store
 from linekeeper.store.engine import insert_or_update
@@ -163,10 +163,10 @@ async def note_compared(
         await save_mark(store, session, connection_id, entity, **values)
 
 
-async def count_live(store: Store, place: Place) -> int:
-    """How many live records of `place` are in the index."""
+async def count_live(store: Store, partition: Partition) -> int:
+    """How many live records of `partition` are in the index."""
     async with store.read() as session:
-        return await session.scalar(_INDEXED, {"whose": place[0], "entity": place[1]}) or 0
+        return await session.scalar(_INDEXED, {"whose": partition[0], "entity": partition[1]}) or 0
 
 
 _INDEXED = select(func.count()).where(
@@ -210,31 +210,39 @@ def confirm_at_of(mark: Watermark | None) -> datetime | None:
 
 
 async def set_confirm_at(
-    session: AsyncSession, place: Place, at: datetime | None, *, known: Iterable[datetime | None]
+    session: AsyncSession,
+    partition: Partition,
+    at: datetime | None,
+    *,
+    known: Iterable[datetime | None],
 ) -> None:
-    """List `place` whole again at `at`, or when it is due anyway.
+    """List `partition` whole again at `at`, or when it is due anyway.
 
     `known` are the times that the reading which says so found or set itself. Any other was set by
     somebody who asked meanwhile, and stays: this reading may not have seen what they had.
     """
     times = [time for time in known if time is not None]
-    given = {"whose": place[0], "what": place[1], "times": times, "again": at}
+    given = {"whose": partition[0], "what": partition[1], "times": times, "again": at}
     await session.execute(_CONFIRM, given)
 
 
-async def ask_again(session: AsyncSession, places: Iterable[Place], *, now: datetime) -> None:
-    """Have the next poll ask for `places`, of which a record was just read, though they count as
-    not offered or wait after a failure."""
-    await session.execute(_ASK_AGAIN.where(_is_one_of(places)), {"now": now})
+async def ask_again(
+    session: AsyncSession, partitions: Iterable[Partition], *, now: datetime
+) -> None:
+    """Have the next poll ask for `partitions`, of which a record was just read, though they count
+    as not offered or wait after a failure."""
+    await session.execute(_ASK_AGAIN.where(_is_one_of(partitions)), {"now": now})
 
 
-async def list_whole(session: AsyncSession, places: Iterable[Place], *, now: datetime) -> None:
-    """Have the next poll list `places` whole, whatever they count as."""
-    await session.execute(_LIST_WHOLE.where(_is_one_of(places)), {"now": now})
+async def list_whole(
+    session: AsyncSession, partitions: Iterable[Partition], *, now: datetime
+) -> None:
+    """Have the next poll list `partitions` whole, whatever they count as."""
+    await session.execute(_LIST_WHOLE.where(_is_one_of(partitions)), {"now": now})
 
 
-def _is_one_of(places: Iterable[Place]) -> ColumnElement[bool]:
-    return tuple_(_KEPT.c.connection_id, _KEPT.c.entity).in_(sorted(places))
+def _is_one_of(partitions: Iterable[Partition]) -> ColumnElement[bool]:
+    return tuple_(_KEPT.c.connection_id, _KEPT.c.entity).in_(sorted(partitions))
 
 
 _KEPT = table_of(Watermark)

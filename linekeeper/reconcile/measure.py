@@ -168,8 +168,8 @@ async def _verdicts(rt: Runtime, now: datetime) -> list[TrustVerdict]:
             .where(col(Connection.setup) != "disconnected")
         )
         verdicts = []
-        for identifier, app, key, name, provider, told_apart_by, webhook_at, *more in known:
-            customer, before = more
+        for identifier, app, key, name, provider, told_apart_by, webhook_at, *rest in known:
+            customer, before = rest
             measured = counted.get(identifier)
             if measured is None and before == "unknown":
                 continue

@@ -95,7 +95,7 @@ class PageReader:
         came = keyless = 0
         try:
             async with (
-                WriteBehind(bearable=MakiniError) as writing,
+                WriteBehind(expected=MakiniError) as writing,
                 aclosing(prefetch(pages)) as listed,
             ):
                 async for page, asked_at in listed:

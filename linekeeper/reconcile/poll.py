@@ -64,15 +64,15 @@ async def read_entity(
             rt, target, caller, mark, question=question, reading=reading, sleep=sleep
         ).run()
     except MakiniError as error:
-        place = (rt.store, target.id, entity)
+        partition = (rt.store, target.id, entity)
         missing = error.kind is ErrorKind.not_found
-        if missing and not await is_offered(*place, mark, now=question.run_at):
+        if missing and not await is_offered(*partition, mark, now=question.run_at):
             reading.outcome = "not_offered"
-            await note_not_offered(*place, mark, now=question.run_at)
+            await note_not_offered(*partition, mark, now=question.run_at)
             return reading
         reading.outcome, reading.error = "failed", error
         reading.scope = await caller.scope_of(error)
-        await note_failure(*place, mark, error, scope=reading.scope, now=question.run_at)
+        await note_failure(*partition, mark, error, scope=reading.scope, now=question.run_at)
     return reading
 
 
@@ -123,8 +123,8 @@ class _Reader:
                 elif error.kind is not ErrorKind.malformed or last:
                     raise
         if counted and since is not None and self._mark is not None:
-            place = (self._rt.store, self._target.id, self._reading.entity)
-            await note_total(*place, self._mark, total, now=self._question.run_at)
+            partition = (self._rt.store, self._target.id, self._reading.entity)
+            await note_total(*partition, self._mark, total, now=self._question.run_at)
 
     @property
     def _is_whole_due(self) -> bool:
@@ -250,8 +250,8 @@ class _Reader:
             reading.counts.add(counts)
             reading.compared = True
         alone, indexed = writer.wrote_all and succession is None, None
-        proves = not (shifted or inconsistent or listing.keyless)
-        if whole and proves and not alone:
+        is_conclusive = not (shifted or inconsistent or listing.keyless)
+        if whole and is_conclusive and not alone:
             concluded = await conclude_listing(
                 self._rt,
                 target,

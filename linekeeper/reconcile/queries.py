@@ -18,9 +18,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.types import String
 from sqlmodel import col
 
-from linekeeper.reconcile import places
+from linekeeper.reconcile import partitions
 from linekeeper.reconcile.compare import KnownRecord
-from linekeeper.reconcile.places import ANNOUNCED, KEYS, RECORDS, Place
+from linekeeper.reconcile.partitions import ANNOUNCED, KEYS, RECORDS, Partition
 from linekeeper.store import Store
 from linekeeper.store.bodies import seal_body
 from linekeeper.store.engine import chunked, insert_ignore
@@ -71,16 +71,21 @@ async def lock_feeds(
 
 
 async def known_records(
-    store: Store, session: AsyncSession, keys: Mapping[Place, Sequence[str]]
-) -> dict[Place, dict[str, tuple[KnownRecord, bool]]]:
+    store: Store, session: AsyncSession, keys: Mapping[Partition, Sequence[str]]
+) -> dict[Partition, dict[str, tuple[KnownRecord, bool]]]:
     """What the index holds under `keys`, and whether it is marked as absent or once deleted."""
-    listed = {place: [(key,) for key in keys_of_place] for place, keys_of_place in keys.items()}
-    rows = await session.execute(_KNOWN[store.is_sqlite], places.values(store, KEYS, listed))
-    by_place: dict[Place, dict[str, tuple[KnownRecord, bool]]] = {place: {} for place in keys}
+    listed = {
+        partition: [(key,) for key in keys_of_partition]
+        for partition, keys_of_partition in keys.items()
+    }
+    rows = await session.execute(_KNOWN[store.is_sqlite], partitions.values(store, KEYS, listed))
+    by_partition: dict[Partition, dict[str, tuple[KnownRecord, bool]]] = {
+        partition: {} for partition in keys
+    }
     for connection_id, entity, key, time, digest, seen_at, deleted_at, *same, marked in rows:
         known = KnownRecord(time, digest, seen_at, deleted_at is not None, *same)
-        by_place[connection_id, entity][key] = (known, bool(marked))
-    return by_place
+        by_partition[connection_id, entity][key] = (known, bool(marked))
+    return by_partition
 
 
 def _known(*, is_sqlite: bool) -> Executable:
@@ -90,11 +95,11 @@ def _known(*, is_sqlite: bool) -> Executable:
             "record.hash, record.seen_at, record.deleted_at, record.natural_key, "
             "record.plain_hash, record.absent_since IS NOT NULL "
             "OR record.deletion_id IS NOT NULL AS marked "
-            f"FROM {places.table(KEYS, is_sqlite=is_sqlite)} CROSS JOIN record "
+            f"FROM {partitions.table(KEYS, is_sqlite=is_sqlite)} CROSS JOIN record "
             "WHERE record.connection_id = one.connection_id AND record.entity = one.entity "
             "AND record.key = one.key"
         )
-        .bindparams(*places.parameters(KEYS, is_sqlite=is_sqlite))
+        .bindparams(*partitions.parameters(KEYS, is_sqlite=is_sqlite))
         .columns(
             connection_id=Id,
             entity=String,
@@ -116,7 +121,7 @@ _KNOWN = {is_sqlite: _known(is_sqlite=is_sqlite) for is_sqlite in (True, False)}
 async def write_records(
     store: Store,
     session: AsyncSession,
-    rows: Mapping[Place, Sequence[Row]],
+    rows: Mapping[Partition, Sequence[Row]],
     *,
     seen_at: datetime,
     replacing: bool = True,
@@ -127,23 +132,25 @@ async def write_records(
     """
     if not any(rows.values()):
         return
-    values = places.values(store, RECORDS, _sealed(store, rows))
+    values = partitions.values(store, RECORDS, _sealed(store, rows))
     await session.execute(_WRITE[store.is_sqlite, replacing], {**values, "seen_at": seen_at})
 
 
-def _sealed(store: Store, rows: Mapping[Place, Sequence[Row]]) -> Mapping[Place, Sequence[Row]]:
+def _sealed(
+    store: Store, rows: Mapping[Partition, Sequence[Row]]
+) -> Mapping[Partition, Sequence[Row]]:
     """The rows, with their contents encrypted where that is wanted; most have none."""
     if not store.encrypts_bodies:
         return rows
     seal = store.cipher
     return {
-        place: [
+        partition: [
             (key, time, hashed, seal_body(seal, body), number, natural_key, plain_hash)
-            for key, time, hashed, body, number, natural_key, plain_hash in of_place
+            for key, time, hashed, body, number, natural_key, plain_hash in of_partition
         ]
-        if any(row[3] is not None for row in of_place)
-        else of_place
-        for place, of_place in rows.items()
+        if any(row[3] is not None for row in of_partition)
+        else of_partition
+        for partition, of_partition in rows.items()
     }
 
 
@@ -159,13 +166,14 @@ def _write(*, is_sqlite: bool, replacing: bool) -> Executable:
         "natural_key, plain_hash, seen_at) "
         "SELECT one.connection_id, one.entity, one.key, one.updated_at, one.hash, one.body, "
         "one.number, one.natural_key, one.plain_hash, "
-        f":seen_at FROM {places.table(RECORDS, is_sqlite=is_sqlite)} WHERE true"
+        f":seen_at FROM {partitions.table(RECORDS, is_sqlite=is_sqlite)} WHERE true"
     )
     if replacing:
         statement += " ON CONFLICT (connection_id, entity, key) DO UPDATE SET "
         statement += ", ".join(f"{name} = excluded.{name}" for name in _REPLACED)
     return text(statement).bindparams(
-        bindparam("seen_at", type_=UtcDateTime), *places.parameters(RECORDS, is_sqlite=is_sqlite)
+        bindparam("seen_at", type_=UtcDateTime),
+        *partitions.parameters(RECORDS, is_sqlite=is_sqlite),
     )
 
 
@@ -236,7 +244,7 @@ async def append_changes(session: AsyncSession, rows: Sequence[dict[str, Any]]) 
 async def mark_announced(
     store: Store,
     session: AsyncSession,
-    came_at: Mapping[Place, Mapping[str, datetime]],
+    came_at: Mapping[Partition, Mapping[str, datetime]],
 ) -> None:
     """Deliveries named these keys, came when it says there, and brought nothing newer.
 
@@ -244,12 +252,12 @@ async def mark_announced(
     """
     late = timedelta(days=LATE_DAYS)
     listed = {
-        place: [(key, came, came - late) for key, came in times.items()]
-        for place, times in came_at.items()
+        partition: [(key, came, came - late) for key, came in times.items()]
+        for partition, times in came_at.items()
         if times
     }
     if listed:
-        values = places.values(store, ANNOUNCED, listed)
+        values = partitions.values(store, ANNOUNCED, listed)
         await session.execute(_ANNOUNCE[store.is_sqlite], values)
 
 
@@ -257,13 +265,13 @@ def _announce(*, is_sqlite: bool) -> Executable:
     return text(
         "UPDATE change SET announced_at = one.received_at, "  # noqa: S608 - our own names
         "due = CASE WHEN due = 'missed' THEN 'seen' ELSE 'late' END "
-        f"FROM {places.table(ANNOUNCED, is_sqlite=is_sqlite)} "
+        f"FROM {partitions.table(ANNOUNCED, is_sqlite=is_sqlite)} "
         "WHERE change.connection_id = one.connection_id AND change.entity = one.entity "
         "AND change.key = one.key AND change.recovered AND change.announced_at IS NULL "
         "AND change.at > one.since AND change.seq = (SELECT max(last.seq) FROM change AS last "
         "WHERE last.connection_id = one.connection_id AND last.entity = one.entity "
         "AND last.key = one.key)"
-    ).bindparams(*places.parameters(ANNOUNCED, is_sqlite=is_sqlite))
+    ).bindparams(*partitions.parameters(ANNOUNCED, is_sqlite=is_sqlite))
 
 
 _ANNOUNCE = {is_sqlite: _announce(is_sqlite=is_sqlite) for is_sqlite in (True, False)}

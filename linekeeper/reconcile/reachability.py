@@ -61,9 +61,9 @@ async def standstills(session: AsyncSession, now: datetime) -> list[Window]:
             col(Outage.until) >= since, col(Outage.cause) == "standstill"
         )
     )
-    found = await find_absences(session, now, since=since)
+    absences_found = await find_absences(session, now, since=since)
     windows = [*(Window(*row) for row in rows)]
-    windows += [each.window for each in found if each.cause == "standstill"]
+    windows += [each.window for each in absences_found if each.cause == "standstill"]
     return list({window.since: window for window in windows}.values())
 
 

@@ -73,14 +73,14 @@ async def note_total(
     don't, and had not the time before, all is listed again, as soon as `relist_at` says. A source
     that did not answer is asked again as late as one that did.
     """
-    place = (connection_id, entity)
+    partition = (connection_id, entity)
     difference = None
     if total is not None:
-        difference = total - await count_live(store, place) - (mark.count_base or 0)
+        difference = total - await count_live(store, partition) - (mark.count_base or 0)
     before, again_at = mark.count_difference or 0, relist_at(mark.full_at, mark.source_total)
     is_lasting = (difference or 0) * before > 0
     async with store.write() as session:
         values = {"counted_at": now, "count_difference": difference}
         await save_mark(store, session, connection_id, entity, **values)
         if is_lasting and again_at is not None and again_at <= now:
-            await set_confirm_at(session, place, now, known=[confirm_at_of(mark)])
+            await set_confirm_at(session, partition, now, known=[confirm_at_of(mark)])

@@ -27,7 +27,7 @@ from linekeeper.store import new_id
 from linekeeper.store.engine import chunked
 from linekeeper.store.tables import Succession
 
-PATIENCE = timedelta(days=1)
+DOUBT_LASTS = timedelta(days=1)
 """How long a listing that lacks nothing is waited for."""
 CLOCKS = timedelta(minutes=1)
 """How far the clocks of our machines may differ."""
@@ -39,7 +39,7 @@ def may_take_over(succession: Succession, *, doubtful: bool, now: datetime) -> b
     One that may lack records would make of those a deletion and an insertion; a source of which
     no better listing comes for a day is taken as it is.
     """
-    return not doubtful or now - succession.created_at >= PATIENCE
+    return not doubtful or now - succession.created_at >= DOUBT_LASTS
 
 
 async def take_over(

@@ -42,25 +42,25 @@ async def quiet_keys(
     """
     rows = await session.execute(
         select(col(Succession.connection_id), col(Succession.entity), col(Succession.status)).where(
-            col(Succession.connection_id).in_(sorted({place[0] for place in keys})),
+            col(Succession.connection_id).in_(sorted({partition[0] for partition in keys})),
             (col(Succession.status) != "done") | (col(Succession.ambiguous) > 0),
         )
     )
     quiet: dict[tuple[str, str], set[str] | None] = {}
     for connection_id, entity, status in rows:
-        place = (connection_id, entity)
-        if place not in keys:
+        partition = (connection_id, entity)
+        if partition not in keys:
             continue
         if status == "pending":
-            quiet[place] = None
+            quiet[partition] = None
             continue
         untouched = await session.scalars(
             select(col(SuccessionStep.new_key)).where(
                 *_steps_of(connection_id, entity),
-                one_of(store, SuccessionStep.new_key, keys[place]),
+                one_of(store, SuccessionStep.new_key, keys[partition]),
             )
         )
-        quiet[place] = {key for key in untouched if key is not None}
+        quiet[partition] = {key for key in untouched if key is not None}
     return quiet
 
 

@@ -20,7 +20,7 @@ from linekeeper.reconcile.identity import (
     source_time,
 )
 from linekeeper.reconcile.marks import ask_again
-from linekeeper.reconcile.places import Place
+from linekeeper.reconcile.partitions import Partition
 from linekeeper.reconcile.queries import (
     Row,
     append_changes,
@@ -60,7 +60,7 @@ class ChangeSet:
     """The changes, as rows of `change`."""
     before: dict[str, Any] = field(default_factory=dict)
     """What the index held under the key of each change (`KnownRecord`, or None)."""
-    found: dict[str, ReadRecord] = field(default_factory=dict)
+    latest: dict[str, ReadRecord] = field(default_factory=dict)
     """What was read under the key of each change."""
     rows: list[Row] = field(default_factory=list)
     deleted: list[str] = field(default_factory=list)
@@ -118,19 +118,19 @@ async def upsert_records(
         for arrival in arrived
     }
     known = await known_records(
-        store, session, {place: list(readings) for place, readings in read.items()}
+        store, session, {partition: list(readings) for partition, readings in read.items()}
     )
     quiet = await quiet_keys(
-        store, session, {place: list(records) for place, records in read.items()}
+        store, session, {partition: list(records) for partition, records in read.items()}
     )
-    change_sets: dict[Place, ChangeSet] = {}
+    change_sets: dict[Partition, ChangeSet] = {}
     for arrival in arrived:
-        place = (arrival.connection_id, arrival.entity)
-        change_sets[place] = change_set = diff(
-            *place, read[place], known[place], now=now, bodies=arrival.bodies
+        partition = (arrival.connection_id, arrival.entity)
+        change_sets[partition] = change_set = diff(
+            *partition, read[partition], known[partition], now=now, bodies=arrival.bodies
         )
-        if place in quiet:
-            keys = quiet[place]
+        if partition in quiet:
+            keys = quiet[partition]
             spoken = [] if keys is None else [c for c in change_set.new if c["key"] not in keys]
             change_set.new = spoken
         for change in change_set.new:
@@ -141,7 +141,7 @@ async def upsert_records(
                 change.update(source="webhook", announced_at=came_at, due="seen")
     await write(store, session, change_sets, at=now)
     if source != "poll":
-        by_place = {(arrival.connection_id, arrival.entity): arrival for arrival in arrived}
+        by_partition = {(arrival.connection_id, arrival.entity): arrival for arrival in arrived}
         changed = {
             (entity, change["key"])
             for (_, entity), change_set in change_sets.items()
@@ -149,20 +149,21 @@ async def upsert_records(
         }
         same = {
             (connection_id, entity): {
-                key: by_place[connection_id, entity].came_at(key)
+                key: by_partition[connection_id, entity].came_at(key)
                 for key in change_set.same
                 # a delivery about the record of another connection is not its late one
-                if key not in by_place[connection_id, entity].shared or (entity, key) not in changed
+                if key not in by_partition[connection_id, entity].shared
+                or (entity, key) not in changed
             }
             for (connection_id, entity), change_set in change_sets.items()
         }
         await mark_announced(store, session, same)
-        there = [place for place, records in read.items() if records]
+        there = [partition for partition, records in read.items() if records]
         if there:
             await ask_again(session, there, now=now)
     return [
-        AddedChange(*place, change["key"], change["op"], change["seq"])
-        for place, change_set in change_sets.items()
+        AddedChange(*partition, change["key"], change["op"], change["seq"])
+        for partition, change_set in change_sets.items()
         for change in change_set.new
     ]
 
@@ -226,7 +227,7 @@ def diff(
             due = "deleted"
             result.deleted.append(key)
         result.before[key] = held
-        result.found[key] = reading
+        result.latest[key] = reading
         result.new.append(
             {
                 "id": new_id(),
@@ -258,15 +259,19 @@ def _is_recognisable(held: KnownRecord | None, read: Read) -> bool:
 
 
 async def write(
-    store: Store, session: AsyncSession, change_sets: Mapping[Place, ChangeSet], *, at: datetime
+    store: Store, session: AsyncSession, change_sets: Mapping[Partition, ChangeSet], *, at: datetime
 ) -> None:
     """Write what was decided `at` that time: the index, then the feed."""
-    rows = {place: change_set.rows for place, change_set in change_sets.items() if change_set.rows}
+    rows = {
+        partition: change_set.rows
+        for partition, change_set in change_sets.items()
+        if change_set.rows
+    }
     await write_records(store, session, rows, seen_at=at)
-    for place, change_set in change_sets.items():
+    for partition, change_set in change_sets.items():
         if change_set.deleted:
-            await put_tombstones(store, session, *place, change_set.deleted, now=at)
-        await clear_marks(store, session, *place, change_set.marked)
+            await put_tombstones(store, session, *partition, change_set.deleted, now=at)
+        await clear_marks(store, session, *partition, change_set.marked)
     await append_changes(
         session, [change for change_set in change_sets.values() for change in change_set.new]
     )

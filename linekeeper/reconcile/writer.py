@@ -83,7 +83,7 @@ class ListingWriter:
         self._succeeds = succeeds
         # When an entity that was not offered was asked for, nothing of it was read.
         self._polled_at = mark.polled_at if mark is not None and mark.offered else None
-        self._place = (target.id, entity)
+        self._partition = (target.id, entity)
         self._bodies = entity in target.app.bodies
         self._fields = identifying_fields(target.app.natural_keys, entity)
         if self.is_baseline:
@@ -150,13 +150,13 @@ class ListingWriter:
         mark = self._mark
         async with self._store.write() as session:
             written = earlier + await self._apply(session, read)
-            if self._cause is not None or was_left_alone(self._polled_at, self._started):
-                await announce_deferred(
-                    self._store, session, *self._place, since=self._polled_at, started=self._started
-                )
+            since, started = self._polled_at, self._started
+            if self._cause is not None or was_left_alone(since, started):
+                whose = self._partition
+                await announce_deferred(self._store, session, *whose, since=since, started=started)
             grain = self._grain.learned
-            proved = not shifted and sizes.proves(
-                listed, self.newest, started=self._started, grain=grain
+            proved = not shifted and sizes.is_consistent(
+                listed, self.newest, started=started, grain=grain
             )
             position = self._position(proved=proved, shifted=shifted)
             agreed = proved or not (shifted or self._found_older)
@@ -191,7 +191,7 @@ class ListingWriter:
             )  # fmt: skip
             if self.relist_at is not None:
                 known = [confirm_at_of(mark)]
-                await set_confirm_at(session, self._place, self.relist_at, known=known)
+                await set_confirm_at(session, self._partition, self.relist_at, known=known)
         return written
 
     @property
@@ -214,7 +214,7 @@ class ListingWriter:
         It does not where a key came already, on an earlier page or by a webhook.
         """
         if self._is_fresh is None:
-            self._is_fresh = not await is_known(self._store, *self._place)
+            self._is_fresh = not await is_known(self._store, *self._partition)
         if not self._is_fresh:
             return False
         now = utcnow()
@@ -229,7 +229,7 @@ class ListingWriter:
                 if not self._store.is_sqlite:  # there a writing transaction is alone anyway
                     await lock_feed(self._store, session, self._target.id)
                 await write_records(
-                    self._store, session, {self._place: rows}, seen_at=now, replacing=False
+                    self._store, session, {self._partition: rows}, seen_at=now, replacing=False
                 )
         except IntegrityError:
             self._is_fresh = False
@@ -270,7 +270,7 @@ class ListingWriter:
             await self._explain(session, change_set)
             for seq, change in enumerate(change_set.new, start=last + 1):
                 change["seq"] = seq
-        await write(self._store, session, {self._place: change_set}, at=now)
+        await write(self._store, session, {self._partition: change_set}, at=now)
         if not change_set.new:
             return len(change_set.rows)
         await forward_changes(
@@ -285,20 +285,20 @@ class ListingWriter:
     def _note_older(self, change_set: ChangeSet) -> None:
         polled_at = self._polled_at
         if polled_at is not None and not self._found_older:
-            times = (reading.time for reading in change_set.found.values())
+            times = (reading.time for reading in change_set.latest.values())
             self._found_older = any(time is None or time <= polled_at for time in times)
 
     async def _diff(self, session: AsyncSession, read: dict[str, Read], now: datetime) -> ChangeSet:
-        place = self._place
-        known = (await known_records(self._store, session, {place: list(read)}))[place]
-        return diff(*place, read, known, now=now, bodies=self._bodies)
+        keys = {self._partition: list(read)}
+        known = (await known_records(self._store, session, keys))[self._partition]
+        return diff(*self._partition, read, known, now=now, bodies=self._bodies)
 
     async def _keep_quiet(self, session: AsyncSession, change_set: ChangeSet) -> None:
         """Leave out what waits for a person to say which record it is."""
         if not change_set.new:
             return
-        place, keys = self._place, [change["key"] for change in change_set.new]
-        waiting = (await quiet_keys(self._store, session, {place: keys})).get(place) or set()
+        keys = {self._partition: [change["key"] for change in change_set.new]}
+        waiting = (await quiet_keys(self._store, session, keys)).get(self._partition) or set()
         change_set.new = [change for change in change_set.new if change["key"] not in waiting]
 
     async def _explain(self, session: AsyncSession, change_set: ChangeSet) -> None:
@@ -316,7 +316,7 @@ class ListingWriter:
         nameless = await unrouted_since(session, self._target.app.name, self._entity, left, since)
         for change in change_set.new:
             key = change["key"]
-            read, came_at = (change_set.before[key], change_set.found[key]), delivered.get(key)
+            read, came_at = (change_set.before[key], change_set.latest[key]), delivered.get(key)
             if was_announced(*read, came_at, now=now):
                 change.update(announced_at=came_at, due="seen")
             elif was_announced(*read, nameless.get(key), now=now):  # if ours: it is handed on

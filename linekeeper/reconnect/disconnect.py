@@ -7,7 +7,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from linekeeper.access.login import LEASE_SECONDS, PATIENCE_SECONDS
+from linekeeper.access.login import LEASE_SECONDS, WAIT_SECONDS
 from linekeeper.clock import utcnow
 from linekeeper.credits.service import return_credits
 from linekeeper.customers.find import Named, find_connection
@@ -138,7 +138,7 @@ async def disconnect(rt: Runtime, wanted: str, *, confirm: str, by: str) -> str:
             subject=connection.id,
             seconds=LEASE_SECONDS,
             wait=True,
-            patience=PATIENCE_SECONDS,
+            wait_seconds=WAIT_SECONDS,
         ):
             try:
                 await makini.delete_connection(ref)

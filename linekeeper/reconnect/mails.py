@@ -36,7 +36,7 @@ async def waiting_to_go(
     has taken in hand: with its key. It will name all of their systems that need a login then.
     """
     incident, attempt = case
-    found: dict[str, str] = {}
+    key_of: dict[str, str] = {}
     for chunk in chunked([mail_ordering_key("ask", customer) for customer in customers], 5_000):
         mails = await session.execute(
             select(col(Outbox.payload), col(Outbox.dedupe_key)).where(
@@ -46,13 +46,13 @@ async def waiting_to_go(
                 col(Outbox.claimed_by).is_(None),
             )
         )
-        found |= {
+        key_of |= {
             payload["customer_id"]: key
             for payload, key in mails
             if (payload["do"], payload.get("incident_id")) == ("ask", incident)
             and attempt_of(payload, key) == attempt
         }
-    return found
+    return key_of
 
 
 async def ask_once(

@@ -50,9 +50,9 @@ def due(
     if not is_working(now.astimezone(where)):
         return 0
     number = 0
-    for place, days in enumerate(AFTER_WORKING_DAYS, start=1):
+    for position, days in enumerate(AFTER_WORKING_DAYS, start=1):
         if due_at(opened_at, days, where) <= now:
-            number = place
+            number = position
     return number
 
 

@@ -21,7 +21,7 @@ from linekeeper.store.types import table_of
 
 _SEALED = "gAAAA"
 """How every Fernet token begins; no JSON does."""
-_PLACE = (col(Record.connection_id), col(Record.entity), col(Record.key))
+_RECORD_IDENTITY = (col(Record.connection_id), col(Record.entity), col(Record.key))
 
 
 def seal_body(cipher: Cipher, body: str | None) -> str | None:
@@ -41,19 +41,19 @@ def is_sealed(kept: str) -> bool:
 class KeptBody:
     """One body, and whose it is: connection, entity and key."""
 
-    place: tuple[str, str, str]
+    record_identity: tuple[str, str, str]
     body: str
 
 
 async def bodies_after(
-    store: Store, place: tuple[str, str, str] | None, *, limit: int
+    store: Store, record_identity: tuple[str, str, str] | None, *, limit: int
 ) -> list[KeptBody]:
     """The next bodies in the order of their places."""
-    statement = select(*_PLACE, col(Record.body)).where(col(Record.body).is_not(None))
-    if place is not None:
-        statement = statement.where(tuple_(*_PLACE) > place)
+    statement = select(*_RECORD_IDENTITY, col(Record.body)).where(col(Record.body).is_not(None))
+    if record_identity is not None:
+        statement = statement.where(tuple_(*_RECORD_IDENTITY) > record_identity)
     async with store.read() as session:
-        rows = await session.execute(statement.order_by(*_PLACE).limit(limit))
+        rows = await session.execute(statement.order_by(*_RECORD_IDENTITY).limit(limit))
         return [KeptBody((row[0], row[1], row[2]), row[3] or "") for row in rows]
 
 
@@ -62,7 +62,7 @@ async def seal_again(store: Store, bodies: Sequence[KeptBody]) -> int:
     async with store.write() as session:
         for kept in bodies:
             body = open_body(store.cipher, kept.body)
-            connection_id, entity, key = kept.place
+            connection_id, entity, key = kept.record_identity
             await session.execute(
                 update(Record)
                 .where(

@@ -29,7 +29,7 @@ from linekeeper.settings import Settings
 from linekeeper.store.cipher import Cipher, KeyProblem, read_or_make_keys
 from linekeeper.store.errors import StoreError
 from linekeeper.store.owned import OwnedTasks
-from linekeeper.store.pool import ClosingPool, Idle, places_of
+from linekeeper.store.pool import ClosingPool, Idle, slots_of
 from linekeeper.store.session import LeanSession
 from linekeeper.store.sqlite import adapted, connect
 from linekeeper.store.types import table_of
@@ -54,7 +54,7 @@ class Store:
     ) -> None:
         self.engine = engine
         self._idle: Idle = getattr(engine.sync_engine, "linekeeper_idle", Idle(0))
-        self._readers, self._writers = places_of(engine)
+        self._readers, self._writers = slots_of(engine)
         self.cipher = cipher
         self.encrypts_bodies = encrypts_bodies
         """Whether bodies of records are encrypted, as tokens always are."""

@@ -193,7 +193,7 @@ async def holding(
     subject: str | None = None,
     seconds: float = 30,
     wait: bool = False,
-    patience: float | None = None,
+    wait_seconds: float | None = None,
     run_id: str | None = None,
 ) -> AsyncIterator[HeldLease | None]:
     """Hold the lease on `kind`, or on its `subject`, for the block, and renew it meanwhile.
@@ -201,7 +201,7 @@ async def holding(
     Yields None where another holds it.
 
     With `wait` it keeps looking, once a second and without a lock, until the lease is free or
-    `patience` (seconds) is over. The lease is renewed well before its end, and again while that
+    `wait_seconds` (seconds) is over. The lease is renewed well before its end, and again while that
     fails. Where it is lost, or its end comes without a renewal, the block is cancelled and
     `LeaseLost` raised: from then on another may hold it. What counts is the clock of the database,
     so a machine whose own is off neither takes what others hold nor loses its own.
@@ -211,7 +211,7 @@ async def holding(
     name = lease_name(kind, subject)
     take = partial(acquire, store, kind, owner, subject=subject, seconds=seconds, run_id=run_id)
     held = await take(now=await _clock(store))
-    while held is None and wait and (patience is None or monotonic() - started < patience):
+    while held is None and wait and (wait_seconds is None or monotonic() - started < wait_seconds):
         await asyncio.sleep(1)
         asked = monotonic()
         if await _looks_free(store, name, owner):

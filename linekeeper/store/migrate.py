@@ -22,7 +22,7 @@ from linekeeper.store.schema import SERVES, check_key, schema_of
 from linekeeper.store.tables import AppSetting
 
 _LOCK = 4_217_001  # PostgreSQL's advisory lock for migrations
-_PATIENCE = 900.0
+_WAIT_SECONDS = 900.0
 """How many seconds SQLite's lock is waited for."""
 _log = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ async def _begin(connection: AsyncConnection) -> None:
             await connection.run_sync(begin_writing)
         except OperationalError as error:
             is_held = getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY
-            if not is_held or monotonic() - started > _PATIENCE:
+            if not is_held or monotonic() - started > _WAIT_SECONDS:
                 raise
             _log.warning("another process writes, or migrates: waiting for it")
             await asyncio.sleep(0.1)

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
 from sqlalchemy.util.concurrency import greenlet_spawn
 
-PATIENCE = 30
+WAIT_SECONDS = 30
 """Seconds after which who waits for a place gives up: somebody keeps theirs."""
 TURN = 4
 """So many transactions that only read may follow each other before others have the event loop."""
@@ -46,7 +46,7 @@ class ClosingPool(AsyncAdaptedQueuePool):
             self._dec_overflow()
 
 
-class Places:
+class Slots:
     """Lets at most `number` tasks of a process at the database, in the order in which they came.
 
     Who waits in SQLAlchemy's pool loses the place to whoever comes at the right moment, and who
@@ -55,29 +55,29 @@ class Places:
     """
 
     def __init__(self, number: int) -> None:
-        self._places = asyncio.Semaphore(number)
+        self._semaphore = asyncio.Semaphore(number)
 
     async def __aenter__(self) -> None:
         """Wait for a place. Raises SQLAlchemy's `TimeoutError` where none is free in time."""
-        if not self._places.locked():
-            await self._places.acquire()
+        if not self._semaphore.locked():
+            await self._semaphore.acquire()
             return
         try:
-            async with asyncio.timeout(PATIENCE):
-                await self._places.acquire()
+            async with asyncio.timeout(WAIT_SECONDS):
+                await self._semaphore.acquire()
         except TimeoutError as error:
-            raise PoolTimeout(f"no place at the database was free for {PATIENCE} s") from error
+            raise PoolTimeout(f"no place at the database was free for {WAIT_SECONDS} s") from error
 
     async def __aexit__(self, *_: object) -> None:
-        self._places.release()
+        self._semaphore.release()
 
 
-def places_of(engine: AsyncEngine) -> tuple[Places, Places]:
+def slots_of(engine: AsyncEngine) -> tuple[Slots, Slots]:
     """The places of those who read and of those who write: together as many as the pool holds."""
     pool: Any = engine.pool
     size = pool.size() + pool._max_overflow
     writers = 1 if engine.dialect.name == "sqlite" else max(size // 2, 1)
-    return Places(max(size - writers, 1)), Places(writers)
+    return Slots(max(size - writers, 1)), Slots(writers)
 
 
 class Idle:

@@ -156,7 +156,7 @@ async def _bodies(store: Store, portion: int) -> AsyncIterator[list[KeptBody]]:
     kept = await bodies_after(store, None, limit=portion)
     while kept:
         yield kept
-        kept = await bodies_after(store, kept[-1].place, limit=portion)
+        kept = await bodies_after(store, kept[-1].record_identity, limit=portion)
 
 
 def _is_to_seal(store: Store, kept: KeptBody) -> bool:
@@ -171,7 +171,7 @@ def _body_opens(store: Store, kept: KeptBody) -> bool:
 
 
 def _body_named(kept: KeptBody) -> str:
-    return f"record {' '.join(kept.place)}"
+    return f"record {' '.join(kept.record_identity)}"
 
 
 async def _portions(

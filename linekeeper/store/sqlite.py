@@ -45,10 +45,10 @@ async def connect(url: URL, **options: Any) -> "SqliteConnection":
     """
     if url.database and url.database != ":memory:":
         make_private_file(Path(url.database))
-    places, named = url.get_dialect()().create_connect_args(url)
+    positional, named = url.get_dialect()().create_connect_args(url)
     # Its thread and the event loop's use it by turns, never both at once.
     options = {"cached_statements": STATEMENTS, **named, **options, "check_same_thread": False}
-    connection = SqliteConnection(partial(sqlite3.connect, *places, **options), 64)
+    connection = SqliteConnection(partial(sqlite3.connect, *positional, **options), 64)
     connection._thread.daemon = True  # as SQLAlchemy does with those it opens
     opening = asyncio.create_task(_opened(connection))
     cancelled = await until_ended(opening)

@@ -160,6 +160,6 @@ async def _known(rt: Runtime, connections: Collection[str], now: datetime) -> di
     rows: dict[str, Any] = {}
     async with rt.store.read() as session:
         for chunk in chunked(sorted(connections), 5_000):
-            found = await session.execute(_KNOWN, {"connections": chunk, "now": now})
-            rows |= {row.id: row for row in found}
+            portion = await session.execute(_KNOWN, {"connections": chunk, "now": now})
+            rows |= {row.id: row for row in portion}
     return rows

@@ -153,7 +153,7 @@ def audit_markdown(
     return "\n\n".join(parts)
 
 
-def more(detail: Mapping[str, Any]) -> str:
+def details_text(detail: Mapping[str, Any]) -> str:
     """`rows 12, bytes 3400`: what an entry holds besides, in one line."""
     return ", ".join(
         f"{name.replace('_', ' ')} {_short(value)}"
@@ -165,7 +165,7 @@ def more(detail: Mapping[str, Any]) -> str:
 def _without_ids(detail: Mapping[str, Any]) -> str:
     """Return what people read of an entry: the command prints the ids as well."""
     read = {name: value for name, value in detail.items() if not is_id(str(value))}
-    return more(read)
+    return details_text(read)
 
 
 def _short(value: object) -> str:

@@ -96,13 +96,13 @@ _Answer = TypeVar("_Answer", bound=ConnectionAnswer)
 
 
 def _answer(
-    kind: type[_Answer], connection: Connection, customer: str | None, more: Mapping[str, Any]
+    kind: type[_Answer], connection: Connection, customer: str | None, details: Mapping[str, Any]
 ) -> _Answer:
     named = label(customer, connection.provider, connection.name, connection.told_apart_by)
     columns = {
         name: getattr(connection, name) for name in kind.model_fields if hasattr(connection, name)
     }
-    return kind(**{**columns, "label": named, "customer": customer, **more})
+    return kind(**{**columns, "label": named, "customer": customer, **details})
 
 
 async def list_connections(
@@ -148,8 +148,8 @@ async def detail_connection(
         EntitySetting(**{name: getattr(row, name) for name in EntitySetting.model_fields})
         for row in settings.values()
     ]
-    more = {"incident": incident, "records": records, "settings": own}
-    return _answer(ConnectionDetail, connection, await _customer(session, connection), more)
+    details = {"incident": incident, "records": records, "settings": own}
+    return _answer(ConnectionDetail, connection, await _customer(session, connection), details)
 
 
 async def describe_connection(session: AsyncSession, connection_id: str) -> ConnectionHistory:
@@ -171,7 +171,7 @@ async def describe_connection(session: AsyncSession, connection_id: str) -> Conn
         .order_by(col(Transition.at).desc(), col(Transition.id).desc())
         .limit(HISTORY)
     )
-    more = {
+    details = {
         "has_token": credential is not None,
         "token_expires_at": credential.expires_at if credential else None,
         "incidents": list(incidents),
@@ -180,7 +180,7 @@ async def describe_connection(session: AsyncSession, connection_id: str) -> Conn
             for step in history
         ],
     }
-    return _answer(ConnectionHistory, connection, await _customer(session, connection), more)
+    return _answer(ConnectionHistory, connection, await _customer(session, connection), details)
 
 
 async def _customer(session: AsyncSession, connection: Connection) -> str | None:

@@ -53,7 +53,7 @@ async def read_gauges(store: Store, configuration: Configuration, *, now: dateti
     """All figures at `now`."""
     async with store.read() as session:
         return [
-            _one("linekeeper_up", "The database answers.", 1),
+            _gauge("linekeeper_up", "The database answers.", 1),
             _labelled(
                 "linekeeper_build_info",
                 "Version and schema.",
@@ -79,7 +79,7 @@ def exposition(gauges: Iterable[Gauge]) -> bytes:
 
 def down() -> bytes:
     """What there is to say while the database does not answer."""
-    return exposition([_one("linekeeper_up", "The database answers.", 0)])
+    return exposition([_gauge("linekeeper_up", "The database answers.", 0)])
 
 
 class _Collector:
@@ -175,7 +175,7 @@ async def _incidents(session: AsyncSession) -> list[Gauge]:
             ("kind", "status"),
             [((kind, status), count) for kind, status, count in rows],
         ),
-        _one(
+        _gauge(
             "linekeeper_reconnects_open",
             "Lost logins whose customer has not logged in yet.",
             waiting or 0,
@@ -312,8 +312,8 @@ async def _house(session: AsyncSession, now: datetime) -> list[Gauge]:
     held = (await session.execute(_HELD, {"now": now})).all()
     consumers = sum(number for is_consumers, _, number in held if is_consumers)
     return [
-        _one("linekeeper_consumers", "Consumers that are alive.", consumers),
-        _one("linekeeper_receivers", "Receivers that could store lately.", receivers or 0),
+        _gauge("linekeeper_consumers", "Consumers that are alive.", consumers),
+        _gauge("linekeeper_receivers", "Receivers that could store lately.", receivers or 0),
         _labelled(
             "linekeeper_lease_held",
             "Leases that are held, by what they are for.",
@@ -327,7 +327,7 @@ def _age(at: datetime, now: datetime) -> float:
     return max(0.0, (now - at).total_seconds())
 
 
-def _one(name: str, text: str, value: float) -> Gauge:
+def _gauge(name: str, text: str, value: float) -> Gauge:
     return Gauge(name, text, (), [((), value)])
 
 

@@ -205,8 +205,8 @@ async def _points(
     series: dict[int, list[int]] = {}
     for run_at, lost, late, seen, _, caught_up in rows:
         sums = series.setdefault(int(run_at.timestamp() // step.total_seconds()), [0, 0, 0, 0])
-        for place, number in enumerate((lost, late, seen, caught_up)):
-            sums[place] += int(number)
+        for index, number in enumerate((lost, late, seen, caught_up)):
+            sums[index] += int(number)
     last = int(now.timestamp() // step.total_seconds())
     points = []
     for number in range(min(series), max(last, *series) + 1):

@@ -9,7 +9,7 @@ from linekeeper.notify.compose import Rendered
 from linekeeper.notify.refusals import SlackTrouble
 from linekeeper.notify.slack_channel import ChannelClient, Pacer, Posted, open_channel
 
-MOST_PATIENCE = timedelta(minutes=2)
+LONGEST_SILENCE = timedelta(minutes=2)
 """A database that restarts or fails over is back by then."""
 log = logging.getLogger(__name__)
 
@@ -20,7 +20,7 @@ class DatabaseWatch:
 
     part: str
     """Who speaks, such as `the receiver on node-1`."""
-    patience: timedelta
+    silence: timedelta
     failing_since: float | None = None
     failing_from: datetime | None = None
     has_notified: bool = False
@@ -29,7 +29,7 @@ class DatabaseWatch:
         """An attempt failed; what is to be said now, if anything. Said once for each outage."""
         if self.failing_since is None or self.failing_from is None:
             self.failing_since, self.failing_from = monotonic, now
-        if self.has_notified or monotonic - self.failing_since < self.patience.total_seconds():
+        if self.has_notified or monotonic - self.failing_since < self.silence.total_seconds():
             return None
         return (
             f":red_circle: *Linekeeper's database can't be used* since "
@@ -74,6 +74,6 @@ async def say_directly(slack: SlackConfig | None, text: str, *, key: str, since:
 
 async def _said(channel: ChannelClient, key: str, since: datetime) -> Posted | None:
     try:
-        return await channel.find(key, place=None, since=since)
+        return await channel.find(key, channel_id=None, since=since)
     except SlackTrouble:
         return None  # better said twice than not at all

@@ -26,7 +26,7 @@ from linekeeper.store.configuration import seed
 from linekeeper.store.errors import trouble_of
 from linekeeper.store.tables import Incident
 from linekeeper.watch.alerts import watch_runs
-from linekeeper.watch.database import MOST_PATIENCE, DatabaseWatch, say_directly
+from linekeeper.watch.database import LONGEST_SILENCE, DatabaseWatch, say_directly
 from linekeeper.watch.decide import (
     PartTrouble,
     WatchFindings,
@@ -50,7 +50,7 @@ _SINCE = "since"
 _KNOWN = select(
     col(Incident.cause), col(Incident.title), col(Incident.opened_at), col(Incident.detail)
 ).where(col(Incident.topic) == TOPIC, col(Incident.resolved_at).is_(None))
-_BEHIND = select(col(Incident.id)).where(
+_WEBHOOKS_BEHIND = select(col(Incident.id)).where(
     col(Incident.kind) == "webhooks_behind", col(Incident.resolved_at).is_(None)
 )
 """Webhooks wait for a consumer for too long already."""
@@ -87,7 +87,7 @@ async def _see(
         for cause, _, opened_at, detail in rows
     }
     now = await rt.store.clock(session)
-    needed = ("consumer",) if await session.scalar(_BEHIND) is not None else ()
+    needed = ("consumer",) if await session.scalar(_WEBHOOKS_BEHIND) is not None else ()
     policy = replace(policy, needed=needed)
     seen = examine(await read_parts(session, now=now), policy, now=now, known=since)
     return seen, {(cause, title) for cause, title, *_ in rows}
@@ -130,7 +130,7 @@ class Watcher:
         after = after_of(rt.settings)
         self.seconds = min(max(after.total_seconds() / 6, FASTEST_BEAT), SLOWEST_BEAT)
         """Until the next step."""
-        self._database = DatabaseWatch(f"the {kind} on {self._host}", min(after, MOST_PATIENCE))
+        self._database = DatabaseWatch(f"the {kind} on {self._host}", min(after, LONGEST_SILENCE))
         self._configuration: Configuration | None = None
         self._looking: asyncio.Task[WatchFindings] | None = None
         self._looked_at: datetime | None = None

@@ -196,7 +196,7 @@ async def test_forms_that_prefect_gets_later_are_looked_for_and_messages_lead_to
         async with rt.store.write() as session:
             session.add(incident)
         await remember(
-            rt.store, f"incident:{incident.id}", "default", ts="1.0", place="C1", now=now
+            rt.store, f"incident:{incident.id}", "default", ts="1.0", channel_id="C1", now=now
         )
         consumer = asyncio.create_task(run_consumer(rt, nobody, find_links=find_links, stop=stop))
 

@@ -52,7 +52,7 @@ async def sockets(
 ) -> AsyncIterator[list[SlackSockets]]:
     """Those of two consumers."""
     monkeypatch.setattr(slack_socket, "_PING_SECONDS", 0.1)
-    both = [SlackSockets(house.rt, lambda: LINKS, patience=1.0) for _ in range(2)]
+    both = [SlackSockets(house.rt, lambda: LINKS, silence=1.0) for _ in range(2)]
 
     async def keep(one: SlackSockets) -> None:
         while True:

@@ -11,7 +11,7 @@ from sqlmodel import col
 from linekeeper.incidents.operate import mute
 from linekeeper.notify import slack_channel
 from linekeeper.notify.channels import troubles
-from linekeeper.notify.policy import PATIENCE
+from linekeeper.notify.policy import BROKEN_AFTER
 from linekeeper.notify.slack_channel import Pacer
 from linekeeper.notify.view import Links
 from linekeeper.outbox.dispatcher import Dispatcher
@@ -97,7 +97,7 @@ async def test_whom_others_told_meanwhile_hears_of_the_end_from_them(
     also(desk, pager)
     desk.slack.faults = SlackFaults(mode="500")
     ids = [await desk.open(customer=f"Over {n}") for n in range(3)]
-    await _minutes_pass(desk, int(PATIENCE / timedelta(minutes=1)) + 12)
+    await _minutes_pass(desk, int(BROKEN_AFTER / timedelta(minutes=1)) + 12)
     assert "Over 0" in str(pager.heard)
     await _ends(desk, ids)
     desk.slack.faults = SlackFaults()

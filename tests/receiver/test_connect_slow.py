@@ -6,7 +6,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from linekeeper.access import patience
+from linekeeper.access import time_limit
 from linekeeper.store.leases import LOGINS, holding
 from linekeeper.store.tables import Audit, ConnectAttempt, ConnectLink, PendingLogin
 from tests.receiver.test_connect import authorize_link, link_for, log_in
@@ -18,7 +18,7 @@ __all__ = ["house", "open_house"]  # fixtures
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody waits ten seconds in a test."""
-    monkeypatch.setattr(patience, "ANSWER_WITHIN", 0.3)
+    monkeypatch.setattr(time_limit, "ANSWER_WITHIN", 0.3)
 
 
 async def used(house: House) -> ConnectLink:
@@ -99,7 +99,7 @@ async def test_a_pasted_code_that_makini_has_not_taken_yet_is_not_said_to_be_kep
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     [connection, *_] = await house.connections()
-    monkeypatch.setattr(patience, "ANSWER_WITHIN", 0.0)
+    monkeypatch.setattr(time_limit, "ANSWER_WITHIN", 0.0)
     key = (await house.key())["Authorization"].removeprefix("Bearer ")
     form = {"key": key, "by": "Petra", "connection": connection.makini_key, "login": "no-code"}
     answer = await house.http.post("/paste", data=form)

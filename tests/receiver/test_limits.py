@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from linekeeper.receiver import serve
-from linekeeper.receiver.gate import PLACES, RequestLimit
+from linekeeper.receiver.gate import SLOTS, RequestLimit
 from linekeeper.settings import Settings
 from tests.receiver.conftest import Here, head, receiving, signature
 from tests.receiver.rough import send_all
@@ -68,7 +68,7 @@ async def test_a_body_that_is_too_long_is_refused_on_every_route(here: Here) -> 
 
 async def test_half_sent_requests_to_pages_take_no_place_from_anybody(here: Here) -> None:
     half = head("Content-Length: 1000", path="/slack/actions"), b"payload="
-    async with held_open(here, PLACES + 40, *half):
+    async with held_open(here, SLOTS + 40, *half):
         assert (await here.http.get("/readyz")).status_code == 200
         assert (await here.post(BODY)).status_code == 200
 
@@ -150,7 +150,7 @@ async def test_an_answer_that_is_late_is_asked_for_again_and_goes_on_in_its_plac
     async def send(message: dict[str, object]) -> None:
         sent.append(message)
 
-    gate = RequestLimit(slow, places=1, answer_seconds=0.01)
+    gate = RequestLimit(slow, slots=1, answer_seconds=0.01)
     for path in ("/api/x", "/connect/x"):
         await gate({"type": "http", "path": path, "headers": []}, receive, send)
         assert gate.taken == 1  # the first is still at it, and the second finds no place

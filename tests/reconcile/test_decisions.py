@@ -161,7 +161,7 @@ def test_a_listing_proves_something_only_where_nothing_can_have_slipped_through(
         sizes.record_total(total)
     known = [total for total in totals if total is not None]
     assert sizes.shrank == any(b < a for a, b in pairwise(known))
-    proved = sizes.proves(listed, newest, started=NOW)
+    proved = sizes.is_consistent(listed, newest, started=NOW)
     if len(totals) <= 1:
         assert proved
     else:

@@ -61,7 +61,7 @@ async def test_a_lease_is_renewed_in_its_turn_among_sixty_that_are_busy(
 async def test_who_waits_for_somebody_that_never_ends_is_told(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("linekeeper.store.pool.PATIENCE", 0.1)
+    monkeypatch.setattr("linekeeper.store.pool.WAIT_SECONDS", 0.1)
 
     async def keep_all() -> None:
         async with AsyncExitStack() as kept:

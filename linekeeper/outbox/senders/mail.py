@@ -38,7 +38,7 @@ from linekeeper.outbox.mail_order import (
 )
 from linekeeper.outbox.mail_together import (
     TOGETHER,
-    Behind,
+    WaitingMail,
     about_to_be_asked,
     mails_behind,
     named_by,
@@ -110,7 +110,7 @@ class MailSender(Sender):
         """Rows of customers of whom it isn't known whether their login is still lost."""
         self._early: Collection[str] = ()
         """Rows of customers who are about to be asked for something else, too."""
-        self._behind: dict[str, list[Behind]] = {}
+        self._behind: dict[str, list[WaitingMail]] = {}
         """By row what asks for the same behind it, and is named in its mail."""
 
     async def partitions(self) -> Mapping[str, Partition]:

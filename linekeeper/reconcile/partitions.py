@@ -16,7 +16,7 @@ from sqlalchemy.types import String
 from linekeeper.store import Store
 from linekeeper.store.types import time_as_text
 
-Place = tuple[str, str]
+Partition = tuple[str, str]
 """Whose records: the connection's id and the entity."""
 Column = tuple[str, type[str] | type[datetime]]
 
@@ -38,13 +38,13 @@ def table(columns: Sequence[Column], *, is_sqlite: bool) -> str:
     names = [name for name, _ in columns]
     if is_sqlite:
         # What has a LIMIT is computed once, and not anew for every row below it.
-        places = (
+        partitions = (
             "SELECT value ->> 0 AS connection_id, value ->> 1 AS entity, value AS listed "
             "FROM json_each(:listed) LIMIT -1"
         )
         each = ", ".join(f"row.value ->> {n} AS {name}" for n, name in enumerate(names))
         return (
-            f"(SELECT place.connection_id, place.entity, {each} FROM ({places}) AS place "  # noqa: S608 - our own names
+            f"(SELECT place.connection_id, place.entity, {each} FROM ({partitions}) AS place "  # noqa: S608 - our own names
             "CROSS JOIN json_each(place.listed, '$[2]') AS row) AS one"
         )
     lists = ", ".join(f":{name}_list" for name in names)
@@ -64,17 +64,21 @@ def parameters(columns: Sequence[Column], *, is_sqlite: bool) -> list[BindParame
 
 
 def values(
-    store: Store, columns: Sequence[Column], rows: Mapping[Place, Sequence[Sequence[Any]]]
+    store: Store, columns: Sequence[Column], rows: Mapping[Partition, Sequence[Sequence[Any]]]
 ) -> dict[str, Any]:
     """The values of `parameters`: of each place its rows, one value for each of `columns`."""
     if store.is_sqlite:
-        listed = [[*place, of_place] for place, of_place in rows.items()]
+        listed = [[*partition, of_partition] for partition, of_partition in rows.items()]
         written = orjson.dumps(listed, time_as_text, orjson.OPT_PASSTHROUGH_DATETIME)
         return {"listed": written.decode()}
-    flat = [row for of_place in rows.values() for row in of_place]
+    flat = [row for of_partition in rows.values() for row in of_partition]
     lists = map(list, zip(*flat, strict=True)) if flat else ([] for _ in columns)
     return {
-        "connection_id_list": [place[0] for place, of_place in rows.items() for _ in of_place],
-        "entity_list": [place[1] for place, of_place in rows.items() for _ in of_place],
+        "connection_id_list": [
+            partition[0] for partition, of_partition in rows.items() for _ in of_partition
+        ],
+        "entity_list": [
+            partition[1] for partition, of_partition in rows.items() for _ in of_partition
+        ],
         **{f"{name}_list": values for (name, _), values in zip(columns, lists, strict=True)},
     }
