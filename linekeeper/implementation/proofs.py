@@ -74,8 +74,8 @@ def prove(standing: Standing, evidence: GateEvidence) -> tuple[dict[str, Proof],
                 proofs[gate.id] = done
             continue
         proof = _CHECKS[gate.check](standing, system, evidence)
-        if gate.check == COMPARED and isinstance(proof, Proof):
-            proof = _after_opening(proof, standing.states.get(gate.id))
+        if gate.check in _SINCE_OPENING and isinstance(proof, Proof):
+            proof = _after_opening(proof, standing.states.get(gate.id), _SINCE_OPENING[gate.check])
         if gate.check == REACHED and isinstance(proof, Proof):
             proof = _recent(proof, standing.states.get(gate.id))
         if isinstance(proof, Proof):
@@ -95,10 +95,20 @@ def _configured(
     return Proof(configured.at, configured.text, by=configured.by) if configured else None
 
 
-def _after_opening(proof: Proof, state: GateState | None) -> Proof | Lack:
-    """A comparison from before the gate opened may have had nothing to compare yet."""
+_SINCE_OPENING = {
+    COMPARED: "No reconciliation has been completed since this step opened.",
+    "instance_answers": "No complete connection list has come since this step opened.",
+}
+"""What has to have been seen since a gate opened, and what is lacking until then.
+
+A comparison from before may have had nothing to compare yet; an installation that answered before
+may be away since.
+"""
+
+
+def _after_opening(proof: Proof, state: GateState | None, lacking: str) -> Proof | Lack:
     if state is None or state.opened_at is None or proof.at < state.opened_at:
-        return Lack("No reconciliation has been completed since this step opened.")
+        return Lack(lacking)
     return proof
 
 

@@ -203,6 +203,7 @@ async def test_a_self_hosted_installation_is_proven_by_its_own_app_only(office: 
     for gate in ("kickoff", "installation"):
         await office.says(started.progress, gate)
     office.later(hours=1)
+    await office.advance(started.progress)
     async with office.store.write() as session:
         session.add(
             AppState(app="plant", last_list_at=office.now, listed_from="https://api.makini.io")
@@ -216,3 +217,29 @@ async def test_a_self_hosted_installation_is_proven_by_its_own_app_only(office: 
     assert "reachability" in moved.evaluation.having("done")
     assert not is_cloud("https://makini.io.plant.example")
     assert is_cloud("https://api.makini.io/")
+
+
+async def test_an_installation_that_is_away_by_now_is_not_proven_by_an_older_list(
+    office: Office,
+) -> None:
+    """H3: it answered while it was set up; its list has failed ever since."""
+    started = await office.start(
+        systems=["UpKeep"], complexity="standard", hosting="self-hosted", app="plant"
+    )
+    office.later(hours=1)
+    plant = AppState(
+        app="plant", last_list_at=office.now, listed_from="https://makini.plant.example"
+    )
+    async with office.store.write() as session:
+        session.add(plant)
+    office.later(days=3)
+    for gate in ("kickoff", "installation"):
+        await office.says(started.progress, gate)
+    moved = await office.advance(started.progress)
+    assert "reachability" not in moved.evaluation.having("done")
+    assert "since this step opened" in moved.lacks["reachability"].text
+    office.later(minutes=5)
+    async with office.store.write() as session:
+        (await session.get_one(AppState, "plant")).last_list_at = office.now
+    moved = await office.advance(started.progress)
+    assert "reachability" in moved.evaluation.having("done")
