@@ -6,8 +6,9 @@ A test that repeats names the one that does not: `@pytest.mark.repeats("notify/t
 Each promise is tested on SQLite, and each statement that keeps it is run on PostgreSQL as well
 (`tests.on_postgresql`). What that can't show, `make test` runs there too (`postgresql.txt`): what
 several do at once, what a killed process leaves, values that not every database takes, what has a
-form of its own for PostgreSQL, and each capability once. All the rest is run there by `make soak`,
-and by whoever asks for it: `python -m pytest -m "" tests/notify`.
+form of its own for PostgreSQL, and each capability once; some of it there is in `make repeats`
+(`postgresql_repeats.txt`). All the rest is run there by `make soak`, and by whoever asks for it:
+`python -m pytest -m "" tests/notify`.
 """
 
 import re
@@ -20,7 +21,17 @@ import pytest
 TESTS = "tests/"
 ON_BOTH = Path(__file__).with_name("postgresql.txt")
 """Modules, and tests: of these the first of their cases."""
-_NAMED = [line for line in ON_BOTH.read_text().splitlines() if not line.startswith("#")]
+ON_BOTH_AGAIN = Path(__file__).with_name("postgresql_repeats.txt")
+"""Modules of which `make repeats` runs what is on PostgreSQL."""
+
+
+def named_in(file: Path) -> list[str]:
+    """The modules and tests that stand there, one a line."""
+    return [line for line in file.read_text().splitlines() if not line.startswith("#")]
+
+
+_NAMED = named_in(ON_BOTH)
+_AGAIN = tuple(named_in(ON_BOTH_AGAIN))
 _FUNCTIONS = frozenset(name for name in _NAMED if "::" in name)
 _GIVEN_WITH_MARKS = type(pytest.param())
 _PATHS = tuple(name for name in _NAMED if "::" not in name)
@@ -40,7 +51,7 @@ def has_none(module: Path, marks: str) -> bool:
     """Whether its text says that `marks` choose no test of it: then nobody has to import it."""
     text = module.read_text()
     if marks.startswith("repeats"):
-        return "mark.repeats(" not in text
+        return "mark.repeats(" not in text and not str(module).endswith(_AGAIN)
     names = "|".join(left_out(marks))
     return bool(names) and re.search(_OF_MODULE.format(names), text, re.M) is not None
 
@@ -55,7 +66,8 @@ def collect_what_runs(metafunc: pytest.Metafunc) -> None:
     def parametrize_what_runs(names: Any, values: Iterable[Any], *more: Any, **how: Any) -> None:
         every = list(values)
         kept = [number for number, value in enumerate(every) if not out & _marks_of(value)]
-        if names == "engine" and "soak" in out and not is_on_both(metafunc.definition):
+        its = "repeats" if _is_again(metafunc.definition) else "soak"
+        if names == "engine" and its in out and not is_on_both(metafunc.definition):
             kept = [number for number in kept if every[number] != "postgresql"] or kept
         if kept and len(kept) < len(every):
             if isinstance(how.get("ids"), Sequence):
@@ -84,21 +96,30 @@ def leave_to_soak(items: Iterable[pytest.Item]) -> None:
     for engine, item in found:
         is_twice = function_of(item) in on["sqlite"]
         if engine == "postgresql" and is_twice and not _is_named(item):
-            item.add_marker(pytest.mark.soak)
+            item.add_marker(pytest.mark.repeats if _is_again(item) else pytest.mark.soak)
 
 
 def is_run_on_both(item: pytest.Item) -> bool:
-    """Whether all of its module is run on PostgreSQL, as all that is about the database itself."""
-    return function_of(item).removeprefix(TESTS).startswith(_PATHS)
+    """Whether all of its module is run on PostgreSQL, as all that is about the database itself: by
+    `make test` or by `make repeats`."""
+    return _is_whole(item) or _is_again(item)
 
 
 def is_on_both(item: pytest.Item) -> bool:
     """Whether `make test` runs it on PostgreSQL too, with the first of its other values."""
-    return is_run_on_both(item) or function_of(item).removeprefix(TESTS) in _FUNCTIONS
+    return _is_whole(item) or function_of(item).removeprefix(TESTS) in _FUNCTIONS
 
 
 def _is_named(item: pytest.Item) -> bool:
-    return is_run_on_both(item) or (is_on_both(item) and _is_first_case(item))
+    return _is_whole(item) or (is_on_both(item) and _is_first_case(item))
+
+
+def _is_whole(item: pytest.Item) -> bool:
+    return function_of(item).removeprefix(TESTS).startswith(_PATHS)
+
+
+def _is_again(item: pytest.Item) -> bool:
+    return function_of(item).removeprefix(TESTS).startswith(_AGAIN)
 
 
 def _is_first_case(item: pytest.Item) -> bool:

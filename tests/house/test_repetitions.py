@@ -9,13 +9,13 @@ from pathlib import Path
 from tests.house.test_shared_peers import TESTS
 from tests.longest import SECONDS
 from tests.on_postgresql import AS_TEXT, TWO_FORMS
-from tests.repetitions import IN_TEST, ON_BOTH, has_none
+from tests.repetitions import IN_TEST, ON_BOTH, ON_BOTH_AGAIN, has_none, named_in
 
 CODE = TESTS.parent / "linekeeper"
 
 
 def test_what_runs_on_postgresql_too_is_there() -> None:
-    names = [name for name in ON_BOTH.read_text().splitlines() if not name.startswith("#")]
+    names = named_in(ON_BOTH) + named_in(ON_BOTH_AGAIN)
     assert len(names) == len(set(names))
     for name in names:
         path, _, function = name.partition("::")
