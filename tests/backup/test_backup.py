@@ -208,6 +208,15 @@ async def test_everything_comes_back_as_it_was_on_either_engine(
     assert done.rows == sum(len(rows) for rows in before.values())
 
 
+AGAIN = pytest.mark.repeats(
+    "backup/test_backup.py::test_everything_comes_back_as_it_was_on_either_engine"
+)
+once = pytest.mark.parametrize(
+    "target", ["same", pytest.param("other", marks=AGAIN)], indirect=True
+)
+
+
+@once
 async def test_processes_of_the_house_it_was_taken_in_have_not_the_restored_database_open(
     filled: Store, settings: Settings, target: Settings, tmp_path: Path
 ) -> None:
@@ -222,6 +231,7 @@ async def test_processes_of_the_house_it_was_taken_in_have_not_the_restored_data
         assert (done.writers, done.is_complete) == ([], True)
 
 
+@once
 async def test_no_part_of_the_house_it_was_taken_in_works_in_the_restored_one(
     filled: Store, settings: Settings, target: Settings, tmp_path: Path
 ) -> None:

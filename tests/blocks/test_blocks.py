@@ -1,12 +1,16 @@
 """Blocks and the core's configuration say the same."""
 
+import inspect
 from collections.abc import Callable
 
 import pytest
+from prefect.blocks.core import Block
 from pydantic import SecretStr
 
+import blocks
 from blocks import AlertPolicy, HealthPolicy, Mail, MakiniApp, SlackChannel
 from linekeeper import config as core
+from tasks.prefect_adapter.block_documents import BLOCKS
 
 APP = core.AppConfig(
     name="acme",
@@ -51,6 +55,12 @@ ALERTS = core.AlertPolicy(
     escalate_from="normal",
     elsewhere=(SecretStr("json://user:pa,ss@hook.example/"), SecretStr("mailto://b.example")),
 )
+
+
+def test_prefect_finds_each_block_in_the_module() -> None:
+    """As `prefect block register --module blocks` looks for them; a deploy registers the same."""
+    found = [each for _, each in inspect.getmembers(blocks) if Block.is_block_class(each)]
+    assert {*found} == {*BLOCKS}
 
 
 def test_an_app_survives_the_way_through_its_block_unchanged() -> None:

@@ -18,10 +18,7 @@ from tests.receiver.processes import free_port
 
 SECONDS = 120
 _SSL_REQUEST = struct.pack("!i", 8)
-pytestmark = [
-    pytest.mark.parametrize("engine", ["postgresql"], indirect=True),
-    pytest.mark.parametrize("part", ["consumer", "receiver"]),
-]
+pytestmark = pytest.mark.parametrize("engine", ["postgresql"], indirect=True)
 
 
 def away(settings: Settings) -> URL:
@@ -133,6 +130,7 @@ async def said_until(process: Forked, words: str) -> list[str]:
     raise AssertionError(lines)
 
 
+@pytest.mark.parametrize("part", ["consumer", "receiver"])
 async def test_a_database_that_comes_later_is_waited_for(part: str, settings: Settings) -> None:
     url = away(settings)
     port = free_port()
@@ -158,7 +156,20 @@ async def test_a_database_that_comes_later_is_waited_for(part: str, settings: Se
             assert await asyncio.wait_for(process.wait(), SECONDS) == 0
 
 
-@pytest.mark.parametrize("answer", [starting_up(), b""], ids=["starting up", "silent"])
+AGAIN = pytest.mark.repeats(
+    "cli/test_database_away.py::test_so_is_one_that_takes_no_connections_yet"
+)
+
+
+@pytest.mark.parametrize(
+    ("part", "answer"),
+    [
+        pytest.param("consumer", starting_up(), id="consumer, starting up"),
+        pytest.param("receiver", b"", id="receiver, silent"),
+        pytest.param("receiver", starting_up(), id="receiver, starting up", marks=AGAIN),
+        pytest.param("consumer", b"", id="consumer, silent", marks=AGAIN),
+    ],
+)
 async def test_so_is_one_that_takes_no_connections_yet(
     part: str, settings: Settings, answer: bytes
 ) -> None:
@@ -174,6 +185,12 @@ async def test_so_is_one_that_takes_no_connections_yet(
             assert await asyncio.wait_for(process.wait(), SECONDS) == 0
 
 
+STOPPED = pytest.mark.repeats(
+    "cli/test_database_away.py::test_who_is_told_to_stop_while_it_waits_ends_at_once"
+)
+
+
+@pytest.mark.parametrize("part", ["consumer", pytest.param("receiver", marks=STOPPED)])
 async def test_who_is_told_to_stop_while_it_waits_ends_at_once(
     part: str, settings: Settings
 ) -> None:

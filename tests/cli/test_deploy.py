@@ -338,6 +338,7 @@ async def prefect_deploys(clean_prefect: PrefectServer, seeds: Settings, *which:
         assert found[one.name].pull_steps == one.pull_steps
 
 
+@pytest.mark.repeats("blocks/test_blocks.py::test_prefect_finds_each_block_in_the_module")
 async def test_prefect_block_register_takes_the_module(clean_prefect: PrefectServer) -> None:
     code, said = await clean_prefect.run(
         "prefect", "block", "register", "--module", "blocks", cwd=project.root()

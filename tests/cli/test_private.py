@@ -118,13 +118,13 @@ def _prefect(settings: Settings, more: dict[str, str]) -> Iterator[None]:
         process.wait(30)
 
 
-async def test_a_servers_own_key_moves_out_of_its_database_and_its_blocks_stay_readable(
-    clean_prefect: PrefectServer, tmp_path: Path
-) -> None:
+@pytest.fixture
+async def old(clean_prefect: PrefectServer, tmp_path: Path) -> tuple[Settings, str]:
+    """A home with the database of a Prefect that an earlier version started, and the key in it."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         settings = Settings(home=tmp_path, prefect_port=probe.getsockname()[1])
-    database = tmp_path / "prefect" / "prefect.db"
+    database = prefects(settings)
     database.parent.mkdir()
     # The shared server is started as an earlier version started it: its key is in its database.
     with prefect_at(Settings(prefect_port=clean_prefect.port)):
@@ -137,23 +137,50 @@ async def test_a_servers_own_key_moves_out_of_its_database_and_its_blocks_stay_r
             " WHERE key = 'ENCRYPTION_KEY'"
         )
     assert kept.encode() in database.read_bytes()
+    return settings, kept
+
+
+def prefects(settings: Settings) -> Path:
+    """The database of the Prefect that `up` starts."""
+    return settings.home / "prefect" / "prefect.db"
+
+
+async def test_a_servers_own_key_moves_out_of_its_database_and_still_opens_its_blocks(
+    old: tuple[Settings, str], tmp_path: Path
+) -> None:
+    settings, kept = old
 
     environment = prefect_key(settings, {})
 
     assert environment == {VARIABLE: kept} == prefect_key(settings, {})
     assert (tmp_path / "prefect-encryption-key").stat().st_mode & 0o777 == 0o600
-    for path in database.parent.glob("prefect.db*"):
+    for path in tmp_path.glob("prefect/prefect.db*"):
         assert kept.encode() not in path.read_bytes(), path
-    with _prefect(settings, environment), prefect_at(settings):
-        block: Any = await Secret.load("kept")
-        assert block.get() == "tell-nobody"
-        await Secret(value="also").save("newer")
-    for path in database.parent.glob("prefect.db*"):
-        assert kept.encode() not in path.read_bytes(), path
+    with closing(sqlite3.connect(prefects(settings))) as connection:
+        [[block]] = connection.execute(
+            "SELECT json_extract(data, '$') FROM block_document WHERE name = 'kept'"
+        )
+    assert b"tell-nobody" in Fernet(kept).decrypt(block)
 
     (tmp_path / "prefect-encryption-key").unlink()
     with pytest.raises(UserError, match="is missing, but Prefect's database has blocks"):
         prefect_key(settings, {})
+
+
+@pytest.mark.repeats(
+    "cli/test_private.py"
+    "::test_a_servers_own_key_moves_out_of_its_database_and_still_opens_its_blocks"
+)
+async def test_a_server_with_its_key_beside_it_reads_its_blocks_and_writes_newer_ones(
+    old: tuple[Settings, str], tmp_path: Path
+) -> None:
+    settings, kept = old
+    with _prefect(settings, prefect_key(settings, {})), prefect_at(settings):
+        block: Any = await Secret.load("kept")
+        assert block.get() == "tell-nobody"
+        await Secret(value="also").save("newer")
+    for path in tmp_path.glob("prefect/prefect.db*"):
+        assert kept.encode() not in path.read_bytes(), path
 
 
 def test_a_key_or_a_database_of_the_operators_is_left_alone(tmp_path: Path) -> None:

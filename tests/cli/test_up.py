@@ -78,6 +78,10 @@ def _alive(pid: int) -> bool:
 
 
 @pytest.mark.e2e
+@pytest.mark.repeats(
+    "cli/test_supervisor.py::test_leaving_the_block_ends_the_children_and_their_output_is_kept",
+    "e2e/test_whole.py::test_everything_starts_is_kept_running_and_ends_on_a_signal",
+)
 async def test_ctrl_c_while_it_starts_ends_what_was_started(tmp_path: Path) -> None:
     async with _up(tmp_path / "home") as up:
         await up.says("database")

@@ -144,6 +144,9 @@ async def test_what_others_write_wakes_only_who_waits_for_it(
 
 
 @on_both  # on PostgreSQL: tests/watch/test_parts.py
+@pytest.mark.repeats(
+    "e2e/test_whole.py::test_everything_starts_is_kept_running_and_ends_on_a_signal"
+)
 async def test_the_command_says_ready_and_ends_when_asked(settings: Settings) -> None:
     process = await asyncio.create_subprocess_exec(
         sys.executable,

@@ -52,6 +52,9 @@ async def test_its_case_is_closed_by_it_once_a_sweep_finds_the_connection_well(
     assert (case.outcome, list(case.counts)) == ("reconnected", [connection.id])
 
 
+@pytest.mark.repeats(
+    "flows/test_workflow_configuration.py::test_it_goes_on_with_a_connection_that_is_called_something_else_by_now"
+)
 async def test_it_waits_on_while_its_customer_gets_another_name(
     running: Running, clean_prefect: PrefectServer, store: Store, fleet: sandbox.Served
 ) -> None:

@@ -64,6 +64,10 @@ async def whom(running: Running, run_id: UUID) -> set[str]:
     return {tag for tag in tags if tag.startswith("waiting:")}
 
 
+@pytest.mark.repeats(
+    "flows/test_renewed_forms.py::test_a_step_says_what_is_so_when_a_form_changes_it_and_by_the_hour",
+    "flows/test_reconnect_answers.py::test_a_decision_without_a_name_is_not_taken_and_the_next_form_says_so",
+)
 async def test_a_reconnect_says_whose_login_is_waited_for_as_the_last_sweep_knew_it(
     running: Running, clean_prefect: PrefectServer, store: Store, fleet: sandbox.Served
 ) -> None:
@@ -149,6 +153,9 @@ async def test_a_step_says_what_is_so_when_a_form_changes_it_and_by_the_hour(
         assert run.state.is_completed(), run.state
 
 
+@pytest.mark.repeats(
+    "flows/test_renewed_forms.py::test_a_step_says_what_is_so_when_a_form_changes_it_and_by_the_hour"
+)
 async def test_a_set_up_says_what_preflight_lacks_by_now(
     running: Running,
     clean_prefect: PrefectServer,

@@ -64,6 +64,10 @@ async def test_a_step_is_done_when_its_form_was_sent_and_the_nights_after_it_are
     assert progress.evaluation.waited["customer"] < 0.1, "they had answered"
 
 
+@pytest.mark.repeats(
+    "flows/test_sent_while_nobody_worked.py"
+    "::test_a_step_is_done_when_its_form_was_sent_and_the_nights_after_it_are_nobodys"
+)
 async def test_a_snooze_of_an_hour_is_over_an_hour_after_it_was_asked_for(
     running: Running, clean_prefect: PrefectServer, store: Store, fleet: sandbox.Served
 ) -> None:
