@@ -76,6 +76,9 @@ def parser() -> argparse.ArgumentParser:
         "--recording", type=Path, metavar="FILE", help="a Makini as verify-account recorded it"
     )
     options.add_argument("--plant", metavar="NAME", help="with this known defect in the code")
+    options.add_argument(
+        "--twice", action="store_true", help="live each twice: the second life is to be the same"
+    )
     options.add_argument("--trace", action="store_true", help="print the timeline")
     return options
 
@@ -129,6 +132,8 @@ def run(asked: argparse.Namespace, seeds: Sequence[int]) -> int:
         agreed += int(verdict.figures["agreed"])
         acts.update(verdict.acts.items())
         new, known = split(verdict.broken)
+        if asked.twice and (again_lived := simulate(plan).digest) != verdict.digest:
+            new.append(f"replay: a second life in the same process has the trace {again_lived}")
         broken += bool(new)
         figures = ", ".join(f"{value:g} {name}" for name, value in verdict.figures.items())
         seconds = time.process_time() - began

@@ -44,7 +44,7 @@ from linekeeper.store.schema import MIGRATIONS
 from linekeeper.watch import answers
 from linekeeper.watch import service as watching
 from linekeeper.watch.decide import Part
-from tasks.prefect_adapter import lost_runs
+from tasks.prefect_adapter import links, lost_runs
 from tests.simulation import machine, slack
 from tests.simulation.flow_runs import BEAT_SECONDS as BEAT
 from tests.simulation.machine import seed_of
@@ -128,6 +128,8 @@ def machines(universe: Universe) -> Iterator[None]:
     put(leases, "renew", universe.leases.renewing(leases.renew))
     put(leases, "release", universe.leases.giving_back(leases.release))
     put(lost_runs, "get_current_settings", lambda: HEARTBEATS)
+    put(links, "_run_knows", {})  # what a process remembers of runs: their ids come again
+    put(links, "_listed", {})
     put(os, "urandom", Random(seed_of(universe.plan.seed, "urandom")).randbytes)
     for owner, name, value in (
         (service, "OUTBOX_EVERY", 2 * IDLE_SECONDS), (service, "RECONNECTS_EVERY", OFTEN_SECONDS),
