@@ -63,7 +63,7 @@ _WAS = {
     "credential": ("refused_at", "renewing_since", "updated_at"),
     "observation": ("at",),
     "transition": ("at",),
-    "app_state": ("last_list_at", "removed_at"),
+    "app_state": ("last_list_at", "listed_since", "removed_at"),
     "part_heartbeat": ("at",),
     "open_process": ("at",),
     "implementation": ("started_at", "live_at", "forecast_at", "run_at", "abandoned_at"),

@@ -8,8 +8,9 @@ of the same minutes may have the same flaw: they count as two if they are `APART
 refused to renew the token since the first. That it had refused before says nothing: a login was
 lost, or the answer with a pair. One of which Makini says that it doesn't know it, while it mints
 tokens for others, is no sign of a truncated list. While the list lacks a connection that answers
-for itself, it is not whole, and for a day says nothing of the others that it lacks. Linekeeper did
-not order that one disappears, so `disappeared_at` makes it an incident (`incidents.conclude`).
+for itself, it is not whole, and for a day says nothing of the others that it lacks. A day is one of
+lists: where none was read for hours, or a clock was set, it begins anew. Linekeeper did not order
+that one disappears, so `disappeared_at` makes it an incident (`incidents.conclude`).
 """
 
 from collections.abc import Container, Sequence
@@ -33,6 +34,8 @@ MISSING_SHARE = 0.5
 UNASKABLE = timedelta(days=1)
 """A connection without a token that nobody asked for so long can't be asked. One that no list had
 for so long, and whose answers can't be read, is gone as well."""
+PAUSE = timedelta(hours=6)
+"""Lists that are further apart don't say what there was between them."""
 APART = timedelta(minutes=4)
 """How far apart two lists of sweeps are: a run taken twice reads two in the same minutes."""
 _EVIDENCE = {False: "missing from two complete lists", True: "missing, and accepted as gone"}
@@ -98,6 +101,16 @@ class Missing:
     `last_answered_at`, `judged`, `renewal_refused_at`, `pair_at` of those missing."""
     back: Sequence[str]
     """Ids of those that were missing before and are listed again."""
+    before: AppState | None
+    """What the list before left."""
+
+    def watched_since(self, now: datetime) -> datetime:
+        """Since when lists were read without a pause, up to this one."""
+        before = self.before
+        if before is None or before.last_list_at is None or before.listed_since is None:
+            return now
+        is_gap = abs(now - before.last_list_at) > PAUSE  # nobody looked, or the clock was set
+        return now if is_gap else before.listed_since
 
 
 async def find_missing(
@@ -110,9 +123,7 @@ async def find_missing(
     broken: str = "",
 ) -> Missing:
     """Compare the known connections of `app` with the keys `listed`."""
-    accepted = await session.scalar(
-        select(col(AppState.accepted_shortfall)).where(col(AppState.app) == app)
-    )
+    before = await session.get(AppState, app)
     rows = (
         await session.execute(
             select(
@@ -140,12 +151,12 @@ async def find_missing(
         missing=sum(row.setup != "disconnected" and row.id not in denied for row in missing),
         listed=count,
         total=total,
-        accepted_shortfall=accepted or 0,
+        accepted_shortfall=before.accepted_shortfall if before is not None else 0,
         broken=broken,
     )
     was_missing = [row for row in known if row.missing_since or row.unlisted_since]
     back = [row.id for row in was_missing if row.makini_key in listed]
-    return Missing(absence, missing, back)
+    return Missing(absence, missing, back, before)
 
 
 async def _all_about(session: AsyncSession, ids: Sequence[str]) -> list[Any]:
@@ -214,12 +225,13 @@ async def conclude_missing(
 
     Where the list looks truncated and nobody accepted that, no more is kept than who is not in it.
     """
-    absence = missing.absence
+    absence, watched_since = missing.absence, missing.watched_since(now)
     state: dict[str, Any] = {
         "app": app.name,
         "budget": {},
         "circuit": {},
         "last_list_at": now,
+        "listed_since": watched_since,
         "listed_from": app.api_url,
     }
     if accept:
@@ -228,7 +240,7 @@ async def conclude_missing(
     await _set(session, new, unlisted_since=now)
     await _set(session, missing.back, unlisted_since=None)
     if not absence.looks_truncated or accept:
-        await _conclude(session, missing, now=now, accept=accept)
+        await _conclude(session, missing, watched_since, now=now, accept=accept)
     await insert_or_update(
         store,
         session,
@@ -240,13 +252,17 @@ async def conclude_missing(
 
 
 async def _conclude(
-    session: AsyncSession, missing: Missing, *, now: datetime, accept: bool
+    session: AsyncSession, missing: Missing, watched_since: datetime, *, now: datetime, accept: bool
 ) -> None:
     present = [row for row in missing.rows if row.setup != "disconnected"]
     is_contradicted = any(
         row.missing_since is not None and _was_heard_of(row, row.missing_since) for row in present
     )
-    gone = [row for row in present if accept or _stays_away(row, now, is_contradicted)]
+    gone = [
+        row
+        for row in present
+        if accept or _stays_away(row, watched_since, now, is_contradicted=is_contradicted)
+    ]
     # A link that nobody finished may go unnoticed; a connection that was in use may not.
     used = [row.id for row in gone if row.setup != "pending" and not accept]
     unused = [row.id for row in gone if row.setup == "pending" or accept]
@@ -297,25 +313,29 @@ def _was_heard_of(row: Any, missing_since: datetime) -> bool:
     return row.pair_at is not None and row.pair_at > missing_since
 
 
-def _stays_away(row: Any, now: datetime, is_contradicted: bool) -> bool:
+def _stays_away(row: Any, watched_since: datetime, now: datetime, *, is_contradicted: bool) -> bool:
     """Whether it was missing before, and since then was asked in vain and gave no sign of life.
 
     One that can be asked is not gone unasked: a sweep may end between its list and its probes. Nor
     is one gone whose answer can't be read: its system may be off line, or Makini answers HTML or
     that its call limit is reached. Nor is one while the list lacks another that does answer, so
     that it is not whole: a refused call may be a lost login then. One that is in no list all day
-    long is.
+    long is, where lists were read all that day.
     """
     missing_since: datetime | None = row.missing_since
     if missing_since is None or _is_too_soon(row, now) or _was_heard_of(row, missing_since):
         return False
     judged = without_future(load(row.judged), now)
-    asked_lately = judged.asked_at is not None and now - judged.asked_at <= UNASKABLE
+    is_all_day = now - watched_since > UNASKABLE
+    asked_lately = judged.asked_at is not None and (
+        now - judged.asked_at <= UNASKABLE or not is_all_day
+    )
     can_be_asked = row.pair_at is not None or asked_lately
     was_refused = judged.replied_at is not None and judged.replied_at > missing_since
     if (was_refused or not can_be_asked) and not is_contradicted:
         return True
-    return row.unlisted_since is not None and now - row.unlisted_since > UNASKABLE
+    since: datetime | None = row.unlisted_since
+    return is_all_day and since is not None and now - since > UNASKABLE
 
 
 async def _set(session: AsyncSession, ids: Sequence[str], **values: object) -> None:

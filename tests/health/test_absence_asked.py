@@ -319,23 +319,3 @@ async def test_what_may_not_be_asked_for_its_call_limit_is_not_gone_by_two_lists
     await sweep(rt)
     await sweep(rt)
     assert (await connections(rt))[0].setup == "disconnected"
-
-
-async def test_what_no_list_had_and_nobody_could_read_all_day_is_gone(
-    rt: Runtime, fleet: sandbox.Served
-) -> None:
-    await adopt(rt, fleet)
-    [hidden, *_] = await connections(rt)
-    fleet.world.go_offline(unlist(fleet, hidden)[hidden.makini_key])
-    for _ in range(2):
-        await sweep(rt)
-    assert (await connections(rt))[0].setup == "live"
-    async with rt.store.write() as session:
-        await session.execute(
-            update(Connection)
-            .where(col(Connection.id) == hidden.id)
-            .values(unlisted_since=utcnow() - timedelta(hours=25))
-        )
-    await minutes_pass(rt)
-    await sweep(rt)
-    assert (await connections(rt))[0].setup == "disconnected"

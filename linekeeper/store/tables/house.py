@@ -128,6 +128,8 @@ class AppState(SQLModel, table=True):
     budget: dict[str, Any] = json_object()
     circuit: dict[str, Any] = json_object()
     last_list_at: datetime | None = optional_time()
+    listed_since: datetime | None = optional_time()
+    """Since when its list was read again and again, without a pause of hours."""
     listed_from: str | None = None
     """The base URL that gave that list."""
     removed_at: datetime | None = optional_time()
