@@ -201,7 +201,8 @@ _LAST = datetime.max.replace(tzinfo=UTC)
 
 
 def _polled_at(mark: Watermark | None) -> datetime | None:
-    return mark.polled_at if mark is not None else None
+    """When it was read to the end; an answer that the system doesn't offer it (404) is no read."""
+    return mark.polled_at if mark is not None and mark.offered else None
 
 
 _PERMISSION = (ErrorKind.unauthorized.value, ErrorKind.forbidden.value)
@@ -218,6 +219,7 @@ _POLLED = (
     .where(
         col(Watermark.connection_id).in_(bindparam("ids", expanding=True)),
         col(Watermark.polled_at).is_not(None),
+        col(Watermark.offered),
     )
     .group_by(col(Watermark.connection_id))
 )

@@ -136,7 +136,9 @@ async def count_reads(store: Store, since: datetime, *, now: datetime) -> None:
 
     Their evidence becomes a read's with it, and not only when they are due by themselves.
     """
-    read = select(col(Watermark.connection_id)).where(col(Watermark.polled_at) >= since)
+    read = select(col(Watermark.connection_id)).where(
+        col(Watermark.polled_at) >= since, col(Watermark.offered)
+    )
     async with store.write() as session:
         await session.execute(
             update(Connection)
