@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from linekeeper.implementation.glance import ImplementationsGlance
     from linekeeper.runtime import Runtime
     from linekeeper.views.glance import Glance, LeaseGlance
-    from linekeeper.views.inbox_glance import InboxGlance
+    from linekeeper.views.glances import InboxGlance
     from linekeeper.watch.standing import PartStanding
 
 _STYLES = {
@@ -84,7 +84,7 @@ async def look_at(rt: "Runtime") -> _Looked:
     from linekeeper.clock import utcnow
     from linekeeper.implementation.glance import implementations_at_a_glance
     from linekeeper.views.glance import glance
-    from linekeeper.views.inbox_glance import inbox_at_a_glance
+    from linekeeper.views.glances import inbox_at_a_glance
     from linekeeper.views.webhook_figures import read_figures
     from linekeeper.watch.standing import read_standing
 

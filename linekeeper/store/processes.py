@@ -1,4 +1,4 @@
-"""Which processes have the database open, and with which key each of them encrypts."""
+"""Which processes have the database open, with which key each encrypts, and who has ended."""
 
 import asyncio
 import logging
@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 
 from sqlalchemy import bindparam, delete, select
 from sqlalchemy.exc import SQLAlchemyError
@@ -16,7 +17,6 @@ from sqlmodel import col
 from linekeeper.clock import token_bytes
 from linekeeper.groups import end_task
 from linekeeper.store.engine import Store, insert_or_update
-from linekeeper.store.process_life import has_ended, life_of_this
 from linekeeper.store.tables import OpenProcess
 from linekeeper.store.types import UtcDateTime, from_row, table_of
 
@@ -131,3 +131,53 @@ async def _sign(store: Store, owner: str, kind: str, *, forgetting: bool = False
         row = {"owner": owner, "kind": kind, "key": key, "since": now, "at": now}
         row |= {"host": socket.gethostname(), "process_id": os.getpid(), "life": life_of_this()}
         await insert_or_update(store, session, OpenProcess, [row], key=["owner"], update=["at"])
+
+
+_PROC = Path("/proc")
+_ENDED_STATES = ("Z", "X")
+"""States of a process that does nothing any more, and waits for its parent to take note."""
+
+
+def life_of_this() -> str | None:
+    """What tells this process from all others of its id; None where the kernel says nothing."""
+    scope, begun = _scope(), _state_of(os.getpid())
+    return None if scope is None or begun is None else f"{scope} {begun[1]}"
+
+
+def has_ended(process_id: int | None, life: str | None) -> bool:
+    """Whether the process with this id and `life` has ended beyond doubt, by what the kernel says.
+
+    Only of one in the same namespace of process ids, since the same start of the machine. Of all
+    others nothing can be said: a name of a host may be that of several, and a container's ids are
+    its own.
+    """
+    scope, _, begun = (life or "").rpartition(" ")
+    if process_id is None or process_id <= 0 or not scope or scope != _scope():
+        return False
+    try:
+        os.kill(process_id, 0)  # it asks only; `/proc` may hide what belongs to others
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    state = _state_of(process_id)
+    return state is not None and (state[0] in _ENDED_STATES or state[1] != begun)
+
+
+def _scope() -> str | None:
+    """The start of this machine, and this process's namespace of ids."""
+    try:
+        boot = (_PROC / "sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {(_PROC / 'self/ns/pid').readlink()}"
+    except OSError:
+        return None
+
+
+def _state_of(process_id: int) -> tuple[str, str] | None:
+    """The state of a process, and when it began, in ticks since the machine did."""
+    try:
+        said = (_PROC / str(process_id) / "stat").read_text()
+    except OSError:
+        return None
+    fields = said.rpartition(")")[2].split()  # its name may have blanks and brackets
+    return (fields[0], fields[19]) if len(fields) > 19 else None

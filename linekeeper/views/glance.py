@@ -31,9 +31,13 @@ from linekeeper.store.tables import (
 )
 from linekeeper.store.types import from_row
 from linekeeper.tokens.stored import has_usable_token
+from linekeeper.views.glances import (
+    RecordsGlance,
+    WebhooksGlance,
+    records_at_a_glance,
+    webhooks_at_a_glance,
+)
 from linekeeper.views.managed import Managed, count_managed, name_rules
-from linekeeper.views.records_glance import RecordsGlance, records_at_a_glance
-from linekeeper.views.webhooks_glance import WebhooksGlance, webhooks_at_a_glance
 from linekeeper.views.windows import WindowsGlance, windows_in_force
 
 INCIDENTS_SHOWN = 100

@@ -230,7 +230,7 @@ class OpenProcess(SQLModel, table=True):
     process_id: int | None = None
     """The machine, and its process; None also for one of the version before."""
     life: str | None = None
-    """What tells it from a later process with its id (`process_life`); None where nothing does."""
+    """What tells it from a later process with its id (`life_of_this`); None where nothing does."""
     key: str
     """The fingerprint of the key it encrypts with."""
     since: datetime = time()
