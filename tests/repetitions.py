@@ -22,7 +22,7 @@ TESTS = "tests/"
 ON_BOTH = Path(__file__).with_name("postgresql.txt")
 """Modules, and tests: of these the first of their cases."""
 ON_BOTH_AGAIN = Path(__file__).with_name("postgresql_repeats.txt")
-"""Modules of which `make repeats` runs what is on PostgreSQL."""
+"""Modules and tests that `make repeats` runs on PostgreSQL."""
 
 
 def named_in(file: Path) -> list[str]:
@@ -32,6 +32,7 @@ def named_in(file: Path) -> list[str]:
 
 _NAMED = named_in(ON_BOTH)
 _AGAIN = tuple(named_in(ON_BOTH_AGAIN))
+_MODULES_AGAIN = tuple(name.partition("::")[0] for name in _AGAIN)
 _FUNCTIONS = frozenset(name for name in _NAMED if "::" in name)
 _GIVEN_WITH_MARKS = type(pytest.param())
 _PATHS = tuple(name for name in _NAMED if "::" not in name)
@@ -51,7 +52,7 @@ def has_none(module: Path, marks: str) -> bool:
     """Whether its text says that `marks` choose no test of it: then nobody has to import it."""
     text = module.read_text()
     if marks.startswith("repeats"):
-        return "mark.repeats(" not in text and not str(module).endswith(_AGAIN)
+        return "mark.repeats(" not in text and not str(module).endswith(_MODULES_AGAIN)
     names = "|".join(left_out(marks))
     return bool(names) and re.search(_OF_MODULE.format(names), text, re.M) is not None
 

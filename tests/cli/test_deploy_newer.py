@@ -66,6 +66,10 @@ async def test_a_new_tag_parameter_and_schedule_arrive_where_nobody_changed_anyt
     }
 
 
+@pytest.mark.repeats(
+    "cli/test_deploy.py::test_what_an_operator_set_stays_is_shown_and_reset_puts_it_back",
+    "cli/test_deploy_newer.py::test_a_new_tag_parameter_and_schedule_arrive_where_nobody_changed_anything",
+)
 async def test_what_an_operator_changed_or_deleted_stays_over_a_newer_version(
     seeds: Settings, clean_prefect: PrefectServer
 ) -> None:
@@ -104,7 +108,7 @@ async def test_what_an_operator_changed_or_deleted_stays_over_a_newer_version(
 
 @pytest.mark.repeats(
     "cli/test_deploy_newer.py::test_a_new_tag_parameter_and_schedule_arrive_where_nobody_changed_anything",
-    "cli/test_deploy_newer.py::test_what_an_operator_changed_or_deleted_stays_over_a_newer_version",
+    "cli/test_deploy.py::test_what_an_operator_set_stays_is_shown_and_reset_puts_it_back",
     "cli/test_deploy.py::test_code_follows_the_checkout_and_what_is_gone_from_it_goes_but_for_an_operators_own",
 )
 async def test_what_0_1_deployed_gets_what_is_new_and_keeps_what_an_operator_set(
@@ -149,7 +153,7 @@ async def test_what_0_1_deployed_gets_what_is_new_and_keeps_what_an_operator_set
 
 
 @pytest.mark.repeats(
-    "cli/test_deploy_newer.py::test_what_an_operator_changed_or_deleted_stays_over_a_newer_version"
+    "cli/test_deploy.py::test_what_an_operator_set_stays_is_shown_and_reset_puts_it_back"
 )
 async def test_what_an_operator_took_away_after_prefect_deploy_stays_away(
     seeds: Settings, clean_prefect: PrefectServer

@@ -210,6 +210,10 @@ async def test_a_suspended_run_is_resumed(prefect: Prefect, store: Store) -> Non
     assert state.name == "Resuming"
 
 
+@pytest.mark.repeats(
+    "consumer/test_delivery.py::test_a_run_is_started_once_even_if_its_row_is_delivered_twice",
+    "consumer/test_delivery.py::test_resuming_is_harmless_where_nothing_waits",
+)
 async def test_killed_between_prefect_and_the_commit_a_run_is_started_once_and_resumed_once(
     prefect: Prefect, store: Store
 ) -> None:

@@ -213,6 +213,10 @@ async def test_a_process_whose_clock_is_behind_is_heard_and_a_run_it_lost_ends_i
     assert await name_of_state(running, sweep) == "Crashed"
 
 
+@pytest.mark.repeats(
+    "flows/test_implementation_run.py::test_what_moves_while_the_run_works_wakes_it_when_it_is_suspended_and_only_once",
+    "flows/test_implementation_gate_runs.py::test_a_run_for_a_gate_that_is_settled_or_unknown_ends_at_once",
+)
 async def test_the_form_of_a_step_that_was_settled_elsewhere_ends(
     watched_settings: Settings, running: Running, store: Store, clean_prefect: PrefectServer
 ) -> None:

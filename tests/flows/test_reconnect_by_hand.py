@@ -34,6 +34,9 @@ async def restored(store: Store, fleet: sandbox.Served, connection: Connection) 
     assert case.closed_at is None
 
 
+@pytest.mark.repeats(
+    "flows/test_reconnect_flows.py::test_a_login_mended_elsewhere_ends_the_run_reconnected_with_its_numbers"
+)
 async def test_its_case_is_closed_by_it_once_a_sweep_finds_the_connection_well(
     running: Running, clean_prefect: PrefectServer, store: Store, fleet: sandbox.Served
 ) -> None:

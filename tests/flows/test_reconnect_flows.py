@@ -119,6 +119,9 @@ async def test_a_login_mended_elsewhere_ends_the_run_reconnected_with_its_number
     assert case.outcome == "reconnected"
 
 
+@pytest.mark.repeats(
+    "flows/test_away.py::test_a_login_whose_system_is_away_is_waited_for_and_not_given_up"
+)
 async def test_a_system_that_goes_away_while_its_login_is_verified_is_no_broken_run(
     running: Running,
     store: Store,
