@@ -48,8 +48,8 @@ _WAS = {
     "watermark": (
         "polled_at", "moved_at", "run_at", "full_at", "counted_at", "sync_failed_at", "synced_at",
     ),
-    "incident": ("opened_at", "reopened_at"),
-    "incident_connection": ("joined_at",),
+    "incident": ("opened_at", "reopened_at", "resolved_at"),
+    "incident_connection": ("joined_at", "left_at"),
     "notice": ("at",),
     "reconnect": ("opened_at", "woken_at"),
     "pending_login": ("received_at",),

@@ -27,7 +27,8 @@ def unnamed(oracle: "Oracle") -> Iterator[str]:
     universe = oracle.universe
     muted = {incident for incident, *_ in universe.people.unusual.muted}
     for row in oracle.rows(
-        "SELECT i.id, i.title, c.name, m.joined_at, coalesce(m.left_at, i.resolved_at) AS until,"
+        "SELECT i.id, i.title, c.name, m.joined_at,"
+        " min(coalesce(m.left_at, i.resolved_at), coalesce(i.resolved_at, m.left_at)) AS until,"
         " (SELECT count(*) FROM incident_connection o WHERE o.incident_id = i.id) AS members"
         " FROM incident_connection m JOIN incident i ON i.id = m.incident_id"
         " JOIN connection c ON c.id = m.connection_id WHERE i.scope != 'connection'"

@@ -14,7 +14,7 @@ from tests.simulation.patience import AT_ONCE, OVERDUE_WITHIN
 from tests.simulation.promises import broken_promises
 from tests.simulation.secrecy import told_secrets
 from tests.simulation.universe import Universe
-from tests.simulation.working_hours import is_at_work
+from tests.simulation.working_hours import CAN_WAIT, is_at_work, waits_for_work
 
 DAY = 86_400.0
 """A sender's grain, in seconds."""
@@ -102,11 +102,16 @@ class Oracle:
             self.broken.append(f"stuck: {row['channel']} {row['dedupe_key']}: {row['error']}")
         # What is said in working hours waits for the next, though a clock of tomorrow had tried it.
         for row in self.rows(
-            "SELECT channel, dedupe_key, error FROM outbox WHERE status = 'pending'"
-            " AND attempts > 0 AND created_at < ?"
+            "SELECT channel, dedupe_key, error, next_attempt_at,"
+            " json_extract(payload, '$.do') AS what, (SELECT time_zone FROM customer"
+            " WHERE id = json_extract(outbox.payload, '$.customer_id')) AS zone"
+            " FROM outbox WHERE status = 'pending' AND attempts > 0 AND created_at < ?"
             " AND (due_at IS NULL OR due_at <> next_attempt_at OR due_at NOT BETWEEN ? AND ?)",
             _text(self.universe.calm_since), _text(now), _text(now + WEEKEND),
         ):  # fmt: skip
+            until = datetime.fromisoformat(row["next_attempt_at"])
+            if row["what"] in CAN_WAIT and waits_for_work(now, until, row["zone"] or "UTC"):
+                continue
             self.broken.append(f"stuck: {row['channel']} {row['dedupe_key']}: {row['error']}")
         for table in ("outbox", "webhook_event"):
             for row in self.rows(

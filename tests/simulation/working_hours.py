@@ -14,6 +14,10 @@ CAN_WAIT = frozenset({"remind", "ending", "setup"})
 OPENS, CLOSES = time(9), time(17)
 SATURDAY = 5
 ON_ITS_WAY = timedelta(minutes=1)
+SOON = timedelta(minutes=15)
+"""What was put right after a clock that was ahead may come so long after they begin work."""
+MOST_LOOKS = 300
+"""Three days of them: a weekend, and a bit."""
 SKEW = timedelta(minutes=6)
 """By so much a process may believe another time, where clocks are in trouble."""
 
@@ -35,6 +39,14 @@ def at_night(oracle: "Oracle") -> Iterator[str]:
             local = mail.at.astimezone(ZoneInfo(zone))
             whom = mail.recipients[0]
             yield f"night: {whom} was mailed at {local:%a %H:%M} {zone}: {mail.subject}"
+
+
+def waits_for_work(now: datetime, until: datetime, zone: str) -> bool:
+    """Whether nobody there is at work from `now` on until shortly before `until`."""
+    looks = int((until - SOON - now) / SOON)
+    return looks < MOST_LOOKS and not any(
+        is_at_work(now + number * SOON, zone) for number in range(looks + 1)
+    )
 
 
 def is_at_work(at: datetime, zone: str) -> bool:
