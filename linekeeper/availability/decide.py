@@ -70,8 +70,15 @@ class Troubles:
     products: Mapping[str, Sequence[TimeSpan]] = field(default_factory=dict)
     """The times in which the product accepted no messages, by app."""
     unwatched: Sequence[TimeSpan] = ()
-    """No sweep was completed, and that was an incident, or nothing of ours ran: what was well
-    before is not known then."""
+    """No sweep was completed, and that was an incident; or everything was paused, or nothing of
+    ours ran: what was well before is not known then."""
+    removed: Mapping[str, Sequence[TimeSpan]] = field(default_factory=dict)
+    """The times in which the settings did not name an app, by app. What was open of it was resolved
+    then, so that of a system that is unreachable nobody knows why either."""
+
+    def unseen(self, app: str) -> Sequence[TimeSpan]:
+        """The times in which nobody looked at the connections of `app`."""
+        return (*self.unwatched, *self.removed.get(app, ()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +183,8 @@ def _trouble(history: History, troubles: Troubles, at: datetime) -> WaitedFor:
         return WaitedFor.us
     if _covered(troubles.apps.get(history.app, ()), at):
         return WaitedFor.makini
+    if _covered(troubles.removed.get(history.app, ()), at):
+        return WaitedFor.unknown
     # Whose fault a connection is degraded is not known: of a sync that fails Makini's contract says
     # no more than `error`, and what is slow or flaps may do so on either side of Makini.
     return WaitedFor.customer_system if health == "unreachable" else WaitedFor.unknown
@@ -183,21 +192,24 @@ def _trouble(history: History, troubles: Troubles, at: datetime) -> WaitedFor:
 
 def _was_over_unseen(history: History, troubles: Troubles, at: datetime) -> bool:
     """Whether it was found to be over once somebody looked again: since when, nobody knows."""
-    span = next((span for span in troubles.unwatched if span.covers(at)), None)
     over = next((turn.at for turn in history.health if turn.at > at), None)
-    return span is not None and over is not None and span.until <= over < span.until + LEAD
+    return over is not None and any(
+        span.covers(at) and span.until <= over < span.until + LEAD
+        for span in troubles.unseen(history.app)
+    )
 
 
 def _while_healthy(history: History, troubles: Troubles, at: datetime) -> WaitedFor:
     if _covered(troubles.products.get(history.app, ()), at):
         return WaitedFor.product
-    return WaitedFor.unknown if _covered(troubles.unwatched, at) else WaitedFor.healthy
+    is_seen = not _covered(troubles.unseen(history.app), at)
+    return WaitedFor.healthy if is_seen else WaitedFor.unknown
 
 
 def _cuts(history: History, troubles: Troubles, month: TimeSpan) -> set[datetime]:
     spans = (
         *troubles.ours,
-        *troubles.unwatched,
+        *troubles.unseen(history.app),
         *troubles.apps.get(history.app, ()),
         *troubles.products.get(history.app, ()),
     )

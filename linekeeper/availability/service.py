@@ -5,14 +5,14 @@ import io
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
+from itertools import chain
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, func, or_, select
+from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from linekeeper.availability.app_outages import away_together
 from linekeeper.availability.decide import (
     LEAD,
     AvailabilityLine,
@@ -24,25 +24,11 @@ from linekeeper.availability.decide import (
     line_of,
     total_of,
 )
+from linekeeper.availability.troubles import read_troubles
 from linekeeper.customers.naming import label
 from linekeeper.markdown import table, text
-from linekeeper.outbox.forward import BEGAN, UNTAKEN
 from linekeeper.store import Store
-from linekeeper.store.tables import (
-    Connection,
-    Customer,
-    Incident,
-    Outage,
-    Transition,
-)
-from linekeeper.store.tables.health import LIST_REFUSED, SWEEP_OVERDUE
-
-_APP = ("unreachable", "list_failed")
-"""Kinds of incidents of a whole app that explain why its connections give no answer. In an app of
-few connections the second is all that shows it: so few are never one incident."""
-_FOUND_WITHIN = timedelta(days=3)
-"""How long after the month an incident may be opened of what began in it: a message for the product
-waits no longer."""
+from linekeeper.store.tables import Connection, Customer, Transition
 
 
 class _Edges(NamedTuple):
@@ -53,15 +39,15 @@ class _Edges(NamedTuple):
 
 
 async def read_histories(
-    session: AsyncSession, month: TimeSpan, unwatched: Sequence[TimeSpan]
+    session: AsyncSession, month: TimeSpan, troubles: Troubles
 ) -> list[History]:
     """Each connection's turns in the month, beginning with what held at its start.
 
     Where nobody looked at its end, the turns found afterwards are read too: they say whether a
     trouble had ended meanwhile.
     """
-    until = max((span.until + LEAD for span in unwatched), default=month.until)
-    until = max(until, month.until)
+    unseen = chain(troubles.unwatched, *troubles.removed.values())
+    until = max([month.until, *(span.until + LEAD for span in unseen)])
     connections: Sequence[Any] = (
         await session.execute(
             select(
@@ -106,58 +92,6 @@ async def read_histories(
         )
         for row in connections
     ]
-
-
-async def read_troubles(session: AsyncSession, month: TimeSpan) -> Troubles:
-    """Our own outages, those of whole apps, of products, and when nobody looked."""
-    outages = await session.scalars(
-        select(Outage).where(col(Outage.since) < month.until, col(Outage.until) > month.since)
-    )
-    incidents = await session.scalars(
-        select(Incident).where(
-            or_(
-                (col(Incident.scope) == "app") & col(Incident.kind).in_(_APP),
-                col(Incident.kind).in_(UNTAKEN),
-                col(Incident.cause) == SWEEP_OVERDUE,
-            ),
-            col(Incident.opened_at) < month.until + _FOUND_WITHIN,
-            or_(col(Incident.resolved_at).is_(None), col(Incident.resolved_at) > month.since),
-        )
-    )
-    apps: dict[str, list[TimeSpan]] = {}
-    products: dict[str, list[TimeSpan]] = {}
-    unwatched = []
-    incident_rows = incidents.all()
-    together = await away_together(
-        session, [each.id for each in incident_rows if each.kind == "unreachable"], month
-    )
-    for incident in incident_rows:
-        if incident.cause == SWEEP_OVERDUE:
-            unwatched.append(TimeSpan(incident.since, incident.resolved_at or month.until))
-            continue
-        if incident.detail.get(LIST_REFUSED):
-            continue  # Makini answered: that says nothing of its connections
-        if incident.kind in UNTAKEN and incident.detail.get(BEGAN, "") is None:
-            continue  # nothing was handed to the product, which may be well
-        kept = products if incident.kind in UNTAKEN else apps
-        whole = [TimeSpan(_began(incident), incident.resolved_at or month.until)]
-        kept.setdefault(incident.app, []).extend(together.get(incident.id, whole))
-    ours = []
-    for outage in outages:
-        ours.append(TimeSpan(outage.since, outage.until))
-        if outage.cause == "standstill":
-            unwatched.append(ours[-1])
-    return Troubles(ours, apps, products, unwatched)
-
-
-def _began(incident: Incident) -> datetime:
-    """When what it is about began; a message for the product had waited before it was opened."""
-    began = incident.since - UNTAKEN.get(incident.kind, timedelta())
-    said = incident.detail.get(BEGAN) if incident.kind in UNTAKEN else None
-    if said is None:
-        return began
-    since = datetime.fromisoformat(said)  # a product that refuses one message may take others
-    return min(began, since) if incident.kind == "forward_refused" else since
 
 
 async def _at_start(session: AsyncSession, since: datetime) -> dict[tuple[str, str], str]:
@@ -255,7 +189,7 @@ async def read_month(store: Store, name: str | None, *, now: datetime) -> Month:
     name, span = month_of(name, now=now)
     async with store.read() as session:
         troubles = await read_troubles(session, span)
-        histories = await read_histories(session, span, troubles.unwatched)
+        histories = await read_histories(session, span, troubles)
     lines = [line_of(history, troubles, span) for history in histories]
     return Month(name, span, [line for line in lines if line.total])
 

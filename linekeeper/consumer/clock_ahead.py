@@ -64,6 +64,7 @@ _WAS = {
     "observation": ("at",),
     "transition": ("at",),
     "app_state": ("last_list_at", "listed_since", "removed_at"),
+    "app_absence": ("since", "until"),
     "part_heartbeat": ("at",),
     "open_process": ("at",),
     "implementation": ("started_at", "live_at", "forecast_at", "run_at", "abandoned_at"),

@@ -26,6 +26,7 @@ from linekeeper.store.tables import (
     IncidentConnection,
 )
 from linekeeper.store.tables import Silence as SilenceRow
+from linekeeper.store.tables.alerts import PAUSE_WINDOW
 from linekeeper.store.types import UtcDateTime, table_of
 
 _IS_SYSTEM = col(ImplementationSystem.connection_id) == col(Connection.id)
@@ -72,8 +73,6 @@ IncidentRow = Incident | Row[Any]
 """An incident, or what was read of it."""
 
 
-PAUSE = "pause"
-"""The kind of window that is open while `linekeeper_paused` is set."""
 _OURS = frozenset({"canary_lost", "webhooks_behind"})
 """Kinds that are about what Linekeeper goes on with in a pause; `house` is the scope of others."""
 FORGOTTEN_AFTER = timedelta(days=7)
@@ -259,7 +258,7 @@ async def _of_windows(
             covering := [
                 window
                 for row, window in windows
-                if (row.scope == "all" and not (row.kind == PAUSE and incident_id in ours))
+                if (row.scope == "all" and not (row.kind == PAUSE_WINDOW and incident_id in ours))
                 or (some_members and all(covers_member(row, member) for member in some_members))
             ]
         )

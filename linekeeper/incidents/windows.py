@@ -7,12 +7,13 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from linekeeper.incidents.suppressed import PAUSE, covers_member, windows_at
+from linekeeper.incidents.suppressed import covers_member, windows_at
 from linekeeper.store.engine import Store, chunked
 from linekeeper.store.tables import Connection
+from linekeeper.store.tables.alerts import PAUSE_WINDOW
 
 MAINTENANCE, MUTE = "maintenance", "mute"
-KINDS = (MAINTENANCE, MUTE, PAUSE)
+KINDS = (MAINTENANCE, MUTE, PAUSE_WINDOW)
 """Kinds of windows: planned work, what is not notified, the variable `linekeeper_paused`."""
 
 
@@ -25,7 +26,7 @@ async def in_window(store: Store, connection_ids: Sequence[str], now: datetime) 
 async def is_paused(session: AsyncSession, now: datetime) -> bool:
     """Whether everything was paused when Prefect was last asked (`linekeeper_paused`)."""
     windows = await windows_at(session, now, timedelta())
-    return any(row.kind == PAUSE and now < window.ends_at for row, window in windows)
+    return any(row.kind == PAUSE_WINDOW and now < window.ends_at for row, window in windows)
 
 
 async def resting_until(
@@ -36,7 +37,7 @@ async def resting_until(
     Their customers are not written to either: it is they who patch a system. A mute is about what
     we are notified ourselves.
     """
-    return await _covered_until(session, connection_ids, now, (MAINTENANCE, PAUSE))
+    return await _covered_until(session, connection_ids, now, (MAINTENANCE, PAUSE_WINDOW))
 
 
 async def _covered_until(

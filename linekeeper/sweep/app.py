@@ -1,10 +1,11 @@
 """One Makini app as a whole: its circuit, and the incidents of its connection list."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 
 from sqlalchemy import select, update
+from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.clock import utcnow
@@ -27,7 +28,7 @@ from linekeeper.runtime import Runtime
 from linekeeper.store import Store
 from linekeeper.store.configuration import configured_apps
 from linekeeper.store.engine import insert_ignore, insert_or_update
-from linekeeper.store.tables import AppState, Connection, Incident
+from linekeeper.store.tables import AppAbsence, AppState, Connection, Incident
 from linekeeper.store.tables.health import LIST_REFUSED
 
 TOPIC = "list"
@@ -146,13 +147,27 @@ async def close_removed(rt: Runtime, *, now: datetime) -> list[str]:
             await insert_or_update(
                 rt.store, session, AppState, [row], key=["app"], update=["removed_at"]
             )
-        await session.execute(
-            update(AppState).where(col(AppState.app).in_(back)).values(removed_at=None)
-        )
+        await _come_back(session, back, now=now)
         await conclude(rt.store, session, policy=policy, now=now)
         text = "The app was taken out of the settings: it is not watched any more"
         await resolve_of_apps(rt.store, session, gone, text, now=now)
     return gone
+
+
+async def _come_back(session: AsyncSession, apps: Sequence[str], *, now: datetime) -> None:
+    """Note that `apps` are watched again, and since when they were not."""
+    were_out = (col(AppState.app).in_(apps), col(AppState.removed_at).is_not(None))
+    rows = await session.execute(
+        select(col(AppState.app), col(AppState.removed_at))
+        .where(*were_out)
+        .with_for_update(key_share=True)
+    )
+    session.add_all(
+        AppAbsence(app=app, since=since, until=max(since, now))
+        for app, since in rows
+        if since is not None
+    )
+    await session.execute(update(AppState).where(*were_out).values(removed_at=None))
 
 
 _OPEN_APPS = (

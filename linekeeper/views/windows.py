@@ -8,11 +8,11 @@ from sqlalchemy import func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from linekeeper.incidents.suppressed import PAUSE
 from linekeeper.store.tables import Audit, Incident, Silence
+from linekeeper.store.tables.alerts import PAUSE_WINDOW
 
 WINDOWS_SHOWN = 50
-NAMES = {"maintenance": "maintenance window", "mute": "mute", PAUSE: "pause"}
+NAMES = {"maintenance": "maintenance window", "mute": "mute", PAUSE_WINDOW: "pause"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ async def windows_in_force(session: AsyncSession, now: datetime) -> WindowsGlanc
         WindowGlance(
             row.kind,
             row.label,
-            None if row.kind == PAUSE else row.ends_at,
+            None if row.kind == PAUSE_WINDOW else row.ends_at,
             row.by,
             row.reason,
         )

@@ -10,7 +10,6 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 from sqlmodel import col
 
-from linekeeper.incidents.suppressed import PAUSE as PAUSE_WINDOW
 from linekeeper.store import Store
 from linekeeper.store.engine import insert_ignore, insert_or_update, upserting
 from linekeeper.store.tables import (
@@ -22,6 +21,7 @@ from linekeeper.store.tables import (
     PartHeartbeat,
     Silence,
 )
+from linekeeper.store.tables.alerts import PAUSE_WINDOW
 from linekeeper.store.types import UtcDateTime, table_of
 from linekeeper.watch.decide import AWAKE, PAUSE, PREFECT, SWEEPING, WATCHERS, WORKERS, Part
 

@@ -22,7 +22,8 @@ from typing import TypeVar
 from pydantic import SecretStr
 
 from linekeeper.availability.decide import History, TimeSpan, Troubles, WaitedFor, line_of
-from linekeeper.availability.service import read_histories, read_troubles
+from linekeeper.availability.service import read_histories
+from linekeeper.availability.troubles import read_troubles
 from linekeeper.settings import Settings
 from linekeeper.store import Store
 from tests.simulation.lost import is_token_missing, is_unreadable, was_lost
@@ -131,6 +132,7 @@ class Truth:
         if sick is not None and sick.connection is connection and not sick.entity:
             self._is_withheld = sick.fault.status == 429
             self._alone.append(TimeSpan(connection.created_at, universe.now()))
+        self._out = [TimeSpan(*each) for each in people.operators.out]
         self._product = universe.product.answers
         self._lists = [(when, connection.key in keys) for when, keys in universe.face.lists]
         self._unwatched = [
@@ -143,6 +145,8 @@ class Truth:
         word = _last(self._connection.states, at, "healthy")
         if word == "us":
             return WaitedFor.us
+        if word != "customer_login" and any(span.covers(at) for span in self._out):
+            return WaitedFor.unknown  # its app is out of the settings: nobody looks
         if any(span.covers(at) for span in self._makini):
             return WaitedFor.makini
         if word != "healthy":
@@ -201,7 +205,7 @@ class Truth:
         moments = {since, until}
         moments |= {at for at, _ in (*connection.states, *self._product)}
         moments |= {at for at, _, _ in connection.words}
-        for span in (*self._makini, *self._alone):
+        for span in (*self._makini, *self._alone, *self._out):
             moments |= {span.since, span.until}
         inside = [at for at in moments if since <= at <= until]
         words = {self._worded(at) for at in inside if self.is_hidden(at)}
@@ -306,4 +310,4 @@ async def _read(database: Path, span: TimeSpan, keys: list[str]) -> tuple[list[H
     settings = Settings(home=database.parent, encryption_keys=tuple(map(SecretStr, keys)))
     async with Store.open(settings) as store, store.read() as session:
         troubles = await read_troubles(session, span)
-        return await read_histories(session, span, troubles.unwatched), troubles
+        return await read_histories(session, span, troubles), troubles

@@ -53,6 +53,9 @@ class Operators:
         self._budget = (universe.now(), 0)
         self.budgets: list[tuple[datetime, datetime, int]] = []
         """From when until when the settings gave how many calls a minute."""
+        self._out_since: datetime | None = None
+        self.out: list[tuple[datetime, datetime]] = []
+        """From when until when another app alone stood in the settings."""
 
     async def _pause(self, mean: float) -> bool:
         await asyncio.sleep(self._rng.expovariate(1 / mean))
@@ -219,6 +222,10 @@ class Operators:
         if budget:
             self.budgets.append((since, universe.now(), budget))
         ours = [app.calls_a_minute for app in apps if app.name == "default"]
+        is_named = bool(ours) or not apps
+        if self._out_since is not None and is_named:
+            self.out.append((self._out_since, universe.now()))
+        self._out_since = None if is_named else self._out_since or universe.now()
         self._budget = (universe.now(), ours[0] if ours else 0)
         universe.prefect.blocks = replace(universe.prefect.blocks, apps=apps)
 

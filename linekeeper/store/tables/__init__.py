@@ -10,6 +10,7 @@ from linekeeper.store.tables.health import (
     Transition,
 )
 from linekeeper.store.tables.house import (
+    AppAbsence,
     AppSetting,
     AppState,
     Audit,
@@ -65,6 +66,7 @@ from linekeeper.store.tables.succession import Succession, SuccessionStep
 
 __all__ = [
     "ApiKey",
+    "AppAbsence",
     "AppSetting",
     "AppState",
     "Audit",

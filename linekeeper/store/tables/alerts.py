@@ -39,6 +39,10 @@ class Notice(SQLModel, table=True):
     at: datetime = time(index=True)
 
 
+PAUSE_WINDOW = "pause"
+"""The kind of the silence that is open while `linekeeper_paused` is set."""
+
+
 class Silence(SQLModel, table=True):
     """A time in which trouble of some connections is recorded, and nobody is notified."""
 
@@ -46,7 +50,7 @@ class Silence(SQLModel, table=True):
 
     id: str = identifier()
     kind: str = "maintenance"
-    """`maintenance`, `mute`, or `pause`: of everything, while `linekeeper_paused` is set."""
+    """`maintenance`, `mute`, or `pause` (`PAUSE_WINDOW`), which is of everything."""
     scope: str
     """`connection`, `customer`, `provider` or `all`."""
     subject: str = ""

@@ -140,6 +140,17 @@ class AppState(SQLModel, table=True):
     """The difference between the list's total and what it lists that a person accepted."""
 
 
+class AppAbsence(SQLModel, table=True):
+    """A time in which the settings did not name an app, and that is over."""
+
+    __tablename__ = "app_absence"
+
+    id: str = identifier()
+    app: str
+    since: datetime = time()
+    until: datetime = time()
+
+
 class CallCount(SQLModel, table=True):
     """How many calls were made to an app in one hour, for one purpose."""
 
