@@ -22,8 +22,8 @@ from linekeeper.consumer.planning import PlannedEvent, plan_events
 from linekeeper.consumer.readers import ReadBatch, Readers
 from linekeeper.consumer.reading import OutOfTime
 from linekeeper.consumer.storing import Storing, halves_of, portions_of
-from linekeeper.groups import task_group
-from linekeeper.inbox.claim import Claimed, Event, Settled, claim_events
+from linekeeper.groups import task_group, to_end
+from linekeeper.inbox.claim import Claimed, Event, Settled, claim_events, release_all
 from linekeeper.inbox.plan import EventPlan, ReadRequest
 from linekeeper.outbox.dispatcher import MoreIsDue, a_tick
 from linekeeper.outbox.queue import CLAIM_SECONDS, look_again, new_token
@@ -77,14 +77,16 @@ class RecordEvents:
         """What is taken from `_held`, its end not yet written."""
         self._failing: set[str] = set()
         """The ordering keys of which an event could not be settled in this step."""
-        self._abandoned: list[tuple[Claimed, list[Event]]] = []
-        """What could not be given back, the database being away, with the claim that holds it."""
+        self._is_claiming = False
+        """Whether the claim may hold what is in neither of them."""
+        self._abandoned: list[str] = []
+        """The tokens of claims that are to be given back, and were not, the database being away."""
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._abandon()
+        await to_end(self._abandon)
 
     async def step(self, more_is_due: MoreIsDue = a_tick) -> bool:
         """Claim what is due and settle what is answered; returns whether there may be more.
@@ -104,7 +106,7 @@ class RecordEvents:
                 await self._news(more_is_due)
             return claimed or bool(self._held)
         except BaseException:
-            await self._abandon()
+            await to_end(self._abandon)
             raise
 
     async def _settle_and_take(self) -> bool:
@@ -124,18 +126,18 @@ class RecordEvents:
             await asyncio.gather(taking, return_exceptions=True)
 
     async def _abandon(self) -> None:
-        """Give back all that is held, now or before anything else is done.
+        """Give back all that is claimed, now or before anything else is done.
 
         Whatever this claim still holds is not ours any more: what is behind it has to wait.
         """
         await self._readers.close()
-        events = [held.event for queue in self._held.values() for held in queue]
-        events += self._settling
+        if self._is_claiming or self._held or self._settling:
+            self._abandoned.append(self._claim.token)
+        self._is_claiming = False
         self._settling = []
         self._held.clear()
         self._waiting.clear()
         self._ready.clear()
-        self._abandoned.append((self._claim, events))
         self._claim = self._claim._replace(token=new_token(self._rt.owner))
         try:
             await self._give_back()
@@ -144,11 +146,9 @@ class RecordEvents:
                 raise
 
     async def _give_back(self) -> None:
-        """What was abandoned is due again."""
+        """What was abandoned is due again, also what was claimed and is not known here."""
         while self._abandoned:
-            claim, events = self._abandoned[-1]
-            if events:
-                await nack(self._rt, claim, events)
+            await release_all(self._rt.store, self._abandoned[-1], rank=RANK)
             self._abandoned.pop()
 
     # Claiming
@@ -162,6 +162,7 @@ class RecordEvents:
         if room <= 0:
             return False
         at = utcnow()
+        self._is_claiming = True
         claimed = await claim_events(
             self._rt.store, self._rt.owner, rank=RANK, limit=room, now=at, token=self._claim.token
         )
@@ -175,6 +176,7 @@ class RecordEvents:
                     self._hold(planned.get(event.id), event, troubles.get(event.id), since=now)
             if failing:  # behind one that failed meanwhile: the next claim puts them off with it
                 await nack(self._rt, self._claim, failing, until=look_again(at, now=at))
+        self._is_claiming = False
         return bool(claimed.events)
 
     def _is_failing(self, event: Event) -> bool:

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from linekeeper.inbox.identify import aside_key
 from linekeeper.logs import WAY, passed
-from linekeeper.outbox import queue
+from linekeeper.outbox import queue, release
 from linekeeper.outbox.queue import Work
 from linekeeper.store import Store
 from linekeeper.store.bodies import open_payload
@@ -218,13 +218,18 @@ async def release_claim(
     session: AsyncSession, claimed: Claimed, until: Sequence[tuple[Event, datetime]]
 ) -> None:
     """Let go of events nobody tried, each with when it may be claimed again."""
-    await queue.release_claim(
+    await release.release_claim(
         session,
         _work(claimed.rank),
         claimed.token,
         {event.id: at for event, at in until},
         ordering_keys={event.id: event.ordering_key for event, _ in until},
     )
+
+
+async def release_all(store: Store, token: str, *, rank: int) -> None:
+    """Let go of every event of `rank` that the claim `token` holds, due at once."""
+    await release.release_all(store, _work(rank), token)
 
 
 def _aside(row: RowMapping) -> str | None:

@@ -10,7 +10,9 @@ by another claim; such rows are put off to the same moment, so that an ordering 
 costs nobody else anything, however many rows it has.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cache
@@ -31,7 +33,9 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from linekeeper.clock import utcnow
+from linekeeper.groups import to_end
 from linekeeper.outbox.about import Kind
+from linekeeper.outbox.release import release_all, release_claim
 from linekeeper.store import Store, new_id
 from linekeeper.store.engine import chunked, insert_ignore
 from linekeeper.store.tables import Outbox
@@ -216,9 +220,30 @@ async def claim(
     `now` is put right by the database's clock. `attempts` of a returned row counts this attempt
     already, so a message with more than one may have been delivered before. Who claims again before
     an earlier claim is settled gives the same `token` (`new_token`): rows behind its own are not
-    blocked, for it knows their order itself.
+    blocked, for it knows their order itself. A caller that is cancelled may have claimed some all
+    the same: they are given back, by whoever gave the `token`, if somebody did (`release_all`).
     """
-    token = token or new_token(owner)
+    if token is not None:
+        return await _claim(store, work, owner, token, limit=limit, now=now, seconds=seconds)
+    token = new_token(owner)
+    try:
+        return await _claim(store, work, owner, token, limit=limit, now=now, seconds=seconds)
+    except asyncio.CancelledError:
+        with suppress(Exception):  # if that fails too, the claim runs out by itself
+            await to_end(lambda: release_all(store, work, token))
+        raise
+
+
+async def _claim(
+    store: Store,
+    work: Work,
+    owner: str,
+    token: str,
+    *,
+    limit: int,
+    now: datetime,
+    seconds: float,
+) -> Claim:
     async with store.write() as session:
         now = now - utcnow() + await store.clock(session)
         until = now + timedelta(seconds=seconds)
@@ -283,67 +308,3 @@ async def _blocked(
 def look_again(held_since: datetime, *, now: datetime) -> datetime:
     """When to look again at rows behind some that are claimed since then."""
     return now + max(now - held_since, timedelta(seconds=HELD_SECONDS))
-
-
-async def release_claim(
-    session: AsyncSession,
-    work: Work,
-    token: str,
-    until: Mapping[str, datetime],
-    *,
-    planned: Collection[str] = (),
-    ordering_keys: Mapping[str, str] | None = None,
-) -> None:
-    """Let go of claimed rows that nobody tried: as if they had not been claimed, due at `until`.
-
-    Those `planned` are written for then, as if they had been from the start; with `ordering_keys`
-    each goes on in the order given there.
-    """
-    for is_planned in (False, True):
-        rows = [
-            {"row_id": row, "until": at} | ({"key": ordering_keys[row]} if ordering_keys else {})
-            for row, at in until.items()
-            if (row in planned) is is_planned
-        ]
-        names = ["next_attempt_at"] + (["due_at"] if is_planned else [])
-        names += ["retry_at"] if "retry_at" in work.table.c else []  # somebody attends to them
-        columns = dict.fromkeys(names, "until") | ({_KEY: "key"} if ordering_keys else {})
-        await change_claimed(session, work, token, columns, rows, is_untried=True)
-
-
-async def change_claimed(
-    session: AsyncSession,
-    work: Work,
-    token: str,
-    columns: Mapping[str, str],
-    rows: Sequence[Mapping[str, Any]],
-    *,
-    is_untried: bool = False,
-) -> None:
-    """Change rows that the claim still holds, each to its own values, and let go of them.
-
-    What `is_untried` doesn't count as an attempt.
-    """
-    if rows:
-        statement = _changing(work.table, tuple(columns.items()), is_untried)
-        held = [{**row, "token": token} for row in rows]
-        await session.execute(statement, held)
-
-
-@cache
-def _changing(table: Any, columns: Sequence[tuple[str, str]], is_untried: bool) -> Any:
-    """The statement of `change_claimed`: built once for each set of columns."""
-    values: dict[str, Any] = {
-        name: bindparam(given, type_=table.c[name].type) for name, given in columns
-    }
-    if is_untried:
-        values["attempts"] = table.c.attempts - 1
-    return (
-        update(table)
-        .where(
-            table.c.id == bindparam("row_id"),
-            table.c.claimed_by == bindparam("token"),
-            table.c.status == literal_column("'pending'"),
-        )
-        .values(claimed_by=None, claim_owner=None, **values)
-    )
