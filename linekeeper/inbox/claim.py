@@ -218,7 +218,7 @@ async def release_claim(
     session: AsyncSession, claimed: Claimed, until: Sequence[tuple[Event, datetime]]
 ) -> None:
     """Let go of events nobody tried, each with when it may be claimed again."""
-    await release.release_claim(
+    await queue.release_claim(
         session,
         _work(claimed.rank),
         claimed.token,

@@ -15,8 +15,7 @@ from typing import Self
 
 from linekeeper.clock import monotonic, utcnow
 from linekeeper.groups import to_end
-from linekeeper.outbox.queue import Claim, Work, claim, outbox_of
-from linekeeper.outbox.release import release_claim
+from linekeeper.outbox.queue import Claim, Work, claim, outbox_of, release_claim
 from linekeeper.outbox.sender import (
     End,
     Ended,
@@ -38,7 +37,8 @@ from linekeeper.store import Store
 ROUND_SECONDS = 60.0
 """What a round has not begun to send by then is released; with one deadline it is less than a
 claim lasts (`queue.CLAIM_SECONDS`)."""
-TICK_SECONDS = 0.05  # until what is due for others is looked for, beside one that is slow
+TICK_SECONDS = 0.05
+"""Until what is due for other destinations is looked for, beside one that is slow."""
 LOOK_SECONDS = 0.5  # the same where the end of the slow one is waited for
 LONGEST_WAIT = 600.0  # seconds; the back-off of a message ends there
 MoreIsDue = Callable[[], Awaitable[object]]  # waits until there may be more to send

@@ -1,21 +1,20 @@
 """Work that waits in a table: written with its cause, claimed in order, settled once.
 
-There is one way to claim, for messages of the outbox and for webhook events alike. A table of work
-has rows with an ordering key, a time from which they may be claimed (`next_attempt_at`) and the
-claim that holds them (`claimed_by`). A claim puts that time off to its own end, so that a claimed
-row is simply one that isn't due, and one whose claimant died is due again by itself.
+There is one way to claim, for messages of the outbox and for webhook events alike. Rows have an
+ordering key, a time from which they may be claimed (`next_attempt_at`) and the claim that holds
+them (`claimed_by`). A claim puts that time off to its own end: a claimed row is simply one that
+isn't due, and one whose claimant died is due again by itself.
 
 A row is never claimed while an earlier one of its ordering key waits for a further try or is held
 by another claim; such rows are put off to the same moment, so that an ordering key that waits
 costs nobody else anything, however many rows it has.
 """
 
-import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from asyncio import CancelledError
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from functools import cache
+from functools import cache, partial
 from itertools import chain
 from typing import Any, Literal, get_args
 
@@ -35,7 +34,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from linekeeper.clock import utcnow
 from linekeeper.groups import to_end
 from linekeeper.outbox.about import Kind
-from linekeeper.outbox.release import release_all, release_claim
+from linekeeper.outbox.release import release_all
 from linekeeper.store import Store, new_id
 from linekeeper.store.engine import chunked, insert_ignore
 from linekeeper.store.tables import Outbox
@@ -44,11 +43,8 @@ from linekeeper.store.types import UtcDateTime, table_of
 Outcome = Literal["sent", "suppressed", "superseded", "skipped"]
 """How a message ends; beside `dead`, which may be replayed."""
 ENDED: tuple[Outcome, ...] = get_args(Outcome)
-CLAIM_SECONDS = 120.0
-"""How long one may take for what one claimed."""
-HELD_SECONDS = 0.2
-"""When to look again at rows behind those of another claim, which may end at any moment; if that
-has lasted longer by now, after as long again: so rows that wait long are looked at seldom."""
+CLAIM_SECONDS = 120.0  # how long one may take for what one claimed
+HELD_SECONDS = 0.2  # until the first look at rows behind another claim (`look_again`)
 _KEYS_AT_ONCE, _KEY = 5_000, "ordering_key"  # as a column it has another name
 OUTBOX = table_of(Outbox)
 _COPIED = ("channel", "dedupe_key", "kind", "subject", "app", "destination")
@@ -122,8 +118,7 @@ class Work:
     aside: Callable[[RowMapping], str | None] = lambda _: None
     """The ordering key in which a row waits, where an earlier one of that key does."""
     only_first: bool = False
-    """Whether only the first row of each ordering key is claimed, and the next once it is
-    settled."""
+    """Whether of each ordering key only the first row that is not settled is claimed."""
     due: Any = field(init=False, compare=False)
     """The ids of what may be claimed at `:now`: built once, and asked for all the time."""
     any_due: Any = field(init=False, compare=False)
@@ -217,45 +212,29 @@ async def claim(
 ) -> Claim:
     """Claim up to `limit` rows that are due until `now + seconds`, in a transaction of its own.
 
-    `now` is put right by the database's clock. `attempts` of a returned row counts this attempt
-    already, so a message with more than one may have been delivered before. Who claims again before
-    an earlier claim is settled gives the same `token` (`new_token`): rows behind its own are not
-    blocked, for it knows their order itself. A caller that is cancelled may have claimed some all
-    the same: they are given back, by whoever gave the `token`, if somebody did (`release_all`).
+    `now` is put right by the database's clock. `attempts` of a row counts this attempt already:
+    with more than one it may have been delivered before. Who claims again before an earlier claim
+    is settled gives the same `token` (`new_token`): rows behind its own are not blocked, as it
+    knows their order itself; if cancelled, it gives back what it knows nothing of.
     """
-    if token is not None:
-        return await _claim(store, work, owner, token, limit=limit, now=now, seconds=seconds)
-    token = new_token(owner)
+    mine = token or new_token(owner)
     try:
-        return await _claim(store, work, owner, token, limit=limit, now=now, seconds=seconds)
-    except asyncio.CancelledError:
-        with suppress(Exception):  # if that fails too, the claim runs out by itself
-            await to_end(lambda: release_all(store, work, token))
+        async with store.write() as session:
+            now = now - utcnow() + await store.clock(session)
+            until = now + timedelta(seconds=seconds)
+            given = {"now": now, "most": limit, "token": mine, "owner": owner, "until": until}
+            taken = (await session.execute(work.taking(store.is_sqlite), given)).mappings()
+            rows = sorted(taken, key=lambda row: row["place"])
+            if not work.only_first:
+                blocked, keys = await _blocked(session, work, mine, rows, now=now, seconds=seconds)
+                if blocked:
+                    await release_claim(session, work, mine, blocked, ordering_keys=keys)
+                    rows = [row for row in rows if row["id"] not in blocked]
+    except CancelledError:
+        if token is None:
+            await to_end(partial(release_all, store, work, mine))
         raise
-
-
-async def _claim(
-    store: Store,
-    work: Work,
-    owner: str,
-    token: str,
-    *,
-    limit: int,
-    now: datetime,
-    seconds: float,
-) -> Claim:
-    async with store.write() as session:
-        now = now - utcnow() + await store.clock(session)
-        until = now + timedelta(seconds=seconds)
-        given = {"now": now, "most": limit, "token": token, "owner": owner, "until": until}
-        taken = (await session.execute(work.taking(store.is_sqlite), given)).mappings()
-        rows = sorted(taken, key=lambda row: row["place"])
-        if not work.only_first:
-            blocked, keys = await _blocked(session, work, token, rows, now=now, seconds=seconds)
-            if blocked:
-                await release_claim(session, work, token, blocked, ordering_keys=keys)
-                rows = [row for row in rows if row["id"] not in blocked]
-    return Claim(token, until, rows)
+    return Claim(mine, until, rows)
 
 
 def _has_earlier(work: Work) -> ColumnElement[bool]:
@@ -277,8 +256,8 @@ async def _blocked(
     now: datetime,
     seconds: float,
 ) -> tuple[dict[str, datetime], dict[str, str]]:
-    """Which of `rows` are behind an earlier one that isn't ours; when to look again, and the order
-    in which it is before them: their own, or else that of those which stepped aside."""
+    """Which of `rows` are behind an earlier one that isn't ours: when to look again, and its order
+    (theirs, or that of those which stepped aside)."""
     orders = {row["id"]: (row["ordering_key"], work.aside(row)) for row in rows}
     keys = sorted(filter(None, {*chain.from_iterable(orders.values())} - orders.keys()))
     if not keys:
@@ -306,5 +285,66 @@ async def _blocked(
 
 
 def look_again(held_since: datetime, *, now: datetime) -> datetime:
-    """When to look again at rows behind some that are claimed since then."""
+    """When to look again at rows behind some that are claimed since then: after as long again."""
     return now + max(now - held_since, timedelta(seconds=HELD_SECONDS))
+
+
+async def release_claim(
+    session: AsyncSession,
+    work: Work,
+    token: str,
+    until: Mapping[str, datetime],
+    *,
+    planned: Collection[str] = (),
+    ordering_keys: Mapping[str, str] | None = None,
+) -> None:
+    """Let go of claimed rows that nobody tried: as if they had not been claimed, due at `until`.
+
+    Those `planned` are as if written for then; with `ordering_keys` each goes on in that order.
+    """
+    for is_planned in (False, True):
+        rows = [
+            {"row_id": row, "until": at} | ({"key": ordering_keys[row]} if ordering_keys else {})
+            for row, at in until.items()
+            if (row in planned) is is_planned
+        ]
+        names = ["next_attempt_at"] + (["due_at"] if is_planned else [])
+        names += ["retry_at"] if "retry_at" in work.table.c else []  # somebody attends to them
+        columns = dict.fromkeys(names, "until") | ({_KEY: "key"} if ordering_keys else {})
+        await change_claimed(session, work, token, columns, rows, is_untried=True)
+
+
+async def change_claimed(
+    session: AsyncSession,
+    work: Work,
+    token: str,
+    columns: Mapping[str, str],
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    is_untried: bool = False,
+) -> None:
+    """Change rows that the claim still holds, each to its own values, and let go of them; what
+    `is_untried` doesn't count as an attempt."""
+    if rows:
+        statement = _changing(work.table, tuple(columns.items()), is_untried)
+        held = [{**row, "token": token} for row in rows]
+        await session.execute(statement, held)
+
+
+@cache
+def _changing(table: Any, columns: Sequence[tuple[str, str]], is_untried: bool) -> Any:
+    """The statement of `change_claimed`: built once for each set of columns."""
+    values: dict[str, Any] = {
+        name: bindparam(given, type_=table.c[name].type) for name, given in columns
+    }
+    if is_untried:
+        values["attempts"] = table.c.attempts - 1
+    return (
+        update(table)
+        .where(
+            table.c.id == bindparam("row_id"),
+            table.c.claimed_by == bindparam("token"),
+            table.c.status == literal_column("'pending'"),
+        )
+        .values(claimed_by=None, claim_owner=None, **values)
+    )

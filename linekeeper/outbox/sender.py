@@ -9,14 +9,15 @@ from typing import Any, Literal, NamedTuple, Self
 from sqlalchemy import ColumnElement, RowMapping, bindparam, literal_column, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from linekeeper.outbox.queue import OUTBOX, Outcome, Work
-from linekeeper.outbox.release import change_claimed
+from linekeeper.outbox.queue import OUTBOX, Outcome, Work, change_claimed
 from linekeeper.store.engine import chunked
 from linekeeper.store.types import UtcDateTime
 
 Refusal = Literal["refused", "gone", "unanswered"]
 """The destination refuses this message; it says that its address is no more; or it did not answer,
 and may have taken it."""
+
+
 LATE = timedelta(hours=1)
 NOBODY_THERE = timedelta(hours=6)
 """A message that is tried so much later than planned was attended to by nobody."""

@@ -28,8 +28,8 @@ MUTANTS = (
     ),
     mutant(
         "claim-never-ends", "what a dead consumer had claimed is claimed for ever",
-        ("outbox/queue.py", "until = now + timedelta(seconds=seconds)\n        given",
-         "until = now + timedelta(days=30)\n        given"),
+        ("outbox/queue.py", "until = now + timedelta(seconds=seconds)\n            given",
+         "until = now + timedelta(days=30)\n            given"),
         ("consumer/alive.py", "    for owner in owners:\n", "    for owner in ():\n"),
         kinds="commits crash", seed=17,
     ),

@@ -15,8 +15,7 @@ from linekeeper.consumer.clock_ahead import put_right
 from linekeeper.consumer.events import LONGEST_WAIT
 from linekeeper.inbox.claim import claim_events
 from linekeeper.makini.failures import MAX_RETRY_AFTER
-from linekeeper.outbox.queue import Message, claim, enqueue, outbox_of
-from linekeeper.outbox.release import release_claim
+from linekeeper.outbox.queue import Message, claim, enqueue, outbox_of, release_claim
 from linekeeper.outbox.senders.forward import forwarding
 from linekeeper.receiver.beat import Heartbeat
 from linekeeper.store.leases import acquire
