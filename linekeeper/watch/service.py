@@ -26,7 +26,7 @@ from linekeeper.store.configuration import seed
 from linekeeper.store.errors import trouble_of
 from linekeeper.store.tables import Incident
 from linekeeper.watch.alerts import watch_runs
-from linekeeper.watch.database import LONGEST_SILENCE, DatabaseWatch, say_directly
+from linekeeper.watch.database import LONGEST_SILENCE, DatabaseWatch, SaidGone, say_directly
 from linekeeper.watch.decide import (
     PartTrouble,
     WatchFindings,
@@ -131,6 +131,7 @@ class Watcher:
         self.seconds = min(max(after.total_seconds() / 6, FASTEST_BEAT), SLOWEST_BEAT)
         """Until the next step."""
         self._database = DatabaseWatch(f"the {kind} on {self._host}", min(after, LONGEST_SILENCE))
+        self._said_gone = SaidGone(rt.settings.home, rt.owner)
         self._configuration: Configuration | None = None
         self._looking: asyncio.Task[WatchFindings] | None = None
         self._looked_at: datetime | None = None
@@ -182,16 +183,30 @@ class Watcher:
 
     async def _database_failed(self, reason: str) -> None:
         now = utcnow()
+        self._take_over()
         text = self._database.failed(reason, monotonic=monotonic(), now=now)
         if text is not None:
+            log.error("%s", text)
             since = self._database.failing_from or now
-            self._database.has_notified = await self._say(text, "database:gone", since)
+            if await self._say(text, "database:gone", since):
+                self._database.notified_from = since
+                self._said_gone.write(since)
 
     async def _database_worked(self) -> None:
-        since = self._database.failing_from
-        text = self._database.worked()
+        self._take_over()
+        text, since = self._database.worked(), self._database.notified_from
         if text is not None and since is not None:
-            await self._say(text, "database:back", since)
+            log.info("%s", text)
+            if await self._say(text, "database:back", since):
+                self._database.notified_from = None
+                self._said_gone.forget()
+
+    def _take_over(self) -> None:
+        """What a part said that has crashed since is as if this one had said it."""
+        since = self._said_gone.take_over() if self._database.notified_from is None else None
+        if since is not None:
+            self._database.notified_from = since
+            self._said_gone.write(since)
 
     async def _say(self, text: str, key: str, since: datetime) -> bool:
         slack = seed(self._rt.settings).slack

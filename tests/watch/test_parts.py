@@ -37,6 +37,8 @@ class House:
     def __init__(self, messages: Callable[[], list[dict[str, Any]]]) -> None:
         self._messages = messages
         self.parts: dict[str, Part] = {}
+        self.environment: dict[str, str] = {}
+        """What each part is started with."""
 
     def texts(self) -> list[str]:
         return [
@@ -72,7 +74,7 @@ async def housed(
     async with AsyncExitStack() as stack:
         sandbox = await stack.enter_async_context(serving(box))
         house = House(sandbox.world.slack.snapshot)
-        of_both = {
+        house.environment = of_both = {
             "LINEKEEPER_WATCH_MINUTES": str(WATCH_MINUTES),
             "LINEKEEPER_SLACK_BOT_TOKEN": box.slack_token,
             "LINEKEEPER_SLACK_CHANNEL": "#linekeeper",
@@ -229,7 +231,33 @@ async def test_with_the_database_gone_each_part_says_so_once_and_when_it_is_back
         await asyncio.sleep(5)
     for name in ("receiver", "consumer"):
         await house.says(back, f"the {name} on ")
+    assert not list(settings.home.glob("database-gone-*"))
     assert [len([text for text in house.texts() if words in text]) for words in (gone, back)] == [
         2,
         2,
     ]
+
+
+@asynccontextmanager
+async def receiver_anew(house: House, settings: Settings, folder: Path) -> AsyncIterator[None]:
+    """Another receiver, as a supervisor starts it in place of one that crashed."""
+    part = await start("receiver", settings, folder / "anew.log", extra=house.environment)
+    yield
+    await part.kill()
+
+
+async def test_of_parts_that_crash_meanwhile_the_next_says_once_that_it_is_back(
+    house: House, settings: Settings, tmp_path: Path
+) -> None:
+    gone, back = "database can't be used*", "database can be used again*"
+    async with no_database(settings):
+        for name in ("receiver", "consumer"):
+            await house.says(gone, f"the {name} on ")
+        for part in house.parts.values():
+            await part.kill()
+    async with receiver_anew(house, settings, tmp_path):
+        await house.says(back, "the receiver on ")
+        await asyncio.sleep(5)
+        said = [len([text for text in house.texts() if words in text]) for words in (gone, back)]
+        assert said == [2, 1]
+        assert not list(settings.home.glob("database-gone-*"))
