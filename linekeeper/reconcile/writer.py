@@ -158,7 +158,9 @@ class ListingWriter:
             proved = not shifted and sizes.is_consistent(
                 listed, self.newest, started=started, grain=grain
             )
-            position = self._position(proved=proved, shifted=shifted)
+            # A source that dates nothing any more: a filter by time would find nothing.
+            is_undated = whole and not shifted and listed > deleted and self.newest is None
+            position = None if is_undated else self._position(proved=proved, shifted=shifted)
             agreed = proved or not (shifted or self._found_older)
             settled = agreed and mark is not None and position == mark.position
             again = shifted or (position is None and self.newest is not None)
@@ -199,8 +201,7 @@ class ListingWriter:
         return self._started if self.is_baseline or self._mark is None else self._mark.full_at
 
     def _position(self, *, proved: bool, shifted: bool) -> datetime | None:
-        mark = self._mark
-        held = mark.position if mark is not None else None
+        held = self._mark.position if self._mark is not None else None
         if proved:
             return move(held, self.newest, started=self._started)
         if shifted or self.is_baseline or self._found_older:
@@ -242,8 +243,7 @@ class ListingWriter:
         return bool(self._is_fresh)
 
     def _seen(self, batch: WriteBatch) -> dict[str, Read]:
-        known = [time for read in batch.read.values() if (time := read.time) is not None]
-        self._grain.observe(known)
+        self._grain.observe(known := [it.time for it in batch.read.values() if it.time is not None])
         if known:
             self.oldest = min(*known, self.oldest or known[0])
             self.newest = max(*known, self.newest or known[0])

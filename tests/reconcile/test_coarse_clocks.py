@@ -37,7 +37,11 @@ class Source:
         since = request.query_params.get(FILTER)
         if since is not None:
             moment = datetime.fromisoformat(since)
-            found = [r for r in found if datetime.fromisoformat(r["updatedAt"]) >= moment]
+            found = [
+                record
+                for record in found
+                if "updatedAt" in record and datetime.fromisoformat(record["updatedAt"]) >= moment
+            ]
         return JSONResponse({"data": found, "meta": {"last_page": 1, "total": len(found)}})
 
 
@@ -107,3 +111,23 @@ async def test_the_position_is_always_asked_for_again_also_with_a_fine_clock(
     source.put("b", now - timedelta(hours=3))
     await run(rt)
     assert [change.key for change in await feed(rt)] == ["b"]
+
+
+async def test_a_source_that_dates_nothing_any_more_is_listed_whole_from_then_on(
+    rt: Runtime, server: Peer
+) -> None:
+    source = Source(timedelta(seconds=1), 0)
+    server.answer("GET", ASSETS, source.answer)
+    for number in range(5):
+        source.put(f"00{number}", utcnow() - timedelta(hours=number), name="before")
+    await run(rt)
+    for record in source.records.values():
+        del record["updatedAt"]
+    await run(rt, full=True)
+    before = len(await feed(rt))
+    source.records["003"]["name"] = "after"
+    await run(rt)
+    assert [(change.key, change.op) for change in (await feed(rt))[before:]] == [("003", "updated")]
+    source.put("004", utcnow(), name="dated again")
+    await run(rt)
+    assert (await mark(rt)).position is not None
