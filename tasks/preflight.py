@@ -11,6 +11,7 @@ from linekeeper.preflight.evidence import Source
 from linekeeper.preflight.order import MAX_TARGETS, PreflightOrder, take_order
 from linekeeper.preflight.page import preflight_markdown
 from linekeeper.preflight.run import PreflightVerdicts, as_text, preflight
+from linekeeper.store.engine import chunked
 from tasks.report import put_artifact
 from tasks.run import runtime
 from tasks.task import task
@@ -51,9 +52,9 @@ async def verified_orders(timeout: float) -> list[PreflightOrder]:
     for target, vantage in verified:
         by_vantage.setdefault(vantage, []).append(target)
     return [
-        take_order(targets[start : start + MAX_TARGETS], vantage, timeout)
+        take_order(portion, vantage, timeout)
         for vantage, targets in by_vantage.items()
-        for start in range(0, len(targets), MAX_TARGETS)
+        for portion in chunked(targets, MAX_TARGETS)
     ]
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from linekeeper import clock
 from linekeeper.inbox.identify import COLUMNS, Delivery, Receipt
+from linekeeper.store.engine import chunked
 
 _COLUMNS = (*COLUMNS[:-1], "next_attempt_at", "body")
 _INSERT = f"INSERT INTO webhook_event ({', '.join(_COLUMNS)}, source, status, attempts) VALUES "  # noqa: S608 - our own names
@@ -89,8 +90,7 @@ class SqliteWriter:
     ) -> Sequence[Receipt]:
         """Store what is not there yet. A row of `batch` that is there already counts as new."""
         self._begin(connection)
-        pieces = (batch[start : start + _MOST] for start in range(0, len(batch), _MOST))
-        if sum(self._insert(connection, rows) for rows in pieces) == len(batch):
+        if sum(self._insert(connection, rows) for rows in chunked(batch, _MOST)) == len(batch):
             receipts = [Receipt(row.id, True) for row in batch]
         else:
             receipts = [_find(connection, row) for row in batch]

@@ -192,9 +192,8 @@ def stored_scope(scope: Scope) -> str:
 async def concerned(session: AsyncSession, members: Sequence[str]) -> dict[str, Who]:
     """Every connection that may be in trouble, and every member of an incident."""
     who: dict[str, Who] = {}
-    portions = [members[start : start + 10_000] for start in range(0, len(members), 10_000)]
-    for portion in portions or [[]]:
-        rows = await session.execute(_CONCERNED, {"members": list(portion)})
+    for portion in list(chunked(members, 10_000)) or [[]]:
+        rows = await session.execute(_CONCERNED, {"members": portion})
         for identifier, customer, provider, name, told_apart_by, app, setup, *rest in rows:
             health, answered_at, since, disappeared_at, removed_at, customer_id = rest
             who[identifier] = Who(

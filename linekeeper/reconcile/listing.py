@@ -10,6 +10,7 @@ from typing import Any
 
 from linekeeper.reconcile.compare import better
 from linekeeper.reconcile.upsert import Read, read_records
+from linekeeper.store.engine import chunked
 
 CLOCKS = timedelta(minutes=1)
 """How far a source's clock may be behind ours without a change being overlooked."""
@@ -143,6 +144,5 @@ def in_order(read: dict[str, Read]) -> Iterator[dict[str, Read]]:
     if len(read) <= BATCH_RECORDS:
         yield read
         return
-    keys = sorted(read)
-    for start in range(0, len(keys), BATCH_RECORDS):
-        yield {key: read.pop(key) for key in keys[start : start + BATCH_RECORDS]}
+    for keys in chunked(sorted(read), BATCH_RECORDS):
+        yield {key: read.pop(key) for key in keys}

@@ -29,7 +29,7 @@ from linekeeper.incidents.conclude import conclude
 from linekeeper.makini import ListedConnection
 from linekeeper.runtime import Runtime
 from linekeeper.spending import Purpose, spends_on
-from linekeeper.store.engine import insert_or_update
+from linekeeper.store.engine import chunked, insert_or_update
 from linekeeper.store.modes import apply_rules, is_managed
 from linekeeper.store.tables import AppState, Connection, Credential, Customer
 from linekeeper.sweep import app as app_health
@@ -54,8 +54,8 @@ class DueProbes:
     """How many were left out by the sweep before, as it is kept."""
 
     @property
-    def batches(self) -> list[Sequence[str]]:
-        return [self.ids[start : start + BATCH] for start in range(0, len(self.ids), BATCH)]
+    def batches(self) -> list[list[str]]:
+        return list(chunked(self.ids, BATCH))
 
 
 @spends_on(Purpose.sweep)

@@ -13,6 +13,7 @@ from linekeeper.customers.naming import label
 from linekeeper.markdown import link, text, when
 from linekeeper.notify.view import CONNECTIONS, Links
 from linekeeper.store import Store
+from linekeeper.store.engine import chunked
 from linekeeper.store.tables import Connection, Customer, Incident, IncidentConnection
 from linekeeper.text import counted
 from linekeeper.views.health_chart import look_of
@@ -90,9 +91,9 @@ def part_key(number: int) -> str:
     return CONNECTIONS if number == 1 else f"{CONNECTIONS}-{number}"
 
 
-def parts(rows: Sequence[ConnectionRow]) -> list[Sequence[ConnectionRow]]:
+def parts(rows: Sequence[ConnectionRow]) -> list[list[ConnectionRow]]:
     """The rows of each page; of no connections one that says so. Pure."""
-    return [rows[start : start + A_PART] for start in range(0, len(rows), A_PART)] or [[]]
+    return list(chunked(rows, A_PART)) or [[]]
 
 
 def headline(rows: Sequence[ConnectionRow]) -> str:
