@@ -12,7 +12,7 @@ from linekeeper.clock import monotonic, utcnow
 from linekeeper.config import AppConfig
 from linekeeper.groups import task_group
 from linekeeper.health.login_check import failing_last
-from linekeeper.health.scope import DataCaller
+from linekeeper.health.scope import make_suspect
 from linekeeper.makini import NO_TOKEN, ErrorKind, ErrorScope, MakiniError
 from linekeeper.reconcile.accounting import Counts
 from linekeeper.reconcile.deleting import apply_agreed
@@ -247,24 +247,22 @@ async def _read(
     is_lost = are_all_refused(readings) and not caller.is_replaced_perhaps
     if is_lost and await is_login_refused(rt, target, caller, readings):
         # The status says that the login is well, every single read that it isn't: reads are right.
-        if await _has_new_token(caller):
-            known = replace(known, marks=await load_marks(rt.store, target.id))
-            readings = await _read_entities(
-                rt, target, known, order, which, sleep=sleep, again=True
-            )
-        refusal = readings[0].error if are_all_refused(readings) else None
-        if refusal is not None:
-            await observe_lost_login(rt, target, refusal)
+        try:
+            is_newer = await caller.renewed() is not None
+        except MakiniError:  # a newer token may be all that is missing
+            await make_suspect(rt.store, target.id)
+        else:
+            if is_newer:
+                known = replace(known, marks=await load_marks(rt.store, target.id))
+                readings = await _read_entities(
+                    rt, target, known, order, which, sleep=sleep, again=True
+                )
+            refusal = readings[0].error if are_all_refused(readings) else None
+            if refusal is not None:
+                await observe_lost_login(rt, target, refusal)
     for reading in readings:
         run.took(target, reading)
     return run
-
-
-async def _has_new_token(caller: DataCaller) -> bool:
-    try:
-        return await caller.renewed() is not None
-    except MakiniError:
-        return False
 
 
 async def _read_entities(

@@ -115,8 +115,8 @@ class Caller:
         elif not self.token.needs_minting(now):
             return self.token
         if not self._is_prepared or self._has_ended():
-            self._is_prepared = True
             self.token = await self._newer() or self.token
+            self._is_prepared = True
         return self.token
 
     async def after(self, error: MakiniError) -> Token | None:
@@ -140,8 +140,8 @@ class Caller:
         """
         if self._is_renewed and not self._has_ended():
             return None
-        self._is_renewed = True
         token = await self._newer()
+        self._is_renewed = True  # what got no answer says nothing of the login, and is tried again
         self.token = token or self.token
         return token
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from sqlmodel import select
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 
 from linekeeper.clock import utcnow
 from linekeeper.runtime import Runtime
@@ -29,6 +29,10 @@ class Tokens:
         server.answer("GET", STATUS, self._answering({"data": {"id": "k1", "sync_status": "done"}}))
         page = {"data": [asset("1")], "meta": {"current_page": 1, "last_page": 1, "total": 1}}
         server.answer("GET", ASSETS, self._answering(page))
+
+    def end(self) -> None:
+        """The first token ends now."""
+        self._ended = max(self._ended, 1)
 
     def _mint(self, _: Any) -> JSONResponse:
         self.minted += 1
@@ -63,6 +67,34 @@ async def test_tokens_that_ended_while_their_calls_waited_are_replaced(
     assert not done.failures
     assert not await lost(rt)
     assert tokens.minted == 3
+
+
+async def test_a_renewal_that_gets_no_answer_between_two_pages_is_tried_again(
+    rt: Runtime, server: Peer
+) -> None:
+    """The customer was asked to log in: with the listing begun anew the old token was refused, and
+    the renewal that had got no answer counted as one that gave none."""
+    tokens = Tokens(server, ended=0)
+    mint, answered = tokens._mint, server.answers["GET", ASSETS]
+
+    def mint_or_break_off(request: Request) -> Response:
+        answer = mint(request)
+        return Response(headers={"content-length": "100"}) if tokens.minted == 2 else answer
+
+    def page(request: Request) -> Response:
+        number = int(request.query_params.get("page", 1))
+        answer: Response = answered(request)  # type: ignore[assignment]
+        if answer.status_code == 200:
+            tokens.end()
+            meta = {"current_page": number, "last_page": 2, "total": 2}
+            return JSONResponse({"data": [asset(str(number))], "meta": meta})
+        return answer
+
+    server.answer("POST", MINT, mint_or_break_off)
+    server.answer("GET", ASSETS, page)
+    done = await run(rt)
+    assert not await lost(rt)
+    assert not done.failures
 
 
 async def test_a_probe_replaces_them_too(rt: Runtime, server: Peer) -> None:

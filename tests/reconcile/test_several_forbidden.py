@@ -101,3 +101,21 @@ async def test_a_login_that_is_lost_is_found_all_the_same(
     await waited(rt)
     await run(rt)
     assert await health(rt) == "reauthorization_required"
+
+
+async def test_while_makini_gives_no_new_token_no_login_is_taken_for_lost(
+    rt: Runtime, server: Peer
+) -> None:
+    """A newer token may be all that is missing, and nobody knows yet whether there is one."""
+    await run(rt)
+    mint = server.answers["POST", MINT]
+    for entity in ENTITIES:
+        server.answer("GET", f"/api/{entity}", refusing(401, "AUTHENTICATION_FAILED"))
+    server.answer("POST", MINT, refusing(503))
+    await waited(rt)
+    await run(rt)
+    assert await lost(rt) == []
+    server.answer("POST", MINT, mint)
+    await waited(rt)
+    await run(rt)
+    assert await health(rt) == "reauthorization_required"
