@@ -126,4 +126,11 @@ OF_FIXES = (
         ("notify/outage.py", "_FIRST[:2],  # of each opening", "_FIRST,  # of each opening"),
         seed=30058,
     ),
+    undone(
+        "unanswered-renewal-counts", "a renewal without an answer counts as one that gives none",
+        ("tokens/caller.py",
+         "        token = await self._newer()\n        self._is_renewed = True  # ",
+         "        self._is_renewed = True\n        token = await self._newer()  # "),
+        seed=32846,
+    ),
 )  # fmt: skip
