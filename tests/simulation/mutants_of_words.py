@@ -167,8 +167,8 @@ OF_WORDS = (
     ),
     mutant(
         "nobody-is-reminded", "a customer is asked to log in once, and never again",
-        ("reconnect/remind.py", "    number = 0\n    for place",
-         "    return 0\n    for place"),
+        ("reconnect/remind.py", "    number = 0\n    for position",
+         "    return 0\n    for position"),
         kinds="deadline", hours=64.0, pace=24.0,
     ),
     mutant(
