@@ -403,7 +403,10 @@ class _Month:
                     ).join(Incident, col(Incident.id) == col(IncidentConnection.incident_id))
                 )
             ).all()
-            subjects = set(await session.scalars(select(col(NoticeMessage.subject))))
+            is_reply = col(NoticeMessage.subject).startswith("counts:")
+            subjects = set(
+                await session.scalars(select(col(NoticeMessage.subject)).where(~is_reply))
+            )
             left = await session.scalar(
                 select(func.count())
                 .select_from(Outbox)

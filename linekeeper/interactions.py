@@ -27,7 +27,7 @@ from linekeeper.notify.buttons import (
 )
 from linekeeper.notify.refusals import SlackTrouble
 from linekeeper.notify.routing import channels_of
-from linekeeper.notify.slack_channel import answer_member, open_view
+from linekeeper.notify.slack_person import answer_member, open_view
 from linekeeper.notify.view import load_views
 from linekeeper.reconnect.ask import send_again
 from linekeeper.runtime import Runtime, UnknownApp

@@ -15,7 +15,7 @@ from linekeeper.config import AppConfig, SlackConfig
 from linekeeper.makini import MakiniClient, MakiniError
 from linekeeper.makini.http_client import open_client
 from linekeeper.notify.refusals import SlackTrouble
-from linekeeper.notify.slack_channel import publish_home
+from linekeeper.notify.slack_person import publish_home
 from linekeeper.tls import tls_trouble
 from tests.preflight.conftest import Authority, issue
 

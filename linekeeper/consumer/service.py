@@ -22,7 +22,7 @@ from linekeeper.consumer.waker import CONNECTION_WEBHOOKS, RECORD_WEBHOOKS, Wake
 from linekeeper.implementation.watch import forecast_missed
 from linekeeper.implementation.watch import watch as watch_implementations
 from linekeeper.inbox.sealing import Sealing
-from linekeeper.notify.channels import show_with_forms
+from linekeeper.notify.forms import show_with_forms
 from linekeeper.notify.view import Links
 from linekeeper.orchestrator import Orchestrator
 from linekeeper.outbox.dispatcher import Dispatcher

@@ -33,7 +33,8 @@ from linekeeper.notify.home import home, read_own
 from linekeeper.notify.merged import FLEET
 from linekeeper.notify.refusals import SlackTrouble
 from linekeeper.notify.routing import channels_of
-from linekeeper.notify.slack_channel import is_near, publish_home
+from linekeeper.notify.slack_channel import is_near
+from linekeeper.notify.slack_person import publish_home
 from linekeeper.notify.view import Links
 from linekeeper.redact import describe_error
 from linekeeper.runtime import Runtime

@@ -37,8 +37,8 @@ async def announce(
     """Notify people and the Event Feed of `changes`, in the caller's transaction.
 
     Each incident's `revision` grows by one however many changes it has here; with it go one
-    `show`, one timeline entry a change, one reply in the thread (the texts, a line each) and the
-    events. Pending changes of the session
+    `show`, one timeline entry a change, one reply in the thread (the texts, a line each), what has
+    the reply that counts say who is affected by now, and the events. Pending changes of the session
     are flushed first; an `Incident` the caller holds keeps the old `revision`.
 
     Raises `LookupError` if an incident doesn't exist.
@@ -67,20 +67,15 @@ async def announce(
                 ordering_key,
             )
         )
-        texts = [
-            shown(c.text, _TEXT_LIMIT, keep_lines=True)
-            for c in its_changes
-            if c.text and c.what != "reopened"  # its first notice says so in the thread
-        ]
-        if texts:
-            entry = {"do": "timeline", "incident_id": incident_id, "text": "\n".join(texts)}
-            if joined := ", ".join(change.joined for change in its_changes if change.joined):
-                entry["joined"] = shown(joined, _TEXT_LIMIT)
-            messages.append(
-                Message(
-                    "slack", f"{ordering_key}:timeline:{incident.revision}", entry, ordering_key
-                )
-            )
+        counted = [change for change in its_changes if change.is_counted]
+        others = [change for change in its_changes if not change.is_counted]
+        if entry := _entry(counted):
+            entry |= {"counts": True, "revision": incident.revision}
+            key = counts_key(incident_id, incident.revision)
+            messages.append(Message("slack", key, entry, ordering_key))
+        if entry := _entry(others):
+            key = f"{ordering_key}:timeline:{incident.revision}"
+            messages.append(Message("slack", key, entry, ordering_key))
         for change in its_changes:
             log.info("%s: %s", incident.title, change.what, extra={"incident": incident_id})
             text = shown(change.text, _TEXT_LIMIT, keep_lines=True)
@@ -103,6 +98,22 @@ async def announce(
         ],
     )
     await enqueue(store, session, messages, now=now)
+
+
+def _entry(changes: Sequence[IncidentChange]) -> dict[str, Any]:
+    """What asks for a reply in the thread that says `changes` of one incident; empty: for none."""
+    texts = [
+        shown(change.text, _TEXT_LIMIT, keep_lines=True)
+        for change in changes
+        if change.text and change.what != "reopened"  # its first notice says so in the thread
+    ]
+    if not texts:
+        return {}
+    text = "\n".join(texts)
+    entry: dict[str, Any] = {"do": "timeline", "incident_id": changes[0].incident_id, "text": text}
+    if joined := ", ".join(change.joined for change in changes if change.joined):
+        entry["joined"] = shown(joined, _TEXT_LIMIT)
+    return entry
 
 
 def _too(incident: IncidentFacts, head: str) -> Message:
@@ -216,6 +227,11 @@ def first_key(incident_id: str, opening: int = 0) -> str:
 def show_key(incident_id: str, revision: int) -> str:
     """The dedupe key of what brings an incident's message up to a revision."""
     return f"{incident_ordering_key(incident_id)}:show:{revision}"
+
+
+def counts_key(incident_id: str, revision: int) -> str:
+    """The dedupe key of what has its thread's reply count who is affected at a revision."""
+    return f"{incident_ordering_key(incident_id)}:counts:{revision}"
 
 
 _AT_ONCE = 5_000

@@ -103,14 +103,12 @@ async def conclude(
         changes.append(_ended(before[identifier], fleet, now))
     for wanted in decision.wanted:
         known = before.get(wanted.id or "")
-        change = await _bring(
+        changes += await _bring(
             store, session, wanted, known, fleet=fleet, open_before=open_before, now=now
         )
-        changes.append(change)
     await announce(store, session, changes, now=now)
-    await enqueue(
-        store, session, request_reconnects(change.incident_id for change in changes), now=now
-    )
+    ids = dict.fromkeys(change.incident_id for change in changes)
+    await enqueue(store, session, request_reconnects(ids), now=now)
     return changes
 
 
@@ -123,7 +121,7 @@ async def _bring(
     fleet: Mapping[str, Who],
     open_before: Mapping[str, Sequence[tuple[str, datetime]]],
     now: datetime,
-) -> IncidentChange:
+) -> list[IncidentChange]:
     """Make the incident's row and members what `wanted` says; returns what is to be said."""
     title = _title(wanted, fleet, *await _ever(session, wanted))
     before = dict(known.members) if known else {}
@@ -167,10 +165,17 @@ async def _bring(
         text = f"{what.capitalize()}: {said}"
         if wanted.kind == DISCONNECTED:
             text += _open_before(wanted, fleet, open_before)
-        return IncidentChange(wanted.id, what, text)
-    names = _names(joined, fleet, most=_JOINED_NAMED)
-    text = _changed_text(wanted, before, fleet)
-    return IncidentChange(wanted.id, "changed", text, joined=names)
+        return [IncidentChange(wanted.id, what, text)]
+    changes = []
+    if moved := _moved_text(wanted, before, fleet):
+        names = _names(joined, fleet, most=_JOINED_NAMED)
+        changes = [IncidentChange(wanted.id, "changed", moved, joined=names, is_counted=True)]
+    if text := _turned_text(wanted, before, fleet):
+        changes.append(IncidentChange(wanted.id, "changed", text))
+    if not changes:
+        text = f"It is taken for the trouble of {_where(wanted, fleet)} as a whole"
+        changes = [IncidentChange(wanted.id, "changed", text)]
+    return changes
 
 
 async def _reported(
@@ -236,25 +241,27 @@ def _where(wanted: Draft, fleet: Mapping[str, Who]) -> str:
     return words.root_cause(wanted.scope, wanted.app, wanted.provider, customer)
 
 
-def _changed_text(wanted: Draft, before: Mapping[str, str], fleet: Mapping[str, Who]) -> str:
-    parts = []
+def _moved_text(wanted: Draft, before: Mapping[str, str], fleet: Mapping[str, Who]) -> str:
+    """Who belongs to it now, and who does not any more."""
     joined = [member for member in wanted.members if member not in before]
     gone = [member for member in before if member not in wanted.members]
     well = [member for member in gone if member in fleet and fleet[member].health == "healthy"]
     left = [member for member in gone if member not in well]
+    moved = (("Joined", joined), ("Recovered", well), ("Left", left))
+    return "; ".join(f"{verb}: {_names(group, fleet)}" for verb, group in moved if group)
+
+
+def _turned_text(wanted: Draft, before: Mapping[str, str], fleet: Mapping[str, Who]) -> str:
+    """What else changed about it."""
     turned = [member for member, kind in wanted.members.items() if before.get(member, kind) != kind]
-    for verb, group in (("Joined", joined), ("Recovered", well), ("Left", left)):
-        if group:
-            parts.append(f"{verb}: {_names(group, fleet)}")
-    parts += [
+    parts = [
         f"{fleet[member].label} is now {health_name(wanted.members[member])}" for member in turned
     ]
     if wanted.merged:
         parts.append(
             f"one root cause: {counted(len(wanted.merged), 'incident')} merged into this one"
         )
-    where = _where(wanted, fleet)
-    return "; ".join(parts) or f"It is taken for the trouble of {where} as a whole"
+    return "; ".join(parts)
 
 
 def _names(group: Iterable[str], fleet: Mapping[str, Who], *, most: int = 5) -> str:

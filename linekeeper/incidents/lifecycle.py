@@ -32,6 +32,7 @@ class IncidentChange:
     text: str = ""
     joined: str = ""
     """The names of connections that joined an incident that was open, as far as they are said."""
+    is_counted: bool = False  # it says who is affected: one reply in the thread counts them
 
 
 Status = Literal["open", "acknowledged", "resolved"]
@@ -43,7 +44,6 @@ LEGAL: Mapping[Action, tuple[frozenset[Status], Status | None]] = {
     "reopen": (frozenset({"resolved"}), "open"),
 }
 """What may be done in which states, and the state after it; None keeps the state."""
-
 _AT_ONCE = 10_000
 
 

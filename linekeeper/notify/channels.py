@@ -4,10 +4,10 @@ That it takes none is kept, so that it is said once, and the fallback channels a
 Slack also the rows beside the one that is sent: said together with it, or held with it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     String,
@@ -27,14 +27,13 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from linekeeper.incidents.announce import incident_ordering_key
 from linekeeper.notify.groups import group_ordering_key
 from linekeeper.notify.routing import DEFAULT
 from linekeeper.notify.view import Links
-from linekeeper.outbox.queue import DUE_SINCE, OUTBOX, Message, enqueue
+from linekeeper.outbox.queue import DUE_SINCE, OUTBOX
 from linekeeper.outbox.sender import OutboxRow
 from linekeeper.store.engine import Store, chunked, insert_ignore, insert_or_update
-from linekeeper.store.tables import Incident, Notice, NoticeChannel, NoticeMessage
+from linekeeper.store.tables import Notice, NoticeChannel, NoticeMessage
 from linekeeper.store.types import UtcDateTime
 from linekeeper.text import shown
 
@@ -42,7 +41,12 @@ ARTIFACTS = "prefect:artifacts"
 """The `channel` of artifacts, whose ids never change (`tasks.report.put_artifact`)."""
 
 
-_MESSAGE = select(col(NoticeMessage.ts), col(NoticeMessage.place), col(NoticeMessage.stamp)).where(
+_MESSAGE = select(
+    col(NoticeMessage.ts),
+    col(NoticeMessage.place),
+    col(NoticeMessage.stamp),
+    col(NoticeMessage.updated_at),
+).where(
     col(NoticeMessage.channel) == bindparam("channel"),
     col(NoticeMessage.subject) == bindparam("subject"),
 )
@@ -58,6 +62,8 @@ class MessageKept(NamedTuple):
     ts: str
     channel_id: str
     stamp: str | None
+    at: datetime
+    """When it was posted, or last written with other forms."""
 
 
 async def message_of(store: Store, subject: str, channel: str) -> MessageKept | None:
@@ -250,15 +256,18 @@ def _waiting(only: str | None) -> Update:
 async def gather_burst(store: Store, row: OutboxRow, *, now: datetime) -> OutboxRow:
     """The timeline entry `row`, together with those that wait behind it if they are a burst.
 
+    Any other row stays as it is, as does one that was tried before.
     What it gathers is in its payload and settled in one transaction, before anything is said.
     """
     which = {"behind": row.ordering_key, "row_id": row.id}
+    if row.attempts > 1 or not _is_entry(row.payload):
+        return row
     async with store.read() as session:
         if len((await session.execute(_BEHIND, which)).all()) <= BURST:
             return row
     async with store.write() as session:
         behind = (await session.execute(_BEHIND, which)).all()
-        entries = [entry for entry in behind if entry.payload.get("do") in ("timeline", "diary")]
+        entries = [entry for entry in behind if _is_entry(entry.payload)]
         if len(entries) <= BURST:
             return row
         payloads = [row.payload, *(entry.payload for entry in entries)]
@@ -282,38 +291,9 @@ async def gather_burst(store: Store, row: OutboxRow, *, now: datetime) -> Outbox
     return replace(row, payload=payload)
 
 
-async def show_with_forms(store: Store, links: Links, *, now: datetime) -> int:
-    """Have the messages of open incidents edited that lead to other forms, or to none.
-
-    Returns how many; nothing is done while a form is unknown. Once for each set of forms.
-    """
-    if not links.has_all_forms:
-        return 0
-    stamp = links.forms_stamp
-    async with store.read() as session:
-        still_open = select(col(Incident.id)).where(col(Incident.resolved_at).is_(None))
-        subjects = {f"incident:{opened}": opened for opened in await session.scalars(still_open)}
-        stale: set[str] = set()
-        for chunk in chunked(list(subjects), 5_000):
-            rows = await session.execute(
-                select(col(NoticeMessage.subject), col(NoticeMessage.stamp)).where(
-                    col(NoticeMessage.subject).in_(chunk)
-                )
-            )
-            stale |= {subjects[row[0]] for row in rows if row[1] != stamp}
-    messages = [
-        Message(
-            "slack",
-            f"{incident_ordering_key(incident_id)}:forms-{stamp}",
-            {"do": "show", "incident_id": incident_id},
-            incident_ordering_key(incident_id),
-        )
-        for incident_id in sorted(stale)
-    ]
-    if messages:
-        async with store.write() as session:
-            await enqueue(store, session, messages, now=now)
-    return len(messages)
+def _is_entry(payload: Mapping[str, Any]) -> bool:
+    """Whether it is an entry of a timeline, of which each is said once."""
+    return payload.get("do") in ("timeline", "diary") and "counts" not in payload
 
 
 _SUPPRESS = (

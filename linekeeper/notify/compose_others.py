@@ -18,7 +18,7 @@ from linekeeper.notify.compose import (
 )
 from linekeeper.notify.merged import FLEET
 from linekeeper.notify.steps import Step
-from linekeeper.notify.view import IncidentView, Links
+from linekeeper.notify.view import IncidentView, Links, MemberView
 from linekeeper.text import Mrkdwn, Pen, Plain, counted, duration, shown, width
 
 _SHOWN = 60
@@ -127,6 +127,45 @@ def joined(view: IncidentView, names: str) -> Rendered:
     pen = Mrkdwn()
     written = f"{pen.text(view.title, _NAME)}{_headlined(view)}\nJoined: {pen.text(names, _NAMES)}"
     return rendered(written, [SectionBlock(text=mrkdwn(written))])
+
+
+def counts_subject(view: IncidentView) -> str:
+    """What the reply that counts is kept under: each opening of an incident has its own."""
+    return f"counts:{view.id}:{view.since:%Y%m%d%H%M%S}"
+
+
+def affected(view: IncidentView, *, is_titled: bool) -> Rendered:
+    """Whom an incident of many affects by now: the reply of its thread that is edited.
+
+    `is_titled`: it names the incident, under a message that has only one line about it.
+    """
+    pen = Mrkdwn()
+    written = "\n".join(_counted(view, pen))
+    if is_titled:
+        written = f"{pen.text(view.title, _NAME)}{_headlined(view)}\n{written}"
+    return rendered(written, [SectionBlock(text=mrkdwn(written))])
+
+
+def _counted(view: IncidentView, pen: Pen) -> list[str]:
+    """How many joined by now, the first of them by name, and who is out of it again."""
+    now = view.member_count - view.recovered_count
+    still = [member for member in view.members if member.left_at is None]
+    gone = [member for member in view.members if member.left_at is not None]
+    joined = f"Joined: {counted(view.member_count, 'connection')} so far"
+    if view.resolved_at is not None or not now:
+        return [f"{joined}; none of them is affected any more"]
+    lines = [f"{joined}; {now} of them affected now: {_some(still, now, pen)}"]
+    if view.recovered_count:
+        names = _some(gone, view.recovered_count, pen)
+        lines.append(
+            f"Not affected any more: {view.recovered_count}{f' ({names})' if gone else ''}"
+        )
+    return lines
+
+
+def _some(members: Sequence[MemberView], of: int, pen: Pen) -> str:
+    names = ", ".join(pen.text(member.label, _NAME) for member in members)
+    return names if of <= len(members) else f"{names} and {of - len(members)} more"
 
 
 def plain_reminder(view: IncidentView, step: Step, why: str, *, now: datetime) -> str:

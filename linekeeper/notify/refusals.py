@@ -1,7 +1,9 @@
 """What Slack's refusals mean: whom they hit, when to try again, what an operator has to fix."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+from slack_sdk.web.async_slack_response import AsyncSlackResponse
 
 Reach = Literal["channel", "message"]
 
@@ -16,6 +18,11 @@ UNANSWERED_WAIT = 20.0
 a message that isn't there yet is not found."""
 LONG_PAUSE = 60.0
 """A channel that is to wait so long counts as out of reach, as one that does not answer."""
+
+
+_OF_PROXIES = frozenset({502, 504})
+"""What stands between says so, whatever Slack did."""
+_NOT_OFFERED = frozenset({404, 405, 501})
 
 
 class SlackTrouble(Exception):
@@ -189,3 +196,30 @@ def unreachable(
     """No answer of Slack's; whether it did what was asked is not known where it `may_stand`."""
     text = f"Slack does not answer: {what}"
     return SlackTrouble(text, reach="channel", wait=wait, may_stand=may_stand, offered=offered)
+
+
+def trouble_of(response: object, *, posting: bool) -> SlackTrouble:
+    """Return the trouble in slack-sdk's response, or aiohttp's where the body was no JSON."""
+    data = response.data if isinstance(response, AsyncSlackResponse) else None
+    status = int(getattr(response, "status_code", None) or getattr(response, "status", None) or 0)
+    headers = getattr(response, "headers", None) or {}
+    code = str(data.get("error") or "") if isinstance(data, dict) else ""
+    if status == 429 or code in ("ratelimited", "rate_limited"):
+        return busy("ratelimited", retry_after=_seconds(headers.get("Retry-After")))
+    if not isinstance(data, dict) or not code:
+        text = f"HTTP {status} without an answer of Slack's"
+        # An empty one stands for whatever is no JSON: a page of what stands between, for a moment.
+        is_anothers = isinstance(data, dict) and bool(data) and status < 500
+        offered = not is_anothers and status not in _NOT_OFFERED
+        return unreachable(text, may_stand=posting and status in _OF_PROXIES, offered=offered)
+    if status >= 500:
+        return busy(code)
+    messages = (data.get("response_metadata") or {}).get("messages") or []
+    return refused(code, needed=str(data.get("needed") or ""), detail="; ".join(map(str, messages)))
+
+
+def _seconds(value: Any) -> float | None:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return None

@@ -4,53 +4,44 @@ An incident has one message, edited to what is true now, and a thread as its tim
 was tried before may have reached Slack: before anything is posted, it is looked for by its key.
 """
 
-from collections.abc import Callable, Mapping
-from datetime import datetime, timedelta
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from linekeeper.config import AppConfig
 from linekeeper.incidents.announce import first_key
 from linekeeper.notify import compose, compose_others
-from linekeeper.notify.channels import channel_id_of, message_of, remember, with_artifacts
+from linekeeper.notify.channels import (
+    message_of,
+    remember,
+    with_artifacts,
+)
 from linekeeper.notify.compose import Rendered
+from linekeeper.notify.compose_others import counts_subject
 from linekeeper.notify.compose_others import group as compose_group
 from linekeeper.notify.groups import is_waiting, load_group
 from linekeeper.notify.merged import FLEET
 from linekeeper.notify.outage import forget_merged
-from linekeeper.notify.refusals import GONE, MOVED, NO_REPLIES, UNEDITABLE, SlackTrouble
-from linekeeper.notify.routing import later_reminds, prove_ours, withheld_texts
-from linekeeper.notify.slack_channel import ChannelClient, Posted
+from linekeeper.notify.refusals import (
+    GONE,
+    NO_REPLIES,
+    SlackTrouble,
+)
+from linekeeper.notify.routing import EarlierMessageWaits, later_reminds, withheld_texts
+from linekeeper.notify.slack_channel import Posted, Posts
 from linekeeper.notify.steps import Step, step_in
 from linekeeper.notify.view import IncidentView, Links, artifacts, load_views
 from linekeeper.outbox.sender import OutboxRow
-from linekeeper.store.engine import Store
-
-_SKEW = timedelta(hours=25)
-"""How far Slack's clock may be behind ours: a machine's may be a day ahead."""
 
 
 class InvalidMessage(Exception):
     """The row says nothing that can be said, now or later."""
 
 
-class EarlierMessageWaits(Exception):
-    """The message that this one belongs under has yet to be sent."""
+class Renderer(Posts):
+    """Says rows in one channel.
 
-
-class Renderer:
-    """Says rows in one channel; raises `SlackTrouble`, `NoLongerOurs` and the two above."""
-
-    def __init__(
-        self,
-        store: Store,
-        channel: ChannelClient,
-        links: Links,
-        clock: Callable[[], datetime],
-        apps: Mapping[str, AppConfig],
-    ) -> None:
-        self._store, self._apps = store, apps
-        self._channel, self._links, self._clock = channel, links, clock
+    Raises `SlackTrouble`, `NoLongerOurs`, `InvalidMessage` and `EarlierMessageWaits`.
+    """
 
     async def say(
         self, row: OutboxRow, view: IncidentView | None, group_key: str | None = None
@@ -112,23 +103,19 @@ class Renderer:
 
     async def _show(self, row: OutboxRow, view: IncidentView, *, key: str) -> Posted:
         rendered = await self._render(view)
+        if view.resolved_at is not None:
+            await self._end_counting(view)
         kept = await message_of(self._store, _subject(view), self._channel.name)
-        if kept is not None:
+        if kept is not None and await self._edited(kept, rendered):
             known = Posted(kept.ts, kept.channel_id)
-            try:
-                await self._channel.edit(known, rendered)
-            except SlackTrouble as trouble:
-                if trouble.code not in UNEDITABLE | MOVED:
-                    raise
-            else:
-                if kept.stamp != self._links.forms_stamp:
-                    await self._remember(_subject(view), known)
-                return known
+            if kept.stamp != self._links.forms_stamp:
+                await self._remember(_subject(view), known)
+            return known
         return await self._show_anew(row, view, rendered, key=key)
 
     async def _show_group(self, row: OutboxRow, key: str) -> bool:
         """Post or edit the one message about several incidents; False where it is about none."""
-        known = await self._shared(key)
+        known = await message_of(self._store, f"fold:{key}", self._channel.name)
         if known is None and not await self._is_posted(row, key=row.dedupe_key):
             views = await load_views(self._store, (await load_group(self._store, key)).incidents)
             merged = [each.id for each in views.values() if each.merged_into is not None]
@@ -136,14 +123,8 @@ class Renderer:
         if not (await load_group(self._store, key)).incidents:
             return False
         rendered = await self._render_group(key)
-        if known is not None:
-            try:
-                await self._channel.edit(known, rendered)
-            except SlackTrouble as trouble:
-                if trouble.code not in UNEDITABLE | MOVED:
-                    raise
-            else:
-                return True
+        if known is not None and await self._edited(known, rendered):
+            return True
         posted = await self._post_once(row, rendered, key=row.dedupe_key, edit_found=True)
         await self._remember(f"fold:{key}", posted)
         # What changed before others could find the message to edit.
@@ -248,17 +229,35 @@ class Renderer:
         """Where replies are not taken the message itself has to do. Under one that it shares with
         others, which has a line of it, only who joined it is said."""
         is_shared = group_key is not None and await self._known(view) is None
-        joined = row.payload.get("joined")
-        if is_shared and not (joined and view.resolved_at is None):
+        joined, counted = row.payload.get("joined"), None
+        if is_shared and view.resolved_at is not None:
             return False
-        entry = compose_others.joined(view, str(joined)) if is_shared else compose.note(text)
+        if "counts" in row.payload:
+            entry = compose_others.affected(view, is_titled=is_shared)
+            counted = await message_of(self._store, counts_subject(view), self._channel.name)
+            if counted is not None and await self._edited(counted, entry):
+                return True
+        elif is_shared and joined:
+            entry = compose_others.joined(view, str(joined))
+        else:
+            entry = compose.note(text)
+        if is_shared and not joined and counted is None:
+            return False
         try:
-            await self._reply(row, view, entry, group_key if is_shared else None)
+            posted = await self._reply(row, view, entry, group_key if is_shared else None)
         except SlackTrouble as trouble:
             if trouble.code not in NO_REPLIES:
                 raise
             return False
+        if "counts" in row.payload:
+            await self._remember(counts_subject(view), posted)
         return True
+
+    async def _end_counting(self, view: IncidentView) -> None:
+        """What the reply that counts says is true when it is over, too."""
+        if (counted := await self._message(counts_subject(view))) is not None:
+            entry = compose_others.affected(view, is_titled=False)
+            await self._edit_if_possible(counted, entry)
 
     async def _reply(
         self,
@@ -268,7 +267,7 @@ class Renderer:
         group_key: str | None,
         *,
         broadcast: bool = False,
-    ) -> None:
+    ) -> Posted:
         """In the thread of the message that it shares with others, or of its own."""
         post = partial(self._post_once, row, entry, key=row.dedupe_key, broadcast=broadcast)
         shared = await self._shared(group_key) if group_key else None
@@ -276,61 +275,15 @@ class Renderer:
             raise EarlierMessageWaits("the message about several incidents goes first")
         for head in filter(None, (shared, await self._known(view))):
             try:
-                await post(thread=head)
+                return await post(thread=head)
             except SlackTrouble as trouble:
                 if trouble.code not in GONE:
                     raise
-            else:
-                return
         rendered, key = await self._render(view), f"{row.dedupe_key}:show"
-        await post(thread=await self._show_anew(row, view, rendered, key=key))
-
-    async def _post_once(
-        self,
-        row: OutboxRow,
-        rendered: Rendered,
-        *,
-        key: str,
-        thread: Posted | None = None,
-        edit_found: bool = False,
-        broadcast: bool = False,
-    ) -> Posted:
-        if row.attempts > 1:
-            posted = await self._find_posted(row, key=key, thread=thread)
-            if posted is not None:
-                if edit_found:
-                    await self._edit_if_possible(posted, rendered)
-                return posted
-        post = partial(self._channel.post, before=partial(prove_ours, self._store, row))
-        thread_ts = thread.ts if thread else None
-        return await post(rendered, key=key, thread_ts=thread_ts, broadcast=broadcast)
-
-    async def _find_posted(
-        self, row: OutboxRow, *, key: str, thread: Posted | None = None
-    ) -> Posted | None:
-        """What an earlier attempt posted with `key`, if it did."""
-        since = row.due_since - _SKEW
-        if thread is None:
-            channel_id = await channel_id_of(self._store, self._channel.name)
-            return await self._channel.find(key, channel_id=channel_id, since=since)
-        where = thread.channel_id
-        return await self._channel.find(key, channel_id=where, since=since, thread_ts=thread.ts)
-
-    async def _edit_if_possible(self, posted: Posted, rendered: Rendered) -> None:
-        try:
-            await self._channel.edit(posted, rendered)
-        except SlackTrouble as trouble:
-            if trouble.code in MOVED:
-                raise trouble.of_message() from None
-            if trouble.code not in UNEDITABLE:
-                raise
+        return await post(thread=await self._show_anew(row, view, rendered, key=key))
 
     async def _known(self, view: IncidentView) -> Posted | None:
         return await self._message(_subject(view))
-
-    async def _message(self, subject: str) -> Posted | None:
-        kept = await message_of(self._store, subject, self._channel.name)
-        return Posted(kept.ts, kept.channel_id) if kept else None
 
     async def _render(self, view: IncidentView) -> Rendered:
         return compose.incident(view, now=self._clock(), links=await self._linked(*artifacts(view)))

@@ -319,6 +319,17 @@ async def about_message(session: AsyncSession, payload: Mapping[str, Any]) -> Ru
 class NoLongerOurs(Exception):
     """Another process sends it: the claim ran out, or its holder was taken for dead meanwhile."""
 
+    wait = 15.0
+
+
+class EarlierMessageWaits(Exception):
+    """The message it belongs under is yet to be sent, or stands for too short a time to be followed
+    by another: it is tried again after `wait` seconds."""
+
+    def __init__(self, why: str, wait: float = 15.0) -> None:
+        super().__init__(why)
+        self.wait = wait
+
 
 async def prove_ours(store: Store, row: OutboxRow) -> None:
     """Raises `NoLongerOurs` where the claim that gave us `row` holds it no more."""

@@ -7,7 +7,8 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import proxy_bypass
@@ -15,18 +16,24 @@ from urllib.request import proxy_bypass
 import aiohttp
 from slack_sdk.errors import SlackApiError
 from slack_sdk.web.async_client import AsyncWebClient
-from slack_sdk.web.async_slack_response import AsyncSlackResponse
 
 from linekeeper.clock import monotonic
-from linekeeper.config import SlackConfig
+from linekeeper.config import AppConfig, SlackConfig
+from linekeeper.notify.channels import MessageKept, channel_id_of, message_of
 from linekeeper.notify.compose import Rendered
 from linekeeper.notify.refusals import (
+    GONE,
+    MOVED,
     UNANSWERED_WAIT,
+    UNEDITABLE,
     SlackTrouble,
-    busy,
-    refused,
+    trouble_of,
     unreachable,
 )
+from linekeeper.notify.routing import EarlierMessageWaits, prove_ours
+from linekeeper.notify.view import Links
+from linekeeper.outbox.sender import OutboxRow
+from linekeeper.store.engine import Store
 from linekeeper.tls import tls_trouble
 
 TIMEOUT_SECONDS = 10
@@ -34,9 +41,10 @@ EVENT_TYPE = "linekeeper_notice"
 
 _PAGE = 200
 _PAGES = 10
-_OF_PROXIES = frozenset({502, 504})
-"""What stands between says so, whatever Slack did."""
-_NOT_OFFERED = frozenset({404, 405, 501})
+ANEW = 60.0
+"""What can't be edited is posted anew so many seconds later at the earliest."""
+_SKEW = timedelta(hours=25)
+"""How far Slack's clock may be behind ours: a machine's may be a day ahead."""
 _CHANNEL_ID = re.compile(r"[CGD][A-Z0-9]{8,}")
 
 
@@ -174,7 +182,7 @@ class ChannelClient:
         self, method: str, params: dict[str, Any], field: str
     ) -> AsyncIterator[Mapping[str, Any]]:
         for _ in range(_PAGES):
-            answer = await self._call(method, params=params, http_verb="GET")
+            answer = await call(self._client, method, params=params, http_verb="GET")
             for item in answer.get(field) or []:
                 yield item
             cursor = (answer.get("response_metadata") or {}).get("next_cursor")
@@ -188,17 +196,14 @@ class ChannelClient:
         """The answer to the first of `forms` whose contents Slack does not refuse."""
         for form in forms[:-1]:
             try:
-                return await self._call(method, json=form)
+                return await call(self._client, method, json=form)
             except SlackTrouble as trouble:
                 if not trouble.is_about_text:
                     raise
-        return await self._call(method, json=forms[-1])
-
-    async def _call(self, method: str, **arguments: Any) -> Mapping[str, Any]:
-        return await _call(self._client, method, **arguments)
+        return await call(self._client, method, json=forms[-1])
 
 
-async def _call(client: AsyncWebClient, method: str, **arguments: Any) -> Mapping[str, Any]:
+async def call(client: AsyncWebClient, method: str, **arguments: Any) -> Mapping[str, Any]:
     for kind in ("json", "params"):
         if kind in arguments:
             given = arguments[kind]
@@ -207,7 +212,7 @@ async def _call(client: AsyncWebClient, method: str, **arguments: Any) -> Mappin
     try:
         answer = await client.api_call(method, **arguments)
     except SlackApiError as error:
-        raise _trouble(error.response, posting=posting) from None
+        raise trouble_of(error.response, posting=posting) from None
     except TimeoutError:
         wait = UNANSWERED_WAIT if posting else None
         text = f"nothing within {TIMEOUT_SECONDS} s"
@@ -225,36 +230,15 @@ async def _call(client: AsyncWebClient, method: str, **arguments: Any) -> Mappin
 @asynccontextmanager
 async def open_channel(config: SlackConfig, pacer: Pacer) -> AsyncIterator[ChannelClient]:
     """The channel, on one HTTP session; slack-sdk's own retries are off: the outbox retries."""
-    async with _session() as session:
-        yield ChannelClient(config, _client(config, session), pacer)
+    async with open_session() as session:
+        yield ChannelClient(config, client_of(config, session), pacer)
 
 
-async def open_view(config: SlackConfig, trigger: str, view: Mapping[str, Any]) -> None:
-    """Open the dialog `view` for whom the `trigger` is. Raises `SlackTrouble`."""
-    fields = {"trigger_id": trigger, "view": view}
-    async with _session() as session:
-        await _call(_client(config, session), "views.open", json=fields)
-
-
-async def publish_home(config: SlackConfig, member: str, view: Mapping[str, Any]) -> None:
-    """Show `view` as the home page of `member`. Raises `SlackTrouble`."""
-    async with _session() as session:
-        fields = {"user_id": member, "view": view}
-        await _call(_client(config, session), "views.publish", json=fields)
-
-
-async def answer_member(config: SlackConfig, channel: str, member: str, rendered: Rendered) -> None:
-    """Say something in a channel that `member` alone sees. Raises `SlackTrouble`."""
-    fields = {"channel": channel, "user": member, "text": rendered.text, "blocks": rendered.blocks}
-    async with _session() as session:
-        await _call(_client(config, session), "chat.postEphemeral", json=fields)
-
-
-def _session() -> aiohttp.ClientSession:
+def open_session() -> aiohttp.ClientSession:
     return aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT_SECONDS))
 
 
-def _client(config: SlackConfig, session: aiohttp.ClientSession) -> AsyncWebClient:
+def client_of(config: SlackConfig, session: aiohttp.ClientSession) -> AsyncWebClient:
     client = AsyncWebClient(
         token=config.bot_token.get_secret_value(),
         base_url=config.api_url,
@@ -277,33 +261,6 @@ def is_near(url: str) -> bool:
     return loopback or bool(proxy_bypass(host))
 
 
-def _trouble(response: object, *, posting: bool) -> SlackTrouble:
-    """Return the trouble in slack-sdk's response, or aiohttp's where the body was no JSON."""
-    data = response.data if isinstance(response, AsyncSlackResponse) else None
-    status = int(getattr(response, "status_code", None) or getattr(response, "status", None) or 0)
-    headers = getattr(response, "headers", None) or {}
-    code = str(data.get("error") or "") if isinstance(data, dict) else ""
-    if status == 429 or code in ("ratelimited", "rate_limited"):
-        return busy("ratelimited", retry_after=_seconds(headers.get("Retry-After")))
-    if not isinstance(data, dict) or not code:
-        text = f"HTTP {status} without an answer of Slack's"
-        # An empty one stands for whatever is no JSON: a page of what stands between, for a moment.
-        is_anothers = isinstance(data, dict) and bool(data) and status < 500
-        offered = not is_anothers and status not in _NOT_OFFERED
-        return unreachable(text, may_stand=posting and status in _OF_PROXIES, offered=offered)
-    if status >= 500:
-        return busy(code)
-    messages = (data.get("response_metadata") or {}).get("messages") or []
-    return refused(code, needed=str(data.get("needed") or ""), detail="; ".join(map(str, messages)))
-
-
-def _seconds(value: Any) -> float | None:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return None
-
-
 def _key_of(message: Mapping[str, Any]) -> str | None:
     metadata = message.get("metadata")
     if isinstance(metadata, str):
@@ -315,3 +272,78 @@ def _key_of(message: Mapping[str, Any]) -> str | None:
         return None
     payload = metadata.get("event_payload")
     return payload.get("key") if isinstance(payload, dict) else None
+
+
+class Posts:
+    """The messages of one channel: each posted once, then edited.
+
+    Raises `SlackTrouble`, `NoLongerOurs` and `EarlierMessageWaits`.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        channel: ChannelClient,
+        links: Links,
+        clock: Callable[[], datetime],
+        apps: Mapping[str, AppConfig],
+    ) -> None:
+        self._store, self._apps = store, apps
+        self._channel, self._links, self._clock = channel, links, clock
+
+    async def _edited(self, kept: MessageKept, rendered: Rendered) -> bool:
+        """Edit a message; False where it is to be posted anew."""
+        try:
+            await self._channel.edit(Posted(kept.ts, kept.channel_id), rendered)
+        except SlackTrouble as trouble:
+            if trouble.code not in UNEDITABLE | MOVED:
+                raise
+            lasts = ANEW - (self._clock() - kept.at).total_seconds()
+            if trouble.code not in GONE | MOVED and lasts > 0:
+                raise EarlierMessageWaits(f"it is to be posted anew: {trouble}", lasts) from None
+            return False
+        return True
+
+    async def _post_once(
+        self,
+        row: OutboxRow,
+        rendered: Rendered,
+        *,
+        key: str,
+        thread: Posted | None = None,
+        edit_found: bool = False,
+        broadcast: bool = False,
+    ) -> Posted:
+        if row.attempts > 1:
+            posted = await self._find_posted(row, key=key, thread=thread)
+            if posted is not None:
+                if edit_found:
+                    await self._edit_if_possible(posted, rendered)
+                return posted
+        post = partial(self._channel.post, before=partial(prove_ours, self._store, row))
+        thread_ts = thread.ts if thread else None
+        return await post(rendered, key=key, thread_ts=thread_ts, broadcast=broadcast)
+
+    async def _find_posted(
+        self, row: OutboxRow, *, key: str, thread: Posted | None = None
+    ) -> Posted | None:
+        """What an earlier attempt posted with `key`, if it did."""
+        since = row.due_since - _SKEW
+        if thread is None:
+            channel_id = await channel_id_of(self._store, self._channel.name)
+            return await self._channel.find(key, channel_id=channel_id, since=since)
+        where = thread.channel_id
+        return await self._channel.find(key, channel_id=where, since=since, thread_ts=thread.ts)
+
+    async def _edit_if_possible(self, posted: Posted, rendered: Rendered) -> None:
+        try:
+            await self._channel.edit(posted, rendered)
+        except SlackTrouble as trouble:
+            if trouble.code in MOVED:
+                raise trouble.of_message() from None
+            if trouble.code not in UNEDITABLE:
+                raise
+
+    async def _message(self, subject: str) -> Posted | None:
+        kept = await message_of(self._store, subject, self._channel.name)
+        return Posted(kept.ts, kept.channel_id) if kept else None

@@ -3,7 +3,7 @@
 from typing import Any
 
 from linekeeper.clock import utcnow
-from linekeeper.notify.channels import show_with_forms
+from linekeeper.notify.forms import show_with_forms
 from linekeeper.notify.view import FORMS, Links
 from linekeeper.outbox.queue import Message, enqueue
 from tests.notify.conftest import Desk

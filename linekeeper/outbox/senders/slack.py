@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from linekeeper.clock import utcnow
 from linekeeper.config import Configuration, SlackConfig
-from linekeeper.incidents.announce import first_key, show_key
+from linekeeper.incidents.announce import counts_key, first_key, show_key
 from linekeeper.notify.channels import (
     gather_burst,
     hold_channel,
@@ -27,9 +27,10 @@ from linekeeper.notify.outage import (
 )
 from linekeeper.notify.plain import said
 from linekeeper.notify.refusals import ENTRY_TRIES, UNANSWERED_WAIT, SlackTrouble, unreachable
-from linekeeper.notify.renderer import EarlierMessageWaits, InvalidMessage, Renderer
+from linekeeper.notify.renderer import InvalidMessage, Renderer
 from linekeeper.notify.routing import (
     DEFAULT,
+    EarlierMessageWaits,
     First,
     NoLongerOurs,
     channel_of_message,
@@ -65,11 +66,10 @@ PACER = Pacer()
 
 @dataclass(slots=True)
 class Delivered:
-    """What became of the rows that were due."""
+    """What became of the rows that were due; `unsent` would have been said if Slack were there."""
 
     sent: int = 0
     unsent: list[str] = field(default_factory=list)
-    """What would have been said if Slack were configured."""
 
 
 async def deliver_due(
@@ -254,8 +254,7 @@ class SlackSender(Sender):
         """Say it: post or edit a message, or write into its thread."""
         renderer = self._renderers[self.destination(row)]
         try:
-            if row.payload.get("do") == "timeline" and row.attempts == 1:
-                row = await gather_burst(self._store, row, now=self._clock())
+            row = await gather_burst(self._store, row, now=self._clock())
             first = self._firsts.get(row.payload.get("incident_id", ""))
             view, group_key = self._view(row), first.group_key if first else None
             if row.id in self._quiet and not await renderer.is_posted(row, view, group_key):
@@ -266,7 +265,7 @@ class SlackSender(Sender):
         except InvalidMessage as reason:
             return Failed(str(reason), is_final=True)
         except (EarlierMessageWaits, NoLongerOurs) as reason:
-            return Failed(str(reason), wait=15.0)
+            return Failed(str(reason), wait=reason.wait)
         if not is_said:
             return Ended("superseded", "another message covers it")
         return Ended(covers=await self._overtaken(row))
@@ -291,13 +290,15 @@ class SlackSender(Sender):
 
     async def _overtaken(self, row: OutboxRow) -> list[str]:
         """Rows with no more news than it; the first notice has what was suppressed before."""
-        view = self._view(row)
-        revision = row.payload.get("revision")
-        if view is None or row.payload.get("do") != "show" or revision is None:
+        view, revision = self._view(row), row.payload.get("revision")
+        if view is None or revision is None:
             return []
-        later = [show_key(view.id, n) for n in range(revision + 1, view.revision + 1)]
+        later = range(revision + 1, view.revision + 1)
+        if "counts" in row.payload:
+            return [counts_key(view.id, each) for each in later]
+        shows = [show_key(view.id, each) for each in later]
         has_earlier = await withheld_texts(self._store, row.ordering_key)
-        return later if has_earlier else [*later, first_key(view.id)]
+        return shows if has_earlier else [*shows, first_key(view.id)]
 
     async def settled(
         self, session: AsyncSession, settlement: Settlement, *, now: datetime
