@@ -225,7 +225,7 @@ MUTANTS = (
     mutant(
         "nobody-is-asked", "a lost login opens an incident, and no case",
         ("incidents/conclude.py",
-         "request_reconnects(change.incident_id for change in changes)",
+         "request_reconnects(ids)",
          "request_reconnects(())"),
         personality={"auth_event": "connection.auth_required"},
     ),

@@ -97,7 +97,7 @@ OF_FIXES = (
     undone(
         "joined-unnamed", "who joins an incident that is a line of a summary is named nowhere",
         ("notify/renderer.py",
-         "        if is_shared and not (joined and view.resolved_at is None):\n",
+         "        if is_shared and view.resolved_at is not None:\n",
          "        if is_shared:\n"),
         seed=31745,
     ),
