@@ -121,7 +121,7 @@ async def publish(ids: Sequence[str]) -> None:
                     for app in apps
                 ]
             ),
-            description="Connection credits: an estimate",
+            description="Connection credits (estimate)",
         )
 
 

@@ -76,12 +76,13 @@ def compose(
     locale: str = _ENGLISH,
     reminder: bool = False,
     is_backfilled: bool = True,
+    is_also: bool = False,
     page: str | None = None,
 ) -> MailText:
     """The mail to `customer` about `systems`; `until` is when the first of the links ends.
 
     Whoever is thanked reads that what changed was fetched only where it `is_backfilled`.
-    `page` is the address of the customer's own page.
+    `page` is the address of the customer's own page. `is_also`: another mail asked just before.
 
     A language nobody wrote a file for is English; `de-CH` is `de` where there is no file for it.
     """
@@ -97,6 +98,7 @@ def compose(
         "reminder": reminder or what == "remind",
         "until": until,
         "is_backfilled": is_backfilled,
+        "is_also": is_also,
         "page": page,
         "systems": [
             {

@@ -38,6 +38,7 @@ class _References(BaseHeader):
 
 _HEADERS = HeaderRegistry()
 _HEADERS.map_to_type("references", _References)
+_HEADERS.map_to_type("in-reply-to", _References)
 _POLICY = default.clone(header_factory=_HEADERS)
 
 
@@ -64,6 +65,8 @@ class Letter:
     html: str
     thread: str
     """The same for all mails to one customer about one incident."""
+    answers: tuple[str, str] | None = None
+    """The mail it follows, by its identifier, and the thread of that one."""
 
 
 def server_of(mail: MailConfig) -> dict[str, Any]:
@@ -157,7 +160,11 @@ def _message(
     message["Date"] = format_datetime(utcnow())
     domain = sender.rpartition("@")[2] or "linekeeper"
     message["Message-ID"] = f"<{identifier}@{domain}>"
-    message["References"] = f"<{letter.thread}@{domain}>"  # by which mail programs make a thread
+    before, thread = letter.answers or ("", "")
+    references = [thread, before, letter.thread]  # by which mail programs make a thread
+    message["References"] = " ".join(f"<{each}@{domain}>" for each in references if each)
+    if before:
+        message["In-Reply-To"] = f"<{before}@{domain}>"
     message["Auto-Submitted"] = "auto-generated"
     message.set_content(letter.body)
     message.add_alternative(letter.html, subtype="html")

@@ -18,11 +18,13 @@ from linekeeper.outbox.queue import OUTBOX
 from linekeeper.outbox.sender import OutboxRow
 from linekeeper.store import Store
 from linekeeper.store.engine import chunked
-from linekeeper.store.tables import Connection, IncidentConnection
+from linekeeper.store.tables import Connection, Incident, IncidentConnection
 from linekeeper.store.types import UtcDateTime
 
 TOGETHER = ("ask", "remind")
 """What a mail asks of several cases at once."""
+ASKED_LATELY = timedelta(days=1)
+"""So long after a mail went out the next one to the same customer answers it."""
 GATHERS = timedelta(seconds=15)
 """So long after it was written a mail waits at most for what is about to be asked, too."""
 
@@ -43,6 +45,22 @@ _WHOSE = (
         col(IncidentConnection.incident_id).in_(bindparam("incidents", expanding=True)),
         col(IncidentConnection.left_at).is_(None),
     )
+)
+
+
+_SENT = (
+    select(OUTBOX.c.id, OUTBOX.c.payload)
+    .where(
+        OUTBOX.c.ordering_key == bindparam("order"),
+        OUTBOX.c.status == "sent",
+        OUTBOX.c.settled_at > bindparam("since", type_=UtcDateTime),
+    )
+    .order_by(OUTBOX.c.seq.desc())
+    .limit(100)
+)
+_STILL_OPEN = select(col(Incident.id)).where(
+    col(Incident.id).in_(bindparam("incidents", expanding=True)),
+    col(Incident.resolved_at).is_(None),
 )
 
 
@@ -89,6 +107,24 @@ async def about_to_be_asked(
     return {
         row.id for row in young if cases[row.payload["customer_id"]] - {row.payload["incident_id"]}
     }
+
+
+async def asked_before(
+    store: Store, row: OutboxRow, named: Collection[str], *, now: datetime
+) -> tuple[str, str] | None:
+    """The last mail that asked the customer of `row` for another login, which is still to be given:
+    its row and its incident. None where `row` doesn't ask, or there was none lately."""
+    if row.payload["do"] != "ask":
+        return None
+    given = {"order": row.ordering_key, "since": now - ASKED_LATELY}
+    async with store.read() as session:
+        sent = {
+            payload["incident_id"]: row_id
+            for row_id, payload in reversed((await session.execute(_SENT, given)).all())
+            if payload["do"] == "ask" and payload["incident_id"] not in named
+        }
+        still = set(await session.scalars(_STILL_OPEN, {"incidents": sorted(sent)}))
+    return next(((sent[each], each) for each in reversed(sent) if each in still), None)
 
 
 def named_by(row: OutboxRow, behind: Mapping[str, Sequence[WaitingMail]]) -> list[str]:

@@ -34,8 +34,13 @@ def handover(
     if not systems:
         raise ValueError("systems: a hand-over needs at least one system")
     tunnelled = [system for system in systems if system.vpn]
+    direct = [system for system in systems if not system.vpn]
     asked = requirements(
-        hosting, network, vpn=bool(tunnelled), systems=[system.name for system in systems]
+        hosting,
+        network,
+        vpn=bool(tunnelled),
+        systems=[system.name for system in systems],
+        is_direct=bool(direct),
     )
     in_cloud = [system for system in systems if (system.hosting or hosting) == "cloud"]
     items = [OPEN["cloud"], *asked.items] if in_cloud and hosting != "cloud" else asked.items
@@ -50,11 +55,12 @@ def handover(
     if hosting == "self-hosted":
         parts.append(_self_hosted())
     else:
-        parts.append(_sources(network, hosting))
+        if direct:
+            parts.append(_sources(network, hosting, direct if tunnelled else ()))
         parts.append(_vpn(tunnelled))
-        direct = _named([system for system in reached if not system.vpn])
-        if hosting == "on-premises" and direct:
-            parts.append(_rules(direct, network))
+        without_tunnel = _named([system for system in reached if not system.vpn])
+        if hosting == "on-premises" and without_tunnel:
+            parts.append(_rules(without_tunnel, network))
     if named:
         parts.append(_check([target for _, target in named], hosting))
     return "\n\n".join(parts) + "\n"
@@ -91,19 +97,26 @@ def _wanted(systems: Sequence[HandoverSystem], network: Network) -> str:
     )
 
 
-def _sources(network: Network, hosting: Hosting) -> str:
+def _sources(network: Network, hosting: Hosting, only: Sequence[HandoverSystem]) -> str:
+    """`only`: the systems reached from these addresses, where a tunnel leads to the others."""
     listed = "\n".join(f"- `{address}`" for address in network.networks)
-    lead = (
-        "Makini must reach the ports above, and nothing else. If the system restricts who may "
-        "log in by address, allow"
+    ports = f"the ports of {_names(only)} above" if only else "the ports above"
+    lead = f"Makini must reach {ports}, and nothing else. " + (
+        "If the system restricts who may log in by address, allow"
         if hosting == "cloud"
-        else "Makini must reach the ports above, and nothing else. It comes from"
+        else "There it comes from"
+        if only
+        else "It comes from"
     )
     return (
         f"## Where Makini comes from\n\n{lead}:\n\n{listed}\n\n"
         f"These addresses are of {network.dated} ({literal(network.source)}). "
         "**Verify them with Makini before you change a firewall.**"
     )
+
+
+def _names(systems: Sequence[HandoverSystem]) -> str:
+    return ", ".join(literal(system.name) for system in systems)
 
 
 def _vpn(tunnelled: Sequence[HandoverSystem]) -> str:
@@ -113,11 +126,10 @@ def _vpn(tunnelled: Sequence[HandoverSystem]) -> str:
             "the tunnel then ends where the systems above are reachable, and the firewall rules "
             "apply to the tunnel's inner addresses instead."
         )
-    names = ", ".join(literal(system.name) for system in tunnelled)
     return (
-        f"## VPN\n\nMakini reaches {names} through a VPN tunnel (site to site, IPsec). Agree with "
-        "Makini on the peers, the proposal and the inner addresses. Through the tunnel only the "
-        "ports above must be reachable, from its inner addresses; no rule for Makini's public "
+        f"## VPN\n\nMakini reaches {_names(tunnelled)} through a VPN tunnel (site to site, IPsec). "
+        "Agree with Makini on the peers, the proposal and the inner addresses. Through the tunnel "
+        "only their ports must be reachable, from its inner addresses; no rule for Makini's public "
         "addresses is needed for them."
     )
 

@@ -11,8 +11,8 @@ Hosting = Literal["cloud", "on-premises", "self-hosted"]
 VPN = (
     "A VPN tunnel (site to site, IPsec) between your network and Makini",
     "Its peers, proposal and inner addresses, agreed with Makini",
-    "Through the tunnel, the ports of the systems and nothing else; the firewall rules name the "
-    "tunnel's inner addresses in place of Makini's public ones",
+    "Through the tunnel, the ports of the systems behind it and nothing else; for these, firewall "
+    "rules name the tunnel's inner addresses in place of Makini's public ones",
 )
 SELF_HOSTED = (
     "A machine inside your network for Makini, which reaches each system at its port",
@@ -26,6 +26,10 @@ OPEN = {
     "cloud": "Where a system restricts who may log in by address: Makini's addresses, allowed",
     "on-premises": "The ports, open for Makini's addresses and for nobody else",
 }
+OPEN_DIRECT = (
+    "The ports of systems that are reached without the tunnel, open for Makini's addresses and for "
+    "nobody else"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +49,16 @@ class Requirements:
     systems: Sequence[SystemPorts]
     network: Network | None
     """Makini's addresses; None where nothing comes from them."""
+    is_direct: bool = True
+    """Whether a system is, or may be, reached without the tunnel."""
 
     @property
     def items(self) -> list[str]:
         """What is to be prepared, one thing each."""
         if self.hosting == "self-hosted":
             return [*SELF_HOSTED, LOGIN]
-        return [OPEN[self.hosting], *(VPN if self.vpn else ()), LOGIN]
+        opened = OPEN_DIRECT if self.vpn and self.hosting == "on-premises" else OPEN[self.hosting]
+        return [*([opened] if self.is_direct else ()), *(VPN if self.vpn else ()), LOGIN]
 
     def as_json(self) -> dict[str, Any]:
         """Return them as plain JSON values."""
@@ -80,7 +87,12 @@ class Requirements:
 
 
 def requirements(
-    hosting: Hosting, network: Network, *, vpn: bool, systems: Sequence[str]
+    hosting: Hosting,
+    network: Network,
+    *,
+    vpn: bool,
+    systems: Sequence[str],
+    is_direct: bool = True,
 ) -> Requirements:
     """The requirements of `systems`, or of every known product where none is named."""
     if systems:
@@ -88,4 +100,5 @@ def requirements(
     else:
         listed = [SystemPorts(product.name, product.ports) for product in network.products]
         listed.append(SystemPorts("Any other", network.otherwise))
-    return Requirements(hosting, vpn, listed, None if hosting == "self-hosted" else network)
+    sources = None if hosting == "self-hosted" or not is_direct else network
+    return Requirements(hosting, vpn, listed, sources, is_direct)

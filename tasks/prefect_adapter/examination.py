@@ -22,6 +22,7 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import StateType, WorkPool
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_KEY
 
 from linekeeper.clock import utcnow
 from linekeeper.consumer.settings import BrokenBlocks
@@ -158,11 +159,22 @@ async def examine_prefect(settings: Settings, *, seconds: float) -> list[DoctorF
             ]
     except PrefectHTTPStatusError as error:
         status = error.response.status_code
-        fix = "set PREFECT_API_AUTH_STRING (or PREFECT_API_KEY)" if status == 401 else _START
+        fix = _credentials() if status in (401, 403) else _START
         return [wrong("prefect", f"{url} answers {status}", fix)]
     except (TimeoutError, httpx.HTTPError, OSError, RuntimeError) as error:
         reason = f"within {seconds:g} s" if isinstance(error, TimeoutError) else f"({error})"
         return [wrong("prefect", f"{url} does not answer {reason}", _START)]
+
+
+def _credentials() -> str:
+    """What to do where Prefect refuses access."""
+    given = {
+        "PREFECT_API_AUTH_STRING": PREFECT_API_AUTH_STRING.value(),
+        "PREFECT_API_KEY": PREFECT_API_KEY.value(),
+    }
+    if has := [name for name, value in given.items() if value is not None]:
+        return f"it refuses the {' and the '.join(has)} that is set here: correct it"
+    return "set PREFECT_API_AUTH_STRING (or PREFECT_API_KEY)"
 
 
 def _deployments(deployments: Sequence[DeploymentResponse], wanted: set[str]) -> DoctorFinding:

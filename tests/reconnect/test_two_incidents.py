@@ -65,6 +65,25 @@ async def test_a_mail_waits_for_the_other_case_that_is_about_to_ask(open_house: 
         assert links(post) == [2]
 
 
+async def test_a_mail_after_the_first_has_gone_answers_it_and_says_also(open_house: Opened) -> None:
+    async with listening() as post:
+        here = await asking(open_house, post.url)
+        first, second, *_ = await here.connections()
+        async with here.store.write() as session:
+            change = update(Connection).where(col(Connection.id) == second.id)
+            await session.execute(change.values(customer_id=first.customer_id))
+        for lost in (first, second):
+            await here.lose_login(lost)
+            await here.sweep()
+            await work(here)
+        asked, also = post.mails
+        assert also["In-Reply-To"] == asked["Message-ID"]
+        assert str(asked["References"]) in str(also["References"])
+        assert "also" not in str(asked["Subject"])
+        assert str(also["Subject"]).startswith("Please also log in to ")
+        assert "one more login than our last mail asked for" in text_of(also)
+
+
 async def test_where_the_first_mail_is_given_up_the_second_goes(open_house: Opened) -> None:
     async with listening() as post:
         here = await asking(open_house, post.url)

@@ -40,6 +40,7 @@ from linekeeper.outbox.mail_together import (
     TOGETHER,
     WaitingMail,
     about_to_be_asked,
+    asked_before,
     mails_behind,
     named_by,
 )
@@ -271,6 +272,7 @@ async def _letter(
                 .order_by(col(ConnectLink.id))
             )
         }
+    before = await asked_before(store, row, incidents, now=utcnow())
     zone = zone_of(customer.time_zone)
     counts = case.counts if case is not None else {}
     is_backfilled = True
@@ -306,10 +308,13 @@ async def _letter(
         systems,
         until=min(ends, default=None),
         is_backfilled=is_backfilled,
+        is_also=before is not None,
         locale=customer.locale,
         page=await page_address(store, customer_id, signer, public_url, now=utcnow()),
     )
-    return Letter(addresses, text.subject, text.body, text.html, f"{incident_id}.{customer_id}")
+    answers = (before[0], f"{before[1]}.{customer_id}") if before else None
+    thread = f"{incident_id}.{customer_id}"
+    return Letter(addresses, text.subject, text.body, text.html, thread, answers)
 
 
 async def _notify(
