@@ -22,7 +22,7 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import StateType, WorkPool
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
-from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_KEY
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_KEY, PREFECT_API_URL
 
 from linekeeper.clock import utcnow
 from linekeeper.consumer.settings import BrokenBlocks
@@ -135,6 +135,7 @@ async def examine_blocks(settings: Settings, *, seconds: float) -> Sequence[Doct
 
 _DEPLOY = "run `linekeeper deploy`"
 _START = "start it (`linekeeper up`), or set PREFECT_API_URL to the one that runs"
+_THAT = "start that server again, or set PREFECT_API_URL to the one that runs"
 
 
 async def examine_prefect(settings: Settings, *, seconds: float) -> list[DoctorFinding]:
@@ -143,6 +144,7 @@ async def examine_prefect(settings: Settings, *, seconds: float) -> list[DoctorF
         wanted = {deployment.name for deployment in await wanted_deployments()}
     except UserError as error:
         return [wrong("prefect · deployments", str(error), "run it in a checkout of the project")]
+    start = _THAT if PREFECT_API_URL.value() else _START  # `up` starts none beside another's
     with prefect_at(settings) as url:
         client = get_client()
     try:
@@ -159,11 +161,11 @@ async def examine_prefect(settings: Settings, *, seconds: float) -> list[DoctorF
             ]
     except PrefectHTTPStatusError as error:
         status = error.response.status_code
-        fix = _credentials() if status in (401, 403) else _START
+        fix = _credentials() if status in (401, 403) else start
         return [wrong("prefect", f"{url} answers {status}", fix)]
     except (TimeoutError, httpx.HTTPError, OSError, RuntimeError) as error:
         reason = f"within {seconds:g} s" if isinstance(error, TimeoutError) else f"({error})"
-        return [wrong("prefect", f"{url} does not answer {reason}", _START)]
+        return [wrong("prefect", f"{url} does not answer {reason}", start)]
 
 
 def _credentials() -> str:

@@ -1,4 +1,4 @@
-"""The doctor says which password or key it is that Prefect refuses."""
+"""The doctor says which password or key Prefect refuses, and who starts one that is away."""
 
 import threading
 from collections.abc import Iterator
@@ -6,7 +6,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_KEY, temporary_settings
+from prefect.settings import (
+    PREFECT_API_AUTH_STRING,
+    PREFECT_API_KEY,
+    PREFECT_API_URL,
+    temporary_settings,
+)
 
 from linekeeper.doctor.finding import DoctorFinding
 from linekeeper.settings import Settings
@@ -52,3 +57,13 @@ async def test_a_wrong_password_is_to_be_corrected_and_a_missing_one_to_be_set(
         assert (await _said(tmp_path)).fix.startswith("set PREFECT_API_AUTH_STRING")
     with temporary_settings({PREFECT_API_AUTH_STRING: "admin:wrong"}):
         assert "refuses the PREFECT_API_AUTH_STRING that is set here" in (await _said(tmp_path)).fix
+
+
+async def test_anothers_server_is_to_be_started_by_whoever_runs_it(tmp_path: Path) -> None:
+    """`linekeeper up` starts no Prefect where `PREFECT_API_URL` names one."""
+    settings = Settings(home=tmp_path, encryption_keys=(KEY,), prefect_port=9)
+    for url, fix in (("http://127.0.0.1:9/api", "start that server"), (None, "start it (`lin")):
+        with temporary_settings({PREFECT_API_URL: url}):
+            [finding] = await examine_prefect(settings, seconds=20)
+        assert "does not answer" in finding.text
+        assert finding.fix.startswith(fix)
