@@ -64,6 +64,6 @@ async def test_anothers_server_is_to_be_started_by_whoever_runs_it(tmp_path: Pat
     settings = Settings(home=tmp_path, encryption_keys=(KEY,), prefect_port=9)
     for url, fix in (("http://127.0.0.1:9/api", "start that server"), (None, "start it (`lin")):
         with temporary_settings({PREFECT_API_URL: url}):
-            [finding] = await examine_prefect(settings, seconds=20)
+            [finding] = await examine_prefect(settings, seconds=2)
         assert "does not answer" in finding.text
         assert finding.fix.startswith(fix)
