@@ -9,7 +9,7 @@ from pydantic import Field
 
 from flows.form import form
 from linekeeper.customers.find import NotFound
-from linekeeper.explain.render import missing
+from linekeeper.explain.render import headline
 from tasks.explain import explain_subject, publish_explanation
 from tasks.run import open_runtime, refused, rename
 
@@ -41,5 +41,5 @@ async def explain(
                 "Enter a record, or the id of a delivery, change, incident or message.",
             )
         await publish_explanation(explanation)
-        await rename(f"explain · {explanation.title} · {missing(explanation)}")
+        await rename(f"explain · {headline(explanation)}")
         return Completed(message=f"{explanation.verdict.summary} {explanation.verdict.next_step}")

@@ -5,7 +5,7 @@ from prefect import get_client
 from linekeeper.clock import utcnow
 from linekeeper.customers.find import NotFound
 from linekeeper.explain.answer import Explanation
-from linekeeper.explain.render import KEY, markdown, missing
+from linekeeper.explain.render import KEY, headline, markdown
 from linekeeper.explain.service import explain
 from tasks.report import put_artifact
 from tasks.run import runtime
@@ -28,5 +28,5 @@ async def explain_subject(subject: str) -> Explanation | NotFound:
 async def publish_explanation(explanation: Explanation) -> None:
     """Write the artifact `explain`."""
     async with get_client() as client:
-        description = f"{explanation.title}: {missing(explanation)}"
+        description = headline(explanation)
         await put_artifact(client, KEY, markdown(explanation), description=description)

@@ -36,6 +36,12 @@ def missing(explanation: Explanation) -> str:
     return f"{verdict.missing.value} (owner: {verdict.owner.value}; {verdict.cause.value})"
 
 
+def headline(explanation: Explanation) -> str:
+    """What it is about and the missing hop, in words, for a run's name."""
+    hop = explanation.verdict.missing
+    return f"{explanation.title} · {'nothing is missing' if hop is None else f'{hop} is missing'}"
+
+
 def markdown(explanation: Explanation) -> str:
     """Return the Markdown of the artifact `explain`."""
     rows = [

@@ -211,7 +211,7 @@ async def test_explaining_publishes_the_hops_and_refuses_what_nobody_knows(
         state = await explain("Maximo 4711", return_state=True)
         assert (await ended(state))[0] == "Completed"
         assert "has not finished connecting" in (await ended(state))[1]
-        assert "not_connected" in (await running.last()).name
+        assert (await running.last()).name.endswith(" · source is missing")
         assert "| ✗ | source |" in await running.artifact("explain")
         state = await explain("nobody knows", return_state=True)
     assert (await ended(state))[0] == "Refused"
