@@ -57,10 +57,13 @@ def trust_markdown(report: TrustReport, forms: Mapping[str, str]) -> str:
         f"**{trust_headline(report)}.** As of {report.now:%Y-%m-%d %H:%M} UTC, over the last "
         f"{WINDOW.days} days.",
         image("Changes announced and lost over time", draw_bars(_changes_over_time(report))),
-        "| Miss rate | Lost | Announced | of them late, by the sender | Late by, on average "
-        "| In time | Backfilled after our own outage |\n|--:|--:|--:|--:|--:|--:|--:|\n"
-        f"| **{rate}** | {measured.lost:,} | {measured.announced:,} | {measured.late:,} | {delay} "
-        f"| {measured.webhooks_seen:,} | {measured.caught_up:,} |",
+        f"| Miss rate | **{rate}** |\n|---|--:|\n"
+        f"| Lost | {measured.lost:,} |\n"
+        f"| Announced | {measured.announced:,} |\n"
+        f"| of them in time | {measured.webhooks_seen:,} |\n"
+        f"| of them late, by the sender | {measured.late:,} |\n"
+        f"| Late by, on average | {delay} |\n"
+        f"| Backfilled after our own outage | {measured.caught_up:,} |",
         *_held(report, forms),
         _connections(report),
         *entities_markdown(report.entities),
