@@ -57,13 +57,15 @@ def parse_charge(text: str) -> Charge:
 
 
 def default_charge(provider: str, table: Mapping[str, str]) -> Charge:
-    """What connections of `provider` are charged as by the app's `table`, else by ours."""
-    wanted = letters(provider)
+    """What connections of `provider` are charged as: tier and hosting each by the app's `table`,
+    or where that doesn't say it, by ours."""
+    wanted, charge = letters(provider), Charge()
     for tariffs in (table, DEFAULT_TARIFFS):
         for name, text in tariffs.items():
             if wanted and letters(name) == wanted:
-                return parse_charge(text)
-    return Charge()
+                said = parse_charge(text)
+                charge = Charge(charge.tier or said.tier, charge.hosting or said.hosting)
+    return charge
 
 
 def usual_tier(system: str, table: Mapping[str, str]) -> str | None:

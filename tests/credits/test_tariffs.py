@@ -112,6 +112,16 @@ async def test_a_corrected_table_of_providers_counts_and_says_nothing_of_what_ot
     assert await consumed(store) == 8 + 1 + 4
 
 
+@pytest.mark.parametrize(("said", "cost"), [("II", 4), ("cloud", 4), ("I cloud", 1), ("", 8)])
+async def test_what_the_table_leaves_out_is_as_the_product_usually_is(
+    store: Store, said: str, cost: int
+) -> None:
+    """H1: SAP ECC is on-premises, whatever tier it is said to have."""
+    await take(store, "1", "SAP ECC")
+    await check(store, now=NOW, tariffs={"SAP ECC": said} if said else {})
+    assert await consumed(store) == cost
+
+
 async def test_each_app_has_its_own_ledger(store: Store) -> None:
     await take(store, "1", "UpKeep")
     await take(store, "1", "UpKeep", app="plant")
