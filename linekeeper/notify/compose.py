@@ -109,7 +109,7 @@ def _headline(view: IncidentView) -> str:
     if view.merged_into is not None:
         return " — continued in another incident"
     if view.resolved_at is not None:
-        return " — resolved"
+        return " — not watched any more" if view.is_unwatched else " — resolved"
     headline = words.headline(view.kind)
     return f" — {headline}" if headline else ""
 
@@ -118,7 +118,7 @@ def _state(view: IncidentView) -> str:
     if view.merged_into is not None:
         return "MERGED"
     if view.resolved_at is not None:
-        return "RESOLVED"
+        return "NOT WATCHED" if view.is_unwatched else "RESOLVED"
     return "ACKNOWLEDGED" if _taken(view) else "OPEN"
 
 
@@ -127,7 +127,7 @@ def light(view: IncidentView) -> str:
     if view.merged_into is not None:
         return _WHITE
     if view.resolved_at is not None:
-        return _GREEN
+        return _WHITE if view.is_unwatched else _GREEN
     return _YELLOW if _taken(view) or view.kind == "degraded" else _RED
 
 
@@ -181,8 +181,9 @@ def _since(view: IncidentView, pen: Pen, now: datetime) -> str:
             f"{pen.strong('Merged')} {pen.moment(view.resolved_at)} into "
             f"the incident of {pen.text(view.merged_into.name)} (since {pen.moment(view.since)})"
         )
+    ended = "Not watched since" if view.is_unwatched else "Resolved"
     return (
-        f"{pen.strong('Resolved')} {pen.moment(view.resolved_at)}, after {lasted} "
+        f"{pen.strong(ended)} {pen.moment(view.resolved_at)}, after {lasted} "
         f"(since {pen.moment(view.since)}){_first_opened(view, pen)}"
     )
 
@@ -281,8 +282,9 @@ def _ahead(view: IncidentView, pen: Pen, links: Links) -> list[str]:
 
 def _next_step(view: IncidentView, pen: Pen, links: Links) -> str:
     """What happens next; of a lost login also who brings the customer the link."""
-    if view.resolved_at is not None or view.kind != "reauthorization_required":
-        return words.ahead(view.kind, view.scope, resolved=view.resolved_at is not None)
+    is_over = view.resolved_at is not None
+    if is_over or view.kind != "reauthorization_required":
+        return words.ahead(view.kind, view.scope, resolved=is_over, unwatched=view.is_unwatched)
     if (only := view.only) is None:
         return several(view, pen, links)
     then = "verifies the login, backfills what was missed, and resolves this incident."

@@ -48,7 +48,8 @@ def plain_group(kind: str, views: Sequence[IncidentView], *, links: Links = _NO_
 def _headline(kind: str, views: Sequence[IncidentView]) -> str:
     count = counted(len(views), "incident")
     still = sum(incident_view.resolved_at is None for incident_view in views)
-    state = f"{still} still open" if still else "all resolved"
+    is_known = not any(incident_view.is_unwatched for incident_view in views)
+    state = f"{still} still open" if still else "all resolved" if is_known else "none open"
     if kind == "morning":
         return f"Quiet-hours summary: {count}, {state}"
     if kind == "over":
@@ -101,7 +102,8 @@ def _line(view: IncidentView, pen: Pen, links: Links) -> str:
         line = " · ".join([what, part, *([pen.link(page, "Open")] if page else [])])
         return line if width(line) <= SECTION_LIMIT else f"{what} · {part}"
     if view.resolved_at is not None:
-        return f"{what} · resolved after {duration(view.resolved_at - view.since)}"
+        ended = "not watched any more" if view.is_unwatched else "resolved"
+        return f"{what} · {ended} after {duration(view.resolved_at - view.since)}"
     whose = _affected(view, pen)
     parts = [f"{what} ({whose})" if whose else what, f"since {pen.moment(view.since)}"]
     if view.acknowledged_at is not None:

@@ -23,7 +23,7 @@ from linekeeper.notify.merged import FLEET, Wider, merged_into
 from linekeeper.notify.root_cause import CustomerShare, customer_shares
 from linekeeper.outbox.events import IncidentFacts
 from linekeeper.store.engine import Store, chunked
-from linekeeper.store.tables import Connection, Customer, Incident, Observation
+from linekeeper.store.tables import AppState, Connection, Customer, Incident, Observation
 from linekeeper.store.types import Json, from_row, table_of
 from linekeeper.text import in_parts
 
@@ -81,6 +81,8 @@ class IncidentView(IncidentFacts):
     acknowledged_at: datetime | None = None
     acknowledged_by: str | None = None
     resolved_at: datetime | None = None
+    is_unwatched: bool | None = False
+    """Whether it ended because its app was taken out of the settings; its trouble may go on."""
     merged_into: Wider | None = None
     """The wider incident it became part of."""
     members: tuple[MemberView, ...] = ()
@@ -181,11 +183,9 @@ class Links:
         return f"{self.ui_url.rstrip('/')}/{path}" if self.ui_url and path else None
 
 
-_AT_ONCE = 5_000
-"""Ids in one statement."""
+_AT_ONCE = 5_000  # ids in one statement
 _LOST = "reauthorization_required"
-_OF_LOGIN = ("login_lost", "doubted")
-"""Outcomes that speak of the login; that a system is away says nothing of it."""
+_OF_LOGIN = ("login_lost", "doubted")  # outcomes that speak of the login
 _EVIDENCE_BEFORE = timedelta(hours=1)
 """Trouble seen this long before a connection joined belongs to the incident: misses add up."""
 
@@ -214,7 +214,11 @@ _SHOWN = (
     .order_by(RANKED.c.incident_id, RANKED.c.rank)
 )
 _INCIDENT = table_of(Incident)
-_INCIDENTS = select(_INCIDENT).where(_INCIDENT.c.id.in_(bindparam("ids", expanding=True)))
+_INCIDENTS = (
+    select(_INCIDENT, (col(AppState.removed_at) <= _INCIDENT.c.resolved_at).label("is_unwatched"))
+    .join(AppState, col(AppState.app) == _INCIDENT.c.app, isouter=True)
+    .where(_INCIDENT.c.id.in_(bindparam("ids", expanding=True)))
+)
 _IS_OF_LOGIN = col(Observation.outcome).in_(_OF_LOGIN)
 _TROUBLES = (
     select(
@@ -304,30 +308,24 @@ async def _members(
             seen = None
         counts[row.incident_id] = (row.members, row.members - row.affected)
         members.setdefault(row.incident_id, []).append(
-            MemberView(
-                connection_id=row.connection_id,
-                name=row.name,
-                slug=row.slug,
-                makini_key=row.makini_key,
-                provider=row.provider,
-                health=row.health,
-                kind=row.kind,
+            from_row(
+                MemberView,
+                row,
                 cause=row.degraded_by or (TOKEN_MISSING if row.token_missing else ""),
-                left_at=row.left_at,
-                customer=row.customer,
-                owner=row.owner,
                 critical=bool(row.critical),
                 code=seen.code if seen else None,
                 message=seen.message if seen else None,
                 request_id=seen.request_id if seen else None,
                 login_kept=kept.get(row.connection_id) if row.kind == _LOST else None,
-                is_observed=(row.mode or apps[row.app].mode) == "observe"
-                if row.app in apps
-                else None,
+                is_observed=_is_observed(row.mode, apps.get(row.app)),
                 is_mailed=given.get(row.connection_id) if row.connection_id in lost else None,
             )
         )
     return members, counts
+
+
+def _is_observed(mode: str | None, app: AppConfig | None) -> bool | None:
+    return (mode or app.mode) == "observe" if app is not None else None
 
 
 async def _last_trouble(

@@ -8,6 +8,9 @@ from sqlmodel import col
 from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig
 from linekeeper.incidents.lifecycle import mark_reminded
+from linekeeper.notify.compose import incident as incident_message
+from linekeeper.notify.compose import plain
+from linekeeper.notify.view import load_views
 from linekeeper.reconnect.case import load_case
 from linekeeper.reconnect.process import close, next_step, take_up
 from linekeeper.runtime import Runtime
@@ -69,6 +72,32 @@ async def test_nobody_is_mailed_again(open_house: Opened, is_closed: bool) -> No
             assert len({row.payload["idempotency_key"] for row in runs}) == 2
             assert case.replaced_runs == ["a run"]
             assert [each.reminded for each in here] == [1]
+
+
+async def test_while_it_is_out_nobody_says_that_the_trouble_is_over(open_house: Opened) -> None:
+    async with listening() as post:
+        house = await asking(open_house, post.url)
+        [connection, *_] = await house.connections()
+        await house.lose_login(connection)
+        app = await house.rt.app("default")
+
+        async def says() -> str:
+            [incident] = await house.incidents()
+            [view] = (await load_views(house.store, [incident.id])).values()
+            return plain(view, now=utcnow()) + incident_message(view, now=utcnow()).text
+
+        await configured(house, app.model_copy(update={"name": "other"}))
+        out = await says()
+        assert "not watched any more" in out
+        assert "taken out of the settings" in out
+        assert not re.search("resolved|nothing to do|green", out, re.IGNORECASE)
+        await configured(house, app)
+        async with Runtime.open(house.rt.settings) as rt:
+            house.rt = rt
+            await house.restore_login(connection)
+        back = await says()
+        assert "— resolved" in back
+        assert "not watched" not in back
 
 
 async def test_whose_login_was_lost_anew_is_asked(open_house: Opened) -> None:
