@@ -69,6 +69,7 @@ REGRESSIONS: tuple[str, ...] = (
     "--seed 32782 --brief",
     "--seed 32840 --brief",
     "--seed 33020 --brief",
+    "--seed 33153 --brief",
     "--seed 32846 --brief",
     "--seed 5 --small --kinds doubted",
     "--seed 15075 --small",
