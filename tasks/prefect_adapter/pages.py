@@ -145,7 +145,7 @@ async def put_artifact(
     """
     if stamp is None:
         markdown = f"{markdown.rstrip()}\n\n*Written {utcnow():%Y-%m-%d %H:%M:%S} UTC.*\n"
-    shown = {"data": markdown, "description": _beside(markdown, description)}
+    shown = {"data": markdown, "description": description}
     identifier = (await artifact_ids(rt.store, [key])).get(key)
     if await _updated(client, identifier, shown):
         assert identifier is not None
@@ -155,12 +155,6 @@ async def put_artifact(
         return
     identifier = await _made(rt, client, key, shown, stamp)
     await list_in_run(client, key, identifier, description=description)
-
-
-def _beside(markdown: str, description: str) -> str:
-    """What Prefect shows above the page: nothing that its first lines say anyway."""
-    first = markdown.replace("*", "").split("\n\n")[:2]
-    return "" if any(description in line for line in first) else description
 
 
 async def _made(

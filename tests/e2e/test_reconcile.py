@@ -96,7 +96,7 @@ async def test_the_next_run_makes_the_index_right_and_tells_the_miss_rate(
     await page.goto(f"{house.url('prefect')}/artifacts/artifact/{artifact.id}")
     rate = re.compile(rf"{lost / (lost + announced):.1%}")
     await expect(page.get_by_text(rate).first).to_be_visible(timeout=30_000)
-    await expect(page.locator("table td", has_text=rate).first).to_be_visible(timeout=30_000)
+    await expect(page.locator("table th", has_text=rate).first).to_be_visible(timeout=30_000)
     picture = page.locator("img[src^='data:image/svg+xml']").first
     await expect(picture).to_be_visible(timeout=30_000)
     assert await picture.evaluate("image => image.naturalWidth") > 500

@@ -171,21 +171,3 @@ async def test_a_page_is_written_though_its_lease_was_lost_on_the_way(
         await put_artifact(rt, running.client, "a-page", "so it is", description="")
     assert stalled
     assert "so it is" in await running.artifact("a-page")
-
-
-async def test_a_page_says_its_headline_once(running: Running, settings: Settings) -> None:
-    """Prefect shows the description above the page, whose heading often says the same."""
-    pages = {
-        "a-page": ("# 5 of 24 are in trouble\n\nwritten now", "5 of 24 are in trouble"),
-        "b-page": ("# Trust\n\n**0.0% of 789 lost.** As of now\n\nmore", "0.0% of 789 lost"),
-        "c-page": ("# Trust\n\nAs of now", "0.0% of 789 lost"),
-    }
-    async with Runtime.open(settings) as rt:
-        for key, (markdown, description) in pages.items():
-            await put_artifact(rt, running.client, key, markdown, description=description)
-    described = {}
-    for key in pages:
-        artifact = await the_pages.newest(running.client, key)
-        assert artifact is not None
-        described[key] = artifact.description
-    assert described == {"a-page": "", "b-page": "", "c-page": "0.0% of 789 lost"}
