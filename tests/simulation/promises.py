@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from tests.simulation.asking import wrongly_given
@@ -25,6 +25,7 @@ from tests.simulation.said import false_words
 
 if TYPE_CHECKING:
     from tests.simulation.oracle import Oracle
+    from tests.simulation.universe import Universe
 
 LOOKS_BACK = timedelta(minutes=45)
 SHORT = timedelta(seconds=310)
@@ -37,6 +38,8 @@ WAITS_FOR = timedelta(minutes=25)
 """What is no lost login waits so much longer, in case it passes, or others have the same cause."""
 WAIT = frozenset({"quiet", "caps", "day", "clock"})
 """Kinds of trouble with which it may wait for hours."""
+OUT_NOTICED = timedelta(minutes=12)
+"""So long after another app stood in the settings a sweep may have found that ours was out."""
 LOST = "reauthorization_required"
 OTHERS = tuple(kind for kind in OF_HEALTH if kind != LOST)
 CUT_SECONDS = 60.0
@@ -224,7 +227,9 @@ def _messages(oracle: "Oracle") -> Iterator[str]:
         for message in universe.slack.channel
         if message.incident_id is not None
     }
-    for row in oracle.rows("SELECT id, kind, title, status, opened_at, resolved_at FROM incident"):
+    for row in oracle.rows(
+        "SELECT id, app, kind, title, status, opened_at, resolved_at FROM incident"
+    ):
         message = by_incident.get(row["id"])
         if message is None:
             lasts = row["status"] == "open" and row["opened_at"] < due.get(row["kind"], "")
@@ -238,10 +243,24 @@ def _messages(oracle: "Oracle") -> Iterator[str]:
                 yield f"unsaid: {row['title']} is open since {row['opened_at'][11:19]}"
             continue
         shows_end = "*Resolved*" in message.text or "*Merged*" in message.text
+        shows_end |= "*Not watched since*" in message.text and _was_out(universe, row)
         if row["status"] == "resolved" and row["resolved_at"] < edge and not shows_end:
             yield f"uncleared: {row['title']} is over, the message says: {message.text[:80]!r}"
         if row["status"] != "resolved" and row["opened_at"] < edge and shows_end:
             yield f"false: {row['title']} is open, the message says that it is over"
+
+
+def _was_out(universe: "Universe", row: Any) -> bool:
+    """Whether an incident ended while its app was out of the settings, which says no "resolved"."""
+    if row["app"] != "default":
+        return bool(row["app"])  # it stands in the settings for a while only
+    if row["resolved_at"] is None:
+        return False
+    ended = datetime.fromisoformat(row["resolved_at"])
+    spans = [*universe.people.operators.out]
+    if universe.people.kinds & {"clock", "day"}:
+        return bool(spans)  # the times of incidents are those of a clock that may be off
+    return any(since <= ended <= until + OUT_NOTICED for since, until in spans)
 
 
 def _leases(oracle: "Oracle") -> Iterator[str]:
