@@ -24,9 +24,9 @@ from linekeeper.store.leases import LeaseLost, holding, is_taken
 from linekeeper.store.tables import AppSetting
 
 SHARED_FOR = timedelta(seconds=30)
-WAIT_SECONDS = 300.0
-"""How long a login waits for another's listing to end before it makes one of its own; the person
-is told before that it goes on."""
+WAIT_SECONDS = 30.0
+"""How long a login waits for another's listing to end before it makes one of its own: until it is
+verified, a sweep may find the pair refused that it replaced, and ask the customer again."""
 _LOOK_AGAIN_SECONDS = 1.0
 _LEASE_SECONDS = 60.0
 _LISTING = "listing"
