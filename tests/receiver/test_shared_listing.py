@@ -20,12 +20,17 @@ from tests.reconnect.conftest import House, house, open_house
 __all__ = ["house", "open_house"]  # fixtures
 
 
+async def authorizing(house: House) -> list[Connection]:
+    """The connections, whose customers are all about to log in."""
+    async with house.store.write() as session:
+        await session.execute(update(Connection).values(setup="authorizing"))
+    return await house.connections()
+
+
 async def test_b2_logins_within_half_a_minute_share_one_listing_whichever_receiver_takes_them(
     house: House,
 ) -> None:
-    connections = await house.connections()
-    async with house.store.write() as session:
-        await session.execute(update(Connection).values(setup="authorizing"))
+    connections = await authorizing(house)
     before = await listings(house)
     settings = house.rt.settings
     with serve.listening(settings.model_copy(update={"receiver_port": 0})) as listener:
@@ -50,9 +55,7 @@ async def test_b2_logins_within_half_a_minute_share_one_listing_whichever_receiv
 async def test_b2_logins_at_once_wait_for_one_listing_and_not_for_each_other(
     house: House,
 ) -> None:
-    connections = await house.connections()
-    async with house.store.write() as session:
-        await session.execute(update(Connection).values(setup="authorizing"))
+    connections = await authorizing(house)
     locations = []
     for connection in connections:
         _, path = await link_for(house, connection)

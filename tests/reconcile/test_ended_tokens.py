@@ -25,22 +25,22 @@ class Tokens:
     def __init__(self, server: Peer, ended: int) -> None:
         self._ended = ended
         self.minted = 0
-        server.answer("POST", MINT, self._mint)
-        server.answer("GET", STATUS, self._answering({"data": {"id": "k1", "sync_status": "done"}}))
+        server.answer("POST", MINT, self.mint)
+        server.answer("GET", STATUS, self.answering({"data": {"id": "k1", "sync_status": "done"}}))
         page = {"data": [asset("1")], "meta": {"current_page": 1, "last_page": 1, "total": 1}}
-        server.answer("GET", ASSETS, self._answering(page))
+        server.answer("GET", ASSETS, self.answering(page))
 
     def end(self) -> None:
         """The first token ends now."""
         self._ended = max(self._ended, 1)
 
-    def _mint(self, _: Any) -> JSONResponse:
+    def mint(self, _: Any) -> JSONResponse:
         self.minted += 1
         lasts = -1 if self.minted <= self._ended else 3600
         end = utcnow().timestamp() + lasts
         return JSONResponse({"token": f"t{self.minted}", "expires_in": end})
 
-    def _answering(self, answer: object) -> Any:
+    def answering(self, answer: object) -> Any:
         def answered(request: Request) -> JSONResponse:
             token = request.headers["authorization"].removeprefix("Bearer t")
             if int(token) <= self._ended:
@@ -75,15 +75,15 @@ async def test_a_renewal_that_gets_no_answer_between_two_pages_is_tried_again(
     """The customer was asked to log in: with the listing begun anew the old token was refused, and
     the renewal that had got no answer counted as one that gave none."""
     tokens = Tokens(server, ended=0)
-    mint, answered = tokens._mint, server.answers["GET", ASSETS]
+    answered = tokens.answering({})
 
     def mint_or_break_off(request: Request) -> Response:
-        answer = mint(request)
+        answer = tokens.mint(request)
         return Response(headers={"content-length": "100"}) if tokens.minted == 2 else answer
 
     def page(request: Request) -> Response:
         number = int(request.query_params.get("page", 1))
-        answer: Response = answered(request)  # type: ignore[assignment]
+        answer: Response = answered(request)
         if answer.status_code == 200:
             tokens.end()
             meta = {"current_page": number, "last_page": 2, "total": 2}
