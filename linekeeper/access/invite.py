@@ -4,18 +4,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TypedDict
 
-from slugify import slugify
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.access.links import LINK_LIVES, link_url, make_link
 from linekeeper.access.signing import load_signer
 from linekeeper.customers.find import find_connection
+from linekeeper.customers.importing import free_slug
+from linekeeper.customers.matching import read_customer_names
 from linekeeper.makini import ReadOnlyApp
 from linekeeper.refusal import Refusal
 from linekeeper.runtime import Runtime
-from linekeeper.store import Store, new_id
+from linekeeper.store import Store
 from linekeeper.store.engine import insert_ignore
 from linekeeper.store.modes import app_for, app_of
 from linekeeper.store.tables import Audit, Connection, ConnectLink, Customer
@@ -168,19 +169,13 @@ def _invitation(link: ConnectLink, url: str, for_whom: str, *, is_new: bool) -> 
 
 async def _customer(store: Store, session: AsyncSession, name: str, *, now: datetime) -> Customer:
     """The customer of this name, locked; two who name a new one at once make one."""
-    called = (
-        select(Customer).where(func.lower(col(Customer.name)) == name.lower()).with_for_update()
-    )
-    known = await session.scalar(called)
-    if known is not None:
-        return known
-    base = slugify(name, max_length=60) or "customer"
-    taken = await session.scalar(select(col(Customer.id)).where(col(Customer.slug) == base))
-    identifier = new_id()
-    slug = f"{base}-{identifier[-6:]}" if taken else base
-    made = Customer(id=identifier, name=name, slug=slug, created_at=now)
-    await insert_ignore(store, session, Customer, [made.model_dump()])
-    return (await session.scalars(called)).one()
+    known = (await read_customer_names(session)).owner(name)
+    if known is None:
+        taken = set(await session.scalars(select(col(Customer.slug))))
+        made = Customer(name=name, slug=free_slug(name, taken), created_at=now)
+        await insert_ignore(store, session, Customer, [made.model_dump()])
+        known = (await read_customer_names(session)).owner(name)
+    return await session.get_one(Customer, known, with_for_update=True)
 
 
 def _audit(by: str, action: str, subject: str, link_id: str, now: datetime) -> Audit:

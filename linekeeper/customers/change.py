@@ -15,6 +15,7 @@ from linekeeper.customers.csv_file import read_customers
 from linekeeper.customers.find import NotFound, find_connection, find_customer
 from linekeeper.customers.reachable import ask_reachable
 from linekeeper.customers.telling_apart import tell_apart
+from linekeeper.outbox.mail_order import hand_over_mails
 from linekeeper.refusal import Refusal
 from linekeeper.store import Store
 from linekeeper.store.engine import chunked
@@ -25,7 +26,9 @@ from linekeeper.store.tables import (
     ConnectLink,
     Contact,
     Customer,
+    CustomerLink,
     Implementation,
+    Silence,
 )
 
 _HEADINGS = ("name", "contacts", "time zone", "locale", "owner", "critical")
@@ -98,6 +101,7 @@ async def change_customer(
             if heir.id == customer.id:
                 raise BadChange("same_as", f"{change.same_as.strip()!r} is this customer itself")
             await merge_customer(session, customer, heir)
+            await ask_reachable(store, session, [heir.id], now=now)
             changed.append(f"it is {heir.name} now: everything went over")
         if changed:
             session.add(
@@ -250,15 +254,22 @@ async def charge_customers(
 async def merge_customer(session: AsyncSession, customer: Customer, heir: Customer) -> None:
     """`heir` takes over what belongs to `customer`, its name too, in the caller's transaction.
 
-    The next connection that Makini lists under either name is the heir's.
+    The next connection that Makini lists under either name is the heir's, whoever opens a page of
+    either sees the heir's, and who was asked in a mail to the one isn't asked again.
     """
-    for owned in (Connection, ConnectLink):
+    for owned in (Connection, ConnectLink, CustomerLink):
         await session.execute(
             update(owned)
             .where(col(owned.customer_id) == customer.id)
             .values(customer_id=heir.id)
             .execution_options(synchronize_session=False)
         )
+    await session.execute(
+        update(Silence)
+        .where(col(Silence.scope) == "customer", col(Silence.subject) == customer.id)
+        .values(subject=heir.id, label=heir.name)
+    )
+    await hand_over_mails(session, customer.id, heir.id)
     await hand_over_rule(session, "customer", customer.id, heir.id)
     owned_now = select(col(Connection.id)).where(col(Connection.customer_id) == heir.id)
     await apply_rules(session, list(await session.scalars(owned_now)))

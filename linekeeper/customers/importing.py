@@ -91,8 +91,12 @@ def plan(rows: Sequence[CustomerRow], known: Iterable[KnownCustomer]) -> ImportP
     )
     create, change, lonely, unchanged = [], [], [], 0
     problems = []
+    lines: dict[str, int] = {}
     for row in rows:
         have = by_id.get(names.owner(row.name) or "")
+        if have is not None and (first := lines.setdefault(have.id, row.line)) != row.line:
+            what = f"{row.name!r} is {have.name!r}, which is on line {first} already: merge the two"
+            problems.append(Problem(row.line, "name", what))
         if have is None and not row.new and (alike := names.alike(row.name)):
             problems.append(
                 Problem(

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import bindparam, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from linekeeper.outbox.queue import OUTBOX
 from linekeeper.outbox.sender import OutboxRow
@@ -48,6 +49,34 @@ _REORDER = (
     update(OUTBOX)
     .where(OUTBOX.c.id == bindparam("row_id"), OUTBOX.c.status == "pending")
     .values(ordering_key=bindparam("order"))
+)
+
+
+async def hand_over_mails(session: AsyncSession, before: str, after: str) -> None:
+    """Mails to the customer `before` count as ones to `after`, those that have gone included."""
+    orders = {mail_ordering_key(do, before) for do in ("ask", *IN_WORKING_HOURS)}
+    mails = await session.execute(
+        select(OUTBOX.c.id, OUTBOX.c.payload).where(OUTBOX.c.ordering_key.in_(orders))
+    )
+    handed_over = [
+        {
+            "row_id": row_id,
+            "order": mail_ordering_key(payload["do"], after),
+            "about": {**payload, "customer_id": after},
+        }
+        for row_id, payload in mails
+    ]
+    if handed_over:
+        await session.execute(_HAND_OVER, handed_over)
+
+
+_HAND_OVER = (
+    update(OUTBOX)
+    .where(OUTBOX.c.id == bindparam("row_id"))
+    .values(
+        ordering_key=bindparam("order"),
+        payload=bindparam("about", type_=OUTBOX.c.payload.type),
+    )
 )
 
 

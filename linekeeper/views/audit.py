@@ -72,7 +72,7 @@ async def read_audit(
         statement = statement.where(col(Audit.action) != ISSUED)
     for column, part in ((col(Audit.by), by), (col(Audit.action), action)):
         if part:
-            statement = statement.where(func.lower(column).contains(part.lower(), autoescape=True))
+            statement = statement.where(column.icontains(part, autoescape=True))
     async with store.read() as session:
         rows = list(await session.scalars(statement))
         names = await _names(session, [row.subject for row in rows])

@@ -64,3 +64,13 @@ async def test_another_system_of_the_same_customer_has_a_link_of_its_own(house: 
     other = await new_system(house.rt, "Anna", "SAP ECC")
     same = await new_system(house.rt, "Petra", "upkeep")
     assert first.url == same.url != other.url
+
+
+@pytest.mark.parametrize("spelled", ["ÖBB Infrastruktur", "öbb infrastruktur", "ÖBB-Infrastruktur"])
+async def test_a_customer_is_the_same_however_its_name_is_spelled(
+    house: House, spelled: str
+) -> None:
+    """`invite` compared names by the database's idea of lower case: SQLite's ends with `z`."""
+    for name in ("ÖBB Infrastruktur", spelled):
+        await invite_new(house.rt, name, "UpKeep", app="default", by="Anna", now=utcnow())
+    assert len(await house.rows(Customer, col(Customer.name).contains("nfrastruktur"))) == 1

@@ -60,6 +60,9 @@ async def test_the_audit_names_what_people_know_and_can_be_narrowed(store: Store
     assert [entry.by for entry in await read_audit(store, action="KEY.")] == ["anna (command line)"]
     assert len(await read_audit(store, since=NOW - timedelta(days=1))) == 3
     assert len(await read_audit(store, limit=2)) == 2
+    async with store.write() as session:
+        session.add(Audit(at=NOW, by="Örjan", action="customer.changed", subject="x"))
+    assert [entry.by for entry in await read_audit(store, by="Örjan")] == ["Örjan"]
     tokens = await read_audit(store, tokens=True, action="token")
     assert {entry.subject for entry in tokens} == {"Acme · SAP"}
 

@@ -169,3 +169,12 @@ def test_any_name_has_keys_and_one_spelling_is_its_own(name: str) -> None:
     assert name_key(name) == name_key(f" {name} ") or not name.strip()
     assert name_key(name_key(name)) == name_key(name) or not name_key(name)
     assert loose_key(name) == loose_key(name_key(name))
+
+
+async def test_a_file_with_one_customer_under_two_of_its_names_is_a_problem(store: Store) -> None:
+    await import_customers(store, b"name\nAcme\nAcme Holding\n", by="Olaf", now=utcnow())
+    change = CustomerChange(same_as="Acme")
+    await change_customer(store, "Acme Holding", change, by="Olaf", now=utcnow())
+    file = b"name,contacts,owner\nAcme,ann@a.example,Kim\nAcme Holding,ann@a.example,Lea\n"
+    asked = await import_customers(store, file, by="Olaf", now=utcnow())
+    assert [(problem.line, problem.column) for problem in asked.problems] == [(3, "name")]

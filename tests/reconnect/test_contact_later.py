@@ -78,6 +78,24 @@ async def test_a_contact_that_is_named_later_is_asked_then(
     ], "Slack's message is written anew: it had gone on saying that nobody is mailed"
 
 
+@pytest.mark.parametrize("was_asked", [False, True])
+async def test_who_turns_out_to_be_a_customer_that_can_be_mailed_is_asked_then_and_once(
+    open_house: Opened, mailbox: Post, was_asked: bool
+) -> None:
+    """A merge looked at no case: the customer of the lost login was asked by nobody, or again."""
+    house, customer = await lost_without_contact(open_house, mailbox)
+    table = "name,contacts\nHelix Foods,it@helix.example\n"
+    if was_asked:
+        table += f"{customer.name},it@late.example\n"
+    await import_customers(house.store, table.encode(), by="tests", now=utcnow())
+    await work(house)
+    change = CustomerChange(same_as="Helix Foods")
+    await change_customer(house.store, customer.name, change, by="tests", now=utcnow())
+    await work(house)
+    asked = "it@late.example" if was_asked else "it@helix.example"
+    assert [mail["To"] for mail in mailbox.mails] == [asked]
+
+
 @asynccontextmanager
 async def consumer(house: House) -> AsyncIterator[None]:
     """A consumer that runs, with Prefect away."""
