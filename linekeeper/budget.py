@@ -25,6 +25,7 @@ from linekeeper.makini.budget import (
     StatedLimit,
     grant,
     is_apps_limit,
+    is_yielding,
     new_bucket,
     penalise,
     yield_calls,
@@ -178,16 +179,17 @@ class DatabaseBudget:
         self._stated[app] = stated
 
     async def yield_calls(self, app: str, per_minute: int) -> None:
-        """Leave half a minute's calls to `app` to the product: it met a limit that both spend."""
+        """Call `app` at half the pace for a minute: the product met a limit that both spend."""
         if per_minute <= 0:
             return
-        self._drop_granted(app)
 
-        def leave(bucket: Bucket | None, now: datetime) -> tuple[Bucket, None]:
+        def leave(bucket: Bucket | None, now: datetime) -> tuple[Bucket, bool]:
             bucket = bucket or new_bucket(per_minute, now, self._share)
-            return yield_calls(bucket, per_minute, now, self._share), None
+            yielding = is_yielding(bucket, now)
+            return yield_calls(bucket, per_minute, now, self._share), not yielding
 
-        await self._change(app, leave)
+        if await self._change(app, leave):
+            self._drop_granted(app)
 
     async def count_reported(self, app: str) -> None:
         """Count a call that the product made to `app` and reported."""

@@ -77,8 +77,8 @@ MAX_PENALTY = timedelta(hours=1)
 LONGEST_PAUSE = timedelta(seconds=60)
 """A penalty of up to this is waited for: Makini's limits are per minute (MAKINI "Data API"), and
 most are over by then. A longer one is an error to whoever wants to call."""
-YIELD_APART = timedelta(minutes=1)
-"""Between two times that half a minute's calls are left to the product."""
+YIELDS_FOR = timedelta(minutes=1)
+"""For so long half of the pace is left to the product, which met a limit that both spend."""
 CLOCK_SLACK = timedelta(seconds=60)
 """A clock behind the bucket by up to this is waited for; further back, the clock was set back."""
 
@@ -160,7 +160,7 @@ class Bucket:
     at: datetime
     blocked_until: datetime | None = None
     yielded_at: datetime | None = None
-    """When calls were last left to somebody else (`yield_calls`)."""
+    """When somebody else last met the limit (`yield_calls`)."""
     spare: float = 0.0
     """Calls that who yields may be granted at `at`, though others wait."""
     waited_at: datetime | None = None
@@ -208,21 +208,17 @@ def grant(
     """
     if per_minute <= 0 or want + ahead <= 0:
         return bucket, max(want + ahead, 0), 0.0
-    bucket = _set_back(bucket, now)
-    per_second = per_minute * share.rate / 60
-    behind = max((bucket.at - now).total_seconds(), 0.0)
-    elapsed = max((now - bucket.at).total_seconds(), 0.0)
-    burst = share.burst_of(per_minute)
-    tokens = min(float(burst), bucket.tokens + elapsed * per_second)
-    own_rate = per_second * LEAST_YIELDING_SHARE
-    spare = min(max(burst * LEAST_YIELDING_SHARE, 1.0), bucket.spare + elapsed * own_rate)
-    bucket = replace(bucket, tokens=tokens, spare=spare, at=max(bucket.at, now))
+    behind = max((_set_back(bucket, now).at - now).total_seconds(), 0.0)
+    bucket = _filled(bucket, per_minute, now, share)
+    tokens, spare, rate = bucket.tokens, bucket.spare, per_minute * share.rate / 60
     blocked = bucket.blocked_until
     if blocked is not None and blocked > now:
         return bucket, 0, _seconds(now, blocked)
-    left, rate = tokens, per_second
+    left = tokens
     if yields and _is_waited_for(bucket, now):
-        left, rate = min(tokens, spare), own_rate
+        left, rate = min(tokens, spare), rate * LEAST_YIELDING_SHARE
+    if is_yielding(bucket, now):
+        rate /= 2
     granted = min(want + ahead, max(math.floor(left + _EXACT), 0))
     bucket = replace(bucket, tokens=tokens - granted, blocked_until=None)
     if yields:
@@ -251,16 +247,43 @@ def penalise(bucket: Bucket, until: datetime, now: datetime) -> Bucket:
     return replace(bucket, tokens=tokens, at=max(bucket.at, now), blocked_until=until)
 
 
-def yield_calls(bucket: Bucket, per_minute: int, now: datetime, share: Share = WORK) -> Bucket:
-    """Return the bucket without half a minute's calls, for whoever else spends the same limit.
+def is_yielding(bucket: Bucket, now: datetime) -> bool:
+    """Whether half of the pace is left to whoever else spends the same limit."""
+    return bucket.yielded_at is not None and now - bucket.yielded_at < YIELDS_FOR
 
-    Once a minute at most: however often they meet it, half of the pace is left.
-    """
+
+def _filled(bucket: Bucket, per_minute: int, now: datetime, share: Share) -> Bucket:
+    """The bucket with the calls that have come to it by `now`."""
     bucket = _set_back(bucket, now)
-    if bucket.yielded_at is not None and now - bucket.yielded_at < YIELD_APART:
-        return bucket
-    tokens = min(bucket.tokens, 0.0) - per_minute * share.rate / 2
-    return replace(bucket, tokens=tokens, at=max(bucket.at, now), yielded_at=now)
+    more = _seconds_that_count(bucket, now) * per_minute * share.rate / 60
+    burst = share.burst_of(per_minute)
+    most_spare = max(burst * LEAST_YIELDING_SHARE, 1.0)
+    return replace(
+        bucket,
+        tokens=min(float(burst), bucket.tokens + more),
+        spare=min(most_spare, bucket.spare + more * LEAST_YIELDING_SHARE),
+        at=max(bucket.at, now),
+    )
+
+
+def _seconds_that_count(bucket: Bucket, now: datetime) -> float:
+    """The seconds since the bucket was last looked at; those in which it yields count half."""
+    passed = max(now - bucket.at, timedelta())
+    yielding = timedelta()
+    if bucket.yielded_at is not None:
+        since, until = bucket.yielded_at, bucket.yielded_at + YIELDS_FOR
+        yielding = max(min(now, until) - max(bucket.at, since), timedelta())
+    return (passed - yielding / 2).total_seconds()
+
+
+def yield_calls(bucket: Bucket, per_minute: int, now: datetime, share: Share = WORK) -> Bucket:
+    """Return the bucket at half its pace for a minute: somebody else met the limit it spends.
+
+    What had been saved up is theirs as well, once: however often they meet it, half is left.
+    """
+    bucket = _filled(bucket, per_minute, now, share)
+    tokens = bucket.tokens if is_yielding(bucket, now) else min(bucket.tokens, 0.0)
+    return replace(bucket, tokens=tokens, yielded_at=now)
 
 
 def is_apps_limit(refused_at: Collection[datetime], now: datetime) -> bool:
@@ -275,7 +298,9 @@ def _set_back(bucket: Bucket, now: datetime) -> Bucket:
     if jump <= CLOCK_SLACK:
         return bucket
     blocked = bucket.blocked_until - jump if bucket.blocked_until is not None else None
-    return replace(bucket, tokens=min(bucket.tokens, 0.0), at=now, blocked_until=blocked)
+    yielded = bucket.yielded_at - jump if bucket.yielded_at is not None else None
+    tokens = min(bucket.tokens, 0.0)
+    return replace(bucket, tokens=tokens, at=now, blocked_until=blocked, yielded_at=yielded)
 
 
 def _seconds(start: datetime, end: datetime) -> float:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from linekeeper.makini import grant, new_bucket, penalise
+from linekeeper.makini import grant, new_bucket, penalise, yield_calls
 from linekeeper.makini.budget import LEAST_YIELDING_SHARE, RATE_SHARE, Bucket
 
 START = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
@@ -60,6 +60,31 @@ def test_a_patient_caller_gets_eighty_five_percent() -> None:
         made += granted
         clock += timedelta(seconds=max(wait, 0.001))
     assert 0.85 * 6000 <= made <= 0.87 * 6000
+
+
+@given(st.integers(60, 2000), st.floats(0, 58))
+def test_for_a_minute_half_of_the_pace_is_left_to_others_in_every_part_of_it(
+    per_minute: int, reported_again: float
+) -> None:
+    """The product met a limit that both spend: nobody who waits for a call stands still for it."""
+    bucket = yield_calls(new_bucket(per_minute, START), per_minute, START)
+    granted_by = [0]
+    for second in range(1, 61):
+        now = START + timedelta(seconds=second)
+        if second - 1 <= reported_again < second:
+            bucket = yield_calls(bucket, per_minute, now)
+        bucket, granted, _ = grant(bucket, per_minute, per_minute, now)
+        granted_by.append(granted_by[-1] + granted)
+    pace = per_minute * RATE_SHARE / 60 / 2
+    for start in range(51):
+        assert granted_by[start + 10] - granted_by[start] == pytest.approx(pace * 10, abs=1.001)
+
+
+def test_after_that_minute_the_pace_is_whole_again() -> None:
+    bucket = yield_calls(new_bucket(600, START), 600, START)
+    bucket, _, _ = grant(bucket, 600, 600, START + timedelta(seconds=60))
+    _, granted, _ = grant(bucket, 600, 600, START + timedelta(seconds=66))
+    assert granted == 600 * RATE_SHARE / 10
 
 
 def test_no_limit_grants_everything() -> None:
