@@ -50,7 +50,7 @@ async def process_webhooks() -> State[None]:
         count = await mark_reported(rt.store, now=started)
         figures = await webhook_figures()
         if counts or count or figures.total("pending") or by_hand() or await is_stale(WEBHOOKS):
-            await follow(report_webhooks, figures, before=before)
+            await follow(report_webhooks, before=before)
         await completed("process-webhooks")
         headline = webhooks_headline(figures)
         if count:

@@ -8,7 +8,6 @@ from linekeeper.consumer.connection_events import process_connection_events
 from linekeeper.consumer.record_events import process_record_events
 from linekeeper.inbox.replay import ReplayPlan, Selection, plan_replay, replay
 from linekeeper.inbox.unrouted import route_again
-from linekeeper.notify.view import WEBHOOKS
 from linekeeper.outbox.given_up import (
     ForwardSelection,
     GivenUpForwards,
@@ -17,8 +16,7 @@ from linekeeper.outbox.given_up import (
     hand_on_again,
 )
 from linekeeper.views.webhook_figures import Figures, read_figures
-from linekeeper.views.webhooks_page import webhooks_headline, webhooks_markdown
-from tasks.report import put_artifact
+from tasks.prefect_adapter.pages import write_webhooks_page
 from tasks.run import runtime
 from tasks.task import task
 
@@ -53,12 +51,10 @@ async def webhook_figures() -> Figures:
 
 
 @task(name="report-webhooks", task_run_name="update webhooks page", retries=2)
-async def report_webhooks(figures: Figures) -> None:
+async def report_webhooks() -> None:
     """Write the artifact `webhooks`."""
     async with get_client() as client:
-        await put_artifact(
-            client, WEBHOOKS, webhooks_markdown(figures), description=webhooks_headline(figures)
-        )
+        await write_webhooks_page(runtime(), client)
 
 
 @task(name="plan-replay")

@@ -256,6 +256,7 @@ def _ranked_members() -> Subquery:
         select(
             col(IncidentConnection.incident_id),
             col(IncidentConnection.connection_id),
+            col(IncidentConnection.topic),
             col(IncidentConnection.kind),
             col(IncidentConnection.joined_at),
             col(IncidentConnection.left_at),
@@ -285,6 +286,7 @@ def _ranked_members() -> Subquery:
         select(
             last.c.incident_id,
             last.c.connection_id,
+            last.c.topic,
             last.c.kind,
             last.c.joined_at,
             last.c.left_at,

@@ -185,8 +185,9 @@ OF_THE_HOUSE = {
         "webhooks.md#watch-it",
         "",
         "",
-        "The artifact `webhooks` names them and says why. Linekeeper tries each again at growing "
-        "intervals, and resolves this incident when few fail.",
+        "The artifact `webhooks` names them and says why. Linekeeper tries those again at growing "
+        "intervals that are not dead, and resolves this incident when few fail. For dead ones run "
+        "`replay-webhooks` once their cause is fixed.",
     ),
     "webhooks_behind": Kind(
         ("stream",),

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, bindparam, exists, func, or_, select, type_coerce
+from sqlalchemy import ColumnElement, and_, bindparam, case, exists, func, or_, select, type_coerce
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 from sqlmodel import col
 
 from linekeeper.incidents import kinds as words
+from linekeeper.incidents.announce import RANKED
 from linekeeper.store.tables import Connection, Customer, Incident, IncidentConnection
 from linekeeper.store.types import Json
 
@@ -54,6 +55,23 @@ def _entity(incident: Any) -> Any:
     return type_coerce(col(incident.detail), Json)["entity"].as_string()
 
 
+_NEXT = aliased(IncidentConnection)
+LEFT_FOR = case(
+    (RANKED.c.left_at.is_(None), None),
+    (col(Connection.setup) == "disconnected", "disconnected"),
+    else_=select(col(_NEXT.kind))
+    .where(
+        col(_NEXT.connection_id) == RANKED.c.connection_id,
+        col(_NEXT.topic) == RANKED.c.topic,
+        col(_NEXT.incident_id) != RANKED.c.incident_id,
+        col(_NEXT.joined_at) == RANKED.c.left_at,
+    )
+    .limit(1)
+    .correlate(RANKED)
+    .scalar_subquery(),
+)
+"""What a member left its incident for: the kind of the one it joined then, or that its connection
+(joined in the statement) is in use no more; null where it recovered."""
 _RECOVERED = exists().where(
     col(_OTHER.incident_id) == col(_NARROW.id),
     _stayed(_OTHER),

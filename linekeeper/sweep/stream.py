@@ -224,7 +224,11 @@ def _failing(stream: Stream, policy: StreamThresholds) -> tuple[str, float, str]
     bad, every = stream.failing + stream.dead_last_hour, stream.last_hour
     if bad < policy.failing_least or bad < policy.failing_share * max(every, 1):
         return None
-    return "webhooks_failing", bad, f"{bad:,} of {every:,} webhooks of the last hour fail"
+    text = f"{bad:,} of {every:,} webhooks of the last hour fail"
+    if stream.dead_last_hour:
+        again = f", {stream.failing:,} to be tried again" if stream.failing else ""
+        text += f". {stream.dead_last_hour:,} dead{again}"
+    return "webhooks_failing", bad, text
 
 
 def _forged(stream: Stream, policy: StreamThresholds, known: bool) -> tuple[str, float, str] | None:

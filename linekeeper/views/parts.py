@@ -63,7 +63,7 @@ def answer(status: str | None, message: str | None, request_id: str | None) -> s
     """What Makini answered, with what its support asks for."""
     return joined(
         code(status) if status else "",
-        text(message, MAX_MESSAGE) if message else "",
+        text(message, MAX_MESSAGE).removesuffix(".") if message else "",
         f"request {code(request_id)}" if request_id else "",
     )
 

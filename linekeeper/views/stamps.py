@@ -31,6 +31,7 @@ from linekeeper.store.tables import (
     Observation,
     Transition,
 )
+from linekeeper.sweep.webhooks import TOPIC
 from linekeeper.tokens.stored import has_usable_token
 from linekeeper.views.audit import ISSUED
 from linekeeper.views.fleet_queries import TROUBLES_SHOWN, in_trouble, unchecked_since
@@ -234,6 +235,17 @@ async def fleet_stamp(
             await windows_in_force(session, now),
             links.check(""),
         )
+
+
+async def webhooks_stamp(store: Store) -> str:
+    """The stamp of the page `webhooks`: what people are notified of leads there."""
+    async with store.read() as session:
+        rows = await session.execute(
+            select(col(Incident.id), col(Incident.revision))
+            .where(col(Incident.topic) == TOPIC, col(Incident.resolved_at).is_(None))
+            .order_by(col(Incident.id))
+        )
+        return _digest(*(tuple(row) for row in rows))
 
 
 def _digest(*shown: object) -> str:

@@ -1,4 +1,5 @@
-"""Writes the pages of connections, the fleet and the audit as Prefect's artifacts; keeps them true.
+"""Writes the pages of connections, the fleet, webhooks and the audit as Prefect's artifacts, and
+keeps them true.
 
 A sweep writes what it changed. Whatever else changes (a webhook, a login, an acknowledgement) the
 consumer sees by the pages' stamps (`linekeeper.views.stamps`) and writes within seconds.
@@ -17,6 +18,7 @@ from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from linekeeper.clock import utcnow
 from linekeeper.notify.channels import artifact_ids, remember_artifact, with_artifacts
 from linekeeper.notify.merged import FLEET
+from linekeeper.notify.view import WEBHOOKS
 from linekeeper.runtime import Runtime
 from linekeeper.store.leases import LeaseLost, holding
 from linekeeper.views.audit import (
@@ -36,7 +38,10 @@ from linekeeper.views.stamps import (
     connections_with_pages,
     fleet_stamp,
     kept_stamps,
+    webhooks_stamp,
 )
+from linekeeper.views.webhook_figures import read_figures
+from linekeeper.views.webhooks_page import webhooks_headline, webhooks_markdown
 from tasks.prefect_adapter.links import find_links, form_ids, list_in_run
 
 LEASE = "artifacts"
@@ -55,6 +60,9 @@ async def keep_pages(rt: Runtime, client: PrefectClient) -> bool:
     if kept != await fleet_stamp(rt.store, configuration, links, now=now):
         await write_fleet_pages(rt, client)
         await write_all_connections(rt, client, most=SMALL)
+    kept = (await kept_stamps(rt.store, [WEBHOOKS])).get(WEBHOOKS)
+    if kept != await webhooks_stamp(rt.store):
+        await write_webhooks_page(rt, client)
     ids = await connections_with_pages(rt.store)
     stamps = await connection_stamps(rt.store, configuration, ids, links, now=now)
     kept_by_key = await kept_stamps(
@@ -129,6 +137,19 @@ async def write_fleet_pages(rt: Runtime, client: PrefectClient) -> None:
     )
 
 
+async def write_webhooks_page(rt: Runtime, client: PrefectClient) -> None:
+    stamp = await webhooks_stamp(rt.store)
+    figures = await read_figures(rt.store, sorted((await rt.configuration()).apps), now=utcnow())
+    await put_artifact(
+        rt,
+        client,
+        WEBHOOKS,
+        webhooks_markdown(figures),
+        description=webhooks_headline(figures),
+        stamp=stamp,
+    )
+
+
 async def put_artifact(
     rt: Runtime,
     client: PrefectClient,
@@ -141,8 +162,10 @@ async def put_artifact(
     """Write the artifact `key`: the one there is, so that its page and its links stay the same.
 
     It belongs to no run: Prefect would remove it with the run that wrote it first. A run lists it
-    by a link. A page that nobody keeps true (it has no `stamp`) says when it was written.
+    by a link. A page that nobody keeps true (it has no `stamp`) says when it was written. Prefect
+    shows the `description` above the page: a title that says the same is left out.
     """
+    markdown = markdown.removeprefix(f"# {description}\n").lstrip("\n")
     if stamp is None:
         markdown = f"{markdown.rstrip()}\n\n*Written {utcnow():%Y-%m-%d %H:%M:%S} UTC.*\n"
     shown = {"data": markdown, "description": description}

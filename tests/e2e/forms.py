@@ -85,11 +85,13 @@ async def open_artifact(house: House, page: Page, key: str, *, shows: str) -> No
             found = await client.read_artifacts(
                 artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=[key]))
             )
-        return found[0] if found and shows in str(found[0].data) else None
+        return next(
+            (each for each in found[:1] if shows in f"{each.description}\n{each.data}"), None
+        )
 
     artifact = await until(there, what=f"{key} to show {shows!r}", seconds=180)
     await page.goto(f"{house.url('prefect')}/artifacts/artifact/{artifact.id}")
-    await expect(page.locator(".markdown-renderer h1").first).to_be_visible()
+    await expect(page.locator(".markdown-renderer").first).to_be_visible()
 
 
 async def follow(page: Page, name: str) -> None:

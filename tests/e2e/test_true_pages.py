@@ -73,22 +73,27 @@ async def see_as_a_person(house: House, page: Page, key: str) -> None:
         async with house.prefect() as client:
             answer = await client.request("POST", "/artifacts/filter", json={"limit": 200})
         written = next(each for each in answer.json() if each["key"] == key)
-        headline = page.locator(".markdown-renderer h1").first
+        heading = page.locator(".markdown-renderer h2").first
         try:
             await page.goto(f"{house.url('prefect')}/artifacts/artifact/{written['id']}")
-            await headline.wait_for(timeout=60_000)
+            await heading.wait_for(timeout=60_000)
         except TimeoutError:  # a busy machine draws it later
             return False
-        return (await headline.inner_text()).strip("# ") in written["data"]
+        return (await heading.inner_text()).strip("# ") in written["data"]
 
     await until(is_shown, seconds=300, what=f"the page {key} to be drawn")
+
+
+def as_shown(artifact: dict[str, Any]) -> str:
+    """An artifact as Prefect shows it: its description above its text."""
+    return f"{artifact['description']}\n\n{artifact['data']}"
 
 
 async def _wrong_pages(house: House, seen: set[str]) -> list[str]:
     """What pages of connections say that is not so."""
     async with house.prefect() as client:
         answer = await client.request("POST", "/artifacts/filter", json={"limit": 200})
-    pages: dict[str, str] = {shown["key"]: shown["data"] for shown in answer.json()}
+    pages: dict[str, str] = {shown["key"]: as_shown(shown) for shown in answer.json()}
     async with house.store() as store, store.read() as session:
         connections = list(await session.scalars(select(Connection)))
         members = (
@@ -128,7 +133,7 @@ async def _wrong_fleet(house: House) -> list[str]:
     """What the page `fleet` counts that is not so."""
     async with house.prefect() as client:
         answer = await client.request("POST", "/artifacts/filter", json={"limit": 200})
-    pages: dict[str, str] = {shown["key"]: shown["data"] for shown in answer.json()}
+    pages: dict[str, str] = {shown["key"]: as_shown(shown) for shown in answer.json()}
     async with house.store() as store, store.read() as session:
         healths = Counter(await session.scalars(select(col(Connection.health))))
     if FLEET not in pages:

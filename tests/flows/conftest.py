@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prefect.client.orchestration import PrefectClient
@@ -25,6 +26,11 @@ on_both = pytest.mark.parametrize(
 """On both databases, the second in `make soak`: what these flows call is tested on both anyway."""
 
 
+def as_shown(artifact: dict[str, Any]) -> str:
+    """An artifact as Prefect shows it: its description, then its text."""
+    return f"{artifact['description']}\n\n{artifact['data']}"
+
+
 class Running:
     """A place to run flows in, and to look at what became of them."""
 
@@ -38,9 +44,9 @@ class Running:
         return max(runs, key=lambda run: run.created or datetime.min.replace(tzinfo=UTC))
 
     async def artifact(self, key: str) -> str:
-        """The latest artifact `key`, as text."""
+        """The latest artifact `key`, as Prefect shows it: its description above its text."""
         answer = await self.client.request("GET", f"/artifacts/{key}/latest")
-        return str(answer.json()["data"])
+        return as_shown(answer.json())
 
 
 @pytest.fixture

@@ -196,7 +196,7 @@ async def test_the_first_report_is_an_artifact_from_the_ui(
 ) -> None:
     with on(clean_prefect):
         await doctor(first_report=True, return_state=True)  # what it finds is nothing to this
-    assert (await running.artifact("first-report")).startswith("# First report")
+    assert (await running.artifact("first-report")).startswith("The first report\n\n# First report")
 
 
 async def test_explaining_publishes_the_hops_and_refuses_what_nobody_knows(

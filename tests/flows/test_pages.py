@@ -11,10 +11,13 @@ from sqlalchemy import update
 from sqlmodel import col
 
 from linekeeper.clock import utcnow
+from linekeeper.config import AppConfig
 from linekeeper.markdown import when
+from linekeeper.orchestrator import Blocks
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store import Store
+from linekeeper.store.configuration import save_blocks
 from linekeeper.store.leases import holding
 from linekeeper.store.tables import (
     Connection,
@@ -24,12 +27,14 @@ from linekeeper.store.tables import (
     Lease,
     PartHeartbeat,
     Transition,
+    WebhookEvent,
 )
+from linekeeper.sweep.webhooks import watch_stream
 from linekeeper.watch.queries import beat, done
 from linekeeper.watch.service import watch
 from tasks.prefect_adapter import pages as the_pages
 from tasks.prefect_adapter.pages import keep_pages, put_artifact
-from tests.flows.conftest import Running, on_both
+from tests.flows.conftest import Running, as_shown, on_both
 
 pytestmark = on_both
 LOST = "reauthorization_required"
@@ -67,7 +72,7 @@ async def test_a_page_is_written_again_when_what_it_shows_changes(
         keys = ["fleet", "audit", "connection-acme-sap", "connection-acme-upkeep"]
         ours = {"artifacts": {"key": {"any_": keys}}}  # the server is shared, a page of it is full
         answer = await running.client.request("POST", "/artifacts/filter", json=ours)
-        return {artifact["key"]: artifact["data"] for artifact in answer.json()}
+        return {artifact["key"]: as_shown(artifact) for artifact in answer.json()}
 
     async with Runtime.open(settings) as rt:
 
@@ -103,7 +108,7 @@ async def test_a_page_is_written_again_when_what_it_shows_changes(
         await change(Incident, incident.id, status="resolved", resolved_at=later)
         await change(IncidentConnection, member.id, left_at=later)
         healed = await kept()
-        assert "# 🟢 Acme · SAP ECC" in healed["connection-acme-sap"]
+        assert "🟢 Acme · SAP ECC" in healed["connection-acme-sap"]
         assert f"since {later:%Y-%m-%d %H:%M} UTC" in healed["connection-acme-sap"]
         assert "Reauthorization required" not in healed["connection-acme-sap"].split("## What")[0]
         assert "No trouble known of 2 connections" in healed["fleet"]
@@ -112,7 +117,42 @@ async def test_a_page_is_written_again_when_what_it_shows_changes(
         for artifact in (await running.client.request("POST", "/artifacts/filter", json={})).json():
             await running.client.request("DELETE", f"/artifacts/{artifact['id']}")
         await change(Customer, acme.id, name="Acme Metals")
-        assert "# 🟢 Acme Metals · SAP ECC" in (await kept())["connection-acme-sap"]
+        assert "🟢 Acme Metals · SAP ECC" in (await kept())["connection-acme-sap"]
+
+
+async def test_a_title_that_prefect_shows_above_the_page_is_not_said_twice(
+    running: Running, settings: Settings
+) -> None:
+    async with Runtime.open(settings) as rt:
+        await keep_pages(rt, running.client)
+    for key in ("fleet", "audit", "webhooks"):
+        shown = await running.artifact(key)
+        headline = shown.partition("\n")[0]
+        assert headline
+        assert shown.count(headline) == 1
+
+
+async def test_the_page_of_webhooks_is_there_before_any_run_and_shows_what_people_hear_of(
+    running: Running, store: Store, settings: Settings
+) -> None:
+    """Every message about webhooks leads there, also within the first quarter of an hour."""
+    await save_blocks(store, Blocks(apps=[AppConfig()]), now=utcnow())
+    async with Runtime.open(settings) as rt:
+        await keep_pages(rt, running.client)
+        assert "0 processed in a day" in await running.artifact("webhooks")
+        async with store.write() as session:
+            session.add(
+                WebhookEvent(
+                    app="default", delivery_key="d1", received_at=utcnow(), body=b"no json",
+                    kind="unknown", source="webhook", status="dead", ordering_key="o",
+                    processed_at=utcnow(), error="it is no JSON",
+                )
+            )  # fmt: skip
+        await watch_stream(rt, utcnow())
+        await keep_pages(rt, running.client)
+        page = await running.artifact("webhooks")
+        assert "1 dead" in page
+        assert "it is no JSON" in page
 
 
 async def test_a_page_that_nobody_has_looked_for_says_so(
@@ -132,7 +172,7 @@ async def test_a_page_that_nobody_has_looked_for_says_so(
         await done(store, "sweep")
         await watch(rt)
         await keep_pages(rt, running.client)
-        assert "# The one connection is healthy" in await running.artifact("fleet")
+        assert "The one connection is healthy" in await running.artifact("fleet")
         long_ago = now - timedelta(days=2)
         async with store.write() as session:
             await session.execute(update(PartHeartbeat).values(since=long_ago))
@@ -141,11 +181,11 @@ async def test_a_page_that_nobody_has_looked_for_says_so(
         await watch(rt)
         await keep_pages(rt, running.client)
         page = await running.artifact("fleet")
-        assert f"# No sweep since {when(long_ago)}. Known then: the one connection is" in page
+        assert f"No sweep since {when(long_ago)}. Known then: the one connection is" in page
         await done(store, "sweep")
         await watch(rt)
         await keep_pages(rt, running.client)
-        assert "# The one connection is healthy" in await running.artifact("fleet")
+        assert "The one connection is healthy" in await running.artifact("fleet")
 
 
 async def test_a_page_is_written_though_its_lease_was_lost_on_the_way(

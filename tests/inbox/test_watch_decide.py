@@ -57,6 +57,15 @@ def test_a_failure_rate_counts_from_a_share_and_a_least_number() -> None:
     assert "5 of 100" in found(replace(QUIET, failing=5, last_hour=100))["webhooks_failing"]
 
 
+def test_who_reads_that_webhooks_fail_learns_whether_they_are_tried_again() -> None:
+    failing = replace(QUIET, failing=2, dead_last_hour=3, last_hour=9)
+    said = "5 of 9 webhooks of the last hour fail. 3 dead, 2 to be tried again."
+    assert found(failing) == {"webhooks_failing": said}
+    assert found(replace(failing, failing=0, dead_last_hour=5))["webhooks_failing"].endswith(
+        "fail. 5 dead."
+    )
+
+
 def test_a_burst_of_bad_signatures_is_over_only_well_below_where_it_begins() -> None:
     def of(number: int) -> Stream:
         return replace(QUIET, refusals={"bad_signature": number})
