@@ -93,3 +93,8 @@ def image(alt: str, svg: str) -> str:
 def not_taken(fault: str | None) -> str:
     """What a form begins with where the last answer was refused for `fault`, Markdown already."""
     return f"{NOT_TAKEN} {fault}.\n\n" if fault else ""
+
+
+def without_title(markdown: str, title: str) -> str:
+    """A page without its first heading, where that says no more than `title` above it does."""
+    return markdown.removeprefix(f"# {title}\n").lstrip("\n")

@@ -5,7 +5,7 @@ from linekeeper.health.token_missing import TOKEN_MISSING
 from linekeeper.incidents.kinds_of_connections import OF_CONNECTIONS
 from linekeeper.incidents.kinds_of_the_house import OF_THE_HOUSE
 from linekeeper.incidents.registry import LOSS, MINOR, NORMAL, Kind
-from linekeeper.text import Pen
+from linekeeper.text import Pen, health_name
 
 ALL_ENTITIES = "*"
 """What the detail of an incident has in place of an entity, for all that the connection offers."""
@@ -86,6 +86,16 @@ def cause_in_words(scope: str, app: str, provider: str, *, is_over: bool, pen: P
 def headline(kind: str) -> str:
     """What is wrong, in a few words; empty for a kind that has only its title."""
     return KINDS.get(kind, _OTHER).headline
+
+
+def left_for(kind: str | None) -> str:
+    """What is said of a connection that left an incident which goes on for others.
+
+    `kind` is that of the incident it moved to; *disconnected* where it is in use no more.
+    """
+    if kind is None:
+        return "recovered"
+    return kind if kind == "disconnected" else f"moved to another incident: {health_name(kind)}"
 
 
 def meaning(kind: str, cause: str = "", scope: str = "") -> str:

@@ -19,15 +19,16 @@ from slack_sdk.models.blocks import (
 
 from linekeeper.incidents import kinds as words
 from linekeeper.notify.buttons import buttons
-from linekeeper.notify.members import RESPONSE, evidence, member_line, only_member
 from linekeeper.notify.merged import FLEET
 from linekeeper.notify.next_step import WITHOUT_LINK, follow, several
-from linekeeper.notify.view import MEMBERS_SHOWN, IncidentView, Links, overview_of
+from linekeeper.notify.view import MEMBERS_SHOWN, IncidentView, Links, MemberView, overview_of
 from linekeeper.text import (
     Mrkdwn,
     Pen,
     Plain,
     duration,
+    health_name,
+    letters,
     shown,
     width,
     without_angles,
@@ -35,7 +36,9 @@ from linekeeper.text import (
 
 SECTION_LIMIT = 3_000
 HEADER_LIMIT = 150
+_MESSAGE_LIMIT = 300
 _FOUND_LIMIT = 1_000
+_RESPONSE = "Makini's response"
 _TITLE_SHOWN = 110
 """The header has only this many characters of a title; a longer one is repeated below, while it is
 so."""
@@ -151,8 +154,9 @@ def _what(view: IncidentView, pen: Pen, now: datetime) -> list[str]:
         lines.append(f"{pen.strong('Acknowledged')} {pen.moment(view.acknowledged_at)}{by}")
     if view.resolved_at is None and (until := view.snoozed_until) and until > now:
         lines.append(f"{pen.strong('Snoozed')} until {pen.moment(until)}")
-    if response := evidence(view.code, view.message, view.request_id, pen):
-        lines.append(f"{pen.strong(RESPONSE)} {response}")
+    evidence = _evidence(view.code, view.message, view.request_id, pen)
+    if evidence:
+        lines.append(f"{pen.strong(_RESPONSE)} {evidence}")
     return lines
 
 
@@ -204,15 +208,70 @@ def _members(view: IncidentView, pen: Pen) -> list[str]:
     if not view.members:
         return []
     if view.member_count <= 1:
-        return only_member(view.members[0], pen)
+        return _only_member(view.members[0], pen)
     affected = view.member_count - view.recovered_count
     is_partly = view.recovered_count and view.resolved_at is None
     state = f", {affected} still affected" if is_partly else ""
     lines = [f"{pen.strong('Affected')} {view.member_count} connections{state}"]
-    lines += [f"• {member_line(member, view, pen)}" for member in view.members[:MEMBERS_SHOWN]]
+    lines += [f"• {_member(member, view, pen)}" for member in view.members[:MEMBERS_SHOWN]]
     if view.member_count > len(view.members):
         lines.append(f"and {view.member_count - len(view.members)} more")
     return lines
+
+
+def _only_member(member: MemberView, pen: Pen) -> list[str]:
+    parts = [*_naming(member, pen), f"Makini key {pen.code(member.makini_key)}"]
+    lines = [f"{pen.strong('Affected')} {' · '.join(parts)}"]
+    if before := _before(member):
+        lines.append(f"{pen.strong('Before that')} {before}")
+    evidence = _evidence(member.code, member.message, member.request_id, pen)
+    if evidence and member.left_at is None:
+        lines.append(f"{pen.strong(_RESPONSE)} {evidence}")
+    return lines
+
+
+def _member(member: MemberView, view: IncidentView, pen: Pen) -> str:
+    parts = _naming(member, pen, but=view.provider if view.scope == "provider" else "")
+    if member.left_at is not None and view.resolved_at is None:
+        parts.append(pen.text(words.left_for(member.left_for)))
+    elif member.kind != view.kind:
+        parts.append(pen.text(health_name(member.kind)))
+    if before := _before(member):
+        parts.append(f"before that {before}")
+    if member.login_kept is not None and view.resolved_at is None:
+        parts.append(f"logged in {pen.moment(member.login_kept.at)}, not verified yet")
+    evidence = _evidence(member.code, member.message, member.request_id, pen)
+    if evidence and member.left_at is None:
+        parts.append(evidence)
+    return " · ".join(parts)
+
+
+def _before(member: MemberView) -> str:
+    """What was wrong with a connection before it disappeared: that is not over."""
+    if member.kind != "disconnected" or member.left_at is not None or member.health == "healthy":
+        return ""
+    return health_name(member.health)
+
+
+def _naming(member: MemberView, pen: Pen, *, but: str = "") -> list[str]:
+    parts = [pen.text(member.label)]
+    is_said = letters(member.provider) in letters(member.label)
+    if member.provider != but and not is_said:
+        parts.append(pen.text(member.provider))
+    if member.critical:
+        parts.append("critical customer")
+    return parts
+
+
+def _evidence(code: str | None, message: str | None, request_id: str | None, pen: Pen) -> str:
+    parts = []
+    if code:
+        parts.append(pen.code(code))
+    if message and message != code:
+        parts.append(pen.text(message, _MESSAGE_LIMIT))
+    if request_id and not any(request_id in part for part in parts):
+        parts.append(f"(request {pen.code(request_id)})")
+    return " ".join(parts)
 
 
 def _ahead(view: IncidentView, pen: Pen, links: Links) -> list[str]:

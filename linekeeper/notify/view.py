@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import quote
 
-from sqlalchemy import bindparam, select, type_coerce
+from sqlalchemy import bindparam, func, or_, select, type_coerce
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -19,12 +19,11 @@ from linekeeper.config import AppConfig
 from linekeeper.health.token_missing import TOKEN_MISSING
 from linekeeper.incidents import kinds
 from linekeeper.incidents.announce import RANKED
-from linekeeper.notify.last_trouble import last_trouble
 from linekeeper.notify.merged import FLEET, LEFT_FOR, Wider, merged_into
 from linekeeper.notify.root_cause import CustomerShare, customer_shares
 from linekeeper.outbox.events import IncidentFacts
 from linekeeper.store.engine import Store, chunked
-from linekeeper.store.tables import AppState, Connection, Customer, Incident
+from linekeeper.store.tables import AppState, Connection, Customer, Incident, Observation
 from linekeeper.store.types import Json, from_row, table_of
 from linekeeper.text import in_parts
 
@@ -50,8 +49,7 @@ class MemberView:
     kind: str
     """What it has in this incident; `health` is what it has now."""
     left_at: datetime | None = None
-    left_for: str | None = None
-    """The kind of the incident it left this one for; *disconnected* where it is in use no more."""
+    left_for: str | None = None  # as `merged.LEFT_FOR` has it
     customer: str | None = None
     owner: str | None = None
     critical: bool = False
@@ -188,6 +186,7 @@ class Links:
 
 _AT_ONCE = 5_000  # ids in one statement
 _LOST = "reauthorization_required"
+_OF_LOGIN = ("login_lost", "doubted")  # outcomes that speak of the login
 _EVIDENCE_BEFORE = timedelta(hours=1)
 """Trouble seen this long before a connection joined belongs to the incident: misses add up."""
 
@@ -221,6 +220,37 @@ _INCIDENTS = (
     select(_INCIDENT, (col(AppState.removed_at) <= _INCIDENT.c.resolved_at).label("is_unwatched"))
     .join(AppState, col(AppState.app) == _INCIDENT.c.app, isouter=True)
     .where(_INCIDENT.c.id.in_(bindparam("ids", expanding=True)))
+)
+_IS_OF_LOGIN = col(Observation.outcome).in_(_OF_LOGIN)
+_TROUBLES = (
+    select(
+        col(Observation.id),
+        func.row_number()
+        .over(
+            partition_by=[col(Observation.connection_id), _IS_OF_LOGIN],
+            order_by=[col(Observation.at).desc(), col(Observation.id).desc()],
+        )
+        .label("age"),
+    )
+    .where(
+        col(Observation.connection_id).in_(bindparam("ids", expanding=True)),
+        col(Observation.outcome) != "answered",
+        or_(col(Observation.code).is_not(None), col(Observation.message).is_not(None)),
+    )
+    .subquery()
+)
+_LAST_TROUBLE = (
+    select(
+        col(Observation.connection_id),
+        col(Observation.outcome),
+        col(Observation.at),
+        col(Observation.code),
+        col(Observation.message),
+        col(Observation.request_id),
+    )
+    .join(_TROUBLES, _TROUBLES.c.id == col(Observation.id))
+    .where(_TROUBLES.c.age == 1)
+    .order_by(col(Observation.at), col(Observation.id))
 )
 """Built once: building them takes longer than running them."""
 
@@ -263,7 +293,7 @@ async def _members(
 ) -> tuple[dict[str, list[MemberView]], dict[str, tuple[int, int]]]:
     """The members, and how many there are; `asking`: incidents for which there are links."""
     rows = (await session.execute(_SHOWN, {"incident_ids": list(incident_ids)})).all()
-    evidence = await last_trouble(session, sorted({row.connection_id for row in rows}))
+    evidence = await _last_trouble(session, sorted({row.connection_id for row in rows}))
     lost = {
         row.connection_id: (row.incident_id, row.customer_id)
         for row in rows
@@ -298,3 +328,23 @@ async def _members(
 
 def _is_observed(mode: str | None, app: AppConfig | None) -> bool | None:
     return (mode or app.mode) == "observe" if app is not None else None
+
+
+async def _last_trouble(
+    session: AsyncSession, connection_ids: Sequence[str]
+) -> dict[tuple[str, bool], Any]:
+    """The newest trouble of each connection, and (True) the newest that speaks of its login.
+
+    Where none does, that is the newest of all.
+    """
+    troubles: dict[tuple[str, bool], Any] = {}
+    for batch in chunked(connection_ids, _AT_ONCE):
+        rows = await session.execute(_LAST_TROUBLE, {"ids": batch})
+        for row in rows:  # the newest comes last
+            troubles[row.connection_id, False] = row
+            if row.outcome in _OF_LOGIN:
+                troubles[row.connection_id, True] = row
+    for connection_id, is_of_login in list(troubles):
+        if not is_of_login:
+            troubles.setdefault((connection_id, True), troubles[connection_id, False])
+    return troubles
