@@ -36,6 +36,7 @@ from linekeeper.tokens.stored import (
     UnreadableToken,
     load_pair,
     load_tokens,
+    lock_connected,
     save_tokens,
 )
 
@@ -43,6 +44,7 @@ MOST = 1_000
 """Tokens in one call."""
 LEASE_SECONDS = 60
 _CHANGED = "another login or renewal was stored while this pair was verified: send it again"
+_ENDED = "the connection was disconnected"
 _OURS = "Linekeeper owns this connection's pair: export it before lending another"
 
 
@@ -127,15 +129,10 @@ async def take_over(
             try:
                 connection = await find_by_id_or_key(session, each.connection)
             except NoSuchConnection as error:
-                results[position] = HandedResult(
-                    connection=each.connection, custody=None, error=str(error)
-                )
+                results[position] = _refused(each.connection, str(error))
                 continue
             if connection.setup == "disconnected":
-                why = "the connection was disconnected"
-                results[position] = HandedResult(
-                    connection=each.connection, custody=None, error=why
-                )
+                results[position] = _refused(each.connection, _ENDED)
             else:
                 claims[position] = TokenClaim(connection, each.pair)
         ids = [claim.connection.id for claim in claims.values()]
@@ -143,9 +140,7 @@ async def take_over(
     checks = await check_tokens(rt, claims, within=within)
     for position, check in checks.items():
         if check.refused is not None:
-            results[position] = HandedResult(
-                connection=handed[position].connection, custody=None, error=check.refused
-            )
+            results[position] = _refused(handed[position].connection, check.refused)
             del claims[position]
     async with rt.store.write() as session:
         await note_ids(session, claims, {position: checks[position] for position in claims})
@@ -197,6 +192,7 @@ async def _borrow(
     changed: list[Connection] = []
     ids = [connection.id for connection in lent.values()]
     async with rt.store.write() as session:
+        connected = await lock_connected(session, ids)
         kept = set(
             await session.scalars(
                 select(col(Credential.connection_id))
@@ -210,8 +206,8 @@ async def _borrow(
         )
         for position, connection in lent.items():
             name = handed[position].connection
-            if connection.id in kept:
-                results[position] = _refused(name, _OURS)
+            if connection.id not in connected or connection.id in kept:
+                results[position] = _refused(name, _OURS if connection.id in kept else _ENDED)
                 continue
             results[position] = HandedResult(connection=name, custody=Custody.borrowed, error=None)
             pairs[connection.id] = handed[position].pair
@@ -243,6 +239,8 @@ async def _own(
     Another one that is there by now is of a login or a renewal, which killed the pair.
     """
     async with _alone(rt, connection.id), rt.store.write() as session:
+        if connection.id not in await lock_connected(session, [connection.id]):
+            return _refused(handed.connection, _ENDED)
         current = (await load_tokens(rt.store, session, [connection.id])).get(connection.id)
         known = {handed.pair.access_token, held.access if held is not None else None}
         if current is not None and not current.minted and current.access not in known:

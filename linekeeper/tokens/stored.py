@@ -43,8 +43,12 @@ _PAIR = select(
     col(Credential.refused_at),
     col(Credential.renewing_since),
 ).where(col(Credential.connection_id) == bindparam("of"))
-_IS_IT = col(Connection.id) == bindparam("which")
-_LOCK = select(col(Connection.setup)).where(_IS_IT).with_for_update(key_share=True)
+_LOCK = (
+    select(col(Connection.id), col(Connection.setup))
+    .where(col(Connection.id).in_(bindparam("ids", expanding=True)))
+    .order_by(col(Connection.id))
+    .with_for_update(key_share=True)
+)
 _NOTE_RENEWING = (
     update(table_of(Credential))
     .where(table_of(Credential).c.connection_id == bindparam("of"))
@@ -194,7 +198,7 @@ async def replace_pair(
     A login that came meanwhile is newer and stays; a connection that was disconnected meanwhile
     gets no tokens back.
     """
-    if await _lock(session, connection_id) in (None, "disconnected"):
+    if connection_id not in await lock_connected(session, [connection_id]):
         return False
     try:
         current = await load_pair(store, session, connection_id)
@@ -213,14 +217,7 @@ async def save_tokens(
 
     Only for what is newer than anything stored, as a customer's login is.
     """
-    ids = sorted(pairs)
-    for chunk in chunked(ids, 1_000):
-        await session.execute(
-            select(col(Connection.id))
-            .where(col(Connection.id).in_(chunk))
-            .order_by(col(Connection.id))
-            .with_for_update(key_share=True)
-        )
+    await lock_connected(session, list(pairs))
     await _write(store, session, pairs, now)
 
 
@@ -231,7 +228,7 @@ async def note_refused(
 
     A pair that was in doubt before stays so: it may be refused because it was replaced then.
     """
-    await _lock(session, connection_id)
+    await lock_connected(session, [connection_id])
     current = await load_pair(store, session, connection_id)
     if current is not None and _access(current) == _access(pair):
         await session.execute(
@@ -251,7 +248,7 @@ async def note_doubted(
     store: Store, session: AsyncSession, connection_id: str, token: Token, *, now: datetime
 ) -> None:
     """Remember that Makini refused `token` while no other could be had, unless it was replaced."""
-    await _lock(session, connection_id)
+    await lock_connected(session, [connection_id])
     with suppress(UnreadableToken):  # then it was replaced, by a process with a newer key
         current = await load_pair(store, session, connection_id)
         if current is not None and current.token.access == token.access:
@@ -298,13 +295,17 @@ async def unreadable_tokens(store: Store, session: AsyncSession) -> list[str]:
     ]
 
 
-async def _lock(session: AsyncSession, connection_id: str) -> str | None:
-    """The connection's `setup`; its row is ours until the end of the transaction.
+async def lock_connected(session: AsyncSession, connections: Sequence[str]) -> set[str]:
+    """Those of `connections` that are not disconnected; the rows of all are ours until the end of
+    the transaction.
 
-    Every writer of its tokens begins here, so that they come one after the other.
+    Every writer of tokens begins here, so that they come one after the other.
     """
-    setup: str | None = await session.scalar(_LOCK, {"which": connection_id})
-    return setup
+    connected: set[str] = set()
+    for chunk in chunked(sorted(connections), 1_000):
+        rows = await session.execute(_LOCK, {"ids": chunk})
+        connected |= {row.id for row in rows if row.setup != "disconnected"}
+    return connected
 
 
 def _access(pair: StoredPair | None) -> str | None:
