@@ -338,14 +338,5 @@ async def _write(
             Credential,
             chunk,
             key=["connection_id"],
-            update=[
-                "access_token",
-                "refresh_token",
-                "expires_at",
-                "minted",
-                "refused_at",
-                "renewing_since",
-                "ending_notified",
-                "updated_at",
-            ],
+            update=[name for name in chunk[0] if name != "connection_id"],
         )
