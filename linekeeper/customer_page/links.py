@@ -19,7 +19,8 @@ from linekeeper.outbox.mail_order import mail_ordering_key
 from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.runtime import Runtime
 from linekeeper.store import Store
-from linekeeper.store.tables import Audit, Connection, CustomerLink, Outbox
+from linekeeper.store.modes import is_customer_written_to
+from linekeeper.store.tables import Audit, CustomerLink, Outbox
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,17 +72,11 @@ async def mail_link(rt: Runtime, name: str, *, by: str, now: datetime) -> int:
         raise NotMailed("no mail account is configured: fill in the block Mail")
     async with rt.store.write() as session:
         customer = await find_customer(session, name)
-        apps = await session.scalars(
-            select(col(Connection.app)).where(col(Connection.customer_id) == customer.id).distinct()
-        )
-        serving = [configuration.apps.get(app) for app in apps.all()]
-        if not any(
-            app is not None and app.notify_customers
-            for app in serving or configuration.apps.values()
-        ):
+        if not await is_customer_written_to(session, configuration.apps, customer.id):
             raise NotMailed(
-                "customers are not notified: switch on *Notify customers* in the block Makini "
-                "App, or pass the link on that `linekeeper customer link` prints"
+                f"{customer.name} is not notified: switch that on for it (`linekeeper mode`), or "
+                "in the block Makini App (mode manage, *Notify customers*), or pass the link on "
+                "that `linekeeper customer link` prints"
             )
         addresses = await recipients(session, customer.id)
         if not addresses:

@@ -16,7 +16,7 @@ from linekeeper.notify.mail_text import SystemToLogIn, compose
 from linekeeper.notify.smtp import Letter
 from linekeeper.outbox.sender import OutboxRow
 from linekeeper.store import Store
-from linekeeper.store.modes import chosen_for, is_written_to
+from linekeeper.store.modes import chosen_for, is_customer_written_to, is_written_to
 from linekeeper.store.tables import (
     Connection,
     ConnectLink,
@@ -122,14 +122,20 @@ async def setup_letter(
 
 
 async def page_letter(
-    store: Store, row: OutboxRow, signer: Signer, public_url: str
+    store: Store,
+    row: OutboxRow,
+    signer: Signer,
+    public_url: str,
+    apps: Mapping[str, AppConfig],
 ) -> Letter | None:
-    """The mail `row` asks for; None where its link was revoked meanwhile."""
+    """The mail `row` asks for; None where its link was revoked meanwhile, or nobody is to be
+    written to any more."""
+    customer_id = row.payload["customer_id"]
     async with store.read() as session:
         page = await working_link(session, row.payload["link_id"])
-        addresses = await recipients(session, row.payload["customer_id"])
-    if page is None:
-        return None
+        addresses = await recipients(session, customer_id)
+        if page is None or not await is_customer_written_to(session, apps, customer_id):
+            return None
     link, customer = page
     url = page_url(signer, public_url, link.id)
     text = compose("page", customer.name, (), until=None, locale=customer.locale, page=url)

@@ -218,6 +218,22 @@ def is_written_to(apps: Mapping[str, AppConfig], app: str, chosen: Connection | 
     return app_of(known, chosen).writes_to_customers
 
 
+async def is_customer_written_to(
+    session: AsyncSession, apps: Mapping[str, AppConfig], customer_id: str
+) -> bool:
+    """Whether a customer is written to about one of its connections in `apps`; where it has none,
+    about the next one."""
+    held = select(
+        col(Connection.app), col(Connection.mode), col(Connection.notify_customers)
+    ).where(col(Connection.customer_id) == customer_id, col(Connection.setup) != "disconnected")
+    rows = await session.execute(held.distinct())
+    chosen = [(app, Chosen(mode, notifies)) for app, mode, notifies in rows]
+    if not chosen:
+        rules = await load_rules(session)
+        chosen = [(app, decide(rules, ModeSubject(app, customer_id=customer_id))) for app in apps]
+    return any(app in apps and is_written_to(apps, app, each) for app, each in chosen)
+
+
 def is_managed(app: AppConfig) -> ColumnElement[bool]:
     """Whether something may be changed for a connection of `app`, as SQL."""
     return is_managed_by(app.manages)

@@ -8,6 +8,7 @@ from pydantic import SecretStr
 from sqlalchemy import update
 from sqlmodel import col
 
+from linekeeper.access.modes import WantedMode, change, find_subjects
 from linekeeper.access.page_links import page_link
 from linekeeper.clock import utcnow
 from linekeeper.customer_page.links import NotMailed, give_link, mail_link, revoke_link
@@ -47,18 +48,49 @@ async def test_a_customer_is_mailed_the_link_once_and_nothing_else_has_it(
         assert sorted(row.status for row in rows) == ["sent", "skipped"]
 
 
-@pytest.mark.parametrize("lacks", ["mail", "consent", "contact"])
+async def rule(house: House, customer: Customer, *, notify_customers: bool) -> None:
+    """What an operator says of all connections of that customer."""
+    subjects = await find_subjects(house.rt, customers=[customer.name])
+    wanted = WantedMode(subjects, notify_customers=notify_customers)
+    await change(house.rt, wanted, by="Petra", now=utcnow())
+
+
+@pytest.mark.parametrize("lacks", ["mail", "consent", "contact", "mode", "its own consent"])
 async def test_why_a_link_is_not_mailed_is_said(open_house: Opened, lacks: str) -> None:
     async with listening() as post:
         more = {} if lacks == "mail" else {"smtp_url": SecretStr(post.url), "mail_from": "a@b.c"}
+        if lacks == "mode":
+            more["makini_mode"] = "observe"
         house = await open_house(notify_customers=lacks != "consent", **more)
         customer = (await house.rows(Customer))[0]
         if lacks != "contact":
             async with house.store.write() as session:
                 session.add(Contact(customer_id=customer.id, email="it@acme.example"))
-        said = {"mail": "no mail account", "consent": "not notified", "contact": "no contact"}
-        with pytest.raises(NotMailed, match=said[lacks]):
+        if lacks == "its own consent":
+            await rule(house, customer, notify_customers=False)
+        said = {"mail": "no mail account", "contact": "no contact"}.get(lacks, "not notified")
+        with pytest.raises(NotMailed, match=said):
             await mail_link(house.rt, customer.name, by="Petra", now=utcnow())
+
+
+async def test_a_rule_for_the_customer_decides_whether_it_is_mailed_also_while_the_mail_waits(
+    open_house: Opened,
+) -> None:
+    """What its app says counted alone, and what it said when the mail was asked for."""
+    async with listening() as post:
+        house = await open_house(
+            notify_customers=False, smtp_url=SecretStr(post.url), mail_from="a@b.c"
+        )
+        [first, second, *_] = await house.rows(Customer)
+        async with house.store.write() as session:
+            for each in (first, second):
+                session.add(Contact(customer_id=each.id, email=f"it@{each.slug}.example"))
+        for each in (first, second):
+            await rule(house, each, notify_customers=True)
+            await mail_link(house.rt, each.name, by="Petra", now=utcnow())
+        await rule(house, second, notify_customers=False)
+        await work(house)
+        assert [mail["To"] for mail in post.mails] == [f"it@{first.slug}.example"]
 
 
 @pytest.mark.parametrize("planned", [True, False])

@@ -236,7 +236,7 @@ async def _letter(
     if what == "setup":
         return await setup_letter(store, row, signer, public_url, apps)
     if what == "page":
-        return await page_letter(store, row, signer, public_url)
+        return await page_letter(store, row, signer, public_url, apps)
     incident_id, customer_id = row.payload["incident_id"], row.payload["customer_id"]
     async with store.read() as session:
         customer = await session.get(Customer, customer_id)
