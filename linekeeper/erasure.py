@@ -20,6 +20,7 @@ from linekeeper.customers.find import NotFound
 from linekeeper.customers.naming import label as label_of
 from linekeeper.implementation.news import implementation_key
 from linekeeper.implementation.report import handover_key
+from linekeeper.outbox.mail_order import mails_to
 from linekeeper.store import Store
 from linekeeper.store.engine import chunked
 from linekeeper.store.modes import deciding, load_rules, load_subjects
@@ -166,7 +167,7 @@ async def erase_customer(
         if dry_run:
             bodies = await _bodies(session, connections, now, erase=False)
         else:
-            await _keep_from_sending(session, eraser, now)
+            await _keep_from_sending(session, customer.id, now)
             bodies = await _bodies(session, connections, now, erase=True)
             for table in (Contact, CustomerLink):
                 await session.execute(delete(table).where(col(table.customer_id) == customer.id))
@@ -264,13 +265,13 @@ async def _forget_pages(
         await session.execute(delete(NoticeMessage).where(col(NoticeMessage.subject).in_(batch)))
 
 
-async def _keep_from_sending(session: AsyncSession, eraser: Eraser, now: datetime) -> None:
-    rows = await session.scalars(
-        select(Outbox).where(col(Outbox.status) == "pending", col(Outbox.channel) == "mail")
+async def _keep_from_sending(session: AsyncSession, customer_id: str, now: datetime) -> None:
+    await session.execute(
+        update(Outbox)
+        .where(mails_to(customer_id), col(Outbox.status) == "pending")
+        .values(status="skipped", settled_at=now, error="the customer was erased")
+        .execution_options(synchronize_session=False)
     )
-    for row in rows:
-        if eraser.value(row.payload) != row.payload:
-            row.status, row.settled_at, row.error = "skipped", now, "the customer was erased"
 
 
 async def _bodies(

@@ -11,7 +11,8 @@ from linekeeper.clock import utcnow
 from linekeeper.customers.find import NotFound
 from linekeeper.erasure import Eraser, erase_customer
 from linekeeper.notify.channels import ARTIFACTS
-from linekeeper.outbox.queue import Message, enqueue
+from linekeeper.outbox.queue import enqueue
+from linekeeper.reconnect.mails import mail
 from linekeeper.store import Store, new_id
 from linekeeper.store.modes import apply_rules
 from linekeeper.store.tables import (
@@ -144,8 +145,7 @@ async def people(store: Store) -> str:
             session.add(
                 NoticeMessage(subject=page, channel=ARTIFACTS, ts="t", place="p", updated_at=NOW)
             )
-        mail = Message("mail", "mail:1", {"to": ["jo@acme.example"], "kind": "ask"})
-        await enqueue(store, session, [mail], now=NOW)
+        await enqueue(store, session, [mail("incident", 1, acme, "ask")], now=NOW)
     return connection
 
 
@@ -155,7 +155,7 @@ async def test_no_name_is_left_and_the_numbers_stay(store: Store) -> None:
     async with store.read() as session:
         assert await session.scalar(select(col(Contact.email))) == "jo@acme.example"
     erased = await erase_customer(store, "Acme", by="anna", now=NOW)
-    assert (looked.texts, looked.contacts, erased.contacts, erased.live) == (3, 1, 1, 1)
+    assert (looked.texts, looked.contacts, erased.contacts, erased.live) == (2, 1, 1, 1)
     assert erased.bodies == looked.bodies == 1
     async with store.read() as session:
         everything = []

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import ColumnElement, bindparam, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from linekeeper.outbox.queue import OUTBOX
@@ -52,12 +52,16 @@ _REORDER = (
 )
 
 
+def mails_to(customer_id: str) -> ColumnElement[bool]:
+    """Whether a message is a mail to that customer, whatever it is for."""
+    orders = {mail_ordering_key(do, customer_id) for do in ("ask", *IN_WORKING_HOURS)}
+    is_one: ColumnElement[bool] = OUTBOX.c.ordering_key.in_(sorted(orders))
+    return is_one
+
+
 async def hand_over_mails(session: AsyncSession, before: str, after: str) -> None:
     """Mails to the customer `before` count as ones to `after`, those that have gone included."""
-    orders = {mail_ordering_key(do, before) for do in ("ask", *IN_WORKING_HOURS)}
-    mails = await session.execute(
-        select(OUTBOX.c.id, OUTBOX.c.payload).where(OUTBOX.c.ordering_key.in_(orders))
-    )
+    mails = await session.execute(select(OUTBOX.c.id, OUTBOX.c.payload).where(mails_to(before)))
     handed_over = [
         {
             "row_id": row_id,

@@ -123,7 +123,7 @@ async def test_a_401_for_one_entity_mints_nothing_asks_nobody_and_leaves_the_hea
             )
         )
         channels = set(await session.scalars(select(col(Outbox.channel)).distinct()))
-    assert not channels & {"mail", "run"}
+    assert not channels & {"email", "run"}
     assert [kind for kind, _, _ in await incidents(rt)] == ["entity_forbidden"]
     said = (await mark(rt)).error or ""
     assert said.startswith(f"Makini refuses {ORDERS} to this connection (401)")

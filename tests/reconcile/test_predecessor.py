@@ -72,7 +72,7 @@ async def test_what_was_replaced_is_back_once_its_successor_is_gone_at_makini(ho
     world.restore_credentials(was)
     await sweep(house)
     world.remove(listed(house, new))
-    told, mailed = len(await feed(house)), len(await house.rows(Outbox, Outbox.channel == "mail"))
+    told, mailed = len(await feed(house)), len(await house.rows(Outbox, Outbox.channel == "email"))
     await house.sweep()
     known = {each.id for each in await house.incidents()}
     await house.sweep()
@@ -86,7 +86,7 @@ async def test_what_was_replaced_is_back_once_its_successor_is_gone_at_makini(ho
     assert {change["connection"] for change in since} == {old.id}
     await agrees(house, old)
     assert [each for each in await house.incidents() if each.resolved_at is None] == []
-    assert len(await house.rows(Outbox, Outbox.channel == "mail")) == mailed
+    assert len(await house.rows(Outbox, Outbox.channel == "email")) == mailed
 
 
 async def test_a_successor_that_was_not_listed_for_a_while_takes_its_place_again(

@@ -13,6 +13,7 @@ from linekeeper.clock import utcnow
 from linekeeper.consumer.service import run_consumer
 from linekeeper.customers.change import CustomerChange, change_customer
 from linekeeper.customers.importing import import_customers
+from linekeeper.erasure import erase_customer
 from linekeeper.orchestrator import Blocks
 from linekeeper.outbox.senders.reconnect import advance_due_cases
 from linekeeper.reconnect.ask import send_again
@@ -200,3 +201,19 @@ async def test_after_seven_days_nothing_is_said_of_reminders_that_nobody_got(
     assert len(entries) == 1
     assert "reminder" not in entries[0].text
     assert await house.rows(Outbox, col(Outbox.channel) == "email") == []
+
+
+async def test_a_mail_that_waits_for_an_erased_customer_is_not_sent_and_nobody_reads_that_it_failed(
+    open_house: Opened, mailbox: Post
+) -> None:
+    house, customer = await lost_without_contact(open_house, mailbox)
+    change = CustomerChange(contacts="it@late.example")
+    await change_customer(house.store, customer.name, change, by="tests", now=utcnow())
+    await advance_due_cases(house.rt)
+    await erase_customer(house.store, customer.name, by="tests", now=utcnow())
+    await work(house)
+    assert mailbox.mails == []
+    [row] = await house.rows(Outbox, col(Outbox.channel) == "email")
+    assert (row.status, row.error) == ("skipped", "the customer was erased")
+    said = [row.text for row in await house.rows(IncidentEntry)]
+    assert not [text for text in said if "was not sent" in text], said
