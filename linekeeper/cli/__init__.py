@@ -6,6 +6,7 @@ A command's module is imported when the command runs, so that `linekeeper --help
 import os
 import sys
 from importlib import import_module
+from inspect import cleandoc
 from typing import Annotated, Any
 
 import typer
@@ -75,7 +76,19 @@ def _load(name: str) -> Any:
     if loaded is None:
         loaded = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
         loaded.command(name)(getattr(module, f"{called}_command"))
-    return typer.main.get_command(loaded)
+    command = typer.main.get_command(loaded)
+    for each in (command, *getattr(command, "commands", {}).values()):
+        each.help = _flowing(each.help or "")
+    return command
+
+
+def _flowing(text: str) -> str:
+    """A help text whose paragraphs break where the terminal ends, not where the source does."""
+    paragraphs = cleandoc(text).split("\n\n")
+    return "\n\n".join(
+        paragraph if paragraph.startswith(" ") else paragraph.replace("\n", " ")
+        for paragraph in paragraphs
+    )
 
 
 def _show_version(wanted: bool) -> None:
@@ -95,8 +108,9 @@ def _linekeeper(
 ) -> None:
     """Keep Makini connections live: implementation, health, webhooks, reconnection.
 
-    `linekeeper up` starts everything on this machine. Settings are LINEKEEPER_… in the environment
-    or in a .env file.
+    `linekeeper up` starts everything on this machine.
+
+    Settings are LINEKEEPER_… in the environment or in a .env file.
     """
 
 

@@ -27,8 +27,8 @@ def untaken_words(dead: int, why: str, lost: int) -> str:
         said.append(f"{what}: {why}")
     if lost:
         said.append(
-            f"{lost_words(lost)}: have the product read what it lacks. This is over a day after "
-            "the last one"
+            f"{lost_words(lost)}: have the product read what it lacks. This incident ends a day "
+            "after the last one"
         )
     return "; ".join(said)
 

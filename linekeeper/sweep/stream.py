@@ -193,7 +193,7 @@ def _unrouted(stream: Stream) -> tuple[str, float, str] | None:
     return _many(
         "webhooks_unrouted",
         stream.unrouted,
-        f"{text}This is over a day after the last one, found or not.",
+        f"{text}This incident ends a day after the last one, found or not.",
     )
 
 
@@ -215,7 +215,7 @@ def _dead(stream: Stream) -> tuple[str, float, str] | None:
     if unreadable:
         text += (
             " A replay does not help where the body cannot be read: show Makini what is said of "
-            "it. This is over a day after the last one."
+            "it. This incident ends a day after the last one."
         )
     return "webhooks_dead", replayable + unreadable, text
 

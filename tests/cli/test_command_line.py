@@ -4,6 +4,7 @@ import errno
 import os
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,17 @@ def test_every_command_has_help(name: str, command: CommandLine) -> None:
     said = command(name, "--help")
     assert said.code == 0
     assert f" linekeeper {name} " in said.out, said.out
+
+
+@pytest.mark.parametrize("name", ["", *sorted(COMMANDS)])
+def test_at_80_columns_no_line_of_help_ends_early(
+    name: str, command: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    prose = command(*filter(None, [name]), "--help").out.partition("╭")[0].splitlines()
+    for line, after in pairwise(each.strip() for each in prose):
+        if line and after and not after.startswith("linekeeper "):
+            assert len(line) + 1 + len(after.split()[0]) > 78, f"{line} / {after}"
 
 
 def test_the_version_is_one_line(command: CommandLine) -> None:

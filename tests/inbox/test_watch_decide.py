@@ -45,7 +45,7 @@ def test_a_quiet_stream_is_fine() -> None:
 def test_dead_and_unrouted_events_are_named_with_their_number() -> None:
     assert found(replace(QUIET, dead=1))["webhooks_dead"].startswith("1 webhook is dead")
     assert found(replace(QUIET, dead=1200))["webhooks_dead"].startswith("1,200 webhooks are dead")
-    over = "This is over a day after the last one, found or not."
+    over = "This incident ends a day after the last one, found or not."
     assert found(replace(QUIET, unrouted=2)) == {
         "webhooks_unrouted": f"2 webhooks are of no connection that is known, and name none. {over}"
     }
