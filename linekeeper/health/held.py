@@ -131,7 +131,7 @@ def after_word(row: Held, judged: Judged, observation: Observation) -> Held:
 
 def is_without_word(row: Held, observation: Observation) -> bool:
     """Whether only the list could say anything, which lacks it: no token, and none is minted."""
-    return observation.source == "list" and row.unlisted_since is not None
+    return observation.tried and row.unlisted_since is not None
 
 
 def _is_look(observation: Observation) -> bool:

@@ -18,6 +18,7 @@ from linekeeper.runtime import Runtime
 from linekeeper.store.tables import Connection, Credential, Incident, IncidentConnection
 from tests.health.test_absence import forget, lists, minutes_pass, open_ones, unlist
 from tests.health.test_sweep import adopt, connections, control, incidents, sweep
+from tests.reconcile.test_clock_ahead import off
 
 
 async def health_of(rt: Runtime, *about: Connection) -> set[str]:
@@ -38,6 +39,27 @@ async def kinds_of(rt: Runtime, connection: Connection) -> set[str]:
             )
         )
         return set(rows)
+
+
+async def test_a_connection_that_the_list_has_again_is_probed_when_it_is_due(
+    rt: Runtime, fleet: sandbox.Served
+) -> None:
+    """Universe 31866: that the list had it counted as if it had been asked itself."""
+    spread = rt.settings.model_copy(update={"probe_minutes": 10})
+    async with Runtime.open(spread) as manager:
+        await sweep(manager)
+        [known, *_] = await connections(manager)
+        back = unlist(fleet, known)
+        await sweep(manager)
+        back[known.makini_key].active_word = "Synchronizing"
+        fleet.world.connections |= back
+        with off(timedelta(minutes=9)):
+            began = utcnow()
+            await sweep(manager)
+        [found] = [each for each in await connections(manager) if each.id == known.id]
+    assert found.unlisted_since is None
+    assert found.last_checked_at is not None
+    assert found.last_checked_at >= began
 
 
 @pytest.mark.parametrize("share", ["most", "one"])

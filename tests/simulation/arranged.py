@@ -21,8 +21,12 @@ if TYPE_CHECKING:
 
 ARRANGED_FROM = 50_000
 INSISTED, PAUSED, QUEUED = "insisted", "paused", "queued"
-ARRANGED = (INSISTED, PAUSED, QUEUED)
-COMES_WITH = {PAUSED: {"day"}, QUEUED: {"thrift", "logins"}}
+RELISTED, OVERTAKEN = "relisted", "overtaken"
+ARRANGED = (INSISTED, PAUSED, QUEUED, RELISTED, OVERTAKEN)
+COMES_WITH = {
+    PAUSED: {"day"}, QUEUED: {"thrift", "logins"}, RELISTED: {"day"},
+    OVERTAKEN: {"day", "logins", "second"},
+}  # fmt: skip
 """Kinds whose work they use."""
 LOST = "reauthorization_required"
 
@@ -44,8 +48,7 @@ async def insists(universe: "Universe", acts: "SecondActs", rng: Random) -> None
         if universe.calm or universe.prefect.down:
             break
         universe.say("insisted: reconcile by hand")
-        run = SimRun(UUID(universe.clock.new_id()), "reconcile", "reconcile", False)
-        universe.prefect.enqueue(run)
+        _by_hand(universe, "reconcile")
         universe.acted.add(INSISTED)
     await acts.until(lambda: universe.calm, within=1e6)
     universe.sending.silent_about.discard(connection.key)
@@ -109,6 +112,57 @@ async def queues(universe: "Universe", acts: "SecondActs", rng: Random) -> None:
         universe.acted.add(QUEUED)
 
 
+async def relists(universe: "Universe", acts: "SecondActs", rng: Random) -> None:
+    """The list lacks a connection from the beginning, and has it again in a sweep by a clock that
+    is a day ahead. No webhook speaks of it meanwhile."""
+    connection = acts.one()
+    if connection is None or not universe.faulty(RELISTED):
+        return
+    key, people = connection.key, universe.people
+    universe.say(f"relisted: the list lacks {key}")
+    people.at_makini.cut_list = lambda listed: [each for each in listed if each["key"] != key]
+    universe.sending.silent_about.add(key)
+    lacked = "SELECT 1 FROM connection WHERE makini_key = ? AND unlisted_since IS NOT NULL"
+    if await acts.until(lambda: bool(universe.ask(lacked, (key,))), within=1500.0):
+        await asyncio.sleep(rng.uniform(100.0, 300.0))
+        people.at_makini.cut_list = None
+        why = f"the list has {key} again"
+        stepping = asyncio.create_task(people.rare.step_clock(DAY, why=why))
+        _by_hand(universe, "health-sweep")
+        if await acts.until(lambda: not universe.ask(lacked, (key,)), within=40.0, every=1.0):
+            universe.acted.add(RELISTED)
+        await stepping
+    await acts.until(lambda: universe.calm, within=1e6)
+    universe.sending.silent_about.discard(key)
+
+
+async def overtakes(universe: "Universe", acts: "SecondActs", rng: Random) -> None:
+    """Logins are lost at once, and the messages about them wait for their turn in Slack, one a
+    second. Meanwhile the clock steps a day ahead, by which whoever sends them held them too long,
+    and another consumer takes them over."""
+    await asyncio.sleep(rng.uniform(200.0, 500.0) * universe.plan.pace)
+    well = [each for each in universe.truth.living() if each.login_ok and each.online]
+    if not universe.faulty(OVERTAKEN):
+        return
+    for connection in well[:4]:
+        universe.say(f"overtaken: {connection.key} loses its login")
+        universe.truth.lose_login(connection, universe.now())
+    _by_hand(universe, "health-sweep")
+    held = (
+        "SELECT count(*) FROM outbox WHERE channel = 'slack' AND status = 'pending'"
+        " AND claimed_by IS NOT NULL"
+    )
+    if await acts.until(lambda: universe.ask(held, ())[0][0] > 1, within=90.0, every=0.25):
+        universe.acted.add(OVERTAKEN)
+        await universe.people.rare.step_clock(DAY, why="messages wait for their turn")
+
+
+def _by_hand(universe: "Universe", flow: str) -> None:
+    """Somebody starts a run."""
+    run = SimRun(UUID(universe.clock.new_id()), flow, flow, False)
+    universe.prefect.enqueue(run)
+
+
 def _change(universe: "Universe", connection: "Connection", rng: Random) -> None:
     universe.truth.change(connection, rng.choice(connection.offers), universe.now(), "updated")
 
@@ -128,4 +182,6 @@ def _refuse(
     universe.people.episodes.begin(Episode(until, matches, fault, "arranged", now, ""))
 
 
-ACTS_OF = {INSISTED: insists, PAUSED: pauses, QUEUED: queues}
+ACTS_OF = {
+    INSISTED: insists, PAUSED: pauses, QUEUED: queues, RELISTED: relists, OVERTAKEN: overtakes,
+}  # fmt: skip

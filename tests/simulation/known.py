@@ -71,6 +71,7 @@ REGRESSIONS: tuple[str, ...] = (
     "--seed 33020 --brief",
     "--seed 33153 --brief",
     "--seed 32846 --brief",
+    "--seed 33342 --brief",
     "--seed 5 --small --kinds doubted",
     "--seed 15075 --small",
     "--seed 37 --kinds storm",

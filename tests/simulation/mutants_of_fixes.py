@@ -109,17 +109,19 @@ OF_FIXES = (
         seed=32083,
     ),
     undone(
-        "asked-tomorrow", "an answer that decides nothing puts a probe off by a clock of tomorrow",
+        "asked-tomorrow", "a list that has one again puts its probe off, by a clock of tomorrow",
         ("consumer/clock_ahead.py",
          "WHERE last_checked_at > :edge OR json_extract(judged, '$.asked_at') > :edge\n",
          "WHERE last_checked_at > :edge\n"),
-        seed=31866,
+        ("health/held.py", "    return observation.tried and row.",
+         "    return observation.source == \"list\" and row."),
+        seed=8, kinds="relisted", personality={"sync_events": False},
     ),
     undone(
         "sent-without-a-claim", "a message is sent though its claim was taken over meanwhile",
         ("notify/routing.py", "        if await session.scalar(_HELD, given) is None:\n",
          "        if False:\n"),
-        seed=16034, hours=0.75,
+        seed=2, kinds="overtaken", personality={"auth_event": "", "status_lag": 0.0},
     ),
     undone(
         "said-again-at-night", "what begins anew while Slack is away is said in quiet hours",

@@ -106,8 +106,12 @@ class Rehearsal:
 
     def _expect_forward(self, connection: Connection, key: str, at: datetime) -> None:
         whose: set[str | None] = {connection.key}
-        if self._is_compared_later(connection, at):
-            whose |= {None, *(self._known_with(key) if not self._is_known(connection, key) else ())}
+        if self.universe.personality.webhook_connection == "none":
+            known = self._known_with(key)
+            if connection.key not in known:
+                whose |= {None, *known}
+            elif self._is_compared_later(connection, at):
+                whose.add(None)
         for forwarded in self.universe.product.taken:
             within = timedelta() <= forwarded.at - at <= FORWARDED_WITHIN
             if within and forwarded.makini_key in whose and key in forwarded.keys:
@@ -118,19 +122,14 @@ class Rehearsal:
         )
 
     def _is_compared_later(self, connection: Connection, at: datetime) -> bool:
-        """Whether nobody can say that it is the one of several whose record a webhook names.
+        """Whether the records of a new connection are not compared with the one before yet.
 
         Where webhooks name no connection, its records are told from those of others by what
-        changed; and those of a new connection are compared with the one before once all are read.
-        While a record of it hasn't been read, a webhook is taken to be of those that have one.
+        changed. While a record of it hasn't been read, be it that its entity could never be, a
+        webhook is taken to be of those that have one, or of none.
         """
         until = connection.syncing_until
-        is_named = self.universe.personality.webhook_connection != "none"
-        return not is_named and until is not None and at < until + OVERDUE_WITHIN
-
-    def _is_known(self, connection: Connection, key: str) -> bool:
-        """Whether Linekeeper has read that record of it."""
-        return connection.key in self._known_with(key)
+        return until is not None and at < until + OVERDUE_WITHIN
 
     def _known_with(self, key: str) -> set[str]:
         """The connections of which a record with that key has been read."""
