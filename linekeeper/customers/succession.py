@@ -18,6 +18,7 @@ from linekeeper.store import Store
 from linekeeper.store.engine import insert_ignore
 from linekeeper.store.modes import apply_rules, hand_over_rule
 from linekeeper.store.tables import (
+    AuthenticationSetup,
     Connection,
     ConnectionSetting,
     ConnectLink,
@@ -32,6 +33,7 @@ from linekeeper.store.tables import (
     Transition,
     Watermark,
     WebhookTrust,
+    WorkflowConfiguration,
 )
 
 
@@ -48,8 +50,8 @@ async def succeed(
     """`after_id` takes the place of `before_id`, which ends; its history says what it became.
 
     Customer, tags, settings, mode, silences, open incidents, webhook figures, links that still work
-    and the work of getting the login back go over; the records once the successor has been listed.
-    Repeating it changes nothing.
+    and the work of getting the login back, or of setting it up, go over; the records once the
+    successor has been listed. Repeating it changes nothing.
     """
     before = await session.get_one(Connection, before_id, with_for_update=True)
     after = await session.get_one(Connection, after_id, with_for_update=True)
@@ -95,6 +97,7 @@ async def succeed(
     await apply_rules(session, [before_id, after_id])
     await session.refresh(after, ["mode", "notify_customers"])
     await _hand_over_settings(session, before_id, after_id)
+    await _hand_over_runs(session, before_id, after_id)
     await _hand_over_silences(session, before_id, after_id)
     await _hand_over_incidents(session, before_id, after_id)
     await _hand_over_links(session, before_id, after_id)
@@ -165,6 +168,26 @@ async def _hand_over_settings(session: AsyncSession, before_id: str, after_id: s
             update(ConnectionSetting)
             .where(setting == before_id)
             .values(connection_id=after_id)
+            .execution_options(synchronize_session=False)
+        )
+
+
+async def _hand_over_runs(session: AsyncSession, before: str, after: str) -> None:
+    """Runs that set up its login, or verify what it is configured to, see to the successor's."""
+    await session.execute(
+        update(AuthenticationSetup)
+        .where(
+            col(AuthenticationSetup.connection_id) == before,
+            col(AuthenticationSetup.ended_at).is_(None),
+        )
+        .values(connection_id=after)
+        .execution_options(synchronize_session=False)
+    )
+    if await session.get(WorkflowConfiguration, after) is None:
+        await session.execute(
+            update(WorkflowConfiguration)
+            .where(col(WorkflowConfiguration.connection_id) == before)
+            .values(connection_id=after)
             .execution_options(synchronize_session=False)
         )
 

@@ -12,9 +12,11 @@ from linekeeper.authentication_setup.watch import watch
 from linekeeper.clock import utcnow
 from linekeeper.notify.letters import setup_letter
 from linekeeper.runtime import Runtime
+from linekeeper.settings import Settings
 from linekeeper.store.tables import (
     Audit,
     AuthenticationSetup,
+    Connection,
     ConnectLink,
     Contact,
     Outbox,
@@ -31,6 +33,7 @@ from tests.flows.test_authentication_setup import (
     log_in,
     rows,
     rt,
+    woken,
 )
 
 __all__ = ["box", "rt"]  # fixtures
@@ -144,3 +147,30 @@ async def test_what_was_answered_before_the_login_is_kept_though_nothing_is_wait
     assert run.name.endswith("connected"), run.state
     [kept] = await rows(rt, Audit, col(Audit.action) == "setup.answered")
     assert (kept.by, kept.detail["note"]) == ("Olaf", "Their IT is on leave")
+
+
+async def test_a_login_that_makes_a_new_connection_is_the_one_that_was_waited_for(
+    rt: Runtime,
+    box: sandbox.Served,
+    running: Running,
+    settings: Settings,
+    clean_prefect: PrefectServer,
+) -> None:
+    """The set-up was of the one before: its customer was reminded, and the run waited on."""
+    one = await arriving(rt, box)
+    with on(clean_prefect):
+        run = await asked(running, one)
+        was = box.world.find(one.makini_key)
+        assert was is not None
+        box.world.remove(was)
+        made = box.world.create(
+            name=was.name, email=was.email, provider=was.provider.slug, pending=True
+        )
+        [link] = await rows(rt, ConnectLink)
+        assert await log_in(rt, box, link, made.key) == "done"
+        run = await woken(running, rt, settings, run)
+    assert run.state is not None
+    assert run.state.name == "Completed", run.state
+    [heir] = await rows(rt, Connection, col(Connection.makini_key) == made.key)
+    [setup] = await rows(rt, AuthenticationSetup)
+    assert (setup.outcome, setup.connection_id) == ("connected", heir.id)

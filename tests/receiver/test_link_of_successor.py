@@ -2,7 +2,11 @@
 
 import pytest
 
+from linekeeper.clock import utcnow
+from linekeeper.customers.find import find_connection
 from linekeeper.store.tables import Connection
+from linekeeper.workflow_configuration.decide import WantedConfiguration
+from linekeeper.workflow_configuration.service import configure, connection_of_run, load_standing
 from sandbox.fleet import Connection as Listed
 from tests.receiver.test_connect import link_for, through
 from tests.reconnect.conftest import House, house, open_house
@@ -54,3 +58,17 @@ async def test_a_login_by_the_link_of_a_predecessor_is_the_successors(
     assert last.makini_key == key
     assert (await house.connection(last.id)).health == "healthy"
     assert (await house.connection(connection.id)).replaced_by == heir.id
+
+
+async def test_what_a_run_configures_goes_over_to_the_successor(house: House) -> None:
+    """The settings did, so the run verified a connection without any, and could not say which."""
+    [connection, *_] = await house.connections()
+    async with house.store.read() as session:
+        named = await find_connection(session, connection.id)
+    wanted = WantedConfiguration(["eam/sites"], 30, None)
+    await configure(house.rt, named, wanted, by="Olaf", run_id="a-run", now=utcnow())
+    heir = await succeeded(house, connection)
+    async with house.store.read() as session:
+        assert await connection_of_run(session, "a-run") == heir.id
+    standing = await load_standing(house.rt, heir.id)
+    assert standing.summary == "eam/sites; read every 30 minutes"
