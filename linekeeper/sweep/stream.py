@@ -15,6 +15,9 @@ from linekeeper.sweep.forward_words import resolved_words, untaken_words
 from linekeeper.sweep.refusals import refused_words
 from linekeeper.text import closed, counted, shown
 
+SETTLED_WITHIN = timedelta(minutes=5)
+"""What was settled so lately says whether webhooks are applied in time."""
+
 
 @dataclass(frozen=True, slots=True)
 class StreamThresholds:
@@ -32,7 +35,7 @@ class StreamThresholds:
     oldest_seconds: float = 300.0
     """Age of the oldest event nobody has tried yet."""
     lag_seconds: float = 300.0
-    """The time from receipt to settled, of the slowest twentieth of the last quarter of an hour."""
+    """The time from receipt to settled, of the slowest twentieth that was settled lately."""
     depth: int = 100_000
     forward_oldest_seconds: float = BEHIND_SECONDS
     forward_refused_seconds: float = REFUSED_SECONDS
@@ -253,7 +256,8 @@ def _behind(
     if stream.pending >= policy.depth:
         return "webhooks_behind", age, _waiting(stream.pending, "webhook")
     if stream.lag_seconds >= policy.lag_seconds:
-        text = f"webhooks are applied {_long(stream.lag_seconds)} after they came"
+        lately = f"in the last {_long(SETTLED_WITHIN.total_seconds())}"
+        text = f"{lately}, webhooks were applied {_long(stream.lag_seconds)} after they came"
         return "webhooks_behind", stream.lag_seconds, text
     return None
 

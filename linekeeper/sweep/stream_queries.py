@@ -21,7 +21,7 @@ from linekeeper.store.tables import DeliveryCount, WebhookEvent
 from linekeeper.store.types import UtcDateTime, id_floor
 from linekeeper.sweep.forwards import forwards, is_untaken, refused_forwards
 from linekeeper.sweep.habits import app_habits, quiet_connections
-from linekeeper.sweep.stream import Stream
+from linekeeper.sweep.stream import SETTLED_WITHIN, Stream
 
 LOOK_AGAIN = timedelta(minutes=30)
 """Until then an unrouted event may still find its connection (process-webhooks, 15 min)."""
@@ -238,8 +238,13 @@ async def _refused_in_a_row(
 
 
 async def _lag(session: AsyncSession, now: datetime) -> dict[str, float]:
-    """Return the lag of the slowest twentieth settled lately, in seconds; first attempts only."""
-    rows = await session.execute(_SETTLED, {"first": id_floor(now - timedelta(minutes=15))})
+    """Return the lag of the slowest twentieth settled lately, in seconds; first attempts only.
+
+    What was settled before, as after a while without a consumer, says nothing of those that come
+    now.
+    """
+    lately = {"first": id_floor(now - timedelta(minutes=15)), "since": now - SETTLED_WITHIN}
+    rows = await session.execute(_SETTLED, lately)
     lags: defaultdict[str, list[float]] = defaultdict(list)
     for app, received, processed in rows:
         if processed is not None:
@@ -256,6 +261,7 @@ _SETTLED = (
         col(WebhookEvent.id) >= _FIRST,
         col(WebhookEvent.status) == "processed",
         col(WebhookEvent.attempts) == 1,
+        col(WebhookEvent.processed_at) >= _SINCE,
     )
     .order_by(col(WebhookEvent.id).desc())
     .limit(LAG_SAMPLE)

@@ -27,7 +27,7 @@ def test_a_lost_login_is_asked_for_with_one_plain_link() -> None:
     assert "SAP ECC of Acme does not accept the stored login any more." in mail.body
     assert "\n\nhttps://line.op.example/connect/token-1\n\n" in mail.body
     assert "no access since 4 March 2026, 09:05 (CET)" in mail.body
-    assert "work until 4 March 2026." in mail.body
+    assert "The link is meant for Acme only and works until 4 March 2026." in mail.body
     assert '<a href="https://line.op.example/connect/token-1"' in mail.html
 
 
@@ -36,6 +36,7 @@ def test_several_systems_are_one_mail_with_a_link_each() -> None:
     mail = compose("remind", "Acme", many, until=None)
     assert mail.subject == "Reminder: please log in to SAP, UpKeep and 2 more again"
     assert mail.body.count("/connect/token-") == 4
+    assert "The links are meant for Acme only and work." in mail.body
     assert mail.html.count("<a href=") == 4
     assert "Fiix:\n\nhttps://line.op.example/connect/token-3" in mail.body
 
@@ -90,6 +91,20 @@ def test_every_language_has_every_text() -> None:
             assert "Acme" in mail.body, (lang, what)
 
 
+@pytest.mark.parametrize("what", get_args(What))
+def test_in_english_the_first_sentence_begins_with_a_capital(what: What) -> None:
+    mail = compose(what, "Acme", [system()], until=SINCE, page=PAGE)
+    assert mail.body.startswith("Hello,\n\n")
+    assert mail.body.split("\n\n")[1][0].isupper(), mail.body
+
+
+@pytest.mark.parametrize("locale", ["en", "de"])
+@pytest.mark.parametrize("what", ["ask", "remind", "ending", "setup"])
+def test_one_link_is_not_called_several(what: What, locale: str) -> None:
+    mail = compose(what, "Acme", [system()], until=SINCE, locale=locale)
+    assert "links" not in mail.body.casefold()
+
+
 @pytest.mark.parametrize("what", ["ask", "remind", "thank", "ending", "setup"])
 def test_a_german_customer_is_mailed_in_german(what: What) -> None:
     mail = compose(what, "Acme", [system()], until=SINCE, locale="de-CH", page=PAGE)
@@ -97,6 +112,16 @@ def test_a_german_customer_is_mailed_in_german(what: What) -> None:
     assert "Hello" not in mail.body
     assert '<html lang="de">' in mail.html
     assert ("4. März 2026" in mail.body) is (what != "thank")
+
+
+@pytest.mark.parametrize("locale", ["en", "de"])
+def test_a_second_mail_says_that_it_is_about_one_more_login(locale: str) -> None:
+    first, second = (
+        compose("ask", "Acme", [system()], until=SINCE, locale=locale, is_also=is_also)
+        for is_also in (False, True)
+    )
+    assert second.subject != first.subject
+    assert len(second.body) > len(first.body)
 
 
 class _Tags(HTMLParser):

@@ -285,6 +285,31 @@ async def test_a_mute_outlives_what_the_watch_writes_and_others_topics_are_untou
         assert unconfigured.resolved_at is None
 
 
+async def test_webhooks_that_were_applied_late_are_over_once_they_are_applied_in_time_again(
+    stage: Stage,
+) -> None:
+    """What waited while no consumer ran is applied: nothing that comes now is late."""
+    connection = stage.connections[0]
+    late = [
+        await stage.deliver({"id": f"l{number}", "event": "sync.completed"}, to=connection)
+        for number in range(20)
+    ]
+    await stage.process()
+    now = utcnow()
+    ids = [receipt.id for receipt in late]
+    waited = {"received_at": now - timedelta(minutes=7), "processed_at": now}
+    async with stage.rt.store.write() as session:
+        await session.execute(
+            update(WebhookEvent).where(col(WebhookEvent.id).in_(ids)).values(**waited)
+        )
+    await watch(stage.rt, now + timedelta(seconds=30))
+    assert "in the last 5 min, webhooks were applied 7 min after they came" in (
+        (await incidents(stage))["webhooks_behind"].title or ""
+    )
+    await watch(stage.rt, now + timedelta(minutes=6))
+    assert await incidents(stage) == {}
+
+
 async def test_a_canary_is_none_of_the_webhooks_of_which_a_share_fails(stage: Stage) -> None:
     await stage.deliver({"id": "c", "event": "linekeeper.canary"})
     for number in range(5):
