@@ -51,8 +51,9 @@ from tasks.run import (
 )
 
 MOST_NAMED = 50
-_NEWS_SAID = 10
 """Failed task runs a sweep makes for connections in trouble; the rest is in the artifact."""
+_NEWS_SAID = 10
+"""So many of them are in the message of the run."""
 
 BATCHES_AT_ONCE = 2
 """One is probed while another is written; the calls in flight are the client's to limit."""
