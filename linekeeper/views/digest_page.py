@@ -22,7 +22,7 @@ from linekeeper.outbox.about import is_a
 from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.store import Store
 from linekeeper.store.tables import Outbox
-from linekeeper.text import Mrkdwn, duration, health_name, named, width
+from linekeeper.text import Mrkdwn, counted, duration, health_name, named, width
 from linekeeper.views.digest_measures import Life, Measures, Spread, measure
 from linekeeper.views.digest_queries import Day, read_day
 from linekeeper.views.managed import count_managed, managed_sentence, name_rules
@@ -57,12 +57,19 @@ def slack_text(day: Day, links: Links) -> str:
 
 
 def headline(day: Day) -> str:
-    """`Digest: 3 new incidents, 5 resolved, 2 open`."""
+    """`Digest: 3 new incidents, 5 resolved, 2 open`; a quiet day is no sign of health."""
     figures = measure(day.lives, since=day.since, now=day.now)
     if not (figures.opened or figures.resolved or figures.open):
-        return "Digest: all healthy, nothing happened"
+        total, unwell = _fleet(day)
+        if not total:
+            return "Digest: no incidents, and no live connection"
+        if not (unwell or day.listed):
+            return "Digest: all healthy, nothing happened"
+        known = total - unwell - day.listed
+        which = f"{known:,} of {counted(total, 'connection')}" if known else "no connection"
+        return f"Digest: no incidents; {which} {'is' if known < 2 else 'are'} known to be healthy"
     return (
-        f"Digest: {_count(figures.opened, 'new incident')}, {figures.resolved} resolved, "
+        f"Digest: {counted(figures.opened, 'new incident')}, {figures.resolved} resolved, "
         f"{figures.open} open"
     )
 
@@ -127,10 +134,16 @@ def _figures(figures: Measures) -> list[tuple[str, str]]:
     ]
 
 
-def _ahead(day: Day) -> list[tuple[str, str]]:
+def _fleet(day: Day) -> tuple[int, int]:
+    """How many connections are live, and how many of them are not healthy."""
     total = sum(day.fleet.values())
-    unwell = total - day.fleet.get("healthy", 0)
-    lines = [("Fleet", f"{total:,} live connections, {unwell:,} not healthy")]
+    return total, total - day.fleet.get("healthy", 0)
+
+
+def _ahead(day: Day) -> list[tuple[str, str]]:
+    total, unwell = _fleet(day)
+    listed = f", {day.listed:,} only listed as active" if day.listed else ""
+    lines = [("Fleet", f"{counted(total, 'live connection')}, {unwell:,} not healthy{listed}")]
     if day.managed:
         lines.append(("Mode", day.managed))
     if day.availability:
@@ -141,7 +154,7 @@ def _ahead(day: Day) -> list[tuple[str, str]]:
         lines.append(
             ("Webhook trust", f"{day.trust.get('good', 0)} of {measured} can be relied on{others}")
         )
-    expiry = f"{_count(day.expiring, 'token')} would end within 7 days unless renewed"
+    expiry = f"{counted(day.expiring, 'token')} would end within 7 days unless renewed"
     if day.ending:
         one_or_many = "one login ends" if day.ending == 1 else f"{day.ending:,} logins end"
         expiry += f"; {one_or_many} that only the customer can renew"
@@ -210,10 +223,6 @@ def _spread(spread: Spread | None) -> str:
 
 def _share(share: float | None) -> str:
     return "—" if share is None else f"{share:.0%}"
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _at(moment: datetime) -> str:

@@ -1,5 +1,6 @@
 """What the digest contains, read in few statements."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -27,6 +28,7 @@ from linekeeper.store.tables import (
     Observation,
     WebhookTrust,
 )
+from linekeeper.text import is_only_listed
 from linekeeper.views.digest_measures import Life
 
 HORIZON = timedelta(days=7)
@@ -44,7 +46,7 @@ class Day:
     now: datetime
     lives: Sequence[Life]
     """What was open at some time since, or for the charts before that."""
-    fleet: dict[str, int]
+    fleet: Mapping[str, int]
     """Connections by health, of those that are live."""
     trust: dict[str, int]
     """Connections by webhook trust."""
@@ -63,17 +65,24 @@ class Day:
     """The month before, in the first digest of a month."""
     ending: int = 0
     """Logins that end within a week and that only the customer can renew."""
+    listed: int = 0
+    """The healthy ones of which there is only the word of Makini's list."""
 
 
 async def read_day(store: Store, *, since: datetime, charts_since: datetime, now: datetime) -> Day:
     """The digest's facts between `since` and `now`; incidents from `charts_since` on."""
     async with store.read() as session:
         lives = await read_lives(session, charts_since)
-        fleet = await session.execute(
-            select(col(Connection.health), func.count())
+        states = await session.execute(
+            select(col(Connection.health), col(Connection.evidence), func.count())
             .where(col(Connection.setup) == "live")
-            .group_by(col(Connection.health))
+            .group_by(col(Connection.health), col(Connection.evidence))
         )
+        fleet: Counter[str] = Counter()
+        listed = 0
+        for health, evidence, count in states:
+            fleet[health] += count
+            listed += count if is_only_listed(health, evidence) else 0
         trust = await session.execute(
             select(col(WebhookTrust.state), func.count())
             .join(Connection, col(Connection.id) == col(WebhookTrust.connection_id))
@@ -116,7 +125,8 @@ async def read_day(store: Store, *, since: datetime, charts_since: datetime, now
             since=since,
             now=now,
             lives=lives,
-            fleet={row[0]: row[1] for row in fleet},
+            fleet=fleet,
+            listed=listed,
             trust={row[0]: row[1] for row in trust},
             distrusted=sorted(label(*said) for said in distrusted),
             expiring=ending.get(False, 0),

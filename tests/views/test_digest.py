@@ -70,7 +70,9 @@ def test_times_and_shares_are_those_of_root_causes() -> None:
 
 
 def test_a_quiet_day_says_so() -> None:
-    assert headline(day()) == "Digest: all healthy, nothing happened"
+    assert headline(replace(day(), fleet={"healthy": 100})) == (
+        "Digest: all healthy, nothing happened"
+    )
 
 
 def test_the_message_tells_what_is_new_open_and_ahead() -> None:
