@@ -17,12 +17,36 @@ _DEGRADED = {
     "flapping": "The connection is flapping: it fails and recovers again and again.",
 }
 """What a degraded connection has, by its one cause."""
+_DEGRADED_ALIKE = {
+    "sync_failing": "These connections answer, but Makini reports that their syncs fail.",
+    "sync_stale": "These connections answer, but their last successful syncs are too long ago.",
+    "slow": "These connections answer, but too slowly.",
+    "flapping": "These connections are flapping: they fail and recover again and again.",
+}
+"""What several degraded connections have that have one cause."""
 _MADE_ANEW = (
     "There is a new connection at Makini in place of the one before. Linekeeper has no token of "
     "it, and none is minted: your product gets no token, though Makini calls it active."
 )
 _NOT_IN_DOUBT = "The logins are not in doubt."
-_SWITCHED_OFF = "Makini has switched these connections off, because there are not enough credits."
+_OF_MANY_ANYWHERE = {
+    "degraded": (
+        "These connections answer, but they are slow, their syncs fail or are old, or they are "
+        "flapping."
+    ),
+    "unknown": (
+        "Whether these connections work is unknown: Makini reports a status that Linekeeper does "
+        "not know, or the evidence contradicts itself. They count as unhealthy."
+    ),
+    "disconnected": (
+        "Two complete connection lists do not contain them, and nobody disconnected them here. "
+        "Every call on these connections fails, and the product gets no token for them."
+    ),
+    "inactive": (
+        "Makini has switched these connections off, because there are not enough credits."
+    ),
+}
+"""What is wrong with several connections, whatever they have in common."""
 _OF_MANY = {
     ("unreachable", "provider"): (
         f"These systems, or Makini's way to them, do not answer. {_NOT_IN_DOUBT}"
@@ -38,8 +62,6 @@ _OF_MANY = {
         "Systems of several providers reject the stored credentials. Every call on these "
         "connections fails."
     ),
-    ("inactive", "provider"): _SWITCHED_OFF,
-    ("inactive", "app"): _SWITCHED_OFF,
 }
 """What is wrong with connections of one provider, or of several of an app, that fail alike."""
 _AHEAD_OF_MANY = {
@@ -47,6 +69,13 @@ _AHEAD_OF_MANY = {
     "answer.",
     "inactive": "Add credits in Makini and activate the connections there; the next sweep resolves "
     "this.",
+    "degraded": "Linekeeper probes them in every sweep, and resolves this incident once the cause "
+    "is gone.",
+    "unknown": "Linekeeper checks them in every sweep, and resolves this incident once the "
+    "evidence is good and agrees.",
+    "disconnected": "Linekeeper resolves this incident when Makini lists the connections again. "
+    "If they are gone for good, run disconnect, or adopt with Accept what is missing; new logins "
+    "make new connections.",
 }
 _OTHER = Kind(
     (),
@@ -98,17 +127,22 @@ def left_for(kind: str | None) -> str:
     return kind if kind == "disconnected" else f"moved to another incident: {health_name(kind)}"
 
 
-def meaning(kind: str, cause: str = "", scope: str = "") -> str:
+def meaning(kind: str, cause: str = "", scope: str = "connection") -> str:
     """What is wrong; empty for a kind that has only its title.
 
-    `scope` is that of an incident of several connections: of a provider, or of an app, where it is
-    not the systems of several providers that are taken for the cause.
-    `cause` is the one why a connection is degraded (`Judged.degraded_by`), where it is known, or
-    `TOKEN_MISSING` of one whose login is wanted for that.
+    `scope` is `connection`, or that of an incident of several: of a provider, or of an app, where
+    it is not the systems of several providers that are taken for the cause.
+    `cause` is the one why a connection, or all of several, are degraded (`Judged.degraded_by`),
+    where it is known, or `TOKEN_MISSING` of one whose login is wanted for that.
     """
     if kind == "reauthorization_required" and cause == TOKEN_MISSING:
         return _MADE_ANEW
-    known = _DEGRADED.get(cause) if kind == "degraded" else _OF_MANY.get((kind, scope))
+    is_of_one = scope == "connection"
+    known = None
+    if kind == "degraded":
+        known = (_DEGRADED if is_of_one else _DEGRADED_ALIKE).get(cause)
+    if known is None and not is_of_one:
+        known = _OF_MANY.get((kind, scope)) or _OF_MANY_ANYWHERE.get(kind)
     return known or KINDS.get(kind, _OTHER).meaning
 
 

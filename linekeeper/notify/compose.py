@@ -139,13 +139,15 @@ def _what(view: IncidentView, pen: Pen, now: datetime) -> list[str]:
     lines = []
     only = view.only
     scope = "provider" if view.share is not None and view.share.is_cause else view.scope
-    meaning = words.meaning(view.kind, only.cause if only else "", "" if only else scope)
+    meaning = words.meaning(
+        view.kind, only.cause if only else view.cause, "connection" if only else scope
+    )
     is_more = view.summary and (len(view.title) > _TITLE_SHOWN or view.says_more)
     if view.resolved_at is None and (meaning or is_more):
         problem = meaning or pen.text(view.summary[:1].upper() + view.summary[1:], _FOUND_LIMIT)
         lines.append(f"{pen.strong('Problem')} {problem}")
-    if cause := _root_cause(view, pen):
-        lines.append(f"{pen.strong('Root cause')} {cause}")
+    if root_cause := _root_cause(view, pen):
+        lines.append(f"{pen.strong('Root cause')} {root_cause}")
     lines.append(_since(view, pen, now))
     if whose := owners_of(view, pen):
         lines.append(f"{pen.strong('Owner')} {whose}")

@@ -8,13 +8,15 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import bindparam, func, select
+from sqlalchemy import bindparam, func, select, type_coerce
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.customers.setup import ESTABLISHED
+from linekeeper.health.evidence import Health
 from linekeeper.incidents.causes import is_of_customer
 from linekeeper.store.tables import Connection, Customer, Incident, IncidentConnection
+from linekeeper.store.types import Json
 from linekeeper.text import Pen, counted
 
 
@@ -78,6 +80,30 @@ _SET_UP = (
     )
     .group_by(col(Connection.customer_id))
 )
+
+
+_DEGRADED_BY = (
+    select(
+        col(IncidentConnection.incident_id),
+        type_coerce(col(Connection.judged), Json)["degraded_by"].as_string(),
+    )
+    .join(Connection, col(Connection.id) == col(IncidentConnection.connection_id))
+    .where(
+        col(IncidentConnection.incident_id).in_(bindparam("ids", expanding=True)),
+        col(IncidentConnection.kind) == Health.degraded.value,
+        col(IncidentConnection.left_at).is_(None),
+    )
+    .distinct()
+)
+
+
+async def degraded_by(session: AsyncSession, incident_ids: Collection[str]) -> dict[str, str]:
+    """Return by incident the one cause that all of its degraded connections have; else it is
+    left out."""
+    causes: dict[str, set[str | None]] = {}
+    for incident_id, cause in await session.execute(_DEGRADED_BY, {"ids": sorted(incident_ids)}):
+        causes.setdefault(incident_id, set()).add(cause)
+    return {each: next(iter(found)) or "" for each, found in causes.items() if len(found) == 1}
 
 
 async def customer_shares(

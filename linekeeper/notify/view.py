@@ -20,7 +20,7 @@ from linekeeper.health.token_missing import TOKEN_MISSING
 from linekeeper.incidents import kinds
 from linekeeper.incidents.announce import RANKED
 from linekeeper.notify.merged import FLEET, LEFT_FOR, Wider, merged_into
-from linekeeper.notify.root_cause import CustomerShare, customer_shares
+from linekeeper.notify.root_cause import CustomerShare, customer_shares, degraded_by
 from linekeeper.outbox.events import IncidentFacts
 from linekeeper.store.engine import Store, chunked
 from linekeeper.store.tables import AppState, Connection, Customer, Incident, Observation
@@ -91,6 +91,8 @@ class IncidentView(IncidentFacts):
     recovered_count: int = 0
     share: CustomerShare | None = None
     """The customer who has the most of its connections, where it is about several."""
+    cause: str = ""
+    """The one why all of several connections are degraded; empty where they differ."""
     run_id: str | None = None
     """The run that works on it."""
     connect_url: str | None = None
@@ -160,11 +162,8 @@ class Links:
 
     def run(self, run_id: str | None = None) -> str | None:
         """A flow run's page."""
-        return self._page(
-            f"runs/flow-run/{quote(identifier, errors='replace')}"
-            if (identifier := run_id or self.run_id)
-            else ""
-        )
+        identifier = quote(run_id or self.run_id or "", errors="replace")
+        return self._page(f"runs/flow-run/{identifier}" if identifier else "")
 
     def artifact(self, key: str) -> str | None:
         """An artifact's page; where its id isn't known, that of its key."""
@@ -221,13 +220,12 @@ _INCIDENTS = (
     .join(AppState, col(AppState.app) == _INCIDENT.c.app, isouter=True)
     .where(_INCIDENT.c.id.in_(bindparam("ids", expanding=True)))
 )
-_IS_OF_LOGIN = col(Observation.outcome).in_(_OF_LOGIN)
 _TROUBLES = (
     select(
         col(Observation.id),
         func.row_number()
         .over(
-            partition_by=[col(Observation.connection_id), _IS_OF_LOGIN],
+            partition_by=[col(Observation.connection_id), col(Observation.outcome).in_(_OF_LOGIN)],
             order_by=[col(Observation.at).desc(), col(Observation.id).desc()],
         )
         .label("age"),
@@ -271,6 +269,7 @@ async def load_views(
             wider = await merged_into(session, over) if over else {}
             several = [each.id for each in incidents if each.scope != "connection"]
             shares = await customer_shares(session, several) if several else {}
+            causes = await degraded_by(session, several) if several else {}
             for incident in incidents:
                 count, left = counts.get(incident.id, (0, 0))
                 views[incident.id] = from_row(
@@ -281,6 +280,7 @@ async def load_views(
                     member_count=count,
                     recovered_count=left,
                     share=shares.get(incident.id),
+                    cause=causes.get(incident.id, ""),
                 )
     return views
 
