@@ -1,10 +1,12 @@
 """What a customer's systems are called in what the customer reads.
 
 By their product alone, for the name a connection has at Makini may be an internal one; but where a
-customer has several of one product, nothing else says which of them is meant.
+customer has several of one product, nothing else says which of them is meant. Where not even their
+names do, they are numbered: a mail that asks for the login of one doesn't look like one that asks
+for another's.
 """
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
@@ -40,14 +42,17 @@ async def own_names(
 
 
 def told_apart(systems: Iterable[OwnSystem]) -> Mapping[str, str]:
-    """The product of each by id, and of several of one product also the name, if that differs."""
-    alike: dict[str, list[OwnSystem]] = defaultdict(list)
+    """The product of each by id. Of several of one product also the name, if that differs; those
+    that have the same name are numbered, the oldest first: `emaint (1/2)`."""
+    alike: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for system in systems:
-        alike[system.provider or system.name].append(system)
+        alike[system.provider or system.name][system.name].append(system.id)
     names = {}
-    for product, several in alike.items():
-        times = Counter(system.name for system in several)
-        for system in several:
-            says_more = len(several) > 1 and times[system.name] == 1 and system.name != product
-            names[system.id] = f"{product} ({system.name})" if says_more else product
+    for product, by_name in alike.items():
+        for name, ids in by_name.items():
+            says_more = len(by_name) > 1 and name != product
+            for number, identifier in enumerate(sorted(ids), start=1):
+                more = [name] if says_more else []
+                more += [f"{number}/{len(ids)}"] if len(ids) > 1 else []
+                names[identifier] = f"{product} ({', '.join(more)})" if more else product
     return names

@@ -65,14 +65,20 @@ def test_only_where_the_product_says_too_little_is_the_name_added() -> None:
         OwnSystem("b", "sap-ecc", "Acme · South"),
         OwnSystem("c", "upkeep", "internal"),
         OwnSystem("d", "", "Maximo"),
+        OwnSystem("f", "ifs", "Acme"),  # nothing tells them apart
         OwnSystem("e", "ifs", "Acme"),
-        OwnSystem("f", "ifs", "Acme"),  # a successor, or nothing tells them apart
+        OwnSystem("g", "maximo", "Plant"),
+        OwnSystem("h", "maximo", "Plant"),
+        OwnSystem("i", "maximo", "maximo"),
     ]
     assert told_apart(systems) == {
         "a": "sap-ecc (Acme · North)",
         "b": "sap-ecc (Acme · South)",
         "c": "upkeep",
         "d": "Maximo",
-        "e": "ifs",
-        "f": "ifs",
+        "e": "ifs (1/2)",
+        "f": "ifs (2/2)",
+        "g": "maximo (Plant, 1/2)",
+        "h": "maximo (Plant, 2/2)",
+        "i": "maximo",
     }
