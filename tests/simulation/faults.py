@@ -31,7 +31,13 @@ from tests.simulation.second_acts import SecondActs
 from tests.simulation.shifting import Shifting
 from tests.simulation.sickness import Sickness
 from tests.simulation.sickness import draw as draw_sickness
-from tests.simulation.storms import STORM, storm
+from tests.simulation.storms import (
+    ONE_CUSTOMER,
+    STORM,
+    has_one_customer,
+    one_customer,
+    storm,
+)
 from tests.simulation.twice import Twice
 from tests.simulation.universe import Universe
 from tests.simulation.unusual import UNUSUAL, UNUSUAL_KINDS, Unusual
@@ -89,6 +95,8 @@ class Trouble:
         storms = Random(seed_of(universe.plan.seed, "storms"))
         if universe.plan.seed >= LATEST_LIBERTIES_FROM and storms.random() < STORM:
             self.kinds.add("storm")
+        if has_one_customer(universe.plan):
+            self.kinds.add(ONE_CUSTOMER)
         acts = Random(seed_of(universe.plan.seed, "second acts"))
         self.kinds |= SecondActs.drawn(universe.plan.seed, acts)
         ends = Random(seed_of(universe.plan.seed, "endings"))
@@ -142,6 +150,9 @@ class Trouble:
             yield self.customers.live()
         if "storm" in self.kinds:
             yield storm(self.universe, Random(seed_of(self.universe.plan.seed, "storm")))
+        if ONE_CUSTOMER in self.kinds:
+            theirs = Random(seed_of(self.universe.plan.seed, ONE_CUSTOMER))
+            yield one_customer(self.universe, theirs)
         if "commits" in self.kinds:
             yield self.interrupted.commits()
         if "stops" in self.kinds:

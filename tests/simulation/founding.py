@@ -14,10 +14,12 @@ from linekeeper.store.tables import Connection, Contact, Customer
 from linekeeper.tokens.stored import save_tokens
 from tests.simulation.loop import Host
 from tests.simulation.machine import seed_of
+from tests.simulation.storms import company, customer_of
 
 if TYPE_CHECKING:
     from tests.simulation.universe import Universe
 
+PROVIDERS = ("sap-ecc", "maximo", "emaint", "upkeep")
 ZONES = (
     "UTC", "Europe/Berlin", "America/Los_Angeles", "America/Sao_Paulo", "Asia/Tokyo",
     "Australia/Sydney",
@@ -29,7 +31,7 @@ def metadata_of(universe: "Universe", number: int) -> dict[str, str] | None:
     """What the app tells Makini of a customer, where it does."""
     if not universe.personality.metadata_as:
         return None
-    return {"customer": f"Company {number}", "account": f"acc-{number:04}"}
+    return {"customer": company(number), "account": f"acc-{number:04}"}
 
 
 async def set_up(universe: "Universe") -> None:
@@ -38,11 +40,13 @@ async def set_up(universe: "Universe") -> None:
     zones = Random(seed_of(universe.plan.seed, "time zones"))
     for number in range(universe.plan.connections):
         offers = universe.entities if rng.random() < 0.8 else universe.entities[:1]
-        provider = rng.choice(("sap-ecc", "maximo", "emaint", "upkeep"))
+        provider, whose = rng.choice(PROVIDERS), customer_of(universe.plan, number)
+        if whose != number:
+            provider = PROVIDERS[number]
         truth.connect(
-            name=f"Company {number}", email=f"it@company{number}.example", provider=provider,
-            company=f"Company {number}", now=now, offers=offers,
-            records=rng.choice((0, 1, 4, 12)), metadata=metadata_of(universe, number),
+            name=company(whose), email=f"it@company{whose}.example", provider=provider,
+            company=company(whose), now=now, offers=offers,
+            records=rng.choice((0, 1, 4, 12)), metadata=metadata_of(universe, whose),
         )  # fmt: skip
     truth.announce.clear()
 
