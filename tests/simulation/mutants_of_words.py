@@ -42,6 +42,12 @@ OF_WORDS = (
         kinds="systems episodes", hours=1.5,
     ),
     mutant(
+        "nobody-but-the-provider", "one customer's trouble is told as that of the whole app",
+        ("incidents/causes.py",
+         "    return mostly_theirs and others_hit * 2 < others\n", "    return False\n"),
+        kinds="customer", hours=1.5,
+    ),
+    mutant(
         "token-after-the-end", "the product gets tokens of a connection that was disconnected",
         ("access/issue.py",
          '    if connection.setup == "disconnected":\n        return Withheld(',

@@ -112,7 +112,7 @@ def _have_one_incident(universe: "Universe", theirs: Sequence["Connection"]) -> 
 
 
 def _take_away(universe: "Universe", connection: "Connection", *, login: bool) -> None:
-    if connection.deleted:
+    if connection.deleted or universe.calm:
         return
     if login:
         universe.truth.lose_login(connection, universe.now())
