@@ -68,8 +68,9 @@ ASSUMED = (
 """What is said where nothing shows which connection a login is of."""
 
 
-def how_it_ended(match: Match, owner: str | None, login: Login) -> Ended:
-    """How an attempt ended whose pair, if we know whose it is, is stored. Pure."""
+def how_it_ended(match: Match, owner: str | None, login: Login, *, is_lost: bool = False) -> Ended:
+    """How an attempt ended whose pair, if we know whose it is, is stored; `is_lost` is whether the
+    login counts as lost all the same. Pure."""
     if owner is None and login.away is not None:
         return "away"
     if match.kind == "unlisted":
@@ -77,7 +78,7 @@ def how_it_ended(match: Match, owner: str | None, login: Login) -> Ended:
     if match.kind == "other":
         return "other_system"
     # It may be left from before the login, until Makini's next sync: the next probe decides.
-    return "unproven" if login.status.sync_status == "fail" else "done"
+    return "unproven" if is_lost or login.status.sync_status == "fail" else "done"
 
 
 def why_not(how: Ended, login: Login, match: Match, came: str) -> str:

@@ -256,10 +256,9 @@ class Attempt:
                     return ending
             asked = link.connection_id
             match, owner = await resolve_owner(rt.store, session, link, login)
-            if owner is not None:
-                # Also where it isn't what was asked for: the login killed this one's old pair.
-                await store_login(rt, session, owner, login, kept)
-            how = how_it_ended(match, owner, login)
+            # Also where it isn't what was asked for: the login killed this one's old pair.
+            is_lost = owner is not None and await store_login(rt, session, owner, login, kept)
+            how = how_it_ended(match, owner, login, is_lost=is_lost)
             is_open = how in ("away", "unlisted") and kept is not None
             if kept is not None and not is_open:
                 await forget_pending(session, kept.id)

@@ -21,6 +21,8 @@ from linekeeper.access.pending import (
     forget_pending,
 )
 from linekeeper.clock import utcnow
+from linekeeper.health.evidence import Health
+from linekeeper.health.held import load_held
 from linekeeper.health.probe import understand
 from linekeeper.health.service import observe
 from linekeeper.makini import TokenPair
@@ -92,16 +94,22 @@ async def forget_refused(store: Store, kept: Pending, *, now: datetime) -> None:
 
 async def store_login(
     rt: Runtime, session: AsyncSession, owner: str, login: Login, kept: Pending | None
-) -> None:
-    """Store the pair of a login as its connection's, and what its status says of that."""
+) -> bool:
+    """Store the pair of a login as its connection's, and what its status says of that.
+
+    Returns whether the login counts as lost all the same; the next sweep decides.
+    """
     now, policy = utcnow(), (await rt.configuration()).policy
     if kept is not None and kept.is_known:
         await _save_kept(rt.store, session, owner, login.pair, now=now)
     else:
         await save_tokens(rt.store, session, {owner: login.pair}, now=now)
     await own(session, owner)
-    seen = replace(understand(login.status, now), source=SOURCE)
+    login_at = kept.received_at if kept is not None else now
+    seen = replace(understand(login.status, now), source=SOURCE, login_at=login_at)
     await observe(rt.store, session, [(owner, seen)], policy=policy, now=now)
+    held = await load_held(session, [owner], now)
+    return held[owner].judged.own is Health.reauthorization_required
 
 
 async def _save_kept(

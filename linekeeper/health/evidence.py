@@ -111,6 +111,8 @@ class Observation(msgspec.Struct, frozen=True):
     """When a poll last read one of its entities to the end, as far as is known."""
     called: str = ""
     """What the connection's own status calls it."""
+    login_at: datetime | None = None
+    """When the customer logged in, where it is the status of that login."""
 
     @property
     def is_good_event(self) -> bool:
@@ -262,7 +264,7 @@ def _grain(at: datetime) -> int:
 def contradicts(judged: Judged, observation: Observation, policy: HealthPolicy) -> bool:
     """Whether a cached word says the opposite of something dated that we know of the login."""
     if observation.source == "reconnect":
-        return _is_before_login(judged, observation)
+        return _is_before_login(judged, observation) or _is_refused_since(judged, observation)
     if observation.source not in CACHED:
         return False
     if observation.outcome is Outcome.login_lost:
@@ -279,6 +281,14 @@ def _is_before_login(judged: Judged, observation: Observation) -> bool:
     """
     lost = judged.own in (Health.reauthorization_required, Health.unknown)
     return observation.sync_status == "fail" and not lost
+
+
+def _is_refused_since(judged: Judged, observation: Observation) -> bool:
+    """Whether a read was refused after the customer had logged in: that login is lost again."""
+    login_at, lost_at = observation.login_at, judged.lost_at
+    if observation.outcome not in _GOOD or login_at is None or lost_at is None:
+        return False
+    return judged.lost_by == "read" and lost_at > login_at
 
 
 def _is_leftover(judged: Judged, observation: Observation) -> bool:

@@ -162,6 +162,27 @@ async def test_a_kept_login_is_not_spoken_of_once_a_later_one_was_verified(house
     assert "has to log in again" in step
 
 
+async def test_a_kept_login_that_was_lost_again_before_it_was_verified_is_not_said_to_work(
+    house: House,
+) -> None:
+    """Universe 33403: Makini's late word said that it works, and Slack that all was resolved."""
+    connection, _ = await logged_in_while_it_was_away(house)
+    await house.control(f"connections/{connection.makini_key}/come-online")
+    found = house.fleet.world.find(connection.makini_key)
+    assert found is not None
+    await house.control(f"connections/{connection.makini_key}/change-credentials")
+    found.lagging_status = "done"
+    await house.sweep()
+    await verify_logins(house.rt, now=utcnow() + timedelta(seconds=90))
+    assert (await house.connection(connection.id)).health == "reauthorization_required"
+    assert "RESOLVED" not in await message(house)
+    assert await house.rows(PendingLogin) == []
+
+    await house.restore_login(connection)
+    assert (await house.connection(connection.id)).health == "healthy"
+    assert "RESOLVED" in await message(house)
+
+
 async def test_a_kept_login_that_ended_unverified_is_asked_for_again(house: House) -> None:
     connection, path = await logged_in_while_it_was_away(house)
     async with house.store.write() as session:

@@ -28,7 +28,7 @@ from linekeeper.settings import Settings
 from linekeeper.store import Store
 from tests.simulation.lost import is_token_missing, is_unreadable, was_lost
 from tests.simulation.makini.connection import Connection
-from tests.simulation.ports import RECEIVER_BEAT_SECONDS
+from tests.simulation.rare import RECEIVER_BEAT_SECONDS
 from tests.simulation.universe import Universe
 
 T = TypeVar("T")

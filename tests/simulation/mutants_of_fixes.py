@@ -135,4 +135,11 @@ OF_FIXES = (
          "        self._is_renewed = True\n        token = await self._newer()  # "),
         seed=32846,
     ),
+    undone(
+        "kept-login-is-believed", "a late word on a kept login outranks a read refused since it",
+        ("health/evidence.py",
+         "_is_before_login(judged, observation) or _is_refused_since(judged, observation)",
+         "_is_before_login(judged, observation)"),
+        seed=33403,
+    ),
 )  # fmt: skip

@@ -88,8 +88,16 @@ class Oracle:
             if excused & {row["connection_ref"], row["url_connection"]}:
                 continue
             self.broken.append(f"stuck: event {row['id']} {row['kind']} waits: {row['error']}")
+        put_off = {
+            row["lane"]
+            for row in self.rows(
+                "SELECT lane, next_attempt_at FROM outbox WHERE status = 'pending'"
+                " AND channel IN ('run', 'event')"
+            )
+            if self.universe.people.rare.put_off(datetime.fromisoformat(row["next_attempt_at"]))
+        }
         for row in self.rows(
-            "SELECT channel, dedupe_key, error, (SELECT time_zone FROM customer"
+            "SELECT channel, dedupe_key, lane, error, (SELECT time_zone FROM customer"
             " WHERE id = json_extract(outbox.payload, '$.customer_id')) AS zone,"
             " EXISTS (SELECT 1 FROM outbox first WHERE first.lane = outbox.lane"
             " AND first.status = 'pending' AND first.seq < outbox.seq"
@@ -99,10 +107,12 @@ class Oracle:
         ):  # fmt: skip
             if row["behind"] and not is_at_work(now, row["zone"] or "UTC"):
                 continue  # behind one that waits for working hours
+            if row["lane"] in put_off:
+                continue
             self.broken.append(f"stuck: {row['channel']} {row['dedupe_key']}: {row['error']}")
         # What is said in working hours waits for the next, though a clock of tomorrow had tried it.
         for row in self.rows(
-            "SELECT channel, dedupe_key, error, next_attempt_at,"
+            "SELECT channel, dedupe_key, lane, error, next_attempt_at,"
             " json_extract(payload, '$.do') AS what, (SELECT time_zone FROM customer"
             " WHERE id = json_extract(outbox.payload, '$.customer_id')) AS zone"
             " FROM outbox WHERE status = 'pending' AND attempts > 0 AND created_at < ?"
@@ -111,6 +121,8 @@ class Oracle:
         ):  # fmt: skip
             until = datetime.fromisoformat(row["next_attempt_at"])
             if row["what"] in CAN_WAIT and waits_for_work(now, until, row["zone"] or "UTC"):
+                continue
+            if row["lane"] in put_off:
                 continue
             self.broken.append(f"stuck: {row['channel']} {row['dedupe_key']}: {row['error']}")
         for table in ("outbox", "webhook_event"):

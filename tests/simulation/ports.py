@@ -53,6 +53,7 @@ from tests.simulation.makini.truth import ENTITIES
 from tests.simulation.makini.webhooks import WEBHOOK_SECRET
 from tests.simulation.net import SimTransport
 from tests.simulation.product import FORWARD_SECRET
+from tests.simulation.rare import RECEIVER_BEAT_SECONDS
 from tests.simulation.secrecy import KEY, SMTP_URL
 from tests.simulation.task_engine import installed
 from tests.simulation.universe import Universe
@@ -68,8 +69,6 @@ AWAY_SECONDS = 120.0
 """How often Prefect is tried while it is away."""
 WATCH_SECONDS = 900.0
 """How often the parts watch each other, and say that they have the database open."""
-RECEIVER_BEAT_SECONDS = 180.0
-"""What is missing of it is an outage of ours, by minutes."""
 LOOK_SECONDS = 0.5
 """The least between two looks at what is due."""
 HEARTBEATS = SimpleNamespace(flows=SimpleNamespace(heartbeat_frequency=BEAT))

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,10 @@ RARE = 0.1
 NEW_KEY = "YSBuZXcga2V5LCBhbHNvIDMyIGJ5dGVzIGxvbmchISE="
 """Of a throw-away database, too."""
 DAY = timedelta(days=1)
+RECEIVER_BEAT_SECONDS = 180.0
+"""What is missing of it is an outage of ours, by minutes."""
+LONGEST_PAUSE = timedelta(minutes=5)
+"""Of messages to Prefect, while it is away."""
 PARTS = ("receiver", "consumer", "second consumer")
 
 
@@ -27,6 +31,9 @@ class Rare:
         self._rng = rng
         self.is_rotated = False
         """Whether `rotate-keys` has said that the old key may go, and it is gone."""
+        self.unheard: list[tuple[datetime, datetime]] = []
+        """From when until when the clock was ahead for less time than lies between two beats of a
+        receiver here: in production it says every ten seconds that it is there."""
 
     def start(self, kinds: set[str]) -> Iterator[Any]:
         """One task for each kind that this universe has."""
@@ -36,6 +43,11 @@ class Rare:
             yield self._workers()
         if "day" in kinds:
             yield self._day()
+
+    def put_off(self, until: datetime) -> bool:
+        """Whether a clock that nobody heard of has put off until then what was tried meanwhile."""
+        tried = until - DAY
+        return any(since <= tried <= end + LONGEST_PAUSE for since, end in self.unheard)
 
     def end(self) -> None:
         """The workers are there, and the clock is right."""
@@ -133,7 +145,10 @@ class Rare:
         self._set_clock(rng.choice((DAY, -DAY)) if skew is None else skew)
         said = f"trouble: the machine's clock is off by {universe.machine_skew}"
         universe.say(f"{said}; {why}" if why else said)
-        await asyncio.sleep(rng.choice((45.0, 240.0, 700.0)))
+        since, seconds = universe.now(), rng.choice((45.0, 240.0, 700.0))
+        if universe.machine_skew > timedelta() and seconds < RECEIVER_BEAT_SECONDS:
+            self.unheard.append((since, since + timedelta(seconds=seconds)))
+        await asyncio.sleep(seconds)
         self._set_clock(timedelta())
         universe.say("the machine's clock is right again")
 
