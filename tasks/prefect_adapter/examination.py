@@ -44,6 +44,8 @@ from tasks.prefect_adapter.server import prefect_at, work_pool
 LATE_AFTER = timedelta(minutes=1)
 """A worker that polls takes a run well before."""
 NAME = "prefect · late runs"
+API = "prefect · API"
+"""Not the part *prefect*, which says what the consumer hears of it."""
 _MOST = 200
 
 
@@ -154,7 +156,7 @@ async def examine_prefect(settings: Settings, *, seconds: float) -> list[DoctorF
             ours = DeploymentFilter(name=DeploymentFilterName(any_=names))
             deployments = await every(client.read_deployments, deployment_filter=ours)
             return [
-                ok("prefect", f"{url} answers, version {version}"),
+                ok(API, f"{url} answers, version {version}"),
                 *await _pool(client, url, deployments),
                 _deployments(deployments, wanted),
                 *paused_deployments(deployments),
@@ -162,10 +164,10 @@ async def examine_prefect(settings: Settings, *, seconds: float) -> list[DoctorF
     except PrefectHTTPStatusError as error:
         status = error.response.status_code
         fix = _credentials() if status in (401, 403) else start
-        return [wrong("prefect", f"{url} answers {status}", fix)]
+        return [wrong(API, f"{url} answers {status}", fix)]
     except (TimeoutError, httpx.HTTPError, OSError, RuntimeError) as error:
         reason = f"within {seconds:g} s" if isinstance(error, TimeoutError) else f"({error})"
-        return [wrong("prefect", f"{url} does not answer {reason}", start)]
+        return [wrong(API, f"{url} does not answer {reason}", start)]
 
 
 def _credentials() -> str:

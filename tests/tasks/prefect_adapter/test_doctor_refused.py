@@ -46,6 +46,7 @@ async def _said(tmp_path: Path) -> DoctorFinding:
     settings = Settings(home=tmp_path, encryption_keys=(KEY,))
     [finding] = await examine_prefect(settings, seconds=20)
     assert "answers 401" in finding.text
+    assert finding.name == "prefect · API", "the part *prefect* is another line of the report"
     return finding
 
 
