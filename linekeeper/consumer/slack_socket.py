@@ -77,6 +77,7 @@ class SlackSockets:
         for token, channel in wanted.items():
             if token not in self._sockets:
                 self._sockets[token] = _Socket(self._rt, channel, self._links, self._silence)
+            self._sockets[token].channel = channel  # its bot token may have changed since
         troubles = [
             trouble for socket in self._sockets.values() if (trouble := await socket.step())
         ]
@@ -107,7 +108,7 @@ class _Socket:
     ) -> None:
         self._rt = rt
         self._links = links
-        self._channel = channel
+        self.channel = channel
         self._silence = silence
         self._client: SocketModeClient | None = None
         self._connecting: asyncio.Task[None] | None = None
@@ -142,14 +143,14 @@ class _Socket:
         await to_end(done, self._disconnect)
 
     def _connect(self) -> None:
-        web = AsyncWebClient(base_url=self._channel.api_url, retry_handlers=[])
+        web = AsyncWebClient(base_url=self.channel.api_url, retry_handlers=[])
         self._client = client = SocketModeClient(
-            app_token=self._channel.app_token.get_secret_value().strip(),
+            app_token=self.channel.app_token.get_secret_value().strip(),
             web_client=web,
             logger=_SILENT,
             ping_interval=_PING_SECONDS,
         )
-        if is_near(self._channel.api_url):
+        if is_near(self.channel.api_url):
             client.proxy = web.proxy = None
         client.socket_mode_request_listeners.append(self._take)
         connect: Callable[[], Coroutine[Any, Any, None]] = client.connect
@@ -212,6 +213,6 @@ class _Socket:
             own, customers = await read_own(self._rt.store, member)
             links = await with_artifacts(self._rt.store, self._links(), [FLEET])
             view = home(own, customers, now=utcnow(), fleet=links.artifact(FLEET))
-            await publish_home(self._channel, member, view)
+            await publish_home(self.channel, member, view)
         except (SQLAlchemyError, OSError, SlackTrouble) as error:
             log.warning("a home page in Slack was not shown: %s", describe_error(error))

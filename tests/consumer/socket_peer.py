@@ -28,6 +28,8 @@ class SocketPeer:
         self.views: list[dict[str, Any]] = []
         self.homes: dict[str, dict[str, Any]] = {}
         """The home page of each member."""
+        self.bots: list[str] = []
+        """By which token each of them was shown."""
         self.told: list[dict[str, Any]] = []
         """What was said that one member alone sees."""
         self.answers: dict[str, Any] = {}
@@ -134,6 +136,7 @@ class SocketPeer:
     async def publish_view(self, request: web.Request) -> web.Response:
         given = await request.json()
         self.homes[given["user_id"]] = given["view"]
+        self.bots.append(request.headers["Authorization"])
         return web.json_response({"ok": True, "view": {}})
 
     async def post_ephemeral(self, request: web.Request) -> web.Response:

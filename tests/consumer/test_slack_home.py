@@ -2,9 +2,11 @@
 
 from typing import Any
 
+from pydantic import SecretStr
 from sqlalchemy import update
 from sqlmodel import col
 
+from linekeeper.config import Configuration
 from linekeeper.consumer.slack_socket import SlackSockets
 from linekeeper.store.tables import Customer
 from tests.consumer.socket_peer import SocketPeer, until
@@ -53,3 +55,24 @@ async def test_who_owns_customers_without_a_connection_is_not_told_to_own_none(
     await peer.press(opened("U0PETRA01"))
     await until(lambda: not peer.waiting and len(peer.homes) == 1)
     assert "You own 1 customer, without a connection so far." in str(peer.homes["U0PETRA01"])
+
+
+async def test_the_home_page_is_shown_with_the_bot_token_that_the_block_has_now(
+    house: House, peer: SocketPeer, sockets: list[SlackSockets]
+) -> None:
+    """The connection kept the settings it was opened with, until the consumer was started anew."""
+    await until(lambda: len(peer.connections) == 2)
+    before = await house.rt.configuration()
+    assert before.slack is not None
+    slack = before.slack.model_copy(update={"bot_token": SecretStr("xoxb-2")})
+
+    async def rotated() -> Configuration:
+        return before.model_copy(update={"slack": slack})
+
+    house.rt.configuration = rotated
+    for one in sockets:
+        await one.step()
+    await peer.press(opened("U0PETRA01"))
+    await until(peer.taken)
+    await until(lambda: peer.bots)
+    assert set(peer.bots) == {"Bearer xoxb-2"}
