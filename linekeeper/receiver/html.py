@@ -36,9 +36,10 @@ def rendered(template: str, status: int = 200, **values: Any) -> Response:
 
 
 def fields(body: bytes) -> dict[str, str]:
-    """The first value of each field; empty for a body that is no form."""
+    """The first value of each field, without zero bytes, which PostgreSQL takes in no text; empty
+    for a body that is no form."""
     try:
         parsed = parse_qs(body.decode("utf-8"), max_num_fields=20)
     except ValueError:
         return {}
-    return {name: values[0] for name, values in parsed.items()}
+    return {name: values[0].replace("\0", "") for name, values in parsed.items()}

@@ -87,6 +87,13 @@ async def test_a_tick_settles_the_step_and_a_comment_is_kept(portal: Portal) -> 
     assert step["id"] not in [each["id"] for each in after["requirements"]]
 
 
+async def test_a_comment_with_a_zero_byte_is_kept_without_it(portal: Portal) -> None:
+    """PostgreSQL takes none: the customer was asked to try again in a minute, time after time."""
+    [step] = [step for step in (await portal.json())["requirements"] if step["can_tick"]]
+    assert (await portal.post(step=step["id"], comment="Rule\x00 17")).status_code == 303
+    assert (await portal.gate(step["id"])).note == "Rule 17"
+
+
 async def test_what_is_no_answer_changes_nothing(portal: Portal) -> None:
     [step] = [step for step in (await portal.json())["requirements"] if step["can_tick"]]
     assert (await portal.post(step=step["id"])).status_code == 422

@@ -44,6 +44,9 @@ async def test_a_hostile_name_is_simply_not_found(here: Here, bearer: dict[str, 
     for cursor in ("%00", "x", "%ff", "-1", "9" * 400):
         answer = await here.http.get(f"/api/changes?after={cursor}", headers=bearer)
         assert answer.status_code in (200, 400), cursor
+    for limit in ("0", "x", "1e3", "0" * 8 + "19999", "0" * 8 + "1" + "9" * 5_000):
+        answer = await here.http.get(f"/api/changes?limit={limit}", headers=bearer)
+        assert answer.status_code == 422, limit[:20]
 
 
 async def test_a_hostile_report_is_refused_or_noted(here: Here, bearer: dict[str, str]) -> None:
