@@ -4,12 +4,13 @@ from datetime import datetime
 
 from sqlmodel import col, select
 
+from linekeeper.access.pending import kept_login
 from linekeeper.authentication_setup import service
 from linekeeper.authentication_setup.ask import remind
 from linekeeper.authentication_setup.decide import is_worth_a_look
 from linekeeper.reconnect.remind import due
 from linekeeper.runtime import Runtime
-from linekeeper.store.tables import AuthenticationSetup
+from linekeeper.store.tables import AuthenticationSetup, ConnectLink
 
 
 async def watch(rt: Runtime, *, now: datetime) -> int:
@@ -37,6 +38,12 @@ async def watch(rt: Runtime, *, now: datetime) -> int:
                 snoozed_until=None,
                 now=now,
             )
-            if reminder > row.reminded:
+            if reminder > row.reminded and not await _has_logged_in(rt, link):
                 await remind(rt, run_id, standing.subject, reminder, now=now)
     return woken
+
+
+async def _has_logged_in(rt: Runtime, link: ConnectLink) -> bool:
+    """Whether somebody has, and Makini is still to confirm it: the system is away."""
+    async with rt.store.read() as session:
+        return await kept_login(session, link) is not None

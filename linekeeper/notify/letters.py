@@ -7,6 +7,7 @@ from sqlmodel import col
 
 from linekeeper.access.links import link_url
 from linekeeper.access.page_links import page_address, page_url, working_link
+from linekeeper.access.pending import kept_login, kept_logins
 from linekeeper.access.signing import Signer
 from linekeeper.clock import utcnow, zone_of
 from linekeeper.config import AppConfig
@@ -34,7 +35,8 @@ async def ending_letter(
 ) -> Letter | None:
     """The mail `row` asks for; None where nobody needs to log in any more.
 
-    Nor where the login is lost already: then its incident asks for it.
+    Nor where the login is lost already: then its incident asks for it. Nor where somebody has
+    logged in and Makini is still to confirm it.
     """
     customer_id, ids = row.payload["customer_id"], row.payload["connections"]
     now = utcnow()
@@ -59,6 +61,7 @@ async def ending_letter(
                 .order_by(col(ConnectLink.expires_at), col(ConnectLink.id))
             )
         ).all()
+        kept = await kept_logins(session, ids)
     if customer is None:
         return None
     zone = zone_of(customer.time_zone)
@@ -69,7 +72,10 @@ async def ending_letter(
             link_url(signer, public_url, link.id),
         )
         for connection, ends_at, link in rows
-        if ends_at is not None and ends_at > now and is_written_to(apps, connection.app, connection)
+        if connection.id not in kept
+        and ends_at is not None
+        and ends_at > now
+        and is_written_to(apps, connection.app, connection)
     }
     if not systems:
         return None
@@ -92,13 +98,16 @@ async def setup_letter(
     public_url: str,
     apps: Mapping[str, AppConfig],
 ) -> Letter | None:
-    """The mail `row` asks for; None where its link was used, has ended or was taken back."""
+    """The mail `row` asks for; None where its link was used, has ended or was taken back.
+
+    Nor where somebody has logged in and Makini is still to confirm it.
+    """
     customer_id, link_id = row.payload["customer_id"], row.payload["link_id"]
     async with store.read() as session:
         customer = await session.get(Customer, customer_id)
         link = await session.get(ConnectLink, link_id)
         addresses = await recipients(session, customer_id)
-        if link is None:
+        if link is None or await kept_login(session, link) is not None:
             return None
         chosen = await chosen_for(
             session, link.app, connection_id=link.connection_id, customer_id=customer_id
