@@ -22,6 +22,7 @@ from linekeeper.makini.budget import (
     Bucket,
     NothingLeft,
     Paused,
+    Precedence,
     StatedLimit,
     grant,
     is_apps_limit,
@@ -30,7 +31,13 @@ from linekeeper.makini.budget import (
     penalise,
     yield_calls,
 )
-from linekeeper.spending import Purpose, add_calls, calls_to_come, purpose_now
+from linekeeper.spending import (
+    Purpose,
+    add_calls,
+    calls_to_come,
+    does_person_wait,
+    purpose_now,
+)
 from linekeeper.store import Store
 from linekeeper.store.engine import insert_ignore
 from linekeeper.store.tables import AppState, CallPause
@@ -81,16 +88,16 @@ class DatabaseBudget:
     """Grants calls to all processes from one bucket (`linekeeper.makini.Budget`).
 
     Those who wait in one process are served from one transaction, so that the database is asked a
-    few times a second, not once a call. Logins have a bucket of their own (`logins`); a pause that
-    Makini asks for is for both.
+    few times a second, not once a call. Logins have a bucket of their own (`logins`), and what that
+    lacks from the other one; a pause that Makini asks for is for both.
     """
 
     def __init__(self, store: Store, *, logins: bool = False) -> None:
+        self._all = DatabaseBudget(store) if logins else None
         self._store = store
         self._share = LOGINS if logins else WORK
         self._name = "logins" if logins else None
-        self._lines: defaultdict[tuple[str, bool], _Line] = defaultdict(_Line)
-        """By app, and whether they yield."""
+        self._lines: defaultdict[tuple[str, Precedence], _Line] = defaultdict(_Line)
         self._pauses: dict[str, dict[str, float]] = {}
         """Until when, by app and connection, (this process's steady clock) it may not be called;
         as of the last grant."""
@@ -106,7 +113,7 @@ class DatabaseBudget:
         """Return when a call to `app` may be made. Raises `Paused`, `NothingLeft`."""
         if per_minute <= 0:
             return
-        line = self._lines[app, self._purpose() in YIELDING]
+        line = self._lines[app, self._turn()]
         while True:
             if waits:
                 await self._wait_for(app, connection)
@@ -140,7 +147,10 @@ class DatabaseBudget:
         """
         want = line.waiting - line.granted
         many = min(calls_to_come(), int(per_minute * AHEAD_SHARE))
-        granted, wait = await self._grant(app, per_minute, want, many)
+        granted, wait = await self._grant(app, per_minute, want, many, self._turn())
+        if not granted and self._all is not None:
+            granted, soon = await self._all._grant(app, per_minute, want, 0, Precedence.person)
+            wait = min(wait, soon)
         line.granted += granted
         line.ahead = max(granted - want, 0)
         line.ahead_until = monotonic() + AHEAD_SECONDS
@@ -151,8 +161,8 @@ class DatabaseBudget:
             await asyncio.sleep(min(max(wait, least), 5.0))
 
     def _drop_granted(self, app: str) -> None:
-        for yields in (False, True):
-            self._lines[app, yields].granted = 0
+        for turn in Precedence:
+            self._lines[app, turn].granted = 0
 
     async def penalise(
         self,
@@ -205,6 +215,11 @@ class DatabaseBudget:
 
     def _purpose(self) -> Purpose:
         return Purpose.logins if self._name == "logins" else purpose_now()
+
+    def _turn(self) -> Precedence:
+        if self._name == "logins" or does_person_wait():
+            return Precedence.person
+        return Precedence.last if purpose_now() in YIELDING else Precedence.usual
 
     def _is_count_due(self) -> bool:
         if monotonic() - self._counted_at < COUNT_SECONDS:
@@ -268,14 +283,15 @@ class DatabaseBudget:
         ends = {name: steady + length.total_seconds() for name, length in lasting.items()}
         self._pauses[app] = ends if replacing else {**self._pauses.get(app, {}), **ends}
 
-    async def _grant(self, app: str, per_minute: int, want: int, ahead: int) -> tuple[int, float]:
+    async def _grant(
+        self, app: str, per_minute: int, want: int, ahead: int, turn: Precedence
+    ) -> tuple[int, float]:
         """How many calls may be made now, and the seconds until more may be."""
-        yields = self._purpose() in YIELDING
 
         def take(bucket: Bucket | None, now: datetime) -> tuple[Bucket, tuple[int, float, bool]]:
             bucket = bucket or new_bucket(per_minute, now, self._share)
             after, granted, wait = grant(
-                bucket, per_minute, want, now, self._share, ahead=ahead, yields=yields
+                bucket, per_minute, want, now, self._share, ahead=ahead, turn=turn
             )
             return after, (granted, wait, after.blocked_until is not None)
 

@@ -57,6 +57,31 @@ def many_calls(count: int) -> Iterator[None]:
         _beyond.reset(before)
 
 
+_person: ContextVar[bool] = ContextVar("person", default=False)
+
+
+def for_person(
+    function: Callable[_Given, Awaitable[_Result]],
+) -> Callable[_Given, Awaitable[_Result]]:
+    """Somebody waits for what the function does, and every task that it starts: its calls to
+    Makini are made before those that nobody waits for."""
+
+    @wraps(function)
+    async def within(*args: _Given.args, **kwargs: _Given.kwargs) -> _Result:
+        before = _person.set(True)
+        try:
+            return await function(*args, **kwargs)
+        finally:
+            _person.reset(before)
+
+    return within
+
+
+def does_person_wait() -> bool:
+    """Whether somebody waits for the present task."""
+    return _person.get()
+
+
 def calls_to_come() -> int:
     """How many calls the present task is about to make, where they are many."""
     return _beyond.get()

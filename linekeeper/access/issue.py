@@ -14,6 +14,7 @@ from linekeeper.health.evidence import Health
 from linekeeper.incidents.of_connection import incident_of
 from linekeeper.makini import ErrorKind, MakiniError
 from linekeeper.runtime import Runtime
+from linekeeper.spending import for_person
 from linekeeper.store import is_id
 from linekeeper.store.leases import TOKENS, is_taken
 from linekeeper.store.modes import app_of
@@ -67,6 +68,7 @@ async def find_by_id_or_key(session: AsyncSession, wanted: str) -> Connection:
     return current[0]
 
 
+@for_person
 async def issue_access_token(
     rt: Runtime, connection: Connection, *, by: str, now: datetime
 ) -> IssuedToken | Withheld:

@@ -11,9 +11,9 @@ def read_bucket(row: dict[str, Any]) -> Bucket | None:
     """The bucket as `app_state.budget` keeps it; None for an app that has not called yet."""
     if "tokens" not in row:
         return None
-    blocked, yielded, waited = (
+    blocked, yielded, waited, person = (
         datetime.fromisoformat(row[name]) if row.get(name) else None
-        for name in ("blocked_until", "yielded_at", "waited_at")
+        for name in ("blocked_until", "yielded_at", "waited_at", "person_waited_at")
     )
     return Bucket(
         tokens=float(row["tokens"]),
@@ -22,6 +22,7 @@ def read_bucket(row: dict[str, Any]) -> Bucket | None:
         yielded_at=yielded,
         spare=float(row.get("spare", 0.0)),
         waited_at=waited,
+        person_waited_at=person,
     )
 
 
@@ -45,6 +46,7 @@ def bucket_of(row: dict[str, Any], name: str | None, now: datetime) -> Bucket | 
 
 
 def bucket_row(bucket: Bucket) -> dict[str, Any]:
+    person = bucket.person_waited_at
     return {
         "tokens": bucket.tokens,
         "at": bucket.at.isoformat(),
@@ -52,4 +54,5 @@ def bucket_row(bucket: Bucket) -> dict[str, Any]:
         "yielded_at": bucket.yielded_at.isoformat() if bucket.yielded_at else None,
         "spare": bucket.spare,
         "waited_at": bucket.waited_at.isoformat() if bucket.waited_at else None,
+        "person_waited_at": person.isoformat() if person else None,
     }

@@ -13,6 +13,7 @@ import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from enum import IntEnum
 from typing import Protocol
 
 from linekeeper.makini.failures import retry_after, their_now
@@ -86,19 +87,29 @@ REFUSED_CONNECTIONS, REFUSED_WITHIN = 3, timedelta(minutes=1)
 """So many connections refused within that time: the limit that is reached is the app's."""
 
 LEAST_YIELDING_SHARE = 0.2
-"""What waits behind everything else (`Bucket.spare`) has this share of the calls for itself."""
+"""What waits behind something else (`Bucket.spare`) has this share of the calls for itself."""
 WAITS_FOR = timedelta(seconds=6)
 """Who waited so long ago for a call still does: who waits asks every five seconds at least."""
 
 _EXACT = 1e-9
 
 
+class Precedence(IntEnum):
+    """Who goes before whom, while there are fewer calls than are wanted."""
+
+    person = 0
+    """Somebody waits for the answer: a customer, an operator, or the product in their place."""
+    usual = 1
+    last = 2
+
+
 LOGIN_RATE_SHARE = 0.03
 LOGIN_BURST_SHARE = 0.02
 LEAST_LOGIN_BURST = 6
 """Logins have a bucket of their own, beside the one of everything else, so that a customer who
-logs in doesn't queue behind a sweep, nor a sweep behind those who try logins. Together the two
-grant what the app may call. A login takes a handful of calls, whatever the limit."""
+logs in doesn't queue behind a sweep. Together the two grant what the app may call. A login takes a
+handful of calls, whatever the limit. Where many log in, what their bucket lacks comes from the
+other one, before everything else (`Precedence.person`) but for the share of what yields."""
 
 
 class Paused(Exception):
@@ -164,7 +175,9 @@ class Bucket:
     spare: float = 0.0
     """Calls that who yields may be granted at `at`, though others wait."""
     waited_at: datetime | None = None
-    """When somebody who yields to nobody last had to wait."""
+    """When somebody last had to wait whose turn is not the last."""
+    person_waited_at: datetime | None = None
+    """When somebody last had to wait for whom a person waits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,12 +210,13 @@ def grant(
     share: Share = WORK,
     *,
     ahead: int = 0,
-    yields: bool = False,
+    turn: Precedence = Precedence.usual,
 ) -> tuple[Bucket, int, float]:
     """Return (bucket afterwards, calls granted now, seconds until more can be).
 
     Grants as many of `want` as there are, and of `ahead` more; the seconds are 0 when it is all
-    that is wanted. While others wait, who `yields` is granted no more than a share of its own.
+    that is wanted. While others wait whose `turn` comes before, no more is granted than a share for
+    those who yield.
     `now` comes from one clock for everybody (the database's): set back by any amount it never
     grants more, and delays calls by at most a minute.
     """
@@ -214,24 +228,29 @@ def grant(
     blocked = bucket.blocked_until
     if blocked is not None and blocked > now:
         return bucket, 0, _seconds(now, blocked)
-    left = tokens
-    if yields and _is_waited_for(bucket, now):
+    left, yields = tokens, _yields(bucket, turn, now)
+    if yields:
         left, rate = min(tokens, spare), rate * LEAST_YIELDING_SHARE
     if is_yielding(bucket, now):
         rate /= 2
     granted = min(want + ahead, max(math.floor(left + _EXACT), 0))
     bucket = replace(bucket, tokens=tokens - granted, blocked_until=None)
-    if yields:
+    if yields or turn is Precedence.last:
         bucket = replace(bucket, spare=max(spare - granted, 0.0))
-    elif granted < want:
-        bucket = replace(bucket, waited_at=now)
+    if granted < want and turn is not Precedence.last:
+        person = now if turn is Precedence.person else bucket.person_waited_at
+        bucket = replace(bucket, waited_at=now, person_waited_at=person)
     if granted >= want:
         return bucket, granted, 0.0
     return bucket, granted, behind + max(1 - (left - granted), 0.0) / rate
 
 
-def _is_waited_for(bucket: Bucket, now: datetime) -> bool:
-    return bucket.waited_at is not None and abs(now - bucket.waited_at) < WAITS_FOR
+def _yields(bucket: Bucket, turn: Precedence, now: datetime) -> bool:
+    """Whether somebody waits whose turn comes before."""
+    if turn is Precedence.person:
+        return False
+    before = bucket.waited_at if turn is Precedence.last else bucket.person_waited_at
+    return before is not None and abs(now - before) < WAITS_FOR
 
 
 def penalise(bucket: Bucket, until: datetime, now: datetime) -> Bucket:

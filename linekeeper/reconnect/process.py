@@ -26,6 +26,7 @@ from linekeeper.reconnect.counts import backfilled
 from linekeeper.reconnect.mails import mail
 from linekeeper.reconnect.runs import end_replaced
 from linekeeper.runtime import Runtime
+from linekeeper.spending import for_person
 from linekeeper.store.engine import chunked
 from linekeeper.store.tables import Audit, Connection, ConnectLink, Reconnect
 from linekeeper.sweep.batch import probe_batch
@@ -144,6 +145,7 @@ async def take_answer(
     return None
 
 
+@for_person
 async def verify_login(rt: Runtime, connection_id: str) -> str:
     """Verify that a connection works: its status, and a record of one of its entities.
 

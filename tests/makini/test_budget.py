@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from linekeeper.makini import grant, new_bucket, penalise, yield_calls
-from linekeeper.makini.budget import LEAST_YIELDING_SHARE, RATE_SHARE, Bucket
+from linekeeper.makini.budget import LEAST_YIELDING_SHARE, RATE_SHARE, Bucket, Precedence
 
 START = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
 MINUTE = 60.0
@@ -123,7 +123,7 @@ def shared(per_minute: int, seconds: int, *, until: int) -> tuple[int, int]:
     crowd = yielding = 0
     for tenth in range(10 * seconds):
         now = START + timedelta(seconds=tenth / 10)
-        bucket, granted, _ = grant(bucket, per_minute, 16, now, yields=True)
+        bucket, granted, _ = grant(bucket, per_minute, 16, now, turn=Precedence.last)
         yielding += granted
         if tenth < 10 * until:
             bucket, granted, _ = grant(bucket, per_minute, 100, now)
@@ -142,6 +142,18 @@ def test_what_yields_has_a_fifth_while_others_wait_and_all_of_it_afterwards(
     assert crowd >= 0.79 * 5 * in_a_minute
     _, later = shared(per_minute, 600, until=300)
     assert later - yielding >= 4.8 * in_a_minute  # they waited for the last time six seconds before
+
+
+@pytest.mark.parametrize("per_minute", [6, 60, 600])
+def test_whom_a_person_waits_for_is_granted_most_calls_beside_a_sweep(per_minute: int) -> None:
+    """A sweep has a hundred due, and asks first each time; four calls are for a person."""
+    bucket, granted, tenth = new_bucket(per_minute, START), 0, 0
+    while granted < 4:
+        now = START + timedelta(seconds=tenth / 10)
+        bucket, _, _ = grant(bucket, per_minute, 100, now)
+        bucket, more, _ = grant(bucket, per_minute, 1, now, turn=Precedence.person)
+        granted, tenth = granted + more, tenth + 1
+        assert tenth / 10 <= 6 * 60 / (per_minute * RATE_SHARE) + 1
 
 
 def test_what_is_asked_for_ahead_is_waited_for_by_nobody() -> None:

@@ -338,3 +338,17 @@ async def test_a_sweep_beside_a_reconcile_of_another_process_is_granted_most_cal
             reader.cancel()
         await asyncio.gather(*readers, return_exceptions=True)
     assert count < 15  # of the sweep's thirty; it had been as many
+
+
+async def test_many_who_log_in_at_once_are_granted_calls_that_a_sweep_would_have(
+    store: Store,
+) -> None:
+    """Three of a hundred calls are for logins alone: each further one had waited for minutes."""
+    now = utcnow()
+    budget = {**bucket_row(Bucket(6.0, now)), "logins": bucket_row(Bucket(0.0, now))}
+    async with store.write() as session:
+        session.add(AppState(app="plant", budget=budget, circuit={}))
+    logins = DatabaseBudget(store, logins=True)
+    await asyncio.wait_for(
+        asyncio.gather(*(logins.take("plant", 60) for _ in range(5))), timeout=20
+    )

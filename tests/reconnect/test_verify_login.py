@@ -4,17 +4,20 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import update
 from sqlmodel import select
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from linekeeper.clock import utcnow
 from linekeeper.makini import MakiniError
+from linekeeper.makini.bucket_row import bucket_row
+from linekeeper.makini.budget import Bucket
 from linekeeper.reconnect.process import NotVerified, verify_login
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store import Store
-from linekeeper.store.tables import Connection
+from linekeeper.store.tables import AppState, Connection
 from linekeeper.sweep.batch import probe_batch
 from tests.makini.peer import Peer
 from tests.reconcile.answering import asset, server, with_one_connection
@@ -53,6 +56,19 @@ async def test_one_entity_that_is_refused_does_not_mean_that_the_login_is_lost_a
     assert "can be read" in await verify_login(rt, connection.id)
     after = await only(rt)
     assert (after.health, after.evidence) == ("healthy", "read")
+
+
+async def test_its_calls_go_before_those_that_nobody_waits_for(rt: Runtime) -> None:
+    connection = await only(rt)
+    none_left = bucket_row(Bucket(0.0, utcnow()))
+    async with rt.store.write() as session:
+        await session.execute(update(AppState).values(budget=none_left))
+    limited = rt.settings.model_copy(update={"makini_per_minute": 600})
+    async with Runtime.open(limited) as opened:
+        await verify_login(opened, connection.id)
+    async with rt.store.read() as session:
+        budget = (await session.scalars(select(AppState.budget))).one()
+    assert budget["person_waited_at"] is not None
 
 
 async def test_one_entity_refused_and_the_others_not_permitted_is_no_lost_login(
