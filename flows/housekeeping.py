@@ -11,6 +11,7 @@ from pydantic import Field
 from flows.form import form
 from linekeeper.clock import utcnow
 from linekeeper.sweep.forward_words import lost_words
+from linekeeper.text import counted
 from tasks.housekeeping import prune_database, prune_runs, prune_webhooks
 from tasks.run import completed, open_runtime, rename
 from tasks.webhooks import end_lost_forwards
@@ -63,11 +64,16 @@ async def housekeeping(
         runs = await prune_runs(before=now - timedelta(days=run_days), dry_run=dry_run)
         if not dry_run:
             await completed("housekeeping")
-    what = (
-        f"{pruned.outbox} outbox rows, {pruned.observations} observations, {runs} runs, "
-        f"{pruned.traces} attempts and feed reads, {pruned.audit} audit entries, "
-        f"{webhooks.payloads} payloads and {webhooks.events} webhooks"
+    counts = (
+        (pruned.outbox, "outbox row"),
+        (pruned.observations, "observation"),
+        (runs, "run"),
+        (pruned.traces, "trace"),
+        (pruned.audit, "audit entry"),
+        (webhooks.payloads, "payload"),
+        (webhooks.events, "webhook"),
     )
+    what = ", ".join(counted(count, noun) for count, noun in counts if count) or "nothing"
     if lost:
         what += f"; {lost_words(lost)}"
     outcome = f"would remove {what}" if dry_run else f"removed {what}"

@@ -9,7 +9,7 @@ from linekeeper.clock import utcnow
 from linekeeper.notify.view import WEBHOOKS
 from linekeeper.views.tags import tagged
 from linekeeper.views.webhook_figures import mark_reported, newly_dead
-from linekeeper.views.webhooks_page import webhooks_headline, whose
+from linekeeper.views.webhooks_page import not_applied, webhooks_headline, whose
 from tasks.graph import follow, show_in_trouble
 from tasks.report import is_stale
 from tasks.run import by_hand, completed, only_one, open_runtime, rename, skipped
@@ -57,6 +57,5 @@ async def process_webhooks() -> State[None]:
             await rename(f"webhooks · {count:,} newly dead")
             why = dead[0].error if dead else "see the artifact"
             return Failed(message=f"{count:,} newly dead: {why} ({headline})")
-        waiting = figures.total("pending")
-        await rename(f"webhooks · {waiting:,} waiting" if waiting else "webhooks · all applied")
+        await rename(f"webhooks · {not_applied(figures)}")
         return Completed(message=headline)

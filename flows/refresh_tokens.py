@@ -40,7 +40,8 @@ async def refresh_tokens() -> State[None]:
                 await follow(notify, [], before=[page])
         await completed("refresh-tokens")
         summary = (
-            f"{len(renewed)} renewed, {announced} need a login soon, {listed} end within 31 days"
+            f"{len(renewed)} renewed, {announced} {'needs' if announced == 1 else 'need'} a login "
+            f"soon, {listed} {'ends' if listed == 1 else 'end'} within 31 days"
         )
         await rename(f"refresh-tokens · {summary}")
         return Failed(message=f"{trouble}; {summary}") if trouble else Completed(message=summary)

@@ -176,8 +176,9 @@ OF_THE_HOUSE = {
         "webhooks.md#watch-it",
         "",
         "",
-        "Fix the cause that the artifact `webhooks` names, then run `replay-webhooks`. This "
-        "incident is resolved when none is dead that a replay can help.",
+        "Fix the cause that the artifact `webhooks` names, then run `replay-webhooks`: it applies "
+        "those whose body can be read. This incident is resolved once none of these is dead and the "
+        "last one that cannot be read is a day old.",
     ),
     "webhooks_failing": Kind(
         ("stream",),

@@ -51,13 +51,20 @@ class News:
     @property
     def sentence(self) -> str:
         """All of it in one line."""
+        since = f"since {self.since:%Y-%m-%d %H:%M} UTC"
+        if self.connection_id is None:  # the title of an incident says what is wrong
+            lead = {
+                "new": self.name,
+                "worse": f"{self.name}: worse",
+                "unacknowledged": f"{self.name}: not acknowledged yet",
+            }[self.reason]
+            return f"{lead} ({'; '.join(filter(None, [since, self.evidence]))})"
         words = health_name(self.kind)
         lead = {
             "new": f"{self.name}: {words}",
             "worse": f"{self.name}: now {words}",
             "unacknowledged": f"{self.name}: {words}, not acknowledged yet",
         }[self.reason]
-        since = f"since {self.since:%Y-%m-%d %H:%M} UTC"
         return f"{lead} {since}" + (f" ({self.evidence})" if self.evidence else "")
 
 

@@ -191,7 +191,8 @@ def _are(count: int) -> str:
 
 
 def _unrouted(stream: Stream) -> tuple[str, float, str] | None:
-    named = f", such as {shown(stream.unrouted_to)}" if stream.unrouted_to else ", and name none"
+    none = ", and names none" if stream.unrouted == 1 else ", and name none"
+    named = f", such as {shown(stream.unrouted_to)}" if stream.unrouted_to else none
     text = f"{{}} of no connection that is known{named}. "
     return _many(
         "webhooks_unrouted",

@@ -24,6 +24,16 @@ def webhooks_headline(figures: Figures) -> str:
     return ", ".join(parts)
 
 
+def not_applied(figures: Figures) -> str:
+    """`1 waiting, 2 dead`, or `all applied`."""
+    counts = (
+        (figures.total("pending"), "waiting"),
+        (figures.dead_total, "dead"),
+        (figures.total("unrouted"), "unrouted"),
+    )
+    return ", ".join(f"{count:,} {what}" for count, what in counts if count) or "all applied"
+
+
 def webhooks_markdown(figures: Figures) -> str:
     """The whole artifact."""
     parts = [

@@ -104,13 +104,13 @@ async def test_housekeeping_removes_what_was_delivered_long_ago_and_nothing_that
             )
     with on(clean_prefect):
         dry = await housekeeping(dry_run=True, return_state=True)
-        assert (await ended(dry))[1].startswith("Would remove 1 outbox rows, 0 observations")
+        assert (await ended(dry))[1].startswith("Would remove 1 outbox row")
         wet = await housekeeping(return_state=True)
-        assert (await ended(wet))[1].startswith("Removed 1 outbox rows, 0 observations")
+        assert (await ended(wet))[1].startswith("Removed 1 outbox row")
     async with store.read() as session:
         left = set(await session.scalars(select(Outbox.dedupe_key)))
     assert left == {"new", "waiting", "dead"}
-    assert (await running.last()).name.startswith("housekeeping · removed 1 outbox rows")
+    assert (await running.last()).name.startswith("housekeeping · removed 1 outbox row")
 
 
 async def test_the_audit_is_kept_for_good_unless_a_number_of_days_is_set(
@@ -129,7 +129,7 @@ async def test_the_audit_is_kept_for_good_unless_a_number_of_days_is_set(
         await housekeeping(return_state=True)
         assert await actions() == {"key.made", "backup.taken", "key.revoked"}
         state = await housekeeping(audit_days=400, return_state=True)
-    assert "1 audit entries" in (await ended(state))[1]
+    assert "1 audit entry" in (await ended(state))[1]
     assert await actions() == {"backup.taken", "key.revoked"}
 
 

@@ -114,7 +114,7 @@ async def test_the_net_applies_what_is_left_and_is_red_once_for_each_dead_event(
     with on(clean_prefect):
         state = await process_webhooks(return_state=True)
     assert (await ended(state))[0] == "Completed", "what is known is not red again"
-    assert (await running.last()).name == "webhooks · all applied"
+    assert (await running.last()).name == "webhooks · 2 dead, 1 unrouted"
 
 
 async def test_while_another_run_is_at_it_one_that_was_scheduled_is_skipped(
