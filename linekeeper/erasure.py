@@ -47,7 +47,7 @@ _PROSE: dict[str, tuple[str, ...]] = {
     "audit": ("by", "subject", "detail"),
     "authentication_setup": ("started_by", "confirmed_by"),
     "connect_link": ("system", "created_by"),
-    "connection": ("tariff_by", "judged"),
+    "connection": ("tariff_by", "tier_by", "judged"),
     "credit_entry": ("subject", "note", "by"),
     "customer_link": ("created_by",),
     "deletion": ("decided_by",),

@@ -206,7 +206,9 @@ async def test_no_column_of_any_table_holds_a_name_afterwards(store: Store) -> N
                 await session.execute(insert(table), await filled(session, table))
         await session.execute(update(Record).values(body=SAID, number="Jo Doe"))
         await session.execute(
-            update(Connection).values(judged={"said": SAID}, tariff_by="Jo Doe", tags=["Acme"])
+            update(Connection).values(
+                judged={"said": SAID}, tariff_by="Jo Doe", tier_by="Jo Doe", tags=["Acme"]
+            )
         )
         await session.execute(
             update(Customer)

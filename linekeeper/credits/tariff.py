@@ -81,25 +81,27 @@ def usual_tier(system: str, table: Mapping[str, str]) -> str | None:
 async def apply_defaults(session: AsyncSession, app: str, table: Mapping[str, str]) -> None:
     """Connections of `app` of which nobody said the tier are charged as others of their provider.
 
-    What the table said once is taken back where it says something else by now.
+    What the table said once is taken back where it says something else by now; the hosting that a
+    person said stays.
     """
     rows = await session.scalars(
         select(Connection).where(
             col(Connection.app) == app,
             or_(col(Connection.tier).is_(None), col(Connection.tariff_default).is_not(None)),
-            col(Connection.tariff_by).is_(None),
+            col(Connection.tier_by).is_(None),
             col(Connection.setup) != "disconnected",
         )
     )
     for row in rows.all():
         if row.tariff_default == str(Charge(row.tier, row.hosting)):
-            row.tier, row.hosting = None, "cloud"
+            row.tier = None
+            row.hosting = "cloud" if row.tariff_by is None else row.hosting
         row.tariff_default = None
         charge = default_charge(row.provider, table)
         if row.tier is not None or charge == Charge():
             continue  # somebody else has said it since, or nobody says anything
         row.tier = charge.tier
-        if charge.hosting is not None and row.hosting == "cloud":
+        if charge.hosting is not None and row.hosting == "cloud" and row.tariff_by is None:
             row.hosting = charge.hosting
         row.tariff_default = str(Charge(row.tier, row.hosting))
     await session.flush()
@@ -119,9 +121,9 @@ async def estimate(session: AsyncSession, tables: Mapping[str, Mapping[str, str]
     total = 0
     for app, provider, tier, hosting, by in rows:
         charge = Charge(tier, hosting)
-        if tier is None and by is None:
+        if tier is None:
             usual = default_charge(provider, tables.get(app, {}))
-            known = hosting if hosting != "cloud" else None
+            known = hosting if hosting != "cloud" or by is not None else None
             charge = Charge(usual.tier, known or usual.hosting)
         total += cost_of(charge.tier, charge.hosting or "cloud")
     return total
@@ -149,10 +151,13 @@ async def set_charge(
     changed = []
     for row in rows.all():
         before = Charge(row.tier, row.hosting)
-        row.tier = charge.tier or row.tier
-        row.hosting = charge.hosting or row.hosting
-        row.tariff_by = by
+        if charge.tier is not None:
+            row.tier, row.tier_by = charge.tier, by
+        if charge.hosting is not None:
+            row.hosting, row.tariff_by = charge.hosting, by
         after = Charge(row.tier, row.hosting)
+        if row.tariff_default == str(before):  # what is left of the table's word stays the table's
+            row.tariff_default = str(after) if row.tier_by is None else None
         if before == after:
             continue
         note = f"{before} → {after}"

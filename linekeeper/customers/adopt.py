@@ -36,7 +36,7 @@ from linekeeper.store.types import table_of
 
 _ANNOUNCED = ("name", "provider", "email", "hosting", "tier", "setup")
 _FOLLOWED = (
-    *(*_ANNOUNCED, "tariff_by", "makini_id", "tags", "list_status", "disappeared_at"),
+    *(*_ANNOUNCED, "tariff_by", "tier_by", "makini_id", "tags", "list_status", "disappeared_at"),
     *("metadata_digest", "made_at"),
 )
 """Columns that follow Makini's list; those of `_ANNOUNCED` are worth a word to people."""
@@ -243,7 +243,8 @@ def _row(
         "email": listed.email,
         "hosting": hosted or hosting(listed.metadata) or "cloud",
         "tier": charged or tier(listed.metadata),
-        "tariff_by": "customer" if hosted or charged else None,
+        "tariff_by": "customer" if hosted else None,
+        "tier_by": "customer" if charged else None,
         "tags": list(listed.tags),
         "list_status": listed.status,
         "metadata_digest": metadata_digest(listed.metadata),
@@ -280,8 +281,9 @@ def _followed(
         "hosting": held["hosting"]
         if held["tariff_by"]
         else hosting(listed.metadata) or held["hosting"],
-        "tier": held["tier"] if held["tariff_by"] else tier(listed.metadata) or held["tier"],
+        "tier": held["tier"] if held["tier_by"] else tier(listed.metadata) or held["tier"],
         "tariff_by": held["tariff_by"],
+        "tier_by": held["tier_by"],
         "setup": held["setup"]
         if is_over
         else setup_after(

@@ -76,9 +76,12 @@ async def succeed(
     after.slug = slug  # links to its page go on working
     after.customer_id = before.customer_id or after.customer_id
     after.tags = [*after.tags, *(tag for tag in before.tags if tag not in after.tags)]
-    if before.tariff_by is not None or after.tier is None:  # the same system: the same charge
-        after.tier, after.hosting = before.tier, before.hosting
-        after.tariff_by, after.tariff_default = before.tariff_by, before.tariff_default
+    is_unsaid = after.tier is None
+    if before.tariff_by is not None or is_unsaid:  # the same system: the same charge
+        after.hosting, after.tariff_by = before.hosting, before.tariff_by
+    if before.tier_by is not None or is_unsaid:
+        after.tier, after.tier_by = before.tier, before.tier_by
+        after.tariff_default = before.tariff_default
     after.last_webhook_at = after.last_webhook_at or before.last_webhook_at
     after.last_sync_at = after.last_sync_at or before.last_sync_at
     session.add(

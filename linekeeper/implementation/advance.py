@@ -284,8 +284,9 @@ async def _connect(
         if facts is None or connection is None or facts.setup not in ESTABLISHED:
             continue
         system.tier = connection.tier or system.tier
-        if connection.tariff_by is None:
+        if connection.tier_by is None:
             connection.tier = system.tier
+        if connection.tariff_by is None:
             connection.hosting = system.hosting or implementation.hosting
         system.cost = cost_of(system.tier, connection.hosting)
         await consume_on_connect(

@@ -177,8 +177,8 @@ OF_THE_HOUSE = {
         "",
         "",
         "Fix the cause that the artifact `webhooks` names, then run `replay-webhooks`: it applies "
-        "those whose body can be read. This incident is resolved once none of these is dead and the "
-        "last one that cannot be read is a day old.",
+        "those whose body can be read. This incident is resolved once none of these is dead and "
+        "the last one that cannot be read is a day old.",
     ),
     "webhooks_failing": Kind(
         ("stream",),

@@ -58,7 +58,7 @@ async def together(
     drift = [col(Drift.run_at) == started if whose == "run" else col(Drift.run_at) >= started]
     if whose == "shards":
         drift.append(col(Drift.shard).is_not(None))
-    marks = [col(Watermark.polled_at) >= started]
+    marks = [col(Watermark.polled_at) >= started, col(Watermark.offered)]
     held = [col(Deletion.status) == "proposed"]
     if connections is not None:
         drift.append(col(Drift.connection_id).in_(connections))

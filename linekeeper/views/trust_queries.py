@@ -138,6 +138,7 @@ async def _lines(session: AsyncSession, since: datetime) -> list[TrustLine]:
             func.count(col(Watermark.polled_at)).label("polled"),
             func.max(col(Watermark.error)).label("error"),
         )
+        .where(col(Watermark.offered))
         .group_by(col(Watermark.connection_id))
         .subquery()
     )

@@ -122,6 +122,40 @@ async def test_what_the_table_leaves_out_is_as_the_product_usually_is(
     assert await consumed(store) == cost
 
 
+@pytest.mark.parametrize("is_checked", [False, True])
+async def test_who_corrects_the_hosting_alone_says_nothing_of_the_tier(
+    store: Store, is_checked: bool
+) -> None:
+    """It had counted as said by them: tier I before the first nightly check, and fixed after it."""
+    corrected = await take(store, "1", "SAP ECC")
+    if is_checked:
+        await check(store, now=NOW)
+        assert await consumed(store) == 8
+    change = CustomerChange(hosting="cloud", system="SAP ECC")
+    await change_customer(store, "Acme", change, by="Olaf", now=NOW)
+    await check(store, now=NOW)
+    assert await consumed(store) == 4
+    await check(store, now=NOW, tariffs={"SAP ECC": "II on-premises"})
+    assert await consumed(store) == 2  # the table's tier, and the hosting that Olaf said
+    listed = ListedConnection(
+        key="1",
+        name="Acme - SAP ECC 1",
+        provider="SAP ECC",
+        status="Active",
+        metadata={"tier": "1"},
+    )
+    async with store.write() as session:
+        await adopt(store, session, "default", [listed], now=NOW)
+    await check(store, now=NOW)
+    assert await consumed(store) == 1
+    tier = CustomerChange(tier="III", system="SAP ECC")
+    await change_customer(store, "Acme", tier, by="Olaf", now=NOW)
+    await take(store, "1", "SAP ECC")
+    await check(store, now=NOW, tariffs={"SAP ECC": "II on-premises"})
+    assert await consumed(store) == 4
+    assert (await book(store, corrected))[-1] == ("adjust", -3, "cloud I → cloud III")
+
+
 async def test_each_app_has_its_own_ledger(store: Store) -> None:
     await take(store, "1", "UpKeep")
     await take(store, "1", "UpKeep", app="plant")

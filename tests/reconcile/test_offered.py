@@ -11,10 +11,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from linekeeper.clock import utcnow
+from linekeeper.reconcile.together import together
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store import Store
 from linekeeper.store.tables import IncidentEntry, Record, Watermark
+from linekeeper.views.trust_queries import trust_report
 from tests.makini.peer import Peer
 from tests.reconcile.answering import ASSETS, asset, server, with_one_connection
 from tests.reconcile.conftest import adopt, deliver, feed, pointed_at, process, run
@@ -160,6 +162,28 @@ async def test_what_was_not_found_at_first_is_asked_for_again_soon_and_ever_less
     server.answer("GET", LOCATIONS, of(asset("l"), asset("m", 5)))
     assert not (await run(wider, started=began + timedelta(days=4, hours=1))).failures
     assert await changed(wider) == [("updated", "m")]
+
+
+async def test_an_answer_that_an_entity_is_not_offered_is_no_reading_of_its_connection(
+    wider: Runtime, server: Peer
+) -> None:
+    began = utcnow()
+    await run(wider, started=began)
+    again = utcnow()
+    await run(wider, started=began + timedelta(minutes=5))  # locations are not asked for again
+    [line] = (await trust_report(wider.store, now=utcnow())).lines
+    assert line.polled_at is not None
+    assert line.polled_at >= again
+    nowhere = began + timedelta(days=2)
+    for path in (ASSETS, SITES):
+        server.answer("GET", path, not_found)
+    for hours in (0, 25):
+        await run(wider, started=nowhere + timedelta(hours=hours))
+    again = utcnow()
+    assert not (await run(wider, started=nowhere + timedelta(hours=51), full=True)).failures
+    assert (await together(wider.store, again)).connections == 0
+    [line] = (await trust_report(wider.store, now=utcnow())).lines
+    assert line.polled_at is None
 
 
 async def test_a_record_that_a_webhook_names_says_that_its_entity_is_offered(

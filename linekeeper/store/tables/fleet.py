@@ -70,7 +70,9 @@ class Connection(SQLModel, table=True):
     hosting: str = "cloud"
     tier: str | None = None
     tariff_by: str | None = None
-    """Who said its hosting and tier; None: Makini's list and the table of providers do."""
+    """Who said its hosting; None: Makini's list and the table of providers do."""
+    tier_by: str | None = None
+    """Who said its tier, which may be somebody else."""
     tariff_default: str | None = None
     """What the table of providers made of the two, where it did."""
     tags: list[str] = json_array()

@@ -1,0 +1,23 @@
+"""Who said a connection's tier, apart from who said its hosting.
+
+What was said before counts as said of both, where there is a tier.
+
+Runs: before the new code (expand).
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0085"
+down_revision = "0084"
+serves = (
+    *("0043", "0044", "0045", "0046", "0047", "0048", "0049", "0050", "0051", "0052"),
+    *("0053", "0054", "0055", "0056", "0057", "0058", "0059", "0060", "0061", "0062"),
+    *("0063", "0064", "0070", "0071", "0072", "0073", "0074", "0075", "0076", "0079", "0080"),
+    *("0083", "0084"),
+)
+
+
+def upgrade() -> None:
+    op.add_column("connection", sa.Column("tier_by", sa.String()))
+    op.execute(sa.text("UPDATE connection SET tier_by = tariff_by WHERE tier IS NOT NULL"))
