@@ -57,6 +57,7 @@ from linekeeper.outbox.sender import (
 from linekeeper.reconnect.counts import is_read_through
 from linekeeper.reconnect.recent import not_known_losses
 from linekeeper.reconnect.remind import put_off
+from linekeeper.reconnect.resting_mails import resting_mails
 from linekeeper.runtime import Runtime
 from linekeeper.store import Store
 from linekeeper.store.modes import is_written_to
@@ -76,7 +77,7 @@ PAUSE_SECONDS = 30.0
 _LOST = "reauthorization_required"
 MOMENT = timedelta(seconds=1)
 ASKED_AGAIN = timedelta(minutes=1)
-"""Until who may not have to log in any more, and could not be asked, is asked again."""
+"""Until it is looked again who rests, or could not be asked whether a login is needed."""
 VERIFIED = (Evidence.probed, Evidence.read)
 """Evidence of a login for which a customer is thanked: Makini's list says `Active` of a lost one,
 too."""
@@ -107,8 +108,8 @@ class MailSender(Sender):
         self._ordered_until = 0.0
         self._zones: dict[str, str] = {}
         """The time zones of customers whose working hours are minded, by the row's id."""
-        self._unsure: set[str] = set()
-        """Rows of customers of whom it isn't known whether their login is still lost."""
+        self._later: set[str] = set()
+        """Rows of customers whose login may not be lost any more, or whose systems rest."""
         self._early: Collection[str] = ()
         """Rows of customers who are about to be asked for something else, too."""
         self._behind: dict[str, list[WaitingMail]] = {}
@@ -130,6 +131,7 @@ class MailSender(Sender):
         mailed is still so."""
         self._signer = await load_signer(self._store)
         asking = [row for row in rows if row.payload["do"] in TOGETHER]
+        self._later |= {*await resting_mails(self._store, rows)}
         self._early = await about_to_be_asked(self._store, asking, now=utcnow())
         behind = await mails_behind(self._store, asking)
         losses = {
@@ -141,7 +143,7 @@ class MailSender(Sender):
         for row in asking:
             customer_id = row.payload["customer_id"]
             if (row.payload["incident_id"], customer_id) in unsure:
-                self._unsure.add(row.id)
+                self._later.add(row.id)
             self._behind[row.id] = [
                 each for each in behind[row.id] if (each.incident_id, customer_id) not in unsure
             ]
@@ -160,16 +162,16 @@ class MailSender(Sender):
         yield {}
 
     def forget(self, rows: Sequence[OutboxRow]) -> None:
-        """The zones of these, and who is not known to need a login."""
+        """The zones of these, and who is asked about again."""
         for row in rows:
             self._zones.pop(row.id, None)
-            self._unsure.discard(row.id)
+            self._later.discard(row.id)
             self._behind.pop(row.id, None)
 
     def not_before(self, row: OutboxRow, now: datetime) -> datetime | None:
         """A mail that has waited past the customer's working hours waits for the next; one whose
-        reason may be over waits until that is known."""
-        if row.id in self._unsure:
+        reason may be over waits until that is known, one whose systems rest until they don't."""
+        if row.id in self._later:
             return now + ASKED_AGAIN
         if row.id in self._early:
             return now + MOMENT

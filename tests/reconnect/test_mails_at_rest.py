@@ -1,0 +1,43 @@
+"""In a maintenance window, or a pause of everything, no customer is mailed of anything."""
+
+from datetime import timedelta
+
+import pytest
+from sqlmodel import col
+
+from linekeeper.reconnect.ending import announce_ending
+from linekeeper.store.tables import Connection, Silence
+from linekeeper.store.tables.alerts import PAUSE_WINDOW
+from tests.reconnect.post import listening
+from tests.reconnect.test_ask import Opened
+from tests.reconnect.test_out_of_hours import _deliver, _ends
+from tests.reconnect.test_working_hours import ZONE
+from tests.reconnect.working_clock import monday_morning
+
+
+@pytest.mark.parametrize("scope", ["all", "customer", "connection", "pause"])
+async def test_a_mail_about_a_login_that_ends_waits_for_the_end_of_the_window(
+    open_house: Opened, scope: str
+) -> None:
+    monday = monday_morning(ZONE) + timedelta(hours=1)
+    async with listening() as post:
+        house = await _ends(open_house, post.url, monday + timedelta(days=4))
+        [connection, *_] = await house.rows(Connection, col(Connection.customer_id).is_not(None))
+        subjects = {"customer": connection.customer_id, "connection": connection.id}
+        is_pause = scope == "pause"
+        async with house.store.write() as session:
+            window = Silence(
+                scope="all" if is_pause else scope,
+                kind=PAUSE_WINDOW if is_pause else "maintenance",
+                subject=subjects.get(scope, ""),
+                label="planned work",
+                starts_at=monday - timedelta(days=1),
+                ends_at=monday + timedelta(hours=2),
+                by="Olaf",
+            )
+            session.add(window)
+        await announce_ending(house.rt, now=monday)
+        await _deliver(house, monday)
+        assert post.mails == []
+        await _deliver(house, monday + timedelta(hours=3))
+        assert len(post.mails) == 1
