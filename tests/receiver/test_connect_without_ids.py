@@ -177,6 +177,8 @@ async def test_a_new_id_for_which_no_new_key_comes_is_the_connections_own_in_the
     async with house.store.write() as session:
         before = utcnow() - timedelta(minutes=16)
         await session.execute(update(PendingLogin).values(received_at=before))
+        lost = await session.get_one(Connection, connection.id)  # before that login, as it was
+        lost.judged = lost.judged | {"lost_at": (before - timedelta(minutes=1)).isoformat()}
         [incident] = await house.incidents()
         await session.execute(update(ConnectLink).values(incident_id=incident.id))
     await verify_logins(house.rt, now=utcnow() + timedelta(minutes=2))
