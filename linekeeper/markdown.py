@@ -97,4 +97,5 @@ def not_taken(fault: str | None) -> str:
 
 def without_title(markdown: str, title: str) -> str:
     """A page without its first heading, where that says no more than `title` above it does."""
-    return markdown.removeprefix(f"# {title}\n").lstrip("\n")
+    heading, _, page = markdown.partition("\n")
+    return page.lstrip("\n") if heading in (f"# {title}", f"# {literal(title)}") else markdown

@@ -6,7 +6,7 @@ from typing import Any
 from linekeeper.health.evidence import Health
 from linekeeper.health.token_missing import TOKEN_MISSING, is_token_missing
 from linekeeper.incidents.kinds import meaning
-from linekeeper.markdown import MAX_MESSAGE, code, image, table, text, when
+from linekeeper.markdown import MAX_MESSAGE, code, image, literal, table, text, when
 from linekeeper.notify.merged import FLEET
 from linekeeper.people import person
 from linekeeper.store.tables import Observation, Transition
@@ -19,7 +19,7 @@ from linekeeper.views.parts import ReportLinks, answer, joined, taken
 def connection_headline(report: ConnectionReport) -> str:
     """One line for the artifact's description: which connection, and how it is."""
     shown = look_of(report.connection.health, report.connection.evidence)
-    return f"{shown.sign} {text(report.label)}: {shown.words}"
+    return f"{shown.sign} {report.label}: {shown.words}"
 
 
 def connection_markdown(report: ConnectionReport, links: ReportLinks) -> str:
@@ -40,7 +40,7 @@ def connection_markdown(report: ConnectionReport, links: ReportLinks) -> str:
     )
     check = links.check(connection.id)
     parts = [
-        f"# {connection_headline(report)}",
+        f"# {literal(connection_headline(report))}",
         " · ".join(
             [
                 f"since {when(connection.health_since)}",

@@ -16,7 +16,7 @@ from prefect.client.schemas.objects import Artifact as Stored
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 
 from linekeeper.clock import utcnow
-from linekeeper.markdown import without_title
+from linekeeper.markdown import literal, without_title
 from linekeeper.notify.channels import artifact_ids, remember_artifact, with_artifacts
 from linekeeper.notify.merged import FLEET
 from linekeeper.notify.view import WEBHOOKS
@@ -164,9 +164,10 @@ async def put_artifact(
 
     It belongs to no run: Prefect would remove it with the run that wrote it first. A run lists it
     by a link. A page that nobody keeps true (it has no `stamp`) says when it was written. Prefect
-    shows the `description` above the page: a title that says the same is left out.
+    shows the `description`, which is plain text, as Markdown above the page: a title that says the
+    same is left out.
     """
-    markdown = without_title(markdown, description)
+    markdown, description = without_title(markdown, description), literal(description)
     if stamp is None:
         markdown = f"{markdown.rstrip()}\n\n*Written {utcnow():%Y-%m-%d %H:%M:%S} UTC.*\n"
     shown = {"data": markdown, "description": description}
