@@ -72,6 +72,7 @@ REGRESSIONS: tuple[str, ...] = (
     "--seed 33153 --brief",
     "--seed 32846 --brief",
     "--seed 33342 --brief",
+    "--seed 79 --connections 6 --kinds customer",
     "--seed 33403 --brief",
     "--seed 33507 --brief",
     "--seed 32491 --brief",
