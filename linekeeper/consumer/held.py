@@ -46,6 +46,15 @@ class HeldEvent:
                 failures.append(answer)
         return failures
 
+    def keys_to_list(self) -> set[str]:
+        """Its keys that were too many to be read: they are read with the whole entity."""
+        left: set[str] = set()
+        for ask, keys in self.plan.reads.items():
+            answer = self.batches[ask].answer
+            if isinstance(answer, Records):
+                left.update(key for key in keys if key in answer.to_list)
+        return left
+
     def left_to_the_poll(self) -> set[ReadRequest]:
         """What isn't waited for, where the event named no connection.
 

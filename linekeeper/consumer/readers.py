@@ -10,7 +10,13 @@ from collections.abc import Sequence
 
 from linekeeper.clock import monotonic, utcnow
 from linekeeper.config import AppConfig
-from linekeeper.consumer.reading import OutOfTime, ReadRefused, Records, read_records
+from linekeeper.consumer.reading import (
+    MOST_SINGLE,
+    OutOfTime,
+    ReadRefused,
+    Records,
+    read_records,
+)
 from linekeeper.inbox.plan import ReadRequest
 from linekeeper.inbox.routing import EventTarget
 from linekeeper.makini import ErrorKind, MakiniError
@@ -33,7 +39,10 @@ _OF_THE_CONNECTION = frozenset(
 class ReadBatch:
     """Keys of one connection and entity that are read together, and the answer."""
 
-    __slots__ = ("answer", "app", "ask", "changed", "is_stored", "keys", "target", "token", "until")
+    __slots__ = (
+        *("answer", "app", "ask", "changed", "events", "is_stored"),
+        *("keys", "target", "token", "until"),
+    )
 
     def __init__(self, ask: ReadRequest, app: AppConfig, target: EventTarget, token: Token) -> None:
         self.ask = ask
@@ -41,6 +50,8 @@ class ReadBatch:
         self.target = target
         self.token = token
         self.keys: dict[str, None] = {}
+        self.events = 0
+        """How many events want some of them."""
         self.until = float("inf")
         """When the first claim that needs it must settle (`clock.monotonic`)."""
         self.answer: Records | Exception | None = None
@@ -53,7 +64,7 @@ class ReadBatch:
         answer = self.answer
         if not isinstance(answer, Records) or not answer.is_offered:
             return False
-        if key not in self.keys or key in answer.unread:
+        if key not in self.keys or key in answer.unread or key in answer.to_list:
             return False
         return stored_key(key) not in {record_key(record) for record in answer.records}
 
@@ -66,7 +77,9 @@ class Readers:
 
     def __init__(self, rt: Runtime) -> None:
         self._rt = rt
-        self._wanted: dict[str, dict[str, ReadBatch]] = {}
+        self._wanted: dict[str, dict[tuple[str, bool], ReadBatch]] = {}
+        """By connection; then by entity, and whether one event alone names many of its keys: what
+        is too much for it leaves the keys of the others alone."""
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._suspects: set[str] = set()
         self._gate = asyncio.Semaphore(SUSPECTS_AT_ONCE)
@@ -86,10 +99,12 @@ class Readers:
     ) -> ReadBatch:
         """Have `keys` read by `until`, as they are from now on; the batch they are read in."""
         wanted = self._wanted.setdefault(ask.connection_id, {})
-        batch = wanted.get(ask.entity)
+        which = ask.entity, len(keys) > MOST_SINGLE
+        batch = wanted.get(which)
         if batch is None:
-            batch = wanted[ask.entity] = ReadBatch(ask, app, target, token)
+            batch = wanted[which] = ReadBatch(ask, app, target, token)
         batch.keys.update(dict.fromkeys(keys))
+        batch.events += 1
         batch.until = min(batch.until, until)
         batch.token = token
         if is_suspect:
@@ -120,7 +135,7 @@ class Readers:
             self._wanted.pop(connection_id, None)
             self._tasks.pop(connection_id, None)
 
-    async def _next(self, connection_id: str, wanted: dict[str, ReadBatch]) -> None:
+    async def _next(self, connection_id: str, wanted: dict[tuple[str, bool], ReadBatch]) -> None:
         batch = wanted.pop(next(iter(wanted)))
         try:
             answer: Records | Exception = await read_records(
@@ -130,6 +145,7 @@ class Readers:
                 batch.token,
                 entity=batch.ask.entity,
                 keys=list(batch.keys),
+                events=batch.events,
                 deadline=min(monotonic() + READ_SECONDS, batch.until),
             )
         except Exception as error:

@@ -6,7 +6,7 @@ deadline: a time-out around a `TaskGroup` that fails lets `CancelledError` out o
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -29,6 +29,12 @@ from linekeeper.tokens.stored import Token
 SIDE_BY_SIDE = 8
 """Single records of one connection read at once, where it heeds no list of keys. The first is read
 alone: a connection that hangs or refuses costs one call."""
+MOST_SINGLE = 100
+"""Keys of one connection and entity that are read one by one, or as many as there are events that
+name them: where more are left, one listing of the whole entity, a hundred records to a page, costs
+far fewer calls, and holds up nobody."""
+MOST_EMPTY = 3
+"""So many pages in a row may have none of the keys they were asked for."""
 _LOGIN = (ErrorKind.unauthorized, ErrorKind.forbidden)
 _UNKNOWN_THERE = (
     "Makini refuses the token, and says that it doesn't know the connection: the connection is "
@@ -52,6 +58,9 @@ class Records(NamedTuple):
     """False where the listing that was to have them is not found: that proves nothing gone."""
     is_of_entity: bool = True
     """Whether what failed says nothing of the connection, nor of its other entities."""
+    to_list: Collection[str] = ()
+    """The keys, too many to be read one by one, of which nothing is known before the entity is
+    listed whole."""
 
 
 class ReadRefused(Exception):
@@ -74,16 +83,19 @@ async def read_records(
     *,
     entity: str,
     keys: Sequence[str],
+    events: int,
     deadline: float,
 ) -> Records:
-    """The current records under `keys`; those the source doesn't have are left out.
+    """The current records under `keys`, which so many events name; those the source doesn't have
+    are left out.
 
     `deadline` is a time of `clock.monotonic`: what is read by then is kept, the rest `OutOfTime`.
     Raises `ReadRefused`, and what is no answer of Makini's.
     """
     ref = app.ref_of(target.makini_key, target.makini_id)
     caller = DataCaller(rt, app, target.id, ref, token)
-    reading = _RecordReading(rt.makini(app), ref, entity, keys)
+    most = max(MOST_SINGLE, events)
+    reading = _RecordReading(rt.makini(app), ref, entity, keys, most_single=most)
     work = asyncio.create_task(_read(caller, reading))
     try:
         await asyncio.wait({work}, timeout=max(0.0, deadline - monotonic()))
@@ -124,8 +136,17 @@ def _says_of_health(error: MakiniError, caller: DataCaller) -> Observation | Non
 class _RecordReading:
     """Some records of one connection and entity; what was read stays, whatever ends it."""
 
-    def __init__(self, makini: MakiniClient, ref: str, entity: str, keys: Sequence[str]) -> None:
+    def __init__(
+        self,
+        makini: MakiniClient,
+        ref: str,
+        entity: str,
+        keys: Sequence[str],
+        *,
+        most_single: int,
+    ) -> None:
         self._makini = makini
+        self._most_single = most_single
         self._ref = ref
         self._entity = entity
         self._asked_at = utcnow()
@@ -135,6 +156,7 @@ class _RecordReading:
         self._refused: dict[str, Exception] = {}
         self._note: str | None = None
         self._is_offered = True
+        self._to_list: set[str] = set()
         self._absent: dict[str, str] = {}
         """Those whose own address answers 404."""
         self._is_listing_asked = False
@@ -151,12 +173,23 @@ class _RecordReading:
         records = list(self._records.values())
         # Where time ran out, the connection answers if it answered something.
         is_of_entity = bool(records) if self.is_of_entity is None else self.is_of_entity
-        return Records(self._asked_at, records, self._note, unread, self._is_offered, is_of_entity)
+        return Records(
+            self._asked_at,
+            records,
+            self._note,
+            unread,
+            self._is_offered,
+            is_of_entity,
+            self._to_list,
+        )
 
     async def go_on(self, token: Token) -> None:
         """Read what is left. Raises what is not about single keys."""
         if len(self._left) > 1:
             await self._ask_listing(token, self._left)
+        if len(self._left) > self._most_single:
+            self._to_list.update(self._left.values())
+            self._left.clear()
         await self._one_by_one(token)
         if unconfirmed := self._unconfirmed:
             await self._ask_listing(token, unconfirmed)
@@ -180,12 +213,15 @@ class _RecordReading:
         self._is_listing_asked = True
 
     async def _list(self, token: Token, wanted: Mapping[str, str]) -> None:
-        """Read many at once; breaks off where the source heeds no filter and lists them all."""
+        """Read many at once; breaks off where the source heeds no filter and lists them all, and
+        where page after page has none of them."""
+        empty = 0
         pages = self._makini.records(
             token.access, self._entity, connection=self._ref, keys=list(wanted.values())
         )
         async for page in pages:
             heeded = True
+            empty = 0 if page.records else empty + 1
             for record in page.records:
                 stored = record_key(record)
                 if stored is None or stored not in wanted:
@@ -193,7 +229,7 @@ class _RecordReading:
                     continue
                 self._records[stored] = record
                 self._left.pop(stored, None)
-            if not heeded:
+            if not heeded or empty == MOST_EMPTY:
                 break
 
     async def _one_by_one(self, token: Token) -> None:

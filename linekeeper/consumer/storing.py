@@ -157,15 +157,15 @@ class Storing:
     async def _heed(self, session: AsyncSession, *, now: datetime) -> None:
         """What answers without records say of a connection, or of an entity of it."""
         refused: dict[str, Observation] = {}
-        not_found: set[ReadRequest] = set()
+        unlisted: set[ReadRequest] = set()
         for batch in self._stored:
             answer = batch.answer
             if isinstance(answer, ReadRefused) and answer.observation is not None:
                 refused[batch.ask.connection_id] = answer.observation
-            elif isinstance(answer, Records) and not answer.is_offered:
-                not_found.add(batch.ask)
-        if not_found:
-            await list_whole(session, not_found, now=now)
+            elif isinstance(answer, Records) and (answer.to_list or not answer.is_offered):
+                unlisted.add(batch.ask)
+        if unlisted:
+            await list_whole(session, unlisted, now=now)
         if refused:
             seen = sorted(refused.items())
             policy = self._configuration.policy
@@ -190,6 +190,9 @@ def _settled(held: HeldEvent, before: Collection[tuple[str, str]]) -> Settled:
     if left := len(held.left_to_the_poll()):
         notes.append(f"{left} of the connections with its keys could not be read: a poll does it")
     settled = plan.settled._replace(note=notes[0]) if notes else plan.settled
+    if left_keys := len(held.keys_to_list()):
+        note = f"{left_keys} of its {len(plan.keys)} keys are left to the next poll, which lists "
+        settled = settled._replace(status="deferred", note=f"{note}{plan.entity} whole")
     return _of_owners(held, settled, before) if plan.candidates else settled
 
 

@@ -35,8 +35,9 @@ async def delivered_since(
         col(WebhookEvent.ordering_key).in_([*ordering_keys, *aside]),
     )
     first_at: dict[str, datetime] = {}
-    # One after the other: SQLite has no index for both at once, and reads the whole table.
-    for which in (own, waiting):
+    # One after the other: SQLite has no index for both at once, and reads the whole table. Those
+    # that wait first: one that ends in between is the connection's by then.
+    for which in (waiting, own):
         async for key, received_at in _named(session, entity, which):
             first_at[key] = max(received_at, first_at.get(key, received_at))
     return first_at

@@ -27,6 +27,8 @@ class Front:
     """Of several `filter[key]` only the last counts, as in PHP."""
     singles: list[str] = field(default_factory=list)
     """The keys read alone, in order."""
+    paths: list[str] = field(default_factory=list)
+    """What was asked for, in order."""
     open_for: int | None = None
     """How many single records it answers before it is silent; None: all."""
     hangs: Callable[[str], bool] = lambda _: False
@@ -39,6 +41,7 @@ class Front:
     async def handle(self, request: Request) -> Response:
         path, query = request.url.path, request.query_params.multi_items()
         last = path.rpartition("/")[2]
+        self.paths.append(path)
         if self.hangs(last):
             self.held_open += 1
             await self.ended.wait()

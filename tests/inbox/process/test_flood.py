@@ -1,17 +1,24 @@
-"""A webhook that names many records which the source doesn't have: what it costs."""
+"""A webhook that names many records: what it costs, and what it holds up."""
 
 from collections import Counter
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from sqlalchemy import select
+from sqlmodel import col
 
+from linekeeper.consumer.reading import MOST_SINGLE
 from linekeeper.runtime import Runtime
 from linekeeper.store import Store
+from linekeeper.store.tables import Change
+from tests.inbox.process.front import Front, fronted
 from tests.inbox.process.stage import Stage
-from tests.inbox.process.test_process_records import event_of
+from tests.inbox.process.test_process_records import changed, event_of
+from tests.reconcile.conftest import run
 
-MANY = 400
+MANY = MOST_SINGLE
+FLOOD = 10_000
 
 
 @pytest.fixture
@@ -44,3 +51,33 @@ async def test_unknown_keys_cost_few_transactions(stage: Stage, transactions: Co
         await stage.process()
         assert (await stage.event(receipt.id)).status == "processed"
     assert transactions.total() < MANY / 5
+
+
+@pytest.mark.parametrize("only_last", [False, True], ids=["filtered", "last-filter-only"])
+async def test_a_flood_of_keys_is_left_to_one_listing_of_the_entity(
+    stage: Stage, only_last: bool
+) -> None:
+    """The source has three of them: a call a key would take its connection's other webhooks, and
+    everybody's call budget, for a quarter of an hour."""
+    [connection, *_] = stage.connections
+    entity = "eam/assets"
+    front = Front(stage.fleet.url, last_filter_only=only_last)
+    async with fronted(stage, front) as seen:
+        await run(seen.rt, connections=[connection.id])
+        new = await changed(stage, connection, entity, 3)
+        front.paths.clear()
+        unknown = [f"{number:016d}" for number in range(FLOOD)]
+        flood = await seen.deliver(event_of(entity, unknown + new), to=connection)
+        [behind] = await changed(stage, connection, entity, 1)
+        other = await seen.deliver(event_of(entity, [behind]), to=connection)
+        await seen.process()
+        event = await stage.event(flood.id)
+        assert (event.status, event.connection_id) == ("deferred", connection.id)
+        assert "next poll, which lists eam/assets whole" in (event.error or "")
+        assert (await stage.event(other.id)).status == "processed"
+        assert len(front.paths) < 20
+        await run(seen.rt, connections=[connection.id])
+    async with stage.rt.store.read() as session:
+        changes = await session.scalars(select(Change).where(col(Change.key).in_(new)))
+        found = {change.key: change.announced_at for change in changes}
+    assert found == dict.fromkeys(new, event.received_at)
