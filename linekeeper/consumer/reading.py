@@ -150,8 +150,7 @@ class _RecordReading:
         self._ref = ref
         self._entity = entity
         self._asked_at = utcnow()
-        sayable = [key for key in keys if not has_surrogate(key)]
-        self._left = {stored_key(key): key for key in sayable}
+        self._left = {stored_key(key): key for key in keys if not has_surrogate(key)}
         self._records: dict[str, dict[str, Any]] = {}
         self._refused: dict[str, Exception] = {}
         self._note: str | None = None
@@ -162,8 +161,6 @@ class _RecordReading:
         self._is_listing_asked = False
         self.is_of_entity: bool | None = None
         """What Makini's refusal is about; None: it refused nothing."""
-        if len(sayable) < len(keys):
-            self._note = "no URL can hold some of its keys: the next poll reads them"
 
     def result(self, why: Exception | None = None) -> Records:
         """What there is by now; `why` the rest was not read: without a reason, for want of time."""

@@ -25,7 +25,7 @@ from linekeeper.reconcile.identity import identifying_fields
 from linekeeper.reconcile.marks import list_whole
 from linekeeper.reconcile.upsert import Arrived, upsert_records
 from linekeeper.store import Store
-from linekeeper.store.keys import stored_key
+from linekeeper.store.keys import has_surrogate, stored_key
 from linekeeper.store.lists import one_of
 from linekeeper.store.tables import Change
 
@@ -187,6 +187,8 @@ def _settled(held: HeldEvent, before: Collection[tuple[str, str]]) -> Settled:
     if refusals and len(refusals) == len(answers):
         return plan.settled._replace(status="deferred", note=refusals[0])
     notes = [answer.note for answer in answers if isinstance(answer, Records) and answer.note]
+    if any(has_surrogate(key) for key in plan.keys):
+        notes.append("no URL can hold some of its keys: the next poll reads them")
     if left := len(held.left_to_the_poll()):
         notes.append(f"{left} of the connections with its keys could not be read: a poll does it")
     settled = plan.settled._replace(note=notes[0]) if notes else plan.settled

@@ -18,4 +18,4 @@ def stored_key(key: str) -> str:
 
 def has_surrogate(text: str) -> bool:
     """Whether `text` holds a lone surrogate, which neither a database nor a URL can."""
-    return any("\ud800" <= character <= "\udfff" for character in text)
+    return not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text)

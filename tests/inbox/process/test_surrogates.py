@@ -18,3 +18,12 @@ async def test_a_lone_surrogate_in_a_key_is_read_handed_on_and_holds_up_nobody(
     [(_, taken)] = stage.product.taken
     assert taken["data"]["keys"] == ["\ud800", "\udfffx"]
     assert stored_key("\ud800").startswith("sha256:")
+
+
+async def test_what_is_said_of_such_a_key_is_said_of_its_own_event(stage: Stage) -> None:
+    which = stage.connections[0]
+    await stage.deliver(b'{"event":"assets.updated","body":["\\ud800","1"]}', to=which)
+    await stage.deliver(b'{"event":"assets.updated","body":["1"]}', to=which)
+    await stage.process()
+    said = [event.error for event in await stage.events()]
+    assert said == ["no URL can hold some of its keys: the next poll reads them", None]
