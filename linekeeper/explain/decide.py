@@ -91,6 +91,7 @@ def _not_applied(way: Way) -> Diagnosis | None:
 
 
 _READ_SINCE = "Nothing: Linekeeper has read the record since."
+_NOT_LISTED_SINCE = "Nothing: Makini has listed all it has since, and this record is not among it."
 
 
 def _deferred(way: Way, delivery: DeliveryFacts) -> Diagnosis:
@@ -100,7 +101,9 @@ def _deferred(way: Way, delivery: DeliveryFacts) -> Diagnosis:
     read_since = _recovered(way)
     if not read_since and record is not None and settled is not None and record.seen_at > settled:
         read_since = f" It was read since, at {moment(record.seen_at)}."
-    return verdict(cause, why + read_since, next_step=_READ_SINCE if read_since else None)
+    if read_since:
+        return verdict(cause, why + read_since, next_step=_READ_SINCE)
+    return verdict(cause, why, next_step=_NOT_LISTED_SINCE if way.is_unlisted_since else None)
 
 
 def _why_deferred(way: Way, delivery: DeliveryFacts, then: str) -> tuple[Cause, str]:

@@ -195,6 +195,20 @@ class Way:
     """How many records more the delivery names."""
 
     @property
+    def is_unlisted_since(self) -> bool:
+        """Whether a whole listing begun after the delivery was settled lacks the record."""
+        delivery = self.delivery
+        if delivery is None or delivery.processed_at is None or self.record is not None:
+            return False
+        return any(
+            facts.full_at > delivery.processed_at
+            and facts.window_since is None
+            and not facts.is_partial
+            for facts in self.entities
+            if facts.full_at is not None and facts.entity == delivery.entity
+        )
+
+    @property
     def was_down(self) -> bool:
         """Whether it changed while its login was lost or its system away: unannounced by nature."""
         down = self.counted_as == "down" and self.health_then in _DOWN

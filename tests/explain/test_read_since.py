@@ -6,6 +6,7 @@ import pytest
 
 from linekeeper.explain.answer import HopName
 
+from .planting import mark
 from .test_odd import NOW, World, change, delivery, record, world
 
 __all__ = ["world"]
@@ -33,3 +34,19 @@ async def test_the_next_step_of_a_deferred_delivery_is_true_now(
     is_read = brought_by != "nothing"
     assert (found.verdict.next_step == "Nothing: Linekeeper has read the record since.") is is_read
     assert ("was read since" in found.verdict.summary) is is_read
+
+
+@pytest.mark.parametrize(("listed_before", "is_there"), [(5, False), (25, True)])
+async def test_what_a_listing_since_then_lacks_is_not_said_to_be_still_to_come(
+    world: World, listed_before: int, is_there: bool
+) -> None:
+    which = await world.connection("a", last_webhook_at=NOW)
+    came = NOW - 20 * MINUTE
+    held = delivery(
+        which, "9", status="deferred", received_at=came, processed_at=came, error="too many"
+    )
+    listed = NOW - listed_before * MINUTE
+    await world.add(held, mark(which, full_at=listed, polled_at=listed))
+    found = await world.ask(f"{which.name} 9")
+    assert found.verdict.missing is HopName.read
+    assert (found.verdict.next_step or "").startswith("Nothing") is not is_there
