@@ -128,6 +128,7 @@ async def implementation(
         if identifier is None:
             if await is_paused():
                 return paused()
+            apps = (await rt.configuration()).apps
             form = Form(
                 customer=customer,
                 systems=[system.name for system in systems],
@@ -144,15 +145,13 @@ async def implementation(
                 tiers=[system.tier for system in systems],
                 vpns=[system.vpn for system in systems],
                 app=app,
+                apps=tuple(apps),
                 over_credits_because=over_credits_because,
             )
             run_id = None if run is None else str(run.id)
-            apps = (await rt.configuration()).apps
             if app in apps:
                 form = replace(form, tariffs=apps[app].tariffs)
             try:
-                if apps and app not in apps:
-                    raise PlanError("app", f"there is no Makini app {app!r}: {', '.join(apps)}")
                 started = await start(rt.store, form, run_id=run_id, now=utcnow())
             except PlanError as refusal:
                 await rename(f"implementation · {customer[:60]} · refused")

@@ -10,6 +10,7 @@ from sqlmodel import col
 
 from linekeeper.access.links import LINK_LIVES, link_url, make_link
 from linekeeper.access.signing import load_signer
+from linekeeper.customers.csv_cells import BadCell, one_line
 from linekeeper.customers.find import find_connection
 from linekeeper.customers.importing import free_slug
 from linekeeper.customers.matching import read_customer_names
@@ -95,26 +96,29 @@ async def invite_new(
     One that was made before for a system of that name and still works is given again; `anew` as
     for `invite_again`. Raises `BadInvitation`, `UnknownApp`, `ReadOnlyApp`.
     """
-    name = " ".join(customer.split())
-    if not name or not system.strip():
-        raise BadInvitation(
-            "system" if name else "customer",
-            "give the customer's name and the system, such as UpKeep",
-        )
+    name, wanted = _line("customer", customer), _line("system", system)
     configured = await rt.app(app)
     signer = await load_signer(rt.store)
     async with rt.store.write() as session:
         owner = await _customer(rt.store, session, name, now=now)
         held = await app_for(session, configured, connection_id=None, customer_id=owner.id)
         if not held.manages:
-            raise ReadOnlyApp(app, _ACTION, f"{owner.name} · {system.strip()}")
-        asked = _LinkSubject(
-            app=app, connection_id=None, customer_id=owner.id, system=system.strip()
-        )
+            raise ReadOnlyApp(app, _ACTION, f"{owner.name} · {wanted}")
+        asked = _LinkSubject(app=app, connection_id=None, customer_id=owner.id, system=wanted)
         link = None if anew else await _given_again(session, asked, by, now=now)
         made = link or await _made(session, asked, by, now=now)
     url = link_url(signer, rt.settings.resolved_public_url, made.id)
-    return _invitation(made, url, f"{owner.name} · {system.strip()}", is_new=link is None)
+    return _invitation(made, url, f"{owner.name} · {wanted}", is_new=link is None)
+
+
+def _line(field: str, given: str) -> str:
+    try:
+        text = one_line(given)
+    except BadCell as error:
+        raise BadInvitation(field, str(error)) from None
+    if text is None:
+        raise BadInvitation(field, "give the customer's name and the system, such as UpKeep")
+    return text
 
 
 class _LinkSubject(TypedDict):

@@ -35,13 +35,14 @@ def is_mail_address(text: str) -> bool:
 
 
 def _name(cell: str) -> str:
-    text = _text(cell)
+    text = one_line(cell)
     if text is None:
         raise BadCell("it is empty: every customer has a name")
     return text
 
 
-def _text(cell: str) -> str | None:
+def one_line(cell: str) -> str | None:
+    """Its text, without needless spaces; None where there is none. Raises `BadCell`."""
     text = " ".join(cell.split())
     if len(text) > MAX_TEXT:
         raise BadCell(f"it has {len(text):,} characters, {MAX_TEXT} are allowed")
@@ -56,7 +57,7 @@ def _contacts(cell: str) -> tuple[ContactCell, ...]:
     for part in _parts(cell):
         name, mail = _named(part)
         if is_mail_address(mail):
-            people[mail] = ContactCell(mail, _text(name) or "")
+            people[mail] = ContactCell(mail, one_line(name) or "")
         else:
             bad.append(repr(shown(part)))
     if bad:
@@ -96,7 +97,7 @@ def _parts(cell: str) -> list[str]:
 
 
 def _time_zone(cell: str) -> str | None:
-    text = _text(cell)
+    text = one_line(cell)
     if text is None:
         return None
     zone = _zones().get(text.casefold().replace(" ", "_"))
@@ -106,7 +107,7 @@ def _time_zone(cell: str) -> str | None:
 
 
 def _locale(cell: str) -> str | None:
-    text = _text(cell)
+    text = one_line(cell)
     if text is None:
         return None
     if len(text) > 35 or not _LOCALE.fullmatch(text):
@@ -125,7 +126,7 @@ def _yes_or_no(cell: str) -> bool | None:
 
 def _hosting(cell: str) -> str | None:
     """Return the hosting as Makini's metadata says it; the tier is as well."""
-    word = _text(cell) or ""
+    word = one_line(cell) or ""
     known = hosting({"hosting": word})
     if word and known is None:
         raise BadCell(f"{shown(word)!r} is neither cloud, on-premises nor self-hosted")
@@ -133,7 +134,7 @@ def _hosting(cell: str) -> str | None:
 
 
 def _tier(cell: str) -> str | None:
-    word = _text(cell) or ""
+    word = one_line(cell) or ""
     known = tier({"tier": word})
     if word and known is None:
         raise BadCell(f"{shown(word)!r} is neither I, II nor III")
@@ -145,7 +146,7 @@ PARSERS: dict[str, Callable[[str], object]] = {
     "contacts": _contacts,
     "time zone": _time_zone,
     "locale": _locale,
-    "owner": _text,
+    "owner": one_line,
     "critical": _yes_or_no,
     "hosting": _hosting,
     "tier": _tier,

@@ -53,6 +53,8 @@ class Form:
     vpns: Sequence[bool] = ()
     """Whether Makini reaches each system through a VPN tunnel."""
     app: str = "default"
+    apps: Sequence[str] = ()
+    """The apps there are; empty: none is configured yet."""
     over_credits_because: str = ""
 
 
@@ -86,7 +88,7 @@ def check(form: Form, known: Customer | None, *, now: datetime) -> Implementatio
     hosting = _whole(hostings, form.hosting)
     targets = faults.of(lambda: _targets(form.targets, len(form.systems)))
     tiers = faults.of(lambda: _tiers(form)) or ()
-    app = faults.of(lambda: _line("app", form.app))
+    app = faults.of(lambda: _app(form))
     zone = known.time_zone if known else "UTC"
     country = faults.of(lambda: parse_country(form.country or None))
     calendar = faults.of(lambda: calendar_of(country, zone)) or calendar_of(None, zone)
@@ -173,6 +175,14 @@ def _line(field: str, value: str) -> str:
     if len(text) > MAX_NAME or not text.isprintable():
         raise PlanError(field, f"must be one line of at most {MAX_NAME} characters")
     return text
+
+
+def _app(form: Form) -> str:
+    name = _line("app", form.app)
+    if form.apps and name not in form.apps:
+        known = ", ".join(sorted(form.apps))
+        raise PlanError("app", f"there is no Makini app {name!r} (known: {known})")
+    return name
 
 
 def _once(systems: Sequence[str]) -> None:

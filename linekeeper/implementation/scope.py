@@ -140,7 +140,7 @@ def parse_scope(
 def _kickoff(value: date | str, today: date) -> date:
     start = _day("kickoff", value)
     if start < today:
-        raise PlanError("kickoff", f"{start} is in the past (today is {today})")
+        raise PlanError("kickoff", f"{start} is in the past")
     _not_too_far("kickoff", start, today)
     return start
 

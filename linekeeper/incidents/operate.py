@@ -193,7 +193,9 @@ class WindowSubject:
 
 
 async def find_subject(session: AsyncSession, scope: Scope, wanted: str) -> WindowSubject:
-    """What `wanted` names. Raises `NotFound` with the nearest names."""
+    """What `wanted` names. Raises `NotFound` with the nearest names, or `BadWindow`."""
+    if scope == "all" and wanted.strip():
+        raise BadWindow("subject", "leave it empty for all, or say that it covers one of them only")
     if scope == "all":
         return WindowSubject(scope, "", "everything", await _count(session))
     if scope == "connection":

@@ -76,6 +76,8 @@ async def test_a_window_is_begun_and_ended_by_the_form(
         wrong = await maintenance_window("customer", by="Petra", subject="Amce", return_state=True)
         assert said(wrong).startswith("Refused: ")
         assert "The nearest: Acme" in said(wrong)
+        both = await maintenance_window("all", by="Petra", subject="Acme", return_state=True)
+        assert said(both).startswith("Refused: ")  # which of the two was meant?
         ended = await maintenance_window(
             "connection", by="Petra", subject=acme, action="end", return_state=True
         )

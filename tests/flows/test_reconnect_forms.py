@@ -51,7 +51,14 @@ async def test_a_link_is_made_without_an_incident_and_nonsense_is_refused(
         assert url in await running.artifact("connect-link")
         new = await connect(customer="Zeta Steel", system="UpKeep", return_state=True)
         assert new.name == "Completed"
-        for wrong in ({}, {"connection": "nobody"}, {"customer": "x", "system": "y", "app": "z"}):
+        for wrong in (
+            {},
+            {"connection": "nobody"},
+            {"customer": "x", "system": "y", "app": "z"},
+            {"customer": "N" * 3_000, "system": "UpKeep"},
+            {"customer": "Acme\x1b[2J", "system": "UpKeep"},
+            {"customer": "Acme", "system": "S" * 3_000},
+        ):
             assert (await connect(**wrong, return_state=True)).name == "Refused"
     assert len(await rows(store, ConnectLink)) == 2
     assert {row.by for row in await rows(store, Audit)} == {"Petra", "Anna", "connect form"}

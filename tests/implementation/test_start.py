@@ -79,9 +79,14 @@ async def test_what_cannot_be_is_refused_and_nothing_is_stored(office: Office, c
 async def test_a_start_is_told_all_that_is_wrong_at_once(office: Office):
     with pytest.raises(PlanError) as refused:
         await office.start(
-            by="", systems=["A", "a"], kickoff=date(2027, 2, 26), hosting="mainframe"
+            by="",
+            systems=["A", "a"],
+            kickoff=date(2027, 2, 26),
+            hosting="mainframe",
+            app="nobody",
+            apps=("default",),
         )
-    for field in ("by", "systems", "kickoff", "hosting"):
+    for field in ("by", "systems", "kickoff", "hosting", "app"):
         assert field in str(refused.value), field
     await set_bought(office.store, 1, by="Olaf", now=office.now)
     with pytest.raises(PlanError, match=r"kickoff: .*in the past.*; credits: .*2 credits.*1 short"):
