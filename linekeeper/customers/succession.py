@@ -32,6 +32,7 @@ from linekeeper.store.tables import (
     SuccessionStep,
     Transition,
     Watermark,
+    WebhookHour,
     WebhookTrust,
     WorkflowConfiguration,
 )
@@ -252,7 +253,14 @@ def _renamed(held: dict[str, object], before: str, after: str) -> dict[str, obje
 
 
 async def _hand_over_figures(session: AsyncSession, before: str, after: str) -> None:
-    """How far its webhooks are trusted: a new connection has none to show for itself."""
+    """How far its webhooks are trusted, and how often they come: it has none to show for itself."""
+    its_own = select(col(WebhookHour.hour)).where(col(WebhookHour.connection_id) == after)
+    await session.execute(
+        update(WebhookHour)
+        .where(col(WebhookHour.connection_id) == before, col(WebhookHour.hour).not_in(its_own))
+        .values(connection_id=after)
+        .execution_options(synchronize_session=False)
+    )
     await session.execute(
         update(Drift).where(col(Drift.connection_id) == before).values(connection_id=after)
     )

@@ -44,6 +44,8 @@ class Finding:
     scope: str = "app"
     figure: float | None = None
     """How bad it is; people are notified again when it has doubled."""
+    measure: str = ""
+    """What `figure` counts, where one kind has several; people are notified of another one."""
     members: Sequence[str] = ()
     """Ids of the connections it is about."""
     resolved: str = "It is over."
@@ -151,9 +153,10 @@ async def _open(
 async def _update(
     store: Store, session: AsyncSession, incident: Incident, finding: Finding, now: datetime
 ) -> list[IncidentChange]:
-    worse = is_worse(incident.figure, finding.figure)
-    figure = finding.figure if worse else incident.figure
     turned = incident.kind != finding.kind
+    is_other = incident.detail.get("measure", finding.measure) != finding.measure
+    worse = is_other or is_worse(incident.figure, finding.figure)
+    figure = finding.figure if worse else incident.figure
     run_id = finding.run_id or incident.run_id
     leads_elsewhere = run_id != incident.run_id
     columns = {
@@ -211,7 +214,7 @@ async def _members(session: AsyncSession, incident_id: str) -> set[str]:
 
 
 def _detail(finding: Finding) -> dict[str, Any]:
-    return {**finding.detail, "resolved": finding.resolved}
+    return {**finding.detail, "resolved": finding.resolved, "measure": finding.measure}
 
 
 def is_worse(before: float | None, figure: float | None) -> bool:

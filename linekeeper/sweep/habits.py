@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Integer, bindparam, case, func, literal, select
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
 from sqlmodel import col
 
 from linekeeper.health.evidence import FALLEN
@@ -164,7 +165,7 @@ async def _gaps_without_falls(
     given = {"from": since, "since": now - QUIET_FROM}
     turns: defaultdict[str, list[Any]] = defaultdict(list)
     for turn in await session.execute(_TURNS, given):
-        turns[turn.connection_id].append(turn)
+        turns[turn.of].append(turn)
     falls = {each: hours_away(fallen(changes, since, now)) for each, changes in turns.items()}
     falls = {each: hours for each, hours in falls.items() if hours}
     came: defaultdict[str, list[int]] = defaultdict(list)
@@ -174,14 +175,18 @@ async def _gaps_without_falls(
     return {each: longest_gap(came[each], merged([*ours, *falls[each]])) for each in falls}
 
 
+_TURNED = aliased(Connection)
 _QUIET = _IS_WELL & (col(Connection.last_webhook_at) < bindparam("since", type_=UtcDateTime))
 _TURNS = (
-    HEALTH_CHANGES.join(Connection, col(Connection.id) == col(Transition.connection_id))
+    # Whose successor it is may have fallen, and never have come back.
+    HEALTH_CHANGES.join(_TURNED, col(_TURNED.id) == col(Transition.connection_id))
+    .join(Connection, col(Connection.id).in_((col(_TURNED.id), col(_TURNED.replaced_by))))
+    .add_columns(col(Connection.id).label("of"))
     .where(
         col(Transition.at) >= bindparam("from", type_=UtcDateTime),
         _QUIET,
     )
-    .order_by(col(Transition.connection_id), col(Transition.at), col(Transition.id))
+    .order_by(col(Connection.id), col(Transition.at), col(Transition.id))
 )
 _CAME = (
     select(col(WebhookHour.connection_id), col(WebhookHour.hour))

@@ -7,6 +7,7 @@ it is found.
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from linekeeper.inbox.verify import Cause
 from linekeeper.outbox.forward import BEHIND_SECONDS, REFUSED_SECONDS
@@ -147,6 +148,8 @@ class StreamTrouble:
     """What is wrong, in a sentence; then what there is to say or to look at."""
     resolved: str
     """What is said once it is over."""
+    measure: str = ""
+    """What the figure counts, where it is not the same for all of its kind."""
 
     @property
     def heading(self) -> str:
@@ -161,51 +164,48 @@ def examine(
     stream: Stream, *, policy: StreamThresholds, now: datetime, open_kinds: Collection[str] = ()
 ) -> list[StreamTrouble]:
     """What is wrong with `stream`. What is in `open_kinds` already is over only well below."""
-    troubles: list[tuple[str, float, str] | None] = [
-        _failing(stream, policy),
-        _dead(stream),
-        _unrouted(stream),
+    troubles = (
+        _failing(stream, policy), _dead(stream), _unrouted(stream),
         _forged(stream, policy, "webhooks_forged" in open_kinds),
-        _behind(stream, policy, now),
-        _silent(stream, policy, now),
-        _forward_dead(stream),
-        _forward_refused(stream, policy, now),
+        _behind(stream, policy, now), _silent(stream, policy, now),
+        _forward_dead(stream), _forward_refused(stream, policy, now),
         _forward_behind(stream, policy, now, "forward_behind" in open_kinds),
-    ]  # fmt: skip
+    )  # fmt: skip
+    app, lost = stream.app, stream.forward_lost
     return [
-        StreamTrouble(
-            stream.app, kind, value, closed(text), resolved_words(kind, stream.forward_lost)
-        )
-        for kind, value, text in filter(None, troubles)
+        StreamTrouble(app, kind, figure, closed(text), resolved_words(kind, lost), measure)
+        for kind, figure, text, measure in filter(None, troubles)
     ]
 
 
-def _many(kind: str, count: int, text: str) -> tuple[str, float, str] | None:
-    if not count:
-        return None
-    return kind, count, text.replace("{}", _are(count))
+class _Trouble(NamedTuple):
+    kind: str
+    figure: float
+    text: str
+    measure: str = ""
 
 
 def _are(count: int) -> str:
     return f"{counted(count, 'webhook')} {'is' if count == 1 else 'are'}"
 
 
-def _unrouted(stream: Stream) -> tuple[str, float, str] | None:
+def _unrouted(stream: Stream) -> _Trouble | None:
+    if not stream.unrouted:
+        return None
     none = ", and names none" if stream.unrouted == 1 else ", and name none"
     named = f", such as {shown(stream.unrouted_to)}" if stream.unrouted_to else none
-    text = f"{{}} of no connection that is known{named}. "
-    return _many(
-        "webhooks_unrouted",
-        stream.unrouted,
-        f"{text}This incident ends a day after the last one, found or not.",
+    text = (
+        f"{_are(stream.unrouted)} of no connection that is known{named}. "
+        "This incident ends a day after the last one, found or not."
     )
+    return _Trouble("webhooks_unrouted", stream.unrouted, text)
 
 
 def _waiting(number: int, noun: str) -> str:
     return f"{counted(number, noun)} {'waits' if number == 1 else 'wait'}"
 
 
-def _dead(stream: Stream) -> tuple[str, float, str] | None:
+def _dead(stream: Stream) -> _Trouble | None:
     """Those that a replay can fix, and for a day those that nothing fixes: people are to know."""
     replayable, unreadable = stream.dead - stream.unreadable, stream.unreadable_lately
     said = []
@@ -221,10 +221,10 @@ def _dead(stream: Stream) -> tuple[str, float, str] | None:
             " A replay does not help where the body cannot be read: show Makini what is said of "
             "it. This incident ends a day after the last one."
         )
-    return "webhooks_dead", replayable + unreadable, text
+    return _Trouble("webhooks_dead", replayable + unreadable, text)
 
 
-def _failing(stream: Stream, policy: StreamThresholds) -> tuple[str, float, str] | None:
+def _failing(stream: Stream, policy: StreamThresholds) -> _Trouble | None:
     bad, every = stream.failing + stream.dead_last_hour, stream.last_hour
     if bad < policy.failing_least or bad < policy.failing_share * max(every, 1):
         return None
@@ -232,40 +232,38 @@ def _failing(stream: Stream, policy: StreamThresholds) -> tuple[str, float, str]
     if stream.dead_last_hour:
         again = f", {stream.failing:,} to be tried again" if stream.failing else ""
         text += f". {stream.dead_last_hour:,} dead{again}"
-    return "webhooks_failing", bad, text
+    return _Trouble("webhooks_failing", bad, text)
 
 
-def _forged(stream: Stream, policy: StreamThresholds, known: bool) -> tuple[str, float, str] | None:
+def _forged(stream: Stream, policy: StreamThresholds, known: bool) -> _Trouble | None:
     if stream.refused_in_a_row >= policy.refused_in_a_row:
         text = refused_words(stream.refusals_in_a_row, " in a row", ", and none was accepted since")
-        return "webhooks_forged", max(stream.forged, stream.refused_in_a_row), text
+        return _Trouble("webhooks_forged", max(stream.forged, stream.refused_in_a_row), text)
     if stream.forged < (policy.forged_over if known else policy.forged_least):
         return None
-    return "webhooks_forged", stream.forged, refused_words(stream.refusals, " in ten minutes", "")
+    return _Trouble(
+        "webhooks_forged", stream.forged, refused_words(stream.refusals, " in ten minutes", "")
+    )
 
 
-def _behind(
-    stream: Stream, policy: StreamThresholds, now: datetime
-) -> tuple[str, float, str] | None:
+def _behind(stream: Stream, policy: StreamThresholds, now: datetime) -> _Trouble | None:
     age = (now - stream.oldest_at).total_seconds() if stream.oldest_at else 0.0
     if stream.waiting(stream.oldest_at, now) >= policy.oldest_seconds:
         text = (
             f"{_waiting(stream.pending, 'webhook')}, the oldest for {_long(age)}. Check that a "
             "consumer runs."
         )
-        return "webhooks_behind", age, text
+        return _Trouble("webhooks_behind", age, text)
     if stream.pending >= policy.depth:
-        return "webhooks_behind", age, _waiting(stream.pending, "webhook")
+        return _Trouble("webhooks_behind", age, _waiting(stream.pending, "webhook"))
     if stream.lag_seconds >= policy.lag_seconds:
         lately = f"in the last {_long(SETTLED_WITHIN.total_seconds())}"
         text = f"{lately}, webhooks were applied {_long(stream.lag_seconds)} after they came"
-        return "webhooks_behind", stream.lag_seconds, text
+        return _Trouble("webhooks_behind", stream.lag_seconds, text)
     return None
 
 
-def _silent(
-    stream: Stream, policy: StreamThresholds, now: datetime
-) -> tuple[str, float, str] | None:
+def _silent(stream: Stream, policy: StreamThresholds, now: datetime) -> _Trouble | None:
     habit = stream.habit
     if habit is not None and _is_silent(habit, policy, policy.silent_app_least_hours, now):
         hours = habit.silence(now).total_seconds() / 3600
@@ -273,7 +271,7 @@ def _silent(
             f"no webhook of any connection for {_long(3600 * hours)} (longest silence before: "
             f"{habit.longest_gap} h). Is the URL still set at Makini?"
         )
-        return "webhooks_silent", hours, text
+        return _Trouble("webhooks_silent", hours, text, "hours")
     silent = [
         connection
         for connection in stream.quiet
@@ -284,24 +282,24 @@ def _silent(
     names = ", ".join(connection.name for connection in silent[:NAMES_SHOWN])
     and_more = f" and {len(silent) - NAMES_SHOWN} more" if len(silent) > NAMES_SHOWN else ""
     text = f"no webhook for much longer than usual from {names}{and_more}"
-    return "webhooks_silent", len(silent), text
+    return _Trouble("webhooks_silent", len(silent), text, "connections")
 
 
-def _forward_dead(stream: Stream) -> tuple[str, float, str] | None:
+def _forward_dead(stream: Stream) -> _Trouble | None:
     text = untaken_words(stream.forward_dead, stream.forward_dead_error, stream.forward_lost)
-    return ("forward_dead", stream.forward_dead + stream.forward_lost, text) if text else None
+    if not text:
+        return None
+    return _Trouble("forward_dead", stream.forward_dead + stream.forward_lost, text)
 
 
-def _forward_refused(
-    stream: Stream, policy: StreamThresholds, now: datetime
-) -> tuple[str, float, str] | None:
+def _forward_refused(stream: Stream, policy: StreamThresholds, now: datetime) -> _Trouble | None:
     if stream.forward_gone:
         text = (
             f"the product's address is no more ({stream.forward_gone}). "
             f"{_waiting(stream.forward_waiting, 'message')}, and one is tried every 10 min, to "
             "see. Correct or empty Forward URL in the MakiniApp block."
         )
-        return "forward_refused", stream.forward_waiting, text
+        return _Trouble("forward_refused", stream.forward_waiting, text)
     if stream.refused_at is None or (now - stream.refused_at).total_seconds() < (
         policy.forward_refused_seconds
     ):
@@ -312,18 +310,18 @@ def _forward_refused(
         "waits, for three days at most. Fix the product, or let it answer 2xx to that id to go on "
         "without it."
     )
-    return "forward_refused", stream.refused, text
+    return _Trouble("forward_refused", stream.refused, text)
 
 
 def _forward_behind(
     stream: Stream, policy: StreamThresholds, now: datetime, known: bool
-) -> tuple[str, float, str] | None:
+) -> _Trouble | None:
     if known and stream.forward_untaken and not stream.forward_waiting:
         text = (
             f"the product took nothing ({stream.forward_dead_error}); whether it does by now is "
             "known once there is a message to hand on"
         )
-        return "forward_behind", 0.0, text
+        return _Trouble("forward_behind", 0.0, text)
     age = (now - stream.forward_oldest_at).total_seconds() if stream.forward_oldest_at else 0.0
     waited = stream.waiting(stream.forward_oldest_at, now)
     if waited < policy.forward_oldest_seconds or stream.forward_gone:
@@ -333,7 +331,7 @@ def _forward_behind(
         f"{_waiting(stream.forward_waiting, 'message')} for the product, the oldest for "
         f"{_long(age)}: {why}"
     )
-    return "forward_behind", age, text
+    return _Trouble("forward_behind", age, text)
 
 
 def _is_silent(habit: Habit, policy: StreamThresholds, least: float, now: datetime) -> bool:

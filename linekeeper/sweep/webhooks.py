@@ -78,6 +78,7 @@ def _finding(trouble: StreamTrouble, detail: dict[str, str | None]) -> Finding:
         title=f"app {trouble.app} · {trouble.heading}",
         text=trouble.text,
         figure=trouble.figure,
+        measure=trouble.measure,
         resolved=trouble.resolved,
         detail=detail,
     )

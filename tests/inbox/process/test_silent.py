@@ -4,13 +4,15 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 import pytest
-from sqlalchemy import delete, insert, update
+from sqlalchemy import delete, insert, select, update
 from sqlmodel import col
 
 from linekeeper.clock import utcnow
+from linekeeper.customers.succession import succeed
 from linekeeper.inbox.claim import hour_of
 from linekeeper.store.tables import (
     Connection,
+    IncidentEntry,
     PartHeartbeat,
     ReceiverHeartbeat,
     Transition,
@@ -167,3 +169,108 @@ async def test_a_login_that_was_lost_makes_no_habit_of_silence(stage: Stage) -> 
     await watch(stage.rt, now)
     silent = (await incidents(stage))["webhooks_silent"]
     assert (silent.title or "").endswith(f"from {connection.name}")
+
+
+async def test_people_are_notified_when_the_whole_app_is_silent_after_some_were(
+    stage: Stage,
+) -> None:
+    """Two connections are not less than three hours: each is another measure."""
+    [one, two, three, *_] = stage.connections
+    now = utcnow()
+    for each, since in ((one, 9), (two, 9), (three, 0)):
+        await came(stage, each, range(since, since + 48))
+    await watch(stage.rt, now)
+    names = ", ".join(sorted((one.name, two.name)))
+    assert await said(stage) == [f"no webhook for much longer than usual from {names}"]
+    later = now + 3.3 * HOUR
+    await watch(stage.rt, later)
+    assert (await said(stage))[1:] == [
+        "no webhook of any connection for 3 h (longest silence before: 1 h). Is the URL still set "
+        "at Makini?"
+    ]
+    await watch(stage.rt, later + HOUR / 10)
+    assert len(await said(stage)) == 2, "it is said once"
+
+
+async def said(stage: Stage) -> list[str]:
+    """What the timeline says, in order."""
+    async with stage.rt.store.read() as session:
+        return list(
+            await session.scalars(select(col(IncidentEntry.text)).order_by(col(IncidentEntry.id)))
+        )
+
+
+async def test_a_successor_is_silent_by_the_habit_of_the_connection_before(stage: Stage) -> None:
+    """It was made by a new login, and its own webhooks were never set up: nobody was notified."""
+    [before, after, other, *_] = stage.connections
+    now = utcnow()
+    await came(stage, before, range(80, 140))
+    await came(stage, other, range(48))
+    lost, back = now - 80 * HOUR, now - 30 * HOUR
+    async with stage.rt.store.write() as session:
+        session.add(
+            Transition(
+                connection_id=before.id,
+                at=lost,
+                axis="health",
+                before="healthy",
+                after="reauthorization_required",
+                source="probe",
+            )
+        )
+        session.add(
+            Transition(
+                connection_id=after.id,
+                at=back,
+                axis="health",
+                before="unknown",
+                after="healthy",
+                source="probe",
+            )
+        )
+        await session.execute(
+            update(Connection)
+            .where(col(Connection.id) == after.id)
+            .values(setup="live", health="healthy", health_since=back)
+        )
+        await succeed(
+            stage.rt.store,
+            session,
+            before.id,
+            after.id,
+            source="list",
+            message="new login",
+            now=back,
+        )
+    await watch(stage.rt, now)
+    silent = (await incidents(stage))["webhooks_silent"]
+    assert (silent.title or "").endswith(f"from {after.name}")
+
+
+async def test_the_time_between_a_connection_and_its_successor_is_no_habit_of_silence(
+    stage: Stage,
+) -> None:
+    [before, after, other, *_] = stage.connections
+    now = utcnow()
+    lost, back = now - 88 * HOUR, now - 39 * HOUR
+    await came(stage, before, range(89, 120))
+    await came(stage, after, range(9, 39))
+    await came(stage, other, range(48))
+    async with stage.rt.store.write() as session:
+        session.add_all(
+            Transition(
+                connection_id=each.id, at=at, axis="health", before=was, after=became,
+                source="probe",
+            )
+            for each, at, was, became in (
+                (before, lost, "healthy", "reauthorization_required"),
+                (after, back, "unknown", "healthy"),
+            )
+        )  # fmt: skip
+        await succeed(
+            stage.rt.store, session, before.id, after.id, source="list", message="new login",
+            now=back,
+        )  # fmt: skip
+    await watch(stage.rt, now)
+    silent = (await incidents(stage))["webhooks_silent"]
+    assert (silent.title or "").endswith(f"from {after.name}")
