@@ -3,46 +3,61 @@
 import logging
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from uuid import UUID
 
-from sqlalchemy import literal_column, select, update
+from sqlalchemy import bindparam, literal_column, select, update
 from sqlmodel import col
 
 from linekeeper.exact import read
 from linekeeper.inbox.claim import Event, opened
 from linekeeper.inbox.identify import record_keys
+from linekeeper.inbox.replay import not_replayed
 from linekeeper.inbox.routing import connections_of, owners_of
 from linekeeper.store import Store
 from linekeeper.store.engine import chunked
 from linekeeper.store.tables import WebhookEvent
 from linekeeper.store.trouble import isolate
-from linekeeper.store.types import table_of
+from linekeeper.store.types import UtcDateTime, table_of
 
 log = logging.getLogger(__name__)
 
 LOOKED_AT_FOR = timedelta(days=1)
-MOST = 5_000
+_AT_ONCE = 2_000
 
 _EVENT = table_of(WebhookEvent)
+_UNROUTED = (
+    select(*(_EVENT.c[name] for name in Event._fields))
+    .where(
+        _EVENT.c.status == literal_column("'unrouted'"),
+        _EVENT.c.processed_at >= bindparam("since", type_=UtcDateTime),
+        _EVENT.c.body.is_not(None),
+        _EVENT.c.id > bindparam("last"),
+        not_replayed(),
+    )
+    .order_by(_EVENT.c.id)
+    .limit(_AT_ONCE)
+)
 
 
 async def route_again(store: Store, *, now: datetime) -> int:
     """Put back what is unrouted since a day and has a known connection by now; returns how many.
 
     A new connection's first events may come before the sweep lists it, and a new record's before
-    the poll that brings it.
+    the poll that brings it. What was replayed is its replay's to find.
     """
-    async with store.read() as session:
-        rows = await session.execute(
-            select(*(_EVENT.c[name] for name in Event._fields))
-            .where(
-                _EVENT.c.status == literal_column("'unrouted'"),
-                _EVENT.c.processed_at >= now - LOOKED_AT_FOR,
-                _EVENT.c.body.is_not(None),
-            )
-            .order_by(_EVENT.c.processed_at)
-            .limit(MOST)
-        )
-        events = [opened(store, Event(*row)) for row in rows]
+    count, last = 0, str(UUID(int=0))
+    while True:
+        async with store.read() as session:
+            rows = await session.execute(_UNROUTED, {"since": now - LOOKED_AT_FOR, "last": last})
+            events = [opened(store, Event(*row)) for row in rows]
+        if not events:
+            return count
+        count += await _put_back(store, events, now)
+        last = events[-1].id
+
+
+async def _put_back(store: Store, events: Sequence[Event], now: datetime) -> int:
+    """Put back those of `events` whose connection is known by now; returns how many."""
 
     async def find(events_to_find: Sequence[Event]) -> list[str]:
         return await _routed(store, events_to_find)

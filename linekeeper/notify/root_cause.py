@@ -14,6 +14,7 @@ from sqlmodel import col
 
 from linekeeper.customers.setup import ESTABLISHED
 from linekeeper.health.evidence import Health
+from linekeeper.incidents.announce import OF_ITS_ROUND
 from linekeeper.incidents.causes import is_of_customer
 from linekeeper.store.tables import Connection, Customer, Incident, IncidentConnection
 from linekeeper.store.types import Json
@@ -63,6 +64,7 @@ _HIT: Any = (
         col(IncidentConnection.incident_id).in_(bindparam("ids", expanding=True)),
         col(Incident.scope).in_(("app", "provider")),
         col(Incident.topic) == "health",
+        OF_ITS_ROUND,
     )
     .group_by(
         col(IncidentConnection.incident_id),

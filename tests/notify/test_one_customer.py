@@ -1,9 +1,10 @@
 """An incident of many connections that are nearly all one customer's does not blame the app."""
 
 from collections.abc import Mapping
+from datetime import timedelta
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlmodel import col
 
 from linekeeper.clock import utcnow
@@ -72,3 +73,31 @@ async def test_where_most_of_the_others_are_lost_too_it_is_no_customers(
     scope, said = await said_of(store, {"Acme": 80, "Bolt": 32}, fleet)
     assert scope == "app"
     assert "connections of several providers fail alike" in said
+
+
+async def test_a_reopened_incident_blames_nobody_for_what_was_lost_before(store: Store) -> None:
+    """Acme's were lost and came back; now some of everybody's are, within the hour."""
+    await said_of(store, {"Acme": 80, "Bolt": 6}, {"Acme": 200, "Bolt": 100, "Cargo": 100})
+    began = utcnow()
+    now = began + timedelta(minutes=5)
+    async with store.write() as session:
+        await session.execute(update(Connection).values(health="healthy", health_since=now))
+        await conclude(store, session, policy=HealthPolicy(), now=now)
+    now += timedelta(minutes=5)
+    names = [f"{name}-{number}" for name in ("Bolt", "Cargo") for number in range(6)]
+    async with store.write() as session:
+        await session.execute(
+            update(Connection)
+            .where(col(Connection.makini_key).in_(names))
+            .values(health="reauthorization_required", health_since=now)
+        )
+        await conclude(store, session, policy=HealthPolicy(), now=now)
+    async with store.read() as session:
+        [incident] = await session.scalars(
+            select(Incident).where(
+                col(Incident.scope) == "app", col(Incident.resolved_at).is_(None)
+            )
+        )
+    assert incident.round == 1
+    [view] = (await load_views(store, [incident.id])).values()
+    assert "probably at Acme" not in compose.plain(view, now=now)

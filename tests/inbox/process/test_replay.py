@@ -4,7 +4,7 @@ from datetime import timedelta
 from functools import partial
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import insert, select, update
 from sqlmodel import col
 
 from linekeeper.clock import utcnow
@@ -94,6 +94,49 @@ async def test_an_unrouted_event_finds_its_connection_once_it_is_listed(stage: S
     await stage.process()
     assert [(await stage.event(receipt.id)).status for receipt in receipts[:1]] == ["processed"]
     assert len([event for event in await stage.events() if event.status == "unrouted"]) <= 1
+
+
+async def test_an_unrouted_event_is_looked_at_behind_thousands_that_nobody_knows(
+    stage: Stage,
+) -> None:
+    """Only the 5,000 oldest of a day were looked at: webhooks of a whole other account hid it."""
+    receipt = await stage.deliver({"id": "n", "type": "sync.completed", "connection_id": "new"})
+    await stage.process()
+    row = (await stage.event(receipt.id)).model_dump()
+    before = utcnow() - timedelta(hours=1)
+    async with stage.rt.store.write() as session:
+        await session.execute(
+            insert(WebhookEvent),
+            [
+                row | {"id": new_id(), "delivery_key": f"x{number}", "connection_ref": "nobody",
+                       "ordering_key": f"x{number}", "processed_at": before}
+                for number in range(5_000)
+            ],
+        )  # fmt: skip
+        session.add(
+            Connection(
+                id=new_id(), app="default", makini_key="new", name="N", slug="n", provider="UpKeep"
+            )
+        )
+    assert await route_again(stage.rt.store, now=utcnow()) == 1
+    assert (await stage.event(receipt.id)).status == "pending"
+
+
+async def test_an_unrouted_event_whose_replay_found_its_connection_is_not_applied_again(
+    stage: Stage,
+) -> None:
+    receipt = await stage.deliver({"id": "n", "type": "sync.completed", "connection_id": "new"})
+    await stage.process()
+    async with stage.rt.store.write() as session:
+        session.add(
+            Connection(
+                id=new_id(), app="default", makini_key="new", name="N", slug="n", provider="UpKeep"
+            )
+        )
+    assert await run(stage, Selection("unrouted")) == 1
+    await stage.process()
+    assert await route_again(stage.rt.store, now=utcnow()) == 0
+    assert (await stage.event(receipt.id)).status == "unrouted"
 
 
 async def test_an_unrouted_event_finds_the_connection_of_its_url_once_it_is_listed(
