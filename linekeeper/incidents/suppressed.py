@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.customers.setup import ESTABLISHED, MADE_AT
+from linekeeper.incidents.announce import OF_ITS_ROUND
 from linekeeper.incidents.one_cause import APP_GRACE, EXPLAINED, FOREVER, Suppression, explained
 from linekeeper.incidents.standstill import FINDERS, looked_at_anew
 from linekeeper.store.engine import chunked
@@ -123,10 +124,11 @@ _MEMBERS = (
         col(Connection.provider),
         *_PROJECT,
     )
+    .join(Incident, col(Incident.id) == col(IncidentConnection.incident_id))
     .join(Connection, col(Connection.id) == col(IncidentConnection.connection_id))
     .outerjoin(ImplementationSystem, _IS_SYSTEM)
     .outerjoin(Implementation, _CAME)
-    .where(col(IncidentConnection.incident_id).in_(bindparam("ids", expanding=True)))
+    .where(col(IncidentConnection.incident_id).in_(bindparam("ids", expanding=True)), OF_ITS_ROUND)
 )
 _SINCE = bindparam("since", type_=UtcDateTime)
 _SILENCE = table_of(SilenceRow)
@@ -286,7 +288,8 @@ def _before_go_live(
 async def _members(
     session: AsyncSession, ids: Sequence[str]
 ) -> tuple[dict[str, set[_Who]], dict[str, Underway]]:
-    """Who is or was in each of the incidents `ids`, and with what those came (`implemented`)."""
+    """Who is or was in each of `ids` since it was last opened, and with what they came
+    (`implemented`)."""
     members: dict[str, set[_Who]] = {incident_id: set() for incident_id in ids}
     underway: dict[str, Underway] = {}
     for batch in chunked(ids, _AT_ONCE):

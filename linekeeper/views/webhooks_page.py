@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from linekeeper.customers.naming import label
 from linekeeper.markdown import code, table, text, when
+from linekeeper.text import counted
 from linekeeper.views.webhook_figures import Counted, EndedEvent, Figures
 
 MAX_ERROR = 200
@@ -70,7 +71,7 @@ def webhooks_markdown(figures: Figures) -> str:
         remaining = figures.dead_total - len(figures.dead)
         parts += [
             "## Dead",
-            "Fix the cause, then run `replay-webhooks` (status `dead`; dry run first).",
+            _what_helps(figures),
             _ended(figures.dead),
             f"… and {remaining:,} more" if remaining > 0 else "",
         ]
@@ -106,6 +107,19 @@ def webhooks_markdown(figures: Figures) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
+def _what_helps(figures: Figures) -> str:
+    unreadable = sum(stream.unreadable for stream in figures.streams)
+    said = []
+    if figures.dead_total > unreadable:
+        said.append("Fix the cause, then run `replay-webhooks` (status `dead`; dry run first).")
+    if unreadable:
+        said.append(
+            f"The body of {counted(unreadable, 'webhook')} cannot be read, and a replay does not "
+            f"help {'it' if unreadable == 1 else 'them'}: show Makini what is said of it."
+        )
+    return " ".join(said)
+
+
 def whose(ended: EndedEvent) -> str:
     """`Customer · System`, or what the sender calls the connection."""
     if ended.name is not None:
@@ -129,8 +143,8 @@ def _ended(ended: Sequence[EndedEvent]) -> str:
     )
 
 
-def _counts(counted: Sequence[Counted], what: str) -> str:
-    apps = any(row.app for row in counted)
+def _counts(counts: Sequence[Counted], what: str) -> str:
+    apps = any(row.app for row in counts)
     return table(
         [*(["App"] if apps else []), what, "Count"],
         (
@@ -139,6 +153,6 @@ def _counts(counted: Sequence[Counted], what: str) -> str:
                 text(row.what.replace("_", " ")),
                 f"{row.count:,}",
             ]
-            for row in counted
+            for row in counts
         ),
     )

@@ -1,7 +1,7 @@
 """An incident of many connections that are nearly all one customer's does not blame the app."""
 
-from collections.abc import Mapping
-from datetime import timedelta
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
 
 import pytest
 from sqlalchemy import select, update
@@ -10,6 +10,8 @@ from sqlmodel import col
 from linekeeper.clock import utcnow
 from linekeeper.config import HealthPolicy
 from linekeeper.incidents.conclude import conclude
+from linekeeper.incidents.operate import begin
+from linekeeper.incidents.suppressed import suppressed
 from linekeeper.notify import compose
 from linekeeper.notify.view import load_views
 from linekeeper.store import Store
@@ -75,20 +77,15 @@ async def test_where_most_of_the_others_are_lost_too_it_is_no_customers(
     assert "connections of several providers fail alike" in said
 
 
-async def test_a_reopened_incident_blames_nobody_for_what_was_lost_before(store: Store) -> None:
-    """Acme's were lost and came back; now some of everybody's are, within the hour."""
-    await said_of(store, {"Acme": 80, "Bolt": 6}, {"Acme": 200, "Bolt": 100, "Cargo": 100})
-    began = utcnow()
-    now = began + timedelta(minutes=5)
+async def reopened(store: Store, names: Iterable[str], *, now: datetime) -> Incident:
+    """The app's incident, of Acme and Bolt before, in which only `names` are ten minutes later."""
     async with store.write() as session:
         await session.execute(update(Connection).values(health="healthy", health_since=now))
         await conclude(store, session, policy=HealthPolicy(), now=now)
-    now += timedelta(minutes=5)
-    names = [f"{name}-{number}" for name in ("Bolt", "Cargo") for number in range(6)]
     async with store.write() as session:
         await session.execute(
             update(Connection)
-            .where(col(Connection.makini_key).in_(names))
+            .where(col(Connection.makini_key).in_(list(names)))
             .values(health="reauthorization_required", health_since=now)
         )
         await conclude(store, session, policy=HealthPolicy(), now=now)
@@ -99,5 +96,31 @@ async def test_a_reopened_incident_blames_nobody_for_what_was_lost_before(store:
             )
         )
     assert incident.round == 1
+    return incident
+
+
+_LOST, _FLEET = {"Acme": 80, "Bolt": 6}, {"Acme": 200, "Bolt": 100, "Cargo": 100}
+
+
+async def test_a_reopened_incident_blames_nobody_for_what_was_lost_before(store: Store) -> None:
+    await said_of(store, _LOST, _FLEET)
+    now = utcnow() + timedelta(minutes=10)
+    names = [f"{name}-{number}" for name in ("Bolt", "Cargo") for number in range(6)]
+    incident = await reopened(store, names, now=now)
     [view] = (await load_views(store, [incident.id])).values()
     assert "probably at Acme" not in compose.plain(view, now=now)
+
+
+async def test_a_window_covers_a_reopened_incident_in_which_only_its_customer_is_now(
+    store: Store,
+) -> None:
+    """Acme's, of which the first opening was, are well, and in no maintenance."""
+    await said_of(store, _LOST, _FLEET)
+    now = utcnow() + timedelta(minutes=10)
+    await begin(
+        store, "customer", "Bolt", kind="maintenance", starts_at=now, lasts=timedelta(hours=2),
+        by="Ann", reason="", now=now,
+    )  # fmt: skip
+    incident = await reopened(store, [f"Bolt-{number}" for number in range(12)], now=now)
+    async with store.read() as session:
+        assert await suppressed(session, [incident], now) == {incident.id: "maintenance of Bolt"}

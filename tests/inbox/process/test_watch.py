@@ -14,7 +14,11 @@ from linekeeper.incidents.operate import mute
 from linekeeper.store import new_id
 from linekeeper.store.tables import Connection, Incident, IncidentEntry, Outbox, WebhookEvent
 from linekeeper.sweep.webhooks import watch_stream as watch
+from linekeeper.views.webhook_figures import read_figures
+from linekeeper.views.webhooks_page import webhooks_markdown
 from tests.inbox.process.stage import Stage
+
+SHOW = "show Makini what is said of it."
 
 
 async def incidents(stage: Stage) -> dict[str, Incident]:
@@ -83,8 +87,14 @@ async def test_a_webhook_that_cannot_be_read_is_told_for_a_day_and_asks_for_no_r
     first = (await incidents(stage))["webhooks_dead"]
     assert first.title == "app default · 1 webhook is dead with a body that cannot be read"
     assert "run replay-webhooks" not in first.summary
+    page = webhooks_markdown(await read_figures(stage.rt.store, ["default"], now=now))
+    assert "replay-webhooks" not in page
+    assert f"The body of 1 webhook cannot be read, and a replay does not help it: {SHOW}" in page
     await stage.deliver({"id": "d1", "event": "moon.rising"}, to=stage.connections[0])
     await stage.process()
+    page = webhooks_markdown(await read_figures(stage.rt.store, ["default"], now=now))
+    assert "then run `replay-webhooks`" in page
+    assert SHOW in page
     await watch(stage.rt, now)
     both = (await incidents(stage))["webhooks_dead"].summary
     assert both.startswith(
