@@ -105,7 +105,7 @@ class Erased:
 class Eraser:
     """Replaces `names`, longest first and as whole words, by `pseudonym`. Pure.
 
-    A name of somebody else that contains one of them stays as it is.
+    A name of somebody else that contains one of them stays as it is, and a slug becomes a slug.
     """
 
     def __init__(self, names: Sequence[str], others: Sequence[str], pseudonym: str) -> None:
@@ -137,7 +137,11 @@ class Eraser:
         return value
 
     def _replaced(self, matched: re.Match[str]) -> str:
-        return matched[0] if matched[0].casefold() in self._kept else self._pseudonym
+        if matched[0].casefold() in self._kept:
+            return matched[0]
+        hyphenated = "-" in matched[0] + matched.string[matched.end() :][:1]
+        is_slug = hyphenated and matched[0] == slugify(matched[0])
+        return slugify(self._pseudonym) if is_slug else self._pseudonym
 
 
 async def erase_customer(
@@ -159,9 +163,8 @@ async def erase_customer(
         contacts = list(
             await session.scalars(select(Contact).where(col(Contact.customer_id) == customer.id))
         )
-        others = await session.scalars(
-            select(col(Customer.name)).where(col(Customer.id) != customer.id)
-        )
+        of_others = select(col(Customer.name)).where(col(Customer.id) != customer.id)
+        others = await session.scalars(of_others)
         label = f"Erased customer {customer.id[-8:]}"
         eraser = Eraser(_names(customer, connections, contacts), list(others), label)
         if dry_run:
@@ -315,8 +318,7 @@ async def _bodies(
 
 async def _settle_pending(session: AsyncSession, which: Any, now: datetime) -> None:
     settled = {"status": "stale", "processed_at": now, "merge_key": None}
-    settled |= {"claimed_by": None, "claim_owner": None}
-    settled["error"] = "the customer was erased"
+    settled |= {"claimed_by": None, "claim_owner": None, "error": "the customer was erased"}
     pending = _EVENT.c.status == literal_column("'pending'")
     await session.execute(update(_EVENT).where(which, pending).values(settled))
 
@@ -334,10 +336,9 @@ async def _texts(session: AsyncSession, eraser: Eraser, *, erase: bool) -> int:
         keys = list(table.primary_key.columns)
         rows = (await session.execute(select(*keys, *columns))).all()
         for row in rows:
-            held = row[len(keys) :]
             values = {
                 column.key: new
-                for column, old in zip(columns, held, strict=True)
+                for column, old in zip(columns, row[len(keys) :], strict=True)
                 if old is not None and (new := eraser.value(old)) != old
             }
             if not values:

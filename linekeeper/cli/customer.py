@@ -124,7 +124,9 @@ def erase_command(
     )
     if not dry_run:
         typer.echo(f"It is called “{erased.label}” from now on.")
-        typer.echo("Messages in Slack and runs in Prefect keep the name: delete them there.")
+        typer.echo(
+            "Messages in Slack, and runs and pages in Prefect, keep the name: delete them there."
+        )
     if erased.live:
         are = "is" if erased.live == 1 else "are"
         typer.echo(

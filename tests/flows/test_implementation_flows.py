@@ -10,6 +10,7 @@ import pytest
 from prefect.client.schemas.actions import VariableCreate
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.client.schemas.objects import State
+from slugify import slugify
 from sqlmodel import col, select
 
 from flows.advance_implementations import advance_implementations
@@ -20,6 +21,7 @@ from flows.implementation_change import implementation_change
 from flows.implementation_skip import implementation_skip
 from flows.preflight import preflight
 from linekeeper.clock import utcnow
+from linekeeper.erasure import erase_customer
 from linekeeper.store import Store
 from linekeeper.store.tables import (
     Audit,
@@ -325,3 +327,16 @@ async def test_an_answer_to_a_gate_that_was_settled_meanwhile_is_kept_in_the_aud
     assert (late.detail["evidence"], late.detail["note"]) == ("minutes of the call", "ask Eve")
     [row] = await stored(store, select(Gate).where(col(Gate.id) == row.id))
     assert (row.status, row.skipped_because) == ("skipped", "known")
+
+
+async def test_an_implementation_goes_on_when_its_customer_was_erased(
+    running: Running, store: Store, clean_prefect: PrefectServer
+) -> None:
+    with on(clean_prefect):
+        await begin_implementation(customer="Acme Metals")
+        await erase_customer(store, "Acme Metals", by="anna", now=utcnow())
+        state = await advance_implementations(return_state=True)
+        assert state.is_completed(), state.message
+    [slug] = await stored(store, select(Implementation.slug))
+    assert slug == slugify(slug)
+    assert "acme" not in slug
