@@ -1,8 +1,8 @@
 """One exchange with one Makini over HTTP: bounded in time, size and number; no retries."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -32,6 +32,8 @@ NEW_LOGIN = "(new login)"
 """Stands for the connection of a login of which nobody knows yet whose it is."""
 DEFAULT_PENALTY = timedelta(seconds=30)
 """How long nobody calls after a 429 that doesn't say; limits are per minute (MAKINI)."""
+LATE = 1.0
+"""A timer that is late by more seconds shows that this process stood still, or was too busy."""
 BEFORE_SENDING: ContextVar[Callable[[], None] | None] = ContextVar("before_sending", default=None)
 """Called right before a request of this context leaves: until then, also while it waits for the
 budget, nothing has happened at the peer."""
@@ -234,7 +236,7 @@ class Wire:
     ) -> Received:
         timeout = self.app.timeout_seconds
         try:
-            async with asyncio.timeout(timeout):
+            async with _time_limit(timeout):
                 return await exchange(self._client, method, url, headers, body)
         except (
             httpx.HTTPError,
@@ -246,6 +248,32 @@ class Wire:
             raise from_exception(
                 error, app=self.app.name, connection=connection, timeout=timeout
             ) from error
+
+
+@asynccontextmanager
+async def _time_limit(seconds: float) -> AsyncIterator[None]:
+    """`asyncio.timeout`, which starts once more where it is over `LATE` seconds ago already.
+
+    Then this process stood still, not the peer: the answer may lie there unread. That of a refresh
+    is the only one that says what the new pair is.
+    """
+    loop = asyncio.get_running_loop()
+
+    def end(due: float, may_restart: bool) -> None:
+        nonlocal timer
+        if may_restart and loop.time() - due > LATE:
+            due = loop.time() + seconds
+            timer = loop.call_at(due, end, due, False)
+        else:
+            limit.reschedule(loop.time())
+
+    async with asyncio.timeout(None) as limit:
+        due = loop.time() + seconds
+        timer = loop.call_at(due, end, due, True)
+        try:
+            yield
+        finally:
+            timer.cancel()
 
 
 def _request_id(headers: Mapping[str, str]) -> str | None:

@@ -16,7 +16,7 @@ from linekeeper.makini import NO_TOKEN, ErrorKind, MakiniError
 from linekeeper.runtime import Runtime
 from linekeeper.store.modes import app_of
 from linekeeper.store.tables import Connection
-from linekeeper.tokens.renew import renew
+from linekeeper.tokens.renew import Renewed, renew
 from linekeeper.tokens.stored import Token, load_tokens, note_doubted
 
 T = TypeVar("T")
@@ -41,8 +41,9 @@ class Caller:
     """Calls Makini for one connection, for as long as somebody has something to ask of it.
 
     A token is renewed once for a refusal, and again only after something was answered with the new
-    one: minting may end the product's. One that has ended by the time its call was made, as where
-    that waited for the call budget, says nothing of the login: it is replaced, `MOST_ENDED` times.
+    one: minting may end the product's. One that another process had renewed counts for none. One
+    that has ended by the time its call was made, as where that waited for the call budget, says
+    nothing of the login: it is replaced, `MOST_ENDED` times.
     """
 
     def __init__(
@@ -115,7 +116,7 @@ class Caller:
         elif not self.token.needs_minting(now):
             return self.token
         if not self._is_prepared or self._has_ended():
-            self.token = await self._newer() or self.token
+            self.token = (await self._newer()).token or self.token
             self._is_prepared = True
         return self.token
 
@@ -140,10 +141,12 @@ class Caller:
         """
         if self._is_renewed and not self._has_ended():
             return None
-        token = await self._newer()
-        self._is_renewed = True  # what got no answer says nothing of the login, and is tried again
-        self.token = token or self.token
-        return token
+        newer = await self._newer()
+        # What got no answer says nothing of the login, and is tried again; nor does a token that
+        # another process had stored, which may have been refused since.
+        self._is_renewed = newer.is_made or newer.token is None
+        self.token = newer.token or self.token
+        return newer.token
 
     def answered(self) -> None:
         """Something was answered: a token that is refused later is renewed again."""
@@ -172,8 +175,8 @@ class Caller:
         async with self._rt.store.write() as session:
             await note_doubted(self._rt.store, session, self.id, self.token, now=utcnow())
 
-    async def _newer(self) -> Token | None:
-        renewed = await renew(
+    async def _newer(self) -> Renewed:
+        newer = await renew(
             self._rt.store,
             self.makini,
             self.app,
@@ -182,5 +185,5 @@ class Caller:
             refused=self.token,
             owner=self._rt.owner,
         )
-        self.is_unknown_there = renewed.is_unknown_there
-        return renewed.token
+        self.is_unknown_there = newer.is_unknown_there
+        return newer

@@ -69,6 +69,8 @@ class Renewed:
 
     token: Token | None
     """One newer than the one that was refused; None if nothing of ours gives one."""
+    is_made: bool = False
+    """It was got from Makini now; else it is another's, and may have been refused since."""
     is_unknown_there: bool = False
     """Makini says that it doesn't know the connection (404 for a new token): it may be gone."""
 
@@ -217,11 +219,9 @@ class _Renewal:
                 )
 
         if await retrying(keep, on=STORAGE_TROUBLE, waits=STORE_AGAIN_AFTER):
-            return Renewed(
-                Token(
-                    pair.access_token, pair.refresh_token is not None, pair.expires_at, pair.minted
-                )
-            )
+            is_refreshable = pair.refresh_token is not None
+            made = Token(pair.access_token, is_refreshable, pair.expires_at, pair.minted)
+            return Renewed(made, is_made=True)
         newer, is_connected, _ = await self._stored()  # a login came meanwhile, or it was ended
         return Renewed(newer.token if newer is not None and is_connected else None)
 

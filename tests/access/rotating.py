@@ -52,6 +52,8 @@ class Rotating:
         """The status call has no answer."""
         self.leaves_alive = False
         """A login leaves the pairs before it alive."""
+        self.ended = 0
+        """The number of the pair whose access token has ended early."""
         peer.reset()
         peer.answer("POST", "/link/token", self._token)
         peer.answer("GET", "/api/integrations/current", self._status)
@@ -94,7 +96,8 @@ class Rotating:
             pause = self.status_asks_for
             headers = {} if pause is None else {"retry-after": f"{pause:.0f}"}
             return JSONResponse({"message": "no"}, self.status_fails, headers)
-        is_alive = request.headers["authorization"] == f"Bearer a{self.number}"
+        is_newest = request.headers["authorization"] == f"Bearer a{self.number}"
+        is_alive = is_newest and self.number != self.ended
         if not is_alive and not self.leaves_alive:
             return JSONResponse({"code": "AUTHENTICATION_FAILED", "message": "dead"}, 401)
         data = {

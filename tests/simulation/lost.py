@@ -34,7 +34,13 @@ def is_gone_untold(universe: "Universe", connection: Connection, at: datetime) -
 
 
 def is_token_missing(universe: "Universe", connection: Connection, at: datetime) -> bool:
-    """Whether it was made anew at Makini itself, which mints no token: a login is asked for."""
+    """Whether it was made anew at Makini itself, which mints no token: a login is asked for.
+
+    So it is where that was done with the one that took its place, though no list has told yet.
+    """
+    heir = universe.truth.connections.get(connection.successor or "")
+    if heir is not None and heir.created_at <= at:
+        connection = heir
     if universe.personality.mint != "refused" or len(line_of(universe.truth, connection)) == 1:
         return False
     if not any(pair.issued_at <= at for pair in connection.pairs):

@@ -41,7 +41,7 @@ class Request:
 Handler = Callable[[Request], Answer]
 Decide = Callable[[Request], Fault | None]
 Answered = Callable[[Request, Answer, Fault | None, Host | None], None]
-Came = Callable[[Request, Answer, bool], None]
+Came = Callable[[Request, Answer, Host | None], None]
 PEERS = contextvars.Context()  # peers outlive every host of ours
 
 
@@ -56,7 +56,7 @@ class Network:
         self.decide: Decide = lambda _: None
         self.answered: Answered = lambda *_: None
         self.came: Came = lambda *_: None
-        """Hears of each answer that came back, and whether its asker still has power."""
+        """Hears of each answer that came back, and to which process."""
         self.sent: list[Request] = []
         """Every request, whether it arrives or not."""
         self.pause: Callable[[str, float], dict[str, str]] = lambda *_: {}
@@ -94,7 +94,7 @@ class Network:
 
         def settle(outcome: Answer | None) -> None:
             if outcome is not None:
-                self.came(request, outcome, host is None or not host.crashed)
+                self.came(request, outcome, host)
             if not answered.done():
                 answered.set_result(outcome)
 

@@ -92,7 +92,7 @@ class Oracle:
             row["lane"]
             for row in self.rows(
                 "SELECT lane, next_attempt_at FROM outbox WHERE status = 'pending'"
-                " AND channel IN ('run', 'event')"
+                " AND channel IN ('run', 'event', 'email')"
             )
             if self.universe.people.rare.put_off(datetime.fromisoformat(row["next_attempt_at"]))
         }

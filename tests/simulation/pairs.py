@@ -6,6 +6,7 @@ from random import Random
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
+from tests.simulation.loop import Host
 from tests.simulation.lost import line_of
 from tests.simulation.makini.answers import Answer
 from tests.simulation.makini.connection import Connection
@@ -37,18 +38,24 @@ class LostPairs:
         self._lose(owner, "is lost on its way")
         return Fault("lose")
 
-    def came(self, request: Request, answer: Answer, is_heard: bool) -> None:
-        """An answer came, to nobody where the process that asked is no more."""
+    def came(self, request: Request, answer: Answer, host: Host | None) -> None:
+        """An answer came, to nobody where the process that asked is no more.
+
+        One that stands still stores it once it goes on: until then nobody else has it either.
+        """
         if request.path != "/link/token" or b'"refresh_token"' not in answer.body:
             return
         refresh = json.loads(answer.body)["refresh_token"]
         owner = self._universe.truth.refreshable(refresh, self._universe.now()) if refresh else None
         if owner is None:
             return
-        if is_heard:
-            self._lost.discard(owner.key)
-        else:
+        if host is not None and host.crashed:
             self._lose(owner, "came to nobody")
+            return
+        self._lost.discard(owner.key)
+        if host is not None and host.stalled:
+            self._universe.say(f"the new pair of {owner.key} came to a process that stands still")
+            self._ever.add(owner.key)
 
     def _lose(self, owner: Connection, how: str) -> None:
         self._universe.say(f"trouble: the new pair of {owner.key} {how}")
