@@ -258,18 +258,14 @@ async def _time_limit(seconds: float) -> AsyncIterator[None]:
     is the only one that says what the new pair is.
     """
     loop = asyncio.get_running_loop()
+    due = loop.time() + seconds
 
-    def end(due: float, may_restart: bool) -> None:
-        nonlocal timer
-        if may_restart and loop.time() - due > LATE:
-            due = loop.time() + seconds
-            timer = loop.call_at(due, end, due, False)
-        else:
-            limit.reschedule(loop.time())
+    def end() -> None:
+        stood_still = loop.time() - due > LATE
+        limit.reschedule(loop.time() + (seconds if stood_still else 0.0))
 
     async with asyncio.timeout(None) as limit:
-        due = loop.time() + seconds
-        timer = loop.call_at(due, end, due, True)
+        timer = loop.call_at(due, end)
         try:
             yield
         finally:
