@@ -15,12 +15,16 @@ from tests.e2e.conftest import House, until
 PRESSES = 4
 
 
-def field(place: Page | Locator, label: str) -> Locator:
-    """What a form asks for under the title `label`."""
-    page = place if isinstance(place, Page) else place.page
+def field(form: Page | Locator, label: str) -> Locator:
+    """What a form asks for under the title `label`, beside the entries of its lists."""
+    return _titled(form.locator(".schema-form-property:not(.schema-form-property *)"), label)
+
+
+def _titled(properties: Locator, label: str) -> Locator:
+    """Those of the properties whose own title is `label`, whatever is nested in them."""
     title = re.compile(rf"^\s*{re.escape(label)}( \(Optional\))?\s*$")
-    named = page.locator(".schema-form-property__label", has_text=title)
-    return place.locator(".schema-form-property").filter(has=named)
+    own = ":scope > :not(.p-label__body) .schema-form-property__label"
+    return properties.filter(has=properties.page.locator(own, has_text=title))
 
 
 async def write(place: Page | Locator, label: str, text: str) -> None:
@@ -28,19 +32,15 @@ async def write(place: Page | Locator, label: str, text: str) -> None:
     await field(place, label).locator("textarea, input").first.fill(text)
 
 
-async def add(place: Page | Locator, label: str, texts: Sequence[str]) -> None:
-    """Fill in a list, one item after the other."""
-    for number, text in enumerate(texts):
-        await field(place, label).get_by_role("button", name="Add item").click()
-        await field(place, label).locator("textarea").nth(number).fill(text)
-
-
 async def add_systems(page: Page, names: Sequence[str], **more: str) -> None:
     """Add an entry for each system; `more` are texts of its other fields, by their titles."""
     for number, name in enumerate(names):
-        await field(page, "Systems").first.get_by_role("button", name="Add item").last.click()
+        systems = field(page, "Systems")
+        await systems.get_by_role("button", name="Add item").click()
+        entry = systems.locator(".schema-form-property-array-item__control").nth(number)
         for title, text in {"Name": name, **more}.items():
-            await field(page, title).nth(number).locator("textarea, input").first.fill(text)
+            asked = _titled(entry.locator(".schema-form-property"), title)
+            await asked.locator("textarea, input").first.fill(text)
 
 
 async def choose(page: Page, label: str, option: str) -> None:
