@@ -8,7 +8,7 @@ from sqlmodel import col
 from linekeeper.clock import utcnow
 from linekeeper.outbox.senders.slack import deliver_due
 from linekeeper.reconnect.ending import announce_ending
-from linekeeper.store.tables import Customer, Outbox
+from linekeeper.store.tables import Customer
 from tests.delivering import deliver_mail
 from tests.reconnect.conftest import House
 from tests.reconnect.post import listening
@@ -16,7 +16,7 @@ from tests.reconnect.test_ask import Opened, asking
 from tests.reconnect.test_ending import refused
 from tests.reconnect.test_kills import with_slack
 from tests.reconnect.test_working_hours import FRIDAY_EVENING, SUNDAY_NIGHT, ZONE
-from tests.reconnect.working_clock import at, monday_morning
+from tests.reconnect.working_clock import at, due_now, monday_morning
 
 FRIDAY_NIGHT = FRIDAY_EVENING - timedelta(hours=4)
 
@@ -76,11 +76,8 @@ async def _ends(open_house: Opened, url: str, ends_at: datetime) -> House:
 
 async def _deliver(house: House, moment: datetime) -> None:
     """A consumer begins to run at `moment`, and delivers what is due."""
-    due = (col(Outbox.status) == "pending", col(Outbox.next_attempt_at) <= moment)
-    async with house.store.write() as session:  # PostgreSQL has a clock of its own
-        long_ago = utcnow() - timedelta(minutes=1)
-        await session.execute(update(Outbox).where(*due).values(next_attempt_at=long_ago))
     with at(moment):
+        await due_now(house.store)
         await deliver_mail(house.rt)
         await deliver_due(house.store, await house.rt.configuration(), "tests")
 

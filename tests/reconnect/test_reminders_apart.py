@@ -16,9 +16,9 @@ from tests.delivering import deliver_mail
 from tests.reconnect.asked import asked, link_to_set_up
 from tests.reconnect.conftest import House
 from tests.reconnect.post import listening
-from tests.reconnect.test_ask import Opened, asking, next_weekday_noon, work
+from tests.reconnect.test_ask import Opened, asking, next_weekday_noon, outbox, work
 from tests.reconnect.test_ending import refused
-from tests.reconnect.working_clock import at
+from tests.reconnect.working_clock import at, due_now
 
 
 @pytest.mark.parametrize("what", ["setup", "ending"])
@@ -32,11 +32,13 @@ async def test_after_days_in_which_nothing_ran_a_customer_is_asked_once(
         await _ask(house, what)
         before = len(post.mails)
         with at(noon):
+            await due_now(house.store)
             await deliver_mail(house.rt)
             await _remind(house, what)
+            await due_now(house.store)
             await deliver_mail(house.rt)
         assert len(post.mails) == before + 1
-        rows = await house.rows(Outbox, col(Outbox.channel) == "email")
+        rows = await outbox(house, "email")
         assert [row.status for row in rows] == ["sent", "superseded"]
         assert [row.payload["reminder"] for row in rows] == [False, True]
 
@@ -63,6 +65,7 @@ async def test_a_reminder_is_sent_a_day_after_what_it_reminds_of_and_not_at_once
                 again = mail(incident.id, 1, connection.customer_id, "remind", str(number))
                 await enqueue(house.store, session, [again], now=moment)
             with at(moment):
+                await due_now(house.store)
                 await work(house)
             assert len(post.mails) == sent
 
