@@ -57,7 +57,8 @@ def parse_report(data: bytes) -> PreflightVerdicts:
     try:
         raw = _Report.model_validate_json(_utf8(data))
     except ValidationError as error:
-        raise ReportError(_first(error)) from None
+        printed = "is not what `linekeeper preflight --json` prints; give all of that"
+        raise ReportError(f"{printed} ({_first(error)})") from None
     if raw.version != VERSION:
         raise ReportError(
             f"version: {raw.version} isn't {VERSION}; use this Linekeeper's preflight"

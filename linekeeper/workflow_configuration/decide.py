@@ -114,8 +114,9 @@ def take_wanted(form: Entered, app: AppConfig) -> WantedConfiguration:
     if bodies not in keep:
         faults.append(("bodies", f"enter one of {', '.join(keep)}"))
     if target and target not in app.forward_targets:
-        names = ", ".join(app.forward_targets) or "none is there: name one in the block Makini App"
-        faults.append(("forward_to", f"there is no target {target!r}; known are {names}"))
+        names = ", ".join(app.forward_targets)
+        known_ones = f"known: {names}" if names else "the block Makini App names none"
+        faults.append(("forward_to", f"there is no target {target!r} ({known_ones})"))
     if faults:
         (field, reason), *others = faults
         raise BadConfiguration(field, "; ".join([reason, *(f"{at}: {why}" for at, why in others)]))
