@@ -159,11 +159,14 @@ async def read_lives(session: AsyncSession, since: datetime) -> list[Life]:
     for batch in chunked(ids, _AT_ONCE):
         merged |= set(await merged_into(session, batch))
         notices = await session.scalars(
-            select(Notice).where(
+            select(Notice)
+            .where(
                 col(Notice.incident_id).in_(batch),
                 col(Notice.channel) == "slack",
                 col(Notice.step).in_(("first", "never")),
             )
+            # Of several openings the last one counts of which people were notified.
+            .order_by(col(Notice.step) == "first", col(Notice.round))
         )
         firsts |= {notice.incident_id: notice for notice in notices}
         rows = await session.execute(

@@ -10,8 +10,9 @@ from sqlmodel import col
 
 from linekeeper.notify.view import Links
 from linekeeper.store import Store, new_id
-from linekeeper.store.tables import Connection, Outbox, WebhookTrust
+from linekeeper.store.tables import Connection, Incident, Notice, Outbox, WebhookTrust
 from linekeeper.views.digest_page import gather, say_digest, slack_text
+from linekeeper.views.digest_queries import read_lives
 
 UTC = ZoneInfo("UTC")
 
@@ -108,3 +109,32 @@ async def test_a_connection_that_is_over_is_none_whose_webhooks_can_be_relied_on
     said = slack_text(await gather(store, {}, now=on(3, 4)), Links())
     assert "*Webhook trust* 1 of 1 can be relied on\n" in said
     assert "disconnected" not in said
+
+
+@pytest.mark.parametrize("order", [("first", "never"), ("never", "first")])
+async def test_what_was_announced_in_one_of_its_openings_is_not_said_to_be_unannounced(
+    store: Store, order: Sequence[str]
+) -> None:
+    """It came back within the hour, and was over before anybody was to be notified again."""
+    now = on(2, 28)
+    async with store.write() as session:
+        incident = Incident(
+            topic="health", kind="unreachable", scope="connection", cause="c", app="default",
+            title="Acme · ECC", round=1, opened_at=now - timedelta(hours=2),
+            reopened_at=now - timedelta(hours=1), resolved_at=now - timedelta(minutes=59),
+            status="resolved",
+        )  # fmt: skip
+        session.add(incident)
+        await session.flush()
+        for number, step in enumerate(order):
+            session.add(
+                Notice(
+                    incident_id=incident.id, channel="slack", step=step, round=number,
+                    why="over before anybody was notified", at=now - timedelta(hours=2 - number),
+                )
+            )  # fmt: skip
+            await session.flush()
+    async with store.read() as session:
+        [life] = await read_lives(session, now - timedelta(days=1))
+    assert life.withheld == ""
+    assert life.notified_at is not None
