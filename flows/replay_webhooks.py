@@ -9,6 +9,7 @@ from prefect.states import Completed
 from pydantic import Field
 
 from flows.form import Moment, form, moment_of
+from linekeeper.clock import utcnow
 from linekeeper.customers.find import NotFound, find_connection
 from linekeeper.inbox.claim import Status
 from linekeeper.inbox.replay import Selection
@@ -81,7 +82,7 @@ async def replay_webhooks(
         if dry_run:
             summary = f"would replay {planned.replayed:,} of {planned.events:,} {status}"
         else:
-            summary = f"replayed {await run_replay(selection):,} {status}"
+            summary = f"replayed {await run_replay(selection, utcnow()):,} {status}"
         get_run_logger().info(summary)
         await rename(f"replay · {summary}")
         pruned = planned.without_body
@@ -97,7 +98,7 @@ async def _hand_on_again(selection: ForwardSelection, dry_run: bool) -> State[No
         count = min(planned.count, selection.limit)
         summary = f"would hand on {count:,} of {planned.count:,} given up"
     else:
-        summary = f"handed on {await run_forwards(selection):,} that were given up"
+        summary = f"handed on {await run_forwards(selection, utcnow()):,} that were given up"
     get_run_logger().info(summary)
     await rename(f"replay · {summary}")
     return Completed(message=summary.capitalize())

@@ -1,5 +1,7 @@
 """Steps about webhooks: drain what is left, name what is dead, publish, do again."""
 
+from datetime import datetime
+
 from prefect import get_client, get_run_logger
 from prefect.tasks import exponential_backoff
 
@@ -68,11 +70,11 @@ async def plan(selection: Selection) -> ReplayPlan:
     retries=2,
     retry_delay_seconds=exponential_backoff(backoff_factor=5),
 )
-async def run_replay(selection: Selection) -> int:
+async def run_replay(selection: Selection, started: datetime) -> int:
     """Do the selected events again; returns how many. Going on after a failure repeats none."""
     rt = runtime()
     apps, done = (await rt.configuration()).apps, 0
-    async for count in replay(rt.store, apps, selection, now=utcnow()):
+    async for count in replay(rt.store, apps, selection, now=started):
         done += count
         get_run_logger().info("%d put in again", done)
     return done
@@ -89,10 +91,10 @@ async def plan_forwards(selection: ForwardSelection) -> GivenUpForwards:
     retries=2,
     retry_delay_seconds=exponential_backoff(backoff_factor=5),
 )
-async def run_forwards(selection: ForwardSelection) -> int:
+async def run_forwards(selection: ForwardSelection, started: datetime) -> int:
     """Hand on again what was given up; returns how many."""
     done = 0
-    async for count in hand_on_again(runtime().store, selection, now=utcnow()):
+    async for count in hand_on_again(runtime().store, selection, now=started):
         done += count
         get_run_logger().info("%d handed on again", done)
     return done

@@ -8,11 +8,20 @@ now. It is handed on under the id of the first, so a product that remembers ids 
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, RowMapping, func, insert, literal_column, or_, select
+from sqlalchemy import (
+    ColumnElement,
+    RowMapping,
+    bindparam,
+    func,
+    insert,
+    literal_column,
+    or_,
+    select,
+)
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 from sqlmodel import col
@@ -23,12 +32,24 @@ from linekeeper.inbox.identify import ordering_key_of
 from linekeeper.inbox.meaning import EventNames, rank_of
 from linekeeper.store import Store, new_id
 from linekeeper.store.tables import Connection, WebhookEvent
-from linekeeper.store.types import table_of
+from linekeeper.store.types import UtcDateTime, id_floor, table_of
 from linekeeper.text import as_stored
 
 SHOWN = 50
 _IN_A_TRANSACTION = 500
 _EVENT = table_of(WebhookEvent)
+_CLOCKS = timedelta(minutes=1)
+"""How far an id may be older than the run, whose clock was perhaps set."""
+_DONE = (
+    select(func.count())
+    .select_from(_EVENT)
+    .where(
+        _EVENT.c.id >= bindparam("first"),
+        _EVENT.c.source == "replay",
+        _EVENT.c.received_at == bindparam("now", type_=UtcDateTime),
+    )
+)
+"""How many the run that began then has done."""
 _KEPT = (
     "app",
     "connection_ref",
@@ -116,13 +137,18 @@ async def replay(
 ) -> AsyncIterator[int]:
     """Do the selected events again, oldest first; yields how many after each transaction.
 
-    `apps` are those configured now, by name.
+    `apps` are those configured now, by name. `now` is when the run began: tried again with it, the
+    run first yields what it has done already.
 
     It may be broken off between two of them, and a further run goes on where it stopped: an event
     that was done again is not selected any more (its replay may be).
     """
     names = {name: EventNames(app.entities, app.event_kinds) for name, app in apps.items()}
-    left = selection.limit
+    async with store.read() as session:
+        done: int = await session.scalar(_DONE, {"first": id_floor(now - _CLOCKS), "now": now}) or 0
+    if done:
+        yield done
+    left = selection.limit - done
     while left > 0:
         async with store.write() as session:
             which = await _which(session, selection)

@@ -71,6 +71,16 @@ async def test_what_is_given_up_leaves_the_product_in_trouble_until_it_is_replay
     assert await kinds(stage) == {}
 
 
+async def test_handing_on_again_that_is_tried_again_goes_no_further_than_its_limit(
+    stage: Stage,
+) -> None:
+    await lost(stage)
+    selection, now = ForwardSelection(limit=1), utcnow() + timedelta(days=3.2)
+    for _ in range(2):
+        assert [count async for count in hand_on_again(stage.rt.store, selection, now=now)] == [1]
+    assert (await given_up_forwards(stage.rt.store, ForwardSelection())).count == 1
+
+
 async def test_only_the_selected_forwards_are_handed_on_again(stage: Stage) -> None:
     await lost(stage)
     first, *_ = stage.connections
@@ -80,7 +90,8 @@ async def test_only_the_selected_forwards_are_handed_on_again(stage: Stage) -> N
     of_one = ForwardSelection(connection_id=first.id)
     assert (await given_up_forwards(stage.rt.store, of_one)).count == 1
     assert [n async for n in hand_on_again(stage.rt.store, of_one, now=now)] == [1]
-    assert [n async for n in hand_on_again(stage.rt.store, of_one, now=now)] == []
+    later_run = hand_on_again(stage.rt.store, of_one, now=now + timedelta(minutes=1))
+    assert [n async for n in later_run] == []
     assert (await given_up_forwards(stage.rt.store, ForwardSelection())).count == 1
 
 

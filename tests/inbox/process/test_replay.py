@@ -96,6 +96,21 @@ async def test_an_unrouted_event_finds_its_connection_once_it_is_listed(stage: S
     assert len([event for event in await stage.events() if event.status == "unrouted"]) <= 1
 
 
+async def test_a_replay_that_is_tried_again_goes_no_further_than_its_limit(stage: Stage) -> None:
+    """Its database went away between two transactions; what it replayed had died again by then."""
+    await stage.deliver_all([({"id": f"r{n}", "event": "moon.rising"}, None) for n in range(720)])
+    await stage.process()
+    apps, now = (await stage.rt.configuration()).apps, utcnow()
+    selection = Selection("dead", limit=600)
+    first = replay(stage.rt.store, apps, selection, now=now)
+    assert await anext(first) == 500
+    await first.aclose()
+    await stage.process()
+    again = [count async for count in replay(stage.rt.store, apps, selection, now=now)]
+    assert sum(again) == 600, "with what was done before"
+    assert sum(event.source == "replay" for event in await stage.events()) == 600
+
+
 async def test_an_unrouted_event_is_looked_at_behind_thousands_that_nobody_knows(
     stage: Stage,
 ) -> None:
