@@ -157,11 +157,19 @@ async def count_of(session: AsyncSession, deletion_id: str) -> int:
 async def some_of(
     session: AsyncSession, deletion_id: str, *, deleted: bool
 ) -> list[tuple[str, str]]:
-    """Entity and key of some of a deletion's records, those with or without their tombstone."""
+    """Entity and key of some of a deletion's records, those with or without their tombstone.
+
+    Records that went over to a successor without it are not its own any more.
+    """
     has_tombstone = col(Record.deleted_at).is_not(None)
     rows = await session.execute(
         select(col(Record.entity), col(Record.key))
-        .where(col(Record.deletion_id) == deletion_id, has_tombstone if deleted else ~has_tombstone)
+        .join(Deletion, col(Deletion.id) == col(Record.deletion_id))
+        .where(
+            col(Deletion.id) == deletion_id,
+            col(Record.connection_id) == col(Deletion.connection_id),
+            has_tombstone if deleted else ~has_tombstone,
+        )
         .order_by(col(Record.key))
         .limit(AT_ONCE)
     )

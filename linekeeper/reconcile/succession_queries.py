@@ -224,7 +224,17 @@ async def move_rows(
 
 
 async def move_tombstones(session: AsyncSession, entity: str, *, before: str, after: str) -> None:
-    """What was deleted stays deleted under the successor."""
+    """What was deleted stays deleted under the successor, where it can be undone."""
+    await session.execute(
+        update(Deletion)
+        .where(
+            col(Deletion.connection_id) == before,
+            col(Deletion.entity) == entity,
+            col(Deletion.status) == "applied",
+        )
+        .values(connection_id=after)
+        .execution_options(synchronize_session=False)
+    )
     await session.execute(
         update(Record)
         .where(

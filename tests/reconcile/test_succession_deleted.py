@@ -1,10 +1,13 @@
 """What the first listing of a successor names as deleted is deleted by that listing."""
 
+import asyncio
 from collections import Counter
 
 import pytest
 from sqlmodel import col
 
+from linekeeper.clock import utcnow
+from linekeeper.reconcile.decisions import decide_deletions
 from linekeeper.store.tables import Deletion, Record, Succession
 from tests.reconcile.test_succession import (
     HOWS,
@@ -55,3 +58,24 @@ async def test_what_was_deleted_meanwhile_is_told_after_one_listing(house: House
     assert (succession.absent, succession.unmatched, succession.ambiguous) == (0, 0, 0)
     assert await house.rows(Deletion) == []
     assert await house.rows(Record, col(Record.connection_id) == connection.id) == []
+
+
+async def test_what_was_deleted_before_can_be_undone_at_the_successor(house: House) -> None:
+    """It was looked for at the connection before, and announced there without end."""
+    [connection, _] = await house.connections()
+    world, was = house.fleet.world, listed(house, connection)
+    await run(house, full=True)
+    world.change_records(was, ORDERS, delete=3, announce=False)
+    for _ in range(2):
+        await run(house, full=True)
+    [deletion] = await house.rows(Deletion)
+    assert (deletion.status, deletion.records) == ("applied", 3)
+    await house.lose_login(connection)
+    new = await logged_in(house, connection, "new")
+    await run(house)
+    before = len(await feed(house))
+    async with asyncio.timeout(20):
+        [done] = await decide_deletions(house.rt, new.makini_key, "undo", by="Petra", now=utcnow())
+    assert done.records == 3
+    told = (await feed(house))[before:]
+    assert [(change["op"], change["connection"]) for change in told] == [("inserted", new.id)] * 3
