@@ -224,13 +224,14 @@ async def move_rows(
 
 
 async def move_tombstones(session: AsyncSession, entity: str, *, before: str, after: str) -> None:
-    """What was deleted stays deleted under the successor, where it can be undone."""
+    """What was deleted stays deleted under the successor, where it can be undone; so does what
+    waits for a decision."""
     await session.execute(
         update(Deletion)
         .where(
             col(Deletion.connection_id) == before,
             col(Deletion.entity) == entity,
-            col(Deletion.status) == "applied",
+            col(Deletion.status).in_(("applied", "proposed")),
         )
         .values(connection_id=after)
         .execution_options(synchronize_session=False)

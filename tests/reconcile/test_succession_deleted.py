@@ -79,3 +79,24 @@ async def test_what_was_deleted_before_can_be_undone_at_the_successor(house: Hou
     assert done.records == 3
     told = (await feed(house))[before:]
     assert [(change["op"], change["connection"]) for change in told] == [("inserted", new.id)] * 3
+
+
+async def test_what_was_held_back_before_is_over_where_the_successor_lists_it(house: House) -> None:
+    """A permission that was lost is back with the new login: its incident had stayed for ever."""
+    [connection, _] = await house.connections()
+    world, was = house.fleet.world, listed(house, connection)
+    await run(house, full=True)
+    world.change_records(was, ORDERS, delete=len(keys(house, was)) // 2, announce=False)
+    for _ in range(2):
+        await run(house, full=True)
+    await house.lose_login(connection)
+    new = await logged_in(house, connection, "new")
+    collection = world.records.of(listed(house, new))[ORDERS]
+    collection.changes.clear()
+    collection._live = None
+    await run(house)
+    for _ in range(2):
+        await run(house, full=True)
+    assert [each.kind for each in await house.incidents() if each.resolved_at is None] == []
+    assert [row.status for row in await house.rows(Deletion)] == ["void"]
+    assert await feed(house) == []
