@@ -80,7 +80,7 @@ async def _fly(rt: Runtime, app: AppConfig, *, again: float) -> Finding | None:
         kind="canary_lost",
         cause=f"canary:{app.name}",
         app=app.name,
-        title=f"Webhooks to {app.name} don't come through",
+        title=f"Webhooks to {app.name} not coming through",
         text=f"{fault} ({what})",
         resolved="A canary came through again.",
     )

@@ -71,7 +71,7 @@ def _ask_for(system: NamedTarget) -> Finding:
         kind="preflight_missing",
         cause=f"preflight-missing:{system.system_id}:{system.target}",
         app=system.app,
-        title=f"{system.label} · {system.target} was never checked",
+        title=f"{system.label} · no check of {system.target}",
         text=f"{system.label} is reached at {system.target} since its step was completed, and no "
         "preflight found that address in order. Run preflight for it, or ask the customer's IT "
         "for a report.",
@@ -92,7 +92,7 @@ def judge_age(system: NamedTarget, report: PreflightReport, now: datetime) -> It
             kind="preflight_outdated",
             cause=f"preflight-outdated:{report.target}:{report.vantage}",
             app=system.app,
-            title=f"{system.label} · {where}: the report is outdated",
+            title=f"{system.label} · outdated report on {where}",
             text=f"{where} was last found in order {age} days ago, by {report.by}; a report is "
             f"no evidence after {MAX_AGE.days} days. Run preflight there again, or ask the "
             "customer's IT for a new report.",
@@ -109,12 +109,11 @@ def judge_age(system: NamedTarget, report: PreflightReport, now: datetime) -> It
         until = f"{_ahead(ends.date(), now.date())}, on {ends:%Y-%m-%d}; after that"
         if left <= 0:
             until = f"ended on {ends:%Y-%m-%d}; unless it was renewed since,"
-        title = until.partition(";")[0]
         yield Finding(
             kind="certificate_ending",
             cause=f"certificate:{report.target}:{report.vantage}:{step}",
             app=system.app,
-            title=f"{system.label} · the certificate of {report.target} {title}",
+            title=f"{system.label} · certificate of {report.target}, valid until {ends:%Y-%m-%d}",
             text=f"The certificate of {report.target} {until} every call fails. "
             "Ask the customer's IT to renew it, and check again.",
             scope="connection",

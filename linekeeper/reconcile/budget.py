@@ -142,7 +142,7 @@ def _finding(app: AppConfig, need: BudgetNeed) -> Finding:
         kind=KIND,
         cause=f"app:{app.name}:{KIND}",
         app=app.name,
-        title=f"app {app.name} · the call budget is too small",
+        title=f"app {app.name} · call budget too small",
         text=(
             f"{counted(need.connections, 'connection')} share {app.calls_a_minute:,} calls a "
             f"minute: {said}."

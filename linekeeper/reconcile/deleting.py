@@ -269,7 +269,7 @@ async def _propose(
             scope="connection",
             cause=cause(target.id, entity),
             app=target.app.name,
-            title=f"{target.label} · {entity}: {share} records look deleted",
+            title=f"{target.label} · {entity}: {share} records apparently deleted",
             summary=f"Two complete listings lack {share} records of {entity}: too many to delete "
             "without being asked. Accept or refuse in the form `deletions`.",
             members={target.id: KIND},

@@ -89,9 +89,9 @@ class EntityState:
     def problem(self) -> str:
         """What is wrong with it, in a few words."""
         if self.kind == INCONSISTENT and self.broken_off is not None:
-            return f"the list of {self.entity} ends too early"
+            return f"list of {self.entity} ending too early"
         if self.kind == INCONSISTENT and self._is_listed_whole:
-            return f"{self.entity} has records without a key of their own"
+            return f"records of {self.entity} without a key of their own"
         return _PROBLEMS[self.kind].format(entity=self.entity)
 
     @property
@@ -172,7 +172,7 @@ def _of_limit(states: Sequence[EntityState], *, of_app: bool) -> Finding:
         kind=LIMITED,
         app=first.app,
         detail={"entity": ALL_ENTITIES, "limited": True},
-        title=f"{where}: Makini's call limit keeps records from being read{count}",
+        title=f"{where}: records unread because of Makini's call limit{count}",
         text=f"{names} can't be read. {first.error}",
         members=members,
         resolved=_RESOLVED,
@@ -295,14 +295,14 @@ def _text(state: EntityState) -> str:
 
 _PROBLEMS: Mapping[str, str] = {
     FORBIDDEN: "no permission for {entity}",
-    FAILING: "{entity} can't be read",
-    UNSYNCED: "Makini's sync of {entity} failed",
-    INCONSISTENT: "{entity} has another number of records than its total says",
+    FAILING: "{entity} unreadable",
+    UNSYNCED: "failed sync of {entity} at Makini",
+    INCONSISTENT: "another number of {entity} than their total",
 }
 
 _PROBLEMS_OF_ALL: Mapping[str, str] = {
     FORBIDDEN: "no permission for any entity",
-    FAILING: "no entity can be read",
-    UNSYNCED: "Makini's sync of every entity failed",
-    INCONSISTENT: "every entity has another number of records than its total says",
+    FAILING: "no entity readable",
+    UNSYNCED: "failed sync of every entity at Makini",
+    INCONSISTENT: "another number of records of every entity than its total",
 }

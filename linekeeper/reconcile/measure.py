@@ -223,7 +223,7 @@ async def _incidents(
                 scope="connection",
                 cause=cause,
                 app=app,
-                title=f"{verdict.label} · webhooks look unconfigured",
+                title=f"{verdict.label} · webhooks apparently unconfigured",
                 summary=f"{counted(verdict.measured.lost, 'change')} in {WINDOW.days} days and not "
                 f"one webhook. In Makini's dashboard, send its webhooks to {url}",
                 members={verdict.connection_id: KIND},
@@ -268,7 +268,7 @@ async def _of_app(
         scope="app",
         cause=cause,
         app=app,
-        title=f"app {app} · webhooks look unconfigured",
+        title=f"app {app} · webhooks apparently unconfigured",
         summary=f"{counted(len(silent), 'connection')} changed and not one webhook came. In "
         f"Makini's dashboard, send webhooks to {url} (or, per connection, to {url}/<key>).",
         members=dict.fromkeys(members, KIND),

@@ -76,8 +76,8 @@ async def ask(
         scope="connection",
         cause=cause(target.id, entity),
         app=target.app.name,
-        title=f"{target.label} · {entity}: {counted(count, 'record')} of the connection before "
-        f"{'is' if count == 1 else 'are'} not matched",
+        title=f"{target.label} · {entity}: {counted(count, 'unmatched record')} of the connection "
+        "before",
         summary="The new login made a new connection. " + " ".join(said),
         members={target.id: KIND},
         detail={"entity": entity, "ambiguous": ambiguous, "unmatched": unmatched},

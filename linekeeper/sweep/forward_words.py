@@ -22,9 +22,7 @@ def untaken_words(dead: int, why: str, lost: int) -> str:
     """What is said of `dead` messages, which a replay hands on, and of `lost` ones."""
     said = []
     if dead:
-        replayed = "it is replayed" if dead == 1 else "they are replayed"
-        what = f"{counted(dead, 'message')} for the product will not be handed on unless {replayed}"
-        said.append(f"{what}: {why}")
+        said.append(f"{counted(dead, 'message')} not handed on to the product: {why}")
     if lost:
         said.append(
             f"{lost_words(lost)}: have the product read what it lacks. This incident ends a day "

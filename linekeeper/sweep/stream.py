@@ -185,24 +185,20 @@ class _Trouble(NamedTuple):
     measure: str = ""
 
 
-def _are(count: int) -> str:
-    return f"{counted(count, 'webhook')} {'is' if count == 1 else 'are'}"
-
-
 def _unrouted(stream: Stream) -> _Trouble | None:
     if not stream.unrouted:
         return None
     none = ", and names none" if stream.unrouted == 1 else ", and name none"
     named = f", such as {shown(stream.unrouted_to)}" if stream.unrouted_to else none
     text = (
-        f"{_are(stream.unrouted)} of no connection that is known{named}. "
+        f"{counted(stream.unrouted, 'webhook')} of no connection that is known{named}. "
         "This incident ends a day after the last one, found or not."
     )
     return _Trouble("webhooks_unrouted", stream.unrouted, text)
 
 
 def _waiting(number: int, noun: str) -> str:
-    return f"{counted(number, noun)} {'waits' if number == 1 else 'wait'}"
+    return f"{counted(number, noun)} waiting"
 
 
 def _dead(stream: Stream) -> _Trouble | None:
@@ -210,12 +206,12 @@ def _dead(stream: Stream) -> _Trouble | None:
     replayable, unreadable = stream.dead - stream.unreadable, stream.unreadable_lately
     said = []
     if replayable:
-        said.append(f"{_are(replayable)} dead")
+        said.append(counted(replayable, "dead webhook"))
     if unreadable:
-        said.append(f"{_are(unreadable)} dead with a body that cannot be read")
+        said.append(f"{counted(unreadable, 'dead webhook')} with a body that cannot be read")
     if not said:
         return None
-    text = f"{', and '.join(said)}. The artifact webhooks says why."
+    text = f"{' and '.join(said)}. The artifact webhooks says why."
     if unreadable:
         text += (
             " A replay does not help where the body cannot be read: show Makini what is said of "
@@ -228,7 +224,7 @@ def _failing(stream: Stream, policy: StreamThresholds) -> _Trouble | None:
     bad, every = stream.failing + stream.dead_last_hour, stream.last_hour
     if bad < policy.failing_least or bad < policy.failing_share * max(every, 1):
         return None
-    text = f"{bad:,} of {every:,} webhooks of the last hour fail"
+    text = f"{bad:,} of {every:,} webhooks of the last hour failing"
     if stream.dead_last_hour:
         again = f", {stream.failing:,} to be tried again" if stream.failing else ""
         text += f". {stream.dead_last_hour:,} dead{again}"
@@ -258,7 +254,7 @@ def _behind(stream: Stream, policy: StreamThresholds, now: datetime) -> _Trouble
         return _Trouble("webhooks_behind", age, _waiting(stream.pending, "webhook"))
     if stream.lag_seconds >= policy.lag_seconds:
         lately = f"in the last {_long(SETTLED_WITHIN.total_seconds())}"
-        text = f"{lately}, webhooks were applied {_long(stream.lag_seconds)} after they came"
+        text = f"webhooks applied {_long(stream.lag_seconds)} after they came, {lately}"
         return _Trouble("webhooks_behind", stream.lag_seconds, text)
     return None
 
@@ -295,7 +291,7 @@ def _forward_dead(stream: Stream) -> _Trouble | None:
 def _forward_refused(stream: Stream, policy: StreamThresholds, now: datetime) -> _Trouble | None:
     if stream.forward_gone:
         text = (
-            f"the product's address is no more ({stream.forward_gone}). "
+            f"the product's address gone, by its own words ({stream.forward_gone}). "
             f"{_waiting(stream.forward_waiting, 'message')}, and one is tried every 10 min, to "
             "see. Correct or empty Forward URL in the MakiniApp block."
         )
@@ -306,9 +302,9 @@ def _forward_refused(stream: Stream, policy: StreamThresholds, now: datetime) ->
         return None
     what = counted(stream.refused, "message")
     text = (
-        f"the product refuses {what} ({stream.refused_error}). What follows on the same connection "
-        "waits, for three days at most. Fix the product, or let it answer 2xx to that id to go on "
-        "without it."
+        f"{what} refused by the product ({stream.refused_error}). What follows on the same "
+        "connection waits, for three days at most. Fix the product, or let it answer 2xx to that "
+        "id to go on without it."
     )
     return _Trouble("forward_refused", stream.refused, text)
 

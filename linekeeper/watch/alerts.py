@@ -264,7 +264,7 @@ def _late(reason: str, rows: Sequence[RunAlert]) -> Finding:
         kind="run_late",
         cause=_cause_of(first),
         app="",
-        title=f"Runs are late since {since}{why}",
+        title=f"Late runs since {since}{why}",
         text=f"Runs of {names} wait past their time, the first since {since}{why}. "
         "`linekeeper doctor` says what to do.",
         scope="house",
@@ -297,7 +297,7 @@ def _finding(row: RunAlert) -> Finding:
             f"A later run of {row.subject} did its work, or somebody had cancelled this one.",
         ),
         "pool_not_ready": (
-            f"The work pool {row.subject} is not ready since {since}",
+            f"Work pool {row.subject} not ready since {since}",
             f"Prefect says that no worker polls the work pool {row.subject} since {since}: no "
             "run starts. Start a worker, or resume the pool; `linekeeper doctor` says which.",
             f"The work pool {row.subject} is ready again.",

@@ -167,7 +167,7 @@ def _finding(answer: ReceiverAnswer) -> Finding:
         kind="part_silent",
         cause=_cause(part),
         app="",
-        title=f"The receiver on {part.host} does not answer",
+        title=f"No answer from the receiver on {part.host}",
         text=f"The receiver on {part.host} {writes} to the database, and a sweep that asked it at "
         f"{part.mark} got no answer: {answer.fault}. Webhooks to it are probably lost until "
         "Makini sends them again. Restart it; `linekeeper doctor` shows every part.",

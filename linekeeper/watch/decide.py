@@ -245,7 +245,7 @@ def _silent_part(part: Part, others: str) -> PartTrouble:
         "part_silent",
         _cause(part),
         part.at,
-        f"The {part.kind} on {part.host or part.name} is silent since {_clock(part.at)}",
+        f"No sign of life from the {part.kind} on {part.host or part.name} since {_clock(part.at)}",
         f"Nothing was received from the {part.kind} on {part.host or part.name} since "
         f"{_clock(part.at)}: it was killed, it hangs, or it does not reach the database. "
         f"{_EFFECT[part.kind]}; {others}. Restart it; `linekeeper doctor` shows every part.",
@@ -258,7 +258,7 @@ def _none_of_kind(kind: str, since: datetime) -> PartTrouble:
         "part_silent",
         f"kind:{kind}",
         since,
-        f"No {kind} runs since {_clock(since)}",
+        f"No {kind} since {_clock(since)}",
         f"No {kind} has run since {_clock(since)}. {_EFFECT[kind]}. "
         f"Start one: `linekeeper {kind}`; `linekeeper doctor` shows every part.",
         f"A {kind} runs again.",
@@ -272,7 +272,7 @@ def _no_worker(since: datetime, workers: Sequence[Part]) -> PartTrouble:
         "pool_without_worker",
         "pool",
         last,
-        f"No worker polls the work pool since {_clock(last)}",
+        f"No worker for the work pool since {_clock(last)}",
         f"No worker has polled the work pool since {_clock(last)}: no sweep, reconcile or form "
         "runs. Webhooks are still applied and messages delivered. Start a worker; `linekeeper "
         "doctor` shows why runs are late.",
@@ -286,7 +286,7 @@ def _prefect(part: Part) -> PartTrouble:
         "prefect_silent",
         _cause(part),
         part.at,
-        f"Prefect does not answer since {_clock(part.at)}",
+        f"No answer from Prefect since {_clock(part.at)}",
         f"The Prefect API has not answered the consumer since {_clock(part.at)}: no run starts, "
         "and changed blocks are not seen. Webhooks are still applied and messages delivered. "
         "Restart the server, or correct PREFECT_API_URL; `linekeeper doctor` says which.",
@@ -335,7 +335,7 @@ def _missed(kind: str, done: datetime | None, begins: datetime) -> PartTrouble:
         "work_overdue",
         f"work:{kind}",
         begins,
-        f"No {called} was completed since {_clock(begins)}",
+        f"No {called} completed since {_clock(begins)}",
         f"No {called} was completed since {_clock(begins)} ({last}; runs that ended Skipped do "
         f"not count). {work.effect} {work.next_step}",
         f"A {called} was completed{or_paused}.",

@@ -135,7 +135,7 @@ async def test_a_product_that_refuses_the_canary_is_one_incident_which_is_about_
         await watch_stream(rt, utcnow() + timedelta(seconds=2 * REFUSED_SECONDS))
     [(app, kind, text)] = await open_incidents(here)
     assert (app, kind) == ("default", "forward_refused")
-    assert text.startswith("the product refuses 1 message")
+    assert text.startswith("1 message refused by the product")
 
 
 async def test_a_canary_that_is_not_processed_is_said_by_the_stream_alone(here: Here) -> None:

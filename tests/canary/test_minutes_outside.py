@@ -128,7 +128,7 @@ class House:
     def told(self) -> list[str]:
         """What was said in Slack without a canary."""
         heads = [str(message["text"]) for message in self.messages()]
-        return [text for text in heads if "don't come through" not in text]
+        return [text for text in heads if "not coming through" not in text]
 
     async def inside_found(self) -> str:
         """What the canary from inside has open."""

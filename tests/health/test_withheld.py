@@ -15,7 +15,7 @@ async def test_the_incident_is_that_of_the_lost_login(rt: Runtime, fleet: sandbo
         kind="entity_failing",
         cause=f"entity:{victim.id}:eam/assets",
         app="default",
-        title="eam/assets can't be read",
+        title="eam/assets unreadable",
         text="",
         scope="connection",
         members=(victim.id,),

@@ -83,9 +83,7 @@ async def test_an_imported_report_that_grew_old_asks_for_a_new_one(office: Offic
     [asked] = await conclude_ageing(office.store, now=office.now)
     assert "ask the customer's IT for a new report" in asked.text
     assert await conclude_ageing(office.store, now=office.now) == []
-    assert await opened(office) == [
-        f"Acme · SAP ECC · {TARGET} from inside: the report is outdated"
-    ]
+    assert await opened(office) == [f"Acme · SAP ECC · outdated report on {TARGET} from inside"]
     await keep(office.store, report(office), source="import", by="Ann", now=office.now)
     [renewed] = await conclude_ageing(office.store, now=office.now)
     assert renewed.what == "resolved"
@@ -103,7 +101,7 @@ async def test_an_address_that_changed_after_the_step_is_asked_for_until_it_was_
     moved = await office.advance(started.progress)
     assert "preflight" in moved.evaluation.having("done")
     await office.update(moved, "target", gate="SAP ECC", to="new.acme.example:443")
-    assert await opened(office) == ["Acme · SAP ECC · new.acme.example:443 was never checked"]
+    assert await opened(office) == ["Acme · SAP ECC · no check of new.acme.example:443"]
 
     found = Verdict("new.acme.example:443", "inside", "tcp", "finding", "refused")
     office.later(hours=1)

@@ -43,11 +43,11 @@ def test_a_quiet_stream_is_fine() -> None:
 
 
 def test_dead_and_unrouted_events_are_named_with_their_number() -> None:
-    assert found(replace(QUIET, dead=1))["webhooks_dead"].startswith("1 webhook is dead")
-    assert found(replace(QUIET, dead=1200))["webhooks_dead"].startswith("1,200 webhooks are dead")
+    assert found(replace(QUIET, dead=1))["webhooks_dead"].startswith("1 dead webhook")
+    assert found(replace(QUIET, dead=1200))["webhooks_dead"].startswith("1,200 dead webhooks")
     over = "This incident ends a day after the last one, found or not."
     assert found(replace(QUIET, unrouted=2)) == {
-        "webhooks_unrouted": f"2 webhooks are of no connection that is known, and name none. {over}"
+        "webhooks_unrouted": f"2 webhooks of no connection that is known, and name none. {over}"
     }
 
 
@@ -59,7 +59,7 @@ def test_a_failure_rate_counts_from_a_share_and_a_least_number() -> None:
 
 def test_who_reads_that_webhooks_fail_learns_whether_they_are_tried_again() -> None:
     failing = replace(QUIET, failing=2, dead_last_hour=3, last_hour=9)
-    said = "5 of 9 webhooks of the last hour fail. 3 dead, 2 to be tried again."
+    said = "5 of 9 webhooks of the last hour failing. 3 dead, 2 to be tried again."
     assert found(failing) == {"webhooks_failing": said}
     assert found(replace(failing, failing=0, dead_last_hour=5))["webhooks_failing"].endswith(
         "fail. 5 dead."
@@ -129,17 +129,16 @@ def test_forwarding_in_trouble_is_told_with_the_products_answer() -> None:
         QUIET, forward_waiting=3, forward_oldest_at=hours_ago(1), forward_error="answered 500"
     )
     assert found(waiting)["forward_behind"] == (
-        "3 messages wait for the product, the oldest for 60 min: answered 500"
+        "3 messages waiting for the product, the oldest for 60 min: answered 500"
     )
     untried = found(replace(waiting, forward_error=""))["forward_behind"]
     assert "none of them was tried, check that a consumer runs" in untried
     assert found(replace(waiting, forward_oldest_at=hours_ago(0.2))) == {}
     dead = replace(QUIET, forward_dead=13, forward_dead_error="given up after 3 days: answered 500")
     assert found(dead)["forward_dead"] == (
-        "13 messages for the product will not be handed on unless they are replayed: given up "
-        "after 3 days: answered 500"
+        "13 messages not handed on to the product: given up after 3 days: answered 500"
     )
-    assert "1 message for the product" in found(replace(dead, forward_dead=1))["forward_dead"]
+    assert "1 message not" in found(replace(dead, forward_dead=1))["forward_dead"]
 
 
 def test_a_product_that_takes_nothing_is_not_back_because_its_messages_are_given_up() -> None:
@@ -173,7 +172,7 @@ def test_an_address_that_is_no_more_is_told_at_once_and_only_once() -> None:
         forward_gone="http://product/hooks answered 410 Gone",
     )
     assert list(found(gone)) == ["forward_refused"]
-    assert "40 messages wait, and one is tried" in found(gone)["forward_refused"]
+    assert "40 messages waiting, and one is tried" in found(gone)["forward_refused"]
     assert "Correct or empty Forward URL" in found(gone)["forward_refused"]
 
 

@@ -161,7 +161,7 @@ def test_a_resolved_incident_does_not_say_that_the_problem_is_there() -> None:
 
 def test_nor_does_one_whose_title_was_too_long_for_the_heading() -> None:
     """The title says what was found, and what was found is over."""
-    found = "the product refuses 6 messages " + "of this connection " * 9
+    found = "6 messages refused by the product " + "of this connection " * 9
     refused = replace(VIEW, kind="forward_refused", title=f"app default · {found}", summary=found)
     assert f"*Problem* T{found.strip()[1:]}" in read(refused)
     assert "*Problem*" not in read(replace(refused, status="resolved", resolved_at=NOW))

@@ -28,7 +28,7 @@ async def test_a_part_that_dies_in_a_pause_is_told_and_a_customers_trouble_is_no
         kind="webhooks_behind",
         cause="app:default:webhooks_behind",
         app="default",
-        title="app default · webhooks wait for 20 min",
+        title="app default · webhooks waiting for 20 min",
         text="Webhooks wait for 20 min.",
         resolved="They are applied again.",
     )
@@ -46,8 +46,8 @@ async def test_a_part_that_dies_in_a_pause_is_told_and_a_customers_trouble_is_no
         await apply_findings(desk.store, session, "canary", [lost], now=utcnow())
     await desk.deliver(limit=200)
     said = " | ".join(message["text"] for message in desk.messages())
-    assert "The consumer on vm is silent since" in said
-    assert "webhooks wait for 20 min" not in said  # which is why: it is one message
+    assert "No sign of life from the consumer on vm since" in said
+    assert "webhooks waiting for 20 min" not in said  # which is why: it is one message
     assert "a canary was lost" in said
     assert "Acme" not in said
     # That nothing is swept is what the pause is for.

@@ -73,7 +73,7 @@ async def test_it_opens_with_figures_and_ends_once_there_is_something_to_spare(
     assert await fleet.watch(enough - 1) == ["open"]
     [incident] = await fleet.incidents()
     assert (incident.kind, incident.app, incident.scope) == (KIND, "default", "app")
-    assert incident.title == "app default · the call budget is too small"
+    assert incident.title == "app default · call budget too small"
     assert "8 calls a minute that the cadences need" in incident.summary
     assert await fleet.watch(enough) == ["open"]
     assert await fleet.watch(plenty) == ["resolved"]

@@ -87,7 +87,7 @@ async def test_an_entity_that_always_fails_starves_no_other_and_is_an_incident_o
         assert {failure.entity for failure in done.failures} == {ORDERS}
     assert await entities_read(rt) == set(OTHERS)
     assert all(len(server.asked(f"/api/{entity}")) >= 3 for entity in OTHERS)
-    title = f"no permission for {ORDERS}" if status < 500 else f"{ORDERS} can't be read"
+    title = f"no permission for {ORDERS}" if status < 500 else f"{ORDERS} unreadable"
     kind = "entity_forbidden" if status < 500 else "entity_failing"
     assert await incidents(rt) == [(kind, title, "open")]
     assert (await mark(rt)).failures == 3

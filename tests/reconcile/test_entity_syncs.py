@@ -78,7 +78,7 @@ async def test_a_sync_that_failed_for_one_entity_leaves_the_connection_healthy(
     assert await seen(rt) == ("healthy", [("entity_unsynced", "open")])
     async with rt.store.read() as session:
         [incident] = await session.scalars(select(Incident))
-    assert incident.title.endswith(f"Makini's sync of {ORDERS} failed")
+    assert incident.title.endswith(f"failed sync of {ORDERS} at Makini")
 
     await says(rt, "sync.completed", entity="assets")
     assert await seen(rt) == ("healthy", [("entity_unsynced", "open")])

@@ -67,7 +67,7 @@ async def test_a_limit_that_goes_on_is_one_incident_of_the_connection_until_all_
     assert await incidents(rt) == [("reads_limited", "open")]
     async with rt.store.read() as session:
         (incident,) = (await session.scalars(select(Incident))).all()
-    assert incident.title.endswith("Makini's call limit keeps records from being read")
+    assert incident.title.endswith("records unread because of Makini's call limit")
     assert all(entity in incident.summary for entity in ENTITIES)
     answer_all(server, limited=ENTITIES[:1])
     await run(rt)

@@ -173,4 +173,4 @@ async def test_a_part_that_is_missed_again_once_one_had_worked_is_said_at_once(
     assert await open_kinds(store) == {"part_silent"}
     assert await notified(runtime) == {"part_silent": "critical"}
     assert await standby.deliver_if_nobody_does()
-    assert any("The consumer on there is silent since" in text for text in said(slack))
+    assert any("No sign of life from the consumer on there since" in text for text in said(slack))

@@ -199,7 +199,7 @@ async def test_a_worker_that_hangs_or_is_killed_is_noticed_by_the_consumer(
     worker = ("-m", "prefect", "worker", "start", "--pool", "linekeeper", "--type", "process")
     named = (*worker, "--name", "first", "--install-policy", "never")
     process = await place.spawn(*named)
-    gone = "No worker polls the work pool since"
+    gone = "No worker for the work pool since"
     async with asyncio.timeout(PATIENCE):
         while not await _is_known(place.store, "worker:first"):
             await asyncio.sleep(0.5)

@@ -135,7 +135,7 @@ async def test_after_three_days_it_is_dead_and_people_hear_of_it(stage: Stage) -
         )
         slack = list(await session.scalars(select(Outbox).where(col(Outbox.channel) == "slack")))
     assert (incident.kind, incident.app) == ("forward_dead", "default")
-    assert "1 message for the product will not be handed on" in (incident.title or "")
+    assert "1 message not handed on to the product" in (incident.title or "")
     assert slack
 
 

@@ -58,7 +58,7 @@ async def test_what_is_given_up_leaves_the_product_in_trouble_until_it_is_replay
     await watch_stream(stage.rt, now)
     found = await kinds(stage)
     assert set(found) == {"forward_behind", "forward_dead"}
-    assert "2 messages for the product will not be handed on" in found["forward_dead"].summary
+    assert "2 messages not handed on to the product" in found["forward_dead"].summary
     assert "answered 503" in found["forward_behind"].summary
 
     done = [count async for count in hand_on_again(stage.rt.store, ForwardSelection(), now=now)]
@@ -122,7 +122,7 @@ async def test_what_is_no_longer_kept_ends_and_is_said_to_be_lost(stage: Stage) 
     assert await end_lost(stage.rt, now=now) == 0
     await watch_stream(stage.rt, now)
     summary = (await kinds(stage))["forward_dead"].summary
-    assert "1 message for the product will not be handed on unless it is replayed" in summary
+    assert "1 message not handed on to the product" in summary
     assert "1 message can't be handed on any more" in summary
     assert [n async for n in hand_on_again(stage.rt.store, ForwardSelection(), now=now)] == [1]
     await deliver(stage, timedelta(days=91))

@@ -36,7 +36,7 @@ async def test_dead_events_that_are_replayed_in_vain_fail_once(stage: Stage) -> 
         assert (seen.last_hour, seen.dead_last_hour, seen.dead) == (11, 11, 11)
     await watch_stream(stage.rt, utcnow())
     failing = (await incidents(stage))["webhooks_failing"]
-    assert "11 of 11 webhooks of the last hour fail" in (failing.title or "")
+    assert "11 of 11 webhooks of the last hour failing" in (failing.title or "")
 
 
 async def test_a_replay_that_goes_well_makes_good_for_the_one_that_failed(stage: Stage) -> None:

@@ -56,7 +56,7 @@ async def test_dead_events_are_one_incident_that_ends_when_they_are_replayed(
     assert changed == [first.id]
     assert (first.scope, first.app) == ("app", "default")
     assert first.title is not None
-    assert "1 webhook is dead" in first.title
+    assert "1 dead webhook" in first.title
     before = await told(stage)
     assert before > 0
 
@@ -66,7 +66,7 @@ async def test_dead_events_are_one_incident_that_ends_when_they_are_replayed(
         await stage.deliver({"id": f"d{number}", "event": "moon.rising"}, to=connection)
     await stage.process()
     assert await watch(stage.rt, now) == [first.id], "twice as many is news"
-    assert "4 webhooks are dead" in ((await incidents(stage))["webhooks_dead"].title or "")
+    assert "4 dead webhooks" in ((await incidents(stage))["webhooks_dead"].title or "")
 
     await shift(stage, status="processed")
     await watch(stage.rt, utcnow())
@@ -85,7 +85,7 @@ async def test_a_webhook_that_cannot_be_read_is_told_for_a_day_and_asks_for_no_r
     now = utcnow()
     await watch(stage.rt, now)
     first = (await incidents(stage))["webhooks_dead"]
-    assert first.title == "app default · 1 webhook is dead with a body that cannot be read"
+    assert first.title == "app default · 1 dead webhook with a body that cannot be read"
     assert "run replay-webhooks" not in first.summary
     page = webhooks_markdown(await read_figures(stage.rt.store, ["default"], now=now))
     assert "replay-webhooks" not in page
@@ -98,7 +98,7 @@ async def test_a_webhook_that_cannot_be_read_is_told_for_a_day_and_asks_for_no_r
     await watch(stage.rt, now)
     both = (await incidents(stage))["webhooks_dead"].summary
     assert both.startswith(
-        "1 webhook is dead, and 1 webhook is dead with a body that cannot be read. The artifact"
+        "1 dead webhook and 1 dead webhook with a body that cannot be read. The artifact"
     )
     await shift(stage, processed_at=now - timedelta(days=1, minutes=1))
     await watch(stage.rt, now)
@@ -188,7 +188,7 @@ async def test_an_event_nobody_takes_is_told_by_its_age(stage: Stage) -> None:
     later = utcnow() + timedelta(minutes=6)
     await watch(stage.rt, later)
     behind = (await incidents(stage))["webhooks_behind"]
-    assert "1 webhook waits, the oldest for 6 min" in (behind.title or "")
+    assert "1 webhook waiting, the oldest for 6 min" in (behind.title or "")
     await stage.process()
     await watch(stage.rt, later)
     assert "webhooks_behind" not in await incidents(stage)
@@ -277,7 +277,7 @@ async def test_a_mute_outlives_what_the_watch_writes_and_others_topics_are_untou
             scope="connection",
             cause=f"connection:{connection.id}:webhooks",
             app="default",
-            title="Acme · webhooks look unconfigured",
+            title="Acme · webhooks apparently unconfigured",
             summary="No webhook came.",
             members={connection.id: "webhooks_unconfigured"},
         )
@@ -288,7 +288,7 @@ async def test_a_mute_outlives_what_the_watch_writes_and_others_topics_are_untou
     await watch(stage.rt, now + timedelta(minutes=1))
     dead = (await incidents(stage))["webhooks_dead"]
     assert dead.muted_until == now + timedelta(hours=4)
-    assert "8 webhooks are dead" in dead.summary
+    assert "8 dead webhooks" in dead.summary
     async with stage.rt.store.read() as session:
         unconfigured = await session.get(Incident, other)
         assert unconfigured is not None
@@ -313,7 +313,7 @@ async def test_webhooks_that_were_applied_late_are_over_once_they_are_applied_in
             update(WebhookEvent).where(col(WebhookEvent.id).in_(ids)).values(**waited)
         )
     await watch(stage.rt, now + timedelta(seconds=30))
-    assert "in the last 5 min, webhooks were applied 7 min after they came" in (
+    assert "webhooks applied 7 min after they came, in the last 5 min" in (
         (await incidents(stage))["webhooks_behind"].title or ""
     )
     await watch(stage.rt, now + timedelta(minutes=6))
