@@ -62,7 +62,7 @@ def test_who_reads_that_webhooks_fail_learns_whether_they_are_tried_again() -> N
     said = "5 of 9 webhooks of the last hour failing. 3 dead, 2 to be tried again."
     assert found(failing) == {"webhooks_failing": said}
     assert found(replace(failing, failing=0, dead_last_hour=5))["webhooks_failing"].endswith(
-        "fail. 5 dead."
+        "failing. 5 dead."
     )
 
 
@@ -159,7 +159,7 @@ def test_a_message_that_is_refused_is_told_soon_with_what_to_do() -> None:
         refused_error="http://product/hooks answered 422 to webhook-id 0197",
     )
     text = found(refused)["forward_refused"]
-    assert "refuses 1 message (http://product/hooks answered 422 to webhook-id 0197)" in text
+    assert "1 message refused by the product (http://product/hooks answered 422 to webhook-id 0197)" in text
     assert "Fix the product, or let it answer 2xx to that id" in text
     assert found(replace(refused, refused_at=hours_ago(0.05))) == {}
 

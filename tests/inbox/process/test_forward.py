@@ -149,7 +149,7 @@ async def test_people_hear_of_a_refused_message_after_minutes_and_of_its_end(sta
     await watch(stage.rt, utcnow() + timedelta(minutes=40))
     said = await kinds(stage)
     assert list(said) == ["forward_refused"]  # what waits behind it is no trouble of its own
-    assert "refuses 1 message" in said["forward_refused"]
+    assert "1 message refused by the product" in said["forward_refused"]
     assert f"answered 422 to webhook-id {first}" in said["forward_refused"]
     stage.product.answers.clear()
     await online(stage, two)
