@@ -121,6 +121,7 @@ class _Asking:
         """Make the links that are missing, mail those who were not, show the link in Slack.
 
         Nobody is written to in a maintenance window; what is still lost at its end is asked then.
+        Nor is who has just logged in, by whichever link, while that is being verified.
         """
         to_ask = self._case.to_ask(app)
         ids = [member.connection_id for member in to_ask]
@@ -144,7 +145,10 @@ class _Asking:
             for member in waiting
             if member.connection_id not in resting
             and app_of(app, member.chosen).writes_to_customers
+            and not member.is_being_verified
         ]
+        if any(member.is_being_verified for member in waiting):
+            await self._look_again(self._now + LOOK_AGAIN)
         notified = [
             member
             for member in written

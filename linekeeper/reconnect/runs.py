@@ -156,15 +156,16 @@ async def _work_on(session: AsyncSession, reconnect: Reconnect) -> None:
 
 
 def _goes_on(case: Case, reconnect: Reconnect) -> bool:
-    """Whether who waits now waited when the case was closed: nobody has logged in since.
+    """Whether somebody who waits now waited when the case was closed, and was asked in it.
 
-    Its app was taken out of the settings and put back, or Makini's list lacked it for a while.
+    Its app was taken out of the settings and put back, or Makini's list lacked it for a while. Who
+    has lost the login since is asked as whoever joins a case is.
     """
     closed_at = reconnect.closed_at
     return (
         reconnect.outcome == "moved"
         and closed_at is not None
-        and all(member.health_since <= closed_at for member in case.waiting)
+        and min((each.health_since for each in case.waiting), default=closed_at) <= closed_at
     )
 
 

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from sqlmodel import col
+from sqlmodel import col, select
 
 from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig
@@ -15,7 +15,14 @@ from linekeeper.reconnect.case import load_case
 from linekeeper.reconnect.process import close, next_step, take_up
 from linekeeper.runtime import Runtime
 from linekeeper.store.configuration import Blocks, save_blocks
-from linekeeper.store.tables import Connection, ConnectLink, IncidentConnection, Outbox, Reconnect
+from linekeeper.store.tables import (
+    Connection,
+    ConnectLink,
+    Incident,
+    IncidentConnection,
+    Outbox,
+    Reconnect,
+)
 from linekeeper.sweep.app import close_removed
 from tests.reconnect.conftest import House
 from tests.reconnect.post import listening, text_of
@@ -98,6 +105,42 @@ async def test_while_it_is_out_nobody_says_that_the_trouble_is_over(open_house: 
         back = await says()
         assert "— resolved" in back
         assert "not watched" not in back
+
+
+async def test_nor_where_another_customer_lost_the_login_meanwhile(open_house: Opened) -> None:
+    """Universe 33817: who joined the incident had everybody in it mailed again."""
+    async with listening() as post:
+        house = await asking(open_house, post.url)
+        [connection, other, *_] = await house.connections()
+        await house.lose_login(connection)
+        await work(house)
+        [incident] = await house.incidents()
+        app = await house.rt.app("default")
+        await configured(house, app.model_copy(update={"name": "other"}))
+        await close(house.rt, incident.id, "moved", now=utcnow())
+        await save_blocks(house.store, Blocks(apps=[app]), now=utcnow())
+        async with Runtime.open(house.rt.settings) as rt:
+            house.rt = rt
+            await close_removed(rt, now=utcnow())
+            await house.lose_login(other)
+            await join(house, other, incident.id)
+            await work(house)
+            asked = [mail["To"] for mail in post.mails]
+        assert len(asked) == len(set(asked)) == 2
+
+
+async def join(house: House, connection: Connection, incident_id: str) -> None:
+    """Its loss becomes part of the incident, as where one cause has several members."""
+    async with house.store.write() as session:
+        [theirs] = await session.scalars(
+            select(IncidentConnection).where(
+                IncidentConnection.connection_id == connection.id,
+                col(IncidentConnection.left_at).is_(None),
+            )
+        )
+        if theirs.incident_id != incident_id:
+            (await session.get_one(Incident, theirs.incident_id)).resolved_at = utcnow()
+            theirs.incident_id = incident_id
 
 
 async def test_whose_login_was_lost_anew_is_asked(open_house: Opened) -> None:

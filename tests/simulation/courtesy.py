@@ -15,6 +15,7 @@ from tests.simulation.lost import (
     NOTICED_LATE,
     is_gone_untold,
     is_token_missing,
+    is_unverifiable,
     line_of,
     was_lost,
     worked,
@@ -70,6 +71,8 @@ def _mails(oracle: "Oracle") -> Iterator[str]:
         if any(is_gone_untold(oracle.universe, each, mail.at) for each in theirs):
             continue
         if any(is_token_missing(oracle.universe, each, mail.at) for each in theirs):
+            continue
+        if any(is_unverifiable(oracle.universe, each, mail.at) for each in theirs):
             continue
         works = works_since(lines, mail.at)
         why = works and oracle.universe.evidence.contradicts(lines, works, mail.at)

@@ -33,6 +33,19 @@ def is_gone_untold(universe: "Universe", connection: Connection, at: datetime) -
     return not any(gone_at <= when <= at for when, _ in universe.face.lists)
 
 
+def is_unverifiable(universe: "Universe", connection: Connection, at: datetime) -> bool:
+    """Whether its customer has logged in, and to the end no status says whose login that is.
+
+    The login killed the pair of before, so that its refusal looks like any lost login's. That
+    nobody is mailed within the hour after it is another demand (`doubted.mailed_while_kept`).
+    """
+    sick = universe.people.sick
+    if sick is None or not sick.covers(connection.key, ""):
+        return False
+    kept = universe.people.customers.kept_for_now
+    return any(key == connection.key and since <= at for key, _, since in kept)
+
+
 def is_token_missing(universe: "Universe", connection: Connection, at: datetime) -> bool:
     """Whether it was made anew at Makini itself, which mints no token: a login is asked for.
 

@@ -15,6 +15,7 @@ from tests.simulation.lost import (
     NOTICED_LATE,
     is_gone_untold,
     is_token_missing,
+    is_unverifiable,
     line_of,
     was_lost,
     worked,
@@ -115,6 +116,8 @@ def _false_reauthorization(oracle: "Oracle") -> Iterator[str]:
         if is_gone_untold(oracle.universe, connection, at):
             continue
         if is_token_missing(oracle.universe, connection, at):
+            continue
+        if is_unverifiable(oracle.universe, connection, at):
             continue
         since = at - lag - NOTICED_LATE
         # Where an event's time is cut down, it was lost at any time until this was written.
