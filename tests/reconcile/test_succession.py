@@ -264,7 +264,7 @@ async def test_old_rows_too_little_is_known_of_are_counted_and_stay(house: House
     assert (held.status, held.records, held.connection_id) == ("unmatched", len(known), new.id)
     [incident] = await house.rows(Incident, Incident.kind == "records_unmatched")
     assert incident.resolved_at is None
-    assert f"{len(known)} records" in incident.title
+    assert f"{len(known)} unmatched records" in incident.title
     async with house.store.read() as session:
         live = await session.scalar(
             select(func.count())

@@ -208,7 +208,7 @@ def test_a_schedule_that_was_switched_off_is_missed(work: str, hours: int) -> No
     parts[work] = part(work, at=hours * 60)
     assert causes([*parts.values()]) == {f"work:{work}"}
     [trouble] = examine(parts.values(), POLICY, now=NOW).troubles
-    assert trouble.title.startswith(f"No run of {work} was completed since")
+    assert trouble.title.startswith(f"No run of {work} completed since")
     paused = causes([*parts.values(), part("pause", at=0)])
     stands_still = work in ("advance-implementations", "preflight")
     assert paused == (set() if stands_still else {trouble.cause})

@@ -45,7 +45,7 @@ async def test_a_part_that_loops_is_noticed_by_the_other_and_cleared(
         alive.unlink()
         # One that loops while it holds SQLite's lock takes the database with it.
         gone = "can't be used* since" if store.is_sqlite else ""
-        await house.says(f"The {name} on ", "silent since", instead=gone)
+        await house.says(f"No sign of life from the {name} on ", instead=gone)
         assert not alive.exists()  # whoever runs it hears that it hangs, too
         house.signal(name, looping.END)
         back = "can be used again" if store.is_sqlite else ""
@@ -99,7 +99,7 @@ async def test_a_part_that_is_out_of_connections_is_noticed_by_the_other_and_cle
             await does(
                 f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{role}'"
             )
-            await house.says(f"The {name} on ", "silent since")
+            await house.says(f"No sign of life from the {name} on ")
             await house.says("database can't be used*", f"the {name} on ")
             await does(f"ALTER ROLE {role} CONNECTION LIMIT -1")
             await house.says(f"{name} on ", "works again")
@@ -124,7 +124,7 @@ async def test_a_consumer_whose_connections_all_hang_is_noticed_by_the_receiver_
         await admin.execute(text("SET idle_in_transaction_session_timeout = 0"))
         await admin.execute(text("BEGIN"))
         await admin.execute(text("LOCK TABLE webhook_event IN ACCESS EXCLUSIVE MODE"))
-        await house.says("The consumer on ", "silent since")
+        await house.says("No sign of life from the consumer on ")
         await admin.execute(text("ROLLBACK"))
         await house.says("consumer on ", "works again")
         assert {part.process.returncode for part in house.parts.values()} == {None}

@@ -152,7 +152,7 @@ async def test_a_part_that_hangs_is_noticed_by_the_other_and_cleared(
     house.signal(name, signal.SIGSTOP)
     # One that stops while it holds SQLite's lock takes the database with it, and that is said.
     await house.says(
-        f"The {name} on ", "silent since", instead="can't be used* since" if sqlite else ""
+        f"No sign of life from the {name} on ", instead="can't be used* since" if sqlite else ""
     )
     house.signal(name, signal.SIGCONT)
     await house.says(f"{name} on ", "works again", instead="can be used again" if sqlite else "")
@@ -175,14 +175,14 @@ async def test_a_machine_that_slept_says_of_no_part_that_it_is_silent(
             async with store.read() as session:
                 watching = {part.kind for part in await read_parts(session) if part.at > woke}
     await asyncio.sleep(3)
-    assert not [text for text in house.texts() if "silent since" in text]
+    assert not [text for text in house.texts() if "No sign of life" in text]
 
 
 async def test_a_consumer_that_is_killed_is_noticed_by_the_receiver(
     house: House, store: Store
 ) -> None:
     house.signal("consumer", signal.SIGKILL)
-    await house.says("The consumer on ", "silent since")
+    await house.says("No sign of life from the consumer on ")
 
 
 async def test_a_consumer_that_ends_in_good_order_is_missed_where_it_was_the_last(
@@ -190,8 +190,8 @@ async def test_a_consumer_that_ends_in_good_order_is_missed_where_it_was_the_las
 ) -> None:
     house.signal("consumer", signal.SIGTERM)
     assert await house.parts["consumer"].process.wait() == 0
-    await house.says("No consumer runs since")
-    assert not [text for text in house.texts() if "silent since" in text]
+    await house.says("No consumer since")
+    assert not [text for text in house.texts() if "No sign of life" in text]
 
 
 @asynccontextmanager

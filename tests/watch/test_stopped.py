@@ -238,7 +238,7 @@ async def test_work_that_hangs_or_is_killed_is_missed_until_it_is_done(place: Pl
         await place.long_ago()
         for work in WORK:
             await place.until(f"work:{work}", is_open=True)
-            await place.until_shown(f"No {work} was completed since", is_shown=True)
+            await place.until_shown(f"No {work} completed since", is_shown=True)
         for work, process in processes.items():
             if signalled == signal.SIGSTOP:
                 process.send_signal(signal.SIGCONT)
@@ -247,7 +247,7 @@ async def test_work_that_hangs_or_is_killed_is_missed_until_it_is_done(place: Pl
             if process.returncode:
                 await _does(place, work, number + 10)
             await place.until(f"work:{work}", is_open=False)
-            await place.until_shown(f"No {work} was completed since", is_shown=False)
+            await place.until_shown(f"No {work} completed since", is_shown=False)
 
 
 async def _does(place: Place, work: str, number: int) -> bool:
