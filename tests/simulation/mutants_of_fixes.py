@@ -131,8 +131,8 @@ OF_FIXES = (
     undone(
         "unanswered-renewal-counts", "a renewal without an answer counts as one that gives none",
         ("tokens/caller.py",
-         "        token = await self._newer()\n        self._is_renewed = True  # ",
-         "        self._is_renewed = True\n        token = await self._newer()  # "),
+         "        newer = await self._newer()\n        # What",
+         "        self._is_renewed = True\n        newer = await self._newer()\n        # What"),
         seed=32846,
     ),
     undone(

@@ -120,8 +120,8 @@ OF_WORDS = (
     ),
     mutant(
         "dead-in-silence", "events are given up, and nobody is told",
-        ("sweep/stream.py", "    if not said:\n        return None\n    text = f\"{',",
-         "    if said is not None:\n        return None\n    text = f\"{',"),
+        ("sweep/stream.py", "    if not said:\n        return None\n    text = f\"{' and ",
+         "    if said is not None:\n        return None\n    text = f\"{' and "),
         kinds="forged", hours=1.5, seed=2,
     ),
     mutant(
