@@ -39,12 +39,26 @@ class Whole(StrEnum):
 class DataCaller(Caller):
     """Reads records of one connection.
 
-    A token that Makini accepts for the connection's status is good: then what was asked for is
-    what is refused, and nothing is renewed.
+    A token that Makini accepts for the connection's status is good: then nothing is renewed, and
+    what was asked for is asked for once more. If that is refused as well, it alone is.
     """
 
     whole: Whole | None = None
     """What the connection's status said the last time it was asked here."""
+    _is_asked_again = False
+
+    async def prepared(self) -> Token | None:
+        self._is_asked_again = False
+        return await super().prepared()
+
+    async def after(self, error: MakiniError) -> Token | None:
+        newer = await super().after(error)
+        refused = error.kind is ErrorKind.unauthorized and error.connection is not None
+        is_good = refused and self.whole is Whole.answers
+        if newer is not None or not is_good or self._is_asked_again:
+            return newer
+        self._is_asked_again = True
+        return self.token
 
     def may_use(self, token: Token, now: datetime) -> bool:
         return token.may_read(self.app, now)
