@@ -27,6 +27,8 @@ FIRST_RETRY = timedelta(seconds=60)
 LONGEST_PAUSE = timedelta(minutes=15)
 KEPT = timedelta(days=31)
 """Where Makini didn't say how long the pair lives (a refresh token: MAKINI "Link")."""
+VERIFYING = timedelta(hours=1)
+"""So long nobody who logged in is asked for that again, not even by a person."""
 _BATCH = 20
 _log = logging.getLogger(__name__)
 
@@ -209,6 +211,10 @@ class KeptLogin:
     at: datetime
     is_system_away: bool
     """When it came, Makini took it and the customer's system did not answer Makini."""
+
+    def is_being_verified(self, now: datetime) -> bool:
+        """Whether it came so lately that its customer is not asked to log in again."""
+        return now - self.at < VERIFYING
 
 
 async def kept_logins(

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import bindparam, func, or_, select
@@ -31,8 +31,6 @@ from linekeeper.store.tables import (
 from linekeeper.store.types import Id
 
 KIND = Health.reauthorization_required.value
-VERIFYING = timedelta(hours=1)
-"""So long nobody who logged in is asked for that again, not even by a person."""
 _STOPPED = ("given_up", "not_in_time")
 UNSETTLED = (Health.unknown.value, Health.unreachable.value)
 """What an incident of lost logins may become while nothing says whether they are back."""
@@ -241,7 +239,7 @@ async def _load(
             implementing=came_with is not None and came_with.live_at is None,
             chosen=Chosen(connection.mode, connection.notify_customers),
             has_logged_in=connection.id in kept,
-            is_being_verified=connection.id in kept and now - kept[connection.id].at < VERIFYING,
+            is_being_verified=connection.id in kept and kept[connection.id].is_being_verified(now),
             token_missing=is_token_missing(connection.judged),
             successor_waits=_is_lost(successors.get(connection.id)),
         )

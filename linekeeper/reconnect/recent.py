@@ -6,6 +6,7 @@ from datetime import datetime
 from sqlalchemy import bindparam, select
 from sqlmodel import col
 
+from linekeeper.access.pending import kept_logins
 from linekeeper.reconnect.case import KIND
 from linekeeper.runtime import Runtime
 from linekeeper.store.engine import chunked
@@ -46,11 +47,15 @@ async def not_known_losses(
     """Those of `losses`, each an incident and a customer, of which a login may work after all.
 
     Whoever was lost by old evidence is asked; what is lost by then is known, or found out to work.
+    A loss is also one of these while somebody has just logged in to each of its connections.
     """
     incidents = {"incidents": sorted({incident for incident, _ in losses})}
     async with rt.store.read() as session:
         rows = (await session.execute(_LOSSES, incidents)).all()
-    members = {row.id: (row.incident_id, row.customer_id) for row in rows}
-    mine = {each for each, loss in members.items() if loss in losses}
+        members = {row.id: (row.incident_id, row.customer_id) for row in rows}
+        mine = {each for each, loss in members.items() if loss in losses}
+        kept = await kept_logins(session, mine)
+    lost = {each for each in mine if each not in kept or not kept[each].is_being_verified(now)}
+    being_verified = {members[each] for each in mine} - {members[each] for each in lost}
     asked = await ask_where_old(rt, mine, now=now)
-    return {members[each] for each, is_known in asked.items() if not is_known}
+    return being_verified | {members[each] for each, is_known in asked.items() if not is_known}

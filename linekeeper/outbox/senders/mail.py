@@ -14,6 +14,7 @@ from sqlmodel import col
 
 from linekeeper.access.links import link_url
 from linekeeper.access.page_links import page_address
+from linekeeper.access.pending import kept_logins
 from linekeeper.access.signing import Signer, load_signer
 from linekeeper.clock import monotonic, utcnow, zone_of
 from linekeeper.config import AppConfig, MailConfig
@@ -134,11 +135,9 @@ class MailSender(Sender):
         self._later |= {*await resting_mails(self._store, rows)}
         self._early = await about_to_be_asked(self._store, asking, now=utcnow())
         behind = await mails_behind(self._store, asking)
-        losses = {
-            row.id: {(each, row.payload["customer_id"]) for each in named_by(row, behind)}
-            for row in asking
+        every = {
+            (each, row.payload["customer_id"]) for row in asking for each in named_by(row, behind)
         }
-        every = {loss for those in losses.values() for loss in those}
         unsure = await not_known_losses(self._rt, every, now=utcnow()) if every else ()
         for row in asking:
             customer_id = row.payload["customer_id"]
@@ -195,13 +194,12 @@ class MailSender(Sender):
             return Failed("no contact is known of this customer", is_final=True)
         try:
             await prove_ours(self._store, row)
-            refused = await hand_over(self._mail, letter, row.id)
+            if refused := await hand_over(self._mail, letter, row.id):
+                self._refused[row.id] = refused
         except (MailRefused, NoLongerOurs) as problem:
             return Failed(str(problem), is_final=isinstance(problem, MailRefused))
         except Delayed as problem:
             return Failed(str(problem), pauses=problem.everything, pause=PAUSE_SECONDS)
-        if refused:
-            self._refused[row.id] = refused
         return Ended(covers=[each.dedupe_key for each in self._behind.get(row.id, ())])
 
     async def settled(
@@ -261,13 +259,17 @@ async def _letter(
         case = await session.get(Reconnect, incident_id) if what == "thank" else None
         names = await own_names(session, customer_id)
         successors = await last_successors(session, members)
-        succeeded = await likely_succeeded(session, [member.id for member in members])
+        ids = [member.id for member in members]
+        spared = set(await likely_succeeded(session, ids))  # of the new one that is asked for
+        for each, login in (await kept_logins(session, ids)).items():
+            if what == "remind" or login.is_being_verified(utcnow()):
+                spared.add(each)
         links = {
             link.connection_id: link
             for link in await session.scalars(
                 select(ConnectLink)
                 .where(
-                    col(ConnectLink.connection_id).in_([member.id for member in members]),
+                    col(ConnectLink.connection_id).in_(ids),
                     col(ConnectLink.used_at).is_(None),
                     col(ConnectLink.expires_at) > utcnow(),
                 )
@@ -290,9 +292,7 @@ async def _letter(
         if what == "thank" and not is_lost_again and current.evidence in VERIFIED:
             systems.append(SystemToLogIn(name, member.health_since.astimezone(zone), ""))
             is_backfilled &= is_read_through(counts.get(member.id) or counts.get(current.id))
-        elif what != "thank" and member.id in succeeded:
-            continue  # where the new connection needs a login, that is asked for
-        elif what != "thank" and lost and link is not None:
+        elif what != "thank" and lost and link is not None and member.id not in spared:
             ends.append(link.expires_at.astimezone(zone))
             systems.append(
                 SystemToLogIn(
