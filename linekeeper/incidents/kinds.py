@@ -88,8 +88,8 @@ _OTHER = Kind(
 """A kind of another version, whose incident this one still shows."""
 _RESOLVED = "Nothing to do."
 _UNWATCHED = (
-    "The app was taken out of the settings, so that nobody looks any more. What still goes on once "
-    "it is put back opens this incident again."
+    "The app was taken out of the settings, and nobody looks while it is. What goes on once it is "
+    "back in them is an open incident."
 )
 FLAPPING = frozenset({"unreachable", "degraded"})
 """What comes and goes by itself, and for which nobody has to do anything each time."""
@@ -146,11 +146,9 @@ def meaning(kind: str, cause: str = "", scope: str = "connection") -> str:
     return known or KINDS.get(kind, _OTHER).meaning
 
 
-def ahead(
-    kind: str, scope: str = "connection", *, resolved: bool, unwatched: bool | None = False
-) -> str:
-    """What happens next, to one connection or to several; `unwatched`: its app is not in the
-    settings since it ended."""
+def ahead(kind: str, scope: str = "connection", *, resolved: bool, unwatched: bool = False) -> str:
+    """What happens next, to one connection or to several; `unwatched`: it ended as its
+    app was taken out of the settings."""
     if resolved:
         return _UNWATCHED if unwatched else _RESOLVED
     of_many = None if scope == "connection" else _AHEAD_OF_MANY.get(kind)

@@ -11,7 +11,14 @@ from sqlmodel import col
 
 from linekeeper.incidents import kinds as words
 from linekeeper.incidents.announce import RANKED
-from linekeeper.store.tables import Connection, Customer, Incident, IncidentConnection
+from linekeeper.store.tables import (
+    AppAbsence,
+    AppState,
+    Connection,
+    Customer,
+    Incident,
+    IncidentConnection,
+)
 from linekeeper.store.types import Json
 
 FLEET = "fleet"
@@ -54,6 +61,19 @@ def _entity(incident: Any) -> Any:
     """The entity that an incident is about, if it is about one (`reconcile/entity_failures.py`)."""
     return type_coerce(col(incident.detail), Json)["entity"].as_string()
 
+
+IS_UNWATCHED = or_(
+    exists().where(
+        col(AppState.app) == col(Incident.app),
+        col(AppState.removed_at) <= col(Incident.resolved_at),
+    ),
+    exists().where(
+        col(AppAbsence.app) == col(Incident.app),
+        col(AppAbsence.since) <= col(Incident.resolved_at),
+        col(AppAbsence.until) > col(Incident.resolved_at),
+    ),
+)
+"""That an incident ended as its app was taken out of the settings, be it back in them or not."""
 
 _NEXT = aliased(IncidentConnection)
 LEFT_FOR = case(

@@ -19,11 +19,11 @@ from linekeeper.config import AppConfig
 from linekeeper.health.token_missing import TOKEN_MISSING
 from linekeeper.incidents import kinds
 from linekeeper.incidents.announce import RANKED
-from linekeeper.notify.merged import FLEET, LEFT_FOR, Wider, merged_into
+from linekeeper.notify.merged import FLEET, IS_UNWATCHED, LEFT_FOR, Wider, merged_into
 from linekeeper.notify.root_cause import CustomerShare, customer_shares, degraded_by
 from linekeeper.outbox.events import IncidentFacts
 from linekeeper.store.engine import Store, chunked
-from linekeeper.store.tables import AppState, Connection, Customer, Incident, Observation
+from linekeeper.store.tables import Connection, Customer, Incident, Observation
 from linekeeper.store.types import Json, from_row, table_of
 from linekeeper.text import in_parts
 
@@ -82,7 +82,7 @@ class IncidentView(IncidentFacts):
     acknowledged_at: datetime | None = None
     acknowledged_by: str | None = None
     resolved_at: datetime | None = None
-    is_unwatched: bool | None = False
+    is_unwatched: bool = False
     """Whether it ended because its app was taken out of the settings; its trouble may go on."""
     merged_into: Wider | None = None
     """The wider incident it became part of."""
@@ -215,10 +215,8 @@ _SHOWN = (
     .order_by(RANKED.c.incident_id, RANKED.c.rank)
 )
 _INCIDENT = table_of(Incident)
-_INCIDENTS = (
-    select(_INCIDENT, (col(AppState.removed_at) <= _INCIDENT.c.resolved_at).label("is_unwatched"))
-    .join(AppState, col(AppState.app) == _INCIDENT.c.app, isouter=True)
-    .where(_INCIDENT.c.id.in_(bindparam("ids", expanding=True)))
+_INCIDENTS = select(_INCIDENT, IS_UNWATCHED.label("is_unwatched")).where(
+    _INCIDENT.c.id.in_(bindparam("ids", expanding=True))
 )
 _TROUBLES = (
     select(

@@ -95,7 +95,7 @@ async def test_while_it_is_out_nobody_says_that_the_trouble_is_over(open_house: 
 
         await configured(house, app.model_copy(update={"name": "other"}))
         out = await says()
-        assert "not watched any more" in out
+        assert "ended unwatched" in out
         assert "taken out of the settings" in out
         assert not re.search("resolved|nothing to do|green", out, re.IGNORECASE)
         await configured(house, app)
@@ -104,7 +104,33 @@ async def test_while_it_is_out_nobody_says_that_the_trouble_is_over(open_house: 
             await house.restore_login(connection)
         back = await says()
         assert "— resolved" in back
-        assert "not watched" not in back
+        assert "unwatched" not in back
+
+
+async def test_what_ended_unwatched_says_so_also_once_its_app_is_put_back(
+    open_house: Opened,
+) -> None:
+    """The customer logged in while nobody looked: it was not seen to be resolved, and then."""
+    async with listening() as post:
+        house = await asking(open_house, post.url)
+        [connection, *_] = await house.connections()
+        await house.lose_login(connection)
+        app = await house.rt.app("default")
+
+        async def says() -> str:
+            [incident] = await house.incidents()
+            [view] = (await load_views(house.store, [incident.id])).values()
+            return plain(view, now=utcnow()) + incident_message(view, now=utcnow()).text
+
+        await configured(house, app.model_copy(update={"name": "other"}))
+        out = await says()
+        await house.control(f"connections/{connection.makini_key}/restore-credentials")
+        async with house.store.write() as session:
+            row = await session.get_one(Connection, connection.id)
+            row.health = "healthy"  # as its next probe finds it
+        await configured(house, app)
+        assert await says() == out
+        assert "any more" not in out
 
 
 async def test_nor_where_another_customer_lost_the_login_meanwhile(open_house: Opened) -> None:
