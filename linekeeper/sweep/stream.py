@@ -291,11 +291,11 @@ def _forward_dead(stream: Stream) -> _Trouble | None:
 def _forward_refused(stream: Stream, policy: StreamThresholds, now: datetime) -> _Trouble | None:
     if stream.forward_gone:
         text = (
-            f"the product's address gone, by its own words ({stream.forward_gone}). "
+            f"the product's address reported as gone ({stream.forward_gone}). "
             f"{_waiting(stream.forward_waiting, 'message')}, and one is tried every 10 min, to "
             "see. Correct or empty Forward URL in the MakiniApp block."
         )
-        return _Trouble("forward_refused", stream.forward_waiting, text)
+        return _Trouble("forward_refused", stream.forward_waiting, text, "address")
     if stream.refused_at is None or (now - stream.refused_at).total_seconds() < (
         policy.forward_refused_seconds
     ):

@@ -187,6 +187,30 @@ async def test_an_address_that_is_gone_is_told_at_once_and_asked_every_ten_minut
     assert await kinds(stage) == {}
 
 
+async def test_people_are_notified_that_the_address_is_gone_where_they_knew_of_a_refusal(
+    stage: Stage,
+) -> None:
+    """One message that is refused holds up one connection, an address that is gone all of them."""
+    await online(stage, stage.connections[0])
+    stage.product.answers = [422] * 4 + [410] * 9
+    for minutes in (0, 1, 2, 30):
+        await forward(stage, later(minutes=minutes))
+    await watch(stage.rt, utcnow() + timedelta(minutes=40))
+    for hours in (1, 2):
+        await forward(stage, later(hours=hours))
+        await watch(stage.rt, utcnow() + timedelta(hours=hours))
+        if hours == 1:
+            assert "address" in (await kinds(stage))["forward_refused"]
+            stage.product.answers = [422] * 9
+    async with stage.rt.store.read() as session:
+        replies = select(col(Outbox.payload)).where(col(Outbox.channel) == "slack")
+        said = [row["text"] for row in await session.scalars(replies) if row["do"] == "timeline"]
+    assert len(said) == 3
+    assert "1 message refused" in said[0]
+    assert "410 Gone" in said[1]
+    assert "1 message refused" in said[2]
+
+
 async def test_what_is_said_of_a_products_address_holds_no_token(stage: Stage) -> None:
     secrets = ("userinfo-token", "path-token", "query-token")
     there = stage.product.url.replace("http://", f"http://user:{secrets[0]}@")
