@@ -9,7 +9,7 @@ from linekeeper.clock import monotonic, utcnow
 from linekeeper.reconcile.due import PASSES, Pass, PollOrder, due_in
 from linekeeper.reconcile.match_decisions import waiting_at
 from linekeeper.reconcile.measure import TrustVerdict
-from linekeeper.reconcile.purge import purge
+from linekeeper.reconcile.purge import forget_records
 from linekeeper.reconcile.run import conclude, with_window
 from linekeeper.reconcile.service import ReconcileRun, read_pass
 from linekeeper.views.match_page import match_markdown
@@ -148,8 +148,13 @@ async def report_matches(connection: str) -> int:
 
 @task(name="purge-records", task_run_name="purge the records of {name}")
 async def purge_records(connection_id: str, name: str) -> int:
-    """Forget what the index holds of a connection; returns how many records went."""
-    async with runtime().store.write() as session:
-        gone = await purge(session, connection_id)
-    get_run_logger().info("%s: %d records purged", name, gone)
-    return gone
+    """Forget what the index holds of a connection; returns how many records went.
+
+    None do while it is being read: the next run that reconciles all forgets them.
+    """
+    gone = await forget_records(runtime().store, connection_id)
+    if gone is None:
+        get_run_logger().warning("%s is being read: its records are purged later", name)
+    else:
+        get_run_logger().info("%s: %d records purged", name, gone)
+    return gone or 0

@@ -165,18 +165,12 @@ async def _named(wanted: str) -> "Named":
 
 
 async def _purge(wanted: str) -> str:
-    from linekeeper.clock import utcnow
-    from linekeeper.reconcile.purge import purge
+    from linekeeper.reconcile.purge import forget_records
     from linekeeper.runtime import Runtime
-    from linekeeper.store.tables import Audit
 
     named = await _named(wanted)
-    async with Runtime.open() as rt, rt.store.write() as session:
-        gone = await purge(session, named.id)
-        by = who()
-        detail = {"records": gone}
-        session.add(
-            Audit(at=utcnow(), by=by, action="records.purged", subject=named.id, detail=detail)
-        )
-        await session.flush()
+    async with Runtime.open() as rt:
+        gone = await forget_records(rt.store, named.id, by=who())
+    if gone is None:
+        raise UserError(f"{named.label} is being read, and nothing was forgotten: try again later")
     return f"{named.label}: {counted(gone, 'record')} forgotten"

@@ -6,9 +6,15 @@ from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from linekeeper.clock import utcnow
 from linekeeper.customers.successors import HEIR_WITHIN
-from linekeeper.store import Store
+from linekeeper.incidents.findings import resolve_incident
+from linekeeper.reconcile.deleting import cause as deletions_cause
+from linekeeper.reconcile.unmatched import cause as unmatched_cause
+from linekeeper.store import Store, new_id
+from linekeeper.store.leases import READS, holding
 from linekeeper.store.tables import (
+    Audit,
     Change,
     Connection,
     Deletion,
@@ -22,10 +28,12 @@ from linekeeper.store.tables import (
 
 MISSING_FOR = HEIR_WITHIN
 """How long a connection that Makini no longer lists may come back as it was, or be succeeded."""
+WAIT_SECONDS = 60.0
+"""How long to wait for whoever reads a connection that is to be forgotten."""
 
 
 async def purge(session: AsyncSession, connection_id: str, *, keeps_feed: bool = False) -> int:
-    """Remove the index, bodies and feed of a connection; how many records went.
+    """Remove the index, bodies and feed of a connection that nobody reads; how many records went.
 
     With `keeps_feed` what the product may still have to read of it stays.
 
@@ -38,6 +46,41 @@ async def purge(session: AsyncSession, connection_id: str, *, keeps_feed: bool =
             continue
         await session.execute(delete(table).where(col(table.connection_id) == connection_id))
     return int(gone.rowcount)  # type: ignore[attr-defined]  # a delete gives a cursor result
+
+
+async def forget_records(store: Store, connection_id: str, *, by: str = "") -> int | None:
+    """Remove the index, bodies and feed of a connection; how many records went.
+
+    A reading under way is waited for: what it goes on to write would count as the whole, and the
+    product would be handed all the rest as new. None where it takes longer than `WAIT_SECONDS`:
+    nothing is removed then. `by` is who asked for it.
+    """
+    async with holding(
+        store,
+        READS,
+        f"purge:{new_id()}",
+        subject=connection_id,
+        wait=True,
+        wait_seconds=WAIT_SECONDS,
+    ) as held:
+        if held is None:
+            return None
+        now = utcnow()
+        async with store.write() as session:
+            of_it = select(col(Deletion.entity)).where(col(Deletion.connection_id) == connection_id)
+            for entity in (await session.scalars(of_it.distinct())).all():
+                for cause in (deletions_cause, unmatched_cause):
+                    said = f"The records of {entity} were purged: nothing is left to decide"
+                    await resolve_incident(
+                        store, session, cause(connection_id, entity), said, now=now
+                    )
+            gone = await purge(session, connection_id)
+            if by:
+                action, detail = "records.purged", {"records": gone}
+                session.add(
+                    Audit(at=now, by=by, action=action, subject=connection_id, detail=detail)
+                )
+        return gone
 
 
 async def purge_disconnected(store: Store, *, now: datetime) -> int:
