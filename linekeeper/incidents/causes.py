@@ -93,7 +93,7 @@ def _of_customers(
     customers: Customers,
 ) -> Sequence[RootCause]:
     """The causes that are a customer's: the systems of the same providers that others have are
-    mostly well."""
+    mostly well; where nobody else has any of several providers, whatever others have."""
     of_customer: defaultdict[tuple[str, str, str], list[Trouble]] = defaultdict(list)
     hit: Counter[tuple[str, str, str]] = Counter()
     for trouble in troubles:
@@ -108,16 +108,29 @@ def _of_customers(
         total = sum(each.total for each in standings.values())
         if not standings or not _is_share(len(theirs) + extra, total, policy):
             continue
-        others = others_hit = 0
-        for provider in {trouble.provider for trouble in theirs}:
-            own = standings.get(provider, ProviderCounts(0))
-            others += totals.get((app, provider), 0) - own.total
-            others_hit += hit[app, provider, kind]
-            if counts_suspects:
-                others_hit += suspects.get((app, provider), 0) - own.suspect
+        products = {trouble.provider for trouble in theirs}
+        beside = products
+        if len(products) > 1 and not _of_others(app, products, totals, standings):
+            beside = {provider for name, provider in totals if name == app}
+        others = _of_others(app, beside, totals, standings)
+        others_hit = sum(hit[app, provider, kind] for provider in beside)
+        if counts_suspects:
+            others_hit += sum(suspects.get((app, provider), 0) for provider in beside)
+            others_hit -= sum(each.suspect for name, each in standings.items() if name in beside)
         if is_of_customer(len(theirs) + extra, others_hit - len(theirs), others):
             causes.append(RootCause("customer", app, "", kind, _ids(theirs), customer_id))
     return causes
+
+
+def _of_others(
+    app: str,
+    providers: Collection[str],
+    totals: Mapping[tuple[str, str], int],
+    standings: Mapping[str, ProviderCounts],
+) -> int:
+    """How many connections of `providers` are not the customer's with these `standings`."""
+    everybodys = sum(totals.get((app, provider), 0) for provider in providers)
+    return everybodys - sum(each.total for name, each in standings.items() if name in providers)
 
 
 def _is_minor_part(cause: RootCause, wide: Iterable[RootCause]) -> bool:

@@ -32,6 +32,8 @@ class Open:
     opened_at: datetime
     members: Mapping[str, str]
     customer_id: str | None = None
+    customers: frozenset[str | None] = frozenset()
+    """Of a wider incident: whose connections are or were in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,7 @@ class Draft:
     """Incidents whose members moved here; they are resolved."""
     customer_id: str | None = None
     """Whose trouble it is, in the scope of a customer."""
+    customers: frozenset[str | None] = frozenset()
 
     @property
     def cause(self) -> str:
@@ -110,6 +113,7 @@ def decide(
             each.app,
             each.provider,
             customer_id=each.customer_id,
+            customers=each.customers,
         )
         for each in opened
     }
@@ -238,7 +242,8 @@ def _may_be_of(wanted: Draft, cause: RootCause) -> bool:
     is_part = wanted.members.keys() <= cause.members
     if cause.scope == "customer":
         is_whole = wanted.scope == "customer" and wanted.customer_id == cause.customer_id
-        return is_whole or (is_part and wanted.scope == "connection")
+        is_theirs = wanted.scope == "connection" or wanted.customers == {cause.customer_id}
+        return is_whole or (is_part and is_theirs)
     is_whole = wanted.scope == cause.scope
     if cause.scope == "app":
         return is_part or is_whole
@@ -249,18 +254,17 @@ def _may_be_of(wanted: Draft, cause: RootCause) -> bool:
 
 def _merge(group: list[Draft], cause: RootCause, before: Mapping[str, Open]) -> None:
     scope, kind = cause.scope, cause.kind
-    if not group or (len(group) == 1 and group[0].scope == scope):
+    if not group or (len(group) == 1 and _WIDTH[group[0].scope] >= _WIDTH[scope]):
         return
 
-    def preference(incident: Draft) -> tuple[int, bool, str, bool, str]:
+    def preference(incident: Draft) -> tuple[bool, int, bool, str, bool, str]:
         name = incident.id or ""
         known = before.get(name)
         opened = known.opened_at.isoformat() if known else ""
-        return -_WIDTH[incident.scope], known is None, opened, not incident.reopen, name
+        width = -_WIDTH[incident.scope]
+        return incident.scope != scope, width, known is None, opened, not incident.reopen, name
 
     keeper = min(group, key=preference)
-    if _WIDTH[keeper.scope] > _WIDTH[scope]:
-        return
     for wanted in group:
         if wanted is keeper:
             continue

@@ -20,6 +20,7 @@ class World:
         self.open: dict[str, Open] = {}
         self.past: dict[str, Past] = {}
         self.causes: dict[str, str] = {}
+        self.whose: dict[str, frozenset[str | None]] = {}
         self.firsts = 0
         self.now = NOW
 
@@ -56,6 +57,8 @@ class World:
                 self.firsts += 1
             identifier = wanted.id or f"i{self.firsts:04}"
             opened_at = self.open[identifier].opened_at if identifier in self.open else self.now
+            owners = {one.customer_id for one in troubles if one.connection_id in wanted.members}
+            self.whose[identifier] = self.whose.get(identifier, frozenset()) | owners
             self.open[identifier] = Open(
                 identifier,
                 wanted.scope,
@@ -65,6 +68,7 @@ class World:
                 opened_at,
                 dict(wanted.members),
                 wanted.customer_id,
+                self.whose[identifier],
             )
             self.causes[identifier] = wanted.cause
         return decision
