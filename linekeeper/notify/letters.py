@@ -149,3 +149,7 @@ async def page_letter(
     url = page_url(signer, public_url, link.id)
     text = compose("page", customer.name, (), until=None, locale=customer.locale, page=url)
     return Letter(addresses, text.subject, text.body, text.html, f"page.{link.id}")
+
+
+OF_NO_INCIDENT = {"ending": ending_letter, "setup": setup_letter, "page": page_letter}
+"""The letters about no incident, by what their rows say is to be done."""

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from sqlalchemy import bindparam, select
+from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.outbox.events import RECONNECT
@@ -71,19 +72,18 @@ class WaitingMail(NamedTuple):
     incident_id: str
 
 
-async def mails_behind(store: Store, rows: Sequence[OutboxRow]) -> dict[str, list[WaitingMail]]:
+async def mails_behind(
+    session: AsyncSession, rows: Sequence[OutboxRow]
+) -> dict[str, list[WaitingMail]]:
     """By the row of a mail that was claimed what waits behind it."""
     first = {row.ordering_key: row for row in rows if row.payload["do"] in TOGETHER}
     behind: defaultdict[str, list[WaitingMail]] = defaultdict(list)
     if not first:
         return behind
-    async with store.read() as session:
-        for order, key, payload in await session.execute(
-            _WAITING_BEHIND, {"orders": sorted(first)}
-        ):
-            row = first[order]
-            if payload["do"] == row.payload["do"] and key != row.dedupe_key:
-                behind[row.id].append(WaitingMail(key, payload["incident_id"]))
+    for order, key, payload in await session.execute(_WAITING_BEHIND, {"orders": sorted(first)}):
+        row = first[order]
+        if payload["do"] == row.payload["do"] and key != row.dedupe_key:
+            behind[row.id].append(WaitingMail(key, payload["incident_id"]))
     return behind
 
 

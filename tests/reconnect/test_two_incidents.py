@@ -6,9 +6,16 @@ from sqlalchemy import update
 from sqlmodel import col
 
 from linekeeper.clock import utcnow
+from linekeeper.config import HealthPolicy
+from linekeeper.orchestrator import Blocks
+from linekeeper.outbox.dispatcher import Dispatcher
+from linekeeper.outbox.sender import OutboxRow, Result
+from linekeeper.outbox.senders.mail import MailSender
 from linekeeper.outbox.senders.reconnect import advance_due_cases
 from linekeeper.reconnect.ask import advance_case
+from linekeeper.store.configuration import SharedConfiguration, save_blocks
 from linekeeper.store.tables import Connection, Outbox
+from linekeeper.sweep.batch import probe_batch
 from tests.delivering import deliver_mail
 from tests.reconnect.conftest import House
 from tests.reconnect.post import Post, listening, text_of
@@ -95,3 +102,39 @@ async def test_where_the_first_mail_is_given_up_the_second_goes(open_house: Open
             await session.execute(change.values(status="dead"))
         await work(here)
         assert links(post) == [1]
+
+
+async def test_what_is_asked_while_a_mail_is_prepared_is_not_mailed_twice(
+    open_house: Opened,
+) -> None:
+    """Both are one incident: the mail names the second system, which was lost by then."""
+    async with listening() as post:
+        here = await asking(open_house, post.url)
+        first, second, *_ = await here.connections()
+        async with here.store.write() as session:
+            change = update(Connection).where(col(Connection.id) == second.id)
+            await session.execute(change.values(customer_id=first.customer_id))
+        policy = HealthPolicy(root_cause_members=2)
+        await save_blocks(here.store, Blocks(policy=policy), now=utcnow())
+        here.rt.configuration = SharedConfiguration(here.store, here.rt.settings).read
+        app = await here.rt.app("default")
+        await here.lose_login(first)
+        await advance_due_cases(here.rt)
+
+        class Slow(MailSender):
+            """Meanwhile the other login is lost, and asked for."""
+
+            async def send(self, row: OutboxRow) -> Result:
+                if not post.mails:
+                    await here.control(f"connections/{second.makini_key}/change-credentials")
+                    now = utcnow()
+                    await probe_batch(here.rt, app, [second.id], started=now, last_try=True)
+                    await advance_due_cases(here.rt)
+                return await super().send(row)
+
+        async with Dispatcher(here.store, here.rt.owner, Slow(here.rt)) as dispatcher:
+            await dispatcher.deliver()
+        await work(here)
+        [incident] = [each for each in await here.incidents() if each.resolved_at is None]
+        assert incident.customer_id == first.customer_id
+        assert links(post) == [2]

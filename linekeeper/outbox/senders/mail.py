@@ -25,7 +25,7 @@ from linekeeper.health.evidence import Evidence
 from linekeeper.health.token_missing import is_token_missing
 from linekeeper.incidents.announce import announce, said_about
 from linekeeper.incidents.lifecycle import IncidentChange
-from linekeeper.notify.letters import ending_letter, page_letter, setup_letter
+from linekeeper.notify.letters import OF_NO_INCIDENT
 from linekeeper.notify.mail_text import SystemToLogIn, What, compose
 from linekeeper.notify.routing import NoLongerOurs, prove_ours
 from linekeeper.notify.smtp import Delayed, Letter, MailRefused, hand_over
@@ -80,8 +80,7 @@ MOMENT = timedelta(seconds=1)
 ASKED_AGAIN = timedelta(minutes=1)
 """Until it is looked again who rests, or could not be asked whether a login is needed."""
 VERIFIED = (Evidence.probed, Evidence.read)
-"""Evidence of a login for which a customer is thanked: Makini's list says `Active` of a lost one,
-too."""
+"""Evidence for which a customer is thanked: Makini's list says `Active` of a lost login, too."""
 
 
 def mailing(rt: Runtime) -> Dispatcher:
@@ -134,7 +133,8 @@ class MailSender(Sender):
         asking = [row for row in rows if row.payload["do"] in TOGETHER]
         self._later |= {*await resting_mails(self._store, rows)}
         self._early = await about_to_be_asked(self._store, asking, now=utcnow())
-        behind = await mails_behind(self._store, asking)
+        async with self._store.read() as session:
+            behind = await mails_behind(session, asking)
         every = {
             (each, row.payload["customer_id"]) for row in asking for each in named_by(row, behind)
         }
@@ -187,7 +187,9 @@ class MailSender(Sender):
             return Ended("superseded", "the customer is mailed about it anyway")
         url = self._rt.settings.resolved_public_url
         named = named_by(row, self._behind) if "incident_id" in row.payload else ()
-        letter = await _letter(self._store, row, self._signer, url, self._apps, incidents=named)
+        letter, covered = await _letter(
+            self._store, row, self._signer, url, self._apps, incidents=named
+        )
         if letter is None or self._mail is None:
             return Ended("skipped")
         if not letter.recipients:
@@ -200,7 +202,7 @@ class MailSender(Sender):
             return Failed(str(problem), is_final=isinstance(problem, MailRefused))
         except Delayed as problem:
             return Failed(str(problem), pauses=problem.everything, pause=PAUSE_SECONDS)
-        return Ended(covers=[each.dedupe_key for each in self._behind.get(row.id, ())])
+        return Ended(covers=covered)
 
     async def settled(
         self, session: AsyncSession, settlement: Settlement, *, now: datetime
@@ -225,23 +227,21 @@ async def _letter(
     apps: Mapping[str, AppConfig],
     *,
     incidents: Sequence[str],
-) -> Letter | None:
+) -> tuple[Letter | None, Sequence[str]]:
     """The mail `row` asks for, as things are now; None if it isn't needed any more.
 
-    It names the customer's systems of these `incidents`.
+    It names the customer's systems of these `incidents`. With the keys of the mails behind it that
+    ask for nothing else: whoever was asked by one has a link by now, and is named.
     """
     what: What = row.payload["do"]
-    if what == "ending":
-        return await ending_letter(store, row, signer, public_url, apps)
-    if what == "setup":
-        return await setup_letter(store, row, signer, public_url, apps)
-    if what == "page":
-        return await page_letter(store, row, signer, public_url, apps)
+    if write := OF_NO_INCIDENT.get(what):
+        return await write(store, row, signer, public_url, apps), ()
     incident_id, customer_id = row.payload["incident_id"], row.payload["customer_id"]
     async with store.read() as session:
+        behind = (await mails_behind(session, [row]))[row.id]  # before their links are read
         customer = await session.get(Customer, customer_id)
         if customer is None:
-            return None
+            return None, ()
         addresses = await recipients(session, customer_id)
         members = (
             await session.scalars(
@@ -279,8 +279,7 @@ async def _letter(
     before = await asked_before(store, row, incidents, now=utcnow())
     zone = zone_of(customer.time_zone)
     counts = case.counts if case is not None else {}
-    is_backfilled = True
-    systems, ends = [], []
+    is_backfilled, systems, ends = True, [], []
     for member in {member.id: member for member in members}.values():
         if not is_written_to(apps, member.app, member):
             continue
@@ -303,7 +302,7 @@ async def _letter(
                 )
             )
     if not systems:
-        return None
+        return None, ()
     text = compose(
         what,
         customer.name,
@@ -316,7 +315,8 @@ async def _letter(
     )
     answers = (before[0], f"{before[1]}.{customer_id}") if before else None
     thread = f"{incident_id}.{customer_id}"
-    return Letter(addresses, text.subject, text.body, text.html, thread, answers)
+    letter = Letter(addresses, text.subject, text.body, text.html, thread, answers)
+    return letter, [each.dedupe_key for each in behind if each.incident_id in incidents]
 
 
 async def _notify(
