@@ -1,13 +1,14 @@
 """Trouble that lasts has its incident, incidents end after their cause, and missed is missed."""
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tests.simulation.courtesy import CLOCK_KINDS
 
 if TYPE_CHECKING:
+    from tests.simulation.makini.connection import Connection
     from tests.simulation.oracle import Oracle
 
 WITHIN = timedelta(minutes=20)
@@ -16,6 +17,8 @@ MANY, TRIED_FOR = 6, timedelta(seconds=45)
 """So many tries take at least so long, where the pause between two doubles from two seconds on."""
 TWICE_APART = timedelta(minutes=11)
 """Two complete listings that agree are ten minutes apart."""
+A_WINDOW = timedelta(days=7)
+"""A listing that reaches back so far may be a history window."""
 SETTLED = timedelta(minutes=15)
 IN_TROUBLE = ("reauthorization_required", "unreachable", "inactive")
 OF_HEALTH = (*IN_TROUBLE, "degraded", "unknown")
@@ -107,7 +110,8 @@ def _given_up_early(oracle: "Oracle") -> Iterator[str]:
 def _kept(oracle: "Oracle") -> Iterator[str]:
     """What two complete listings lacked is deleted, or waits for somebody to decide."""
     for row in oracle.rows(
-        "SELECT c.makini_key, c.name, r.entity, r.key, r.absent_since, w.full_at FROM record r"
+        "SELECT c.makini_key, c.name, r.entity, r.key, r.updated_at, r.absent_since, w.full_at"
+        " FROM record r"
         " JOIN watermark w ON w.connection_id = r.connection_id AND w.entity = r.entity"
         " JOIN connection c ON c.id = r.connection_id WHERE r.deleted_at IS NULL"
         " AND r.absent_since IS NOT NULL AND c.setup = 'live' AND NOT EXISTS ("
@@ -119,11 +123,21 @@ def _kept(oracle: "Oracle") -> Iterator[str]:
         if connection is None or again - lacked < TWICE_APART:
             continue
         record = connection.records[row["entity"]].get(row["key"])
-        if record is None or record.deleted:
+        if (record is None or record.deleted) and not _may_be_hidden(oracle, connection, row):
             yield (
                 f"index: {row['name']} {row['entity']} {row['key']} is gone, two listings lacked "
                 f"it until {again:%H:%M:%S}, and it is kept"
             )
+
+
+def _may_be_hidden(oracle: "Oracle", connection: "Connection", row: Mapping[str, Any]) -> bool:
+    """Whether it is older than all that is listed: a history window would hide it just so."""
+    listed = connection.records[row["entity"]].values()
+    oldest = min((each.updated_at for each in listed if not each.deleted), default=None)
+    if oldest is None or row["updated_at"] is None:
+        return False
+    is_older = datetime.fromisoformat(row["updated_at"]) < oldest
+    return is_older and oracle.universe.now() - oldest >= A_WINDOW
 
 
 def _figures(oracle: "Oracle") -> Iterator[str]:
