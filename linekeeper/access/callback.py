@@ -7,6 +7,7 @@ only.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Literal
 
@@ -22,7 +23,7 @@ from linekeeper.access.time_limit import ended_soon
 from linekeeper.clock import utcnow
 from linekeeper.runtime import Runtime
 from linekeeper.store.engine import ignoring
-from linekeeper.store.modes import UNSAID, app_of, chosen_for
+from linekeeper.store.modes import app_of, chosen_for
 from linekeeper.store.tables import ConnectAttempt, Connection, ConnectLink
 
 ATTEMPTS_AN_HOUR = 6
@@ -45,12 +46,15 @@ async def finish(
     `code` and `state` are as they came, `remembered` are states the browser kept; `denied` says
     that an error came instead of a code.
     """
-    admitted = await _admit(rt, state or await _only(rt, remembered, now), now)
-    if isinstance(admitted, Ending):
-        return admitted
-    link, read, url = admitted
-    ending = await _attempt(rt, link, read, url, code=code, denied=denied, now=now)
-    return after(ending, link.expires_at, utcnow())
+    opened = await _opened(rt, state or await _only(rt, remembered, now))
+    if isinstance(opened, Ending):
+        return opened
+    read, link, url = opened
+    refused = await _refused(rt, read, link, url, now)
+    ending = refused or await _attempt(rt, link, read, url, code=code, denied=denied, now=now)
+    return replace(
+        after(ending, link.expires_at, now if refused else utcnow()), customer_id=link.customer_id
+    )
 
 
 async def _attempt(
@@ -73,46 +77,44 @@ async def _attempt(
     return await ended_soon(rt, f"callback:{read.nonce}", attempted, link=link, url=url, now=now)
 
 
-async def _admit(
-    rt: Runtime, state: str | None, now: datetime
-) -> Ending | tuple[ConnectLink, LinkState, str]:
-    """The link a `state` belongs to, and its address; the state is used up by that."""
+async def _opened(rt: Runtime, state: str | None) -> Ending | tuple[LinkState, ConnectLink, str]:
+    """What a `state` says, the link it belongs to, and its address."""
     if not state:
         return Ending("no_state")
     signer = await load_signer(rt.store)
     read = read_state(signer, state)
-    link = connection = None
-    chosen = UNSAID
     if read is not None:
         async with rt.store.read() as session:
             link = await session.get(ConnectLink, read.link_id)
-            if link is not None and link.connection_id is not None:
-                connection = await session.get(Connection, link.connection_id)
-            if link is not None:
-                chosen = await chosen_for(
-                    session,
-                    link.app,
-                    connection_id=link.connection_id,
-                    customer_id=link.customer_id,
-                )
-    if read is None or link is None:
-        return Ending("forged")
-    ended = connection is not None and connection.setup == "disconnected"
-    if link.used_at is not None or (ended and link.expires_at <= now):
-        used = link.used_at is not None
-        return Ending("used" if used else "ended", link.system, used_link=link.id if used else "")
+        if link is not None:
+            return read, link, link_url(signer, rt.settings.resolved_public_url, link.id)
+    return Ending("forged")
+
+
+async def _refused(
+    rt: Runtime, read: LinkState, link: ConnectLink, url: str, now: datetime
+) -> Ending | None:
+    """Why nothing is tried; None where the state is used up by an attempt.
+
+    An earlier one may have left a login that is kept.
+    """
+    async with rt.store.read() as session:
+        connection = None
+        if link.connection_id is not None:
+            connection = await session.get(Connection, link.connection_id)
+        chosen = await chosen_for(
+            session, link.app, connection_id=link.connection_id, customer_id=link.customer_id
+        )
+    if link.used_at is not None:
+        return Ending("used", link.system, used_link=link.id)
+    if connection is not None and connection.setup == "disconnected" and link.expires_at <= now:
+        return Ending("ended", link.system)
     app = (await rt.configuration()).apps.get(link.app)
     if app is not None and not app_of(app, chosen).manages:
         return Ending("observed", link.system)  # exchanging the code would end the product's tokens
-    url = link_url(signer, rt.settings.resolved_public_url, link.id)
-    refused = await _begin(rt, read, now) if read.expires_at > now else "too_late"
-    if refused is None:
-        return link, read, url
-    return after(await _refused(rt, link, refused, url), link.expires_at, now)
-
-
-async def _refused(rt: Runtime, link: ConnectLink, how: Ended, url: str) -> Ending:
-    """Nothing is tried; an earlier attempt may have left a login that is kept."""
+    how = await _begin(rt, read, now) if read.expires_at > now else "too_late"
+    if how is None:
+        return None
     async with rt.store.read() as session:
         is_kept = await kept_login(session, link) is not None
     return Ending(how, link.system, connect_url=url, is_kept=is_kept)

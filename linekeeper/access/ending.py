@@ -43,6 +43,8 @@ class Ending:
     """The link, where it still works."""
     has_expired: bool = False
     """It has ended since the customer followed it."""
+    customer_id: str | None = None
+    """Whose link it is, where that is known."""
     used_link: str = ""
     """The link's id, where an earlier login used it up."""
     was_lost: bool = False

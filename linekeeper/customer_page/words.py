@@ -1,4 +1,5 @@
-"""The page's words: one file a language, English where there is none for a locale."""
+"""The words of the customer's pages: one file a language, English where there is none for a
+locale."""
 
 import tomllib
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ ENGLISH = "en"
 
 
 class Words:
-    """What the page says in one language."""
+    """What the pages say in one language."""
 
     def __init__(self, language: str, texts: Mapping[str, Any]) -> None:
         self.language = language
@@ -24,13 +25,18 @@ class Words:
         return text.format(**values)
 
     def name(self, part: str, name: str, default: str) -> str:
-        """The name of a state or step; `default` where the language has none for it."""
+        """The name of a state, step or time zone; `default` where the language has none for it."""
         word: str = self._texts[part].get(name, default)
         return word
 
     def moment(self, at: datetime) -> str:
         """A time, as the language writes it."""
         return self._written(at, "moment")
+
+    def moment_and_zone(self, at: datetime) -> str:
+        """The same with the name of its zone, for a page that doesn't say elsewhere which it is."""
+        zone = f"{at:%Z}"
+        return f"{self.moment(at)} {self.name('zones', zone, zone)}"
 
     def day(self, at: date) -> str:
         """A day, as the language writes it."""

@@ -153,12 +153,13 @@ def _rendered(template: str, values: Mapping[str, Any], words: Mapping[str, Any]
 
 
 def _written(at: datetime, form: str, words: Mapping[str, Any]) -> str:
+    zone = f"{at:%Z}"
     return form.format(
         day=at.day,
         month=words["months"][at.month - 1],
         year=at.year,
         time=f"{at:%H:%M}",
-        zone=f"{at:%Z}",
+        zone=words["zones"].get(zone, zone),
     )
 
 

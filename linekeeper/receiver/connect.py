@@ -1,10 +1,8 @@
 """`GET /connect/{token}`: the customer's page. Opening it changes nothing: scanners do it too."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, tzinfo
 
-from sqlalchemy import select
-from sqlmodel import col
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -12,22 +10,25 @@ from starlette.routing import Route
 from linekeeper.access.links import authorize_url, make_state, read_link
 from linekeeper.access.pending import KeptLogin, kept_login
 from linekeeper.access.signing import load_signer
-from linekeeper.clock import utcnow
+from linekeeper.clock import utcnow, zone_of
 from linekeeper.config import AppConfig
+from linekeeper.customer_page.words import Words, words_of
 from linekeeper.health.token_missing import is_token_missing
-from linekeeper.receiver.html import page, rendered
+from linekeeper.receiver.html import asked_locale, page, rendered
 from linekeeper.receiver.keys import runtime_of
 from linekeeper.receiver.remember import remember
 from linekeeper.runtime import Runtime, UnknownApp
 from linekeeper.store.modes import Chosen, app_of, chosen_for
 from linekeeper.store.tables import Connection, ConnectLink, Customer
 
-_ASK = "Ask whoever sent you this link for a new one; they have a button for that."
-
 
 @dataclass(frozen=True, slots=True)
 class _Invitation:
     link: ConnectLink
+    words: Words
+    """Of the customer's language."""
+    zone: tzinfo
+    """The customer's."""
     customer: str
     system: str
     broken: bool
@@ -45,6 +46,15 @@ class _Invitation:
         """Whether a login may be taken."""
         return app_of(app, self.chosen).manages
 
+    def say(self, name: str, **times: datetime) -> str:
+        """The text `name` of the page; `times` are written as the customer writes them."""
+        written = {
+            key: self.words.moment_and_zone(at.astimezone(self.zone)) for key, at in times.items()
+        }
+        return self.words.say(
+            "connect", name, system=self.system, customer=self.customer, **written
+        )
+
 
 async def show(request: Request) -> Response:
     """What is asked of the customer and why, with one plain link to Makini Link."""
@@ -53,35 +63,34 @@ async def show(request: Request) -> Response:
     identifier = read_link(signer, request.path_params["token"])
     invitation = await _read(rt, identifier) if identifier else None
     if invitation is None:
-        return page(
-            "This link is not complete",
-            "Perhaps it was cut in two by a mail program. Copy all of it into the address line.",
-            _ASK,
-            status=404,
-        )
-    link, now = invitation.link, utcnow()
+        words = words_of(asked_locale(request))
+        texts = [words.say("connect", name) for name in ("incomplete_title", "incomplete", "ask")]
+        return page(*texts, status=404, language=words.language)
+    link, now, say = invitation.link, utcnow(), invitation.say
+    language = invitation.words.language
     if link.used_at is not None:
-        return page("You have logged in already", *_since_used(invitation), status=410)
+        return page(say("used_title"), *_since_used(invitation), status=410, language=language)
     if link.expires_at <= now:
-        return page("This link has expired", *_too_old(invitation), status=410)
+        return page(say("expired_title"), *_too_old(invitation), status=410, language=language)
     try:
         app = await rt.app(link.app)
     except UnknownApp:
-        return page("This can't be done right now", _ASK, status=503)
+        return page(say("unavailable_title"), say("ask"), status=503, language=language)
     if not invitation.is_managed(app):
-        return page(
-            "This link is not in use any more", "There is nothing to do here.", _ASK, status=410
-        )
+        texts = [say(name) for name in ("not_in_use_title", "nothing_to_do", "ask")]
+        return page(*texts, status=410, language=language)
     state = make_state(signer, link.id, now=now)
     public_url = rt.settings.resolved_public_url
     shown = rendered(
         "connect.html",
+        language=language,
         title=_title(invitation),
         why=_why(invitation),
-        system=invitation.system,
-        customer=invitation.customer,
+        what_happens=say("what_happens"),
+        steps=[say("step_1"), say("step_2"), say("step_3")],
+        go=say("go"),
+        ends=say("ends", until=link.expires_at),
         url=authorize_url(app, public_url, state),
-        until=link.expires_at,
     )
     if not app.state_required:
         remember(shown, link.id, state, public_url)
@@ -96,34 +105,31 @@ async def since_used(rt: Runtime, link_id: str) -> tuple[str, ...]:
 
 def _since_used(invitation: _Invitation) -> tuple[str, ...]:
     """What became of a login that was verified once."""
-    system = invitation.system
+    say = invitation.say
     if invitation.is_ended:
-        return (f"{system} is not connected to us any more, so no login is needed.",)
+        return (say("ended"),)
     if _is_kept(invitation):
         return (_why(invitation),)
     if invitation.broken:
-        since = f" since {invitation.since:%-d %B %Y, %H:%M} UTC" if invitation.since else ""
-        return (f"{system} does not accept that login any more{since}.", _ASK)
-    return (f"{system} is connected. There is nothing more to do here.",)
+        return (_since(invitation, "lost_again"), say("ask"))
+    return (say("works"),)
 
 
 def _too_old(invitation: _Invitation) -> tuple[str, ...]:
+    say = invitation.say
     if _is_kept(invitation):
-        return (_why(invitation), _ASK)
+        return (_why(invitation), say("ask"))
     if invitation.link.connection_id and not invitation.broken and not invitation.is_ended:
-        return (f"{invitation.system} is connected: there is nothing you have to do.",)
-    ended = invitation.link.expires_at
-    return (f"It worked until {ended:%-d %B %Y, %H:%M} UTC.", _ASK)
+        return (say("works_anyway"),)
+    return (say("expired", until=invitation.link.expires_at), say("ask"))
 
 
 def _title(invitation: _Invitation) -> str:
     if _is_kept(invitation):
-        return f"The login to {invitation.system} is not verified yet"
+        return invitation.say("kept_title")
     if not invitation.link.connection_id:
-        return f"Please log in to {invitation.system}"
-    if not invitation.broken:
-        return f"{invitation.system} is connected"
-    return f"Please log in to {invitation.system} again"
+        return invitation.say("new_title")
+    return invitation.say("lost_title" if invitation.broken else "connected_title")
 
 
 def _is_kept(invitation: _Invitation) -> bool:
@@ -132,36 +138,21 @@ def _is_kept(invitation: _Invitation) -> bool:
 
 
 def _why(invitation: _Invitation) -> str:
+    say = invitation.say
     if _is_kept(invitation) and (kept := invitation.kept) is not None:
-        system = invitation.system
-        away = f", and {system} did not answer Makini at that moment" if kept.is_system_away else ""
-        return (
-            f"Somebody logged in on {kept.at:%-d %B %Y, %H:%M} UTC{away}. That login is kept: it "
-            f"is verified as soon as {system} answers, and if it works there is nothing more to "
-            "do. Log in once more only if an old password was typed, or if it was changed since."
-        )
+        return say("kept_away" if kept.is_system_away else "kept", at=kept.at)
     if not invitation.link.connection_id:
-        return (
-            f"We would like to connect {invitation.system} of {invitation.customer}. "
-            "For that it needs a login."
-        )
+        return say("new")
     if not invitation.broken:
-        return (
-            f"{invitation.system} of {invitation.customer} is connected: there is nothing you have "
-            "to do. You can renew its login here, if you want to."
-        )
-    if invitation.is_new:
-        return (
-            f"{invitation.system} of {invitation.customer} was connected anew at Makini, and we "
-            "have no access to the new connection. Until you log in here once, nothing can be read "
-            "from it or sent to it."
-        )
-    since = f" since {invitation.since:%-d %B %Y, %H:%M} UTC" if invitation.since else ""
-    return (
-        f"{invitation.system} of {invitation.customer} has not accepted the stored login{since}. "
-        "Most often its password was changed. Until you log in again, nothing can be read from it "
-        "or sent to it."
-    )
+        return say("connected")
+    return say("made_anew") if invitation.is_new else _since(invitation, "lost")
+
+
+def _since(invitation: _Invitation, name: str) -> str:
+    """The text `name`, with the time since when it is so where that is known."""
+    if invitation.since is None:
+        return invitation.say(name)
+    return invitation.say(f"{name}_since", since=invitation.since)
 
 
 async def _read(rt: Runtime, identifier: str) -> _Invitation | None:
@@ -172,16 +163,18 @@ async def _read(rt: Runtime, identifier: str) -> _Invitation | None:
         kept = await kept_login(session, link)
         whose = link.used_for or link.connection_id
         connection = await session.get(Connection, whose) if whose else None
-        customer = await session.scalar(
-            select(col(Customer.name)).where(col(Customer.id) == link.customer_id)
-        )
+        customer = await session.get(Customer, link.customer_id) if link.customer_id else None
         chosen = await chosen_for(
             session, link.app, connection_id=link.connection_id, customer_id=link.customer_id
         )
+    words = words_of(customer.locale if customer is not None else "")
+    named = connection.name if connection is not None else ""
     return _Invitation(
         link=link,
-        customer=customer or "your company",
-        system=link.system or (connection.name if connection else "") or "your system",
+        words=words,
+        zone=zone_of(customer.time_zone if customer is not None else "UTC"),
+        customer=customer.name if customer else words.say("connect", "your_company"),
+        system=link.system or named or words.say("connect", "your_system"),
         broken=connection is not None and connection.health == "reauthorization_required",
         is_new=connection is not None and is_token_missing(connection.judged),
         since=connection.health_since if connection is not None else None,

@@ -20,7 +20,7 @@ from linekeeper.customer_page.service import read_page, take_answer
 from linekeeper.customer_page.words import words_of
 from linekeeper.preflight.network import usable_network
 from linekeeper.receiver.gate import read_body
-from linekeeper.receiver.html import fields, rendered
+from linekeeper.receiver.html import asked_locale, fields, rendered
 from linekeeper.receiver.html import page as plain_page
 from linekeeper.receiver.keys import runtime_of
 from linekeeper.store.tables import Customer, CustomerLink
@@ -109,9 +109,9 @@ async def _find(request: Request, token: str) -> _Opened | None:
 def _gone(request: Request, *, as_json: bool) -> Response:
     if as_json:
         return Response(b'{"error":"gone"}', 404, media_type="application/json")
-    language = request.headers.get("accept-language", "").partition(",")[0].partition(";")[0]
-    words = words_of(language)
-    return plain_page(words.say("refused", "gone_title"), words.say("refused", "gone"), status=404)
+    words = words_of(asked_locale(request))
+    title, text = words.say("refused", "gone_title"), words.say("refused", "gone")
+    return plain_page(title, text, status=404, language=words.language)
 
 
 ROUTES = [

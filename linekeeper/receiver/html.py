@@ -4,6 +4,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 import jinja2
+from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 _ENVIRONMENT = jinja2.Environment(
@@ -13,6 +14,7 @@ _ENVIRONMENT = jinja2.Environment(
     lstrip_blocks=True,
     undefined=jinja2.StrictUndefined,
 )
+_LONGEST_LOCALE = 35
 _HEADERS = {
     "Cache-Control": "no-store",
     "Referrer-Policy": "no-referrer",
@@ -24,15 +26,27 @@ _HEADERS = {
 
 
 def page(
-    title: str, *lines: str, status: int = 200, url: str | None = None, label: str = ""
+    title: str,
+    *lines: str,
+    status: int = 200,
+    url: str | None = None,
+    label: str = "",
+    language: str = "en",
 ) -> Response:
     """A few sentences, and perhaps one link."""
-    return rendered("page.html", status, title=title, lines=lines, url=url, label=label)
+    values = {"title": title, "lines": lines, "url": url, "label": label}
+    return rendered("page.html", status, language=language, **values)
 
 
-def rendered(template: str, status: int = 200, **values: Any) -> Response:
-    content = _ENVIRONMENT.get_template(template).render(values)
+def rendered(template: str, status: int = 200, *, language: str = "en", **values: Any) -> Response:
+    content = _ENVIRONMENT.get_template(template).render(language=language, **values)
     return HTMLResponse(content, status, _HEADERS)
+
+
+def asked_locale(request: Request) -> str:
+    """The language that the browser asks for first; it says so of somebody we don't know."""
+    first = request.headers.get("accept-language", "").split(",", 1)[0]
+    return first.split(";", 1)[0][:_LONGEST_LOCALE]
 
 
 def fields(body: bytes) -> dict[str, str]:

@@ -31,6 +31,19 @@ def test_a_lost_login_is_asked_for_with_one_plain_link() -> None:
     assert '<a href="https://line.op.example/connect/token-1"' in mail.html
 
 
+def test_german_names_the_time_zone_in_german() -> None:
+    mail = compose("ask", "Acme", [system()], until=SINCE, locale="de-DE")
+    assert "kein Zugang seit 4. März 2026, 09:05 Uhr (MEZ)" in mail.body
+
+
+@pytest.mark.parametrize("what", ["ask", "remind", "ending", "setup"])
+@pytest.mark.parametrize("locale", ["en", "de"])
+def test_who_is_asked_is_not_promised_that_no_mail_follows(what: What, locale: str) -> None:
+    """The one that thanks them does."""
+    body = compose(what, "Acme", [system()], until=SINCE, locale=locale).body
+    assert ("no more reminders" if locale == "en" else "erinnern wir Sie nicht mehr") in body
+
+
 def test_several_systems_are_one_mail_with_a_link_each() -> None:
     many = [system(name, n) for n, name in enumerate(("SAP", "UpKeep", "Maximo", "Fiix"))]
     mail = compose("remind", "Acme", many, until=None)
