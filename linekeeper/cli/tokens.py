@@ -155,8 +155,11 @@ async def _export(
         key = recipient(to)
     except BadRecipient as error:
         raise UserError(f"--to: {error}") from None
+    partial = out.with_name(f"{out.name}.part")
     async with Runtime.open() as rt:
         await rt.app(app_name)
+        partial.unlink(missing_ok=True)
+        make_private_file(partial)  # where that can't be, nothing is given back
         async with rt.store.read() as session:
             rows = await session.scalars(
                 select(Connection)
@@ -181,9 +184,6 @@ async def _export(
             else:
                 tokens += [given] if given is not None else []
     sealed = encrypt(json.dumps({"tokens": tokens}).encode(), key)
-    partial = out.with_name(f"{out.name}.part")
-    partial.unlink(missing_ok=True)
-    make_private_file(partial)
     partial.write_bytes(sealed)
     partial.replace(out)
     return len(tokens)

@@ -83,10 +83,12 @@ async def test_what_was_taken_is_given_back_to_the_key_alone(
         )
         assert taken.code == 1
         assert "1 token imported, 1 refused" in taken.out
-        said = await asyncio.to_thread(
-            command,
-            *("tokens", "export", "--to", PUBLIC, "--out", str(out), "--confirm", "default"),
-        )
+        export = ("tokens", "export", "--to", PUBLIC, "--confirm", "default", "--out")
+        nowhere = await asyncio.to_thread(command, *export, str(tmp_path / "none" / "back.age"))
+        assert nowhere.code == 1
+        async with Runtime.open() as rt, rt.store.read() as session:
+            assert set(await session.scalars(select(Connection.custody))) == {"owned"}
+        said = await asyncio.to_thread(command, *export, str(out))
     assert said.code == 0, said.err
     assert pair.refresh.encode() not in out.read_bytes()
     assert out.stat().st_mode & 0o077 == 0
