@@ -40,6 +40,7 @@ from linekeeper.incidents.lifecycle import (
 from linekeeper.outbox.events import request_reconnects
 from linekeeper.outbox.queue import enqueue
 from linekeeper.store import Store
+from linekeeper.store.lists import one_of
 from linekeeper.store.tables import Incident, IncidentConnection
 from linekeeper.text import counted, duration, health_name
 
@@ -153,7 +154,7 @@ async def _bring(
             title=title,
         )
     joined = {member: kind for member, kind in wanted.members.items() if member not in before}
-    reported = await _reported(session, wanted, list(joined))
+    reported = await _reported(store, session, wanted, list(joined))
     await join(store, session, wanted.id, TOPIC, joined, now=now, reported=reported)
     turned = {
         member: kind for member, kind in wanted.members.items() if before.get(member, kind) != kind
@@ -179,7 +180,7 @@ async def _bring(
 
 
 async def _reported(
-    session: AsyncSession, wanted: Draft, members: Sequence[str]
+    store: Store, session: AsyncSession, wanted: Draft, members: Sequence[str]
 ) -> dict[str, str | None]:
     """What runs were red for, of those who were in this incident before: that is no news.
 
@@ -187,20 +188,19 @@ async def _reported(
     it is of a kind that comes and goes: a system that flaps would turn each sweep red.
     """
     is_news = wanted.reopen and wanted.kind not in words.FLAPPING
-    before = [*wanted.merged, *([] if is_news else [wanted.id])]
-    which = {"incidents": before, "members": list(members[:10_000])}
-    return {row[0]: row[1] for row in await session.execute(_REPORTED, which)}
-
-
-_REPORTED = (
-    select(col(IncidentConnection.connection_id), col(IncidentConnection.reported_kind))
-    .where(
-        col(IncidentConnection.incident_id).in_(bindparam("incidents", expanding=True)),
-        col(IncidentConnection.connection_id).in_(bindparam("members", expanding=True)),
-        col(IncidentConnection.left_at).is_not(None),
+    before = [*wanted.merged, *([wanted.id] if wanted.id is not None and not is_news else [])]
+    if not (before and members):
+        return {}
+    rows = await session.execute(
+        select(col(IncidentConnection.connection_id), col(IncidentConnection.reported_kind))
+        .where(
+            one_of(store, IncidentConnection.incident_id, before),
+            one_of(store, IncidentConnection.connection_id, members),
+            col(IncidentConnection.left_at).is_not(None),
+        )
+        .order_by(col(IncidentConnection.left_at), col(IncidentConnection.id))
     )
-    .order_by(col(IncidentConnection.left_at), col(IncidentConnection.id))
-)
+    return {row[0]: row[1] for row in rows}
 
 
 async def _ever(session: AsyncSession, wanted: Draft) -> tuple[set[str], set[str]]:

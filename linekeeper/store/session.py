@@ -160,14 +160,14 @@ class LeanSession(AsyncSession):
         return connection
 
     async def _ran(self, statement: Any, params: Any) -> CursorResult[Any]:
-        if self._runs_here and not _takes_long(params):
-            result = self._run(statement, params)
-            cursor: Any = result.cursor
-            if cursor is not None and not cursor.is_read:
-                await greenlet_spawn(cursor.read)
-            return result
-        if self._reads_here and isinstance(statement, Select):
-            with suppress(TakesLonger):
+        with suppress(TakesLonger):  # then nothing of it was done
+            if self._runs_here and not _takes_long(params):
+                result = self._run(statement, params)
+                cursor: Any = result.cursor
+                if cursor is not None and not cursor.is_read:
+                    await greenlet_spawn(cursor.read)
+                return result
+            if self._reads_here and isinstance(statement, Select):
                 return self._run(statement, params)
         return await greenlet_spawn(self._run, statement, params)
 

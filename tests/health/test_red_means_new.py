@@ -1,9 +1,13 @@
 """What a sweep is red for, where an incident begins again or several turn out to be one."""
 
+from datetime import timedelta
+
+import pytest
 from sqlalchemy import update
 
 import sandbox
 from linekeeper.clock import utcnow
+from linekeeper.incidents.conclude import conclude
 from linekeeper.incidents.news import Findings, find_news, mark_reported
 from linekeeper.runtime import Runtime
 from linekeeper.store.tables import Connection
@@ -78,3 +82,31 @@ async def test_what_is_degraded_is_red_with_its_cause(rt: Runtime, fleet: sandbo
     [news] = (await reported(rt)).news
     assert ": degraded since " in news.sentence
     assert "Makini reports that its sync fails" in news.sentence
+
+
+@pytest.mark.soak
+async def test_an_outage_that_flaps_is_new_once_whatever_the_size_of_the_fleet(
+    rt: Runtime,
+) -> None:
+    """Of more than ten thousand who failed again, those after the ten thousandth were news."""
+    then = utcnow() - timedelta(hours=1)
+    fleet = [
+        Connection(
+            app="default", makini_key=f"k{n}", name=f"c{n}", slug=f"c{n}", provider="SAP ECC",
+            setup="live", health="unreachable", health_since=then,
+        )
+        for n in range(10_050)
+    ]  # fmt: skip
+    async with rt.store.write() as session:
+        session.add_all(fleet)
+    policy = (await rt.configuration()).policy
+    for health, summary in (
+        ("unreachable", "10050 new problems"),
+        ("healthy", "all healthy"),
+        ("unreachable", "10050 known"),
+    ):
+        async with rt.store.write() as session:
+            await session.execute(update(Connection).values(health=health, health_since=utcnow()))
+            await conclude(rt.store, session, policy=policy, now=utcnow())
+        findings = await reported(rt)
+        assert findings.summary == summary, [news.sentence for news in findings.news[:3]]

@@ -235,3 +235,20 @@ def test_what_was_down_when_its_history_begins_was_down_before() -> None:
     down = downtimes([(back, "unreachable", "healthy")], ("unreachable",))
     assert is_in(down, Window(back - HOURS, back - HOURS / 2))
     assert not is_in(down, Window(back + HOURS, back + HOURS))
+
+
+@pytest.mark.soak
+async def test_thousands_of_missed_changes_of_two_causes_are_counted(
+    rt: Runtime, peer: Peer, one: Connection
+) -> None:
+    """On SQLite each run failed, for good, on what it was to count."""
+    now = utcnow()
+    await run(rt)
+    gone, back = now - 9 * HOURS, now - HOURS
+    await receivers_ran(rt, (gone - 24 * HOURS, gone), (back, utcnow()))
+    await read_last(rt, gone)
+    change(peer, one, range(2), at=gone + 2 * HOURS)
+    await peer.set("records", connection=one.makini_key, entity="eam/assets", make=3_000)
+    done = await run(rt)
+    assert [str(failure) for failure in done.failures] == []
+    assert {row.cause: row.missed for row in await drift(rt)} == {None: 3_000, "outage": 2}

@@ -135,7 +135,7 @@ async def test_what_takes_long_to_read_is_read_in_the_thread(store: Store) -> No
 
 
 @pytest.mark.parametrize(("count", "here"), [(100, True), (20_000, False)])
-@pytest.mark.parametrize("by", ["session", "connection"])
+@pytest.mark.parametrize("by", ["session", "connection", "statement"])
 async def test_many_rows_that_one_value_brings_are_written_in_the_thread(
     store: Store, count: int, here: bool, by: str
 ) -> None:
@@ -152,8 +152,11 @@ async def test_many_rows_that_one_value_brings_are_written_in_the_thread(
         connection = await session.connection()
         raw: Any = await connection.get_raw_connection()
         await raw.driver_connection.create_function("seen", 1, seen)
-        executor = session if by == "session" else connection
-        assert len((await executor.execute(bring, {"listed": listed})).all()) == count
+        executor = connection if by == "connection" else session
+        given = {"listed": listed}
+        if by == "statement":  # as `store.lists.one_of` has them
+            bring, given = bring.bindparams(listed=listed), {}
+        assert len((await executor.execute(bring, given or None)).all()) == count
         assert threads == {here: count}
         assert await session.scalar(COUNT) == count
     async with store.read() as session:
