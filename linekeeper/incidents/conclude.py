@@ -154,7 +154,8 @@ async def _bring(
             title=title,
         )
     joined = {member: kind for member, kind in wanted.members.items() if member not in before}
-    reported = await _reported(store, session, wanted, list(joined))
+    was_there = known is not None or wanted.reopen or wanted.merged
+    reported = await _reported(store, session, wanted, list(joined)) if was_there else {}
     await join(store, session, wanted.id, TOPIC, joined, now=now, reported=reported)
     turned = {
         member: kind for member, kind in wanted.members.items() if before.get(member, kind) != kind
@@ -189,8 +190,6 @@ async def _reported(
     """
     is_news = wanted.reopen and wanted.kind not in words.FLAPPING
     before = [*wanted.merged, *([wanted.id] if wanted.id is not None and not is_news else [])]
-    if not (before and members):
-        return {}
     rows = await session.execute(
         select(col(IncidentConnection.connection_id), col(IncidentConnection.reported_kind))
         .where(

@@ -298,11 +298,10 @@ async def _unnotified(
         if len(channels) < 2 or route(await about_message(session, payload), channels) in unreached
         for target in urls
     }
-    known = set(
-        await session.scalars(
-            select(col(Outbox.dedupe_key)).where(col(Outbox.dedupe_key).in_(list(wanted)[:5_000]))
-        )
-    )
+    known: set[str] = set()
+    for keys in chunked(list(wanted), _AT_ONCE):
+        which = col(Outbox.dedupe_key).in_(keys)
+        known |= set(await session.scalars(select(col(Outbox.dedupe_key)).where(which)))
     return [
         Message("elsewhere", key, payload) for key, payload in wanted.items() if key not in known
     ]

@@ -7,7 +7,7 @@ from sqlalchemy import case, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from linekeeper.store.engine import Store
+from linekeeper.store.engine import Store, chunked
 from linekeeper.store.tables import Notice, NoticeMessage, Outbox
 
 GroupKind = Literal["morning", "cap", "over", "elsewhere"]
@@ -16,6 +16,7 @@ anybody was notified; what goes to fallback channels at one moment."""
 Shared = tuple[str, GroupKind] | tuple[None, None]
 """The key of such a message and its kind; neither where an incident has a message of its own."""
 
+_AT_ONCE = 5_000
 _OF_BEFORE = case(
     *(
         (col(Notice.group_key).startswith(f"{kind}:"), kind)
@@ -72,22 +73,22 @@ async def delivered_of(
     session: AsyncSession, channels: Sequence[str], ids: Sequence[str]
 ) -> frozenset[str]:
     """Incidents that have a message in Slack, of their own or with others."""
-    subjects = {f"incident:{identifier}": identifier for identifier in ids}
-    group_keys = await session.execute(
-        select(col(Notice.group_key), col(Notice.incident_id)).where(
-            col(Notice.incident_id).in_(ids[:5_000]), col(Notice.group_key).is_not(None)
+    of_subject = {f"incident:{identifier}": [identifier] for identifier in ids}
+    for portion in chunked(ids, _AT_ONCE):
+        group_keys = await session.execute(
+            select(col(Notice.group_key), col(Notice.incident_id)).where(
+                col(Notice.incident_id).in_(portion), col(Notice.group_key).is_not(None)
+            )
         )
-    )
-    of_group: dict[str, list[str]] = {}
-    for group_key, incident_id in group_keys:
-        of_group.setdefault(f"fold:{group_key}", []).append(incident_id)
-    delivered_subjects = await session.scalars(
-        select(col(NoticeMessage.subject)).where(
-            col(NoticeMessage.channel).in_(channels),
-            col(NoticeMessage.subject).in_([*subjects, *of_group][:10_000]),
-        )
-    )
+        for group_key, incident_id in group_keys:
+            of_subject.setdefault(f"fold:{group_key}", []).append(incident_id)
     delivered: set[str] = set()
-    for subject in delivered_subjects:
-        delivered |= {subjects[subject]} if subject in subjects else set(of_group[subject])
+    for subjects in chunked(list(of_subject), _AT_ONCE):
+        delivered_subjects = await session.scalars(
+            select(col(NoticeMessage.subject)).where(
+                col(NoticeMessage.channel).in_(channels), col(NoticeMessage.subject).in_(subjects)
+            )
+        )
+        for subject in delivered_subjects:
+            delivered.update(of_subject[subject])
     return frozenset(delivered)
