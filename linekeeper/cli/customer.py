@@ -125,7 +125,8 @@ def erase_command(
     if not dry_run:
         typer.echo(f"It is called “{erased.label}” from now on.")
         typer.echo(
-            "Messages in Slack, and runs and pages in Prefect, keep the name: delete them there."
+            "Messages in Slack, runs and pages in Prefect, and backups made before this keep the "
+            "name: delete them there. Whoever restores such a backup erases the customer again."
         )
     if erased.live:
         are = "is" if erased.live == 1 else "are"

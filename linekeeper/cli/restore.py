@@ -49,6 +49,10 @@ def restore_command(
             "new ones with linekeeper key add",
             err=True,
         )
+    typer.echo(
+        "keys revoked and customers erased after that moment are back: revoke them again "
+        "(linekeeper key list), erase them again (linekeeper customer erase)"
+    )
     typer.echo("next: linekeeper up (on one machine), or linekeeper deploy and start the parts")
 
 

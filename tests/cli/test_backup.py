@@ -39,6 +39,27 @@ def test_a_destroyed_home_comes_back_with_file_and_keys(
     assert "not empty" in again.err
 
 
+def test_who_was_erased_since_the_backup_comes_back_and_both_commands_say_so(
+    command: CommandLine, tmp_path: Path
+) -> None:
+    command.migrated()
+    command("customer", "import", "-", stdin="name,contacts\nAcme,jo@acme.example\n")
+    command("key", "add", "product")
+    command("backup", str(tmp_path / "b"))
+    command("key", "revoke", "product")
+    erased = command("customer", "erase", "Acme", "--confirm", "Acme")
+    assert "backups made before this keep the name" in erased.out
+    new = tmp_path / "new"
+    new.mkdir()
+    shutil.copy(tmp_path / "home" / "encryption-keys", new / "encryption-keys")
+    command.set(HOME=str(new))
+    said = command("restore", str(tmp_path / "b"))
+    assert "erase them again" in said.out
+    assert "revoke them again" in said.out
+    assert command("customer", "erase", "Acme", "--confirm", "Acme").code == 0
+    assert command("key", "revoke", "product").code == 0
+
+
 def test_without_the_keys_nothing_is_made_and_one_line_says_which(
     backup: Path, command: CommandLine, tmp_path: Path
 ) -> None:
