@@ -11,6 +11,8 @@ from uuid import UUID
 
 from tests.simulation.episodes import Episode
 from tests.simulation.flow_runs import SimRun
+from tests.simulation.heard import STATUS
+from tests.simulation.loop import HOST, Host
 from tests.simulation.net import Fault, Request
 from tests.simulation.rare import DAY
 
@@ -21,14 +23,16 @@ if TYPE_CHECKING:
 
 ARRANGED_FROM = 50_000
 INSISTED, PAUSED, QUEUED = "insisted", "paused", "queued"
-RELISTED, OVERTAKEN = "relisted", "overtaken"
-ARRANGED = (INSISTED, PAUSED, QUEUED, RELISTED, OVERTAKEN)
+RELISTED, OVERTAKEN, STOPPED = "relisted", "overtaken", "stopped"
+ARRANGED = (INSISTED, PAUSED, QUEUED, RELISTED, OVERTAKEN, STOPPED)
 COMES_WITH = {
     PAUSED: {"day"}, QUEUED: {"thrift", "logins"}, RELISTED: {"day"},
     OVERTAKEN: {"day", "logins", "second"},
 }  # fmt: skip
 """Kinds whose work they use."""
 LOST = "reauthorization_required"
+ENDS_SOON = 20.0
+"""Seconds in which a process ends that nothing keeps: three calls that hang take 46."""
 
 
 async def insists(universe: "Universe", acts: "SecondActs", rng: Random) -> None:
@@ -157,6 +161,48 @@ async def overtakes(universe: "Universe", acts: "SecondActs", rng: Random) -> No
         await universe.people.rare.step_clock(DAY, why="messages wait for their turn")
 
 
+async def stops(universe: "Universe", acts: "SecondActs", rng: Random) -> None:
+    """A login is kept, as Makini says nothing of it. When it is asked about again Makini hangs, and
+    the process that asks is told to stop: it doesn't wait for that."""
+    await asyncio.sleep(rng.uniform(60.0, 300.0) * universe.plan.pace)
+    connection = acts.one()
+    if connection is None or not universe.faulty(STOPPED):
+        return
+    universe.say(f"stopped: {connection.key} loses its login")
+    universe.truth.lose_login(connection, universe.now())
+    if not await acts.until(lambda: universe.is_open(connection.key, LOST), within=1500.0):
+        return
+    await asyncio.sleep(20.0)
+    episode = _refuse(universe, connection, STATUS, Fault("status", 503), 600.0)
+    await universe.people.customers.log_in_to(connection)
+    kept = "SELECT 1 FROM pending_login"
+    if not await acts.until(lambda: bool(universe.ask(kept, ())), within=30.0, every=1.0):
+        episode.until = universe.now()
+        return
+    newest = universe.truth.connections[connection.successor or connection.key]
+    pair, asking = newest.pairs[-1], list[Host]()
+
+    def is_asked(request: Request) -> bool:
+        is_theirs = request.headers.get("authorization") == f"Bearer {pair.access}"
+        if is_theirs and (host := HOST.get()) is not None:
+            asking.append(host)
+        return is_theirs
+
+    episode.fault, episode.matches = Fault("hang"), is_asked
+    if await acts.until(lambda: bool(asking), within=300.0, every=1.0):
+        host, told_at = asking[-1], universe.now()
+        universe.acted.add(STOPPED)
+        universe.stop(host.name)
+        await asyncio.sleep(ENDS_SOON)
+        is_alone = universe.people.kinds == {STOPPED}  # else it may wait for a pair
+        if is_alone and not host.dead:
+            universe.found.append(
+                f"stop: {host.name} was told to at {told_at:%H:%M:%S}, and waits for an answer "
+                "about a login that is kept"
+            )
+    episode.until = universe.now()
+
+
 def _by_hand(universe: "Universe", flow: str) -> None:
     """Somebody starts a run."""
     run = SimRun(UUID(universe.clock.new_id()), flow, flow, False)
@@ -169,19 +215,24 @@ def _change(universe: "Universe", connection: "Connection", rng: Random) -> None
 
 def _refuse(
     universe: "Universe", connection: "Connection", path: str, fault: Fault, seconds: float
-) -> None:
-    """Calls of `connection` to `path` meet `fault` for so long."""
+) -> Episode:
+    """Calls of `connection`, or of what a login made in its place, to `path` meet `fault` for so
+    long."""
 
     def matches(request: Request) -> bool:
         token = request.headers.get("authorization", "").removeprefix("Bearer ")
-        is_theirs = any(pair.access == token for pair in connection.pairs)
+        newest = universe.truth.connections.get(connection.successor or connection.key, connection)
+        is_theirs = any(pair.access == token for pair in (*connection.pairs, *newest.pairs))
         return request.host == "makini.sim" and is_theirs and request.path.startswith(path)
 
     now = universe.now()
     until = now + timedelta(seconds=seconds)
-    universe.people.episodes.begin(Episode(until, matches, fault, "arranged", now, ""))
+    episode = Episode(until, matches, fault, "arranged", now, "")
+    universe.people.episodes.begin(episode)
+    return episode
 
 
 ACTS_OF = {
     INSISTED: insists, PAUSED: pauses, QUEUED: queues, RELISTED: relists, OVERTAKEN: overtakes,
+    STOPPED: stops,
 }  # fmt: skip
