@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from tests.simulation.known import split
 
 if TYPE_CHECKING:
+    from tests.simulation.plan import Plan
     from tests.simulation.planting import Mutant
 
 
@@ -64,7 +65,9 @@ def parser() -> argparse.ArgumentParser:
         "--lull", type=float, help="so many hours in the middle without new trouble"
     )
     options.add_argument("--connections", type=int, help="how many connections")
-    options.add_argument("--kinds", help="this trouble alone, in place of what the seed draws")
+    options.add_argument(
+        "--kinds", help="this trouble alone, such as 'slack dark-keys', not what the seed draws"
+    )
     options.add_argument("--pace", type=float, help="so much slower, for lives of many days")
     options.add_argument(
         "--mutants", nargs="*", metavar="NAME", help="plant the known defects, or those named"
@@ -117,7 +120,7 @@ def run(asked: argparse.Namespace, seeds: Sequence[int]) -> int:
         if asked.days:
             plan.hours = asked.days * 24
         if asked.kinds:
-            plan.kinds = frozenset(asked.kinds.split())
+            plan.kinds = kinds_of(asked.kinds)
         if asked.pace:
             plan.pace = asked.pace
         if asked.lull is not None:
@@ -148,7 +151,10 @@ def run(asked: argparse.Namespace, seeds: Sequence[int]) -> int:
         if new:
             print(f'  replay: make simulate ARGS="{again(asked, seed)}"')
             if asked.shrink:
-                report(shrink(plan, new))
+                found = shrink(plan, new)
+                report(found)
+                smaller = asked_for(found[0], asked)
+                print(f'    replay: make simulate ARGS="{again(smaller, seed)}"')
     if minutes > ENOUGH_MINUTES and agreed < AGREEMENT * minutes:
         broken += 1
         print(f"broken: only {agreed} of {minutes} minutes of availability agree with the truth")
@@ -157,6 +163,17 @@ def run(asked: argparse.Namespace, seeds: Sequence[int]) -> int:
         print(f"second act {kind}: came about in {came} of {came + acts[kind, False]}")
     print(f"{len(seeds)} seeds, {broken} broken")
     return int(broken > 0)
+
+
+def kinds_of(said: str) -> frozenset[str]:
+    """The kinds of trouble that `said` names, with a hyphen for a space. Raises `SystemExit`."""
+    from tests.simulation.faults import ALL_KINDS
+
+    kinds = frozenset(word.replace("-", " ") for word in said.split())
+    if unknown := kinds - ALL_KINDS:
+        known = " ".join(sorted(kind.replace(" ", "-") for kind in ALL_KINDS))
+        raise SystemExit(f"no kind of trouble: {', '.join(sorted(unknown))}; there are: {known}")
+    return kinds
 
 
 def again(asked: argparse.Namespace, seed: int) -> str:
@@ -169,6 +186,17 @@ def again(asked: argparse.Namespace, seed: int) -> str:
         elif value is not None and value is not False:
             said += [f"--{name}", str(value)]
     return shlex.join([*said, "--trace"])
+
+
+def asked_for(plan: "Plan", asked: argparse.Namespace) -> argparse.Namespace:
+    """What asks for `plan`, whatever its seed draws; `asked` says what is planted and recorded."""
+    kinds = sorted(kind.replace(" ", "-") for kind in plan.kinds)
+    given = vars(asked) | {
+        "small": False, "brief": False, "days": plan.hours / 24, "lull": plan.lull or None,
+        "connections": plan.connections, "kinds": " ".join(kinds),
+        "pace": None if plan.pace == 1.0 else plan.pace,
+    }  # fmt: skip
+    return argparse.Namespace(**given)
 
 
 def _plant(name: str) -> "Mutant":

@@ -8,15 +8,18 @@ from random import Random
 from typing import Any
 
 from linekeeper.config import AlertPolicy
+from tests.simulation.arranged import ARRANGED
 from tests.simulation.at_makini import AtMakini
 from tests.simulation.caps import Caps
 from tests.simulation.courtesy import Quiet
 from tests.simulation.customers import Customers
 from tests.simulation.deadline import Deadline
+from tests.simulation.doubted import DOUBTED
 from tests.simulation.ending import APART, ENDING, ENDING_FROM, Ending, endings
 from tests.simulation.ending import CHANCE as ENDING_CHANCE
 from tests.simulation.episodes import Episodes
 from tests.simulation.interrupted import Interrupted
+from tests.simulation.later_acts import LATER_ACTS
 from tests.simulation.lost_runs import LostRuns
 from tests.simulation.machine import seed_of
 from tests.simulation.makini.connection import Connection
@@ -27,7 +30,7 @@ from tests.simulation.pairs import LostPairs
 from tests.simulation.patience import Patience
 from tests.simulation.rare import RARE, RARE_KINDS, Rare
 from tests.simulation.renewed import MEANWHILE
-from tests.simulation.second_acts import SecondActs
+from tests.simulation.second_acts import SECOND_ACTS, SecondActs
 from tests.simulation.shifting import Shifting
 from tests.simulation.sickness import Sickness
 from tests.simulation.sickness import draw as draw_sickness
@@ -64,6 +67,12 @@ MORE_KINDS = (
 )
 """Drawn by themselves: the other kinds of a seed are those it had before there were these."""
 MORE = 0.3
+OTHER_KINDS = (
+    "webhooks", "crash", "forbidden", "makini", "lost", "storm", ONE_CUSTOMER, ENDING, MEANWHILE,
+    DOUBTED, "deadline", "flood", "none", *SECOND_ACTS, *LATER_ACTS, *ARRANGED,
+)  # fmt: skip
+"""Those that are drawn otherwise, that every universe has, or that are only asked for."""
+ALL_KINDS = frozenset({*KINDS, *MORE_KINDS, *RARE_KINDS, *UNUSUAL_KINDS, *OTHER_KINDS})
 
 
 MAKINI_AWAY = 0.3

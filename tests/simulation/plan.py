@@ -43,6 +43,8 @@ class Verdict:
     """Minutes of availability that are not as it was; some few may be so."""
     trace: list[str] = field(default_factory=list)
     digest: str = ""
+    kinds: frozenset[str] = frozenset()
+    """The trouble that there was."""
     acts: dict[str, bool] = field(default_factory=dict)
     """The second acts that were to be, and whether they came about."""
     figures: dict[str, float] = field(default_factory=dict)

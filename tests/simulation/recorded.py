@@ -13,6 +13,8 @@ from linekeeper.verify_account.service import answer_all
 
 def personality_of(file: Path) -> dict[str, Any]:
     """The fields of a `Personality` that the recording decides. Raises `SystemExit`, `OSError`."""
+    if not file.exists():
+        raise SystemExit(f"{file} is not there: `linekeeper verify-account` makes such a file")
     exchanges = read_recording(file)
     if not exchanges:
         raise SystemExit(f"{file} is no recording of verify-account: nothing in it can be read")

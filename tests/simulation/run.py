@@ -52,6 +52,7 @@ def simulate(plan: Plan) -> Verdict:
         for (said, so), minutes in sorted(available.differing.items())
     ]
     verdict.digest = hashlib.sha256("\n".join(universe.lines).encode()).hexdigest()[:16]
+    verdict.kinds = frozenset(universe.people.kinds)
     planned = universe.people.kinds & set(ACTS)
     verdict.acts = {kind: kind in universe.acted for kind in sorted(planned)}
     verdict.figures = {
