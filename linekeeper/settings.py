@@ -30,7 +30,7 @@ from linekeeper.config import (
 )
 from linekeeper.config.alerts import quiet_times
 from linekeeper.config.app import parse_targets
-from linekeeper.config.base import require_mail_server, require_web_address
+from linekeeper.config.base import A_YEAR_OF_MINUTES, require_mail_server, require_web_address
 from linekeeper.logs import Format
 
 SecretList = Annotated[tuple[SecretStr, ...], NoDecode]
@@ -69,8 +69,8 @@ class Settings(BaseSettings):
     sandbox_port: int = 8643
     max_body_bytes: int = 1_048_576
     heartbeat_url: str | None = None
-    watch_minutes: float = Field(default=15, gt=0)
-    canary_minutes: float = Field(default=5, ge=0)
+    watch_minutes: float = Field(default=15, gt=0, le=A_YEAR_OF_MINUTES)
+    canary_minutes: float = Field(default=5, ge=0, le=A_YEAR_OF_MINUTES)
     """How often a canary goes through the public address, where one is set; 0: never."""
     log_format: Format = "text"
     alive_file: Path | None = None
@@ -100,7 +100,7 @@ class Settings(BaseSettings):
     forward_targets: SecretStr | None = None
     """One a line: `name = https://… secret`."""
 
-    probe_minutes: float = Field(default=10, ge=0)
+    probe_minutes: float = Field(default=10, ge=0, le=A_YEAR_OF_MINUTES)
     quiet_hours: str = ""
     """Seeds the block AlertPolicy: `22:00-07:00`, UTC."""
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 def audit_command(
     *,
-    days: Annotated[float, typer.Option(min=0, help="How far back.")] = 30,
+    days: Annotated[float, typer.Option(min=0, max=36_500, help="How far back.")] = 30,
     by: Annotated[
         str,
         typer.Option(

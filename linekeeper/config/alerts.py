@@ -13,7 +13,13 @@ from zoneinfo import ZoneInfo
 
 from pydantic import Field, SecretStr, field_validator
 
-from linekeeper.config.base import Config, Fields, require_mail_server
+from linekeeper.config.base import (
+    A_YEAR_OF_HOURS,
+    A_YEAR_OF_MINUTES,
+    Config,
+    Fields,
+    require_mail_server,
+)
 
 _HOURS = re.compile(r"(\d{1,2}):(\d{2})\s*[-–]\s*(\d{1,2}):(\d{2})")
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -168,6 +174,7 @@ class AlertFields(Fields):
     remind_hours: float = Field(
         default=4,
         gt=0,
+        le=A_YEAR_OF_HOURS,
         title="First reminder after (hours)",
         description=(
             "The reminder is posted in the thread and mentions the owner, unless somebody has "
@@ -183,12 +190,14 @@ class AlertFields(Fields):
     remind_max_hours: float = Field(
         default=24,
         gt=0,
+        le=A_YEAR_OF_HOURS,
         title="Longest interval (hours)",
         description="... and never longer than this.",
     )
     escalate_minutes: float = Field(
         default=60,
         ge=0,
+        le=A_YEAR_OF_MINUTES,
         title="Escalate after (minutes)",
         description=(
             "An incident that nobody has acknowledged by then is shown in the channel again and "

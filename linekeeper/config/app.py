@@ -8,7 +8,14 @@ from typing import Literal
 
 from pydantic import Field, SecretStr, field_validator
 
-from linekeeper.config.base import SLUG, Config, Fields, ForwardForm, require_web_address
+from linekeeper.config.base import (
+    AN_HOUR_OF_SECONDS,
+    SLUG,
+    Config,
+    Fields,
+    ForwardForm,
+    require_web_address,
+)
 
 _FORMS: tuple[ForwardForm, ...] = ("envelope", "original")
 
@@ -130,6 +137,7 @@ class AppFields(Fields):
     timeout_seconds: float = Field(
         default=15.0,
         gt=0,
+        le=AN_HOUR_OF_SECONDS,
         title="Time-out (seconds)",
         description="The deadline of one call to Makini.",
     )

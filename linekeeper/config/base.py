@@ -17,6 +17,8 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
+A_YEAR_OF_MINUTES, A_YEAR_OF_HOURS, AN_HOUR_OF_SECONDS = 525_600, 8_760, 3_600
+"""The longest times that a setting may ask for: what is added to a date has to stay one."""
 ForwardForm = Literal["envelope", "original"]
 SLUG = re.compile(r"[\w-]+")
 """A name of letters, digits, - and _ only."""

@@ -2,7 +2,13 @@
 
 from pydantic import Field
 
-from linekeeper.config.base import Config, Fields
+from linekeeper.config.base import (
+    A_YEAR_OF_HOURS,
+    A_YEAR_OF_MINUTES,
+    AN_HOUR_OF_SECONDS,
+    Config,
+    Fields,
+)
 
 
 class HealthFields(Fields):
@@ -11,6 +17,7 @@ class HealthFields(Fields):
     probe_minutes: float = Field(
         default=10,
         ge=0,
+        le=A_YEAR_OF_MINUTES,
         title="Probe every (minutes)",
         description="A healthy connection is probed at least that often; 0: all, every sweep.",
     )
@@ -32,18 +39,21 @@ class HealthFields(Fields):
     flap_window_minutes: float = Field(
         default=60,
         gt=0,
+        le=A_YEAR_OF_MINUTES,
         title="Flapping window (minutes)",
         description="The time in which falls are counted.",
     )
     flap_quiet_minutes: float = Field(
         default=30,
         gt=0,
+        le=A_YEAR_OF_MINUTES,
         title="Quiet after flapping (minutes)",
         description="A flapping connection is healthy again after this long without a fall.",
     )
     reopen_minutes: float = Field(
         default=60,
         ge=0,
+        le=A_YEAR_OF_MINUTES,
         title="Reopen within (minutes)",
         description=(
             "A fall this soon after an incident was resolved reopens the same incident and message."
@@ -52,6 +62,7 @@ class HealthFields(Fields):
     slow_seconds: float = Field(
         default=10,
         gt=0,
+        le=AN_HOUR_OF_SECONDS,
         title="Slow above (seconds)",
         description="A connection is degraded while the median of its last probes is above this.",
     )
@@ -65,6 +76,7 @@ class HealthFields(Fields):
     stale_sync_hours: float = Field(
         default=24,
         gt=0,
+        le=A_YEAR_OF_HOURS,
         title="Stale sync after (hours)",
         description="A connection whose last sync is older is degraded.",
     )
@@ -84,6 +96,7 @@ class HealthFields(Fields):
     root_cause_minutes: float = Field(
         default=10,
         ge=0,
+        le=A_YEAR_OF_MINUTES,
         title="Root cause within (minutes)",
         description="So many as the next field says that fall within this time are one incident, "
         "too, however small a share they are.",
@@ -97,6 +110,7 @@ class HealthFields(Fields):
     remind_hours: float = Field(
         default=4,
         gt=0,
+        le=A_YEAR_OF_HOURS,
         title="Red again after (hours)",
         description=(
             "A sweep fails again for an incident that nobody has acknowledged for this long."
@@ -105,6 +119,7 @@ class HealthFields(Fields):
     login_check_hours: float = Field(
         default=24,
         ge=0,
+        le=A_YEAR_OF_HOURS,
         title="Login check every (hours)",
         description="A login that nothing was read with for this long is tested by reading one "
         "record, in mode manage and where a token is held; 0: never.",
@@ -118,6 +133,7 @@ class HealthFields(Fields):
     failing_minutes: float = Field(
         default=60,
         gt=0,
+        le=A_YEAR_OF_MINUTES,
         title="Refused calls count for (minutes)",
         description="For how long after the last one the product's refused calls count.",
     )

@@ -290,6 +290,12 @@ def test_an_unknown_customer_is_named_before_anything_is_asked(command: CommandL
     assert "no connection" in done.err
 
 
+def test_more_days_than_there_were_are_refused_in_words(command: CommandLine) -> None:
+    for days in ("1000000", "inf"):
+        done = command("audit", "--days", days)
+        assert (done.code, "Traceback" in done.err) == (2, False)
+
+
 def test_a_file_that_is_not_there_is_one_line(command: CommandLine) -> None:
     done = command("customer", "import", "nowhere.csv")
     assert done.err == "linekeeper: nowhere.csv can't be read: no such file or directory\n"
