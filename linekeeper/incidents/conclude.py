@@ -4,7 +4,9 @@ What is decided comes from the database alone, so that a sweep that was killed i
 next one, and two processes that conclude one after the other open nothing twice.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from sqlalchemy import bindparam, select, text
@@ -41,7 +43,7 @@ from linekeeper.outbox.events import request_reconnects
 from linekeeper.outbox.queue import enqueue
 from linekeeper.store import Store
 from linekeeper.store.lists import one_of
-from linekeeper.store.tables import Incident, IncidentConnection
+from linekeeper.store.tables import Connection, Incident, IncidentConnection
 from linekeeper.text import counted, duration, health_name
 
 _JOINED_NAMED = 20
@@ -71,6 +73,7 @@ async def conclude(
     ]
     if not opened and not troubles:
         return []
+    opened = await _with_owners(session, opened, fleet)
     placed = {member for each in opened for member in each.members}
     unassigned = [
         trouble.connection_id for trouble in troubles if trouble.connection_id not in placed
@@ -111,6 +114,33 @@ async def conclude(
     ids = dict.fromkeys(change.incident_id for change in changes)
     await enqueue(store, session, request_reconnects(ids), now=now)
     return changes
+
+
+async def _with_owners(
+    session: AsyncSession, opened: Sequence[Open], fleet: Mapping[str, Who]
+) -> list[Open]:
+    """`opened`, with whose connections ever were in those in which there are one customer's now."""
+    ids = [
+        each.id
+        for each in opened
+        if each.scope in ("provider", "app")
+        and len({fleet[member].customer_id for member in each.members if member in fleet}) == 1
+    ]
+    owners: defaultdict[str, set[str | None]] = defaultdict(set)
+    for incident_id, customer_id in await session.execute(_OWNERS, {"ids": ids}) if ids else ():
+        owners[incident_id].add(customer_id)
+    return [
+        replace(each, customers=frozenset(owners[each.id])) if each.id in owners else each
+        for each in opened
+    ]
+
+
+_OWNERS = (
+    select(col(IncidentConnection.incident_id), col(Connection.customer_id))
+    .join(Connection, col(Connection.id) == col(IncidentConnection.connection_id))
+    .where(col(IncidentConnection.incident_id).in_(bindparam("ids", expanding=True)))
+    .distinct()
+)
 
 
 async def _bring(

@@ -82,13 +82,6 @@ _MEMBERS = select(
     col(IncidentConnection.connection_id),
     col(IncidentConnection.kind),
 ).where(col(IncidentConnection.left_at).is_(None), col(IncidentConnection.topic) == TOPIC)
-_WHOSE = (
-    select(col(IncidentConnection.incident_id), col(Connection.customer_id))
-    .join(Incident, col(Incident.id) == col(IncidentConnection.incident_id))
-    .join(Connection, col(Connection.id) == col(IncidentConnection.connection_id))
-    .where(col(Incident.resolved_at).is_(None), col(Incident.scope) != "connection")
-    .distinct()
-)
 _CONCERNED = (
     select(
         col(Connection.id),
@@ -166,13 +159,10 @@ _TOTALS = (
 
 
 async def open_incidents(session: AsyncSession) -> list[Open]:
-    """What is open about connections' health, with who is in it now, and whose was."""
+    """What is open about connections' health, with who is in it now."""
     members: dict[str, dict[str, str]] = {}
     for incident_id, connection_id, kind in await session.execute(_MEMBERS):
         members.setdefault(incident_id, {})[connection_id] = kind
-    customers: dict[str, set[str | None]] = {}
-    for incident_id, customer_id in await session.execute(_WHOSE):
-        customers.setdefault(incident_id, set()).add(customer_id)
     return [
         Open(
             id=incident.id,
@@ -183,7 +173,6 @@ async def open_incidents(session: AsyncSession) -> list[Open]:
             opened_at=incident.since,
             members=members.get(incident.id, {}),
             customer_id=incident.customer_id,
-            customers=frozenset(customers.get(incident.id, ())),
         )
         for incident in await session.execute(_OPEN)
     ]

@@ -33,7 +33,7 @@ class Open:
     members: Mapping[str, str]
     customer_id: str | None = None
     customers: frozenset[str | None] = frozenset()
-    """Of a wider incident: whose connections are or were in it."""
+    """Whose connections ever were in a wider incident in which there are one customer's now."""
 
 
 @dataclass(frozen=True, slots=True)
