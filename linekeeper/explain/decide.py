@@ -80,7 +80,7 @@ def _not_applied(way: Way) -> Diagnosis | None:
         return verdict(
             Cause.dead,
             f"The delivery was given up after {counted(delivery.attempts, 'attempt')}: "
-            f"{delivery.error or 'no reason is kept'}.{_recovered(way)}",
+            f"{_reason(delivery)}.{_recovered(way)}",
         )
     if delivery.status == "stale":
         return verdict(
@@ -116,8 +116,11 @@ def _why_deferred(way: Way, delivery: DeliveryFacts, then: str) -> tuple[Cause, 
     if way.connection is not None and not way.connection.has_token:
         why = "The record could not be read: Linekeeper holds no token for this connection."
         return Cause.deferred_without_token, why
-    reason = delivery.error or "no reason is kept"
-    return Cause.deferred, f"The delivery was left to the next poll: {reason}."
+    return Cause.deferred, f"The delivery was left to the next poll: {_reason(delivery)}."
+
+
+def _reason(delivery: DeliveryFacts) -> str:
+    return (delivery.error or "no reason is kept").removesuffix(".")
 
 
 def _without_record(way: Way) -> Diagnosis | None:

@@ -50,3 +50,16 @@ async def test_what_a_listing_since_then_lacks_is_not_said_to_be_still_to_come(
     found = await world.ask(f"{which.name} 9")
     assert found.verdict.missing is HopName.read
     assert (found.verdict.next_step or "").startswith("Nothing") is not is_there
+
+
+@pytest.mark.parametrize("status", ["deferred", "dead"])
+async def test_a_reason_that_is_a_sentence_is_not_ended_twice(world: World, status: str) -> None:
+    which = await world.connection("a", last_webhook_at=NOW)
+    came = NOW - 20 * MINUTE
+    held = delivery(
+        which, "9", status=status, received_at=came, processed_at=came, error="Ask again later."
+    )
+    await world.add(held)
+    summary = (await world.ask(held.id)).verdict.summary
+    assert "Ask again later." in summary
+    assert ".." not in summary
