@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 
 from linekeeper.explain.answer import HopName
+from linekeeper.store.tables import Credential
 
 from .planting import mark
 from .test_odd import NOW, World, change, delivery, record, world
@@ -59,7 +60,8 @@ async def test_a_reason_that_is_a_sentence_is_not_ended_twice(world: World, stat
     held = delivery(
         which, "9", status=status, received_at=came, processed_at=came, error="Ask again later."
     )
-    await world.add(held)
+    token = Credential(connection_id=which.id, access_token="sealed", updated_at=came)
+    await world.add(held, token)
     summary = (await world.ask(held.id)).verdict.summary
     assert "Ask again later." in summary
     assert ".." not in summary
