@@ -1,9 +1,12 @@
 """What Slack's refusals mean: whom they hit, when to try again, what an operator has to fix."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from slack_sdk.web.async_slack_response import AsyncSlackResponse
+
+from linekeeper.clock import utcnow
+from linekeeper.makini.failures import retry_after as seconds_to_wait
 
 Reach = Literal["channel", "message"]
 
@@ -205,7 +208,8 @@ def trouble_of(response: object, *, posting: bool) -> SlackTrouble:
     headers = getattr(response, "headers", None) or {}
     code = str(data.get("error") or "") if isinstance(data, dict) else ""
     if status == 429 or code in ("ratelimited", "rate_limited"):
-        return busy("ratelimited", retry_after=_seconds(headers.get("Retry-After")))
+        asked = seconds_to_wait(headers.get("Retry-After"), utcnow())
+        return busy("ratelimited", retry_after=asked)
     if not isinstance(data, dict) or not code:
         text = f"HTTP {status} without an answer of Slack's"
         # An empty one stands for whatever is no JSON: a page of what stands between, for a moment.
@@ -216,10 +220,3 @@ def trouble_of(response: object, *, posting: bool) -> SlackTrouble:
         return busy(code)
     messages = (data.get("response_metadata") or {}).get("messages") or []
     return refused(code, needed=str(data.get("needed") or ""), detail="; ".join(map(str, messages)))
-
-
-def _seconds(value: Any) -> float | None:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return None

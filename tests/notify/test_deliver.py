@@ -162,6 +162,18 @@ async def test_when_slack_asks_to_wait_the_whole_channel_waits(desk: Desk) -> No
     assert len(desk.messages()) == 15
 
 
+@pytest.mark.parametrize("asked", ["31536000", "inf", "1e300"])
+async def test_slack_is_obeyed_for_an_hour_at_most(desk: Desk, asked: str) -> None:
+    """Who answers for Slack (a proxy, say) asked for a year, and people heard nothing for it."""
+    await desk.open()
+    desk.slack.faults = SlackFaults(mode=f"429-{asked}")
+    assert (await desk.deliver()).sent == 0
+    desk.slack.faults = SlackFaults()
+    desk.ahead = timedelta(hours=1, seconds=5)
+    await desk.deliver()
+    assert len(desk.messages()) == 1
+
+
 @pytest.mark.parametrize("mode", ["500", "html", "internal_error"])
 async def test_an_unwell_slack_is_tried_again_with_growing_gaps(desk: Desk, mode: str) -> None:
     await desk.open()
