@@ -37,6 +37,8 @@ async def note_outages(store: Store, *, now: datetime, starting_runs: bool = Fal
     new = [outage for outage in absences if outage.window.since not in known]
     if not new:
         return []
+    windows = [outage.window for outage in new]
+    await count_again(store, windows)  # first: who dies in it leaves them to the next, as unknown
     async with store.write() as session:
         for cause, window in new:
             row = Outage(since=window.since, until=window.until, found_at=now, cause=cause)
@@ -51,8 +53,7 @@ async def note_outages(store: Store, *, now: datetime, starting_runs: bool = Fal
                     "tags": ["outage"],
                 }
                 await enqueue(store, session, [Message("run", key, run, key)], now=now)
-    windows = [outage.window for outage in new]
-    await count_again(store, windows)
+    await count_again(store, windows)  # what a poll counted meanwhile
     return windows
 
 

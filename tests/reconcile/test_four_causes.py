@@ -4,7 +4,8 @@ from datetime import datetime, timedelta
 
 import orjson
 import pytest
-from sqlalchemy import update
+from sqlalchemy import text, update
+from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import col, select
 
 from linekeeper.clock import utcnow
@@ -252,3 +253,28 @@ async def test_thousands_of_missed_changes_of_two_causes_are_counted(
     done = await run(rt)
     assert [str(failure) for failure in done.failures] == []
     assert {row.cause: row.missed for row in await drift(rt)} == {None: 3_000, "outage": 2}
+
+
+async def test_a_process_that_dies_as_it_learns_of_an_outage_leaves_the_counting_to_the_next(
+    rt: Runtime, peer: Peer, one: Connection
+) -> None:
+    """The outage was known from then on, and what had been missed in it stayed the sender's."""
+    now = utcnow()
+    await run(rt)
+    gone, back = now - 9 * HOURS, now - HOURS
+    await read_last(rt, gone)
+    change(peer, one, range(4), at=gone + 2 * HOURS)
+    await run(rt)
+    assert {row.cause: row.missed for row in await drift(rt)} == {None: 4}
+    await receivers_ran(rt, (gone - 24 * HOURS, gone), (back, utcnow()))
+
+    async def database(does: str) -> None:
+        async with rt.store.write() as session:
+            await session.execute(text(does))
+
+    await database("ALTER TABLE drift RENAME TO drift_away")
+    with pytest.raises(SQLAlchemyError):
+        await note_outages(rt.store, now=now)
+    await database("ALTER TABLE drift_away RENAME TO drift")
+    await note_outages(rt.store, now=now)
+    assert {row.cause: row.missed for row in await drift(rt) if row.missed} == {"outage": 4}
