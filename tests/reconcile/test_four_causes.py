@@ -261,7 +261,7 @@ async def test_a_process_that_dies_as_it_learns_of_an_outage_leaves_the_counting
     """The outage was known from then on, and what had been missed in it stayed the sender's."""
     now = utcnow()
     await run(rt)
-    gone, back = now - 9 * HOURS, now - HOURS
+    gone, back = now - 9 * HOURS, now - timedelta(minutes=1)
     await read_last(rt, gone)
     change(peer, one, range(4), at=gone + 2 * HOURS)
     await run(rt)
@@ -272,6 +272,7 @@ async def test_a_process_that_dies_as_it_learns_of_an_outage_leaves_the_counting
         async with rt.store.write() as session:
             await session.execute(text(does))
 
+    now = utcnow()
     await database("ALTER TABLE drift RENAME TO drift_away")
     with pytest.raises(SQLAlchemyError):
         await note_outages(rt.store, now=now)
