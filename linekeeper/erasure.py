@@ -114,7 +114,9 @@ class Eraser:
         kept = [name for name in longer if name.casefold() not in wanted]
         self.names = sorted({name for name in names if name.strip()}, key=len, reverse=True)
         alternatives = [*sorted(kept, key=len, reverse=True), *self.names]
-        words = "|".join(re.escape(name) for name in alternatives) or r"(?!)"
+        # Two letters may be a word, such as *it*: they go only as they are written.
+        each = [f"(?{'-i' * (len(name) <= 2)}:{re.escape(name)})" for name in alternatives]
+        words = "|".join(each) or r"(?!)"
         self._pattern = re.compile(rf"(?<!\w)(?:{words})(?!\w)", re.IGNORECASE)
         self._kept = {name.casefold() for name in kept}
         self._pseudonym = pseudonym
@@ -201,7 +203,7 @@ def _names(
         if connection.told_apart_by is not None:  # as it was called, without its customer
             said = (connection.provider, connection.name, connection.told_apart_by)
             names.append(label_of(None, *said))
-    return [name for name in dict.fromkeys(names) if name and len(name) > 2]
+    return [name for name in dict.fromkeys(names) if len(name) > 2 or not name.islower()]
 
 
 def _rename(customer: Customer, connections: Sequence[Connection], label: str) -> None:
@@ -209,9 +211,8 @@ def _rename(customer: Customer, connections: Sequence[Connection], label: str) -
     customer.aliases, customer.owner = [], None
     for connection in connections:
         connection.name = f"{label} {connection.id[-8:]}"
-        connection.told_apart_by = None
         connection.slug = slugify(connection.name)
-        connection.email, connection.tags = "", []
+        connection.email, connection.tags, connection.told_apart_by = "", [], None
 
 
 async def _keep_modes(session: AsyncSession, eraser: Eraser, *, by: str, now: datetime) -> None:
@@ -334,8 +335,7 @@ async def _texts(session: AsyncSession, eraser: Eraser, *, erase: bool) -> int:
         table = SQLModel.metadata.tables[name]
         columns = [table.c[text] for text in texts]
         keys = list(table.primary_key.columns)
-        rows = (await session.execute(select(*keys, *columns))).all()
-        for row in rows:
+        for row in (await session.execute(select(*keys, *columns))).all():
             values = {
                 column.key: new
                 for column, old in zip(columns, row[len(keys) :], strict=True)

@@ -177,6 +177,26 @@ async def test_no_name_is_left_and_the_numbers_stay(store: Store) -> None:
         await erase_customer(store, "Acme", by="anna", now=NOW)
 
 
+@pytest.mark.parametrize("name", ["GE", "3M"])
+async def test_a_name_of_two_letters_goes_as_well_and_no_word_with_it(
+    store: Store, name: str
+) -> None:
+    customer = Customer(name=name, slug=name.lower(), created_at=NOW)
+    async with store.write() as session:
+        session.add(customer)
+        await session.flush()
+        session.add(Contact(customer_id=customer.id, name="Jo", email="jo@ge.example"))
+        said = f"{name} · SAP: Jo was mailed, in ge as in 3m, joined by GEA and 3Makers"
+        session.add(Audit(at=NOW, by="anna", action="x", subject=said))
+    erased = await erase_customer(store, name, by="anna", now=NOW)
+    async with store.read() as session:
+        subject = await session.scalar(select(Audit.subject).where(col(Audit.action) == "x"))
+    assert subject == (
+        f"{erased.label} · SAP: {erased.label} was mailed, in ge as in 3m, joined by GEA and "
+        "3Makers"
+    )
+
+
 async def test_what_a_rule_for_a_tag_decided_still_holds(store: Store) -> None:
     """Makini's list brings the tag back, which named the customer."""
     connection = await people(store)
