@@ -136,7 +136,8 @@ async def _ask(part: Part, *, timeout: float, again: float) -> ReceiverAnswer | 
             if number:
                 await asyncio.sleep(again)
             try:
-                answer = await client.get(f"{part.mark}/healthz")
+                async with client.stream("GET", f"{part.mark}/healthz") as answer:
+                    status = answer.status_code
             except httpx.TimeoutException:
                 fault = f"it did not answer within {timeout:g} s"
             except httpx.HTTPError as error:
@@ -144,9 +145,9 @@ async def _ask(part: Part, *, timeout: float, again: float) -> ReceiverAnswer | 
                     return None
                 fault = f"the connection failed ({type(error).__name__})"
             else:
-                if answer.status_code == 200:
+                if status == 200:
                     return ReceiverAnswer(part)
-                fault = f"it answered {answer.status_code}"
+                fault = f"it answered {status}"
     return ReceiverAnswer(part, fault)
 
 

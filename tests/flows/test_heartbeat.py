@@ -1,6 +1,8 @@
 """The sign of life: sent after a sweep that did its work, kept back after one that could not."""
 
+import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 import pytest
 from aiohttp import web
@@ -16,12 +18,21 @@ pytestmark = [on_both, pytest.mark.filterwarnings("ignore:unclosed <socket:Resou
 
 @pytest.fixture
 async def watcher() -> AsyncIterator[tuple[str, list[str]]]:
-    """Whoever notices when the signs of life stay away: its URL, and what came."""
+    """Whoever notices when the signs of life stay away: its URL, and what came.
+
+    What it answers has no end, as a stream of events has none.
+    """
     came: list[str] = []
 
-    async def take(request: web.Request) -> web.Response:
+    async def take(request: web.Request) -> web.StreamResponse:
         came.append(request.path)
-        return web.Response()
+        answer = web.StreamResponse()
+        await answer.prepare(request)
+        with suppress(ConnectionError):
+            while True:
+                await answer.write(b"data: well\n\n")
+                await asyncio.sleep(0.1)
+        return answer
 
     app = web.Application()
     app.router.add_get("/ping/linekeeper", take)
