@@ -123,8 +123,8 @@ def refused_token(error: MakiniError, at: datetime, *, source: str = "probe") ->
         outcome=Outcome.doubted,
         unread=True,
         code=error.code or str(error.status),
-        message="Makini refuses the token held here before its end: somebody else may have "
-        "replaced it, or the login is lost. Linekeeper does not renew it (mode observe, or a token "
-        "that is borrowed).",
+        message="Makini refuses the token held here before its end: it was replaced elsewhere, or "
+        "the login is lost. Hand over the current one (linekeeper tokens import): Linekeeper does "
+        "not renew it (mode observe, or a token that is borrowed).",
         request_id=error.request_id,
     )

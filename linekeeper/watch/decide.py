@@ -154,7 +154,8 @@ def examine(
             troubles.append(_none_of_kind(kind, last))
     if prefect is not None and now - prefect.at >= policy.after:
         asked = watching_since(parts, policy, now=now, kinds=("consumer",))
-        if _cause(prefect) in known or now - asked >= policy.after:
+        until = max((part.at for part in parts if part.kind == "consumer"), default=asked)
+        if _cause(prefect) in known or until - max(asked, prefect.at) >= policy.after:
             silent.append(prefect.name)
             troubles.append(_prefect(prefect))
     troubles += _overdue(parts, policy, watching, now, known)

@@ -22,7 +22,7 @@ from linekeeper.receiver import serve
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store.leases import TOKENS, holding
-from linekeeper.store.tables import Audit, Connection, Incident
+from linekeeper.store.tables import Audit, Connection, Incident, Observation
 from linekeeper.sweep.batch import probe_batch
 from linekeeper.sweep.sweep import take_list
 from linekeeper.tokens.renew import renew
@@ -139,7 +139,11 @@ async def test_a_borrowed_token_that_the_product_replaced_is_no_lost_login(
     assert known.health != "reauthorization_required"
     async with cut_over.rt.store.read() as session:
         kinds = set(await session.scalars(select(Incident.kind)))
+        said = list(
+            await session.scalars(select(Observation.message).order_by(col(Observation.id)))
+        )
     assert kinds <= {"unknown"}
+    assert "linekeeper tokens import" in str(said[-1])  # what people are to do
     assert cut_over.lives(newer.access)
     assert cut_over.renewals() == 0
 

@@ -156,6 +156,15 @@ def test_without_a_consumer_nobody_asks_prefect() -> None:
     assert causes(gone) == {"part:consumer:a"}
 
 
+@pytest.mark.parametrize("asked", [0.1, 0.5, 2])
+def test_a_consumer_that_hangs_makes_prefect_no_silent_part(asked: float) -> None:
+    """It asks Prefect now and then, and says that it lives more often: asked last a while before
+    it fell silent, Prefect seems silent for longer than the consumer does."""
+    for ago in (14, 14.9, 15, 15 + asked, 20):
+        hangs = but(part("consumer:a", at=ago), part("prefect", at=ago + asked))
+        assert "part:prefect" not in causes(hangs), ago
+
+
 def test_a_consumer_that_just_began_has_not_asked_prefect_in_vain() -> None:
     """A consumer was away for half an hour: it was said that Prefect does not answer."""
     back = but(part("consumer:a", since=14, at=0), part("prefect", at=30))
