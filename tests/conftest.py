@@ -79,14 +79,16 @@ def pytest_collection() -> Iterator[None]:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
     """Side by side, tests of the running house share one, and so do those of a Prefect server.
 
-    Of those there are two, one for the flows: a single one would be what all wait for at the end.
+    Of those there are two, one for the flows but the sweep's, so that they take as long as each
+    other: a single one would be what all wait for at the end.
     What takes longest by itself is not left to one worker at the end either (`tests.longest`).
     """
     for item in items:
         if "e2e" in item.path.parts:
             item.add_marker(pytest.mark.xdist_group("house"))
         elif "prefect_server" in getattr(item, "fixturenames", ()):
-            which = "flows" if "flows" in item.path.parts else "prefect"
+            is_flow = "flows" in item.path.parts and not item.path.match("test_sweep*")
+            which = "flows" if is_flow else "prefect"
             item.add_marker(pytest.mark.xdist_group(which))
     leave_to_soak(items)
     yield

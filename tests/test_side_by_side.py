@@ -13,4 +13,5 @@ def test_side_by_side_the_tests_that_share_something_go_to_one_worker(
         if "e2e" in item.path.parts:
             assert item.nodeid.endswith("@house")
         elif "prefect_server" in getattr(item, "fixturenames", ()):
-            assert item.nodeid.endswith("@flows" if "flows" in item.path.parts else "@prefect")
+            is_flow = "flows" in item.path.parts and "test_sweep" not in item.path.name
+            assert item.nodeid.endswith("@flows" if is_flow else "@prefect")

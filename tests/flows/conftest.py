@@ -1,5 +1,6 @@
 """Flows run here as Prefect runs them, on a real server, against a store of their own."""
 
+import asyncio
 import gc
 import warnings
 from collections.abc import AsyncIterator, Iterator
@@ -10,10 +11,16 @@ from typing import Any
 
 import pytest
 from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import FlowRun
 
 from linekeeper.settings import Settings
+from tasks.authentication_setup import verify_token
+from tasks.health import list_connections, probe_connections
+from tasks.notify import notify
 from tasks.prefect_adapter.server import prefect_at
+from tasks.refresh_tokens import renew_tokens
+from tasks.workflow_configuration import first_read
 from tests.fixtures_prefect import PrefectServer
 from tests.newest_runs import newest_runs
 
@@ -24,6 +31,8 @@ on_both = pytest.mark.parametrize(
     scope="session",
 )
 """On both databases, the second in `make soak`: what these flows call is tested on both anyway."""
+
+STEPS = (verify_token, first_read, list_connections, probe_connections, renew_tokens, notify)
 
 
 def as_shown(artifact: dict[str, Any]) -> str:
@@ -42,6 +51,17 @@ class Running:
         """The run started last."""
         runs = await newest_runs(self.client)
         return max(runs, key=lambda run: run.created or datetime.min.replace(tzinfo=UTC))
+
+    async def probe_tries(self) -> list[int]:
+        """How often each batch of the last sweep was tried, once Prefect has noted their ends."""
+        of_run = FlowRunFilter(id=FlowRunFilterId(any_=[(await self.last()).id]))
+        async with asyncio.timeout(60):
+            while True:
+                tasks = await self.client.read_task_runs(flow_run_filter=of_run)
+                batches = [task for task in tasks if task.name.startswith("probe ")]
+                if batches and all(task.state and task.state.is_final() for task in batches):
+                    return [task.run_count for task in batches]
+                await asyncio.sleep(0.1)
 
     async def artifact(self, key: str) -> str:
         """The latest artifact `key`, as Prefect shows it: its description above its text."""
@@ -73,6 +93,13 @@ async def running(
         warnings.simplefilter("ignore", ResourceWarning)
         gc.collect()
     gc.freeze()  # what is left lives as long as the process: the next collection skips it
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What waits for seconds between its tries waits for none."""
+    for step in STEPS:
+        monkeypatch.setattr(step, "retry_delay_seconds", [0.0])
 
 
 @contextmanager

@@ -31,10 +31,7 @@ from linekeeper.store.tables import (
     EndedRun,
     WorkflowConfiguration,
 )
-from tasks.authentication_setup import verify_token
-from tasks.health import list_connections, probe_connections
-from tasks.notify import notify
-from tasks.refresh_tokens import renew_tokens
+from tasks.health import list_connections
 from tasks.workflow_configuration import first_read
 from tests.fixtures_prefect import PrefectServer
 from tests.flows.conftest import Running, on, on_both
@@ -49,8 +46,8 @@ __all__ = ["box", "fleet", "rt"]
 pytestmark = [
     pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
     on_both,
+    pytest.mark.usefixtures("impatient"),
 ]
-STEPS = (verify_token, first_read, list_connections, probe_connections, renew_tokens, notify)
 Ending = State[None]
 FLOWS: dict[str, Callable[[str], Awaitable[Ending]]] = {
     "adopt": lambda _: adopt(dry_run=False, return_state=True),
@@ -60,13 +57,6 @@ FLOWS: dict[str, Callable[[str], Awaitable[Ending]]] = {
     "refresh-tokens": lambda _: refresh_tokens(return_state=True),
     "verify-account": lambda _: verify_account(return_state=True),
 }
-
-
-@pytest.fixture(autouse=True)
-def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What waits for seconds between its tries waits for none."""
-    for step in STEPS:
-        monkeypatch.setattr(step, "retry_delay_seconds", [0.0])
 
 
 def away(box: sandbox.Served, how: str = "500") -> None:

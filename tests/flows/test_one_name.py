@@ -33,7 +33,11 @@ from tests.flows.test_sweep_flow import Control, box, connections, control
 from tests.receiver.conftest import receiving
 
 __all__ = ["box", "control"]  # fixtures
-pytestmark = [on_both, pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")]
+pytestmark = [
+    on_both,
+    pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
+    pytest.mark.usefixtures("impatient"),
+]
 
 NAMES = {
     "reauthorization_required": "Reauthorization required",

@@ -1,7 +1,6 @@
 """A sweep that many connections do not answer ends before the next one begins."""
 
 import pytest
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from sqlalchemy import select
 
 import sandbox
@@ -17,16 +16,13 @@ from tests.flows.test_reconnect_flows import adopted
 from tests.flows.test_sweep_flow import box, connections, managed_app
 
 __all__ = ["box"]  # fixtures
-pytestmark = [on_both, pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")]
+pytestmark = [
+    on_both,
+    pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
+    pytest.mark.usefixtures("impatient"),
+]
 
 STATUS = ("GET", "/api/integrations/current")
-
-
-async def tries(running: Running) -> list[int]:
-    """How often the last sweep tried its batches."""
-    of_run = FlowRunFilter(id=FlowRunFilterId(any_=[(await running.last()).id]))
-    tasks = await running.client.read_task_runs(flow_run_filter=of_run)
-    return [task.run_count for task in tasks if task.name.startswith("probe ")]
 
 
 async def test_calls_that_hang_are_made_once_a_sweep_and_the_third_miss_is_unreachable(
@@ -41,7 +37,7 @@ async def test_calls_that_hang_are_made_once_a_sweep_and_the_third_miss_is_unrea
         before = box.world.calls[STATUS]
         with on(clean_prefect):
             await health_sweep(return_state=True)
-        assert await tries(running) == [1]
+        assert await running.probe_tries() == [1]
         assert box.world.calls[STATUS] - before == 6
         assert {connection.health for connection in await connections(store)} == {expected}
     async with store.read() as session:
@@ -60,6 +56,6 @@ async def test_a_connection_that_missed_before_is_asked_once_a_sweep(
     for _ in range(3):
         with on(clean_prefect):
             await health_sweep(return_state=True)
-        asked += await tries(running)
+        asked += await running.probe_tries()
     assert asked == [3, 1, 1]
     assert {connection.health for connection in await connections(store)} == {"unreachable"}
