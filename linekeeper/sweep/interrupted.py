@@ -16,14 +16,15 @@ from sqlmodel import col
 
 from linekeeper.health.evidence import Health
 from linekeeper.runtime import Runtime, UnknownApp
+from linekeeper.store.engine import chunked
 from linekeeper.store.tables import Audit, Connection, Credential
 from linekeeper.store.types import UtcDateTime
 from linekeeper.sweep.batch import probe_batch
+from linekeeper.sweep.sweep import BATCH
 from linekeeper.tokens.stored import note_renewing
 
 AFTER = timedelta(minutes=2)
 """Longer than a renewal's lease: nobody works on it any more."""
-_BATCH = 100
 _log = logging.getLogger(__name__)
 
 
@@ -32,14 +33,13 @@ _INTERRUPTED = (
     .join(Credential, col(Credential.connection_id) == col(Connection.id))
     .where(col(Credential.renewing_since) <= bindparam("before", type_=UtcDateTime))
     .order_by(col(Credential.renewing_since))
-    .limit(_BATCH)
 )
 
 
 async def verify_interrupted(rt: Runtime, *, now: datetime) -> int:
     """Look at every connection whose renewal was interrupted; returns how many are settled.
 
-    One that can't be asked now is asked again the next time.
+    One that can't be asked now is asked again the next time, and holds up none of the others.
     """
     async with rt.store.read() as session:
         rows = await session.execute(_INTERRUPTED, {"before": now - AFTER})
@@ -52,8 +52,9 @@ async def verify_interrupted(rt: Runtime, *, now: datetime) -> int:
             app = await rt.app(name)
         except UnknownApp:
             continue
-        await probe_batch(rt, app, connections, started=now, last_try=True)
-        settled += await _settle(rt, connections, now)
+        for portion in chunked(connections, BATCH):
+            await probe_batch(rt, app, portion, started=now, last_try=True)
+            settled += await _settle(rt, portion, now)
     return settled
 
 
