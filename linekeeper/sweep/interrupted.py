@@ -15,24 +15,28 @@ from sqlalchemy import bindparam, select
 from sqlmodel import col
 
 from linekeeper.health.evidence import Health
-from linekeeper.runtime import Runtime, UnknownApp
-from linekeeper.store.engine import chunked
+from linekeeper.runtime import Runtime
 from linekeeper.store.tables import Audit, Connection, Credential
 from linekeeper.store.types import UtcDateTime
 from linekeeper.sweep.batch import probe_batch
-from linekeeper.sweep.sweep import BATCH
 from linekeeper.tokens.stored import note_renewing
 
 AFTER = timedelta(minutes=2)
 """Longer than a renewal's lease: nobody works on it any more."""
+_BATCH = 100
 _log = logging.getLogger(__name__)
 
 
 _INTERRUPTED = (
     select(col(Connection.app), col(Connection.id))
     .join(Credential, col(Credential.connection_id) == col(Connection.id))
-    .where(col(Credential.renewing_since) <= bindparam("before", type_=UtcDateTime))
-    .order_by(col(Credential.renewing_since))
+    .where(
+        col(Credential.renewing_since) <= bindparam("before", type_=UtcDateTime),
+        col(Connection.app).in_(bindparam("apps", expanding=True)),
+    )
+    # Who was asked in vain comes last the next time.
+    .order_by(col(Connection.last_checked_at).nulls_first(), col(Credential.renewing_since))
+    .limit(_BATCH)
 )
 
 
@@ -41,20 +45,16 @@ async def verify_interrupted(rt: Runtime, *, now: datetime) -> int:
 
     One that can't be asked now is asked again the next time, and holds up none of the others.
     """
+    apps = (await rt.configuration()).apps
     async with rt.store.read() as session:
-        rows = await session.execute(_INTERRUPTED, {"before": now - AFTER})
+        rows = await session.execute(_INTERRUPTED, {"before": now - AFTER, "apps": sorted(apps)})
         by_app: dict[str, list[str]] = {}
         for name, connection_id in rows:
             by_app.setdefault(name, []).append(connection_id)
     settled = 0
     for name, connections in by_app.items():
-        try:
-            app = await rt.app(name)
-        except UnknownApp:
-            continue
-        for portion in chunked(connections, BATCH):
-            await probe_batch(rt, app, portion, started=now, last_try=True)
-            settled += await _settle(rt, portion, now)
+        await probe_batch(rt, apps[name], connections, started=now, last_try=True)
+        settled += await _settle(rt, connections, now)
     return settled
 
 

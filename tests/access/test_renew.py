@@ -181,8 +181,10 @@ async def test_b4_a_pair_that_was_not_replaced_after_all_is_said_to_work(house: 
     assert entry.detail == {"outcome": "its tokens work"}
 
 
-async def test_those_that_cannot_be_asked_do_not_hold_up_the_others(house: House) -> None:
-    """A hundred whose renewal was interrupted, of an app that is out of the settings."""
+@pytest.mark.parametrize("app", ["gone", "default"])
+async def test_those_that_cannot_be_asked_do_not_hold_up_the_others(house: House, app: str) -> None:
+    """A hundred renewals were interrupted before: their app is out of the settings, or they were
+    just asked in vain."""
     [connection, *_] = await house.connections()
     await a_pair(house, connection)
     await house.control("settings", token="500")
@@ -190,22 +192,27 @@ async def test_those_that_cannot_be_asked_do_not_hold_up_the_others(house: House
     await house.control("settings", token="")
     await its_lease_runs_out(house)
     before = utcnow() - timedelta(days=1)
+    others = [
+        Connection(
+            app=app, makini_key=f"g{n}", name=f"g{n}", slug=f"g{n}",
+            health_since=before, last_checked_at=utcnow(),
+        )
+        for n in range(100)
+    ]  # fmt: skip
+    token = house.store.cipher.encrypt("of nobody")
     async with house.store.write() as session:
-        others = [
-            Connection(
-                app="gone", makini_key=f"g{n}", name=f"g{n}", slug=f"g{n}", health_since=before
-            )
-            for n in range(100)
-        ]
         session.add_all(others)
         await session.flush()
         session.add_all(
             Credential(
-                connection_id=other.id, access_token="x", renewing_since=before, updated_at=before
+                connection_id=other.id, access_token=token, expires_at=before + timedelta(days=9),
+                renewing_since=before, updated_at=before,
             )
             for other in others
-        )
-    assert await verify_interrupted(house.rt, now=utcnow()) == 1
+        )  # fmt: skip
+    await verify_interrupted(house.rt, now=utcnow())
+    [entry] = await house.rows(Audit, col(Audit.subject) == connection.id)
+    assert entry.action == "token.renewal_interrupted"
 
 
 async def its_lease_runs_out(here: House) -> None:
