@@ -69,9 +69,8 @@ OF_FIXES = (
     ),
     undone(
         "mailed-while-logging-in", "a person's press mails the link to who has just logged in",
-        ("reconnect/ask.py",
-         "        asked = [member for member in asked if not member.is_being_verified]\n",
-         "        asked = list(asked)\n"),
+        ("access/pending.py", "        return now - self.at < VERIFYING\n",
+         "        return False\n"),
         seed=2, hours=0.75, kinds="doubted",
     ),
     undone(
