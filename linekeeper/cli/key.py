@@ -60,6 +60,11 @@ def list_command() -> None:
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     Console(highlight=False).print(table if rows else "no key")
+    if rows:
+        typer.echo(
+            "A use is written down once an hour: a key may have been used again up to an "
+            "hour after *last used*."
+        )
 
 
 @app.command("revoke")

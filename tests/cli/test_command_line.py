@@ -280,6 +280,13 @@ def test_customers_come_from_standard_input_too(command: CommandLine) -> None:
     assert "line 2, column name: it is empty" in wrong.err
 
 
+def test_the_list_of_keys_says_how_exact_their_last_use_is(command: CommandLine) -> None:
+    """Whoever revokes a key wants to know whether it is still in use."""
+    command.migrated()
+    command("key", "add", "product")
+    assert "used again up to an hour after" in command("key", "list").out
+
+
 def test_an_unknown_customer_is_named_before_anything_is_asked(command: CommandLine) -> None:
     command.migrated()
     done = command("customer", "erase", "Nobody Ltd", "--confirm", "another phrase")
