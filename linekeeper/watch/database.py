@@ -13,6 +13,7 @@ from linekeeper.config import SlackConfig
 from linekeeper.notify.compose import Rendered
 from linekeeper.notify.refusals import SlackTrouble
 from linekeeper.notify.slack_channel import ChannelClient, Pacer, Posted, open_channel
+from linekeeper.private import make_private_folder
 
 LONGEST_SILENCE = timedelta(minutes=2)
 """A database that restarts or fails over is back by then."""
@@ -75,6 +76,7 @@ class SaidGone:
     def write(self, since: datetime) -> None:
         """Note that this process said so, of an outage since then."""
         with suppress(OSError):
+            make_private_folder(self._file.parent)  # with PostgreSQL nothing else may be in it
             self._held = self._file.open("w")
             flock(self._held, LOCK_EX | LOCK_NB)
             self._held.write(since.isoformat())

@@ -1,12 +1,13 @@
 """A database that is gone is gone for all: that is one message, whoever says it."""
 
 from datetime import timedelta
+from pathlib import Path
 
 from pydantic import SecretStr
 
 from linekeeper.clock import utcnow
 from linekeeper.config import SlackConfig
-from linekeeper.watch.database import say_directly
+from linekeeper.watch.database import SaidGone, say_directly
 from sandbox import Settings as SandboxSettings
 from sandbox import serving
 
@@ -35,3 +36,11 @@ async def test_of_parts_without_the_database_the_first_speaks_the_others_in_its_
         )
         for what in ("back", "gone")
     ]
+
+
+def test_what_was_said_is_noted_also_where_nobody_has_made_the_home(tmp_path: Path) -> None:
+    said, since = SaidGone(tmp_path / "home", "vm/1/receiver"), utcnow()
+    said.write(since)
+    assert [left.read_text() for left in tmp_path.rglob("database-gone-*")] == [since.isoformat()]
+    said.forget()
+    assert not list(tmp_path.rglob("database-gone-*"))
