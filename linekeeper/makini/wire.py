@@ -21,9 +21,9 @@ from linekeeper.makini.http_client import MAX_BODY_BYTES, MAX_IN_FLIGHT, Receive
 from linekeeper.makini.models import WrongShape, is_token
 
 TOO_LARGE = "ANSWER_TOO_LARGE"
-OTHER_SHAPE = "UNEXPECTED_ANSWER"
-"""An answer that is JSON, and not what was asked for."""
 """Our code for an answer over `MAX_BODY_BYTES`: ask for fewer records a page."""
+OTHER_SHAPE = "UNEXPECTED_ANSWER"
+"""Our code for an answer that is JSON, and not what was asked for."""
 PAUSED = "PAUSED"
 """Our code for a call not made: Makini asked for a pause longer than is waited for."""
 CONNECTION_PAUSED = "CONNECTION_PAUSED"
