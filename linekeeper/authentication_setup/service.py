@@ -14,7 +14,7 @@ from linekeeper.authentication_setup.decide import (
     Step,
     lack_of_preflight,
 )
-from linekeeper.authentication_setup.subject import kickoff_of, must_manage, subject_of
+from linekeeper.authentication_setup.subject import in_turn, kickoff_of, must_manage, subject_of
 from linekeeper.implementation import work
 from linekeeper.implementation.queries import last_preflights
 from linekeeper.incidents.announce import said_about
@@ -53,6 +53,7 @@ async def begin(
     """
     async with rt.store.write() as session:
         await must_manage(rt, session, subject)
+        await in_turn(session, subject)
         if await _row(session, run_id) is not None:
             return
         same = [col(AuthenticationSetup.system_id) == subject.system_id]

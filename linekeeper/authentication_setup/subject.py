@@ -125,3 +125,16 @@ async def kickoff_of(session: AsyncSession, subject: SetupSubject) -> Gate | Non
         )
     )
     return rows.first()
+
+
+async def in_turn(session: AsyncSession, subject: SetupSubject) -> None:
+    """Let nobody else begin to set up the same login until the transaction ends.
+
+    Two workers may have taken one run.
+    """
+    if subject.connection_id is not None:
+        await session.get(Connection, subject.connection_id, with_for_update={"key_share": True})
+    if subject.system_id is not None:
+        await session.get(
+            ImplementationSystem, subject.system_id, with_for_update={"key_share": True}
+        )

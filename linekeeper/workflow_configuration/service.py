@@ -50,6 +50,8 @@ async def configure(
     The same run again, resumed, changes nothing.
     """
     async with rt.store.write() as session:
+        # Two workers may have taken one run: one of them waits for the other.
+        await session.get(Connection, connection.id, with_for_update={"key_share": True})
         known = await session.get(WorkflowConfiguration, connection.id)
         if known is not None and known.run_id == run_id:
             return

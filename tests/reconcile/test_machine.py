@@ -190,7 +190,8 @@ class Machine(RuleBasedStateMachine):
         index, truth, mark = self.do(self._index()), self._truth(), self.do(self._mark())
         assert mark is not None
         if mark.window_since is not None:
-            assert mark.window_since == min(time for time in truth.values() if time is not None)
+            dated = [time for time in truth.values() if time is not None]
+            assert not dated or mark.window_since == min(dated)
             index = {
                 key: time
                 for key, time in index.items()
