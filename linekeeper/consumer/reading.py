@@ -18,7 +18,7 @@ from linekeeper.health.evidence import Observation
 from linekeeper.health.probe import refused_token, understand_error
 from linekeeper.health.scope import DataCaller
 from linekeeper.inbox.routing import EventTarget
-from linekeeper.makini import ErrorKind, ErrorScope, MakiniClient, MakiniError
+from linekeeper.makini import NO_TOKEN, ErrorKind, ErrorScope, MakiniClient, MakiniError
 from linekeeper.reconcile.identity import record_key
 from linekeeper.runtime import Runtime
 from linekeeper.spending import Purpose, many_calls, spends_on
@@ -126,6 +126,8 @@ def _says_of_health(error: MakiniError, caller: DataCaller) -> Observation | Non
     """What a refused read says of its connection: nothing, where the status says that the login is
     well, so that this entity alone is refused. A token that nothing here may renew may be old; of
     a connection that Makini says it doesn't know the next probe has the list decide."""
+    if error.code == NO_TOKEN:
+        return None
     if caller.is_replaced_perhaps:
         return refused_token(error, utcnow())
     if caller.is_unknown_there:

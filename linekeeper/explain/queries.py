@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import and_, exists, func, select
+from sqlalchemy import and_, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from linekeeper.clock import utcnow
 from linekeeper.config import Configuration
 from linekeeper.customers.naming import label
 from linekeeper.explain.facts import (
@@ -27,7 +28,6 @@ from linekeeper.store.tables import (
     Change,
     Connection,
     ConnectionSetting,
-    Credential,
     Customer,
     Deletion,
     DeliveryCount,
@@ -42,6 +42,7 @@ from linekeeper.store.tables import (
     WebhookEvent,
 )
 from linekeeper.store.types import from_row
+from linekeeper.tokens.stored import has_usable_token
 
 CHANGES = 20
 """The newest changes of a record that are looked at."""
@@ -72,7 +73,7 @@ async def around(
             select(
                 Connection,
                 col(Customer.name),
-                exists().where(col(Credential.connection_id) == col(Connection.id)),
+                has_usable_token(utcnow(), configuration.apps),
                 select(func.max(col(ConnectionSetting.forward_to)))
                 .where(col(ConnectionSetting.connection_id) == col(Connection.id))
                 .scalar_subquery(),

@@ -78,6 +78,11 @@ class Caller:
         return self.app.manages and (self.token is None or self.token.is_ours)
 
     @property
+    def is_given_back(self) -> bool:
+        """Whether its token is somebody else's to renew, who has it from here."""
+        return self.token is not None and self.token.is_given_back
+
+    @property
     def may_read(self) -> bool:
         """Whether records may be read with the token it has now."""
         return self.token is not None and self.token.may_read(self.app, utcnow())
@@ -123,11 +128,15 @@ class Caller:
     async def after(self, error: MakiniError) -> Token | None:
         """Another token after `error`; None where a token is not what is missing.
 
-        Raises `MakiniError` when Makini could not be asked.
+        Raises `MakiniError` when Makini could not be asked, and `NoToken` where the token had been
+        given back: its holder has renewed it, so that none is held here any more.
         """
         refused = error.kind is ErrorKind.unauthorized and error.connection is not None
         if not refused or not await self.is_of_token():
             return None
+        if self.is_given_back:
+            await self._doubt()
+            raise NoToken(self.app.name, self.ref) from error
         try:
             return await self.renewed()
         except MakiniError:
@@ -166,10 +175,11 @@ class Caller:
 
     async def is_of_token(self) -> bool:
         """Whether a 401 that came just now is one of the token, which a newer one may fix."""
-        return self.may_renew
+        return self.may_renew or self.is_given_back
 
     async def _doubt(self) -> None:
-        """The product gets a token that was refused only once Makini has answered with it."""
+        """The product gets a token that was refused only once Makini has answered with it, and not
+        any more where it had been given back."""
         if self.token is None:
             return
         async with self._rt.store.write() as session:

@@ -73,6 +73,8 @@ class Token:
     """Whether we may renew it: not one that is borrowed, or given back."""
     is_lent: bool = False
     """Whether the product lent it for reading."""
+    is_given_back: bool = False
+    """Whether somebody else renews it: once it is refused, its time is over."""
     in_doubt_since: datetime | None = None
     """When it was sent to be refreshed, or refused, if what came of that isn't known."""
 
@@ -141,6 +143,7 @@ async def load_tokens(
                     minted,
                     is_ours=custody == "owned",
                     is_lent=custody == "borrowed",
+                    is_given_back=custody == "exported",
                     in_doubt_since=since,
                 )
     if unreadable:
@@ -247,11 +250,16 @@ async def note_renewing(session: AsyncSession, connection_id: str, since: dateti
 async def note_doubted(
     store: Store, session: AsyncSession, connection_id: str, token: Token, *, now: datetime
 ) -> None:
-    """Remember that Makini refused `token` while no other could be had, unless it was replaced."""
+    """Remember that Makini refused `token` while no other could be had, unless it was replaced.
+    One that was given back has ended with that: its holder has renewed it."""
     await lock_connected(session, [connection_id])
     with suppress(UnreadableToken):  # then it was replaced, by a process with a newer key
         current = await load_pair(store, session, connection_id)
-        if current is not None and current.token.access == token.access:
+        if current is None or current.token.access != token.access:
+            return
+        if token.is_given_back:
+            (await session.get_one(Credential, connection_id)).expires_at = now
+        else:
             await note_renewing(session, connection_id, current.in_doubt_since or now)
 
 

@@ -8,6 +8,7 @@ from sqlmodel import col
 from linekeeper.clock import utcnow
 from linekeeper.store import new_id
 from linekeeper.store.tables import (
+    Connection,
     Credential,
     Deletion,
     DeliveryCount,
@@ -149,6 +150,17 @@ async def without_a_token(stage: Stage) -> Planted:
     await stage.deliver({"event": "assets.updated", "body": ["t-1"]}, to=which)
     await stage.process()
     asked = await subject(stage, which, "t-1")
+    return Planted(asked, "deferred_without_token", "read", "us")
+
+
+async def without_the_token_given_back(stage: Stage) -> Planted:
+    which = stage.connections[0]
+    async with stage.rt.store.write() as session:
+        (await session.get_one(Connection, which.id)).custody = "exported"
+        (await session.get_one(Credential, which.id)).expires_at = utcnow()
+    await stage.deliver({"event": "assets.updated", "body": ["g-1"]}, to=which)
+    await stage.process()
+    asked = await subject(stage, which, "g-1")
     return Planted(asked, "deferred_without_token", "read", "us")
 
 
@@ -303,6 +315,7 @@ PLANTS: list[Plant] = [
     deferred_by_an_unreachable_system,
     deferred_and_recovered,
     without_a_token,
+    without_the_token_given_back,
     outside_the_entities,
     absent_at_the_source,
     taken_by_the_product,
