@@ -81,6 +81,13 @@ async def test_nobody_is_mailed_again(open_house: Opened, is_closed: bool) -> No
             assert [each.reminded for each in here] == [1]
 
 
+async def says(house: House) -> str:
+    """What its one incident says in Slack and in plain text."""
+    [incident] = await house.incidents()
+    [view] = (await load_views(house.store, [incident.id])).values()
+    return plain(view, now=utcnow()) + incident_message(view, now=utcnow()).text
+
+
 async def test_while_it_is_out_nobody_says_that_the_trouble_is_over(open_house: Opened) -> None:
     async with listening() as post:
         house = await asking(open_house, post.url)
@@ -88,13 +95,8 @@ async def test_while_it_is_out_nobody_says_that_the_trouble_is_over(open_house: 
         await house.lose_login(connection)
         app = await house.rt.app("default")
 
-        async def says() -> str:
-            [incident] = await house.incidents()
-            [view] = (await load_views(house.store, [incident.id])).values()
-            return plain(view, now=utcnow()) + incident_message(view, now=utcnow()).text
-
         await configured(house, app.model_copy(update={"name": "other"}))
-        out = await says()
+        out = await says(house)
         assert "ended unwatched" in out
         assert "taken out of the settings" in out
         assert not re.search("resolved|nothing to do|green", out, re.IGNORECASE)
@@ -102,7 +104,7 @@ async def test_while_it_is_out_nobody_says_that_the_trouble_is_over(open_house: 
         async with Runtime.open(house.rt.settings) as rt:
             house.rt = rt
             await house.restore_login(connection)
-        back = await says()
+        back = await says(house)
         assert "— resolved" in back
         assert "unwatched" not in back
 
@@ -117,19 +119,14 @@ async def test_what_ended_unwatched_says_so_also_once_its_app_is_put_back(
         await house.lose_login(connection)
         app = await house.rt.app("default")
 
-        async def says() -> str:
-            [incident] = await house.incidents()
-            [view] = (await load_views(house.store, [incident.id])).values()
-            return plain(view, now=utcnow()) + incident_message(view, now=utcnow()).text
-
         await configured(house, app.model_copy(update={"name": "other"}))
-        out = await says()
+        out = await says(house)
         await house.control(f"connections/{connection.makini_key}/restore-credentials")
         async with house.store.write() as session:
             row = await session.get_one(Connection, connection.id)
             row.health = "healthy"  # as its next probe finds it
         await configured(house, app)
-        assert await says() == out
+        assert await says(house) == out
         assert "any more" not in out
 
 

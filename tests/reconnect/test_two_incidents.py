@@ -22,12 +22,17 @@ from tests.reconnect.post import Post, listening, text_of
 from tests.reconnect.test_ask import Opened, asking, outbox, work
 
 
-async def two_lost(here: House) -> list[Connection]:
-    """Two systems of one customer, each in an incident of its own; nobody has been asked yet."""
+async def two_of_one_customer(here: House) -> tuple[Connection, Connection]:
     first, second, *_ = await here.connections()
     async with here.store.write() as session:
         change = update(Connection).where(col(Connection.id) == second.id)
         await session.execute(change.values(customer_id=first.customer_id))
+    return first, second
+
+
+async def two_lost(here: House) -> list[Connection]:
+    """Two systems of one customer, each in an incident of its own; nobody has been asked yet."""
+    first, second = await two_of_one_customer(here)
     for each in (first, second):
         await here.control(f"connections/{each.makini_key}/change-credentials")
     await here.sweep()
@@ -75,10 +80,7 @@ async def test_a_mail_waits_for_the_other_case_that_is_about_to_ask(open_house: 
 async def test_a_mail_after_the_first_has_gone_answers_it_and_says_also(open_house: Opened) -> None:
     async with listening() as post:
         here = await asking(open_house, post.url)
-        first, second, *_ = await here.connections()
-        async with here.store.write() as session:
-            change = update(Connection).where(col(Connection.id) == second.id)
-            await session.execute(change.values(customer_id=first.customer_id))
+        first, second = await two_of_one_customer(here)
         for lost in (first, second):
             await here.lose_login(lost)
             await here.sweep()
@@ -110,10 +112,7 @@ async def test_what_is_asked_while_a_mail_is_prepared_is_not_mailed_twice(
     """Both are one incident: the mail names the second system, which was lost by then."""
     async with listening() as post:
         here = await asking(open_house, post.url)
-        first, second, *_ = await here.connections()
-        async with here.store.write() as session:
-            change = update(Connection).where(col(Connection.id) == second.id)
-            await session.execute(change.values(customer_id=first.customer_id))
+        first, second = await two_of_one_customer(here)
         policy = HealthPolicy(root_cause_members=2)
         await save_blocks(here.store, Blocks(policy=policy), now=utcnow())
         here.rt.configuration = SharedConfiguration(here.store, here.rt.settings).read
