@@ -5,6 +5,7 @@ One renewal per connection at a time, anywhere: a refresh kills the pair it was 
 waited for when the process ends.
 """
 
+from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -53,6 +54,9 @@ _FINAL = frozenset(
 )
 """Refusals that trying again does not fix."""
 
+OFFERED_TIMES = 2
+"""How often a renewal offers a refresh token: one refusal may be a mistake, and what follows from
+two can't be taken back, for a minted token takes the place of the pair, or a customer is asked."""
 OFFERED_AGAIN = timedelta(hours=1)
 """After it a refresh token that was refused may have been refused by mistake."""
 LEASE_SECONDS = 60
@@ -131,8 +135,8 @@ class _Renewal:
     makini_ref: str
     refused: Token | None
     owner: str
-    offered: set[str] = field(default_factory=set)
-    """Refresh tokens that were refused in it: one is offered once."""
+    refusals: Counter[str] = field(default_factory=Counter)
+    """How often each refresh token was refused in it."""
 
     async def run(self) -> Renewed:
         try:
@@ -182,9 +186,9 @@ class _Renewal:
 
     def _refresh_token(self, stored: StoredPair | None) -> str | None:
         """What to offer for a new pair; None where one is to be minted."""
-        if stored is None or _is_dead(stored) or stored.refresh in self.offered:
+        if stored is None or stored.refresh is None or _is_dead(stored):
             return None
-        return stored.refresh
+        return stored.refresh if self.refusals[stored.refresh] < OFFERED_TIMES else None
 
     async def _under_lease(self) -> Renewed:
         stored, is_connected, is_ours = await self._stored()
@@ -239,8 +243,7 @@ class _Renewal:
         """A new pair, or why Makini mints none. Raises `MakiniError` where it may do so later."""
         managed = self.app.as_chosen("manage", None)  # as was found under the lease
         makini = client_in_mode(self.makini, managed)
-        refresh = self._refresh_token(stored)
-        if stored is not None and refresh is not None:
+        while stored is not None and (refresh := self._refresh_token(stored)) is not None:
             # Makini kills the pair before its answer is here: whoever finds this process gone
             # has to know that the pair is in doubt (`interrupted`).
             await self._note_renewing(stored.in_doubt_since or utcnow())
@@ -251,7 +254,7 @@ class _Renewal:
                     await self._note_renewing(stored.in_doubt_since)
                 if not _is_final(error):
                     raise
-                self.offered.add(refresh)
+                self.refusals[refresh] += 1
         try:
             return await makini.mint_token(self.makini_ref)
         except NoCallLeft:

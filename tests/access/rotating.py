@@ -39,6 +39,8 @@ class Rotating:
         self.refreshed = 0
         self.dead = 0
         """Refreshes that were tried with a token that a newer pair had killed."""
+        self.refusals = 0
+        """How many of the next refreshes it refuses by mistake."""
         self.rotated = threading.Event()
         """Set once a refresh has killed the old pair, before its answer leaves."""
         self.may_answer = threading.Event()
@@ -74,6 +76,9 @@ class Rotating:
         form = {name: values[0] for name, values in parse_qs(body.decode()).items()}
         if form["grant_type"] == "refresh_token":
             self.refreshed += 1
+            if self.refusals:
+                self.refusals -= 1
+                return JSONResponse({"code": "AUTHENTICATION_FAILED", "message": "no"}, 401)
             if form["refresh_token"] != f"r{self.number}":
                 self.dead += 1
                 return JSONResponse({"code": "AUTHENTICATION_FAILED", "message": "dead"}, 401)
