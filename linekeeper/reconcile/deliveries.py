@@ -22,10 +22,12 @@ async def delivered_since(
     ordering_keys: Sequence[str],
     *,
     since: datetime,
+    new: Collection[str],
 ) -> dict[str, datetime]:
     """When the newest delivery came that named each record of `entity`, of those since `since`.
 
-    `ordering_keys` are those its deliveries wait in until it is known whose they are.
+    `ordering_keys` are those its deliveries wait in until it is known whose they are. Of the keys
+    in `new` nothing was known before: one that named no connection was not taken for theirs.
     """
     aside = [aside_of(ordering_key, entity) for ordering_key in ordering_keys]
     own = (col(WebhookEvent.connection_id) == connection_id, col(WebhookEvent.received_at) >= since)
@@ -38,28 +40,37 @@ async def delivered_since(
     # One after the other: SQLite has no index for both at once, and reads the whole table. Those
     # that wait first: one that ends in between is the connection's by then.
     for which in (waiting, own):
-        async for key, received_at in _named(session, entity, which):
-            first_at[key] = max(received_at, first_at.get(key, received_at))
+        async for key, received_at, names_connection in _named(session, entity, which):
+            if names_connection or key not in new:
+                first_at[key] = max(received_at, first_at.get(key, received_at))
     return first_at
 
 
 async def unrouted_since(
-    session: AsyncSession, app: str, entity: str, keys: Collection[str], since: datetime
+    session: AsyncSession,
+    app: str,
+    connection_id: str,
+    entity: str,
+    keys: Collection[str],
+    *,
+    since: datetime,
 ) -> dict[str, datetime]:
     """When the newest delivery came that named each of these `keys` and no connection, of those
-    since `since` that are nobody's yet: of a new record nobody knows whose it is before a poll."""
+    since `since` that are nobody's yet, or this one's by other keys in it: of a new record nobody
+    knows whose it is before a poll."""
     newest_at: dict[str, datetime] = {}
     if not keys:
         return newest_at
-    which = (
-        col(WebhookEvent.status) == literal_column("'unrouted'"),
+    nameless = (
         col(WebhookEvent.app) == app,
         col(WebhookEvent.connection_ref).is_(None),
         col(WebhookEvent.received_at) >= since,
     )
-    async for key, received_at in _named(session, entity, which):
-        if key in keys:
-            newest_at[key] = received_at
+    nobodys = col(WebhookEvent.status) == literal_column("'unrouted'")
+    for whose in (nobodys, col(WebhookEvent.connection_id) == connection_id):
+        async for key, received_at, _ in _named(session, entity, (whose, *nameless)):
+            if key in keys:
+                newest_at[key] = max(received_at, newest_at.get(key, received_at))
     return newest_at
 
 
@@ -74,21 +85,23 @@ async def deferred_since(
         col(WebhookEvent.received_at) >= since,
         col(WebhookEvent.status) == "deferred",
     )
-    async for key, received_at in _named(session, entity, which):
+    async for key, received_at, _ in _named(session, entity, which):
         first_at.setdefault(key, received_at)
     return first_at
 
 
 async def _named(
     session: AsyncSession, entity: str, which: Iterable[ColumnElement[bool]]
-) -> AsyncIterator[tuple[str, datetime]]:
-    """Each record of `entity` that a delivery named, of those which are so, and when that came."""
+) -> AsyncIterator[tuple[str, datetime, bool]]:
+    """Each record of `entity` that a delivery named, of those which are so, when that came, and
+    whether it named its connection."""
     statement = (
         select(
             col(WebhookEvent.id),
             col(WebhookEvent.received_at),
             col(WebhookEvent.body),
             col(WebhookEvent.body_keys),
+            col(WebhookEvent.connection_ref),
         )
         .where(
             *which,
@@ -102,9 +115,9 @@ async def _named(
     page = statement
     while True:
         rows = (await session.execute(page)).all()
-        for _, received_at, body, body_keys in rows:
+        for _, received_at, body, body_keys, named in rows:
             for key in kept_keys(body, body_keys):
-                yield key, received_at
+                yield key, received_at, named is not None
         if len(rows) < _AT_ONCE:
             return
         last = rows[-1]

@@ -307,13 +307,13 @@ class ListingWriter:
             return
         now = utcnow()
         oldest = now - timedelta(days=DELIVERY_DAYS)
-        last, grain = self._polled_at, self._grain.learned
-        is_coarse = grain is not None and grain >= COARSE
-        since = oldest if last is None else max(oldest, last - DELIVERY_MARGIN)
-        own = self._target.id, self._entity, self._target.ordering_keys
-        delivered = await delivered_since(session, *own, since=since)
+        is_coarse = (self._grain.learned or timedelta()) >= COARSE
+        since = max(oldest, (self._polled_at or oldest) - DELIVERY_MARGIN)
+        own, waits_in = (self._target.id, self._entity), self._target.ordering_keys
+        new = {each["key"] for each in change_set.new if each["op"] == Comparison.inserted}
+        delivered = await delivered_since(session, *own, waits_in, since=since, new=new)
         left = {change["key"] for change in change_set.new} - delivered.keys()
-        nameless = await unrouted_since(session, self._target.app.name, self._entity, left, since)
+        nameless = await unrouted_since(session, self._target.app.name, *own, left, since=since)
         for change in change_set.new:
             key = change["key"]
             read, came_at = (change_set.before[key], change_set.latest[key]), delivered.get(key)

@@ -284,3 +284,21 @@ async def test_a_new_record_announced_without_its_connection_is_neither_missed_n
     ]
     assert counts == [(1, 0, 0, 1)], "one was announced, one was missed"
     assert len(await handed_on(rt)) == 2
+
+
+async def test_what_a_delivery_without_its_connection_named_beside_known_records_is_handed_on(
+    forwarding: Runtime, peer: Peer, one: Connection
+) -> None:
+    """It is forwarded with the keys that are known here: the new record's is not among them."""
+    rt = forwarding
+    await run(rt)
+    known = await changed(peer, one, 1)
+    done = await peer.set(
+        "records", connection=one.makini_key, entity="eam/assets", make=1, announce=False
+    )
+    made = done["records"][one.makini_key]["eam/assets"]["made"]
+    await deliver(rt, None, known + made)
+    await process(rt)
+    await run(rt)
+    assert [message["data"]["keys"] for message in await handed_on(rt)] == [made]
+    assert [row.missed for row in await drift(rt) if row.missed] == [], "it was announced"
