@@ -69,6 +69,7 @@ class Cause(StrEnum):
     deferred_login = auto()
     deferred_unreachable = auto()
     deferred_without_token = auto()
+    deferred_given_back = auto()
     deferred = auto()
     outside_entities = auto()
     absent_at_source = auto()

@@ -77,8 +77,13 @@ CAUSES: Mapping[Cause, Consequence] = {
     Cause.deferred_without_token: Consequence(
         HopName.read,
         Party.us,
-        "Give the connection a token (`POST /api/tokens`), or, where none was given back, set the "
-        "app's mode to manage.",
+        "Give the connection a token (`POST /api/tokens`), or set the app's mode to manage.",
+    ),
+    Cause.deferred_given_back: Consequence(
+        HopName.read,
+        Party.product,
+        "Nothing, if your product was to take over. For records to be read here again, hand the "
+        "present tokens over (`POST /api/tokens`).",
     ),
     Cause.deferred: Consequence(
         HopName.read, Party.us, "Wait for the next poll, or run reconcile for this connection."

@@ -113,6 +113,9 @@ def _why_deferred(way: Way, delivery: DeliveryFacts, then: str) -> tuple[Cause, 
     if then == "unreachable":
         why = f"{could_not}the customer's system was unreachable."
         return Cause.deferred_unreachable, why
+    if way.connection is not None and way.connection.custody == "exported":
+        why = "The record could not be read: the tokens of this connection were given back."
+        return Cause.deferred_given_back, why
     if way.connection is not None and not way.connection.has_token:
         why = "The record could not be read: Linekeeper holds no token for this connection."
         return Cause.deferred_without_token, why

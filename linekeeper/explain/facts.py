@@ -17,6 +17,7 @@ class ExplainedConnection:
     health: str
     health_since: datetime
     has_token: bool
+    custody: str
     last_webhook_at: datetime | None
     app: str
     entities: frozenset[str] | None

@@ -153,7 +153,8 @@ async def without_a_token(stage: Stage) -> Planted:
     return Planted(asked, "deferred_without_token", "read", "us")
 
 
-async def without_the_token_given_back(stage: Stage) -> Planted:
+async def after_an_export(stage: Stage) -> Planted:
+    """Nobody at Linekeeper can do anything: the product has the tokens."""
     which = stage.connections[0]
     async with stage.rt.store.write() as session:
         (await session.get_one(Connection, which.id)).custody = "exported"
@@ -161,7 +162,19 @@ async def without_the_token_given_back(stage: Stage) -> Planted:
     await stage.deliver({"event": "assets.updated", "body": ["g-1"]}, to=which)
     await stage.process()
     asked = await subject(stage, which, "g-1")
-    return Planted(asked, "deferred_without_token", "read", "us")
+    return Planted(asked, "deferred_given_back", "read", "product")
+
+
+async def after_an_export_before_the_token_is_refused(stage: Stage) -> Planted:
+    """In observe what was given back serves for its status, and reads no records."""
+    which = stage.connections[0]
+    async with stage.rt.store.write() as session:
+        observed = await session.get_one(Connection, which.id)
+        observed.custody, observed.mode = "exported", "observe"
+    await stage.deliver({"event": "assets.updated", "body": ["g-2"]}, to=which)
+    await stage.process()
+    asked = await subject(stage, which, "g-2")
+    return Planted(asked, "deferred_given_back", "read", "product")
 
 
 async def outside_the_entities(stage: Stage) -> Planted:
@@ -315,7 +328,8 @@ PLANTS: list[Plant] = [
     deferred_by_an_unreachable_system,
     deferred_and_recovered,
     without_a_token,
-    without_the_token_given_back,
+    after_an_export,
+    after_an_export_before_the_token_is_refused,
     outside_the_entities,
     absent_at_the_source,
     taken_by_the_product,
