@@ -121,7 +121,7 @@ async def released(store: Store) -> None:
 async def named(store: Store) -> None:
     async with store.write() as session:
         found = await delivered_since(
-            session, CONNECTION, "eam/assets", ["x", "y"], since=NOW - timedelta(days=1)
+            session, CONNECTION, "eam/assets", ["x", "y"], since=NOW - timedelta(days=1), new=[]
         )
     assert found == {}
 
