@@ -63,7 +63,8 @@ def list_command() -> None:
     if rows:
         typer.echo(
             "A use is written down once an hour: a key may have been used again up to an "
-            "hour after *last used*."
+            "hour after *last used*.",
+            err=True,
         )
 
 
