@@ -24,6 +24,15 @@ class Words:
         text: str = self._texts[part][name]
         return text.format(**values)
 
+    def of_system(self, part: str, name: str, system: str, **values: str) -> str:
+        """The same about `system`. One without a name is called as the language does: in a text as
+        `{system}`, and as `{at_system}` where the language bends it (German: bei Ihrem System)."""
+        if system:
+            return self.say(part, name, system=system, at_system=system, **values)
+        stand_ins = {each: self.say("nameless", each) for each in ("system", "at_system")}
+        text = self.say(part, name, **stand_ins, **values)
+        return text[:1].upper() + text[1:]
+
     def name(self, part: str, name: str, default: str) -> str:
         """The name of a state, step or time zone; `default` where the language has none for it."""
         word: str = self._texts[part].get(name, default)

@@ -14,7 +14,11 @@ NAMED = 5
 _YES = {"yes", "y", "true", "1", "x", "critical", "ja", "oui", "si", "sí"}
 _NO = {"no", "n", "false", "0", "-", "nein", "non"}
 _MAIL = re.compile(r"[^\s@<>,;:\"()\[\]\\]{1,64}@[^\s@<>,;:\"()\[\]\\]{1,190}\.[^\s@.,;<>\"]{2,63}")
-_LOCALE = re.compile(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8})*")
+_LOCALE = re.compile(
+    r"[a-z]{2,3}(-[a-z]{4})?(-([a-z]{2}|[0-9]{3}))?(-([a-z0-9]{5,8}|[0-9][a-z0-9]{3}))*",
+    re.IGNORECASE,
+)
+"""A language and, in this order, perhaps a script, a region and variants (RFC 5646)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +114,10 @@ def _locale(cell: str) -> str | None:
     text = one_line(cell)
     if text is None:
         return None
-    if len(text) > 35 or not _LOCALE.fullmatch(text):
+    locale = text.replace("_", "-")
+    if len(locale) > 35 or not _LOCALE.fullmatch(locale):
         raise BadCell(f"{shown(text)!r} is no locale: write it as en, de or pt-BR")
-    return text.replace("_", "-")
+    return locale
 
 
 def _yes_or_no(cell: str) -> bool | None:

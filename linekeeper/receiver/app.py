@@ -134,4 +134,4 @@ async def _storage_down(request: Request, problem: Exception) -> Response:
     # Only the kind of error: a driver's message may quote values.
     path: str = request.scope["path"]
     log.error("receiver: %s: %s", path[1:].partition("/")[0][:20], type(problem).__name__)
-    return storage_down(path)
+    return storage_down(request.scope)

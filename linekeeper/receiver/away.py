@@ -5,21 +5,16 @@ from contextlib import suppress
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from linekeeper.receiver.gate import FOR_CUSTOMERS
-from linekeeper.receiver.html import page
+from linekeeper.receiver.gate import FOR_CUSTOMERS, try_again
 from linekeeper.receiver.protocol import RETRY_AFTER_SECONDS
 
 _WAIT = {"Retry-After": str(RETRY_AFTER_SECONDS)}
 
 
-def storage_down(path: str) -> Response:
-    """The answer to a request for `path`; customers get a page."""
-    if path.startswith(FOR_CUSTOMERS):
-        return page(
-            "Please try again in a minute",
-            "This page can't be shown right now, which is not your fault. Your link still works.",
-            status=503,
-        )
+def storage_down(scope: Scope) -> Response:
+    """The answer to the request of `scope`; customers get a page."""
+    if scope["path"].startswith(FOR_CUSTOMERS):
+        return try_again(scope, 503)
     return JSONResponse(
         {"error": "Linekeeper's database can't be used right now: try again"},
         status_code=503,
@@ -41,7 +36,7 @@ async def until_it_comes(scope: Scope, receive: Receive, send: Send) -> None:
     """The ASGI app of a receiver that waits for its database."""
     path: str = scope["path"]
     answer = {"/healthz": alive, "/readyz": not_ready}.get(path)
-    response = answer() if answer else storage_down(path)
+    response = answer() if answer else storage_down(scope)
     response.headers["Connection"] = "close"  # the body, if there is one, is left unread
     with suppress(OSError):
         await response(scope, receive, send)

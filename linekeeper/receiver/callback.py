@@ -70,21 +70,20 @@ async def come_back(request: Request) -> Response:
 
 def _page(ending: Ending, words: Words) -> Response:
     named = {
-        "system": ending.system or words.say("returned", "your_system"),
         "came": ending.came,
         "mail": ending.mail or words.say("returned", "no_mail"),
         "before": _hinted(ending.mail_before) or words.say("returned", "other_mail"),
     }
     part = _part(ending)
     follows = ("returned", "expired") if ending.has_expired else (part, "again")
-    title = words.say(part, "title", **named)
-    text = f"{words.say(part, 'text', **named)} {words.say(*follows, **named)}".strip()
-    if not ending.system:
-        title, text = title[:1].upper() + title[1:], text[:1].upper() + text[1:]
+    title, text, next_step = (
+        words.of_system(*each, ending.system, **named)
+        for each in ((part, "title"), (part, "text"), follows)
+    )
     label = words.say("returned", "see" if ending.how == "checking" else "again")
     return page(
         title,
-        text,
+        f"{text} {next_step}".strip(),
         status=_STATUS[ending.how],
         url=ending.connect_url,
         label=label,

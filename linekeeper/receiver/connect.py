@@ -31,6 +31,7 @@ class _Invitation:
     """The customer's."""
     customer: str
     system: str
+    """Empty where nobody named it."""
     broken: bool
     is_new: bool
     """It was made anew at Makini itself, and nobody has logged in to it by a link."""
@@ -51,9 +52,7 @@ class _Invitation:
         written = {
             key: self.words.moment_and_zone(at.astimezone(self.zone)) for key, at in times.items()
         }
-        return self.words.say(
-            "connect", name, system=self.system, customer=self.customer, **written
-        )
+        return self.words.of_system("connect", name, self.system, customer=self.customer, **written)
 
 
 async def show(request: Request) -> Response:
@@ -174,7 +173,7 @@ async def _read(rt: Runtime, identifier: str) -> _Invitation | None:
         words=words,
         zone=zone_of(customer.time_zone if customer is not None else "UTC"),
         customer=customer.name if customer else words.say("connect", "your_company"),
-        system=link.system or named or words.say("connect", "your_system"),
+        system=link.system or named,
         broken=connection is not None and connection.health == "reauthorization_required",
         is_new=connection is not None and is_token_missing(connection.judged),
         since=connection.health_since if connection is not None else None,

@@ -12,9 +12,11 @@ from typing import Any
 
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
 
+from linekeeper.customer_page.words import words_of
 from linekeeper.receiver import protocol
-from linekeeper.receiver.html import page
+from linekeeper.receiver.html import asked_locale, page
 from linekeeper.receiver.protocol import ErrorAnswer, Message, Receive, Scope, Send
 from linekeeper.receiver.webhooks import Bodies, Disconnected
 
@@ -131,15 +133,19 @@ async def _answer(answering: Awaitable[None]) -> None:
 async def _refuse(refusal: ErrorAnswer, scope: Scope, receive: Receive, send: Any) -> None:
     """Refuse; customers get a page. (Starlette has its own type for what `send` takes.)"""
     if scope["path"].startswith(FOR_CUSTOMERS):
-        shown = page(
-            "Please try again in a minute",
-            "This page can't be shown right now, which is not your fault. Your link still works.",
-            status=refusal.status,
-        )
+        shown = try_again(scope, refusal.status)
         shown.headers["Connection"] = "close"
         await shown(scope, receive, send)
     else:
         await refusal(send)
+
+
+def try_again(scope: Scope, status: int) -> Response:
+    """The page for a customer who can't be answered now, in the language that the browser asks
+    for: whose page it is can't be looked up."""
+    words = words_of(asked_locale(Request(scope)))
+    texts = [words.say("try_again", name) for name in ("title", "text")]
+    return page(*texts, status=status, language=words.language)
 
 
 async def read_body(request: Request, limit: int) -> bytes:

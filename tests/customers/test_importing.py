@@ -118,6 +118,11 @@ def test_hosting_and_tier_each_have_a_column() -> None:
         ('name\n"Acme\n', "line 2: this is not CSV: a quoted cell has no closing quote"),
         ("name,critical\nAcme,perhaps\n", "line 2, column critical: 'perhaps' is neither"),
         ("name,locale\nAcme,../../etc\n", "line 2, column locale"),
+        ("name,locale\nAcme,xx-YY-zz\n", "line 2, column locale: 'xx-YY-zz' is no locale"),
+        (
+            "name,locale\nA,de_at-1996\nB,zh-Hant-TW\nC,es-419\nD,de-AT-CH\n",
+            "line 5, column locale",
+        ),
         ("name\n" + "x" * 201, "line 2, column name: it has 201 characters"),
         ("name\nAc\x1b[31mme\n", "line 2, column name: it has characters that can't be shown"),
         ("name\nAc\0me\n", "line 2: there is a zero byte"),

@@ -58,6 +58,37 @@ async def test_the_page_and_what_follows_the_login(house: House, connection: Con
     assert "nichts mehr zu tun" in said(again.text)
 
 
+async def nameless_link(house: House, connection: Connection) -> str:
+    """The path of a link to a system that neither Makini nor an operator gave a name."""
+    async with house.store.write() as session:
+        await session.execute(update(Connection).values(name="", provider=""))
+    connection.provider = ""
+    _, path = await link_for(house, connection)
+    return path
+
+
+async def test_a_system_that_nobody_named_is_spoken_of_in_good_german(
+    house: House, connection: Connection
+) -> None:
+    """The stand-in for its name is bent as the sentence asks."""
+    path = await nameless_link(house, connection)
+    asked = said((await house.http.get(path)).text)
+    assert "melden Sie sich wieder bei Ihrem System an" in asked
+    assert " Ihr System von " in f" {asked}"
+    assert "Sie wählen Ihr System" in asked
+    async with house.store.write() as session:
+        await session.execute(update(Connection).values(health="healthy"))
+    assert "Ihr System ist verbunden" in said((await house.http.get(path)).text)
+
+
+async def test_a_sentence_begins_with_a_capital_where_nobody_named_the_system(
+    house: House,
+) -> None:
+    [connection, *_] = await house.connections()
+    path = await nameless_link(house, connection)
+    assert "Your system is connected" in (await house.http.get(path)).text
+
+
 async def test_a_link_that_ended(house: House, connection: Connection) -> None:
     _, path = await link_for(house, connection)
     async with house.store.write() as session:

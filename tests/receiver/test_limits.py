@@ -5,6 +5,7 @@ import logging
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
@@ -142,20 +143,24 @@ async def test_an_answer_that_is_late_is_asked_for_again_and_goes_on_in_its_plac
         await go_on.wait()
         done.set()
 
-    sent: list[dict[str, object]] = []
+    sent: list[dict[str, Any]] = []
 
     async def receive() -> dict[str, object]:
         return {"type": "http.request", "body": b"", "more_body": False}
 
-    async def send(message: dict[str, object]) -> None:
+    async def send(message: dict[str, Any]) -> None:
         sent.append(message)
 
     gate = RequestLimit(slow, slots=1, answer_seconds=0.01)
+    german = [(b"accept-language", b"de-DE,de;q=0.9")]
     for path in ("/api/x", "/connect/x"):
-        await gate({"type": "http", "path": path, "headers": []}, receive, send)
+        await gate({"type": "http", "path": path, "headers": german}, receive, send)
         assert gate.taken == 1  # the first is still at it, and the second finds no place
     starts = [message for message in sent if message["type"] == "http.response.start"]
     assert [start["status"] for start in starts] == [503, 503]
+    page = next(body for message in sent if b"<html" in (body := message.get("body", b"")))
+    assert b'lang="de"' in page
+    assert "Bitte versuchen Sie es in einer Minute noch einmal" in page.decode()
     go_on.set()
     await done.wait()
     await asyncio.sleep(0)

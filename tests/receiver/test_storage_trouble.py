@@ -166,10 +166,12 @@ async def test_a_postgresql_that_is_down_is_503_for_products_and_a_page_for_cust
             before = [(await here.http.get(path)).status_code for path in paths]
             await close()
             api, *pages = [await here.http.get(path) for path in paths]
+            german = await here.http.get(paths[1], headers={"Accept-Language": "de-AT"})
     assert before == [401, 404, 400]
     assert (api.status_code, api.headers["retry-after"]) == (503, "5")
     assert [answer.status_code for answer in pages] == [503, 503]
     assert all("Please try again in a minute" in answer.text for answer in pages)
+    assert (german.status_code, "in einer Minute noch einmal" in german.text) == (503, True)
 
 
 @asynccontextmanager
