@@ -6,7 +6,7 @@ open one twice. One root cause is one incident (`causes`); it starts as the inci
 connection and grows, so that people see one message that is edited.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -16,6 +16,7 @@ from linekeeper.incidents.causes import Customers, RootCause, Scope, Trouble, fi
 DISCONNECTED = "disconnected"
 """The kind of a connection that disappeared at Makini; no health, and it follows from none."""
 _WIDTH: dict[str, int] = {"connection": 0, "customer": 1, "provider": 2, "app": 3}
+_WIDEST_FIRST: Sequence[Scope] = ("app", "provider", "customer")
 _NOBODY: Mapping[tuple[str, str], int] = {}
 _NO_CUSTOMERS: Customers = {}
 
@@ -66,13 +67,15 @@ class Draft:
     @property
     def cause(self) -> str:
         """Unique among open incidents (table `incident`)."""
-        if self.scope == "app":
-            return f"app:{self.app}:{self.kind}"
-        if self.scope == "customer":
-            return f"customer:{self.app}:{self.customer_id}:{self.kind}"
-        if self.scope == "provider":
-            return f"provider:{self.app}:{self.provider}:{self.kind}"
-        return f"connection:{next(iter(self.members))}:health"
+        if self.scope == "connection":
+            return f"connection:{next(iter(self.members))}:health"
+        return _name(self, self.scope)
+
+
+def _name(of: "Draft | Trouble | RootCause", scope: Scope) -> str:
+    """What the incident of a wider cause is called that `of` belongs to, or is."""
+    whose = {"app": "", "provider": f":{of.provider}", "customer": f":{of.customer_id}"}[scope]
+    return f"{scope}:{of.app}{whose}:{of.kind}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,13 +122,14 @@ def decide(
     }
     before = {incident.id: incident for incident in opened}
     in_trouble = {trouble.connection_id: trouble for trouble in troubles}
+    wider = _Wider(incidents.values(), causes, policy)
     placed: set[str] = set()
     for incident in opened:
         for connection_id in incident.members:
             trouble = in_trouble.get(connection_id)
             if trouble is None or not _belongs(incident, trouble):
                 continue
-            incidents[incident.id].members[connection_id] = trouble.kind
+            wider.join(incidents[incident.id], trouble)
             placed.add(connection_id)
     new: list[Draft] = []
     for trouble in sorted(in_trouble.values(), key=lambda item: item.connection_id):
@@ -135,14 +139,14 @@ def decide(
         since = now - timedelta(minutes=policy.reopen_minutes)
         if last is not None and last.resolved_at < since:
             last = None
-        home = _wider(trouble, incidents, in_trouble, causes, policy)
-        home = home or _reopened(trouble, last, incidents)
+        home = wider.of(trouble) or _reopened(trouble, last, incidents, wider)
         if home is None:
             home = Draft(None, "connection", trouble.kind, trouble.app, trouble.provider)
             new.append(home)
         elif home.id is not None and home.id not in incidents:
             incidents[home.id] = home
-        home.members[trouble.connection_id] = trouble.kind
+            wider.add(home)
+        wider.join(home, trouble)
     everything = [*incidents.values(), *new]
     _group(everything, causes, before)
     for wanted in everything:
@@ -168,43 +172,56 @@ def _belongs(incident: Open, trouble: Trouble) -> bool:
     return incident.scope == "connection" or trouble.kind == incident.kind
 
 
-def _wider(
-    trouble: Trouble,
-    incidents: Mapping[str, Draft],
-    in_trouble: Mapping[str, Trouble],
-    causes: Sequence[RootCause],
-    policy: HealthPolicy,
-) -> Draft | None:
-    """The wider incident that a connection newly in trouble belongs to, if there is one.
+class _Wider:
+    """The incidents of more than a connection, by what they are called.
 
-    It takes the connection if its cause reaches so far, or if its last member fell not long ago:
-    what falls alone hours after the others has a cause of its own.
+    One takes a connection newly in trouble if its cause reaches so far, or if its last member fell
+    not long ago: what falls alone hours after the others has a cause of its own.
     """
-    recently = timedelta(minutes=policy.reopen_minutes)
-    for wanted in sorted(incidents.values(), key=lambda incident: -_WIDTH[incident.scope]):
-        alike = wanted.kind == trouble.kind and wanted.app == trouble.app
-        wide = {
-            "app": True,
-            "provider": wanted.provider == trouble.provider,
-            "customer": wanted.customer_id == trouble.customer_id,
-        }.get(wanted.scope, False)
-        if not (alike and wide):
-            continue
-        fell = [at for member in wanted.members if (at := in_trouble[member].since) is not None]
-        if (
-            trouble.since is None
-            or not fell
-            or trouble.since - max(fell) <= recently
-            or any(
-                cause.scope == wanted.scope and trouble.connection_id in cause.members
-                for cause in causes
-            )
-        ):
-            return wanted
-    return None
+
+    def __init__(
+        self, incidents: Iterable[Draft], causes: Sequence[RootCause], policy: HealthPolicy
+    ) -> None:
+        self._recently = timedelta(minutes=policy.reopen_minutes)
+        self._reached = {(cause.scope, member) for cause in causes for member in cause.members}
+        self._by_name: dict[str, Draft] = {}
+        self._last_fell: dict[str, datetime] = {}
+        for incident in incidents:
+            self.add(incident)
+
+    def add(self, incident: Draft) -> None:
+        if incident.scope != "connection":
+            self._by_name[incident.cause] = incident
+
+    def join(self, incident: Draft, trouble: Trouble) -> None:
+        """Make the connection of `trouble` a member of `incident`, whatever its scope."""
+        incident.members[trouble.connection_id] = trouble.kind
+        if incident.scope != "connection" and (since := trouble.since) is not None:
+            name = incident.cause
+            self._last_fell[name] = max(since, self._last_fell.get(name, since))
+
+    def of(self, trouble: Trouble) -> Draft | None:
+        """The widest that a connection newly in trouble belongs to, if there is one."""
+        for scope in _WIDEST_FIRST:
+            name = _name(trouble, scope)
+            last_fell = self._last_fell.get(name)
+            if name in self._by_name and (
+                trouble.since is None
+                or last_fell is None
+                or trouble.since - last_fell <= self._recently
+                or (scope, trouble.connection_id) in self._reached
+            ):
+                return self._by_name[name]
+        return None
+
+    def has(self, cause: str) -> bool:
+        """Whether one with this cause has members."""
+        return cause in self._by_name and bool(self._by_name[cause].members)
 
 
-def _reopened(trouble: Trouble, last: Past | None, incidents: Mapping[str, Draft]) -> Draft | None:
+def _reopened(
+    trouble: Trouble, last: Past | None, incidents: Mapping[str, Draft], wider: _Wider
+) -> Draft | None:
     """The incident that a connection newly in trouble was in before, if it goes on."""
     if last is None or last.incident_id in incidents or last.kind != trouble.kind:
         return None  # another trouble is another message
@@ -218,23 +235,38 @@ def _reopened(trouble: Trouble, last: Past | None, incidents: Mapping[str, Draft
         reopen=True,
         customer_id=trouble.customer_id if last.scope == "customer" else None,
     )
-    taken = any(each.members and each.cause == before.cause for each in incidents.values())
-    return None if taken else before  # what is open of its cause is another one, of others
+    # What is open of its cause is another one, of others.
+    return None if wider.has(before.cause) else before
 
 
 def _group(
     everything: list[Draft], causes: Sequence[RootCause], before: Mapping[str, Open]
 ) -> None:
     """Merge incidents with one root cause into the oldest of them, whose message is kept."""
+    numbers = {
+        member: number for number, wanted in enumerate(everything) for member in wanted.members
+    }
+    wider = {
+        wanted.cause: number
+        for number, wanted in enumerate(everything)
+        if wanted.members and wanted.scope != "connection"
+    }
     for cause in causes:
-        group = [
-            wanted
-            for wanted in everything
-            if wanted.app == cause.app
-            and set(wanted.members.values()) == {cause.kind}
+        concerned = {numbers[member] for member in cause.members}
+        if (name := _name(cause, cause.scope)) in wider:
+            concerned.add(wider[name])
+        group = {
+            number: wanted
+            for number in sorted(concerned)
+            if (wanted := everything[number]).app == cause.app
             and _may_be_of(wanted, cause)
-        ]
-        _merge(group, cause, before)
+            and set(wanted.members.values()) == {cause.kind}
+        }
+        keeper = _merge(list(group.values()), cause, before)
+        if keeper is not None:
+            kept = next(number for number, wanted in group.items() if wanted is keeper)
+            numbers |= dict.fromkeys(keeper.members, kept)
+            wider[name] = kept
 
 
 def _may_be_of(wanted: Draft, cause: RootCause) -> bool:
@@ -252,10 +284,11 @@ def _may_be_of(wanted: Draft, cause: RootCause) -> bool:
     return wanted.scope != "app" and wanted.provider == cause.provider and (is_part or is_whole)
 
 
-def _merge(group: list[Draft], cause: RootCause, before: Mapping[str, Open]) -> None:
+def _merge(group: list[Draft], cause: RootCause, before: Mapping[str, Open]) -> Draft | None:
+    """Make one of the `group`; returns it, where there was anything to do."""
     scope, kind = cause.scope, cause.kind
     if not group or (len(group) == 1 and _WIDTH[group[0].scope] >= _WIDTH[scope]):
-        return
+        return None
 
     def preference(incident: Draft) -> tuple[bool, int, bool, str, bool, str]:
         name = incident.id or ""
@@ -274,6 +307,7 @@ def _merge(group: list[Draft], cause: RootCause, before: Mapping[str, Open]) -> 
             keeper.merged.append(wanted.id)
     keeper.scope, keeper.kind = scope, kind
     keeper.provider, keeper.customer_id = cause.provider, cause.customer_id
+    return keeper
 
 
 def _same(wanted: Draft, before: Mapping[str, Open]) -> bool:
