@@ -211,7 +211,10 @@ async def _settle(
 def _follow(
     steps: Sequence[SuccessionStep], chosen: Mapping[str, str], *, all_differ: bool
 ) -> tuple[list[SuccessionStep], list[str], list[str]]:
-    """Steps to take, old keys that are no longer held, and the ids of steps that are over. Pure."""
+    """Steps to take, old keys that are no longer held, and the ids of steps that are over. Pure.
+
+    Raises `NoMatch` where a record of a pair was given to another, here or by somebody else.
+    """
     groups: defaultdict[str, list[SuccessionStep]] = defaultdict(list)
     for step in steps:
         groups[step.group_key or step.id].append(step)
@@ -221,15 +224,21 @@ def _follow(
     for group in groups.values():
         old = {step.old_key: step for step in group if step.old_key is not None}
         new = {step.new_key: step for step in group if step.new_key is not None}
-        for old_key in [key for key in old if key in chosen]:
-            step, other = old.pop(old_key), new.pop(chosen[old_key])
-            taken.append(_step(step, "match", old_key, chosen[old_key]))
+        for old_key in list(old):
+            other = new.pop(chosen.get(old_key, ""), None)
+            if other is None:
+                continue
+            step = old.pop(old_key)
+            taken.append(_step(step, "match", old_key, other.new_key))
             finished += [step.id, other.id]
         if old and new and not all_differ:
             continue
         released += old
         taken += [_step(step, "insert", None, key) for key, step in new.items()]
         finished += [step.id for step in (*old.values(), *new.values())]
+    if left := chosen.keys() - {step.old_key for step in taken}:
+        named = ", ".join(f"{old} = {chosen[old]}" for old in sorted(left)[:5])
+        raise NoMatch("pairs", f"one of the two does not wait any more: {named}; nothing was done")
     return taken, released, finished
 
 

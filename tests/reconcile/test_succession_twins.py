@@ -80,6 +80,8 @@ async def test_twins_wait_for_a_person_who_pairs_them(house: House) -> None:
     assert all(key in page for key in (*olds, *news, "WO-TWIN"))
     with pytest.raises(NoMatch, match="not of one group"):
         await decide(house, new, "pair", {olds[0]: "0"})
+    with pytest.raises(NoMatch, match=f"any more: {olds[1]} = {news[0]}; nothing was done"):
+        await decide(house, new, "pair", {olds[0]: news[0], olds[1]: news[0]})
     done = await decide(house, new, "pair", {olds[0]: news[0]})
     assert (done.matched, done.new, done.left) == (1, 0, 1)
     done = await decide(house, new, "distinct", {})
