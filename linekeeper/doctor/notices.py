@@ -15,7 +15,7 @@ from linekeeper.notify.channels import SOCKET, troubles
 from linekeeper.notify.evaluate import targets
 from linekeeper.notify.policy import check
 from linekeeper.notify.routing import channels_of
-from linekeeper.notify.smtp import mail_trouble, server_of
+from linekeeper.notify.smtp import mail_trouble, sender_of, server_of
 from linekeeper.store import Store
 from linekeeper.store.tables import Outbox
 from linekeeper.text import named
@@ -38,6 +38,10 @@ async def examine_mail(
 
 
 async def _account(mail: MailConfig, seconds: float) -> DoctorFinding:
+    try:
+        sender_of(mail)
+    except ValueError as error:
+        return wrong("mail · sender", str(error), _MAIL_BLOCK)
     server = server_of(mail)
     where = f"{server['hostname']}:{server['port'] or 'its usual port'}"
     smtp = aiosmtplib.SMTP(**{**server, "timeout": seconds})

@@ -1,9 +1,10 @@
 """Handing one mail to the mail server: to whom it takes one, and what its answers mean."""
 
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from email.headerregistry import BaseHeader, HeaderRegistry, MessageIDHeader
+from email.headerregistry import Address, BaseHeader, HeaderRegistry, MessageIDHeader
 from email.message import EmailMessage
 from email.policy import default
 from email.utils import format_datetime, parseaddr
@@ -15,9 +16,11 @@ import idna
 
 from linekeeper.clock import utcnow
 from linekeeper.config import MailConfig
+from linekeeper.text import shown
 from linekeeper.tls import is_loopback, tls_trouble
 
 TIMEOUT_SECONDS = 20.0
+_ADDRESS = re.compile(r"[^\s<>,]+@[^\s<>,@]+")
 _UNENCRYPTED = (
     "it offers no encryption (STARTTLS), and the password is not sent in plain text: use smtps://, "
     "or a server that offers it"
@@ -87,6 +90,24 @@ def server_of(mail: MailConfig) -> dict[str, Any]:
     }
 
 
+def sender_of(mail: MailConfig) -> Address:
+    """Whom mails are from, by name and address. Raises `ValueError` where there is no address.
+
+    A name may have a comma in it, as a company's has: what follows is no second address.
+    """
+    name, is_named, address = mail.sender.rpartition("<")
+    if not is_named:
+        name, address = parseaddr(mail.sender)
+    address = on_the_wire(address.strip().removesuffix(">"))
+    if not _ADDRESS.fullmatch(address):
+        raise ValueError(
+            f"the sender is no address: {shown(mail.sender)!r}; write it as "
+            "Acme Integrations <it@acme.example>"
+        )
+    local, _, domain = address.rpartition("@")
+    return Address(shown(name).strip('"'), local, domain)
+
+
 def mail_trouble(error: BaseException) -> str | None:
     """Say why the server can't be used safely; None if it is another failure."""
     if type(error) is aiosmtplib.SMTPException and "STARTTLS extension" in str(error):
@@ -111,13 +132,17 @@ async def hand_over(mail: MailConfig, letter: Letter, identifier: str) -> list[s
     """
     known = {on_the_wire(recipient): recipient for recipient in letter.recipients}
     try:
+        sender = sender_of(mail)
+    except ValueError as error:
+        raise Delayed(str(error), everything=True) from None
+    try:
         async with aiosmtplib.SMTP(**server_of(mail)) as server:
             taken = [
                 address for address in known if address.isascii() or await _takes_letters(server)
             ]
             if not taken:
                 raise MailRefused("the mail server takes no address with other letters than ASCII")
-            message = _message(mail, letter, identifier, taken)
+            message = _message(sender, letter, identifier, taken)
             problems, _ = await server.send_message(message, recipients=taken)
     except aiosmtplib.SMTPRecipientsRefused as error:
         codes = [smtprecipient_refused.code for smtprecipient_refused in error.recipients]
@@ -149,16 +174,14 @@ async def _takes_letters(server: aiosmtplib.SMTP) -> bool:
 
 
 def _message(
-    mail: MailConfig, letter: Letter, identifier: str, recipients: Sequence[str]
+    sender: Address, letter: Letter, identifier: str, recipients: Sequence[str]
 ) -> EmailMessage:
-    given = parseaddr(mail.sender)[1]
-    sender = on_the_wire(given)
     message = EmailMessage(_POLICY)
-    message["From"] = mail.sender.replace(given, sender)
+    message["From"] = sender
     message["To"] = ", ".join(recipients)
     message["Subject"] = letter.subject
     message["Date"] = format_datetime(utcnow())
-    domain = sender.rpartition("@")[2] or "linekeeper"
+    domain = sender.domain
     message["Message-ID"] = f"<{identifier}@{domain}>"
     before, thread = letter.answers or ("", "")
     references = [thread, before, letter.thread]  # by which mail programs make a thread

@@ -32,6 +32,14 @@ async def test_a_server_that_is_away_or_takes_no_login_is_named_without_the_pass
     assert "very-secret" not in f"{refused} {away}"
 
 
+async def test_a_sender_that_is_no_address_is_pointed_out(store: Store) -> None:
+    async with listening() as post:
+        mail = MailConfig(smtp_url=post.secret, sender="IT Team")
+        [found] = await examine_mail(store, Configuration(mail=mail), seconds=5)
+    assert (found.name, found.level) == ("mail · sender", "wrong")
+    assert "IT Team" in found.text
+
+
 async def test_what_was_not_taken_is_said_until_it_is(store: Store) -> None:
     async with store.write() as session:
         for status, error in (("pending", "the mail server answered 451"), ("dead", "refused")):

@@ -44,6 +44,23 @@ async def test_a_domain_of_any_letters_gets_its_mail_from_every_server() -> None
     assert mail["From"] == "Line <line@xn--bcher-kva.example>"
 
 
+async def test_a_senders_name_with_a_comma_in_it_is_no_second_address() -> None:
+    async with listening() as post:
+        assert await send(post, "bob@acme.example", sender="Acme, Inc. <it@acme.example>") == []
+        [mail] = post.mails
+        assert post.senders == ["it@acme.example"]
+    assert mail["From"] == '"Acme, Inc." <it@acme.example>'
+    assert mail["Message-ID"] == "<outbox-7@acme.example>"
+
+
+@pytest.mark.parametrize("sender", ["", "IT Team", "IT <>", "IT <it@>"])
+async def test_a_mail_waits_where_the_sender_is_no_address(sender: str) -> None:
+    async with listening() as post:
+        with pytest.raises(Delayed, match="the sender is no address") as delayed:
+            await send(post, "bob@acme.example", sender=sender)
+    assert (delayed.value.everything, post.mails) == (True, [])
+
+
 @pytest.mark.parametrize(("letters", "untaken"), [(False, [UMLAUT]), (True, [])])
 async def test_an_address_with_other_letters_gets_its_mail_where_the_server_takes_such(
     letters: bool, untaken: list[str]

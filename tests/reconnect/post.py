@@ -28,6 +28,8 @@ class Post:
     def __init__(self) -> None:
         self.mails: list[EmailMessage] = []
         self.raw: list[bytes] = []
+        self.senders: list[str | None] = []
+        """Whom the mails were handed over for (`MAIL FROM`)."""
         self.answer = "250 OK"
         self.refuse: str | None = None
         self.drops: Literal["before", "after"] | None = None
@@ -68,6 +70,7 @@ class Post:
             assert isinstance(parsed, EmailMessage)
             self.mails.append(parsed)
             self.raw.append(content)
+            self.senders.append(envelope.mail_from)
         return self.answer
 
 
