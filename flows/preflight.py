@@ -120,7 +120,7 @@ async def preflight(
             if isinstance(error, OrderError):
                 field, wrong = _FIELDS.get(error.field, error.field), error.reason
             return refused(field, wrong, "Correct it and send the form again.")
-        state = await _check_again(rt, timeout, is_sent=bool(worker))
+        state = await _check_again(rt, timeout, control, is_sent=bool(worker))
         await completed("preflight")
         return state
 
@@ -150,9 +150,9 @@ async def _import(rt: Runtime, text: str, by: str) -> State[None]:
     return await _conclude(rt, [report], checked_here=False)
 
 
-async def _check_again(rt: Runtime, timeout: float, *, is_sent: bool) -> State[None]:
+async def _check_again(rt: Runtime, timeout: float, control: str, *, is_sent: bool) -> State[None]:
     reports, before = [], []
-    orders, planned = await follow(verified_orders, timeout)
+    orders, planned = await follow(verified_orders, timeout, control)
     sent = Sent([], []) if is_sent else await _send(rt, planned)
     for order in orders:
         checked_now, checked = await follow(check, order, before=[planned])

@@ -44,7 +44,7 @@ def worker_name() -> str:
 
 
 @task(name="plan-preflight", task_run_name="plan")
-async def verified_orders(timeout: float) -> list[PreflightOrder]:
+async def verified_orders(timeout: float, control: str) -> list[PreflightOrder]:
     """What was verified from here, as orders to check it again: one for each vantage."""
     async with runtime().store.read() as session:
         verified = await evidence.verified(session, worker_name())
@@ -52,7 +52,7 @@ async def verified_orders(timeout: float) -> list[PreflightOrder]:
     for target, vantage in verified:
         by_vantage.setdefault(vantage, []).append(target)
     return [
-        take_order(portion, vantage, timeout)
+        take_order(portion, vantage, timeout, control=control)
         for vantage, targets in by_vantage.items()
         for portion in chunked(targets, MAX_TARGETS)
     ]

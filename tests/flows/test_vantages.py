@@ -2,17 +2,21 @@
 
 import asyncio
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.objects import WorkQueueStatus
+from sqlmodel import select
 
 from flows.implementation import implementation
 from flows.preflight import preflight
 from linekeeper.clock import utcnow
+from linekeeper.store import Store
+from linekeeper.store.tables import Incident
 from tests.fixtures_prefect import PrefectServer
 from tests.flows.conftest import Running, on, on_both
-from tests.flows.test_implementation_flows import told
+from tests.flows.test_implementation_flows import begin_implementation, stored, told
 from tests.preflight.door import Door, door
 
 __all__ = ["door"]
@@ -26,6 +30,26 @@ async def runs_for(running: Running, *queues: str) -> list[str]:
         POOL, list(queues), utcnow() + timedelta(seconds=10)
     )
     return [entry.flow_run.name for entry in given]
+
+
+async def test_the_daily_preflight_asks_the_open_place_that_it_was_given(
+    running: Running, store: Store, clean_prefect: PrefectServer, door: Door
+) -> None:
+    """The worker reaches no other: without it nobody could tell that a port is closed."""
+    open_place = Door()
+    open_place.open()
+    given: dict[str, Any] = {"control": open_place.target, "timeout": 1, "return_state": True}
+    with on(clean_prefect):
+        await begin_implementation()
+        proved = await preflight("Acme", [door.target], vantage="outside", **given)
+        assert told(proved)[0] == "Completed"
+        door.open()
+        assert told(await preflight(**given))[0] == "Failed"
+        door.close()
+        assert told(await preflight(**given))[0] == "Completed"
+    open_place.leave()
+    [incident] = await stored(store, select(Incident))
+    assert incident.status == "resolved"
 
 
 async def test_the_daily_preflight_goes_to_the_worker_that_has_the_vantage(
