@@ -55,7 +55,7 @@ async def examine(
         fleet = [
             await customers_without_contact(session),
             *await customers_named_twice(session),
-            *await connections_without_token(session, configuration.apps),
+            *await connections_without_token(session, configuration.apps, now=now),
             *await unreadable_connections(rt.store, session),
             *await webhooks_without_app(session, configuration.apps),
         ]

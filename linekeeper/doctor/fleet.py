@@ -1,6 +1,7 @@
 """Customers without anybody to notify, connections without a token, how the world reaches us."""
 
 from collections.abc import Collection, Mapping
+from datetime import datetime
 from urllib.parse import urlsplit
 
 from sqlalchemy import func, select
@@ -15,9 +16,9 @@ from linekeeper.doctor.finding import DoctorFinding, ok, warn, wrong
 from linekeeper.doctor.makini import LOOPBACK
 from linekeeper.settings import Settings
 from linekeeper.store import Store
-from linekeeper.store.tables import Connection, Contact, Credential, Customer, WebhookEvent
+from linekeeper.store.tables import Connection, Contact, Customer, WebhookEvent
 from linekeeper.text import counted, named
-from linekeeper.tokens.stored import unreadable_tokens
+from linekeeper.tokens.stored import has_usable_token, unreadable_tokens
 
 
 async def customers_without_contact(session: AsyncSession) -> DoctorFinding:
@@ -59,7 +60,7 @@ async def customers_named_twice(session: AsyncSession) -> list[DoctorFinding]:
 
 
 async def connections_without_token(
-    session: AsyncSession, apps: Mapping[str, AppConfig]
+    session: AsyncSession, apps: Mapping[str, AppConfig], *, now: datetime
 ) -> list[DoctorFinding]:
     """Which connections are judged by Makini's list alone, and how to get their tokens, per app."""
     rows = await session.execute(
@@ -67,9 +68,8 @@ async def connections_without_token(
             col(Connection.app),
             *SAID,
         )
-        .outerjoin(Credential, col(Credential.connection_id) == col(Connection.id))
         .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
-        .where(col(Credential.connection_id).is_(None), col(Connection.setup) != "disconnected")
+        .where(~has_usable_token(now, apps), col(Connection.setup) != "disconnected")
         .order_by(Connection.app, Customer.name)
     )
     by_app: dict[str, list[str]] = {}

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from cryptography.fernet import Fernet
 from pydantic import SecretStr
+from sqlmodel import select
 
 import sandbox
 from linekeeper.clock import utcnow
@@ -16,7 +17,8 @@ from linekeeper.doctor.fleet import public_url
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store import Store
-from linekeeper.store.tables import Audit, Connection, Contact, Customer
+from linekeeper.store.tables import Audit, Connection, Contact, Credential, Customer
+from linekeeper.views.fleet_queries import fleet_report
 
 
 async def test_a_database_in_order_is_said_to_be(store: Store, settings: Settings) -> None:
@@ -126,6 +128,28 @@ async def test_everything_is_looked_at_together(store: Store, settings: Settings
     assert tokens.text.startswith("1 connection without one")
     assert "mode to manage" in tokens.fix
     assert worst(findings.values()) == Level.warn
+
+
+async def test_a_token_that_is_over_is_none_as_on_the_page_fleet(
+    store: Store, settings: Settings
+) -> None:
+    """It was lent, and the product has lent no other since: the list is all there is."""
+    await _fleet(store)
+    async with store.write() as session:
+        connection = (await session.scalars(select(Connection))).one()
+        connection.custody = "borrowed"
+        session.add(
+            Credential(
+                connection_id=connection.id,
+                access_token=store.cipher.encrypt("lent"),
+                expires_at=utcnow() - timedelta(hours=1),
+            )
+        )
+    async with Runtime.open(settings) as rt:
+        report = await fleet_report(store, await rt.configuration(), now=utcnow())
+        findings = {finding.name: finding for finding in await examine(rt)}
+    assert report.tokenless_total == 1
+    assert findings["app default · tokens"].text.startswith("1 connection without one")
 
 
 async def test_no_app_at_all_is_pointed_out(store: Store, settings: Settings) -> None:
