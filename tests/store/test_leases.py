@@ -49,6 +49,21 @@ async def test_fences_grow_across_a_release(store: Store) -> None:
     assert second.fence > first.fence
 
 
+async def test_what_an_owner_held_before_neither_renews_nor_ends_what_it_holds_now(
+    store: Store,
+) -> None:
+    now = utcnow()
+    first = await acquire(store, "sweep", "a", seconds=30, now=now)
+    second = await acquire(store, "sweep", "a", seconds=30, now=now)
+    assert first is not None
+    assert second is not None
+    assert not await renew(store, first, seconds=300, now=now)
+    await release(store, first, now=now)
+    assert await holder(store, "sweep", now=now) == "a"
+    assert await holder(store, "sweep", now=now + timedelta(seconds=31)) is None
+    assert await renew(store, second, seconds=30, now=now)
+
+
 async def test_a_block_that_waits_runs_after_the_one_before(store: Store) -> None:
     order: list[str] = []
 
