@@ -67,6 +67,9 @@ LOOK = 12
 QUIET = "22:00-07:00"
 GOALS = {"replay_s": 60.0, "first_message_headroom": 1.0, "red_run_headroom": 1.0, "announced": 1.0}
 MESSAGES_PER_CAUSE, RED_RUNS = 1.3, 5.0
+RED_FOR_FINDINGS = 4.55
+"""Of those at most so many for what they found; the rest could not read the list, and how many
+these are says only for how long Makini was away."""
 _PROVIDERS = (("SAP ECC", 30), ("UpKeep", 18), ("Maximo", 14), ("S/4HANA", 12), ("Infor EAM", 8),
               ("Fiix", 6), ("eMaint", 4), ("Oracle", 4), ("Dynamics", 2), ("Odoo", 2))  # fmt: skip
 _UNEASY = select(col(Connection.id)).where(
@@ -461,7 +464,9 @@ class _Month:
         }
         weeks = self.days / 7
         causes = sum(roots.values())
-        red = self.red["runs"] / weeks / (len(self.ids) / 100)
+        fleet_weeks = weeks * len(self.ids) / 100
+        red = self.red["runs"] / fleet_weeks
+        for_findings = (self.red["runs"] - self.red["list failed"]) / fleet_weeks
         figures = measure(lives, since=START, now=self.end)
         result.causes = roots
         result.figures = {
@@ -473,6 +478,7 @@ class _Month:
             "first_messages_per_root_cause": round(len(messages) / max(causes, 1), 3),
             "first_message_headroom": round(MESSAGES_PER_CAUSE * causes / max(len(messages), 1), 3),
             "red_runs_per_100_a_week": round(red, 2),
+            "red_for_findings_per_100_a_week": round(for_findings, 2),
             "red_because": dict(self.red),
             "red_run_headroom": round(RED_RUNS / max(red, 0.01), 2),
             "announced": round(1 - len(result.unheard) / max(len(incidents), 1), 4),
