@@ -16,6 +16,7 @@ from linekeeper.reconnect.mails import mail
 from linekeeper.store import Store, new_id
 from linekeeper.store.modes import apply_rules
 from linekeeper.store.tables import (
+    AppSetting,
     Audit,
     Connection,
     Contact,
@@ -214,6 +215,19 @@ async def test_what_a_rule_for_a_tag_decided_still_holds(store: Store) -> None:
         rules = {rule.scope: rule for rule in await session.scalars(select(ModeRule))}
         assert (rules["connection"].subject, rules["connection"].by) == (connection, "anna")
         assert "acme" not in rules["tag"].subject.casefold()
+
+
+async def test_what_was_listed_for_a_login_goes_as_well(store: Store) -> None:
+    """It names every connection, encrypted, and a login leaves it until the next one."""
+    await people(store)
+    listed = {"name": "listing:default", "kind": "listing", "subject": "default"}
+    async with store.write() as session:
+        for row in (listed, {"name": "listing:of-before"}):
+            session.add(AppSetting(**row, value=store.cipher.encrypt(SAID), updated_at=NOW))
+    await erase_customer(store, "Acme", by="anna", now=NOW)
+    async with store.read() as session:
+        kept = await session.scalars(select(col(AppSetting.value)))
+        assert [value for value in kept if SAID in store.cipher.decrypt(value)] == []
 
 
 async def test_no_column_of_any_table_holds_a_name_afterwards(store: Store) -> None:
