@@ -303,9 +303,9 @@ async def _bodies(
             held = [which, or_(_EVENT.c.body.is_not(None), _EVENT.c.headers.is_not(None))]
             count += await _count(session, _EVENT, held)
             if erase:
-                await _settle_pending(session, which, now)
                 empty = {"body": None, "headers": None, "body_keys": None}
                 await session.execute(update(_EVENT).where(*held).values(empty))
+                await _settle_pending(session, which, now)  # last: `which` may say that it waits
         held = [
             _RECORD.c.connection_id.in_(ids),
             or_(_RECORD.c.body.is_not(None), _RECORD.c.number.is_not(None)),

@@ -21,6 +21,7 @@ from linekeeper.store.tables import (
     Connection,
     Contact,
     Customer,
+    CustomerLink,
     ModeRule,
     NoticeMessage,
     Outbox,
@@ -215,6 +216,64 @@ async def test_what_a_rule_for_a_tag_decided_still_holds(store: Store) -> None:
         rules = {rule.scope: rule for rule in await session.scalars(select(ModeRule))}
         assert (rules["connection"].subject, rules["connection"].by) == (connection, "anna")
         assert "acme" not in rules["tag"].subject.casefold()
+
+
+async def test_webhooks_that_only_name_its_connection_go_and_none_is_applied_afterwards(
+    store: Store,
+) -> None:
+    connection = await people(store)
+
+    def event(key: str, status: str, **whose: str) -> WebhookEvent:
+        return WebhookEvent(
+            id=new_id(),
+            app="default",
+            delivery_key=key,
+            merge_key=key if status == "pending" else None,
+            status=status,
+            kind="record.updated",
+            ordering_key=key,
+            received_at=NOW,
+            next_attempt_at=NOW,
+            processed_at=None if status == "pending" else NOW,
+            body=b'{"who": "Acme"}',
+            headers=b"x-who: Acme",
+            **whose,
+        )
+
+    async with store.write() as session:
+        await session.execute(delete(WebhookEvent))
+        session.add_all(
+            [
+                event("waits", "pending", connection_ref="c1"),
+                event("waits, by its address", "pending", url_connection=connection),
+                event("failed", "dead", connection_ref="c1"),
+                event("of nobody", "unrouted", url_connection="c1"),
+                event("of another", "pending", connection_ref="c2", url_connection="c3"),
+            ]
+        )
+    await erase_customer(store, "Acme", by="anna", now=NOW)
+    async with store.read() as session:
+        rows = {row.delivery_key: row for row in await session.scalars(select(WebhookEvent))}
+    kept = rows.pop("of another")
+    assert (kept.status, kept.body) == ("pending", b'{"who": "Acme"}')
+    assert {row.body or row.headers or row.merge_key for row in rows.values()} == {None}
+    assert {key: row.status for key, row in rows.items()} == {
+        "waits": "stale",
+        "waits, by its address": "stale",
+        "failed": "dead",
+        "of nobody": "unrouted",
+    }
+
+
+async def test_the_link_to_its_page_works_no_longer(store: Store) -> None:
+    await people(store)
+    async with store.write() as session:
+        for customer in await session.scalars(select(Customer)):
+            session.add(CustomerLink(customer_id=customer.id, created_by="anna", created_at=NOW))
+    await erase_customer(store, "Acme", by="anna", now=NOW)
+    async with store.read() as session:
+        of = select(Customer.name).join(CustomerLink, col(CustomerLink.customer_id) == Customer.id)
+        assert list(await session.scalars(of)) == ["Acme Bolt"]
 
 
 async def test_what_was_listed_for_a_login_goes_as_well(store: Store) -> None:

@@ -261,9 +261,7 @@ async def test_a_host_name_nobody_can_have_is_a_network_error(connect: Connect) 
     assert error.kind is ErrorKind.network
 
 
-async def test_cookies_of_one_connection_never_reach_the_next(
-    peer: Peer, connect: Connect
-) -> None:
+async def test_cookies_of_one_connection_never_reach_the_next(peer: Peer, connect: Connect) -> None:
     # By a name: of a host that is a number, who does keep cookies keeps none.
     makini = connect(api_url=peer.url.replace("127.0.0.1", "localhost"))
     peer.answer(
