@@ -28,6 +28,7 @@ from linekeeper.store.tables import (
     Customer,
     CustomerLink,
     Implementation,
+    Incident,
     Silence,
 )
 
@@ -281,6 +282,7 @@ async def merge_customer(session: AsyncSession, customer: Customer, heir: Custom
         taken = select(col(Implementation.id)).where(col(Implementation.key) == key)
         if await session.scalar(taken) is None:  # else: both have one of these systems
             implementation.key = key
+    await _hand_over_incidents(session, customer.id, heir.id)
     await session.flush()
     contacts = (
         await session.scalars(
@@ -303,3 +305,19 @@ async def merge_customer(session: AsyncSession, customer: Customer, heir: Custom
     await session.flush()
     await session.execute(delete(Customer).where(col(Customer.id) == customer.id))
     await tell_apart(session, [heir.id])
+
+
+async def _hand_over_incidents(session: AsyncSession, customer_id: str, heir_id: str) -> None:
+    """The open incidents that are a customer's go on as the heir's, but where that has its own."""
+    incidents = await session.scalars(
+        select(Incident).where(
+            col(Incident.customer_id) == customer_id, col(Incident.resolved_at).is_(None)
+        )
+    )
+    for incident in incidents:
+        cause = incident.cause.replace(customer_id, heir_id)
+        taken = select(col(Incident.id)).where(
+            col(Incident.cause) == cause, col(Incident.resolved_at).is_(None)
+        )
+        if await session.scalar(taken) is None:
+            incident.cause, incident.customer_id = cause, heir_id

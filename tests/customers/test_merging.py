@@ -7,12 +7,14 @@ from sqlmodel import col
 
 from linekeeper.access.page_links import page_link, working_link
 from linekeeper.clock import utcnow
+from linekeeper.config import HealthPolicy
 from linekeeper.customers.adopt import adopt
 from linekeeper.customers.change import CustomerChange, change_customer
+from linekeeper.incidents.conclude import conclude
 from linekeeper.incidents.windows import resting_until
 from linekeeper.makini import ListedConnection
 from linekeeper.store import Store
-from linekeeper.store.tables import Connection, Customer, Silence
+from linekeeper.store.tables import Connection, Customer, Incident, Silence
 
 
 async def two_customers(store: Store) -> None:
@@ -66,3 +68,33 @@ async def test_a_maintenance_window_goes_on(store: Store) -> None:
     async with store.read() as session:
         ids = list(await session.scalars(select(col(Connection.id))))
         assert sorted(await resting_until(session, ids, utcnow())) == sorted(ids)
+
+
+async def test_an_incident_of_all_its_systems_goes_on(store: Store) -> None:
+    """It was said to be resolved, and another one of the same systems opened."""
+    await two_customers(store)
+    former, now = await customer(store, "Acme Metals Holding"), utcnow()
+    async with store.write() as session:
+        for number in range(12):
+            session.add(
+                Connection(
+                    app="default",
+                    makini_key=f"down-{number}",
+                    customer_id=former.id if number < 6 else None,
+                    name=f"System {number}",
+                    slug=f"system-{number}",
+                    provider="Fiix",
+                    setup="live",
+                    health="unreachable" if number < 6 else "healthy",
+                    health_since=now,
+                    last_answered_at=now,
+                )
+            )
+        await session.flush()
+        await conclude(store, session, policy=HealthPolicy(), now=now)
+    await joined(store)
+    async with store.write() as session:
+        said = await conclude(store, session, policy=HealthPolicy(), now=now + timedelta(minutes=5))
+        [incident] = await session.scalars(select(Incident))
+    heir = await customer(store, "Acme")
+    assert (incident.status, incident.customer_id, said) == ("open", heir.id, [])
