@@ -109,7 +109,7 @@ def _headline(view: IncidentView) -> str:
     if view.merged_into is not None:
         return " — continued in another incident"
     if view.resolved_at is not None:
-        return " — ended unwatched" if view.is_unwatched else " — resolved"
+        return " — ended as its app was removed" if view.is_unwatched else " — resolved"
     headline = words.headline(view.kind)
     return f" — {headline}" if headline else ""
 
@@ -118,7 +118,7 @@ def _state(view: IncidentView) -> str:
     if view.merged_into is not None:
         return "MERGED"
     if view.resolved_at is not None:
-        return "UNWATCHED" if view.is_unwatched else "RESOLVED"
+        return "ENDED" if view.is_unwatched else "RESOLVED"
     return "ACKNOWLEDGED" if _taken(view) else "OPEN"
 
 
@@ -183,9 +183,9 @@ def _since(view: IncidentView, pen: Pen, now: datetime) -> str:
             f"{pen.strong('Merged')} {pen.moment(view.resolved_at)} into "
             f"the incident of {pen.text(view.merged_into.name)} (since {pen.moment(view.since)})"
         )
-    ended = "Ended unwatched" if view.is_unwatched else "Resolved"
+    ended, why = ("Ended", ", as its app was removed") if view.is_unwatched else ("Resolved", "")
     return (
-        f"{pen.strong(ended)} {pen.moment(view.resolved_at)}, after {lasted} "
+        f"{pen.strong(ended)} {pen.moment(view.resolved_at)}{why}, after {lasted} "
         f"(since {pen.moment(view.since)}){_first_opened(view, pen)}"
     )
 

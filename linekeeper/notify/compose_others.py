@@ -102,7 +102,7 @@ def _line(view: IncidentView, pen: Pen, links: Links) -> str:
         line = " · ".join([what, part, *([pen.link(page, "Open")] if page else [])])
         return line if width(line) <= SECTION_LIMIT else f"{what} · {part}"
     if view.resolved_at is not None:
-        ended = "ended unwatched" if view.is_unwatched else "resolved"
+        ended = "ended as its app was removed," if view.is_unwatched else "resolved"
         return f"{what} · {ended} after {duration(view.resolved_at - view.since)}"
     whose = _affected(view, pen)
     parts = [f"{what} ({whose})" if whose else what, f"since {pen.moment(view.since)}"]

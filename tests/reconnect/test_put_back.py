@@ -97,7 +97,7 @@ async def test_while_it_is_out_nobody_says_that_the_trouble_is_over(open_house: 
 
         await configured(house, app.model_copy(update={"name": "other"}))
         out = await says(house)
-        assert "ended unwatched" in out
+        assert "ended as its app was removed" in out
         assert "taken out of the settings" in out
         assert not re.search("resolved|nothing to do|green", out, re.IGNORECASE)
         await configured(house, app)
@@ -106,7 +106,7 @@ async def test_while_it_is_out_nobody_says_that_the_trouble_is_over(open_house: 
             await house.restore_login(connection)
         back = await says(house)
         assert "— resolved" in back
-        assert "unwatched" not in back
+        assert "was removed" not in back
 
 
 async def test_what_ended_unwatched_says_so_also_once_its_app_is_put_back(

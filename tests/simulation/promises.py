@@ -246,7 +246,7 @@ def _messages(oracle: "Oracle") -> Iterator[str]:
                 yield f"unsaid: {row['title']} is open since {row['opened_at'][11:19]}"
             continue
         shows_end = "*Resolved*" in message.text or "*Merged*" in message.text
-        shows_end |= "*Ended unwatched*" in message.text and _was_out(universe, row)
+        shows_end |= "*Ended*" in message.text and _was_out(universe, row)
         if row["status"] == "resolved" and row["resolved_at"] < edge and not shows_end:
             yield f"uncleared: {row['title']} is over, the message says: {message.text[:80]!r}"
         if row["status"] != "resolved" and row["opened_at"] < edge and shows_end:
