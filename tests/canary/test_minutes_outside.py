@@ -40,7 +40,7 @@ PATIENCE = 1_800
 INSTEAD: Mapping[str, str] = {
     "dns": "",
     "storage": "database can't be used*",
-    "not_processed": "The consumer on ",
+    "not_processed": "No sign of life from the consumer",
 }
 """Each fault's word, and what Slack is told without a canary; empty: nothing for hours."""
 
@@ -170,7 +170,7 @@ class House:
         async with asyncio.timeout(PATIENCE):
             while None not in self.outside.said[flown:] or await self.inside_found():
                 await asyncio.sleep(0.5)
-            while await self._heard_of_since(begun) < {"receiver", "consumer"}:
+            while not {"receiver", "consumer"} <= await self._heard_of_since(begun):
                 await asyncio.sleep(0.5)
 
     async def _heard_of_since(self, begun: datetime) -> set[str]:
