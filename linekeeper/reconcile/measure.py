@@ -1,12 +1,13 @@
 """Trust in the webhooks, measured after each run: what turned bad is said, what never comes is an
 incident with the URL to configure."""
 
+from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, case, func, select
+from sqlalchemy import ColumnElement, case, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -62,7 +63,7 @@ async def measure(rt: Runtime, *, now: datetime) -> list[TrustVerdict]:
         rows = [
             {
                 "connection_id": verdict.connection_id,
-                "state": verdict.after,
+                "state": verdict.before,
                 "since": now,
                 "missed": verdict.measured.lost,
                 "late": verdict.measured.late,
@@ -74,18 +75,11 @@ async def measure(rt: Runtime, *, now: datetime) -> list[TrustVerdict]:
             for verdict in verdicts
         ]
         kept = ["missed", "late", "webhooks_seen", "caught_up", "late_seconds", "measured_at"]
-        changed = {verdict.connection_id for verdict in verdicts if verdict.before != verdict.after}
-        for moved in (True, False):
-            measured_rows = [row for row in rows if (row["connection_id"] in changed) == moved]
-            for chunk in chunked(measured_rows, 1_000):
-                await insert_or_update(
-                    store,
-                    session,
-                    WebhookTrust,
-                    chunk,
-                    key=["connection_id"],
-                    update=[*kept, "state", "since"] if moved else kept,
-                )
+        for chunk in chunked(rows, 1_000):
+            await insert_or_update(
+                store, session, WebhookTrust, chunk, key=["connection_id"], update=kept
+            )
+        verdicts = await _moved(session, verdicts, now)
         bad = [verdict for verdict in verdicts if verdict.turned_bad]
         if bad:
             await say(
@@ -93,6 +87,33 @@ async def measure(rt: Runtime, *, now: datetime) -> list[TrustVerdict]:
             )
         await _incidents(rt, session, verdicts, now)
     return verdicts
+
+
+async def _moved(
+    session: AsyncSession, verdicts: Sequence[TrustVerdict], now: datetime
+) -> list[TrustVerdict]:
+    """Write each state that is another one now; what a run beside this one wrote is no change."""
+    changed: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+    for verdict in verdicts:
+        if verdict.before != verdict.after:
+            changed[verdict.before, verdict.after].append(verdict.connection_id)
+    moved: set[str] = set()
+    for (before, after), ids in sorted(changed.items()):
+        for chunk in chunked(ids, 1_000):
+            moved |= set(
+                await session.scalars(
+                    update(WebhookTrust)
+                    .where(col(WebhookTrust.connection_id).in_(chunk))
+                    .where(col(WebhookTrust.state) == before)
+                    .values(state=after, since=now)
+                    .returning(col(WebhookTrust.connection_id))
+                    .execution_options(synchronize_session=False)
+                )
+            )
+    return [
+        verdict if verdict.connection_id in moved else replace(verdict, before=verdict.after)
+        for verdict in verdicts
+    ]
 
 
 def sentence(bad: Sequence[TrustVerdict]) -> str:
@@ -166,6 +187,7 @@ async def _verdicts(rt: Runtime, now: datetime) -> list[TrustVerdict]:
             .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
             .outerjoin(WebhookTrust, col(WebhookTrust.connection_id) == col(Connection.id))
             .where(col(Connection.setup) != "disconnected")
+            .order_by(col(Connection.id))  # two who write them wait for each other, in no circle
         )
         verdicts = []
         for identifier, app, key, name, provider, told_apart_by, webhook_at, *rest in known:

@@ -4,6 +4,7 @@ import asyncio
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import update
 from sqlmodel import col, select
 
 from linekeeper.clock import utcnow
@@ -12,7 +13,15 @@ from linekeeper.reconcile.outage import note_outages
 from linekeeper.reconcile.together import together
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
-from linekeeper.store.tables import Connection, Lease, Outage, Outbox, Watermark
+from linekeeper.store.tables import (
+    Connection,
+    Drift,
+    Lease,
+    Outage,
+    Outbox,
+    Watermark,
+    WebhookTrust,
+)
 from linekeeper.views.trust_page import trust_headline, trust_markdown
 from linekeeper.views.trust_queries import trust_report
 from tests.reconcile.conftest import Check, Peer, away, drift, feed, pointed_at, run
@@ -168,3 +177,27 @@ async def test_the_table_shows_an_outage_and_text_from_outside_as_text(
     assert "<b>" not in table
     assert "](http://evil" not in table
     assert trust_headline(report).startswith("No change was counted")
+
+
+async def test_two_runs_that_end_at_once_say_once_that_webhooks_turned_bad(
+    rt: Runtime, one: Connection
+) -> None:
+    now = utcnow()
+    async with rt.store.write() as session:
+        await session.execute(update(Connection).values(last_webhook_at=now))
+        counted = {"run_at": now, "missed": 30, "webhooks_seen": 70}
+        session.add(Drift(connection_id=one.id, entity="eam/assets", **counted))
+    async with rt.store.write() as session:  # all have read before one writes
+        await session.scalars(select(Connection).with_for_update())
+        runs = [
+            asyncio.create_task(measure(rt, now=now + timedelta(milliseconds=number)))
+            for number in range(3)
+        ]
+        await asyncio.wait(runs, timeout=0.5)
+    verdicts = await asyncio.gather(*runs)
+    assert sum(verdict.turned_bad for each in verdicts for verdict in each) == 1
+    async with rt.store.read() as session:
+        said = await session.scalars(select(Outbox.payload).where(col(Outbox.kind) == "say"))
+        [trust] = await session.scalars(select(WebhookTrust.state))
+    assert [each["text"][:25] for each in said] == ["Webhooks can't be trusted"]
+    assert trust == "bad"
