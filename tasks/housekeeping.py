@@ -1,5 +1,6 @@
 """Removing expired data, here and on the Prefect server."""
 
+from contextlib import suppress
 from datetime import datetime
 
 from prefect import get_client
@@ -12,6 +13,7 @@ from prefect.client.schemas.filters import (
     FlowRunFilterTags,
 )
 from prefect.client.schemas.objects import TERMINAL_STATES
+from prefect.exceptions import ObjectNotFound
 from prefect.tasks import exponential_backoff
 
 from linekeeper.housekeeping import PrunedRows, prune
@@ -91,6 +93,7 @@ async def _remove(client: PrefectClient, old: FlowRunFilter) -> int:
     removed = 0
     while runs := await client.read_flow_runs(flow_run_filter=old, limit=RUNS_A_CALL):
         for run in runs:
-            await client.delete_flow_run(run.id)
-        removed += len(runs)
+            with suppress(ObjectNotFound):  # the server, or another run, has just removed it
+                await client.delete_flow_run(run.id)
+                removed += 1
     return removed

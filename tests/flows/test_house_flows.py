@@ -1,10 +1,12 @@
 """housekeeping, import-customers and doctor, run as Prefect runs them."""
 
+import asyncio
 from datetime import timedelta
 
 import pytest
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import State
+from prefect.states import Completed
 from pydantic import SecretStr
 from sqlalchemy import update
 from sqlmodel import select
@@ -24,6 +26,8 @@ from linekeeper.store.tables import Audit, Connection, Customer, Outbox
 from linekeeper.watch.alerts import Alert, record_alert
 from sandbox import Settings as SandboxSettings
 from sandbox import serving
+from tasks.housekeeping import prune_runs
+from tasks.prefect_adapter.names import tag
 from tests.fixtures_prefect import PrefectServer
 from tests.flows.conftest import Running, on, on_both
 
@@ -111,6 +115,18 @@ async def test_housekeeping_removes_what_was_delivered_long_ago_and_nothing_that
         left = set(await session.scalars(select(Outbox.dedupe_key)))
     assert left == {"new", "waiting", "dead"}
     assert (await running.last()).name.startswith("housekeeping · removed 1 outbox row")
+
+
+async def test_two_who_remove_old_runs_at_once_remove_each_once(
+    running: Running, clean_prefect: PrefectServer
+) -> None:
+    """As a Prefect server does that removes old runs itself: what is gone already is no failure."""
+    with on(clean_prefect):
+        for _ in range(6):
+            await running.client.create_flow_run(housekeeping, state=Completed(), tags=[tag()])
+        old = {"before": utcnow() + timedelta(minutes=1), "dry_run": False}
+        removed = await asyncio.gather(prune_runs.fn(**old), prune_runs.fn(**old))
+    assert sum(removed) == 6
 
 
 async def test_the_audit_is_kept_for_good_unless_a_number_of_days_is_set(
