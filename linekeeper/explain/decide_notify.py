@@ -77,6 +77,15 @@ def judge_message(message: MessageFacts, why: str) -> Diagnosis:
     )
 
 
+def _end(facts: NotifyFacts) -> str:
+    """How it ended, if it did."""
+    if facts.resolved_at is None:
+        return "The trouble goes on"
+    if facts.merged_into is not None:
+        return f"It goes on in another incident: {facts.merged_into}"
+    return "Ended as its app was removed" if facts.is_unwatched else "Resolved"
+
+
 def notice_hops(facts: NotifyFacts, verdict: Diagnosis) -> tuple[Hop, ...]:
     """The hops of an incident's notification, in order."""
     hops = [Hop(HopName.opened, HopState.done, facts.title, facts.since)]
@@ -93,10 +102,8 @@ def notice_hops(facts: NotifyFacts, verdict: Diagnosis) -> tuple[Hop, ...]:
         hops.append(Hop(HopName.acknowledged, HopState.done, by, facts.acknowledged_at))
     elif facts.resolved_at is None:
         hops.append(Hop(HopName.acknowledged, HopState.waiting, "Nobody has acknowledged it"))
-    resolved = facts.resolved_at is not None
-    text = "Resolved" if resolved else "The trouble goes on"
-    state = HopState.done if resolved else HopState.waiting
-    hops.append(Hop(HopName.resolved, state, text, facts.resolved_at))
+    state = HopState.done if facts.resolved_at is not None else HopState.waiting
+    hops.append(Hop(HopName.resolved, state, _end(facts), facts.resolved_at))
     return tuple(hops)
 
 

@@ -282,6 +282,8 @@ class NotifyFacts:
     silence: str | None = None
     """The maintenance window, or what else covered its beginning."""
     merged_into: str | None = None
+    is_unwatched: bool = False
+    """It ended as its app was taken out of the settings."""
     """The title of the incident in which it goes on."""
     held: HoldCause | None = None
     held_why: str = ""

@@ -23,7 +23,7 @@ from linekeeper.incidents.suppressed import silences
 from linekeeper.notify.channels import known_as
 from linekeeper.notify.evaluate import targets
 from linekeeper.notify.groups import group_ordering_key
-from linekeeper.notify.merged import merged_into
+from linekeeper.notify.merged import merged_into, unwatched
 from linekeeper.notify.policy import decide
 from linekeeper.notify.routing import DEFAULT, channels_of
 from linekeeper.notify.situations import read_state
@@ -171,6 +171,7 @@ async def _facts(
         muted_until=incident.muted_until,
         silence=silence,
         merged_into=wider.title if wider else None,
+        is_unwatched=bool(await unwatched(session, over)) if over else False,
         held=held.cause if held else None,
         held_why=held.why if held else "",
         held_until=held.until if held else None,

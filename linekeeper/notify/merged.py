@@ -75,6 +75,13 @@ IS_UNWATCHED = or_(
 )
 """That an incident ended as its app was taken out of the settings, be it back in them or not."""
 
+
+async def unwatched(session: AsyncSession, incident_ids: Sequence[str]) -> set[str]:
+    """Those of `incident_ids` that ended so."""
+    ids = col(Incident.id).in_(incident_ids)
+    return set(await session.scalars(select(col(Incident.id)).where(ids, IS_UNWATCHED)))
+
+
 _NEXT = aliased(IncidentConnection)
 LEFT_FOR = case(
     (RANKED.c.left_at.is_(None), None),

@@ -23,6 +23,8 @@ class Life:
     acknowledged_by: str | None = None
     merged: bool = False
     """It went on in a wider incident."""
+    is_unwatched: bool = False
+    """It ended as its app was removed: its trouble may go on."""
     message: str | None = None
     """The message that notified of it first; several incidents may share one."""
     notified_at: datetime | None = None
@@ -75,7 +77,8 @@ def measure(lives: Iterable[Life], *, since: datetime, now: datetime) -> Measure
     ended = [
         life
         for life in everything
-        if life.resolved_at is not None and since < life.resolved_at <= now and not life.merged
+        if life.resolved_at is not None and since < life.resolved_at <= now
+        if not (life.merged or life.is_unwatched)
     ]
     notified = [life for life in opened if life.notified_at is not None]
     causes_notified = [life for life in causes if life.notified_at is not None]
@@ -119,7 +122,8 @@ def _is_alone(life: Life) -> bool:
 
 def _is_false(life: Life) -> bool:
     lasted = _lasted(life)
-    return lasted is not None and lasted <= FALSE_ALARM and _is_alone(life)
+    is_short = lasted is not None and lasted <= FALSE_ALARM
+    return is_short and _is_alone(life) and not life.is_unwatched
 
 
 def _share(lives: Sequence[Life], of: Sequence[Life]) -> float | None:

@@ -230,11 +230,10 @@ def _at(moment: datetime) -> str:
 
 
 def _news(life: Life, pen: Mrkdwn) -> str:
-    state = (
-        f"resolved after {duration(life.resolved_at - life.opened_at)}"
-        if life.resolved_at
-        else f"open since {pen.moment(life.opened_at)}"
-    )
+    state = f"open since {pen.moment(life.opened_at)}"
+    if life.resolved_at:
+        ended = "ended as its app was removed," if life.is_unwatched else "resolved"
+        state = f"{ended} after {duration(life.resolved_at - life.opened_at)}"
     suppressed = " (not announced)" if life.withheld else ""
     return f"• {pen.text(life.title, 80)} — {_said(life)}: {state}{suppressed}"
 

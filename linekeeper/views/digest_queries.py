@@ -13,7 +13,7 @@ from linekeeper.credits.service import ledger, ledger_apps
 from linekeeper.customers.naming import label
 from linekeeper.customers.telling_apart import SAID
 from linekeeper.incidents.kinds import severity
-from linekeeper.notify.merged import merged_into
+from linekeeper.notify.merged import merged_into, unwatched
 from linekeeper.store import Store
 from linekeeper.store.engine import chunked
 from linekeeper.store.tables import (
@@ -156,8 +156,10 @@ async def read_lives(session: AsyncSession, since: datetime) -> list[Life]:
     signs: dict[str, datetime] = {}
     by_customer: set[str] = set()
     merged: set[str] = set()
+    removed: set[str] = set()
     for batch in chunked(ids, _AT_ONCE):
         merged |= set(await merged_into(session, batch))
+        removed |= await unwatched(session, batch)
         notices = await session.scalars(
             select(Notice)
             .where(
@@ -202,6 +204,7 @@ async def read_lives(session: AsyncSession, since: datetime) -> list[Life]:
             firsts.get(incident.id),
             signs.get(incident.id),
             merged=incident.id in merged,
+            is_unwatched=incident.id in removed,
             by_customer=incident.id in by_customer,
         )
         for incident in incidents
@@ -214,6 +217,7 @@ def _life(
     signs_at: datetime | None,
     *,
     merged: bool,
+    is_unwatched: bool,
     by_customer: bool,
 ) -> Life:
     was_notified = first is not None and first.step == "first"
@@ -233,6 +237,7 @@ def _life(
         acknowledged_at=incident.acknowledged_at,
         acknowledged_by=incident.acknowledged_by,
         merged=merged,
+        is_unwatched=is_unwatched,
         message=(first.group_key or incident.id) if first and was_notified else None,
         notified_at=first.at if first and was_notified else None,
         withheld=first.why if first and not was_notified else "",

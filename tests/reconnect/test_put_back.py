@@ -7,10 +7,11 @@ from sqlmodel import col, select
 
 from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig
+from linekeeper.explain.service import explain
 from linekeeper.incidents.lifecycle import mark_reminded
 from linekeeper.notify.compose import incident as incident_message
 from linekeeper.notify.compose import plain
-from linekeeper.notify.view import load_views
+from linekeeper.notify.view import Links, load_views
 from linekeeper.reconnect.case import load_case
 from linekeeper.reconnect.process import close, next_step, take_up
 from linekeeper.runtime import Runtime
@@ -24,6 +25,7 @@ from linekeeper.store.tables import (
     Reconnect,
 )
 from linekeeper.sweep.app import close_removed
+from linekeeper.views.digest_page import gather, slack_text
 from tests.reconnect.conftest import House
 from tests.reconnect.post import listening, text_of
 from tests.reconnect.test_ask import Opened, asking, work
@@ -100,6 +102,14 @@ async def test_while_it_is_out_nobody_says_that_the_trouble_is_over(open_house: 
         assert "ended as its app was removed" in out
         assert "taken out of the settings" in out
         assert not re.search("resolved|nothing to do|green", out, re.IGNORECASE)
+        digest = slack_text(await gather(house.store, {}, now=utcnow()), Links())
+        assert "1 new incident, 0 resolved" in digest
+        assert "as its app was removed" in digest
+        [incident] = await house.incidents()
+        explained = await explain(
+            house.store, await house.rt.configuration(), incident.id, now=utcnow()
+        )
+        assert [hop.text for hop in explained.hops][-1] == "Ended as its app was removed"
         await configured(house, app)
         async with Runtime.open(house.rt.settings) as rt:
             house.rt = rt
