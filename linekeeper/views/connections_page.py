@@ -22,6 +22,8 @@ from linekeeper.views.parts import artifact_key, joined
 A_PART = 500
 """Connections on one page, so that it stays well under half a megabyte."""
 _NOBODY = "Without a customer"
+UNUSED_PART = "No connection is on this page any more: see the page `connections`.\n"
+"""What a part says that was needed when there were more connections."""
 
 
 @dataclass(frozen=True, slots=True)

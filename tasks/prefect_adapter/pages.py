@@ -30,7 +30,14 @@ from linekeeper.views.audit import (
     read_audit,
 )
 from linekeeper.views.connection_page import connection_headline, connection_markdown
-from linekeeper.views.connections_page import headline, pages, part_key, parts, read_rows
+from linekeeper.views.connections_page import (
+    UNUSED_PART,
+    headline,
+    pages,
+    part_key,
+    parts,
+    read_rows,
+)
 from linekeeper.views.fleet_page import fleet_headline, fleet_markdown
 from linekeeper.views.fleet_queries import connection_reports, fleet_report
 from linekeeper.views.parts import AUDIT, ReportLinks, artifact_key
@@ -109,6 +116,10 @@ async def write_all_connections(
     links = await with_artifacts(rt.store, links, keys)
     for number, page in zip(numbers, pages(rows, links, utcnow()), strict=True):
         await put_artifact(rt, client, part_key(number), page, description=headline(rows))
+    number = len(page_parts) + 1  # there were more connections once
+    while await artifact_ids(rt.store, [part_key(number)]):
+        await put_artifact(rt, client, part_key(number), UNUSED_PART, description=headline(rows))
+        number += 1
 
 
 async def write_fleet_pages(rt: Runtime, client: PrefectClient) -> None:

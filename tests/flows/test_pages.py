@@ -30,10 +30,11 @@ from linekeeper.store.tables import (
     WebhookEvent,
 )
 from linekeeper.sweep.webhooks import watch_stream
+from linekeeper.views import connections_page
 from linekeeper.watch.queries import beat, done
 from linekeeper.watch.service import watch
 from tasks.prefect_adapter import pages as the_pages
-from tasks.prefect_adapter.pages import keep_pages, put_artifact
+from tasks.prefect_adapter.pages import keep_pages, put_artifact, write_all_connections
 from tests.flows.conftest import Running, as_shown, on_both
 
 pytestmark = on_both
@@ -211,3 +212,41 @@ async def test_a_page_is_written_though_its_lease_was_lost_on_the_way(
         await put_artifact(rt, running.client, "a-page", "so it is", description="")
     assert stalled
     assert "so it is" in await running.artifact("a-page")
+
+
+async def test_a_part_of_the_page_of_all_connections_that_is_needed_no_more_says_so(
+    running: Running, store: Store, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It had shown as healthy what was disconnected long ago."""
+    monkeypatch.setattr(connections_page, "A_PART", 2)
+    systems = [
+        Connection(
+            app="default",
+            makini_key=f"k{number}",
+            name=f"System {number}",
+            slug=f"system-{number}",
+            provider="UpKeep",
+            setup="live",
+            health="healthy",
+        )
+        for number in range(5)
+    ]
+    async with store.write() as session:
+        session.add_all(systems)
+
+    async def part(number: int) -> str:
+        ours = {"artifacts": {"key": {"any_": [f"connections-{number}"]}}}
+        answer = await running.client.request("POST", "/artifacts/filter", json=ours)
+        [page] = answer.json()
+        return as_shown(page)
+
+    async with Runtime.open(settings) as rt:
+        await write_all_connections(rt, running.client)
+        assert "System 4" in await part(3)
+        async with store.write() as session:
+            gone = update(Connection).where(col(Connection.slug) != "system-0")
+            await session.execute(gone.values(setup="disconnected"))
+        await write_all_connections(rt, running.client)
+    for number in (2, 3):
+        assert "System" not in await part(number)
+        assert "No connection is on this page any more" in await part(number)
