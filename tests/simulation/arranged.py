@@ -14,6 +14,7 @@ from tests.simulation.flow_runs import SimRun
 from tests.simulation.heard import STATUS
 from tests.simulation.loop import HOST, Host
 from tests.simulation.net import Fault, Request
+from tests.simulation.plan import QUIET_FROM
 from tests.simulation.rare import DAY
 
 if TYPE_CHECKING:
@@ -24,10 +25,11 @@ if TYPE_CHECKING:
 ARRANGED_FROM = 50_000
 INSISTED, PAUSED, QUEUED = "insisted", "paused", "queued"
 RELISTED, OVERTAKEN, STOPPED = "relisted", "overtaken", "stopped"
-ARRANGED = (INSISTED, PAUSED, QUEUED, RELISTED, OVERTAKEN, STOPPED)
+REOPENED = "reopened"
+ARRANGED = (INSISTED, PAUSED, QUEUED, RELISTED, OVERTAKEN, STOPPED, REOPENED)
 COMES_WITH = {
     PAUSED: {"day"}, QUEUED: {"thrift", "logins"}, RELISTED: {"day"},
-    OVERTAKEN: {"day", "logins", "second"},
+    OVERTAKEN: {"day", "logins", "second"}, REOPENED: {"quiet"},
 }  # fmt: skip
 """Kinds whose work they use."""
 LOST = "reauthorization_required"
@@ -203,6 +205,44 @@ async def stops(universe: "Universe", acts: "SecondActs", rng: Random) -> None:
     episode.until = universe.now()
 
 
+async def reopens(universe: "Universe", acts: "SecondActs", rng: Random) -> None:
+    """Slack is away before quiet hours; a lost login comes back and is lost again meanwhile, so
+    that its incident is reopened. Once it is quiet Slack is back."""
+    await asyncio.sleep(rng.uniform(20.0, 100.0))
+    connection = acts.one()
+    if connection is None or not universe.faulty(REOPENED):
+        return
+    key, truth, slack = connection.key, universe.truth, universe.slack
+    universe.say(f"reopened: Slack is away, and {key} loses its login")
+    slack.down = True
+    truth.lose_login(connection, universe.now())
+    for opening in (0, 1):
+        _by_hand(universe, "health-sweep")
+        if not await acts.until(lambda opening=opening: _is_due(universe, opening), within=600.0):
+            break
+        if opening == 0:
+            universe.say(f"reopened: the login of {key} works again for a while")
+            truth.restore_login(connection, universe.now())
+            _by_hand(universe, "health-sweep")
+            if not await acts.until(lambda: not universe.is_open(key, LOST), within=600.0):
+                break
+            truth.lose_login(connection, universe.now())
+    else:
+        universe.acted.add(REOPENED)
+        left = QUIET_FROM - (universe.now() - universe.begins)
+        await asyncio.sleep(max(0.0, left.total_seconds()) + rng.uniform(90.0, 400.0))
+    slack.down = False
+    universe.say("reopened: Slack is back")
+
+
+def _is_due(universe: "Universe", opening: int) -> bool:
+    """Whether a lost login that was reopened so often is to be said in Slack."""
+    return bool(universe.ask(
+        "SELECT 1 FROM notice n JOIN incident i ON i.id = n.incident_id WHERE i.kind = ?"
+        " AND n.channel = 'slack' AND n.step = 'first' AND n.round = ?", (LOST, opening),
+    ))  # fmt: skip
+
+
 def _by_hand(universe: "Universe", flow: str) -> None:
     """Somebody starts a run."""
     run = SimRun(UUID(universe.clock.new_id()), flow, flow, False)
@@ -234,5 +274,5 @@ def _refuse(
 
 ACTS_OF = {
     INSISTED: insists, PAUSED: pauses, QUEUED: queues, RELISTED: relists, OVERTAKEN: overtakes,
-    STOPPED: stops,
+    STOPPED: stops, REOPENED: reopens,
 }  # fmt: skip

@@ -21,6 +21,7 @@ from tests.simulation.lost import (
     worked,
     works_since,
 )
+from tests.simulation.plan import QUIET_FROM
 from tests.simulation.second_acts import IN_THE_SOUTH
 from tests.simulation.working_hours import at_night
 
@@ -40,7 +41,6 @@ UNTIL_THE_DEADLINE = timedelta(days=7)
 SATURDAY = 5
 NEXT_DAY = timedelta(hours=15)
 BESIDE = timedelta(hours=6)
-QUIET_FROM = timedelta(minutes=25)
 QUIET_FOR = timedelta(minutes=45)
 
 

@@ -1,10 +1,13 @@
 """How one universe is to be, and what became of it."""
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from tests.simulation.makini.webhooks import Post
+
+QUIET_FROM = timedelta(minutes=25)
+"""From the beginning, where a universe has quiet hours."""
 
 
 @dataclass
