@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 
 import aiohttp
 import httpx
+import orjson
 
 from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig
@@ -17,7 +18,7 @@ from linekeeper.makini import Budget, ErrorKind, MakiniError
 from linekeeper.makini.budget import Paused
 from linekeeper.makini.failures import from_exception, kind_of_status, retry_after, their_now
 from linekeeper.makini.fields import mapping
-from linekeeper.makini.http_client import open_client
+from linekeeper.makini.http_client import MAX_BODY_BYTES, Received, exchange, open_client
 from linekeeper.makini.wire import DEFAULT_PENALTY
 from linekeeper.verify_account.recording import (
     ERROR_WORDS,
@@ -44,8 +45,8 @@ class OutOfCalls(Exception):
 class Unanswered(Exception):
     """What came says nothing about the account, so it is not recorded and asked for again."""
 
-    def __init__(self, status: int) -> None:
-        super().__init__(f"Makini answered {status}")
+    def __init__(self, what: int | str) -> None:
+        super().__init__(f"Makini answered {what}")
 
 
 class NotAllowed(Unanswered):
@@ -175,30 +176,32 @@ class Asker:
         body: Mapping[str, str] | None = None,
     ) -> RecordedReply:
         answer = await self._send(method, path, query, token, body)
-        if answer.status_code == 429:
+        if answer.status == 429:
             there = their_now(answer.headers, utcnow())
             wait = retry_after(answer.headers.get("retry-after"), there)
             until = utcnow() + (DEFAULT_PENALTY if wait is None else timedelta(seconds=wait))
             await self._budget.penalise(self.app.name, until)
             if self._waits:
                 answer = await self._send(method, path, query, token, body)
-        value = read(answer.content)
+        if answer.body is None:
+            raise Unanswered(f"with more than {MAX_BODY_BYTES >> 20} MiB")
+        value = read(answer.body)
         words = ERROR_WORDS
-        if answer.status_code < 400:
+        if answer.status < 400:
             own = path.startswith(("/api/system/", "/api/integrations/", "/link/"))
             words = MAKINIS_WORDS if own else frozenset()
-        exchange = Exchange(
+        recorded = Exchange(
             step=step,
             who=who,
             method=method,
             path=shown or path,
             query=self._query(query),
-            status=answer.status_code,
+            status=answer.status,
             headers=self._redactor.headers(answer.headers),
             body=self._redactor.body(_slim(value), words),
             at=utcnow().isoformat(timespec="seconds"),
         )
-        return RecordedReply(answer.status_code, value, exchange)
+        return RecordedReply(answer.status, value, recorded)
 
     def _query(self, query: Sequence[tuple[str, str]]) -> dict[str, str]:
         hidden: Collection[str] = {"filter[key]", "cursor"}
@@ -214,7 +217,7 @@ class Asker:
         query: Sequence[tuple[str, str]],
         token: str | None,
         body: Mapping[str, str] | None,
-    ) -> httpx.Response:
+    ) -> Received:
         if self.left <= 0:
             raise OutOfCalls
         if self._granted:
@@ -223,13 +226,16 @@ class Asker:
             await self._take()
         self.left -= 1
         headers = {"Accept": "application/json"}
+        if body is not None:
+            headers["Content-Type"] = "application/json"
         if token is not None:
             headers["Authorization"] = f"Bearer {token}"
         url = f"{self.app.api_url}{path}{'?' if query else ''}{urlencode(query)}"
         timeout = self.app.timeout_seconds
         try:
             async with asyncio.timeout(timeout):
-                return await self._client.request(method, url, json=body, headers=headers)
+                sent = orjson.dumps(body) if body is not None else b""
+                return await exchange(self._client, method, httpx.URL(url), headers, sent)
         except _FAILURES as error:
             raise from_exception(
                 error, app=self.app.name, connection=None, timeout=timeout

@@ -8,11 +8,12 @@ from email.utils import format_datetime
 import orjson
 import pytest
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from linekeeper.clock import utcnow
 from linekeeper.customers.adopt import adopt
 from linekeeper.makini import ListedConnection, TokenPair
+from linekeeper.makini.http_client import MAX_BODY_BYTES
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store import Store
@@ -131,3 +132,16 @@ async def test_a_capped_page_with_a_cursor_to_more_is_not_all_there_is(
     [cap] = [answer for answer in done.answers if answer.question == "record-page-cap"]
     assert cap.verdict is Confirmation.seen_otherwise
     assert "a cursor to more" in cap.evidence
+
+
+async def test_of_an_answer_that_does_not_end_no_more_is_read_than_the_client_reads(
+    rt: Runtime, server: Peer
+) -> None:
+    async def endless() -> AsyncIterator[bytes]:
+        for _ in range(2 * MAX_BODY_BYTES >> 20):
+            yield b" " * (1 << 20)
+
+    server.answer("GET", LIST, lambda _: StreamingResponse(endless(), media_type="text/json"))
+    unanswered = (await verify(rt)).unanswered
+    assert unanswered
+    assert all(line.endswith("Makini answered with more than 8 MiB") for line in unanswered)
