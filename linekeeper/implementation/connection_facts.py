@@ -77,6 +77,9 @@ async def connection_facts(
     }
 
 
+FIRST_LISTED = "It was listed for the first time; the next poll compares it."
+
+
 async def _polled(session: AsyncSession, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
     """When all entities of a connection had been read to the end, and what that found."""
     marks: dict[str, list[Watermark]] = {}
@@ -93,6 +96,8 @@ async def _polled(session: AsyncSession, ids: Sequence[str]) -> dict[str, dict[s
         if trouble or unread or not times:
             why = trouble or "its entities were not all read yet"
             polled[identifier] = {"poll_trouble": f"Reconciliation: {why}."}
+        elif any(mark.run_at is None for mark in offered):
+            polled[identifier] = {"poll_trouble": FIRST_LISTED}
         else:
             polled[identifier] = {"polled_at": min(times)}
     # A run that counted something leaves a row of its own moment; one that found nothing, none.

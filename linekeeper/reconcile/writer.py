@@ -183,7 +183,7 @@ class ListingWriter:
                 position=position,
                 moved_at=mark.moved_at if settled and mark is not None else self._started,
                 polled_at=self._started,
-                run_at=self._run_at,
+                run_at=None if self.is_baseline else self._run_at,
                 **whole_values,
                 offered=True,
                 filtered=self._filter_refused_at is None,

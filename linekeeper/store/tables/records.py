@@ -150,7 +150,8 @@ class Watermark(SQLModel, table=True):
     polled_at: datetime | None = optional_time()
     """Start of the last reading that came to its end."""
     run_at: datetime | None = optional_time()
-    """Start of the run that reading belonged to, as in `drift.run_at`."""
+    """Start of the run that reading belonged to, as in `drift.run_at`; none of a first listing,
+    which is compared with nothing."""
     full_at: datetime | None = optional_time()
     """Start of the last complete listing."""
     confirm_at: datetime | None = optional_time()
