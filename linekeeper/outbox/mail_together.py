@@ -59,6 +59,12 @@ _SENT = (
     .order_by(OUTBOX.c.seq.desc())
     .limit(100)
 )
+_IN_TURN = (
+    select(col(Incident.id))
+    .where(col(Incident.id).in_(bindparam("incidents", expanding=True)))
+    .order_by(col(Incident.id))
+    .with_for_update(read=True)
+)
 _STILL_OPEN = select(col(Incident.id)).where(
     col(Incident.id).in_(bindparam("incidents", expanding=True)),
     col(Incident.resolved_at).is_(None),
@@ -85,6 +91,17 @@ async def mails_behind(
         if payload["do"] == row.payload["do"] and key != row.dedupe_key:
             behind[row.id].append(WaitingMail(key, payload["incident_id"]))
     return behind
+
+
+async def behind_in_turn(
+    session: AsyncSession, row: OutboxRow, incidents: Collection[str]
+) -> list[WaitingMail]:
+    """What waits behind `row`, and nobody asks anew in these incidents until the transaction ends.
+
+    Who asks writes a link and a mail; read one after the other, there could be one of them only.
+    """
+    await session.execute(_IN_TURN, {"incidents": sorted(incidents)})
+    return (await mails_behind(session, [row]))[row.id]
 
 
 async def about_to_be_asked(

@@ -1,8 +1,13 @@
 """A customer with several lost logins at about the same time gets one mail that names them all."""
 
 import asyncio
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from threading import Event
+from typing import Any
 
-from sqlalchemy import update
+from sqlalchemy import event, text, update
 from sqlmodel import col
 
 from linekeeper.clock import utcnow
@@ -13,6 +18,7 @@ from linekeeper.outbox.sender import OutboxRow, Result
 from linekeeper.outbox.senders.mail import MailSender
 from linekeeper.outbox.senders.reconnect import advance_due_cases
 from linekeeper.reconnect.ask import advance_case
+from linekeeper.runtime import Runtime
 from linekeeper.store.configuration import SharedConfiguration, save_blocks
 from linekeeper.store.tables import Connection, Outbox
 from linekeeper.sweep.batch import probe_batch
@@ -137,3 +143,69 @@ async def test_what_is_asked_while_a_mail_is_prepared_is_not_mailed_twice(
         [incident] = [each for each in await here.incidents() if each.resolved_at is None]
         assert incident.customer_id == first.customer_id
         assert links(post) == [2]
+
+
+@contextmanager
+def asked_by_another(here: House, *, after: str) -> Iterator[None]:
+    """Right after the statement that reads `after` another process asks whom it is to ask.
+
+    What follows waits until that is committed, or waits for a lock of who reads.
+    """
+    went_on, engine = Event(), here.store.engine.sync_engine
+    pool, begun = ThreadPoolExecutor(1), list[Future[None]]()
+
+    async def ask() -> None:
+        async with Runtime.open(here.rt.settings) as other:
+            asking = asyncio.create_task(advance_due_cases(other))
+            while not asking.done() and not await waits_for_a_lock(other):
+                await asyncio.sleep(0.02)
+            went_on.set()
+            await asking
+
+    async def waits_for_a_lock(other: Runtime) -> bool:
+        if other.store.is_sqlite:
+            return False
+        async with other.store.read() as session:
+            locks = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+            return bool(await session.scalar(locks))
+
+    def executed(_connection: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
+        if not begun and after in statement:
+            begun.append(pool.submit(asyncio.run, ask()))
+            went_on.wait()
+
+    event.listen(engine, "after_cursor_execute", executed)
+    try:
+        yield
+    finally:
+        event.remove(engine, "after_cursor_execute", executed)
+        pool.shutdown()
+    [asked] = begun
+    asked.result()
+
+
+async def test_what_is_asked_while_a_mail_is_composed_is_named_once(open_house: Opened) -> None:
+    """Whoever asks at that moment comes before what is read for the mail, or after all of it."""
+    async with listening() as post:
+        here = await asking(open_house, post.url)
+        first, second = await two_of_one_customer(here)
+        policy = HealthPolicy(root_cause_members=2)
+        await save_blocks(here.store, Blocks(policy=policy), now=utcnow())
+        here.rt.configuration = SharedConfiguration(here.store, here.rt.settings).read
+        app = await here.rt.app("default")
+        await here.lose_login(first)
+        await advance_due_cases(here.rt)
+
+        class Composing(MailSender):
+            """The other login is lost as it begins, and asked for once it knows what waits."""
+
+            async def send(self, row: OutboxRow) -> Result:
+                await here.control(f"connections/{second.makini_key}/change-credentials")
+                await probe_batch(here.rt, app, [second.id], started=utcnow(), last_try=True)
+                with asked_by_another(here, after="outbox.claimed_by IS NULL"):
+                    return await super().send(row)
+
+        async with Dispatcher(here.store, here.rt.owner, Composing(here.rt)) as dispatcher:
+            await dispatcher.deliver()
+        await work(here)
+        assert links(post) == [1, 2]

@@ -42,6 +42,7 @@ from linekeeper.outbox.mail_together import (
     WaitingMail,
     about_to_be_asked,
     asked_before,
+    behind_in_turn,
     mails_behind,
     named_by,
 )
@@ -146,11 +147,8 @@ class MailSender(Sender):
             self._behind[row.id] = [
                 each for each in behind[row.id] if (each.incident_id, customer_id) not in unsure
             ]
-        whose = {
-            row.id: row.payload["customer_id"]
-            for row in rows
-            if row.payload["do"] in IN_WORKING_HOURS
-        }
+        minded = [row for row in rows if row.payload["do"] in IN_WORKING_HOURS]
+        whose = {row.id: row.payload["customer_id"] for row in minded}
         if whose:
             select_zones = select(col(Customer.id), col(Customer.time_zone)).where(
                 col(Customer.id).in_(set(whose.values()))
@@ -238,7 +236,7 @@ async def _letter(
         return await write(store, row, signer, public_url, apps), ()
     incident_id, customer_id = row.payload["incident_id"], row.payload["customer_id"]
     async with store.read() as session:
-        behind = (await mails_behind(session, [row]))[row.id]  # before their links are read
+        behind = await behind_in_turn(session, row, incidents)
         customer = await session.get(Customer, customer_id)
         if customer is None:
             return None, ()
