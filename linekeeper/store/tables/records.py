@@ -150,8 +150,7 @@ class Watermark(SQLModel, table=True):
     polled_at: datetime | None = optional_time()
     """Start of the last reading that came to its end."""
     run_at: datetime | None = optional_time()
-    """Start of the run that reading belonged to, as in `drift.run_at`; none of a first listing,
-    which is compared with nothing."""
+    """Start of the run of that reading, as in `drift.run_at`; none of a first listing."""
     full_at: datetime | None = optional_time()
     """Start of the last complete listing."""
     confirm_at: datetime | None = optional_time()
