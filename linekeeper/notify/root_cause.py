@@ -4,11 +4,12 @@ They are one incident of a provider, or of an app, by how many they are. Where n
 are one customer's, while most of the others are well, the cause is rather with that customer.
 """
 
+from collections import Counter, defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import bindparam, func, select, type_coerce
+from sqlalchemy import Row, bindparam, func, select, type_coerce
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -16,6 +17,7 @@ from linekeeper.customers.setup import ESTABLISHED
 from linekeeper.health.evidence import Health
 from linekeeper.incidents.announce import OF_ITS_ROUND
 from linekeeper.incidents.causes import is_of_customer
+from linekeeper.store.engine import chunked
 from linekeeper.store.tables import Connection, Customer, Incident, IncidentConnection
 from linekeeper.store.types import Json
 from linekeeper.text import Pen, counted
@@ -75,15 +77,19 @@ _HIT: Any = (
     )
 )
 _SET_UP = (
-    select(col(Connection.customer_id), func.count())
+    select(col(Connection.app), col(Connection.provider), col(Connection.customer_id), func.count())
     .where(
-        col(Connection.app) == bindparam("of_app"),
+        col(Connection.app).in_(bindparam("apps", expanding=True)),
         col(Connection.setup).in_(ESTABLISHED),
     )
-    .group_by(col(Connection.customer_id))
+    .group_by(col(Connection.app), col(Connection.provider), col(Connection.customer_id))
+)
+_NAMES = select(col(Customer.id), col(Customer.name)).where(
+    col(Customer.id).in_(bindparam("ids", expanding=True))
 )
 
 
+_AT_ONCE = 5_000
 _DEGRADED_BY = (
     select(
         col(IncidentConnection.incident_id),
@@ -115,24 +121,32 @@ async def customer_shares(
 
     Left out are incidents of single connections, and those whose most are of no known customer.
     """
-    rows = (await session.execute(_HIT, {"ids": sorted(incident_ids)})).all()
-    shares: dict[str, CustomerShare] = {}
-    for incident_id in {row.incident_id for row in rows}:
-        hit = [row for row in rows if row.incident_id == incident_id]
-        worst = max(hit, key=lambda row: (row.hit, row.customer_id or ""))
-        if worst.customer_id is None:
-            continue
-        query = _SET_UP
-        if worst.scope == "provider":
-            query = query.where(col(Connection.provider) == worst.provider)
-        set_up = {row[0]: row[1] for row in await session.execute(query, {"of_app": worst.app})}
-        shares[incident_id] = CustomerShare(
-            customer=await session.scalar(
-                select(col(Customer.name)).where(col(Customer.id) == worst.customer_id)
-            )
-            or "",
+    hit: defaultdict[str, list[Row[Any]]] = defaultdict(list)
+    for row in await session.execute(_HIT, {"ids": sorted(incident_ids)}):
+        hit[row.incident_id].append(row)
+    worst_of = {
+        incident_id: max(rows, key=lambda row: (row.hit, row.customer_id or ""))
+        for incident_id, rows in hit.items()
+    }
+    worst_of = {each: row for each, row in worst_of.items() if row.customer_id is not None}
+    if not worst_of:
+        return {}
+    set_up: Counter[tuple[str, str | None, str | None]] = Counter()
+    apps = sorted({row.app for row in worst_of.values()})
+    for app, provider, customer_id, count in await session.execute(_SET_UP, {"apps": apps}):
+        for which in {(provider, customer_id), (provider, None), (None, customer_id), (None, None)}:
+            set_up[app, *which] += count
+    names: dict[str | None, str] = {}
+    for ids in chunked(sorted({row.customer_id for row in worst_of.values()}), _AT_ONCE):
+        names |= {row[0]: row[1] for row in await session.execute(_NAMES, {"ids": ids})}
+    return {
+        incident_id: CustomerShare(
+            customer=names.get(worst.customer_id, ""),
             hit=worst.hit,
-            others_hit=sum(row.hit for row in hit) - worst.hit,
-            others=sum(set_up.values()) - set_up.get(worst.customer_id, 0),
+            others_hit=sum(row.hit for row in hit[incident_id]) - worst.hit,
+            others=set_up[worst.app, provider, None]
+            - set_up[worst.app, provider, worst.customer_id],
         )
-    return shares
+        for incident_id, worst in worst_of.items()
+        for provider in [worst.provider if worst.scope == "provider" else None]
+    }

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import event, select, update
 from sqlmodel import col
 
 from linekeeper.clock import utcnow
@@ -124,3 +124,59 @@ async def test_a_window_covers_a_reopened_incident_in_which_only_its_customer_is
     incident = await reopened(store, [f"Bolt-{number}" for number in range(12)], now=now)
     async with store.read() as session:
         assert await suppressed(session, [incident], now) == {incident.id: "maintenance of Bolt"}
+
+
+async def test_many_incidents_of_providers_are_read_in_as_few_statements_as_two(
+    store: Store,
+) -> None:
+    """Each asked for its own: a message about thousands of them was asked for a minute."""
+    now = utcnow()
+    async with store.write() as session:
+        acme, bolt = Customer(name="Acme", slug="acme"), Customer(name="Bolt", slug="bolt")
+        session.add_all([acme, bolt])
+        await session.flush()
+        session.add_all(
+            Connection(
+                app="default",
+                makini_key=f"{number}",
+                customer_id=(acme if number % 5 else bolt).id,
+                name=f"System {number}",
+                slug=f"system-{number}",
+                provider=f"P{number // 10}",
+                setup="live",
+                health="unreachable" if number % 10 < 6 and number < 120 else "healthy",
+                health_since=now - timedelta(hours=number // 10),
+                last_answered_at=now,
+            )
+            for number in range(240)
+        )
+        await session.flush()
+        await conclude(store, session, policy=HealthPolicy(), now=now)
+    async with store.read() as session:
+        ids = list(await session.scalars(select(Incident.id).order_by(col(Incident.provider))))
+    assert len(ids) == 12
+    few, many = await statements_of(store, ids[:2]), await statements_of(store, ids)
+    assert many == few
+    views = (await load_views(store, ids)).values()
+    shares = {
+        (view.share.customer, view.share.hit, view.share.others_hit, view.share.others)
+        for view in views
+        if view.share is not None
+    }
+    assert shares == {("Acme", 4, 2, 2)}
+
+
+async def statements_of(store: Store, ids: list[str]) -> int:
+    """How many statements it takes to read these incidents."""
+    said: list[str] = []
+
+    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        said.append(statement)
+
+    engine = store.engine.sync_engine
+    event.listen(engine, "before_cursor_execute", note)
+    try:
+        await load_views(store, ids)
+    finally:
+        event.remove(engine, "before_cursor_execute", note)
+    return len(said)
