@@ -2,7 +2,9 @@
 lets one transaction at a time write."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from typing import TypeAlias
 
 import pytest
 from sqlalchemy import text
@@ -17,6 +19,8 @@ from linekeeper.inbox.identify import identify, make_delivery
 from linekeeper.inbox.intake import Intake
 from linekeeper.inbox.meaning import EventNames
 from linekeeper.makini.budget import NothingLeft
+from linekeeper.reconcile import feed
+from linekeeper.reconcile.queries import lock_feed
 from linekeeper.store import Store, new_id
 from linekeeper.store.tables import AppState, Connection
 from tests.inbox.process.stage import NO_HEADERS
@@ -42,21 +46,32 @@ async def test_nobody_takes_over_events_while_their_end_is_being_written(store: 
     assert list((await claim_events(store, "other", rank=1, limit=10, now=later)).events) == []
 
 
-async def test_of_two_who_observe_a_connection_one_judges_what_the_other_has_left(
-    store: Store,
+Locks: TypeAlias = Callable[[Store, AsyncSession, str], Awaitable[object]]
+LOCKS: dict[str, Locks] = {
+    "how a connection is": lambda _, session, of: load_held(session, [of], utcnow()),
+    "the number of its last change": lock_feed,
+    "the end of the change feed": lambda store, session, _: feed._lock_end(store, session),
+}
+
+
+@pytest.mark.parametrize("what", LOCKS)
+async def test_what_one_goes_on_from_another_reads_after_the_commit(
+    store: Store, what: str
 ) -> None:
     connection = Connection(app="default", makini_key="c1", name="C1", slug="c1", setup="live")
-    now = utcnow()
+    lock = LOCKS[what]
     async with store.write() as session:
         session.add(connection)
+        await session.flush()
+        await lock(store, session, connection.id)  # the row is there from now on
     async with store.write() as first, store.engine.connect() as plain, plain.begin():
-        assert await load_held(first, [connection.id], now)
+        await lock(store, first, connection.id)
         second = AsyncSession(plain)
         await second.execute(text("SET LOCAL lock_timeout = '100ms'"))
         with pytest.raises(DBAPIError, match="lock timeout"):
-            await load_held(second, [connection.id], now)
+            await lock(store, second, connection.id)
     async with store.write() as third:
-        assert await load_held(third, [connection.id], now)
+        await lock(store, third, connection.id)
 
 
 async def test_many_processes_at_once_are_not_granted_the_same_call(
