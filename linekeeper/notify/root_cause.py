@@ -17,7 +17,6 @@ from linekeeper.customers.setup import ESTABLISHED
 from linekeeper.health.evidence import Health
 from linekeeper.incidents.announce import OF_ITS_ROUND
 from linekeeper.incidents.causes import is_of_customer
-from linekeeper.store.engine import chunked
 from linekeeper.store.tables import Connection, Customer, Incident, IncidentConnection
 from linekeeper.store.types import Json
 from linekeeper.text import Pen, counted
@@ -84,12 +83,12 @@ _SET_UP = (
     )
     .group_by(col(Connection.app), col(Connection.provider), col(Connection.customer_id))
 )
+_SET_UP_OF = _SET_UP.where(col(Connection.provider).in_(bindparam("providers", expanding=True)))
 _NAMES = select(col(Customer.id), col(Customer.name)).where(
     col(Customer.id).in_(bindparam("ids", expanding=True))
 )
 
 
-_AT_ONCE = 5_000
 _DEGRADED_BY = (
     select(
         col(IncidentConnection.incident_id),
@@ -132,13 +131,16 @@ async def customer_shares(
     if not worst_of:
         return {}
     set_up: Counter[tuple[str, str | None, str | None]] = Counter()
-    apps = sorted({row.app for row in worst_of.values()})
-    for app, provider, customer_id, count in await session.execute(_SET_UP, {"apps": apps}):
-        for which in {(provider, customer_id), (provider, None), (None, customer_id), (None, None)}:
-            set_up[app, *which] += count
-    names: dict[str | None, str] = {}
-    for ids in chunked(sorted({row.customer_id for row in worst_of.values()}), _AT_ONCE):
-        names |= {row[0]: row[1] for row in await session.execute(_NAMES, {"ids": ids})}
+    which: dict[str, list[str]] = {"apps": sorted({row.app for row in worst_of.values()})}
+    is_of_app = any(row.scope == "app" for row in worst_of.values())
+    if not is_of_app:
+        which["providers"] = sorted({row.provider for row in worst_of.values()})
+    rows = await session.execute(_SET_UP if is_of_app else _SET_UP_OF, which)
+    for app, provider, customer_id, count in rows:
+        for of in {(provider, customer_id), (provider, None), (None, customer_id), (None, None)}:
+            set_up[app, *of] += count
+    ids = sorted({row.customer_id for row in worst_of.values()})
+    names = {row[0]: row[1] for row in await session.execute(_NAMES, {"ids": ids})}
     return {
         incident_id: CustomerShare(
             customer=names.get(worst.customer_id, ""),
