@@ -172,7 +172,9 @@ def _late(way: Way) -> Diagnosis | None:
     change = way.change
     if change is None or change.announced_at is None:
         return None
-    since = change.updated_at or change.at
+    since, reading = change.updated_at or change.at, way.reading()
+    if reading is not None and reading.grain_seconds:  # it changed within the grain, then was found
+        since = max(since, min(since + timedelta(seconds=reading.grain_seconds), change.at))
     after_the_poll = change.source == "poll" and change.announced_at > change.at
     behind = change.updated_at is not None and change.announced_at - since > LATE
     if not (after_the_poll or behind) or change.announced_at <= since:

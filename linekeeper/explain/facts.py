@@ -135,6 +135,7 @@ class EntityFacts:
     full_at: datetime | None
     offered: bool
     window_since: datetime | None
+    grain_seconds: float | None
     failures: int
     failing_since: datetime | None
     error: str | None

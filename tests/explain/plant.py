@@ -40,6 +40,7 @@ from tests.explain.planting import (
     Planted,
     fall,
     have_had_webhooks,
+    mark,
     recovered,
     some_key,
     subject,
@@ -89,6 +90,15 @@ async def late(stage: Stage) -> Planted:
     rows = recovered(which, "late-1", announced_at=utcnow())
     await write(stage, *rows)
     return Planted(await subject(stage, which, "late-1"), "webhook_late", "webhook", "makini")
+
+
+async def in_time_by_a_clock_of_days(stage: Stage) -> Planted:
+    """The source dates a change by the beginning of its day."""
+    which, now = stage.connections[0], utcnow()
+    began, found = now - timedelta(hours=5), now - timedelta(minutes=1)
+    rows = recovered(which, "day-1", updated_at=began, announced_at=found - timedelta(minutes=1))
+    await write(stage, *rows, mark(which, grain_seconds=86_400.0))
+    return Planted(await subject(stage, which, "day-1"), "nothing_missing", None, "nobody")
 
 
 async def unrouted(stage: Stage) -> Planted:
@@ -321,6 +331,7 @@ PLANTS: list[Plant] = [
     forged,
     behind_our_outage,
     late,
+    in_time_by_a_clock_of_days,
     unrouted,
     dead,
     dead_record,
