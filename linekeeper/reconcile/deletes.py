@@ -5,6 +5,7 @@ and never so many go at once that it looks like a source that lost its data, a f
 permission.
 """
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Literal
 
@@ -76,20 +77,24 @@ def is_believed(gone: int, live: int, *, held: int = 0) -> bool:
 
 
 def window_since(
-    oldest: datetime | None, known: datetime | None, older: int, *, now: datetime
+    oldest: datetime | None, known: datetime | None, absent: Sequence[datetime], *, now: datetime
 ) -> datetime | None:
     """Since when a source lists what changed, if it holds a history window; None if it doesn't.
 
-    `oldest` is the oldest time listed, `known` the window as it was last seen, `older` the number
-    of live records of the index that are older than all that was listed. Whether these are gone or
-    only out of the window nobody can tell, so they are unknown, and not deleted.
+    `oldest` is the oldest time listed, `known` the window as it was last seen, `absent` the times
+    of the live records of the index that were not listed. Whether what is older than the window is
+    gone or only out of it nobody can tell, so it is unknown, and not deleted.
     """
     floor = oldest or known
+    older = [] if floor is None else [time for time in absent if time < floor]
     if floor is None or not older:
         return None
     reach, (least, most) = now - floor, WINDOW_TYPICAL
-    many = older >= WINDOW_OLDER and reach >= WINDOW_LEAST
-    return floor if known is not None or many or least <= reach <= most else None
+    many = len(older) >= WINDOW_OLDER and reach >= WINDOW_LEAST
+    if known is not None or many or least <= reach <= most:
+        return floor
+    edge = now - least  # the few records in a window may all be younger than it
+    return edge if reach < least and min(older) < edge else None
 
 
 def may_undo(applied_at: datetime, *, now: datetime) -> bool:

@@ -220,11 +220,9 @@ def _leave_out_unknown(
 
     Pure but for `missing`.
     """
-    floor = oldest or known
     parts = (missing.first, missing.again, missing.agreed)
-    times = [time for part in parts for time in part.values()]
-    older = sum(time is not None and floor is not None and time < floor for time in times)
-    since = missing.window_since = window_since(oldest, known, older, now=now)
+    times = [time for part in parts for time in part.values() if time is not None]
+    since = missing.window_since = window_since(oldest, known, times, now=now)
     if since is None:
         return
     for absent in parts:

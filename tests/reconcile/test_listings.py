@@ -214,6 +214,24 @@ async def test_a_history_window_deletes_nothing_older_and_is_stated(
     assert (await mark(rt)).window_since is None
 
 
+@pytest.mark.parametrize(("age", "gone"), [(100, []), (10, ["old"])])
+async def test_what_a_few_new_records_leave_of_a_window_deletes_nothing_that_a_window_would_hide(
+    rt: Runtime, server: Peer, age: int, gone: list[str]
+) -> None:
+    """A source of three sites, of which the window of 30 days holds two: they are a week old."""
+    now = utcnow()
+    young, old = (
+        [{"key": key, "updatedAt": (now - timedelta(days=days)).isoformat()} for key, days in of]
+        for of in ((("new", 2), ("newer", 6)), (("old", age),))
+    )
+    server.answer("GET", ASSETS, whole(young + old))
+    await run(rt)
+    server.answer("GET", ASSETS, whole(young))
+    for _ in range(3):
+        await run(rt, full=True)
+    assert [change.key for change in await feed(rt)] == gone
+
+
 @pytest.mark.parametrize("days_apart", [30.0, 0.1])
 async def test_the_oldest_record_of_a_source_that_reaches_far_back_or_is_young_can_go(
     rt: Runtime, server: Peer, days_apart: float
