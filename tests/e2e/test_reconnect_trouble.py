@@ -14,6 +14,7 @@ from prefect.states import Cancelled
 from sqlmodel import col, select
 
 from linekeeper.store.tables import Connection, Incident, Reconnect
+from tests.e2e import forked_runs
 from tests.e2e.conftest import MAIL_ACCOUNT, House, until
 from tests.e2e.test_reconnect import ask_for_a_login, message_about, rows, waiting_run
 from tests.reconnect.post import Post, listening, text_of
@@ -148,10 +149,7 @@ async def running(house: House) -> psutil.Process | None:
     await asyncio.sleep(0)
     for child in children(house):
         try:
-            if (
-                "flow-run" in " ".join(child.cmdline())
-                or "linekeeper.cli.flow_run" in child.cmdline()
-            ):
+            if forked_runs.__file__ in child.cmdline():  # what the worker starts for each run
                 return child
         except psutil.NoSuchProcess:
             continue
