@@ -182,6 +182,22 @@ def test_where_slack_can_not_be_told_others_are(reach: Reach, after: timedelta, 
     assert renderer.at(NOW + after + 2 * MINUTE, *several).say == []
 
 
+def test_others_have_quiet_hours_of_their_own_and_hear_the_rest_in_the_morning() -> None:
+    quiet = AlertPolicy(elsewhere=ELSEWHERE, elsewhere_quiet_hours="22:00-07:00")
+    renderer = Renderer(quiet, Reach(configured=False))
+    night = datetime(2026, 3, 4, 23, 0, tzinfo=UTC)
+    bad = situation(9, "critical", opened_at=night)
+    calm = [situation(n, opened_at=night) for n in range(2)]
+    renderer.at(night, bad, *calm)
+    morning = datetime(2026, 3, 5, 7, 0, tzinfo=UTC)
+    renderer.at(morning - MINUTE, bad, *calm)
+    said = [told for told in renderer.notified if told.channel == "elsewhere"]
+    assert {told.incident_id for told in said} == {bad.id}
+    renderer.at(morning, bad, *calm)
+    said = [told for told in renderer.notified if told.channel == "elsewhere"]
+    assert {told.incident_id for told in said} == {bad.id, *(one.id for one in calm)}
+
+
 def test_who_joins_while_slack_can_not_be_told_is_told_to_others() -> None:
     broken = Reach(broken_since=NOW, needs_fix=True)
     renderer = Renderer(AlertPolicy(elsewhere=ELSEWHERE), broken)
