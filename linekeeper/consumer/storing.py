@@ -207,6 +207,7 @@ def _of_owners(held: HeldEvent, settled: Settled, before: Collection[tuple[str, 
     """
     owners: dict[str, list[str]] = {}
     unconfirmed = 0
+    is_unread = False
     for key, candidates in held.plan.candidates.items():
         confirmed = [
             candidate
@@ -215,21 +216,32 @@ def _of_owners(held: HeldEvent, settled: Settled, before: Collection[tuple[str, 
             or (candidate, stored_key(key)) in before
             or _confirms(held, candidate, key)
         ]
-        unconfirmed += not confirmed
+        if not confirmed:
+            unconfirmed += 1
+            is_unread |= not all(_was_read(held, candidate, key) for candidate in candidates)
         for connection_id in confirmed:
             owners.setdefault(connection_id, []).append(key)
     note = settled.note
     if unconfirmed:
-        note = f"{unconfirmed} of its keys are in several connections and changed in none of them"
+        which = "those that could be read: a poll reads the others" if is_unread else "them"
+        note = (
+            f"{unconfirmed} of its keys are in several connections and changed in none of {which}"
+        )
     if len(owners) == 1:
         return settled._replace(connection_id=next(iter(owners)), note=note, owners=owners)
     return settled._replace(connection_id=None, note=note, owners=owners)
 
 
-def _confirms(held: HeldEvent, connection_id: str, key: str) -> bool:
+def _was_read(held: HeldEvent, connection_id: str, key: str) -> bool:
     batch = held.batches.get(ReadRequest(connection_id, held.plan.entity))
-    if batch is None or not isinstance(batch.answer, Records) or key in batch.answer.unread:
+    answer = batch.answer if batch is not None else None
+    return isinstance(answer, Records) and key not in answer.unread
+
+
+def _confirms(held: HeldEvent, connection_id: str, key: str) -> bool:
+    if not _was_read(held, connection_id, key):
         return False
+    batch = held.batches[ReadRequest(connection_id, held.plan.entity)]
     if stored_key(key) in batch.changed:
         return True
     return held.event.kind == "record.deleted" and batch.lacks(key)

@@ -70,12 +70,7 @@ class Rehearsal:
         # Switched off for want of credits, or without a login, as far as Makini's late word goes:
         # then that is said.
         now = self.universe.now()
-        until = now + timedelta(minutes=20)
-        words = [connection.word(now)]
-        words += [
-            (lifecycle, sync) for at, lifecycle, sync in connection.words if now < at <= until
-        ]
-        spoken_well_of = all(word[0] == "Active" and word[1] != "fail" for word in words)
+        spoken_well_of = _is_spoken_well_of(connection, now, now + timedelta(minutes=20))
         return bool(
             fine and settled and spoken_well_of and connection.offers
             and not self.trouble.is_sick(connection)
@@ -110,7 +105,7 @@ class Rehearsal:
             known = self._known_with(key)
             if connection.key not in known:
                 whose |= {None, *known}
-            elif self._is_compared_later(connection, at):
+            elif self._is_compared_later(connection, at) or self._is_not_asked(connection, at):
                 whose.add(None)
         for forwarded in self.universe.product.taken:
             within = timedelta() <= forwarded.at - at <= FORWARDED_WITHIN
@@ -130,6 +125,15 @@ class Rehearsal:
         """
         until = connection.syncing_until
         return until is not None and at < until + OVERDUE_WITHIN
+
+    def _is_not_asked(self, connection: Connection, at: datetime) -> bool:
+        """Whether the last sweep may have heard Makini's late word that it is off, or without a
+        login: then whether a record of it changed is found out by a poll.
+
+        Where webhooks name no connection and others have that key, the event is of none.
+        """
+        sweep = timedelta(seconds=SWEEP_SECONDS * self.universe.pace + 60.0)
+        return not _is_spoken_well_of(connection, at - sweep, at)
 
     def _known_with(self, key: str) -> set[str]:
         """The connections of which a record with that key has been read."""
@@ -217,6 +221,13 @@ class Rehearsal:
             return 0.0
         sweep = SWEEP_SECONDS * self.universe.pace
         return max(0.0, (lag if lag <= 600 else 0.0) + sweep + 120.0 - CLEARED_SECONDS)
+
+
+def _is_spoken_well_of(connection: Connection, since: datetime, until: datetime) -> bool:
+    """Whether all that Makini said of it meanwhile is that it works."""
+    words = [connection.word(since)]
+    words += [(lifecycle, sync) for at, lifecycle, sync in connection.words if since < at <= until]
+    return all(lifecycle == "Active" and sync != "fail" for lifecycle, sync in words)
 
 
 def _says_lost(message: Message, name: str) -> bool:

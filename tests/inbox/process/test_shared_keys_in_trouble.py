@@ -8,7 +8,7 @@ from sqlmodel import col
 
 from linekeeper.clock import utcnow
 from linekeeper.runtime import Runtime
-from linekeeper.store.tables import WebhookEvent
+from linekeeper.store.tables import Connection, WebhookEvent
 from tests.inbox.process.test_shared_keys import Makini, body, fleet_of, forwards, makini, rt
 
 __all__ = ["makini", "rt"]
@@ -94,3 +94,24 @@ async def test_whose_a_key_is_stays_known_while_another_is_waited_for(
     event = await stage.event(receipt.id)
     assert (event.status, event.connection_id) == ("processed", a.id)
     assert await forwards(stage) == [{"event": receipt.id, "keys": ["k1", "k2"]}]
+
+
+async def test_who_was_not_asked_is_not_said_to_be_unchanged(rt: Runtime, makini: Makini) -> None:
+    """Universe 34785: Makini's word that one of them was inactive was an hour late."""
+    fleet = await fleet_of(rt, makini, 2)
+    stage, [a, b] = fleet.stage, fleet.stage.connections
+    makini.records = {"c0": {"k": 1}, "c1": {"k": 1}}
+    await fleet.index(a, b)
+    async with rt.store.write() as session:
+        which = update(Connection).where(col(Connection.id) == b.id)
+        await session.execute(which.values(health="inactive"))
+    makini.records["c1"]["k"] = 2
+    receipt = await stage.deliver(body("k"))
+    await stage.process()
+    event = await stage.event(receipt.id)
+    assert (event.status, event.connection_id) == ("processed", None)
+    assert event.error == (
+        "1 of its keys are in several connections and changed in none of those that could be read: "
+        "a poll reads the others"
+    )
+    assert await forwards(stage) == [{"event": receipt.id}]
