@@ -23,6 +23,7 @@ def unnamed(oracle: "Oracle") -> Iterator[str]:
 
     Judged is who was in one while it was calm, and Slack back. A message that it shares with others
     is edited, of which nobody is notified: who was not in it from the first is named in its thread.
+    An incident may come into such a message by an edit, which is the first then.
     """
     universe = oracle.universe
     muted = {incident for incident, *_ in universe.people.unusual.muted}
@@ -41,9 +42,10 @@ def unnamed(oracle: "Oracle") -> Iterator[str]:
         own = [message for message in universe.slack.channel if message.incident_id == row["id"]]
         shared = [] if own else _shared(oracle, row["id"])
         said = [text for message in own for _, text in message.texts]
-        for message in shared:
+        for message, at in shared:
             said += [text for reply in _thread(oracle, message) for _, text in reply.texts]
-            edits = message.texts if row["members"] > NAMED_IN_A_LINE else message.texts[:1]
+            firsts = [*message.texts[:1], *[text for text in message.texts if text[0] >= at][:1]]
+            edits = message.texts if row["members"] > NAMED_IN_A_LINE else firsts
             said += [text for _, text in edits]
         if said and not any(row["name"] in text for text in said):
             yield (
@@ -52,18 +54,18 @@ def unnamed(oracle: "Oracle") -> Iterator[str]:
             )
 
 
-def _shared(oracle: "Oracle", incident: str) -> list[Message]:
-    """The messages about several incidents in which it was announced."""
+def _shared(oracle: "Oracle", incident: str) -> list[tuple[Message, datetime]]:
+    """The messages about several incidents in which it was announced, and since when."""
     keys = {
-        row["fold"]
+        row["fold"]: datetime.fromisoformat(row["at"])
         for row in oracle.rows(
-            "SELECT fold FROM notice WHERE incident_id = ? AND channel = 'slack'"
+            "SELECT fold, at FROM notice WHERE incident_id = ? AND channel = 'slack'"
             " AND step = 'first' AND fold IS NOT NULL", incident,
         )
     }  # fmt: skip
     return [
-        message for message in oracle.universe.slack.channel
-        if any(f":fold:{key}:" in message.key for key in keys)
+        (message, at) for message in oracle.universe.slack.channel
+        for key, at in keys.items() if f":fold:{key}:" in message.key
     ]  # fmt: skip
 
 
