@@ -1,6 +1,5 @@
 """A connection by whatever people know of it: name, `Customer · System`, tag, key or id."""
 
-import difflib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from sqlmodel import col
 
 from linekeeper.customers.matching import read_customer_names
 from linekeeper.customers.naming import NAMES_KEPT, label
+from linekeeper.nearest import nearest
 from linekeeper.store.tables import Connection, Contact, Customer
 
 
@@ -44,7 +44,7 @@ async def find_connection(session: AsyncSession, wanted: str) -> Named:
     everything = await named_connections(session)
     matching = called(everything, wanted)
     if matching is None:
-        raise NotFound(nearest(wanted.strip(), everything))
+        raise NotFound(no_match(wanted.strip(), everything))
     return matching
 
 
@@ -105,11 +105,9 @@ async def find_customer(session: AsyncSession, wanted: str) -> Customer:
         raise NotFound(f"{wanted.strip()!r} names {len(matches)} customers: give the id: {ids}")
     if owner := (await read_customer_names(session)).owner(wanted.strip()):
         return next(customer for customer in everybody if customer.id == owner)
-    names = {fold(customer.name): customer.name for customer in everybody}
-    close = difflib.get_close_matches(folded, list(names), n=5, cutoff=0.3)
-    offers = [names[match] for match in close] or sorted(names.values())[:5]
-    nearest = f"The nearest: {'; '.join(offers)}" if offers else "None is known yet"
-    raise NotFound(f"no customer is called {wanted.strip()!r}. {nearest}")
+    offers = nearest(wanted, {customer.name: customer.name for customer in everybody})
+    hint = f"The nearest: {offers}" if offers else "None is known yet"
+    raise NotFound(f"no customer is called {wanted.strip()!r}. {hint}")
 
 
 async def named_connections(session: AsyncSession) -> list[Named]:
@@ -149,19 +147,15 @@ def fold(text: str) -> str:
     return re.sub(r"\s*[·\-–—|/:]\s*|\s+", " ", text.casefold()).strip()
 
 
-def nearest(wanted: str, everything: Sequence[Named]) -> str:
+def no_match(wanted: str, everything: Sequence[Named]) -> str:
     """What to say of a name that nobody has: those that come near it. Pure."""
     if not everything:
         return (
             f"no connection matches {wanted!r}: none is known yet. Run the deployment adopt (or "
             "wait for the next health-sweep)"
         )
-    names = {fold(text): named.label for named in everything for text in (named.label, named.name)}
-    close = difflib.get_close_matches(fold(wanted), list(names), n=5, cutoff=0.3)
-    offers = list(dict.fromkeys(names[match] for match in close))
-    if not offers:
-        offers = sorted(named.label for named in everything)[:5]
-    return f"no connection matches {wanted!r}. The nearest: {'; '.join(offers)}"
+    names = {text: named.label for named in everything for text in (named.label, named.name)}
+    return f"no connection matches {wanted!r}. The nearest: {nearest(wanted, names)}"
 
 
 async def recipients(session: AsyncSession, customer_id: str) -> list[str]:

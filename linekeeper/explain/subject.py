@@ -14,7 +14,7 @@ from linekeeper.customers.find import (
     called,
     fold,
     named_connections,
-    nearest,
+    no_match,
 )
 from linekeeper.customers.naming import label
 from linekeeper.store import is_id
@@ -180,7 +180,7 @@ def _without_connection(
     prefix = next((prefix for prefix, _ in splits(key)), key)
     raise NotFound(
         f"nothing is known as {key!r}: give `Customer · System RECORD-KEY`, or the id of a "
-        f"delivery, change, incident or message ({nearest(prefix, everything)})"
+        f"delivery, change, incident or message ({no_match(prefix, everything)})"
     )
 
 

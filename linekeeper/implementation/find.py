@@ -1,7 +1,5 @@
 """An implementation, or one of its gates, by what people call it."""
 
-import difflib
-
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
@@ -9,6 +7,7 @@ from sqlmodel import col
 from linekeeper.implementation.advance import NoSuchImplementation
 from linekeeper.implementation.scope import PlanError
 from linekeeper.implementation.standing import Standing
+from linekeeper.nearest import nearest
 from linekeeper.store.tables import Customer, Gate, Implementation
 
 SHOWN = 8
@@ -41,9 +40,7 @@ async def find_implementation(session: AsyncSession, wanted: str) -> str:
         raise NoSuchImplementation(f"{wanted!r} names several implementations: {several}")
     if not rows:
         raise NoSuchImplementation("there is no implementation yet: start one first")
-    titles = {_fold(row[2]): row[2] for row in rows}
-    near = difflib.get_close_matches(folded, list(titles), n=5, cutoff=0.3) or sorted(titles)[:5]
-    offered = "; ".join(titles[key] for key in near)
+    offered = nearest(wanted, {row[2]: row[2] for row in rows})
     raise NoSuchImplementation(f"no implementation matches {wanted!r}. The nearest: {offered}")
 
 

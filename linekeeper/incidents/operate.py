@@ -1,6 +1,5 @@
 """What operators do about trouble: acknowledge, snooze, mute, maintenance windows. Audited."""
 
-import difflib
 from dataclasses import dataclass
 from datetime import datetime, timedelta, tzinfo
 from typing import Literal
@@ -13,6 +12,7 @@ from sqlmodel import col
 from linekeeper.customers.find import NotFound, find_connection, find_customer
 from linekeeper.incidents.announce import announce
 from linekeeper.incidents.lifecycle import IncidentChange, mark_known, perform
+from linekeeper.nearest import nearest
 from linekeeper.refusal import Refusal
 from linekeeper.store import Store, is_id, new_id
 from linekeeper.store.tables import Audit, Connection, Incident, Reconnect, Silence
@@ -209,8 +209,7 @@ async def find_subject(session: AsyncSession, scope: Scope, wanted: str) -> Wind
     known = {provider.casefold(): provider for provider in providers if provider}
     provider = known.get(wanted.strip().casefold())
     if provider is None:
-        close = difflib.get_close_matches(wanted.strip().casefold(), list(known), n=5, cutoff=0.3)
-        offers = "; ".join(known[key] for key in close or sorted(known)[:5]) or "none is known"
+        offers = nearest(wanted, {name: name for name in known.values()}) or "none is known"
         raise NotFound(f"no provider is called {wanted.strip()!r}. The nearest: {offers}")
     return WindowSubject(
         scope, provider, provider, await _count(session, col(Connection.provider) == provider)
