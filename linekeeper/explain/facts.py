@@ -283,9 +283,9 @@ class NotifyFacts:
     silence: str | None = None
     """The maintenance window, or what else covered its beginning."""
     merged_into: str | None = None
+    """The title of the incident in which it goes on."""
     is_unwatched: bool = False
     """It ended as its app was taken out of the settings."""
-    """The title of the incident in which it goes on."""
     held: HoldCause | None = None
     held_why: str = ""
     held_until: datetime | None = None
