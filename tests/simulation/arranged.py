@@ -4,7 +4,7 @@ From some universe on, in a known share of them, or where it is asked for.
 """
 
 import asyncio
-from datetime import timedelta
+from datetime import datetime, timedelta
 from random import Random
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 ARRANGED_FROM = 50_000
 INSISTED, PAUSED, QUEUED = "insisted", "paused", "queued"
 RELISTED, OVERTAKEN, STOPPED = "relisted", "overtaken", "stopped"
-REOPENED = "reopened"
+REOPENED, RELOST = "reopened", "relost"
 ARRANGED = (INSISTED, PAUSED, QUEUED, RELISTED, OVERTAKEN, STOPPED, REOPENED)
 COMES_WITH = {
     PAUSED: {"day"}, QUEUED: {"thrift", "logins"}, RELISTED: {"day"},
@@ -33,6 +33,7 @@ COMES_WITH = {
 }  # fmt: skip
 """Kinds whose work they use."""
 LOST = "reauthorization_required"
+KEPT = "SELECT 1 FROM pending_login"
 ENDS_SOON = 20.0
 """Seconds in which a process ends that nothing keeps: three calls that hang take 46."""
 
@@ -177,8 +178,7 @@ async def stops(universe: "Universe", acts: "SecondActs", rng: Random) -> None:
     await asyncio.sleep(20.0)
     episode = _refuse(universe, connection, STATUS, Fault("status", 503), 600.0)
     await universe.people.customers.log_in_to(connection)
-    kept = "SELECT 1 FROM pending_login"
-    if not await acts.until(lambda: bool(universe.ask(kept, ())), within=30.0, every=1.0):
+    if not await acts.until(lambda: bool(universe.ask(KEPT, ())), within=30.0, every=1.0):
         episode.until = universe.now()
         return
     newest = universe.truth.connections[connection.successor or connection.key]
@@ -203,6 +203,39 @@ async def stops(universe: "Universe", acts: "SecondActs", rng: Random) -> None:
                 "about a login that is kept"
             )
     episode.until = universe.now()
+
+
+async def loses_again(universe: "Universe", acts: "SecondActs", rng: Random) -> None:
+    """A login is kept, as Makini says nothing of it, and lost again. A read is refused; then Makini
+    is asked about the kept login again, and its status doesn't know yet."""
+    await asyncio.sleep(rng.uniform(60.0, 300.0) * universe.plan.pace)
+    connection = acts.one()
+    if connection is None or not universe.faulty(RELOST):
+        return
+    universe.say(f"relost: {connection.key} loses its login")
+    universe.truth.lose_login(connection, universe.now())
+    if not await acts.until(lambda: universe.is_open(connection.key, LOST), within=1500.0):
+        return
+    await asyncio.sleep(20.0)
+    episode = _refuse(universe, connection, STATUS, Fault("status", 503), 900.0)
+    await universe.people.customers.log_in_to(connection)
+    if await acts.until(lambda: bool(universe.ask(KEPT, ())), within=30.0, every=1.0):
+        newest = universe.truth.connections[connection.successor or connection.key]
+        universe.say(f"relost: {newest.key} loses its login again")
+        lost_at = universe.now()
+        universe.truth.lose_login(newest, lost_at)
+        _by_hand(universe, "health-sweep")
+        if await acts.until(lambda: _is_refused_since(universe, lost_at), within=300.0):
+            universe.acted.add(RELOST)
+    episode.until = universe.now()
+
+
+def _is_refused_since(universe: "Universe", at: datetime) -> bool:
+    """Whether a read has shown since then that a login is lost."""
+    return bool(universe.ask(
+        "SELECT 1 FROM connection WHERE json_extract(judged, '$.lost_by') = 'read'"
+        " AND json_extract(judged, '$.lost_at') > ?", (at.isoformat()[:19],),
+    ))  # fmt: skip
 
 
 async def reopens(universe: "Universe", acts: "SecondActs", rng: Random) -> None:
@@ -274,5 +307,5 @@ def _refuse(
 
 ACTS_OF = {
     INSISTED: insists, PAUSED: pauses, QUEUED: queues, RELISTED: relists, OVERTAKEN: overtakes,
-    STOPPED: stops, REOPENED: reopens,
+    STOPPED: stops, REOPENED: reopens, RELOST: loses_again,
 }  # fmt: skip

@@ -139,6 +139,7 @@ OF_FIXES = (
         ("health/evidence.py",
          "_is_before_login(judged, observation) or _is_refused_since(judged, observation)",
          "_is_before_login(judged, observation)"),
-        seed=33403,
+        seed=6, kinds="relost",
+        personality={"status_lag": 900.0, "mint": "short", "keeps_id": True},
     ),
 )  # fmt: skip

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from tests.simulation.arranged import ACTS_OF, ARRANGED, ARRANGED_FROM, COMES_WITH
+from tests.simulation.arranged import ACTS_OF, ARRANGED, ARRANGED_FROM, COMES_WITH, RELOST
 from tests.simulation.doubted import DOUBTED, doubts
 from tests.simulation.later_acts import (
     AFTERMATH,
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 SECOND_ACTS_FROM = 16_000
 SECOND_ACTS = ("snoozed", "replaced", "dark keys", "leased", "thrift")
 ACTS = (
-    "snoozed", "replaced", "dark keys", "leased", "ending", "deadline", *LATER_ACTS, *ARRANGED,
+    "snoozed", "replaced", "dark keys", "leased", "ending", "deadline", RELOST,
+    *LATER_ACTS, *ARRANGED,
 )  # fmt: skip
 """Those of which it is counted whether they came about."""
 CHANCE = 0.2
