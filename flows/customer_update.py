@@ -45,7 +45,10 @@ async def customer_update(
         ),
     ] = "",
     locale: Annotated[
-        str, Field(title="Language", description="Such as `en` or `de-CH`", examples=["en"])
+        str,
+        Field(
+            title="Language", description="`en` or `de`, or of a region: `de-CH`", examples=["en"]
+        ),
     ] = "",
     owner: Annotated[
         str,

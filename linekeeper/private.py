@@ -1,5 +1,6 @@
 """Files that hold secrets are for their owner alone: folders 0700, files 0600."""
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -56,6 +57,25 @@ def make_private_file(path: Path) -> None:
     """Make `path`, empty and with mode 0600, unless it is there."""
     if not path.exists():
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, _FILE))
+
+
+def keep(draft: Path, path: Path) -> None:
+    """Put the file `draft` in the place of `path`, so that no loss of power takes it back."""
+    sync(draft)
+    draft.replace(path)
+    sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Have the disk write a file, or the names in a folder, where its file system can."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EBADF):  # of folders, some network shares
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def close_database(path: Path) -> None:

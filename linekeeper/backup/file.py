@@ -21,6 +21,7 @@ from typing import IO, Any, Self
 
 import orjson
 
+from linekeeper.private import keep
 from linekeeper.store.cipher import Cipher
 
 FORMAT = 2
@@ -101,9 +102,7 @@ def writing(path: Path, header: Header, cipher: Cipher) -> Iterator[BackupWriter
             writer = BackupWriter(handle, header, cipher)
             yield writer
             writer.seal()
-            handle.flush()
-            os.fsync(handle.fileno())
-        draft.replace(path)
+        keep(draft, path)
     except OSError as error:
         raise BackupError(
             f"{path} can't be written ({(error.strerror or str(error)).lower()}): no backup was "

@@ -146,7 +146,7 @@ async def _export(
     from linekeeper.access.modes import find_subjects, named_by
     from linekeeper.backup.age import BadRecipient, encrypt, recipient
     from linekeeper.clock import utcnow
-    from linekeeper.private import make_private_file
+    from linekeeper.private import keep, make_private_file
     from linekeeper.runtime import Runtime
     from linekeeper.store.tables import Connection
     from linekeeper.tokens.stored import UnreadableToken
@@ -185,5 +185,5 @@ async def _export(
                 tokens += [given] if given is not None else []
     sealed = encrypt(json.dumps({"tokens": tokens}).encode(), key)
     partial.write_bytes(sealed)
-    partial.replace(out)
+    keep(partial, out)
     return len(tokens)

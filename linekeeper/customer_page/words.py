@@ -5,11 +5,9 @@ import tomllib
 from collections.abc import Mapping
 from datetime import date, datetime
 from functools import cache
-from pathlib import Path
 from typing import Any
 
-FOLDER = Path(__file__).parent / "languages"
-ENGLISH = "en"
+from linekeeper.language import ENGLISH, PAGES, language
 
 
 class Words:
@@ -61,15 +59,9 @@ class Words:
 
 def words_of(locale: str) -> Words:
     """The words of the nearest language there is a file for: `de-CH` is `de`."""
-    known = {path.stem.casefold(): path.stem for path in FOLDER.glob("*.toml")}
-    parts = locale.strip().replace("_", "-").casefold().split("-")
-    while parts:
-        if "-".join(parts) in known:
-            return _words(known["-".join(parts)])
-        parts.pop()
-    return _words(ENGLISH)
+    return _words(language(locale, PAGES) or ENGLISH)
 
 
 @cache
-def _words(language: str) -> Words:
-    return Words(language, tomllib.loads((FOLDER / f"{language}.toml").read_text("utf-8")))
+def _words(name: str) -> Words:
+    return Words(name, tomllib.loads((PAGES / f"{name}.toml").read_text("utf-8")))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from linekeeper.customers.naming import hosting, tier
+from linekeeper.language import language, languages
 
 MAX_TEXT = 200
 NAMED = 5
@@ -116,7 +117,10 @@ def _locale(cell: str) -> str | None:
         return None
     locale = text.replace("_", "-")
     if len(locale) > 35 or not _LOCALE.fullmatch(locale):
-        raise BadCell(f"{shown(text)!r} is no locale: write it as en, de or pt-BR")
+        raise BadCell(f"{shown(text)!r} is no locale: write it as en or de-CH")
+    if language(locale) is None:
+        there = ", ".join(languages())
+        raise BadCell(f"nobody wrote texts in {shown(text)!r}: there are {there}")
     return locale
 
 

@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
-from pathlib import Path
 from typing import Any, Literal
 
 import jinja2
 
+from linekeeper.language import ENGLISH, MAILS, language
 from linekeeper.text import shown
 
 What = Literal["ask", "remind", "again", "thank", "ending", "setup", "page"]
@@ -27,9 +27,6 @@ _SECTIONS: Mapping[str, str] = {
 }
 """Where a mail's texts are; all others are asked for a login that is lost."""
 
-FOLDER = Path(__file__).parent / "mails"
-_ENGLISH = "en"
-_TAG = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*")
 _JINJA = jinja2.Environment(autoescape=False, undefined=jinja2.StrictUndefined)  # noqa: S701 - text
 _LINK = re.compile(r"https?://\S+")
 _PAGE = (
@@ -73,7 +70,7 @@ def compose(
     systems: Sequence[SystemToLogIn],
     *,
     until: datetime | None,
-    locale: str = _ENGLISH,
+    locale: str = ENGLISH,
     reminder: bool = False,
     is_backfilled: bool = True,
     is_also: bool = False,
@@ -86,10 +83,10 @@ def compose(
 
     A language nobody wrote a file for is English; `de-CH` is `de` where there is no file for it.
     """
-    lang = language(locale)
+    lang = language(locale) or ENGLISH
     words = _words(lang)
     section = _SECTIONS.get(what, "login")
-    texts = words.get(section) or _words(_ENGLISH)[section]
+    texts = words.get(section) or _words(ENGLISH)[section]
     values: dict[str, Any] = {
         "customer": shown(customer),
         "names": _listed([system.name for system in systems], words),
@@ -121,26 +118,9 @@ def compose(
     return MailText(subject, "\n\n".join(paragraphs) + "\n", page)
 
 
-def language(locale: str) -> str:
-    """The nearest language there is a file for."""
-    parts = locale.strip().replace("_", "-").split("-")
-    while parts and _TAG.fullmatch("-".join(parts)):
-        for known in languages():
-            if known.casefold() == "-".join(parts).casefold():
-                return known
-        parts.pop()
-    return _ENGLISH
-
-
-@cache
-def languages() -> tuple[str, ...]:
-    """Those there is a file for."""
-    return tuple(sorted(path.stem for path in FOLDER.glob("*.toml")))
-
-
 @cache
 def _words(lang: str) -> Mapping[str, Any]:
-    return tomllib.loads((FOLDER / f"{lang}.toml").read_text(encoding="utf-8"))
+    return tomllib.loads((MAILS / f"{lang}.toml").read_text(encoding="utf-8"))
 
 
 def _rendered(template: str, values: Mapping[str, Any], words: Mapping[str, Any]) -> str:

@@ -196,8 +196,11 @@ def _call(body: bytes, now: datetime) -> Call:
     if not isinstance(value, dict):
         raise HTTPException(422, "send an object such as {“status”: 401}")
     status = value.get("status")
-    if not isinstance(status, int) or isinstance(status, bool) or not 0 <= status <= 999:
-        raise HTTPException(422, "status must be the HTTP status, or 0 if there was no answer")
+    is_number = isinstance(status, int) and not isinstance(status, bool)
+    if not is_number or not (status == 0 or 100 <= status <= 599):
+        raise HTTPException(
+            422, "status must be the HTTP status (100 to 599), or 0 if there was no answer"
+        )
     return Call(
         status=status,
         at=_reported_time(value.get("at"), now),

@@ -129,7 +129,7 @@ def state_route(summary: str, word: str, **more: Json) -> Json:
 
 NOT_FOUND = {"s404": "No such connection"}
 REPORT = object_of(
-    {"status": {"type": "integer", "minimum": 0, "maximum": 999}},
+    {"status": {"anyOf": [{"const": 0}, {"type": "integer", "minimum": 100, "maximum": 599}]}},
     code={"type": ["string", "integer", "null"]},
     request_id={"type": ["string", "integer", "null"]},
     at=TIME,

@@ -9,7 +9,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from linekeeper.private import make_private_folder
+from linekeeper.private import make_private_folder, sync
 
 SEALED = b"\x00lk1"
 """How sealed bytes begin; no JSON and no text does."""
@@ -143,10 +143,10 @@ def read_or_make_keys(file: Path, *, first: str | None = None) -> list[str]:
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w") as handle:
             handle.write((first or Fernet.generate_key().decode()) + "\n")
-            handle.flush()
-            os.fsync(handle.fileno())
+        sync(draft)
         try:
             os.link(draft, file)
+            sync(file.parent)
         except FileExistsError:
             pass  # another process was first: its keys count
         finally:

@@ -1,6 +1,7 @@
 """The file appears whole or not at all, also where the disk is full."""
 
 import gc
+import os
 import resource
 import sys
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ import pytest
 
 from linekeeper.backup.file import BackupError, Header, Reader, writing
 from linekeeper.store import new_id
-from linekeeper.store.cipher import Cipher
+from linekeeper.store.cipher import Cipher, read_or_make_keys
 from tests.databases import KEY
 
 CIPHER = Cipher([KEY.get_secret_value()])
@@ -46,6 +47,32 @@ def write(path: Path, rows: int) -> None:
         writer.table("t", ["a"])
         for _ in range(rows):
             writer.row([new_id()])
+
+
+@pytest.fixture
+def synced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the disk was made to write, in order: a file by its name then, a folder by its."""
+    written: list[str] = []
+    fsync = os.fsync
+
+    def record(descriptor: int) -> None:
+        fsync(descriptor)
+        written.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+
+    monkeypatch.setattr(os, "fsync", record)
+    return written
+
+
+def test_a_loss_of_power_takes_no_backup_back(tmp_path: Path, synced: list[str]) -> None:
+    """The file was on the disk, its name not: after the crash there was no backup."""
+    write(tmp_path / "b", 3)
+    assert synced == [f".b.{os.getpid()}.part", tmp_path.name]
+
+
+def test_a_loss_of_power_takes_no_key_back(tmp_path: Path, synced: list[str]) -> None:
+    """A database whose key is gone is lost with it."""
+    read_or_make_keys(tmp_path / "keys")
+    assert synced == [f".keys.{os.getpid()}", tmp_path.name]
 
 
 @pytest.mark.usefixtures("is_silent")

@@ -9,6 +9,7 @@ from pydantic import SecretStr
 
 import blocks
 from blocks import AlertPolicy, HealthPolicy, Mail, MakiniApp, SlackChannel
+from blocks.text import pairs
 from linekeeper import config as core
 from tasks.prefect_adapter.block_documents import BLOCKS
 
@@ -55,6 +56,13 @@ ALERTS = core.AlertPolicy(
     escalate_from="normal",
     elsewhere=(SecretStr("json://user:pa,ss@hook.example/"), SecretStr("mailto://b.example")),
 )
+
+
+def test_a_name_given_twice_is_refused() -> None:
+    """The last one was taken, without a word."""
+    assert pairs("a = b\nc = b") == {"a": "b", "c": "b"}
+    with pytest.raises(ValueError, match="'a' is given twice"):
+        pairs("a = b, c = d, a = e")
 
 
 def test_prefect_finds_each_block_in_the_module() -> None:

@@ -20,9 +20,11 @@ from linekeeper.clock import utcnow
 from linekeeper.runtime import Runtime
 from linekeeper.store.tables import Connection
 from linekeeper.sweep.sweep import take_list
+from tests.backup.test_file import synced
 from tests.cli.commands import CommandLine
 from tests.forking import python
 
+__all__ = ["synced"]
 PUBLIC = "age1834kjnelledpe8j3jwapsrzd7cv2v2ery49m964p9fgn5g5x259saepdwa"
 SECRET = "AGE-SECRET-KEY-1GRQGX7ACEEN363PZGX05ERMXLJRYTQUL7HGD78DPLJN5JL8QU0RQREENNK"
 """A pair made by another implementation of age, which also opened what ours encrypts."""
@@ -56,7 +58,7 @@ def unseal(file: bytes) -> bytes:
 
 
 async def test_what_was_taken_is_given_back_to_the_key_alone(
-    command: CommandLine, tmp_path: Path
+    command: CommandLine, tmp_path: Path, synced: list[str]
 ) -> None:
     out = tmp_path / "back.age"
     async with sandbox.serving(sandbox.Settings(port=0, connections=2)) as makini:
@@ -88,8 +90,11 @@ async def test_what_was_taken_is_given_back_to_the_key_alone(
         assert nowhere.code == 1
         async with Runtime.open() as rt, rt.store.read() as session:
             assert set(await session.scalars(select(Connection.custody))) == {"owned"}
+        synced.clear()
         said = await asyncio.to_thread(command, *export, str(out))
+        synced[:] = [name for name in synced if not name.startswith("linekeeper.db")]
     assert said.code == 0, said.err
+    assert synced == ["back.age.part", tmp_path.name]  # no crash takes it back
     assert pair.refresh.encode() not in out.read_bytes()
     assert out.stat().st_mode & 0o077 == 0
     [back] = json.loads(unseal(out.read_bytes()))["tokens"]

@@ -7,7 +7,8 @@ from sqlmodel import col
 
 from linekeeper.access.page_links import revoke_links
 from linekeeper.clock import utcnow
-from linekeeper.customer_page.words import FOLDER, words_of
+from linekeeper.customer_page.words import words_of
+from linekeeper.language import PAGES
 from linekeeper.store.tables import Audit, ConnectLink, Gate, Implementation
 from tests.customer_page.conftest import GERMAN, Portal
 
@@ -135,8 +136,8 @@ async def test_german_is_german(portal: Portal) -> None:
 
 
 def test_every_language_says_everything_with_the_same_values() -> None:
-    english = tomllib.loads((FOLDER / "en.toml").read_text("utf-8"))
-    for path in FOLDER.glob("*.toml"):
+    english = tomllib.loads((PAGES / "en.toml").read_text("utf-8"))
+    for path in PAGES.glob("*.toml"):
         other = tomllib.loads(path.read_text("utf-8"))
         for part, texts in english.items():
             if isinstance(texts, dict):

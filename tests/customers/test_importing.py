@@ -120,9 +120,14 @@ def test_hosting_and_tier_each_have_a_column() -> None:
         ("name,locale\nAcme,../../etc\n", "line 2, column locale"),
         ("name,locale\nAcme,xx-YY-zz\n", "line 2, column locale: 'xx-YY-zz' is no locale"),
         (
-            "name,locale\nA,de_at-1996\nB,zh-Hant-TW\nC,es-419\nD,de-AT-CH\n",
+            "name,locale\nA,de_at-1996\nB,de-Latn-CH\nC,en-001\nD,de-AT-CH\n",
             "line 5, column locale",
         ),
+        (
+            "name,locale\nAcme,xx\n",
+            "line 2, column locale: nobody wrote texts in 'xx': there are de, en",
+        ),
+        ("name,locale\nAcme,fr-CA\n", "line 2, column locale: nobody wrote texts in 'fr-CA'"),
         ("name\n" + "x" * 201, "line 2, column name: it has 201 characters"),
         ("name\nAc\x1b[31mme\n", "line 2, column name: it has characters that can't be shown"),
         ("name\nAc\0me\n", "line 2: there is a zero byte"),

@@ -2,6 +2,7 @@
 
 import tomllib
 from datetime import datetime
+from functools import partial
 from html.parser import HTMLParser
 from typing import get_args
 from zoneinfo import ZoneInfo
@@ -10,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from linekeeper.language import MAILS, language, languages
 from linekeeper.notify import mail_text
-from linekeeper.notify.mail_text import FOLDER, SystemToLogIn, What, compose, language, languages
+from linekeeper.notify.mail_text import SystemToLogIn, What, compose
 
 PAGE = "https://line.op.example/customer/token"
 SINCE = datetime(2026, 3, 4, 9, 5, tzinfo=ZoneInfo("Europe/Berlin"))
@@ -64,38 +66,29 @@ def test_another_language_is_one_more_file(
     monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.mktemp("mails")
-    english = (FOLDER / "en.toml").read_text()
+    english = (MAILS / "en.toml").read_text()
     (folder / "en.toml").write_text(english)
     german = english.replace('"March"', '"März"').replace("Hello,", "Guten Tag,")
-    (folder / "de.toml").write_text(german.replace("{day} {month} {year}", "{day}. {month} {year}"))
-    monkeypatch.setattr(mail_text, "FOLDER", folder)
-    for cached in (mail_text.languages, mail_text._words):
-        cached.cache_clear()
+    (folder / "fr.toml").write_text(german.replace("{day} {month} {year}", "{day}. {month} {year}"))
+    locales = ("fr-CH", "fr_FR", "FR", "de", "../../x", "")
+    assert [language(locale, folder) for locale in locales] == ["fr", "fr", "fr", None, None, None]
+    monkeypatch.setattr(mail_text, "MAILS", folder)
+    monkeypatch.setattr(mail_text, "language", partial(language, folder=folder))
+    mail_text._words.cache_clear()
     try:
-        assert [
-            language(connection) for connection in ("de-CH", "de_AT", "DE", "fr", "../../x", "")
-        ] == [
-            "de",
-            "de",
-            "de",
-            "en",
-            "en",
-            "en",
-        ]
-        mail = compose("ask", "Acme", [system()], until=SINCE, locale="de-CH")
+        mail = compose("ask", "Acme", [system()], until=SINCE, locale="fr-CH")
         assert mail.body.startswith("Guten Tag,")
         assert "4. März 2026" in mail.body
-        assert '<html lang="de">' in mail.html
+        assert '<html lang="fr">' in mail.html
     finally:
         monkeypatch.undo()
-        for cached in (mail_text.languages, mail_text._words):
-            cached.cache_clear()
+        mail_text._words.cache_clear()
 
 
 def test_every_language_has_every_text() -> None:
-    wanted = tomllib.loads((FOLDER / "en.toml").read_text())
+    wanted = tomllib.loads((MAILS / "en.toml").read_text())
     for lang in languages():
-        there = tomllib.loads((FOLDER / f"{lang}.toml").read_text())
+        there = tomllib.loads((MAILS / f"{lang}.toml").read_text())
         assert there.keys() == wanted.keys(), lang
         assert len(there["months"]) == 12, lang
         for what in get_args(What):

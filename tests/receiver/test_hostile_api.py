@@ -61,6 +61,11 @@ async def test_a_hostile_report_is_refused_or_noted(here: Here, bearer: dict[str
             "/api/connections/c1/observations", content=body, headers=bearer
         )
         assert answer.status_code in (202, 413, 422), body[:40]
+    for status, answered in ((99, 422), (600, 422), (999, 422), (100, 202), (599, 202), (0, 202)):
+        answer = await here.http.post(
+            "/api/connections/c1/observations", json={"status": status}, headers=bearer
+        )
+        assert answer.status_code == answered, status
     for name in (b"Bearer \xff", b"Bearer " + b"\x01" * 10, b"bearer"):
         request = head(method="GET", path="/api/connections").replace(
             b"Host:", b"Authorization: " + name + b"\r\nConnection: close\r\nHost:"
