@@ -9,7 +9,7 @@ from linekeeper.clock import monotonic, utcnow
 from linekeeper.reconcile.due import PASSES, Pass, PollOrder, due_in
 from linekeeper.reconcile.match_decisions import waiting_at
 from linekeeper.reconcile.measure import TrustVerdict
-from linekeeper.reconcile.purge import forget_records
+from linekeeper.reconcile.purge import StillAwaited, forget_records
 from linekeeper.reconcile.run import conclude, with_window
 from linekeeper.reconcile.service import ReconcileRun, read_pass
 from linekeeper.views.match_page import match_markdown
@@ -150,11 +150,15 @@ async def report_matches(connection: str) -> int:
 async def purge_records(connection_id: str, name: str) -> int:
     """Forget what the index holds of a connection; returns how many records went.
 
-    None do while it is being read: the next run that reconciles all forgets them.
+    None do while it is read, or its successor has yet to take them over: the next run that
+    reconciles all, and finds them free, forgets them.
     """
-    gone = await forget_records(runtime().store, connection_id)
+    try:
+        gone = await forget_records(runtime().store, connection_id)
+    except StillAwaited:
+        gone = None
     if gone is None:
-        get_run_logger().warning("%s is being read: its records are purged later", name)
+        get_run_logger().warning("%s is in use: its records are purged later", name)
     else:
         get_run_logger().info("%s: %d records purged", name, gone)
     return gone or 0

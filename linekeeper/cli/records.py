@@ -165,12 +165,18 @@ async def _named(wanted: str) -> "Named":
 
 
 async def _purge(wanted: str) -> str:
-    from linekeeper.reconcile.purge import forget_records
+    from linekeeper.reconcile.purge import StillAwaited, forget_records
     from linekeeper.runtime import Runtime
 
     named = await _named(wanted)
     async with Runtime.open() as rt:
-        gone = await forget_records(rt.store, named.id, by=who())
+        try:
+            gone = await forget_records(rt.store, named.id, by=who())
+        except StillAwaited:
+            raise UserError(
+                f"the successor of {named.label} has yet to take over its records, and nothing was "
+                "forgotten: try again after the next reconcile run"
+            ) from None
     if gone is None:
         raise UserError(f"{named.label} is being read, and nothing was forgotten: try again later")
     return f"{named.label}: {counted(gone, 'record')} forgotten"

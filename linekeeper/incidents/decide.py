@@ -152,6 +152,7 @@ def decide(
     for wanted in everything:
         if wanted.members and wanted.scope == "connection":
             wanted.kind = next(iter(wanted.members.values()))
+    _take_in(everything, opened)
     merged = {loser for wanted in everything for loser in wanted.merged}
     return IncidentDecision(
         [wanted for wanted in everything if wanted.members and not _same(wanted, before)],
@@ -267,6 +268,22 @@ def _group(
             kept = next(number for number, wanted in group.items() if wanted is keeper)
             numbers |= dict.fromkeys(keeper.members, kept)
             wider[name] = kept
+
+
+def _take_in(everything: Iterable[Draft], opened: Iterable[Open]) -> None:
+    """One whose members are all in another that is alike, as their customer became that one, is a
+    part of that: nothing of it is resolved."""
+    home = {member: wanted for wanted in everything for member in wanted.members}
+    for incident in opened:
+        wanted = home.get(next(iter(incident.members), ""))
+        if (
+            wanted is not None
+            and wanted.id != incident.id
+            and incident.id not in wanted.merged
+            and (wanted.scope, wanted.kind) == (incident.scope, incident.kind)
+            and incident.members.keys() <= wanted.members.keys()
+        ):
+            wanted.merged.append(incident.id)
 
 
 def _may_be_of(wanted: Draft, cause: RootCause) -> bool:

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import delete, select
+from sqlalchemy import bindparam, delete, exists, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -32,6 +32,18 @@ WAIT_SECONDS = 60.0
 """How long to wait for whoever reads a connection that is to be forgotten."""
 
 
+_AWAITED = exists().where(
+    col(Succession.predecessor_id) == col(Connection.id),
+    col(Succession.status) != "done",
+    col(Succession.created_at) > bindparam("since"),
+)
+"""That a successor has yet to take over what is known of its records: it compares with them."""
+
+
+class StillAwaited(Exception):
+    """A successor has yet to take over the records of a connection."""
+
+
 async def purge(session: AsyncSession, connection_id: str, *, keeps_feed: bool = False) -> int:
     """Remove the index, bodies and feed of a connection that nobody reads; how many records went.
 
@@ -53,7 +65,7 @@ async def forget_records(store: Store, connection_id: str, *, by: str = "") -> i
 
     A reading under way is waited for: what it goes on to write would count as the whole, and the
     product would be handed all the rest as new. None where it takes longer than `WAIT_SECONDS`:
-    nothing is removed then. `by` is who asked for it.
+    nothing is removed then. `by` is who asked for it. Raises `StillAwaited`.
     """
     async with holding(
         store,
@@ -67,6 +79,9 @@ async def forget_records(store: Store, connection_id: str, *, by: str = "") -> i
             return None
         now = utcnow()
         async with store.write() as session:
+            awaited = select(_AWAITED).where(col(Connection.id) == connection_id)
+            if await session.scalar(awaited, {"since": now - HEIR_WITHIN}):
+                raise StillAwaited(connection_id)
             of_it = select(col(Deletion.entity)).where(col(Deletion.connection_id) == connection_id)
             for entity in (await session.scalars(of_it.distinct())).all():
                 for cause in (deletions_cause, unmatched_cause):
@@ -101,27 +116,19 @@ async def purge_disconnected(store: Store, *, now: datetime) -> int:
         )
         .exists()
     )
-    awaited = (
-        select(Succession)
-        .where(
-            col(Succession.predecessor_id) == col(Connection.id),
-            col(Succession.status) != "done",
-            col(Succession.created_at) > now - HEIR_WITHIN,
-        )
-        .exists()
-    )
     async with store.read() as session:
         rows = (
             await session.execute(
                 select(col(Connection.id), col(Connection.replaced_by)).where(
                     col(Connection.setup) == "disconnected",
                     ~missing | col(Connection.replaced_by).is_not(None),
-                    ~awaited,
+                    ~_AWAITED,
                     select(Record).where(col(Record.connection_id) == col(Connection.id)).exists()
                     | select(Watermark)
                     .where(col(Watermark.connection_id) == col(Connection.id))
                     .exists(),
-                )
+                ),
+                {"since": now - HEIR_WITHIN},
             )
         ).all()
     for identifier, replaced_by in rows:

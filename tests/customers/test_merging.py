@@ -1,6 +1,6 @@
 """Two customers that are one: everything that belongs to the one is the other's afterwards."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from sqlalchemy import select
 from sqlmodel import col
@@ -11,6 +11,7 @@ from linekeeper.config import HealthPolicy
 from linekeeper.customers.adopt import adopt
 from linekeeper.customers.change import CustomerChange, change_customer
 from linekeeper.incidents.conclude import conclude
+from linekeeper.incidents.lifecycle import IncidentChange
 from linekeeper.incidents.windows import resting_until
 from linekeeper.makini import ListedConnection
 from linekeeper.store import Store
@@ -70,31 +71,60 @@ async def test_a_maintenance_window_goes_on(store: Store) -> None:
         assert sorted(await resting_until(session, ids, utcnow())) == sorted(ids)
 
 
-async def test_an_incident_of_all_its_systems_goes_on(store: Store) -> None:
-    """It was said to be resolved, and another one of the same systems opened."""
-    await two_customers(store)
-    former, now = await customer(store, "Acme Metals Holding"), utcnow()
+async def unreachable(store: Store, owner: Customer, count: int, now: datetime) -> None:
+    """`count` systems of `owner`, and nine times as many of nobody that answer."""
     async with store.write() as session:
-        for number in range(12):
+        for number in range(10 * count):
+            is_theirs = number < count
             session.add(
                 Connection(
                     app="default",
-                    makini_key=f"down-{number}",
-                    customer_id=former.id if number < 6 else None,
+                    makini_key=f"{owner.slug}-{number}",
+                    customer_id=owner.id if is_theirs else None,
                     name=f"System {number}",
-                    slug=f"system-{number}",
-                    provider="Fiix",
+                    slug=f"{owner.slug}-{number}",
+                    provider=f"Fiix {owner.slug}",
                     setup="live",
-                    health="unreachable" if number < 6 else "healthy",
+                    health="unreachable" if is_theirs else "healthy",
                     health_since=now,
                     last_answered_at=now,
                 )
             )
-        await session.flush()
-        await conclude(store, session, policy=HealthPolicy(), now=now)
-    await joined(store)
+
+
+async def concluded(store: Store, now: datetime) -> list[IncidentChange]:
     async with store.write() as session:
-        said = await conclude(store, session, policy=HealthPolicy(), now=now + timedelta(minutes=5))
+        return await conclude(store, session, policy=HealthPolicy(), now=now)
+
+
+async def test_an_incident_of_all_its_systems_goes_on(store: Store) -> None:
+    """It was said to be resolved, and another one of the same systems opened."""
+    await two_customers(store)
+    former, now = await customer(store, "Acme Metals Holding"), utcnow()
+    await unreachable(store, former, 6, now)
+    await concluded(store, now)
+    await joined(store)
+    said = await concluded(store, now + timedelta(minutes=5))
+    async with store.read() as session:
         [incident] = await session.scalars(select(Incident))
     heir = await customer(store, "Acme")
     assert (incident.status, incident.customer_id, said) == ("open", heir.id, [])
+
+
+async def test_of_two_incidents_alike_the_one_becomes_a_part_of_the_other(store: Store) -> None:
+    """It was said to be resolved, while nothing of it had recovered."""
+    await two_customers(store)
+    former, heir = await customer(store, "Acme Metals Holding"), await customer(store, "Acme")
+    now = utcnow()
+    for owner in (heir, former):
+        await unreachable(store, owner, 6, now)
+        await concluded(store, now)
+        now += timedelta(hours=2)
+    async with store.read() as session:
+        owners = {each.customer_id: each.id for each in await session.scalars(select(Incident))}
+    assert owners.keys() == {heir.id, former.id}
+    await joined(store)
+    said = await concluded(store, now + timedelta(minutes=5))
+    assert [(each.what, each.incident_id) for each in said if each.what != "changed"] == [
+        ("merged", owners[former.id])
+    ]

@@ -13,6 +13,7 @@ from sqlmodel import col
 
 from linekeeper.clock import utcnow
 from linekeeper.reconcile import succession_queries
+from linekeeper.reconcile.purge import StillAwaited, forget_records
 from linekeeper.reconcile.run import reconcile
 from linekeeper.reconcile.service import ReconcileRun
 from linekeeper.reconcile.succession import may_take_over
@@ -243,6 +244,33 @@ async def test_a_run_cut_short_between_the_steps_tells_each_once(
     told = [c for c in await feed(house) if c["entity"] == ORDERS]
     assert len(told) == len(known)
     assert {c["old_key"]: c["key"] for c in told} == {known[n]: key for n, key in now.items()}
+    await agrees(house, new)
+
+
+@pytest.mark.parametrize("is_planned", [False, True])
+async def test_what_the_successor_has_yet_to_take_over_is_not_purged(
+    house: House, monkeypatch: pytest.MonkeyPatch, is_planned: bool
+) -> None:
+    """The product was told that every record was new, or nothing of the new keys."""
+    monkeypatch.setattr(succession_queries, "AT_ONCE", 5)
+    [connection, _] = await house.connections()
+    known = keys(house, listed(house, connection))
+    new = await logged_in(house, connection, "rename")
+    if is_planned:
+        running = asyncio.create_task(run(house))
+        while not running.done() and len(await feed(house)) < 20:
+            await asyncio.sleep(0)
+        running.cancel()
+        with suppress(asyncio.CancelledError):
+            await running
+    assert await house.rows(Succession, Succession.status != "done")
+    with pytest.raises(StillAwaited):
+        await forget_records(house.store, connection.id)
+    await run(house)
+    told = await feed(house)
+    assert {change["op"] for change in told} == {"rekeyed"}
+    assert len([change for change in told if change["entity"] == ORDERS]) == len(known)
+    assert await forget_records(house.store, connection.id) == 0
     await agrees(house, new)
 
 
