@@ -187,6 +187,10 @@ async def _find(rt: Runtime, request: Request) -> Connection:
             raise HTTPException(404, str(error)) from None
 
 
+def _is_status(number: int) -> bool:
+    return number == 0 or 100 <= number <= 599
+
+
 def _call(body: bytes, now: datetime) -> Call:
     """The report in `body`. Raises `HTTPException` 422 with what is wrong."""
     try:
@@ -196,8 +200,7 @@ def _call(body: bytes, now: datetime) -> Call:
     if not isinstance(value, dict):
         raise HTTPException(422, "send an object such as {“status”: 401}")
     status = value.get("status")
-    is_number = isinstance(status, int) and not isinstance(status, bool)
-    if not is_number or not (status == 0 or 100 <= status <= 599):
+    if not isinstance(status, int) or isinstance(status, bool) or not _is_status(status):
         raise HTTPException(
             422, "status must be the HTTP status (100 to 599), or 0 if there was no answer"
         )
