@@ -52,7 +52,7 @@ def parse_charge(text: str) -> Charge:
             hosting = lower
         else:
             known = ", ".join((*TARIFF.tiers, *TARIFF.factors))
-            raise CreditError("tariff", f"{word[:40]!a} is not one of {known}")
+            raise CreditError("tariff", f"{word[:40]!r} is not one of {known}")
     return Charge(tier, hosting)
 
 

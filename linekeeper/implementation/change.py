@@ -126,7 +126,7 @@ def _may_change(implementation: Implementation, wanted: Sequence[Update]) -> Non
 
 def _check(wanted: Update) -> None:
     if wanted.action not in ACTIONS:
-        raise PlanError("action", f"{wanted.action[:40]!a} is not one of {', '.join(ACTIONS)}")
+        raise PlanError("action", f"{wanted.action[:40]!r} is not one of {', '.join(ACTIONS)}")
     if not wanted.by.strip():
         raise PlanError("by", "say who you are: it is kept in the audit")
     if len(wanted.reason) > MAX_REASON:

@@ -24,6 +24,7 @@ from linekeeper.implementation.template import Template, load_template
 from linekeeper.people import person
 from linekeeper.preflight.targets import TargetError, parse_target
 from linekeeper.store.tables import Customer
+from linekeeper.text import counted
 
 TEMPLATES = "LINEKEEPER_TEMPLATES"
 """A directory of one's own gate templates."""
@@ -190,14 +191,14 @@ def _once(systems: Sequence[str]) -> None:
     for name in systems:
         if fold(name) in seen:
             raise PlanError(
-                "systems", f"{name[:40]!a} is there twice; tell them apart, such as by their site"
+                "systems", f"{name[:40]!r} is there twice; tell them apart, such as by their site"
             )
         seen.add(fold(name))
 
 
 def _hostings(whole: str, of_each: Sequence[str], systems: int) -> tuple[str, ...]:
     """How each system is hosted. A self-hosted Makini is an app of its own."""
-    hostings = tuple(hosting or whole for hosting in _of_each("hosting", of_each, systems))
+    hostings = tuple(hosting or whole for hosting in _of_each(of_each, systems))
     if len(set(hostings)) > 1 and "self-hosted" in hostings:
         raise PlanError(
             "systems",
@@ -214,7 +215,7 @@ def _whole(hostings: Sequence[str], given: str) -> str:
 
 
 def _tiers(form: Form) -> tuple[str, ...]:
-    given = _of_each("tiers", [tier.upper() for tier in form.tiers], len(form.systems))
+    given = _of_each([tier.upper() for tier in form.tiers], len(form.systems))
     tiers = tuple(
         tier or usual_tier(system, form.tariffs) or DEFAULT_TIER
         for tier, system in zip(given, form.systems, strict=True)
@@ -223,21 +224,20 @@ def _tiers(form: Form) -> tuple[str, ...]:
         for tier in tiers:
             cost_of(tier, "cloud")
     except CreditError as error:
-        raise PlanError("tiers", error.reason) from None
+        raise PlanError("systems", error.reason) from None
     return tiers
 
 
-def _of_each(field: str, values: Sequence[str], systems: int) -> tuple[str | None, ...]:
+def _of_each(values: Sequence[str], systems: int) -> tuple[str | None, ...]:
     if len(values) > systems:
-        raise PlanError(field, f"{len(values)} of them for {systems} systems")
+        raise PlanError("systems", f"{len(values)} values for {counted(systems, 'system')}")
     return (*(value.strip() or None for value in values), *[None] * (systems - len(values)))
 
 
 def _targets(values: Sequence[str], systems: int) -> tuple[str | None, ...]:
     try:
         return tuple(
-            str(parse_target(value)) if value else None
-            for value in _of_each("targets", values, systems)
+            str(parse_target(value)) if value else None for value in _of_each(values, systems)
         )
     except TargetError as error:
-        raise PlanError("targets", str(error)) from None
+        raise PlanError("systems", str(error)) from None

@@ -164,7 +164,7 @@ def _vpn(hosting: str, *, vpn: bool) -> bool:
 def _names(values: Sequence[str], count: int | None) -> tuple[str, ...]:
     names = tuple(_name(name) for name in values)
     if count is not None and len(names) > count:
-        raise PlanError("system_names", f"{len(names)} names for {counted(count, 'system')}")
+        raise PlanError("systems", f"{len(names)} names for {counted(count, 'system')}")
     return names
 
 
@@ -218,10 +218,10 @@ def parse_country(value: str | None) -> str | None:
 def _name(value: str) -> str:
     name = " ".join(value.split())
     if not name or len(name) > MAX_NAME or not name.isprintable():
-        raise PlanError("system_names", f"{_shown(value)} can't be the name of a system")
+        raise PlanError("systems", f"{_shown(value)} can't be the name of a system")
     return name
 
 
 def _shown(value: object) -> str:
-    text = ascii(value) if isinstance(value, str) else str(value)
+    text = repr(value) if isinstance(value, str) else str(value)
     return text if len(text) <= 40 else f"{text[:37]}..."

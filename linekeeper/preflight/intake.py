@@ -70,11 +70,11 @@ def parse_report(data: bytes) -> PreflightVerdicts:
         except TargetError as error:
             raise ReportError(f"targets: {error}") from None
         if not same:
-            raise ReportError(f"targets: {target!a} isn't how preflight writes a target")
+            raise ReportError(f"targets: {target!r} isn't how preflight writes a target")
     judged = {verdict.target for verdict in raw.verdicts}
     if judged != set(targets):
         odd = sorted(judged ^ set(targets))[0]
-        raise ReportError(f"verdicts: they and the targets don't match: {odd!a}")
+        raise ReportError(f"verdicts: they and the targets don't match: {odd!r}")
     if any(verdict.vantage != raw.vantage for verdict in raw.verdicts):
         raise ReportError(f"verdicts: one isn't from {raw.vantage}, as the report says")
     _hang_together(targets, raw)

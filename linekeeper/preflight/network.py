@@ -83,7 +83,7 @@ def load_network(own: Path | None = None) -> Network:
     if not isinstance(given, dict):
         raise NetworkError(f"{own} must be an object with dated, source and addresses")
     if unknown := sorted(set(given) - set(data)):
-        raise NetworkError(f"{own} has {unknown[0]!a}; it may have {', '.join(data)}")
+        raise NetworkError(f"{own} has {unknown[0]!r}; it may have {', '.join(data)}")
     if "addresses" in given and not {"dated", "source"} <= set(given):
         raise NetworkError(f"{own} has addresses, so it must say dated and source as well")
     try:
@@ -127,5 +127,5 @@ def _ports(given: list[dict[str, Any]]) -> tuple[Port, ...]:
 def _line(value: Any) -> str:
     text = " ".join(str(value).split())
     if not text or len(text) > 200 or not text.isprintable():
-        raise ValueError(f"{text[:40]!a} must be one line of at most 200 characters")
+        raise ValueError(f"{text[:40]!r} must be one line of at most 200 characters")
     return text

@@ -48,7 +48,7 @@ def take_order(
         raise OrderError("target", f"give 1 to {MAX_TARGETS}, not {len(parsed)}")
     known = next((candidate for candidate in VANTAGES if candidate == vantage), None)
     if known is None:
-        raise OrderError("vantage", f"{vantage[:40]!a} is not one of {', '.join(VANTAGES)}")
+        raise OrderError("vantage", f"{vantage[:40]!r} is not one of {', '.join(VANTAGES)}")
     if not 0 < timeout <= MAX_TIMEOUT_SECONDS:
         raise OrderError("timeout", f"{timeout:g} is outside 0 to {MAX_TIMEOUT_SECONDS:g} seconds")
     if ca_file is not None:

@@ -48,7 +48,7 @@ class Target:
 
 def parse_target(text: str) -> Target:
     """`host:port`, `[v6]:port` or a http(s) URL; `TargetError` for anything else."""
-    shown = ascii(text if len(text) <= 60 else f"{text[:57]}...")
+    shown = repr(text if len(text) <= 60 else f"{text[:57]}...")
     if len(text) > MAX_TARGET:
         raise TargetError(f"{shown} is too long")
     scheme = _scheme(text, shown)
@@ -59,7 +59,7 @@ def parse_target(text: str) -> Target:
     except ValueError:
         raise TargetError(f"{shown} has no valid port; write host:port or a URL") from None
     if parts.username is not None or parts.password is not None:
-        raise TargetError(f"the URL of {host!a} carries a login; leave it out")
+        raise TargetError(f"the URL of {host!r} carries a login; leave it out")
     if port is None and scheme is not None:
         port = DEFAULT_PORTS[scheme]
     if port is None or not 1 <= port <= 65535:

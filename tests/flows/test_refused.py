@@ -107,6 +107,8 @@ def mistakes(connection: str, key: str, customer: str, project: str) -> list[Mis
         ("implementation", {**new, "country": "Utopia"}, "Country"),
         ("implementation", {**new, "custom_workflows": -1}, "Custom workflows"),
         ("implementation", {**new, "systems": []}, "Systems"),
+        ("implementation", {**new, "systems": [{"name": " "}]}, "Systems"),
+        ("implementation", {**new, "systems": [{"name": "SAP", "target": "no port"}]}, "Systems"),
         ("implementation", {**new, "app": "none"}, "App"),
         (
             "implementation-change",

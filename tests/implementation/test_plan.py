@@ -198,9 +198,9 @@ def test_the_traditional_project_stands_beside_it():
         ({"committed": date(9999, 12, 31)}, "committed"),
         ({"country": "Germany"}, "country"),
         ({"country": ""}, "country"),
-        ({"system_names": ["a", "b"]}, "system_names"),
-        ({"system_names": [" "]}, "system_names"),
-        ({"system_names": ["x" * 121]}, "system_names"),
+        ({"system_names": ["a", "b"]}, "systems"),
+        ({"system_names": [" "]}, "systems"),
+        ({"system_names": ["x" * 121]}, "systems"),
     ],
 )
 def test_bad_input_is_refused_with_field_and_reason(changes, field):
@@ -210,6 +210,11 @@ def test_bad_input_is_refused_with_field_and_reason(changes, field):
     assert caught.value.field == field
     assert caught.value.reason
     assert "\n" not in str(caught.value)
+
+
+def test_what_was_entered_is_shown_as_it_was_written():
+    with pytest.raises(PlanError, match="'Österreich' is not a two-letter country code"):
+        parse_scope(complexity="standard", kickoff=KICKOFF, today=TODAY, country="Österreich")
 
 
 def test_an_unknown_country_is_refused_when_its_holidays_are_asked_for():

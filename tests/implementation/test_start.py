@@ -62,8 +62,8 @@ async def test_the_same_customer_and_systems_are_the_same_implementation(office:
         ({"by": ""}, "by"),
         ({"customer": "\x07"}, "customer"),
         ({"complexity": "heroic"}, "complexity"),
-        ({"targets": ["nowhere"]}, "targets"),
-        ({"tiers": ["IX"]}, "tiers"),
+        ({"targets": ["nowhere"]}, "systems"),
+        ({"tiers": ["IX"]}, "systems"),
         ({"hosting": "mainframe"}, "hosting"),
     ],
 )
