@@ -15,6 +15,7 @@ import msgspec
 from msgspec.structs import replace
 
 from linekeeper.config import HealthPolicy
+from linekeeper.health.dates import cut_alike, is_older
 from linekeeper.makini import OTHER_SHAPE
 
 
@@ -238,33 +239,10 @@ def is_readable(observation: Observation) -> bool:
     return observation.outcome is not Outcome.missed and observation.code != OTHER_SHAPE
 
 
-def is_older(at: datetime, than: datetime | None, *, ours: bool) -> bool:
-    """Whether `at` is before `than`; `ours` tells a time of our own clock from a sender's."""
-    if than is None:
-        return False
-    mine, theirs = _grain(at), _grain(than)
-    grain = max(mine, theirs)
-    left, right = _floor(at, grain), _floor(than, grain)
-    if left != right:
-        return left < right
-    return ours and theirs > mine
-
-
-def _floor(at: datetime, grain: int) -> datetime:
-    return at.replace(microsecond=at.microsecond // grain * grain)
-
-
-def _grain(at: datetime) -> int:
-    """How finely `at` is given, in microseconds."""
-    if at.microsecond == 0:
-        return 1_000_000
-    return 1_000 if at.microsecond % 1_000 == 0 else 1
-
-
 def contradicts(judged: Judged, observation: Observation, policy: HealthPolicy) -> bool:
     """Whether a cached word says the opposite of something dated that we know of the login."""
     if observation.source == "reconnect":
-        return _is_before_login(judged, observation) or _is_refused_since(judged, observation)
+        return _is_before_login(judged, observation) or _is_lost_since(judged, observation)
     if observation.source not in CACHED:
         return False
     if observation.outcome is Outcome.login_lost:
@@ -283,12 +261,16 @@ def _is_before_login(judged: Judged, observation: Observation) -> bool:
     return observation.sync_status == "fail" and not lost
 
 
-def _is_refused_since(judged: Judged, observation: Observation) -> bool:
-    """Whether a read was refused after the customer had logged in: that login is lost again."""
+def _is_lost_since(judged: Judged, observation: Observation) -> bool:
+    """Whether a refused read, or Makini's event, says that the login was lost again after it came.
+
+    An event may be of the loss before, if its time is cut, or it comes late and has none: the next
+    sweep settles it with a read.
+    """
     login_at, lost_at = observation.login_at, judged.lost_at
     if observation.outcome not in _GOOD or login_at is None or lost_at is None:
         return False
-    return judged.lost_by == "read" and lost_at > login_at
+    return not is_older(lost_at, cut_alike(login_at, lost_at), ours=False)
 
 
 def _is_leftover(judged: Judged, observation: Observation) -> bool:

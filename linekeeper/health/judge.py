@@ -261,6 +261,8 @@ def _concluded(
             falls = state.falls or falls
         else:
             falls = ()
+    # What leaves a lost login as it is says nothing of it, so no event is older than that.
+    dated = dated and (state.own is not _LOST or observation.outcome is Outcome.login_lost)
     is_answer = observation.sync_status is not None or observation.source == "read"
     denied_at = at if observation.unknown_there else None if is_answer else state.denied_at
     return replace(

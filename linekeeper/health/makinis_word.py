@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from msgspec.structs import replace
 
 from linekeeper.config import HealthPolicy
+from linekeeper.health.dates import cut_alike, is_older
 from linekeeper.health.evidence import (
     CALLS,
     FALLEN,
@@ -20,7 +21,6 @@ from linekeeper.health.evidence import (
     Judged,
     Observation,
     Outcome,
-    is_older,
 )
 
 UNASKED = timedelta(days=1)
@@ -111,31 +111,9 @@ def raises_doubt(observation: Observation, judged: Judged) -> bool:
         return False
     if judged.own is Health.reauthorization_required or judged.lost_by:
         return False
-    unit = unit_of(observation.at)
     stronger = (judged.stated_at, judged.read_at, judged.restored_at, judged.connected_at)
-    return not any(is_older(observation.at, _within(at, unit), ours=False) for at in stronger)
-
-
-def unit_of(at: datetime) -> timedelta | None:
-    """The minute, hour or day to which the time of an event may have been cut; None for neither.
-
-    A sender that gives whole days says of every event that it was before whatever we did that day.
-    One in sixty whole minutes, and the rare whole day, is none that was cut: all that costs is a
-    read.
-    """
-    if at.microsecond or at.second:
-        return None
-    if at.minute:
-        return timedelta(minutes=1)
-    return timedelta(hours=1) if at.hour else timedelta(days=1)
-
-
-def _within(at: datetime | None, unit: timedelta | None) -> datetime | None:
-    """`at`, cut to `unit` as the other time may have been."""
-    if at is None or unit is None:
-        return at
-    midnight = at.replace(hour=0, minute=0, second=0, microsecond=0)
-    return midnight + (at - midnight) // unit * unit
+    said = observation.at
+    return not any(is_older(said, at and cut_alike(at, said), ours=False) for at in stronger)
 
 
 def doubted(judged: Judged, observation: Observation) -> Judged:

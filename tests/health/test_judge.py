@@ -7,13 +7,13 @@ from msgspec import to_builtins
 from msgspec.structs import replace
 
 from linekeeper.config import HealthPolicy
+from linekeeper.health.dates import is_older
 from linekeeper.health.evidence import (
     OURS,
     Health,
     Judged,
     Observation,
     Outcome,
-    is_older,
     load,
     wants_read,
 )
