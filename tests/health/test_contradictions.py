@@ -100,6 +100,22 @@ async def test_an_event_from_before_the_last_cached_word_raises_a_doubt_that_a_r
     assert not (await first(rt)).suspect
 
 
+async def test_no_call_without_an_answer_makes_an_event_older_that_the_login_works(
+    rt: Runtime, fleet: sandbox.Served
+) -> None:
+    await adopt(rt, fleet)
+    connection = await lose(rt, fleet, lagging=False)
+    await sweep(rt)
+    restored_at = utcnow()
+    await control(fleet, f"connections/{connection.makini_key}/go-offline")
+    await sweep(rt)
+    assert (await first(rt)).health == "reauthorization_required"
+    await said(rt, connection, Outcome.login_restored, at=restored_at)
+    assert (await first(rt)).health == "healthy"
+    [incident] = await incidents(rt)
+    assert incident.status == "resolved"
+
+
 @pytest.mark.parametrize("unit", ["minute", "hour", "day"])
 async def test_an_event_whose_time_is_cut_is_not_taken_for_older_than_what_was_read_since(
     rt: Runtime, fleet: sandbox.Served, unit: str

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tests.simulation.universe import Universe
 
 ARRANGED_FROM = 50_000
+RELOST_FROM = 60_000
 INSISTED, PAUSED, QUEUED = "insisted", "paused", "queued"
 RELISTED, OVERTAKEN, STOPPED = "relisted", "overtaken", "stopped"
 REOPENED, RELOST = "reopened", "relost"
@@ -224,9 +225,9 @@ async def loses_again(universe: "Universe", acts: "SecondActs", rng: Random) -> 
         universe.say(f"relost: {newest.key} loses its login again")
         lost_at = universe.now()
         universe.truth.lose_login(newest, lost_at)
+        universe.acted.add(RELOST)
         _by_hand(universe, "health-sweep")
-        if await acts.until(lambda: _is_refused_since(universe, lost_at), within=300.0):
-            universe.acted.add(RELOST)
+        await acts.until(lambda: _is_refused_since(universe, lost_at), within=300.0)
     episode.until = universe.now()
 
 

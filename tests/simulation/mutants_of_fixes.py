@@ -135,9 +135,9 @@ OF_FIXES = (
         seed=32846,
     ),
     undone(
-        "kept-login-is-believed", "a late word on a kept login outranks a read refused since it",
+        "kept-login-is-believed", "a late word on a kept login outranks that it is lost since",
         ("health/evidence.py",
-         "_is_before_login(judged, observation) or _is_refused_since(judged, observation)",
+         "_is_before_login(judged, observation) or _is_lost_since(judged, observation)",
          "_is_before_login(judged, observation)"),
         seed=6, kinds="relost",
         personality={"status_lag": 900.0, "mint": "short", "keeps_id": True},

@@ -11,7 +11,14 @@ from datetime import UTC, datetime
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from tests.simulation.arranged import ACTS_OF, ARRANGED, ARRANGED_FROM, COMES_WITH, RELOST
+from tests.simulation.arranged import (
+    ACTS_OF,
+    ARRANGED,
+    ARRANGED_FROM,
+    COMES_WITH,
+    RELOST,
+    RELOST_FROM,
+)
 from tests.simulation.doubted import DOUBTED, doubts
 from tests.simulation.later_acts import (
     AFTERMATH,
@@ -62,6 +69,8 @@ class SecondActs:
         arranged = Random(seed_of(seed, "arranged acts"))
         if seed >= ARRANGED_FROM:
             kinds |= {kind for kind in ARRANGED if arranged.random() < CHANCE}
+        if seed >= RELOST_FROM and arranged.random() < CHANCE:
+            kinds.add(RELOST)
         return kinds if seed >= SECOND_ACTS_FROM else set()
 
     def start(self, kinds: set[str]) -> Iterator[Any]:
