@@ -12,10 +12,8 @@ from enum import StrEnum
 from typing import Any
 
 import msgspec
-from msgspec.structs import replace
 
 from linekeeper.config import HealthPolicy
-from linekeeper.health.dates import cut_alike, is_older
 from linekeeper.makini import OTHER_SHAPE
 
 
@@ -66,7 +64,7 @@ class Outcome(StrEnum):
     """What Makini's list says of it; the word is in `Observation.lifecycle`."""
 
 
-_GOOD = (Outcome.answered, Outcome.sync_failing)
+GOOD = (Outcome.answered, Outcome.sync_failing)
 SEVERITY = {
     Health.healthy: 0,
     Health.degraded: 1,
@@ -118,7 +116,7 @@ class Observation(msgspec.Struct, frozen=True):
     @property
     def is_good_event(self) -> bool:
         """Whether it is Makini's event that a sync ended, well or not, or that all is well."""
-        return self.source == "webhook" and self.outcome in _GOOD
+        return self.source == "webhook" and self.outcome in GOOD
 
     @property
     def is_back(self) -> bool:
@@ -217,26 +215,55 @@ def is_late(observation: Observation, judged: Judged) -> bool:
     return is_older(observation.at, judged.observed_at, ours=observation.source in OURS)
 
 
-def without_evidence(observation: Observation) -> Observation:
-    """What `observation` says of a connection that Makini's list lacks.
-
-    Makini refuses the token of a connection that is gone as it refuses a lost login, so a refused
-    call proves neither; a status that was answered, and Makini's own event, prove what they say.
-    """
-    is_refused_call = observation.source in CALLS and observation.sync_status is None
-    if observation.outcome is not Outcome.login_lost or not is_refused_call:
-        return observation
-    return replace(
-        observation,
-        outcome=Outcome.doubted,
-        message="Makini refuses the token, and its list lacks the connection: the connection is "
-        "gone there, or its login is lost. The next complete list decides.",
-    )
-
-
 def is_readable(observation: Observation) -> bool:
     """Whether Makini's answer says something of the connection, be it that it refuses the call."""
     return observation.outcome is not Outcome.missed and observation.code != OTHER_SHAPE
+
+
+def is_older(at: datetime, than: datetime | None, *, ours: bool) -> bool:
+    """Whether `at` is before `than`; `ours` tells a time of our own clock from a sender's."""
+    if than is None:
+        return False
+    mine, theirs = _grain(at), _grain(than)
+    grain = max(mine, theirs)
+    left, right = _floor(at, grain), _floor(than, grain)
+    if left != right:
+        return left < right
+    return ours and theirs > mine
+
+
+def _floor(at: datetime, grain: int) -> datetime:
+    return at.replace(microsecond=at.microsecond // grain * grain)
+
+
+def _grain(at: datetime) -> int:
+    """How finely `at` is given, in microseconds."""
+    if at.microsecond == 0:
+        return 1_000_000
+    return 1_000 if at.microsecond % 1_000 == 0 else 1
+
+
+def unit_of(at: datetime) -> timedelta | None:
+    """The minute, hour or day to which the time of an event may have been cut; None for neither.
+
+    A sender that gives whole days says of every event that it was before whatever we did that day.
+    One in sixty whole minutes, and the rare whole day, is none that was cut: all that costs is a
+    read.
+    """
+    if at.microsecond or at.second:
+        return None
+    if at.minute:
+        return timedelta(minutes=1)
+    return timedelta(hours=1) if at.hour else timedelta(days=1)
+
+
+def cut_alike(at: datetime, like: datetime) -> datetime:
+    """`at`, cut to the unit to which `like` may have been."""
+    unit = unit_of(like)
+    if unit is None:
+        return at
+    midnight = at.replace(hour=0, minute=0, second=0, microsecond=0)
+    return midnight + (at - midnight) // unit * unit
 
 
 def contradicts(judged: Judged, observation: Observation, policy: HealthPolicy) -> bool:
@@ -247,7 +274,7 @@ def contradicts(judged: Judged, observation: Observation, policy: HealthPolicy) 
         return False
     if observation.outcome is Outcome.login_lost:
         return _is_leftover(judged, observation) or _is_outdated(judged, observation)
-    if observation.outcome in _GOOD or _is_listed_active(observation):
+    if observation.outcome in GOOD or _is_listed_active(observation):
         return _is_claimed_lost(judged, observation, policy)
     return False
 
@@ -268,7 +295,7 @@ def _is_lost_since(judged: Judged, observation: Observation) -> bool:
     sweep settles it with a read.
     """
     login_at, lost_at = observation.login_at, judged.lost_at
-    if observation.outcome not in _GOOD or login_at is None or lost_at is None:
+    if observation.outcome not in GOOD or login_at is None or lost_at is None:
         return False
     return not is_older(lost_at, cut_alike(login_at, lost_at), ours=False)
 
@@ -316,16 +343,3 @@ def _is_claimed_lost(judged: Judged, observation: Observation, policy: HealthPol
 def _is_listed_active(observation: Observation) -> bool:
     is_decisive = observation.outcome is Outcome.listed and observation.decisive
     return is_decisive and observation.lifecycle == "active"
-
-
-def wants_read(judged: Judged, observation: Observation, policy: HealthPolicy) -> bool:
-    """Whether a read has to settle what this status of a probe leaves open.
-
-    A lost login is not taken for found again by a cached word alone: that of a connection which
-    Makini has switched off is as good as ever.
-    """
-    if contradicts(judged, observation, policy):
-        return True
-    if judged.own is Health.reauthorization_required and observation.outcome in _GOOD:
-        return True
-    return judged.refusals > 0 and observation.outcome in _GOOD

@@ -11,16 +11,19 @@ from datetime import datetime, timedelta
 from msgspec.structs import replace
 
 from linekeeper.config import HealthPolicy
-from linekeeper.health.dates import cut_alike, is_older
 from linekeeper.health.evidence import (
     CALLS,
     FALLEN,
+    GOOD,
     OURS,
     Evidence,
     Health,
     Judged,
     Observation,
     Outcome,
+    contradicts,
+    cut_alike,
+    is_older,
 )
 
 UNASKED = timedelta(days=1)
@@ -100,6 +103,36 @@ def is_unanswered(judged: Judged, observation: Observation, policy: HealthPolicy
     asked, connected = judged.asked_at, observation.connected_at
     is_connected_since = asked is not None and connected is not None and connected > asked
     return judged.lifecycle in ("", "active") and not is_connected_since
+
+
+def without_evidence(observation: Observation) -> Observation:
+    """What `observation` says of a connection that Makini's list lacks.
+
+    Makini refuses the token of a connection that is gone as it refuses a lost login, so a refused
+    call proves neither; a status that was answered, and Makini's own event, prove what they say.
+    """
+    is_refused_call = observation.source in CALLS and observation.sync_status is None
+    if observation.outcome is not Outcome.login_lost or not is_refused_call:
+        return observation
+    return replace(
+        observation,
+        outcome=Outcome.doubted,
+        message="Makini refuses the token, and its list lacks the connection: the connection is "
+        "gone there, or its login is lost. The next complete list decides.",
+    )
+
+
+def wants_read(judged: Judged, observation: Observation, policy: HealthPolicy) -> bool:
+    """Whether a read has to settle what this status of a probe leaves open.
+
+    A lost login is not taken for found again by a cached word alone: that of a connection which
+    Makini has switched off is as good as ever.
+    """
+    if contradicts(judged, observation, policy):
+        return True
+    if judged.own is Health.reauthorization_required and observation.outcome in GOOD:
+        return True
+    return judged.refusals > 0 and observation.outcome in GOOD
 
 
 def raises_doubt(observation: Observation, judged: Judged) -> bool:

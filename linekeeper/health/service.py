@@ -20,7 +20,6 @@ from linekeeper.health.evidence import (
     Observation,
     Outcome,
     is_readable,
-    without_evidence,
 )
 from linekeeper.health.held import (
     Held,
@@ -32,6 +31,7 @@ from linekeeper.health.held import (
     write_held,
 )
 from linekeeper.health.judge import Judgement, dated, has_read_all, judge
+from linekeeper.health.makinis_word import without_evidence
 from linekeeper.outbox.events import About, connection_event
 from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.store import Store, new_id, tables

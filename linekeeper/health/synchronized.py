@@ -3,8 +3,7 @@
 from datetime import timedelta
 
 from linekeeper.config import HealthPolicy
-from linekeeper.health.dates import unit_of
-from linekeeper.health.evidence import Health, Judged, Observation
+from linekeeper.health.evidence import Health, Judged, Observation, unit_of
 
 _OF_SYNC = frozenset({"sync_failing", "sync_stale"})
 

@@ -13,13 +13,7 @@ from sqlmodel import col
 from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig
 from linekeeper.groups import task_group
-from linekeeper.health.evidence import (
-    Health,
-    Judged,
-    Observation,
-    Outcome,
-    wants_read,
-)
+from linekeeper.health.evidence import Health, Judged, Observation, Outcome
 from linekeeper.health.held import JUDGED
 from linekeeper.health.login_check import (
     is_check_due,
@@ -28,6 +22,7 @@ from linekeeper.health.login_check import (
     read_surely,
     readable_entities,
 )
+from linekeeper.health.makinis_word import wants_read
 from linekeeper.health.probe import may_answer_yet, probe, understand_error
 from linekeeper.health.service import StateChange, observe
 from linekeeper.health.token_missing import needs_login

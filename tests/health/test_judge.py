@@ -7,17 +7,17 @@ from msgspec import to_builtins
 from msgspec.structs import replace
 
 from linekeeper.config import HealthPolicy
-from linekeeper.health.dates import is_older
 from linekeeper.health.evidence import (
     OURS,
     Health,
     Judged,
     Observation,
     Outcome,
+    is_older,
     load,
-    wants_read,
 )
 from linekeeper.health.judge import is_trouble, judge
+from linekeeper.health.makinis_word import wants_read
 
 T0 = datetime(2026, 11, 24, 8, 0, tzinfo=UTC)
 POLICY = HealthPolicy()

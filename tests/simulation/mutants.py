@@ -51,8 +51,8 @@ MUTANTS = (
          "    if observation.outcome is Outcome.login_lost:\n        return _is_leftover",
          "    if observation.source:\n        return False\n"
          "    if observation.outcome is Outcome.login_lost:\n        return _is_leftover"),
-        ("health/evidence.py",  # the second guard: the read before a lost login is taken for found
-         "    if judged.own is Health.reauthorization_required and observation.outcome in _GOOD:\n",
+        ("health/makinis_word.py",  # the second guard: the read before it is taken for found
+         "    if judged.own is Health.reauthorization_required and observation.outcome in GOOD:\n",
          "    if False:\n"),
         kinds="logins",
         personality={"status_lag": 3600.0, "auth_event": "connection.auth_required"},
