@@ -55,7 +55,8 @@ class Outcome(StrEnum):
     missed = "missed"
     """No usable answer: time-out, network, 5xx, garbage."""
     unclear = "unclear"
-    """It answered, but nothing of its state: 404, or JSON of another shape."""
+    """It answered, but nothing of its state: 404, JSON of another shape, or a refused token where
+    no other could be had."""
     refused = "refused"
     """It answered 403: not enough credits, or not allowed."""
     strange = "strange"

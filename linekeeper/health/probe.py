@@ -54,10 +54,13 @@ def understand(
     )
 
 
-def understand_error(error: MakiniError, at: datetime) -> Observation | None:
+def understand_error(
+    error: MakiniError, at: datetime, *, unrenewed: bool = False
+) -> Observation | None:
     """What a failed status call says of the connection; None if it says nothing of it. Pure.
 
     A call limit, an open circuit or a refusal of the app itself is not the connection's trouble.
+    `unrenewed` is as in `Caller`: `error` came of the renewal, and the login is in doubt.
     """
     if error.connection is None or error.kind in NOT_ASKED:
         return None
@@ -67,12 +70,16 @@ def understand_error(error: MakiniError, at: datetime) -> Observation | None:
         ErrorKind.not_found: Outcome.unclear,
     }.get(error.kind, Outcome.unclear if error.code == OTHER_SHAPE else Outcome.missed)
     status = str(error.status) if error.status is not None else error.kind.value
+    message = error.message or error.kind.value.replace("_", " ")
+    if unrenewed:
+        outcome = Outcome.unclear
+        message = f"Makini refuses its token, and gave no other when asked for one: {message}"
     return Observation(
         at=at,
         source="probe",
         outcome=outcome,
         code=error.code or status,
-        message=error.message or error.kind.value.replace("_", " "),
+        message=message,
         request_id=error.request_id,
     )
 

@@ -44,10 +44,12 @@ OF_CONNECTIONS = {
         MINOR,
         "health.md#what-the-words-mean",
         health_name("unknown"),
-        "Whether it works is unknown: Makini reports a status that Linekeeper does not know, or "
-        "the evidence contradicts itself. It counts as unhealthy.",
+        "Whether it works is unknown: Makini reports a status that Linekeeper does not know, "
+        "refuses the token and gives no other, or the evidence contradicts itself. It counts as "
+        "unhealthy.",
         "Linekeeper checks it in every sweep, and resolves this incident once the evidence is "
-        "good and agrees.",
+        "good and agrees. If it lasts where the token is refused, send the customer a connect "
+        "link (run connect).",
     ),
     "disconnected": Kind(
         ("health",),

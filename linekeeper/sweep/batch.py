@@ -160,7 +160,7 @@ class _Try:
             self._batch.unanswered += 1
             self._batch.retry_after = max(self._batch.retry_after, error.retry_after or 0.0)
             return None
-        understood = understand_error(error, at)
+        understood = understand_error(error, at, unrenewed=caller.is_unrenewed)
         if understood is None:
             self._batch.skipped += 1
             if error.connection is None:

@@ -12,7 +12,7 @@ from typing import Self, TypeVar
 
 from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig
-from linekeeper.makini import NO_TOKEN, ErrorKind, MakiniError
+from linekeeper.makini import NO_TOKEN, NOT_ASKED, ErrorKind, MakiniError
 from linekeeper.runtime import Runtime
 from linekeeper.store.modes import app_of
 from linekeeper.store.tables import Connection
@@ -63,6 +63,8 @@ class Caller:
         """How many had ended by the time of their call, since something was answered."""
         self.is_unknown_there = False
         """Makini, asked for a new token, said that it doesn't know the connection."""
+        self.is_unrenewed = False
+        """Its token was refused, and Makini gave no answer when another was to be had."""
 
     @classmethod
     async def of(cls, rt: Runtime, app: AppConfig, connection: Connection) -> Self:
@@ -139,7 +141,8 @@ class Caller:
             raise NoToken(self.app.name, self.ref) from error
         try:
             return await self.renewed()
-        except MakiniError:
+        except MakiniError as unanswered:
+            self.is_unrenewed = unanswered.kind not in NOT_ASKED
             await self._doubt()
             raise
 
@@ -159,7 +162,7 @@ class Caller:
 
     def answered(self) -> None:
         """Something was answered: a token that is refused later is renewed again."""
-        self._is_prepared = self._is_renewed = self.is_unknown_there = False
+        self._is_prepared = self._is_renewed = self.is_unknown_there = self.is_unrenewed = False
         self._ended = 0
 
     def _has_ended(self) -> bool:

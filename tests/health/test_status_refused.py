@@ -2,11 +2,12 @@
 
 import pytest
 from sqlalchemy import update
+from sqlmodel import col, select
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from linekeeper.clock import utcnow
 from linekeeper.runtime import Runtime
-from linekeeper.store.tables import Connection
+from linekeeper.store.tables import Connection, Transition
 from tests.health.test_sweep import connections, incidents, sweep
 from tests.makini.peer import Peer
 from tests.reconcile.answering import ASSETS, rt, server
@@ -85,3 +86,25 @@ async def test_a_connection_whose_records_are_read_is_not_unreachable_because_it
     for _ in range(3):
         connection = await probed(rt)
     assert connection.health == "healthy"
+
+
+async def test_a_login_is_in_doubt_whose_token_is_refused_and_not_renewed_for_want_of_an_answer(
+    rt: Runtime, server: Peer
+) -> None:
+    """It is no system that is away: Makini refuses whatever is asked with its token."""
+    server.answer("GET", STATUS, {"data": {"id": "k1", "sync_status": "done"}})
+    server.answer("GET", ASSETS, {"data": [{"key": "01"}]})
+    await sweep(rt)
+    server.answer("GET", STATUS, refused)
+    server.answer("GET", ASSETS, refused)
+    server.answer("POST", MINT, lambda _: JSONResponse({"message": "Server Error"}, 500))
+    for expected in ("healthy", "healthy", "unknown", "unknown"):
+        assert (await probed(rt)).health == expected
+    [incident] = await incidents(rt)
+    assert incident.kind == "unknown"
+    async with rt.store.read() as session:
+        [fell] = await session.scalars(select(Transition).where(col(Transition.after) == "unknown"))
+    assert "refuses its token, and gave no other" in str(fell.evidence)
+
+    server.answer("POST", MINT, lambda _: JSONResponse({"message": "Forbidden"}, 403))
+    assert (await probed(rt)).health == "reauthorization_required"
