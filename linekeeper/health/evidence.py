@@ -55,8 +55,7 @@ class Outcome(StrEnum):
     missed = "missed"
     """No usable answer: time-out, network, 5xx, garbage."""
     unclear = "unclear"
-    """It answered, but nothing of its state: 404, JSON of another shape, or a refused token where
-    no other could be had."""
+    """It answered, but nothing of its state: 404, another shape, a refused and unrenewed token."""
     refused = "refused"
     """It answered 403: not enough credits, or not allowed."""
     strange = "strange"
@@ -147,7 +146,8 @@ class Judged(msgspec.Struct, frozen=True, omit_defaults=True):
     lost_at: datetime | None = None
     stated_at: datetime | None = None
     """When something stronger than a cached word last spoke of it: an event, a read, a login."""
-    restored_at: datetime | None = None  # when the customer last logged in, or Makini said so
+    restored_at: datetime | None = None
+    """When the customer last logged in, or Makini or a read said that a lost login works."""
     connected_at: datetime | None = None  # the customer did, as the list says
     refusals: int = 0
     """Calls that the product reported as refused, since something stronger said otherwise."""

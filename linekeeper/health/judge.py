@@ -71,7 +71,7 @@ def judge(previous: Judged, observation: Observation, policy: HealthPolicy) -> J
     if observation.outcome is Outcome.listed:
         return _listed(previous, observation, policy)
     state = _seen(previous, observation, policy)
-    remembered = _remembered(state, observation, policy)
+    remembered = _remembered(previous, state, observation, policy)
     dated = observation.outcome is not Outcome.doubted
     judged = _concluded(previous, state, observation, policy, remembered, dated=dated)
     return Judgement(judged, applied=True)
@@ -170,7 +170,9 @@ def _agreed(state: Judged, *, is_answered: bool = False, **also: Any) -> Judged:
     return replace(state, **known | also)
 
 
-def _remembered(state: Judged, observation: Observation, policy: HealthPolicy) -> dict[str, Any]:
+def _remembered(
+    previous: Judged, state: Judged, observation: Observation, policy: HealthPolicy
+) -> dict[str, Any]:
     """How strong the evidence is now, and when it was got: what changes of `state` by that."""
     at, source = observation.at, observation.source
     reads = [moment for moment in (state.read_at, observation.read_at) if moment is not None]
@@ -186,7 +188,8 @@ def _remembered(state: Judged, observation: Observation, policy: HealthPolicy) -
         known["synced_at"] = at
     # The status that a new login is asked for, whatever it says.
     logged_in = source == "reconnect" and observation.sync_status is not None
-    if observation.outcome is Outcome.login_restored or logged_in or observation.is_back:
+    found = source == "read" and good and previous.own is _LOST
+    if observation.outcome is Outcome.login_restored or logged_in or observation.is_back or found:
         known["restored_at"] = max(state.restored_at or at, at)
     if source not in CACHED and observation.outcome is not Outcome.doubted:
         known["stated_at"] = max(state.stated_at or at, at)
