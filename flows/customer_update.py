@@ -47,7 +47,9 @@ async def customer_update(
     locale: Annotated[
         str,
         Field(
-            title="Language", description="`en` or `de`, or of a region: `de-CH`", examples=["en"]
+            title="Language",
+            description="Such as `en` or `de-CH`. Where there are no texts, English is written",
+            examples=["en"],
         ),
     ] = "",
     owner: Annotated[

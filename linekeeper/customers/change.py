@@ -15,6 +15,7 @@ from linekeeper.customers.csv_file import read_customers
 from linekeeper.customers.find import NotFound, find_connection, find_customer
 from linekeeper.customers.reachable import ask_reachable
 from linekeeper.customers.telling_apart import tell_apart
+from linekeeper.language import language, languages
 from linekeeper.outbox.mail_order import hand_over_mails
 from linekeeper.refusal import Refusal
 from linekeeper.store import Store
@@ -80,7 +81,7 @@ async def change_customer(
         customer = await find_customer(session, wanted)
         name = customer.name
         changed = [
-            f"{column.replace('_', ' ')}: {in_words(value)}"
+            f"{column.replace('_', ' ')}: {in_words(column, value)}"
             for column, value in said.values.items()
             if getattr(customer, column) != value
         ]
@@ -227,9 +228,14 @@ def _understood(change: CustomerChange) -> _Understood:
     )
 
 
-def in_words(value: object) -> str:
-    """A value of a customer as people read it."""
-    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+def in_words(field: str, value: object) -> str:
+    """A value of a customer's `field` as people read it."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if field == "locale" and language(str(value)) is None:
+        there = " and ".join(languages())
+        return f"{value} (written to in English: there are texts in {there} only)"
+    return str(value)
 
 
 async def charge_customers(

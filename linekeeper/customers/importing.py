@@ -59,7 +59,8 @@ class ImportStep:
 
     def __str__(self) -> str:
         said = [
-            f"{name.replace('_', ' ')} {in_words(value)}" for name, value in self.values.items()
+            f"{name.replace('_', ' ')} {in_words(name, value)}"
+            for name, value in self.values.items()
         ]
         said += [f"contact {person.email}" for person in self.contacts]
         return f"{self.name}: {', '.join(said)}" if said else self.name
