@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from slugify import slugify
-from sqlalchemy import and_, delete, func, literal_column, or_, select, update
+from sqlalchemy import and_, delete, literal_column, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import SQLModel, col
 
@@ -23,6 +23,7 @@ from linekeeper.implementation.report import handover_key
 from linekeeper.outbox.mail_order import mails_to
 from linekeeper.store import Store
 from linekeeper.store.engine import chunked
+from linekeeper.store.lists import count_rows
 from linekeeper.store.modes import deciding, load_rules, load_subjects
 from linekeeper.store.tables import (
     Audit,
@@ -301,7 +302,7 @@ async def _bodies(
         ]
         for which in (_EVENT.c.connection_id.in_(ids), *unowned):
             held = [which, or_(_EVENT.c.body.is_not(None), _EVENT.c.headers.is_not(None))]
-            count += await _count(session, _EVENT, held)
+            count += await count_rows(session, _EVENT, *held)
             if erase:
                 empty = {"body": None, "headers": None, "body_keys": None}
                 await session.execute(update(_EVENT).where(*held).values(empty))
@@ -310,7 +311,7 @@ async def _bodies(
             _RECORD.c.connection_id.in_(ids),
             or_(_RECORD.c.body.is_not(None), _RECORD.c.number.is_not(None)),
         ]
-        count += await _count(session, _RECORD, held)
+        count += await count_rows(session, _RECORD, *held)
         if erase:
             empty = {"body": None, "number": None}
             await session.execute(update(_RECORD).where(*held).values(empty))
@@ -322,10 +323,6 @@ async def _settle_pending(session: AsyncSession, which: Any, now: datetime) -> N
     settled |= {"claimed_by": None, "claim_owner": None, "error": "the customer was erased"}
     pending = _EVENT.c.status == literal_column("'pending'")
     await session.execute(update(_EVENT).where(which, pending).values(settled))
-
-
-async def _count(session: AsyncSession, table: Any, held: Sequence[Any]) -> int:
-    return await session.scalar(select(func.count()).select_from(table).where(*held)) or 0
 
 
 async def _texts(session: AsyncSession, eraser: Eraser, *, erase: bool) -> int:

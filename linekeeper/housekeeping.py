@@ -4,12 +4,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, delete, func
+from sqlalchemy import ColumnElement, delete
 from sqlmodel import col, select
 
 from linekeeper.clock import utcnow
 from linekeeper.outbox.queue import ENDED
 from linekeeper.store import Store
+from linekeeper.store.lists import count_rows
 from linekeeper.store.retention import Kind, note_removed
 from linekeeper.store.tables import (
     Audit,
@@ -88,7 +89,7 @@ async def prune(
 
 async def _count(store: Store, table: type[Any], which: ColumnElement[bool]) -> int:
     async with store.read() as session:
-        return await session.scalar(select(func.count()).select_from(table).where(which)) or 0
+        return await count_rows(session, table, which)
 
 
 async def _remove(store: Store, table: type[Any], which: ColumnElement[bool]) -> int:

@@ -4,12 +4,12 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 
-from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import col
 
 from linekeeper.settings import Settings
 from linekeeper.store import KeyProblem, Store, StoreError
+from linekeeper.store.lists import count_rows
 from linekeeper.store.tables import AppState, Connection
 from linekeeper.text import counted
 
@@ -44,7 +44,6 @@ async def say_when_listed(settings: Settings, say: Callable[[str], None]) -> Non
 async def _listed(store: Store) -> int | None:
     """How many connections are known; None before a list of any app came."""
     async with store.read() as session:
-        listed = select(func.count()).where(col(AppState.last_list_at).is_not(None))
-        if not await session.scalar(listed):
+        if not await count_rows(session, AppState, col(AppState.last_list_at).is_not(None)):
             return None
-        return await session.scalar(select(func.count()).select_from(Connection)) or 0
+        return await count_rows(session, Connection)

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Collection
 from datetime import datetime
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -16,6 +16,7 @@ from linekeeper.customers.successors import heirs, listed_setup, returned
 from linekeeper.customers.telling_apart import tell_apart
 from linekeeper.store import Store
 from linekeeper.store.engine import insert_ignore
+from linekeeper.store.lists import count_rows
 from linekeeper.store.modes import apply_rules, hand_over_rule
 from linekeeper.store.tables import (
     AuthenticationSetup,
@@ -164,10 +165,7 @@ async def _begin_anew(session: AsyncSession, connection_id: str, now: datetime) 
 async def _hand_over_settings(session: AsyncSession, before_id: str, after_id: str) -> None:
     """What it is read for, and where it is forwarded to; unless the successor was configured."""
     setting = col(ConnectionSetting.connection_id)
-    configured = await session.scalar(
-        select(func.count()).select_from(ConnectionSetting).where(setting == after_id)
-    )
-    if not configured:
+    if not await count_rows(session, ConnectionSetting, setting == after_id):
         await session.execute(
             update(ConnectionSetting)
             .where(setting == before_id)

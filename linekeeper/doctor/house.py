@@ -16,6 +16,7 @@ from linekeeper.settings import Settings
 from linekeeper.store import KeyProblem, Store, StoreError
 from linekeeper.store.errors import trouble_of
 from linekeeper.store.leases import IS_CONSUMERS, is_about_one
+from linekeeper.store.lists import count_rows
 from linekeeper.store.schema import head, require_current
 from linekeeper.store.tables import Audit, Connection, Lease
 from linekeeper.store.usable import is_there
@@ -164,7 +165,7 @@ async def _clock(store: Store) -> DoctorFinding:
 async def _backup(store: Store) -> DoctorFinding | None:
     """When one was taken last; nothing while there is nobody to lose."""
     async with store.read() as session:
-        known = await session.scalar(select(func.count()).select_from(Connection))
+        known = await count_rows(session, Connection)
         taken = await session.scalar(
             select(func.max(col(Audit.at))).where(col(Audit.action) == "backup.taken")
         )

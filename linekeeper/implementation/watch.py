@@ -18,6 +18,7 @@ from linekeeper.preflight.evidence import keep
 from linekeeper.preflight.run import PreflightVerdicts
 from linekeeper.store import Store
 from linekeeper.store.leases import holding
+from linekeeper.store.lists import count_rows
 from linekeeper.store.tables import Implementation, ImplementationSystem
 
 ADVANCING = "advance-implementations"
@@ -28,12 +29,9 @@ MISSED_AFTER = timedelta(minutes=90)
 async def watch(store: Store, *, now: datetime) -> bool:
     """Move on those whose gates can be, which wakes their runs; whether there were any."""
     async with store.read() as session:
-        any_underway = await session.scalar(
-            select(func.count())
-            .select_from(Implementation)
-            .where(col(Implementation.status).in_(queries.UNDERWAY))
-        )
-        ids = [] if not any_underway else await ready(session, now=now)
+        is_underway = col(Implementation.status).in_(queries.UNDERWAY)
+        any_underway = await count_rows(session, Implementation, is_underway)
+        ids = await ready(session, now=now) if any_underway else []
     for identifier in ids:
         await advance(store, identifier, now=now)
     return bool(ids)

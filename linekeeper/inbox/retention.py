@@ -6,11 +6,12 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Delete, Update, delete, func, select, update
+from sqlalchemy import Delete, Update, delete, select, update
 from sqlmodel import SQLModel, col
 
 from linekeeper.inbox.claim import hour_of
 from linekeeper.store import Store
+from linekeeper.store.lists import count_rows
 from linekeeper.store.retention import note_removed
 from linekeeper.store.tables import (
     DeliveryCount,
@@ -61,11 +62,8 @@ async def prune_inbox(
     gone = [_EVENT.c.id < id_floor(events_before), _EVENT.c.status != "pending"]
     if dry_run:
         async with store.read() as session:
-            counted = [
-                await session.scalar(select(func.count()).select_from(_EVENT).where(*which)) or 0
-                for which in (with_body, gone)
-            ]
-        return PrunedPayloads(*counted)
+            emptied = await count_rows(session, _EVENT, *with_body)
+            return PrunedPayloads(emptied, await count_rows(session, _EVENT, *gone))
     emptied = await _repeat(
         store,
         lambda batch: (

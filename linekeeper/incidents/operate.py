@@ -5,7 +5,7 @@ from datetime import datetime, timedelta, tzinfo
 from typing import Literal
 from uuid import NAMESPACE_OID, uuid5
 
-from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -15,6 +15,7 @@ from linekeeper.incidents.lifecycle import IncidentChange, mark_known, perform
 from linekeeper.nearest import nearest
 from linekeeper.refusal import Refusal
 from linekeeper.store import Store, is_id, new_id
+from linekeeper.store.lists import count_rows
 from linekeeper.store.tables import Audit, Connection, Incident, Reconnect, Silence
 
 SNOOZES = ("1 hour", "4 hours", "Monday")
@@ -290,6 +291,4 @@ async def end(
 
 
 async def _count(session: AsyncSession, *where: ColumnElement[bool]) -> int:
-    statement = select(func.count()).select_from(Connection)
-    statement = statement.where(col(Connection.setup) != "disconnected", *where)
-    return await session.scalar(statement) or 0
+    return await count_rows(session, Connection, col(Connection.setup) != "disconnected", *where)

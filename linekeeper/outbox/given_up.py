@@ -17,6 +17,7 @@ from linekeeper.outbox.queue import OUTBOX
 from linekeeper.outbox.sender import OutboxRow
 from linekeeper.runtime import Runtime
 from linekeeper.store import Store
+from linekeeper.store.lists import count_rows
 from linekeeper.store.tables import Outbox
 
 UNKEPT = "the event it is about is no longer kept"
@@ -56,7 +57,7 @@ async def given_up_forwards(store: Store, selection: ForwardSelection) -> GivenU
     """What `hand_on_again` would do now; nothing is written."""
     which = _given_up(selection)
     async with store.read() as session:
-        count = await session.scalar(select(func.count()).select_from(Outbox).where(*which))
+        count = await count_rows(session, Outbox, *which)
         rows = await session.execute(
             select(col(Outbox.payload), col(Outbox.created_at), col(Outbox.error))
             .where(*which)

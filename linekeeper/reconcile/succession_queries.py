@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, delete, exists, func, insert, select, update
+from sqlalchemy import ColumnElement, delete, exists, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 from sqlmodel import col
@@ -13,7 +13,7 @@ from linekeeper.reconcile.matching import MatchRow
 from linekeeper.reconcile.queries import records_of
 from linekeeper.store import Store, new_id
 from linekeeper.store.engine import chunked
-from linekeeper.store.lists import one_of
+from linekeeper.store.lists import count_rows, one_of
 from linekeeper.store.tables import Deletion, Record, Succession, SuccessionStep
 from linekeeper.store.types import table_of
 
@@ -292,16 +292,12 @@ async def set_succession(
 
 async def waiting_count(session: AsyncSession, connection_id: str, entity: str) -> int:
     """How many records of the predecessor wait for a person."""
-    counted = select(func.count()).select_from(SuccessionStep)
-    return (
-        await session.scalar(
-            counted.where(
-                *_steps_of(connection_id, entity),
-                col(SuccessionStep.op) == "ambiguous",
-                col(SuccessionStep.old_key).is_not(None),
-            )
-        )
-        or 0
+    return await count_rows(
+        session,
+        SuccessionStep,
+        *_steps_of(connection_id, entity),
+        col(SuccessionStep.op) == "ambiguous",
+        col(SuccessionStep.old_key).is_not(None),
     )
 
 

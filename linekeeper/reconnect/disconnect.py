@@ -18,6 +18,7 @@ from linekeeper.refusal import Refusal
 from linekeeper.runtime import Runtime
 from linekeeper.store import new_id
 from linekeeper.store.leases import TOKENS, holding
+from linekeeper.store.lists import count_rows
 from linekeeper.store.modes import app_of, load_chosen
 from linekeeper.store.tables import (
     Audit,
@@ -83,11 +84,8 @@ async def preview(rt: Runtime, wanted: str) -> DisconnectPreview:
         held = await session.scalar(
             select(func.sum(CreditEntry.delta)).where(col(CreditEntry.subject) == named.id)
         )
-        records = await session.scalar(
-            select(func.count())
-            .select_from(Record)
-            .where(col(Record.connection_id) == named.id, col(Record.deleted_at).is_(None))
-        )
+        is_there = col(Record.connection_id) == named.id, col(Record.deleted_at).is_(None)
+        records = await count_rows(session, Record, *is_there)
         titles = await session.scalars(
             select(col(Incident.title))
             .join(IncidentConnection, col(IncidentConnection.incident_id) == col(Incident.id))

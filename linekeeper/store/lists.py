@@ -16,9 +16,15 @@ from sqlalchemy import (
     type_coerce,
 )
 from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.store.engine import Store
+
+
+async def count_rows(session: AsyncSession, table: Any, *which: ColumnElement[bool]) -> int:
+    """How many rows of `table` there are of these."""
+    return await session.scalar(select(func.count()).select_from(table).where(*which)) or 0
 
 
 def one_of(store: Store, column: Any, values: Sequence[str]) -> ColumnElement[bool]:

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import select, update
 from sqlmodel import col
 
 from linekeeper.store.bodies import (
@@ -19,6 +19,7 @@ from linekeeper.store.bodies import (
 )
 from linekeeper.store.cipher import KeyProblem
 from linekeeper.store.engine import Store
+from linekeeper.store.lists import count_rows
 from linekeeper.store.processes import DatabaseProcess, wait_until_ended
 from linekeeper.store.tables import AppSetting, Credential, PendingLogin, Record, WebhookEvent
 
@@ -86,12 +87,10 @@ async def rotate_keys(
     rotation = Rotation()
     async with store.read() as session:
         for table, _, _ in _TABLES:
-            rotation.total += await session.scalar(select(func.count()).select_from(table)) or 0
-        bodies = select(func.count()).select_from(Record).where(col(Record.body).is_not(None))
-        rotation.total += await session.scalar(bodies) or 0
-        sealed = select(func.count()).select_from(WebhookEvent)
-        sealed = sealed.where(col(WebhookEvent.body_keys).is_not(None))
-        rotation.total += await session.scalar(sealed) or 0
+            rotation.total += await count_rows(session, table)
+        rotation.total += await count_rows(session, Record, col(Record.body).is_not(None))
+        sealed = col(WebhookEvent.body_keys).is_not(None)
+        rotation.total += await count_rows(session, WebhookEvent, sealed)
     async for table, key, columns, rows in _portions(store, portion):
         readable = [row for row in rows if _is_readable(store, row, columns)]
         rotation.unreadable += [_named(table, key, row) for row in rows if row not in readable]

@@ -13,6 +13,7 @@ from linekeeper.inbox.meaning import CANARY
 from linekeeper.runtime import Runtime
 from linekeeper.store import Store
 from linekeeper.store.bodies import open_payload
+from linekeeper.store.lists import count_rows
 from linekeeper.store.tables import Audit, Connection, ConnectLink, DeliveryCount, WebhookEvent
 from linekeeper.tokens.stored import load_tokens
 from linekeeper.verify_account.ask import Asker
@@ -90,14 +91,12 @@ async def webhook_exchanges(
         for name in [str(name)[:60] for name in names]:
             if name not in seen:
                 exchanges += await _samples_of_event(rt.store, session, app, name, ask)
-        accepted = await session.scalar(
-            select(func.count())
-            .select_from(WebhookEvent)
-            .where(
-                col(WebhookEvent.app) == app,
-                col(WebhookEvent.source) == "webhook",
-                col(WebhookEvent.kind) != CANARY,
-            )
+        accepted = await count_rows(
+            session,
+            WebhookEvent,
+            col(WebhookEvent.app) == app,
+            col(WebhookEvent.source) == "webhook",
+            col(WebhookEvent.kind) != CANARY,
         )
         refused = await session.scalar(
             select(func.sum(col(DeliveryCount.count))).where(
@@ -105,7 +104,7 @@ async def webhook_exchanges(
                 col(DeliveryCount.cause).in_(["bad_signature", "malformed_signature"]),
             )
         )
-    figures = {"accepted": int(accepted or 0), "refused": int(refused or 0)}
+    figures = {"accepted": accepted, "refused": int(refused or 0)}
     if any(figures.values()):
         exchanges.append(_own("signatures", figures, now))
     return exchanges
@@ -119,21 +118,16 @@ async def login_exchange(rt: Runtime, app: str, *, now: datetime) -> list[Exchan
     """
     assumed = select(col(Audit.subject)).where(col(Audit.action) == "login.assumed")
     async with rt.store.read() as session:
-        kept = await session.scalar(
-            select(func.count())
-            .select_from(ConnectLink)
-            .where(
-                col(ConnectLink.app) == app,
-                col(ConnectLink.used_for) == col(ConnectLink.connection_id),
-                cast(col(ConnectLink.connection_id), String).not_in(assumed),
-            )
+        kept = await count_rows(
+            session,
+            ConnectLink,
+            col(ConnectLink.app) == app,
+            col(ConnectLink.used_for) == col(ConnectLink.connection_id),
+            cast(col(ConnectLink.connection_id), String).not_in(assumed),
         )
-        replaced = await session.scalar(
-            select(func.count())
-            .select_from(Connection)
-            .where(col(Connection.app) == app, col(Connection.replaced_by).is_not(None))
-        )
-    figures = {"kept": int(kept or 0), "replaced": int(replaced or 0)}
+        is_replaced = col(Connection.app) == app, col(Connection.replaced_by).is_not(None)
+        replaced = await count_rows(session, Connection, *is_replaced)
+    figures = {"kept": kept, "replaced": replaced}
     return [_own("logins", figures, now)] if any(figures.values()) else []
 
 

@@ -20,6 +20,7 @@ from linekeeper.notify.channels import ARTIFACTS
 from linekeeper.notify.merged import FLEET
 from linekeeper.store import Store
 from linekeeper.store.engine import chunked
+from linekeeper.store.lists import count_rows
 from linekeeper.store.tables import (
     AppState,
     Audit,
@@ -201,13 +202,11 @@ async def fleet_stamp(
                 col(Audit.action) != ISSUED, col(Audit.at) > now - timedelta(hours=1)
             )
         )
-        without_token = await session.scalar(
-            select(func.count())
-            .select_from(Connection)
-            .where(
-                col(Connection.setup) != "disconnected",
-                ~has_usable_token(now, configuration.apps),
-            )
+        without_token = await count_rows(
+            session,
+            Connection,
+            col(Connection.setup) != "disconnected",
+            ~has_usable_token(now, configuration.apps),
         )
         troubles = await session.execute(
             select(

@@ -16,6 +16,7 @@ from linekeeper.reconcile.entity_incidents import entity_states
 from linekeeper.reconcile.measure import count_by_connection, counted_columns
 from linekeeper.reconcile.trust import WINDOW, Measured
 from linekeeper.store import Store
+from linekeeper.store.lists import count_rows
 from linekeeper.store.tables import (
     Connection,
     Customer,
@@ -236,7 +237,7 @@ async def _held(session: AsyncSession, now: datetime) -> tuple[list[HeldDeletion
         .order_by(col(Deletion.status).desc(), col(Deletion.at).desc())
         .limit(MOST_HELD)
     )
-    total = await session.scalar(select(func.count()).select_from(Deletion).where(which))
+    total = await count_rows(session, Deletion, which)
     held = [
         HeldDeletion(
             deletion.id,

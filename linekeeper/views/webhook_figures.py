@@ -13,6 +13,7 @@ from linekeeper.inbox.meaning import CANARY
 from linekeeper.inbox.replay import not_replayed
 from linekeeper.outbox.forward import CHANNEL
 from linekeeper.store import Store
+from linekeeper.store.lists import count_rows
 from linekeeper.store.tables import (
     Connection,
     Customer,
@@ -108,10 +109,7 @@ async def read_figures(store: Store, apps: Sequence[str], *, now: datetime) -> F
             dead=await _ended(session, dead),
             dead_total=sum(stream.dead for stream in streams),
             unrouted=await _ended(session, unrouted),
-            unrouted_total=await session.scalar(
-                select(func.count()).select_from(WebhookEvent).where(*unrouted)
-            )
-            or 0,
+            unrouted_total=await count_rows(session, WebhookEvent, *unrouted),
             rejected=await _rejected(session),
         )
 

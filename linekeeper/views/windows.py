@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from linekeeper.store.lists import count_rows
 from linekeeper.store.tables import Audit, Incident, Silence
 from linekeeper.store.tables.alerts import PAUSE_WINDOW
 
@@ -60,9 +61,8 @@ async def windows_in_force(session: AsyncSession, now: datetime) -> WindowsGlanc
         or_(col(Silence.ended_at).is_(None), col(Silence.ended_at) > now),
     )
     is_muted = (col(Incident.resolved_at).is_(None), col(Incident.muted_until) > now)
-    total = 0
-    for table, which in ((Silence, is_open), (Incident, is_muted)):
-        total += await session.scalar(select(func.count()).select_from(table).where(*which)) or 0
+    total = await count_rows(session, Silence, *is_open)
+    total += await count_rows(session, Incident, *is_muted)
     windows = await session.scalars(
         select(Silence).where(*is_open).order_by(col(Silence.ends_at)).limit(WINDOWS_SHOWN)
     )

@@ -15,76 +15,63 @@ down_revision = None
 def upgrade() -> None:
     op.create_table(
         "api_key",
-        sa.Column("id", Id(), nullable=False),
-        sa.Column("name", sa.String(), nullable=False),
-        sa.Column("digest", sa.String(), nullable=False),
+        sa.Column("id", Id(), primary_key=True),
+        sa.Column("name", sa.String(), nullable=False, unique=True),
+        sa.Column("digest", sa.String(), nullable=False, unique=True),
         sa.Column("scopes", Json, nullable=False),
         sa.Column("created_at", UtcDateTime(), nullable=False),
         sa.Column("created_by", sa.String(), nullable=False),
         sa.Column("last_used_at", UtcDateTime(), nullable=True),
         sa.Column("revoked_at", UtcDateTime(), nullable=True),
-        sa.PrimaryKeyConstraint("id"),
-        sa.UniqueConstraint("digest"),
-        sa.UniqueConstraint("name"),
     )
     op.create_table(
         "app_setting",
-        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("name", sa.String(), primary_key=True),
         sa.Column("value", sa.String(), nullable=False),
         sa.Column("updated_at", UtcDateTime(), nullable=False),
-        sa.PrimaryKeyConstraint("name"),
     )
     op.create_table(
         "app_state",
-        sa.Column("app", sa.String(), nullable=False),
+        sa.Column("app", sa.String(), primary_key=True),
         sa.Column("budget", Json, nullable=False),
         sa.Column("circuit", Json, nullable=False),
         sa.Column("last_list_at", UtcDateTime(), nullable=True),
-        sa.PrimaryKeyConstraint("app"),
     )
     op.create_table(
         "audit",
-        sa.Column("id", Id(), nullable=False),
-        sa.Column("at", UtcDateTime(), nullable=False),
+        sa.Column("id", Id(), primary_key=True),
+        sa.Column("at", UtcDateTime(), nullable=False, index=True),
         sa.Column("by", sa.String(), nullable=False),
         sa.Column("action", sa.String(), nullable=False),
         sa.Column("subject", sa.String(), nullable=False),
         sa.Column("detail", Json, nullable=False),
-        sa.PrimaryKeyConstraint("id"),
     )
-    op.create_index(op.f("ix_audit_at"), "audit", ["at"])
     op.create_table(
         "customer",
-        sa.Column("id", Id(), nullable=False),
-        sa.Column("name", sa.String(), nullable=False),
-        sa.Column("slug", sa.String(), nullable=False),
+        sa.Column("id", Id(), primary_key=True),
+        sa.Column("name", sa.String(), nullable=False, unique=True),
+        sa.Column("slug", sa.String(), nullable=False, unique=True),
         sa.Column("time_zone", sa.String(), nullable=False),
         sa.Column("locale", sa.String(), nullable=False),
         sa.Column("owner", sa.String(), nullable=True),
         sa.Column("critical", sa.Boolean(), nullable=False),
         sa.Column("created_at", UtcDateTime(), nullable=False),
-        sa.PrimaryKeyConstraint("id"),
-        sa.UniqueConstraint("name"),
-        sa.UniqueConstraint("slug"),
     )
     op.create_table(
         "delivery_count",
-        sa.Column("app", sa.String(), nullable=False),
-        sa.Column("cause", sa.String(), nullable=False),
-        sa.Column("minute", UtcDateTime(), nullable=False),
+        sa.Column("app", sa.String(), primary_key=True),
+        sa.Column("cause", sa.String(), primary_key=True),
+        sa.Column("minute", UtcDateTime(), primary_key=True, index=True),
         sa.Column("count", sa.Integer(), nullable=False),
-        sa.PrimaryKeyConstraint("app", "cause", "minute"),
     )
-    op.create_index(op.f("ix_delivery_count_minute"), "delivery_count", ["minute"])
     op.create_table(
         "feed_end",
-        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("id", sa.Integer(), primary_key=True),
         sa.Column("position", sa.Integer(), nullable=False),
-        sa.PrimaryKeyConstraint("id"),
     )
     op.create_table(
         "incident",
-        sa.Column("id", Id(), nullable=False),
+        sa.Column("id", Id(), primary_key=True),
         sa.Column("topic", sa.String(), nullable=False),
         sa.Column("kind", sa.String(), nullable=False),
         sa.Column("scope", sa.String(), nullable=False),
@@ -97,10 +84,9 @@ def upgrade() -> None:
         sa.Column("opened_at", UtcDateTime(), nullable=False),
         sa.Column("acknowledged_at", UtcDateTime(), nullable=True),
         sa.Column("acknowledged_by", sa.String(), nullable=True),
-        sa.Column("resolved_at", UtcDateTime(), nullable=True),
+        sa.Column("resolved_at", UtcDateTime(), nullable=True, index=True),
         sa.Column("reported_at", UtcDateTime(), nullable=True),
         sa.Column("revision", sa.Integer(), nullable=False),
-        sa.PrimaryKeyConstraint("id"),
     )
     op.create_index(
         "incident_open_once",
@@ -111,49 +97,44 @@ def upgrade() -> None:
         postgresql_where=sa.text("resolved_at IS NULL"),
     )
     op.create_index("incident_status", "incident", ["status"])
-    op.create_index(op.f("ix_incident_resolved_at"), "incident", ["resolved_at"])
     op.create_table(
         "lease",
-        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("name", sa.String(), primary_key=True),
         sa.Column("owner", sa.String(), nullable=False),
         sa.Column("until", UtcDateTime(), nullable=False),
         sa.Column("fence", sa.Integer(), nullable=False),
-        sa.PrimaryKeyConstraint("name"),
     )
     op.create_table(
         "notice_channel",
-        sa.Column("channel", sa.String(), nullable=False),
+        sa.Column("channel", sa.String(), primary_key=True),
         sa.Column("trouble", sa.String(), nullable=False),
         sa.Column("needs_mending", sa.Boolean(), nullable=False),
         sa.Column("since", UtcDateTime(), nullable=False),
-        sa.PrimaryKeyConstraint("channel"),
     )
     op.create_table(
         "notice_message",
-        sa.Column("subject", sa.String(), nullable=False),
-        sa.Column("channel", sa.String(), nullable=False),
+        sa.Column("subject", sa.String(), primary_key=True),
+        sa.Column("channel", sa.String(), primary_key=True),
         sa.Column("ts", sa.String(), nullable=False),
         sa.Column("place", sa.String(), nullable=False),
         sa.Column("updated_at", UtcDateTime(), nullable=False),
-        sa.PrimaryKeyConstraint("subject", "channel"),
     )
     op.create_table(
         "outage",
-        sa.Column("id", Id(), nullable=False),
+        sa.Column("id", Id(), primary_key=True),
         sa.Column("since", UtcDateTime(), nullable=False),
         sa.Column("until", UtcDateTime(), nullable=False),
         sa.Column("found_at", UtcDateTime(), nullable=False),
         sa.Column("covered_at", UtcDateTime(), nullable=True),
         sa.Column("detail", Json, nullable=False),
-        sa.PrimaryKeyConstraint("id"),
     )
     op.create_index("outage_once", "outage", ["since"], unique=True)
     op.create_table(
         "outbox",
-        sa.Column("id", Id(), nullable=False),
+        sa.Column("id", Id(), primary_key=True),
         sa.Column("seq", Id(), nullable=False),
         sa.Column("channel", sa.String(), nullable=False),
-        sa.Column("dedupe_key", sa.String(), nullable=False),
+        sa.Column("dedupe_key", sa.String(), nullable=False, unique=True),
         sa.Column("lane", sa.String(), nullable=False),
         sa.Column("payload", Json, nullable=False),
         sa.Column("status", sa.String(), nullable=False),
@@ -163,16 +144,13 @@ def upgrade() -> None:
         sa.Column("next_attempt_at", UtcDateTime(), nullable=False),
         sa.Column("claimed_by", sa.String(), nullable=True),
         sa.Column("claimed_until", UtcDateTime(), nullable=True),
-        sa.Column("settled_at", UtcDateTime(), nullable=True),
-        sa.PrimaryKeyConstraint("id"),
-        sa.UniqueConstraint("dedupe_key"),
+        sa.Column("settled_at", UtcDateTime(), nullable=True, index=True),
     )
-    op.create_index(op.f("ix_outbox_settled_at"), "outbox", ["settled_at"])
     op.create_index("outbox_due", "outbox", ["channel", "status", "next_attempt_at"])
     op.create_index("outbox_lane", "outbox", ["lane", "status", "seq"])
     op.create_table(
         "preflight_report",
-        sa.Column("id", Id(), nullable=False),
+        sa.Column("id", Id(), primary_key=True),
         sa.Column("target", sa.String(), nullable=False),
         sa.Column("vantage", sa.String(), nullable=False),
         sa.Column("at", UtcDateTime(), nullable=False),
@@ -181,33 +159,29 @@ def upgrade() -> None:
         sa.Column("source", sa.String(), nullable=False),
         sa.Column("by", sa.String(), nullable=False),
         sa.Column("received_at", UtcDateTime(), nullable=False),
-        sa.PrimaryKeyConstraint("id"),
     )
     op.create_index("preflight_report_of", "preflight_report", ["target", "vantage", "at"])
     op.create_table(
         "receiver_heartbeat",
-        sa.Column("id", Id(), nullable=False),
+        sa.Column("id", Id(), primary_key=True),
         sa.Column("receiver", sa.String(), nullable=False),
         sa.Column("since", UtcDateTime(), nullable=False),
-        sa.Column("at", UtcDateTime(), nullable=False),
-        sa.PrimaryKeyConstraint("id"),
+        sa.Column("at", UtcDateTime(), nullable=False, index=True),
     )
-    op.create_index(op.f("ix_receiver_heartbeat_at"), "receiver_heartbeat", ["at"])
     op.create_table(
         "rejected_delivery",
-        sa.Column("id", Id(), nullable=False),
+        sa.Column("id", Id(), primary_key=True),
         sa.Column("app", sa.String(), nullable=False),
         sa.Column("at", UtcDateTime(), nullable=False),
         sa.Column("cause", sa.String(), nullable=False),
         sa.Column("path", sa.String(), nullable=False),
         sa.Column("size", sa.Integer(), nullable=False),
         sa.Column("headers", Json, nullable=False),
-        sa.PrimaryKeyConstraint("id"),
     )
     op.create_index("rejected_delivery_of", "rejected_delivery", ["app", "at"])
     op.create_table(
         "silence",
-        sa.Column("id", Id(), nullable=False),
+        sa.Column("id", Id(), primary_key=True),
         sa.Column("kind", sa.String(), nullable=False),
         sa.Column("scope", sa.String(), nullable=False),
         sa.Column("subject", sa.String(), nullable=False),
@@ -217,18 +191,17 @@ def upgrade() -> None:
         sa.Column("by", sa.String(), nullable=False),
         sa.Column("reason", sa.String(), nullable=False),
         sa.Column("ended_at", UtcDateTime(), nullable=True),
-        sa.PrimaryKeyConstraint("id"),
     )
     op.create_index("silence_ends", "silence", ["ends_at"])
     op.create_table(
         "connection",
-        sa.Column("id", Id(), nullable=False),
+        sa.Column("id", Id(), primary_key=True),
         sa.Column("app", sa.String(), nullable=False),
         sa.Column("makini_key", sa.String(), nullable=False),
         sa.Column("makini_id", sa.String(), nullable=True),
-        sa.Column("customer_id", Id(), nullable=True),
+        sa.Column("customer_id", Id(), sa.ForeignKey("customer.id"), nullable=True, index=True),
         sa.Column("name", sa.String(), nullable=False),
-        sa.Column("slug", sa.String(), nullable=False),
+        sa.Column("slug", sa.String(), nullable=False, unique=True),
         sa.Column("provider", sa.String(), nullable=False),
         sa.Column("email", sa.String(), nullable=False),
         sa.Column("hosting", sa.String(), nullable=False),
@@ -250,38 +223,25 @@ def upgrade() -> None:
         sa.Column("missing_since", UtcDateTime(), nullable=True),
         sa.Column("replaced_by", Id(), nullable=True),
         sa.Column("created_at", UtcDateTime(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["customer_id"],
-            ["customer.id"],
-        ),
-        sa.PrimaryKeyConstraint("id"),
-        sa.UniqueConstraint("slug"),
     )
     op.create_index("connection_due", "connection", ["app", "next_probe_at"])
     op.create_index("connection_health", "connection", ["health"])
     op.create_index("connection_makini_id", "connection", ["app", "makini_id"])
     op.create_index("connection_once", "connection", ["app", "makini_key"], unique=True)
-    op.create_index(op.f("ix_connection_customer_id"), "connection", ["customer_id"])
     op.create_table(
         "contact",
-        sa.Column("id", Id(), nullable=False),
-        sa.Column("customer_id", Id(), nullable=False),
+        sa.Column("id", Id(), primary_key=True),
+        sa.Column("customer_id", Id(), sa.ForeignKey("customer.id"), nullable=False, index=True),
         sa.Column("name", sa.String(), nullable=False),
         sa.Column("email", sa.String(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["customer_id"],
-            ["customer.id"],
-        ),
-        sa.PrimaryKeyConstraint("id"),
     )
     op.create_index("contact_once", "contact", ["customer_id", "email"], unique=True)
-    op.create_index(op.f("ix_contact_customer_id"), "contact", ["customer_id"])
     op.create_table(
         "implementation",
-        sa.Column("id", Id(), nullable=False),
-        sa.Column("key", sa.String(), nullable=False),
-        sa.Column("slug", sa.String(), nullable=False),
-        sa.Column("customer_id", Id(), nullable=False),
+        sa.Column("id", Id(), primary_key=True),
+        sa.Column("key", sa.String(), nullable=False, unique=True),
+        sa.Column("slug", sa.String(), nullable=False, unique=True),
+        sa.Column("customer_id", Id(), sa.ForeignKey("customer.id"), nullable=False, index=True),
         sa.Column("title", sa.String(), nullable=False),
         sa.Column("app", sa.String(), nullable=False),
         sa.Column("complexity", sa.String(), nullable=False),
@@ -308,38 +268,24 @@ def upgrade() -> None:
         sa.Column("digest", sa.String(), nullable=True),
         sa.Column("told", sa.String(), nullable=False),
         sa.Column("actual", Json, nullable=False),
-        sa.ForeignKeyConstraint(
-            ["customer_id"],
-            ["customer.id"],
-        ),
-        sa.PrimaryKeyConstraint("id"),
-        sa.UniqueConstraint("key"),
-        sa.UniqueConstraint("slug"),
     )
     op.create_index("implementation_status", "implementation", ["status"])
-    op.create_index(op.f("ix_implementation_customer_id"), "implementation", ["customer_id"])
     op.create_table(
         "notice",
-        sa.Column("id", Id(), nullable=False),
-        sa.Column("incident_id", Id(), nullable=False),
+        sa.Column("id", Id(), primary_key=True),
+        sa.Column("incident_id", Id(), sa.ForeignKey("incident.id"), nullable=False),
         sa.Column("channel", sa.String(), nullable=False),
         sa.Column("step", sa.String(), nullable=False),
         sa.Column("fold", sa.String(), nullable=True),
         sa.Column("severity", sa.String(), nullable=False),
         sa.Column("why", sa.String(), nullable=False),
-        sa.Column("at", UtcDateTime(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["incident_id"],
-            ["incident.id"],
-        ),
-        sa.PrimaryKeyConstraint("id"),
+        sa.Column("at", UtcDateTime(), nullable=False, index=True),
     )
-    op.create_index(op.f("ix_notice_at"), "notice", ["at"])
     op.create_index("notice_fold", "notice", ["fold"])
     op.create_index("notice_once", "notice", ["incident_id", "channel", "step"], unique=True)
     op.create_table(
         "reconnect",
-        sa.Column("incident_id", Id(), nullable=False),
+        sa.Column("incident_id", Id(), sa.ForeignKey("incident.id"), primary_key=True),
         sa.Column("attempt", sa.Integer(), nullable=False),
         sa.Column("run_generation", sa.Integer(), nullable=False),
         sa.Column("run_id", sa.String(), nullable=True),
@@ -351,17 +297,12 @@ def upgrade() -> None:
         sa.Column("counts", Json, nullable=False),
         sa.Column("outcome", sa.String(), nullable=True),
         sa.Column("closed_at", UtcDateTime(), nullable=True),
-        sa.ForeignKeyConstraint(
-            ["incident_id"],
-            ["incident.id"],
-        ),
-        sa.PrimaryKeyConstraint("incident_id"),
     )
     op.create_index("reconnect_open", "reconnect", ["closed_at"])
     op.create_table(
         "change",
-        sa.Column("id", Id(), nullable=False),
-        sa.Column("connection_id", Id(), nullable=False),
+        sa.Column("id", Id(), primary_key=True),
+        sa.Column("connection_id", Id(), sa.ForeignKey("connection.id"), nullable=False),
         sa.Column("seq", sa.Integer(), nullable=False),
         sa.Column("position", sa.Integer(), nullable=True),
         sa.Column("entity", sa.String(), nullable=False),
@@ -373,11 +314,6 @@ def upgrade() -> None:
         sa.Column("recovered", sa.Boolean(), nullable=False),
         sa.Column("announced_at", UtcDateTime(), nullable=True),
         sa.Column("due", sa.String(), nullable=True),
-        sa.ForeignKeyConstraint(
-            ["connection_id"],
-            ["connection.id"],
-        ),
-        sa.PrimaryKeyConstraint("id"),
     )
     op.create_index("change_at", "change", ["at"])
     op.create_index(
@@ -399,75 +335,45 @@ def upgrade() -> None:
     )
     op.create_table(
         "connect_link",
-        sa.Column("id", Id(), nullable=False),
+        sa.Column("id", Id(), primary_key=True),
         sa.Column("app", sa.String(), nullable=False),
-        sa.Column("connection_id", Id(), nullable=True),
-        sa.Column("customer_id", Id(), nullable=True),
-        sa.Column("incident_id", Id(), nullable=True),
+        sa.Column("connection_id", Id(), sa.ForeignKey("connection.id"), nullable=True),
+        sa.Column("customer_id", Id(), sa.ForeignKey("customer.id"), nullable=True),
+        sa.Column("incident_id", Id(), sa.ForeignKey("incident.id"), nullable=True),
         sa.Column("system", sa.String(), nullable=False),
         sa.Column("created_at", UtcDateTime(), nullable=False),
         sa.Column("created_by", sa.String(), nullable=False),
         sa.Column("expires_at", UtcDateTime(), nullable=False),
         sa.Column("used_at", UtcDateTime(), nullable=True),
         sa.Column("used_for", Id(), nullable=True),
-        sa.ForeignKeyConstraint(
-            ["connection_id"],
-            ["connection.id"],
-        ),
-        sa.ForeignKeyConstraint(
-            ["customer_id"],
-            ["customer.id"],
-        ),
-        sa.ForeignKeyConstraint(
-            ["incident_id"],
-            ["incident.id"],
-        ),
-        sa.PrimaryKeyConstraint("id"),
     )
     op.create_index("connect_link_connection", "connect_link", ["connection_id"])
     op.create_index("connect_link_of", "connect_link", ["incident_id", "connection_id"])
     op.create_table(
         "credential",
-        sa.Column("connection_id", Id(), nullable=False),
+        sa.Column("connection_id", Id(), sa.ForeignKey("connection.id"), primary_key=True),
         sa.Column("access_token", sa.String(), nullable=False),
         sa.Column("refresh_token", sa.String(), nullable=True),
         sa.Column("expires_at", UtcDateTime(), nullable=True),
         sa.Column("minted", sa.Boolean(), nullable=False),
         sa.Column("updated_at", UtcDateTime(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["connection_id"],
-            ["connection.id"],
-        ),
-        sa.PrimaryKeyConstraint("connection_id"),
     )
     op.create_table(
         "credit_entry",
-        sa.Column("id", Id(), nullable=False),
-        sa.Column("connection_id", Id(), nullable=True),
-        sa.Column("subject", sa.String(), nullable=True),
-        sa.Column("implementation_id", Id(), nullable=True),
+        sa.Column("id", Id(), primary_key=True),
+        sa.Column("connection_id", Id(), sa.ForeignKey("connection.id"), nullable=True, index=True),
+        sa.Column("subject", sa.String(), nullable=True, index=True),
+        sa.Column("implementation_id", Id(), sa.ForeignKey("implementation.id"), nullable=True),
         sa.Column("delta", sa.Integer(), nullable=False),
         sa.Column("reason", sa.String(), nullable=False),
-        sa.Column("at", UtcDateTime(), nullable=False),
+        sa.Column("at", UtcDateTime(), nullable=False, index=True),
         sa.Column("by", sa.String(), nullable=False),
         sa.Column("note", sa.String(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["connection_id"],
-            ["connection.id"],
-        ),
-        sa.ForeignKeyConstraint(
-            ["implementation_id"],
-            ["implementation.id"],
-        ),
-        sa.PrimaryKeyConstraint("id"),
     )
-    op.create_index(op.f("ix_credit_entry_at"), "credit_entry", ["at"])
-    op.create_index(op.f("ix_credit_entry_connection_id"), "credit_entry", ["connection_id"])
-    op.create_index(op.f("ix_credit_entry_subject"), "credit_entry", ["subject"])
     op.create_table(
         "deletion",
-        sa.Column("id", Id(), nullable=False),
-        sa.Column("connection_id", Id(), nullable=False),
+        sa.Column("id", Id(), primary_key=True),
+        sa.Column("connection_id", Id(), sa.ForeignKey("connection.id"), nullable=False),
         sa.Column("entity", sa.String(), nullable=False),
         sa.Column("status", sa.String(), nullable=False),
         sa.Column("records", sa.Integer(), nullable=False),
@@ -475,18 +381,13 @@ def upgrade() -> None:
         sa.Column("at", UtcDateTime(), nullable=False),
         sa.Column("decided_by", sa.String(), nullable=True),
         sa.Column("decided_at", UtcDateTime(), nullable=True),
-        sa.ForeignKeyConstraint(
-            ["connection_id"],
-            ["connection.id"],
-        ),
-        sa.PrimaryKeyConstraint("id"),
     )
     op.create_index("deletion_of", "deletion", ["connection_id", "entity"])
     op.create_index("deletion_status", "deletion", ["status"])
     op.create_table(
         "drift",
-        sa.Column("id", Id(), nullable=False),
-        sa.Column("connection_id", Id(), nullable=False),
+        sa.Column("id", Id(), primary_key=True),
+        sa.Column("connection_id", Id(), sa.ForeignKey("connection.id"), nullable=False),
         sa.Column("entity", sa.String(), nullable=False),
         sa.Column("run_at", UtcDateTime(), nullable=False),
         sa.Column("missed", sa.Integer(), nullable=False),
@@ -496,28 +397,18 @@ def upgrade() -> None:
         sa.Column("webhooks_seen", sa.Integer(), nullable=False),
         sa.Column("late_seconds", sa.Float(), nullable=False),
         sa.Column("cause", sa.String(), nullable=True),
-        sa.ForeignKeyConstraint(
-            ["connection_id"],
-            ["connection.id"],
-        ),
-        sa.PrimaryKeyConstraint("id"),
     )
     op.create_index("drift_at", "drift", ["run_at"])
     op.create_index("drift_of", "drift", ["connection_id", "run_at"])
     op.create_table(
         "feed",
-        sa.Column("connection_id", Id(), nullable=False),
+        sa.Column("connection_id", Id(), sa.ForeignKey("connection.id"), primary_key=True),
         sa.Column("last_seq", sa.Integer(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["connection_id"],
-            ["connection.id"],
-        ),
-        sa.PrimaryKeyConstraint("connection_id"),
     )
     op.create_table(
         "gate",
-        sa.Column("id", Id(), nullable=False),
-        sa.Column("implementation_id", Id(), nullable=False),
+        sa.Column("id", Id(), primary_key=True),
+        sa.Column("implementation_id", Id(), sa.ForeignKey("implementation.id"), nullable=False),
         sa.Column("gate", sa.String(), nullable=False),
         sa.Column("title", sa.String(), nullable=False),
         sa.Column("check_name", sa.String(), nullable=True),
@@ -538,34 +429,20 @@ def upgrade() -> None:
         sa.Column("refusal", sa.String(), nullable=False),
         sa.Column("run_id", sa.String(), nullable=True),
         sa.Column("changes", sa.Integer(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["implementation_id"],
-            ["implementation.id"],
-        ),
-        sa.PrimaryKeyConstraint("id"),
     )
     op.create_index("gate_once", "gate", ["implementation_id", "gate"], unique=True)
     op.create_index("gate_status", "gate", ["status"])
     op.create_table(
         "implementation_system",
-        sa.Column("id", Id(), nullable=False),
-        sa.Column("implementation_id", Id(), nullable=False),
+        sa.Column("id", Id(), primary_key=True),
+        sa.Column("implementation_id", Id(), sa.ForeignKey("implementation.id"), nullable=False),
         sa.Column("number", sa.Integer(), nullable=False),
         sa.Column("name", sa.String(), nullable=False),
         sa.Column("tier", sa.String(), nullable=False),
         sa.Column("cost", sa.Integer(), nullable=False),
         sa.Column("target", sa.String(), nullable=True),
         sa.Column("connects", sa.Date(), nullable=True),
-        sa.Column("connection_id", Id(), nullable=True),
-        sa.ForeignKeyConstraint(
-            ["connection_id"],
-            ["connection.id"],
-        ),
-        sa.ForeignKeyConstraint(
-            ["implementation_id"],
-            ["implementation.id"],
-        ),
-        sa.PrimaryKeyConstraint("id"),
+        sa.Column("connection_id", Id(), sa.ForeignKey("connection.id"), nullable=True),
     )
     op.create_index("implementation_system_connection", "implementation_system", ["connection_id"])
     op.create_index(
@@ -576,23 +453,14 @@ def upgrade() -> None:
     )
     op.create_table(
         "incident_connection",
-        sa.Column("id", Id(), nullable=False),
-        sa.Column("incident_id", Id(), nullable=False),
-        sa.Column("connection_id", Id(), nullable=False),
+        sa.Column("id", Id(), primary_key=True),
+        sa.Column("incident_id", Id(), sa.ForeignKey("incident.id"), nullable=False),
+        sa.Column("connection_id", Id(), sa.ForeignKey("connection.id"), nullable=False),
         sa.Column("topic", sa.String(), nullable=False),
         sa.Column("kind", sa.String(), nullable=False),
         sa.Column("joined_at", UtcDateTime(), nullable=False),
         sa.Column("left_at", UtcDateTime(), nullable=True),
         sa.Column("reported_kind", sa.String(), nullable=True),
-        sa.ForeignKeyConstraint(
-            ["connection_id"],
-            ["connection.id"],
-        ),
-        sa.ForeignKeyConstraint(
-            ["incident_id"],
-            ["incident.id"],
-        ),
-        sa.PrimaryKeyConstraint("id"),
     )
     op.create_index(
         "incident_connection_live_once",
@@ -605,9 +473,9 @@ def upgrade() -> None:
     op.create_index("incident_connection_of", "incident_connection", ["incident_id"])
     op.create_table(
         "observation",
-        sa.Column("id", Id(), nullable=False),
-        sa.Column("connection_id", Id(), nullable=False),
-        sa.Column("at", UtcDateTime(), nullable=False),
+        sa.Column("id", Id(), primary_key=True),
+        sa.Column("connection_id", Id(), sa.ForeignKey("connection.id"), nullable=False),
+        sa.Column("at", UtcDateTime(), nullable=False, index=True),
         sa.Column("source", sa.String(), nullable=False),
         sa.Column("outcome", sa.String(), nullable=False),
         sa.Column("applied", sa.Boolean(), nullable=False),
@@ -615,19 +483,13 @@ def upgrade() -> None:
         sa.Column("message", sa.String(), nullable=True),
         sa.Column("request_id", sa.String(), nullable=True),
         sa.Column("latency", sa.Float(), nullable=True),
-        sa.ForeignKeyConstraint(
-            ["connection_id"],
-            ["connection.id"],
-        ),
-        sa.PrimaryKeyConstraint("id"),
     )
-    op.create_index(op.f("ix_observation_at"), "observation", ["at"])
     op.create_index("observation_of", "observation", ["connection_id", "at"])
     op.create_table(
         "record",
-        sa.Column("connection_id", Id(), nullable=False),
-        sa.Column("entity", sa.String(), nullable=False),
-        sa.Column("key", sa.String(), nullable=False),
+        sa.Column("connection_id", Id(), sa.ForeignKey("connection.id"), primary_key=True),
+        sa.Column("entity", sa.String(), primary_key=True),
+        sa.Column("key", sa.String(), primary_key=True),
         sa.Column("updated_at", UtcDateTime(), nullable=True),
         sa.Column("deleted_at", UtcDateTime(), nullable=True),
         sa.Column("hash", sa.String(), nullable=False),
@@ -635,11 +497,6 @@ def upgrade() -> None:
         sa.Column("seen_at", UtcDateTime(), nullable=False),
         sa.Column("absent_since", UtcDateTime(), nullable=True),
         sa.Column("deletion_id", Id(), nullable=True),
-        sa.ForeignKeyConstraint(
-            ["connection_id"],
-            ["connection.id"],
-        ),
-        sa.PrimaryKeyConstraint("connection_id", "entity", "key"),
     )
     op.create_index(
         "record_absent",
@@ -658,26 +515,20 @@ def upgrade() -> None:
     op.create_index("record_key", "record", ["key", "entity"])
     op.create_table(
         "transition",
-        sa.Column("id", Id(), nullable=False),
-        sa.Column("connection_id", Id(), nullable=False),
-        sa.Column("at", UtcDateTime(), nullable=False),
+        sa.Column("id", Id(), primary_key=True),
+        sa.Column("connection_id", Id(), sa.ForeignKey("connection.id"), nullable=False),
+        sa.Column("at", UtcDateTime(), nullable=False, index=True),
         sa.Column("axis", sa.String(), nullable=False),
         sa.Column("before", sa.String(), nullable=False),
         sa.Column("after", sa.String(), nullable=False),
         sa.Column("source", sa.String(), nullable=False),
         sa.Column("evidence", Json, nullable=False),
-        sa.ForeignKeyConstraint(
-            ["connection_id"],
-            ["connection.id"],
-        ),
-        sa.PrimaryKeyConstraint("id"),
     )
-    op.create_index(op.f("ix_transition_at"), "transition", ["at"])
     op.create_index("transition_of", "transition", ["connection_id", "at"])
     op.create_table(
         "watermark",
-        sa.Column("connection_id", Id(), nullable=False),
-        sa.Column("entity", sa.String(), nullable=False),
+        sa.Column("connection_id", Id(), sa.ForeignKey("connection.id"), primary_key=True),
+        sa.Column("entity", sa.String(), primary_key=True),
         sa.Column("position", UtcDateTime(), nullable=True),
         sa.Column("moved_at", UtcDateTime(), nullable=True),
         sa.Column("polled_at", UtcDateTime(), nullable=True),
@@ -686,21 +537,16 @@ def upgrade() -> None:
         sa.Column("offered", sa.Boolean(), nullable=False),
         sa.Column("filtered", sa.Boolean(), nullable=False),
         sa.Column("error", sa.String(), nullable=True),
-        sa.ForeignKeyConstraint(
-            ["connection_id"],
-            ["connection.id"],
-        ),
-        sa.PrimaryKeyConstraint("connection_id", "entity"),
     )
     op.create_table(
         "webhook_event",
-        sa.Column("id", Id(), nullable=False),
+        sa.Column("id", Id(), primary_key=True),
         sa.Column("app", sa.String(), nullable=False),
         sa.Column("delivery_key", sa.String(), nullable=False),
         sa.Column("merge_key", sa.String(), nullable=True),
         sa.Column("source", sa.String(), nullable=False),
         sa.Column("status", sa.String(), nullable=False),
-        sa.Column("connection_id", Id(), nullable=True),
+        sa.Column("connection_id", Id(), sa.ForeignKey("connection.id"), nullable=True),
         sa.Column("connection_ref", sa.String(), nullable=True),
         sa.Column("url_connection", sa.String(), nullable=True),
         sa.Column("event", sa.String(), nullable=True),
@@ -718,11 +564,6 @@ def upgrade() -> None:
         sa.Column("reported_at", UtcDateTime(), nullable=True),
         sa.Column("replay_of", Id(), nullable=True),
         sa.Column("body", sa.LargeBinary(), nullable=True),
-        sa.ForeignKeyConstraint(
-            ["connection_id"],
-            ["connection.id"],
-        ),
-        sa.PrimaryKeyConstraint("id"),
     )
     op.create_index(
         "webhook_event_dead",
@@ -777,19 +618,13 @@ def upgrade() -> None:
     )
     op.create_table(
         "webhook_hour",
-        sa.Column("connection_id", Id(), nullable=False),
-        sa.Column("hour", sa.Integer(), nullable=False),
+        sa.Column("connection_id", Id(), sa.ForeignKey("connection.id"), primary_key=True),
+        sa.Column("hour", sa.Integer(), primary_key=True, index=True),
         sa.Column("events", sa.Integer(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["connection_id"],
-            ["connection.id"],
-        ),
-        sa.PrimaryKeyConstraint("connection_id", "hour"),
     )
-    op.create_index(op.f("ix_webhook_hour_hour"), "webhook_hour", ["hour"])
     op.create_table(
         "webhook_trust",
-        sa.Column("connection_id", Id(), nullable=False),
+        sa.Column("connection_id", Id(), sa.ForeignKey("connection.id"), primary_key=True),
         sa.Column("state", sa.String(), nullable=False),
         sa.Column("since", UtcDateTime(), nullable=False),
         sa.Column("missed", sa.Integer(), nullable=False),
@@ -797,22 +632,11 @@ def upgrade() -> None:
         sa.Column("webhooks_seen", sa.Integer(), nullable=False),
         sa.Column("late_seconds", sa.Float(), nullable=False),
         sa.Column("measured_at", UtcDateTime(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["connection_id"],
-            ["connection.id"],
-        ),
-        sa.PrimaryKeyConstraint("connection_id"),
     )
     op.create_table(
         "connect_attempt",
-        sa.Column("nonce", sa.String(), nullable=False),
-        sa.Column("link_id", Id(), nullable=False),
+        sa.Column("nonce", sa.String(), primary_key=True),
+        sa.Column("link_id", Id(), sa.ForeignKey("connect_link.id"), nullable=False, index=True),
         sa.Column("at", UtcDateTime(), nullable=False),
         sa.Column("outcome", sa.String(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["link_id"],
-            ["connect_link.id"],
-        ),
-        sa.PrimaryKeyConstraint("nonce"),
     )
-    op.create_index(op.f("ix_connect_attempt_link_id"), "connect_attempt", ["link_id"])

@@ -15,9 +15,8 @@ down_revision = "0002"
 def upgrade() -> None:
     op.create_table(
         "call_pause",
-        sa.Column("app", sa.String(), nullable=False),
-        sa.Column("connection", sa.String(), nullable=False),
+        sa.Column("app", sa.String(), primary_key=True),
+        sa.Column("connection", sa.String(), primary_key=True),
         sa.Column("refused_at", UtcDateTime(), nullable=False),
         sa.Column("until", UtcDateTime(), nullable=False),
-        sa.PrimaryKeyConstraint("app", "connection"),
     )

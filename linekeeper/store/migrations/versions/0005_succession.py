@@ -18,9 +18,9 @@ def upgrade() -> None:
     op.add_column("change", sa.Column("old_key", sa.String(), nullable=True))
     op.create_table(
         "succession",
-        sa.Column("connection_id", Id(), nullable=False),
-        sa.Column("entity", sa.String(), nullable=False),
-        sa.Column("predecessor_id", Id(), nullable=False),
+        sa.Column("connection_id", Id(), sa.ForeignKey("connection.id"), primary_key=True),
+        sa.Column("entity", sa.String(), primary_key=True),
+        sa.Column("predecessor_id", Id(), sa.ForeignKey("connection.id"), nullable=False),
         sa.Column("status", sa.String(), nullable=False),
         sa.Column("created_at", UtcDateTime(), nullable=False),
         sa.Column("listed_at", UtcDateTime(), nullable=True),
@@ -40,23 +40,18 @@ def upgrade() -> None:
                 "unmatched",
             )
         ),
-        sa.ForeignKeyConstraint(["connection_id"], ["connection.id"]),
-        sa.ForeignKeyConstraint(["predecessor_id"], ["connection.id"]),
-        sa.PrimaryKeyConstraint("connection_id", "entity"),
     )
     op.create_index("succession_predecessor", "succession", ["predecessor_id"])
     op.create_index("succession_status", "succession", ["status"])
     op.create_table(
         "succession_step",
-        sa.Column("id", Id(), nullable=False),
-        sa.Column("connection_id", Id(), nullable=False),
+        sa.Column("id", Id(), primary_key=True),
+        sa.Column("connection_id", Id(), sa.ForeignKey("connection.id"), nullable=False),
         sa.Column("entity", sa.String(), nullable=False),
         sa.Column("op", sa.String(), nullable=False),
         sa.Column("old_key", sa.String(), nullable=True),
         sa.Column("new_key", sa.String(), nullable=True),
         sa.Column("group_key", sa.String(), nullable=True),
-        sa.ForeignKeyConstraint(["connection_id"], ["connection.id"]),
-        sa.PrimaryKeyConstraint("id"),
     )
     op.create_index(
         "succession_step_of", "succession_step", ["connection_id", "entity", "op", "id"]

@@ -28,13 +28,11 @@ def upgrade() -> None:
         op.add_column("incident", sa.Column(name, sa.String(), nullable=True))
     op.create_table(
         "incident_entry",
-        sa.Column("id", Id(), nullable=False),
-        sa.Column("incident_id", Id(), nullable=False),
+        sa.Column("id", Id(), primary_key=True),
+        sa.Column("incident_id", Id(), sa.ForeignKey("incident.id"), nullable=False),
         sa.Column("at", UtcDateTime(), nullable=False),
         sa.Column("kind", sa.String(), nullable=False),
         sa.Column("text", sa.String(), nullable=False),
-        sa.ForeignKeyConstraint(["incident_id"], ["incident.id"]),
-        sa.PrimaryKeyConstraint("id"),
     )
     op.create_index("incident_entry_of", "incident_entry", ["incident_id", "at"])
     _carry_over()

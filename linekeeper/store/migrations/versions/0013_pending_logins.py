@@ -15,8 +15,8 @@ down_revision = "0012"
 def upgrade() -> None:
     op.create_table(
         "pending_login",
-        sa.Column("id", Id(), nullable=False),
-        sa.Column("link_id", Id(), nullable=False),
+        sa.Column("id", Id(), primary_key=True),
+        sa.Column("link_id", Id(), sa.ForeignKey("connect_link.id"), nullable=False, index=True),
         sa.Column("by", sa.String(), nullable=False),
         sa.Column("access_token", sa.String(), nullable=False),
         sa.Column("refresh_token", sa.String(), nullable=True),
@@ -24,8 +24,5 @@ def upgrade() -> None:
         sa.Column("received_at", UtcDateTime(), nullable=False),
         sa.Column("attempts", sa.Integer(), nullable=False),
         sa.Column("retry_at", UtcDateTime(), nullable=False),
-        sa.ForeignKeyConstraint(["link_id"], ["connect_link.id"]),
-        sa.PrimaryKeyConstraint("id"),
     )
-    op.create_index("ix_pending_login_link_id", "pending_login", ["link_id"])
     op.create_index("pending_login_due", "pending_login", ["retry_at"])

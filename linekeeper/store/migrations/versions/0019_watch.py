@@ -15,29 +15,25 @@ down_revision = "0018"
 def upgrade() -> None:
     op.create_table(
         "part_heartbeat",
-        sa.Column("part", sa.String(), nullable=False),
+        sa.Column("part", sa.String(), primary_key=True),
         sa.Column("kind", sa.String(), nullable=False),
         sa.Column("host", sa.String(), nullable=False),
         sa.Column("since", UtcDateTime(), nullable=False),
         sa.Column("at", UtcDateTime(), nullable=False),
         sa.Column("mark", sa.String(), nullable=False),
-        sa.PrimaryKeyConstraint("part"),
     )
     op.create_table(
         "ended_run",
-        sa.Column("run_id", sa.String(), nullable=False),
-        sa.Column("at", UtcDateTime(), nullable=False),
-        sa.PrimaryKeyConstraint("run_id"),
+        sa.Column("run_id", sa.String(), primary_key=True),
+        sa.Column("at", UtcDateTime(), nullable=False, index=True),
     )
-    op.create_index("ix_ended_run_at", "ended_run", ["at"])
     op.create_table(
         "run_alert",
-        sa.Column("cause", sa.String(), nullable=False),
+        sa.Column("cause", sa.String(), primary_key=True),
         sa.Column("kind", sa.String(), nullable=False),
         sa.Column("subject", sa.String(), nullable=False),
         sa.Column("run_id", sa.String(), nullable=False),
         sa.Column("run_name", sa.String(), nullable=False),
         sa.Column("state_message", sa.String(), nullable=False),
         sa.Column("at", UtcDateTime(), nullable=False),
-        sa.PrimaryKeyConstraint("cause"),
     )

@@ -15,15 +15,12 @@ down_revision = "0020"
 def upgrade() -> None:
     op.create_table(
         "customer_link",
-        sa.Column("id", Id(), nullable=False),
-        sa.Column("customer_id", Id(), nullable=False),
+        sa.Column("id", Id(), primary_key=True),
+        sa.Column("customer_id", Id(), sa.ForeignKey("customer.id"), nullable=False, index=True),
         sa.Column("created_at", UtcDateTime(), nullable=False),
         sa.Column("created_by", sa.String(), nullable=False),
         sa.Column("revoked_at", UtcDateTime(), nullable=True),
         sa.Column("opened_at", UtcDateTime(), nullable=True),
         sa.Column("answered_at", UtcDateTime(), nullable=True),
         sa.Column("opens", sa.Integer(), nullable=False),
-        sa.ForeignKeyConstraint(["customer_id"], ["customer.id"]),
-        sa.PrimaryKeyConstraint("id"),
     )
-    op.create_index("ix_customer_link_customer_id", "customer_link", ["customer_id"])

@@ -15,15 +15,14 @@ down_revision = "0024"
 def upgrade() -> None:
     op.create_table(
         "connection_setting",
-        sa.Column("connection_id", Id(), sa.ForeignKey("connection.id"), nullable=False),
-        sa.Column("entity", sa.String(), nullable=False),
+        sa.Column("connection_id", Id(), sa.ForeignKey("connection.id"), primary_key=True),
+        sa.Column("entity", sa.String(), primary_key=True),
         sa.Column("cadence_minutes", sa.Integer(), nullable=True),
         sa.Column("keep_bodies", sa.Boolean(), nullable=True),
-        sa.PrimaryKeyConstraint("connection_id", "entity"),
     )
     op.create_table(
         "workflow_configuration",
-        sa.Column("connection_id", Id(), sa.ForeignKey("connection.id"), nullable=False),
+        sa.Column("connection_id", Id(), sa.ForeignKey("connection.id"), primary_key=True),
         sa.Column("configured_at", UtcDateTime(), nullable=False),
         sa.Column("configured_by", sa.String(), nullable=False),
         sa.Column("run_id", sa.String(), nullable=True),
@@ -35,5 +34,4 @@ def upgrade() -> None:
         sa.Column("look_at", UtcDateTime(), nullable=True),
         sa.Column("webhooks_accepted", sa.Boolean(), nullable=False, server_default=sa.false()),
         sa.Column("answers", sa.Integer(), nullable=False, server_default="0"),
-        sa.PrimaryKeyConstraint("connection_id"),
     )

@@ -15,8 +15,8 @@ down_revision = "0026"
 def upgrade() -> None:
     op.create_table(
         "authentication_setup",
-        sa.Column("id", Id(), nullable=False),
-        sa.Column("run_id", sa.String(), nullable=False),
+        sa.Column("id", Id(), primary_key=True),
+        sa.Column("run_id", sa.String(), nullable=False, unique=True),
         sa.Column("connection_id", Id(), sa.ForeignKey("connection.id"), nullable=True),
         sa.Column("system_id", Id(), sa.ForeignKey("implementation_system.id"), nullable=True),
         sa.Column("link_id", Id(), sa.ForeignKey("connect_link.id"), nullable=True),
@@ -37,8 +37,6 @@ def upgrade() -> None:
         sa.Column("answers", sa.Integer(), nullable=False, server_default="0"),
         sa.Column("outcome", sa.String(), nullable=True),
         sa.Column("ended_at", UtcDateTime(), nullable=True),
-        sa.PrimaryKeyConstraint("id"),
-        sa.UniqueConstraint("run_id"),
     )
     op.create_index("authentication_setup_connection", "authentication_setup", ["connection_id"])
     op.create_index("authentication_setup_system", "authentication_setup", ["system_id"])
