@@ -1,11 +1,10 @@
 """What Prometheus sees of everything but the receiver itself: read from the database."""
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import GaugeMetricFamily as Gauge
 from sqlalchemy import bindparam, literal_column
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col, func, select
@@ -35,25 +34,11 @@ ALIVE = timedelta(seconds=30)
 """A receiver that could store within it is alive; it says so every ten seconds."""
 
 
-@dataclass(slots=True)
-class Gauge:
-    """One figure, by its labels."""
-
-    name: str
-    help: str
-    labels: tuple[str, ...] = ()
-    values: list[tuple[tuple[str, ...], float]] = field(default_factory=list)
-
-    def set(self, value: float, *labels: str) -> None:
-        """The figure of `labels`."""
-        self.values.append((labels, value))
-
-
 async def read_gauges(store: Store, configuration: Configuration, *, now: datetime) -> list[Gauge]:
     """All figures at `now`."""
     async with store.read() as session:
         return [
-            _gauge("linekeeper_up", "The database answers.", 1),
+            Gauge("linekeeper_up", "The database answers.", 1),
             _labelled(
                 "linekeeper_build_info",
                 "Version and schema.",
@@ -73,25 +58,21 @@ async def read_gauges(store: Store, configuration: Configuration, *, now: dateti
 def exposition(gauges: Iterable[Gauge]) -> bytes:
     """Prometheus' text format."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Collector(list(gauges)))
+    registry.register(_Collector(gauges))
     return generate_latest(registry)
 
 
 def down() -> bytes:
     """What there is to say while the database does not answer."""
-    return exposition([_gauge("linekeeper_up", "The database answers.", 0)])
+    return exposition([Gauge("linekeeper_up", "The database answers.", 0)])
 
 
 class _Collector:
-    def __init__(self, gauges: list[Gauge]) -> None:
-        self._gauges = gauges
+    def __init__(self, gauges: Iterable[Gauge]) -> None:
+        self._gauges = list(gauges)
 
-    def collect(self) -> Iterator[GaugeMetricFamily]:
-        for gauge in self._gauges:
-            family = GaugeMetricFamily(gauge.name, gauge.help, labels=gauge.labels)
-            for labels, value in gauge.values:
-                family.add_metric(labels, value)
-            yield family
+    def collect(self) -> Iterable[Gauge]:
+        return self._gauges
 
 
 async def _connections(session: AsyncSession, now: datetime) -> list[Gauge]:
@@ -123,18 +104,15 @@ async def _connections(session: AsyncSession, now: datetime) -> list[Gauge]:
         .where(col(Connection.setup) == "live")
         .group_by(Connection.app)
     )
-    oldest = Gauge(
+    oldest = _by_app(
         "linekeeper_check_oldest_age_seconds",
         "Seconds since the check of the live connection that was checked longest ago.",
-        ("app",),
     )
-    newest = Gauge(
-        "linekeeper_check_age_seconds", "Seconds since any connection was checked.", ("app",)
-    )
+    newest = _by_app("linekeeper_check_age_seconds", "Seconds since any connection was checked.")
     for app, first, last in checked:
         for gauge, at in ((oldest, first), (newest, last)):
             if at is not None:
-                gauge.set(_age(at, now), app)
+                gauge.add_metric([app], _age(at, now))
     return [
         _labelled(
             "linekeeper_connections",
@@ -175,7 +153,7 @@ async def _incidents(session: AsyncSession) -> list[Gauge]:
             ("kind", "status"),
             [((kind, status), count) for kind, status, count in rows],
         ),
-        _gauge(
+        Gauge(
             "linekeeper_reconnects_open",
             "Lost logins whose customer has not logged in yet.",
             waiting or 0,
@@ -186,47 +164,44 @@ async def _incidents(session: AsyncSession) -> list[Gauge]:
 async def _webhooks(
     session: AsyncSession, configuration: Configuration, now: datetime
 ) -> list[Gauge]:
-    pending = Gauge("linekeeper_events_pending", "Webhooks to be applied.", ("app",))
-    oldest = Gauge(
-        "linekeeper_events_oldest_seconds",
-        "Age of the oldest pending webhook, in seconds.",
-        ("app",),
+    pending = _by_app("linekeeper_events_pending", "Webhooks to be applied.")
+    oldest = _by_app(
+        "linekeeper_events_oldest_seconds", "Age of the oldest pending webhook, in seconds."
     )
-    dead = Gauge("linekeeper_events_dead", "Webhooks given up.", ("app",))
-    lag = Gauge("linekeeper_events_lag_seconds", "Seconds from received to applied, p95.", ("app",))
-    forged = Gauge("linekeeper_deliveries_forged", "Bad signatures in ten minutes.", ("app",))
-    failing = Gauge(
-        "linekeeper_events_failing",
-        "Webhooks that failed at least once and are tried again.",
-        ("app",),
+    dead = _by_app("linekeeper_events_dead", "Webhooks given up.")
+    lag = _by_app("linekeeper_events_lag_seconds", "Seconds from received to applied, p95.")
+    forged = _by_app("linekeeper_deliveries_forged", "Bad signatures in ten minutes.")
+    failing = _by_app(
+        "linekeeper_events_failing", "Webhooks that failed at least once and are tried again."
     )
-    unrouted = Gauge(
+    unrouted = _by_app(
         "linekeeper_events_unrouted",
         "Webhooks older than half an hour that belong to no known connection.",
-        ("app",),
     )
-    hour = Gauge("linekeeper_events_last_hour", "Webhooks received in an hour.", ("app",))
+    hour = _by_app("linekeeper_events_last_hour", "Webhooks received in an hour.")
     for stream in await read_streams(session, configuration.apps, now=now):
-        pending.set(stream.pending, stream.app)
-        oldest.set(_age(stream.oldest_at, now) if stream.oldest_at else 0, stream.app)
-        dead.set(stream.dead, stream.app)
-        lag.set(stream.lag_seconds, stream.app)
-        forged.set(stream.forged, stream.app)
-        failing.set(stream.failing, stream.app)
-        unrouted.set(stream.unrouted, stream.app)
-        hour.set(stream.last_hour, stream.app)
+        age = _age(stream.oldest_at, now) if stream.oldest_at else 0
+        for gauge, figure in (
+            (pending, stream.pending),
+            (oldest, age),
+            (dead, stream.dead),
+            (lag, stream.lag_seconds),
+            (forged, stream.forged),
+            (failing, stream.failing),
+            (unrouted, stream.unrouted),
+            (hour, stream.last_hour),
+        ):
+            gauge.add_metric([stream.app], figure)
     return [pending, oldest, dead, lag, forged, failing, unrouted, hour]
 
 
 async def _outbox(session: AsyncSession, now: datetime) -> list[Gauge]:
-    waiting = Gauge("linekeeper_outbox_pending", "Messages to be delivered.", ("channel",))
-    oldest = Gauge(
-        "linekeeper_outbox_oldest_seconds",
-        "Seconds for which the oldest message was due.",
-        ("channel",),
+    waiting = _by_channel("linekeeper_outbox_pending", "Messages to be delivered.")
+    oldest = _by_channel(
+        "linekeeper_outbox_oldest_seconds", "Seconds for which the oldest message was due."
     )
-    planned = Gauge("linekeeper_outbox_planned", "Messages written for later.", ("channel",))
-    dead = Gauge("linekeeper_outbox_dead", "Messages given up.", ("channel",))
+    planned = _by_channel("linekeeper_outbox_planned", "Messages written for later.")
+    dead = _by_channel("linekeeper_outbox_dead", "Messages given up.")
     for channel, backlog in (await read_backlog(session, now=now)).items():
         for gauge, count in (
             (waiting, backlog.pending),
@@ -234,43 +209,47 @@ async def _outbox(session: AsyncSession, now: datetime) -> list[Gauge]:
             (dead, backlog.dead),
         ):
             if count:
-                gauge.set(count, channel)
+                gauge.add_metric([channel], count)
         if backlog.oldest_at is not None:
-            oldest.set(_age(backlog.oldest_at, now), channel)
+            oldest.add_metric([channel], _age(backlog.oldest_at, now))
     return [waiting, oldest, planned, dead]
 
 
 async def _apps(session: AsyncSession, configuration: Configuration, now: datetime) -> list[Gauge]:
-    limit = Gauge("linekeeper_budget_per_minute", "Calls allowed a minute; 0: no limit.", ("app",))
-    left = Gauge("linekeeper_budget_tokens", "Calls that could be made at once.", ("app",))
-    held = Gauge(
-        "linekeeper_budget_blocked_seconds",
-        "Seconds that Makini asked Linekeeper to wait.",
-        ("app",),
+    limit = _by_app("linekeeper_budget_per_minute", "Calls allowed a minute; 0: no limit.")
+    left = _by_app("linekeeper_budget_tokens", "Calls that could be made at once.")
+    held = _by_app(
+        "linekeeper_budget_blocked_seconds", "Seconds that Makini asked Linekeeper to wait."
     )
-    listed = Gauge("linekeeper_list_age_seconds", "Seconds since Makini's list was read.", ("app",))
+    listed = _by_app("linekeeper_list_age_seconds", "Seconds since Makini's list was read.")
     spent = Gauge(
-        "linekeeper_makini_calls_hour", "Calls since the full hour, by purpose.", ("app", "purpose")
+        "linekeeper_makini_calls_hour",
+        "Calls since the full hour, by purpose.",
+        labels=("app", "purpose"),
     )
     refused = Gauge(
-        "linekeeper_makini_refused_day", "Calls answered 429 in a day.", ("app", "purpose")
+        "linekeeper_makini_refused_day", "Calls answered 429 in a day.", labels=("app", "purpose")
     )
     for name, parts in (await read_spent(session, now=now)).items():
         for part in parts:
-            spent.set(part.this_hour, name, part.purpose)
-            refused.set(part.refused, name, part.purpose)
+            spent.add_metric([name, part.purpose], part.this_hour)
+            refused.add_metric([name, part.purpose], part.refused)
     for state in await session.scalars(select(AppState)):
         app = configuration.apps.get(state.app)
         if app is None:
             continue
-        limit.set(app.calls_a_minute, state.app)
+        limit.add_metric([state.app], app.calls_a_minute)
         bucket = read_bucket(state.budget)
         if bucket is not None and app.per_minute:
-            left.set(grant(bucket, app.calls_a_minute, app.calls_a_minute, now)[1], state.app)
+            left.add_metric(
+                [state.app], grant(bucket, app.calls_a_minute, app.calls_a_minute, now)[1]
+            )
             blocked = bucket.blocked_until
-            held.set(max(0.0, (blocked - now).total_seconds()) if blocked else 0, state.app)
+            held.add_metric(
+                [state.app], max(0.0, (blocked - now).total_seconds()) if blocked else 0
+            )
         if state.last_list_at is not None:
-            listed.set(_age(state.last_list_at, now), state.app)
+            listed.add_metric([state.app], _age(state.last_list_at, now))
     return [limit, left, held, listed, spent, refused]
 
 
@@ -312,8 +291,8 @@ async def _house(session: AsyncSession, now: datetime) -> list[Gauge]:
     held = (await session.execute(_HELD, {"now": now})).all()
     consumers = sum(number for is_consumers, _, number in held if is_consumers)
     return [
-        _gauge("linekeeper_consumers", "Consumers that are alive.", consumers),
-        _gauge("linekeeper_receivers", "Receivers that could store lately.", receivers or 0),
+        Gauge("linekeeper_consumers", "Consumers that are alive.", consumers),
+        Gauge("linekeeper_receivers", "Receivers that could store lately.", receivers or 0),
         _labelled(
             "linekeeper_lease_held",
             "Leases that are held, by what they are for.",
@@ -327,14 +306,18 @@ def _age(at: datetime, now: datetime) -> float:
     return max(0.0, (now - at).total_seconds())
 
 
-def _gauge(name: str, text: str, value: float) -> Gauge:
-    return Gauge(name, text, (), [((), value)])
+def _by_app(name: str, text: str) -> Gauge:
+    return Gauge(name, text, labels=["app"])
+
+
+def _by_channel(name: str, text: str) -> Gauge:
+    return Gauge(name, text, labels=["channel"])
 
 
 def _labelled(
-    name: str,
-    text: str,
-    labels: tuple[str, ...],
-    values: Iterable[tuple[tuple[str, ...], float]],
+    name: str, text: str, labels: Sequence[str], values: Iterable[tuple[Sequence[str], float]]
 ) -> Gauge:
-    return Gauge(name, text, labels, list(values))
+    gauge = Gauge(name, text, labels=labels)
+    for each, value in values:
+        gauge.add_metric(each, value)
+    return gauge
