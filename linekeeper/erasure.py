@@ -23,7 +23,7 @@ from linekeeper.implementation.report import handover_key
 from linekeeper.outbox.mail_order import mails_to
 from linekeeper.store import Store
 from linekeeper.store.engine import chunked
-from linekeeper.store.lists import count_rows
+from linekeeper.store.lists import count_rows, update_many
 from linekeeper.store.modes import deciding, load_rules, load_subjects
 from linekeeper.store.tables import (
     Audit,
@@ -272,10 +272,9 @@ async def _forget_pages(
 
 async def _keep_from_sending(session: AsyncSession, customer_id: str, now: datetime) -> None:
     await session.execute(
-        update(Outbox)
+        update_many(Outbox)
         .where(mails_to(customer_id), col(Outbox.status) == "pending")
         .values(status="skipped", settled_at=now, error="the customer was erased")
-        .execution_options(synchronize_session=False)
     )
 
 

@@ -4,13 +4,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, delete
+from sqlalchemy import ColumnElement
 from sqlmodel import col, select
 
 from linekeeper.clock import utcnow
 from linekeeper.outbox.queue import ENDED
 from linekeeper.store import Store
-from linekeeper.store.lists import count_rows
+from linekeeper.store.lists import count_rows, delete_many
 from linekeeper.store.retention import Kind, note_removed
 from linekeeper.store.tables import (
     Audit,
@@ -97,12 +97,7 @@ async def _remove(store: Store, table: type[Any], which: ColumnElement[bool]) ->
     while True:
         async with store.write() as session:
             batch = select(key).where(which).limit(BATCH)
-            gone = await session.execute(
-                delete(table)
-                .where(key.in_(batch))
-                .returning(key)
-                .execution_options(synchronize_session=False)
-            )
+            gone = await session.execute(delete_many(table).where(key.in_(batch)).returning(key))
             count = len(gone.all())
         removed += count
         if count < BATCH:

@@ -12,7 +12,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -30,6 +30,7 @@ from linekeeper.makini.models import is_token
 from linekeeper.runtime import Runtime
 from linekeeper.store import new_id
 from linekeeper.store.leases import TOKENS, HeldLease, holding
+from linekeeper.store.lists import update_many
 from linekeeper.store.tables import Audit, Connection, Credential
 from linekeeper.tokens.stored import (
     Token,
@@ -267,10 +268,9 @@ async def _set(
 
 async def _hold(session: AsyncSession, connection: Connection, custody: Custody) -> None:
     await session.execute(
-        update(Connection)
+        update_many(Connection)
         .where(col(Connection.id) == connection.id)
         .values(custody=custody.value)
-        .execution_options(synchronize_session=False)
     )
 
 

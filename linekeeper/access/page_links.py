@@ -9,6 +9,7 @@ from sqlmodel import col
 
 from linekeeper.access.signing import Signer
 from linekeeper.store import Store, new_id
+from linekeeper.store.lists import update_many
 from linekeeper.store.tables import Audit, Customer, CustomerLink
 
 _PURPOSE = "customer-page"
@@ -97,7 +98,7 @@ def is_opening_news(link: CustomerLink, now: datetime) -> bool:
 async def note_opening(session: AsyncSession, link_id: str, *, now: datetime) -> None:
     """Remember that the page was opened, for the operator to see."""
     await session.execute(
-        update(CustomerLink)
+        update_many(CustomerLink)
         .where(
             col(CustomerLink.id) == link_id,
             or_(
@@ -106,5 +107,4 @@ async def note_opening(session: AsyncSession, link_id: str, *, now: datetime) ->
             ),
         )
         .values(opened_at=now, opens=col(CustomerLink.opens) + 1)
-        .execution_options(synchronize_session=False)
     )

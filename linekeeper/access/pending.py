@@ -9,7 +9,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import bindparam, delete, exists, or_, select, update
+from sqlalchemy import bindparam, exists, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 from sqlmodel import col
@@ -19,6 +19,7 @@ from linekeeper.makini import TokenPair
 from linekeeper.makini.budget import MAX_PENALTY
 from linekeeper.store import KeyProblem, Store
 from linekeeper.store.engine import chunked
+from linekeeper.store.lists import delete_many, update_many
 from linekeeper.store.tables import Audit, ConnectAttempt, ConnectLink, Incident, PendingLogin
 from linekeeper.store.types import UtcDateTime
 
@@ -109,10 +110,9 @@ async def keep_pause(store: Store, pending_id: str, seconds: float, *, now: date
     until = now + min(timedelta(seconds=seconds), MAX_PENALTY)
     async with store.write() as session:
         await session.execute(
-            update(PendingLogin)
+            update_many(PendingLogin)
             .where(col(PendingLogin.id) == pending_id, col(PendingLogin.retry_at) < until)
             .values(retry_at=until)
-            .execution_options(synchronize_session=False)
         )
 
 
@@ -177,11 +177,7 @@ async def forget_pending(session: AsyncSession, pending_id: str) -> None:
 
     Never others by the same link: somebody may have logged in to another connection by it.
     """
-    await session.execute(
-        delete(PendingLogin)
-        .where(col(PendingLogin.id) == pending_id)
-        .execution_options(synchronize_session=False)
-    )
+    await session.execute(delete_many(PendingLogin).where(col(PendingLogin.id) == pending_id))
 
 
 _LATER = aliased(ConnectLink)

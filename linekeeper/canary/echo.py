@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Literal
 
-from sqlalchemy import ColumnElement, select, update
+from sqlalchemy import ColumnElement, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import Field, col
 
@@ -12,6 +12,7 @@ from linekeeper.answers import Answer, UtcTime
 from linekeeper.inbox.meaning import CANARY
 from linekeeper.outbox.forward import CHANNEL
 from linekeeper.store import Store
+from linekeeper.store.lists import update_many
 from linekeeper.store.tables import Outbox, WebhookEvent
 from linekeeper.store.types import is_id
 
@@ -48,10 +49,9 @@ async def note_echo(
         canary = await _read(session, wanted, apps)
         if canary is not None and canary.echoed_at is None:
             await session.execute(
-                update(WebhookEvent)
+                update_many(WebhookEvent)
                 .where(col(WebhookEvent.id) == canary.id, col(WebhookEvent.echoed_at).is_(None))
                 .values(echoed_at=now)
-                .execution_options(synchronize_session=False)
             )
             canary = await _read(session, canary.id, apps)
         return canary

@@ -1,13 +1,18 @@
 """`linekeeper audit`: who did what."""
 
 import asyncio
+import json
 from datetime import timedelta
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
-if TYPE_CHECKING:
-    from linekeeper.views.audit import AuditEntry
+from linekeeper.clock import utcnow
+from linekeeper.runtime import Runtime
+from linekeeper.views.audit import AuditEntry, details_text, read_audit
 
 
 def audit_command(
@@ -42,16 +47,8 @@ def audit_command(
         _read(timedelta(days=days), by=by, action=action, tokens=tokens, limit=limit)
     )
     if as_json:
-        import json
-
         typer.echo(json.dumps([entry.as_json() for entry in entries], indent=2, ensure_ascii=False))
         return
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    from linekeeper.views.audit import details_text
-
     table = Table()
     table.add_column("at (UTC), who", overflow="fold", min_width=16)
     table.add_column("what", no_wrap=True)
@@ -68,11 +65,7 @@ def audit_command(
 
 async def _read(
     back: timedelta, *, by: str, action: str, tokens: bool, limit: int
-) -> "list[AuditEntry]":
-    from linekeeper.clock import utcnow
-    from linekeeper.runtime import Runtime
-    from linekeeper.views.audit import read_audit
-
+) -> list[AuditEntry]:
     async with Runtime.open() as rt:
         return await read_audit(
             rt.store, since=utcnow() - back, by=by, action=action, tokens=tokens, limit=limit

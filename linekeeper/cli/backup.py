@@ -2,12 +2,18 @@
 
 import asyncio
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from linekeeper.backup import BackupSummary
+from linekeeper.backup import BackupSummary, back_up
+from linekeeper.cli.terminal import who
+from linekeeper.clock import utcnow
+from linekeeper.settings import Settings
+from linekeeper.store import Store
+from linekeeper.store.engine import encryption_keys
+from linekeeper.store.schema import require_current
+from linekeeper.store.tables import Audit
 
 
 def backup_command(
@@ -34,14 +40,6 @@ def backup_command(
 
 
 async def _back_up(file: Path) -> "tuple[BackupSummary, str]":
-    from linekeeper.backup import back_up
-    from linekeeper.cli.terminal import who
-    from linekeeper.clock import utcnow
-    from linekeeper.settings import Settings
-    from linekeeper.store import Store
-    from linekeeper.store.engine import encryption_keys
-    from linekeeper.store.schema import require_current
-    from linekeeper.store.tables import Audit
     from tasks.prefect_adapter.settings import remember_now
 
     settings = Settings()

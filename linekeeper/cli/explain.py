@@ -2,12 +2,15 @@
 
 import asyncio
 import json
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from linekeeper.explain.answer import Explanation
+from linekeeper.clock import utcnow
+from linekeeper.explain.answer import Explanation
+from linekeeper.explain.render import plain
+from linekeeper.explain.service import explain
+from linekeeper.runtime import Runtime
 
 
 def explain_command(
@@ -36,15 +39,9 @@ def explain_command(
     if as_json:
         typer.echo(json.dumps(explanation.answer().as_json(), indent=2, ensure_ascii=False))
         return
-    from linekeeper.explain.render import plain
-
     typer.echo(plain(explanation))
 
 
-async def _explain(subject: str) -> "Explanation":
-    from linekeeper.clock import utcnow
-    from linekeeper.explain.service import explain
-    from linekeeper.runtime import Runtime
-
+async def _explain(subject: str) -> Explanation:
     async with Runtime.open() as rt:
         return await explain(rt.store, await rt.configuration(), subject, now=utcnow())

@@ -2,15 +2,16 @@
 
 import asyncio
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from linekeeper.backup import Restored, read_header, restore
+from linekeeper.cli.terminal import who
+from linekeeper.clock import utcnow
 from linekeeper.refusal import UserError
-
-if TYPE_CHECKING:
-    from linekeeper.backup import Restored
-    from linekeeper.settings import Settings
+from linekeeper.settings import Settings
+from linekeeper.store import Store
 
 
 def restore_command(
@@ -56,13 +57,7 @@ def restore_command(
     typer.echo("next: linekeeper up (on one machine), or linekeeper deploy and start the parts")
 
 
-async def _restore(file: Path, *, accept_unsigned: bool) -> "Restored":
-    from linekeeper.backup import read_header, restore
-    from linekeeper.cli.terminal import who
-    from linekeeper.clock import utcnow
-    from linekeeper.settings import Settings
-    from linekeeper.store import Store
-
+async def _restore(file: Path, *, accept_unsigned: bool) -> Restored:
     settings = Settings()
     header = read_header(file)
     if not (settings.encryption_keys or (settings.home / "encryption-keys").exists()):
@@ -72,7 +67,7 @@ async def _restore(file: Path, *, accept_unsigned: bool) -> "Restored":
         return await restore(store, file, by=who(), now=utcnow(), accept_unsigned=accept_unsigned)
 
 
-def _no_keys(file: Path, keys: tuple[str, ...], settings: "Settings") -> str:
+def _no_keys(file: Path, keys: tuple[str, ...], settings: Settings) -> str:
     return (
         f"there are no encryption keys here, and {file} needs those with the fingerprint "
         f"{', '.join(keys)}: set LINEKEEPER_ENCRYPTION_KEYS, or put them into "

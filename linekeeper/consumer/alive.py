@@ -8,13 +8,14 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, bindparam, delete, literal_column, or_, update
+from sqlalchemy import ColumnElement, bindparam, delete, literal_column, or_
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col, select
 
 from linekeeper.store import Store
 from linekeeper.store.engine import insert_or_update
 from linekeeper.store.leases import CONSUMER, IS_CONSUMERS, lease_name
+from linekeeper.store.lists import update_many
 from linekeeper.store.tables import Lease, Outbox, WebhookEvent
 from linekeeper.store.types import UtcDateTime
 
@@ -53,13 +54,12 @@ async def _release(session: AsyncSession, owners: Iterable[str], now: datetime) 
     for owner in owners:
         for table in (WebhookEvent, Outbox):
             await session.execute(
-                update(table)
+                update_many(table)
                 .where(
                     col(table.status) == literal_column("'pending'"),  # the partial index's word
                     or_(col(table.claim_owner) == owner, _of_before(table, owner)),
                 )
                 .values(claimed_by=None, claim_owner=None, next_attempt_at=now)
-                .execution_options(synchronize_session=False)
             )
         await session.execute(delete(Lease).where(col(Lease.name) == lease_name(CONSUMER, owner)))
 

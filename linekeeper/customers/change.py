@@ -20,6 +20,7 @@ from linekeeper.outbox.mail_order import hand_over_mails
 from linekeeper.refusal import Refusal
 from linekeeper.store import Store
 from linekeeper.store.engine import chunked
+from linekeeper.store.lists import update_many
 from linekeeper.store.modes import apply_rules, hand_over_rule
 from linekeeper.store.tables import (
     Audit,
@@ -266,10 +267,9 @@ async def merge_customer(session: AsyncSession, customer: Customer, heir: Custom
     """
     for owned in (Connection, ConnectLink, CustomerLink):
         await session.execute(
-            update(owned)
+            update_many(owned)
             .where(col(owned.customer_id) == customer.id)
             .values(customer_id=heir.id)
-            .execution_options(synchronize_session=False)
         )
     await session.execute(
         update(Silence)

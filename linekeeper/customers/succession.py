@@ -16,7 +16,7 @@ from linekeeper.customers.successors import heirs, listed_setup, returned
 from linekeeper.customers.telling_apart import tell_apart
 from linekeeper.store import Store
 from linekeeper.store.engine import insert_ignore
-from linekeeper.store.lists import count_rows
+from linekeeper.store.lists import count_rows, update_many
 from linekeeper.store.modes import apply_rules, hand_over_rule
 from linekeeper.store.tables import (
     AuthenticationSetup,
@@ -167,30 +167,27 @@ async def _hand_over_settings(session: AsyncSession, before_id: str, after_id: s
     setting = col(ConnectionSetting.connection_id)
     if not await count_rows(session, ConnectionSetting, setting == after_id):
         await session.execute(
-            update(ConnectionSetting)
+            update_many(ConnectionSetting)
             .where(setting == before_id)
             .values(connection_id=after_id)
-            .execution_options(synchronize_session=False)
         )
 
 
 async def _hand_over_runs(session: AsyncSession, before: str, after: str) -> None:
     """Runs that set up its login, or verify what it is configured to, see to the successor's."""
     await session.execute(
-        update(AuthenticationSetup)
+        update_many(AuthenticationSetup)
         .where(
             col(AuthenticationSetup.connection_id) == before,
             col(AuthenticationSetup.ended_at).is_(None),
         )
         .values(connection_id=after)
-        .execution_options(synchronize_session=False)
     )
     if await session.get(WorkflowConfiguration, after) is None:
         await session.execute(
-            update(WorkflowConfiguration)
+            update_many(WorkflowConfiguration)
             .where(col(WorkflowConfiguration.connection_id) == before)
             .values(connection_id=after)
-            .execution_options(synchronize_session=False)
         )
 
 
@@ -239,10 +236,9 @@ async def _hand_over_incidents(session: AsyncSession, before: str, after: str) -
 async def _hand_over_links(session: AsyncSession, before: str, after: str) -> None:
     """Whoever follows a link that was made for the one before logs in to the successor."""
     await session.execute(
-        update(ConnectLink)
+        update_many(ConnectLink)
         .where(col(ConnectLink.connection_id) == before, col(ConnectLink.used_at).is_(None))
         .values(connection_id=after)
-        .execution_options(synchronize_session=False)
     )
 
 
@@ -254,10 +250,9 @@ async def _hand_over_figures(session: AsyncSession, before: str, after: str) -> 
     """How far its webhooks are trusted, and how often they come: it has none to show for itself."""
     its_own = select(col(WebhookHour.hour)).where(col(WebhookHour.connection_id) == after)
     await session.execute(
-        update(WebhookHour)
+        update_many(WebhookHour)
         .where(col(WebhookHour.connection_id) == before, col(WebhookHour.hour).not_in(its_own))
         .values(connection_id=after)
-        .execution_options(synchronize_session=False)
     )
     await session.execute(
         update(Drift).where(col(Drift.connection_id) == before).values(connection_id=after)

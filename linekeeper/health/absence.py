@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import func, insert, or_, select, update
+from sqlalchemy import func, insert, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -27,6 +27,7 @@ from linekeeper.health.evidence import load
 from linekeeper.health.judge import without_future
 from linekeeper.store import Store, new_id
 from linekeeper.store.engine import chunked, insert_or_update
+from linekeeper.store.lists import update_many
 from linekeeper.store.tables import AppState, Connection, Credential, Transition
 
 MISSING_SHARE = 0.5
@@ -341,8 +342,5 @@ def _stays_away(row: Any, watched_since: datetime, now: datetime, *, is_contradi
 async def _set(session: AsyncSession, ids: Sequence[str], **values: object) -> None:
     for chunk in chunked(ids, _AT_ONCE):
         await session.execute(
-            update(Connection)
-            .where(col(Connection.id).in_(chunk))
-            .values(**values)
-            .execution_options(synchronize_session=False)
+            update_many(Connection).where(col(Connection.id).in_(chunk)).values(**values)
         )

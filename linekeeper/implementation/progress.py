@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -27,6 +27,7 @@ from linekeeper.implementation.standing import TURNS, Standing, turn_of
 from linekeeper.outbox.about import is_a
 from linekeeper.people import person
 from linekeeper.store import Store
+from linekeeper.store.lists import update_many
 from linekeeper.store.tables import Implementation, ImplementationSystem, Outbox
 
 NAMED = 3
@@ -162,10 +163,9 @@ async def keep(
         line = news.slip(standing, slip.line, fresh | unsaid, now=now)
         await news.send(store, session, [line], now=now)
     await session.execute(
-        update(Implementation)
+        update_many(Implementation)
         .where(col(Implementation.id) == implementation.id)
         .values(**values)
-        .execution_options(synchronize_session=False)
     )
     for name, value in values.items():
         setattr(implementation, name, value)
@@ -211,10 +211,7 @@ async def _settle_waiting(
             values = {"status": "superseded", "settled_at": now, "error": "not so any more"}
             unsaid |= about & signs if slip else about
         await session.execute(
-            update(Outbox)
-            .where(col(Outbox.id) == row.id, *waits)
-            .values(**values)
-            .execution_options(synchronize_session=False)
+            update_many(Outbox).where(col(Outbox.id) == row.id, *waits).values(**values)
         )
     return unsaid, unread
 
@@ -229,9 +226,8 @@ async def _keep_logins(session: AsyncSession, standing: Standing, outlook: Outlo
         connects = outlook.calendar.finish(outlook.start, days)
         if connects != system.connects:
             await session.execute(
-                update(ImplementationSystem)
+                update_many(ImplementationSystem)
                 .where(col(ImplementationSystem.id) == system.id)
                 .values(connects=connects)
-                .execution_options(synchronize_session=False)
             )
             system.connects = connects

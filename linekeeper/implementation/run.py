@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from datetime import datetime
 
-from sqlalchemy import or_, select, update
+from sqlalchemy import or_, select
 from sqlmodel import col
 
 from linekeeper.implementation import news, queries
@@ -13,6 +13,7 @@ from linekeeper.implementation.standing import Standing
 from linekeeper.outbox.about import is_a
 from linekeeper.outbox.queue import Message
 from linekeeper.store import Store
+from linekeeper.store.lists import update_many
 from linekeeper.store.tables import Implementation, Outbox
 
 
@@ -36,11 +37,10 @@ async def take_up(
     same = before.is_(None) if instead_of is None else before == instead_of
     async with store.write() as session:
         taken = await session.scalar(
-            update(Implementation)
+            update_many(Implementation)
             .where(col(Implementation.id) == identifier, same)
             .values(run_id=run_id, run_at=now)
             .returning(col(Implementation.id))
-            .execution_options(synchronize_session=False)
         )
     return taken is not None
 
@@ -51,7 +51,7 @@ async def take_stock(store: Store, identifier: str, *, now: datetime) -> Progres
         implementation = await session.get(Implementation, identifier)
         if implementation is not None:
             await session.execute(
-                update(Outbox)
+                update_many(Outbox)
                 .where(
                     is_a("wake", "look", subject=implementation.id),
                     col(Outbox.status) == "pending",
@@ -60,7 +60,6 @@ async def take_stock(store: Store, identifier: str, *, now: datetime) -> Progres
                     or_(col(Outbox.next_attempt_at) <= now, col(Outbox.attempts) > 0),
                 )
                 .values(status="superseded", settled_at=now)
-                .execution_options(synchronize_session=False)
             )
     return await look(store, identifier, now=now)
 
@@ -75,14 +74,13 @@ async def look_again(
     implementation = standing.implementation
     async with store.write() as session:
         await session.execute(
-            update(Outbox)
+            update_many(Outbox)
             .where(
                 is_a("look", subject=implementation.id),
                 col(Outbox.status) == "pending",
                 col(Outbox.claimed_by).is_(None),
             )
             .values(status="superseded", settled_at=now)
-            .execution_options(synchronize_session=False)
         )
         if at is not None:
             # Made by each look anew: the same moment may have been planned and superseded before.

@@ -11,7 +11,7 @@ from sqlmodel import SQLModel, col
 
 from linekeeper.inbox.claim import hour_of
 from linekeeper.store import Store
-from linekeeper.store.lists import count_rows
+from linekeeper.store.lists import count_rows, delete_many
 from linekeeper.store.retention import note_removed
 from linekeeper.store.tables import (
     DeliveryCount,
@@ -108,6 +108,4 @@ async def _prune_counts(store: Store, now: datetime) -> None:
     ]
     for table, which in old:
         async with store.write() as session:
-            await session.execute(
-                delete(table).where(which).execution_options(synchronize_session=False)
-            )
+            await session.execute(delete_many(table).where(which))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import bindparam, literal_column, select, update
+from sqlalchemy import bindparam, literal_column, select
 from sqlmodel import col
 
 from linekeeper.exact import read
@@ -15,6 +15,7 @@ from linekeeper.inbox.replay import not_replayed
 from linekeeper.inbox.routing import connections_of, owners_of
 from linekeeper.store import Store
 from linekeeper.store.engine import chunked
+from linekeeper.store.lists import update_many
 from linekeeper.store.tables import WebhookEvent
 from linekeeper.store.trouble import isolate
 from linekeeper.store.types import UtcDateTime, table_of
@@ -69,7 +70,7 @@ async def _put_back(store: Store, events: Sequence[Event], now: datetime) -> int
     for chunk in chunked(routed, 500):
         async with store.write() as session:
             await session.execute(
-                update(WebhookEvent)
+                update_many(WebhookEvent)
                 .where(
                     col(WebhookEvent.id).in_(chunk),
                     col(WebhookEvent.status) == "unrouted",
@@ -81,7 +82,6 @@ async def _put_back(store: Store, events: Sequence[Event], now: datetime) -> int
                     next_attempt_at=now,
                     processed_at=None,
                 )
-                .execution_options(synchronize_session=False)
             )
     return len(routed)
 

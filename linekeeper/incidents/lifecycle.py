@@ -17,6 +17,7 @@ from sqlmodel import col
 from linekeeper.outbox.events import IncidentFacts
 from linekeeper.store import Store, new_id
 from linekeeper.store.engine import chunked, insert_ignore
+from linekeeper.store.lists import update_many
 from linekeeper.store.tables import Incident, IncidentConnection, IncidentEntry
 from linekeeper.store.types import UtcDateTime, table_of
 
@@ -243,14 +244,13 @@ async def _change_members(
     """Set `columns` of those that are members of an incident now."""
     for chunk in chunked(members, _AT_ONCE):
         await session.execute(
-            update(IncidentConnection)
+            update_many(IncidentConnection)
             .where(
                 col(IncidentConnection.incident_id) == incident_id,
                 col(IncidentConnection.connection_id).in_(chunk),
                 col(IncidentConnection.left_at).is_(None),
             )
             .values(**columns)
-            .execution_options(synchronize_session=False)
         )
 
 
@@ -259,10 +259,7 @@ async def annotate(session: AsyncSession, incident: Incident, **columns: str | N
     if all(getattr(incident, name) == value for name, value in columns.items()):
         return False
     await session.execute(
-        update(Incident)
-        .where(col(Incident.id) == incident.id)
-        .values(**columns)
-        .execution_options(synchronize_session=False)
+        update_many(Incident).where(col(Incident.id) == incident.id).values(**columns)
     )
     return True
 
@@ -311,7 +308,7 @@ _KNOW_MEMBERS = (
 
 
 _NEXT_REVISION = (
-    update(Incident)
+    update_many(Incident)
     .where(col(Incident.id).in_(bindparam("ids", expanding=True)))
     .values(revision=col(Incident.revision) + 1)
     .returning(
@@ -324,7 +321,6 @@ _NEXT_REVISION = (
         col(Incident.status),
         col(Incident.revision),
     )
-    .execution_options(synchronize_session=False)
 )
 """Built once: building it takes longer than running it."""
 

@@ -15,7 +15,7 @@ from linekeeper.incidents.lifecycle import IncidentChange, mark_known, perform
 from linekeeper.nearest import nearest
 from linekeeper.refusal import Refusal
 from linekeeper.store import Store, is_id, new_id
-from linekeeper.store.lists import count_rows
+from linekeeper.store.lists import count_rows, update_many
 from linekeeper.store.tables import Audit, Connection, Incident, Reconnect, Silence
 
 SNOOZES = ("1 hour", "4 hours", "Monday")
@@ -67,10 +67,9 @@ async def snooze(
         await perform(session, incident_id, "change", now=now, snoozed_until=until)
         await mark_known(session, incident_id, now=now)
         await session.execute(
-            update(Reconnect)
+            update_many(Reconnect)
             .where(col(Reconnect.incident_id) == incident_id)
             .values(snoozed_until=until)
-            .execution_options(synchronize_session=False)
         )
         session.add(
             Audit(

@@ -31,6 +31,7 @@ from linekeeper.notify.routing import DEFAULT
 from linekeeper.outbox.queue import OUTBOX
 from linekeeper.outbox.sender import OutboxRow
 from linekeeper.store.engine import Store, chunked
+from linekeeper.store.lists import update_many
 from linekeeper.store.tables import Incident, Notice, NoticeMessage
 from linekeeper.store.types import Id
 
@@ -67,10 +68,9 @@ async def forget_merged(store: Store, incident_ids: Collection[str]) -> None:
     async with store.write() as session:
         for batch in chunked(sorted(incident_ids), _AT_ONCE):
             await session.execute(
-                update(Notice)
+                update_many(Notice)
                 .where(*_FIRST, col(Notice.incident_id).in_(batch))
                 .values(step="never", group_key=None, slack_channel=None, why=MERGED)
-                .execution_options(synchronize_session=False)
             )
 
 

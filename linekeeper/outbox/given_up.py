@@ -17,7 +17,7 @@ from linekeeper.outbox.queue import OUTBOX
 from linekeeper.outbox.sender import OutboxRow
 from linekeeper.runtime import Runtime
 from linekeeper.store import Store
-from linekeeper.store.lists import count_rows
+from linekeeper.store.lists import count_rows, update_many
 from linekeeper.store.tables import Outbox
 
 UNKEPT = "the event it is about is no longer kept"
@@ -103,11 +103,10 @@ async def hand_on_again(
         }
         async with store.write() as session:
             rows = await session.scalars(
-                update(Outbox)
+                update_many(Outbox)
                 .where(col(Outbox.id).in_(ids.scalar_subquery()))
                 .values(again)
                 .returning(col(Outbox.id))
-                .execution_options(synchronize_session=False)
             )
             count = len(rows.all())
         if not count:

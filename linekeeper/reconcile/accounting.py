@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, and_, bindparam, case, func, literal, select, update
+from sqlalchemy import ColumnElement, and_, bindparam, case, func, literal, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -26,7 +26,7 @@ from linekeeper.reconcile.deletes import LONGEST_FIRST_SYNC
 from linekeeper.reconcile.queries import lock_feed
 from linekeeper.reconcile.reachability import known_outages
 from linekeeper.store import Store
-from linekeeper.store.lists import one_of
+from linekeeper.store.lists import one_of, update_many
 from linekeeper.store.tables import Change, Connection, Drift, Transition, Watermark
 from linekeeper.store.types import Id
 
@@ -185,10 +185,7 @@ async def count_due(
             (col(Change.due) == "missed", literal(row.id, Id)), else_=col(Change.missed_in)
         )
         await session.execute(
-            update(Change)
-            .where(*mine, *these)
-            .values(due=None, missed_in=counted_in)
-            .execution_options(synchronize_session=False)
+            update_many(Change).where(*mine, *these).values(due=None, missed_in=counted_in)
         )
         for due in changes:
             if due.what == "late" and due.missed_in is not None:
@@ -303,12 +300,7 @@ async def _put_down_to_us(
         session.add(other)
         await session.flush()
         await _add(session, counted_in, missed=-missed, came_late=-came_late)
-        await session.execute(
-            update(Change)
-            .where(*these)
-            .values(missed_in=other.id)
-            .execution_options(synchronize_session=False)
-        )
+        await session.execute(update_many(Change).where(*these).values(missed_in=other.id))
         moved |= dict.fromkeys(identifiers, other.id)
     return moved
 
@@ -316,10 +308,9 @@ async def _put_down_to_us(
 async def _add(session: AsyncSession, row_id: str, **numbers: int) -> None:
     """Add `numbers` to columns of a row of `drift`."""
     await session.execute(
-        update(Drift)
+        update_many(Drift)
         .where(col(Drift.id) == row_id)
         .values({name: getattr(Drift, name) + number for name, number in numbers.items()})
-        .execution_options(synchronize_session=False)
     )
 
 

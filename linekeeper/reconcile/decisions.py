@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from sqlalchemy import select, update
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -16,6 +16,7 @@ from linekeeper.reconcile.deletes import UNDO, may_undo
 from linekeeper.reconcile.deleting import apply_agreed, cause, restore
 from linekeeper.reconcile.unmatched import resolve_if_settled
 from linekeeper.runtime import Runtime
+from linekeeper.store.lists import update_many
 from linekeeper.store.tables import Audit, Connection, Customer, Deletion
 from linekeeper.store.types import is_id
 from linekeeper.text import counted
@@ -86,11 +87,10 @@ async def _mark(
 ) -> None:
     async with rt.store.write() as session:
         moved = await session.execute(
-            update(Deletion)
+            update_many(Deletion)
             .where(col(Deletion.id) == deletion.id, col(Deletion.status) == deletion.status)
             .values(status=status, decided_by=by, decided_at=now)
             .returning(col(Deletion.id))
-            .execution_options(synchronize_session=False)
         )
         if moved.scalar_one_or_none() is None:
             raise NoDeletion("somebody else has just decided about it")

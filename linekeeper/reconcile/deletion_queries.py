@@ -11,6 +11,7 @@ from sqlmodel import col
 
 from linekeeper.reconcile.queries import set_of_keys
 from linekeeper.store import Store
+from linekeeper.store.lists import update_many
 from linekeeper.store.tables import Deletion, Record
 from linekeeper.store.types import UtcDateTime, table_of
 
@@ -179,10 +180,7 @@ async def some_of(
 async def settle(session: AsyncSession, deletion_id: str, status: str) -> None:
     """Set the status of a deletion."""
     await session.execute(
-        update(Deletion)
-        .where(col(Deletion.id) == deletion_id)
-        .values(status=status)
-        .execution_options(synchronize_session=False)
+        update_many(Deletion).where(col(Deletion.id) == deletion_id).values(status=status)
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, case, func, select, update
+from sqlalchemy import ColumnElement, case, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -24,6 +24,7 @@ from linekeeper.reconcile.causes import OUTAGE
 from linekeeper.reconcile.trust import WINDOW, Measured, state_after
 from linekeeper.runtime import Runtime
 from linekeeper.store.engine import chunked, insert_or_update
+from linekeeper.store.lists import update_many
 from linekeeper.store.tables import Connection, Customer, Drift, WebhookTrust
 from linekeeper.text import counted
 
@@ -102,12 +103,11 @@ async def _moved(
         for chunk in chunked(ids, 1_000):
             moved |= set(
                 await session.scalars(
-                    update(WebhookTrust)
+                    update_many(WebhookTrust)
                     .where(col(WebhookTrust.connection_id).in_(chunk))
                     .where(col(WebhookTrust.state) == before)
                     .values(state=after, since=now)
                     .returning(col(WebhookTrust.connection_id))
-                    .execution_options(synchronize_session=False)
                 )
             )
     return [

@@ -24,7 +24,7 @@ from linekeeper.reconcile.partitions import ANNOUNCED, KEYS, RECORDS, Partition
 from linekeeper.store import Store
 from linekeeper.store.bodies import seal_body
 from linekeeper.store.engine import chunked, insert_ignore
-from linekeeper.store.lists import one_of
+from linekeeper.store.lists import one_of, update_many
 from linekeeper.store.tables import Change, Feed, Record
 from linekeeper.store.types import Id, UtcDateTime, table_of
 
@@ -204,12 +204,11 @@ async def set_of_keys(
     """Write `values` into those of the records with `keys` that meet the `conditions`."""
     for batch in chunked(keys, _AT_ONCE):
         await session.execute(
-            update(Record)
+            update_many(Record)
             .where(
                 *records_of(connection_id, entity), one_of(store, Record.key, batch), *conditions
             )
             .values(**values)
-            .execution_options(synchronize_session=False)
         )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, delete, exists, insert, select, update
+from sqlalchemy import ColumnElement, delete, exists, insert, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 from sqlmodel import col
@@ -13,7 +13,7 @@ from linekeeper.reconcile.matching import MatchRow
 from linekeeper.reconcile.queries import records_of
 from linekeeper.store import Store, new_id
 from linekeeper.store.engine import chunked
-from linekeeper.store.lists import count_rows, one_of
+from linekeeper.store.lists import count_rows, delete_many, one_of, update_many
 from linekeeper.store.tables import Deletion, Record, Succession, SuccessionStep
 from linekeeper.store.types import table_of
 
@@ -165,11 +165,7 @@ async def next_steps(
 async def drop_steps(session: AsyncSession, ids: Sequence[str]) -> None:
     """These were taken."""
     for chunk in chunked(ids, AT_ONCE):
-        await session.execute(
-            delete(SuccessionStep)
-            .where(col(SuccessionStep.id).in_(chunk))
-            .execution_options(synchronize_session=False)
-        )
+        await session.execute(delete_many(SuccessionStep).where(col(SuccessionStep.id).in_(chunk)))
 
 
 async def ambiguous_steps(
@@ -189,9 +185,9 @@ async def remove_rows(
 ) -> None:
     if keys:
         await session.execute(
-            delete(Record)
-            .where(*records_of(connection_id, entity), one_of(store, Record.key, keys))
-            .execution_options(synchronize_session=False)
+            delete_many(Record).where(
+                *records_of(connection_id, entity), one_of(store, Record.key, keys)
+            )
         )
 
 
@@ -212,14 +208,13 @@ async def move_rows(
     if not keys:
         return
     await session.execute(
-        update(Record)
+        update_many(Record)
         .where(
             *records_of(before, entity),
             one_of(store, Record.key, keys),
             ~_has_same_key(after, entity),
         )
         .values(connection_id=after, deletion_id=deletion_id, absent_since=None)
-        .execution_options(synchronize_session=False)
     )
 
 
@@ -227,24 +222,22 @@ async def move_tombstones(session: AsyncSession, entity: str, *, before: str, af
     """What was deleted stays deleted under the successor, where it can be undone; so does what
     waits for a decision."""
     await session.execute(
-        update(Deletion)
+        update_many(Deletion)
         .where(
             col(Deletion.connection_id) == before,
             col(Deletion.entity) == entity,
             col(Deletion.status).in_(("applied", "proposed")),
         )
         .values(connection_id=after)
-        .execution_options(synchronize_session=False)
     )
     await session.execute(
-        update(Record)
+        update_many(Record)
         .where(
             *records_of(before, entity),
             col(Record.deleted_at).is_not(None),
             ~_has_same_key(after, entity),
         )
         .values(connection_id=after)
-        .execution_options(synchronize_session=False)
     )
 
 
@@ -272,10 +265,7 @@ async def count_up(session: AsyncSession, connection_id: str, entity: str, **cou
     }
     if values:
         await session.execute(
-            update(Succession)
-            .where(*_succession(connection_id, entity))
-            .values(**values)
-            .execution_options(synchronize_session=False)
+            update_many(Succession).where(*_succession(connection_id, entity)).values(**values)
         )
 
 
@@ -283,10 +273,7 @@ async def set_succession(
     session: AsyncSession, connection_id: str, entity: str, **values: Any
 ) -> None:
     await session.execute(
-        update(Succession)
-        .where(*_succession(connection_id, entity))
-        .values(**values)
-        .execution_options(synchronize_session=False)
+        update_many(Succession).where(*_succession(connection_id, entity)).values(**values)
     )
 
 

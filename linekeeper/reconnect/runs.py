@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -16,6 +16,7 @@ from linekeeper.reconnect.remind import DEADLINE
 from linekeeper.runtime import Runtime
 from linekeeper.store import Store
 from linekeeper.store.engine import chunked
+from linekeeper.store.lists import update_many
 from linekeeper.store.tables import Incident, IncidentConnection, Outbox, Reconnect
 
 WAKE_SECONDS = 10
@@ -78,7 +79,7 @@ async def withdraw_run(session: AsyncSession, case: Case, *, now: datetime) -> b
     if reconnect is None or reconnect.run_id is not None:
         return False
     withdrawn = await session.scalar(
-        update(Outbox)
+        update_many(Outbox)
         .where(
             col(Outbox.dedupe_key) == f"run:{run_key(reconnect)}",
             col(Outbox.status) == "pending",
@@ -86,7 +87,6 @@ async def withdraw_run(session: AsyncSession, case: Case, *, now: datetime) -> b
         )
         .values(status="skipped", settled_at=now, error="part of a wider incident")
         .returning(col(Outbox.id))
-        .execution_options(synchronize_session=False)
     )
     return withdrawn is not None
 

@@ -16,6 +16,7 @@ from sqlmodel import col
 
 from linekeeper.store.cipher import Cipher, KeyProblem
 from linekeeper.store.engine import Store
+from linekeeper.store.lists import update_many
 from linekeeper.store.tables import Record, WebhookEvent
 from linekeeper.store.types import table_of
 
@@ -64,7 +65,7 @@ async def seal_again(store: Store, bodies: Sequence[KeptBody]) -> int:
             body = open_body(store.cipher, kept.body)
             connection_id, entity, key = kept.record_identity
             await session.execute(
-                update(Record)
+                update_many(Record)
                 .where(
                     col(Record.connection_id) == connection_id,
                     col(Record.entity) == entity,
@@ -72,7 +73,6 @@ async def seal_again(store: Store, bodies: Sequence[KeptBody]) -> int:
                     col(Record.body) == kept.body,
                 )
                 .values(body=seal_body(store.cipher, body))
-                .execution_options(synchronize_session=False)
             )
     return len(bodies)
 

@@ -7,19 +7,33 @@ import orjson
 from sqlalchemy import (
     ARRAY,
     ColumnElement,
+    Delete,
     String,
+    Update,
     any_,
+    delete,
     exists,
     func,
     literal,
     select,
     type_coerce,
+    update,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.store.engine import Store
+
+
+def update_many(table: Any) -> Update:
+    """An `update` that objects of the session don't follow."""
+    return update(table).execution_options(synchronize_session=False)
+
+
+def delete_many(table: Any) -> Delete:
+    """A `delete` that objects of the session don't follow."""
+    return delete(table).execution_options(synchronize_session=False)
 
 
 async def count_rows(session: AsyncSession, table: Any, *which: ColumnElement[bool]) -> int:

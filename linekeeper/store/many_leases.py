@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import or_, select, update
+from sqlalchemy import or_, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import col
 
@@ -14,7 +14,7 @@ from linekeeper.clock import monotonic
 from linekeeper.groups import end_task
 from linekeeper.store.engine import Store, upserting
 from linekeeper.store.leases import lease_name
-from linekeeper.store.lists import one_of
+from linekeeper.store.lists import one_of, update_many
 from linekeeper.store.tables import Lease
 
 SECONDS = 60.0
@@ -138,11 +138,7 @@ class ManyLeases:
         ).returning(col(Lease.subject))
 
     def _of(self, ids: Sequence[str]) -> Any:
-        return (
-            update(Lease)
-            .where(self._named(ids), col(Lease.owner) == self._owner)
-            .execution_options(synchronize_session=False)
-        )
+        return update_many(Lease).where(self._named(ids), col(Lease.owner) == self._owner)
 
     def _named(self, ids: Sequence[str]) -> Any:
         names = [lease_name(self._kind, identifier) for identifier in ids]

@@ -16,6 +16,7 @@ from sqlmodel import col
 
 from linekeeper.config import AppConfig
 from linekeeper.store.engine import chunked
+from linekeeper.store.lists import update_many
 from linekeeper.store.tables import Connection, ModeRule
 
 Scope = Literal["app", "tag", "customer", "connection"]
@@ -147,10 +148,7 @@ async def apply_rules(session: AsyncSession, ids: Sequence[str] | None = None) -
     if not rules:
         if ids is None:  # else: whoever took the last rule away has emptied them
             await session.execute(
-                update(Connection)
-                .where(_IS_CHOSEN)
-                .values(**UNSAID._asdict())
-                .execution_options(synchronize_session=False)
+                update_many(Connection).where(_IS_CHOSEN).values(**UNSAID._asdict())
             )
         return
     different: defaultdict[Chosen, list[str]] = defaultdict(list)
@@ -160,10 +158,9 @@ async def apply_rules(session: AsyncSession, ids: Sequence[str] | None = None) -
     for chosen, connection_ids in different.items():
         for portion in chunked(sorted(connection_ids), _AT_ONCE):
             await session.execute(
-                update(Connection)
+                update_many(Connection)
                 .where(col(Connection.id).in_(portion))
                 .values(**chosen._asdict())
-                .execution_options(synchronize_session=False)
             )
 
 

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import select
 from sqlmodel import col
 
 from linekeeper.store.bodies import (
@@ -19,7 +19,7 @@ from linekeeper.store.bodies import (
 )
 from linekeeper.store.cipher import KeyProblem
 from linekeeper.store.engine import Store
-from linekeeper.store.lists import count_rows
+from linekeeper.store.lists import count_rows, update_many
 from linekeeper.store.processes import DatabaseProcess, wait_until_ended
 from linekeeper.store.tables import AppSetting, Credential, PendingLogin, Record, WebhookEvent
 
@@ -211,10 +211,9 @@ async def _renew(
             for row_key, values in todo.items():
                 still = (col(getattr(table, name)) == value for name, value in values.items())
                 await session.execute(
-                    update(table)
+                    update_many(table)
                     .where(col(getattr(table, key)) == row_key, *still)
                     .values({name: store.cipher.rotate(value) for name, value in values.items()})
-                    .execution_options(synchronize_session=False)
                 )
     return len(todo)
 

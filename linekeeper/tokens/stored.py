@@ -18,6 +18,7 @@ from linekeeper.config import AppConfig
 from linekeeper.makini import TokenPair
 from linekeeper.store import KeyProblem, Store
 from linekeeper.store.engine import chunked, insert_or_update
+from linekeeper.store.lists import delete_many, update_many
 from linekeeper.store.modes import is_managed_in
 from linekeeper.store.tables import Connection, ConnectLink, Credential, PendingLogin
 from linekeeper.store.types import UtcDateTime, table_of
@@ -235,10 +236,9 @@ async def note_refused(
     current = await load_pair(store, session, connection_id)
     if current is not None and _access(current) == _access(pair):
         await session.execute(
-            update(Credential)
+            update_many(Credential)
             .where(col(Credential.connection_id) == connection_id)
             .values(refused_at=now, renewing_since=pair.in_doubt_since)
-            .execution_options(synchronize_session=False)
         )
 
 
@@ -266,10 +266,7 @@ async def note_doubted(
 async def own(session: AsyncSession, connection_id: str) -> None:
     """Renew a connection's tokens from now on: its customer logged in here."""
     await session.execute(
-        update(Connection)
-        .where(col(Connection.id) == connection_id)
-        .values(custody="owned")
-        .execution_options(synchronize_session=False)
+        update_many(Connection).where(col(Connection.id) == connection_id).values(custody="owned")
     )
 
 
@@ -277,13 +274,11 @@ async def destroy_tokens(session: AsyncSession, connection_id: str) -> None:
     """Forget a connection's tokens, those of logins that are still to be verified included."""
     await session.execute(delete(Credential).where(col(Credential.connection_id) == connection_id))
     await session.execute(
-        delete(PendingLogin)
-        .where(
+        delete_many(PendingLogin).where(
             col(PendingLogin.link_id).in_(
                 select(col(ConnectLink.id)).where(col(ConnectLink.connection_id) == connection_id)
             )
         )
-        .execution_options(synchronize_session=False)
     )
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, case, func, literal_column, select, update
+from sqlalchemy import ColumnElement, case, func, literal_column, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -13,7 +13,7 @@ from linekeeper.inbox.meaning import CANARY
 from linekeeper.inbox.replay import not_replayed
 from linekeeper.outbox.forward import CHANNEL
 from linekeeper.store import Store
-from linekeeper.store.lists import count_rows
+from linekeeper.store.lists import count_rows, update_many
 from linekeeper.store.tables import (
     Connection,
     Customer,
@@ -125,7 +125,7 @@ async def mark_reported(store: Store, *, now: datetime) -> int:
     """Remember that a run was red for all that is dead at `now`; returns for how many."""
     async with store.write() as session:
         rows = await session.execute(
-            update(WebhookEvent)
+            update_many(WebhookEvent)
             .where(
                 _is("dead"),
                 col(WebhookEvent.reported_at).is_(None),
@@ -134,7 +134,6 @@ async def mark_reported(store: Store, *, now: datetime) -> int:
             )
             .values(reported_at=now)
             .returning(col(WebhookEvent.id))
-            .execution_options(synchronize_session=False)
         )
         return len(rows.all())
 
