@@ -21,6 +21,7 @@ class AppLine:
     connections: int
     healthy: int
     last_list_at: datetime | None
+    """None: never."""
     managed: Managed = field(default_factory=Managed)
     """How many of them are managed."""
     listed: int = 0
@@ -32,6 +33,8 @@ class AppLine:
     """Who spent how much of the calls, most first."""
     stated: str = ""
     """What Makini last said of its limit."""
+    last_check_at: datetime | None = None
+    """When a connection of it was last checked."""
 
 
 @dataclass(frozen=True, slots=True)

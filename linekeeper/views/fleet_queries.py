@@ -1,9 +1,9 @@
 """What the reports say, read from the store in a few statements. Times are aware UTC."""
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from sqlalchemy import ColumnElement, and_, false, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -13,14 +13,12 @@ from linekeeper.access.pending import kept_logins
 from linekeeper.config import Configuration
 from linekeeper.customers.naming import label
 from linekeeper.customers.telling_apart import SAID
-from linekeeper.health.evidence import Evidence, Health, Outcome
+from linekeeper.health.evidence import Health, Outcome
 from linekeeper.health.judge import is_trouble
-from linekeeper.makini.bucket_row import stated_in_words
-from linekeeper.spending import read_spent
 from linekeeper.store import Store
 from linekeeper.store.health_changes import HEALTH_CHANGES
+from linekeeper.store.lists import count_rows
 from linekeeper.store.tables import (
-    AppState,
     Connection,
     Customer,
     Incident,
@@ -30,18 +28,17 @@ from linekeeper.store.tables import (
     Transition,
 )
 from linekeeper.store.tables.health import SWEEP_OVERDUE
-from linekeeper.text import is_only_listed
 from linekeeper.tokens.stored import has_usable_token
 from linekeeper.views.connections import with_predecessors
+from linekeeper.views.counts import app_lines, count_connections, mode_of, sums, tokenless
 from linekeeper.views.fleet_models import (
-    AppLine,
     ConnectionReport,
     FleetReport,
     OpenIncident,
     TroubleLine,
 )
 from linekeeper.views.health_chart import Bar, Newcomer, Turned, first_start, replay, step_for
-from linekeeper.views.managed import Managed, count_managed, name_rules
+from linekeeper.views.managed import name_rules
 from linekeeper.views.windows import windows_in_force
 
 TROUBLES_SHOWN = 200
@@ -53,32 +50,27 @@ OBSERVATIONS_SHOWN = 20
 async def fleet_report(store: Store, configuration: Configuration, *, now: datetime) -> FleetReport:
     """The fleet as it is. The history knows only of connections that are not disconnected now."""
     async with store.read() as session:
-        counts = await _counts(session)
+        counts = await count_connections(session)
         troubles_total = sum(
             count.number
             for count in counts
             if is_trouble(count.setup, count.health, answered=count.answered)
         )
         connected = [count for count in counts if count.setup != "disconnected"]
-        by_health = _sums(connected, "health")
-        tokenless = (
-            col(Connection.setup) != "disconnected",
-            ~has_usable_token(now, configuration.apps),
-        )
-        counted = select(func.count()).select_from(Connection).where(*tokenless)
-        tokenless_total = await session.scalar(counted)
+        by_health = sums(connected, "health")
+        without_token = tokenless(configuration, now)
         return FleetReport(
             at=now,
             by_health=by_health,
-            by_setup=_sums(counts, "setup"),
-            evidence=_sums(
+            by_setup=sums(counts, "setup"),
+            evidence=sums(
                 [count for count in connected if count.health == Health.healthy], "evidence"
             ),
-            apps=await _apps(session, configuration, connected, now),
+            apps=await app_lines(session, configuration, connected, now),
             troubles=await _troubles(session),
             troubles_total=troubles_total,
-            tokenless=await _labels(session, *tokenless),
-            tokenless_total=tokenless_total or 0,
+            tokenless=await _labels(session, *without_token),
+            tokenless_total=await count_rows(session, Connection, *without_token),
             mode_rules=await name_rules(session),
             windows=await windows_in_force(session, now),
             unchecked_since=await unchecked_since(session),
@@ -111,7 +103,7 @@ async def connection_reports(
                 connection=connection,
                 customer=customer,
                 has_token=has_token,
-                mode=connection.mode or _mode(configuration, connection.app),
+                mode=connection.mode or mode_of(configuration, connection.app),
                 incidents=incidents.get(connection.id, []),
                 transitions=await _latest(session, Transition, history, TRANSITIONS_SHOWN),
                 observations=await _latest(session, Observation, history, OBSERVATIONS_SHOWN),
@@ -144,75 +136,6 @@ def in_trouble() -> ColumnElement[bool]:
             and_(setup == "live", col(Connection.last_answered_at).is_not(None)),
         ),
     )
-
-
-class _Count(NamedTuple):
-    app: str
-    setup: str
-    health: str
-    evidence: str | None
-    answered: bool
-    number: int
-    oldest: datetime
-
-
-async def _counts(session: AsyncSession) -> list[_Count]:
-    kinds = (
-        col(Connection.app),
-        col(Connection.setup),
-        col(Connection.health),
-        col(Connection.evidence),
-        col(Connection.last_answered_at).is_not(None),
-    )
-    rows = await session.execute(
-        select(*kinds, func.count(), func.min(col(Connection.created_at))).group_by(*kinds)
-    )
-    return [_Count(*row) for row in rows.all()]
-
-
-def _sums(counts: Sequence[_Count], axis: str) -> dict[str, int]:
-    sums: Counter[str] = Counter()
-    for count in counts:
-        sums[getattr(count, axis) or Evidence.listed.value] += count.number
-    return dict(sums)
-
-
-def _mode(configuration: Configuration, app: str) -> str | None:
-    config = configuration.apps.get(app)
-    return config.mode if config is not None else None
-
-
-async def _apps(
-    session: AsyncSession,
-    configuration: Configuration,
-    connected: Sequence[_Count],
-    now: datetime,
-) -> list[AppLine]:
-    spent = await read_spent(session, now=now)
-    states = {row.app: row for row in await session.scalars(select(AppState))}
-    managed = await count_managed(session, configuration.apps)
-    all_of = _sums(connected, "app")
-    healthy = [count for count in connected if count.health == Health.healthy]
-    listed = [count for count in healthy if is_only_listed(count.health, count.evidence)]
-    healthy_of, listed_of = _sums(healthy, "app"), _sums(listed, "app")
-    return [
-        AppLine(
-            name=name,
-            mode=_mode(configuration, name),
-            connections=all_of.get(name, 0),
-            healthy=healthy_of.get(name, 0),
-            listed=listed_of.get(name, 0),
-            managed=managed.get(name, Managed()),
-            last_list_at=states[name].last_list_at if name in states else None,
-            left_out=states[name].left_out if name in states else 0,
-            calls_per_minute=configuration.apps[name].calls_a_minute
-            if name in configuration.apps
-            else 0,
-            spent=spent.get(name, ()),
-            stated=stated_in_words(states[name].budget) if name in states else "",
-        )
-        for name in sorted({*configuration.apps, *states, *all_of})
-    ]
 
 
 def _label(connection: Connection, customer: Customer | None) -> str:

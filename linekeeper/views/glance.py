@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -13,15 +13,13 @@ from linekeeper.config import Configuration
 from linekeeper.customers.naming import label
 from linekeeper.customers.telling_apart import SAID
 from linekeeper.health.evidence import Evidence, Health
-from linekeeper.makini.bucket_row import stated_in_words
 from linekeeper.notify.routing import channels_of
 from linekeeper.outbox.backlog import read_backlog
 from linekeeper.reconcile.entity_incidents import entity_states
-from linekeeper.spending import Spent, read_spent
 from linekeeper.store import Store
 from linekeeper.store.leases import IS_CONSUMERS
+from linekeeper.store.lists import count_rows
 from linekeeper.store.tables import (
-    AppState,
     Connection,
     Customer,
     Incident,
@@ -30,14 +28,15 @@ from linekeeper.store.tables import (
     Outbox,
 )
 from linekeeper.store.types import from_row
-from linekeeper.tokens.stored import has_usable_token
+from linekeeper.views.counts import app_lines, count_connections, sums, tokenless
+from linekeeper.views.fleet_models import AppLine
 from linekeeper.views.glances import (
     RecordsGlance,
     WebhooksGlance,
     records_at_a_glance,
     webhooks_at_a_glance,
 )
-from linekeeper.views.managed import Managed, count_managed, name_rules
+from linekeeper.views.managed import name_rules
 from linekeeper.views.windows import WindowsGlance, windows_in_force
 
 INCIDENTS_SHOWN = 100
@@ -77,26 +76,6 @@ class OutboxGlance:
 
 
 @dataclass(frozen=True, slots=True)
-class AppGlance:
-    """One Makini app. Both times are UTC; None: never."""
-
-    mode: str | None
-    """None: no block and no setting has this app any more."""
-    connections: int
-    last_list_at: datetime | None
-    last_check_at: datetime | None
-    """When a connection of it was last checked."""
-    calls_per_minute: int
-    """What Linekeeper may spend of Makini's limit; 0: no limit is set, and nothing is counted."""
-    spent: tuple[Spent, ...]
-    """Who spent how much of it, most first."""
-    stated: str = ""
-    """What Makini last said of its limit."""
-    managed: Managed = field(default_factory=Managed)
-    """How many of them are managed, and of how many the customers are written to."""
-
-
-@dataclass(frozen=True, slots=True)
 class LeaseGlance:
     """Who is doing what, until when unless renewed."""
 
@@ -126,7 +105,7 @@ class Glance:
     outbox: Mapping[str, OutboxGlance]
     unsent: tuple[str, ...]
     """The last messages that would have been sent if Slack were configured, newest first."""
-    apps: Mapping[str, AppGlance]
+    apps: Mapping[str, AppLine]
     webhooks: WebhooksGlance
     records: RecordsGlance
     leases: tuple[LeaseGlance, ...]
@@ -145,27 +124,27 @@ async def glance(store: Store, configuration: Configuration, *, now: datetime) -
     """Everything as it is at `now`, of one moment."""
     records = records_at_a_glance(await entity_states(store))
     async with store.read() as session:
-        health = await _counts(session, Connection.health)
-        incidents = await _incidents(session)
+        counts = await count_connections(session)
+        connected = [count for count in counts if count.setup != "disconnected"]
+        healthy = [count for count in connected if count.health == Health.healthy]
+        health = sums(connected, "health")
         return Glance(
             at=now,
             connections=sum(health.values()),
-            customers=await session.scalar(select(func.count()).select_from(Customer)) or 0,
-            without_token=await _without_token(session, configuration, now),
+            customers=await count_rows(session, Customer),
+            without_token=await count_rows(session, Connection, *tokenless(configuration, now)),
             health=health,
-            evidence=await evidence_of(session),
-            setup=await _counts(session, Connection.setup),
-            open_incidents=await session.scalar(
-                select(func.count())
-                .select_from(Incident)
-                .where(col(Incident.resolved_at).is_(None))
-            )
-            or 0,
-            incidents=incidents,
+            evidence=dict.fromkeys((kind.value for kind in Evidence), 0)
+            | sums(healthy, "evidence"),
+            setup=sums(counts, "setup"),
+            open_incidents=await count_rows(session, Incident, col(Incident.resolved_at).is_(None)),
+            incidents=await _incidents(session),
             slack_configured=bool(channels_of(configuration)),
             outbox=await _outbox(session, now),
             unsent=await _unsent(session),
-            apps=await _apps(session, configuration, now),
+            apps={
+                line.name: line for line in await app_lines(session, configuration, connected, now)
+            },
             webhooks=await webhooks_at_a_glance(session),
             records=records,
             windows=await windows_in_force(session, now),
@@ -179,44 +158,6 @@ async def glance(store: Store, configuration: Configuration, *, now: datetime) -
                 )
             ),
         )
-
-
-async def _counts(session: AsyncSession, column: Any) -> dict[str, int]:
-    """How many connections have which value; those disconnected count on the setup axis only."""
-    statement = select(column, func.count()).group_by(column).order_by(column)
-    if column is Connection.health:
-        statement = statement.where(col(Connection.setup) != "disconnected")
-    return {row[0]: row[1] for row in await session.execute(statement)}
-
-
-async def evidence_of(session: AsyncSession) -> dict[str, int]:
-    """How strong the evidence of the healthy connections is: each kind and how many have it."""
-    rows = await session.execute(
-        select(col(Connection.evidence), func.count())
-        .where(
-            col(Connection.setup) != "disconnected",
-            col(Connection.health) == Health.healthy.value,
-        )
-        .group_by(Connection.evidence)
-    )
-    counts = dict.fromkeys((kind.value for kind in Evidence), 0)
-    for kind, number in rows:
-        counts[kind or Evidence.listed.value] += number
-    return counts
-
-
-async def _without_token(session: AsyncSession, configuration: Configuration, now: datetime) -> int:
-    return (
-        await session.scalar(
-            select(func.count())
-            .select_from(Connection)
-            .where(
-                ~has_usable_token(now, configuration.apps),
-                col(Connection.setup) != "disconnected",
-            )
-        )
-        or 0
-    )
 
 
 async def _incidents(session: AsyncSession) -> tuple[IncidentGlance, ...]:
@@ -301,38 +242,6 @@ async def _unsent(session: AsyncSession) -> tuple[str, ...]:
         .limit(UNSENT_SHOWN)
     )
     return tuple(error or "" for error in rows)
-
-
-async def _apps(
-    session: AsyncSession, configuration: Configuration, now: datetime
-) -> dict[str, AppGlance]:
-    spent = await read_spent(session, now=now)
-    states = {row.app: row for row in await session.scalars(select(AppState))}
-    listed = {app: row.last_list_at for app, row in states.items()}
-    counted: dict[str, tuple[int, datetime | None]] = {
-        app: (number, checked)
-        for app, number, checked in await session.execute(
-            select(
-                col(Connection.app), func.count(), func.max(col(Connection.last_checked_at))
-            ).group_by(Connection.app)
-        )
-    }
-    managed = await count_managed(session, configuration.apps)
-    return {
-        app: AppGlance(
-            mode=configuration.apps[app].mode if app in configuration.apps else None,
-            connections=counted.get(app, (0, None))[0],
-            last_list_at=listed.get(app),
-            last_check_at=counted.get(app, (0, None))[1],
-            calls_per_minute=configuration.apps[app].calls_a_minute
-            if app in configuration.apps
-            else 0,
-            spent=tuple(spent.get(app, ())),
-            stated=stated_in_words(states[app].budget) if app in states else "",
-            managed=managed.get(app, Managed()),
-        )
-        for app in sorted({*configuration.apps, *listed, *counted})
-    }
 
 
 def _plain(value: Any) -> Any:
