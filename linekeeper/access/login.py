@@ -48,7 +48,7 @@ from linekeeper.store import new_id
 from linekeeper.store.leases import LOGINS, TOKENS, HeldLease, LeaseLost, holding
 from linekeeper.store.owned import retrying, to_its_end
 from linekeeper.store.tables import Audit, Connection, ConnectLink
-from linekeeper.tokens.renew import STORAGE_TROUBLE, STORE_AGAIN_AFTER
+from linekeeper.tokens.renew import STORAGE_TROUBLE, STORE_AGAIN_AFTER, in_doubt
 from linekeeper.tokens.stored import destroy_tokens
 
 _SET_UP = ("syncing", "live")
@@ -168,9 +168,10 @@ class Attempt:
     async def _exchanged(self, makini: MakiniClient, code: str) -> _GotPair:
         """The pair for `code`, and where it is kept. Raises `MakiniError`."""
         target = redirect_uri(self.rt.settings.resolved_public_url)
-        pair = await makini.exchange_code(code, target)
-        keep = partial(keep_pair, self.rt.store, self.link, pair, by=self.by, now=utcnow())
-        kept = await retrying(keep, on=STORAGE_TROUBLE, waits=STORE_AGAIN_AFTER)
+        async with in_doubt(self.rt.store, self.link.connection_id):
+            pair = await makini.exchange_code(code, target)
+            keep = partial(keep_pair, self.rt.store, self.link, pair, by=self.by, now=utcnow())
+            kept = await retrying(keep, on=STORAGE_TROUBLE, waits=STORE_AGAIN_AFTER)
         return _GotPair(pair, kept)
 
     async def _with_pair(self, begun: _GotPair) -> Ending:

@@ -6,6 +6,8 @@ waited for when the process ends.
 """
 
 from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -32,7 +34,7 @@ from linekeeper.store import Store, new_id
 from linekeeper.store.leases import TOKENS, LeaseLost, holding, lease_name
 from linekeeper.store.modes import Chosen, app_of
 from linekeeper.store.owned import retrying, to_its_end
-from linekeeper.store.tables import Connection
+from linekeeper.store.tables import Connection, Credential
 from linekeeper.tokens.stored import (
     StoredPair,
     Token,
@@ -269,6 +271,37 @@ class _Renewal:
     async def _note_renewing(self, since: datetime | None) -> None:
         async with self.store.write() as session:
             await note_renewing(session, self.connection_id, since)
+
+
+@asynccontextmanager
+async def in_doubt(store: Store, connection_id: str | None) -> AsyncIterator[None]:
+    """What is done meanwhile may kill the pair of the connection, if it is of one.
+
+    Whoever finds this process gone, or Makini without an answer, has to know that it is in doubt.
+    """
+    if connection_id is None:
+        yield
+        return
+    async with store.write() as session:
+        before = await session.scalar(
+            select(col(Credential.renewing_since)).where(
+                col(Credential.connection_id) == connection_id
+            )
+        )
+        await note_renewing(session, connection_id, before or utcnow())
+    try:
+        yield
+    except MakiniError as error:
+        if error.kind not in NOT_ASKED | _FINAL:
+            raise
+        await _leave_doubt(store, connection_id, before)
+        raise
+    await _leave_doubt(store, connection_id, before)
+
+
+async def _leave_doubt(store: Store, connection_id: str, before: datetime | None) -> None:
+    async with store.write() as session:
+        await note_renewing(session, connection_id, before)
 
 
 def _is_dead(pair: StoredPair) -> bool:
