@@ -9,6 +9,8 @@ from sqlalchemy import delete, select, update
 from sqlmodel import col
 
 from linekeeper.clock import utcnow
+from linekeeper.consumer.alive import DEAD_AFTER
+from linekeeper.consumer.clock_ahead import put_right
 from linekeeper.reconcile.policy import POLICY
 from linekeeper.store.tables import Connection, Record, Watermark
 from linekeeper.sweep.batch import probe_batch
@@ -158,6 +160,7 @@ async def test_what_was_read_by_a_clock_that_was_ahead_is_read_again_when_it_is_
     with at(utcnow() + timedelta(days=1)):
         running = asyncio.create_task(run(house, full=True))
         await asyncio.sleep(0.2)
+    await put_right(house.store, beat=DEAD_AFTER)  # a lease given back while the clock was ahead
     await running
     await house.control("settings", latency_ms=0)
     assert max(mark.polled_at for mark in await house.rows(Watermark) if mark.polled_at) < utcnow()
