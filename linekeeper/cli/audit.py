@@ -1,18 +1,13 @@
 """`linekeeper audit`: who did what."""
 
 import asyncio
-import json
 from datetime import timedelta
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from linekeeper.clock import utcnow
-from linekeeper.runtime import Runtime
-from linekeeper.views.audit import AuditEntry, details_text, read_audit
+if TYPE_CHECKING:
+    from linekeeper.views.audit import AuditEntry
 
 
 def audit_command(
@@ -47,8 +42,16 @@ def audit_command(
         _read(timedelta(days=days), by=by, action=action, tokens=tokens, limit=limit)
     )
     if as_json:
+        import json
+
         typer.echo(json.dumps([entry.as_json() for entry in entries], indent=2, ensure_ascii=False))
         return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from linekeeper.views.audit import details_text
+
     table = Table()
     table.add_column("at (UTC), who", overflow="fold", min_width=16)
     table.add_column("what", no_wrap=True)
@@ -65,7 +68,11 @@ def audit_command(
 
 async def _read(
     back: timedelta, *, by: str, action: str, tokens: bool, limit: int
-) -> list[AuditEntry]:
+) -> "list[AuditEntry]":
+    from linekeeper.clock import utcnow
+    from linekeeper.runtime import Runtime
+    from linekeeper.views.audit import read_audit
+
     async with Runtime.open() as rt:
         return await read_audit(
             rt.store, since=utcnow() - back, by=by, action=action, tokens=tokens, limit=limit

@@ -1,19 +1,14 @@
 """`linekeeper availability`: minutes of a month by what was waited for."""
 
 import asyncio
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from linekeeper.availability import service
-from linekeeper.availability.service import InvalidMonth, Month, read_month
-from linekeeper.clock import utcnow
 from linekeeper.refusal import UserError
-from linekeeper.runtime import Runtime
+
+if TYPE_CHECKING:
+    from linekeeper.availability.service import Month
 
 
 def availability_command(
@@ -36,9 +31,16 @@ def availability_command(
       linekeeper availability --month 2026-11 --csv
     """
     availability = asyncio.run(_read(month))
+    from linekeeper.availability import service
+
     if as_csv:
         typer.echo(service.as_csv(availability), nl=False)
         return
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(title=service.sentence(availability), box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("minutes of", overflow="fold")
     shown = service.columns_shown(availability)
@@ -50,7 +52,11 @@ def availability_command(
     Console(highlight=False).print(table if availability.lines else service.sentence(availability))
 
 
-async def _read(name: str | None) -> Month:
+async def _read(name: str | None) -> "Month":
+    from linekeeper.availability.service import InvalidMonth, read_month
+    from linekeeper.clock import utcnow
+    from linekeeper.runtime import Runtime
+
     async with Runtime.open() as rt:
         try:
             return await read_month(rt.store, name, now=utcnow())

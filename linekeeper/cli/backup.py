@@ -2,18 +2,12 @@
 
 import asyncio
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from linekeeper.backup import BackupSummary, back_up
-from linekeeper.cli.terminal import who
-from linekeeper.clock import utcnow
-from linekeeper.settings import Settings
-from linekeeper.store import Store
-from linekeeper.store.engine import encryption_keys
-from linekeeper.store.schema import require_current
-from linekeeper.store.tables import Audit
+if TYPE_CHECKING:
+    from linekeeper.backup import BackupSummary
 
 
 def backup_command(
@@ -40,6 +34,14 @@ def backup_command(
 
 
 async def _back_up(file: Path) -> "tuple[BackupSummary, str]":
+    from linekeeper.backup import back_up
+    from linekeeper.cli.terminal import who
+    from linekeeper.clock import utcnow
+    from linekeeper.settings import Settings
+    from linekeeper.store import Store
+    from linekeeper.store.engine import encryption_keys
+    from linekeeper.store.schema import require_current
+    from linekeeper.store.tables import Audit
     from tasks.prefect_adapter.settings import remember_now
 
     settings = Settings()

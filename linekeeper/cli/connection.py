@@ -1,33 +1,19 @@
 """`linekeeper connection`: what Makini links to, by hand."""
 
 import asyncio
-import json
 import sys
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from linekeeper.cli.login import disconnect_command, link_command, login_command
-from linekeeper.clock import utcnow
-from linekeeper.customers.adopt import adopt
-from linekeeper.customers.find import find_connection, named_connections
-from linekeeper.makini import ListedConnection, TokenPair
-from linekeeper.makini.models import WrongShape, is_token, parse_tokens
 from linekeeper.refusal import UserError
-from linekeeper.runtime import Runtime
-from linekeeper.text import health_name, state_name
-from linekeeper.tokens.stored import save_tokens
-from linekeeper.views.connections import (
-    ConnectionAnswer,
-    ConnectionHistory,
-    describe_connection,
-    list_connections,
-)
+
+if TYPE_CHECKING:
+    from linekeeper.makini import TokenPair
+    from linekeeper.views.connections import ConnectionAnswer, ConnectionHistory
 
 WIDE = 120
 """A terminal of fewer columns gets a shorter table; `--json` has all of it."""
@@ -104,6 +90,12 @@ def list_command(
     if as_json:
         _echo_json([row.as_json() for row in rows])
         return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from linekeeper.text import state_name
+
     console, table = Console(highlight=False), Table()
     is_narrow = console.width < WIDE
     if is_narrow:
@@ -148,6 +140,12 @@ def show_command(
     if as_json:
         _echo_json(record.as_json())
         return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from linekeeper.text import health_name
+
     table = Table(box=None, show_header=False)
     for name, value in record:
         if name != "history":
@@ -162,7 +160,9 @@ def show_command(
         console.print(Text(f"{line} ({step.source})"))
 
 
-def _asked() -> TokenPair:
+def _asked() -> "TokenPair":
+    from linekeeper.makini import TokenPair
+
     if not sys.stdin.isatty():
         raise UserError("there is no terminal to ask for the tokens: use --tokens-file -")
     access = typer.prompt("Access token", hide_input=True).strip()
@@ -170,8 +170,13 @@ def _asked() -> TokenPair:
     return TokenPair(access, refresh or None)
 
 
-def _read(file: Path) -> TokenPair:
+def _read(file: Path) -> "TokenPair":
     """The pair in a JSON file, in any shape Makini answers in."""
+    import json
+
+    from linekeeper.clock import utcnow
+    from linekeeper.makini.models import WrongShape, parse_tokens
+
     name = "standard input" if str(file) == "-" else str(file)
     try:
         text = sys.stdin.read() if str(file) == "-" else file.read_text("utf-8-sig")
@@ -186,8 +191,16 @@ def _read(file: Path) -> TokenPair:
 
 
 async def _add(
-    app_name: str, key: str, name: str, provider: str, pair: TokenPair, *, check: bool
+    app_name: str, key: str, name: str, provider: str, pair: "TokenPair", *, check: bool
 ) -> str:
+    from linekeeper.clock import utcnow
+    from linekeeper.customers.adopt import adopt
+    from linekeeper.customers.find import named_connections
+    from linekeeper.makini import ListedConnection
+    from linekeeper.makini.models import is_token
+    from linekeeper.runtime import Runtime
+    from linekeeper.tokens.stored import save_tokens
+
     if not key.strip():
         raise UserError("--key is empty: give Makini's key of the connection")
     if not is_token(pair.access_token):
@@ -222,17 +235,26 @@ async def _add(
     return f"{label} (key {key}): {'new tokens stored' if key in known else 'added'}, {verified}"
 
 
-async def _list(health: str | None) -> list[ConnectionAnswer]:
+async def _list(health: str | None) -> "list[ConnectionAnswer]":
+    from linekeeper.runtime import Runtime
+    from linekeeper.views.connections import list_connections
+
     async with Runtime.open() as rt, rt.store.read() as session:
         return await list_connections(session, health=health)
 
 
-async def _show(wanted: str) -> ConnectionHistory:
+async def _show(wanted: str) -> "ConnectionHistory":
+    from linekeeper.customers.find import find_connection
+    from linekeeper.runtime import Runtime
+    from linekeeper.views.connections import describe_connection
+
     async with Runtime.open() as rt, rt.store.read() as session:
         return await describe_connection(session, (await find_connection(session, wanted)).id)
 
 
 def _echo_json(value: object) -> None:
+    import json
+
     typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 

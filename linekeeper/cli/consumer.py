@@ -5,17 +5,6 @@ import signal
 
 import typer
 
-from linekeeper.alive import reporting_alive
-from linekeeper.consumer.loops import ServiceLoop
-from linekeeper.consumer.service import run_consumer
-from linekeeper.event_loop import run
-from linekeeper.logs import set_up
-from linekeeper.runtime import Runtime
-from linekeeper.settings import Settings
-from linekeeper.store.usable import has_come
-from linekeeper.watch.alerts import reported, settle_reported
-from linekeeper.watch.queries import note_prefect
-
 REMEMBER_EVERY = 300.0
 """Seconds between two looks at what operators set in the Prefect UI."""
 SIGHT_EVERY = 15.0
@@ -33,10 +22,21 @@ def consumer_command() -> None:
 
     Foreground; several may run side by side. SIGTERM or Ctrl-C ends it within five seconds.
     """
+    from linekeeper.event_loop import run
+
     run(_run())
 
 
 async def _run() -> None:
+    from linekeeper.alive import reporting_alive
+    from linekeeper.consumer.loops import ServiceLoop
+    from linekeeper.consumer.service import run_consumer
+    from linekeeper.logs import set_up
+    from linekeeper.runtime import Runtime
+    from linekeeper.settings import Settings
+    from linekeeper.store.usable import has_come
+    from linekeeper.watch.alerts import reported, settle_reported
+    from linekeeper.watch.queries import note_prefect
     from tasks.prefect_adapter.orchestrator import PrefectOrchestrator
 
     stop = asyncio.Event()

@@ -2,18 +2,17 @@
 
 import asyncio
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from linekeeper.cli.terminal import require_phrase, who
-from linekeeper.clock import utcnow
-from linekeeper.customer_page.links import give_link, revoke_link
-from linekeeper.customers.importing import ImportPlan, import_customers
-from linekeeper.erasure import Erased, erase_customer
 from linekeeper.refusal import UserError
-from linekeeper.runtime import Runtime
 from linekeeper.text import counted
+
+if TYPE_CHECKING:
+    from linekeeper.customers.importing import ImportPlan
+    from linekeeper.erasure import Erased
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -138,7 +137,11 @@ def erase_command(
         )
 
 
-async def _erase(name: str, *, dry_run: bool) -> Erased:
+async def _erase(name: str, *, dry_run: bool) -> "Erased":
+    from linekeeper.clock import utcnow
+    from linekeeper.erasure import erase_customer
+    from linekeeper.runtime import Runtime
+
     async with Runtime.open() as rt:
         return await erase_customer(rt.store, name, by=who(), now=utcnow(), dry_run=dry_run)
 
@@ -154,12 +157,21 @@ def _read(file: Path) -> bytes:
         raise UserError(f"{file} can't be read: {(error.strerror or '').lower()}") from None
 
 
-async def _import(data: bytes, *, dry_run: bool) -> ImportPlan:
+async def _import(data: bytes, *, dry_run: bool) -> "ImportPlan":
+    from linekeeper.clock import utcnow
+    from linekeeper.customers.importing import import_customers
+    from linekeeper.runtime import Runtime
+
     async with Runtime.open() as rt:
         return await import_customers(rt.store, data, by=who(), now=utcnow(), dry_run=dry_run)
 
 
 async def _link(name: str, *, revoke: bool) -> str:
+    from linekeeper.clock import utcnow
+    from linekeeper.customer_page.links import give_link, revoke_link
+    from linekeeper.runtime import Runtime
+    from linekeeper.text import counted
+
     async with Runtime.open() as rt:
         if revoke:
             ended = await revoke_link(rt.store, name, by=who(), now=utcnow())

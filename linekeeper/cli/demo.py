@@ -5,9 +5,6 @@ from typing import Annotated
 
 import typer
 
-from linekeeper.cli import demo_chapters, demo_questions
-from linekeeper.cli.demo_tour import tour
-
 
 def demo_command(
     *,
@@ -35,6 +32,9 @@ def demo_command(
 
 
 async def _lead(chosen: list[str]) -> None:
+    from linekeeper.cli import demo_chapters, demo_questions
+    from linekeeper.cli.demo_tour import tour
+
     chapters = {
         "login": demo_chapters.login,
         "outage": demo_chapters.outage,
@@ -43,6 +43,7 @@ async def _lead(chosen: list[str]) -> None:
         "step": demo_chapters.step,
         "page": demo_questions.page,
     }
+
     if unknown := [name for name in chosen if name not in chapters]:
         raise typer.BadParameter(
             f"{unknown[0]} is none of {', '.join(chapters)}", param_hint="--chapter"

@@ -1,18 +1,13 @@
 """`linekeeper doctor`: every setting and peer, and what to fix."""
 
 import asyncio
-import json
 from collections.abc import Sequence
-from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from linekeeper.doctor import DoctorFinding, Level, worst
-from linekeeper.settings import Settings
+if TYPE_CHECKING:
+    from linekeeper.doctor import DoctorFinding
 
 _SIGNS = {"ok": ("✓", "green"), "warn": ("!", "yellow"), "wrong": ("✗", "bold red")}
 
@@ -33,10 +28,15 @@ def doctor_command(
 
       linekeeper doctor --json | jq '.[] | select(.level != "ok")'
     """
+    from linekeeper.doctor import Level, worst
+    from linekeeper.settings import Settings
     from tasks.prefect_adapter.examination import examine_everything
 
     findings = asyncio.run(examine_everything(Settings(), seconds=seconds))
     if as_json:
+        import json
+        from dataclasses import asdict
+
         typer.echo(
             json.dumps([asdict(finding) for finding in findings], indent=2, ensure_ascii=False)
         )
@@ -46,7 +46,11 @@ def doctor_command(
         raise typer.Exit(1)
 
 
-def _show(findings: Sequence[DoctorFinding]) -> None:
+def _show(findings: "Sequence[DoctorFinding]") -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(box=None, show_header=False, padding=(0, 1))
     table.add_column(width=1)
     table.add_column(no_wrap=True)

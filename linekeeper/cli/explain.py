@@ -2,15 +2,12 @@
 
 import asyncio
 import json
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from linekeeper.clock import utcnow
-from linekeeper.explain.answer import Explanation
-from linekeeper.explain.render import plain
-from linekeeper.explain.service import explain
-from linekeeper.runtime import Runtime
+if TYPE_CHECKING:
+    from linekeeper.explain.answer import Explanation
 
 
 def explain_command(
@@ -39,9 +36,15 @@ def explain_command(
     if as_json:
         typer.echo(json.dumps(explanation.answer().as_json(), indent=2, ensure_ascii=False))
         return
+    from linekeeper.explain.render import plain
+
     typer.echo(plain(explanation))
 
 
-async def _explain(subject: str) -> Explanation:
+async def _explain(subject: str) -> "Explanation":
+    from linekeeper.clock import utcnow
+    from linekeeper.explain.service import explain
+    from linekeeper.runtime import Runtime
+
     async with Runtime.open() as rt:
         return await explain(rt.store, await rt.configuration(), subject, now=utcnow())

@@ -6,17 +6,6 @@ from typing import Annotated
 
 import typer
 
-from linekeeper.clock import utcnow
-from linekeeper.orchestrator import OrchestratorUnavailable
-from linekeeper.private import make_private_file
-from linekeeper.runtime import Runtime
-from linekeeper.settings import Settings
-from linekeeper.views.first_report import (
-    FIRST_REPORT,
-    first_report_markdown,
-    read_first_report,
-)
-
 
 def first_report_command(
     *,
@@ -37,6 +26,8 @@ def first_report_command(
 
       linekeeper first-report --file monday.md
     """
+    from linekeeper.private import make_private_file
+
     markdown, shown = asyncio.run(_report())
     make_private_file(file)
     file.write_text(markdown)
@@ -44,6 +35,15 @@ def first_report_command(
 
 
 async def _report() -> tuple[str, str]:
+    from linekeeper.clock import utcnow
+    from linekeeper.orchestrator import OrchestratorUnavailable
+    from linekeeper.runtime import Runtime
+    from linekeeper.settings import Settings
+    from linekeeper.views.first_report import (
+        FIRST_REPORT,
+        first_report_markdown,
+        read_first_report,
+    )
     from tasks.prefect_adapter.orchestrator import PrefectOrchestrator
 
     settings = Settings()

@@ -4,15 +4,9 @@ import asyncio
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from linekeeper.access.keys import KeyRefused, list_keys, make_key, revoke_key
 from linekeeper.cli.terminal import who
-from linekeeper.clock import utcnow
 from linekeeper.refusal import UserError
-from linekeeper.runtime import Runtime
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Make, list and revoke the product's keys."
@@ -55,6 +49,10 @@ def add_command(
 @app.command("list")
 def list_command() -> None:
     """List the keys: name, scopes, when they were made, used and revoked."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table()
     for heading in ("name", "scopes", "made", "by", "last used", "revoked"):
         table.add_column(heading, overflow="fold", no_wrap=heading == "scopes")
@@ -78,6 +76,10 @@ def revoke_command(name: Annotated[str, typer.Argument(help="The key's name.")])
 
 
 async def _add(name: str, scopes: list[str]) -> str:
+    from linekeeper.access.keys import KeyRefused, make_key
+    from linekeeper.clock import utcnow
+    from linekeeper.runtime import Runtime
+
     try:
         async with Runtime.open() as rt, rt.store.write() as session:
             return await make_key(session, name, scopes, by=who(), now=utcnow())
@@ -86,6 +88,9 @@ async def _add(name: str, scopes: list[str]) -> str:
 
 
 async def _list() -> list[tuple[str, ...]]:
+    from linekeeper.access.keys import list_keys
+    from linekeeper.runtime import Runtime
+
     async with Runtime.open() as rt, rt.store.read() as session:
         keys = await list_keys(session)
 
@@ -106,6 +111,10 @@ async def _list() -> list[tuple[str, ...]]:
 
 
 async def _revoke(name: str) -> None:
+    from linekeeper.access.keys import KeyRefused, revoke_key
+    from linekeeper.clock import utcnow
+    from linekeeper.runtime import Runtime
+
     try:
         async with Runtime.open() as rt, rt.store.write() as session:
             await revoke_key(session, name, by=who(), now=utcnow())

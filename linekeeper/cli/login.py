@@ -7,13 +7,8 @@ from typing import Annotated
 
 import typer
 
-from linekeeper.access.invite import BadInvitation, invite_again, invite_new
-from linekeeper.access.paste import Unusable, paste, understood
 from linekeeper.cli.terminal import who
-from linekeeper.clock import utcnow
-from linekeeper.reconnect.disconnect import DisconnectNotConfirmed, disconnect, preview
 from linekeeper.refusal import UserError
-from linekeeper.runtime import Runtime
 
 _WANTED = "A name, “Customer · System”, tag, Makini's key or our id."
 
@@ -86,6 +81,10 @@ def disconnect_command(
 
 
 async def _link(connection: str, customer: str, system: str, app_name: str) -> tuple[str, str, str]:
+    from linekeeper.access.invite import BadInvitation, invite_again, invite_new
+    from linekeeper.clock import utcnow
+    from linekeeper.runtime import Runtime
+
     async with Runtime.open() as rt:
         try:
             made = await (
@@ -110,6 +109,10 @@ def _given(file: Path | None) -> str:
 
 
 async def _login(connection: str, text: str) -> str:
+    from linekeeper.access.paste import Unusable, paste, understood
+    from linekeeper.clock import utcnow
+    from linekeeper.runtime import Runtime
+
     async with Runtime.open() as rt:
         try:
             given = understood(text, now=utcnow())
@@ -122,6 +125,9 @@ async def _login(connection: str, text: str) -> str:
 
 
 async def _disconnect(connection: str, confirm: str, by: str) -> list[str]:
+    from linekeeper.reconnect.disconnect import DisconnectNotConfirmed, disconnect, preview
+    from linekeeper.runtime import Runtime
+
     async with Runtime.open() as rt:
         if not confirm.strip():
             seen = await preview(rt, connection)

@@ -4,10 +4,6 @@ import asyncio
 
 import typer
 
-from linekeeper.settings import Settings
-from linekeeper.store import Store
-from linekeeper.store.migrate import migrate
-
 
 def migrate_command() -> None:
     """Bring the database's schema up to date; harmless to repeat.
@@ -25,5 +21,9 @@ def migrate_command() -> None:
 
 
 async def _migrate() -> tuple[str | None, str]:
+    from linekeeper.settings import Settings
+    from linekeeper.store import Store
+    from linekeeper.store.migrate import migrate
+
     async with Store.open(Settings()) as store:
         return await migrate(store)

@@ -2,23 +2,14 @@
 
 import asyncio
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from linekeeper.access.mode_preview import ModePreview
-from linekeeper.access.modes import (
-    BadRule,
-    WantedMode,
-    change,
-    find_subjects,
-    preview_change,
-    standing_of,
-)
 from linekeeper.cli.terminal import who
-from linekeeper.clock import utcnow
-from linekeeper.runtime import Runtime
-from linekeeper.store.modes import load_rules
+
+if TYPE_CHECKING:
+    from linekeeper.access.mode_preview import ModePreview
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -154,6 +145,10 @@ def clear_command(
 
 
 async def _show(connection: str | None) -> list[str]:
+    from linekeeper.access.modes import standing_of
+    from linekeeper.runtime import Runtime
+    from linekeeper.store.modes import load_rules
+
     async with Runtime.open() as rt:
         if connection is not None:
             standing = await standing_of(rt, connection)
@@ -189,6 +184,10 @@ async def _change(
     dry_run: bool,
     stop_renewing: bool,
 ) -> str:
+    from linekeeper.access.modes import BadRule, WantedMode, change, find_subjects, preview_change
+    from linekeeper.clock import utcnow
+    from linekeeper.runtime import Runtime
+
     if not clears and mode is None and notify_customers is None:
         raise BadRule(
             "mode", "say observe or manage, or --notify-customers or --no-notify-customers"
@@ -205,7 +204,7 @@ async def _change(
     return _said(seen, done=True)
 
 
-def _said(seen: ModePreview, *, done: bool) -> str:
+def _said(seen: "ModePreview", *, done: bool) -> str:
     lines = seen.lines(done=done)
     if not done:
         lines.append("Nothing was changed.")

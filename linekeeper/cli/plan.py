@@ -1,23 +1,16 @@
 """`linekeeper plan`: what an implementation would look like. Needs no database and no network."""
 
-import json
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich import box
-from rich.console import Console, RenderableType
-from rich.table import Table
-from rich.text import Text
 
-from linekeeper.implementation import outlook as outlooks
-from linekeeper.implementation.chart import gantt
-from linekeeper.implementation.outlook import Outlook, look_ahead
-from linekeeper.implementation.plan import TRADITIONAL_MONTHS, weeks
-from linekeeper.implementation.scope import PlanError, parse_scope
-from linekeeper.preflight.network import NetworkError, load_network
-from linekeeper.preflight.requirements import Requirements, requirements
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from linekeeper.implementation.outlook import Outlook
+    from linekeeper.preflight.requirements import Requirements
 
 WIDE, BAR_WIDTH, LEAST_BAR_WIDTH = 120, 36, 12
 
@@ -67,6 +60,8 @@ def plan_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show the steps from kickoff to go-live, their durations, and the forecast go-live."""
+    from linekeeper.implementation.scope import PlanError, parse_scope
+
     try:
         scope = parse_scope(
             complexity=complexity,
@@ -79,6 +74,8 @@ def plan_command(
             vpn=vpn,
             today=datetime.now().astimezone().date(),
         )
+        from linekeeper.implementation.outlook import look_ahead
+
         outlook = look_ahead(scope, templates=templates)
         asked = _requirements(outlook, network_file, product or [])
         if svg is not None:
@@ -87,6 +84,10 @@ def plan_command(
         typer.echo(f"linekeeper plan: {error}", err=True)
         raise typer.Exit(2) from None
     if as_json:
+        import json
+
+        from linekeeper.implementation import outlook as outlooks
+
         shown = outlooks.as_json(outlook) | {"technical_requirements": asked.as_json()}
         typer.echo(json.dumps(shown, indent=2, ensure_ascii=False))
     else:
@@ -94,7 +95,13 @@ def plan_command(
         _show_requirements(asked)
 
 
-def _requirements(outlook: Outlook, network_file: Path | None, products: list[str]) -> Requirements:
+def _requirements(
+    outlook: "Outlook", network_file: Path | None, products: list[str]
+) -> "Requirements":
+    from linekeeper.implementation.scope import PlanError
+    from linekeeper.preflight.network import NetworkError, load_network
+    from linekeeper.preflight.requirements import requirements
+
     scope = outlook.plan.scope
     try:
         network = load_network(network_file)
@@ -103,7 +110,7 @@ def _requirements(outlook: Outlook, network_file: Path | None, products: list[st
     return requirements(scope.hosting, network, vpn=scope.vpn, systems=products)
 
 
-def _show_requirements(asked: Requirements) -> None:
+def _show_requirements(asked: "Requirements") -> None:
     typer.echo("Technical requirements, before any host is known:")
     for item in asked.items:
         typer.echo(f"  - {item}")
@@ -117,7 +124,10 @@ def _show_requirements(asked: Requirements) -> None:
         typer.echo(f"  (of {network.dated}, {network.source}: verify them with Makini)")
 
 
-def _write_chart(outlook: Outlook, path: Path) -> None:
+def _write_chart(outlook: "Outlook", path: Path) -> None:
+    from linekeeper.implementation.chart import gantt
+    from linekeeper.implementation.scope import PlanError
+
     scope = outlook.plan.scope
     title = f"{scope.complexity}, {scope.hosting}: kickoff {scope.kickoff}".capitalize()
     try:
@@ -126,7 +136,9 @@ def _write_chart(outlook: Outlook, path: Path) -> None:
         raise PlanError("svg", f"{path} can't be written: {error.strerror}") from None
 
 
-def _show(outlook: Outlook) -> None:
+def _show(outlook: "Outlook") -> None:
+    from rich.console import Console
+
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = max(console.width, WIDE)
@@ -141,7 +153,9 @@ def _show(outlook: Outlook) -> None:
     )
 
 
-def _summary(outlook: Outlook) -> list[str]:
+def _summary(outlook: "Outlook") -> list[str]:
+    from linekeeper.implementation.plan import TRADITIONAL_MONTHS, weeks
+
     plan, result, scope = outlook.plan, outlook.forecast, outlook.plan.scope
     low, high = plan.published
     first, last = TRADITIONAL_MONTHS
@@ -166,7 +180,11 @@ def _summary(outlook: Outlook) -> list[str]:
     return lines
 
 
-def _table(outlook: Outlook, bar_width: int) -> RenderableType:
+def _table(outlook: "Outlook", bar_width: int) -> "RenderableType":
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
     plan = outlook.plan
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("Step", "Owner", "Days", "Done (P50)"):

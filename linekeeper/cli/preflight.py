@@ -1,23 +1,12 @@
 """`linekeeper preflight`: network checks that a customer's IT can run. Needs no database."""
 
-import asyncio
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.text import Text
 
-from linekeeper.cli.terminal import who
-from linekeeper.clock import utcnow
-from linekeeper.implementation.watch import take_report
-from linekeeper.preflight.bundle import write_bundle
-from linekeeper.preflight.evidence import unowned_targets
-from linekeeper.preflight.intake import MAX_BYTES, ReportError, parse_report
-from linekeeper.preflight.order import OrderError, take_order
-from linekeeper.preflight.run import PreflightVerdicts, as_text, preflight
-from linekeeper.preflight.run import as_json as to_json
-from linekeeper.runtime import Runtime
+if TYPE_CHECKING:
+    from linekeeper.preflight.run import PreflightVerdicts
 
 STYLES = {"ok": "green", "warning": "yellow", "finding": "bold red", "skipped": "dim"}
 
@@ -68,6 +57,12 @@ def preflight_command(
     if bundle is not None:
         _write_bundle(bundle)
         return
+    import asyncio
+
+    from linekeeper.preflight.order import OrderError, take_order
+    from linekeeper.preflight.run import as_json as to_json
+    from linekeeper.preflight.run import preflight
+
     try:
         order = take_order(targets or [], vantage, timeout, ca_file, control)
     except OrderError as error:
@@ -82,6 +77,10 @@ def preflight_command(
 
 
 def _import(files: list[str]) -> None:
+    import asyncio
+
+    from linekeeper.preflight.intake import ReportError, parse_report
+
     if len(files) != 1:
         raise _refused("import: give one file, or - for standard input")
     try:
@@ -96,6 +95,8 @@ def _import(files: list[str]) -> None:
 
 
 def _read(file: str) -> bytes:
+    from linekeeper.preflight.intake import MAX_BYTES
+
     if file == "-":
         return typer.get_binary_stream("stdin").read(MAX_BYTES + 1)
     try:
@@ -105,7 +106,13 @@ def _read(file: str) -> bytes:
         raise _refused(f"import: {file} can't be read: {error.strerror}") from None
 
 
-async def _keep(report: PreflightVerdicts) -> tuple[int, list[str]]:
+async def _keep(report: "PreflightVerdicts") -> tuple[int, list[str]]:
+    from linekeeper.cli.terminal import who
+    from linekeeper.clock import utcnow
+    from linekeeper.implementation.watch import take_report
+    from linekeeper.preflight.evidence import unowned_targets
+    from linekeeper.runtime import Runtime
+
     async with Runtime.open() as rt:
         new, moved = await take_report(rt.store, report, by=who(), now=utcnow())
         unknown = await unowned_targets(rt.store, report)
@@ -117,6 +124,8 @@ async def _keep(report: PreflightVerdicts) -> tuple[int, list[str]]:
 
 
 def _write_bundle(path: Path) -> None:
+    from linekeeper.preflight.bundle import write_bundle
+
     try:
         write_bundle(path)
     except OSError as error:
@@ -129,7 +138,12 @@ def _refused(reason: str) -> typer.Exit:
     return typer.Exit(2)
 
 
-def _show(report: PreflightVerdicts) -> None:
+def _show(report: "PreflightVerdicts") -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    from linekeeper.preflight.run import as_text
+
     console = Console(highlight=False)
     for line in as_text(report).splitlines():
         status = line[2:].split(" ", 1)[0] if line.startswith("  ") else ""

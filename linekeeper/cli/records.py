@@ -5,21 +5,16 @@ import errno
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, BinaryIO
+from typing import TYPE_CHECKING, Annotated, BinaryIO
 
-import orjson
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from linekeeper.cli.terminal import require_phrase, who
-from linekeeper.customers.find import Named, NotFound, find_connection
-from linekeeper.reconcile.export import RecordChoice, count_records, export_records
-from linekeeper.reconcile.named import UnknownEntity, find_connections, find_entities
-from linekeeper.reconcile.purge import StillAwaited, forget_records
 from linekeeper.refusal import UserError
-from linekeeper.runtime import Runtime
 from linekeeper.text import counted
+
+if TYPE_CHECKING:
+    from linekeeper.customers.find import Named
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Export the index of records, or purge it."
@@ -109,6 +104,15 @@ def purge_command(
 async def _export(
     connections: list[str], entities: list[str], output: Path, *, deleted: bool
 ) -> int:
+    import orjson
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    from linekeeper.customers.find import NotFound
+    from linekeeper.reconcile.export import RecordChoice, count_records, export_records
+    from linekeeper.reconcile.named import UnknownEntity, find_connections, find_entities
+    from linekeeper.runtime import Runtime
+
     async with Runtime.open() as rt:
         try:
             ids = await find_connections(rt.store, connections)
@@ -149,7 +153,10 @@ def _open(output: Path, stack: ExitStack) -> BinaryIO:
         raise UserError(f"{output} can't be written: {(error.strerror or '').lower()}") from None
 
 
-async def _named(wanted: str) -> Named:
+async def _named(wanted: str) -> "Named":
+    from linekeeper.customers.find import NotFound, find_connection
+    from linekeeper.runtime import Runtime
+
     async with Runtime.open() as rt, rt.store.read() as session:
         try:
             return await find_connection(session, wanted)
@@ -158,6 +165,9 @@ async def _named(wanted: str) -> Named:
 
 
 async def _purge(wanted: str) -> str:
+    from linekeeper.reconcile.purge import StillAwaited, forget_records
+    from linekeeper.runtime import Runtime
+
     named = await _named(wanted)
     async with Runtime.open() as rt:
         try:

@@ -2,16 +2,15 @@
 
 import asyncio
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from linekeeper.backup import Restored, read_header, restore
-from linekeeper.cli.terminal import who
-from linekeeper.clock import utcnow
 from linekeeper.refusal import UserError
-from linekeeper.settings import Settings
-from linekeeper.store import Store
+
+if TYPE_CHECKING:
+    from linekeeper.backup import Restored
+    from linekeeper.settings import Settings
 
 
 def restore_command(
@@ -57,7 +56,13 @@ def restore_command(
     typer.echo("next: linekeeper up (on one machine), or linekeeper deploy and start the parts")
 
 
-async def _restore(file: Path, *, accept_unsigned: bool) -> Restored:
+async def _restore(file: Path, *, accept_unsigned: bool) -> "Restored":
+    from linekeeper.backup import read_header, restore
+    from linekeeper.cli.terminal import who
+    from linekeeper.clock import utcnow
+    from linekeeper.settings import Settings
+    from linekeeper.store import Store
+
     settings = Settings()
     header = read_header(file)
     if not (settings.encryption_keys or (settings.home / "encryption-keys").exists()):
@@ -67,7 +72,7 @@ async def _restore(file: Path, *, accept_unsigned: bool) -> Restored:
         return await restore(store, file, by=who(), now=utcnow(), accept_unsigned=accept_unsigned)
 
 
-def _no_keys(file: Path, keys: tuple[str, ...], settings: Settings) -> str:
+def _no_keys(file: Path, keys: tuple[str, ...], settings: "Settings") -> str:
     return (
         f"there are no encryption keys here, and {file} needs those with the fingerprint "
         f"{', '.join(keys)}: set LINEKEEPER_ENCRYPTION_KEYS, or put them into "

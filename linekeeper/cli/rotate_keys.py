@@ -1,17 +1,17 @@
 """`linekeeper rotate-keys`: everything encrypted anew under the first key."""
 
 import asyncio
-from collections.abc import Sequence
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from linekeeper.cli.terminal import who
-from linekeeper.clock import utcnow
-from linekeeper.runtime import Runtime
-from linekeeper.store.processes import DatabaseProcess
-from linekeeper.store.rotate import OthersEncrypt, Rotation, rotate_keys
-from linekeeper.store.tables import Audit
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from linekeeper.store.processes import DatabaseProcess
+    from linekeeper.store.rotate import Rotation
 
 LOOK_AGAIN_SECONDS = 60.0
 """How long processes with an older key are waited for: most flow runs and commands end within."""
@@ -33,6 +33,8 @@ def rotate_keys_command(
 
       linekeeper rotate-keys
     """
+    from linekeeper.store.rotate import OthersEncrypt
+
     try:
         done = asyncio.run(_rotate(now))
     except OthersEncrypt as others:
@@ -71,7 +73,7 @@ def rotate_keys_command(
     raise typer.Exit(1)
 
 
-def _beside(writers: Sequence[DatabaseProcess]) -> str:
+def _beside(writers: "Sequence[DatabaseProcess]") -> str:
     """Who has the database open beside this command."""
     named = _listed([str(writer) for writer in writers])
     if len(writers) == 1:
@@ -83,13 +85,18 @@ def _listed(rows: list[str]) -> str:
     return ", ".join(rows[:5]) + (f" and {len(rows) - 5} more" if len(rows) > 5 else "")
 
 
-def _report(rotation: Rotation) -> None:
+def _report(rotation: "Rotation") -> None:
     typer.echo(
         f"{rotation.seen} of {rotation.total} rows, {rotation.changed} encrypted anew", err=True
     )
 
 
-async def _rotate(now: bool) -> Rotation:
+async def _rotate(now: bool) -> "Rotation":
+    from linekeeper.clock import utcnow
+    from linekeeper.runtime import Runtime
+    from linekeeper.store.rotate import rotate_keys
+    from linekeeper.store.tables import Audit
+
     async with Runtime.open() as rt:
         done = await rotate_keys(
             rt.store,

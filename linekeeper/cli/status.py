@@ -1,28 +1,24 @@
 """`linekeeper status`: everything at a glance."""
 
 import asyncio
-import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console, Group, RenderableType
-from rich.table import Table
-from rich.text import Text
 
-from linekeeper.clock import utcnow
-from linekeeper.implementation.glance import ImplementationsGlance, implementations_at_a_glance
-from linekeeper.runtime import Runtime
-from linekeeper.store.leases import is_about_one
-from linekeeper.text import counted, health_name
-from linekeeper.views.evidence import counts_by_look, evidence_sentence
-from linekeeper.views.glance import Glance, LeaseGlance, glance
-from linekeeper.views.glances import InboxGlance, inbox_at_a_glance
-from linekeeper.views.managed import managed_sentence
-from linekeeper.views.webhook_figures import read_figures
-from linekeeper.watch.standing import PartStanding, read_standing
+from linekeeper.text import counted
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import RenderableType
+
+    from linekeeper.implementation.glance import ImplementationsGlance
+    from linekeeper.runtime import Runtime
+    from linekeeper.views.glance import Glance, LeaseGlance
+    from linekeeper.views.glances import InboxGlance
+    from linekeeper.watch.standing import PartStanding
 
 _STYLES = {
     "healthy": "green",
@@ -50,6 +46,8 @@ def status_command(
     looked = asyncio.run(_look())
     seen, standing = looked.seen, looked.parts
     if as_json:
+        import json
+
         everything = {
             **seen.as_json(),
             "inbox": asdict(looked.inbox),
@@ -58,6 +56,8 @@ def status_command(
         }
         typer.echo(json.dumps(everything, indent=2, ensure_ascii=False))
         return
+    from rich.console import Console
+
     console = Console(highlight=False)
     console.print(_shown(looked))
     console.print(_standing(standing, seen.at))
@@ -67,18 +67,27 @@ def status_command(
 class _Looked:
     """Everything that is shown."""
 
-    seen: Glance
-    inbox: InboxGlance
-    implementations: ImplementationsGlance
-    parts: Sequence[PartStanding]
+    seen: "Glance"
+    inbox: "InboxGlance"
+    implementations: "ImplementationsGlance"
+    parts: "Sequence[PartStanding]"
 
 
 async def _look() -> _Looked:
+    from linekeeper.runtime import Runtime
+
     async with Runtime.open() as rt:
         return await look_at(rt)
 
 
-async def look_at(rt: Runtime) -> _Looked:
+async def look_at(rt: "Runtime") -> _Looked:
+    from linekeeper.clock import utcnow
+    from linekeeper.implementation.glance import implementations_at_a_glance
+    from linekeeper.views.glance import glance
+    from linekeeper.views.glances import inbox_at_a_glance
+    from linekeeper.views.webhook_figures import read_figures
+    from linekeeper.watch.standing import read_standing
+
     now = utcnow()
     seen = await glance(rt.store, await rt.configuration(), now=now)
     return _Looked(
@@ -89,13 +98,16 @@ async def look_at(rt: Runtime) -> _Looked:
     )
 
 
-def _plain(standing: PartStanding) -> dict[str, str | None]:
+def _plain(standing: "PartStanding") -> dict[str, str | None]:
     since = standing.since.isoformat() if standing.since else None
     return {**asdict(standing), "since": since}
 
 
-def _standing(standing: Sequence[PartStanding], now: datetime) -> RenderableType:
+def _standing(standing: "Sequence[PartStanding]", now: datetime) -> "RenderableType":
     """Each part of Linekeeper, and since when it works or is silent; when work was last done."""
+    from rich.table import Table
+    from rich.text import Text
+
     if not standing:
         return Text("no part of Linekeeper has run here yet: start it with linekeeper up", "yellow")
     table = Table(title="Parts of Linekeeper", title_justify="left")
@@ -111,8 +123,10 @@ def _standing(standing: Sequence[PartStanding], now: datetime) -> RenderableType
     return table
 
 
-def _unchecked(standing: Sequence[PartStanding]) -> list[RenderableType]:
+def _unchecked(standing: "Sequence[PartStanding]") -> "list[RenderableType]":
     """That the figures are old: no sweep was completed for so long that people are notified."""
+    from rich.text import Text
+
     return [
         Text(f"no sweep since {part.since:%Y-%m-%d %H:%M} UTC: this is what was known then", "red")
         for part in standing
@@ -120,7 +134,13 @@ def _unchecked(standing: Sequence[PartStanding]) -> list[RenderableType]:
     ]
 
 
-def _shown(looked: _Looked) -> RenderableType:
+def _shown(looked: _Looked) -> "RenderableType":
+    from rich.console import Group
+    from rich.text import Text
+
+    from linekeeper.views.evidence import counts_by_look, evidence_sentence
+    from linekeeper.views.managed import managed_sentence
+
     seen = looked.seen
     connections, customers = counted(seen.connections, "connection"), seen.customers
     fleet = Text(f"{connections} of {counted(customers, 'customer')}: ")
@@ -163,8 +183,10 @@ def _shown(looked: _Looked) -> RenderableType:
     return Group(*parts)
 
 
-def under_way(leases: Sequence[LeaseGlance]) -> str:
+def under_way(leases: "Sequence[LeaseGlance]") -> str:
     """What is being done, and by whom; of single connections only how many. Pure."""
+    from linekeeper.store.leases import is_about_one
+
     of_one = {lease.subject for lease in leases if is_about_one(lease.kind)}
     held = [f"{lease.name} ({lease.owner})" for lease in leases if not is_about_one(lease.kind)]
     return ", ".join(
@@ -172,7 +194,12 @@ def under_way(leases: Sequence[LeaseGlance]) -> str:
     )
 
 
-def _incidents(seen: Glance) -> RenderableType:
+def _incidents(seen: "Glance") -> "RenderableType":
+    from rich.table import Table
+    from rich.text import Text
+
+    from linekeeper.text import health_name
+
     if not seen.incidents:
         return Text("no open incident", "green")
     table = Table(title=_open(seen.open_incidents), title_justify="left")
@@ -193,8 +220,11 @@ def _incidents(seen: Glance) -> RenderableType:
     return table
 
 
-def _windows(seen: Glance) -> list[RenderableType]:
+def _windows(seen: "Glance") -> "list[RenderableType]":
     """Of whom nobody is notified now; nothing where there is nobody."""
+    from rich.table import Table
+    from rich.text import Text
+
     if not seen.windows.total:
         return []
     table = Table(title="Maintenance windows and mutes", title_justify="left")
@@ -212,7 +242,10 @@ def _open(number: int) -> str:
     return "1 open incident" if number == 1 else f"{number} open incidents"
 
 
-def _apps(seen: Glance) -> RenderableType:
+def _apps(seen: "Glance") -> "RenderableType":
+    from rich.table import Table
+    from rich.text import Text
+
     if not seen.apps:
         return Text(
             "no Makini is configured: fill in a MakiniApp block, set LINEKEEPER_MAKINI_…, "
@@ -233,7 +266,10 @@ def _apps(seen: Glance) -> RenderableType:
     return table
 
 
-def _spent(seen: Glance) -> list[RenderableType]:
+def _spent(seen: "Glance") -> "list[RenderableType]":
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(title="Calls to Makini", title_justify="left")
     for heading in ("app", "for", "this hour", "in 24 h", "answered 429"):
         table.add_column(heading)
@@ -245,7 +281,9 @@ def _spent(seen: Glance) -> list[RenderableType]:
     return [table, *said] if table.row_count else [*said]
 
 
-def _outbox(seen: Glance) -> list[RenderableType]:
+def _outbox(seen: "Glance") -> "list[RenderableType]":
+    from rich.text import Text
+
     parts: list[RenderableType] = []
     for channel, waiting in seen.outbox.items():
         since = (

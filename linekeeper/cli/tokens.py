@@ -1,34 +1,19 @@
 """`linekeeper tokens`: tokens in and out, in bulk."""
 
 import asyncio
-import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from sqlmodel import col, select
 
-from linekeeper.access.custody import (
-    MOST,
-    BadTokens,
-    Handed,
-    HandedResult,
-    parse_handed,
-    return_tokens,
-    take_over,
-)
-from linekeeper.access.modes import find_subjects, named_by
-from linekeeper.backup.age import BadRecipient, encrypt, recipient
 from linekeeper.cli.terminal import require_phrase, who
-from linekeeper.clock import utcnow
-from linekeeper.private import keep, make_private_file
 from linekeeper.refusal import UserError
-from linekeeper.runtime import Runtime
 from linekeeper.store.engine import chunked
-from linekeeper.store.tables import Connection
 from linekeeper.text import counted
-from linekeeper.tokens.stored import UnreadableToken
+
+if TYPE_CHECKING:
+    from linekeeper.access.custody import Handed, HandedResult
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help=("Import and export tokens in bulk.")
@@ -109,7 +94,12 @@ def export_command(
     typer.echo(f"{counted(count, 'token')} in {out}. Linekeeper renews none {which} any more.")
 
 
-def _read(file: Path) -> list[Handed]:
+def _read(file: Path) -> "list[Handed]":
+    import json
+
+    from linekeeper.access.custody import MOST, BadTokens, parse_handed
+    from linekeeper.clock import utcnow
+
     name = "standard input" if str(file) == "-" else str(file)
     try:
         text = sys.stdin.read() if str(file) == "-" else file.read_text("utf-8-sig")
@@ -128,7 +118,11 @@ def _read(file: Path) -> list[Handed]:
     return handed
 
 
-async def _import(handed: list[Handed]) -> list[HandedResult]:
+async def _import(handed: "list[Handed]") -> "list[HandedResult]":
+    from linekeeper.access.custody import take_over
+    from linekeeper.clock import utcnow
+    from linekeeper.runtime import Runtime
+
     results: list[HandedResult] = []
     async with Runtime.open() as rt:
         for portion in chunked(handed, IN_ONE_GO):
@@ -144,6 +138,19 @@ async def _import(handed: list[Handed]) -> list[HandedResult]:
 async def _export(
     app_name: str, to: str, out: Path, named: tuple[list[str], list[str], list[str]]
 ) -> int:
+    import json
+
+    from sqlmodel import col, select
+
+    from linekeeper.access.custody import return_tokens
+    from linekeeper.access.modes import find_subjects, named_by
+    from linekeeper.backup.age import BadRecipient, encrypt, recipient
+    from linekeeper.clock import utcnow
+    from linekeeper.private import keep, make_private_file
+    from linekeeper.runtime import Runtime
+    from linekeeper.store.tables import Connection
+    from linekeeper.tokens.stored import UnreadableToken
+
     try:
         key = recipient(to)
     except BadRecipient as error:

@@ -1,26 +1,14 @@
 """`linekeeper verify-account`: which assumptions about Makini hold on the operator's account."""
 
 import asyncio
-import json
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from linekeeper.clock import utcnow
-from linekeeper.refusal import UserError
-from linekeeper.runtime import Runtime
 from linekeeper.text import counted
-from linekeeper.verify_account.service import (
-    Verification,
-    Wish,
-    WriteNotConfirmed,
-    as_data,
-    counts,
-    verify_account,
-)
+
+if TYPE_CHECKING:
+    from linekeeper.verify_account.service import Verification, Wish
 
 _STYLES = {"seen so": "green", "seen otherwise": "yellow", "not seen": "dim"}
 
@@ -50,6 +38,8 @@ def verify_account_command(
 
       linekeeper verify-account --data --json
     """
+    from linekeeper.verify_account.service import Wish, as_data
+
     wish = Wish(data=data, write_on=write_on, confirm=confirm, calls=calls, again=again)
     try:
         verification = asyncio.run(_verify(app, wish))
@@ -57,6 +47,8 @@ def verify_account_command(
         typer.echo("Interrupted. What was asked is recorded; run it again to go on.", err=True)
         raise typer.Exit(130) from None
     if as_json:
+        import json
+
         typer.echo(json.dumps(as_data(verification), indent=2, ensure_ascii=False))
     else:
         _show(verification)
@@ -67,7 +59,12 @@ def verify_account_command(
         raise typer.Exit(1)
 
 
-async def _verify(app: str, wish: Wish) -> Verification:
+async def _verify(app: str, wish: "Wish") -> "Verification":
+    from linekeeper.clock import utcnow
+    from linekeeper.refusal import UserError
+    from linekeeper.runtime import Runtime
+    from linekeeper.verify_account.service import WriteNotConfirmed, verify_account
+
     async with Runtime.open() as rt:
         try:
             return await verify_account(
@@ -77,7 +74,13 @@ async def _verify(app: str, wish: Wish) -> Verification:
             raise UserError(str(error)) from error
 
 
-def _show(verification: Verification) -> None:
+def _show(verification: "Verification") -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from linekeeper.verify_account.service import counts
+
     table = Table(box=None, show_header=False, padding=(0, 1))
     for _ in range(2):
         table.add_column(no_wrap=True)
