@@ -187,7 +187,9 @@ async def test_killed_while_telling_slack_there_is_one_message_and_each_line_onc
     assert {row.status for row in await outbox(here, "slack")} <= set(ENDED)
 
 
-@pytest.mark.parametrize("table", ["connect_attempt+", "credential", "credential+"])
+@pytest.mark.parametrize(
+    "table", ["connect_attempt+", "credential", "credential+", "connect_link", "connect_link+"]
+)
 async def test_killed_in_the_callback_the_link_still_works_or_the_login_is_stored(
     open_house: Opened, post: Post, table: str
 ) -> None:
@@ -199,7 +201,7 @@ async def test_killed_in_the_callback_the_link_still_works_or_the_login_is_store
     location = await log_in(here, await authorize_link(here, path), connection.makini_key)
     query = {name: values[0] for name, values in parse_qs(urlsplit(location).query).items()}
     await killed(here, "callback", table, **query)
-    stored = table == "credential+"
+    stored = table == "connect_link+"
     again = await here.http.get(location)
     assert again.status_code == 400  # its state was used; the page says what to do
     if not stored:
