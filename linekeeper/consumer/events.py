@@ -25,6 +25,7 @@ from linekeeper.inbox.claim import (
     settle,
     still_ours,
 )
+from linekeeper.inbox.meaning import CANARY
 from linekeeper.logs import WAY, ids_of, passed
 from linekeeper.makini import NOT_ASKED, MakiniError
 from linekeeper.outbox.forward import AcceptedForward, forward_events
@@ -189,6 +190,7 @@ async def in_transaction(
     """Do `effects` with those of `events` that are still ours, and settle what they say.
 
     Settings are read before: a transaction must not wait for another connection to the database.
+    Raises `NotConfigured` where they lack the app of an event: nothing of all is done then.
     """
     if not events:
         return
@@ -200,6 +202,10 @@ async def in_transaction(
             return
         settled = await effects(session, ours)
         done = [event for event in ours if event.id in settled]
+        for event in done:
+            is_settled = settled[event.id].status != "dead" and event.kind != CANARY
+            if is_settled and event.app not in apps:  # it may have to be handed on: nobody knows
+                raise NotConfigured(event.app)
         await leave_traces(
             rt.store,
             session,

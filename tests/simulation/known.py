@@ -86,6 +86,7 @@ REGRESSIONS: tuple[str, ...] = (
     "--seed 34387 --brief",
     "--seed 34785 --brief",
     "--seed 34839 --brief",
+    "--seed 35003 --brief",
     "--seed 50117 --kinds customer",
     "--seed 50122 --kinds customer",
     "--seed 50146 --kinds customer",
