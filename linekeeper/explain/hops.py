@@ -104,8 +104,13 @@ def _reading(way: Way) -> Hop:
     detail = f": {delivery.error}" if delivery.error else ""
     if delivery.status == "pending":
         return Hop(HopName.read, HopState.waiting, f"Waits{detail}", delivery.next_attempt_at)
-    if delivery.status in ("processed", "stale"):
-        return Hop(HopName.read, HopState.done, f"Applied{detail}", delivery.processed_at)
+    if delivery.status == "stale":
+        text = f"Older than what had been applied, so nothing was changed{detail}"
+        return Hop(HopName.read, HopState.done, text, delivery.processed_at)
+    if delivery.status == "processed":
+        without = way.key is not None and way.record is None and way.change is None
+        text = "Settled without such a record" if without else "Applied"
+        return Hop(HopName.read, HopState.done, f"{text}{detail}", delivery.processed_at)
     text = f"Ended {delivery.status}{detail}"
     return Hop(HopName.read, HopState.missing, text, delivery.processed_at)
 

@@ -28,6 +28,7 @@ from linekeeper.store.tables import (
     Record,
     WebhookEvent,
 )
+from linekeeper.text import as_stored
 
 _WITH_ID: dict[str, Any] = {
     "incident": Incident,
@@ -38,7 +39,7 @@ _WITH_ID: dict[str, Any] = {
 _ORDER = list(_WITH_ID)
 _OFFERED = 8
 _HELD = 500
-"""Records of one key or number that are looked at."""
+"""Records of one key or number, or deliveries of one id, that are looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +55,28 @@ class RecordSubject:
 async def find_by_id(
     session: AsyncSession, wanted: str, apps: Collection[str]
 ) -> Incident | Change | WebhookEvent | Outbox | None:
-    """What has that id: ours, or the sender's of a delivery at one of `apps`, or a dedupe key."""
+    """What has that id: ours, or the sender's of a delivery at one of `apps`, or a dedupe key.
+
+    The sender's id is looked for as it was stored: a long one by its hash, one of an unsigned
+    header with the part of the body's hash that follows it. Of several deliveries it is the newest.
+    """
+    sent, before_hash = as_stored(wanted), f"{as_stored(wanted)}#"
+    of_header = (
+        select(col(WebhookEvent.id))
+        .where(
+            col(WebhookEvent.app).in_(apps),
+            # The hash is hexadecimal: so the index is asked for a range.
+            col(WebhookEvent.delivery_key).between(before_hash, f"{before_hash}g"),
+            col(WebhookEvent.delivery_key).startswith(before_hash, autoescape=True),
+        )
+        .limit(_HELD)
+        .subquery()
+    )
     lookups: list[Any] = [
         select(literal_column("'event'"), col(WebhookEvent.id)).where(
-            col(WebhookEvent.app).in_(apps), col(WebhookEvent.delivery_key) == wanted
+            col(WebhookEvent.app).in_(apps), col(WebhookEvent.delivery_key) == sent
         ),
+        select(literal_column("'event'"), of_header.c.id),
         select(literal_column("'message'"), col(Outbox.id)).where(col(Outbox.dedupe_key) == wanted),
     ]
     if is_id(wanted):
@@ -67,7 +85,8 @@ async def find_by_id(
             for name, model in _WITH_ID.items()
         ]
     rows = await session.execute(union_all(*lookups))
-    for name, identifier in sorted(rows, key=lambda row: _ORDER.index(row[0])):
+    newest_first = sorted(rows, key=lambda row: str(row[1]), reverse=True)
+    for name, identifier in sorted(newest_first, key=lambda row: _ORDER.index(row[0])):
         candidate: Incident | Change | WebhookEvent | Outbox | None = await session.get(
             _WITH_ID[name], identifier
         )

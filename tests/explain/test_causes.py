@@ -24,3 +24,5 @@ async def test_the_hop_that_is_missing_is_named(stage: Stage, plant: Plant) -> N
     answered = found.answer().as_json()
     missing = [hop["hop"] for hop in answered["hops"] if hop["state"] in ("missing", "waiting")]
     assert planted.missing is None or planted.missing in missing
+    read = next(hop for hop in answered["hops"] if hop["hop"] == "read")
+    assert read["state"] != "missing" or not read["text"].startswith("Applied"), plain(found)

@@ -8,8 +8,10 @@ from typing import Any
 
 import httpx
 import orjson
+import pytest
 
 from linekeeper.clock import utcnow
+from linekeeper.customers.find import NotFound
 from linekeeper.explain.service import explain
 from tests.explain.planting import some_key
 from tests.inbox.process.product import SECRET as FORWARD_SECRET
@@ -68,6 +70,25 @@ async def test_one_id_leads_through_receiver_consumer_and_product(
     for asked in (ours, EVENT):
         found = await explain(stage.rt.store, await stage.rt.configuration(), asked, now=utcnow())
         assert found.ids["event"] == ours
+
+
+async def test_a_delivery_is_found_by_the_id_that_its_sender_shows(stage: Stage) -> None:
+    """Also where it is kept in another form: the id of an unsigned header, and a long one."""
+    which = stage.connections[0]
+    made = []
+    for number in range(2):  # a header is not signed, so this may be another delivery
+        body = {"event": "assets.updated", "body": [f"of-header-{number}"]}
+        made.append(await stage.deliver(body, to=which, headers={b"x-webhook-id": b"50%_of it"}))
+    long = "e" * 650
+    made.append(
+        await stage.deliver({"id": long, "event": "assets.updated", "body": ["of-long"]}, to=which)
+    )
+    await stage.process()
+    for asked, event in (("50%_of it", made[1].id), (long, made[2].id)):
+        found = await explain(stage.rt.store, await stage.rt.configuration(), asked, now=utcnow())
+        assert found.ids["event"] == event
+    with pytest.raises(NotFound):
+        await explain(stage.rt.store, await stage.rt.configuration(), "50%", now=utcnow())
 
 
 def _hops(log: Path, event: str) -> dict[str, Any]:

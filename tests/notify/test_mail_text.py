@@ -130,6 +130,16 @@ def test_a_second_mail_says_that_it_is_about_one_more_login(locale: str) -> None
     assert len(second.body) > len(first.body)
 
 
+@pytest.mark.parametrize("locale", ["en", "de"])
+@pytest.mark.parametrize("is_new", [False, True])
+def test_after_the_first_paragraph_each_begins_with_a_capital(locale: str, *, is_new: bool) -> None:
+    lost = SystemToLogIn("SAP ECC", SINCE, "https://line.op.example/connect/token-1", is_new)
+    for is_also in (False, True):
+        mail = compose("ask", "Acme", [lost], until=SINCE, locale=locale, is_also=is_also)
+        for paragraph in mail.body.split("\n\n")[2:]:
+            assert paragraph[0].isupper() or paragraph.startswith("https:"), paragraph
+
+
 class _Tags(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
