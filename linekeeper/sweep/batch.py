@@ -15,6 +15,7 @@ from linekeeper.config import AppConfig
 from linekeeper.groups import task_group
 from linekeeper.health.evidence import Health, Judged, Observation, Outcome
 from linekeeper.health.held import JUDGED
+from linekeeper.health.judge import CLOCK_SLACK
 from linekeeper.health.login_check import (
     is_check_due,
     last_polled,
@@ -292,6 +293,7 @@ _UNFINISHED = (
         or_(
             col(Connection.last_checked_at).is_(None),
             col(Connection.last_checked_at) < bindparam("started"),
+            col(Connection.last_checked_at) > bindparam("latest"),  # by a clock that was ahead
         )
     )
 )
@@ -309,7 +311,8 @@ async def _unfinished(
     rt: Runtime, app: AppConfig, ids: Sequence[str], started: datetime
 ) -> list[_Member]:
     async with rt.store.read() as session:
-        unfinished = await session.execute(_UNFINISHED, {"ids": list(ids), "started": started})
+        of_these = {"ids": list(ids), "started": started, "latest": utcnow() + CLOCK_SLACK}
+        unfinished = await session.execute(_UNFINISHED, of_these)
         rows = unfinished.all()
         tokens = await load_tokens(rt.store, session, [row[0] for row in rows])
         read_at = await last_polled(session, ids)

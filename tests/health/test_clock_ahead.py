@@ -3,6 +3,8 @@
 from datetime import datetime, timedelta
 
 import pytest
+from sqlalchemy import update
+from sqlmodel import col
 
 from linekeeper.clock import utcnow
 from linekeeper.config import HealthPolicy
@@ -13,6 +15,7 @@ from linekeeper.health.judge import without_future
 from linekeeper.health.login_check import is_check_due
 from linekeeper.health.service import observe
 from linekeeper.runtime import Runtime
+from linekeeper.store.tables import Connection
 from linekeeper.sweep.sweep import take_list
 from tests.health.test_sweep import connections, sweep
 from tests.reconcile.test_clock_ahead import DAY, off
@@ -58,6 +61,24 @@ async def test_a_connection_whose_answer_decided_nothing_is_probed_although_it_w
     [found] = [each for each in await connections(rt) if each.id == connection.id]
     assert found.next_probe_at is not None
     assert found.next_probe_at <= utcnow()
+
+
+async def test_a_connection_is_probed_although_what_was_asked_tomorrow_is_written_late(
+    rt: Runtime,
+) -> None:
+    """Universe 35137: all had been put right before, and no sweep asked it until the next day."""
+    await sweep(rt)
+    connection = (await connections(rt))[0]
+    asked = utcnow() + DAY
+    async with rt.store.write() as session:
+        late = {"last_checked_at": asked, "next_probe_at": utcnow(), "suspect": True}
+        await session.execute(
+            update(Connection).where(col(Connection.id) == connection.id).values(late)
+        )
+    await sweep(rt)
+    [found] = [each for each in await connections(rt) if each.id == connection.id]
+    assert found.last_checked_at is not None
+    assert found.last_checked_at <= utcnow()
 
 
 async def test_a_connection_was_heard_of_no_later_than_now(rt: Runtime) -> None:
