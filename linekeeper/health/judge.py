@@ -31,6 +31,7 @@ from linekeeper.health.makinis_word import (
     awaits_call,
     claimed,
     doubted,
+    is_failing_anyway,
     is_lost_for_good,
     is_unanswered,
     is_unsynced,
@@ -70,7 +71,8 @@ def judge(previous: Judged, observation: Observation, policy: HealthPolicy) -> J
         return Judgement(noted(previous, observation), applied=True, awaits_call=True)
     if observation.outcome is Outcome.listed:
         return _listed(previous, observation, policy)
-    state = _seen(previous, observation, policy)
+    fails_anyway = is_failing_anyway(previous, observation)
+    state = previous if fails_anyway else _seen(previous, observation, policy)
     remembered = _remembered(previous, state, observation, policy)
     dated = observation.outcome is not Outcome.doubted
     judged = _concluded(previous, state, observation, policy, remembered, dated=dated)

@@ -59,6 +59,23 @@ async def test_in_observe_a_sync_that_failed_lasts_until_makini_says_that_one_su
     assert incident.status == "resolved"
 
 
+@pytest.mark.parametrize("swept", [False, True])
+async def test_a_sync_that_fails_does_not_say_that_a_lost_login_works(
+    watcher: Runtime, swept: bool
+) -> None:
+    """Universe 35229: it was said to be found again, and the connection to be `degraded`."""
+    await sweep(watcher)
+    await announced(watcher, "connection.auth_required")
+    if swept:  # the list goes on saying active, and nothing may be read to settle it
+        await sweep(watcher)
+    health = "unknown" if swept else "reauthorization_required"
+    assert (await first(watcher)).health == health
+    await announced(watcher, "sync.failed")
+    assert (await first(watcher)).health == health
+    await announced(watcher, "sync.completed")
+    assert (await first(watcher)).health == "healthy"
+
+
 def failed() -> Judged:
     """A connection without a token, listed as active, of which Makini said that a sync failed."""
     event = Observation(at=NOW, source="webhook", outcome=Outcome.sync_failing)
