@@ -12,6 +12,7 @@ from uuid import UUID
 from tests.simulation.episodes import Episode
 from tests.simulation.flow_runs import SimRun
 from tests.simulation.heard import STATUS
+from tests.simulation.locked import LOCKED, locks
 from tests.simulation.loop import HOST, Host
 from tests.simulation.net import Fault, Request
 from tests.simulation.plan import QUIET_FROM
@@ -23,14 +24,16 @@ if TYPE_CHECKING:
     from tests.simulation.universe import Universe
 
 ARRANGED_FROM = 50_000
-RELOST_FROM = 60_000
+NEWEST_FROM = 60_000
 INSISTED, PAUSED, QUEUED = "insisted", "paused", "queued"
 RELISTED, OVERTAKEN, STOPPED = "relisted", "overtaken", "stopped"
 REOPENED, RELOST = "reopened", "relost"
 ARRANGED = (INSISTED, PAUSED, QUEUED, RELISTED, OVERTAKEN, STOPPED, REOPENED)
+NEWEST = (RELOST, LOCKED)
 COMES_WITH = {
     PAUSED: {"day"}, QUEUED: {"thrift", "logins"}, RELISTED: {"day"},
     OVERTAKEN: {"day", "logins", "second"}, REOPENED: {"quiet"},
+    LOCKED: {"statements"},
 }  # fmt: skip
 """Kinds whose work they use."""
 LOST = "reauthorization_required"
@@ -308,5 +311,5 @@ def _refuse(
 
 ACTS_OF = {
     INSISTED: insists, PAUSED: pauses, QUEUED: queues, RELISTED: relists, OVERTAKEN: overtakes,
-    STOPPED: stops, REOPENED: reopens, RELOST: loses_again,
+    STOPPED: stops, REOPENED: reopens, RELOST: loses_again, LOCKED: locks,
 }  # fmt: skip

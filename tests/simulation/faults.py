@@ -8,7 +8,7 @@ from random import Random
 from typing import Any
 
 from linekeeper.config import AlertPolicy
-from tests.simulation.arranged import ARRANGED, RELOST
+from tests.simulation.arranged import ARRANGED, NEWEST
 from tests.simulation.at_makini import AtMakini
 from tests.simulation.caps import Caps
 from tests.simulation.courtesy import Quiet
@@ -69,7 +69,7 @@ MORE_KINDS = (
 MORE = 0.3
 OTHER_KINDS = (
     "webhooks", "crash", "forbidden", "makini", "lost", "storm", ONE_CUSTOMER, ENDING, MEANWHILE,
-    DOUBTED, RELOST, "deadline", "flood", "none", *SECOND_ACTS, *LATER_ACTS, *ARRANGED,
+    DOUBTED, "deadline", "flood", "none", *SECOND_ACTS, *LATER_ACTS, *ARRANGED, *NEWEST,
 )  # fmt: skip
 """Those that are drawn otherwise, that every universe has, or that are only asked for."""
 ALL_KINDS = frozenset({*KINDS, *MORE_KINDS, *RARE_KINDS, *UNUSUAL_KINDS, *OTHER_KINDS})

@@ -16,8 +16,8 @@ from tests.simulation.arranged import (
     ARRANGED,
     ARRANGED_FROM,
     COMES_WITH,
-    RELOST,
-    RELOST_FROM,
+    NEWEST,
+    NEWEST_FROM,
 )
 from tests.simulation.doubted import DOUBTED, doubts
 from tests.simulation.later_acts import (
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 SECOND_ACTS_FROM = 16_000
 SECOND_ACTS = ("snoozed", "replaced", "dark keys", "leased", "thrift")
 ACTS = (
-    "snoozed", "replaced", "dark keys", "leased", "ending", "deadline", RELOST,
-    *LATER_ACTS, *ARRANGED,
+    "snoozed", "replaced", "dark keys", "leased", "ending", "deadline",
+    *LATER_ACTS, *ARRANGED, *NEWEST,
 )  # fmt: skip
 """Those of which it is counted whether they came about."""
 CHANCE = 0.2
@@ -69,8 +69,8 @@ class SecondActs:
         arranged = Random(seed_of(seed, "arranged acts"))
         if seed >= ARRANGED_FROM:
             kinds |= {kind for kind in ARRANGED if arranged.random() < CHANCE}
-        if seed >= RELOST_FROM and arranged.random() < CHANCE:
-            kinds.add(RELOST)
+        if seed >= NEWEST_FROM:
+            kinds |= {kind for kind in NEWEST if arranged.random() < CHANCE}
         return kinds if seed >= SECOND_ACTS_FROM else set()
 
     def start(self, kinds: set[str]) -> Iterator[Any]:
