@@ -88,6 +88,7 @@ REGRESSIONS: tuple[str, ...] = (
     "--seed 34839 --brief",
     "--seed 35003 --brief",
     "--seed 35137 --brief",
+    "--seed 35229 --brief",
     "--seed 50117 --kinds customer",
     "--seed 50122 --kinds customer",
     "--seed 50146 --kinds customer",
