@@ -31,7 +31,6 @@ from linekeeper.health.makinis_word import (
     awaits_call,
     claimed,
     doubted,
-    is_failing_anyway,
     is_lost_for_good,
     is_unanswered,
     is_unsynced,
@@ -71,8 +70,10 @@ def judge(previous: Judged, observation: Observation, policy: HealthPolicy) -> J
         return Judgement(noted(previous, observation), applied=True, awaits_call=True)
     if observation.outcome is Outcome.listed:
         return _listed(previous, observation, policy)
-    fails_anyway = is_failing_anyway(previous, observation)
-    state = previous if fails_anyway else _seen(previous, observation, policy)
+    # A sync of what doesn't work fails because of that: it does not say that anything is answered.
+    fails = observation.is_good_event and observation.outcome is Outcome.sync_failing
+    broken = previous.disputed or previous.own in FALLEN - {Health.unknown}
+    state = previous if fails and broken else _seen(previous, observation, policy)
     remembered = _remembered(previous, state, observation, policy)
     dated = observation.outcome is not Outcome.doubted
     judged = _concluded(previous, state, observation, policy, remembered, dated=dated)

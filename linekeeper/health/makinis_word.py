@@ -95,15 +95,6 @@ def is_unsynced(judged: Judged, observation: Observation) -> bool:
     return is_repeated and observation.at - said < UNREPEATED
 
 
-def is_failing_anyway(judged: Judged, observation: Observation) -> bool:
-    """Whether Makini's event that a synchronization failed is about a connection that doesn't work.
-
-    It fails because of that: such a word does not say that anything is answered.
-    """
-    fails = judged.disputed or (judged.own in FALLEN and judged.own is not Health.unknown)
-    return fails and observation.source == "webhook" and observation.outcome is Outcome.sync_failing
-
-
 def is_unanswered(judged: Judged, observation: Observation, policy: HealthPolicy) -> bool:
     """Whether the list only goes on saying active of a connection whose calls failed while it had
     a token. That it says so anew, or that the customer connected it since, is news."""
