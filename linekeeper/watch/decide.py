@@ -21,10 +21,11 @@ PREFECT = "prefect"
 PAUSE = "pause"
 SWEEPING = "sweeping"
 """A sweep is under way; its last sign is when a connection was last checked."""
-
-
 AWAKE = "awake"
 """A watcher woke up, and found that no other had watched meanwhile: the machine had been asleep."""
+
+ENDED = "ended"
+"""A watcher ended in good order: `host` says of which kind, and `at` when the last one did."""
 
 QUIET_AFTER = timedelta(minutes=2)
 _EFFECT: Mapping[str, str] = {
@@ -142,7 +143,8 @@ def examine(
         silent += [part.name for part in lost]
         after = policy_of_kind.after
         living = [part for part in of_kind if at - part.at < after]
-        last = max([since, *(part.at for part in of_kind)])
+        ended = (part for part in parts if part.kind == ENDED and part.host == kind)
+        last = max([since, *(part.at for part in (*of_kind, *ended))])
         is_empty = not living and (cause in known or at - last >= after)
         if kind == WORKERS and is_empty:
             troubles.append(_no_worker(since, of_kind))

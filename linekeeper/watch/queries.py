@@ -23,7 +23,7 @@ from linekeeper.store.tables import (
 )
 from linekeeper.store.tables.alerts import PAUSE_WINDOW
 from linekeeper.store.types import UtcDateTime, table_of
-from linekeeper.watch.decide import AWAKE, PAUSE, PREFECT, SWEEPING, WATCHERS, WORKERS, Part
+from linekeeper.watch.decide import AWAKE, ENDED, PAUSE, PREFECT, SWEEPING, WATCHERS, WORKERS, Part
 
 SPAN_ENDS_AFTER = timedelta(seconds=90)
 """Prefect has answered all along if no two answers are further apart."""
@@ -73,8 +73,19 @@ def _doing(*, is_sqlite: bool) -> Any:
     return adding.on_conflict_do_update(index_elements=["part"], set_=changed)
 
 
+async def end(store: Store, part: str, kind: str) -> None:
+    """Say that `part` ended in good order: it is silent from now on, and not since long ago."""
+    async with store.write() as session:
+        await session.execute(delete(PartHeartbeat).where(col(PartHeartbeat.part) == part))
+        now = await store.clock(session)
+        row = {"part": f"{ENDED}:{kind}", "kind": ENDED, "host": kind, "since": now, "at": now}
+        await insert_or_update(
+            store, session, PartHeartbeat, [row | {"mark": ""}], key=["part"], update=["at"]
+        )
+
+
 async def remove(store: Store, parts: Collection[str]) -> None:
-    """Say that `parts` ended in good order, or were taken away for good."""
+    """Say that `parts` were taken away for good."""
     if parts:
         async with store.write() as session:
             await session.execute(

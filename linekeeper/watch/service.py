@@ -35,7 +35,7 @@ from linekeeper.watch.decide import (
     quiet_after,
     watching_since,
 )
-from linekeeper.watch.queries import beat, read_parts, remove, wake
+from linekeeper.watch.queries import beat, end, read_parts, remove, wake
 
 TOPIC = "parts"
 SLOWEST_BEAT = 10.0
@@ -169,7 +169,7 @@ class Watcher:
         if self._looking is not None:  # its heartbeat, written later, would say that it lives
             self._looking.cancel()
             await asyncio.gather(self._looking, return_exceptions=True)
-        await remove(self._rt.store, [self._part])
+        await end(self._rt.store, self._part, self._kind)
 
     async def _look(self) -> WatchFindings:
         self._configuration = await self._rt.configuration()

@@ -240,6 +240,15 @@ def test_the_last_of_a_kind_is_missed_also_where_it_ended_in_good_order() -> Non
     assert causes(just_begun) == set()
 
 
+def test_one_that_ended_in_good_order_is_missed_from_then_on() -> None:
+    """A receiver that was being restarted was missed at once, since the consumer had begun."""
+    ended = Part("ended:receiver", "ended", "receiver", minutes(600), minutes(3))
+    without = [part for part in FINE if part.kind != "receiver"]
+    assert causes([*without, ended]) == set()
+    [trouble] = examine([*without, replace(ended, at=minutes(16))], POLICY, now=NOW).troubles
+    assert (trouble.cause, trouble.since) == ("kind:receiver", minutes(16))
+
+
 def test_who_was_not_heard_of_for_minutes_is_not_said_to_work() -> None:
     for ago, state in ((1, "works"), (3, "silent")):
         seen = stand([part("consumer:c", at=ago)], POLICY, now=NOW)
