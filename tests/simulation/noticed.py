@@ -19,6 +19,8 @@ TWICE_APART = timedelta(minutes=11)
 """Two complete listings that agree are ten minutes apart."""
 A_WINDOW = timedelta(days=7)
 """A listing that reaches back so far may be a history window."""
+A_SHORT_WINDOW = timedelta(days=14)
+"""The few records in a history window may all be younger than it: what is older is not known."""
 SETTLED = timedelta(minutes=15)
 IN_TROUBLE = ("reauthorization_required", "unreachable", "inactive")
 OF_HEALTH = (*IN_TROUBLE, "degraded", "unknown")
@@ -136,8 +138,9 @@ def _may_be_hidden(oracle: "Oracle", connection: "Connection", row: Mapping[str,
     oldest = min((each.updated_at for each in listed if not each.deleted), default=None)
     if oldest is None or row["updated_at"] is None:
         return False
-    is_older = datetime.fromisoformat(row["updated_at"]) < oldest
-    return is_older and oracle.universe.now() - oldest >= A_WINDOW
+    its_own, now = datetime.fromisoformat(row["updated_at"]), oracle.universe.now()
+    is_hidden = now - oldest >= A_WINDOW or now - its_own >= A_SHORT_WINDOW
+    return is_hidden and its_own < oldest
 
 
 def _figures(oracle: "Oracle") -> Iterator[str]:
