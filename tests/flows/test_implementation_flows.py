@@ -104,7 +104,7 @@ async def test_what_cannot_be_is_refused_in_the_run_and_nothing_is_stored(
             "Customer: is empty",
             "'upkeep' is there twice",
             "hosted differently (cloud, self-hosted)",
-            "targets: ",
+            "systems: 'no host' needs a port",
             "kickoff: 'soon' is not a date; write it as 2027-03-01",
             "committed: '2027-13-01' is not a date",
             "country: QQ is not a country",
