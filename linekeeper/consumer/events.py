@@ -190,7 +190,7 @@ async def in_transaction(
     """Do `effects` with those of `events` that are still ours, and settle what they say.
 
     Settings are read before: a transaction must not wait for another connection to the database.
-    Raises `NotConfigured` where they lack the app of an event: nothing of all is done then.
+    Raises `NotConfigured`, and does nothing, where they lack the app of an event.
     """
     if not events:
         return
@@ -204,7 +204,7 @@ async def in_transaction(
         done = [event for event in ours if event.id in settled]
         for event in done:
             is_settled = settled[event.id].status != "dead" and event.kind != CANARY
-            if is_settled and event.app not in apps:  # it may have to be handed on: nobody knows
+            if is_settled and event.app not in apps:  # it is not known where to hand it on
                 raise NotConfigured(event.app)
         await leave_traces(
             rt.store,

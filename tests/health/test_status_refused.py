@@ -30,14 +30,19 @@ async def probed(rt: Runtime) -> Connection:
     return connection
 
 
-async def test_a_login_whose_records_are_read_is_not_lost_because_the_status_refuses(
-    rt: Runtime, server: Peer
-) -> None:
-    """A permission that is missing, or a route of Makini's that is broken: nobody is mailed."""
+async def well_until_now(rt: Runtime, server: Peer) -> None:
+    """One sweep finds the login well; from then on the status refuses the token."""
     server.answer("GET", STATUS, {"data": {"id": "k1", "sync_status": "done"}})
     server.answer("GET", ASSETS, {"data": [{"key": "01"}]})
     await sweep(rt)
     server.answer("GET", STATUS, refused)
+
+
+async def test_a_login_whose_records_are_read_is_not_lost_because_the_status_refuses(
+    rt: Runtime, server: Peer
+) -> None:
+    """A permission that is missing, or a route of Makini's that is broken: nobody is mailed."""
+    await well_until_now(rt, server)
     for _ in range(2):
         connection = await probed(rt)
         assert (connection.health, connection.evidence) == ("healthy", "read")
@@ -92,10 +97,7 @@ async def test_a_login_is_in_doubt_whose_token_is_refused_and_not_renewed_for_wa
     rt: Runtime, server: Peer
 ) -> None:
     """It is no system that is away: Makini refuses whatever is asked with its token."""
-    server.answer("GET", STATUS, {"data": {"id": "k1", "sync_status": "done"}})
-    server.answer("GET", ASSETS, {"data": [{"key": "01"}]})
-    await sweep(rt)
-    server.answer("GET", STATUS, refused)
+    await well_until_now(rt, server)
     server.answer("GET", ASSETS, refused)
     server.answer("POST", MINT, lambda _: JSONResponse({"message": "Server Error"}, 500))
     for expected in ("healthy", "healthy", "unknown", "unknown"):
