@@ -251,9 +251,13 @@ async def completed(work: str) -> None:
 
 
 async def rename(name: str) -> None:
-    """Call this run `name`, so that the Runs page shows how it went."""
+    """Call this run `name`, so that the Runs page shows how it went.
+
+    Of its parts between `·`, one that is blank, as a field of a form may be, is left out.
+    """
     context = FlowRunContext.get()
     if context is None or context.flow_run is None:
         return
+    name = " · ".join(part.strip() for part in name.split("·") if part.strip())
     async with get_client() as client:
         await client.update_flow_run(context.flow_run.id, name=name)

@@ -54,8 +54,9 @@ def list_command() -> None:
     from rich.text import Text
 
     table = Table()
-    for heading in ("name", "scopes", "made", "by", "last used", "revoked"):
-        table.add_column(heading, overflow="fold", no_wrap=heading == "scopes")
+    table.add_column("name", overflow="fold")
+    table.add_column("scopes", no_wrap=True)
+    table.add_column("when (UTC)", overflow="fold", min_width=26)
     rows = asyncio.run(_list())
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
@@ -90,24 +91,19 @@ async def _add(name: str, scopes: list[str]) -> str:
 async def _list() -> list[tuple[str, ...]]:
     from linekeeper.access.keys import list_keys
     from linekeeper.runtime import Runtime
+    from linekeeper.store.tables import ApiKey
 
     async with Runtime.open() as rt, rt.store.read() as session:
         keys = await list_keys(session)
 
-    def day(at: object) -> str:
-        return f"{at:%Y-%m-%d %H:%M}" if at else "-"
+    def when(key: ApiKey) -> str:
+        said = [f"made {key.created_at:%Y-%m-%d %H:%M}", f"by {key.created_by}"]
+        for what, at in (("last used", key.last_used_at), ("revoked", key.revoked_at)):
+            if at:
+                said.append(f"{what} {at:%Y-%m-%d %H:%M}")
+        return "\n".join(said)
 
-    return [
-        (
-            key.name,
-            "\n".join(key.scopes),
-            day(key.created_at),
-            key.created_by,
-            day(key.last_used_at),
-            day(key.revoked_at),
-        )
-        for key in keys
-    ]
+    return [(key.name, "\n".join(key.scopes), when(key)) for key in keys]
 
 
 async def _revoke(name: str) -> None:

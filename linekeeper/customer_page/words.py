@@ -1,21 +1,20 @@
 """The words of the customer's pages: one file a language, English where there is none for a
 locale."""
 
-import tomllib
 from collections.abc import Mapping
 from datetime import date, datetime
 from functools import cache
 from typing import Any
 
-from linekeeper.language import ENGLISH, PAGES, language
+from linekeeper.language import ENGLISH, PAGES, language, texts
 
 
 class Words:
     """What the pages say in one language."""
 
-    def __init__(self, language: str, texts: Mapping[str, Any]) -> None:
+    def __init__(self, language: str, said: Mapping[str, Any]) -> None:
         self.language = language
-        self._texts = texts
+        self._texts = said
 
     def say(self, part: str, name: str, **values: str) -> str:
         """The text `name` of a part of the file, with `values` filled in."""
@@ -64,4 +63,4 @@ def words_of(locale: str) -> Words:
 
 @cache
 def _words(name: str) -> Words:
-    return Words(name, tomllib.loads((PAGES / f"{name}.toml").read_text("utf-8")))
+    return Words(name, texts(name, PAGES))

@@ -234,7 +234,7 @@ def in_words(field: str, value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if field == "locale" and language(str(value)) is None:
-        there = " and ".join(languages())
+        there = ", ".join(languages())
         return f"{value} (written to in English: there are texts in {there} only)"
     return str(value)
 

@@ -6,7 +6,6 @@ so that both say the same.
 
 import html
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,7 +14,7 @@ from typing import Any, Literal
 
 import jinja2
 
-from linekeeper.language import ENGLISH, MAILS, language
+from linekeeper.language import ENGLISH, MAILS, language, texts
 from linekeeper.text import shown
 
 What = Literal["ask", "remind", "again", "thank", "ending", "setup", "page"]
@@ -86,10 +85,11 @@ def compose(
     lang = language(locale) or ENGLISH
     words = _words(lang)
     section = _SECTIONS.get(what, "login")
-    texts = words.get(section) or _words(ENGLISH)[section]
+    mail = words.get(section) or _words(ENGLISH)[section]
     values: dict[str, Any] = {
         "customer": shown(customer),
-        "names": _listed([system.name for system in systems], words),
+        "names": _listed(systems, words, ""),
+        "at_names": _listed(systems, words, "at_"),
         "many": len(systems) != 1,
         "is_new": bool(systems) and all(system.is_new for system in systems),
         "reminder": reminder or what == "remind",
@@ -107,8 +107,8 @@ def compose(
             for system_to_log_in in systems
         ],
     }
-    subject = shown(_rendered(texts["subject"], values, words), 150)
-    body = _rendered(texts["body"], values, words)
+    subject = shown(_rendered(mail["subject"], values, words), 150)
+    body = _rendered(mail["body"], values, words)
     paragraphs = [part.strip() for part in re.split(r"\n\s*\n", body) if part.strip()]
     page = _PAGE.format(
         lang=html.escape(lang),
@@ -120,7 +120,7 @@ def compose(
 
 @cache
 def _words(lang: str) -> Mapping[str, Any]:
-    return tomllib.loads((MAILS / f"{lang}.toml").read_text(encoding="utf-8"))
+    return texts(lang, MAILS)
 
 
 def _rendered(template: str, values: Mapping[str, Any], words: Mapping[str, Any]) -> str:
@@ -153,12 +153,13 @@ def _marked(paragraph: str, button: str) -> str:
     return f"<p>{'<br>'.join(lines)}</p>"
 
 
-def _listed(names: Sequence[str], words: Mapping[str, Any]) -> str:
-    once = list(dict.fromkeys(shown(name, 60) for name in names))
+def _listed(systems: Sequence[SystemToLogIn], words: Mapping[str, Any], case: str) -> str:
+    """The systems' names, joined; what stands in for a name is in the `case` that is meant."""
+    once = list(dict.fromkeys(shown(system.name, 60) for system in systems))
     if not once:
-        return str(words["nameless"])
+        return str(words[f"{case}nameless"])
     last = once[-1]
     if len(once) > 3:
-        once, last = [*once[:2], ""], str(words["more"]).format(count=len(once) - 2)
+        once, last = [*once[:2], ""], str(words[f"{case}more"]).format(count=len(once) - 2)
     before = ", ".join(once[:-1])
     return f"{before} {words['and']} {last}" if before else last

@@ -1,12 +1,12 @@
 """At 80 columns nothing is cut off: a table is as wide as the terminal, and words stay whole."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlmodel import Session, create_engine
 
 from linekeeper.clock import utcnow
-from linekeeper.store.tables import Audit, Connection, Transition
+from linekeeper.store.tables import ApiKey, Audit, Connection, Transition
 from tests.cli.commands import CommandLine
 
 KEY = "04f30824c99f1719e753c276"
@@ -56,6 +56,18 @@ def narrow(command: CommandLine, monkeypatch: pytest.MonkeyPatch) -> CommandLine
                 subject=connection.id,
             )
         )
+        at = datetime(2026, 12, 2, 19, 48, tzinfo=UTC)
+        session.add(
+            ApiKey(
+                name="dashboard of the operations team",
+                digest="x" * 64,
+                scopes=["observations:write"],
+                created_by="operator (command line)",
+                created_at=at,
+                last_used_at=at,
+                revoked_at=at,
+            )
+        )
         session.commit()
     engine.dispose()
     return command
@@ -66,6 +78,7 @@ def narrow(command: CommandLine, monkeypatch: pytest.MonkeyPatch) -> CommandLine
     [
         ("connection list", [KEY, "Reauthorization", "required", "SAP S/4HANA"]),
         ("audit", ["token.renewal_interrupted", "operator (Slack)"]),
+        ("key list", ["observations:write", "made 2026-12-02 19:48", "revoked 2026-12-02 19:48"]),
         ("availability", ["SAP S/4HANA", "Customer's", "login"]),
     ],
 )

@@ -185,7 +185,7 @@ def test_a_language_without_texts_is_taken_and_said() -> None:
     rows, problems = read_customers(b"name,locale\nAcme,fr-CA\nBeta,de-CH\n")
     assert problems == []
     assert [str(step) for step in plan(rows, []).create] == [
-        "Acme: locale fr-CA (written to in English: there are texts in de and en only)",
+        "Acme: locale fr-CA (written to in English: there are texts in de, de-AT, en only)",
         "Beta: locale de-CH",
     ]
 

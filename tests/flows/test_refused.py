@@ -109,6 +109,7 @@ def mistakes(connection: str, key: str, customer: str, project: str) -> list[Mis
         ("implementation", {**new, "systems": [{"name": " "}]}, "Systems"),
         ("implementation", {**new, "systems": [{"name": "SAP", "target": "no port"}]}, "Systems"),
         ("implementation", {**new, "app": "none"}, "App"),
+        ("implementation", {**new, "customer": "  "}, "Customer"),
         (
             "implementation-change",
             {"implementation": "none", "owner": "O", **SOON},
@@ -127,6 +128,11 @@ def mistakes(connection: str, key: str, customer: str, project: str) -> list[Mis
         ("implementation-change", {**changed, "target": "::"}, "Host and port"),
         ("implementation-change", {**changed, "on_hold": "put on hold"}, "Reason"),
         ("implementation-change", changed, "Committed go-live"),
+        (
+            "implementation-change",
+            {**changed, "implementation": "  ", "owner": "O"},
+            "Implementation",
+        ),
         (
             "implementation-skip",
             {"implementation": "none", "step": "x", "reason": "r", **SOON},
@@ -267,6 +273,7 @@ async def test_every_form_refuses_a_mistake_with_its_field_and_no_run_is_red(
             assert run.state is not None
             assert run.state.name == "Refused", (run.name, run.state.message)
             assert "refused" in run.name
+            assert all(part.strip() for part in run.name.split("·")), run.name
         assert {run.id for run in ended} == set(made.values())
         wrong = []
         for name, entered, title in table:

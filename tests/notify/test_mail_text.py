@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from linekeeper.language import MAILS, language, languages
+from linekeeper.language import MAILS, language, languages, texts
 from linekeeper.notify import mail_text
 from linekeeper.notify.mail_text import SystemToLogIn, What, compose
 
@@ -88,7 +88,7 @@ def test_another_language_is_one_more_file(
 def test_every_language_has_every_text() -> None:
     wanted = tomllib.loads((MAILS / "en.toml").read_text())
     for lang in languages():
-        there = tomllib.loads((MAILS / f"{lang}.toml").read_text())
+        there = texts(lang)
         assert there.keys() == wanted.keys(), lang
         assert len(there["months"]) == 12, lang
         for what in get_args(What):
@@ -161,3 +161,33 @@ def test_no_name_breaks_out_of_the_mail(customer: str, name: str) -> None:
     tags.feed(mail.html)
     assert "script" not in tags.seen
     assert tags.links == ["https://line.op.example/connect/token-1"]
+
+
+def test_german_bends_what_stands_for_the_names_that_are_not_said() -> None:
+    names = ("SAP", "UpKeep", "Maximo", "Fiix", "eMaint")
+    anew = [SystemToLogIn(name, SINCE, "https://x.example/c/t", is_new=True) for name in names]
+    asked = compose("ask", "Acme", anew, until=SINCE, locale="de")
+    assert "SAP, UpKeep und 3 weitere von Acme wurden bei Makini neu verbunden" in asked.body
+    assert asked.subject.endswith("bei SAP, UpKeep und 3 weiteren an")
+    lost = compose("ask", "Acme", [system(name) for name in names], until=SINCE, locale="de")
+    assert "von Acme bei SAP, UpKeep und 3 weiteren wird nicht mehr angenommen" in lost.body
+    thanks = compose("thank", "Acme", anew, until=None, locale="de")
+    assert "mit SAP, UpKeep und 3 weiteren steht wieder" in thanks.body
+    setup = compose("setup", "Acme", anew, until=SINCE, locale="de")
+    assert setup.subject == "Bitte verbinden Sie SAP, UpKeep und 3 weitere"
+    assert (
+        compose("setup", "A", [], until=None, locale="de").subject
+        == "Bitte verbinden Sie Ihr System"
+    )
+
+
+@pytest.mark.parametrize(
+    ("locale", "written"),
+    [("de-AT", "31. Jänner 2026"), ("de_at", "31. Jänner 2026"), ("de-CH", "31. Januar 2026")],
+)
+def test_in_austria_january_is_called_as_it_is_there(locale: str, written: str) -> None:
+    """All else is as in German: a region's file holds only what differs."""
+    until = SINCE.replace(month=1, day=31)
+    mail = compose("ending", "Acme", [system()], until=until, locale=locale)
+    assert f"erneuern Sie vor dem {written} die Anmeldung" in mail.subject
+    assert "4. März 2026, 09:05 Uhr (MEZ)" in mail.body
