@@ -19,6 +19,7 @@ from linekeeper.implementation.advance import (
 from linekeeper.implementation.find import find_implementation
 from linekeeper.implementation.watch import ADVANCING
 from linekeeper.runtime import Runtime
+from linekeeper.text import counted
 from tasks.implementation import publish, unfinished_runs
 from tasks.implementation_forms import renew_all_waiting, renew_waiting
 from tasks.run import (
@@ -98,6 +99,6 @@ async def _all(rt: Runtime) -> State[None]:
         f"{done.looked_at} looked at, {len(done.moved)} moved on, {len(done.slipping)} slipping"
     )
     if restarted:
-        summary += f", {restarted} lost runs started again"
+        summary += f", {counted(restarted, 'lost run')} started again"
     await rename(f"advance · {len(done.moved)} moved on, {len(done.slipping)} slipping")
     return Completed(message=summary)

@@ -18,6 +18,7 @@ from linekeeper.implementation.scope import PlanError
 from linekeeper.implementation.start import Started, start
 from linekeeper.runtime import Runtime
 from tasks.implementation import publish
+from tasks.implementation_forms import renew_waiting
 from tasks.implementation_run import show, takes_up, this_deployed_run
 from tasks.run import is_paused, open_runtime, paused, refused, rename
 
@@ -159,6 +160,8 @@ async def implementation(
             get_run_logger().info("%s", _message(started))
             if run is None or not (started.new or await takes_up(started.progress.standing, run)):
                 return await _moved_on(started)
+            if not started.new:
+                await renew_waiting(started.progress.standing)  # their forms lead to the lost run
             identifier = started.progress.standing.implementation.id
         return await _show(rt, identifier)
 

@@ -10,6 +10,7 @@ from prefect.client.schemas.filters import (
     DeploymentFilter,
     DeploymentFilterTags,
 )
+from prefect.client.schemas.objects import FlowRun
 from prefect.context import FlowRunContext
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_UI_URL
@@ -67,7 +68,12 @@ def _this_run() -> tuple[UUID, int] | None:
     context = FlowRunContext.get()
     if context is None or context.flow_run is None:
         return None
-    return context.flow_run.id, context.flow_run.run_count
+    return context.flow_run.id, _times_begun(context.flow_run)
+
+
+def _times_begun(run: FlowRun) -> int:
+    """Prefect itself does not count that a run goes on after it was suspended."""
+    return run.run_count + len(run.empirical_policy.pause_keys or ())
 
 
 _run_knows: dict[tuple[UUID, int], dict[str, str]] = {}
@@ -85,7 +91,7 @@ async def list_in_run(
         return
     run_id = context.flow_run.id
     if run_id not in _listed:
-        has_begun_before = context.flow_run.run_count > 1
+        has_begun_before = _times_begun(context.flow_run) > 1
         _listed[run_id] = await _listed_before(client, run_id) if has_begun_before else set()
     if key in _listed[run_id]:
         return

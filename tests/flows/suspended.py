@@ -12,11 +12,17 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.exceptions import Pause
 from prefect.flow_engine import run_flow_async
 
+from tasks.prefect_adapter import links
 from tests.flows.conftest import Running
 
 
 async def work(running: Running, flow: Flow[Any, Any], run_id: UUID) -> FlowRun:
-    """What a worker's process does with a run of `flow`; it ends when the run suspends."""
+    """What a worker's process does with a run of `flow`; it ends when the run suspends.
+
+    The next one is a process of its own: it remembers nothing.
+    """
+    links._listed.clear()
+    links._run_knows.clear()
     run = await running.client.read_flow_run(run_id)
     with suppress(Pause):
         await run_flow_async(

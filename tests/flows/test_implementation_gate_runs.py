@@ -66,7 +66,7 @@ async def test_a_gates_run_that_is_cancelled_crashed_or_deleted_is_started_again
                     lost = Cancelled() if how == "cancelled" else Crashed()
                     await running.client.set_flow_run_state(run.id, lost, force=True)
                 said = told(await advance_implementations(return_state=True))[1]
-                assert "1 lost runs started again" in said, (how, said)
+                assert "1 lost run started again" in said, (how, said)
                 again = told(await advance_implementations(return_state=True))[1]
                 assert "lost" not in again, (how, again)
     [row] = await stored(store, select(Gate).where(col(Gate.status) == "open"))

@@ -9,10 +9,12 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 from prefect.client.schemas.objects import FlowRun
 from sqlmodel import col, select
 
 from flows.advance_implementations import advance_implementations
+from flows.gate import gate
 from flows.implementation import implementation
 from flows.implementation_abandon import implementation_abandon
 from flows.implementation_skip import implementation_skip
@@ -28,7 +30,7 @@ from tasks.prefect_adapter.orchestrator import PrefectOrchestrator
 from tests.delivering import deliver_runs
 from tests.fixtures_prefect import PrefectServer
 from tests.flows.conftest import Running, on, on_both
-from tests.flows.suspended import work
+from tests.flows.suspended import asks, work
 from tests.newest_runs import newest_runs
 
 pytestmark = [on_both, pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")]
@@ -145,8 +147,8 @@ async def test_the_graph_has_every_gate_once_with_the_plans_edges_and_follows_th
         assert run.state.name == "Suspended"
         standing = await watched.standing()
         assert standing.implementation.run_id == str(run.id)
-        titles = {gate.id: gate.title for gate in standing.plan.gates}
-        edges = {(titles[need], gate.title) for gate in standing.plan.gates for need in gate.needs}
+        titles = {step.id: step.title for step in standing.plan.gates}
+        edges = {(titles[need], step.title) for step in standing.plan.gates for need in step.needs}
         kickoff, design = titles["kickoff"], titles["design"]
         graph = await watched.graph({kickoff: "RUNNING", design: "SCHEDULED"})
         assert sorted(graph.labels) == sorted(titles.values())
@@ -178,9 +180,16 @@ async def test_the_graph_has_every_gate_once_with_the_plans_edges_and_follows_th
         assert ".." not in (shown.state.message or "")
         assert "by Petra" in (shown.state.message or "")
 
-        for gate in standing.plan.gates:
-            if (await watched.standing()).gates[gate.id].status not in ("done", "skipped"):
-                await implementation_skip("Acme", step=gate.id, by="Olaf", reason="shown elsewhere")
+        listed = await watched.running.client.read_artifacts(
+            artifact_filter=ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run.id]))
+        )
+        pages = sorted(str(artifact.data) for artifact in listed)
+        assert pages
+        assert pages == sorted(set(pages))  # once each, however often the run was woken
+
+        for step in standing.plan.gates:
+            if (await watched.standing()).gates[step.id].status not in ("done", "skipped"):
+                await implementation_skip("Acme", step=step.id, by="Olaf", reason="shown elsewhere")
         run = await watched.woken()
         assert run.state is not None
         assert (run.state.name, run.state.type.value) == ("Live", "COMPLETED")
@@ -201,10 +210,18 @@ async def test_a_run_that_is_lost_is_made_again_with_the_times_that_are_known(
         first = await watched.start()
         await watched.says("kickoff")
         await watched.woken()
+        open_gate = (await watched.standing()).gates["design"]
+        [form] = [
+            one
+            for one in await newest_runs(watched.running.client)
+            if one.parameters.get("gate") == open_gate.id
+        ]
+        await work(watched.running, gate, form.id)
+        assert f"/flow-run/{first.id})" in await asks(watched.running, form.id)
         calm = await advance_implementations(return_state=True)
         assert "lost" not in (calm.message or "")
         await watched.running.client.delete_flow_run(first.id)
-        for found in ("lost runs started again", "0 slipping"):  # once, however often it looks
+        for found in ("1 lost run started again", "0 slipping"):  # once, however often it looks
             said = await advance_implementations(return_state=True)
             assert found in (said.message or ""), said.message
 
@@ -228,6 +245,7 @@ async def test_a_run_that_is_lost_is_made_again_with_the_times_that_are_known(
         assert "restored from Linekeeper's records" in (shown.state.message or "")
         assert run.start_time is not None
         assert graph.at(kickoff.title, "end_time") < run.start_time
+        assert f"/flow-run/{run.id})" in await asks(watched.running, form.id)
 
 
 async def test_the_same_form_again_moves_on_and_ends_and_an_abandoned_one_ends_its_run(

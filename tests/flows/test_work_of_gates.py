@@ -166,7 +166,7 @@ async def test_an_implementation_sets_up_its_login_and_configures_its_connection
 
     await deployed.client.delete_flow_run(run.id)
     with on(clean_prefect):
-        for summary in ("1 lost runs started again", "0 slipping"):  # once, however often it looks
+        for summary in ("1 lost run started again", "0 slipping"):  # once, however often it looks
             said = await advance_implementations(return_state=True)
             assert (said.message or "").endswith(summary), said.message
         await delivered(rt, settings)
