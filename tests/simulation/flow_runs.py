@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid5
 
-from prefect.client.schemas.objects import State, StateDetails, StateType
+from prefect.client.schemas.objects import FlowRunPolicy, State, StateDetails, StateType
 from prefect.input.run_input import keyset_from_base_key
 
 from tests.simulation.loop import HOST, Host
@@ -51,6 +51,8 @@ class SimRun:
     deployment_version: str | None = None
     start_time: datetime | None = None
     run_count: int = 0
+    empirical_policy: FlowRunPolicy = field(default_factory=FlowRunPolicy)
+    """Its `pause_keys`: Prefect does not count in `run_count` that a suspended run goes on."""
     made_at: datetime | None = None
     ended_at: datetime | None = None
     expected_start_time: datetime | None = None  # nobody here catches up for the others

@@ -245,7 +245,8 @@ class SimPrefect:
         a run that was suspended by one of them ends by the other.
         """
         self._move(run, "running")
-        run.start_time, run.run_count = run.start_time or self._now(), run.run_count + 1
+        run.start_time = run.start_time or self._now()
+        run.run_count += not run.empirical_policy.pause_keys
         token = RUN.set(run)
         try:
             with heart(run, self._now, lambda: not self.down):

@@ -135,6 +135,7 @@ async def _suspend(wait_for_input: Any = None, timeout: float = 0, key: str = ""
     run.waits_for = key
     if isinstance(words := getattr(wait_for_input, "_description", None), str):
         run.texts[f"suspended-{key}-description"] = json.dumps(words)
+    run.empirical_policy.pause_keys.add(key)
     raise Suspended
 
 
