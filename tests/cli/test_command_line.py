@@ -12,6 +12,7 @@ import pytest
 from linekeeper.cli import COMMANDS
 from linekeeper.cli.errors import explain
 from tests.cli.commands import CommandLine
+from tests.receiver.processes import free_port
 
 KEY = "A" * 43 + "="
 
@@ -103,7 +104,9 @@ def test_a_wrong_setting_is_one_line_without_its_value(
 def test_a_database_that_does_not_answer_is_one_line_for_who_opens_it_first(
     command: CommandLine, first: list[str]
 ) -> None:
-    command.set(DATABASE_URL="postgresql+asyncpg://u:hunter2@127.0.0.1:1/x", ENCRYPTION_KEYS=KEY)
+    free = {f"{part}_PORT": str(free_port()) for part in ("PREFECT", "RECEIVER")}
+    database = "postgresql+asyncpg://u:hunter2@127.0.0.1:1/x"
+    command.set(DATABASE_URL=database, ENCRYPTION_KEYS=KEY, **free)
     done = command(*first)
     assert done.code == 1
     assert done.err.splitlines()[-1].startswith("linekeeper: the database does not answer")
