@@ -60,7 +60,7 @@ _WAS = {
     "customer": ("created_at",),
     "connect_link": ("created_at", "used_at"),
     "customer_link": ("created_at",),
-    "credential": ("refused_at", "renewing_since", "updated_at"),
+    "credential": ("refused_at", "renewing_since", "refresh_unanswered_since", "updated_at"),
     "observation": ("at",),
     "transition": ("at",),
     "app_state": ("last_list_at", "listed_since", "removed_at"),

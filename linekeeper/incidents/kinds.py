@@ -6,6 +6,7 @@ from linekeeper.incidents.kinds_of_connections import OF_CONNECTIONS
 from linekeeper.incidents.kinds_of_the_house import OF_THE_HOUSE
 from linekeeper.incidents.registry import LOSS, MINOR, NORMAL, Kind
 from linekeeper.text import Pen, health_name
+from linekeeper.tokens.lost_renewal import RENEWAL_LOST
 
 ALL_ENTITIES = "*"
 """What the detail of an incident has in place of an entity, for all that the connection offers."""
@@ -27,6 +28,18 @@ _DEGRADED_ALIKE = {
 _MADE_ANEW = (
     "There is a new connection at Makini in place of the one before. Linekeeper has no token of "
     "it, and none is minted: your product gets no token, though Makini calls it active."
+)
+_RENEWAL_LOST = (
+    "Linekeeper was renewing the tokens of this connection, and Makini's answer with the new ones "
+    "was lost. Makini has probably replaced the old ones all the same, and refuses them: every "
+    "call on this connection fails. A new login puts it right; the customer's password does not "
+    "need to be changed."
+)
+_RENEWALS_LOST = (
+    "Linekeeper was renewing the tokens of these connections, and Makini's answers with the new "
+    "ones were lost. Makini has probably replaced the old ones all the same, and refuses them: "
+    "every call on these connections fails. New logins put it right; no password needs to be "
+    "changed."
 )
 _NOT_IN_DOUBT = "The logins are not in doubt."
 _OF_MANY_ANYWHERE = {
@@ -133,11 +146,13 @@ def meaning(kind: str, cause: str = "", scope: str = "connection") -> str:
     `scope` is `connection`, or that of an incident of several: of a provider, or of an app, where
     it is not the systems of several providers that are taken for the cause.
     `cause` is the one why a connection, or all of several, are degraded (`Judged.degraded_by`),
-    where it is known, or `TOKEN_MISSING` of one whose login is wanted for that.
+    where it is known; of a lost login `TOKEN_MISSING` or `RENEWAL_LOST`, where that is why.
     """
     if kind == "reauthorization_required" and cause == TOKEN_MISSING:
         return _MADE_ANEW
     is_of_one = scope == "connection"
+    if kind == "reauthorization_required" and cause == RENEWAL_LOST:
+        return _RENEWAL_LOST if is_of_one else _RENEWALS_LOST
     known = None
     if kind == "degraded":
         known = (_DEGRADED if is_of_one else _DEGRADED_ALIKE).get(cause)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from sqlalchemy import bindparam, func, literal_column, or_, select, type_coerce
+from sqlalchemy import bindparam, func, literal_column, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -13,19 +13,21 @@ from linekeeper.config import HealthPolicy
 from linekeeper.customers.naming import label
 from linekeeper.health.evidence import SEVERITY, Health
 from linekeeper.incidents import lifecycle
+from linekeeper.incidents.cause_of import CAUSE
 from linekeeper.incidents.kinds import meaning, severity
 from linekeeper.incidents.suppressed import SINCE, IncidentRow, suppressed
 from linekeeper.store import Store
 from linekeeper.store.engine import chunked
 from linekeeper.store.tables import (
     Connection,
+    Credential,
     Customer,
     Incident,
     IncidentConnection,
     Outbox,
     Transition,
 )
-from linekeeper.store.types import Json, UtcDateTime
+from linekeeper.store.types import UtcDateTime
 from linekeeper.text import health_name
 
 Reason = Literal["new", "worse", "unacknowledged"]
@@ -110,6 +112,8 @@ _OPEN = (
     .where(col(Incident.resolved_at).is_(None))
     .order_by(col(Incident.id))
 )
+_CAUSED = frozenset({Health.degraded.value, Health.reauthorization_required.value})
+"""Kinds of which the cause says more than the evidence."""
 _IN_TROUBLE = (
     select(
         col(IncidentConnection.id),
@@ -123,12 +127,13 @@ _IN_TROUBLE = (
         col(Connection.name),
         col(Connection.told_apart_by),
         col(Connection.health_since),
-        type_coerce(col(Connection.judged), Json)["degraded_by"].as_string(),
+        CAUSE,
         col(Customer.name),
     )
     .join(Incident, col(Incident.id) == col(IncidentConnection.incident_id))
     .join(Connection, col(Connection.id) == col(IncidentConnection.connection_id))
     .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
+    .outerjoin(Credential, col(Credential.connection_id) == col(Connection.id))
     .where(col(IncidentConnection.left_at).is_(None), col(Incident.resolved_at).is_(None))
     .order_by(col(IncidentConnection.id))
 )
@@ -149,7 +154,8 @@ async def find_news(store: Store, *, policy: HealthPolicy, now: datetime) -> Fin
             reason = _reason(kind, reported)
             if reason is not None and incident_id not in silent:
                 identifier, slug, *said, since, cause, customer = connection
-                why = meaning(kind, cause or "").rstrip(".") if kind == "degraded" else ""
+                says_more = cause and kind in _CAUSED
+                why = meaning(kind, cause).split(". ")[0].rstrip(".") if says_more else ""
                 news.append(
                     News(
                         reason=reason,

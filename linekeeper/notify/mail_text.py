@@ -52,6 +52,8 @@ class SystemToLogIn:
     url: str
     is_new: bool = False
     """It was connected anew at Makini itself, and has no login with us."""
+    is_renewal_lost: bool = False
+    """Makini's answer to the renewal of our access was lost: its password may be what it was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,8 @@ def compose(
         "at_names": _listed(systems, words, "at_"),
         "many": len(systems) != 1,
         "is_new": bool(systems) and all(system.is_new for system in systems),
+        "is_renewal_lost": bool(systems) and all(system.is_renewal_lost for system in systems),
+        "is_refused": not any(system.is_renewal_lost for system in systems),
         "reminder": reminder or what == "remind",
         "until": until,
         "is_backfilled": is_backfilled,

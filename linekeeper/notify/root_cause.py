@@ -9,16 +9,16 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Row, bindparam, func, select, type_coerce
+from sqlalchemy import Row, bindparam, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.customers.setup import ESTABLISHED
 from linekeeper.health.evidence import Health
 from linekeeper.incidents.announce import OF_ITS_ROUND
+from linekeeper.incidents.cause_of import CAUSE
 from linekeeper.incidents.causes import is_of_customer
-from linekeeper.store.tables import Connection, Customer, Incident, IncidentConnection
-from linekeeper.store.types import Json
+from linekeeper.store.tables import Connection, Credential, Customer, Incident, IncidentConnection
 from linekeeper.text import Pen, counted
 
 
@@ -89,28 +89,31 @@ _NAMES = select(col(Customer.id), col(Customer.name)).where(
 )
 
 
-_DEGRADED_BY = (
+_CAUSES: Any = (
     select(
         col(IncidentConnection.incident_id),
-        type_coerce(col(Connection.judged), Json)["degraded_by"].as_string(),
+        CAUSE,
     )
     .join(Connection, col(Connection.id) == col(IncidentConnection.connection_id))
+    .outerjoin(Credential, col(Credential.connection_id) == col(Connection.id))
     .where(
         col(IncidentConnection.incident_id).in_(bindparam("ids", expanding=True)),
-        col(IncidentConnection.kind) == Health.degraded.value,
+        col(IncidentConnection.kind).in_(
+            [Health.degraded.value, Health.reauthorization_required.value]
+        ),
         col(IncidentConnection.left_at).is_(None),
     )
     .distinct()
 )
 
 
-async def degraded_by(session: AsyncSession, incident_ids: Collection[str]) -> dict[str, str]:
-    """Return by incident the one cause that all of its degraded connections have; else it is
-    left out."""
-    causes: dict[str, set[str | None]] = {}
-    for incident_id, cause in await session.execute(_DEGRADED_BY, {"ids": sorted(incident_ids)}):
+async def common_causes(session: AsyncSession, incident_ids: Collection[str]) -> dict[str, str]:
+    """Return by incident the one cause (`incidents.kinds.meaning`) that all of its connections
+    have which are degraded or have lost their login; else it is left out."""
+    causes: dict[str, set[str]] = {}
+    for incident_id, cause in await session.execute(_CAUSES, {"ids": sorted(incident_ids)}):
         causes.setdefault(incident_id, set()).add(cause)
-    return {each: next(iter(found)) or "" for each, found in causes.items() if len(found) == 1}
+    return {each: next(iter(found)) for each, found in causes.items() if len(found) == 1}
 
 
 async def customer_shares(

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import quote
 
-from sqlalchemy import bindparam, func, or_, select, type_coerce
+from sqlalchemy import bindparam, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -16,15 +16,15 @@ from linekeeper.access.links import links_given
 from linekeeper.access.pending import KeptLogin, kept_logins
 from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig
-from linekeeper.health.token_missing import TOKEN_MISSING
 from linekeeper.incidents import kinds
 from linekeeper.incidents.announce import RANKED
+from linekeeper.incidents.cause_of import CAUSE
 from linekeeper.notify.merged import FLEET, IS_UNWATCHED, LEFT_FOR, Wider, merged_into
-from linekeeper.notify.root_cause import CustomerShare, customer_shares, degraded_by
+from linekeeper.notify.root_cause import CustomerShare, common_causes, customer_shares
 from linekeeper.outbox.events import IncidentFacts
 from linekeeper.store.engine import Store, chunked
-from linekeeper.store.tables import Connection, Customer, Incident, Observation
-from linekeeper.store.types import Json, from_row, table_of
+from linekeeper.store.tables import Connection, Credential, Customer, Incident, Observation
+from linekeeper.store.types import from_row, table_of
 from linekeeper.text import in_parts
 
 MEMBERS_SHOWN = 20
@@ -190,7 +190,6 @@ _EVIDENCE_BEFORE = timedelta(hours=1)
 """Trouble seen this long before a connection joined belongs to the incident: misses add up."""
 
 
-_JUDGED = type_coerce(col(Connection.judged), Json)
 _SHOWN = (
     select(
         RANKED,
@@ -202,14 +201,14 @@ _SHOWN = (
         col(Connection.health),
         col(Connection.app),
         col(Connection.mode),
-        _JUDGED["degraded_by"].as_string().label("degraded_by"),
-        _JUDGED["token_missing_since"].as_string().label("token_missing"),
+        CAUSE.label("cause"),
         col(Connection.customer_id),
         col(Customer.name).label("customer"),
         col(Customer.owner),
         col(Customer.critical),
     )
     .join(Connection, col(Connection.id) == RANKED.c.connection_id)
+    .outerjoin(Credential, col(Credential.connection_id) == RANKED.c.connection_id)
     .join(Customer, col(Customer.id) == col(Connection.customer_id), isouter=True)
     .where(RANKED.c.rank <= MEMBERS_SHOWN)
     .order_by(RANKED.c.incident_id, RANKED.c.rank)
@@ -267,7 +266,7 @@ async def load_views(
             wider = await merged_into(session, over) if over else {}
             several = [each.id for each in incidents if each.scope != "connection"]
             shares = await customer_shares(session, several) if several else {}
-            causes = await degraded_by(session, several) if several else {}
+            causes = await common_causes(session, several) if several else {}
             for incident in incidents:
                 count, left = counts.get(incident.id, (0, 0))
                 views[incident.id] = from_row(
@@ -311,7 +310,6 @@ async def _members(
             from_row(
                 MemberView,
                 row,
-                cause=row.degraded_by or (TOKEN_MISSING if row.token_missing else ""),
                 critical=bool(row.critical),
                 code=seen.code if seen else None,
                 message=seen.message if seen else None,

@@ -20,6 +20,7 @@ from linekeeper.receiver.remember import remember
 from linekeeper.runtime import Runtime, UnknownApp
 from linekeeper.store.modes import Chosen, app_of, chosen_for
 from linekeeper.store.tables import Connection, ConnectLink, Customer
+from linekeeper.tokens.lost_renewal import lost_renewals
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,8 @@ class _Invitation:
     broken: bool
     is_new: bool
     """It was made anew at Makini itself, and nobody has logged in to it by a link."""
+    is_renewal_lost: bool
+    """Makini's answer to the renewal of its tokens was lost: no password was changed, perhaps."""
     since: datetime | None
     chosen: Chosen
     """What the rules say of the mode of its connection, or of the one that it asks for."""
@@ -144,7 +147,9 @@ def _why(invitation: _Invitation) -> str:
         return say("new")
     if not invitation.broken:
         return say("connected")
-    return say("made_anew") if invitation.is_new else _since(invitation, "lost")
+    if invitation.is_new:
+        return say("made_anew")
+    return say("renewal_lost") if invitation.is_renewal_lost else _since(invitation, "lost")
 
 
 def _since(invitation: _Invitation, name: str) -> str:
@@ -166,6 +171,7 @@ async def _read(rt: Runtime, identifier: str) -> _Invitation | None:
         chosen = await chosen_for(
             session, link.app, connection_id=link.connection_id, customer_id=link.customer_id
         )
+        is_renewal_lost = whose is not None and bool(await lost_renewals(session, [whose]))
     words = words_of(customer.locale if customer is not None else "")
     named = connection.name if connection is not None else ""
     return _Invitation(
@@ -176,6 +182,7 @@ async def _read(rt: Runtime, identifier: str) -> _Invitation | None:
         system=link.system or named,
         broken=connection is not None and connection.health == "reauthorization_required",
         is_new=connection is not None and is_token_missing(connection.judged),
+        is_renewal_lost=is_renewal_lost,
         since=connection.health_since if connection is not None else None,
         chosen=chosen,
         is_ended=connection is not None and connection.setup == "disconnected",

@@ -19,6 +19,7 @@ from linekeeper.runtime import Runtime
 from linekeeper.store.tables import Audit, Connection, Credential
 from linekeeper.store.types import UtcDateTime
 from linekeeper.sweep.batch import probe_batch
+from linekeeper.tokens.lost_renewal import note_refreshing
 from linekeeper.tokens.stored import note_renewing
 
 AFTER = timedelta(minutes=2)
@@ -75,11 +76,12 @@ async def _settle(rt: Runtime, connections: Sequence[str], now: datetime) -> int
                 continue
             if connection.health == Health.reauthorization_required.value:
                 outcome = "its tokens are lost, and the customer has to log in again"
+                await note_renewing(session, connection.id, None)
             elif pair is not None and pair.renewing_since is None:
                 outcome = "its tokens were lost, and a new one was minted"
             else:
                 outcome = "its tokens work"
-            await note_renewing(session, connection.id, None)
+                await note_refreshing(session, connection.id, None, None)
             _log.warning("the renewal of %s was interrupted: %s", connection.id, outcome)
             session.add(
                 Audit(

@@ -35,6 +35,7 @@ from linekeeper.store.leases import TOKENS, LeaseLost, holding, lease_name
 from linekeeper.store.modes import Chosen, app_of
 from linekeeper.store.owned import retrying, to_its_end
 from linekeeper.store.tables import Connection, Credential
+from linekeeper.tokens.lost_renewal import note_refreshing
 from linekeeper.tokens.stored import (
     StoredPair,
     Token,
@@ -248,29 +249,38 @@ class _Renewal:
         while stored is not None and (refresh := self._refresh_token(stored)) is not None:
             # Makini kills the pair before its answer is here: whoever finds this process gone
             # has to know that the pair is in doubt (`interrupted`).
-            await self._note_renewing(stored.in_doubt_since or utcnow())
+            now, unanswered = utcnow(), stored.refresh_unanswered_since
+            if stored.refused_at is None:  # else it ended before an answer could be lost
+                unanswered = unanswered or now
+            await self._note_refreshing(stored.in_doubt_since or now, unanswered)
             try:
                 return await makini.refresh(refresh, connection=self.makini_ref)
             except MakiniError as error:
                 if error.kind in NOT_ASKED:  # the pair is what it was
-                    await self._note_renewing(stored.in_doubt_since)
+                    await self._note_as_before(stored)
                 if not _is_final(error):
                     raise
                 self.refusals[refresh] += 1
+        if stored is not None and self.refusals:  # answered: what the mint does is in doubt
+            before = stored.refresh_unanswered_since
+            await self._note_refreshing(stored.in_doubt_since or utcnow(), before)
         try:
             return await makini.mint_token(self.makini_ref)
         except NoCallLeft:
             if stored is not None:  # what this renewal offered was refused, not replaced
-                await self._note_renewing(stored.in_doubt_since)
+                await self._note_as_before(stored)
             raise
         except MakiniError as error:
             if not _is_final(error):
                 raise
             return error
 
-    async def _note_renewing(self, since: datetime | None) -> None:
+    async def _note_as_before(self, stored: StoredPair) -> None:
+        await self._note_refreshing(stored.in_doubt_since, stored.refresh_unanswered_since)
+
+    async def _note_refreshing(self, since: datetime | None, unanswered: datetime | None) -> None:
         async with self.store.write() as session:
-            await note_renewing(session, self.connection_id, since)
+            await note_refreshing(session, self.connection_id, since, unanswered)
 
 
 @asynccontextmanager

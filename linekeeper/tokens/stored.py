@@ -43,6 +43,7 @@ _PAIR = select(
     col(Credential.minted),
     col(Credential.refused_at),
     col(Credential.renewing_since),
+    col(Credential.refresh_unanswered_since),
 ).where(col(Credential.connection_id) == bindparam("of"))
 _LOCK = (
     select(col(Connection.id), col(Connection.setup))
@@ -169,6 +170,7 @@ class StoredPair:
     """When Makini last refused to renew it."""
     in_doubt_since: datetime | None = None
     """When it was sent to be refreshed, if what Makini made of that isn't known."""
+    refresh_unanswered_since: datetime | None = None
 
 
 async def load_pair(store: Store, session: AsyncSession, connection_id: str) -> StoredPair | None:
@@ -185,7 +187,7 @@ async def load_pair(store: Store, session: AsyncSession, connection_id: str) -> 
             "were written with into LINEKEEPER_ENCRYPTION_KEYS, or have the customer log in again"
         ) from error
     token = Token(access, refresh is not None, row.expires_at, row.minted)
-    return StoredPair(token, refresh, row.refused_at, row.renewing_since)
+    return StoredPair(token, refresh, *row[-3:])
 
 
 async def replace_pair(
@@ -329,6 +331,7 @@ async def _write(
             "minted": pair.minted,
             "refused_at": None,
             "renewing_since": None,
+            "refresh_unanswered_since": None,
             "ending_notified": 0,
             "updated_at": now,
         }

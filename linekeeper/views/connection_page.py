@@ -11,6 +11,7 @@ from linekeeper.notify.merged import FLEET
 from linekeeper.people import person
 from linekeeper.store.tables import Observation, Transition
 from linekeeper.text import health_name, is_only_listed
+from linekeeper.tokens.lost_renewal import RENEWAL_LOST
 from linekeeper.views.fleet_models import ConnectionReport
 from linekeeper.views.health_chart import LOOKS, Turned, look, look_of, timeline
 from linekeeper.views.parts import ReportLinks, answer, joined, taken
@@ -136,6 +137,8 @@ def next_step(report: ConnectionReport) -> str:
         words = [f"{meaning(health, cause)} It is healthy again automatically once that is over."]
     if health is Health.reauthorization_required and is_token_missing(connection.judged):
         words = [f"{meaning(health, TOKEN_MISSING)} A login by the connect link brings one."]
+    elif health is Health.reauthorization_required and report.is_renewal_lost:
+        words = [meaning(health, RENEWAL_LOST)]
     if health is Health.reauthorization_required and (kept := report.login_kept) is not None:
         while_away = " while the system did not answer Makini" if kept.is_system_away else ""
         words = [

@@ -113,5 +113,7 @@ class ConnectionReport:
     """The last transitions of both axes, at most `TRANSITIONS_SHOWN`."""
     observations: Sequence[Observation]
     """The last observations, at most `OBSERVATIONS_SHOWN`."""
+    is_renewal_lost: bool = False
+    """Makini's answer to the renewal of its tokens was lost, and it refuses the old ones."""
     login_kept: KeptLogin | None = None
     """Somebody has logged in, and it could not be verified yet."""

@@ -28,6 +28,7 @@ from linekeeper.store.tables import (
     Transition,
 )
 from linekeeper.store.tables.health import SWEEP_OVERDUE
+from linekeeper.tokens.lost_renewal import lost_renewals
 from linekeeper.tokens.stored import has_usable_token
 from linekeeper.views.connections import with_predecessors
 from linekeeper.views.counts import app_lines, count_connections, mode_of, sums, tokenless
@@ -95,6 +96,7 @@ async def connection_reports(
         )
         incidents = await _incidents(session, ids)
         kept = await kept_logins(session, ids)
+        unanswered = await lost_renewals(session, ids)
         for connection, customer, has_token in rows.all():
             history = await with_predecessors(session, connection.id)
             reports[connection.id] = ConnectionReport(
@@ -107,6 +109,7 @@ async def connection_reports(
                 incidents=incidents.get(connection.id, []),
                 transitions=await _latest(session, Transition, history, TRANSITIONS_SHOWN),
                 observations=await _latest(session, Observation, history, OBSERVATIONS_SHOWN),
+                is_renewal_lost=connection.id in unanswered,
                 login_kept=kept.get(connection.id),
             )
     return [reports[identifier] for identifier in ids if identifier in reports]

@@ -1,13 +1,19 @@
 """A status that refuses every token: what the connection's reads say counts."""
 
+from datetime import timedelta
+
 import pytest
 from sqlalchemy import update
 from sqlmodel import col, select
+from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from linekeeper.clock import utcnow
+from linekeeper.makini import TokenPair
 from linekeeper.runtime import Runtime
-from linekeeper.store.tables import Connection, Transition
+from linekeeper.store.tables import Connection, Credential, Transition
+from linekeeper.tokens.lost_renewal import lost_renewals
+from linekeeper.tokens.stored import save_tokens
 from tests.health.test_sweep import connections, incidents, sweep
 from tests.makini.peer import Peer
 from tests.reconcile.answering import ASSETS, rt, server
@@ -110,3 +116,31 @@ async def test_a_login_is_in_doubt_whose_token_is_refused_and_not_renewed_for_wa
 
     server.answer("POST", MINT, lambda _: JSONResponse({"message": "Forbidden"}, 403))
     assert (await probed(rt)).health == "reauthorization_required"
+
+
+async def test_no_answer_was_lost_where_a_pair_was_refused_and_only_the_mint_was_unanswered(
+    rt: Runtime, server: Peer
+) -> None:
+    await well_until_now(rt, server)
+    [connection] = await connections(rt)
+    pair = TokenPair("t", "r", utcnow() + timedelta(days=9), minted=False)
+    async with rt.store.write() as session:
+        await save_tokens(rt.store, session, {connection.id: pair}, now=utcnow())
+
+    async def link(request: Request) -> Response:
+        if (await request.form()).get("grant_type") == "refresh_token":
+            return JSONResponse({"error": "invalid_grant"}, 400)
+        return JSONResponse({"access_token": "admin", "expires_in": 3600})
+
+    server.answer("POST", "/link/token", link)
+    server.answer("GET", ASSETS, refused)
+    server.answer("POST", MINT, lambda _: JSONResponse({"message": "Server Error"}, 500))
+    for _ in range(3):
+        connection = await probed(rt)
+    assert connection.health == "unknown"
+    server.answer("POST", MINT, refused)
+    assert (await probed(rt)).health == "reauthorization_required"
+    async with rt.store.read() as session:
+        held = await session.get_one(Credential, connection.id)
+        assert await lost_renewals(session, [connection.id]) == set()
+    assert held.refused_at is not None

@@ -71,6 +71,7 @@ from linekeeper.store.tables import (
     IncidentConnection,
     Reconnect,
 )
+from linekeeper.tokens.lost_renewal import lost_renewals
 
 ORDER_SECONDS = 30.0
 """How often mails that wait are put in order: version 0.1 may write beside this one."""
@@ -258,6 +259,7 @@ async def _letter(
         names = await own_names(session, customer_id)
         successors = await last_successors(session, members)
         ids = [member.id for member in members]
+        unanswered = await lost_renewals(session, ids)
         spared = set(await likely_succeeded(session, ids))  # of the new one that is asked for
         for each, login in (await kept_logins(session, ids)).items():
             if what == "remind" or login.is_being_verified(utcnow()):
@@ -278,10 +280,8 @@ async def _letter(
     zone = zone_of(customer.time_zone)
     counts = case.counts if case is not None else {}
     is_backfilled, systems, ends = True, [], []
-    for member in {member.id: member for member in members}.values():
-        if not is_written_to(apps, member.app, member):
-            continue
-        link = links.get(member.id)
+    ours = {each.id: each for each in members if is_written_to(apps, each.app, each)}
+    for member in ours.values():
         name = names.get(member.id) or member.provider or member.name
         lost = member.health == _LOST and member.setup != "disconnected"
         current = successors.get(member.id, member)  # whoever is thanked needs no login
@@ -289,7 +289,8 @@ async def _letter(
         if what == "thank" and not is_lost_again and current.evidence in VERIFIED:
             systems.append(SystemToLogIn(name, member.health_since.astimezone(zone), ""))
             is_backfilled &= is_read_through(counts.get(member.id) or counts.get(current.id))
-        elif what != "thank" and lost and link is not None and member.id not in spared:
+        elif what != "thank" and lost and member.id not in spared and member.id in links:
+            link = links[member.id]
             ends.append(link.expires_at.astimezone(zone))
             systems.append(
                 SystemToLogIn(
@@ -297,6 +298,7 @@ async def _letter(
                     member.health_since.astimezone(zone),
                     link_url(signer, public_url, link.id),
                     is_new=is_token_missing(member.judged),
+                    is_renewal_lost=member.id in unanswered,
                 )
             )
     if not systems:

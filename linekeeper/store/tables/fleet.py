@@ -138,6 +138,9 @@ class Credential(SQLModel, table=True):
     renewing_since: datetime | None = optional_time()
     """Since when the pair is in doubt: a refresh is under way whose end isn't stored, so Makini may
     have replaced the pair already; or its token was refused and no other could be had."""
+    refresh_unanswered_since: datetime | None = optional_time()
+    """When it was first sent to be refreshed without an answer that is known, where Makini had not
+    refused to renew it before."""
     ending_notified: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
     """How often the customer was asked to renew this login before its end."""
     updated_at: datetime = time()
