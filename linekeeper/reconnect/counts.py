@@ -100,8 +100,12 @@ async def _removals_waiting(session: AsyncSession, connection_id: str, lost_at: 
 
 
 def is_read_through(counts: Mapping[str, Any] | None) -> bool:
-    """Whether the backfill of a connection came to its end, and nothing of it is missing. Pure."""
-    return counts is not None and not int(counts.get("failed", 0))
+    """Whether the backfill of a connection compared all that it is read for. Pure.
+
+    What was read for the first time was compared with nothing: what changed is not known.
+    """
+    count = {name: int((counts or {}).get(name, 0)) for name in ("compared", "new", "failed")}
+    return bool(count["compared"]) and not count["new"] and not count["failed"]
 
 
 def backfilled(backfills: Sequence[Mapping[str, Any]]) -> str:

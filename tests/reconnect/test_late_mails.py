@@ -11,12 +11,14 @@ from linekeeper.access.signing import load_signer
 from linekeeper.clock import utcnow
 from linekeeper.incidents.operate import NoIncident
 from linekeeper.outbox.queue import enqueue
+from linekeeper.reconcile.backfill import reconcile_window
 from linekeeper.reconnect.ask import send_again
 from linekeeper.reconnect.case import load_case
+from linekeeper.reconnect.counts import keep_counts
 from linekeeper.reconnect.mails import mail
 from linekeeper.reconnect.process import close, next_step
 from linekeeper.reconnect.watch import watch
-from linekeeper.store.tables import Connection, ConnectLink, IncidentConnection, Outbox, Reconnect
+from linekeeper.store.tables import Connection, ConnectLink, IncidentConnection, Outbox
 from linekeeper.sweep.sweep import take_list
 from tests.reconnect.conftest import House
 from tests.reconnect.post import Post, listening, text_of
@@ -150,25 +152,26 @@ async def test_nobody_is_thanked_for_a_login_of_which_only_makinis_list_says_tha
         assert not any("connected again" in mail["Subject"] for mail in post.mails)
 
 
-@pytest.mark.parametrize("failed", [0, 1])
-async def test_a_thank_you_says_that_all_was_fetched_only_where_it_was(
-    open_house: Opened, failed: int
+@pytest.mark.parametrize("brought", ["all", "some failed", "nothing to compare with"])
+async def test_a_thank_you_says_that_what_changed_was_fetched_only_where_that_is_known(
+    open_house: Opened, brought: str
 ) -> None:
     async with listening() as post:
-        house = await asking(open_house, post.url)
+        house = await asking(open_house, post.url, is_read=brought != "nothing to compare with")
         [connection, *_] = await house.connections()
         await house.lose_login(connection)
         await work(house)
         await house.restore_login(connection)
         [incident] = await house.incidents()
-        async with house.store.write() as session:
-            case = await session.get_one(Reconnect, incident.id)
-            case.counts = {connection.id: {"failed": failed, "caught_up": 2}}
+        times = {"since": incident.opened_at, "until": utcnow()}
+        counts = await reconcile_window(house.rt, connection.id, incident.opened_at)
+        counts |= {"failed": 1} if brought == "some failed" else {}
+        await keep_counts(house.rt, incident.id, connection.id, counts, **times)
         await close(house.rt, incident.id, "reconnected", now=utcnow())
         await work(house)
         said = text_of(post.mails[-1])
         assert "connected again" in said
-        assert ("what changed meanwhile has been fetched" in said) is (not failed)
+        assert ("what changed meanwhile has been fetched" in said) is (brought == "all")
 
 
 async def test_nobody_is_said_to_be_mailed_for_a_connection_that_seems_to_have_a_successor(
