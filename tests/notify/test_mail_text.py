@@ -29,7 +29,7 @@ def test_a_lost_login_is_asked_for_with_one_plain_link() -> None:
     assert "SAP ECC of Acme does not accept the stored login any more." in mail.body
     assert "\n\nhttps://line.op.example/connect/token-1\n\n" in mail.body
     assert "no access since 4 March 2026, 09:05 (CET)" in mail.body
-    assert "The link is meant for Acme only and works until 4 March 2026." in mail.body
+    assert "The link is meant for Acme only and works until 4 March 2026, 09:05 (CET)." in mail.body
     assert '<a href="https://line.op.example/connect/token-1"' in mail.html
 
 
@@ -191,3 +191,13 @@ def test_in_austria_january_is_called_as_it_is_there(locale: str, written: str) 
     mail = compose("ending", "Acme", [system()], until=until, locale=locale)
     assert f"erneuern Sie vor dem {written} die Anmeldung" in mail.subject
     assert "4. März 2026, 09:05 Uhr (MEZ)" in mail.body
+
+
+@pytest.mark.parametrize("what", ["ask", "remind", "setup"])
+@pytest.mark.parametrize(
+    ("locale", "said"),
+    [("en", "until 4 March 2026, 09:05 (CET)."), ("de", "bis 4. März 2026, 09:05 Uhr (MEZ).")],
+)
+def test_the_hour_is_said_at_which_a_link_ends(what: What, locale: str, said: str) -> None:
+    """`until 4 March` reads as if it still worked on that afternoon."""
+    assert said in compose(what, "Acme", [system()], until=SINCE, locale=locale).body
