@@ -91,9 +91,16 @@ async def explain_message(
     title = f"{message.channel} message"
     if incident is not None:
         facts = await _facts(session, configuration, incident, now)
-        decided = [notice for notice in facts.notices if notice.step != "never"]
+        decided = [
+            notice
+            for notice in facts.notices
+            if notice.step != "never" and notice.channel == message.channel
+        ]
         before = [notice for notice in decided if notice.at <= message.created_at]
-        why = (before or decided)[-1].why if decided else ""
+        if decided:
+            why = (before or decided)[-1].why
+        elif message.channel == "email":
+            why = await _why_mailed(session, configuration, incident, message)
         title, ids = (
             f"{message.channel} message about {incident.title}",
             ids | {"incident": incident.id},
@@ -224,6 +231,29 @@ async def why_unasked(
             why = _reason(by_notify, app.name)
             reasons.append(f"{name}: its customer is not notified, by {why}")
     return tuple(reasons)
+
+
+async def _why_mailed(
+    session: AsyncSession, configuration: Configuration, incident: Incident, message: Outbox
+) -> str:
+    """What lets the customer be mailed that `message` is for; empty where nothing does any more."""
+    app = configuration.apps.get(incident.app)
+    customer = await session.get(Customer, str(message.payload.get("customer_id")))
+    connection = await session.scalar(
+        select(Connection)
+        .join(IncidentConnection, col(IncidentConnection.connection_id) == col(Connection.id))
+        .where(
+            col(IncidentConnection.incident_id) == incident.id,
+            col(Connection.customer_id) == (customer.id if customer else None),
+        )
+        .limit(1)
+    )
+    if app is None or customer is None or connection is None:
+        return ""
+    if not app_of(app, connection).writes_to_customers:
+        return ""
+    _, by_notify = deciding(await load_rules(session), subject_of(connection))
+    return f"{customer.name} is notified, by {_reason(by_notify, app.name)}"
 
 
 def _reason(rule: Rule | None, app: str) -> str:

@@ -12,6 +12,7 @@ from sqlalchemy import update
 from sqlmodel import col
 
 from linekeeper.clock import utcnow
+from linekeeper.explain.service import explain
 from linekeeper.incidents.conclude import conclude
 from linekeeper.outbox.senders.reconnect import advance_due_cases
 from linekeeper.outbox.senders.slack import deliver_due
@@ -97,6 +98,17 @@ async def test_a_lost_login_makes_one_link_one_mail_and_one_run(
     assert "/connect/" not in str(run.payload)
     delivered = await deliver_due(house.store, await house.rt.configuration(), "tests")
     assert any(path in text for text in delivered.unsent), (path, delivered)
+
+    # What the alert policy decided for Slack is not why a customer is mailed, nor why a run began.
+    [sent] = await outbox(house, "email")
+    [customer] = await house.rows(Customer, col(Customer.id) == connection.customer_id)
+    rule = f"{customer.name} is notified, by the settings of app default"
+    said = []
+    for message in (sent, run):
+        found = await explain(house.store, await house.rt.configuration(), message.id, now=utcnow())
+        said.append(found.verdict.summary)
+    assert said[0].endswith(f"UTC. It was sent because of this rule: {rule}.")
+    assert "rule" not in said[1]
 
 
 async def test_in_observe_there_is_a_run_and_no_link_and_no_mail(
