@@ -64,6 +64,7 @@ class Outcome(StrEnum):
     """What Makini's list says of it; the word is in `Observation.lifecycle`."""
 
 
+TOKEN_REFUSED = "token_refused"  # noqa: S105 - the cause: no other is given either
 GOOD = (Outcome.answered, Outcome.sync_failing)
 SEVERITY = {
     Health.healthy: 0,
@@ -92,6 +93,8 @@ class Observation(msgspec.Struct, frozen=True):
     """Nothing may be read with the connection's token, so no contradiction can be settled."""
     unknown_there: bool = False
     """Makini, asked for a new token, said that it doesn't know the connection."""
+    unrenewed: bool = False
+    """Makini refuses its token, and gave no answer when asked for another."""
     tried: bool = False
     """It was to be probed, and had no token to ask with."""
     needs_login: bool = False
@@ -135,6 +138,7 @@ class Judged(msgspec.Struct, frozen=True, omit_defaults=True):
     observed_at: datetime | None = None
     degraded_by: str = ""
     """The one cause, while it is degraded: `sync_failing`, `sync_stale`, `slow` or `flapping`."""
+    unknown_by: str = ""  # why it is unknown, where that has a name: TOKEN_REFUSED
     falls: tuple[datetime, ...] = ()
     """When it fell from healthy, within the flap window."""
     trouble_at: datetime | None = None

@@ -19,6 +19,7 @@ from linekeeper.health.evidence import (
     CACHED,
     CALLS,
     FALLEN,
+    TOKEN_REFUSED,
     Evidence,
     Health,
     Judged,
@@ -102,6 +103,7 @@ def _listed(previous: Judged, observation: Observation, policy: HealthPolicy) ->
 
 
 def _seen(previous: Judged, observation: Observation, policy: HealthPolicy) -> Judged:
+    previous = replace(previous, unknown_by=TOKEN_REFUSED if observation.unrenewed else "")
     if contradicts(previous, observation, policy):
         # Unsettled: a read would have come in place of this word.
         own = Health.unknown if observation.unread else previous.own
@@ -278,6 +280,7 @@ def _concluded(
         denied_since=(state.denied_since or denied_at) if denied_at else None,
         health=health,
         degraded_by=state.degraded_by if health is Health.degraded else "",
+        unknown_by=state.unknown_by if health is Health.unknown else "",
         observed_at=at if dated else previous.observed_at,
         falls=falls,
         trouble_at=trouble_at,

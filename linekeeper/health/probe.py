@@ -78,6 +78,7 @@ def understand_error(
         at=at,
         source="probe",
         outcome=outcome,
+        unrenewed=unrenewed,
         code=error.code or status,
         message=message,
         request_id=error.request_id,

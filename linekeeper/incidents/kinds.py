@@ -1,6 +1,7 @@
 """The registry of the kinds of incidents: one entry a kind, and what is said by it."""
 
 from linekeeper.config import Severity
+from linekeeper.health.evidence import TOKEN_REFUSED
 from linekeeper.health.token_missing import TOKEN_MISSING
 from linekeeper.incidents.kinds_of_connections import OF_CONNECTIONS
 from linekeeper.incidents.kinds_of_the_house import OF_THE_HOUSE
@@ -40,6 +41,21 @@ _RENEWALS_LOST = (
     "ones were lost. Makini has probably replaced the old ones all the same, and refuses them: "
     "every call on these connections fails. New logins put it right; no password needs to be "
     "changed."
+)
+_NO_OTHER_GIVEN = (
+    "Makini refuses the token of this connection, and gives no other: asked for one, it answers "
+    "with an error. Every call on this connection fails, and whether its login works is unknown."
+)
+_NO_OTHERS_GIVEN = (
+    "Makini refuses the tokens of these connections, and gives no others: asked for them, it "
+    "answers with an error. Every call on these connections fails, and whether their logins work "
+    "is unknown."
+)
+_ASK_MAKINI = (
+    "Ask Makini's support why it gives no token. If that takes too long, send the customer a "
+    "connect link (run connect): a login brings a new token. Linekeeper asks Makini again in every "
+    "sweep, and resolves this incident when a token works; where Makini says that it gives none "
+    "without a login, the customer is asked automatically."
 )
 _NOT_IN_DOUBT = "The logins are not in doubt."
 _OF_MANY_ANYWHERE = {
@@ -146,11 +162,14 @@ def meaning(kind: str, cause: str = "", scope: str = "connection") -> str:
     `scope` is `connection`, or that of an incident of several: of a provider, or of an app, where
     it is not the systems of several providers that are taken for the cause.
     `cause` is the one why a connection, or all of several, are degraded (`Judged.degraded_by`),
-    where it is known; of a lost login `TOKEN_MISSING` or `RENEWAL_LOST`, where that is why.
+    where it is known; of a lost login `TOKEN_MISSING` or `RENEWAL_LOST`, and of an unknown
+    health `TOKEN_REFUSED`, where that is why.
     """
     if kind == "reauthorization_required" and cause == TOKEN_MISSING:
         return _MADE_ANEW
     is_of_one = scope == "connection"
+    if kind == "unknown" and cause == TOKEN_REFUSED:
+        return _NO_OTHER_GIVEN if is_of_one else _NO_OTHERS_GIVEN
     if kind == "reauthorization_required" and cause == RENEWAL_LOST:
         return _RENEWAL_LOST if is_of_one else _RENEWALS_LOST
     known = None
@@ -161,11 +180,15 @@ def meaning(kind: str, cause: str = "", scope: str = "connection") -> str:
     return known or KINDS.get(kind, _OTHER).meaning
 
 
-def ahead(kind: str, scope: str = "connection", *, resolved: bool, unwatched: bool = False) -> str:
-    """What happens next, to one connection or to several; `unwatched`: it ended as its
-    app was taken out of the settings."""
-    if resolved:
-        return _UNWATCHED if unwatched else _RESOLVED
+def after(*, unwatched: bool) -> str:
+    """What is said of a resolved one; `unwatched`: its app was taken out of the settings."""
+    return _UNWATCHED if unwatched else _RESOLVED
+
+
+def ahead(kind: str, cause: str = "", scope: str = "connection") -> str:
+    """What happens next, to one connection or to several; `cause` and `scope` as in `meaning`."""
+    if kind == "unknown" and cause == TOKEN_REFUSED:
+        return _ASK_MAKINI
     of_many = None if scope == "connection" else _AHEAD_OF_MANY.get(kind)
     return of_many or KINDS.get(kind, _OTHER).ahead
 

@@ -41,15 +41,16 @@ OF_CONNECTIONS = {
     ),
     "unknown": Kind(
         ("health",),
-        MINOR,
+        NORMAL,
         "health.md#what-the-words-mean",
         health_name("unknown"),
         "Whether it works is unknown: Makini reports a status that Linekeeper does not know, "
         "refuses the token and gives no other, or the evidence contradicts itself. It counts as "
         "unhealthy.",
         "Linekeeper checks it in every sweep, and resolves this incident once the evidence is "
-        "good and agrees. If it lasts where the token is refused, send the customer a connect "
-        "link (run connect).",
+        "good and agrees. Where the token is refused in three probes in a row and no other is "
+        "given, the incident says so, and the customer is not asked without you: ask Makini's "
+        "support, or send the customer a connect link (run connect).",
     ),
     "disconnected": Kind(
         ("health",),

@@ -112,7 +112,7 @@ _OPEN = (
     .where(col(Incident.resolved_at).is_(None))
     .order_by(col(Incident.id))
 )
-_CAUSED = frozenset({Health.degraded.value, Health.reauthorization_required.value})
+_CAUSED = frozenset({Health.degraded, Health.unknown, Health.reauthorization_required})
 """Kinds of which the cause says more than the evidence."""
 _IN_TROUBLE = (
     select(
@@ -274,7 +274,7 @@ def _reason(kind: str, reported: str | None) -> Reason | None:
 
 
 def _is_worth_reminding(incident: IncidentRow) -> bool:
-    """Not of what is low whomever it hits: slow, flapping, a status nobody knows."""
+    """Not of what is low whomever it hits: slow, flapping, stale."""
     return severity(incident.kind, incident.scope, live=True, critical=False) != "low"
 
 

@@ -139,9 +139,7 @@ def _what(view: IncidentView, pen: Pen, now: datetime) -> list[str]:
     lines = []
     only = view.only
     scope = "provider" if view.share is not None and view.share.is_cause else view.scope
-    meaning = words.meaning(
-        view.kind, only.cause if only else view.cause, "connection" if only else scope
-    )
+    meaning = words.meaning(view.kind, view.why, "connection" if only else scope)
     is_more = view.summary and (len(view.title) > _TITLE_SHOWN or view.says_more)
     if view.resolved_at is None and (meaning or is_more):
         problem = meaning or pen.text(view.summary[:1].upper() + view.summary[1:], _FOUND_LIMIT)
@@ -286,7 +284,8 @@ def _next_step(view: IncidentView, pen: Pen, links: Links) -> str:
     """What happens next; of a lost login also who brings the customer the link."""
     is_over = view.resolved_at is not None
     if is_over or view.kind != "reauthorization_required":
-        return words.ahead(view.kind, view.scope, resolved=is_over, unwatched=view.is_unwatched)
+        ahead = words.ahead(view.kind, view.why, view.scope)
+        return words.after(unwatched=view.is_unwatched) if is_over else ahead
     if (only := view.only) is None:
         return several(view, pen, links)
     then = "verifies the login, backfills what was missed, and resolves this incident."

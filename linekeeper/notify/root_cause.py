@@ -99,7 +99,11 @@ _CAUSES: Any = (
     .where(
         col(IncidentConnection.incident_id).in_(bindparam("ids", expanding=True)),
         col(IncidentConnection.kind).in_(
-            [Health.degraded.value, Health.reauthorization_required.value]
+            [
+                Health.degraded.value,
+                Health.reauthorization_required.value,
+                Health.unknown.value,
+            ]
         ),
         col(IncidentConnection.left_at).is_(None),
     )
@@ -109,7 +113,7 @@ _CAUSES: Any = (
 
 async def common_causes(session: AsyncSession, incident_ids: Collection[str]) -> dict[str, str]:
     """Return by incident the one cause (`incidents.kinds.meaning`) that all of its connections
-    have which are degraded or have lost their login; else it is left out."""
+    have whose health is degraded, unknown or of a lost login; else it is left out."""
     causes: dict[str, set[str]] = {}
     for incident_id, cause in await session.execute(_CAUSES, {"ids": sorted(incident_ids)}):
         causes.setdefault(incident_id, set()).add(cause)

@@ -91,8 +91,7 @@ class IncidentView(IncidentFacts):
     recovered_count: int = 0
     share: CustomerShare | None = None
     """The customer who has the most of its connections, where it is about several."""
-    cause: str = ""
-    """The one why all of several connections are degraded; empty where they differ."""
+    cause: str = ""  # the one why all of several connections are as they are
     run_id: str | None = None
     """The run that works on it."""
     connect_url: str | None = None
@@ -119,6 +118,11 @@ class IncidentView(IncidentFacts):
     def only(self) -> MemberView | None:
         """The one connection it is about, if it is one."""
         return self.members[0] if self.member_count == 1 and self.members else None
+
+    @property
+    def why(self) -> str:
+        """The one cause of it, where that is known."""
+        return self.only.cause if self.only else self.cause
 
 
 def overview_of(kind: str) -> tuple[str, str]:

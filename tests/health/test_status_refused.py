@@ -10,6 +10,9 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from linekeeper.clock import utcnow
 from linekeeper.makini import TokenPair
+from linekeeper.notify import compose
+from linekeeper.notify.situations import read_state
+from linekeeper.notify.view import load_views
 from linekeeper.runtime import Runtime
 from linekeeper.store.tables import Connection, Credential, Transition
 from linekeeper.tokens.lost_renewal import lost_renewals
@@ -144,3 +147,28 @@ async def test_no_answer_was_lost_where_a_pair_was_refused_and_only_the_mint_was
         held = await session.get_one(Credential, connection.id)
         assert await lost_renewals(session, [connection.id]) == set()
     assert held.refused_at is not None
+
+
+async def test_a_mint_that_fails_for_good_is_named_within_three_probes_and_not_let_pass(
+    rt: Runtime, server: Peer
+) -> None:
+    """No customer is asked, who may have changed nothing: operators are, until one takes it."""
+    await well_until_now(rt, server)
+    server.answer("GET", ASSETS, refused)
+    server.answer("POST", MINT, lambda _: JSONResponse({"message": "Server Error"}, 500))
+    for _ in range(3):
+        await probed(rt)
+    [incident] = await incidents(rt)
+    [view] = (await load_views(rt.store, [incident.id])).values()
+    text = compose.plain(view, now=utcnow())
+    assert "Makini refuses the token of this connection, and gives no other" in text
+    assert "Ask Makini's support why" in text
+    assert "run connect" in text
+    async with rt.store.read() as session:
+        moment = await read_state(session, await rt.configuration(), utcnow())
+    assert [each.severity for each in moment.situations] == ["normal"], "what is low is let pass"
+
+    server.answer("GET", STATUS, {"data": {"id": "k1", "sync_status": "never heard of"}})
+    assert (await probed(rt)).health == "unknown"
+    [view] = (await load_views(rt.store, [incident.id])).values()
+    assert "Ask Makini's support why" not in compose.plain(view, now=utcnow())
