@@ -15,7 +15,10 @@ class Consequence(NamedTuple):
 
 
 _LOOK_IN_THE_PRODUCT = "Look in the product: it has been given the change."
-_NOT_YET_AT_MAKINI = "If the customer changed it later, that change has not reached Makini yet."
+_NOT_YET_HERE = (
+    "If it was changed later, that has not reached Linekeeper yet: the next poll of its entity "
+    "finds it, once Makini has it."
+)
 _LOGIN = "The customer logs in through the connect link; Linekeeper then backfills what was missed."
 _WHEN_REACHABLE = "Linekeeper reads what was missed as soon as the system is reachable again."
 
@@ -99,8 +102,8 @@ CAUSES: Mapping[Cause, Consequence] = {
         "Look whether the record was deleted in the customer's system, or whether the integration "
         "user may not see it.",
     ),
-    Cause.no_news: Consequence(None, Party.nobody, _NOT_YET_AT_MAKINI),
-    Cause.baseline: Consequence(None, Party.nobody, _NOT_YET_AT_MAKINI),
+    Cause.no_news: Consequence(None, Party.nobody, _NOT_YET_HERE),
+    Cause.baseline: Consequence(None, Party.nobody, _NOT_YET_HERE),
     Cause.deleted: Consequence(
         None,
         Party.nobody,

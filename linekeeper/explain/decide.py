@@ -204,7 +204,8 @@ def _unannounced(way: Way) -> Diagnosis | None:
     if way.rejected:
         return verdict(
             Cause.rejected,
-            f"No delivery for it was accepted; {way.rejected} were rejected in that time "
+            f"No delivery for it was accepted; {way.rejected} "
+            f"{'was' if way.rejected == 1 else 'were'} rejected in that time "
             f"({way.rejected_why}), and this may have been one of them.{recovered}",
         )
     if way.was_down or way.is_of_first_sync:

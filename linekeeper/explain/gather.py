@@ -11,6 +11,7 @@ from linekeeper.config import Configuration
 from linekeeper.explain import deliveries, queries
 from linekeeper.explain.facts import ChangeFacts, DeliveryFacts, RecordFacts, Way
 from linekeeper.inbox.meaning import RECORD_KINDS
+from linekeeper.inbox.routing import connections_of
 from linekeeper.store import Store
 from linekeeper.store.keys import stored_key
 from linekeeper.store.retention import load_retention
@@ -104,9 +105,12 @@ async def delivery_way(
     store: Store, session: AsyncSession, configuration: Configuration, row: Any, *, now: datetime
 ) -> Way:
     """Everything known of one delivery, a row of `webhook_event`."""
-    around = await queries.around(session, row.connection_id, configuration)
+    owner = row.connection_id
+    if owner is None and (target := (await connections_of(session, [row])).get(row.id)):
+        owner = target.id  # as will be written down when the delivery is settled
+    around = await queries.around(session, owner, configuration)
     connection = around.row
-    facts = await deliveries.facts_of(session, row, row.connection_id)
+    facts = await deliveries.facts_of(session, row, owner)
     keys = deliveries.keys_in(row) if row.kind in RECORD_KINDS else []
     way = Way(
         key=keys[0] if keys else None,

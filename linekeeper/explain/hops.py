@@ -6,6 +6,7 @@ from dataclasses import replace
 from linekeeper.explain.answer import Diagnosis, Hop, HopName, HopState
 from linekeeper.explain.facts import ChangeFacts, Way
 from linekeeper.explain.words import answer, moment
+from linekeeper.text import counted
 
 _ORDER = (
     HopName.source,
@@ -64,7 +65,9 @@ def _arriving(way: Way) -> Iterator[Hop]:
         elif way.is_of_first_sync:
             none = "None was due: Makini's first sync of the connection brought it"
         yield Hop(HopName.webhook, state, none)
-        text = f"{way.rejected} rejected deliveries in that time" if way.rejected else came
+        text = (
+            f"{counted(way.rejected, 'rejected delivery')} in that time" if way.rejected else came
+        )
         yield Hop(HopName.accepted, HopState.unknown if way.rejected else state, text)
 
 

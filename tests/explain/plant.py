@@ -73,7 +73,7 @@ async def never_set_up(stage: Stage) -> Planted:
 async def forged(stage: Stage) -> Planted:
     which, at = stage.connections[0], utcnow() - timedelta(minutes=30)
     minute = at.replace(second=0, microsecond=0)
-    count = DeliveryCount(app="default", cause="bad_signature", minute=minute, count=3)
+    count = DeliveryCount(app="default", cause="bad_signature", minute=minute, count=1)
     await write(stage, *recovered(which, "forged-1"), count)
     return Planted(await subject(stage, which, "forged-1"), "rejected", "accepted", "us")
 
