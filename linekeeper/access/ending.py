@@ -36,6 +36,8 @@ class Ending:
     """What was asked for."""
     came: str = ""
     """What was logged in to, where it is something else."""
+    is_theirs: bool = False
+    """Whether that is known as the customer's own; else no customer reads what it is."""
     mail: str = ""
     """The e-mail that `came` was logged in to with, where nothing else is different."""
     mail_before: str = ""

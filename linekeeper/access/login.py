@@ -14,7 +14,7 @@ from linekeeper.access.ending import ASSUMED, Ended, Ending, how_it_ended, why_n
 from linekeeper.access.links import redirect_uri
 from linekeeper.access.listing import listed_for
 from linekeeper.access.login_news import announce_login
-from linekeeper.access.owner import Login, resolve_owner, what
+from linekeeper.access.owner import Login, is_theirs, resolve_owner, what
 from linekeeper.access.pending import (
     Pending,
     forget_pending,
@@ -277,12 +277,12 @@ class Attempt:
                 )
             await conclude(rt.store, session, policy=policy, now=now)
         if how == "done":
-            was_lost = self.link.incident_id is not None
-            return Ending(how, self.link.system, was_lost=was_lost)
+            return Ending(how, self.link.system, was_lost=self.link.incident_id is not None)
         return Ending(
             how,
             self.link.system,
             came=came,
+            is_theirs=is_theirs(self.link, match),
             mail=status.email if match.mail_before else "",
             mail_before=match.mail_before,
             connect_url=self.url,

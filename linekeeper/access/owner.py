@@ -106,6 +106,16 @@ async def whose(
     return matched, asked.connection
 
 
+def is_theirs(link: ConnectLink, match: Match) -> bool:
+    """Whether the login that came is known to be of the link's customer. Pure.
+
+    One of the company and system that was asked for is, unless it is in our books as another's.
+    """
+    if match.known is None or match.known.customer_id is None:
+        return bool(match.mail_before)
+    return match.known.customer_id == link.customer_id
+
+
 async def what(session: AsyncSession, link: ConnectLink, login: Login, match: Match) -> str:
     """What people know it by: its system as Makini's list or our books name it.
 

@@ -97,6 +97,8 @@ def _part(ending: Ending) -> str:
         return "returned_done_again"
     if ending.is_kept and ending.how in _SAID_OF_KEPT:
         return f"returned_kept_{ending.how}"
+    if ending.how == "other_system" and not ending.is_theirs:
+        return "returned_not_theirs"
     if ending.how == "other_system" and ending.mail_before and not ending.is_kept:
         return "returned_other_mail"
     return f"returned_{ending.how}"

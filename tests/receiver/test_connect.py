@@ -186,7 +186,10 @@ async def test_another_system_than_asked_for_is_refused_explained_and_loses_noth
     # As people name it: Makini's status has only the word for its kind of system.
     named = label(other.name.split(" · ")[0], other.provider, other.name, None)
     assert named.endswith(" · IBM Maximo")
-    assert f"You logged in to {named}, but" in html.unescape(answer.text)
+    shown = html.unescape(answer.text)
+    assert "not the one that was asked for" in shown
+    customer = other.name.split(" · ")[0]
+    assert not any(each in shown for each in (named, customer, other.email, other.provider or "?"))
     async with house.store.read() as session:
         said = await session.scalars(select(col(Audit.detail)))
         assert f"it was another system, {named}" in str(list(said))
