@@ -339,7 +339,7 @@ def _is_claimed_lost(judged: Judged, observation: Observation, policy: HealthPol
         lag = timedelta(hours=policy.stale_sync_hours)
         # No synchronization takes longer to be seen: this one began with a login that works.
         outlived = synced is not None and lost is not None and synced - lost > lag
-        return not (observation.unread and outlived)
+        return not outlived or (judged.lost_by in CALLS and not observation.unread)
     if judged.refusals < policy.failing_calls or judged.refused_at is None:
         return False
     return observation.at - judged.refused_at <= timedelta(minutes=policy.failing_minutes)

@@ -1,6 +1,6 @@
 """A status that refuses every token: what the connection's reads say counts."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from sqlalchemy import update
@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from linekeeper.clock import utcnow
+from linekeeper.health.evidence import Outcome
 from linekeeper.makini import TokenPair
 from linekeeper.notify import compose
 from linekeeper.notify.situations import read_state
@@ -17,9 +18,11 @@ from linekeeper.runtime import Runtime
 from linekeeper.store.tables import Connection, Credential, Transition
 from linekeeper.tokens.lost_renewal import lost_renewals
 from linekeeper.tokens.stored import save_tokens
+from tests.health.test_contradictions import said
 from tests.health.test_sweep import connections, incidents, sweep
 from tests.makini.peer import Peer
 from tests.reconcile.answering import ASSETS, rt, server
+from tests.reconnect.working_clock import at
 
 __all__ = ["rt", "server"]
 STATUS = "/api/integrations/current"
@@ -172,3 +175,26 @@ async def test_a_mint_that_fails_for_good_is_named_within_three_probes_and_not_l
     assert (await probed(rt)).health == "unknown"
     [view] = (await load_views(rt.store, [incident.id])).values()
     assert "Ask Makini's support why" not in compose.plain(view, now=utcnow())
+
+
+async def test_a_later_sync_ends_a_claimed_loss_where_no_entity_can_be_read(
+    rt: Runtime, server: Peer
+) -> None:
+    """A login that is lost does not synchronize: a status may be behind by an interval, no more."""
+
+    def status(synced: datetime) -> dict[str, dict[str, str]]:
+        told = {"sync_status": "done", "sync_updated_at": synced.isoformat()}
+        return {"data": {"id": "k1", **told}}
+
+    server.answer("GET", STATUS, status(utcnow()))
+    await sweep(rt)
+    [connection] = await connections(rt)
+    lost_at = utcnow()
+    await said(rt, connection, Outcome.login_lost)
+    for hours, health in ((2, "reauthorization_required"), (26, "healthy")):
+        with at(lost_at + timedelta(hours=hours)):
+            server.answer("GET", STATUS, status(utcnow()))
+            assert (await probed(rt)).health == health
+    assert server.asked(ASSETS), "it may be read: it was tried"
+    [incident] = await incidents(rt)
+    assert incident.status == "resolved"
