@@ -36,6 +36,9 @@ class KnownConnection:
     metadata: str | None = None
     """The digest of its `user_metadata` (`linekeeper.customers.naming`)."""
     name: str = ""
+    taken_in_at: datetime | None = None
+    unlisted_since: datetime | None = None
+    """Since when Makini's list lacks it; None while it doesn't, as far as sweeps have seen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,8 +257,8 @@ def _is_successor(
 ) -> bool:
     """Whether the login is the wanted system's, under an id it didn't have before."""
     held = next((entry for entry in listed if _is_called(entry, wanted.makini_key)), None)
-    if held is not None and ours is not None:
-        return False  # two connections side by side: a second system, not a new id
+    if ours is not None and (held is not None or _were_side_by_side(wanted, ours)):
+        return False  # a second system, not a new id
     is_unsaid = held is not None and entry is None and not held.id
     if is_unsaid and not _are_keys_ids(wanted, listed, known):
         return False  # several fit, and this one may be any of them
@@ -266,6 +269,14 @@ def _is_successor(
     if entry is not None and entry.metadata:
         return same_words(customer_name(entry), wanted.customer)
     return _is_alike(wanted, status) or _is_called_alike(wanted, status, entry, known)
+
+
+def _were_side_by_side(wanted: KnownConnection, ours: KnownConnection) -> bool:
+    """Whether both were in our books before the list lacked `wanted`: that this list does says
+    nothing, as it may be cut."""
+    if ours.setup in ("pending", "disconnected") or ours.taken_in_at is None:
+        return False
+    return wanted.unlisted_since is None or ours.taken_in_at < wanted.unlisted_since
 
 
 def _is_called_alike(

@@ -187,6 +187,8 @@ async def known_connections(session: AsyncSession, app: str) -> list[KnownConnec
             col(Connection.replaced_by),
             col(Connection.metadata_digest),
             col(Connection.name),
+            col(Connection.created_at),
+            col(Connection.unlisted_since),
         )
         .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
         .where(col(Connection.app) == app)

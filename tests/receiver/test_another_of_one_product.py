@@ -2,9 +2,10 @@
 
 import html
 
+import pytest
 from sqlmodel import col
 
-from linekeeper.store.tables import Audit, Connection
+from linekeeper.store.tables import Audit, Connection, ConnectLink
 from tests.receiver.test_connect import link_for, through
 from tests.reconnect.conftest import House, house, open_house
 
@@ -25,3 +26,42 @@ async def test_the_page_names_both_by_what_tells_them_apart(house: House) -> Non
     assert f"You logged in to {came}, but {asked} is the one that was asked for" in shown
     said = [str(row.detail) for row in await house.rows(Audit)]
     assert any(f"it was another system, {came}" in text for text in said)
+
+
+@pytest.mark.parametrize("is_swept", [True, False], ids=["a sweep saw that list", "none did"])
+async def test_it_takes_no_others_place_because_makinis_list_lacks_that_one(
+    house: House, is_swept: bool
+) -> None:
+    """Universe 60078: the list was empty, and the login at one ended the other, which lives."""
+    world = house.fleet.world
+    for _ in range(2):
+        world.create(name="Bolt · UpKeep", email="it@bolt.example", provider="upkeep")
+    await house.sweep()
+    asked, other = await house.rows(Connection, col(Connection.name) == "Bolt · UpKeep")
+    await house.lose_login(asked)
+    _, path = await link_for(house, asked)
+    for each in (asked, other):
+        world.connections[each.makini_key].hidden = True
+    if is_swept:
+        await house.sweep()
+    assert (await through(house, path, other.makini_key)).status_code == 409
+    for each in (asked, other):
+        found = await house.connection(each.id)
+        assert (found.setup, found.replaced_by) == ("live", None)
+    assert [link.used_at for link in await house.rows(ConnectLink)] == [None]
+
+
+async def test_what_a_sweep_took_in_when_the_list_lost_the_one_asked_for_takes_its_place(
+    house: House,
+) -> None:
+    world = house.fleet.world
+    first = world.create(name="Bolt · UpKeep", email="it@bolt.example", provider="upkeep")
+    await house.sweep()
+    [asked] = await house.rows(Connection, col(Connection.name) == "Bolt · UpKeep")
+    await house.lose_login(asked)
+    _, path = await link_for(house, asked)
+    second = world.create(name="Bolt · UpKeep", email="it@bolt.example", provider="upkeep")
+    world.connections[first.key].hidden = True
+    await house.sweep()
+    assert (await through(house, path, second.key)).status_code == 200
+    assert (await house.connection(asked.id)).replaced_by is not None
