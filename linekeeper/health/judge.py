@@ -67,7 +67,7 @@ def judge(previous: Judged, observation: Observation, policy: HealthPolicy) -> J
         if not raises_doubt(observation, previous):
             return Judgement(previous, applied=False)
         return Judgement(doubted(previous, observation), applied=True, doubts=True)
-    if observation.is_good_event and awaits_call(previous, observation.at):
+    if observation.is_good_event and awaits_call(previous, observation):
         return Judgement(noted(previous, observation), applied=True, awaits_call=True)
     if observation.outcome is Outcome.listed:
         return _listed(previous, observation, policy)

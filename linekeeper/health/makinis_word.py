@@ -6,7 +6,7 @@ is good again is what it believes: neither says anything of calls that are not a
 The next answered call does.
 """
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from msgspec.structs import replace
 
@@ -37,17 +37,18 @@ _OF_TOKEN = (*CALLS, "reconnect", "product")
 _SAYS_NOTHING = (Outcome.doubted, Outcome.missed, Outcome.unclear)
 
 
-def awaits_call(judged: Judged, at: datetime) -> bool:
-    """Whether such a word, said at `at`, decides nothing before a call is answered.
+def awaits_call(judged: Judged, observation: Observation) -> bool:
+    """Whether such a word decides nothing before a call is answered.
 
-    Where nobody calls, or nothing may be read to settle a dispute, it decides at once.
+    Where nobody calls, or nothing may be read to settle a dispute, it decides at once; but that a
+    synchronization ended brings no token where only a login does (`is_lost_for_good`).
     """
     if judged.disputed:
-        return False
+        return judged.own is _LOST and not observation.is_back
     if judged.asked_at is None:
         return judged.evidence is None  # nobody has looked at it yet
     fails = judged.own in FALLEN or judged.misses > 0 or judged.refusals > 0
-    return fails and at - judged.asked_at < UNASKED
+    return fails and observation.at - judged.asked_at < UNASKED
 
 
 def noted(judged: Judged, observation: Observation) -> Judged:

@@ -67,6 +67,23 @@ async def test_its_incident_stays_what_it_is_and_says_what_the_list_says(house: 
     assert kept[-1].after == "reauthorization_required"
 
 
+async def test_that_a_synchronization_completed_does_not_end_it(house: House) -> None:
+    """Universe 35244: Makini's synchronizations "complete" whether the login works or not."""
+    connection = await lost_by_its_event(house)
+    for _ in range(2):
+        await house.sweep()
+        await said(house.rt, connection, Outcome.answered, sync_updated_at=utcnow())
+        assert (await house.connection(connection.id)).health == "reauthorization_required"
+    assert [incident.status for incident in await house.incidents()] == ["open"]
+
+
+async def test_that_makini_says_it_works_again_ends_it(house: House) -> None:
+    connection = await lost_by_its_event(house)
+    await house.sweep()
+    await said(house.rt, connection, Outcome.answered)
+    assert (await house.connection(connection.id)).health == "healthy"
+
+
 async def test_a_login_by_the_link_ends_it(house: House) -> None:
     connection = await lost_by_its_event(house)
     await house.sweep()
