@@ -93,8 +93,9 @@ def mailed_while_kept(oracle: "Oracle") -> Iterator[str]:
 
 
 def _works(oracle: "Oracle", key: str, since: datetime, mail: "Mail") -> bool:
-    """Whether that login works, and no other of that customer was lost."""
+    """Whether that login works, and no other of that customer, nor a pair of theirs, was lost."""
     truth, until = oracle.universe.truth, mail.at + CLOCKS
+    has_lost_pair = oracle.universe.people.pairs.was_locked_out
     made = truth.connections[key]
     before = line_of(truth, made)[1:]
     theirs = [
@@ -102,4 +103,6 @@ def _works(oracle: "Oracle", key: str, since: datetime, mail: "Mail") -> bool:
         if each.email in mail.recipients and each not in before
     ]  # fmt: skip
     is_gone = made.deleted_at is not None and made.deleted_at <= until
-    return not is_gone and not any(was_lost(each, since, until) for each in theirs)
+    return not is_gone and not any(
+        was_lost(each, since, until) or has_lost_pair(each) for each in theirs
+    )

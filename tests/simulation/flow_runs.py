@@ -55,6 +55,8 @@ class SimRun:
     """Its `pause_keys`: Prefect does not count in `run_count` that a suspended run goes on."""
     made_at: datetime | None = None
     ended_at: datetime | None = None
+    over: list[tuple[datetime, datetime]] = field(default_factory=list)
+    """From when until when it seemed to be over, and then went on."""
     expected_start_time: datetime | None = None  # nobody here catches up for the others
     work_pool_name: str | None = None
     states: list[State[Any]] = field(default_factory=list)
@@ -74,6 +76,15 @@ class SimRun:
         if self.state_word == "failed":
             return bool(self.state_name)
         return self.state_word == "completed" and self.state_name != "Skipped"
+
+    def lived(self, until: datetime) -> list[tuple[datetime, datetime]]:
+        """When it was not over, as far as it was made by somebody."""
+        if self.made_at is None:
+            return []
+        is_over = self.state_word in OVER and self.ended_at is not None
+        begun = [self.made_at, *(again for _, again in self.over)]
+        ended = [*(end for end, _ in self.over), self.ended_at if is_over else until]
+        return list(zip(begun, ended, strict=True))
 
     @property
     def flow_id(self) -> UUID:

@@ -90,6 +90,8 @@ REGRESSIONS: tuple[str, ...] = (
     "--seed 35003 --brief",
     "--seed 35137 --brief",
     "--seed 35229 --brief",
+    "--seed 35244 --brief",
+    "--seed 60078 --brief",
     "--seed 50117 --kinds customer",
     "--seed 50122 --kinds customer",
     "--seed 50146 --kinds customer",

@@ -101,13 +101,17 @@ def is_unreadable(universe: "Universe", connection: Connection) -> bool:
     """Whether nobody gave Linekeeper a token of it, and it may not make one itself.
 
     A login that is kept may turn out to be of another system than was asked for: then its pair is
-    thrown away, too.
+    thrown away, too. One that Makini renews no more may have ended early.
     """
     people = universe.people
     if people.pairs.is_locked_out(connection):
         return True
     if universe.personality.mint != "refused":
         return False
+    now = universe.now()
+    lives = any(now < max(pair.access_until, pair.refresh_until) for pair in connection.pairs)
+    if connection.login_ok and not lives:
+        return True
     key, customers = connection.key, people.customers
     is_given = connection.pairs and key not in customers.refused
     return not is_given or _is_thrown_away(universe, key)

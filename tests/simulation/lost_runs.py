@@ -138,8 +138,8 @@ class LostRuns:
         universe, now = self._universe, self._universe.now()
         universe.say(f"lost run {run.deployment}: {run.state_word} {run.message}")
         living = [host for host in run.hosts if not (host.dead or host.stalled)]
-        if word == "crashed":  # one of two beside each other said so; the other is told to end, too
-            living = [host for host in living if host.interrupted_at is None]
+        if word == "crashed" and len(run.hosts) > 1:
+            living = []  # one of them said so; that the run goes on beside another does no harm
         if living:
             universe.found.append(f"lost run: {run.deployment} was taken for lost, and lives")
         silence = silent_after() if word == "running" else BEGINS_WITHIN

@@ -160,4 +160,18 @@ OF_FIXES = (
          "    broken = False"),
         seed=35229,
     ),
+    undone(
+        "completed-sync-brings-a-token", "a sync that completed ends what only a login can end",
+        ("health/makinis_word.py",
+         "        return judged.own is _LOST and not observation.is_back\n",
+         "        return False\n"),
+        seed=35244,
+    ),
+    undone(
+        "list-says-who-is-replaced", "a login takes the place of another that a cut list lacks",
+        ("access/match.py",
+         "    return wanted.unlisted_since is None or ours.taken_in_at <",
+         "    return wanted.unlisted_since is not None and ours.taken_in_at > "),
+        seed=60078,
+    ),
 )  # fmt: skip

@@ -268,6 +268,8 @@ class SimPrefect:
 
     def _move(self, run: SimRun, word: str, name: str = "", message: str = "") -> None:
         self.changes += 1
+        if run.state_word in OVER and word not in OVER and run.ended_at is not None:
+            run.over.append((run.ended_at, self._now()))
         run.move(word, self.server_now(), name, message)
         run.moved_at = self._now()
         if word in OVER:

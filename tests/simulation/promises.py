@@ -205,9 +205,9 @@ def _run_twice(oracle: "Oracle") -> Iterator[str]:
     now = oracle.universe.now()
     spans: dict[str, list[tuple[datetime, datetime]]] = {}
     for run in oracle.universe.prefect.runs.values():
-        if run.deployment == "reconnect" and run.made_at is not None:
+        if run.deployment == "reconnect":
             subject = str(sorted(run.parameters.items()))
-            spans.setdefault(subject, []).append((run.made_at, run.ended_at or now))
+            spans.setdefault(subject, []).extend(run.lived(now))
     for subject, lived in spans.items():
         lived.sort()
         for (_, ended), (began, until) in pairwise(lived):
