@@ -158,9 +158,7 @@ async def _come_back(session: AsyncSession, apps: Sequence[str], *, now: datetim
     """Note that `apps` are watched again, and since when they were not."""
     were_out = (col(AppState.app).in_(apps), col(AppState.removed_at).is_not(None))
     rows = await session.execute(
-        select(col(AppState.app), col(AppState.removed_at))
-        .where(*were_out)
-        .with_for_update(key_share=True)
+        select(col(AppState.app), col(AppState.removed_at)).where(*were_out)
     )
     session.add_all(
         AppAbsence(app=app, since=since, until=max(since, now))

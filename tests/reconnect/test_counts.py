@@ -1,5 +1,6 @@
 """How many records a reconnect brought is said, however coarse a source's times are."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 
 from sqlmodel import col, select
@@ -9,10 +10,12 @@ from linekeeper.incidents.lifecycle import Opening, open_new
 from linekeeper.reconcile.backfill import reconcile_window
 from linekeeper.reconnect.counts import backfilled, keep_counts
 from linekeeper.runtime import Runtime
+from linekeeper.store import new_id
 from linekeeper.store.tables import Connection, Reconnect
 from tests.makini.peer import Peer
 from tests.reconcile.answering import ASSETS, rt, server
 from tests.reconcile.conftest import run
+from tests.waiting import somebody_waits
 
 __all__ = ["rt", "server"]
 LONG_AGO = datetime(2026, 3, 2, 8, tzinfo=UTC)
@@ -101,3 +104,25 @@ async def test_changes_dated_before_the_login_was_lost_are_counted_as_backfilled
     kept = await keep_counts(rt, incident, connection, counts, since=since, until=until)
     assert kept["caught_up"] == 3
     assert backfilled([kept]) == "3 records backfilled"
+
+
+async def test_what_two_backfills_of_one_case_brought_at_once_is_kept_of_both(
+    rt: Runtime, server: Peer
+) -> None:
+    dated(server, timedelta(), "")
+    await run(rt)
+    incident, first = await lost_login(rt)
+    second = new_id()
+
+    async def kept(connection_id: str) -> None:
+        times = {"since": LONG_AGO, "until": utcnow()}
+        await keep_counts(rt, incident, connection_id, {"compared": 1}, **times)
+
+    async with asyncio.TaskGroup() as both, rt.store.write() as session:
+        await session.get_one(Reconnect, incident, with_for_update=True)
+        both.create_task(kept(first))
+        both.create_task(kept(second))
+        await somebody_waits(rt.store, 2)
+    async with rt.store.read() as session:
+        case = await session.get_one(Reconnect, incident)
+    assert set(case.counts) == {first, second}
