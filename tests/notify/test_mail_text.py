@@ -170,7 +170,7 @@ def test_german_bends_what_stands_for_the_names_that_are_not_said() -> None:
     assert "SAP, UpKeep und 3 weitere von Acme wurden bei Makini neu verbunden" in asked.body
     assert asked.subject.endswith("bei SAP, UpKeep und 3 weiteren an")
     lost = compose("ask", "Acme", [system(name) for name in names], until=SINCE, locale="de")
-    assert "von Acme bei SAP, UpKeep und 3 weiteren wird nicht mehr angenommen" in lost.body
+    assert "von Acme bei SAP, UpKeep und 3 weiteren werden nicht mehr angenommen" in lost.body
     thanks = compose("thank", "Acme", anew, until=None, locale="de")
     assert "mit SAP, UpKeep und 3 weiteren steht wieder" in thanks.body
     setup = compose("setup", "Acme", anew, until=SINCE, locale="de")
@@ -201,3 +201,20 @@ def test_in_austria_january_is_called_as_it_is_there(locale: str, written: str) 
 def test_the_hour_is_said_at_which_a_link_ends(what: What, locale: str, said: str) -> None:
     """`until 4 March` reads as if it still worked on that afternoon."""
     assert said in compose(what, "Acme", [system()], until=SINCE, locale=locale).body
+
+
+@pytest.mark.parametrize("what", ["ask", "remind", "ending"])
+@pytest.mark.parametrize("is_new", [False, True])
+@pytest.mark.parametrize(
+    ("locale", "of_one"),
+    [
+        ("en", ("this system", "new connection:", "the link below", "read from it ")),
+        ("de", ("dieses System", "neuen Verbindung ", "den Link unten", "hinterlegte Anmeldung ")),
+    ],
+)
+def test_several_systems_are_not_spoken_of_as_one(
+    what: What, is_new: bool, locale: str, of_one: tuple[str, ...]
+) -> None:
+    both = [SystemToLogIn(name, SINCE, "https://x.example/c/t", is_new) for name in ("SAP", "Fiix")]
+    body = compose(what, "Acme", both, until=SINCE, locale=locale).body
+    assert [said for said in of_one if said in body] == []
