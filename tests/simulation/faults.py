@@ -79,6 +79,7 @@ MAKINI_AWAY = 0.3
 """The share of universes in which Makini as a whole goes away."""
 RUNS_LOST = 0.25
 """The share of those in which workers lose runs."""
+FLOOD_FROM, FLOOD_CHANCE = 70_000, 0.1
 LACKS_FROM_SECONDS = 1200.0
 """A listing that lacks records does so once all were read."""
 
@@ -108,6 +109,9 @@ class Trouble:
             self.kinds.add(ONE_CUSTOMER)
         acts = Random(seed_of(universe.plan.seed, "second acts"))
         self.kinds |= SecondActs.drawn(universe.plan.seed, acts)
+        floods = Random(seed_of(universe.plan.seed, "floods"))
+        if universe.plan.seed >= FLOOD_FROM and floods.random() < FLOOD_CHANCE:
+            self.kinds.add("flood")
         ends = Random(seed_of(universe.plan.seed, "endings"))
         if universe.plan.seed >= ENDING_FROM and ends.random() < ENDING_CHANCE:
             self.kinds = {*self.kinds, ENDING} - APART

@@ -41,8 +41,10 @@ async def renewed_meanwhile(
         for connection, ending in of:
             if connection.deleted or not connection.login_ok:
                 continue
-            link = await _link_by_hand(universe, connection)
+            link, before = await _link_by_hand(universe, connection), connection.pairs[-1]
             if link and await people.customers.log_in_by(link, connection):
+                if not connection.successor and connection.pairs[-1] is before:
+                    continue  # the link was not answered, so that nothing was renewed
                 ending.renewed_at = universe.now()
                 universe.acted.add(MEANWHILE)
                 universe.say(f"renewed: {connection.key} logged in while its mail waits")

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 SYNC_SECONDS = 900.0
 """From one synchronization of a connection to the next."""
+DELAYS = (60.0, 600.0, 7_200.0)
+A_DAY_LATE_FROM = 70_000
+"""From this universe on a webhook may come a day late; those before live as they did."""
 
 
 class Sending:
@@ -21,6 +24,8 @@ class Sending:
 
     def __init__(self, universe: "Universe") -> None:
         self._universe = universe
+        is_newest = universe.plan.seed >= A_DAY_LATE_FROM
+        self._delays = (*DELAYS, 86_400.0) if is_newest else DELAYS
         self.silent_about: set[str] = set()
         """Connections whose webhooks about records don't arrive."""
 
@@ -47,7 +52,7 @@ class Sending:
             return
         delay = self._universe.rng.uniform(0.1, 3.0)
         if chance < 0.12:
-            delay += self._universe.rng.choice((60.0, 600.0, 7200.0))
+            delay += self._universe.rng.choice(self._delays)
         self._universe.later(delay, self.deliver(post))
         if 0.12 <= chance < 0.2:
             self._universe.later(delay + self._universe.rng.uniform(0, 30), self.deliver(post))

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from tests.simulation.universe import Universe
 
 UNUSUAL_KINDS = ("late", "away", "mutes", "caps")
-"""Beside these there are, where they are asked for, `flood`, as reading so many records takes long,
-and `thrift`."""
+"""Beside these there are `flood`, which is drawn from 70000 on, as reading so many records takes
+long, and `thrift`."""
 UNUSUAL = 0.15
 LATE = 0.25
 """The share of webhooks that are held back until it is calm."""
