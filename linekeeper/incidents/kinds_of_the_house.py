@@ -186,9 +186,9 @@ OF_THE_HOUSE = {
         "webhooks.md#watch-it",
         "",
         "",
-        "The artifact `webhooks` names them and says why. Linekeeper tries those again at growing "
-        "intervals that are not dead, and resolves this incident when few fail. For dead ones run "
-        "`replay-webhooks` once their cause is fixed.",
+        "The artifact `webhooks` names them and says why. Linekeeper tries them again at growing "
+        "intervals, and resolves this incident when few fail. Those that it gives up are an "
+        "incident of their own.",
     ),
     "webhooks_behind": Kind(
         ("stream",),

@@ -6,7 +6,7 @@ from linekeeper.text import counted
 
 _OVER: Mapping[str, str] = {
     "webhooks_dead": "No webhook is dead any more that a replay can help.",
-    "webhooks_failing": "Few of the webhooks of the last hour fail.",
+    "webhooks_failing": "Few webhooks fail.",
     "webhooks_unrouted": "No webhook of the last day is without a connection.",
     "webhooks_forged": "Hardly any delivery is refused now.",
     "webhooks_behind": "No webhook waits for long any more, and they are applied in time.",

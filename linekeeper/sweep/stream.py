@@ -25,7 +25,7 @@ class StreamThresholds:
     """The thresholds from which on something is wrong. Shares are of 1."""
 
     failing_share: float = 0.05
-    """The share of the last hour's events that are dead or failing."""
+    """Those that are failing, to be tried again, as a share of the last hour's events."""
     failing_least: int = 5
     forged_least: int = 20
     """Deliveries turned away for their signature in ten minutes."""
@@ -81,7 +81,6 @@ class Stream:
     """Tried in vain, to be tried again."""
     last_hour: int = 0
     """Events received in it."""
-    dead_last_hour: int = 0
     dead: int = 0
     """The dead events among all that are kept and were not replayed."""
     unreadable: int = 0
@@ -221,13 +220,10 @@ def _dead(stream: Stream) -> _Trouble | None:
 
 
 def _failing(stream: Stream, policy: StreamThresholds) -> _Trouble | None:
-    bad, every = stream.failing + stream.dead_last_hour, stream.last_hour
+    bad, every = stream.failing, stream.last_hour
     if bad < policy.failing_least or bad < policy.failing_share * max(every, 1):
         return None
-    text = f"{bad:,} of {every:,} webhooks of the last hour failing"
-    if stream.dead_last_hour:
-        again = f", {stream.failing:,} to be tried again" if stream.failing else ""
-        text += f". {stream.dead_last_hour:,} dead{again}"
+    text = f"{bad:,} webhooks failing, to be tried again ({every:,} came in the last hour)"
     return _Trouble("webhooks_failing", bad, text)
 
 

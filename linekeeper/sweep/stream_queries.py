@@ -3,12 +3,12 @@
 Ids are UUIDv7, so the part of the table since a moment is a range of its key.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
 from typing import Any, get_args
 
-from sqlalchemy import ColumnElement, bindparam, case, exists, func, literal_column, select
+from sqlalchemy import ColumnElement, bindparam, case, func, literal_column, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 from sqlmodel import col
@@ -67,8 +67,7 @@ async def read_streams(
             pending=waiting[app][0],
             oldest_at=waiting[app][1],
             failing=waiting[app][2],
-            last_hour=hour[app][0],
-            dead_last_hour=hour[app][1],
+            last_hour=hour[app],
             dead=dead[app][0],
             unreadable=dead[app][1],
             unreadable_lately=dead[app][2],
@@ -126,29 +125,19 @@ _WAITING = (
 )
 _FIRST: Any = bindparam("first")
 _SINCE: Any = bindparam("since", type_=UtcDateTime)
-_AGAIN = aliased(WebhookEvent)
-_GOES_BETTER = exists().where(
-    col(_AGAIN.replay_of).is_not(None),
-    col(_AGAIN.replay_of) == col(WebhookEvent.id),
-    col(_AGAIN.status) != "dead",
-)
 _LAST_HOUR = (
     select(
         col(WebhookEvent.app),
-        func.count(),
-        func.sum(case(((col(WebhookEvent.status) == "dead") & ~_GOES_BETTER, 1), else_=0)),
+        func.count().label("came"),
     )
     .where(col(WebhookEvent.id) >= _FIRST, _CAME, col(WebhookEvent.kind) != CANARY)
     .group_by(col(WebhookEvent.app))
 )
 
 
-async def _last_hour(session: AsyncSession, now: datetime) -> dict[str, tuple[int, int]]:
+async def _last_hour(session: AsyncSession, now: datetime) -> Counter[str]:
     rows = await session.execute(_LAST_HOUR, {"first": id_floor(now - timedelta(hours=1))})
-    counts: dict[str, tuple[int, int]] = defaultdict(lambda: (0, 0))
-    for app, every, bad in rows:
-        counts[app] = (every, bad or 0)
-    return counts
+    return Counter({row.app: row.came for row in rows})
 
 
 async def _dead(session: AsyncSession, now: datetime) -> dict[str, tuple[int, int, int]]:

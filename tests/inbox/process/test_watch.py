@@ -320,13 +320,34 @@ async def test_webhooks_that_were_applied_late_are_over_once_they_are_applied_in
     assert await incidents(stage) == {}
 
 
-async def test_a_canary_is_none_of_the_webhooks_of_which_a_share_fails(stage: Stage) -> None:
-    await stage.deliver({"id": "c", "event": "linekeeper.canary"})
-    for number in range(5):
+async def tried_in_vain(stage: Stage) -> None:
+    """What waits was tried once, and is to be tried again."""
+    failed = {"attempts": 1, "error": "the database is away"}
+    async with stage.rt.store.write() as session:
+        await session.execute(
+            update(WebhookEvent).where(col(WebhookEvent.status) == "pending").values(**failed)
+        )
+
+
+async def test_dead_webhooks_are_one_incident_and_none_of_those_that_are_tried_again(
+    stage: Stage,
+) -> None:
+    for number in range(6):
         await stage.deliver({"id": f"d{number}", "event": "moon.rising"})
     await stage.process()
     await watch(stage.rt, utcnow())
-    assert "5 of 5 webhooks" in ((await incidents(stage))["webhooks_failing"].title or "")
+    assert list(await incidents(stage)) == ["webhooks_dead"]
+
+
+async def test_a_canary_is_none_of_the_webhooks_of_which_a_share_fails(stage: Stage) -> None:
+    await stage.deliver({"id": "c", "event": "linekeeper.canary"})
+    await stage.process()
+    for number in range(5):
+        await stage.deliver({"id": f"d{number}", "event": "sync.completed"})
+    await tried_in_vain(stage)
+    await watch(stage.rt, utcnow())
+    title = (await incidents(stage))["webhooks_failing"].title or ""
+    assert "5 webhooks failing, to be tried again (5 came" in title
 
 
 async def test_two_sweeps_at_once_open_each_incident_once(stage: Stage) -> None:
