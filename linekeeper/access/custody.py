@@ -213,10 +213,13 @@ async def _borrow(
             results[position] = HandedResult(connection=name, custody=Custody.borrowed, error=None)
             pairs[connection.id] = handed[position].pair
             changed.append(connection)
+        stored = col(Credential.connection_id)
+        held = set(await session.scalars(select(stored).where(stored.in_(ids))))
         if pairs:
             await save_tokens(rt.store, session, pairs, now=now)
         for connection in {each.id: each for each in changed}.values():
-            await _set(session, connection, Custody.borrowed, by=by, now=now)
+            had = connection.id in held
+            await _set(session, connection, Custody.borrowed, had_one=had, by=by, now=now)
     return results
 
 
@@ -247,7 +250,8 @@ async def _own(
         if current is not None and not current.minted and current.access not in known:
             return _refused(handed.connection, _CHANGED)
         await save_tokens(rt.store, session, {connection.id: handed.pair}, now=now)
-        await _set(session, connection, Custody.owned, by=by, now=now)
+        had = current is not None
+        await _set(session, connection, Custody.owned, had_one=had, by=by, now=now)
     return HandedResult(connection=handed.connection, custody=Custody.owned, error=None)
 
 
@@ -256,10 +260,13 @@ async def _set(
     connection: Connection,
     custody: Custody,
     *,
+    had_one: bool,
     by: str,
     now: datetime,
 ) -> None:
-    before = connection.custody
+    """A connection that never had a token is `owned` in its column: nothing was held before."""
+    no_token = connection.custody == Custody.owned.value and not had_one
+    before = "none" if no_token else connection.custody
     await _hold(session, connection, custody)
     if before != custody.value:
         action, detail = f"token.{custody.value}", {"before": before}

@@ -153,26 +153,32 @@ async def _show(connection: str | None) -> list[str]:
         if connection is not None:
             standing = await standing_of(rt, connection)
             written = "are" if standing.notify_customers else "are not"
+            notified = f"{written} notified, by {standing.notify_by}"
+            if standing.mode == "observe":
+                notified = "are not notified while it is observed"
             return [
                 f"{standing.label}: {standing.mode}, by {standing.mode_by}.",
-                f"Its customers {written} notified, by {standing.notify_by}.",
+                f"Its customers {notified}.",
             ]
         async with rt.store.read() as session:
             rules = await load_rules(session)
         apps = (await rt.configuration()).apps
     lines = [
-        f"app {name}, by its settings: {app.mode}, {_notifies(app.notify_customers)}"
+        f"app {name}, by its settings: {app.mode}, {_notifies(app.notify_customers, app.mode)}"
         for name, app in sorted(apps.items())
     ]
     for rule in rules:
         said = [rule.mode] if rule.mode else []
-        said += [_notifies(rule.notify_customers)] if rule.notify_customers is not None else []
+        if rule.notify_customers is not None:
+            said.append(_notifies(rule.notify_customers, rule.mode))
         lines.append(f"{rule.label}: {', '.join(said) or 'says nothing'} (set by {rule.by})")
     return lines
 
 
-def _notifies(notify_customers: bool) -> str:
-    return "customers are notified" if notify_customers else "customers are not notified"
+def _notifies(notify_customers: bool, mode: str | None) -> str:
+    if not notify_customers:
+        return "customers are not notified"
+    return "customers are notified" if mode == "manage" else "customers are notified where managed"
 
 
 async def _change(

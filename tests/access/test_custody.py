@@ -162,6 +162,9 @@ async def test_a_pair_is_taken_over_once_it_is_verified(cut_over: CutOver) -> No
         [result] = await cut_over.hand_over(good)
         assert result["custody"] == "owned"
         assert cut_over.lives(pair.access)
+    async with cut_over.rt.store.read() as session:
+        audit = await session.scalars(select(Audit).where(col(Audit.action) == "token.owned"))
+    assert [(row.subject, row.detail["before"]) for row in audit] == [(first.id, "none")]
     assert await cut_over.renew(first) is not None
     lent = {"connection": first.id, "access_token": cut_over.pair(first).access}
     [result] = await cut_over.hand_over(lent)

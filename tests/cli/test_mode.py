@@ -35,6 +35,12 @@ async def test_some_are_managed_and_come_back_with_their_tokens(command: Command
         assert "0 people would be notified" in would
         assert "Nothing was changed" in would
         assert "by the settings of app default" in await run("mode", "show", first.key)
+        app = ("--app", "default")
+        await run("mode", "set", *app, "--notify-customers")
+        assert "app default: customers are notified where managed" in await run("mode", "show")
+        quiet = await run("mode", "show", first.key)
+        assert "Its customers are not notified while it is observed" in quiet
+        await run("mode", "clear", *app)
         assert "1 go from observe to manage" in await run("mode", "set", "manage", *one)
         said = await run("mode", "set", *one, "--notify-customers")
         assert "1 have customers who are notified from then on: " in said
