@@ -114,8 +114,7 @@ async def webhook(leading: Tour, count: str) -> None:
         f"[bold]{count} · A lost webhook[/]",
         f"{LOST} records change at {name}, once they are known, and no webhook says so.",
     )
-    # What changes before the first reading is part of it: nothing could be missed.
-    await leading.waits(f"reconcile has read {name} once", lambda: _is_read(leading, connection.id))
+    await first_read(leading, connection.id, name)
     now = utcnow()
     await leading.control("records", connection=connection.makini_key, change=LOST, announce=False)
     leading.says(
@@ -141,6 +140,11 @@ async def webhook(leading: Tour, count: str) -> None:
         "the feed of changes that your product reads.",
         f"How far webhooks can be trusted: {links.artifact(WEBHOOK_TRUST)}",
     )
+
+
+async def first_read(leading: Tour, connection_id: str, name: str) -> None:
+    """Wait for it: what changes before is part of that reading, so that nothing could be missed."""
+    await leading.waits(f"reconcile has read {name} once", lambda: _is_read(leading, connection_id))
 
 
 async def _is_read(leading: Tour, connection_id: str) -> bool | None:

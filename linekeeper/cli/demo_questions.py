@@ -3,7 +3,7 @@
 from sqlalchemy import select
 from sqlmodel import col
 
-from linekeeper.cli.demo_chapters import done_step, step_of
+from linekeeper.cli.demo_chapters import done_step, first_read, step_of
 from linekeeper.cli.demo_tour import Tour
 from linekeeper.clock import utcnow
 from linekeeper.customer_page.links import give_link
@@ -20,6 +20,7 @@ BY = "linekeeper demo"
 async def explain(leading: Tour, count: str) -> None:
     """Where is a record? Followed until the missing hop was named."""
     connection, name = (await leading.undisturbed())[0]
+    await first_read(leading, connection.id, name)
     now = utcnow()
     made = await leading.control(
         "records", connection=connection.makini_key, change=1, announce=False

@@ -97,7 +97,7 @@ async def test_the_demo_is_followed_to_its_end(living: House, page: Page) -> Non
         "acknowledged by",
         "4 changes that no webhook announced",
         "Done by Petra",
-        "webhook (owner:",
+        "webhook is missing",
         "rule 17",
     ):
         assert wanted in said, said

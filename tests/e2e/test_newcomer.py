@@ -35,7 +35,7 @@ pytestmark = [pytest.mark.soak, pytest.mark.e2e]
 
 LIVE = ".linekeeper-live"
 BACKUP = "linekeeper.backup"
-MOVES_ON = {"lease", "app_state", "app_setting"}
+MOVES_ON = {"lease", "app_state", "app_setting", "open_process", "part_heartbeat"}
 """Tables that parts write by themselves while they run, whatever becomes of the fleet."""
 
 
