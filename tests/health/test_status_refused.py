@@ -105,13 +105,18 @@ async def test_a_connection_whose_records_are_read_is_not_unreachable_because_it
     assert connection.health == "healthy"
 
 
+async def refused_without_another(rt: Runtime, server: Peer) -> None:
+    """It was well; now its token is refused, and another one is never given."""
+    await well_until_now(rt, server)
+    server.answer("GET", ASSETS, refused)
+    server.answer("POST", MINT, lambda _: JSONResponse({"message": "Server Error"}, 500))
+
+
 async def test_a_login_is_in_doubt_whose_token_is_refused_and_not_renewed_for_want_of_an_answer(
     rt: Runtime, server: Peer
 ) -> None:
     """It is no system that is away: Makini refuses whatever is asked with its token."""
-    await well_until_now(rt, server)
-    server.answer("GET", ASSETS, refused)
-    server.answer("POST", MINT, lambda _: JSONResponse({"message": "Server Error"}, 500))
+    await refused_without_another(rt, server)
     for expected in ("healthy", "healthy", "unknown", "unknown"):
         assert (await probed(rt)).health == expected
     [incident] = await incidents(rt)
@@ -156,9 +161,7 @@ async def test_a_mint_that_fails_for_good_is_named_within_three_probes_and_not_l
     rt: Runtime, server: Peer
 ) -> None:
     """No customer is asked, who may have changed nothing: operators are, until one takes it."""
-    await well_until_now(rt, server)
-    server.answer("GET", ASSETS, refused)
-    server.answer("POST", MINT, lambda _: JSONResponse({"message": "Server Error"}, 500))
+    await refused_without_another(rt, server)
     for _ in range(3):
         await probed(rt)
     [incident] = await incidents(rt)
