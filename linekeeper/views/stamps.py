@@ -16,6 +16,7 @@ from sqlmodel import col
 
 from linekeeper.access.pending import kept_logins
 from linekeeper.config import Configuration
+from linekeeper.health.token_missing import is_token_missing
 from linekeeper.notify.channels import ARTIFACTS
 from linekeeper.notify.merged import FLEET
 from linekeeper.store import Store
@@ -45,7 +46,7 @@ MOST_WITHOUT_PAGE = 50
 _SHOWN = (
     *("name", "slug", "makini_key", "makini_id", "customer_id", "app", "provider"),
     *("hosting", "tier", "tags", "setup", "health", "health_since"),
-    *("list_status", "sync_status", "evidence", "mode"),
+    *("list_status", "sync_status", "evidence", "mode", "told_apart_by"),
 )
 _AT_ONCE = 5_000
 
@@ -163,6 +164,8 @@ async def connection_stamps(
                         links.artifact(FLEET),
                         app.mode if app else None,
                         *(getattr(connection, name) for name in _SHOWN),
+                        connection.judged.get("degraded_by"),
+                        is_token_missing(connection.judged),
                         *others,
                         open_of[connection.id],
                         kept.get(connection.id),

@@ -114,6 +114,16 @@ async def test_a_page_is_written_again_when_what_it_shows_changes(
         assert "Reauthorization required" not in healed["connection-acme-sap"].split("## What")[0]
         assert "No trouble known of 2 connections" in healed["fleet"]
 
+        # Its customer has another of the same product by now: each name means one.
+        await change(Connection, lost.id, told_apart_by="Leeds")
+        assert "🟢 Acme · SAP ECC (Leeds)" in (await kept())["connection-acme-sap"]
+        await change(Connection, lost.id, told_apart_by=None)
+        await change(Connection, lost.id, judged={"degraded_by": "slow"}, health="degraded")
+        slow = (await kept())["connection-acme-sap"]
+        await change(Connection, lost.id, judged={"degraded_by": "stale"})
+        assert (await kept())["connection-acme-sap"] != slow
+        await change(Connection, lost.id, judged={}, health="healthy")
+
         # Another Prefect has none of the pages: they are made again.
         for artifact in (await running.client.request("POST", "/artifacts/filter", json={})).json():
             await running.client.request("DELETE", f"/artifacts/{artifact['id']}")
