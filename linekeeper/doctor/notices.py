@@ -11,7 +11,7 @@ from sqlmodel import col, select
 from linekeeper.clock import utcnow
 from linekeeper.config import Configuration, MailConfig
 from linekeeper.doctor.finding import DoctorFinding, ok, warn, wrong
-from linekeeper.notify.channels import SOCKET, troubles
+from linekeeper.notify.channels import SOCKET, known_as, troubles
 from linekeeper.notify.evaluate import targets
 from linekeeper.notify.policy import check
 from linekeeper.notify.routing import channels_of
@@ -98,7 +98,8 @@ async def examine_alerts(store: Store, configuration: Configuration) -> list[Doc
     findings = [
         await asyncio.to_thread(_readable, url) for url in targets(policy.elsewhere).values()
     ]
-    for notice_channel in await troubles(store):
+    names = _in_use(configuration)
+    for notice_channel in [each for each in await troubles(store) if each.channel in names]:
         since = f"takes nothing since {notice_channel.since:%Y-%m-%d %H:%M} UTC"
         name, text = f"alerts · {notice_channel.channel}", f"{since}: {notice_channel.trouble}"
         if notice_channel.needs_fix:
@@ -111,18 +112,18 @@ async def examine_alerts(store: Store, configuration: Configuration) -> list[Doc
     to_fix = [finding for finding in findings if finding.fix] or [
         ok("alerts", _where_to(configuration))
     ]
-    return [*to_fix, *_socket_mode(configuration, findings)]
+    if SOCKET in names and not any(each.name == f"alerts · {SOCKET}" for each in findings):
+        to_fix.append(ok(f"alerts · {SOCKET}", "connected, as far as the consumer reports"))
+    return to_fix
 
 
-def _socket_mode(
-    configuration: Configuration, findings: list[DoctorFinding]
-) -> list[DoctorFinding]:
-    """That the consumer reports no trouble with it; trouble is among the findings."""
-    tokens = [channel.app_token for channel in channels_of(configuration).values()]
-    is_wanted = any(token.get_secret_value().strip() for token in tokens)
-    if not is_wanted or any(each.name == f"alerts · {SOCKET}" for each in findings):
-        return []
-    return [ok(f"alerts · {SOCKET}", "connected, as far as the consumer reports")]
+def _in_use(configuration: Configuration) -> set[str]:
+    """What the trouble of each channel is kept under that the settings name."""
+    slack = channels_of(configuration)
+    urls = targets(configuration.alerts.elsewhere)
+    names = {*map(known_as, slack), *(f"elsewhere {target}" for target in urls)}
+    uses_socket = any(each.app_token.get_secret_value().strip() for each in slack.values())
+    return names | ({SOCKET} if uses_socket else set())
 
 
 def _readable(url: str) -> DoctorFinding:

@@ -10,6 +10,7 @@ from linekeeper.config import AlertPolicy, Configuration, SlackConfig
 from linekeeper.doctor.finding import worst
 from linekeeper.doctor.notices import examine_alerts
 from linekeeper.notify.channels import SOCKET, mark_broken, mark_well
+from linekeeper.notify.evaluate import targets
 from linekeeper.notify.refusals import refused
 from linekeeper.store import Store
 
@@ -33,6 +34,17 @@ async def test_a_channel_that_takes_nothing_is_named_until_it_does(store: Store)
         await mark_well(session, "slack")
     [found] = await examine_alerts(store, Configuration(slack=SLACK))
     assert found.level == "ok"
+
+
+async def test_a_channel_that_was_taken_out_of_the_settings_is_no_trouble(store: Store) -> None:
+    """To take it out is what an operator does about it."""
+    [target] = targets([SecretStr("json://h/")])
+    async with store.write() as session:
+        for name in ("slack", "slack plant", f"elsewhere {target}", SOCKET):
+            await mark_broken(store, session, name, "is gone", needs_fix=True, now=utcnow())
+    other = AlertPolicy(elsewhere=(SecretStr("json://other/"),))
+    found = await examine_alerts(store, Configuration(alerts=other))
+    assert [(each.name, each.level) for each in found] == [("alerts", "ok")]
 
 
 async def test_urls_and_policies_that_make_no_sense_are_named_without_secrets(
