@@ -87,8 +87,8 @@ class ForwardSender(Sender):
         self._apps: Mapping[str, AppConfig] = {}
         self._addresses: dict[str, str] | None = None
         """By destination, where it was when it was looked at last; None before."""
-        self._messages: dict[str, Outgoing] = {}
-        """The messages that are being sent, by the row's id."""
+        self._messages: dict[str, tuple[Outgoing, AppConfig | None]] = {}
+        """By the row's id what is being sent, and to whom as it was set when that was read."""
         self._attempts: list[dict[str, Any]] = []
         """Rows of `forward_attempt` that are not written yet."""
 
@@ -127,8 +127,9 @@ class ForwardSender(Sender):
     @asynccontextmanager
     async def prepare(self, rows: Sequence[OutboxRow]) -> AsyncIterator[Mapping[str, Result]]:
         """What to say for each row; an event that is gone can't be forwarded any more."""
-        messages, gone = await read_messages(self._rt.store, rows, self._apps)
-        self._messages.update((message.row.id, message) for message in messages)
+        apps = self._apps
+        messages, gone = await read_messages(self._rt.store, rows, apps)
+        self._messages |= {each.row.id: (each, apps.get(each.app)) for each in messages}
         try:
             yield dict.fromkeys(gone, Ended("skipped", UNKEPT))
         finally:
@@ -141,13 +142,14 @@ class ForwardSender(Sender):
 
     def not_before(self, row: OutboxRow, now: datetime) -> datetime | None:
         """What belongs to an app that is switched off waits, in case it returns."""
-        if self.destination(row) in self._apps:
+        if self._messages[row.id][1] is not None and self.destination(row) in self._apps:
             return None
         return now + timedelta(seconds=LONGEST_WAIT)
 
     async def send(self, row: OutboxRow) -> Result:
         """Post it; what the answer means for it and for the product."""
-        message, app = self._messages[row.id], self._apps[self.destination(row)]
+        message, app = self._messages[row.id]
+        assert app is not None  # or it would wait
         address, headers = envelope_of(message, app, now=self._clock())
         url = origin(app.forward_url or "")
         try:
@@ -167,8 +169,9 @@ class ForwardSender(Sender):
 
     def timed_out(self, row: OutboxRow) -> Failed:
         """The product is too slow: another message would fare no better."""
-        self._attempted(self._messages[row.id], None, "TimeoutError")
-        url = origin(self._apps[self.destination(row)].forward_url or "")
+        message, app = self._messages[row.id]
+        self._attempted(message, None, "TimeoutError")
+        url = origin((app and app.forward_url) or "")
         return Failed(f"{url} could not be reached: TimeoutError", pauses=True)
 
     async def _post(self, url: str, body: bytes, headers: RawHeaders) -> int:

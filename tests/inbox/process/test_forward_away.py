@@ -1,14 +1,16 @@
 """A product that is away or in trouble: what waits for it, holds up no other, is given up."""
 
+import asyncio
 from datetime import timedelta
 
+import pytest
 from sqlalchemy import select, update
 from sqlmodel import col
 
 from linekeeper.clock import utcnow
 from linekeeper.orchestrator import Blocks
 from linekeeper.outbox.forward import RecoveredChange, forward_changes
-from linekeeper.outbox.senders.forward import forwarding
+from linekeeper.outbox.senders.forward import ForwardSender, forwarding
 from linekeeper.redact import origin
 from linekeeper.runtime import Runtime
 from linekeeper.store import new_id
@@ -90,6 +92,30 @@ async def test_a_product_that_is_away_gets_everything_once_it_is_back(stage: Sta
     assert stage.rt.settings.forward_url == url
     await forward(stage, later(minutes=5))
     assert {identity for identity, _ in stage.product.taken} == set(ids)
+
+
+async def test_a_product_that_is_taken_out_of_the_settings_while_it_is_slow_fails_nothing(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ForwardSender, "deadline_seconds", 0.5)
+    monkeypatch.setattr("linekeeper.store.configuration.FRESH_SECONDS", 0.0)
+    stage.product.wait = 5.0
+    await online(stage, stage.connections[0])
+    app = await stage.rt.app("default")
+    async with forwarding(stage.rt) as forwarder:
+        async with asyncio.timeout(60):
+            while not stage.product.taken:
+                await forwarder.step()
+        without = app.model_copy(update={"forward_url": None})
+        await save_blocks(stage.rt.store, Blocks(apps=[without]), now=utcnow())
+        async with asyncio.timeout(60):
+            while forwarder.is_busy:
+                await forwarder.step()
+    [row] = await stage.forwards()
+    assert (row.status, row.error) == (
+        "pending",
+        f"{origin(stage.product.url)} could not be reached: TimeoutError",
+    )
 
 
 async def test_a_product_that_is_back_need_not_wait_for_further_tries(stage: Stage) -> None:
