@@ -17,7 +17,7 @@ from sqlmodel import col
 from linekeeper.config import Configuration, SlackConfig
 from linekeeper.incidents.suppressed import IncidentRow
 from linekeeper.outbox.queue import OUTBOX
-from linekeeper.outbox.sender import OutboxRow
+from linekeeper.outbox.sender import NoLongerOurs, OutboxRow
 from linekeeper.people import person
 from linekeeper.store.engine import Store, chunked
 from linekeeper.store.tables import (
@@ -316,12 +316,6 @@ async def about_message(session: AsyncSession, payload: Mapping[str, Any]) -> Ru
     return RuleSubject(topics=(str(about.get("topic", "")),), concerned=concerned)
 
 
-class NoLongerOurs(Exception):
-    """Another process sends it: the claim ran out, or its holder was taken for dead meanwhile."""
-
-    wait = 15.0
-
-
 class EarlierMessageWaits(Exception):
     """The message it belongs under is yet to be sent, or stands for too short a time to be followed
     by another: it is tried again after `wait` seconds."""
@@ -336,7 +330,7 @@ async def prove_ours(store: Store, row: OutboxRow) -> None:
     given = {"row_id": row.id, "token": row.claimed_by}
     async with store.read() as session:
         if await session.scalar(_HELD, given) is None:
-            raise NoLongerOurs("another process has taken it over")
+            raise NoLongerOurs
 
 
 _HELD: Any = select(col(Outbox.id)).where(

@@ -20,6 +20,7 @@ from linekeeper.outbox.sender import (
     End,
     Ended,
     Failed,
+    NoLongerOurs,
     OutboxRow,
     Partition,
     Parts,
@@ -75,8 +76,7 @@ class Dispatcher:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        rounds = list(self._rounds.values())
-        for task in rounds:
+        for task in (rounds := [*self._rounds.values()]):
             task.cancel()
         await to_end(lambda: asyncio.gather(*rounds, return_exceptions=True), self.sender.close)
 
@@ -181,10 +181,9 @@ class Dispatcher:
         """Send nothing to a destination for so long, or with a back-off of its own."""
         if self.pause_of(destination, now) is not None:
             return
-        partition = self._partitions.get(destination, Partition())
-        longest = self.sender.longest_pause or LONGEST_WAIT
-        before = self._pauses.get(destination)
-        self._pauses[destination] = Pause.after(before, partition.address, seconds, longest, now)
+        address = self._partitions.get(destination, Partition()).address
+        longest, before = self.sender.longest_pause or LONGEST_WAIT, self._pauses.get(destination)
+        self._pauses[destination] = Pause.after(before, address, seconds, longest, now)
 
     def in_trouble_since(self, destination: str, now: datetime) -> datetime:
         """Since when a destination takes nothing, as far as is known here."""
@@ -239,12 +238,12 @@ class _Round:
                 await to_end(partial(self._write, last=True))  # or it would be sent again
             finally:
                 self._sender.forget(self._rows)
-        results = list(self._results.values())
+        results = self._results.values()
         errors = [each for each in endings if each is not None]
         errors += [each.error for _, each in results if isinstance(each, Failed) and each.error]
         if errors:
             raise errors[0]
-        return results
+        return [*results]
 
     async def _send_in_order(self, rows: Sequence[OutboxRow], gate: asyncio.Semaphore) -> None:
         """Send the messages of one ordering key until one is not taken."""
@@ -253,7 +252,8 @@ class _Round:
                 until = self._held_until(row)
                 rest = rows[position:]
                 if until is None:
-                    result = await self._send(row)
+                    if (result := await self._send(row)) is None:
+                        return  # what is behind it is another's, too
                     until = self._note(row, result)
                     if self._sender.settles_each:
                         await to_end(self._write)
@@ -267,17 +267,15 @@ class _Round:
 
     def _held_until(self, row: OutboxRow) -> datetime | None:
         """When `row` is due again if it can't be sent now."""
-        now = self._dispatcher.clock()
-        held = self._sender.not_before(row, now)
-        if held is None:
-            held = self._dispatcher.pause_of(self._sender.destination(row), now)
+        now, destination = self._dispatcher.clock(), self._sender.destination(row)
+        held = self._sender.not_before(row, now) or self._dispatcher.pause_of(destination, now)
         return now if held is None and monotonic() > self._deadline else held
 
     def _is_put_off(self, row: OutboxRow) -> bool:
         now = self._dispatcher.clock()
         return row.id not in self._results and (self._sender.not_before(row, now) or now) > now
 
-    async def _send(self, row: OutboxRow) -> Result:
+    async def _send(self, row: OutboxRow) -> Result | None:
         self._begun[row.id] = 0.0
         try:
             async with asyncio.timeout(self._sender.deadline_seconds):
@@ -287,6 +285,8 @@ class _Round:
             raise
         except TimeoutError:
             return self._sender.timed_out(row)
+        except NoLongerOurs:
+            return None
 
     def _note(self, row: OutboxRow, result: Result) -> datetime | None:
         """Keep what came of `row`; when what waits behind it may be sent, None for at once."""

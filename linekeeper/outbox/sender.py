@@ -16,8 +16,6 @@ from linekeeper.store.types import UtcDateTime
 Refusal = Literal["refused", "gone", "unanswered"]
 """The destination refuses this message; it says that its address is no more; or it did not answer,
 and may have taken it."""
-
-
 LATE = timedelta(hours=1)
 NOBODY_THERE = timedelta(hours=6)
 """A message that is tried so much later than planned was attended to by nobody."""
@@ -123,6 +121,10 @@ class Failed:
 Result = Ended | Failed
 
 
+class NoLongerOurs(Exception):
+    """Another process sends it: the claim ran out, or its holder was taken for dead meanwhile."""
+
+
 @dataclass(slots=True)
 class Settlement:
     """What came of messages, as it is being written."""
@@ -164,8 +166,7 @@ class Pause:
     ) -> Self:
         """One that begins `now`, for `seconds`, or with a back-off of up to `longest`."""
         failures = before.failures + 1 if before is not None else 1
-        if seconds is None:
-            seconds = min(2.0 ** min(failures, 10), longest)
+        seconds = min(2.0 ** min(failures, 10), longest) if seconds is None else seconds
         since = before.since if before is not None else now
         return cls(address, failures, now + timedelta(seconds=seconds), seconds, since)
 
@@ -184,8 +185,7 @@ class Parts:
 
     def of(self, work: Work, name: str, partition: Partition) -> Work:
         """The part of `work` that is `partition`, which is called `name`."""
-        which = partition.which
-        if which is None:
+        if (which := partition.which) is None:
             return work
         if name not in self._known or self._known[name][0] is not which:
             self._known[name] = (which, replace(work, which=work.which & which))
@@ -275,7 +275,6 @@ class Sender:
 
 
 _MAX_ERROR = 500
-_KEYS_AT_ONCE = 5_000
 
 
 class End(NamedTuple):
@@ -331,7 +330,7 @@ async def schedule_retry(
 
 async def supersede(session: AsyncSession, keys: Collection[str], *, now: datetime) -> None:
     """End messages, by dedupe key, that nobody has claimed: another one has said what they say."""
-    for chunk in chunked(list(keys), _KEYS_AT_ONCE):
+    for chunk in chunked(list(keys), 5_000):
         await session.execute(_SUPERSEDE, {"keys": chunk, "now": now})
 
 

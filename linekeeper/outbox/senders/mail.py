@@ -27,7 +27,7 @@ from linekeeper.incidents.announce import announce, said_about
 from linekeeper.incidents.lifecycle import IncidentChange
 from linekeeper.notify.letters import OF_NO_INCIDENT
 from linekeeper.notify.mail_text import SystemToLogIn, What, compose
-from linekeeper.notify.routing import NoLongerOurs, prove_ours
+from linekeeper.notify.routing import prove_ours
 from linekeeper.notify.smtp import Delayed, Letter, MailRefused, hand_over
 from linekeeper.outbox.dispatcher import Dispatcher
 from linekeeper.outbox.mail_order import (
@@ -197,8 +197,8 @@ class MailSender(Sender):
             await prove_ours(self._store, row)
             if refused := await hand_over(self._mail, letter, row.id):
                 self._refused[row.id] = refused
-        except (MailRefused, NoLongerOurs) as problem:
-            return Failed(str(problem), is_final=isinstance(problem, MailRefused))
+        except MailRefused as problem:
+            return Failed(str(problem), is_final=True)
         except Delayed as problem:
             return Failed(str(problem), pauses=problem.everything, pause=PAUSE_SECONDS)
         return Ended(covers=covered)

@@ -32,7 +32,6 @@ from linekeeper.notify.routing import (
     DEFAULT,
     EarlierMessageWaits,
     First,
-    NoLongerOurs,
     channel_of_message,
     channels_of,
     due_messages,
@@ -264,7 +263,7 @@ class SlackSender(Sender):
             return self._failed(row, trouble)
         except InvalidMessage as reason:
             return Failed(str(reason), is_final=True)
-        except (EarlierMessageWaits, NoLongerOurs) as reason:
+        except EarlierMessageWaits as reason:
             return Failed(str(reason), wait=reason.wait)
         if not is_said:
             return Ended("superseded", "another message covers it")
