@@ -55,9 +55,10 @@ class Outcome(StrEnum):
     missed = "missed"
     """No usable answer: time-out, network, 5xx, garbage."""
     unclear = "unclear"
-    """It answered, but nothing of its state: 404, another shape, a refused and unrenewed token."""
+    """It answered, but nothing of its state: 403, 404, another shape, a token refused and not
+    renewed."""
     refused = "refused"
-    """It answered 403: not enough credits, or not allowed."""
+    """Makini's event says that it is inactive."""
     strange = "strange"
     """It answered with a status nobody knows."""
     listed = "listed"

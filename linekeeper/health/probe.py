@@ -66,7 +66,7 @@ def understand_error(
         return None
     outcome = {
         ErrorKind.unauthorized: Outcome.login_lost,
-        ErrorKind.forbidden: Outcome.refused,
+        ErrorKind.forbidden: Outcome.unclear,
         ErrorKind.not_found: Outcome.unclear,
     }.get(error.kind, Outcome.unclear if error.code == OTHER_SHAPE else Outcome.missed)
     status = str(error.status) if error.status is not None else error.kind.value

@@ -64,8 +64,8 @@ _OF_MANY_ANYWHERE = {
         "flapping."
     ),
     "unknown": (
-        "Whether these connections work is unknown: Makini reports a status that Linekeeper does "
-        "not know, or the evidence contradicts itself. They count as unhealthy."
+        "Whether these connections work is unknown: Makini gives no status that Linekeeper "
+        "understands, or the evidence contradicts itself. They count as unhealthy."
     ),
     "disconnected": (
         "Two complete connection lists do not contain them, and nobody disconnected them here. "

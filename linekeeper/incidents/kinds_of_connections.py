@@ -44,7 +44,7 @@ OF_CONNECTIONS = {
         NORMAL,
         "health.md#what-the-words-mean",
         health_name("unknown"),
-        "Whether it works is unknown: Makini reports a status that Linekeeper does not know, "
+        "Whether it works is unknown: Makini gives no status that Linekeeper understands, "
         "refuses the token and gives no other, or the evidence contradicts itself. It counts as "
         "unhealthy.",
         "Linekeeper checks it in every sweep, and resolves this incident once the evidence is "

@@ -269,14 +269,15 @@ def is_token(value: str) -> bool:
 
 
 def parse_rows(value: object) -> list[dict[str, Any]]:
-    """Return the objects listed under `data`, or at the top. Raises WrongShape."""
+    """Return what is listed under `data`, or at the top. Raises WrongShape.
+
+    An entry that is no object says nothing, not even its key: it is given as an empty one, so that
+    it counts, and leaves the others as they are.
+    """
     rows = value.get("data") if isinstance(value, dict) else value
     if not isinstance(rows, list):
         raise WrongShape("no list under data")
-    for position, row in enumerate(rows, start=1):
-        if not isinstance(row, dict):
-            raise WrongShape(f"entry {position} of the list is not an object")
-    return rows
+    return [row if isinstance(row, dict) else {} for row in rows]
 
 
 def parse_connections(rows: list[dict[str, Any]]) -> list[ListedConnection]:

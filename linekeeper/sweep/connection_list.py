@@ -41,7 +41,12 @@ class ListReading:
     async def find_missing(self, session: AsyncSession) -> Missing:
         """What of the known connections it lacks."""
         return await find_missing(
-            session, self.app, self.keys, count=self.count, total=self.total, broken=self.broken
+            session,
+            self.app,
+            self.keys,
+            unnamed=self.unnamed,
+            total=self.total,
+            broken=self.broken,
         )
 
 

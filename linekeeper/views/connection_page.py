@@ -119,8 +119,8 @@ _NEXT = {
         "Makini's dashboard. The next sweep notices."
     ),
     Health.unknown: (
-        "Its health is not known: it was not checked yet, Makini reports a status that "
-        "Linekeeper does not know, or the evidence contradicts itself (see below). Once a "
+        "Its health is not known: it was not checked yet, Makini gives no status that "
+        "Linekeeper understands, or the evidence contradicts itself (see below). Once a "
         "connection is live, that counts as a problem."
     ),
 }

@@ -1,6 +1,7 @@
 """A list is compared with its own total: pages overlap, are shorter than asked for, or stop."""
 
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -194,6 +195,32 @@ async def test_a_list_that_says_no_total_is_read_once(rt: Runtime, server: Peer)
     assert (await taken(rt)).truncated == ""
     pages = [dict(seen.query)["page"] for seen in server.asked(LIST)]
     assert pages.count("1") == 1, pages
+
+
+@pytest.mark.parametrize("entry", [None, "k003", {"name": "k003 - SAP ECC"}])
+async def test_an_entry_without_a_key_is_each_of_the_missing_ones_and_blinds_nobody_to_the_rest(
+    rt: Runtime, server: Peer, entry: Any
+) -> None:
+    """It may be the very connection that is missing: it isn't gone, and what is new is found."""
+
+    def lists(*entries: Any) -> None:
+        server.answer("GET", LIST, {"data": list(entries), "meta": {"total": len(entries)}})
+
+    named = [{"key": key, "name": f"{key} - SAP ECC", "status": "Active"} for key in keys(5)]
+    lists(*named)
+    await taken(rt)
+    new = {"key": "new", "name": "New - SAP ECC", "status": "Active"}
+    lists(*named[:3], entry, named[4], new)
+    for hours in (0, 3, 6, 9, 12, 15, 18, 21, 24, 27, 30):
+        adoption = await take_list(
+            rt, await rt.app("default"), now=utcnow() + timedelta(hours=hours)
+        )
+        assert "an entry has no key" in adoption.truncated
+    assert await known(rt) == [*keys(5), "new"]
+    assert await open_kinds(rt) == ["list_truncated"]
+    lists(*named, new, entry)
+    assert (await taken(rt)).truncated == "", "nothing is missing: it is something else"
+    assert await open_kinds(rt) == []
 
 
 @pytest.mark.parametrize("fault", ["loops", "empty"])

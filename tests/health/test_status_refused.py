@@ -79,6 +79,7 @@ async def test_a_login_whose_records_are_read_is_not_lost_because_the_status_ref
     [
         HTMLResponse("<html>maintenance</html>"),
         JSONResponse({"message": "Server Error"}, 500),
+        JSONResponse({"message": "Forbidden"}, 403),
         JSONResponse([]),
     ],
 )
@@ -103,6 +104,27 @@ async def test_a_connection_whose_records_are_read_is_not_unreachable_because_it
     for _ in range(3):
         connection = await probed(rt)
     assert connection.health == "healthy"
+
+
+async def test_a_status_that_is_forbidden_is_told_as_such_and_not_as_missing_credits(
+    rt: Runtime, server: Peer
+) -> None:
+    """A 403 names no cause (MAKINI "Data API"); that credits are out only Makini's list says."""
+    await well_until_now(rt, server)
+    for path in (STATUS, ASSETS):
+        server.answer("GET", path, lambda _: JSONResponse({"message": "Forbidden"}, 403))
+    for expected in ("healthy", "healthy", "unknown"):
+        assert (await probed(rt)).health == expected
+    [incident] = await incidents(rt)
+    [view] = (await load_views(rt.store, [incident.id])).values()
+    text = compose.plain(view, now=utcnow())
+    assert "Forbidden" in text
+    assert "credits" not in text
+    assert "gives no status that Linekeeper understands" in text
+
+    row = {"key": "k1", "name": "A", "integration_name": "SAP", "status": "Inactive"}
+    server.answer("GET", "/api/system/connections", {"data": [row]})
+    assert (await probed(rt)).health == "inactive"
 
 
 async def refused_without_another(rt: Runtime, server: Peer) -> None:

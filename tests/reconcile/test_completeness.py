@@ -69,7 +69,12 @@ def _keyless(everything: list[dict[str, Any]]) -> Any:
     return whole([*everything[:17], *bare], total=20)
 
 
-@pytest.mark.parametrize("listing", [_too_many, _keyless])
+def _null(everything: list[dict[str, Any]]) -> Any:
+    entries: list[Any] = [*everything[:17], None, "record", *everything[19:]]
+    return whole(entries, total=20)
+
+
+@pytest.mark.parametrize("listing", [_too_many, _keyless, _null])
 async def test_a_lasting_disagreement_is_an_incident_whichever_way_it_is(
     rt: Runtime,
     server: Any,
