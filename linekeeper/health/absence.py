@@ -1,17 +1,16 @@
 """What follows from connections that Makini's list lacks, and when nothing does.
 
 Absence is not evidence (DESIGN "True before green"): a list that lacks most of what is known, or
-fewer connections than its own total, or has no end, or lacks some while an entry has no key, looks
-truncated, and nothing is concluded from it until a person accepts it. A connection missing from two
-complete lists, whose own calls were refused between them (the sweep asks each whose token it has),
-has disappeared at Makini. Two lists of the same minutes may have the same flaw: they count as two
-if they are `APART`, or where Makini refused to renew the token since the first. That it had refused
-before says nothing: a login was lost, or the answer with a pair. One of which Makini says that it
-doesn't know it, while it mints tokens for others, is no sign of a truncated list. While the list
-lacks a connection that answers for itself, it is not whole, and for a day says nothing of the
-others that it lacks. A day is one of lists: where none was read for hours, or a clock was set, it
-begins anew. Linekeeper did not order that one disappears, so `disappeared_at` makes it an incident
-(`incidents.conclude`).
+fewer connections than its own total, or has no end, looks truncated, and nothing is concluded from
+it until a person accepts it. A connection missing from two complete lists, whose own calls were
+refused between them (the sweep asks each whose token it has), has disappeared at Makini. Two lists
+of the same minutes may have the same flaw: they count as two if they are `APART`, or where Makini
+refused to renew the token since the first. That it had refused before says nothing: a login was
+lost, or the answer with a pair. One of which Makini says that it doesn't know it, while it mints
+tokens for others, is no sign of a truncated list. While the list lacks a connection that answers
+for itself, it is not whole, and for a day says nothing of the others that it lacks. A day is one of
+lists: where none was read for hours, or a clock was set, it begins anew. Linekeeper did not order
+that one disappears, so `disappeared_at` makes it an incident (`incidents.conclude`).
 """
 
 from collections.abc import Collection, Sequence
@@ -54,14 +53,12 @@ class Absence:
     """Those of them that the list lacks."""
     listed: int
     """Different connections in the list."""
-    unnamed: int = 0
-    """Those of them whose entry has no key: each may be any that is missing."""
     total: int | None = None
     """How many the list says there are; None if it doesn't say."""
     accepted_shortfall: int = 0
     """The difference between total and list that a person accepted."""
     broken: str = ""
-    """How the list ended before the end that it speaks of; empty where it did not."""
+    """Why the list is not the whole of what it lists, by itself; empty where it may be."""
 
     @property
     def shortfall(self) -> int:
@@ -76,9 +73,7 @@ class Absence:
     @property
     def looks_truncated(self) -> bool:
         """Whether nothing may be concluded from what is missing."""
-        if self.broken or self.is_short or (self.unnamed and self.missing):
-            return True
-        return self.missing > self.known * MISSING_SHARE
+        return bool(self.broken) or self.is_short or self.missing > self.known * MISSING_SHARE
 
     @property
     def figures(self) -> str:
@@ -86,9 +81,6 @@ class Absence:
         parts = [self.broken] if self.broken else []
         if self.is_short:
             parts.append(f"{self.listed} of the {self.total} connections it counts were listed")
-        if self.unnamed and self.missing:
-            has = "an entry has" if self.unnamed == 1 else f"{self.unnamed} entries have"
-            parts.append(f"{has} no key")
         if self.missing:
             parts.append(f"{self.missing} of {self.known} known connections are missing")
         *most, last = parts or [""]
@@ -131,8 +123,8 @@ async def find_missing(
     total: int | None,
     broken: str = "",
 ) -> Missing:
-    """Compare the known connections of `app` with the keys `listed`, besides which there were
-    `unnamed` entries."""
+    """Compare the known connections of `app` with the keys `listed`, beside `unnamed` entries that
+    have none: each of these may be any that is missing."""
     before = await session.get(AppState, app)
     rows = (
         await session.execute(
@@ -156,11 +148,13 @@ async def find_missing(
     missing = await _all_about(session, [row.id for row in rows if row.makini_key not in listed])
     known = [row for row in rows if row.setup != "disconnected"]
     denied = await _denied(session, app, missing)
+    lacks = sum(row.setup != "disconnected" and row.id not in denied for row in missing)
+    if unnamed and lacks and not broken:
+        broken = "an entry has no key" if unnamed == 1 else f"{unnamed} entries have no key"
     absence = Absence(
         known=sum(row.id not in denied for row in known),
-        missing=sum(row.setup != "disconnected" and row.id not in denied for row in missing),
+        missing=lacks,
         listed=len(listed) + unnamed,
-        unnamed=unnamed,
         total=total,
         accepted_shortfall=before.accepted_shortfall if before is not None else 0,
         broken=broken,

@@ -55,8 +55,7 @@ class Outcome(StrEnum):
     missed = "missed"
     """No usable answer: time-out, network, 5xx, garbage."""
     unclear = "unclear"
-    """It answered, but nothing of its state: 403, 404, another shape, a token refused and not
-    renewed."""
+    """It answered, but nothing of its state: 403, 404, another shape, an unrenewed token."""
     refused = "refused"
     """Makini's event says that it is inactive."""
     strange = "strange"
