@@ -49,7 +49,6 @@ from linekeeper.store.leases import LOGINS, TOKENS, HeldLease, LeaseLost, holdin
 from linekeeper.store.owned import retrying, to_its_end
 from linekeeper.store.tables import Audit, Connection, ConnectLink
 from linekeeper.tokens.renew import STORAGE_TROUBLE, STORE_AGAIN_AFTER, in_doubt
-from linekeeper.tokens.stored import destroy_tokens
 
 _SET_UP = ("syncing", "live")
 """A connection whose setup the list need not move on."""
@@ -255,7 +254,6 @@ class Attempt:
                 if ending is not None:
                     await conclude(rt.store, session, policy=policy, now=now)
                     return ending
-            asked = link.connection_id
             match, owner = await resolve_owner(rt.store, session, link, login)
             # Also where it isn't what was asked for: the login killed this one's old pair.
             is_lost = owner is not None and await store_login(rt, session, owner, login, kept)
@@ -264,8 +262,6 @@ class Attempt:
             if kept is not None and not is_open:
                 await forget_pending(session, kept.id)
             came = await what(session, link, login, match)
-            if match.kind == "replaces" and asked is not None:
-                await destroy_tokens(session, asked)
             if how == "done":
                 assert owner is not None  # whatever isn't another system has one
                 await self._use_up(session, owner, now)

@@ -10,35 +10,22 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
-from linekeeper.access.system_names import names_another, same_words, words_of
+from linekeeper.access.likeness import (
+    KnownConnection,
+    are_keys_ids,
+    is_alike,
+    is_called,
+    is_company,
+    is_same_system,
+    same_mail,
+)
+from linekeeper.access.system_names import names_another, same_words
 from linekeeper.customers.naming import customer_name, metadata_digest
 from linekeeper.makini import ConnectionStatus, ListedConnection
-from linekeeper.text import SEPARATOR
 
 Kind = Literal["same", "replaces", "new", "known", "other", "unlisted"]
 _LOGGING_IN = timedelta(minutes=5)
 """Makini may connect so long before the login's answer is here, by a clock of its own."""
-
-
-@dataclass(frozen=True, slots=True)
-class KnownConnection:
-    """A connection in our books, as far as matching goes."""
-
-    id: str
-    makini_key: str
-    makini_id: str | None
-    customer_id: str | None
-    customer: str
-    provider: str
-    email: str
-    setup: str
-    replaced_by: str | None = None
-    metadata: str | None = None
-    """The digest of its `user_metadata` (`linekeeper.customers.naming`)."""
-    name: str = ""
-    taken_in_at: datetime | None = None
-    unlisted_since: datetime | None = None
-    """Since when Makini's list lacks it; None while it doesn't, as far as sweeps have seen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +50,14 @@ class Match:
     soon show another one that it is.
 
     `known` is the connection in our books that the login belongs to, `listed` its entry in
-    Makini's list.
+    Makini's list, `replaced` the connection whose place it takes: where it is `other`, not the one
+    asked for.
     """
 
     kind: Kind
     known: KnownConnection | None = None
     listed: ListedConnection | None = None
+    replaced: KnownConnection | None = None
     mail_before: str = ""
     """The e-mail of the connection asked for, where `other` differs in nothing else."""
     is_assumed: bool = False
@@ -109,9 +98,10 @@ def match(
             listed is not None
             and _is_successor(wanted, status, entry, ours, listed=listed, known=known)
         ):
-            return Match("replaces", ours, entry)
-        is_mail = _is_same_system(wanted, status) and not _same_mail(wanted.email, status.email)
-        return Match("other", ours, entry, wanted.email if is_mail else "")
+            return Match("replaces", ours, entry, wanted)
+        is_mail = is_same_system(wanted, status) and not same_mail(wanted.email, status.email)
+        replaced = _replaced(status, entry, ours, listed=listed or (), known=known)
+        return Match("other", ours, entry, replaced, wanted.email if is_mail else "")
     providers = {entry.provider for entry in listed or ()} | {each.provider for each in known}
     if names_another(asked.system, status.provider, {*providers, *platforms}):
         return Match("other", ours, entry)
@@ -135,7 +125,7 @@ def _is_under_new_id(
     """
     if status.id in ("", wanted.makini_id, wanted.makini_key):
         return False
-    if entry is not None and _is_called(entry, status.id):
+    if entry is not None and is_called(entry, status.id):
         return False
     if wanted.makini_id is not None or entry is None or came_at is None:
         return True
@@ -150,13 +140,13 @@ def _recognised(
 ) -> tuple[ListedConnection | None, KnownConnection | None]:
     """Its entry in the list and the connection in our books, as far as there are any; none that
     merely fits where the list would call it by its id, and doesn't show it yet."""
-    entry = next((candidate for candidate in listed if _is_called(candidate, status.id)), None)
+    entry = next((candidate for candidate in listed if is_called(candidate, status.id)), None)
     names = {status.id, *((entry.key, entry.id) if entry else ())}
     ours = _in_books(known, names)
     if entry is None and ours is not None:
         entry = next((candidate for candidate in listed if candidate.key == ours.makini_key), None)
     is_left = entry is None and (ours is None or ours.setup == "disconnected")
-    if is_left and not _are_keys_ids(wanted, listed, known):
+    if is_left and not are_keys_ids(wanted, listed, known):
         entry = _fitting(wanted, status, listed, known)
         ours = ours if entry is None else _in_books(known, {entry.key})
     return entry, ours
@@ -177,13 +167,9 @@ def matched_by_status(
         if connection.setup != "disconnected"
         and connection.makini_id in (None, connection.makini_key)
         and connection.id != wanted.id
-        and _is_alike(connection, status)
+        and is_alike(connection, status)
     ]
-    return wanted if _is_alike(wanted, status) and not rivals else ours
-
-
-def _is_called(listed: ListedConnection, name: str) -> bool:
-    return bool(name) and name in (listed.id, listed.key)
+    return wanted if is_alike(wanted, status) and not rivals else ours
 
 
 def _in_books(known: Sequence[KnownConnection], names: set[str]) -> KnownConnection | None:
@@ -194,25 +180,6 @@ def _in_books(known: Sequence[KnownConnection], names: set[str]) -> KnownConnect
         if {connection.makini_key, connection.makini_id} & (names - {""})
     ]
     return min(matches, key=lambda connection: connection.setup == "disconnected", default=None)
-
-
-def _are_keys_ids(
-    wanted: KnownConnection | None,
-    listed: Sequence[ListedConnection],
-    known: Sequence[KnownConnection],
-) -> bool:
-    """Whether this Makini's list calls connections what their status calls them.
-
-    The status of the one that is wanted says so, or that of two others, and none says otherwise:
-    that of the one that is wanted not even where the list has lost it.
-    """
-    if wanted is not None and wanted.makini_id not in (None, wanted.makini_key):
-        return False
-    keys = {entry.key for entry in listed if not entry.id}
-    with_id = [each for each in known if each.makini_key in keys and each.makini_id is not None]
-    if not all(each.makini_id == each.makini_key for each in with_id):
-        return False
-    return len(with_id) > 1 or (wanted is not None and wanted in with_id)
 
 
 def _fitting(
@@ -235,15 +202,15 @@ def _fitting(
     renamed = [entry for entry in fitting if wanted is not None and entry.key == wanted.makini_key]
     candidates = fresh or unsaid or renamed
     if len(candidates) > 1:
-        candidates = [entry for entry in candidates if _same_mail(entry.email, status.email)]
+        candidates = [entry for entry in candidates if same_mail(entry.email, status.email)]
     return candidates[0] if len(candidates) == 1 else None
 
 
 def _fits(listed: ListedConnection, status: ConnectionStatus) -> bool:
     if not same_words(listed.provider, status.provider):
         return False
-    same_company = _is_company(status, customer_name(listed), listed.name)
-    return same_company and (bool(listed.metadata) or _same_mail(listed.email, status.email))
+    same_company = is_company(status, customer_name(listed), listed.name)
+    return same_company and (bool(listed.metadata) or same_mail(listed.email, status.email))
 
 
 def _is_successor(
@@ -256,11 +223,11 @@ def _is_successor(
     known: Sequence[KnownConnection],
 ) -> bool:
     """Whether the login is the wanted system's, under an id it didn't have before."""
-    held = next((entry for entry in listed if _is_called(entry, wanted.makini_key)), None)
+    held = next((entry for entry in listed if is_called(entry, wanted.makini_key)), None)
     if ours is not None and (held is not None or _were_side_by_side(wanted, ours)):
         return False  # a second system, not a new id
     is_unsaid = held is not None and entry is None and not held.id
-    if is_unsaid and not _are_keys_ids(wanted, listed, known):
+    if is_unsaid and not are_keys_ids(wanted, listed, known):
         return False  # several fit, and this one may be any of them
     if not same_words(wanted.provider, status.provider):
         return False
@@ -268,7 +235,29 @@ def _is_successor(
         return True
     if entry is not None and entry.metadata:
         return same_words(customer_name(entry), wanted.customer)
-    return _is_alike(wanted, status) or _is_called_alike(wanted, status, entry, known)
+    return is_alike(wanted, status) or _is_called_alike(wanted, status, entry, known)
+
+
+def _replaced(
+    status: ConnectionStatus,
+    entry: ListedConnection | None,
+    ours: KnownConnection | None,
+    *,
+    listed: Sequence[ListedConnection],
+    known: Sequence[KnownConnection],
+) -> KnownConnection | None:
+    """The one connection, gone from the list, whose place the login takes, though another was
+    asked for: the list has its new one, which we didn't know."""
+    if entry is None or ours is not None:
+        return None
+    gone = [
+        each
+        for each in known
+        if each.setup not in ("pending", "disconnected")
+        and not any(is_called(shown, each.makini_key) for shown in listed)
+        and _is_successor(each, status, entry, None, listed=listed, known=known)
+    ]
+    return gone[0] if len(gone) == 1 else None
 
 
 def _were_side_by_side(wanted: KnownConnection, ours: KnownConnection) -> bool:
@@ -289,8 +278,8 @@ def _is_called_alike(
     if entry is None or not same_words(entry.name, wanted.name):
         return False
     others = [each for each in known if each.id != wanted.id]
-    is_of_another = any(_is_company(status, each.customer, each.name) for each in others)
-    return _same_mail(wanted.email, status.email) and not is_of_another
+    is_of_another = any(is_company(status, each.customer, each.name) for each in others)
+    return same_mail(wanted.email, status.email) and not is_of_another
 
 
 def _is_marked_alike(
@@ -307,30 +296,3 @@ def _is_marked_alike(
     marked = {each.makini_key for each in known if each.metadata == mark}
     marked |= {each.key for each in listed if metadata_digest(each.metadata) == mark}
     return marked <= keys
-
-
-def _is_alike(known: KnownConnection, status: ConnectionStatus) -> bool:
-    return _is_same_system(known, status) and _same_mail(known.email, status.email)
-
-
-def _is_same_system(known: KnownConnection, status: ConnectionStatus) -> bool:
-    same_company = _is_company(status, known.customer, known.name)
-    return same_words(known.provider, status.provider) and same_company
-
-
-def _is_company(status: ConnectionStatus, customer: str, name: str) -> bool:
-    """Whether the status names the customer, or what Makini calls the connection.
-
-    The customer is called as the operator or the metadata call it. Makini's status knows neither:
-    what it says is the connection's name, or the company's, which is the first part of that, or
-    all of it but the provider.
-    """
-    first = SEPARATOR.split(name.strip())[0]
-    if any(same_words(each, status.company_name) for each in (customer, name, first)):
-        return True
-    rest = words_of(name) - words_of(status.provider)
-    return bool(rest) and rest == words_of(status.company_name)
-
-
-def _same_mail(mail: str, other: str) -> bool:
-    return mail.casefold() == other.casefold()

@@ -9,7 +9,8 @@ from sqlalchemy import exists, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from linekeeper.access.match import KnownConnection, LinkPurpose, Match, match
+from linekeeper.access.likeness import KnownConnection
+from linekeeper.access.match import LinkPurpose, Match, match
 from linekeeper.clock import utcnow
 from linekeeper.customers.adopt import adopt
 from linekeeper.customers.change import merge_customer
@@ -30,6 +31,7 @@ from linekeeper.store.tables import (
     Implementation,
     ImplementationSystem,
 )
+from linekeeper.tokens.stored import destroy_tokens
 
 SOURCE = "reconnect"
 
@@ -60,30 +62,29 @@ async def resolve_owner(
     None where it is another system, one we don't know, or where that isn't known yet. A connection
     it takes the place of ends.
     """
-    matched, asked = await whose(session, link, login)
+    matched = await whose(session, link, login)
     if matched.kind == "unlisted":
         return matched, None
     owner = await _owner(store, session, link, matched, login.status)
     unsaid = matched.listed is None or not matched.listed.id
     if owner is not None and unsaid and login.status.id:
         await remember_id(session, owner, login.status.id)
-    if matched.kind == "replaces" and asked is not None and owner is not None:
+    if matched.replaced is not None and owner is not None:
         await succeed(
             store,
             session,
-            asked.id,
+            matched.replaced.id,
             owner,
             source=SOURCE,
             message="Makini gave the new login another id",
             now=utcnow(),
         )
+        await destroy_tokens(session, matched.replaced.id)
     return matched, owner
 
 
-async def whose(
-    session: AsyncSession, link: ConnectLink, login: Login
-) -> tuple[Match, KnownConnection | None]:
-    """Whose login it is, and the connection that its link asks for. It changes nothing."""
+async def whose(session: AsyncSession, link: ConnectLink, login: Login) -> Match:
+    """Whose login it is. It changes nothing."""
     known = await known_connections(session, link.app)
     asked = LinkPurpose(
         connection=next(
@@ -94,7 +95,7 @@ async def whose(
         other_systems=await _other_systems(session, link),
         unclaimed=await _unclaimed(session, link),
     )
-    matched = match(
+    return match(
         asked,
         login.status,
         login.listed,
@@ -103,7 +104,6 @@ async def whose(
         may_lag=login.may_lag,
         came_at=login.came_at,
     )
-    return matched, asked.connection
 
 
 def is_theirs(link: ConnectLink, match: Match) -> bool:
@@ -111,9 +111,10 @@ def is_theirs(link: ConnectLink, match: Match) -> bool:
 
     One of the company and system that was asked for is, unless it is in our books as another's.
     """
-    if match.known is None or match.known.customer_id is None:
+    theirs = match.known or match.replaced
+    if theirs is None or theirs.customer_id is None:
         return bool(match.mail_before)
-    return match.known.customer_id == link.customer_id
+    return theirs.customer_id == link.customer_id
 
 
 async def what(session: AsyncSession, link: ConnectLink, login: Login, match: Match) -> str:
@@ -212,7 +213,7 @@ async def _owner(
     now = utcnow()
     if matched.known is not None and matched.kind != "other":
         await take_back(session, matched.known.id)
-    if matched.kind == "other":
+    if matched.kind == "other" and matched.replaced is None:
         return matched.known.id if matched.known else None
     if matched.known is not None and matched.kind in ("same", "known"):
         listed = matched.listed
@@ -223,9 +224,11 @@ async def _owner(
             await _merge_untouched(session, matched.known, link.customer_id)
         return matched.known.id
     entry, theirs = _entry(matched, status), link.customer_id
+    if matched.kind == "other" and matched.replaced is not None:
+        theirs = matched.replaced.customer_id
     adopted = await adopt(store, session, link.app, [entry], now=now, of_customer=theirs)
     identifier = adopted.ids[entry.key]
-    await _hand_over(session, identifier, link.customer_id)
+    await _hand_over(session, identifier, theirs)
     return identifier
 
 

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.access.ending import Ending, how_it_ended, why_not
-from linekeeper.access.owner import SOURCE, Login, what, whose
+from linekeeper.access.owner import SOURCE, Login, resolve_owner, what, whose
 from linekeeper.access.pending import (
     SUPERSEDED,
     Pending,
@@ -53,12 +53,14 @@ async def is_superseded(session: AsyncSession, pending_id: str) -> bool:
 async def settle_superseded(
     rt: Runtime, session: AsyncSession, link: ConnectLink, login: Login, kept: Pending, *, by: str
 ) -> Ending | None:
-    """Store the pair if it is another connection's that we know; nothing else follows from it.
+    """Store the pair if it is another connection's that we know, or of one that takes its place;
+    nothing else follows from it.
 
-    None where the pair is no older than that of the later login: a clock was wrong.
+    None where the pair is no older than that of the later login: a clock was wrong, or that one,
+    which came first, ended last.
     """
-    match, _ = await whose(session, link, login)
-    owner = match.known
+    match = await whose(session, link, login)
+    owner = match.known or match.replaced
     how = how_it_ended(match, owner.id if owner is not None else None, login)
     if how in ("away", "unlisted"):
         return Ending(how, link.system, is_kept=True)
@@ -66,7 +68,11 @@ async def settle_superseded(
         if not await _is_newer_stored(rt.store, session, owner.id, login.pair):
             return None
     elif owner is not None and owner.setup != "disconnected":
-        await store_login(rt, session, owner.id, login, kept)
+        theirs: str | None = owner.id
+        if match.replaced is not None:
+            _, theirs = await resolve_owner(rt.store, session, link, login)
+        assert theirs is not None  # whatever takes a place is taken into the books
+        await store_login(rt, session, theirs, login, kept)
         came = await what(session, link, login, match)
         text = why_not("other_system", login, match, came)
         detail = {"link": link.id, "text": text[:300]}

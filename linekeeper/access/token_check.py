@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, replace
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from linekeeper.access.match import KnownConnection, matched_by_status
+from linekeeper.access.likeness import KnownConnection
+from linekeeper.access.match import matched_by_status
 from linekeeper.access.owner import known_connections, remember_id
 from linekeeper.clock import utcnow
 from linekeeper.health.evidence import Observation

@@ -3,7 +3,8 @@
 PostgreSQL's own clock counts for all machines. SQLite goes by the clock of its one machine, and
 when that is set back everything it has written lies in the future: events that just came are due
 in hours, claims and leases of the dead run on. What gives it away: a consumer that says that it
-lives beyond the next beat, rows that were made later than now, a list that was read later than now.
+lives beyond the next beat, rows that were made later than now, a list that was read later than now,
+a pause that Makini asked for later than now.
 A consumer that ends takes its beat along; then it is what a receiver lived through, and events that
 wait longer than any event is made to wait.
 """
@@ -26,6 +27,7 @@ from linekeeper.store import Store
 from linekeeper.store.leases import IS_CONSUMERS
 from linekeeper.store.tables import (
     AppState,
+    CallPause,
     Connection,
     Lease,
     Outbox,
@@ -220,6 +222,7 @@ _FUTURE = select(
     ),
     *(_newest(Outbox, col(Outbox.created_at), col(Outbox.channel) == name) for name in CHANNELS),
     select(func.max(col(AppState.last_list_at))).scalar_subquery(),
+    select(func.max(col(CallPause.refused_at))).scalar_subquery(),
 )
 """One look for all: the consumer asks it every few seconds."""
 

@@ -6,7 +6,7 @@ import pytest
 from sqlmodel import col
 
 from linekeeper.store.tables import Audit, Connection, ConnectLink
-from tests.receiver.test_connect import link_for, through
+from tests.receiver.test_connect import link_for, through, token_of
 from tests.reconnect.conftest import House, house, open_house
 
 __all__ = ["house", "open_house"]  # fixtures
@@ -65,3 +65,33 @@ async def test_what_a_sweep_took_in_when_the_list_lost_the_one_asked_for_takes_i
     await house.sweep()
     assert (await through(house, path, second.key)).status_code == 200
     assert (await house.connection(asked.id)).replaced_by is not None
+
+
+@pytest.mark.parametrize("asked_name", ["Bolt · Fiix", "Other · Fiix"], ids=["theirs", "another's"])
+async def test_a_login_under_a_new_id_takes_the_place_of_the_one_it_is_of_whatever_was_asked_for(
+    house: House, asked_name: str
+) -> None:
+    """Universe 13791: its pair was thrown away, and who had logged in was mailed again."""
+    world = house.fleet.world
+    was = world.create(name="Bolt · UpKeep", email="it@bolt.example", provider="upkeep")
+    world.create(name=asked_name, email="it@bolt.example", provider="fiix")
+    await house.sweep()
+    [lost] = await house.rows(Connection, col(Connection.name) == "Bolt · UpKeep")
+    [asked] = await house.rows(Connection, col(Connection.name) == asked_name)
+    await house.lose_login(lost)
+    await house.lose_login(asked)
+    _, path = await link_for(house, asked)
+    world.remove(was)
+    new = world.create(name=was.name, email=was.email, provider="upkeep", pending=True)
+    assert (await through(house, path, new.key)).status_code == 409
+    old = await house.connection(lost.id)
+    assert old.setup == "disconnected"
+    assert old.replaced_by is not None
+    heir = await house.connection(old.replaced_by)
+    assert (heir.makini_key, heir.health, heir.customer_id) == (new.key, "healthy", old.customer_id)
+    bearer = {"Authorization": f"Bearer {await token_of(house, heir)}"}
+    status = await house.makini.get("/api/integrations/current", headers=bearer)
+    assert status.json()["data"]["sync_status"] == "done"
+    stays = await house.connection(asked.id)
+    assert (stays.setup, stays.health) == ("live", "reauthorization_required")
+    assert [link.used_at for link in await house.rows(ConnectLink)] == [None]

@@ -1,5 +1,6 @@
 """Somebody logged in while the system was away: nothing asks for that login once more."""
 
+import asyncio
 from datetime import timedelta
 
 import pytest
@@ -15,7 +16,8 @@ from linekeeper.reconnect.ask import send_again
 from linekeeper.reconnect.open_cases import OpenCase, WaitingMember
 from linekeeper.reconnect.watch import due_steps
 from linekeeper.store import new_id
-from linekeeper.store.tables import Audit, Connection, IncidentEntry, PendingLogin
+from linekeeper.store.leases import holding
+from linekeeper.store.tables import Audit, Connection, ConnectLink, IncidentEntry, PendingLogin
 from linekeeper.views.connection_page import next_step
 from linekeeper.views.fleet_queries import connection_reports
 from tests.receiver.test_connect import authorize_link, link_for, log_in, through, token_of
@@ -266,3 +268,42 @@ def test_who_has_logged_in_is_not_reminded_and_not_said_to_be_silent() -> None:
         at_work -= timedelta(days=1)
     assert due_steps(case(has_logged_in=False), now=at_work)
     assert due_steps(case(has_logged_in=True), now=at_work) == []
+
+
+async def test_of_two_logins_by_one_link_under_new_ids_the_later_one_counts_whoever_ends_first(
+    house: House,
+) -> None:
+    """Universe 60145: the only pair that lived was thrown away, and the customer asked again."""
+    world = house.fleet.world
+    [connection, *_] = await house.connections()
+    await house.lose_login(connection)
+    _, path = await link_for(house, connection)
+    asking, shown = "GET /api/integrations/current", []
+    last = world.find(connection.makini_key)
+    async with holding(house.store, "listing", "tests", subject="default", seconds=60):
+        for _ in range(2):
+            assert last is not None
+            href, asked = await authorize_link(house, path), (await calls(house)).get(asking, 0)
+            was, slug = last, last.provider.slug
+            last = world.create(name=was.name, email=was.email, provider=slug, pending=True)
+            place = await log_in(house, href, last.key)
+            world.remove(was)
+            shown.append(asyncio.create_task(house.http.get(place)))
+            async with asyncio.timeout(30):
+                while (await calls(house)).get(asking, 0) == asked:
+                    await asyncio.sleep(0.02)
+    for answer in await asyncio.gather(*shown):
+        assert answer.status_code in (200, 400), answer.text  # whoever comes second
+    [link] = await house.rows(ConnectLink)
+    heir = await house.connection(str(link.used_for))
+    assert last is not None
+    assert (heir.makini_key, heir.setup, heir.health) == (last.key, "live", "healthy")
+    bearer = {"Authorization": f"Bearer {await token_of(house, heir)}"}
+    status = await house.makini.get("/api/integrations/current", headers=bearer)
+    assert status.json()["data"]["sync_status"] == "done"
+
+
+async def calls(house: House) -> dict[str, int]:
+    """How often each of Makini's routes was called."""
+    answer = await house.makini.get("/_control/calls")
+    return dict(answer.json()["calls"])

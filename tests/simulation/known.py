@@ -92,6 +92,8 @@ REGRESSIONS: tuple[str, ...] = (
     "--seed 35229 --brief",
     "--seed 35244 --brief",
     "--seed 60078 --brief",
+    "--seed 60145 --brief",
+    "--seed 70145 --brief",
     "--seed 50117 --kinds customer",
     "--seed 50122 --kinds customer",
     "--seed 50146 --kinds customer",

@@ -42,21 +42,29 @@ def is_unverifiable(universe: "Universe", connection: Connection, at: datetime) 
     sick = universe.people.sick
     if sick is None or not sick.covers(connection.key, ""):
         return False
-    kept = universe.people.customers.kept_for_now
-    return any(key == connection.key and since <= at for key, _, since in kept)
+    customers, key = universe.people.customers, connection.key
+    if key in customers.kept and connection.pairs[-1].issued_at <= at:  # by whatever link
+        return True
+    return any(of == key and since <= at for of, _, since in customers.kept_for_now)
 
 
 def is_token_missing(universe: "Universe", connection: Connection, at: datetime) -> bool:
     """Whether it was made anew at Makini itself, which mints no token: a login is asked for.
 
-    So it is where that was done with the one that took its place, though no list has told yet.
+    So it is where that was done with the one that took its place, though no list has told yet; and
+    where the token of a login that Makini renews no more has ended before its time.
     """
     heir = universe.truth.connections.get(connection.successor or "")
     if heir is not None and heir.created_at <= at:
         connection = heir
-    if universe.personality.mint != "refused" or len(line_of(universe.truth, connection)) == 1:
+    if universe.personality.mint != "refused":
         return False
-    if not any(pair.issued_at <= at for pair in connection.pairs):
+    issued = [pair for pair in connection.pairs if pair.issued_at <= at]
+    if issued and max(issued[-1].access_until, issued[-1].refresh_until) <= at:
+        return True
+    if len(line_of(universe.truth, connection)) == 1:
+        return False
+    if not issued:
         return True
     is_refused = connection.key in universe.people.customers.refused  # its pair is nowhere
     return is_refused or _is_thrown_away(universe, connection.key)

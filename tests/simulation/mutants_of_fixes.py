@@ -174,4 +174,23 @@ OF_FIXES = (
          "    return wanted.unlisted_since is not None and ours.taken_in_at > "),
         seed=60078,
     ),
+    undone(
+        "later-login-thrown-away", "of two logins by one link the one that ends first counts",
+        ("access/superseded.py", "    owner = match.known or match.replaced\n",
+         "    owner = match.known\n"),
+        seed=60145,
+    ),
+    undone(
+        "paused-until-tomorrow", "a pause by a clock that was ahead begins anew with each look",
+        ("consumer/clock_ahead.py",
+         "    select(func.max(col(CallPause.refused_at))).scalar_subquery(),\n",
+         "    select(func.max(col(AppState.last_list_at))).scalar_subquery(),\n"),
+        seed=70145,
+    ),
+    undone(
+        "strays-pair-thrown-away", "who logs in by another's link, under a new id, is asked again",
+        ("access/match.py", "    return gone[0] if len(gone) == 1 else None\n", "    return None\n"),
+        seed=5, hours=0.75, kinds="logins mail buttons",
+        personality={"keeps_id": False, "mint": "short", "status_lag": 0.0},
+    ),
 )  # fmt: skip

@@ -1,10 +1,12 @@
 """A clock that was a day ahead: what was over by it holds nothing back until its time has come."""
 
+import asyncio
 from datetime import timedelta
 
 import pytest
 from sqlmodel import col, select
 
+from linekeeper.budget import DatabaseBudget
 from linekeeper.clock import utcnow
 from linekeeper.consumer.alive import DEAD_AFTER, beat
 from linekeeper.consumer.clock_ahead import put_right
@@ -49,3 +51,15 @@ async def test_an_overdue_sweep_is_said_though_a_missing_worker_was_back_tomorro
     with off(timedelta(hours=1)):
         await found(runtime, OVERDUE)
         assert "work_overdue" in await notified(runtime)
+
+
+async def test_a_pause_that_makini_asked_for_is_over_though_nothing_else_was_written_by_that_clock(
+    runtime: Runtime,
+) -> None:
+    """Universe 70145: it began anew with each look, for a day, and held up a sweep besides."""
+    with off(DAY):
+        until = utcnow() + timedelta(seconds=0.2)
+        await DatabaseBudget(runtime.store).penalise("default", until, connection="k")
+    assert await put_right(runtime.store, beat=DEAD_AFTER) is not None
+    taken = DatabaseBudget(runtime.store).take("default", 600, connection="k")
+    await asyncio.wait_for(taken, timeout=20)
