@@ -189,7 +189,8 @@ OF_FIXES = (
     ),
     undone(
         "strays-pair-thrown-away", "who logs in by another's link, under a new id, is asked again",
-        ("access/match.py", "    return gone[0] if len(gone) == 1 else None\n", "    return None\n"),
+        ("access/match.py",
+         "    return gone[0] if len(gone) == 1 else None\n", "    return None\n"),
         seed=5, hours=0.75, kinds="logins mail buttons",
         personality={"keeps_id": False, "mint": "short", "status_lag": 0.0},
     ),
