@@ -207,6 +207,13 @@ async def test_a_standard_implementation_goes_from_the_form_to_live(
 
     await until(delivered, what="a signed delivery")
     await house.trigger("reconcile", connections=["Zenith Works · UpKeep"])
+
+    async def listed() -> bool:
+        shown = await artifact(house, "implementation-zenith-works-upkeep")
+        return "It was listed for the first time; the next poll compares it." in shown
+
+    await until(listed, seconds=120, what="a first list, with which nothing is compared")
+    await house.trigger("reconcile", connections=["Zenith Works · UpKeep"])
     await says(house, "Zenith Works · Validation with the customer")
     await says(house, "Zenith Works · Go-live")
 
