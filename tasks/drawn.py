@@ -17,9 +17,9 @@ from prefect.client.schemas.objects import FlowRun, State, StateType, TaskRun
 
 from linekeeper.graph import Node
 from tasks.graph import edge
+from tasks.prefect_adapter.names import every
 
 TICK = timedelta(milliseconds=1)
-PAGE = 200
 
 
 def drawn_state(run_id: UUID, key: str) -> State[Any]:
@@ -53,15 +53,9 @@ async def draw(
 
 
 async def _known(client: PrefectClient, run_id: UUID) -> dict[str, TaskRun]:
-    runs: dict[str, TaskRun] = {}
     ours = FlowRunFilter(id=FlowRunFilterId(any_=[run_id]))
-    offset = 0
-    while True:
-        page = await client.read_task_runs(flow_run_filter=ours, limit=PAGE, offset=offset)
-        runs |= {run.dynamic_key: run for run in page}
-        offset += PAGE
-        if len(page) < PAGE:
-            return runs
+    runs = await every(client.read_task_runs, flow_run_filter=ours)
+    return {run.dynamic_key: run for run in runs}
 
 
 def _is_shown(known: TaskRun | None, node: Node, *, final: bool) -> bool:

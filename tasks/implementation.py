@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import get_args
-from uuid import UUID
 
 from prefect import get_client
 from prefect.client.orchestration import PrefectClient
@@ -37,12 +36,11 @@ from linekeeper.implementation.report import (
 )
 from linekeeper.implementation.standing import Standing
 from linekeeper.notify.channels import with_artifacts
-from linekeeper.notify.view import Links
 from linekeeper.preflight.handover import HandoverSystem, handover
 from linekeeper.preflight.network import Network, usable_network
 from linekeeper.preflight.targets import parse_target
-from tasks.prefect_adapter.links import find_links
-from tasks.prefect_adapter.names import deployment_name
+from tasks.prefect_adapter.links import find_links, links_from_a_page
+from tasks.prefect_adapter.names import deployment_name, every
 from tasks.report import put_artifact
 from tasks.run import rename, runtime, skipped
 from tasks.task import task
@@ -76,7 +74,7 @@ async def publish(ids: Sequence[str]) -> None:
     rt, now = runtime(), utcnow()
     network = usable_network(rt.settings.network_file)
     async with get_client() as client:
-        deployed = await relative_links(client)
+        deployed = await links_from_a_page(client)
         for identifier in ids:
             progress = await look(rt.store, identifier, now=now)
             implementation = progress.standing.implementation
@@ -152,35 +150,20 @@ def _names(runs: Sequence[FlowRun]) -> set[str]:
 
 async def _unfinished(client: PrefectClient, deployment: str) -> list[FlowRun]:
     states = [state for state in StateType if state not in TERMINAL_STATES]
-    alive: dict[UUID, FlowRun] = {}
-    seen = 0
-    while True:
-        page = await client.read_flow_runs(
-            deployment_filter=DeploymentFilter(
-                name=DeploymentFilterName(any_=[deployment_name(deployment)])
-            ),
-            flow_run_filter=FlowRunFilter(
-                state=FlowRunFilterState(type=FlowRunFilterStateType(any_=states))
-            ),
-            limit=200,
-            offset=seen,
-        )
-        alive |= {run.id: run for run in page if not is_hung(run)}
-        seen += len(page)
-        if len(page) < 200:
-            return list(alive.values())
+    name = DeploymentFilterName(any_=[deployment_name(deployment)])
+    unfinished = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=states)))
+    runs = await every(
+        client.read_flow_runs,
+        deployment_filter=DeploymentFilter(name=name),
+        flow_run_filter=unfinished,
+    )
+    return [run for run in runs if not is_hung(run)]
 
 
 def this_run() -> str | None:
     """The id of the flow run we are in."""
     context = FlowRunContext.get()
     return str(context.flow_run.id) if context and context.flow_run else None
-
-
-async def relative_links(client: PrefectClient) -> Links:
-    """Links that lead right from an artifact's page, under whatever address it is read."""
-    links = await find_links(client)
-    return Links(ui_url="../..", deployments=links.deployments)
 
 
 async def graph_of(standing: Standing) -> str | None:

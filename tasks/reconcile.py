@@ -15,7 +15,7 @@ from linekeeper.reconcile.service import ReconcileRun, read_pass
 from linekeeper.views.match_page import match_markdown
 from linekeeper.views.trust_page import KEY, trust_headline, trust_markdown
 from linekeeper.views.trust_queries import trust_report
-from tasks.prefect_adapter.links import find_links
+from tasks.prefect_adapter.links import links_from_a_page
 from tasks.report import put_artifact
 from tasks.run import runtime
 from tasks.task import task
@@ -116,11 +116,11 @@ async def report_trust() -> None:
     """Write the artifact `webhook-trust`."""
     report = await trust_report(runtime().store, now=utcnow())
     async with get_client() as client:
-        links = await find_links(client)
+        links = await links_from_a_page(client)
         await put_artifact(
             client,
             KEY,
-            trust_markdown(report, links.deployments),
+            trust_markdown(report, links),
             description=trust_headline(report),
         )
 
@@ -134,13 +134,11 @@ async def report_matches(connection: str) -> int:
     """Write `match-records-<slug>`: what waits there; how many groups. Raises `NoMatch`."""
     waiting = await waiting_at(runtime(), connection)
     async with get_client() as client:
-        links = await find_links(client)
-        form = links.deployments.get("deletions")
-        url = f"../../deployments/deployment/{form}/run" if form else None
+        form = (await links_from_a_page(client)).form("deletions", {})
         await put_artifact(
             client,
             f"match-records-{waiting.slug}",
-            match_markdown(waiting, url),
+            match_markdown(waiting, form),
             description=f"{waiting.target.label}: {len(waiting.groups):,} groups wait",
         )
     return len(waiting.groups)

@@ -102,21 +102,8 @@ class ModePreview:
 
     def answer(self) -> "ModePreviewAnswer":
         """Return for programs, by what happens, the names it happens to; people are counted."""
-        return ModePreviewAnswer(
-            named=self.named,
-            to_manage=self.to_manage,
-            to_observe=self.to_observe,
-            overruled=self.overruled,
-            renewed=self.renewed,
-            minted=self.minted,
-            links=self.links,
-            people=len(self.people),
-            heard=self.heard,
-            without_contact=self.without_contact,
-            silenced=self.silenced,
-            left=self.left,
-            first_end=self.first_end,
-        )
+        values = {name: getattr(self, name) for name in ModePreviewAnswer.model_fields}
+        return ModePreviewAnswer(**values | {"people": len(self.people)})
 
 
 class ModePreviewAnswer(Answer):

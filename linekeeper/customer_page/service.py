@@ -27,6 +27,7 @@ from linekeeper.store.tables import (
     Implementation,
     ImplementationSystem,
 )
+from linekeeper.store.types import from_row
 
 Outcome = Literal["saved", "settled", "empty", "long"]
 
@@ -162,10 +163,10 @@ async def _steps(session: AsyncSession, customer_id: str) -> list[StepFacts]:
         system = systems.get((implementation.id, number)) if number is not None else None
         about = [system] if system is not None else _all_of(systems, implementation.id)
         steps.append(
-            StepFacts(
-                id=gate.id,
+            from_row(
+                StepFacts,
+                gate,
                 kind=kind if number is not None else gate.gate,
-                title=gate.title,
                 system=system.name if system is not None else None,
                 targets=tuple(
                     # What comes through a tunnel is not opened for Makini's public addresses.
@@ -173,11 +174,7 @@ async def _steps(session: AsyncSession, customer_id: str) -> list[StepFacts]:
                     for each in about
                     if each.target and not each.vpn
                 ),
-                status=gate.status,
                 proves_itself=gate.check_name is not None,
-                due=gate.due,
-                done_at=gate.done_at,
-                note=gate.note,
             )
         )
     return steps

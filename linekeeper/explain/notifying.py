@@ -40,6 +40,7 @@ from linekeeper.store.tables import (
     NoticeChannel,
     Outbox,
 )
+from linekeeper.store.types import from_row
 
 _MESSAGES = 50
 
@@ -108,7 +109,7 @@ async def explain_message(
     for name in ("event", "change"):
         if isinstance(message.payload.get(name), str):
             ids[name] = message.payload[name]
-    own = _message(message)
+    own = from_row(MessageFacts, message)
     return Explanation(
         kind="message",
         subject=message.id,
@@ -166,16 +167,10 @@ async def _facts(
     wider = (await merged_into(session, over)).get(incident.id)
     notified_in = next((row.slack_channel for row in notices if row.slack_channel), DEFAULT)
     channel = await session.get(NoticeChannel, known_as(notified_in))
-    return NotifyFacts(
-        title=incident.title,
-        since=incident.since,
-        round=incident.round,
+    return from_row(
+        NotifyFacts,
+        incident,
         now=now,
-        acknowledged_at=incident.acknowledged_at,
-        acknowledged_by=incident.acknowledged_by,
-        resolved_at=incident.resolved_at,
-        muted_at=incident.muted_at,
-        muted_until=incident.muted_until,
         silence=silence,
         merged_into=wider.title if wider else None,
         is_unwatched=bool(await unwatched(session, over)) if over else False,
@@ -183,16 +178,10 @@ async def _facts(
         held_why=held.why if held else "",
         held_until=held.until if held else None,
         notices=own,
-        messages=tuple(_message(row) for row in messages),
+        messages=tuple(from_row(MessageFacts, row) for row in messages),
         slack_configured=bool(channels_of(configuration)),
         slack_trouble=channel.trouble if channel else "",
         unasked=await why_unasked(session, configuration, incident),
-    )
-
-
-def _message(row: Outbox) -> MessageFacts:
-    return MessageFacts(
-        row.id, row.channel, row.status, row.attempts, row.error, row.created_at, row.settled_at
     )
 
 

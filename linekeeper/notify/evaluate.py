@@ -84,6 +84,10 @@ async def _write(
     *,
     now: datetime,
 ) -> None:
+    never = [
+        Say(incident_id, "slack", Step("never"), why, round=rounds[incident_id])
+        for incident_id, why in decision.never.items()
+    ]
     notices = [
         {
             "id": new_id(),
@@ -100,25 +104,7 @@ async def _write(
             "why": say.why,
             "at": now,
         }
-        for say in decision.say
-    ]
-    notices += [
-        {
-            "id": new_id(),
-            "incident_id": incident_id,
-            "channel": "slack",
-            "step": "never",
-            "step_kind": "never",
-            "number": 0,
-            "group_key": None,
-            "group_kind": None,
-            "slack_channel": None,
-            "severity": "normal",
-            "round": rounds[incident_id],
-            "why": why,
-            "at": now,
-        }
-        for incident_id, why in decision.never.items()
+        for say in (*decision.say, *never)
     ]
     if notices:
         await insert_ignore(store, session, Notice, notices)

@@ -1,5 +1,6 @@
 """What Slack's refusals mean: whom they hit, when to try again, what an operator has to fix."""
 
+from copy import copy
 from dataclasses import dataclass
 from typing import Literal
 
@@ -80,15 +81,9 @@ class SlackTrouble(Exception):
         return self._reaching("message")
 
     def _reaching(self, reach: Reach) -> "SlackTrouble":
-        return SlackTrouble(
-            self.text,
-            fix=self.fix,
-            code=self.code,
-            reach=reach,
-            wait=self.wait,
-            may_stand=self.may_stand,
-            offered=self.offered,
-        )
+        same = copy(self)
+        same.reach = reach
+        return same
 
 
 @dataclass(frozen=True, slots=True)

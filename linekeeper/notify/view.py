@@ -32,6 +32,7 @@ CONNECTIONS = "connections"
 """The key of the page of every connection."""
 WEBHOOKS = "webhooks"
 """The key of the page of the webhook stream."""
+FROM_A_PAGE = "../.."  # where the UI is as seen from an artifact's page, whatever its address
 FORMS = ("acknowledge", "check-connection", "explain", "reconnect")
 """The deployments whose forms a message of an incident leads to."""
 
@@ -192,8 +193,6 @@ _LOST = "reauthorization_required"
 _OF_LOGIN = ("login_lost", "doubted")  # outcomes that speak of the login
 _EVIDENCE_BEFORE = timedelta(hours=1)
 """Trouble seen this long before a connection joined belongs to the incident: misses add up."""
-
-
 _SHOWN = (
     select(
         RANKED,

@@ -28,7 +28,7 @@ from linekeeper.store.tables import (
     IncidentConnection,
     Reconnect,
 )
-from linekeeper.store.types import Id
+from linekeeper.store.types import Id, from_row
 
 KIND = Health.reauthorization_required.value
 _STOPPED = ("given_up", "not_in_time")
@@ -213,10 +213,10 @@ async def _load(
     for connection, customer, left_at, joined_at in rows:
         came_with = underway.get(connection.id)
         link_id, asked_in = links.get(connection.id, (None, None))
-        members[connection.id] = Member(
+        members[connection.id] = from_row(
+            Member,
+            connection,
             connection_id=connection.id,
-            app=connection.app,
-            slug=connection.slug,
             label=label(
                 customer.name if customer else None,
                 connection.provider,
@@ -224,10 +224,6 @@ async def _load(
                 connection.told_apart_by,
             ),
             system=connection.provider or connection.name,
-            health=connection.health,
-            health_since=connection.health_since,
-            last_good_at=connection.last_good_at,
-            setup=connection.setup,
             customer_id=customer.id if customer else None,
             customer=customer.name if customer else None,
             customer_slug=customer.slug if customer else None,

@@ -26,6 +26,7 @@ from linekeeper.store.tables import (
     PendingLogin,
     Reconnect,
 )
+from linekeeper.store.types import from_row
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,31 +158,24 @@ async def load_open_cases(store: Store) -> list[OpenCase]:
     for row in rows:
         if row.id not in cases:
             waiting[row.id] = []
-            cases[row.id] = OpenCase(
+            cases[row.id] = from_row(
+                OpenCase,
+                row,
                 incident_id=row.id,
-                app=row.app,
                 is_open=row.resolved_at is None and row.kind == KIND,
                 is_unsettled=is_unsettled(row.kind, row.resolved_at),
                 over_at=row.resolved_at or row.deadline_at,
-                attempt=row.attempt,
-                run_id=row.run_id,
-                opened_at=row.opened_at,
-                snoozed_until=row.snoozed_until,
-                woken_at=row.woken_at,
-                outcome=row.outcome,
                 waiting=waiting[row.id],
             )
         if row.connection_id is not None:
             waiting[row.id].append(
-                WaitingMember(
-                    connection_id=row.connection_id,
+                from_row(
+                    WaitingMember,
+                    row,
                     label=label(row.customer, row.provider, row.name, row.told_apart_by),
-                    customer_id=row.customer_id,
                     time_zone=row.time_zone or "UTC",
                     asked_since=asked_since(row.opened_at, row.joined_at, row.live_at),
-                    reminded=row.reminded,
                     chosen=Chosen(row.mode, row.notify_customers),
-                    has_logged_in=row.has_logged_in,
                     token_missing=is_token_missing(row.judged),
                 )
             )

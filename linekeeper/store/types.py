@@ -181,7 +181,7 @@ def renamed(column: str, name: str, **options: Any) -> Any:
     return Field(sa_column_kwargs={"name": column, "key": name}, **options)
 
 
-def from_row(kind: type[_Data], row: object, **differently: Any) -> _Data:
+def from_row(kind: type[_Data], row: object, /, **differently: Any) -> _Data:
     """A `kind` of what `row` has under the same names, but for what is given `differently`."""
     same = (each.name for each in fields(kind) if each.name not in differently)
     return kind(**{name: getattr(row, name) for name in same}, **differently)

@@ -8,13 +8,14 @@ from linekeeper.health.token_missing import TOKEN_MISSING, is_token_missing
 from linekeeper.incidents.kinds import meaning
 from linekeeper.markdown import MAX_MESSAGE, code, image, literal, table, text, when
 from linekeeper.notify.merged import FLEET
+from linekeeper.notify.view import Links
 from linekeeper.people import person
 from linekeeper.store.tables import Observation, Transition
 from linekeeper.text import health_name, is_only_listed
 from linekeeper.tokens.lost_renewal import RENEWAL_LOST
 from linekeeper.views.fleet_models import ConnectionReport
 from linekeeper.views.health_chart import LOOKS, Turned, look, look_of, timeline
-from linekeeper.views.parts import ReportLinks, answer, joined, taken
+from linekeeper.views.parts import answer, joined, taken
 
 
 def connection_headline(report: ConnectionReport) -> str:
@@ -23,7 +24,7 @@ def connection_headline(report: ConnectionReport) -> str:
     return f"{shown.sign} {report.label}: {shown.words}"
 
 
-def connection_markdown(report: ConnectionReport, links: ReportLinks) -> str:
+def connection_markdown(report: ConnectionReport, links: Links) -> str:
     """The artifact `connection-<slug>`."""
     connection = report.connection
     changes = [
@@ -39,7 +40,7 @@ def connection_markdown(report: ConnectionReport, links: ReportLinks) -> str:
         since=known,
         only_listed=is_only_listed(connection.health, connection.evidence),
     )
-    check = links.check(connection.id)
+    check = links.form("check-connection", {"connection": connection.id})
     parts = [
         f"# {literal(connection_headline(report))}",
         " · ".join(
@@ -59,9 +60,11 @@ def connection_markdown(report: ConnectionReport, links: ReportLinks) -> str:
             (
                 [
                     text(incident.title, MAX_MESSAGE),
-                    when(incident.opened_at),
+                    when(incident.since),
                     taken(incident),
-                    f"[explain]({url})" if (url := links.explain(incident.id)) else "—",
+                    f"[explain]({url})"
+                    if (url := links.form("explain", {"subject": incident.id}))
+                    else "—",
                 ]
                 for incident in report.incidents
             ),

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy import func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -28,6 +29,7 @@ from linekeeper.store.tables import (
     Observation,
     WebhookTrust,
 )
+from linekeeper.store.types import from_row
 from linekeeper.text import is_only_listed
 from linekeeper.views.digest_measures import Life
 
@@ -199,48 +201,28 @@ async def read_lives(session: AsyncSession, since: datetime) -> list[Life]:
         )
         by_customer |= {link for link in links if link is not None}
     return [
-        _life(
+        from_row(
+            Life,
             incident,
-            firsts.get(incident.id),
-            signs.get(incident.id),
+            **_told(incident, firsts.get(incident.id)),
             merged=incident.id in merged,
             is_unwatched=incident.id in removed,
+            signs_at=signs.get(incident.id),
             by_customer=incident.id in by_customer,
         )
         for incident in incidents
     ]
 
 
-def _life(
-    incident: Incident,
-    first: Notice | None,
-    signs_at: datetime | None,
-    *,
-    merged: bool,
-    is_unwatched: bool,
-    by_customer: bool,
-) -> Life:
-    was_notified = first is not None and first.step == "first"
+def _told(incident: Incident, first: Notice | None) -> dict[str, Any]:
+    """How severe it is, and whether people were notified of it."""
+    told = first if first is not None and first.step == "first" else None
     # What has grown beyond one connection since is not what it was announced as.
-    rank = (
-        first.severity
-        if was_notified and first and incident.scope == "connection"
-        else severity(incident.kind, incident.scope, live=True, critical=False)
-    )
-    return Life(
-        id=incident.id,
-        kind=incident.kind,
-        title=incident.title,
-        severity=rank,
-        opened_at=incident.opened_at,
-        resolved_at=incident.resolved_at,
-        acknowledged_at=incident.acknowledged_at,
-        acknowledged_by=incident.acknowledged_by,
-        merged=merged,
-        is_unwatched=is_unwatched,
-        message=(first.group_key or incident.id) if first and was_notified else None,
-        notified_at=first.at if first and was_notified else None,
-        withheld=first.why if first and not was_notified else "",
-        signs_at=signs_at,
-        by_customer=by_customer,
-    )
+    as_announced = told is not None and incident.scope == "connection"
+    now = severity(incident.kind, incident.scope, live=True, critical=False)
+    return {
+        "severity": told.severity if told and as_announced else now,
+        "message": (told.group_key or incident.id) if told else None,
+        "notified_at": told.at if told else None,
+        "withheld": first.why if first and not told else "",
+    }

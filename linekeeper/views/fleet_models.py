@@ -6,7 +6,7 @@ from datetime import datetime
 
 from linekeeper.access.pending import KeptLogin
 from linekeeper.spending import Spent
-from linekeeper.store.tables import Connection, Customer, Observation, Transition
+from linekeeper.store.tables import Connection, Customer, Incident, Observation, Transition
 from linekeeper.views.health_chart import Bar
 from linekeeper.views.managed import Managed
 from linekeeper.views.windows import WindowsGlance
@@ -38,17 +38,6 @@ class AppLine:
 
 
 @dataclass(frozen=True, slots=True)
-class OpenIncident:
-    """An incident a connection is in now."""
-
-    id: str
-    title: str
-    opened_at: datetime
-    acknowledged_at: datetime | None = None
-    acknowledged_by: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class TroubleLine:
     """A connection in trouble, with the last answer that says why."""
 
@@ -65,7 +54,7 @@ class TroubleLine:
     last_checked_at: datetime | None
     answer: Observation | None = None
     """The last observation that says what is wrong."""
-    incident: OpenIncident | None = None
+    incident: Incident | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +97,7 @@ class ConnectionReport:
     customer: Customer | None
     has_token: bool
     mode: str | None
-    incidents: Sequence[OpenIncident]
+    incidents: Sequence[Incident]
     transitions: Sequence[Transition]
     """The last transitions of both axes, at most `TRANSITIONS_SHOWN`."""
     observations: Sequence[Observation]

@@ -4,12 +4,13 @@ from collections.abc import Iterable
 
 from linekeeper.health.evidence import Evidence, Health
 from linekeeper.markdown import image, link, table, text, when
+from linekeeper.notify.view import Links
 from linekeeper.text import counted, letters
 from linekeeper.views.evidence import counts_by_look, evidence_sentence, how_to_verify
 from linekeeper.views.fleet_models import AppLine, FleetReport, TroubleLine
 from linekeeper.views.health_chart import look, states_over_time
 from linekeeper.views.managed import managed_sentence
-from linekeeper.views.parts import ReportLinks, answer, artifact_key, joined, taken
+from linekeeper.views.parts import answer, artifact_key, joined, taken
 from linekeeper.views.windows import WindowGlance
 
 MAX_LIST_BYTES = 400_000
@@ -48,7 +49,7 @@ def _known(report: FleetReport) -> str:
     )
 
 
-def fleet_markdown(report: FleetReport, links: ReportLinks) -> str:
+def fleet_markdown(report: FleetReport, links: Links) -> str:
     counts = [
         f"{shown.sign} {number:,} {shown.words}"
         for _, shown, number in counts_by_look(report.by_health, report.evidence)
@@ -140,10 +141,11 @@ def _bar_length(report: FleetReport) -> str:
     return f"Each bar shows the worst moment of its {length}."
 
 
-def _trouble(trouble_line: TroubleLine, links: ReportLinks) -> str:
+def _trouble(trouble_line: TroubleLine, links: Links) -> str:
     """An entry of a list: Prefect's pages cut wide tables off."""
     shown = look(trouble_line.health)
-    page, check = links.artifact(artifact_key(trouble_line.slug)), links.check(trouble_line.id)
+    page = links.artifact(artifact_key(trouble_line.slug))
+    check = links.form("check-connection", {"connection": trouble_line.id})
     checked = (
         f"checked {when(trouble_line.last_checked_at)}"
         if trouble_line.last_checked_at

@@ -28,6 +28,7 @@ from linekeeper.store.tables import (
     Transition,
 )
 from linekeeper.store.tables.health import SWEEP_OVERDUE
+from linekeeper.store.types import from_row
 from linekeeper.tokens.lost_renewal import lost_renewals
 from linekeeper.tokens.stored import has_usable_token
 from linekeeper.views.connections import with_predecessors
@@ -35,7 +36,6 @@ from linekeeper.views.counts import app_lines, count_connections, mode_of, sums,
 from linekeeper.views.fleet_models import (
     ConnectionReport,
     FleetReport,
-    OpenIncident,
     TroubleLine,
 )
 from linekeeper.views.health_chart import Bar, Newcomer, Turned, first_start, replay, step_for
@@ -174,17 +174,12 @@ async def _troubles(session: AsyncSession) -> list[TroubleLine]:
     trouble_rows = list(rows.all())
     incidents = await _incidents(session, [connection.id for connection, _, _ in trouble_rows])
     return [
-        TroubleLine(
-            id=connection.id,
+        from_row(
+            TroubleLine,
+            connection,
             label=_label(connection, customer),
-            name=connection.name,
-            slug=connection.slug,
             critical=customer is not None and customer.critical,
-            app=connection.app,
-            hosting=connection.hosting,
-            health=connection.health,
             since=connection.health_since,
-            last_checked_at=connection.last_checked_at,
             answer=observation,
             incident=next(iter(incidents.get(connection.id, [])), None),
         )
@@ -192,11 +187,9 @@ async def _troubles(session: AsyncSession) -> list[TroubleLine]:
     ]
 
 
-async def _incidents(
-    session: AsyncSession, ids: Collection[str]
-) -> Mapping[str, list[OpenIncident]]:
+async def _incidents(session: AsyncSession, ids: Collection[str]) -> Mapping[str, list[Incident]]:
     """The open incidents of connections, those about their health first."""
-    incidents: defaultdict[str, list[OpenIncident]] = defaultdict(list)
+    incidents: defaultdict[str, list[Incident]] = defaultdict(list)
     rows = await session.execute(
         select(col(IncidentConnection.connection_id), Incident)
         .join(Incident, col(Incident.id) == col(IncidentConnection.incident_id))
@@ -208,15 +201,7 @@ async def _incidents(
         .order_by(col(IncidentConnection.topic) != "health", col(Incident.opened_at))
     )
     for connection_id, incident in rows.all():
-        incidents[connection_id].append(
-            OpenIncident(
-                id=incident.id,
-                title=incident.title,
-                opened_at=incident.since,
-                acknowledged_at=incident.acknowledged_at,
-                acknowledged_by=incident.acknowledged_by,
-            )
-        )
+        incidents[connection_id].append(incident)
     return incidents
 
 

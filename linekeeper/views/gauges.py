@@ -1,7 +1,9 @@
 """What Prometheus sees of everything but the receiver itself: read from the database."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
+from operator import attrgetter
+from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily as Gauge
@@ -13,7 +15,7 @@ from linekeeper import __version__
 from linekeeper.config import Configuration
 from linekeeper.makini.bucket_row import read_bucket
 from linekeeper.makini.budget import grant
-from linekeeper.outbox.backlog import read_backlog
+from linekeeper.outbox.backlog import Backlog, read_backlog
 from linekeeper.spending import read_spent
 from linekeeper.store import Store
 from linekeeper.store.leases import IS_CONSUMERS
@@ -43,7 +45,7 @@ async def read_gauges(store: Store, configuration: Configuration, *, now: dateti
                 "linekeeper_build_info",
                 "Version and schema.",
                 ("version", "schema"),
-                [((__version__, head()), 1)],
+                [(__version__, head(), 1)],
             ),
             *await _connections(session, now),
             *await _incidents(session),
@@ -118,19 +120,19 @@ async def _connections(session: AsyncSession, now: datetime) -> list[Gauge]:
             "linekeeper_connections",
             "Connections by health.",
             ("app", "health"),
-            [((app, kind), count) for app, kind, count in health],
+            health,
         ),
         _labelled(
             "linekeeper_connections_evidence",
             "Healthy connections by the evidence of it: listed, probed or read.",
             ("app", "evidence"),
-            [((app, kind), count) for app, kind, count in evidence],
+            evidence,
         ),
         _labelled(
             "linekeeper_connections_setup",
             "Connections by setup.",
             ("app", "setup"),
-            [((app, kind), count) for app, kind, count in setup],
+            setup,
         ),
         oldest,
         newest,
@@ -151,7 +153,7 @@ async def _incidents(session: AsyncSession) -> list[Gauge]:
             "linekeeper_incidents_open",
             "Open incidents.",
             ("kind", "status"),
-            [((kind, status), count) for kind, status, count in rows],
+            rows,
         ),
         Gauge(
             "linekeeper_reconnects_open",
@@ -164,55 +166,57 @@ async def _incidents(session: AsyncSession) -> list[Gauge]:
 async def _webhooks(
     session: AsyncSession, configuration: Configuration, now: datetime
 ) -> list[Gauge]:
-    pending = _by_app("linekeeper_events_pending", "Webhooks to be applied.")
-    oldest = _by_app(
-        "linekeeper_events_oldest_seconds", "Age of the oldest pending webhook, in seconds."
-    )
-    dead = _by_app("linekeeper_events_dead", "Webhooks given up.")
-    lag = _by_app("linekeeper_events_lag_seconds", "Seconds from received to applied, p95.")
-    forged = _by_app("linekeeper_deliveries_forged", "Bad signatures in ten minutes.")
-    failing = _by_app(
-        "linekeeper_events_failing", "Webhooks that failed at least once and are tried again."
-    )
-    unrouted = _by_app(
-        "linekeeper_events_unrouted",
-        "Webhooks older than half an hour that belong to no known connection.",
-    )
-    hour = _by_app("linekeeper_events_last_hour", "Webhooks received in an hour.")
-    for stream in await read_streams(session, configuration.apps, now=now):
-        age = _age(stream.oldest_at, now) if stream.oldest_at else 0
-        for gauge, figure in (
-            (pending, stream.pending),
-            (oldest, age),
-            (dead, stream.dead),
-            (lag, stream.lag_seconds),
-            (forged, stream.forged),
-            (failing, stream.failing),
-            (unrouted, stream.unrouted),
-            (hour, stream.last_hour),
-        ):
-            gauge.add_metric([stream.app], figure)
-    return [pending, oldest, dead, lag, forged, failing, unrouted, hour]
+    streams = await read_streams(session, configuration.apps, now=now)
+    return [
+        _labelled(f"linekeeper_{name}", text, ["app"], [(each.app, of(each)) for each in streams])
+        for name, text, of in (
+            ("events_pending", "Webhooks to be applied.", attrgetter("pending")),
+            (
+                "events_oldest_seconds",
+                "Age of the oldest pending webhook, in seconds.",
+                lambda each: _age(each.oldest_at, now) if each.oldest_at else 0,
+            ),
+            ("events_dead", "Webhooks given up.", attrgetter("dead")),
+            (
+                "events_lag_seconds",
+                "Seconds from received to applied, p95.",
+                attrgetter("lag_seconds"),
+            ),
+            ("deliveries_forged", "Bad signatures in ten minutes.", attrgetter("forged")),
+            (
+                "events_failing",
+                "Webhooks that failed at least once and are tried again.",
+                attrgetter("failing"),
+            ),
+            (
+                "events_unrouted",
+                "Webhooks older than half an hour that belong to no known connection.",
+                attrgetter("unrouted"),
+            ),
+            ("events_last_hour", "Webhooks received in an hour.", attrgetter("last_hour")),
+        )
+    ]
 
 
 async def _outbox(session: AsyncSession, now: datetime) -> list[Gauge]:
-    waiting = _by_channel("linekeeper_outbox_pending", "Messages to be delivered.")
-    oldest = _by_channel(
-        "linekeeper_outbox_oldest_seconds", "Seconds for which the oldest message was due."
-    )
-    planned = _by_channel("linekeeper_outbox_planned", "Messages written for later.")
-    dead = _by_channel("linekeeper_outbox_dead", "Messages given up.")
-    for channel, backlog in (await read_backlog(session, now=now)).items():
-        for gauge, count in (
-            (waiting, backlog.pending),
-            (planned, backlog.planned),
-            (dead, backlog.dead),
-        ):
-            if count:
-                gauge.add_metric([channel], count)
-        if backlog.oldest_at is not None:
-            oldest.add_metric([channel], _age(backlog.oldest_at, now))
-    return [waiting, oldest, planned, dead]
+    backlogs = await read_backlog(session, now=now)
+    oldest = {name: each.oldest_at for name, each in backlogs.items() if each.oldest_at}
+
+    def counted(name: str, text: str, of: Callable[[Backlog], int]) -> Gauge:
+        rows = [(channel, of(each)) for channel, each in backlogs.items() if of(each)]
+        return _labelled(f"linekeeper_outbox_{name}", text, ["channel"], rows)
+
+    return [
+        counted("pending", "Messages to be delivered.", attrgetter("pending")),
+        _labelled(
+            "linekeeper_outbox_oldest_seconds",
+            "Seconds for which the oldest message was due.",
+            ["channel"],
+            [(channel, _age(at, now)) for channel, at in oldest.items()],
+        ),
+        counted("planned", "Messages written for later.", attrgetter("planned")),
+        counted("dead", "Messages given up.", attrgetter("dead")),
+    ]
 
 
 async def _apps(session: AsyncSession, configuration: Configuration, now: datetime) -> list[Gauge]:
@@ -261,7 +265,7 @@ async def _modes(session: AsyncSession, configuration: Configuration) -> list[Ga
             "Connections by the mode that holds for them.",
             ("app", "mode"),
             [
-                ((app, mode), number)
+                (app, mode, number)
                 for app, count in counted
                 for mode, number in (("manage", count.managed), ("observe", count.observed))
             ],
@@ -270,7 +274,7 @@ async def _modes(session: AsyncSession, configuration: Configuration) -> list[Ga
             "linekeeper_connections_written_to",
             "Connections whose customers are notified.",
             ("app",),
-            [((app,), count.written_to) for app, count in counted],
+            [(app, count.written_to) for app, count in counted],
         ),
     ]
 
@@ -297,7 +301,7 @@ async def _house(session: AsyncSession, now: datetime) -> list[Gauge]:
             "linekeeper_lease_held",
             "Leases that are held, by what they are for.",
             ("name",),
-            [((kind,), number) for is_consumers, kind, number in held if not is_consumers],
+            [row for is_consumers, *row in held if not is_consumers],
         ),
     ]
 
@@ -310,14 +314,9 @@ def _by_app(name: str, text: str) -> Gauge:
     return Gauge(name, text, labels=["app"])
 
 
-def _by_channel(name: str, text: str) -> Gauge:
-    return Gauge(name, text, labels=["channel"])
-
-
-def _labelled(
-    name: str, text: str, labels: Sequence[str], values: Iterable[tuple[Sequence[str], float]]
-) -> Gauge:
+def _labelled(name: str, text: str, labels: Sequence[str], rows: Iterable[Iterable[Any]]) -> Gauge:
+    """`rows` have a value for each label, and the figure."""
     gauge = Gauge(name, text, labels=labels)
-    for each, value in values:
-        gauge.add_metric(each, value)
+    for *values, figure in rows:
+        gauge.add_metric(values, figure)
     return gauge

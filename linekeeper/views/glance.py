@@ -186,17 +186,10 @@ async def _incidents(session: AsyncSession) -> tuple[IncidentGlance, ...]:
     for incident_id, *said in members:
         names.setdefault(incident_id, []).append(label(*said))
     return tuple(
-        IncidentGlance(
-            id=row.id,
-            kind=row.kind,
-            scope=row.scope,
-            status=row.status,
-            title=row.title,
-            app=row.app,
-            provider=row.provider,
+        from_row(
+            IncidentGlance,
+            row,
             opened_at=row.since,
-            acknowledged_at=row.acknowledged_at,
-            acknowledged_by=row.acknowledged_by,
             members=len(names.get(row.id, ())),
             connections=tuple(names.get(row.id, ())[:NAMES_SHOWN]),
         )

@@ -19,6 +19,7 @@ from linekeeper.config import Configuration
 from linekeeper.health.token_missing import is_token_missing
 from linekeeper.notify.channels import ARTIFACTS
 from linekeeper.notify.merged import FLEET
+from linekeeper.notify.view import Links
 from linekeeper.store import Store
 from linekeeper.store.engine import chunked
 from linekeeper.store.lists import count_rows
@@ -38,7 +39,7 @@ from linekeeper.tokens.stored import has_usable_token
 from linekeeper.views.audit import ISSUED
 from linekeeper.views.fleet_queries import TROUBLES_SHOWN, in_trouble, unchecked_since
 from linekeeper.views.managed import count_managed, name_rules
-from linekeeper.views.parts import ReportLinks, artifact_key
+from linekeeper.views.parts import artifact_key
 from linekeeper.views.windows import windows_in_force
 
 MOST_WITHOUT_PAGE = 50
@@ -103,7 +104,7 @@ async def connection_stamps(
     store: Store,
     configuration: Configuration,
     ids: Collection[str],
-    links: ReportLinks,
+    links: Links,
     *,
     now: datetime,
 ) -> dict[str, Stamp]:
@@ -160,7 +161,7 @@ async def connection_stamps(
                     connection.slug,
                     _digest(
                         now.date(),  # the picture of the time since
-                        links.check(connection.id),
+                        links.deployments,
                         links.artifact(FLEET),
                         app.mode if app else None,
                         *(getattr(connection, name) for name in _SHOWN),
@@ -175,7 +176,7 @@ async def connection_stamps(
 
 
 async def fleet_stamp(
-    store: Store, configuration: Configuration, links: ReportLinks, *, now: datetime
+    store: Store, configuration: Configuration, links: Links, *, now: datetime
 ) -> str:
     """The stamp of the pages `fleet` and `audit`; they are also written once an hour."""
     axes = (
@@ -235,7 +236,7 @@ async def fleet_stamp(
             without_token,
             await unchecked_since(session),
             await windows_in_force(session, now),
-            links.check(""),
+            links.deployments,
         )
 
 

@@ -1,18 +1,17 @@
 """The artifact `webhook-trust` as Markdown. Pure; times are shown in UTC."""
 
-import json
-from collections.abc import Mapping
 from datetime import timedelta
-from urllib.parse import quote
 
 from linekeeper.charts import GREEN, GREY, RED, YELLOW, Bars, draw_bars
 from linekeeper.markdown import image, text, when
+from linekeeper.notify.view import Links
 from linekeeper.reconcile.completeness import worst_first
 from linekeeper.reconcile.outage import SENDER_GIVES_UP
 from linekeeper.reconcile.trust import BAD, GOOD, WINDOW
+from linekeeper.store.tables import Deletion
 from linekeeper.text import counted
 from linekeeper.views.entities_part import completeness_markdown, entities_markdown
-from linekeeper.views.trust_queries import HeldDeletion, TrustLine, TrustReport
+from linekeeper.views.trust_queries import TrustLine, TrustReport
 
 KEY = "webhook-trust"
 MOST_LINES = 500
@@ -47,8 +46,8 @@ def trust_headline(report: TrustReport) -> str:
     return said
 
 
-def trust_markdown(report: TrustReport, forms: Mapping[str, str]) -> str:
-    """The artifact. `forms` are the deployments' ids by name, for links to their forms."""
+def trust_markdown(report: TrustReport, links: Links) -> str:
+    """The artifact, with links to forms."""
     measured = report.measured
     rate = "—" if measured.miss_rate is None else f"{measured.miss_rate:.1%}"
     delay = "—" if measured.mean_delay is None else _minutes(measured.mean_delay)
@@ -64,7 +63,7 @@ def trust_markdown(report: TrustReport, forms: Mapping[str, str]) -> str:
         f"| of them late, by the sender | {measured.late:,} |\n"
         f"| Late by, on average | {delay} |\n"
         f"| Backfilled after our own outage | {measured.caught_up:,} |",
-        *_held(report, forms),
+        *_held(report, links),
         _connections(report),
         *entities_markdown(report.entities),
         *completeness_markdown(worst_first(report.entities)),
@@ -132,36 +131,32 @@ def _row(line: TrustLine) -> str:
     )
 
 
-def _held(report: TrustReport, forms: Mapping[str, str]) -> list[str]:
+def _held(report: TrustReport, links: Links) -> list[str]:
     if not report.held:
         return []
     table = (
         "| Connection | Records | Of | Entity | When | What you can do |\n|---|--:|--:|---|---|---|"
     )
-    for held in report.held:
+    for label, held in report.held:
         table += (
-            f"\n| {text(held.label)} | {held.records:,} | {held.live:,} | {text(held.entity)} "
-            f"| {when(held.at)} | {_choices(held, forms)} |"
+            f"\n| {text(label)} | {held.records:,} | {held.live:,} | {text(held.entity)} "
+            f"| {when(held.at)} | {_choices(held, links)} |"
         )
     if (remaining := report.held_total - len(report.held)) > 0:
         table += f"\n| and {remaining:,} more | | | | | |"
     return ["## Records that are gone at the source", table]
 
 
-def _choices(held: HeldDeletion, forms: Mapping[str, str]) -> str:
+def _choices(held: Deletion, links: Links) -> str:
     choices = ("accept", "refuse") if held.status == "proposed" else ("undo",)
     said = "waits for you: " if held.status == "proposed" else "deleted here: "
-    form = forms.get("deletions")
-    if form is None:
+    forms = {
+        choice: links.form("deletions", {"deletion": held.id, "decision": choice})
+        for choice in choices
+    }
+    if None in forms.values():
         return said + " or ".join(f"*{choice}*" for choice in choices) + " in the form `deletions`"
-    links = []
-    for choice in choices:
-        parameters = json.dumps({"deletion": held.id, "decision": choice}, separators=(",", ":"))
-        links.append(
-            f"[{choice}](../../deployments/deployment/{quote(form, safe='')}/run"
-            f"?parameters={quote(parameters, safe='')})"
-        )
-    return said + " or ".join(links)
+    return said + " or ".join(f"[{choice}]({form})" for choice, form in forms.items())
 
 
 def _outages(report: TrustReport) -> list[str]:

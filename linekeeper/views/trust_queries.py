@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.customers.naming import label
+from linekeeper.customers.telling_apart import SAID
 from linekeeper.reconcile.causes import OUTAGE
 from linekeeper.reconcile.deletes import UNDO
 from linekeeper.reconcile.entity_failures import EntityState
@@ -57,19 +58,6 @@ class RunPoint:
 
 
 @dataclass(frozen=True, slots=True)
-class HeldDeletion:
-    """Deletions that wait for somebody's decision, or can still be undone."""
-
-    id: str
-    label: str
-    entity: str
-    status: str
-    records: int
-    live: int
-    at: datetime
-
-
-@dataclass(frozen=True, slots=True)
 class TrustReport:
     """All of it at `now`."""
 
@@ -77,7 +65,8 @@ class TrustReport:
     lines: Sequence[TrustLine]
     points: Sequence[RunPoint]
     step: timedelta
-    held: Sequence[HeldDeletion]
+    held: Sequence[tuple[str, Deletion]]
+    """Deletions, by connection, that wait for a decision, or can still be undone."""
     outages: Sequence[Outage]
     entities: Sequence[EntityState] = ()
     held_total: int = 0
@@ -220,7 +209,7 @@ async def _points(
 _STEPS = tuple(timedelta(minutes=minutes) for minutes in (15, 30, 60, 120, 240, 480))
 
 
-async def _held(session: AsyncSession, now: datetime) -> tuple[list[HeldDeletion], int]:
+async def _held(session: AsyncSession, now: datetime) -> tuple[list[tuple[str, Deletion]], int]:
     """The first `MOST_HELD`, those that wait before others, and how many there are."""
     which = or_(
         col(Deletion.status) == "proposed",
@@ -230,24 +219,12 @@ async def _held(session: AsyncSession, now: datetime) -> tuple[list[HeldDeletion
         ),
     )
     rows = await session.execute(
-        select(Deletion, Connection, col(Customer.name))
+        select(Deletion, *SAID)
         .join(Connection, col(Connection.id) == col(Deletion.connection_id))
         .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
         .where(which)
         .order_by(col(Deletion.status).desc(), col(Deletion.at).desc())
         .limit(MOST_HELD)
     )
-    total = await count_rows(session, Deletion, which)
-    held = [
-        HeldDeletion(
-            deletion.id,
-            label(customer, connection.provider, connection.name, connection.told_apart_by),
-            deletion.entity,
-            deletion.status,
-            deletion.records,
-            deletion.live,
-            deletion.at,
-        )
-        for deletion, connection, customer in rows
-    ]
-    return held, total or 0
+    held = [(label(*said), deletion) for deletion, *said in rows]
+    return held, await count_rows(session, Deletion, which)

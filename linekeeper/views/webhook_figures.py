@@ -61,17 +61,6 @@ class EndedEvent:
 
 
 @dataclass(frozen=True, slots=True)
-class TurnedAway:
-    """One delivery that was turned away."""
-
-    app: str
-    at: datetime
-    cause: str
-    path: str
-    size: int
-
-
-@dataclass(frozen=True, slots=True)
 class Figures:
     """Everything at one moment."""
 
@@ -88,7 +77,8 @@ class Figures:
     dead_total: int
     unrouted: Sequence[EndedEvent]
     unrouted_total: int
-    rejected: Sequence[TurnedAway]
+    rejected: Sequence[RejectedDelivery]
+    """The last that were turned away."""
 
     def total(self, status: str) -> int:
         """How many events have `status`, of all apps."""
@@ -198,13 +188,13 @@ async def _ended(session: AsyncSession, which: Sequence[ColumnElement[bool]]) ->
             col(WebhookEvent.id),
             col(WebhookEvent.app),
             col(WebhookEvent.received_at),
-            col(WebhookEvent.event),
+            func.coalesce(func.nullif(col(WebhookEvent.event), ""), "(no name)"),
             col(Customer.name),
             col(Connection.provider),
             col(Connection.name),
             col(Connection.told_apart_by),
             col(WebhookEvent.connection_ref),
-            col(WebhookEvent.error),
+            func.coalesce(col(WebhookEvent.error), ""),
             col(WebhookEvent.connection_id),
         )
         .outerjoin(Connection, col(Connection.id) == col(WebhookEvent.connection_id))
@@ -213,28 +203,10 @@ async def _ended(session: AsyncSession, which: Sequence[ColumnElement[bool]]) ->
         .order_by(col(WebhookEvent.processed_at).desc())
         .limit(LISTED)
     )
-    return [
-        EndedEvent(
-            id=row[0],
-            app=row[1],
-            at=row[2],
-            event=row[3] or "(no name)",
-            customer=row[4],
-            provider=row[5],
-            name=row[6],
-            told_apart_by=row[7],
-            ref=row[8],
-            error=row[9] or "",
-            connection_id=row[10],
-        )
-        for row in rows
-    ]
+    return [EndedEvent(*row) for row in rows]
 
 
-async def _rejected(session: AsyncSession) -> list[TurnedAway]:
-    rows = await session.scalars(
-        select(RejectedDelivery)
-        .order_by(col(RejectedDelivery.at).desc(), col(RejectedDelivery.id).desc())
-        .limit(SAMPLES)
-    )
-    return [TurnedAway(row.app, row.at, row.cause, row.path, row.size) for row in rows]
+async def _rejected(session: AsyncSession) -> list[RejectedDelivery]:
+    newest = (col(RejectedDelivery.at).desc(), col(RejectedDelivery.id).desc())
+    last = select(RejectedDelivery).order_by(*newest).limit(SAMPLES)
+    return list(await session.scalars(last))

@@ -1,5 +1,7 @@
 """Where in the Prefect UI things are: for links in messages, tables, and in Artifacts tabs."""
 
+from contextlib import suppress
+from dataclasses import replace
 from uuid import UUID
 
 from prefect.artifacts import LinkArtifact
@@ -16,7 +18,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_UI_URL
 
 from linekeeper.markdown import linked_text
-from linekeeper.notify.view import Links
+from linekeeper.notify.view import FROM_A_PAGE, Links
 from tasks.prefect_adapter.names import every, flow_of, full_name, tag
 
 
@@ -40,21 +42,24 @@ async def find_links(client: PrefectClient, *, run_id: str | None = None) -> Lin
     return Links(ui_url=ui_url(client), deployments=deployments, run_id=run_id)
 
 
-async def form_ids(client: PrefectClient, *flows: str) -> list[str | None]:
-    """The deployment of each of `flows`; None for one that isn't deployed.
+async def links_from_a_page(client: PrefectClient) -> Links:
+    """Links that lead right from an artifact's page."""
+    return replace(await find_links(client), ui_url=FROM_A_PAGE)
+
+
+async def forms_from_a_page(client: PrefectClient, *flows: str) -> Links:
+    """The same, to the forms of those of `flows` that are deployed.
 
     Outside a run these alone are asked for: all of them are much to read every few seconds.
     """
     if _this_run() is not None:
-        deployments = (await find_links(client)).deployments
-        return [deployments.get(flow) for flow in flows]
-    ids: list[str | None] = []
+        known = (await find_links(client)).deployments
+        return Links(FROM_A_PAGE, {flow: known[flow] for flow in flows if flow in known})
+    ids: dict[str, str] = {}
     for flow in flows:
-        try:
-            ids.append(str((await client.read_deployment_by_name(full_name(flow))).id))
-        except ObjectNotFound:
-            ids.append(None)
-    return ids
+        with suppress(ObjectNotFound):
+            ids[flow] = str((await client.read_deployment_by_name(full_name(flow))).id)
+    return Links(FROM_A_PAGE, ids)
 
 
 async def _deployments(client: PrefectClient) -> dict[str, str]:

@@ -6,7 +6,6 @@ consumer sees by the pages' stamps (`linekeeper.views.stamps`) and writes within
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import timedelta
 from http import HTTPStatus
 
@@ -19,7 +18,7 @@ from linekeeper.clock import utcnow
 from linekeeper.markdown import literal, without_title
 from linekeeper.notify.channels import artifact_ids, remember_artifact, with_artifacts
 from linekeeper.notify.merged import FLEET
-from linekeeper.notify.view import WEBHOOKS
+from linekeeper.notify.view import WEBHOOKS, Links
 from linekeeper.runtime import Runtime
 from linekeeper.store.leases import LeaseLost, holding
 from linekeeper.views.audit import (
@@ -40,7 +39,7 @@ from linekeeper.views.connections_page import (
 )
 from linekeeper.views.fleet_page import fleet_headline, fleet_markdown
 from linekeeper.views.fleet_queries import connection_reports, fleet_report
-from linekeeper.views.parts import AUDIT, ReportLinks, artifact_key
+from linekeeper.views.parts import AUDIT, artifact_key
 from linekeeper.views.stamps import (
     connection_stamps,
     connections_with_pages,
@@ -50,7 +49,7 @@ from linekeeper.views.stamps import (
 )
 from linekeeper.views.webhook_figures import read_figures
 from linekeeper.views.webhooks_page import webhooks_headline, webhooks_markdown
-from tasks.prefect_adapter.links import find_links, form_ids, list_in_run
+from tasks.prefect_adapter.links import forms_from_a_page, links_from_a_page, list_in_run
 
 LEASE = "artifacts"
 TRIES = 3
@@ -112,8 +111,7 @@ async def write_all_connections(
         return
     numbers = range(1, len(page_parts) + 1)
     keys = [*(artifact_key(row.slug) for row in rows), *map(part_key, numbers)]
-    links = replace(await find_links(client), ui_url="../..")
-    links = await with_artifacts(rt.store, links, keys)
+    links = await with_artifacts(rt.store, await links_from_a_page(client), keys)
     for number, page in zip(numbers, pages(rows, links, utcnow()), strict=True):
         await put_artifact(rt, client, part_key(number), page, description=headline(rows))
     number = len(page_parts) + 1  # there were more connections once
@@ -128,7 +126,7 @@ async def write_fleet_pages(rt: Runtime, client: PrefectClient) -> None:
     stamp = await fleet_stamp(rt.store, configuration, links, now=now)
     report = await fleet_report(rt.store, configuration, now=now)
     keys = [artifact_key(trouble_line.slug) for trouble_line in report.troubles]
-    links = replace(links, artifact_ids=await artifact_ids(rt.store, keys))
+    links = await with_artifacts(rt.store, links, keys)
     entries = await read_audit(rt.store, limit=MARKDOWN_ROWS)
     taken = await issued_tokens(rt.store, since=now - timedelta(days=1))
     await put_artifact(
@@ -255,10 +253,6 @@ async def newest(client: PrefectClient, key: str) -> Stored | None:
     return max(artifacts, key=lambda artifact: (artifact.created, artifact.id), default=None)
 
 
-async def _links(rt: Runtime, client: PrefectClient, keys: Sequence[str]) -> ReportLinks:
-    check, explain = await form_ids(client, "check-connection", "explain")
-    return ReportLinks(
-        check_deployment_id=check,
-        explain_deployment_id=explain,
-        artifact_ids=await artifact_ids(rt.store, keys),
-    )
+async def _links(rt: Runtime, client: PrefectClient, keys: Sequence[str]) -> Links:
+    links = await forms_from_a_page(client, "check-connection", "explain")
+    return await with_artifacts(rt.store, links, keys)

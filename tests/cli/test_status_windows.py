@@ -8,11 +8,11 @@ from typing import Literal
 from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig, Configuration
 from linekeeper.incidents import operate
+from linekeeper.notify.view import FROM_A_PAGE, Links
 from linekeeper.store import Store
 from linekeeper.store.tables import Customer, Incident
 from linekeeper.views.fleet_page import fleet_markdown
 from linekeeper.views.fleet_queries import fleet_report
-from linekeeper.views.parts import ReportLinks
 from linekeeper.views.stamps import fleet_stamp
 from linekeeper.watch.queries import note_prefect
 from tests.cli.commands import CommandLine
@@ -26,11 +26,11 @@ HEADING = "Maintenance windows and mutes"
 
 async def _page(store: Store, ahead: timedelta = timedelta()) -> str:
     report = await fleet_report(store, CONFIGURATION, now=utcnow() + ahead)
-    return fleet_markdown(report, ReportLinks())
+    return fleet_markdown(report, Links(FROM_A_PAGE))
 
 
 async def _stamp(store: Store, ahead: timedelta = timedelta()) -> str:
-    return await fleet_stamp(store, CONFIGURATION, ReportLinks(), now=utcnow() + ahead)
+    return await fleet_stamp(store, CONFIGURATION, Links(FROM_A_PAGE), now=utcnow() + ahead)
 
 
 async def _begin(

@@ -9,10 +9,12 @@ import pytest
 from hypothesis import given
 
 from linekeeper.health.evidence import Health
+from linekeeper.notify.view import FROM_A_PAGE, Links
 from linekeeper.store import new_id
 from linekeeper.store.tables import (
     Connection,
     Customer,
+    Incident,
     Observation,
     Transition,
 )
@@ -21,37 +23,41 @@ from linekeeper.views.fleet_models import (
     AppLine,
     ConnectionReport,
     FleetReport,
-    OpenIncident,
     TroubleLine,
 )
 from linekeeper.views.fleet_page import fleet_markdown
 from linekeeper.views.fleet_queries import TROUBLES_SHOWN
-from linekeeper.views.parts import ReportLinks
 from tests.reading import MARKDOWN, columns, nasty, svgs, targets
 
 NOW = datetime(2026, 11, 24, 20, 15, tzinfo=UTC)
 HOUR = timedelta(hours=1)
-LINKS = ReportLinks(check_deployment_id="0193-check", explain_deployment_id="0193-explain")
+LINKS = Links(FROM_A_PAGE, {"check-connection": "0193-check", "explain": "0193-explain"})
 
 
 def test_links_lead_to_the_artifact_and_to_the_filled_in_form() -> None:
-    links = ReportLinks(ui_url="http://127.0.0.1:4200/", check_deployment_id="0193")
+    links = Links("http://127.0.0.1:4200/", {"check-connection": "0193"})
     assert links.artifact("connection-acme") == (
         "http://127.0.0.1:4200/artifacts/key/connection-acme"
     )
-    form = urlsplit(links.check("c (1)") or "")
+    form = urlsplit(links.form("check-connection", {"connection": "c (1)"}) or "")
     assert form.path == "/deployments/deployment/0193/run"
     assert json.loads(parse_qs(form.query)["parameters"][0]) == {"connection": "c (1)"}
     assert "(" not in form.query
     assert LINKS.artifact("fleet") == "../../artifacts/key/fleet"
-    assert ReportLinks().check("c") is None
-    assert ReportLinks().explain("i") is None
-    form = urlsplit(LINKS.explain("i-7") or "")
+    assert Links(FROM_A_PAGE).form("check-connection", {}) is None
+    form = urlsplit(LINKS.form("explain", {"subject": "i-7"}) or "")
     assert form.path == "../../deployments/deployment/0193-explain/run"
     assert json.loads(parse_qs(form.query)["parameters"][0]) == {"subject": "i-7"}
-    known = ReportLinks(artifact_ids={"fleet": "01a"})
+    known = Links(FROM_A_PAGE, artifact_ids={"fleet": "01a"})
     assert known.artifact("fleet") == "../../artifacts/artifact/01a"
     assert known.artifact("digest") == "../../artifacts/key/digest"
+
+
+def incident(value: str, opened_at: datetime) -> Incident:
+    return Incident(
+        id="i", kind="unreachable", scope="connection", cause="c", app="default",
+        title=value, opened_at=opened_at, acknowledged_at=NOW, acknowledged_by=value,
+    )  # fmt: skip
 
 
 def trouble(value: str, n: int = 0) -> TroubleLine:
@@ -70,9 +76,7 @@ def trouble(value: str, n: int = 0) -> TroubleLine:
             connection_id="x", source="probe", outcome="missed", code=value, message=value,
             request_id=value,
         ),
-        incident=OpenIncident(
-            "i", value, NOW - HOUR, acknowledged_at=NOW, acknowledged_by=value
-        ),
+        incident=incident(value, NOW - HOUR),
     )  # fmt: skip
 
 
@@ -130,7 +134,7 @@ def test_a_connection_full_of_hostile_text_is_still_its_tables(value: str) -> No
         customer=Customer(name=value, slug="a", owner=value, critical=True),
         has_token=False,
         mode=value,
-        incidents=[OpenIncident("i", value, NOW, NOW, value)],
+        incidents=[incident(value, NOW)],
         transitions=[
             Transition(
                 connection_id="x", at=NOW, axis=axis, before=value, after=value, source=value,

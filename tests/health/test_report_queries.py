@@ -10,6 +10,7 @@ from sqlmodel import SQLModel, col
 from linekeeper.config import AppConfig, Configuration
 from linekeeper.health.evidence import Health
 from linekeeper.health.judge import is_trouble
+from linekeeper.notify.view import FROM_A_PAGE, Links
 from linekeeper.store import Store, new_id
 from linekeeper.store.tables import (
     AppState,
@@ -34,12 +35,12 @@ from linekeeper.views.fleet_queries import (
     in_trouble,
 )
 from linekeeper.views.managed import Managed
-from linekeeper.views.parts import ReportLinks, artifact_key
+from linekeeper.views.parts import artifact_key
 from tests.reading import svgs
 
 NOW = datetime(2026, 11, 24, 20, 15, tzinfo=UTC)
 HOUR = timedelta(hours=1)
-LINKS = ReportLinks(check_deployment_id="0193-check")
+LINKS = Links(FROM_A_PAGE, {"check-connection": "0193-check"})
 CONFIGURATION = Configuration(apps={"default": AppConfig(mode="manage")})
 
 
@@ -173,7 +174,7 @@ async def test_a_fleet_report_says_who_is_in_trouble_and_why(store: Store) -> No
     assert f"[Acme · UpKeep](../../artifacts/key/{artifact_key(newest.slug)})" in markdown
     assert "`504` · gateway · request `r2`" in markdown
     assert "acknowledged by Ana" in markdown
-    assert LINKS.check(newest.id) in markdown
+    assert LINKS.form("check-connection", {"connection": newest.id}) in markdown
     assert len(svgs(markdown)) == 1
 
 

@@ -12,6 +12,7 @@ from linekeeper.clock import utcnow
 from linekeeper.inbox.identify import identify, make_delivery
 from linekeeper.inbox.intake import Intake
 from linekeeper.inbox.meaning import EventNames
+from linekeeper.notify.view import FROM_A_PAGE, Links
 from linekeeper.reconcile.causes import Window, downtimes, is_in
 from linekeeper.reconcile.outage import note_outages
 from linekeeper.runtime import Runtime
@@ -76,7 +77,7 @@ async def test_retries_after_our_outage_are_no_fault_of_the_sender_and_hide_no_r
     rows = await drift(rt)
     assert sum(row.missed for row in rows if row.cause == "outage") == 8
     assert sum(row.late for row in rows if row.cause == "outage") == 8
-    page = trust_markdown(await trust_report(rt.store, now=utcnow()), {})
+    page = trust_markdown(await trust_report(rt.store, now=utcnow()), Links(FROM_A_PAGE))
     assert "| Connection | Webhooks | Miss rate | Lost | In time | Late | Backfilled |" in page
     async with rt.store.read() as session:
         trust = await session.get_one(WebhookTrust, one.id)
@@ -196,7 +197,7 @@ async def test_a_receiver_behind_a_dead_proxy_is_an_outage_that_the_canary_tells
     assert [outage.cause for outage in outages] == ["unreachable"]
     assert outages[0].since == now - timedelta(minutes=280)
     assert (measured.lost, measured.caught_up) == (0, 4)
-    page = trust_markdown(await trust_report(rt.store, now=utcnow()), {})
+    page = trust_markdown(await trust_report(rt.store, now=utcnow()), Links(FROM_A_PAGE))
     assert "no canary and no webhook came through from outside" in page
 
 

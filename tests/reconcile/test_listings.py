@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from linekeeper.clock import utcnow
+from linekeeper.notify.view import FROM_A_PAGE, Links
 from linekeeper.reconcile.decisions import decide_deletions
 from linekeeper.reconcile.outage import note_outages
 from linekeeper.runtime import Runtime
@@ -73,7 +74,7 @@ async def open_incidents(rt: Runtime) -> list[str]:
 
 
 async def artifact(rt: Runtime) -> str:
-    return trust_markdown(await trust_report(rt.store, now=utcnow()), {})
+    return trust_markdown(await trust_report(rt.store, now=utcnow()), Links(FROM_A_PAGE))
 
 
 @pytest.mark.parametrize("sorts", ["ignored", "refused"])

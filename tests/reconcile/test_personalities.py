@@ -6,6 +6,7 @@ import pytest
 from sqlmodel import col, select
 
 from linekeeper.clock import utcnow
+from linekeeper.notify.view import FROM_A_PAGE, Links
 from linekeeper.reconcile.completeness import Completeness, completeness_of
 from linekeeper.reconcile.entity_incidents import entity_states
 from linekeeper.runtime import Runtime
@@ -25,7 +26,7 @@ async def known(rt: Runtime, connection: Connection, entity: str = ASSETS) -> Co
 
 async def page(rt: Runtime) -> str:
     """The artifact `webhook-trust`."""
-    return trust_markdown(await trust_report(rt.store, now=utcnow()), {})
+    return trust_markdown(await trust_report(rt.store, now=utcnow()), Links(FROM_A_PAGE))
 
 
 async def kinds(rt: Runtime) -> set[str]:

@@ -8,6 +8,7 @@ from sqlalchemy import update
 from sqlmodel import col, select
 
 from linekeeper.clock import utcnow
+from linekeeper.notify.view import FROM_A_PAGE, Links
 from linekeeper.reconcile.measure import measure
 from linekeeper.reconcile.outage import note_outages
 from linekeeper.reconcile.together import together
@@ -172,7 +173,7 @@ async def test_the_table_shows_an_outage_and_text_from_outside_as_text(
         session.add(row)
         await session.flush()
     report = await trust_report(rt.store, now=utcnow())
-    table = trust_markdown(report, {"deletions": "an-id"})
+    table = trust_markdown(report, Links(FROM_A_PAGE, {"deletions": "an-id"}))
     assert "## Our own outages" in table
     assert "<b>" not in table
     assert "](http://evil" not in table

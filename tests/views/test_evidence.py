@@ -12,7 +12,7 @@ from linekeeper.cli.status import _shown, look_at
 from linekeeper.clock import utcnow
 from linekeeper.incidents.news import since
 from linekeeper.notify.home import home, read_own
-from linekeeper.notify.view import Links
+from linekeeper.notify.view import FROM_A_PAGE, Links
 from linekeeper.runtime import Runtime
 from linekeeper.store.tables import Connection, Customer
 from linekeeper.views.connection_page import connection_markdown
@@ -21,7 +21,6 @@ from linekeeper.views.evidence import evidence_sentence
 from linekeeper.views.fleet_page import fleet_headline, fleet_markdown
 from linekeeper.views.fleet_queries import connection_reports, fleet_report
 from linekeeper.views.gauges import exposition, read_gauges
-from linekeeper.views.parts import ReportLinks
 from tests.health.conftest import fleet, rt
 from tests.health.test_sweep import sweep
 
@@ -38,7 +37,7 @@ async def watcher(rt: Runtime) -> AsyncIterator[Runtime]:
 
 async def page(rt: Runtime) -> tuple[str, str]:
     report = await fleet_report(rt.store, await rt.configuration(), now=utcnow())
-    return fleet_headline(report), fleet_markdown(report, ReportLinks())
+    return fleet_headline(report), fleet_markdown(report, Links(FROM_A_PAGE))
 
 
 async def status(rt: Runtime) -> str:
@@ -87,7 +86,7 @@ async def test_a_connection_that_was_only_listed_is_nowhere_called_healthy(
     [report] = await connection_reports(
         watcher.store, await watcher.configuration(), [rows[0].id], now=utcnow()
     )
-    page = connection_markdown(report, ReportLinks())
+    page = connection_markdown(report, Links(FROM_A_PAGE))
     assert page.startswith(f"# 📋 {rows[0].name}: listed as active\n")
     assert "Nothing is wrong" not in page
     assert "Whether its login works was not asked" in page

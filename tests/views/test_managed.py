@@ -5,6 +5,7 @@ from datetime import timedelta
 from linekeeper.access.modes import WantedMode, change, find_subjects
 from linekeeper.clock import utcnow
 from linekeeper.config import AppConfig, Configuration
+from linekeeper.notify.view import FROM_A_PAGE, Links
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store import Store, new_id
@@ -16,7 +17,6 @@ from linekeeper.views.fleet_queries import fleet_report
 from linekeeper.views.gauges import exposition, read_gauges
 from linekeeper.views.glance import glance
 from linekeeper.views.managed import Managed, managed_sentence
-from linekeeper.views.parts import ReportLinks
 from linekeeper.views.stamps import fleet_stamp
 
 
@@ -58,7 +58,7 @@ async def screens_say_it(rt: Runtime) -> None:
             )
     apps = {"default": AppConfig(mode="observe")}
     configuration = Configuration(apps=apps)
-    now, links = utcnow(), ReportLinks()
+    now, links = utcnow(), Links(FROM_A_PAGE)
     before = await fleet_stamp(rt.store, configuration, links, now=now)
     subjects = await find_subjects(rt, tags=["pilot"])
     await change(rt, WantedMode(subjects, "manage", True), by="anna", now=now)

@@ -5,7 +5,7 @@ from typing import Any
 
 from linekeeper.customers.adopt import Adoption
 from linekeeper.implementation.report import SLIPPING_SHOWN, PortfolioLine, portfolio_markdown
-from linekeeper.notify.view import Links
+from linekeeper.notify.view import FROM_A_PAGE, Links
 from linekeeper.store import Store, new_id
 from linekeeper.store.tables import Connection, Deletion, Gate, Implementation, WebhookEvent
 from linekeeper.text import sentences
@@ -51,7 +51,7 @@ async def test_deletions_that_wait_for_a_decision_are_counted(store: Store) -> N
             )
             for n in range(MOST_HELD + 7)
         )  # fmt: skip
-    page = trust_markdown(await trust_report(store, now=NOW), {})
+    page = trust_markdown(await trust_report(store, now=NOW), Links(FROM_A_PAGE))
     assert page.count("eam/assets") == MOST_HELD
     assert "| and 7 more | | | | | |" in page
 

@@ -8,6 +8,7 @@ from sqlmodel import col
 
 import sandbox
 from linekeeper.clock import utcnow
+from linekeeper.notify.view import FROM_A_PAGE, Links
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.spending import KEPT, Spent
@@ -18,7 +19,6 @@ from linekeeper.views.fleet_page import fleet_markdown
 from linekeeper.views.fleet_queries import fleet_report
 from linekeeper.views.gauges import exposition, read_gauges
 from linekeeper.views.glance import glance
-from linekeeper.views.parts import ReportLinks
 from tests.health.conftest import fleet
 from tests.health.test_sweep import connections, sweep
 from tests.managed import managed
@@ -74,7 +74,7 @@ async def test_who_spent_what_is_counted_and_shown(limited: Settings) -> None:
         assert again["sweep"].day == seen["sweep"].day + again["sweep"].this_hour
         assert again["tokens"].this_hour == 0
         report = await fleet_report(rt.store, configuration, now=now)
-        page = fleet_markdown(report, ReportLinks())
+        page = fleet_markdown(report, Links(FROM_A_PAGE))
         metrics = exposition(await read_gauges(rt.store, configuration, now=now)).decode()
     assert "default (at most 3,000 a minute)" in page
     assert "| product | 0 | 1 |" in page

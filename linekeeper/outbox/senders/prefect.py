@@ -4,7 +4,6 @@ import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
-from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -47,6 +46,20 @@ class _PrefectSender(Sender):
         self._orchestrator = orchestrator
         self._is_away = False
 
+    async def send(self, row: OutboxRow) -> Result:
+        """Do what the row asks of Prefect."""
+        try:
+            done = await self._do(row)
+        except OrchestratorUnavailable as error:
+            return self._away(error)
+        except Exception as error:
+            return Failed(describe_error(error))
+        return Ended() if done else Failed(WORKING, wait=BUSY_SECONDS, is_kept=True)
+
+    async def _do(self, row: OutboxRow) -> bool:
+        """Whether it is done; it is not while the run to be woken works."""
+        raise NotImplementedError
+
     def _away(self, error: OrchestratorUnavailable) -> Failed:
         """What was tried waits longest: if it is the cause, it doesn't hold up the others."""
         if not self._is_away:
@@ -83,15 +96,9 @@ class EventSender(_PrefectSender):
             known = {row.id: Ended() for row in rows}
         yield known
 
-    async def send(self, row: OutboxRow) -> Result:
-        """Emit it alone."""
-        try:
-            await self._orchestrator.emit([_event(row)])
-        except OrchestratorUnavailable as error:
-            return self._away(error)
-        except Exception as error:
-            return Failed(describe_error(error))
-        return Ended()
+    async def _do(self, row: OutboxRow) -> bool:
+        await self._orchestrator.emit([_event(row)])
+        return True
 
 
 class RunSender(_PrefectSender):
@@ -100,36 +107,23 @@ class RunSender(_PrefectSender):
     channel = "run"
     batch = 10
 
-    async def send(self, row: OutboxRow) -> Result:
-        """Do what the row asks of Prefect."""
-        try:
-            done = await _start_or_resume(self._orchestrator, row.payload, row.dedupe_key)
-        except OrchestratorUnavailable as error:
-            return self._away(error)
-        except Exception as error:
-            return Failed(describe_error(error))
-        return Ended() if done else Failed(WORKING, wait=BUSY_SECONDS, is_kept=True)
-
-
-async def _start_or_resume(
-    orchestrator: Orchestrator, payload: dict[str, Any], dedupe_key: str
-) -> bool:
-    """Whether the row is done; it is not while the run to be woken works."""
-    if "wake" in payload:
-        return await orchestrator.wake_run(payload["wake"])
-    if "resume" in payload:
-        await orchestrator.resume_run(payload["resume"], payload.get("answer"))
-        return True
-    await orchestrator.start_run(
-        RunRequest(
-            deployment=payload["deployment"],
-            idempotency_key=payload.get("idempotency_key", dedupe_key),
-            name=payload.get("name"),
-            parameters=payload.get("parameters", {}),
-            tags=payload.get("tags", ()),
+    async def _do(self, row: OutboxRow) -> bool:
+        payload = row.payload
+        if "wake" in payload:
+            return await self._orchestrator.wake_run(payload["wake"])
+        if "resume" in payload:
+            await self._orchestrator.resume_run(payload["resume"], payload.get("answer"))
+            return True
+        await self._orchestrator.start_run(
+            RunRequest(
+                deployment=payload["deployment"],
+                idempotency_key=payload.get("idempotency_key", row.dedupe_key),
+                name=payload.get("name"),
+                parameters=payload.get("parameters", {}),
+                tags=payload.get("tags", ()),
+            )
         )
-    )
-    return True
+        return True
 
 
 def _event(row: OutboxRow) -> FeedEvent:

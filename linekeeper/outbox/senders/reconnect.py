@@ -7,6 +7,7 @@ from linekeeper.outbox.events import RECONNECT
 from linekeeper.outbox.queue import OUTBOX
 from linekeeper.outbox.sender import Ended, Failed, OutboxRow, Result, Sender
 from linekeeper.reconnect.check import check_and_advance
+from linekeeper.redact import describe_error
 from linekeeper.runtime import Runtime
 from linekeeper.store import Store
 
@@ -36,8 +37,7 @@ class ReconnectSender(Sender):
         try:
             await check_and_advance(self._rt, incident_id)
         except Exception as error:
-            reason = f"{type(error).__name__}: {error}".splitlines()[0]
-            return Failed(reason, is_kept=True)
+            return Failed(describe_error(error), is_kept=True)
         return Ended(covers=covered)
 
     def timed_out(self, row: OutboxRow) -> Failed:
