@@ -10,7 +10,6 @@ from typing import Annotated, Any, Generic, TypeVar, cast, get_type_hints
 from prefect import get_client, get_run_logger
 from prefect.client.base import ServerType, determine_server_type
 from prefect.client.schemas.objects import State
-from prefect.context import FlowRunContext
 from prefect.flow_runs import asuspend_flow_run
 from prefect.input import RunInput
 from prefect.input.run_input import keyset_from_base_key
@@ -21,6 +20,7 @@ from pydantic.fields import FieldInfo
 from linekeeper.clock import as_utc, utcnow
 from linekeeper.refusal import Refusal
 from tasks.ending import EXPECTED, TakenOver, reason_of
+from tasks.prefect_adapter.current import current_run
 from tasks.run import REFUSED, by_hand, call_refused, called_now, refused, rename, skipped
 
 F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
@@ -87,12 +87,11 @@ class SentForm(Generic[Answer_co]):
 
 async def answered(asked: type[Answer_co], key: str) -> SentForm[Answer_co] | None:
     """What this run was resumed with, where it was suspended under `key`; None if it wasn't."""
-    context = FlowRunContext.get()
-    assert context is not None  # only a run has a form
-    assert context.flow_run is not None
+    run = current_run()
+    assert run is not None  # only a run has a form
     name = keyset_from_base_key(f"suspended-{key}")["response"]
     async with get_client() as client:
-        kept = await client.filter_flow_run_input(context.flow_run.id, name, 1, set())
+        kept = await client.filter_flow_run_input(run.id, name, 1, set())
     if not kept:
         return None
     # Prefect stores it in the moment in which it is sent, by its own machine's clock.
@@ -208,6 +207,6 @@ def _with_name(flow_function: F) -> F:
 
 def creator() -> str:
     """Who started this run, where Prefect knows; an open-source server knows nobody."""
-    context = FlowRunContext.get()
-    made = context.flow_run.created_by if context and context.flow_run else None
+    run = current_run()
+    made = run.created_by if run else None
     return (made.display_value or "").strip() if made and made.type == "USER" else ""

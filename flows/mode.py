@@ -16,8 +16,6 @@ from linekeeper.views.mode_page import done_markdown, dry_run_markdown
 from tasks.reconnect import publish
 from tasks.run import open_runtime, refused, rename
 
-_KINDS = {"connections": "connections", "customers": "customers", "tags": "tags", "apps": "apps"}
-
 
 @flow(name="mode", flow_run_name="mode", retries=0)
 @form
@@ -76,7 +74,7 @@ async def mode(
                 raise BadRule(
                     "customers", "a rule that is cleared says nothing about customers either"
                 )
-            subjects = await find_subjects(rt, **{_KINDS[of]: [name.strip() for name in names]})
+            subjects = await find_subjects(rt, **{of: [name.strip() for name in names]})
             wanted = WantedMode(subjects, wanted_mode, notify, clears)
             labels = named(subject.label for subject in subjects)
             if not confirm.strip():

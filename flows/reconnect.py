@@ -6,7 +6,6 @@ from uuid import UUID
 
 from prefect import flow, get_client, get_run_logger
 from prefect.client.schemas.objects import State
-from prefect.context import FlowRunContext
 from prefect.input import RunInput
 from prefect.states import Completed, Failed
 from prefect.tasks import Task
@@ -41,7 +40,9 @@ from linekeeper.reconnect.process import (
 from linekeeper.runtime import Runtime
 from tasks.drawn import drawn_state
 from tasks.graph import follow
+from tasks.implementation import this_run
 from tasks.notify import NotDelivered, incident_ordering_keys, notify
+from tasks.prefect_adapter.current import current_run
 from tasks.reconnect import (
     backfill,
     close,
@@ -103,7 +104,7 @@ async def reconnect(
     """
     async with open_runtime() as rt:
         try:
-            run_id = _run_id()
+            run_id = this_run() or ""
             incident_id = incident.strip() or await _incident_of(rt, connection, run_id)
             await check_and_advance(rt, incident_id)
             case = await take_up(rt, incident_id, run_id, now=utcnow())
@@ -199,12 +200,6 @@ async def _wait(
     raise AssertionError("unreachable")
 
 
-def _run_id() -> str:
-    context = FlowRunContext.get()
-    run = context.flow_run if context else None
-    return str(run.id) if run else ""
-
-
 async def _case(rt: Runtime, incident_id: str) -> Case:
     case = await load_case(rt.store, incident_id, now=utcnow())
     assert case is not None  # it was taken up, and incidents are never removed
@@ -233,10 +228,9 @@ async def _incident_of(rt: Runtime, connection: str, run_id: str) -> str:
 
 async def _draw(case: Case) -> None:
     """Show in this run's graph and tags what led here, and what is waited for."""
-    context = FlowRunContext.get()
-    if context is not None and context.flow_run is not None:
+    if (run := current_run()) is not None:
         async with get_client() as client:
-            run = await client.read_flow_run(context.flow_run.id)
+            run = await client.read_flow_run(run.id)
             await keep_named(client, run, case)
             await draw_case(client, run, case)
 

@@ -15,7 +15,6 @@ from prefect.client.schemas.filters import (
     FlowRunFilterStateType,
 )
 from prefect.client.schemas.objects import TERMINAL_STATES, FlowRun, State, StateType
-from prefect.context import FlowRunContext
 from prefect.tasks import exponential_backoff
 
 from linekeeper.clock import utcnow
@@ -39,6 +38,7 @@ from linekeeper.notify.channels import with_artifacts
 from linekeeper.preflight.handover import HandoverSystem, handover
 from linekeeper.preflight.network import Network, usable_network
 from linekeeper.preflight.targets import parse_target
+from tasks.prefect_adapter.current import current_run
 from tasks.prefect_adapter.links import find_links, links_from_a_page
 from tasks.prefect_adapter.names import deployment_name, every
 from tasks.report import put_artifact
@@ -162,8 +162,8 @@ async def _unfinished(client: PrefectClient, deployment: str) -> list[FlowRun]:
 
 def this_run() -> str | None:
     """The id of the flow run we are in."""
-    context = FlowRunContext.get()
-    return str(context.flow_run.id) if context and context.flow_run else None
+    run = current_run()
+    return str(run.id) if run else None
 
 
 async def graph_of(standing: Standing) -> str | None:
@@ -199,8 +199,8 @@ async def run_to_replace() -> str | None:
 
 
 def _idempotency_key() -> str | None:
-    context = FlowRunContext.get()
-    return context.flow_run.idempotency_key if context and context.flow_run else None
+    run = current_run()
+    return run.idempotency_key if run else None
 
 
 async def step_of(run_id: str) -> str:

@@ -6,7 +6,6 @@ import httpx
 from prefect import get_client, get_run_logger
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import FlowRun
-from prefect.context import FlowRunContext
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 
 from linekeeper.authentication_setup import service
@@ -22,6 +21,7 @@ from linekeeper.implementation.question import gate_question_markdown
 from linekeeper.implementation.standing import Standing
 from linekeeper.store.tables import Gate
 from tasks.implementation import graph_of, run_page, step_of
+from tasks.prefect_adapter.current import current_run
 from tasks.run import runtime
 from tasks.waiting_form import renew
 
@@ -100,11 +100,10 @@ async def retag(asked: GateQuestion) -> None:
 
     So is the run that does the work of its gate.
     """
-    context = FlowRunContext.get()
-    if context is None or context.flow_run is None:
+    if (run := current_run()) is None:
         return
     async with get_client() as client:
-        await _tag(client, context.flow_run, asked.standing, asked.row)
+        await _tag(client, run, asked.standing, asked.row)
         await _renew_work(client, asked.standing, asked.row)
 
 

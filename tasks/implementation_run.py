@@ -6,7 +6,6 @@ from uuid import UUID
 from prefect import get_client, get_run_logger
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import FlowRun, State
-from prefect.context import FlowRunContext
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelled
 
@@ -19,14 +18,14 @@ from linekeeper.implementation.run import take_up
 from linekeeper.implementation.standing import Standing
 from tasks.drawn import draw
 from tasks.implementation import is_hung
+from tasks.prefect_adapter.current import current_run
 from tasks.prefect_adapter.links import find_links
 from tasks.run import runtime
 
 
 def this_deployed_run() -> FlowRun | None:
     """The run we are in; None if it has no deployment: such a run can't be suspended."""
-    context = FlowRunContext.get()
-    run = context.flow_run if context else None
+    run = current_run()
     return run if run is not None and run.deployment_id is not None else None
 
 

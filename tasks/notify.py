@@ -5,7 +5,6 @@ from typing import Any
 
 from prefect import get_client, get_run_logger
 from prefect.client.schemas.objects import State, TaskRun
-from prefect.context import FlowRunContext
 from prefect.tasks import Task, exponential_backoff
 
 from linekeeper.incidents.announce import incident_ordering_key
@@ -14,6 +13,7 @@ from linekeeper.notify.routing import channels_of
 from linekeeper.outbox.backlog import why_not_delivered
 from linekeeper.outbox.senders.slack import deliver_due
 from linekeeper.sweep.recent import looking
+from tasks.prefect_adapter.current import current_run
 from tasks.prefect_adapter.links import find_links
 from tasks.run import runtime
 from tasks.task import StillFailing, task
@@ -48,8 +48,7 @@ async def notify(ordering_keys: Sequence[str]) -> int:
     it where that must not fail the flow.
     """
     rt, log = runtime(), get_run_logger()
-    context = FlowRunContext.get()
-    run = context.flow_run if context else None
+    run = current_run()
     async with get_client() as client:
         links = await find_links(client, run_id=str(run.id) if run else None)
     configuration = await rt.configuration()

@@ -30,6 +30,7 @@ from linekeeper.store.leases import HeldLease, LeaseLost, holding, is_held, next
 from linekeeper.watch.queries import done, note_ended
 from tasks.ending import EXPECTED, TakenOver
 from tasks.late_runs import catch_up
+from tasks.prefect_adapter.current import current_run
 from tasks.prefect_adapter.names import PAUSED_VARIABLE, variable_name
 from tasks.prefect_adapter.waiting_tags import without_waiting
 
@@ -68,8 +69,7 @@ async def open_runtime() -> AsyncIterator[Runtime]:
 
 async def _begin(opened: Runtime) -> None:
     """Have events carry this run; say in the log its version and where all connections are."""
-    context = FlowRunContext.get()
-    run = context.flow_run if context else None
+    run = current_run()
     if run is None:
         return
     opened.store.run_id = str(run.id)
@@ -80,10 +80,9 @@ async def _begin(opened: Runtime) -> None:
 
 async def _note_end(opened: Runtime) -> None:
     """Keep that this run came to its own end: if it fails, that is because of what it found."""
-    context = FlowRunContext.get()
-    if context is not None and context.flow_run is not None:
-        await note_ended(opened.store, str(context.flow_run.id))
-        await _wait_for_nobody(context.flow_run.id)
+    if (run := current_run()) is not None:
+        await note_ended(opened.store, str(run.id))
+        await _wait_for_nobody(run.id)
 
 
 async def _wait_for_nobody(run_id: UUID) -> None:
@@ -166,13 +165,12 @@ def refused(field: str, wrong: object, enter: str, *, kept: str = "") -> State[N
 
 async def call_refused() -> None:
     """Have the name of this run say so, unless it does."""
-    context = FlowRunContext.get()
-    if context is None or context.flow_run is None:
+    if (run := current_run()) is None:
         return
     async with get_client() as client:
-        name = (await client.read_flow_run(context.flow_run.id)).name
+        name = (await client.read_flow_run(run.id)).name
         if "refused" not in name:
-            await client.update_flow_run(context.flow_run.id, name=f"{name} · refused")
+            await client.update_flow_run(run.id, name=f"{name} · refused")
 
 
 def _title_of(field: str) -> str:
@@ -184,8 +182,7 @@ def _title_of(field: str) -> str:
 
 def by_hand() -> bool:
     """Whether somebody started this run, rather than its schedule."""
-    context = FlowRunContext.get()
-    run = context.flow_run if context else None
+    run = current_run()
     return run is None or not run.auto_scheduled
 
 
@@ -197,16 +194,16 @@ async def only_one(name: str) -> AsyncIterator[HeldLease | None]:
     """
     opened = runtime()
     mine: HeldLease | None = None
-    context = FlowRunContext.get()
-    run_id = str(context.flow_run.id) if context and context.flow_run else None
+    run = current_run()
+    run_id = str(run.id) if run else None
     owner = f"{opened.owner} · run {run_id}" if run_id else opened.owner
     take = functools.partial(holding, opened.store, name, owner, run_id=run_id)
     try:
         async with take(wait=False) as held:
             if held is not None or not by_hand():
                 mine = held
-                if held is not None and context and context.flow_run:
-                    await catch_up(context.flow_run, now=utcnow())
+                if held is not None and run is not None:
+                    await catch_up(run, now=utcnow())
                 yield held
                 return
         get_run_logger().warning("Another run holds the lease %s: this one waits for it", name)
@@ -241,8 +238,8 @@ async def _taken_by(opened: Runtime, mine: HeldLease) -> str | None:
 
 def called_now() -> str:
     """What this run is called now; empty outside a run."""
-    context = FlowRunContext.get()
-    return context.flow_run.name if context and context.flow_run else ""
+    run = current_run()
+    return run.name if run else ""
 
 
 async def completed(work: str) -> None:
@@ -255,9 +252,8 @@ async def rename(name: str) -> None:
 
     Of its parts between `·`, one that is blank, as a field of a form may be, is left out.
     """
-    context = FlowRunContext.get()
-    if context is None or context.flow_run is None:
+    if (run := current_run()) is None:
         return
     name = " · ".join(part.strip() for part in name.split("·") if part.strip())
     async with get_client() as client:
-        await client.update_flow_run(context.flow_run.id, name=name)
+        await client.update_flow_run(run.id, name=name)

@@ -11,10 +11,10 @@ from typing import Any
 from prefect import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import State
-from prefect.context import FlowRunContext
 from prefect.tasks import Task
 
 from tasks.graph import edge, follow
+from tasks.prefect_adapter.current import current_run
 from tasks.prefect_adapter.names import every
 
 
@@ -27,8 +27,7 @@ class Steps:
     @classmethod
     async def of_this_run(cls) -> "Steps":
         """Those that were completed before it was suspended."""
-        context = FlowRunContext.get()
-        run = context.flow_run if context else None
+        run = current_run()
         done: dict[str, State[Any]] = {}
         if run is not None:
             async with get_client() as client:

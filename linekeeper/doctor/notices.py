@@ -4,7 +4,6 @@ import asyncio
 from datetime import timedelta
 
 import aiosmtplib
-import apprise
 from sqlalchemy import func
 from sqlmodel import col, select
 
@@ -16,6 +15,7 @@ from linekeeper.notify.evaluate import targets
 from linekeeper.notify.policy import check
 from linekeeper.notify.routing import channels_of
 from linekeeper.notify.smtp import mail_trouble, sender_of, server_of
+from linekeeper.outbox.senders.apprise import can_read
 from linekeeper.store import Store
 from linekeeper.store.tables import Outbox
 from linekeeper.text import named
@@ -96,7 +96,7 @@ async def examine_alerts(store: Store, configuration: Configuration) -> list[Doc
     except ValueError as error:
         return [wrong("alerts · policy", str(error), _BLOCK)]
     findings = [
-        await asyncio.to_thread(_readable, url) for url in targets(policy.elsewhere).values()
+        await asyncio.to_thread(readable, url) for url in targets(policy.elsewhere).values()
     ]
     names = _in_use(configuration)
     for notice_channel in [each for each in await troubles(store) if each.channel in names]:
@@ -126,10 +126,11 @@ def _in_use(configuration: Configuration) -> set[str]:
     return names | ({SOCKET} if uses_socket else set())
 
 
-def _readable(url: str) -> DoctorFinding:
+def readable(url: str) -> DoctorFinding:
+    """Whether Apprise knows what the fallback channel `url` is; without what is secret in it."""
     scheme = url.partition("://")[0][:20]
     name = f"alerts · fallback channel {scheme}"
-    if apprise.Apprise().add(url):
+    if can_read(url):
         return ok(name, "Apprise can read the URL")
     return wrong(name, f"Apprise can't read the URL {scheme}://…", _BLOCK)
 

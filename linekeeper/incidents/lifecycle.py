@@ -5,7 +5,7 @@ changing its state. All of it happens in the caller's transaction.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from functools import cache
 from typing import Any, Literal
@@ -93,28 +93,14 @@ async def open_new(
     if await find_open(session, opening.cause) is not None:
         return None
     identifier = new_id()
+    same = {each.name: getattr(opening, each.name) for each in fields(Opening)}
+    members = same.pop("members")
     incident = Incident(
-        id=identifier,
-        topic=opening.topic,
-        kind=opening.kind,
-        scope=opening.scope,
-        cause=opening.cause,
-        app=opening.app,
-        provider=opening.provider,
-        customer_id=opening.customer_id,
-        title=opening.title,
-        summary=opening.summary,
-        figure=opening.figure,
-        code=opening.code,
-        message=opening.message,
-        request_id=opening.request_id,
-        run_id=opening.run_id,
-        detail=dict(opening.detail),
-        opened_at=now,
+        **same | {"id": identifier, "detail": dict(opening.detail), "opened_at": now}
     )
     await session.flush()  # its members may be the caller's, and not written yet
     await session.execute(_OPEN_NEW, incident.model_dump())
-    await join(store, session, identifier, opening.topic, opening.members, now=now)
+    await join(store, session, identifier, opening.topic, members, now=now)
     return identifier
 
 

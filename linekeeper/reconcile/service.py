@@ -204,14 +204,7 @@ async def _still_due(
     """Those of `ids` nobody else has read since they were looked up."""
     if not ids:
         return []
-    narrowed = PollOrder(
-        started=order.started,
-        connections=ids,
-        entities=order.entities,
-        full=order.full,
-        everything=order.everything,
-        window=order.window,
-    )
+    narrowed = replace(order, connections=ids, shard=None)
     wanted, _ = await due_in(rt, app, narrowed, which)
     due = set(wanted)
     targets = await load_targets(rt, app, ids)

@@ -210,8 +210,10 @@ async def _pool(
     return [finding, *await examine_late(client, pool, deployments, workers=len(online))]
 
 
-async def examine_everything(settings: Settings, *, seconds: float) -> list[DoctorFinding]:
-    """Everything from the environment to the blocks; each peer may take `seconds`."""
+async def examine_everything(
+    settings: Settings, *, seconds: float, environment: bool = True
+) -> list[DoctorFinding]:
+    """Everything from the `environment` to the blocks; each peer may take `seconds`."""
 
     async def prefect() -> Sequence[DoctorFinding]:
         return await examine_prefect(settings, seconds=seconds)
@@ -219,8 +221,10 @@ async def examine_everything(settings: Settings, *, seconds: float) -> list[Doct
     async def blocks() -> Sequence[DoctorFinding]:
         return await examine_blocks(settings, seconds=seconds)
 
-    in_file = dict.fromkeys(dotenv_values(".env"), "")
-    findings = examine_environment(in_file | dict(os.environ))
+    findings: list[DoctorFinding] = []
+    if environment:
+        in_file = dict.fromkeys(dotenv_values(".env"), "")
+        findings += examine_environment(in_file | dict(os.environ))
     findings += await examine_database(settings, seconds=seconds)
     if worst(findings) is Level.wrong:
         return [*findings, *await prefect()]

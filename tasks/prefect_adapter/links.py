@@ -13,12 +13,12 @@ from prefect.client.schemas.filters import (
     DeploymentFilterTags,
 )
 from prefect.client.schemas.objects import FlowRun
-from prefect.context import FlowRunContext
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_UI_URL
 
 from linekeeper.markdown import linked_text
 from linekeeper.notify.view import FROM_A_PAGE, Links
+from tasks.prefect_adapter.current import current_run
 from tasks.prefect_adapter.names import every, flow_of, full_name, tag
 
 
@@ -70,10 +70,8 @@ async def _deployments(client: PrefectClient) -> dict[str, str]:
 
 def _this_run() -> tuple[UUID, int] | None:
     """The run we are in, and how often it has begun: one that goes on later asks anew."""
-    context = FlowRunContext.get()
-    if context is None or context.flow_run is None:
-        return None
-    return context.flow_run.id, _times_begun(context.flow_run)
+    run = current_run()
+    return None if run is None else (run.id, _times_begun(run))
 
 
 def _times_begun(run: FlowRun) -> int:
@@ -91,12 +89,11 @@ async def list_in_run(
     client: PrefectClient, key: str, artifact_id: str, *, description: str
 ) -> None:
     """Link the artifact `key` from this run, once: pages outlive the runs that write them."""
-    context = FlowRunContext.get()
-    if context is None or context.flow_run is None:
+    if (run := current_run()) is None:
         return
-    run_id = context.flow_run.id
+    run_id = run.id
     if run_id not in _listed:
-        has_begun_before = _times_begun(context.flow_run) > 1
+        has_begun_before = _times_begun(run) > 1
         _listed[run_id] = await _listed_before(client, run_id) if has_begun_before else set()
     if key in _listed[run_id]:
         return

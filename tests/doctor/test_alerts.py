@@ -1,5 +1,7 @@
 """What the doctor says of how incidents are told."""
 
+import subprocess
+import sys
 from datetime import UTC, datetime
 
 import pytest
@@ -56,6 +58,23 @@ async def test_urls_and_policies_that_make_no_sense_are_named_without_secrets(
     contradicting = AlertPolicy(remind_hours=30)
     [found] = await examine_alerts(store, Configuration(slack=SLACK, alerts=contradicting))
     assert "shorter than the first" in found.text
+
+
+def test_what_apprise_can_not_read_is_not_logged_either() -> None:
+    """In the process of a flow, where Prefect prints what libraries log."""
+    said = subprocess.run(
+        [sys.executable, "-c", _LOOKS], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert "can't read the URL nonsense://…" in said.stdout
+    assert "s3cret" not in said.stdout + said.stderr
+
+
+_LOOKS = """
+from prefect.logging.configuration import setup_logging
+setup_logging()
+from linekeeper.doctor.notices import readable
+print(readable("nonsense://s3cret").text)
+"""
 
 
 async def test_where_nobody_would_hear_it_says_so(store: Store) -> None:

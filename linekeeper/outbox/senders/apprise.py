@@ -187,6 +187,11 @@ def words_of(
     return FallbackText(f"Linekeeper: {_title(view.title)}", f"{calling}\n\n{whole}", bad)
 
 
+def can_read(url: str) -> bool:
+    """Whether Apprise knows what `url` is for. It logs nothing: what is wrong with it is secret."""
+    return apprise.Apprise().add(url)
+
+
 def _title(raw: str) -> str:
     """A title, in which Apprise escapes nothing: without what some service makes markup of."""
     return shown(raw, escape=lambda character: _BRACKETS.get(character, character))
