@@ -166,8 +166,8 @@ MUTANTS = (
     mutant(
         "run-without-its-key", "a run is started again when the answer to its start was lost",
         ("outbox/senders/prefect.py",
-         '            idempotency_key=payload.get("idempotency_key", dedupe_key),\n',
-         '            idempotency_key=dedupe_key + __import__("linekeeper.clock")'
+         '                idempotency_key=payload.get("idempotency_key", row.dedupe_key),\n',
+         '                idempotency_key=row.dedupe_key + __import__("linekeeper.clock")'
          ".clock.token_bytes(6).hex(),\n"),
         kinds="prefect logins", hours=1.5, seed=3,
     ),
