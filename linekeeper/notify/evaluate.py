@@ -17,10 +17,11 @@ from sqlmodel import col
 from linekeeper.clock import new_id
 from linekeeper.config import Configuration
 from linekeeper.incidents.announce import first_key, incident_ordering_key
+from linekeeper.notify.about import about_messages
 from linekeeper.notify.groups import group_ordering_key
 from linekeeper.notify.outgrown import outgrown
 from linekeeper.notify.policy import BROKEN_AFTER, decide, reach_of
-from linekeeper.notify.routing import DEFAULT, about_message, channels_of, route
+from linekeeper.notify.routing import DEFAULT, channels_of, route
 from linekeeper.notify.situations import Moment, NoticeDecision, Reach, Say, read_state
 from linekeeper.notify.steps import Step
 from linekeeper.outbox.about import is_a
@@ -278,10 +279,11 @@ async def _unnotified(
             )
         )
     ).all()
+    abouts = await about_messages(session, [payload for _, payload in rows])
     wanted = {
         f"elsewhere:{target}:{key}": {"target": target, "text": payload.get("text", "")}
-        for key, payload in rows
-        if len(channels) < 2 or route(await about_message(session, payload), channels) in unreached
+        for (key, payload), about in zip(rows, abouts, strict=True)
+        if len(channels) < 2 or route(about, channels) in unreached
         for target in urls
     }
     known: set[str] = set()

@@ -26,7 +26,6 @@ from linekeeper.store.tables import (
     IncidentConnection,
     Notice,
     NoticeChannel,
-    NoticeMessage,
     Outbox,
 )
 
@@ -268,52 +267,6 @@ async def fitting_channels(
         for each in incidents
     }
     return {incident_id: route(subject, channels) for incident_id, subject in about.items()}
-
-
-async def channel_of_message(
-    store: Store, payload: Mapping[str, Any], channels: Mapping[str, SlackConfig]
-) -> str:
-    """The channel of a message that is about no incident; a thread stays where it began."""
-    if (channel := payload.get("slack_channel")) is not None:
-        return str(channel)
-    if len(channels) < 2:
-        return DEFAULT
-    if (thread := payload.get("thread")) is not None:
-        begun = await _messages_of(store, str(thread))
-        known = [name for name, channel in channels.items() if channel.channel in begun]
-        if known:
-            return known[0]
-    async with store.read() as session:
-        return route(await about_message(session, payload), channels)
-
-
-async def _messages_of(store: Store, subject: str) -> set[str]:
-    """The channels in which there is a message about `subject`."""
-    async with store.read() as session:
-        channels = select(col(NoticeMessage.channel)).where(col(NoticeMessage.subject) == subject)
-        return set(await session.scalars(channels))
-
-
-async def about_message(session: AsyncSession, payload: Mapping[str, Any]) -> RuleSubject:
-    """What a message that is about no incident is about, as its writer said."""
-    about = payload.get("about")
-    if not isinstance(about, Mapping):
-        return RuleSubject()
-    known = about.get("connection_id")
-    connection = await session.get(Connection, str(known)) if known else None
-    customer_id = connection.customer_id if connection else about.get("customer_id")
-    customer = await session.get(Customer, str(customer_id)) if customer_id else None
-    concerned = []
-    if connection is not None or customer is not None:
-        concerned.append(
-            Concerned(
-                owner=(customer.owner or "") if customer else "",
-                customers=(customer.name, customer.slug) if customer else (),
-                tags=tuple(connection.tags) if connection else (),
-                provider=connection.provider if connection else "",
-            )
-        )
-    return RuleSubject(topics=(str(about.get("topic", "")),), concerned=concerned)
 
 
 class EarlierMessageWaits(Exception):

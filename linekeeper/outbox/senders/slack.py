@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from linekeeper.clock import utcnow
 from linekeeper.config import Configuration, SlackConfig
 from linekeeper.incidents.announce import counts_key, first_key, show_key
+from linekeeper.notify.about import channels_of_messages
 from linekeeper.notify.channels import (
     gather_burst,
     hold_channel,
@@ -32,7 +33,6 @@ from linekeeper.notify.routing import (
     DEFAULT,
     EarlierMessageWaits,
     First,
-    channel_of_message,
     channels_of,
     due_messages,
     first_notices,
@@ -152,8 +152,9 @@ class SlackSender(Sender):
         due = await due_messages(self._store, now=self._clock())
         firsts = await self._notified(incidents_of(due.values()))
         ids: dict[str, list[str]] = {name: [] for name in (*self._channels, DEFAULT)}
-        for row_id, payload in due.items():
-            name = self._partition_of[row_id] = await self._name_of(payload, firsts)
+        names = await self._names_of(list(due.values()), firsts)
+        for row_id, name in zip(due, names, strict=True):
+            self._partition_of[row_id] = name
             ids[name].append(row_id)
         return {
             name: Partition(OUTBOX.c.id.in_(rows), _address(self._channels, name))
@@ -174,11 +175,12 @@ class SlackSender(Sender):
         is_quiet = self._configuration.alerts.quiet.holds(now)
         if is_quiet and (trouble is None or not trouble.needs_fix):
             self._quiet |= await decided_before(self._store, rows)
-        for row in rows:
-            if row.id not in known:
-                name = self._names[row.id] = await self._name_of(row.payload, self._firsts)
-                if name not in self._channels:
-                    known[row.id] = await self._unsent(row)
+        left = [row for row in rows if row.id not in known]
+        names = await self._names_of([row.payload for row in left], self._firsts)
+        for row, name in zip(left, names, strict=True):
+            self._names[row.id] = name
+            if name not in self._channels:
+                known[row.id] = await self._unsent(row)
         async with AsyncExitStack() as stack:
             for name in {self._names[row.id] for row in rows if row.id not in known}:
                 slack = self._channels[name]
@@ -198,13 +200,16 @@ class SlackSender(Sender):
         zone = row.payload.get("zone")
         return None if zone is None else put_off(now, zone, row.payload.get("ends", ()))
 
-    async def _name_of(self, payload: Mapping[str, Any], firsts: Mapping[str, First]) -> str:
-        """Its Slack channel; `default` where there is none of this name any more."""
-        if (first := firsts.get(payload.get("incident_id", ""))) is not None:
-            name = first.slack_channel
-        else:
-            name = await channel_of_message(self._store, payload, self._channels)
-        return name if name in self._channels else DEFAULT
+    async def _names_of(
+        self, payloads: Sequence[Mapping[str, Any]], firsts: Mapping[str, First]
+    ) -> list[str]:
+        """Their Slack channels; `default` for one that is not there any more."""
+        announced = [firsts.get(payload.get("incident_id", "")) for payload in payloads]
+        others = [each for each, first in zip(payloads, announced, strict=True) if first is None]
+        of = self._store, others, self._channels
+        routed = iter(await channels_of_messages(*of) if others else [])
+        names = [next(routed) if first is None else first.slack_channel for first in announced]
+        return [name if name in self._channels else DEFAULT for name in names]
 
     def destination(self, row: OutboxRow) -> str:
         """The Slack channel."""
