@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import func, select
@@ -99,23 +99,25 @@ async def issued_tokens(store: Store, *, since: datetime) -> list[IssuedTokens]:
         return [IssuedTokens(*row) for row in rows.all()]
 
 
-def audit_headline(entries: Sequence[AuditEntry], now: datetime) -> str:
+async def audit_headline(store: Store, *, now: datetime) -> str:
     """One line about the last day."""
-    day = [entry for entry in entries if (now - entry.at).total_seconds() < 86_400]
-    people = len({entry.by for entry in day})
-    if not day:
+    which = (col(Audit.at) > now - timedelta(days=1), col(Audit.action) != ISSUED)
+    async with store.read() as session:
+        counts = select(func.count(), func.count(col(Audit.by).distinct())).where(*which)
+        entries, people = (await session.execute(counts)).one()
+    if not entries:
         return "No audit entry in 24 hours"
-    things = "1 audit entry" if len(day) == 1 else f"{len(day)} audit entries"
-    by = "1 person or key" if people == 1 else f"{people} people and keys"
+    things = "1 audit entry" if entries == 1 else f"{entries:,} audit entries"
+    by = "1 person or key" if people == 1 else f"{people:,} people and keys"
     return f"{things} in 24 hours, by {by}"
 
 
 def audit_markdown(
-    entries: Sequence[AuditEntry], taken: Sequence[IssuedTokens], *, now: datetime
+    headline: str, entries: Sequence[AuditEntry], taken: Sequence[IssuedTokens], *, now: datetime
 ) -> str:
     """The artifact `audit`; times in UTC."""
     parts = [
-        f"# {audit_headline(entries, now)}",
+        f"# {headline}",
         f"written {now:%Y-%m-%d %H:%M:%S} UTC · the newest {MARKDOWN_ROWS}; "
         "everything: `linekeeper audit`",
         table(

@@ -128,13 +128,14 @@ async def write_fleet_pages(rt: Runtime, client: PrefectClient) -> None:
     keys = [artifact_key(trouble_line.slug) for trouble_line in report.troubles]
     links = await with_artifacts(rt.store, links, keys)
     entries = await read_audit(rt.store, limit=MARKDOWN_ROWS)
+    headline = await audit_headline(rt.store, now=now)
     taken = await issued_tokens(rt.store, since=now - timedelta(days=1))
     await put_artifact(
         rt,
         client,
         AUDIT,
-        audit_markdown(entries, taken, now=now),
-        description=audit_headline(entries, now),
+        audit_markdown(headline, entries, taken, now=now),
+        description=headline,
         stamp=stamp,
     )
     await put_artifact(

@@ -6,7 +6,13 @@ from datetime import timedelta
 from linekeeper.clock import utcnow
 from linekeeper.store import Store
 from linekeeper.store.tables import Audit, Connection, Customer, Incident
-from linekeeper.views.audit import audit_headline, audit_markdown, issued_tokens, read_audit
+from linekeeper.views.audit import (
+    MARKDOWN_ROWS,
+    audit_headline,
+    audit_markdown,
+    issued_tokens,
+    read_audit,
+)
 from tests.cli.commands import CommandLine
 
 NOW = utcnow()
@@ -74,12 +80,25 @@ async def test_the_table_counts_token_hand_outs_by_key_and_escapes_what_people_w
     entries = await read_audit(store)
     taken = await issued_tokens(store, since=NOW - timedelta(days=1))
     assert [(one.by, one.tokens, one.connections) for one in taken] == [("product (key)", 5, 1)]
-    assert audit_headline(entries, NOW) == "3 audit entries in 24 hours, by 3 people and keys"
-    table = audit_markdown(entries, taken, now=NOW)
+    headline = await audit_headline(store, now=NOW)
+    assert headline == "3 audit entries in 24 hours, by 3 people and keys"
+    table = audit_markdown(headline, entries, taken, now=NOW)
     assert "called \\| them" in table
     assert "scopes a, b, c and 1 more" in table
     assert "| product \\(key\\) | 5 | 1 |" in table or "| product (key) | 5 | 1 |" in table
-    assert "Nothing was done" in audit_markdown([], [], now=NOW)
+    assert "Nothing was done" in audit_markdown("", [], [], now=NOW)
+
+
+async def test_the_headline_counts_all_that_was_done_not_what_fits_on_the_page(
+    store: Store,
+) -> None:
+    async with store.write() as session:
+        session.add_all(
+            Audit(at=NOW - timedelta(minutes=n), by="import", action="x", subject="y")
+            for n in range(MARKDOWN_ROWS + 50)
+        )
+    said = await audit_headline(store, now=NOW)
+    assert said == "250 audit entries in 24 hours, by 1 person or key"
 
 
 def test_the_command_shows_a_table_or_json(command: CommandLine) -> None:
