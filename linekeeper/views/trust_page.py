@@ -177,6 +177,8 @@ def _outages(report: TrustReport) -> list[str]:
         what = _OUTAGES.get(outage.cause, text(outage.cause))
         lasted = f"{outage.since:%m-%d %H:%M} | {outage.until:%m-%d %H:%M}{long}"
         table += f"\n| {lasted} | {what} | {covered} |"
+    if (remaining := report.outages_total - len(report.outages)) > 0:
+        table += f"\n| and {remaining:,} more | | | |"
     return ["## Our own outages", table]
 
 

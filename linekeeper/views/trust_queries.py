@@ -71,6 +71,8 @@ class TrustReport:
     entities: Sequence[EntityState] = ()
     held_total: int = 0
     """How many there are of `held`, which has the first of them."""
+    outages_total: int = 0
+    """The same of `outages`."""
 
     @property
     def measured(self) -> Measured:
@@ -87,6 +89,7 @@ class TrustReport:
 
 POINTS = 48
 MOST_HELD = 50
+MOST_OUTAGES = 10
 
 
 async def trust_report(store: Store, *, now: datetime) -> TrustReport:
@@ -96,16 +99,12 @@ async def trust_report(store: Store, *, now: datetime) -> TrustReport:
         lines = await _lines(session, since)
         points, step = await _points(session, since, now)
         held, held_total = await _held(session, now)
-        outages = list(
-            await session.scalars(
-                select(Outage)
-                .where(col(Outage.until) >= since)
-                .order_by(col(Outage.since).desc())
-                .limit(10)
-            )
-        )
+        of_late = col(Outage.until) >= since
+        newest = select(Outage).where(of_late).order_by(col(Outage.since).desc())
+        outages = list(await session.scalars(newest.limit(MOST_OUTAGES)))
+        outages_total = await count_rows(session, Outage, of_late)
     entities = await entity_states(store)
-    return TrustReport(now, lines, points, step, held, outages, entities, held_total)
+    return TrustReport(now, lines, points, step, held, outages, entities, held_total, outages_total)
 
 
 async def _lines(session: AsyncSession, since: datetime) -> list[TrustLine]:

@@ -7,7 +7,7 @@ from linekeeper.customers.adopt import Adoption
 from linekeeper.implementation.report import SLIPPING_SHOWN, PortfolioLine, portfolio_markdown
 from linekeeper.notify.view import FROM_A_PAGE, Links
 from linekeeper.store import Store, new_id
-from linekeeper.store.tables import Connection, Deletion, Gate, Implementation, WebhookEvent
+from linekeeper.store.tables import Connection, Deletion, Gate, Implementation, Outage, WebhookEvent
 from linekeeper.text import sentences
 from linekeeper.views.adoption_page import adoption_markdown
 from linekeeper.views.trust_page import trust_markdown
@@ -54,6 +54,19 @@ async def test_deletions_that_wait_for_a_decision_are_counted(store: Store) -> N
     page = trust_markdown(await trust_report(store, now=NOW), Links(FROM_A_PAGE))
     assert page.count("eam/assets") == MOST_HELD
     assert "| and 7 more | | | | | |" in page
+
+
+async def test_outages_of_our_own_are_counted(store: Store) -> None:
+    async with store.write() as session:
+        session.add_all(
+            Outage(
+                id=new_id(), cause="receiver", since=NOW - timedelta(minutes=9 * n + 5),
+                until=NOW - timedelta(minutes=9 * n),
+            )
+            for n in range(13)
+        )  # fmt: skip
+    page = trust_markdown(await trust_report(store, now=NOW), Links(FROM_A_PAGE))
+    assert "| and 3 more | | | |" in page
 
 
 async def test_webhooks_of_no_known_connection_are_counted(store: Store) -> None:
