@@ -249,17 +249,11 @@ class Slack:
 
 
 def _plain(channel: Channel, message: Message) -> dict[str, Any]:
+    names = ["ts", "thread_ts", "text", "blocks", "attachments", "edited", "edits", "ephemeral_for"]
     return {
         "channel": channel.name,
         "channel_id": channel.id,
-        "ts": message.ts,
-        "thread_ts": message.thread_ts,
-        "text": message.text,
-        "blocks": message.blocks,
-        "attachments": message.attachments,
-        "edited": message.edited,
-        "edits": message.edits,
-        "ephemeral_for": message.ephemeral_for,
+        **{name: getattr(message, name) for name in names},
         "files": [f["name"] for f in message.files],
     }
 

@@ -8,7 +8,7 @@ import heapq
 import hmac
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import httpx
@@ -46,19 +46,11 @@ class Sent:
     delivered_at: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        return {
-            "id": self.id,
-            "connection": self.connection,
-            "event": self.event,
+        return asdict(self) | {
             "keys": list(self.keys),
             "created_at": iso(int(self.created_at * 1e6)),
-            "fate": self.fate,
             "dropped": self.fate == "dropped",
             "duplicated": self.copies > 1,
-            "copies": self.copies,
-            "forged": self.forged,
-            "attempts": self.attempts,
-            "statuses": self.statuses,
             "delivered_at": (
                 None if self.delivered_at is None else iso(int(self.delivered_at * 1e6))
             ),

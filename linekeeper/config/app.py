@@ -291,11 +291,5 @@ class AppConfig(Config, AppFields):
         in whether anything may be changed and in who is notified."""
         if self is other or self == other:
             return True
-        read = {
-            "entities": other.entities,
-            "bodies": other.bodies,
-            "forward_to": other.forward_to,
-            "mode": other.mode,
-            "notify_customers": other.notify_customers,
-        }
-        return self.model_copy(update=read) == other
+        differing = ("entities", "bodies", "forward_to", "mode", "notify_customers")
+        return self.model_copy(update={name: getattr(other, name) for name in differing}) == other

@@ -13,6 +13,7 @@ def forwards_markdown(planned: GivenUpForwards) -> str:
         f"| {code(forward.about)} |"
         for forward in planned.forwards
     ]
+    rows += _more(planned.count - len(rows), columns=3)
     title = f"# {planned.count:,} messages for the product were given up"
     return "\n\n".join([title, head]) + "\n" + "\n".join(rows) + "\n"
 
@@ -30,4 +31,9 @@ def replay_markdown(planned: ReplayPlan, status: str) -> str:
         f"| {text(line.error, 160)} | {code(line.id)} |"
         for line in planned.lines
     ]
+    rows += _more(planned.replayed - len(rows), columns=5)
     return "\n\n".join(lines) + "\n" + "\n".join(rows) + "\n"
+
+
+def _more(remaining: int, *, columns: int) -> list[str]:
+    return [f"| and {remaining:,} more {'| ' * (columns - 1)}|"] if remaining > 0 else []

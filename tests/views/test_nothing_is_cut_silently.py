@@ -5,11 +5,14 @@ from typing import Any
 
 from linekeeper.customers.adopt import Adoption
 from linekeeper.implementation.report import SLIPPING_SHOWN, PortfolioLine, portfolio_markdown
+from linekeeper.inbox.replay import ReplayLine, ReplayPlan
 from linekeeper.notify.view import FROM_A_PAGE, Links
+from linekeeper.outbox.given_up import GivenUpForward, GivenUpForwards
 from linekeeper.store import Store, new_id
 from linekeeper.store.tables import Connection, Deletion, Gate, Implementation, Outage, WebhookEvent
 from linekeeper.text import sentences
 from linekeeper.views.adoption_page import adoption_markdown
+from linekeeper.views.replay_page import forwards_markdown, replay_markdown
 from linekeeper.views.trust_page import trust_markdown
 from linekeeper.views.trust_queries import MOST_HELD, trust_report
 from linekeeper.views.webhook_figures import LISTED, read_figures
@@ -67,6 +70,17 @@ async def test_outages_of_our_own_are_counted(store: Store) -> None:
         )  # fmt: skip
     page = trust_markdown(await trust_report(store, now=NOW), Links(FROM_A_PAGE))
     assert "| and 3 more | | | |" in page
+
+
+def test_messages_for_the_product_that_were_given_up_are_counted() -> None:
+    shown = [GivenUpForward(f"e{n}", NOW, "it answers 500") for n in range(50)]
+    assert "| and 7 more | | |" in forwards_markdown(GivenUpForwards(57, shown))
+
+
+def test_webhooks_that_would_be_replayed_are_counted() -> None:
+    shown = [ReplayLine(f"e{n}", NOW, "assets.updated", "c1", None) for n in range(50)]
+    page = replay_markdown(ReplayPlan(90, 60, {"records": 90}, 0, shown), "dead")
+    assert "| and 10 more | | | | |" in page
 
 
 async def test_webhooks_of_no_known_connection_are_counted(store: Store) -> None:
