@@ -33,6 +33,7 @@ from linekeeper.store.modes import apply_rules
 from linekeeper.store.relisting import list_whole_again
 from linekeeper.store.tables import Connection, Customer, Transition
 from linekeeper.store.types import table_of
+from linekeeper.sums import add_up
 
 _ANNOUNCED = ("name", "provider", "email", "hosting", "tier", "setup")
 _FOLLOWED = (
@@ -77,17 +78,9 @@ class Adoption:
 
     def add(self, other: "Adoption") -> None:
         """Count `other` in."""
-        self.new += other.new
-        self.changed += other.changed
-        self.customers += other.customers
-        self.alike += other.alike
-        self.proposed += other.proposed
-        self.known += other.known
-        self.ids |= other.ids
-        self.relisted += other.relisted
-        self.replaced |= other.replaced
-        self.missing += other.missing
-        self.truncated = self.truncated or other.truncated
+        truncated = " ".join(filter(None, (self.truncated, other.truncated)))
+        add_up(self, other)
+        self.truncated = truncated
 
 
 async def adopt(

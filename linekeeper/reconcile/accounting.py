@@ -2,7 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -29,6 +29,7 @@ from linekeeper.store import Store
 from linekeeper.store.lists import one_of, update_many
 from linekeeper.store.tables import Change, Connection, Drift, Transition, Watermark
 from linekeeper.store.types import Id
+from linekeeper.sums import add_up
 
 
 @dataclass(slots=True)
@@ -42,14 +43,10 @@ class Counts:
     webhooks_seen: int = 0
     late_seconds: float = 0.0
 
-    def add(self, other: "Counts") -> None:
-        """Add what another run counted."""
-        self.missed += other.missed
-        self.late += other.late
-        self.mismatched += other.mismatched
-        self.deleted += other.deleted
-        self.webhooks_seen += other.webhooks_seen
-        self.late_seconds += other.late_seconds
+    def __add__(self, other: "Counts") -> "Counts":
+        both = replace(self)
+        add_up(both, other)
+        return both
 
     @property
     def recovered(self) -> int:
@@ -190,7 +187,7 @@ async def count_due(
         for due in changes:
             if due.what == "late" and due.missed_in is not None:
                 came_late[moved.get(due.id, due.missed_in)] += 1
-        total.add(counts)
+        total += counts
     for identifier, late in came_late.items():
         await _add(session, identifier, came_late=late)
     return total

@@ -247,7 +247,7 @@ class _Reader:
                 run_at=self._question.run_at,
                 shard=self._question.shard,
             )
-            reading.counts.add(counts)
+            reading.counts += counts
             reading.compared = True
         alone, indexed = writer.wrote_all and succession is None, None
         is_conclusive = not (shifted or inconsistent or listing.keyless)
@@ -265,7 +265,7 @@ class _Reader:
                 apart=self._question.apart,
                 relist_at=writer.relist_at,
             )
-            reading.counts.add(concluded.counts)
+            reading.counts += concluded.counts
             reading.held_back, indexed = concluded.held_back, concluded.live
         if whole and not shifted:
             await note_compared(

@@ -37,6 +37,7 @@ from linekeeper.store import new_id
 from linekeeper.store.leases import READS
 from linekeeper.store.many_leases import ManyLeases, holding_many
 from linekeeper.store.tables import Watermark
+from linekeeper.sums import add_up
 
 log = logging.getLogger(__name__)
 
@@ -82,16 +83,9 @@ class ReconcileRun:
 
     def add(self, other: "ReconcileRun") -> None:
         """Add what another part did."""
-        self.connections |= other.connections
-        self.readings += other.readings
-        self.full += other.full
-        self.records += other.records
-        self.written += other.written
-        self.held_back += other.held_back
-        self.broken_off += other.broken_off
-        self.circuits = max(self.circuits, other.circuits)
-        self.counts.add(other.counts)
-        self.failures += other.failures
+        circuits = max(self.circuits, other.circuits)
+        add_up(self, other)
+        self.circuits = circuits
 
     def took(self, target: PollTarget, reading: EntityReading) -> None:
         """Add how reading one entity went."""
@@ -116,7 +110,7 @@ class ReconcileRun:
         self.records += reading.records
         self.written += reading.written
         self.held_back += reading.held_back
-        self.counts.add(reading.counts)
+        self.counts += reading.counts
 
 
 async def read_pass(

@@ -39,6 +39,13 @@ def test_the_import_of_a_large_fleet_says_what_its_page_leaves_out() -> None:
     assert "| missing | and" not in page
 
 
+def test_each_app_whose_list_looks_truncated_is_told_of() -> None:
+    total = Adoption()
+    for lacks in ("410 of 450 are missing.", "", "9 of 12 are missing."):
+        total.add(Adoption(truncated=lacks, known=1))
+    assert (total.truncated, total.known) == ("410 of 450 are missing. 9 of 12 are missing.", 3)
+
+
 async def test_deletions_that_wait_for_a_decision_are_counted(store: Store) -> None:
     connection = Connection(
         id=new_id(), app="default", makini_key="c1", name="Acme - SAP ECC", slug="acme",
