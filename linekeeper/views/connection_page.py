@@ -13,7 +13,11 @@ from linekeeper.people import person
 from linekeeper.store.tables import Observation, Transition
 from linekeeper.text import health_name, is_only_listed
 from linekeeper.tokens.lost_renewal import RENEWAL_LOST
-from linekeeper.views.fleet_models import ConnectionReport
+from linekeeper.views.fleet_models import (
+    OBSERVATIONS_SHOWN,
+    TRANSITIONS_SHOWN,
+    ConnectionReport,
+)
 from linekeeper.views.health_chart import LOOKS, Turned, look, look_of, timeline
 from linekeeper.views.parts import answer, joined, taken
 
@@ -76,12 +80,19 @@ def connection_markdown(report: ConnectionReport, links: Links) -> str:
         "Makini's support asks for the connection and the request ids below. `linekeeper "
         "connection show` with Makini's key says when it was last checked, read and synchronized.",
         "## State changes",
-        "\n".join(map(_change, report.transitions)) or "Nothing yet.",
+        _newest(map(_change, report.transitions), TRANSITIONS_SHOWN),
         "## Observations",
         "Good answers that change nothing are not listed.",
-        "\n".join(map(_seen, report.observations)) or "Nothing yet.",
+        _newest(map(_seen, report.observations), OBSERVATIONS_SHOWN),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _newest(lines: Iterable[str], most: int) -> str:
+    shown = list(lines)
+    if len(shown) > most:
+        shown[most:] = ["- older ones are not on this page"]
+    return "\n".join(shown) or "Nothing yet."
 
 
 def _change(change: Transition) -> str:

@@ -11,6 +11,9 @@ from linekeeper.views.health_chart import Bar
 from linekeeper.views.managed import Managed
 from linekeeper.views.windows import WindowsGlance
 
+TRANSITIONS_SHOWN = 50
+OBSERVATIONS_SHOWN = 20
+
 
 @dataclass(frozen=True, slots=True)
 class AppLine:
@@ -99,9 +102,9 @@ class ConnectionReport:
     mode: str | None
     incidents: Sequence[Incident]
     transitions: Sequence[Transition]
-    """The last transitions of both axes, at most `TRANSITIONS_SHOWN`."""
+    """The last transitions of both axes: `TRANSITIONS_SHOWN`, and one where there are more."""
     observations: Sequence[Observation]
-    """The last observations, at most `OBSERVATIONS_SHOWN`."""
+    """The last observations: `OBSERVATIONS_SHOWN`, and one where there are more."""
     is_renewal_lost: bool = False
     """Makini's answer to the renewal of its tokens was lost, and it refuses the old ones."""
     login_kept: KeptLogin | None = None

@@ -34,6 +34,8 @@ from linekeeper.tokens.stored import has_usable_token
 from linekeeper.views.connections import with_predecessors
 from linekeeper.views.counts import app_lines, count_connections, mode_of, sums, tokenless
 from linekeeper.views.fleet_models import (
+    OBSERVATIONS_SHOWN,
+    TRANSITIONS_SHOWN,
     ConnectionReport,
     FleetReport,
     TroubleLine,
@@ -44,8 +46,6 @@ from linekeeper.views.windows import windows_in_force
 
 TROUBLES_SHOWN = 200
 TOKENLESS_SHOWN = 20
-TRANSITIONS_SHOWN = 50
-OBSERVATIONS_SHOWN = 20
 
 
 async def fleet_report(store: Store, configuration: Configuration, *, now: datetime) -> FleetReport:
@@ -107,8 +107,8 @@ async def connection_reports(
                 has_token=has_token,
                 mode=connection.mode or mode_of(configuration, connection.app),
                 incidents=incidents.get(connection.id, []),
-                transitions=await _latest(session, Transition, history, TRANSITIONS_SHOWN),
-                observations=await _latest(session, Observation, history, OBSERVATIONS_SHOWN),
+                transitions=await _latest(session, Transition, history, TRANSITIONS_SHOWN + 1),
+                observations=await _latest(session, Observation, history, OBSERVATIONS_SHOWN + 1),
                 is_renewal_lost=connection.id in unanswered,
                 login_kept=kept.get(connection.id),
             )

@@ -23,12 +23,10 @@ from linekeeper.store.tables import (
     Transition,
 )
 from linekeeper.views.connection_page import connection_markdown
-from linekeeper.views.fleet_models import AppLine
+from linekeeper.views.fleet_models import OBSERVATIONS_SHOWN, TRANSITIONS_SHOWN, AppLine
 from linekeeper.views.fleet_page import fleet_markdown
 from linekeeper.views.fleet_queries import (
-    OBSERVATIONS_SHOWN,
     TOKENLESS_SHOWN,
-    TRANSITIONS_SHOWN,
     TROUBLES_SHOWN,
     connection_reports,
     fleet_report,
@@ -284,9 +282,9 @@ async def test_a_connection_report_tells_its_story_newest_first(store: Store) ->
     report = reports[1]
     assert report.label == "Acme · UpKeep"
     assert [seen.request_id for seen in report.observations] == [
-        f"o{n}" for n in range(OBSERVATIONS_SHOWN)
+        f"o{n}" for n in range(OBSERVATIONS_SHOWN + 1)
     ]
-    assert len(report.transitions) == TRANSITIONS_SHOWN
+    assert len(report.transitions) == TRANSITIONS_SHOWN + 1  # which says that there are more
     assert report.transitions[0].at == NOW
     assert [one.title for one in report.incidents] == ["Acme · UpKeep has to sign in"]
     markdown = connection_markdown(report, LINKS)

@@ -3,15 +3,27 @@
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
+from linekeeper.config import Configuration
 from linekeeper.customers.adopt import Adoption
 from linekeeper.implementation.report import SLIPPING_SHOWN, PortfolioLine, portfolio_markdown
 from linekeeper.inbox.replay import ReplayLine, ReplayPlan
 from linekeeper.notify.view import FROM_A_PAGE, Links
 from linekeeper.outbox.given_up import GivenUpForward, GivenUpForwards
 from linekeeper.store import Store, new_id
-from linekeeper.store.tables import Connection, Deletion, Gate, Implementation, Outage, WebhookEvent
+from linekeeper.store.tables import (
+    Connection,
+    Deletion,
+    Gate,
+    Implementation,
+    Observation,
+    Outage,
+    Transition,
+    WebhookEvent,
+)
 from linekeeper.text import sentences
 from linekeeper.views.adoption_page import adoption_markdown
+from linekeeper.views.connection_page import connection_markdown
+from linekeeper.views.fleet_queries import connection_reports
 from linekeeper.views.replay_page import forwards_markdown, replay_markdown
 from linekeeper.views.trust_page import trust_markdown
 from linekeeper.views.trust_queries import MOST_HELD, trust_report
@@ -64,6 +76,37 @@ async def test_deletions_that_wait_for_a_decision_are_counted(store: Store) -> N
     page = trust_markdown(await trust_report(store, now=NOW), Links(FROM_A_PAGE))
     assert page.count("eam/assets") == MOST_HELD
     assert "| and 7 more | | | | | |" in page
+
+
+async def test_a_connection_has_more_history_than_its_page(store: Store) -> None:
+    connection = Connection(
+        id=new_id(), app="default", makini_key="c1", name="Acme - SAP ECC", slug="acme",
+        provider="SAP ECC", setup="live", created_at=NOW,
+    )  # fmt: skip
+    async with store.write() as session:
+        session.add(connection)
+        await session.flush()
+        session.add_all(
+            Transition(
+                connection_id=connection.id, at=NOW - timedelta(hours=n), axis="health",
+                before="healthy", after="degraded", source="probe",
+            )
+            for n in range(60)
+        )  # fmt: skip
+        session.add_all(
+            Observation(
+                connection_id=connection.id, at=NOW - timedelta(hours=n), source="probe",
+                outcome="missed",
+            )
+            for n in range(30)
+        )  # fmt: skip
+    [report] = await connection_reports(store, Configuration(), [connection.id], now=NOW)
+    page = connection_markdown(report, Links(FROM_A_PAGE))
+    changes, _, observations = page.partition("## Observations")
+    assert changes.count("healthy →") == 50
+    assert changes.rstrip().endswith("- older ones are not on this page")
+    assert observations.count("**missed**") == 20
+    assert observations.rstrip().endswith("- older ones are not on this page")
 
 
 async def test_outages_of_our_own_are_counted(store: Store) -> None:
