@@ -21,7 +21,7 @@ from linekeeper.sweep.pace import (
     probe_calls,
     reading_calls,
 )
-from linekeeper.text import counted
+from linekeeper.text import counted, named
 
 LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 CLOCK_WARN_SECONDS = 30.0
@@ -203,7 +203,7 @@ async def _list(makini: MakiniClient, seconds: float) -> DoctorFinding:
     if unknown:
         return warn(
             name,
-            f"connections have a status Linekeeper doesn't know: {', '.join(unknown[:5])}",
+            f"connections have a status Linekeeper doesn't know: {named(unknown)}",
             "they count as unknown, never as healthy: please report it",
         )
     return ok(name, f"{counted(len(page.connections), 'connection')} on the first page")

@@ -27,6 +27,7 @@ from linekeeper.store.tables import (
     Incident,
     PreflightReport,
 )
+from linekeeper.text import named
 
 TOPIC = "preflight"
 KIND = "preflight_failed"
@@ -136,11 +137,10 @@ async def unowned_targets(store: Store, report: PreflightVerdicts) -> str:
     empty if there are none. Such evidence proves no gate."""
     async with store.read() as session:
         known = {system.target for system in await named_targets(session)}
-    unknown = [target for target in report.targets if target not in known]
-    if not unknown:
+    if not (unknown := [target for target in report.targets if target not in known]):
         return ""
     return (
-        f"No implementation has a system at {', '.join(unknown[:5])}: it is no evidence for a gate."
+        f"No implementation has a system at {named(unknown)}: it is no evidence for a gate."
         " If it is one of theirs, say so in the form `implementation-change`"
     )
 

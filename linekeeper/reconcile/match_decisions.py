@@ -22,6 +22,7 @@ from linekeeper.runtime import Runtime
 from linekeeper.store import Store
 from linekeeper.store.lists import one_of
 from linekeeper.store.tables import Audit, Connection, Record, Succession, SuccessionStep, Watermark
+from linekeeper.text import named
 
 Decision = Literal["show", "pair", "same_contents", "distinct"]
 MOST_GROUPS = 200
@@ -126,8 +127,8 @@ async def decide_matches(
             unknown.pop(old, None)
         chosen[group.entity] |= of_group
     if decision == "pair" and unknown:
-        named = ", ".join(f"{old} = {new}" for old, new in list(unknown.items())[:5])
-        raise NoMatch("pairs", f"these are not of one group that waits: {named}; nothing was done")
+        which = named(f"{old} = {new}" for old, new in unknown.items())
+        raise NoMatch("pairs", f"these are not of one group that waits: {which}; nothing was done")
     if not waiting.groups:
         raise NoMatch("deletion", f"{waiting.target.label}: nothing waits there")
     done = MatchOutcome()
@@ -237,8 +238,8 @@ def _follow(
         taken += [_step(step, "insert", None, key) for key, step in new.items()]
         finished += [step.id for step in (*old.values(), *new.values())]
     if left := chosen.keys() - {step.old_key for step in taken}:
-        named = ", ".join(f"{old} = {chosen[old]}" for old in sorted(left)[:5])
-        raise NoMatch("pairs", f"one of the two does not wait any more: {named}; nothing was done")
+        which = named(f"{old} = {chosen[old]}" for old in sorted(left))
+        raise NoMatch("pairs", f"one of the two does not wait any more: {which}; nothing was done")
     return taken, released, finished
 
 

@@ -1,7 +1,6 @@
 """The page of records that wait for somebody to say which is which."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
 
 from linekeeper.markdown import link, text
 from linekeeper.reconcile.match_decisions import MOST_GROUPS, WaitingMatches
@@ -38,9 +37,7 @@ def _number(*sides: Mapping[str, Record]) -> str:
 
 
 def _keys(side: Mapping[str, Record]) -> str:
-    shown = [_dated(key, row) for key, row in list(side.items())[:10]]
-    and_more = [f"and {len(side) - 10} more"] if len(side) > 10 else []
-    return "<br>".join([*shown, *and_more]) or "—"
+    return _first_ten(_dated(key, row) for key, row in side.items())
 
 
 def _dated(key: str, row: Record) -> str:
@@ -48,6 +45,11 @@ def _dated(key: str, row: Record) -> str:
     return f"{text(key)}{changed}"
 
 
-def _pairs(alike: Mapping[str, Any]) -> str:
-    shown = [f"{text(old)} = {text(new)}" for old, new in list(alike.items())[:10]]
-    return "<br>".join(shown) or "—"
+def _pairs(alike: Mapping[str, str]) -> str:
+    return _first_ten(f"{text(old)} = {text(new)}" for old, new in alike.items())
+
+
+def _first_ten(cells: Iterable[str]) -> str:
+    every = list(cells)
+    and_more = [f"and {len(every) - 10} more"] if len(every) > 10 else []
+    return "<br>".join([*every[:10], *and_more]) or "—"

@@ -3,12 +3,16 @@
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-from linekeeper.config import Configuration
+from linekeeper.config import AppConfig, Configuration
 from linekeeper.customers.adopt import Adoption
 from linekeeper.implementation.report import SLIPPING_SHOWN, PortfolioLine, portfolio_markdown
 from linekeeper.inbox.replay import ReplayLine, ReplayPlan
 from linekeeper.notify.view import FROM_A_PAGE, Links
 from linekeeper.outbox.given_up import GivenUpForward, GivenUpForwards
+from linekeeper.preflight.evidence import unowned_targets
+from linekeeper.preflight.run import PreflightVerdicts
+from linekeeper.reconcile.match_decisions import Group, WaitingMatches
+from linekeeper.reconcile.target import PollTarget
 from linekeeper.store import Store, new_id
 from linekeeper.store.tables import (
     Connection,
@@ -17,6 +21,7 @@ from linekeeper.store.tables import (
     Implementation,
     Observation,
     Outage,
+    Record,
     Transition,
     WebhookEvent,
 )
@@ -24,6 +29,7 @@ from linekeeper.text import sentences
 from linekeeper.views.adoption_page import adoption_markdown
 from linekeeper.views.connection_page import connection_markdown
 from linekeeper.views.fleet_queries import connection_reports
+from linekeeper.views.match_page import match_markdown
 from linekeeper.views.replay_page import forwards_markdown, replay_markdown
 from linekeeper.views.trust_page import trust_markdown
 from linekeeper.views.trust_queries import MOST_HELD, trust_report
@@ -107,6 +113,28 @@ async def test_a_connection_has_more_history_than_its_page(store: Store) -> None
     assert changes.rstrip().endswith("- older ones are not on this page")
     assert observations.count("**missed**") == 20
     assert observations.rstrip().endswith("- older ones are not on this page")
+
+
+def test_records_whose_contents_are_the_same_are_counted() -> None:
+    def records(beginning: str) -> dict[str, Record]:
+        return {
+            f"{beginning}{n}": Record(
+                connection_id="c", entity="eam/assets", key=f"{beginning}{n}", hash="h",
+                plain_hash=f"p{n}",
+            )
+            for n in range(14)
+        }  # fmt: skip
+
+    target = PollTarget("c", AppConfig(), "c1", "c1", "Acme", timedelta(minutes=5), ())
+    groups = [Group("eam/assets", records("old"), records("new"))]
+    page = match_markdown(WaitingMatches(target, "acme", groups), None)
+    assert page.count("and 4 more") == 3
+
+
+async def test_targets_of_no_implementation_are_counted(store: Store) -> None:
+    targets = tuple(f"h{n}.example:443" for n in range(7))
+    said = await unowned_targets(store, PreflightVerdicts("inside", NOW, targets, ()))
+    assert "h4.example:443 and 2 more: it is no evidence" in said
 
 
 async def test_outages_of_our_own_are_counted(store: Store) -> None:
