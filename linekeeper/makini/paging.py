@@ -172,7 +172,7 @@ class Pages:
 
     def finish(self) -> None:
         """The last question was answered. Raises BrokenListing where what came isn't the whole:
-        the listing repeated a page or a cursor, had no end, or left a page empty in its midst."""
+        the listing repeated a page or a cursor, had no end, or left a page empty."""
         if self._broken is None:
             return
         if self._broken.fault is ListingFault.empty_page and self._count == self._total:
@@ -206,15 +206,15 @@ class Pages:
     def _is_over(self, page: RecordPage) -> bool:
         """Whether no page is to be asked for by its number any more."""
         if page.last_page is not None:
-            if self.number >= page.last_page:
-                return True
-            return self._ends_empty(page, f" of {page.last_page}")
+            # The last of several isn't empty, or the one before would be the last.
+            in_vain = page.last_page > 1 and self._ends_empty(page, f" of {page.last_page}")
+            return in_vain or self.number >= page.last_page
         if not page.records and page.has_more:
             return self._ends_empty(page, ", after which it says that another follows,")
         return self._is_last(page)
 
     def _ends_empty(self, page: RecordPage, which: str) -> bool:
-        """Whether too many pages were empty behind which, says the source, others follow."""
+        """Whether too many pages were empty at which the source says that there are records."""
         self._empty = 0 if page.records else self._empty + 1
         if self._empty:
             self._break(ListingFault.empty_page, f"page {self.number}{which} is empty")

@@ -112,15 +112,17 @@ async def note_broken_off(
     total: int | None,
 ) -> Watermark:
     """The whole listing that `started` then broke off: it is made again later, as one that is
-    inconsistent, and proves nothing meanwhile. What changed is asked for from `position` on; a
-    first listing is still to come. Returns what is known of the entity now."""
+    inconsistent, and proves nothing meanwhile. What changed is asked for from `position` on, where
+    no listing had proved another one; a first listing is still to come. Returns what is known of
+    the entity now."""
     before = mark.inconsistent if mark is not None else 0
     values = compared(mark, started, listed, total, inconsistent=True)
     values |= {"inconsistent": before + 1, "broken_off": fault.value}
     again = values.pop("confirm_at", None) or started + POLICY.after_inconsistent(before)
+    if mark is None or mark.position is None:
+        values |= {"position": position, "moved_at": started}
     if mark is None or mark.full_at is None:
-        moved_at = started if mark is None or mark.moved_at is None else mark.moved_at
-        values |= {"full_at": None, "position": position, "moved_at": moved_at}
+        values["full_at"] = None
     async with store.write() as session:
         await save_mark(store, session, connection_id, entity, **values)
         known = [confirm_at_of(mark)]

@@ -63,6 +63,13 @@ def failing(request: Request) -> Response:
     return JSONResponse({"data": found, "meta": {"last_page": 5, "total": 50}})
 
 
+def unproved(request: Request) -> Response:
+    """All of it, without a total."""
+    number = int(request.query_params.get("page", "1"))
+    found = EVERYTHING[(number - 1) * 10 : number * 10]
+    return JSONResponse({"data": found, "meta": {"current_page": number, "last_page": 5}})
+
+
 BROKEN = [
     (looping, 20, "it names a next page that it had named before"),
     (repeating, 20, "it gives a page again that it had given before"),
@@ -82,6 +89,20 @@ def changed_only(broken: Answer, changed: list[dict[str, Any]]) -> Answer:
         return JSONResponse({"data": changed, "meta": meta})
 
     return answer
+
+
+@pytest.mark.parametrize("broken", [each for each, *_ in BROKEN])
+async def test_a_second_listing_that_breaks_off_ends_where_the_first_had_proved_nothing_yet(
+    rt: Runtime, server: Peer, broken: Answer
+) -> None:
+    """Two listings that agree are needed: the first leaves no time from which on to ask."""
+    server.answer("GET", ASSETS, unproved)
+    await run(rt)
+    assert (await mark(rt)).position is None
+    server.answer("GET", ASSETS, broken)
+    assert len((await run(rt)).failures) == 1, "what changed breaks off, too"
+    assert len(await live(rt)) == 50
+    assert await feed(rt) == []
 
 
 @pytest.mark.parametrize(("broken", "count", "words"), BROKEN)

@@ -107,6 +107,32 @@ async def test_overlapping_pages_delete_nothing_and_are_said_to_be_inconsistent(
     assert (await mark(rt)).inconsistent == 0
 
 
+async def test_an_empty_page_that_is_said_to_be_the_last_of_several_deletes_nothing(
+    rt: Runtime, server: Peer
+) -> None:
+    """Were it the last one there would be a record on it: the one before would be the last."""
+    everything = assets(21, days_apart=1)[::-1]
+    lost: list[str] = []
+
+    def paged(request: Request) -> Response:
+        number = int(request.query_params.get("page", "1"))
+        shown = everything[(number - 1) * 20 : number * 20]
+        records = [] if number == 2 and lost else shown
+        return JSONResponse({"data": records, "meta": {"current_page": number, "last_page": 2}})
+
+    server.answer("GET", ASSETS, paged)
+    await run(rt)
+    lost.append("the second page")
+    for _ in range(4):
+        await run(rt, full=True)
+    assert len(await live(rt)) == 21
+    assert await feed(rt) == []
+    assert await open_incidents(rt) == ["entity_failing"]
+    lost.clear()
+    await run(rt, full=True)
+    assert await open_incidents(rt) == []
+
+
 async def test_a_page_cap_below_the_total_is_said_and_does_not_list_everything_at_every_run(
     rt: Runtime, server: Peer
 ) -> None:
