@@ -64,11 +64,15 @@ def test_each_app_whose_list_looks_truncated_is_told_of() -> None:
     assert (total.truncated, total.known) == ("410 of 450 are missing. 9 of 12 are missing.", 3)
 
 
-async def test_deletions_that_wait_for_a_decision_are_counted(store: Store) -> None:
-    connection = Connection(
+def acme_of_sap() -> Connection:
+    return Connection(
         id=new_id(), app="default", makini_key="c1", name="Acme - SAP ECC", slug="acme",
         provider="SAP ECC", setup="live", created_at=NOW,
     )  # fmt: skip
+
+
+async def test_deletions_that_wait_for_a_decision_are_counted(store: Store) -> None:
+    connection = acme_of_sap()
     async with store.write() as session:
         session.add(connection)
         await session.flush()
@@ -85,10 +89,7 @@ async def test_deletions_that_wait_for_a_decision_are_counted(store: Store) -> N
 
 
 async def test_a_connection_has_more_history_than_its_page(store: Store) -> None:
-    connection = Connection(
-        id=new_id(), app="default", makini_key="c1", name="Acme - SAP ECC", slug="acme",
-        provider="SAP ECC", setup="live", created_at=NOW,
-    )  # fmt: skip
+    connection = acme_of_sap()
     async with store.write() as session:
         session.add(connection)
         await session.flush()

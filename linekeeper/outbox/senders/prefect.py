@@ -1,6 +1,7 @@
 """Outbox rows that go to Prefect: entries of the Event Feed, runs to start or to resume."""
 
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
@@ -31,7 +32,7 @@ def runs_to_prefect(store: Store, orchestrator: Orchestrator, owner: str) -> Dis
     return Dispatcher(store, owner, RunSender(orchestrator))
 
 
-class _PrefectSender(Sender):
+class _PrefectSender(Sender, ABC):
     """A row that Prefect refuses (it is there, but the row is wrong) is dead after a day.
 
     While Prefect is away one row at a time finds out when it answers again, and that is one line
@@ -56,9 +57,9 @@ class _PrefectSender(Sender):
             return Failed(describe_error(error))
         return Ended() if done else Failed(WORKING, wait=BUSY_SECONDS, is_kept=True)
 
+    @abstractmethod
     async def _do(self, row: OutboxRow) -> bool:
         """Whether it is done; it is not while the run to be woken works."""
-        raise NotImplementedError
 
     def _away(self, error: OrchestratorUnavailable) -> Failed:
         """What was tried waits longest: if it is the cause, it doesn't hold up the others."""
