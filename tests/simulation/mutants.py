@@ -97,8 +97,8 @@ MUTANTS = (
     ),
     mutant(
         "first-page-only", "pages after the first are not read",
-        ("makini/paging.py", "            if self.number >= page.last_page:\n",
-         "            if self.number >= 1:\n"),
+        ("makini/paging.py", "            return in_vain or self.number >= page.last_page\n",
+         "            return in_vain or self.number >= 1\n"),
         personality={"paging": "page", "page_cap": 7}, seed=3,
     ),
     mutant(
