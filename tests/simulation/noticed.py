@@ -173,6 +173,7 @@ def _figures(oracle: "Oracle") -> Iterator[str]:
         which = f"{row['name']} {row['entity']} {row['key']}, changed at {at:%H:%M:%S}"
         # What came while it could not be read is settled by the next backfill or poll.
         is_read = connection.login_ok and connection.online and connection.active
+        is_read = is_read and not universe.people.pairs.is_locked_out(connection)
         is_settled = is_read and not oracle.is_fresh(connection)
         if row["recovered"] and row["announced_at"] is None and since and is_settled:
             yield f"figures: {which}, counts as missed; a webhook came at {since[0]:%H:%M:%S}"
