@@ -331,7 +331,8 @@ async def _texts(session: AsyncSession, eraser: Eraser, *, erase: bool) -> int:
         table = SQLModel.metadata.tables[name]
         columns = [table.c[text] for text in texts]
         keys = list(table.primary_key.columns)
-        for row in (await session.execute(select(*keys, *columns))).all():
+        has_text = or_(*(column.is_not(None) for column in columns))  # few events have an error
+        for row in (await session.execute(select(*keys, *columns).where(has_text))).all():
             values = {
                 column.key: new
                 for column, old in zip(columns, row[len(keys) :], strict=True)
