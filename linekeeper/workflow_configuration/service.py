@@ -1,6 +1,5 @@
 """Writing a configuration, finding how far it is verified, settling the gate it proves."""
 
-from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from sqlalchemy import delete, select
@@ -9,6 +8,7 @@ from sqlmodel import col
 
 from linekeeper.customers.find import Named
 from linekeeper.customers.naming import label
+from linekeeper.customers.setup import ESTABLISHED
 from linekeeper.implementation import work
 from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.reconcile.named import why_not_read
@@ -227,18 +227,22 @@ async def is_ours(rt: Runtime, connection_id: str, run_id: str) -> bool:
 
 
 async def watch(rt: Runtime, *, now: datetime) -> int:
-    """Resume the runs that have something to do; how many."""
+    """Resume the runs that have something to do; how many.
+
+    A run whose connection was disconnected ends with that: it is resumed once.
+    """
     async with rt.store.read() as session:
-        waiting: Sequence[str] = (
-            await session.scalars(
-                select(col(WorkflowConfiguration.connection_id)).where(
-                    col(WorkflowConfiguration.waits_for).is_not(None),
-                    col(WorkflowConfiguration.verified_at).is_(None),
-                )
+        waiting = await session.execute(
+            select(col(WorkflowConfiguration.connection_id), col(Connection.setup))
+            .join(Connection, col(Connection.id) == col(WorkflowConfiguration.connection_id))
+            .where(
+                col(WorkflowConfiguration.waits_for).is_not(None),
+                col(WorkflowConfiguration.verified_at).is_(None),
             )
-        ).all()
+        )
+        setups = {row[0]: row[1] for row in waiting}
     resumed = 0
-    for connection_id in waiting:
+    for connection_id, setup in setups.items():
         standing = await load_standing(rt, connection_id)
         if not is_worth_a_look(standing, now=now):
             continue
@@ -249,5 +253,7 @@ async def watch(rt: Runtime, *, now: datetime) -> int:
         key = f"run:wake:{row.run_id}:{row.answers}:{turn}"
         async with rt.store.write() as session:
             await enqueue(rt.store, session, [Message("run", key, payload)], now=now)
+            if setup not in ESTABLISHED:
+                (await session.get_one(WorkflowConfiguration, connection_id)).waits_for = None
         resumed += 1
     return resumed

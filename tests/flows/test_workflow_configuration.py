@@ -214,3 +214,29 @@ async def test_what_a_form_was_answered_is_taken_or_the_next_form_says_why_not(
     async with rt.store.read() as session:
         actions = await session.scalars(select(col(Audit.action)))
     assert "connection.configuration_answered" in set(actions)
+
+
+async def test_a_run_whose_connection_was_disconnected_ends_and_is_not_resumed_for_ever(
+    rt: Runtime, peer: Peer, running: Running, clean_prefect: PrefectServer
+) -> None:
+    async with rt.store.read() as session:
+        [connection, _] = await session.scalars(select(Connection).order_by(col(Connection.id)))
+    with on(clean_prefect):
+        run = await begin(
+            running,
+            workflow_configuration,
+            connection=connection.makini_key,
+            entities=["assets"],
+            by="Olaf",
+        )
+        assert run.name.endswith("waits for webhooks")
+        async with rt.store.write() as session:
+            (await session.get_one(Connection, connection.id)).setup = "disconnected"
+        later = utcnow() + timedelta(minutes=16)
+        assert await watch(rt, now=later) == 1
+        await running.client.resume_flow_run(run.id, run_input={"by": "linekeeper"})
+        run = await work(running, workflow_configuration, run.id)
+    assert run.state is not None
+    assert run.state.name == "Refused", run.state
+    assert await watch(rt, now=later + timedelta(minutes=1)) == 0
+    assert await watch(rt, now=later + timedelta(days=1)) == 0
