@@ -159,12 +159,15 @@ class Recording:
     def __init__(self, folder: Path, app: str) -> None:
         self.path = folder / f"{app}.jsonl"
         self._salt_path = folder / f"{app}.salt"
-        self.exchanges = read_recording(self.path) if self.path.exists() else []
+        self.exchanges = []
+        if self.path.exists():
+            os.truncate(self.path, sum(len(line) + 1 for line in _lines(self.path)))
+            self.exchanges = read_recording(self.path)
 
     @property
     def salt(self) -> bytes:
         """What pseudonyms are made with; it stays here, so that nobody can try names out."""
-        if not self._salt_path.exists():
+        if not self._salt_path.exists() or not self._salt_path.stat().st_size:
             self._private(self._salt_path)
             self._salt_path.write_bytes(os.urandom(32))
         return self._salt_path.read_bytes()
@@ -197,11 +200,24 @@ class Recording:
 
 
 def read_recording(path: Path) -> list[Exchange]:
-    """The exchanges in a file; a last line that was cut short by a crash is left out."""
+    """The exchanges in a file; a last step that was cut short by a crash is left out."""
     exchanges = []
-    for line in path.read_bytes().split(b"\n"):
+    for line in _lines(path):
         try:
             exchanges.append(Exchange(**orjson.loads(line)))
         except (orjson.JSONDecodeError, TypeError):
             continue
     return exchanges
+
+
+def _lines(path: Path) -> list[bytes]:
+    """The lines of a file up to the last step that is whole: what is cut off is of no use."""
+    *lines, cut = path.read_bytes().split(b"\n")
+    if cut and lines and (last := _step(lines[-1])).startswith(_step(cut)):
+        while lines and _step(lines[-1]) == last:
+            lines.pop()
+    return lines
+
+
+def _step(line: bytes) -> bytes:
+    return line.partition(b",")[0]
