@@ -131,14 +131,17 @@ async def advance_all(store: Store, *, now: datetime) -> Round:
     seen = {project.standing.implementation.id: _seen(project) for project in still}
     outlooks = await asyncio.to_thread(_forecast_all, still)
     async with store.write() as session:
-        for standing, outlook in zip(still, outlooks, strict=True):
+        unchanged = await queries.unchanged(session, [project.standing for project in still])
+        for project, outlook in zip(still, outlooks, strict=True):
+            if project.standing.implementation.id not in unchanged:
+                continue  # whoever changed it meanwhile forecasts it
             await keep(
                 store,
                 session,
-                standing.standing,
-                standing.evaluation,
+                project.standing,
+                project.evaluation,
                 outlook,
-                lacks=standing.lacks,
+                lacks=project.lacks,
                 now=now,
             )
     for project in still:

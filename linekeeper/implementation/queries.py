@@ -56,6 +56,25 @@ async def load_underway(session: AsyncSession) -> list[Standing]:
     return await load_many(session, list(await session.scalars(statement)))
 
 
+async def unchanged(session: AsyncSession, standings: Sequence[Standing]) -> set[str]:
+    """The ids of those that nobody has changed or forecast since they were loaded.
+
+    Nobody changes them until the transaction ends.
+    """
+    loaded = {each.implementation.id: each.implementation for each in standings}
+    rows = await session.execute(
+        select(col(Implementation.id), col(Implementation.status), col(Implementation.forecast_at))
+        .where(col(Implementation.id).in_(list(loaded)))
+        .order_by(col(Implementation.id))
+        .with_for_update()
+    )
+    return {
+        row.id
+        for row in rows
+        if (row.status, row.forecast_at) == (loaded[row.id].status, loaded[row.id].forecast_at)
+    }
+
+
 async def load_many(session: AsyncSession, rows: Sequence[Implementation]) -> list[Standing]:
     ids = [row.id for row in rows]
     systems: dict[str, list[ImplementationSystem]] = {}
