@@ -65,14 +65,18 @@ async def post(
     by: str,
     note: str = "",
     connection_id: str | None = None,
+    of_connections: bool = False,
     implementation_id: str | None = None,
 ) -> int:
-    """Add `entries` to the ledger; returns how many there were."""
+    """Add `entries` to the ledger; returns how many there were.
+
+    `of_connections`: the subject of each is the id of a connection.
+    """
     rows = [
         {
             "id": new_id(),
             "app": app,
-            "connection_id": connection_id,
+            "connection_id": entry.subject if of_connections else connection_id,
             "subject": entry.subject,
             "implementation_id": implementation_id,
             "delta": entry.delta,

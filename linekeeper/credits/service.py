@@ -225,22 +225,25 @@ async def check(
         # Makini charges for one that is connected twice, too.
         charged = {leak.subject for leak in leaks if leak.kind in ("not in ledger", "duplicate")}
         posted = by_subject(entries)
+        booked: dict[str, list[LedgerEntry]] = {}
         for charge in listed:
             subject, own = charge.subject, posted.get(charge.subject, [])
             if subject in charged and not balance(own).consumed:
-                booked, note = consume(own, subject, charge.cost, now), "in Makini's list"
+                due, note = consume(own, subject, charge.cost, now), "in Makini's list"
             else:
-                booked = adjust(own, subject, charge.cost, now)
+                due = adjust(own, subject, charge.cost, now)
                 note = f"it is charged as {charge.charged_as}"
+            booked.setdefault(note, []).extend(due)
+        booked["replaced, or gone from Makini's list"] = [
+            entry
+            for leak in leaks
+            if leak.kind == "not at Makini" and leak.subject in gone
+            for entry in refund(posted[leak.subject], leak.subject, now)
+        ]
+        for note, changes in booked.items():
             await queries.post(
-                session, booked, app=app, by="credits", note=note, connection_id=subject
+                session, changes, app=app, by="credits", note=note, of_connections=True
             )
-        for leak in leaks:
-            if leak.kind == "not at Makini" and leak.subject in gone:
-                note = "replaced, or gone from Makini's list"
-                await return_credits(
-                    store, session, leak.subject, app=app, by="credits", note=note, now=now
-                )
     return leaks
 
 

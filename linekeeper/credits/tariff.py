@@ -6,15 +6,17 @@ What a person says counts first, then Makini's list, then the table of providers
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache, partial
 
-from sqlalchemy import or_, select
+from sqlalchemy import bindparam, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.credits import queries
-from linekeeper.credits.decide import CreditError, Tariff, adjust, by_subject
+from linekeeper.credits.decide import CreditError, LedgerEntry, Tariff, adjust, by_subject
 from linekeeper.store import Store
 from linekeeper.store.tables import Audit, Connection
+from linekeeper.store.types import table_of
 from linekeeper.text import letters
 
 TARIFF = Tariff()
@@ -84,27 +86,54 @@ async def apply_defaults(session: AsyncSession, app: str, table: Mapping[str, st
     What the table said once is taken back where it says something else by now; the hosting that a
     person said stays.
     """
-    rows = await session.scalars(
-        select(Connection).where(
+    rows = await session.execute(
+        select(
+            col(Connection.id),
+            col(Connection.provider),
+            col(Connection.tariff_by),
+            *(col(getattr(Connection, name)) for name in _CHARGED_AS),
+        ).where(
             col(Connection.app) == app,
             or_(col(Connection.tier).is_(None), col(Connection.tariff_default).is_not(None)),
             col(Connection.tier_by).is_(None),
             col(Connection.setup) != "disconnected",
         )
     )
-    for row in rows.all():
-        if row.tariff_default == str(Charge(row.tier, row.hosting)):
-            row.tier = None
-            row.hosting = "cloud" if row.tariff_by is None else row.hosting
-        row.tariff_default = None
-        charge = default_charge(row.provider, table)
-        if row.tier is not None or charge == Charge():
-            continue  # somebody else has said it since, or nobody says anything
-        row.tier = charge.tier
-        if charge.hosting is not None and row.hosting == "cloud" and row.tariff_by is None:
-            row.hosting = charge.hosting
-        row.tariff_default = str(Charge(row.tier, row.hosting))
-    await session.flush()
+    usual = cache(partial(default_charge, table=table))
+    changed = []
+    for connection_id, provider, by, *before in rows:
+        after = _charged_as(Charge(*before[:2]), before[2], by, usual(provider))
+        if after != tuple(before):
+            values = {f"new_{name}": value for name, value in zip(_CHARGED_AS, after, strict=True)}
+            changed.append({"row_id": connection_id, **values})
+    if changed:
+        await (await session.connection()).execute(_CHARGE, changed)
+
+
+_CHARGED_AS = ("tier", "hosting", "tariff_default")
+_TABLE = table_of(Connection)
+_CHARGE = (
+    update(_TABLE)
+    .where(_TABLE.c.id == bindparam("row_id"))
+    .values({name: bindparam(f"new_{name}") for name in _CHARGED_AS})
+)
+
+
+def _charged_as(
+    said: Charge, by_table: str | None, hosting_by: str | None, usual: Charge
+) -> tuple[str | None, str | None, str | None]:
+    """Tier, hosting, and what of them is the table's word. Pure.
+
+    `said` is what they are now, `by_table` what the table said, `hosting_by` who said the hosting.
+    """
+    tier, hosting = said.tier, said.hosting
+    if by_table == str(said):
+        tier, hosting = None, "cloud" if hosting_by is None else hosting
+    if tier is not None or usual == Charge():
+        return tier, hosting, None  # somebody else has said it since, or nobody says anything
+    if usual.hosting is not None and hosting == "cloud" and hosting_by is None:
+        hosting = usual.hosting
+    return usual.tier, hosting, str(Charge(usual.tier, hosting))
 
 
 async def estimate(session: AsyncSession, tables: Mapping[str, Mapping[str, str]]) -> int:
@@ -149,6 +178,7 @@ async def set_charge(
     )
     posted = by_subject(await queries.entries_of(session, connections))
     changed = []
+    booked: dict[tuple[str, str], list[LedgerEntry]] = {}
     for row in rows.all():
         before = Charge(row.tier, row.hosting)
         if charge.tier is not None:
@@ -162,17 +192,13 @@ async def set_charge(
             continue
         note = f"{before} → {after}"
         cost = cost_of(row.tier, row.hosting)
-        await queries.post(
-            session,
-            adjust(posted.get(row.id, []), row.id, cost, now),
-            app=row.app,
-            by=by,
-            note=note,
-            connection_id=row.id,
-        )
+        due = adjust(posted.get(row.id, []), row.id, cost, now)
+        booked.setdefault((row.app, note), []).extend(due)
         session.add(
             Audit(at=now, by=by, action="connection.tariff", subject=row.id, detail={"is": note})
         )
         changed.append(f"{row.name}: {note} ({cost} in all)")
+    for (app, note), entries in booked.items():
+        await queries.post(session, entries, app=app, by=by, note=note, of_connections=True)
     await session.flush()
     return changed

@@ -1,4 +1,4 @@
-"""The hourly forecast takes a while: what is changed meanwhile is not overwritten, nor misreported."""
+"""What is changed while all are forecast is neither overwritten nor said to be late."""
 
 import asyncio
 import threading
