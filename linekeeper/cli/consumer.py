@@ -66,6 +66,7 @@ async def _run() -> None:
                 alerts,
                 states=sight.runs,
                 finished=sight.finished,
+                went_on=sight.went_on,
                 pool_ready=sight.pool_ready,
                 late=sight.late,
             )

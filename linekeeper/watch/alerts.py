@@ -142,11 +142,12 @@ async def settle_reported(
     finished: Mapping[str, RunOutcome],
     pool_ready: bool,
     late: Mapping[str, str],
+    went_on: Collection[str] = (),
 ) -> None:
     """Forget what is over, by what Prefect says now: run → state, deployment → last outcome.
 
-    `late`: run → what holds it up. Prefect was asked about `looked_at`: of what was reported since,
-    nothing is known.
+    `late`: run → what holds it up. `went_on`: the runs that have worked again since. Prefect was
+    asked about `looked_at`: of what was reported since, nothing is known.
     """
     last = sorted(outcome.run_id for outcome in finished.values())
     async with store.read() as session:
@@ -162,7 +163,8 @@ async def settle_reported(
     over = [
         row
         for row in rows
-        if is_over(
+        if row.run_id in went_on
+        or is_over(
             _alert(row),
             states=states,
             outcome=finished.get(row.subject),
@@ -287,14 +289,14 @@ def _finding(row: RunAlert) -> Finding:
             f"The run {name} of {row.subject} failed because of an error, not because of what it "
             f"found ({message}). Open the run in Prefect for its log, or ask `linekeeper "
             "doctor`; the next run that works resolves this.",
-            f"A later run of {row.subject} did its work.",
+            f"It, or a later run of {row.subject}, did its work.",
         ),
         "run_crashed": (
             f"A run of {row.subject} crashed",
             f"The run {name} of {row.subject} crashed: its process ended or was lost "
-            f"({message}). `linekeeper doctor` says whether workers are well; the next run that "
-            "works resolves this.",
-            f"A later run of {row.subject} did its work, or somebody had cancelled this one.",
+            f"({message}). `linekeeper doctor` says whether workers are well; this is resolved "
+            "once the run goes on, or the next one works.",
+            f"It went on, a later run of {row.subject} did its work, or it had been cancelled.",
         ),
         "pool_not_ready": (
             f"Work pool {row.subject} not ready since {since}",

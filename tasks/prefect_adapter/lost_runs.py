@@ -32,6 +32,7 @@ from prefect.settings import get_current_settings
 from prefect.states import Crashed, Scheduled
 
 from linekeeper.text import counted
+from tasks.prefect_adapter.lost_steps import end_steps_of
 from tasks.prefect_adapter.names import every, names_of_flows, tag
 
 BEGINS_WITHIN = timedelta(minutes=3)
@@ -100,6 +101,7 @@ class LostRuns:
             silent = timedelta(seconds=seconds - self._silent[run.id].since)
             then = await _ending(client, run, flows.get(run.flow_id, ""), silent, now)
             if then is not None and await _is_still_so(client, run):
+                await end_steps_of(client, run.id)
                 await client.set_flow_run_state(run.id, then, force=True)
                 log.warning("run %s (%s): %s", run.name, run.id, then.message)
                 lost.append(str(run.id))

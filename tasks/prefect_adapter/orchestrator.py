@@ -33,6 +33,7 @@ from tasks.prefect_adapter import settings as prefect_settings
 from tasks.prefect_adapter.case_pages import keep_case_pages
 from tasks.prefect_adapter.links import find_links
 from tasks.prefect_adapter.lost_runs import LostRuns
+from tasks.prefect_adapter.lost_steps import end_steps_of_what_is_over
 from tasks.prefect_adapter.names import full_name
 from tasks.prefect_adapter.pages import keep_pages, put_artifact
 from tasks.prefect_adapter.schedules import plan_again
@@ -163,12 +164,14 @@ class PrefectOrchestrator:
     async def look_after_lost_runs(self) -> list[str]:
         """Let runs go on whose process is gone; which. Raises `OrchestratorUnavailable`.
 
-        Runs that are over lose the tag that says whom they wait for.
+        Runs that are over lose the tag that says whom they wait for, and have no step at work.
         """
+        now = utcnow()
         try:
             async with self._call():
-                lost = await self._lost_runs.look(self._client, now=utcnow(), seconds=monotonic())
+                lost = await self._lost_runs.look(self._client, now=now, seconds=monotonic())
                 await untag_what_is_over(self._client)
+                await end_steps_of_what_is_over(self._client, now=now)
                 return lost
         except OrchestratorUnavailable:
             self._lost_runs.away()

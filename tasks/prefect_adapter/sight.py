@@ -1,8 +1,9 @@
 """What Prefect says of the workers, of a pause, and of runs that its automations reported."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from prefect.client.orchestration import PrefectClient
@@ -15,12 +16,19 @@ from prefect.client.schemas.filters import (
     FlowRunFilterState,
     FlowRunFilterStateType,
 )
-from prefect.client.schemas.objects import FlowRun, StateType, Worker, WorkPool, WorkPoolStatus
+from prefect.client.schemas.objects import (
+    FlowRun,
+    State,
+    StateType,
+    Worker,
+    WorkPool,
+    WorkPoolStatus,
+)
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ObjectNotFound
 
-from linekeeper.watch.alerts import Alert, RunOutcome, is_late
+from linekeeper.watch.alerts import Alert, Kind, RunOutcome, is_late
 from tasks.prefect_adapter.hold_up import hold_up, online_of, queues_of, route_of
 from tasks.prefect_adapter.names import PAUSED_VARIABLE, every, variable_name
 from tasks.prefect_adapter.server import work_pool
@@ -38,6 +46,8 @@ class Sight:
     """Run that was reported → the name of its state; a run that is gone is not there."""
     finished: Mapping[str, RunOutcome] = field(default_factory=dict)
     """Deployment with a failed or crashed run → its last run that finished, if that is later."""
+    went_on: Collection[str] = ()
+    """The runs that had failed or crashed, and have worked again since."""
     late: Mapping[str, str] = field(default_factory=dict)
     """Run that was reported as late, and still is → what holds it up."""
 
@@ -48,6 +58,7 @@ async def look(client: PrefectClient, alerts: Sequence[Alert] = ()) -> Sight:
     variable = await client.read_variable_by_name(variable_name(PAUSED_VARIABLE))
     states: dict[str, str] = {}
     finished: dict[str, RunOutcome] = {}
+    went_on: list[str] = []
     late: list[FlowRun] = []
     for alert in alerts:
         if alert.kind == "pool_not_ready":
@@ -58,6 +69,10 @@ async def look(client: PrefectClient, alerts: Sequence[Alert] = ()) -> Sight:
         if alert.kind == "run_late":
             late += [run] if run is not None and is_late(run.state_name) else []
             continue
+        if run is not None and run.state is not None and not _is_broken(run.state, alert.kind):
+            if run.state.is_paused() or run.state.is_final():
+                went_on.append(alert.run_id)
+            continue
         since = run.end_time if run is not None else None
         if last := await _last(client, alert.subject, since):
             finished[alert.subject] = last
@@ -67,6 +82,7 @@ async def look(client: PrefectClient, alerts: Sequence[Alert] = ()) -> Sight:
         pool_ready=pool is not None and pool.status is WorkPoolStatus.READY,
         runs=states,
         finished=finished,
+        went_on=went_on,
         late=await _held_up(client, pool, workers, late) if late and pool is not None else {},
     )
 
@@ -105,6 +121,11 @@ async def _run(client: PrefectClient, run_id: str) -> FlowRun | None:
         return await client.read_flow_run(UUID(run_id))
     except (ObjectNotFound, ValueError):
         return None
+
+
+def _is_broken(state: State[Any], kind: Kind) -> bool:
+    """Whether a run is still as it was reported. Pure."""
+    return state.is_crashed() or (kind == "run_failed" and state.is_failed())
 
 
 async def _last(
