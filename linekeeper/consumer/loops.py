@@ -42,7 +42,7 @@ async def keep(loop: ServiceLoop, waker: Waker, stop: asyncio.Event) -> None:
             if line != logged:
                 _log.warning("%s: %s; trying again", loop.name, line, extra=ids_of(error))
                 logged = line
-            await wait_at_most(stop, min(2.0**failures, MAX_BACK_OFF))
+            await wait_at_most(stop, min(2.0 ** min(failures, 10), MAX_BACK_OFF))
             continue
         if failures:
             _log.info("%s: works again", loop.name)

@@ -102,6 +102,25 @@ async def test_a_loop_that_fails_is_told_of_once_and_goes_on(
     ]
 
 
+async def test_a_loop_that_failed_for_days_still_goes_on(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At half a minute a try: Prefect is away over a weekend."""
+    monkeypatch.setattr("linekeeper.consumer.loops.MAX_BACK_OFF", 0.0)
+    stop, tries = asyncio.Event(), 0
+
+    async def step() -> bool:
+        nonlocal tries
+        tries += 1
+        if tries < 6_000:
+            raise OSError("no route")
+        stop.set()
+        return False
+
+    await keep(ServiceLoop("block settings", step, every=0.0), Waker(store), stop)
+    assert tries == 6_000
+
+
 async def test_who_waits_hears_of_a_write_at_once_and_not_only_in_time(
     settings: Settings, store: Store
 ) -> None:
