@@ -43,7 +43,11 @@ class GateForm(RunInput):
         min_length=1,
     )
     by: str = Field(title="Your name", description="Who says so; kept in the audit", min_length=1)
-    note: str = Field(title="Note", default="")
+    note: str = Field(
+        title="Note",
+        default="",
+        description="Stays with the step; of one that is the customer's it is on their page too",
+    )
     whose_turn: Literal["us", "customer", "makini"] = Field(
         title="Waiting on, if blocked", default="customer"
     )

@@ -1,6 +1,5 @@
 """Reading a customer's page, and taking what the customer ticks and comments on it."""
 
-from collections.abc import Mapping
 from datetime import datetime
 from typing import Literal
 
@@ -16,17 +15,12 @@ from linekeeper.customer_page.content import CustomerPage, StepFacts, SystemFact
 from linekeeper.customer_page.words import Words, words_of
 from linekeeper.customers.own_names import OwnSystem, told_apart
 from linekeeper.implementation.answer import MAX_TEXT, answer_by_customer
+from linekeeper.implementation.plan import PlannedGate
+from linekeeper.implementation.queries import UNDERWAY, load_many
+from linekeeper.implementation.standing import Standing
 from linekeeper.preflight.network import Network
 from linekeeper.store import Store, is_id
-from linekeeper.store.tables import (
-    Connection,
-    ConnectLink,
-    Customer,
-    CustomerLink,
-    Gate,
-    Implementation,
-    ImplementationSystem,
-)
+from linekeeper.store.tables import Connection, ConnectLink, Customer, CustomerLink, Implementation
 from linekeeper.store.types import from_row
 
 Outcome = Literal["saved", "settled", "empty", "long"]
@@ -136,51 +130,36 @@ async def _systems(
 
 async def _steps(session: AsyncSession, customer_id: str) -> list[StepFacts]:
     """The customer's steps of implementations under way, in the order of their plans."""
-    rows = (
-        await session.execute(
-            select(Gate, Implementation)
-            .join(Implementation, col(Implementation.id) == col(Gate.implementation_id))
-            .where(
-                col(Implementation.customer_id) == customer_id,
-                col(Implementation.status).in_(("running", "held")),
-                col(Gate.owner) == "customer",
-            )
-            .order_by(col(Implementation.id), col(Gate.id))
+    implementations = await session.scalars(
+        select(Implementation)
+        .where(
+            col(Implementation.customer_id) == customer_id,
+            col(Implementation.status).in_(UNDERWAY),
         )
-    ).all()
-    systems: dict[tuple[str, int], ImplementationSystem] = {}
-    if rows:
-        system_rows = await session.scalars(
-            select(ImplementationSystem).where(
-                col(ImplementationSystem.implementation_id).in_({row[1].id for row in rows})
-            )
-        )
-        systems = {(system.implementation_id, system.number): system for system in system_rows}
-    steps = []
-    for gate, implementation in rows:
-        kind, _, last = gate.gate.rpartition("-")
-        number = int(last) if last.isdigit() and kind else None
-        system = systems.get((implementation.id, number)) if number is not None else None
-        about = [system] if system is not None else _all_of(systems, implementation.id)
-        steps.append(
-            from_row(
-                StepFacts,
-                gate,
-                kind=kind if number is not None else gate.gate,
-                system=system.name if system is not None else None,
-                targets=tuple(
-                    # What comes through a tunnel is not opened for Makini's public addresses.
-                    (each.name, each.target)
-                    for each in about
-                    if each.target and not each.vpn
-                ),
-                proves_itself=gate.check_name is not None,
-            )
-        )
-    return steps
+        .order_by(col(Implementation.id))
+    )
+    return [
+        _step(standing, gate)
+        for standing in await load_many(session, implementations.all())
+        for gate in standing.plan.gates
+        if standing.gates[gate.id].owner == "customer"
+    ]
 
 
-def _all_of(
-    systems: Mapping[tuple[str, int], ImplementationSystem], implementation_id: str
-) -> list[ImplementationSystem]:
-    return [system for (owner, _), system in sorted(systems.items()) if owner == implementation_id]
+def _step(standing: Standing, gate: PlannedGate) -> StepFacts:
+    system = standing.system(gate.system)
+    return from_row(
+        StepFacts,
+        standing.gates[gate.id],
+        kind=gate.kind,
+        system=system.name if system is not None else None,
+        targets=tuple(
+            # What comes through a tunnel is not opened for Makini's public addresses.
+            (each.name, each.target)
+            for each in (standing.systems if system is None else [system])
+            if each.target
+            and not each.vpn
+            and (each.hosting or standing.implementation.hosting) != "cloud"
+        ),
+        proves_itself=gate.check is not None,
+    )

@@ -8,6 +8,8 @@ from sqlmodel import col
 from linekeeper.access.page_links import revoke_links
 from linekeeper.clock import utcnow
 from linekeeper.customer_page.words import words_of
+from linekeeper.implementation.order import Form
+from linekeeper.implementation.start import start
 from linekeeper.language import PAGES
 from linekeeper.store.tables import Audit, ConnectLink, Gate, Implementation
 from tests.customer_page.conftest import GERMAN, Portal
@@ -168,3 +170,37 @@ async def test_no_mail_is_promised_to_a_customer_who_has_no_link(portal: Portal)
     [text] = [each["text"] for each in page["asked"] if each["kind"] == "login"]
     assert "mail" not in text
     assert "Ask whoever gave you" in text
+
+
+async def test_a_custom_workflow_of_the_customers_is_not_said_to_be_a_systems(
+    portal: Portal,
+) -> None:
+    form = Form("Acme <GmbH>", ["UpKeep"], "custom", portal.now.date(), "Olaf", custom_workflows=1)
+    started = await start(portal.here.rt.store, form, now=portal.now)
+    async with portal.here.rt.store.write() as session:
+        await session.execute(
+            update(Gate)
+            .where(
+                col(Gate.implementation_id) == started.progress.standing.implementation.id,
+                col(Gate.gate) == "custom-workflow-1",
+            )
+            .values(owner="customer")
+        )
+    titles = [step["title"] for step in (await portal.json())["steps"]]
+    assert "Custom workflow 1" in titles
+
+
+async def test_no_port_is_asked_for_of_a_system_in_the_cloud(portal: Portal) -> None:
+    form = Form(
+        "Acme <GmbH>",
+        ["Maximo", "UpKeep"],
+        "standard",
+        portal.now.date(),
+        "Olaf",
+        hostings=["on-premises", "cloud"],
+        targets=["maximo.acme.example:443", "upkeep.example:443"],
+    )
+    await start(portal.here.rt.store, form, now=portal.now)
+    said = (await portal.get()).text
+    assert "maximo.acme.example:443" in said
+    assert "upkeep.example:443" not in said
