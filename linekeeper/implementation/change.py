@@ -16,7 +16,7 @@ from linekeeper.implementation.golive import begin_alerts
 from linekeeper.implementation.hold import begun, days_of, ended
 from linekeeper.implementation.progress import Progress, forecast_anew
 from linekeeper.implementation.scope import MAX_YEARS_AHEAD, FormErrors, PlanError
-from linekeeper.implementation.standing import Standing, unblocked
+from linekeeper.implementation.standing import Standing, hand_over, unblocked
 from linekeeper.implementation.template import GO_LIVE
 from linekeeper.outbox.queue import Message
 from linekeeper.preflight.ageing import conclude_ageing_in
@@ -255,7 +255,9 @@ class _Edit:
             return f"{implementation.title} belongs to {to} now", []
         row = find_gate(self.standing, self.wanted.gate)
         _unsettled(row)
-        if to in OWNERS:
+        if to in OWNERS and row.status != "pending":
+            hand_over(row, to, self.now, for_good=True)
+        elif to in OWNERS:
             row.owner = to
         else:
             row.assignee = to

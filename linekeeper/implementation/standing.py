@@ -162,20 +162,30 @@ def unblocked(blocks: Sequence[Mapping[str, Any]], at: datetime) -> list[dict[st
     ]
 
 
-def hand_over(row: Gate, to: str, at: datetime) -> None:
-    """The open gate is the turn of `to` from `at` on; until then it was its owner's."""
+def hand_over(row: Gate, to: str, at: datetime, *, for_good: bool = False) -> None:
+    """The open gate is the turn of `to` from `at` on; until then it was its owner's.
+
+    `for_good`: a person gave it away; otherwise something happened, and it may go back. Of one that
+    is blocked it is so once it can be worked on.
+    """
     assert row.opened_at is not None  # it is open
-    ends = [datetime.fromisoformat(block["until"]) for block in row.blocks if block.get("until")]
+    blocks, lasting = row.blocks, row.blocks[-1:]
+    if lasting and not lasting[0].get("until"):
+        blocks, at = blocks[:-1], datetime.fromisoformat(lasting[0]["since"])
+    else:
+        lasting = []
+    ends = [datetime.fromisoformat(block["until"]) for block in blocks]
     since = max([row.opened_at, *ends])
-    turn = {"because": "", "by": row.owner, "turn": True}
+    turn = {"because": "", "by": row.owner, "turn": True, "for_good": for_good}
     turn |= {"since": since.isoformat(), "until": max(at, since).isoformat()}
-    row.blocks = [*row.blocks, turn]
+    row.blocks = [*blocks, turn, *lasting]
     row.owner = to
 
 
 def is_handed_over(row: Gate) -> bool:
-    """Whether it is the turn of another than the plan says, since something happened."""
-    return bool(row.blocks) and sum(bool(block.get("turn")) for block in row.blocks) % 2 == 1
+    """Whether it is the turn of another than its owner, since something happened."""
+    turns = [block for block in row.blocks if block.get("turn") and not block.get("for_good")]
+    return len(turns) % 2 == 1
 
 
 WHOSE = {"us": "us", "customer": "the customer", "makini": "Makini"}
