@@ -8,7 +8,7 @@ from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.flow_runs import asuspend_flow_run
 from prefect.states import Completed
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from flows.form import CommittedDay, Day, form
 from linekeeper.clock import utcnow
@@ -28,6 +28,8 @@ WAITS_SECONDS = 5 * 365 * 86_400
 
 class System(BaseModel):
     """One system to connect. Of what is not given, the usual is taken."""
+
+    model_config = ConfigDict(extra="forbid")
 
     name: str = Field(title="Name", description="As people call it, such as SAP ECC")
     target: str = Field(

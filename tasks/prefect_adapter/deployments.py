@@ -5,8 +5,8 @@ paused or not, parameters, queue, tags, limits, description) is theirs once they
 (`deployed`): it is compared, never changed.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
 
@@ -15,6 +15,7 @@ from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.actions import DeploymentUpdate
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName
 from prefect.client.schemas.responses import DeploymentResponse
+from prefect.utilities.schema_tools.validation import validate
 
 from tasks.prefect_adapter.deployed import (
     RECORD,
@@ -96,15 +97,25 @@ async def upsert(
     `shipped` is what the file says, where `wanted` is what an operator had made of it.
     """
     record = record_of(shipped or wanted)
+    defaults = (existing or wanted).parameters
+    faults = _faults(defaults, wanted.parameter_schema)
+    accepted = {name: value for name, value in defaults.items() if name not in faults}
+    outcome = DeployOutcome(
+        changed=[f"dropped the default {name}: {faults[name]}" for name in faults]
+    )
     if existing is None:
+        wanted = replace(wanted, parameters=accepted)
         await _create(client, wanted, record, schedules_active=schedules_active)
-        return DeployOutcome(made=True)
-    outcome = DeployOutcome()
+        outcome.made = True
+        return outcome
+    existing = existing.model_copy(update={"parameters": accepted})
     changes = {
         name: value
         for name, value in of_code(wanted, record).items()
         if getattr(existing, name) != value
     }
+    if faults:
+        changes["parameters"] = accepted
     follows = followed(existing, wanted, recorded(existing, wanted))
     changes |= follows.fields
     if reset:
@@ -131,6 +142,15 @@ async def upsert(
         if wanted.triggers:
             outcome.different += await _trigger_differences(client, existing.id, wanted)
     return outcome
+
+
+def _faults(parameters: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, str]:
+    """Why Prefect would refuse some of these defaults, which another version's form took."""
+    faults = {
+        name: validate({name: value}, dict(schema), ignore_required=True)
+        for name, value in parameters.items()
+    }
+    return {name: errors[0].message[:200] for name, errors in faults.items() if errors}
 
 
 def is_gone(deployment: DeploymentResponse, flow: str) -> bool:

@@ -33,6 +33,8 @@ from tasks.prefect_adapter.server import work_pool
 
 OURS = "linekeeper"
 SWEEP, DIGEST = "health-sweep", "digest"
+CLOSED = {"additionalProperties": False}
+"""What makes Prefect refuse a parameter that a flow doesn't have, instead of crashing its run."""
 DEMO_SLUG = "demo"
 """The schedule that takes the place of a deployment's own while the sandbox is shown."""
 
@@ -199,7 +201,8 @@ async def _wanted(
         name=entry["name"],
         entrypoint=entry["entrypoint"],
         description=(entry.get("description") or flow.description or "").strip(),
-        parameter_schema=parameter_schema(flow).model_dump(mode="json", exclude_unset=True),
+        parameter_schema=parameter_schema(flow).model_dump(mode="json", exclude_unset=True)
+        | CLOSED,
         pull_steps=entry.get("pull") or pull,
         pool=ours if pool.get("name") in (None, OURS) else str(pool["name"]),
         queue=pool.get("work_queue_name") or "default",

@@ -10,6 +10,7 @@ import pytest
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.actions import DeploymentScheduleCreate, DeploymentUpdate
 from prefect.client.schemas.schedules import IntervalSchedule
+from prefect.exceptions import PrefectHTTPStatusError
 
 from linekeeper.settings import Settings
 from tasks.prefect_adapter import project
@@ -190,3 +191,36 @@ async def test_what_an_operator_took_away_after_prefect_deploy_stays_away(
         ]
         house = await client.read_deployment_by_name(HOUSE)
         assert (sorted(house.tags), house.description) == (["house", "linekeeper"], "Ours.")
+
+
+async def test_a_form_takes_no_parameter_it_does_not_have(
+    seeds: Settings, clean_prefect: PrefectServer
+) -> None:
+    await deployed(seeds)
+    async with PrefectClient(clean_prefect.api_url) as client:
+        house = await client.read_deployment_by_name(HOUSE)
+        with pytest.raises(PrefectHTTPStatusError, match="'run_dais' was unexpected") as refused:
+            await client.create_flow_run_from_deployment(house.id, parameters={"run_dais": 3})
+        assert refused.value.response.status_code == 409
+        assert await client.read_flow_runs() == []
+
+
+async def test_a_default_that_a_newer_form_does_not_take_goes_and_the_others_stay(
+    seeds: Settings, clean_prefect: PrefectServer
+) -> None:
+    [wanted] = [one for one in await project.wanted_deployments() if one.name == "housekeeping"]
+    schema = wanted.parameter_schema
+    older = {**schema["properties"], "old_days": {"type": "integer"}, "run_days": {}}
+    with shipping("housekeeping", parameter_schema={**schema, "properties": older}):
+        await deployed(seeds)
+    async with PrefectClient(clean_prefect.api_url) as client:
+        house = await client.read_deployment_by_name(HOUSE)
+        theirs = {"old_days": 3, "run_days": 0, "outbox_days": 3}
+        await client.update_deployment(house.id, DeploymentUpdate(parameters=theirs))
+        lines = await deployed(seeds)
+        assert (await client.read_deployment(house.id)).parameters == {"outbox_days": 3}
+    assert [line for line in lines if "dropped" in line] == [
+        "deployment housekeeping: dropped the default old_days: "
+        "Additional properties are not allowed ('old_days' was unexpected)",
+        "deployment housekeeping: dropped the default run_days: 0 is less than the minimum of 1",
+    ]
