@@ -1,6 +1,6 @@
 """One Makini account or self-hosted instance; the block's name is the app's name."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import ClassVar, Self
 
 from prefect.blocks.core import Block
@@ -9,6 +9,7 @@ from pydantic import Field, SecretStr
 from blocks.text import comma_list, pairs
 from linekeeper.config import DEFAULT_ENTITIES, AppConfig, AppFields
 from linekeeper.config.app import parse_targets, targets_text
+from linekeeper.config.entities import require_entities
 
 
 class MakiniApp(AppFields, Block):
@@ -75,14 +76,16 @@ class MakiniApp(AppFields, Block):
     def to_config(self, name: str) -> AppConfig:
         """What the core reads, for the app `name`. Raises `ValueError` naming a bad field."""
         secrets = comma_list(self.webhook_secrets.get_secret_value())
+        natural_keys = pairs(self.natural_keys)
+        _entities("natural_keys", natural_keys)
         return AppConfig(
             **self.model_dump(include=set(AppFields.model_fields)),
             name=name,
-            entities=comma_list(self.entities),
-            bodies=comma_list(self.bodies),
+            entities=_entities("entities", comma_list(self.entities)),
+            bodies=_entities("bodies", comma_list(self.bodies)),
             webhook_secrets=tuple(SecretStr(secret) for secret in secrets),
             event_kinds=pairs(self.event_kinds),
-            natural_keys=pairs(self.natural_keys),
+            natural_keys=natural_keys,
             tariffs=pairs(self.tariffs),
             forward_url=self.forward_url.get_secret_value() or None,
             forward_targets=parse_targets(self.forward_targets.get_secret_value()),
@@ -103,6 +106,13 @@ class MakiniApp(AppFields, Block):
             forward_url=SecretStr(config.forward_url or ""),
             forward_targets=SecretStr(targets_text(config.forward_targets)),
         )
+
+
+def _entities(field: str, names: Iterable[str]) -> tuple[str, ...]:
+    try:
+        return require_entities(names)
+    except ValueError as error:
+        raise ValueError(f"{field}: {error}") from None
 
 
 def _lines(entries: Mapping[str, str]) -> str:

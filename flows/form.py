@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Annotated, Any, Generic, TypeVar, cast, get_type_hints
@@ -14,7 +14,7 @@ from prefect.flow_runs import asuspend_flow_run
 from prefect.input import RunInput
 from prefect.input.run_input import keyset_from_base_key
 from prefect.states import Failed
-from pydantic import Field, WithJsonSchema
+from pydantic import BaseModel, Field, WithJsonSchema
 from pydantic.fields import FieldInfo
 
 from linekeeper.clock import as_utc, utcnow
@@ -27,6 +27,8 @@ F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
 Answer_co = TypeVar("Answer_co", bound=RunInput, covariant=True)
 NAME = "by"
 """The parameter *Your name*."""
+MOST_REPEATED = 120
+"""Characters of a text that was entered which a refusal repeats."""
 Day = Annotated[date | str, WithJsonSchema({"type": "string", "format": "date"})]
 """A day, picked in a calendar. One that is none is refused by the flow, with its other faults:
 Prefect would fail the run for it, and nobody would see the others."""
@@ -160,10 +162,31 @@ def _saying_how_it_ended(flow_function: F) -> F:
             again = "Run it again once that is over" if by_hand() else "Its next run goes on"
             return Failed(message=f"{reason}. {again}. {_KEPT}")
         if isinstance(ended, State) and ended.name == REFUSED:
+            ended.message = _without_long_input(ended.message or "", [*given, *kwargs.values()])
             await call_refused()
         return ended
 
     return cast("F", said)
+
+
+def _without_long_input(message: str, entered: object) -> str:
+    """`message`, which repeats of what was `entered` and is long only the beginning."""
+    for whole in _texts(entered):
+        for text in (whole, whole.strip(), repr(whole)[1:-1], repr(whole.strip())[1:-1]):
+            if len(text) > MOST_REPEATED:
+                message = message.replace(text, f"{text[:MOST_REPEATED]}…")
+    return message
+
+
+def _texts(entered: object) -> Iterator[str]:
+    """Every text in what was entered."""
+    if isinstance(entered, str):
+        yield entered
+    elif isinstance(entered, BaseModel):
+        yield from _texts(list(dict(entered).values()))
+    elif isinstance(entered, list):
+        for part in entered:
+            yield from _texts(part)
 
 
 _STOOD_STILL = (

@@ -158,7 +158,7 @@ async def implementation(
                 started = await start(rt.store, form, run_id=run_id, now=utcnow())
             except PlanError as refusal:
                 await rename(f"implementation · {customer[:60]} · refused")
-                return refused(refusal.field, refusal.reason, "Correct it and send the form again.")
+                return refused(refusal.field, refusal, "Correct it and send the form again.")
             get_run_logger().info("%s", _message(started))
             if run is None or not (started.new or await takes_up(started.progress.standing, run)):
                 return await _moved_on(started)

@@ -108,7 +108,7 @@ async def reconcile(
             names = "names, `Customer · System`, tags or Makini's keys"
             return refused("connections", error, f"Enter {names}; the page `connections` has them.")
         except UnknownEntity as error:
-            return refused("entities", error, "Enter one of these, or another with its area.")
+            return refused("entities", error, "Correct it and send the form again.")
         reading = RunReading(rt, ids, wanted, full, shard)
         if ids is not None:
             return await _unless_offered_by_nobody(reading, await _read_named(reading, ids))

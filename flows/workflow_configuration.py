@@ -182,15 +182,16 @@ async def _ask(
         given = sent.form
         if not given.configure:
             continue
-        wanted, faults = None, [] if given.by.strip() else ["by: say who you are"]
+        wanted, faults = None, [] if given.by.strip() else [("by", "say who you are")]
         try:
             entered = Entered(given.entities, given.cadence, given.bodies, given.forward_to)
             wanted = take_wanted(entered, app)
         except BadConfiguration as problem:
-            faults.insert(0, f"{problem.field}: {problem}")
+            faults = [*problem.faults, *faults]
         if wanted is not None and not faults:
             return wanted, given.by.strip()
-        refusal = refused_for(faults)
+        titles = {name: field.title for name, field in Configure.model_fields.items()}
+        refusal = refused_for([f"{titles[name]}: {reason}" for name, reason in faults])
     raise AssertionError("unreachable: counting does not end")
 
 

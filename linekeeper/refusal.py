@@ -2,12 +2,16 @@
 
 
 class Refusal(Exception):
-    """Nothing was changed. `field` is the parameter to change, the message why."""
+    """Nothing was changed. `field` is the parameter to change, the message why.
 
-    def __init__(self, field: str, reason: str) -> None:
-        super().__init__(reason)
+    `others` are further parameters, each with why; `faults` are all of them.
+    """
+
+    def __init__(self, field: str, reason: str, *others: tuple[str, str]) -> None:
         self.field = field
-        self.reason = reason
+        self.faults = ((field, reason), *others)
+        self.reason = "; ".join([reason, *(f"{name}: {why}" for name, why in others)])
+        super().__init__(self.reason)
 
 
 class FieldError(ValueError):

@@ -30,10 +30,17 @@ from linekeeper.config import (
 )
 from linekeeper.config.alerts import quiet_times
 from linekeeper.config.app import parse_targets
-from linekeeper.config.base import A_YEAR_OF_MINUTES, require_mail_server, require_web_address
+from linekeeper.config.base import (
+    A_YEAR_OF_MINUTES,
+    require_mail_server,
+    require_sender,
+    require_web_address,
+)
+from linekeeper.config.entities import require_entities
 from linekeeper.logs import Format
 
 SecretList = Annotated[tuple[SecretStr, ...], NoDecode]
+Port = Annotated[int, Field(ge=1, le=65_535)]
 TextList = Annotated[tuple[str, ...], NoDecode]
 
 
@@ -53,7 +60,7 @@ class Settings(BaseSettings):
     internal_url: str | None = None
     """Where Prefect's automations reach the receivers, if not at `public_url`."""
     prefect_host: str = "127.0.0.1"
-    prefect_port: int = 4200
+    prefect_port: Port = 4200
     work_pool: str = Field(default="linekeeper", min_length=1)
     """The pool all runs go through; `deploy` makes it where it is missing."""
     work_pool_type: str = "process"
@@ -65,9 +72,9 @@ class Settings(BaseSettings):
     """What the names of our deployments, automations, blocks and variables in Prefect begin with,
     in a workspace that is shared with other flows."""
     receiver_host: str = "127.0.0.1"
-    receiver_port: int = 8642
-    sandbox_port: int = 8643
-    max_body_bytes: int = 1_048_576
+    receiver_port: Port = 8642
+    sandbox_port: Port = 8643
+    max_body_bytes: int = Field(default=1_048_576, ge=1)
     heartbeat_url: str | None = None
     watch_minutes: float = Field(default=15, gt=0, le=A_YEAR_OF_MINUTES)
     canary_minutes: float = Field(default=5, ge=0, le=A_YEAR_OF_MINUTES)
@@ -141,15 +148,49 @@ class Settings(BaseSettings):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
 
+    @field_validator("makini_entities", "makini_bodies")
+    @classmethod
+    def _entities(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        return require_entities(names)
+
     @field_validator("database_url", "makini_client_secret", "slack_bot_token", mode="before")
     @classmethod
     def _empty_is_absent(cls, value: object) -> object:
         return None if value == "" else value
 
-    @field_validator("public_url", "internal_url", "heartbeat_url", "forward_url")
+    @field_validator(
+        "public_url",
+        "internal_url",
+        "heartbeat_url",
+        "forward_url",
+        "makini_api_url",
+        "makini_link_url",
+        "slack_api_url",
+    )
     @classmethod
     def _address(cls, value: str | None) -> str | None:
         return require_web_address(value) if value else value
+
+    @field_validator("work_pool")
+    @classmethod
+    def _pool(cls, value: str) -> str:
+        if value != value.strip() or any(sign in value for sign in "/%&<>"):
+            raise ValueError("Prefect takes no name with /, %, &, < or >, or a space at its ends")
+        return value
+
+    @field_validator("mail_from")
+    @classmethod
+    def _sender(cls, value: str | None) -> str | None:
+        if value:
+            require_sender(value)
+        return value
+
+    @field_validator("network_file", "work_pool_template")
+    @classmethod
+    def _file(cls, value: Path | None) -> Path | None:
+        if value is not None and not value.is_file():
+            raise ValueError(f"there is no file {value}")
+        return value
 
     @field_validator("smtp_url")
     @classmethod

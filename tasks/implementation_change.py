@@ -21,7 +21,7 @@ async def carry_out(what: str, *wanted: Update) -> State[None]:
             done = await change(rt.store, *wanted, now=utcnow())
         except PlanError as refusal:
             await rename(f"{what} · {name} · refused")
-            return refused(refusal.field, refusal.reason, "Correct it and send the form again.")
+            return refused(refusal.field, refusal, "Correct it and send the form again.")
         except NoSuchImplementation as refusal:
             await rename(f"{what} · {name} · refused")
             return refused("implementation", refusal, "Enter the title shown in `portfolio`.")

@@ -27,6 +27,7 @@ from linekeeper.notify.view import CONNECTIONS, Links
 from linekeeper.refusal import Refusal
 from linekeeper.runtime import Runtime
 from linekeeper.store.leases import HeldLease, LeaseLost, holding, is_held, next_holder
+from linekeeper.text import NAME_LIMIT
 from linekeeper.watch.queries import done, note_ended
 from tasks.ending import EXPECTED, TakenOver
 from tasks.late_runs import catch_up
@@ -151,15 +152,14 @@ def refused(field: str, wrong: object, enter: str, *, kept: str = "") -> State[N
     """A green ending for a form that can't be carried out: nothing was changed but what was `kept`.
 
     It says which field it was, what was wrong with it, and what to enter. Where `wrong` knows its
-    field itself, that counts; the form's title of it is shown.
+    fields itself, those count; the form's titles of them are shown.
     """
-    said = str(wrong).strip()
-    if isinstance(wrong, Refusal):
-        field = wrong.field
-    if said and said[-1] not in ".!?":
-        said += "."
+    faults = wrong.faults if isinstance(wrong, Refusal) else ((field, str(wrong)),)
+    said = [f"{_title_of(name)}: {reason.strip()}" for name, reason in faults]
     first = f"Refused in part, kept: {kept}." if kept else "Refused, nothing was changed."
-    message = f"{first} {_title_of(field)}: {said} {enter}"
+    message = " ".join(
+        [first, *(text if text[-1] in ".!?" else f"{text}." for text in said), enter]
+    )
     return Completed(name=REFUSED, message=message.strip())
 
 
@@ -170,14 +170,14 @@ async def call_refused() -> None:
     async with get_client() as client:
         name = (await client.read_flow_run(run.id)).name
         if "refused" not in name:
-            await client.update_flow_run(run.id, name=f"{name} · refused")
+            await client.update_flow_run(run.id, name=f"{name[:NAME_LIMIT]} · refused")
 
 
 def _title_of(field: str) -> str:
     """What the form of this run calls the parameter `field`."""
     context = FlowRunContext.get()
     fields = context.flow.parameters.properties if context and context.flow else {}
-    return str(fields.get(field, {}).get("title", field))
+    return str(fields.get(field, {}).get("title") or field.replace("_", " ").capitalize())
 
 
 def by_hand() -> bool:

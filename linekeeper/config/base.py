@@ -1,6 +1,7 @@
 """What all settings have in common."""
 
 import re
+from email.utils import parseaddr
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -20,6 +21,7 @@ class Config(BaseModel):
 A_YEAR_OF_MINUTES, A_YEAR_OF_HOURS, AN_HOUR_OF_SECONDS = 525_600, 8_760, 3_600
 """The longest times that a setting may ask for: what is added to a date has to stay one."""
 ForwardForm = Literal["envelope", "original"]
+_ADDRESS = re.compile(r"[^\s<>,]+@[^\s<>,@]+")
 SLUG = re.compile(r"[\w-]+")
 """A name of letters, digits, - and _ only."""
 
@@ -36,6 +38,20 @@ def require_mail_server(url: str) -> str:
     if not _has_host(url, {"smtp", "smtps"}):
         raise ValueError("give a URL such as smtp://user:password@host:587, or smtps://…")
     return url
+
+
+def require_sender(text: str) -> tuple[str, str]:
+    """The name and the address of `text`, or `ValueError` where there is no address.
+
+    A name may have a comma in it, as a company's has: what follows is no second address.
+    """
+    name, is_named, address = text.rpartition("<")
+    if not is_named:
+        name, address = parseaddr(text)
+    address = address.strip().removesuffix(">")
+    if not _ADDRESS.fullmatch(address):
+        raise ValueError("give an address, such as Acme Integrations <it@acme.example>")
+    return name, address
 
 
 def _has_host(url: str, schemes: set[str]) -> bool:

@@ -172,6 +172,9 @@ async def answer_by_customer(
     return True
 
 
+_EVIDENCE = "Evidence, or the reason"
+
+
 def refuse(row: Gate, given: GateAnswer) -> str | None:
     """Why an answer can't be taken; None if it can. Pure."""
     texts = (given.evidence, given.note, given.by)
@@ -180,18 +183,21 @@ def refuse(row: Gate, given: GateAnswer) -> str | None:
             any(len(text) > MAX_TEXT for text in texts),
             f"a text is over {MAX_TEXT} characters: put the rest where it belongs and link it",
         ),
-        (not given.by.strip(), "by: say who you are"),
-        (given.whose_turn not in OWNERS, f"waiting on: must be one of {', '.join(OWNERS)}"),
-        (given.outcome not in OUTCOMES, f"outcome: must be one of {', '.join(OUTCOMES)}"),
+        (not given.by.strip(), "Your name: say who you are"),
+        (
+            given.whose_turn not in OWNERS,
+            f"Waiting on, if blocked: must be one of {', '.join(OWNERS)}",
+        ),
+        (given.outcome not in OUTCOMES, f"Outcome: must be one of {', '.join(OUTCOMES)}"),
         (
             given.outcome == "done" and not given.evidence.strip(),
-            "evidence: say what shows that it is done",
+            f"{_EVIDENCE}: say what shows that it is done",
         ),
         (
             given.outcome == "blocked" and not given.evidence.strip(),
-            "reason: say what keeps it from being done",
+            f"{_EVIDENCE}: say what keeps it from being done",
         ),
-        (given.outcome == "carry on" and row.status != "blocked", "outcome: it is not blocked"),
+        (given.outcome == "carry on" and row.status != "blocked", "Outcome: it is not blocked"),
     )
     return "; ".join(reason for wrong, reason in problems if wrong) or None
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Literal, TypeVar, cast, get_args
 
+from linekeeper.refusal import Refusal
 from linekeeper.text import counted
 
 Complexity = Literal["standard", "custom", "enterprise"]
@@ -21,17 +22,11 @@ T = TypeVar("T", bound=str)
 V = TypeVar("V")
 
 
-class PlanError(ValueError):
-    """Refused, and nothing was made: `field` is what to change, `reason` why.
+class PlanError(Refusal, ValueError):
+    """Refused, and nothing was made: `field` is what to change, `reason` why."""
 
-    `others` are further fields, each with why, which `reason` names too.
-    """
-
-    def __init__(self, field: str, reason: str, *others: tuple[str, str]) -> None:
-        self.field = field
-        self.faults = ((field, reason), *others)
-        self.reason = "; ".join([reason, *(f"{name}: {why}" for name, why in others)])
-        super().__init__(f"{field}: {self.reason}")
+    def __str__(self) -> str:
+        return f"{self.field}: {self.reason}"
 
     def named(self, names: Mapping[str, str]) -> "PlanError":
         """The same, its fields called as in `names`."""

@@ -59,7 +59,9 @@ async def start(store: Store, form: Form, *, run_id: str | None = None, now: dat
     try:
         order = await asyncio.to_thread(check, form, known, now=now)
     except PlanError as fault:
-        raise PlanError(fault.field, fault.reason + await _also_short(store, form)) from None
+        raise PlanError(
+            *fault.faults[0], *fault.faults[1:], *await _also_short(store, form)
+        ) from None
     async with store.write() as session:
         await lock_ledger(store, session)
         customer = await _customer(session, order.customer) or await _new_customer(
@@ -84,7 +86,7 @@ async def start(store: Store, form: Form, *, run_id: str | None = None, now: dat
     return Started(progress, True, verdict.message)
 
 
-async def _also_short(store: Store, form: Form) -> str:
+async def _also_short(store: Store, form: Form) -> list[tuple[str, str]]:
     """What a start that is refused anyway would lack in credits, as far as that is known."""
     override = Override(form.by, form.over_credits_because) if form.over_credits_because else None
     try:
@@ -92,8 +94,8 @@ async def _also_short(store: Store, form: Form) -> str:
         async with store.read() as session:
             verdict = await fit(session, costs, override, app=form.app)
     except (PlanError, CreditError):
-        return ""
-    return "" if verdict.allowed else f"; credits: {verdict.message.rstrip('.')}"
+        return []
+    return [] if verdict.allowed else [("credits", verdict.message.rstrip("."))]
 
 
 async def _make(

@@ -1,13 +1,12 @@
 """Handing one mail to the mail server: to whom it takes one, and what its answers mean."""
 
-import re
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from email.headerregistry import Address, BaseHeader, HeaderRegistry, MessageIDHeader
 from email.message import EmailMessage
 from email.policy import default
-from email.utils import format_datetime, parseaddr
+from email.utils import format_datetime
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -16,11 +15,11 @@ import idna
 
 from linekeeper.clock import utcnow
 from linekeeper.config import MailConfig
+from linekeeper.config.base import require_sender
 from linekeeper.text import shown
 from linekeeper.tls import is_loopback, tls_trouble
 
 TIMEOUT_SECONDS = 20.0
-_ADDRESS = re.compile(r"[^\s<>,]+@[^\s<>,@]+")
 _UNENCRYPTED = (
     "it offers no encryption (STARTTLS), and the password is not sent in plain text: use smtps://, "
     "or a server that offers it"
@@ -91,20 +90,12 @@ def server_of(mail: MailConfig) -> dict[str, Any]:
 
 
 def sender_of(mail: MailConfig) -> Address:
-    """Whom mails are from, by name and address. Raises `ValueError` where there is no address.
-
-    A name may have a comma in it, as a company's has: what follows is no second address.
-    """
-    name, is_named, address = mail.sender.rpartition("<")
-    if not is_named:
-        name, address = parseaddr(mail.sender)
-    address = on_the_wire(address.strip().removesuffix(">"))
-    if not _ADDRESS.fullmatch(address):
-        raise ValueError(
-            f"the sender is no address: {shown(mail.sender)!r}; write it as "
-            "Acme Integrations <it@acme.example>"
-        )
-    local, _, domain = address.rpartition("@")
+    """Whom mails are from, by name and address. Raises `ValueError` where there is no address."""
+    try:
+        name, address = require_sender(mail.sender)
+    except ValueError as error:
+        raise ValueError(f"the sender is no address: {shown(mail.sender)!r}; {error}") from None
+    local, _, domain = on_the_wire(address).rpartition("@")
     return Address(shown(name).strip('"'), local, domain)
 
 

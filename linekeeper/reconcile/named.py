@@ -6,6 +6,7 @@ from sqlalchemy import case, func, select
 from sqlmodel import col
 
 from linekeeper.clock import utcnow
+from linekeeper.config.entities import resolve_entities
 from linekeeper.customers.find import find_connection
 from linekeeper.customers.setup import ESTABLISHED
 from linekeeper.makini import may_call_data
@@ -39,18 +40,12 @@ async def find_entities(rt: Runtime, wanted: Sequence[str] | None) -> list[str] 
     One with an area (`eam/locations`) is read though no app is configured to. Raises
     `UnknownEntity`.
     """
-    names = [name.strip().strip("/") for name in wanted or [] if name.strip()]
-    if not names:
-        return None
     apps = (await rt.configuration()).apps.values()
     known = list(dict.fromkeys(entity for app in apps for entity in app.entities))
-    entities_named: dict[str, None] = {}
-    for name in names:
-        short = [entity for entity in known if entity.partition("/")[2] == name]
-        if name not in known and not short and "/" not in name:
-            raise UnknownEntity(f"no entity is called {name!r}; there are {', '.join(known)}")
-        entities_named.update(dict.fromkeys(short or [name]))
-    return list(entities_named)
+    try:
+        return resolve_entities(wanted or [], known) or None
+    except ValueError as error:
+        raise UnknownEntity(str(error)) from None
 
 
 async def offered_by_nobody(

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Literal
 
 from linekeeper.config import AppConfig
+from linekeeper.config.entities import resolve_entities
 from linekeeper.refusal import Refusal
 from linekeeper.store.tables import ConnectionSetting, Watermark, WorkflowConfiguration
 
@@ -99,15 +100,12 @@ class Entered:
 def take_wanted(form: Entered, app: AppConfig) -> WantedConfiguration:
     """What a form asks for, of a connection of `app`. Raises `BadConfiguration` with all faults."""
     faults: list[tuple[str, str]] = []
-    known, cadence, bodies = app.entities, form.cadence, form.bodies
-    target = form.forward_to.strip()
-    entities_named: dict[str, None] = {}
-    for name in (name.strip().strip("/") for name in form.entities if name.strip()):
-        short = [entity for entity in known if entity.rpartition("/")[2] == name]
-        if "/" not in name and not short:
-            reason = f"no entity is called {name!r}; enter {', '.join(known)}, or another "
-            faults.append(("entities", reason + "with its area, such as eam/locations"))
-        entities_named.update(dict.fromkeys(short if "/" not in name else [name]))
+    cadence, bodies, target = form.cadence, form.bodies, form.forward_to.strip()
+    entities: list[str] = []
+    try:
+        entities = resolve_entities(form.entities, app.entities)
+    except ValueError as error:
+        faults.append(("entities", str(error)))
     if not 0 <= cadence <= LONGEST_MINUTES:
         faults.append(("cadence", f"enter minutes from 1 to {LONGEST_MINUTES:,}, or 0"))
     keep = {"as the app says": None, "keep": True, "do not keep": False}
@@ -118,10 +116,9 @@ def take_wanted(form: Entered, app: AppConfig) -> WantedConfiguration:
         known_ones = f"known: {names}" if names else "the block Makini App names none"
         faults.append(("forward_to", f"there is no target {target!r} ({known_ones})"))
     if faults:
-        (field, reason), *others = faults
-        raise BadConfiguration(field, "; ".join([reason, *(f"{at}: {why}" for at, why in others)]))
+        raise BadConfiguration(*faults[0], *faults[1:])
     return WantedConfiguration(
-        list(entities_named) or list(known), cadence or None, keep[bodies], target or None
+        entities or list(app.entities), cadence or None, keep[bodies], target or None
     )
 
 

@@ -171,6 +171,11 @@ def test_secrets_are_declared_as_secrets_and_do_not_show() -> None:
 
 
 def test_lists_may_be_separated_by_commas_or_lines() -> None:
+    for field in ("entities", "bodies"):
+        with pytest.raises(ValueError, match=f"{field}: 'assets', 'eam/work orders' can't be"):
+            MakiniApp(**{field: "assets, eam/sites, eam/work orders"}).to_config("default")
+    with pytest.raises(ValueError, match="natural_keys: 'assets' can't be an entity"):
+        MakiniApp(natural_keys="assets = serialNumber").to_config("default")
     app = MakiniApp(entities="eam/assets,\n erp/purchase-orders\n")
     assert app.to_config("default").entities == ("eam/assets", "erp/purchase-orders")
 

@@ -59,6 +59,16 @@ def test_the_version_is_one_line(command: CommandLine) -> None:
     ("settings", "said"),
     [
         ({"PREFECT_PORT": "abc"}, "LINEKEEPER_PREFECT_PORT: input should be a valid integer"),
+        ({"PREFECT_PORT": "0"}, "LINEKEEPER_PREFECT_PORT: input should be greater than"),
+        ({"RECEIVER_PORT": "99999"}, "LINEKEEPER_RECEIVER_PORT: input should be less than"),
+        ({"MAX_BODY_BYTES": "0"}, "LINEKEEPER_MAX_BODY_BYTES: input should be greater than"),
+        ({"WORK_POOL": "a/b c"}, "LINEKEEPER_WORK_POOL: prefect takes no name with /"),
+        ({"NETWORK_FILE": "none.json"}, "LINEKEEPER_NETWORK_FILE: there is no file none.json"),
+        ({"WORK_POOL_TEMPLATE": "none"}, "LINEKEEPER_WORK_POOL_TEMPLATE: there is no file none"),
+        ({"SLACK_API_URL": "foo"}, "LINEKEEPER_SLACK_API_URL: give a URL that starts with"),
+        ({"MAIL_FROM": "hunter2"}, "LINEKEEPER_MAIL_FROM: give an address, such as"),
+        ({"MAKINI_ENTITIES": "eam/sites,assets"}, "LINEKEEPER_MAKINI_ENTITIES: 'assets' can't be"),
+        ({"MAKINI_BODIES": "eam/as sets"}, "LINEKEEPER_MAKINI_BODIES: 'eam/as sets' can't be"),
         ({"MAKINI_API_URL": "makini"}, "LINEKEEPER_MAKINI_API_URL: give a URL that starts with"),
         ({"PUBLIC_URL": "lines.acme.example"}, "LINEKEEPER_PUBLIC_URL: give a URL that starts"),
         ({"HEARTBEAT_URL": "https://hc:hunter2/x"}, "LINEKEEPER_HEARTBEAT_URL: give a URL that"),
@@ -201,7 +211,9 @@ def test_up_says_in_one_line_that_files_may_not_be_so_large(tmp_path: Path) -> N
         "sys.argv = ['linekeeper', 'up', '--no-schedules']\n"
         "main()"
     )
-    ports = {f"LINEKEEPER_{part}_PORT": "0" for part in ("PREFECT", "RECEIVER", "SANDBOX")}
+    ports = {
+        f"LINEKEEPER_{part}_PORT": str(free_port()) for part in ("PREFECT", "RECEIVER", "SANDBOX")
+    }
     shown = subprocess.run(
         [sys.executable, "-c", code],
         env={**kept, **ports, "LINEKEEPER_HOME": str(tmp_path / "home")},

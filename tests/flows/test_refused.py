@@ -42,6 +42,7 @@ NOTHING_TO_MISTAKE = {
     "housekeeping": {"run_days": 0},
 }
 """Forms of switches and numbers: Prefect takes none that is wrong, and makes no run."""
+LONG = "none" * 750
 Mistake = tuple[str, dict[str, Any], str]
 """A deployment, what is entered, and the title of the field that is named."""
 
@@ -187,13 +188,31 @@ def mistakes(connection: str, key: str, customer: str, project: str) -> list[Mis
         ("reconnect", of, "Connection"),
         ("replay-webhooks", {"connection": "none"}, "Connection"),
         ("replay-webhooks", {"since": "soon"}, "Since"),
+        ("reconcile", {"entities": ["work orders"]}, "Entities"),
+        ("reconcile", {"entities": ["eam/work orders"]}, "Entities"),
+        ("reconcile", {"entities": ["eam/../admin/connections"]}, "Entities"),
         ("verify-account", {"app": "none"}, "App"),
         ("verify-account", {"write_on": key}, "Confirm"),
         ("workflow-configuration", {"connection": "none"}, "Connection"),
         ("workflow-configuration", {**of, "entities": ["none"]}, "Entities"),
-        ("workflow-configuration", {**of, "cadence": 999_999}, "Cadence in minutes"),
+        ("workflow-configuration", {**of, "entities": ["eam/work?orders"]}, "Entities"),
+        (
+            "workflow-configuration",
+            {**of, "entities": ["none"], "forward_to": "none"},
+            "Forwarding target",
+        ),
+        ("implementation", {**new, "kickoff": "soon", "custom_workflows": -1}, "Custom workflows"),
         ("workflow-configuration", {**of, "forward_to": "none"}, "Forwarding target"),
     ]
+
+
+def longer(entered: dict[str, Any]) -> dict[str, Any]:
+    """The same with thousands of characters where a name is that nobody has; empty without one."""
+    made = {
+        name: LONG if value == "none" else [LONG] if value == ["none"] else value
+        for name, value in entered.items()
+    }
+    return made if made != entered else {}
 
 
 def entering(flow: Any, forms: list[dict[str, Any]], ended: list[State]) -> Any:
@@ -247,6 +266,7 @@ async def test_every_form_refuses_a_mistake_with_its_field_and_no_run_is_red(
     started = await start(store, order, run_id=None, now=utcnow())
     project = started.progress.standing.implementation.title
     table = mistakes(connection.name, connection.makini_key, customer.name, project)
+    table += [(name, long, title) for name, entered, title in table if (long := longer(entered))]
     before = await rows(store, Connection)
     schemas = {one.name: one.parameter_schema for one in await wanted_deployments()}
     with on(clean_prefect):
@@ -279,9 +299,13 @@ async def test_every_form_refuses_a_mistake_with_its_field_and_no_run_is_red(
         for name, entered, title in table:
             [state, *said[name]] = said[name] or [None]
             message = (state.message or "") if state is not None else ""
-            field = f"Refused, nothing was changed. {title}: "
-            is_named = message.startswith(field) and ". " in message[len(field) :]
-            if state is None or state.name != "Refused" or not is_named:
+            field = f" {title}: "
+            is_named = field in message and ". " in message.partition(field)[2]
+            is_raw = any(
+                f"{end} {name}: " in message for end in ".;" for name in schemas[name]["properties"]
+            )
+            is_short = len(message) < 1_500 and LONG[:200] not in message
+            if state is None or state.name != "Refused" or not is_named or is_raw or not is_short:
                 wrong.append((name, entered, title, state))
         assert wrong == []
         assert {*forms} | WITHOUT_A_FORM | {*NOTHING_TO_MISTAKE} == {*schemas}

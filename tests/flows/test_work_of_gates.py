@@ -149,7 +149,7 @@ async def test_an_implementation_sets_up_its_login_and_configures_its_connection
         question = await deployed.client.request(
             "GET", f"/flow_runs/{run.id}/input/suspended-configure-1-description"
         )
-        for fault in ("such as eam", "enter minutes from 1", "say who you are"):
+        for fault in ("Entities: no entity", "Cadence in minutes: enter", "Your name: say who"):
             assert fault in question.text, question.text
         await deployed.client.resume_flow_run(
             run.id, run_input={"entities": ["assets"], "cadence": 30, "by": "Olaf"}

@@ -93,7 +93,7 @@ async def test_a_form_that_says_too_little_is_asked_again_with_the_reason(office
     started = await office.start()
     taken = await office.says(started.progress, "kickoff", evidence=" ")
     assert not taken.settled
-    assert taken.message.startswith("evidence:")
+    assert taken.message.startswith("Evidence, or the reason:")
     row = await office.gate(started.progress, "kickoff")
     assert (row.status, row.refusal, row.answers) == ("open", taken.message, 1)
 
