@@ -5,6 +5,8 @@ import inspect
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from datetime import date, datetime
+from itertools import takewhile
+from operator import eq
 from typing import Annotated, Any, Generic, TypeVar, cast, get_type_hints
 
 from prefect import get_client, get_run_logger
@@ -173,8 +175,13 @@ def _without_long_input(message: str, entered: object) -> str:
     """`message`, which repeats of what was `entered` and is long only the beginning."""
     for whole in _texts(entered):
         for text in (whole, whole.strip(), repr(whole)[1:-1], repr(whole.strip())[1:-1]):
-            if len(text) > MOST_REPEATED:
-                message = message.replace(text, f"{text[:MOST_REPEATED]}…")
+            beginning, rest = text[: MOST_REPEATED + 1], text[MOST_REPEATED + 1 :]
+            while rest and beginning in message:
+                before, _, after = message.partition(beginning)
+                same = sum(
+                    1 for _ in takewhile(lambda pair: eq(*pair), zip(rest, after, strict=False))
+                )
+                message = f"{before}{beginning[:-1]}…{after[same:]}"
     return message
 
 

@@ -40,7 +40,8 @@ from linekeeper.config.entities import require_entities
 from linekeeper.logs import Format
 
 SecretList = Annotated[tuple[SecretStr, ...], NoDecode]
-Port = Annotated[int, Field(ge=1, le=65_535)]
+Port = Annotated[int, Field(ge=0, le=65_535)]
+"""Of one that is 0 the system chooses a free one."""
 TextList = Annotated[tuple[str, ...], NoDecode]
 
 
@@ -60,7 +61,7 @@ class Settings(BaseSettings):
     internal_url: str | None = None
     """Where Prefect's automations reach the receivers, if not at `public_url`."""
     prefect_host: str = "127.0.0.1"
-    prefect_port: Port = 4200
+    prefect_port: int = Field(default=4200, ge=1, le=65_535)
     work_pool: str = Field(default="linekeeper", min_length=1)
     """The pool all runs go through; `deploy` makes it where it is missing."""
     work_pool_type: str = "process"

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.actions import DeploymentScheduleCreate, DeploymentUpdate
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId
 from prefect.client.schemas.schedules import IntervalSchedule
 from prefect.exceptions import PrefectHTTPStatusError
 
@@ -202,7 +203,8 @@ async def test_a_form_takes_no_parameter_it_does_not_have(
         with pytest.raises(PrefectHTTPStatusError, match="'run_dais' was unexpected") as refused:
             await client.create_flow_run_from_deployment(house.id, parameters={"run_dais": 3})
         assert refused.value.response.status_code == 409
-        assert await client.read_flow_runs() == []
+        made = FlowRunFilterDeploymentId(any_=[house.id])
+        assert await client.read_flow_runs(flow_run_filter=FlowRunFilter(deployment_id=made)) == []
 
 
 async def test_a_default_that_a_newer_form_does_not_take_goes_and_the_others_stay(

@@ -302,7 +302,7 @@ async def test_every_form_refuses_a_mistake_with_its_field_and_no_run_is_red(
             field = f" {title}: "
             is_named = field in message and ". " in message.partition(field)[2]
             is_raw = any(
-                f"{end} {name}: " in message for end in ".;" for name in schemas[name]["properties"]
+                f"{end} {raw}: " in message for end in ".;" for raw in schemas[name]["properties"]
             )
             is_short = len(message) < 1_500 and LONG[:200] not in message
             if state is None or state.name != "Refused" or not is_named or is_raw or not is_short:
