@@ -10,6 +10,10 @@ ABSOLUTE_ABOVE = 10**9
 MILLISECONDS_ABOVE = 10**11
 """Above this a number counts milliseconds: as Unix seconds it would be the year 5138."""
 FIELD_LIMIT = 2000
+MOST = 2**31 - 1
+"""What a column of the database counts up to; some sources say it, or -1, for "not known"."""
+YEARS = range(1900, 9000)
+"""Systems write a day outside of them, such as 0001-01-01 or 9999-12-31, for "never"."""
 
 
 def clean(value: str, limit: int = FIELD_LIMIT) -> str:
@@ -43,10 +47,10 @@ def number(value: object) -> float | None:
     return result if math.isfinite(result) else None
 
 
-def whole(value: object) -> int | None:
-    """Return a number as an int, else None."""
+def count(value: object) -> int | None:
+    """Return how many there are of something, else None: also for a number that counts nothing."""
     result = number(value)
-    return None if result is None else int(result)
+    return int(result) if result is not None and 0 <= result <= MOST else None
 
 
 def mapping(value: object) -> Mapping[str, Any]:
@@ -55,17 +59,25 @@ def mapping(value: object) -> Mapping[str, Any]:
 
 
 def instant(value: object) -> datetime | None:
-    """Return an ISO-8601 text or Unix time as an aware UTC datetime; without a zone it is UTC."""
-    if isinstance(value, str):
-        try:
-            moment = datetime.fromisoformat(value.strip())
-            if moment.tzinfo is UTC:
-                return moment
-            return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-        except (ValueError, OverflowError):
-            pass
-    seconds = number(value)
-    return None if seconds is None or seconds <= 0 else _from_unix(seconds)
+    """Return an ISO-8601 text or Unix time as an aware UTC datetime; without a zone it is UTC.
+
+    None for a time outside of `YEARS` as well.
+    """
+    moment = _from_text(value) if isinstance(value, str) else None
+    if moment is None:
+        seconds = number(value)
+        moment = None if seconds is None or seconds <= 0 else _from_unix(seconds)
+    return moment if moment is not None and moment.year in YEARS else None
+
+
+def _from_text(value: str) -> datetime | None:
+    try:
+        moment = datetime.fromisoformat(value.strip())
+        if moment.tzinfo is UTC:
+            return moment
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
 
 
 def expiry(value: object, now: datetime) -> datetime | None:

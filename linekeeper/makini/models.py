@@ -115,7 +115,6 @@ class RecordPage:
     records: list[dict[str, Any]]
     next_cursor: str | None = None
     has_more: bool | None = None
-    page: int | None = None
     last_page: int | None = None
     total: int | None = None
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from linekeeper.config import Paging, SinceFilter
 from linekeeper.makini.errors import ErrorKind, ListingFault
-from linekeeper.makini.fields import mapping, text, whole
+from linekeeper.makini.fields import count, mapping, text
 from linekeeper.makini.models import BrokenListing, RecordPage, parse_rows
 
 KEYS_IN_A_QUERY = 50
@@ -75,9 +75,8 @@ def parse_page(value: object) -> RecordPage:
         records=parse_rows(value),
         next_cursor=next(filter(None, map(_cursor, sources)), None),
         has_more=_has_more(sources, mapping(top.get("links"))),
-        page=whole(meta.get("current_page")),
-        last_page=whole(meta.get("last_page")),
-        total=whole(meta.get("total")),
+        last_page=count(meta.get("last_page")),
+        total=count(meta.get("total")),
     )
 
 

@@ -17,8 +17,6 @@ import orjson
 from linekeeper.makini.fields import instant
 from linekeeper.store.keys import MAX_KEY, stored_key
 
-_YEARS = range(1900, 9000)
-
 
 def record_key(record: Mapping[str, Any]) -> str | None:
     """The record's key as it is stored, None if it has none.
@@ -42,7 +40,7 @@ def source_time(record: Mapping[str, Any]) -> datetime | None:
 
     A time without a zone is taken as UTC (Makini docs). One no calendar has is as good as none.
     """
-    return _time(record.get("updatedAt") or record.get("updated_at"))
+    return instant(record.get("updatedAt") or record.get("updated_at"))
 
 
 def is_deleted(record: Mapping[str, Any], *, now: datetime) -> bool:
@@ -52,13 +50,8 @@ def is_deleted(record: Mapping[str, Any], *, now: datetime) -> bool:
     clocks, and for local times without a zone.
     """
     said = record.get("deletedAt") or record.get("deleted_at")
-    at = None if said is None else _time(said)
+    at = None if said is None else instant(said)
     return at is not None and at <= now + timedelta(days=1)
-
-
-def _time(value: Any) -> datetime | None:
-    time = instant(value)
-    return time if time is not None and time.year in _YEARS else None
 
 
 def content(record: Mapping[str, Any]) -> bytes:
