@@ -1,7 +1,8 @@
 """A connection by whatever people know of it: name, `Customer · System`, tag, key or id."""
 
+import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -35,44 +36,79 @@ class Named:
     setup: str
 
 
+class ConnectionNames:
+    """Connections by whatever people may call them; made once, however many names are asked for."""
+
+    def __init__(self, everything: Sequence[Named]) -> None:
+        self.everything = everything
+        self._exact = [
+            _by_text(everything, lambda each: [each.id]),
+            _by_text(everything, lambda each: [each.makini_key]),
+        ]
+        self._folded = [
+            _by_text(everything, lambda each: [fold(each.label)]),
+            _by_text(everything, lambda each: [fold(each.short)]),
+            _by_text(everything, lambda each: [fold(each.name), fold(each.slug)]),
+            _by_text(everything, lambda each: map(fold, each.tags)),
+            _by_text(everything, lambda each: [fold(each.makini_key)]),
+        ]
+
+    def called(self, wanted: str) -> Named | None:
+        """The one that `wanted` names, if one does. Raises `NotFound` where it names several."""
+        wanted = wanted.strip()
+        for by_text in self._exact:
+            if len(matching := by_text.get(wanted, [])) == 1:
+                return matching[0]
+        folded = fold(wanted)
+        for by_text in self._folded:
+            matching = by_text.get(folded, [])
+            current = [each for each in matching if each.setup != "disconnected"] or matching
+            if len(current) == 1:
+                return current[0]
+            if current:
+                several = f"{wanted!r} names {len(current)} connections"
+                raise NotFound(f"{several}: {_to_choose(current)}")
+        return None
+
+    def no_match(self, wanted: str) -> str:
+        """What to say of a name that nobody has: those that come near it.
+
+        That takes seconds in a large fleet, so a server asks it in a thread.
+        """
+        if not self.everything:
+            return (
+                f"no connection matches {wanted!r}: none is known yet. Run the deployment adopt "
+                "(or wait for the next health-sweep)"
+            )
+        names = {text: each.label for each in self.everything for text in (each.label, each.name)}
+        return f"no connection matches {wanted!r}. The nearest: {nearest(wanted, names)}"
+
+
+def _by_text(
+    everything: Sequence[Named], texts: Callable[[Named], Iterable[str]]
+) -> dict[str, list[Named]]:
+    by_text: dict[str, list[Named]] = {}
+    for each in everything:
+        for text in dict.fromkeys(texts(each)):
+            by_text.setdefault(text, []).append(each)
+    return by_text
+
+
 async def find_connection(session: AsyncSession, wanted: str) -> Named:
     """The one connection `wanted` names. Raises `NotFound` with the nearest names.
 
     An id or a Makini key counts first, then `Customer · System`, the name, the slug, a tag; upper
     and lower case and the kind of dash or dot between the parts don't matter.
     """
-    everything = await named_connections(session)
-    matching = called(everything, wanted)
+    names = await connection_names(session)
+    matching = names.called(wanted)
     if matching is None:
-        raise NotFound(no_match(wanted.strip(), everything))
+        raise NotFound(await asyncio.to_thread(names.no_match, wanted.strip()))
     return matching
 
 
-def called(everything: Sequence[Named], wanted: str) -> Named | None:
-    """The one of `everything` that `wanted` names, if one does. Pure.
-
-    Raises `NotFound` where it names several.
-    """
-    wanted = wanted.strip()
-    for exact in ("id", "makini_key"):
-        matching = [each for each in everything if getattr(each, exact) == wanted]
-        if len(matching) == 1:
-            return matching[0]
-    folded = fold(wanted)
-    for texts in (
-        lambda each: [each.label],
-        lambda each: [each.short],
-        lambda each: [each.name, each.slug],
-        lambda each: each.tags,
-        lambda each: [each.makini_key],
-    ):
-        matching = [each for each in everything if folded in map(fold, texts(each))]
-        current = [each for each in matching if each.setup != "disconnected"] or matching
-        if len(current) == 1:
-            return current[0]
-        if current:
-            raise NotFound(f"{wanted!r} names {len(current)} connections: {_to_choose(current)}")
-    return None
+async def connection_names(session: AsyncSession) -> ConnectionNames:
+    return await asyncio.to_thread(ConnectionNames, await named_connections(session))
 
 
 def _to_choose(several: Sequence[Named]) -> str:
@@ -105,7 +141,8 @@ async def find_customer(session: AsyncSession, wanted: str) -> Customer:
         raise NotFound(f"{wanted.strip()!r} names {len(matches)} customers: give the id: {ids}")
     if owner := (await read_customer_names(session)).owner(wanted.strip()):
         return next(customer for customer in everybody if customer.id == owner)
-    offers = nearest(wanted, {customer.name: customer.name for customer in everybody})
+    names = {customer.name: customer.name for customer in everybody}
+    offers = await asyncio.to_thread(nearest, wanted, names)
     hint = f"The nearest: {offers}" if offers else "None is known yet"
     raise NotFound(f"no customer is called {wanted.strip()!r}. {hint}")
 
@@ -145,17 +182,6 @@ async def named_connections(session: AsyncSession) -> list[Named]:
 def fold(text: str) -> str:
     """`text` as names are compared: without case, and whatever stands between its parts."""
     return re.sub(r"\s*[·\-–—|/:]\s*|\s+", " ", text.casefold()).strip()
-
-
-def no_match(wanted: str, everything: Sequence[Named]) -> str:
-    """What to say of a name that nobody has: those that come near it. Pure."""
-    if not everything:
-        return (
-            f"no connection matches {wanted!r}: none is known yet. Run the deployment adopt (or "
-            "wait for the next health-sweep)"
-        )
-    names = {text: named.label for named in everything for text in (named.label, named.name)}
-    return f"no connection matches {wanted!r}. The nearest: {nearest(wanted, names)}"
 
 
 async def recipients(session: AsyncSession, customer_id: str) -> list[str]:

@@ -1,5 +1,6 @@
 """What a person asks about: a record of a connection, or the id of something."""
 
+import asyncio
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,12 +10,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.customers.find import (
+    ConnectionNames,
     Named,
     NotFound,
-    called,
+    connection_names,
     fold,
     named_connections,
-    no_match,
 )
 from linekeeper.customers.naming import label
 from linekeeper.store import is_id
@@ -121,20 +122,20 @@ async def find_record(
             return RecordSubject(asked[0], key, entity)
         if asked:
             return _one_of(await named_connections(session), asked, key, entity)
-    everything = await named_connections(session)
+    names_known = await connection_names(session)
     several = ""
     # Of a key that nobody has, the word before it is rather an entity than a part of the key.
     in_turn = (meant for cut in cuts for meant in (cut, *_with_entity([cut], entities)))
     for prefix, key, entity in in_turn:
         try:
-            named = called(everything, prefix)
+            named = names_known.called(prefix)
         except NotFound as error:
             several = several or str(error)
             continue
         if named is not None:
             return RecordSubject(named.id, key, entity)
     own = holders.get(subject) or await _holders_before(session, subject)
-    return _without_connection(everything, subject, own, several)
+    return await asyncio.to_thread(_without_connection, names_known, subject, own, several)
 
 
 _Holder = tuple[str, set[str]]
@@ -173,13 +174,13 @@ def _one_of(
 
 
 def _without_connection(
-    everything: Sequence[Named], key: str, holders: Sequence[_Holder], several: str
+    names: ConnectionNames, key: str, holders: Sequence[_Holder], several: str
 ) -> RecordSubject:
     """A key alone is enough where one connection has it. Raises `NotFound`. Pure."""
     if len(holders) == 1:
         return RecordSubject(holders[0][0], key)
     if holders:
-        among = {named.id: named for named in everything}
+        among = {named.id: named for named in names.everything}
         labels = [among[holder].label for holder, _ in holders]
         offered = "; ".join(
             f"{label if labels.count(label) == 1 else among[holder].makini_key} {key}"
@@ -188,7 +189,7 @@ def _without_connection(
         raise NotFound(f"{len(holders)} connections have {key!r}: give one of: {offered}")
     if several:
         raise NotFound(several)
-    if called(everything, key) is not None:
+    if names.called(key) is not None:
         raise NotFound(f"{key!r} is a connection: add the key or number of a record")
     if " " not in key:
         raise NotFound(
@@ -199,7 +200,7 @@ def _without_connection(
     prefix = next((prefix for prefix, _ in splits(key)), key)
     raise NotFound(
         f"nothing is known as {key!r}: give `Customer · System RECORD-KEY`, or the id of a "
-        f"delivery, change, incident or message ({no_match(prefix, everything)})"
+        f"delivery, change, incident or message ({names.no_match(prefix)})"
     )
 
 
