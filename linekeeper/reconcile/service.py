@@ -155,10 +155,13 @@ async def read_pass(
                 if free:
                     portion, queue = queue[:free], queue[free:]
                     mine = await leases.take(portion)
-                    for target in await _still_due(rt, app, order, which, mine):
+                    targets = await _still_due(rt, app, order, which, mine)
+                    for target in targets:
                         task = group.create_task(_read(rt, target, order, which, sleep))
                         running[task] = target.id
                         leases.cover(target.id, task)
+                    if len(targets) < len(mine):  # others have read the rest, and may again
+                        await leases.release(sorted({*mine} - {target.id for target in targets}))
                     advanced = advanced or bool(mine)
                 if len(running) >= SIDE_BY_SIDE:
                     await _collect(run, running, tried, leases)
