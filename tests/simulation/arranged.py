@@ -9,6 +9,7 @@ from random import Random
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from tests.simulation.broken_listings import BREAKS, breaks_off
 from tests.simulation.episodes import Episode
 from tests.simulation.flow_runs import SimRun
 from tests.simulation.heard import STATUS
@@ -25,11 +26,13 @@ if TYPE_CHECKING:
 
 ARRANGED_FROM = 50_000
 NEWEST_FROM = 60_000
+LATEST_FROM = 80_000
 INSISTED, PAUSED, QUEUED = "insisted", "paused", "queued"
 RELISTED, OVERTAKEN, STOPPED = "relisted", "overtaken", "stopped"
 REOPENED, RELOST = "reopened", "relost"
 ARRANGED = (INSISTED, PAUSED, QUEUED, RELISTED, OVERTAKEN, STOPPED, REOPENED)
 NEWEST = (RELOST, LOCKED)
+LATEST = (BREAKS,)
 COMES_WITH = {
     PAUSED: {"day"}, QUEUED: {"thrift", "logins"}, RELISTED: {"day"},
     OVERTAKEN: {"day", "logins", "second"}, REOPENED: {"quiet"},
@@ -312,4 +315,5 @@ def _refuse(
 ACTS_OF = {
     INSISTED: insists, PAUSED: pauses, QUEUED: queues, RELISTED: relists, OVERTAKEN: overtakes,
     STOPPED: stops, REOPENED: reopens, RELOST: loses_again, LOCKED: locks,
+    BREAKS: breaks_off,
 }  # fmt: skip

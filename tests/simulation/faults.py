@@ -8,7 +8,7 @@ from random import Random
 from typing import Any
 
 from linekeeper.config import AlertPolicy
-from tests.simulation.arranged import ARRANGED, NEWEST
+from tests.simulation.arranged import ARRANGED, LATEST, NEWEST
 from tests.simulation.at_makini import AtMakini
 from tests.simulation.caps import Caps
 from tests.simulation.courtesy import Quiet
@@ -17,6 +17,7 @@ from tests.simulation.deadline import Deadline
 from tests.simulation.doubted import DOUBTED
 from tests.simulation.ending import APART, ENDING, ENDING_FROM, Ending, endings
 from tests.simulation.ending import CHANCE as ENDING_CHANCE
+from tests.simulation.endless import Endless
 from tests.simulation.episodes import Episodes
 from tests.simulation.interrupted import Interrupted
 from tests.simulation.later_acts import LATER_ACTS
@@ -69,7 +70,7 @@ MORE_KINDS = (
 MORE = 0.3
 OTHER_KINDS = (
     "webhooks", "crash", "forbidden", "makini", "lost", "storm", ONE_CUSTOMER, ENDING, MEANWHILE,
-    DOUBTED, "deadline", "flood", "none", *SECOND_ACTS, *LATER_ACTS, *ARRANGED, *NEWEST,
+    DOUBTED, "deadline", "flood", "none", *SECOND_ACTS, *LATER_ACTS, *ARRANGED, *NEWEST, *LATEST,
 )  # fmt: skip
 """Those that are drawn otherwise, that every universe has, or that are only asked for."""
 ALL_KINDS = frozenset({*KINDS, *MORE_KINDS, *RARE_KINDS, *UNUSUAL_KINDS, *OTHER_KINDS})
@@ -129,7 +130,7 @@ class Trouble:
         self.rare = Rare(universe, Random(seed_of(universe.plan.seed, "rare")))
         self.unusual = Unusual(universe, Random(seed_of(universe.plan.seed, "unusual")))
         self.second_acts = SecondActs(universe, acts)
-        self.caps = Caps(universe)
+        self.caps, self.endless = Caps(universe), Endless(universe)
         self.episodes = Episodes(universe, self.rng, self._on)
         self.over = self.episodes.over
         self.patience = Patience(universe)
@@ -253,6 +254,7 @@ class Trouble:
             self.shifting.called(request)
         self.patience.called(request, fault)
         self.caps.called(request)
+        self.endless.called(request)
         return fault
 
     def _drawn(self, request: Request) -> Fault | None:

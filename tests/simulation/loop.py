@@ -22,10 +22,12 @@ from typing import Any
 
 CONTENDED_SECONDS = 0.003
 LEAST_SECONDS = 2e-6
+MOST_STEPS = 200_000
+"""So many in which no time passes have no end."""
 
 
 class Deadlock(Exception):
-    """Nothing is ready and no timer is set: everybody waits for somebody."""
+    """No timer is set and everybody waits for somebody; or somebody never waits."""
 
 
 class Contended(Exception):
@@ -115,6 +117,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._held: dict[Host, list[asyncio.Handle]] = {}
         self.errors: list[dict[str, Any]] = []
         self.steps = 0
+        self._steps_by_then = 0
         self.set_task_factory(_make_task)
         self.set_exception_handler(lambda _, context: self.errors.append(context))
 
@@ -135,6 +138,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             raise Deadlock("nothing is ready and no timer is set")
         if timeout > 0:
             self._now += timeout
+            self._steps_by_then = self.steps
+        elif self.steps - self._steps_by_then > MOST_STEPS:
+            self._steps_by_then = self.steps
+            raise Deadlock(f"{MOST_STEPS} steps, and no time passes")
         elif len(self._ready) > 1:  # type: ignore[attr-defined]
             self._shuffle()
 

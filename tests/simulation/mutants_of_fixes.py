@@ -194,4 +194,25 @@ OF_FIXES = (
         seed=5, hours=0.75, kinds="logins mail buttons",
         personality={"keeps_id": False, "mint": "short", "status_lag": 0.0},
     ),
+    undone(
+        "lists-without-end", "a second listing that breaks off begins again for ever",
+        ("reconcile/marks.py", "    if mark is None or mark.position is None:\n",
+         "    if mark is None or mark.full_at is None:\n"),
+        seed=3, kinds="breaks",
+        personality={"paging": "cursor", "page_cap": 25, "since": "filter"},
+    ),
+    undone(
+        "empty-last-page", "an empty page that is said to be the last of several is taken for it",
+        ("makini/paging.py",
+         "            in_vain = page.last_page > 1 and self._ends_empty(",
+         "            in_vain = self.number < page.last_page and self._ends_empty("),
+        seed=7, kinds="breaks", hours=1.5,
+        personality={"paging": "page", "page_cap": 25, "since": "none"},
+    ),
+    undone(
+        "pair-given-up", "a new pair that can't be stored within a minute is given up",
+        ("tokens/renew.py", "STORE_AGAIN_AFTER = (0.2, 1.0, 3.0, 10.0, 30.0)\n",
+         "STORE_AGAIN_AFTER = (0.2,)\n"),
+        seed=4, kinds="locked",
+    ),
 )  # fmt: skip

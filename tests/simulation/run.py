@@ -10,7 +10,7 @@ from pathlib import Path
 from linekeeper.outbox.senders import slack
 from tests.simulation.availability import compare
 from tests.simulation.faults import Trouble
-from tests.simulation.loop import VirtualLoop, freeze_leftovers
+from tests.simulation.loop import Deadlock, VirtualLoop, freeze_leftovers
 from tests.simulation.oracle import Oracle
 from tests.simulation.plan import Plan, Verdict
 from tests.simulation.ports import machines, template
@@ -34,7 +34,10 @@ def simulate(plan: Plan) -> Verdict:
     gc.disable()  # a tenth of the time of a universe, which ends soon
     try:
         with machines(universe):
-            loop.run_until_complete(universe.live())
+            try:
+                loop.run_until_complete(universe.live())
+            except Deadlock as error:
+                universe.found.append(f"endless: {error}")
         verdict.broken = Oracle(universe, home / "linekeeper.db").judge()
         available = compare(universe, home / "linekeeper.db")
         verdict.broken += available.broken

@@ -16,6 +16,8 @@ from tests.simulation.arranged import (
     ARRANGED,
     ARRANGED_FROM,
     COMES_WITH,
+    LATEST,
+    LATEST_FROM,
     NEWEST,
     NEWEST_FROM,
 )
@@ -38,7 +40,7 @@ SECOND_ACTS_FROM = 16_000
 SECOND_ACTS = ("snoozed", "replaced", "dark keys", "leased", "thrift")
 ACTS = (
     "snoozed", "replaced", "dark keys", "leased", "ending", "deadline",
-    *LATER_ACTS, *ARRANGED, *NEWEST,
+    *LATER_ACTS, *ARRANGED, *NEWEST, *LATEST,
 )  # fmt: skip
 """Those of which it is counted whether they came about."""
 CHANCE = 0.2
@@ -71,6 +73,8 @@ class SecondActs:
             kinds |= {kind for kind in ARRANGED if arranged.random() < CHANCE}
         if seed >= NEWEST_FROM:
             kinds |= {kind for kind in NEWEST if arranged.random() < CHANCE}
+        if seed >= LATEST_FROM:
+            kinds |= {kind for kind in LATEST if arranged.random() < CHANCE}
         return kinds if seed >= SECOND_ACTS_FROM else set()
 
     def start(self, kinds: set[str]) -> Iterator[Any]:

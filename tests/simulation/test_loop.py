@@ -53,6 +53,22 @@ def test_waiting_for_nobody_is_found(loop: VirtualLoop) -> None:
     loop.run_until_complete(asyncio.sleep(0))
 
 
+def test_work_in_which_no_time_passes_is_found(
+    loop: VirtualLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.simulation.loop.MOST_STEPS", 1000)
+
+    async def spin() -> None:
+        while True:
+            await asyncio.sleep(0)
+
+    with pytest.raises(Deadlock, match="no time passes"):
+        loop.run_until_complete(spin())
+    for task in asyncio.all_tasks(loop):
+        task.cancel()
+    loop.run_until_complete(asyncio.sleep(0))
+
+
 def test_a_power_cut_runs_no_finally(loop: VirtualLoop) -> None:
     ran: list[str] = []
 

@@ -24,6 +24,8 @@ class Face:
         self.codes: dict[str, tuple[str, str]] = {}  # code: (connection key, redirect uri)
         self.spent: dict[tuple[str, int], int] = {}
         self.mutilate_list: Callable[[list[dict[str, Any]]], list[dict[str, Any]]] | None = None
+        self.spoil: Callable[[str, str, dict[str, str], Answer], Answer] = lambda *given: given[-1]
+        """What becomes of a page of a connection's entity, by what was asked."""
         self.lacking: Callable[[str, str], int] = lambda key, entity: 0
         """How many records a listing of an entity lacks, though its total counts them."""
         self.effects: list[tuple[datetime, str, str]] = []  # refresh, mint, exchange, delete
@@ -230,7 +232,8 @@ class Face:
             return as_json({"data": record.data})
         self.listed.setdefault((connection.key, entity), call.now)
         lacking = self.lacking(connection.key, entity)
-        return self._list_records(call, list(records.values()), lacking)
+        page = self._list_records(call, list(records.values()), lacking)
+        return self.spoil(connection.key, entity, call.query, page)
 
     def _list_records(self, call: Call, records: list[Record], lacking: int) -> Answer:
         window = self.personality.window
