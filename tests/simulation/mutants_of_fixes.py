@@ -215,4 +215,9 @@ OF_FIXES = (
          "STORE_AGAIN_AFTER = (0.2,)\n"),
         seed=4, kinds="locked",
     ),
+    undone(
+        "stays-removed", "an app that is back in the settings counts as removed for good",
+        ("sweep/app.py", "    back = sorted(removed & kept)\n", "    back = list[str]()\n"),
+        seed=6, hours=1.5, kinds="settings systems logins",
+    ),
 )  # fmt: skip

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from tests.simulation.asking import wrongly_given
-from tests.simulation.caps import exceeded
+from tests.simulation.caps import KNOWN_WITHIN, exceeded
 from tests.simulation.courtesy import QUIET_FOR, discourtesies
 from tests.simulation.effects import missing_effects
 from tests.simulation.joined import unnamed
@@ -39,8 +39,8 @@ WAITS_FOR = timedelta(minutes=25)
 """What is no lost login waits so much longer, in case it passes, or others have the same cause."""
 WAIT = frozenset({"quiet", "caps", "day", "clock"})
 """Kinds of trouble with which it may wait for hours."""
-OUT_NOTICED = timedelta(minutes=12)
-"""So long after another app stood in the settings a sweep may have found that ours was out."""
+CLEARED_WITHIN = timedelta(minutes=2)
+"""An incident that was being resolved while the app came back."""
 LOST = "reauthorization_required"
 OTHERS = tuple(kind for kind in OF_HEALTH if kind != LOST)
 CUT_SECONDS = 60.0
@@ -263,7 +263,17 @@ def _was_out(universe: "Universe", row: Any) -> bool:
     spans = [*universe.people.operators.out]
     if universe.people.kinds & {"clock", "day"}:
         return bool(spans)  # the times of incidents are those of a clock that may be off
-    return any(since <= ended <= until + OUT_NOTICED for since, until in spans)
+    return any(since <= ended <= _noticed_at(universe, until) for since, until in spans)
+
+
+def _noticed_at(universe: "Universe", back_at: datetime) -> datetime:
+    """When a sweep came to its end that knew that the app stands in the settings again."""
+    ended = [
+        run.ended_at for run in universe.prefect.runs.values()
+        if run.deployment == "health-sweep" and run.has_done_its_work and run.ended_at is not None
+        and run.start_time is not None and run.start_time >= back_at + KNOWN_WITHIN
+    ]  # fmt: skip
+    return min(ended, default=universe.now()) + CLEARED_WITHIN
 
 
 def _leases(oracle: "Oracle") -> Iterator[str]:
