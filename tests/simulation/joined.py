@@ -28,7 +28,7 @@ def unnamed(oracle: "Oracle") -> Iterator[str]:
     universe = oracle.universe
     muted = {incident for incident, *_ in universe.people.unusual.muted}
     for row in oracle.rows(
-        "SELECT i.id, i.title, c.name, m.joined_at,"
+        "SELECT i.id, i.title, c.name, c.makini_key, m.joined_at,"
         " min(coalesce(m.left_at, i.resolved_at), coalesce(i.resolved_at, m.left_at)) AS until,"
         " (SELECT count(*) FROM incident_connection o WHERE o.incident_id = i.id) AS members"
         " FROM incident_connection m JOIN incident i ON i.id = m.incident_id"
@@ -47,11 +47,20 @@ def unnamed(oracle: "Oracle") -> Iterator[str]:
             firsts = [*message.texts[:1], *[text for text in message.texts if text[0] >= at][:1]]
             edits = message.texts if row["members"] > NAMED_IN_A_LINE else firsts
             said += [text for _, text in edits]
-        if said and not any(row["name"] in text for text in said):
+        names = _names(oracle, row["makini_key"], row["name"])
+        if said and not any(name in text for text in said for name in names):
             yield (
                 f"unnamed: {row['name']} is in {row['title']} since {joined_at:%H:%M:%S}, "
                 "and is not named there"
             )
+
+
+def _names(oracle: "Oracle", key: str, name: str) -> set[str]:
+    """What it is called here, and was while its list did not have it: as its status names it."""
+    connection = oracle.universe.truth.connections.get(key)
+    if connection is None:
+        return {name}
+    return {name, connection.name, f"{connection.company} - {connection.provider}"}
 
 
 def _shared(oracle: "Oracle", incident: str) -> list[tuple[Message, datetime]]:
