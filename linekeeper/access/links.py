@@ -172,18 +172,21 @@ async def attempts_of(session: AsyncSession, incidents: Collection[str]) -> dict
     return attempts
 
 
+GONE = ("sent", "superseded")
+"""In which statuses a mail has gone out, itself or what it asks in another one."""
+
+
 async def asked_customers(
     session: AsyncSession,
     attempts: Mapping[str, int],
     customers: Sequence[str],
     *,
-    has_gone: bool = False,
+    statuses: Sequence[str] = (),
 ) -> set[tuple[str, str]]:
     """Incident and customer, where a mail of the incident's present attempt asks, or asked.
 
-    `attempts` are by the incidents' ids; `has_gone`: only mails that were sent count, or what was
-    asked in another one. A mail is known for a week after it went out, which is as long as a case
-    and its links last.
+    `attempts` are by the incidents' ids; `statuses`: only mails that are in one of these. A mail
+    is known for a week after it went out, which is as long as a case and its links last.
     """
     asked: set[tuple[str, str]] = set()
     for chunk in chunked(sorted(set(customers)), 5_000):
@@ -191,8 +194,8 @@ async def asked_customers(
         mails = select(col(Outbox.payload), col(Outbox.dedupe_key)).where(
             col(Outbox.ordering_key).in_(ordering_keys)
         )
-        if has_gone:
-            mails = mails.where(col(Outbox.status).in_(("sent", "superseded")))
+        if statuses:
+            mails = mails.where(col(Outbox.status).in_(statuses))
         for payload, key in await session.execute(mails):
             if payload["do"] == "ask":
                 incident = payload["incident_id"]
@@ -212,7 +215,7 @@ async def links_given(
     incidents = {incident for incident, _ in lost.values()}
     attempts = await attempts_of(session, incidents | {of for _, of in links.values() if of})
     customers = [customer for _, customer in lost.values() if customer]
-    asked = await asked_customers(session, attempts, customers)
+    asked = await asked_customers(session, attempts, customers, statuses=("pending", *GONE))
     given = {}
     for connection_id, (_, asked_in) in links.items():
         incident, customer = lost[connection_id]

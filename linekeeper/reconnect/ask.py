@@ -11,7 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from linekeeper.access.links import asked_customers, attempts_of, link_url, make_link
+from linekeeper.access.links import GONE, asked_customers, attempts_of, link_url, make_link
 from linekeeper.access.signing import Signer, load_signer
 from linekeeper.config import AppConfig, Configuration
 from linekeeper.customers.reachable import with_contacts
@@ -258,7 +258,7 @@ async def who_was_asked(
     before = {member.asked_in for member in case.members if member.asked_in is not None}
     attempts = await attempts_of(session, before) | {case.incident.id: reconnect.attempt}
     customers = [member.customer_id for member in case.members if member.customer_id]
-    asked = await asked_customers(session, attempts, customers, has_gone=has_gone)
+    asked = await asked_customers(session, attempts, customers, statuses=GONE if has_gone else ())
     return {
         member.connection_id
         for member in case.members

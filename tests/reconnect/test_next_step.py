@@ -40,6 +40,19 @@ async def test_where_the_customer_is_mailed_it_says_so(
     assert "through the connect link they are mailed" in await message(house)
 
 
+async def test_where_the_mail_was_refused_it_asks_to_pass_the_link_on(
+    open_house: Opened, post: tuple[Post, str]
+) -> None:
+    mailbox, url = post
+    mailbox.refuse = "@"
+    house = await asking(open_house, url)
+    [connection, *_] = await house.connections()
+    await house.lose_login(connection)
+    await work(house)
+    said = await message(house)
+    assert "Pass the connect link on to the customer: Linekeeper mails it to nobody" in said
+
+
 async def test_of_several_it_says_whose_links_are_mailed(
     open_house: Opened, post: tuple[Post, str]
 ) -> None:
