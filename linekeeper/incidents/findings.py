@@ -4,6 +4,7 @@ Each topic has one owner, the module that has it as its `TOPIC`. Nobody else's i
 touched, and what people set on an incident (acknowledged, snoozed, muted) outlives every update.
 """
 
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -159,6 +160,7 @@ async def _update(
     figure = finding.figure if worse else incident.figure
     run_id = finding.run_id or incident.run_id
     leads_elsewhere = run_id != incident.run_id
+    is_restated = _words(incident.title) != _words(finding.title)
     columns = {
         "kind": finding.kind,
         "title": finding.title,
@@ -172,7 +174,7 @@ async def _update(
     )
     if any(getattr(incident, name) != value for name, value in columns.items()):
         await perform(session, incident.id, "change", now=now, **columns)
-    if worse or moved or turned or leads_elsewhere:
+    if worse or moved or turned or leads_elsewhere or is_restated:
         said = finding.text if worse or turned else ""
         return [IncidentChange(incident.id, "changed", said)]
     return []
@@ -215,6 +217,11 @@ async def _members(session: AsyncSession, incident_id: str) -> set[str]:
 
 def _detail(finding: Finding) -> dict[str, Any]:
     return {**finding.detail, "resolved": finding.resolved, "measure": finding.measure}
+
+
+def _words(title: str | None) -> str:
+    """What `title` says apart from its numbers: a message with other words would be untrue."""
+    return re.sub(r"\d[\d,.]*", "", title or "")
 
 
 def is_worse(before: float | None, figure: float | None) -> bool:

@@ -39,6 +39,13 @@ async def told(stage: Stage) -> int:
         return len(list(rows))
 
 
+async def entries_of(stage: Stage, incident: str) -> list[str]:
+    """The timeline of an incident."""
+    of = select(col(IncidentEntry.text)).where(col(IncidentEntry.incident_id) == incident)
+    async with stage.rt.store.read() as session:
+        return list(await session.scalars(of))
+
+
 async def shift(stage: Stage, **values: object) -> None:
     async with stage.rt.store.write() as session:
         await session.execute(update(WebhookEvent).values(**values))
@@ -213,6 +220,25 @@ async def test_a_burst_of_bad_signatures_is_one_incident_and_passes(stage: Stage
     await stage.process()
     await watch(stage.rt, now + timedelta(minutes=20))
     assert "webhooks_forged" not in await incidents(stage)
+
+
+async def test_a_message_that_would_be_untrue_is_rewritten_without_another_notice(
+    stage: Stage,
+) -> None:
+    now, tally = utcnow(), Tally()
+    for _ in range(30):
+        tally.count("default", "bad_signature")
+    await tally.flush(stage.rt.store, now=now - timedelta(minutes=2))
+    [forged] = await watch(stage.rt, now)
+    delivery = {"id": "d1", "event": "assets.updated", "body": []}
+    await stage.deliver(delivery, to=stage.connections[0])
+    await stage.process()
+    entries = await entries_of(stage, forged)
+    assert forged in await watch(stage.rt, now), "the message said that none was accepted since"
+    title = (await incidents(stage))["webhooks_forged"].title or ""
+    assert title.endswith("in ten minutes had an invalid signature")
+    assert await entries_of(stage, forged) == entries
+    assert forged not in await watch(stage.rt, now)
 
 
 @pytest.mark.parametrize("cause", ["no_secret", "bad_signature", "stale_timestamp", "no_id"])
