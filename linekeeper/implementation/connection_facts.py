@@ -32,14 +32,19 @@ async def connection_facts(
         )
     ).all()
     ids = [row[0].id for row in rows]
-    delivered = await session.execute(
-        select(col(WebhookEvent.connection_id), func.min(WebhookEvent.processed_at))
+    first_delivery = (
+        select(col(WebhookEvent.processed_at))
         .where(
-            col(WebhookEvent.connection_id).in_(ids),
+            col(WebhookEvent.connection_id) == col(Connection.id),
             col(WebhookEvent.status) == "processed",
             col(WebhookEvent.source) == "webhook",
         )
-        .group_by(col(WebhookEvent.connection_id))
+        .order_by(col(WebhookEvent.received_at))
+        .limit(1)  # not the least of all: a busy connection has a million of them
+        .scalar_subquery()
+    )
+    delivered = await session.execute(
+        select(col(Connection.id), first_delivery).where(col(Connection.id).in_(ids))
     )
     arrived = {row[0]: row[1] for row in delivered}
     links = await session.execute(
