@@ -1,8 +1,9 @@
 """Forgetting what a connection's system holds: on disconnect, and on request."""
 
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import bindparam, delete, exists, select
+from sqlalchemy import ColumnElement, Select, delete, exists, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -13,6 +14,7 @@ from linekeeper.reconcile.deleting import cause as deletions_cause
 from linekeeper.reconcile.unmatched import cause as unmatched_cause
 from linekeeper.store import Store, new_id
 from linekeeper.store.leases import READS, holding
+from linekeeper.store.lists import delete_many
 from linekeeper.store.tables import (
     Audit,
     Change,
@@ -25,6 +27,7 @@ from linekeeper.store.tables import (
     Watermark,
     WebhookTrust,
 )
+from linekeeper.store.types import table_of
 
 MISSING_FOR = HEIR_WITHIN
 """How long a connection that Makini no longer lists may come back as it was, or be succeeded."""
@@ -32,32 +35,51 @@ WAIT_SECONDS = 60.0
 """How long to wait for whoever reads a connection that is to be forgotten."""
 
 
-_AWAITED = exists().where(
-    col(Succession.predecessor_id) == col(Connection.id),
-    col(Succession.status) != "done",
-    col(Succession.created_at) > bindparam("since"),
-)
-"""That a successor has yet to take over what is known of its records: it compares with them."""
+AT_ONCE = 2_000
+"""Rows a transaction removes: while it does, nobody else writes on SQLite."""
+
+
+def _is_awaited(now: datetime) -> ColumnElement[bool]:
+    """That a successor has yet to take over what is known of its records: it compares with them."""
+    return exists().where(
+        col(Succession.predecessor_id) == col(Connection.id),
+        col(Succession.status) != "done",
+        col(Succession.created_at) > now - HEIR_WITHIN,
+    )
 
 
 class StillAwaited(Exception):
     """A successor has yet to take over the records of a connection."""
 
 
-async def purge(session: AsyncSession, connection_id: str, *, keeps_feed: bool = False) -> int:
-    """Remove the index, bodies and feed of a connection that nobody reads; how many records went.
+async def _forget_marks(session: AsyncSession, connection_id: str) -> None:
+    """Forget all but the records and their feed: reading again begins with a new baseline,
+    whatever is left of them by then.
 
-    With `keeps_feed` what the product may still have to read of it stays.
-
-    In the caller's transaction. What was counted (`drift`) stays; reading it again begins with a
-    new baseline. The numbering of its changes goes on, so that no cursor meets a number twice.
+    What was counted (`drift`) stays. The numbering of its changes goes on, so that no cursor meets
+    a number twice.
     """
-    gone = await session.execute(delete(Record).where(col(Record.connection_id) == connection_id))
-    for table in (Change, Deletion, Watermark, WebhookTrust, SuccessionStep, Succession):
-        if keeps_feed and table is Change:
-            continue
+    for table in (Watermark, Deletion, WebhookTrust, SuccessionStep, Succession):
         await session.execute(delete(table).where(col(table.connection_id) == connection_id))
-    return int(gone.rowcount)  # type: ignore[attr-defined]  # a delete gives a cursor result
+
+
+async def _forget_rows(
+    store: Store, connection_id: str, table: Any, *, only_if: Select[Any] | None = None
+) -> int:
+    """Remove what `table` has of a connection, as long as `only_if` finds it; how many rows."""
+    key = tuple_(*table_of(table).primary_key)
+    of_it = col(table.connection_id) == connection_id
+    rows = select(*table_of(table).primary_key).where(of_it).limit(AT_ONCE)
+    total = 0
+    while True:
+        async with store.write() as session:
+            if only_if is not None and await session.scalar(only_if) is None:
+                return total
+            removing = delete_many(table).where(of_it, key.in_(rows))
+            removed = (await session.execute(removing)).rowcount  # type: ignore[attr-defined]
+        total += int(removed)
+        if removed < AT_ONCE:
+            return total
 
 
 async def forget_records(store: Store, connection_id: str, *, by: str = "") -> int | None:
@@ -79,8 +101,8 @@ async def forget_records(store: Store, connection_id: str, *, by: str = "") -> i
             return None
         now = utcnow()
         async with store.write() as session:
-            awaited = select(_AWAITED).where(col(Connection.id) == connection_id)
-            if await session.scalar(awaited, {"since": now - HEIR_WITHIN}):
+            awaited = select(_is_awaited(now)).where(col(Connection.id) == connection_id)
+            if await session.scalar(awaited):
                 raise StillAwaited(connection_id)
             of_it = select(col(Deletion.entity)).where(col(Deletion.connection_id) == connection_id)
             for entity in (await session.scalars(of_it.distinct())).all():
@@ -89,9 +111,12 @@ async def forget_records(store: Store, connection_id: str, *, by: str = "") -> i
                     await resolve_incident(
                         store, session, cause(connection_id, entity), said, now=now
                     )
-            gone = await purge(session, connection_id)
-            if by:
-                action, detail = "records.purged", {"records": gone}
+            await _forget_marks(session, connection_id)
+        await _forget_rows(store, connection_id, Change)
+        gone = await _forget_rows(store, connection_id, Record)
+        if by:
+            action, detail = "records.purged", {"records": gone}
+            async with store.write() as session:
                 session.add(
                     Audit(at=now, by=by, action=action, subject=connection_id, detail=detail)
                 )
@@ -116,22 +141,34 @@ async def purge_disconnected(store: Store, *, now: datetime) -> int:
         )
         .exists()
     )
+    forgotten = (
+        col(Connection.setup) == "disconnected",
+        ~missing | col(Connection.replaced_by).is_not(None),
+        ~_is_awaited(now),
+    )
     async with store.read() as session:
         rows = (
             await session.execute(
                 select(col(Connection.id), col(Connection.replaced_by)).where(
-                    col(Connection.setup) == "disconnected",
-                    ~missing | col(Connection.replaced_by).is_not(None),
-                    ~_AWAITED,
+                    *forgotten,
                     select(Record).where(col(Record.connection_id) == col(Connection.id)).exists()
                     | select(Watermark)
                     .where(col(Watermark.connection_id) == col(Connection.id))
                     .exists(),
-                ),
-                {"since": now - HEIR_WITHIN},
+                )
             )
         ).all()
+    count = 0
     for identifier, replaced_by in rows:
+        # One that is back by now, or while its rows go, is read again.
+        still = select(col(Connection.id)).where(col(Connection.id) == identifier, *forgotten)
+        still = still.with_for_update(key_share=True)
         async with store.write() as session:
-            await purge(session, identifier, keeps_feed=replaced_by is not None)
-    return len(rows)
+            if await session.scalar(still) is None:
+                continue
+            await _forget_marks(session, identifier)
+        # The records go last: they say that there is something to be forgotten.
+        for table in (Record,) if replaced_by is not None else (Change, Record):
+            await _forget_rows(store, identifier, table, only_if=still)
+        count += 1
+    return count
