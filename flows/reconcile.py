@@ -223,7 +223,7 @@ async def _read_named(reading: RunReading, ids: Sequence[str]) -> State[None]:
 async def _conclude(reading: RunReading, *, name: str, note: str = "") -> State[None]:
     """Measure, publish, notify; the state in which the run ends."""
     rt, run, order = reading.rt, reading.run, await reading.order()
-    verdicts, measured = await follow(measure_webhooks, order, run, before=reading.ends)
+    verdicts, measured = await follow(measure_webhooks, order, before=reading.ends)
     last = measured
     turned = any(verdict.after != verdict.before for verdict in verdicts)
     if turned or run.counts.recovered or by_hand() or await is_stale(TRUST):

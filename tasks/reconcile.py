@@ -93,12 +93,12 @@ async def _say_progress(app: str, which: str, run: ReconcileRun) -> None:
     retries=3,
     retry_delay_seconds=exponential_backoff(backoff_factor=5),
 )
-async def measure_webhooks(order: PollOrder, run: ReconcileRun) -> list[TrustVerdict]:
+async def measure_webhooks(order: PollOrder) -> list[TrustVerdict]:
     """How each connection's webhooks are trusted after this run; what turned bad is in the outbox.
 
     Incidents of webhooks that never come are opened and resolved here.
     """
-    verdicts = await conclude(runtime(), order, run)
+    verdicts = await conclude(runtime(), order)
     for verdict in verdicts:
         if verdict.after != verdict.before:
             get_run_logger().info(

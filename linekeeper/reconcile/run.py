@@ -10,7 +10,7 @@ from linekeeper.health.scope import count_reads
 from linekeeper.incidents.findings import resolve_of_disconnected
 from linekeeper.reconcile import deleting, unmatched
 from linekeeper.reconcile import measure as measuring
-from linekeeper.reconcile.due import PASSES, PollOrder
+from linekeeper.reconcile.due import PASSES, PollOrder, standings
 from linekeeper.reconcile.entity_incidents import settle_entities
 from linekeeper.reconcile.measure import TrustVerdict, measure
 from linekeeper.reconcile.outage import covered, note_outages, uncovered
@@ -45,7 +45,7 @@ async def reconcile(
     for app in (await rt.configuration()).apps.values():
         for which in PASSES:
             total.add(await read_pass(rt, app, order, which, sleep=sleep))
-    await conclude(rt, order, total)
+    await conclude(rt, order)
     return total
 
 
@@ -55,7 +55,7 @@ async def with_window(store: Store, order: PollOrder) -> PollOrder:
     return replace(order, window=await uncovered(store))
 
 
-async def conclude(rt: Runtime, order: PollOrder, run: ReconcileRun) -> list[TrustVerdict]:
+async def conclude(rt: Runtime, order: PollOrder) -> list[TrustVerdict]:
     """What a run says at its end: of our own outage, and of the webhooks; how they are trusted."""
     now = utcnow()
     whole = order.connections is None and order.entities is None
@@ -65,7 +65,7 @@ async def conclude(rt: Runtime, order: PollOrder, run: ReconcileRun) -> list[Tru
             rt.store,
             order.window,
             connections=done.connections,
-            left=len({failure.connection_id for failure in run.failures}) + run.circuits,
+            left=await _left(rt, replace(order, everything=True)),
             recovered=done.caught_up,
             quiet=(await rt.configuration()).alerts.quiet,
             now=now,
@@ -77,3 +77,12 @@ async def conclude(rt: Runtime, order: PollOrder, run: ReconcileRun) -> list[Tru
     await settle_entities(rt, now=now)
     await count_reads(rt.store, order.started, now=now)
     return await measure(rt, now=now)
+
+
+async def _left(rt: Runtime, order: PollOrder) -> int:
+    """How many connections have not been read since the outages of `order` ended."""
+    left = 0
+    for app in (await rt.configuration()).apps.values():
+        known, circuits = await standings(rt, app, order)
+        left += circuits + sum(standing.misses(order.window) for standing in known)
+    return left

@@ -161,6 +161,32 @@ async def test_an_outage_of_ours_is_covered_by_the_next_run_and_no_reason_to_dis
     assert outage.detail["recovered"] == 30
 
 
+async def test_what_waits_after_a_failure_is_not_said_to_have_been_read_after_an_outage(
+    rt: Runtime, one: Connection
+) -> None:
+    await run(rt)
+    await away(rt.store, 3)
+    await note_outages(rt.store, now=utcnow())
+    async with rt.store.write() as session:
+        await session.execute(
+            update(Watermark)
+            .where(col(Watermark.polled_at).is_not(None))
+            .values(polled_at=utcnow() - timedelta(hours=4))
+        )
+        await session.execute(
+            update(Watermark)
+            .where(col(Watermark.connection_id) == one.id)
+            .values(retry_at=utcnow() + timedelta(hours=1))
+        )
+    await run(rt, everything=False)
+    async with rt.store.read() as session:
+        [outage] = await session.scalars(select(Outage))
+        said = await session.scalars(select(Outbox.payload).where(col(Outbox.kind) == "say"))
+    assert outage.detail == {"connections": 3, "recovered": 0, "left": 1}
+    [text] = [each["text"] for each in said if "receiver was away" in each["text"]]
+    assert "1 could not be read and follow as soon as they can" in text
+
+
 async def test_the_table_shows_an_outage_and_text_from_outside_as_text(
     rt: Runtime, peer: Peer, one: Connection
 ) -> None:
