@@ -236,7 +236,8 @@ def _of_many(members: Sequence[EntityState]) -> str:
     first, count = members[0], len(members)
     if first.kind == INCONSISTENT:
         return f"At {count} connections, of which {first.label} is one. {_disagreement(first)}"
-    return f"{count} connections fail in the same way. {first.unsynced or first.error}"
+    why = first.unsynced if first.kind == UNSYNCED else first.error
+    return f"{count} connections fail in the same way. {why}"
 
 
 def _disagreement(state: EntityState) -> str:

@@ -8,6 +8,7 @@ from sqlmodel import col, select
 from starlette.responses import JSONResponse
 
 from linekeeper.notify.view import load_views
+from linekeeper.reconcile.entity_failures import EntityState, find_failures
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store import Store
@@ -148,3 +149,18 @@ async def test_records_without_a_key_are_not_called_another_number_than_the_tota
     assert incident.title.endswith(f": records of {ORDERS} without a key of their own")
     assert ("lists 3 records" if total is None else "has 3 records") in incident.summary
     assert total is not None or "says that it has" not in incident.summary
+
+
+def test_what_many_cannot_read_is_told_by_why_it_cannot_be_read() -> None:
+    """Makini's own sync of it may have failed as well, for another reason."""
+    states = [
+        EntityState(
+            connection_id=f"c{number}", label=f"Acme {number} · SAP", app="default",
+            entity=ORDERS, failure="unavailable", failures=3, since=None,
+            error="Makini is not available.", unsynced="field STATUS is unknown",
+        )
+        for number in range(5)
+    ]  # fmt: skip
+    [finding] = find_failures(states)
+    assert finding.title == f"app default: {ORDERS} unreadable at 5 connections"
+    assert finding.text == "5 connections fail in the same way. Makini is not available."
