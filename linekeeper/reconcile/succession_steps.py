@@ -67,7 +67,7 @@ def decide_steps(
                 taken.changes.append(_change("rekeyed", after, old_key=before.key))
             if is_changed(before, after, comparable=comparable):
                 taken.changes.append(_change("updated", after))
-        elif step.op == "insert" and after is not None:
+        elif step.op in ("insert", "match") and after is not None:  # or what it was is gone by now
             taken.changes.append(_change("inserted", after))
         elif step.op == "deleted" and before is not None:
             taken.deleted.append(before.key)

@@ -139,3 +139,25 @@ async def test_what_stays_unmatched_is_accepted_as_gone_in_the_form_of_deletions
     assert counts == {"inserted": held.records, "deleted": held.records}
     assert [row.status for row in await house.rows(Incident)] == ["resolved"]
     await agrees(house, new)
+
+
+async def test_a_record_whose_old_twin_went_before_a_person_paired_them_is_published_as_new(
+    house: House,
+) -> None:
+    """Else the product never heard of it: it was told that the old one is deleted, and no more."""
+    new, olds, news = await with_twins(house)
+    count = len(await feed(house))
+    gone = {"key": olds[0], "deletedAt": utcnow().isoformat()}
+    house.fleet.world.put_record(listed(house, new), ORDERS, gone, announce=False)
+    await run(house, full=True)
+    [deleted] = await since_then(house, count)
+    assert (deleted["op"], deleted["key"]) == ("deleted", olds[0])
+    done = await decide(house, new, "pair", {olds[0]: news[0], olds[1]: news[1]})
+    assert (done.matched, done.new, done.left) == (1, 1, 0)
+    told = await since_then(house, count + 1)
+    assert [(c["op"], c.get("old_key"), c["key"]) for c in told] == [
+        ("inserted", None, news[0]),
+        ("rekeyed", olds[1], news[1]),
+    ]
+    [incident] = await house.rows(Incident, Incident.kind == "records_unmatched")
+    assert incident.status == "resolved"
