@@ -164,7 +164,7 @@ async def _check_again(rt: Runtime, timeout: float, control: str, *, is_sent: bo
         aged = [
             incident_change
             for incident_change in await conclude_ageing(rt.store, now=utcnow())
-            if incident_change.what == "opened"
+            if incident_change.begins
         ]
         if aged:
             await rename(f"preflight · {len(aged)} to renew")
@@ -207,7 +207,7 @@ async def _conclude(
     )
     await follow(report_preflight, reports, before=[pages])
     findings = [finding for report in reports for finding in report.findings]
-    opened = [change for change in [*changes, *aged] if change.what == "opened"]
+    opened = [change for change in [*changes, *aged] if change.begins]
     summary = f"{len(targets)} checked, {counted(len(findings), 'finding')}"
     await rename(f"preflight · {summary}")
     said = "; ".join(
@@ -216,7 +216,7 @@ async def _conclude(
             [
                 sent,
                 sentences(f"{verdict.target}: {verdict.message}" for verdict in findings),
-                sentences(item.text for item in aged if item.what == "opened"),
+                sentences(item.text for item in aged if item.begins),
             ],
         )
     )

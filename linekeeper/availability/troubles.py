@@ -1,15 +1,19 @@
 """What else explains a connection that was not healthy, read from what was noted of it."""
 
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
-from sqlalchemy import or_, select
+from sqlalchemy import bindparam, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.availability.app_outages import away_together
 from linekeeper.availability.decide import LEAD, TimeSpan, Troubles
 from linekeeper.outbox.forward import BEGAN, UNTAKEN
-from linekeeper.store.tables import AppAbsence, AppState, Incident, Outage, Silence
+from linekeeper.store.engine import chunked
+from linekeeper.store.tables import AppAbsence, AppState, Incident, IncidentEntry, Outage, Silence
 from linekeeper.store.tables.alerts import PAUSE_WINDOW
 from linekeeper.store.tables.health import LIST_REFUSED, SWEEP_OVERDUE
 
@@ -44,16 +48,21 @@ async def read_troubles(session: AsyncSession, month: TimeSpan) -> Troubles:
     together = await away_together(
         session, [each.id for each in incident_rows if each.kind == "unreachable"], month
     )
+    earlier = await _earlier_rounds(session, [each.id for each in incident_rows if each.round])
     for incident in incident_rows:
+        present = TimeSpan(incident.since, incident.resolved_at or month.until)
+        rounds = [*earlier[incident.id], present]
         if incident.cause == SWEEP_OVERDUE:
-            unwatched.append(TimeSpan(incident.since, incident.resolved_at or month.until))
+            unwatched += rounds
             continue
         if incident.detail.get(LIST_REFUSED):
             continue  # Makini answered: that says nothing of its connections
         if incident.kind in UNTAKEN and incident.detail.get(BEGAN, "") is None:
             continue  # nothing was handed to the product, which may be well
         kept = products if incident.kind in UNTAKEN else apps
-        whole = [TimeSpan(_began(incident), incident.resolved_at or month.until)]
+        lead = UNTAKEN.get(incident.kind, timedelta())  # a message had waited before it was opened
+        whole = [replace(each, since=each.since - lead) for each in earlier[incident.id]]
+        whole.append(replace(present, since=_began(incident)))
         kept.setdefault(incident.app, []).extend(together.get(incident.id, whole))
     ours = []
     for outage in outages:
@@ -62,6 +71,33 @@ async def read_troubles(session: AsyncSession, month: TimeSpan) -> Troubles:
             unwatched.append(ours[-1])
     unwatched += await _paused(session, month)
     return Troubles(ours, apps, products, unwatched, await _removed(session, month))
+
+
+async def _earlier_rounds(
+    session: AsyncSession, incident_ids: Sequence[str]
+) -> defaultdict[str, list[TimeSpan]]:
+    """When incidents that were reopened were open before; between two rounds all was well."""
+    rounds: defaultdict[str, list[TimeSpan]] = defaultdict(list)
+    begun: dict[str, datetime] = {}
+    for ids in chunked(incident_ids, 5_000):
+        for incident_id, what, at in await session.execute(_ENTRIES, {"ids": ids}):
+            if what in ("opened", "reopened"):
+                begun[incident_id] = at
+            elif incident_id in begun:
+                rounds[incident_id].append(TimeSpan(begun.pop(incident_id), at))
+    for incident_id in rounds.keys() - begun.keys():
+        rounds[incident_id].pop()  # the present round, which is over
+    return rounds
+
+
+_ENTRIES = (
+    select(col(IncidentEntry.incident_id), col(IncidentEntry.kind), col(IncidentEntry.at))
+    .where(
+        col(IncidentEntry.incident_id).in_(bindparam("ids", expanding=True)),
+        col(IncidentEntry.kind).in_(("opened", "reopened", "resolved", "merged")),
+    )
+    .order_by(col(IncidentEntry.at), col(IncidentEntry.id))
+)
 
 
 def _began(incident: Incident) -> datetime:

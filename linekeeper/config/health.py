@@ -56,7 +56,8 @@ class HealthFields(Fields):
         le=A_YEAR_OF_MINUTES,
         title="Reopen within (minutes)",
         description=(
-            "A fall this soon after an incident was resolved reopens the same incident and message."
+            "What goes wrong again this soon after its incident was resolved reopens the same "
+            "incident and message: a connection that fails, and whatever else Linekeeper finds."
         ),
     )
     slow_seconds: float = Field(

@@ -6,8 +6,8 @@ touched, and what people set on an incident (acknowledged, snoozed, muted) outli
 
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, fields
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import bindparam, select, text
@@ -26,6 +26,7 @@ from linekeeper.incidents.lifecycle import (
     perform,
 )
 from linekeeper.store import Store
+from linekeeper.store.configuration import health_policy
 from linekeeper.store.tables import AppState, Connection, Incident, IncidentConnection
 
 _LOCK = 4_217_003  # PostgreSQL's advisory lock: one process at a time brings a topic in line
@@ -147,8 +148,8 @@ async def _open(
         detail=_detail(finding),
         members=dict.fromkeys(finding.members, finding.kind),
     )
-    identifier = await open_new(store, session, opening, now=now)
-    return [IncidentChange(identifier, "opened", finding.text)] if identifier else []
+    change = await open_or_reopen(store, session, opening, finding.text, now=now)
+    return [change] if change else []
 
 
 async def _update(
@@ -229,13 +230,45 @@ def is_worse(before: float | None, figure: float | None) -> bool:
     return figure is not None and figure >= 2 * max(before or 0.0, 1.0)
 
 
+async def open_or_reopen(
+    store: Store, session: AsyncSession, opening: Opening, text: str, *, now: datetime
+) -> IncidentChange | None:
+    """Open an incident, or reopen the one of this trouble that was resolved not long ago.
+
+    None where it is open already. How long that is, the health policy says.
+    """
+    if await find_open(session, opening.cause) is not None:
+        return None
+    policy = await health_policy(store, session)
+    last = await session.scalar(
+        select(col(Incident.id))
+        .where(
+            col(Incident.cause) == opening.cause,
+            col(Incident.topic) == opening.topic,
+            col(Incident.kind) == opening.kind,
+            col(Incident.resolved_at) >= now - timedelta(minutes=policy.reopen_minutes),
+        )
+        .order_by(col(Incident.resolved_at).desc(), col(Incident.id).desc())
+        .limit(1)
+    )
+    if last is None:
+        identifier = await open_new(store, session, opening, now=now)
+        return IncidentChange(identifier, "opened", text) if identifier else None
+    columns = {each.name: getattr(opening, each.name) for each in fields(Opening)}
+    members = columns.pop("members")
+    columns |= {"detail": dict(opening.detail), "reported_at": None}
+    await perform(session, last, "reopen", now=now, **columns)
+    await join(store, session, last, opening.topic, members, now=now)
+    return IncidentChange(last, "reopened", text)
+
+
 async def open_incident(
     store: Store, session: AsyncSession, opening: Opening, text: str = "", *, now: datetime
 ) -> None:
-    """Open an incident and notify people of `text`, or its summary; nothing if it is open."""
-    identifier = await open_new(store, session, opening, now=now)
-    if identifier is not None:
-        change = IncidentChange(identifier, "opened", text or opening.summary)
+    """Open or reopen an incident and notify people of `text`, or its summary; nothing if it is
+    open."""
+    change = await open_or_reopen(store, session, opening, text or opening.summary, now=now)
+    if change is not None:
         await announce(store, session, [change], now=now)
 
 

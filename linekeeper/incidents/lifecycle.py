@@ -33,7 +33,13 @@ class IncidentChange:
     text: str = ""
     joined: str = ""
     """The names of connections that joined an incident that was open, as far as they are said."""
-    is_counted: bool = False  # it says who is affected: one reply in the thread counts them
+    is_counted: bool = False
+    """It says who is affected: one reply in the thread counts them."""
+
+    @property
+    def begins(self) -> bool:
+        """Whether a trouble begins, for the first time or again."""
+        return self.what in ("opened", "reopened")
 
 
 Status = Literal["open", "acknowledged", "resolved"]

@@ -13,7 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.incidents.announce import announce
-from linekeeper.incidents.lifecycle import IncidentChange, Opening, open_new, perform
+from linekeeper.incidents.findings import open_or_reopen
+from linekeeper.incidents.lifecycle import IncidentChange, Opening, perform
 from linekeeper.preflight.intake import ReportError
 from linekeeper.preflight.run import PreflightVerdicts
 from linekeeper.preflight.targets import parse_target
@@ -339,11 +340,8 @@ async def _conclude(
         title=f"{system.label} · {target} from {report.vantage}",
         detail={"target": target, "vantage": report.vantage, "check": findings[0].check},
     )
-    identifier = await open_new(store, session, opening, now=now)
-    if identifier is None:
-        return None
     text = f"It was in order, and no longer is: {findings[0].message}"
-    return IncidentChange(identifier, "opened", text)
+    return await open_or_reopen(store, session, opening, text, now=now)
 
 
 def _fold(text: str) -> str:

@@ -16,6 +16,7 @@ from sqlmodel import col
 from linekeeper.customers.setup import ESTABLISHED
 from linekeeper.health.evidence import Health
 from linekeeper.incidents.kinds import ALL_ENTITIES
+from linekeeper.incidents.suppressed import SINCE
 from linekeeper.makini import may_call_data
 from linekeeper.reconcile.due import PollOrder
 from linekeeper.reconcile.entity_failures import UNREADABLE
@@ -43,7 +44,7 @@ _SAID = (
 )
 _UNLISTED = select(col(Incident.app)).where(
     col(Incident.kind) == "list_failed",
-    col(Incident.opened_at) < bindparam("started", type_=UtcDateTime),
+    bindparam("started", type_=UtcDateTime) > SINCE,
     col(Incident.resolved_at).is_(None),
 )
 _WAITING = (

@@ -210,6 +210,14 @@ def _given(values: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value}
 
 
+async def health_policy(store: Store, session: AsyncSession) -> HealthPolicy:
+    """The copy of the health policy, in the caller's transaction; the defaults where none is."""
+    for block, sealed in await _read(session):
+        if block.kind == "policy" and (text := _opened(store, sealed)) is not None:
+            return _copy(HealthPolicy, block, {block: text}, []) or HealthPolicy()
+    return HealthPolicy()
+
+
 async def configured_apps(session: AsyncSession) -> set[str]:
     """The names of the apps in the copy, also of those whose settings can't be read."""
     blocks = (block for block, _ in await _read(session))

@@ -15,6 +15,7 @@ from linekeeper.customers.naming import label
 from linekeeper.customers.telling_apart import SAID
 from linekeeper.health.evidence import Health, Outcome
 from linekeeper.health.judge import is_trouble
+from linekeeper.incidents.suppressed import SINCE
 from linekeeper.store import Store
 from linekeeper.store.health_changes import HEALTH_CHANGES
 from linekeeper.store.lists import count_rows
@@ -120,7 +121,7 @@ async def unchecked_since(session: AsyncSession) -> datetime | None:
     last_sweep = select(func.max(col(PartHeartbeat.at))).where(col(PartHeartbeat.kind) == "sweep")
     row = (
         await session.execute(
-            select(last_sweep.scalar_subquery(), col(Incident.opened_at)).where(
+            select(last_sweep.scalar_subquery(), SINCE).where(
                 col(Incident.cause) == SWEEP_OVERDUE, col(Incident.resolved_at).is_(None)
             )
         )

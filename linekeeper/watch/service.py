@@ -18,6 +18,7 @@ from linekeeper.clock import monotonic, utcnow
 from linekeeper.config import Configuration
 from linekeeper.incidents.findings import Finding, apply_findings
 from linekeeper.incidents.one_cause import MISSING
+from linekeeper.incidents.suppressed import SINCE
 from linekeeper.notify.routing import RuleSubject, channels_of, route
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
@@ -47,9 +48,9 @@ log = logging.getLogger(__name__)
 _TROUBLE = (SQLAlchemyError, OSError, KeyProblem)
 _PREFIX = f"{TOPIC}:"
 _SINCE = "since"
-_KNOWN = select(
-    col(Incident.cause), col(Incident.title), col(Incident.opened_at), col(Incident.detail)
-).where(col(Incident.topic) == TOPIC, col(Incident.resolved_at).is_(None))
+_KNOWN = select(col(Incident.cause), col(Incident.title), SINCE, col(Incident.detail)).where(
+    col(Incident.topic) == TOPIC, col(Incident.resolved_at).is_(None)
+)
 _WEBHOOKS_BEHIND = select(col(Incident.id)).where(
     col(Incident.kind) == "webhooks_behind", col(Incident.resolved_at).is_(None)
 )
@@ -82,9 +83,9 @@ async def _see(
     rows = (await session.execute(_KNOWN)).all()
     since = {
         cause.removeprefix(_PREFIX): (
-            datetime.fromisoformat(detail[_SINCE]) if _SINCE in detail else opened_at
+            datetime.fromisoformat(detail[_SINCE]) if _SINCE in detail else begun_at
         )
-        for cause, _, opened_at, detail in rows
+        for cause, _, begun_at, detail in rows
     }
     now = await rt.store.clock(session)
     needed = ("consumer",) if await session.scalar(_WEBHOOKS_BEHIND) is not None else ()
