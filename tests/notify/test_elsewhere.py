@@ -19,7 +19,7 @@ from linekeeper.config import AlertPolicy, Configuration
 from linekeeper.incidents.announce import say
 from linekeeper.incidents.operate import acknowledge
 from linekeeper.notify.channels import troubles
-from linekeeper.outbox.senders.apprise import fallback_sender
+from linekeeper.outbox.senders.apprise import can_read, fallback_sender
 from linekeeper.store.tables import IncidentConnection, Outbox
 from sandbox.slack import SlackFaults
 from tests.delivering import is_any_sent
@@ -238,6 +238,19 @@ async def test_a_service_that_fails_is_tried_again_and_named_without_its_secret(
     await deliver(desk)
     assert len(pager.heard) == 1
     assert await troubles(desk.store) == []
+
+
+async def test_a_url_that_makes_apprise_fail_holds_up_no_other(desk: Desk, pager: Pager) -> None:
+    urls = ("windows://?", f"json://127.0.0.1:{pager.port}/")
+    policy = AlertPolicy(elsewhere=tuple(map(SecretStr, urls)))
+    desk.configuration = Configuration(alerts=policy)
+    await desk.open()
+    await deliver(desk)
+    await deliver(desk)
+    assert pager.titles == ["Linekeeper: Acme · SAP ECC"]
+    assert not can_read(urls[0])
+    [trouble] = await troubles(desk.store)
+    assert trouble.trouble.startswith("Apprise can't read the URL windows://…: correct it")
 
 
 EVIL = "<at>all</at> [Log in](http://evil.example) <b>Acme</b> @everyone"

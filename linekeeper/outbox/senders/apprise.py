@@ -189,7 +189,10 @@ def words_of(
 
 def can_read(url: str) -> bool:
     """Whether Apprise knows what `url` is for. It logs nothing: what is wrong with it is secret."""
-    return apprise.Apprise().add(url)
+    try:
+        return apprise.Apprise().add(url)
+    except Exception:  # a plug-in's own trouble with what it can't read, such as `windows://?`
+        return False
 
 
 def _title(raw: str) -> str:
@@ -208,7 +211,8 @@ def _scheme(url: str) -> str:
 async def _send(url: str, words: FallbackText) -> Result:
     """Hand it over; what is wrong is said without the URL: it is a secret."""
     sender, scheme = apprise.Apprise(), _scheme(url)
-    if not await asyncio.to_thread(sender.add, url):  # the first time loads all plug-ins
+    # The first time loads all plug-ins.
+    if not (await asyncio.to_thread(can_read, url) and sender.add(url)):
         return Failed(
             f"Apprise can't read the URL {scheme}://…: correct it in the AlertPolicy block"
         )
