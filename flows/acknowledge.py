@@ -33,18 +33,20 @@ async def acknowledge(
     Sweeps don't turn red for it again.
     """
     async with open_runtime() as rt:
+        identifier, name = incident.strip(), by.strip()
         try:
-            sentence = await operate.acknowledge(
-                rt.store, incident.strip(), by=by.strip(), now=utcnow()
-            )
-            if snooze != "no":
-                zone = zone_of((await rt.configuration()).alerts.time_zone)
-                sentence = await operate.snooze(
-                    rt.store, incident.strip(), snooze, by=by.strip(), now=utcnow(), zone=zone
-                )
+            sentence = await operate.acknowledge(rt.store, identifier, by=name, now=utcnow())
         except NoIncident as error:
             return refused("incident", error, "Enter the id of an open incident.")
+        if snooze != "no":
+            zone = zone_of((await rt.configuration()).alerts.time_zone)
+            try:
+                sentence = await operate.snooze(
+                    rt.store, identifier, snooze, by=name, now=utcnow(), zone=zone
+                )
+            except NoIncident as error:  # it was resolved meanwhile
+                sentence = f"{sentence}, and not snoozed: {error}"
         await rename(f"acknowledge · {sentence}")
         with suppress(NotDelivered):  # said already; the deliverer is the net
-            await notify(incident_ordering_keys([incident.strip()]))
+            await notify(incident_ordering_keys([identifier]))
         return Completed(message=sentence)

@@ -1,5 +1,6 @@
 """Deciding about records that are gone at the source: deleted, kept, brought back, or renamed."""
 
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Annotated, Literal
 
@@ -56,19 +57,21 @@ async def deletions(
     ] = "",
 ) -> State[None]:
     """Decide about records that are gone at the source: deleted, kept, brought back, or renamed."""
+    try:
+        keys = pairs_of(pairs)
+    except ValueError as error:
+        return refused("pairs", error, "Write old key = new key, one a line.")
     async with open_runtime() as rt:
         try:
             match decision:
                 case "accept" | "refuse" | "undo":
                     return await _delete(rt, deletion, decision, by.strip())
                 case _:
-                    return await _match(rt, deletion, decision, pairs, by.strip())
+                    return await _match(rt, deletion, decision, keys, by.strip())
         except NoDeletion as error:
             return refused("deletion", error, "Enter the id shown in the artifact `deletions`.")
         except (NoMatch, UnknownApp) as error:
             return refused("deletion", error, "Correct it and send the form again.")
-        except ValueError as error:
-            return refused("pairs", error, "Write old key = new key, one a line.")
 
 
 async def _delete(rt: Runtime, deletion: str, decision: Decision, by: str) -> State[None]:
@@ -87,7 +90,11 @@ async def _delete(rt: Runtime, deletion: str, decision: Decision, by: str) -> St
 
 
 async def _match(
-    rt: Runtime, connection: str, decision: match_decisions.Decision, pairs: str, by: str
+    rt: Runtime,
+    connection: str,
+    decision: match_decisions.Decision,
+    pairs: Mapping[str, str],
+    by: str,
 ) -> State[None]:
     """Say which record is which where a new connection renamed the keys and nothing shows it."""
     await waiting_at(rt, connection)  # there is such a connection
@@ -96,7 +103,7 @@ async def _match(
         await rename(f"deletions · {groups:,} groups wait")
         return Completed(message=f"{groups:,} groups of records wait for a decision")
     started = utcnow()
-    done = await decide_matches(rt, connection, decision, pairs=pairs_of(pairs), by=by, now=started)
+    done = await decide_matches(rt, connection, decision, pairs=pairs, by=by, now=started)
     matched = counted(done.matched, "record")
     sentence = f"{matched} matched, {done.new:,} announced as new, {done.left:,} still wait"
     get_run_logger().info("%s", sentence)

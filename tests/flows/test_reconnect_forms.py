@@ -4,6 +4,7 @@ import re
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import text
 
 import sandbox
 from flows.acknowledge import acknowledge
@@ -107,6 +108,24 @@ async def test_an_incident_is_acknowledged_and_snoozed_by_somebody(
     assert {"incident.acknowledged", "incident.snoozed"} <= {
         row.action for row in await rows(store, Audit)
     }
+
+
+async def test_one_that_is_resolved_before_it_is_snoozed_is_said_to_be_acknowledged(
+    store: Store, clean_prefect: PrefectServer, fleet: sandbox.Served
+) -> None:
+    await lost(store, fleet)
+    [incident] = await rows(store, Incident)
+    resolves = (
+        "CREATE TRIGGER resolves AFTER INSERT ON audit WHEN NEW.action = 'incident.acknowledged' "
+        "BEGIN UPDATE incident SET status = 'resolved', resolved_at = opened_at; END"
+    )
+    async with store.write() as session:
+        await session.execute(text(resolves))
+    with on(clean_prefect):
+        state = await acknowledge(incident.id, "Petra", "4 hours", return_state=True)
+    assert state.name == "Completed", state.message
+    assert "is acknowledged, and not snoozed: " in state.message
+    assert state.message.endswith("is resolved already")
 
 
 async def test_connections_that_the_ledger_did_not_know_are_counted_once_and_said_so(
