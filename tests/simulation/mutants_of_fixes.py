@@ -158,7 +158,17 @@ OF_FIXES = (
         ("health/judge.py",
          "    broken = previous.disputed or previous.own in FALLEN - {Health.unknown}",
          "    broken = False"),
-        seed=35229,
+        ("health/judge.py",  # the second guard: a call decides
+         "    if observation.is_good_event and awaits_call(previous, observation):\n",
+         "    if (\n"
+         "        observation.is_good_event and awaits_call(previous, observation)\n"
+         "        and observation.outcome is not Outcome.sync_failing\n"
+         "    ):\n"),
+        seed=5, kinds="logins",
+        personality={
+            "auth_event": "connection.auth_required", "sync_events": True,
+            "status_lag": 0.0, "sync_lies": False, "grain": 1e-6,
+        },
     ),
     undone(
         "completed-sync-brings-a-token", "a sync that completed ends what only a login can end",

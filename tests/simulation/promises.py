@@ -164,8 +164,8 @@ def _false_recovery(oracle: "Oracle") -> Iterator[str]:
     """No lost login is taken for found again while it is lost."""
     truth = oracle.universe.truth
     for row in oracle.rows(
-        "SELECT t.at, t.evidence, c.makini_key, c.name FROM transition t JOIN connection c"
-        " ON c.id = t.connection_id WHERE t.axis = 'health' AND t.after = 'healthy'"
+        "SELECT t.at, t.after, c.makini_key, c.name FROM transition t JOIN connection c"
+        " ON c.id = t.connection_id WHERE t.axis = 'health' AND t.after IN ('healthy', 'degraded')"
         " AND t.before = 'reauthorization_required'"
     ):
         connection = truth.connections.get(row["makini_key"])
@@ -174,7 +174,8 @@ def _false_recovery(oracle: "Oracle") -> Iterator[str]:
         at = datetime.fromisoformat(row["at"])
         near = timedelta(minutes=6)  # clocks of ours may be off by five
         if not worked(connection, at - near, at + near):
-            yield f"false: {row['name']} was taken for well at {at:%H:%M:%S}, its login is lost"
+            held = f"{row['name']} was taken for {row['after']} at {at:%H:%M:%S}"
+            yield f"false: {held}, its login is lost"
 
 
 def _false_unreachable(oracle: "Oracle") -> Iterator[str]:

@@ -13,6 +13,7 @@ LIBERTY = 0.3
 LIBERTIES_FROM = 11_000
 MORE_LIBERTIES_FROM = 12_000
 LATEST_LIBERTIES_FROM = 13_000
+NARROW_WINDOWS_FROM = 80_000
 """Universes before these live as they did when they broke, or found a planted defect."""
 
 
@@ -113,6 +114,9 @@ class Personality:
             drawn = drawn.with_more_liberties(Random(seed_of(seed, "more liberties")))
         if seed >= LATEST_LIBERTIES_FROM:
             drawn = drawn.with_latest_liberties(Random(seed_of(seed, "latest liberties")))
+        narrow = Random(seed_of(seed, "narrow windows"))
+        if seed >= NARROW_WINDOWS_FROM and narrow.random() < LIBERTY:
+            drawn = replace(drawn, window=10 * DAY)  # records are up to twenty days old
         return replace(drawn, **given)
 
     def with_liberties(self, rng: Random) -> "Personality":
