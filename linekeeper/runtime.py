@@ -16,6 +16,7 @@ from linekeeper.store import Store
 from linekeeper.store.configuration import SharedConfiguration
 from linekeeper.store.processes import new_owner, registered
 from linekeeper.store.schema import check_key, require_current
+from linekeeper.store.usable import require_there
 
 
 class UnknownApp(Exception):
@@ -52,6 +53,7 @@ class Runtime:
         """
         settings = settings or Settings()
         collect_seldom()
+        require_there(settings)
         async with Store.open(settings) as store:
             await require_current(store)
             runtime = cls(settings, store)

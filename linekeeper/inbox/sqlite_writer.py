@@ -11,10 +11,12 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from linekeeper import clock
 from linekeeper.inbox.identify import COLUMNS, Delivery, Receipt
+from linekeeper.store.database_file import DatabaseFile
 from linekeeper.store.engine import chunked
 
 _COLUMNS = (*COLUMNS[:-1], "next_attempt_at", "body")
@@ -43,6 +45,7 @@ class SqliteWriter:
 
     def __init__(self, path: str, *, seconds: float) -> None:
         self._path = path
+        self._file = DatabaseFile(Path(path))
         self._seconds = seconds
         self._connection: sqlite3.Connection | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="webhook-intake")
@@ -61,13 +64,16 @@ class SqliteWriter:
         if not batch:
             return ()
         try:
+            self._file.require()
             connection = self._connection or self._connect()
+            receipts: Sequence[Receipt] = ()
             if not self._is_written_at_once(connection, batch):
-                return self._write_or_find(connection, batch)
+                receipts = self._write_or_find(connection, batch)
+            self._file.require()  # also what was written meanwhile is where others look for it
         except BaseException:
             self._disconnect()  # rolls back; the next batch opens it anew
             raise
-        return [Receipt(row.id, True) for row in batch]
+        return receipts or [Receipt(row.id, True) for row in batch]
 
     def _is_written_at_once(
         self, connection: sqlite3.Connection, batch: Sequence[Delivery]

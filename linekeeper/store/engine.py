@@ -23,10 +23,11 @@ from sqlmodel import SQLModel
 
 from linekeeper.clock import monotonic, utcnow
 from linekeeper.groups import to_end
-from linekeeper.private import close_database, close_folder, make_private_folder
+from linekeeper.private import close_folder
 from linekeeper.redact import without_values
 from linekeeper.settings import Settings
 from linekeeper.store.cipher import Cipher, KeyProblem, read_or_make_keys
+from linekeeper.store.database_file import file_of
 from linekeeper.store.errors import StoreError
 from linekeeper.store.owned import OwnedTasks
 from linekeeper.store.pool import ClosingPool, Idle, slots_of
@@ -196,12 +197,10 @@ def make_engine(url: str, pool: int = POOL) -> AsyncEngine:
             "use postgresql+asyncpg://… or sqlite+aiosqlite:///…",
         )
     parsed = make_url(url)
-    if parsed.database:
-        make_private_folder(Path(parsed.database).parent)
-        close_database(Path(parsed.database))
+    file = file_of(parsed.database)
     engine = create_async_engine(
         url,
-        creator=lambda: adapted(engine.dialect, connect(parsed, timeout=BUSY_SECONDS)),
+        creator=lambda: adapted(engine.dialect, connect(parsed, file, timeout=BUSY_SECONDS)),
         pool_size=pool,  # all are kept: opening one, with a thread, costs more than many statements
         max_overflow=0,
         **_OPTIONS,
@@ -283,6 +282,8 @@ def begin_writing(connection: SyncConnection) -> bool:
     # By the driver: SQLAlchemy's own way to a result nobody reads costs more than the statement.
     cursor = connection.connection.cursor()
     try:
+        if driver.file is not None:
+            driver.file.require()
         cursor.execute(statement)
     except sqlite3.Error as error:
         raise OperationalError(statement, None, error) from error

@@ -13,7 +13,6 @@ import sqlite3
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import aiosqlite
@@ -22,7 +21,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.util.concurrency import await_only, in_greenlet
 
 from linekeeper.groups import until_ended
-from linekeeper.private import make_private_file
+from linekeeper.store.database_file import DatabaseFile
 
 _PORTION = 1_000
 """Rows that are fetched at once by who reads a result in portions."""
@@ -38,17 +37,18 @@ STATEMENTS = 1_000
 costs as much as to run it."""
 
 
-async def connect(url: URL, **options: Any) -> "SqliteConnection":
+async def connect(url: URL, file: DatabaseFile | None = None, **options: Any) -> "SqliteConnection":
     """A connection to the database of `url`; `options` are those of `sqlite3.connect`.
 
-    A database that isn't there yet is made for its owner alone.
+    A database that isn't there yet, and never was, is made for its owner alone.
     """
-    if url.database and url.database != ":memory:":
-        make_private_file(Path(url.database))
+    if file is not None:
+        file.make()
     positional, named = url.get_dialect()().create_connect_args(url)
     # Its thread and the event loop's use it by turns, never both at once.
     options = {"cached_statements": STATEMENTS, **named, **options, "check_same_thread": False}
     connection = SqliteConnection(partial(sqlite3.connect, *positional, **options), 64)
+    connection.file = file
     connection._thread.daemon = True  # as SQLAlchemy does with those it opens
     opening = asyncio.create_task(_opened(connection))
     cancelled = await until_ended(opening)
@@ -83,6 +83,8 @@ class SqliteConnection(aiosqlite.Connection):
     It overrides what `aiosqlite` itself passes everything through (`_execute`, without types).
     """
 
+    file: DatabaseFile | None = None
+    """None where it is in memory."""
     is_writing = False
     """Whether a transaction that writes has begun: its statements run in the event loop."""
     begins_late = False

@@ -59,6 +59,7 @@ async def has_come(
 
 async def _look(settings: Settings) -> None:
     """Raise `StoreError` or `KeyProblem` unless the database can be used, and answers soon."""
+    require_there(settings)
     try:
         async with asyncio.timeout(ANSWER_SECONDS), Store.open(settings) as store:
             await require_current(store)
@@ -74,6 +75,18 @@ def is_there(url: str) -> bool:
     except (SQLAlchemyError, ValueError):  # no database URL: opening it says so
         return True
     return not parsed.drivername.startswith("sqlite") or Path(parsed.database or "").is_file()
+
+
+def require_there(settings: Settings) -> None:
+    """Raise `StoreError` where there is no database, for whoever is not to make one.
+
+    An empty one in place of one whose disk is not mounted would hide that it is away.
+    """
+    if not is_there(url := settings.resolved_database_url):
+        raise StoreError(
+            f"there is no database at {make_url(url).database}",
+            "see whether its disk is mounted; where there never was one, run `linekeeper migrate`",
+        )
 
 
 async def enter_if_usable(

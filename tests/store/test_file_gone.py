@@ -1,0 +1,84 @@
+"""SQLite's file is moved or removed while it is in use: nothing is written elsewhere.
+
+A part that goes on with the file that it had opened would answer 200 for what nobody finds again,
+and one that begins would make an empty database in its place, as where a disk is not mounted.
+"""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy.exc import OperationalError
+from sqlmodel import select
+
+from linekeeper.clock import utcnow
+from linekeeper.runtime import Runtime
+from linekeeper.settings import Settings
+from linekeeper.store import Store
+from linekeeper.store.errors import StoreError
+from linekeeper.store.tables import Audit
+from tests.receiver.conftest import Here, receiving
+
+
+@pytest.fixture
+def file(settings: Settings) -> Path:
+    """The database's file."""
+    if settings.database_url is not None:
+        pytest.skip("PostgreSQL's files are its own server's")
+    return settings.home / "linekeeper.db"
+
+
+@pytest.fixture
+async def here(file: Path, settings: Settings) -> AsyncIterator[Here]:
+    """A receiver on it."""
+    async with receiving(settings) as here:
+        yield here
+
+
+async def write(store: Store, subject: str) -> None:
+    async with store.write() as session:
+        session.add(Audit(at=utcnow(), by="test", action="test", subject=subject))
+
+
+async def subjects(settings: Settings) -> list[str]:
+    async with Store.open(settings) as store, store.read() as session:
+        return [row.subject for row in await session.scalars(select(Audit))]
+
+
+async def test_a_part_that_begins_without_the_file_makes_none(
+    file: Path, settings: Settings
+) -> None:
+    away = file.rename(file.with_name("away"))
+    with pytest.raises(StoreError, match="there is no database at"):
+        async with Runtime.open(settings):
+            raise AssertionError("it was opened")
+    assert not file.exists()
+    away.rename(file)
+    async with Runtime.open(settings) as rt:
+        await write(rt.store, "back")
+
+
+async def test_what_is_written_while_the_file_is_away_is_refused_and_none_is_made(
+    file: Path, settings: Settings, store: Store
+) -> None:
+    await write(store, "before")
+    away = file.rename(file.with_name("away"))
+    for _ in range(3):
+        with pytest.raises(OperationalError, match="moved or removed"):
+            await write(store, "lost")
+    assert not file.exists()
+    away.rename(file)
+    await write(store, "after")
+    assert await subjects(settings) == ["before", "after"]
+
+
+async def test_a_webhook_that_got_200_is_in_the_file_that_is_there(here: Here, file: Path) -> None:
+    assert (await here.post({"id": "before"})).status_code == 200
+    away = file.rename(file.with_name("away"))
+    for _ in range(3):
+        answer = await here.post({"id": "meanwhile"})
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+    assert not file.exists()
+    away.rename(file)
+    assert (await here.post({"id": "meanwhile"})).status_code == 200
+    assert {event.delivery_key for event in await here.events()} == {"before", "meanwhile"}
