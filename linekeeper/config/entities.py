@@ -3,7 +3,8 @@
 import re
 from collections.abc import Iterable, Sequence
 
-ENTITY = re.compile(r"[a-z0-9_-]+/[a-z0-9_-]+")
+ENTITY = re.compile(r"[\w-]+/[\w-]+(?:\.[\w-]+)*", re.ASCII)
+"""One may have a dot in it, such as erp/purchase-orders.line-items (MAKINI "Found since")."""
 HOW = "write each with its area, such as eam/work-orders"
 MOST_SHOWN = 60
 

@@ -176,8 +176,8 @@ def test_lists_may_be_separated_by_commas_or_lines() -> None:
             MakiniApp(**{field: "assets, eam/sites, eam/work orders"}).to_config("default")
     with pytest.raises(ValueError, match="natural_keys: 'assets' can't be an entity"):
         MakiniApp(natural_keys="assets = serialNumber").to_config("default")
-    app = MakiniApp(entities="eam/assets,\n erp/purchase-orders\n")
-    assert app.to_config("default").entities == ("eam/assets", "erp/purchase-orders")
+    app = MakiniApp(entities="eam/assets,\n erp/purchase-orders.line-items\n")
+    assert app.to_config("default").entities == ("eam/assets", "erp/purchase-orders.line-items")
 
 
 @pytest.mark.parametrize(
