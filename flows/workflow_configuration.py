@@ -196,21 +196,28 @@ async def _ask(
 
 
 async def _verify(rt: Runtime, named: Named, steps: Steps, run_id: str) -> State[None]:
-    """Take every step that can be taken; wait for the others."""
-    refusal = await _take_last(rt, named)
+    """Take every step that can be taken; wait for the others.
+
+    A connection that is replaced meanwhile hands its configuration on to its successor.
+    """
+    refusal, tried = await _take_last(rt, named), ""
     while True:
-        if not await service.is_ours(rt, named.id, run_id):
+        async with rt.store.read() as session:
+            known = await service.connection_of_run(session, run_id)
+            if known is not None:
+                named = await find_connection(session, known)
+        if known is None:
             await rename(f"configure · {named.label} · replaced")
             return skipped(f"{named.label} was configured again by a later run")
         standing = await service.load_standing(rt, named.id)
         if standing.step == "first_read":
-            if standing.obstacle is None:
+            if standing.obstacle is None and tried != READ:
                 with suppress(StillFailing):  # the step is red; it is waited for, as other failures
                     await steps.once(first_read, named.id, name=READ, after=[WRITE])
-                standing = await service.load_standing(rt, named.id)
-            if standing.step == "first_read":
-                refusal = await _wait(rt, named, standing, refusal)
+                tried = READ
                 continue
+            refusal, tried = await _wait(rt, named, standing, refusal), ""
+            continue
         before = READ if steps.is_done(READ) else WRITE
         await steps.once(verify_first_read, named.id, name=LISTED, after=[before])
         if standing.step == "webhooks":
@@ -218,11 +225,12 @@ async def _verify(rt: Runtime, named: Named, steps: Steps, run_id: str) -> State
             continue
         await steps.once(verify_webhooks, named.id, name=WEBHOOKS, after=[LISTED])
         if standing.step == "reconcile":
-            await steps.once(clean_reconcile, named.id, name=RECONCILE, after=[WEBHOOKS])
-            standing = await service.load_standing(rt, named.id)
-            if standing.step == "reconcile":
-                refusal = await _wait(rt, named, standing, refusal)
+            if tried != RECONCILE:
+                await steps.once(clean_reconcile, named.id, name=RECONCILE, after=[WEBHOOKS])
+                tried = RECONCILE
                 continue
+            refusal, tried = await _wait(rt, named, standing, refusal), ""
+            continue
         await steps.once(conclude, named.id, name=VERIFIED, after=[RECONCILE])
         return await _end(named, standing)
 

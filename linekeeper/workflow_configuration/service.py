@@ -137,9 +137,14 @@ async def read_connection(rt: Runtime, connection_id: str) -> ReconcileRun:
 async def note_step(
     rt: Runtime, connection_id: str, done: Step, *, evidence: str = "", now: datetime
 ) -> None:
-    """Keep that `done` has been verified, and what shows it; once."""
+    """Keep that `done` has been verified, and what shows it; once.
+
+    Nothing is kept where the connection was replaced meanwhile: its successor's is verified.
+    """
     async with rt.store.write() as session:
-        row = await session.get_one(WorkflowConfiguration, connection_id)
+        row = await session.get(WorkflowConfiguration, connection_id)
+        if row is None:
+            return
         if done == "first_read":
             row.read_at, row.evidence = row.read_at or now, row.evidence or evidence
         elif done == "webhooks":
@@ -217,13 +222,6 @@ async def connection_of_run(session: AsyncSession, run_id: str) -> str | None:
             col(WorkflowConfiguration.run_id) == run_id
         )
     )
-
-
-async def is_ours(rt: Runtime, connection_id: str, run_id: str) -> bool:
-    """Whether the run still is the one that verifies the configuration."""
-    async with rt.store.read() as session:
-        row = await session.get_one(WorkflowConfiguration, connection_id)
-    return row.run_id == run_id
 
 
 async def watch(rt: Runtime, *, now: datetime) -> int:

@@ -14,6 +14,8 @@ from sqlmodel import col, select
 import sandbox
 from flows.workflow_configuration import workflow_configuration
 from linekeeper.clock import utcnow
+from linekeeper.customers.succession import succeed
+from linekeeper.reconcile.service import ReconcileRun
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store.tables import (
@@ -22,7 +24,7 @@ from linekeeper.store.tables import (
     ConnectionSetting,
     WorkflowConfiguration,
 )
-from linekeeper.workflow_configuration.service import watch
+from linekeeper.workflow_configuration.service import read_connection, watch
 from tasks.prefect_adapter.orchestrator import PrefectOrchestrator
 from tests.delivering import deliver_runs
 from tests.fixtures_prefect import PrefectServer
@@ -174,6 +176,35 @@ async def test_it_goes_on_with_a_connection_that_is_called_something_else_by_now
     assert run.state is not None
     assert run.state.name == "Completed", run.state
     assert (await kept(rt)).verified_at is not None
+
+
+async def test_a_connection_that_is_replaced_while_it_is_read_hands_on_its_configuration(
+    rt: Runtime, running: Running, clean_prefect: PrefectServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with rt.store.read() as session:
+        [before, after] = await session.scalars(select(Connection).order_by(col(Connection.id)))
+
+    async def replaced(rt: Runtime, connection_id: str) -> ReconcileRun:
+        run = await read_connection(rt, connection_id)
+        if connection_id == before.id:
+            why = {"source": "sweep", "message": "a new login", "now": utcnow()}
+            async with rt.store.write() as session:
+                await succeed(rt.store, session, before.id, after.id, **why)
+        return run
+
+    monkeypatch.setattr("linekeeper.workflow_configuration.service.read_connection", replaced)
+    with on(clean_prefect):
+        run = await begin(
+            running,
+            workflow_configuration,
+            connection=before.makini_key,
+            entities=["assets"],
+            by="Olaf",
+        )
+    assert run.state is not None
+    assert run.state.name == "Suspended", run.state
+    assert run.name.endswith("waits for the first full read")
+    assert (await kept(rt)).connection_id == after.id
 
 
 async def test_what_cannot_be_configured_is_refused_and_nothing_is_written(
