@@ -16,8 +16,8 @@ from typing import Any
 
 from linekeeper import clock
 from linekeeper.inbox.identify import COLUMNS, Delivery, Receipt
-from linekeeper.store.database_file import DatabaseFile
 from linekeeper.store.engine import chunked
+from linekeeper.store.sqlite import DatabaseFile
 
 _COLUMNS = (*COLUMNS[:-1], "next_attempt_at", "body")
 _INSERT = f"INSERT INTO webhook_event ({', '.join(_COLUMNS)}, source, status, attempts) VALUES "  # noqa: S608 - our own names

@@ -27,12 +27,11 @@ from linekeeper.private import close_folder
 from linekeeper.redact import without_values
 from linekeeper.settings import Settings
 from linekeeper.store.cipher import Cipher, KeyProblem, read_or_make_keys
-from linekeeper.store.database_file import file_of
 from linekeeper.store.errors import StoreError
 from linekeeper.store.owned import OwnedTasks
 from linekeeper.store.pool import ClosingPool, Idle, slots_of
 from linekeeper.store.session import LeanSession
-from linekeeper.store.sqlite import adapted, connect
+from linekeeper.store.sqlite import adapted, connect, file_of
 from linekeeper.store.types import table_of
 
 BUSY_SECONDS = 30

@@ -13,6 +13,7 @@ import sqlite3
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import aiosqlite
@@ -21,7 +22,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.util.concurrency import await_only, in_greenlet
 
 from linekeeper.groups import until_ended
-from linekeeper.store.database_file import DatabaseFile
+from linekeeper.private import close_database, make_private_file, make_private_folder
 
 _PORTION = 1_000
 """Rows that are fetched at once by who reads a result in portions."""
@@ -35,6 +36,45 @@ a millisecond or two."""
 STATEMENTS = 1_000
 """Prepared statements a connection keeps; Python's 128 are fewer than ours, and to prepare one
 costs as much as to run it."""
+_GONE = "the database's file was moved or removed"
+
+
+class DatabaseFile:
+    """The file of a database, which must be the same for as long as it is used.
+
+    A connection goes on with a file that was moved, removed or replaced, as where a disk was taken
+    away: what is written by it nobody finds again. It is good again once the file is back.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._known: tuple[int, int] | None = None
+
+    def require(self) -> None:
+        """Raise `sqlite3.OperationalError` unless it is there, and the one that it was."""
+        try:
+            status = self._path.stat()
+        except FileNotFoundError:
+            raise sqlite3.OperationalError(f"{_GONE}: it is not there") from None
+        found = (status.st_dev, status.st_ino)
+        self._known = self._known or found
+        if self._known != found:
+            raise sqlite3.OperationalError(f"{_GONE}: another one is in its place")
+
+    def make(self) -> None:
+        """Make it for its owner alone, unless it is there or was there before."""
+        if self._known is None:
+            make_private_file(self._path)
+        self.require()
+
+
+def file_of(name: str | None) -> DatabaseFile | None:
+    """That of a database, in a folder for its owner alone; None where it is in memory."""
+    if not name or name == ":memory:":
+        return None
+    make_private_folder(Path(name).parent)
+    close_database(Path(name))
+    return DatabaseFile(Path(name))
 
 
 async def connect(url: URL, file: DatabaseFile | None = None, **options: Any) -> "SqliteConnection":
