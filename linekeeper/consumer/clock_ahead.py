@@ -62,6 +62,7 @@ _WAS = {
     "customer": ("created_at",),
     "connect_link": ("created_at", "used_at"),
     "customer_link": ("created_at",),
+    "record": ("absent_since",),
     "credential": ("refused_at", "renewing_since", "refresh_unanswered_since", "updated_at"),
     "observation": ("at",),
     "transition": ("at",),

@@ -88,3 +88,22 @@ async def test_what_was_refused_or_not_found_while_the_clock_was_ahead_is_asked_
     with off(timedelta(minutes=minutes)):
         await run(rt, everything=False)
     assert len(await keys(rt)) == 2
+
+
+async def test_what_a_listing_lacked_while_the_clock_was_ahead_is_deleted_today(
+    rt: Runtime, server: Peer
+) -> None:
+    assets = [asset(str(number)) for number in range(40)]
+    server.answer("GET", ASSETS, of(*assets))
+    await run(rt, full=True)
+    server.answer("GET", ASSETS, of(*assets[:-1]))
+    with off(DAY):
+        await run(rt, full=True)
+        await beat(rt.store, "one")
+    assert await put_right(rt.store, beat=DEAD_AFTER) is not None
+    for minutes in (30, 60, 90):
+        with off(timedelta(minutes=minutes)):
+            await run(rt, full=True)
+    async with rt.store.read() as session:
+        query = select(col(Record.key)).where(col(Record.deleted_at).is_not(None))
+        assert (await session.scalars(query)).all() == ["39"]
