@@ -101,6 +101,7 @@ class _Judging:
                 settled[event.id] = _without_owner(event)
             elif said.says is None:
                 settled[event.id] = _says_nothing(event, owner)
+                doubted += [owner] if event.kind == "connection.status_changed" else []
             elif scopes and (single := scopes.single(event, said, owner)) is not None:
                 settled[event.id] = Settled("processed", owner, _of_entities(single))
                 syncs += single

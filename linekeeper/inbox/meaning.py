@@ -189,7 +189,7 @@ _RESTORED = (
 _SAYINGS: tuple[tuple[Says, str], ...] = (
     ("login_restored", rf"^({_RESTORED})$"),
     ("login_lost", rf"\b({_LOST})\b|^(fail|re ?auth(entication|ori[sz]ation)?)$"),
-    ("refused", r"^(inactive|suspended|deactivated|disabled|not enough credits|paused)$"),
+    ("refused", r"^(inactive|deactivated|not enough credits)$"),
     (
         "missed",
         r"^(offline|down|unreachable|unavailable|disconnected|lost|timeout|not reachable)$",

@@ -1,6 +1,7 @@
 import asyncio
 from datetime import timedelta
 
+import pytest
 from sqlalchemy import select, update
 from sqlmodel import col
 
@@ -55,6 +56,19 @@ async def test_an_older_event_is_recorded_and_ends_stale(stage: Stage) -> None:
         ("answered", False),
         ("login_lost", True),
     ]
+
+
+@pytest.mark.parametrize("word", ["suspended", "paused", "disabled", "hibernating"])
+async def test_a_status_word_that_names_no_cause_is_looked_into(stage: Stage, word: str) -> None:
+    """It is told as none of the healths: the next sweep asks how the connection is."""
+    [connection, *_] = stage.connections
+    before = (await stage.connection(connection)).health
+    event = await stage.deliver(about(connection, "connection.status_changed", utcnow(), to=word))
+    await stage.process()
+    assert (await stage.event(event.id)).status == "processed"
+    now_held = await stage.connection(connection)
+    assert (now_held.health, now_held.suspect) == (before, True)
+    assert await stage.incidents() == []
 
 
 async def test_a_late_event_that_raises_a_doubt_is_not_stale(stage: Stage) -> None:
