@@ -200,7 +200,8 @@ async def test_a_new_prefect_follows_a_newer_version_where_nobody_had_set_anythi
         of = {one.slug: one.id for one in sweep.schedules}
         await client.update_deployment_schedule(sweep.id, of["paused"], active=False)
         await client.delete_deployment_schedule(sweep.id, of["deleted"])
-        await client.update_deployment(sweep.id, DeploymentUpdate(parameters={"mine": 1}))
+        house = await client.read_deployment_by_name("housekeeping/housekeeping")
+        await client.update_deployment(house.id, DeploymentUpdate(parameters={"run_days": 7}))
     async with PrefectOrchestrator.open(at_home) as orchestrator:
         await orchestrator.remember(store)
     await forget_everything(clean_prefect)
@@ -211,8 +212,9 @@ async def test_a_new_prefect_follows_a_newer_version_where_nobody_had_set_anythi
         await deployed(at_home)
     async with PrefectClient(clean_prefect.api_url) as client:
         sweep = await client.read_deployment_by_name(SWEEP)
+        house = await client.read_deployment_by_name("housekeeping/housekeeping")
     assert (sorted(sweep.tags), sweep.description) == (["linekeeper", "new"], "New.")
-    assert sweep.parameters == {"mine": 1}
+    assert house.parameters == {"run_days": 7}
     assert {(one.slug, one.active, one.schedule.interval) for one in sweep.schedules} == {
         ("kept", True, timedelta(minutes=6)),
         ("paused", False, timedelta(minutes=9)),

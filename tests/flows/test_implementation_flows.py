@@ -104,10 +104,10 @@ async def test_what_cannot_be_is_refused_in_the_run_and_nothing_is_stored(
             "Customer: is empty",
             "'upkeep' is there twice",
             "hosted differently (cloud, self-hosted)",
-            "systems: 'no host' needs a port",
-            "kickoff: 'soon' is not a date; write it as 2027-03-01",
-            "committed: '2027-13-01' is not a date",
-            "country: QQ is not a country",
+            "Systems: 'no host' needs a port",
+            "Kickoff: 'soon' is not a date; write it as 2027-03-01",
+            "Committed go-live: '2027-13-01' is not a date",
+            "Country: QQ is not a country",
         ):
             assert fault in message, message
         paused = VariableCreate(name="linekeeper_paused", value=True)
@@ -213,13 +213,13 @@ async def test_two_starts_are_one_and_an_operators_changes_are_kept_in_the_audit
         )
         name, message = told(half)
         assert name == "Refused"
-        for fault in ("Committed go-live: ", "step: ", "nonsense", "target: ", "reason: say why"):
+        for fault in ("Committed go-live: ", "Step: ", "nonsense", "Host and port: ", "Reason:"):
             assert fault in message, message
         both = await implementation_skip(
             "Acme", step="go-live", reason=" ", by="Olaf", return_state=True
         )
         assert "these come first" in told(both)[1]
-        assert "reason: say why" in told(both)[1]
+        assert "Reason: say why" in told(both)[1]
         nothing = await implementation_change("Acme", by="Olaf", return_state=True)
         assert told(nothing)[0] == "Refused"
         assert (await stored(store, select(Implementation)))[0].owner == before[0].owner
@@ -286,7 +286,7 @@ async def test_credits_that_will_not_do_are_said_before_the_start(
         big: dict[str, Any] = {"systems": [{"name": "SAP ECC", "hosting": "on-premises"}]}
         name, message = told(await begin_implementation(**big))
         assert name == "Refused"
-        assert "credits: It needs 8 credits, 3 available (estimate): 5 short" in message
+        assert "Credits: It needs 8 credits, 3 available (estimate): 5 short" in message
         assert not await stored(store, select(Implementation))
         name, message = told(
             await begin_implementation(**big, over_credits_because="more come on Monday")
