@@ -160,7 +160,7 @@ OF_WORDS = (
         ("availability/decide.py",
          '    if health == "reauthorization_required":\n        return WaitedFor.customer_login\n',
          '    if health == "reauthorization_required":\n        return WaitedFor.us\n'),
-        kinds="logins", hours=1.5, personality={"auth_event": "connection.auth_required"},
+        kinds="logins", hours=2.0, personality={"auth_event": "connection.auth_required"},
     ),
     mutant(
         "gone-records-stay", "what two complete listings lack is kept for good",
