@@ -76,7 +76,7 @@ class TokenHolder(NamedTuple):
     renewing_since: datetime | None
 
     def __repr__(self) -> str:
-        return f"Found(id={self.id!r})"
+        return f"TokenHolder(id={self.id!r})"
 
 
 class TokenIssuer:

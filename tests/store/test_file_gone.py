@@ -19,12 +19,13 @@ from linekeeper.store.errors import StoreError
 from linekeeper.store.tables import Audit
 from tests.receiver.conftest import Here, receiving
 
+pytestmark = pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+"""PostgreSQL's files are its own server's."""
+
 
 @pytest.fixture
 def file(settings: Settings) -> Path:
     """The database's file."""
-    if settings.database_url is not None:
-        pytest.skip("PostgreSQL's files are its own server's")
     return settings.home / "linekeeper.db"
 
 
