@@ -54,8 +54,6 @@ class Measures:
     messages: int
     """First messages."""
     withheld: int
-    per_cause: float | None
-    """First messages per root cause."""
     detect: Spread | None
     """The time from the first sign to the incident."""
     reconnect: Spread | None
@@ -93,7 +91,6 @@ def measure(lives: Iterable[Life], *, since: datetime, now: datetime) -> Measure
         open=sum(life.resolved_at is None or life.resolved_at > now for life in everything),
         messages=messages,
         withheld=sum(bool(life.withheld) and not life.merged for life in opened),
-        per_cause=messages / len(causes_notified) if causes_notified else None,
         detect=_spread(
             causes, lambda life: life.opened_at - life.signs_at if life.signs_at else None
         ),

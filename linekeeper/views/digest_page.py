@@ -97,9 +97,8 @@ def markdown(day: Day) -> str:
                 for (name, short), (_, long) in zip(_figures(today), _figures(weeks), strict=True)
             ],
         ),
-        "*First messages per root cause* near 1 is quiet; *false alarms* resolve within 15 "
-        "minutes: the block `AlertPolicy` can wait for what lasts. *Time to detect* counts from "
-        "the first sign.",
+        "*False alarms* resolve within 15 minutes: the block `AlertPolicy` can wait for what "
+        "lasts. *Time to detect* counts from the first sign.",
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -117,13 +116,11 @@ def _said(life: Life) -> str:
 
 
 def _figures(figures: Measures) -> list[tuple[str, str]]:
-    per_cause = "—" if figures.per_cause is None else f"{figures.per_cause:.2f}"
     return [
         ("New incidents", str(figures.opened)),
         ("Resolved", str(figures.resolved)),
         ("First messages", str(figures.messages)),
         ("Not announced", str(figures.withheld) if figures.withheld else "—"),
-        ("First messages per root cause", per_cause),
         ("Time to detect", _spread(figures.detect)),
         ("Time to reconnect", _spread(figures.reconnect)),
         ("Time to resolve, others", _spread(figures.resolve)),
