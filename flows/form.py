@@ -5,8 +5,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from datetime import date, datetime
-from itertools import takewhile
-from operator import eq
+from os.path import commonprefix
 from typing import Annotated, Any, Generic, TypeVar, cast, get_type_hints
 
 from prefect import get_client, get_run_logger
@@ -176,12 +175,12 @@ def _without_long_input(message: str, entered: object) -> str:
     for whole in _texts(entered):
         for text in (whole, whole.strip(), repr(whole)[1:-1], repr(whole.strip())[1:-1]):
             beginning, rest = text[: MOST_REPEATED + 1], text[MOST_REPEATED + 1 :]
-            while rest and beginning in message:
-                before, _, after = message.partition(beginning)
-                same = sum(
-                    1 for _ in takewhile(lambda pair: eq(*pair), zip(rest, after, strict=False))
-                )
-                message = f"{before}{beginning[:-1]}…{after[same:]}"
+            at = message.find(beginning) if rest else -1
+            while at >= 0:
+                after = message[at + len(beginning) :]
+                same = len(commonprefix([rest, after]))
+                message = f"{message[: at + MOST_REPEATED]}…{after[same:]}"
+                at = message.find(beginning, at + len(beginning))
     return message
 
 

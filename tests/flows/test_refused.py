@@ -42,7 +42,8 @@ NOTHING_TO_MISTAKE = {
     "housekeeping": {"run_days": 0},
 }
 """Forms of switches and numbers: Prefect takes none that is wrong, and makes no run."""
-LONG = "none" * 750
+LONG = "none" * 30 + "…" + "none" * 720
+"""As somebody enters who copied it from a message that cuts long input."""
 Mistake = tuple[str, dict[str, Any], str]
 """A deployment, what is entered, and the title of the field that is named."""
 
