@@ -5,7 +5,8 @@ import inspect
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from datetime import date, datetime
-from os.path import commonprefix
+from itertools import takewhile
+from operator import eq
 from typing import Annotated, Any, Generic, TypeVar, cast, get_type_hints
 
 from prefect import get_client, get_run_logger
@@ -178,7 +179,7 @@ def _without_long_input(message: str, entered: object) -> str:
             at = message.find(beginning) if rest else -1
             while at >= 0:
                 after = message[at + len(beginning) :]
-                same = len(commonprefix([rest, after]))
+                same = sum(1 for _ in takewhile(bool, map(eq, rest, after)))
                 message = f"{message[: at + MOST_REPEATED]}…{after[same:]}"
                 at = message.find(beginning, at + len(beginning))
     return message
