@@ -172,7 +172,7 @@ class MakiniClient:
     # One connection, with its own token
 
     async def status(self, access_token: str, *, connection: str) -> ConnectionStatus:
-        """Return what the connection says about itself; on the older route if need be."""
+        """Return what the connection says about itself, or refuses; on the older route if need be."""
         word = "sync_status"
         try:
             answer = await self._as_connection(self._status_url, access_token, connection)
@@ -182,8 +182,8 @@ class MakiniClient:
             word = "status"
             try:
                 answer = await self._as_connection(self._older_status_url, access_token, connection)
-            except MakiniError:
-                raise error from None
+            except MakiniError as earlier:
+                raise (error if earlier.kind is ErrorKind.not_found else earlier) from None
         with self._reading(answer, connection):
             value = self._json(answer, connection)
             return parse_status(value, word, request_id=answer.request_id, latency=answer.latency)

@@ -223,3 +223,38 @@ async def test_a_later_sync_ends_a_claimed_loss_where_no_entity_can_be_read(
     assert server.asked(ASSETS), "it may be read: it was tried"
     [incident] = await incidents(rt)
     assert incident.status == "resolved"
+
+
+async def test_a_makini_of_an_earlier_version_that_refuses_the_token_has_lost_the_login(
+    rt: Runtime, server: Peer
+) -> None:
+    """Its own route says so; that it has none of the present version says nothing of the login."""
+    earlier = "/api/integrations/sync/status"
+    server.answer("GET", STATUS, lambda _: JSONResponse({"message": "Not found"}, 404))
+    server.answer("GET", earlier, {"status": "done"})
+    server.answer("GET", ASSETS, {"data": [{"key": "01"}]})
+    await sweep(rt)
+    assert (await probed(rt)).health == "healthy"
+
+    server.answer("GET", earlier, refused)
+    server.answer("GET", ASSETS, refused)
+    connection = await probed(rt)
+    assert len(server.asked(MINT)) == 2, "another token is asked for at the first refusal"
+    assert (connection.health, connection.evidence) == ("reauthorization_required", "probed")
+    [incident] = await incidents(rt)
+    assert incident.kind == "reauthorization_required"
+
+
+async def test_a_makini_of_an_earlier_version_that_is_away_is_unreachable(
+    rt: Runtime, server: Peer
+) -> None:
+    earlier = "/api/integrations/sync/status"
+    server.answer("GET", STATUS, lambda _: JSONResponse({"message": "Not found"}, 404))
+    server.answer("GET", earlier, {"status": "done"})
+    server.answer("GET", ASSETS, {"data": [{"key": "01"}]})
+    await sweep(rt)
+    for path in (earlier, ASSETS):
+        server.answer("GET", path, lambda _: JSONResponse({"message": "Server Error"}, 503))
+    for _ in range(3):
+        connection = await probed(rt)
+    assert connection.health == "unreachable"
