@@ -172,7 +172,7 @@ class MakiniClient:
     # One connection, with its own token
 
     async def status(self, access_token: str, *, connection: str) -> ConnectionStatus:
-        """Return what the connection says about itself, or refuses; on the older route if need be."""
+        """Return what the connection says about itself, perhaps on the older route."""
         word = "sync_status"
         try:
             answer = await self._as_connection(self._status_url, access_token, connection)
