@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -33,7 +33,7 @@ from linekeeper.sweep.batch import probe_batch
 from linekeeper.text import duration
 from linekeeper.tokens.caller import Caller
 
-Next = Literal["wait", "verify", "moved", "given_up", "not_in_time", "closed"]
+Next = Literal["wait", "verify", "reconnected", "moved", "given_up", "not_in_time", "closed"]
 
 
 class NoCase(Exception):
@@ -76,6 +76,8 @@ async def take_up(rt: Runtime, incident_id: str, run_id: str, *, now: datetime) 
         reconnect, before = case.reconnect, case.reconnect.run_id
         if replaced_by(reconnect, run_id) is not None:
             raise Replaced(str(before))
+        if reconnect.closed_at is not None:
+            return case  # it stays the case of the run that closed it
         if before != run_id:
             reconnect.run_id, reconnect.answers = run_id, 0
             reconnect.replaced_runs = [run for run in reconnect.replaced_runs if run != run_id]
@@ -94,10 +96,15 @@ def replaced_by(reconnect: Reconnect, run_id: str) -> str | None:
 
 
 def next_step(case: Case, run_id: str) -> Next:
-    """What the run `run_id` should do now. Raises `Replaced`. Pure."""
+    """What the run `run_id` should do now. Raises `Replaced`. Pure.
+
+    A run that has closed the case, and was killed before it ended, ends as the case did.
+    """
     reconnect = case.reconnect
-    if reconnect is None or reconnect.closed_at is not None:
+    if reconnect is None:
         return "closed"
+    if reconnect.closed_at is not None:
+        return cast("Next", reconnect.outcome) if reconnect.run_id == run_id else "closed"
     other = replaced_by(reconnect, run_id)
     if other is not None:
         raise Replaced(other)
@@ -269,7 +276,8 @@ async def _who_logged_in(
 def _sentence(case: Case, outcome: str, now: datetime) -> str:
     reconnect = case.reconnect
     assert reconnect is not None  # callers checked
-    lasted = duration((case.incident.resolved_at or now) - case.incident.since)
+    over_at = case.incident.resolved_at or reconnect.closed_at or now
+    lasted = duration(over_at - case.incident.since)
     if outcome != "reconnected":
         return {
             "not_in_time": f"not reconnected in time (waited {lasted})",

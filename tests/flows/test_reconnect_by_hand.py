@@ -1,6 +1,7 @@
 """`reconnect`, started by hand for a connection: what it says, and what becomes of its case."""
 
 import pytest
+from prefect.states import Pending
 from sqlalchemy import update
 from sqlmodel import col
 
@@ -94,6 +95,36 @@ async def test_one_that_was_replaced_says_so_also_when_the_case_is_over(
     assert first.state is not None
     assert first.state.name == "Replaced"
     assert str(second.id) in str(first.state.message)
+
+
+@pytest.mark.parametrize("ending", ["Reconnected", "Failed"])
+async def test_one_killed_after_its_case_was_closed_ends_as_the_case_did(
+    running: Running,
+    clean_prefect: PrefectServer,
+    store: Store,
+    fleet: sandbox.Served,
+    ending: str,
+) -> None:
+    """It goes on in a new process, as does one that was frozen; a later run has nothing to do."""
+    connection = await lost(store, fleet)
+    answer = {"give_up": True, "by": "Petra"} if ending == "Failed" else {}
+    with on(clean_prefect):
+        run = await begin(running, reconnect, connection=connection.makini_key)
+        if ending == "Reconnected":
+            await restored(store, fleet, connection)
+        await running.client.resume_flow_run(run.id, run_input=answer)
+        first = await work(running, reconnect, run.id)
+        [case] = await rows(store, Reconnect)
+        later = await reconnect(case.incident_id, return_state=True)
+        await running.client.set_flow_run_state(run.id, Pending(), force=True)
+        again = await work(running, reconnect, run.id)
+    assert first.state is not None
+    assert again.state is not None
+    assert later.name == "Skipped"
+    assert (first.state.name, again.state.name) == (ending, ending), again.state.message
+    assert again.state.message == first.state.message
+    [after] = await rows(store, Reconnect)
+    assert after == case
 
 
 async def test_for_a_connection_that_was_disconnected_it_says_that_it_is(
