@@ -52,6 +52,7 @@ def how_to_verify(evidence: Mapping[str, int], *, observed: bool) -> str:
             "/api/connections/…/observations`)."
         )
     return (
-        "Makini mints no token for what is only listed. `linekeeper tokens import` takes those "
-        "of your product, `linekeeper connection add` those of one connection."
+        "Makini has minted no token yet for what is only listed. Where the next reads get none, "
+        "`linekeeper tokens import` takes those of your product, `linekeeper connection add` those "
+        "of one connection."
     )
