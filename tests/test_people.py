@@ -7,7 +7,7 @@ from linekeeper.text import Mrkdwn, Plain
 
 
 @pytest.mark.parametrize(
-    ("written", "in_slack", "elsewhere"),
+    ("written", "in_slack", "plain"),
     [
         ("Petra Novak", "Petra Novak", "Petra Novak"),
         ("Petra Novak <U0PETRANOVAK>", "<@U0PETRANOVAK>", "Petra Novak"),
@@ -22,11 +22,11 @@ from linekeeper.text import Mrkdwn, Plain
     ],
 )
 def test_an_owner_is_mentioned_in_slack_and_named_elsewhere(
-    written: str, in_slack: str, elsewhere: str | None
+    written: str, in_slack: str, plain: str | None
 ) -> None:
     assert Mrkdwn().person(written) == in_slack
-    assert Plain().person(written) == (written if elsewhere is None else elsewhere)
-    assert person(written).shown == (written if elsewhere is None else elsewhere)
+    assert Plain().person(written) == (written if plain is None else plain)
+    assert person(written).shown == (written if plain is None else plain)
 
 
 def test_nobody_is_nobody() -> None:

@@ -260,7 +260,7 @@ async def run_consumer(
         mailing(rt) as mails,
         fallback_sender(
             rt.store, rt.owner, rt.configuration, links=links, look=looking(rt)
-        ) as elsewhere,
+        ) as fallback_channels,
         events_to_prefect(rt.store, orchestrator, rt.owner) as events,
         runs_to_prefect(rt.store, orchestrator, rt.owner) as runs,
         RecordEvents(rt) as record_events,
@@ -287,7 +287,9 @@ async def run_consumer(
             links,
             waker,
             forwarder=forwarder,
-            dispatchers={each.sender.channel: each for each in (mails, elsewhere, events, runs)},
+            dispatchers={
+                each.sender.channel: each for each in (mails, fallback_channels, events, runs)
+            },
             record_events=record_events,
             speaker=speaker,
         )

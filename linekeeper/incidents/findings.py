@@ -160,7 +160,7 @@ async def _update(
     worse = is_other or is_worse(incident.figure, finding.figure)
     figure = finding.figure if worse else incident.figure
     run_id = finding.run_id or incident.run_id
-    leads_elsewhere = run_id != incident.run_id
+    has_other_run = run_id != incident.run_id
     is_restated = _words(incident.title) != _words(finding.title)
     columns = {
         "kind": finding.kind,
@@ -175,7 +175,7 @@ async def _update(
     )
     if any(getattr(incident, name) != value for name, value in columns.items()):
         await perform(session, incident.id, "change", now=now, **columns)
-    if worse or moved or turned or leads_elsewhere or is_restated:
+    if worse or moved or turned or has_other_run or is_restated:
         said = finding.text if worse or turned else ""
         return [IncidentChange(incident.id, "changed", said)]
     return []

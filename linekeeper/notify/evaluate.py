@@ -260,7 +260,7 @@ async def _besides(
 async def _unnotified(
     session: AsyncSession, configuration: Configuration, state: Moment, now: datetime
 ) -> list[Message]:
-    """Messages of their own that Slack can't be reached, for elsewhere."""
+    """Messages of their own that Slack can't be reached, for fallback channels."""
     urls = targets(configuration.alerts.elsewhere)
     channels = channels_of(configuration)
     unreached = {

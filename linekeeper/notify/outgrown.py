@@ -85,7 +85,7 @@ async def outgrown(
         announced += await session.execute(_ANNOUNCED, {"ids": ids})
     messages = [*_worse(announced)]
     if configuration.slack_channels:
-        messages += await _elsewhere_too(session, configuration, announced, grown)
+        messages += await _in_wider_channels(session, configuration, announced, grown)
         messages += await _ended(session, now)
     return await _unwritten(session, messages)
 
@@ -106,7 +106,7 @@ def _worse(announced: Iterable[Any]) -> Iterable[Message]:
             yield Message("slack", f"{ordering_key}:{row.round}:worse", payload, ordering_key)
 
 
-async def _elsewhere_too(
+async def _in_wider_channels(
     session: AsyncSession,
     configuration: Configuration,
     announced: Sequence[Any],

@@ -102,8 +102,8 @@ def test_prefects_settings_are_the_same_for_compose_and_for_systemd() -> None:
     lines = (DEPLOY / "systemd/prefect-environment").read_text().splitlines()
     told = dict(line.split("=", maxsplit=1) for line in lines if line and line[0] != "#")
     wanted = compose["services"]["prefect"]["environment"]
-    elsewhere = {"PREFECT_PROFILES_PATH", "PREFECT_SERVER_UI_STATIC_DIRECTORY"}
-    assert set(told) - {"PREFECT_SERVER_API_HOST"} == set(wanted) - elsewhere
+    set_by_others = {"PREFECT_PROFILES_PATH", "PREFECT_SERVER_UI_STATIC_DIRECTORY"}
+    assert set(told) - {"PREFECT_SERVER_API_HOST"} == set(wanted) - set_by_others
     for name, value in wanted.items():
         if value.startswith("prefect_redis.") or "," in value:
             assert told[name] == value

@@ -91,9 +91,9 @@ async def test_a_sweep_that_was_suspended_says_which_run_took_over_and_is_not_re
     process = await suspended_sweep(running, settings, silent)
     async with store.write() as session:  # as if its time had passed
         await session.execute(update(Lease).where(SWEEP).values(until=utcnow()))
-    elsewhere = settings.model_copy(update={"makini_api_url": "http://127.0.0.1:1"})
+    other_makini = settings.model_copy(update={"makini_api_url": "http://127.0.0.1:1"})
     with monkeypatch.context() as patch, on(clean_prefect):
-        for name, value in environment(elsewhere, running.client).items():
+        for name, value in environment(other_makini, running.client).items():
             if name.startswith("LINEKEEPER_"):
                 patch.setenv(name, value)
         await health_sweep(return_state=True)

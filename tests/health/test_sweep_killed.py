@@ -21,7 +21,7 @@ from tests.forking import python
 from tests.health.test_sweep import connections, control, sweep
 
 
-async def sweep_elsewhere(rt: Runtime, *, dies_at: int) -> tuple[int, str]:
+async def sweep_in_another_process(rt: Runtime, *, dies_at: int) -> tuple[int, str]:
     """A sweep in a process of its own; returns how it ended and what it said."""
     settings = rt.settings
     process = await python(
@@ -52,14 +52,14 @@ async def test_a_sweep_killed_anywhere_is_completed_by_the_next(
     await sweep(rt)
     fleet_now = await connections(rt)
     rng = random.Random(20)
-    code, said = await sweep_elsewhere(rt, dies_at=0)
+    code, said = await sweep_in_another_process(rt, dies_at=0)
     assert code == 0, said
     moments = int(said)
     for number in range(1, kills + 1):
         [sick, gone] = rng.sample(fleet_now, 2)
         await control(fleet, f"connections/{sick.makini_key}/change-credentials")
         await control(fleet, f"connections/{gone.makini_key}/deactivate")
-        code, said = await sweep_elsewhere(rt, dies_at=rng.randint(1, moments))
+        code, said = await sweep_in_another_process(rt, dies_at=rng.randint(1, moments))
         assert code == -signal.SIGKILL, said
         await sweep(rt)
         await sweep(rt)

@@ -38,15 +38,17 @@ async def test_a_pause_of_forty_minutes_is_an_error_at_once_for_every_process(
     store: Store,
 ) -> None:
     await DatabaseBudget(store).penalise("plant", utcnow() + timedelta(minutes=40))
-    elsewhere = DatabaseBudget(store)
+    other_process = DatabaseBudget(store)
     endings = await asyncio.wait_for(
-        asyncio.gather(*(elsewhere.take("plant", 600) for _ in range(5)), return_exceptions=True),
+        asyncio.gather(
+            *(other_process.take("plant", 600) for _ in range(5)), return_exceptions=True
+        ),
         timeout=60,
     )
     pauses = [one.seconds for one in endings if isinstance(one, Paused)]
     assert len(pauses) == 5
     assert all(2_200 < seconds <= 2_400 for seconds in pauses)
-    await elsewhere.take("another app", 600)
+    await other_process.take("another app", 600)
 
 
 async def test_a_pause_of_a_moment_is_waited_for(store: Store) -> None:
@@ -88,9 +90,9 @@ async def test_one_connections_429_pauses_that_connection_and_nobody_else(
 ) -> None:
     refuse(peer, 3600, "acme")
     makini = connect(budget=DatabaseBudget(store), per_minute=600)
-    elsewhere = connect(budget=DatabaseBudget(store), per_minute=600)
+    other_process = connect(budget=DatabaseBudget(store), per_minute=600)
     assert (await refused(makini, "acme")).code != CONNECTION_PAUSED
-    for client in (makini, elsewhere):  # every process knows
+    for client in (makini, other_process):  # every process knows
         paused = await refused(client, "acme")
         assert (paused.code, paused.connection) == (CONNECTION_PAUSED, "acme")
         assert "a pause for this connection that is not over" in str(paused)
@@ -238,15 +240,15 @@ async def test_a_short_pause_of_a_connection_is_waited_for(store: Store) -> None
 async def test_after_a_limit_that_the_product_met_every_process_goes_on_at_half_the_pace(
     store: Store,
 ) -> None:
-    budget, elsewhere = DatabaseBudget(store), DatabaseBudget(store)
+    budget, other_process = DatabaseBudget(store), DatabaseBudget(store)
     await budget.take("plant", 600)
     await budget.yield_calls("plant", 600)
     with pytest.raises(NothingLeft):  # what had been saved up is the product's at once
-        await elsewhere.take("plant", 600, waits=False)
-    await elsewhere.take("another app", 600, waits=False)
+        await other_process.take("plant", 600, waits=False)
+    await other_process.take("another app", 600, waits=False)
     for _ in range(3):  # it meets it again and again: what is left to us stays
         await budget.yield_calls("plant", 600)
-        await asyncio.wait_for(elsewhere.take("plant", 600), timeout=20)
+        await asyncio.wait_for(other_process.take("plant", 600), timeout=20)
 
 
 async def test_a_limit_that_the_product_reports_slows_its_whole_app(

@@ -31,15 +31,15 @@ async def test_who_left_for_other_trouble_is_not_called_recovered(desk: Desk) ->
     await become(desk, [by_name["SAP ECC 1"]], "reauthorization_required")
     await become(desk, [by_name["SAP ECC 2"]], "healthy")
     await desk.deliver()
-    elsewhere = "moved to another incident: Reauthorization required"
-    assert elsewhere in _line(desk, "SAP ECC 1")
+    moved = "moved to another incident: Reauthorization required"
+    assert moved in _line(desk, "SAP ECC 1")
     assert "recovered" not in _line(desk, "SAP ECC 1")
     assert "recovered" in _line(desk, "SAP ECC 2")
 
     await become(desk, [by_name["SAP ECC 1"]], "healthy")
     await become(desk, [by_name["SAP ECC 3"]], "healthy")
     await desk.deliver()
-    assert elsewhere in _line(desk, "SAP ECC 1"), "it did, whatever became of it there"
+    assert moved in _line(desk, "SAP ECC 1"), "it did, whatever became of it there"
 
 
 async def test_who_left_because_it_was_disconnected_is_not_called_recovered(desk: Desk) -> None:

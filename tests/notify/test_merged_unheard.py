@@ -13,8 +13,8 @@ from linekeeper.notify.evaluate import evaluate_alerts
 from linekeeper.store.tables import Outbox
 from sandbox.slack import SlackFaults
 from tests.notify.conftest import Desk
-from tests.notify.test_elsewhere import Pager, also, deliver, pager  # noqa: F401
 from tests.notify.test_evaluate import with_policy
+from tests.notify.test_fallback_channels import Pager, also, deliver, pager  # noqa: F401
 
 pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
 

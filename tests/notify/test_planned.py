@@ -10,7 +10,7 @@ from linekeeper.outbox.queue import Message, enqueue
 from linekeeper.store.tables import Outbox
 from sandbox.slack import SlackFaults
 from tests.notify.conftest import Desk
-from tests.notify.test_elsewhere import Pager, also, deliver, pager
+from tests.notify.test_fallback_channels import Pager, also, deliver, pager
 from tests.patient import attended
 
 __all__ = ("pager",)

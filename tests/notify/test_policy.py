@@ -17,7 +17,7 @@ from linekeeper.notify.situations import NoticeDecision, Notified, Reach, Situat
 NOW = datetime(2026, 3, 4, 12, 0, tzinfo=UTC)  # a Wednesday
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 NIGHT = AlertPolicy(quiet_hours="22:00-07:00")
-ELSEWHERE = (SecretStr("json://127.0.0.1:9/"),)
+FALLBACK_CHANNELS = (SecretStr("json://127.0.0.1:9/"),)
 
 
 def situation(number: int = 0, severity: Severity = "normal", **more: object) -> Situation:
@@ -81,7 +81,7 @@ def test_a_snooze_holds_reminders_and_escalation_back() -> None:
 
 
 def test_what_is_critical_and_untaken_is_escalated_in_both_channels() -> None:
-    renderer = Renderer(AlertPolicy(elsewhere=ELSEWHERE))
+    renderer = Renderer(AlertPolicy(elsewhere=FALLBACK_CHANNELS))
     one = situation(severity="critical")
     renderer.reach = Reach(delivered=frozenset({one.id}))
     renderer.at(NOW, one)
@@ -99,7 +99,7 @@ def test_what_is_critical_and_untaken_is_escalated_in_both_channels() -> None:
 
 
 def test_others_do_not_hear_that_what_goes_on_in_a_wider_incident_is_over() -> None:
-    renderer = Renderer(AlertPolicy(elsewhere=ELSEWHERE), Reach(configured=False))
+    renderer = Renderer(AlertPolicy(elsewhere=FALLBACK_CHANNELS), Reach(configured=False))
     renderer.at(NOW, situation())
     renderer.at(NOW + MINUTE, situation())
     wider = situation(resolved_at=NOW + 2 * MINUTE, merged=True)
@@ -171,7 +171,7 @@ def test_beyond_the_cap_messages_are_grouped_in_one() -> None:
     ],
 )
 def test_where_slack_can_not_be_told_others_are(reach: Reach, after: timedelta, why: str) -> None:
-    renderer = Renderer(AlertPolicy(elsewhere=ELSEWHERE), reach)
+    renderer = Renderer(AlertPolicy(elsewhere=FALLBACK_CHANNELS), reach)
     several = [situation(n) for n in range(3)]
     renderer.at(NOW, *several)
     if after:
@@ -183,7 +183,7 @@ def test_where_slack_can_not_be_told_others_are(reach: Reach, after: timedelta, 
 
 
 def test_others_have_quiet_hours_of_their_own_and_hear_the_rest_in_the_morning() -> None:
-    quiet = AlertPolicy(elsewhere=ELSEWHERE, elsewhere_quiet_hours="22:00-07:00")
+    quiet = AlertPolicy(elsewhere=FALLBACK_CHANNELS, elsewhere_quiet_hours="22:00-07:00")
     renderer = Renderer(quiet, Reach(configured=False))
     night = datetime(2026, 3, 4, 23, 0, tzinfo=UTC)
     bad = situation(9, "critical", opened_at=night)
@@ -200,7 +200,7 @@ def test_others_have_quiet_hours_of_their_own_and_hear_the_rest_in_the_morning()
 
 def test_who_joins_while_slack_can_not_be_told_is_told_to_others() -> None:
     broken = Reach(broken_since=NOW, needs_fix=True)
-    renderer = Renderer(AlertPolicy(elsewhere=ELSEWHERE), broken)
+    renderer = Renderer(AlertPolicy(elsewhere=FALLBACK_CHANNELS), broken)
     grown = situation(joined_at=NOW - MINUTE)
     renderer.at(NOW, grown)
     assert [step_name(s.step) for s in renderer.at(NOW, grown).say] == ["first"]
@@ -216,7 +216,9 @@ def test_who_joins_while_slack_can_not_be_told_is_told_to_others() -> None:
 
 def test_who_joins_what_slack_was_told_of_before_it_broke_is_told_to_others() -> None:
     one = situation(joined_at=NOW)
-    renderer = Renderer(AlertPolicy(elsewhere=ELSEWHERE), Reach(delivered=frozenset({one.id})))
+    renderer = Renderer(
+        AlertPolicy(elsewhere=FALLBACK_CHANNELS), Reach(delivered=frozenset({one.id}))
+    )
     renderer.at(NOW, one)
     assert renderer.at(NOW + MINUTE, one).say == []
     renderer.reach = replace(renderer.reach, broken_since=NOW + MINUTE, needs_fix=True)
@@ -286,7 +288,7 @@ def test_whenever_it_is_asked_nothing_is_repeated_forgotten_or_too_loud(
         quiet_days=days,
         cap_per_hour=cap,
         time_zone=zone,
-        elsewhere=ELSEWHERE,
+        elsewhere=FALLBACK_CHANNELS,
     )
     hush = quiet_times(quiet, days, zone)
     renderer, now = Renderer(policy), NOW

@@ -9,8 +9,8 @@ from linekeeper.notify.channels import troubles
 from linekeeper.notify.evaluate import evaluate_alerts
 from sandbox.slack import SlackFaults
 from tests.notify.conftest import Desk
-from tests.notify.test_elsewhere import Pager, also, deliver, pager
 from tests.notify.test_evaluate import at, with_policy
+from tests.notify.test_fallback_channels import Pager, also, deliver, pager
 
 __all__ = ("pager",)
 pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")

@@ -179,10 +179,10 @@ def test_each_channel_has_its_own_cap_of_first_messages_and_its_own_reach() -> N
         Situation(id=f"i{n:03}", severity="normal", opened_at=now, slack_channel=name)
         for n, name in enumerate(["a"] * 30 + ["b"] * 5)
     ]
-    elsewhere = AlertPolicy(elsewhere=(SecretStr("json://127.0.0.1:9/"),))
+    policy = AlertPolicy(elsewhere=(SecretStr("json://127.0.0.1:9/"),))
     broken = Reach(broken_since=now, needs_fix=True)
     reach = Reach(others={"a": broken, "b": Reach()})
-    decision = decide(situations, [], policy=elsewhere, reach=reach, now=now)
+    decision = decide(situations, [], policy=policy, reach=reach, now=now)
     own = {say.slack_channel: 0 for say in decision.say}
     for say in decision.say:
         own[say.slack_channel] += say.group_key is None

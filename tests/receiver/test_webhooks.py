@@ -113,8 +113,8 @@ async def test_a_content_without_id_merges_with_what_nobody_has_claimed(here: He
         sorted(response.json()["status"] for response in answers)
         == ["accepted"] + ["duplicate"] * 9
     )
-    elsewhere = await here.post(body, "/webhooks/default/c2")
-    assert elsewhere.json()["status"] == "accepted"
+    other_path = await here.post(body, "/webhooks/default/c2")
+    assert other_path.json()["status"] == "accepted"
     assert len(await here.events()) == 2
 
 

@@ -207,8 +207,10 @@ def test_equal_metadata_that_nobody_else_has_makes_a_successor() -> None:
     assert match(asked(wanted), came, [other, new], [wanted, BOLT]).kind == "other"
     third = replace(BOLT, metadata=wanted.metadata)
     assert match(asked(wanted), came, [LISTED["k2"], new], [wanted, third]).kind == "other"
-    elsewhere = replace(came, provider="fiix")
-    assert match(asked(wanted), elsewhere, [LISTED["k2"], new], [wanted, BOLT]).kind == "other"
+    of_other_product = replace(came, provider="fiix")
+    assert (
+        match(asked(wanted), of_other_product, [LISTED["k2"], new], [wanted, BOLT]).kind == "other"
+    )
 
 
 def test_metadata_says_whose_it_is_before_company_and_mail_do() -> None:

@@ -20,7 +20,7 @@ from linekeeper.store.configuration import SharedConfiguration, save_blocks
 from linekeeper.store.tables import Connection, Outbox
 from linekeeper.sweep.app import list_failed
 from linekeeper.watch.queries import done
-from tests.notify.test_elsewhere import Pager, taking
+from tests.notify.test_fallback_channels import Pager, taking
 
 from .conftest import House
 from .post import Post, listening
@@ -56,8 +56,8 @@ async def alerting(open_house: Opened, post: Post, pager: Pager, **more: Any) ->
     """A house that mails, has a Slack, and a pager for what nobody takes."""
     house = await asking(open_house, post.url, **more)
     await with_slack(house)
-    elsewhere = SecretStr(f"json://127.0.0.1:{pager.port}/")
-    blocks = Blocks(alerts=AlertPolicy(elsewhere=(elsewhere,), escalate_from="low"))
+    pager_url = SecretStr(f"json://127.0.0.1:{pager.port}/")
+    blocks = Blocks(alerts=AlertPolicy(elsewhere=(pager_url,), escalate_from="low"))
     await save_blocks(house.store, blocks, now=utcnow())
     house.rt.configuration = SharedConfiguration(house.store, house.rt.settings).read
     return house

@@ -43,7 +43,7 @@ def exceeded(oracle: "Oracle") -> Iterator[str]:
     """No cap, no budget and no mute is disregarded."""
     yield from _calls(oracle)
     yield from _messages(oracle)
-    yield from _elsewhere(oracle)
+    yield from _fallback_channels(oracle)
     yield from _muted(oracle)
 
 
@@ -85,7 +85,7 @@ def _messages(oracle: "Oracle") -> Iterator[str]:
         yield f"cap: {count} first messages in the hour from {at:%H:%M:%S}, {CAP} may be"
 
 
-def _elsewhere(oracle: "Oracle") -> Iterator[str]:
+def _fallback_channels(oracle: "Oracle") -> Iterator[str]:
     """The same of the fallback channel, in which what is said at one moment is one message.
 
     What was decided is counted, as a consumer that crashed may send what is of two hours at once;
@@ -101,10 +101,10 @@ def _elsewhere(oracle: "Oracle") -> Iterator[str]:
     decided = [datetime.fromisoformat(row["at"]) for row in rows]
     count, at = busiest(decided, HOUR)
     if count > CAP:
-        yield f"cap: {count} messages elsewhere in the hour from {at:%H:%M:%S}, {CAP} may be"
+        yield f"cap: {count} fallback messages in the hour from {at:%H:%M:%S}, {CAP} may be"
     said = [at for at, title in universe.pager.said if title != OWN]
     if len(said) > len(decided) + len(universe.crashed_at):
-        yield f"cap: {len(said)} messages came elsewhere, {len(decided)} were decided"
+        yield f"cap: {len(said)} fallback messages came, {len(decided)} were decided"
 
 
 def _muted(oracle: "Oracle") -> Iterator[str]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 TWICE = 0.2
 DENIES = 0.3
-ELSEWHERE = 0.15
+STRAYS_SHARE = 0.15
 """The share of logins to another system than the one asked for."""
 LOST_AGAIN = 0.15
 
@@ -87,7 +87,7 @@ class Customers:
         connection = self._meant(shown, wanted)
         if found is None or connection is None:
             return False
-        if strays and not universe.calm and self._rng.random() < ELSEWHERE:
+        if strays and not universe.calm and self._rng.random() < STRAYS_SHARE:
             connection = self._rng.choice(universe.truth.living())
         await asyncio.sleep(self._rng.uniform(5, 120))
         if connection.deleted:

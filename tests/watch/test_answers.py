@@ -98,13 +98,15 @@ async def test_a_receiver_that_does_not_answer_is_an_incident_until_it_does(
 
 def test_what_cannot_be_asked_from_here_stays_as_it_is() -> None:
     at = datetime(2026, 11, 28, tzinfo=UTC)
-    elsewhere = Part("receiver:a", "receiver", "another.example", at, at, "http://127.0.0.1:8642")
-    assert not is_reachable(elsewhere)
+    on_another_host = Part(
+        "receiver:a", "receiver", "another.example", at, at, "http://127.0.0.1:8642"
+    )
+    assert not is_reachable(on_another_host)
     assert not is_reachable(Part("receiver:b", "receiver", socket.gethostname(), at, at))
     here = Part("receiver:c", "receiver", socket.gethostname(), at, at, "http://127.0.0.1:8642")
     assert is_reachable(here)
-    assert what_is_wrong([elsewhere], [], set()) == []
+    assert what_is_wrong([on_another_host], [], set()) == []
     cause = "answers:another.example:http://127.0.0.1:8642"
-    [kept] = what_is_wrong([elsewhere, here], [ReceiverAnswer(here)], {cause})
+    [kept] = what_is_wrong([on_another_host, here], [ReceiverAnswer(here)], {cause})
     assert kept.cause == cause
     assert what_is_wrong([], [], {cause}) == []

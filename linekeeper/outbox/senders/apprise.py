@@ -50,7 +50,7 @@ logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)  # it logs URLs, whi
 
 @dataclass(frozen=True, slots=True)
 class FallbackText:
-    """What is said elsewhere."""
+    """What is said in a fallback channel."""
 
     title: str
     body: str

@@ -95,7 +95,7 @@ async def deliver(desk: Desk) -> None:
             pass
 
 
-async def test_what_nobody_takes_is_escalated_elsewhere_once_and_its_end_told(
+async def test_what_nobody_takes_is_escalated_to_fallback_channels_once_and_its_end_notified(
     desk: Desk, pager: Pager
 ) -> None:
     also(desk, pager, escalate_from="normal")
