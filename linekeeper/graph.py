@@ -54,14 +54,14 @@ def span(nodes: Sequence[Node], *, began: datetime, now: datetime) -> tuple[list
     room = max(now - began, YOUNGEST) * AGES_SHOWN
     last = max((node.end or node.start for node in nodes), default=now)
     first = min((node.start for node in nodes), default=began)
-    ahead = min(room / (last - now), 1.0) if last > now else 1.0
-    behind = min(room / (began - first), 1.0) if first < began else 1.0
+    scale_after = min(room / (last - now), 1.0) if last > now else 1.0
+    scale_before = min(room / (began - first), 1.0) if first < began else 1.0
 
     def squeezed(at: datetime) -> datetime:
         if at > now:
-            return now + (at - now) * ahead
+            return now + (at - now) * scale_after
         if at < began:
-            return began - (began - at) * behind
+            return began - (began - at) * scale_before
         return at
 
     drawn = [
@@ -70,4 +70,4 @@ def span(nodes: Sequence[Node], *, began: datetime, now: datetime) -> tuple[list
         )
         for node in nodes
     ]
-    return drawn, ahead == 1.0 and behind == 1.0
+    return drawn, scale_after == 1.0 and scale_before == 1.0

@@ -26,7 +26,7 @@ LATE = timedelta(minutes=2)
 _AT_ONCE = 200
 
 
-def is_left_behind(run: FlowRun, now: datetime) -> bool:
+def is_overdue(run: FlowRun, now: datetime) -> bool:
     """Whether a schedule wanted this run so long ago that nobody was there to take it."""
     due = run.expected_start_time
     scheduled = run.deployment_id is not None and run.auto_scheduled
@@ -38,7 +38,7 @@ async def catch_up(run: FlowRun, *, now: datetime) -> None:
 
     Where Prefect doesn't answer they are left as they are: each finds out what there is to do.
     """
-    if not is_left_behind(run, now):
+    if not is_overdue(run, now):
         return
     try:
         async with get_client() as client:

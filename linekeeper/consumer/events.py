@@ -130,7 +130,7 @@ async def failed(rt: Runtime, claimed: Claimed, troubles: Sequence[Trouble]) -> 
     now = utcnow()
     dead: dict[str, Settled] = {}
     retries: list[EventRetry] = []
-    behind: list[tuple[Event, datetime]] = []
+    blocked: list[tuple[Event, datetime]] = []
     for [head, *others], error in troubles:
         until = next_attempt(head.attempts, error, received_at=head.received_at, now=now)
         if until is None:
@@ -140,12 +140,12 @@ async def failed(rt: Runtime, claimed: Claimed, troubles: Sequence[Trouble]) -> 
             retries.append(EventRetry(head, until, reason, is_counted=not _is_waited_for(error)))
             message = "event %s: attempt %d failed: %s"
             log.info(message, head.id, head.attempts, reason, extra=_about(head, error))
-        behind += [(event, until or now) for event in others]
+        blocked += [(event, until or now) for event in others]
 
     async def effects(session: AsyncSession, events: Sequence[Event]) -> Mapping[str, Settled]:
         ours = {event.id for event in events}
         await schedule_retry(session, [retry for retry in retries if retry.event.id in ours])
-        await release_claim(session, claimed, behind)
+        await release_claim(session, claimed, blocked)
         return {event_id: dead[event_id] for event_id in dead if event_id in ours}
 
     await in_transaction(rt, claimed, [group[0] for group, _ in troubles], effects)

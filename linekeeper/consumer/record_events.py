@@ -188,7 +188,7 @@ class RecordEvents:
         now = monotonic()
         admitted: list[Event] = []
         counts: dict[str, int] = {}
-        behind: dict[float, list[Event]] = {}
+        blocked: dict[float, list[Event]] = {}
         ours = {held.event.id for queue in self._held.values() for held in queue}
         ours.update(event.id for event in self._settling)
         for event in events:
@@ -199,12 +199,12 @@ class RecordEvents:
             since = queue[0].since if queue else now
             if count >= MOST_OF_ONE or now - since >= SLOW_SECONDS:
                 counts[event.ordering_key] = MOST_OF_ONE  # what is behind it waits as well
-                behind.setdefault(since, []).append(event)
+                blocked.setdefault(since, []).append(event)
             else:
                 counts[event.ordering_key] += 1
                 admitted.append(event)
         at = utcnow()
-        for since, late in behind.items():
+        for since, late in blocked.items():
             until = look_again(at - timedelta(seconds=now - since), now=at)
             await nack(self._rt, self._claim, late, until=until)
         return admitted
@@ -288,9 +288,9 @@ class RecordEvents:
                 if reason is None:
                     good.append(queue.popleft())
                     continue
-                behind = stepping_aside(queue) or list(queue)
-                wrong.append((behind, reason))
-                taken = {held.event.id for held in behind}
+                blocked = stepping_aside(queue) or list(queue)
+                wrong.append((blocked, reason))
+                taken = {held.event.id for held in blocked}
                 queue = deque(held for held in queue if held.event.id not in taken)
                 self._held[ordering_key] = queue
             if queue is not None and not queue:
@@ -314,9 +314,9 @@ class RecordEvents:
         troubles: list[Trouble] = []
         for events, error in [*chain(*(task.result() for task in tasks)), *await store(rest)]:
             self._failing.add(events[0].ordering_key)
-            behind = [held.event for held in self._held.pop(events[0].ordering_key, ())]
-            self._settling += behind
-            troubles.append(([*events, *behind], error))
+            blocked = [held.event for held in self._held.pop(events[0].ordering_key, ())]
+            self._settling += blocked
+            troubles.append(([*events, *blocked], error))
         return troubles
 
     async def _put_off(

@@ -176,8 +176,8 @@ def _late(way: Way) -> Diagnosis | None:
     if reading is not None and reading.grain_seconds:  # it changed within the grain, then was found
         since = max(since, min(since + timedelta(seconds=reading.grain_seconds), change.at))
     after_the_poll = change.source == "poll" and change.announced_at > change.at
-    behind = change.updated_at is not None and change.announced_at - since > LATE
-    if not (after_the_poll or behind) or change.announced_at <= since:
+    overdue = change.updated_at is not None and change.announced_at - since > LATE
+    if not (after_the_poll or overdue) or change.announced_at <= since:
         return None
     minutes = round((change.announced_at - since).total_seconds() / 60)
     return verdict(

@@ -222,7 +222,7 @@ def grant(
     """
     if per_minute <= 0 or want + ahead <= 0:
         return bucket, max(want + ahead, 0), 0.0
-    behind = max((_set_back(bucket, now).at - now).total_seconds(), 0.0)
+    until_the_clock = max((_set_back(bucket, now).at - now).total_seconds(), 0.0)
     bucket = _filled(bucket, per_minute, now, share)
     tokens, spare, rate = bucket.tokens, bucket.spare, per_minute * share.rate / 60
     blocked = bucket.blocked_until
@@ -242,7 +242,7 @@ def grant(
         bucket = replace(bucket, waited_at=now, person_waited_at=person)
     if granted >= want:
         return bucket, granted, 0.0
-    return bucket, granted, behind + max(1 - (left - granted), 0.0) / rate
+    return bucket, granted, until_the_clock + max(1 - (left - granted), 0.0) / rate
 
 
 def _yields(bucket: Bucket, turn: Precedence, now: datetime) -> bool:

@@ -185,10 +185,10 @@ async def troubles(store: Store) -> list[NoticeChannel]:
 BURST = 10
 """More timeline entries than this that wait behind each other are said as one."""
 _BURST_LIMIT = 3_000
-_BEHIND = (
+_BACKLOG = (
     select(OUTBOX.c.id, OUTBOX.c.payload)
     .where(
-        OUTBOX.c.ordering_key == bindparam("behind"),
+        OUTBOX.c.ordering_key == bindparam("ordering_key"),
         OUTBOX.c.status == literal_column("'pending'"),
         OUTBOX.c.claimed_by.is_(None),
         OUTBOX.c.id != bindparam("row_id"),
@@ -259,15 +259,15 @@ async def gather_burst(store: Store, row: OutboxRow, *, now: datetime) -> Outbox
     Any other row stays as it is, as does one that was tried before.
     What it gathers is in its payload and settled in one transaction, before anything is said.
     """
-    which = {"behind": row.ordering_key, "row_id": row.id}
+    which = {"ordering_key": row.ordering_key, "row_id": row.id}
     if row.attempts > 1 or not _is_entry(row.payload):
         return row
     async with store.read() as session:
-        if len((await session.execute(_BEHIND, which)).all()) <= BURST:
+        if len((await session.execute(_BACKLOG, which)).all()) <= BURST:
             return row
     async with store.write() as session:
-        behind = (await session.execute(_BEHIND, which)).all()
-        entries = [entry for entry in behind if _is_entry(entry.payload)]
+        backlog = (await session.execute(_BACKLOG, which)).all()
+        entries = [entry for entry in backlog if _is_entry(entry.payload)]
         if len(entries) <= BURST:
             return row
         payloads = [row.payload, *(entry.payload for entry in entries)]
@@ -299,7 +299,7 @@ def _is_entry(payload: Mapping[str, Any]) -> bool:
 _SUPPRESS = (
     update(OUTBOX)
     .where(
-        OUTBOX.c.ordering_key == bindparam("behind"),
+        OUTBOX.c.ordering_key == bindparam("ordering_key"),
         OUTBOX.c.status == literal_column("'pending'"),
         OUTBOX.c.claimed_by.is_(None),
         ~exists().where(
@@ -316,10 +316,10 @@ _SUPPRESS = (
 )
 
 
-async def suppress_behind(
+async def suppress_backlog(
     session: AsyncSession, row: OutboxRow, why: str | None, *, now: datetime
 ) -> None:
     """Suppress what waits behind `row`, which is, unless its incident was announced by now."""
     incident_id = row.payload["incident_id"]
-    which = {"behind": row.ordering_key, "incident": incident_id, "why": why, "now": now}
+    which = {"ordering_key": row.ordering_key, "incident": incident_id, "why": why, "now": now}
     await session.execute(_SUPPRESS, which)

@@ -202,14 +202,14 @@ async def first_notices(session: AsyncSession, incident_ids: Collection[str]) ->
 async def later_reminds(store: Store, row: OutboxRow) -> bool:
     """Whether a later reminder of the same incident waits behind this one."""
     async with store.read() as session:
-        behind = await session.scalars(
+        backlog = await session.scalars(
             select(col(Outbox.payload)).where(
                 col(Outbox.ordering_key) == row.ordering_key,
                 col(Outbox.status) == "pending",
                 col(Outbox.id) != row.id,
             )
         )
-        return any(payload.get("do") == "remind" for payload in behind)
+        return any(payload.get("do") == "remind" for payload in backlog)
 
 
 _WITHHELD = (

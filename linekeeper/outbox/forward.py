@@ -29,13 +29,13 @@ from linekeeper.store import Store
 from linekeeper.store.tables import ConnectionSetting
 
 CHANNEL = "forward"
-BEHIND_SECONDS = 900.0
+OVERDUE_SECONDS = 900.0
 """A message that has waited so long for the product is trouble."""
 REFUSED_SECONDS = 300.0
 """The same of one that the product refuses, time after time."""
 UNTAKEN = {
     "forward_refused": timedelta(seconds=REFUSED_SECONDS),
-    "forward_behind": timedelta(seconds=BEHIND_SECONDS),
+    "forward_behind": timedelta(seconds=OVERDUE_SECONDS),
 }
 """Kinds of incidents in which the product takes no messages, and how long a message has waited at
 the least when each is opened."""

@@ -29,7 +29,7 @@ ASKED_LATELY = timedelta(days=1)
 GATHERS = timedelta(seconds=15)
 """So long after it was written a mail waits at most for what is about to be asked, too."""
 
-_WAITING_BEHIND = select(OUTBOX.c.ordering_key, OUTBOX.c.dedupe_key, OUTBOX.c.payload).where(
+_BACKLOG = select(OUTBOX.c.ordering_key, OUTBOX.c.dedupe_key, OUTBOX.c.payload).where(
     OUTBOX.c.ordering_key.in_(bindparam("orders", expanding=True)),
     OUTBOX.c.status == "pending",
     OUTBOX.c.claimed_by.is_(None),
@@ -78,22 +78,22 @@ class WaitingMail(NamedTuple):
     incident_id: str
 
 
-async def mails_behind(
+async def backlogs_of(
     session: AsyncSession, rows: Sequence[OutboxRow]
 ) -> dict[str, list[WaitingMail]]:
     """By the row of a mail that was claimed what waits behind it."""
     first = {row.ordering_key: row for row in rows if row.payload["do"] in TOGETHER}
-    behind: defaultdict[str, list[WaitingMail]] = defaultdict(list)
+    backlogs: defaultdict[str, list[WaitingMail]] = defaultdict(list)
     if not first:
-        return behind
-    for order, key, payload in await session.execute(_WAITING_BEHIND, {"orders": sorted(first)}):
+        return backlogs
+    for order, key, payload in await session.execute(_BACKLOG, {"orders": sorted(first)}):
         row = first[order]
         if payload["do"] == row.payload["do"] and key != row.dedupe_key:
-            behind[row.id].append(WaitingMail(key, payload["incident_id"]))
-    return behind
+            backlogs[row.id].append(WaitingMail(key, payload["incident_id"]))
+    return backlogs
 
 
-async def behind_in_turn(
+async def backlog_in_turn(
     session: AsyncSession, row: OutboxRow, incidents: Collection[str]
 ) -> list[WaitingMail]:
     """What waits behind `row`, and nobody asks anew in these incidents until the transaction ends.
@@ -101,7 +101,7 @@ async def behind_in_turn(
     Who asks writes a link and a mail; read one after the other, there could be one of them only.
     """
     await session.execute(_IN_TURN, {"incidents": sorted(incidents)})
-    return (await mails_behind(session, [row]))[row.id]
+    return (await backlogs_of(session, [row]))[row.id]
 
 
 async def about_to_be_asked(
@@ -144,7 +144,7 @@ async def asked_before(
     return next(((sent[each], each) for each in reversed(sent) if each in still), None)
 
 
-def named_by(row: OutboxRow, behind: Mapping[str, Sequence[WaitingMail]]) -> list[str]:
+def named_by(row: OutboxRow, backlogs: Mapping[str, Sequence[WaitingMail]]) -> list[str]:
     """The incidents whose lost logins the mail of `row` names. Pure."""
-    others = [each.incident_id for each in behind.get(row.id, ())]
+    others = [each.incident_id for each in backlogs.get(row.id, ())]
     return list(dict.fromkeys([row.payload["incident_id"], *others]))

@@ -270,7 +270,7 @@ async def _blocked(
             if row["place"] < first.setdefault(row["ordering_key"], row)["place"]:
                 first[row["ordering_key"]] = row
     blocked: dict[str, datetime] = {}
-    behind: dict[str, str] = {}
+    blocked_by: dict[str, str] = {}
     for row in rows:
         befores = (first.get(key) for key in orders[row["id"]])
         before = next((each for each in befores if each and each["place"] < row["place"]), None)
@@ -280,8 +280,8 @@ async def _blocked(
             if held:  # its claim may end early, and ends by then at the latest
                 began = before["next_attempt_at"] - timedelta(seconds=seconds)
                 due = min(look_again(began, now=now), due)
-            blocked[row["id"]], behind[row["id"]] = due, before["ordering_key"]
-    return blocked, behind
+            blocked[row["id"]], blocked_by[row["id"]] = due, before["ordering_key"]
+    return blocked, blocked_by
 
 
 def look_again(held_since: datetime, *, now: datetime) -> datetime:

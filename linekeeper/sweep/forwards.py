@@ -70,12 +70,12 @@ async def forwards(
 @cache
 def _forwarded(is_sqlite: bool, *, of_all: bool) -> Any:
     """Built once, like what follows."""
-    behind = aliased(Outbox)
+    refused = aliased(Outbox)
     held_up = col(Outbox.ordering_key).in_(
-        select(col(behind.ordering_key)).where(
-            col(behind.channel) == CHANNEL,
-            col(behind.status) == "pending",
-            col(behind.refusal) == "refused",
+        select(col(refused.ordering_key)).where(
+            col(refused.channel) == CHANNEL,
+            col(refused.status) == "pending",
+            col(refused.refusal) == "refused",
         )
     )
     app = app_column(is_sqlite=is_sqlite)

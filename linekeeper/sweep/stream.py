@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from linekeeper.inbox.verify import Cause
-from linekeeper.outbox.forward import BEHIND_SECONDS, REFUSED_SECONDS
+from linekeeper.outbox.forward import OVERDUE_SECONDS, REFUSED_SECONDS
 from linekeeper.reconcile.causes import Window, overlap
 from linekeeper.sweep.forward_words import resolved_words, untaken_words
 from linekeeper.sweep.refusals import refused_words
@@ -38,7 +38,7 @@ class StreamThresholds:
     lag_seconds: float = 300.0
     """The time from receipt to settled, of the slowest twentieth that was settled lately."""
     depth: int = 100_000
-    forward_oldest_seconds: float = BEHIND_SECONDS
+    forward_oldest_seconds: float = OVERDUE_SECONDS
     forward_refused_seconds: float = REFUSED_SECONDS
     silent_times: float = 2.0
     """Longer than its longest silence in two weeks, that many times over."""
@@ -166,9 +166,9 @@ def examine(
     troubles = (
         _failing(stream, policy), _dead(stream), _unrouted(stream),
         _forged(stream, policy, "webhooks_forged" in open_kinds),
-        _behind(stream, policy, now), _silent(stream, policy, now),
+        _webhooks_overdue(stream, policy, now), _silent(stream, policy, now),
         _forward_dead(stream), _forward_refused(stream, policy, now),
-        _forward_behind(stream, policy, now, "forward_behind" in open_kinds),
+        _forward_overdue(stream, policy, now, "forward_behind" in open_kinds),
     )  # fmt: skip
     app, lost = stream.app, stream.forward_lost
     return [
@@ -238,7 +238,7 @@ def _forged(stream: Stream, policy: StreamThresholds, known: bool) -> _Trouble |
     )
 
 
-def _behind(stream: Stream, policy: StreamThresholds, now: datetime) -> _Trouble | None:
+def _webhooks_overdue(stream: Stream, policy: StreamThresholds, now: datetime) -> _Trouble | None:
     age = (now - stream.oldest_at).total_seconds() if stream.oldest_at else 0.0
     if stream.waiting(stream.oldest_at, now) >= policy.oldest_seconds:
         text = (
@@ -305,7 +305,7 @@ def _forward_refused(stream: Stream, policy: StreamThresholds, now: datetime) ->
     return _Trouble("forward_refused", stream.refused, text)
 
 
-def _forward_behind(
+def _forward_overdue(
     stream: Stream, policy: StreamThresholds, now: datetime, known: bool
 ) -> _Trouble | None:
     if known and stream.forward_untaken and not stream.forward_waiting:

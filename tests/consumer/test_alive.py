@@ -33,7 +33,7 @@ async def work(store: Store) -> None:
         await enqueue(store, session, [Message("slack", "one")], now=NOW)
 
 
-async def work_behind(store: Store) -> None:
+async def add_backlog(store: Store) -> None:
     """Another webhook of the same ordering key."""
     async with store.write() as session:
         session.add(
@@ -127,7 +127,7 @@ async def test_what_waits_behind_a_claim_is_looked_at_when_that_ends_at_the_late
 ) -> None:
     await work(store)
     [held] = (await claim_events(store, "a:1", rank=1, limit=9, now=NOW)).events
-    await work_behind(store)
+    await add_backlog(store)
     ends = NOW + timedelta(seconds=CLAIM_SECONDS)
     almost = ends - timedelta(seconds=1)
     assert not (await claim_events(store, "b:2", rank=1, limit=9, now=almost)).events

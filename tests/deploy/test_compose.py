@@ -154,8 +154,8 @@ async def _load(place: Composed) -> AsyncIterator[Counter[str]]:
             if told["webhooks_outstanding"] < MOST_WAITING:
                 await place.control("records", change=A_SECOND, per_webhook=1)
                 changes["made"] += A_SECOND
-            behind = begun + changes["made"] / A_SECOND - monotonic()
-            await asyncio.sleep(max(behind, 0.2))
+            ahead_by = begun + changes["made"] / A_SECOND - monotonic()
+            await asyncio.sleep(max(ahead_by, 0.2))
 
     task = asyncio.create_task(go_on())
     try:

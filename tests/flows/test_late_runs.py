@@ -9,7 +9,7 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.schedules import IntervalSchedule
 
 from linekeeper.clock import utcnow
-from tasks.late_runs import LATE, is_left_behind, skip_late_runs
+from tasks.late_runs import LATE, is_overdue, skip_late_runs
 from tests.flows.conftest import Running, on_both
 
 pytestmark = [on_both, pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")]
@@ -59,7 +59,7 @@ async def test_one_that_begins_in_time_asks_nothing(running: Running) -> None:
     [first, *_] = await _due(running)
     due = first.expected_start_time
     assert due is not None
-    assert not is_left_behind(first, due + LATE / 2)
-    assert is_left_behind(first, due + LATE)
+    assert not is_overdue(first, due + LATE / 2)
+    assert is_overdue(first, due + LATE)
     by_hand = first.model_copy(update={"auto_scheduled": False})
-    assert not is_left_behind(by_hand, due + LATE)
+    assert not is_overdue(by_hand, due + LATE)

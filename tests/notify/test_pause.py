@@ -24,7 +24,7 @@ async def test_a_part_that_dies_in_a_pause_is_told_and_a_customers_trouble_is_no
             session.add(PartHeartbeat(part=part, kind=kind, host="vm", since=now - 9 * hour, at=at))
     await note_prefect(desk.store, {}, paused=True)
     await desk.open(customer="Acme", kind="reauthorization_required")
-    behind = Finding(
+    overdue = Finding(
         kind="webhooks_behind",
         cause="app:default:webhooks_behind",
         app="default",
@@ -42,7 +42,7 @@ async def test_a_part_that_dies_in_a_pause_is_told_and_a_customers_trouble_is_no
     async with Runtime.open(settings) as rt:
         await watch(rt)
     async with desk.store.write() as session:
-        await apply_findings(desk.store, session, TOPIC, [behind], now=utcnow())
+        await apply_findings(desk.store, session, TOPIC, [overdue], now=utcnow())
         await apply_findings(desk.store, session, "canary", [lost], now=utcnow())
     await desk.deliver(limit=200)
     said = " | ".join(message["text"] for message in desk.messages())

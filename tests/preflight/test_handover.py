@@ -116,12 +116,12 @@ def test_h2_before_any_host_is_known_the_ports_addresses_and_the_rest_are_handed
 
 def test_h2_a_tunnels_addresses_are_named_only_for_what_is_reached_through_it():
     """H2: what is reached directly is allowed for Makini's public addresses, and only that."""
-    behind = HandoverSystem("SAP ECC", SYSTEMS[0].target, vpn=True)
-    both = handover("Acme", [behind, SYSTEMS[1]], "on-premises", MAKINI)
+    tunnelled = HandoverSystem("SAP ECC", SYSTEMS[0].target, vpn=True)
+    both = handover("Acme", [tunnelled, SYSTEMS[1]], "on-premises", MAKINI)
     assert "The ports of systems that are reached without the tunnel, open for Makini's" in both
     assert "the ports of the systems behind it and nothing else; for these, firewall" in both
     assert "Makini must reach the ports of Maximo above, and nothing else. There it comes" in both
-    alone = handover("Acme", [behind], "on-premises", MAKINI)
+    alone = handover("Acme", [tunnelled], "on-premises", MAKINI)
     assert "open for Makini's addresses" not in alone
     assert not any(address in alone for address in MAKINI.networks)
 

@@ -42,8 +42,8 @@ from linekeeper.outbox.mail_together import (
     WaitingMail,
     about_to_be_asked,
     asked_before,
-    behind_in_turn,
-    mails_behind,
+    backlog_in_turn,
+    backlogs_of,
     named_by,
 )
 from linekeeper.outbox.queue import Message, enqueue
@@ -114,7 +114,7 @@ class MailSender(Sender):
         """Rows of customers whose login may not be lost any more, or whose systems rest."""
         self._early: Collection[str] = ()
         """Rows of customers who are about to be asked for something else, too."""
-        self._behind: dict[str, list[WaitingMail]] = {}
+        self._backlogs: dict[str, list[WaitingMail]] = {}
         """By row what asks for the same behind it, and is named in its mail."""
 
     async def partitions(self) -> Mapping[str, Partition]:
@@ -136,17 +136,17 @@ class MailSender(Sender):
         self._later |= {*await resting_mails(self._store, rows)}
         self._early = await about_to_be_asked(self._store, asking, now=utcnow())
         async with self._store.read() as session:
-            behind = await mails_behind(session, asking)
+            backlogs = await backlogs_of(session, asking)
         every = {
-            (each, row.payload["customer_id"]) for row in asking for each in named_by(row, behind)
+            (each, row.payload["customer_id"]) for row in asking for each in named_by(row, backlogs)
         }
         unsure = await not_known_losses(self._rt, every, now=utcnow()) if every else ()
         for row in asking:
             customer_id = row.payload["customer_id"]
             if (row.payload["incident_id"], customer_id) in unsure:
                 self._later.add(row.id)
-            self._behind[row.id] = [
-                each for each in behind[row.id] if (each.incident_id, customer_id) not in unsure
+            self._backlogs[row.id] = [
+                each for each in backlogs[row.id] if (each.incident_id, customer_id) not in unsure
             ]
         minded = [row for row in rows if row.payload["do"] in IN_WORKING_HOURS]
         whose = {row.id: row.payload["customer_id"] for row in minded}
@@ -164,7 +164,7 @@ class MailSender(Sender):
         for row in rows:
             self._zones.pop(row.id, None)
             self._later.discard(row.id)
-            self._behind.pop(row.id, None)
+            self._backlogs.pop(row.id, None)
 
     def not_before(self, row: OutboxRow, now: datetime) -> datetime | None:
         """A mail that has waited past the customer's working hours waits for the next; one whose
@@ -185,7 +185,7 @@ class MailSender(Sender):
         if is_reminder(row) and await is_written_to_anyway(self._store, row, now=utcnow()):
             return Ended("superseded", "the customer is mailed about it anyway")
         url = self._rt.settings.resolved_public_url
-        named = named_by(row, self._behind) if "incident_id" in row.payload else ()
+        named = named_by(row, self._backlogs) if "incident_id" in row.payload else ()
         letter, covered = await _letter(
             self._store, row, self._signer, url, self._apps, incidents=named
         )
@@ -237,7 +237,7 @@ async def _letter(
         return await write(store, row, signer, public_url, apps), ()
     incident_id, customer_id = row.payload["incident_id"], row.payload["customer_id"]
     async with store.read() as session:
-        behind = await behind_in_turn(session, row, incidents)
+        backlog = await backlog_in_turn(session, row, incidents)
         customer = await session.get(Customer, customer_id)
         if customer is None:
             return None, ()
@@ -316,7 +316,7 @@ async def _letter(
     answers = (before[0], f"{before[1]}.{customer_id}") if before else None
     thread = f"{incident_id}.{customer_id}"
     letter = Letter(addresses, text.subject, text.body, text.html, thread, answers)
-    return letter, [each.dedupe_key for each in behind if each.incident_id in incidents]
+    return letter, [each.dedupe_key for each in backlog if each.incident_id in incidents]
 
 
 async def _notify(

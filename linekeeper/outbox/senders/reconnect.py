@@ -30,7 +30,7 @@ class ReconnectSender(Sender):
 
     async def send(self, row: OutboxRow) -> Result:
         """Advance its case; whatever goes wrong is written in the row, and it is tried again."""
-        covered = await _waiting_behind(
+        covered = await _backlog_keys(
             self._rt.store, row.id, row.ordering_key
         )  # they ask for the same
         incident_id = str(row.payload.get("incident_id"))
@@ -45,7 +45,7 @@ class ReconnectSender(Sender):
         return Failed(f"not done within {self.deadline_seconds:.0f} s", is_kept=True)
 
 
-async def _waiting_behind(store: Store, row_id: str, ordering_key: str) -> list[str]:
+async def _backlog_keys(store: Store, row_id: str, ordering_key: str) -> list[str]:
     """The dedupe keys of the messages that wait behind a claimed one now."""
     async with store.read() as session:
         return list(

@@ -17,7 +17,7 @@ from linekeeper.notify.channels import (
     hold_channel,
     known_as,
     mark_broken,
-    suppress_behind,
+    suppress_backlog,
 )
 from linekeeper.notify.evaluate import Look, evaluate_alerts
 from linekeeper.notify.outage import (
@@ -311,7 +311,7 @@ class SlackSender(Sender):
         took = set()
         for row, ended in settlement.ended:
             if ended.became == "suppressed":
-                await suppress_behind(session, row, ended.note, now=now)
+                await suppress_backlog(session, row, ended.note, now=now)
             elif ended.became == "sent":
                 self.delivered.sent += 1
                 took.add(self.destination(row))

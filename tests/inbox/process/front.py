@@ -20,7 +20,7 @@ from tests.inbox.process.stage import Stage
 class Front:
     """Hands on to `behind` what no `answer` is given to."""
 
-    behind: str
+    upstream: str
     answer: Callable[[str], Response | None] = lambda _: None
     """By the last part of the path."""
     last_filter_only: bool = False
@@ -59,7 +59,7 @@ class Front:
         headers = {"authorization": request.headers.get("authorization", "")}
         answer = await self.client.request(
             request.method,
-            self.behind + request.scope["raw_path"].decode(),
+            self.upstream + request.scope["raw_path"].decode(),
             params=query,
             content=await request.body(),
             headers=headers | {"content-type": request.headers.get("content-type", "")},
@@ -72,9 +72,9 @@ async def fronted(stage: Stage, front: Front) -> AsyncIterator[Stage]:
     """The same stage, its Makini seen through `front`."""
     app = Starlette(routes=[Route("/{path:path}", front.handle, methods=["GET", "POST", "DELETE"])])
     async with front.client, serving(app) as url:
-        behind = stage.rt.settings.model_copy(update={"makini_api_url": url})
+        settings = stage.rt.settings.model_copy(update={"makini_api_url": url})
         try:
-            async with Runtime.open(behind) as rt:
+            async with Runtime.open(settings) as rt:
                 yield await Stage.set(rt, stage.fleet, stage.product)
         finally:
             front.ended.set()

@@ -60,8 +60,8 @@ async def test_what_came_for_another_entity_passes(stage: Stage, status: int) ->
     late = await deliver(stage, connection, AWAY) + await deliver(stage, connection, HERE)
     await stage.process()
     assert await statuses(stage, late) == ["pending", "processed"]
-    behind = await stage.event(late[0].id)
-    assert behind.attempts == 0, "what is behind one that can't be read is not tried"
+    blocked = await stage.event(late[0].id)
+    assert blocked.attempts == 0, "what is behind one that can't be read is not tried"
     assert await statuses(stage, waiting) == ["pending", "pending"]
     await stage.control("settings", refused="")
     await make_due(stage)
@@ -160,7 +160,7 @@ async def test_within_an_entity_the_order_holds_for_several_consumers(stage: Sta
 async def test_one_that_is_dead_is_replayed_in_the_order_of_its_connection(stage: Stage) -> None:
     [connection, *_] = stage.connections
     await stage.control("settings", refused=f"{AWAY}=500")
-    dead, behind = await deliver(stage, connection, AWAY, 2)
+    dead, blocked = await deliver(stage, connection, AWAY, 2)
     await stage.process()
     async with stage.rt.store.write() as session:
         await session.execute(
@@ -168,7 +168,7 @@ async def test_one_that_is_dead_is_replayed_in_the_order_of_its_connection(stage
         )
     await due_at_once(stage, [dead])
     await stage.process()
-    assert await statuses(stage, [dead, behind]) == ["dead", "pending"]
+    assert await statuses(stage, [dead, blocked]) == ["dead", "pending"]
     await stage.control("settings", refused="")
     app = await stage.rt.app("default")
     async for _ in replay(stage.rt.store, {"default": app}, Selection("dead"), now=utcnow()):
@@ -178,7 +178,7 @@ async def test_one_that_is_dead_is_replayed_in_the_order_of_its_connection(stage
     await make_due(stage)
     await stage.process()
     assert (await stage.event(again[0].id)).status == "processed"
-    assert await statuses(stage, [behind]) == ["processed"]
+    assert await statuses(stage, [blocked]) == ["processed"]
 
 
 async def test_a_poll_knows_that_what_waits_aside_was_announced(stage: Stage) -> None:

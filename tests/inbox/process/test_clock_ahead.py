@@ -200,12 +200,12 @@ async def test_an_event_that_failed_by_the_wrong_clock_is_tried_again_in_minutes
     assets = await changed(stage, connection, "eam/assets")
     await stage.control(f"connections/{connection.makini_key}/go-offline")
     head = await stage.deliver(event_of("eam/assets", assets), to=connection)
-    behind = await stage.deliver(event_of("eam/work-orders", ["x"]), to=connection)
+    blocked = await stage.deliver(event_of("eam/work-orders", ["x"]), to=connection)
     with ahead():
         await stage.process()
     assert (await stage.event(head.id)).attempts == 1
     await put_right(stage.rt.store, beat=DEAD_AFTER)
-    for receipt in (head, behind):
+    for receipt in (head, blocked):
         event = await stage.event(receipt.id)
         assert event.status == "pending"
         assert event.next_attempt_at <= utcnow() + timedelta(seconds=LONGEST_WAIT)

@@ -84,13 +84,13 @@ async def test_what_is_answered_is_settled_and_handed_on_beside_a_connection_tha
 
             await until(hangs)
             healthy = await seen.deliver(event_of("eam/sites", mine), to=two)
-            behind = await seen.deliver(event_of("eam/assets", stuck[1:]), to=connection)
+            blocked = await seen.deliver(event_of("eam/assets", stuck[1:]), to=connection)
             await until(is_handed_on)
             assert (await stage.event(healthy.id)).status == "processed"
             assert front.held_open == 1
-            waiting = [await stage.event(receipt.id) for receipt in (hanging, behind)]
+            waiting = [await stage.event(receipt.id) for receipt in (hanging, blocked)]
             assert {event.status for event in waiting} == {"pending"}
-        after = [await stage.event(receipt.id) for receipt in (hanging, behind)]
+        after = [await stage.event(receipt.id) for receipt in (hanging, blocked)]
         assert {event.claimed_by for event in after} == {None}
         front.hangs = lambda _: False
         await make_due(stage)

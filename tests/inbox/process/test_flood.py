@@ -68,8 +68,8 @@ async def test_a_flood_of_keys_is_left_to_one_listing_of_the_entity(
         front.paths.clear()
         unknown = [f"{number:016d}" for number in range(FLOOD)]
         flood = await seen.deliver(event_of(entity, unknown + new), to=connection)
-        [behind] = await changed(stage, connection, entity, 1)
-        other = await seen.deliver(event_of(entity, [behind]), to=connection)
+        [last_key] = await changed(stage, connection, entity, 1)
+        other = await seen.deliver(event_of(entity, [last_key]), to=connection)
         await seen.process()
         event = await stage.event(flood.id)
         assert (event.status, event.connection_id) == ("deferred", connection.id)

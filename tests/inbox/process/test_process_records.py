@@ -144,10 +144,10 @@ async def test_a_makini_that_is_away_is_asked_again_and_its_ordering_key_waits(
     )
     await stage.control(f"connections/{connection.makini_key}/go-offline")
     first = await stage.deliver(event_of("eam/assets", mine), to=connection)
-    behind = await stage.deliver(event_of("eam/work-orders", ["x"]), to=connection)
+    blocked = await stage.deliver(event_of("eam/work-orders", ["x"]), to=connection)
     free = await stage.deliver(event_of("eam/assets", other), to=two)
     await stage.process()
-    assert [(await stage.event(r.id)).status for r in (first, behind, free)] == [
+    assert [(await stage.event(r.id)).status for r in (first, blocked, free)] == [
         "pending",
         "pending",
         "processed",
@@ -155,7 +155,7 @@ async def test_a_makini_that_is_away_is_asked_again_and_its_ordering_key_waits(
     waiting = await stage.event(first.id)
     assert waiting.attempts == 1
     assert waiting.next_attempt_at > utcnow()
-    assert (await stage.event(behind.id)).attempts == 0
+    assert (await stage.event(blocked.id)).attempts == 0
     await stage.control(f"connections/{connection.makini_key}/come-online")
     await make_due(stage)
     await stage.process()

@@ -206,7 +206,7 @@ async def test_an_event_that_fails_for_an_unknown_reason_is_retried_then_dead(
 ) -> None:
     [connection, two, *_] = stage.connections
     poison = await stage.deliver(about(connection, "sync.completed", utcnow(), result="success"))
-    behind = await stage.deliver(about(connection, "sync.completed", utcnow(), result="success"))
+    blocked = await stage.deliver(about(connection, "sync.completed", utcnow(), result="success"))
     free = await stage.deliver(about(two, "sync.completed", utcnow(), result="success"))
     from linekeeper.consumer import connection_events
 
@@ -224,7 +224,7 @@ async def test_an_event_that_fails_for_an_unknown_reason_is_retried_then_dead(
         assert (await stage.event(poison.id)).attempts == attempt
         assert (await stage.event(free.id)).status == "processed"
         if attempt < MOST_ATTEMPTS:
-            assert (await stage.event(behind.id)).status == "pending"
+            assert (await stage.event(blocked.id)).status == "pending"
         async with stage.rt.store.write() as session:
             await session.execute(
                 update(WebhookEvent)
@@ -234,7 +234,7 @@ async def test_an_event_that_fails_for_an_unknown_reason_is_retried_then_dead(
     await stage.process()
     dead = await stage.event(poison.id)
     assert (dead.status, dead.error) == ("dead", "ArithmeticError: a defect of ours")
-    assert (await stage.event(behind.id)).status == "processed"
+    assert (await stage.event(blocked.id)).status == "processed"
     async with stage.rt.store.read() as session:
         claimed = await session.scalars(
             select(WebhookEvent).where(col(WebhookEvent.claimed_by).is_not(None))

@@ -194,8 +194,8 @@ async def test_an_event_nobody_takes_is_told_by_its_age(stage: Stage) -> None:
     assert await incidents(stage) == {}
     later = utcnow() + timedelta(minutes=6)
     await watch(stage.rt, later)
-    behind = (await incidents(stage))["webhooks_behind"]
-    assert "1 webhook waiting, the oldest for 6 min" in (behind.title or "")
+    incident = (await incidents(stage))["webhooks_behind"]
+    assert "1 webhook waiting, the oldest for 6 min" in (incident.title or "")
     await stage.process()
     await watch(stage.rt, later)
     assert "webhooks_behind" not in await incidents(stage)
