@@ -197,15 +197,15 @@ async def _delays(environment: dict[str, str]) -> dict[str, Any]:
                 left = await session.scalar(
                     text("SELECT count(*) FROM webhook_event WHERE status = 'pending'")
                 )
-            told = [row for row in rows if row[2] is not None]
-            if (len(told) >= LOGINS and not left) or utcnow() > until:
+            announced = [row for row in rows if row[2] is not None]
+            if (len(announced) >= LOGINS and not left) or utcnow() > until:
                 break
             await asyncio.sleep(0.5)
-    if len(told) < LOGINS or left:
-        raise SystemExit(f"benchmarks.burst: {len(told)} of {LOGINS} told, {left} events left")
+    if len(announced) < LOGINS or left:
+        raise SystemExit(f"benchmarks.burst: {len(announced)} of {LOGINS} told, {left} events left")
     return {
-        "incident_p95_s": _p95([(row[1] - row[0]).total_seconds() for row in told]),
-        "slack_p95_s": _p95([(row[2] - row[0]).total_seconds() for row in told]),
+        "incident_p95_s": _p95([(row[1] - row[0]).total_seconds() for row in announced]),
+        "slack_p95_s": _p95([(row[2] - row[0]).total_seconds() for row in announced]),
     }
 
 

@@ -230,7 +230,7 @@ class _Month:
                 self.red["list failed"] += 1
             if changed or look <= 0 or (self.now.minute == 0 and self.now.hour == 7):
                 look = LOOK
-                await self._tell(away)
+                await self._evaluate_alerts(away)
             sweep, look = sweep + 1, look - 1
             self.now += SWEEP
 
@@ -348,7 +348,7 @@ class _Month:
             return (n + sweep) % 2 == 0
         return before is not what or times < 3 or what is Outcome.answered or (n + sweep) % 9 == 0
 
-    async def _tell(self, away: bool) -> None:
+    async def _evaluate_alerts(self, away: bool) -> None:
         findings = await find_news(self.store, policy=self.policy, now=self.now)
         if findings.news:
             self.red["runs"] += not away
@@ -363,12 +363,12 @@ class _Month:
             pacer=Pacer(0),
         )
         async with self.store.read() as session:
-            told = await session.execute(
+            notified = await session.execute(
                 select(col(Notice.incident_id), col(Notice.step)).where(
                     col(Notice.step) != "never", col(Notice.at) > self.now - HOUR
                 )
             )
-            for incident_id, step in told:
+            for incident_id, step in notified:
                 if (incident_id, step) in self.known:
                     continue
                 self.known.add((incident_id, step))

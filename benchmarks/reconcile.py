@@ -72,9 +72,9 @@ def _nothing(folder: Path) -> dict[str, float]:
     for records in (SMALL, LARGE):
         with sandbox(folder, connections=FLEET, records=records) as url:
             home = folder / f"nothing-{records}"
-            told = figures_of("benchmarks.reconcile", "nothing", _env(home, url, ""))
-            seconds[records] = told["seconds"]
-            figures = told
+            measured = figures_of("benchmarks.reconcile", "nothing", _env(home, url, ""))
+            seconds[records] = measured["seconds"]
+            figures = measured
     return {
         "nothing_fleet": FLEET,
         "nothing_seconds": seconds[LARGE],
@@ -253,8 +253,8 @@ async def _bare() -> dict[str, float]:
 
     transport = AiohttpTransport(client=aiohttp.ClientSession)
     async with httpx.AsyncClient(transport=transport) as http:
-        told = await http.get(f"{app.api_url}/_control/connections/{key}/tokens")
-        headers = {"Authorization": f"Bearer {told.json()['access_token']}"}
+        measured = await http.get(f"{app.api_url}/_control/connections/{key}/tokens")
+        headers = {"Authorization": f"Bearer {measured.json()['access_token']}"}
         begin, before, count = time.perf_counter(), time.process_time(), 0
         for entity in app.entities:
             page, last = 1, 1

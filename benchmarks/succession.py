@@ -97,7 +97,7 @@ async def measure(rt: Runtime, count: int) -> dict[str, float]:
     truth = {mine["key"]: theirs["key"] for mine, theirs in zip(old, new, strict=True)}
     twins = {old[n - d]["key"] for n in range(TWINS - 1, count, TWINS) for d in (0, 1)}
     async with rt.store.read() as session:
-        told = (
+        changes = (
             await session.execute(
                 select(col(Change.op), col(Change.old_key), col(Change.key)).where(
                     col(Change.connection_id) == after
@@ -107,13 +107,13 @@ async def measure(rt: Runtime, count: int) -> dict[str, float]:
         deleted = await session.scalar(
             select(func.count()).select_from(Record).where(col(Record.deleted_at).is_not(None))
         )
-    mapped = {key: other for op, key, other in told if op == "rekeyed"}
+    mapped = {key: other for op, key, other in changes if op == "rekeyed"}
     return {
         "seconds_s": seconds,
         "cpu_s": cpu,
         "mapped": sum(key not in twins for key in mapped) / (count - len(twins)),
         "wrong": sum(truth[key] != other for key, other in mapped.items()),
-        "deleted": (deleted or 0) + sum(op != "rekeyed" for op, _, _ in told),
+        "deleted": (deleted or 0) + sum(op != "rekeyed" for op, _, _ in changes),
     }
 
 

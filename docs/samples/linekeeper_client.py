@@ -89,9 +89,9 @@ class Linekeeper:
     def _ask(self, connection: str) -> str:
         answer = self._http.get(f"/api/connections/{quote(connection, safe='')}/token")
         if answer.status_code == 409:
-            told = answer.json()
+            answered = answer.json()
             self._kept.pop(connection, None)
-            raise LoginLost(told.get("error", "the login is lost"), told.get("incident"))
+            raise LoginLost(answered.get("error", "the login is lost"), answered.get("incident"))
         given = answer.raise_for_status().json()
         until, ends = time.time() + KEPT_SECONDS, math.inf
         if given["expires_at"]:

@@ -12,7 +12,7 @@ from linekeeper.access.expiry import WITHIN
 from linekeeper.access.links import asked_customers, attempts_of, links_of_lost_logins
 from linekeeper.answers import Answer, UtcTime
 from linekeeper.config import AppConfig
-from linekeeper.customers.telling_apart import labels_of
+from linekeeper.customers.distinct_labels import labels_of
 from linekeeper.incidents.suppressed import implemented
 from linekeeper.runtime import Runtime
 from linekeeper.store.engine import chunked

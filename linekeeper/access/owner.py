@@ -14,10 +14,10 @@ from linekeeper.access.match import LinkPurpose, Match, match
 from linekeeper.clock import utcnow
 from linekeeper.customers.adopt import adopt
 from linekeeper.customers.change import merge_customer
+from linekeeper.customers.distinct_labels import distinguish_labels
 from linekeeper.customers.naming import label
 from linekeeper.customers.own_names import own_names
 from linekeeper.customers.succession import succeed, take_back
-from linekeeper.customers.telling_apart import tell_apart
 from linekeeper.makini import ConnectionStatus, ListedConnection, MakiniError, TokenPair
 from linekeeper.store import Store
 from linekeeper.store.modes import apply_rules
@@ -240,7 +240,7 @@ async def _hand_over(session: AsyncSession, identifier: str, customer_id: str | 
             .where(col(Connection.id) == identifier)
             .values(customer_id=customer_id)
         )
-        await tell_apart(session, [customer_id])
+        await distinguish_labels(session, [customer_id])
         await apply_rules(session, [identifier])
 
 

@@ -13,7 +13,7 @@ from linekeeper.access.signing import Signer
 from linekeeper.clock import zone_of
 from linekeeper.customer_page.content import CustomerPage, StepFacts, SystemFacts, make_page
 from linekeeper.customer_page.words import Words, words_of
-from linekeeper.customers.own_names import OwnSystem, told_apart
+from linekeeper.customers.own_names import OwnSystem, distinct_names
 from linekeeper.implementation.answer import MAX_TEXT, answer_by_customer
 from linekeeper.implementation.plan import PlannedGate
 from linekeeper.implementation.queries import UNDERWAY, load_many
@@ -100,7 +100,7 @@ async def _systems(
     urls = {link.connection_id: link_url(signer, public_url, link.id) for link in links}
     lost = "reauthorization_required"
     kept = await kept_logins(session, [connection.id for connection in connections])
-    names = told_apart(OwnSystem(each.id, each.provider, each.name) for each in connections)
+    names = distinct_names(OwnSystem(each.id, each.provider, each.name) for each in connections)
     systems = [
         SystemFacts(
             name=names[connection.id],

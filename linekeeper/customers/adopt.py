@@ -12,6 +12,7 @@ from sqlalchemy import bindparam, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from linekeeper.customers.distinct_labels import distinguish_labels
 from linekeeper.customers.importing import free_slug
 from linekeeper.customers.matching import read_customer_names
 from linekeeper.customers.naming import (
@@ -25,7 +26,6 @@ from linekeeper.customers.naming import (
 )
 from linekeeper.customers.proposing import propose_contacts
 from linekeeper.customers.setup import setup_after
-from linekeeper.customers.telling_apart import tell_apart
 from linekeeper.makini import ListedConnection
 from linekeeper.store import Store, new_id
 from linekeeper.store.engine import chunked, insert_ignore
@@ -143,7 +143,7 @@ async def adopt(
     renamed = [row_id for row_id, held, wanted in changes if _is_renamed(held, wanted)]
     if rows or renamed:
         owned = {row["customer_id"] for row in rows} | await _owners(session, renamed)
-        await tell_apart(session, [owner for owner in owned if owner is not None])
+        await distinguish_labels(session, [owner for owner in owned if owner is not None])
     retagged = [row_id for row_id, held, wanted in changes if held["tags"] != wanted["tags"]]
     await apply_rules(session, [*retagged, *(row["id"] for row in rows)])
     return result

@@ -12,9 +12,9 @@ from sqlmodel import col
 from linekeeper.credits.decide import CreditError
 from linekeeper.credits.tariff import Charge, parse_charge, set_charge
 from linekeeper.customers.csv_file import read_customers
+from linekeeper.customers.distinct_labels import distinguish_labels
 from linekeeper.customers.find import NotFound, find_connection, find_customer
 from linekeeper.customers.reachable import ask_reachable
-from linekeeper.customers.telling_apart import tell_apart
 from linekeeper.language import language, languages
 from linekeeper.outbox.mail_order import hand_over_mails
 from linekeeper.refusal import Refusal
@@ -310,7 +310,7 @@ async def merge_customer(session: AsyncSession, customer: Customer, heir: Custom
     heir.critical = heir.critical or customer.critical
     await session.flush()
     await session.execute(delete(Customer).where(col(Customer.id) == customer.id))
-    await tell_apart(session, [heir.id])
+    await distinguish_labels(session, [heir.id])
 
 
 async def _hand_over_incidents(session: AsyncSession, customer_id: str, heir_id: str) -> None:

@@ -79,7 +79,7 @@ def label(customer: str | None, provider: str, name: str, told_apart_by: str | N
     """What people know a connection by: `Customer · System`.
 
     `told_apart_by` is what else has to be said where the customer has several of the product
-    (`customers.telling_apart`); it is a column of the connection.
+    (`customers.distinct_labels`); it is a column of the connection.
     """
     # Makini writes `sap-ecc` as well as `SAP ECC`: where the name has it in people's words, those.
     said = (part for part in SEPARATOR.split(name) if provider and slugify(part) == provider)

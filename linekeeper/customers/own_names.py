@@ -38,10 +38,10 @@ async def own_names(
         product = select(col(Connection.provider)).where(col(Connection.id) == like)
         systems = systems.where(col(Connection.provider) == product.scalar_subquery())
     rows = await session.execute(systems)
-    return told_apart(OwnSystem(*row) for row in rows)
+    return distinct_names(OwnSystem(*row) for row in rows)
 
 
-def told_apart(systems: Iterable[OwnSystem]) -> Mapping[str, str]:
+def distinct_names(systems: Iterable[OwnSystem]) -> Mapping[str, str]:
     """The product of each by id. Of several of one product also the name, if that differs; those
     that have the same name are numbered, the oldest first: `emaint (1/2)`."""
     alike: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))

@@ -12,8 +12,8 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from linekeeper.customers.distinct_labels import distinguish_labels
 from linekeeper.customers.successors import heirs, listed_setup, returned
-from linekeeper.customers.telling_apart import tell_apart
 from linekeeper.store import Store
 from linekeeper.store.engine import insert_ignore
 from linekeeper.store.lists import count_rows, update_many
@@ -110,7 +110,7 @@ async def succeed(
     await _expect_records(store, session, before_id, after_id, now)
     await session.flush()
     if after.customer_id is not None:  # one less of its systems is called by that name
-        await tell_apart(session, [after.customer_id])
+        await distinguish_labels(session, [after.customer_id])
 
 
 async def take_back(session: AsyncSession, connection_id: str) -> None:

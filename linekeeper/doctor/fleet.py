@@ -9,9 +9,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.config import AppConfig
+from linekeeper.customers.distinct_labels import SAID, labels_of
 from linekeeper.customers.matching import same_customers
 from linekeeper.customers.naming import label
-from linekeeper.customers.telling_apart import SAID, labels_of
 from linekeeper.doctor.finding import DoctorFinding, ok, warn, wrong
 from linekeeper.doctor.makini import LOOPBACK
 from linekeeper.settings import Settings

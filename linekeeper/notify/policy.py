@@ -84,12 +84,12 @@ def decide(
         if first is None:
             deciding.first(situation)
             if policy.elsewhere and situation.resolved_at is not None:
-                deciding.fallback_channels(situation, before)
+                deciding.fallback(situation, before)
             continue
         if situation.resolved_at is None and situation.acknowledged_at is None:
             deciding.more(situation, before, first)
         if policy.elsewhere:
-            deciding.fallback_channels(situation, before)
+            deciding.fallback(situation, before)
     everything = [notice for notices in past.values() for notice in notices]
     deciding.place_firsts(everything)
     deciding.group_for_fallback_channels(everything)
@@ -201,9 +201,7 @@ class _Deciding:
             why = f"not acknowledged {_hours(now - first.at)} after the first notice"
             self._say(situation, "slack", Step("reminder", count + 1), why)
 
-    def fallback_channels(
-        self, situation: Situation, before: Mapping[tuple[str, Step], Notified]
-    ) -> None:
+    def fallback(self, situation: Situation, before: Mapping[tuple[str, Step], Notified]) -> None:
         """Notify fallback channels where Slack can't be reached: also of who joins, and the end."""
         said = [each for each in before.values() if each.channel == "elsewhere"]
         if situation.resolved_at is not None:

@@ -10,8 +10,8 @@ from sqlmodel import col
 from linekeeper.access.login import LEASE_SECONDS, WAIT_SECONDS
 from linekeeper.clock import utcnow
 from linekeeper.credits.service import return_credits
+from linekeeper.customers.distinct_labels import distinguish_labels
 from linekeeper.customers.find import Named, find_connection
-from linekeeper.customers.telling_apart import tell_apart
 from linekeeper.incidents.conclude import conclude
 from linekeeper.makini import ErrorKind, MakiniError, ReadOnlyApp, with_call_in_hand
 from linekeeper.refusal import Refusal
@@ -185,4 +185,4 @@ async def _end(session: AsyncSession, connection_id: str, *, by: str, now: datet
     session.add(Audit(at=now, by=by, action="connection.disconnected", subject=connection_id))
     await session.flush()
     if row.customer_id is not None:
-        await tell_apart(session, [row.customer_id])
+        await distinguish_labels(session, [row.customer_id])

@@ -20,8 +20,8 @@ from sqlmodel import col
 
 from linekeeper.config import AppConfig, HealthPolicy
 from linekeeper.customers.adopt import Adoption, adopt
+from linekeeper.customers.distinct_labels import distinguish_labels
 from linekeeper.customers.succession import succeed_listed
-from linekeeper.customers.telling_apart import tell_apart
 from linekeeper.health.absence import conclude_missing
 from linekeeper.health.evidence import Health, Observation, Outcome, load
 from linekeeper.health.service import observe
@@ -87,7 +87,7 @@ async def take_list(
             replaced = reading.adoption.replaced
             pairs = await succeed_listed(rt.store, session, app.name, replaced=replaced, now=now)
             await expect_tokens(rt.store, session, pairs, policy=policy, now=now)
-        await tell_apart(session)  # also where one has just ended, or has another customer
+        await distinguish_labels(session)  # also where one has just ended, or has another customer
         await apply_rules(session)  # also for what came while somebody changed a rule
         await conclude(rt.store, session, policy=policy, now=now)
     is_whole = accept_missing or not missing.absence.looks_truncated

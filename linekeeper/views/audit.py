@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from linekeeper.customers.telling_apart import labels_of
+from linekeeper.customers.distinct_labels import labels_of
 from linekeeper.markdown import table, text, when
 from linekeeper.store import Store, is_id
 from linekeeper.store.engine import chunked

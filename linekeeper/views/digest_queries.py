@@ -11,8 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.credits.service import ledger, ledger_apps
+from linekeeper.customers.distinct_labels import SAID
 from linekeeper.customers.naming import label
-from linekeeper.customers.telling_apart import SAID
 from linekeeper.incidents.kinds import severity
 from linekeeper.notify.merged import merged_into, unwatched
 from linekeeper.store import Store
@@ -204,7 +204,7 @@ async def read_lives(session: AsyncSession, since: datetime) -> list[Life]:
         from_row(
             Life,
             incident,
-            **_told(incident, firsts.get(incident.id)),
+            **_announcement(incident, firsts.get(incident.id)),
             merged=incident.id in merged,
             is_unwatched=incident.id in removed,
             signs_at=signs.get(incident.id),
@@ -214,15 +214,15 @@ async def read_lives(session: AsyncSession, since: datetime) -> list[Life]:
     ]
 
 
-def _told(incident: Incident, first: Notice | None) -> dict[str, Any]:
+def _announcement(incident: Incident, first: Notice | None) -> dict[str, Any]:
     """How severe it is, and whether people were notified of it."""
-    told = first if first is not None and first.step == "first" else None
+    announced = first if first is not None and first.step == "first" else None
     # What has grown beyond one connection since is not what it was announced as.
-    as_announced = told is not None and incident.scope == "connection"
+    as_announced = announced is not None and incident.scope == "connection"
     now = severity(incident.kind, incident.scope, live=True, critical=False)
     return {
-        "severity": told.severity if told and as_announced else now,
-        "message": (told.group_key or incident.id) if told else None,
-        "notified_at": told.at if told else None,
-        "withheld": first.why if first and not told else "",
+        "severity": announced.severity if announced and as_announced else now,
+        "message": (announced.group_key or incident.id) if announced else None,
+        "notified_at": announced.at if announced else None,
+        "withheld": first.why if first and not announced else "",
     }

@@ -16,8 +16,8 @@ from sqlmodel import col
 from linekeeper.access.expiry import Expiry, horizon
 from linekeeper.config import Configuration
 from linekeeper.credits.tariff import estimate
+from linekeeper.customers.distinct_labels import SAID
 from linekeeper.customers.naming import label
-from linekeeper.customers.telling_apart import SAID
 from linekeeper.markdown import table, text, when
 from linekeeper.people import person
 from linekeeper.reconcile.entity_failures import EntityState

@@ -11,8 +11,8 @@ from sqlmodel import col
 
 from linekeeper.access.pending import kept_logins
 from linekeeper.config import Configuration
+from linekeeper.customers.distinct_labels import SAID
 from linekeeper.customers.naming import label
-from linekeeper.customers.telling_apart import SAID
 from linekeeper.health.evidence import Health, Outcome
 from linekeeper.health.judge import is_trouble
 from linekeeper.incidents.suppressed import SINCE

@@ -10,8 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from linekeeper.config import Configuration
+from linekeeper.customers.distinct_labels import SAID
 from linekeeper.customers.naming import label
-from linekeeper.customers.telling_apart import SAID
 from linekeeper.health.evidence import Evidence, Health
 from linekeeper.notify.routing import channels_of
 from linekeeper.outbox.backlog import read_backlog

@@ -8,8 +8,8 @@ from sqlalchemy import and_, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from linekeeper.customers.distinct_labels import SAID
 from linekeeper.customers.naming import label
-from linekeeper.customers.telling_apart import SAID
 from linekeeper.reconcile.causes import OUTAGE
 from linekeeper.reconcile.deletes import UNDO
 from linekeeper.reconcile.entity_failures import EntityState

@@ -260,8 +260,8 @@ async def test_a_backup_is_of_one_moment_while_others_write(
         while not stop.is_set():
             async with filled.write() as session:  # two rows, always together
                 session.add(Audit(at=NOW, by="w", action="x", subject=f"pair {number}"))
-                told = NoticeMessage(subject=f"pair {number}", channel="y", ts="t", place="p")
-                session.add(told)
+                message = NoticeMessage(subject=f"pair {number}", channel="y", ts="t", place="p")
+                session.add(message)
             number += 1
         return number
 

@@ -125,10 +125,10 @@ class House:
             yield
             self.parts["consumer"] = await self.consumer()
 
-    def told(self) -> list[str]:
+    def heads(self) -> list[str]:
         """What was said in Slack without a canary."""
-        heads = [str(message["text"]) for message in self.messages()]
-        return [text for text in heads if "not coming through" not in text]
+        texts = [str(message["text"]) for message in self.messages()]
+        return [text for text in texts if "not coming through" not in text]
 
     async def inside_found(self) -> str:
         """What the canary from inside has open."""
@@ -142,7 +142,7 @@ class House:
 
     async def minutes(self, word: str) -> dict[str, float]:
         """How long each took to notice the fault `word`, which is planted now."""
-        begun, flown, before = monotonic(), len(self.outside.said), len(self.told())
+        begun, flown, before = monotonic(), len(self.outside.said), len(self.heads())
         found: dict[str, float] = {}
         wanted = {"outside", *(["Slack"] if INSTEAD[word] else ["inside"])}
         async with self.fault(word), asyncio.timeout(PATIENCE):
@@ -156,7 +156,7 @@ class House:
                     found.setdefault("outside", passed)
                 if word == "dns" and f"({word})" in await self.inside_found():
                     found.setdefault("inside", passed)
-                if any(INSTEAD[word] in text for text in self.told()[before:]):
+                if any(INSTEAD[word] in text for text in self.heads()[before:]):
                     found.setdefault("Slack", passed)
         if not INSTEAD[word]:
             assert not found.pop("Slack", None)

@@ -102,14 +102,14 @@ async def asked_meanwhile(port: int) -> dict[str, tuple[int, str | None]]:
 @asynccontextmanager
 async def begun(part: str, settings: Settings, url: URL, port: int = 0) -> AsyncIterator[Forked]:
     """A part that runs by itself, for the block at most."""
-    told = {
+    variables = {
         "LINEKEEPER_HOME": str(settings.home),
         "LINEKEEPER_DATABASE_URL": url.render_as_string(hide_password=False),
         "LINEKEEPER_ENCRYPTION_KEYS": KEY.get_secret_value(),
         "LINEKEEPER_RECEIVER_PORT": str(port or free_port()),
         "LINEKEEPER_PREFECT_PORT": "1",
     }
-    process = await python("linekeeper.cli", part, env={**os.environ, **told})
+    process = await python("linekeeper.cli", part, env={**os.environ, **variables})
     try:
         yield process
     finally:

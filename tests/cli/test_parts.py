@@ -69,13 +69,13 @@ def test_made_up_trouble_goes_to_the_made_up_slack() -> None:
         notify_customers=True,
     )
     box = parts.sandbox_settings(settings, NEEDED)
-    told = parts.environment(settings, {}, box)
-    assert told["LINEKEEPER_SLACK_API_URL"] == "http://127.0.0.1:9123/slack/api/"
-    assert told["LINEKEEPER_MAKINI_API_URL"] == "http://127.0.0.1:9123"
-    assert told["LINEKEEPER_MAKINI_MODE"] == "manage"
-    assert told["LINEKEEPER_PROBE_MINUTES"] == "0"
-    assert told["LINEKEEPER_NOTIFY_CUSTOMERS"] == "false"
-    assert not any("real" in value for value in told.values())
+    variables = parts.environment(settings, {}, box)
+    assert variables["LINEKEEPER_SLACK_API_URL"] == "http://127.0.0.1:9123/slack/api/"
+    assert variables["LINEKEEPER_MAKINI_API_URL"] == "http://127.0.0.1:9123"
+    assert variables["LINEKEEPER_MAKINI_MODE"] == "manage"
+    assert variables["LINEKEEPER_PROBE_MINUTES"] == "0"
+    assert variables["LINEKEEPER_NOTIFY_CUSTOMERS"] == "false"
+    assert not any("real" in value for value in variables.values())
 
 
 def test_what_an_env_file_says_reaches_every_part(
@@ -88,11 +88,11 @@ def test_what_an_env_file_says_reaches_every_part(
         "LINEKEEPER_HOME=somewhere\n"
     )
     settings = Settings(_env_file=file)
-    told = parts.environment(settings, {}, None)
-    assert told["LINEKEEPER_MAKINI_WEBHOOK_SECRETS"] == "a,b"
-    assert told["LINEKEEPER_NOTIFY_CUSTOMERS"] == "true"
-    assert told["LINEKEEPER_HOME"] == str(Path("somewhere").resolve())
-    assert "LINEKEEPER_SLACK_CHANNEL" not in told
+    variables = parts.environment(settings, {}, None)
+    assert variables["LINEKEEPER_MAKINI_WEBHOOK_SECRETS"] == "a,b"
+    assert variables["LINEKEEPER_NOTIFY_CUSTOMERS"] == "true"
+    assert variables["LINEKEEPER_HOME"] == str(Path("somewhere").resolve())
+    assert "LINEKEEPER_SLACK_CHANNEL" not in variables
 
 
 def test_prefect_gets_a_home_and_a_port_of_ours_unless_there_is_one() -> None:
@@ -106,8 +106,8 @@ def test_prefect_gets_a_home_and_a_port_of_ours_unless_there_is_one() -> None:
 
 
 def test_a_servers_password_is_its_clients_too() -> None:
-    told = parts.environment(Settings(), {"PREFECT_SERVER_API_AUTH_STRING": "admin:pw"}, None)
-    assert told["PREFECT_API_AUTH_STRING"] == "admin:pw"
+    variables = parts.environment(Settings(), {"PREFECT_SERVER_API_AUTH_STRING": "admin:pw"}, None)
+    assert variables["PREFECT_API_AUTH_STRING"] == "admin:pw"
 
 
 def test_no_secret_shows_where_a_part_is_shown() -> None:

@@ -45,8 +45,8 @@ async def test_its_pages_ask_the_api_at_the_address_they_were_opened_by(
 ) -> None:
     """Through a tunnel with another port the one that the server has is nobody's."""
     async with httpx.AsyncClient() as http:
-        told = await http.get(f"http://{prefect_server.host}:{prefect_server.port}/ui-settings")
-    assert told.json()["api_url"] == "/api"
+        answered = await http.get(f"http://{prefect_server.host}:{prefect_server.port}/ui-settings")
+    assert answered.json()["api_url"] == "/api"
 
 
 @pytest.mark.parametrize("name", ["PREFECT_SERVER_UI_API_URL", "PREFECT_UI_API_URL"])

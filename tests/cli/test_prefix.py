@@ -71,8 +71,8 @@ async def test_with_a_prefix_nothing_of_others_is_touched_and_ours_is_found(
 
         [untouched] = await client.read_automations_by_name("Linekeeper: run failed")
         assert untouched.tags == []
-        [told] = await client.read_automations_by_name("plant-b-Linekeeper: run failed")
-        assert "prefect.tag.plant-b-linekeeper" in told.trigger.model_dump_json()
+        [automation] = await client.read_automations_by_name("plant-b-Linekeeper: run failed")
+        assert "prefect.tag.plant-b-linekeeper" in automation.trigger.model_dump_json()
 
         paused = {variable.name: variable.value for variable in await client.read_variables()}
         assert paused == {"linekeeper_paused": True, "plant_b_linekeeper_paused": False}

@@ -86,30 +86,30 @@ async def test_a_one_off_that_fails_is_an_error(tmp_path: Path) -> None:
 
 
 async def test_a_child_that_is_killed_is_started_again_and_that_is_said(tmp_path: Path) -> None:
-    told: list[str] = []
-    async with Supervisor(tmp_path, told.append) as supervisor:
+    lines: list[str] = []
+    async with Supervisor(tmp_path, lines.append) as supervisor:
         await supervisor.start(_child("a", PID_FIRST + FOREVER))
         os.kill(_pids(tmp_path)[0], signal.SIGKILL)
         await _until(lambda: len(_pids(tmp_path)) == 2)
-    assert told[0].startswith("a ended (killed by SIGKILL): starting it again in 1 s")
-    assert told[1] == "a was started again"
+    assert lines[0].startswith("a ended (killed by SIGKILL): starting it again in 1 s")
+    assert lines[1] == "a was started again"
     assert not any(map(_alive, _pids(tmp_path)))
 
 
 async def test_warnings_reach_the_terminal_once_all_is_up(tmp_path: Path) -> None:
-    told: list[str] = []
+    lines: list[str] = []
     code = (
         "import time\nprint('WARNING early\\nup', flush=True)\ntime.sleep(0.5)\n"
         "for n in range(9): print('INFO quiet\\n\\x1b[31mERROR number', n, flush=True)\n"
         "print('last', flush=True); time.sleep(600)"
     )
-    async with Supervisor(tmp_path, told.append) as supervisor:
+    async with Supervisor(tmp_path, lines.append) as supervisor:
         await supervisor.start(_child("a", code))
         supervisor.starting = False
         await _until(lambda: "last" in (tmp_path / "a.log").read_text())
-        await _until(lambda: len(told) == 6)
-    assert told[:5] == [f"a: ERROR number {n}" for n in range(5)]
-    assert told[5].startswith("a: … more in")
+        await _until(lambda: len(lines) == 6)
+    assert lines[:5] == [f"a: ERROR number {n}" for n in range(5)]
+    assert lines[5].startswith("a: … more in")
 
 
 async def test_a_child_that_ignores_the_signal_is_killed(

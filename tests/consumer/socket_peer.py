@@ -30,7 +30,7 @@ class SocketPeer:
         """The home page of each member."""
         self.bots: list[str] = []
         """By which token each of them was shown."""
-        self.told: list[dict[str, Any]] = []
+        self.notified: list[dict[str, Any]] = []
         """What was said that one member alone sees."""
         self.answers: dict[str, Any] = {}
         """What each press was answered with."""
@@ -140,7 +140,7 @@ class SocketPeer:
         return web.json_response({"ok": True, "view": {}})
 
     async def post_ephemeral(self, request: web.Request) -> web.Response:
-        self.told.append(await request.json())
+        self.notified.append(await request.json())
         return web.json_response({"ok": True, "message_ts": "1.1"})
 
 

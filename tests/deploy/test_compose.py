@@ -71,10 +71,10 @@ async def test_it_runs_behind_tls_and_survives_kills_and_a_rolling_restart(tmp_p
         assert set(became) <= {"processed", "stale"}, became
         ids = await events(place)  # fewer than were sent: what says the same and waits is one
 
-        async def told() -> bool:
+        async def notified() -> bool:
             return ids <= {identity for identity, _ in product.taken}
 
-        await until(told, seconds=PATIENCE, what="the product")
+        await until(notified, seconds=PATIENCE, what="the product")
         assert (await place.completed("reconcile"))["state_type"] == "COMPLETED"
         for what, changes in (("kills", killed), ("rolling restart", restarted)):
             print(f"{what}: {changes['made']} changes, {changes['rate']} a second")
@@ -150,8 +150,8 @@ async def _load(place: Composed) -> AsyncIterator[Counter[str]]:
 
     async def go_on() -> None:
         while True:
-            told = await place.truth("?records=0&webhooks=0")
-            if told["webhooks_outstanding"] < MOST_WAITING:
+            notified = await place.truth("?records=0&webhooks=0")
+            if notified["webhooks_outstanding"] < MOST_WAITING:
                 await place.control("records", change=A_SECOND, per_webhook=1)
                 changes["made"] += A_SECOND
             ahead_by = begun + changes["made"] / A_SECOND - monotonic()
@@ -169,8 +169,8 @@ async def _load(place: Composed) -> AsyncIterator[Counter[str]]:
 
 async def quiet(place: Composed) -> bool:
     """Whether every webhook was delivered and applied."""
-    told = await place.truth("?records=0&webhooks=0")
-    if not told["webhooks_outstanding"] and not (await statuses(place))["pending"]:
+    notified = await place.truth("?records=0&webhooks=0")
+    if not notified["webhooks_outstanding"] and not (await statuses(place))["pending"]:
         return True
     await asyncio.sleep(3)  # asking has its price, too
     return False

@@ -72,10 +72,10 @@ async def test_an_upgrade_from_the_image_before_keeps_everything(tmp_path: Path)
         assert before < after
         assert set(await statuses(place)) <= {"processed", "stale"}
 
-        async def told() -> bool:
+        async def notified() -> bool:
             return after <= {identity for identity, _ in product.taken}
 
-        await until(told, seconds=PATIENCE, what="the product")
+        await until(notified, seconds=PATIENCE, what="the product")
         assert await _connections(place) == known
         assert await _schema(place) == head() != schema
         assert not await place.schedules()  # what was set stays as it was

@@ -91,22 +91,22 @@ def test_every_command_of_a_unit_exists(unit: Path) -> None:
 
 def test_the_receiver_of_the_units_listens_where_others_send_to() -> None:
     lines = (DEPLOY / "systemd/environment").read_text().splitlines()
-    told = dict(line.split("=", maxsplit=1) for line in lines if line and line[0] != "#")
-    inside = urlsplit(told["LINEKEEPER_INTERNAL_URL"])
-    assert told.get("LINEKEEPER_RECEIVER_HOST", "127.0.0.1") == inside.hostname
+    variables = dict(line.split("=", maxsplit=1) for line in lines if line and line[0] != "#")
+    inside = urlsplit(variables["LINEKEEPER_INTERNAL_URL"])
+    assert variables.get("LINEKEEPER_RECEIVER_HOST", "127.0.0.1") == inside.hostname
     assert f"server {inside.netloc} " in (DEPLOY / "nginx.conf").read_text()
 
 
 def test_prefects_settings_are_the_same_for_compose_and_for_systemd() -> None:
     compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
     lines = (DEPLOY / "systemd/prefect-environment").read_text().splitlines()
-    told = dict(line.split("=", maxsplit=1) for line in lines if line and line[0] != "#")
+    variables = dict(line.split("=", maxsplit=1) for line in lines if line and line[0] != "#")
     wanted = compose["services"]["prefect"]["environment"]
     set_by_others = {"PREFECT_PROFILES_PATH", "PREFECT_SERVER_UI_STATIC_DIRECTORY"}
-    assert set(told) - {"PREFECT_SERVER_API_HOST"} == set(wanted) - set_by_others
+    assert set(variables) - {"PREFECT_SERVER_API_HOST"} == set(wanted) - set_by_others
     for name, value in wanted.items():
         if value.startswith("prefect_redis.") or "," in value:
-            assert told[name] == value
+            assert variables[name] == value
 
 
 async def test_every_figure_the_dashboard_and_the_alerts_ask_for_is_served(store: Store) -> None:

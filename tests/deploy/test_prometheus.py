@@ -92,13 +92,13 @@ async def test_a_prometheus_reads_what_runs_and_every_panel_shows_something(tmp_
 @asynccontextmanager
 async def _prometheus(folder: Path, receiver: str, port: int) -> AsyncIterator[str]:
     """Debian's, with our configuration, reading every second; yields its URL."""
-    told = yaml.safe_load((DEPLOY / "prometheus.yaml").read_text())
-    told["global"]["scrape_interval"] = "1s"
-    told["rule_files"] = [str(DEPLOY / name) for name in told["rule_files"]]
-    [job] = told["scrape_configs"]
+    configured = yaml.safe_load((DEPLOY / "prometheus.yaml").read_text())
+    configured["global"]["scrape_interval"] = "1s"
+    configured["rule_files"] = [str(DEPLOY / name) for name in configured["rule_files"]]
+    [job] = configured["scrape_configs"]
     job["static_configs"] = [{"targets": [receiver]}]
     config = folder / "prometheus.yaml"
-    config.write_text(yaml.safe_dump(told))
+    config.write_text(yaml.safe_dump(configured))
     with (folder / "prometheus.log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
             "prometheus",

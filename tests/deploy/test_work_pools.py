@@ -86,11 +86,11 @@ async def test_what_the_page_says_makes_the_pool(
 
 
 def test_what_runs_are_told_exists_and_secrets_come_as_files() -> None:
-    told = defaults("docker")
-    assert {name for name in told["env"] if name.startswith("LINEKEEPER_")} <= KNOWN
-    folder = told["env"]["LINEKEEPER_SECRETS_DIR"]
+    docker = defaults("docker")
+    assert {name for name in docker["env"] if name.startswith("LINEKEEPER_")} <= KNOWN
+    folder = docker["env"]["LINEKEEPER_SECRETS_DIR"]
     for name in ("linekeeper_database_url", "linekeeper_encryption_keys"):
-        assert any(volume.endswith(f":{folder}/{name}:ro") for volume in told["volumes"])
+        assert any(volume.endswith(f":{folder}/{name}:ro") for volume in docker["volumes"])
     manifest = apply_values(template("kubernetes")["job_configuration"], defaults("kubernetes"))
     assert isinstance(manifest, dict)
     pod = manifest["job_manifest"]["spec"]["template"]["spec"]

@@ -68,6 +68,6 @@ async def test_customers_who_are_to_be_told_without_an_account_are_pointed_out(
     store: Store,
 ) -> None:
     assert await examine_mail(store, Configuration(), seconds=5) == []
-    telling = Configuration(apps={"default": AppConfig(notify_customers=True)})
-    [found] = await examine_mail(store, telling, seconds=5)
+    configuration = Configuration(apps={"default": AppConfig(notify_customers=True)})
+    [found] = await examine_mail(store, configuration, seconds=5)
     assert found.level == "wrong"

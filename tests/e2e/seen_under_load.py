@@ -53,8 +53,8 @@ async def sizes(place: Site, store: Store) -> str:
 
 
 async def is_quiet(place: Site, store: Store) -> bool:
-    told = await place.truth("?records=0&webhooks=0")
-    return not told["webhooks_outstanding"] and not (await statuses_of(store))["pending"]
+    truth = await place.truth("?records=0&webhooks=0")
+    return not truth["webhooks_outstanding"] and not (await statuses_of(store))["pending"]
 
 
 async def statuses_of(store: Store) -> Counter[str]:

@@ -124,8 +124,8 @@ class Site:
 
     def environment(self, name: str) -> dict[str, str]:
         """A service's environment, as the compose file has it."""
-        told = SERVICES[name].get("environment", {})
-        return {key: self._filled(str(value), name) for key, value in told.items()}
+        variables = SERVICES[name].get("environment", {})
+        return {key: self._filled(str(value), name) for key, value in variables.items()}
 
     async def start(self, name: str) -> None:
         """Start a service by its command; returns once it is ready."""
@@ -271,8 +271,8 @@ async def _postgresql(site: Site) -> None:
     """Debian's, as its own user, with the compose file's databases."""
     machine, bin_ = site.net.machines["postgres"], _postgres()
     assert bin_ is not None
-    told = site.environment("postgres")
-    user, password = told["POSTGRES_USER"], site.secret("postgres_password")
+    variables = site.environment("postgres")
+    user, password = variables["POSTGRES_USER"], site.secret("postgres_password")
     if os.getuid() == 0:
         shutil.chown(machine.folder, "postgres")
     words = machine.folder / "password"
@@ -291,7 +291,7 @@ async def _postgresql(site: Site) -> None:
         user="postgres",
     )
     access = {"PGPASSWORD": password, "PGHOST": machine.address, "PGUSER": user}
-    database = told["POSTGRES_DB"]
+    database = variables["POSTGRES_DB"]
     await machine.run(f"{bin_}/createdb {database}", {**access, "PGDATABASE": "postgres"})
     said = await machine.run(
         f"{bin_}/psql -v ON_ERROR_STOP=1 -f {DEPLOY / 'postgres-init.sql'}",
@@ -303,11 +303,11 @@ async def _postgresql(site: Site) -> None:
 
 def _servers(site: Site) -> str:
     """The compose file's nginx, with addresses for names."""
-    told = (DEPLOY / "nginx.compose.conf").read_text()
+    text = (DEPLOY / "nginx.compose.conf").read_text()
     for name in ("receiver-1", "receiver-2"):
-        told = told.replace(f"{name}:", f"{site.at(name)}:")
-    told = told.replace("listen ", f"listen {site.at('nginx')}:")
-    return told.replace("/run/secrets", str(site.secrets))
+        text = text.replace(f"{name}:", f"{site.at(name)}:")
+    text = text.replace("listen ", f"listen {site.at('nginx')}:")
+    return text.replace("/run/secrets", str(site.secrets))
 
 
 async def _nginx(machine: Machine, servers: str) -> None:

@@ -75,10 +75,10 @@ async def test_an_outage_is_one_message_planned_work_is_none_and_the_digest_tell
             for _ in range(3):
                 await sweep(rt)
 
-        async def told() -> Any:
+        async def notified() -> Any:
             return (await house.slack())[before:] or None
 
-        [message] = await until(told, what="the one message of the outage")
+        [message] = await until(notified, what="the one message of the outage")
         assert f"{PROVIDER} · {len(hit)} connections" in message["text"]
         assert all(customer.name not in str(m) for m in (await house.slack())[before:])
         await page.goto(f"{house.url('sandbox')}/slack")

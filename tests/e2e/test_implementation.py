@@ -125,12 +125,12 @@ async def is_live_as_promised(house: House, name: str, *, slug: str) -> None:
     assert "data:image/svg+xml;base64," in shown
     assert name in await artifact(house, "portfolio")
 
-    async def told() -> Any:
+    async def notified() -> Any:
         messages = [str(message) for message in await house.slack()]
         customer = name.split(" ", 1)[0]
         return any(customer in one and "is live, as promised" in one for one in messages)
 
-    await until(told, what="the message that it is live")
+    await until(notified, what="the message that it is live")
 
 
 async def started_from_its_form(house: House, page: Page, customer: str, system: str) -> FlowRun:

@@ -52,8 +52,8 @@ async def running(operator: Operator, ports: dict[str, int]) -> AsyncIterator[Ho
 
 def checkout(place: Path) -> None:
     """What somebody who clones the project has."""
-    told = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    listed = subprocess.run(told, cwd=ROOT, capture_output=True, check=True).stdout
+    notified = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(notified, cwd=ROOT, capture_output=True, check=True).stdout
     for name in filter(None, listed.decode().split("\0")):
         if (ROOT / name).is_file():
             (place / name).parent.mkdir(parents=True, exist_ok=True)
@@ -270,10 +270,10 @@ async def has_an_incident(operator: Operator, house: House) -> tuple[Connection,
     await waiting(house, incident=incident.id)
     await ends(house, "acknowledge", "Completed", incident=incident.id, by="Petra")
 
-    async def told() -> Any:
+    async def notified() -> Any:
         return re.search(r"http://[^\s|>\"]+/connect/[\w.-]+", json.dumps(await house.slack()))
 
-    return connection, (await until(told, what="the link in Slack", seconds=90))[0]
+    return connection, (await until(notified, what="the link in Slack", seconds=90))[0]
 
 
 async def starts_an_implementation(house: House) -> str:

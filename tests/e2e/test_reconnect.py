@@ -198,11 +198,11 @@ async def test_credentials_change_and_the_customer_logs_in_again(
     )
     assert len(await missing(house, connection)) >= 40
 
-    async def told() -> Any:
+    async def notified() -> Any:
         message = await message_about(house, label)
         return message if message and "/connect/" in str(message) else None
 
-    message = await until(told, what="the message with the link")
+    message = await until(notified, what="the message with the link")
     [link] = set(re.findall(r"http://[^\s|>\"]+/connect/[\w-]+", str(message)))
     mail = await until(post.first, what="the mail")
     assert link in text_of(mail)

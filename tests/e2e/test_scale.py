@@ -161,7 +161,7 @@ async def _login_lost(place: Site, store: Store) -> tuple[str, UUID]:
     run = await place.ended(await place.trigger("health-sweep"))
     assert run.state is not None
     assert run.state.name == "Failed", run.state.message
-    await until(lambda: _told(place, run.id), seconds=300, what="the automation 'run failed'")
+    await until(lambda: _notified(place, run.id), seconds=300, what="the automation 'run failed'")
     [waiting] = await until(lambda: _waiting(place), seconds=400, what="the run that waits")
     return str(waiting.parameters["incident"]), waiting.id
 
@@ -241,7 +241,7 @@ async def _waiting(place: Site) -> list[FlowRun]:
     ]
 
 
-async def _told(place: Site, run_id: UUID) -> bool:
+async def _notified(place: Site, run_id: UUID) -> bool:
     """Whether Prefect's events reached its automations: they go through Redis."""
     async with place.prefect() as client:
         answer = await client._client.post(

@@ -150,14 +150,14 @@ async def _wrong_messages(house: House) -> list[str]:
     """What messages in Slack say of an incident that is not so, and links they lack."""
     async with house.store() as store, store.read() as session:
         posted = {row.subject: row.ts for row in await session.scalars(select(NoticeMessage))}
-        told = [
+        announced = [
             (incident, posted[f"incident:{incident.id}"])
             for incident in await session.scalars(select(Incident))
             if f"incident:{incident.id}" in posted
         ]
     messages: dict[str, Any] = {message["ts"]: message for message in await house.slack()}
     wrong = []
-    for incident, ts in told:
+    for incident, ts in announced:
         if ts not in messages:
             continue
         shown, blocks = messages[ts]["text"], str(messages[ts]["blocks"])

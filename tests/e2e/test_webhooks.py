@@ -148,10 +148,10 @@ async def test_spoilt_webhooks_reach_the_product_all_the_same_and_the_story_is_t
     await until(everything, seconds=90, what="the product to get each event")
 
     async def every_change() -> bool:
-        told: defaultdict[str, set[str]] = defaultdict(set)
+        notified: defaultdict[str, set[str]] = defaultdict(set)
         for _, body in sample.received():
-            told[body["data"]["connection"]].update(body["data"].get("keys", ()))
-        return all(keys <= told[one] for one, keys in changed.items())
+            notified[body["data"]["connection"]].update(body["data"].get("keys", ()))
+        return all(keys <= notified[one] for one, keys in changed.items())
 
     await until(every_change, seconds=60, what="the product to get each change")
     assert any(body["data"]["recovered"] for _, body in sample.received())
@@ -171,8 +171,8 @@ async def test_spoilt_webhooks_reach_the_product_all_the_same_and_the_story_is_t
     await page.locator("a[href*='/artifacts/artifact/']").first.click()
     await expect(page.get_by_text("moon.rising").first).to_be_visible(timeout=60_000)
 
-    async def told() -> bool:
+    async def notified() -> bool:
         return any(customer.name in json.dumps(row) for row in await house.slack())
 
-    await until(told, what="a message about the lost login")
+    await until(notified, what="a message about the lost login")
     await house.control(f"connections/{broken.makini_key}/restore-credentials")

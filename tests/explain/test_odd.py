@@ -252,13 +252,13 @@ async def test_a_delivery_that_announced_one_change_does_not_announce_the_next(
     """The record changed again six seconds later, of which no webhook came: a poll found it."""
     which = await world.connection("a", last_webhook_at=NOW)
     first, second = NOW - timedelta(minutes=9, seconds=6), NOW - timedelta(minutes=9)
-    told: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "source": "webhook",
         "recovered": False,
         "announced_at": first,
         "updated_at": first,
     }
-    announced = change(which, "6", 1, at=first, **told)
+    announced = change(which, "6", 1, at=first, **fields)
     lost = change(which, "6", 2, updated_at=second)
     await world.add(record(which, "6"), announced, lost, delivery(which, "6", received_at=first))
     for subject in ("Acme · Maximo 6", lost.id):

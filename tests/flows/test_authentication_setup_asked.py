@@ -94,9 +94,9 @@ async def test_the_customer_is_mailed_and_reminded_until_the_login(
     assert [row.payload["reminder"] for row in (first, reminder)] == [False, True]
     assert f"email:{connection.customer_id}" not in {first.ordering_key, reminder.ordering_key}
     signer = await load_signer(rt.store)
-    told = {"notify_customers": True}  # as the runs have it
+    update = {"notify_customers": True}  # as the runs have it
     configured = (await rt.configuration()).apps
-    apps = {name: app.model_copy(update=told) for name, app in configured.items()}
+    apps = {name: app.model_copy(update=update) for name, app in configured.items()}
     letter = await setup_letter(rt.store, reminder, signer, PUBLIC_URL, apps)
     assert letter is not None
     assert list(letter.recipients) == ["it@acme.example"]

@@ -43,7 +43,7 @@ pytestmark = [on_both, pytest.mark.filterwarnings("ignore:unclosed <socket:Resou
 HOSTILE = "<script>alert(1)</script> ![x](http://evil.example) $(reboot) `id` | ; rm -rf /"
 
 
-def told(state: State[Any]) -> tuple[str, str]:
+def outcome(state: State[Any]) -> tuple[str, str]:
     """A state's name and message."""
     return state.name or "", state.message or ""
 
@@ -84,11 +84,11 @@ async def test_what_cannot_be_is_refused_in_the_run_and_nothing_is_stored(
             ({"systems": ["UpKeep", " upkeep "]}, "Systems"),
             ({"customer": "Acme\x1b[2J"}, "Customer"),
         ):
-            name, message = told(await begin_implementation(**changed))
+            name, message = outcome(await begin_implementation(**changed))
             assert name == "Refused"
             assert message.startswith(f"Refused, nothing was changed. {field}: "), message
         assert "refused" in (await running.last()).name
-        _, message = told(
+        _, message = outcome(
             await begin_implementation(
                 kickoff="soon",
                 committed="2027-13-01",
@@ -112,7 +112,7 @@ async def test_what_cannot_be_is_refused_in_the_run_and_nothing_is_stored(
             assert fault in message, message
         paused = VariableCreate(name="linekeeper_paused", value=True)
         await running.client.create_variable(paused)
-        assert told(await begin_implementation())[0] == "Skipped"
+        assert outcome(await begin_implementation())[0] == "Skipped"
     for table in (Implementation, Customer, Gate, CreditEntry, Audit, Outbox):
         assert not await stored(store, select(table)), table
 
@@ -121,7 +121,7 @@ async def test_hostile_text_stays_text_wherever_people_read_it(
     running: Running, store: Store, clean_prefect: PrefectServer
 ) -> None:
     with on(clean_prefect):
-        name, message = told(
+        name, message = outcome(
             await begin_implementation(
                 customer=HOSTILE,
                 owner=HOSTILE,
@@ -135,7 +135,7 @@ async def test_hostile_text_stays_text_wherever_people_read_it(
         state = await implementation_change(
             one.slug, by=HOSTILE, on_hold="put on hold", reason=HOSTILE, return_state=True
         )
-        assert told(state)[0] == "Completed"
+        assert outcome(state)[0] == "Completed"
     keys = (f"implementation-{one.slug}", f"handover-{one.slug}", "portfolio", "credits")
     for key in keys:
         text = await running.artifact(key)
@@ -185,20 +185,20 @@ async def test_two_starts_are_one_and_an_operators_changes_are_kept_in_the_audit
     running: Running, store: Store, clean_prefect: PrefectServer
 ) -> None:
     with on(clean_prefect):
-        assert "started" in told(await begin_implementation())[1]
-        name, message = told(await begin_implementation(customer="ACME", systems=["sap  ecc"]))
+        assert "started" in outcome(await begin_implementation())[1]
+        name, message = outcome(await begin_implementation(customer="ACME", systems=["sap  ecc"]))
         assert (name, "was there already" in message) == ("Completed", True)
         refused = await implementation_skip(
             "Acme", step="kick", reason=" ", by="Olaf", return_state=True
         )
-        assert told(refused) == (
+        assert outcome(refused) == (
             "Refused",
             "Refused, nothing was changed. Reason: say why: it is kept in the audit. Correct it "
             "and send the form again.",
         )
         nobody = await implementation_change("Bolt", by="Olaf", owner="Petra", return_state=True)
-        assert told(nobody)[0] == "Refused"
-        assert "The nearest: Acme · SAP ECC" in told(nobody)[1]
+        assert outcome(nobody)[0] == "Refused"
+        assert "The nearest: Acme · SAP ECC" in outcome(nobody)[1]
         before = await stored(store, select(Implementation))
         half = await implementation_change(
             "Acme",
@@ -211,22 +211,22 @@ async def test_two_starts_are_one_and_an_operators_changes_are_kept_in_the_audit
             on_hold="put on hold",
             return_state=True,
         )
-        name, message = told(half)
+        name, message = outcome(half)
         assert name == "Refused"
         for fault in ("Committed go-live: ", "Step: ", "nonsense", "Host and port: ", "Reason:"):
             assert fault in message, message
         both = await implementation_skip(
             "Acme", step="go-live", reason=" ", by="Olaf", return_state=True
         )
-        assert "these come first" in told(both)[1]
-        assert "Reason: say why" in told(both)[1]
+        assert "these come first" in outcome(both)[1]
+        assert "Reason: say why" in outcome(both)[1]
         nothing = await implementation_change("Acme", by="Olaf", return_state=True)
-        assert told(nothing)[0] == "Refused"
+        assert outcome(nothing)[0] == "Refused"
         assert (await stored(store, select(Implementation)))[0].owner == before[0].owner
         skipped = await implementation_skip(
             "Acme", step="kickoff", by="Olaf", reason="done by phone", return_state=True
         )
-        assert told(skipped)[0] == "Completed"
+        assert outcome(skipped)[0] == "Completed"
     assert len(await stored(store, select(Implementation))) == 1
     actions = await stored(store, select(col(Audit.action)).order_by(col(Audit.id)))
     assert actions == ["implementation.start", "implementation.skip"]
@@ -242,28 +242,28 @@ async def test_preflight_finds_a_closed_port_and_its_daily_run_what_turns_later(
     running: Running, store: Store, clean_prefect: PrefectServer, door: Door
 ) -> None:
     with on(clean_prefect):
-        assert told(await preflight(return_state=True))[0] == "Skipped"
+        assert outcome(await preflight(return_state=True))[0] == "Skipped"
         system = {"name": "SAP ECC", "vpn": True}
         await begin_implementation(hosting="on-premises", complexity="enterprise", systems=[system])
         early = await running.artifact("handover-acme-sap-ecc")
         assert "usually 443NN" in early.replace("\\", "")
         assert "Makini reaches SAP ECC through a VPN tunnel" in early
         for wrong in ({"system": "Bolt"}, {"system": "Acme"}, {"report": "{}"}, {"targets": ["x"]}):
-            name, message = told(await preflight(**wrong, return_state=True))
+            name, message = outcome(await preflight(**wrong, return_state=True))
             assert (name, message.startswith("Refused, nothing was c")) == ("Refused", True)
         shut = await preflight("Acme", [door.target], timeout=1, return_state=True)
-        assert told(shut)[0] == "Failed"
-        assert "1 checked, 1 finding: " in told(shut)[1]
+        assert outcome(shut)[0] == "Failed"
+        assert "1 checked, 1 finding: " in outcome(shut)[1]
         door.open()
-        assert told(await preflight("Acme", timeout=1, return_state=True))[0] == "Completed"
+        assert outcome(await preflight("Acme", timeout=1, return_state=True))[0] == "Completed"
         door.close()
-        assert told(await preflight(timeout=1, return_state=True))[0] == "Failed"
-        assert told(await preflight(timeout=1, return_state=True))[0] == "Completed"  # known
+        assert outcome(await preflight(timeout=1, return_state=True))[0] == "Failed"
+        assert outcome(await preflight(timeout=1, return_state=True))[0] == "Completed"  # known
         _, lines = await edges(running, (await running.last()).id, 4)
         chain = ["plan", "check from inside", "update implementation pages"]
         assert lines == set(itertools.pairwise([*chain, "update preflight page"]))
         door.open()
-        assert told(await preflight(timeout=1, return_state=True))[0] == "Completed"
+        assert outcome(await preflight(timeout=1, return_state=True))[0] == "Completed"
         door.close()
     [incident] = await stored(store, select(Incident))
     assert incident.status == "resolved"
@@ -279,16 +279,16 @@ async def test_credits_that_will_not_do_are_said_before_the_start(
 ) -> None:
     """B8: a rollout that will not fit is said before it starts."""
     with on(clean_prefect):
-        assert told(await credits(bought=3, return_state=True))[0] == "Refused"
-        assert told(await credits(bought=3, by="Olaf", return_state=True))[1].startswith(
+        assert outcome(await credits(bought=3, return_state=True))[0] == "Refused"
+        assert outcome(await credits(bought=3, by="Olaf", return_state=True))[1].startswith(
             "0 taken, 0 reserved, 3 available (estimate)"
         )
         big: dict[str, Any] = {"systems": [{"name": "SAP ECC", "hosting": "on-premises"}]}
-        name, message = told(await begin_implementation(**big))
+        name, message = outcome(await begin_implementation(**big))
         assert name == "Refused"
         assert "Credits: It needs 8 credits, 3 available (estimate): 5 short" in message
         assert not await stored(store, select(Implementation))
-        name, message = told(
+        name, message = outcome(
             await begin_implementation(**big, over_credits_because="more come on Monday")
         )
         assert name == "Completed"

@@ -22,7 +22,7 @@ from tasks.prefect_adapter.orchestrator import PrefectOrchestrator
 from tests.delivering import deliver_runs
 from tests.fixtures_prefect import PrefectServer
 from tests.flows.conftest import Running, on, on_both
-from tests.flows.test_implementation_flows import begin_implementation, stored, told
+from tests.flows.test_implementation_flows import begin_implementation, outcome, stored
 from tests.newest_runs import newest_runs
 
 pytestmark = [on_both, pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")]
@@ -54,7 +54,7 @@ async def test_a_gates_run_that_is_cancelled_crashed_or_deleted_is_started_again
         async with PrefectOrchestrator.open(own) as orchestrator:
             for attempt, how in enumerate(lost_by, start=1):
                 await deliver_runs(store, orchestrator, "test")
-                assert told(await advance_implementations(return_state=True))[1].endswith(
+                assert outcome(await advance_implementations(return_state=True))[1].endswith(
                     "0 slipping"
                 )
                 run = await _run_of_the_gate(running, attempt)
@@ -65,9 +65,9 @@ async def test_a_gates_run_that_is_cancelled_crashed_or_deleted_is_started_again
                 else:
                     lost = Cancelled() if how == "cancelled" else Crashed()
                     await running.client.set_flow_run_state(run.id, lost, force=True)
-                said = told(await advance_implementations(return_state=True))[1]
+                said = outcome(await advance_implementations(return_state=True))[1]
                 assert "1 lost run started again" in said, (how, said)
-                again = told(await advance_implementations(return_state=True))[1]
+                again = outcome(await advance_implementations(return_state=True))[1]
                 assert "lost" not in again, (how, again)
     [row] = await stored(store, select(Gate).where(col(Gate.status) == "open"))
     assert row.attempt == 1 + len(lost_by)
@@ -112,12 +112,12 @@ async def test_a_run_for_a_gate_that_is_settled_or_unknown_ends_at_once(
 ) -> None:
     with on(clean_prefect):
         for nonsense in (new_id(), "'; drop table gate; --", ""):
-            name, message = told(await gate(nonsense, return_state=True))
+            name, message = outcome(await gate(nonsense, return_state=True))
             assert (name, "there is no gate" in message) == ("Refused", True)
         await begin_implementation()
         await implementation_skip("Acme", step="kickoff", by="Olaf", reason="known")
         [row] = await stored(store, select(Gate).where(col(Gate.gate) == "kickoff"))
-        assert told(await gate(row.id, return_state=True)) == (
+        assert outcome(await gate(row.id, return_state=True)) == (
             "Skipped",
             "Kickoff and technical requirements was skipped: known",
         )
@@ -126,7 +126,7 @@ async def test_a_run_for_a_gate_that_is_settled_or_unknown_ends_at_once(
         [given_up] = await stored(
             store, select(Gate).where(col(Gate.gate) == "kickoff", col(Gate.id) != row.id)
         )
-        name, message = told(await gate(given_up.id, return_state=True))
+        name, message = outcome(await gate(given_up.id, return_state=True))
         run = await running.last()
     assert (name, message) == (
         "Skipped",

@@ -189,10 +189,10 @@ async def test_the_graph_leads_from_the_list_to_batches_to_who_is_in_trouble_to_
         )
     async with store.read() as session:
         events = list(await session.scalars(select(Outbox).where(col(Outbox.channel) == "event")))
-    told_by = {
+    resources = {
         resource["prefect.resource.id"] for event in events for resource in event.payload["related"]
     }
-    assert f"prefect.flow-run.{run.id}" in told_by
+    assert f"prefect.flow-run.{run.id}" in resources
     red = {task.name: task for task in tasks if task.state and task.state.is_failed()}
     assert len(red) == 2
     batch, pages, fleet = "probe default, batch 1", "update connection pages", "update fleet page"

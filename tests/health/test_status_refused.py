@@ -208,8 +208,8 @@ async def test_a_later_sync_ends_a_claimed_loss_where_no_entity_can_be_read(
     """A login that is lost does not synchronize: a status may be behind by an interval, no more."""
 
     def status(synced: datetime) -> dict[str, dict[str, str]]:
-        told = {"sync_status": "done", "sync_updated_at": synced.isoformat()}
-        return {"data": {"id": "k1", **told}}
+        fields = {"sync_status": "done", "sync_updated_at": synced.isoformat()}
+        return {"data": {"id": "k1", **fields}}
 
     server.answer("GET", STATUS, status(utcnow()))
     await sweep(rt)

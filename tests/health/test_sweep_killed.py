@@ -72,7 +72,7 @@ async def test_a_sweep_killed_anywhere_is_completed_by_the_next(
         await sweep(rt)
         await sweep(rt)
         assert await troubles(rt) == {}
-        await each_thing_was_told_once(rt, troubles=2 * number)
+        await each_was_notified_once(rt, troubles=2 * number)
 
 
 async def troubles(rt: Runtime) -> dict[str, str]:
@@ -100,7 +100,7 @@ async def troubles(rt: Runtime) -> dict[str, str]:
     return found
 
 
-async def each_thing_was_told_once(rt: Runtime, *, troubles: int) -> None:
+async def each_was_notified_once(rt: Runtime, *, troubles: int) -> None:
     async with rt.store.read() as session:
         incidents = set(await session.scalars(select(Incident.id)))
         outbox = list(await session.scalars(select(Outbox)))
@@ -111,12 +111,12 @@ async def each_thing_was_told_once(rt: Runtime, *, troubles: int) -> None:
                 .order_by(col(Transition.connection_id), col(Transition.at), col(Transition.id))
             )
         )
-    told = Counter(
+    notified = Counter(
         row.ordering_key for row in outbox if row.channel == "slack" and row.payload["do"] == "show"
     )
-    assert set(told) == {incident_ordering_key(connection) for connection in incidents}
+    assert set(notified) == {incident_ordering_key(connection) for connection in incidents}
     # A trouble's message is posted (or reopened) and edited when it is resolved: no more.
-    assert told.total() == 2 * troubles
+    assert notified.total() == 2 * troubles
     last: dict[str, str] = {}
     for row in transitions:  # each begins where the one before ended: none is lost or repeated
         assert row.before == last.get(row.connection_id, "unknown")

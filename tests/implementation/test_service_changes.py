@@ -94,7 +94,7 @@ async def test_a_slip_is_told_once_in_working_hours_and_stands_in_the_digest(off
         assert "overdue: Kickoff and technical requirements (our turn)" in line
         assert "is late" in line
         office.later(minutes=5)
-    told = [row for row in await office.outbox("slack") if "slip" in row.dedupe_key]
-    assert len(told) == 1
-    assert told[0].next_attempt_at.isoformat() == "2027-03-08T09:00:00+00:00"
+    slips = [row for row in await office.outbox("slack") if "slip" in row.dedupe_key]
+    assert len(slips) == 1
+    assert slips[0].next_attempt_at.isoformat() == "2027-03-08T09:00:00+00:00"
     assert started.new

@@ -327,7 +327,7 @@ async def test_through_errors_waits_and_lost_answers_everything_is_seen_once(
 async def test_what_is_said_of_one_thread_is_one_thread_even_if_its_head_is_gone(
     desk: Desk,
 ) -> None:
-    async def tell(number: int) -> None:
+    async def say_news(number: int) -> None:
         payload = {"do": "say", "thread": "implementation:1", "text": f"News {number}"}
         async with desk.store.write() as session:
             message = Message("slack", f"slack:say:{number}", payload)
@@ -335,11 +335,11 @@ async def test_what_is_said_of_one_thread_is_one_thread_even_if_its_head_is_gone
         await desk.deliver()
 
     for number in range(3):
-        await tell(number)
+        await say_news(number)
     [head] = [row for row in desk.messages() if row["text"] == "News 0"]
     assert [reply["text"] for reply in head["replies"]] == ["News 1", "News 2"]
     desk.slack.delete(head["channel_id"], head["ts"])
-    await tell(3)
-    await tell(4)
+    await say_news(3)
+    await say_news(4)
     [head] = [row for row in desk.messages() if row["text"] == "News 3"]
     assert [reply["text"] for reply in head["replies"]] == ["News 4"]

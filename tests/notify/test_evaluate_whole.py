@@ -142,10 +142,10 @@ async def test_a_reopened_incident_notifies_reminds_and_escalates_as_the_first_t
         second = int(began.timestamp())  # or the one before, where it was written down rounded
         assert str(second) in since or str(second - 1) in since
         assert "first opened" in since
-        told = [one["text"] for one in message["replies"]]
-        assert sum("Reopened: Acme" in one and "for less than" in one for one in told) == number
-        assert sum("Reopened" in one for one in told) == number, "each time said once"
-        assert "Petra" in next(one for one in told if "Reopened: Acme" in one)
+        texts = [one["text"] for one in message["replies"]]
+        assert sum("Reopened: Acme" in one and "for less than" in one for one in texts) == number
+        assert sum("Reopened" in one for one in texts) == number, "each time said once"
+        assert "Petra" in next(one for one in texts if "Reopened: Acme" in one)
         desk.ahead += timedelta(minutes=61)
         await desk.deliver()
         desk.ahead += timedelta(hours=4)

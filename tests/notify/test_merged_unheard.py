@@ -32,7 +32,7 @@ async def _outbox(desk: Desk, channel: str) -> list[Any]:
         return list(await session.scalars(rows))
 
 
-async def _is_told_once(desk: Desk) -> None:
+async def _is_notified_once(desk: Desk) -> None:
     """One message stands in the channel, and it counts all of them."""
     everything = str(desk.messages())
     assert "another incident" not in everything
@@ -57,7 +57,7 @@ async def test_decided_and_not_yet_sent(desk: Desk, shares_a_message: bool) -> N
     await evaluate_alerts(desk.store, desk.configuration, now=desk.now())
     await _become_one(desk)
     await desk.deliver()
-    await _is_told_once(desk)
+    await _is_notified_once(desk)
 
 
 async def test_slack_asked_to_wait(desk: Desk) -> None:
@@ -72,7 +72,7 @@ async def test_slack_asked_to_wait(desk: Desk) -> None:
     for _ in range(6):
         desk.ahead += timedelta(minutes=2)
         await desk.deliver()
-    await _is_told_once(desk)
+    await _is_notified_once(desk)
 
 
 async def test_what_was_posted_is_edited_to_say_so(desk: Desk) -> None:

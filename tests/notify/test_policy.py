@@ -43,7 +43,7 @@ class Renderer:
         return decision
 
     def steps(self, channel: str = "slack") -> list[str]:
-        return [step_name(told.step) for told in self.notified if told.channel == channel]
+        return [step_name(notice.step) for notice in self.notified if notice.channel == channel]
 
 
 def test_the_first_notice_comes_at_once_and_once() -> None:
@@ -61,7 +61,7 @@ def test_reminders_come_with_growing_gaps_until_somebody_takes_it() -> None:
     renderer = Renderer(AlertPolicy(escalate_from="never"))
     for minute in range(0, 5 * 24 * 60, 10):
         renderer.at(NOW + minute * MINUTE, situation())
-    hours = [(told.at - NOW) / HOUR for told in renderer.notified]
+    hours = [(notice.at - NOW) / HOUR for notice in renderer.notified]
     assert hours == [0, 4, 12, 28, 52, 76, 100]
     taken = situation(acknowledged_at=NOW)
     assert renderer.at(NOW + 200 * HOUR, taken).say == []
@@ -118,9 +118,9 @@ def test_a_night_is_one_message_in_the_morning_and_what_is_critical_passes() -> 
     assert said.incident_id == bad.id
     morning = datetime(2026, 3, 5, 7, 0, tzinfo=UTC)
     assert all(s.severity == "critical" for s in renderer.at(morning - MINUTE, *calm, bad).say)
-    told = [s for s in renderer.at(morning, *calm, bad).say if step_name(s.step) == "first"]
-    assert [s.incident_id for s in told] == [one.id for one in calm]
-    assert {s.group_key for s in told} == {f"morning:{morning.isoformat()}"}
+    notice = [s for s in renderer.at(morning, *calm, bad).say if step_name(s.step) == "first"]
+    assert [s.incident_id for s in notice] == [one.id for one in calm]
+    assert {s.group_key for s in notice} == {f"morning:{morning.isoformat()}"}
 
 
 def test_one_that_waited_alone_gets_a_message_of_its_own() -> None:
@@ -191,11 +191,11 @@ def test_others_have_quiet_hours_of_their_own_and_hear_the_rest_in_the_morning()
     renderer.at(night, bad, *calm)
     morning = datetime(2026, 3, 5, 7, 0, tzinfo=UTC)
     renderer.at(morning - MINUTE, bad, *calm)
-    said = [told for told in renderer.notified if told.channel == "elsewhere"]
-    assert {told.incident_id for told in said} == {bad.id}
+    said = [notice for notice in renderer.notified if notice.channel == "elsewhere"]
+    assert {notice.incident_id for notice in said} == {bad.id}
     renderer.at(morning, bad, *calm)
-    said = [told for told in renderer.notified if told.channel == "elsewhere"]
-    assert {told.incident_id for told in said} == {bad.id, *(one.id for one in calm)}
+    said = [notice for notice in renderer.notified if notice.channel == "elsewhere"]
+    assert {notice.incident_id for notice in said} == {bad.id, *(one.id for one in calm)}
 
 
 def test_who_joins_while_slack_can_not_be_told_is_told_to_others() -> None:
@@ -326,9 +326,9 @@ def test_whenever_it_is_asked_nothing_is_repeated_forgotten_or_too_loud(
     steps = [(one.incident_id, one.channel, step_name(one.step)) for one in renderer.notified]
     assert len(steps) == len(set(steps))
     firsts: dict[str, datetime] = {}
-    for told in renderer.notified:
-        if told.channel == "slack" and step_name(told.step) == "first":
-            firsts.setdefault(told.group_key or told.incident_id, told.at)
+    for notice in renderer.notified:
+        if notice.channel == "slack" and step_name(notice.step) == "first":
+            firsts.setdefault(notice.group_key or notice.incident_id, notice.at)
     for at in firsts.values():
         within = [other for other in firsts.values() if at <= other < at + HOUR]
         mornings = [key for key in firsts if key.startswith("morning:")]

@@ -155,10 +155,10 @@ def test_a_report_with_two_verdicts_of_one_check_is_refused():
 @pytest.mark.parametrize(("status", "taken"), [("ok", False), ("skipped", True)])
 def test_from_outside_nothing_is_told_of_an_inner_address(status: Status, taken: bool):
     target = "10.0.0.5:44300"
-    told = Verdict(target, "outside", "tcp", status, "closed")
-    sent = as_json(PreflightVerdicts("outside", NOW, (target,), (told,))).encode()
+    reported = Verdict(target, "outside", "tcp", status, "closed")
+    sent = as_json(PreflightVerdicts("outside", NOW, (target,), (reported,))).encode()
     if taken:
-        assert parse_report(sent).verdicts == (told,)
+        assert parse_report(sent).verdicts == (reported,)
     else:
         with pytest.raises(ReportError, match="inner address"):
             parse_report(sent)

@@ -26,6 +26,6 @@ async def test_a_step_that_is_done_in_the_moment_of_the_end_does_not_hide_it(tur
     answer.set_result(None)
     for _ in range(turns):
         await asyncio.sleep(0)
-    is_told = beating.cancel()
+    is_cancelled = beating.cancel()
     [said] = await asyncio.gather(beating, return_exceptions=True)
-    assert isinstance(said, asyncio.CancelledError) is is_told
+    assert isinstance(said, asyncio.CancelledError) is is_cancelled

@@ -168,10 +168,10 @@ async def test_who_acknowledges_second_is_told_who_was_first(open_house: Opened)
         for name in ("ann", "ann", "petra"):
             answer = await press(here, button, by=name, channel="C0LINE")
             assert answer.status_code == 200
-        await until(lambda: slack.told)
-        [told] = slack.told
-        assert (told["channel"], told["user"]) == ("C0LINE", "U0PETRA")
-        assert "was acknowledged by ann (Slack) before" in told["text"]
+        await until(lambda: slack.notified)
+        [notified] = slack.notified
+        assert (notified["channel"], notified["user"]) == ("C0LINE", "U0PETRA")
+        assert "was acknowledged by ann (Slack) before" in notified["text"]
 
 
 async def test_a_dialog_saved_when_the_incident_is_over_says_so(house: House) -> None:

@@ -152,8 +152,8 @@ async def rt(settings: Settings, store: Store, peer: Peer) -> AsyncIterator[Runt
 @pytest.fixture
 async def forwarding(settings: Settings, store: Store, peer: Peer) -> AsyncIterator[Runtime]:
     """A runtime whose product is to hear of every change."""
-    told = pointed_at(settings, peer.url, forward_url="http://127.0.0.1:9/hooks")
-    async with Runtime.open(told) as runtime:
+    own_settings = pointed_at(settings, peer.url, forward_url="http://127.0.0.1:9/hooks")
+    async with Runtime.open(own_settings) as runtime:
         await adopt(runtime)
         yield runtime
 

@@ -103,10 +103,10 @@ async def test_one_that_had_come_and_waited_was_no_miss_and_is_not_handed_on_twi
     await deliver(forwarding, one.makini_key, keys[:3])
     done = await run(forwarding)
     assert (done.counts.missed, done.counts.webhooks_seen) == (2, 3)
-    told = await handed_on(forwarding)
-    assert {row["data"]["keys"][0] for row in told} == set(keys[3:])
-    assert all(row["data"]["recovered"] for row in told)
-    assert told[0]["data"]["makini_key"] == one.makini_key
+    forwarded = await handed_on(forwarding)
+    assert {row["data"]["keys"][0] for row in forwarded} == set(keys[3:])
+    assert all(row["data"]["recovered"] for row in forwarded)
+    assert forwarded[0]["data"]["makini_key"] == one.makini_key
     await process(forwarding)
     again = await run(forwarding)
     assert (again.counts.missed, again.counts.webhooks_seen, again.counts.late) == (0, 0, 0)

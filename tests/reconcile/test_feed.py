@@ -42,11 +42,11 @@ async def test_the_feed_gives_every_change_once_and_each_connections_in_order(
         await peer.set("records", make=4, change=20, announce=False)
         await run(rt)
         await read_feed(rt.store, None, limit=5)  # placed bit by bit, between the runs
-    told = await pages(rt, 7)
+    changes = await pages(rt, 7)
     wanted = await feed(rt)
-    assert len(told) == len({row["id"] for row in told}) == len(wanted)
-    for connection in {row["connection"] for row in told}:
-        assert [row["id"] for row in told if row["connection"] == connection] == [
+    assert len(changes) == len({row["id"] for row in changes}) == len(wanted)
+    for connection in {row["connection"] for row in changes}:
+        assert [row["id"] for row in changes if row["connection"] == connection] == [
             change.id for change in wanted if change.connection_id == connection
         ]
 
@@ -54,8 +54,8 @@ async def test_the_feed_gives_every_change_once_and_each_connections_in_order(
 async def test_readers_side_by_side_place_nothing_twice(rt: Runtime, peer: Peer) -> None:
     await run(rt)
     await peer.set("records", change=60, announce=False)
-    _, *told = await asyncio.gather(run(rt), *(pages(rt, 9) for _ in range(4)))
-    assert all(len({c["id"] for c in verdict}) == len(verdict) for verdict in told)
+    _, *pages_of_each = await asyncio.gather(run(rt), *(pages(rt, 9) for _ in range(4)))
+    assert all(len({c["id"] for c in verdict}) == len(verdict) for verdict in pages_of_each)
     assert len(await pages(rt, 1_000)) == 60
 
 
@@ -85,8 +85,8 @@ async def test_the_product_reads_it_over_http_with_a_key(
             assert len(rest.json()["data"]) == 1
             again = await http.get(f"/api/changes?after={rest.json()['next']}", headers=headers)
             assert again.json() == {"data": [], "next": rest.json()["next"]}
-            told = [*first["data"], *rest.json()["data"]]
-            assert {change["key"] for change in told} == set(keys)
+            changes = [*first["data"], *rest.json()["data"]]
+            assert {change["key"] for change in changes} == set(keys)
             wrong = await http.get("/api/changes?after=mine", headers=headers)
             assert wrong.status_code == 400
             for limit in ("0", "x", "-1", "1001", "9" * 40):

@@ -250,8 +250,8 @@ class Machine(RuleBasedStateMachine):
             return {row.key: row.updated_at for row in rows}
 
     def _truth(self) -> dict[str, Any]:
-        told = self.box.records.truth(self.source, ENTITY)[ENTITY]
-        return {key: source_time({"updatedAt": time}) for key, time in told.items()}
+        truth = self.box.records.truth(self.source, ENTITY)[ENTITY]
+        return {key: source_time({"updatedAt": time}) for key, time in truth.items()}
 
     async def _feed_is_right(self) -> None:
         """Numbered without a gap; each change once; each makes sense after the one before."""
@@ -280,8 +280,8 @@ class Machine(RuleBasedStateMachine):
         assert sum(row.missed - row.late for row in drift) == sum(
             row.announced_at is None for row in polled
         )
-        told = sum(row.announced_at is not None for row in rows if row.op != "deleted")
-        assert sum(row.webhooks_seen + row.late for row in drift) == told
+        announced = sum(row.announced_at is not None for row in rows if row.op != "deleted")
+        assert sum(row.webhooks_seen + row.late for row in drift) == announced
         assert all(row.due is None for row in rows)
 
     async def _forget(self) -> None:

@@ -132,8 +132,8 @@ async def test_what_stays_listed_as_deleted_is_deleted_here_by_the_next_poll(
     gone = set(done["records"][one.makini_key][ASSETS]["deleted"])
     before = len(await feed(rt))
     await run(rt)
-    told = [(change.op, change.key) for change in (await feed(rt))[before:]]
-    assert sorted(told) == sorted(("deleted", key) for key in gone)
+    changes = [(change.op, change.key) for change in (await feed(rt))[before:]]
+    assert sorted(changes) == sorted(("deleted", key) for key in gone)
     assert (await known(rt, one)).state == "agrees"
 
 

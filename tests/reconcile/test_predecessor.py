@@ -72,7 +72,10 @@ async def test_what_was_replaced_is_back_once_its_successor_is_gone_at_makini(ho
     world.restore_credentials(was)
     await sweep(house)
     world.remove(listed(house, new))
-    told, mailed = len(await feed(house)), len(await house.rows(Outbox, Outbox.channel == "email"))
+    before, mailed = (
+        len(await feed(house)),
+        len(await house.rows(Outbox, Outbox.channel == "email")),
+    )
     await house.sweep()
     known = {each.id for each in await house.incidents()}
     await house.sweep()
@@ -81,7 +84,7 @@ async def test_what_was_replaced_is_back_once_its_successor_is_gone_at_makini(ho
     assert (old.setup, old.health, old.replaced_by) == ("live", "healthy", None)
     assert (await house.connection(new.id)).replaced_by == old.id
     await run(house)
-    since = (await feed(house))[told:]
+    since = (await feed(house))[before:]
     assert {change["op"] for change in since} == {"rekeyed"}
     assert {change["connection"] for change in since} == {old.id}
     await agrees(house, old)
@@ -106,7 +109,7 @@ async def test_a_successor_that_was_not_listed_for_a_while_takes_its_place_again
         await house.sweep()
     assert (await house.connection(connection.id)).setup == "live"
     await run(house)
-    told = len(await feed(house))
+    before = len(await feed(house))
     world.add(successor)
     for _ in range(3):
         await house.sweep()
@@ -114,7 +117,7 @@ async def test_a_successor_that_was_not_listed_for_a_while_takes_its_place_again
     ours, old = await house.connection(new.id), await house.connection(connection.id)
     assert (ours.setup, ours.health, ours.replaced_by) == ("live", "healthy", None)
     assert (old.setup, old.replaced_by) == ("disconnected", new.id)
-    assert {change["op"] for change in (await feed(house))[told:]} == {"rekeyed"}
+    assert {change["op"] for change in (await feed(house))[before:]} == {"rekeyed"}
     await agrees(house, ours)
 
 
@@ -127,7 +130,7 @@ async def test_two_that_take_turns_at_makini_are_compared_each_time(house: House
     world.restore_credentials(was)
     turns = [(listed(house, new), was), (was, listed(house, new))] * 2
     for gone, back in turns:
-        told = len(await feed(house))
+        before = len(await feed(house))
         world.add(back)
         world.remove(gone)
         for _ in range(2):
@@ -135,7 +138,7 @@ async def test_two_that_take_turns_at_makini_are_compared_each_time(house: House
         await run(house)
         ours = next(each for each in await house.connections() if each.makini_key == back.key)
         assert (ours.setup, ours.health, ours.replaced_by) == ("live", "healthy", None)
-        since = (await feed(house))[told:]
+        since = (await feed(house))[before:]
         assert {change["op"] for change in since} == {"rekeyed"}
         assert {change["connection"] for change in since} == {ours.id}
         await agrees(house, ours)
@@ -166,7 +169,7 @@ async def test_one_that_was_connected_anew_twice_is_succeeded_by_the_last(house:
     [connection, _] = await house.connections()
     world, was = house.fleet.world, listed(house, connection)
     await run(house)
-    told = len(await feed(house))
+    before = len(await feed(house))
     between = world.succeed(was, "rename")
     await house.sweep()
     last = world.succeed(between, "rename")
@@ -177,7 +180,7 @@ async def test_one_that_was_connected_anew_twice_is_succeeded_by_the_last(house:
     assert {ours[was.key].replaced_by, ours[between.key].replaced_by} == {ours[last.key].id}
     assert [each.kind for each in await house.incidents() if each.resolved_at is None] == []
     await run(house)
-    since = (await feed(house))[told:]
+    since = (await feed(house))[before:]
     assert {change["op"] for change in since} == {"rekeyed"}
     await agrees(house, ours[last.key])
 

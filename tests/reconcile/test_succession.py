@@ -91,7 +91,7 @@ async def feed(house: House, *, name: str = "reader") -> list[dict[str, Any]]:
     return found
 
 
-async def told_so_far(house: House) -> int:
+async def feed_length(house: House) -> int:
     """How many changes there are, for who asks again and again."""
     async with house.store.read() as session:
         return await session.scalar(select(func.count()).select_from(Change)) or 0
@@ -124,8 +124,8 @@ async def test_what_changed_meanwhile_is_told_and_nothing_else(house: House, how
     new = await logged_in(house, connection, how)
     now = keys(house, listed(house, new))
     await run(house)
-    told = await feed(house)
-    counts = Counter(change["op"] for change in told)
+    changes = await feed(house)
+    counts = Counter(change["op"] for change in changes)
     live = sum(len(keys(house, listed(house, new), e)) for e in (ORDERS, "eam/assets", "eam/sites"))
     orders = world.records.of(listed(house, new)).get("erp/purchase-orders")
     live += len(orders.live()) if orders else 0
@@ -133,9 +133,11 @@ async def test_what_changed_meanwhile_is_told_and_nothing_else(house: House, how
     assert counts == Counter(
         {"updated": 6, "inserted": 1} | ({"rekeyed": renamed} if renamed else {})
     )
-    assert {change["connection"] for change in told} == {new.id}
-    assert {change["makini_key"] for change in told} == {new.makini_key}
-    pairs = {c["old_key"]: c["key"] for c in told if c["op"] == "rekeyed" and c["entity"] == ORDERS}
+    assert {change["connection"] for change in changes} == {new.id}
+    assert {change["makini_key"] for change in changes} == {new.makini_key}
+    pairs = {
+        c["old_key"]: c["key"] for c in changes if c["op"] == "rekeyed" and c["entity"] == ORDERS
+    }
     if renamed:
         assert pairs == {known[n]: key for n, key in now.items() if n in known}
     # The two that are gone are gone only when a second listing agrees.
@@ -202,11 +204,11 @@ async def test_a_webhook_before_the_first_listing_announces_nothing_as_new(house
     await process(house.rt)
     assert await ops(house) == {}
     await run(house)
-    told = [change for change in await feed(house) if change["entity"] == ORDERS]
-    assert Counter(c["op"] for c in told) == {"rekeyed": len(known), "inserted": 1}
+    changes = [change for change in await feed(house) if change["entity"] == ORDERS]
+    assert Counter(c["op"] for c in changes) == {"rekeyed": len(known), "inserted": 1}
     await deliver(house.rt, new.makini_key, [now[1]], plural="work-orders")
     await process(house.rt)
-    assert len([c for c in await feed(house) if c["entity"] == ORDERS]) == len(told)
+    assert len([c for c in await feed(house) if c["entity"] == ORDERS]) == len(changes)
 
 
 def test_a_listing_that_may_lack_records_is_waited_for_a_day() -> None:
@@ -224,8 +226,8 @@ async def test_a_second_login_before_the_first_listing_loses_nothing(house: Hous
     new = await logged_in(house, middle, "rename")
     now = keys(house, listed(house, new))
     await run(house)
-    told = [c for c in await feed(house) if c["entity"] == ORDERS]
-    assert {c["old_key"]: c["key"] for c in told} == {known[n]: key for n, key in now.items()}
+    changes = [c for c in await feed(house) if c["entity"] == ORDERS]
+    assert {c["old_key"]: c["key"] for c in changes} == {known[n]: key for n, key in now.items()}
 
 
 async def test_a_run_cut_short_between_the_steps_tells_each_once(
@@ -238,8 +240,8 @@ async def test_a_run_cut_short_between_the_steps_tells_each_once(
     now = keys(house, listed(house, new))
     for _ in range(40):
         running = asyncio.create_task(run(house))
-        before = await told_so_far(house)
-        while not running.done() and await told_so_far(house) < before + 20:
+        before = await feed_length(house)
+        while not running.done() and await feed_length(house) < before + 20:
             await asyncio.sleep(0)
         running.cancel()
         with suppress(asyncio.CancelledError):
@@ -248,9 +250,9 @@ async def test_a_run_cut_short_between_the_steps_tells_each_once(
             break
     await run(house)
     assert await house.rows(Succession, Succession.status != "done") == []
-    told = [c for c in await feed(house) if c["entity"] == ORDERS]
-    assert len(told) == len(known)
-    assert {c["old_key"]: c["key"] for c in told} == {known[n]: key for n, key in now.items()}
+    changes = [c for c in await feed(house) if c["entity"] == ORDERS]
+    assert len(changes) == len(known)
+    assert {c["old_key"]: c["key"] for c in changes} == {known[n]: key for n, key in now.items()}
     await agrees(house, new)
 
 
@@ -265,7 +267,7 @@ async def test_what_the_successor_has_yet_to_take_over_is_not_purged(
     new = await logged_in(house, connection, "rename")
     if is_planned:
         running = asyncio.create_task(run(house))
-        while not running.done() and await told_so_far(house) < 20:
+        while not running.done() and await feed_length(house) < 20:
             await asyncio.sleep(0)
         running.cancel()
         with suppress(asyncio.CancelledError):
@@ -274,9 +276,9 @@ async def test_what_the_successor_has_yet_to_take_over_is_not_purged(
     with pytest.raises(StillAwaited):
         await forget_records(house.store, connection.id)
     await run(house)
-    told = await feed(house)
-    assert {change["op"] for change in told} == {"rekeyed"}
-    assert len([change for change in told if change["entity"] == ORDERS]) == len(known)
+    changes = await feed(house)
+    assert {change["op"] for change in changes} == {"rekeyed"}
+    assert len([change for change in changes if change["entity"] == ORDERS]) == len(known)
     assert await forget_records(house.store, connection.id) == 0
     await agrees(house, new)
 
@@ -293,8 +295,8 @@ async def test_old_rows_too_little_is_known_of_are_counted_and_stay(house: House
     new = await logged_in(house, connection, "rename")
     for _ in range(3):
         await run(house, full=True)
-    told = [c for c in await feed(house) if c["entity"] == ORDERS]
-    assert Counter(c["op"] for c in told) == {"inserted": len(known)}
+    changes = [c for c in await feed(house) if c["entity"] == ORDERS]
+    assert Counter(c["op"] for c in changes) == {"inserted": len(known)}
     [held] = await house.rows(Deletion)
     assert (held.status, held.records, held.connection_id) == ("unmatched", len(known), new.id)
     [incident] = await house.rows(Incident, Incident.kind == "records_unmatched")

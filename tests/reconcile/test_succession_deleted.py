@@ -41,10 +41,10 @@ async def test_what_was_deleted_meanwhile_is_told_after_one_listing(house: House
     assert set(gone) <= set(known.values())
     new = await logged_in(house, connection, how)
     await run(house)
-    told = (await feed(house))[before:]
-    assert sorted(c["key"] for c in told if c["op"] == "deleted") == sorted(gone)
+    changes = (await feed(house))[before:]
+    assert sorted(c["key"] for c in changes if c["op"] == "deleted") == sorted(gone)
     held = {key: number for number, key in known.items()}
-    for change in told:
+    for change in changes:
         if change["entity"] == ORDERS and change["op"] == "deleted":
             del held[change["key"]]
         elif change["entity"] == ORDERS and change["op"] == "rekeyed":
@@ -77,8 +77,10 @@ async def test_what_was_deleted_before_can_be_undone_at_the_successor(house: Hou
     async with asyncio.timeout(20):
         [done] = await decide_deletions(house.rt, new.makini_key, "undo", by="Petra", now=utcnow())
     assert done.records == 3
-    told = (await feed(house))[before:]
-    assert [(change["op"], change["connection"]) for change in told] == [("inserted", new.id)] * 3
+    changes = (await feed(house))[before:]
+    assert [(change["op"], change["connection"]) for change in changes] == [
+        ("inserted", new.id)
+    ] * 3
 
 
 async def test_what_was_held_back_before_is_over_where_the_successor_lists_it(house: House) -> None:

@@ -72,8 +72,8 @@ async def test_a_successor_that_only_the_list_shows_inherits_as_well(house: Hous
     new = await house.connection(old.replaced_by)
     assert (new.makini_key, new.customer_id) == (after.key, connection.customer_id)
     await run(house)
-    told = Counter(c["op"] for c in await feed(house) if c["entity"] == ORDERS)
-    assert told == {"rekeyed": len(known), "updated": 3}
+    counts = Counter(c["op"] for c in await feed(house) if c["entity"] == ORDERS)
+    assert counts == {"rekeyed": len(known), "updated": 3}
 
 
 async def test_the_case_of_the_lost_login_goes_on_with_the_successor_and_catches_up(

@@ -55,10 +55,10 @@ async def with_twins(house: House) -> tuple[Connection, tuple[str, str], tuple[s
     new = await logged_in(house, connection, "rename")
     now = keys(house, listed(house, new))
     await run(house)
-    told = (await feed(house))[before:]
-    renamed = {c["old_key"]: c["key"] for c in told if c["entity"] == ORDERS}
+    changes = (await feed(house))[before:]
+    renamed = {c["old_key"]: c["key"] for c in changes if c["entity"] == ORDERS}
     assert renamed == {known[n]: key for n, key in now.items() if n not in (3, 4)}
-    assert {c["op"] for c in told} == {"rekeyed"}
+    assert {c["op"] for c in changes} == {"rekeyed"}
     return new, (known[3], known[4]), (now[3], now[4])
 
 
@@ -86,8 +86,8 @@ async def test_twins_wait_for_a_person_who_pairs_them(house: House) -> None:
     assert (done.matched, done.new, done.left) == (1, 0, 1)
     done = await decide(house, new, "distinct", {})
     assert (done.matched, done.new, done.left) == (0, 1, 0)
-    told = await since_then(house, count)
-    assert [(c["op"], c.get("old_key"), c["key"]) for c in told] == [
+    changes = await since_then(house, count)
+    assert [(c["op"], c.get("old_key"), c["key"]) for c in changes] == [
         ("rekeyed", olds[0], news[0]),
         ("inserted", None, news[1]),
     ]
@@ -105,8 +105,8 @@ async def test_twins_of_the_same_contents_are_paired_at_once(house: House) -> No
     count = len(await feed(house))
     done = await decide(house, new, "same_contents", {})
     assert (done.matched, done.new, done.left) == (2, 0, 0)
-    told = await since_then(house, count)
-    assert {c["old_key"]: c["key"] for c in told} == dict(zip(olds, news, strict=True))
+    changes = await since_then(house, count)
+    assert {c["old_key"]: c["key"] for c in changes} == dict(zip(olds, news, strict=True))
     await run(house, full=True)
     await agrees(house, new)
     with pytest.raises(NoMatch, match="nothing waits"):
@@ -154,8 +154,8 @@ async def test_a_record_whose_old_twin_went_before_a_person_paired_them_is_publi
     assert (deleted["op"], deleted["key"]) == ("deleted", olds[0])
     done = await decide(house, new, "pair", {olds[0]: news[0], olds[1]: news[1]})
     assert (done.matched, done.new, done.left) == (1, 1, 0)
-    told = await since_then(house, count + 1)
-    assert [(c["op"], c.get("old_key"), c["key"]) for c in told] == [
+    changes = await since_then(house, count + 1)
+    assert [(c["op"], c.get("old_key"), c["key"]) for c in changes] == [
         ("inserted", None, news[0]),
         ("rekeyed", olds[1], news[1]),
     ]

@@ -245,8 +245,8 @@ async def test_after_the_deadline_the_case_ends_and_the_incident_stays_open(hous
     assert case.outcome == "not_in_time"
     [incident] = await house.incidents()
     assert incident.resolved_at is None
-    told = [row for row in await outbox(house, "slack") if "Not reconnected" in str(row.payload)]
-    assert len(told) == 1
+    rows = [row for row in await outbox(house, "slack") if "Not reconnected" in str(row.payload)]
+    assert len(rows) == 1
 
 
 async def test_a_customer_who_joins_a_running_case_has_a_deadline_of_its_own(

@@ -126,8 +126,8 @@ async def test_operators_are_told_once_and_where_customers_are_not_mailed_what_t
     for _ in range(2):
         assert await announce_ending(house.rt, now=now) == 1
     assert await mails(house) == []
-    [told] = await house.rows(Outbox, col(Outbox.dedupe_key).contains("expiry:"))
-    assert "run `connect`" in told.payload["text"]
+    [notice] = await house.rows(Outbox, col(Outbox.dedupe_key).contains("expiry:"))
+    assert "run `connect`" in notice.payload["text"]
     table = expiry_markdown(await horizon(house.rt, until=now + HORIZON), now=now)
     assert "data:image/svg+xml" in table
     assert "1 end within 31 days, 1 of them within 7" in table

@@ -95,10 +95,10 @@ async def test_before_the_go_live_only_its_implementation_says_what_is_wrong(
     assert await house.rows(ConnectLink) == []
     for _ in range(2):
         await advance_all(house.store, now=utcnow())
-    told = [r for r in await outbox(house, "slack") if "in trouble" in str(r.payload.get("text"))]
-    assert len(told) == 1
+    rows = [r for r in await outbox(house, "slack") if "in trouble" in str(r.payload.get("text"))]
+    assert len(rows) == 1
     assert (
-        f"in trouble: {connection.provider} (Reauthorization required)" in told[0].payload["text"]
+        f"in trouble: {connection.provider} (Reauthorization required)" in rows[0].payload["text"]
     )
     progress = await advance(house.store, progress.standing.implementation.id, now=utcnow())
     shown = implementation_markdown(progress, utcnow(), LINKS)

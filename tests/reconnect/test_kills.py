@@ -126,7 +126,7 @@ def messages(here: House) -> list[dict[str, Any]]:
     return list(here.fleet.world.slack.snapshot())
 
 
-async def told(here: House) -> None:
+async def deliver_slack(here: House) -> None:
     """Deliver to Slack what is due or is to be tried again soon, however often that is needed."""
     for _ in range(600):
         configuration = await here.rt.configuration()
@@ -179,7 +179,7 @@ async def test_killed_while_telling_slack_there_is_one_message_and_each_line_onc
     here = await opened(open_house, post)
     await work(here)
     await killed(here, "slack", one_of("slack", "notice_message", "notice_message+", "outbox+"))
-    await told(here)
+    await deliver_slack(here)
     [message] = messages(here)
     said = [reply["text"] for reply in message["replies"]]
     assert len(said) == len(set(said))
@@ -212,7 +212,7 @@ async def test_killed_in_the_callback_the_link_still_works_or_the_login_is_store
     [kept] = await here.rows(ConnectLink, col(ConnectLink.used_at).is_not(None))
     assert kept.used_for == connection.id
     await work(here)
-    await told(here)
+    await deliver_slack(here)
     assert len(messages(here)) == 1
     assert len(post.mails) == 1
 
@@ -236,7 +236,7 @@ async def test_killed_as_the_webhook_is_applied_there_is_one_incident(
     while await process_connection_events(here.rt):
         pass
     await work(here)
-    await told(here)
+    await deliver_slack(here)
     assert len(await here.incidents()) == len(messages(here)) == len(post.mails) == 1
     assert {row.status for row in await here.rows(WebhookEvent)} == {"processed"}
 
@@ -263,7 +263,7 @@ async def test_killed_as_an_answer_is_taken_and_as_it_reminds_each_is_said_once(
         await session.execute(update(Outbox).values(next_attempt_at=utcnow()))
     with at(next_weekday_noon(utcnow() + timedelta(days=1))):
         await work(here)
-    await told(here)
+    await deliver_slack(here)
     [message] = messages(here)
     said = " ".join(reply["text"] for reply in message["replies"])
     for text in ("They call back", "Still waiting", "Not reconnected in time"):
@@ -307,7 +307,7 @@ async def test_killed_as_it_proves_back_fills_and_closes_the_counts_are_right_an
     for _ in range(2):
         await close(here.rt, case.incident_id, "reconnected", now=utcnow())
     await work(here)
-    await told(here)
+    await deliver_slack(here)
     [case] = await here.rows(Reconnect)
     assert case.outcome == "reconnected"
     assert len([mail for mail in post.mails if "connected again" in mail["Subject"]]) == 1

@@ -141,7 +141,7 @@ async def test_nobody_is_thanked_for_a_login_of_which_only_makinis_list_says_tha
     """It was made anew, no token of it may be had, and the list says `Active` of a lost one, too"""
     async with listening() as post:
         house = await asking(open_house, post.url)
-        before, after = await _connected_anew_and_lost(house, post, answer="250 OK", is_told=False)
+        before, after = await _connected_anew_and_lost(house, post, answer="250 OK", notified=False)
         app = await house.rt.app("default")
         await take_list(house.rt, app, now=utcnow(), accept_missing=True)
         assert (await house.connection(before.id)).replaced_by == after.id
@@ -198,7 +198,7 @@ async def test_nobody_is_said_to_be_mailed_for_a_connection_that_seems_to_have_a
 
 
 async def _connected_anew_and_lost(
-    house: House, post: Post, answer: str = "451 not now", *, is_told: bool = True
+    house: House, post: Post, answer: str = "451 not now", *, notified: bool = True
 ) -> tuple[Connection, Connection]:
     """A customer is asked, logs in elsewhere, and loses the login of the new connection at once.
 
@@ -212,7 +212,7 @@ async def _connected_anew_and_lost(
     made = await house.control(
         "connections", name=before.name, provider=before.provider, email=before.email
     )
-    if is_told:
+    if notified:
         await house.control(f"connections/{made['key']}/change-credentials")
     else:
         await house.control("settings", mint_shape="refused")
@@ -220,7 +220,7 @@ async def _connected_anew_and_lost(
     await work(house)
     [after] = [each for each in await house.connections() if each.makini_key == made["key"]]
     assert after.customer_id == before.customer_id
-    if is_told:
+    if notified:
         lost = [after.health, (await house.connection(before.id)).health]
         assert lost == ["reauthorization_required"] * 2
     return before, after

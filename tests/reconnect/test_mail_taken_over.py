@@ -49,8 +49,8 @@ async def test_a_mail_that_was_taken_over_is_not_sent_by_who_held_it(open_house:
             await first
         said = Counter(_id(mail) for mail in post.mails)
         assert len(said) == waiting
-        told = await outbox(house, "slack")
-        assert not [row.payload for row in told if "A mail waits" in row.payload.get("text", "")]
+        notices = await outbox(house, "slack")
+        assert not [row.payload for row in notices if "A mail waits" in row.payload.get("text", "")]
         assert sorted(said.values()) == [*[1] * (waiting - Sender.at_once), *[2] * Sender.at_once]
 
 

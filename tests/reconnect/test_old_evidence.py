@@ -26,7 +26,7 @@ from .conftest import House
 from .post import Post, listening
 from .test_ask import Opened, asking, work
 from .test_contact_later import consumer
-from .test_kills import messages, told, with_slack
+from .test_kills import deliver_slack, messages, with_slack
 from .working_clock import at
 
 pytestmark = [
@@ -106,7 +106,7 @@ async def in_trouble(house: House, trouble: str) -> Connection:
     for _ in range(3):
         await house.sweep()
     await advance_due_cases(house.rt)
-    await told(house)
+    await deliver_slack(house)
     return connection
 
 

@@ -8,7 +8,7 @@ from sqlmodel import col
 from linekeeper.access.page_links import page_address
 from linekeeper.access.signing import load_signer
 from linekeeper.clock import utcnow
-from linekeeper.customers.own_names import OwnSystem, told_apart
+from linekeeper.customers.own_names import OwnSystem, distinct_names
 from linekeeper.store.tables import Connection, Incident
 
 from .post import Post, text_of
@@ -71,7 +71,7 @@ def test_only_where_the_product_says_too_little_is_the_name_added() -> None:
         OwnSystem("h", "maximo", "Plant"),
         OwnSystem("i", "maximo", "maximo"),
     ]
-    assert told_apart(systems) == {
+    assert distinct_names(systems) == {
         "a": "sap-ecc (Acme · North)",
         "b": "sap-ecc (Acme · South)",
         "c": "upkeep",

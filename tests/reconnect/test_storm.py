@@ -21,7 +21,7 @@ from tests.delivering import deliver_mail
 from tests.reconnect.conftest import House
 from tests.reconnect.post import Post, listening, text_of
 from tests.reconnect.test_ask import Opened, asking, outbox, work
-from tests.reconnect.test_kills import messages, told, with_slack
+from tests.reconnect.test_kills import deliver_slack, messages, with_slack
 
 HOW_MANY = 500
 
@@ -116,7 +116,7 @@ async def test_500_of_one_provider_are_one_incident_one_run_one_thread_and_a_mai
             await work(here)
             if all(row.status == "sent" for row in await outbox(here, "email")):
                 break
-        await told(here)
+        await deliver_slack(here)
         print(f"{len(post.mails)} mails after {time.monotonic() - began:.1f} s")
         open_ones = [
             incident for incident in await here.incidents() if incident.resolved_at is None
@@ -174,7 +174,7 @@ async def test_logins_lost_one_after_the_other_are_one_run_and_one_message(
     for connection in fiix:
         await here.lose_login(connection)
         await advance_due_cases(here.rt)
-        await told(here)
+        await deliver_slack(here)
     cases = await here.rows(Reconnect)
     runs = await outbox(here, "run")
     starts = [row for row in runs if "resume" not in row.payload]
@@ -203,7 +203,7 @@ async def test_two_of_a_provider_within_moments_are_two_and_told_a_little_later(
     for lost in (connection, other):
         await here.lose_login(lost)
         await advance_due_cases(here.rt)
-        await told(here)
+        await deliver_slack(here)
     now = utcnow()
     assert len(messages(here)) == 1
     first, second = await outbox(here, "run")

@@ -199,14 +199,14 @@ async def stops(universe: "Universe", acts: "SecondActs", rng: Random) -> None:
 
     episode.fault, episode.matches = Fault("hang"), is_asked
     if await acts.until(lambda: bool(asking), within=300.0, every=1.0):
-        host, told_at = asking[-1], universe.now()
+        host, asked_at = asking[-1], universe.now()
         universe.acted.add(STOPPED)
         universe.stop(host.name)
         await asyncio.sleep(ENDS_SOON)
         is_alone = universe.people.kinds == {STOPPED}  # else it may wait for a pair
         if is_alone and not host.dead:
             universe.found.append(
-                f"stop: {host.name} was told to at {told_at:%H:%M:%S}, and waits for an answer "
+                f"stop: {host.name} was told to at {asked_at:%H:%M:%S}, and waits for an answer "
                 "about a login that is kept"
             )
     episode.until = universe.now()

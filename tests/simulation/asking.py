@@ -112,9 +112,9 @@ def _tokens(oracle: "Oracle") -> Iterator[str]:
     for key, given in universe.asking.tokens.items():
         connection = universe.truth.connections[key]
         if connection.deleted:
-            is_told = key in universe.people.removed or connection.successor is not None
+            is_known = key in universe.people.removed or connection.successor is not None
             ended_at = connection.deleted_at or universe.now()
-            if given.status == 200 and is_told and universe.now() - ended_at > KNOWN_WITHIN:
+            if given.status == 200 and is_known and universe.now() - ended_at > KNOWN_WITHIN:
                 yield f"token: one was given for {key}, which is gone since {ended_at:%H:%M:%S}"
             continue
         if _cannot_be_known(oracle, connection):

@@ -116,11 +116,11 @@ class Truth:
         # that was lost on its way told nothing.
         self._is_unreadable = is_unreadable(universe, connection)
         self._is_token_missing = partial(is_token_missing, universe, connection)
-        told = not any(
+        is_announced = not any(
             post.event == personality.auth_event and post.connection == connection.key
             for post in universe.lost
         )
-        self._announced = bool(personality.auth_event) and personality.grain < DAY and told
+        self._announced = bool(personality.auth_event) and personality.grain < DAY and is_announced
         people = universe.people
         self._makini = [TimeSpan(each.since, each.until) for each in people.over if each.everywhere]
         self._alone = [

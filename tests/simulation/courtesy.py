@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from tests.simulation.doubted import DOUBTED, mailed_while_kept
-from tests.simulation.ending import wrongly_told
+from tests.simulation.ending import wrongly_notified
 from tests.simulation.lost import (
     NOTICED_LATE,
-    is_gone_untold,
+    is_gone_unlisted,
     is_token_missing,
     is_unverifiable,
     line_of,
@@ -51,7 +51,7 @@ def discourtesies(oracle: "Oracle") -> list[str]:
         return undated  # our own times are not those of the world
     return [
         *_mails(oracle), *_mailed_twice(oracle), *_reminded(oracle), *_reminded_beside(oracle),
-        *_quiet(oracle), *at_night(oracle), *wrongly_told(oracle), *mailed_while_kept(oracle),
+        *_quiet(oracle), *at_night(oracle), *wrongly_notified(oracle), *mailed_while_kept(oracle),
         *undated,
     ]  # fmt: skip
 
@@ -68,7 +68,7 @@ def _mails(oracle: "Oracle") -> Iterator[str]:
         lines = [each for connection in theirs for each in line_of(truth, connection)]
         if any(oracle.was_locked_out(each) for each in lines):
             continue
-        if any(is_gone_untold(oracle.universe, each, mail.at) for each in theirs):
+        if any(is_gone_unlisted(oracle.universe, each, mail.at) for each in theirs):
             continue
         if any(is_token_missing(oracle.universe, each, mail.at) for each in theirs):
             continue
@@ -118,7 +118,7 @@ def _mailed_twice(oracle: "Oracle") -> Iterator[str]:
                 each for each in universe.truth.connections.values()
                 if each.email in mail.recipients
             ]  # fmt: skip
-            if any(is_gone_untold(universe, each, mail.at) for each in theirs):
+            if any(is_gone_unlisted(universe, each, mail.at) for each in theirs):
                 continue  # the first one asked for a connection that is gone, which nobody knew
             lines = [each for one in theirs for each in line_of(universe.truth, one)]
             # Whoever is gone at Makini by then was replaced by a login, or nobody asks for it.

@@ -32,7 +32,7 @@ HINDERS = frozenset(
 )
 RENEWED = timedelta(minutes=2)
 """From a login that was answered as done until no mail speaks of the one before."""
-TOLD_WITHIN = timedelta(minutes=45)
+NOTIFIED_WITHIN = timedelta(minutes=45)
 """From the first look at what ends, of working hours."""
 
 
@@ -91,7 +91,7 @@ def is_ending(oracle: "Oracle", connection: "Connection") -> bool:
     )
 
 
-def wrongly_told(oracle: "Oracle") -> Iterator[str]:
+def wrongly_notified(oracle: "Oracle") -> Iterator[str]:
     """Whoever is told that a login ends has one that does; and whoever has one is told."""
     universe = oracle.universe
     of_endings = {
@@ -99,11 +99,11 @@ def wrongly_told(oracle: "Oracle") -> Iterator[str]:
         for row in oracle.rows("SELECT id, payload FROM outbox WHERE channel = 'email'")
         if json.loads(row["payload"]).get("do") == ENDING
     }
-    told = [
+    notices = [
         mail for mail in universe.mail.taken
         if mail.identity.strip("<>").partition("@")[0] in of_endings
     ]  # fmt: skip
-    for mail in told:
+    for mail in notices:
         theirs = [each for each in universe.people.endings if each.email in mail.recipients]
         whom, at = mail.recipients[0], f"{mail.at:%d %H:%M:%S}"
         if not theirs:
@@ -115,11 +115,11 @@ def wrongly_told(oracle: "Oracle") -> Iterator[str]:
         return
     for each in universe.people.endings:
         connection = universe.truth.connections[each.key]
-        since = universe.begins + TOLD_WITHIN
+        since = universe.begins + NOTIFIED_WITHIN
         until = min(universe.calm_since, connection.deleted_at or universe.calm_since)
         was_lost = any(not works for _, works in connection.logins)
         zone = universe.zones.get(each.email, "UTC")
         at_work = [since + timedelta(minutes=n) for n in range(0, 45, 15)]
         is_due = at_work[-1] < until and all(is_at_work(at, zone) for at in at_work)
-        if is_due and not was_lost and not any(each.email in mail.recipients for mail in told):
+        if is_due and not was_lost and not any(each.email in mail.recipients for mail in notices):
             yield f"ending: {each.email} was not told that a login ends {each.until:%d %H:%M}"

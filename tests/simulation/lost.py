@@ -10,7 +10,7 @@ from tests.simulation.makini.truth import Truth
 if TYPE_CHECKING:
     from tests.simulation.universe import Universe
 
-UNTOLD_FOR = timedelta(minutes=10)
+UNLISTED_FOR = timedelta(minutes=10)
 """From a connection's end until its refused calls count as a lost login, where no list is read."""
 NOTICED_LATE = timedelta(minutes=40)
 """A lost login may be noticed so long after it was true: misses, sweeps, a word that lags."""
@@ -25,10 +25,10 @@ def line_of(truth: Truth, connection: Connection) -> list[Connection]:
     return line
 
 
-def is_gone_untold(universe: "Universe", connection: Connection, at: datetime) -> bool:
+def is_gone_unlisted(universe: "Universe", connection: Connection, at: datetime) -> bool:
     """Whether it is gone at Makini for a while, and no list was answered that could have told."""
     gone_at = connection.deleted_at
-    if gone_at is None or at - gone_at < UNTOLD_FOR:
+    if gone_at is None or at - gone_at < UNLISTED_FOR:
         return False
     return not any(gone_at <= when <= at for when, _ in universe.face.lists)
 

@@ -27,4 +27,4 @@ async def new_events(universe: "Universe") -> None:
         await asyncio.sleep(rng.expovariate(1 / (SECONDS * universe.plan.pace)))
         event, keys = rng.choice(EVENTS)
         if living := universe.truth.living():
-            universe.truth.tell((rng.choice(living).key, event, keys))
+            universe.truth.notify((rng.choice(living).key, event, keys))

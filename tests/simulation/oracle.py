@@ -13,7 +13,7 @@ from tests.simulation.lost import is_unreadable
 from tests.simulation.makini.connection import Connection
 from tests.simulation.patience import AT_ONCE, OVERDUE_WITHIN
 from tests.simulation.promises import broken_promises
-from tests.simulation.secrecy import told_secrets
+from tests.simulation.secrecy import leaked_secrets
 from tests.simulation.universe import Universe
 from tests.simulation.working_hours import CAN_WAIT, is_at_work, waits_for_work
 
@@ -57,7 +57,7 @@ class Oracle:
         self.health()
         self.forwards()
         self.tokens()
-        self.broken += told_secrets(self)
+        self.broken += leaked_secrets(self)
         self.errors()
         self.broken += broken_promises(self)
         self.db.close()

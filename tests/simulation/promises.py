@@ -13,7 +13,7 @@ from tests.simulation.effects import missing_effects
 from tests.simulation.joined import unnamed
 from tests.simulation.lost import (
     NOTICED_LATE,
-    is_gone_untold,
+    is_gone_unlisted,
     is_token_missing,
     is_unverifiable,
     line_of,
@@ -113,7 +113,7 @@ def _false_reauthorization(oracle: "Oracle") -> Iterator[str]:
         if connection is None or oracle.was_locked_out(connection):
             continue
         at = datetime.fromisoformat(row["at"])
-        if is_gone_untold(oracle.universe, connection, at):
+        if is_gone_unlisted(oracle.universe, connection, at):
             continue
         if is_token_missing(oracle.universe, connection, at):
             continue

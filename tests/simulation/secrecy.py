@@ -29,7 +29,7 @@ _TOKEN = re.compile(r"mk(?:at|rt|ad|co)-[0-9a-f]{24}")
 """Any token or code that Makini hands out."""
 
 
-def told_secrets(oracle: "Oracle") -> list[str]:
+def leaked_secrets(oracle: "Oracle") -> list[str]:
     """Everything that is broken, in one line each."""
     universe = oracle.universe
     tokens = set(universe.truth.secrets)

@@ -74,7 +74,7 @@ class Sending:
                 connection = rng.choice(living)
                 works = connection.login_ok and connection.online and connection.active
                 works |= self._universe.personality.sync_lies
-                self._universe.truth.tell((connection.key, SYNCED if works else NOT_SYNCED, []))
+                self._universe.truth.notify((connection.key, SYNCED if works else NOT_SYNCED, []))
 
     async def deliver(self, post: Post) -> None:
         """Post it until it is answered with 200."""

@@ -16,7 +16,7 @@ RECORD = "/api/eam/assets"
 CONNECTION: Any = SimpleNamespace(key="k", pairs=[])
 
 
-class Told:
+class HeardCase:
     """Processes are told something; then somebody is mailed."""
 
     def __init__(self) -> None:
@@ -45,30 +45,30 @@ class Told:
 def test_a_read_contradicts_a_mail_where_who_read_it_lived_to_store_it(
     ends_after: float | None, is_wrong: bool
 ) -> None:
-    told = Told()
-    host = told.answer(10, RECORD)
+    heard_case = HeardCase()
+    host = heard_case.answer(10, RECORD)
     if ends_after is not None:
-        host.interrupted_at = told.at + timedelta(seconds=ends_after)
-    assert bool(told.contradicts(13)) is is_wrong
+        host.interrupted_at = heard_case.at + timedelta(seconds=ends_after)
+    assert bool(heard_case.contradicts(13)) is is_wrong
 
 
 def test_a_lost_login_may_be_known_whoever_was_told() -> None:
     """It is not certain that nobody knows."""
-    told = Told()
-    told.answer(10, RECORD)
-    told.answer(11, STATUS, b'{"data": {"sync_status": "done"}}')
-    host = told.answer(12, STATUS, b'{"data": {"sync_status": "fail"}}')
-    host.interrupted_at = told.at
-    assert told.contradicts(80) == ""
+    heard_case = HeardCase()
+    heard_case.answer(10, RECORD)
+    heard_case.answer(11, STATUS, b'{"data": {"sync_status": "done"}}')
+    host = heard_case.answer(12, STATUS, b'{"data": {"sync_status": "fail"}}')
+    host.interrupted_at = heard_case.at
+    assert heard_case.contradicts(80) == ""
 
 
 @pytest.mark.parametrize(("synced", "is_wrong"), [("06:05:00", True), ("06:15:00", False)])
 def test_a_fail_counts_against_a_read_where_it_is_of_a_later_synchronization(
     synced: str, is_wrong: bool
 ) -> None:
-    told = Told()
+    heard_case = HeardCase()
     said = b'{"data": {"sync_status": "fail", "sync_updated_at": "2026-03-02T%sZ"}}'
-    told.answer(8, STATUS, said % b"06:03:00")
-    told.answer(10, RECORD)
-    told.answer(20, STATUS, said % synced.encode())
-    assert bool(told.contradicts(21)) is is_wrong
+    heard_case.answer(8, STATUS, said % b"06:03:00")
+    heard_case.answer(10, RECORD)
+    heard_case.answer(20, STATUS, said % synced.encode())
+    assert bool(heard_case.contradicts(21)) is is_wrong

@@ -291,9 +291,9 @@ class Universe:
                 if name in ("receiver", "consumer"):
                     self.later(ENDS_WITHIN, self._has_ended(host, self.now()))
 
-    async def _has_ended(self, host: Host, told_at: datetime) -> None:
+    async def _has_ended(self, host: Host, asked_at: datetime) -> None:
         if not (host.dead or host.stalled):
-            self.found.append(f"stop: {host.name} was told to at {told_at:%H:%M:%S}, and goes on")
+            self.found.append(f"stop: {host.name} was told to at {asked_at:%H:%M:%S}, and goes on")
 
     async def _supervise(self, name: str, main: Callable[[Host], Awaitable[None]]) -> None:
         """Start a process, and again when it is gone."""

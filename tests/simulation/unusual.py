@@ -162,4 +162,4 @@ class Unusual:
         keys = [*known, *(f"{rng.getrandbits(52):016d}" for _ in range(FLOOD - len(known)))]
         universe.say(f"trouble: a webhook of {connection.key} names {len(keys)} records")
         event = universe.truth.event_of(entity, "updated")
-        universe.truth.tell((connection.key, event, keys))
+        universe.truth.notify((connection.key, event, keys))

@@ -14,7 +14,7 @@ from tests.store.filling import fill, migrated
 BEFORE = "0048"
 NOW = datetime(2026, 11, 30, 9, 30, tzinfo=UTC)
 HELD, PAST, NEVER = new_id(), new_id(), new_id()
-TOLD = (
+HOLDS = (
     (PAST, "hold", 0),
     (HELD, "hold", 1),
     (PAST, "resume", 5),
@@ -57,7 +57,7 @@ def _fill(connection: SyncConnection) -> None:
                 "id": new_id(), "at": _at(days), "by": "Olaf", "subject": "Acme",
                 "action": f"implementation.{action}", "detail": {"implementation": identifier},
             }
-            for identifier, action, days in TOLD
+            for identifier, action, days in HOLDS
         ],
     }  # fmt: skip
     fill(connection, rows)

@@ -160,7 +160,7 @@ async def process_with(settings: Settings, key: str, writes: str) -> AsyncIterat
         await process.wait()
 
 
-def tell(process: Forked) -> None:
+def answer(process: Forked) -> None:
     assert process.stdin is not None
     process.stdin.write(b"\n")
 
@@ -179,12 +179,12 @@ async def test_a_rotation_names_a_silent_process_with_the_old_key_until_it_has_e
         assert f"(process {process.pid})" in str(writer)
         assert done.written_since == []  # it wrote nothing: its rows would not have told
         assert not done.is_complete
-        tell(process)
+        answer(process)
         assert process.stdout is not None
         assert await process.stdout.readline() == b"written\n"
         rotation = asyncio.create_task(rotate_keys(rotating, look_again_after=60))
         await asyncio.sleep(0)
-        tell(process)  # now it ends, and the rotation has waited for it
+        answer(process)  # now it ends, and the rotation has waited for it
         assert (await rotation).is_complete
     async with rotating.read() as session:
         row = await session.get_one(Credential, one)

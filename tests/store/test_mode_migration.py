@@ -101,8 +101,8 @@ async def test_a_database_with_data_is_managed_as_before(empty_settings: Setting
                 }
                 for row in found:
                     assert app_of(APPS[row.app], row) is APPS[row.app]
-                    is_told = is_written_to(APPS, row.app, row)
-                    assert is_told == (row.app == "managed"), row.app
+                    is_mailed = is_written_to(APPS, row.app, row)
+                    assert is_mailed == (row.app == "managed"), row.app
                 assert len(list(await session.scalars(select(Customer)))) == 1
                 assert len(list(await session.scalars(select(Contact)))) == 1
                 assert list(await session.scalars(select(Credential))) == []

@@ -65,10 +65,10 @@ async def test_it_says_what_was_found_and_what_would_be_told_whom(
     assert used >= 12
     assert f"The connections use {used} credits" in rest
     assert "UTC" in rest.partition("## Credits")[0].partition("## Tokens")[2]
-    told = rest.partition("## Whom Linekeeper would notify")[2]
-    assert "Petra | 1 | 0 |" in told  # nobody confirmed the other contact
-    assert "would be posted, were Slack configured" in told
-    assert "`notify_customers` is on for it" in told
+    notified = rest.partition("## Whom Linekeeper would notify")[2]
+    assert "Petra | 1 | 0 |" in notified  # nobody confirmed the other contact
+    assert "would be posted, were Slack configured" in notified
+    assert "`notify_customers` is on for it" in notified
     assert "all 12 managed; no customer is notified" in found
     for secret in ("secret-access", "secret-refresh", "acme.example"):
         assert secret not in found

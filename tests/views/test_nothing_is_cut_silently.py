@@ -214,7 +214,7 @@ def test_of_many_that_slip_the_portfolio_tells_of_the_worst_and_lists_all() -> N
         lines.append(PortfolioLine(row))
     page = portfolio_markdown(lines, NOW, Links())
     above, _, table = page.partition("## Underway")
-    told = [f"Customer {n} slips" in above for n in range(SLIPPING_SHOWN + 30)]
-    assert told == [True] * SLIPPING_SHOWN + [False] * 30
+    is_named = [f"Customer {n} slips" in above for n in range(SLIPPING_SHOWN + 30)]
+    assert is_named == [True] * SLIPPING_SHOWN + [False] * 30
     assert "and 30 more, by risk in the list below" in above
     assert all(f"Customer {n}" in table for n in range(SLIPPING_SHOWN + 30))

@@ -258,13 +258,13 @@ def test_who_was_not_heard_of_for_minutes_is_not_said_to_work() -> None:
 
 def test_of_a_worker_is_known_what_prefect_said_and_of_prefect_what_a_consumer_heard() -> None:
     def states(worker: int, prefect: int, consumer: int) -> dict[str, str]:
-        told = [
+        parts = [
             part("worker:w", at=worker),
             part("prefect", at=prefect),
             part("consumer:c", at=consumer),
             part("receiver:r"),
         ]
-        return {each.kind: each.state for each in stand(told, POLICY, now=NOW)}
+        return {each.kind: each.state for each in stand(parts, POLICY, now=NOW)}
 
     works = {"consumer": "works", "prefect": "works", "receiver": "works"}
     assert states(0, 0, 0) == {**works, "worker": "works"}
@@ -279,7 +279,7 @@ def test_of_a_worker_is_known_what_prefect_said_and_of_prefect_what_a_consumer_h
 
 def test_since_when_a_worker_works_is_not_known() -> None:
     """Prefect has its name alone: another process may have taken it meanwhile."""
-    told = [part("worker:w"), part("prefect"), part("consumer:c")]
-    since = {each.kind: each.since for each in stand(told, POLICY, now=NOW)}
+    parts = [part("worker:w"), part("prefect"), part("consumer:c")]
+    since = {each.kind: each.since for each in stand(parts, POLICY, now=NOW)}
     assert since["worker"] is None
     assert None not in (since["prefect"], since["consumer"])

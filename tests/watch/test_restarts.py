@@ -74,7 +74,7 @@ async def test_what_was_just_started_is_not_judged_by_the_silence_of_the_one_bef
     kills: list[float] = []
     enough = asyncio.Event()
 
-    def tell(line: str) -> None:
+    def keep_line(line: str) -> None:
         if "hangs" in line:
             kills.append(time.monotonic())
             if len(kills) == 2:
@@ -86,7 +86,7 @@ async def test_what_was_just_started_is_not_judged_by_the_silence_of_the_one_bef
             await beat(store, "consumer:x", "consumer", "")
             await asyncio.sleep(0.2)
 
-    async with Supervisor(tmp_path / "logs", tell) as supervisor:
+    async with Supervisor(tmp_path / "logs", keep_line) as supervisor:
         sleeping = (sys.executable, "-c", "import time; print('up', flush=True); time.sleep(600)")
         server = Child("Prefect server", sleeping, dict(os.environ), ready_text="up")
         await supervisor.start(server)

@@ -207,12 +207,12 @@ async def check(trial: Trial) -> None:
     seen = {event.delivery_key for event in events} & trial.about_connections
     assert observed == len(seen)
     assert counted == len(events)
-    told = {event.delivery_key: event for event in events}
+    by_key = {event.delivery_key: event for event in events}
     named = Counter(
         dict.fromkeys(
-            (told[key].connection_id, record)
-            for key in told.keys() - trial.about_connections
-            for record in orjson.loads(told[key].body or b"{}")["body"]
+            (by_key[key].connection_id, record)
+            for key in by_key.keys() - trial.about_connections
+            for record in orjson.loads(by_key[key].body or b"{}")["body"]
         )
     )
     assert changes == dict.fromkeys(named, 1)

@@ -32,7 +32,7 @@ async def incidents(stage: Stage) -> dict[str, Incident]:
         return {row.kind: row for row in rows}
 
 
-async def told(stage: Stage) -> int:
+async def notified(stage: Stage) -> int:
     """How many Slack messages were written or rewritten."""
     async with stage.rt.store.read() as session:
         rows = await session.scalars(select(Outbox).where(col(Outbox.channel) == "slack"))
@@ -64,11 +64,11 @@ async def test_dead_events_are_one_incident_that_ends_when_they_are_replayed(
     assert (first.scope, first.app) == ("app", "default")
     assert first.title is not None
     assert "1 dead webhook" in first.title
-    before = await told(stage)
+    before = await notified(stage)
     assert before > 0
 
     await watch(stage.rt, now)
-    assert await told(stage) == before, "what is known is not told again"
+    assert await notified(stage) == before, "what is known is not told again"
     for number in range(2, 5):
         await stage.deliver({"id": f"d{number}", "event": "moon.rising"}, to=connection)
     await stage.process()

@@ -33,7 +33,7 @@ class Truth:
         self.announce: list[tuple[str, str, list[str]]] = []  # webhooks still to be sent
         self.announced = asyncio.Event()
 
-    def tell(self, webhook: tuple[str, str, list[str]]) -> None:
+    def notify(self, webhook: tuple[str, str, list[str]]) -> None:
         """A webhook is to be sent."""
         self.announce.append(webhook)
         self.announced.set()
@@ -92,7 +92,7 @@ class Truth:
             connection.login_ok = False
             self._say(connection, now)
             if self.personality.auth_event:
-                self.tell((connection.key, self.personality.auth_event, []))
+                self.notify((connection.key, self.personality.auth_event, []))
 
     def restore_login(self, connection: Connection, now: datetime) -> None:
         """The customer's system accepts the login again; what waited becomes visible."""
@@ -100,7 +100,7 @@ class Truth:
             connection.login_ok = True
             self._say(connection, now)
             if self.personality.recovery_event:
-                self.tell((connection.key, self.personality.recovery_event, []))
+                self.notify((connection.key, self.personality.recovery_event, []))
             self._release(connection, now)
 
     def set_online(self, connection: Connection, online: bool, now: datetime) -> None:
@@ -245,12 +245,12 @@ class Truth:
                 self._delete(connection, entity, key, dated or now)
                 self.changes.append((now, connection.key, entity, key, how))
                 if self.personality.delete_events:  # else Makini announces no deletes
-                    self.tell((connection.key, self.event_of(entity, how), [key]))
+                    self.notify((connection.key, self.event_of(entity, how), [key]))
             return
         record = self._write(connection, entity, number, dated or now)
         self.changes.append((now, connection.key, entity, record.key, how))
         event = self.event_of(entity, "inserted" if number is None else "updated")
-        self.tell((connection.key, event, [record.key]))
+        self.notify((connection.key, event, [record.key]))
 
     def _delete(self, connection: Connection, entity: str, key: str, at: datetime) -> None:
         records = connection.records[entity]

@@ -86,7 +86,9 @@ async def labels_of(session: AsyncSession, ids: Collection[str]) -> dict[str, st
     return labels
 
 
-async def tell_apart(session: AsyncSession, customers: Collection[str] | None = None) -> None:
+async def distinguish_labels(
+    session: AsyncSession, customers: Collection[str] | None = None
+) -> None:
     """Have the connections of `customers`, or of all, called so that each name means one."""
     systems: list[NamedSystem] = []
     if customers is None:
