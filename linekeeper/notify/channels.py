@@ -188,7 +188,7 @@ _BURST_LIMIT = 3_000
 _BACKLOG = (
     select(OUTBOX.c.id, OUTBOX.c.payload)
     .where(
-        OUTBOX.c.ordering_key == bindparam("ordering_key"),
+        OUTBOX.c.ordering_key == bindparam("order"),
         OUTBOX.c.status == literal_column("'pending'"),
         OUTBOX.c.claimed_by.is_(None),
         OUTBOX.c.id != bindparam("row_id"),
@@ -259,7 +259,7 @@ async def gather_burst(store: Store, row: OutboxRow, *, now: datetime) -> Outbox
     Any other row stays as it is, as does one that was tried before.
     What it gathers is in its payload and settled in one transaction, before anything is said.
     """
-    which = {"ordering_key": row.ordering_key, "row_id": row.id}
+    which = {"order": row.ordering_key, "row_id": row.id}
     if row.attempts > 1 or not _is_entry(row.payload):
         return row
     async with store.read() as session:
@@ -299,7 +299,7 @@ def _is_entry(payload: Mapping[str, Any]) -> bool:
 _SUPPRESS = (
     update(OUTBOX)
     .where(
-        OUTBOX.c.ordering_key == bindparam("ordering_key"),
+        OUTBOX.c.ordering_key == bindparam("order"),
         OUTBOX.c.status == literal_column("'pending'"),
         OUTBOX.c.claimed_by.is_(None),
         ~exists().where(
@@ -321,5 +321,5 @@ async def suppress_backlog(
 ) -> None:
     """Suppress what waits behind `row`, which is, unless its incident was announced by now."""
     incident_id = row.payload["incident_id"]
-    which = {"ordering_key": row.ordering_key, "incident": incident_id, "why": why, "now": now}
+    which = {"order": row.ordering_key, "incident": incident_id, "why": why, "now": now}
     await session.execute(_SUPPRESS, which)
