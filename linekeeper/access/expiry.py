@@ -45,10 +45,6 @@ class Expiry:
     chosen: Chosen = UNSAID
     """What the rules say of its connection's mode."""
 
-    def is_renewed_by_us(self, *, manages: bool) -> bool:
-        """Whether nobody has to do anything before it ends."""
-        return manages and self.refreshable and not self.refused
-
 
 @dataclass(slots=True)
 class RenewalRound:

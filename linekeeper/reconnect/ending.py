@@ -48,16 +48,15 @@ async def announce_ending(rt: Runtime, *, now: datetime) -> int:
     last_day = [
         expiry for expiry in ending if expiry.refused and expiry.expires_at - now <= LAST_DAY
     ]
-    to_mail = _to_mail(ending, configuration, now)
     async with rt.store.read() as session:
-        if await _is_announced(session, ending, last_day, to_mail, now):
+        if await _is_announced(session, ending, last_day, configuration, now):
             return len(ending)
     async with rt.store.write() as session:
-        mailed = await _mail(rt, session, to_mail, now)
+        mailed = await _mail(rt, session, _to_mail(ending, configuration, now), now)
         slack = [_operators(expiry, expiry.connection_id in mailed, now) for expiry in ending]
         await enqueue(rt.store, session, slack, now=now)
         findings = [_finding(expiry) for expiry in last_day]
-        await apply_findings(rt.store, session, TOPIC, findings, now=now)
+        await apply_findings(rt.store, session, TOPIC, findings, now=now, apps=configuration.apps)
     return len(ending)
 
 
@@ -66,23 +65,25 @@ def is_announced(expiry: Expiry, configuration: Configuration) -> bool:
 
     In `manage` only once Makini has refused to renew it, and not of a connection of which nobody
     knows how it is: it may be gone. One whose customer has to log in already is an incident of its
-    own.
+    own, and nothing is known of one whose app the settings don't name.
     """
     app = configuration.apps.get(expiry.app)
-    manages = app is not None and app_of(app, expiry.chosen).manages
-    if expiry.health == "reauthorization_required" or (manages and expiry.health == "unknown"):
+    if app is None or expiry.health == "reauthorization_required":
         return False
-    return expiry.refused if manages else not expiry.is_renewed_by_us(manages=False)
+    if app_of(app, expiry.chosen).manages:
+        return expiry.refused and expiry.health != "unknown"
+    return True
 
 
 async def _is_announced(
     session: AsyncSession,
     ending: Sequence[Expiry],
     last_day: Sequence[Expiry],
-    to_mail: dict[str, list[Expiry]],
+    configuration: Configuration,
     now: datetime,
 ) -> bool:
     """Whether there is nothing to write: a transaction that writes holds SQLite's one lock."""
+    to_mail = _to_mail(ending, configuration, now)
     if to_mail and await with_contacts(session, list(to_mail)):
         return False
     announced = {_operators(expiry, False, now).dedupe_key for expiry in ending}
@@ -93,7 +94,9 @@ async def _is_announced(
     said_already = {(finding.cause, finding.text) for finding in map(_finding, last_day)}
     opened = await session.execute(
         select(col(Incident.cause), col(Incident.summary)).where(
-            col(Incident.topic) == TOPIC, col(Incident.resolved_at).is_(None)
+            col(Incident.topic) == TOPIC,
+            col(Incident.resolved_at).is_(None),
+            col(Incident.app).in_(configuration.apps),
         )
     )
     return said_already == {(cause, summary) for cause, summary in opened}

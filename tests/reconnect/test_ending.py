@@ -28,6 +28,7 @@ from linekeeper.store.tables import (
 from linekeeper.tokens.stored import save_tokens
 from linekeeper.views.expiry_page import expiry_markdown
 from tests.reconnect.conftest import House
+from tests.reconnect.test_put_back import configured
 
 
 @pytest.fixture
@@ -172,3 +173,23 @@ async def test_what_is_announced_already_takes_no_transaction_that_writes(asking
     [opened] = [row for row in await asking.incidents() if row.topic == TOPIC]
     assert opened.resolved_at is not None
     assert await while_another_writes() == 0
+
+
+async def test_of_an_app_that_was_taken_out_no_login_is_announced(asking: House) -> None:
+    """Nobody can renew it any more, and the incident would be open for good."""
+    app = await asking.rt.app("default")
+    await refused(asking, ends_in=timedelta(hours=12))
+    assert await announce_ending(asking.rt, now=utcnow()) == 1
+    said = len(await asking.rows(Outbox))
+    await configured(asking, app.model_copy(update={"name": "other"}))
+    async with asking.store.write() as session:
+        ends_at = utcnow() + timedelta(hours=20)  # another one that ends
+        [_, second, *_] = await asking.connections()
+        pair = TokenPair("c", "d", ends_at, minted=False)
+        await save_tokens(asking.store, session, {second.id: pair}, now=utcnow())
+    for _ in range(2):
+        assert await announce_ending(asking.rt, now=utcnow()) == 0
+    [incident] = [row for row in await asking.incidents() if row.topic == TOPIC]
+    assert incident.resolved_at is not None
+    later = [row.payload for row in (await asking.rows(Outbox))[said:] if row.channel == "slack"]
+    assert not [payload for payload in later if payload["do"] == "say"]
