@@ -19,6 +19,7 @@ from linekeeper.implementation import work
 from linekeeper.implementation.queries import last_preflights
 from linekeeper.incidents.announce import said_about
 from linekeeper.outbox.queue import Message, enqueue
+from linekeeper.outbox.waking import wake_run
 from linekeeper.reconnect.process import NotVerified, verify_login
 from linekeeper.runtime import Runtime
 from linekeeper.store import new_id
@@ -326,11 +327,8 @@ async def _take_back(session: AsyncSession, row: AuthenticationSetup, now: datet
 async def _wake(
     rt: Runtime, session: AsyncSession, row: AuthenticationSetup, now: datetime
 ) -> None:
-    # The run may be about to suspend; resuming it before that would be lost.
-    turn = int(now.timestamp() // 60)
-    payload = {"resume": row.run_id, "answer": {"by": "linekeeper"}}
-    message = Message("run", f"run:wake:{row.run_id}:{row.answers}:{turn}", payload)
-    await enqueue(rt.store, session, [message], now=now)
+    turn = f"{row.answers}:{int(now.timestamp() // 60)}"
+    await wake_run(rt.store, session, row.run_id, turn, now=now)
 
 
 async def wake(rt: Runtime, run_id: str, *, now: datetime) -> None:

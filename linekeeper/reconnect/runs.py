@@ -10,7 +10,7 @@ from sqlmodel import col
 from linekeeper.incidents.announce import ROOT_CAUSE_WAIT, heads_of
 from linekeeper.incidents.lifecycle import mark_reminded
 from linekeeper.outbox.queue import Message, enqueue
-from linekeeper.outbox.sender import supersede
+from linekeeper.outbox.waking import wake_run
 from linekeeper.reconnect.case import Case, load_case
 from linekeeper.reconnect.remind import DEADLINE
 from linekeeper.runtime import Runtime
@@ -222,23 +222,12 @@ async def wake(
     over_at: datetime,
     now: datetime,
 ) -> None:
-    """Have the waiting run look at the database, unless it was just asked to.
-
-    Once, however often it was asked to while Prefect was away.
-    """
+    """Have the waiting run look at the database, unless it was just asked to."""
     if not needs_waking(reconnect.run_id, reconnect.woken_at, over_at=over_at, now=now):
         return
     reconnect.woken_at = now
-    payload = {"resume": reconnect.run_id, "answer": {"by": "linekeeper"}}
-    woken = f"run:wake:{reconnect.run_id}"
-    key = f"{woken}:{_turn(now, over_at, now)}"
-    before = await session.scalars(
-        select(col(Outbox.dedupe_key)).where(
-            col(Outbox.ordering_key) == woken, col(Outbox.status) == "pending"
-        )
-    )
-    await supersede(session, before.all(), now=now)
-    await enqueue(rt.store, session, [Message("run", key, payload, woken)], now=now)
+    turn = str(_turn(now, over_at, now))
+    await wake_run(rt.store, session, str(reconnect.run_id), turn, now=now)
 
 
 async def end_replaced(rt: Runtime, session: AsyncSession, run_id: str, *, now: datetime) -> None:

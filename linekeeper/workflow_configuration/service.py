@@ -10,7 +10,7 @@ from linekeeper.customers.find import Named
 from linekeeper.customers.naming import label
 from linekeeper.customers.setup import ESTABLISHED
 from linekeeper.implementation import work
-from linekeeper.outbox.queue import Message, enqueue
+from linekeeper.outbox.waking import wake_run
 from linekeeper.reconcile.named import why_not_read
 from linekeeper.reconcile.run import reconcile
 from linekeeper.reconcile.service import ReconcileRun
@@ -245,12 +245,9 @@ async def watch(rt: Runtime, *, now: datetime) -> int:
         if not is_worth_a_look(standing, now=now):
             continue
         row = standing.row
-        payload = {"resume": row.run_id, "answer": {"by": "linekeeper"}}
-        # The run may be about to suspend; resuming it before that would be lost.
-        turn = int(now.timestamp() // 60)
-        key = f"run:wake:{row.run_id}:{row.answers}:{turn}"
+        turn = f"{row.answers}:{int(now.timestamp() // 60)}"
         async with rt.store.write() as session:
-            await enqueue(rt.store, session, [Message("run", key, payload)], now=now)
+            await wake_run(rt.store, session, str(row.run_id), turn, now=now)
             if setup not in ESTABLISHED:
                 (await session.get_one(WorkflowConfiguration, connection_id)).waits_for = None
         resumed += 1
