@@ -113,12 +113,14 @@ _IN_LINE = _UNTRIED & col(WebhookEvent.ordering_key).not_in(
     )
 )
 """Nobody has tried it, and it does not wait for one of its connection that is tried again."""
+IS_FAILING: ColumnElement[bool] = ~_UNTRIED & col(WebhookEvent.error).is_not(None) & _CAME
+"""Of what waits: whether it was tried in vain."""
 _WAITING = (
     select(
         col(WebhookEvent.app),
         func.sum(case((_UNTRIED, 1), else_=0)),
         func.min(case((_IN_LINE, col(WebhookEvent.received_at)))),
-        func.sum(case((~_UNTRIED & col(WebhookEvent.error).is_not(None) & _CAME, 1), else_=0)),
+        func.sum(case((IS_FAILING, 1), else_=0)),
     )
     .where(col(WebhookEvent.status) == literal_column("'pending'"))
     .group_by(col(WebhookEvent.app))

@@ -24,7 +24,7 @@ from linekeeper.store.tables import (
 )
 from linekeeper.store.types import id_floor
 from linekeeper.sweep.stream import Stream
-from linekeeper.sweep.stream_queries import read_streams
+from linekeeper.sweep.stream_queries import IS_FAILING, read_streams
 
 SPAN = timedelta(days=1)
 LISTED = 50
@@ -41,8 +41,8 @@ class Counted:
 
 
 @dataclass(frozen=True, slots=True)
-class EndedEvent:
-    """An event that ended dead or unrouted."""
+class ListedEvent:
+    """An event that is failing, or ended dead or unrouted."""
 
     id: str
     app: str
@@ -73,9 +73,11 @@ class Figures:
     forwards: Sequence[Counted]
     """Messages to the product settled in the last day, by status, and those waiting."""
     streams: Sequence[Stream]
-    dead: Sequence[EndedEvent]
+    failing: Sequence[ListedEvent]
+    """Tried in vain, to be tried again."""
+    dead: Sequence[ListedEvent]
     dead_total: int
-    unrouted: Sequence[EndedEvent]
+    unrouted: Sequence[ListedEvent]
     unrouted_total: int
     rejected: Sequence[RejectedDelivery]
     """The last that were turned away."""
@@ -96,19 +98,20 @@ async def read_figures(store: Store, apps: Sequence[str], *, now: datetime) -> F
             deliveries=await _deliveries(session, now),
             forwards=await _forwards(session, now),
             streams=streams,
-            dead=await _ended(session, dead),
+            failing=await _listed(session, [_is("pending"), IS_FAILING]),
+            dead=await _listed(session, dead),
             dead_total=sum(stream.dead for stream in streams),
-            unrouted=await _ended(session, unrouted),
+            unrouted=await _listed(session, unrouted),
             unrouted_total=await count_rows(session, WebhookEvent, *unrouted),
             rejected=await _rejected(session),
         )
 
 
-async def newly_dead(store: Store) -> list[EndedEvent]:
+async def newly_dead(store: Store) -> list[ListedEvent]:
     """Dead events no run was red for yet, the newest first, at most `LISTED`."""
     async with store.read() as session:
         which = [_is("dead"), col(WebhookEvent.reported_at).is_(None), not_replayed()]
-        return await _ended(session, which)
+        return await _listed(session, which)
 
 
 async def mark_reported(store: Store, *, now: datetime) -> int:
@@ -182,7 +185,7 @@ def _sorted(rows: Any) -> list[Counted]:
     return sorted(counted, key=lambda count: (count.app, -count.count))
 
 
-async def _ended(session: AsyncSession, which: Sequence[ColumnElement[bool]]) -> list[EndedEvent]:
+async def _listed(session: AsyncSession, which: Sequence[ColumnElement[bool]]) -> list[ListedEvent]:
     rows = await session.execute(
         select(
             col(WebhookEvent.id),
@@ -200,10 +203,10 @@ async def _ended(session: AsyncSession, which: Sequence[ColumnElement[bool]]) ->
         .outerjoin(Connection, col(Connection.id) == col(WebhookEvent.connection_id))
         .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
         .where(*which)
-        .order_by(col(WebhookEvent.processed_at).desc())
+        .order_by(col(WebhookEvent.processed_at).desc(), col(WebhookEvent.id).desc())
         .limit(LISTED)
     )
-    return [EndedEvent(*row) for row in rows]
+    return [ListedEvent(*row) for row in rows]
 
 
 async def _rejected(session: AsyncSession) -> list[RejectedDelivery]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from linekeeper.customers.naming import label
 from linekeeper.markdown import code, table, text, when
 from linekeeper.text import counted
-from linekeeper.views.webhook_figures import Counted, EndedEvent, Figures
+from linekeeper.views.webhook_figures import Counted, Figures, ListedEvent
 
 MAX_ERROR = 200
 
@@ -67,21 +67,15 @@ def webhooks_markdown(figures: Figures) -> str:
         "## Events",
         _counts(figures.statuses, "Status"),
     ]
+    if figures.failing:
+        failing = sum(stream.failing for stream in figures.streams)
+        parts += ["## To be tried again", *_listed(figures.failing, failing)]
     if figures.dead:
-        remaining = figures.dead_total - len(figures.dead)
-        parts += [
-            "## Dead",
-            _what_helps(figures),
-            _ended(figures.dead),
-            f"… and {remaining:,} more" if remaining > 0 else "",
-        ]
+        dead = _listed(figures.dead, figures.dead_total)
+        parts += ["## Dead", _what_helps(figures), *dead]
     if figures.unrouted:
-        remaining = figures.unrouted_total - len(figures.unrouted)
-        parts += [
-            "## Of no connection that is known",
-            _ended(figures.unrouted),
-            f"… and {remaining:,} more" if remaining > 0 else "",
-        ]
+        unrouted = _listed(figures.unrouted, figures.unrouted_total)
+        parts += ["## Of no connection that is known", *unrouted]
     if figures.deliveries:
         parts += ["## Left no event", _counts(figures.deliveries, "Why")]
     if figures.rejected:
@@ -120,15 +114,17 @@ def _what_helps(figures: Figures) -> str:
     return " ".join(said)
 
 
-def whose(ended: EndedEvent) -> str:
+def whose(event: ListedEvent) -> str:
     """`Customer · System`, or what the sender calls the connection."""
-    if ended.name is not None:
-        return label(ended.customer, ended.provider or "", ended.name, ended.told_apart_by)
-    return ended.ref or "no connection"
+    if event.name is not None:
+        return label(event.customer, event.provider or "", event.name, event.told_apart_by)
+    return event.ref or "no connection"
 
 
-def _ended(ended: Sequence[EndedEvent]) -> str:
-    return table(
+def _listed(events: Sequence[ListedEvent], total: int) -> list[str]:
+    """The events as a table, and how many of `total` are left out."""
+    remaining = total - len(events)
+    rows = table(
         ["Received", "Connection", "Event", "Why", "Id"],
         (
             [
@@ -138,9 +134,10 @@ def _ended(ended: Sequence[EndedEvent]) -> str:
                 text(row.error, MAX_ERROR),
                 code(row.id),
             ]
-            for row in ended
+            for row in events
         ),
     )
+    return [rows, f"… and {remaining:,} more"] if remaining > 0 else [rows]
 
 
 def _counts(counts: Sequence[Counted], what: str) -> str:

@@ -376,6 +376,19 @@ async def test_a_canary_is_none_of_the_webhooks_of_which_a_share_fails(stage: St
     assert "5 webhooks failing, to be tried again (5 came" in title
 
 
+async def test_the_page_names_what_is_tried_again_and_says_why(stage: Stage) -> None:
+    for number in range(5):
+        await stage.deliver({"id": f"d{number}", "event": "sync.completed"})
+    untried = webhooks_markdown(await read_figures(stage.rt.store, ["default"], now=utcnow()))
+    assert "## To be tried again" not in untried
+    await tried_in_vain(stage)
+    await watch(stage.rt, utcnow())
+    assert "webhooks_failing" in await incidents(stage)
+    page = webhooks_markdown(await read_figures(stage.rt.store, ["default"], now=utcnow()))
+    _, _, named = page.partition("## To be tried again")
+    assert named.count("| sync.completed | the database is away |") == 5
+
+
 async def test_two_sweeps_at_once_open_each_incident_once(stage: Stage) -> None:
     import asyncio
 
