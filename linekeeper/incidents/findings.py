@@ -317,6 +317,13 @@ async def resolve_incident(
         await announce(store, session, [IncidentChange(identifier, "resolved", text)], now=now)
 
 
+async def rename_cause(session: AsyncSession, cause: str, to: str, *, now: datetime) -> None:
+    """Let the open incident of `cause` be that of `to`, unless `to` has one."""
+    identifier = await find_open(session, cause)
+    if identifier is not None and await find_open(session, to) is None:
+        await perform(session, identifier, "change", now=now, cause=to)
+
+
 async def resolve_of_disconnected(store: Store, topics: Sequence[str], *, now: datetime) -> int:
     """Resolve open incidents of `topics` about a connection that is disconnected; how many."""
     open_of_disconnected = (

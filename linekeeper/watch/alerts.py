@@ -15,7 +15,12 @@ from sqlalchemy import ColumnElement, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from linekeeper.incidents.findings import Finding, apply_findings, resolve_incident
+from linekeeper.incidents.findings import (
+    Finding,
+    apply_findings,
+    rename_cause,
+    resolve_incident,
+)
 from linekeeper.incidents.one_cause import HOLDS_UP, MISSING
 from linekeeper.redact import without_addresses, without_statement
 from linekeeper.store import Store
@@ -187,7 +192,9 @@ async def settle_reported(
                 await resolve_incident(store, session, cause, _UNTRIED, now=now)
             for row in [*over, *untried]:
                 await session.execute(delete(RunAlert).where(*_same(row)))
-            for row, reason in explained:
+            for row, reason in sorted(explained, key=lambda each: each[1]):
+                if not row.state_message:
+                    await rename_cause(session, _cause_of(row), _late_cause(reason), now=now)
                 of_row = update(RunAlert).where(*_same(row))
                 # Where the reason was another: that is over, and this one counts from now.
                 due = now - SETTLES["run_late"] + CATCHES_UP
@@ -320,7 +327,11 @@ def _finding(row: RunAlert) -> Finding:
 
 def _cause_of(row: RunAlert) -> str:
     """That of the incident about `row`; runs that the same thing makes late share theirs."""
-    return f"runs:run_late:{row.state_message}" if row.kind == "run_late" else f"runs:{row.cause}"
+    return _late_cause(row.state_message) if row.kind == "run_late" else f"runs:{row.cause}"
+
+
+def _late_cause(reason: str) -> str:
+    return f"runs:run_late:{reason}"
 
 
 def _alert(row: RunAlert) -> Alert:

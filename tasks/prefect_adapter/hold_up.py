@@ -49,7 +49,7 @@ def hold_up(route: Sequence[Route], *, workers: int) -> HoldUp:
                 f" ({gate.active} of {gate.limit} under way)",
             )
     return HoldUp(
-        "no worker took it",
+        "no worker took them",
         "the workers are at their own limit (`--limit`), or none polls its queue "
         "(`--work-queue`): start another worker, or raise the limit of this one",
     )

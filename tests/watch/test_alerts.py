@@ -253,14 +253,31 @@ async def test_all_that_one_thing_holds_up_is_one_incident_that_names_it(store: 
     assert await held_up_by("the pool linekeeper is paused") == [(title, text)]
     async with store.read() as session:
         assert len((await session.scalars(select(Incident))).all()) == 1
-    assert await held_up_by("no worker took it") == []  # it catches up
+    assert await held_up_by("no worker took them") == []  # it catches up
     await age(store, minutes=6)
-    [(title, _)] = await held_up_by("no worker took it")
-    assert title.endswith("UTC: no worker took it")
+    [(title, _)] = await held_up_by("no worker took them")
+    assert title.endswith("UTC: no worker took them")
     states.pop("r1")
-    [(_, text)] = await held_up_by("no worker took it")
+    [(_, text)] = await held_up_by("no worker took them")
     assert "reconcile" in text
     assert "health-sweep" not in text
+
+
+async def test_late_runs_whose_reason_is_found_out_later_stay_one_incident(store: Store) -> None:
+    """The consumer, which asks Prefect what holds them up, was away."""
+    await record_alert(store, Alert("run_late", "health-sweep", "r1"))
+    await record_alert(store, Alert("run_late", "reconcile", "r2"))
+    await age(store, minutes=6)
+    assert await incidents(store) == {"run_late": "open"}
+    late = dict.fromkeys(("r1", "r2"), "no worker took them")
+    states = dict.fromkeys(late, "Late")
+    await settle_reported(
+        store, await reported(store), states=states, finished={}, pool_ready=True, late=late
+    )
+    async with store.read() as session:
+        [incident] = await session.scalars(select(Incident))
+    assert (incident.status, incident.resolved_at) == ("open", None)
+    assert str(incident.title).endswith("UTC: no worker took them")
 
 
 async def test_the_message_leads_to_the_run_that_failed_last_and_says_why_without_the_sql(

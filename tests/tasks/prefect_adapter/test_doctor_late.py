@@ -83,7 +83,7 @@ async def test_each_cause_of_a_late_run_is_named(site: Site) -> None:
     assert await site.said() == "no worker is online: preflight"
     assert (await look(client, alerts)).late == {run: "no worker is online"}
     await site.worker()
-    assert "no worker took it" in await site.said()
+    assert "no worker took them" in await site.said()
 
     found = await client.read_deployment_by_name(PREFLIGHT)
     [queue] = [row for row in await client.read_work_queues("linekeeper") if row.name == "routine"]
