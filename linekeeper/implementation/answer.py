@@ -273,7 +273,7 @@ async def _load(session: AsyncSession, gate_id: str) -> tuple[Standing, Gate]:
     statement = select(col(Gate.implementation_id), col(Gate.gate)).where(col(Gate.id) == gate_id)
     row = (await session.execute(statement)).first() if is_id(gate_id) else None
     if row is None:
-        raise NoSuchGate(f"there is no gate {gate_id[:40]!r}: gates are started by Linekeeper")
+        raise NoSuchGate(f"there is no gate {gate_id[:40]!r}")
     standing = await queries.load(session, row[0], lock=True)
     assert standing is not None  # gates belong to an implementation
     return standing, standing.gates[row[1]]

@@ -74,8 +74,8 @@ OF_THE_HOUSE = {
         "operations.md#who-watches-linekeeper",
         "",
         "A part of Linekeeper was killed, hangs, or does not reach the database.",
-        "This incident resolves automatically when the part reports again or another takes its "
-        "place. `linekeeper doctor` shows every part.",
+        "Restart it where nothing does; `linekeeper doctor` shows every part. This incident "
+        "resolves automatically when the part reports again or another takes its place.",
     ),
     "pool_without_worker": Kind(
         ("parts",),
