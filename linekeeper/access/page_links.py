@@ -50,7 +50,7 @@ def seen_in_words(link: CustomerLink) -> str:
     """When the customer opened the page and answered there, in words. Pure; times are UTC."""
     times = (("opened", link.opened_at), ("answered", link.answered_at))
     return ", ".join(
-        f"{what} {at:%Y-%m-%d %H:%M} UTC" if at else f"{what} never" for what, at in times
+        f"{what} {at:%Y-%m-%d %H:%M} UTC" if at else f"not {what} yet" for what, at in times
     )
 
 

@@ -16,7 +16,7 @@ from linekeeper.implementation.golive import begin_alerts
 from linekeeper.implementation.hold import begun, days_of, ended
 from linekeeper.implementation.progress import Progress, forecast_anew
 from linekeeper.implementation.scope import MAX_YEARS_AHEAD, FormErrors, PlanError
-from linekeeper.implementation.standing import Standing, hand_over, unblocked
+from linekeeper.implementation.standing import WHOSE, Standing, hand_over, unblocked
 from linekeeper.implementation.template import GO_LIVE
 from linekeeper.outbox.queue import Message
 from linekeeper.preflight.ageing import conclude_ageing_in
@@ -200,7 +200,7 @@ class _Edit:
         row.changes += 1
         row.blocks = unblocked(row.blocks, self.now)
         row.status, row.skipped_because = "skipped", reason
-        row.skipped_at = self.now
+        row.skipped_at, row.done_by = self.now, self.wanted.by.strip()
         text = f"{row.title} is skipped: {row.skipped_because}"
         return text, [
             news.gate_event(self.standing, row, "skipped", self.now, row.skipped_because),
@@ -262,7 +262,7 @@ class _Edit:
         else:
             row.assignee = to
         row.changes += 1
-        return f"{row.title} is for {to} now", [
+        return f"{row.title} is for {WHOSE.get(to, to)} now", [
             news.gate_event(self.standing, row, "reassigned", self.now, to)
         ]
 

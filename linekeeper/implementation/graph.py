@@ -76,11 +76,12 @@ def _node(progress: Progress, gate: PlannedGate, *, form: FormOf, now: datetime)
 def _skipped(node: Node, row: Gate, now: datetime) -> Node:
     """A gate that was skipped before it opened stands where those it needed were settled."""
     at = row.skipped_at or now
+    by = f" by {row.done_by}" if row.done_by else ""
     return replace(
         node,
         state="COMPLETED",
         name="Skipped",
-        message=f"Skipped: {_sentence(row.skipped_because or 'no reason was kept')}",
+        message=f"Skipped{by}: {_sentence(row.skipped_because or 'no reason was kept')}",
         start=min(row.opened_at or at, at),
         end=at,
     )

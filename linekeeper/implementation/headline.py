@@ -25,6 +25,11 @@ def headline(progress: Progress, now: datetime) -> Iterable[str]:
     low, high = outlook.plan.published
     if implementation.status == "live":
         yield _actual(implementation.actual)
+    elif implementation.status == "abandoned":
+        yield (
+            f"Abandoned on {implementation.abandoned_at:%Y-%m-%d}. Credits that were still "
+            "reserved came back."
+        )
     elif implementation.status in UNDERWAY:
         promise = ""
         if implementation.committed is not None:

@@ -277,7 +277,7 @@ def _connection(
     if known is not None:
         return known
     return Lack(
-        "The customer has not connected it yet: send them the link."
+        "The customer has not connected it yet: they have to log in by the connect link."
         + "".join(
             f" Makini's list has {name}, and does not say whether it was connected before the "
             "start: it is taken once the customer logs in by the link."

@@ -181,9 +181,9 @@ def _when(row: Gate, likely: date | None) -> str:
             return f"✓ {row.done_at:%Y-%m-%d}"
         case "skipped":
             return "– skipped"
-        case "open":
+        case "open" if likely:
             return f"▶ since {row.opened_at:%m-%d}, {expected}"
-        case "blocked":
+        case "blocked" if likely:
             return f"■ blocked, {expected}"
     return expected
 
@@ -194,11 +194,11 @@ def _evidence(progress: Progress, row: Gate) -> str:
 
 
 def _said(progress: Progress, row: Gate) -> str:
+    by = f" ({row.done_by})" if row.done_by else ""
     if row.status == "skipped":
-        return row.skipped_because or ""
+        return f"{row.skipped_because}{by}"
     if row.status == "done":
-        by = f" ({row.done_by})" if row.done_by and row.check_name is None else ""
-        return f"{row.evidence}{by}"
+        return f"{row.evidence}{by if row.check_name is None else ''}"
     if row.status == "blocked":
         return str(row.blocks[-1]["because"])
     if row.status == "open":

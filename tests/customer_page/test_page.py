@@ -59,11 +59,11 @@ async def test_opening_is_seen_by_the_operator_once_an_hour(portal: Portal) -> N
 async def test_the_implementations_page_says_when_the_customer_opened_theirs(
     portal: Portal,
 ) -> None:
-    assert "The customer's own page: opened never, answered never." in await portal.operators()
+    assert "The customer's own page: not opened yet, not answered yet." in await portal.operators()
     await portal.get()
     opened = (await portal.link()).opened_at
     assert opened is not None
-    assert f"own page: opened {opened:%Y-%m-%d %H:%M} UTC, answered never" in (
+    assert f"own page: opened {opened:%Y-%m-%d %H:%M} UTC, not answered yet" in (
         await portal.operators()
     )
 

@@ -199,7 +199,7 @@ async def test_the_graph_has_every_gate_once_with_the_plans_edges_and_follows_th
         assert skipped.state is not None
         assert (skipped.state.name, skipped.state.message) == (
             "Skipped",
-            "Skipped: shown elsewhere.",
+            "Skipped by Olaf: shown elsewhere.",
         )
 
 

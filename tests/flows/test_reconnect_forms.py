@@ -164,9 +164,9 @@ async def test_a_customers_link_is_in_no_artifact_and_is_revoked_by_a_form(
         assert state.message == f"{name}: no link works now"
         given = await give_link(store, "https://here.example", name, by="Petra", now=utcnow())
         state = await customer_update(name, "Petra", page="show", return_state=True)
-        assert state.message == f"{name}: opened never, answered never"
+        assert state.message == f"{name}: not opened yet, not answered yet"
         run = await running.last()
-        assert run.name == f"customer-update · {name}: opened never, answered never"
+        assert run.name == f"customer-update · {name}: not opened yet, not answered yet"
         for artifact in await running.client.read_artifacts():
             assert given.url.rpartition("/")[2] not in str(artifact.data)
         state = await customer_update(name, "Petra", page="revoke", return_state=True)

@@ -77,6 +77,8 @@ async def test_an_abandoned_implementation_gives_its_credits_back(office: Office
     page = implementation_markdown(done.progress, office.now, Links())
     assert "**abandoned**: they left" in page
     assert "not reached" in page
+    assert "▶" not in page  # nothing is under way any more
+    assert "Credits that were still reserved came back." in page
     assert not any(word in page for word in ("Forecast", "On track", "Open now", "likely", "late"))
     async with office.store.read() as session:
         assert await session.scalar(select(func.sum(CreditEntry.delta))) == 0
