@@ -108,7 +108,8 @@ def nodes(case: Case, facts: CaseFacts, *, now: datetime) -> list[Node]:
     """The steps from the lost login to the new one, each after the one before. Pure."""
     reconnect = case.reconnect
     assert reconnect is not None
-    over = case.incident.resolved_at if not case.is_open else None
+    is_over = not (case.is_open or case.is_unsettled)
+    over = (case.incident.resolved_at or reconnect.closed_at or now) if is_over else None
     ended = over or (now if reconnect.outcome in _ENDED else None)
     opened = reconnect.opened_at
     steps = [

@@ -16,7 +16,7 @@ from linekeeper.store.tables import Incident, IncidentEntry, Outbox
 from tests.fixtures_prefect import PrefectServer
 from tests.flows.conftest import Running, on, on_both
 from tests.flows.suspended import begin, edges, work
-from tests.flows.test_reconnect_flows import fleet, lost, rows, swept
+from tests.flows.test_reconnect_flows import adopted, fleet, lost, rows, swept
 
 __all__ = ["fleet"]
 pytestmark = [
@@ -79,6 +79,34 @@ async def test_a_lost_login_is_one_graph_from_the_renewal_to_the_end(
     assert labels == sorted(chain)
     assert lines == set(itertools.pairwise(chain))
     assert (await states(running, run.id))["login"] == "COMPLETED"
+
+
+async def test_nothing_is_waited_for_once_the_login_is_back_at_a_connection_that_flaps(
+    running: Running, clean_prefect: PrefectServer, store: Store, fleet: sandbox.Served
+) -> None:
+    """Its incident stays open, about the flapping."""
+    connection = await lost(store, fleet)
+    found = fleet.world.find(connection.makini_key)
+    assert found is not None
+    for _ in range(2):
+        fleet.world.mend(found)
+        await adopted()
+        fleet.world.change_credentials(found)
+        await adopted()
+    async with Runtime.open() as rt:
+        await advance_due_cases(rt)
+    with on(clean_prefect):
+        run = await begin(running, reconnect, connection=connection.makini_key)
+        fleet.world.mend(found)
+        await adopted()
+        await running.client.resume_flow_run(run.id, run_input={})
+        run = await work(running, reconnect, run.id)
+        assert run.state is not None
+        assert run.state.name == "Reconnected", run.state
+        seen = await states(running, run.id)
+    [incident] = await rows(store, Incident)
+    assert (incident.kind, incident.resolved_at) == ("degraded", None)
+    assert {seen[step] for step in ASKED} == {"COMPLETED"}, seen
 
 
 async def test_what_was_answered_before_the_login_is_kept_though_nothing_is_waited_for(
