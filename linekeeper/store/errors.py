@@ -37,6 +37,13 @@ _KNOWN = (
         False,
     ),
     (
+        ("another one is in its place",),
+        "",
+        "put the first one back; if the other one is meant, stop every part of Linekeeper, remove "
+        "the first one's -wal and -shm files, and start the parts again",
+        True,
+    ),
+    (
         ("moved or removed", "unable to open database file"),
         "",
         "put it back, or see whether its disk is mounted",

@@ -4,6 +4,7 @@ A part that goes on with the file that it had opened would answer 200 for what n
 and one that begins would make an empty database in its place, as where a disk is not mounted.
 """
 
+import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from linekeeper.clock import utcnow
 from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.store import Store
-from linekeeper.store.errors import StoreError
+from linekeeper.store.errors import StoreError, trouble_of
 from linekeeper.store.tables import Audit
 from tests.receiver.conftest import Here, receiving
 
@@ -71,6 +72,23 @@ async def test_what_is_written_while_the_file_is_away_is_refused_and_none_is_mad
     away.rename(file)
     await write(store, "after")
     assert await subjects(settings) == ["before", "after"]
+
+
+async def test_another_file_in_its_place_is_used_once_linekeeper_is_restarted(
+    file: Path, settings: Settings, store: Store, migrated: Settings
+) -> None:
+    await write(store, "before")
+    shutil.copy(migrated.home / file.name, file.with_name("another"))
+    file.with_name("another").replace(file)
+    for _ in range(2):
+        with pytest.raises(OperationalError) as refused:
+            await write(store, "lost")
+    trouble = str(trouble_of(refused.value))
+    assert "another one is in its place" in trouble
+    assert "stop every part of Linekeeper" in trouble
+    for left in ("-wal", "-shm"):
+        file.with_name(file.name + left).unlink()
+    assert await subjects(settings) == []
 
 
 async def test_a_webhook_that_got_200_is_in_the_file_that_is_there(here: Here, file: Path) -> None:
