@@ -136,8 +136,10 @@ def configuration_of(
             if 1 < len(rows) == number and not texts:
                 raise
             problems.append(f"The settings {str(block)!r} can't be used: {problem}.")
+    # An app that can't be read is none: it may be set otherwise by now, such as only to observe.
+    has_apps = any(block.kind == "app" for block, _ in rows)
     return Configuration(
-        apps=_copies(AppConfig, "app", texts, problems) or _seed_apps(settings),
+        apps=_copies(AppConfig, "app", texts, problems) if has_apps else _seed_apps(settings),
         slack=_copy(SlackConfig, BlockName("slack"), texts, problems) or _seed_slack(settings),
         slack_channels=_copies(SlackConfig, "slack", texts, problems),
         policy=_copy(HealthPolicy, BlockName("policy"), texts, problems)

@@ -85,6 +85,27 @@ async def spoil(store: Store, name: str, value: str) -> None:
         )
 
 
+async def test_an_app_that_cannot_be_opened_is_not_taken_from_the_environment(
+    store: Store, settings: Settings
+) -> None:
+    """What the environment said at first may have been set otherwise since, such as its mode."""
+    managed = settings.model_copy(
+        update={
+            "makini_api_url": "https://old.makini.example",
+            "makini_client_id": "c",
+            "makini_mode": "manage",
+        }
+    )
+    app = AppConfig(name="default", api_url="https://api.makini.example", mode="observe")
+    await save_blocks(store, Blocks(apps=[app], policy=HealthPolicy()), now=utcnow())
+    assert (await load_configuration(store, managed)).apps == {"default": app}
+    await spoil(store, "app:default", sealed_by_others("{}"))
+    read = await load_configuration(store, managed)
+    assert read.apps == {}
+    [problem] = read.problems
+    assert "app:default" in problem
+
+
 async def test_one_invalid_setting_breaks_no_process_and_is_named(
     store: Store, settings: Settings
 ) -> None:
