@@ -253,11 +253,10 @@ def _utc(at: datetime) -> str:
 
 def health_name(health: str) -> str:
     """What people read for a health, the same on every screen; also for an incident's kind."""
-    return _HEALTHS.get(health) or health.replace("_", " ")
+    return health.replace("_", " ").capitalize()
 
 
-_HEALTHS = {"reauthorization_required": "Reauthorization required"}
-LISTED = "listed as active"
+LISTED = "Listed as active"
 
 
 def is_only_listed(health: str, evidence: str | None) -> bool:

@@ -212,7 +212,7 @@ def _incidents(seen: "Glance") -> "RenderableType":
         by = f" by {incident.acknowledged_by}" if incident.acknowledged_by else ""
         table.add_row(
             _ago(incident.opened_at, seen.at),
-            Text(health_name(incident.kind).capitalize(), _STYLES.get(incident.kind, "red")),
+            Text(health_name(incident.kind), _STYLES.get(incident.kind, "red")),
             Text(incident.title),
             Text(who or "-"),
             Text(f"{incident.status}{by}"),

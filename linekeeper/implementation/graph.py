@@ -107,15 +107,15 @@ def _open(progress: Progress, node: Node, row: Gate, form: FormOf) -> Node:
     lack = progress.lacks.get(row.gate)
     said = lack.text if lack else row.note
     who = WHOSE.get(turn, turn)
-    named = f" ({person(row.assignee).shown})" if row.check_name is None else ""
+    owner = f" Owner: {person(row.assignee).shown}." if row.check_name is None else ""
     if held := _held(progress):
         return replace(
-            node, name="On hold", message=f"Open{named} {since}.{held}{_form(row, form)}"
+            node, name="On hold", message=f"Open {since}.{owner}{held}{_form(row, form)}"
         )
     return replace(
         node,
         name=f"Waiting for {who}",
-        message=f"Waiting for {who}{named} {since}.{f' {said}' if said else ''}{late}"
+        message=f"Waiting for {who} {since}.{owner}{f' {said}' if said else ''}{late}"
         f"{_form(row, form)}",
     )
 
@@ -124,6 +124,8 @@ def _not_yet(progress: Progress, node: Node, gate: PlannedGate, row: Gate, now: 
     if progress.standing.implementation.status == "abandoned":
         return _abandoned(progress, node)
     start, end = _likely(progress, gate.id, now)
+    first, last = _day(start), _day(end)
+    likely = f"on {first}" if first == last else f"from {first} to {last}"
     rows = progress.standing.gates
     needed = [rows[need].title for need in gate.needs if rows[need].status not in SETTLED]
     needs = f" Needs {', '.join(needed)}." if needed else ""
@@ -133,7 +135,7 @@ def _not_yet(progress: Progress, node: Node, gate: PlannedGate, row: Gate, now: 
         node,
         state="SCHEDULED",
         name="Not yet",
-        message=f"Not yet.{held} Likely from {_day(start)} to {_day(end)}.{needs}{earliest}",
+        message=f"Not yet.{held} Likely {likely}.{needs}{earliest}",
         start=start,
         end=end,
     )

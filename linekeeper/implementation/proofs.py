@@ -46,7 +46,7 @@ class SystemTrouble:
                 "Makini refuses the connection: its credits have run out, or access is not allowed."
             ),
             "disconnected": "The connection was disconnected: it has to be connected anew.",
-        }.get(self.health, f"The connection is {self.health}.")
+        }.get(self.health, f"The connection is {health_name(self.health)}.")
 
 
 @dataclass(frozen=True, slots=True)

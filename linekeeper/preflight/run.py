@@ -68,7 +68,7 @@ def as_text(report: PreflightVerdicts) -> str:
     if count:
         result = f"{count} finding{'s'[: count != 1]}"
     elif all(map(report.passed, report.targets)):
-        result = f"Proven: {VERIFIES[report.vantage]}"
+        result = f"Verified: {VERIFIES[report.vantage]}"
     else:
         result = "No problem found, but not everything could be judged"
     lines += ["", f"{result}. {NOT_VERIFIED}"]

@@ -30,7 +30,7 @@ from linekeeper.spending import for_person
 from linekeeper.store.engine import chunked
 from linekeeper.store.tables import Audit, Connection, ConnectLink, Reconnect
 from linekeeper.sweep.batch import probe_batch
-from linekeeper.text import duration
+from linekeeper.text import duration, health_name
 from linekeeper.tokens.caller import Caller
 
 Next = Literal["wait", "verify", "reconnected", "moved", "given_up", "not_in_time", "closed"]
@@ -168,7 +168,7 @@ async def verify_login(rt: Runtime, connection_id: str) -> str:
         if connection.health == KIND:
             raise NotVerified("the login is lost again")
         if caller.token is None:
-            return f"{connection.health}, by Makini's list"
+            return f"{health_name(connection.health)}, by Makini's list"
         status = Observation(at=utcnow(), source="reconnect", outcome=Outcome.answered)
         try:
             readable = await readable_entities(rt, caller.app, connection_id)
@@ -178,11 +178,11 @@ async def verify_login(rt: Runtime, connection_id: str) -> str:
                 raise
             continue  # the token ended meanwhile, or the connection did: a probe finds out
         if read is None:
-            return f"{connection.health}; no entity of it may be read"
+            return f"{health_name(connection.health)}; no entity of it may be read"
         await _judge(rt, connection_id, read)
         if read.outcome is Outcome.login_lost:
             raise NotVerified("the reads are refused with the new login")
-        return f"{connection.health}; its records can be read"
+        return f"{health_name(connection.health)}; its records can be read"
     raise NotVerified("Makini refuses the token, and whether the login is lost is not known")
 
 

@@ -237,7 +237,7 @@ def _others(living: Sequence[Part], policy: WatchPolicy, *, now: datetime) -> st
     if quiet:
         last = max(part.at for part in quiet)
         said.append(
-            f"{len(quiet)} more {'was' if len(quiet) == 1 else 'were'} not heard of since "
+            f"{len(quiet)} more {'has' if len(quiet) == 1 else 'have'} been silent since "
             f"{_clock(last)}"
         )
     return ", ".join(said) or "no other of its kind works"

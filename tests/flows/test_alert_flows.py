@@ -134,6 +134,6 @@ async def test_the_digest_is_said_once_a_day_and_kept_as_an_artifact(
     }
     assert (await running.last()).name == "digest · 1 new incident, 0 resolved, 1 open"
     [message] = [text for text in texts if "Digest" in text]
-    assert "• Acme · SAP ECC — unreachable: open since" in message
+    assert "• Acme · SAP ECC — Unreachable: open since" in message
     artifact = await running.artifact("digest")
     assert "| First messages | 1 | 1 |" in artifact

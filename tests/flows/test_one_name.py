@@ -41,10 +41,10 @@ pytestmark = [
 
 NAMES = {
     "reauthorization_required": "Reauthorization required",
-    "unreachable": "unreachable",
-    "degraded": "degraded",
-    "inactive": "inactive",
-    "unknown": "unknown",
+    "unreachable": "Unreachable",
+    "degraded": "Degraded",
+    "inactive": "Inactive",
+    "unknown": "Unknown",
 }
 FOR_CUSTOMERS = {
     "reauthorization_required": "login needed",

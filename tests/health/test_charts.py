@@ -80,7 +80,7 @@ def test_a_timeline_is_xml_whatever_happened(happened: list[Turned], health: str
 def test_a_timeline_shows_what_held_at_its_beginning() -> None:
     old = Turned(NOW - timedelta(days=90), Health.unknown, Health.inactive)
     words = [one.text for one in ElementTree.fromstring(timeline([old], NOW)).iter() if one.text]
-    assert "inactive" in words
+    assert "Inactive" in words
     assert "unknown" not in words
 
 
@@ -93,7 +93,7 @@ def test_a_timeline_begins_when_the_connection_became_known() -> None:
         for one in ElementTree.fromstring(timeline([first, fell], NOW, since=adopted)).iter()
         if one.text
     ]
-    assert {"healthy", "unreachable"} <= {*words}
+    assert {"Healthy", "Unreachable"} <= {*words}
     assert "unknown" not in words
     assert "19:52" not in words  # the marks are of these 25 minutes, not of an hour
     assert "19:55" in words
@@ -103,11 +103,11 @@ def test_a_timeline_of_one_that_has_just_become_known_shows_nothing_before() -> 
     svg = timeline([Turned(NOW, Health.unknown, Health.healthy)], NOW, since=NOW)
     words = [one.text for one in ElementTree.fromstring(svg).iter() if one.text]
     assert "unknown" not in words
-    assert "healthy" in words
+    assert "Healthy" in words
 
 
 def test_a_timeline_of_a_connection_nothing_ever_happened_to_shows_its_health() -> None:
-    assert "healthy" in timeline([], NOW, Health.healthy)
+    assert "Healthy" in timeline([], NOW, Health.healthy)
 
 
 @pytest.mark.parametrize(
@@ -206,7 +206,7 @@ def test_who_is_only_listed_is_not_drawn_as_healthy() -> None:
     svg = states_over_time(buckets, 600)
     assert green not in svg
     assert pale in svg
-    assert "listed as active (now 600 only listed)" in svg
+    assert "Listed as active (now 600 only listed)" in svg
     adopted = [Turned(NOW - timedelta(days=1), Health.unknown, Health.healthy)]
     svg = timeline(adopted, NOW, Health.healthy, only_listed=True)
     assert green not in svg

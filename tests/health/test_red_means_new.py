@@ -80,7 +80,7 @@ async def test_what_is_degraded_is_red_with_its_cause(rt: Runtime, fleet: sandbo
     await change(fleet, "fail-sync", victim)
     await probe_all(rt)
     [news] = (await reported(rt)).news
-    assert ": degraded since " in news.sentence
+    assert ": Degraded since " in news.sentence
     assert "Makini reports that its sync fails" in news.sentence
 
 

@@ -163,7 +163,7 @@ def test_ten_thousand_in_trouble_with_the_worst_names_fit_in_half_a_megabyte() -
     shown = [trouble("&" * 500, n) for n in range(TROUBLES_SHOWN)]
     markdown = fleet_markdown(fleet_of(shown, 10_000, troubles_total=10_000), LINKS)
     assert len(markdown.encode()) < 500_000
-    rows = markdown.count("- 🔴 unreachable since ")
+    rows = markdown.count("- 🔴 Unreachable since ")
     assert rows > 50
     assert f"… and {10_000 - rows:,} more" in markdown
 

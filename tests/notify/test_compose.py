@@ -192,7 +192,7 @@ def test_who_recovered_and_who_has_something_else_is_told_apart() -> None:
     message = read(replace(VIEW, members=(well, other), member_count=2, recovered_count=1))
     assert "2 connections, 1 still affected" in message
     assert "recovered" in message
-    assert "unreachable" in message
+    assert "Unreachable" in message
 
 
 def test_a_resolved_outage_speaks_of_the_past() -> None:

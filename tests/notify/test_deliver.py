@@ -41,7 +41,7 @@ async def test_an_incident_is_one_message_edited_in_place_with_its_timeline_as_t
     incident_id = await desk.open()
     assert (await desk.deliver()).sent == 2
     [message] = desk.messages()
-    assert message["blocks"][0]["text"]["text"] == (":red_circle: Acme · SAP ECC — unreachable")
+    assert message["blocks"][0]["text"]["text"] == (":red_circle: Acme · SAP ECC — Unreachable")
     resolved = desk.now() + timedelta(minutes=12)
     await desk.change(
         incident_id,

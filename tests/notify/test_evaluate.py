@@ -77,7 +77,7 @@ async def test_a_night_is_one_message_in_the_morning_that_is_edited_as_things_en
     [message] = desk.messages()
     assert message["text"] == ":red_circle: Quiet-hours summary: 3 incidents, 2 still open"
     shown = str(message["blocks"])
-    assert "Customer 0 · SAP ECC — unreachable · resolved after 20 min" in shown
+    assert "Customer 0 · SAP ECC — Unreachable · resolved after 20 min" in shown
     await desk.change(ids[1], "resolved", status="resolved", resolved_at=desk.now())
     await desk.deliver()
     [message] = desk.messages()
@@ -179,7 +179,7 @@ async def test_reminders_call_the_owner_in_the_thread_until_it_is_taken(desk: De
     await desk.deliver()
     [message] = desk.messages()
     reminder = message["replies"][-1]["text"]
-    assert reminder.startswith("Reminder 1: Acme · SAP ECC unreachable, for 4 h")
+    assert reminder.startswith("Reminder 1: Acme · SAP ECC Unreachable, for 4 h")
     assert reminder.endswith("<@U012ABCDEF>")
     await acknowledge(desk.store, incident_id, by="Petra", now=desk.now())
     desk.ahead = timedelta(days=2)

@@ -106,7 +106,7 @@ async def test_what_nobody_takes_is_escalated_to_fallback_channels_once_and_its_
     await deliver(desk)
     await deliver(desk)
     assert pager.titles == ["Linekeeper: Acme · SAP ECC"]
-    assert pager.heard[0]["message"].startswith("Escalated: Acme · SAP ECC unreachable, for 1")
+    assert pager.heard[0]["message"].startswith("Escalated: Acme · SAP ECC Unreachable, for 1")
     [message] = desk.messages()
     assert "Escalated" in message["replies"][-1]["text"]
     await desk.change(incident_id, "resolved", status="resolved", resolved_at=desk.now())

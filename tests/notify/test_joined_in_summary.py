@@ -107,8 +107,8 @@ async def test_the_first_of_a_wide_incident_is_named_and_no_name_stands_twice(de
     at(desk, MORNING)
     await desk.deliver()
     shown = str(_summary(desk)["blocks"])
-    assert "sap-ecc · 1 connection — unreachable (Acme · SAP ECC) · since" in shown
-    assert "Borealis · SAP ECC — unreachable · since" in shown
+    assert "sap-ecc · 1 connection — Unreachable (Acme · SAP ECC) · since" in shown
+    assert "Borealis · SAP ECC — Unreachable · since" in shown
 
 
 async def test_what_slack_did_not_take_names_them_once_it_does(desk: Desk) -> None:

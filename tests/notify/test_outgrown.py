@@ -56,7 +56,7 @@ async def test_the_channel_that_takes_all_of_it_is_notified_and_of_the_end(desk:
     for _ in range(3):
         await desk.deliver()
     [there] = _of(desk, "linekeeper")
-    assert "app default — unreachable" in there["text"]
+    assert "app default — Unreachable" in there["text"]
     assert "#ops" in there["text"]
     [here] = _of(desk, "ops")
     assert "6 connections" in str(here)
@@ -68,7 +68,7 @@ async def test_the_channel_that_takes_all_of_it_is_notified_and_of_the_end(desk:
         desk.ahead += timedelta(minutes=1)
     [here], [there] = _of(desk, "ops"), _of(desk, "linekeeper")
     assert "resolved" in here["text"]
-    assert [reply["text"] for reply in there["replies"]] == ["app default — unreachable: resolved"]
+    assert [reply["text"] for reply in there["replies"]] == ["app default — Unreachable: resolved"]
 
 
 @pytest.mark.parametrize("taken", [False, True])

@@ -45,7 +45,7 @@ async def test_the_one_that_falls_again_is_named_and_the_others_are_not_called_a
     assert (view.member_count, view.recovered_count) == (1, 0)
     assert view.title == f"{view.members[0].label} again (before: 6 connections of sap-ecc)"
     said = await _open_message(desk)
-    assert "again (before: 6 connections of sap-ecc) — unreachable" in said
+    assert "again (before: 6 connections of sap-ecc) — Unreachable" in said
     assert "fail alike" not in said
     assert "*Affected* 6 connections" not in said
     async with desk.store.read() as session:

@@ -40,7 +40,7 @@ def test_nothing_found_is_exit_code_0_and_says_what_is_proven(closed_port, open_
     control = f"127.0.0.1:{open_port}"
     result = run(f"127.0.0.1:{closed_port}", "--vantage", "outside", "--control", control)
     assert result.exit_code == 0, result.output
-    assert "Proven: that the system is closed to the rest of the internet." in result.stdout
+    assert "Verified: that the system is closed to the rest of the internet." in result.stdout
     assert "only by Makini's own connection status" in result.stdout
 
 

@@ -50,7 +50,7 @@ async def test_every_connection_is_there_grouped_by_customer_with_its_incident(
     [page] = pages(rows, links, NOW)
     order = [page.index(title) for title in ("## acme", "## Bolt", "## Without a customer")]
     assert order == sorted(order)
-    [line] = [line for line in page.splitlines() if "unreachable" in line]
+    [line] = [line for line in page.splitlines() if "Unreachable" in line]
     assert "artifacts/artifact/7" in line
     assert incident.id in line
     assert "[incident](" in line, "its own incident has the same name"
@@ -71,5 +71,5 @@ def test_many_are_shown_in_parts_that_lead_to_each_other_and_stay_small() -> Non
     assert "\n\nwritten 2027-03-01 09:00:00 UTC · parts: **1** · " in first
     assert "**1** · [2](../../artifacts/artifact/id-2)" in first
     assert "[1](../../artifacts/artifact/id-1) · **2**" in second
-    assert last.count("healthy") == 1
+    assert last.count("Healthy") == 1
     assert max(len(page.encode()) for page in (first, second)) < 400_000

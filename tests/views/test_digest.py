@@ -78,7 +78,7 @@ def test_a_quiet_day_says_so() -> None:
 def test_the_message_tells_what_is_new_open_and_ahead() -> None:
     said = slack_text(day(life(1, lasted=60), life(2, began=3 * 1440)), Links(ui_url="http://ui"))
     assert said.startswith("*Digest: 1 new incident, 1 resolved, 1 open*")
-    assert "• Acme · 1 — unreachable: resolved after 1 h" in said
+    assert "• Acme · 1 — Unreachable: resolved after 1 h" in said
     assert "*Open for longer* Acme · 2" in said
     assert "*Webhook trust* 40 of 42 can be relied on: SAP" in said
     assert "Globex: go-live slips by 3 days" in said

@@ -62,13 +62,13 @@ async def test_a_fleet_that_was_only_listed_is_not_called_healthy(
         "No trouble known of 12 connections: 12 listed as active, 0 verified by a read"
     )
     assert "12 listed as active, 0 verified by a read" in markdown
-    assert "· 📋 12 listed as active" in markdown
+    assert "· 📋 12 Listed as active" in markdown
     assert "12 connections: 0 healthy, 12 listed as active" in markdown
     assert "tokens (`linekeeper tokens import`)" in markdown
     assert "which may end those that your product has" in markdown
     seen = await status(watcher)
     assert "12 listed as active, 0 verified by a read" in seen
-    assert "12 connections of 11 customers: 12 listed as active\n" in seen
+    assert "12 connections of 11 customers: 12 Listed as active\n" in seen
     figures = await metrics(watcher)
     assert 'linekeeper_connections_evidence{app="default",evidence="listed"} 12.0' in figures
     looked = await since(watcher.store, started)
@@ -81,13 +81,13 @@ async def test_a_connection_that_was_only_listed_is_nowhere_called_healthy(
     await sweep(watcher)
     rows = await read_rows(watcher.store)
     [part] = pages(rows, Links(), utcnow())
-    assert "healthy" not in part
-    assert part.count("📋 listed as active: **") == 12
+    assert "Healthy" not in part
+    assert part.count("📋 Listed as active: **") == 12
     [report] = await connection_reports(
         watcher.store, await watcher.configuration(), [rows[0].id], now=utcnow()
     )
     page = connection_markdown(report, Links(FROM_A_PAGE))
-    assert page.startswith(f"# 📋 {rows[0].name}: listed as active\n")
+    assert page.startswith(f"# 📋 {rows[0].name}: Listed as active\n")
     assert "Nothing is wrong" not in page
     assert "Whether its login works was not asked" in page
     async with watcher.store.write() as session:

@@ -110,7 +110,7 @@ async def test_a_connection_has_more_history_than_its_page(store: Store) -> None
     [report] = await connection_reports(store, Configuration(), [connection.id], now=NOW)
     page = connection_markdown(report, Links(FROM_A_PAGE))
     changes, _, observations = page.partition("## Observations")
-    assert changes.count("healthy →") == 50
+    assert changes.count("Healthy →") == 50
     assert changes.rstrip().endswith("- older ones are not on this page")
     assert observations.count("**missed**") == 20
     assert observations.rstrip().endswith("- older ones are not on this page")

@@ -77,8 +77,8 @@ def test_each_of_several_is_watched() -> None:
         ([], "no other of its kind works"),
         ([0], "1 more of its kind still works"),
         ([0, 1], "2 more of its kind still work"),
-        ([7], "1 more was not heard of since 2026-03-01 11:53 UTC"),
-        ([0, 7, 9], "1 more of its kind still works, 2 more were not heard of since"),
+        ([7], "1 more has been silent since 2026-03-01 11:53 UTC"),
+        ([0, 7, 9], "1 more of its kind still works, 2 more have been silent since"),
     ],
 )
 @pytest.mark.parametrize("kind", ["consumer", "worker"])
