@@ -16,7 +16,17 @@ _HELD: Mapping[HoldCause, Cause] = {
     "lasting": Cause.held_lasting,
     "quiet": Cause.quiet_hours,
 }
+_CHANNELS = {
+    "slack": "Slack",
+    "elsewhere": "a fallback channel",
+    "email": "the customer's mail",
+}
 _NEEDLESS = frozenset({"suppressed", "superseded", "skipped"})
+
+
+def channel_name(channel: str) -> str:
+    """What people read for a channel of the outbox."""
+    return _CHANNELS.get(channel, f"the channel {channel}")
 
 
 def judge_notice(facts: NotifyFacts) -> Diagnosis:
@@ -91,12 +101,17 @@ def notice_hops(facts: NotifyFacts, verdict: Diagnosis) -> tuple[Hop, ...]:
     hops = [Hop(HopName.opened, HopState.done, facts.title, facts.since)]
     decided = [notice for notice in facts.present() if notice.step != "never"]
     if decided:
-        said = "; ".join(f"{notice.step} to {notice.channel}: {notice.why}" for notice in decided)
+        said = "; ".join(
+            f"{notice.step} to {channel_name(notice.channel)}: {notice.why}" for notice in decided
+        )
         hops.append(Hop(HopName.policy, HopState.done, said, decided[0].at))
     else:
         hops.append(Hop(HopName.policy, HopState.missing, verdict.summary, facts.held_until))
     hops += [Hop(HopName.policy, HopState.not_needed, why) for why in facts.unasked]
-    hops += message_hops(facts.messages)
+    hops += message_hops((*facts.messages, *facts.mails))
+    if facts.more_mails:
+        more = f"{counted(facts.more_mails, 'further mail')} to customers"
+        hops.append(Hop(HopName.outbox, HopState.not_needed, more))
     if facts.acknowledged_at is not None:
         by = f"Acknowledged by {facts.acknowledged_by or 'somebody'}"
         hops.append(Hop(HopName.acknowledged, HopState.done, by, facts.acknowledged_at))
@@ -112,7 +127,9 @@ def message_hops(messages: tuple[MessageFacts, ...]) -> list[Hop]:
     hops: list[Hop] = []
     for message in messages:
         evidence = {"message": message.id}
-        text = f"Written for the channel {message.channel}"
+        text = f"Written for {channel_name(message.channel)}" + (
+            f" ({message.to})" if message.to else ""
+        )
         hops.append(Hop(HopName.outbox, HopState.done, text, message.created_at, evidence))
         state = {"sent": HopState.done, "pending": HopState.waiting, "dead": HopState.missing}.get(
             message.status, HopState.not_needed
@@ -125,7 +142,9 @@ def message_hops(messages: tuple[MessageFacts, ...]) -> list[Hop]:
 
 def _decided(facts: NotifyFacts, first: NoticeFacts) -> Diagnosis:
     """It was decided to notify: what became of the message."""
-    rule = f"the rule was: {first.why} (severity {first.severity})"
+    rule = f"the rule was: {first.why}"
+    if f"severity {first.severity}" not in first.why:
+        rule += f" (severity {first.severity})"
     delivered = [message for message in facts.messages if message.status == "sent"]
     dead = [message for message in facts.messages if message.status == "dead"]
     if delivered and facts.slack_configured:

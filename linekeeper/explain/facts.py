@@ -264,6 +264,8 @@ class MessageFacts:
     error: str | None
     created_at: datetime
     settled_at: datetime | None
+    to: str = ""
+    """The customer whom a mail is for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,6 +293,9 @@ class NotifyFacts:
     held_until: datetime | None = None
     notices: tuple[NoticeFacts, ...] = ()
     messages: tuple[MessageFacts, ...] = ()
+    mails: tuple[MessageFacts, ...] = ()
+    """Those to customers, about the lost logins of this incident."""
+    more_mails: int = 0
     slack_configured: bool = True
     slack_trouble: str = ""
     unasked: tuple[str, ...] = ()

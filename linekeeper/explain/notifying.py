@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import or_, select
+from sqlalchemy import func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -11,6 +11,7 @@ from linekeeper.config import Configuration
 from linekeeper.customers.naming import label
 from linekeeper.explain.answer import Explanation
 from linekeeper.explain.decide_notify import (
+    channel_name,
     judge_message,
     judge_notice,
     message_hops,
@@ -27,7 +28,7 @@ from linekeeper.notify.merged import merged_into, unwatched
 from linekeeper.notify.policy import decide
 from linekeeper.notify.routing import DEFAULT, channels_of
 from linekeeper.notify.situations import read_state
-from linekeeper.outbox.about import is_about_incident
+from linekeeper.outbox.about import is_a, is_about_incident
 from linekeeper.store import Store
 from linekeeper.store.modes import Rule, app_of, deciding, load_rules
 from linekeeper.store.retention import load_retention
@@ -41,6 +42,7 @@ from linekeeper.store.tables import (
     Outbox,
 )
 from linekeeper.store.types import from_row
+from linekeeper.text import counted
 
 _MESSAGES = 50
 
@@ -89,7 +91,7 @@ async def explain_message(
     named = message.payload.get("incident_id")
     incident = await session.get(Incident, named) if isinstance(named, str) else None
     why, ids = "", {"message": message.id}
-    title = f"{message.channel} message"
+    title = f"Message to {channel_name(message.channel)}"
     if incident is not None:
         facts = await _facts(session, configuration, incident, now)
         decided = [
@@ -103,13 +105,13 @@ async def explain_message(
         elif message.channel == "email":
             why = await _why_mailed(session, configuration, incident, message)
         title, ids = (
-            f"{message.channel} message about {incident.title}",
+            f"{title} about {incident.title}",
             ids | {"incident": incident.id},
         )
     for name in ("event", "change"):
         if isinstance(message.payload.get(name), str):
             ids[name] = message.payload[name]
-    own = from_row(MessageFacts, message)
+    own = from_row(MessageFacts, message, to="")
     return Explanation(
         kind="message",
         subject=message.id,
@@ -154,6 +156,7 @@ async def _facts(
         .order_by(col(Outbox.seq))
         .limit(_MESSAGES)
     )
+    mails, more_mails = await _mails(session, incident.id)
     state = await read_state(session, configuration, now)
     decision = decide(
         state.situations, state.notified, policy=configuration.alerts, reach=state.reach, now=now
@@ -178,11 +181,33 @@ async def _facts(
         held_why=held.why if held else "",
         held_until=held.until if held else None,
         notices=own,
-        messages=tuple(from_row(MessageFacts, row) for row in messages),
+        messages=tuple(from_row(MessageFacts, row, to="") for row in messages),
+        mails=mails,
+        more_mails=more_mails,
         slack_configured=bool(channels_of(configuration)),
         slack_trouble=channel.trouble if channel else "",
         unasked=await why_unasked(session, configuration, incident),
     )
+
+
+async def _mails(session: AsyncSession, incident_id: str) -> tuple[tuple[MessageFacts, ...], int]:
+    """The first mails to customers about an incident, and how many more there are."""
+    about = (col(Outbox.channel) == "email") & is_a("mail", subject=incident_id)
+    rows = (
+        await session.scalars(
+            select(Outbox).where(about).order_by(col(Outbox.seq)).limit(_MESSAGES)
+        )
+    ).all()
+    total = await session.scalar(select(func.count()).select_from(Outbox).where(about)) or 0
+    names = select(col(Customer.id), col(Customer.name)).where(
+        col(Customer.id).in_({str(row.payload.get("customer_id")) for row in rows})
+    )
+    called = {row[0]: row[1] for row in await session.execute(names)}
+    mails = tuple(
+        from_row(MessageFacts, row, to=called.get(str(row.payload.get("customer_id")), ""))
+        for row in rows
+    )
+    return mails, total - len(mails)
 
 
 _MOST = 20
@@ -196,16 +221,20 @@ async def why_unasked(
     app = configuration.apps.get(incident.app)
     if app is None or incident.kind != _LOST or incident.resolved_at is not None:
         return ()
+    members = (
+        col(IncidentConnection.incident_id) == incident.id,
+        col(IncidentConnection.left_at).is_(None),
+    )
     rows = await session.execute(
         select(Connection, col(Customer.name))
         .join(IncidentConnection, col(IncidentConnection.connection_id) == col(Connection.id))
         .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
-        .where(
-            col(IncidentConnection.incident_id) == incident.id,
-            col(IncidentConnection.left_at).is_(None),
-        )
+        .where(*members)
         .order_by(col(IncidentConnection.id))
         .limit(_MOST)
+    )
+    total = await session.scalar(
+        select(func.count()).select_from(IncidentConnection).where(*members)
     )
     rules = await load_rules(session)
     reasons = []
@@ -219,6 +248,9 @@ async def why_unasked(
         elif not held.notify_customers:
             why = _reason(by_notify, app.name)
             reasons.append(f"{name}: its customer is not notified, by {why}")
+    if total and total > _MOST:
+        rest = counted(total - _MOST, "further connection")
+        reasons.append(f"{rest} of this incident, not looked at here")
     return tuple(reasons)
 
 

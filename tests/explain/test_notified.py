@@ -167,5 +167,5 @@ async def test_a_message_to_fallback_channels_about_several_incidents_is_a_hop_o
         await evaluate_alerts(store, configuration, now=now)
     for incident in incidents:
         found = await explain(store, configuration, incident.id, now=now)
-        gone_out = [hop for hop in found.hops if hop.text.endswith("the channel elsewhere")]
+        gone_out = [hop for hop in found.hops if hop.text.endswith("a fallback channel")]
         assert len(gone_out) == len(urls), found.hops
