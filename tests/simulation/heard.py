@@ -81,6 +81,10 @@ class Evidence:
             heard = Heard(self._universe.now(), word, host, _synced_at(word, answer), login)
             self._heard.setdefault(owner.key, []).append(heard)
 
+    def words_of(self, connection: Connection) -> set[str]:
+        """Every word that calls of `connection` were answered with."""
+        return {each.word for each in self._heard.get(connection.key, [])}
+
     def contradicts(self, line: Iterable[Connection], since: datetime, at: datetime) -> str:
         """Why the login was known to work at `at`, or could have been; empty where it could not.
 

@@ -9,6 +9,7 @@ from uuid import UUID
 from tests.simulation.asking import wrongly_given
 from tests.simulation.caps import KNOWN_WITHIN, exceeded
 from tests.simulation.courtesy import QUIET_FOR, discourtesies
+from tests.simulation.drifting import false_sums
 from tests.simulation.effects import missing_effects
 from tests.simulation.joined import unnamed
 from tests.simulation.lost import (
@@ -53,7 +54,7 @@ def broken_promises(oracle: "Oracle") -> list[str]:
         *_disconnected(oracle), *_deleted(oracle), *_given_up(oracle), *_run_twice(oracle),
         *_messages(oracle), *_leases(oracle), *_forwarded(oracle), *missing_effects(oracle),
         *_dated(oracle), *discourtesies(oracle), *exceeded(oracle), *wrongly_given(oracle),
-        *false_words(oracle), *unnoticed(oracle), *unnamed(oracle),
+        *false_words(oracle), *unnoticed(oracle), *unnamed(oracle), *false_sums(oracle),
     ]  # fmt: skip
 
 

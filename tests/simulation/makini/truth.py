@@ -30,6 +30,8 @@ class Truth:
         """Whoever was prepared so, by key, and when they finished."""
         self.secrets: list[str] = []  # every token ever handed out, for the oracle
         self.changes: list[tuple[datetime, str, str, str, str]] = []
+        self.dated: dict[tuple[datetime, str, str], datetime] = {}
+        """Of what became visible then, by connection and key, and had waited: since when it was."""
         self.announce: list[tuple[str, str, list[str]]] = []  # webhooks still to be sent
         self.announced = asyncio.Event()
 
@@ -249,6 +251,8 @@ class Truth:
             return
         record = self._write(connection, entity, number, dated or now)
         self.changes.append((now, connection.key, entity, record.key, how))
+        if dated is not None:
+            self.dated[now, connection.key, record.key] = dated
         event = self.event_of(entity, "inserted" if number is None else "updated")
         self.notify((connection.key, event, [record.key]))
 
