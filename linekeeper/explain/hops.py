@@ -63,7 +63,7 @@ def _arriving(way: Way) -> Iterator[Hop]:
         elif change is not None and change.is_ours:
             none = f"None is due: {_found_out(change)}"
         elif way.is_of_first_sync:
-            none = "None was due: Makini's first sync of the connection brought it"
+            none = "None was due: it is from before the connection had been read once"
         yield Hop(HopName.webhook, state, none)
         text = (
             f"{counted(way.rejected, 'rejected delivery')} in that time" if way.rejected else came

@@ -19,6 +19,7 @@ from linekeeper.reconcile.causes import (
     OUTAGE,
     Window,
     changed_between,
+    dates_before,
     downtimes,
     is_in,
 )
@@ -112,9 +113,9 @@ async def count_due(
 ) -> Counts:
     """Count every change that is due, once, into `drift` rows of the run at `run_at`.
 
-    One row for what the sender answers for, others for what changed in an outage of ours and
-    while the connection was down; with a `cause` all of it is put down to that. A delivery that
-    comes late is counted where its change was.
+    One row for what the sender answers for, others for what changed in an outage of ours, while
+    the connection was down, and before it was known here; with a `cause` all of it is put down to
+    that. A delivery that comes late is counted where its change was.
 
     In the caller's transaction, which writes this connection's records alone from then on; where
     nothing was due nobody is locked out and no row is written.
@@ -127,8 +128,10 @@ async def count_due(
         select(
             col(Change.id), col(Change.due), col(Change.updated_at), col(Change.at),
             col(Change.announced_at), col(Change.missed_in), col(Drift.cause),
+            case((col(Change.op) == "inserted", col(Connection.created_at))),
         )
         .outerjoin(Drift, col(Drift.id) == col(Change.missed_in))
+        .join(Connection, col(Connection.id) == col(Change.connection_id))
         .where(*mine)
     )  # fmt: skip
     known = before or Before()
@@ -136,7 +139,8 @@ async def count_due(
     not_senders = await _not_senders(session, connection_id)
     by_cause: defaultdict[str | None, list[_Due]] = defaultdict(list)
     excused: list[_Due] = []
-    for identifier, what, updated_at, found_at, announced_at, missed_in, counted_as in rows:
+    for identifier, what, *times, missed_in, counted_as, known_at in rows:
+        updated_at, found_at, announced_at = times
         delay = 0.0
         if what == "late" and announced_at is not None:
             delay = _delay(updated_at, found_at, announced_at)
@@ -152,7 +156,8 @@ async def count_due(
                     excused.append(due)
             elif missed_in is None and what in _UNANNOUNCED:
                 named = (name for name, windows in not_senders.items() if is_in(windows, changed))
-                of = next(named, None)
+                is_older = dates_before(known_at, updated_at, grain=known.grain)
+                of = FIRST_SYNC if is_older else next(named, None)
         by_cause[of].append(due)
     moved = await _put_down_to_us(store, session, [(due.id, due.missed_in) for due in excused])
     total, came_late = Counts(), Counter[str]()

@@ -34,7 +34,7 @@ OUTAGE = "outage"
 DOWN = "down"
 """Changed while Makini could not get at the customer's system, and so could announce nothing."""
 FIRST_SYNC = "first_sync"
-"""Read by Makini for the first time: there before anybody could announce it."""
+"""Read for the first time, by Makini or by us: there before anybody could announce it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +149,19 @@ def changed_between(
     if earliest < found_at and updated_at + grain < earliest:
         return Window(earliest, found_at)
     return Window(updated_at, min(found_at, updated_at + grain))
+
+
+def dates_before(
+    known_at: datetime | None, updated_at: datetime | None, *, grain: timedelta | None
+) -> bool:
+    """Whether the source says of a new record that it is older than its connection is here. Pure.
+
+    Nothing could be sent to us then; a first listing that shifted lacked it. No `known_at`: it is
+    no new record.
+    """
+    if known_at is None or updated_at is None:
+        return False
+    return updated_at + (grain or timedelta()) < known_at
 
 
 def downtimes(

@@ -66,6 +66,19 @@ async def test_what_a_first_sync_brings_is_held_against_nobody(
     assert (measured.lost, after) == (5, "none")
 
 
+async def test_what_the_first_listing_lacked_of_the_time_before_it_is_held_against_nobody(
+    rt: Runtime, peer: Peer, one: Connection
+) -> None:
+    """Universe 12794: pages shifted while it was read, and this source says no total."""
+    await run(rt)
+    change(peer, one, range(40, 52), at=utcnow() - timedelta(days=60))
+    change(peer, one, range(52, 57))  # what is new has to be announced
+    await run(rt, full=True)
+    measured, _ = await measured_of(rt, one)
+    assert measured.lost == 5
+    assert sum(row.missed for row in await drift(rt) if row.cause == "first_sync") == 12
+
+
 async def test_a_first_sync_of_which_only_the_status_tells_is_one(
     rt: Runtime, peer: Peer, one: Connection
 ) -> None:

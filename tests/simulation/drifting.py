@@ -127,15 +127,17 @@ def _records(oracle: "Oracle") -> dict[tuple[str, str], dict[str, _Record]]:
         "SELECT c.makini_key, h.* FROM change h JOIN connection c ON c.id = h.connection_id"
         " ORDER BY h.seq"
     ):
-        place = (row["makini_key"], row["key"])
-        if place in entities:
-            records[place[0], entities[place]][row["key"]].seen.append(row)
+        records[row["makini_key"], row["entity"]][row["key"]].seen.append(row)
     return {place: dict(theirs) for place, theirs in records.items()}
 
 
-def _truth_of(oracle: "Oracle", records: dict[str, _Record]) -> _Changed:
+def _truth_of(oracle: "Oracle", entity: str, records: dict[str, _Record]) -> _Changed:
     changed, edge = _Changed(), oracle.universe.now() - SETTLED
     for record in records.values():
+        if not record.moments:  # the first listing lacked it, and only its date could say so
+            changed.lost_at_most += oracle.universe.truth.is_undated(entity)
+            changed.changes += oracle.universe.truth.is_undated(entity)
+            continue
         last = record.moments[-1]
         is_seen = record.seen and _at(record.seen[-1], "at") >= last
         is_counted = is_seen and all(row["due"] is None for row in record.seen)
@@ -158,12 +160,13 @@ def _beyond_the_truth(
     """What the rows of one entity sum up lies within what can be so."""
     (told,) = oracle.rows(
         f"SELECT {', '.join(f'coalesce(sum({name}), 0) AS {name}' for name in NUMBERS)}"
-        " FROM drift WHERE connection_id = ? AND entity = ?", row["id"], entity,
+        " FROM drift WHERE connection_id = ? AND entity = ? AND cause IS NOT 'first_sync'",
+        row["id"], entity,
     )  # fmt: skip
     is_read = connection.login_ok and connection.online and connection.active
     is_read = is_read and not oracle.universe.people.pairs.is_locked_out(connection)
     is_settled = is_read and not oracle.is_fresh(connection)
-    truth = _truth_of(oracle, records)
+    truth = _truth_of(oracle, entity, records)
     lost = told["missed"] - told["came_late"]
     announced = told["webhooks_seen"] + told["late"]
     counted = told["missed"] + told["mismatched"] + told["webhooks_seen"] + told["deleted"]
@@ -209,7 +212,7 @@ def _wrongly_late(
 def _falsely_excused(oracle: "Oracle", connection: "Connection", row: Any) -> Iterator[str]:
     """Nothing is put down to what never was: an outage of ours, a system that is away."""
     universe = oracle.universe
-    excuses = {"first_sync"} if not universe.personality.first_sync else set()
+    excuses: set[str] = set()
     interrupted = universe.crashed_at or universe.stopped_at
     if not interrupted and not universe.people.kinds & INTERRUPTED:
         excuses.add("outage")
@@ -225,6 +228,21 @@ def _falsely_excused(oracle: "Oracle", connection: "Connection", row: Any) -> It
             yield (
                 f"drift: {row['name']} ({connection.key}) {each['entity']}, run of "
                 f"{each['run_at'][11:19]}, is put down to {each['cause']}, which never was"
+            )
+    changed = {
+        (entity, record): at
+        for at, key, entity, record, _ in reversed(universe.truth.changes)
+        if key == connection.key
+    }
+    for each in oracle.rows(
+        "SELECT h.entity, h.key, h.at FROM change h JOIN drift d ON d.id = h.missed_in"
+        " WHERE h.connection_id = ? AND d.cause = 'first_sync'", row["id"],
+    ):  # fmt: skip
+        at = changed.get((each["entity"], each["key"]))
+        if at is not None and at <= _at(each, "at"):
+            yield (
+                f"drift: {row['name']} ({connection.key}) {each['entity']} {each['key']} changed "
+                f"at {at:%H:%M:%S}, and counts as from before it was known"
             )
 
 

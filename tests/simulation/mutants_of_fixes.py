@@ -205,6 +205,12 @@ OF_FIXES = (
         personality={"keeps_id": False, "mint": "short", "status_lag": 0.0},
     ),
     undone(
+        "older-record-is-lost", "a record that the first listing lacked is a lost webhook",
+        ("reconcile/accounting.py",
+         "FIRST_SYNC if is_older else next(named, None)\n", "next(named, None)\n"),
+        seed=12794, hours=0.75,
+    ),
+    undone(
         "lists-without-end", "a second listing that breaks off begins again for ever",
         ("reconcile/marks.py", "    if mark is None or mark.position is None:\n",
          "    if mark is None or mark.full_at is None:\n"),

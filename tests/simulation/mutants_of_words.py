@@ -139,7 +139,7 @@ OF_WORDS = (
     mutant(
         "drift-excuses-the-sender", "whatever is missed is put down to a login that was lost",
         ("reconcile/accounting.py",
-         "                of = next(named, None)\n", "                of = next(named, DOWN)\n"),
+         "FIRST_SYNC if is_older else next(named, None)\n", "next(named, DOWN)\n"),
         kinds="webhooks deaf", hours=1.5, seed=10,
     ),
     mutant(
