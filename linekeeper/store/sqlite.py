@@ -54,8 +54,8 @@ class DatabaseFile:
         """Raise `sqlite3.OperationalError` unless it is there, and the one that it was."""
         try:
             status = self._path.stat()
-        except FileNotFoundError:
-            raise sqlite3.OperationalError(f"{_GONE}: it is not there") from None
+        except OSError as error:  # as where its folder is another one now
+            raise sqlite3.OperationalError(f"{_GONE}: {(error.strerror or '').lower()}") from None
         found = (status.st_dev, status.st_ino)
         self._known = self._known or found
         if self._known != found:

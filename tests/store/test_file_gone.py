@@ -91,6 +91,22 @@ async def test_another_file_in_its_place_is_used_once_linekeeper_is_restarted(
     assert await subjects(settings) == []
 
 
+async def test_a_file_whose_folder_is_none_any_more_is_away_as_one_that_was_moved(
+    file: Path, settings: Settings, store: Store
+) -> None:
+    await write(store, "before")
+    away = settings.home.rename(settings.home.with_name("away"))
+    settings.home.touch()
+    try:
+        with pytest.raises(OperationalError, match="moved or removed: not a directory"):
+            await write(store, "lost")
+    finally:
+        settings.home.unlink()
+        away.rename(settings.home)
+    await write(store, "after")
+    assert await subjects(settings) == ["before", "after"]
+
+
 async def test_a_webhook_that_got_200_is_in_the_file_that_is_there(here: Here, file: Path) -> None:
     assert (await here.post({"id": "before"})).status_code == 200
     away = file.rename(file.with_name("away"))
