@@ -207,12 +207,9 @@ def app_of(app: AppConfig, chosen: Connection | Chosen | None) -> AppConfig:
 
 
 def is_written_to(apps: Mapping[str, AppConfig], app: str, chosen: Connection | Chosen) -> bool:
-    """Whether a customer is written to about a connection of `app`. Pure.
-
-    Of an app that isn't among `apps` only what the rules say counts.
-    """
-    known = apps.get(app) or AppConfig(mode="manage", notify_customers=True)
-    return app_of(known, chosen).writes_to_customers
+    """Whether a customer is written to about a connection of `app`: not of one that is not among
+    `apps`, whose links lead nowhere. Pure."""
+    return app in apps and app_of(apps[app], chosen).writes_to_customers
 
 
 async def is_customer_written_to(
@@ -228,7 +225,7 @@ async def is_customer_written_to(
     if not chosen:
         rules = await load_rules(session)
         chosen = [(app, decide(rules, ModeSubject(app, customer_id=customer_id))) for app in apps]
-    return any(app in apps and is_written_to(apps, app, each) for app, each in chosen)
+    return any(is_written_to(apps, app, each) for app, each in chosen)
 
 
 def is_managed(app: AppConfig) -> ColumnElement[bool]:

@@ -193,3 +193,20 @@ async def test_of_an_app_that_was_taken_out_no_login_is_announced(asking: House)
     assert incident.resolved_at is not None
     later = [row.payload for row in (await asking.rows(Outbox))[said:] if row.channel == "slack"]
     assert not [payload for payload in later if payload["do"] == "say"]
+
+
+async def test_a_mail_that_waits_is_not_sent_once_its_app_was_taken_out(asking: House) -> None:
+    """It was written on Friday evening; on Monday its link would lead nowhere."""
+    app = await asking.rt.app("default")
+    await refused(asking, ends_in=timedelta(days=6))
+    await announce_ending(asking.rt, now=utcnow())
+    [row] = await mails(asking)
+    signer = await load_signer(asking.store)
+
+    async def letter() -> object:
+        apps = (await asking.rt.configuration()).apps
+        return await ending_letter(asking.store, row, signer, "http://here", apps)
+
+    assert await letter() is not None
+    await configured(asking, app.model_copy(update={"name": "other"}))
+    assert await letter() is None
