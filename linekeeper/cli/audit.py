@@ -39,8 +39,11 @@ def audit_command(
       linekeeper audit --tokens --json
     """
     entries = asyncio.run(
-        _read(timedelta(days=days), by=by, action=action, tokens=tokens, limit=limit)
+        _read(timedelta(days=days), by=by, action=action, tokens=tokens, limit=limit + 1)
     )
+    if len(entries) > limit:
+        entries = entries[:limit]
+        typer.echo(f"Only the newest {limit:,} entries are shown; --limit shows more.", err=True)
     if as_json:
         import json
 

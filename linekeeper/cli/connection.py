@@ -236,9 +236,12 @@ async def _add(
 
 
 async def _list(health: str | None) -> "list[ConnectionAnswer]":
+    from linekeeper.health.evidence import Health
     from linekeeper.runtime import Runtime
     from linekeeper.views.connections import list_connections
 
+    if health is not None and health not in (known := [each.value for each in Health]):
+        raise UserError(f"there is no health {health!r}; there are {', '.join(known)}")
     async with Runtime.open() as rt, rt.store.read() as session:
         return await list_connections(session, health=health)
 

@@ -112,3 +112,13 @@ def test_the_command_shows_a_table_or_json(command: CommandLine) -> None:
     [entry] = json.loads(command("audit", "--json", "--by", "command").out)
     assert entry["subject"] == "product"
     assert json.loads(command("audit", "--json", "--by", "nobody").out) == []
+
+
+def test_the_command_says_that_there_is_more_than_it_shows(command: CommandLine) -> None:
+    command.migrated()
+    for name in ("one", "two", "three"):
+        assert command("key", "add", name).code == 0
+    assert command("audit", "--limit", "3").err == ""
+    said = command("audit", "--limit", "2", "--json")
+    assert [entry["subject"] for entry in json.loads(said.out)] == ["three", "two"]
+    assert said.err == "Only the newest 2 entries are shown; --limit shows more.\n"

@@ -106,3 +106,10 @@ async def test_an_unknown_name_offers_the_nearest(box: sandbox.Served, run: Run)
     code, said = await run("connection", "show", "Acmee")
     assert code == 1
     assert "The nearest: Acme" in said
+
+
+async def test_a_health_that_there_is_not_is_refused_and_not_said_to_be_nobodys(run: Run) -> None:
+    code, said = await run("connection", "list", "--health", "unreachble")
+    assert code == 1
+    assert "there is no health 'unreachble'; there are healthy, degraded, unreachable" in said
+    assert await run("connection", "list", "--health", "unreachable") == (0, "no connection\n")
