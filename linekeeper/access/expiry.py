@@ -59,7 +59,8 @@ class RenewalRound:
 
 
 async def horizon(rt: Runtime, *, until: datetime) -> list[Expiry]:
-    """The tokens that end by `until`, the soonest first."""
+    """The tokens that end by `until`, the soonest first; of the apps of the settings alone."""
+    apps = (await rt.configuration()).apps
     async with rt.store.read() as session:
         rows = await session.execute(
             select(
@@ -74,6 +75,7 @@ async def horizon(rt: Runtime, *, until: datetime) -> list[Expiry]:
             .join(Credential, col(Credential.connection_id) == col(Connection.id))
             .outerjoin(Customer, col(Customer.id) == col(Connection.customer_id))
             .where(
+                col(Connection.app).in_(apps),
                 col(Connection.setup) != "disconnected",
                 col(Connection.custody) == "owned",
                 col(Credential.minted).is_(False),

@@ -9,7 +9,7 @@ from pydantic import SecretStr
 from sqlalchemy import update
 from sqlmodel import col
 
-from linekeeper.access.expiry import HORIZON, horizon
+from linekeeper.access.expiry import HORIZON, horizon, renew_ending
 from linekeeper.access.signing import load_signer
 from linekeeper.clock import utcnow
 from linekeeper.makini import TokenPair
@@ -191,6 +191,8 @@ async def test_of_an_app_that_was_taken_out_no_login_is_announced(asking: House)
         assert await announce_ending(asking.rt, now=utcnow()) == 0
     [incident] = [row for row in await asking.incidents() if row.topic == TOPIC]
     assert incident.resolved_at is not None
+    assert await horizon(asking.rt, until=utcnow() + HORIZON) == [], "the page `expiry` has none"
+    assert (await renew_ending(asking.rt, now=utcnow())).ending == []
     later = [row.payload for row in (await asking.rows(Outbox))[said:] if row.channel == "slack"]
     assert not [payload for payload in later if payload["do"] == "say"]
 
