@@ -22,6 +22,7 @@ from linekeeper.access.pending import (
     keep_pair,
     keep_pause,
     load_pending,
+    renew_kept,
 )
 from linekeeper.access.superseded import (
     forget_refused,
@@ -181,10 +182,13 @@ class Attempt:
         try:
             makini = self.rt.makini(await self.rt.app(self.link.app), for_login=True)
             ask = partial(makini.status, pair.access_token, connection=NEW_LOGIN)
-            status = begun.status
-            if status is None:
+            if (status := begun.status) is None:
                 status = await asked(ask, failed=begun.failed)
-        except (MakiniError, UnknownApp) as error:
+        except UnknownApp as error:
+            return await self._refused(error, taken=True, kept=kept)
+        except MakiniError as error:
+            if got := await renew_kept(self.rt.store, makini, kept, pair, error):
+                return await self._with_pair(_GotPair(*got))
             return await self._refused(error, taken=True, kept=kept)
         came_at = kept.received_at if kept is not None else None
         may_lag = came_at is not None and utcnow() - came_at < KEY_MAY_LAG

@@ -6,7 +6,7 @@ anything else is asked of Makini, and leaves it only once Makini has said whose 
 
 import logging
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from sqlalchemy import bindparam, exists, or_, select
@@ -15,13 +15,22 @@ from sqlalchemy.orm import aliased
 from sqlmodel import col
 
 from linekeeper.access.login_news import announce_login
-from linekeeper.makini import TokenPair
+from linekeeper.makini import (
+    BEFORE_SENDING,
+    NEW_LOGIN,
+    ErrorKind,
+    MakiniClient,
+    MakiniError,
+    TokenPair,
+)
 from linekeeper.makini.budget import MAX_PENALTY
 from linekeeper.store import KeyProblem, Store
 from linekeeper.store.engine import chunked
 from linekeeper.store.lists import delete_many, update_many
+from linekeeper.store.owned import retrying, to_its_end
 from linekeeper.store.tables import Audit, ConnectAttempt, ConnectLink, Incident, PendingLogin
 from linekeeper.store.types import UtcDateTime
+from linekeeper.tokens.renew import STORAGE_TROUBLE, STORE_AGAIN_AFTER
 
 FIRST_RETRY = timedelta(seconds=60)
 """Long enough for the login itself to end, which asks on its own."""
@@ -42,6 +51,8 @@ class Pending:
     received_at: datetime
     is_known: bool = False
     """It was said already that the login could not be verified."""
+    is_renewed: bool = False
+    """Its pair was renewed just now."""
 
 
 async def keep_pair(
@@ -98,6 +109,44 @@ async def load_pending(store: Store, pending_id: str) -> TokenPair | None:
     except KeyProblem:
         _log.warning("the pair of login %s can't be decrypted with our keys", pending_id)
         return None
+
+
+async def renew_kept(
+    store: Store, makini: MakiniClient, kept: Pending | None, pair: TokenPair, error: MakiniError
+) -> tuple[TokenPair, Pending] | None:
+    """The pair in place of a kept one whose access token ended before anybody said whose it is.
+
+    None where it can't be renewed, or was just now. It counts as old as its login, so that no later
+    login comes behind it. Whoever leaves meanwhile, it is kept.
+    """
+    if kept is None or not kept.is_known or kept.is_renewed or pair.refresh_token is None:
+        return None
+    if error.kind is not ErrorKind.unauthorized:
+        return None
+    renewed = await to_its_end(_renewed(store, makini, kept, pair), BEFORE_SENDING)
+    return None if renewed is None else (renewed, replace(kept, is_renewed=True))
+
+
+async def _renewed(
+    store: Store, makini: MakiniClient, kept: Pending, pair: TokenPair
+) -> TokenPair | None:
+    try:
+        given = await makini.refresh(pair.refresh_token or "", connection=NEW_LOGIN)
+    except MakiniError:
+        return None  # the refusal of its access token counts
+    renewed, sealed = replace(given, expires_at=pair.expires_at), store.cipher.encrypt
+    refresh_token = sealed(renewed.refresh_token) if renewed.refresh_token else None
+
+    async def keep() -> None:
+        async with store.write() as session:
+            await session.execute(
+                update_many(PendingLogin)
+                .where(col(PendingLogin.id) == kept.id)
+                .values(access_token=sealed(renewed.access_token), refresh_token=refresh_token)
+            )
+
+    await retrying(keep, on=STORAGE_TROUBLE, waits=STORE_AGAIN_AFTER)
+    return renewed
 
 
 async def is_kept(session: AsyncSession, pending_id: str) -> bool:

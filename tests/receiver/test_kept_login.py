@@ -225,6 +225,16 @@ async def test_a_kept_login_that_makini_refuses_for_a_day_is_asked_for_again(hou
     assert any("Makini refuses it" in entry.text for entry in entries)
 
 
+async def test_a_kept_login_whose_access_token_ended_is_renewed(house: House) -> None:
+    """Universe 70161: its refresh token lived, and the customer was asked again a day later."""
+    connection, _ = await logged_in_while_it_was_away(house)
+    await house.control(f"connections/{connection.makini_key}/come-online")
+    await house.control(f"connections/{connection.makini_key}/expire-token")
+    await verify_logins(house.rt, now=utcnow() + timedelta(seconds=90))
+    assert await house.rows(PendingLogin) == []
+    assert (await house.connection(connection.id)).health == "healthy"
+
+
 async def test_a_day_in_which_the_system_is_away_is_not_one_of_refusals(house: House) -> None:
     """Makini had said nothing of the login all day, and its first refusal ended it."""
     connection, _ = await logged_in_while_it_was_away(house)
