@@ -35,7 +35,14 @@ from linekeeper.runtime import Runtime
 from linekeeper.settings import Settings
 from linekeeper.text import counted, named
 from tasks.prefect_adapter.deployed import slug_of
-from tasks.prefect_adapter.hold_up import HoldUp, hold_up, online_of, queues_of, route_of
+from tasks.prefect_adapter.hold_up import (
+    HoldUp,
+    hold_up,
+    online_of,
+    queues_of,
+    route_of,
+    under_way_in,
+)
 from tasks.prefect_adapter.names import deployment_name, every, flow_of
 from tasks.prefect_adapter.orchestrator import PrefectOrchestrator
 from tasks.prefect_adapter.project import wanted_deployments
@@ -69,13 +76,13 @@ async def examine_late(
     )
     if not runs:
         return [ok(NAME, "none")]
-    queues = await queues_of(client, pool)
+    queues, under_way = await queues_of(client, pool), await under_way_in(client, pool)
     by_id = {deployment.id: deployment for deployment in deployments}
     late: dict[HoldUp, Counter[str]] = {}
     for run in runs:
         deployment = by_id.get(run.deployment_id) if run.deployment_id else None
         route = route_of(pool, queues, run.work_queue_name, deployment)
-        held_up = late.setdefault(hold_up(route, workers=workers), Counter())
+        held_up = late.setdefault(hold_up(route, workers=workers, under_way=under_way), Counter())
         held_up[deployment.name if deployment else run.name] += 1
     return [
         wrong(NAME, f"{why.reason}{why.figures}: {named(_counted(held_up))}", why.remedy)

@@ -4,7 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from prefect.client.orchestration import PrefectClient
-from prefect.client.schemas.objects import Worker, WorkPool, WorkQueue
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+    WorkPoolFilter,
+    WorkPoolFilterName,
+)
+from prefect.client.schemas.objects import StateType, Worker, WorkPool, WorkQueue
 from prefect.client.schemas.responses import DeploymentResponse
 
 from linekeeper.watch.alerts import NO_WORKER
@@ -31,8 +38,8 @@ class HoldUp:
     """How much is under way where that is the reason; in brackets, with a blank before it."""
 
 
-def hold_up(route: Sequence[Route], *, workers: int) -> HoldUp:
-    """Why a run that takes `route` is late. Pure.
+def hold_up(route: Sequence[Route], *, workers: int, under_way: int) -> HoldUp:
+    """Why a run that takes `route` is late, with so many `workers` and runs of the pool. Pure.
 
     What an operator set comes first: no worker would change it.
     """
@@ -48,10 +55,16 @@ def hold_up(route: Sequence[Route], *, workers: int) -> HoldUp:
                 f"wait, end what hangs, or raise the limit of the {gate.name}",
                 f" ({gate.active} of {gate.limit} under way)",
             )
+    if under_way:
+        return HoldUp(
+            "the workers are busy with other runs",
+            "wait until one ends, start another worker, or raise its limit (`--limit`); "
+            "if it stays late then, no worker polls its queue (`--work-queue`)",
+            f" ({under_way} under way)",
+        )
     return HoldUp(
-        "no worker took them",
-        "the workers are at their own limit (`--limit`), or none polls its queue "
-        "(`--work-queue`): start another worker, or raise the limit of this one",
+        "no worker took them, and none is busy",
+        "start a worker that polls its queue (`--work-queue`)",
     )
 
 
@@ -80,6 +93,17 @@ def route_of(
     name, active = f"pool {pool.name}", pool.active_slots or 0
     route.append(Route(name, pool.is_paused, pool.concurrency_limit, active))
     return route
+
+
+async def under_way_in(client: PrefectClient, pool: WorkPool) -> int:
+    """How many runs the workers of the pool have now."""
+    states = FlowRunFilterState(
+        type=FlowRunFilterStateType(any_=[StateType.PENDING, StateType.RUNNING])
+    )
+    return await client.count_flow_runs(
+        flow_run_filter=FlowRunFilter(state=states),
+        work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=[pool.name])),
+    )
 
 
 async def queues_of(client: PrefectClient, pool: WorkPool) -> dict[str, WorkQueue]:

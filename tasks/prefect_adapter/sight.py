@@ -29,7 +29,7 @@ from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ObjectNotFound
 
 from linekeeper.watch.alerts import Alert, Kind, RunOutcome, is_late
-from tasks.prefect_adapter.hold_up import hold_up, online_of, queues_of, route_of
+from tasks.prefect_adapter.hold_up import hold_up, online_of, queues_of, route_of, under_way_in
 from tasks.prefect_adapter.names import PAUSED_VARIABLE, every, variable_name
 from tasks.prefect_adapter.server import work_pool
 
@@ -105,12 +105,13 @@ async def _held_up(
         deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=ids))
     )
     deployments: dict[UUID | None, DeploymentResponse] = {each.id: each for each in page}
-    queues = await queues_of(client, pool)
+    queues, under_way = await queues_of(client, pool), await under_way_in(client, pool)
     online = len(online_of(workers))
     return {
         str(run.id): hold_up(
             route_of(pool, queues, run.work_queue_name, deployments.get(run.deployment_id)),
             workers=online,
+            under_way=under_way,
         ).reason
         for run in runs
     }

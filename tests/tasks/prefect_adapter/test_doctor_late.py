@@ -83,12 +83,16 @@ async def test_each_cause_of_a_late_run_is_named(site: Site) -> None:
     assert await site.said() == "no worker is online: preflight"
     assert (await look(client, alerts)).late == {run: "no worker is online"}
     await site.worker()
-    assert "no worker took them" in await site.said()
+    assert await site.said() == "no worker took them, and none is busy: preflight"
+    assert (await look(client, alerts)).late == {run: "no worker took them, and none is busy"}
 
     found = await client.read_deployment_by_name(PREFLIGHT)
     [queue] = [row for row in await client.read_work_queues("linekeeper") if row.name == "routine"]
     running = await client.create_flow_run_from_deployment(found.id)
     await client.set_flow_run_state(running.id, Pending(), force=True)
+    busy = "the workers are busy with other runs"
+    assert await site.said() == f"{busy} (1 under way): preflight"
+    assert (await look(client, alerts)).late == {run: busy}
 
     await client.update_work_pool("linekeeper", WorkPoolUpdate(concurrency_limit=1))
     full = "has reached its concurrency limit (1 of 1 under way): preflight"
