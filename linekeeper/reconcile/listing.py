@@ -113,7 +113,7 @@ class WriteBatch:
     """Records after which it is full."""
 
     def add(self, records: Sequence[Mapping[str, Any]], *, bodies: bool) -> KeysView[str]:
-        """Add a page; returns its keys. Contents are kept only where `bodies` are wanted."""
+        """Add a page; returns its keys. Their JSON is kept only where `bodies` are wanted."""
         read = read_records(records, asked_at=self.asked_at, fields=self.fields)
         if bodies:
             self.size += sum(len(record.text) for record in read.values())

@@ -79,7 +79,8 @@ class PageReader:
         reading, target, writer, sizes = (
             self._reading, self._target, listing.writer, listing.sizes,
         )  # fmt: skip
-        bodies = reading.entity in target.app.bodies
+        # Of what is in the index, the JSON also says whether only the form of its dates differs.
+        keeps = reading.entity in target.app.bodies or not writer.is_baseline
         token = await self._caller.prepared()
         if token is None:
             raise NoToken(target.app.name, target.ref)
@@ -104,7 +105,7 @@ class PageReader:
                     if listing.batch.is_full:
                         reading.written += await writing.then(writer.write(listing.batch))
                         listing.batch = writer.batch(asked_at)
-                    added = listing.batch.add(page.records, bodies=bodies)
+                    added = listing.batch.add(page.records, bodies=keeps)
                     listing.keys.update(added)
                     listing.deleted.update(listing.batch.deleted_of(added))
                     if len(added) < len(page.records):

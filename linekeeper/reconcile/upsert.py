@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from linekeeper.reconcile.compare import Comparison, KnownRecord, ReadRecord, Source, better, decide
+from linekeeper.reconcile.date_forms import differs_in_dates_alone
 from linekeeper.reconcile.deletion_queries import put_tombstones
 from linekeeper.reconcile.identity import (
     NOBODY,
@@ -212,7 +213,10 @@ def diff(
     for key, reading in read.items():
         held, marked = known.get(key, (None, False))
         decision = decide(held, reading, now=now)
-        if decision.verdict is Comparison.same:
+        is_same = decision.verdict is Comparison.same
+        if decision.verdict is Comparison.updated and held is not None:
+            is_same = differs_in_dates_alone(held, reading, reading.text)
+        if is_same:
             result.same.append(key)
             if reading.current and not _is_recognisable(held, reading):
                 result.rows.append(record_row(key, reading, bodies=bodies))
