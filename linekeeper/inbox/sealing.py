@@ -1,5 +1,6 @@
 """Encrypting the bodies of webhooks once they are settled, and those of the version before."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from sqlalchemy import bindparam, literal_column, select, update
@@ -26,8 +27,17 @@ def keys_of(body: bytes) -> list[str]:
 def kept_keys(body: bytes | None, body_keys: bytes | None) -> list[str]:
     """The record keys of a delivery as it is kept; of one that is encrypted, those beside it."""
     if body_keys is not None:
-        return [key for key in body_keys.decode("utf-8", "replace").split("\n") if key]
+        keys = body_keys.decode("utf-8", "replace")
+        return [key for key in keys.split("\0" if "\0" in keys else "\n") if key]
     return keys_of(body) if body else []
+
+
+def joined(keys: Sequence[str]) -> bytes:
+    """`keys` as they are kept beside what is encrypted: one a line, or where a line feed is in
+    one, each after a NUL, which no stored key has. Pure."""
+    has_line_feed = any("\n" in key for key in keys)
+    text = "".join(f"\0{key}" for key in keys) if has_line_feed else "\n".join(keys)
+    return text.encode("utf-8", "replace")
 
 
 class Sealing:
@@ -66,7 +76,7 @@ async def seal_settled(store: Store, *, now: datetime) -> bool:
         {
             "row_id": row.id,
             "after": store.cipher.seal(row.body),
-            "keys": "\n".join(keys_of(row.body)).encode("utf-8", "replace"),
+            "keys": joined(keys_of(row.body)),
         }
         for row in rows
     ]

@@ -254,6 +254,8 @@ async def test_a_flood_of_bad_signatures_is_a_count_and_a_sample(
             headers=[
                 (b"x-webhook-signature", b"%064d" % number),
                 (b"authorization", b"Bearer hidden"),
+                (b"X-Auth", b"hidden"),
+                (b"x-hidden", b"1"),
                 (b"User-Agent", b"some\x00body"),
                 *((b"x-%d" % n, b"v") for n in range(100)),
             ],
@@ -269,8 +271,7 @@ async def test_a_flood_of_bad_signatures_is_a_count_and_a_sample(
     assert len(samples) == 20
     for sample in samples:
         assert "hidden" not in str(sample.headers)
-        assert not any("signature" in name for name in sample.headers)
-        assert len(sample.headers) <= 40
+        assert [*sample.headers] == ["user-agent"]
     assert max(sample.size for sample in samples) == 19_999
 
 

@@ -11,7 +11,7 @@ from sqlmodel import col
 from linekeeper.clock import utcnow
 from linekeeper.explain.service import explain
 from linekeeper.inbox.replay import Selection, replay
-from linekeeper.inbox.sealing import SEALED_AFTER, seal_settled
+from linekeeper.inbox.sealing import SEALED_AFTER, kept_keys, seal_settled
 from linekeeper.reconcile.run import reconcile
 from linekeeper.store import KeyProblem, Store
 from linekeeper.store.bodies import open_payload
@@ -37,6 +37,19 @@ def test_what_is_sealed_is_opened_by_any_of_the_keys_and_by_no_other() -> None:
         for broken in (kept[:-1], kept[:9], kept[:-1] + bytes([kept[-1] ^ 1])):
             assert open_payload(Cipher([old]), broken) is None
     assert Cipher([old]).unseal(b'{"plain": 1}') == b'{"plain": 1}'
+
+
+async def test_a_key_with_a_line_feed_is_one_key_once_its_body_is_encrypted(stage: Stage) -> None:
+    [which, *_] = stage.connections
+    body = orjson.dumps(
+        {"id": "e2", "event": "assets.updated", "body": [{"key": "a\nb"}, {"key": "c"}]}
+    )
+    receipt = await stage.deliver(body, to=which)
+    await stage.process()
+    await seal_settled(stage.rt.store, now=utcnow() + 2 * SEALED_AFTER)
+    kept = await stage.event(receipt.id)
+    assert kept.body_keys is not None
+    assert kept_keys(kept.body, kept.body_keys) == ["a\nb", "c"]
 
 
 async def test_a_settled_body_is_encrypted_and_still_explained_replayed_and_forwarded(
