@@ -250,7 +250,7 @@ async def _own(
         if current is not None and not current.minted and current.access not in known:
             return _refused(handed.connection, _CHANGED)
         await save_tokens(rt.store, session, {connection.id: handed.pair}, now=now)
-        had = current is not None
+        had = current is not None and not current.minted  # a minted token is no pair
         await _set(session, connection, Custody.owned, had_one=had, by=by, now=now)
     return HandedResult(connection=handed.connection, custody=Custody.owned, error=None)
 

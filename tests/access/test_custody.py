@@ -171,6 +171,23 @@ async def test_a_pair_is_taken_over_once_it_is_verified(cut_over: CutOver) -> No
     assert "owns" in result["error"]
 
 
+async def test_a_pair_that_takes_the_place_of_a_minted_token_is_in_the_audit(
+    cut_over: CutOver,
+) -> None:
+    first, *_ = await cut_over.connections()
+    await cut_over.renew(first)
+    async with cut_over.rt.store.read() as session:
+        assert (await load_tokens(cut_over.rt.store, session, [first.id]))[first.id].minted
+    pair = cut_over.pair(first)
+    handed = {"connection": first.id, "access_token": pair.access, "refresh_token": pair.refresh}
+    for _ in range(2):
+        [result] = await cut_over.hand_over(handed)
+        assert result["custody"] == "owned"
+    async with cut_over.rt.store.read() as session:
+        audit = await session.scalars(select(Audit).where(col(Audit.action) == "token.owned"))
+    assert [(row.subject, row.detail["before"]) for row in audit] == [(first.id, "none")]
+
+
 async def test_a_lent_token_of_another_connection_or_none_is_refused(cut_over: CutOver) -> None:
     first, second, *_ = await cut_over.connections()
     theirs = cut_over.pair(first).access
