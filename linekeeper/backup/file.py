@@ -14,13 +14,14 @@ import hmac
 import os
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any, Self
 
 import orjson
 
+from linekeeper.clock import utcnow
 from linekeeper.private import keep
 from linekeeper.store.cipher import Cipher
 
@@ -28,6 +29,7 @@ FORMAT = 2
 UNSIGNED_FORMAT = 1
 _PURPOSE = "linekeeper backup"
 _LEVEL = 4
+ABANDONED_SECONDS = 3600.0
 _GZIP = zlib.MAX_WBITS | 16
 """Of zlib: with gzip's head and end."""
 
@@ -97,6 +99,7 @@ def writing(path: Path, header: Header, cipher: Cipher) -> Iterator[BackupWriter
     Raises `BackupError` where it can't be written; what was at `path` before is there still then.
     """
     draft = path.with_name(f".{path.name}.{os.getpid()}.part")
+    _remove_abandoned(path)
     try:
         with _private(draft) as handle:
             writer = BackupWriter(handle, header, cipher)
@@ -110,6 +113,19 @@ def writing(path: Path, header: Header, cipher: Cipher) -> Iterator[BackupWriter
         ) from error
     finally:
         draft.unlink(missing_ok=True)
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Remove the drafts of backups beside `path` that were killed while they were written.
+
+    Those of processes that live here stay, and of another host's what was written lately.
+    """
+    with suppress(OSError):
+        for draft in path.parent.glob(f".*{path.suffix}.*.part"):
+            number = draft.name.split(".")[-2]
+            is_old = utcnow().timestamp() - draft.stat().st_mtime > ABANDONED_SECONDS
+            if number.isdigit() and is_old and not Path(f"/proc/{number}").exists():
+                draft.unlink(missing_ok=True)
 
 
 def _private(path: Path) -> IO[bytes]:

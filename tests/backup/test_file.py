@@ -3,6 +3,7 @@
 import gc
 import os
 import resource
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -113,3 +114,20 @@ def test_what_is_written_is_read_back_in_order(tmp_path: Path) -> None:
         ("t", ["a", "b"], [1, "[ü]\n{"]),
         ("t", ["a", "b"], [None, {"end": {"rows": 0}, "table": 1}]),
     ]
+
+
+def test_what_a_killed_backup_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    """One for each backup that was killed stayed for good, as large as a backup."""
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    dead = tmp_path / f".first.backup.{ended.pid}.part"
+    young = tmp_path / f".second.backup.{ended.pid}.part"
+    living = tmp_path / f".third.backup.{os.getppid()}.part"
+    other = tmp_path / ".notes.backup.mine.part"
+    for draft in (dead, young, living, other):
+        draft.write_bytes(b"half")
+    for draft in (dead, living, other):
+        os.utime(draft, (0, 0))
+    write(tmp_path / "next.backup", 3)
+    assert not dead.exists()
+    assert all(draft.exists() for draft in (young, living, other))
