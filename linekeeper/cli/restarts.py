@@ -13,6 +13,7 @@ from linekeeper.clock import monotonic, utcnow
 from linekeeper.incidents.announce import say
 from linekeeper.settings import Settings
 from linekeeper.store import KeyProblem, Store, StoreError
+from linekeeper.store.write_lock import holder_of_write_lock
 from linekeeper.watch.decide import WATCHERS, WatchPolicy, examine
 from linekeeper.watch.queries import read_parts
 from linekeeper.watch.service import after_of
@@ -54,6 +55,7 @@ async def restart_what_hangs(settings: Settings, supervisor: Supervisor) -> None
     """Kill children that are silent for `WATCH_MINUTES`, until cancelled; they are restarted.
 
     Neither one that was started since, nor one that could say nothing because the machine slept.
+    Where nobody could write for so long, it is whoever holds SQLite's write lock, a run included.
     """
     after = after_of(settings)
     seconds = after.total_seconds()
@@ -70,6 +72,8 @@ async def restart_what_hangs(settings: Settings, supervisor: Supervisor) -> None
                 looked_at = now
                 if watched_since is None or now - watched_since < after:
                     continue
+                if now - max((part.at for part in parts), default=now) >= after:
+                    supervisor.kill_process(holder_of_write_lock(settings), older=seconds)
                 silent = examine(parts, WatchPolicy(after, has_apps=False), now=now).silent
                 for part in (part for part in parts if part.name in silent):
                     if part.kind not in WATCHERS:

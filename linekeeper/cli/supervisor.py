@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Self
 
 from linekeeper.cli.output import Output
+from linekeeper.cli.reaper import marked
 from linekeeper.private import make_private_folder
 from linekeeper.refusal import UserError
 
@@ -226,6 +227,16 @@ class Supervisor:
         self._hanging.add(name)
         with suppress(ProcessLookupError):
             self._running[name].process.kill()
+
+    def kill_process(self, pid: int | None, *, older: float = 0.0) -> None:
+        """Kill the process `pid` that hangs, if it is a child, or was started by one."""
+        names = [name for name, each in self._running.items() if each.process.pid == pid]
+        if names:
+            self.kill(names[0], pid, older=older)
+        elif pid in marked(f"{MARK}={self._mark}".encode()):
+            self._report(f"process {pid}, which a part has started, hangs: it is killed")
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     def restart(self, name: str, why: str) -> None:
         """Ask the child `name` to end, if there is one: it is started again."""

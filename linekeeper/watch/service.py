@@ -26,6 +26,7 @@ from linekeeper.store import KeyProblem
 from linekeeper.store.configuration import seed
 from linekeeper.store.errors import trouble_of
 from linekeeper.store.tables import Incident
+from linekeeper.store.write_lock import holder_of_write_lock
 from linekeeper.watch.alerts import watch_runs
 from linekeeper.watch.database import LONGEST_SILENCE, DatabaseWatch, SaidGone, say_directly
 from linekeeper.watch.decide import (
@@ -185,6 +186,8 @@ class Watcher:
     async def _database_failed(self, reason: str) -> None:
         now = utcnow()
         self._take_over()
+        if (holder := holder_of_write_lock(self._rt.settings)) is not None:
+            reason = f"{reason}; process {holder} holds the file's write lock"
         text = self._database.failed(reason, monotonic=monotonic(), now=now)
         if text is not None:
             log.error("%s", text)

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import socket
 import sys
 import time
@@ -21,6 +22,7 @@ from linekeeper.cli.supervisor import Child, Supervisor
 from linekeeper.settings import Settings
 from linekeeper.store import Store
 from linekeeper.store.tables import Outbox
+from linekeeper.store.write_lock import holder_of_write_lock
 from linekeeper.watch.queries import beat, read_parts
 
 
@@ -64,6 +66,45 @@ async def test_a_child_that_hangs_is_killed_started_again_and_said(
         )
     assert payload is not None
     assert "*consumer* ended (it hung, and was killed) and was started again" in payload["text"]
+
+
+HOLDS = """
+import sqlite3, sys, time
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("BEGIN IMMEDIATE")
+print("up", flush=True)
+time.sleep(600)
+"""
+STARTS_ONE_THAT_HOLDS = f"""
+import subprocess, sys
+subprocess.run([sys.executable, "-c", {HOLDS!r}, sys.argv[1]], start_new_session=True)
+"""
+
+
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True, scope="session")
+@pytest.mark.parametrize("program", [HOLDS, STARTS_ONE_THAT_HOLDS], ids=["part", "run"])
+async def test_what_hangs_while_it_holds_the_write_lock_is_killed(
+    settings: Settings, store: Store, tmp_path: Path, program: str
+) -> None:
+    """Nobody leaves a sign of life then, so silence says nothing of who it is."""
+    settings = settings.model_copy(update={"watch_minutes": 0.02})
+    await beat(store, "receiver:x", "receiver", "")
+    reported: list[str] = []
+    async with Supervisor(tmp_path / "logs", reported.append) as supervisor:
+        assert holder_of_write_lock(settings) is None
+        file = str(settings.home / "linekeeper.db")
+        holding = (sys.executable, "-c", program, file)
+        await supervisor.start(Child("consumer", holding, dict(os.environ), ready_text="up"))
+        holder = holder_of_write_lock(settings)
+        assert holder is not None
+        os.kill(holder, signal.SIGSTOP)
+        watching = asyncio.create_task(restart_what_hangs(settings, supervisor))
+        async with asyncio.timeout(60):
+            while holder_of_write_lock(settings) == holder:
+                await asyncio.sleep(0.05)
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+    assert sum("hangs:" in line for line in reported) == 1, reported
 
 
 async def test_what_was_just_started_is_not_judged_by_the_silence_of_the_one_before(
