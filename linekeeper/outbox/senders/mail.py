@@ -133,7 +133,7 @@ class MailSender(Sender):
         mailed is still so."""
         self._signer = await load_signer(self._store)
         asking = [row for row in rows if row.payload["do"] in TOGETHER]
-        self._later |= {*await resting_mails(self._store, rows)}
+        self._later |= {*await resting_mails(self._store, rows, self._apps)}
         self._early = await about_to_be_asked(self._store, asking, now=utcnow())
         async with self._store.read() as session:
             backlogs = await backlogs_of(session, asking)
