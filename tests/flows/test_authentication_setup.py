@@ -41,6 +41,7 @@ from linekeeper.store.tables import (
     Outbox,
 )
 from linekeeper.sweep.sweep import take_list
+from linekeeper.text import health_name
 from tasks.prefect_adapter.orchestrator import PrefectOrchestrator
 from tests.delivering import deliver_runs
 from tests.fixtures_prefect import PrefectServer
@@ -200,7 +201,7 @@ async def test_a_login_is_set_up_in_one_graph_across_its_suspensions(
     assert run.state is not None
     assert run.state.name == "Completed", run.state
     [connection] = await rows(rt, Connection, col(Connection.id) == one.id)
-    assert connection.health in str(run.state.message)
+    assert health_name(connection.health) in str(run.state.message)
     assert connection.last_read_at is not None
     [setup] = await rows(rt, AuthenticationSetup)
     assert setup.outcome == "connected"

@@ -16,7 +16,7 @@ from linekeeper.store import Store
 from linekeeper.store.tables import Incident
 from tests.fixtures_prefect import PrefectServer
 from tests.flows.conftest import Running, on, on_both
-from tests.flows.test_implementation_flows import begin_implementation, stored, told
+from tests.flows.test_implementation_flows import begin_implementation, outcome, stored
 from tests.preflight.door import Door, door
 
 __all__ = ["door"]
@@ -42,11 +42,11 @@ async def test_the_daily_preflight_asks_the_open_place_that_it_was_given(
     with on(clean_prefect):
         await begin_implementation()
         proved = await preflight("Acme", [door.target], vantage="outside", **given)
-        assert told(proved)[0] == "Completed"
+        assert outcome(proved)[0] == "Completed"
         door.open()
-        assert told(await preflight(**given))[0] == "Failed"
+        assert outcome(await preflight(**given))[0] == "Failed"
         door.close()
-        assert told(await preflight(**given))[0] == "Completed"
+        assert outcome(await preflight(**given))[0] == "Completed"
     open_place.leave()
     [incident] = await stored(store, select(Incident))
     assert incident.status == "resolved"
@@ -79,10 +79,10 @@ async def test_the_daily_preflight_goes_to_the_worker_that_has_the_vantage(
             return_state=True,
         )
         checked = await preflight("Acme", [door.target], timeout=1, return_state=True)
-        assert told(checked)[0] == "Completed"
+        assert outcome(checked)[0] == "Completed"
 
         monkeypatch.setenv("LINEKEEPER_WORKER", "office")
-        name, message = told(await preflight(timeout=1, return_state=True))
+        name, message = outcome(await preflight(timeout=1, return_state=True))
         assert name == "Skipped"
         assert "the worker dmz proved, as no worker polls the queue vantage-dmz" in message
 
@@ -96,15 +96,15 @@ async def test_the_daily_preflight_goes_to_the_worker_that_has_the_vantage(
                     break
                 await asyncio.sleep(0.5)
         for _ in range(2):
-            name, message = told(await preflight(timeout=1, return_state=True))
+            name, message = outcome(await preflight(timeout=1, return_state=True))
             assert (name, message.endswith("; sent to dmz")) == ("Skipped", True)
         assert await runs_for(running, "bulk") == []
         assert await runs_for(running, QUEUE) == ["preflight · dmz"]
 
-        name, message = told(await preflight(worker="dmz", timeout=1, return_state=True))
+        name, message = outcome(await preflight(worker="dmz", timeout=1, return_state=True))
         assert name == "Skipped"
         assert "belongs to the worker dmz, and this is office" in message
         monkeypatch.setenv("LINEKEEPER_WORKER", "dmz")
-        name, message = told(await preflight(worker="dmz", timeout=1, return_state=True))
+        name, message = outcome(await preflight(worker="dmz", timeout=1, return_state=True))
         assert (name, message) == ("Completed", "1 checked, 0 findings")
     door.close()
