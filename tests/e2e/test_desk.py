@@ -155,7 +155,7 @@ async def test_an_operator_goes_from_a_failed_run_to_the_cause_takes_it_and_chec
     assert checked.state is not None
     assert checked.state.name == "Completed", checked.state.message
     await page.goto(f"{ui}/runs/flow-run/{checked.id}")
-    await expect(page.get_by_text(re.compile(r"check · .* · healthy")).first).to_be_visible()
+    await expect(page.get_by_text(re.compile(r"check · .* · Healthy")).first).to_be_visible()
 
     async def over() -> bool:
         async with house.store() as store, store.read() as session:
