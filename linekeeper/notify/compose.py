@@ -20,7 +20,7 @@ from slack_sdk.models.blocks import (
 from linekeeper.incidents import kinds as words
 from linekeeper.notify.buttons import buttons
 from linekeeper.notify.merged import FLEET
-from linekeeper.notify.next_step import WITHOUT_LINK, follow, several
+from linekeeper.notify.next_step import follow, next_step
 from linekeeper.notify.view import MEMBERS_SHOWN, IncidentView, Links, MemberView, overview_of
 from linekeeper.text import (
     Mrkdwn,
@@ -277,32 +277,7 @@ def _evidence(code: str | None, message: str | None, request_id: str | None, pen
 def _ahead(view: IncidentView, pen: Pen, links: Links) -> list[str]:
     if view.merged_into is not None:
         return [f"{pen.strong('Next step')} {follow(view.merged_into, pen, links)}"]
-    return [f"{pen.strong('Next step')} {_next_step(view, pen, links)}"]
-
-
-def _next_step(view: IncidentView, pen: Pen, links: Links) -> str:
-    """What happens next; of a lost login also who brings the customer the link."""
-    is_over = view.resolved_at is not None
-    if is_over or view.kind != "reauthorization_required":
-        ahead = words.ahead(view.kind, view.why, view.scope)
-        return words.after(unwatched=view.is_unwatched) if is_over else ahead
-    if (only := view.only) is None:
-        return several(view, pen, links)
-    then = "verifies the login, backfills what was missed, and resolves this incident."
-    if (kept := only.login_kept) is not None:
-        while_away = " while the system did not answer Makini" if kept.is_system_away else ""
-        return (
-            f"Somebody logged in {pen.moment(kept.at)}{while_away}. That login is kept: as soon "
-            f"as it gets an answer, Linekeeper automatically {then}"
-        )
-    if view.connect_url is None:
-        return WITHOUT_LINK[only.is_observed]
-    if only.is_mailed:
-        return f"The customer logs in through the connect link they are mailed. Linekeeper {then}"
-    return (
-        "Pass the connect link on to the customer: Linekeeper mails it to nobody. Once somebody "
-        f"has logged in through it, Linekeeper {then}"
-    )
+    return [f"{pen.strong('Next step')} {next_step(view, pen, links)}"]
 
 
 def _links(view: IncidentView, links: Links, pen: Pen) -> list[str]:
@@ -316,7 +291,8 @@ def _links(view: IncidentView, links: Links, pen: Pen) -> list[str]:
         ("Explain", links.form("explain", {"subject": view.id})),
     ]
     if view.resolved_at is None:
-        offered.append(("Connect link for the customer", view.connect_url))
+        if only is None or only.is_mailed is not None:
+            offered.append(("Connect link for the customer", view.connect_url))
         if only:
             offered.append(
                 ("Check now", links.form("check-connection", {"connection": only.connection_id}))

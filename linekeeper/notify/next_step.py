@@ -1,7 +1,8 @@
-"""What happens next about incidents that go on elsewhere or are about several customers. Pure."""
+"""What happens next about an incident, as its message says. Pure."""
 
 from collections.abc import Mapping, Sequence
 
+from linekeeper.incidents import kinds as words
 from linekeeper.notify.merged import FLEET, Wider
 from linekeeper.notify.view import IncidentView, Links, MemberView
 from linekeeper.text import Pen
@@ -16,6 +17,33 @@ WITHOUT_LINK: Mapping[bool | None, str] = {
 """The sentences where there is no connect link, by whether the connection is observed."""
 
 
+def next_step(view: IncidentView, pen: Pen, links: Links) -> str:
+    """What happens next; of a lost login also who brings the customer the link."""
+    is_over = view.resolved_at is not None
+    if is_over or view.kind != "reauthorization_required":
+        ahead = words.ahead(view.kind, view.why, view.scope)
+        return words.after(unwatched=view.is_unwatched) if is_over else ahead
+    if (only := view.only) is None:
+        return _several(view, pen, links)
+    then = "verifies the login, backfills what was missed, and resolves this incident."
+    if (kept := only.login_kept) is not None:
+        while_away = " while the system did not answer Makini" if kept.is_system_away else ""
+        return (
+            f"Somebody logged in {pen.moment(kept.at)}{while_away}. That login is kept: as soon "
+            f"as it gets an answer, Linekeeper automatically {then}"
+        )
+    if view.connect_url is None:
+        return WITHOUT_LINK[only.is_observed]
+    brought = {
+        None: "The connect link does not work any longer. Call the customer, and send them a new "
+        "one (run connect). Once somebody has logged in,",
+        True: "The customer logs in through the connect link they are mailed.",
+        False: "Pass the connect link on to the customer: Linekeeper mails it to nobody. Once "
+        "somebody has logged in through it,",
+    }
+    return f"{brought[only.is_mailed]} Linekeeper {then}"
+
+
 def follow(wider: Wider, pen: Pen, links: Links) -> str:
     """The sentences behind *Next step* of an incident that goes on in another one."""
     page = links.artifact(wider.page)
@@ -25,7 +53,7 @@ def follow(wider: Wider, pen: Pen, links: Links) -> str:
     return f"Follow the message of that incident; the page {shown} shows it too."
 
 
-def several(view: IncidentView, pen: Pen, links: Links) -> str:
+def _several(view: IncidentView, pen: Pen, links: Links) -> str:
     """The sentences behind *Next step*."""
     waiting = [member for member in view.members if member.is_mailed is not None]
     if not waiting:

@@ -62,7 +62,7 @@ class MemberView:
     login_kept: KeptLogin | None = None
     """Somebody has logged in, and it could not be verified yet."""
     is_mailed: bool | None = None
-    """Whether its customer is mailed the connect link; None where there is none."""
+    """Whether its customer is mailed the connect link; None where none works any longer."""
     is_observed: bool | None = None
     """Whether it is in mode observe, in which no connect link is made; None: not known."""
 
@@ -191,6 +191,7 @@ class Links:
 _AT_ONCE = 5_000  # ids in one statement
 _LOST = "reauthorization_required"
 _OF_LOGIN = ("login_lost", "doubted")  # outcomes that speak of the login
+_ENDS_SOON = timedelta(hours=1)  # at the deadline a link has seconds left
 _EVIDENCE_BEFORE = timedelta(hours=1)
 """Trouble seen this long before a connection joined belongs to the incident: misses add up."""
 _SHOWN = (
@@ -301,7 +302,7 @@ async def _members(
     }
     kept = await kept_logins(session, list(lost))
     with_link = {each: whose for each, whose in lost.items() if whose[0] in asking}
-    given = await links_given(session, with_link, utcnow()) if with_link else {}
+    given = await links_given(session, with_link, utcnow() + _ENDS_SOON) if with_link else {}
     members: dict[str, list[MemberView]] = {}
     counts: dict[str, tuple[int, int]] = {}
     for row in rows:

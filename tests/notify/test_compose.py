@@ -74,7 +74,8 @@ def test_the_connect_link_is_named_once_there_is_one() -> None:
     managed = replace(VIEW, members=(replace(MEMBER, is_observed=False),))
     assert "through a link of yours: in mode observe Linekeeper makes none. A" in read(observed)
     assert "The customer has to log in again. The connect link follows here. A" in read(managed)
-    with_link = read(replace(VIEW, connect_url="https://lk.example/connect/x"))
+    asked = replace(VIEW, members=(replace(MEMBER, is_mailed=False),))
+    with_link = read(replace(asked, connect_url="https://lk.example/connect/x"))
     assert "Pass the connect link on to the customer: Linekeeper mails it to nobody" in with_link
     assert "<https://lk.example/connect/x|Connect link for the customer>" in with_link
 

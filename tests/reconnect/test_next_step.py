@@ -1,12 +1,14 @@
 """The message of a lost login says who brings the customer the link: a mail, or its reader."""
 
-from sqlalchemy import delete
+from datetime import timedelta
+
+from sqlalchemy import delete, update
 from sqlmodel import col
 
 from linekeeper.clock import utcnow
 from linekeeper.notify import compose
 from linekeeper.notify.view import load_views
-from linekeeper.store.tables import Contact
+from linekeeper.store.tables import ConnectLink, Contact
 
 from .conftest import House
 from .test_ask import Opened, Post, asking, post, work
@@ -67,3 +69,18 @@ async def test_of_several_it_says_whose_links_are_mailed(
     await house.sweep()
     await work(house)
     assert "Pass the connect links on to those who are not mailed theirs" in await message(house)
+
+
+async def test_a_link_that_has_ended_is_not_offered_any_longer(open_house: Opened) -> None:
+    """After the deadline of seven days it answers 410: whoever is called needs a new one."""
+    house = await open_house()
+    [connection, *_] = await house.connections()
+    await house.lose_login(connection)
+    await work(house)
+    assert "/connect/" in await message(house)
+    async with house.store.write() as session:
+        ends_at = utcnow() + timedelta(seconds=20)
+        await session.execute(update(ConnectLink).values(expires_at=ends_at))
+    said = await message(house)
+    assert "The connect link does not work any longer" in said
+    assert "/connect/" not in said
