@@ -20,7 +20,7 @@ from slack_sdk.models.blocks import (
 from linekeeper.incidents import kinds as words
 from linekeeper.notify.buttons import buttons
 from linekeeper.notify.merged import FLEET
-from linekeeper.notify.next_step import follow, next_step
+from linekeeper.notify.next_step import AFTER_LOGIN, WITHOUT_LINK, follow, several, through_link
 from linekeeper.notify.view import MEMBERS_SHOWN, IncidentView, Links, MemberView, overview_of
 from linekeeper.text import (
     Mrkdwn,
@@ -277,7 +277,24 @@ def _evidence(code: str | None, message: str | None, request_id: str | None, pen
 def _ahead(view: IncidentView, pen: Pen, links: Links) -> list[str]:
     if view.merged_into is not None:
         return [f"{pen.strong('Next step')} {follow(view.merged_into, pen, links)}"]
-    return [f"{pen.strong('Next step')} {next_step(view, pen, links)}"]
+    return [f"{pen.strong('Next step')} {_next_step(view, pen, links)}"]
+
+
+def _next_step(view: IncidentView, pen: Pen, links: Links) -> str:
+    """What happens next; of a lost login also who brings the customer the link."""
+    is_over = view.resolved_at is not None
+    if is_over or view.kind != "reauthorization_required":
+        ahead = words.ahead(view.kind, view.why, view.scope)
+        return words.after(unwatched=view.is_unwatched) if is_over else ahead
+    if (only := view.only) is None:
+        return several(view, pen, links)
+    if (kept := only.login_kept) is not None:
+        while_away = " while the system did not answer Makini" if kept.is_system_away else ""
+        return (
+            f"Somebody logged in {pen.moment(kept.at)}{while_away}. That login is kept: as soon "
+            f"as it gets an answer, Linekeeper automatically {AFTER_LOGIN}"
+        )
+    return WITHOUT_LINK[only.is_observed] if view.connect_url is None else through_link(only)
 
 
 def _links(view: IncidentView, links: Links, pen: Pen) -> list[str]:

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 
-from linekeeper.incidents import kinds as words
 from linekeeper.notify.merged import FLEET, Wider
 from linekeeper.notify.view import IncidentView, Links, MemberView
 from linekeeper.text import Pen
 
 _RESOLVES = "A probe that finds the login working resolves this incident."
+AFTER_LOGIN = "verifies the login, backfills what was missed, and resolves this incident."
 WITHOUT_LINK: Mapping[bool | None, str] = {
     True: "The customer has to log in again through a link of yours: in mode observe Linekeeper "
     f"makes none. {_RESOLVES}",
@@ -17,23 +17,8 @@ WITHOUT_LINK: Mapping[bool | None, str] = {
 """The sentences where there is no connect link, by whether the connection is observed."""
 
 
-def next_step(view: IncidentView, pen: Pen, links: Links) -> str:
-    """What happens next; of a lost login also who brings the customer the link."""
-    is_over = view.resolved_at is not None
-    if is_over or view.kind != "reauthorization_required":
-        ahead = words.ahead(view.kind, view.why, view.scope)
-        return words.after(unwatched=view.is_unwatched) if is_over else ahead
-    if (only := view.only) is None:
-        return _several(view, pen, links)
-    then = "verifies the login, backfills what was missed, and resolves this incident."
-    if (kept := only.login_kept) is not None:
-        while_away = " while the system did not answer Makini" if kept.is_system_away else ""
-        return (
-            f"Somebody logged in {pen.moment(kept.at)}{while_away}. That login is kept: as soon "
-            f"as it gets an answer, Linekeeper automatically {then}"
-        )
-    if view.connect_url is None:
-        return WITHOUT_LINK[only.is_observed]
+def through_link(only: MemberView) -> str:
+    """The sentences behind *Next step* where a link was made for the lost login of `only`."""
     brought = {
         None: "The connect link does not work any longer. Call the customer, and send them a new "
         "one (run connect). Once somebody has logged in,",
@@ -41,7 +26,7 @@ def next_step(view: IncidentView, pen: Pen, links: Links) -> str:
         False: "Pass the connect link on to the customer: Linekeeper mails it to nobody. Once "
         "somebody has logged in through it,",
     }
-    return f"{brought[only.is_mailed]} Linekeeper {then}"
+    return f"{brought[only.is_mailed]} Linekeeper {AFTER_LOGIN}"
 
 
 def follow(wider: Wider, pen: Pen, links: Links) -> str:
@@ -53,7 +38,7 @@ def follow(wider: Wider, pen: Pen, links: Links) -> str:
     return f"Follow the message of that incident; the page {shown} shows it too."
 
 
-def _several(view: IncidentView, pen: Pen, links: Links) -> str:
+def several(view: IncidentView, pen: Pen, links: Links) -> str:
     """The sentences behind *Next step*."""
     waiting = [member for member in view.members if member.is_mailed is not None]
     if not waiting:
