@@ -14,6 +14,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, NamedTuple, TypeAlias, cast, get_args
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from linekeeper.inbox.verify import Cause
@@ -38,6 +39,30 @@ class TooMuch(Exception):
     """A client sends more than is taken; the parser then answers 400."""
 
 
+class _Parser(httptools.HttpRequestParser):
+    """Reads a request that offers another protocol as it is: none is spoken here (RFC 9110, 7.8).
+
+    Java's own client offers HTTP/2 in each request that isn't encrypted. httptools takes what
+    follows the head of such a request for that protocol, and uvicorn would drop the body, or read
+    what comes of it later as the next request.
+    """
+
+    def __init__(self, protocol: "GuardedProtocol") -> None:
+        super().__init__(protocol)
+        # As uvicorn does: the first request of a pipeline is answered.
+        self.set_dangerous_leniencies(lenient_data_after_close=True)
+        self._protocol = protocol
+
+    def feed_data(self, data: Any) -> None:
+        """Parse `data`; what comes after an offer with a new parser, as this one has ended."""
+        try:
+            super().feed_data(data)
+        except httptools.HttpParserUpgrade as offer:
+            self._protocol.parser = _Parser(self._protocol)
+            head = self._protocol.take_declined()
+            self._protocol.parser.feed_data(head + data[offer.args[0] :])
+
+
 class GuardedProtocol(HttpToolsProtocol):
     """Closes a connection whose head is too long (400) or takes too long, or that reads nothing.
 
@@ -56,6 +81,9 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        self.parser = _Parser(self)
+        self._declined = b""
+        """The head of a request that offered another protocol, without the offer."""
         self._quiet_bytes = 0
         """Since the last byte of a body, or the last end of a head or of a message."""
         self._head_since: float | None = None
@@ -104,6 +132,9 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         if len(self.pipeline) >= MAX_PIPELINED:
             raise TooMuch
+        if self.parser.should_upgrade():
+            self._declined = self._head_without_offer()
+            return
         self._progress = self._in_body = True
         self._head_since = None
         super().on_headers_complete()
@@ -113,6 +144,8 @@ class GuardedProtocol(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
+        if self._declined:
+            return
         self._progress = True
         self._in_body = False
         self.waiting.pop(self, None)
@@ -130,6 +163,22 @@ class GuardedProtocol(HttpToolsProtocol):
         self.waiting.pop(self, None)
         self._end()
         super().connection_lost(exc)
+
+    def take_declined(self) -> bytes:
+        """The head that is to be read in place of the one that was just read; once."""
+        head, self._declined = self._declined, b""
+        return head
+
+    def _head_without_offer(self) -> bytes:
+        """The head that was just read without its offer. Raises `TooMuch` where it asks for a
+        tunnel (CONNECT), which has no other request in it."""
+        method = self.parser.get_method()
+        if method == b"CONNECT":
+            raise TooMuch
+        version = self.parser.get_http_version().encode()
+        lines = [b"%b %b HTTP/%b" % (method, self.url, version)]
+        lines += [b"%b: %b" % header for header in self.headers if header[0] != b"upgrade"]
+        return b"\r\n".join([*lines, b"", b""])
 
     def take_body(self) -> bytes | None:
         """The body of the request under way if it is here whole, as small ones are; else None."""

@@ -139,7 +139,7 @@ def _tune_python() -> None:
 def _connections() -> int:
     """Return how many connections the system lets us hold open, up to `MAX_CONNECTIONS`.
 
-    Pages and the API take `gate.PLACES` of them at most; all others are the webhooks'.
+    Pages and the API take `gate.SLOTS` of them at most; all others are the webhooks'.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = MAX_CONNECTIONS + 256

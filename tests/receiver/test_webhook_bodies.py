@@ -108,3 +108,46 @@ async def test_a_head_that_is_too_long_or_too_slow_is_cut_off(
     long = [b"X-Long-%d: %b\r\n" % (n, b"y" * 8_000) for n in range(200)]
     answer = await here.raw(b"POST /webhooks/default HTTP/1.1\r\n", *long)
     assert not answer or answer.startswith(b"HTTP/1.1 400 ")
+
+
+async def test_a_protocol_that_is_offered_is_not_taken_and_the_request_stands(here: Here) -> None:
+    """Java's own client offers HTTP/2 in each request that isn't encrypted."""
+    offers = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAEAAEAAAA")
+    signed = f"X-Webhook-Signature: {signature(BODY)}"
+    chunked = [b"%x\r\n%b\r\n" % (len(BODY), BODY), b"0\r\n\r\n"]
+    last = head("Connection: close", path="/healthz", method="GET")
+    for framing, body in (
+        (f"Content-Length: {len(BODY)}", [BODY]),
+        (f"Content-Length: {len(BODY)}", [BODY[:3], BODY[3:]]),
+        ("Transfer-Encoding: chunked", chunked),
+    ):
+        request = head(*offers, signed, framing)
+        for pieces in ([request, *body, last], [request + b"".join(body) + last]):
+            answers = await here.raw(*pieces)
+            assert answers.count(b"HTTP/1.1 200 OK") == 2, answers
+    assert {event.body for event in await here.events()} == {BODY}
+
+
+async def test_a_body_is_never_read_as_a_request_whatever_its_head_offers(here: Here) -> None:
+    hidden = head("Connection: close", path="/healthz", method="GET")
+    for offer in ("h2c", "websocket"):
+        offers = ("Connection: Upgrade", f"Upgrade: {offer}", f"Content-Length: {len(hidden)}")
+        for pieces in ([head(*offers), hidden], [head(*offers) + hidden]):
+            answers = await here.raw(*pieces, head("Connection: close", path="/x", method="GET"))
+            assert b"alive" not in answers
+            assert answers.count(b"HTTP/1.1 ") == 2, answers
+
+
+async def test_no_tunnel_is_opened(here: Here) -> None:
+    for target in ("localhost:80", "/webhooks/default"):
+        request = f"CONNECT {target} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+        answer = await here.raw(request, head("Connection: close", path="/healthz", method="GET"))
+        assert answer.startswith(b"HTTP/1.1 400 ")
+        assert b"alive" not in answer
+
+
+async def test_as_many_offers_as_fit_into_one_piece_are_read_up_to_the_limit(here: Here) -> None:
+    offering = head("Connection: Upgrade", "Upgrade: h2c", path="/healthz", method="GET")
+    answers = await here.raw(offering * 2_000)
+    assert answers.count(b"alive") <= 66
+    assert (await here.http.get("/healthz")).status_code == 200
