@@ -33,7 +33,7 @@ class StartProgress:
         self._status = None
 
     async def step(self, name: str, doing: Awaitable[T]) -> T:
-        """Await `doing` as the step `name`; says so when it is done."""
+        """Await `doing` as the step `name`; says when it is done, or (it returns False) is not."""
         started = time.monotonic()
         self._under_way.append(name)
         self._update()
@@ -42,9 +42,9 @@ class StartProgress:
         finally:
             self._under_way.remove(name)
             self._update()
-        self._console.print(
-            Text.assemble(("✓ ", "green"), name, (f"  {time.monotonic() - started:.1f} s", "dim"))
-        )
+        mark = ("✗ not yet: ", "yellow") if result is False else ("✓ ", "green")
+        took = (f"  {time.monotonic() - started:.1f} s", "dim")
+        self._console.print(Text.assemble(mark, name, took))
         return result
 
     def line(self, text: str) -> None:

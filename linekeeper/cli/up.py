@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from linekeeper.settings import Settings
     from sandbox import Settings as Sandbox
 
+WORKER_SECONDS = 60.0
+"""How long the start waits until Prefect knows of the worker that it started."""
+
 
 def up_command(
     *,
@@ -209,7 +212,12 @@ async def _start(
         begin("consumer", supervisor.start(parts.consumer(shared)))
         begin("receiver", supervisor.start(parts.receiver(settings, shared, answers)))
         begin("worker", supervisor.start(parts.worker(shared)))
-    await progress.step("runs are taken", worker_online(shared, settings.work_pool, seconds=60))
+    taken = worker_online(shared, settings.work_pool, seconds=WORKER_SECONDS)
+    if not await progress.step("runs are taken", taken):
+        progress.line(
+            f"note: Prefect knows of no worker of the pool {settings.work_pool} that is online, so "
+            "runs wait: see worker.log in LINEKEEPER_HOME/logs, and `linekeeper doctor`"
+        )
     urls = {
         "Prefect UI": shared["PREFECT_API_URL"].removesuffix("/api"),
         "receiver": settings.local_receiver_url,
