@@ -214,6 +214,7 @@ def _rename(customer: Customer, connections: Sequence[Connection], label: str) -
         connection.name = f"{label} {connection.id[-8:]}"
         connection.slug = slugify(connection.name)
         connection.email, connection.tags, connection.told_apart_by = "", [], None
+        connection.inherited_tags = None
 
 
 async def _keep_modes(session: AsyncSession, eraser: Eraser, *, by: str, now: datetime) -> None:

@@ -38,7 +38,7 @@ from linekeeper.sums import add_up
 _ANNOUNCED = ("name", "provider", "email", "hosting", "tier", "setup")
 _FOLLOWED = (
     *(*_ANNOUNCED, "tariff_by", "tier_by", "makini_id", "tags", "list_status", "disappeared_at"),
-    *("metadata_digest", "made_at"),
+    *("metadata_digest", "made_at", "inherited_tags"),
 )
 """Columns that follow Makini's list; those of `_ANNOUNCED` are worth a word to people."""
 _KNOWN = select(
@@ -238,7 +238,7 @@ def _row(
         "tier": charged or tier(listed.metadata),
         "tariff_by": "customer" if hosted else None,
         "tier_by": "customer" if charged else None,
-        "tags": list(listed.tags),
+        "tags": list(listed.tags or ()),
         "list_status": listed.status,
         "metadata_digest": metadata_digest(listed.metadata),
         "setup": setup_after(
@@ -264,12 +264,14 @@ def _made_at(listed: ListedConnection, known: datetime | None) -> datetime | Non
 def _followed(
     listed: ListedConnection, held: Mapping[str, Any], *, is_over: bool
 ) -> dict[str, Any]:
+    inherited = [tag for tag in held["inherited_tags"] or () if tag not in (listed.tags or ())]
     return {
         "makini_id": listed.id or held["makini_id"],  # a status may have named it
         "name": listed.name or held["name"],
         "provider": listed.provider or held["provider"],
         "email": listed.email or held["email"],
-        "tags": list(listed.tags),
+        "tags": held["tags"] if listed.tags is None else [*listed.tags, *inherited],
+        "inherited_tags": inherited or None,
         "list_status": listed.status,
         "hosting": held["hosting"]
         if held["tariff_by"]

@@ -77,7 +77,9 @@ async def succeed(
     await session.flush()
     after.slug = slug  # links to its page go on working
     after.customer_id = before.customer_id or after.customer_id
-    after.tags = [*after.tags, *(tag for tag in before.tags if tag not in after.tags)]
+    inherited = [tag for tag in before.tags if tag not in after.tags]
+    after.tags = [*after.tags, *inherited]
+    after.inherited_tags = [*(after.inherited_tags or ()), *inherited] or None
     is_unsaid = after.tier is None
     if before.tariff_by is not None or is_unsaid:  # the same system: the same charge
         after.hosting, after.tariff_by = before.hosting, before.tariff_by

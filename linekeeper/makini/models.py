@@ -45,7 +45,8 @@ class ListedConnection:
     email: str = ""
     status: str = ""
     provider: str = ""
-    tags: tuple[str, ...] = ()
+    tags: tuple[str, ...] | None = None
+    """None: the list says nothing of them."""
     metadata: dict[str, str] = field(default_factory=dict)
     created_at: datetime | None = None
     updated_at: datetime | None = None
@@ -189,11 +190,11 @@ def parse_connection(value: object) -> ListedConnection | None:
     )
 
 
-def _tags(value: object) -> tuple[str, ...]:
+def _tags(value: object) -> tuple[str, ...] | None:
     if isinstance(value, str):
         value = value.split(",")
     if not isinstance(value, list):
-        return ()
+        return None
     names = (text(tag.get("name")) if isinstance(tag, dict) else text(tag) for tag in value)
     return tuple(name for name in names if name)
 

@@ -10,6 +10,7 @@ from linekeeper.customers.adopt import adopt
 from linekeeper.customers.change import merge_customer
 from linekeeper.customers.succession import succeed
 from linekeeper.makini import ListedConnection
+from linekeeper.makini.models import parse_connection
 from linekeeper.store import Store, new_id
 from linekeeper.store.modes import Chosen, ModeSubject, Rule, apply_rules, decide
 from linekeeper.store.tables import Connection, Customer, ModeRule
@@ -108,6 +109,40 @@ async def test_a_successor_inherits_the_rule_of_its_connection(store: Store) -> 
     async with store.read() as session:
         [kept] = await session.scalars(select(ModeRule))
     assert kept.subject == ids["new"]
+
+
+async def test_a_successor_keeps_the_rule_of_its_predecessors_tag_until_makini_takes_the_tag(
+    store: Store,
+) -> None:
+    await listed(store, entry("old", "Acme", "pilot"), entry("new", "Acme", "eu"))
+    async with store.read() as session:
+        ids = {row.makini_key: row.id for row in await session.scalars(select(Connection))}
+    await rule(store, "tag", "pilot", "observe", None)
+    async with store.write() as session:
+        await succeed(
+            store, session, ids["old"], ids["new"], source="tests", message="", now=utcnow()
+        )
+    for _ in range(2):  # Makini's list knows nothing of what it inherited
+        await listed(store, entry("new", "Acme", "eu"))
+        assert (await modes(store))["new"] == ("observe", None)
+    await listed(store, entry("new", "Acme", "eu", "pilot"))
+    await listed(store, entry("new", "Acme", "eu"))
+    assert (await modes(store))["new"] == (None, None)
+
+
+async def test_a_list_that_says_nothing_of_tags_changes_no_mode(store: Store) -> None:
+    await listed(store, entry("a", "Acme", "pilot"))
+    await rule(store, "tag", "pilot", "observe", None)
+    page = {"key": "a", "name": "Acme - UpKeep", "integration_name": "UpKeep"}
+    for unsaid in (page, {**page, "tags": None}):
+        connection = parse_connection(unsaid)
+        assert connection is not None
+        await listed(store, connection)
+        assert await modes(store) == {"a": ("observe", None)}
+    connection = parse_connection({**page, "tags": []})
+    assert connection is not None
+    await listed(store, connection)
+    assert await modes(store) == {"a": (None, None)}
 
 
 async def test_a_customer_that_is_merged_leaves_its_rule_to_the_heir(store: Store) -> None:

@@ -3,11 +3,12 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Index
+from sqlalchemy import Column, Index
 from sqlmodel import Field, SQLModel
 
 from linekeeper.store.types import (
     Id,
+    Json,
     identifier,
     json_array,
     json_object,
@@ -76,6 +77,9 @@ class Connection(SQLModel, table=True):
     tariff_default: str | None = None
     """What the table of providers made of the two, where it did."""
     tags: list[str] = json_array()
+    """Those of Makini's list, and `inherited_tags`."""
+    inherited_tags: list[str] | None = Field(default=None, sa_column=Column(Json, nullable=True))
+    """Those of the connections whose place it took, until Makini's list has named them of it."""
     setup: str = "pending"
     health: str = "unknown"
     health_since: datetime = time()
