@@ -307,7 +307,11 @@ async def merge_customer(session: AsyncSession, customer: Customer, heir: Custom
             await session.delete(contact)
     heir.aliases = [*heir.aliases, customer.name, *customer.aliases]
     heir.hosting, heir.tier = heir.hosting or customer.hosting, heir.tier or customer.tier
-    heir.critical = heir.critical or customer.critical
+    heir.critical, heir.owner = heir.critical or customer.critical, heir.owner or customer.owner
+    if heir.time_zone == "UTC":  # as of one that nobody has said it of
+        heir.time_zone = customer.time_zone
+    if heir.locale == "en":
+        heir.locale = customer.locale
     await session.flush()
     await session.execute(delete(Customer).where(col(Customer.id) == customer.id))
     await distinguish_labels(session, [heir.id])

@@ -10,6 +10,7 @@ from linekeeper.clock import utcnow
 from linekeeper.config import HealthPolicy
 from linekeeper.customers.adopt import adopt
 from linekeeper.customers.change import CustomerChange, change_customer
+from linekeeper.customers.importing import import_customers
 from linekeeper.incidents.conclude import conclude
 from linekeeper.incidents.lifecycle import IncidentChange
 from linekeeper.incidents.windows import resting_until
@@ -128,3 +129,33 @@ async def test_of_two_incidents_alike_the_one_becomes_a_part_of_the_other(store:
     assert [(each.what, each.incident_id) for each in said if each.what != "changed"] == [
         ("merged", owners[former.id])
     ]
+
+
+async def test_what_was_said_of_the_customer_without_systems_is_said_of_the_one_with_them(
+    store: Store,
+) -> None:
+    """Its mails came in English, at UTC's working hours, and to nobody's care."""
+    imported = (
+        b"name,contacts,time zone,locale,owner\nAcme GmbH,jo@acme.example,Europe/Berlin,de,Ann"
+    )
+    await import_customers(store, imported, by="Olaf", now=utcnow())
+    listed = ListedConnection(key="k", name="Acme - UpKeep", provider="UpKeep", status="Active")
+    async with store.write() as session:
+        await adopt(store, session, "default", [listed], now=utcnow())
+    said = CustomerChange(same_as="Acme")
+    await change_customer(store, "Acme GmbH", said, by="Olaf", now=utcnow())
+    heir = await customer(store, "Acme")
+    assert (heir.time_zone, heir.locale, heir.owner) == ("Europe/Berlin", "de", "Ann")
+
+
+async def test_what_was_said_of_the_heir_stays(store: Store) -> None:
+    await two_customers(store)
+    for name, zone, locale in (
+        ("Acme", "Europe/Paris", "fr"),
+        ("Acme Metals Holding", "UTC", "de"),
+    ):
+        said = CustomerChange(time_zone=zone, locale=locale, owner=f"{name}'s")
+        await change_customer(store, name, said, by="Olaf", now=utcnow())
+    await joined(store)
+    heir = await customer(store, "Acme")
+    assert (heir.time_zone, heir.locale, heir.owner) == ("Europe/Paris", "fr", "Acme's")
