@@ -59,7 +59,7 @@ def _unsettled(way: Way) -> Diagnosis | None:
             f"Attempt {delivery.attempts} failed ({delivery.error}); the next one is at "
             f"{moment(delivery.next_attempt_at)}.",
         )
-    if delivery.is_claimed:
+    if delivery.is_claimed and delivery.next_attempt_at > way.now:  # until then it is claimed
         return verdict(
             Cause.waiting, "The delivery is being worked on right now.", missing=HopName.read
         )

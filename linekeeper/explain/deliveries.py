@@ -182,7 +182,7 @@ def _contains(columns: Any, is_sqlite: bool) -> ColumnElement[bool]:
     Of one that is encrypted the keys it names are looked at.
     """
     searched = func.coalesce(columns.body_keys, columns.body)
-    needles = [bindparam(name, type_=LargeBinary) for name in ("plain", "escaped")]
+    needles = [bindparam(name, type_=LargeBinary) for name in _spellings("")]
     found_at = [
         func.instr(searched, needle) if is_sqlite else func.position(needle.op("IN")(searched))
         for needle in needles
@@ -191,7 +191,9 @@ def _contains(columns: Any, is_sqlite: bool) -> ColumnElement[bool]:
 
 
 def _spellings(key: str) -> dict[str, bytes]:
-    return {"plain": key.encode("utf-8", "replace"), "escaped": json.dumps(key)[1:-1].encode()}
+    """How a body may spell `key`. PHP, which Makini is made with, writes `\\/` for a slash."""
+    of_key = {"plain": key.encode("utf-8", "replace"), "escaped": json.dumps(key)[1:-1].encode()}
+    return of_key | {f"{how}_by_php": text.replace(b"/", b"\\/") for how, text in of_key.items()}
 
 
 def _arrived_about(at: datetime) -> list[ColumnElement[bool]]:

@@ -348,3 +348,27 @@ async def test_quiet_hours_end_by_the_clock_on_the_wall_also_when_it_is_changed(
     )
     assert found.verdict.cause == "quiet_hours"
     assert f"until {ends:%Y-%m-%d %H:%M}" in found.verdict.summary
+
+
+@pytest.mark.parametrize("spelled", ["WO/é-1", "WO\\/é-1", "WO/\\u00e9-1", "WO\\/\\u00e9-1"])
+async def test_a_key_is_found_however_json_spells_it(world: World, spelled: str) -> None:
+    """Makini's PHP writes a slash with a backslash before it."""
+    which = await world.connection("a", last_webhook_at=NOW)
+    came = delivery(which, "WO/é-1")
+    came.body = f'{{"event":"assets.updated","body":["{spelled}"]}}'.encode()
+    await world.add(record(which, "WO/é-1"), came)
+    explained = await world.ask("Acme · Maximo WO/é-1")
+    assert explained.ids.get("event") == came.id
+
+
+@pytest.mark.parametrize("over", [True, False])
+async def test_what_a_killed_consumer_had_claimed_is_not_being_worked_on(
+    world: World, over: bool
+) -> None:
+    which = await world.connection("a")
+    until = NOW - timedelta(hours=1) if over else NOW + timedelta(minutes=1)
+    came = delivery(which, "1", status="pending", claimed_by="host:1:ab", next_attempt_at=until)
+    await world.add(came)
+    explained = await world.ask(came.id)
+    assert explained.verdict.cause == "waiting"
+    assert ("is being worked on" in explained.verdict.summary) is not over
