@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
 
-from sqlalchemy import ColumnElement, and_, bindparam, delete, func, literal, or_, select, update
+from sqlalchemy import ColumnElement, and_, bindparam, func, literal, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -269,12 +269,25 @@ async def chosen_for(
 
 
 async def hand_over_rule(session: AsyncSession, scope: Scope, before: str, after: str) -> None:
-    """The rule for `before` is the one for `after` from now on, unless that has one of its own."""
-    own = select(col(ModeRule.id)).where(
-        col(ModeRule.scope) == scope, col(ModeRule.subject) == after
+    """The rule for `before` is the one for `after` from now on, unless that has one of its own.
+
+    Of two customers' rules that disagree the cautious one counts, as of two tags'.
+    """
+    rows = await session.scalars(
+        select(ModeRule).where(
+            col(ModeRule.scope) == scope, col(ModeRule.subject).in_((before, after))
+        )
     )
-    old = (col(ModeRule.scope) == scope, col(ModeRule.subject) == before)
-    if await session.scalar(own) is None:
-        await session.execute(update(ModeRule).where(*old).values(subject=after))
+    rules = {row.subject: row for row in rows}
+    old, own = rules.get(before), rules.get(after)
+    if old is None:
+        return
+    if own is None:
+        old.subject = after
     else:
-        await session.execute(delete(ModeRule).where(*old))
+        if scope == "customer" and old.mode == "observe":
+            own.mode = old.mode
+        if scope == "customer" and old.notify_customers is False:
+            own.notify_customers = False
+        await session.delete(old)
+    await session.flush()

@@ -157,3 +157,21 @@ async def test_a_customer_that_is_merged_leaves_its_rule_to_the_heir(store: Stor
     async with store.read() as session:
         [kept] = await session.scalars(select(col(ModeRule.subject)))
     assert kept == owners["Bolt"]
+
+
+@pytest.mark.parametrize("scopes", [("Acme", "Bolt"), ("Bolt", "Acme")])
+async def test_of_two_customers_that_are_merged_the_cautious_rule_counts(
+    store: Store, scopes: tuple[str, str]
+) -> None:
+    await listed(store, entry("a", "Acme"), entry("b", "Bolt"))
+    async with store.read() as session:
+        owners = {row.name: row.id for row in await session.scalars(select(Customer))}
+    await rule(store, "customer", owners[scopes[0]], "observe", True)
+    await rule(store, "customer", owners[scopes[1]], "manage", False)
+    async with store.write() as session:
+        acme = await session.get_one(Customer, owners["Acme"])
+        await merge_customer(session, acme, await session.get_one(Customer, owners["Bolt"]))
+    assert set((await modes(store)).values()) == {("observe", False)}
+    async with store.read() as session:
+        [kept] = await session.scalars(select(ModeRule))
+    assert kept.subject == owners["Bolt"]
