@@ -18,7 +18,7 @@ from linekeeper.refusal import Refusal
 from linekeeper.runtime import Runtime
 from linekeeper.store import new_id
 from linekeeper.store.leases import holding
-from linekeeper.store.modes import ModeSubject, Rule, apply_rules, deciding, load_rules
+from linekeeper.store.modes import Chosen, ModeSubject, Rule, apply_rules, load_rules, reasons
 from linekeeper.store.tables import Audit, Connection, ModeRule
 
 LEASE_SECONDS = 60
@@ -235,12 +235,13 @@ async def standing_of(rt: Runtime, wanted: str) -> ModeStanding:
         connection = await session.get_one(Connection, named.id)
         rules = await load_rules(session)
     app = await rt.app(connection.app)
-    by_mode, by_notify = deciding(rules, subject_of(connection))
+    chosen = Chosen(connection.mode, connection.notify_customers)
+    by_mode, by_notify = reasons(rules, subject_of(connection), chosen, app.name)
     held = app.as_chosen(connection.mode, connection.notify_customers)
     return ModeStanding(
         named.label,
         held.mode,
         held.notify_customers,
-        by_mode.reason if by_mode else f"the settings of app {app.name}",
-        by_notify.reason if by_notify else f"the settings of app {app.name}",
+        by_mode,
+        by_notify,
     )

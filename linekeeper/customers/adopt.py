@@ -67,6 +67,7 @@ class Adoption:
     known: int = 0
     ids: dict[str, str] = field(default_factory=dict)
     """Our id by Makini's key."""
+    new_ids: list[str] = field(default_factory=list)
     relisted: list[str] = field(default_factory=list)
     """Keys that are new, or whose status in the list is not the one they were judged by."""
     replaced: set[str] = field(default_factory=set)
@@ -139,6 +140,7 @@ async def adopt(
         await session.execute(insert(Connection), rows)
         result.proposed = await propose_contacts(store, session, rows)
     result.ids |= {row["makini_key"]: row["id"] for row in rows}
+    result.new_ids = [row["id"] for row in rows]
     await _change(session, changes, now)
     renamed = [row_id for row_id, held, wanted in changes if _is_renamed(held, wanted)]
     if rows or renamed:

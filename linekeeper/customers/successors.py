@@ -6,7 +6,7 @@ from functools import cache
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, and_, bindparam, case, func, select
+from sqlalchemy import ColumnElement, and_, bindparam, case, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 from sqlmodel import col
@@ -14,6 +14,7 @@ from sqlmodel import col
 from linekeeper.customers.setup import ESTABLISHED, setup_after
 from linekeeper.makini import normalise_status
 from linekeeper.store.engine import chunked
+from linekeeper.store.lists import update_many
 from linekeeper.store.tables import Connection, Succession, Transition
 from linekeeper.store.types import UtcDateTime
 
@@ -44,6 +45,41 @@ async def likely_succeeded(session: AsyncSession, connections: Sequence[str]) ->
     for chunk in chunked(connections, 5_000):
         succeeded |= set(await session.scalars(_likely_succeeded(), {"connections": chunk}))
     return succeeded
+
+
+async def observe_likely_successors(
+    session: AsyncSession, app: str, *, fresh: Collection[str] | None = None
+) -> None:
+    """What may have come in the place of an observed connection is observed until that is known.
+
+    So it is while Makini's list lacks that one. Of those that are `fresh`, from a list that is not
+    read to its end, it may.
+    """
+    before, after = aliased(Connection), aliased(Connection)
+    likely = select(col(after.id), col(before.mode), col(before.notify_customers)).where(
+        col(before.app) == app,
+        col(before.setup) != "disconnected",
+        is_of_same_system(before, after),
+        or_(col(before.mode) == "observe", col(before.notify_customers).is_(False)),
+    )
+    if fresh is None:
+        likely = likely.where(
+            col(after.unlisted_since).is_(None),
+            col(after.created_at) >= col(before.unlisted_since),
+        )
+    rows: list[Any] = []
+    for chunk in [None] if fresh is None else chunked(sorted(fresh), 5_000):
+        of_chunk = likely if chunk is None else likely.where(col(after.id).in_(chunk))
+        rows += (await session.execute(of_chunk)).all()
+    observed = {identifier for identifier, mode, _ in rows if mode == "observe"}
+    unnotified = {identifier for identifier, _, notifies in rows if notifies is False}
+    for ids, values in (
+        (observed, {"mode": "observe"}),
+        (unnotified, {"notify_customers": False}),
+    ):
+        for chunk in chunked(sorted(ids), 5_000):
+            which = col(Connection.id).in_(chunk)
+            await session.execute(update_many(Connection).where(which).values(**values))
 
 
 async def last_successors(

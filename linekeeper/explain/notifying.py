@@ -30,7 +30,7 @@ from linekeeper.notify.routing import DEFAULT, channels_of
 from linekeeper.notify.situations import read_state
 from linekeeper.outbox.about import is_a, is_about_incident
 from linekeeper.store import Store
-from linekeeper.store.modes import Rule, app_of, deciding, load_rules
+from linekeeper.store.modes import Chosen, app_of, load_rules, reasons
 from linekeeper.store.retention import load_retention
 from linekeeper.store.tables import (
     Connection,
@@ -237,21 +237,22 @@ async def why_unasked(
         select(func.count()).select_from(IncidentConnection).where(*members)
     )
     rules = await load_rules(session)
-    reasons = []
+    said = []
     for connection, customer in rows:
         held = app_of(app, connection)
-        by_mode, by_notify = deciding(rules, subject_of(connection))
+        chosen = Chosen(connection.mode, connection.notify_customers)
+        by_mode, by_notify = reasons(rules, subject_of(connection), chosen, app.name)
         name = label(customer, connection.provider, connection.name, connection.told_apart_by)
         if not held.manages:
-            why = _reason(by_mode, app.name)
-            reasons.append(f"{name}: nobody is asked to log in, for it is in mode observe by {why}")
+            said.append(
+                f"{name}: nobody is asked to log in, for it is in mode observe by {by_mode}"
+            )
         elif not held.notify_customers:
-            why = _reason(by_notify, app.name)
-            reasons.append(f"{name}: its customer is not notified, by {why}")
+            said.append(f"{name}: its customer is not notified, by {by_notify}")
     if total and total > _MOST:
         rest = counted(total - _MOST, "further connection")
-        reasons.append(f"{rest} of this incident, not looked at here")
-    return tuple(reasons)
+        said.append(f"{rest} of this incident, not looked at here")
+    return tuple(said)
 
 
 async def _why_mailed(
@@ -273,9 +274,7 @@ async def _why_mailed(
         return ""
     if not app_of(app, connection).writes_to_customers:
         return ""
-    _, by_notify = deciding(await load_rules(session), subject_of(connection))
-    return f"{customer.name} is notified, by {_reason(by_notify, app.name)}"
-
-
-def _reason(rule: Rule | None, app: str) -> str:
-    return rule.reason if rule is not None else f"the settings of app {app}"
+    chosen = Chosen(connection.mode, connection.notify_customers)
+    rules = await load_rules(session)
+    _, by_notify = reasons(rules, subject_of(connection), chosen, app.name)
+    return f"{customer.name} is notified, by {by_notify}"

@@ -94,6 +94,27 @@ def deciding(rules: Iterable[Rule], subject: ModeSubject) -> tuple[Rule | None, 
     )
 
 
+def reasons(rules: Iterable[Rule], subject: ModeSubject, held: Chosen, app: str) -> tuple[str, str]:
+    """By what it has its mode, and by what its customer is notified, or is not. Pure.
+
+    `held` is what its columns have: what may have come in the place of a connection is as cautious
+    as that one, whatever the rules say (`customers.successors`).
+    """
+    rules = list(rules)
+    ruled = decide(rules, subject)
+
+    def reason(rule: Rule | None, *, is_ruled: bool) -> str:
+        if not is_ruled:
+            return "the rule for a connection whose place it may have taken"
+        return rule.reason if rule is not None else f"the settings of app {app}"
+
+    by_mode, by_notify = deciding(rules, subject)
+    return (
+        reason(by_mode, is_ruled=held.mode == ruled.mode),
+        reason(by_notify, is_ruled=held.notify_customers == ruled.notify_customers),
+    )
+
+
 def _rank(rule: Rule) -> int:
     return SCOPES.index(rule.scope)
 

@@ -22,6 +22,7 @@ from linekeeper.config import AppConfig, HealthPolicy
 from linekeeper.customers.adopt import Adoption, adopt
 from linekeeper.customers.distinct_labels import distinguish_labels
 from linekeeper.customers.succession import succeed_listed
+from linekeeper.customers.successors import observe_likely_successors
 from linekeeper.health.absence import conclude_missing
 from linekeeper.health.evidence import Health, Observation, Outcome, load
 from linekeeper.health.service import observe
@@ -75,6 +76,7 @@ async def take_list(
     async def take(portion: Sequence[ListedConnection]) -> Adoption:
         async with rt.store.write() as session:
             adoption = await adopt(rt.store, session, app.name, portion, now=now)
+            await observe_likely_successors(session, app.name, fresh=adoption.new_ids)
             seen = await _said_by_list(session, app, portion, adoption, now)
             await observe(rt.store, session, seen, policy=policy, now=now)
         return adoption
@@ -89,6 +91,7 @@ async def take_list(
             await expect_tokens(rt.store, session, pairs, policy=policy, now=now)
         await distinguish_labels(session)  # also where one has just ended, or has another customer
         await apply_rules(session)  # also for what came while somebody changed a rule
+        await observe_likely_successors(session, app.name)
         await conclude(rt.store, session, policy=policy, now=now)
     is_whole = accept_missing or not missing.absence.looks_truncated
     if not is_whole:
