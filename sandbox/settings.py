@@ -60,6 +60,8 @@ class Settings:
     """Whether a connection's `id` differs from its `key`."""
     listed_ids: bool = True
     """Whether the list names an `id` that differs; Makini's documented rows have only a `key`."""
+    earlier_status: bool = False
+    """Whether only the earlier route of a status is there: it names no connection."""
     page_limit: int = 500
     """The largest page anybody gets, however large a page was asked for."""
 

@@ -62,7 +62,7 @@ def status_body(world: World, connection: Connection) -> bytes:
 
 async def answer_status(world: World, scope: Scope, send: Send) -> bool:
     """Answer a plain, healthy status call at once; False leaves it to the router."""
-    if world.faults.status:
+    if world.faults.status or world.settings.earlier_status:
         return False
     value = b""
     for name, content in scope["headers"]:
@@ -92,6 +92,8 @@ async def answer_status(world: World, scope: Scope, send: Send) -> bool:
 
 async def current(request: Request) -> Response:
     world = world_of(request)
+    if world.settings.earlier_status:
+        raise Refused(404, "NOT_FOUND", "There is no such route.")
     if world.faults.status:
         return spoilt(world, world.faults.status, {"data": {"sync_status": "cut short"}})
     connection = world.tokens.owner(bearer(request))

@@ -65,9 +65,9 @@ def after(ending: Ending, expires_at: datetime, now: datetime) -> Ending:
 
 
 ASSUMED = (
-    "Makini calls the connection by a new id since this login, and its list shows no new "
-    "connection. It was taken for the same connection. If its records come under new keys, "
-    "deletions are held: decide about them with deletions"
+    "Makini's status calls the connection of this login by a new id or names none, and its list "
+    "shows no new connection. It was taken for the same connection. If its records come under new "
+    "keys, deletions are held: decide about them with deletions"
 )
 """What is said where nothing shows which connection a login is of."""
 
@@ -97,9 +97,7 @@ def why_not(how: Ended, login: Login, match: Match, came: str) -> str:
     if how == "other_system":
         return f"it was another system, {came}"
     if how == "unlisted":
-        return (
-            "Makini has given it a new id, and its list does not show yet which connection has it"
-        )
+        return "nothing that Makini says shows yet which connection it is of"
     if how == "unproven":
         return "the new login is kept, but Makini still says that the system refuses it"
     return login.away.brief if login.away is not None else ""

@@ -1,12 +1,16 @@
 """What tells that a login, a listed entry and a known connection are one system. Pure."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 
 from linekeeper.access.system_names import same_words, words_of
+from linekeeper.customers.naming import customer_name
 from linekeeper.makini import ConnectionStatus, ListedConnection
 from linekeeper.text import SEPARATOR
+
+LOGGING_IN = timedelta(minutes=5)
+"""Makini may connect so long before the login's answer is here, by a clock of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +34,48 @@ class KnownConnection:
     """Since when Makini's list lacks it; None while it doesn't, as far as sweeps have seen."""
 
 
+@dataclass(frozen=True, slots=True)
+class LinkPurpose:
+    """What the link was made for: a connection, or a new system of a customer."""
+
+    connection: KnownConnection | None
+    customer_id: str | None
+    system: str
+    """As people call it: Makini's name of its provider may be within it, or none at all."""
+    other_systems: Collection[str] = ()
+    """Connections that are another system than `system`, as its implementation has it."""
+    unclaimed: Collection[str] = ()
+    """Connections that may be what this very login made, whatever their customer is called."""
+
+
 def is_called(listed: ListedConnection, name: str) -> bool:
     return bool(name) and name in (listed.id, listed.key)
+
+
+def in_books(known: Sequence[KnownConnection], names: set[str]) -> KnownConnection | None:
+    """The connection in our books with one of these names; rather one that hasn't ended."""
+    matches = [
+        connection
+        for connection in known
+        if {connection.makini_key, connection.makini_id} & (names - {""})
+    ]
+    return min(matches, key=lambda connection: connection.setup == "disconnected", default=None)
+
+
+def names_nothing(status: ConnectionStatus) -> bool:
+    """Whether the status says of no connection that it is its own, as an earlier Makini's does."""
+    return not (status.id or status.company_name or status.provider or status.email)
+
+
+def as_listed(status: ConnectionStatus, entry: ListedConnection) -> ConnectionStatus:
+    """The status of a connection that names nothing, with what the list says of that one."""
+    return replace(
+        status,
+        id=entry.id or entry.key,
+        company_name=customer_name(entry) or entry.name,
+        provider=entry.provider,
+        email=entry.email,
+    )
 
 
 def are_keys_ids(

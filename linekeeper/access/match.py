@@ -2,44 +2,36 @@
 
 The token response names no connection: its status does. Whether a new login keeps the
 connection's id is not public, nor whether the list's `key` is the status's `id`. So a login is
-recognised by id, else by metadata, else by provider, company and e-mail.
+recognised by id, else by metadata, else by provider, company and e-mail. The status of an earlier
+Makini says none of these: then it is the one of the customer's that the list shows as connected
+just now, else what was asked for.
 """
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Literal
 
 from linekeeper.access.likeness import (
+    LOGGING_IN,
     KnownConnection,
+    LinkPurpose,
     are_keys_ids,
+    as_listed,
+    in_books,
     is_alike,
     is_called,
     is_company,
     is_same_system,
+    names_nothing,
     same_mail,
 )
 from linekeeper.access.system_names import names_another, same_words
+from linekeeper.access.unnamed import just_connected
 from linekeeper.customers.naming import customer_name, metadata_digest
 from linekeeper.makini import ConnectionStatus, ListedConnection
 
 Kind = Literal["same", "replaces", "new", "known", "other", "unlisted"]
-_LOGGING_IN = timedelta(minutes=5)
-"""Makini may connect so long before the login's answer is here, by a clock of its own."""
-
-
-@dataclass(frozen=True, slots=True)
-class LinkPurpose:
-    """What the link was made for: a connection, or a new system of a customer."""
-
-    connection: KnownConnection | None
-    customer_id: str | None
-    system: str
-    """As people call it: Makini's name of its provider may be within it, or none at all."""
-    other_systems: Collection[str] = ()
-    """Connections that are another system than `system`, as its implementation has it."""
-    unclaimed: Collection[str] = ()
-    """Connections that may be what this very login made, whatever their customer is called."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +39,7 @@ class Match:
     """`same`: the connection asked for. `replaces`: it, under a new id of Makini's. `new`: a system
     we did not know. `known`: a new-system link led to a connection we know. `other`: not what was
     asked for. `unlisted`: it fits the connection asked for, but not its id, and Makini's list may
-    soon show another one that it is.
+    soon show another one that it is; or nothing shows yet which connection it is.
 
     `known` is the connection in our books that the login belongs to, `listed` its entry in
     Makini's list, `replaced` the connection whose place it takes: where it is `other`, not the one
@@ -61,7 +53,7 @@ class Match:
     mail_before: str = ""
     """The e-mail of the connection asked for, where `other` differs in nothing else."""
     is_assumed: bool = False
-    """It is under an id that is not the one we knew, and the list shows no other connection."""
+    """Nothing shows that it is the connection asked for, and the list shows no other one."""
 
 
 def match(
@@ -83,6 +75,11 @@ def match(
     for the connection.
     """
     wanted = asked.connection
+    if listed is not None and names_nothing(status):
+        connected = just_connected(asked, listed, known, platforms, came_at)
+        if connected is None:
+            return _unnamed(wanted, listed, may_lag=may_lag)
+        status = as_listed(status, connected)
     if listed is None:
         entry, ours = None, matched_by_status(wanted, status, known)
     else:
@@ -103,7 +100,18 @@ def match(
         replaced = _replaced(status, entry, ours, listed=listed or (), known=known)
         return Match("other", ours, entry, replaced, wanted.email if is_mail else "")
     providers = {entry.provider for entry in listed or ()} | {each.provider for each in known}
-    if names_another(asked.system, status.provider, {*providers, *platforms}):
+    return _new_system(asked, status, entry, ours, {*providers, *platforms})
+
+
+def _new_system(
+    asked: LinkPurpose,
+    status: ConnectionStatus,
+    entry: ListedConnection | None,
+    ours: KnownConnection | None,
+    providers: Collection[str],
+) -> Match:
+    """Whose login by a link for a new system it is."""
+    if names_another(asked.system, status.provider, providers):
         return Match("other", ours, entry)
     if ours is None:
         return Match("new", None, entry)
@@ -111,6 +119,18 @@ def match(
     theirs = theirs or ours.id in asked.unclaimed
     theirs = theirs and ours.id not in asked.other_systems
     return Match("known" if theirs else "other", ours, entry)
+
+
+def _unnamed(
+    wanted: KnownConnection | None, listed: Sequence[ListedConnection], *, may_lag: bool
+) -> Match:
+    """Whose a login is taken for of which neither the status nor the list says anything."""
+    if wanted is None:
+        return Match("unlisted")
+    entry = next((entry for entry in listed if is_called(entry, wanted.makini_key)), None)
+    if entry is None and may_lag:
+        return Match("unlisted", wanted)
+    return Match("same", wanted, entry, is_assumed=True)
 
 
 def _is_under_new_id(
@@ -129,7 +149,7 @@ def _is_under_new_id(
         return False
     if wanted.makini_id is not None or entry is None or came_at is None:
         return True
-    return entry.connected_at is not None and entry.connected_at < came_at - _LOGGING_IN
+    return entry.connected_at is not None and entry.connected_at < came_at - LOGGING_IN
 
 
 def _recognised(
@@ -142,13 +162,13 @@ def _recognised(
     merely fits where the list would call it by its id, and doesn't show it yet."""
     entry = next((candidate for candidate in listed if is_called(candidate, status.id)), None)
     names = {status.id, *((entry.key, entry.id) if entry else ())}
-    ours = _in_books(known, names)
+    ours = in_books(known, names)
     if entry is None and ours is not None:
         entry = next((candidate for candidate in listed if candidate.key == ours.makini_key), None)
     is_left = entry is None and (ours is None or ours.setup == "disconnected")
     if is_left and not are_keys_ids(wanted, listed, known):
         entry = _fitting(wanted, status, listed, known)
-        ours = ours if entry is None else _in_books(known, {entry.key})
+        ours = ours if entry is None else in_books(known, {entry.key})
     return entry, ours
 
 
@@ -156,7 +176,7 @@ def matched_by_status(
     wanted: KnownConnection | None, status: ConnectionStatus, known: Sequence[KnownConnection]
 ) -> KnownConnection | None:
     """The connection in our books: by id, else `wanted`, if it alone fits the status. Pure."""
-    ours = _in_books(known, {status.id})
+    ours = in_books(known, {status.id})
     if wanted is None or (ours is not None and ours.setup != "disconnected"):
         return ours
     if wanted.makini_id == wanted.makini_key:
@@ -170,16 +190,6 @@ def matched_by_status(
         and is_alike(connection, status)
     ]
     return wanted if is_alike(wanted, status) and not rivals else ours
-
-
-def _in_books(known: Sequence[KnownConnection], names: set[str]) -> KnownConnection | None:
-    """The connection in our books with one of these names; rather one that hasn't ended."""
-    matches = [
-        connection
-        for connection in known
-        if {connection.makini_key, connection.makini_id} & (names - {""})
-    ]
-    return min(matches, key=lambda connection: connection.setup == "disconnected", default=None)
 
 
 def _fitting(

@@ -9,8 +9,8 @@ from sqlalchemy import exists, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from linekeeper.access.likeness import KnownConnection
-from linekeeper.access.match import LinkPurpose, Match, match
+from linekeeper.access.likeness import KnownConnection, LinkPurpose
+from linekeeper.access.match import Match, match
 from linekeeper.clock import utcnow
 from linekeeper.customers.adopt import adopt
 from linekeeper.customers.change import merge_customer

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from linekeeper.access.likeness import KnownConnection
-from linekeeper.access.match import LinkPurpose, match
+from linekeeper.access.likeness import KnownConnection, LinkPurpose
+from linekeeper.access.match import match
 from linekeeper.customers.naming import metadata_digest
 from linekeeper.makini import ConnectionStatus, ListedConnection
 
