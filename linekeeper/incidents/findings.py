@@ -257,7 +257,8 @@ async def open_or_reopen(
     columns = {each.name: getattr(opening, each.name) for each in fields(Opening)}
     members = columns.pop("members")
     columns |= {"detail": dict(opening.detail), "reported_at": None}
-    await perform(session, last, "reopen", now=now, **columns)
+    if not await perform(session, last, "reopen", now=now, **columns):
+        return None  # another process has reopened it meanwhile
     await join(store, session, last, opening.topic, members, now=now)
     return IncidentChange(last, "reopened", text)
 

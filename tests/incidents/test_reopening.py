@@ -1,16 +1,19 @@
 """What a finder finds again within the hour is the same incident and message, opened again."""
 
+import asyncio
 from datetime import datetime, timedelta
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, text
 from sqlmodel import col
 
 from linekeeper.config import AppConfig, HealthPolicy
 from linekeeper.incidents.findings import Finding, apply_findings
+from linekeeper.incidents.lifecycle import perform
 from linekeeper.incidents.news import find_news, mark_reported
 from linekeeper.makini import ErrorKind, MakiniError
 from linekeeper.orchestrator import Blocks
+from linekeeper.settings import Settings
 from linekeeper.store import Store
 from linekeeper.store.configuration import save_blocks
 from linekeeper.store.tables import Incident, IncidentConnection, IncidentEntry
@@ -141,3 +144,35 @@ async def test_members_of_the_earlier_round_are_members_only_if_they_are_found_a
             .where(Incident.topic == "webhooks", col(IncidentConnection.left_at).is_(None))
         )
         assert list(members) == [second]
+
+
+async def test_two_processes_that_find_it_again_at_once_reopen_it_once(settings: Settings) -> None:
+    """The second waits for the first, and then it is open already."""
+    began = datetime.fromisoformat(BEGAN)
+    async with Store.open(settings) as store, Store.open(settings) as other:
+        await list_failed(store, APP, REFUSED, now=began)
+        await list_worked(store, APP, now=began + timedelta(minutes=10))
+        again = began + timedelta(minutes=20)
+        async with store.write() as session:
+            [incident] = await session.scalars(select(Incident))
+            assert await perform(session, incident.id, "reopen", now=again)
+            second = asyncio.create_task(list_failed(other, APP, REFUSED, now=again))
+            await until_blocked(store)
+        await second
+        [incident] = await incidents(store)
+        assert (incident.status, incident.round) == ("open", 1)
+        async with store.read() as session:
+            kinds = await session.scalars(select(IncidentEntry.kind).order_by(IncidentEntry.at))
+            assert list(kinds) == ["opened", "resolved"], "who reopened it says so"
+
+
+async def until_blocked(store: Store) -> None:
+    """Wait until another transaction waits for a row on PostgreSQL; SQLite has one writer."""
+    blocked = text(
+        "SELECT count(*) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+    while not store.is_sqlite:
+        async with store.read() as session:
+            if await session.scalar(blocked):
+                return
