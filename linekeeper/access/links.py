@@ -136,22 +136,25 @@ _OF_LOST_LOGINS = (
         col(ConnectLink.connection_id).in_(bindparam("connections", expanding=True)),
         col(ConnectLink.incident_id).is_not(None),
         col(ConnectLink.used_at).is_(None),
-        col(ConnectLink.expires_at) > bindparam("now", type_=UtcDateTime),
+        col(ConnectLink.expires_at) > bindparam("expires_after", type_=UtcDateTime),
     )
     .order_by(col(ConnectLink.id))
 )
 
 
 async def links_of_lost_logins(
-    session: AsyncSession, connections: Sequence[str], now: datetime
+    session: AsyncSession, connections: Sequence[str], now: datetime, *, also_ended: bool = False
 ) -> dict[str, tuple[str, str | None]]:
-    """Return by connection its newest link for a lost login that still works, and the incident.
+    """Return by connection its newest link for a lost login that still works, and the incident;
+    where `also_ended`, that has expired unused as well.
 
     One from before the connection was seen well for the last time was for another loss.
     """
     links: dict[str, tuple[str, str | None]] = {}
+    expires_after = datetime.fromtimestamp(0, UTC) if also_ended else now
     for chunk in chunked(connections, 5_000):
-        rows = await session.execute(_OF_LOST_LOGINS, {"connections": chunk, "now": now})
+        given = {"connections": chunk, "expires_after": expires_after}
+        rows = await session.execute(_OF_LOST_LOGINS, given)
         for connection_id, link_id, incident_id, made_at, well_at in rows:
             if well_at is None or not made_at + CLOCKS_DIFFER < well_at <= now:
                 links[str(connection_id)] = (link_id, incident_id)
@@ -206,8 +209,9 @@ async def asked_customers(
 
 async def links_given(
     session: AsyncSession, lost: Mapping[str, tuple[str, str | None]], now: datetime
-) -> dict[str, bool]:
-    """Return by connection with a link for its lost login whether its customer is mailed it.
+) -> dict[str, bool | None]:
+    """Return by connection with a link for its lost login whether its customer is mailed it, None
+    where the link has expired unused.
 
     `lost`: connection → incident, customer. A mail may ask in an incident that goes on in it.
     """
@@ -216,7 +220,9 @@ async def links_given(
     attempts = await attempts_of(session, incidents | {of for _, of in links.values() if of})
     customers = [customer for _, customer in lost.values() if customer]
     asked = await asked_customers(session, attempts, customers, statuses=("pending", *GONE))
-    given = {}
+    expired = [each for each in lost if each not in links]
+    ended = await links_of_lost_logins(session, expired, now, also_ended=True)
+    given: dict[str, bool | None] = dict.fromkeys(ended)
     for connection_id, (_, asked_in) in links.items():
         incident, customer = lost[connection_id]
         given[connection_id] = bool({(incident, customer), (asked_in, customer)} & asked)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from linekeeper.notify.merged import FLEET, Wider
 from linekeeper.notify.view import IncidentView, Links, MemberView
-from linekeeper.text import Pen
+from linekeeper.text import Pen, counted
 
 _RESOLVES = "A probe that finds the login working resolves this incident."
 AFTER_LOGIN = "verifies the login, backfills what was missed, and resolves this incident."
@@ -15,6 +15,12 @@ WITHOUT_LINK: Mapping[bool | None, str] = {
     None: f"The customer has to log in again. {_RESOLVES}",
 }
 """The sentences where there is no connect link, by whether the connection is observed."""
+
+_ENDED_LINKS = (
+    "The connect links do not work any longer. Call the customers, and send them new ones (run "
+    "connect)."
+)
+_EACH_USED = "Of each that is used, Linekeeper verifies the login and fetches what was missed."
 
 
 def through_link(only: MemberView) -> str:
@@ -41,8 +47,9 @@ def follow(wider: Wider, pen: Pen, links: Links) -> str:
 def several(view: IncidentView, pen: Pen, links: Links) -> str:
     """The sentences behind *Next step*."""
     waiting = [member for member in view.members if member.is_mailed is not None]
+    ended = [member for member in view.members if member.has_link_ended]
     if not waiting:
-        return _without_links(view.members)
+        return f"{_ENDED_LINKS} {_EACH_USED}" if ended else _without_links(view.members)
     page = links.artifact(f"reconnect-{view.id}")
     where = f", which are on {pen.link(page, 'this page')}" if page else ""
     if all(member.is_mailed for member in waiting):
@@ -51,9 +58,10 @@ def several(view: IncidentView, pen: Pen, links: Links) -> str:
         asked = f"Pass the connect links on to those who are not mailed theirs{where}."
     else:
         asked = f"Pass the connect links on{where}: Linekeeper mails them to nobody."
-    return (
-        f"{asked} Of each that is used, Linekeeper verifies the login and fetches what was missed."
-    )
+    if ended:
+        asked += f" Of {counted(len(ended), 'connection')} the link does not work any longer: call "
+        asked += "the customer, and send a new one (run connect)."
+    return f"{asked} {_EACH_USED}"
 
 
 def _without_links(members: Sequence[MemberView]) -> str:

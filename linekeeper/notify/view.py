@@ -63,6 +63,8 @@ class MemberView:
     """Somebody has logged in, and it could not be verified yet."""
     is_mailed: bool | None = None
     """Whether its customer is mailed the connect link; None where none works any longer."""
+    has_link_ended: bool = False
+    """Whether the connect link that was made for this loss expired unused."""
     is_observed: bool | None = None
     """Whether it is in mode observe, in which no connect link is made; None: not known."""
 
@@ -306,7 +308,7 @@ async def _members(
     members: dict[str, list[MemberView]] = {}
     counts: dict[str, tuple[int, int]] = {}
     for row in rows:
-        seen = evidence.get((row.connection_id, row.kind == _LOST))
+        seen, app = evidence.get((row.connection_id, row.kind == _LOST)), apps.get(row.app)
         if seen is not None and seen.at < row.joined_at - _EVIDENCE_BEFORE:
             seen = None
         counts[row.incident_id] = (row.members, row.members - row.affected)
@@ -319,15 +321,12 @@ async def _members(
                 message=seen.message if seen else None,
                 request_id=seen.request_id if seen else None,
                 login_kept=kept.get(row.connection_id) if row.kind == _LOST else None,
-                is_observed=_is_observed(row.mode, apps.get(row.app)),
+                is_observed=(row.mode or app.mode) == "observe" if app is not None else None,
+                has_link_ended=given.get(row.connection_id, True) is None,
                 is_mailed=given.get(row.connection_id) if row.connection_id in lost else None,
             )
         )
     return members, counts
-
-
-def _is_observed(mode: str | None, app: AppConfig | None) -> bool | None:
-    return (mode or app.mode) == "observe" if app is not None else None
 
 
 async def _last_trouble(

@@ -18,7 +18,8 @@ __all__ = ["post"]
 
 async def message(house: House) -> str:
     [incident] = [each for each in await house.incidents() if each.resolved_at is None]
-    [view] = (await load_views(house.store, [incident.id])).values()
+    apps = (await house.rt.configuration()).apps
+    [view] = (await load_views(house.store, [incident.id], apps)).values()
     return compose.plain(view, now=utcnow())
 
 
@@ -84,3 +85,24 @@ async def test_a_link_that_has_ended_is_not_offered_any_longer(open_house: Opene
     said = await message(house)
     assert "The connect link does not work any longer" in said
     assert "/connect/" not in said
+
+
+async def test_of_several_whose_links_have_ended_it_says_to_send_new_ones(
+    open_house: Opened,
+) -> None:
+    house = await open_house(connections=24)
+    await house.control("providers/upkeep/change-credentials")
+    await house.sweep()
+    assert "The connect links follow here" in await message(house)
+    await work(house)
+    assert "Pass the connect links on: Linekeeper mails them to nobody" in await message(house)
+    ended = update(ConnectLink).values(expires_at=utcnow() + timedelta(seconds=20))
+    [link, *_] = await house.rows(ConnectLink)
+    async with house.store.write() as session:
+        await session.execute(ended.where(col(ConnectLink.id) == link.id))
+    assert "Of 1 connection the link does not work any longer" in await message(house)
+    async with house.store.write() as session:
+        await session.execute(ended)
+    said = await message(house)
+    assert "The connect links do not work any longer. Call the customers" in said
+    assert "follow here" not in said
