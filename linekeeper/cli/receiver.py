@@ -31,7 +31,7 @@ def receiver_command(
             if workers == 1:
                 run(serve.until_stopped(settings, listener, ready))
             else:
-                run(supervise(listener, workers, ready, settings.alive_file))
+                run(supervise(settings, listener, ready, workers=workers))
     except (KeyProblem, StoreError, serve.PortTaken) as error:
         typer.echo(f"linekeeper receiver: {error}", err=True)
         raise typer.Exit(1) from None

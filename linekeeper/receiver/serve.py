@@ -105,19 +105,29 @@ async def _asking_to_come_again(listener: socket.socket) -> AsyncIterator[None]:
             yield
 
 
-async def until_stopped(
-    settings: Settings, listener: socket.socket, ready: Callable[[], None]
-) -> None:
-    """Serve until SIGINT or SIGTERM; `ready` is called when the first request can be answered.
+async def database_or_stop(settings: Settings, listener: socket.socket) -> asyncio.Event:
+    """Wait for the database, or for SIGINT or SIGTERM; returns the event that these set.
 
-    A database that does not answer is waited for; whoever asks meanwhile is told so. Raises
-    `StoreError` or `KeyProblem` for one that can't be used.
+    Whoever asks meanwhile is told so. Raises `StoreError` or `KeyProblem` for a database that
+    does not come, or can't be used.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    if not await has_come(settings, stop, lambda: _asking_to_come_again(listener)):
+    await has_come(settings, stop, lambda: _asking_to_come_again(listener))
+    return stop
+
+
+async def until_stopped(
+    settings: Settings, listener: socket.socket, ready: Callable[[], None]
+) -> None:
+    """Serve until SIGINT or SIGTERM; `ready` is called when the first request can be answered.
+
+    Raises as `database_or_stop` does.
+    """
+    stop = await database_or_stop(settings, listener)
+    if stop.is_set():
         return
     async with Runtime.open(settings, kind="receiver") as runtime, serving(runtime, listener):
         _tune_python()

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import os
-import signal
 import socket
 import sys
 import tempfile
@@ -11,28 +10,30 @@ from collections.abc import Callable
 from pathlib import Path
 
 from linekeeper.alive import reporting_alive
+from linekeeper.receiver.serve import database_or_stop
+from linekeeper.settings import Settings
 
 RESTART_SECONDS = 1.0
 STOP_SECONDS = 5.0
 
 
 async def supervise(
-    listener: socket.socket, workers: int, ready: Callable[[], None], alive_file: Path | None
+    settings: Settings, listener: socket.socket, ready: Callable[[], None], *, workers: int
 ) -> None:
     """Keep `workers` processes answering on `listener` until SIGINT or SIGTERM.
 
     They share nothing but the port and the database; each ends by itself if this process dies.
+    Raises as `database_or_stop` does: a worker that can't start is started again and again.
     """
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
+    stop = await database_or_stop(settings, listener)
+    if stop.is_set():
+        return
     with tempfile.TemporaryDirectory(prefix="linekeeper-metrics-") as metrics:
         keepers = [
             asyncio.create_task(_keep(listener.fileno(), Path(metrics), stop))
             for _ in range(workers)
         ]
-        async with reporting_alive(alive_file):
+        async with reporting_alive(settings.alive_file):
             ready()
             await stop.wait()
         await asyncio.gather(*keepers)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import httpx
 import psutil
+import pytest
 
 from linekeeper.settings import Settings
 from tests.receiver.conftest import signature
@@ -62,3 +63,17 @@ async def test_a_worker_that_is_killed_is_replaced_and_the_others_go_on(
             await receiver.process.wait()
         assert receiver.process.returncode == 0
         assert not any(trouble.is_running() for trouble in workers)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_a_receiver_whose_database_cannot_be_used_says_why_and_ends(
+    settings: Settings, tmp_path: Path, workers: str
+) -> None:
+    """With several workers it said that it was ready, while these ended once a second for good."""
+    empty = tmp_path / "empty.db"
+    empty.touch()
+    other = {"LINEKEEPER_DATABASE_URL": f"sqlite+aiosqlite:///{empty}"}
+    arguments = ("--workers", workers)
+    with pytest.raises(RuntimeError, match="run `linekeeper migrate`"):
+        async with part("receiver", settings, tmp_path / "log", extra=other, arguments=arguments):
+            pass
