@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from linekeeper.cli.login import disconnect_command, link_command, login_command
+from linekeeper.cli.terminal import who
 from linekeeper.refusal import UserError
 
 if TYPE_CHECKING:
@@ -56,6 +57,8 @@ def add_command(
     ] = True,
 ) -> None:
     """Take over a connection with its token pair, or give a known one new tokens.
+
+    A pair is Linekeeper's to renew from then on. Who gave it is in the audit.
 
     Tokens are never arguments: those stay in the shell's history and show in the process list.
 
@@ -199,9 +202,10 @@ async def _add(
     from linekeeper.makini import ListedConnection
     from linekeeper.makini.models import is_token
     from linekeeper.runtime import Runtime
-    from linekeeper.tokens.stored import save_tokens
+    from linekeeper.store.tables import Audit
+    from linekeeper.tokens.stored import own, save_tokens
 
-    if not key.strip():
+    if not (key := key.strip()):
         raise UserError("--key is empty: give Makini's key of the connection")
     if not is_token(pair.access_token):
         raise UserError("the access token is empty or has characters that no token has")
@@ -231,6 +235,11 @@ async def _add(
                 adopted = await adopt(rt.store, session, app_name, [listed], now=now)
                 identifier, label = adopted.ids[key], adopted.new[0]
             await save_tokens(rt.store, session, {identifier: pair}, now=now)
+            if pair.refresh_token is not None:
+                await own(session, identifier)
+            action = "connection.token_given" if key in known else "connection.added"
+            detail = {"key": key, "verified": check}
+            session.add(Audit(at=now, by=who(), action=action, subject=identifier, detail=detail))
     verified = "the token works" if check else "the token was not tried"
     return f"{label} (key {key}): {'new tokens stored' if key in known else 'added'}, {verified}"
 

@@ -266,7 +266,7 @@ async def note_doubted(
 
 
 async def own(session: AsyncSession, connection_id: str) -> None:
-    """Renew a connection's tokens from now on: its customer logged in here."""
+    """Renew a connection's tokens from now on: its customer logged in here, or it was given one."""
     await session.execute(
         update_many(Connection).where(col(Connection.id) == connection_id).values(custody="owned")
     )

@@ -3,13 +3,19 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 
 import pytest
+from sqlalchemy import select
+from sqlmodel import col
 
 import sandbox
 from linekeeper.config import AppConfig
 from linekeeper.makini import MakiniClient
+from linekeeper.runtime import Runtime
+from linekeeper.store.tables import Connection
 from tests.cli.commands import CommandLine
+from tests.cli.test_tokens import PUBLIC
 
 Run = Callable[..., Awaitable[tuple[int, str]]]
 
@@ -113,3 +119,27 @@ async def test_a_health_that_there_is_not_is_refused_and_not_said_to_be_nobodys(
     assert code == 1
     assert "there is no health 'unreachble'; there are healthy, degraded, unreachable" in said
     assert await run("connection", "list", "--health", "unreachable") == (0, "no connection\n")
+
+
+async def test_tokens_that_are_given_by_hand_are_in_the_audit_and_renewed_from_then_on(
+    box: sandbox.Served, run: Run, tmp_path: Path
+) -> None:
+    """Where the tokens of before had been given back, nobody renewed the new ones."""
+    key, token = await _token(box)
+    pair = json.dumps({"access_token": token, "refresh_token": "r-secret", "expires_in": 300})
+    add = ("connection", "add", "--key", key, "--tokens-file", "-")
+    await run(*add, stdin=pair)
+    gone = ("tokens", "export", "--to", PUBLIC, "--out", str(tmp_path / "t"))
+    code, said = await run(*gone, "--confirm", "default")
+    assert code == 0, said
+    code, said = await run(*add, stdin=pair)
+    assert (code, said.endswith("new tokens stored, the token works\n")) == (0, True), said
+    _, said = await run("audit", "--json")
+    actions = [(entry["action"], entry["detail"]) for entry in reversed(json.loads(said))]
+    assert actions == [
+        ("connection.added", {"key": key, "verified": True}),
+        ("token.exported", {"before": "owned", "to": PUBLIC}),
+        ("connection.token_given", {"key": key, "verified": True}),
+    ]
+    async with Runtime.open() as rt, rt.store.read() as session:
+        assert list(await session.scalars(select(col(Connection.custody)))) == ["owned"]
