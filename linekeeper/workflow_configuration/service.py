@@ -47,7 +47,7 @@ async def configure(
 ) -> None:
     """Write the settings of `connection`; `run_id` verifies them. Another run's are replaced.
 
-    The same run again, resumed, changes nothing.
+    That one, if it waits, is resumed, and ends. The same run again, resumed, changes nothing.
     """
     async with rt.store.write() as session:
         # Two workers may have taken one run: one of them waits for the other.
@@ -64,6 +64,8 @@ async def configure(
                 connection_id=connection.id,
                 now=now,
             )
+        if known is not None and known.run_id is not None and known.waits_for is not None:
+            await wake_run(rt.store, session, known.run_id, f"replaced:{run_id}", now=now)
         await session.execute(
             delete(ConnectionSetting).where(col(ConnectionSetting.connection_id) == connection.id)
         )

@@ -271,3 +271,24 @@ async def test_a_run_whose_connection_was_disconnected_ends_and_is_not_resumed_f
     assert run.state.name == "Refused", run.state
     assert await watch(rt, now=later + timedelta(minutes=1)) == 0
     assert await watch(rt, now=later + timedelta(days=1)) == 0
+
+
+async def test_a_run_that_a_later_one_replaces_ends(
+    rt: Runtime, peer: Peer, running: Running, settings: Settings, clean_prefect: PrefectServer
+) -> None:
+    """It waited for half a year, and its form was answered for nothing."""
+    async with rt.store.read() as session:
+        [connection, _] = await session.scalars(select(Connection).order_by(col(Connection.id)))
+    form = {"connection": connection.makini_key, "by": "Olaf"}
+    with on(clean_prefect):
+        first = await begin(running, workflow_configuration, **form, entities=["assets"])
+        second = await begin(running, workflow_configuration, **form, entities=["sites"])
+        async with PrefectOrchestrator.open(settings) as orchestrator:
+            await deliver_runs(rt.store, orchestrator, "test")
+        first = await work(running, workflow_configuration, first.id)
+    assert first.state is not None
+    assert first.state.name == "Skipped", first.state
+    assert first.name.endswith("replaced")
+    assert (await kept(rt)).run_id == str(second.id)
+    async with rt.store.read() as session:
+        assert list(await session.scalars(select(col(ConnectionSetting.entity)))) == ["eam/sites"]
