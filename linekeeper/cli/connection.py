@@ -200,13 +200,15 @@ async def _add(
     from linekeeper.customers.adopt import adopt
     from linekeeper.customers.find import named_connections
     from linekeeper.makini import ListedConnection
+    from linekeeper.makini.fields import KEY_LIMIT, clean, connection_key
     from linekeeper.makini.models import is_token
     from linekeeper.runtime import Runtime
     from linekeeper.store.tables import Audit
     from linekeeper.tokens.stored import own, save_tokens
 
-    if not (key := key.strip()):
-        raise UserError("--key is empty: give Makini's key of the connection")
+    if not (key := connection_key(key)):
+        raise UserError(f"--key is empty, or has over {KEY_LIMIT} characters: give Makini's key")
+    name, provider = clean(name), clean(provider)
     if not is_token(pair.access_token):
         raise UserError("the access token is empty or has characters that no token has")
     async with Runtime.open() as rt:

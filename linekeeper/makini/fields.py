@@ -10,6 +10,8 @@ ABSOLUTE_ABOVE = 10**9
 MILLISECONDS_ABOVE = 10**11
 """Above this a number counts milliseconds: as Unix seconds it would be the year 5138."""
 FIELD_LIMIT = 2000
+KEY_LIMIT = 500
+"""Characters of a connection's key or id: PostgreSQL's index takes 2,700 bytes."""
 MOST = 2**31 - 1
 """What a column of the database counts up to; some sources say it, or -1, for "not known"."""
 YEARS = range(1900, 9000)
@@ -34,6 +36,12 @@ def text(value: object) -> str:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return ""
     return str(value)
+
+
+def connection_key(value: object) -> str:
+    """Return a connection's key or id as clean text; the empty string for what can be none."""
+    said = text(value)
+    return said if len(said) <= KEY_LIMIT else ""
 
 
 def number(value: object) -> float | None:

@@ -8,7 +8,7 @@ from typing import Any, Literal, cast, get_args
 import orjson
 
 from linekeeper.makini.errors import ListingFault
-from linekeeper.makini.fields import clean, expiry, instant, mapping, text
+from linekeeper.makini.fields import clean, connection_key, expiry, instant, mapping, text
 
 Lifecycle = Literal["pending", "synchronizing", "in_progress", "active", "inactive", "unknown"]
 
@@ -171,7 +171,7 @@ def _flat(content: object) -> str:
 def parse_connection(value: object) -> ListedConnection | None:
     """Return a listed connection, or None when it has neither `key` nor `id`."""
     entry = mapping(value)
-    key, identity = text(entry.get("key")), text(entry.get("id"))
+    key, identity = connection_key(entry.get("key")), connection_key(entry.get("id"))
     if not (key or identity):
         return None
     tags = entry.get("tags")
@@ -233,7 +233,7 @@ def parse_status(
     if identity is None and word not in entry:
         raise WrongShape(f"no connection in it (neither id nor {word})")
     return ConnectionStatus(
-        id=text(identity),
+        id=connection_key(identity),
         company_name=text(entry.get("company_name")),
         email=text(entry.get("email")),
         provider=text(entry.get("provider")),

@@ -143,3 +143,18 @@ async def test_tokens_that_are_given_by_hand_are_in_the_audit_and_renewed_from_t
     ]
     async with Runtime.open() as rt, rt.store.read() as session:
         assert list(await session.scalars(select(col(Connection.custody)))) == ["owned"]
+
+
+async def test_a_key_and_a_name_that_are_given_by_hand_are_kept_as_those_of_makinis_list_are(
+    box: sandbox.Served, run: Run
+) -> None:
+    pair = json.dumps({"access_token": "a", "refresh_token": "r", "expires_in": 300})
+    add = ("connection", "add", "--no-check", "--tokens-file", "-")
+    code, said = await run(*add, "--key", " 10\u202e42 ", "--name", "Acme\n - SAP", stdin=pair)
+    assert code == 0, said
+    code, said = await run(*add, "--key", "k" * 501, stdin=pair)
+    assert (code, "over 500 characters" in said) == (1, True)
+    _, said = await run("connection", "list", "--json")
+    assert [(row["makini_key"], row["name"]) for row in json.loads(said)] == [
+        ("10 42", "Acme  - SAP")
+    ]
