@@ -11,7 +11,7 @@ MILLISECONDS_ABOVE = 10**11
 """Above this a number counts milliseconds: as Unix seconds it would be the year 5138."""
 FIELD_LIMIT = 2000
 KEY_LIMIT = 500
-"""Characters of a connection's key or id: PostgreSQL's index takes 2,700 bytes."""
+"""Characters of a connection's key, id or product: PostgreSQL's index takes 2,700 bytes."""
 MOST = 2**31 - 1
 """What a column of the database counts up to; some sources say it, or -1, for "not known"."""
 YEARS = range(1900, 9000)

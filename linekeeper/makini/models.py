@@ -8,7 +8,15 @@ from typing import Any, Literal, cast, get_args
 import orjson
 
 from linekeeper.makini.errors import ListingFault
-from linekeeper.makini.fields import clean, connection_key, expiry, instant, mapping, text
+from linekeeper.makini.fields import (
+    KEY_LIMIT,
+    clean,
+    connection_key,
+    expiry,
+    instant,
+    mapping,
+    text,
+)
 
 Lifecycle = Literal["pending", "synchronizing", "in_progress", "active", "inactive", "unknown"]
 
@@ -181,7 +189,9 @@ def parse_connection(value: object) -> ListedConnection | None:
         name=text(entry.get("name")),
         email=text(entry.get("email")),
         status=text(entry.get("status")),
-        provider=text(entry.get("integration_name")) or text(entry.get("provider")),
+        provider=clean(
+            text(entry.get("integration_name")) or text(entry.get("provider")), KEY_LIMIT
+        ),
         tags=_tags(tags),
         metadata=parse_metadata(entry.get("user_metadata")),
         created_at=instant(entry.get("created_at")),
