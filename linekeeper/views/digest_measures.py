@@ -18,6 +18,7 @@ class Life:
     title: str
     severity: str
     opened_at: datetime
+    """When its present trouble began: it may have been reopened."""
     resolved_at: datetime | None = None
     acknowledged_at: datetime | None = None
     acknowledged_by: str | None = None

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import exists, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -14,10 +14,12 @@ from linekeeper.credits.service import ledger, ledger_apps
 from linekeeper.customers.distinct_labels import SAID
 from linekeeper.customers.naming import label
 from linekeeper.incidents.kinds import severity
+from linekeeper.incidents.suppressed import SINCE
 from linekeeper.notify.merged import merged_into, unwatched
 from linekeeper.store import Store
 from linekeeper.store.engine import chunked
 from linekeeper.store.tables import (
+    AppState,
     Connection,
     ConnectLink,
     Credential,
@@ -38,6 +40,10 @@ HORIZON = timedelta(days=7)
 _SIGNS_WITHIN = timedelta(hours=1)
 _SIGNS = ("missed", "unclear", "login_lost", "refused", "strange", "sync_failing")
 _AT_ONCE = 5_000
+_IS_WATCHED = ~exists().where(
+    col(AppState.app) == col(Connection.app), col(AppState.removed_at).is_not(None)
+)
+"""That the app of a connection is in the settings: of others nothing is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +83,7 @@ async def read_day(store: Store, *, since: datetime, charts_since: datetime, now
         lives = await read_lives(session, charts_since)
         states = await session.execute(
             select(col(Connection.health), col(Connection.evidence), func.count())
-            .where(col(Connection.setup) == "live")
+            .where(col(Connection.setup) == "live", _IS_WATCHED)
             .group_by(col(Connection.health), col(Connection.evidence))
         )
         fleet: Counter[str] = Counter()
@@ -88,7 +94,7 @@ async def read_day(store: Store, *, since: datetime, charts_since: datetime, now
         trust = await session.execute(
             select(col(WebhookTrust.state), func.count())
             .join(Connection, col(Connection.id) == col(WebhookTrust.connection_id))
-            .where(col(Connection.setup) != "disconnected")
+            .where(col(Connection.setup) != "disconnected", _IS_WATCHED)
             .group_by(col(WebhookTrust.state))
         )
         distrusted = await session.execute(
@@ -98,6 +104,7 @@ async def read_day(store: Store, *, since: datetime, charts_since: datetime, now
             .where(
                 col(WebhookTrust.state).in_(("bad", "none")),
                 col(Connection.setup) != "disconnected",
+                _IS_WATCHED,
             )
         )
         by_customer = or_(
@@ -108,6 +115,7 @@ async def read_day(store: Store, *, since: datetime, charts_since: datetime, now
             .join(Connection, col(Connection.id) == col(Credential.connection_id))
             .where(
                 col(Connection.setup) != "disconnected",
+                _IS_WATCHED,
                 col(Connection.custody) == "owned",
                 col(Credential.minted).is_(False),
                 col(Credential.expires_at) > now,
@@ -150,7 +158,7 @@ async def read_lives(session: AsyncSession, since: datetime) -> list[Life]:
         await session.scalars(
             select(Incident)
             .where(or_(col(Incident.resolved_at).is_(None), col(Incident.resolved_at) > since))
-            .order_by(col(Incident.opened_at), col(Incident.id))
+            .order_by(SINCE, col(Incident.id))
         )
     ).all()
     ids = [incident.id for incident in incidents]
@@ -174,9 +182,7 @@ async def read_lives(session: AsyncSession, since: datetime) -> list[Life]:
         )
         firsts |= {notice.incident_id: notice for notice in notices}
         rows = await session.execute(
-            select(
-                col(IncidentConnection.incident_id), col(Incident.opened_at), col(Observation.at)
-            )
+            select(col(IncidentConnection.incident_id), SINCE, col(Observation.at))
             .join(
                 Observation,
                 col(Observation.connection_id) == col(IncidentConnection.connection_id),
@@ -184,9 +190,9 @@ async def read_lives(session: AsyncSession, since: datetime) -> list[Life]:
             .join(Incident, col(Incident.id) == col(IncidentConnection.incident_id))
             .where(
                 col(IncidentConnection.incident_id).in_(batch),
-                col(Incident.opened_at) > since,
+                since < SINCE,
                 col(Observation.outcome).in_(_SIGNS),
-                col(Observation.at) <= col(Incident.opened_at),
+                col(Observation.at) <= SINCE,
                 col(Observation.at) > since - _SIGNS_WITHIN,
             )
             .order_by(col(Observation.at))
@@ -204,6 +210,7 @@ async def read_lives(session: AsyncSession, since: datetime) -> list[Life]:
         from_row(
             Life,
             incident,
+            opened_at=incident.since,
             **_announcement(incident, firsts.get(incident.id)),
             merged=incident.id in merged,
             is_unwatched=incident.id in removed,

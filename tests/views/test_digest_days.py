@@ -10,7 +10,15 @@ from sqlmodel import col
 
 from linekeeper.notify.view import Links
 from linekeeper.store import Store, new_id
-from linekeeper.store.tables import Connection, Incident, Notice, Outbox, WebhookTrust
+from linekeeper.store.tables import (
+    AppState,
+    Connection,
+    Incident,
+    Notice,
+    Outbox,
+    WebhookTrust,
+)
+from linekeeper.views.digest_measures import measure
 from linekeeper.views.digest_page import gather, say_digest, slack_text
 from linekeeper.views.digest_queries import read_lives
 
@@ -138,3 +146,38 @@ async def test_what_was_announced_in_one_of_its_openings_is_not_said_to_be_unann
         [life] = await read_lives(session, now - timedelta(days=1))
     assert life.withheld == ""
     assert life.notified_at is not None
+
+
+async def test_a_reopened_incident_is_measured_from_its_present_round(store: Store) -> None:
+    now = datetime.now(UTC)
+    async with store.write() as session:
+        session.add(
+            Incident(
+                topic="health", kind="unreachable", scope="connection", cause="c", app="default",
+                title="Acme · ECC", round=1, opened_at=now - timedelta(hours=9),
+                reopened_at=now - timedelta(minutes=30), resolved_at=now - timedelta(minutes=20),
+                status="resolved",
+            )
+        )  # fmt: skip
+    async with store.read() as session:
+        lives = await read_lives(session, now - timedelta(days=1))
+    resolve = measure(lives, since=now - timedelta(days=1), now=now).resolve
+    assert resolve is not None
+    assert resolve.worst == timedelta(minutes=10)
+
+
+async def test_connections_of_an_app_that_was_taken_out_are_not_counted(store: Store) -> None:
+    now = datetime.now(UTC)
+    async with store.write() as session:
+        for app in ("default", "gone"):
+            connection = Connection(
+                app=app, makini_key=app, name="ECC", slug=app, provider="SAP", setup="live",
+                health="healthy", evidence="listed", created_at=now,
+            )  # fmt: skip
+            session.add(connection)
+            await session.flush()
+            session.add(WebhookTrust(connection_id=connection.id, state="none"))
+        session.add(AppState(app="gone", budget={}, circuit={}, removed_at=now))
+    day = await gather(store, {}, now=now)
+    assert (dict(day.fleet), day.listed, day.trust) == ({"healthy": 1}, 1, {"none": 1})
+    assert len(day.distrusted) == 1
