@@ -28,6 +28,7 @@ from linekeeper.incidents.lifecycle import (
 from linekeeper.store import Store
 from linekeeper.store.configuration import health_policy
 from linekeeper.store.tables import AppState, Connection, Incident, IncidentConnection
+from linekeeper.store.tables.health import LIST_REFUSED
 
 _LOCK = 4_217_003  # PostgreSQL's advisory lock: one process at a time brings a topic in line
 
@@ -128,8 +129,7 @@ def _over(
         if not taken_over.isdisjoint(members):
             said = "It is over at some of its connections; the others have incidents of their own"
             return IncidentChange(incident.id, "resolved", said)
-    said = incident.detail.get("resolved") or "It is over."
-    return IncidentChange(incident.id, "resolved", str(said))
+    return IncidentChange(incident.id, "resolved", incident.detail.get("resolved") or "It is over.")
 
 
 async def _open(
@@ -233,15 +233,14 @@ def is_worse(before: float | None, figure: float | None) -> bool:
 async def open_or_reopen(
     store: Store, session: AsyncSession, opening: Opening, text: str, *, now: datetime
 ) -> IncidentChange | None:
-    """Open an incident, or reopen the one of this trouble that was resolved not long ago.
-
-    None where it is open already. How long that is, the health policy says.
-    """
+    """Open an incident, or reopen that of this trouble which was resolved not long ago, by the
+    health policy; None where it is open already. A list that is refused is another trouble than one
+    that can't be reached."""
     if await find_open(session, opening.cause) is not None:
         return None
     policy = await health_policy(store, session)
-    last = await session.scalar(
-        select(col(Incident.id))
+    rows = await session.execute(
+        select(col(Incident.id), col(Incident.detail))
         .where(
             col(Incident.cause) == opening.cause,
             col(Incident.topic) == opening.topic,
@@ -251,16 +250,17 @@ async def open_or_reopen(
         .order_by(col(Incident.resolved_at).desc(), col(Incident.id).desc())
         .limit(1)
     )
-    if last is None:
+    last = rows.first()
+    if last is None or last.detail.get(LIST_REFUSED) != opening.detail.get(LIST_REFUSED):
         identifier = await open_new(store, session, opening, now=now)
         return IncidentChange(identifier, "opened", text) if identifier else None
     columns = {each.name: getattr(opening, each.name) for each in fields(Opening)}
     members = columns.pop("members")
     columns |= {"detail": dict(opening.detail), "reported_at": None}
-    if not await perform(session, last, "reopen", now=now, **columns):
+    if not await perform(session, last.id, "reopen", now=now, **columns):
         return None  # another process has reopened it meanwhile
-    await join(store, session, last, opening.topic, members, now=now)
-    return IncidentChange(last, "reopened", text)
+    await join(store, session, last.id, opening.topic, members, now=now)
+    return IncidentChange(last.id, "reopened", text)
 
 
 async def open_incident(

@@ -70,3 +70,18 @@ async def test_of_a_list_that_failed_twice_within_the_hour_the_time_between_is_n
     [line] = (await read_month(rt.store, f"{NOW:%Y-%m}", now=NOW)).lines
     assert round(line.minutes[WaitedFor.makini]) == 30
     assert round(line.minutes[WaitedFor.unknown]) == 50
+
+
+async def test_a_list_that_is_refused_after_it_was_away_leaves_the_outage_makinis(
+    rt: Runtime,
+) -> None:
+    """Another trouble, and no reopening: each explains its own minutes."""
+    app = await rt.app("default")
+    await degraded(rt, since=NOW - 80 * MINUTE)
+    for minutes, kind in ((60, ErrorKind.unavailable), (20, ErrorKind.forbidden)):
+        error = MakiniError(kind, "no", app="default")
+        await list_failed(rt.store, app, error, now=NOW - minutes * MINUTE)
+        await list_worked(rt.store, app, now=NOW - (minutes - 15) * MINUTE)
+    [line] = (await read_month(rt.store, f"{NOW:%Y-%m}", now=NOW)).lines
+    assert round(line.minutes[WaitedFor.makini]) == 15
+    assert round(line.minutes[WaitedFor.unknown]) == 65
