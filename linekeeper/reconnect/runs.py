@@ -143,13 +143,14 @@ async def reopen(session: AsyncSession, case: Case, reconnect: Reconnect, now: d
 
 async def resume(session: AsyncSession, reconnect: Reconnect) -> None:
     """Work on the same attempt by another run: it goes on, or the login came after its end."""
-    if reconnect.run_id is not None:
-        reconnect.replaced_runs = [*reconnect.replaced_runs, reconnect.run_id]
     reconnect.run_generation += 1
     await _work_on(session, reconnect)
 
 
 async def _work_on(session: AsyncSession, reconnect: Reconnect) -> None:
+    """Have another run work on it: the one before never takes it back."""
+    if reconnect.run_id is not None:
+        reconnect.replaced_runs = [*reconnect.replaced_runs, reconnect.run_id]
     reconnect.run_id = reconnect.closed_at = reconnect.outcome = None
     reconnect.answers = 0
     await session.flush()

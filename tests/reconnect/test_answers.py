@@ -7,7 +7,14 @@ import pytest
 from linekeeper.clock import utcnow
 from linekeeper.reconnect.ask import advance_case
 from linekeeper.reconnect.case import incident_of_run
-from linekeeper.reconnect.process import FormAnswer, Replaced, next_step, take_answer, take_up
+from linekeeper.reconnect.process import (
+    FormAnswer,
+    Replaced,
+    close,
+    next_step,
+    take_answer,
+    take_up,
+)
 from linekeeper.reconnect.runs import start_another
 from linekeeper.store.tables import Audit, Outbox, Reconnect
 from tests.reconnect.conftest import House
@@ -94,3 +101,22 @@ async def test_a_run_that_was_given_up_for_lost_goes_on_only_where_no_other_has_
     await take_up(house.rt, incident.id, "second", now=utcnow())
     with pytest.raises(Replaced):
         await take_up(house.rt, incident.id, "first", now=utcnow())
+
+
+async def test_a_run_whose_case_was_reopened_for_another_loss_never_takes_it_back(
+    house: House,
+) -> None:
+    [connection, *_] = await house.connections()
+    for number in (1, 2):
+        await house.lose_login(connection)
+        [incident] = await house.incidents()
+        await advance_case(house.rt, incident.id, now=utcnow())
+        await take_up(house.rt, incident.id, f"run {number}", now=utcnow())
+        if number == 1:
+            await house.restore_login(connection)
+            await close(house.rt, incident.id, "reconnected", now=utcnow())
+    [case] = await house.rows(Reconnect)
+    assert (case.attempt, case.run_id) == (2, "run 2")
+    with pytest.raises(Replaced) as resumed:
+        await take_up(house.rt, incident.id, "run 1", now=utcnow())
+    assert resumed.value.run_id == "run 2"
