@@ -13,6 +13,7 @@ from linekeeper.incidents.lifecycle import Opening, open_new
 from linekeeper.incidents.operate import mute
 from linekeeper.store import new_id
 from linekeeper.store.tables import Connection, Incident, IncidentEntry, Outbox, WebhookEvent
+from linekeeper.sweep.stream_queries import LAG_SAMPLE, read_streams
 from linekeeper.sweep.webhooks import watch_stream as watch
 from linekeeper.views.webhook_figures import read_figures
 from linekeeper.views.webhooks_page import webhooks_markdown
@@ -396,3 +397,19 @@ async def test_two_sweeps_at_once_open_each_incident_once(stage: Stage) -> None:
     await stage.process()
     await asyncio.gather(*(watch(stage.rt, utcnow()) for _ in range(4)))
     assert list(await incidents(stage)) == ["webhooks_dead"]
+
+
+async def test_an_app_whose_events_wait_is_seen_beside_a_busy_one(stage: Stage) -> None:
+    now = utcnow()
+    lags = [("sick", 600)] * 30 + [("busy", 1)] * LAG_SAMPLE
+    async with stage.rt.store.write() as session:
+        session.add_all(
+            WebhookEvent(
+                app=app, delivery_key=f"d{number}", kind="records", ordering_key="", attempts=1,
+                status="processed", received_at=now - timedelta(seconds=lag), processed_at=now,
+            )
+            for number, (app, lag) in enumerate(lags)
+        )  # fmt: skip
+    async with stage.rt.store.read() as session:
+        streams = await read_streams(session, ["busy", "sick"], now=now)
+    assert {stream.app: stream.lag_seconds for stream in streams} == {"busy": 1, "sick": 600}
