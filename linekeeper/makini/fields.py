@@ -79,8 +79,11 @@ def instant(value: object) -> datetime | None:
 
 
 def _from_text(value: str) -> datetime | None:
+    value = value.strip()
+    if value.isdecimal() and len(value) > len("20260131"):
+        return None  # a Unix time, whose digits may look like a day and an hour
     try:
-        moment = datetime.fromisoformat(value.strip())
+        moment = datetime.fromisoformat(value)
         if moment.tzinfo is UTC:
             return moment
         return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

@@ -165,6 +165,22 @@ def test_expires_in_is_absolute_above_a_billion(value: object, expected: datetim
     assert expiry(value, NOW) == expected
 
 
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("20251126", datetime(2025, 11, 26, tzinfo=UTC)),
+        ("1764120101234", datetime(2025, 11, 26, 1, 21, 41, 234_000, UTC)),
+        (" 1764120101234 ", datetime(2025, 11, 26, 1, 21, 41, 234_000, UTC)),
+        ("1901010112345", datetime(2030, 3, 29, 10, 21, 52, 345_000, UTC)),
+        ("1764120101", datetime(2025, 11, 26, 1, 21, 41, tzinfo=UTC)),
+    ],
+)
+def test_digits_are_a_unix_time_also_where_they_look_like_a_day_and_an_hour(
+    value: str, expected: datetime
+) -> None:
+    assert instant(value) == expected
+
+
 @given(SCALARS)
 def test_any_timestamp_is_an_aware_time_or_nothing(value: object) -> None:
     moment = instant(value)
