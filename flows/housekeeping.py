@@ -40,7 +40,8 @@ async def housekeeping(
         trace_days: Attempts to forward and to log in, and reads of the change feed, are kept so
             many days.
         run_days: Finished Prefect runs of Linekeeper are kept so many days.
-        payload_days: Webhooks keep their bodies so many days; afterwards they can't be replayed.
+        payload_days: Webhooks keep their bodies so many days, four at least; afterwards they can't
+            be replayed.
         webhook_days: Webhooks' ids are known so many days, so that a repeat is recognised.
         audit_days: Who did what is kept so many days; 0: for good.
         dry_run: Only count what would be removed.

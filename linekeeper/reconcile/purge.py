@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, delete, exists, select, tuple_
+from sqlalchemy import ColumnElement, Select, delete, exists, literal, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -76,8 +76,8 @@ async def _forget_rows(
             if only_if is not None and await session.scalar(only_if) is None:
                 return total
             removing = delete_many(table).where(of_it, key.in_(rows))
-            removed = (await session.execute(removing)).rowcount  # type: ignore[attr-defined]
-        total += int(removed)
+            removed = len((await session.execute(removing.returning(literal(1)))).all())
+        total += removed
         if removed < AT_ONCE:
             return total
 
